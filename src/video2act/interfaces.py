@@ -1,0 +1,120 @@
+"""The sockets: what a part must offer to be plugged in. Contract tests in `tests/contracts` run every implementation."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from video2act.types import ActionChunk, Observation, Step, Tokens, Video, VideoCondition
+
+
+@runtime_checkable
+class VideoBackbone(Protocol):
+    """A video diffusion model, seen from System 2 and from `train-video`."""
+
+    feature_dim: int
+    """channels of what `features` returns"""
+
+    def encode(self, pixels: Video) -> Video:
+        """Pixels in [-1, 1] `[b 3 t h w]` -> normalised latents, by a causal codec; fps is divided."""
+        ...
+
+    def decode(self, latents: Video) -> Video:
+        """Normalised latents -> pixels in [-1, 1]."""
+        ...
+
+    def features(self, latents: Video, instruction: list[str]) -> Video:
+        """Hidden states after block `feature_layer`, folded back to a grid `[b d t h w]`. Frozen, deterministic."""
+        ...
+
+    def velocity(self, noisy: Video, noise_level: Float[Tensor, "b t"], instruction: list[str]) -> Video:
+        """The flow `noise - latents` at `noisy = (1 - level) * latents + level * noise`; one level per latent frame."""
+        ...
+
+
+class DualSystem(Protocol):
+    """The two systems of one policy."""
+
+    def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
+        """Slow: pixel clips, one per stream -> tokens."""
+        ...
+
+    def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
+        """Fast: one observation and what System 2 last understood -> a chunk of actions in raw units."""
+        ...
+
+
+class Policy(Protocol):
+    """Anything that drives a robot: local, threaded or remote."""
+
+    def reset(self) -> None:
+        """A new episode begins; nothing seen before may reach it."""
+        ...
+
+    def observe(self, observation: Observation) -> None:
+        """Called at every control step: System 2's clips need the frames between two plans."""
+        ...
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        """Called when a new plan is due."""
+        ...
+
+
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """What is true of an environment before it is reset."""
+
+    name: str
+    """how `make_environment` finds it, e.g. `metaworld:push-v3`"""
+    robot: str
+    """robot type, as written into datasets"""
+    instruction: str
+    cameras: tuple[str, ...]
+    image_size: int
+    """pixels; images are square"""
+    state_names: tuple[str, ...]
+    action_names: tuple[str, ...]
+    fps: float
+    """control steps per second"""
+    max_steps: int
+    """control steps after which an episode is over"""
+
+
+class Environment(Protocol):
+    """A simulator or a robot."""
+
+    spec: EnvironmentSpec
+
+    def reset(self, seed: int) -> Observation:
+        """Start an episode. The same seed gives the same episode, to the pixel."""
+        ...
+
+    def step(self, action: Float[np.ndarray, "a"]) -> Step:
+        """Apply one action in raw units and return what follows, `1 / fps` seconds later."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Expert(Protocol):
+    """A scripted demonstrator. It may read the simulator's privileged state; a policy never does."""
+
+    def reset(self) -> None:
+        """Called after the environment's reset."""
+        ...
+
+    def act(self) -> Float[np.ndarray, "a"]:
+        """The action it would take now, clean of noise."""
+        ...
+
+
+class Watcher(Protocol):
+    """Looks on while a policy acts: recorder, logger, dashboard. The control loop never grows."""
+
+    def on_reset(self, observation: Observation) -> None: ...
+
+    def on_step(
+        self, observation: Observation, action: Float[np.ndarray, "a"], condition: VideoCondition | None, is_new_plan: bool
+    ) -> None: ...

@@ -1,0 +1,135 @@
+"""The nouns, in the order data travels from a camera to an action.
+
+Axis letters, here and everywhere: b batch, c channel, t frame, h w grid, n token, d width, s state, a action.
+What crosses the edge of the system is numpy in raw units (`Observation`, `ActionChunk`); what lives inside is torch.
+Everything is immutable: a message that crosses a thread cannot change under its reader.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the robot knows at one control step; the edge of the system."""
+
+    images: dict[str, UInt8[np.ndarray, "_h _w 3"]]
+    """camera -> RGB, upright"""
+    state: Float[np.ndarray, "s"]
+    """proprioception in the robot's own units; never the pose of an object"""
+    instruction: str
+    time: float
+    """seconds on the robot's monotonic clock"""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an environment answers to an action."""
+
+    observation: Observation
+    done: bool
+    """the episode is over: success, failure or time limit"""
+    success: bool
+
+
+@dataclass(frozen=True)
+class Video:
+    """Any signal on a grid over time: pixels in [-1, 1], latents and features alike."""
+
+    grid: Float[Tensor, "b c t h w"]
+    fps: float
+    """frames per second of THIS time axis; a codec that merges 4 frames divides it by 4"""
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Video":
+        return replace(self, grid=self.grid.to(device=device, dtype=dtype))
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A sequence of vectors with a mask; True marks a token that may be attended to."""
+
+    data: Float[Tensor, "b n d"]
+    mask: Bool[Tensor, "b n"]
+
+    @classmethod
+    def all_visible(cls, data: Tensor) -> "Tokens":
+        return cls(data, torch.ones(data.shape[:2], dtype=torch.bool, device=data.device))
+
+    @classmethod
+    def empty(cls, batch: int, width: int, like: Tensor) -> "Tokens":
+        """No token at all: what a policy without System 2, or without cameras, attends to."""
+        return cls(like.new_zeros(batch, 0, width), torch.zeros(batch, 0, dtype=torch.bool, device=like.device))
+
+    def to(self, device: torch.device | str) -> "Tokens":
+        return Tokens(self.data.to(device), self.mask.to(device))
+
+
+def concatenate(*tokens: Tokens) -> Tokens:
+    """Join sequences along the token axis."""
+    return Tokens(torch.cat([t.data for t in tokens], dim=1), torch.cat([t.mask for t in tokens], dim=1))
+
+
+@dataclass(frozen=True)
+class VideoCondition:
+    """What System 2 last understood, stamped with when and in which episode it saw it."""
+
+    tokens: Tokens
+    observed_at: float
+    """`Observation.time` of the newest frame that went in, seconds"""
+    episode: int
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """All that System 1 attends to while it denoises."""
+
+    text: Tokens
+    image: Tokens
+    video: Tokens
+
+
+@dataclass(frozen=True)
+class ActionChunk:
+    """A plan: `horizon` actions in raw units, the first one meant for the moment of `observed_at`."""
+
+    actions: Float[np.ndarray, "horizon a"]
+    observed_at: float
+    period: float
+    """seconds between two actions"""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch. System 2's input comes as pixels (`clips`) or already seen (`features`), never both."""
+
+    clips: dict[str, Video]
+    """stream -> pixels in [-1, 1], ending `staleness` seconds before the present; empty when `features` is given"""
+    features: dict[str, Video]
+    """stream -> what the frozen backbone made of that clip; empty when `clips` is given"""
+    images: dict[str, Float[Tensor, "b 3 _h _w"]]
+    """camera -> the newest frame, in [-1, 1]"""
+    state: Float[Tensor, "b s"]
+    """raw units; the policy normalises"""
+    instruction: list[str]
+    actions: Float[Tensor, "b horizon a"]
+    """raw units; the policy normalises"""
+    action_is_pad: Bool[Tensor, "b horizon"]
+    """True where the episode had already ended"""
+    staleness: Float[Tensor, "b"]
+    """seconds between the newest frame of the clip and the present"""
+
+    def to(self, device: torch.device | str) -> "Batch":
+        return Batch(
+            clips={name: video.to(device) for name, video in self.clips.items()},
+            features={name: video.to(device) for name, video in self.features.items()},
+            images={camera: image.to(device) for camera, image in self.images.items()},
+            state=self.state.to(device),
+            instruction=self.instruction,
+            actions=self.actions.to(device),
+            action_is_pad=self.action_is_pad.to(device),
+            staleness=self.staleness.to(device),
+        )
