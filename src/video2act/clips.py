@@ -1,0 +1,106 @@
+"""Which past frames make a clip, and how a frame becomes pixels: the one rule, used by training and by running.
+
+A clip ends at its newest frame and goes back `stride` control steps at a time. Before the episode began there is nothing to see,
+so the first frame is repeated: in training as on the robot, where the camera had been looking at a scene at rest.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import UInt8
+
+from video2act.config import StreamConfig
+from video2act.types import Observation, Video
+
+
+def clip_indices(newest: int, num_frames: int, stride: int) -> list[int]:
+    """Frame numbers of a clip, oldest first, clamped to the start of the episode.
+
+    Raises:
+        ValueError: `newest` lies before the episode.
+    """
+    if newest < 0:
+        raise ValueError(f"a clip cannot end before the first frame of its episode, got newest={newest}")
+    return [max(0, newest - stride * (num_frames - 1 - i)) for i in range(num_frames)]
+
+
+def resize_area(images: UInt8[np.ndarray, "t _h _w 3"], size_px: int) -> UInt8[np.ndarray, "t {size_px} {size_px} 3"]:
+    """Average pixels down to a square of `size_px`: antialiased, and the same for demonstrations and for live frames.
+
+    Raises:
+        ValueError: the images are smaller than `size_px`, or not square.
+    """
+    t, h, w, _ = images.shape
+    if h != w or h < size_px:
+        raise ValueError(f"expected square images of at least {size_px} px, got {h} x {w}; record them larger or lower the size")
+    if h == size_px:
+        return images
+    if h % size_px == 0:
+        # integer sums, a row and a column at a time: several times faster than a general resampling
+        k = h // size_px
+        blocks = images.reshape(t, size_px, k, size_px, k, 3)
+        rows = blocks[:, :, 0].astype(np.uint16)
+        for i in range(1, k):
+            rows += blocks[:, :, i]
+        total = rows[:, :, :, 0].astype(np.uint32)
+        for i in range(1, k):
+            total += rows[:, :, :, i]
+        return ((total + k * k // 2) // (k * k)).astype(np.uint8)
+    grid = rearrange(torch.from_numpy(images), "t h w c -> t c h w").float()
+    small = torch.nn.functional.interpolate(grid, size=(size_px, size_px), mode="area")
+    return rearrange(small.round().to(torch.uint8), "t c h w -> t h w c").contiguous().numpy()
+
+
+def to_pixels(frames: UInt8[np.ndarray, "t h w 3"], fps: float) -> Video:
+    """Frames of one camera -> a batch of one clip, `[1 3 t h w]` in [-1, 1]."""
+    grid = rearrange(torch.from_numpy(frames), "t h w c -> 1 c t h w").float()
+    return Video(grid / 127.5 - 1, fps)
+
+
+@dataclass(frozen=True)
+class _Track:
+    """The recent frames of one camera at one size."""
+
+    stream: StreamConfig
+    frames: deque[np.ndarray]
+
+
+class FrameHistory:
+    """The frames of the running episode that the streams' clips may still need."""
+
+    def __init__(self, streams: tuple[StreamConfig, ...]):
+        self._tracks = [_Track(stream, deque(maxlen=stream.stride * (stream.num_frames - 1) + 1)) for stream in streams]
+
+    def reset(self) -> None:
+        """A new episode begins."""
+        for track in self._tracks:
+            track.frames.clear()
+
+    def append(self, observation: Observation) -> None:
+        """Take in the frame of one control step.
+
+        Raises:
+            KeyError: a camera that a stream reads is not in the observation.
+        """
+        for track in self._tracks:
+            camera = track.stream.camera
+            if camera not in observation.images:
+                raise KeyError(
+                    f"stream {track.stream.name!r} reads camera {camera!r}, but the observation has "
+                    f"{', '.join(sorted(observation.images)) or 'no camera'}"
+                )
+            track.frames.append(resize_area(observation.images[camera][None], track.stream.size_px)[0])
+
+    def clips(self, control_fps: float) -> dict[str, Video]:
+        """The clip of each stream that ends at the newest frame; `control_fps` is the rate at which frames were appended."""
+        clips = {}
+        for track in self._tracks:
+            if not track.frames:
+                raise RuntimeError("no frame has been observed in this episode; call append first")
+            stream, frames = track.stream, list(track.frames)
+            chosen = clip_indices(len(frames) - 1, stream.num_frames, stream.stride)
+            clips[stream.name] = to_pixels(np.stack([frames[i] for i in chosen]), control_fps / stream.stride)
+        return clips
