@@ -1,0 +1,139 @@
+"""The few layers that both systems are made of.
+
+* Masks are boolean, always: True may be attended to. A float mask would be *added*, and padding would keep weight.
+* A query that may attend to nothing gets zeros, not NaN: a policy that is shown no image still has an answer.
+* Cross-attention projects its keys and values in a step of its own (`project`), so that a sampler which asks the same
+  conditions again and again pays for them once.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from video2act.types import Tokens
+
+
+def attention(
+    query: Float[Tensor, "b heads n d"],
+    key: Float[Tensor, "b heads m d"],
+    value: Float[Tensor, "b heads m d"],
+    mask: Bool[Tensor, "b m"] | None = None,
+) -> Float[Tensor, "b heads n d"]:
+    """Scaled dot-product attention with a boolean mask over the keys."""
+    if key.shape[2] == 0:
+        return torch.zeros_like(query)
+    any_visible = None
+    if mask is not None:
+        any_visible = mask.any(dim=1)
+        # where nothing is visible, look at everything and throw the answer away: no NaN on any device
+        mask = mask | ~any_visible[:, None]
+        any_visible = rearrange(any_visible, "b -> b 1 1 1")
+        mask = rearrange(mask, "b m -> b 1 1 m")
+    if query.device.type == "cpu":
+        # for the short sequences of a CPU-sized policy, the flash kernel's backward costs more than it saves
+        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        out = scores.softmax(dim=-1) @ value
+    else:
+        out = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return out if any_visible is None else out * any_visible
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with RMS-normalised queries and keys."""
+
+    def __init__(self, width: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.query_norm = nn.RMSNorm(width // num_heads, eps=1e-6)
+        self.key_norm = nn.RMSNorm(width // num_heads, eps=1e-6)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        query, key, value = rearrange(self.qkv(x), "b n (three heads d) -> three b heads n d", three=3, heads=self.num_heads)
+        mixed = attention(self.query_norm(query).to(value.dtype), self.key_norm(key).to(value.dtype), value)
+        return self.out(rearrange(mixed, "b heads n d -> b n (heads d)"))
+
+
+@dataclass(frozen=True)
+class KeyValue:
+    """Conditions, projected once for one cross-attention layer."""
+
+    key: Float[Tensor, "b heads m d"]
+    value: Float[Tensor, "b heads m d"]
+    mask: Bool[Tensor, "b m"]
+
+
+class CrossAttention(nn.Module):
+    """Multi-head cross-attention with RMS-normalised queries and keys, and reusable keys and values."""
+
+    def __init__(self, width: int, num_heads: int, condition_width: int | None = None):
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(condition_width or width, 2 * width)
+        self.query_norm = nn.RMSNorm(width // num_heads, eps=1e-6)
+        self.key_norm = nn.RMSNorm(width // num_heads, eps=1e-6)
+        self.out = nn.Linear(width, width)
+
+    def project(self, condition: Tokens) -> KeyValue:
+        """The keys and values of a condition; they do not depend on what will be asked."""
+        key, value = rearrange(
+            self.key_value(condition.data), "b m (two heads d) -> two b heads m d", two=2, heads=self.num_heads
+        )
+        return KeyValue(self.key_norm(key).to(value.dtype), value, condition.mask)
+
+    def forward(self, x: Float[Tensor, "bq n d"], condition: KeyValue) -> Float[Tensor, "bq n d"]:
+        """Attend from `x`. Several consecutive items of `x` may share one condition: their batch is a multiple of its."""
+        b = condition.key.shape[0]
+        n = x.shape[1]
+        query = rearrange(self.query(x), "(b r) n (heads d) -> b heads (r n) d", b=b, heads=self.num_heads)
+        mixed = attention(self.query_norm(query).to(condition.value.dtype), condition.key, condition.value, condition.mask)
+        return self.out(rearrange(mixed, "b heads (r n) d -> (b r) n (heads d)", n=n))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between them."""
+
+    def __init__(self, width: int, hidden: int | None = None, out: int | None = None):
+        super().__init__()
+        self.up = nn.Linear(width, hidden or width)
+        self.down = nn.Linear(hidden or width, out or width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(nn.functional.gelu(self.up(x), approximate="tanh"))
+
+
+def sinusoidal_embedding(position: Float[Tensor, "*b"], width: int, max_period: float = 10_000.0) -> Float[Tensor, "*b {width}"]:
+    """Cosines, then sines, of geometrically spaced frequencies (arXiv 1706.03762). `width` must be even."""
+    frequency = torch.exp(-math.log(max_period) * torch.arange(width // 2, device=position.device) / (width // 2))
+    angle = position[..., None].float() * frequency
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+def grid_embedding(t: int, h: int, w: int, width: int, device: torch.device) -> Float[Tensor, "n {width}"]:
+    """Fixed sinusoidal positions of a `t h w` grid in raster order; the width is shared between the three axes.
+
+    Heights and widths are measured from 0 to 1 across the picture, so that one model reads grids of several sizes.
+    """
+    spatial = 2 * (width // 6)
+    temporal = width - 2 * spatial
+    frame = sinusoidal_embedding(torch.arange(t, device=device).float(), temporal, max_period=100.0)
+    # 32 periods across the picture: fine enough to tell neighbours apart on a grid of 64
+    row = sinusoidal_embedding(64.0 * (torch.arange(h, device=device) + 0.5) / h, spatial, max_period=100.0)
+    column = sinusoidal_embedding(64.0 * (torch.arange(w, device=device) + 0.5) / w, spatial, max_period=100.0)
+    grid = torch.cat(
+        [
+            frame[:, None, None].expand(t, h, w, temporal),
+            row[None, :, None].expand(t, h, w, spatial),
+            column[None, None, :].expand(t, h, w, spatial),
+        ],
+        dim=-1,
+    )
+    return rearrange(grid, "t h w d -> (t h w) d")
