@@ -1,0 +1,55 @@
+"""Where an episode stands: how many control steps it has taken, and whether another may follow.
+
+Every environment of this package owns one, so that the clock, the time limit and the refusal of a wrong action are the same in
+all of them.
+"""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from video2act.interfaces import EnvironmentSpec
+
+
+class Episode:
+    """The clock and the rules of the episode that an environment is in."""
+
+    def __init__(self, spec: EnvironmentSpec) -> None:
+        self._spec = spec
+        self._phase: Literal["not started", "running", "over"] = "not started"
+        self._num_steps = 0
+
+    @property
+    def time(self) -> float:
+        """Seconds since the reset; the simulators' own clocks also count the steps that settle a scene."""
+        return self._num_steps / self._spec.fps
+
+    def begin(self) -> None:
+        self._phase, self._num_steps = "running", 0
+
+    def check(self, action: Float[np.ndarray, "_a"]) -> None:
+        """Refuse a step out of turn, an action of the wrong length and one that is not finite."""
+        if self._phase == "not started":
+            raise RuntimeError(f"{self._spec.name}: step() before reset(); call reset(seed) first")
+        if self._phase == "over":
+            raise RuntimeError(
+                f"{self._spec.name}: the episode ended after {self._num_steps} steps (Step.done); call reset(seed) for another"
+            )
+        names = self._spec.action_names
+        if action.shape != (len(names),):
+            raise ValueError(
+                f"{self._spec.name}: expected an action of shape ({len(names)},) = {', '.join(names)}; got shape {action.shape}"
+            )
+        if not np.isfinite(action).all():
+            bad = ", ".join(f"{name} = {value}" for name, value in zip(names, action, strict=True) if not np.isfinite(value))
+            # a simulator clips a NaN to nothing in particular and goes on; a robot may do worse
+            raise ValueError(f"{self._spec.name}: every value of an action must be finite, got {bad}")
+
+    def advance(self, is_over: bool) -> bool:
+        """Count one control step; returns whether the episode is done, for a reason of the caller's or by the time limit."""
+        self._num_steps += 1
+        done = is_over or self._num_steps >= self._spec.max_steps
+        if done:
+            self._phase = "over"
+        return done

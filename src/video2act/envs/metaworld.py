@@ -1,0 +1,112 @@
+"""MetaWorld: a Sawyer arm on a table, 50 tasks, goals and objects placed anew by every seed.
+
+A policy sees camera images and the gripper's own position and opening, never the pose of an object or of the goal. An action
+moves the gripper by up to 1 cm per axis and sets how hard the fingers close. An episode ends at the first success, because in
+several tasks success is a moment (a button springs back). The simulator has five traps, marked (a) to (e) below; each has a test
+of its name.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from video2act.envs.choices import check_choice
+from video2act.envs.episode import Episode
+from video2act.envs.metaworld_tasks import INSTRUCTIONS
+from video2act.envs.simulation import Cameras, import_simulator
+from video2act.interfaces import EnvironmentSpec
+from video2act.types import Observation, Step
+
+# trap (d): these cameras are mounted on their head; topview, behindGripper and gripperPOV are upright
+UPSIDE_DOWN_CAMERAS = frozenset({"corner", "corner2", "corner3", "corner4"})
+
+
+class MetaWorld:
+    """One MetaWorld task as an `Environment`."""
+
+    def __init__(
+        self,
+        task: str,
+        cameras: tuple[str, ...] = ("corner4", "gripperPOV"),
+        image_size: int = 128,
+        max_steps: int = 200,
+    ) -> None:
+        """`cameras` may be empty: then nothing is rendered, for a policy that sees nothing or to rate an expert."""
+        check_choice("MetaWorld task", task, INSTRUCTIONS)
+        self._simulator = _make_simulator(task)
+        limit = self._simulator.max_path_length
+        if not 1 <= max_steps <= limit:
+            raise ValueError(
+                f"metaworld:{task}: the simulator ends an episode after {limit} steps; max_steps={max_steps} is not in 1..{limit}"
+            )
+        self.spec = EnvironmentSpec(
+            name=f"metaworld:{task}",
+            robot="sawyer",
+            instruction=INSTRUCTIONS[task],
+            cameras=cameras,
+            image_size=image_size,
+            state_names=("gripper_x", "gripper_y", "gripper_z", "gripper_opening"),
+            action_names=("delta_x", "delta_y", "delta_z", "gripper_effort"),
+            fps=1 / self._simulator.dt,  # frame_skip 5 x 2.5 ms = 80 Hz
+            max_steps=max_steps,
+        )
+        self.privileged: Float[np.ndarray, "39"] = np.zeros(39)
+        """the simulator's own observation, with the poses of objects and goal; for experts, never for a policy"""
+        self._cameras = Cameras(self._simulator.model, cameras, image_size, UPSIDE_DOWN_CAMERAS)
+        self._episode = Episode(self.spec)
+
+    def reset(self, seed: int) -> Observation:
+        # trap (b): reset(seed=...) is accepted and ignored; only seed() reaches the generator that places goal and objects
+        self._simulator.seed(seed)
+        self._simulator.reset()
+        self._refresh_scene()
+        self._episode.begin()
+        return self._observe()
+
+    def step(self, action: Float[np.ndarray, "_a"]) -> Step:
+        self._episode.check(action)
+        clipped = np.clip(action, -1, 1).astype(np.float32)  # as the simulator's action space documents
+        self.privileged, _, _, is_truncated, info = self._simulator.step(clipped)
+        success = bool(info["success"])
+        done = self._episode.advance(success or is_truncated)
+        return Step(self._observe(), done=done, success=success)
+
+    def close(self) -> None:
+        self._cameras.close()
+        self._simulator.close()
+
+    def _refresh_scene(self) -> None:
+        """Bring what is seen after a reset in line with what will be simulated."""
+        mujoco, simulator = import_simulator("mujoco"), self._simulator
+        # trap (e): a reset moves drawers, windows, pegs, ... in the model but leaves their computed poses, up to 20 cm off; the
+        # first frame would show them elsewhere. Kinematics alone: a full mj_forward would also disturb the solver's warm start.
+        mujoco.mj_kinematics(simulator.model, simulator.data)
+        mujoco.mj_camlight(simulator.model, simulator.data)
+        # trap (c): a reset leaves the goal's marker where the XML has it; step() moves it, so only the first frame would be wrong
+        for site, position in simulator._target_site_config:
+            simulator._set_pos_site(site, position)
+        self.privileged = simulator._get_obs()
+        self.privileged[18:36] = self.privileged[:18]  # the previous frame: there is none, so the same again, as in its own reset
+
+    def _observe(self) -> Observation:
+        return Observation(
+            images=self._cameras.capture(self._simulator.data),
+            state=self.privileged[:4].astype(np.float32),
+            instruction=self.spec.instruction,
+            time=self._episode.time,
+        )
+
+
+def _make_simulator(task: str) -> Any:
+    """MetaWorld's own environment of `task`, with goals that vary by seed and that its experts can read."""
+    simulator = import_simulator("metaworld.env_dict").ALL_V3_ENVIRONMENTS[task]()
+    # trap (a): the flag alone is not enough. The observation space was cached while the flag was still up, with the goal's bounds
+    # at zero, and step() clips to it; experts then aim at the origin.
+    simulator._partially_observable = False
+    simulator.__dict__.pop("sawyer_observation_space", None)
+    # set_task() would freeze one placement; this draws a new one at each reset, out of the generator that seed() seeds
+    simulator._freeze_rand_vec = False
+    simulator.seeded_rand_vec = True
+    simulator._set_task_called = True
+    return simulator

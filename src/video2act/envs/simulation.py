@@ -1,0 +1,69 @@
+"""What the MuJoCo environments share: importing a simulator only when one is built, and photographing its scene.
+
+Shadows, reflections and multisampling are off: they slow a software renderer down ten times and say nothing about the task. EGL
+and OSMesa differ in a few pixels, so demonstrations and evaluation should run under the same `MUJOCO_GL`.
+"""
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from video2act.envs.choices import check_choice
+
+
+def import_simulator(module: str) -> Any:
+    """Import a module of the `sim` extra. Raises ImportError that says how to install it."""
+    if sys.platform == "linux":
+        # mujoco chooses its renderer while it is imported; its own default needs a display, EGL runs on a server as well
+        os.environ.setdefault("MUJOCO_GL", "egl")
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f'this environment needs the simulators ({error}); run: pip install "video2act[sim]"') from error
+
+
+class Cameras:
+    """Named cameras of one MuJoCo model. The renderer, which holds a GL context, exists from the first picture until `close`."""
+
+    def __init__(self, model: Any, names: tuple[str, ...], image_size: int, upside_down: frozenset[str]) -> None:
+        """`upside_down` names the cameras that are mounted on their head; their pictures are turned by 180 degrees."""
+        available = [model.camera(index).name for index in range(model.ncam)]
+        for name in names:
+            check_choice("camera", name, available)
+        if len(set(names)) < len(names):
+            raise ValueError(f"cameras must differ, got {', '.join(names)}")
+        if image_size < 1:
+            raise ValueError(f"image_size must be a positive number of pixels, got {image_size}")
+        model.vis.quality.offsamples = 0
+        model.vis.global_.offwidth = model.vis.global_.offheight = image_size
+        self._model, self._names, self._image_size, self._upside_down = model, names, image_size, upside_down
+        self._renderer: Any = None
+
+    def capture(self, data: Any) -> dict[str, UInt8[np.ndarray, "_h _w 3"]]:
+        """One upright RGB picture per camera of the scene in `data`."""
+        if not self._names:
+            return {}
+        if self._renderer is None:
+            self._renderer = self._make_renderer()
+        images = {}
+        for name in self._names:
+            self._renderer.update_scene(data, camera=name)
+            image = self._renderer.render()
+            images[name] = np.ascontiguousarray(image[::-1, ::-1]) if name in self._upside_down else image
+        return images
+
+    def close(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def _make_renderer(self) -> Any:
+        mujoco = import_simulator("mujoco")
+        renderer = mujoco.Renderer(self._model, self._image_size, self._image_size)
+        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+            renderer.scene.flags[flag] = 0
+        return renderer
