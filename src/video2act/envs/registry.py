@@ -4,33 +4,38 @@ A Gymnasium environment has no name here: it needs a mapping from its keys to ou
 `GymEnvironment(gymnasium.make(...), mapping)`.
 """
 
+from video2act.envs.aloha import INSTRUCTIONS as ALOHA_TASKS
+from video2act.envs.aloha import Aloha
 from video2act.envs.choices import check_choice
+from video2act.envs.experts.aloha import AlohaExpert
 from video2act.envs.experts.metaworld import MetaWorldExpert
 from video2act.envs.metaworld import MetaWorld
-from video2act.envs.metaworld_tasks import INSTRUCTIONS
+from video2act.envs.metaworld_tasks import INSTRUCTIONS as METAWORLD_TASKS
 from video2act.interfaces import Environment, Expert
 
 
 def list_environments() -> list[str]:
     """Every name that `make_environment` knows; needs no simulator."""
-    return [f"metaworld:{task}" for task in INSTRUCTIONS]
+    return [f"metaworld:{task}" for task in METAWORLD_TASKS] + [f"aloha:{task}" for task in ALOHA_TASKS]
 
 
 def make_environment(
     name: str, cameras: tuple[str, ...] | None = None, image_size: int = 128, max_steps: int | None = None
 ) -> Environment:
-    """Build an environment; None leaves the cameras or the time limit at the environment's own default."""
+    """Build an environment by name; None leaves the cameras or the time limit as they usually are for it."""
     check_choice("environment", name, list_environments())
-    _, task = name.split(":")
-    return MetaWorld(
-        task, cameras=("corner4", "gripperPOV") if cameras is None else cameras, image_size=image_size, max_steps=max_steps or 200
-    )
+    family, task = name.split(":")
+    if family == "metaworld":
+        return MetaWorld(
+            task, ("corner4", "gripperPOV") if cameras is None else cameras, image_size, 200 if max_steps is None else max_steps
+        )
+    return Aloha(task, ("angle", "top") if cameras is None else cameras, image_size, 300 if max_steps is None else max_steps)
 
 
 def make_expert(environment: Environment) -> Expert:
     """The scripted demonstrator of an environment."""
     if isinstance(environment, MetaWorld):
         return MetaWorldExpert(environment)
-    raise ValueError(
-        f"there is no expert for {environment.spec.name!r} ({type(environment).__name__}); experts exist for MetaWorld"
-    )
+    if isinstance(environment, Aloha):
+        return AlohaExpert(environment)
+    raise ValueError(f"no expert for {environment.spec.name!r} ({type(environment).__name__}); MetaWorld and Aloha have one")

@@ -1,0 +1,163 @@
+"""ALOHA: two ViperX arms over a table, in the scenes of gym-aloha, stepped by MuJoCo directly.
+
+Resets, stepping and reward equal those of gym-aloha's own environments (a test compares them), which render three large pictures at
+every step whatever is asked for: 4 steps per second on a CPU, against more than a hundred here. An action is 14 absolute joint
+targets at 50 Hz; the simulator clamps each to its actuator's range. An episode ends at the first success, reward 4, as it does there.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from video2act.envs.choices import check_choice
+from video2act.envs.episode import Episode
+from video2act.envs.simulation import Cameras, import_simulator
+from video2act.interfaces import EnvironmentSpec
+from video2act.types import Observation, Step
+
+INSTRUCTIONS = {
+    "transfer_cube": "pick up the red cube with the right arm and hand it over to the left arm",
+    "insertion": "pick up the peg and the socket and insert the peg into the socket",
+}
+
+CONTROL_PERIOD_S = 0.02
+
+START_ARM = (0.0, -0.96, 1.16, 0.0, -0.3, 0.0, 0.02239, -0.02239)
+"""joint positions of either arm at a reset: six joints in radians, two fingers in metres"""
+
+FINGER_CLOSED_M, FINGER_OPEN_M = 0.01844, 0.058
+"""finger positions that state and action call 0 and 1"""
+
+SUCCESS_REWARD = 4
+
+_JOINTS = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate", "gripper")
+_JOINT_NAMES = tuple(f"{side}_{joint}" for side in ("left", "right") for joint in _JOINTS)
+
+
+class Aloha:
+    """One ALOHA task as an `Environment`."""
+
+    def __init__(
+        self,
+        task: str,
+        cameras: tuple[str, ...] = ("angle", "top"),
+        image_size: int = 128,
+        max_steps: int = 300,
+    ) -> None:
+        check_choice("ALOHA task", task, INSTRUCTIONS)
+        if max_steps < 1:
+            raise ValueError(f"aloha:{task}: max_steps must be positive, got {max_steps}")
+        self._mujoco = import_simulator("mujoco")
+        self.task = task
+        self.model = self._mujoco.MjModel.from_xml_path(str(_assets() / f"bimanual_viperx_{task}.xml"))
+        """the simulation, with `data` its state; for experts, never for a policy"""
+        self.data = self._mujoco.MjData(self.model)
+        self.reward = 0
+        """stage of the task that has been reached, from 0 to 4"""
+        self.spec = EnvironmentSpec(
+            name=f"aloha:{task}",
+            robot="aloha",
+            instruction=INSTRUCTIONS[task],
+            cameras=cameras,
+            image_size=image_size,
+            state_names=_JOINT_NAMES,
+            action_names=_JOINT_NAMES,
+            fps=1 / CONTROL_PERIOD_S,
+            max_steps=max_steps,
+        )
+        self._cameras = Cameras(self.model, cameras, image_size, upside_down=frozenset())
+        self._episode = Episode(self.spec)
+
+    def reset(self, seed: int) -> Observation:
+        mujoco, model, data = self._mujoco, self.model, self.data
+        flags = model.opt.disableflags
+        model.opt.disableflags = flags | mujoco.mjtDisableBit.mjDSBL_ACTUATION
+        mujoco.mj_resetData(model, data)
+        # The original runs these three passes, the first one before the arms are placed and all without actuation. Each starts the
+        # contact solver from the last one's result, so fewer would change the episode, in the last digits first.
+        mujoco.mj_forward(model, data)
+        data.qpos[:16] = data.ctrl[:] = START_ARM * 2
+        data.qpos[16:] = _place_objects(self.task, seed)
+        mujoco.mj_forward(model, data)
+        mujoco.mj_forward(model, data)
+        model.opt.disableflags = flags
+        self.reward = 0
+        self._episode.begin()
+        return self._observe()
+
+    def step(self, action: Float[np.ndarray, "_a"]) -> Step:
+        self._episode.check(action)
+        mujoco, model, data = self._mujoco, self.model, self.data
+        left, right = action[:7], action[7:]
+        data.ctrl[:] = (*_finger_targets(left), *_finger_targets(right))
+        # the original's order: positions and velocities are up to date before the action, so only the second half of a step is due,
+        # and after the last one the first half of the next makes contacts and pictures current
+        mujoco.mj_step2(model, data)
+        mujoco.mj_step(model, data, nstep=round(CONTROL_PERIOD_S / model.opt.timestep) - 1)
+        mujoco.mj_step1(model, data)
+        self.reward = self._rate()
+        success = self.reward == SUCCESS_REWARD
+        done = self._episode.advance(success)
+        return Step(self._observe(), done=done, success=success)
+
+    def close(self) -> None:
+        self._cameras.close()
+
+    def _observe(self) -> Observation:
+        left, right = self.data.qpos[:8], self.data.qpos[8:16]
+        state = np.array([*left[:6], _opening(left[6]), *right[:6], _opening(right[6])], dtype=np.float32)
+        return Observation(self._cameras.capture(self.data), state, self.spec.instruction, self._episode.time)
+
+    def _rate(self) -> int:
+        """The stage of the task, out of what touches what; gym-aloha's rule."""
+        contacts = {frozenset(pair) for pair in self.data.contact.geom.tolist()}
+
+        def touch(first: str, second: str) -> bool:
+            return frozenset((self.model.geom(first).id, self.model.geom(second).id)) in contacts
+
+        left, right = "vx300s_left/10_left_gripper_finger", "vx300s_right/10_right_gripper_finger"
+        if self.task == "transfer_cube":
+            is_lifted = not touch("red_box", "table")
+            if touch("red_box", left):
+                return 3 + is_lifted
+            return 1 + is_lifted if touch("red_box", right) else 0
+        sockets = ("socket-1", "socket-2", "socket-3", "socket-4")
+        are_lifted = not touch("red_peg", "table") and not any(touch(socket, "table") for socket in sockets)
+        if touch("red_peg", "pin"):
+            return SUCCESS_REWARD
+        if are_lifted and any(touch("red_peg", socket) for socket in sockets):
+            return 3
+        are_held = touch("red_peg", right) and any(touch(socket, left) for socket in sockets)
+        return 1 + are_lifted if are_held else 0
+
+
+def _assets() -> Path:
+    """The folder of scenes inside gym-aloha, found without importing it: its import pulls in a second simulator stack."""
+    spec = importlib.util.find_spec("gym_aloha")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError('the ALOHA scenes come with gym-aloha; run: pip install "video2act[sim]"')
+    return Path(spec.submodule_search_locations[0]) / "assets"
+
+
+def _place_objects(task: str, seed: int) -> Float[np.ndarray, "_q"]:
+    """Positions and orientations of the objects; the same draws as gym-aloha's."""
+    random = np.random.RandomState(seed)
+    upright = (1, 0, 0, 0)
+    if task == "transfer_cube":
+        return np.array([*random.uniform((0, 0.4, 0.05), (0.2, 0.6, 0.05)), *upright])
+    peg = random.uniform((0.1, 0.4, 0.05), (0.2, 0.6, 0.05))
+    socket = random.uniform((-0.2, 0.4, 0.05), (-0.1, 0.6, 0.05))
+    return np.array([*peg, *upright, *socket, *upright])
+
+
+def _finger_targets(arm: Float[np.ndarray, "7"]) -> tuple[float, ...]:
+    """Seven targets of one arm -> its eight actuators: the two fingers mirror each other."""
+    finger = FINGER_CLOSED_M + arm[6] * (FINGER_OPEN_M - FINGER_CLOSED_M)
+    return (*arm[:6], finger, -finger)
+
+
+def _opening(finger_m: float) -> float:
+    return (finger_m - FINGER_CLOSED_M) / (FINGER_OPEN_M - FINGER_CLOSED_M)

@@ -1,0 +1,192 @@
+"""Scripted bimanual experts: a timetable of hand poses out of the objects' places, inverse kinematics, and a slow correction.
+
+The idea of the timetable is ACT's (arXiv 2304.13705): poses at fixed times, straight lines between them. Three things are needed to
+make it land in this simulator. Joints sag under gravity, so what is missing is integrated and added to the targets. The fingers
+creep, because their friction exceeds their actuators' force, so a grip is commanded at once and given time to close. And a peg never
+sits in the hand as planned, so in `insertion` the right arm lines it up with the socket on the way in.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from video2act.envs.aloha import Aloha
+from video2act.envs.experts.arm_ik import ArmIK, Position, Quaternion
+
+OPEN, CLOSED = 1.0, 0.0
+
+GRIP_STEPS = 6
+"""control steps over which a change of grip is commanded"""
+
+# heights above the table at which the finger tips close; lower and they touch it and stay open
+CUBE_GRIP_M, PEG_GRIP_M, SOCKET_GRIP_M = 0.010 + 0.020, 0.012 + 0.010, 0.008 + 0.022
+
+INTEGRAL_GAIN, MAX_CORRECTION = 0.05, 0.15  # per control step; radians
+ALIGN_FROM_STEP, ALIGN_GAIN, MAX_ALIGN_M = 184, 0.08, 0.002  # metres per control step
+
+# the right arm stands opposite the left one and faces it: half a turn about the vertical axis
+FACING: dict[str, Quaternion] = {"left": np.array([1.0, 0.0, 0.0, 0.0]), "right": np.array([0.0, 0.0, 0.0, 1.0])}
+
+
+@dataclass(frozen=True)
+class Waypoint:
+    """Where a hand shall be at a control step."""
+
+    step: int
+    position: Position
+    orientation: Quaternion
+    gripper: float
+    """0 closed, 1 open; commanded from the moment the waypoint before it is reached"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The timetables of both hands."""
+
+    left: list[Waypoint]
+    right: list[Waypoint]
+
+
+class AlohaExpert:
+    """Follows a plan made from the objects' places at the reset. `act` must be called once per control step: the plan runs on time."""
+
+    def __init__(self, environment: Aloha) -> None:
+        self._environment = environment
+        self._arms = {"left": ArmIK(environment.model, "left"), "right": ArmIK(environment.model, "right")}
+        self.reset()
+
+    def reset(self) -> None:
+        for arm in self._arms.values():
+            arm.reset()
+        make_plan = {"transfer_cube": _plan_transfer, "insertion": _plan_insertion}[self._environment.task]
+        self._plan = make_plan(self._environment.data.qpos[16:].copy(), self._arms["left"].home, self._arms["right"].home)
+        self._step = 0
+        self._correction = np.zeros(12)
+        self._align = np.zeros(3)
+
+    def act(self) -> Float[np.ndarray, "14"]:
+        self._step += 1
+        left, right = _at(self._plan.left, self._step), _at(self._plan.right, self._step)
+        right = replace(right, position=right.position + self._align)
+        wanted = np.concatenate(
+            [
+                self._arms["left"].solve(left.position, left.orientation),
+                self._arms["right"].solve(right.position, right.orientation),
+            ]
+        )
+        joints = self._environment.data.qpos
+        missing = wanted - np.concatenate([joints[:6], joints[8:14]])
+        self._correction = (self._correction + INTEGRAL_GAIN * missing).clip(-MAX_CORRECTION, MAX_CORRECTION)
+        if self._environment.task == "insertion" and self._step >= ALIGN_FROM_STEP:
+            peg, socket = joints[16:19], joints[23:26]
+            self._align[1:] += (ALIGN_GAIN * (socket - peg)[1:]).clip(
+                -MAX_ALIGN_M, MAX_ALIGN_M
+            )  # across the peg, which points along x
+        target = wanted + self._correction
+        return np.array([*target[:6], left.gripper, *target[6:], right.gripper], dtype=np.float32)
+
+
+def _plan_transfer(
+    objects: Float[np.ndarray, "7"], left_home: tuple[Position, Quaternion], right_home: tuple[Position, Quaternion]
+) -> Plan:
+    """The right hand grips the cube from above and holds it up; the left one, turned on its side, takes it."""
+    x, y = objects[:2]
+    down, sideways = _facing("right", _tilt(-60)), _facing("left", _roll(90))
+    grip = np.array([x, y, CUBE_GRIP_M])
+    meet = np.array([0.0, 0.5, 0.25])
+    wait, take = meet + [-0.1, 0, -0.02], meet + [0.02, 0, -0.02]
+    return Plan(
+        left=[
+            Waypoint(0, *left_home, CLOSED),
+            Waypoint(72, wait, sideways, OPEN),
+            Waypoint(158, wait, sideways, OPEN),
+            Waypoint(187, take, sideways, OPEN),
+            Waypoint(223, take, sideways, CLOSED),
+            Waypoint(259, wait, FACING["left"], CLOSED),
+        ],
+        right=[
+            Waypoint(0, *right_home, CLOSED),
+            Waypoint(65, grip + [0, 0, 0.1], down, OPEN),
+            Waypoint(94, grip, down, OPEN),
+            Waypoint(122, grip, down, CLOSED),
+            Waypoint(144, meet + [0.05, 0, 0], down, CLOSED),
+            Waypoint(158, meet, down, CLOSED),
+            Waypoint(209, meet, down, CLOSED),
+            Waypoint(223, meet, down, OPEN),
+            Waypoint(259, meet + [0.1, 0, 0], down, OPEN),
+        ],
+    )
+
+
+def _plan_insertion(
+    objects: Float[np.ndarray, "14"], left_home: tuple[Position, Quaternion], right_home: tuple[Position, Quaternion]
+) -> Plan:
+    """Each hand grips its part from above; both lift, come face to face, and close in until the peg is inside."""
+    meet = np.array([0.0, 0.5, 0.15])
+
+    def one_hand(home: tuple[Position, Quaternion], grip: Position, down: Quaternion, side: float) -> list[Waypoint]:
+        return [
+            Waypoint(0, *home, CLOSED),
+            Waypoint(86, grip + [0, 0, 0.09], down, OPEN),
+            Waypoint(122, grip, down, OPEN),
+            Waypoint(158, grip, down, CLOSED),
+            Waypoint(205, meet + [0.1 * side, 0, 0], down, CLOSED),
+            Waypoint(223, meet + [0.1 * side, 0, 0], down, CLOSED),
+            Waypoint(266, meet + [0.04 * side, 0, 0], down, CLOSED),
+        ]
+
+    peg, socket = np.array([*objects[0:2], PEG_GRIP_M]), np.array([*objects[7:9], SOCKET_GRIP_M])
+    return Plan(
+        left=one_hand(left_home, socket, _facing("left", _tilt(60)), side=-1.0),
+        right=one_hand(right_home, peg, _facing("right", _tilt(-60)), side=1.0),
+    )
+
+
+def _at(timetable: list[Waypoint], step: int) -> Waypoint:
+    """Where the hand shall be at `step`: between two waypoints, or at the last one for ever."""
+    if step >= timetable[-1].step:
+        return timetable[-1]
+    index = max(i for i, waypoint in enumerate(timetable) if waypoint.step <= step)
+    start, end = timetable[index], timetable[index + 1]
+    share = (step - start.step) / (end.step - start.step)
+    grip_share = min(1.0, (step - start.step) / GRIP_STEPS)
+    return Waypoint(
+        step=step,
+        position=start.position + share * (end.position - start.position),
+        orientation=_between(start.orientation, end.orientation, share),
+        gripper=start.gripper + grip_share * (end.gripper - start.gripper),
+    )
+
+
+def _between(start: Quaternion, end: Quaternion, share: float) -> Quaternion:
+    """Normalised linear interpolation, the short way round: q and -q are the same orientation."""
+    end = end if start @ end >= 0 else -end
+    mixed = start + share * (end - start)
+    return mixed / np.linalg.norm(mixed)
+
+
+def _tilt(degrees: float) -> Quaternion:
+    """A rotation about the world's y axis: a hand that faces +x looks down at +90."""
+    half = np.deg2rad(degrees) / 2
+    return np.array([np.cos(half), 0.0, np.sin(half), 0.0])
+
+
+def _roll(degrees: float) -> Quaternion:
+    """A rotation about the world's x axis, which both hands face along."""
+    half = np.deg2rad(degrees) / 2
+    return np.array([np.cos(half), np.sin(half), 0.0, 0.0])
+
+
+def _facing(side: str, turn: Quaternion) -> Quaternion:
+    """The orientation of a hand that faces the other arm and is then turned in the world's frame."""
+    w, x, y, z = turn
+    a, b, c, d = FACING[side]
+    return np.array(
+        [
+            w * a - x * b - y * c - z * d,
+            w * b + x * a + y * d - z * c,
+            w * c - x * d + y * a + z * b,
+            w * d + x * c - y * b + z * a,
+        ]
+    )
