@@ -44,6 +44,17 @@ def attention(
     return out if any_visible is None else out * any_visible
 
 
+class RmsNorm(nn.Module):
+    """Root-mean-square norm with a learned scale (arXiv 1910.07467), in the precision of its input."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        return nn.functional.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), eps=1e-6)
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with RMS-normalised queries and keys."""
 
@@ -51,13 +62,13 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.qkv = nn.Linear(width, 3 * width)
-        self.query_norm = nn.RMSNorm(width // num_heads, eps=1e-6)
-        self.key_norm = nn.RMSNorm(width // num_heads, eps=1e-6)
+        self.query_norm = RmsNorm(width // num_heads)
+        self.key_norm = RmsNorm(width // num_heads)
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         query, key, value = rearrange(self.qkv(x), "b n (three heads d) -> three b heads n d", three=3, heads=self.num_heads)
-        mixed = attention(self.query_norm(query).to(value.dtype), self.key_norm(key).to(value.dtype), value)
+        mixed = attention(self.query_norm(query), self.key_norm(key), value)
         return self.out(rearrange(mixed, "b heads n d -> b n (heads d)"))
 
 
@@ -78,8 +89,8 @@ class CrossAttention(nn.Module):
         self.num_heads = num_heads
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(condition_width or width, 2 * width)
-        self.query_norm = nn.RMSNorm(width // num_heads, eps=1e-6)
-        self.key_norm = nn.RMSNorm(width // num_heads, eps=1e-6)
+        self.query_norm = RmsNorm(width // num_heads)
+        self.key_norm = RmsNorm(width // num_heads)
         self.out = nn.Linear(width, width)
 
     def project(self, condition: Tokens) -> KeyValue:
@@ -87,14 +98,14 @@ class CrossAttention(nn.Module):
         key, value = rearrange(
             self.key_value(condition.data), "b m (two heads d) -> two b heads m d", two=2, heads=self.num_heads
         )
-        return KeyValue(self.key_norm(key).to(value.dtype), value, condition.mask)
+        return KeyValue(self.key_norm(key), value, condition.mask)
 
     def forward(self, x: Float[Tensor, "bq n d"], condition: KeyValue) -> Float[Tensor, "bq n d"]:
         """Attend from `x`. Several consecutive items of `x` may share one condition: their batch is a multiple of its."""
         b = condition.key.shape[0]
         n = x.shape[1]
         query = rearrange(self.query(x), "(b r) n (heads d) -> b heads (r n) d", b=b, heads=self.num_heads)
-        mixed = attention(self.query_norm(query).to(condition.value.dtype), condition.key, condition.value, condition.mask)
+        mixed = attention(self.query_norm(query), condition.key, condition.value, condition.mask)
         return self.out(rearrange(mixed, "b heads (r n) d -> (b r) n (heads d)", n=n))
 
 

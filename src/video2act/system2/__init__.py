@@ -1,0 +1,5 @@
+"""The slow system: video -> tokens."""
+
+from video2act.system2.system2 import System2
+
+__all__ = ["System2"]

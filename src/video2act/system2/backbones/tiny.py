@@ -1,0 +1,108 @@
+"""The CPU-sized video backbone: a linear causal codec and a small video diffusion transformer. No download.
+
+By interface exactly what the big ones are. Inside, what makes it learn in a minute:
+
+* one noise level per latent frame, so that a clean past and a noisy future share one model, and features of real (clean)
+  frames are in distribution;
+* it predicts the clean latents as a *change* from the last clean frame: untrained, it copies that frame, which is the
+  baseline to beat;
+* noise level and instruction modulate every block (Wan's scheme: one projection, plus a learned offset per block).
+"""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from video2act.config import BackboneConfig
+from video2act.layers import Mlp, SelfAttention, grid_embedding, sinusoidal_embedding
+from video2act.system2.backbones.tiny_codec import LinearCodec
+from video2act.text import ByteTextEncoder
+from video2act.types import Video
+
+
+class Block(nn.Module):
+    """Self-attention over all positions of all frames, then an MLP; both modulated per frame."""
+
+    def __init__(self, width: int, num_heads: int):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False)
+        self.attention = SelfAttention(width, num_heads)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False)
+        self.mlp = Mlp(width, 4 * width)
+        # shift, scale, gate of either branch; gates start open
+        self.offset = nn.Parameter(torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0, 1.0])[:, None].repeat(1, width))
+
+    def forward(self, x: Float[Tensor, "b t n d"], modulation: Float[Tensor, "b t 1 6 d"]) -> Float[Tensor, "b t n d"]:
+        shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.offset).unbind(dim=3)
+        everywhere = (self.norm1(x) * (1 + scale1) + shift1).flatten(1, 2)
+        x = x + gate1 * self.attention(everywhere).view_as(x)
+        return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+
+
+class TinyBackbone(nn.Module):
+    """A `VideoBackbone` of about a million parameters."""
+
+    def __init__(self, config: BackboneConfig):
+        super().__init__()
+        self.config = config
+        self.feature_dim = config.hidden
+        self.codec = LinearCodec(config.latent_channels, config.patch_px, config.frames_per_latent)
+        self.text = ByteTextEncoder(config.text_dim)
+        self.text_in = nn.Linear(config.text_dim, config.hidden)
+        self.noise_in = Mlp(config.hidden)
+        self.modulation = nn.Linear(config.hidden, 6 * config.hidden)
+        self.latent_in = nn.Linear(config.latent_channels, config.hidden)
+        self.blocks = nn.ModuleList(Block(config.hidden, config.num_heads) for _ in range(config.depth))
+        self.norm_out = nn.LayerNorm(config.hidden)
+        self.latent_out = nn.Linear(config.hidden, config.latent_channels)
+        nn.init.normal_(self.modulation.weight, std=0.02)
+        nn.init.zeros_(self.modulation.bias)
+        # untrained, the model predicts no change
+        nn.init.zeros_(self.latent_out.weight)
+        nn.init.zeros_(self.latent_out.bias)
+
+    def encode(self, pixels: Video) -> Video:
+        return self.codec.encode(pixels)
+
+    def decode(self, latents: Video) -> Video:
+        return self.codec.decode(latents)
+
+    def features(self, latents: Video, instruction: list[str]) -> Video:
+        """The latents are taken as clean: noise level 0, as System 2 sees real frames."""
+        b, _, t, h, w = latents.grid.shape
+        clean = latents.grid.new_zeros(b, t)
+        hidden = self._hidden(latents.grid, clean, instruction, self.config.feature_layer)
+        return Video(rearrange(hidden, "b t (h w) d -> b d t h w", h=h, w=w), latents.fps)
+
+    def velocity(self, noisy: Video, noise_level: Float[Tensor, "b t"], instruction: list[str]) -> Video:
+        """`noise - latents`; zero on frames of level 0, which carry no noise."""
+        h, w = noisy.grid.shape[3:]
+        hidden = self._hidden(noisy.grid, noise_level, instruction, self.config.depth)
+        change = rearrange(self.latent_out(self.norm_out(hidden)), "b t (h w) c -> b c t h w", h=h, w=w)
+        clean = self._last_clean_frame(noisy.grid, noise_level) + change
+        level = noise_level[:, None, :, None, None]
+        return Video(torch.where(level > 0, (noisy.grid - clean) / level.clamp(min=1e-3), 0.0), noisy.fps)
+
+    @staticmethod
+    def _last_clean_frame(grid: Float[Tensor, "b c t h w"], noise_level: Float[Tensor, "b t"]) -> Float[Tensor, "b c 1 h w"]:
+        """Of each clip, the newest frame of level 0; zeros where there is none."""
+        number = torch.arange(1, grid.shape[2] + 1, device=grid.device) * (noise_level == 0)
+        newest = number.amax(dim=1)  # 1-based; 0: no clean frame
+        frames = grid[torch.arange(len(grid), device=grid.device), :, (newest - 1).clamp(min=0)]
+        return (frames * (newest > 0)[:, None, None, None])[:, :, None]
+
+    def _hidden(
+        self, grid: Float[Tensor, "b c t h w"], noise_level: Float[Tensor, "b t"], instruction: list[str], num_blocks: int
+    ) -> Float[Tensor, "b t n d"]:
+        _, _, t, h, w = grid.shape
+        text = self.text(instruction)
+        sentence = (text.data * text.mask[..., None]).sum(dim=1) / text.mask.sum(dim=1, keepdim=True)
+        noise = self.noise_in(sinusoidal_embedding(1000.0 * noise_level, self.config.hidden))
+        per_frame = self.modulation(nn.functional.silu(noise + self.text_in(sentence)[:, None]))
+        modulation = rearrange(per_frame, "b t (six d) -> b t 1 six d", six=6)
+        position = grid_embedding(t, h, w, self.config.hidden, grid.device).view(t, h * w, self.config.hidden)
+        x = self.latent_in(rearrange(grid, "b c t h w -> b t (h w) c")) + position
+        for block in self.blocks[:num_blocks]:
+            x = block(x, modulation)
+        return x

@@ -1,0 +1,80 @@
+"""A causal video codec that is one matrix: the principal components of small blocks of video.
+
+The first frame stands alone (repeated to fill its block), then every `frames_per_latent` frames merge into one latent frame,
+so a latent never depends on a later pixel: the time layout of the big causal VAEs. Fitted in seconds without gradients;
+encoding is one matrix product. What it cannot represent bounds every prediction of the video model behind it.
+"""
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from video2act.types import Video
+
+
+class LinearCodec(nn.Module):
+    """Pixels `[b 3 1+g*k h w]` <-> latents `[b c 1+k h/p w/p]`, scaled to unit variance overall."""
+
+    mean: Tensor
+    components: Tensor
+    scale: Tensor
+
+    def __init__(self, latent_channels: int, patch_px: int, frames_per_latent: int):
+        super().__init__()
+        self.patch_px = patch_px
+        self.frames_per_latent = frames_per_latent
+        size = 3 * frames_per_latent * patch_px**2
+        if latent_channels > size:
+            raise ValueError(f"a block of {size} values has no {latent_channels} components; lower latent_channels")
+        # random until fitted: an orthonormal basis, so that encode and decode are meaningful from the start
+        basis, _ = torch.linalg.qr(torch.randn(size, latent_channels))
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("components", basis)
+        self.register_buffer("scale", torch.ones(latent_channels))
+
+    def _blocks(self, pixels: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b k h2 w2 d"]:
+        t, h, w = pixels.shape[2:]
+        g, p = self.frames_per_latent, self.patch_px
+        if (t - 1) % g or h % p or w % p:
+            raise ValueError(
+                f"the codec takes 1 + a multiple of {g} frames of a multiple of {p} px, got {t} frames of {h} x {w} px"
+            )
+        first = repeat(pixels[:, :, :1], "b c 1 h w -> b c g h w", g=g)
+        grouped = torch.cat([first, pixels[:, :, 1:]], dim=2)
+        return rearrange(grouped, "b c (k g) (h p) (w q) -> b k h w (c g p q)", g=g, p=p, q=p)
+
+    def encode(self, pixels: Video) -> Video:
+        """Raises ValueError for a frame count or size that does not fill blocks."""
+        latents = ((self._blocks(pixels.grid) - self.mean) @ self.components) / self.scale
+        return Video(rearrange(latents, "b k h w c -> b c k h w"), pixels.fps / self.frames_per_latent)
+
+    def decode(self, latents: Video) -> Video:
+        """The nearest pixels; the first latent frame gives one frame, the mean of its block."""
+        scaled = rearrange(latents.grid, "b c k h w -> b k h w c") * self.scale
+        blocks = scaled @ self.components.T + self.mean
+        g, p = self.frames_per_latent, self.patch_px
+        pixels = rearrange(blocks, "b k h w (c g p q) -> b c (k g) (h p) (w q)", c=3, g=g, p=p, q=p)
+        first = pixels[:, :, :g].mean(dim=2, keepdim=True)
+        return Video(torch.cat([first, pixels[:, :, g:]], dim=2), latents.fps * g)
+
+    @torch.no_grad()
+    def fit(self, clips: list[Video]) -> None:
+        """Take the principal components of the clips' blocks. Deterministic."""
+        blocks = torch.cat([rearrange(self._blocks(clip.grid), "b k h w d -> (b k h w) d") for clip in clips]).double()
+        mean = blocks.mean(dim=0)
+        centred = blocks - mean
+        covariance = centred.T @ centred / len(blocks)
+        values, vectors = torch.linalg.eigh(covariance)  # ascending
+        count = self.components.shape[1]
+        components = vectors[:, -count:].flip(1)
+        # a sign convention, so that a refit on the same clips gives the same codec
+        components = components * torch.sign(components.gather(0, components.abs().argmax(dim=0, keepdim=True)))
+        variance = values[-count:].flip(0).clamp(min=1e-8)
+        self.mean.copy_(mean)
+        self.components.copy_(components)
+        self.scale.copy_(self._latent_scale(variance))
+
+    @staticmethod
+    def _latent_scale(variance: Float[Tensor, "c"]) -> Float[Tensor, "c"]:
+        return variance.sqrt()

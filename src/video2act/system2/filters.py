@@ -1,0 +1,117 @@
+"""Video -> Video: what is kept of a stream before it is compressed (paper section 3.2, arXiv 2512.03044).
+
+* Spatial filters find foreground boundaries: gradients within a frame, per channel.
+* Temporal filters find motion between frames and drop the static background.
+
+A frequency is in Hz of the filtered grid's own time axis: `Video.fps` travels with the grid, and a codec has already divided it.
+(The released code applies the camera's rate to latents, so its "1-7 Hz" are really a quarter of that.)
+All of them compute in fp32 whatever comes in, and treat every item of a batch alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from video2act.config import FilterConfig
+from video2act.types import Video
+
+SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
+SCHARR = ((-3.0, 0.0, 3.0), (-10.0, 0.0, 10.0), (-3.0, 0.0, 3.0))
+LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
+
+
+def make_filter(config: FilterConfig) -> Callable[[Video], Video]:
+    """The filter a config names, as a function."""
+    if config.name == "none":
+        return lambda video: video
+    if config.name == "sobel":
+        return sobel
+    if config.name == "scharr":
+        return scharr
+    if config.name == "laplacian":
+        return laplacian
+    if config.name == "temporal_bandpass":
+        return lambda video: temporal_bandpass(video, config.low_hz, config.high_hz)
+    return lambda video: moft(video, config.keep)
+
+
+def sobel(video: Video) -> Video:
+    """Gradient magnitude with Sobel's kernels, per channel and frame."""
+    return _gradient_magnitude(video, SOBEL)
+
+
+def scharr(video: Video) -> Video:
+    """Gradient magnitude with Scharr's kernels, nearer to rotation invariance than Sobel's."""
+    return _gradient_magnitude(video, SCHARR)
+
+
+def laplacian(video: Video) -> Video:
+    """Absolute second derivative: both sides of an edge."""
+    frames = _frames(video)
+    return replace(video, grid=_like(_convolve(frames, LAPLACIAN).abs(), video))
+
+
+def temporal_bandpass(video: Video, low_hz: float, high_hz: float) -> Video:
+    """Keep the temporal frequencies in [low_hz, high_hz], per channel and position, by the real FFT.
+
+    Raises:
+        ValueError: the band holds no frequency of this clip; the message lists those there are.
+    """
+    t = video.grid.shape[2]
+    bins = torch.fft.rfftfreq(t, d=1 / video.fps)
+    tolerance = 1e-6 * video.fps
+    keep = (bins >= low_hz - tolerance) & (bins <= high_hz + tolerance)
+    if not keep.any():
+        listed = ", ".join(f"{bin_hz:.3g}" for bin_hz in bins.tolist())
+        raise ValueError(
+            f"the band {low_hz}-{high_hz} Hz holds no frequency of a grid of {t} frames at {video.fps:g} Hz, "
+            f"which has {listed} Hz; widen the band or lengthen the clip"
+        )
+    spectrum = torch.fft.rfft(video.grid.float(), dim=2)
+    spectrum = spectrum * keep.to(spectrum.device)[None, None, :, None, None]
+    return replace(video, grid=torch.fft.irfft(spectrum, n=t, dim=2).to(video.grid.dtype))
+
+
+def moft(video: Video, keep: float) -> Video:
+    """Deviation from the temporal mean, in the share `keep` of channels that vary most (motion features, arXiv 2405.14864).
+
+    Each item of the batch chooses its own channels; the others become zero.
+    """
+    b, c, t, _, _ = video.grid.shape
+    if t < 2:
+        raise ValueError(f"moft measures change over time and needs at least 2 frames, got {t}")
+    grid = video.grid.float()
+    change = grid - grid.mean(dim=2, keepdim=True)
+    variance = grid.var(dim=2).mean(dim=(2, 3))  # b c
+    chosen = variance.topk(max(1, int(c * keep)), dim=1).indices
+    mask = torch.zeros(b, c, dtype=torch.bool, device=grid.device).scatter(1, chosen, True)
+    return replace(video, grid=(change * mask[:, :, None, None, None]).to(video.grid.dtype))
+
+
+def _gradient_magnitude(video: Video, kernel: tuple[tuple[float, ...], ...]) -> Video:
+    frames = _frames(video)
+    across = _convolve(frames, kernel)
+    down = _convolve(frames, tuple(zip(*kernel, strict=True)))
+    # the tiny constant keeps the gradient finite where nothing changes, and is taken off again: no edge is exactly 0
+    magnitude = (across.square() + down.square() + 1e-6).sqrt() - 1e-3
+    return replace(video, grid=_like(magnitude, video))
+
+
+def _frames(video: Video) -> Float[Tensor, "n 1 h w"]:
+    return rearrange(video.grid.float(), "b c t h w -> (b c t) 1 h w")
+
+
+def _like(frames: Float[Tensor, "n 1 h w"], video: Video) -> Float[Tensor, "b c t h w"]:
+    b, c, t, _, _ = video.grid.shape
+    return rearrange(frames, "(b c t) 1 h w -> b c t h w", b=b, c=c, t=t).to(video.grid.dtype)
+
+
+def _convolve(frames: Float[Tensor, "n 1 h w"], kernel: tuple[tuple[float, ...], ...]) -> Float[Tensor, "n 1 h w"]:
+    # replicate, not zeros: a zero border would be the strongest edge of the picture
+    padded = torch.nn.functional.pad(frames, (1, 1, 1, 1), mode="replicate")
+    weight = torch.tensor(kernel, device=frames.device)[None, None]
+    return torch.nn.functional.conv2d(padded, weight)

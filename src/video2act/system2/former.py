@@ -1,0 +1,54 @@
+"""Video -> Tokens: a perceiver resampler (arXiv 2204.14198). Learned queries read a grid of features and keep a fixed number of tokens.
+
+The grid carries no positions of its own after the backbone, so a fixed embedding of frame, row and column is added to what the
+queries read: "where" survives the compression. A former without layers would return its queries, constants that never saw the
+video (as the released configuration does); the config refuses depth 0.
+"""
+
+import torch
+from einops import rearrange, repeat
+from torch import nn
+
+from video2act.config import FormerConfig
+from video2act.layers import CrossAttention, Mlp, SelfAttention, grid_embedding
+from video2act.types import Tokens, Video
+
+
+class FormerBlock(nn.Module):
+    """Queries read the video, then each other, then think."""
+
+    def __init__(self, width: int, num_heads: int):
+        super().__init__()
+        self.norm_cross = nn.LayerNorm(width)
+        self.cross = CrossAttention(width, num_heads)
+        self.norm_self = nn.LayerNorm(width)
+        self.attention = SelfAttention(width, num_heads)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = Mlp(width, 2 * width)
+
+    def forward(self, queries: torch.Tensor, video: Tokens) -> torch.Tensor:
+        queries = queries + self.cross(self.norm_cross(queries), self.cross.project(video))
+        queries = queries + self.attention(self.norm_self(queries))
+        return queries + self.mlp(self.norm_mlp(queries))
+
+
+class Former(nn.Module):
+    """The Spatial Former and the Motion Former of the paper are two of these."""
+
+    def __init__(self, config: FormerConfig, feature_dim: int, token_dim: int):
+        super().__init__()
+        self.norm_in = nn.LayerNorm(feature_dim)
+        self.project_in = nn.Linear(feature_dim, token_dim)
+        self.queries = nn.Parameter(0.02 * torch.randn(config.num_tokens, token_dim))
+        self.blocks = nn.ModuleList(FormerBlock(token_dim, config.num_heads) for _ in range(config.depth))
+        self.norm_out = nn.LayerNorm(token_dim)
+
+    def forward(self, video: Video) -> Tokens:
+        """Features `[b feature_dim t h w]` -> tokens `[b num_tokens token_dim]`."""
+        b, _, t, h, w = video.grid.shape
+        flat = rearrange(video.grid, "b d t h w -> b (t h w) d")
+        read = self.project_in(self.norm_in(flat)) + grid_embedding(t, h, w, self.queries.shape[1], flat.device)
+        queries = repeat(self.queries, "n d -> b n d", b=b)
+        for block in self.blocks:
+            queries = block(queries, Tokens.all_visible(read))
+        return Tokens.all_visible(self.norm_out(queries))

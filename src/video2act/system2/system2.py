@@ -1,0 +1,86 @@
+"""The slow system: clips -> tokens.
+
+Per stream, in the paper's order: encode -> transformer blocks -> filter -> former; then the streams' tokens are joined. Which
+side of the transformer blocks the filter stands on is one word of the config (`filter_on`).
+
+The way is split where gradients start. `see` is the frozen video diffusion model, whose output can be cached; `compress` is
+what training learns. `perceive` is both.
+"""
+
+import torch
+from torch import nn
+
+from video2act.config import System2Config
+from video2act.interfaces import VideoBackbone
+from video2act.system2.filters import make_filter
+from video2act.system2.former import Former
+from video2act.types import Tokens, Video, concatenate
+
+
+class System2(nn.Module):
+    """Streams through one frozen backbone."""
+
+    def __init__(self, config: System2Config, backbone: VideoBackbone):
+        super().__init__()
+        self.config = config
+        assert isinstance(backbone, nn.Module)
+        self.backbone = backbone.requires_grad_(False).eval()
+        self.filters = {stream.name: make_filter(stream.filter) for stream in config.streams}
+        self.formers = nn.ModuleDict(
+            {stream.name: Former(stream.former, backbone.feature_dim, config.token_dim) for stream in config.streams}
+        )
+        # which stream a token comes from
+        self.stream_embedding = nn.Parameter(0.02 * torch.randn(len(config.streams), config.token_dim))
+
+    def train(self, mode: bool = True) -> "System2":
+        """The backbone stays as it is: frozen, in evaluation mode."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    @torch.no_grad()
+    def see(self, clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
+        """Frozen: stream -> features on a grid. No gradient, no randomness; may be cached.
+
+        Raises:
+            ValueError: a stream of the config has no clip, or one of another shape.
+        """
+        features = {}
+        for stream in self.config.streams:
+            pixels = self._clip(clips, stream.name)
+            latents = self.backbone.encode(pixels)
+            if self.config.filter_on == "latents":
+                latents = self.filters[stream.name](latents)
+            features[stream.name] = self.backbone.features(latents, instruction)
+        return features
+
+    def refine(self, features: dict[str, Video]) -> dict[str, Video]:
+        """Stream -> what its filter keeps: boundaries and motion. This is what System 2 can be said to see."""
+        if self.config.filter_on == "latents":
+            return features
+        return {name: self.filters[name](video) for name, video in features.items()}
+
+    def compress(self, features: dict[str, Video]) -> Tokens:
+        """Trained: features -> tokens, the streams one after another."""
+        refined = self.refine(features)
+        joined = []
+        for number, stream in enumerate(self.config.streams):
+            tokens = self.formers[stream.name](refined[stream.name])
+            joined.append(Tokens(tokens.data + self.stream_embedding[number], tokens.mask))
+        return concatenate(*joined)
+
+    def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
+        """Slow: clips -> tokens `[b n token_dim]`."""
+        return self.compress(self.see(clips, instruction))
+
+    def _clip(self, clips: dict[str, Video], name: str) -> Video:
+        stream = next(stream for stream in self.config.streams if stream.name == name)
+        if name not in clips:
+            raise ValueError(f"stream {name!r} has no clip; got {', '.join(clips) or 'none'}")
+        expected = (3, stream.num_frames, stream.size_px, stream.size_px)
+        if tuple(clips[name].grid.shape[1:]) != expected:
+            raise ValueError(
+                f"stream {name!r} takes clips of [channels, frames, height, width] = {list(expected)}, "
+                f"got {list(clips[name].grid.shape[1:])}"
+            )
+        return clips[name]
