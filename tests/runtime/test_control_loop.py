@@ -1,0 +1,112 @@
+"""One episode from reset to the end: what is called when, at what rate, and what never reaches the robot."""
+
+import numpy as np
+import pytest
+from runtime_fakes import FPS, MOTION, FakeEnvironment, FakeSystem, GatedSystem
+
+from video2act.runtime import control_loop
+from video2act.runtime.control_loop import Pace, run_episode
+from video2act.runtime.dual_policy import DualPolicy
+from video2act.runtime.slow_loop import InlineSlowLoop, ThreadSlowLoop
+from video2act.types import ActionChunk, Observation, VideoCondition
+
+
+class Notebook:
+    """A watcher that writes everything down."""
+
+    def __init__(self) -> None:
+        self.resets = 0
+        self.steps: list[tuple[float, np.ndarray, float, bool]] = []
+
+    def on_reset(self, observation: Observation) -> None:
+        self.resets += 1
+
+    def on_step(self, observation: Observation, action: np.ndarray, condition: VideoCondition | None, is_new_plan: bool) -> None:
+        assert condition is not None
+        self.steps.append((observation.time, action, condition.observed_at, is_new_plan))
+
+
+def make_policy(system: FakeSystem, refresh_every: int = 4) -> DualPolicy:
+    return DualPolicy(system, InlineSlowLoop(system, (MOTION,), refresh_every, FPS))
+
+
+def test_every_step_is_observed_and_a_plan_is_made_when_due():
+    environment, notebook = FakeEnvironment(num_steps=10), Notebook()
+    result = run_episode(environment, make_policy(FakeSystem()), 3, [notebook], seed=0, rate_hz=None)
+    assert (result.success, result.num_steps, result.missed_deadlines) == (True, 10, 0)
+    assert len(result.environment_step_s) == 10
+    assert [bool(new) for *_, new in notebook.steps] == [i % 3 == 0 for i in range(10)]
+    # each action was meant for the very step it was executed at
+    assert [action[0] for action in environment.actions] == list(range(10))
+    # System 2 refreshed at steps 0, 4, 8; a plan keeps the condition it was made on
+    assert [round(seen * FPS) for _, _, seen, _ in notebook.steps] == [0, 0, 0, 0, 0, 0, 4, 4, 4, 8]
+    assert notebook.resets == 1
+
+
+def test_a_success_is_not_forgotten_when_the_episode_goes_on():
+    class SucceedsEarly(FakeEnvironment):
+        def step(self, action):
+            step = super().step(action)
+            return type(step)(step.observation, step.done, success=len(self.actions) == 3)
+
+    assert run_episode(SucceedsEarly(), make_policy(FakeSystem()), 2, [], seed=0, rate_hz=None).success
+
+
+def test_an_action_that_is_not_finite_never_reaches_the_robot():
+    class Diverging(FakeSystem):
+        def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
+            chunk = super().act(observation, condition)
+            if observation.state[0] >= 4:
+                chunk.actions[1, 1] = np.nan
+            return chunk
+
+    environment = FakeEnvironment()
+    with pytest.raises(ValueError, match="dimension 1 of action 1; nothing of this plan was sent"):
+        run_episode(environment, make_policy(Diverging()), 2, [], seed=0, rate_hz=None)
+    assert len(environment.actions) == 4
+
+
+class FakeClock:
+    """A clock that moves when someone sleeps or works."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_late_step_is_counted_and_never_caught_up_with_a_burst(monkeypatch: pytest.MonkeyPatch):
+    clock = FakeClock()
+    monkeypatch.setattr(control_loop, "time", clock)
+    pace, starts = Pace(rate_hz=10.0), []
+    for work_s in (0.02, 0.35, 0.02, 0.02, 0.02):
+        starts.append(clock.now)
+        clock.now += work_s
+        pace.wait()
+    assert pace.missed_deadlines == 1
+    assert np.diff(starts) == pytest.approx([0.1, 0.35, 0.1, 0.1])
+
+
+def test_the_rate_is_kept_on_the_real_clock():
+    result = run_episode(FakeEnvironment(num_steps=10), make_policy(FakeSystem()), 2, [], seed=0, rate_hz=100.0)
+    assert result.duration_s >= 0.099
+
+
+def test_a_rate_must_be_positive():
+    with pytest.raises(ValueError, match=r"got 0\.0; use None"):
+        Pace(0.0)
+
+
+def test_a_stuck_system_2_does_not_stop_the_robot():
+    system = GatedSystem()
+    policy = DualPolicy(system, ThreadSlowLoop(system, (MOTION,), 1, FPS, 10.0))
+    system.let_pass()  # the first condition only
+    result = run_episode(FakeEnvironment(num_steps=40), policy, 4, [], seed=0, rate_hz=None)
+    assert result.num_steps == 40
+    assert policy.times.staleness_s == pytest.approx([i * 4 / FPS for i in range(10)])
+    system.let_pass(2)
+    policy.close()

@@ -1,0 +1,73 @@
+"""Two systems as one policy: which condition a plan uses, how old it is, and that episodes stay apart."""
+
+import pytest
+from runtime_fakes import FPS, MOTION, FakeSystem, observation
+
+from video2act.runtime.dual_policy import DualPolicy
+from video2act.runtime.slow_loop import InlineSlowLoop, ThreadSlowLoop
+from video2act.types import VideoCondition
+
+
+def make_policy(refresh_every: int = 4) -> tuple[FakeSystem, DualPolicy]:
+    system = FakeSystem()
+    return system, DualPolicy(system, InlineSlowLoop(system, (MOTION,), refresh_every, FPS))
+
+
+def test_staleness_is_the_age_of_the_newest_frame_system_2_saw():
+    _, policy = make_policy(refresh_every=4)
+    policy.reset()
+    for step in range(8):
+        policy.observe(observation(step))
+        if step % 2 == 0:
+            policy.infer(observation(step))
+    assert policy.times.staleness_s == pytest.approx([0, 2 / FPS, 0, 2 / FPS])
+    assert len(policy.times.act_s) == 4
+    assert len(policy.perceive_s) == 2
+
+
+def test_a_condition_from_another_episode_is_refused():
+    system, policy = make_policy()
+
+    class KeepsTheFirst(InlineSlowLoop):
+        """What the released code does: its cache survives a reset."""
+
+        kept: VideoCondition | None = None
+
+        def condition(self, observation):
+            self.kept = self.kept or super().condition(observation)
+            return self.kept
+
+    policy = DualPolicy(system, KeepsTheFirst(system, (MOTION,), 4, FPS))
+    for _ in range(2):
+        policy.reset()
+        policy.observe(observation(0))
+        if policy.condition is None and not policy.times.act_s:
+            policy.infer(observation(0))
+    with pytest.raises(RuntimeError, match="a condition of episode 0 was offered in episode 1"):
+        policy.infer(observation(0))
+    assert len(system.conditions) == 1
+
+
+def test_the_second_episode_equals_the_first():
+    system, policy = make_policy(refresh_every=3)
+    seen = []
+    for _ in range(2):
+        policy.reset()
+        assert policy.condition is None
+        for step in range(5):
+            policy.observe(observation(step))
+            policy.infer(observation(step))
+        seen.append([(c.observed_at, c.tokens.data.item()) for c in system.conditions[-5:]])
+    assert seen[0] == seen[1]
+    assert {c.episode for c in system.conditions} == {0, 1}
+
+
+def test_a_threaded_policy_ends_its_thread_when_closed():
+    system = FakeSystem()
+    loop = ThreadSlowLoop(system, (MOTION,), 1, FPS)
+    policy = DualPolicy(system, loop)
+    policy.reset()
+    policy.observe(observation(0))
+    policy.infer(observation(0))
+    policy.close()
+    assert not loop._worker.is_alive()
