@@ -1,0 +1,17 @@
+"""Demonstrations on disk and on their way to training."""
+
+from video2act.data.lerobot_format import DatasetError
+from video2act.data.lerobot_reader import Dataset, EpisodeData, LeRobotDataset
+from video2act.data.lerobot_writer import DatasetWriter, EncodedEpisode, Episode, encode_episode, load_origin
+
+__all__ = [
+    "Dataset",
+    "DatasetError",
+    "DatasetWriter",
+    "EncodedEpisode",
+    "Episode",
+    "EpisodeData",
+    "LeRobotDataset",
+    "encode_episode",
+    "load_origin",
+]

@@ -1,0 +1,35 @@
+"""Files that appear whole or not at all: written beside, flushed to the disk, then renamed into place.
+
+A rename is atomic only within one file system, so the temporary file lies next to its destination.
+"""
+
+import os
+from pathlib import Path
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Make a finished file (or folder) visible under its name, durably."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    _flush(temporary)
+    os.replace(temporary, final)
+    # the name itself lives in the folder: without this a power cut may forget the rename
+    _flush(final.parent)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace the content of `path`; a reader sees the old content or the new, never a mixture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_bytes(data)
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

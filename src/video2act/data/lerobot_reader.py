@@ -1,0 +1,197 @@
+"""Reads a LeRobotDataset v3.0.
+
+Everything but pixels is read and checked when the dataset is opened: it is small, and a fault then shows before an hour of
+training and not in the middle of it. Pixels are decoded when asked for; `FrameStore` keeps them.
+"""
+
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from video2act.clips import resize_area
+from video2act.data.lerobot_format import DatasetError, load_info
+from video2act.data.lerobot_tables import FrameTable, read_episodes, read_frames, read_tasks
+from video2act.data.video_file import decode
+from video2act.normalize import Statistics
+
+
+@dataclass(frozen=True)
+class EpisodeData:
+    """One episode without its pixels, in raw units."""
+
+    state: Float32[np.ndarray, "t s"]
+    action: Float32[np.ndarray, "t a"] | None
+    """None in a dataset of videos only"""
+    instruction: list[str]
+    """one per frame"""
+    timestamps: Float32[np.ndarray, "t"]
+    """seconds since the episode began"""
+
+    @property
+    def length(self) -> int:
+        return len(self.timestamps)
+
+
+class Dataset(Protocol):
+    """Demonstrations under one numbering of episodes: one dataset on disk, or several as one."""
+
+    @property
+    def fps(self) -> int: ...
+    @property
+    def robot(self) -> str: ...
+    @property
+    def cameras(self) -> tuple[str, ...]: ...
+    @property
+    def state_dim(self) -> int: ...
+    @property
+    def action_dim(self) -> int | None: ...
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """frames per episode"""
+        ...
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """distinct instructions"""
+        ...
+
+    @property
+    def stats(self) -> dict[str, Statistics]:
+        """of `state` and, where there are actions, `action`: exact, over all frames"""
+        ...
+
+    @property
+    def total_frames(self) -> int: ...
+
+    def __len__(self) -> int:
+        """The number of episodes."""
+        ...
+
+    def episode(self, i: int) -> EpisodeData: ...
+
+    def image_size(self, camera: str) -> tuple[int, int]:
+        """Height and width as recorded."""
+        ...
+
+    def frames(
+        self, i: int, camera: str, size_px: int | None = None, start: int = 0, stop: int | None = None
+    ) -> UInt8[np.ndarray, "t _h _w 3"]: ...
+
+
+class LeRobotDataset:
+    """A dataset folder.
+
+    Raises:
+        FileNotFoundError: the folder, or a file that it must hold, does not exist.
+        DatasetError: another version, damaged or contradictory files, values that are not finite.
+    """
+
+    def __init__(self, root: Path | str):
+        self.root = Path(root)
+        self.info = load_info(self.root)
+        if self.info.total_episodes == 0:
+            raise DatasetError(f"{self.root} holds no complete episode yet; record at least one")
+        self.entries = read_episodes(self.root, self.info)
+        self.fps = self.info.fps
+        self.robot = self.info.robot
+        self.cameras = tuple(self.info.cameras)
+        self.lengths = tuple(entry.length for entry in self.entries)
+        self.total_frames = self.info.total_frames
+        self._check_videos()
+        tasks = read_tasks(self.root)
+        self._tables: list[FrameTable] = []
+        for file, entries in groupby(self.entries, key=lambda entry: entry.data_file):
+            self._tables += read_frames(self.root, self.info, file, list(entries))
+        self._instructions = [self._instruction(i, table, tasks) for i, table in enumerate(self._tables)]
+        self.tasks = tuple(dict.fromkeys(task for instruction in self._instructions for task in instruction))
+        self.state_dim: int = self._tables[0].state.shape[1]
+        first_action = self._tables[0].action
+        self.action_dim: int | None = None if first_action is None else first_action.shape[1]
+        self.stats = statistics([self.episode(i) for i in range(len(self))])
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def episode(self, i: int) -> EpisodeData:
+        """State, actions and instruction of episode `i`.
+
+        Raises:
+            IndexError: there is no such episode.
+        """
+        self._check_episode(i)
+        table = self._tables[i]
+        return EpisodeData(table.state, table.action, self._instructions[i], table.timestamps)
+
+    def image_size(self, camera: str) -> tuple[int, int]:
+        return self.info.features[self._feature(camera)].image_size
+
+    def frames(
+        self, i: int, camera: str, size_px: int | None = None, start: int = 0, stop: int | None = None
+    ) -> UInt8[np.ndarray, "t _h _w 3"]:
+        """Decode frames `start .. stop - 1` of episode `i` (default: all), averaged down to squares of `size_px` if given.
+
+        Raises:
+            IndexError: no such episode or frame.
+            DatasetError: no such camera, or a file that cannot be decoded.
+        """
+        self._check_episode(i)
+        feature = self._feature(camera)
+        length = self.lengths[i]
+        end = length if stop is None else stop
+        if not 0 <= start < end <= length:
+            raise IndexError(f"{self.root}: episode {i} has frames 0..{length - 1}, asked for {start}..{end - 1}")
+        if self.info.features[feature].dtype == "image":
+            raise DatasetError(
+                f"{self.root}: camera {camera!r} is stored as images inside parquet, which is not read here; convert it to video "
+                "(LeRobot: record with use_videos, or lerobot-edit-dataset --operation.type convert_image_to_video)"
+            )
+        span = self.entries[i].videos[camera]
+        images = decode(self.root / span.file, span.first_frame + start, end - start, self.fps)
+        return images if size_px is None else resize_area(images, size_px)
+
+    def _instruction(self, i: int, table: FrameTable, tasks: dict[int, str]) -> list[str]:
+        unknown = sorted(set(table.task_index.tolist()) - set(tasks))
+        if unknown:
+            raise DatasetError(
+                f"{self.root}: episode {i} refers to task_index {unknown[0]}, which meta/tasks.parquet does not list"
+            )
+        return [tasks[task] for task in table.task_index.tolist()]
+
+    def _check_episode(self, i: int) -> None:
+        if not 0 <= i < len(self):
+            raise IndexError(f"{self.root} has episodes 0..{len(self) - 1}, asked for {i}")
+
+    def _feature(self, camera: str) -> str:
+        if camera not in self.info.cameras:
+            raise DatasetError(f"{self.root} has no camera {camera!r}; its cameras are {', '.join(self.cameras) or 'none'}")
+        return self.info.cameras[camera]
+
+    def _check_videos(self) -> None:
+        for file in dict.fromkeys(span.file for entry in self.entries for span in entry.videos.values()):
+            if not (self.root / file).is_file():
+                raise FileNotFoundError(f"{self.root / file} does not exist, but episodes refer to it; copy the dataset again")
+        for camera, feature in self.info.cameras.items():
+            rate = (self.info.features[feature].video or {}).get("video.fps", self.fps)
+            if abs(rate - self.fps) > 0.01 * self.fps:
+                raise DatasetError(
+                    f"{self.root}: camera {camera!r} was recorded at {rate:g} fps, but the dataset says {self.fps} fps; "
+                    "frames and actions would drift apart: encode the videos at one rate"
+                )
+
+
+def statistics(episodes: list[EpisodeData]) -> dict[str, Statistics]:
+    """Of `state` and `action` over all frames; an empty feature has none."""
+    values = {"state": [episode.state for episode in episodes if episode.state.shape[1] > 0]}
+    values["action"] = [episode.action for episode in episodes if episode.action is not None]
+    return {name: _statistics(np.concatenate(arrays)) for name, arrays in values.items() if arrays}
+
+
+def _statistics(values: np.ndarray) -> Statistics:
+    table = values.astype(np.float64)  # a sum over millions of float32 loses digits
+    summaries = (table.mean(axis=0), table.std(axis=0), table.min(axis=0), table.max(axis=0))
+    mean, std, low, high = (tuple(summary.tolist()) for summary in summaries)
+    return Statistics(mean=mean, std=std, min=low, max=high)

@@ -1,0 +1,111 @@
+"""What the writer puts into the parquet and json files of a LeRobotDataset v3.0, as bytes.
+
+The types matter as much as the values: `datasets` refuses a data file whose columns are not exactly those of `info.json`, and
+pandas finds the instruction as the index of `tasks.parquet` only through the metadata that pandas itself would have written.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from video2act.data.lerobot_format import ACTION, STATE, DatasetInfo, arrow_type, file_position
+from video2act.data.lerobot_tables import SEED
+from video2act.data.statistics import Stats, vector_stats
+
+STAT_NAMES = ("min", "max", "mean", "std", "count", "q01", "q10", "q50", "q90", "q99")
+
+
+def frame_columns(
+    state: np.ndarray, action: np.ndarray | None, fps: int, episode: int, begin: int, task: int
+) -> dict[str, np.ndarray]:
+    """The columns of one episode whose first frame is row `begin` of the dataset."""
+    length = len(state)
+    columns = {STATE: state.astype(np.float32)} if state.shape[1] else {}
+    if action is not None:
+        columns[ACTION] = action.astype(np.float32)
+    frame_index = np.arange(length)
+    return columns | {
+        "timestamp": (frame_index / fps).astype(np.float32),
+        "frame_index": frame_index,
+        "episode_index": np.full(length, episode),
+        "index": begin + frame_index,
+        "task_index": np.full(length, task),
+    }
+
+
+def column_stats(columns: dict[str, np.ndarray]) -> dict[str, Stats]:
+    return {name: vector_stats(values) for name, values in columns.items()}
+
+
+def frames_parquet(columns: dict[str, np.ndarray], info: DatasetInfo) -> bytes:
+    """One row group: that of the episode."""
+    arrays = {name: _arrow(values, arrow_type(info.features[name])) for name, values in columns.items()}
+    return _parquet(pa.table(arrays))
+
+
+def tasks_parquet(tasks: dict[str, int]) -> bytes:
+    """Rows in the order of task_index, with the instruction as pandas' index, named `task`."""
+    table = pa.table({"task_index": pa.array(tasks.values(), pa.int64()), "task": pa.array(tasks, pa.string())})
+
+    def column(name: str, pandas_type: str, numpy_type: str) -> dict[str, Any]:
+        return {"name": name, "field_name": name, "pandas_type": pandas_type, "numpy_type": numpy_type, "metadata": None}
+
+    metadata = {
+        "index_columns": ["task"],
+        "column_indexes": [],
+        "columns": [column("task_index", "int64", "int64"), column("task", "unicode", "object")],
+        "creator": {"library": "pyarrow", "version": pa.__version__},
+        "pandas_version": "2.2.0",
+    }
+    return _parquet(table.replace_schema_metadata({"pandas": json.dumps(metadata)}))
+
+
+def episode_parquet(
+    info: DatasetInfo, episode: int, begin: int, length: int, instruction: str, seed: int | None, stats: dict[str, Stats]
+) -> bytes:
+    """The row of one episode; all its files have its own number."""
+    chunk, file = file_position(episode, info.chunks_size)
+    columns: dict[str, pa.Array] = {
+        "episode_index": pa.array([episode], pa.int64()),
+        "tasks": pa.array([[instruction]], pa.list_(pa.string())),
+        "length": pa.array([length], pa.int64()),
+        "dataset_from_index": pa.array([begin], pa.int64()),
+        "dataset_to_index": pa.array([begin + length], pa.int64()),
+        SEED: pa.array([seed], pa.int64()),
+    }
+    for group in ("data", "meta/episodes", *(f"videos/{key}" for key in info.cameras.values())):
+        columns[f"{group}/chunk_index"] = pa.array([chunk], pa.int64())
+        columns[f"{group}/file_index"] = pa.array([file], pa.int64())
+    for key in info.cameras.values():
+        columns[f"videos/{key}/from_timestamp"] = pa.array([0.0], pa.float64())
+        columns[f"videos/{key}/to_timestamp"] = pa.array([length / info.fps], pa.float64())
+    for key, entry in stats.items():
+        for name in STAT_NAMES:
+            columns[f"stats/{key}/{name}"] = pa.array([entry[name].tolist()])
+    # many columns of one value: without dictionaries and indices of their own they take a tenth of the space
+    return _parquet(pa.table(columns), has_many_rows=False)
+
+
+def episode_stats(table: pa.Table, info: DatasetInfo) -> dict[str, Stats]:
+    """The statistics in a file that `episode_parquet` made."""
+    row = table.to_pylist()[0]
+    return {key: {name: np.array(row[f"stats/{key}/{name}"]) for name in STAT_NAMES} for key in info.features}
+
+
+def stats_json(stats: dict[str, Stats]) -> str:
+    return json.dumps({key: {name: entry[name].tolist() for name in STAT_NAMES} for key, entry in stats.items()}, indent=4) + "\n"
+
+
+def _arrow(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    if isinstance(kind, pa.FixedSizeListType):
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), kind.value_type), type=kind)
+    return pa.array(values.ravel(), kind)
+
+
+def _parquet(table: pa.Table, has_many_rows: bool = True) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, use_dictionary=has_many_rows, write_statistics=has_many_rows)
+    return sink.getvalue().to_pybytes()

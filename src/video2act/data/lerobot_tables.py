@@ -1,0 +1,208 @@
+"""The parquet files of a LeRobotDataset v3.0, read into plain arrays and checked.
+
+Foreign datasets differ in what does not matter: the order of columns, columns of their own, the name of the index of
+`tasks.parquet`, lists of fixed or of any size. They are read alike. What does matter (counts, gaps, numbers that are not numbers)
+is an error that names file, episode and frame.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from video2act.data.lerobot_format import ACTION, STATE, TASKS_PATH, DatasetError, DatasetInfo
+
+SEED = "seed"
+"""a column of our own in `meta/episodes`: the seed that the episode was recorded from. Readers that do not know it pass it by."""
+
+
+@dataclass(frozen=True)
+class VideoSpan:
+    """Where the frames of one episode and camera lie."""
+
+    file: Path
+    """relative to the dataset"""
+    first_frame: int
+    """number, within the file, of the episode's first frame"""
+
+
+@dataclass(frozen=True)
+class EpisodeEntry:
+    """One row of `meta/episodes`."""
+
+    index: int
+    length: int
+    tasks: tuple[str, ...]
+    data_file: Path
+    """relative to the dataset"""
+    videos: dict[str, VideoSpan]
+    """camera -> where its frames are"""
+    seed: int | None
+    """what it was recorded from, if this project recorded it"""
+
+
+@dataclass(frozen=True)
+class FrameTable:
+    """The rows of one episode."""
+
+    state: np.ndarray
+    action: np.ndarray | None
+    timestamps: np.ndarray
+    task_index: np.ndarray
+
+
+def read_table(path: Path, columns: Iterable[str] | None = None) -> pa.Table:
+    """Read a parquet file, or those of its columns that exist.
+
+    Raises:
+        FileNotFoundError: no such file.
+        DatasetError: not parquet, or cut short.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; the dataset is incomplete: copy it again")
+    try:
+        # not read_table: it would take a folder named key=value above the file for a column
+        with pq.ParquetFile(path) as file:
+            present = set(file.schema_arrow.names)
+            return file.read(columns=None if columns is None else [name for name in columns if name in present])
+    except (pa.ArrowException, OSError) as error:
+        raise DatasetError(f"{path} is not a readable parquet file ({error}); it is damaged: copy it again") from error
+
+
+def read_tasks(root: Path) -> dict[int, str]:
+    """task_index -> instruction."""
+    path = root / TASKS_PATH
+    table = read_table(path)
+    name = next((column for column in ("task", "__index_level_0__") if column in table.column_names), None)
+    if name is None or "task_index" not in table.column_names:
+        raise DatasetError(f"{path} needs the columns task and task_index, found {', '.join(table.column_names) or 'none'}")
+    return dict(zip(table["task_index"].to_pylist(), map(str, table[name].to_pylist()), strict=True))
+
+
+def read_episodes(root: Path, info: DatasetInfo) -> tuple[EpisodeEntry, ...]:
+    """All complete episodes, in order.
+
+    Raises:
+        DatasetError: the rows contradict each other or `info.json`.
+    """
+    folder = root / "meta" / "episodes"
+    videos = {camera: key for camera, key in info.cameras.items() if info.features[key].dtype == "video"}
+    columns = [
+        "episode_index",
+        "tasks",
+        "length",
+        "dataset_from_index",
+        "dataset_to_index",
+        "data/chunk_index",
+        "data/file_index",
+    ]
+    columns += [f"videos/{key}/{field}" for key in videos.values() for field in ("chunk_index", "file_index", "from_timestamp")]
+    rows: list[dict] = []
+    for path in sorted(folder.glob("*/*.parquet")):
+        table = read_table(path, [*columns, SEED])
+        missing = [name for name in columns if name not in table.column_names]
+        if missing:
+            raise DatasetError(f"{path} lacks the column {', '.join(missing)}; the dataset was not written completely")
+        rows += table.to_pylist()
+    rows.sort(key=lambda row: row["episode_index"])
+    # one row more is an episode whose recording was interrupted just before info.json made it count
+    if len(rows) not in (info.total_episodes, info.total_episodes + 1):
+        raise DatasetError(
+            f"{folder} lists {len(rows)} episodes but meta/info.json says total_episodes={info.total_episodes}; "
+            "copy the dataset again"
+        )
+    rows = rows[: info.total_episodes]
+    begin = 0
+    for i, row in enumerate(rows):
+        span = (row["dataset_from_index"], row["dataset_to_index"])
+        if row["episode_index"] != i or row["length"] < 1 or span != (begin, begin + row["length"]):
+            raise DatasetError(
+                f"{folder}: expected episode {i} to begin at row {begin}, found episode {row['episode_index']} of {row['length']} "
+                f"frames in rows {span[0]}..{span[1]}; copy the dataset again"
+            )
+        begin += row["length"]
+    if begin != info.total_frames:
+        raise DatasetError(
+            f"{folder} lists {begin} frames but meta/info.json says total_frames={info.total_frames}; copy the dataset again"
+        )
+    return tuple(_entry(info, videos, row) for row in rows)
+
+
+def read_frames(root: Path, info: DatasetInfo, file: Path, episodes: list[EpisodeEntry]) -> list[FrameTable]:
+    """What one data file holds of these episodes.
+
+    Raises:
+        DatasetError: rows are missing or out of order, or a value is not a finite number.
+    """
+    path = root / file
+    columns = ["episode_index", "frame_index", "timestamp", "task_index"]
+    columns += [name for name in (STATE, ACTION) if name in info.features]
+    table = read_table(path, columns)
+    missing = [name for name in columns if name not in table.column_names]
+    if missing:
+        raise DatasetError(f"{path} lacks the column {', '.join(missing)}, which meta/info.json declares")
+    arrays = {name: _array(path, table, name) for name in columns}
+    tables = []
+    for episode in episodes:
+        rows = np.flatnonzero(arrays["episode_index"] == episode.index)
+        if len(rows) != episode.length:
+            raise DatasetError(
+                f"{path} holds {len(rows)} frames of episode {episode.index}, expected {episode.length}; copy the dataset again"
+            )
+        if not np.array_equal(arrays["frame_index"][rows], np.arange(episode.length)):
+            raise DatasetError(f"{path}: the rows of episode {episode.index} are not in the order of frame_index; sort the file")
+        values = {name: arrays[name][rows] for name in columns}
+        state = _vectors(path, info, values, STATE, episode)
+        action = _vectors(path, info, values, ACTION, episode)
+        if state is None:
+            state = np.zeros((episode.length, 0), np.float32)
+        tables.append(FrameTable(state, action, values["timestamp"].astype(np.float32), values["task_index"].astype(np.int64)))
+    return tables
+
+
+def _entry(info: DatasetInfo, videos: dict[str, str], row: dict) -> EpisodeEntry:
+    spans = {
+        camera: VideoSpan(
+            info.video_file(key, row[f"videos/{key}/chunk_index"], row[f"videos/{key}/file_index"]),
+            # a whole number by construction; rounding undoes the drift of writers that add up durations
+            round(row[f"videos/{key}/from_timestamp"] * info.fps),
+        )
+        for camera, key in videos.items()
+    }
+    data_file = info.data_file(row["data/chunk_index"], row["data/file_index"])
+    return EpisodeEntry(row["episode_index"], row["length"], tuple(row["tasks"]), data_file, spans, row.get(SEED))
+
+
+def _vectors(path: Path, info: DatasetInfo, values: dict[str, np.ndarray], name: str, episode: EpisodeEntry) -> np.ndarray | None:
+    if name not in values:
+        return None
+    table = values[name].reshape(episode.length, -1).astype(np.float32)
+    expected = info.features[name].shape
+    if table.shape[1:] != expected:
+        raise DatasetError(f"{path}: {name} has {table.shape[1]} numbers a row, but meta/info.json declares the shape {expected}")
+    is_bad = ~np.isfinite(table)
+    if is_bad.any():
+        frame, dimension = np.argwhere(is_bad)[0]
+        raise DatasetError(
+            f"{path}: episode {episode.index}, frame {frame}: {name}[{dimension}] is {table[frame, dimension]}; "
+            "training on it would spread it everywhere: remove the episode or record it again"
+        )
+    return table
+
+
+def _array(path: Path, table: pa.Table, name: str) -> np.ndarray:
+    """A column as `[rows]` or `[rows values]`."""
+    column = table[name].combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    is_list = pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type) or pa.types.is_large_list(column.type)
+    values = column.flatten() if is_list else column
+    rows = len(column)
+    is_number = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
+    if not is_number or column.null_count or values.null_count or (rows and len(values) % rows):
+        raise DatasetError(f"{path}: {name} must hold numbers, equally many in each row and none missing, found {column.type}")
+    array = values.to_numpy(zero_copy_only=False)
+    return array.reshape(rows, -1) if is_list and rows else array

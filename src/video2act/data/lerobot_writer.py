@@ -1,0 +1,307 @@
+"""Writes a LeRobotDataset v3.0, one episode at a time, so that a crash at any moment costs at most the episode being written.
+
+Every episode has files of its own (one parquet, one mp4 per camera): nothing that is complete is ever opened for writing again.
+`meta/info.json` is replaced last; until it counts an episode, readers do not see it. Work in progress lies in `.staging` inside
+the dataset, on the same file system, so that finished files are renamed into place and not copied.
+
+Encoding is the slow part and needs no writer: `encode_episode` may run in other processes, `commit` then puts it in place.
+"""
+
+import errno
+import fcntl
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from video2act.data import lerobot_rows as rows
+from video2act.data.atomic import publish, write_bytes
+from video2act.data.lerobot_format import (
+    ACTION,
+    DEFAULT_FEATURES,
+    EPISODES_PATH,
+    IMAGES,
+    INFO_PATH,
+    STATE,
+    STATS_PATH,
+    TASKS_PATH,
+    DatasetError,
+    DatasetInfo,
+    Feature,
+    file_position,
+    load_info,
+)
+from video2act.data.lerobot_tables import read_episodes, read_table, read_tasks
+from video2act.data.statistics import Stats, combine, image_stats
+from video2act.data.video_file import CODEC, PIXEL_FORMAT, encode
+
+ORIGIN_PATH = Path("meta/video2act.json")
+"""how the recording was made, so that it is only ever continued the same way; a file that LeRobot does not look at"""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What was recorded, in raw units: `state[k]` and the frames are what the robot saw when it took `action[k]`."""
+
+    frames: Mapping[str, UInt8[np.ndarray, "t _h _w 3"]]
+    """camera -> RGB"""
+    state: Float[np.ndarray, "t s"]
+    action: Float[np.ndarray, "t a"] | None
+    """None in a dataset of videos only"""
+    instruction: str
+    seed: int | None = None
+    """what the environment was reset with"""
+
+
+@dataclass(frozen=True)
+class EncodedEpisode:
+    """An episode whose videos are files already."""
+
+    videos: dict[str, Path]
+    """camera -> finished mp4 in the staging folder"""
+    image_stats: dict[str, Stats]
+    state: Float[np.ndarray, "t s"]
+    action: Float[np.ndarray, "t a"] | None
+    instruction: str
+    seed: int | None
+
+
+def encode_episode(episode: Episode, info: DatasetInfo, folder: Path) -> EncodedEpisode:
+    """Check an episode against its dataset and write its videos into `folder`, which is made.
+
+    Raises:
+        ValueError: it lacks a camera, or has other sizes or lengths than the dataset.
+    """
+    _check(episode, info)
+    folder.mkdir(parents=True)
+    videos = {camera: folder / f"{camera}.mp4" for camera in info.cameras}
+    for camera, path in videos.items():
+        encode(path, episode.frames[camera], info.fps)
+    stats = {camera: image_stats(episode.frames[camera]) for camera in videos}
+    return EncodedEpisode(videos, stats, episode.state, episode.action, episode.instruction, episode.seed)
+
+
+class DatasetWriter:
+    """The only process that changes a dataset; a second one is refused. Use `create` or `resume`."""
+
+    def __init__(self, root: Path, info: DatasetInfo, tasks: dict[str, int], stats: dict[str, Stats], lock: Any):
+        self.root = root
+        self.info = info
+        self._tasks = tasks
+        self._stats = stats
+        self._lock = lock
+
+    @classmethod
+    def create(
+        cls,
+        root: Path,
+        *,
+        fps: float,
+        robot: str,
+        cameras: tuple[str, ...],
+        image_size: int,
+        state_names: tuple[str, ...],
+        action_names: tuple[str, ...],
+        origin: dict[str, Any] | None = None,
+    ) -> "DatasetWriter":
+        """Begin an empty dataset. No action names: a dataset of videos only. `origin` is kept for `load_origin`.
+
+        Raises:
+            FileExistsError: the folder holds something already.
+            ValueError: a frame rate that is not a whole number.
+        """
+        if fps != round(fps) or fps <= 0:
+            raise ValueError(f"LeRobotDataset v3.0 stores a whole number of frames per second, got fps={fps:g}")
+        found = [entry.name for entry in root.iterdir() if entry.name != ".staging"] if root.is_dir() else []
+        if found:
+            raise FileExistsError(f"{root} is not empty (found {found[0]}); resume the dataset in it, or choose another folder")
+        info = DatasetInfo(robot, round(fps), _features(round(fps), cameras, image_size, state_names, action_names))
+        lock = _take(root)
+        # the folder appears whole: a dataset either has its description and its origin, or does not exist
+        draft = root / ".staging" / "meta"
+        draft.mkdir()
+        (draft / INFO_PATH.name).write_text(info.to_json())
+        (draft / ORIGIN_PATH.name).write_text(json.dumps(origin or {}, indent=2) + "\n")
+        publish(draft, root / "meta")
+        return cls(root, info, {}, {}, lock)
+
+    @classmethod
+    def resume(cls, root: Path) -> "DatasetWriter":
+        """Continue after the last complete episode; what an interruption left half-done is removed.
+
+        Raises:
+            FileNotFoundError, DatasetError: the folder holds no intact dataset.
+            DatasetError: another writer packed several episodes into a file.
+        """
+        info = load_info(root)
+        lock = _take(root)
+        entries = read_episodes(root, info)
+        for entry in entries:
+            own = _files(info, entry.index)
+            if {entry.data_file, *(span.file for span in entry.videos.values())} != set(own.values()) - {own["episode"]}:
+                raise DatasetError(
+                    f"{root}: episode {entry.index} shares its files with others, so another program wrote this dataset; "
+                    "record into a new folder and train on both"
+                )
+        # files of the episode that was being written; no complete one refers to them
+        for path in _files(info, info.total_episodes).values():
+            (root / path).unlink(missing_ok=True)
+        paths = [root / _files(info, entry.index)["episode"] for entry in entries]
+        tables = [rows.episode_stats(read_table(path), info) for path in paths]
+        stats = {key: combine([table[key] for table in tables]) for key in info.features} if tables else {}
+        known = read_tasks(root) if entries else {}
+        tasks = {known[i]: i for i in range(info.total_tasks)}
+        return cls(root, info, tasks, stats, lock)
+
+    @property
+    def num_episodes(self) -> int:
+        return self.info.total_episodes
+
+    @property
+    def staging(self) -> Path:
+        """Where `encode_episode` may make folders."""
+        return self.root / ".staging"
+
+    def add_episode(self, episode: Episode) -> None:
+        """Encode and commit."""
+        self.commit(encode_episode(episode, self.info, self.staging / f"episode-{self.num_episodes}"))
+
+    def commit(self, episode: EncodedEpisode) -> None:
+        """Make an encoded episode the next one of the dataset.
+
+        Raises:
+            OSError: the disk is full; the complete episodes stay readable.
+        """
+        try:
+            self._commit(episode)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            message = f"the disk is full; {self.root} keeps its {self.num_episodes} complete episodes: free some space and resume"
+            raise OSError(errno.ENOSPC, message) from error
+        finally:
+            for path in episode.videos.values():
+                shutil.rmtree(path.parent, ignore_errors=True)
+
+    def close(self) -> None:
+        """Let others write. Work in progress is dropped."""
+        shutil.rmtree(self.staging, ignore_errors=True)
+        self._lock.close()
+
+    def __enter__(self) -> "DatasetWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _commit(self, episode: EncodedEpisode) -> None:
+        i, begin, length = self.info.total_episodes, self.info.total_frames, len(episode.state)
+        tasks = {episode.instruction: len(self._tasks)} | self._tasks
+        tasks = dict(sorted(tasks.items(), key=lambda item: item[1]))
+        info = replace(self.info, total_episodes=i + 1, total_frames=begin + length, total_tasks=len(tasks))
+        files = {name: self.root / path for name, path in _files(self.info, i).items()}
+
+        columns = rows.frame_columns(episode.state, episode.action, self.info.fps, i, begin, tasks[episode.instruction])
+        stats = rows.column_stats(columns) | {self.info.cameras[c]: entry for c, entry in episode.image_stats.items()}
+        total = {key: combine([self._stats[key], entry]) if key in self._stats else entry for key, entry in stats.items()}
+
+        for camera, path in episode.videos.items():
+            publish(path, files[self.info.cameras[camera]])
+        write_bytes(files["data"], rows.frames_parquet(columns, self.info))
+        if tasks != self._tasks:
+            write_bytes(self.root / TASKS_PATH, rows.tasks_parquet(tasks))
+        write_bytes(files["episode"], rows.episode_parquet(self.info, i, begin, length, episode.instruction, episode.seed, stats))
+        write_bytes(self.root / STATS_PATH, rows.stats_json(total).encode())
+        # the commit: from here on the episode exists
+        write_bytes(self.root / INFO_PATH, info.to_json().encode())
+        self.info, self._tasks, self._stats = info, tasks, total
+
+
+def load_origin(root: Path) -> dict[str, Any]:
+    """How the dataset was recorded, as given to `create`; empty if this project did not record it.
+
+    Raises:
+        DatasetError: the file is damaged.
+    """
+    path = root / ORIGIN_PATH
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise DatasetError(f"{path} is not valid json ({error}); restore it or record into a new folder") from error
+
+
+def _take(root: Path) -> Any:
+    """Lock the dataset for this process, with an empty staging folder. The lock ends with the process, however it ends."""
+    staging = root / ".staging"
+    staging.mkdir(parents=True, exist_ok=True)
+    lock = (staging / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise DatasetError(f"{root} is being written by another process; wait for it to end or choose another folder") from error
+    for entry in staging.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+    return lock
+
+
+def _files(info: DatasetInfo, episode: int) -> dict[str, Path]:
+    """The files of one episode, relative to the dataset: `data`, `episode` and one per video feature."""
+    chunk, file = file_position(episode, info.chunks_size)
+    files = {"data": info.data_file(chunk, file), "episode": Path(EPISODES_PATH.format(chunk_index=chunk, file_index=file))}
+    return files | {key: info.video_file(key, chunk, file) for key in info.cameras.values()}
+
+
+def _features(
+    fps: int, cameras: tuple[str, ...], image_size: int, state_names: tuple[str, ...], action_names: tuple[str, ...]
+) -> dict[str, Feature]:
+    video = {
+        "video.height": image_size,
+        "video.width": image_size,
+        "video.codec": CODEC,
+        "video.pix_fmt": PIXEL_FORMAT,
+        "video.is_depth_map": False,
+        "video.fps": fps,
+        "video.channels": 3,
+        "has_audio": False,
+    }
+    vectors = {STATE: state_names, ACTION: action_names}
+    features = {key: Feature("float32", (len(names),), names) for key, names in vectors.items() if names}
+    image = Feature("video", (image_size, image_size, 3), ("height", "width", "channels"), video)
+    return features | {IMAGES + camera: image for camera in cameras} | DEFAULT_FEATURES
+
+
+def _check(episode: Episode, info: DatasetInfo) -> None:
+    length = len(episode.state)
+    if length == 0:
+        raise ValueError("an episode needs at least one frame")
+    for camera, key in info.cameras.items():
+        if camera not in episode.frames:
+            raise ValueError(f"the dataset has camera {camera!r}, the episode only {', '.join(episode.frames) or 'none'}")
+        expected = (length, *info.features[key].shape)
+        if episode.frames[camera].shape != expected:
+            raise ValueError(f"camera {camera!r}: expected frames of shape {expected}, got {episode.frames[camera].shape}")
+    dims = {
+        name: info.features[key].shape[0] if key in info.features else 0 for name, key in (("state", STATE), ("action", ACTION))
+    }
+    action_dim = 0 if episode.action is None else episode.action.shape[1]
+    for name, got in (("state", episode.state.shape[1]), ("action", action_dim)):
+        if got != dims[name]:
+            raise ValueError(f"the dataset has {dims[name]} numbers per {name}, the episode {got}")
+    for name, values in (("state", episode.state), ("action", episode.action)):
+        if values is not None and len(values) != length:
+            raise ValueError(f"the episode has {length} states but {len(values)} {name}s")
+        if values is not None and not np.isfinite(values).all():
+            frame, dimension = np.argwhere(~np.isfinite(values))[0]
+            raise ValueError(
+                f"{name}[{dimension}] of frame {frame} is {values[frame, dimension]}; an episode holds finite numbers only"
+            )
