@@ -19,8 +19,8 @@ OPEN, CLOSED = 1.0, 0.0
 GRIP_STEPS = 6
 """control steps over which a change of grip is commanded"""
 
-# heights above the table at which the finger tips close; lower and they touch it and stay open
-CUBE_GRIP_M, PEG_GRIP_M, SOCKET_GRIP_M = 0.010 + 0.020, 0.012 + 0.010, 0.008 + 0.022
+# heights of the finger tips above the table when they close; 5 mm lower and they rest on it, which keeps them open
+CUBE_GRIP_M, PEG_GRIP_M, SOCKET_GRIP_M = 0.030, 0.028, 0.030
 
 INTEGRAL_GAIN, MAX_CORRECTION = 0.05, 0.15  # per control step; radians
 ALIGN_FROM_STEP, ALIGN_GAIN, MAX_ALIGN_M = 184, 0.08, 0.002  # metres per control step
