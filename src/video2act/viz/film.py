@@ -1,0 +1,82 @@
+"""One episode as a film: its cameras, beside them what each stream's filter kept, and below them who ran when.
+
+The maps are computed here, after the episode, from the recorded frames and by the same clip rule as on the robot, so that looking
+costs the control loop nothing. Cameras run at every frame; a map changes when System 2 refreshed, as it did for the policy.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+from video2act.clips import clip_indices, resize_area, to_pixels
+from video2act.config import StreamConfig
+from video2act.types import Video
+from video2act.viz.pictures import caption, enlarge, magnitude, overlay, rescale, robust_range, tick_strip
+
+Explain = Callable[[dict[str, Video], list[str]], dict[str, Video]]
+"""clips of one moment (stream -> pixels), instruction -> stream -> what its filter kept"""
+
+PANEL_PX = 256
+MAX_PLAYBACK_FPS = 20.0
+"""faster control loops are shown in slow motion: at 80 Hz an episode is over before one has looked"""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What is left of an episode once it is over."""
+
+    frames: dict[str, UInt8[np.ndarray, "t _h _w 3"]]
+    """camera -> every frame"""
+    instruction: str
+    fps: float
+    """control steps per second"""
+    plan_steps: tuple[int, ...]
+    """control steps at which System 1 planned"""
+    condition_steps: tuple[int, ...]
+    """for every control step, the step whose frame was the newest that the condition in use had seen"""
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.condition_steps)
+
+    @property
+    def playback_fps(self) -> float:
+        return min(self.fps, MAX_PLAYBACK_FPS)
+
+
+def clips_at(recording: Recording, streams: Sequence[StreamConfig], step: int) -> dict[str, Video]:
+    """What System 2 was shown when `step` was the newest frame."""
+    clips = {}
+    for stream in streams:
+        chosen = recording.frames[stream.camera][clip_indices(step, stream.num_frames, stream.stride)]
+        clips[stream.name] = to_pixels(resize_area(chosen, stream.size_px), recording.fps / stream.stride)
+    return clips
+
+
+def film(recording: Recording, streams: Sequence[StreamConfig], explain: Explain) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """The pictures of the film, one per control step."""
+    refresh_steps = sorted(set(recording.condition_steps))
+    maps: dict[str, dict[int, np.ndarray]] = {stream.name: {} for stream in streams}
+    for step in refresh_steps if streams else ():
+        kept = explain(clips_at(recording, streams, step), [recording.instruction])
+        for stream in streams:
+            maps[stream.name][step] = magnitude(kept[stream.name])
+    ranges = {stream.name: robust_range(list(maps[stream.name].values())) for stream in streams}
+    staleness = [step - seen for step, seen in enumerate(recording.condition_steps)]
+    for step, seen in enumerate(recording.condition_steps):
+        panels = [caption(enlarge(frames[step], PANEL_PX), name) for name, frames in recording.frames.items()]
+        for stream in streams:
+            strength = rescale(maps[stream.name][seen], ranges[stream.name])
+            frame = enlarge(recording.frames[stream.camera][seen], PANEL_PX)
+            panels.append(caption(overlay(frame, strength), f"{stream.name}: {stream.filter.name} of {stream.camera}"))
+        row = np.concatenate(panels, axis=1)
+        strip = tick_strip(row.shape[1], recording.plan_steps, refresh_steps if streams else (), staleness, step)
+        yield caption(np.concatenate([row, strip]), title(recording, step))
+
+
+def title(recording: Recording, step: int) -> str:
+    speed = recording.playback_fps / recording.fps
+    slow_motion = "" if speed == 1 else f", {speed:.2g}x speed"
+    return f'"{recording.instruction}"  {step / recording.fps:.2f} s{slow_motion}'

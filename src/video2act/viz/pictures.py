@@ -1,0 +1,109 @@
+"""Pure functions that turn what System 2 kept of a video into pictures a person can read: numbers in, uint8 RGB out.
+
+- A map is the root mean square of a grid over its channels and frames: how much is there, not in which direction.
+- Maps of one episode share one scale, cut at percentiles, so that a still scene looks still and one outlier hides nothing.
+- The colour ramp gets steadily lighter, so that it orders values in grey print and for colour-blind eyes as well.
+
+Text is drawn with Pillow; matplotlib is not needed.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from video2act.types import Video
+
+RAMP = np.array([(10, 10, 30), (52, 24, 98), (128, 38, 110), (202, 66, 74), (238, 132, 40), (246, 204, 90), (255, 250, 220)])
+"""from nothing to much: night blue, violet, red, orange, pale yellow"""
+
+BACKGROUND, INK, FAINT = (24, 24, 28), (235, 235, 235), (110, 110, 118)
+PLAN_COLOUR, REFRESH_COLOUR, STALENESS_COLOUR = (120, 190, 255), (246, 170, 60), (190, 120, 220)
+CAPTION_PX = 20
+ROW_PX = 22
+NAME_PX = 150
+"""width at the left of the tick strip that holds the names of its rows"""
+
+
+def magnitude(video: Video) -> Float[np.ndarray, "h w"]:
+    """How much of the signal is at each place of the first clip of a batch."""
+    grid = video.grid[0].detach().float()  # [c t h w]
+    return grid.square().mean(dim=(0, 1)).sqrt().cpu().numpy()
+
+
+def robust_range(maps: Sequence[Float[np.ndarray, "h w"]]) -> tuple[float, float]:
+    """The values that are drawn as nothing and as full, for maps that are to be compared: their 40th and 99.5th percentile."""
+    # a good part of every picture is background: below the 40th percentile there is nothing to point at
+    low, high = np.percentile(np.stack(maps), [40, 99.5])
+    return float(low), float(high)
+
+
+def rescale(values: Float[np.ndarray, "h w"], value_range: tuple[float, float]) -> Float[np.ndarray, "h w"]:
+    """Into [0, 1], clipped; a range of no extent has nothing to show and gives zeros."""
+    low, high = value_range
+    if high <= low:
+        return np.zeros(values.shape, np.float32)
+    return np.clip((values - low) / (high - low), 0, 1).astype(np.float32)
+
+
+def colour(strength: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Values in [0, 1] -> colours of the ramp."""
+    stops = np.linspace(0, 1, len(RAMP))
+    channels = [np.interp(strength, stops, RAMP[:, i]) for i in range(3)]
+    return np.stack(channels, axis=-1).round().astype(np.uint8)
+
+
+def enlarge(image: UInt8[np.ndarray, "_h _w 3"], size_px: int) -> UInt8[np.ndarray, "{size_px} {size_px} 3"]:
+    """To a square of `size_px`, smoothly."""
+    return np.asarray(Image.fromarray(image).resize((size_px, size_px), Image.Resampling.BILINEAR))
+
+
+def overlay(frame: UInt8[np.ndarray, "size size 3"], strength: Float[np.ndarray, "_h _w"]) -> UInt8[np.ndarray, "size size 3"]:
+    """A map laid over the frame it was made from; the frame turns grey and dim, so that colour always means the map."""
+    size = frame.shape[0]
+    smooth = np.asarray(Image.fromarray(strength.astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR))
+    grey = frame.mean(axis=-1, keepdims=True) * 0.55
+    opacity = 0.85 * smooth[..., None]
+    return (grey * (1 - opacity) + colour(smooth) * opacity).round().astype(np.uint8)
+
+
+def caption(image: UInt8[np.ndarray, "_h w 3"], text: str) -> UInt8[np.ndarray, "_h2 w 3"]:
+    """The image with a line of text above it."""
+    width = image.shape[1]
+    bar = Image.new("RGB", (width, CAPTION_PX), BACKGROUND)
+    ImageDraw.Draw(bar).text((6, 3), text, fill=INK, font=ImageFont.load_default(12))
+    return np.concatenate([np.asarray(bar), image])
+
+
+def tick_strip(
+    width: int, plan_steps: Sequence[int], refresh_steps: Sequence[int], staleness: Sequence[int], now: int
+) -> UInt8[np.ndarray, "_h {width} 3"]:
+    """Who ran when, over a whole episode, with a cursor at control step `now`.
+
+    Ticks of System 1 (plans) and System 2 (the control steps whose frame a new condition saw), and below them how many control
+    steps old the condition in use was, one value per control step.
+    """
+    num_steps = len(staleness)
+    strip = Image.new("RGB", (width, 3 * ROW_PX + 4), BACKGROUND)
+    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(12)
+
+    def x(step: int) -> float:
+        return NAME_PX + (width - NAME_PX - 8) * step / max(1, num_steps - 1)
+
+    names = (
+        f"System 1: {len(plan_steps)} plans",
+        f"System 2: {len(refresh_steps)} refreshes",
+        f"staleness: {staleness[now]} steps",
+    )
+    for row, (name, tint) in enumerate(zip(names, (PLAN_COLOUR, REFRESH_COLOUR, STALENESS_COLOUR), strict=True)):
+        draw.text((6, 2 + row * ROW_PX + 3), name, fill=tint, font=font)
+        draw.line([(NAME_PX, (row + 1) * ROW_PX), (width - 8, (row + 1) * ROW_PX)], fill=FAINT)
+    for row, (steps, tint) in enumerate(((plan_steps, PLAN_COLOUR), (refresh_steps, REFRESH_COLOUR))):
+        for step in steps:
+            draw.line([(x(step), row * ROW_PX + 6), (x(step), (row + 1) * ROW_PX)], fill=tint)
+    highest = max(1, *staleness)
+    curve = [(x(step), 3 * ROW_PX - (ROW_PX - 6) * age / highest) for step, age in enumerate(staleness)]
+    draw.line(curve if len(curve) > 1 else curve * 2, fill=STALENESS_COLOUR)
+    draw.line([(x(now), 2), (x(now), 3 * ROW_PX)], fill=INK)
+    return np.asarray(strip)

@@ -1,0 +1,77 @@
+"""What an evaluation found, as a table: for a terminal (rich), or as markdown for a file.
+
+Works on the plain data of `eval_info.json`, so that results of last month are shown like those of today.
+"""
+
+from collections.abc import Sequence
+from io import StringIO
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+def evaluation_tables(info: dict[str, Any]) -> list[Table]:
+    """Success per task and overall; then latency and staleness."""
+    return [_success(info), _timing(info)]
+
+
+def evaluation_markdown(info: dict[str, Any]) -> str:
+    """The same tables as markdown."""
+    text = StringIO()
+    # wide enough that no cell is broken: a reader's viewer wraps, markdown does not
+    console = Console(file=text, width=400, color_system=None)
+    for table in evaluation_tables(info):
+        table.box = box.MARKDOWN
+        console.print(table)
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    return "\n".join(lines).strip() + "\n"
+
+
+def rate_text(rate: dict[str, Any] | None) -> str:
+    """`43/50 = 86.0 % (73.8 to 93.0)`: counts first, because a share without them means nothing."""
+    if rate is None:
+        return "not run"
+    low, high = rate["wilson_95"]
+    successes, n = rate["successes"], rate["n_episodes"]
+    return f"{successes}/{n} = {100 * successes / n:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _success(info: dict[str, Any]) -> Table:
+    table = Table("task", "success (Wilson 95 %)", "expert, same seeds", title=_heading(info), title_justify="left")
+    for task in info["per_task"]:
+        table.add_row(f"{task['task_group']}:{task['task']}", rate_text(task["success"]), rate_text(task["expert"]))
+    if len(info["per_task"]) > 1:
+        table.add_row("overall", rate_text(info["overall"]["success"]), rate_text(info["overall"]["expert"]))
+    return table
+
+
+def _heading(info: dict[str, Any]) -> str:
+    settings = info["settings"]
+    notes = [f"System 2 {settings['system2']}, every {settings['refresh_every']} control steps"]
+    if settings["blind"]:
+        notes.append("BLIND: no image, no video")
+    if settings["instruction"] is not None:
+        notes.append(f"instruction replaced by {settings['instruction']!r}")
+    return escape("; ".join(notes))
+
+
+def _timing(info: dict[str, Any]) -> Table:
+    table = Table("measured", "n", "p50", "p95", "p99", title="latency and staleness", title_justify="left")
+    for name, factor, percentiles in (
+        ("System 1, one plan (ms)", 1000.0, info["latency_s"]["system1"]),
+        ("System 2, one refresh (ms)", 1000.0, info["latency_s"]["system2"]),
+        ("environment, one step (ms)", 1000.0, info["latency_s"]["environment_step"]),
+        ("staleness of a plan (s)", 1.0, info["staleness"]["seconds"]),
+        ("staleness of a plan (control steps)", 1.0, info["staleness"]["control_steps"]),
+    ):
+        table.add_row(name, *_cells(percentiles, factor))
+    return table
+
+
+def _cells(percentiles: dict[str, Any] | None, factor: float) -> Sequence[str]:
+    if percentiles is None:
+        return ("0", "-", "-", "-")
+    return (str(int(percentiles["n"])), *(f"{factor * percentiles[name]:.3g}" for name in ("p50", "p95", "p99")))
