@@ -120,8 +120,8 @@ def read_episodes(root: Path, info: DatasetInfo) -> tuple[EpisodeEntry, ...]:
         span = (row["dataset_from_index"], row["dataset_to_index"])
         if row["episode_index"] != i or row["length"] < 1 or span != (begin, begin + row["length"]):
             raise DatasetError(
-                f"{folder}: expected episode {i} to begin at row {begin}, found episode {row['episode_index']} of {row['length']} "
-                f"frames in rows {span[0]}..{span[1]}; copy the dataset again"
+                f"{folder}: expected episode {i} to begin at row {begin}, found episode {row['episode_index']} "
+                f"of {row['length']} frames in rows {span[0]}..{span[1]}; copy the dataset again"
             )
         begin += row["length"]
     if begin != info.total_frames:

@@ -116,7 +116,7 @@ class DatasetWriter:
             FileExistsError: the folder holds something already.
             ValueError: a frame rate that is not a whole number.
         """
-        if fps != round(fps) or fps <= 0:
+        if fps <= 0 or abs(fps - round(fps)) > 1e-6:  # a rate that comes from 1 / period is not exact
             raise ValueError(f"LeRobotDataset v3.0 stores a whole number of frames per second, got fps={fps:g}")
         found = [entry.name for entry in root.iterdir() if entry.name != ".staging"] if root.is_dir() else []
         if found:
