@@ -85,11 +85,11 @@ class BackboneConfig:
 
     name: Literal["tiny"] = "tiny"
     feature_layer: int = 2
-    """number of transformer blocks that run; features are what leaves the last of them"""
+    """number of transformer blocks that run; features are what leaves the last of them, or, for 0, what enters the first"""
     hidden: int = 128
     depth: int = 4
     num_heads: int = 4
-    latent_channels: int = 32
+    latent_channels: int = 64
     patch_px: int = 8
     """pixels a side that become one latent position"""
     frames_per_latent: int = 4
@@ -100,8 +100,8 @@ class BackboneConfig:
         choices = get_args(get_type_hints(BackboneConfig)["name"])
         check(self.name in choices, f"unknown backbone {self.name!r}; choose from {', '.join(choices)}")
         check(
-            1 <= self.feature_layer <= self.depth,
-            f"feature_layer must lie in 1..{self.depth} (the number of blocks), got {self.feature_layer}",
+            0 <= self.feature_layer <= self.depth,
+            f"feature_layer must lie in 0..{self.depth} (the number of blocks), got {self.feature_layer}",
         )
         check(self.hidden % self.num_heads == 0, f"hidden={self.hidden} is not divisible by num_heads={self.num_heads}")
 
@@ -226,35 +226,56 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True)
-class VideoTrainConfig:
-    """`train-video`: the video model's own objective."""
-
-    num_steps: int = 500
-    batch_size: int = 8
-    learning_rate: float = 2e-3
-    warmup_steps: int = 20
-    weight_decay: float = 1e-2
-    max_grad_norm: float = 1.0
-    ema_power: float = 0.75
-    mixed_precision: Literal["no", "bf16"] = "bf16"
-    validation_fraction: float = 0.1
-    """share of episodes, at the end of the dataset, that are never trained on"""
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """`train`: System 1 and the formers, by the denoising loss."""
+class OptimizationConfig:
+    """What every training has in common. Budgets are steps, not seconds: a slow machine learns the same."""
 
     num_steps: int = 1000
     batch_size: int = 32
+    """samples per process and step"""
     learning_rate: float = 2e-3
+    """its peak; it rises linearly and falls as a cosine to zero"""
     warmup_steps: int = 50
     weight_decay: float = 1e-2
     max_grad_norm: float = 1.0
     ema_power: float = 0.75
+    """the moving average of the weights forgets at 1 - (1 + step) ** -ema_power per step"""
     mixed_precision: Literal["no", "bf16"] = "bf16"
     gradient_accumulation: int = 1
+    save_every: int = 500
+    """training steps between two checkpoints"""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check(self.num_steps >= 0, f"num_steps must not be negative, got {self.num_steps}")
+        for name in ("batch_size", "gradient_accumulation", "save_every"):
+            check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        check(self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}")
+
+
+@dataclass(frozen=True)
+class VideoTrainConfig(OptimizationConfig):
+    """`train-video`: the video model's own objective."""
+
+    num_steps: int = 500
+    batch_size: int = 8
+    warmup_steps: int = 20
+    num_frames: int = 17
+    """frames of a training clip"""
+    stride: int = 1
+    """control steps between two frames"""
+    size_px: int = 64
+    validation_fraction: float = 0.1
+    """share of episodes, at the end of each dataset, that are never trained on"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(0 < self.validation_fraction < 1, f"validation_fraction must lie in (0, 1), got {self.validation_fraction}")
+
+
+@dataclass(frozen=True)
+class TrainConfig(OptimizationConfig):
+    """`train`: System 1 and the formers, by the denoising loss."""
+
     condition_dropout: float = 0.05
     """chance that a sample is shown no text, and likewise no image, no video, no state"""
     state_noise: float = 0.02
@@ -263,11 +284,8 @@ class TrainConfig:
     """images are shifted by up to this many pixels"""
     image_jitter: float = 0.1
     """brightness, contrast and saturation vary by up to this share"""
-    save_every: int = 500
-    """training steps between two checkpoints"""
     num_workers: int = 0
     """processes that prepare batches; 0 prepares them in the training process"""
-    seed: int = 0
 
 
 Config = TypeVar("Config")

@@ -31,8 +31,9 @@ class Statistics:
             raise ValueError(f"mean, std, min and max must have one size, got {sorted(sizes)}")
 
 
-def save_statistics(path: Path, statistics: dict[str, Statistics]) -> None:
-    path.write_text(json.dumps({name: asdict(entry) for name, entry in statistics.items()}, indent=2) + "\n")
+def statistics_to_json(statistics: dict[str, Statistics]) -> str:
+    """The inverse of `load_statistics`."""
+    return json.dumps({name: asdict(entry) for name, entry in statistics.items()}, indent=2) + "\n"
 
 
 def load_statistics(path: Path) -> dict[str, Statistics]:

@@ -104,12 +104,12 @@ class ActionChunk:
 
 @dataclass(frozen=True)
 class Batch:
-    """One training batch. System 2's input comes as pixels (`clips`) or already seen (`features`), never both."""
+    """One training batch. System 2's input comes as pixels (`clips`) or as what it saw in them before (`seen`), never both."""
 
     clips: dict[str, Video]
-    """stream -> pixels in [-1, 1], ending `staleness` seconds before the present; empty when `features` is given"""
-    features: dict[str, Video]
-    """stream -> what the frozen backbone made of that clip; empty when `clips` is given"""
+    """stream -> pixels in [-1, 1], ending `staleness` seconds before the present; empty when `seen` is given"""
+    seen: dict[str, Video]
+    """stream -> what System 2's frozen part made of that clip; empty when `clips` is given"""
     images: dict[str, Float[Tensor, "b 3 _h _w"]]
     """camera -> the newest frame, in [-1, 1]"""
     state: Float[Tensor, "b s"]
@@ -125,7 +125,7 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         return Batch(
             clips={name: video.to(device) for name, video in self.clips.items()},
-            features={name: video.to(device) for name, video in self.features.items()},
+            seen={name: video.to(device) for name, video in self.seen.items()},
             images={camera: image.to(device) for camera, image in self.images.items()},
             state=self.state.to(device),
             instruction=self.instruction,

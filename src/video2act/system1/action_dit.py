@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from video2act.layers import CrossAttention, KeyValue, Mlp, RmsNorm, SelfAttention, sinusoidal_embedding
-from video2act.types import Conditions, concatenate
+from video2act.types import Conditions, Tokens, concatenate
 
 NUM_PREFIX = 3
 
@@ -70,8 +70,8 @@ class ActionDiT(nn.Module):
     ) -> ProjectedConditions:
         """What does not depend on the noisy actions, computed once per chunk. `staleness` in seconds."""
         seen = concatenate(
-            type(conditions.image)(conditions.image.data + self.image_type, conditions.image.mask),
-            type(conditions.video)(conditions.video.data + self.video_type, conditions.video.mask),
+            Tokens(conditions.image.data + self.image_type, conditions.image.mask),
+            Tokens(conditions.video.data + self.video_type, conditions.video.mask),
         )
         read = (conditions.text, seen)
         return ProjectedConditions(

@@ -6,7 +6,6 @@ It knows System 2 only as `Tokens`. Everything here is in normalised units; the 
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -99,8 +98,3 @@ class System1(nn.Module):
     def sample(self, conditions: ProjectedConditions, noise: Float[Tensor, "b horizon a"]) -> Float[Tensor, "b horizon a"]:
         """Denoise a chunk; the conditions' keys and values are reused at every step."""
         return self.denoising.sample(lambda noisy, timestep: self.dit(noisy, timestep, conditions).float(), noise)
-
-
-def images_to_pixels(images: Tensor) -> Float[Tensor, "b 3 h w"]:
-    """uint8 `[b h w 3]` -> `[b 3 h w]` in [-1, 1]."""
-    return rearrange(images, "b h w c -> b c h w").float() / 127.5 - 1

@@ -3,8 +3,8 @@
 Per stream, in the paper's order: encode -> transformer blocks -> filter -> former; then the streams' tokens are joined. Which
 side of the transformer blocks the filter stands on is one word of the config (`filter_on`).
 
-The way is split where gradients start. `see` is the frozen video diffusion model, whose output can be cached; `compress` is
-what training learns. `perceive` is both.
+The way is split where gradients start. `see` is everything without a trained parameter: the frozen video diffusion model and the
+filters; what it returns can be cached and looked at. `compress` is what training learns. `perceive` is both.
 """
 
 import torch
@@ -40,32 +40,26 @@ class System2(nn.Module):
 
     @torch.no_grad()
     def see(self, clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
-        """Frozen: stream -> features on a grid. No gradient, no randomness; may be cached.
+        """Frozen: stream -> filtered features, boundaries and motion. No gradient, no randomness; may be cached.
 
         Raises:
             ValueError: a stream of the config has no clip, or one of another shape.
         """
-        features = {}
+        seen = {}
         for stream in self.config.streams:
-            pixels = self._clip(clips, stream.name)
-            latents = self.backbone.encode(pixels)
+            keep = self.filters[stream.name]
+            latents = self.backbone.encode(self._clip(clips, stream.name))
             if self.config.filter_on == "latents":
-                latents = self.filters[stream.name](latents)
-            features[stream.name] = self.backbone.features(latents, instruction)
-        return features
+                seen[stream.name] = self.backbone.features(keep(latents), instruction)
+            else:
+                seen[stream.name] = keep(self.backbone.features(latents, instruction))
+        return seen
 
-    def refine(self, features: dict[str, Video]) -> dict[str, Video]:
-        """Stream -> what its filter keeps: boundaries and motion. This is what System 2 can be said to see."""
-        if self.config.filter_on == "latents":
-            return features
-        return {name: self.filters[name](video) for name, video in features.items()}
-
-    def compress(self, features: dict[str, Video]) -> Tokens:
-        """Trained: features -> tokens, the streams one after another."""
-        refined = self.refine(features)
+    def compress(self, seen: dict[str, Video]) -> Tokens:
+        """Trained: what was seen -> tokens, the streams one after another."""
         joined = []
         for number, stream in enumerate(self.config.streams):
-            tokens = self.formers[stream.name](refined[stream.name])
+            tokens = self.formers[stream.name](seen[stream.name])
             joined.append(Tokens(tokens.data + self.stream_embedding[number], tokens.mask))
         return concatenate(*joined)
 

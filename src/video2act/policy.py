@@ -1,0 +1,181 @@
+"""Video2Act = System 2 + System 1 + normaliser: the whole policy, as one module that trains, acts, saves and loads.
+
+A run folder holds `config.json`, `model.safetensors` and `stats.json`; together they rebuild the policy, and nothing else is needed.
+"""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from video2act import config as configs
+from video2act.clips import resize_area
+from video2act.config import PolicyConfig
+from video2act.normalize import Normalizer, Statistics, load_statistics, statistics_to_json
+from video2act.system1 import System1, Visibility
+from video2act.system2 import System2
+from video2act.system2.backbones import make_backbone
+from video2act.types import ActionChunk, Batch, Observation, Tokens, Video, VideoCondition
+from video2act.weights import load_weights, save_weights, write_text
+
+CONFIG_FILE, WEIGHTS_FILE, STATISTICS_FILE = "config.json", "model.safetensors", "stats.json"
+
+
+class Video2Act(nn.Module):
+    """A `DualSystem` that learns.
+
+    Args:
+        config: the whole policy.
+        statistics: of `state` and `action`, in raw units.
+    """
+
+    def __init__(self, config: PolicyConfig, statistics: dict[str, Statistics]):
+        super().__init__()
+        self.config = config
+        self.statistics = statistics
+        _check_size("state", config.state_dim, statistics)
+        _check_size("action", config.action_dim, statistics)
+        self.normalize_state = Normalizer(statistics["state"], config.normalize_state)
+        self.normalize_action = Normalizer(statistics["action"], config.normalize_action)
+        self.system1 = System1(config.system1, config.cameras, config.state_dim, config.action_dim, config.horizon)
+        self.system2 = System2(config.system2, make_backbone(config.system2.backbone)) if config.system2 else None
+        self.is_blind = False
+        self._noise = torch.Generator().manual_seed(0)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    # training
+
+    def forward(
+        self, batch: Batch, generator: torch.Generator, visible: Visibility | None = None, state_noise: float = 0.0
+    ) -> Float[Tensor, ""]:
+        """The training loss of a batch.
+
+        Args:
+            generator: draws noise levels and noise; the loss is a function of the weights, the batch and its state.
+            visible: what each sample may use; everything, if None.
+            state_noise: standard deviation added to the normalised state.
+        """
+        visible = visible or Visibility.full(len(batch.state), batch.state.device)
+        state = self.normalize_state.normalize(batch.state)
+        state = state + state_noise * torch.randn(state.shape, generator=generator).to(state)
+        actions = self.normalize_action.normalize(batch.actions)
+        if self.system2 is None:
+            video = self._no_video(len(state))
+        else:
+            video = self.system2.compress(batch.seen or self.system2.see(batch.clips, batch.instruction))
+        conditions = self.system1.gather(batch.instruction, batch.images, video, visible)
+        projected = self.system1.project(conditions, state, batch.staleness, visible)
+        return self.system1.loss(actions, batch.action_is_pad, projected, generator)
+
+    # acting
+
+    @torch.no_grad()
+    def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
+        """Slow: clips, one per stream -> System 2's tokens. Empty for a policy without System 2."""
+        if self.system2 is None:
+            return self._no_video(len(instruction))
+        return self.system2.perceive({name: clip.to(self.device) for name, clip in clips.items()}, instruction)
+
+    @torch.no_grad()
+    def explain(self, clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
+        """What System 2 sees in the clips: per stream the filtered features, before they are compressed."""
+        if self.system2 is None:
+            return {}
+        return self.system2.see({name: clip.to(self.device) for name, clip in clips.items()}, instruction)
+
+    @torch.no_grad()
+    def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
+        """Fast: one observation, and what System 2 last understood -> `horizon` actions in raw units.
+
+        Raises:
+            ValueError: the state has another size or holds NaN; a camera is missing; the condition comes from the future.
+        """
+        images = {camera: self._image(observation, camera) for camera in self.config.cameras}
+        state = self._state(observation)
+        staleness = observation.time - condition.observed_at
+        if staleness < -1e-6:
+            raise ValueError(
+                f"the video condition was observed {-staleness:.3f} s after the observation it is used with "
+                f"({condition.observed_at:.3f} s against {observation.time:.3f} s); their clocks differ"
+            )
+        visible = Visibility.blind(1, self.device) if self.is_blind else Visibility.full(1, self.device)
+        conditions = self.system1.gather([observation.instruction], images, condition.tokens.to(self.device), visible)
+        age = torch.tensor([max(0.0, staleness)], device=self.device)
+        projected = self.system1.project(conditions, self.normalize_state.normalize(state), age, visible)
+        noise = torch.randn(1, self.config.horizon, self.config.action_dim, generator=self._noise).to(self.device)
+        actions = self.normalize_action.restore(self.system1.sample(projected, noise))
+        return ActionChunk(actions[0].cpu().numpy(), observation.time, 1 / self.config.fps)
+
+    def seed(self, seed: int) -> None:
+        """Fix the noise that the coming chunks start from."""
+        self._noise.manual_seed(seed)
+
+    def blinded(self) -> "Video2Act":
+        """The same weights, shown neither image nor video: a control that must fail where seeing matters."""
+        blind = copy.deepcopy(self)
+        blind.is_blind = True
+        return blind
+
+    # files
+
+    def save(self, path: Path, weights: dict[str, Tensor] | None = None) -> None:
+        """Write a run folder; each file appears whole or not at all.
+
+        Args:
+            weights: to be written instead of the module's own, under the same names (their moving average, say).
+        """
+        path.mkdir(parents=True, exist_ok=True)
+        write_text(path / CONFIG_FILE, configs.to_json(self.config))
+        write_text(path / STATISTICS_FILE, statistics_to_json(self.statistics))
+        save_weights(path / WEIGHTS_FILE, weights or self.state_dict())
+
+    @classmethod
+    def load(cls, path: Path | str, device: torch.device | str = "cpu") -> "Video2Act":
+        """Rebuild a policy from a run folder, ready to act.
+
+        Raises:
+            FileNotFoundError: the folder or one of its files is missing.
+            ValueError: the weights are unreadable or do not fit the config; the message names the tensors.
+        """
+        path = Path(path)
+        config = configs.load(PolicyConfig, path / CONFIG_FILE)
+        policy = cls(config, load_statistics(path / STATISTICS_FILE))
+        load_weights(policy, path / WEIGHTS_FILE)
+        return policy.to(device).eval()
+
+    # checks of what comes from outside
+
+    def _no_video(self, batch: int) -> Tokens:
+        return Tokens.empty(batch, self.config.system1.hidden, like=next(self.parameters()))
+
+    def _state(self, observation: Observation) -> Float[Tensor, "1 s"]:
+        state = torch.from_numpy(np.asarray(observation.state, dtype=np.float32))
+        if state.shape != (self.config.state_dim,):
+            raise ValueError(f"the policy was trained on a state of {self.config.state_dim} numbers, got {list(state.shape)}")
+        if not state.isfinite().all():
+            raise ValueError(f"the state holds a number that is not finite: {observation.state}")
+        return state[None].to(self.device)
+
+    def _image(self, observation: Observation, camera: str) -> Float[Tensor, "1 3 h w"]:
+        if camera not in observation.images:
+            raise ValueError(
+                f"the policy was trained with camera {camera!r}, but the observation has "
+                f"{', '.join(sorted(observation.images)) or 'no camera'}"
+            )
+        small = resize_area(observation.images[camera][None], self.config.image_px)
+        return rearrange(torch.from_numpy(small), "1 h w c -> 1 c h w").float().to(self.device) / 127.5 - 1
+
+
+def _check_size(name: str, size: int, statistics: dict[str, Statistics]) -> None:
+    if name not in statistics:
+        raise ValueError(f"the statistics have no {name!r}, only {', '.join(statistics) or 'nothing'}")
+    found = len(statistics[name].mean)
+    if found != size:
+        raise ValueError(f"the config says {name}_dim={size}, but the statistics describe {found} dimensions")

@@ -1,0 +1,96 @@
+"""Named policies: a starting point for each size of machine. A preset is a function of the data it will be trained on.
+
+`tiny` is the CPU-sized dual system; the others named `tiny_*` are its controls, with one thing taken away.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+
+from video2act.config import (
+    BackboneConfig,
+    DenoisingConfig,
+    FilterConfig,
+    FormerConfig,
+    PolicyConfig,
+    StreamConfig,
+    System1Config,
+    System2Config,
+)
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a preset needs to know of the demonstrations."""
+
+    state_dim: int
+    action_dim: int
+    fps: float
+    cameras: tuple[str, ...]
+    """the first one is also System 2's"""
+
+
+def tiny_streams(camera: str, fps: float) -> tuple[StreamConfig, ...]:
+    """The paper's two streams of one camera, at 64 px: the newest frame's boundaries, and the motion of the last 17 frames."""
+    latent_fps = fps / 4
+    return (
+        StreamConfig("spatial", camera, num_frames=1, stride=1, size_px=64, filter=FilterConfig("sobel"), former=FormerConfig()),
+        StreamConfig(
+            "motion",
+            camera,
+            num_frames=17,
+            stride=1,
+            size_px=64,
+            # everything that moves within the clip's 5 latent frames; only what stands still is dropped
+            filter=FilterConfig("temporal_bandpass", low_hz=latent_fps / 5, high_hz=latent_fps / 2),
+            former=FormerConfig(),
+        ),
+    )
+
+
+def tiny(data: DataSpec) -> PolicyConfig:
+    """Both systems, about two million parameters."""
+    system1 = System1Config(denoising=DenoisingConfig(loss="smooth_l1", noise_draws=2))
+    return PolicyConfig(
+        state_dim=data.state_dim,
+        action_dim=data.action_dim,
+        fps=data.fps,
+        cameras=data.cameras,
+        image_px=64,
+        horizon=8,
+        execute_steps=4,
+        system1=system1,
+        system2=System2Config(BackboneConfig(), tiny_streams(data.cameras[0], data.fps), token_dim=system1.hidden),
+    )
+
+
+def tiny_latents(data: DataSpec) -> PolicyConfig:
+    """`tiny`, with the codec's latents in place of the video model's features."""
+    policy = tiny(data)
+    assert policy.system2 is not None
+    system2 = replace(policy.system2, backbone=BackboneConfig(feature_layer=0))
+    return replace(policy, system2=system2)
+
+
+def tiny_system1(data: DataSpec) -> PolicyConfig:
+    """System 1 alone: images, text and state, no video."""
+    return replace(tiny(data), system2=None)
+
+
+def tiny_blind(data: DataSpec) -> PolicyConfig:
+    """Sees nothing: text and state only. What it achieves needs no vision."""
+    return replace(tiny_system1(data), cameras=())
+
+
+PRESETS: dict[str, Callable[[DataSpec], PolicyConfig]] = {
+    preset.__name__: preset for preset in (tiny, tiny_latents, tiny_system1, tiny_blind)
+}
+
+
+def make_preset(name: str, data: DataSpec) -> PolicyConfig:
+    """Raises ValueError for an unknown name, listing those there are."""
+    if name not in PRESETS:
+        close = get_close_matches(name, PRESETS, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"unknown preset {name!r}; {hint}choose from {', '.join(PRESETS)}")
+    return PRESETS[name](data)

@@ -1,0 +1,53 @@
+"""Files of a run folder: written whole or not at all, read strictly.
+
+Weights are safetensors, never pickle. A weight that is missing, unexpected or of another shape is an error that names it.
+"""
+
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a small file in one step."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
+    """Replace a safetensors file in one step."""
+    temporary = path.with_name(path.name + ".tmp")
+    # clones, because safetensors refuses tensors that share memory (tied embeddings)
+    save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}, temporary)
+    os.replace(temporary, path)
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Load a safetensors file into a module, strictly.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or a tensor is missing, unexpected or of another shape; all are named.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: this folder has no weights; is training still running?")
+    try:
+        weights = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file ({error}); copy it again") from error
+    own = module.state_dict()
+    problems = [f"missing {name} {list(own[name].shape)}" for name in own if name not in weights]
+    problems += [f"unexpected {name} {list(weights[name].shape)}" for name in weights if name not in own]
+    problems += [
+        f"{name} is {list(weights[name].shape)}, the config asks for {list(own[name].shape)}"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    if problems:
+        listed = "\n  ".join(problems[:20]) + (f"\n  and {len(problems) - 20} more" if len(problems) > 20 else "")
+        raise ValueError(f"{path} does not fit its config:\n  {listed}")
+    module.load_state_dict(weights)
