@@ -17,19 +17,18 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from video2act import config as configs
 from video2act.config import BackboneConfig, StreamConfig, FilterConfig, FormerConfig, VideoTrainConfig
 from video2act.data import Dataset, FrameStore, open_datasets
 from video2act.data.loader import episode_clips
 from video2act.interfaces import VideoBackbone
-from video2act.system2.backbones import TinyBackbone, make_backbone
+from video2act.system2.backbones import TinyBackbone, load_video_model, make_backbone, save_video_model
 from video2act.system2.video_training import continue_video, flow_matching_loss, psnr
 from video2act.training_loop import TrainingLoop
 from video2act.types import Video
 from video2act.viz import write_video
-from video2act.weights import load_weights, save_weights, write_text
+from video2act.weights import write_text
 
-BACKBONE_FILE, WEIGHTS_FILE, REPORT_FILE = "backbone.json", "model.safetensors", "video_report.json"
+REPORT_FILE = "video_report.json"
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def train_video(
     Raises:
         ValueError: fewer than two episodes, or an unknown camera.
     """
-    dataset = open_datasets(list(data))
+    dataset = open_datasets(data, ignore_actions=True)
     camera = camera or dataset.cameras[0]
     if camera not in dataset.cameras:
         raise ValueError(f"the dataset has no camera {camera!r}; its cameras are {', '.join(dataset.cameras)}")
@@ -119,9 +118,7 @@ def train_video(
     weights = {name.removeprefix("backbone."): tensor for name, tensor in loop.averaged_weights().items()}
     report = VideoReport(0.0, 0, [])
     if loop.is_main:
-        out.mkdir(parents=True, exist_ok=True)
-        write_text(out / BACKBONE_FILE, configs.to_json(backbone))
-        save_weights(out / WEIGHTS_FILE, weights)
+        save_video_model(out, backbone, weights)
         learned = load_video_model(out)[1]
         report = validate(learned, ClipSampler(dataset, store, held_out, camera, config), out)
         write_text(out / REPORT_FILE, json.dumps(report.__dict__, indent=2) + "\n")
@@ -137,15 +134,6 @@ def split_episodes(count: int, fraction: float) -> tuple[list[int], list[int]]:
         raise ValueError(f"train-video needs at least 2 episodes, one of them to report on; the dataset has {count}")
     num_held_out = min(count - 1, max(1, round(fraction * count)))
     return list(range(count - num_held_out)), list(range(count - num_held_out, count))
-
-
-def load_video_model(path: Path) -> tuple[BackboneConfig, VideoBackbone]:
-    """A folder written by `train_video` -> its config and the model. Strict: see `load_weights`."""
-    config = configs.load(BackboneConfig, path / BACKBONE_FILE)
-    backbone = make_backbone(config)
-    assert isinstance(backbone, nn.Module)
-    load_weights(backbone, path / WEIGHTS_FILE)
-    return config, backbone.eval()
 
 
 @torch.no_grad()

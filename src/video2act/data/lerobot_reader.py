@@ -5,6 +5,7 @@ training and not in the middle of it. Pixels are decoded when asked for; `FrameS
 """
 
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from typing import Protocol
@@ -66,6 +67,10 @@ class Dataset(Protocol):
 
     @property
     def total_frames(self) -> int: ...
+    @property
+    def fingerprint(self) -> str:
+        """Changes when what was recorded changes."""
+        ...
 
     def __len__(self) -> int:
         """The number of episodes."""
@@ -115,6 +120,15 @@ class LeRobotDataset:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    @property
+    def fingerprint(self) -> str:
+        hasher = sha256()
+        for path in sorted(path for folder in ("meta", "data", "videos") for path in (self.root / folder).rglob("*.*")):
+            # videos by size: hashing their bytes would take as long as decoding them, and stats.json holds their means
+            content = str(path.stat().st_size).encode() if path.suffix == ".mp4" else path.read_bytes()
+            hasher.update(str(path.relative_to(self.root)).encode() + content)
+        return hasher.hexdigest()
 
     def episode(self, i: int) -> EpisodeData:
         """State, actions and instruction of episode `i`.

@@ -1,8 +1,16 @@
-"""Video diffusion models, each behind `VideoBackbone`."""
+"""Video diffusion models, each behind `VideoBackbone`, and the folder in which a trained one is kept."""
 
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from video2act import config as configs
 from video2act.config import BackboneConfig
 from video2act.interfaces import VideoBackbone
 from video2act.system2.backbones.tiny import TinyBackbone
+from video2act.weights import load_weights, save_weights, write_text
+
+CONFIG_FILE, WEIGHTS_FILE = "backbone.json", "model.safetensors"
 
 
 def make_backbone(config: BackboneConfig) -> VideoBackbone:
@@ -10,4 +18,27 @@ def make_backbone(config: BackboneConfig) -> VideoBackbone:
     return TinyBackbone(config)
 
 
-__all__ = ["TinyBackbone", "make_backbone"]
+def save_video_model(path: Path, config: BackboneConfig, weights: dict[str, Tensor]) -> None:
+    """Write a folder that `load_video_model` reads."""
+    path.mkdir(parents=True, exist_ok=True)
+    write_text(path / CONFIG_FILE, configs.to_json(config))
+    save_weights(path / WEIGHTS_FILE, weights)
+
+
+def load_video_model(path: Path) -> tuple[BackboneConfig, VideoBackbone]:
+    """A folder written by `train-video` -> its config and the model, ready to look.
+
+    Raises:
+        FileNotFoundError: the folder or one of its files is missing.
+        ValueError: the weights do not fit the config; the tensors are named.
+    """
+    if not (path / CONFIG_FILE).is_file():
+        raise FileNotFoundError(f"{path} is not a video model ({CONFIG_FILE} is missing); make one with train-video")
+    config = configs.load(BackboneConfig, path / CONFIG_FILE)
+    backbone = make_backbone(config)
+    assert isinstance(backbone, nn.Module)
+    load_weights(backbone, path / WEIGHTS_FILE)
+    return config, backbone.eval()
+
+
+__all__ = ["TinyBackbone", "load_video_model", "make_backbone", "save_video_model"]

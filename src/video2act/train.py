@@ -1,0 +1,157 @@
+"""`video2act train`: teach a policy from demonstrations.
+
+The frozen video model looks at every frame once, before training (`FeatureCache`); training then reads what it saw. The run folder
+holds the policy (`config.json`, `model.safetensors`, `stats.json`: the moving average of the weights) and the training's record.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import track
+from torch import nn
+from torch.utils.data import DataLoader
+
+from video2act.config import PolicyConfig, TrainConfig
+from video2act.data import Dataset, FrameStore, open_datasets
+from video2act.data.augmentation import jitter, shift
+from video2act.data.cache import FeatureCache, digest
+from video2act.data.loader import BatchLoader, check_fit, episode_clips
+from video2act.policy import Video2Act
+from video2act.presets import DataSpec, make_preset
+from video2act.system1 import Visibility
+from video2act.system2.backbones import load_video_model
+from video2act.training_loop import TrainingLoop
+from video2act.types import Batch
+
+
+def train(
+    data: tuple[Path, ...],
+    out: Path,
+    config: TrainConfig,
+    preset: str = "tiny",
+    video_model: Path | None = None,
+    cameras: tuple[str, ...] | None = None,
+    resume: bool = False,
+) -> Video2Act:
+    """Train a policy and write its run folder.
+
+    Args:
+        data: LeRobotDataset folders with actions, of one robot; each brings its own instructions.
+        out: folder to write; must not hold another training unless `resume`.
+        preset: a name of `PRESETS`.
+        video_model: a folder written by `train-video`; every preset with System 2 needs one.
+        cameras: what the policy looks through, System 2's camera first; all of the dataset's, if None.
+    Raises:
+        ValueError: the preset is unknown, the dataset does not fit, or the video model is missing: there are no random weights.
+    """
+    dataset = open_datasets(data)
+    spec = DataSpec(dataset.state_dim, dataset.action_dim or 0, float(dataset.fps), cameras or dataset.cameras)
+    policy_config = make_preset(preset, spec)
+    check_fit(policy_config, dataset)
+    torch.manual_seed(config.seed)
+    policy = build_policy(policy_config, dataset, video_model)
+
+    loop = TrainingLoop(policy, config, out, resume)
+    store = FrameStore(dataset)
+    cache = fill_cache(policy, dataset, store, video_model, loop) if video_model and policy.system2 else None
+    loader = BatchLoader(
+        dataset,
+        store,
+        policy_config,
+        config.batch_size,
+        config.seed,
+        cache,
+        loop.accelerator.process_index,
+        loop.accelerator.num_processes,
+    )
+    loop.run(training_inputs(loader, config, loop), "policy")
+    weights = loop.averaged_weights()
+    if loop.is_main:
+        policy.save(out, weights)
+        print(f"policy: {out}   record: {out / 'metrics.jsonl'}   curves: tensorboard --logdir {out / 'tensorboard'}")
+    loop.finish()
+    return policy
+
+
+def build_policy(config: PolicyConfig, dataset: Dataset, video_model: Path | None) -> Video2Act:
+    """A policy with new weights, except for its video model, which comes trained.
+
+    Raises:
+        ValueError: the config has System 2 but there is no video model, or the reverse.
+    """
+    if config.system2 is None:
+        if video_model is not None:
+            raise ValueError(f"this preset has no System 2, so the video model {video_model} would go unused; leave it out")
+        return Video2Act(config, dataset.stats)
+    if video_model is None:
+        raise ValueError("this preset has System 2, which needs a video model: train one with train-video and pass --video-model")
+    backbone_config, backbone = load_video_model(video_model)
+    # the model brings its own shape; where it is tapped is the policy's choice
+    chosen = replace(backbone_config, feature_layer=config.system2.backbone.feature_layer)
+    policy = Video2Act(replace(config, system2=replace(config.system2, backbone=chosen)), dataset.stats)
+    assert policy.system2 is not None
+    assert isinstance(backbone, nn.Module)
+    policy.system2.backbone.load_state_dict(backbone.state_dict())
+    return policy
+
+
+def fill_cache(policy: Video2Act, dataset: Dataset, store: FrameStore, video_model: Path, loop: TrainingLoop) -> FeatureCache:
+    """Let System 2 see every frame of the dataset; processes share the episodes."""
+    system2 = policy.system2
+    assert system2 is not None
+    accelerator = loop.accelerator
+    # what is seen depends on the frozen half of the config and on the data; formers are trained later and do not count
+    streams = [{**asdict(stream), "former": None} for stream in system2.config.streams]
+    described = {
+        "backbone": asdict(system2.config.backbone),
+        "streams": streams,
+        "filter_on": system2.config.filter_on,
+        "data": [dataset.fingerprint, dataset.fps],
+    }
+    cache = FeatureCache(video_model / "seen" / digest(described, system2.backbone.state_dict()))
+    missing = [episode for episode in range(len(dataset)) if episode not in cache]
+    mine = missing[accelerator.process_index :: accelerator.num_processes]
+    for episode in track(mine, "System 2 sees the demonstrations", disable=not loop.is_main or not mine):
+        instruction = dataset.episode(episode).instruction
+        parts = []
+        for first in range(0, dataset.lengths[episode], 32):
+            places = [(episode, frame) for frame in range(first, min(first + 32, dataset.lengths[episode]))]
+            clips = {
+                stream.name: episode_clips(store, stream, places, policy.config.fps).to(accelerator.device)
+                for stream in system2.config.streams
+            }
+            parts.append(system2.see(clips, [instruction[frame] for _, frame in places]))
+        seen = {name: replace(video, grid=torch.cat([part[name].grid for part in parts])) for name, video in parts[0].items()}
+        cache.write(episode, seen)
+    accelerator.wait_for_everyone()
+    return cache
+
+
+def training_inputs(loader: BatchLoader, config: TrainConfig, loop: TrainingLoop) -> Callable[[int], tuple[Any, ...]]:
+    """Micro-step -> arguments of `Video2Act.forward`: an augmented batch, its generator, what is hidden, the noise on the state."""
+    first = loop.first_step * config.gradient_accumulation
+    last = config.num_steps * config.gradient_accumulation
+    steps = range(first, last)
+    batches = iter(DataLoader(loader, batch_size=None, sampler=steps, num_workers=config.num_workers))
+    rank, device = loop.accelerator.process_index, loop.accelerator.device
+
+    def inputs(step: int) -> tuple[Any, ...]:
+        generator = torch.Generator().manual_seed(hash((config.seed, step, rank)) % 2**63)
+        batch: Batch = next(batches)
+        images = {
+            camera: jitter(shift(image, config.image_shift_px, generator), config.image_jitter, generator)
+            for camera, image in batch.images.items()
+        }
+        visible = draw_visibility(len(batch.state), config.condition_dropout, generator, device)
+        return replace(batch, images=images).to(device), generator, visible, config.state_noise
+
+    return inputs
+
+
+def draw_visibility(batch: int, dropout: float, generator: torch.Generator, device: torch.device) -> Visibility:
+    """Hide text, image, video and state of each sample with probability `dropout` each, independently."""
+    shown = (torch.rand(4, batch, generator=generator) >= dropout).to(device)
+    return Visibility(text=shown[0], image=shown[1], video=shown[2], state=shown[3])
