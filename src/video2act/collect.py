@@ -88,9 +88,10 @@ def record(setup: Setup, out: Path, episodes: int, *, seed: int, noise: float, w
             f"got {episodes}, {workers}, {seed} and {noise:g}"
         )
     started = time.monotonic()
-    team = _Team(setup, min(workers, episodes), noise, videos_only)
+    team = _Team()
     try:
-        writer, next_seed = _open(out, team.spec, seed, noise, videos_only)
+        spec = team.hire(setup, min(workers, episodes), noise, videos_only)
+        writer, next_seed = _open(out, spec, seed, noise, videos_only)
         with writer:
             before = writer.num_episodes
             failed = _fill(writer, team, episodes, next_seed)
@@ -164,25 +165,24 @@ def _work(connection: Connection, setup: Setup, noise: float, videos_only: bool)
 class _Team:
     """The workers, each with the seed that it is working on."""
 
-    def __init__(self, setup: Setup, size: int, noise: float, videos_only: bool):
-        # spawn: a renderer's context and threads do not survive a fork
-        context = multiprocessing.get_context("spawn")
+    def __init__(self) -> None:
         self._workers: dict[Connection, BaseProcess] = {}
         self._seeds: dict[Connection, int] = {}
         self._idle: list[Connection] = []
-        try:
-            for _ in range(size):
-                ours, theirs = context.Pipe()
-                worker = context.Process(target=_work, args=(theirs, setup, noise, videos_only), daemon=True)
-                worker.start()
-                theirs.close()  # so that the end of the worker is the end of the pipe
-                self._workers[ours] = worker
-            specs = [self._receive(connection) for connection in self._workers]
-        except BaseException:  # an interruption too must not leave workers behind
-            self.dismiss()
-            raise
-        self.spec: EnvironmentSpec = specs[0]
+
+    def hire(self, setup: Setup, size: int, noise: float, videos_only: bool) -> EnvironmentSpec:
+        """Start the workers; returns what their environment is."""
+        # spawn: a renderer's context and threads do not survive a fork
+        context = multiprocessing.get_context("spawn")
+        for _ in range(size):
+            ours, theirs = context.Pipe()
+            worker = context.Process(target=_work, args=(theirs, setup, noise, videos_only), daemon=True)
+            worker.start()
+            theirs.close()  # so that the end of the worker is the end of the pipe
+            self._workers[ours] = worker
+        specs = [self._receive(connection) for connection in self._workers]
         self._idle = list(self._workers)
+        return specs[0]
 
     @property
     def num_busy(self) -> int:

@@ -1,8 +1,10 @@
 """Demonstrations on disk and on their way to training."""
 
+from video2act.data.frame_store import FrameStore
 from video2act.data.lerobot_format import DatasetError
 from video2act.data.lerobot_reader import Dataset, EpisodeData, LeRobotDataset
 from video2act.data.lerobot_writer import DatasetWriter, EncodedEpisode, Episode, encode_episode, load_origin
+from video2act.data.merged import MergedDataset, open_datasets
 
 __all__ = [
     "Dataset",
@@ -11,7 +13,10 @@ __all__ = [
     "EncodedEpisode",
     "Episode",
     "EpisodeData",
+    "FrameStore",
     "LeRobotDataset",
+    "MergedDataset",
     "encode_episode",
     "load_origin",
+    "open_datasets",
 ]

@@ -13,6 +13,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -154,7 +155,8 @@ class DatasetWriter:
             (root / path).unlink(missing_ok=True)
         paths = [root / _files(info, entry.index)["episode"] for entry in entries]
         tables = [rows.episode_stats(read_table(path), info) for path in paths]
-        stats = {key: combine([table[key] for table in tables]) for key in info.features} if tables else {}
+        # two at a time, as `commit` does: another order of adding up would change the last digit
+        stats = {key: reduce(lambda a, b: combine([a, b]), [t[key] for t in tables]) for key in info.features} if tables else {}
         known = read_tasks(root) if entries else {}
         tasks = {known[i]: i for i in range(info.total_tasks)}
         return cls(root, info, tasks, stats, lock)

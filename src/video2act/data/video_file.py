@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import InputContainer
+from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from video2act.data.lerobot_format import DatasetError
@@ -83,12 +84,14 @@ def _decode(path: Path, container: InputContainer, first: int, count: int, fps: 
     container.seek(wanted[0], stream=stream, backward=True)
     frames: np.ndarray | None = None
     done = 0
+    # one for all frames: the frame's own would prepare the conversion anew each time
+    reformatter = VideoReformatter()
     for frame in container.decode(stream):
         if frame.pts is None or frame.pts < wanted[0]:
             continue
         if frame.pts != wanted[done]:
             raise DatasetError(f"{path}: frame {first + done} is missing; the file is damaged: copy it again")
-        image = frame.to_ndarray(format="rgb24")
+        image = reformatter.reformat(frame, format="rgb24").to_ndarray()
         if frames is None:
             frames = np.empty((count, *image.shape), np.uint8)
         frames[done] = image
