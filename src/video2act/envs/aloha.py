@@ -1,13 +1,12 @@
 """ALOHA: two ViperX arms over a table, in the scenes of gym-aloha, stepped by MuJoCo directly.
 
-Resets, stepping and reward equal those of gym-aloha's own environments (a test compares them), which render three large pictures at
-every step whatever is asked for: 4 steps per second on a CPU, against more than a hundred here. An action is 14 absolute joint
-targets at 50 Hz; the simulator clamps each to its actuator's range. An episode ends at the first success, reward 4, as it does there.
+Resets, stepping and reward equal those of gym-aloha's own environments, to the bit (a test compares them). Those render three
+large pictures at every step whatever is asked for, 4 steps per second on a CPU. An action is 14 absolute joint targets at 50 Hz;
+the simulator clamps each to its actuator's range. An episode ends at the first success, reward 4, as it does there.
 """
 
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -17,6 +16,9 @@ from video2act.envs.episode import Episode
 from video2act.envs.simulation import Cameras, import_simulator
 from video2act.interfaces import EnvironmentSpec
 from video2act.types import Observation, Step
+
+DEFAULT_CAMERAS = ("angle", "top")
+DEFAULT_MAX_STEPS = 300
 
 INSTRUCTIONS = {
     "transfer_cube": "pick up the red cube with the right arm and hand it over to the left arm",
@@ -43,9 +45,9 @@ class Aloha:
     def __init__(
         self,
         task: str,
-        cameras: tuple[str, ...] = ("angle", "top"),
+        cameras: tuple[str, ...] = DEFAULT_CAMERAS,
         image_size: int = 128,
-        max_steps: int = 300,
+        max_steps: int = DEFAULT_MAX_STEPS,
     ) -> None:
         check_choice("ALOHA task", task, INSTRUCTIONS)
         if max_steps < 1:
@@ -76,8 +78,8 @@ class Aloha:
         flags = model.opt.disableflags
         model.opt.disableflags = flags | mujoco.mjtDisableBit.mjDSBL_ACTUATION
         mujoco.mj_resetData(model, data)
-        # The original runs these three passes, the first one before the arms are placed and all without actuation. Each starts the
-        # contact solver from the last one's result, so fewer would change the episode, in the last digits first.
+        # The original runs these three passes, the first before the arms are placed and all without actuation. Each starts the
+        # contact solver from the last one's result, so leaving one out changes the episode, in the last digits first.
         mujoco.mj_forward(model, data)
         data.qpos[:16] = data.ctrl[:] = START_ARM * 2
         data.qpos[16:] = _place_objects(self.task, seed)
@@ -91,10 +93,9 @@ class Aloha:
     def step(self, action: Float[np.ndarray, "_a"]) -> Step:
         self._episode.check(action)
         mujoco, model, data = self._mujoco, self.model, self.data
-        left, right = action[:7], action[7:]
-        data.ctrl[:] = (*_finger_targets(left), *_finger_targets(right))
-        # the original's order: positions and velocities are up to date before the action, so only the second half of a step is due,
-        # and after the last one the first half of the next makes contacts and pictures current
+        data.ctrl[:] = np.concatenate([_actuator_targets(action[:7]), _actuator_targets(action[7:])])
+        # the original's order: positions and velocities are current before the action, so only the second half of a step is due;
+        # at the end, the first half of the next step makes contacts and pictures current
         mujoco.mj_step2(model, data)
         mujoco.mj_step(model, data, nstep=round(CONTROL_PERIOD_S / model.opt.timestep) - 1)
         mujoco.mj_step1(model, data)
@@ -108,7 +109,7 @@ class Aloha:
 
     def _observe(self) -> Observation:
         left, right = self.data.qpos[:8], self.data.qpos[8:16]
-        state = np.array([*left[:6], _opening(left[6]), *right[:6], _opening(right[6])], dtype=np.float32)
+        state = np.array([*left[:6], _opening(left), *right[:6], _opening(right)], dtype=np.float32)
         return Observation(self._cameras.capture(self.data), state, self.spec.instruction, self._episode.time)
 
     def _rate(self) -> int:
@@ -153,11 +154,12 @@ def _place_objects(task: str, seed: int) -> Float[np.ndarray, "_q"]:
     return np.array([*peg, *upright, *socket, *upright])
 
 
-def _finger_targets(arm: Float[np.ndarray, "7"]) -> tuple[float, ...]:
+def _actuator_targets(arm: Float[np.ndarray, "7"]) -> Float[np.ndarray, "8"]:
     """Seven targets of one arm -> its eight actuators: the two fingers mirror each other."""
-    finger = FINGER_CLOSED_M + arm[6] * (FINGER_OPEN_M - FINGER_CLOSED_M)
-    return (*arm[:6], finger, -finger)
+    finger_m = FINGER_CLOSED_M + float(arm[6]) * (FINGER_OPEN_M - FINGER_CLOSED_M)
+    return np.array([*arm[:6], finger_m, -finger_m], dtype=np.float64)
 
 
-def _opening(finger_m: float) -> float:
-    return (finger_m - FINGER_CLOSED_M) / (FINGER_OPEN_M - FINGER_CLOSED_M)
+def _opening(arm: Float[np.ndarray, "8"]) -> float:
+    """The gripper's opening from an arm's joint positions; one finger stands for both, as in the original."""
+    return float((arm[6] - FINGER_CLOSED_M) / (FINGER_OPEN_M - FINGER_CLOSED_M))

@@ -18,6 +18,11 @@ from video2act.envs.simulation import Cameras, import_simulator
 from video2act.interfaces import EnvironmentSpec
 from video2act.types import Observation, Step
 
+DEFAULT_CAMERAS = ("corner4", "gripperPOV")
+"""the one third-person view that is close and rarely hides anything, and the view from the wrist"""
+
+DEFAULT_MAX_STEPS = 200
+
 # trap (d): these cameras are mounted on their head; topview, behindGripper and gripperPOV are upright
 UPSIDE_DOWN_CAMERAS = frozenset({"corner", "corner2", "corner3", "corner4"})
 
@@ -28,9 +33,9 @@ class MetaWorld:
     def __init__(
         self,
         task: str,
-        cameras: tuple[str, ...] = ("corner4", "gripperPOV"),
+        cameras: tuple[str, ...] = DEFAULT_CAMERAS,
         image_size: int = 128,
-        max_steps: int = 200,
+        max_steps: int = DEFAULT_MAX_STEPS,
     ) -> None:
         """`cameras` may be empty: then nothing is rendered, for a policy that sees nothing or to rate an expert."""
         check_choice("MetaWorld task", task, INSTRUCTIONS)

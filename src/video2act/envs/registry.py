@@ -4,19 +4,18 @@ A Gymnasium environment has no name here: it needs a mapping from its keys to ou
 `GymEnvironment(gymnasium.make(...), mapping)`.
 """
 
-from video2act.envs.aloha import INSTRUCTIONS as ALOHA_TASKS
+from video2act.envs import aloha, metaworld
 from video2act.envs.aloha import Aloha
 from video2act.envs.choices import check_choice
 from video2act.envs.experts.aloha import AlohaExpert
 from video2act.envs.experts.metaworld import MetaWorldExpert
 from video2act.envs.metaworld import MetaWorld
-from video2act.envs.metaworld_tasks import INSTRUCTIONS as METAWORLD_TASKS
 from video2act.interfaces import Environment, Expert
 
 
 def list_environments() -> list[str]:
     """Every name that `make_environment` knows; needs no simulator."""
-    return [f"metaworld:{task}" for task in METAWORLD_TASKS] + [f"aloha:{task}" for task in ALOHA_TASKS]
+    return [f"metaworld:{task}" for task in metaworld.INSTRUCTIONS] + [f"aloha:{task}" for task in aloha.INSTRUCTIONS]
 
 
 def make_environment(
@@ -27,9 +26,17 @@ def make_environment(
     family, task = name.split(":")
     if family == "metaworld":
         return MetaWorld(
-            task, ("corner4", "gripperPOV") if cameras is None else cameras, image_size, 200 if max_steps is None else max_steps
+            task,
+            cameras=metaworld.DEFAULT_CAMERAS if cameras is None else cameras,
+            image_size=image_size,
+            max_steps=metaworld.DEFAULT_MAX_STEPS if max_steps is None else max_steps,
         )
-    return Aloha(task, ("angle", "top") if cameras is None else cameras, image_size, 300 if max_steps is None else max_steps)
+    return Aloha(
+        task,
+        cameras=aloha.DEFAULT_CAMERAS if cameras is None else cameras,
+        image_size=image_size,
+        max_steps=aloha.DEFAULT_MAX_STEPS if max_steps is None else max_steps,
+    )
 
 
 def make_expert(environment: Environment) -> Expert:

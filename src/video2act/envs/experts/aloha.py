@@ -1,8 +1,8 @@
 """Scripted bimanual experts: a timetable of hand poses out of the objects' places, inverse kinematics, and a slow correction.
 
-The idea of the timetable is ACT's (arXiv 2304.13705): poses at fixed times, straight lines between them. Three things are needed to
-make it land in this simulator. Joints sag under gravity, so what is missing is integrated and added to the targets. The fingers
-creep, because their friction exceeds their actuators' force, so a grip is commanded at once and given time to close. And a peg never
+The idea of the timetable is ACT's (arXiv 2304.13705): poses at fixed times, straight lines between them. Three things make it
+land in this simulator. Joints sag under gravity, so what is missing is integrated and added to the targets. The fingers creep,
+because their friction exceeds their actuators' force, so a grip is commanded at once and given time to close. And a peg never
 sits in the hand as planned, so in `insertion` the right arm lines it up with the socket on the way in.
 """
 
@@ -49,7 +49,7 @@ class Plan:
 
 
 class AlohaExpert:
-    """Follows a plan made from the objects' places at the reset. `act` must be called once per control step: the plan runs on time."""
+    """Follows a plan made from the objects' places at the reset. The plan runs on time: call `act` once per control step."""
 
     def __init__(self, environment: Aloha) -> None:
         self._environment = environment
@@ -92,10 +92,10 @@ def _plan_transfer(
 ) -> Plan:
     """The right hand grips the cube from above and holds it up; the left one, turned on its side, takes it."""
     x, y = objects[:2]
-    down, sideways = _facing("right", _tilt(-60)), _facing("left", _roll(90))
+    down, sideways = _facing("right", _tilt(-60.0)), _facing("left", _roll(90.0))
     grip = np.array([x, y, CUBE_GRIP_M])
     meet = np.array([0.0, 0.5, 0.25])
-    wait, take = meet + [-0.1, 0, -0.02], meet + [0.02, 0, -0.02]
+    wait, take = _moved(meet, x=-0.1, z=-0.02), _moved(meet, x=0.02, z=-0.02)
     return Plan(
         left=[
             Waypoint(0, *left_home, CLOSED),
@@ -107,14 +107,14 @@ def _plan_transfer(
         ],
         right=[
             Waypoint(0, *right_home, CLOSED),
-            Waypoint(65, grip + [0, 0, 0.1], down, OPEN),
+            Waypoint(65, _moved(grip, z=0.1), down, OPEN),
             Waypoint(94, grip, down, OPEN),
             Waypoint(122, grip, down, CLOSED),
-            Waypoint(144, meet + [0.05, 0, 0], down, CLOSED),
+            Waypoint(144, _moved(meet, x=0.05), down, CLOSED),
             Waypoint(158, meet, down, CLOSED),
             Waypoint(209, meet, down, CLOSED),
             Waypoint(223, meet, down, OPEN),
-            Waypoint(259, meet + [0.1, 0, 0], down, OPEN),
+            Waypoint(259, _moved(meet, x=0.1), down, OPEN),
         ],
     )
 
@@ -128,19 +128,23 @@ def _plan_insertion(
     def one_hand(home: tuple[Position, Quaternion], grip: Position, down: Quaternion, side: float) -> list[Waypoint]:
         return [
             Waypoint(0, *home, CLOSED),
-            Waypoint(86, grip + [0, 0, 0.09], down, OPEN),
+            Waypoint(86, _moved(grip, z=0.09), down, OPEN),
             Waypoint(122, grip, down, OPEN),
             Waypoint(158, grip, down, CLOSED),
-            Waypoint(205, meet + [0.1 * side, 0, 0], down, CLOSED),
-            Waypoint(223, meet + [0.1 * side, 0, 0], down, CLOSED),
-            Waypoint(266, meet + [0.04 * side, 0, 0], down, CLOSED),
+            Waypoint(205, _moved(meet, x=0.1 * side), down, CLOSED),
+            Waypoint(223, _moved(meet, x=0.1 * side), down, CLOSED),
+            Waypoint(266, _moved(meet, x=0.04 * side), down, CLOSED),
         ]
 
     peg, socket = np.array([*objects[0:2], PEG_GRIP_M]), np.array([*objects[7:9], SOCKET_GRIP_M])
     return Plan(
-        left=one_hand(left_home, socket, _facing("left", _tilt(60)), side=-1.0),
-        right=one_hand(right_home, peg, _facing("right", _tilt(-60)), side=1.0),
+        left=one_hand(left_home, socket, _facing("left", _tilt(60.0)), side=-1.0),
+        right=one_hand(right_home, peg, _facing("right", _tilt(-60.0)), side=1.0),
     )
+
+
+def _moved(position: Position, x: float = 0.0, z: float = 0.0) -> Position:
+    return position + np.array([x, 0.0, z])
 
 
 def _at(timetable: list[Waypoint], step: int) -> Waypoint:

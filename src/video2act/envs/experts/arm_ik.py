@@ -1,7 +1,7 @@
 """Inverse kinematics of one ViperX arm: where the finger tips shall be -> six joint angles.
 
-Damped least squares on a scratch copy of the simulation's state, so that solving never disturbs what is simulated. Each solution is
-the start of the next search, which keeps the joints from jumping between two solutions of one pose.
+Damped least squares on a scratch copy of the simulation's state, so that solving never disturbs what is simulated. Each solution
+is the start of the next search, which keeps the joints from jumping between two solutions of one pose.
 """
 
 from typing import Any, Literal

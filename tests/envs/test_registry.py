@@ -1,0 +1,73 @@
+"""Environments and experts by name."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from video2act.envs import list_environments, make_environment, make_expert
+from video2act.envs.experts.aloha import AlohaExpert
+from video2act.envs.experts.metaworld import MetaWorldExpert
+from video2act.interfaces import EnvironmentSpec
+from video2act.types import Observation, Step
+
+
+def test_every_listed_name_is_listed_once() -> None:
+    names = list_environments()
+    assert len(names) == len(set(names)) == 52
+    assert {"metaworld:push-v3", "aloha:insertion", "aloha:transfer_cube"} <= set(names)
+
+
+@pytest.mark.parametrize(("name", "expert"), [("metaworld:reach-v3", MetaWorldExpert), ("aloha:insertion", AlohaExpert)])
+def test_a_name_makes_an_environment_and_its_expert(name: str, expert: type) -> None:
+    environment = make_environment(name, cameras=(), max_steps=7)
+    assert (environment.spec.name, environment.spec.max_steps, environment.spec.cameras) == (name, 7, ())
+    assert isinstance(make_expert(environment), expert)
+    environment.close()
+
+
+def test_what_is_not_said_is_as_usual() -> None:
+    metaworld, aloha = make_environment("metaworld:reach-v3"), make_environment("aloha:insertion")
+    assert (metaworld.spec.cameras, metaworld.spec.max_steps, metaworld.spec.image_size) == (("corner4", "gripperPOV"), 200, 128)
+    assert (aloha.spec.cameras, aloha.spec.max_steps, aloha.spec.fps) == (("angle", "top"), 300, 50)
+
+
+def test_an_unknown_name_is_answered_with_what_exists() -> None:
+    with pytest.raises(
+        ValueError, match=r"unknown environment 'metaworld:push'. Did you mean 'metaworld:push-v3'\?.*aloha:insertion"
+    ):
+        make_environment("metaworld:push")
+    with pytest.raises(ValueError, match=r"unknown environment 'push-v3'"):
+        make_environment("push-v3")
+
+
+def test_an_environment_without_expert_says_which_have_one() -> None:
+    class Robot:
+        spec = EnvironmentSpec("robot", "arm", "wave", (), 8, ("x",), ("x",), fps=10.0, max_steps=5)
+
+        def reset(self, seed: int) -> Observation: ...
+
+        def step(self, action: np.ndarray) -> Step: ...
+
+        def close(self) -> None: ...
+
+    with pytest.raises(ValueError, match=r"no expert for 'robot' \(Robot\); MetaWorld and Aloha"):
+        make_expert(Robot())
+
+
+def test_experts_wait_for_no_reset_to_be_built() -> None:
+    environment = make_environment("aloha:transfer_cube", cameras=())
+    expert = make_expert(environment)
+    environment.reset(3)
+    expert.reset()
+    assert np.isfinite(expert.act()).all()
+    environment.close()
+
+
+def test_importing_the_package_imports_no_simulator() -> None:
+    program = (
+        "import sys, video2act.envs; print([m for m in ('mujoco', 'metaworld', 'gymnasium', 'gym_aloha') if m in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
