@@ -157,7 +157,8 @@ def _work(connection: Connection, setup: Setup, noise: float, videos_only: bool)
         return  # the collector is gone, with or without a word
     except OSError as error:
         # as a plain OSError: those of libraries do not always survive the way to another process
-        connection.send(OSError(error.errno, f"{error.strerror or error} (while recording)"))
+        advice = "the complete episodes are kept: remove the cause and run the same command again"
+        connection.send(OSError(error.errno, f"{error.strerror or error} while recording; {advice}"))
     except (ImportError, ValueError, RuntimeError) as error:
         connection.send(error)
 

@@ -37,7 +37,10 @@ class FilterConfig:
         choices = get_args(FilterName)
         check(self.name in choices, f"unknown filter {self.name!r}; choose from {', '.join(choices)}")
         if self.name == "temporal_bandpass":
-            check(0 <= self.low_hz < self.high_hz, f"temporal_bandpass needs 0 <= low_hz < high_hz, got {self.low_hz} and {self.high_hz}")
+            check(
+                0 <= self.low_hz < self.high_hz,
+                f"temporal_bandpass needs 0 <= low_hz < high_hz, got {self.low_hz} and {self.high_hz}",
+            )
         check(0 < self.keep <= 1, f"moft keeps a share of channels in (0, 1], got keep={self.keep}")
 
 
@@ -239,7 +242,8 @@ class OptimizationConfig:
     max_grad_norm: float = 1.0
     ema_power: float = 0.75
     """the moving average of the weights forgets at 1 - (1 + step) ** -ema_power per step"""
-    mixed_precision: Literal["no", "bf16"] = "bf16"
+    mixed_precision: Literal["auto", "no", "bf16"] = "auto"
+    """auto: bf16 where the device computes it natively"""
     gradient_accumulation: int = 1
     save_every: int = 500
     """training steps between two checkpoints"""

@@ -22,7 +22,8 @@ def describe_dataset(path: Path) -> str:
     console = Console(width=WIDTH, no_color=True)
     with console.capture() as capture:
         for table in (_summary(dataset), _tasks(dataset), *_ranges(dataset)):
-            console.print(table, end="\n\n")
+            console.print(table)
+            console.print()
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"
 
 

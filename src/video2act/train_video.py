@@ -25,7 +25,7 @@ from video2act.system2.backbones import TinyBackbone, load_video_model, make_bac
 from video2act.system2.video_training import continue_video, flow_matching_loss, psnr
 from video2act.training_loop import TrainingLoop
 from video2act.types import Video
-from video2act.viz import write_video
+from video2act.viz.video_writer import write_video
 from video2act.weights import write_text
 
 REPORT_FILE = "video_report.json"
@@ -160,8 +160,10 @@ def validate(backbone: VideoBackbone, sampler: ClipSampler, out: Path) -> VideoR
         for horizon in range(1, t - num_clean + 1):
             first = per_latent * (num_clean + horizon - 2) + 1
             frames = slice(first, first + per_latent)
-            scores = {name: _psnr(video[:, :, frames], pixels.grid[:, :, frames]) for name, video in
-                      (("model", model), ("copy_last", last), ("codec", codec))}
+            scores = {
+                name: _psnr(video[:, :, frames], pixels.grid[:, :, frames])
+                for name, video in (("model", model), ("copy_last", last), ("codec", codec))
+            }
             predictions.append({"num_clean": num_clean, "horizon": horizon, **scores})
     _write_prediction(backbone, pixels, instruction, out / "prediction.mp4")
     return VideoReport(loss, len(places), predictions)
@@ -195,6 +197,10 @@ def print_report(report: VideoReport) -> None:
         table.add_column(heading, justify="right")
     for row in report.predictions:
         table.add_row(
-            f"{row['num_clean']:.0f}", f"{row['horizon']:.0f}", f"{row['model']:.1f}", f"{row['copy_last']:.1f}", f"{row['codec']:.1f}"
+            f"{row['num_clean']:.0f}",
+            f"{row['horizon']:.0f}",
+            f"{row['model']:.1f}",
+            f"{row['copy_last']:.1f}",
+            f"{row['codec']:.1f}",
         )
     Console().print(table)

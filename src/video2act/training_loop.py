@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from video2act.config import OptimizationConfig, to_json
+from video2act.precision import has_fast_bf16
 from video2act.weights import write_text
 
 CHECKPOINTS = "checkpoints"
@@ -49,7 +50,7 @@ class TrainingLoop:
         self.config = config
         self.folder = folder
         self.accelerator = Accelerator(
-            mixed_precision=config.mixed_precision, gradient_accumulation_steps=config.gradient_accumulation
+            mixed_precision=_precision(config), gradient_accumulation_steps=config.gradient_accumulation
         )
         self.is_main = self.accelerator.is_main_process
         self._claim_folder(resume)
@@ -88,7 +89,10 @@ class TrainingLoop:
                     rate = (step + 1 - self.first_step) / (monotonic() - started)
                     progress.update(task, advance=1, loss=f"loss {metrics.smooth_loss:.4f}", rate=f"{rate:.1f} steps/s")
                     if not progress.console.is_terminal and (step + 1) % max(1, self.config.num_steps // 5) == 0:
-                        print(f"{title}: step {step + 1} of {self.config.num_steps}, loss {metrics.smooth_loss:.4f}, {rate:.1f} steps/s", flush=True)
+                        print(
+                            f"{title}: step {step + 1} of {self.config.num_steps}, loss {metrics.smooth_loss:.4f}, {rate:.1f} steps/s",
+                            flush=True,
+                        )
                 if (step + 1) % self.config.save_every == 0 and step + 1 < self.config.num_steps:
                     self._save(step + 1)
         if metrics:
@@ -125,7 +129,9 @@ class TrainingLoop:
             losses.append(loss.detach())
         mean = float(self.accelerator.reduce(torch.stack(losses).mean(), reduction="mean"))  # type: ignore[arg-type]
         if not torch.isfinite(torch.tensor(mean)):
-            raise FloatingPointError(f"the loss of step {step} is {mean}; lower the learning rate, or look for outliers in the data")
+            raise FloatingPointError(
+                f"the loss of step {step} is {mean}; lower the learning rate, or look for outliers in the data"
+            )
         self.schedule.step()
         self.average.step(self.parameters)
         return mean, gradient_norm
@@ -147,11 +153,17 @@ class TrainingLoop:
         settings = self.folder / SETTINGS_FILE
         if resume:
             if not settings.is_file():
-                raise FileNotFoundError(f"{self.folder} holds no training to resume ({SETTINGS_FILE} is missing); start without resume")
+                raise FileNotFoundError(
+                    f"{self.folder} holds no training to resume ({SETTINGS_FILE} is missing); start without resume"
+                )
             before, now = json.loads(settings.read_text()), json.loads(to_json(self.config))
-            changed = [f"{name}: {before.get(name)} then, {now.get(name)} now" for name in now if before.get(name) != now.get(name)]
+            changed = [
+                f"{name}: {before.get(name)} then, {now.get(name)} now" for name in now if before.get(name) != now.get(name)
+            ]
             if changed:
-                raise ValueError(f"{self.folder} was started with other settings ({'; '.join(changed)}); resume with the same ones")
+                raise ValueError(
+                    f"{self.folder} was started with other settings ({'; '.join(changed)}); resume with the same ones"
+                )
             return
         self.accelerator.wait_for_everyone()
         if self.is_main:
@@ -197,6 +209,12 @@ class TrainingLoop:
             tensor.copy_(average[str(i)])
         self.average.optimization_step = facts["step"]
         return facts["step"]
+
+
+def _precision(config: OptimizationConfig) -> str:
+    if config.mixed_precision == "auto":
+        return "bf16" if has_fast_bf16(PartialState().device) else "no"
+    return config.mixed_precision
 
 
 class _Metrics:

@@ -7,11 +7,14 @@ The way is split where gradients start. `see` is everything without a trained pa
 filters; what it returns can be cached and looked at. `compress` is what training learns. `perceive` is both.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
 from video2act.config import System2Config
 from video2act.interfaces import VideoBackbone
+from video2act.precision import fast_inference
 from video2act.system2.filters import make_filter
 from video2act.system2.former import Former
 from video2act.types import Tokens, Video, concatenate
@@ -48,11 +51,14 @@ class System2(nn.Module):
         seen = {}
         for stream in self.config.streams:
             keep = self.filters[stream.name]
-            latents = self.backbone.encode(self._clip(clips, stream.name))
-            if self.config.filter_on == "latents":
-                seen[stream.name] = self.backbone.features(keep(latents), instruction)
-            else:
-                seen[stream.name] = keep(self.backbone.features(latents, instruction))
+            pixels = self._clip(clips, stream.name)
+            with fast_inference(pixels.grid.device):
+                latents = self.backbone.encode(pixels)
+                if self.config.filter_on == "latents":
+                    grid = self.backbone.features(keep(latents), instruction)
+                else:
+                    grid = keep(self.backbone.features(latents, instruction))
+            seen[stream.name] = replace(grid, grid=grid.grid.float())
         return seen
 
     def compress(self, seen: dict[str, Video]) -> Tokens:

@@ -1,0 +1,182 @@
+"""`video2act VERB`: the verbs are functions of this file; each calls one program. Programs are imported when they are needed."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import OmitArgPrefixes, Positional
+
+from video2act.config import BackboneConfig, TrainConfig, VideoTrainConfig
+
+
+def collect(
+    env: str,
+    out: Path,
+    episodes: int = 50,
+    seed: int = 0,
+    cameras: tuple[str, ...] | None = None,
+    image_size: int = 128,
+    noise: float = 0.0,
+    workers: int | None = None,
+    videos_only: bool = False,
+    max_steps: int | None = None,
+) -> None:
+    """Record a scripted expert into a LeRobotDataset v3.0 folder. Run again to go on after an interruption.
+
+    Args:
+        env: metaworld:push-v3, aloha:transfer_cube, ...
+        out: dataset folder.
+        episodes: how many the dataset shall hold.
+        seed: of the first episode; the others count up.
+        cameras: the environment's usual ones, if left out.
+        image_size: pixels.
+        noise: standard deviation of the disturbance on executed actions; recorded actions stay clean.
+        workers: processes; one per core, if left out.
+        videos_only: leave the actions out, for train-video.
+        max_steps: control steps after which an episode counts as failed.
+    """
+    from video2act import collect as program
+
+    done = program.collect(env, out, episodes, seed, cameras, image_size, noise, workers, videos_only, max_steps)
+    print(
+        f"{done.dataset}: {done.num_episodes} episodes, {done.num_recorded} recorded now in {done.duration_s:.0f} s; "
+        f"the expert failed on {len(done.failed_seeds)} seeds, which were left out"
+    )
+
+
+def info(dataset: Positional[Path]) -> None:
+    """Describe a dataset.
+
+    Args:
+        dataset: a LeRobotDataset v3.0 folder.
+    """
+    from video2act.describe import describe_dataset
+
+    print(describe_dataset(dataset), end="")
+
+
+def train_video(
+    data: tuple[Path, ...],
+    out: Path,
+    training: Annotated[VideoTrainConfig, OmitArgPrefixes],
+    backbone: BackboneConfig,
+    camera: str | None = None,
+    resume: bool = False,
+) -> None:
+    """Train the video model on the frames of datasets; actions are not needed.
+
+    Args:
+        data: dataset folders.
+        out: folder to write.
+        camera: the camera to learn; the first of the dataset, if left out.
+        resume: go on from the newest checkpoint in `out`.
+    """
+    from video2act import train_video as program
+
+    program.train_video(data, out, training, backbone, camera, resume)
+
+
+def train(
+    data: tuple[Path, ...],
+    out: Path,
+    training: Annotated[TrainConfig, OmitArgPrefixes],
+    preset: str = "tiny",
+    video_model: Path | None = None,
+    cameras: tuple[str, ...] | None = None,
+    resume: bool = False,
+) -> None:
+    """Train a policy on demonstrations. For several processes: accelerate launch -m video2act.cli train ...
+
+    Args:
+        data: dataset folders, all of one robot.
+        out: run folder to write.
+        preset: tiny, tiny_latents, tiny_system1 or tiny_blind.
+        video_model: a folder written by train-video.
+        cameras: what the policy looks through, System 2's first; all of the dataset's, if left out.
+        resume: go on from the newest checkpoint in `out`.
+    """
+    from video2act import train as program
+
+    program.train(data, out, training, preset, video_model, cameras, resume)
+
+
+def evaluate(
+    run: Positional[Path],
+    env: tuple[str, ...],
+    episodes: int = 50,
+    seed: int = 1000,
+    refresh_every: int | None = None,
+    system2: Literal["inline", "thread"] = "inline",
+    blind: bool = False,
+    instruction: str | None = None,
+    workers: int = 2,
+    num_videos: int = 2,
+    out: Path | None = None,
+    device: str = "cpu",
+) -> None:
+    """Let a policy act in simulators; success with its interval, the expert's on the same seeds, latency, staleness, films.
+
+    Args:
+        run: the policy's run folder.
+        env: metaworld:push-v3, ...; several may be given.
+        episodes: per environment.
+        seed: of the first episode; keep clear of the training seeds.
+        refresh_every: control steps between refreshes of System 2; as trained, if left out.
+        system2: inline is reproducible, thread runs System 2 beside System 1.
+        blind: the control that is shown no image and no video.
+        instruction: the control that is told something else.
+        workers: processes.
+        num_videos: films per environment.
+        out: folder to write; one inside the run folder, if left out.
+        device: where the policy runs.
+    """
+    from video2act import evaluate as program
+
+    program.evaluate(
+        run, list(env), episodes, seed, refresh_every, system2, blind, instruction, workers, num_videos, out, device=device
+    )
+
+
+def view(run: Positional[Path], dataset: Path, out: Path, episode: int = 0) -> None:
+    """Film what System 2 sees in an episode of a dataset: the camera, boundaries and motion.
+
+    Args:
+        run: the policy's run folder.
+        dataset: dataset folder.
+        out: the mp4 to write.
+        episode: its number.
+    """
+    from video2act import view as program
+
+    print(program.view(run, dataset, episode, out))
+
+
+VERBS = {
+    "collect": collect,
+    "info": info,
+    "train-video": train_video,
+    "train": train,
+    "eval": evaluate,
+    "view": view,
+}
+
+
+def main() -> None:
+    """Run a verb. What a user can mend is told in one line; with VIDEO2ACT_DEBUG set, with its traceback."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(VERBS, prog="video2act", description=__import__("video2act").__doc__)
+    except (ValueError, OSError, KeyError, FloatingPointError, ImportError) as error:
+        if os.environ.get("VIDEO2ACT_DEBUG"):
+            raise
+        message = error.args[0] if isinstance(error, KeyError) else error
+        sys.exit(f"video2act: {type(error).__name__}: {message}")
+    except KeyboardInterrupt:
+        sys.exit(
+            "video2act: interrupted; what was complete is kept, and the same command goes on from there (training: --resume)"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""Where bfloat16 is faster than float32: on GPUs and CPUs with instructions for it. Elsewhere it would be emulated, and slow."""
+
+import contextlib
+
+import torch
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices natively."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+def fast_inference(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Mixed precision where it pays. Used both when features are cached and when they are computed live, so the two agree."""
+    if has_fast_bf16(device):
+        return torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext()
