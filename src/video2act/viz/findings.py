@@ -1,0 +1,159 @@
+"""What an evaluation found: rates with an interval, percentiles, and the content of `eval_info.json`.
+
+LeRobot's fields keep LeRobot's names and meaning, so that its readers work; beside them stands what a reader needs to trust the
+numbers: counts, seeds, the expert's rate on the same scenes, latencies, staleness, versions and settings.
+"""
+
+import datetime
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from video2act.config import PolicyConfig
+
+PACKAGES = ("video2act", "torch", "diffusers", "transformers", "numpy", "mujoco", "metaworld", "gym-aloha", "av")
+
+
+@dataclass(frozen=True)
+class EpisodeRecord:
+    """One episode of one environment, by the policy and by the expert."""
+
+    env: str
+    seed: int
+    success: bool
+    expert_success: bool
+    num_steps: int
+    missed_deadlines: int
+    duration_s: float
+    film: str | None
+    """path of its mp4, relative to the output folder"""
+
+
+@dataclass
+class Measurements:
+    """Raw seconds, from all episodes."""
+
+    system1: list[float] = field(default_factory=list)
+    system2: list[float] = field(default_factory=list)
+    environment_step: list[float] = field(default_factory=list)
+    staleness: list[float] = field(default_factory=list)
+
+    def extend(self, other: "Measurements") -> None:
+        self.system1 += other.system1
+        self.system2 += other.system2
+        self.environment_step += other.environment_step
+        self.staleness += other.staleness
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Successes among episodes."""
+
+    successes: int
+    n_episodes: int
+
+    @property
+    def wilson_95(self) -> tuple[float, float]:
+        return wilson_interval(self.successes, self.n_episodes)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"successes": self.successes, "n_episodes": self.n_episodes, "wilson_95": list(self.wilson_95)}
+
+
+def wilson_interval(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Bounds of the success probability (Wilson 1927); unlike the normal approximation it is sound near 0, near 1 and for few."""
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"expected 0 <= successes <= n with n at least 1, got {successes} of {n}")
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def percentiles(values: Sequence[float], factor: float = 1.0) -> dict[str, float] | None:
+    """p50, p95 and p99 with their number; None if nothing was measured."""
+    if not values:
+        return None
+    p50, p95, p99 = np.percentile(np.array(values) * factor, [50, 95, 99])
+    return {"n": float(len(values)), "p50": float(p50), "p95": float(p95), "p99": float(p99)}
+
+
+def rates(records: Sequence[EpisodeRecord]) -> tuple[Rate, Rate]:
+    """The policy's and the expert's."""
+    n = len(records)
+    return Rate(sum(record.success for record in records), n), Rate(sum(record.expert_success for record in records), n)
+
+
+def make_info(
+    settings: dict[str, Any],
+    config: PolicyConfig,
+    records: Sequence[EpisodeRecord],
+    measured: Measurements,
+    eval_s: float,
+) -> dict[str, Any]:
+    """What `eval_info.json` holds; `settings` is what was asked for, and is written into it as it is."""
+
+    def aggregate(chosen: Sequence[EpisodeRecord]) -> dict[str, Any]:
+        success, expert = rates(chosen)
+        return {
+            "avg_sum_reward": None,  # an environment here answers whether it is solved; there is no reward to sum
+            "avg_max_reward": None,
+            "pc_success": 100 * success.successes / success.n_episodes,
+            "n_episodes": success.n_episodes,
+            "video_paths": [record.film for record in chosen if record.film is not None],
+            "success": success.to_json(),
+            "expert": expert.to_json(),
+        }
+
+    per_task, groups = [], {}
+    for task_id, env in enumerate(dict.fromkeys(record.env for record in records)):
+        chosen = [record for record in records if record.env == env]
+        group, _, task = env.partition(":")
+        groups.setdefault(group, []).extend(chosen)
+        totals = aggregate(chosen)
+        metrics = {
+            "successes": [record.success for record in chosen],
+            "expert_successes": [record.expert_success for record in chosen],
+            "seeds": [record.seed for record in chosen],
+            "num_steps": [record.num_steps for record in chosen],
+            "video_paths": totals["video_paths"],
+        }
+        rate = {"success": totals["success"], "expert": totals["expert"]}
+        per_task.append({"task_group": group, "task_id": task_id, "task": task, "metrics": metrics, **rate})
+    has_system2 = config.system2 is not None
+    return {
+        "per_task": per_task,
+        "per_group": {group: aggregate(chosen) for group, chosen in groups.items()},
+        "overall": {**aggregate(records), "eval_s": eval_s, "eval_ep_s": eval_s / len(records)},
+        "latency_s": {
+            "system1": percentiles(measured.system1),
+            "system2": percentiles(measured.system2) if has_system2 else None,
+            "environment_step": percentiles(measured.environment_step),
+        },
+        "staleness": {
+            "seconds": percentiles(measured.staleness) if has_system2 else None,
+            "control_steps": percentiles(measured.staleness, config.fps) if has_system2 else None,
+            "max_steps_in_training": config.max_staleness_steps,
+        },
+        "missed_deadlines": sum(record.missed_deadlines for record in records),
+        "control_steps": sum(record.num_steps for record in records),
+        "settings": settings,
+        "policy": {"fps": config.fps, "horizon": config.horizon, "execute_steps": config.execute_steps},
+        "versions": versions(),
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Of what the numbers depend on; None for what is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return found
