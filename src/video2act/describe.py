@@ -19,7 +19,7 @@ def describe_dataset(path: Path) -> str:
         FileNotFoundError, DatasetError: the dataset cannot be read.
     """
     dataset = LeRobotDataset(path)
-    console = Console(width=WIDTH, no_color=True)
+    console = Console(width=WIDTH, color_system=None)
     with console.capture() as capture:
         for table in (_summary(dataset), _tasks(dataset), *_ranges(dataset)):
             console.print(table)
@@ -35,10 +35,10 @@ def _summary(dataset: LeRobotDataset) -> Table:
     for name, value in (
         ("dataset", str(dataset.root)),
         ("robot", dataset.robot),
-        ("fps", f"{dataset.fps}"),
+        ("fps", f"{dataset.fps:g}"),
         ("cameras", "\n".join(_camera(dataset, camera) for camera in dataset.cameras) or "none"),
         ("episodes", f"{len(dataset)} of {lengths[0]} to {lengths[-1]} frames, median {lengths[len(lengths) // 2]}"),
-        ("frames", f"{dataset.total_frames} ({seconds / 60:.1f} minutes)"),
+        ("frames", f"{dataset.total_frames} ({seconds:.1f} s)"),
         ("actions", "none: videos only" if dataset.action_dim is None else f"{dataset.action_dim} numbers"),
         ("on disk", f"{size / 2**20:.1f} MiB"),
     ):

@@ -5,10 +5,11 @@ training and not in the middle of it. Pixels are decoded when asked for; `FrameS
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -37,11 +38,12 @@ class EpisodeData:
         return len(self.timestamps)
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """Demonstrations under one numbering of episodes: one dataset on disk, or several as one."""
 
     @property
-    def fps(self) -> int: ...
+    def fps(self) -> float: ...
     @property
     def robot(self) -> str: ...
     @property
@@ -101,7 +103,7 @@ class LeRobotDataset:
         if self.info.total_episodes == 0:
             raise DatasetError(f"{self.root} holds no complete episode yet; record at least one")
         self.entries = read_episodes(self.root, self.info)
-        self.fps = self.info.fps
+        self.fps = float(self.info.fps)
         self.robot = self.info.robot
         self.cameras = tuple(self.info.cameras)
         self.lengths = tuple(entry.length for entry in self.entries)
@@ -123,8 +125,13 @@ class LeRobotDataset:
 
     @property
     def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         hasher = sha256()
-        for path in sorted(path for folder in ("meta", "data", "videos") for path in (self.root / folder).rglob("*.*")):
+        entries = (path for folder in ("meta", "data", "videos") for path in (self.root / folder).rglob("*"))
+        for path in sorted(path for path in entries if path.is_file()):
             # videos by size: hashing their bytes would take as long as decoding them, and stats.json holds their means
             content = str(path.stat().st_size).encode() if path.suffix == ".mp4" else path.read_bytes()
             hasher.update(str(path.relative_to(self.root)).encode() + content)
@@ -164,7 +171,7 @@ class LeRobotDataset:
                 "(LeRobot: record with use_videos, or lerobot-edit-dataset --operation.type convert_image_to_video)"
             )
         span = self.entries[i].videos[camera]
-        images = decode(self.root / span.file, span.first_frame + start, end - start, self.fps)
+        images = decode(self.root / span.file, span.first_frame + start, end - start, self.info.fps)
         return images if size_px is None else resize_area(images, size_px)
 
     def _instruction(self, i: int, table: FrameTable, tasks: dict[int, str]) -> list[str]:
@@ -192,7 +199,7 @@ class LeRobotDataset:
             rate = (self.info.features[feature].video or {}).get("video.fps", self.fps)
             if abs(rate - self.fps) > 0.01 * self.fps:
                 raise DatasetError(
-                    f"{self.root}: camera {camera!r} was recorded at {rate:g} fps, but the dataset says {self.fps} fps; "
+                    f"{self.root}: camera {camera!r} was recorded at {rate:g} fps, but the dataset says {self.fps:g} fps; "
                     "frames and actions would drift apart: encode the videos at one rate"
                 )
 

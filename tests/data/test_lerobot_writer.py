@@ -1,0 +1,207 @@
+import errno
+import json
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from recordings import CAMERAS, FPS, contents, copy, make_episode, make_writer, read_numbers, write_dataset
+
+from video2act.data import DatasetError, DatasetWriter, Episode, LeRobotDataset, load_origin
+from video2act.data.lerobot_tables import read_tasks
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return write_dataset(tmp_path / "set", [make_episode(0), make_episode(1, 5, "pull")])
+
+
+def test_info_names_all_that_lerobot_reads(dataset):
+    info = json.loads((dataset / "meta/info.json").read_text())
+    assert info["codebase_version"] == "v3.0"
+    assert (info["total_episodes"], info["total_frames"], info["total_tasks"], info["fps"]) == (2, 12, 2, FPS)
+    assert info["splits"] == {"train": "0:2"}
+    assert info["features"]["observation.state"] == {"dtype": "float32", "shape": [3], "names": ["x", "y", "grip"]}
+    video = info["features"]["observation.images.front"]
+    assert (video["dtype"], video["shape"], video["names"]) == ("video", [64, 64, 3], ["height", "width", "channels"])
+    assert video["info"]["video.codec"] == "h264"
+    assert set(info["features"]) >= {"timestamp", "frame_index", "episode_index", "index", "task_index"}
+
+
+def test_data_has_exactly_the_declared_columns_in_their_types(dataset):
+    features = json.loads((dataset / "meta/info.json").read_text())["features"]
+    table = pq.read_table(dataset / "data/chunk-000/file-001.parquet")
+    assert set(table.column_names) == {key for key, feature in features.items() if feature["dtype"] != "video"}
+    assert table.schema.field("observation.state").type == pa.list_(pa.float32(), 3)
+    assert table.schema.field("timestamp").type == pa.float32()
+    assert table.schema.field("task_index").type == pa.int64()
+    assert table["index"].to_pylist() == [7, 8, 9, 10, 11]
+    assert table["task_index"].to_pylist() == [1] * 5
+    assert pq.ParquetFile(dataset / "data/chunk-000/file-001.parquet").num_row_groups == 1
+
+
+def test_an_episode_row_tells_where_everything_is(dataset):
+    (row,) = pq.read_table(dataset / "meta/episodes/chunk-000/file-001.parquet").to_pylist()
+    assert (row["episode_index"], row["tasks"], row["length"], row["seed"]) == (1, ["pull"], 5, 1)
+    assert (row["dataset_from_index"], row["dataset_to_index"]) == (7, 12)
+    assert (row["data/chunk_index"], row["data/file_index"], row["meta/episodes/file_index"]) == (0, 1, 1)
+    for camera in CAMERAS:
+        key = f"videos/observation.images.{camera}"
+        assert (row[f"{key}/file_index"], row[f"{key}/from_timestamp"], row[f"{key}/to_timestamp"]) == (1, 0, 5 / FPS)
+    assert np.shape(row["stats/observation.images.front/q01"]) == (3, 1, 1)
+    assert np.shape(row["stats/action/q99"]) == (2,)
+
+
+def test_tasks_are_the_index_that_pandas_finds(dataset):
+    schema = pq.read_schema(dataset / "meta/tasks.parquet")
+    assert json.loads(schema.metadata[b"pandas"])["index_columns"] == ["task"]
+    assert read_tasks(dataset) == {0: "push", 1: "pull"}
+
+
+def test_statistics_of_the_dataset(dataset):
+    stats = json.loads((dataset / "meta/stats.json").read_text())
+    values = np.concatenate([make_episode(0).state, make_episode(1, 5).state])
+    np.testing.assert_allclose(stats["observation.state"]["mean"], values.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(stats["observation.state"]["std"], values.std(axis=0), rtol=1e-5)
+    assert stats["observation.state"]["count"] == [12]
+
+
+def test_a_dataset_of_videos_has_no_actions(tmp_path):
+    root = write_dataset(tmp_path / "videos", [make_episode(0, has_action=False)])
+    assert "action" not in pq.read_schema(root / "data/chunk-000/file-000.parquet").names
+    dataset = LeRobotDataset(root)
+    assert dataset.action_dim is None
+    assert dataset.episode(0).action is None
+    assert set(dataset.stats) == {"state"}
+
+
+def test_resuming_gives_what_was_never_interrupted(tmp_path, dataset):
+    root = write_dataset(tmp_path / "resumed", [make_episode(0)])
+    with DatasetWriter.resume(root) as writer:
+        assert writer.num_episodes == 1
+        writer.add_episode(make_episode(1, 5, "pull"))
+    assert contents(root) == contents(dataset)
+
+
+def test_a_kill_at_any_moment_leaves_the_complete_episodes(tmp_path, monkeypatch):
+    """The folder as it is just before and just after each rename is what a kill would leave behind."""
+    episodes = [make_episode(0), make_episode(1, 5, "pull")]
+    whole = contents(write_dataset(tmp_path / "whole", episodes))
+    root, snapshots = tmp_path / "set", []
+    rename = os.replace
+
+    def photographed(source, target):
+        for act in (lambda: None, lambda: rename(source, target)):
+            act()
+            snapshots.append(copy(root, tmp_path / f"snapshot-{len(snapshots)}"))
+
+    monkeypatch.setattr("video2act.data.atomic.os.replace", photographed)
+    write_dataset(root, episodes)
+    monkeypatch.undo()
+    assert len(snapshots) > 20
+    counts = []
+    for snapshot in snapshots:
+        if not (snapshot / "meta").exists():  # before `create` was done: begin again
+            writer = make_writer(snapshot)
+        else:
+            writer = DatasetWriter.resume(copy(snapshot, tmp_path / f"{snapshot.name}-resumed"))
+        counts.append(writer.num_episodes)
+        if writer.num_episodes:
+            dataset = LeRobotDataset(snapshot)
+            assert len(dataset) == writer.num_episodes
+            last = len(dataset) - 1
+            assert read_numbers(dataset.frames(last, "front")) == [100 * last + k for k in range(dataset.lengths[last])]
+        with writer:
+            for episode in episodes[writer.num_episodes :]:
+                writer.add_episode(episode)
+        assert contents(writer.root) == whole
+    assert counts == sorted(counts)
+    assert set(counts) == {0, 1, 2}
+
+
+def test_ctrl_c_while_encoding(tmp_path, monkeypatch):
+    writer = make_writer(tmp_path / "set")
+    writer.add_episode(make_episode(0))
+    monkeypatch.setattr("video2act.data.lerobot_writer.encode", _raise(KeyboardInterrupt()))
+    with writer, pytest.raises(KeyboardInterrupt):
+        writer.add_episode(make_episode(1))
+    monkeypatch.undo()
+    assert len(LeRobotDataset(tmp_path / "set")) == 1
+    with DatasetWriter.resume(tmp_path / "set") as writer:
+        writer.add_episode(make_episode(1))
+    assert len(LeRobotDataset(tmp_path / "set")) == 2
+
+
+def test_a_full_disk_keeps_what_is_complete_and_says_so(tmp_path, monkeypatch):
+    with make_writer(tmp_path / "set") as writer:
+        writer.add_episode(make_episode(0))
+        monkeypatch.setattr("video2act.data.atomic.Path.write_bytes", _raise(OSError(errno.ENOSPC, "No space left on device")))
+        with pytest.raises(OSError, match=r"disk is full; .* keeps its 1 complete episodes: .* resume"):
+            writer.add_episode(make_episode(1))
+        monkeypatch.undo()
+        assert len(LeRobotDataset(tmp_path / "set")) == 1
+        writer.add_episode(make_episode(1))
+    assert contents(tmp_path / "set") == contents(write_dataset(tmp_path / "other", [make_episode(0), make_episode(1)]))
+
+
+def test_a_second_writer_is_refused(tmp_path):
+    with make_writer(tmp_path / "set"), pytest.raises(DatasetError, match="being written by another process"):
+        DatasetWriter.resume(tmp_path / "set")
+
+
+def test_a_folder_in_use_is_not_overwritten(tmp_path, dataset):
+    with pytest.raises(FileExistsError, match=r"not empty .* resume"):
+        make_writer(dataset)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").touch()
+    with pytest.raises(FileExistsError, match=r"found thesis\.tex"):
+        make_writer(tmp_path / "thesis")
+
+
+def test_a_fractional_rate_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"whole number of frames per second, got fps=29\.97"):
+        make_writer(tmp_path / "set", fps=29.97)
+
+
+def test_the_origin_is_kept(tmp_path, dataset):
+    origin = {"noise": 0.1}
+    DatasetWriter.create(
+        tmp_path / "a", fps=5.0, robot="arm", cameras=(), image_size=8, state_names=("x",), action_names=(), origin=origin
+    ).close()
+    assert load_origin(tmp_path / "a") == origin
+    assert load_origin(dataset) == {}
+    (dataset / "meta/video2act.json").write_text("{")
+    with pytest.raises(DatasetError, match=r"video2act\.json is not valid json"):
+        load_origin(dataset)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frames": {"front": make_episode(0).frames["front"]}}, "dataset has camera 'wrist', the episode only front"),
+        ({"frames": {"front": np.zeros((7, 32, 32, 3), np.uint8)}}, r"'front': expected frames of shape \(7, 64, 64, 3\)"),
+        ({"state": np.zeros((7, 4), np.float32)}, "dataset has 3 numbers per state, the episode 4"),
+        ({"action": None}, "dataset has 2 numbers per action, the episode 0"),
+        ({"state": np.full((7, 3), np.nan, np.float32)}, r"state\[0\] of frame 0 is nan"),
+    ],
+)
+def test_an_episode_that_does_not_fit_is_refused(tmp_path, change, message):
+    with make_writer(tmp_path / "set") as writer, pytest.raises(ValueError, match=message):
+        writer.add_episode(Episode(**{**vars(make_episode(0)), **change}))
+
+
+def test_files_of_another_writer_are_not_continued(dataset):
+    path = dataset / "meta/episodes/chunk-000/file-001.parquet"
+    table = pq.read_table(path)
+    column = table.column_names.index("data/file_index")
+    pq.write_table(table.set_column(column, "data/file_index", pa.array([0])), path)
+    with pytest.raises(DatasetError, match=r"episode 1 shares its files with others.*train on both"):
+        DatasetWriter.resume(dataset)
+
+
+def _raise(error: BaseException):
+    def fail(*_args):
+        raise error
+
+    return fail
