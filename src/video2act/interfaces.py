@@ -34,6 +34,7 @@ class VideoBackbone(Protocol):
         ...
 
 
+@runtime_checkable
 class DualSystem(Protocol):
     """The two systems of one policy."""
 
@@ -46,6 +47,7 @@ class DualSystem(Protocol):
         ...
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Anything that drives a robot: local, threaded or remote."""
 
@@ -82,6 +84,7 @@ class EnvironmentSpec:
     """control steps after which an episode is over"""
 
 
+@runtime_checkable
 class Environment(Protocol):
     """A simulator or a robot."""
 
@@ -98,6 +101,7 @@ class Environment(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
 class Expert(Protocol):
     """A scripted demonstrator. It may read the simulator's privileged state; a policy never does."""
 
@@ -110,6 +114,7 @@ class Expert(Protocol):
         ...
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Looks on while a policy acts: recorder, logger, dashboard. The control loop never grows."""
 
