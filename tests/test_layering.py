@@ -1,0 +1,100 @@
+"""Imports point one way, a program has no library it must not have, and a file is one idea."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "video2act"
+
+LEVEL = {
+    **dict.fromkeys(("__init__", "types", "interfaces", "config", "presets"), 0),
+    **dict.fromkeys(("layers", "clips", "normalize", "text", "precision", "weights"), 1),
+    **dict.fromkeys(("system1", "system2", "data", "runtime", "serving", "envs", "viz"), 2),
+    **dict.fromkeys(("policy", "training_loop", "interop"), 3),
+    **dict.fromkeys(("train", "train_video", "evaluate", "collect", "bench", "view", "describe"), 4),
+    "demo": 5,
+    **dict.fromkeys(("cli", "__main__"), 6),
+}
+"""part of the package -> its level; a part is a file of the package or a folder"""
+
+LEVELS_OF_STRANGERS = {2, 4}
+"""levels whose parts never import each other"""
+
+FORBIDDEN_LIBRARIES = {
+    "lerobot": "its releases exclude each other's dependencies; the format is read and written natively",
+    "torchvision": "one resize for training and running: video2act.clips.resize_area",
+}
+
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def name_of(file: Path) -> str:
+    return str(file.relative_to(SOURCE))
+
+
+def part_of(file: Path) -> str:
+    return file.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported_modules(file: Path) -> set[str]:
+    """Every module a file imports, wherever the import stands, `from a import b` as `a.b`."""
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(file)} line {node.lineno}: write relative imports out"
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return modules
+
+
+def imported_parts(file: Path) -> set[str]:
+    """Parts of this package that a file imports."""
+    return {module.split(".")[1] for module in imported_modules(file) if module.startswith("video2act.")}
+
+
+def libraries(file: Path) -> set[str]:
+    return {module.split(".")[0] for module in imported_modules(file)}
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_every_module_has_a_place(file: Path):
+    part = part_of(file)
+    assert part in LEVEL, f"{name_of(file)}: {part!r} has no level yet; decide what it may import and add it to LEVEL"
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_imports_point_one_way(file: Path):
+    part = part_of(file)
+    own = LEVEL.get(part, 0)
+    for other in imported_parts(file) - {part}:
+        assert other in LEVEL, f"{name_of(file)} imports video2act.{other}, which has no level"
+        assert LEVEL[other] <= own, f"{name_of(file)} (level {own}) must not import {other} (level {LEVEL[other]})"
+        is_stranger = LEVEL[other] == own and own in LEVELS_OF_STRANGERS
+        assert not is_stranger, f"{name_of(file)} must not import {other}: parts of level {own} do not know each other"
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_no_forbidden_library(file: Path):
+    for library, why in FORBIDDEN_LIBRARIES.items():
+        assert library not in libraries(file), f"{name_of(file)} imports {library}: {why}"
+
+
+@pytest.mark.parametrize("name", ["config.py", "presets.py"])
+def test_configuration_needs_no_torch(name: str):
+    assert "torch" not in libraries(SOURCE / name)
+    assert imported_parts(SOURCE / name) <= {"config"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_a_file_is_one_idea(file: Path):
+    num_lines = len(file.read_text().splitlines())
+    assert num_lines <= 400, f"{name_of(file)} has {num_lines} lines; 400 at most: a longer file is two ideas"
+
+
+def test_the_walk_sees_what_it_should():
+    """The rules would pass on an empty list."""
+    assert len(FILES) > 30
+    assert {"config", "types"} <= imported_parts(SOURCE / "clips.py")
+    assert "system2" in imported_parts(SOURCE / "policy.py")
