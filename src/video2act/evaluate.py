@@ -23,6 +23,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float
+from rich.console import Console
 
 from video2act import config as configs
 from video2act.config import PolicyConfig
@@ -35,6 +36,7 @@ from video2act.runtime.slow_loop import InlineSlowLoop, ThreadSlowLoop
 from video2act.types import Observation, Step, Video
 from video2act.viz.findings import EpisodeRecord, Measurements, Rate, make_info, rates
 from video2act.viz.recorder import Recorder
+from video2act.viz.report import evaluation_tables, heading
 
 INFO_FILE = "eval_info.json"
 
@@ -264,7 +266,7 @@ def evaluate(
     training_seeds: Collection[int] = (),
     device: str = "cpu",
 ) -> EvaluationSummary:
-    """Let a trained policy act, and write down how it went.
+    """Let a trained policy act, write down how it went, and print it.
 
     Args:
         run: folder with the policy.
@@ -300,7 +302,9 @@ def evaluate(
         device=device,
     )
     check_unseen(settings.seeds, training_seeds)
-    return run_evaluation(settings, Sources())
+    summary = run_evaluation(settings, Sources())
+    Console().print(heading(summary.info), *evaluation_tables(summary.info), summary.path, sep="\n")
+    return summary
 
 
 def check_unseen(seeds: range, training_seeds: Collection[int]) -> None:

@@ -14,6 +14,8 @@ def info(blind: bool = False) -> dict[str, Any]:
         "overall": {"success": RATE, "expert": None},
         "latency_s": {"system1": PERCENTILES, "system2": None, "environment_step": PERCENTILES},
         "staleness": {"seconds": None, "control_steps": None},
+        "missed_deadlines": 0,
+        "control_steps": 200,
         "settings": {"system2": "inline", "refresh_every": 8, "blind": blind, "instruction": None},
     }
 
@@ -35,3 +37,8 @@ def test_markdown_holds_the_numbers_in_tables_that_are_not_broken():
 def test_a_control_says_that_it_is_one():
     assert "BLIND" in evaluation_markdown(info(blind=True))
     assert "BLIND" not in evaluation_markdown(info())
+
+
+def test_staleness_measured_on_a_machine_that_is_too_slow_is_qualified():
+    assert "LATE" not in evaluation_markdown(info())
+    assert "150 of 200 control steps were LATE" in evaluation_markdown(info() | {"missed_deadlines": 150})

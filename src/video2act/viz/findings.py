@@ -71,7 +71,8 @@ def wilson_interval(successes: int, n: int, z: float = 1.959964) -> tuple[float,
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # the bounds at the ends are exact; rounding would leave 5e-17 there
+    return 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half
 
 
 def percentiles(values: Sequence[float], factor: float = 1.0) -> dict[str, float] | None:

@@ -19,15 +19,31 @@ def evaluation_tables(info: dict[str, Any]) -> list[Table]:
 
 
 def evaluation_markdown(info: dict[str, Any]) -> str:
-    """The same tables as markdown."""
+    """The same, headed by what was run, as markdown."""
     text = StringIO()
     # wide enough that no cell is broken: a reader's viewer wraps, markdown does not
     console = Console(file=text, width=400, color_system=None)
+    console.print(heading(info), end="\n\n")
     for table in evaluation_tables(info):
         table.box = box.MARKDOWN
         console.print(table)
     lines = [line.rstrip() for line in text.getvalue().splitlines()]
     return "\n".join(lines).strip() + "\n"
+
+
+def heading(info: dict[str, Any]) -> str:
+    """How the run was done, controls and reservations included; to be printed above its tables."""
+    settings = info["settings"]
+    notes = [f"System 2 {settings['system2']}, every {settings['refresh_every']} control steps"]
+    if settings["blind"]:
+        notes.append("BLIND: no image, no video")
+    if settings["instruction"] is not None:
+        notes.append(f"instruction replaced by {settings['instruction']!r}")
+    if info["missed_deadlines"]:
+        # the simulator waits where the world would not: its clock, and with it staleness, ran slower than the wall's
+        late = f"{info['missed_deadlines']} of {info['control_steps']}"
+        notes.append(f"{late} control steps were LATE: this machine is too slow, on a robot staleness would be larger")
+    return escape("; ".join(notes))
 
 
 def rate_text(rate: dict[str, Any] | None) -> str:
@@ -40,22 +56,12 @@ def rate_text(rate: dict[str, Any] | None) -> str:
 
 
 def _success(info: dict[str, Any]) -> Table:
-    table = Table("task", "success (Wilson 95 %)", "expert, same seeds", title=_heading(info), title_justify="left")
+    table = Table("task", "success (Wilson 95 %)", "expert, same seeds", title="success", title_justify="left")
     for task in info["per_task"]:
         table.add_row(f"{task['task_group']}:{task['task']}", rate_text(task["success"]), rate_text(task["expert"]))
     if len(info["per_task"]) > 1:
         table.add_row("overall", rate_text(info["overall"]["success"]), rate_text(info["overall"]["expert"]))
     return table
-
-
-def _heading(info: dict[str, Any]) -> str:
-    settings = info["settings"]
-    notes = [f"System 2 {settings['system2']}, every {settings['refresh_every']} control steps"]
-    if settings["blind"]:
-        notes.append("BLIND: no image, no video")
-    if settings["instruction"] is not None:
-        notes.append(f"instruction replaced by {settings['instruction']!r}")
-    return escape("; ".join(notes))
 
 
 def _timing(info: dict[str, Any]) -> Table:
