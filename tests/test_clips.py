@@ -1,0 +1,114 @@
+"""One rule for clips: what training reads from a recording is what the robot's frame history holds at the same moment."""
+
+import numpy as np
+import pytest
+import torch
+
+from video2act.clips import FrameHistory, clip_indices, resize_area, to_pixels
+from video2act.config import FilterConfig, FormerConfig, StreamConfig
+from video2act.types import Observation
+
+
+def stream(num_frames: int, stride: int, size_px: int = 4, name: str = "motion", camera: str = "top") -> StreamConfig:
+    return StreamConfig(name, camera, num_frames, stride, size_px, FilterConfig(), FormerConfig())
+
+
+def frame(number: int, size: int = 8) -> np.ndarray:
+    return np.full((size, size, 3), number, np.uint8)
+
+
+def observation(number: int, **cameras: np.ndarray) -> Observation:
+    return Observation(cameras or {"top": frame(number)}, np.zeros(2, np.float32), "push", number / 20)
+
+
+class TestClipIndices:
+    def test_frames_go_back_by_strides_and_end_at_the_newest(self):
+        assert clip_indices(20, num_frames=5, stride=3) == [8, 11, 14, 17, 20]
+
+    def test_before_the_episode_the_first_frame_is_repeated(self):
+        assert clip_indices(4, num_frames=5, stride=3) == [0, 0, 0, 1, 4]
+        assert clip_indices(0, num_frames=3, stride=1) == [0, 0, 0]
+
+    def test_a_clip_before_its_episode_is_refused(self):
+        with pytest.raises(ValueError, match="newest=-1"):
+            clip_indices(-1, 3, 1)
+
+
+class TestFrameHistory:
+    @pytest.mark.parametrize(("num_frames", "stride"), [(1, 1), (5, 1), (5, 3), (9, 2), (1, 4)])
+    def test_it_holds_the_clip_that_training_would_read(self, num_frames: int, stride: int):
+        recording = np.stack([frame(5 * number) for number in range(25)])
+        history = FrameHistory((stream(num_frames, stride),))
+        for number in range(25):
+            history.append(observation(5 * number))
+            clip = history.clips(control_fps=20.0)["motion"]
+            chosen = recording[clip_indices(number, num_frames, stride)]
+            expected = to_pixels(resize_area(chosen, 4), 20.0 / stride)
+            assert torch.equal(clip.grid, expected.grid)
+            assert clip.fps == expected.fps
+
+    def test_a_reset_forgets_the_episode_before(self):
+        history = FrameHistory((stream(3, 2),))
+        for number in range(9):
+            history.append(observation(number))
+        history.reset()
+        with pytest.raises(RuntimeError, match="no frame has been observed"):
+            history.clips(20.0)
+        history.append(observation(100))
+        assert torch.equal(history.clips(20.0)["motion"].grid, to_pixels(np.stack([frame(100, 4)] * 3), 10.0).grid)
+
+    def test_streams_have_cameras_and_sizes_of_their_own(self):
+        history = FrameHistory((stream(1, 1, 8, "spatial"), stream(3, 1, 4, "wrist_motion", "wrist")))
+        for number in range(3):
+            history.append(observation(0, top=frame(number), wrist=frame(10 + number)))
+        clips = history.clips(20.0)
+        assert list(clips) == ["spatial", "wrist_motion"]
+        assert torch.equal(clips["spatial"].grid, to_pixels(frame(2)[None], 20.0).grid)
+        assert torch.equal(clips["wrist_motion"].grid, to_pixels(np.stack([frame(n, 4) for n in (10, 11, 12)]), 20.0).grid)
+
+    def test_a_missing_camera_is_named_with_its_stream_and_those_there_are(self):
+        history = FrameHistory((stream(1, 1, camera="wrist"),))
+        with pytest.raises(KeyError, match="stream 'motion' reads camera 'wrist', but the observation has side, top"):
+            history.append(observation(0, top=frame(0), side=frame(0)))
+
+
+class TestResizeArea:
+    images = np.random.default_rng(0).integers(0, 256, (3, 24, 24, 3), dtype=np.uint8)
+
+    @pytest.mark.parametrize("size", [12, 8, 6, 1])
+    def test_it_is_the_mean_of_each_block(self, size: int):
+        k = 24 // size
+        mean = self.images.reshape(3, size, k, size, k, 3).astype(float).mean(axis=(2, 4))
+        assert np.abs(resize_area(self.images, size) - mean).max() <= 0.5
+
+    def test_it_does_not_drift_brighter_or_darker(self):
+        mean = self.images.reshape(3, 12, 2, 12, 2, 3).astype(float).mean(axis=(2, 4))
+        assert abs((resize_area(self.images, 12) - mean).mean()) < 0.15
+
+    def test_white_stays_white_and_sizes_that_do_not_divide_work(self):
+        white = np.full((1, 24, 24, 3), 255, np.uint8)
+        for size in (24, 12, 10, 7):
+            assert (resize_area(white, size) == 255).all()
+        # 10 px out of 24: cells overlap, as in torch's adaptive pooling
+        small = resize_area(self.images, 10)
+        assert small.shape == (3, 10, 10, 3)
+        assert abs(small[:, 0, 0].astype(float) - self.images[:, :3, :3].mean(axis=(1, 2))).max() <= 0.5
+
+    def test_the_same_size_changes_nothing(self):
+        assert np.array_equal(resize_area(self.images, 24), self.images)
+
+    def test_enlarging_and_oblong_pictures_are_refused(self):
+        with pytest.raises(ValueError, match="at least 32 px, got 24 x 24"):
+            resize_area(self.images, 32)
+        with pytest.raises(ValueError, match="got 24 x 16"):
+            resize_area(self.images[:, :, :16], 8)
+
+
+def test_pixels_run_from_minus_one_to_one_in_the_order_of_video():
+    frames = np.zeros((2, 4, 5, 3), np.uint8)
+    frames[1, 2, 3] = (255, 0, 51)
+    video = to_pixels(frames, 7.5)
+    assert video.grid.shape == (1, 3, 2, 4, 5)
+    assert video.fps == 7.5
+    assert torch.allclose(video.grid[0, :, 1, 2, 3], torch.tensor([1.0, -1.0, -0.6]))
+    assert (video.grid[0, :, 0] == -1).all()

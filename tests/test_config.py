@@ -1,0 +1,213 @@
+import json
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from video2act.config import (
+    BackboneConfig,
+    DenoisingConfig,
+    FilterConfig,
+    FormerConfig,
+    OptimizationConfig,
+    PolicyConfig,
+    StreamConfig,
+    System1Config,
+    System2Config,
+    TrainConfig,
+    VideoTrainConfig,
+    from_json,
+    load,
+    to_json,
+)
+from video2act.presets import PRESETS, DataSpec, make_preset
+
+SPEC = DataSpec(state_dim=4, action_dim=3, fps=20.0, cameras=("top", "wrist"))
+STREAM = StreamConfig("motion", "top", 9, 1, 16, FilterConfig(), FormerConfig())
+BACKBONE = BackboneConfig()
+POLICY = make_preset("tiny", SPEC)
+
+
+def with_field(path: str, value: Any) -> str:
+    """The json of a policy with one field replaced; `path` is dotted."""
+    data = json.loads(to_json(POLICY))
+    *parents, name = path.split(".")
+    place = data
+    for parent in parents:
+        place = place[int(parent) if parent.isdigit() else parent]
+    place[name] = value
+    return json.dumps(data)
+
+
+class TestJson:
+    @pytest.mark.parametrize("name", PRESETS)
+    def test_a_policy_survives_the_round_trip(self, name: str):
+        policy = make_preset(name, SPEC)
+        assert from_json(PolicyConfig, to_json(policy), "config.json") == policy
+
+    @pytest.mark.parametrize(
+        "config", [TrainConfig(num_steps=3), VideoTrainConfig(stride=2), BACKBONE], ids=lambda c: type(c).__name__
+    )
+    def test_other_configs_survive_the_round_trip(self, config: Any):
+        assert from_json(type(config), to_json(config), "training.json") == config
+
+    def test_no_system2_stays_none(self):
+        again = from_json(PolicyConfig, to_json(make_preset("tiny_system1", SPEC)), "config.json")
+        assert again.system2 is None
+
+    def test_whole_numbers_are_read_as_floats_where_floats_belong(self):
+        fps = from_json(PolicyConfig, with_field("fps", 20), "config.json").fps
+        assert fps == 20.0
+        assert isinstance(fps, float)
+
+    def test_an_unknown_field_is_named_with_those_there_are(self):
+        with pytest.raises(ValueError, match=r"c\.json: system2: unknown field colour of System2Config; it has .*filter_on"):
+            from_json(PolicyConfig, with_field("system2.colour", 1), "c.json")
+
+    def test_a_missing_field_is_named(self):
+        data = json.loads(to_json(POLICY))
+        del data["system2"]["streams"][1]["stride"]
+        with pytest.raises(ValueError, match=r"c\.json: system2: streams\[1\]: missing field stride of StreamConfig"):
+            from_json(PolicyConfig, json.dumps(data), "c.json")
+
+    @pytest.mark.parametrize(
+        ("path", "value"),
+        [
+            ("state_dim", 4.0),
+            ("state_dim", "4"),
+            ("state_dim", True),
+            ("state_dim", None),
+            ("fps", "fast"),
+            ("fps", True),
+            ("cameras", "top"),
+            ("cameras", [1]),
+            ("system1", []),
+            ("system1.denoising.loss", "mae"),
+            ("system1.denoising.loss", []),
+            ("normalize_state", 1),
+            ("system2.streams", {}),
+            ("system2.streams.0.camera", 3),
+            ("system2.backbone.hidden", 12.5),
+        ],
+    )
+    def test_a_value_of_the_wrong_type_is_named(self, path: str, value: Any):
+        with pytest.raises(ValueError, match=rf"c\.json: .*{path.split('.')[-1]}.*: (expected|.* is not one of)"):
+            from_json(PolicyConfig, with_field(path, value), "c.json")
+
+    def test_a_file_that_is_no_json_is_named(self):
+        with pytest.raises(ValueError, match=r"c\.json is not valid json"):
+            from_json(PolicyConfig, "{", "c.json")
+
+    def test_a_file_that_is_not_there_is_named(self, tmp_path: Path):
+        with pytest.raises(FileNotFoundError, match=r"config\.json does not exist"):
+            load(PolicyConfig, tmp_path / "config.json")
+
+    def test_values_are_checked_when_read(self):
+        with pytest.raises(ValueError, match="execute_steps must lie in"):
+            from_json(PolicyConfig, with_field("execute_steps", 99), "c.json")
+
+
+def unchecked(cls: type, **values: Any) -> None:
+    """Run a config's own checks on values that the test run's type checker would refuse before them."""
+    instance = object.__new__(cls)
+    for field in fields(cls):
+        object.__setattr__(instance, field.name, values.get(field.name, field.default))
+    instance.__post_init__()
+
+
+REFUSED: list[tuple[Callable[[], Any], str]] = [
+    (
+        lambda: unchecked(FilterConfig, name="wavelet"),
+        "unknown filter 'wavelet'; choose from none, sobel, scharr, laplacian, temporal_bandpass, moft",
+    ),
+    (lambda: FilterConfig("temporal_bandpass"), "needs 0 <= low_hz < high_hz, got 0.0 and 0.0"),
+    (lambda: FilterConfig("temporal_bandpass", low_hz=-1.0, high_hz=1.0), "got -1.0 and 1.0"),
+    (lambda: FilterConfig("moft", keep=0.0), r"share of channels in \(0, 1\], got keep=0.0"),
+    (lambda: FilterConfig("moft", keep=1.5), "got keep=1.5"),
+    (lambda: FormerConfig(num_tokens=0), "at least one token, got num_tokens=0"),
+    (lambda: FormerConfig(depth=0), "depth 0 never reads the video"),
+    (lambda: replace(STREAM, num_frames=0), "'motion': num_frames must be positive, got 0"),
+    (lambda: replace(STREAM, stride=0), "'motion': stride must be positive, got 0"),
+    (lambda: replace(STREAM, num_frames=1, filter=FilterConfig("moft")), "'moft' needs a clip of several frames"),
+    (
+        lambda: replace(STREAM, num_frames=1, filter=FilterConfig("temporal_bandpass", 1.0, 2.0)),
+        "'temporal_bandpass' needs a clip of several frames, got num_frames=1",
+    ),
+    (lambda: unchecked(BackboneConfig, name="huge"), "unknown backbone 'huge'; choose from tiny"),
+    (lambda: BackboneConfig(feature_layer=5), r"must lie in 0\.\.4 \(the number of blocks\), got 5"),
+    (lambda: BackboneConfig(feature_layer=-1), "got -1"),
+    (lambda: BackboneConfig(hidden=130), "hidden=130 is not divisible by num_heads=4"),
+    (lambda: System2Config(BACKBONE, (), 128), "at least one stream"),
+    (lambda: System2Config(BACKBONE, (STREAM, STREAM), 128), r"names must differ, got \['motion', 'motion'\]"),
+    (
+        lambda: unchecked(System2Config, backbone=BACKBONE, streams=(STREAM,), token_dim=128, filter_on="pixels"),
+        "'features' or 'latents', got 'pixels'",
+    ),
+    (
+        lambda: System2Config(BACKBONE, (replace(STREAM, size_px=20),), 128),
+        "size_px=20 is not a multiple of the backbone's patch of 8",
+    ),
+    (lambda: System2Config(BACKBONE, (replace(STREAM, num_frames=8),), 128), "1 \\+ a multiple of 4 .* got 8"),
+    (lambda: unchecked(DenoisingConfig, schedule="edm"), "unknown schedule 'edm'; choose from flow_matching, ddpm"),
+    (lambda: DenoisingConfig("ddpm", "velocity"), "'ddpm' predicts one of .*sample.*epsilon.*, got 'velocity'"),
+    (lambda: DenoisingConfig("flow_matching", "epsilon"), "got 'epsilon'"),
+    (lambda: unchecked(DenoisingConfig, loss="mae"), "unknown loss 'mae'; choose from mse, smooth_l1"),
+    (lambda: DenoisingConfig(num_steps=0), "num_steps and noise_draws must be positive"),
+    (lambda: DenoisingConfig(noise_draws=0), "num_steps and noise_draws must be positive"),
+    (lambda: System1Config(depth=1), "at least 2 .* got 1"),
+    (lambda: System1Config(hidden=30), "hidden=30 is not divisible by num_heads=4"),
+    (lambda: replace(POLICY, execute_steps=9), r"1\.\.horizon \(8\), got 9"),
+    (lambda: replace(POLICY, execute_steps=0), "got 0"),
+    (lambda: replace(POLICY, refresh_every=0), "refresh_every must be at least 1, got 0"),
+    (lambda: replace(POLICY, max_staleness_steps=-1), "must not be negative, got -1"),
+    (lambda: replace(POLICY, fps=0.0), "fps must be positive, got 0.0"),
+    (lambda: replace(POLICY, fps=float("nan")), "fps must be positive, got nan"),
+    (lambda: replace(POLICY, system1=System1Config(hidden=64)), r"token_dim \(128\) must equal System 1's hidden \(64\)"),
+    (lambda: OptimizationConfig(num_steps=-1), "num_steps must not be negative, got -1"),
+    (lambda: OptimizationConfig(batch_size=0), "batch_size must be at least 1, got 0"),
+    (lambda: OptimizationConfig(gradient_accumulation=0), "gradient_accumulation must be at least 1, got 0"),
+    (lambda: OptimizationConfig(save_every=0), "save_every must be at least 1, got 0"),
+    (lambda: OptimizationConfig(learning_rate=0.0), "learning_rate must be positive, got 0.0"),
+    (lambda: TrainConfig(batch_size=0), "batch_size must be at least 1, got 0"),
+    (lambda: VideoTrainConfig(validation_fraction=0.0), r"lie in \(0, 1\), got 0.0"),
+    (lambda: VideoTrainConfig(validation_fraction=1.0), r"lie in \(0, 1\), got 1.0"),
+    (lambda: VideoTrainConfig(batch_size=0), "batch_size must be at least 1, got 0"),
+]
+
+
+@pytest.mark.parametrize(("build", "message"), REFUSED, ids=[message[:40] for _, message in REFUSED])
+def test_what_cannot_work_is_refused(build: Callable[[], Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_cameras_of_both_systems_are_listed_once():
+    assert POLICY.all_cameras == ("top", "wrist")
+    assert replace(POLICY, cameras=("wrist",)).all_cameras == ("wrist", "top")
+    assert make_preset("tiny_blind", SPEC).all_cameras == ()
+
+
+class TestPresets:
+    def test_an_unknown_one_lists_those_there_are_and_guesses(self):
+        with pytest.raises(ValueError, match=r"unknown preset 'tiny_system2'; did you mean 'tiny_system1'\? choose from tiny, "):
+            make_preset("tiny_system2", SPEC)
+        with pytest.raises(ValueError, match="unknown preset 'xyz'; choose from tiny, "):
+            make_preset("xyz", SPEC)
+
+    def test_the_controls_differ_from_tiny_in_the_one_thing_their_name_says(self):
+        assert replace(make_preset("tiny_system1", SPEC), system2=POLICY.system2) == POLICY
+        assert replace(make_preset("tiny_blind", SPEC), system2=POLICY.system2, cameras=POLICY.cameras) == POLICY
+        latents = make_preset("tiny_latents", SPEC)
+        assert latents.system2 is not None
+        assert latents.system2.backbone.feature_layer == 0
+        assert replace(latents, system2=POLICY.system2) == POLICY
+
+    @pytest.mark.parametrize("fps", [10.0, 50.0, 80.0])
+    def test_the_motion_band_fits_every_control_rate(self, fps: float):
+        policy = make_preset("tiny", replace(SPEC, fps=fps))
+        assert policy.system2 is not None
+        motion = policy.system2.streams[1]
+        assert motion.filter.low_hz == pytest.approx(fps / 4 / 5)
+        assert motion.filter.high_hz == pytest.approx(fps / 4 / 2)
