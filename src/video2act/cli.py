@@ -153,6 +153,19 @@ def view(run: Positional[Path], dataset: Path, out: Path, episode: int = 0) -> N
     print(program.view(run, dataset, episode, out))
 
 
+def demo(out: Path, name: str = "push", seed: int = 0) -> None:
+    """The whole path: collect, train-video, train, eval. Run again to go on after an interruption.
+
+    Args:
+        out: folder for data, models, film and summary.
+        name: push, or three_tasks for one policy with three instructions.
+        seed: of both trainings.
+    """
+    from video2act import demo as program
+
+    program.demo(name, out, seed)
+
+
 VERBS = {
     "collect": collect,
     "info": info,
@@ -160,6 +173,7 @@ VERBS = {
     "train": train,
     "eval": evaluate,
     "view": view,
+    "demo": demo,
 }
 
 

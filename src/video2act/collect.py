@@ -24,7 +24,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from video2act.data import DatasetWriter, EncodedEpisode, Episode, encode_episode, load_origin
-from video2act.data.lerobot_format import INFO_PATH, DatasetError, DatasetInfo, load_info
+from video2act.data.lerobot_format import ACTION, INFO_PATH, DatasetError, DatasetInfo, load_info
 from video2act.data.lerobot_tables import read_episodes
 from video2act.envs import make_environment, make_expert
 from video2act.interfaces import Environment, EnvironmentSpec, Expert
@@ -90,7 +90,7 @@ def record(setup: Setup, out: Path, episodes: int, *, seed: int, noise: float, w
     started = time.monotonic()
     team = _Team()
     try:
-        spec = team.hire(setup, min(workers, episodes), noise, videos_only)
+        spec = team.hire(setup, min(workers, episodes), noise)
         writer, next_seed = _open(out, spec, seed, noise, videos_only)
         with writer:
             before = writer.num_episodes
@@ -140,7 +140,17 @@ def _set_up(name: str, cameras: tuple[str, ...] | None, image_size: int, max_ste
     return environment, make_expert(environment)
 
 
-def _work(connection: Connection, setup: Setup, noise: float, videos_only: bool) -> None:
+def _do(job: _Job, environment: Environment, expert: Expert, noise: float) -> EncodedEpisode | None:
+    """Record and encode one episode; None if the expert failed."""
+    episode = record_episode(environment, expert, job.seed, noise)
+    if episode is None:
+        return None
+    if ACTION not in job.info.features:
+        episode = replace(episode, action=None)
+    return encode_episode(episode, job.info, job.folder)
+
+
+def _work(connection: Connection, setup: Setup, noise: float) -> None:
     """A worker: tell what the environment is, then answer every job with an encoded episode, or None where the expert failed."""
     # Ctrl-C reaches the whole process group; the collector decides what becomes of its workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -148,11 +158,7 @@ def _work(connection: Connection, setup: Setup, noise: float, videos_only: bool)
         environment, expert = setup()
         connection.send(environment.spec)
         while True:
-            job: _Job = connection.recv()
-            episode = record_episode(environment, expert, job.seed, noise)
-            if episode is not None and videos_only:
-                episode = replace(episode, action=None)
-            connection.send(None if episode is None else encode_episode(episode, job.info, job.folder))
+            connection.send(_do(connection.recv(), environment, expert, noise))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the collector is gone, with or without a word
     except OSError as error:
@@ -171,13 +177,13 @@ class _Team:
         self._seeds: dict[Connection, int] = {}
         self._idle: list[Connection] = []
 
-    def hire(self, setup: Setup, size: int, noise: float, videos_only: bool) -> EnvironmentSpec:
+    def hire(self, setup: Setup, size: int, noise: float) -> EnvironmentSpec:
         """Start the workers; returns what their environment is."""
         # spawn: a renderer's context and threads do not survive a fork
         context = multiprocessing.get_context("spawn")
         for _ in range(size):
             ours, theirs = context.Pipe()
-            worker = context.Process(target=_work, args=(theirs, setup, noise, videos_only), daemon=True)
+            worker = context.Process(target=_work, args=(theirs, setup, noise), daemon=True)
             worker.start()
             theirs.close()  # so that the end of the worker is the end of the pipe
             self._workers[ours] = worker

@@ -156,14 +156,16 @@ def run_share(settings: Settings, sources: Sources, share: list[tuple[str, int]]
     system = sources.load_policy(settings.run, settings.device)
     system = system.blinded() if settings.blind else system
     config = system.config
-    streams = config.system2.streams if config.system2 else ()
+    # the blind control is shown nothing, so nothing needs to be drawn for it
+    cameras = () if settings.blind else config.all_cameras
+    streams = config.system2.streams if config.system2 and not settings.blind else ()
     make_slow_loop = ThreadSlowLoop if settings.system2 == "thread" else InlineSlowLoop
     slow_loop = make_slow_loop(system, streams, settings.refresh_every, config.fps)
     measured, records = Measurements(), []
     with closing(DualPolicy(system, slow_loop)) as policy:
         for env, numbers in groupby(share, key=lambda item: item[0]):
             with (
-                closing(sources.make_environment(env, config.all_cameras)) as environment,
+                closing(sources.make_environment(env, cameras)) as environment,
                 # the expert needs no camera, and rendering is most of a step
                 closing(sources.make_environment(env, ())) as unseen,
             ):
@@ -194,7 +196,7 @@ def play_policy(
     """Episode `number` of an environment, and the path of its film if one was made."""
     config, seed = system.config, settings.seeds[number]
     streams = config.system2.streams if config.system2 else ()
-    film = settings.film_path(environment.spec.name, number) if number < settings.num_videos and config.all_cameras else None
+    film = settings.film_path(environment.spec.name, number) if number < settings.num_videos and config.all_cameras and not settings.blind else None
     recorder = Recorder(streams, config.fps, system.explain)
     rate_hz = environment.spec.fps if settings.system2 == "thread" else None
     if settings.instruction is not None:

@@ -14,8 +14,6 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from video2act.types import Tokens
-
 
 def attention(
     query: Float[Tensor, "b heads n d"],
@@ -35,7 +33,7 @@ def attention(
         mask = rearrange(mask, "b m -> b 1 1 m")
     if query.device.type == "cpu":
         # for the short sequences of a CPU-sized policy, the flash kernel's backward costs more than it saves
-        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)
         out = scores.softmax(dim=-1) @ value
@@ -52,7 +50,9 @@ class RmsNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        return nn.functional.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), eps=1e-6)
+        # by way of the norm, which is one kernel; on a CPU, torch's own rms_norm is a chain of several and takes twice as long
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        return x * torch.rsqrt(norm.square() / x.shape[-1] + 1e-6).to(x.dtype) * self.weight.to(x.dtype)
 
 
 class SelfAttention(nn.Module):
@@ -78,27 +78,25 @@ class KeyValue:
 
     key: Float[Tensor, "b heads m d"]
     value: Float[Tensor, "b heads m d"]
-    mask: Bool[Tensor, "b m"]
+    mask: Bool[Tensor, "b m"] | None
 
 
 class CrossAttention(nn.Module):
-    """Multi-head cross-attention with RMS-normalised queries and keys, and reusable keys and values."""
+    """Multi-head cross-attention with reusable keys and values, and (`qk_norm`) RMS-normalised queries and keys."""
 
-    def __init__(self, width: int, num_heads: int, condition_width: int | None = None):
+    def __init__(self, width: int, num_heads: int, condition_width: int | None = None, qk_norm: bool = True):
         super().__init__()
         self.num_heads = num_heads
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(condition_width or width, 2 * width)
-        self.query_norm = RmsNorm(width // num_heads)
-        self.key_norm = RmsNorm(width // num_heads)
+        self.query_norm = RmsNorm(width // num_heads) if qk_norm else nn.Identity()
+        self.key_norm = RmsNorm(width // num_heads) if qk_norm else nn.Identity()
         self.out = nn.Linear(width, width)
 
-    def project(self, condition: Tokens) -> KeyValue:
-        """The keys and values of a condition; they do not depend on what will be asked."""
-        key, value = rearrange(
-            self.key_value(condition.data), "b m (two heads d) -> two b heads m d", two=2, heads=self.num_heads
-        )
-        return KeyValue(self.key_norm(key), value, condition.mask)
+    def project(self, condition: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"] | None) -> KeyValue:
+        """The keys and values of a condition; they do not depend on what will be asked. No mask: everything is visible."""
+        key, value = rearrange(self.key_value(condition), "b m (two heads d) -> two b heads m d", two=2, heads=self.num_heads)
+        return KeyValue(self.key_norm(key), value, mask)
 
     def forward(self, x: Float[Tensor, "bq n d"], condition: KeyValue) -> Float[Tensor, "bq n d"]:
         """Attend from `x`. Several consecutive items of `x` may share one condition: their batch is a multiple of its."""

@@ -79,7 +79,7 @@ class Video2Act(nn.Module):
     @torch.no_grad()
     def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
         """Slow: clips, one per stream -> System 2's tokens. Empty for a policy without System 2."""
-        if self.system2 is None:
+        if self.system2 is None or self.is_blind:
             return self._no_video(len(instruction))
         return self.system2.perceive({name: clip.to(self.device) for name, clip in clips.items()}, instruction)
 
@@ -97,7 +97,7 @@ class Video2Act(nn.Module):
         Raises:
             ValueError: the state has another size or holds NaN; a camera is missing; the condition comes from the future.
         """
-        images = {camera: self._image(observation, camera) for camera in self.config.cameras}
+        images = None if self.is_blind else {camera: self._image(observation, camera) for camera in self.config.cameras}
         state = self._state(observation)
         staleness = observation.time - condition.observed_at
         if staleness < -1e-6:
@@ -105,8 +105,9 @@ class Video2Act(nn.Module):
                 f"the video condition was observed {-staleness:.3f} s after the observation it is used with "
                 f"({condition.observed_at:.3f} s against {observation.time:.3f} s); their clocks differ"
             )
-        visible = Visibility.blind(1, self.device) if self.is_blind else Visibility.full(1, self.device)
-        conditions = self.system1.gather([observation.instruction], images, condition.tokens.to(self.device), visible)
+        visible = Visibility.full(1, self.device)
+        video = self._no_video(1) if self.is_blind else condition.tokens.to(self.device)
+        conditions = self.system1.gather([observation.instruction], images, video, visible)
         age = torch.tensor([max(0.0, staleness)], device=self.device)
         projected = self.system1.project(conditions, self.normalize_state.normalize(state), age, visible)
         noise = torch.randn(1, self.config.horizon, self.config.action_dim, generator=self._noise).to(self.device)
@@ -118,7 +119,10 @@ class Video2Act(nn.Module):
         self._noise.manual_seed(seed)
 
     def blinded(self) -> "Video2Act":
-        """The same weights, shown neither image nor video: a control that must fail where seeing matters."""
+        """The same weights, shown neither image nor video: a control that must fail where seeing matters.
+
+        To the denoiser this is what condition dropout showed it in training: there is nothing to attend to.
+        """
         blind = copy.deepcopy(self)
         blind.is_blind = True
         return blind

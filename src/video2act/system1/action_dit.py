@@ -75,7 +75,7 @@ class ActionDiT(nn.Module):
         )
         read = (conditions.text, seen)
         return ProjectedConditions(
-            key_values=tuple(block.cross.project(read[i % 2]) for i, block in enumerate(self.blocks)),
+            key_values=tuple(block.cross.project(read[i % 2].data, read[i % 2].mask) for i, block in enumerate(self.blocks)),
             state=self.state_in(torch.cat([state * has_state, has_state], dim=1))[:, None],
             # milliseconds: the sinusoid's finest period is then 6 ms
             staleness=self.staleness_in(sinusoidal_embedding(1000 * staleness, self.width))[:, None],

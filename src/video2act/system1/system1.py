@@ -14,12 +14,12 @@ from video2act.system1.action_dit import ActionDiT, ProjectedConditions
 from video2act.system1.denoising import Denoising
 from video2act.system1.encoders import ImageEncoder
 from video2act.text import ByteTextEncoder
-from video2act.types import Conditions, Tokens
+from video2act.types import Conditions, Tokens, concatenate
 
 
 @dataclass(frozen=True)
 class Visibility:
-    """What each sample of a batch may use; False hides it. Training hides at random, a blind control hides all that is seen."""
+    """What each sample of a batch may use; False hides it. Training hides at random."""
 
     text: Bool[Tensor, "b"]
     image: Bool[Tensor, "b"]
@@ -30,12 +30,6 @@ class Visibility:
     def full(cls, batch: int, device: torch.device) -> "Visibility":
         shown = torch.ones(batch, dtype=torch.bool, device=device)
         return cls(shown, shown, shown, shown)
-
-    @classmethod
-    def blind(cls, batch: int, device: torch.device) -> "Visibility":
-        """Text and state only."""
-        shown = torch.ones(batch, dtype=torch.bool, device=device)
-        return cls(text=shown, image=~shown, video=~shown, state=shown)
 
 
 class System1(nn.Module):
@@ -53,17 +47,16 @@ class System1(nn.Module):
         self.denoising = Denoising(config.denoising)
 
     def gather(
-        self, instruction: list[str], images: dict[str, Float[Tensor, "b 3 _h _w"]], video: Tokens, visible: Visibility
+        self, instruction: list[str], images: dict[str, Float[Tensor, "b 3 _h _w"]] | None, video: Tokens, visible: Visibility
     ) -> Conditions:
-        """Encode text and images and put them beside System 2's tokens, hiding what is not visible."""
+        """Encode text and images and put them beside System 2's tokens, hiding what is not visible. No images: no image tokens."""
         text = self.text(instruction)
         text = Tokens(self.text_in(text.data), text.mask & visible.text[:, None])
-        encoded = [encoder(images[camera]) for camera, encoder in zip(self.cameras, self.image, strict=True)]
-        if encoded:
-            data = torch.cat([tokens.data for tokens in encoded], dim=1)
-            image = Tokens(data, visible.image[:, None].expand(data.shape[:2]))
-        else:
-            image = Tokens.empty(len(instruction), self.config.hidden, like=text.data)
+        image = Tokens.empty(len(instruction), self.config.hidden, like=text.data)
+        if images is not None:
+            encoded = [encoder(images[camera]) for camera, encoder in zip(self.cameras, self.image, strict=True)]
+            image = concatenate(image, *encoded)
+        image = Tokens(image.data, image.mask & visible.image[:, None])
         return Conditions(text, image, Tokens(video.data, video.mask & visible.video[:, None]))
 
     def project(

@@ -7,7 +7,8 @@ video (as the released configuration does); the config refuses depth 0.
 
 import torch
 from einops import rearrange, repeat
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from video2act.config import FormerConfig
 from video2act.layers import CrossAttention, Mlp, SelfAttention, grid_embedding
@@ -17,17 +18,17 @@ from video2act.types import Tokens, Video
 class FormerBlock(nn.Module):
     """Queries read the video, then each other, then think."""
 
-    def __init__(self, width: int, num_heads: int):
+    def __init__(self, width: int, num_heads: int, feature_dim: int):
         super().__init__()
         self.norm_cross = nn.LayerNorm(width)
-        self.cross = CrossAttention(width, num_heads)
+        self.cross = CrossAttention(width, num_heads, condition_width=feature_dim, qk_norm=False)
         self.norm_self = nn.LayerNorm(width)
         self.attention = SelfAttention(width, num_heads)
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = Mlp(width, 2 * width)
 
-    def forward(self, queries: torch.Tensor, video: Tokens) -> torch.Tensor:
-        queries = queries + self.cross(self.norm_cross(queries), self.cross.project(video))
+    def forward(self, queries: Float[Tensor, "b n d"], features: Float[Tensor, "b m f"]) -> Float[Tensor, "b n d"]:
+        queries = queries + self.cross(self.norm_cross(queries), self.cross.project(features, mask=None))
         queries = queries + self.attention(self.norm_self(queries))
         return queries + self.mlp(self.norm_mlp(queries))
 
@@ -37,18 +38,18 @@ class Former(nn.Module):
 
     def __init__(self, config: FormerConfig, feature_dim: int, token_dim: int):
         super().__init__()
-        self.norm_in = nn.LayerNorm(feature_dim)
-        self.project_in = nn.Linear(feature_dim, token_dim)
+        # without weights of its own: what the queries read needs no gradient, which halves the backward pass
+        self.norm_in = nn.LayerNorm(feature_dim, elementwise_affine=False)
         self.queries = nn.Parameter(0.02 * torch.randn(config.num_tokens, token_dim))
-        self.blocks = nn.ModuleList(FormerBlock(token_dim, config.num_heads) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(FormerBlock(token_dim, config.num_heads, feature_dim) for _ in range(config.depth))
         self.norm_out = nn.LayerNorm(token_dim)
 
     def forward(self, video: Video) -> Tokens:
         """Features `[b feature_dim t h w]` -> tokens `[b num_tokens token_dim]`."""
-        b, _, t, h, w = video.grid.shape
+        b, d, t, h, w = video.grid.shape
         flat = rearrange(video.grid, "b d t h w -> b (t h w) d")
-        read = self.project_in(self.norm_in(flat)) + grid_embedding(t, h, w, self.queries.shape[1], flat.device)
+        read = self.norm_in(flat) + grid_embedding(t, h, w, d, flat.device)
         queries = repeat(self.queries, "n d -> b n d", b=b)
         for block in self.blocks:
-            queries = block(queries, Tokens.all_visible(read))
+            queries = block(queries, read)
         return Tokens.all_visible(self.norm_out(queries))

@@ -41,7 +41,9 @@ def flow_matching_loss(
     flow = backbone.velocity(noisy, noise_level, instruction).grid.float()
     error = factor * (flow - (noise - latents.grid))
     per_frame = error.square().mean(dim=(1, 3, 4))
-    return (per_frame * is_noised).sum() / is_noised.sum()
+    # the further ahead, the larger the error, about in proportion: without this the far future drowns the near one
+    ahead = (torch.arange(1, t + 1, device=device) - num_clean).clamp(min=1)
+    return (per_frame * is_noised / ahead).sum() / is_noised.sum()
 
 
 @torch.no_grad()

@@ -4,8 +4,8 @@ By interface exactly what the big ones are. Inside, what makes it learn in a min
 
 * one noise level per latent frame, so that a clean past and a noisy future share one model, and features of real (clean)
   frames are in distribution;
-* it predicts the clean latents as a *change* from the last clean frame: untrained, it copies that frame, which is the
-  baseline to beat;
+* it predicts the clean latents as a *change* from a world that stands still after the last clean frame: untrained, it repeats
+  that frame, which is the baseline to beat;
 * noise level and instruction modulate every block (Wan's scheme: one projection, plus a learned offset per block).
 """
 
@@ -80,17 +80,16 @@ class TinyBackbone(nn.Module):
         h, w = noisy.grid.shape[3:]
         hidden = self._hidden(noisy.grid, noise_level, instruction, self.config.depth)
         change = rearrange(self.latent_out(self.norm_out(hidden)), "b t (h w) c -> b c t h w", h=h, w=w)
-        clean = self._last_clean_frame(noisy.grid, noise_level) + change
+        clean = self._still(noisy.grid, noise_level) + change
         level = noise_level[:, None, :, None, None]
         return Video(torch.where(level > 0, (noisy.grid - clean) / level.clamp(min=1e-3), 0.0), noisy.fps)
 
-    @staticmethod
-    def _last_clean_frame(grid: Float[Tensor, "b c t h w"], noise_level: Float[Tensor, "b t"]) -> Float[Tensor, "b c 1 h w"]:
-        """Of each clip, the newest frame of level 0; zeros where there is none."""
+    def _still(self, grid: Float[Tensor, "b c t h w"], noise_level: Float[Tensor, "b t"]) -> Float[Tensor, "b c 1 h w"]:
+        """The latents of a world that stands still after each clip's newest clean frame; zeros where there is none."""
         number = torch.arange(1, grid.shape[2] + 1, device=grid.device) * (noise_level == 0)
         newest = number.amax(dim=1)  # 1-based; 0: no clean frame
         frames = grid[torch.arange(len(grid), device=grid.device), :, (newest - 1).clamp(min=0)]
-        return (frames * (newest > 0)[:, None, None, None])[:, :, None]
+        return (self.codec.hold(frames) * (newest > 0)[:, None, None, None])[:, :, None]
 
     def _hidden(
         self, grid: Float[Tensor, "b c t h w"], noise_level: Float[Tensor, "b t"], instruction: list[str], num_blocks: int

@@ -14,7 +14,7 @@ from video2act.types import Video
 
 
 class LinearCodec(nn.Module):
-    """Pixels `[b 3 1+g*k h w]` <-> latents `[b c 1+k h/p w/p]`, scaled to unit variance overall."""
+    """Pixels `[b 3 1+g*k h w]` <-> latents `[b c 1+k h/p w/p]`, each channel of unit variance."""
 
     mean: Tensor
     components: Tensor
@@ -58,14 +58,20 @@ class LinearCodec(nn.Module):
         first = pixels[:, :, :g].mean(dim=2, keepdim=True)
         return Video(torch.cat([first, pixels[:, :, g:]], dim=2), latents.fps * g)
 
+    def hold(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The latents of the next block if nothing moved: the last frame of this block, repeated."""
+        pixels = self.decode(Video(torch.stack([latents, latents], dim=2), fps=1.0))
+        still = repeat(pixels.grid[:, :, -1], "b c h w -> b c t h w", t=1 + self.frames_per_latent)
+        return self.encode(Video(still, fps=1.0)).grid[:, :, -1]
+
     @torch.no_grad()
     def fit(self, clips: list[Video]) -> None:
         """Take the principal components of the clips' blocks. Deterministic."""
-        blocks = torch.cat([rearrange(self._blocks(clip.grid), "b k h w d -> (b k h w) d") for clip in clips]).double()
+        blocks = torch.cat([rearrange(self._blocks(clip.grid), "b k h w d -> (b k h w) d") for clip in clips])
         mean = blocks.mean(dim=0)
         centred = blocks - mean
         covariance = centred.T @ centred / len(blocks)
-        values, vectors = torch.linalg.eigh(covariance)  # ascending
+        values, vectors = torch.linalg.eigh(covariance.double())  # ascending
         count = self.components.shape[1]
         components = vectors[:, -count:].flip(1)
         # a sign convention, so that a refit on the same clips gives the same codec
@@ -73,8 +79,4 @@ class LinearCodec(nn.Module):
         variance = values[-count:].flip(0).clamp(min=1e-8)
         self.mean.copy_(mean)
         self.components.copy_(components)
-        self.scale.copy_(self._latent_scale(variance))
-
-    @staticmethod
-    def _latent_scale(variance: Float[Tensor, "c"]) -> Float[Tensor, "c"]:
-        return variance.sqrt()
+        self.scale.copy_(variance.sqrt())

@@ -1,0 +1,44 @@
+# make demo   from nothing to a policy acting in a simulator, about ten minutes on two cores
+# make test   what CI runs, under eight minutes
+# make lint   style and types
+# Each installs what it needs into .venv first.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export MUJOCO_GL ?= egl
+
+.PHONY: demo demo-three-tasks test test-slow lint install opengl clean
+
+demo: install opengl
+	$(BIN)/video2act demo --out runs/demo
+
+demo-three-tasks: install opengl
+	$(BIN)/video2act demo --name three_tasks --out runs/three_tasks
+
+test: install opengl
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q
+
+test-slow: install opengl
+	$(BIN)/python -m pytest -q -m slow
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+install: .venv/installed
+
+# torch first and alone: the version that is pinned, whichever build the machine's package index offers for it
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, this is {sys.version}"'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[sim,view,dev]'
+	touch $@
+
+# MuJoCo draws without a screen through EGL; these are Debian's names for it
+opengl:
+	@ldconfig -p | grep -q libEGL.so.1 && ldconfig -p | grep -q libOSMesa.so || sh scripts/install_opengl.sh
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,177 @@
+"""`video2act demo`: the whole path in one go, from demonstrations to a policy that acts, with its controls beside it.
+
+Budgets are training steps, so a slow machine learns the same, later. Each stage is skipped if it is already done and continued if
+it was interrupted; its seconds are kept, and the total counts all of them.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from video2act.collect import collect
+from video2act.config import BackboneConfig, TrainConfig, VideoTrainConfig
+from video2act.data import LeRobotDataset
+from video2act.evaluate import evaluate
+from video2act.train import train
+from video2act.train_video import train_video
+from video2act.weights import write_text
+
+SUMMARY_FILE, STAGES_FILE, FILM_FILE = "summary.json", "stages.json", "rollout.mp4"
+EVALUATION_SEED = 1000
+"""demonstrations take their seeds from 0 up"""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What is collected, how long is trained, how much is evaluated."""
+
+    envs: tuple[str, ...]
+    episodes: int
+    """demonstrations per environment"""
+    video_steps: int
+    policy_steps: int
+    eval_episodes: int
+    """per environment"""
+
+
+DEMOS = {
+    "push": Demo(("metaworld:push-v3",), episodes=80, video_steps=500, policy_steps=1000, eval_episodes=25),
+    "three_tasks": Demo(
+        ("metaworld:push-v3", "metaworld:drawer-open-v3", "metaworld:button-press-topdown-v3"),
+        episodes=50,
+        video_steps=800,
+        policy_steps=4000,
+        eval_episodes=25,
+    ),
+}
+
+
+def demo(name: str, out: Path, seed: int = 0) -> dict[str, Any]:
+    """Collect, train both systems, evaluate; write `summary.json` and `rollout.mp4` into `out`, and print the table.
+
+    Args:
+        name: of `DEMOS`.
+        seed: of both trainings.
+    Raises:
+        ValueError: an unknown name; the message lists those there are.
+    """
+    if name not in DEMOS:
+        raise ValueError(f"unknown demo {name!r}; choose from {', '.join(DEMOS)}")
+    plan = DEMOS[name]
+    out.mkdir(parents=True, exist_ok=True)
+    stages = Stages(out / STAGES_FILE)
+    data = tuple(out / "data" / env.replace(":", "_") for env in plan.envs)
+    video_model, policy = out / "video_model", out / "policy"
+
+    for env, dataset in zip(plan.envs, data, strict=True):
+        stages.run(f"collect {env}", lambda env=env, dataset=dataset: collect(env, dataset, plan.episodes, noise=0.1))
+    video_training = VideoTrainConfig(num_steps=plan.video_steps, seed=seed)
+    stages.run("train-video", lambda: train_video(data, video_model, video_training, BackboneConfig(), resume=_began(video_model)))
+    training = TrainConfig(num_steps=plan.policy_steps, seed=seed)
+    stages.run("train", lambda: train(data, policy, training, video_model=video_model, resume=_began(policy)))
+
+    evaluations = {"full": {"num_videos": 1}, "blind": {"blind": True, "num_videos": 0}}
+    for label, options in evaluations.items():
+        stages.run(f"eval {label}", lambda label=label, options=options: _evaluate(plan, policy, out / label, list(plan.envs), options))
+    for told, env in _wrong_instructions(plan, data):
+        options = {"instruction": told[1], "num_videos": 0}
+        label = f"{env}, told {told[0]}".replace(":", "_")
+        stages.run(f"eval {label}", lambda label=label, env=env, options=options: _evaluate(plan, policy, out / label, [env], options))
+
+    summary = _summary(plan, out, stages)
+    write_text(out / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+    film = next((out / "full").rglob("*.mp4"))
+    shutil.copyfile(film, out / FILM_FILE)
+    _print(name, summary, stages)
+    print(f"policy: {policy}   film: {out / FILM_FILE}   summary: {out / SUMMARY_FILE}")
+    return summary
+
+
+class Stages:
+    """What has been done and how long it took, on disk."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+
+    def run(self, name: str, work: Callable[[], object]) -> None:
+        """Do the work, unless it is done already."""
+        if name in self.seconds:
+            print(f"{name}: already done in {self.seconds[name]:.0f} s")
+            return
+        print(f"== {name}", flush=True)
+        started = monotonic()
+        work()
+        self.seconds[name] = monotonic() - started
+        write_text(self._path, json.dumps(self.seconds, indent=2) + "\n")
+
+
+def _began(folder: Path) -> bool:
+    return (folder / "training.json").is_file()
+
+
+def _evaluate(plan: Demo, policy: Path, out: Path, envs: list[str], options: dict[str, Any]) -> None:
+    evaluate(policy, envs, plan.eval_episodes, EVALUATION_SEED, out=out, **options)
+
+
+def _wrong_instructions(plan: Demo, data: tuple[Path, ...]) -> list[tuple[tuple[str, str], str]]:
+    """((name of the other task, its sentence), environment): each task told each other task's instruction."""
+    sentences = {env: LeRobotDataset(path).tasks[0] for env, path in zip(plan.envs, data, strict=True)}
+    return [((told, sentences[told]), env) for env in plan.envs for told in plan.envs if told != env]
+
+
+def _summary(plan: Demo, out: Path, stages: Stages) -> dict[str, Any]:
+    full, blind = _info(out / "full"), _info(out / "blind")
+    success = full["overall"]["success"]
+    summary = {
+        "success_rate": _share(success),
+        "successes": success["successes"],
+        "episodes": success["n_episodes"],
+        "wilson_low": success["wilson_95"][0],
+        "wilson_high": success["wilson_95"][1],
+        "expert_rate": _share(full["overall"]["expert"]),
+        "blind_rate": _share(blind["overall"]["success"]),
+        "system1_ms_p50": 1000 * full["latency_s"]["system1"]["p50"],
+        "system2_ms_p50": 1000 * full["latency_s"]["system2"]["p50"],
+        "staleness_p95_s": full["staleness"]["seconds"]["p95"],
+        "total_seconds": sum(stages.seconds.values()),
+    }
+    if len(plan.envs) > 1:
+        told = {path.name: _info(path)["overall"]["success"] for path in sorted(out.glob("*, told *"))}
+        summary["tasks"] = {f"{task['task_group']}:{task['task']}": task["success"] for task in full["per_task"]}
+        summary["wrong_instruction"] = told
+    return summary
+
+
+def _share(rate: dict[str, Any]) -> float:
+    return rate["successes"] / rate["n_episodes"]
+
+
+def _info(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "eval_info.json").read_text())
+
+
+def _print(name: str, summary: dict[str, Any], stages: Stages) -> None:
+    table = Table(title=f"video2act demo: {name}", show_header=False)
+    interval = f"{100 * summary['wilson_low']:.0f}-{100 * summary['wilson_high']:.0f} %"
+    table.add_row("success", f"{summary['successes']} of {summary['episodes']} (95 % interval {interval})")
+    for task, rate in summary.get("tasks", {}).items():
+        table.add_row(f"  {task}", f"{rate['successes']} of {rate['n_episodes']}")
+    for label, rate in summary.get("wrong_instruction", {}).items():
+        table.add_row(f"  {label}", f"{rate['successes']} of {rate['n_episodes']}")
+    table.add_row("scripted expert, same seeds", f"{100 * summary['expert_rate']:.0f} %")
+    table.add_row("the policy, blind", f"{100 * summary['blind_rate']:.0f} %")
+    table.add_row("System 1, one chunk", f"{summary['system1_ms_p50']:.1f} ms (median)")
+    table.add_row("System 2, one refresh", f"{summary['system2_ms_p50']:.1f} ms (median)")
+    table.add_row("age of what System 1 is told", f"{1000 * summary['staleness_p95_s']:.0f} ms (95th percentile)")
+    for stage, seconds in stages.seconds.items():
+        table.add_row(f"  {stage}", f"{seconds:.0f} s")
+    table.add_row("total", f"{summary['total_seconds'] / 60:.1f} minutes, installation not counted")
+    Console().print(table)
