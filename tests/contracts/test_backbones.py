@@ -1,0 +1,303 @@
+"""The contract of a `VideoBackbone`; every implementation runs through it.
+
+To check another one, add a function that builds it to `BACKBONES`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from video2act.config import BackboneConfig, FilterConfig, FormerConfig, StreamConfig, System2Config
+from video2act.interfaces import VideoBackbone
+from video2act.system2 import System2
+from video2act.system2.backbones import TinyBackbone, load_video_model, make_backbone, save_video_model
+from video2act.types import Video
+
+FPS = 20.0
+TEXT = ["push the block", "pull"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A small backbone, and what the tests must know of it."""
+
+    config: BackboneConfig
+    blocks: Callable[[VideoBackbone], nn.ModuleList]
+    num_groups: int = 2
+    """latent frames after the first"""
+    size_px: int = 16
+    is_lossless: bool = False
+    """the codec has as many components as a block has values"""
+
+    def make(self, **changes: int) -> VideoBackbone:
+        torch.manual_seed(0)
+        backbone = make_backbone(replace(self.config, **changes))
+        assert isinstance(backbone, nn.Module)
+        return backbone.eval()
+
+    @property
+    def num_frames(self) -> int:
+        return 1 + self.num_groups * self.config.frames_per_latent
+
+    def pixels(self, b: int = 2, seed: int = 0, num_frames: int | None = None) -> Video:
+        shape = (b, 3, num_frames or self.num_frames, self.size_px, self.size_px)
+        return Video(2 * torch.rand(shape, generator=torch.Generator().manual_seed(seed)) - 1, FPS)
+
+
+def blocks_of_tiny(backbone: VideoBackbone) -> nn.ModuleList:
+    assert isinstance(backbone, TinyBackbone)
+    return backbone.blocks
+
+
+TINY = BackboneConfig(
+    feature_layer=1, hidden=32, depth=3, num_heads=4, latent_channels=16, patch_px=8, frames_per_latent=4, text_dim=16
+)
+BACKBONES: dict[str, Subject] = {
+    "tiny": Subject(TINY, blocks_of_tiny),
+    "tiny_lossless": Subject(
+        replace(TINY, patch_px=4, frames_per_latent=2, latent_channels=96, hidden=48),
+        blocks_of_tiny,
+        num_groups=3,
+        is_lossless=True,
+    ),
+}
+
+
+@pytest.fixture(params=BACKBONES)
+def subject(request: pytest.FixtureRequest) -> Subject:
+    return BACKBONES[request.param]
+
+
+@pytest.fixture
+def backbone(subject: Subject) -> Iterator[VideoBackbone]:
+    with torch.no_grad():
+        yield subject.make()
+
+
+def noised(latents: Video, level: Tensor, seed: int = 5) -> Video:
+    noise = torch.randn(latents.grid.shape, generator=torch.Generator().manual_seed(seed))
+    factor = level[:, None, :, None, None]
+    return Video((1 - factor) * latents.grid + factor * noise, latents.fps)
+
+
+class TestCodec:
+    def test_it_is_a_backbone(self, backbone: VideoBackbone):
+        assert isinstance(backbone, VideoBackbone)
+
+    def test_time_is_merged_and_the_rate_divided(self, subject: Subject, backbone: VideoBackbone):
+        latents = backbone.encode(subject.pixels())
+        side = subject.size_px // subject.config.patch_px
+        assert latents.grid.shape == (2, subject.config.latent_channels, 1 + subject.num_groups, side, side)
+        assert latents.fps == FPS / subject.config.frames_per_latent
+
+    def test_a_single_frame_is_a_clip(self, subject: Subject, backbone: VideoBackbone):
+        latents = backbone.encode(subject.pixels(num_frames=1))
+        assert latents.grid.shape[2] == 1
+        # the first latent frame of a clip is that of its first frame alone
+        whole = subject.pixels()
+        alone = backbone.encode(Video(whole.grid[:, :, :1], FPS))
+        assert torch.allclose(alone.grid[:, :, 0], backbone.encode(whole).grid[:, :, 0], atol=1e-6)
+
+    def test_decoding_restores_shape_and_rate(self, subject: Subject, backbone: VideoBackbone):
+        for pixels in (subject.pixels(), subject.pixels(num_frames=1)):
+            again = backbone.decode(backbone.encode(pixels))
+            assert again.grid.shape == pixels.grid.shape
+            assert again.fps == pixels.fps
+
+    def test_what_it_decodes_it_encodes_to_the_same_latents(self, subject: Subject, backbone: VideoBackbone):
+        """Where that is not so, pictures of imagined latents would show something else than was imagined."""
+        latents = backbone.encode(backbone.decode(backbone.encode(subject.pixels())))
+        again = backbone.encode(backbone.decode(latents))
+        assert torch.allclose(again.grid[:, :, 1:], latents.grid[:, :, 1:], atol=1e-4)
+
+    def test_a_later_frame_never_changes_an_earlier_latent(self, subject: Subject, backbone: VideoBackbone):
+        pixels, group = subject.pixels(), subject.config.frames_per_latent
+        latents = backbone.encode(pixels).grid
+        for frame in range(subject.num_frames):
+            changed = pixels.grid.clone()
+            changed[:, :, frame] += 0.5 * torch.rand(changed[:, :, frame].shape) + 0.1
+            difference = (backbone.encode(Video(changed, FPS)).grid - latents).abs().amax(dim=(0, 1, 3, 4))
+            own = -(-frame // group)
+            assert (difference[:own] == 0).all()
+            assert difference[own] > 1e-3
+
+    @pytest.mark.parametrize(("num_frames", "size"), [(2, 16), (9, 18)])
+    def test_a_clip_that_does_not_fit_is_refused(self, subject: Subject, backbone: VideoBackbone, num_frames: int, size: int):
+        pixels = Video(torch.zeros(1, 3, num_frames, size, size), FPS)
+        with pytest.raises(ValueError, match=f"got {num_frames} frames of {size} x {size} px"):
+            backbone.encode(pixels)
+
+
+class TestFeatures:
+    def test_they_stand_on_the_grid_of_the_latents(self, subject: Subject, backbone: VideoBackbone):
+        latents = backbone.encode(subject.pixels())
+        features = backbone.features(latents, TEXT)
+        b, _, t, h, w = latents.grid.shape
+        assert features.grid.shape == (b, backbone.feature_dim, t, h, w)
+        assert features.fps == latents.fps
+
+    def test_they_are_deterministic_and_leave_the_latents_alone(self, subject: Subject, backbone: VideoBackbone):
+        latents = backbone.encode(subject.pixels())
+        before = latents.grid.clone()
+        first = backbone.features(latents, TEXT).grid
+        torch.rand(1)  # whatever the global generator does in between
+        assert torch.equal(first, backbone.features(latents, TEXT).grid)
+        assert torch.equal(before, latents.grid)
+
+    def test_change_the_video_and_they_change(self, subject: Subject, backbone: VideoBackbone):
+        first, second = (backbone.features(backbone.encode(subject.pixels(seed=seed)), TEXT).grid for seed in (0, 1))
+        assert (first - second).abs().mean() > 0.05
+
+    def test_change_the_instruction_and_they_change(self, subject: Subject, backbone: VideoBackbone):
+        latents = backbone.encode(subject.pixels())
+        first = backbone.features(latents, ["push", "push"]).grid
+        assert (first - backbone.features(latents, ["pull it up", "pull it up"]).grid).abs().mean() > 1e-4
+
+    def test_change_the_padding_and_nothing_changes(self, subject: Subject, backbone: VideoBackbone):
+        """Beside a long instruction, a short one is padded."""
+        latents = backbone.encode(subject.pixels())
+        beside_short = backbone.features(latents, ["push", "pull"]).grid[0]
+        beside_long = backbone.features(latents, ["push", "open the drawer and put the red block into it"]).grid[0]
+        assert torch.allclose(beside_short, beside_long, atol=1e-5)
+
+    def test_a_batch_equals_its_items(self, subject: Subject, backbone: VideoBackbone):
+        latents = backbone.encode(subject.pixels())
+        together = backbone.features(latents, TEXT).grid
+        for i in range(2):
+            alone = backbone.features(Video(latents.grid[i : i + 1], latents.fps), TEXT[i : i + 1]).grid[0]
+            assert torch.allclose(together[i], alone, atol=1e-5)
+
+    def test_truncated_equals_full(self, subject: Subject):
+        """Stopping after block k gives what leaves block k of a run through all blocks, with the same weights."""
+        full = subject.make(feature_layer=subject.config.depth)
+        assert isinstance(full, nn.Module)
+        latents = full.encode(subject.pixels())
+        b, _, t, h, w = latents.grid.shape
+        for layer in range(1, subject.config.depth + 1):
+            truncated = subject.make(feature_layer=layer)
+            assert isinstance(truncated, nn.Module)
+            truncated.load_state_dict(full.state_dict())
+            left: list[Tensor] = []
+            handle = subject.blocks(full)[layer - 1].register_forward_hook(lambda module, args, out, left=left: left.append(out))
+            with torch.no_grad():
+                full.features(latents, TEXT)
+                features = truncated.features(latents, TEXT).grid
+            handle.remove()
+            expected = left[0].reshape(b, t, h, w, full.feature_dim).permute(0, 4, 1, 2, 3)
+            assert torch.equal(features, expected)
+
+    def test_deeper_is_different(self, subject: Subject):
+        depths = [subject.make(feature_layer=layer) for layer in range(subject.config.depth + 1)]
+        with torch.no_grad():
+            grids = [backbone.features(backbone.encode(subject.pixels()), TEXT).grid for backbone in depths]
+        for shallow, deep in pairwise(grids):
+            assert (shallow - deep).abs().mean() > 1e-3
+
+    def test_before_any_mixing_a_cell_of_the_grid_is_a_cell_of_the_latents(self, subject: Subject):
+        backbone = subject.make(feature_layer=0)
+        latents = backbone.encode(subject.pixels(b=1))
+        _, _, t, h, w = latents.grid.shape
+        with torch.no_grad():
+            before = backbone.features(latents, TEXT[:1]).grid
+            for place in ((0, 0, 1), (t - 1, h - 1, 0), (1, 0, w - 1)):
+                changed = latents.grid.clone()
+                changed[(0, slice(None), *place)] += 1.0
+                after = backbone.features(Video(changed, latents.fps), TEXT[:1]).grid
+                moved = (after - before).abs().amax(dim=(0, 1)) > 1e-6
+                assert moved.nonzero().tolist() == [list(place)]
+
+    def test_position_is_known_to_the_blocks(self, subject: Subject, backbone: VideoBackbone):
+        """Without positions, features of a permuted grid would be the permuted features."""
+        latents = backbone.encode(subject.pixels())
+        for axis in (2, 3, 4):
+            flipped = backbone.features(Video(latents.grid.flip(axis), latents.fps), TEXT).grid.flip(axis)
+            assert (flipped - backbone.features(latents, TEXT).grid).abs().mean() > 1e-3
+
+
+class TestVelocity:
+    def test_untrained_it_implies_a_world_that_stands_still(self, subject: Subject, backbone: VideoBackbone):
+        pixels = subject.pixels()
+        latents = backbone.encode(pixels)
+        t = latents.grid.shape[2]
+        for num_clean in range(1, t):
+            level = torch.where(torch.arange(t) < num_clean, 0.0, 0.7).expand(2, t).contiguous()
+            noisy = noised(latents, level)
+            flow = backbone.velocity(noisy, level, TEXT)
+            assert flow.grid.shape == latents.grid.shape
+            assert flow.fps == latents.fps
+            implied = noisy.grid - level[:, None, :, None, None] * flow.grid
+            assert torch.equal(implied[:, :, :num_clean], latents.grid[:, :, :num_clean])
+            future = implied[:, :, num_clean:]
+            assert torch.allclose(future, future[:, :, :1].expand_as(future), atol=1e-5)
+            if subject.is_lossless:
+                newest = (num_clean - 1) * subject.config.frames_per_latent
+                still = pixels.grid.clone()
+                still[:, :, newest + 1 :] = still[:, :, newest : newest + 1]
+                assert torch.allclose(future, backbone.encode(Video(still, FPS)).grid[:, :, num_clean:], atol=1e-4)
+
+    def test_each_item_has_its_own_clean_past(self, subject: Subject, backbone: VideoBackbone):
+        latents = backbone.encode(subject.pixels())
+        t = latents.grid.shape[2]
+        level = torch.full((2, t), 0.5)
+        level[0, :1] = 0
+        level[1, : t - 1] = 0
+        together = backbone.velocity(noised(latents, level), level, TEXT).grid
+        for i in range(2):
+            single = Video(noised(latents, level).grid[i : i + 1], latents.fps)
+            assert torch.allclose(together[i], backbone.velocity(single, level[i : i + 1], TEXT[i : i + 1]).grid[0], atol=1e-5)
+
+    def test_without_a_clean_frame_it_is_finite(self, subject: Subject, backbone: VideoBackbone):
+        latents = backbone.encode(subject.pixels())
+        level = torch.full((2, latents.grid.shape[2]), 1.0)
+        assert backbone.velocity(noised(latents, level), level, TEXT).grid.isfinite().all()
+
+    def test_every_weight_but_the_codec_learns(self, subject: Subject):
+        backbone = subject.make()
+        assert isinstance(backbone, nn.Module)
+        latents = backbone.encode(subject.pixels())
+        level = torch.where(torch.arange(latents.grid.shape[2]) < 1, 0.0, 0.7).expand(2, -1).contiguous()
+        backbone.velocity(noised(latents, level), level, TEXT).grid.square().sum().backward()
+        assert [name for name, parameter in backbone.named_parameters() if parameter.grad is None] == []
+
+
+class TestInSystem2:
+    def make(self, subject: Subject) -> System2:
+        stream = StreamConfig("motion", "top", subject.num_frames, 1, subject.size_px, FilterConfig(), FormerConfig())
+        return System2(System2Config(subject.config, (stream,), token_dim=32), subject.make())
+
+    def test_it_is_frozen_and_stays_in_evaluation_mode(self, subject: Subject):
+        system2 = self.make(subject).train()
+        assert system2.training
+        assert not any(module.training for module in system2.backbone.modules())
+        system2.perceive({"motion": subject.pixels()}, TEXT).data.square().sum().backward()
+        assert all(p.grad is None and not p.requires_grad for p in system2.backbone.parameters())
+        assert all(p.grad is not None for p in system2.formers.parameters())
+
+
+class TestFolder:
+    def test_a_loaded_model_is_the_saved_one(self, subject: Subject, backbone: VideoBackbone, tmp_path: Path):
+        assert isinstance(backbone, nn.Module)
+        save_video_model(tmp_path, subject.config, backbone.state_dict())
+        config, again = load_video_model(tmp_path)
+        assert config == subject.config
+        assert isinstance(again, nn.Module)
+        assert not again.training
+        latents = backbone.encode(subject.pixels())
+        assert torch.equal(again.encode(subject.pixels()).grid, latents.grid)
+        assert torch.equal(again.features(latents, TEXT).grid, backbone.features(latents, TEXT).grid)
+
+    def test_a_folder_that_is_no_model_is_named(self, tmp_path: Path):
+        with pytest.raises(FileNotFoundError, match=r"is not a video model \(backbone\.json is missing\)"):
+            load_video_model(tmp_path)
+
+    def test_weights_of_another_shape_are_named(self, subject: Subject, backbone: VideoBackbone, tmp_path: Path):
+        assert isinstance(backbone, nn.Module)
+        save_video_model(tmp_path, replace(subject.config, hidden=64), backbone.state_dict())
+        with pytest.raises(ValueError, match=r"(?s)does not fit its config:.*the config asks for") as error:
+            load_video_model(tmp_path)
+        assert "blocks.0." in str(error.value)

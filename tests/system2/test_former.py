@@ -1,0 +1,66 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from video2act.config import FormerConfig
+from video2act.system2.former import Former
+from video2act.types import Video
+
+CONFIG = FormerConfig(num_tokens=3, depth=2, num_heads=4)
+
+
+@pytest.fixture
+def former() -> Former:
+    torch.manual_seed(0)
+    return Former(CONFIG, feature_dim=12, token_dim=32)
+
+
+def video(seed: int = 0, b: int = 2, t: int = 2, h: int = 3, w: int = 4) -> Video:
+    return Video(torch.randn(b, 12, t, h, w, generator=torch.Generator().manual_seed(seed)), 5.0)
+
+
+def test_a_grid_of_any_size_becomes_the_promised_tokens(former: Former):
+    for t, size in ((1, 2), (5, 4)):
+        tokens = former(video(t=t, h=size, w=size))
+        assert tokens.data.shape == (2, CONFIG.num_tokens, 32)
+        assert tokens.mask.all()
+
+
+def test_a_former_that_never_reads_is_refused():
+    with pytest.raises(ValueError, match="depth 0 never reads the video"):
+        replace(CONFIG, depth=0)
+
+
+def test_change_the_video_and_the_tokens_change(former: Former):
+    assert (former(video(0)).data - former(video(1)).data).abs().mean() > 0.05
+
+
+def test_every_cell_is_read(former: Former):
+    grid = video(b=1).grid.requires_grad_()
+    former(Video(grid, 5.0)).data.square().sum().backward()
+    assert grid.grad is not None
+    assert (grid.grad.abs().sum(dim=1) > 0).all()
+
+
+@pytest.mark.parametrize("axis", [2, 3, 4], ids=["frame", "row", "column"])
+def test_where_something_is_matters(former: Former, axis: int):
+    """Without positions, cross-attention would not notice that cells changed places."""
+    grid = video().grid
+    assert (former(Video(grid, 5.0)).data - former(Video(grid.flip(axis), 5.0)).data).abs().mean() > 0.01
+
+
+def test_tokens_differ_from_each_other(former: Former):
+    data = former(video(b=1)).data[0]
+    assert torch.cdist(data, data).add(torch.eye(3) * 10).min() > 0.1
+
+
+def test_items_of_a_batch_are_alone(former: Former):
+    whole = video(b=3)
+    singles = [former(Video(whole.grid[i : i + 1], 5.0)).data for i in range(3)]
+    assert torch.allclose(former(whole).data, torch.cat(singles), atol=1e-5)
+
+
+def test_every_weight_learns(former: Former):
+    former(video()).data.square().sum().backward()
+    assert [name for name, p in former.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
