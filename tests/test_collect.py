@@ -14,7 +14,7 @@ import pytest
 
 from video2act import collect as module
 from video2act.collect import record, record_episode
-from video2act.data import DatasetError, LeRobotDataset, encode_episode
+from video2act.data import DatasetError, LeRobotDataset
 from video2act.data.lerobot_tables import read_episodes
 from video2act.interfaces import EnvironmentSpec
 from video2act.types import Observation, Step
@@ -89,15 +89,14 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-class Team:
-    """Records in this process, last assigned first."""
+class LocalTeam(module._Team):
+    """Records in this process and answers out of order."""
 
     def __init__(self):
         self.jobs: list = []
-        self.fault = ""
-        self.num_seeds = 0
+        self.order = np.random.default_rng(0)
 
-    def hire(self, setup, size, noise, videos_only):
+    def hire(self, setup, size, noise):
         self.environment, self.expert = setup()
         self.noise = noise
         return self.environment.spec
@@ -112,12 +111,10 @@ class Team:
 
     def assign(self, job):
         self.jobs.append(job)
-        self.num_seeds += 1
 
     def results(self):
-        job = self.jobs.pop()
-        episode = record_episode(self.environment, self.expert, job.seed, self.noise)
-        return {job.seed: None if episode is None else encode_episode(episode, job.info, job.folder)}
+        job = self.jobs.pop(self.order.integers(len(self.jobs)))
+        return {job.seed: module._do(job, self.environment, self.expert, self.noise)}
 
     def dismiss(self):
         self.jobs = []
@@ -126,7 +123,7 @@ class Team:
 @pytest.fixture
 def local(monkeypatch):
     """No processes."""
-    monkeypatch.setattr(module, "_Team", Team)
+    monkeypatch.setattr(module, "_Team", LocalTeam)
 
 
 def test_noise_moves_the_arm_but_not_the_label():
@@ -167,7 +164,7 @@ def test_order_of_completion_does_not_matter(tmp_path, local):
     assert record(set_up, tmp_path / "a", 2, workers=1, **SETTINGS).num_episodes == 4
 
 
-def test_videos_only(tmp_path):
+def test_videos_only(tmp_path, local):
     record(set_up, tmp_path / "videos", 1, workers=1, seed=0, noise=0.0, videos_only=True)
     dataset = LeRobotDataset(tmp_path / "videos")
     assert dataset.action_dim is None
@@ -210,7 +207,6 @@ def test_ctrl_c_keeps_what_is_complete(tmp_path, local, monkeypatch):
 
 def test_an_expert_that_always_fails(tmp_path, local, monkeypatch):
     monkeypatch.setattr(module, "record_episode", lambda *_: None)
-    monkeypatch.setattr(sys.modules[__name__], "record_episode", lambda *_: None)
     with pytest.raises(RuntimeError, match="failed on 20 seeds in a row, up to 29"):
         record(set_up, tmp_path / "a", 4, workers=1, **SETTINGS)
 
@@ -227,10 +223,11 @@ def test_a_full_disk_in_a_worker(tmp_path):
     assert len(LeRobotDataset(tmp_path / "a")) == 2
 
 
-def test_kill_9_leaves_no_worker_and_a_dataset_to_continue(tmp_path):
+def test_kill_9_leaves_no_worker_and_a_dataset_to_continue(tmp_path, local):
     program = (
         "from functools import partial; from pathlib import Path; from test_collect import SETTINGS, record, set_up\n"
-        f"if __name__ == '__main__': record(partial(set_up, '', 32, 0.05), Path({str(tmp_path / 'a')!r}), 200, workers=1, **SETTINGS)"
+        "if __name__ == '__main__': "
+        f"record(partial(set_up, '', 32, 0.05), Path({str(tmp_path / 'a')!r}), 200, workers=1, **SETTINGS)"
     )
     (tmp_path / "program.py").write_text(program)
     paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
@@ -249,8 +246,12 @@ def test_kill_9_leaves_no_worker_and_a_dataset_to_continue(tmp_path):
     record(set_up, tmp_path / "a", complete + 1, workers=1, **SETTINGS)
     seeds = [entry.seed for entry in read_episodes(tmp_path / "a", LeRobotDataset(tmp_path / "a").info)]
     assert len(set(seeds)) == len(seeds) == complete + 1
-    assert not any(Path(f"/proc/{worker}").exists() and is_running(worker) for worker in workers)
+    deadline = time.monotonic() + 30
+    while any(is_running(worker) for worker in workers):
+        assert time.monotonic() < deadline, "a worker outlived its collector"
+        time.sleep(0.05)
 
 
 def is_running(pid: str) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().split()[2] != "Z"

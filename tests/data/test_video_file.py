@@ -30,7 +30,7 @@ def test_a_part_equals_that_part_of_the_whole(video, first, count):
 
 
 def test_time_starts_at_zero_and_runs_at_a_constant_rate(video):
-    with av.open(video, "r") as container:
+    with av.open(str(video), mode="r") as container:
         stream = container.streams.video[0]
         assert stream.time_base is not None
         packets = [packet for packet in container.demux(stream) if packet.pts is not None]
