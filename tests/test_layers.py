@@ -3,7 +3,6 @@ import torch
 from torch import Tensor
 
 from video2act.layers import CrossAttention, Mlp, RmsNorm, SelfAttention, attention, grid_embedding, sinusoidal_embedding
-from video2act.types import Tokens
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
@@ -60,26 +59,35 @@ class TestCrossAttention:
     def test_change_the_padding_and_nothing_changes(self, cross: CrossAttention):
         x, data = randn(2, 3, 16), randn(2, 5, 6, seed=1)
         changed = torch.where(MASK[..., None], data, torch.tensor(1e4))
-        assert torch.equal(cross(x, cross.project(Tokens(data, MASK))), cross(x, cross.project(Tokens(changed, MASK))))
+        assert torch.equal(cross(x, cross.project(data, MASK)), cross(x, cross.project(changed, MASK)))
 
     def test_the_same_projection_answers_again_and_again(self, cross: CrossAttention):
-        condition = Tokens(randn(2, 5, 6, seed=1), MASK)
-        once = cross.project(condition)
+        condition = randn(2, 5, 6, seed=1)
+        once = cross.project(condition, MASK)
         for seed in range(3):
             x = randn(2, 3, 16, seed=seed)
-            assert torch.equal(cross(x, once), cross(x, cross.project(condition)))
+            assert torch.equal(cross(x, once), cross(x, cross.project(condition, MASK)))
 
-    def test_several_queries_share_one_condition(self, cross: CrossAttention):
-        condition = Tokens(randn(2, 5, 6, seed=1), MASK)
-        repeated = Tokens(condition.data.repeat_interleave(3, dim=0), condition.mask.repeat_interleave(3, dim=0))
-        x = randn(6, 4, 16)
-        assert torch.allclose(cross(x, cross.project(condition)), cross(x, cross.project(repeated)), atol=1e-6)
+    @pytest.mark.parametrize("mask", [MASK, None], ids=["mask", "no mask"])
+    def test_several_queries_share_one_condition(self, cross: CrossAttention, mask: Tensor | None):
+        condition, x = randn(2, 5, 6, seed=1), randn(6, 4, 16)
+        repeated = cross.project(
+            condition.repeat_interleave(3, dim=0), None if mask is None else mask.repeat_interleave(3, dim=0)
+        )
+        assert torch.allclose(cross(x, cross.project(condition, mask)), cross(x, repeated), atol=1e-6)
+
+    @pytest.mark.parametrize("qk_norm", [True, False])
+    def test_no_mask_shows_everything(self, qk_norm: bool):
+        torch.manual_seed(0)
+        cross = CrossAttention(16, num_heads=4, condition_width=6, qk_norm=qk_norm)
+        condition, x = randn(2, 5, 6, seed=1), randn(2, 4, 16)
+        everything = torch.ones(2, 5, dtype=torch.bool)
+        assert torch.allclose(cross(x, cross.project(condition, None)), cross(x, cross.project(condition, everything)), atol=1e-6)
 
     @pytest.mark.parametrize("num_tokens", [0, 5])
     def test_nothing_to_see_says_the_same_to_every_query(self, cross: CrossAttention, num_tokens: int):
-        condition = Tokens(randn(2, num_tokens, 6), torch.zeros(2, num_tokens, dtype=torch.bool))
         x = randn(2, 3, 16).requires_grad_()
-        out = cross(x, cross.project(condition))
+        out = cross(x, cross.project(randn(2, num_tokens, 6), torch.zeros(2, num_tokens, dtype=torch.bool)))
         assert torch.equal(out, cross.out.bias.expand_as(out))
         out.sum().backward()
         assert all(p.grad is None or p.grad.isfinite().all() for p in cross.parameters())
@@ -87,7 +95,7 @@ class TestCrossAttention:
     def test_no_parameter_leaves_the_graph_when_there_is_nothing_to_see(self, cross: CrossAttention):
         """Training in several processes stops where a parameter takes no part in the loss."""
         x = randn(2, 3, 16)
-        cross(x, cross.project(Tokens.empty(2, 6, x))).sum().backward()
+        cross(x, cross.project(torch.zeros(2, 0, 6), torch.zeros(2, 0, dtype=torch.bool))).sum().backward()
         assert [name for name, parameter in cross.named_parameters() if parameter.grad is None] == []
 
 
