@@ -1,0 +1,298 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from video2act.clips import FrameHistory
+from video2act.config import PolicyConfig
+from video2act.normalize import Statistics
+from video2act.policy import Video2Act
+from video2act.system1 import Visibility
+from video2act.types import Batch, Observation, Tokens, Video, VideoCondition
+from video2act.weights import save_weights
+
+MakePolicy = Callable[[PolicyConfig], Video2Act]
+MakeBatch = Callable[..., Batch]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def policy(make_policy: MakePolicy, small_config: PolicyConfig) -> Video2Act:
+    return make_policy(small_config)
+
+
+def observation(seed: int = 0, time: float = 1.0, instruction: str = "push", size: int = 32) -> Observation:
+    rng = np.random.default_rng(seed)
+    images = {camera: rng.integers(0, 256, (size, size, 3), dtype=np.uint8) for camera in ("front", "wrist")}
+    return Observation(images, rng.standard_normal(3).astype(np.float32), instruction, time)
+
+
+def condition(policy: Video2Act, seed: int = 0, observed_at: float = 1.0) -> VideoCondition:
+    streams = policy.config.system2.streams if policy.config.system2 else ()
+    history = FrameHistory(streams)
+    for step in range(9):
+        history.append(observation(100 * seed + step))
+    return VideoCondition(policy.perceive(history.clips(20.0), ["push"]), observed_at, episode=0)
+
+
+def act(policy: Video2Act, seen: Observation, video: VideoCondition) -> np.ndarray:
+    policy.seed(3)
+    return policy.act(seen, video).actions
+
+
+class TestTraining:
+    def test_the_loss_is_a_function_of_weights_batch_and_generator(
+        self, policy: Video2Act, small_config: PolicyConfig, make_batch: MakeBatch
+    ):
+        batch = make_batch(small_config)
+        loss = policy(batch, generator())
+        assert loss.isfinite()
+        torch.rand(1)
+        assert policy(batch, generator()) == loss
+        assert policy(batch, generator(1)) != loss
+        assert policy(batch, generator(), state_noise=0.5) != loss
+
+    def test_everything_but_the_backbone_learns(self, policy: Video2Act, small_config: PolicyConfig, make_batch: MakeBatch):
+        policy.train()
+        policy(make_batch(small_config), generator()).backward()
+        frozen = [name for name, p in policy.named_parameters() if p.grad is None]
+        assert frozen
+        assert all(name.startswith("system2.backbone.") for name in frozen)
+
+    def test_what_was_cached_teaches_the_same_as_what_is_seen_live(
+        self, policy: Video2Act, small_config: PolicyConfig, make_batch: MakeBatch
+    ):
+        batch = make_batch(small_config)
+        assert policy.system2 is not None
+        cached = replace(batch, clips={}, seen=policy.system2.see(batch.clips, batch.instruction))
+        assert policy(cached, generator()) == policy(batch, generator())
+
+    def test_change_the_padding_of_the_text_and_nothing_changes(
+        self, policy: Video2Act, small_config: PolicyConfig, make_batch: MakeBatch
+    ):
+        """Beside a long instruction a short one is padded; its sample's loss stays what it is."""
+        batch = make_batch(small_config, size=2)
+        # only the first sample's actions count
+        is_pad = torch.tensor([[False] * 4, [True] * 4])
+        losses = [
+            policy(replace(batch, instruction=["push", other], action_is_pad=is_pad), generator())
+            for other in ("pull", "open the drawer and put the block into it")
+        ]
+        assert torch.allclose(losses[0], losses[1], atol=1e-4)
+
+    def test_the_loss_is_in_normalised_units(self, small_config: PolicyConfig, make_batch: MakeBatch, make_policy: MakePolicy):
+        """A robot that measures in millimetres learns as one that measures in metres."""
+        batch, policy = make_batch(small_config), make_policy(small_config)
+        scaled = {
+            name: Statistics(*(tuple(1000 * v for v in values) for values in (s.mean, s.std, s.min, s.max)))
+            for name, s in policy.statistics.items()
+        }
+        torch.manual_seed(0)
+        other = Video2Act(small_config, scaled)
+        millimetres = replace(batch, state=1000 * batch.state, actions=1000 * batch.actions)
+        assert torch.allclose(other(millimetres, generator()), policy(batch, generator()), rtol=1e-4)
+
+    def test_what_is_hidden_does_not_count(self, policy: Video2Act, small_config: PolicyConfig, make_batch: MakeBatch):
+        first, second = make_batch(small_config, seed=0), make_batch(small_config, seed=1)
+        other = replace(second, actions=first.actions, instruction=first.instruction, staleness=first.staleness)
+        shown, hidden = torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.bool)
+        visible = Visibility(text=shown, image=hidden, video=hidden, state=hidden)
+        assert torch.allclose(policy(first, generator(), visible), policy(other, generator(), visible), atol=1e-6)
+        assert policy(first, generator()) != policy(other, generator())
+
+
+class TestActing:
+    def test_shapes_and_stamps(self, policy: Video2Act):
+        seen = condition(policy)
+        assert seen.tokens.data.shape == (1, 6, 32)
+        chunk = policy.act(observation(time=1.25), seen)
+        assert chunk.actions.shape == (4, 2)
+        assert np.isfinite(chunk.actions).all()
+        assert chunk.observed_at == 1.25
+        assert chunk.period == pytest.approx(0.05)
+
+    def test_change_the_video_and_tokens_and_actions_change(self, policy: Video2Act):
+        first, second = condition(policy, 0), condition(policy, 1)
+        assert (first.tokens.data - second.tokens.data).abs().mean() > 1e-2
+        assert not np.allclose(act(policy, observation(), first), act(policy, observation(), second), atol=1e-5)
+
+    def test_everything_observed_matters(self, policy: Video2Act):
+        video, base = condition(policy), observation()
+        plan = act(policy, base, video)
+        other = observation(5)
+        for changed in (
+            replace(base, images=other.images),
+            replace(base, images=base.images | {"wrist": other.images["wrist"]}),
+            replace(base, state=other.state),
+            replace(base, instruction="pull it up"),
+            replace(base, time=1.3),
+        ):
+            assert not np.allclose(plan, act(policy, changed, video), atol=1e-6)
+
+    def test_a_seed_is_reproduced(self, policy: Video2Act):
+        video = condition(policy)
+        assert np.array_equal(act(policy, observation(), video), act(policy, observation(), video))
+        # without seeding, the next chunk starts from other noise
+        assert not np.array_equal(act(policy, observation(), video), policy.act(observation(), video).actions)
+
+    def test_actions_come_in_raw_units(self, make_policy: MakePolicy, small_config: PolicyConfig):
+        policy = make_policy(small_config)
+        shift = policy.normalize_action.shift.clone()
+        plan = act(policy, observation(), condition(policy))
+        policy.normalize_action.shift += 100
+        assert np.allclose(act(policy, observation(), condition(policy)), plan + 100, atol=1e-4)
+        assert torch.equal(shift, torch.tensor([0.5, -0.5]))
+
+    def test_images_may_be_larger_and_are_averaged_down(self, policy: Video2Act):
+        seen = observation()
+        enlarged = {camera: image.repeat(2, axis=0).repeat(2, axis=1) for camera, image in seen.images.items()}
+        video = condition(policy)
+        assert np.allclose(act(policy, seen, video), act(policy, replace(seen, images=enlarged), video), atol=1e-6)
+
+    def test_explaining_shows_what_the_formers_read(self, policy: Video2Act, small_config: PolicyConfig, make_batch: MakeBatch):
+        batch = make_batch(small_config)
+        assert policy.system2 is not None
+        seen = policy.explain(batch.clips, batch.instruction)
+        assert set(seen) == {"spatial", "motion"}
+        assert torch.equal(policy.system2.compress(seen).data, policy.perceive(batch.clips, batch.instruction).data)
+
+
+class TestRefused:
+    @pytest.mark.parametrize("size", [2, 4])
+    def test_a_state_of_another_size(self, policy: Video2Act, size: int):
+        seen = replace(observation(), state=np.zeros(size, np.float32))
+        with pytest.raises(ValueError, match=rf"trained on a state of 3 numbers, got \[{size}\]"):
+            policy.act(seen, condition(policy))
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_a_state_that_is_not_finite(self, policy: Video2Act, value: float):
+        seen = replace(observation(), state=np.array([0, value, 0], np.float32))
+        with pytest.raises(ValueError, match="not finite"):
+            policy.act(seen, condition(policy))
+
+    def test_a_missing_camera_is_named_with_those_there_are(self, policy: Video2Act):
+        seen = observation()
+        with pytest.raises(ValueError, match="trained with camera 'wrist', but the observation has front"):
+            policy.act(replace(seen, images={"front": seen.images["front"]}), condition(policy))
+
+    def test_images_too_small(self, policy: Video2Act):
+        with pytest.raises(ValueError, match="at least 16 px, got 8 x 8"):
+            policy.act(observation(size=8), condition(policy))
+
+    def test_a_condition_from_the_future(self, policy: Video2Act):
+        with pytest.raises(
+            ValueError, match=r"observed 0\.500 s after the observation .*\(1\.500 s against 1\.000 s\); their clocks"
+        ):
+            policy.act(observation(), condition(policy, observed_at=1.5))
+
+    def test_statistics_of_another_robot(self, small_config: PolicyConfig, small_statistics: dict[str, Statistics]):
+        with pytest.raises(ValueError, match="action_dim=2, but the statistics describe 3 dimensions"):
+            Video2Act(small_config, small_statistics | {"action": small_statistics["state"]})
+        with pytest.raises(ValueError, match="the statistics have no 'action', only state"):
+            Video2Act(small_config, {"state": small_statistics["state"]})
+
+
+class TestBlinded:
+    def test_it_ignores_images_and_video_but_not_the_rest(self, policy: Video2Act):
+        blind, base = policy.blinded(), observation()
+        plan = act(blind, base, condition(policy, 0))
+        assert np.array_equal(plan, act(blind, replace(base, images=observation(5).images), condition(policy, 1)))
+        assert np.array_equal(plan, act(blind, replace(base, images={}), condition(policy, 0)))
+        assert np.array_equal(plan, act(blind, base, condition(blind)))
+        assert not np.allclose(plan, act(blind, replace(base, state=observation(5).state), condition(policy)), atol=1e-6)
+        assert not np.allclose(plan, act(blind, replace(base, instruction="pull it up"), condition(policy)), atol=1e-6)
+
+    def test_the_policy_it_comes_from_keeps_its_eyes(self, policy: Video2Act):
+        before = act(policy, observation(), condition(policy))
+        blind = policy.blinded()
+        assert np.array_equal(before, act(policy, observation(), condition(policy)))
+        assert not np.allclose(before, act(blind, observation(), condition(policy)), atol=1e-6)
+
+    def test_it_acts_as_training_with_everything_hidden_taught(self, policy: Video2Act):
+        """The control must be in distribution: no tokens equal hidden tokens."""
+        seen, video = observation(), condition(policy)
+        policy.seed(3)
+        noise = torch.randn(1, 4, 2, generator=generator(3))
+        hidden = Visibility(*(torch.tensor([value]) for value in (True, False, False, True)))
+        images = {camera: policy._image(seen, camera) for camera in policy.config.cameras}
+        with torch.no_grad():
+            conditions = policy.system1.gather(["push"], images, video.tokens, hidden)
+            state = policy.normalize_state.normalize(torch.from_numpy(seen.state)[None])
+            projected = policy.system1.project(conditions, state, torch.zeros(1), hidden)
+            actions = policy.normalize_action.restore(policy.system1.sample(projected, noise))
+        assert np.allclose(actions[0].numpy(), act(policy.blinded(), seen, video), atol=1e-5)
+
+
+class TestWithoutSystem2:
+    def test_it_acts_and_learns_from_images_alone(
+        self, make_policy: MakePolicy, small_config: PolicyConfig, make_batch: MakeBatch
+    ):
+        config = replace(small_config, system2=None)
+        policy = make_policy(config)
+        policy(make_batch(config), generator()).backward()
+        assert all(p.grad is not None for p in policy.parameters())
+        video = condition(policy)
+        assert video.tokens.data.shape == (1, 0, 32)
+        assert policy.explain({}, ["push"]) == {}
+        assert np.isfinite(act(policy, observation(), video)).all()
+
+    def test_it_may_even_see_nothing(self, make_policy: MakePolicy, small_config: PolicyConfig, make_batch: MakeBatch):
+        config = replace(small_config, system2=None, cameras=())
+        policy = make_policy(config)
+        assert policy(make_batch(config), generator()).isfinite()
+        assert np.isfinite(act(policy, replace(observation(), images={}), condition(policy))).all()
+
+
+class TestFolder:
+    def test_a_loaded_policy_acts_as_the_saved_one(self, policy: Video2Act, tmp_path: Path):
+        policy.save(tmp_path / "run")
+        again = Video2Act.load(tmp_path / "run")
+        assert again.config == policy.config
+        assert again.statistics == policy.statistics
+        assert not again.training
+        assert np.array_equal(act(policy, observation(), condition(policy)), act(again, observation(), condition(again)))
+        assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json", "model.safetensors", "stats.json"]
+
+    def test_other_weights_may_be_written_under_the_same_names(self, policy: Video2Act, tmp_path: Path):
+        zeros = {name: torch.zeros_like(tensor) for name, tensor in policy.state_dict().items()}
+        policy.save(tmp_path, zeros)
+        assert all((tensor == 0).all() for tensor in Video2Act.load(tmp_path).state_dict().values())
+
+    @pytest.mark.parametrize("name", ["config.json", "stats.json", "model.safetensors"])
+    def test_a_folder_that_lacks_a_file_is_refused(self, policy: Video2Act, tmp_path: Path, name: str):
+        policy.save(tmp_path)
+        (tmp_path / name).unlink()
+        with pytest.raises(FileNotFoundError, match=name):
+            Video2Act.load(tmp_path)
+
+    def test_a_folder_that_is_not_there_is_named(self, tmp_path: Path):
+        with pytest.raises(FileNotFoundError, match=r"nowhere.config\.json"):
+            Video2Act.load(tmp_path / "nowhere")
+
+    def test_weights_of_another_shape_are_refused_naming_the_tensors(
+        self, policy: Video2Act, tmp_path: Path, make_policy: MakePolicy, small_config: PolicyConfig
+    ):
+        policy.save(tmp_path)
+        other = make_policy(replace(small_config, horizon=6))
+        save_weights(tmp_path / "model.safetensors", other.state_dict())
+        with pytest.raises(ValueError, match="does not fit its config") as error:
+            Video2Act.load(tmp_path)
+        assert "system1.dit.position is [9, 32], the config asks for [7, 32]" in str(error.value)
+
+
+def test_what_crosses_to_another_device_is_all_of_it(small_config: PolicyConfig, make_batch: MakeBatch):
+    batch = make_batch(small_config)
+    moved = batch.to("meta")
+    for video in moved.clips.values():
+        assert isinstance(video, Video)
+        assert video.grid.is_meta
+    assert all(image.is_meta for image in moved.images.values())
+    assert all(t.is_meta for t in (moved.state, moved.actions, moved.action_is_pad, moved.staleness))
+    assert moved.instruction == batch.instruction
+    assert Tokens.all_visible(torch.zeros(1, 2, 3)).to("meta").mask.is_meta
