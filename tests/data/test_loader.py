@@ -1,0 +1,264 @@
+"""Batches by training step: what a step holds depends on nothing but the seed, the step and the rank."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from video2act.clips import clip_indices
+from video2act.config import PolicyConfig
+from video2act.data import EpisodeData
+from video2act.data.cache import FeatureCache
+from video2act.data.loader import BatchLoader, check_fit
+from video2act.normalize import Statistics
+from video2act.policy import Video2Act
+from video2act.types import Batch, Video
+
+LENGTHS = (7, 12, 5)
+TOTAL = sum(LENGTHS)
+
+
+@dataclass
+class MemoryDataset:
+    """A `Dataset` whose numbers say where they come from: state and action are (episode, frame, ...)."""
+
+    lengths: tuple[int, ...] = LENGTHS
+    fps: float = 20.0
+    cameras: tuple[str, ...] = ("front", "wrist")
+    state_dim: int = 3
+    action_dim: int | None = 2
+    robot: str = "arm"
+    tasks: tuple[str, ...] = ()
+    stats: Any = None
+    fingerprint: str = "memory"
+
+    @property
+    def total_frames(self) -> int:
+        return sum(self.lengths)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def episode(self, i: int) -> EpisodeData:
+        t = np.arange(self.lengths[i])
+        number = np.full_like(t, i)
+        state = np.stack([number, t] + [0 * t] * (self.state_dim - 2), axis=1).astype(np.float32)
+        action = None if self.action_dim is None else np.stack([number, t], axis=1).astype(np.float32)
+        return EpisodeData(state, action, [f"do {i}, {k}" for k in t], (t / self.fps).astype(np.float32))
+
+    def image_size(self, camera: str) -> tuple[int, int]:
+        return (16, 16)
+
+    def frames(self, i: int, camera: str, size_px: int | None = None, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Red says which episode, green which frame, blue which camera."""
+        size = size_px or 16
+        frames = np.zeros((self.lengths[i], size, size, 3), np.uint8)
+        frames[..., 0] = i
+        frames[..., 1] = np.arange(self.lengths[i])[:, None, None]
+        frames[..., 2] = self.cameras.index(camera)
+        return frames[start:stop]
+
+
+class MemoryFrames:
+    def __init__(self, dataset: MemoryDataset):
+        self.dataset = dataset
+
+    def frames(self, episode: int, camera: str, size_px: int) -> np.ndarray:
+        return self.dataset.frames(episode, camera, size_px)
+
+
+@pytest.fixture
+def make_loader(small_config: PolicyConfig) -> Callable[..., BatchLoader]:
+    def make(batch_size: int = 4, seed: int = 0, config: PolicyConfig = small_config, **rest: Any) -> BatchLoader:
+        dataset = MemoryDataset()
+        return BatchLoader(dataset, MemoryFrames(dataset), config, batch_size, seed, **rest)
+
+    return make
+
+
+def numbers(grid: torch.Tensor) -> list[list[int]]:
+    """The three numbers written into a picture, or into each frame of a clip `c t h w`."""
+    pixels = (grid.reshape(*grid.shape[:-2], -1)[..., 0] + 1) * 127.5
+    return pixels.round().int().T.tolist() if pixels.ndim == 2 else [pixels.round().int().tolist()]
+
+
+def tensors(batch: Batch) -> list[torch.Tensor]:
+    flat: list[torch.Tensor] = []
+    for field in fields(batch):
+        value = getattr(batch, field.name)
+        if isinstance(value, dict):
+            flat += [item.grid if isinstance(item, Video) else item for item in value.values()]
+        elif isinstance(value, torch.Tensor):
+            flat.append(value)
+    return flat
+
+
+def assert_equal(first: Batch, second: Batch) -> None:
+    assert first.instruction == second.instruction
+    assert all(torch.equal(a, b) for a, b in zip(tensors(first), tensors(second), strict=True))
+
+
+class TestOrder:
+    def test_the_same_step_is_the_same_batch_in_whatever_order_steps_are_asked(self, make_loader: Callable[..., BatchLoader]):
+        forwards = [make_loader()[step] for step in range(5)]
+        loader = make_loader()
+        backwards = [loader[step] for step in reversed(range(5))][::-1]
+        for first, second in zip(forwards, backwards, strict=True):
+            assert_equal(first, second)
+        assert_equal(loader[17], loader[17])
+
+    def test_global_randomness_does_not_reach_it(self, make_loader: Callable[..., BatchLoader]):
+        np.random.seed(0)
+        torch.manual_seed(0)
+        first = make_loader()[3]
+        np.random.seed(1)
+        torch.manual_seed(1)
+        assert_equal(first, make_loader()[3])
+
+    def test_another_seed_is_another_order(self, make_loader: Callable[..., BatchLoader]):
+        assert make_loader(seed=0).places(0) != make_loader(seed=1).places(0)
+
+    @pytest.mark.parametrize("world_size", [1, 2, 3])
+    def test_ranks_are_disjoint_and_see_each_frame_once_an_epoch(self, make_loader: Callable[..., BatchLoader], world_size: int):
+        batch_size = 4
+        loaders = [make_loader(batch_size, rank=rank, world_size=world_size) for rank in range(world_size)]
+        steps = 6  # 24 frames in all: 6, 3 and 2 steps an epoch
+        steps_per_epoch = TOTAL // (batch_size * world_size)
+        epochs = []
+        for first in range(0, steps, steps_per_epoch):
+            places = [loader.places(step) for step in range(first, first + steps_per_epoch) for loader in loaders]
+            epochs.append(list(chain.from_iterable(places)))
+            assert sorted(epochs[-1]) == [(e, t) for e, length in enumerate(LENGTHS) for t in range(length)]
+        # every epoch in an order of its own
+        assert all(epochs[0] != other for other in epochs[1:])
+
+    def test_an_epoch_need_not_end_with_a_batch(self, make_loader: Callable[..., BatchLoader]):
+        loader = make_loader(batch_size=5)
+        places = list(chain.from_iterable(loader.places(step) for step in range(TOTAL)))
+        assert all(places.count(place) == 5 for place in set(places))
+        assert len(places) == 5 * TOTAL
+
+    def test_worker_processes_prepare_the_same_batches(self, make_loader: Callable[..., BatchLoader]):
+        loader = make_loader()
+        prepared = DataLoader(loader, batch_size=None, sampler=range(2, 5), num_workers=1)
+        for step, batch in zip(range(2, 5), prepared, strict=True):
+            assert_equal(batch, loader[step])
+
+
+class TestContent:
+    def test_everything_in_a_sample_comes_from_its_place(self, make_loader: Callable[..., BatchLoader]):
+        loader = make_loader(batch_size=8)
+        batch = loader[0]
+        for i, (episode, frame) in enumerate(loader.places(0)):
+            assert batch.state[i].tolist() == [episode, frame, 0]
+            assert batch.instruction[i] == f"do {episode}, {frame}"
+            for number, camera in enumerate(("front", "wrist")):
+                assert numbers(batch.images[camera][i]) == [[episode, frame, number]]
+
+    def test_actions_go_on_from_the_present_and_padding_is_flagged(
+        self, make_loader: Callable[..., BatchLoader], small_config: PolicyConfig
+    ):
+        loader = make_loader(batch_size=TOTAL)
+        batch = loader[0]
+        for i, (episode, frame) in enumerate(loader.places(0)):
+            ahead = [frame + k for k in range(small_config.horizon)]
+            last = LENGTHS[episode] - 1
+            assert batch.actions[i].tolist() == [[episode, min(k, last)] for k in ahead]
+            assert batch.action_is_pad[i].tolist() == [k > last for k in ahead]
+        assert not batch.action_is_pad[:, 0].any()
+
+    def test_clips_end_at_the_stale_frame_by_the_one_rule(
+        self, make_loader: Callable[..., BatchLoader], small_config: PolicyConfig
+    ):
+        assert small_config.system2 is not None
+        loader = make_loader(batch_size=TOTAL)
+        batch = loader[0]
+        assert batch.seen == {}
+        for stream in small_config.system2.streams:
+            assert batch.clips[stream.name].fps == 20.0 / stream.stride
+            for i, (episode, frame) in enumerate(loader.places(0)):
+                newest = frame - round(float(batch.staleness[i]) * 20)
+                expected = clip_indices(newest, stream.num_frames, stream.stride)
+                assert numbers(batch.clips[stream.name].grid[i]) == [[episode, t, 0] for t in expected]
+
+    def test_staleness_covers_its_range_and_never_reaches_before_the_episode(
+        self, make_loader: Callable[..., BatchLoader], small_config: PolicyConfig
+    ):
+        loader = make_loader(batch_size=TOTAL)
+        lags: list[int] = []
+        for step in range(10):
+            for (_, frame), staleness in zip(loader.places(step), loader[step].staleness.tolist(), strict=True):
+                lag = round(20 * staleness)
+                assert staleness == pytest.approx(lag / 20)
+                assert 0 <= lag <= min(frame, small_config.max_staleness_steps)
+                lags.append(lag)
+        assert set(lags) == set(range(small_config.max_staleness_steps + 1))
+
+    def test_without_staleness_the_clip_ends_now(self, make_loader: Callable[..., BatchLoader], small_config: PolicyConfig):
+        batch = make_loader(batch_size=TOTAL, config=replace(small_config, max_staleness_steps=0))[0]
+        assert (batch.staleness == 0).all()
+
+    def test_a_policy_without_system_2_gets_no_clips(self, make_loader: Callable[..., BatchLoader], small_config: PolicyConfig):
+        batch = make_loader(config=replace(small_config, system2=None))[0]
+        assert batch.clips == {}
+        assert batch.seen == {}
+
+
+class TestCached:
+    def test_the_cache_holds_what_is_seen_live_for_the_stale_clip(
+        self,
+        make_loader: Callable[..., BatchLoader],
+        make_policy: Callable[[PolicyConfig], Video2Act],
+        small_config: PolicyConfig,
+        small_statistics: dict[str, Statistics],
+        tmp_path: Path,
+    ):
+        policy = make_policy(small_config)
+        system2 = policy.system2
+        assert system2 is not None
+        live = make_loader(batch_size=TOTAL)
+        cache = FeatureCache(tmp_path / "seen")
+        dataset = MemoryDataset()
+        for episode, length in enumerate(LENGTHS):
+            clips = {s.name: live._clips(s, [(episode, frame) for frame in range(length)]) for s in system2.config.streams}
+            cache.write(episode, system2.see(clips, dataset.episode(episode).instruction))
+        cached = make_loader(batch_size=TOTAL, cache=cache)
+        for step in range(2):
+            batch = live[step]
+            # the instruction of the moment the clip ends at
+            places = [(e, t - round(float(s) * 20)) for (e, t), s in zip(live.places(step), batch.staleness, strict=True)]
+            now = system2.see(batch.clips, [f"do {episode}, {frame}" for episode, frame in places])
+            then = cached[step]
+            assert then.clips == {}
+            assert torch.equal(then.staleness, batch.staleness)
+            for name, video in now.items():
+                assert then.seen[name].fps == video.fps
+                assert torch.allclose(then.seen[name].grid, video.grid, rtol=1e-2, atol=1e-2)
+
+
+class TestFit:
+    @pytest.mark.parametrize(
+        ("dataset", "message"),
+        [
+            (MemoryDataset(action_dim=None), "no actions .*train-video can use it"),
+            (MemoryDataset(state_dim=5), "state size: the policy has 3, the dataset 5"),
+            (MemoryDataset(action_dim=7), "action size: the policy has 2, the dataset 7"),
+            (MemoryDataset(fps=30.0), "control rate in Hz: the policy has 20.0, the dataset 30.0"),
+            (MemoryDataset(cameras=("front", "side")), "looks through wrist, which .* its cameras are front, side"),
+        ],
+        ids=["actions", "state", "action", "rate", "camera"],
+    )
+    def test_a_contradiction_is_refused_naming_both_sides(self, small_config: PolicyConfig, dataset: MemoryDataset, message: str):
+        with pytest.raises(ValueError, match=message):
+            check_fit(small_config, dataset)
+        with pytest.raises(ValueError, match=message):
+            BatchLoader(dataset, MemoryFrames(dataset), small_config, 4, 0)
+
+    def test_more_cameras_than_needed_are_no_contradiction(self, small_config: PolicyConfig):
+        check_fit(small_config, MemoryDataset(cameras=("side", "wrist", "front")))
