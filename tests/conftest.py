@@ -3,7 +3,7 @@
 Fixtures that many tests need: a policy as small as validation allows, batches for it, a small recorded dataset.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -13,6 +13,7 @@ install_import_hook("video2act", "beartype.beartype")
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from accelerate.state import AcceleratorState, GradientState, PartialState  # noqa: E402
 
 from video2act.config import (  # noqa: E402
     BackboneConfig,
@@ -144,3 +145,17 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
             instruction = "push the square" if number % 2 == 0 else "pull"
             writer.add_episode(Episode({"front": frames, "wrist": frames[:, ::-1]}, state, action, instruction, seed=number))
     return root
+
+
+@pytest.fixture
+def fresh_accelerator() -> Iterator[None]:
+    """accelerate keeps its settings for the life of a process; a program is a process, a test is not."""
+    _reset_accelerator()
+    yield
+    _reset_accelerator()
+
+
+def _reset_accelerator() -> None:
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
+    PartialState._reset_state()
