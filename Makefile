@@ -33,7 +33,7 @@ install: .venv/installed
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, this is {sys.version}"'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[sim,view,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[sim,dev]'
 	touch $@
 
 # MuJoCo draws without a screen through EGL; these are Debian's names for it

@@ -153,6 +153,33 @@ def view(run: Positional[Path], dataset: Path, out: Path, episode: int = 0) -> N
     print(program.view(run, dataset, episode, out))
 
 
+def bench(
+    what: Positional[Literal["stages", "loader"]] = "stages",
+    run: Path | None = None,
+    data: tuple[Path, ...] = (),
+    preset: str = "tiny",
+    device: str = "cpu",
+) -> None:
+    """Time each stage and the reuse of keys and values; or (loader) whether data keeps up with training.
+
+    Args:
+        what: stages or loader.
+        run: a policy's run folder; without it, the preset with random weights.
+        data: dataset folders, for the loader.
+        preset: of the policy.
+        device: cpu, cuda, ...
+    """
+    from video2act import bench as program
+
+    if what == "loader":
+        if not data:
+            raise ValueError("bench loader reads a dataset; name it with --data")
+        program.bench_loader(data, preset)
+    else:
+        program.bench_stages(run, preset, device)
+        program.bench_kv_reuse(device=device)
+
+
 def demo(out: Path, name: str = "push", seed: int = 0) -> None:
     """The whole path: collect, train-video, train, eval. Run again to go on after an interruption.
 
@@ -173,6 +200,7 @@ VERBS = {
     "train": train,
     "eval": evaluate,
     "view": view,
+    "bench": bench,
     "demo": demo,
 }
 

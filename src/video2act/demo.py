@@ -73,17 +73,23 @@ def demo(name: str, out: Path, seed: int = 0) -> dict[str, Any]:
     for env, dataset in zip(plan.envs, data, strict=True):
         stages.run(f"collect {env}", lambda env=env, dataset=dataset: collect(env, dataset, plan.episodes, noise=0.1))
     video_training = VideoTrainConfig(num_steps=plan.video_steps, seed=seed)
-    stages.run("train-video", lambda: train_video(data, video_model, video_training, BackboneConfig(), resume=_began(video_model)))
+    stages.run(
+        "train-video", lambda: train_video(data, video_model, video_training, BackboneConfig(), resume=_began(video_model))
+    )
     training = TrainConfig(num_steps=plan.policy_steps, seed=seed)
     stages.run("train", lambda: train(data, policy, training, video_model=video_model, resume=_began(policy)))
 
     evaluations = {"full": {"num_videos": 1}, "blind": {"blind": True, "num_videos": 0}}
     for label, options in evaluations.items():
-        stages.run(f"eval {label}", lambda label=label, options=options: _evaluate(plan, policy, out / label, list(plan.envs), options))
+        stages.run(
+            f"eval {label}", lambda label=label, options=options: _evaluate(plan, policy, out / label, list(plan.envs), options)
+        )
     for told, env in _wrong_instructions(plan, data):
         options = {"instruction": told[1], "num_videos": 0}
         label = f"{env}, told {told[0]}".replace(":", "_")
-        stages.run(f"eval {label}", lambda label=label, env=env, options=options: _evaluate(plan, policy, out / label, [env], options))
+        stages.run(
+            f"eval {label}", lambda label=label, env=env, options=options: _evaluate(plan, policy, out / label, [env], options)
+        )
 
     summary = _summary(plan, out, stages)
     write_text(out / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")

@@ -196,7 +196,11 @@ def play_policy(
     """Episode `number` of an environment, and the path of its film if one was made."""
     config, seed = system.config, settings.seeds[number]
     streams = config.system2.streams if config.system2 else ()
-    film = settings.film_path(environment.spec.name, number) if number < settings.num_videos and config.all_cameras and not settings.blind else None
+    film = (
+        settings.film_path(environment.spec.name, number)
+        if number < settings.num_videos and config.all_cameras and not settings.blind
+        else None
+    )
     recorder = Recorder(streams, config.fps, system.explain)
     rate_hz = environment.spec.fps if settings.system2 == "thread" else None
     if settings.instruction is not None:

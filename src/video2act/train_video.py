@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from video2act.config import BackboneConfig, StreamConfig, FilterConfig, FormerConfig, VideoTrainConfig
+from video2act.config import BackboneConfig, FilterConfig, FormerConfig, StreamConfig, VideoTrainConfig
 from video2act.data import Dataset, FrameStore, open_datasets
 from video2act.data.loader import episode_clips
 from video2act.interfaces import VideoBackbone
