@@ -8,13 +8,13 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "video2act"
 
 LEVEL = {
-    **dict.fromkeys(("__init__", "types", "interfaces", "config", "presets"), 0),
+    **dict.fromkeys(("types", "interfaces", "config", "presets"), 0),
     **dict.fromkeys(("layers", "clips", "normalize", "text", "precision", "weights"), 1),
     **dict.fromkeys(("system1", "system2", "data", "runtime", "serving", "envs", "viz"), 2),
     **dict.fromkeys(("policy", "training_loop", "interop"), 3),
     **dict.fromkeys(("train", "train_video", "evaluate", "collect", "bench", "view", "describe"), 4),
     "demo": 5,
-    **dict.fromkeys(("cli", "__main__"), 6),
+    **dict.fromkeys(("cli", "__main__", "__init__"), 6),
 }
 """part of the package -> its level; a part is a file of the package or a folder"""
 
@@ -91,6 +91,14 @@ def test_configuration_needs_no_torch(name: str):
 def test_a_file_is_one_idea(file: Path):
     num_lines = len(file.read_text().splitlines())
     assert num_lines <= 400, f"{name_of(file)} has {num_lines} lines; 400 at most: a longer file is two ideas"
+
+
+def test_importing_the_package_imports_none_of_its_parts():
+    """Its public names come when asked for; otherwise every process of every simulator would load torch."""
+    outermost = ast.parse((SOURCE / "__init__.py").read_text()).body
+    modules = {node.module for node in outermost if isinstance(node, ast.ImportFrom)}
+    assert modules <= {"typing"}
+    assert not any(isinstance(node, ast.Import) for node in outermost)
 
 
 def test_the_walk_sees_what_it_should():
