@@ -176,9 +176,12 @@ class TestResume:
         for name in ("model.safetensors", "config.json", "stats.json"):
             assert (out / name).read_bytes() == (trained / name).read_bytes()
 
-    def test_other_settings_are_refused_naming_both(self, recorded: Path, trained: Path, video_model: Path):
+    def test_other_settings_are_refused_naming_both(self, recorded: Path, video_model: Path, tmp_path: Path):
+        out = tmp_path / "run"
+        with killed_at(4), pytest.raises(KeyboardInterrupt):
+            train((recorded,), out, CONFIG, "small", video_model)
         with pytest.raises(ValueError, match=r"started with other settings .*batch_size: 4 then, 6 now"):
-            train((recorded,), trained, replace(CONFIG, batch_size=6), "small", video_model, resume=True)
+            train((recorded,), out, replace(CONFIG, batch_size=6), "small", video_model, resume=True)
 
     def test_another_preset_is_refused(self, recorded: Path, video_model: Path, tmp_path: Path):
         """It is as much a setting as the learning rate."""
@@ -219,7 +222,7 @@ class TestRefused:
     def test_a_loss_that_is_not_finite_names_its_step(self, recorded: Path, tmp_path: Path):
         with pytest.raises(FloatingPointError, match=r"the loss of step [0-9]+ is nan"):
             train(
-                (recorded,), tmp_path / "run", replace(CONFIG, state_noise=float("nan"), condition_dropout=0.0), "small_system1"
+                (recorded,), tmp_path / "run", replace(CONFIG, state_noise=float("inf"), condition_dropout=0.0), "small_system1"
             )
 
 

@@ -92,7 +92,8 @@ class FrameHistory:
                     f"stream {track.stream.name!r} reads camera {camera!r}, but the observation has "
                     f"{', '.join(sorted(observation.images)) or 'no camera'}"
                 )
-            track.frames.append(resize_area(observation.images[camera][None], track.stream.size_px)[0])
+            # a copy: an environment may draw its next frame into the same memory
+            track.frames.append(resize_area(observation.images[camera][None], track.stream.size_px)[0].copy())
 
     def clips(self, control_fps: float) -> dict[str, Video]:
         """The clip of each stream that ends at the newest frame; `control_fps` is the rate at which frames were appended."""

@@ -55,6 +55,7 @@ class FormerConfig:
     def __post_init__(self) -> None:
         check(self.num_tokens > 0, f"a former needs at least one token, got num_tokens={self.num_tokens}")
         # a resampler without layers returns its queries: constants that never saw the video
+        check(self.num_heads > 0, f"num_heads must be positive, got {self.num_heads}")
         check(self.depth > 0, f"a former of depth {self.depth} never reads the video; use depth >= 1")
 
 
@@ -74,6 +75,7 @@ class StreamConfig:
 
     def __post_init__(self) -> None:
         check(self.num_frames > 0, f"stream {self.name!r}: num_frames must be positive, got {self.num_frames}")
+        check(self.size_px > 0, f"stream {self.name!r}: size_px must be positive, got {self.size_px}")
         check(self.stride > 0, f"stream {self.name!r}: stride must be positive, got {self.stride}")
         is_temporal = self.filter.name in ("temporal_bandpass", "moft")
         check(
@@ -102,6 +104,8 @@ class BackboneConfig:
     def __post_init__(self) -> None:
         choices = get_args(get_type_hints(BackboneConfig)["name"])
         check(self.name in choices, f"unknown backbone {self.name!r}; choose from {', '.join(choices)}")
+        for name in ("hidden", "depth", "num_heads", "latent_channels", "patch_px", "frames_per_latent", "text_dim"):
+            check(getattr(self, name) > 0, f"{name} must be positive, got {getattr(self, name)}")
         check(
             0 <= self.feature_layer <= self.depth,
             f"feature_layer must lie in 0..{self.depth} (the number of blocks), got {self.feature_layer}",
@@ -126,6 +130,11 @@ class System2Config:
         check(len(set(names)) == len(names), f"stream names must differ, got {names}")
         check(self.filter_on in ("features", "latents"), f"filter_on must be 'features' or 'latents', got {self.filter_on!r}")
         for stream in self.streams:
+            heads = stream.former.num_heads
+            check(
+                self.token_dim % heads == 0,
+                f"stream {stream.name!r}: token_dim={self.token_dim} is not divisible by the former's num_heads={heads}",
+            )
             patch = self.backbone.patch_px
             check(
                 stream.size_px % patch == 0,
@@ -149,6 +158,9 @@ class DenoisingConfig:
     num_steps: int = 5
     """denoising steps per chunk"""
     num_train_timesteps: int = 1000
+    noise_shift: float = 1.0
+    """training draws noise levels from `s u / (1 + (s - 1) u)`, u uniform; above 1, more of them high, where the conditions decide
+    (arXiv 2403.03206)"""
     loss: Literal["mse", "smooth_l1"] = "mse"
     noise_draws: int = 1
     """noise levels drawn per training sample; they share the projected conditions, so extra draws are cheap"""
@@ -161,6 +173,7 @@ class DenoisingConfig:
             f"schedule {self.schedule!r} predicts one of {allowed[self.schedule]}, got {self.prediction!r}",
         )
         check(self.loss in ("mse", "smooth_l1"), f"unknown loss {self.loss!r}; choose from mse, smooth_l1")
+        check(self.noise_shift > 0, f"noise_shift must be positive, got {self.noise_shift}")
         check(self.num_steps > 0 and self.noise_draws > 0, "num_steps and noise_draws must be positive")
 
 
@@ -178,6 +191,11 @@ class System1Config:
     denoising: DenoisingConfig = DenoisingConfig()
 
     def __post_init__(self) -> None:
+        check(self.num_heads > 0, f"num_heads must be positive, got {self.num_heads}")
+        check(
+            self.image_channels > 0 and self.image_channels % 8 == 0,
+            f"image_channels must be a multiple of 8 (its norm has 8 groups), got {self.image_channels}",
+        )
         check(self.depth >= 2, f"depth must be at least 2 (one block for text, one for image and video), got {self.depth}")
         check(self.hidden % self.num_heads == 0, f"hidden={self.hidden} is not divisible by num_heads={self.num_heads}")
 
@@ -214,6 +232,7 @@ class PolicyConfig:
         )
         check(self.refresh_every >= 1, f"refresh_every must be at least 1, got {self.refresh_every}")
         check(self.max_staleness_steps >= 0, f"max_staleness_steps must not be negative, got {self.max_staleness_steps}")
+        check(self.image_px > 0, f"image_px must be positive, got {self.image_px}")
         check(self.fps > 0, f"fps must be positive, got {self.fps}")
         if self.system2 is not None:
             check(
@@ -241,7 +260,7 @@ class OptimizationConfig:
     weight_decay: float = 1e-2
     max_grad_norm: float = 1.0
     ema_power: float = 0.75
-    """the moving average of the weights forgets at 1 - (1 + step) ** -ema_power per step"""
+    """the moving average of the weights takes in `(1 + step) ** -ema_power` of each step's"""
     mixed_precision: Literal["auto", "no", "bf16"] = "auto"
     """auto: bf16 where the device computes it natively"""
     gradient_accumulation: int = 1
@@ -253,6 +272,8 @@ class OptimizationConfig:
         check(self.num_steps >= 0, f"num_steps must not be negative, got {self.num_steps}")
         for name in ("batch_size", "gradient_accumulation", "save_every"):
             check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        check(self.max_grad_norm > 0, f"max_grad_norm must be positive, got {self.max_grad_norm}")
+        check(self.warmup_steps >= 0, f"warmup_steps must not be negative, got {self.warmup_steps}")
         check(self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}")
 
 
@@ -273,6 +294,10 @@ class VideoTrainConfig(OptimizationConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check(
+            self.num_frames > 1,
+            f"train-video needs longer clips than num_frames={self.num_frames}: there is no future to predict",
+        )
         check(0 < self.validation_fraction < 1, f"validation_fraction must lie in (0, 1), got {self.validation_fraction}")
 
 
@@ -284,12 +309,18 @@ class TrainConfig(OptimizationConfig):
     """chance that a sample is shown no text, and likewise no image, no video, no state"""
     state_noise: float = 0.02
     """standard deviation added to the normalised state"""
-    image_shift_px: int = 4
-    """images are shifted by up to this many pixels"""
+    image_shift_px: int = 0
+    """images are shifted by up to this many pixels; with cameras that stand still, where a thing is in the picture is what counts"""
     image_jitter: float = 0.1
     """brightness, contrast and saturation vary by up to this share"""
     num_workers: int = 0
     """processes that prepare batches; 0 prepares them in the training process"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(0 <= self.condition_dropout < 1, f"condition_dropout must lie in [0, 1), got {self.condition_dropout}")
+        for name in ("state_noise", "image_shift_px", "image_jitter", "num_workers"):
+            check(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
 
 
 Config = TypeVar("Config")

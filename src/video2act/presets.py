@@ -50,7 +50,7 @@ def tiny_streams(camera: str, fps: float) -> tuple[StreamConfig, ...]:
 
 def tiny(data: DataSpec) -> PolicyConfig:
     """Both systems, about two million parameters."""
-    system1 = System1Config(denoising=DenoisingConfig(loss="smooth_l1", noise_draws=2))
+    system1 = System1Config(denoising=DenoisingConfig(noise_shift=3.0, noise_draws=2))
     return PolicyConfig(
         state_dim=data.state_dim,
         action_dim=data.action_dim,

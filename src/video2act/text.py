@@ -32,7 +32,7 @@ class ByteTextEncoder(nn.Module):
         )
 
     def forward(self, instruction: list[str]) -> Tokens:
-        """Returns tokens `[b n width]`, one per byte, padding masked.
+        """Returns tokens `[b n width]`, one per byte and one for the end, padding masked.
 
         Raises:
             ValueError: an instruction is empty or longer than `MAX_BYTES` bytes.

@@ -35,7 +35,7 @@ def train(
     video_model: Path | None = None,
     cameras: tuple[str, ...] | None = None,
     resume: bool = False,
-) -> Video2Act:
+) -> None:
     """Train a policy and write its run folder.
 
     Args:
@@ -54,7 +54,9 @@ def train(
     torch.manual_seed(config.seed)
     policy = build_policy(policy_config, dataset, video_model)
 
-    loop = TrainingLoop(policy, config, out, resume)
+    # the whole policy and what it learns from: a resumed training must agree in both
+    identity = {"policy": asdict(policy.config), "data": dataset.fingerprint, "video_model": str(video_model)}
+    loop = TrainingLoop(policy, config, out, resume, identity)
     store = FrameStore(dataset)
     cache = fill_cache(policy, dataset, store, video_model, loop) if video_model and policy.system2 else None
     loader = BatchLoader(
@@ -73,7 +75,6 @@ def train(
         policy.save(out, weights)
         print(f"policy: {out}   record: {out / 'metrics.jsonl'}   curves: tensorboard --logdir {out / 'tensorboard'}")
     loop.finish()
-    return policy
 
 
 def build_policy(config: PolicyConfig, dataset: Dataset, video_model: Path | None) -> Video2Act:

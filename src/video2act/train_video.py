@@ -8,7 +8,7 @@ What comes out is a folder that `video2act train` takes as `--video-model`:
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +32,27 @@ REPORT_FILE = "video_report.json"
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """How well one latent frame of the future is predicted, in dB of its decoded frames."""
+
+    num_clean: int
+    """latent frames that were given"""
+    horizon: int
+    """latent frames ahead of the last of them"""
+    model: float
+    copy_last: float
+    """repeating the last given frame"""
+    codec: float
+    """the truth, encoded and decoded: no prediction can be better"""
+
+
+@dataclass(frozen=True)
 class VideoReport:
     """What the video model learned, on episodes it was not trained on. PSNR in dB of the frames of the predicted latents."""
 
     loss: float
     num_clips: int
-    predictions: list[dict[str, float]]
-    """per number of clean latent frames and horizon in latent frames: model, copy_last, codec"""
+    predictions: list["Prediction"]
 
 
 class VideoObjective(nn.Module):
@@ -107,7 +121,8 @@ def train_video(
     fit_generator = np.random.default_rng([config.seed, 0])
     model.codec.fit([sampler.random(8, (config.seed, int(i)))[0] for i in fit_generator.integers(2**31, size=16)])
 
-    loop = TrainingLoop(VideoObjective(model), config, out, resume)
+    identity = {"backbone": asdict(backbone), "data": dataset.fingerprint, "camera": camera}
+    loop = TrainingLoop(VideoObjective(model), config, out, resume, identity)
     rank, device = loop.accelerator.process_index, loop.accelerator.device
 
     def inputs(step: int) -> tuple[Video, list[str], torch.Generator]:
@@ -121,7 +136,7 @@ def train_video(
         save_video_model(out, backbone, weights)
         learned = load_video_model(out)[1]
         report = validate(learned, ClipSampler(dataset, store, held_out, camera, config), out)
-        write_text(out / REPORT_FILE, json.dumps(report.__dict__, indent=2) + "\n")
+        write_text(out / REPORT_FILE, json.dumps(asdict(report), indent=2) + "\n")
         print_report(report)
         print(f"video model: {out}   report: {out / REPORT_FILE}   clip: {out / 'prediction.mp4'}")
     loop.finish()
@@ -160,11 +175,9 @@ def validate(backbone: VideoBackbone, sampler: ClipSampler, out: Path) -> VideoR
         for horizon in range(1, t - num_clean + 1):
             first = per_latent * (num_clean + horizon - 2) + 1
             frames = slice(first, first + per_latent)
-            scores = {
-                name: _psnr(video[:, :, frames], pixels.grid[:, :, frames])
-                for name, video in (("model", model), ("copy_last", last), ("codec", codec))
-            }
-            predictions.append({"num_clean": num_clean, "horizon": horizon, **scores})
+            truth = pixels.grid[:, :, frames]
+            model_db, copy_db, codec_db = (_psnr(video[:, :, frames], truth) for video in (model, last, codec))
+            predictions.append(Prediction(num_clean, horizon, model_db, copy_db, codec_db))
     _write_prediction(backbone, pixels, instruction, out / "prediction.mp4")
     return VideoReport(loss, len(places), predictions)
 
@@ -196,11 +209,6 @@ def print_report(report: VideoReport) -> None:
     for heading in ("clean latent frames", "horizon", "model", "copy last frame", "codec bound"):
         table.add_column(heading, justify="right")
     for row in report.predictions:
-        table.add_row(
-            f"{row['num_clean']:.0f}",
-            f"{row['horizon']:.0f}",
-            f"{row['model']:.1f}",
-            f"{row['copy_last']:.1f}",
-            f"{row['codec']:.1f}",
-        )
+        decibels = (f"{value:.1f}" for value in (row.model, row.copy_last, row.codec))
+        table.add_row(str(row.num_clean), str(row.horizon), *decibels)
     Console().print(table)

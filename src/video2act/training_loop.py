@@ -10,6 +10,7 @@ A run folder grows:
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
@@ -32,6 +34,7 @@ from video2act.weights import write_text
 
 CHECKPOINTS = "checkpoints"
 SETTINGS_FILE = "training.json"
+FINISHED = "finished"
 
 
 class TrainingLoop:
@@ -41,14 +44,18 @@ class TrainingLoop:
         module: its `forward(*inputs)` returns the loss; parameters that need no gradient are left alone.
         folder: the run folder.
         resume: go on from the newest checkpoint in `folder`, which must exist.
+        identity: what else makes this training this one (data, preset, ...); a resumed one must agree in it.
     Raises:
-        FileExistsError: the folder holds another training and `resume` is off.
+        FileExistsError: the folder holds a finished training, or another one and `resume` is off.
         FileNotFoundError, ValueError: there is nothing to resume, or it was started with other settings.
     """
 
-    def __init__(self, module: nn.Module, config: OptimizationConfig, folder: Path, resume: bool):
+    def __init__(
+        self, module: nn.Module, config: OptimizationConfig, folder: Path, resume: bool, identity: dict[str, Any] | None = None
+    ):
         self.config = config
         self.folder = folder
+        self._settings = {**json.loads(to_json(config)), **json.loads(json.dumps(identity or {}))}
         self.accelerator = Accelerator(
             mixed_precision=_precision(config), gradient_accumulation_steps=config.gradient_accumulation
         )
@@ -85,14 +92,12 @@ class TrainingLoop:
             for step in range(self.first_step, self.config.num_steps):
                 loss, gradient_norm = self._step(step, inputs)
                 if metrics:
-                    metrics.write(step, loss, gradient_norm, self.schedule.get_last_lr()[0])
+                    metrics.write(step, loss, gradient_norm, float(self.schedule.get_last_lr()[0]))
                     rate = (step + 1 - self.first_step) / (monotonic() - started)
                     progress.update(task, advance=1, loss=f"loss {metrics.smooth_loss:.4f}", rate=f"{rate:.1f} steps/s")
                     if not progress.console.is_terminal and (step + 1) % max(1, self.config.num_steps // 5) == 0:
-                        print(
-                            f"{title}: step {step + 1} of {self.config.num_steps}, loss {metrics.smooth_loss:.4f}, {rate:.1f} steps/s",
-                            flush=True,
-                        )
+                        done = f"{title}: step {step + 1} of {self.config.num_steps}"
+                        print(f"{done}, loss {metrics.smooth_loss:.4f}, {rate:.1f} steps/s", flush=True)
                 if (step + 1) % self.config.save_every == 0 and step + 1 < self.config.num_steps:
                     self._save(step + 1)
         if metrics:
@@ -102,16 +107,20 @@ class TrainingLoop:
         """The module's weights with the moving average in place of what was trained, gathered from all processes."""
         self.average.store(self.parameters)
         self.average.copy_to(self.parameters)
-        weights = {name: tensor.clone() for name, tensor in self.accelerator.get_state_dict(self.module).items()}
+        state: dict[str, Any] = self.accelerator.get_state_dict(self.module)
+        weights = {name: tensor.clone() for name, tensor in state.items()}
         self.average.restore(self.parameters)
         return weights
 
     def finish(self) -> None:
-        """Remove what was only needed to resume."""
+        """Mark the training as finished and remove what was only needed to resume. Call it when the result is saved."""
         self.accelerator.wait_for_everyone()
         if self.is_main:
+            write_text(self.folder / SETTINGS_FILE, json.dumps({**self._settings, FINISHED: True}, indent=2) + "\n")
             shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
         self.accelerator.end_training()
+        # accelerate keeps its settings for the life of the process, but the next training may want others
+        AcceleratorState._reset_state()
 
     def _step(self, step: int, inputs: Callable[[int], tuple[Any, ...]]) -> tuple[float, float]:
         # what draws from the global generators (dropout of a big backbone, say) depends on the step alone, too
@@ -156,7 +165,9 @@ class TrainingLoop:
                 raise FileNotFoundError(
                     f"{self.folder} holds no training to resume ({SETTINGS_FILE} is missing); start without resume"
                 )
-            before, now = json.loads(settings.read_text()), json.loads(to_json(self.config))
+            before, now = json.loads(settings.read_text()), self._settings
+            if before.get(FINISHED):
+                raise FileExistsError(f"{self.folder} holds a finished training; choose another folder to train again")
             changed = [
                 f"{name}: {before.get(name)} then, {now.get(name)} now" for name in now if before.get(name) != now.get(name)
             ]
@@ -170,12 +181,14 @@ class TrainingLoop:
             if settings.exists():
                 raise FileExistsError(f"{self.folder} already holds a training; resume it, or choose another folder")
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_text(settings, to_json(self.config))
+            write_text(settings, json.dumps(self._settings, indent=2) + "\n")
         self.accelerator.wait_for_everyone()
 
     def _save(self, step: int) -> None:
         final = self.folder / CHECKPOINTS / f"{step:06d}"
         temporary = final.with_name(final.name + ".tmp")
+        # it would announce at every checkpoint that tied weights (a T5's embedding) are stored once
+        logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
         self.accelerator.save_state(str(temporary))
         rank = self.accelerator.process_index
         average = {str(i): tensor.cpu() for i, tensor in enumerate(self.average.shadow_params)}
@@ -191,7 +204,8 @@ class TrainingLoop:
         self.accelerator.wait_for_everyone()
 
     def _load_newest(self) -> int:
-        complete = sorted(path.parent for path in (self.folder / CHECKPOINTS).glob("[0-9]*[0-9]/checkpoint.json"))
+        found = (path.parent for path in (self.folder / CHECKPOINTS).glob("*/checkpoint.json"))
+        complete = sorted((path for path in found if path.suffix != ".tmp"), key=lambda path: int(path.name))
         if not complete:
             if self.is_main:
                 print(f"{self.folder} has no complete checkpoint yet; starting from the first step")
@@ -213,7 +227,10 @@ class TrainingLoop:
 
 def _precision(config: OptimizationConfig) -> str:
     if config.mixed_precision == "auto":
-        return "bf16" if has_fast_bf16(PartialState().device) else "no"
+        # told about the CPU, or several processes without a GPU would not find each other
+        state = PartialState(cpu=not torch.cuda.is_available())
+        assert state.device is not None
+        return "bf16" if has_fast_bf16(state.device) else "no"
     return config.mixed_precision
 
 

@@ -40,14 +40,17 @@ def load_weights(module: nn.Module, path: Path) -> None:
     except SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file ({error}); copy it again") from error
     own = module.state_dict()
-    problems = [f"missing {name} {list(own[name].shape)}" for name in own if name not in weights]
-    problems += [f"unexpected {name} {list(weights[name].shape)}" for name in weights if name not in own]
-    problems += [
-        f"{name} is {list(weights[name].shape)}, the config asks for {list(own[name].shape)}"
-        for name in own
-        if name in weights and weights[name].shape != own[name].shape
-    ]
+    kinds = (
+        [f"missing {name} {list(own[name].shape)}" for name in own if name not in weights],
+        [f"unexpected {name} {list(weights[name].shape)}" for name in weights if name not in own],
+        [
+            f"{name} is {list(weights[name].shape)}, the config asks for {list(own[name].shape)}"
+            for name in own
+            if name in weights and weights[name].shape != own[name].shape
+        ],
+    )
+    problems = [line for kind in kinds for line in (*kind[:10], *([f"and {len(kind) - 10} more"] if len(kind) > 10 else []))]
     if problems:
-        listed = "\n  ".join(problems[:20]) + (f"\n  and {len(problems) - 20} more" if len(problems) > 20 else "")
+        listed = "\n  ".join(problems)
         raise ValueError(f"{path} does not fit its config:\n  {listed}")
     module.load_state_dict(weights)

@@ -44,7 +44,7 @@ class FeatureCache:
         self.root.mkdir(parents=True, exist_ok=True)
         tensors = {name: video.grid.to("cpu", torch.float16).contiguous() for name, video in seen.items()}
         temporary = self.root / f"{episode:06d}.{os.getpid()}.tmp"
-        save_file(tensors, temporary, metadata={name: repr(video.fps) for name, video in seen.items()})
+        save_file(tensors, temporary, metadata={name: repr(float(video.fps)) for name, video in seen.items()})
         os.replace(temporary, self._path(episode))
 
     def read(self, places: list[tuple[int, int]]) -> dict[str, Video]:
@@ -60,6 +60,8 @@ class FeatureCache:
             fps = {name: float(value) for name, value in file.metadata().items()}
             for name in fps:
                 rows.setdefault(name, []).append(file.get_slice(name)[frame : frame + 1])
+                if not len(rows[name][-1]):
+                    raise IndexError(f"{self._path(episode)} has no frame {frame}; remove {self.root} and retry")
         return {name: Video(torch.cat(grids).float(), fps[name]) for name, grids in rows.items()}
 
     def _path(self, episode: int) -> Path:

@@ -5,7 +5,7 @@ processes prepare steps in any order. Frames are visited in a fresh random order
 """
 
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from video2act.data.lerobot_reader import Dataset
 from video2act.types import Batch, Video
 
 
+@runtime_checkable
 class Frames(Protocol):
     """Decoded frames of whole episodes (`FrameStore`)."""
 

@@ -32,6 +32,8 @@ class Denoising:
         self, actions: Float[Tensor, "b horizon a"], noise: Float[Tensor, "b horizon a"], uniform: Float[Tensor, "b"]
     ) -> tuple[Float[Tensor, "b horizon a"], Float[Tensor, "b"], Float[Tensor, "b horizon a"]]:
         """Noise each sample to the level that its `uniform` in [0, 1) names: (noisy actions, timestep, what to predict)."""
+        shift = self.config.noise_shift
+        uniform = shift * uniform / (1 + (shift - 1) * uniform)
         if self.config.schedule == "ddpm":
             timestep = (uniform * self.config.num_train_timesteps).long()
             noisy = self._ddpm.add_noise(actions, noise, timestep)  # type: ignore[arg-type]

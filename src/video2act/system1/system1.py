@@ -79,6 +79,8 @@ class System1(nn.Module):
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         uniform = torch.rand(len(clean), generator=generator).to(clean)
         noisy, timestep, target = self.denoising.add_noise(clean, noise, uniform)
+        # padding is pure noise to the network: repeated actions, noised one by one, would tell the real ones what they are
+        noisy = torch.where(is_real[..., None], noisy, noise)
         predicted = self.dit(noisy, timestep, conditions).float()
         if self.config.denoising.loss == "smooth_l1":
             # beta in normalised units: quadratic for the fine errors that decide a grasp, linear for outliers

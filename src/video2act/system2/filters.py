@@ -114,4 +114,5 @@ def _convolve(frames: Float[Tensor, "n 1 h w"], kernel: tuple[tuple[float, ...],
     # replicate, not zeros: a zero border would be the strongest edge of the picture
     padded = torch.nn.functional.pad(frames, (1, 1, 1, 1), mode="replicate")
     weight = torch.tensor(kernel, device=frames.device)[None, None]
-    return torch.nn.functional.conv2d(padded, weight)
+    with torch.autocast(frames.device.type, enabled=False):
+        return torch.nn.functional.conv2d(padded, weight)
