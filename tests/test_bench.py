@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say. How fast this machine is belongs to no ordinary test: timing is asserted in `slow` ones."""
+"""The benchmarks measure what they say. How fast a machine is belongs to no ordinary test: timing is asserted in `slow` ones."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -83,8 +83,15 @@ def record(root: Path, fps: float = 20.0, cameras: tuple[str, ...] = ("front", "
     """One short episode of the robot of the fixture `recorded`."""
     frames = np.zeros((4, 64, 64, 3), np.uint8)
     action = np.zeros((4, 2), np.float32) if has_action else None
-    names = {"state_names": ("x", "y", "grip"), "action_names": ("dx", "dy") if has_action else ()}
-    with DatasetWriter.create(root, fps=fps, robot="arm", cameras=cameras, image_size=64, **names) as writer:
+    with DatasetWriter.create(
+        root,
+        fps=fps,
+        robot="arm",
+        cameras=cameras,
+        image_size=64,
+        state_names=("x", "y", "grip"),
+        action_names=("dx", "dy") if has_action else (),
+    ) as writer:
         writer.add_episode(Episode(dict.fromkeys(cameras, frames), np.zeros((4, 3), np.float32), action, "push"))
     return root
 
@@ -272,8 +279,9 @@ class TestDatasets:
         assert str(path) in said
 
     def test_nothing_recorded_yet(self, refusal: Callable[..., str], tmp_path: Path):
-        names = {"state_names": ("x",), "action_names": ("x",)}
-        DatasetWriter.create(tmp_path / "new", fps=20.0, robot="arm", cameras=("front",), image_size=64, **names).close()
+        DatasetWriter.create(
+            tmp_path / "new", fps=20.0, robot="arm", cameras=(), image_size=64, state_names=("x",), action_names=("x",)
+        ).close()
         assert "holds no complete episode yet; record at least one" in refusal("info", tmp_path / "new")
 
     def test_a_number_that_is_none(self, refusal: Callable[..., str], damaged: Path, tmp_path: Path):

@@ -1,6 +1,6 @@
 """The demo: its bookkeeping with made-up results, and the whole of it in miniature, from the simulator to the film.
 
-The miniature is also this project's short closed-loop evaluation: a policy that was trained a moment ago acts in MuJoCo from pixels.
+The miniature is also this project's short closed-loop evaluation: a policy trained a moment ago acts in MuJoCo from pixels.
 """
 
 import json
@@ -164,15 +164,15 @@ def test_the_whole_path_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert min(summary["system1_ms_p50"], summary["system2_ms_p50"], summary["total_seconds"]) > 0
     assert 0 <= summary["staleness_p95_s"] < 1
     assert len(LeRobotDataset(out / "data" / "metaworld_push-v3")) == MINIATURE.episodes
-    policy = Video2Act.load(out / "policy")
-    assert policy.system2 is not None
+    config = Video2Act.load(out / "policy").config
+    assert config.system2 is not None
 
     evaluated = json.loads((out / "full" / "eval_info.json").read_text())
     with av.open(out / FILM_FILE) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == evaluated["control_steps"]
     # cameras and streams side by side
-    assert frames[0].shape[1] == 256 * (len(policy.config.cameras) + len(policy.config.system2.streams))
+    assert frames[0].shape[1] == 256 * (len(config.cameras) + len(config.system2.streams))
     assert frames[0].std() > 10
 
     # again: everything is there, so nothing is done
