@@ -1,0 +1,63 @@
+"""Your own robot or simulator: any Gymnasium environment, described by a mapping, driven by any `Policy`.
+
+A policy is three methods; this one is random. A trained one would be a `DualPolicy` around a `Video2Act` (see 03).
+"""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from video2act.envs.gym import GymEnvironment, GymMapping
+from video2act.runtime.control_loop import run_episode
+from video2act.types import ActionChunk, Observation
+
+
+class Dot(gymnasium.Env):
+    """A dot that should come to the middle of a 64 px picture."""
+
+    render_mode = "rgb_array"
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.place = self.np_random.uniform(-0.8, 0.8, 2).astype(np.float32)
+        return self.place, {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.place = np.clip(self.place + 0.1 * action, -1, 1).astype(np.float32)
+        return self.place, 0.0, False, False, {"arrived": bool(np.abs(self.place).max() < 0.1)}
+
+    def render(self) -> np.ndarray:
+        y, x = np.mgrid[-1:1:64j, -1:1:64j]
+        is_dot = (x - self.place[0]) ** 2 + (y - self.place[1]) ** 2 < 0.02
+        return np.where(is_dot[..., None], [220, 40, 40], 255).astype(np.uint8)
+
+
+class RandomPolicy:
+    def reset(self) -> None:
+        self.generator = np.random.default_rng(0)
+
+    def observe(self, observation: Observation) -> None: ...
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        return ActionChunk(self.generator.uniform(-1, 1, (8, 2)), observation.time, period=1 / 10)
+
+
+if __name__ == "__main__":
+    mapping = GymMapping(
+        name="dot",
+        robot="dot",
+        instruction="come to the middle",
+        fps=10.0,
+        max_steps=200,
+        image_size=64,
+        images={"camera": None},  # None: what render() returns
+        state=None,  # None: the observation itself
+        success="arrived",
+        state_names=("x", "y"),
+        action_names=("dx", "dy"),
+    )
+    result = run_episode(GymEnvironment(Dot(), mapping), RandomPolicy(), execute_steps=4, watchers=[], seed=0, rate_hz=None)
+    print(f"success: {result.success}, after {result.num_steps} control steps")
