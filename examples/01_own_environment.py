@@ -1,7 +1,4 @@
-"""Your own robot or simulator: any Gymnasium environment, described by a mapping, driven by any `Policy`.
-
-A policy is three methods; this one is random. A trained one would be a `DualPolicy` around a `Video2Act` (see 03).
-"""
+"""Your own robot or simulator: any Gymnasium environment, described by a mapping, driven by a policy (here a random one)."""
 
 from typing import Any
 
@@ -17,8 +14,7 @@ class Dot(gymnasium.Env):
     """A dot that should come to the middle of a 64 px picture."""
 
     render_mode = "rgb_array"
-    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
-    action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    observation_space = action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
@@ -31,8 +27,8 @@ class Dot(gymnasium.Env):
 
     def render(self) -> np.ndarray:
         y, x = np.mgrid[-1:1:64j, -1:1:64j]
-        is_dot = (x - self.place[0]) ** 2 + (y - self.place[1]) ** 2 < 0.02
-        return np.where(is_dot[..., None], [220, 40, 40], 255).astype(np.uint8)
+        distance = np.hypot(x - self.place[0], y - self.place[1])[..., None]
+        return np.where(distance < 0.15, [220, 40, 40], 255).astype(np.uint8)
 
 
 class RandomPolicy:

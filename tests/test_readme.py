@@ -1,0 +1,125 @@
+"""What the documents promise exists: commands parse, links and files are there, the names in the Python example are real."""
+
+import ast
+import functools
+import inspect
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import video2act
+from video2act import cli
+from video2act.demo import DEMOS
+from video2act.envs import list_environments
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def code_blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def command_lines(program: str) -> list[list[str]]:
+    """Words of every line in a shell block of a document that starts with `program`."""
+    lines = [line for path in DOCUMENTS for block in code_blocks(path.read_text(), "sh") for line in block.splitlines()]
+    return [words[1:] for line in lines if (words := shlex.split(line, comments=True)) and words[0] == program]
+
+
+def make_commands() -> list[list[str]]:
+    return [shlex.split(line) for line in re.findall(r"^\t\$\(BIN\)/video2act (.+)$", MAKEFILE, re.MULTILINE)]
+
+
+COMMANDS = command_lines("video2act") + make_commands()
+
+
+@pytest.fixture
+def recorded_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """The verbs keep their signatures but only note what they are called with."""
+    calls: list[tuple[str, dict[str, Any]]] = []
+
+    def noting(verb: str, function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def note(*arguments: Any, **options: Any) -> None:
+            calls.append((verb, dict(inspect.signature(function).bind(*arguments, **options).arguments)))
+
+        return note
+
+    for verb, function in list(cli.VERBS.items()):
+        monkeypatch.setitem(cli.VERBS, verb, noting(verb, function))
+    return calls
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_is_understood(
+    words: list[str], recorded_calls: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys, "argv", ["video2act", *words])
+    cli.main()
+    ((verb, options),) = recorded_calls
+    assert verb == words[0]
+    named = options.get("env", ())
+    assert {named} if isinstance(named, str) else set(named) <= set(list_environments())
+    assert options.get("name", "push") in DEMOS
+
+
+def test_the_readme_shows_every_verb():
+    shown = {words[0] for words in COMMANDS}
+    assert shown == set(cli.VERBS)
+
+
+def test_every_make_target_that_is_named_exists():
+    named = {words[0] for words in command_lines("make")} | set(re.findall(r"`make ([\w-]+)`", README))
+    assert {"demo", "test"} <= named
+    assert named <= set(re.findall(r"^([\w-]+):", MAKEFILE, re.MULTILINE))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(path: Path):
+    targets = [target for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()) if "://" not in target]
+    for target in targets:
+        file = target.split("#")[0]
+        assert (path.parent / file).exists(), f"{path.name} links to {target}, which does not exist"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_source_file_that_is_named_exists(path: Path):
+    """`system2/filters.py` is a file of the package, of the tests or of the repository; `system2/` a folder."""
+    places = (ROOT / "src" / "video2act", ROOT)
+    for name in re.findall(r"`([\w/]+(?:\.py|/))`", path.read_text()):
+        assert any((place / name).exists() for place in places), f"{path.name} names `{name}`, which does not exist"
+
+
+def test_the_python_example_uses_names_that_exist():
+    (block,) = code_blocks(README, "python")
+    tree = ast.parse(block)
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert imported == {"Video2Act"}
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert used == {"load", "perceive", "act"}
+    for name in used:
+        assert callable(getattr(video2act.Video2Act, name))
+    arguments = {
+        node.func.attr: len(node.args)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    for name, count in arguments.items():
+        # a class method is bound already; the others are called on a policy
+        own = [] if name == "load" else [None]
+        inspect.signature(getattr(video2act.Video2Act, name)).bind(*own, *[None] * count)
+
+
+def test_the_command_line_names_every_preset():
+    """Its help is prose, so nothing but a test keeps it up to date."""
+    from video2act.presets import PRESETS
+
+    for name in PRESETS:
+        assert re.search(rf"\b{name}\b", cli.train.__doc__ or ""), f"the help of train does not mention the preset {name}"
