@@ -303,6 +303,21 @@ class TestDatasets:
         assert "record into a new folder" in said
 
 
+class TestRefusedEarly:
+    """Before processes are spawned and folders claimed."""
+
+    def test_an_evaluation_that_never_refreshes(self, refusal: Callable[..., str], blind_config: PolicyConfig, tmp_path: Path):
+        run = save(blind_config, tmp_path / "run")
+        assert "refresh_every must be at least 1, got 0" in refusal("eval", run, "--env", PUSH, "--refresh-every", 0)
+
+    def test_an_evaluation_on_a_scene_of_the_demonstrations(
+        self, refusal: Callable[..., str], blind_config: PolicyConfig, tmp_path: Path
+    ):
+        run = save(blind_config, tmp_path / "run")
+        (run / "scenes.json").write_text(f'{{"{PUSH}": [0, 1003]}}')
+        assert "1003 among them" in refusal("eval", run, "--env", PUSH, "--episodes", 5)
+
+
 class TestFit:
     """Policy, data and robot must be of one kind; where they are not, both sides are named."""
 
@@ -317,7 +332,7 @@ class TestFit:
 
     def test_cameras_of_a_robot(self, refusal: Callable[..., str], small_config: PolicyConfig, tmp_path: Path):
         said = refusal("eval", save(small_config, tmp_path / "run"), "--env", PUSH)
-        assert "'front'" in said
+        assert "this policy looks through front, wrist" in said
         assert "corner4" in said
 
     def test_rate_camera_and_episode_of_a_film(self, refusal: Callable[..., str], small_config: PolicyConfig, tmp_path: Path):

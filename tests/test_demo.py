@@ -5,6 +5,7 @@ The miniature is also this project's short closed-loop evaluation: a policy trai
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ KEYS = {
 }
 """what `summary.json` of a demo with one task holds; others read it"""
 
+IDENTITY = {"demo": "push", "seed": 0}
 MINIATURE = Demo(("metaworld:push-v3",), episodes=3, video_steps=2, policy_steps=2, eval_episodes=1)
 
 
@@ -96,8 +98,8 @@ class TestStages:
         clock = iter([100.0, 107.5])
         monkeypatch.setattr(module, "monotonic", lambda: next(clock))
         done: list[str] = []
-        Stages(tmp_path / "stages.json").run("collect", lambda: done.append("collect"))
-        again = Stages(tmp_path / "stages.json")
+        Stages(tmp_path / "stages.json", IDENTITY).run("collect", lambda: done.append("collect"))
+        again = Stages(tmp_path / "stages.json", IDENTITY)
         again.run("collect", lambda: done.append("collect again"))
         assert done == ["collect"]
         assert again.seconds == {"collect": 7.5}
@@ -106,11 +108,17 @@ class TestStages:
         def interrupted() -> None:
             raise KeyboardInterrupt
 
-        stages = Stages(tmp_path / "stages.json")
+        stages = Stages(tmp_path / "stages.json", IDENTITY)
         stages.run("collect", lambda: None)
         with pytest.raises(KeyboardInterrupt):
             stages.run("train", interrupted)
-        assert list(Stages(tmp_path / "stages.json").seconds) == ["collect"]
+        assert list(Stages(tmp_path / "stages.json", IDENTITY).seconds) == ["collect"]
+
+    def test_what_another_demo_did_does_not_count(self, tmp_path: Path):
+        """The three-task demo in the folder of the push demo once reported the push policy as its own."""
+        Stages(tmp_path / "stages.json", IDENTITY).run("collect", lambda: None)
+        with pytest.raises(ValueError, match=r"holds another demo \(seed: 0 then, 7 now\); choose another folder"):
+            Stages(tmp_path / "stages.json", {**IDENTITY, "seed": 7})
 
 
 class TestSummary:
@@ -118,7 +126,8 @@ class TestSummary:
         out = tmp_path / "demo"
         write_evaluation(out / "full", 18, 24, 25, {"metaworld:push-v3": 18})
         write_evaluation(out / "blind", 2, 24, 25, {"metaworld:push-v3": 2})
-        (out / STAGES_FILE).write_text(json.dumps({"train-video": 20.0, "train": 40.5}))
+        identity = {"demo": "push", "seed": 0, **json.loads(json.dumps(asdict(DEMOS["push"])))}
+        (out / STAGES_FILE).write_text(json.dumps({**identity, "seconds": {"train-video": 20.0, "train": 40.5}}))
         summary = demo("push", out)
         assert set(summary) == KEYS
         assert json.loads((out / SUMMARY_FILE).read_text()) == summary

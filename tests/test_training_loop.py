@@ -214,6 +214,17 @@ class TestRefused:
         with pytest.raises(FileExistsError, match="already holds a training; resume it, or choose another folder"):
             fit(tmp_path / "run")
 
+    def test_a_folder_in_which_no_step_was_taken_is_free(self, tmp_path: Path):
+        """A damaged video found at the first step once left a folder that refused the repaired dataset."""
+
+        def damaged(step: int) -> tuple[Any, ...]:
+            raise ValueError("a damaged video")
+
+        with pytest.raises(ValueError, match="a damaged video"):
+            fit(tmp_path / "run", inputs=damaged)
+        fit(tmp_path / "run")
+        assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == CONFIG.num_steps
+
     def test_nothing_to_resume(self, tmp_path: Path):
         with pytest.raises(FileNotFoundError, match=r"holds no training to resume \(training\.json is missing\)"):
             fit(tmp_path / "run", resume=True)

@@ -131,8 +131,8 @@ def bench_kv_reuse(
 def bench_loader(data: tuple[Path, ...], preset: str = "tiny", num_batches: int = 40) -> tuple[float, float]:
     """Batches per second that the loader alone prepares, and training steps per second on ready batches, in turns.
 
-    System 2's part of a batch is left to `tiny_system1`-like presets and to the cache: clips are loaded as pixels here, the
-    slowest case.
+    Every episode has been decoded before, as after the first epoch. Clips are loaded as pixels, which is slower than reading from
+    the cache what System 2 saw in them; training steps are those on the cache.
 
     Returns:
         Loader batches per second, training steps per second.

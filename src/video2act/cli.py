@@ -214,6 +214,11 @@ def main() -> None:
             raise
         message = error.args[0] if isinstance(error, KeyError) else error
         sys.exit(f"video2act: {type(error).__name__}: {message}")
+    except RuntimeError as error:
+        # torch's are faults in the code, and their traceback is needed; ours tell what happened
+        if os.environ.get("VIDEO2ACT_DEBUG") or not type(error).__module__.startswith("video2act"):
+            raise
+        sys.exit(f"video2act: {error}")
     except KeyboardInterrupt:
         sys.exit(
             "video2act: interrupted; what was complete is kept, and the same command goes on from there (training: --resume)"

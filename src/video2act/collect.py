@@ -36,6 +36,10 @@ Setup = Callable[[], tuple[Environment, Expert]]
 """builds an environment and its expert inside a worker; picklable"""
 
 
+class CollectionError(RuntimeError):
+    """Recording cannot go on; what was complete is in the dataset."""
+
+
 @dataclass(frozen=True)
 class Recording:
     """What `collect` did."""
@@ -74,7 +78,7 @@ def collect(
 
     Raises:
         DatasetError: `out` was recorded with other settings.
-        RuntimeError: the expert fails on too many seeds in a row, or a worker died.
+        CollectionError: the expert fails on too many seeds in a row, or a worker died.
     """
     setup = partial(_set_up, env, cameras, image_size, max_steps)
     return record(setup, out, episodes, seed=seed, noise=noise, workers=workers or os.cpu_count() or 1, videos_only=videos_only)
@@ -229,7 +233,7 @@ class _Team:
             worker.join()
             seed = self._seeds.get(connection)
             where = "while it set up the simulator" if seed is None else f"on seed {seed}"
-            raise RuntimeError(
+            raise CollectionError(
                 f"a recording worker ended with exit code {worker.exitcode} {where} (a negative code is a signal, "
                 "-9 often a lack of memory); run the same command again, with fewer workers if it recurs"
             ) from error
@@ -301,7 +305,7 @@ def _fill(writer: DatasetWriter, team: _Team, wanted: int, first_seed: int) -> t
                     failures_in_a_row = 0
                 next_commit += 1
             if failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-                raise RuntimeError(
+                raise CollectionError(
                     f"the expert failed on {failures_in_a_row} seeds in a row, up to {next_commit - 1}; "
                     "allow it more steps or lower the noise"
                 )

@@ -159,8 +159,8 @@ class DenoisingConfig:
     """denoising steps per chunk"""
     num_train_timesteps: int = 1000
     noise_shift: float = 1.0
-    """training draws noise levels from `s u / (1 + (s - 1) u)`, u uniform; above 1, more of them high, where the conditions decide
-    (arXiv 2403.03206)"""
+    """training draws noise levels from `s u / (1 + (s - 1) u)`, u uniform (arXiv 2403.03206); above 1, more of them are high,
+    where the conditions decide"""
     loss: Literal["mse", "smooth_l1"] = "mse"
     noise_draws: int = 1
     """noise levels drawn per training sample; they share the projected conditions, so extra draws are cheap"""
@@ -220,7 +220,7 @@ class PolicyConfig:
     system2: System2Config | None
     refresh_every: int = 8
     """control steps between two updates of System 2"""
-    max_staleness_steps: int = 8
+    max_staleness_steps: int = 12
     """oldest condition seen in training, in control steps; staleness is drawn from 0..this"""
     normalize_state: Literal["mean_std", "min_max", "identity"] = "mean_std"
     normalize_action: Literal["mean_std", "min_max", "identity"] = "min_max"
@@ -310,7 +310,7 @@ class TrainConfig(OptimizationConfig):
     state_noise: float = 0.02
     """standard deviation added to the normalised state"""
     image_shift_px: int = 0
-    """images are shifted by up to this many pixels; with cameras that stand still, where a thing is in the picture is what counts"""
+    """images are shifted by up to this many pixels; not for cameras that stand still, where a place in the picture is a place"""
     image_jitter: float = 0.1
     """brightness, contrast and saturation vary by up to this share"""
     num_workers: int = 0
@@ -350,13 +350,14 @@ def load(cls: type[Config], path: Path) -> Config:
 def _build(hint: Any, value: Any, where: str) -> Any:
     """A value of the annotated type out of plain json data."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        check(isinstance(value, dict), f"{where}: expected an object for {hint.__name__}, got {value!r}")
+        check(isinstance(value, dict), f"{where}: expected an object with the fields of {hint}, got {value!r}")
         hints = get_type_hints(hint)
+        name = str(hint).split(".")[-1].strip("'>")
         unknown = sorted(set(value) - set(hints))
-        check(not unknown, f"{where}: unknown field {', '.join(unknown)} of {hint.__name__}; it has {', '.join(hints)}")
+        check(not unknown, f"{where}: unknown field {', '.join(unknown)} of {name}; it has {', '.join(hints)}")
         required = {field.name for field in dataclasses.fields(hint) if field.default is dataclasses.MISSING}
         missing = sorted(required - set(value))
-        check(not missing, f"{where}: missing field {', '.join(missing)} of {hint.__name__}")
+        check(not missing, f"{where}: missing field {', '.join(missing)} of {name}")
         return hint(**{name: _build(hints[name], item, f"{where}: {name}") for name, item in value.items()})
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is tuple:

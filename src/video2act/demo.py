@@ -7,7 +7,8 @@ it was interrupted; its seconds are kept, and the total counts all of them.
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -21,6 +22,7 @@ from video2act.data import LeRobotDataset
 from video2act.evaluate import evaluate
 from video2act.train import train
 from video2act.train_video import train_video
+from video2act.training_loop import FINISHED, SETTINGS_FILE
 from video2act.weights import write_text
 
 SUMMARY_FILE, STAGES_FILE, FILM_FILE = "summary.json", "stages.json", "rollout.mp4"
@@ -39,6 +41,8 @@ class Demo:
     policy_steps: int
     eval_episodes: int
     """per environment"""
+    wrong_episodes: int = 8
+    """per environment and wrong instruction"""
 
 
 DEMOS = {
@@ -66,30 +70,26 @@ def demo(name: str, out: Path, seed: int = 0) -> dict[str, Any]:
         raise ValueError(f"unknown demo {name!r}; choose from {', '.join(DEMOS)}")
     plan = DEMOS[name]
     out.mkdir(parents=True, exist_ok=True)
-    stages = Stages(out / STAGES_FILE)
+    stages = Stages(out / STAGES_FILE, {"demo": name, "seed": seed, **json.loads(json.dumps(asdict(plan)))})
     data = tuple(out / "data" / env.replace(":", "_") for env in plan.envs)
     video_model, policy = out / "video_model", out / "policy"
 
     for env, dataset in zip(plan.envs, data, strict=True):
-        stages.run(f"collect {env}", lambda env=env, dataset=dataset: collect(env, dataset, plan.episodes, noise=0.1))
+        stages.run(f"collect {env}", partial(collect, env, dataset, plan.episodes, noise=0.1))
     video_training = VideoTrainConfig(num_steps=plan.video_steps, seed=seed)
-    stages.run(
-        "train-video", lambda: train_video(data, video_model, video_training, BackboneConfig(), resume=_began(video_model))
-    )
+    stages.run("train-video", partial(_train, video_model, train_video, data, video_model, video_training, BackboneConfig()))
     training = TrainConfig(num_steps=plan.policy_steps, seed=seed)
-    stages.run("train", lambda: train(data, policy, training, video_model=video_model, resume=_began(policy)))
+    stages.run("train", partial(_train, policy, train, data, policy, training, "tiny", video_model))
 
-    evaluations = {"full": {"num_videos": 1}, "blind": {"blind": True, "num_videos": 0}}
-    for label, options in evaluations.items():
-        stages.run(
-            f"eval {label}", lambda label=label, options=options: _evaluate(plan, policy, out / label, list(plan.envs), options)
-        )
-    for told, env in _wrong_instructions(plan, data):
-        options = {"instruction": told[1], "num_videos": 0}
-        label = f"{env}, told {told[0]}".replace(":", "_")
-        stages.run(
-            f"eval {label}", lambda label=label, env=env, options=options: _evaluate(plan, policy, out / label, [env], options)
-        )
+    envs, first = list(plan.envs), EVALUATION_SEED
+    stages.run("eval full", partial(evaluate, policy, envs, plan.eval_episodes, first, num_videos=1, out=out / "full"))
+    stages.run(
+        "eval blind", partial(evaluate, policy, envs, plan.eval_episodes, first, blind=True, num_videos=0, out=out / "blind")
+    )
+    for env, told, sentence in _wrong_instructions(plan, data):
+        label = f"{env}, told {told}".replace(":", "_")
+        wrong = {"instruction": sentence, "num_videos": 0, "out": out / label}
+        stages.run(f"eval {label}", partial(evaluate, policy, env, plan.wrong_episodes, first, **wrong))
 
     summary = _summary(plan, out, stages)
     write_text(out / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
@@ -101,11 +101,24 @@ def demo(name: str, out: Path, seed: int = 0) -> dict[str, Any]:
 
 
 class Stages:
-    """What has been done and how long it took, on disk."""
+    """What has been done and how long it took, on disk.
 
-    def __init__(self, path: Path):
+    Raises:
+        ValueError: the file tells of another demo; what that one did must not count for this one.
+    """
+
+    def __init__(self, path: Path, identity: dict[str, Any]):
         self._path = path
-        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+        self._identity = identity
+        self.seconds: dict[str, float] = {}
+        if path.is_file():
+            before = json.loads(path.read_text())
+            changed = [
+                f"{key}: {before.get(key)} then, {value} now" for key, value in identity.items() if before.get(key) != value
+            ]
+            if changed:
+                raise ValueError(f"{path.parent} holds another demo ({'; '.join(changed)}); choose another folder, or remove it")
+            self.seconds = before["seconds"]
 
     def run(self, name: str, work: Callable[[], object]) -> None:
         """Do the work, unless it is done already."""
@@ -116,21 +129,21 @@ class Stages:
         started = monotonic()
         work()
         self.seconds[name] = monotonic() - started
-        write_text(self._path, json.dumps(self.seconds, indent=2) + "\n")
+        write_text(self._path, json.dumps({**self._identity, "seconds": self.seconds}, indent=2) + "\n")
 
 
-def _began(folder: Path) -> bool:
-    return (folder / "training.json").is_file()
+def _train(folder: Path, program: Callable[..., object], *arguments: Any) -> None:
+    """Start a training, go on with it, or leave it as it is if it is finished."""
+    settings = folder / SETTINGS_FILE
+    began = settings.is_file()
+    if not (began and json.loads(settings.read_text()).get(FINISHED)):
+        program(*arguments, resume=began)
 
 
-def _evaluate(plan: Demo, policy: Path, out: Path, envs: list[str], options: dict[str, Any]) -> None:
-    evaluate(policy, envs, plan.eval_episodes, EVALUATION_SEED, out=out, **options)
-
-
-def _wrong_instructions(plan: Demo, data: tuple[Path, ...]) -> list[tuple[tuple[str, str], str]]:
-    """((name of the other task, its sentence), environment): each task told each other task's instruction."""
+def _wrong_instructions(plan: Demo, data: tuple[Path, ...]) -> list[tuple[str, str, str]]:
+    """(environment, the task it is told instead, that task's sentence): each task told each other task's instruction."""
     sentences = {env: LeRobotDataset(path).tasks[0] for env, path in zip(plan.envs, data, strict=True)}
-    return [((told, sentences[told]), env) for env in plan.envs for told in plan.envs if told != env]
+    return [(env, told, sentences[told]) for env in plan.envs for told in plan.envs if told != env]
 
 
 def _summary(plan: Demo, out: Path, stages: Stages) -> dict[str, Any]:

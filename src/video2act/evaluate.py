@@ -29,7 +29,7 @@ from video2act import config as configs
 from video2act.config import PolicyConfig
 from video2act.envs import make_environment, make_expert
 from video2act.interfaces import DualSystem, Environment, EnvironmentSpec, Expert
-from video2act.policy import CONFIG_FILE, Video2Act
+from video2act.policy import CONFIG_FILE, SCENES_FILE, Video2Act
 from video2act.runtime.control_loop import EpisodeResult, run_episode
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.slow_loop import InlineSlowLoop, ThreadSlowLoop
@@ -37,6 +37,7 @@ from video2act.types import Observation, Step, Video
 from video2act.viz.findings import EpisodeRecord, Measurements, Rate, make_info, rates
 from video2act.viz.recorder import Recorder
 from video2act.viz.report import evaluation_tables, heading
+from video2act.weights import write_text
 
 INFO_FILE = "eval_info.json"
 
@@ -225,12 +226,21 @@ def play_expert(environment: Environment, expert: Expert, seed: int) -> bool:
 
 def run_evaluation(settings: Settings, sources: Sources) -> EvaluationSummary:
     """Share the episodes out, run them, write `eval_info.json`."""
-    for name, value in (("episodes", settings.episodes), ("workers", settings.workers), ("environments", len(settings.env))):
+    for name, value in (
+        ("episodes", settings.episodes),
+        ("workers", settings.workers),
+        ("environments", len(settings.env)),
+        ("refresh_every", settings.refresh_every),
+    ):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     config = sources.load_config(settings.run)
     for env in settings.env:  # before any work is done
-        environment = sources.make_environment(env, config.all_cameras)
+        check_unseen(settings.seeds, training_seeds(settings.run, env))
+        try:
+            environment = sources.make_environment(env, config.all_cameras)
+        except ValueError as error:
+            raise ValueError(f"this policy looks through {', '.join(config.all_cameras) or 'no camera'}, but: {error}") from error
         check_fits(config, environment.spec)
         environment.close()
     started = time.perf_counter()
@@ -253,7 +263,7 @@ def run_evaluation(settings: Settings, sources: Sources) -> EvaluationSummary:
         measured.extend(share_measured)
     info = make_info(settings.to_json(), config, records, measured, time.perf_counter() - started)
     settings.out.mkdir(parents=True, exist_ok=True)
-    (settings.out / INFO_FILE).write_text(json.dumps(info, indent=2) + "\n")
+    write_text(settings.out / INFO_FILE, json.dumps(info, indent=2) + "\n")
     return EvaluationSummary(*rates(records), tuple(records), info, settings.out / INFO_FILE)
 
 
@@ -269,7 +279,6 @@ def evaluate(
     workers: int = 2,
     num_videos: int = 2,
     out: Path | None = None,
-    training_seeds: Collection[int] = (),
     device: str = "cpu",
 ) -> EvaluationSummary:
     """Let a trained policy act, write down how it went, and print it.
@@ -286,7 +295,6 @@ def evaluate(
         workers: processes that share the episodes.
         num_videos: films per environment, of its first episodes.
         out: folder for `eval_info.json` and the films; a new one inside `run`, if None.
-        training_seeds: seeds of the demonstrations, if known; none of them may be evaluated on.
         device: where each worker puts its policy.
 
     Raises:
@@ -307,10 +315,15 @@ def evaluate(
         out=out or run / "eval" / f"{now:%Y-%m-%d_%H-%M-%S}",
         device=device,
     )
-    check_unseen(settings.seeds, training_seeds)
     summary = run_evaluation(settings, Sources())
     Console().print(heading(summary.info), *evaluation_tables(summary.info), summary.path, sep="\n")
     return summary
+
+
+def training_seeds(run: Path, env: str) -> list[int]:
+    """The seeds of this environment that the policy was trained on, as far as its run folder knows."""
+    path = run / SCENES_FILE
+    return json.loads(path.read_text()).get(env, []) if path.is_file() else []
 
 
 def check_unseen(seeds: range, training_seeds: Collection[int]) -> None:

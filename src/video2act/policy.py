@@ -1,6 +1,6 @@
 """Video2Act = System 2 + System 1 + normaliser: the whole policy, as one module that trains, acts, saves and loads.
 
-A run folder holds `config.json`, `model.safetensors` and `stats.json`; together they rebuild the policy, and nothing else is needed.
+A run folder holds `config.json`, `model.safetensors` and `stats.json`, and nothing else is needed to rebuild the policy.
 """
 
 import copy
@@ -23,6 +23,8 @@ from video2act.types import ActionChunk, Batch, Observation, Tokens, Video, Vide
 from video2act.weights import load_weights, save_weights, write_text
 
 CONFIG_FILE, WEIGHTS_FILE, STATISTICS_FILE = "config.json", "model.safetensors", "stats.json"
+SCENES_FILE = "scenes.json"
+"""environment -> seeds of the demonstrations, so that an evaluation can refuse to repeat them; not needed to act"""
 
 
 class Video2Act(nn.Module):

@@ -1,9 +1,10 @@
 """`video2act train`: teach a policy from demonstrations.
 
-The frozen video model looks at every frame once, before training (`FeatureCache`); training then reads what it saw. The run folder
-holds the policy (`config.json`, `model.safetensors`, `stats.json`: the moving average of the weights) and the training's record.
+The frozen video model looks at every frame once, before training (`FeatureCache`); training then reads what it saw. The run
+folder holds the policy (`config.json`, `model.safetensors`, `stats.json`: the moving average of the weights) and the training's record.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,16 +16,17 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from video2act.config import PolicyConfig, TrainConfig
-from video2act.data import Dataset, FrameStore, open_datasets
+from video2act.data import Dataset, FrameStore, LeRobotDataset, load_origin, open_datasets
 from video2act.data.augmentation import jitter, shift
 from video2act.data.cache import FeatureCache, digest
 from video2act.data.loader import BatchLoader, check_fit, episode_clips
-from video2act.policy import Video2Act
+from video2act.policy import SCENES_FILE, Video2Act
 from video2act.presets import DataSpec, make_preset
 from video2act.system1 import Visibility
 from video2act.system2.backbones import load_video_model
 from video2act.training_loop import TrainingLoop
 from video2act.types import Batch
+from video2act.weights import write_text
 
 
 def train(
@@ -73,8 +75,19 @@ def train(
     weights = loop.averaged_weights()
     if loop.is_main:
         policy.save(out, weights)
+        write_text(out / SCENES_FILE, json.dumps(scenes(data)) + "\n")
         print(f"policy: {out}   record: {out / 'metrics.jsonl'}   curves: tensorboard --logdir {out / 'tensorboard'}")
     loop.finish()
+
+
+def scenes(data: tuple[Path, ...]) -> dict[str, list[int]]:
+    """Environment -> seeds, of the datasets that `collect` recorded."""
+    seeds: dict[str, list[int]] = {}
+    for path in data:
+        environment = load_origin(path).get("environment")
+        if environment is not None:
+            seeds.setdefault(environment, []).extend(e.seed for e in LeRobotDataset(path).entries if e.seed is not None)
+    return seeds
 
 
 def build_policy(config: PolicyConfig, dataset: Dataset, video_model: Path | None) -> Video2Act:
@@ -132,7 +145,7 @@ def fill_cache(policy: Video2Act, dataset: Dataset, store: FrameStore, video_mod
 
 
 def training_inputs(loader: BatchLoader, config: TrainConfig, loop: TrainingLoop) -> Callable[[int], tuple[Any, ...]]:
-    """Micro-step -> arguments of `Video2Act.forward`: an augmented batch, its generator, what is hidden, the noise on the state."""
+    """Micro-step -> arguments of `Video2Act.forward`: an augmented batch, its generator, what is hidden, noise on the state."""
     first = loop.first_step * config.gradient_accumulation
     last = config.num_steps * config.gradient_accumulation
     steps = range(first, last)
@@ -153,6 +166,9 @@ def training_inputs(loader: BatchLoader, config: TrainConfig, loop: TrainingLoop
 
 
 def draw_visibility(batch: int, dropout: float, generator: torch.Generator, device: torch.device) -> Visibility:
-    """Hide text, image, video and state of each sample with probability `dropout` each, independently."""
-    shown = (torch.rand(4, batch, generator=generator) >= dropout).to(device)
-    return Visibility(text=shown[0], image=shown[1], video=shown[2], state=shown[3])
+    """Hide text, image, video and state of each sample with probability `dropout` each, and as often all that is seen.
+
+    The last is what the blind control asks of a policy; without it, image and video would hardly ever be hidden together.
+    """
+    shown = (torch.rand(5, batch, generator=generator) >= dropout).to(device)
+    return Visibility(text=shown[0], image=shown[1] & shown[4], video=shown[2] & shown[4], state=shown[3])

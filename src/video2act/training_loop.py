@@ -35,6 +35,7 @@ from video2act.weights import write_text
 CHECKPOINTS = "checkpoints"
 SETTINGS_FILE = "training.json"
 FINISHED = "finished"
+METRICS_FILE = "metrics.jsonl"
 
 
 class TrainingLoop:
@@ -178,11 +179,17 @@ class TrainingLoop:
             return
         self.accelerator.wait_for_everyone()
         if self.is_main:
-            if settings.exists():
+            if settings.exists() and self._has_begun():
                 raise FileExistsError(f"{self.folder} already holds a training; resume it, or choose another folder")
             self.folder.mkdir(parents=True, exist_ok=True)
             write_text(settings, json.dumps(self._settings, indent=2) + "\n")
         self.accelerator.wait_for_everyone()
+
+    def _has_begun(self) -> bool:
+        """Whether there is anything to lose: a folder in which no step was taken is free."""
+        metrics = self.folder / METRICS_FILE
+        is_finished = json.loads((self.folder / SETTINGS_FILE).read_text()).get(FINISHED, False)
+        return is_finished or (metrics.is_file() and metrics.stat().st_size > 0)
 
     def _save(self, step: int) -> None:
         final = self.folder / CHECKPOINTS / f"{step:06d}"
@@ -238,7 +245,7 @@ class _Metrics:
     """Loss and learning rate of every step, as lines of json and for TensorBoard."""
 
     def __init__(self, folder: Path, first_step: int):
-        path = folder / "metrics.jsonl"
+        path = folder / METRICS_FILE
         # steps after the checkpoint that is resumed will be taken again
         kept = path.read_text().splitlines()[:first_step] if path.exists() else []
         path.write_text("".join(line + "\n" for line in kept))

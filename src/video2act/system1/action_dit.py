@@ -1,7 +1,7 @@
 """The denoiser: a diffusion transformer over an action chunk (RDT-1B's block, arXiv 2410.07864).
 
-The sequence is a prefix of three tokens (diffusion timestep, age of the video condition, state) and the noisy actions. Each block:
-self-attention, cross-attention, MLP, all pre-normed. Blocks take turns: even ones read the text, odd ones image and video, so
+The sequence is a prefix of three tokens (diffusion timestep, age of the video condition, state) and the noisy actions. Each
+block: self-attention, cross-attention, MLP, all pre-normed. Blocks take turns: even ones read the text, odd ones image and video, so
 that many image tokens cannot drown a short sentence.
 
 Conditions do not change while a chunk is denoised. `project` turns them into each block's keys and values once; `forward`, called
@@ -74,8 +74,9 @@ class ActionDiT(nn.Module):
             Tokens(conditions.video.data + self.video_type, conditions.video.mask),
         )
         read = (conditions.text, seen)
+        crosses: list[CrossAttention] = [block.cross for block in self.blocks]  # type: ignore[misc]
         return ProjectedConditions(
-            key_values=tuple(block.cross.project(read[i % 2].data, read[i % 2].mask) for i, block in enumerate(self.blocks)),
+            key_values=tuple(cross.project(read[i % 2].data, read[i % 2].mask) for i, cross in enumerate(crosses)),
             state=self.state_in(torch.cat([state * has_state, has_state], dim=1))[:, None],
             # milliseconds: the sinusoid's finest period is then 6 ms
             staleness=self.staleness_in(sinusoidal_embedding(1000 * staleness, self.width))[:, None],

@@ -52,7 +52,7 @@ class Denoising:
         scheduler = DPMSolverMultistepScheduler(
             num_train_timesteps=self.config.num_train_timesteps,
             beta_schedule="squaredcos_cap_v2",
-            prediction_type=self.config.prediction,
+            prediction_type="sample" if self.config.prediction == "sample" else "epsilon",
             algorithm_type="dpmsolver++",
             solver_order=2,
         )
@@ -69,7 +69,7 @@ class Denoising:
         levels = torch.linspace(1, 0, self.config.num_steps + 1)[:-1].tolist()
         scheduler.set_timesteps(sigmas=levels)
         actions = noise
-        for timestep, level in zip(scheduler.timesteps, scheduler.sigmas.tolist(), strict=False):
+        for timestep, level in zip(torch.as_tensor(scheduler.timesteps), levels, strict=True):
             predicted = denoise(actions, timestep.float().to(noise.device).expand(len(noise)))
             flow = predicted if self.config.prediction == "velocity" else (actions - predicted) / level
             actions = scheduler.step(flow, timestep, actions, return_dict=False)[0]  # type: ignore[arg-type]

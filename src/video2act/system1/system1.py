@@ -49,7 +49,7 @@ class System1(nn.Module):
     def gather(
         self, instruction: list[str], images: dict[str, Float[Tensor, "b 3 _h _w"]] | None, video: Tokens, visible: Visibility
     ) -> Conditions:
-        """Encode text and images and put them beside System 2's tokens, hiding what is not visible. No images: no image tokens."""
+        """Encode text and images and put them beside System 2's tokens, hiding what is not visible. No images, no tokens."""
         text = self.text(instruction)
         text = Tokens(self.text_in(text.data), text.mask & visible.text[:, None])
         image = Tokens.empty(len(instruction), self.config.hidden, like=text.data)

@@ -1,4 +1,4 @@
-"""Video -> Tokens: a perceiver resampler (arXiv 2204.14198). Learned queries read a grid of features and keep a fixed number of tokens.
+"""Video -> Tokens: a perceiver resampler (arXiv 2204.14198). Learned queries read a grid of features, however large.
 
 The grid carries no positions of its own after the backbone, so a fixed embedding of frame, row and column is added to what the
 queries read: "where" survives the compression. A former without layers would return its queries, constants that never saw the

@@ -55,12 +55,14 @@ def continue_video(
     scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=NOISE_SHIFT)
     scheduler.set_timesteps(num_steps)
     future = torch.randn(b, c, num_frames, h, w, generator=generator).to(past.grid)
-    for timestep, sigma in zip(scheduler.timesteps, scheduler.sigmas, strict=False):
+    # the schedule ends with one more level, 0, where there is no step to take
+    timesteps, levels = torch.as_tensor(scheduler.timesteps), torch.as_tensor(scheduler.sigmas)[:-1]
+    for timestep, level in zip(timesteps, levels, strict=True):
         noise_level = past.grid.new_zeros(b, t + num_frames)
-        noise_level[:, t:] = sigma
+        noise_level[:, t:] = level
         whole = Video(torch.cat([past.grid, future], dim=2), past.fps)
         flow = backbone.velocity(whole, noise_level, instruction).grid[:, :, t:]
-        future = scheduler.step(flow, timestep, future, return_dict=False)[0]
+        future = scheduler.step(flow, timestep, future, return_dict=False)[0]  # type: ignore[arg-type]
     return Video(torch.cat([past.grid, future], dim=2), past.fps)
 
 

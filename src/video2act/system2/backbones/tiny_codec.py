@@ -2,7 +2,7 @@
 
 The first frame stands alone (repeated to fill its block), then every `frames_per_latent` frames merge into one latent frame,
 so a latent never depends on a later pixel: the time layout of the big causal VAEs. Fitted in seconds without gradients;
-encoding is one matrix product. What it cannot represent bounds every prediction of the video model behind it.
+encoding is one product. What it cannot represent bounds every prediction of the video model behind it.
 """
 
 import torch
@@ -33,21 +33,19 @@ class LinearCodec(nn.Module):
         self.register_buffer("components", basis)
         self.register_buffer("scale", torch.ones(latent_channels))
 
-    def _blocks(self, pixels: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b k h2 w2 d"]:
-        t, h, w = pixels.shape[2:]
-        g, p = self.frames_per_latent, self.patch_px
-        if (t - 1) % g or h % p or w % p:
-            raise ValueError(
-                f"the codec takes 1 + a multiple of {g} frames of a multiple of {p} px, got {t} frames of {h} x {w} px"
-            )
-        first = repeat(pixels[:, :, :1], "b c 1 h w -> b c g h w", g=g)
-        grouped = torch.cat([first, pixels[:, :, 1:]], dim=2)
-        return rearrange(grouped, "b c (k g) (h p) (w q) -> b k h w (c g p q)", g=g, p=p, q=p)
-
     def encode(self, pixels: Video) -> Video:
         """Raises ValueError for a frame count or size that does not fill blocks."""
-        latents = ((self._blocks(pixels.grid) - self.mean) @ self.components) / self.scale
-        return Video(rearrange(latents, "b k h w c -> b c k h w"), pixels.fps / self.frames_per_latent)
+        self._check(pixels)
+        g, p = self.frames_per_latent, self.patch_px
+        # the matrix product over blocks is a convolution that never overlaps, and needs no rearranged copy of the pixels
+        kernel = rearrange(self.components / self.scale, "(c g p q) k -> k c g p q", c=3, g=g, p=p, q=p)
+        bias = -(self.mean @ self.components) / self.scale
+        # a frame that is repeated through its block meets the sum of the kernel over time
+        first = nn.functional.conv2d(pixels.grid[:, :, 0], kernel.sum(dim=2), bias, stride=p)[:, :, None]
+        if pixels.grid.shape[2] == 1:
+            return Video(first, pixels.fps / g)
+        later = nn.functional.conv3d(pixels.grid[:, :, 1:], kernel, bias, stride=(g, p, p))
+        return Video(torch.cat([first, later], dim=2), pixels.fps / g)
 
     def decode(self, latents: Video) -> Video:
         """The nearest pixels; the first latent frame gives one frame, the mean of its block."""
@@ -67,7 +65,7 @@ class LinearCodec(nn.Module):
     @torch.no_grad()
     def fit(self, clips: list[Video]) -> None:
         """Take the principal components of the clips' blocks. Deterministic."""
-        blocks = torch.cat([rearrange(self._blocks(clip.grid), "b k h w d -> (b k h w) d") for clip in clips])
+        blocks = torch.cat([self._blocks(clip) for clip in clips])
         mean = blocks.mean(dim=0)
         centred = blocks - mean
         covariance = centred.T @ centred / len(blocks)
@@ -80,3 +78,18 @@ class LinearCodec(nn.Module):
         self.mean.copy_(mean)
         self.components.copy_(components)
         self.scale.copy_(variance.sqrt())
+
+    def _blocks(self, pixels: Video) -> Float[Tensor, "n d"]:
+        self._check(pixels)
+        g, p = self.frames_per_latent, self.patch_px
+        first = repeat(pixels.grid[:, :, :1], "b c 1 h w -> b c g h w", g=g)
+        grouped = torch.cat([first, pixels.grid[:, :, 1:]], dim=2)
+        return rearrange(grouped, "b c (k g) (h p) (w q) -> (b k h w) (c g p q)", g=g, p=p, q=p)
+
+    def _check(self, pixels: Video) -> None:
+        t, h, w = pixels.grid.shape[2:]
+        g, p = self.frames_per_latent, self.patch_px
+        if (t - 1) % g or h % p or w % p:
+            raise ValueError(
+                f"the codec takes 1 + a multiple of {g} frames of a multiple of {p} px, got {t} frames of {h} x {w} px"
+            )
