@@ -94,7 +94,7 @@ class BackboneConfig:
     hidden: int = 128
     depth: int = 4
     num_heads: int = 4
-    latent_channels: int = 64
+    latent_channels: int = 96
     patch_px: int = 8
     """pixels a side that become one latent position"""
     frames_per_latent: int = 4
@@ -283,6 +283,7 @@ class VideoTrainConfig(OptimizationConfig):
 
     num_steps: int = 500
     batch_size: int = 8
+    learning_rate: float = 3e-3
     warmup_steps: int = 20
     num_frames: int = 17
     """frames of a training clip"""

@@ -1,7 +1,8 @@
 """`video2act train`: teach a policy from demonstrations.
 
 The frozen video model looks at every frame once, before training (`FeatureCache`); training then reads what it saw. The run
-folder holds the policy (`config.json`, `model.safetensors`, `stats.json`: the moving average of the weights) and the training's record.
+folder holds the policy (`config.json`, `model.safetensors`, `stats.json`: the moving average of the weights) and the training's
+record.
 """
 
 import json

@@ -1,8 +1,8 @@
 """The denoiser: a diffusion transformer over an action chunk (RDT-1B's block, arXiv 2410.07864).
 
 The sequence is a prefix of three tokens (diffusion timestep, age of the video condition, state) and the noisy actions. Each
-block: self-attention, cross-attention, MLP, all pre-normed. Blocks take turns: even ones read the text, odd ones image and video, so
-that many image tokens cannot drown a short sentence.
+block: self-attention, cross-attention, MLP, all pre-normed. Blocks take turns: even ones read the text, odd ones image and
+video, so that many image tokens cannot drown a short sentence.
 
 Conditions do not change while a chunk is denoised. `project` turns them into each block's keys and values once; `forward`, called
 at every denoising step, only asks.

@@ -13,8 +13,13 @@ from torch import Tensor, nn
 from video2act.types import Video
 
 
+WHITENING = 0.6
+"""power of a component's standard deviation by which its latent is divided: at 0 the video model learns little but the largest
+components, at 1 most of its loss is detail that cannot be predicted"""
+
+
 class LinearCodec(nn.Module):
-    """Pixels `[b 3 1+g*k h w]` <-> latents `[b c 1+k h/p w/p]`, each channel of unit variance."""
+    """Pixels `[b 3 1+g*k h w]` <-> latents `[b c 1+k h/p w/p]`."""
 
     mean: Tensor
     components: Tensor
@@ -77,7 +82,7 @@ class LinearCodec(nn.Module):
         variance = values[-count:].flip(0).clamp(min=1e-8)
         self.mean.copy_(mean)
         self.components.copy_(components)
-        self.scale.copy_(variance.sqrt())
+        self.scale.copy_(variance.sqrt() ** WHITENING)
 
     def _blocks(self, pixels: Video) -> Float[Tensor, "n d"]:
         self._check(pixels)
