@@ -195,10 +195,10 @@ def test_ctrl_c_keeps_what_is_complete(tmp_path, local, monkeypatch):
             raise KeyboardInterrupt
         rename(source, target)
 
-    monkeypatch.setattr("video2act.data.atomic.os.replace", interrupted)
+    monkeypatch.setattr("video2act.atomic.os.replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         record(set_up, tmp_path / "a", 4, workers=1, **SETTINGS)
-    monkeypatch.setattr("video2act.data.atomic.os.replace", rename)
+    monkeypatch.setattr("video2act.atomic.os.replace", rename)
     assert 1 <= len(LeRobotDataset(tmp_path / "a")) < 4
     record(set_up, tmp_path / "a", 4, workers=1, **SETTINGS)
     record(set_up, tmp_path / "b", 4, workers=1, **SETTINGS)

@@ -19,7 +19,7 @@ from video2act.training_loop import TrainingLoop
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
-CONFIG = VideoTrainConfig(num_steps=6, batch_size=4, warmup_steps=1, save_every=2, num_frames=9, size_px=16)
+CONFIG = VideoTrainConfig(num_steps=6, batch_size=4, warmup_steps=1, save_every=2, num_frames=9, sizes_px=(16,))
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from video2act import weights
-from video2act.weights import load_weights, save_weights, write_text
+from video2act.atomic import write_text
+from video2act.weights import load_weights, save_weights
 
 
 def network(width: int = 3) -> nn.Module:

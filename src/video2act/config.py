@@ -281,7 +281,7 @@ class OptimizationConfig:
 class VideoTrainConfig(OptimizationConfig):
     """`train-video`: the video model's own objective."""
 
-    num_steps: int = 500
+    num_steps: int = 600
     batch_size: int = 8
     learning_rate: float = 3e-3
     warmup_steps: int = 20
@@ -289,7 +289,8 @@ class VideoTrainConfig(OptimizationConfig):
     """frames of a training clip"""
     stride: int = 1
     """control steps between two frames"""
-    size_px: int = 64
+    sizes_px: tuple[int, ...] = (64, 32)
+    """sides of training clips; a step draws one of them, so that one model serves streams of any. The first is reported on"""
     validation_fraction: float = 0.1
     """share of episodes, at the end of each dataset, that are never trained on"""
 
@@ -299,6 +300,7 @@ class VideoTrainConfig(OptimizationConfig):
             self.num_frames > 1,
             f"train-video needs longer clips than num_frames={self.num_frames}: there is no future to predict",
         )
+        check(len(self.sizes_px) > 0, "sizes_px must name at least one size")
         check(0 < self.validation_fraction < 1, f"validation_fraction must lie in (0, 1), got {self.validation_fraction}")
 
 

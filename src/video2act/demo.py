@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from video2act.atomic import write_text
 from video2act.collect import collect
 from video2act.config import BackboneConfig, TrainConfig, VideoTrainConfig
 from video2act.data import LeRobotDataset
@@ -23,7 +24,6 @@ from video2act.evaluate import evaluate
 from video2act.train import train
 from video2act.train_video import train_video
 from video2act.training_loop import FINISHED, SETTINGS_FILE
-from video2act.weights import write_text
 
 SUMMARY_FILE, STAGES_FILE, FILM_FILE = "summary.json", "stages.json", "rollout.mp4"
 EVALUATION_SEED = 1000
@@ -46,11 +46,11 @@ class Demo:
 
 
 DEMOS = {
-    "push": Demo(("metaworld:push-v3",), episodes=80, video_steps=500, policy_steps=1000, eval_episodes=25),
+    "push": Demo(("metaworld:push-v3",), episodes=80, video_steps=600, policy_steps=1500, eval_episodes=25),
     "three_tasks": Demo(
         ("metaworld:push-v3", "metaworld:drawer-open-v3", "metaworld:button-press-topdown-v3"),
         episodes=50,
-        video_steps=800,
+        video_steps=900,
         policy_steps=4000,
         eval_episodes=25,
     ),

@@ -26,6 +26,7 @@ from jaxtyping import Float
 from rich.console import Console
 
 from video2act import config as configs
+from video2act.atomic import write_text
 from video2act.config import PolicyConfig
 from video2act.envs import make_environment, make_expert
 from video2act.interfaces import DualSystem, Environment, EnvironmentSpec, Expert
@@ -37,7 +38,6 @@ from video2act.types import Observation, Step, Video
 from video2act.viz.findings import EpisodeRecord, Measurements, Rate, make_info, rates
 from video2act.viz.recorder import Recorder
 from video2act.viz.report import evaluation_tables, heading
-from video2act.weights import write_text
 
 INFO_FILE = "eval_info.json"
 

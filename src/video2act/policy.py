@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from video2act import config as configs
+from video2act.atomic import write_text
 from video2act.clips import resize_area
 from video2act.config import PolicyConfig
 from video2act.normalize import Normalizer, Statistics, load_statistics, statistics_to_json
@@ -20,7 +21,7 @@ from video2act.system1 import System1, Visibility
 from video2act.system2 import System2
 from video2act.system2.backbones import make_backbone
 from video2act.types import ActionChunk, Batch, Observation, Tokens, Video, VideoCondition
-from video2act.weights import load_weights, save_weights, write_text
+from video2act.weights import load_weights, save_weights
 
 CONFIG_FILE, WEIGHTS_FILE, STATISTICS_FILE = "config.json", "model.safetensors", "stats.json"
 SCENES_FILE = "scenes.json"

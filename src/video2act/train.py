@@ -16,6 +16,7 @@ from rich.progress import track
 from torch import nn
 from torch.utils.data import DataLoader
 
+from video2act.atomic import write_text
 from video2act.config import PolicyConfig, TrainConfig
 from video2act.data import Dataset, FrameStore, LeRobotDataset, load_origin, open_datasets
 from video2act.data.augmentation import jitter, shift
@@ -27,7 +28,6 @@ from video2act.system1 import Visibility
 from video2act.system2.backbones import load_video_model
 from video2act.training_loop import TrainingLoop
 from video2act.types import Batch
-from video2act.weights import write_text
 
 
 def train(

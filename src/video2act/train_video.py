@@ -8,7 +8,7 @@ What comes out is a folder that `video2act train` takes as `--video-model`:
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from video2act.atomic import write_text
 from video2act.config import BackboneConfig, FilterConfig, FormerConfig, StreamConfig, VideoTrainConfig
 from video2act.data import Dataset, FrameStore, open_datasets
 from video2act.data.loader import episode_clips
@@ -26,7 +27,6 @@ from video2act.system2.video_training import continue_video, flow_matching_loss,
 from video2act.training_loop import TrainingLoop
 from video2act.types import Video
 from video2act.viz.video_writer import write_video
-from video2act.weights import write_text
 
 REPORT_FILE = "video_report.json"
 
@@ -75,18 +75,20 @@ class ClipSampler:
         self.dataset = dataset
         self.store = store
         self.stream = StreamConfig(
-            "video", camera, config.num_frames, config.stride, config.size_px, FilterConfig(), FormerConfig()
+            "video", camera, config.num_frames, config.stride, config.sizes_px[0], FilterConfig(), FormerConfig()
         )
+        self.sizes_px = config.sizes_px
         self.places = [(episode, frame) for episode in episodes for frame in range(dataset.lengths[episode])]
 
-    def clips(self, places: list[tuple[int, int]]) -> tuple[Video, list[str]]:
-        pixels = episode_clips(self.store, self.stream, places, self.dataset.fps)
+    def clips(self, places: list[tuple[int, int]], size_px: int) -> tuple[Video, list[str]]:
+        pixels = episode_clips(self.store, replace(self.stream, size_px=size_px), places, self.dataset.fps)
         return pixels, [self.dataset.episode(episode).instruction[frame] for episode, frame in places]
 
     def random(self, count: int, seed: tuple[int, ...]) -> tuple[Video, list[str]]:
-        """`count` clips that end at random frames."""
+        """`count` clips of one random size that end at random frames."""
         rng = np.random.default_rng(seed)
-        return self.clips([self.places[i] for i in rng.integers(len(self.places), size=count)])
+        size_px = self.sizes_px[rng.integers(len(self.sizes_px))]
+        return self.clips([self.places[i] for i in rng.integers(len(self.places), size=count)], size_px)
 
 
 def train_video(
@@ -158,7 +160,7 @@ def validate(backbone: VideoBackbone, sampler: ClipSampler, out: Path) -> VideoR
     # whole clips only: the repeated first frame before an episode is too easy to predict
     whole = [(episode, frame) for episode, frame in sampler.places if frame >= span] or sampler.places
     places = whole[:: max(1, len(whole) // 48)]
-    pixels, instruction = sampler.clips(places)
+    pixels, instruction = sampler.clips(places, sampler.sizes_px[0])
     latents = backbone.encode(pixels)
     generator = torch.Generator().manual_seed(0)
     loss = float(flow_matching_loss(backbone, latents, instruction, generator))

@@ -28,9 +28,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from video2act.atomic import write_text
 from video2act.config import OptimizationConfig, to_json
 from video2act.precision import has_fast_bf16
-from video2act.weights import write_text
 
 CHECKPOINTS = "checkpoints"
 SETTINGS_FILE = "training.json"

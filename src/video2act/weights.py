@@ -1,21 +1,15 @@
-"""Files of a run folder: written whole or not at all, read strictly.
+"""Weights on disk: safetensors, never pickle; written whole or not at all, read strictly.
 
-Weights are safetensors, never pickle. A weight that is missing, unexpected or of another shape is an error that names it.
+A weight that is missing, unexpected or of another shape is an error that names it.
 """
 
-import os
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a small file in one step."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+from video2act.atomic import publish
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
@@ -23,7 +17,7 @@ def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
     temporary = path.with_name(path.name + ".tmp")
     # clones, because safetensors refuses tensors that share memory (tied embeddings)
     save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}, temporary)
-    os.replace(temporary, path)
+    publish(temporary, path)
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_kill_at_any_moment_leaves_the_complete_episodes(tmp_path, monkeypatch
             act()
             snapshots.append(copy(root, tmp_path / f"snapshot-{len(snapshots)}"))
 
-    monkeypatch.setattr("video2act.data.atomic.os.replace", photographed)
+    monkeypatch.setattr("video2act.atomic.os.replace", photographed)
     write_dataset(root, episodes)
     monkeypatch.undo()
     assert len(snapshots) > 20
@@ -136,7 +136,7 @@ def test_ctrl_c_while_encoding(tmp_path, monkeypatch):
 def test_a_full_disk_keeps_what_is_complete_and_says_so(tmp_path, monkeypatch):
     with make_writer(tmp_path / "set") as writer:
         writer.add_episode(make_episode(0))
-        monkeypatch.setattr("video2act.data.atomic.Path.write_bytes", _raise(OSError(errno.ENOSPC, "No space left on device")))
+        monkeypatch.setattr("video2act.atomic.Path.write_bytes", _raise(OSError(errno.ENOSPC, "No space left on device")))
         with pytest.raises(OSError, match=r"disk is full; .* keeps its 1 complete episodes: .* resume"):
             writer.add_episode(make_episode(1))
         monkeypatch.undo()

@@ -2,7 +2,7 @@
 
 One file per episode, written whole or not at all, so that an interrupted filling goes on where it stopped and several processes
 can share the work. The folder's name is a digest of everything the contents depend on (weights, streams, data), so contents that
-do not belong to a run are never read by it. Stored in half precision.
+do not belong to a run are never read by it. Stored in half precision, channels last, as a former reads them.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ class FeatureCache:
     def write(self, episode: int, seen: dict[str, Video]) -> None:
         """Store one episode; the batch axis of each video is the frame at which its clip ends."""
         self.root.mkdir(parents=True, exist_ok=True)
-        tensors = {name: video.grid.to("cpu", torch.float16).contiguous() for name, video in seen.items()}
+        tensors = {name: video.grid.to("cpu", torch.float16).movedim(1, -1).contiguous() for name, video in seen.items()}
         temporary = self.root / f"{episode:06d}.{os.getpid()}.tmp"
         save_file(tensors, temporary, metadata={name: repr(float(video.fps)) for name, video in seen.items()})
         os.replace(temporary, self._path(episode))
@@ -62,7 +62,7 @@ class FeatureCache:
                 rows.setdefault(name, []).append(file.get_slice(name)[frame : frame + 1])
                 if not len(rows[name][-1]):
                     raise IndexError(f"{self._path(episode)} has no frame {frame}; remove {self.root} and retry")
-        return {name: Video(torch.cat(grids).float(), fps[name]) for name, grids in rows.items()}
+        return {name: Video(torch.cat(grids).float().movedim(-1, 1), fps[name]) for name, grids in rows.items()}
 
     def _path(self, episode: int) -> Path:
         return self.root / f"{episode:06d}.safetensors"

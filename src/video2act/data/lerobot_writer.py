@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from video2act.atomic import publish, write_bytes
 from video2act.data import lerobot_rows as rows
-from video2act.data.atomic import publish, write_bytes
 from video2act.data.lerobot_format import (
     ACTION,
     DEFAULT_FEATURES,

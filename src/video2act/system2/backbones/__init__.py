@@ -5,10 +5,11 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from video2act import config as configs
+from video2act.atomic import write_text
 from video2act.config import BackboneConfig
 from video2act.interfaces import VideoBackbone
 from video2act.system2.backbones.tiny import TinyBackbone
-from video2act.weights import load_weights, save_weights, write_text
+from video2act.weights import load_weights, save_weights
 
 CONFIG_FILE, WEIGHTS_FILE = "backbone.json", "model.safetensors"
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from video2act.types import Video
 
-
 WHITENING = 0.6
 """power of a component's standard deviation by which its latent is divided: at 0 the video model learns little but the largest
 components, at 1 most of its loss is detail that cannot be predicted"""
