@@ -220,7 +220,7 @@ class PolicyConfig:
     system2: System2Config | None
     refresh_every: int = 8
     """control steps between two updates of System 2"""
-    max_staleness_steps: int = 12
+    max_staleness_steps: int = 8
     """oldest condition seen in training, in control steps; staleness is drawn from 0..this"""
     normalize_state: Literal["mean_std", "min_max", "identity"] = "mean_std"
     normalize_action: Literal["mean_std", "min_max", "identity"] = "min_max"
@@ -281,7 +281,7 @@ class OptimizationConfig:
 class VideoTrainConfig(OptimizationConfig):
     """`train-video`: the video model's own objective."""
 
-    num_steps: int = 600
+    num_steps: int = 500
     batch_size: int = 8
     learning_rate: float = 3e-3
     warmup_steps: int = 20
@@ -289,7 +289,7 @@ class VideoTrainConfig(OptimizationConfig):
     """frames of a training clip"""
     stride: int = 1
     """control steps between two frames"""
-    sizes_px: tuple[int, ...] = (64, 32)
+    sizes_px: tuple[int, ...] = (64,)
     """sides of training clips; a step draws one of them, so that one model serves streams of any. The first is reported on"""
     validation_fraction: float = 0.1
     """share of episodes, at the end of each dataset, that are never trained on"""
@@ -352,16 +352,16 @@ def load(cls: type[Config], path: Path) -> Config:
 
 def _build(hint: Any, value: Any, where: str) -> Any:
     """A value of the annotated type out of plain json data."""
+    name = getattr(hint, "__name__", str(hint))
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        check(isinstance(value, dict), f"{where}: expected an object with the fields of {hint}, got {value!r}")
+        check(isinstance(value, dict), f"{where}: expected an object for {name}, got {value!r}")
         hints = get_type_hints(hint)
-        name = str(hint).split(".")[-1].strip("'>")
         unknown = sorted(set(value) - set(hints))
         check(not unknown, f"{where}: unknown field {', '.join(unknown)} of {name}; it has {', '.join(hints)}")
         required = {field.name for field in dataclasses.fields(hint) if field.default is dataclasses.MISSING}
         missing = sorted(required - set(value))
         check(not missing, f"{where}: missing field {', '.join(missing)} of {name}")
-        return hint(**{name: _build(hints[name], item, f"{where}: {name}") for name, item in value.items()})
+        return hint(**{key: _build(hints[key], item, f"{where}: {key}") for key, item in value.items()})
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is tuple:
         check(isinstance(value, list | tuple), f"{where}: expected a list, got {value!r}")
@@ -373,5 +373,5 @@ def _build(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    check(type(value) is hint, f"{where}: expected {hint.__name__}, got {value!r}")
+    check(type(value) is hint, f"{where}: expected {name}, got {value!r}")
     return value

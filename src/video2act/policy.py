@@ -124,7 +124,8 @@ class Video2Act(nn.Module):
     def blinded(self) -> "Video2Act":
         """The same weights, shown neither image nor video: a control that must fail where seeing matters.
 
-        To the denoiser this is what condition dropout showed it in training: there is nothing to attend to.
+        Training hides image and video independently and so hardly ever together; a policy trained blind (the preset
+        `tiny_blind`) is the stricter control.
         """
         blind = copy.deepcopy(self)
         blind.is_blind = True

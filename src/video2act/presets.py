@@ -31,7 +31,7 @@ class DataSpec:
 
 
 def tiny_streams(camera: str, fps: float) -> tuple[StreamConfig, ...]:
-    """The paper's two streams of one camera: boundaries of the newest frame; motion of the last 17 frames, at half its size."""
+    """The paper's two streams of one camera, at 64 px: boundaries of the newest frame, and motion of the last 17 frames."""
     latent_fps = fps / 4
     return (
         StreamConfig("spatial", camera, num_frames=1, stride=1, size_px=64, filter=FilterConfig("sobel"), former=FormerConfig()),
@@ -40,7 +40,7 @@ def tiny_streams(camera: str, fps: float) -> tuple[StreamConfig, ...]:
             camera,
             num_frames=17,
             stride=1,
-            size_px=32,
+            size_px=64,
             # everything that moves within the clip's 5 latent frames; only what stands still is dropped
             filter=FilterConfig("temporal_bandpass", low_hz=latent_fps / 5, high_hz=latent_fps / 2),
             former=FormerConfig(),

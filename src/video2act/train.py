@@ -167,9 +167,6 @@ def training_inputs(loader: BatchLoader, config: TrainConfig, loop: TrainingLoop
 
 
 def draw_visibility(batch: int, dropout: float, generator: torch.Generator, device: torch.device) -> Visibility:
-    """Hide text, image, video and state of each sample with probability `dropout` each, and as often all that is seen.
-
-    The last is what the blind control asks of a policy; without it, image and video would hardly ever be hidden together.
-    """
-    shown = (torch.rand(5, batch, generator=generator) >= dropout).to(device)
-    return Visibility(text=shown[0], image=shown[1] & shown[4], video=shown[2] & shown[4], state=shown[3])
+    """Hide text, image, video and state of each sample with probability `dropout` each, independently."""
+    shown = (torch.rand(4, batch, generator=generator) >= dropout).to(device)
+    return Visibility(text=shown[0], image=shown[1], video=shown[2], state=shown[3])

@@ -22,7 +22,8 @@ class LinearCodec(nn.Module):
 
     mean: Tensor
     components: Tensor
-    scale: Tensor
+    std: Tensor
+    """of each component over the clips that the codec was fitted to"""
 
     def __init__(self, latent_channels: int, patch_px: int, frames_per_latent: int):
         super().__init__()
@@ -35,7 +36,12 @@ class LinearCodec(nn.Module):
         basis, _ = torch.linalg.qr(torch.randn(size, latent_channels))
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("components", basis)
-        self.register_buffer("scale", torch.ones(latent_channels))
+        self.register_buffer("std", torch.ones(latent_channels))
+
+    @property
+    def scale(self) -> Float[Tensor, "c"]:
+        """Size of a component whose latent is 1."""
+        return self.std**WHITENING
 
     def encode(self, pixels: Video) -> Video:
         """Raises ValueError for a frame count or size that does not fill blocks."""
@@ -81,7 +87,7 @@ class LinearCodec(nn.Module):
         variance = values[-count:].flip(0).clamp(min=1e-8)
         self.mean.copy_(mean)
         self.components.copy_(components)
-        self.scale.copy_(variance.sqrt() ** WHITENING)
+        self.std.copy_(variance.sqrt())
 
     def _blocks(self, pixels: Video) -> Float[Tensor, "n d"]:
         self._check(pixels)
