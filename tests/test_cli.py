@@ -412,6 +412,7 @@ class TestRunFolders:
         out = tmp_path / "out"
         out.mkdir()
         (out / "training.json").write_text("{}")
+        (out / "metrics.jsonl").write_text('{"step": 0}\n')  # a step was taken, so there is something to lose
         for command in (("train", "--preset", "tiny_blind"), ("train-video",)):
             said = refusal(*command, "--data", recorded, "--out", out)
             assert f"{out} already holds a training; resume it, or choose another folder" in said
