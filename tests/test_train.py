@@ -239,11 +239,13 @@ class TestVisibility:
 
 
 LAUNCHED = """
+import os
 from accelerate import PartialState
 from video2act.cli import main
 
 main()
-print(f"process {PartialState().process_index} of {PartialState().num_processes}")
+# in one piece: two processes share this pipe, and a print is a write for the text and another for the end of the line
+os.write(1, f"\\nprocess {PartialState().process_index} of {PartialState().num_processes}\\n".encode())
 """
 
 

@@ -19,6 +19,7 @@ from video2act.data import FrameStore, open_datasets
 from video2act.data.loader import BatchLoader
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act
+from video2act.precision import fast_precision
 from video2act.presets import DataSpec, make_preset
 from video2act.system1 import Visibility
 from video2act.system1.action_dit import ActionDiT
@@ -152,7 +153,7 @@ def bench_loader(data: tuple[Path, ...], preset: str = "tiny", num_batches: int 
     generator = torch.Generator().manual_seed(0)
 
     def train_step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):
+        with fast_precision(torch.device("cpu")):
             loss = policy(ready, generator)
         loss.backward()
         optimizer.step()

@@ -12,7 +12,7 @@ def has_fast_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
-def fast_inference(device: torch.device) -> contextlib.AbstractContextManager[object]:
+def fast_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
     """Mixed precision where it pays. Used both when features are cached and when they are computed live, so the two agree."""
     if has_fast_bf16(device):
         return torch.autocast(device.type, torch.bfloat16)

@@ -151,10 +151,10 @@ def training_inputs(loader: BatchLoader, config: TrainConfig, loop: TrainingLoop
     last = config.num_steps * config.gradient_accumulation
     steps = range(first, last)
     batches = iter(DataLoader(loader, batch_size=None, sampler=steps, num_workers=config.num_workers))
-    rank, device = loop.accelerator.process_index, loop.accelerator.device
+    device = loop.accelerator.device
 
     def inputs(step: int) -> tuple[Any, ...]:
-        generator = torch.Generator().manual_seed(hash((config.seed, step, rank)) % 2**63)
+        generator = loop.generator(step)
         batch: Batch = next(batches)
         images = {
             camera: jitter(shift(image, config.image_shift_px, generator), config.image_jitter, generator)

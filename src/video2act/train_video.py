@@ -129,7 +129,7 @@ def train_video(
 
     def inputs(step: int) -> tuple[Video, list[str], torch.Generator]:
         pixels, instruction = sampler.random(config.batch_size, (config.seed, 1, step, rank))
-        return pixels.to(device), instruction, torch.Generator().manual_seed(hash((config.seed, step, rank)) % 2**63)
+        return pixels.to(device), instruction, loop.generator(step)
 
     loop.run(inputs, "video model")
     weights = {name.removeprefix("backbone."): tensor for name, tensor in loop.averaged_weights().items()}

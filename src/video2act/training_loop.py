@@ -104,6 +104,11 @@ class TrainingLoop:
         if metrics:
             metrics.close()
 
+    def generator(self, micro_step: int) -> torch.Generator:
+        """Draws what a program needs in one micro-step: the same whenever it is asked, another on each rank."""
+        seed = hash((self.config.seed, micro_step, self.accelerator.process_index))
+        return torch.Generator().manual_seed(seed % 2**63)
+
     def averaged_weights(self) -> dict[str, Tensor]:
         """The module's weights with the moving average in place of what was trained, gathered from all processes."""
         self.average.store(self.parameters)

@@ -15,7 +15,7 @@ from video2act.clips import clip_indices
 from video2act.config import PolicyConfig
 from video2act.data import EpisodeData
 from video2act.data.cache import FeatureCache
-from video2act.data.loader import BatchLoader, check_fit
+from video2act.data.loader import BatchLoader, check_fit, episode_clips
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act
 from video2act.types import Batch, Video
@@ -226,7 +226,10 @@ class TestCached:
         cache = FeatureCache(tmp_path / "seen")
         dataset = MemoryDataset()
         for episode, length in enumerate(LENGTHS):
-            clips = {s.name: live._clips(s, [(episode, frame) for frame in range(length)]) for s in system2.config.streams}
+            clips = {
+                s.name: episode_clips(live.frames, s, [(episode, frame) for frame in range(length)], live.config.fps)
+                for s in system2.config.streams
+            }
             cache.write(episode, system2.see(clips, dataset.episode(episode).instruction))
         cached = make_loader(batch_size=TOTAL, cache=cache)
         for step in range(2):

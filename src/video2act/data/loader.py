@@ -73,7 +73,9 @@ class BatchLoader(data.Dataset):
         streams = self.config.system2.streams if self.config.system2 else ()
         rows = [self._row(episode, frame) for episode, frame in places]
         return Batch(
-            clips={} if self.cache else {stream.name: self._clips(stream, observed) for stream in streams},
+            clips={}
+            if self.cache
+            else {stream.name: episode_clips(self.frames, stream, observed, self.config.fps) for stream in streams},
             seen=self.cache.read(observed) if self.cache else {},
             images={camera: self._images(camera, places) for camera in self.config.cameras},
             state=torch.from_numpy(np.stack([row[0] for row in rows])),
@@ -104,9 +106,6 @@ class BatchLoader(data.Dataset):
     def _images(self, camera: str, places: list[tuple[int, int]]) -> Float[Tensor, "b 3 h w"]:
         images = np.stack([self.frames.frames(episode, camera, self.config.image_px)[frame] for episode, frame in places])
         return rearrange(torch.from_numpy(images), "b h w c -> b c h w").float() / 127.5 - 1
-
-    def _clips(self, stream: StreamConfig, places: list[tuple[int, int]]) -> Video:
-        return episode_clips(self.frames, stream, places, self.config.fps)
 
 
 def episode_clips(frames: Frames, stream: StreamConfig, places: list[tuple[int, int]], control_fps: float) -> Video:

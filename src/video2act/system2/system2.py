@@ -14,7 +14,7 @@ from torch import nn
 
 from video2act.config import System2Config
 from video2act.interfaces import VideoBackbone
-from video2act.precision import fast_inference
+from video2act.precision import fast_precision
 from video2act.system2.filters import make_filter
 from video2act.system2.former import Former
 from video2act.types import Tokens, Video, concatenate
@@ -52,7 +52,7 @@ class System2(nn.Module):
         for stream in self.config.streams:
             keep = self.filters[stream.name]
             pixels = self._clip(clips, stream.name)
-            with fast_inference(pixels.grid.device):
+            with fast_precision(pixels.grid.device):
                 latents = self.backbone.encode(pixels)
                 if self.config.filter_on == "latents":
                     grid = self.backbone.features(keep(latents), instruction)
