@@ -5,9 +5,11 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# modules are compiled when they are first imported: most never are
+PIP := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
 export MUJOCO_GL ?= egl
 
-.PHONY: demo demo-three-tasks test test-slow lint install opengl clean
+.PHONY: demo demo-three-tasks test test-slow lint install dev opengl clean
 
 demo: install opengl
 	$(BIN)/video2act demo --out runs/demo
@@ -15,25 +17,30 @@ demo: install opengl
 demo-three-tasks: install opengl
 	$(BIN)/video2act demo --name three_tasks --out runs/three_tasks
 
-test: install opengl
+test: dev opengl
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q
 
-test-slow: install opengl
+test-slow: dev opengl
 	$(BIN)/python -m pytest -q -m slow
 
-lint: install
+lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
 install: .venv/installed
+dev: .venv/dev
 
 # torch first and alone: the version that is pinned, whichever build the machine's package index offers for it
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, this is {sys.version}"'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[sim,dev]'
+	$(PIP) torch
+	$(PIP) -e '.[sim]'
+	touch $@
+
+.venv/dev: .venv/installed
+	$(PIP) -e '.[sim,dev]'
 	touch $@
 
 # MuJoCo draws without a screen through EGL; these are Debian's names for it

@@ -46,7 +46,7 @@ class Demo:
 
 
 DEMOS = {
-    "push": Demo(("metaworld:push-v3",), episodes=80, video_steps=500, policy_steps=1200, eval_episodes=25),
+    "push": Demo(("metaworld:push-v3",), episodes=100, video_steps=500, policy_steps=1500, eval_episodes=25),
     "three_tasks": Demo(
         ("metaworld:push-v3", "metaworld:drawer-open-v3", "metaworld:button-press-topdown-v3"),
         episodes=50,

@@ -83,15 +83,15 @@ class KeyValue:
 
 
 class CrossAttention(nn.Module):
-    """Multi-head cross-attention with reusable keys and values, and (`qk_norm`) RMS-normalised queries and keys."""
+    """Multi-head cross-attention with reusable keys and values, and RMS-normalised queries and keys."""
 
-    def __init__(self, width: int, num_heads: int, condition_width: int | None = None, qk_norm: bool = True):
+    def __init__(self, width: int, num_heads: int, condition_width: int | None = None):
         super().__init__()
         self.num_heads = num_heads
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(condition_width or width, 2 * width)
-        self.query_norm = RmsNorm(width // num_heads) if qk_norm else nn.Identity()
-        self.key_norm = RmsNorm(width // num_heads) if qk_norm else nn.Identity()
+        self.query_norm = RmsNorm(width // num_heads)
+        self.key_norm = RmsNorm(width // num_heads)
         self.out = nn.Linear(width, width)
 
     def project(self, condition: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"] | None) -> KeyValue:

@@ -2,9 +2,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from einops import rearrange
 
 from video2act.config import FormerConfig
-from video2act.system2.former import Former
+from video2act.layers import attention
+from video2act.system2.former import Former, ResamplerAttention
 from video2act.types import Video
 
 CONFIG = FormerConfig(num_tokens=3, depth=2, num_heads=4)
@@ -64,3 +66,16 @@ def test_items_of_a_batch_are_alone(former: Former):
 def test_every_weight_learns(former: Former):
     former(video()).data.square().sum().backward()
     assert [name for name, p in former.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+
+
+def test_projecting_the_queries_is_projecting_the_features():
+    """The cheap order of the products gives what the textbook's order gives."""
+    torch.manual_seed(0)
+    cheap = ResamplerAttention(16, num_heads=4, feature_dim=6)
+    queries, features = torch.randn(2, 3, 16), torch.randn(2, 50, 6)
+    query, key, value = (
+        rearrange(x, "b n (heads d) -> b heads n d", heads=4)
+        for x in (cheap.query(queries), cheap.key(features), cheap.value(features))
+    )
+    expected = cheap.out(rearrange(attention(query, key, value), "b heads n d -> b n (heads d)"))
+    assert torch.allclose(cheap(queries, features), expected, atol=1e-6)

@@ -35,8 +35,8 @@ class ImageEncoder(nn.Module):
         )
         self.coarse = ConvBlock(2 * channels, 4 * channels, stride=2)
         self.heat = nn.Conv2d(2 * channels, NUM_POINTS, 1)
-        # a softmax over a few hundred cells is nearly flat at first; a sharper one finds things sooner
-        self.sharpness = nn.Parameter(torch.tensor(3.0))
+        # a softmax over a few hundred cells is nearly flat at first; a sharper one finds small things sooner
+        self.sharpness = nn.Parameter(torch.tensor(6.0))
         self.map_out = nn.Linear(4 * channels, width)
         self.point_out = nn.Linear(2 * NUM_POINTS, width)
         self.position = nn.Parameter(0.02 * torch.randn(MAP_SIZE**2 + 1, width))

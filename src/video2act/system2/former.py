@@ -11,8 +11,35 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from video2act.config import FormerConfig
-from video2act.layers import CrossAttention, Mlp, SelfAttention, grid_embedding
+from video2act.layers import Mlp, SelfAttention, grid_embedding
 from video2act.types import Tokens, Video
+
+
+class ResamplerAttention(nn.Module):
+    """Multi-head cross-attention of a few queries to very many features, which are read as they are.
+
+    `(W_q q) . (W_k x)` is `(W_k^T W_q q) . x`, and a weighted sum of values is the value of a weighted sum: so it is the queries
+    that are projected, into the width of the features, and no key or value of a feature is ever made. A bias of the keys would
+    add the same to all scores of a query, which softmax ignores.
+    """
+
+    def __init__(self, width: int, num_heads: int, feature_dim: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(feature_dim, width, bias=False)
+        self.value = nn.Linear(feature_dim, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, queries: Float[Tensor, "b n d"], features: Float[Tensor, "b m f"]) -> Float[Tensor, "b n d"]:
+        heads, width = self.num_heads, queries.shape[-1]
+        key = rearrange(self.key.weight, "(heads d) f -> heads d f", heads=heads)
+        value = rearrange(self.value.weight, "(heads d) f -> heads f d", heads=heads)
+        query = rearrange(self.query(queries), "b n (heads d) -> b heads n d", heads=heads) * (width // heads) ** -0.5
+        asked = rearrange(query @ key, "b heads n f -> b (heads n) f")
+        read = (asked @ features.transpose(1, 2)).softmax(dim=-1) @ features
+        mixed = rearrange(read, "b (heads n) f -> b heads n f", heads=heads) @ value
+        return self.out(rearrange(mixed, "b heads n d -> b n (heads d)") + self.value.bias)
 
 
 class FormerBlock(nn.Module):
@@ -21,14 +48,14 @@ class FormerBlock(nn.Module):
     def __init__(self, width: int, num_heads: int, feature_dim: int):
         super().__init__()
         self.norm_cross = nn.LayerNorm(width)
-        self.cross = CrossAttention(width, num_heads, condition_width=feature_dim, qk_norm=False)
+        self.cross = ResamplerAttention(width, num_heads, feature_dim)
         self.norm_self = nn.LayerNorm(width)
         self.attention = SelfAttention(width, num_heads)
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = Mlp(width, 2 * width)
 
     def forward(self, queries: Float[Tensor, "b n d"], features: Float[Tensor, "b m f"]) -> Float[Tensor, "b n d"]:
-        queries = queries + self.cross(self.norm_cross(queries), self.cross.project(features, mask=None))
+        queries = queries + self.cross(self.norm_cross(queries), features)
         queries = queries + self.attention(self.norm_self(queries))
         return queries + self.mlp(self.norm_mlp(queries))
 

@@ -91,12 +91,6 @@ class TinyBackbone(nn.Module):
         frames = grid[torch.arange(len(grid), device=grid.device), :, (newest - 1).clamp(min=0)]
         return (self.codec.hold(frames) * (newest > 0)[:, None, None, None])[:, :, None]
 
-    def _equalized(self, grid: Float[Tensor, "b c t h w"], noise_level: Float[Tensor, "b t"]) -> Float[Tensor, "b c t h w"]:
-        """Every channel at unit variance, at every noise level (arXiv 2206.00364): small things live in the weak channels."""
-        gain = (self.codec.scale / self.codec.std)[:, None, None, None]
-        level = noise_level[:, None, :, None, None]
-        return grid * gain / ((1 - level).square() + (level * gain).square()).sqrt()
-
     def _hidden(
         self, grid: Float[Tensor, "b c t h w"], noise_level: Float[Tensor, "b t"], instruction: list[str], num_blocks: int
     ) -> Float[Tensor, "b t n d"]:
@@ -107,7 +101,7 @@ class TinyBackbone(nn.Module):
         per_frame = self.modulation(nn.functional.silu(noise + self.text_in(sentence)[:, None]))
         modulation = rearrange(per_frame, "b t (six d) -> b t 1 six d", six=6)
         position = grid_embedding(t, h, w, self.config.hidden, grid.device).view(t, h * w, self.config.hidden)
-        x = self.latent_in(rearrange(self._equalized(grid, noise_level), "b c t h w -> b t (h w) c")) + position
+        x = self.latent_in(rearrange(grid, "b c t h w -> b t (h w) c")) + position
         for block in self.blocks[:num_blocks]:
             x = block(x, modulation)
         return x

@@ -2,7 +2,8 @@
 
 The first frame stands alone (repeated to fill its block), then every `frames_per_latent` frames merge into one latent frame,
 so a latent never depends on a later pixel: the time layout of the big causal VAEs. Fitted in seconds without gradients;
-encoding is one product. What it cannot represent bounds every prediction of the video model behind it.
+encoding is one product. Latents are whitened, each channel to unit variance: a puck or a goal marker lives in weak components,
+and a model that is not made to care for those is blind to it. What the components cannot represent bounds every prediction.
 """
 
 import torch
@@ -11,10 +12,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from video2act.types import Video
-
-WHITENING = 0.6
-"""power of a component's standard deviation by which its latent is divided: at 0 the video model learns little but the largest
-components, at 1 most of its loss is detail that cannot be predicted"""
 
 
 class LinearCodec(nn.Module):
@@ -38,18 +35,13 @@ class LinearCodec(nn.Module):
         self.register_buffer("components", basis)
         self.register_buffer("std", torch.ones(latent_channels))
 
-    @property
-    def scale(self) -> Float[Tensor, "c"]:
-        """Size of a component whose latent is 1."""
-        return self.std**WHITENING
-
     def encode(self, pixels: Video) -> Video:
         """Raises ValueError for a frame count or size that does not fill blocks."""
         self._check(pixels)
         g, p = self.frames_per_latent, self.patch_px
         # the matrix product over blocks is a convolution that never overlaps, and needs no rearranged copy of the pixels
-        kernel = rearrange(self.components / self.scale, "(c g p q) k -> k c g p q", c=3, g=g, p=p, q=p)
-        bias = -(self.mean @ self.components) / self.scale
+        kernel = rearrange(self.components / self.std, "(c g p q) k -> k c g p q", c=3, g=g, p=p, q=p)
+        bias = -(self.mean @ self.components) / self.std
         # a frame that is repeated through its block meets the sum of the kernel over time
         first = nn.functional.conv2d(pixels.grid[:, :, 0], kernel.sum(dim=2), bias, stride=p)[:, :, None]
         if pixels.grid.shape[2] == 1:
@@ -59,7 +51,7 @@ class LinearCodec(nn.Module):
 
     def decode(self, latents: Video) -> Video:
         """The nearest pixels; the first latent frame gives one frame, the mean of its block."""
-        scaled = rearrange(latents.grid, "b c k h w -> b k h w c") * self.scale
+        scaled = rearrange(latents.grid, "b c k h w -> b k h w c") * self.std
         blocks = scaled @ self.components.T + self.mean
         g, p = self.frames_per_latent, self.patch_px
         pixels = rearrange(blocks, "b k h w (c g p q) -> b c (k g) (h p) (w q)", c=3, g=g, p=p, q=p)
