@@ -12,13 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from video2act.backbone_config import BackboneConfig, PretrainedBackboneConfig, check
+
 FilterName = Literal["none", "sobel", "scharr", "laplacian", "temporal_bandpass", "moft"]
-
-
-def check(condition: bool, message: str) -> None:
-    """Raise ValueError with a message that says what was expected, what came and what to do."""
-    if not condition:
-        raise ValueError(message)
 
 
 @dataclass(frozen=True)
@@ -85,39 +81,10 @@ class StreamConfig:
 
 
 @dataclass(frozen=True)
-class BackboneConfig:
-    """Which video diffusion model, and where it is tapped."""
-
-    name: Literal["tiny"] = "tiny"
-    feature_layer: int = 2
-    """number of transformer blocks that run; features are what leaves the last of them, or, for 0, what enters the first"""
-    hidden: int = 128
-    depth: int = 4
-    num_heads: int = 4
-    latent_channels: int = 96
-    patch_px: int = 8
-    """pixels a side that become one latent position"""
-    frames_per_latent: int = 4
-    """frames merged into one latent frame, after the first, which stands alone"""
-    text_dim: int = 64
-
-    def __post_init__(self) -> None:
-        choices = get_args(get_type_hints(BackboneConfig)["name"])
-        check(self.name in choices, f"unknown backbone {self.name!r}; choose from {', '.join(choices)}")
-        for name in ("hidden", "depth", "num_heads", "latent_channels", "patch_px", "frames_per_latent", "text_dim"):
-            check(getattr(self, name) > 0, f"{name} must be positive, got {getattr(self, name)}")
-        check(
-            0 <= self.feature_layer <= self.depth,
-            f"feature_layer must lie in 0..{self.depth} (the number of blocks), got {self.feature_layer}",
-        )
-        check(self.hidden % self.num_heads == 0, f"hidden={self.hidden} is not divisible by num_heads={self.num_heads}")
-
-
-@dataclass(frozen=True)
 class System2Config:
     """The slow system: two streams through one frozen video diffusion model."""
 
-    backbone: BackboneConfig
+    backbone: BackboneConfig | PretrainedBackboneConfig
     streams: tuple[StreamConfig, ...]
     token_dim: int
     """width of the tokens handed to System 1"""
@@ -140,11 +107,11 @@ class System2Config:
                 stream.size_px % patch == 0,
                 f"stream {stream.name!r}: size_px={stream.size_px} is not a multiple of the backbone's patch of {patch} px",
             )
-            group = self.backbone.frames_per_latent
+            group = self.backbone.frames_per_feature
             check(
                 (stream.num_frames - 1) % group == 0,
-                f"stream {stream.name!r}: num_frames must be 1 + a multiple of {group} (the codec merges {group} frames after "
-                f"the first), got {stream.num_frames}",
+                f"stream {stream.name!r}: num_frames must be 1 + a multiple of {group} (the video model merges {group} frames "
+                f"after the first), got {stream.num_frames}",
             )
 
 
@@ -367,7 +334,7 @@ def _build(hint: Any, value: Any, where: str) -> Any:
         check(isinstance(value, list | tuple), f"{where}: expected a list, got {value!r}")
         return tuple(_build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin in (typing.Union, types.UnionType):
-        return None if value is None else _build(arguments[0], value, where)
+        return None if value is None and types.NoneType in arguments else _build(_member(arguments, value), value, where)
     if origin is Literal:
         check(value in arguments, f"{where}: {value!r} is not one of {', '.join(map(repr, arguments))}")
         return value
@@ -375,3 +342,14 @@ def _build(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     check(type(value) is hint, f"{where}: expected {name}, got {value!r}")
     return value
+
+
+def _member(union: tuple[Any, ...], value: Any) -> Any:
+    """Which of a union's types the data means: of several dataclasses the one whose `name` may be what the data says."""
+    members = [member for member in union if member is not types.NoneType]
+    name = value.get("name") if isinstance(value, dict) else None
+    if len(members) == 1 or name is None:
+        return members[0]
+    names = {choice: member for member in members for choice in get_args(get_type_hints(member)["name"])}
+    check(name in names, f"unknown name {name!r}; choose from {', '.join(names)}")
+    return names[name]

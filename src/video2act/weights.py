@@ -33,18 +33,27 @@ def load_weights(module: nn.Module, path: Path) -> None:
         weights = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file ({error}); copy it again") from error
-    own = module.state_dict()
+    own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    check_fit(own, {name: tuple(tensor.shape) for name, tensor in weights.items()}, path)
+    module.load_state_dict(weights)
+
+
+def check_fit(own: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], source: Path) -> None:
+    """Compare the shapes that a module has with those that a file holds.
+
+    Raises:
+        ValueError: a tensor is missing, unexpected or of another shape; at most ten of each kind are named.
+    """
     kinds = (
-        [f"missing {name} {list(own[name].shape)}" for name in own if name not in weights],
-        [f"unexpected {name} {list(weights[name].shape)}" for name in weights if name not in own],
+        [f"missing {name} {list(shape)}" for name, shape in own.items() if name not in found],
+        [f"unexpected {name} {list(shape)}" for name, shape in found.items() if name not in own],
         [
-            f"{name} is {list(weights[name].shape)}, the config asks for {list(own[name].shape)}"
-            for name in own
-            if name in weights and weights[name].shape != own[name].shape
+            f"{name} is {list(found[name])}, the config asks for {list(shape)}"
+            for name, shape in own.items()
+            if name in found and found[name] != shape
         ],
     )
     problems = [line for kind in kinds for line in (*kind[:10], *([f"and {len(kind) - 10} more"] if len(kind) > 10 else []))]
     if problems:
         listed = "\n  ".join(problems)
-        raise ValueError(f"{path} does not fit its config:\n  {listed}")
-    module.load_state_dict(weights)
+        raise ValueError(f"{source} does not fit its config:\n  {listed}")

@@ -1,0 +1,114 @@
+"""Which video diffusion model System 2 looks through, as inert data. Part of `config`, in a file of its own; imports no torch."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args, get_type_hints
+
+
+def check(condition: bool, message: str) -> None:
+    """Raise ValueError with a message that says what was expected, what came and what to do."""
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The CPU-sized video model, and where it is tapped. Trained by `train-video`, kept in the run folder."""
+
+    name: Literal["tiny"] = "tiny"
+    feature_layer: int = 2
+    """number of transformer blocks that run; features are what leaves the last of them, or, for 0, what enters the first"""
+    hidden: int = 128
+    depth: int = 4
+    num_heads: int = 4
+    latent_channels: int = 96
+    patch_px: int = 8
+    """pixels a side that become one latent position"""
+    frames_per_latent: int = 4
+    """frames merged into one latent frame, after the first, which stands alone"""
+    text_dim: int = 64
+
+    def __post_init__(self) -> None:
+        choices = get_args(get_type_hints(BackboneConfig)["name"])
+        check(self.name in choices, f"unknown backbone {self.name!r}; choose from {', '.join(choices)}")
+        for name in ("hidden", "depth", "num_heads", "latent_channels", "patch_px", "frames_per_latent", "text_dim"):
+            check(getattr(self, name) > 0, f"{name} must be positive, got {getattr(self, name)}")
+        check(
+            0 <= self.feature_layer <= self.depth,
+            f"feature_layer must lie in 0..{self.depth} (the number of blocks), got {self.feature_layer}",
+        )
+        check(self.hidden % self.num_heads == 0, f"hidden={self.hidden} is not divisible by num_heads={self.num_heads}")
+
+    @property
+    def frames_per_feature(self) -> int:
+        """Frames merged into one frame of features, after the first."""
+        return self.frames_per_latent
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a family of video models divides space and time."""
+
+    latent_px: int
+    """pixels a side of one latent position: what the video VAE merges"""
+    patch: int
+    """latents a side that become one token"""
+    frames_per_latent: int
+    """frames that the VAE merges into one latent frame, after the first"""
+    latents_per_token: int = 1
+    """latent frames that become one token"""
+
+
+GRIDS: dict[str, Grid] = {
+    "wan21": Grid(8, 2, 4),
+    "wan22": Grid(16, 2, 4),
+    "hunyuan": Grid(8, 2, 4),
+    "cogvideox": Grid(8, 2, 4),
+    "cogvideox15": Grid(8, 2, 4, latents_per_token=2),
+    "ltx": Grid(32, 1, 8),
+    "cosmos": Grid(8, 2, 4),
+}
+"""of every family of published models; loading compares it with the model's own config"""
+
+
+@dataclass(frozen=True)
+class PretrainedBackboneConfig:
+    """A published video diffusion model. Its weights stay where they are: a run folder only names them."""
+
+    name: Literal["wan21", "wan22", "hunyuan", "cogvideox", "cogvideox15", "ltx", "cosmos"]
+    """the family: wan21 is Wan 2.1 of 1.3 or 14 billion parameters, wan22 is Wan 2.2 TI2V-5B, cosmos is Cosmos-Predict2"""
+    source: str
+    """a folder (diffusers' layout, or Wan's original files) or a Hugging Face repo id"""
+    feature_layer: int
+    """number of transformer blocks that are loaded and run; features are what leaves the last, or, for 0, what enters the first"""
+    noise_level: float = 0.0
+    """0: the model is shown the latents as they are; above, mixed with a fixed noise, as `(1 - level) * latents + level * noise`"""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """of the transformer's weights and of the text encoder's; the VAE stays in float32"""
+    text_cache: str | None = None
+    """folder of text embeddings; if null, one per family in the user's cache folder"""
+
+    def __post_init__(self) -> None:
+        check(self.name in GRIDS, f"unknown video model {self.name!r}; choose from {', '.join(GRIDS)}")
+        check(bool(self.source), f"the video model {self.name!r} needs a source: a folder or a Hugging Face repo id")
+        check(self.feature_layer >= 0, f"feature_layer must not be negative, got {self.feature_layer}")
+        check(0 <= self.noise_level < 1, f"noise_level must lie in [0, 1), got {self.noise_level}")
+        check(self.dtype in ("bfloat16", "float32"), f"dtype must be bfloat16 or float32, got {self.dtype!r}")
+
+    @property
+    def grid(self) -> Grid:
+        return GRIDS[self.name]
+
+    @property
+    def patch_px(self) -> int:
+        """Pixels a side that become one position of the features' grid."""
+        return self.grid.latent_px * self.grid.patch
+
+    @property
+    def frames_per_latent(self) -> int:
+        """Frames that become one latent frame, after the first."""
+        return self.grid.frames_per_latent
+
+    @property
+    def frames_per_feature(self) -> int:
+        """Frames merged into one frame of features, after the first."""
+        return self.grid.frames_per_latent * self.grid.latents_per_token
