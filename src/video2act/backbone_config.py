@@ -79,9 +79,9 @@ class PretrainedBackboneConfig:
     source: str
     """a folder (diffusers' layout, or Wan's original files) or a Hugging Face repo id"""
     feature_layer: int
-    """number of transformer blocks that are loaded and run; features are what leaves the last, or, for 0, what enters the first"""
+    """number of transformer blocks that are loaded and run; features leave the last of them, or, for 0, enter the first"""
     noise_level: float = 0.0
-    """0: the model is shown the latents as they are; above, mixed with a fixed noise, as `(1 - level) * latents + level * noise`"""
+    """0: the model sees the latents as they are; above: `(1 - level) * latents + level * noise`, always the same noise"""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """of the transformer's weights and of the text encoder's; the VAE stays in float32"""
     text_cache: str | None = None

@@ -1,0 +1,228 @@
+"""What all published video models have in common behind `VideoBackbone`; each family adds what is its own.
+
+Frames -> causal video VAE, normalised as the model's authors do -> latents -> the transformer's first blocks -> features. The VAE
+runs in float32: it is small, and its rounding would be in every latent. A backbone is made for looking (blocks behind
+`feature_layer` and the VAE's decoder are not loaded) or `whole`, to be trained and to imagine.
+"""
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from video2act.backbone_config import PretrainedBackboneConfig
+from video2act.system2.backbones.checkpoint import check_checkpoint, fill
+from video2act.system2.backbones.sources import Component, component
+from video2act.system2.backbones.tap import Tap, empty, fold, load_transformer
+from video2act.system2.backbones.text_cache import TextEmbeddings, TextEncoder, default_folder
+from video2act.system2.backbones.text_encoders import text_width
+from video2act.types import Video
+
+Embedding = dict[str, Tensor]
+"""of a batch of instructions: `tokens` [b n d], and what else the family's encoder gives"""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Where the networks of a model come from."""
+
+    root: Path
+    transformer: Component
+    vae: Component
+
+
+class PretrainedBackbone(nn.Module):
+    """A `VideoBackbone` with published weights.
+
+    Args:
+        config: which model, where it is, where it is tapped.
+        parts: its files; found by `find`.
+        whole: also load what only `velocity` and `decode` need: the blocks behind `feature_layer` and the decoder. Then the
+            transformer's weights can be trained.
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is damaged, or does not fit its config or the family.
+    """
+
+    TRANSFORMER: ClassVar[Any]
+    """diffusers' class"""
+    VAE: ClassVar[Any]
+    BLOCKS: ClassVar[tuple[str, ...]] = ("transformer_blocks",)
+    """attributes with the transformer's blocks, in the order in which they run"""
+    RETURNS_PAIR: ClassVar[bool] = False
+    """blocks return video and text"""
+    MAX_TOKENS: ClassVar[int]
+    """longest instruction"""
+
+    def __init__(self, config: PretrainedBackboneConfig, parts: Parts, whole: bool = False):
+        super().__init__()
+        self.config = config
+        self.root = parts.root
+        self.is_whole = whole
+        self.dtype = getattr(torch, config.dtype)
+        self._check_family(parts)
+        kept = None if whole else config.feature_layer
+        self.transformer: Any = load_transformer(self.TRANSFORMER, parts.transformer, self.BLOCKS, kept, self.dtype)
+        self.vae: Any = self._load_vae(parts.vae, whole)
+        self.tap = Tap(self.transformer, self.BLOCKS, self.RETURNS_PAIR, config.feature_layer)
+        self.text = self._text(parts)
+        if whole:
+            self.transformer.requires_grad_(True)
+
+    @classmethod
+    def find(cls, root: Path) -> Parts:
+        """The files in a folder of diffusers' layout."""
+        return Parts(root, component(root, "transformer", cls.TRANSFORMER.__name__), component(root, "vae", cls.VAE.__name__))
+
+    # what a family tells
+
+    @property
+    def feature_dim(self) -> int:
+        """Channels of the features."""
+        config = self.transformer.config
+        return config.num_attention_heads * config.attention_head_dim
+
+    def text_dim(self, transformer: dict[str, Any]) -> int:
+        """Width of the text tokens that a transformer of this config reads."""
+        return transformer["text_embed_dim"]
+
+    def text_encoder(self) -> TextEncoder:
+        raise NotImplementedError
+
+    def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        """What the VAE gives -> what the transformer was trained on."""
+        raise NotImplementedError
+
+    def restore(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        """The inverse of `normalise`."""
+        raise NotImplementedError
+
+    def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], text: Embedding) -> Float[Tensor, "b c t h w"]:
+        """The transformer's whole forward pass at `noisy = (1 - level) * latents + level * noise`, to the flow."""
+        raise NotImplementedError
+
+    def geometry(self, transformer: dict[str, Any], vae: dict[str, Any]) -> dict[str, tuple[int, int]]:
+        """What the model's own configs say -> (found, what the family has)."""
+        raise NotImplementedError
+
+    # VideoBackbone
+
+    def encode(self, pixels: Video) -> Video:
+        """Raises ValueError for a frame count or size that the model does not take."""
+        _, _, t, h, w = pixels.grid.shape
+        group, patch = self.config.frames_per_feature, self.config.patch_px
+        if (t - 1) % group or h % patch or w % patch:
+            raise ValueError(
+                f"{self.config.name} takes 1 + a multiple of {group} frames of a multiple of {patch} px, "
+                f"got {t} frames of {h} x {w} px"
+            )
+        moments = self.vae.encode(pixels.grid.float()).latent_dist
+        return Video(self.normalise(moments.mode().float()), pixels.fps / self.config.frames_per_latent)
+
+    def decode(self, latents: Video) -> Video:
+        """Raises ValueError for a backbone that was loaded without its decoder."""
+        self._check_whole("decode")
+        pixels = self._decode(self.restore(latents.grid.float()))
+        return Video(pixels.float(), latents.fps * self.config.frames_per_latent)
+
+    def features(self, latents: Video, instruction: list[str]) -> Video:
+        """At the config's noise level; with noise, always the same, so that features are a function of the video."""
+        level = self.config.noise_level
+        noisy = latents
+        if level:
+            generator = torch.Generator().manual_seed(0)
+            noise = torch.randn(latents.grid.shape[1:], generator=generator).to(latents.grid)
+            noisy = Video((1 - level) * latents.grid + level * noise, latents.fps)
+        b, _, t, h, w = noisy.grid.shape
+        text = self._embed(instruction, latents.grid.device)
+        with self.tap() as recorder:
+            self.run(noisy, noisy.grid.new_full((b, t), level), text)
+            tokens = recorder.take()
+        grid = self.config.grid
+        return Video(
+            fold(tokens.float(), -(-t // grid.latents_per_token), h // grid.patch, w // grid.patch),
+            latents.fps / grid.latents_per_token,
+        )
+
+    def velocity(self, noisy: Video, noise_level: Float[Tensor, "b t"], instruction: list[str]) -> Video:
+        """Raises ValueError for a backbone that was cut, or for noise levels that the model does not know."""
+        self._check_whole("velocity")
+        return Video(self.run(noisy, noise_level, self._embed(instruction, noisy.grid.device)).float(), noisy.fps)
+
+    # loading
+
+    def _load_vae(self, part: Component, whole: bool) -> nn.Module:
+        vae: Any = empty(self.VAE, part.config)
+        check_checkpoint(vae, part.checkpoint)
+        if not whole:
+            vae.decoder = None
+            vae.post_quant_conv = None
+        fill(vae, part.checkpoint, torch.float32)
+        return vae
+
+    def _text(self, parts: Parts) -> TextEmbeddings:
+        folder = Path(self.config.text_cache) if self.config.text_cache else default_folder(self.config.name)
+        width = self.text_dim(with_defaults(self.TRANSFORMER, parts.transformer))
+        found = self.encoder_width()
+        if found is None:
+            return TextEmbeddings(folder, None, width, f"{self.root} has none")
+        if found != width:
+            raise ValueError(
+                f"the text encoder in {self.root} gives tokens of width {found}, but {parts.transformer.path} expects {width}; "
+                f"they belong to different models"
+            )
+        return TextEmbeddings(folder, self.text_encoder(), width, "")
+
+    def encoder_width(self) -> int | None:
+        """Width of the text encoder that comes with the model; None if it comes without."""
+        return text_width(self.root / "text_encoder")
+
+    def _check_family(self, parts: Parts) -> None:
+        transformer, vae = with_defaults(self.TRANSFORMER, parts.transformer), with_defaults(self.VAE, parts.vae)
+        for what, (found, expected) in self.geometry(transformer, vae).items():
+            if found != expected:
+                raise ValueError(
+                    f"{self.root} is not of the family {self.config.name!r}: {what} {found}, expected {expected} "
+                    f"({parts.transformer.path}, {parts.vae.path}); choose the family that fits"
+                )
+
+    # running
+
+    def _decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 t h w"]:
+        return self.vae.decode(latents).sample
+
+    def _embed(self, instruction: list[str], device: torch.device) -> Embedding:
+        each = [self.text(sentence) for sentence in instruction]
+        stacked = {name: torch.stack([self.pad(name, one[name]) for one in each]).to(device) for name in each[0]}
+        stacked["mask"] = torch.stack([_mask(one, self.MAX_TOKENS) for one in each]).to(device)
+        return {name: tensor.to(self.dtype) if tensor.is_floating_point() else tensor for name, tensor in stacked.items()}
+
+    def pad(self, name: str, tensor: Tensor) -> Tensor:
+        """Tokens of one sentence -> `MAX_TOKENS`, with zeros behind: what these models show their transformers."""
+        if name not in ("tokens", "mask"):
+            return tensor
+        padded = tensor.new_zeros(self.MAX_TOKENS, *tensor.shape[1:])
+        padded[: len(tensor)] = tensor
+        return padded
+
+    def _check_whole(self, what: str) -> None:
+        if not self.is_whole:
+            raise ValueError(
+                f"{what} needs the whole model, but this one was cut after block {self.config.feature_layer}, to look only; "
+                f"load it with whole=True"
+            )
+
+
+def _mask(one: Embedding, length: int) -> Tensor:
+    return one["mask"] if "mask" in one else torch.arange(length) < len(one["tokens"])
+
+
+def with_defaults(network: Any, part: Component) -> dict[str, Any]:
+    """A network's config, with the defaults of its class where the file is silent."""
+    parameters = inspect.signature(network.__init__).parameters.values()
+    defaults = {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
+    return defaults | part.config

@@ -1,0 +1,121 @@
+"""Running the first blocks of a published video diffusion transformer, and taking what leaves the last of them.
+
+The transformer is diffusers' own class, built without memory from its config, compared with the checkpoint, cut, and only then
+given weights: blocks behind the cut are neither loaded nor run. A block that changes nothing and remembers what it was given ends
+the list, so the transformer's own `forward` does everything before the blocks (patches, positions, noise level, text) as it was
+trained. The head after them runs on as well: it is small, and leaving a forward pass by an exception would rule out compilation.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from video2act.system2.backbones.checkpoint import check_checkpoint, fill
+from video2act.system2.backbones.sources import Component
+
+
+class Recorder(nn.Module):
+    """A block that changes nothing and remembers what it was given.
+
+    Args:
+        returns_pair: whether the model's blocks return video and text, or video alone.
+    """
+
+    def __init__(self, returns_pair: bool):
+        super().__init__()
+        self.returns_pair = returns_pair
+        self._given: Tensor | None = None
+
+    def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *rest: Any, **named: Any) -> Any:
+        self._given = hidden_states
+        return (hidden_states, encoder_hidden_states) if self.returns_pair else hidden_states
+
+    def take(self) -> Float[Tensor, "b n d"]:
+        """What the block was given, once: it is not kept."""
+        given, self._given = self._given, None
+        assert given is not None, "the transformer did not reach the recorder"
+        return given
+
+
+class Tap:
+    """A transformer that can be run up to a block.
+
+    Args:
+        transformer: of diffusers.
+        lists: the attributes that hold its blocks, in the order in which they run.
+        returns_pair: whether blocks return video and text.
+        layer: after how many blocks it is tapped.
+    Raises:
+        ValueError: the transformer has fewer blocks than `layer`.
+    """
+
+    def __init__(self, transformer: nn.Module, lists: tuple[str, ...], returns_pair: bool, layer: int):
+        self.transformer = transformer
+        self.recorder = Recorder(returns_pair)
+        # the same modules in shorter lists, so that moving or training the transformer moves and trains these
+        self._cut = _cut(transformer, lists, layer)
+        self._cut[lists[-1]].append(self.recorder)
+
+    @contextmanager
+    def __call__(self) -> Iterator[Recorder]:
+        """Inside, the transformer ends with the tapped block; `take` what left it from the recorder."""
+        whole = {name: getattr(self.transformer, name) for name in self._cut}
+        try:
+            for name, blocks in self._cut.items():
+                setattr(self.transformer, name, blocks)
+            yield self.recorder
+        finally:
+            for name, blocks in whole.items():
+                setattr(self.transformer, name, blocks)
+
+
+def count_blocks(transformer: nn.Module, lists: tuple[str, ...]) -> int:
+    return sum(len(getattr(transformer, name)) for name in lists)
+
+
+def empty(network: Any, config: dict[str, Any]) -> nn.Module:
+    """A diffusers network without memory for its weights. Small tables that are computed, not loaded, are real."""
+    with init_empty_weights(include_buffers=False):
+        return network.from_config({name: value for name, value in config.items() if not name.startswith("_")}).eval()
+
+
+def load_transformer(
+    network: Any, component: Component, lists: tuple[str, ...], num_blocks: int | None, dtype: torch.dtype
+) -> nn.Module:
+    """A transformer with its first `num_blocks` blocks (all, if None).
+
+    Raises:
+        ValueError: the checkpoint does not hold exactly what the config describes (blocks behind the cut included), or there are
+            fewer blocks.
+    """
+    transformer = empty(network, component.config)
+    check_checkpoint(transformer, component.checkpoint)
+    if num_blocks is not None:
+        for name, blocks in _cut(transformer, lists, num_blocks).items():
+            setattr(transformer, name, blocks)
+    fill(transformer, component.checkpoint, dtype, frozenset(network._keep_in_fp32_modules or ()))
+    return transformer
+
+
+def fold(tokens: Float[Tensor, "b n d"], t: int, h: int, w: int) -> Float[Tensor, "b d t h w"]:
+    """Tokens in raster order, time first and width last, back to their grid."""
+    return rearrange(tokens, "b (t h w) d -> b d t h w", t=t, h=h, w=w)
+
+
+def _cut(transformer: nn.Module, lists: tuple[str, ...], num_blocks: int) -> dict[str, nn.ModuleList]:
+    available = count_blocks(transformer, lists)
+    if num_blocks > available:
+        raise ValueError(f"feature_layer must lie in 0..{available} (this model's blocks), got {num_blocks}")
+    cut = {}
+    left = num_blocks
+    for name in lists:
+        blocks = list(getattr(transformer, name))[:left]
+        cut[name] = nn.ModuleList(blocks)
+        left -= len(blocks)
+    return cut

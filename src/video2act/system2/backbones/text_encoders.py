@@ -1,0 +1,180 @@
+"""The text encoders that published video models were trained with, each used as its model expects.
+
+They differ in what becomes of the padding: Wan and Cosmos hide it from the encoder and show the video model zeros in its place;
+CogVideoX and LTX let the encoder see it and keep what comes out. HunyuanVideo wraps the sentence in a fixed request to a language
+model, of which only the sentence's own tokens are kept, and adds one vector from CLIP. An encoder is loaded at the first sentence
+that it must read, onto the CPU.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoTokenizer, CLIPTextModel, LlamaModel, T5EncoderModel, UMT5EncoderModel
+
+from video2act.system2.backbones.checkpoint import Checkpoint
+from video2act.system2.backbones.sources import read_json, shards
+
+LLAMA_SKIPPED_LAYERS = 2
+"""HunyuanVideo reads the language model before its last layers, which are about the next word"""
+
+
+class T5Text:
+    """T5 or UMT5.
+
+    Args:
+        load: builds the encoder with its weights.
+        tokenizer: its folder.
+        max_tokens: the longest sentence that the video model was trained on, its end mark included.
+        sees_padding: the encoder reads the padding like words, and all tokens are kept.
+        clean: what the model's authors do to a sentence first.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], nn.Module],
+        fingerprint: str,
+        tokenizer: Path,
+        max_tokens: int,
+        sees_padding: bool,
+        clean: Callable[[str], str] = str,
+    ):
+        self._load = load
+        self.fingerprint = fingerprint
+        self._tokenizer_folder = tokenizer
+        self.max_tokens = max_tokens
+        self.sees_padding = sees_padding
+        self._clean = clean
+
+    @cached_property
+    def encoder(self) -> nn.Module:
+        return self._load()
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        return load_tokenizer(self._tokenizer_folder)
+
+    @torch.no_grad()
+    def __call__(self, instruction: str) -> dict[str, Tensor]:
+        """`tokens` [n d]; where the encoder sees the padding n is `max_tokens`, and `mask` [n] says which are words.
+
+        Raises:
+            ValueError: the instruction has more than `max_tokens` tokens.
+        """
+        ids = tokenize(self.tokenizer, self._clean(instruction), self.max_tokens, instruction)
+        if not self.sees_padding:
+            return {"tokens": self.encoder(ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]}
+        padded = torch.full((1, self.max_tokens), self.tokenizer.pad_token_id)
+        padded[:, : ids.shape[1]] = ids
+        mask = torch.arange(self.max_tokens) < ids.shape[1]
+        return {"tokens": self.encoder(padded).last_hidden_state[0], "mask": mask}
+
+
+class HunyuanText:
+    """A language model in a fixed request, and CLIP.
+
+    Args:
+        root: the model's folder, with `text_encoder`, `tokenizer` (LLaMA) and `text_encoder_2`, `tokenizer_2` (CLIP).
+        template: the request, with `{}` for the sentence.
+        num_template_tokens: tokens of the template before the sentence; they are cut off.
+        max_tokens: the longest sentence, the end of the request included.
+    """
+
+    def __init__(self, root: Path, dtype: torch.dtype, template: str, num_template_tokens: int, max_tokens: int):
+        self.root = root
+        self.dtype = dtype
+        self.template = template
+        self.num_template_tokens = num_template_tokens
+        self.max_tokens = max_tokens
+        self.fingerprint = weights_of(root / "text_encoder").fingerprint() + weights_of(root / "text_encoder_2").fingerprint()
+
+    @cached_property
+    def _llama(self) -> tuple[Any, nn.Module]:
+        return load_tokenizer(self.root / "tokenizer"), load_encoder(LlamaModel, self.root / "text_encoder", self.dtype)
+
+    @cached_property
+    def _clip(self) -> tuple[Any, nn.Module]:
+        return load_tokenizer(self.root / "tokenizer_2"), load_encoder(CLIPTextModel, self.root / "text_encoder_2", self.dtype)
+
+    @torch.no_grad()
+    def __call__(self, instruction: str) -> dict[str, Tensor]:
+        """`tokens` [n d] of the sentence and `pooled` [p] of CLIP."""
+        tokenizer, llama = self._llama
+        limit = self.num_template_tokens + self.max_tokens
+        ids = tokenize(tokenizer, self.template.format(instruction), limit, instruction, self.num_template_tokens)
+        hidden = llama(ids, attention_mask=torch.ones_like(ids), output_hidden_states=True).hidden_states
+        tokenizer, clip = self._clip
+        short = tokenize(tokenizer, instruction, tokenizer.model_max_length, instruction)
+        pooled = clip(short).pooler_output[0]
+        return {"tokens": hidden[-(LLAMA_SKIPPED_LAYERS + 1)][0, self.num_template_tokens :], "pooled": pooled}
+
+
+def diffusers_t5(
+    root: Path, dtype: torch.dtype, max_tokens: int, sees_padding: bool, clean: Callable[[str], str] = str
+) -> T5Text:
+    """The T5 or UMT5 of a diffusers folder."""
+    folder = root / "text_encoder"
+    kind = UMT5EncoderModel if read_json(folder / "config.json").get("model_type") == "umt5" else T5EncoderModel
+
+    def load() -> nn.Module:
+        return load_encoder(kind, folder, dtype)
+
+    return T5Text(load, weights_of(folder).fingerprint(), root / "tokenizer", max_tokens, sees_padding, clean)
+
+
+def tokenize(tokenizer: Any, text: str, max_tokens: int, instruction: str, num_fixed: int = 0) -> Tensor:
+    """Ids [1 n].
+
+    Raises:
+        ValueError: there are more than `max_tokens`; they are not cut.
+    """
+    ids = tokenizer(text, return_tensors="pt", truncation=False, verbose=False).input_ids
+    if ids.shape[1] > max_tokens:
+        raise ValueError(
+            f"the instruction has {ids.shape[1] - num_fixed} tokens, the video model's text encoder takes "
+            f"{max_tokens - num_fixed}: {instruction[:60]!r}; shorten it"
+        )
+    return ids
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Raises FileNotFoundError for a folder that is missing."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing: the text encoder needs its tokenizer; download it again")
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def weights_of(folder: Path) -> Checkpoint:
+    """The weights of a text encoder in the layout of transformers; raises for files that are missing or incomplete."""
+    return Checkpoint(shards(folder, "model"))
+
+
+def load_encoder(kind: Any, folder: Path, dtype: torch.dtype) -> nn.Module:
+    """A text encoder of transformers, frozen.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a tensor is missing or left over.
+    """
+    weights_of(folder)  # transformers does not say which file is incomplete
+    encoder, report = kind.from_pretrained(folder, dtype=dtype, local_files_only=True, output_loading_info=True)
+    problems = [f"{why} {name}" for why in ("missing", "unexpected") for name in sorted(report[f"{why}_keys"])]
+    if problems:
+        listed = "\n  ".join(problems[:20])
+        raise ValueError(f"{folder} does not fit its config:\n  {listed}")
+    return encoder.eval().requires_grad_(False)
+
+
+def text_width(folder: Path) -> int | None:
+    """Width of a text encoder's tokens as its config says; None if there is no encoder."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return None
+    config = read_json(path)
+    width = config.get("d_model", config.get("hidden_size"))
+    if not isinstance(width, int):
+        raise ValueError(f"{path} names neither d_model nor hidden_size; it is not the config of a text encoder")
+    return width

@@ -1,0 +1,110 @@
+"""Wan: 2.1 (1.3 and 14 billion parameters) and 2.2 TI2V-5B, from diffusers' folders or from the original files.
+
+Flow matching. The 5B was trained with a noise level per token, so that a clean past and a noisy future share a clip; the others
+accept it. The text is padded with zeros to 512 tokens, and the transformer attends to them, as it was trained to.
+"""
+
+import html
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from einops import repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from video2act.backbone_config import PretrainedBackboneConfig
+from video2act.system2.backbones import wan_original
+from video2act.system2.backbones.pretrained import Embedding, Parts, PretrainedBackbone
+from video2act.system2.backbones.text_cache import TextEncoder
+from video2act.system2.backbones.text_encoders import diffusers_t5
+from video2act.types import Video
+
+TIMESTEPS = 1000
+"""the network is told the noise level in these units"""
+
+
+class WanBackbone(PretrainedBackbone):
+    """`VideoBackbone` over `WanTransformer3DModel`."""
+
+    TRANSFORMER = WanTransformer3DModel
+    VAE = AutoencoderKLWan
+    BLOCKS = ("blocks",)
+    MAX_TOKENS = 512
+
+    def __init__(self, config: PretrainedBackboneConfig, parts: Parts, whole: bool = False):
+        super().__init__(config, parts, whole)
+        use_exact_timesteps(self.transformer)
+
+    @classmethod
+    def find(cls, root: Path) -> Parts:
+        if wan_original.is_original(root):
+            return Parts(root, wan_original.transformer(root), wan_original.vae(root))
+        return super().find(root)
+
+    def geometry(self, transformer: dict[str, Any], vae: dict[str, Any]) -> dict[str, tuple[int, int]]:
+        grid = self.config.grid
+        return {
+            "the VAE merges pixels a side:": (vae["scale_factor_spatial"], grid.latent_px),
+            "the VAE merges frames:": (vae["scale_factor_temporal"], grid.frames_per_latent),
+            "the transformer's patch is": (transformer["patch_size"][1], grid.patch),
+            # more of them would be an image-to-video model
+            "the transformer's in_channels is": (transformer["in_channels"], vae["z_dim"]),
+        }
+
+    def text_dim(self, transformer: dict[str, Any]) -> int:
+        return transformer["text_dim"]
+
+    def encoder_width(self) -> int | None:
+        return wan_original.text_width(self.root) if wan_original.is_original(self.root) else super().encoder_width()
+
+    def text_encoder(self) -> TextEncoder:
+        if wan_original.is_original(self.root):
+            return wan_original.text_encoder(self.root, self.dtype, self.MAX_TOKENS, clean)
+        return diffusers_t5(self.root, self.dtype, self.MAX_TOKENS, sees_padding=False, clean=clean)
+
+    def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        mean, std = self._statistics(latents)
+        return (latents - mean) / std
+
+    def restore(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        mean, std = self._statistics(latents)
+        return latents * std + mean
+
+    def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], text: Embedding) -> Float[Tensor, "b c t h w"]:
+        h, w = noisy.grid.shape[3:]
+        timestep = TIMESTEPS * noise_level
+        if bool((noise_level == noise_level[:, :1]).all()):
+            timestep = timestep[:, 0]  # one level: the time embedding is computed once, not per token
+        else:
+            timestep = repeat(timestep, "b t -> b (t n)", n=(h // 2) * (w // 2))
+        return self.transformer(noisy.grid.to(self.dtype), timestep, text["tokens"]).sample
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        config = self.vae.config
+        mean, std = (torch.tensor(values).to(like)[:, None, None, None] for values in (config.latents_mean, config.latents_std))
+        return mean, std
+
+
+class ExactTimesteps(nn.Module):
+    """Sinusoids of the timestep in float64, as in Wan's own code. In float32, diffusers' way, 500 is off by 3e-5."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.width = width
+
+    def forward(self, timestep: Float[Tensor, "n"]) -> Float[Tensor, "n d"]:
+        half = self.width // 2
+        frequency = 10000.0 ** (-torch.arange(half, dtype=torch.float64, device=timestep.device) / half)
+        angle = timestep.double()[:, None] * frequency
+        return torch.cat([angle.cos(), angle.sin()], dim=1).float()
+
+
+def use_exact_timesteps(transformer: Any) -> None:
+    transformer.condition_embedder.timesteps_proj = ExactTimesteps(transformer.config.freq_dim)
+
+
+def clean(sentence: str) -> str:
+    """Wan's authors undo html escapes and join white space."""
+    return " ".join(html.unescape(html.unescape(sentence)).split())

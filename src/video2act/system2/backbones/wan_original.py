@@ -1,0 +1,276 @@
+"""Wan's files as its authors publish them, read as diffusers' networks.
+
+    config.json                                    may be absent: shapes say everything but the number of heads
+    diffusion_pytorch_model*.safetensors           the transformer (or a .pth of the same names)
+    Wan2.1_VAE.pth or Wan2.2_VAE.pth
+    models_t5_umt5-xxl-enc-bf16.pth, google/umt5-xxl/     UMT5's encoder and its tokenizer
+
+Only names differ from diffusers', not numbers, so names are all that is translated; an unknown one stays, and the strict comparison
+with the config then reports it. Configs are derived from shapes: diffusers guesses the 5B to be another model.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from torch import nn
+from transformers import UMT5Config, UMT5EncoderModel
+
+from video2act.system2.backbones.checkpoint import Checkpoint, fill
+from video2act.system2.backbones.sources import Component, read_json, shards
+from video2act.system2.backbones.text_encoders import T5Text
+from video2act.weights import check_fit
+
+T5_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
+VAE_FILES = ("Wan2.2_VAE.pth", "Wan2.1_VAE.pth")
+HEAD_DIM = 128
+"""of every published Wan"""
+
+# per channel, of the latents that Wan 2.2 was trained on (Wan2.2, wan/modules/vae2_2.py); those of 2.1 are diffusers' defaults
+VAE22_MEAN = (
+    -0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557, -0.1382, 0.0542, 0.2813, 0.0891,
+    0.157, -0.0098, 0.0375, -0.1825, -0.2246, -0.1207, -0.0698, 0.5109, 0.2665, -0.2108, -0.2158, 0.2502,
+    -0.2055, -0.0322, 0.1109, 0.1567, -0.0729, 0.0899, -0.2799, -0.123, -0.0313, -0.1649, 0.0117, 0.0723,
+    -0.2839, -0.2083, -0.052, 0.3748, 0.0152, 0.1957, 0.1433, -0.2944, 0.3573, -0.0548, -0.1681, -0.0667,
+)  # fmt: skip
+VAE22_STD = (
+    0.4765, 1.0364, 0.4514, 1.1677, 0.5313, 0.499, 0.4818, 0.5013, 0.8158, 1.0344, 0.5894, 1.0901,
+    0.6885, 0.6165, 0.8454, 0.4978, 0.5759, 0.3523, 0.7135, 0.6804, 0.5833, 1.4146, 0.8986, 0.5659,
+    0.7069, 0.5338, 0.4889, 0.4917, 0.4069, 0.4999, 0.6866, 0.4093, 0.5709, 0.6065, 0.6415, 0.4944,
+    0.5726, 1.2042, 0.5458, 1.6887, 0.3971, 1.06, 0.3943, 0.5537, 0.5444, 0.4089, 0.7468, 0.7744,
+)  # fmt: skip
+
+
+def is_original(root: Path) -> bool:
+    """Whether a folder holds Wan's own files."""
+    return any((root / name).is_file() for name in VAE_FILES)
+
+
+# the transformer
+
+_DIT_TOP = {
+    "text_embedding.0": "condition_embedder.text_embedder.linear_1",
+    "text_embedding.2": "condition_embedder.text_embedder.linear_2",
+    "time_embedding.0": "condition_embedder.time_embedder.linear_1",
+    "time_embedding.2": "condition_embedder.time_embedder.linear_2",
+    "time_projection.1": "condition_embedder.time_proj",
+    "head.head": "proj_out",
+}
+_DIT_BLOCK = {
+    # the norm before cross-attention is the third in the original and the second in diffusers
+    "norm3": "norm2",
+    "ffn.0": "ffn.net.0.proj",
+    "ffn.2": "ffn.net.2",
+    **{
+        f"{theirs}_attn.{a}": f"{ours}.{b}"
+        for theirs, ours in (("self", "attn1"), ("cross", "attn2"))
+        for a, b in (("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("o", "to_out.0"), ("norm_q", "norm_q"), ("norm_k", "norm_k"))
+    },
+}
+
+
+def transformer_name(name: str) -> str:
+    """`blocks.0.self_attn.q.weight` -> `blocks.0.attn1.to_q.weight`, and so on."""
+    if name == "head.modulation":
+        return "scale_shift_table"
+    stem, _, leaf = name.rpartition(".")
+    block = re.fullmatch(r"(blocks\.\d+)(?:\.(.+))?", stem)
+    if block is None:
+        return f"{_DIT_TOP.get(stem, stem)}.{leaf}"
+    if block[2] is None:
+        return f"{block[1]}.scale_shift_table" if leaf == "modulation" else name
+    return f"{block[1]}.{_DIT_BLOCK.get(block[2], block[2])}.{leaf}"
+
+
+def transformer(root: Path) -> Component:
+    """Raises FileNotFoundError without weights, ValueError for a file that is not Wan's transformer."""
+    checkpoint = Checkpoint(_transformer_files(root), transformer_name)
+    shapes = checkpoint.shapes
+    inner, channels, *patch = _shape(shapes, "patch_embedding.weight", 5, checkpoint.where)
+    head = _shape(shapes, "proj_out.weight", 2, checkpoint.where)
+    text = _shape(shapes, "condition_embedder.text_embedder.linear_1.weight", 2, checkpoint.where)
+    time = _shape(shapes, "condition_embedder.time_embedder.linear_1.weight", 2, checkpoint.where)
+    ffn = _shape(shapes, "blocks.0.ffn.net.0.proj.weight", 2, checkpoint.where)
+    path = root / "config.json"
+    num_heads = read_json(path).get("num_heads", inner // HEAD_DIM) if path.is_file() else inner // HEAD_DIM
+    config = {
+        "patch_size": tuple(patch),
+        "num_attention_heads": num_heads,
+        "attention_head_dim": inner // num_heads,
+        "in_channels": channels,
+        "out_channels": head[0] // (patch[0] * patch[1] * patch[2]),
+        "text_dim": text[1],
+        "freq_dim": time[1],
+        "ffn_dim": ffn[0],
+        "num_layers": 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("blocks.")),
+    }
+    if path.is_file():
+        _compare(path, config, checkpoint.where)
+    return Component(checkpoint.where, config, checkpoint)
+
+
+def _compare(path: Path, config: dict[str, Any], weights: Path) -> None:
+    """What config.json says of sizes must be what the weights are."""
+    said = read_json(path)
+    names = {"dim": None, "in_dim": "in_channels", "out_dim": "out_channels", "ffn_dim": "ffn_dim", "num_layers": "num_layers"}
+    for theirs, ours in names.items():
+        found = config["num_attention_heads"] * config["attention_head_dim"] if ours is None else config[ours]
+        if theirs in said and said[theirs] != found:
+            raise ValueError(
+                f"{path} says {theirs}={said[theirs]}, but the weights in {weights} have {found}: they belong to models of "
+                f"different size; download both again from one place"
+            )
+
+
+def _transformer_files(root: Path) -> list[Path]:
+    stem = "diffusion_pytorch_model"
+    if (root / f"{stem}.safetensors").is_file() or (root / f"{stem}.safetensors.index.json").is_file():
+        return shards(root, stem)
+    others = {root / name for name in (*VAE_FILES, T5_FILE)}
+    files = sorted(root.glob("*.safetensors")) or sorted(set(root.glob("*.pth")) - others)
+    if not files:
+        raise FileNotFoundError(f"{root} has a Wan VAE but no transformer ({stem}*.safetensors); download it again")
+    return files
+
+
+# the VAE
+
+_RESIDUAL = {"0": "norm1", "2": "conv1", "3": "norm2", "6": "conv2"}
+_MIDDLE = {"0": "resnets.0", "1": "attentions.0", "2": "resnets.1"}
+_ENDS = {"conv1": "conv_in", "head.0": "norm_out", "head.2": "conv_out"}
+_STAGE = 4
+"""entries of a stage of Wan 2.1's decoder, which is one flat list: three residual blocks and an upsampler"""
+
+
+def vae_name(name: str) -> str:
+    """`encoder.downsamples.0.residual.2.weight` -> `encoder.down_blocks.0.conv1.weight`, and so on, for both versions."""
+    stem, _, leaf = name.rpartition(".")
+    if stem in ("conv1", "conv2"):
+        return f"{'quant_conv' if stem == 'conv1' else 'post_quant_conv'}.{leaf}"
+    half, _, rest = stem.partition(".")
+    if rest in _ENDS:
+        return f"{half}.{_ENDS[rest]}.{leaf}"
+    middle = re.fullmatch(r"middle\.(\d)\.(.+)", rest)
+    if middle:
+        return f"{half}.mid_block.{_MIDDLE.get(middle[1], middle[1])}.{_layer(middle[2])}.{leaf}"
+    nested = re.fullmatch(r"(down|up)samples\.(\d+)\.(?:down|up)samples\.(\d+)\.(.+)", rest)
+    if nested:  # 2.2: stages of residual blocks, each with a sampler behind
+        way, stage, number, what = nested.groups()
+        is_sampler = what.startswith(("resample.", "time_conv"))
+        return f"{half}.{way}_blocks.{stage}.{f'{way}sampler' if is_sampler else f'resnets.{number}'}.{_layer(what)}.{leaf}"
+    flat = re.fullmatch(r"(down|up)samples\.(\d+)\.(.+)", rest)
+    if flat is None:
+        return name
+    way, number, what = flat[1], int(flat[2]), _layer(flat[3])
+    if way == "down":  # 2.1: diffusers keeps the encoder's flat list, and gives the decoder stages
+        return f"{half}.down_blocks.{number}.{what}.{leaf}"
+    stage, place = divmod(number, _STAGE)
+    part = "upsamplers.0" if place == _STAGE - 1 else f"resnets.{place}"
+    return f"{half}.up_blocks.{stage}.{part}.{what}.{leaf}"
+
+
+def _layer(name: str) -> str:
+    residual = re.fullmatch(r"residual\.(\d)", name)
+    if residual:
+        return _RESIDUAL.get(residual[1], name)
+    return "conv_shortcut" if name == "shortcut" else name
+
+
+def vae(root: Path) -> Component:
+    """Raises ValueError for a file that is not Wan's VAE."""
+    path = next(root / name for name in VAE_FILES if (root / name).is_file())
+    checkpoint = Checkpoint([path], vae_name)
+    base, channels = _shape(checkpoint.shapes, "encoder.conv_in.weight", 5, path)[:2]
+    latent = _shape(checkpoint.shapes, "post_quant_conv.weight", 5, path)[0]
+    decoder = _shape(checkpoint.shapes, "decoder.conv_in.weight", 5, path)[0]
+    config: dict[str, Any] = {"base_dim": base, "z_dim": latent}
+    if path.name == VAE_FILES[0]:
+        config |= {
+            "decoder_base_dim": decoder // 4,  # its widest stage is four times as wide
+            "in_channels": channels,
+            "out_channels": channels,
+            "is_residual": True,
+            "patch_size": 2,
+            "scale_factor_spatial": 16,
+            "latents_mean": list(VAE22_MEAN),
+            "latents_std": list(VAE22_STD),
+        }
+    return Component(path, config, checkpoint)
+
+
+# the text encoder
+
+_T5_BLOCK = {
+    "norm1": "layer.0.layer_norm",
+    "norm2": "layer.1.layer_norm",
+    "ffn.gate.0": "layer.1.DenseReluDense.wi_0",
+    "ffn.fc1": "layer.1.DenseReluDense.wi_1",
+    "ffn.fc2": "layer.1.DenseReluDense.wo",
+    "pos_embedding.embedding": "layer.0.SelfAttention.relative_attention_bias",
+    **{f"attn.{name}": f"layer.0.SelfAttention.{name}" for name in "qkvo"},
+}
+
+
+def text_name(name: str) -> str:
+    """`blocks.0.attn.q.weight` -> `encoder.block.0.layer.0.SelfAttention.q.weight`, and so on."""
+    stem, _, leaf = name.rpartition(".")
+    block = re.fullmatch(r"blocks\.(\d+)\.(.+)", stem)
+    if block:
+        return f"encoder.block.{block[1]}.{_T5_BLOCK.get(block[2], block[2])}.{leaf}"
+    return f"{ {'token_embedding': 'shared', 'norm': 'encoder.final_layer_norm'}.get(stem, stem) }.{leaf}"
+
+
+def text_width(root: Path) -> int | None:
+    """Width of its tokens; None without the file."""
+    path = root / T5_FILE
+    if not path.is_file():
+        return None
+    return _shape(Checkpoint([path], text_name).shapes, "shared.weight", 2, path)[1]
+
+
+def text_encoder(root: Path, dtype: torch.dtype, max_tokens: int, clean: Callable[[str], str]) -> T5Text:
+    """UMT5's encoder; loaded when it first reads a sentence."""
+    checkpoint = Checkpoint([root / T5_FILE], text_name)
+
+    def load() -> nn.Module:
+        return load_text_encoder(checkpoint, dtype)
+
+    return T5Text(load, checkpoint.fingerprint(), root / "google" / "umt5-xxl", max_tokens, sees_padding=False, clean=clean)
+
+
+def load_text_encoder(checkpoint: Checkpoint, dtype: torch.dtype) -> nn.Module:
+    """Raises ValueError for a file that is not UMT5's encoder."""
+    shapes, where = checkpoint.shapes, checkpoint.where
+    words, width = _shape(shapes, "shared.weight", 2, where)
+    inner = _shape(shapes, "encoder.block.0.layer.0.SelfAttention.q.weight", 2, where)[0]
+    buckets, heads = _shape(shapes, "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", 2, where)
+    config = UMT5Config(
+        vocab_size=words,
+        d_model=width,
+        d_kv=inner // heads,
+        d_ff=_shape(shapes, "encoder.block.0.layer.1.DenseReluDense.wi_0.weight", 2, where)[0],
+        num_layers=1 + max(int(name.split(".")[2]) for name in shapes if name.startswith("encoder.block.")),
+        num_heads=heads,
+        relative_attention_num_buckets=buckets,
+        feed_forward_proj="gated-gelu",
+        dropout_rate=0.0,
+    )
+    with init_empty_weights(include_buffers=False):
+        encoder: Any = UMT5EncoderModel(config).eval()
+    tied = "encoder.embed_tokens.weight"  # the same table as `shared`
+    own = {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items() if name != tied}
+    check_fit(own, shapes, where)
+    encoder.encoder.embed_tokens = nn.Identity()
+    fill(encoder, checkpoint, dtype)
+    encoder.set_input_embeddings(encoder.shared)
+    return encoder
+
+
+def _shape(shapes: dict[str, tuple[int, ...]], name: str, num_axes: int, where: Path) -> tuple[int, ...]:
+    if name not in shapes or len(shapes[name]) != num_axes:
+        found = list(shapes[name]) if name in shapes else "none"
+        raise ValueError(f"{where} is not Wan's file of that name: expected {name} with {num_axes} axes, found {found}")
+    return shapes[name]
