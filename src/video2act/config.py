@@ -303,18 +303,30 @@ def to_json(config: Any) -> str:
 
 def from_json(cls: type[Config], text: str, source: str) -> Config:
     """The inverse of `to_json`; `source` names the file in errors. Unknown and missing fields are errors."""
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{source} is not valid json: {error}") from error
-    return _build(cls, data, source)
+    return _build(cls, _parse(text, source), source)
 
 
 def load(cls: type[Config], path: Path) -> Config:
     """Read a config file. Raises FileNotFoundError, or ValueError naming the field that is wrong."""
+    return from_json(cls, _read(path), str(path))
+
+
+def load_backbone(path: Path) -> BackboneConfig | PretrainedBackboneConfig:
+    """As `load`, for a video model of either kind."""
+    return _build(BackboneConfig | PretrainedBackboneConfig, _parse(_read(path), str(path)), str(path))
+
+
+def _read(path: Path) -> str:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; a run folder holds config.json, model.safetensors and stats.json")
-    return from_json(cls, path.read_text(), str(path))
+    return path.read_text()
+
+
+def _parse(text: str, source: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{source} is not valid json: {error}") from error
 
 
 def _build(hint: Any, value: Any, where: str) -> Any:

@@ -1,6 +1,7 @@
 """Video2Act = System 2 + System 1 + normaliser: the whole policy, as one module that trains, acts, saves and loads.
 
-A run folder holds `config.json`, `model.safetensors` and `stats.json`, and nothing else is needed to rebuild the policy.
+A run folder holds `config.json`, `model.safetensors` and `stats.json`, and nothing else is needed to rebuild the policy, except for
+a published video model: its frozen gigabytes stay where they are, and the config names their source.
 """
 
 import copy
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from video2act import config as configs
 from video2act.atomic import write_text
 from video2act.clips import resize_area
-from video2act.config import PolicyConfig
+from video2act.config import PolicyConfig, PretrainedBackboneConfig
 from video2act.normalize import Normalizer, Statistics, load_statistics, statistics_to_json
 from video2act.system1 import System1, Visibility
 from video2act.system2 import System2
@@ -142,7 +143,9 @@ class Video2Act(nn.Module):
         path.mkdir(parents=True, exist_ok=True)
         write_text(path / CONFIG_FILE, configs.to_json(self.config))
         write_text(path / STATISTICS_FILE, statistics_to_json(self.statistics))
-        save_weights(path / WEIGHTS_FILE, weights or self.state_dict())
+        elsewhere = self._elsewhere
+        own = {name: tensor for name, tensor in (weights or self.state_dict()).items() if not name.startswith(elsewhere)}
+        save_weights(path / WEIGHTS_FILE, own)
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> "Video2Act":
@@ -155,8 +158,14 @@ class Video2Act(nn.Module):
         path = Path(path)
         config = configs.load(PolicyConfig, path / CONFIG_FILE)
         policy = cls(config, load_statistics(path / STATISTICS_FILE))
-        load_weights(policy, path / WEIGHTS_FILE)
+        load_weights(policy, path / WEIGHTS_FILE, policy._elsewhere)
         return policy.to(device).eval()
+
+    @property
+    def _elsewhere(self) -> tuple[str, ...]:
+        """What the names of weights that the run folder does not hold begin with: a published video model's stay at its source."""
+        is_published = self.config.system2 is not None and isinstance(self.config.system2.backbone, PretrainedBackboneConfig)
+        return ("system2.backbone.",) if is_published else ()
 
     # checks of what comes from outside
 

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from video2act.atomic import write_text
-from video2act.config import PolicyConfig, TrainConfig
+from video2act.config import PolicyConfig, PretrainedBackboneConfig, TrainConfig
 from video2act.data import Dataset, FrameStore, LeRobotDataset, load_origin, open_datasets
 from video2act.data.augmentation import jitter, shift
 from video2act.data.cache import FeatureCache, digest
@@ -25,7 +25,7 @@ from video2act.data.loader import BatchLoader, check_fit, episode_clips
 from video2act.policy import SCENES_FILE, Video2Act
 from video2act.presets import DataSpec, make_preset
 from video2act.system1 import Visibility
-from video2act.system2.backbones import load_video_model
+from video2act.system2.backbones import CONFIG_FILE, load_video_model
 from video2act.training_loop import TrainingLoop
 from video2act.types import Batch
 
@@ -45,7 +45,8 @@ def train(
         data: LeRobotDataset folders with actions, of one robot; each brings its own instructions.
         out: folder to write; must not hold another training unless `resume`.
         preset: a name of `PRESETS`.
-        video_model: a folder written by `train-video`; every preset with System 2 needs one.
+        video_model: a folder written by `train-video`, which the tiny presets need; for the others it replaces the source of
+            the published video model that the preset names.
         cameras: what the policy looks through, System 2's camera first; all of the dataset's, if None.
     Raises:
         ValueError: the preset is unknown, the dataset does not fit, or the video model is missing: there are no random weights.
@@ -61,7 +62,9 @@ def train(
     identity = {"policy": asdict(policy.config), "data": dataset.fingerprint, "video_model": str(video_model)}
     loop = TrainingLoop(policy, config, out, resume, identity)
     store = FrameStore(dataset)
-    cache = fill_cache(policy, dataset, store, video_model, loop) if video_model and policy.system2 else None
+    # beside a video model of ours; a published one's folder may be shared, and is not written to
+    beside = video_model if video_model and (video_model / CONFIG_FILE).is_file() else out
+    cache = fill_cache(policy, dataset, store, beside, loop) if policy.system2 else None
     loader = BatchLoader(
         dataset,
         store,
@@ -92,7 +95,8 @@ def scenes(data: tuple[Path, ...]) -> dict[str, list[int]]:
 
 
 def build_policy(config: PolicyConfig, dataset: Dataset, video_model: Path | None) -> Video2Act:
-    """A policy with new weights, except for its video model, which comes trained.
+    """A policy with new weights, except for its video model, which comes trained: a published one from the source that the preset
+    names, or from `video_model` in its place; the tiny one from `video_model`.
 
     Raises:
         ValueError: the config has System 2 but there is no video model, or the reverse.
@@ -101,19 +105,24 @@ def build_policy(config: PolicyConfig, dataset: Dataset, video_model: Path | Non
         if video_model is not None:
             raise ValueError(f"this preset has no System 2, so the video model {video_model} would go unused; leave it out")
         return Video2Act(config, dataset.stats)
+    backbone = config.system2.backbone
+    if isinstance(backbone, PretrainedBackboneConfig):
+        if video_model is not None:
+            backbone = replace(backbone, source=str(video_model))
+        return Video2Act(replace(config, system2=replace(config.system2, backbone=backbone)), dataset.stats)
     if video_model is None:
         raise ValueError("this preset has System 2, which needs a video model: train one with train-video and pass --video-model")
-    backbone_config, backbone = load_video_model(video_model)
+    backbone_config, trained = load_video_model(video_model)
     # the model brings its own shape; where it is tapped is the policy's choice
-    chosen = replace(backbone_config, feature_layer=config.system2.backbone.feature_layer)
+    chosen = replace(backbone_config, feature_layer=backbone.feature_layer)
     policy = Video2Act(replace(config, system2=replace(config.system2, backbone=chosen)), dataset.stats)
     assert policy.system2 is not None
-    assert isinstance(backbone, nn.Module)
-    policy.system2.backbone.load_state_dict(backbone.state_dict())
+    assert isinstance(trained, nn.Module)
+    policy.system2.backbone.load_state_dict(trained.state_dict())
     return policy
 
 
-def fill_cache(policy: Video2Act, dataset: Dataset, store: FrameStore, video_model: Path, loop: TrainingLoop) -> FeatureCache:
+def fill_cache(policy: Video2Act, dataset: Dataset, store: FrameStore, folder: Path, loop: TrainingLoop) -> FeatureCache:
     """Let System 2 see every frame of the dataset; processes share the episodes."""
     system2 = policy.system2
     assert system2 is not None
@@ -126,7 +135,7 @@ def fill_cache(policy: Video2Act, dataset: Dataset, store: FrameStore, video_mod
         "filter_on": system2.config.filter_on,
         "data": [dataset.fingerprint, dataset.fps],
     }
-    cache = FeatureCache(video_model / "seen" / digest(described, system2.backbone.state_dict()))
+    cache = FeatureCache(folder / "seen" / digest(described, system2.backbone.state_dict()))
     missing = [episode for episode in range(len(dataset)) if episode not in cache]
     mine = missing[accelerator.process_index :: accelerator.num_processes]
     for episode in track(mine, "System 2 sees the demonstrations", disable=not loop.is_main or not mine):

@@ -20,9 +20,11 @@ def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
     publish(temporary, path)
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
+def load_weights(module: nn.Module, path: Path, elsewhere: tuple[str, ...] = ()) -> None:
     """Load a safetensors file into a module, strictly.
 
+    Args:
+        elsewhere: what the names begin with of weights that the module already has, and that the file must not hold.
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or a tensor is missing, unexpected or of another shape; all are named.
@@ -33,9 +35,10 @@ def load_weights(module: nn.Module, path: Path) -> None:
         weights = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file ({error}); copy it again") from error
-    own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    state = module.state_dict()
+    own = {name: tuple(tensor.shape) for name, tensor in state.items() if not name.startswith(elsewhere)}
     check_fit(own, {name: tuple(tensor.shape) for name, tensor in weights.items()}, path)
-    module.load_state_dict(weights)
+    module.load_state_dict({name: tensor for name, tensor in state.items() if name not in own} | weights)
 
 
 def check_fit(own: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], source: Path) -> None:

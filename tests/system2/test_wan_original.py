@@ -1,4 +1,4 @@
-"""Wan's original files: equal to what the released Video2Act code computes from them, and to diffusers' folder of the same model."""
+"""Wan's original files: equal to what the released code computes from them, and to diffusers' folder of the same model."""
 
 import json
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from published_models import original_transformer, original_vae, stir, wan22_vae, write_original, write_wan21, write_wan22
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from published_models import original_transformer, original_vae, stir, wan22_vae, write_original, write_wan21, write_wan22
 from video2act.config import PretrainedBackboneConfig
 from video2act.system2.backbones import make_backbone, wan_original
 from video2act.system2.backbones.checkpoint import fill

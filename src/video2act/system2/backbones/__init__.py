@@ -1,8 +1,7 @@
 """Video diffusion models, each behind `VideoBackbone`, and the folder in which a trained one is kept."""
 
-from importlib import import_module
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -15,11 +14,10 @@ from video2act.weights import load_weights, save_weights
 
 CONFIG_FILE, WEIGHTS_FILE = "backbone.json", "model.safetensors"
 
-FAMILIES = {"wan21": "wan.WanBackbone", "wan22": "wan.WanBackbone"}
-"""name in `PretrainedBackboneConfig` -> file and class; imported when needed, since they bring large libraries"""
+AnyConfig = BackboneConfig | PretrainedBackboneConfig
 
 
-def make_backbone(config: BackboneConfig | PretrainedBackboneConfig, whole: bool = False) -> VideoBackbone:
+def make_backbone(config: AnyConfig, whole: bool = False) -> VideoBackbone:
     """The backbone a config names: the tiny one with random weights, a published one with those of its source.
 
     Args:
@@ -30,39 +28,40 @@ def make_backbone(config: BackboneConfig | PretrainedBackboneConfig, whole: bool
     """
     if isinstance(config, BackboneConfig):
         return TinyBackbone(config)
-    from video2act.system2.backbones.sources import locate
+    from video2act.system2.backbones.published import load_published
 
-    kind = family(config.name)
-    return kind(config, kind.find(locate(config.source)), whole)
-
-
-def family(name: str) -> Any:
-    """The class of a family of published models, a subclass of `PretrainedBackbone`."""
-    module, _, kind = FAMILIES[name].partition(".")
-    return getattr(import_module(f"{__name__}.{module}"), kind)
+    return load_published(config, whole)
 
 
-def save_video_model(path: Path, config: BackboneConfig, weights: dict[str, Tensor]) -> None:
-    """Write a folder that `load_video_model` reads."""
+def save_video_model(path: Path, config: AnyConfig, weights: dict[str, Tensor]) -> None:
+    """Write a folder that `load_video_model` reads. Of a published model only the transformer, which alone is ever trained."""
     path.mkdir(parents=True, exist_ok=True)
+    if isinstance(config, PretrainedBackboneConfig):
+        prefix = "transformer."
+        weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
     write_text(path / CONFIG_FILE, configs.to_json(config))
     save_weights(path / WEIGHTS_FILE, weights)
 
 
-def load_video_model(path: Path) -> tuple[BackboneConfig, VideoBackbone]:
+def load_video_model(path: Path, whole: bool = False) -> tuple[AnyConfig, VideoBackbone]:
     """A folder written by `train-video` -> its config and the model, ready to look.
 
+    Args:
+        whole: as in `make_backbone`.
     Raises:
         FileNotFoundError: the folder or one of its files is missing.
         ValueError: the weights do not fit the config; the tensors are named.
     """
     if not (path / CONFIG_FILE).is_file():
         raise FileNotFoundError(f"{path} is not a video model ({CONFIG_FILE} is missing); make one with train-video")
-    config = configs.load(BackboneConfig, path / CONFIG_FILE)
+    config = configs.load_backbone(path / CONFIG_FILE)
+    if isinstance(config, PretrainedBackboneConfig):
+        config = replace(config, source=str(path))
+        return config, make_backbone(config, whole)
     backbone = make_backbone(config)
     assert isinstance(backbone, nn.Module)
     load_weights(backbone, path / WEIGHTS_FILE)
     return config, backbone.eval()
 
 
-__all__ = ["TinyBackbone", "load_video_model", "make_backbone", "save_video_model"]
+__all__ = ["CONFIG_FILE", "AnyConfig", "TinyBackbone", "load_video_model", "make_backbone", "save_video_model"]

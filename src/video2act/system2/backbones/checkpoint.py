@@ -136,9 +136,7 @@ class _Pickle:
             ) from error
         except (RuntimeError, EOFError) as error:
             reason = str(error).splitlines()[0] if str(error) else "it is empty"
-            raise ValueError(
-                f"{path} is not a complete PyTorch file ({str(error).splitlines()[0]}); download it again"
-            ) from error
+            raise ValueError(f"{path} is not a complete PyTorch file ({reason}); download it again") from error
         if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
             raise ValueError(f"{path} must hold a dictionary of tensors, got {type(content).__name__}; download it again")
         self._tensors: dict[str, Tensor] = content

@@ -70,8 +70,8 @@ class PretrainedBackbone(nn.Module):
         self.vae: Any = self._load_vae(parts.vae, whole)
         self.tap = Tap(self.transformer, self.BLOCKS, self.RETURNS_PAIR, config.feature_layer)
         self.text = self._text(parts)
-        if whole:
-            self.transformer.requires_grad_(True)
+        self.transformer.requires_grad_(whole)
+        self.eval()
 
     @classmethod
     def find(cls, root: Path) -> Parts:
@@ -192,7 +192,7 @@ class PretrainedBackbone(nn.Module):
 
     # running
 
-    def _decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 t h w"]:
+    def _decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 frames height width"]:
         return self.vae.decode(latents).sample
 
     def _embed(self, instruction: list[str], device: torch.device) -> Embedding:

@@ -5,8 +5,8 @@
     Wan2.1_VAE.pth or Wan2.2_VAE.pth
     models_t5_umt5-xxl-enc-bf16.pth, google/umt5-xxl/     UMT5's encoder and its tokenizer
 
-Only names differ from diffusers', not numbers, so names are all that is translated; an unknown one stays, and the strict comparison
-with the config then reports it. Configs are derived from shapes: diffusers guesses the 5B to be another model.
+Only names differ from diffusers', not numbers, so names are all that is translated; an unknown one stays, and the strict
+comparison with the config then reports it. Configs are derived from shapes: diffusers guesses the 5B to be another model.
 """
 
 import re

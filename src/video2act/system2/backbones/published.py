@@ -1,0 +1,45 @@
+"""Published video models by family; the files they need are imported when one is asked for, since they bring large libraries.
+
+A source is the model's own folder (or repo), or a folder of `train-video`, which holds a finetuned transformer and names the
+source of everything else.
+"""
+
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+from video2act import config as configs
+from video2act.config import PretrainedBackboneConfig
+from video2act.system2.backbones.checkpoint import Checkpoint
+from video2act.system2.backbones.sources import Component, locate
+
+FAMILIES = {"wan21": "wan.WanBackbone", "wan22": "wan.WanBackbone"}
+"""name in `PretrainedBackboneConfig` -> file and class"""
+
+FINETUNED_CONFIG, FINETUNED_WEIGHTS = "backbone.json", "model.safetensors"
+
+
+def family(name: str) -> Any:
+    """The class of a family, a subclass of `PretrainedBackbone`."""
+    module, _, kind = FAMILIES[name].partition(".")
+    return getattr(import_module(f"video2act.system2.backbones.{module}"), kind)
+
+
+def load_published(config: PretrainedBackboneConfig, whole: bool) -> Any:
+    """A backbone with the weights of its source.
+
+    Raises:
+        FileNotFoundError: the source, or one of its files, is missing.
+        ValueError: the source holds another model than the config names, or is damaged.
+    """
+    kind = family(config.name)
+    root = locate(config.source)
+    if not (root / FINETUNED_CONFIG).is_file():
+        return kind(config, kind.find(root), whole)
+    base = configs.load(PretrainedBackboneConfig, root / FINETUNED_CONFIG)
+    if base.name != config.name:
+        raise ValueError(f"{root} is a finetuned {base.name}, but the config names {config.name}; name the family that it is")
+    parts = kind.find(locate(base.source))
+    weights = root / FINETUNED_WEIGHTS
+    finetuned = Component(parts.transformer.path, parts.transformer.config, Checkpoint([weights]))
+    return kind(config, replace(parts, transformer=finetuned), whole)
