@@ -46,15 +46,17 @@ def collect(
     )
 
 
-def info(dataset: Positional[Path]) -> None:
-    """Describe a dataset.
+def info(what: Positional[Path]) -> None:
+    """Describe a dataset, or the video model of a preset: parameters, memory, tokens.
 
     Args:
-        dataset: a LeRobotDataset v3.0 folder.
+        what: a LeRobotDataset v3.0 folder, or the name of a preset.
     """
-    from video2act.describe import describe_dataset
+    from video2act.describe import describe_dataset, describe_preset
+    from video2act.presets import PRESETS
 
-    print(describe_dataset(dataset), end="")
+    is_preset = str(what) in PRESETS and not what.exists()
+    print(describe_preset(str(what)) if is_preset else describe_dataset(what), end="")
 
 
 def train_video(
@@ -92,8 +94,9 @@ def train(
     Args:
         data: dataset folders, all of one robot.
         out: run folder to write.
-        preset: tiny, tiny_latents, tiny_system1 or tiny_blind.
-        video_model: a folder written by train-video.
+        preset: tiny, tiny_latents, tiny_system1, tiny_blind, or one named after a published video model: wan21_1b, wan21_14b,
+            wan22_5b, hunyuan, cogvideox, ltx, cosmos.
+        video_model: a folder written by train-video, or of the published video model that the preset names.
         cameras: what the policy looks through, System 2's first; all of the dataset's, if left out.
         resume: go on from the newest checkpoint in `out`.
     """

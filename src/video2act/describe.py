@@ -1,13 +1,18 @@
-"""What is in a dataset, on one screen: the function behind `video2act info`."""
+"""What is in a dataset, or how large a preset is, on one screen: the functions behind `video2act info`."""
 
 from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
+from video2act.config import BackboneConfig, PolicyConfig
 from video2act.data import LeRobotDataset
 from video2act.normalize import Statistics
+from video2act.presets import DataSpec, make_preset
+from video2act.system2.backbones import make_backbone
+from video2act.system2.backbones.sizes import size_of
 
 WIDTH = 110
 
@@ -25,6 +30,58 @@ def describe_dataset(path: Path) -> str:
             console.print(table)
             console.print()
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"
+
+
+def describe_preset(name: str) -> str:
+    """The video model of a preset: parameters, memory and tokens per stream, from configs alone; plain text.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    # sizes do not depend on the data, but for the rate, which scales bands in Hz
+    policy = make_preset(name, DataSpec(state_dim=1, action_dim=1, fps=20.0, cameras=("camera",)))
+    console = Console(width=WIDTH, color_system=None)
+    with console.capture() as capture:
+        console.print(_video_model(name, policy))
+        console.print()
+        console.print(_streams(policy))
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"
+
+
+def _video_model(name: str, policy: PolicyConfig) -> Table:
+    table = Table(show_header=False, box=None)
+    table.add_row("preset", name)
+    backbone = policy.system2.backbone if policy.system2 else None
+    if backbone is None:
+        table.add_row("video model", "none: System 1 alone")
+    elif isinstance(backbone, BackboneConfig):
+        model = make_backbone(backbone)
+        assert isinstance(model, nn.Module)
+        count = sum(parameter.numel() for parameter in model.parameters())
+        table.add_row("video model", f"tiny, trained by train-video; {backbone.feature_layer} of {backbone.depth} blocks run")
+        table.add_row("parameters", f"{count / 1e6:.2f} M, {4 * count / 1e6:.1f} MB in float32")
+    else:
+        size = size_of(backbone)
+        table.add_row("video model", f"{backbone.name} from {backbone.source}")
+        table.add_row("blocks", f"{backbone.feature_layer} of {size.num_blocks} are loaded and run")
+        table.add_row("parameters", f"{size.kept / 1e9:.2f} B loaded of the transformer's {size.whole / 1e9:.2f} B")
+        table.add_row("VAE encoder", f"{size.encoder / 1e6:.0f} M parameters, in float32")
+        table.add_row("memory", f"{size.bytes / 1e9:.2f} GB of weights ({backbone.dtype}, VAE float32), text encoder apart")
+    return table
+
+
+def _streams(policy: PolicyConfig) -> Table:
+    table = Table("stream", "frames", "side px", "features t x h x w", "width", "feature tokens", "to System 1", box=None)
+    if policy.system2 is None:
+        return table
+    backbone = policy.system2.backbone
+    width = backbone.hidden if isinstance(backbone, BackboneConfig) else size_of(backbone).feature_dim
+    for stream in policy.system2.streams:
+        t, side = 1 + (stream.num_frames - 1) // backbone.frames_per_feature, stream.size_px // backbone.patch_px
+        grid, num_tokens = f"{t} x {side} x {side}", t * side**2
+        row = (stream.num_frames, stream.size_px, grid, width, num_tokens, stream.former.num_tokens)
+        table.add_row(stream.name, *map(str, row))
+    return table
 
 
 def _summary(dataset: LeRobotDataset) -> Table:

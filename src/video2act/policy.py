@@ -1,7 +1,7 @@
 """Video2Act = System 2 + System 1 + normaliser: the whole policy, as one module that trains, acts, saves and loads.
 
-A run folder holds `config.json`, `model.safetensors` and `stats.json`, and nothing else is needed to rebuild the policy, except for
-a published video model: its frozen gigabytes stay where they are, and the config names their source.
+A run folder holds `config.json`, `model.safetensors` and `stats.json`, and nothing else is needed to rebuild the policy, but
+for a published video model: its frozen gigabytes stay where they are, and the config names their source.
 """
 
 import copy
@@ -163,7 +163,7 @@ class Video2Act(nn.Module):
 
     @property
     def _elsewhere(self) -> tuple[str, ...]:
-        """What the names of weights that the run folder does not hold begin with: a published video model's stay at its source."""
+        """How names of weights begin that the run folder does not hold: a published video model's stay at its source."""
         is_published = self.config.system2 is not None and isinstance(self.config.system2.backbone, PretrainedBackboneConfig)
         return ("system2.backbone.",) if is_published else ()
 

@@ -1,6 +1,7 @@
 """Named policies: a starting point for each size of machine. A preset is a function of the data it will be trained on.
 
-`tiny` is the CPU-sized dual system; the others named `tiny_*` are its controls, with one thing taken away.
+`tiny` is the CPU-sized dual system; the others named `tiny_*` are its controls, with one thing taken away. The rest are named
+after the published video model that System 2 looks through, which is tapped after two thirds of its blocks, as in the paper.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from video2act.config import (
     FilterConfig,
     FormerConfig,
     PolicyConfig,
+    PretrainedBackboneConfig,
     StreamConfig,
     System1Config,
     System2Config,
@@ -82,9 +84,73 @@ def tiny_blind(data: DataSpec) -> PolicyConfig:
     return replace(tiny_system1(data), cameras=())
 
 
-PRESETS: dict[str, Callable[[DataSpec], PolicyConfig]] = {
-    preset.__name__: preset for preset in (tiny, tiny_latents, tiny_system1, tiny_blind)
-}
+def published(
+    data: DataSpec, backbone: PretrainedBackboneConfig, num_frames: int = 61, motion_px: int = 224, spatial_px: int = 480
+) -> PolicyConfig:
+    """Both systems, System 2 over a published model: the newest frame at `spatial_px`, the last `num_frames` at `motion_px`."""
+    system1 = System1Config(hidden=512, depth=8, num_heads=8, text_dim=256, image_channels=32)
+    former = FormerConfig(num_tokens=224, depth=2, num_heads=8)
+    feature_fps = data.fps / backbone.frames_per_feature
+    num_features = 1 + (num_frames - 1) // backbone.frames_per_feature
+    # as in tiny_streams: everything that moves within the clip
+    motion = FilterConfig("temporal_bandpass", low_hz=feature_fps / num_features, high_hz=feature_fps / 2)
+    streams = (
+        StreamConfig("spatial", data.cameras[0], 1, 1, spatial_px, FilterConfig("sobel"), former),
+        StreamConfig("motion", data.cameras[0], num_frames, 1, motion_px, motion, former),
+    )
+    return PolicyConfig(
+        state_dim=data.state_dim,
+        action_dim=data.action_dim,
+        fps=data.fps,
+        cameras=data.cameras,
+        image_px=128,
+        horizon=16,
+        execute_steps=8,
+        system1=system1,
+        system2=System2Config(backbone, streams, token_dim=system1.hidden),
+    )
+
+
+def wan21_1b(data: DataSpec) -> PolicyConfig:
+    """Wan 2.1, 1.3 billion parameters."""
+    return published(data, PretrainedBackboneConfig("wan21", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", feature_layer=20))
+
+
+def wan21_14b(data: DataSpec) -> PolicyConfig:
+    """Wan 2.1, 14 billion parameters."""
+    return published(data, PretrainedBackboneConfig("wan21", "Wan-AI/Wan2.1-T2V-14B-Diffusers", feature_layer=26))
+
+
+def wan22_5b(data: DataSpec) -> PolicyConfig:
+    """Wan 2.2 TI2V-5B, the paper's: 20 of 30 blocks."""
+    return published(data, PretrainedBackboneConfig("wan22", "Wan-AI/Wan2.2-TI2V-5B-Diffusers", feature_layer=20))
+
+
+def hunyuan(data: DataSpec) -> PolicyConfig:
+    """HunyuanVideo: its 20 blocks of two streams and half of the 40 that follow."""
+    return published(data, PretrainedBackboneConfig("hunyuan", "hunyuanvideo-community/HunyuanVideo", feature_layer=40))
+
+
+def cogvideox(data: DataSpec) -> PolicyConfig:
+    """CogVideoX-5B, version 1.0, on the 49 frames that it was trained on."""
+    return published(data, PretrainedBackboneConfig("cogvideox", "zai-org/CogVideoX-5b", feature_layer=28), num_frames=49)
+
+
+def ltx(data: DataSpec) -> PolicyConfig:
+    """LTX-Video; it merges 8 frames and 32 pixels, so the motion stream is larger and one group shorter."""
+    backbone = PretrainedBackboneConfig("ltx", "Lightricks/LTX-Video", feature_layer=18)
+    return published(data, backbone, num_frames=57, motion_px=320, spatial_px=512)
+
+
+def cosmos(data: DataSpec) -> PolicyConfig:
+    """Cosmos-Predict2, 2 billion parameters."""
+    return published(data, PretrainedBackboneConfig("cosmos", "nvidia/Cosmos-Predict2-2B-Video2World", feature_layer=18))
+
+
+SMALL = (tiny, tiny_latents, tiny_system1, tiny_blind)
+PUBLISHED = (wan21_1b, wan21_14b, wan22_5b, hunyuan, cogvideox, ltx, cosmos)
+
+PRESETS: dict[str, Callable[[DataSpec], PolicyConfig]] = {preset.__name__: preset for preset in (*SMALL, *PUBLISHED)}
 
 
 def make_preset(name: str, data: DataSpec) -> PolicyConfig:

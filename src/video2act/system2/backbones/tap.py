@@ -97,10 +97,15 @@ def load_transformer(
     transformer = empty(network, component.config)
     check_checkpoint(transformer, component.checkpoint)
     if num_blocks is not None:
-        for name, blocks in _cut(transformer, lists, num_blocks).items():
-            setattr(transformer, name, blocks)
+        keep_blocks(transformer, lists, num_blocks)
     fill(transformer, component.checkpoint, dtype, frozenset(network._keep_in_fp32_modules or ()))
     return transformer
+
+
+def keep_blocks(transformer: nn.Module, lists: tuple[str, ...], num_blocks: int) -> None:
+    """Drop the blocks behind the first `num_blocks`. Raises ValueError if there are fewer."""
+    for name, blocks in _cut(transformer, lists, num_blocks).items():
+        setattr(transformer, name, blocks)
 
 
 def fold(tokens: Float[Tensor, "b n d"], t: int, h: int, w: int) -> Float[Tensor, "b d t h w"]:
