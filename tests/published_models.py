@@ -8,10 +8,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers import (
+    AutoencoderKLCogVideoX,
+    AutoencoderKLHunyuanVideo,
+    AutoencoderKLLTXVideo,
+    AutoencoderKLWan,
+    CogVideoXDDIMScheduler,
+    CogVideoXTransformer3DModel,
+    CosmosTransformer3DModel,
+    HunyuanVideoTransformer3DModel,
+    LTXVideoTransformer3DModel,
+    WanTransformer3DModel,
+)
 from safetensors.torch import save_file
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
-from transformers import ByT5Tokenizer, UMT5Config, UMT5EncoderModel
+from transformers import (
+    ByT5Tokenizer,
+    CLIPTextConfig,
+    CLIPTextModel,
+    LlamaConfig,
+    LlamaModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5EncoderModel,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
 TEXT_WIDTH = 16
 DEPTH = 3
@@ -81,6 +107,90 @@ def _finish(root: Path, pipeline: str, text: bool) -> Path:
         write_text_encoder(root)
     write_index(root, pipeline)
     return root
+
+
+# the other families
+
+
+def write_hunyuan(root: Path) -> Path:
+    shape: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 16, "rope_axes_dim": (4, 6, 6), "in_channels": 4}
+    shape |= {"out_channels": 4, "num_layers": 1, "num_single_layers": DEPTH - 1, "num_refiner_layers": 1}
+    shape |= {"text_embed_dim": TEXT_WIDTH, "pooled_projection_dim": 12}
+    stir(HunyuanVideoTransformer3DModel(**shape)).save_pretrained(root / "transformer")
+    codec = AutoencoderKLHunyuanVideo(block_out_channels=(8, 8, 8, 8), norm_num_groups=4, layers_per_block=1, latent_channels=4)
+    stir(codec, seed=1).save_pretrained(root / "vae")
+    words, clip_words = character_tokenizer(), character_tokenizer("<bos> $A <eos>")
+    size = {"vocab_size": len(words), "intermediate_size": 24, "num_attention_heads": 2}
+    torch.manual_seed(1)
+    llama = LlamaModel(LlamaConfig(hidden_size=TEXT_WIDTH, num_hidden_layers=3, num_key_value_heads=2, **size))
+    ids = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
+    clip = CLIPTextModel(CLIPTextConfig(hidden_size=12, num_hidden_layers=1, projection_dim=12, **size, **ids))
+    for number, encoder, tokenizer in (("", llama, words), ("_2", clip, clip_words)):
+        with torch.no_grad():
+            for parameter in encoder.parameters():
+                parameter.mul_(5)
+        encoder.save_pretrained(root / f"text_encoder{number}")
+        tokenizer.save_pretrained(root / f"tokenizer{number}")
+    return _finish(root, "HunyuanVideoPipeline", text=False)
+
+
+def character_tokenizer(template: str = "<bos> $A") -> PreTrainedTokenizerFast:
+    """One token per printable character, and marks: one in front, as LLaMA's tokenizer sets it, or also one at the end (CLIP)."""
+    marks = ["<pad>", "<bos>", "<eos>", "<unk>"]
+    words = {word: number for number, word in enumerate([*marks, "\n", *map(chr, range(32, 127))])}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Split(Regex("[\\s\\S]"), "isolated")
+    tokenizer.post_processor = TemplateProcessing(single=template, special_tokens=[(mark, words[mark]) for mark in marks])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
+    )
+
+
+def write_cogvideox(root: Path, **changes: Any) -> Path:
+    shape: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 16, "in_channels": 4, "out_channels": 4}
+    shape |= {"time_embed_dim": 16, "text_embed_dim": TEXT_WIDTH, "num_layers": DEPTH, "sample_width": 8, "sample_height": 8}
+    shape |= {"sample_frames": 9, "use_rotary_positional_embeddings": True} | changes
+    stir(CogVideoXTransformer3DModel(**shape)).save_pretrained(root / "transformer")
+    codec = AutoencoderKLCogVideoX(block_out_channels=(8, 8, 8, 8), norm_num_groups=2, layers_per_block=1, latent_channels=4)
+    stir(codec, seed=1).save_pretrained(root / "vae")
+    schedule = CogVideoXDDIMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True, snr_shift_scale=1.0)
+    schedule.save_pretrained(root / "scheduler")
+    write_text_encoder(root, T5EncoderModel, T5Config)
+    return _finish(root, "CogVideoXPipeline", text=False)
+
+
+def write_cogvideox15(root: Path) -> Path:
+    return write_cogvideox(root, patch_size_t=2)
+
+
+def write_ltx(root: Path) -> Path:
+    shape: dict[str, Any] = {"in_channels": 8, "out_channels": 8, "num_attention_heads": 2, "attention_head_dim": 12}
+    shape |= {"cross_attention_dim": 24, "caption_channels": TEXT_WIDTH, "num_layers": DEPTH}
+    stir(LTXVideoTransformer3DModel(**shape)).save_pretrained(root / "transformer")
+    widths, layers = (8, 8, 8, 8), (1, 1, 1, 1, 1)
+    codec = AutoencoderKLLTXVideo(
+        latent_channels=8,
+        block_out_channels=widths,
+        decoder_block_out_channels=widths,
+        layers_per_block=layers,
+        decoder_layers_per_block=layers,
+    )
+    stir(codec, seed=1)
+    codec.latents_mean.fill_(0.1)
+    codec.latents_std.fill_(0.8)
+    codec.save_pretrained(root / "vae")
+    write_text_encoder(root, T5EncoderModel, T5Config)
+    return _finish(root, "LTXPipeline", text=False)
+
+
+def write_cosmos(root: Path, in_channels: int = 17) -> Path:
+    shape: dict[str, Any] = {"in_channels": in_channels, "out_channels": 16, "num_attention_heads": 2, "attention_head_dim": 12}
+    shape |= {"num_layers": DEPTH, "mlp_ratio": 2.0, "text_embed_dim": TEXT_WIDTH, "adaln_lora_dim": 4, "max_size": (8, 16, 16)}
+    shape |= {"rope_scale": (1.0, 3.0, 3.0), "extra_pos_embed_type": None}
+    stir(CosmosTransformer3DModel(**shape)).save_pretrained(root / "transformer")
+    stir(AutoencoderKLWan(base_dim=4, z_dim=16), seed=1).save_pretrained(root / "vae")
+    write_text_encoder(root, T5EncoderModel, T5Config)
+    return _finish(root, "Cosmos2VideoToWorldPipeline", text=False)
 
 
 # Wan's original files

@@ -115,6 +115,7 @@ def published(name: Any, write: Callable[[Path], Path], latent_channels: int, si
 TINY = BackboneConfig(
     feature_layer=1, hidden=32, depth=3, num_heads=4, latent_channels=16, patch_px=8, frames_per_latent=4, text_dim=16
 )
+SEES_ALL = {"is_causal": False, "has_level_per_frame": False}
 BACKBONES: dict[str, Subject] = {
     "tiny": Subject(TINY, 16),
     "tiny_lossless": Subject(
@@ -122,6 +123,13 @@ BACKBONES: dict[str, Subject] = {
     ),
     "wan21": published("wan21", published_models.write_wan21, 16, 32),
     "wan22": published("wan22", published_models.write_wan22, 48, 64),
+    "hunyuan": published("hunyuan", published_models.write_hunyuan, 4, 32, **SEES_ALL),
+    "cogvideox": published("cogvideox", published_models.write_cogvideox, 4, 32, **SEES_ALL),
+    "cogvideox15": published(
+        "cogvideox15", published_models.write_cogvideox15, 4, 32, is_causal=False, has_level_per_frame=False
+    ),
+    "ltx": published("ltx", published_models.write_ltx, 8, 64),
+    "cosmos": published("cosmos", published_models.write_cosmos, 16, 32),
 }
 
 

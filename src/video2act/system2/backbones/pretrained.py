@@ -221,6 +221,26 @@ def _mask(one: Embedding, length: int) -> Tensor:
     return one["mask"] if "mask" in one else torch.arange(length) < len(one["tokens"])
 
 
+def is_one_level(noise_level: Float[Tensor, "b t"]) -> bool:
+    """Whether all frames of each clip have one noise level."""
+    return bool((noise_level == noise_level[:, :1]).all())
+
+
+def one_level(noise_level: Float[Tensor, "b t"], model: str) -> Float[Tensor, "b"]:
+    """The level of each clip, for a model that knows no other.
+
+    Raises:
+        ValueError: frames of a clip differ: the model cannot be trained to continue a clean past.
+    """
+    if not is_one_level(noise_level):
+        low, high = float(noise_level.min()), float(noise_level.max())
+        raise ValueError(
+            f"{model} knows one noise level per clip, got levels from {low:.1f} to {high:.1f} within one; it can be trained on "
+            f"whole noisy clips, not to continue a clean past: for that choose wan22, ltx or cosmos"
+        )
+    return noise_level[:, 0]
+
+
 def with_defaults(network: Any, part: Component) -> dict[str, Any]:
     """A network's config, with the defaults of its class where the file is silent."""
     parameters = inspect.signature(network.__init__).parameters.values()

@@ -13,7 +13,15 @@ from video2act.config import PretrainedBackboneConfig
 from video2act.system2.backbones.checkpoint import Checkpoint
 from video2act.system2.backbones.sources import Component, locate
 
-FAMILIES = {"wan21": "wan.WanBackbone", "wan22": "wan.WanBackbone"}
+FAMILIES = {
+    "wan21": "wan.WanBackbone",
+    "wan22": "wan.WanBackbone",
+    "hunyuan": "hunyuan.HunyuanBackbone",
+    "cogvideox": "cogvideox.CogVideoXBackbone",
+    "cogvideox15": "cogvideox.CogVideoXBackbone",
+    "ltx": "ltx.LTXBackbone",
+    "cosmos": "cosmos.CosmosBackbone",
+}
 """name in `PretrainedBackboneConfig` -> file and class"""
 
 FINETUNED_CONFIG, FINETUNED_WEIGHTS = "backbone.json", "model.safetensors"

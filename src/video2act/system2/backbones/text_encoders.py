@@ -78,38 +78,39 @@ class HunyuanText:
 
     Args:
         root: the model's folder, with `text_encoder`, `tokenizer` (LLaMA) and `text_encoder_2`, `tokenizer_2` (CLIP).
-        template: the request, with `{}` for the sentence.
-        num_template_tokens: tokens of the template before the sentence; they are cut off.
+        template: the request, with `{}` for the sentence; the tokens before the sentence (95 of LLaMA's) are cut off.
         max_tokens: the longest sentence, the end of the request included.
     """
 
-    def __init__(self, root: Path, dtype: torch.dtype, template: str, num_template_tokens: int, max_tokens: int):
+    def __init__(self, root: Path, dtype: torch.dtype, template: str, max_tokens: int):
         self.root = root
         self.dtype = dtype
         self.template = template
-        self.num_template_tokens = num_template_tokens
         self.max_tokens = max_tokens
         self.fingerprint = weights_of(root / "text_encoder").fingerprint() + weights_of(root / "text_encoder_2").fingerprint()
 
     @cached_property
-    def _llama(self) -> tuple[Any, nn.Module]:
+    def _llama(self) -> tuple[Any, Any]:
         return load_tokenizer(self.root / "tokenizer"), load_encoder(LlamaModel, self.root / "text_encoder", self.dtype)
 
     @cached_property
-    def _clip(self) -> tuple[Any, nn.Module]:
+    def _clip(self) -> tuple[Any, Any]:
         return load_tokenizer(self.root / "tokenizer_2"), load_encoder(CLIPTextModel, self.root / "text_encoder_2", self.dtype)
 
     @torch.no_grad()
     def __call__(self, instruction: str) -> dict[str, Tensor]:
-        """`tokens` [n d] of the sentence and `pooled` [p] of CLIP."""
+        """`tokens` [n d] of the sentence and `pooled` [p] of CLIP.
+
+        Raises:
+            ValueError: the instruction is longer than either encoder takes.
+        """
         tokenizer, llama = self._llama
-        limit = self.num_template_tokens + self.max_tokens
-        ids = tokenize(tokenizer, self.template.format(instruction), limit, instruction, self.num_template_tokens)
+        before = tokenizer(self.template.partition("{}")[0], return_tensors="pt").input_ids.shape[1]
+        ids = tokenize(tokenizer, self.template.format(instruction), before + self.max_tokens, instruction, before)
         hidden = llama(ids, attention_mask=torch.ones_like(ids), output_hidden_states=True).hidden_states
         tokenizer, clip = self._clip
-        short = tokenize(tokenizer, instruction, tokenizer.model_max_length, instruction)
-        pooled = clip(short).pooler_output[0]
-        return {"tokens": hidden[-(LLAMA_SKIPPED_LAYERS + 1)][0, self.num_template_tokens :], "pooled": pooled}
+        pooled = clip(tokenize(tokenizer, instruction, clip.config.max_position_embeddings, instruction)).pooler_output[0]
+        return {"tokens": hidden[-(LLAMA_SKIPPED_LAYERS + 1)][0, before:], "pooled": pooled}
 
 
 def diffusers_t5(

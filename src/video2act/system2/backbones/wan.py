@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from video2act.backbone_config import PretrainedBackboneConfig
 from video2act.system2.backbones import wan_original
-from video2act.system2.backbones.pretrained import Embedding, Parts, PretrainedBackbone
+from video2act.system2.backbones.pretrained import Embedding, Parts, PretrainedBackbone, is_one_level
 from video2act.system2.backbones.text_cache import TextEncoder
 from video2act.system2.backbones.text_encoders import diffusers_t5
 from video2act.types import Video
@@ -65,26 +65,28 @@ class WanBackbone(PretrainedBackbone):
         return diffusers_t5(self.root, self.dtype, self.MAX_TOKENS, sees_padding=False, clean=clean)
 
     def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        mean, std = self._statistics(latents)
+        mean, std = wan_statistics(self.vae, latents)
         return (latents - mean) / std
 
     def restore(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        mean, std = self._statistics(latents)
+        mean, std = wan_statistics(self.vae, latents)
         return latents * std + mean
 
     def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], text: Embedding) -> Float[Tensor, "b c t h w"]:
         h, w = noisy.grid.shape[3:]
         timestep = TIMESTEPS * noise_level
-        if bool((noise_level == noise_level[:, :1]).all()):
-            timestep = timestep[:, 0]  # one level: the time embedding is computed once, not per token
-        else:
-            timestep = repeat(timestep, "b t -> b (t n)", n=(h // 2) * (w // 2))
+        num_tokens = (h // 2) * (w // 2)  # of a frame
+        # of one level the time embedding is computed once, not per token
+        timestep = timestep[:, 0] if is_one_level(noise_level) else repeat(timestep, "b t -> b (t n)", n=num_tokens)
         return self.transformer(noisy.grid.to(self.dtype), timestep, text["tokens"]).sample
 
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        config = self.vae.config
-        mean, std = (torch.tensor(values).to(like)[:, None, None, None] for values in (config.latents_mean, config.latents_std))
-        return mean, std
+
+def wan_statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation `[c 1 1 1]` of the latents that a model over this VAE was trained on."""
+    mean, std = (
+        torch.tensor(values).to(like)[:, None, None, None] for values in (vae.config.latents_mean, vae.config.latents_std)
+    )
+    return mean, std
 
 
 class ExactTimesteps(nn.Module):

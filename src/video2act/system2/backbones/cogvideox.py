@@ -1,0 +1,118 @@
+"""CogVideoX 1.0 (2B, 5B) and 1.5: text and video tokens in one sequence, text first.
+
+Not flow matching: it was trained on `alpha * latents + sigma * noise` with `alpha^2 + sigma^2 = 1`, to predict
+`alpha * noise - sigma * latents`, with one noise level per clip. A mixture `(1 - level) * latents + level * noise` is such a sum
+but for its scale, so levels and flows are converted, both ways exactly; the level is told to the model as the nearest of its 1000
+timesteps. Its VAE convolves causally, but its group norms see chunks of 8 frames. Version 1.5 joins two latent frames in a token.
+"""
+
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
+from diffusers.models.embeddings import get_3d_rotary_pos_embed
+from jaxtyping import Float
+from torch import Tensor
+
+from video2act.backbone_config import PretrainedBackboneConfig
+from video2act.system2.backbones.pretrained import Embedding, Parts, PretrainedBackbone, one_level
+from video2act.system2.backbones.sources import read_json
+from video2act.system2.backbones.text_cache import TextEncoder
+from video2act.system2.backbones.text_encoders import diffusers_t5
+from video2act.types import Video
+
+SCHEDULERS = ("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")
+
+
+class CogVideoXBackbone(PretrainedBackbone):
+    """`VideoBackbone` over `CogVideoXTransformer3DModel`."""
+
+    TRANSFORMER = CogVideoXTransformer3DModel
+    VAE = AutoencoderKLCogVideoX
+    RETURNS_PAIR = True
+    MAX_TOKENS = 226
+
+    def __init__(self, config: PretrainedBackboneConfig, parts: Parts, whole: bool = False):
+        super().__init__(config, parts, whole)
+        self.levels = self._levels()
+        """of each timestep, as `sigma / (alpha + sigma)`"""
+
+    def geometry(self, transformer: dict[str, Any], vae: dict[str, Any]) -> dict[str, tuple[int, int]]:
+        grid = self.config.grid
+        return {
+            "the VAE merges pixels a side:": (2 ** (len(vae["block_out_channels"]) - 1), grid.latent_px),
+            "the VAE merges frames:": (int(vae["temporal_compression_ratio"]), grid.frames_per_latent),
+            "the transformer's patch is": (transformer["patch_size"], grid.patch),
+            "the transformer's patch in time is": (transformer["patch_size_t"] or 1, grid.latents_per_token),
+            # more of them would be an image-to-video model
+            "the transformer's in_channels is": (transformer["in_channels"], vae["latent_channels"]),
+            "the transformer's max_text_seq_length is": (transformer["max_text_seq_length"], self.MAX_TOKENS),
+        }
+
+    def text_encoder(self) -> TextEncoder:
+        return diffusers_t5(self.root, self.dtype, self.MAX_TOKENS, sees_padding=True)
+
+    def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        return latents * self.vae.config.scaling_factor
+
+    def restore(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        return latents / self.vae.config.scaling_factor
+
+    def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], text: Embedding) -> Float[Tensor, "b c t h w"]:
+        level = one_level(noise_level, "CogVideoX")
+        timestep = (self.levels.to(level)[None] - level[:, None]).abs().argmin(dim=1)
+        # the same mixture on the unit circle
+        scale = ((1 - level) ** 2 + level**2).sqrt()[:, None, None, None, None]
+        alpha, sigma = (1 - level)[:, None, None, None, None] / scale, level[:, None, None, None, None] / scale
+        mixture = noisy.grid / scale
+        # two latent frames make a token: of an odd number, the first stands twice
+        num_extra = -mixture.shape[2] % self.config.grid.latents_per_token
+        padded = torch.cat([mixture[:, :, :1].expand(-1, -1, num_extra, -1, -1), mixture], dim=2).transpose(1, 2)
+        output = self.transformer(
+            padded.to(self.dtype), text["tokens"], timestep, image_rotary_emb=self._rotary(padded), return_dict=False
+        )[0]
+        velocity = output.transpose(1, 2)[:, :, num_extra:].float()
+        noise, latents = sigma * mixture + alpha * velocity, alpha * mixture - sigma * velocity
+        return noise - latents
+
+    def _levels(self) -> Float[Tensor, "n"]:
+        path = self.root / "scheduler" / "scheduler_config.json"
+        config = read_json(path)
+        name = config.get("_class_name")
+        if name not in SCHEDULERS:
+            raise ValueError(f"{path} describes a {name}; CogVideoX was trained with one of {', '.join(SCHEDULERS)}")
+        alpha_squared = getattr(diffusers, name).from_config(config).alphas_cumprod.double()
+        alpha, sigma = alpha_squared.sqrt(), (1 - alpha_squared).sqrt()
+        return (sigma / (alpha + sigma)).float()
+
+    def _rotary(self, grid: Float[Tensor, "b t c h w"]) -> tuple[Tensor, Tensor] | None:
+        """Positions of the 5B models, which know their training size; the 2B's are added inside the transformer."""
+        config = self.transformer.config
+        if not config.use_rotary_positional_embeddings:
+            return None
+        _, t, _, h, w = grid.shape
+        size = (h // config.patch_size, w // config.patch_size)
+        trained = (config.sample_height // config.patch_size, config.sample_width // config.patch_size)
+        if config.patch_size_t is None:
+            crop = centred_crop(size, trained)
+            return get_3d_rotary_pos_embed(config.attention_head_dim, crop, size, t, device=grid.device)
+        if size[0] > trained[0] or size[1] > trained[1]:
+            raise ValueError(f"this CogVideoX was trained on at most {trained} tokens a side, got {size}; use a smaller size_px")
+        return get_3d_rotary_pos_embed(
+            config.attention_head_dim,
+            None,
+            size,
+            t // config.patch_size_t,
+            grid_type="slice",
+            max_size=trained,
+            device=grid.device,
+        )
+
+
+def centred_crop(size: tuple[int, int], trained: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Where a grid lies within the one of training if it is scaled to fit, centred: its first and last corner (h, w)."""
+    scale = min(trained[0] / size[0], trained[1] / size[1])
+    height, width = (round(scale * side) for side in size)
+    top, left = round((trained[0] - height) / 2), round((trained[1] - width) / 2)
+    return (top, left), (top + height, left + width)

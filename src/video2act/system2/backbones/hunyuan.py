@@ -1,0 +1,69 @@
+"""HunyuanVideo: blocks of two streams (video and text side by side), then blocks of one; text from LLaMA and CLIP.
+
+Flow matching with one noise level per clip, so it can imagine a clip but not continue a clean past. The published model is
+distilled with guidance and wants to be told its strength; 1 is the distribution it was trained on. Its VAE convolves causally,
+but its group norms, and for clips of more than 16 frames its tiles in time, let a latent depend a little on later frames.
+"""
+
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLHunyuanVideo, HunyuanVideoTransformer3DModel
+from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
+from jaxtyping import Float
+from torch import Tensor
+
+from video2act.system2.backbones.pretrained import Embedding, PretrainedBackbone, one_level
+from video2act.system2.backbones.sources import read_json
+from video2act.system2.backbones.text_cache import TextEncoder
+from video2act.system2.backbones.text_encoders import HunyuanText
+from video2act.types import Video
+
+TIMESTEPS = 1000
+GUIDANCE = 1.0
+
+
+class HunyuanBackbone(PretrainedBackbone):
+    """`VideoBackbone` over `HunyuanVideoTransformer3DModel`."""
+
+    TRANSFORMER = HunyuanVideoTransformer3DModel
+    VAE = AutoencoderKLHunyuanVideo
+    BLOCKS = ("transformer_blocks", "single_transformer_blocks")
+    RETURNS_PAIR = True
+    MAX_TOKENS = 256
+
+    def geometry(self, transformer: dict[str, Any], vae: dict[str, Any]) -> dict[str, tuple[int, int]]:
+        grid = self.config.grid
+        return {
+            "the VAE merges pixels a side:": (vae["spatial_compression_ratio"], grid.latent_px),
+            "the VAE merges frames:": (vae["temporal_compression_ratio"], grid.frames_per_latent),
+            "the transformer's patch is": (transformer["patch_size"], grid.patch),
+            "the transformer's in_channels is": (transformer["in_channels"], vae["latent_channels"]),
+        }
+
+    def text_encoder(self) -> TextEncoder:
+        """Raises ValueError if CLIP's vector has another width than the transformer expects."""
+        expected = self.transformer.config.pooled_projection_dim
+        path = self.root / "text_encoder_2" / "config.json"
+        found = read_json(path).get("hidden_size")
+        if found != expected:
+            raise ValueError(f"{path} gives vectors of width {found}, the transformer expects {expected}; they do not fit")
+        return HunyuanText(self.root, self.dtype, DEFAULT_PROMPT_TEMPLATE["template"], self.MAX_TOKENS)
+
+    def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        return latents * self.vae.config.scaling_factor
+
+    def restore(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        return latents / self.vae.config.scaling_factor
+
+    def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], text: Embedding) -> Float[Tensor, "b c t h w"]:
+        level = one_level(noise_level, "HunyuanVideo")
+        guidance = torch.full_like(level, TIMESTEPS * GUIDANCE) if self.transformer.config.guidance_embeds else None
+        return self.transformer(
+            noisy.grid.to(self.dtype),
+            TIMESTEPS * level,
+            text["tokens"],
+            text["mask"].long(),
+            text["pooled"],
+            None if guidance is None else guidance.to(self.dtype),
+        ).sample

@@ -1,0 +1,78 @@
+"""LTX-Video: a VAE that merges 32 x 32 pixels and 8 frames, and a transformer that takes each latent position as a token.
+
+Flow matching with a noise level per token. Positions are in seconds and pixels, so the rate of the clip matters. The text encoder
+sees the padding, the transformer does not. Decoders of later versions take a noise level of their own; here it is 0.
+"""
+
+from typing import Any
+
+from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor
+
+from video2act.system2.backbones.pretrained import Embedding, PretrainedBackbone, is_one_level
+from video2act.system2.backbones.tap import fold
+from video2act.system2.backbones.text_cache import TextEncoder
+from video2act.system2.backbones.text_encoders import diffusers_t5
+from video2act.types import Video
+
+TIMESTEPS = 1000
+
+
+class LTXBackbone(PretrainedBackbone):
+    """`VideoBackbone` over `LTXVideoTransformer3DModel`."""
+
+    TRANSFORMER = LTXVideoTransformer3DModel
+    VAE = AutoencoderKLLTXVideo
+    MAX_TOKENS = 128
+
+    def geometry(self, transformer: dict[str, Any], vae: dict[str, Any]) -> dict[str, tuple[int, int]]:
+        grid = self.config.grid
+        halvings = 2 ** sum(vae["spatio_temporal_scaling"])
+        side = vae["spatial_compression_ratio"] or vae["patch_size"] * halvings
+        frames = vae["temporal_compression_ratio"] or vae["patch_size_t"] * halvings
+        return {
+            "the VAE merges pixels a side:": (side, grid.latent_px),
+            "the VAE merges frames:": (frames, grid.frames_per_latent),
+            "the transformer's patch is": (transformer["patch_size"], grid.patch),
+            "the transformer's in_channels is": (transformer["in_channels"], vae["latent_channels"]),
+        }
+
+    def text_dim(self, transformer: dict[str, Any]) -> int:
+        return transformer["caption_channels"]
+
+    def text_encoder(self) -> TextEncoder:
+        return diffusers_t5(self.root, self.dtype, self.MAX_TOKENS, sees_padding=True)
+
+    def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        mean, std = self._statistics(latents)
+        return (latents - mean) * self.vae.config.scaling_factor / std
+
+    def restore(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        mean, std = self._statistics(latents)
+        return latents * std / self.vae.config.scaling_factor + mean
+
+    def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], text: Embedding) -> Float[Tensor, "b c t h w"]:
+        _, _, t, h, w = noisy.grid.shape
+        level = noise_level[:, :1] if is_one_level(noise_level) else repeat(noise_level, "b t -> b (t n)", n=h * w)
+        output = self.transformer(
+            rearrange(noisy.grid.to(self.dtype), "b c t h w -> b (t h w) c"),
+            text["tokens"],
+            TIMESTEPS * level,
+            text["mask"],
+            num_frames=t,
+            height=h,
+            width=w,
+            # seconds and pixels of one latent
+            rope_interpolation_scale=(1 / noisy.fps, self.config.grid.latent_px, self.config.grid.latent_px),
+        ).sample
+        return fold(output, t, h, w)
+
+    def _decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 frames height width"]:
+        level = latents.new_zeros(len(latents)) if self.vae.config.timestep_conditioning else None
+        return self.vae.decode(latents, level).sample
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = (values.to(like)[:, None, None, None] for values in (self.vae.latents_mean, self.vae.latents_std))
+        return mean, std
