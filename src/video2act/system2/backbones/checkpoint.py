@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from video2act.weights import check_fit
 
-REOPEN_BYTES = 256 * 2**20
+REOPEN_BYTES = 32 * 2**20
 """a mapped file stays in memory as far as it was touched; closing it after this much keeps the peak near the tensors kept"""
 
 
