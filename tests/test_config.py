@@ -13,6 +13,7 @@ from video2act.config import (
     FormerConfig,
     OptimizationConfig,
     PolicyConfig,
+    PretrainedBackboneConfig,
     StreamConfig,
     System1Config,
     System2Config,
@@ -22,11 +23,12 @@ from video2act.config import (
     load,
     to_json,
 )
-from video2act.presets import PRESETS, DataSpec, make_preset
+from video2act.presets import PRESETS, PUBLISHED, DataSpec, make_preset
 
 SPEC = DataSpec(state_dim=4, action_dim=3, fps=20.0, cameras=("top", "wrist"))
 STREAM = StreamConfig("motion", "top", 9, 1, 16, FilterConfig(), FormerConfig())
 BACKBONE = BackboneConfig()
+WAN22 = PretrainedBackboneConfig("wan22", "some/model", feature_layer=20)
 POLICY = make_preset("tiny", SPEC)
 
 
@@ -139,6 +141,19 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: BackboneConfig(feature_layer=5), r"must lie in 0\.\.4 \(the number of blocks\), got 5"),
     (lambda: BackboneConfig(feature_layer=-1), "got -1"),
     (lambda: BackboneConfig(hidden=130), "hidden=130 is not divisible by num_heads=4"),
+    (lambda: unchecked(PretrainedBackboneConfig, name="sora", source="x", feature_layer=1), "'sora'; choose from wan21, wan22"),
+    (lambda: PretrainedBackboneConfig("wan22", "", 20), "'wan22' needs a source"),
+    (lambda: PretrainedBackboneConfig("wan22", "x", -1), "feature_layer must not be negative, got -1"),
+    (lambda: replace(WAN22, noise_level=1.0), r"noise_level must lie in \[0, 1\), got 1.0"),
+    (lambda: unchecked(PretrainedBackboneConfig, name="ltx", source="x", feature_layer=1, dtype="int8"), "got 'int8'"),
+    (
+        lambda: System2Config(WAN22, (replace(STREAM, size_px=80),), 128),
+        "size_px=80 is not a multiple of the backbone's patch of 32",
+    ),
+    (
+        lambda: System2Config(replace(WAN22, name="cogvideox15"), (replace(STREAM, num_frames=13),), 128),
+        r"1 \+ a multiple of 8 .* got 13",
+    ),
     (lambda: System2Config(BACKBONE, (), 128), "at least one stream"),
     (lambda: System2Config(BACKBONE, (STREAM, STREAM), 128), r"names must differ, got \['motion', 'motion'\]"),
     (
@@ -211,3 +226,18 @@ class TestPresets:
         motion = policy.system2.streams[1]
         assert motion.filter.low_hz == pytest.approx(fps / 4 / 5)
         assert motion.filter.high_hz == pytest.approx(fps / 4 / 2)
+
+    @pytest.mark.parametrize("preset", PUBLISHED, ids=lambda preset: preset.__name__)
+    @pytest.mark.parametrize("fps", [10.0, 50.0])
+    def test_the_published_models_take_every_control_rate_and_survive_json(self, preset: Callable[..., PolicyConfig], fps: float):
+        policy = preset(replace(SPEC, fps=fps))
+        assert policy.system2 is not None
+        assert isinstance(policy.system2.backbone, PretrainedBackboneConfig)
+        spatial, motion = policy.system2.streams
+        assert (spatial.num_frames, motion.filter.name) == (1, "temporal_bandpass")
+        assert from_json(PolicyConfig, to_json(policy), "a file") == policy
+
+    def test_a_name_of_no_video_model_lists_those_there_are(self):
+        text = to_json(make_preset("wan22_5b", SPEC)).replace('"wan22"', '"wan33"')
+        with pytest.raises(ValueError, match="unknown name 'wan33'; choose from tiny, wan21, wan22, hunyuan"):
+            from_json(PolicyConfig, text, "a file")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from video2act.data import DatasetWriter, Episode
-from video2act.describe import describe_dataset
+from video2act.describe import describe_dataset, describe_preset
 
 
 def write(root, action):
@@ -41,3 +41,22 @@ def test_a_dataset_of_videos(tmp_path):
 def test_no_dataset(tmp_path):
     with pytest.raises(FileNotFoundError, match="not a LeRobot dataset"):
         describe_dataset(tmp_path)
+
+
+def test_a_published_video_model_is_measured_without_its_weights():
+    lines = [" ".join(line.split()) for line in describe_preset("wan22_5b").splitlines()]
+    for expected in (
+        "video model wan22 from Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+        "blocks 20 of 30 are loaded and run",
+        "parameters 3.36 B loaded of the transformer's 5.00 B",
+        "VAE encoder 150 M parameters, in float32",
+        "memory 7.32 GB of weights (bfloat16, VAE float32), text encoder apart",
+        "spatial 1 480 1 x 15 x 15 3072 225 224",
+        "motion 61 224 16 x 7 x 7 3072 784 224",
+    ):
+        assert expected in lines
+
+
+def test_the_tiny_video_model_and_none():
+    assert "tiny, trained by train-video; 2 of 4 blocks run" in describe_preset("tiny")
+    assert "none: System 1 alone" in describe_preset("tiny_system1")

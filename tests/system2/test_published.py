@@ -17,10 +17,11 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 import published_models
-from video2act.config import PretrainedBackboneConfig
+from video2act.config import PolicyConfig, PretrainedBackboneConfig
+from video2act.policy import Video2Act
 from video2act.system2.backbones import make_backbone, save_video_model, sources
 from video2act.system2.backbones.pretrained import PretrainedBackbone
-from video2act.types import Video
+from video2act.types import Batch, Video
 
 TEXT = ["push the block"]
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -284,6 +285,45 @@ class TestLooking:
     def test_cosmos_of_both_kinds(self, tmp_path: Path, in_channels: int):
         backbone = load(published_models.write_cosmos(tmp_path, in_channels), "cosmos")
         assert backbone.features(latents(), TEXT).grid.shape == (1, 24, 3, 2, 2)
+
+
+class TestInAPolicy:
+    @pytest.fixture
+    def policy(self, wan: Path, small_config: PolicyConfig, make_policy: Callable[[PolicyConfig], Video2Act]) -> Video2Act:
+        assert small_config.system2 is not None
+        streams = tuple(replace(stream, size_px=32) for stream in small_config.system2.streams)
+        system2 = replace(small_config.system2, backbone=config_of(wan), streams=streams)
+        return make_policy(replace(small_config, system2=system2))
+
+    def test_a_run_folder_names_the_model_and_does_not_copy_it(
+        self, policy: Video2Act, make_batch: Callable[..., Batch], tmp_path: Path
+    ):
+        policy.save(tmp_path / "run")
+        assert not any(".backbone." in name for name in load_file(tmp_path / "run" / "model.safetensors"))
+        again = Video2Act.load(tmp_path / "run")
+        assert again.config == policy.config
+        clips = make_batch(policy.config).clips
+        expected, found = (one.perceive(clips, ["push", "pull"]).data for one in (policy, again))
+        assert torch.equal(expected, found)
+
+    def test_it_learns_without_touching_the_model(self, policy: Video2Act, make_batch: Callable[..., Batch]):
+        policy(make_batch(policy.config), torch.Generator().manual_seed(0)).backward()
+        assert policy.system2 is not None
+        assert all(parameter.grad is None for parameter in policy.system2.backbone.parameters())
+        assert all(parameter.grad is not None for parameter in policy.system2.formers.parameters())
+
+    def test_a_source_that_is_gone(self, policy: Video2Act, wan: Path, tmp_path: Path):
+        policy.save(tmp_path / "run")
+        shutil.rmtree(wan)
+        with pytest.raises(FileNotFoundError, match=r"wan21 is not a folder; name a video model's folder"):
+            Video2Act.load(tmp_path / "run")
+
+    def test_a_source_that_became_another_size(self, policy: Video2Act, wan: Path, tmp_path: Path):
+        policy.save(tmp_path / "run")
+        shutil.rmtree(wan)
+        published_models.write_wan21(wan, num_attention_heads=3)
+        with pytest.raises(ValueError, match=r"(?s)formers\.spatial\..* is \[\d+, 24\], the config asks for \[\d+, 36\]"):
+            Video2Act.load(tmp_path / "run")
 
 
 @pytest.mark.slow
