@@ -43,7 +43,7 @@ TEXT_WIDTH = 16
 DEPTH = 3
 
 T5 = {"d_model": TEXT_WIDTH, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2, "vocab_size": 384, "dropout_rate": 0.0}
-WAN = {
+WAN: dict[str, Any] = {
     "num_attention_heads": 2,
     "attention_head_dim": 12,
     "ffn_dim": 32,
@@ -83,20 +83,20 @@ def write_index(root: Path, pipeline: str) -> None:
 
 
 def write_wan21(root: Path, text: bool = True, **changes: Any) -> Path:
-    stir(WanTransformer3DModel(**(WAN | {"in_channels": 16, "out_channels": 16} | changes))).save_pretrained(root / "transformer")
+    stir(WanTransformer3DModel(**{**WAN, "in_channels": 16, "out_channels": 16, **changes})).save_pretrained(root / "transformer")
     stir(AutoencoderKLWan(base_dim=4, z_dim=16), seed=1).save_pretrained(root / "vae")
     return _finish(root, "WanPipeline", text)
 
 
 def wan22_vae(base: int = 4, decoder: int = 4) -> AutoencoderKLWan:
-    statistics = {"latents_mean": [0.1] * 48, "latents_std": [0.8] * 48}
+    statistics: dict[str, Any] = {"latents_mean": [0.1] * 48, "latents_std": [0.8] * 48}
     shape: dict[str, Any] = {"base_dim": base, "decoder_base_dim": decoder, "z_dim": 48, "in_channels": 12, "out_channels": 12}
     shape |= {"is_residual": True, "patch_size": 2, "scale_factor_spatial": 16}
     return stir(AutoencoderKLWan(**shape, **statistics), seed=1)
 
 
 def write_wan22(root: Path, text: bool = True) -> Path:
-    transformer = stir(WanTransformer3DModel(**(WAN | {"in_channels": 48, "out_channels": 48})))
+    transformer = stir(WanTransformer3DModel(**{**WAN, "in_channels": 48, "out_channels": 48}))
     transformer.save_pretrained(root / "transformer", max_shard_size="20KB")  # the real one comes in shards
     wan22_vae().save_pretrained(root / "vae")
     return _finish(root, "WanPipeline", text)
@@ -117,13 +117,18 @@ def write_hunyuan(root: Path) -> Path:
     shape |= {"out_channels": 4, "num_layers": 1, "num_single_layers": DEPTH - 1, "num_refiner_layers": 1}
     shape |= {"text_embed_dim": TEXT_WIDTH, "pooled_projection_dim": 12}
     stir(HunyuanVideoTransformer3DModel(**shape)).save_pretrained(root / "transformer")
-    codec = AutoencoderKLHunyuanVideo(block_out_channels=(8, 8, 8, 8), norm_num_groups=4, layers_per_block=1, latent_channels=4)
+    widths: Any = (8, 8, 8, 8)
+    codec = AutoencoderKLHunyuanVideo(block_out_channels=widths, norm_num_groups=4, layers_per_block=1, latent_channels=4)
     stir(codec, seed=1).save_pretrained(root / "vae")
     words, clip_words = character_tokenizer(), character_tokenizer("<bos> $A <eos>")
-    size = {"vocab_size": len(words), "intermediate_size": 24, "num_attention_heads": 2}
+    size: dict[str, Any] = {"vocab_size": len(words), "intermediate_size": 24, "num_attention_heads": 2}
     torch.manual_seed(1)
     llama = LlamaModel(LlamaConfig(hidden_size=TEXT_WIDTH, num_hidden_layers=3, num_key_value_heads=2, **size))
-    ids = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
+    ids: dict[str, Any] = {
+        "bos_token_id": words.bos_token_id,
+        "eos_token_id": words.eos_token_id,
+        "pad_token_id": words.pad_token_id,
+    }
     clip = CLIPTextModel(CLIPTextConfig(hidden_size=12, num_hidden_layers=1, projection_dim=12, **size, **ids))
     for number, encoder, tokenizer in (("", llama, words), ("_2", clip, clip_words)):
         with torch.no_grad():
@@ -151,7 +156,8 @@ def write_cogvideox(root: Path, **changes: Any) -> Path:
     shape |= {"time_embed_dim": 16, "text_embed_dim": TEXT_WIDTH, "num_layers": DEPTH, "sample_width": 8, "sample_height": 8}
     shape |= {"sample_frames": 9, "use_rotary_positional_embeddings": True} | changes
     stir(CogVideoXTransformer3DModel(**shape)).save_pretrained(root / "transformer")
-    codec = AutoencoderKLCogVideoX(block_out_channels=(8, 8, 8, 8), norm_num_groups=2, layers_per_block=1, latent_channels=4)
+    widths: Any = (8, 8, 8, 8)
+    codec = AutoencoderKLCogVideoX(block_out_channels=widths, norm_num_groups=2, layers_per_block=1, latent_channels=4)
     stir(codec, seed=1).save_pretrained(root / "vae")
     schedule = CogVideoXDDIMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True, snr_shift_scale=1.0)
     schedule.save_pretrained(root / "scheduler")

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from video2act.config import BackboneConfig, PolicyConfig, TrainConfig, VideoTrainConfig
+import published_models
+from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, TrainConfig, VideoTrainConfig
 from video2act.data import LeRobotDataset
 from video2act.data.cache import FeatureCache
 from video2act.policy import Video2Act
@@ -272,3 +274,28 @@ def test_two_processes_train_one_policy(recorded: Path, video_model: Path, tmp_p
     assert {"process 0 of 2", "process 1 of 2"} <= set(done.stdout.splitlines())
     assert [line["step"] for line in metrics(tmp_path / "run")] == [0, 1, 2]
     assert np.isfinite(act(Video2Act.load(tmp_path / "run"))).all()
+
+
+class TestOverAPublishedVideoModel:
+    def test_the_model_stays_at_its_source_and_what_it_saw_in_the_run_folder(
+        self,
+        recorded: Path,
+        small_config: PolicyConfig,
+        fresh_accelerator: None,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ):
+        source = published_models.write_wan21(tmp_path / "wan21")
+        assert small_config.system2 is not None
+        backbone = PretrainedBackboneConfig("wan21", "its/repo", 1, dtype="float32", text_cache=str(tmp_path / "text"))
+        streams = tuple(replace(stream, size_px=32) for stream in small_config.system2.streams)
+        config = replace(small_config, system2=replace(small_config.system2, backbone=backbone, streams=streams))
+        monkeypatch.setitem(PRESETS, "small_wan", lambda spec: config)
+        train((recorded,), tmp_path / "run", replace(CONFIG, num_steps=2), "small_wan", video_model=source)
+        policy = Video2Act.load(tmp_path / "run")
+        assert policy.config.system2 is not None
+        assert policy.config.system2.backbone == replace(backbone, source=str(source))
+        assert len(list((tmp_path / "run" / "seen").rglob("*.safetensors"))) == 3
+        assert not (source / "seen").exists()
+        names = load_file(tmp_path / "run" / "model.safetensors")
+        assert not any(name.startswith("system2.backbone.") for name in names)

@@ -329,11 +329,11 @@ class TestInAPolicy:
 @pytest.mark.slow
 def test_loading_needs_little_more_memory_than_what_is_kept(tmp_path: Path, published_wan: Path):
     """4 of 6 blocks of a transformer of about 0.6 GB, in a process of its own."""
-    shape = {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "num_layers": 6}
+    shape: dict[str, Any] = {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "num_layers": 6}
     root = Path(shutil.copytree(published_wan, tmp_path / "large"))
     shutil.rmtree(root / "transformer")
     with torch.no_grad():
-        network = published_models.WanTransformer3DModel(**shape, text_dim=published_models.TEXT_WIDTH)
+        network: Any = published_models.WanTransformer3DModel(**shape, text_dim=published_models.TEXT_WIDTH)
         network.to(torch.bfloat16).save_pretrained(root / "transformer")
     del network
     code = f"""

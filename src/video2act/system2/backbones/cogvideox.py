@@ -86,8 +86,8 @@ class CogVideoXBackbone(PretrainedBackbone):
         alpha, sigma = alpha_squared.sqrt(), (1 - alpha_squared).sqrt()
         return (sigma / (alpha + sigma)).float()
 
-    def _rotary(self, grid: Float[Tensor, "b t c h w"]) -> tuple[Tensor, Tensor] | None:
-        """Positions of the 5B models, which know their training size; the 2B's are added inside the transformer."""
+    def _rotary(self, grid: Float[Tensor, "b t c h w"]) -> Any:
+        """Cosines and sines of positions for the 5B models, which know their training size; the 2B adds its own."""
         config = self.transformer.config
         if not config.use_rotary_positional_embeddings:
             return None

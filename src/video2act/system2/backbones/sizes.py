@@ -64,17 +64,16 @@ def size_of(config: PretrainedBackboneConfig) -> Size:
     else:
         parts = kind.find(locate(config.source))
         transformer_config, vae_config = parts.transformer.config, parts.vae.config
-    transformer, vae = empty(kind.TRANSFORMER, transformer_config), empty(kind.VAE, vae_config)
+    transformer: Any = empty(kind.TRANSFORMER, transformer_config)
+    vae: Any = empty(kind.VAE, vae_config)
     num_blocks, whole = count_blocks(transformer, kind.BLOCKS), _count(transformer)
     keep_blocks(transformer, kind.BLOCKS, config.feature_layer)
     kept = _count(transformer)
     vae.decoder = None
     encoder = _count(vae)
     width = 2 if config.dtype == "bfloat16" else 4
-    shape: Any = transformer.config
-    return Size(
-        num_blocks, whole, kept, encoder, width * kept + 4 * encoder, shape.num_attention_heads * shape.attention_head_dim
-    )
+    feature_dim = transformer.config.num_attention_heads * transformer.config.attention_head_dim
+    return Size(num_blocks, whole, kept, encoder, width * kept + 4 * encoder, feature_dim)
 
 
 def _count(module: nn.Module) -> int:
