@@ -4,21 +4,34 @@ Imports no torch. A value that follows from others is a property. Errors name th
 Durations in this file are seconds (`_s`), sizes pixels (`_px`), counts `num_`.
 """
 
-import dataclasses
-import json
-import types
-import typing
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_type_hints
+
+from video2act.config_files import check, from_json, load, to_json
+from video2act.config_system1 import DenoisingConfig, DitConfig, PretrainedConfig, System1Config, adaptor_depth
+
+__all__ = [
+    "BackboneConfig",
+    "DenoisingConfig",
+    "DitConfig",
+    "FilterConfig",
+    "FilterName",
+    "FormerConfig",
+    "OptimizationConfig",
+    "PolicyConfig",
+    "PretrainedConfig",
+    "StreamConfig",
+    "System1Config",
+    "System2Config",
+    "TrainConfig",
+    "VideoTrainConfig",
+    "check",
+    "from_json",
+    "load",
+    "to_json",
+]
 
 FilterName = Literal["none", "sobel", "scharr", "laplacian", "temporal_bandpass", "moft"]
-
-
-def check(condition: bool, message: str) -> None:
-    """Raise ValueError with a message that says what was expected, what came and what to do."""
-    if not condition:
-        raise ValueError(message)
 
 
 @dataclass(frozen=True)
@@ -32,9 +45,13 @@ class FilterConfig:
     """temporal_bandpass: highest frequency kept"""
     keep: float = 0.25
     """moft: the share of channels kept, those with the largest variance over time"""
+    border: Literal["replicate", "zeros"] = "replicate"
+    """sobel, scharr, laplacian: what lies around the picture. zeros is for checkpoints of the released code, which saw the
+    picture's own border as its strongest edge"""
 
     def __post_init__(self) -> None:
         choices = get_args(FilterName)
+        check(self.border in ("replicate", "zeros"), f"border must be 'replicate' or 'zeros', got {self.border!r}")
         check(self.name in choices, f"unknown filter {self.name!r}; choose from {', '.join(choices)}")
         if self.name == "temporal_bandpass":
             check(
@@ -46,17 +63,39 @@ class FilterConfig:
 
 @dataclass(frozen=True)
 class FormerConfig:
-    """A perceiver resampler with learned queries."""
+    """What turns a stream's features into tokens."""
 
     num_tokens: int = 8
     depth: int = 1
     num_heads: int = 4
+    kind: Literal["resampler", "projection", "frame_resampler", "constant"] = "resampler"
+    """resampler: learned queries that read the whole clip; projection: every feature becomes a token (num_tokens and depth then
+    say nothing); frame_resampler: the released code's former, whose queries belong to one frame each; constant: what that code
+    computes at its depth 0, tokens that never saw the video, here only so that such a checkpoint can be loaded"""
+    width: int = 0
+    """frame_resampler, constant: width inside; 0: token_dim"""
+    head_dim: int = 64
+    """frame_resampler: width of a head"""
+    num_frames: int = 1
+    """frame_resampler: frames among which features and queries are shared out"""
+    is_temporal: bool = False
+    """frame_resampler: queries of different frames read each other"""
+    adaptor: str = "mlp2x_gelu"
+    """all but resampler: the last step, to token_dim"""
 
     def __post_init__(self) -> None:
+        kinds = get_args(get_type_hints(FormerConfig)["kind"])
+        check(self.kind in kinds, f"unknown former {self.kind!r}; choose from {', '.join(kinds)}")
         check(self.num_tokens > 0, f"a former needs at least one token, got num_tokens={self.num_tokens}")
         # a resampler without layers returns its queries: constants that never saw the video
         check(self.num_heads > 0, f"num_heads must be positive, got {self.num_heads}")
         check(self.depth > 0, f"a former of depth {self.depth} never reads the video; use depth >= 1")
+        check(self.head_dim > 0 and self.width >= 0, f"head_dim and width must be positive, got {self.head_dim}, {self.width}")
+        check(
+            self.num_frames > 0 and self.num_tokens % self.num_frames == 0,
+            f"num_tokens={self.num_tokens} cannot be shared out among num_frames={self.num_frames}",
+        )
+        adaptor_depth(self.adaptor)
 
 
 @dataclass(frozen=True)
@@ -132,7 +171,7 @@ class System2Config:
         for stream in self.streams:
             heads = stream.former.num_heads
             check(
-                self.token_dim % heads == 0,
+                stream.former.kind != "resampler" or self.token_dim % heads == 0,
                 f"stream {stream.name!r}: token_dim={self.token_dim} is not divisible by the former's num_heads={heads}",
             )
             patch = self.backbone.patch_px
@@ -146,58 +185,6 @@ class System2Config:
                 f"stream {stream.name!r}: num_frames must be 1 + a multiple of {group} (the codec merges {group} frames after "
                 f"the first), got {stream.num_frames}",
             )
-
-
-@dataclass(frozen=True)
-class DenoisingConfig:
-    """How actions are noised in training and denoised in sampling; the schedules are those of diffusers."""
-
-    schedule: Literal["flow_matching", "ddpm"] = "flow_matching"
-    prediction: Literal["sample", "epsilon", "velocity"] = "sample"
-    """what the network outputs: the clean actions, the noise, or (flow matching) noise - actions"""
-    num_steps: int = 5
-    """denoising steps per chunk"""
-    num_train_timesteps: int = 1000
-    noise_shift: float = 1.0
-    """training draws noise levels from `s u / (1 + (s - 1) u)`, u uniform (arXiv 2403.03206); above 1, more of them are high,
-    where the conditions decide"""
-    loss: Literal["mse", "smooth_l1"] = "mse"
-    noise_draws: int = 1
-    """noise levels drawn per training sample; they share the projected conditions, so extra draws are cheap"""
-
-    def __post_init__(self) -> None:
-        allowed = {"flow_matching": ("sample", "velocity"), "ddpm": ("sample", "epsilon")}
-        check(self.schedule in allowed, f"unknown schedule {self.schedule!r}; choose from {', '.join(allowed)}")
-        check(
-            self.prediction in allowed[self.schedule],
-            f"schedule {self.schedule!r} predicts one of {allowed[self.schedule]}, got {self.prediction!r}",
-        )
-        check(self.loss in ("mse", "smooth_l1"), f"unknown loss {self.loss!r}; choose from mse, smooth_l1")
-        check(self.noise_shift > 0, f"noise_shift must be positive, got {self.noise_shift}")
-        check(self.num_steps > 0 and self.noise_draws > 0, "num_steps and noise_draws must be positive")
-
-
-@dataclass(frozen=True)
-class System1Config:
-    """The fast system: encoders of text and image, and the action diffusion transformer."""
-
-    hidden: int = 128
-    depth: int = 4
-    """blocks; even ones attend to text, odd ones to image and video (RDT-1B)"""
-    num_heads: int = 4
-    text_dim: int = 64
-    image_channels: int = 16
-    """channels after the first convolution of the image encoder"""
-    denoising: DenoisingConfig = DenoisingConfig()
-
-    def __post_init__(self) -> None:
-        check(self.num_heads > 0, f"num_heads must be positive, got {self.num_heads}")
-        check(
-            self.image_channels > 0 and self.image_channels % 8 == 0,
-            f"image_channels must be a multiple of 8 (its norm has 8 groups), got {self.image_channels}",
-        )
-        check(self.depth >= 2, f"depth must be at least 2 (one block for text, one for image and video), got {self.depth}")
-        check(self.hidden % self.num_heads == 0, f"hidden={self.hidden} is not divisible by num_heads={self.num_heads}")
 
 
 @dataclass(frozen=True)
@@ -324,54 +311,3 @@ class TrainConfig(OptimizationConfig):
         check(0 <= self.condition_dropout < 1, f"condition_dropout must lie in [0, 1), got {self.condition_dropout}")
         for name in ("state_noise", "image_shift_px", "image_jitter", "num_workers"):
             check(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
-
-
-Config = TypeVar("Config")
-
-
-def to_json(config: Any) -> str:
-    """Any config of this file as readable json."""
-    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-
-
-def from_json(cls: type[Config], text: str, source: str) -> Config:
-    """The inverse of `to_json`; `source` names the file in errors. Unknown and missing fields are errors."""
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{source} is not valid json: {error}") from error
-    return _build(cls, data, source)
-
-
-def load(cls: type[Config], path: Path) -> Config:
-    """Read a config file. Raises FileNotFoundError, or ValueError naming the field that is wrong."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; a run folder holds config.json, model.safetensors and stats.json")
-    return from_json(cls, path.read_text(), str(path))
-
-
-def _build(hint: Any, value: Any, where: str) -> Any:
-    """A value of the annotated type out of plain json data."""
-    name = getattr(hint, "__name__", str(hint))
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        check(isinstance(value, dict), f"{where}: expected an object for {name}, got {value!r}")
-        hints = get_type_hints(hint)
-        unknown = sorted(set(value) - set(hints))
-        check(not unknown, f"{where}: unknown field {', '.join(unknown)} of {name}; it has {', '.join(hints)}")
-        required = {field.name for field in dataclasses.fields(hint) if field.default is dataclasses.MISSING}
-        missing = sorted(required - set(value))
-        check(not missing, f"{where}: missing field {', '.join(missing)} of {name}")
-        return hint(**{key: _build(hints[key], item, f"{where}: {key}") for key, item in value.items()})
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is tuple:
-        check(isinstance(value, list | tuple), f"{where}: expected a list, got {value!r}")
-        return tuple(_build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin in (typing.Union, types.UnionType):
-        return None if value is None else _build(arguments[0], value, where)
-    if origin is Literal:
-        check(value in arguments, f"{where}: {value!r} is not one of {', '.join(map(repr, arguments))}")
-        return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    check(type(value) is hint, f"{where}: expected {name}, got {value!r}")
-    return value

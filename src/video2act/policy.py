@@ -44,7 +44,7 @@ class Video2Act(nn.Module):
         _check_size("action", config.action_dim, statistics)
         self.normalize_state = Normalizer(statistics["state"], config.normalize_state)
         self.normalize_action = Normalizer(statistics["action"], config.normalize_action)
-        self.system1 = System1(config.system1, config.cameras, config.state_dim, config.action_dim, config.horizon)
+        self.system1 = System1(config.system1, config.cameras, config.state_dim, config.action_dim, config.horizon, config.fps)
         self.system2 = System2(config.system2, make_backbone(config.system2.backbone)) if config.system2 else None
         self.is_blind = False
         self._noise = torch.Generator().manual_seed(0)
@@ -113,7 +113,7 @@ class Video2Act(nn.Module):
         conditions = self.system1.gather([observation.instruction], images, video, visible)
         age = torch.tensor([max(0.0, staleness)], device=self.device)
         projected = self.system1.project(conditions, self.normalize_state.normalize(state), age, visible)
-        noise = torch.randn(1, self.config.horizon, self.config.action_dim, generator=self._noise).to(self.device)
+        noise = torch.randn(1, *self.system1.noise_shape, generator=self._noise).to(self.device)
         actions = self.normalize_action.restore(self.system1.sample(projected, noise))
         return ActionChunk(actions[0].cpu().numpy(), observation.time, 1 / self.config.fps)
 

@@ -3,6 +3,7 @@
 A weight that is missing, unexpected or of another shape is an error that names it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -20,6 +21,21 @@ def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
     publish(temporary, path)
 
 
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: this folder has no weights; is training still running?")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file ({error}); copy it again") from error
+
+
 def load_weights(module: nn.Module, path: Path) -> None:
     """Load a safetensors file into a module, strictly.
 
@@ -27,13 +43,13 @@ def load_weights(module: nn.Module, path: Path) -> None:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or a tensor is missing, unexpected or of another shape; all are named.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: this folder has no weights; is training still running?")
-    try:
-        weights = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a readable safetensors file ({error}); copy it again") from error
-    own = module.state_dict()
+    weights = read_tensors(path)
+    check_fit(module.state_dict(), weights, str(path))
+    module.load_state_dict(weights)
+
+
+def check_fit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str) -> None:
+    """Raise ValueError, naming them, for tensors that are missing from `weights`, unexpected there or of another shape."""
     kinds = (
         [f"missing {name} {list(own[name].shape)}" for name in own if name not in weights],
         [f"unexpected {name} {list(weights[name].shape)}" for name in weights if name not in own],
@@ -46,5 +62,4 @@ def load_weights(module: nn.Module, path: Path) -> None:
     problems = [line for kind in kinds for line in (*kind[:10], *([f"and {len(kind) - 10} more"] if len(kind) > 10 else []))]
     if problems:
         listed = "\n  ".join(problems)
-        raise ValueError(f"{path} does not fit its config:\n  {listed}")
-    module.load_state_dict(weights)
+        raise ValueError(f"{source} does not fit its config:\n  {listed}")
