@@ -8,7 +8,6 @@ robot that has one.
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
