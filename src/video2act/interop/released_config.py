@@ -1,5 +1,5 @@
-"""A checkpoint of the released code holds tensors only. Most of its shape can be read off them; the rest stands in the yaml it was
-trained with (`common`, `model`, `video` sections as parsed). Together they give our config.
+"""A checkpoint of the released code holds tensors only. Most of its shape can be read off them; the rest stands in the
+yaml it was trained with. Together they give our config.
 
 What the released code does wrongly is not configured but left out (the additive text mask, frequencies in the wrong unit), except
 where its weights depend on it: the zero border of its spatial filters.

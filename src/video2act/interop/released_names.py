@@ -103,7 +103,7 @@ def projection_names(names: Iterable[str], stream: str) -> dict[str, str]:
 
 
 def frame_former_names(state: Mapping[str, Tensor], stream: str) -> dict[str, str]:
-    """Of a `FrameFormer`; of a `ConstantTokens`, if it has no layers. Both streams end with the adaptor called `video_adaptor`."""
+    """Of a `FrameFormer`, or, without layers, a `ConstantTokens`. Both streams end with the adaptor called `video_adaptor`."""
     names, prefix = set(state), f"{stream}_token_compressor."
     depth = num_blocks(names, f"{prefix}layers")
     joined = {"queries": f"{prefix}latents"}

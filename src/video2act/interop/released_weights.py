@@ -1,4 +1,4 @@
-"""Tensors of the released code under our names. Strict: what is missing, left over or of another shape is an error that names it."""
+"""Tensors of the released code under our names. Strict: what is missing, left over or of another shape is named in an error."""
 
 from collections.abc import Mapping
 

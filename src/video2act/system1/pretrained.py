@@ -4,8 +4,8 @@ Neither is part of the policy's weights: a run folder names where they come from
 id). They are read when they are first needed, strictly: a tensor that the file lacks is an error, not a random number.
 
 A sentence always gives the same embedding, so it is computed once. `TextCache` keeps it, in memory and, if told, in a folder;
-with every instruction in the folder, the text encoder (T5-XXL: 9.5 GB) need not be there at all. An instruction that is in neither
-is an error; it is never replaced by zeros.
+with every instruction in the folder, the text encoder (T5-XXL: 9.5 GB) need not be there at all. An instruction that is in
+neither is an error; it is never replaced by zeros.
 """
 
 import hashlib

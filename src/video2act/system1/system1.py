@@ -2,8 +2,8 @@
 
 It knows System 2 only as `Tokens`. Everything here is in normalised units; the policy around it normalises.
 
-The encoders are small ones that learn along, or frozen ones of others (`pretrained.py`). With an embodiment, the denoiser works on
-unified vectors; what comes in and goes out is the robot's own.
+The encoders are small ones that learn along, or frozen ones of others (`pretrained.py`). With an embodiment, the denoiser works
+on unified vectors; what comes in and goes out is the robot's own.
 """
 
 from dataclasses import dataclass
