@@ -25,6 +25,7 @@ __all__ = [
     "System2Config",
     "TrainConfig",
     "VideoTrainConfig",
+    "camera_and_lag",
     "check",
     "from_json",
     "load",
@@ -109,12 +110,34 @@ class StreamConfig:
     stride: int
     """control steps between two frames"""
     size_px: int
+    """height, and width unless `width_px` says otherwise"""
     filter: FilterConfig
     former: FormerConfig
+    width_px: int = 0
+    """width of a frame that is not square; 0: square"""
+    resize: Literal["area", "lanczos"] = "area"
+    """area: averages square frames down; lanczos: takes frames of any shape and size, and distorts them, as checkpoints of the
+    released code were shown them"""
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    """in which the video model is shown the frame; bgr for checkpoints of the released code, whose latents were made so"""
+
+    @property
+    def frame_px(self) -> tuple[int, int]:
+        """Height and width of a frame."""
+        return self.size_px, self.width_px or self.size_px
 
     def __post_init__(self) -> None:
         check(self.num_frames > 0, f"stream {self.name!r}: num_frames must be positive, got {self.num_frames}")
         check(self.size_px > 0, f"stream {self.name!r}: size_px must be positive, got {self.size_px}")
+        check(self.width_px >= 0, f"stream {self.name!r}: width_px must not be negative, got {self.width_px}")
+        check(
+            self.resize in ("area", "lanczos"), f"stream {self.name!r}: resize must be 'area' or 'lanczos', got {self.resize!r}"
+        )
+        check(self.channel_order in ("rgb", "bgr"), f"channel_order must be 'rgb' or 'bgr', got {self.channel_order!r}")
+        check(
+            self.resize == "lanczos" or self.width_px in (0, self.size_px),
+            f"stream {self.name!r}: frames of {self.size_px} x {self.width_px} px need resize='lanczos'",
+        )
         check(self.stride > 0, f"stream {self.name!r}: stride must be positive, got {self.stride}")
         is_temporal = self.filter.name in ("temporal_bandpass", "moft")
         check(
@@ -175,16 +198,24 @@ class System2Config:
                 f"stream {stream.name!r}: token_dim={self.token_dim} is not divisible by the former's num_heads={heads}",
             )
             patch = self.backbone.patch_px
-            check(
-                stream.size_px % patch == 0,
-                f"stream {stream.name!r}: size_px={stream.size_px} is not a multiple of the backbone's patch of {patch} px",
-            )
+            for name, side in zip(("size_px", "width_px"), stream.frame_px, strict=True):
+                check(
+                    side % patch == 0,
+                    f"stream {stream.name!r}: {name}={side} is not a multiple of the backbone's patch of {patch} px",
+                )
             group = self.backbone.frames_per_latent
             check(
                 (stream.num_frames - 1) % group == 0,
                 f"stream {stream.name!r}: num_frames must be 1 + a multiple of {group} (the codec merges {group} frames after "
                 f"the first), got {stream.num_frames}",
             )
+
+
+def camera_and_lag(name: str) -> tuple[str, int]:
+    """`head@1` -> (`head`, 1): a camera, and how many control steps ago. `head` -> (`head`, 0)."""
+    camera, _, lag = name.partition("@")
+    check("@" not in name or (lag.isdigit() and int(lag) > 0), f"a past image is written camera@steps, e.g. head@1, got {name!r}")
+    return camera, int(lag or 0)
 
 
 @dataclass(frozen=True)
@@ -196,7 +227,7 @@ class PolicyConfig:
     fps: float
     """control steps per second of the data and of the robot"""
     cameras: tuple[str, ...]
-    """what System 1 looks at; empty for a policy that sees nothing"""
+    """what System 1 looks at; empty for a policy that sees nothing. `head@1` is what camera `head` saw one control step ago"""
     image_px: int
     """side of System 1's images"""
     horizon: int
@@ -209,6 +240,8 @@ class PolicyConfig:
     """control steps between two updates of System 2"""
     max_staleness_steps: int = 8
     """oldest condition seen in training, in control steps; staleness is drawn from 0..this"""
+    image_fit: Literal["area", "pad"] = "area"
+    """area: averages square frames down; pad: takes frames of any shape, adds grey to a square, bicubic (SigLIP as in RDT-1B)"""
     normalize_state: Literal["mean_std", "min_max", "identity"] = "mean_std"
     normalize_action: Literal["mean_std", "min_max", "identity"] = "min_max"
 
@@ -220,7 +253,10 @@ class PolicyConfig:
         check(self.refresh_every >= 1, f"refresh_every must be at least 1, got {self.refresh_every}")
         check(self.max_staleness_steps >= 0, f"max_staleness_steps must not be negative, got {self.max_staleness_steps}")
         check(self.image_px > 0, f"image_px must be positive, got {self.image_px}")
+        check(self.image_fit in ("area", "pad"), f"image_fit must be 'area' or 'pad', got {self.image_fit!r}")
         check(self.fps > 0, f"fps must be positive, got {self.fps}")
+        for camera in self.cameras:
+            camera_and_lag(camera)
         if self.system2 is not None:
             check(
                 self.system2.token_dim == self.system1.hidden,
@@ -231,7 +267,8 @@ class PolicyConfig:
     def all_cameras(self) -> tuple[str, ...]:
         """Every camera that either system needs, System 1's first."""
         streams = self.system2.streams if self.system2 else ()
-        return tuple(dict.fromkeys((*self.cameras, *(stream.camera for stream in streams))))
+        seen = (camera_and_lag(camera)[0] for camera in self.cameras)
+        return tuple(dict.fromkeys((*seen, *(stream.camera for stream in streams))))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from video2act import config as configs
 from video2act.atomic import write_text
-from video2act.clips import resize_area
+from video2act.clips import fit_frames
 from video2act.config import PolicyConfig
 from video2act.normalize import Normalizer, Statistics, load_statistics, statistics_to_json
 from video2act.system1 import System1, Visibility
@@ -177,7 +177,8 @@ class Video2Act(nn.Module):
                 f"the policy was trained with camera {camera!r}, but the observation has "
                 f"{', '.join(sorted(observation.images)) or 'no camera'}"
             )
-        small = resize_area(observation.images[camera][None], self.config.image_px)
+        size = self.config.image_px
+        small = fit_frames(observation.images[camera][None], size, size, self.config.image_fit)
         return rearrange(torch.from_numpy(small), "1 h w c -> 1 c h w").float().to(self.device) / 127.5 - 1
 
 

@@ -61,7 +61,12 @@ def rename(
 def own_tensors(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What ours has and theirs lacks, so set that it adds nothing: types of image and video, age, which stream a token is of."""
     silent = tuple(f"system1.dit.{name}" for name in OWN_OF_DIT)
-    zero = {name: torch.zeros_like(tensor) for name, tensor in own.items() if name.startswith(silent)}
-    # the first layer of the age's embedding may be anything, but not zero: it could never learn
-    zero |= {name: tensor for name, tensor in own.items() if name.startswith("system1.dit.staleness_in.up")}
-    return zero | {name: torch.zeros_like(tensor) for name, tensor in own.items() if name == "system2.stream_embedding"}
+    tensors = {
+        name: torch.zeros(tensor.shape)
+        for name, tensor in own.items()
+        if name.startswith(silent) or name == "system2.stream_embedding"
+    }
+    # what comes before zeros may be anything but zero: it could never learn
+    first = "system1.dit.staleness_in.up.weight"
+    tensors[first] = 0.02 * torch.randn(tensors[first].shape, generator=torch.Generator().manual_seed(0))
+    return tensors

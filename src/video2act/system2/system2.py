@@ -53,6 +53,8 @@ class System2(nn.Module):
         for stream in self.config.streams:
             keep = self.filters[stream.name]
             pixels = self._clip(clips, stream.name)
+            if stream.channel_order == "bgr":
+                pixels = replace(pixels, grid=pixels.grid.flip(1))
             with fast_precision(pixels.grid.device):
                 latents = self.backbone.encode(pixels)
                 if self.config.filter_on == "latents":
@@ -78,7 +80,7 @@ class System2(nn.Module):
         stream = next(stream for stream in self.config.streams if stream.name == name)
         if name not in clips:
             raise ValueError(f"stream {name!r} has no clip; got {', '.join(clips) or 'none'}")
-        expected = (3, stream.num_frames, stream.size_px, stream.size_px)
+        expected = (3, stream.num_frames, *stream.frame_px)
         if tuple(clips[name].grid.shape[1:]) != expected:
             raise ValueError(
                 f"stream {name!r} takes clips of [channels, frames, height, width] = {list(expected)}, "
