@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args, get_type_hints
 
 from video2act.config_files import check, from_json, load, to_json
-from video2act.config_system1 import DenoisingConfig, DitConfig, PretrainedConfig, System1Config, adaptor_depth
+from video2act.config_system1 import DenoisingConfig, DitConfig, PretrainedConfig, System1Config, System1Sources, adaptor_depth
 
 __all__ = [
     "BackboneConfig",
@@ -22,6 +22,7 @@ __all__ = [
     "PretrainedConfig",
     "StreamConfig",
     "System1Config",
+    "System1Sources",
     "System2Config",
     "TrainConfig",
     "VideoTrainConfig",

@@ -146,6 +146,20 @@ class System1Config:
         )
 
 
+@dataclass(frozen=True)
+class System1Sources:
+    """Where a new System 1 takes from what it does not learn itself. For presets with frozen encoders."""
+
+    weights: str = ""
+    """RDT-1B's checkpoint, to begin with; empty: random weights"""
+    text_encoder: str = ""
+    """folder or repo id of a T5; empty: the preset's"""
+    text_cache: str = ""
+    """folder of text embeddings; filled as they are computed"""
+    image_encoder: str = ""
+    """folder or repo id of a SigLIP; empty: the preset's"""
+
+
 RDT_FORM = DitConfig(
     norm="variance",
     clock="frequency",
@@ -154,6 +168,5 @@ RDT_FORM = DitConfig(
     state_adaptor="mlp3x_gelu",
     action_adaptor="mlp3x_gelu",
     num_text_positions=1024,
-    num_image_positions=6 * 729,
 )
-"""six images (three cameras, the frame before and the newest) of 27 x 27 patches"""
+"""with `num_image_positions` for as many images as there are, of 27 x 27 patches each"""

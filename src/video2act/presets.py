@@ -1,6 +1,7 @@
 """Named policies: a starting point for each size of machine. A preset is a function of the data it will be trained on.
 
-`tiny` is the CPU-sized dual system; the others named `tiny_*` are its controls, with one thing taken away.
+`tiny` is the CPU-sized dual system; the others named `tiny_*` are its controls, with one thing taken away. `rdt_1b` is System 1
+at full size.
 """
 
 from collections.abc import Callable
@@ -13,10 +14,12 @@ from video2act.config import (
     FilterConfig,
     FormerConfig,
     PolicyConfig,
+    PretrainedConfig,
     StreamConfig,
     System1Config,
     System2Config,
 )
+from video2act.config_system1 import RDT_FORM
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,57 @@ def tiny_blind(data: DataSpec) -> PolicyConfig:
     return replace(tiny_system1(data), cameras=())
 
 
+def rdt_system1(data: DataSpec, cameras: tuple[str, ...]) -> System1Config:
+    """System 1 of RDT-1B's size and form (arXiv 2410.07864), to begin with its weights; 1.2 billion parameters, encoders apart.
+
+    A robot whose numbers fit none of the embodiments keeps its own vector; RDT-1B's weights then do not fit.
+    """
+    return System1Config(
+        hidden=2048,
+        depth=28,
+        num_heads=32,
+        denoising=DenoisingConfig("ddpm", "sample", num_steps=5),
+        dit=replace(RDT_FORM, num_image_positions=729 * len(cameras)),
+        text_encoder=PretrainedConfig("google/t5-v1_1-xxl", width=4096, max_tokens=1024),
+        text_adaptor="mlp2x_gelu",
+        image_encoder=PretrainedConfig("google/siglip-so400m-patch14-384", width=1152),
+        image_adaptor="mlp2x_gelu",
+        embodiment=EMBODIMENT_OF.get((data.state_dim, data.action_dim), ""),
+    )
+
+
+EMBODIMENT_OF = {
+    (14, 14): "aloha_agilex",
+    (16, 16): "two_arms_7",
+    (8, 8): "one_arm_7",
+    (7, 7): "one_arm_6",
+    (10, 10): "one_arm_pose",
+    (4, 4): "one_arm_position",
+}
+"""sizes of state and action -> the usual robot of those sizes, by its name in `embodiment.py`"""
+
+
+def rdt_1b(data: DataSpec) -> PolicyConfig:
+    """System 1 at full size, alone; the large video models' presets put System 2 beside it."""
+    return PolicyConfig(
+        state_dim=data.state_dim,
+        action_dim=data.action_dim,
+        fps=data.fps,
+        cameras=data.cameras,
+        image_px=384,
+        image_fit="pad",
+        horizon=64,
+        execute_steps=32,
+        system1=rdt_system1(data, data.cameras),
+        system2=None,
+        # RDT-1B reads and writes physical units
+        normalize_state="identity",
+        normalize_action="identity",
+    )
+
+
 PRESETS: dict[str, Callable[[DataSpec], PolicyConfig]] = {
-    preset.__name__: preset for preset in (tiny, tiny_latents, tiny_system1, tiny_blind)
+    preset.__name__: preset for preset in (tiny, tiny_latents, tiny_system1, tiny_blind, rdt_1b)
 }
 
 

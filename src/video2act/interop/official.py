@@ -25,6 +25,7 @@ from video2act.atomic import write_text
 from video2act.config import BackboneConfig, PolicyConfig, StreamConfig, System2Config
 from video2act.interop.checkpoints import find_checkpoint, read_checkpoint
 from video2act.interop.released_config import (
+    STREAMS,
     Sources,
     extraction_of,
     filter_config,
@@ -57,6 +58,9 @@ class Robot:
     execute_steps: int = 64
 
 
+PUBLISHED, RELEASED_ROBOT = Sources(), Robot()
+
+
 def convert_official(
     checkpoint: Path,
     out: Path,
@@ -66,8 +70,8 @@ def convert_official(
     norm: Literal["variance", "rms"] = "variance",
     bgr_latents: bool = True,
     feature_layer: int = FEATURE_LAYER,
-    sources: Sources = Sources(),  # noqa: B008
-    robot: Robot = Robot(),  # noqa: B008
+    sources: Sources = PUBLISHED,
+    robot: Robot = RELEASED_ROBOT,
 ) -> PolicyConfig:
     """Write the run folder `out`.
 
@@ -111,7 +115,7 @@ def policy_config(
     streams = []
     for name in stream_names(state, model):
         height, width = video_size(name, model)
-        num_frames = NUM_FRAMES[name]
+        num_frames = int(stream_settings(name, model).get("num_frames", NUM_FRAMES[name]))
         latent_fps = robot.fps / backbone.frames_per_latent
         streams.append(
             StreamConfig(
@@ -210,9 +214,15 @@ def section(content: Any, word: str) -> dict[str, Any] | None:
 
 def video_size(stream: str, model: Mapping[str, Any]) -> tuple[int, int]:
     """Height and width of a stream's frames, px."""
-    streams = model.get("dual_stream_framepack") or {}
-    size = (streams.get({"spatial": "raw_stream", "motion": "motion_stream"}[stream]) or {}).get("video_size")
+    size = stream_settings(stream, model).get("video_size")
     return (int(size[0]), int(size[1])) if size else VIDEO_SIZE[stream]
+
+
+def stream_settings(stream: str, model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the yaml says of a stream; of a single one it says nothing."""
+    if not model.get("use_dual_stream_framepack", True):
+        return {}
+    return (model.get("dual_stream_framepack") or {}).get(STREAMS[stream][1]) or {}
 
 
 def with_channel_order(config: PolicyConfig, order: Literal["rgb", "bgr"]) -> PolicyConfig:

@@ -24,6 +24,7 @@ from video2act.layers import CrossAttention, KeyValue, Mlp, RmsNorm, SelfAttenti
 from video2act.types import Conditions, Tokens, concatenate
 
 NUM_PREFIX = 3
+OUR_FORM = DitConfig()
 
 
 class Block(nn.Module):
@@ -71,7 +72,7 @@ class ActionDiT(nn.Module):
         width: int,
         depth: int,
         num_heads: int,
-        form: DitConfig = DitConfig(),  # noqa: B008
+        form: DitConfig = OUR_FORM,
         is_unified: bool = False,
     ):
         super().__init__()
