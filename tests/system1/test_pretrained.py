@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from pretrained_folders import IMAGE_WIDTH, TEXT_WIDTH, make_siglip_folder, make_t5_folder
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, SiglipModel, T5EncoderModel
 
+from pretrained_folders import IMAGE_WIDTH, TEXT_WIDTH, make_siglip_folder, make_t5_folder
 from video2act.config import DenoisingConfig, PretrainedConfig, System1Config
 from video2act.config_system1 import RDT_FORM
 from video2act.system1 import System1, Visibility
@@ -63,7 +63,7 @@ class TestText:
         assert torch.equal(encoder([SHORT, SHORT], CPU).data[1], first.data[0])
 
     def test_what_is_neither_cached_nor_computable_is_an_error_not_zeros(self, tmp_path: Path):
-        with pytest.raises(ValueError, match="no embedding of 'push the block' in the cache .* and no text encoder"):
+        with pytest.raises(ValueError, match=r"no embedding of 'push the block' in the cache .* and no text encoder"):
             text_encoder("", tmp_path)([SHORT], CPU)
 
     def test_a_cache_of_another_encoder_is_refused(self, t5: Path, tmp_path: Path):
@@ -115,7 +115,7 @@ class TestImage:
         weights = load_file(folder / "model.safetensors")
         weights["vision_model.embeddings.patch_embedding.weight"] = torch.zeros(20, 3, 7, 7)
         save_file(weights, folder / "model.safetensors", {"format": "pt"})
-        with pytest.raises(ValueError, match="another shape .*patch_embedding"):
+        with pytest.raises(ValueError, match=r"another shape .*patch_embedding"):
             FrozenImageEncoder(PretrainedConfig(str(folder), IMAGE_WIDTH))(torch.zeros(1, 1, 3, 28, 28))
 
 

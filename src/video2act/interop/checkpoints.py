@@ -55,7 +55,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{path} holds more than tensors, or is damaged; it is not executed to find out: {_first(error)}"
         ) from error
-    except (EOFError, BadZipFile, RuntimeError, ValueError) as error:
+    except (EOFError, OSError, BadZipFile, RuntimeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({_first(error)}); it may be half a download, copy it again") from error
     for key in ("module", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
