@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+import transformers
+from PIL import Image
 
-from video2act.clips import FrameHistory, clip_indices, resize_area, to_pixels
+from video2act.clips import GREY, FrameHistory, ImageHistory, clip_indices, fit_frames, resize_area, to_pixels
 from video2act.config import FilterConfig, FormerConfig, StreamConfig
 from video2act.types import Observation
 
@@ -112,3 +114,55 @@ def test_pixels_run_from_minus_one_to_one_in_the_order_of_video():
     assert video.fps == 7.5
     assert torch.allclose(video.grid[0, :, 1, 2, 3], torch.tensor([1.0, -1.0, -0.6]))
     assert (video.grid[0, :, 0] == -1).all()
+
+
+class TestFit:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 12, 16, 3), dtype=np.uint8)
+
+    def test_padding_keeps_the_picture_between_grey_bars(self):
+        square = fit_frames(self.frames, 16, 16, "pad")
+        assert np.array_equal(square[:, 2:14], self.frames)
+        assert (square[:, :2] == GREY).all()
+        assert (square[:, 14:] == GREY).all()
+        upright = fit_frames(self.frames.swapaxes(1, 2), 16, 16, "pad")
+        assert np.array_equal(upright, square.swapaxes(1, 2))
+
+    def test_an_odd_remainder_goes_below(self):
+        square = fit_frames(self.frames[:, :11], 16, 16, "pad")
+        assert np.array_equal(square[:, 2:13], self.frames[:, :11])
+
+    def test_it_is_what_siglips_processor_does_to_a_square(self):
+        # since transformers 5, the name without Pil needs torchvision
+        make = getattr(transformers, "SiglipImageProcessorPil", transformers.SiglipImageProcessor)
+        processor = make(size={"height": 24, "width": 24})
+        expected = processor(Image.fromarray(fit_frames(self.frames, 16, 16, "pad")[0]), return_tensors="np")["pixel_values"][0]
+        ours = fit_frames(self.frames[:1], 24, 24, "pad")[0].astype(np.float32) / 127.5 - 1
+        assert np.allclose(ours.transpose(2, 0, 1), expected, atol=1e-6)
+
+    def test_distorting_takes_any_shape_to_any_shape(self):
+        assert fit_frames(self.frames, 30, 52, "lanczos").shape == (2, 30, 52, 3)
+        assert (fit_frames(np.full_like(self.frames, 77), 9, 7, "lanczos") == 77).all()
+        assert np.array_equal(fit_frames(self.frames, 12, 16, "lanczos"), self.frames)
+
+    def test_averaging_gives_squares_only(self):
+        with pytest.raises(ValueError, match="gives squares, not 8 x 4"):
+            fit_frames(self.frames, 8, 4, "area")
+
+
+class TestPastImages:
+    def test_each_is_as_old_as_its_name_says_and_not_older_than_the_episode(self):
+        history = ImageHistory(("top@1", "top@3", "top", "wrist@2"))
+        for episode in range(2):
+            history.reset()
+            for step in range(6):
+                seen = observation(0, **{camera: frame(step + 10 * episode) for camera in ("top", "wrist")})
+                history.append(seen)
+                shown = history.complete(seen).images
+                numbers = {name: int(image[0, 0, 0]) - 10 * episode for name, image in shown.items()}
+                lags = {"top@1": 1, "top@3": 3, "top": 0, "wrist": 0, "wrist@2": 2}
+                assert numbers == {name: max(0, step - lag) for name, lag in lags.items()}
+
+    def test_a_policy_without_any_sees_what_there_is(self):
+        history, seen = ImageHistory(("top",)), observation(3)
+        history.append(seen)
+        assert history.complete(seen) is seen

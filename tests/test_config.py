@@ -9,11 +9,13 @@ import pytest
 from video2act.config import (
     BackboneConfig,
     DenoisingConfig,
+    DitConfig,
     FilterConfig,
     FormerConfig,
     OptimizationConfig,
     PolicyConfig,
     PretrainedBackboneConfig,
+    PretrainedConfig,
     StreamConfig,
     System1Config,
     System2Config,
@@ -171,6 +173,26 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: unchecked(DenoisingConfig, loss="mae"), "unknown loss 'mae'; choose from mse, smooth_l1"),
     (lambda: DenoisingConfig(num_steps=0), "num_steps and noise_draws must be positive"),
     (lambda: DenoisingConfig(noise_draws=0), "num_steps and noise_draws must be positive"),
+    (lambda: DitConfig(state_adaptor="mlp"), "written mlpNx_gelu, N from 1 to 9 linear layers, got 'mlp'"),
+    (lambda: DitConfig(action_adaptor="mlp0x_gelu"), "got 'mlp0x_gelu'"),
+    (lambda: unchecked(DitConfig, norm="layer"), "unknown norm 'layer'; choose from rms, variance"),
+    (lambda: unchecked(DitConfig, clock="sun"), "'staleness' or 'frequency', got 'sun'"),
+    (lambda: DitConfig(sinusoids=7), "come in pairs, got 7"),
+    (lambda: PretrainedConfig("", 24), "needs a source"),
+    (lambda: PretrainedConfig("t5", 0), "width must be positive, got 0"),
+    (
+        lambda: System1Config(dit=DitConfig(num_text_positions=8), text_encoder=PretrainedConfig("t5", 24, max_tokens=9)),
+        "text of up to 9 tokens does not fit num_text_positions=8",
+    ),
+    (lambda: unchecked(FormerConfig, kind="pool"), "unknown former 'pool'; choose from resampler, projection"),
+    (lambda: FormerConfig(num_tokens=9, num_frames=4), "num_tokens=9 cannot be shared out among num_frames=4"),
+    (lambda: unchecked(FilterConfig, name="sobel", border="mirror"), "'replicate' or 'zeros', got 'mirror'"),
+    (lambda: replace(STREAM, width_px=24), "frames of 16 x 24 px need resize='lanczos'"),
+    (
+        lambda: System2Config(BACKBONE, (replace(STREAM, width_px=20, resize="lanczos"),), 128),
+        "width_px=20 is not a multiple of the backbone's patch of 8",
+    ),
+    (lambda: replace(POLICY, cameras=("top@0",)), "written camera@steps, e.g. head@1, got 'top@0'"),
     (lambda: System1Config(depth=1), "at least 2 .* got 1"),
     (lambda: System1Config(hidden=30), "hidden=30 is not divisible by num_heads=4"),
     (lambda: replace(POLICY, execute_steps=9), r"1\.\.horizon \(8\), got 9"),
@@ -201,6 +223,7 @@ def test_what_cannot_work_is_refused(build: Callable[[], Any], message: str):
 def test_cameras_of_both_systems_are_listed_once():
     assert POLICY.all_cameras == ("top", "wrist")
     assert replace(POLICY, cameras=("wrist",)).all_cameras == ("wrist", "top")
+    assert replace(POLICY, cameras=("wrist@1", "wrist")).all_cameras == ("wrist", "top")
     assert make_preset("tiny_blind", SPEC).all_cameras == ()
 
 
@@ -218,6 +241,14 @@ class TestPresets:
         assert latents.system2 is not None
         assert latents.system2.backbone.feature_layer == 0
         assert replace(latents, system2=POLICY.system2) == POLICY
+
+    def test_rdt_1b_has_the_published_sizes(self):
+        aloha = make_preset("rdt_1b", DataSpec(14, 14, 25.0, ("head", "right", "left"))).system1
+        assert (aloha.hidden, aloha.depth, aloha.num_heads) == (2048, 28, 32)
+        assert aloha.embodiment == "aloha_agilex"
+        assert aloha.dit.num_image_positions == 3 * 729
+        # a robot whose numbers have no place in the unified vector keeps its own
+        assert make_preset("rdt_1b", SPEC).system1.embodiment == ""
 
     @pytest.mark.parametrize("fps", [10.0, 50.0, 80.0])
     def test_the_motion_band_fits_every_control_rate(self, fps: float):

@@ -2,7 +2,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from video2act.layers import CrossAttention, Mlp, RmsNorm, SelfAttention, attention, grid_embedding, sinusoidal_embedding
+from video2act.layers import (
+    CrossAttention,
+    Mlp,
+    RmsNorm,
+    SelfAttention,
+    attention,
+    grid_embedding,
+    make_adaptor,
+    sinusoidal_embedding,
+)
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
@@ -107,6 +116,27 @@ def test_rms_norm_divides_by_the_root_mean_square_not_the_deviation():
     x = 3.0 + randn(2, 5, 8)
     assert torch.allclose(norm(x), x / x.square().mean(dim=-1, keepdim=True).add(1e-6).sqrt(), atol=1e-6)
     assert norm(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_the_variance_form_divides_by_the_deviation_but_leaves_the_mean():
+    norm = RmsNorm(8, "variance")
+    x = 3.0 + randn(2, 5, 8)
+    assert torch.allclose(norm(x), x / x.var(dim=-1, keepdim=True).add(1e-6).sqrt(), atol=1e-5)
+    assert not torch.allclose(norm(x), RmsNorm(8)(x), atol=0.1)
+    assert norm(x.bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 3, 4])
+def test_an_adaptor_has_the_layers_its_word_says(num_layers: int):
+    adaptor = make_adaptor(f"mlp{num_layers}x_gelu", 5, 7)
+    assert adaptor(randn(3, 5)).shape == (3, 7)
+    assert sum(isinstance(module, torch.nn.Linear) for module in adaptor.modules()) == num_layers
+    weights = [p for p in adaptor.parameters() if p.ndim == 2]
+    x = randn(3, 5)
+    for number, weight in enumerate(weights):
+        x = x if number == 0 else torch.nn.functional.gelu(x, approximate="tanh")
+        x = x @ weight.T + [p for p in adaptor.parameters() if p.ndim == 1][number]
+    assert torch.allclose(adaptor(randn(3, 5)), x, atol=1e-6)
 
 
 def test_an_mlp_has_the_sizes_it_is_told():

@@ -192,7 +192,4 @@ def _observation(config: PolicyConfig, instruction: str) -> Observation:
 
 def _clips(config: PolicyConfig, device: str) -> dict[str, Video]:
     streams = config.system2.streams if config.system2 else ()
-    return {
-        s.name: Video(torch.zeros(1, 3, s.num_frames, s.size_px, s.size_px, device=device), config.fps / s.stride)
-        for s in streams
-    }
+    return {s.name: Video(torch.zeros(1, 3, s.num_frames, *s.frame_px, device=device), config.fps / s.stride) for s in streams}

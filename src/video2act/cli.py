@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
-from video2act.config import BackboneConfig, TrainConfig, VideoTrainConfig
+from video2act.config import BackboneConfig, System1Sources, TrainConfig, VideoTrainConfig
 
 
 def collect(
@@ -84,6 +84,7 @@ def train(
     data: tuple[Path, ...],
     out: Path,
     training: Annotated[TrainConfig, OmitArgPrefixes],
+    system1: System1Sources,
     preset: str = "tiny",
     video_model: Path | None = None,
     cameras: tuple[str, ...] | None = None,
@@ -94,15 +95,15 @@ def train(
     Args:
         data: dataset folders, all of one robot.
         out: run folder to write.
-        preset: tiny, tiny_latents, tiny_system1, tiny_blind, or one named after a published video model: wan21_1b, wan21_14b,
-            wan22_5b, hunyuan, cogvideox, ltx, cosmos.
+        preset: tiny, tiny_latents, tiny_system1, tiny_blind, rdt_1b, or one named after a published video model: wan21_1b,
+            wan21_14b, wan22_5b, hunyuan, cogvideox, ltx, cosmos, wan22_5b_rdt_1b.
         video_model: a folder written by train-video, or of the published video model that the preset names.
         cameras: what the policy looks through, System 2's first; all of the dataset's, if left out.
         resume: go on from the newest checkpoint in `out`.
     """
     from video2act import train as program
 
-    program.train(data, out, training, preset, video_model, cameras, resume)
+    program.train(data, out, training, preset, video_model, cameras, resume, system1)
 
 
 def evaluate(
@@ -183,6 +184,60 @@ def bench(
         program.bench_kv_reuse(device=device)
 
 
+def convert(
+    what: Positional[Literal["official"]],
+    checkpoint: Positional[Path],
+    out: Path,
+    settings: Path,
+    video_model: Path,
+    ema: bool = False,
+    norm: Literal["variance", "rms"] = "variance",
+    rgb_latents: bool = False,
+    feature_layer: int = 20,
+    text_encoder: str = "google/t5-v1_1-xxl",
+    text_cache: str = "",
+    image_encoder: str = "google/siglip-so400m-patch14-384",
+    cameras: tuple[str, ...] = ("cam_high", "cam_right_wrist", "cam_left_wrist"),
+    fps: float = 25.0,
+) -> None:
+    """Turn a checkpoint of the released Video2Act code into a run folder of ours.
+
+    Args:
+        what: official, the released code.
+        checkpoint: its file or folder: pytorch_model.bin, DeepSpeed's mp_rank_00_model_states.pt, or a folder with one of them.
+        out: run folder to write.
+        settings: the yaml it was trained with.
+        video_model: folder of the video model it was trained on; the checkpoint does not hold it.
+        ema: the moving average instead of the weights.
+        norm: variance, as timm 1.0.3 computes it; rms, if it was trained where NVIDIA's APEX was installed.
+        rgb_latents: its latents were made of frames in the right colour order, not, as by its scripts, with red and blue swapped.
+        feature_layer: blocks of the video model that run.
+        text_encoder: folder or repo id of its T5.
+        text_cache: folder of text embeddings.
+        image_encoder: folder or repo id of its SigLIP.
+        cameras: head, right, left, as the robot calls them.
+        fps: control steps per second.
+    """
+    from video2act.interop import official as program
+    from video2act.interop.released_config import Sources
+
+    config = program.convert_official(
+        checkpoint,
+        out,
+        settings,
+        video_model,
+        ema=ema,
+        norm=norm,
+        bgr_latents=not rgb_latents,
+        feature_layer=feature_layer,
+        sources=Sources(text_encoder, text_cache, image_encoder),
+        robot=program.Robot(fps, cameras),
+    )
+    assert config.system2 is not None
+    described = ", ".join(f"{stream.name} ({stream.former.kind})" for stream in config.system2.streams)
+    print(f"policy: {out}   streams: {described}   horizon: {config.horizon}")
+
+
 def demo(out: Path, name: str = "push", seed: int = 0) -> None:
     """The whole path: collect, train-video, train, eval. Run again to go on after an interruption.
 
@@ -204,6 +259,7 @@ VERBS = {
     "eval": evaluate,
     "view": view,
     "bench": bench,
+    "convert": convert,
     "demo": demo,
 }
 

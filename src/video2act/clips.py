@@ -5,14 +5,16 @@ so the first frame is repeated: in training as on the robot, where the camera ha
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import UInt8
+from PIL import Image
 
-from video2act.config import StreamConfig
+from video2act.config import StreamConfig, camera_and_lag
 from video2act.types import Observation, Video
 
 
@@ -54,6 +56,43 @@ def resize_area(images: UInt8[np.ndarray, "t _h _w 3"], size_px: int) -> UInt8[n
     return rearrange(small.round().to(torch.uint8), "t c h w -> t h w c").contiguous().numpy()
 
 
+Fit = Literal["area", "pad", "lanczos"]
+"""how a frame gets its size: average a square down; grey bars to a square, then bicubic; distort by Lanczos' filter"""
+
+GREY = 127
+"""of the bars, as SigLIP was shown them in RDT-1B's training"""
+
+
+def fit_frames(
+    images: UInt8[np.ndarray, "t _h _w 3"], height: int, width: int, fit: Fit
+) -> UInt8[np.ndarray, "t {height} {width} 3"]:
+    """Frames of one camera at the size that a network reads.
+
+    Raises:
+        ValueError: `area` is asked for frames that are not square, or to enlarge.
+    """
+    if fit == "area":
+        if height != width:
+            raise ValueError(f"averaging down gives squares, not {height} x {width}; use another fit")
+        return resize_area(images, height)
+    if fit == "pad":
+        images = _to_square(images)
+    if images.shape[1:3] == (height, width):
+        return images
+    kernel = Image.Resampling.BICUBIC if fit == "pad" else Image.Resampling.LANCZOS
+    return np.stack([np.asarray(Image.fromarray(image).resize((width, height), kernel)) for image in images])
+
+
+def _to_square(images: UInt8[np.ndarray, "t _h _w 3"]) -> UInt8[np.ndarray, "t side side 3"]:
+    """Grey bars above and below, or left and right."""
+    t, h, w, _ = images.shape
+    side = max(h, w)
+    square = np.full((t, side, side, 3), GREY, np.uint8)
+    top, left = (side - h) // 2, (side - w) // 2
+    square[:, top : top + h, left : left + w] = images
+    return square
+
+
 def to_pixels(frames: UInt8[np.ndarray, "t h w 3"], fps: float) -> Video:
     """Frames of one camera -> a batch of one clip, `[1 3 t h w]` in [-1, 1]."""
     grid = rearrange(torch.from_numpy(frames), "t h w c -> 1 c t h w").float()
@@ -93,7 +132,8 @@ class FrameHistory:
                     f"{', '.join(sorted(observation.images)) or 'no camera'}"
                 )
             # a copy: an environment may draw its next frame into the same memory
-            track.frames.append(resize_area(observation.images[camera][None], track.stream.size_px)[0].copy())
+            frame = observation.images[camera][None]
+            track.frames.append(fit_frames(frame, *track.stream.frame_px, track.stream.resize)[0].copy())
 
     def clips(self, control_fps: float) -> dict[str, Video]:
         """The clip of each stream that ends at the newest frame; `control_fps` is the rate at which frames were appended."""
@@ -105,3 +145,34 @@ class FrameHistory:
             chosen = clip_indices(len(frames) - 1, stream.num_frames, stream.stride)
             clips[stream.name] = to_pixels(np.stack([frames[i] for i in chosen]), control_fps / stream.stride)
         return clips
+
+
+class ImageHistory:
+    """The past images that a policy's cameras named `camera@steps` ask for."""
+
+    def __init__(self, cameras: tuple[str, ...]):
+        self._past = {name: camera_and_lag(name) for name in cameras if camera_and_lag(name)[1] > 0}
+        self._images: dict[str, deque[np.ndarray]] = {}
+        for camera, lag in self._past.values():
+            longest = max(lag + 1, self._images[camera].maxlen or 0) if camera in self._images else lag + 1
+            self._images[camera] = deque(maxlen=longest)
+
+    def reset(self) -> None:
+        """A new episode begins."""
+        for images in self._images.values():
+            images.clear()
+
+    def append(self, observation: Observation) -> None:
+        """Take in the images of one control step; a camera that is not there is missed when a policy asks for it."""
+        for camera, images in self._images.items():
+            if camera in observation.images:
+                images.append(observation.images[camera].copy())
+
+    def complete(self, observation: Observation) -> Observation:
+        """The observation with its past images beside it. Before the episode, the first frame is repeated, as in clips."""
+        past = {}
+        for name, (camera, lag) in self._past.items():
+            images = self._images[camera]
+            if images:
+                past[name] = images[max(0, len(images) - 1 - lag)]
+        return replace(observation, images=observation.images | past) if past else observation

@@ -163,7 +163,7 @@ def run_share(settings: Settings, sources: Sources, share: list[tuple[str, int]]
     make_slow_loop = ThreadSlowLoop if settings.system2 == "thread" else InlineSlowLoop
     slow_loop = make_slow_loop(system, streams, settings.refresh_every, config.fps)
     measured, records = Measurements(), []
-    with closing(DualPolicy(system, slow_loop)) as policy:
+    with closing(DualPolicy(system, slow_loop, () if settings.blind else config.cameras)) as policy:
         for env, numbers in groupby(share, key=lambda item: item[0]):
             with (
                 closing(sources.make_environment(env, cameras)) as environment,

@@ -8,11 +8,14 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+from video2act.config import NormForm, adaptor_depth
 
 
 def attention(
@@ -44,13 +47,22 @@ def attention(
 
 
 class RmsNorm(nn.Module):
-    """Root-mean-square norm with a learned scale (arXiv 1910.07467), in the precision of its input."""
+    """Root-mean-square norm with a learned scale (arXiv 1910.07467), in the precision of its input.
 
-    def __init__(self, width: int):
+    Args:
+        width: of the last axis.
+        form: `rms`; or `variance`: divide by the standard deviation (n - 1) without taking the mean away. That is what timm
+            1.0.3 calls RmsNorm, and what RDT-1B and everything finetuned from it were trained with.
+    """
+
+    def __init__(self, width: int, form: NormForm = "rms"):
         super().__init__()
+        self.form = form
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        if self.form == "variance":
+            return x * torch.rsqrt(x.float().var(dim=-1, keepdim=True) + 1e-6).to(x.dtype) * self.weight.to(x.dtype)
         # by way of the norm, which is one kernel; on a CPU, torch's own rms_norm is a chain of several and takes twice as long
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         return x * torch.rsqrt(norm.square() / x.shape[-1] + 1e-6).to(x.dtype) * self.weight.to(x.dtype)
@@ -59,12 +71,12 @@ class RmsNorm(nn.Module):
 class SelfAttention(nn.Module):
     """Multi-head self-attention with RMS-normalised queries and keys."""
 
-    def __init__(self, width: int, num_heads: int):
+    def __init__(self, width: int, num_heads: int, norm: NormForm = "rms"):
         super().__init__()
         self.num_heads = num_heads
         self.qkv = nn.Linear(width, 3 * width)
-        self.query_norm = RmsNorm(width // num_heads)
-        self.key_norm = RmsNorm(width // num_heads)
+        self.query_norm = RmsNorm(width // num_heads, norm)
+        self.key_norm = RmsNorm(width // num_heads, norm)
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
@@ -85,13 +97,13 @@ class KeyValue:
 class CrossAttention(nn.Module):
     """Multi-head cross-attention with reusable keys and values, and RMS-normalised queries and keys."""
 
-    def __init__(self, width: int, num_heads: int, condition_width: int | None = None):
+    def __init__(self, width: int, num_heads: int, condition_width: int | None = None, norm: NormForm = "rms"):
         super().__init__()
         self.num_heads = num_heads
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(condition_width or width, 2 * width)
-        self.query_norm = RmsNorm(width // num_heads)
-        self.key_norm = RmsNorm(width // num_heads)
+        self.query_norm = RmsNorm(width // num_heads, norm)
+        self.key_norm = RmsNorm(width // num_heads, norm)
         self.out = nn.Linear(width, width)
 
     def project(self, condition: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"] | None) -> KeyValue:
@@ -109,15 +121,32 @@ class CrossAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with a GELU between them."""
+    """Two linear layers with an activation between them: GELU (its tanh form) or SiLU."""
 
-    def __init__(self, width: int, hidden: int | None = None, out: int | None = None):
+    def __init__(
+        self, width: int, hidden: int | None = None, out: int | None = None, activation: Literal["gelu", "silu"] = "gelu"
+    ):
         super().__init__()
+        self.activation = activation
         self.up = nn.Linear(width, hidden or width)
         self.down = nn.Linear(hidden or width, out or width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(nn.functional.gelu(self.up(x), approximate="tanh"))
+        up = self.up(x)
+        return self.down(nn.functional.silu(up) if self.activation == "silu" else nn.functional.gelu(up, approximate="tanh"))
+
+
+def make_adaptor(word: str, width_in: int, width_out: int) -> nn.Module:
+    """`mlpNx_gelu`: N linear layers with GELUs between them, all but the first `width_out` wide."""
+    num_layers = adaptor_depth(word)
+    if num_layers == 1:
+        return nn.Linear(width_in, width_out)
+    if num_layers == 2:
+        return Mlp(width_in, width_out, width_out)
+    layers: list[nn.Module] = [nn.Linear(width_in, width_out)]
+    for _ in range(num_layers - 1):
+        layers += [nn.GELU(approximate="tanh"), nn.Linear(width_out, width_out)]
+    return nn.Sequential(*layers)
 
 
 def sinusoidal_embedding(position: Float[Tensor, "*b"], width: int, max_period: float = 10_000.0) -> Float[Tensor, "*b {width}"]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from video2act import config as configs
 from video2act.atomic import write_text
-from video2act.clips import resize_area
+from video2act.clips import fit_frames
 from video2act.config import PolicyConfig, PretrainedBackboneConfig
 from video2act.normalize import Normalizer, Statistics, load_statistics, statistics_to_json
 from video2act.system1 import System1, Visibility
@@ -45,7 +45,7 @@ class Video2Act(nn.Module):
         _check_size("action", config.action_dim, statistics)
         self.normalize_state = Normalizer(statistics["state"], config.normalize_state)
         self.normalize_action = Normalizer(statistics["action"], config.normalize_action)
-        self.system1 = System1(config.system1, config.cameras, config.state_dim, config.action_dim, config.horizon)
+        self.system1 = System1(config.system1, config.cameras, config.state_dim, config.action_dim, config.horizon, config.fps)
         self.system2 = System2(config.system2, make_backbone(config.system2.backbone)) if config.system2 else None
         self.is_blind = False
         self._noise = torch.Generator().manual_seed(0)
@@ -114,7 +114,7 @@ class Video2Act(nn.Module):
         conditions = self.system1.gather([observation.instruction], images, video, visible)
         age = torch.tensor([max(0.0, staleness)], device=self.device)
         projected = self.system1.project(conditions, self.normalize_state.normalize(state), age, visible)
-        noise = torch.randn(1, self.config.horizon, self.config.action_dim, generator=self._noise).to(self.device)
+        noise = torch.randn(1, *self.system1.noise_shape, generator=self._noise).to(self.device)
         actions = self.normalize_action.restore(self.system1.sample(projected, noise))
         return ActionChunk(actions[0].cpu().numpy(), observation.time, 1 / self.config.fps)
 
@@ -186,7 +186,8 @@ class Video2Act(nn.Module):
                 f"the policy was trained with camera {camera!r}, but the observation has "
                 f"{', '.join(sorted(observation.images)) or 'no camera'}"
             )
-        small = resize_area(observation.images[camera][None], self.config.image_px)
+        size = self.config.image_px
+        small = fit_frames(observation.images[camera][None], size, size, self.config.image_fit)
         return rearrange(torch.from_numpy(small), "1 h w c -> 1 c h w").float().to(self.device) / 127.5 - 1
 
 

@@ -1,7 +1,8 @@
 """Named policies: a starting point for each size of machine. A preset is a function of the data it will be trained on.
 
-`tiny` is the CPU-sized dual system; the others named `tiny_*` are its controls, with one thing taken away. The rest are named
-after the published video model that System 2 looks through, which is tapped after two thirds of its blocks, as in the paper.
+`tiny` is the CPU-sized dual system; the others named `tiny_*` are its controls, with one thing taken away. Those named after a
+published video model put it into System 2, tapped after two thirds of its blocks, as in the paper. `rdt_1b` is System 1 at full
+size; `wan22_5b_rdt_1b` is both, the paper's policy.
 """
 
 from collections.abc import Callable
@@ -9,12 +10,14 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from video2act.config import (
+    RDT_FORM,
     BackboneConfig,
     DenoisingConfig,
     FilterConfig,
     FormerConfig,
     PolicyConfig,
     PretrainedBackboneConfig,
+    PretrainedConfig,
     StreamConfig,
     System1Config,
     System2Config,
@@ -147,10 +150,67 @@ def cosmos(data: DataSpec) -> PolicyConfig:
     return published(data, PretrainedBackboneConfig("cosmos", "nvidia/Cosmos-Predict2-2B-Video2World", feature_layer=18))
 
 
+def rdt_system1(data: DataSpec, cameras: tuple[str, ...]) -> System1Config:
+    """System 1 of RDT-1B's size and form (arXiv 2410.07864), to begin with its weights; 1.2 billion parameters, encoders apart.
+
+    A robot whose numbers fit none of the embodiments keeps its own vector; RDT-1B's weights then do not fit.
+    """
+    return System1Config(
+        hidden=2048,
+        depth=28,
+        num_heads=32,
+        denoising=DenoisingConfig("ddpm", "sample", num_steps=5),
+        dit=replace(RDT_FORM, num_image_positions=729 * len(cameras)),
+        text_encoder=PretrainedConfig("google/t5-v1_1-xxl", width=4096, max_tokens=1024),
+        text_adaptor="mlp2x_gelu",
+        image_encoder=PretrainedConfig("google/siglip-so400m-patch14-384", width=1152),
+        image_adaptor="mlp2x_gelu",
+        embodiment=EMBODIMENT_OF.get((data.state_dim, data.action_dim), ""),
+    )
+
+
+EMBODIMENT_OF = {
+    (14, 14): "aloha_agilex",
+    (16, 16): "two_arms_7",
+    (8, 8): "one_arm_7",
+    (7, 7): "one_arm_6",
+    (10, 10): "one_arm_pose",
+    (4, 4): "one_arm_position",
+}
+"""sizes of state and action -> the usual robot of those sizes, by its name in `embodiment.py`"""
+
+
+def rdt_1b(data: DataSpec) -> PolicyConfig:
+    """System 1 at full size, alone; the large video models' presets put System 2 beside it."""
+    return PolicyConfig(
+        state_dim=data.state_dim,
+        action_dim=data.action_dim,
+        fps=data.fps,
+        cameras=data.cameras,
+        image_px=384,
+        image_fit="pad",
+        horizon=64,
+        execute_steps=32,
+        system1=rdt_system1(data, data.cameras),
+        system2=None,
+        # RDT-1B reads and writes physical units
+        normalize_state="identity",
+        normalize_action="identity",
+    )
+
+
+def wan22_5b_rdt_1b(data: DataSpec) -> PolicyConfig:
+    """The paper's sizes: System 2 over Wan 2.2 TI2V-5B, System 1 of RDT-1B's."""
+    system2, large = wan22_5b(data).system2, rdt_1b(data)
+    assert system2 is not None
+    return replace(large, system2=replace(system2, token_dim=large.system1.hidden))
+
+
 SMALL = (tiny, tiny_latents, tiny_system1, tiny_blind)
 PUBLISHED = (wan21_1b, wan21_14b, wan22_5b, hunyuan, cogvideox, ltx, cosmos)
+FULL_SIZE = (rdt_1b, wan22_5b_rdt_1b)
 
-PRESETS: dict[str, Callable[[DataSpec], PolicyConfig]] = {preset.__name__: preset for preset in (*SMALL, *PUBLISHED)}
+PRESETS: dict[str, Callable[[DataSpec], PolicyConfig]] = {preset.__name__: preset for preset in (*SMALL, *PUBLISHED, *FULL_SIZE)}
 
 
 def make_preset(name: str, data: DataSpec) -> PolicyConfig:

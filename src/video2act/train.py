@@ -17,17 +17,20 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from video2act.atomic import write_text
-from video2act.config import PolicyConfig, PretrainedBackboneConfig, TrainConfig
+from video2act.config import PolicyConfig, PretrainedBackboneConfig, System1Sources, TrainConfig
 from video2act.data import Dataset, FrameStore, LeRobotDataset, load_origin, open_datasets
 from video2act.data.augmentation import jitter, shift
 from video2act.data.cache import FeatureCache, digest
 from video2act.data.loader import BatchLoader, check_fit, episode_clips
+from video2act.interop.rdt import load_rdt
 from video2act.policy import SCENES_FILE, Video2Act
 from video2act.presets import DataSpec, make_preset
 from video2act.system1 import Visibility
 from video2act.system2.backbones import CONFIG_FILE, load_video_model
 from video2act.training_loop import TrainingLoop
 from video2act.types import Batch
+
+PRESETS_OWN = System1Sources()
 
 
 def train(
@@ -38,6 +41,7 @@ def train(
     video_model: Path | None = None,
     cameras: tuple[str, ...] | None = None,
     resume: bool = False,
+    system1: System1Sources = PRESETS_OWN,
 ) -> None:
     """Train a policy and write its run folder.
 
@@ -48,15 +52,20 @@ def train(
         video_model: a folder written by `train-video`, which the tiny presets need; for the others it replaces the source of
             the published video model that the preset names.
         cameras: what the policy looks through, System 2's camera first; all of the dataset's, if None.
+        system1: for presets with frozen encoders: where they lie, and the weights to begin with.
     Raises:
         ValueError: the preset is unknown, the dataset does not fit, or the video model is missing: there are no random weights.
     """
     dataset = open_datasets(data)
     spec = DataSpec(dataset.state_dim, dataset.action_dim or 0, float(dataset.fps), cameras or dataset.cameras)
-    policy_config = make_preset(preset, spec)
+    policy_config = with_sources(make_preset(preset, spec), system1)
     check_fit(policy_config, dataset)
     torch.manual_seed(config.seed)
     policy = build_policy(policy_config, dataset, video_model)
+    # a resumed training goes on from its own weights
+    if system1.weights and not resume:
+        taken = load_rdt(policy.system1, Path(system1.weights))
+        print(f"System 1 begins with {len(taken.taken)} tensors of {system1.weights}; {len(taken.own)} are its own")
 
     # the whole policy and what it learns from: a resumed training must agree in both
     identity = {"policy": asdict(policy.config), "data": dataset.fingerprint, "video_model": str(video_model)}
@@ -82,6 +91,25 @@ def train(
         write_text(out / SCENES_FILE, json.dumps(scenes(data)) + "\n")
         print(f"policy: {out}   record: {out / 'metrics.jsonl'}   curves: tensorboard --logdir {out / 'tensorboard'}")
     loop.finish()
+
+
+def with_sources(config: PolicyConfig, sources: System1Sources) -> PolicyConfig:
+    """The config with its frozen encoders read from elsewhere.
+
+    Raises:
+        ValueError: a source is named for an encoder that the preset does not have.
+    """
+    system1 = config.system1
+    if sources.text_encoder or sources.text_cache:
+        if system1.text_encoder is None:
+            raise ValueError("this preset learns its own text encoder; leave system1.text-encoder and system1.text-cache out")
+        source = sources.text_encoder or system1.text_encoder.source
+        system1 = replace(system1, text_encoder=replace(system1.text_encoder, source=source, cache=sources.text_cache))
+    if sources.image_encoder:
+        if system1.image_encoder is None:
+            raise ValueError("this preset learns its own image encoder; leave system1.image-encoder out")
+        system1 = replace(system1, image_encoder=replace(system1.image_encoder, source=sources.image_encoder))
+    return replace(config, system1=system1)
 
 
 def scenes(data: tuple[Path, ...]) -> dict[str, list[int]]:

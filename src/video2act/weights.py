@@ -3,6 +3,7 @@
 A weight that is missing, unexpected or of another shape is an error that names it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -20,6 +21,21 @@ def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
     publish(temporary, path)
 
 
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: this folder has no weights; is training still running?")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file ({error}); copy it again") from error
+
+
 def load_weights(module: nn.Module, path: Path, elsewhere: tuple[str, ...] = ()) -> None:
     """Load a safetensors file into a module, strictly.
 
@@ -29,19 +45,19 @@ def load_weights(module: nn.Module, path: Path, elsewhere: tuple[str, ...] = ())
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or a tensor is missing, unexpected or of another shape; all are named.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: this folder has no weights; is training still running?")
-    try:
-        weights = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a readable safetensors file ({error}); copy it again") from error
+    weights = read_tensors(path)
     state = module.state_dict()
-    own = {name: tuple(tensor.shape) for name, tensor in state.items() if not name.startswith(elsewhere)}
-    check_fit(own, {name: tuple(tensor.shape) for name, tensor in weights.items()}, path)
+    own = {name: tensor for name, tensor in state.items() if not name.startswith(elsewhere)}
+    check_fit(shapes_of(own), shapes_of(weights), path)
     module.load_state_dict({name: tensor for name, tensor in state.items() if name not in own} | weights)
 
 
-def check_fit(own: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], source: Path) -> None:
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes, as `check_fit` compares them."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def check_fit(own: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], source: Path | str) -> None:
     """Compare the shapes that a module has with those that a file holds.
 
     Raises:

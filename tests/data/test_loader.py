@@ -69,7 +69,7 @@ class MemoryFrames:
     def __init__(self, dataset: MemoryDataset):
         self.dataset = dataset
 
-    def frames(self, episode: int, camera: str, size_px: int) -> np.ndarray:
+    def frames(self, episode: int, camera: str, size_px: int, width_px: int = 0, fit: str = "area") -> np.ndarray:
         return self.dataset.frames(episode, camera, size_px)
 
 

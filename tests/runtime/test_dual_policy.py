@@ -5,7 +5,7 @@ from runtime_fakes import FPS, MOTION, FakeSystem, observation
 
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.slow_loop import InlineSlowLoop, ThreadSlowLoop
-from video2act.types import VideoCondition
+from video2act.types import ActionChunk, Observation, VideoCondition
 
 
 def make_policy(refresh_every: int = 4) -> tuple[FakeSystem, DualPolicy]:
@@ -60,6 +60,22 @@ def test_the_second_episode_equals_the_first():
         seen.append([(c.observed_at, c.tokens.data.item()) for c in system.conditions[-5:]])
     assert seen[0] == seen[1]
     assert {c.episode for c in system.conditions} == {0, 1}
+
+
+def test_past_images_are_put_beside_the_observation():
+    class Shown(FakeSystem):
+        def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
+            numbers.append((int(observation.images["top"][0, 0, 0]), int(observation.images["top@2"][0, 0, 0])))
+            return super().act(observation, condition)
+
+    numbers: list[tuple[int, int]] = []
+    system = Shown()
+    policy = DualPolicy(system, InlineSlowLoop(system, (MOTION,), 1, FPS), cameras=("top@2", "top"))
+    policy.reset()
+    for step in range(4):
+        policy.observe(observation(step))
+        policy.infer(observation(step))
+    assert numbers == [(0, 0), (1, 0), (2, 0), (3, 1)]
 
 
 def test_a_threaded_policy_ends_its_thread_when_closed():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from video2act.config import FilterConfig
+from video2act.config import FilterConfig, FilterName
 from video2act.system2.filters import laplacian, make_filter, moft, scharr, sobel, temporal_bandpass
 from video2act.types import Video
 
@@ -157,6 +157,19 @@ class TestTemporalBandpass:
         bins = {1: "which has 0 Hz", 2: "which has 0, 2.5 Hz", 5: "which has 0, 1, 2 Hz"}[t]
         with pytest.raises(ValueError, match=rf"the band 3.0-4.0 Hz holds no frequency of a grid of {t} frames at 5 Hz, {bins}"):
             temporal_bandpass(noise(t=t), 3.0, 4.0)
+
+
+class TestBorder:
+    """Zeros around the picture are for checkpoints that learned with them."""
+
+    @pytest.mark.parametrize("name", ["sobel", "scharr", "laplacian"])
+    def test_with_zeros_a_bright_wall_has_an_edge_and_otherwise_none(self, name: FilterName):
+        wall = Video(torch.full((1, 1, 1, 6, 6), 5.0), FPS)
+        replicated, zeros = (make_filter(FilterConfig(name, border=border))(wall).grid for border in ("replicate", "zeros"))
+        assert replicated.abs().max() < 1e-6
+        assert zeros[..., 0, :].min() > 1
+        # what they call no edge is the constant under their square root
+        assert zeros[..., 1:-1, 1:-1].max() <= 1e-3 + 1e-6
 
 
 class TestMoft:

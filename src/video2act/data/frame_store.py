@@ -13,11 +13,11 @@ from threading import Lock
 import numpy as np
 from jaxtyping import UInt8
 
-from video2act.clips import resize_area
+from video2act.clips import Fit, fit_frames
 from video2act.data.lerobot_reader import Dataset
 
-Key = tuple[int, str, int]
-"""episode, camera, size_px"""
+Key = tuple[int, str, int, int, Fit]
+"""episode, camera, height, width, fit"""
 
 
 class FrameStore:
@@ -35,13 +35,15 @@ class FrameStore:
     def used_bytes(self) -> int:
         return self._used
 
-    def frames(self, episode: int, camera: str, size_px: int) -> UInt8[np.ndarray, "t {size_px} {size_px} 3"]:
-        """All frames of an episode, read-only.
+    def frames(
+        self, episode: int, camera: str, size_px: int, width_px: int = 0, fit: Fit = "area"
+    ) -> UInt8[np.ndarray, "t {size_px} _w 3"]:
+        """All frames of an episode, read-only; square, unless `width_px` says otherwise.
 
         Raises:
             IndexError, DatasetError, ValueError: no such episode or camera, a damaged file, a size above the recorded one.
         """
-        return self._get((episode, camera, size_px), None)
+        return self._get((episode, camera, size_px, width_px or size_px, fit), None)
 
     def required_bytes(self, views: Iterable[tuple[str, int]]) -> int:
         """What it takes to keep every episode of these (camera, size_px)."""
@@ -74,7 +76,7 @@ class FrameStore:
         """Decode once, reduce to every size."""
         full = self._dataset.frames(episode, camera) if len(sizes) > 1 else None
         for size_px in sizes:
-            self._get((episode, camera, size_px), full)
+            self._get((episode, camera, size_px, size_px, "area"), full)
 
     def _get(self, key: Key, full: np.ndarray | None) -> np.ndarray:
         """From memory, or by decoding; `full` are its frames as recorded, if at hand."""
@@ -86,8 +88,11 @@ class FrameStore:
                 if key in self._kept:
                     self._kept.move_to_end(key)
                     return self._kept[key]
-            episode, camera, size_px = key
-            frames = self._dataset.frames(episode, camera, size_px) if full is None else resize_area(full, size_px)
+            episode, camera, height, width, fit = key
+            if full is None and fit == "area":
+                frames = self._dataset.frames(episode, camera, height)
+            else:
+                frames = fit_frames(self._dataset.frames(episode, camera) if full is None else full, height, width, fit)
             frames.flags.writeable = False
             with self._lock:
                 self._keep(key, frames)

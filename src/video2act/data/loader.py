@@ -14,8 +14,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils import data
 
-from video2act.clips import clip_indices, to_pixels
-from video2act.config import PolicyConfig, StreamConfig
+from video2act.clips import Fit, clip_indices, to_pixels
+from video2act.config import PolicyConfig, StreamConfig, camera_and_lag
 from video2act.data.cache import FeatureCache
 from video2act.data.lerobot_reader import Dataset
 from video2act.types import Batch, Video
@@ -25,7 +25,9 @@ from video2act.types import Batch, Video
 class Frames(Protocol):
     """Decoded frames of whole episodes (`FrameStore`)."""
 
-    def frames(self, episode: int, camera: str, size_px: int) -> UInt8[np.ndarray, "t size size 3"]: ...
+    def frames(
+        self, episode: int, camera: str, size_px: int, width_px: int = 0, fit: Fit = "area"
+    ) -> UInt8[np.ndarray, "t _h _w 3"]: ...
 
 
 class BatchLoader(data.Dataset):
@@ -103,8 +105,11 @@ class BatchLoader(data.Dataset):
         is_pad = ahead >= episode.length
         return episode.state[frame], episode.action[np.minimum(ahead, episode.length - 1)], is_pad
 
-    def _images(self, camera: str, places: list[tuple[int, int]]) -> Float[Tensor, "b 3 h w"]:
-        images = np.stack([self.frames.frames(episode, camera, self.config.image_px)[frame] for episode, frame in places])
+    def _images(self, name: str, places: list[tuple[int, int]]) -> Float[Tensor, "b 3 h w"]:
+        camera, lag = camera_and_lag(name)
+        size_px, fit = self.config.image_px, self.config.image_fit
+        # before the episode began, its first frame is repeated, as in clips
+        images = np.stack([self.frames.frames(e, camera, size_px, size_px, fit)[max(0, frame - lag)] for e, frame in places])
         return rearrange(torch.from_numpy(images), "b h w c -> b c h w").float() / 127.5 - 1
 
 
@@ -112,7 +117,7 @@ def episode_clips(frames: Frames, stream: StreamConfig, places: list[tuple[int, 
     """The stream's clips that end at (episode, frame) places, as one batch."""
     clips = []
     for episode, newest in places:
-        images = frames.frames(episode, stream.camera, stream.size_px)
+        images = frames.frames(episode, stream.camera, *stream.frame_px, stream.resize)
         chosen = clip_indices(newest, stream.num_frames, stream.stride)
         clips.append(to_pixels(images[chosen], control_fps / stream.stride))
     return Video(torch.cat([clip.grid for clip in clips]), clips[0].fps)

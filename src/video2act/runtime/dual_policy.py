@@ -6,6 +6,7 @@ How long ago is written down for every plan, and so is what each system costs.
 import time
 from dataclasses import dataclass, field
 
+from video2act.clips import ImageHistory
 from video2act.interfaces import DualSystem
 from video2act.runtime.slow_loop import SlowLoop
 from video2act.types import ActionChunk, Observation, VideoCondition
@@ -22,14 +23,19 @@ class PlanTimes:
 
 
 class DualPolicy:
-    """The `Policy` that drives a robot with a `DualSystem`. Counts episodes; the slow loop decides when System 2 runs."""
+    """The `Policy` that drives a robot with a `DualSystem`. Counts episodes; the slow loop decides when System 2 runs.
 
-    def __init__(self, system: DualSystem, slow_loop: SlowLoop):
+    Args:
+        cameras: System 1's; for those named `camera@steps` past images are kept.
+    """
+
+    def __init__(self, system: DualSystem, slow_loop: SlowLoop, cameras: tuple[str, ...] = ()):
         self.times = PlanTimes()
         self.condition: VideoCondition | None = None
         """what the current plan was made on; None before the first plan of an episode"""
         self._system = system
         self._slow_loop = slow_loop
+        self._images = ImageHistory(cameras)
         self._episode = -1
 
     @property
@@ -40,9 +46,11 @@ class DualPolicy:
     def reset(self) -> None:
         self._episode += 1
         self.condition = None
+        self._images.reset()
         self._slow_loop.reset(self._episode)
 
     def observe(self, observation: Observation) -> None:
+        self._images.append(observation)
         self._slow_loop.observe(observation)
 
     def infer(self, observation: Observation) -> ActionChunk:
@@ -58,7 +66,7 @@ class DualPolicy:
                 "another episode must not be acted on. Let only this policy reset its slow loop, at the start of each episode"
             )
         started = time.perf_counter()
-        chunk = self._system.act(observation, condition)
+        chunk = self._system.act(self._images.complete(observation), condition)
         self.times.act_s.append(time.perf_counter() - started)
         self.times.staleness_s.append(observation.time - condition.observed_at)
         self.condition = condition

@@ -1,11 +1,15 @@
 """The denoiser: a diffusion transformer over an action chunk (RDT-1B's block, arXiv 2410.07864).
 
-The sequence is a prefix of three tokens (diffusion timestep, age of the video condition, state) and the noisy actions. Each
-block: self-attention, cross-attention, MLP, all pre-normed. Blocks take turns: even ones read the text, odd ones image and
-video, so that many image tokens cannot drown a short sentence.
+The sequence is a prefix of three tokens (diffusion timestep, a clock, state) and the noisy actions. Each block: self-attention,
+cross-attention, MLP, all pre-normed. Blocks take turns: even ones read the text, odd ones image and video, so that many image
+tokens cannot drown a short sentence.
 
 Conditions do not change while a chunk is denoised. `project` turns them into each block's keys and values once; `forward`, called
 at every denoising step, only asks.
+
+`DitConfig` says where RDT-1B differs: its clock tells the control rate, where ours tells how old the video condition is. Its
+sequence has no place left for that age, so the age is added to the video tokens, by a layer that starts at zero: RDT-1B's weights
+mean what they meant.
 """
 
 from dataclasses import dataclass
@@ -14,22 +18,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from video2act.layers import CrossAttention, KeyValue, Mlp, RmsNorm, SelfAttention, sinusoidal_embedding
+from video2act.config import DitConfig, NormForm
+from video2act.layers import CrossAttention, KeyValue, Mlp, RmsNorm, SelfAttention, make_adaptor, sinusoidal_embedding
 from video2act.types import Conditions, Tokens, concatenate
 
 NUM_PREFIX = 3
+OUR_FORM = DitConfig()
 
 
 class Block(nn.Module):
     """Self-attention, cross-attention to one of the conditions, MLP."""
 
-    def __init__(self, width: int, num_heads: int):
+    def __init__(self, width: int, num_heads: int, norm: NormForm):
         super().__init__()
-        self.norm_self = RmsNorm(width)
-        self.attention = SelfAttention(width, num_heads)
-        self.norm_cross = RmsNorm(width)
-        self.cross = CrossAttention(width, num_heads)
-        self.norm_mlp = RmsNorm(width)
+        self.norm_self = RmsNorm(width, norm)
+        self.attention = SelfAttention(width, num_heads, norm)
+        self.norm_cross = RmsNorm(width, norm)
+        self.cross = CrossAttention(width, num_heads, norm=norm)
+        self.norm_mlp = RmsNorm(width, norm)
         self.mlp = Mlp(width)
 
     def forward(self, x: Float[Tensor, "b n d"], condition: KeyValue) -> Float[Tensor, "b n d"]:
@@ -43,56 +49,136 @@ class ProjectedConditions:
     """Keys and values of the conditions, one entry per block, and the tokens of the prefix that stay the same."""
 
     key_values: tuple[KeyValue, ...]
+    clock: Float[Tensor, "b 1 d"]
     state: Float[Tensor, "b 1 d"]
-    staleness: Float[Tensor, "b 1 d"]
+    has_action: Float[Tensor, "b 1 a"] | None
+    """which entries of an action mean something; None where all do"""
 
 
 class ActionDiT(nn.Module):
-    """Noisy actions `[b*r horizon a]` and the conditions of `b` samples -> the prediction, of the same shape."""
+    """Noisy actions `[b*r horizon a]` and the conditions of `b` samples -> the prediction, of the same shape.
 
-    def __init__(self, action_dim: int, state_dim: int, horizon: int, width: int, depth: int, num_heads: int):
+    Args:
+        form: where it may differ from ours: norm, clock, adaptors, positions of conditions.
+        is_unified: state and actions are vectors of which a robot uses a few entries; a mask beside them says which.
+    """
+
+    def __init__(
+        self,
+        action_dim: int,
+        state_dim: int,
+        horizon: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        form: DitConfig = OUR_FORM,
+        is_unified: bool = False,
+    ):
         super().__init__()
         self.width = width
-        self.action_in = nn.Linear(action_dim, width)
-        # a hidden state is told apart from a state of zeros by its last entry
-        self.state_in = Mlp(state_dim + 1, width, width)
-        self.timestep_in = Mlp(width)
-        self.staleness_in = Mlp(width)
+        self.form = form
+        self.is_unified = is_unified
+        self.sinusoids = form.sinusoids or width
+        self.action_in = make_adaptor(form.action_adaptor, 2 * action_dim if is_unified else action_dim, width)
+        # a hidden state is told apart from a state of zeros by what stands beside it
+        self.state_in = make_adaptor(form.state_adaptor, 2 * state_dim if is_unified else state_dim + 1, width)
+        self.timestep_in = Mlp(self.sinusoids, width, width, form.sinusoid_activation)
+        self.staleness_in = Mlp(self.sinusoids, width, width, form.sinusoid_activation)
         self.position = nn.Parameter(0.02 * torch.randn(NUM_PREFIX + horizon, width))
         self.image_type = nn.Parameter(0.02 * torch.randn(width))
         self.video_type = nn.Parameter(0.02 * torch.randn(width))
-        self.blocks = nn.ModuleList(Block(width, num_heads) for _ in range(depth))
-        self.norm_out = RmsNorm(width)
+        self.blocks = nn.ModuleList(Block(width, num_heads, form.norm) for _ in range(depth))
+        self.norm_out = RmsNorm(width, form.norm)
         self.action_out = Mlp(width, width, action_dim)
+        if form.clock == "frequency":
+            self.frequency_in = Mlp(self.sinusoids, width, width, form.sinusoid_activation)
+            nn.init.zeros_(self.staleness_in.down.weight)
+            nn.init.zeros_(self.staleness_in.down.bias)
+        if form.num_text_positions:
+            self.text_position = nn.Parameter(0.02 * torch.randn(form.num_text_positions, width))
+        if form.num_image_positions:
+            self.image_position = nn.Parameter(0.02 * torch.randn(form.num_image_positions, width))
 
     def project(
-        self, conditions: Conditions, state: Float[Tensor, "b s"], has_state: Float[Tensor, "b 1"], staleness: Float[Tensor, "b"]
+        self,
+        conditions: Conditions,
+        state: Float[Tensor, "b s"],
+        has_state: Float[Tensor, "b s_or_1"],
+        staleness: Float[Tensor, "b"],
+        fps: Float[Tensor, "b"] | None = None,
+        has_action: Float[Tensor, "b a"] | None = None,
     ) -> ProjectedConditions:
-        """What does not depend on the noisy actions, computed once per chunk. `staleness` in seconds."""
-        seen = concatenate(
-            Tokens(conditions.image.data + self.image_type, conditions.image.mask),
-            Tokens(conditions.video.data + self.video_type, conditions.video.mask),
-        )
-        read = (conditions.text, seen)
+        """What does not depend on the noisy actions, computed once per chunk.
+
+        Args:
+            has_state: 1 where the state is known; for a unified vector, entry by entry.
+            staleness: age of the video condition, seconds.
+            fps: control steps per second; needed where the clock tells it.
+            has_action: which entries of an action the robot has; needed for a unified vector.
+        Raises:
+            ValueError: a condition has more tokens than there are learned positions; fps or has_action is missing.
+        """
+        # milliseconds: the sinusoid's finest period is then 6 ms
+        age = self.staleness_in(sinusoidal_embedding(1000 * staleness, self.sinusoids))[:, None]
+        image, video = conditions.image.data + self.image_type, conditions.video.data + self.video_type
+        text = conditions.text
+        if self.form.num_text_positions:
+            text = Tokens(text.data + _positions(self.text_position, text.data.shape[1], "text"), text.mask)
+        # none at all is a policy that is shown no image
+        if self.form.num_image_positions and image.shape[1]:
+            image = image + _positions(self.image_position, image.shape[1], "image")
+        if self.form.clock == "frequency":
+            if fps is None:
+                raise ValueError("this transformer's clock tells the control rate; pass fps")
+            clock = self.frequency_in(sinusoidal_embedding(fps, self.sinusoids))[:, None]
+            video = video + age
+        else:
+            clock = age
+        seen = concatenate(Tokens(image, conditions.image.mask), Tokens(video, conditions.video.mask))
+        read = (text, seen)
         crosses: list[CrossAttention] = [block.cross for block in self.blocks]  # type: ignore[misc]
         return ProjectedConditions(
             key_values=tuple(cross.project(read[i % 2].data, read[i % 2].mask) for i, cross in enumerate(crosses)),
+            clock=clock,
             state=self.state_in(torch.cat([state * has_state, has_state], dim=1))[:, None],
-            # milliseconds: the sinusoid's finest period is then 6 ms
-            staleness=self.staleness_in(sinusoidal_embedding(1000 * staleness, self.width))[:, None],
+            has_action=self._entries(has_action),
         )
 
     def forward(
         self, noisy: Float[Tensor, "br horizon a"], timestep: Float[Tensor, "br"], conditions: ProjectedConditions
     ) -> Float[Tensor, "br horizon a"]:
         """Consecutive items of `noisy` share a condition if there are more of them. `timestep` in [0, 1000]."""
-        repeats = len(noisy) // len(conditions.state)
+        if conditions.has_action is not None:
+            repeats = len(noisy) // len(conditions.has_action)
+            has_action = conditions.has_action.repeat_interleave(repeats, dim=0).expand_as(noisy)
+            noisy = torch.cat([noisy, has_action], dim=2)
+        return self.denoise(self.action_in(noisy), timestep, conditions)
+
+    def denoise(
+        self, actions: Float[Tensor, "br horizon d"], timestep: Float[Tensor, "br"], conditions: ProjectedConditions
+    ) -> Float[Tensor, "br horizon a"]:
+        """`forward`, with the noisy actions already as tokens."""
+        repeats = len(actions) // len(conditions.state)
         prefix = [
-            self.timestep_in(sinusoidal_embedding(timestep, self.width))[:, None],
-            conditions.staleness.repeat_interleave(repeats, dim=0),
+            self.timestep_in(sinusoidal_embedding(timestep, self.sinusoids))[:, None],
+            conditions.clock.repeat_interleave(repeats, dim=0),
             conditions.state.repeat_interleave(repeats, dim=0),
         ]
-        x = torch.cat([*prefix, self.action_in(noisy)], dim=1) + self.position
+        x = torch.cat([*prefix, actions], dim=1) + self.position
         for block, key_value in zip(self.blocks, conditions.key_values, strict=True):
             x = block(x, key_value)
         return self.action_out(self.norm_out(x[:, NUM_PREFIX:]))
+
+    def _entries(self, has_action: Float[Tensor, "b a"] | None) -> Float[Tensor, "b 1 a"] | None:
+        if self.is_unified and has_action is None:
+            raise ValueError("a unified vector needs has_action: which of its entries the robot has")
+        return None if has_action is None or not self.is_unified else has_action[:, None]
+
+
+def _positions(table: Float[Tensor, "n d"], num_tokens: int, name: str) -> Float[Tensor, "m d"]:
+    if num_tokens > len(table):
+        raise ValueError(
+            f"{num_tokens} {name} tokens, but the transformer has learned {len(table)} positions for them; "
+            f"give it fewer, or raise num_{name}_positions"
+        )
+    return table[:num_tokens]

@@ -1,6 +1,9 @@
 """The fast system: text, image and System 2's tokens -> a denoised action chunk.
 
 It knows System 2 only as `Tokens`. Everything here is in normalised units; the policy around it normalises.
+
+The encoders are small ones that learn along, or frozen ones of others (`pretrained.py`). With an embodiment, the denoiser works
+on unified vectors; what comes in and goes out is the robot's own.
 """
 
 from dataclasses import dataclass
@@ -10,9 +13,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from video2act.config import System1Config
+from video2act.embodiment import UNIFIED_DIM, make_embodiment
+from video2act.layers import make_adaptor
 from video2act.system1.action_dit import ActionDiT, ProjectedConditions
 from video2act.system1.denoising import Denoising
 from video2act.system1.encoders import ImageEncoder
+from video2act.system1.pretrained import FrozenImageEncoder, FrozenTextEncoder
 from video2act.text import ByteTextEncoder
 from video2act.types import Conditions, Tokens, concatenate
 
@@ -33,37 +39,89 @@ class Visibility:
 
 
 class System1(nn.Module):
-    """Encoders and denoiser."""
+    """Encoders and denoiser.
 
-    def __init__(self, config: System1Config, cameras: tuple[str, ...], state_dim: int, action_dim: int, horizon: int):
+    Args:
+        fps: control steps per second; needed where the denoiser's clock tells it.
+    """
+
+    def __init__(
+        self,
+        config: System1Config,
+        cameras: tuple[str, ...],
+        state_dim: int,
+        action_dim: int,
+        horizon: int,
+        fps: float | None = None,
+    ):
         super().__init__()
         self.config = config
         self.cameras = cameras
-        self.action_shape = (horizon, action_dim)
-        self.text = ByteTextEncoder(config.text_dim)
-        self.text_in = nn.Linear(config.text_dim, config.hidden)
-        self.image = nn.ModuleList(ImageEncoder(config.image_channels, config.hidden) for _ in cameras)
-        self.dit = ActionDiT(action_dim, state_dim, horizon, config.hidden, config.depth, config.num_heads)
+        self.fps = fps
+        self.embodiment = make_embodiment(config.embodiment, state_dim, action_dim) if config.embodiment else None
+        if self.embodiment:
+            state_dim = action_dim = UNIFIED_DIM
+        self.noise_shape = (horizon, action_dim)
+        """of what `sample` starts from"""
+        frozen = config.text_encoder
+        self.text = ByteTextEncoder(config.text_dim) if frozen is None else FrozenTextEncoder(frozen)
+        self.text_in = make_adaptor(config.text_adaptor, config.text_dim if frozen is None else frozen.width, config.hidden)
+        if config.image_encoder is None:
+            self.image = nn.ModuleList(ImageEncoder(config.image_channels, config.hidden) for _ in cameras)
+        else:
+            self.image = FrozenImageEncoder(config.image_encoder)
+            self.image_in = make_adaptor(config.image_adaptor, config.image_encoder.width, config.hidden)
+        self.dit = ActionDiT(
+            action_dim,
+            state_dim,
+            horizon,
+            config.hidden,
+            config.depth,
+            config.num_heads,
+            config.dit,
+            is_unified=self.embodiment is not None,
+        )
         self.denoising = Denoising(config.denoising)
 
     def gather(
         self, instruction: list[str], images: dict[str, Float[Tensor, "b 3 _h _w"]] | None, video: Tokens, visible: Visibility
     ) -> Conditions:
         """Encode text and images and put them beside System 2's tokens, hiding what is not visible. No images, no tokens."""
-        text = self.text(instruction)
-        text = Tokens(self.text_in(text.data), text.mask & visible.text[:, None])
+        text = self._read(instruction)
         image = Tokens.empty(len(instruction), self.config.hidden, like=text.data)
-        if images is not None:
-            encoded = [encoder(images[camera]) for camera, encoder in zip(self.cameras, self.image, strict=True)]
-            image = concatenate(image, *encoded)
-        image = Tokens(image.data, image.mask & visible.image[:, None])
-        return Conditions(text, image, Tokens(video.data, video.mask & visible.video[:, None]))
+        if images is not None and self.cameras:
+            image = self._look(images)
+        return Conditions(
+            text=Tokens(text.data, text.mask & visible.text[:, None]),
+            image=Tokens(image.data, image.mask & visible.image[:, None]),
+            video=Tokens(video.data, video.mask & visible.video[:, None]),
+        )
+
+    def _read(self, instruction: list[str]) -> Tokens:
+        if isinstance(self.text, FrozenTextEncoder):
+            text = self.text(instruction, next(self.text_in.parameters()).device)
+        else:
+            text = self.text(instruction)
+        return Tokens(self.text_in(text.data), text.mask)
+
+    def _look(self, images: dict[str, Float[Tensor, "b 3 _h _w"]]) -> Tokens:
+        if isinstance(self.image, FrozenImageEncoder):
+            seen = self.image(torch.stack([images[camera] for camera in self.cameras], dim=1))
+            return Tokens(self.image_in(seen.data), seen.mask)
+        encoders = zip(self.cameras, self.image, strict=True)
+        return concatenate(*(encoder(images[camera]) for camera, encoder in encoders))
 
     def project(
         self, conditions: Conditions, state: Float[Tensor, "b s"], staleness: Float[Tensor, "b"], visible: Visibility
     ) -> ProjectedConditions:
         """Everything the denoiser reads again and again, computed once."""
-        return self.dit.project(conditions, state, visible.state[:, None].to(state), staleness)
+        has_state = visible.state[:, None].to(state)
+        has_action = None
+        if self.embodiment:
+            known = self.embodiment.known(state).expand(len(state), -1)
+            state, has_state, has_action = self.embodiment.unify(state), known * has_state, known
+        fps = None if self.fps is None else torch.full_like(staleness, self.fps)
+        return self.dit.project(conditions, state, has_state, staleness, fps, has_action)
 
     def loss(
         self,
@@ -74,6 +132,8 @@ class System1(nn.Module):
     ) -> Float[Tensor, ""]:
         """The denoising loss over real actions: what lies past the end of an episode does not count."""
         draws = self.config.denoising.noise_draws
+        if self.embodiment:
+            actions = self.embodiment.unify(actions)
         clean = actions.repeat_interleave(draws, dim=0)
         is_real = ~action_is_pad.repeat_interleave(draws, dim=0)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
@@ -87,9 +147,11 @@ class System1(nn.Module):
             error = nn.functional.smooth_l1_loss(predicted, target, reduction="none", beta=0.1)
         else:
             error = nn.functional.mse_loss(predicted, target, reduction="none")
-        per_action = error.mean(dim=2)
+        # places that the robot lacks are noised, as RDT-1B's were, but count for nothing
+        per_action = (self.embodiment.own(error) if self.embodiment else error).mean(dim=2)
         return (per_action * is_real).sum() / is_real.sum().clamp(min=1)
 
-    def sample(self, conditions: ProjectedConditions, noise: Float[Tensor, "b horizon a"]) -> Float[Tensor, "b horizon a"]:
-        """Denoise a chunk; the conditions' keys and values are reused at every step."""
-        return self.denoising.sample(lambda noisy, timestep: self.dit(noisy, timestep, conditions).float(), noise)
+    def sample(self, conditions: ProjectedConditions, noise: Float[Tensor, "b horizon n"]) -> Float[Tensor, "b horizon a"]:
+        """Denoise a chunk, starting from `noise_shape`; the conditions' keys and values are reused at every step."""
+        actions = self.denoising.sample(lambda noisy, timestep: self.dit(noisy, timestep, conditions).float(), noise)
+        return self.embodiment.own(actions) if self.embodiment else actions

@@ -10,6 +10,7 @@ All of them compute in fp32 whatever comes in, and treat every item of a batch a
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -18,6 +19,9 @@ from torch import Tensor
 
 from video2act.config import FilterConfig
 from video2act.types import Video
+
+Border = Literal["replicate", "zeros"]
+"""what lies around the picture; zeros as in the released code, for its checkpoints"""
 
 SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 SCHARR = ((-3.0, 0.0, 3.0), (-10.0, 0.0, 10.0), (-3.0, 0.0, 3.0))
@@ -29,30 +33,30 @@ def make_filter(config: FilterConfig) -> Callable[[Video], Video]:
     if config.name == "none":
         return lambda video: video
     if config.name == "sobel":
-        return sobel
+        return lambda video: sobel(video, config.border)
     if config.name == "scharr":
-        return scharr
+        return lambda video: scharr(video, config.border)
     if config.name == "laplacian":
-        return laplacian
+        return lambda video: laplacian(video, config.border)
     if config.name == "temporal_bandpass":
         return lambda video: temporal_bandpass(video, config.low_hz, config.high_hz)
     return lambda video: moft(video, config.keep)
 
 
-def sobel(video: Video) -> Video:
+def sobel(video: Video, border: Border = "replicate") -> Video:
     """Gradient magnitude with Sobel's kernels, per channel and frame."""
-    return _gradient_magnitude(video, SOBEL)
+    return _gradient_magnitude(video, SOBEL, border)
 
 
-def scharr(video: Video) -> Video:
+def scharr(video: Video, border: Border = "replicate") -> Video:
     """Gradient magnitude with Scharr's kernels, nearer to rotation invariance than Sobel's."""
-    return _gradient_magnitude(video, SCHARR)
+    return _gradient_magnitude(video, SCHARR, border)
 
 
-def laplacian(video: Video) -> Video:
+def laplacian(video: Video, border: Border = "replicate") -> Video:
     """Absolute second derivative: both sides of an edge."""
     frames = _frames(video)
-    return replace(video, grid=_like(_convolve(frames, LAPLACIAN).abs(), video))
+    return replace(video, grid=_like(_convolve(frames, LAPLACIAN, border).abs(), video))
 
 
 def temporal_bandpass(video: Video, low_hz: float, high_hz: float) -> Video:
@@ -92,13 +96,14 @@ def moft(video: Video, keep: float) -> Video:
     return replace(video, grid=(change * mask[:, :, None, None, None]).to(video.grid.dtype))
 
 
-def _gradient_magnitude(video: Video, kernel: tuple[tuple[float, ...], ...]) -> Video:
+def _gradient_magnitude(video: Video, kernel: tuple[tuple[float, ...], ...], border: Border) -> Video:
     frames = _frames(video)
-    across = _convolve(frames, kernel)
-    down = _convolve(frames, tuple(zip(*kernel, strict=True)))
+    across = _convolve(frames, kernel, border)
+    down = _convolve(frames, tuple(zip(*kernel, strict=True)), border)
     # the tiny constant keeps the gradient finite where nothing changes, and is taken off again: no edge is exactly 0
-    magnitude = (across.square() + down.square() + 1e-6).sqrt() - 1e-3
-    return replace(video, grid=_like(magnitude, video))
+    magnitude = (across.square() + down.square() + 1e-6).sqrt()
+    # but not for checkpoints of the released code, which were trained with it left in
+    return replace(video, grid=_like(magnitude if border == "zeros" else magnitude - 1e-3, video))
 
 
 def _frames(video: Video) -> Float[Tensor, "n 1 h w"]:
@@ -110,9 +115,11 @@ def _like(frames: Float[Tensor, "n 1 h w"], video: Video) -> Float[Tensor, "b c 
     return rearrange(frames, "(b c t) 1 h w -> b c t h w", b=b, c=c, t=t).to(video.grid.dtype)
 
 
-def _convolve(frames: Float[Tensor, "n 1 h w"], kernel: tuple[tuple[float, ...], ...]) -> Float[Tensor, "n 1 h w"]:
+def _convolve(
+    frames: Float[Tensor, "n 1 h w"], kernel: tuple[tuple[float, ...], ...], border: Border
+) -> Float[Tensor, "n 1 h w"]:
     # replicate, not zeros: a zero border would be the strongest edge of the picture
-    padded = torch.nn.functional.pad(frames, (1, 1, 1, 1), mode="replicate")
+    padded = torch.nn.functional.pad(frames, (1, 1, 1, 1), mode="constant" if border == "zeros" else "replicate")
     weight = torch.tensor(kernel, device=frames.device)[None, None]
     with torch.autocast(frames.device.type, enabled=False):
         return torch.nn.functional.conv2d(padded, weight)

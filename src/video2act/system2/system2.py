@@ -12,11 +12,12 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from video2act.config import System2Config
+from video2act.config import FormerConfig, System2Config
 from video2act.interfaces import VideoBackbone
 from video2act.precision import fast_precision
 from video2act.system2.filters import make_filter
 from video2act.system2.former import Former
+from video2act.system2.released_formers import ConstantTokens, FrameFormer, Projection
 from video2act.types import Tokens, Video, concatenate
 
 
@@ -30,7 +31,7 @@ class System2(nn.Module):
         self.backbone = backbone.requires_grad_(False).eval()
         self.filters = {stream.name: make_filter(stream.filter) for stream in config.streams}
         self.formers = nn.ModuleDict(
-            {stream.name: Former(stream.former, backbone.feature_dim, config.token_dim) for stream in config.streams}
+            {stream.name: make_former(stream.former, backbone.feature_dim, config.token_dim) for stream in config.streams}
         )
         # which stream a token comes from
         self.stream_embedding = nn.Parameter(0.02 * torch.randn(len(config.streams), config.token_dim))
@@ -52,6 +53,8 @@ class System2(nn.Module):
         for stream in self.config.streams:
             keep = self.filters[stream.name]
             pixels = self._clip(clips, stream.name)
+            if stream.channel_order == "bgr":
+                pixels = replace(pixels, grid=pixels.grid.flip(1))
             with fast_precision(pixels.grid.device):
                 latents = self.backbone.encode(pixels)
                 if self.config.filter_on == "latents":
@@ -77,10 +80,21 @@ class System2(nn.Module):
         stream = next(stream for stream in self.config.streams if stream.name == name)
         if name not in clips:
             raise ValueError(f"stream {name!r} has no clip; got {', '.join(clips) or 'none'}")
-        expected = (3, stream.num_frames, stream.size_px, stream.size_px)
+        expected = (3, stream.num_frames, *stream.frame_px)
         if tuple(clips[name].grid.shape[1:]) != expected:
             raise ValueError(
                 f"stream {name!r} takes clips of [channels, frames, height, width] = {list(expected)}, "
                 f"got {list(clips[name].grid.shape[1:])}"
             )
         return clips[name]
+
+
+def make_former(config: FormerConfig, feature_dim: int, token_dim: int) -> nn.Module:
+    """The former a config names: `Video` of features -> `Tokens`."""
+    if config.kind == "projection":
+        return Projection(config, feature_dim, token_dim)
+    if config.kind == "frame_resampler":
+        return FrameFormer(config, feature_dim, token_dim)
+    if config.kind == "constant":
+        return ConstantTokens(config, token_dim)
+    return Former(config, feature_dim, token_dim)

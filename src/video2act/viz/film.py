@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from video2act.clips import clip_indices, resize_area, to_pixels
+from video2act.clips import clip_indices, fit_frames, to_pixels
 from video2act.config import StreamConfig
 from video2act.types import Video
 from video2act.viz.pictures import caption, enlarge, magnitude, overlay, rescale, robust_range, tick_strip
@@ -51,7 +51,7 @@ def clips_at(recording: Recording, streams: Sequence[StreamConfig], step: int) -
     clips = {}
     for stream in streams:
         chosen = recording.frames[stream.camera][clip_indices(step, stream.num_frames, stream.stride)]
-        clips[stream.name] = to_pixels(resize_area(chosen, stream.size_px), recording.fps / stream.stride)
+        clips[stream.name] = to_pixels(fit_frames(chosen, *stream.frame_px, stream.resize), recording.fps / stream.stride)
     return clips
 
 

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from video2act.weights import check_fit
+from video2act.weights import check_fit, shapes_of
 
 REOPEN_BYTES = 32 * 2**20
 """a mapped file stays in memory as far as it was touched; closing it after this much keeps the peak near the tensors kept"""
@@ -79,14 +79,9 @@ class Checkpoint:
         return hasher.hexdigest()[:16]
 
 
-def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Shapes of everything that a checkpoint of this module must hold."""
-    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-
-
 def check_checkpoint(module: nn.Module, checkpoint: Checkpoint) -> None:
     """Raises ValueError unless the checkpoint holds exactly the module's tensors; names those that differ, with both shapes."""
-    check_fit(shapes_of(module), checkpoint.shapes, checkpoint.where)
+    check_fit(shapes_of(module.state_dict()), checkpoint.shapes, checkpoint.where)
 
 
 def fill(module: nn.Module, checkpoint: Checkpoint, dtype: torch.dtype, in_float32: frozenset[str] = frozenset()) -> None:

@@ -15,7 +15,7 @@ from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from jaxtyping import Float
 from torch import Tensor
 
-from video2act.backbone_config import PretrainedBackboneConfig
+from video2act.config import PretrainedBackboneConfig
 from video2act.system2.backbones.pretrained import Embedding, Parts, PretrainedBackbone, one_level
 from video2act.system2.backbones.sources import read_json
 from video2act.system2.backbones.text_cache import TextEncoder

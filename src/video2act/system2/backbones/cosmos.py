@@ -13,7 +13,7 @@ from diffusers import AutoencoderKLWan, CosmosTransformer3DModel
 from jaxtyping import Float
 from torch import Tensor
 
-from video2act.backbone_config import PretrainedBackboneConfig
+from video2act.config import PretrainedBackboneConfig
 from video2act.system2.backbones.pretrained import Embedding, Parts, PretrainedBackbone, is_one_level
 from video2act.system2.backbones.text_cache import TextEncoder
 from video2act.system2.backbones.text_encoders import diffusers_t5

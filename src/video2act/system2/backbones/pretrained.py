@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from video2act.backbone_config import PretrainedBackboneConfig
+from video2act.config import PretrainedBackboneConfig
 from video2act.system2.backbones.checkpoint import check_checkpoint, fill
 from video2act.system2.backbones.sources import Component, component
 from video2act.system2.backbones.tap import Tap, empty, fold, load_transformer

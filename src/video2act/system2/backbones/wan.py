@@ -14,7 +14,7 @@ from einops import repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from video2act.backbone_config import PretrainedBackboneConfig
+from video2act.config import PretrainedBackboneConfig
 from video2act.system2.backbones import wan_original
 from video2act.system2.backbones.pretrained import Embedding, Parts, PretrainedBackbone, is_one_level
 from video2act.system2.backbones.text_cache import TextEncoder

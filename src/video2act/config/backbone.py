@@ -1,13 +1,10 @@
-"""Which video diffusion model System 2 looks through, as inert data. Part of `config`, in a file of its own; imports no torch."""
+"""Which video diffusion model System 2 looks through, and where it is tapped."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args, get_type_hints
 
-
-def check(condition: bool, message: str) -> None:
-    """Raise ValueError with a message that says what was expected, what came and what to do."""
-    if not condition:
-        raise ValueError(message)
+from video2act.config.files import check, load
 
 
 @dataclass(frozen=True)
@@ -112,3 +109,8 @@ class PretrainedBackboneConfig:
     def frames_per_feature(self) -> int:
         """Frames merged into one frame of features, after the first."""
         return self.grid.frames_per_latent * self.grid.latents_per_token
+
+
+def load_backbone(path: Path) -> BackboneConfig | PretrainedBackboneConfig:
+    """As `load`, for a video model of either kind, told apart by its name."""
+    return load(BackboneConfig | PretrainedBackboneConfig, path)  # type: ignore[arg-type]

@@ -1,0 +1,51 @@
+"""Every knob of a policy and of its training, as one tree of frozen dataclasses that is saved as json beside the weights.
+
+Imports no torch. A value that follows from others is a property. Errors name the field, both values and what to do.
+Durations are seconds (`_s`), sizes pixels (`_px`), counts `num_`.
+"""
+
+from video2act.config.backbone import GRIDS, BackboneConfig, Grid, PretrainedBackboneConfig, load_backbone
+from video2act.config.files import check, from_json, load, to_json
+from video2act.config.policy import PolicyConfig, camera_and_lag
+from video2act.config.system1 import (
+    RDT_FORM,
+    DenoisingConfig,
+    DitConfig,
+    NormForm,
+    PretrainedConfig,
+    System1Config,
+    System1Sources,
+    adaptor_depth,
+)
+from video2act.config.system2 import FilterConfig, FilterName, FormerConfig, StreamConfig, System2Config
+from video2act.config.training import OptimizationConfig, TrainConfig, VideoTrainConfig
+
+__all__ = [
+    "GRIDS",
+    "RDT_FORM",
+    "BackboneConfig",
+    "DenoisingConfig",
+    "DitConfig",
+    "FilterConfig",
+    "FilterName",
+    "FormerConfig",
+    "Grid",
+    "NormForm",
+    "OptimizationConfig",
+    "PolicyConfig",
+    "PretrainedBackboneConfig",
+    "PretrainedConfig",
+    "StreamConfig",
+    "System1Config",
+    "System1Sources",
+    "System2Config",
+    "TrainConfig",
+    "VideoTrainConfig",
+    "adaptor_depth",
+    "camera_and_lag",
+    "check",
+    "from_json",
+    "load",
+    "load_backbone",
+    "to_json",
+]

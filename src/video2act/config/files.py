@@ -1,0 +1,86 @@
+"""Configs as json, and the checks they share: what every config file is built on. Imports no torch.
+
+Unknown and missing fields are errors that name the file and the place in it.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+
+def check(condition: bool, message: str) -> None:
+    """Raise ValueError with a message that says what was expected, what came and what to do."""
+    if not condition:
+        raise ValueError(message)
+
+
+Config = TypeVar("Config")
+
+
+def to_json(config: Any) -> str:
+    """Any config as readable json."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_json(cls: type[Config], text: str, source: str) -> Config:
+    """The inverse of `to_json`; `source` names the file in errors. Unknown and missing fields are errors."""
+    return _build(cls, _parse(text, source), source)
+
+
+def load(cls: type[Config], path: Path) -> Config:
+    """Read a config file. Raises FileNotFoundError, or ValueError naming the field that is wrong."""
+    return from_json(cls, _read(path), str(path))
+
+
+def _read(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; a run folder holds config.json, model.safetensors and stats.json")
+    return path.read_text()
+
+
+def _parse(text: str, source: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{source} is not valid json: {error}") from error
+
+
+def _build(hint: Any, value: Any, where: str) -> Any:
+    """A value of the annotated type out of plain json data."""
+    name = getattr(hint, "__name__", str(hint))
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        check(isinstance(value, dict), f"{where}: expected an object for {name}, got {value!r}")
+        hints = get_type_hints(hint)
+        unknown = sorted(set(value) - set(hints))
+        check(not unknown, f"{where}: unknown field {', '.join(unknown)} of {name}; it has {', '.join(hints)}")
+        required = {field.name for field in dataclasses.fields(hint) if field.default is dataclasses.MISSING}
+        missing = sorted(required - set(value))
+        check(not missing, f"{where}: missing field {', '.join(missing)} of {name}")
+        return hint(**{key: _build(hints[key], item, f"{where}: {key}") for key, item in value.items()})
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is tuple:
+        check(isinstance(value, list | tuple), f"{where}: expected a list, got {value!r}")
+        return tuple(_build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None and types.NoneType in arguments else _build(_member(arguments, value), value, where)
+    if origin is Literal:
+        check(value in arguments, f"{where}: {value!r} is not one of {', '.join(map(repr, arguments))}")
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    check(type(value) is hint, f"{where}: expected {name}, got {value!r}")
+    return value
+
+
+def _member(union: tuple[Any, ...], value: Any) -> Any:
+    """Which of a union's types the data means: of several dataclasses the one whose `name` may be what the data says."""
+    members = [member for member in union if member is not types.NoneType]
+    name = value.get("name") if isinstance(value, dict) else None
+    if len(members) == 1 or name is None:
+        return members[0]
+    names = {choice: member for member in members for choice in get_args(get_type_hints(member)["name"])}
+    check(name in names, f"unknown name {name!r}; choose from {', '.join(names)}")
+    return names[name]

@@ -1,0 +1,157 @@
+"""The knobs of System 2: its streams, what is kept of them, how they are compressed."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args, get_type_hints
+
+from video2act.config.backbone import BackboneConfig, PretrainedBackboneConfig
+from video2act.config.files import check
+from video2act.config.system1 import adaptor_depth
+
+FilterName = Literal["none", "sobel", "scharr", "laplacian", "temporal_bandpass", "moft"]
+
+
+@dataclass(frozen=True)
+class FilterConfig:
+    """What is kept of a stream before it is compressed (paper section 3.2)."""
+
+    name: FilterName = "none"
+    low_hz: float = 0.0
+    """temporal_bandpass: lowest frequency kept, on the time axis of the grid it filters"""
+    high_hz: float = 0.0
+    """temporal_bandpass: highest frequency kept"""
+    keep: float = 0.25
+    """moft: the share of channels kept, those with the largest variance over time"""
+    border: Literal["replicate", "zeros"] = "replicate"
+    """sobel, scharr, laplacian: what lies around the picture. zeros is for checkpoints of the released code, which saw the
+    picture's own border as its strongest edge"""
+
+    def __post_init__(self) -> None:
+        choices = get_args(FilterName)
+        check(self.border in ("replicate", "zeros"), f"border must be 'replicate' or 'zeros', got {self.border!r}")
+        check(self.name in choices, f"unknown filter {self.name!r}; choose from {', '.join(choices)}")
+        if self.name == "temporal_bandpass":
+            check(
+                0 <= self.low_hz < self.high_hz,
+                f"temporal_bandpass needs 0 <= low_hz < high_hz, got {self.low_hz} and {self.high_hz}",
+            )
+        check(0 < self.keep <= 1, f"moft keeps a share of channels in (0, 1], got keep={self.keep}")
+
+
+@dataclass(frozen=True)
+class FormerConfig:
+    """What turns a stream's features into tokens."""
+
+    num_tokens: int = 8
+    depth: int = 1
+    num_heads: int = 4
+    kind: Literal["resampler", "projection", "frame_resampler", "constant"] = "resampler"
+    """resampler: learned queries that read the whole clip; projection: every feature becomes a token (num_tokens and depth then
+    say nothing); frame_resampler: the released code's former, whose queries belong to one frame each; constant: what that code
+    computes at its depth 0, tokens that never saw the video, here only so that such a checkpoint can be loaded"""
+    width: int = 0
+    """frame_resampler, constant: width inside; 0: token_dim"""
+    head_dim: int = 64
+    """frame_resampler: width of a head"""
+    num_frames: int = 1
+    """frame_resampler: frames among which features and queries are shared out"""
+    is_temporal: bool = False
+    """frame_resampler: queries of different frames read each other"""
+    adaptor: str = "mlp2x_gelu"
+    """all but resampler: the last step, to token_dim"""
+
+    def __post_init__(self) -> None:
+        kinds = get_args(get_type_hints(FormerConfig)["kind"])
+        check(self.kind in kinds, f"unknown former {self.kind!r}; choose from {', '.join(kinds)}")
+        check(self.num_tokens > 0, f"a former needs at least one token, got num_tokens={self.num_tokens}")
+        # a resampler without layers returns its queries: constants that never saw the video
+        check(self.num_heads > 0, f"num_heads must be positive, got {self.num_heads}")
+        check(self.depth > 0, f"a former of depth {self.depth} never reads the video; use depth >= 1")
+        check(self.head_dim > 0 and self.width >= 0, f"head_dim and width must be positive, got {self.head_dim}, {self.width}")
+        check(
+            self.num_frames > 0 and self.num_tokens % self.num_frames == 0,
+            f"num_tokens={self.num_tokens} cannot be shared out among num_frames={self.num_frames}",
+        )
+        adaptor_depth(self.adaptor)
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """One way of looking: which frames, how large, what is kept, how it is compressed."""
+
+    name: str
+    camera: str
+    num_frames: int
+    """frames of a clip, newest last"""
+    stride: int
+    """control steps between two frames"""
+    size_px: int
+    """height, and width unless `width_px` says otherwise"""
+    filter: FilterConfig
+    former: FormerConfig
+    width_px: int = 0
+    """width of a frame that is not square; 0: square"""
+    resize: Literal["area", "lanczos"] = "area"
+    """area: averages square frames down; lanczos: takes frames of any shape and size, and distorts them, as checkpoints of the
+    released code were shown them"""
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    """in which the video model is shown the frame; bgr for checkpoints of the released code, whose latents were made so"""
+
+    @property
+    def frame_px(self) -> tuple[int, int]:
+        """Height and width of a frame."""
+        return self.size_px, self.width_px or self.size_px
+
+    def __post_init__(self) -> None:
+        check(self.num_frames > 0, f"stream {self.name!r}: num_frames must be positive, got {self.num_frames}")
+        check(self.size_px > 0, f"stream {self.name!r}: size_px must be positive, got {self.size_px}")
+        check(self.width_px >= 0, f"stream {self.name!r}: width_px must not be negative, got {self.width_px}")
+        check(
+            self.resize in ("area", "lanczos"), f"stream {self.name!r}: resize must be 'area' or 'lanczos', got {self.resize!r}"
+        )
+        check(self.channel_order in ("rgb", "bgr"), f"channel_order must be 'rgb' or 'bgr', got {self.channel_order!r}")
+        check(
+            self.resize == "lanczos" or self.width_px in (0, self.size_px),
+            f"stream {self.name!r}: frames of {self.size_px} x {self.width_px} px need resize='lanczos'",
+        )
+        check(self.stride > 0, f"stream {self.name!r}: stride must be positive, got {self.stride}")
+        is_temporal = self.filter.name in ("temporal_bandpass", "moft")
+        check(
+            not is_temporal or self.num_frames > 1,
+            f"stream {self.name!r}: the filter {self.filter.name!r} needs a clip of several frames, got num_frames=1",
+        )
+
+
+@dataclass(frozen=True)
+class System2Config:
+    """The slow system: two streams through one frozen video diffusion model."""
+
+    backbone: BackboneConfig | PretrainedBackboneConfig
+    streams: tuple[StreamConfig, ...]
+    token_dim: int
+    """width of the tokens handed to System 1"""
+    filter_on: Literal["features", "latents"] = "features"
+    """features: after the transformer blocks, as in the paper; latents: before them, as in the released code"""
+
+    def __post_init__(self) -> None:
+        check(len(self.streams) > 0, "System 2 needs at least one stream; for a policy without it, set system2 to null")
+        names = [stream.name for stream in self.streams]
+        check(len(set(names)) == len(names), f"stream names must differ, got {names}")
+        check(self.filter_on in ("features", "latents"), f"filter_on must be 'features' or 'latents', got {self.filter_on!r}")
+        for stream in self.streams:
+            heads = stream.former.num_heads
+            check(
+                stream.former.kind != "resampler" or self.token_dim % heads == 0,
+                f"stream {stream.name!r}: token_dim={self.token_dim} is not divisible by the former's num_heads={heads}",
+            )
+            patch = self.backbone.patch_px
+            for name, side in zip(("size_px", "width_px"), stream.frame_px, strict=True):
+                check(
+                    side % patch == 0,
+                    f"stream {stream.name!r}: {name}={side} is not a multiple of the backbone's patch of {patch} px",
+                )
+            group = self.backbone.frames_per_feature
+            check(
+                (stream.num_frames - 1) % group == 0,
+                f"stream {stream.name!r}: num_frames must be 1 + a multiple of {group} (the video model merges {group} frames "
+                f"after the first), got {stream.num_frames}",
+            )

@@ -1,0 +1,85 @@
+"""The knobs of the two trainings."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from video2act.config.files import check
+
+
+@dataclass(frozen=True)
+class OptimizationConfig:
+    """What every training has in common. Budgets are steps, not seconds: a slow machine learns the same."""
+
+    num_steps: int = 1000
+    batch_size: int = 32
+    """samples per process and step"""
+    learning_rate: float = 2e-3
+    """its peak; it rises linearly and falls as a cosine to zero"""
+    warmup_steps: int = 50
+    weight_decay: float = 1e-2
+    max_grad_norm: float = 1.0
+    ema_power: float = 0.75
+    """the moving average of the weights takes in `(1 + step) ** -ema_power` of each step's"""
+    mixed_precision: Literal["auto", "no", "bf16"] = "auto"
+    """auto: bf16 where the device computes it natively"""
+    gradient_accumulation: int = 1
+    save_every: int = 500
+    """training steps between two checkpoints"""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check(self.num_steps >= 0, f"num_steps must not be negative, got {self.num_steps}")
+        for name in ("batch_size", "gradient_accumulation", "save_every"):
+            check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        check(self.max_grad_norm > 0, f"max_grad_norm must be positive, got {self.max_grad_norm}")
+        check(self.warmup_steps >= 0, f"warmup_steps must not be negative, got {self.warmup_steps}")
+        check(self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}")
+
+
+@dataclass(frozen=True)
+class VideoTrainConfig(OptimizationConfig):
+    """`train-video`: the video model's own objective."""
+
+    num_steps: int = 500
+    batch_size: int = 8
+    learning_rate: float = 3e-3
+    warmup_steps: int = 20
+    num_frames: int = 17
+    """frames of a training clip"""
+    stride: int = 1
+    """control steps between two frames"""
+    sizes_px: tuple[int, ...] = (64,)
+    """sides of training clips; a step draws one of them, so that one model serves streams of any. The first is reported on"""
+    validation_fraction: float = 0.1
+    """share of episodes, at the end of each dataset, that are never trained on"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self.num_frames > 1,
+            f"train-video needs longer clips than num_frames={self.num_frames}: there is no future to predict",
+        )
+        check(len(self.sizes_px) > 0, "sizes_px must name at least one size")
+        check(0 < self.validation_fraction < 1, f"validation_fraction must lie in (0, 1), got {self.validation_fraction}")
+
+
+@dataclass(frozen=True)
+class TrainConfig(OptimizationConfig):
+    """`train`: System 1 and the formers, by the denoising loss."""
+
+    condition_dropout: float = 0.05
+    """chance that a sample is shown no text, and likewise no image, no video, no state"""
+    state_noise: float = 0.02
+    """standard deviation added to the normalised state"""
+    image_shift_px: int = 0
+    """images are shifted by up to this many pixels; not for cameras that stand still, where a place in the picture is a place"""
+    image_jitter: float = 0.1
+    """brightness, contrast and saturation vary by up to this share"""
+    num_workers: int = 0
+    """processes that prepare batches; 0 prepares them in the training process"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(0 <= self.condition_dropout < 1, f"condition_dropout must lie in [0, 1), got {self.condition_dropout}")
+        for name in ("state_noise", "image_shift_px", "image_jitter", "num_workers"):
+            check(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")

@@ -1,0 +1,239 @@
+"""`video2act convert official`: a checkpoint of the released Video2Act code -> a run folder of ours.
+
+It says the same in our words: latents filtered before the transformer, features projected or compressed by the released formers,
+one stream or two, System 1 of RDT's form. What of the released code does not depend on its weights is not taken over:
+
+* padding of text is masked, where theirs is attended to with less weight; for one unpadded instruction there is no difference;
+* frequencies are in true Hz; the bins that a filter keeps stay the same;
+* `norm` is the form its weights were trained with: "variance" (timm 1.0.3), or "rms" where NVIDIA's APEX was installed.
+
+What does depend on the weights is an option, on by default: the video branch was trained on latents of frames whose red and blue
+are swapped (`bgr_latents`), with zeros around the picture of spatial filters, and on images squeezed to 832 x 480.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from video2act import config as configs
+from video2act.atomic import write_text
+from video2act.config import BackboneConfig, PolicyConfig, StreamConfig, System2Config
+from video2act.interop.checkpoints import find_checkpoint, read_checkpoint
+from video2act.interop.released_config import (
+    STREAMS,
+    Sources,
+    extraction_of,
+    filter_config,
+    former_config,
+    horizon,
+    stream_names,
+    system1_config,
+)
+from video2act.interop.released_weights import own_tensors, policy_names, rename
+from video2act.normalize import Statistics, statistics_to_json
+from video2act.policy import CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FILE, Video2Act
+from video2act.system2.backbones import load_video_model
+from video2act.weights import save_weights
+
+FEATURE_LAYER = 20
+"""blocks of the video model that the released code runs; it cannot be configured there"""
+VIDEO_SIZE = {"spatial": (480, 832), "motion": (224, 224)}
+NUM_FRAMES = {"spatial": 1, "motion": 61}
+NUM_STATE = 14
+
+
+@dataclass(frozen=True)
+class Robot:
+    """What a checkpoint does not say about the robot it was trained on. The defaults are the released code's."""
+
+    fps: float = 25.0
+    """control steps per second"""
+    cameras: tuple[str, ...] = ("cam_high", "cam_right_wrist", "cam_left_wrist")
+    """in the order of training; the first is the video streams'"""
+    execute_steps: int = 64
+
+
+PUBLISHED, RELEASED_ROBOT = Sources(), Robot()
+
+
+def convert_official(
+    checkpoint: Path,
+    out: Path,
+    settings: Path,
+    video_model: Path,
+    ema: bool = False,
+    norm: Literal["variance", "rms"] = "variance",
+    bgr_latents: bool = True,
+    feature_layer: int = FEATURE_LAYER,
+    sources: Sources = PUBLISHED,
+    robot: Robot = RELEASED_ROBOT,
+) -> PolicyConfig:
+    """Write the run folder `out`.
+
+    Args:
+        checkpoint: a file or folder, see `find_checkpoint`.
+        settings: the yaml it was trained with.
+        video_model: the video model it was trained on, as a folder of ours; its weights are not in the checkpoint.
+        ema: convert the moving average.
+    Raises:
+        FileNotFoundError: one of the files is missing.
+        ValueError: the checkpoint, the yaml and the video model do not fit each other; tensors are named.
+    """
+    file = find_checkpoint(checkpoint, ema)
+    state = without_video_model(read_checkpoint(file), file)
+    model, video = read_settings(settings)
+    backbone_config, backbone = load_video_model(video_model)
+    assert isinstance(backbone, nn.Module)
+    config = policy_config(state, model, video, replace(backbone_config, feature_layer=feature_layer), sources, robot)
+    config = replace(config, system1=replace(config.system1, dit=replace(config.system1.dit, norm=norm)))
+    if bgr_latents:
+        config = with_channel_order(config, "bgr")
+    weights = policy_weights(config, state, str(file))
+    weights |= {f"system2.backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / CONFIG_FILE, configs.to_json(config))
+    write_text(out / STATISTICS_FILE, statistics_to_json(unit_statistics()))
+    save_weights(out / WEIGHTS_FILE, weights)
+    return config
+
+
+def policy_config(
+    state: Mapping[str, Tensor],
+    model: Mapping[str, Any],
+    video: Mapping[str, Any],
+    backbone: BackboneConfig,
+    sources: Sources,
+    robot: Robot,
+) -> PolicyConfig:
+    """The whole policy: from the tensors what they show, from the yaml what it says, the rest from `sources` and `robot`."""
+    system1 = system1_config(state, model, sources)
+    streams = []
+    for name in stream_names(state, model):
+        height, width = video_size(name, model)
+        num_frames = int(stream_settings(name, model).get("num_frames", NUM_FRAMES[name]))
+        latent_fps = robot.fps / backbone.frames_per_latent
+        streams.append(
+            StreamConfig(
+                name,
+                robot.cameras[0],
+                num_frames=num_frames,
+                stride=1,
+                size_px=height,
+                width_px=0 if width == height else width,
+                filter=filter_config(extraction_of(name, model), video, latent_fps),
+                former=former_config(state, name, model),
+                resize="lanczos",
+            )
+        )
+    before = tuple(f"{camera}@1" for camera in robot.cameras)
+    return PolicyConfig(
+        state_dim=NUM_STATE,
+        action_dim=NUM_STATE,
+        fps=robot.fps,
+        # the frame before the newest comes first
+        cameras=(*before, *robot.cameras),
+        image_px=384,
+        image_fit="pad",
+        horizon=horizon(state),
+        execute_steps=min(robot.execute_steps, horizon(state)),
+        system1=system1,
+        system2=System2Config(backbone, tuple(streams), token_dim=system1.hidden, filter_on="latents"),
+        # every plan sees the newest frames, as the released code does by default
+        refresh_every=min(robot.execute_steps, horizon(state)),
+        max_staleness_steps=0,
+        normalize_state="identity",
+        normalize_action="identity",
+    )
+
+
+def policy_weights(config: PolicyConfig, state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """All weights of the policy but the video model's, in fp32."""
+    with torch.device("meta"):
+        # for the names and shapes only
+        own = Video2Act(config, unit_statistics()).state_dict()
+    own = {name: tensor for name, tensor in own.items() if not name.startswith("system2.backbone.")}
+    assert config.system2 is not None
+    streams = tuple(stream.name for stream in config.system2.streams)
+    weights = rename(state, policy_names(state, streams), own, source, streams) | own_tensors(own)
+    for name in ("state", "action"):
+        # the identity: the released code's vectors are in the robot's own units
+        weights |= {f"normalize_{name}.shift": torch.zeros(NUM_STATE), f"normalize_{name}.scale": torch.ones(NUM_STATE)}
+    return weights
+
+
+def without_video_model(state: Mapping[str, Tensor], source: Path) -> dict[str, Tensor]:
+    """The policy's tensors alone; some layouts hold the frozen video model too.
+
+    Raises:
+        ValueError: the checkpoint changes the video model by LoRA. Leaving that out would be another policy.
+    """
+    prefix = "wan_transformer."
+    lora = [name for name in state if name.startswith(prefix) and ".lora_" in name]
+    if lora:
+        raise ValueError(
+            f"{source} holds {len(lora)} LoRA tensors of the video model ({lora[0]}, ...); merge them into the video model first "
+            "and convert with that model"
+        )
+    return {name: tensor for name, tensor in state.items() if not name.startswith(prefix)}
+
+
+def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The model's and the video's section of the released yaml (or json).
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, or is no such yaml.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; name the yaml that the checkpoint was trained with")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid yaml: {error}") from error
+    model, video = section(content, "noise_scheduler"), section(content, "motion_extraction")
+    if model is None:
+        raise ValueError(f"{path} has no section with noise_scheduler; it is not a config of the released code")
+    return model, video or {}
+
+
+def section(content: Any, word: str) -> dict[str, Any] | None:
+    """The first object, however deep, that has a field of that name."""
+    if isinstance(content, dict):
+        if word in content:
+            return content
+        for value in content.values():
+            found = section(value, word)
+            if found is not None:
+                return found
+    return None
+
+
+def video_size(stream: str, model: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of a stream's frames, px."""
+    size = stream_settings(stream, model).get("video_size")
+    return (int(size[0]), int(size[1])) if size else VIDEO_SIZE[stream]
+
+
+def stream_settings(stream: str, model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the yaml says of a stream; of a single one it says nothing."""
+    if not model.get("use_dual_stream_framepack", True):
+        return {}
+    return (model.get("dual_stream_framepack") or {}).get(STREAMS[stream][1]) or {}
+
+
+def with_channel_order(config: PolicyConfig, order: Literal["rgb", "bgr"]) -> PolicyConfig:
+    """The same policy, whose video model is shown its frames in that order."""
+    assert config.system2 is not None
+    streams = tuple(replace(stream, channel_order=order) for stream in config.system2.streams)
+    return replace(config, system2=replace(config.system2, streams=streams))
+
+
+def unit_statistics() -> dict[str, Statistics]:
+    """Of an identity normalisation. A checkpoint does not hold the real ones."""
+    n = NUM_STATE
+    unit = Statistics(mean=(0.0,) * n, std=(1.0,) * n, min=(-1.0,) * n, max=(1.0,) * n)
+    return {"state": unit, "action": unit}

@@ -1,0 +1,182 @@
+"""Frozen encoders of others, from transformers: T5 for the instruction, SigLIP for the cameras, as RDT-1B uses them.
+
+Neither is part of the policy's weights: a run folder names where they come from (`PretrainedConfig.source`, a folder or a repo
+id). They are read when they are first needed, strictly: a tensor that the file lacks is an error, not a random number.
+
+A sentence always gives the same embedding, so it is computed once. `TextCache` keeps it, in memory and, if told, in a folder;
+with every instruction in the folder, the text encoder (T5-XXL: 9.5 GB) need not be there at all. An instruction that is in
+neither is an error; it is never replaced by zeros.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+from transformers import AutoTokenizer, SiglipVisionModel, T5EncoderModel
+
+from video2act.config import PretrainedConfig
+from video2act.types import Tokens
+from video2act.weights import read_tensors, save_weights
+
+
+class TextCache:
+    """Instruction -> its embedding `[n width]`, in memory and, if a folder is given, on disk."""
+
+    def __init__(self, folder: Path | None, width: int):
+        self.folder = folder
+        self.width = width
+        self._kept: dict[str, Tensor] = {}
+
+    def path(self, instruction: str) -> Path | None:
+        """The file of an instruction, whether there or not."""
+        if self.folder is None:
+            return None
+        return self.folder / f"{hashlib.sha256(instruction.encode()).hexdigest()[:32]}.safetensors"
+
+    def get(self, instruction: str) -> Float[Tensor, "n width"] | None:
+        """None if it was never computed.
+
+        Raises:
+            ValueError: the file is damaged, or holds an embedding of another width.
+        """
+        path = self.path(instruction)
+        if instruction not in self._kept and path is not None and path.is_file():
+            embedding = read_tensors(path).get("embedding")
+            if embedding is None or embedding.ndim != 2 or embedding.shape[1] != self.width:
+                found = "no embedding" if embedding is None else f"an embedding of shape {list(embedding.shape)}"
+                raise ValueError(
+                    f"{path} holds {found}, the config says [n, {self.width}]; it was computed by another text encoder"
+                )
+            self._kept[instruction] = embedding
+        return self._kept.get(instruction)
+
+    def put(self, instruction: str, embedding: Float[Tensor, "n width"]) -> None:
+        """Keep an embedding, and write it if there is a folder."""
+        self._kept[instruction] = embedding
+        path = self.path(instruction)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_weights(path, {"embedding": embedding})
+
+
+class FrozenTextEncoder:
+    """Instructions -> `[b n width]`, padding masked; each distinct instruction is encoded once, alone, so without padding."""
+
+    def __init__(self, config: PretrainedConfig):
+        self.config = config
+        self.cache = TextCache(Path(config.cache) if config.cache else None, config.width)
+        self._parts: tuple[Any, T5EncoderModel] | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "FrozenTextEncoder":
+        # frozen, and gigabytes: copies of a policy share it
+        return self
+
+    def __call__(self, instruction: list[str], device: torch.device) -> Tokens:
+        """Raises ValueError for an instruction that is empty, too long, or neither cached nor computable."""
+        rows = [self.embedding(sentence, device).to(device) for sentence in instruction]
+        longest = max(len(row) for row in rows)
+        data = torch.stack([torch.nn.functional.pad(row, (0, 0, 0, longest - len(row))) for row in rows])
+        lengths = torch.tensor([len(row) for row in rows], device=device)
+        return Tokens(data.float(), torch.arange(longest, device=device) < lengths[:, None])
+
+    @torch.no_grad()
+    def embedding(self, instruction: str, device: torch.device) -> Float[Tensor, "n width"]:
+        """From the cache, or computed on `device` and put there."""
+        if not instruction:
+            raise ValueError("the instruction is empty; say what the robot shall do")
+        known = self.cache.get(instruction)
+        if known is not None:
+            return known
+        if not self.config.source:
+            raise ValueError(
+                f"no embedding of {instruction!r} in the cache {self.config.cache}, and no text encoder to compute it: "
+                "name one as text_encoder.source, or compute the embedding where there is one"
+            )
+        tokenizer, encoder = self._load(device)
+        tokens = tokenizer(instruction, return_tensors="pt")
+        num_tokens = tokens["input_ids"].shape[1]
+        if num_tokens > self.config.max_tokens:
+            raise ValueError(
+                f"the instruction has {num_tokens} tokens, more than max_tokens={self.config.max_tokens}: "
+                f"{instruction[:60]!r}...; shorten it"
+            )
+        hidden = encoder(input_ids=tokens["input_ids"].to(device)).last_hidden_state[0]
+        self.cache.put(instruction, hidden.cpu())
+        return self.cache.get(instruction)  # type: ignore[return-value]
+
+    def _load(self, device: torch.device) -> tuple[Any, T5EncoderModel]:
+        if self._parts is None:
+            source = self.config.source
+            encoder = load_frozen(T5EncoderModel, source, device, not_needed=("decoder.", "lm_head."))
+            found = encoder.config.d_model
+            if found != self.config.width:
+                raise ValueError(f"the text encoder {source} is {found} wide, the config says {self.config.width}")
+            self._parts = AutoTokenizer.from_pretrained(source), encoder
+        return self._parts
+
+
+class FrozenImageEncoder:
+    """Images `[b 3 s s]` in [-1, 1] of one size -> a token per patch, after SigLIP's last norm."""
+
+    def __init__(self, config: PretrainedConfig):
+        self.config = config
+        self._model: SiglipVisionModel | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "FrozenImageEncoder":
+        # frozen, and a gigabyte: copies of a policy share it
+        return self
+
+    @torch.no_grad()
+    def __call__(self, images: Float[Tensor, "b k 3 s s"]) -> Tokens:
+        """Several images of each sample, one after another.
+
+        Raises:
+            ValueError: the images are not of the encoder's size, or it is not of the config's width.
+        """
+        b, _, _, size, _ = images.shape
+        model = self._load(images.device)
+        expected = model.config.image_size
+        if size != expected:
+            raise ValueError(f"the image encoder {self.config.source} reads images of {expected} px, got {size}; set image_px")
+        flat = images.flatten(0, 1).to(model.dtype)
+        hidden = model(pixel_values=flat).last_hidden_state.float()
+        return Tokens.all_visible(rearrange(hidden, "(b k) n d -> b (k n) d", b=b))
+
+    def _load(self, device: torch.device) -> SiglipVisionModel:
+        if self._model is None:
+            # such repos hold both halves of the contrastive pair
+            self._model = load_frozen(
+                SiglipVisionModel, self.config.source, device, not_needed=("text_model.", "logit_scale", "logit_bias")
+            )
+            found = self._model.config.hidden_size
+            if found != self.config.width:
+                raise ValueError(f"the image encoder {self.config.source} is {found} wide, the config says {self.config.width}")
+        return self._model.to(device)  # type: ignore[return-value]
+
+
+def load_frozen(cls: type, source: str, device: torch.device, not_needed: tuple[str, ...]) -> Any:
+    """A transformers model from a folder or a repo id, frozen; on a GPU in bfloat16, on a CPU in float32.
+
+    Args:
+        not_needed: beginnings of names of tensors that the file may hold beyond the model's.
+    Raises:
+        OSError: nothing is there, or the network does not allow it.
+        ValueError: a tensor is missing, of another shape or unexpected; they are named.
+    """
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    # shapes that differ are reported below, with the rest
+    model, report = cls.from_pretrained(source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True)  # type: ignore[attr-defined]
+    unexpected = [name for name in report["unexpected_keys"] if not name.startswith(not_needed)]
+    problems = [
+        *(f"missing {name}" for name in sorted(report["missing_keys"])),
+        *(f"of another shape {name}" for name in report["mismatched_keys"]),
+        *(f"unexpected {name}" for name in sorted(unexpected)),
+    ]
+    if problems:
+        listed = "\n  ".join(problems[:10])
+        raise ValueError(f"{source} does not hold a {cls.__name__}:\n  {listed}")
+    return model.requires_grad_(False).eval().to(device)

@@ -1,0 +1,279 @@
+"""A whole policy of the released code, rebuilt by our conversion: what it sees, predicts, samples and learns."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from check_parts import FILTER, POLICY
+from golden import Golden, Report, additive_attention, under
+from torch import Tensor, nn
+from wan_features import WanFeatures, load_wan
+
+from video2act import layers
+from video2act.config import System1Config
+from video2act.interop.released_config import (
+    RELEASED_FPS,
+    Sources,
+    extraction_of,
+    filter_config,
+    former_config,
+    horizon,
+    stream_names,
+    system1_config,
+)
+from video2act.interop.released_weights import own_tensors, policy_names, rename
+from video2act.system1 import System1
+from video2act.system1.action_dit import ProjectedConditions
+from video2act.system1.denoising import Denoising
+from video2act.system2.filters import make_filter
+from video2act.system2.system2 import make_former
+from video2act.types import Conditions, Tokens, Video, concatenate
+
+LATENTS = {"spatial": "in.batch.image_latents_head", "motion": "in.batch.image_latents_motion"}
+GRADIENT = 1e-4
+
+
+class Rebuilt(nn.Module):
+    """Our System 1 and formers, with the names they have in `Video2Act`, around a video model that starts from latents."""
+
+    def __init__(self, golden: Golden, state: dict[str, Tensor], tensors: dict[str, Tensor], norm: str, prediction: str):
+        super().__init__()
+        settings = golden.description["config"]
+        self.settings, self.video = settings, golden.description.get("video_config", {})
+        self.streams = stream_names(state, settings)
+        self.system1 = System1(self._system1_config(state, norm, prediction), (), 14, 14, horizon(state), fps=25.0)
+        wan_config = _find(golden.description, "ffn_dim")
+        num_layers = golden.number("feature_extraction_layers", min(20, wan_config["num_layers"]))
+        self.wan = WanFeatures(load_wan(under(tensors, "wan."), wan_config), num_layers or wan_config["num_layers"])
+        self.system2 = nn.Module()
+        self.system2.formers = nn.ModuleDict(
+            {
+                stream: make_former(former_config(state, stream, settings), self.wan.feature_dim, self.system1.config.hidden)
+                for stream in self.streams
+            }
+        )
+        own = {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("wan.")}
+        self.names = policy_names(state, self.streams)
+        renamed = rename(state, self.names, own, golden.path.name, self.streams)
+        loaded = self.load_state_dict(renamed | own_tensors(own), strict=False)
+        assert not loaded.unexpected_keys
+        assert all(name.startswith("wan.") for name in loaded.missing_keys)
+
+    def _system1_config(self, state: dict[str, Tensor], norm: str, prediction: str) -> System1Config:
+        config = system1_config(state, self.settings, Sources(text="none", image="none"))
+        denoising = replace(config.denoising, prediction=prediction)  # type: ignore[arg-type]
+        return replace(config, dit=replace(config.dit, norm=norm), denoising=denoising)  # type: ignore[arg-type]
+
+    def tokens(self, tensors: dict[str, Tensor], context: Tensor, extraction: dict[str, str | None] | None = None) -> Tokens:
+        """Filter on latents, transformer, former, stream after stream."""
+        self.wan.context = context
+        joined = []
+        for stream in self.streams:
+            word = (extraction or {}).get(stream, extraction_of(stream, self.settings))
+            fps = float(self.video.get("fps", RELEASED_FPS))
+            keep = make_filter(filter_config(word, self.video, latent_fps=fps))
+            features = self.wan.features(keep(Video(_latents(tensors[LATENTS[stream]]), fps)), [])
+            joined.append(self.system2.formers[stream](features))  # type: ignore[index, operator]
+        return concatenate(*joined)
+
+    def project(self, tensors: dict[str, Tensor], video: Tokens) -> ProjectedConditions:
+        text = self.system1.text_in(tensors["in.lang_tokens"])
+        image = self.system1.image_in(tensors["in.img_tokens"])
+        mask = tensors["in.lang_attn_mask"].bool() if "in.lang_attn_mask" in tensors else torch.ones(text.shape[:2]).bool()
+        conditions = Conditions(Tokens(text, mask), Tokens.all_visible(image), video)
+        known = tensors["in.action_mask"][:, 0]
+        b = len(known)
+        rate = tensors["in.ctrl_freqs"].float().expand(b)
+        # any age: a converted policy does not know it yet
+        return self.system1.dit.project(
+            conditions, tensors["in.state_tokens"][:, 0], known, torch.full((b,), 0.2), rate, has_action=known
+        )
+
+
+def check_policy(golden: Golden, report: Report) -> None:
+    tensors = golden.tensors()
+    truncated = {word for word in str(golden.description.get("truncated", "")).split() if word.startswith("sd.")}
+    state = {name: tensor for name, tensor in under(tensors, "sd.").items() if f"sd.{name}" not in truncated}
+    context = _text(tensors)
+    mask = tensors.get("in.lang_attn_mask")
+    groups = sorted({found[1] for name in tensors if (found := re.match(r"(.*?\w+_pred)\.(?:adapt|loss|sample)", name))})
+    for group in groups:
+        prediction = "epsilon" if "epsilon_pred" in group else "sample"
+        rebuilt = Rebuilt(golden, state, tensors, "rms" if "true_rms" in group else "variance", prediction)
+        is_additive = "boolean_mask" not in group and mask is not None and not bool(mask.all())
+        expected = under(tensors, f"{group}.")
+        with _released_mask(is_additive):
+            video = _check_adapt(report, group, rebuilt, tensors, context, expected)
+            projected = rebuilt.project(tensors, video)
+            _check_loss(report, group, rebuilt, tensors, projected, expected)
+            _check_sample(report, group, rebuilt, tensors, projected, expected)
+            if group == "sample_pred":
+                _check_gradients(report, golden, rebuilt, tensors, projected, expected)
+    rebuilt = Rebuilt(golden, state, tensors, "variance", "sample")
+    _check_other_inputs(report, rebuilt, tensors, context)
+
+
+def _check_adapt(
+    report: Report, group: str, rebuilt: Rebuilt, tensors: dict[str, Tensor], context: Tensor, expected: dict[str, Tensor]
+) -> Tokens:
+    video = rebuilt.tokens(tensors, context)
+    if "adapt" in expected:
+        report.close(f"{group}.adapt", video.data, expected["adapt"], POLICY)
+    return video
+
+
+def _check_loss(
+    report: Report,
+    group: str,
+    rebuilt: Rebuilt,
+    tensors: dict[str, Tensor],
+    projected: ProjectedConditions,
+    expected: dict[str, Tensor],
+) -> None:
+    loss = under(expected, "loss.")
+    if not loss:
+        return
+    config = rebuilt.system1.config.denoising
+    actions, timesteps = tensors["in.action_gt"], loss["timesteps"]
+    noisy, timestep, target = Denoising(config).add_noise(actions, loss["noise"], (timesteps + 0.5) / config.num_train_timesteps)
+    report.close(f"{group}.loss.noisy_action", noisy, loss["noisy_action"], FILTER)
+    with torch.no_grad():
+        predicted = rebuilt.system1.dit(noisy, timestep, projected)
+    report.close(f"{group}.loss.model_output", predicted, loss["model_output"], POLICY)
+    # theirs counts the places that the robot lacks; ours does not
+    value = nn.functional.mse_loss(predicted, target)
+    report.close(f"{group}.loss.value", value.reshape(1), loss["value"].reshape(1), POLICY)
+
+
+def _check_sample(
+    report: Report,
+    group: str,
+    rebuilt: Rebuilt,
+    tensors: dict[str, Tensor],
+    projected: ProjectedConditions,
+    expected: dict[str, Tensor],
+) -> None:
+    wanted = under(expected, "sample.")
+    if not wanted:
+        return
+    asked: list[Tensor] = []
+    answers: list[Tensor] = []
+    timesteps: list[float] = []
+
+    def denoise(noisy: Tensor, timestep: Tensor) -> Tensor:
+        asked.append(noisy)
+        timesteps.append(float(timestep[0]))
+        answers.append(rebuilt.system1.dit(noisy, timestep, projected))
+        return answers[-1]
+
+    with torch.no_grad():
+        last = rebuilt.system1.denoising.sample(denoise, wanted["init_noise"])
+    if "timesteps" in wanted:
+        report.equal(f"{group}.sample.timesteps", timesteps, wanted["timesteps"].tolist())
+    for step, (ours, after) in enumerate(zip(answers, [*asked[1:], last], strict=True)):
+        for name, tensor in (("model_output", ours), ("prev_sample", after)):
+            if f"step{step}.{name}" in wanted:
+                theirs = wanted[f"step{step}.{name}"]
+                scale = _scale(group, theirs) if name == "prev_sample" else 1.0
+                report.close(f"{group}.sample.step{step}.{name}", tensor / scale, theirs / scale, POLICY)
+    theirs = wanted["action"]
+    scale = _scale(group, theirs)
+    report.close(f"{group}.sample.action", last * tensors["in.action_mask"] / scale, theirs / scale, POLICY)
+
+
+def _check_gradients(
+    report: Report,
+    golden: Golden,
+    rebuilt: Rebuilt,
+    tensors: dict[str, Tensor],
+    projected: ProjectedConditions,
+    expected: dict[str, Tensor],
+) -> None:
+    gradients = golden.gradients()
+    if gradients is None:
+        return
+    loss = under(expected, "loss.")
+    predicted = rebuilt.system1.dit(loss["noisy_action"], loss["timesteps"].float(), projected)
+    value = nn.functional.mse_loss(predicted, tensors["in.action_gt"])
+    value.backward()
+    report.ratio("loss", float(value.detach()), float(gradients["loss"]), GRADIENT)
+    # what they share and we have twice: the sum of both gradients is that of the one
+    summed: dict[str, Tensor] = {}
+    parameters = dict(rebuilt.named_parameters())
+    for ours, theirs in rebuilt.names.items():
+        gradient = parameters[ours].grad
+        if gradient is not None:
+            summed[theirs] = summed[theirs] + gradient if theirs in summed else gradient
+    for theirs, norm in gradients["grad_l2"].items():
+        if theirs.startswith("wan_transformer."):
+            continue
+        if norm is None:
+            report.equal(f"gradient of {theirs}", theirs in summed, False)
+        else:
+            ours = float(summed[theirs].norm()) if theirs in summed else 0.0
+            report.ratio(f"gradient of {theirs}", ours, float(norm), GRADIENT)
+
+
+def _check_other_inputs(report: Report, rebuilt: Rebuilt, tensors: dict[str, Tensor], context: Tensor) -> None:
+    """The same policy with other text or other filters."""
+    with torch.no_grad():
+        for name, expected in tensors.items():
+            if name == "adapt_no_text":
+                ours = rebuilt.tokens(tensors, context[:, :0])
+            elif name == "adapt_zero_text":
+                # the released code's own zeros; a missing text is an error with us
+                ours = rebuilt.tokens(tensors, torch.zeros_like(context))
+            elif found := re.match(r"adapt_(raw|motion)_(\w+)$", name):
+                stream = {"raw": "spatial", "motion": "motion"}[found[1]]
+                if found[2] == "moft":
+                    continue
+                ours = rebuilt.tokens(tensors, context, {stream: found[2]})
+            elif name in ("mid.lang_adaptor", "mid.img_adaptor"):
+                adaptor, given = {
+                    "mid.lang_adaptor": (rebuilt.system1.text_in, "in.lang_tokens"),
+                    "mid.img_adaptor": (rebuilt.system1.image_in, "in.img_tokens"),
+                }[name]
+                report.close(name, adaptor(tensors[given]), expected, POLICY)
+                continue
+            else:
+                continue
+            report.close(name, ours.data, expected, POLICY)
+
+
+@contextmanager
+def _released_mask(is_additive: bool) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if is_additive:
+            patch.setattr(layers, "attention", additive_attention)
+        yield
+
+
+def _scale(group: str, theirs: Tensor) -> float:
+    """An epsilon prediction is divided by a signal of almost nothing at first: its error counts relative to what comes out."""
+    return max(1.0, float(theirs.abs().max())) if "epsilon_pred" in group else 1.0
+
+
+def _latents(tensor: Tensor) -> Tensor:
+    """`[b 1 c t h w]`, as batches have it, or `[b c t h w]`."""
+    return tensor[:, 0] if tensor.ndim == 6 else tensor
+
+
+def _text(tensors: dict[str, Tensor]) -> Tensor:
+    context = tensors["in.batch.llama_vec"]
+    return context[:, 0] if context.ndim == 4 else context
+
+
+def _find(description: Any, word: str) -> dict[str, Any]:
+    """The first object within a description that has a field of that name."""
+    if isinstance(description, dict):
+        if word in description:
+            return description
+        for value in description.values():
+            found = _find(value, word)
+            if found:
+                return found
+    return {}

@@ -1,0 +1,215 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from golden import DEFAULT
+from released_checkpoint import FEATURES, HORIZON, released_state, settings_yaml, write_layout
+from safetensors.torch import load_file
+
+from pretrained_folders import make_siglip_folder, make_t5_folder
+from video2act.clips import FrameHistory, ImageHistory
+from video2act.config import BackboneConfig
+from video2act.interop import official
+from video2act.interop.official import Robot, convert_official, policy_config, policy_weights, unit_statistics
+from video2act.interop.released_config import Sources
+from video2act.policy import Video2Act
+from video2act.system2.backbones import make_backbone, save_video_model
+from video2act.types import Observation, VideoCondition
+
+BACKBONE = BackboneConfig(feature_layer=1, hidden=FEATURES, depth=2, num_heads=4, latent_channels=16, text_dim=16)
+SENTENCE = "push the block"
+CAMERAS = ("cam_high", "cam_right_wrist", "cam_left_wrist")
+
+
+@pytest.fixture(scope="module")
+def video_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("video")
+    torch.manual_seed(0)
+    backbone = make_backbone(BACKBONE)
+    assert isinstance(backbone, torch.nn.Module)
+    save_video_model(folder, BACKBONE, backbone.state_dict())
+    return folder
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    path = tmp_path / "video2act.yaml"
+    path.write_text(yaml.safe_dump(settings_yaml()))
+    return path
+
+
+def convert(checkpoint: Path, out: Path, settings: Path, video_model: Path, **options) -> Path:
+    convert_official(checkpoint, out, settings, video_model, feature_layer=1, **options)
+    return out
+
+
+class TestLayouts:
+    def test_every_layout_gives_the_same_policy(self, tmp_path: Path, settings: Path, video_model: Path):
+        state, written = released_state(), {}
+        for layout in ("file", "folder", "deepspeed", "state_dict", "with the video model", "ema"):
+            checkpoint = write_layout(layout, tmp_path / layout, state)
+            run = convert(checkpoint, tmp_path / f"run {layout}", settings, video_model, ema=layout == "ema")
+            written[layout] = load_file(run / "model.safetensors")
+        for layout, weights in written.items():
+            assert weights.keys() == written["file"].keys(), layout
+            assert all(torch.equal(weights[name], tensor) for name, tensor in written["file"].items()), layout
+
+    def test_the_average_is_taken_only_when_asked_for(self, tmp_path: Path, settings: Path, video_model: Path):
+        folder = tmp_path / "checkpoint-2000"
+        write_layout("ema", folder, released_state(seed=1))
+        with pytest.raises(
+            FileNotFoundError, match="is no checkpoint: expected a file, or a folder with pytorch_model/mp_rank_00"
+        ):
+            convert(folder, tmp_path / "run", settings, video_model)
+        write_layout("folder", folder, released_state(seed=0))
+        runs = [convert(folder, tmp_path / f"run{ema}", settings, video_model, ema=ema) for ema in (False, True)]
+        plain, average = (load_file(run / "model.safetensors") for run in runs)
+        assert not torch.equal(plain["system1.dit.position"], average["system1.dit.position"])
+
+
+class TestTheRun:
+    @pytest.mark.parametrize(
+        ("formers", "is_dual", "kind"),
+        [
+            ("direct", True, "projection"),
+            ("formers", True, "frame_resampler"),
+            ("depth0", True, "constant"),
+            ("direct", False, "projection"),
+            ("formers", False, "frame_resampler"),
+        ],
+    )
+    def test_it_loads_perceives_and_acts(
+        self, tmp_path: Path, video_model: Path, formers: str, is_dual: bool, kind: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        settings = tmp_path / "video2act.yaml"
+        settings.write_text(yaml.safe_dump(settings_yaml(is_dual=is_dual)))
+        # a single stream has one size only, the released one; shrunk here
+        monkeypatch.setattr(official, "VIDEO_SIZE", {"spatial": (16, 24)})
+        streams = ("video", "motion") if is_dual else ("video",)
+        checkpoint = write_layout("file", tmp_path, released_state(formers, streams))
+        sources = Sources(
+            text=str(make_t5_folder(tmp_path / "t5")),
+            image=str(make_siglip_folder(tmp_path / "siglip", image_px=384, patch_px=192)),
+        )
+        run = convert(checkpoint, tmp_path / "run", settings, video_model, sources=sources)
+        policy = Video2Act.load(run)
+        assert policy.config.system2 is not None
+        assert [stream.former.kind for stream in policy.config.system2.streams] == [kind] * len(streams)
+        assert policy.config.system2.filter_on == "latents"
+        first, second = (self.plan(policy, seed) for seed in (0, 1))
+        assert first.shape == (HORIZON, 14)
+        assert np.isfinite(first).all()
+        assert not np.allclose(first, second, atol=1e-6)
+
+    def plan(self, policy: Video2Act, seed: int) -> np.ndarray:
+        """A plan at the second control step of an episode, frames of 640 x 480."""
+        rng = np.random.default_rng(seed)
+        assert policy.config.system2 is not None
+        history, images = FrameHistory(policy.config.system2.streams), ImageHistory(policy.config.cameras)
+        for step in range(2):
+            frames = {camera: rng.integers(0, 256, (48, 64, 3), dtype=np.uint8) for camera in CAMERAS}
+            seen = Observation(frames, np.zeros(14, np.float32), SENTENCE, step / 25)
+            history.append(seen)
+            images.append(seen)
+        tokens = policy.perceive(history.clips(25.0), [SENTENCE])
+        policy.seed(0)
+        return policy.act(images.complete(seen), VideoCondition(tokens, seen.time, 0)).actions
+
+    def test_what_ours_has_beyond_theirs_adds_nothing(self, tmp_path: Path, settings: Path, video_model: Path):
+        checkpoint = write_layout("file", tmp_path, released_state())
+        weights = load_file(convert(checkpoint, tmp_path / "run", settings, video_model) / "model.safetensors")
+        for name in ("dit.image_type", "dit.video_type", "dit.staleness_in.down.weight", "dit.staleness_in.down.bias"):
+            assert not weights[f"system1.{name}"].any()
+        assert not weights["system2.stream_embedding"].any()
+        assert weights["system1.dit.staleness_in.up.weight"].any()
+
+    def test_quirks_are_options(self, tmp_path: Path, settings: Path, video_model: Path):
+        checkpoint = write_layout("file", tmp_path, released_state())
+        configs = [
+            json.loads((convert(checkpoint, tmp_path / f"run{k}", settings, video_model, **options) / "config.json").read_text())
+            for k, options in enumerate(({}, {"norm": "rms", "bgr_latents": False}))
+        ]
+        assert [config["system1"]["dit"]["norm"] for config in configs] == ["variance", "rms"]
+        orders = [[stream["channel_order"] for stream in config["system2"]["streams"]] for config in configs]
+        assert orders == [["bgr", "bgr"], ["rgb", "rgb"]]
+        spatial, motion = (stream["filter"] for stream in configs[0]["system2"]["streams"])
+        assert (spatial["name"], spatial["border"]) == ("sobel", "zeros")
+        # 25 frames a second, 6.25 latents: their 16 Hz
+        assert (motion["low_hz"], motion["high_hz"]) == (pytest.approx(6.25 / 16), pytest.approx(7 * 6.25 / 16))
+
+
+class TestRefused:
+    def refusal(self, tmp_path: Path, settings: Path, video_model: Path, state: dict) -> str:
+        with pytest.raises(ValueError) as error:
+            convert(write_layout("file", tmp_path, state), tmp_path / "run", settings, video_model)
+        assert not (tmp_path / "run").exists()
+        return str(error.value)
+
+    def test_missing_unexpected_and_misshapen_tensors_are_named(self, tmp_path: Path, settings: Path, video_model: Path):
+        state = released_state()
+        del state["model.blocks.1.attn.qkv.weight"]
+        state["model.blocks.1.extra.weight"] = torch.zeros(3)
+        state["model.blocks.0.norm1.weight"] = torch.zeros(5)
+        said = self.refusal(tmp_path, settings, video_model, state)
+        assert "missing system1.dit.blocks.1.attention.qkv.weight [96, 32]" in said
+        assert "unexpected model.blocks.1.extra.weight [3]" in said
+        assert "system1.dit.blocks.0.norm_self.weight is [5], the config asks for [32]" in said
+
+    def test_a_video_model_of_another_width(self, tmp_path: Path, settings: Path, video_model: Path):
+        state = released_state()
+        state["video_layernorm.weight"] = torch.zeros(3072)
+        assert "system2.formers.spatial.norm_in.weight is [3072], the config asks for [48]" in self.refusal(
+            tmp_path, settings, video_model, state
+        )
+
+    def test_a_video_model_changed_by_lora(self, tmp_path: Path, settings: Path, video_model: Path):
+        name = "wan_transformer.model.blocks.0.self_attn.q.lora_A.weight"
+        said = self.refusal(tmp_path, settings, video_model, released_state() | {name: torch.zeros(4, 48)})
+        assert "holds 1 LoRA tensors of the video model" in said
+
+    def test_another_kind_of_checkpoint(self, tmp_path: Path, settings: Path, video_model: Path):
+        assert "not a checkpoint of the released code" in self.refusal(
+            tmp_path, settings, video_model, {"encoder.weight": torch.zeros(2)}
+        )
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [("model: {hidden: 3}", "no section with noise_scheduler"), ("model: [", "not valid yaml")],
+    )
+    def test_another_yaml(self, tmp_path: Path, video_model: Path, text: str, message: str):
+        (tmp_path / "other.yaml").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            convert(write_layout("file", tmp_path, released_state()), tmp_path / "run", tmp_path / "other.yaml", video_model)
+
+    @pytest.mark.parametrize("word", ["moft", "fft+sobel", "wavelet"])
+    def test_a_filter_that_cannot_be_taken_over(self, tmp_path: Path, video_model: Path, word: str):
+        (tmp_path / "y.yaml").write_text(yaml.safe_dump(settings_yaml((None, word))))
+        with pytest.raises(ValueError, match="extraction"):
+            convert(write_layout("file", tmp_path, released_state()), tmp_path / "run", tmp_path / "y.yaml", video_model)
+
+
+REAL = json.loads((DEFAULT / "state_dict_keys_real.json").read_text())
+
+
+@pytest.mark.parametrize("variant", [name for name in REAL if "wan" not in name])
+def test_every_tensor_of_the_real_size_has_its_place(variant: str):
+    """Shapes only: nothing is missing, left over or of another shape, and the policy has as many numbers as theirs."""
+    shapes = REAL[variant]["shapes"]
+    state = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    model = settings_yaml()["model"] | {"token_compressor_heads": 8}
+    streams = model["dual_stream_framepack"]
+    streams["raw_stream"]["video_size"], streams["motion_stream"]["video_size"] = [480, 832], [224, 224]
+    streams["motion_stream"]["num_frames"] = 61
+    backbone = BackboneConfig(feature_layer=1, hidden=3072, depth=1, num_heads=24)
+    config = policy_config(state, model, model["video"], backbone, Sources(), Robot())
+    assert (config.horizon, config.system1.hidden, config.system1.depth, config.system1.num_heads) == (64, 2048, 28, 32)
+    assert config.system1.text_encoder is not None
+    assert config.system1.text_encoder.width == 4096
+    with torch.device("meta"):
+        whole = Video2Act(config, unit_statistics())
+    weights = policy_weights(config, state, variant)
+    own = {name: tensor for name, tensor in whole.state_dict().items() if not name.startswith("system2.backbone.")}
+    assert {name: tensor.shape for name, tensor in weights.items()} == {name: tensor.shape for name, tensor in own.items()}

@@ -1,0 +1,84 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from released_checkpoint import DEPTH, HEADS, HIDDEN, HORIZON, IMAGE, NUM_TEXT, TEXT, TOKENS_PER_IMAGE, random_tensors, rdt_shapes
+
+from video2act.config import RDT_FORM, DenoisingConfig, PretrainedConfig, System1Config
+from video2act.interop.rdt import load_rdt
+from video2act.system1 import System1
+
+CAMERAS = ("front", "right", "left")
+
+
+def system1(cameras: tuple[str, ...] = CAMERAS, **changes) -> System1:
+    config = System1Config(
+        hidden=HIDDEN,
+        depth=DEPTH,
+        num_heads=HEADS,
+        denoising=DenoisingConfig("ddpm", "sample"),
+        dit=replace(RDT_FORM, num_text_positions=NUM_TEXT, num_image_positions=len(cameras) * TOKENS_PER_IMAGE),
+        text_encoder=PretrainedConfig("t5", TEXT, max_tokens=NUM_TEXT),
+        text_adaptor="mlp2x_gelu",
+        image_encoder=PretrainedConfig("siglip", IMAGE),
+        image_adaptor="mlp2x_gelu",
+        embodiment="aloha_agilex",
+    )
+    return System1(replace(config, **changes), cameras, 14, 14, HORIZON, fps=25.0)
+
+
+@pytest.fixture
+def state() -> dict[str, torch.Tensor]:
+    return random_tensors(rdt_shapes())
+
+
+def write(folder: Path, state: dict[str, torch.Tensor]) -> Path:
+    torch.save(state, folder / "pytorch_model.bin")
+    return folder
+
+
+def test_every_weight_is_rdts_or_is_named_as_our_own(tmp_path: Path, state: dict[str, torch.Tensor]):
+    ours = system1()
+    taken = load_rdt(ours, write(tmp_path, state))
+    assert len(taken.taken) + len(taken.own) == len(ours.state_dict())
+    assert torch.equal(ours.dit.blocks[1].mlp.up.weight, state["model.blocks.1.ffn.fc1.weight"])
+    assert torch.equal(ours.dit.position, state["model.x_pos_embed"][0])
+    # one adaptor of theirs serves state and actions
+    assert torch.equal(ours.dit.state_in[4].bias, state["state_adaptor.4.bias"])
+    assert torch.equal(ours.dit.action_in[4].bias, state["state_adaptor.4.bias"])
+
+
+@pytest.mark.parametrize(
+    ("cameras", "places", "expected"),
+    [(CAMERAS, (), (3, 4, 5)), (("front",), (), (3,)), (("a", "b"), (5, 0), (5, 0)), (tuple("abcdef"), (), tuple(range(6)))],
+)
+def test_images_take_the_places_they_had(
+    tmp_path: Path, state: dict[str, torch.Tensor], cameras: tuple[str, ...], places: tuple[int, ...], expected: tuple[int, ...]
+):
+    ours = system1(cameras)
+    load_rdt(ours, write(tmp_path, state), places)
+    theirs = state["model.img_cond_pos_embed"][0].unflatten(0, (6, TOKENS_PER_IMAGE))
+    assert torch.equal(ours.dit.image_position, torch.cat([theirs[place] for place in expected]))
+
+
+def test_cameras_without_a_place_are_refused(tmp_path: Path, state: dict[str, torch.Tensor]):
+    with pytest.raises(ValueError, match="2 cameras need as many places among RDT-1B's six images"):
+        load_rdt(system1(("a", "b")), write(tmp_path, state))
+
+
+def test_what_is_missing_or_unexpected_is_named(tmp_path: Path, state: dict[str, torch.Tensor]):
+    del state["model.t_embedder.mlp.0.weight"]
+    state["model.head.weight"] = torch.zeros(2)
+    with pytest.raises(ValueError, match="does not fit its config") as error:
+        load_rdt(system1(), write(tmp_path, state))
+    assert "missing system1.dit.timestep_in.up.weight" in str(error.value)
+    assert "unexpected model.head.weight [2]" in str(error.value)
+
+
+def test_a_system1_of_another_size_or_form_is_refused(tmp_path: Path, state: dict[str, torch.Tensor]):
+    write(tmp_path, state)
+    with pytest.raises(ValueError, match=r"text_in\.up\.weight is \[32, 24\], the config asks for \[64, 24\]"):
+        load_rdt(system1(hidden=64), tmp_path)
+    with pytest.raises(ValueError, match=r"missing system1\.dit\.blocks\.2|not of RDT-1B's form.*blocks\.2"):
+        load_rdt(system1(depth=3), tmp_path)
