@@ -12,7 +12,7 @@ import datetime
 import json
 import time
 from collections.abc import Callable, Collection
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
@@ -37,7 +37,7 @@ from video2act.runtime.slow_loop import InlineSlowLoop, ThreadSlowLoop
 from video2act.types import Observation, Step, Video
 from video2act.viz.findings import EpisodeRecord, Measurements, Rate, make_info, rates
 from video2act.viz.recorder import Recorder
-from video2act.viz.report import evaluation_tables, heading
+from video2act.viz.report import EpisodeProgress, evaluation_tables, heading
 
 INFO_FILE = "eval_info.json"
 
@@ -151,8 +151,15 @@ class Instructed:
         self._environment.close()
 
 
-def run_share(settings: Settings, sources: Sources, share: list[tuple[str, int]]) -> tuple[list[EpisodeRecord], Measurements]:
-    """The episodes (environment, number) of one worker process, which has one environment at a time and one policy."""
+Shared = tuple[list[EpisodeRecord], Measurements]
+"""what one worker process brings back"""
+
+
+def run_share(settings: Settings, sources: Sources, share: list[tuple[str, int]], tell: Callable[[bool], object]) -> Shared:
+    """The episodes (environment, number) of one worker process, which has one environment at a time and one policy.
+
+    `tell` is called after each episode, with its success.
+    """
     torch.set_num_threads(1)
     system = sources.load_policy(settings.run, settings.device)
     system = system.blinded() if settings.blind else system
@@ -187,6 +194,7 @@ def run_share(settings: Settings, sources: Sources, share: list[tuple[str, int]]
                             film=None if film is None else film.relative_to(settings.out).as_posix(),
                         )
                     )
+                    tell(result.success)
     measured.extend(Measurements(policy.times.act_s, policy.perceive_s, staleness=policy.times.staleness_s))
     return records, measured
 
@@ -246,17 +254,8 @@ def run_evaluation(settings: Settings, sources: Sources) -> EvaluationSummary:
     started = time.perf_counter()
     tasks = [(env, number) for env in settings.env for number in range(settings.episodes)]
     shares = [tasks[first :: settings.workers] for first in range(min(settings.workers, len(tasks)))]
-    if len(shares) == 1:
-        num_threads = torch.get_num_threads()
-        try:
-            results = [run_share(settings, sources, shares[0])]
-        finally:
-            torch.set_num_threads(num_threads)
-    else:
-        # spawn, not fork: a forked process inherits locks of torch's threads and a dead GL context
-        with ProcessPoolExecutor(len(shares), get_context("spawn")) as pool:
-            futures = [pool.submit(run_share, settings, sources, share) for share in shares]
-            results = [future.result() for future in futures]
+    with EpisodeProgress(len(tasks)) as progress:
+        results = _run_shares(settings, sources, shares, progress)
     records = sorted((record for share, _ in results for record in share), key=lambda r: (settings.env.index(r.env), r.seed))
     measured = Measurements()
     for _, share_measured in results:
@@ -265,6 +264,27 @@ def run_evaluation(settings: Settings, sources: Sources) -> EvaluationSummary:
     settings.out.mkdir(parents=True, exist_ok=True)
     write_text(settings.out / INFO_FILE, json.dumps(info, indent=2) + "\n")
     return EvaluationSummary(*rates(records), tuple(records), info, settings.out / INFO_FILE)
+
+
+def _run_shares(
+    settings: Settings, sources: Sources, shares: list[list[tuple[str, int]]], progress: EpisodeProgress
+) -> list[Shared]:
+    """A single share in this process, several in one process each."""
+    if len(shares) == 1:
+        num_threads = torch.get_num_threads()
+        try:
+            return [run_share(settings, sources, shares[0], progress.tell)]
+        finally:
+            torch.set_num_threads(num_threads)
+    # spawn, not fork: a forked process inherits locks of torch's threads and a dead GL context
+    context = get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(len(shares), context) as pool:
+        told = manager.Queue()
+        futures = [pool.submit(run_share, settings, sources, share, told.put) for share in shares]
+        while wait(futures, timeout=0.5).not_done:
+            while not told.empty():
+                progress.tell(told.get())
+        return [future.result() for future in futures]
 
 
 def evaluate(

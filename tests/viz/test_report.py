@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from video2act.viz.report import evaluation_markdown, rate_text
+from video2act.viz.report import EpisodeProgress, evaluation_markdown, rate_text
 
 RATE = {"successes": 43, "n_episodes": 50, "wilson_95": [0.738, 0.930]}
 PERCENTILES = {"n": 100, "p50": 0.0172, "p95": 0.02, "p99": 0.03}
@@ -42,3 +42,11 @@ def test_a_control_says_that_it_is_one():
 def test_staleness_measured_on_a_machine_that_is_too_slow_is_qualified():
     assert "LATE" not in evaluation_markdown(info())
     assert "150 of 200 control steps were LATE" in evaluation_markdown(info() | {"missed_deadlines": 150})
+
+
+def test_progress_counts_episodes_and_successes():
+    with EpisodeProgress(3) as progress:
+        for success in (True, False):
+            progress.tell(success)
+        (task,) = progress.bar.tasks
+    assert (task.completed, task.total, task.fields["successes"]) == (2, 3, 1)

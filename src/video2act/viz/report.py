@@ -1,6 +1,6 @@
-"""What an evaluation found, as a table: for a terminal (rich), or as markdown for a file.
+"""How an evaluation goes, as a line; what it found, as a table: for a terminal (rich), or as markdown for a file.
 
-Works on the plain data of `eval_info.json`, so that results of last month are shown like those of today.
+Tables are made of the plain data of `eval_info.json`, so that results of last month are shown like those of today.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 
@@ -81,3 +82,24 @@ def _cells(percentiles: dict[str, Any] | None, factor: float) -> Sequence[str]:
     if percentiles is None:
         return ("0", "-", "-", "-")
     return (str(int(percentiles["n"])), *(f"{factor * percentiles[name]:.3g}" for name in ("p50", "p95", "p99")))
+
+
+class EpisodeProgress:
+    """A line that tells how many episodes are done, and how many of them succeeded."""
+
+    def __init__(self, total: int):
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self.bar = Progress(*columns, TextColumn("{task.fields[successes]} successes"), TimeRemainingColumn(), transient=True)
+        self._task = self.bar.add_task("episodes", total=total, successes=0)
+        self._successes = 0
+
+    def tell(self, success: bool) -> None:
+        self._successes += success
+        self.bar.update(self._task, advance=1, successes=self._successes)
+
+    def __enter__(self) -> "EpisodeProgress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
