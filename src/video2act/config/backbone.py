@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args, get_type_hints
 
-from video2act.config.files import check, load
+from video2act.config.files import check, load_one_of
 
 
 @dataclass(frozen=True)
@@ -113,4 +113,4 @@ class PretrainedBackboneConfig:
 
 def load_backbone(path: Path) -> BackboneConfig | PretrainedBackboneConfig:
     """As `load`, for a video model of either kind, told apart by its name."""
-    return load(BackboneConfig | PretrainedBackboneConfig, path)  # type: ignore[arg-type]
+    return load_one_of(path, BackboneConfig, PretrainedBackboneConfig)

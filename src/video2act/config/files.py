@@ -35,6 +35,11 @@ def load(cls: type[Config], path: Path) -> Config:
     return from_json(cls, _read(path), str(path))
 
 
+def load_one_of(path: Path, *classes: type[Any]) -> Any:
+    """As `load`, for a file that holds a config of one of several classes, told apart by their field `name`."""
+    return _build(typing.Union[classes], _parse(_read(path), str(path)), str(path))  # noqa: UP007
+
+
 def _read(path: Path) -> str:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; a run folder holds config.json, model.safetensors and stats.json")
