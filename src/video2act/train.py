@@ -26,6 +26,7 @@ from video2act.interop.rdt import load_rdt
 from video2act.policy import SCENES_FILE, Video2Act
 from video2act.presets import DataSpec, make_preset
 from video2act.system1 import Visibility
+from video2act.system1.pretrained import FrozenTextEncoder
 from video2act.system2.backbones import load_video_model
 from video2act.training_loop import TrainingLoop
 from video2act.types import Batch
@@ -69,6 +70,9 @@ def train(
     # the whole policy and what it learns from: a resumed training must agree in both
     identity = {"policy": asdict(policy.config), "data": dataset.fingerprint, "video_model": str(video_model)}
     loop = TrainingLoop(policy, config, out, resume, identity)
+    if isinstance(policy.system1.text, FrozenTextEncoder):
+        sentences = (sentence for i in range(len(dataset)) for sentence in dataset.episode(i).instruction)
+        policy.system1.text.prepare(sentences, loop.accelerator.device)
     store = FrameStore(dataset)
     cache = fill_cache(policy, dataset, store, video_model, loop) if video_model and policy.system2 else None
     loader = BatchLoader(

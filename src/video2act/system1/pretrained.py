@@ -9,6 +9,7 @@ neither is an error; it is never replaced by zeros.
 """
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,12 @@ class FrozenTextEncoder:
         data = torch.stack([torch.nn.functional.pad(row, (0, 0, 0, longest - len(row))) for row in rows])
         lengths = torch.tensor([len(row) for row in rows], device=device)
         return Tokens(data.float(), torch.arange(longest, device=device) < lengths[:, None])
+
+    def prepare(self, instructions: Iterable[str], device: torch.device) -> None:
+        """Compute what is not cached yet, then let the encoder go: nothing else needs it."""
+        for sentence in dict.fromkeys(instructions):
+            self.embedding(sentence, device)
+        self._parts = None
 
     @torch.no_grad()
     def embedding(self, instruction: str, device: torch.device) -> Float[Tensor, "n width"]:
