@@ -156,12 +156,12 @@ class FrozenImageEncoder:
     def _load(self, device: torch.device) -> SiglipVisionModel:
         if self._model is None:
             # such repos hold both halves of the contrastive pair
-            self._model = load_frozen(
-                SiglipVisionModel, self.config.source, device, not_needed=("text_model.", "logit_scale", "logit_bias")
-            )
-            found = self._model.config.hidden_size
+            not_needed = ("text_model.", "logit_scale", "logit_bias")
+            model: SiglipVisionModel = load_frozen(SiglipVisionModel, self.config.source, device, not_needed)
+            found = model.config.hidden_size
             if found != self.config.width:
                 raise ValueError(f"the image encoder {self.config.source} is {found} wide, the config says {self.config.width}")
+            self._model = model
         return self._model.to(device)  # type: ignore[return-value]
 
 
