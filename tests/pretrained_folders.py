@@ -45,7 +45,7 @@ def make_t5_folder(folder: Path, width: int = TEXT_WIDTH) -> Path:
         num_layers=2,
         num_heads=3,
         feed_forward_proj="gated-gelu",
-        tie_word_embeddings=False,
+        tie_word_embeddings=False,  # type: ignore[call-arg]
         architectures=["T5ForConditionalGeneration"],
     )
     torch.manual_seed(0)

@@ -26,6 +26,7 @@ from video2act.interop.rdt import load_rdt
 from video2act.policy import SCENES_FILE, Video2Act
 from video2act.presets import DataSpec, make_preset
 from video2act.system1 import Visibility
+from video2act.system1.pretrained import FrozenTextEncoder
 from video2act.system2.backbones import CONFIG_FILE, load_video_model
 from video2act.training_loop import TrainingLoop
 from video2act.types import Batch
@@ -70,6 +71,9 @@ def train(
     # the whole policy and what it learns from: a resumed training must agree in both
     identity = {"policy": asdict(policy.config), "data": dataset.fingerprint, "video_model": str(video_model)}
     loop = TrainingLoop(policy, config, out, resume, identity)
+    if isinstance(policy.system1.text, FrozenTextEncoder):
+        sentences = (sentence for i in range(len(dataset)) for sentence in dataset.episode(i).instruction)
+        policy.system1.text.prepare(sentences, loop.accelerator.device)
     store = FrameStore(dataset)
     # beside a video model of ours; a published one's folder may be shared, and is not written to
     beside = video_model if video_model and (video_model / CONFIG_FILE).is_file() else out

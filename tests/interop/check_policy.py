@@ -33,7 +33,6 @@ from video2act.system2.filters import make_filter
 from video2act.system2.system2 import make_former
 from video2act.types import Conditions, Tokens, Video, concatenate
 
-LATENTS = {"spatial": "in.batch.image_latents_head", "motion": "in.batch.image_latents_motion"}
 GRADIENT = 1e-4
 
 
@@ -76,7 +75,7 @@ class Rebuilt(nn.Module):
             word = (extraction or {}).get(stream, extraction_of(stream, self.settings))
             fps = float(self.video.get("fps", RELEASED_FPS))
             keep = make_filter(filter_config(word, self.video, latent_fps=fps))
-            features = self.wan.features(keep(Video(_latents(tensors[LATENTS[stream]]), fps)), [])
+            features = self.wan.features(keep(Video(_latents(tensors, stream), fps)), [])
             joined.append(self.system2.formers[stream](features))  # type: ignore[index, operator]
         return concatenate(*joined)
 
@@ -98,20 +97,24 @@ def check_policy(golden: Golden, report: Report) -> None:
     tensors = golden.tensors()
     truncated = {word for word in str(golden.description.get("truncated", "")).split() if word.startswith("sd.")}
     state = {name: tensor for name, tensor in under(tensors, "sd.").items() if f"sd.{name}" not in truncated}
-    context = _text(tensors)
+    context = _text(tensors, _find(golden.description, "ffn_dim")["text_dim"])
     mask = tensors.get("in.lang_attn_mask")
-    groups = sorted({found[1] for name in tensors if (found := re.match(r"(.*?\w+_pred)\.(?:adapt|loss|sample)", name))})
-    for group in groups:
-        prediction = "epsilon" if "epsilon_pred" in group else "sample"
+    usual = golden.description["config"].get("noise_scheduler", {}).get("prediction_type", "sample")
+    # alt.true_rms.sample_pred.loss.value: a variant, a kind of prediction, what is expected of it
+    groups = sorted({found[1] for name in tensors if (found := re.match(r"((?:[\w.]+?\.)?)(?:adapt$|loss\.|sample\.)", name))})
+    assert groups, f"{golden.path.name} expects nothing that is known here"
+    for prefix in groups:
+        group = prefix.removesuffix(".") or "policy"
+        prediction = next((kind for kind in ("epsilon", "sample") if f"{kind}_pred" in group), usual)
         rebuilt = Rebuilt(golden, state, tensors, "rms" if "true_rms" in group else "variance", prediction)
         is_additive = "boolean_mask" not in group and mask is not None and not bool(mask.all())
-        expected = under(tensors, f"{group}.")
+        expected = under(tensors, prefix)
         with _released_mask(is_additive):
             video = _check_adapt(report, group, rebuilt, tensors, context, expected)
             projected = rebuilt.project(tensors, video)
             _check_loss(report, group, rebuilt, tensors, projected, expected)
             _check_sample(report, group, rebuilt, tensors, projected, expected)
-            if group == "sample_pred":
+            if group in ("sample_pred", "policy"):
                 _check_gradients(report, golden, rebuilt, tensors, projected, expected)
     rebuilt = Rebuilt(golden, state, tensors, "variance", "sample")
     _check_other_inputs(report, rebuilt, tensors, context)
@@ -257,12 +260,17 @@ def _scale(group: str, theirs: Tensor) -> float:
     return max(1.0, float(theirs.abs().max())) if "epsilon_pred" in group else 1.0
 
 
-def _latents(tensor: Tensor) -> Tensor:
+def _latents(tensors: dict[str, Tensor], stream: str) -> Tensor:
     """`[b 1 c t h w]`, as batches have it, or `[b c t h w]`."""
+    names = sorted(name for name in tensors if name.startswith("in.batch.image_latents"))
+    is_wanted = [("motion" in name) == (stream == "motion") for name in names]
+    tensor = tensors[names[is_wanted.index(True)]]
     return tensor[:, 0] if tensor.ndim == 6 else tensor
 
 
-def _text(tensors: dict[str, Tensor]) -> Tensor:
+def _text(tensors: dict[str, Tensor], text_dim: int) -> Tensor:
+    if "in.batch.llama_vec" not in tensors:
+        return torch.zeros(len(tensors["in.action_mask"]), 0, text_dim)
     context = tensors["in.batch.llama_vec"]
     return context[:, 0] if context.ndim == 4 else context
 

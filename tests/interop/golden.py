@@ -30,6 +30,10 @@ class Golden:
     def tensors(self) -> dict[str, Tensor]:
         return load_file(self.path.with_name(self.description.get("file", self.path.stem + ".safetensors")))
 
+    @property
+    def has_tensors(self) -> bool:
+        return self.path.with_name(self.description.get("file", self.path.stem + ".safetensors")).is_file()
+
     def gradients(self) -> dict[str, Any] | None:
         """The companion `NAME_grads.json`, if there is one."""
         path = self.path.with_name(self.path.stem + "_grads.json")

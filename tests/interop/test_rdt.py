@@ -42,11 +42,12 @@ def test_every_weight_is_rdts_or_is_named_as_our_own(tmp_path: Path, state: dict
     ours = system1()
     taken = load_rdt(ours, write(tmp_path, state))
     assert len(taken.taken) + len(taken.own) == len(ours.state_dict())
-    assert torch.equal(ours.dit.blocks[1].mlp.up.weight, state["model.blocks.1.ffn.fc1.weight"])
+    loaded = ours.state_dict()
+    assert torch.equal(loaded["dit.blocks.1.mlp.up.weight"], state["model.blocks.1.ffn.fc1.weight"])
     assert torch.equal(ours.dit.position, state["model.x_pos_embed"][0])
     # one adaptor of theirs serves state and actions
-    assert torch.equal(ours.dit.state_in[4].bias, state["state_adaptor.4.bias"])
-    assert torch.equal(ours.dit.action_in[4].bias, state["state_adaptor.4.bias"])
+    assert torch.equal(loaded["dit.state_in.4.bias"], state["state_adaptor.4.bias"])
+    assert torch.equal(loaded["dit.action_in.4.bias"], state["state_adaptor.4.bias"])
 
 
 @pytest.mark.parametrize(

@@ -74,12 +74,13 @@ class WanFeatures(torch.nn.Module):
         super().__init__()
         self.model, self.num_layers = model, num_layers
         self.feature_dim = model.patch_embedding.out_channels
+        self.patch_size = model.patch_embedding.kernel_size
         self.context = torch.zeros(0)
 
     @torch.no_grad()
     def features(self, latents: Video, instruction: list[str]) -> Video:
         _, _, t, h, w = latents.grid.shape
-        p_t, p_h, p_w = self.model.config.patch_size
+        p_t, p_h, p_w = self.patch_size
         zero = torch.zeros(len(latents.grid))
         tokens = wan_tokens(self.model, latents.grid, self.context, self.num_layers, zero)
         return Video(rearrange(tokens, "b (t h w) d -> b d t h w", t=t // p_t, h=h // p_h, w=w // p_w), latents.fps)

@@ -27,6 +27,7 @@ from video2act.interop.checkpoints import find_checkpoint, read_checkpoint
 from video2act.interop.released_config import (
     STREAMS,
     Sources,
+    check_selection,
     extraction_of,
     filter_config,
     former_config,
@@ -111,6 +112,8 @@ def policy_config(
     robot: Robot,
 ) -> PolicyConfig:
     """The whole policy: from the tensors what they show, from the yaml what it says, the rest from `sources` and `robot`."""
+    check_selection(model)
+    check_selection(stream_settings("motion", model))
     system1 = system1_config(state, model, sources)
     streams = []
     for name in stream_names(state, model):

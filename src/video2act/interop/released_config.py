@@ -147,6 +147,15 @@ def filter_config(extraction: str | None, video: Mapping[str, Any], latent_fps: 
     raise ValueError(f"extraction {extraction!r} is not one of none, {', '.join(SPATIAL)}, fft")
 
 
+def check_selection(settings: Mapping[str, Any]) -> None:
+    """Raise ValueError where the yaml thins out latent frames after the video model's codec. Ours chooses frames before it."""
+    word = settings.get("motion_frame_select")
+    if word not in (None, "", "none", "None", "all"):
+        raise ValueError(
+            f"motion_frame_select {word!r} drops latent frames of a clip; choose frames by num_frames and stride instead"
+        )
+
+
 def extraction_of(stream: str, settings: Mapping[str, Any]) -> str | None:
     """What the yaml says is kept of a stream. With a single stream the released code applies none."""
     if not settings.get("use_dual_stream_framepack", True):

@@ -9,6 +9,7 @@ neither is an error; it is never replaced by zeros.
 """
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,12 @@ class FrozenTextEncoder:
         lengths = torch.tensor([len(row) for row in rows], device=device)
         return Tokens(data.float(), torch.arange(longest, device=device) < lengths[:, None])
 
+    def prepare(self, instructions: Iterable[str], device: torch.device) -> None:
+        """Compute what is not cached yet, then let the encoder go: nothing else needs it."""
+        for sentence in dict.fromkeys(instructions):
+            self.embedding(sentence, device)
+        self._parts = None
+
     @torch.no_grad()
     def embedding(self, instruction: str, device: torch.device) -> Float[Tensor, "n width"]:
         """From the cache, or computed on `device` and put there."""
@@ -149,12 +156,12 @@ class FrozenImageEncoder:
     def _load(self, device: torch.device) -> SiglipVisionModel:
         if self._model is None:
             # such repos hold both halves of the contrastive pair
-            self._model = load_frozen(
-                SiglipVisionModel, self.config.source, device, not_needed=("text_model.", "logit_scale", "logit_bias")
-            )
-            found = self._model.config.hidden_size
+            not_needed = ("text_model.", "logit_scale", "logit_bias")
+            model: SiglipVisionModel = load_frozen(SiglipVisionModel, self.config.source, device, not_needed)
+            found = model.config.hidden_size
             if found != self.config.width:
                 raise ValueError(f"the image encoder {self.config.source} is {found} wide, the config says {self.config.width}")
+            self._model = model
         return self._model.to(device)  # type: ignore[return-value]
 
 
