@@ -9,8 +9,7 @@ import torch
 
 from pretrained_folders import IMAGE_WIDTH, TEXT_WIDTH, make_siglip_folder, make_t5_folder
 from video2act.clips import ImageHistory
-from video2act.config import DenoisingConfig, PolicyConfig, PretrainedConfig, System1Config, System1Sources, TrainConfig
-from video2act.config import RDT_FORM
+from video2act.config import RDT_FORM, DenoisingConfig, PolicyConfig, PretrainedConfig, System1Config, System1Sources, TrainConfig
 from video2act.policy import Video2Act
 from video2act.presets import PRESETS, DataSpec
 from video2act.train import train, with_sources
