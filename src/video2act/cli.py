@@ -93,7 +93,7 @@ def train(
     Args:
         data: dataset folders, all of one robot.
         out: run folder to write.
-        preset: tiny, tiny_latents, tiny_system1, tiny_blind or rdt_1b.
+        preset: tiny, tiny_latents, tiny_system1, tiny_blind, rdt_1b or official.
         video_model: a folder written by train-video.
         cameras: what the policy looks through, System 2's first; all of the dataset's, if left out.
         resume: go on from the newest checkpoint in `out`.

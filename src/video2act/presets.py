@@ -1,7 +1,7 @@
 """Named policies: a starting point for each size of machine. A preset is a function of the data it will be trained on.
 
 `tiny` is the CPU-sized dual system; the others named `tiny_*` are its controls, with one thing taken away. `rdt_1b` is System 1
-at full size.
+at full size, `official` the released code's arrangement.
 """
 
 from collections.abc import Callable
@@ -134,8 +134,45 @@ def rdt_1b(data: DataSpec) -> PolicyConfig:
     )
 
 
+def official(data: DataSpec) -> PolicyConfig:
+    """The released code's arrangement without its defects: RDT-1B's System 1, two streams of the first camera through Wan 2.2 5B,
+    filters on latents, every feature a token; images of now and of one control step ago.
+
+    The shape of the video model is that of the one training is given; 20 of its blocks run.
+    """
+    policy = rdt_1b(data)
+    cameras = (*(f"{camera}@1" for camera in data.cameras), *data.cameras)
+    former = FormerConfig(kind="projection")
+    latent_hz = data.fps / 4
+    head = data.cameras[0]
+    streams = (
+        StreamConfig("spatial", head, 1, 1, 480, FilterConfig("sobel"), former, width_px=832, resize="lanczos"),
+        StreamConfig(
+            "motion",
+            head,
+            num_frames=61,
+            stride=1,
+            size_px=224,
+            # of the 9 frequencies of 16 latent frames, all but the lowest, which stands still, and the highest
+            filter=FilterConfig("temporal_bandpass", low_hz=latent_hz / 16, high_hz=7 * latent_hz / 16),
+            former=former,
+            resize="lanczos",
+        ),
+    )
+    wan = BackboneConfig(feature_layer=20, hidden=3072, depth=30, num_heads=24, latent_channels=48, patch_px=16)
+    return replace(
+        policy,
+        cameras=cameras,
+        execute_steps=64,
+        system1=rdt_system1(data, cameras),
+        system2=System2Config(wan, streams, token_dim=policy.system1.hidden, filter_on="latents"),
+        refresh_every=64,
+        max_staleness_steps=0,
+    )
+
+
 PRESETS: dict[str, Callable[[DataSpec], PolicyConfig]] = {
-    preset.__name__: preset for preset in (tiny, tiny_latents, tiny_system1, tiny_blind, rdt_1b)
+    preset.__name__: preset for preset in (tiny, tiny_latents, tiny_system1, tiny_blind, rdt_1b, official)
 }
 
 

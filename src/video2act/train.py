@@ -72,7 +72,9 @@ def train(
     loop = TrainingLoop(policy, config, out, resume, identity)
     if isinstance(policy.system1.text, FrozenTextEncoder):
         sentences = (sentence for i in range(len(dataset)) for sentence in dataset.episode(i).instruction)
-        policy.system1.text.prepare(sentences, loop.accelerator.device)
+        # one process computes and writes the embeddings, the others then find them
+        with loop.accelerator.main_process_first():
+            policy.system1.text.prepare(sentences, loop.accelerator.device)
     store = FrameStore(dataset)
     cache = fill_cache(policy, dataset, store, video_model, loop) if video_model and policy.system2 else None
     loader = BatchLoader(
