@@ -250,6 +250,16 @@ class TestPresets:
         # a robot whose numbers have no place in the unified vector keeps its own
         assert make_preset("rdt_1b", SPEC).system1.embodiment == ""
 
+    def test_official_is_arranged_as_the_released_code(self):
+        policy = make_preset("official", DataSpec(14, 14, 25.0, ("head", "right", "left")))
+        assert policy.cameras == ("head@1", "right@1", "left@1", "head", "right", "left")
+        assert policy.all_cameras == ("head", "right", "left")
+        assert policy.system1.dit.num_image_positions == 6 * 729
+        assert policy.system2 is not None
+        assert policy.system2.filter_on == "latents"
+        assert [stream.frame_px for stream in policy.system2.streams] == [(480, 832), (224, 224)]
+        assert [stream.former.kind for stream in policy.system2.streams] == ["projection", "projection"]
+
     @pytest.mark.parametrize("fps", [10.0, 50.0, 80.0])
     def test_the_motion_band_fits_every_control_rate(self, fps: float):
         policy = make_preset("tiny", replace(SPEC, fps=fps))

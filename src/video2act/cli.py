@@ -95,8 +95,8 @@ def train(
     Args:
         data: dataset folders, all of one robot.
         out: run folder to write.
-        preset: tiny, tiny_latents, tiny_system1, tiny_blind, rdt_1b, or one named after a published video model: wan21_1b,
-            wan21_14b, wan22_5b, hunyuan, cogvideox, ltx, cosmos, wan22_5b_rdt_1b.
+        preset: tiny, tiny_latents, tiny_system1, tiny_blind, rdt_1b, official, or one named after a published video model:
+            wan21_1b, wan21_14b, wan22_5b, hunyuan, cogvideox, ltx, cosmos, wan22_5b_rdt_1b.
         video_model: a folder written by train-video, or of the published video model that the preset names.
         cameras: what the policy looks through, System 2's first; all of the dataset's, if left out.
         resume: go on from the newest checkpoint in `out`.

@@ -2,7 +2,7 @@
 
 `tiny` is the CPU-sized dual system; the others named `tiny_*` are its controls, with one thing taken away. Those named after a
 published video model put it into System 2, tapped after two thirds of its blocks, as in the paper. `rdt_1b` is System 1 at full
-size; `wan22_5b_rdt_1b` is both, the paper's policy.
+size; `wan22_5b_rdt_1b` is both, the paper's policy; `official` is the released code's arrangement.
 """
 
 from collections.abc import Callable
@@ -206,9 +206,46 @@ def wan22_5b_rdt_1b(data: DataSpec) -> PolicyConfig:
     return replace(large, system2=replace(system2, token_dim=large.system1.hidden))
 
 
+def official(data: DataSpec) -> PolicyConfig:
+    """The released code's arrangement without its defects: RDT-1B's System 1, two streams of the first camera through Wan 2.2 5B,
+    filters on latents, every feature a token; images of now and of one control step ago.
+
+    20 of the video model's 30 blocks run.
+    """
+    policy = rdt_1b(data)
+    cameras = (*(f"{camera}@1" for camera in data.cameras), *data.cameras)
+    former = FormerConfig(kind="projection")
+    latent_hz = data.fps / 4
+    head = data.cameras[0]
+    streams = (
+        StreamConfig("spatial", head, 1, 1, 480, FilterConfig("sobel"), former, width_px=832, resize="lanczos"),
+        StreamConfig(
+            "motion",
+            head,
+            num_frames=61,
+            stride=1,
+            size_px=224,
+            # of the 9 frequencies of 16 latent frames, all but the lowest, which stands still, and the highest
+            filter=FilterConfig("temporal_bandpass", low_hz=latent_hz / 16, high_hz=7 * latent_hz / 16),
+            former=former,
+            resize="lanczos",
+        ),
+    )
+    wan = PretrainedBackboneConfig("wan22", "Wan-AI/Wan2.2-TI2V-5B-Diffusers", feature_layer=20)
+    return replace(
+        policy,
+        cameras=cameras,
+        execute_steps=64,
+        system1=rdt_system1(data, cameras),
+        system2=System2Config(wan, streams, token_dim=policy.system1.hidden, filter_on="latents"),
+        refresh_every=64,
+        max_staleness_steps=0,
+    )
+
+
 SMALL = (tiny, tiny_latents, tiny_system1, tiny_blind)
 PUBLISHED = (wan21_1b, wan21_14b, wan22_5b, hunyuan, cogvideox, ltx, cosmos)
-FULL_SIZE = (rdt_1b, wan22_5b_rdt_1b)
+FULL_SIZE = (rdt_1b, wan22_5b_rdt_1b, official)
 
 PRESETS: dict[str, Callable[[DataSpec], PolicyConfig]] = {preset.__name__: preset for preset in (*SMALL, *PUBLISHED, *FULL_SIZE)}
 

@@ -73,7 +73,9 @@ def train(
     loop = TrainingLoop(policy, config, out, resume, identity)
     if isinstance(policy.system1.text, FrozenTextEncoder):
         sentences = (sentence for i in range(len(dataset)) for sentence in dataset.episode(i).instruction)
-        policy.system1.text.prepare(sentences, loop.accelerator.device)
+        # one process computes and writes the embeddings, the others then find them
+        with loop.accelerator.main_process_first():
+            policy.system1.text.prepare(sentences, loop.accelerator.device)
     store = FrameStore(dataset)
     # beside a video model of ours; a published one's folder may be shared, and is not written to
     beside = video_model if video_model and (video_model / CONFIG_FILE).is_file() else out

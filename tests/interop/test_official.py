@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from released_checkpoint import FEATURES, HORIZON, released_state, settings_yaml
 from safetensors.torch import load_file
 
 from pretrained_folders import make_siglip_folder, make_t5_folder
+from video2act import cli
 from video2act.clips import FrameHistory, ImageHistory
 from video2act.config import BackboneConfig
 from video2act.interop import official
@@ -139,6 +141,35 @@ class TestTheRun:
         assert (spatial["name"], spatial["border"]) == ("sobel", "zeros")
         # 25 frames a second, 6.25 latents: their 16 Hz
         assert (motion["low_hz"], motion["high_hz"]) == (pytest.approx(6.25 / 16), pytest.approx(7 * 6.25 / 16))
+
+
+class TestCommand:
+    def run(self, monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
+        monkeypatch.setattr(sys, "argv", ["video2act", "convert", "official", *map(str, words)])
+        cli.main()
+
+    def test_it_writes_a_run_and_says_what_it_holds(
+        self,
+        tmp_path: Path,
+        settings: Path,
+        video_model: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ):
+        checkpoint = write_layout("deepspeed", tmp_path / "checkpoint-2000", released_state("formers"))
+        options = ("--settings", settings, "--video-model", video_model, "--feature-layer", 1, "--norm", "rms", "--fps", 20)
+        self.run(monkeypatch, checkpoint, "--out", tmp_path / "run", *options)
+        assert "spatial (frame_resampler), motion (frame_resampler)   horizon: 4" in capsys.readouterr().out
+        config = Video2Act.load(tmp_path / "run").config
+        assert (config.fps, config.system1.dit.norm) == (20.0, "rms")
+        assert config.cameras == (*(f"{camera}@1" for camera in CAMERAS), *CAMERAS)
+
+    def test_what_cannot_be_read_is_told_in_one_line(
+        self, tmp_path: Path, settings: Path, video_model: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        options = ("--out", tmp_path / "run", "--settings", settings, "--video-model", video_model)
+        with pytest.raises(SystemExit, match=r"video2act: FileNotFoundError: .*nowhere is no checkpoint"):
+            self.run(monkeypatch, tmp_path / "nowhere", *options)
 
 
 class TestRefused:

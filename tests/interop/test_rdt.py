@@ -1,12 +1,17 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from golden import DEFAULT
 from released_checkpoint import DEPTH, HEADS, HIDDEN, HORIZON, IMAGE, NUM_TEXT, TEXT, TOKENS_PER_IMAGE, random_tensors, rdt_shapes
 
 from video2act.config import RDT_FORM, DenoisingConfig, PretrainedConfig, System1Config
 from video2act.interop.rdt import load_rdt
+from video2act.interop.released_names import OWN_OF_DIT, system1_names
+from video2act.interop.released_weights import rename
+from video2act.presets import DataSpec, make_preset
 from video2act.system1 import System1
 
 CAMERAS = ("front", "right", "left")
@@ -83,3 +88,23 @@ def test_a_system1_of_another_size_or_form_is_refused(tmp_path: Path, state: dic
         load_rdt(system1(hidden=64), tmp_path)
     with pytest.raises(ValueError, match=r"missing system1\.dit\.blocks\.2|not of RDT-1B's form.*blocks\.2"):
         load_rdt(system1(depth=3), tmp_path)
+
+
+def test_the_preset_has_a_place_for_every_tensor_of_the_real_size():
+    """The published list of names and shapes, without the video branch; shapes only."""
+    shapes = json.loads((DEFAULT / "state_dict_keys_real.json").read_text())["direct_projection"]["shapes"]
+    state = {
+        name: torch.empty(shape, device="meta")
+        for name, shape in shapes.items()
+        if not name.startswith(("video_", "motion_", "model.video_"))
+    }
+    cameras = tuple(f"{camera}{past}" for past in ("@1", "") for camera in CAMERAS)
+    config = make_preset("rdt_1b", DataSpec(14, 14, 25.0, cameras))
+    with torch.device("meta"):
+        whole = System1(config.system1, cameras, 14, 14, config.horizon, config.fps)
+    own = whole.state_dict()
+    names = system1_names(state)
+    renamed = rename(state, names, own, "rdt-1b")
+    ours_alone = set(own) - set(renamed)
+    assert ours_alone == {name for name in own if name.startswith(tuple(f"dit.{word}" for word in OWN_OF_DIT))}
+    assert 1.22e9 < sum(tensor.numel() for tensor in own.values()) < 1.25e9

@@ -93,7 +93,7 @@ class PretrainedConfig:
     width: int
     """of the tokens it gives"""
     cache: str = ""
-    """text: folder of embeddings computed before; empty: computed when asked for, and kept in memory"""
+    """text: folder of embeddings computed before, one folder per encoder; empty: computed when asked for, and kept in memory"""
     max_tokens: int = 1024
     """text: the longest instruction; a longer one is refused, not cut"""
 

@@ -111,7 +111,7 @@ class FrozenTextEncoder:
                 f"the instruction has {num_tokens} tokens, more than max_tokens={self.config.max_tokens}: "
                 f"{instruction[:60]!r}...; shorten it"
             )
-        hidden = encoder(input_ids=tokens["input_ids"].to(device)).last_hidden_state[0]
+        hidden = encoder(input_ids=tokens["input_ids"].to(encoder.device)).last_hidden_state[0]
         self.cache.put(instruction, hidden.cpu())
         return self.cache.get(instruction)  # type: ignore[return-value]
 
