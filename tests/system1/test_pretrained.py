@@ -58,17 +58,21 @@ class TestText:
     def test_each_instruction_is_computed_once(self, t5: Path, monkeypatch: pytest.MonkeyPatch):
         encoder = text_encoder(t5)
         first = encoder([SHORT], CPU)
-        monkeypatch.setattr(encoder, "_load", lambda device: pytest.fail("computed again"))
+        monkeypatch.setattr(encoder.encoder, "_load", lambda: pytest.fail("computed again"))
         assert torch.equal(encoder([SHORT, SHORT], CPU).data[1], first.data[0])
 
     def test_what_is_neither_cached_nor_computable_is_an_error_not_zeros(self, tmp_path: Path):
-        with pytest.raises(ValueError, match=r"no embedding of 'push the block' in the cache .* and no text encoder"):
+        with pytest.raises(FileNotFoundError, match=r"'push the block' has no embedding in .* and there is no text encoder"):
             text_encoder("", tmp_path)([SHORT], CPU)
 
     def test_a_cache_of_another_encoder_is_refused(self, t5: Path, tmp_path: Path):
         text_encoder(t5, tmp_path)([SHORT], CPU)
-        with pytest.raises(ValueError, match=r"shape \[\d+, 24\], the config says \[n, 32\]"):
+        with pytest.raises(ValueError, match=r"shape \[\d+, 24\], its reader expects a width of 32"):
             text_encoder("", tmp_path, width=32)([SHORT], CPU)
+        other = t5.with_name("another-t5")
+        other.symlink_to(t5)
+        with pytest.raises(ValueError, match="computed by another text encoder"):
+            text_encoder(other, tmp_path)([SHORT], CPU)
 
     def test_empty_and_too_long_instructions_are_refused_not_cut(self, t5: Path):
         with pytest.raises(ValueError, match="instruction is empty"):

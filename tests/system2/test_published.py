@@ -241,7 +241,7 @@ class TestText:
         backbone = load(wan)
         backbone.text.folder.mkdir()
         save_file({"tokens": torch.zeros(3, 8)}, backbone.text.path(TEXT[0]))
-        with pytest.raises(ValueError, match=r"holds tokens of shape \[3, 8\], the video model expects a width of 16"):
+        with pytest.raises(ValueError, match=r"holds tokens of shape \[3, 8\], its reader expects a width of 16"):
             backbone.features(latents(), TEXT)
 
 

@@ -3,12 +3,11 @@
 Neither is part of the policy's weights: a run folder names where they come from (`PretrainedConfig.source`, a folder or a repo
 id). They are read when they are first needed, strictly: a tensor that the file lacks is an error, not a random number.
 
-A sentence always gives the same embedding, so it is computed once. `TextCache` keeps it, in memory and, if told, in a folder;
+A sentence always gives the same embedding, so it is computed once. `TextEmbeddings` keeps it in memory and, if told, in a folder;
 with every instruction in the folder, the text encoder (T5-XXL: 9.5 GB) need not be there at all. An instruction that is in
 neither is an error; it is never replaced by zeros.
 """
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,48 +19,52 @@ from torch import Tensor
 from transformers import AutoTokenizer, SiglipVisionModel, T5EncoderModel
 
 from video2act.config import PretrainedConfig
+from video2act.text_cache import TextEmbeddings
 from video2act.types import Tokens
-from video2act.weights import read_tensors, save_weights
 
 
-class TextCache:
-    """Instruction -> its embedding `[n width]`, in memory and, if a folder is given, on disk."""
+class T5:
+    """A `TextEncoder`, read from its source at the first sentence."""
 
-    def __init__(self, folder: Path | None, width: int):
-        self.folder = folder
-        self.width = width
-        self._kept: dict[str, Tensor] = {}
+    def __init__(self, config: PretrainedConfig):
+        self.config = config
+        self.device = torch.device("cpu")
+        self._parts: tuple[Any, T5EncoderModel] | None = None
 
-    def path(self, instruction: str) -> Path | None:
-        """The file of an instruction, whether there or not."""
-        if self.folder is None:
-            return None
-        return self.folder / f"{hashlib.sha256(instruction.encode()).hexdigest()[:32]}.safetensors"
+    @property
+    def fingerprint(self) -> str:
+        """Its name: the same for a folder and for the repo that it was copied from."""
+        return Path(self.config.source).name
 
-    def get(self, instruction: str) -> Float[Tensor, "n width"] | None:
-        """None if it was never computed.
+    @torch.no_grad()
+    def __call__(self, instruction: str) -> dict[str, Tensor]:
+        """`tokens` [n width].
 
         Raises:
-            ValueError: the file is damaged, or holds an embedding of another width.
+            ValueError: the instruction has more than `max_tokens` tokens; or the encoder is of another width.
         """
-        path = self.path(instruction)
-        if instruction not in self._kept and path is not None and path.is_file():
-            embedding = read_tensors(path).get("embedding")
-            if embedding is None or embedding.ndim != 2 or embedding.shape[1] != self.width:
-                found = "no embedding" if embedding is None else f"an embedding of shape {list(embedding.shape)}"
-                raise ValueError(
-                    f"{path} holds {found}, the config says [n, {self.width}]; it was computed by another text encoder"
-                )
-            self._kept[instruction] = embedding
-        return self._kept.get(instruction)
+        tokenizer, encoder = self._load()
+        ids = tokenizer(instruction, return_tensors="pt")["input_ids"]
+        if ids.shape[1] > self.config.max_tokens:
+            raise ValueError(
+                f"the instruction has {ids.shape[1]} tokens, more than max_tokens={self.config.max_tokens}: "
+                f"{instruction[:60]!r}...; shorten it"
+            )
+        return {"tokens": encoder(input_ids=ids.to(encoder.device)).last_hidden_state[0]}
 
-    def put(self, instruction: str, embedding: Float[Tensor, "n width"]) -> None:
-        """Keep an embedding, and write it if there is a folder."""
-        self._kept[instruction] = embedding
-        path = self.path(instruction)
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_weights(path, {"embedding": embedding})
+    def let_go(self) -> None:
+        """Free its memory; it is read again if it is needed again."""
+        self._parts = None
+
+    def _load(self) -> tuple[Any, T5EncoderModel]:
+        if self._parts is None:
+            source = self.config.source
+            encoder = load_frozen(T5EncoderModel, source, self.device, not_needed=("decoder.", "lm_head."))
+            found = encoder.config.d_model
+            if found != self.config.width:
+                raise ValueError(f"the text encoder {source} is {found} wide, the config says {self.config.width}")
+            self._parts = AutoTokenizer.from_pretrained(source), encoder
+        return self._parts
 
 
 class FrozenTextEncoder:
@@ -69,16 +72,19 @@ class FrozenTextEncoder:
 
     def __init__(self, config: PretrainedConfig):
         self.config = config
-        self.cache = TextCache(Path(config.cache) if config.cache else None, config.width)
-        self._parts: tuple[Any, T5EncoderModel] | None = None
+        self.encoder = T5(config) if config.source else None
+        folder = Path(config.cache) if config.cache else None
+        self.embeddings = TextEmbeddings(folder, self.encoder, config.width, "text_encoder.source is empty")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "FrozenTextEncoder":
         # frozen, and gigabytes: copies of a policy share it
         return self
 
     def __call__(self, instruction: list[str], device: torch.device) -> Tokens:
-        """Raises ValueError for an instruction that is empty, too long, or neither cached nor computable."""
-        rows = [self.embedding(sentence, device).to(device) for sentence in instruction]
+        """Raises ValueError or FileNotFoundError for an instruction that is empty, too long, or neither cached nor computable."""
+        if self.encoder is not None:
+            self.encoder.device = device
+        rows = [self.embeddings(sentence)["tokens"].to(device) for sentence in instruction]
         longest = max(len(row) for row in rows)
         data = torch.stack([torch.nn.functional.pad(row, (0, 0, 0, longest - len(row))) for row in rows])
         lengths = torch.tensor([len(row) for row in rows], device=device)
@@ -87,43 +93,9 @@ class FrozenTextEncoder:
     def prepare(self, instructions: Iterable[str], device: torch.device) -> None:
         """Compute what is not cached yet, then let the encoder go: nothing else needs it."""
         for sentence in dict.fromkeys(instructions):
-            self.embedding(sentence, device)
-        self._parts = None
-
-    @torch.no_grad()
-    def embedding(self, instruction: str, device: torch.device) -> Float[Tensor, "n width"]:
-        """From the cache, or computed on `device` and put there."""
-        if not instruction:
-            raise ValueError("the instruction is empty; say what the robot shall do")
-        known = self.cache.get(instruction)
-        if known is not None:
-            return known
-        if not self.config.source:
-            raise ValueError(
-                f"no embedding of {instruction!r} in the cache {self.config.cache}, and no text encoder to compute it: "
-                "name one as text_encoder.source, or compute the embedding where there is one"
-            )
-        tokenizer, encoder = self._load(device)
-        tokens = tokenizer(instruction, return_tensors="pt")
-        num_tokens = tokens["input_ids"].shape[1]
-        if num_tokens > self.config.max_tokens:
-            raise ValueError(
-                f"the instruction has {num_tokens} tokens, more than max_tokens={self.config.max_tokens}: "
-                f"{instruction[:60]!r}...; shorten it"
-            )
-        hidden = encoder(input_ids=tokens["input_ids"].to(encoder.device)).last_hidden_state[0]
-        self.cache.put(instruction, hidden.cpu())
-        return self.cache.get(instruction)  # type: ignore[return-value]
-
-    def _load(self, device: torch.device) -> tuple[Any, T5EncoderModel]:
-        if self._parts is None:
-            source = self.config.source
-            encoder = load_frozen(T5EncoderModel, source, device, not_needed=("decoder.", "lm_head."))
-            found = encoder.config.d_model
-            if found != self.config.width:
-                raise ValueError(f"the text encoder {source} is {found} wide, the config says {self.config.width}")
-            self._parts = AutoTokenizer.from_pretrained(source), encoder
-        return self._parts
+            self([sentence], device)
+        if self.encoder is not None:
+            self.encoder.let_go()
 
 
 class FrozenImageEncoder:

@@ -18,8 +18,8 @@ from torch import Tensor
 from video2act.config import PretrainedBackboneConfig
 from video2act.system2.backbones.pretrained import Embedding, Parts, PretrainedBackbone, one_level
 from video2act.system2.backbones.sources import read_json
-from video2act.system2.backbones.text_cache import TextEncoder
 from video2act.system2.backbones.text_encoders import diffusers_t5
+from video2act.text_cache import TextEncoder
 from video2act.types import Video
 
 SCHEDULERS = ("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from video2act.config import PretrainedBackboneConfig
 from video2act.system2.backbones.pretrained import Embedding, Parts, PretrainedBackbone, is_one_level
-from video2act.system2.backbones.text_cache import TextEncoder
 from video2act.system2.backbones.text_encoders import diffusers_t5
 from video2act.system2.backbones.wan import wan_statistics
+from video2act.text_cache import TextEncoder
 from video2act.types import Video
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from video2act.system2.backbones.pretrained import Embedding, PretrainedBackbone, one_level
 from video2act.system2.backbones.sources import read_json
-from video2act.system2.backbones.text_cache import TextEncoder
 from video2act.system2.backbones.text_encoders import HunyuanText
+from video2act.text_cache import TextEncoder
 from video2act.types import Video
 
 TIMESTEPS = 1000

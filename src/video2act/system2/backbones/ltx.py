@@ -13,8 +13,8 @@ from torch import Tensor
 
 from video2act.system2.backbones.pretrained import Embedding, PretrainedBackbone, is_one_level
 from video2act.system2.backbones.tap import fold
-from video2act.system2.backbones.text_cache import TextEncoder
 from video2act.system2.backbones.text_encoders import diffusers_t5
+from video2act.text_cache import TextEncoder
 from video2act.types import Video
 
 TIMESTEPS = 1000

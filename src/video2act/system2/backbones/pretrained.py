@@ -18,8 +18,8 @@ from video2act.config import PretrainedBackboneConfig
 from video2act.system2.backbones.checkpoint import check_checkpoint, fill
 from video2act.system2.backbones.sources import Component, component
 from video2act.system2.backbones.tap import Tap, empty, fold, load_transformer
-from video2act.system2.backbones.text_cache import TextEmbeddings, TextEncoder, default_folder
 from video2act.system2.backbones.text_encoders import text_width
+from video2act.text_cache import TextEmbeddings, TextEncoder, default_folder
 from video2act.types import Video
 
 Embedding = dict[str, Tensor]

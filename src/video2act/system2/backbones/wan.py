@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from video2act.config import PretrainedBackboneConfig
 from video2act.system2.backbones import wan_original
 from video2act.system2.backbones.pretrained import Embedding, Parts, PretrainedBackbone, is_one_level
-from video2act.system2.backbones.text_cache import TextEncoder
 from video2act.system2.backbones.text_encoders import diffusers_t5
+from video2act.text_cache import TextEncoder
 from video2act.types import Video
 
 TIMESTEPS = 1000

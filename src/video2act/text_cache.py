@@ -1,6 +1,6 @@
-"""Text embeddings of published video models: computed once per instruction, kept in memory and on disk.
+"""Embeddings of frozen text encoders, System 1's and System 2's: computed once per instruction, kept in memory and on disk.
 
-A text encoder is larger than many video models, and a robot hears few sentences. Where all of them are in the cache, the encoder
+Such an encoder is larger than many video models, and a robot hears few sentences. Where all of them are in the cache, the encoder
 need not be there. A sentence that is neither cached nor computable is an error: a zero in its place would be a sentence, too.
 """
 
@@ -32,13 +32,13 @@ class TextEmbeddings:
     """Instruction -> embedding.
 
     Args:
-        folder: one safetensors file per instruction.
+        folder: one safetensors file per instruction; None keeps them in memory alone.
         encoder: computes what the folder does not hold; None where the model comes without one.
-        width: of a token, as the transformer expects it.
+        width: of a token, as the model that reads it expects.
         missing: where an encoder was looked for, for the error.
     """
 
-    def __init__(self, folder: Path, encoder: TextEncoder | None, width: int, missing: str):
+    def __init__(self, folder: Path | None, encoder: TextEncoder | None, width: int, missing: str):
         self.folder = folder
         self.encoder = encoder
         self.width = width
@@ -54,23 +54,32 @@ class TextEmbeddings:
         """
         if instruction not in self._known:
             path = self.path(instruction)
-            if not path.is_file():
-                self._write(path, instruction)
-            self._known[instruction] = self._read(path)
+            if path is None or not path.is_file():
+                embedding = self._compute(instruction)
+                if path is not None:
+                    self._write(path, instruction, embedding)
+                self._known[instruction] = embedding
+            else:
+                self._known[instruction] = self._read(path)
         return self._known[instruction]
 
-    def path(self, instruction: str) -> Path:
-        """The file of an instruction's embedding."""
-        return self.folder / f"{hashlib.sha256(instruction.encode()).hexdigest()[:32]}.safetensors"
+    def path(self, instruction: str) -> Path | None:
+        """The file of an instruction's embedding, if there is a folder."""
+        return self.folder and self.folder / f"{hashlib.sha256(instruction.encode()).hexdigest()[:32]}.safetensors"
 
-    def _write(self, path: Path, instruction: str) -> None:
+    def _compute(self, instruction: str) -> dict[str, Tensor]:
+        if not instruction:
+            raise ValueError("the instruction is empty; say what the robot shall do")
         if self.encoder is None:
             raise FileNotFoundError(
                 f"the instruction {instruction!r} has no embedding in {self.folder}, and there is no text encoder to compute one "
-                f"({self.missing}); add the text encoder to the model's folder, or copy the cache from where it was computed"
+                f"({self.missing}); name or add the text encoder, or copy the cache from where it was computed"
             )
-        embedding = {name: tensor.detach().cpu().contiguous() for name, tensor in self.encoder(instruction).items()}
-        self.folder.mkdir(parents=True, exist_ok=True)
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in self.encoder(instruction).items()}
+
+    def _write(self, path: Path, instruction: str, embedding: dict[str, Tensor]) -> None:
+        assert self.encoder is not None
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         save_file(embedding, temporary, metadata={"instruction": instruction, "encoder": self.encoder.fingerprint})
         publish(temporary, path)
@@ -90,7 +99,7 @@ class TextEmbeddings:
             )
         if "tokens" not in embedding or embedding["tokens"].shape[-1] != self.width:
             shape = list(embedding["tokens"].shape) if "tokens" in embedding else None
-            raise ValueError(f"{path} holds tokens of shape {shape}, the video model expects a width of {self.width}; remove it")
+            raise ValueError(f"{path} holds tokens of shape {shape}, its reader expects a width of {self.width}; remove it")
         return embedding
 
 
