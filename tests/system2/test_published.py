@@ -328,6 +328,11 @@ class TestInAPolicy:
         assert all(parameter.grad is None for parameter in policy.system2.backbone.parameters())
         assert all(parameter.grad is not None for parameter in policy.system2.formers.parameters())
 
+    def test_the_blind_control_shares_the_model(self, policy: Video2Act):
+        blind = policy.blinded()
+        assert blind.system2 is policy.system2
+        assert blind.system1 is not policy.system1
+
     def test_a_source_that_is_gone(self, policy: Video2Act, wan: Path, tmp_path: Path):
         policy.save(tmp_path / "run")
         shutil.rmtree(wan)
