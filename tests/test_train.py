@@ -22,6 +22,7 @@ from video2act.data.cache import FeatureCache
 from video2act.policy import Video2Act
 from video2act.presets import PRESETS, DataSpec
 from video2act.system2 import System2
+from video2act.system2.backbones import make_backbone, save_video_model
 from video2act.train import build_policy, draw_visibility, train
 from video2act.train_video import train_video
 from video2act.training_loop import TrainingLoop
@@ -277,6 +278,16 @@ def test_two_processes_train_one_policy(recorded: Path, video_model: Path, tmp_p
 
 
 class TestOverAPublishedVideoModel:
+    def test_a_finetuned_one_is_not_the_tiny_one(self, recorded: Path, small_config: PolicyConfig, tmp_path: Path):
+        source = published_models.write_wan21(tmp_path / "wan21", text=False)
+        config = PretrainedBackboneConfig("wan21", str(source), 1, dtype="float32")
+        whole: Any = make_backbone(config, whole=True)
+        save_video_model(tmp_path / "tuned", config, whole.state_dict())
+        with pytest.raises(
+            ValueError, match="wan21 video model, but this preset is over the tiny one; choose a preset over wan21"
+        ):
+            build_policy(small_config, LeRobotDataset(recorded), tmp_path / "tuned")
+
     def test_the_model_stays_at_its_source_and_what_it_saw_in_the_run_folder(
         self,
         recorded: Path,

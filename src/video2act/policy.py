@@ -128,7 +128,9 @@ class Video2Act(nn.Module):
         Training hides image and video independently and so hardly ever together; a policy trained blind (the preset
         `tiny_blind`) is the stricter control.
         """
-        blind = copy.deepcopy(self)
+        # a published video model is gigabytes, and the blind policy never looks through it: both hold the same one
+        shared = {id(self.system2): self.system2} if self._elsewhere else {}
+        blind = copy.deepcopy(self, shared)
         blind.is_blind = True
         return blind
 

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from video2act.atomic import write_text
-from video2act.config import PolicyConfig, PretrainedBackboneConfig, System1Sources, TrainConfig
+from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, System1Sources, TrainConfig
 from video2act.data import Dataset, FrameStore, LeRobotDataset, load_origin, open_datasets
 from video2act.data.augmentation import jitter, shift
 from video2act.data.cache import FeatureCache, digest
@@ -147,6 +147,11 @@ def build_policy(config: PolicyConfig, dataset: Dataset, video_model: Path | Non
     if video_model is None:
         raise ValueError("this preset has System 2, which needs a video model: train one with train-video and pass --video-model")
     backbone_config, trained = load_video_model(video_model)
+    if not isinstance(backbone_config, BackboneConfig):
+        raise ValueError(
+            f"{video_model} holds a {backbone_config.name} video model, but this preset is over the tiny one; "
+            f"choose a preset over {backbone_config.name}"
+        )
     # the model brings its own shape; where it is tapped is the policy's choice
     chosen = replace(backbone_config, feature_layer=backbone.feature_layer)
     policy = Video2Act(replace(config, system2=replace(config.system2, backbone=chosen)), dataset.stats)

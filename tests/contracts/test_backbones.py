@@ -261,6 +261,21 @@ class TestFeatures:
             alone = backbone.features(Video(latents.grid[i : i + 1], latents.fps), TEXT[i : i + 1]).grid[0]
             assert torch.allclose(together[i], alone, atol=2e-5, rtol=1e-5)
 
+    def test_bfloat16_is_close_with_and_without_mixed_precision(self, subject: Subject):
+        if not isinstance(subject.config, PretrainedBackboneConfig):
+            pytest.skip("the tiny model is kept in float32")
+        exact = subject.make()
+        cache = f"{subject.config.text_cache}16"
+        coarse = make_backbone(replace(subject.config, dtype="bfloat16", text_cache=cache))
+        with torch.no_grad():
+            latents = exact.encode(subject.pixels())
+            with torch.autocast("cpu", torch.bfloat16):  # as in System 2; it changes nothing
+                mixed, again = coarse.features(latents, TEXT).grid, coarse.encode(subject.pixels()).grid
+            expected, found = exact.features(latents, TEXT).grid, coarse.features(latents, TEXT).grid
+        assert torch.equal(found, mixed)
+        assert torch.equal(again, latents.grid)
+        assert (found - expected).norm() / expected.norm() < 0.05
+
     def test_truncated_equals_full(self, subject: Subject):
         """Stopping after block k gives what leaves block k of a run through all blocks, with the same weights."""
         full = subject.make(feature_layer=subject.depth)

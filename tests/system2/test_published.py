@@ -17,7 +17,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 import published_models
-from video2act.config import PolicyConfig, PretrainedBackboneConfig
+from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig
 from video2act.policy import Video2Act
 from video2act.system2.backbones import make_backbone, save_video_model, sources
 from video2act.system2.backbones.pretrained import PretrainedBackbone
@@ -98,8 +98,24 @@ class TestWhereItIs:
 
     def test_a_finetuned_model_of_another_family(self, wan: Path, tmp_path: Path):
         save_video_model(tmp_path / "tuned", config_of(wan), {})
-        with pytest.raises(ValueError, match="is a finetuned wan21, but the config names wan22"):
+        with pytest.raises(ValueError, match="holds a wan21 video model, but the config names wan22"):
             load(tmp_path / "tuned", "wan22")
+
+    def test_the_tiny_model_of_train_video(self, small_backbone: BackboneConfig, tmp_path: Path):
+        save_video_model(tmp_path, small_backbone, {})
+        with pytest.raises(ValueError, match="holds a tiny video model, but the config names wan21"):
+            load(tmp_path)
+
+    def test_what_was_finetuned_twice_is_found(self, wan: Path, tmp_path: Path):
+        whole: Any = make_backbone(config_of(wan), whole=True)
+        with torch.no_grad():
+            whole.transformer.patch_embedding.bias.add_(1.0)
+        save_video_model(tmp_path / "once", config_of(wan), whole.state_dict())
+        save_video_model(tmp_path / "twice", config_of(tmp_path / "once"), whole.state_dict())
+        expected = whole.features(latents(), TEXT).grid
+        found = load(tmp_path / "twice", text_cache=str(wan / "text")).features(latents(), TEXT).grid
+        assert torch.equal(found, expected)
+        assert (found - load(wan).features(latents(), TEXT).grid).abs().mean() > 0.1
 
 
 class TestDamaged:
@@ -311,6 +327,11 @@ class TestInAPolicy:
         assert policy.system2 is not None
         assert all(parameter.grad is None for parameter in policy.system2.backbone.parameters())
         assert all(parameter.grad is not None for parameter in policy.system2.formers.parameters())
+
+    def test_the_blind_control_shares_the_model(self, policy: Video2Act):
+        blind = policy.blinded()
+        assert blind.system2 is policy.system2
+        assert blind.system1 is not policy.system1
 
     def test_a_source_that_is_gone(self, policy: Video2Act, wan: Path, tmp_path: Path):
         policy.save(tmp_path / "run")

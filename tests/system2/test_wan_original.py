@@ -113,6 +113,25 @@ def test_original_files_and_diffusers_folder_are_one_model(family: Any, write: A
     assert torch.allclose(results[0][1], results[1][1], atol=1e-5)
 
 
+@pytest.mark.parametrize("layout", ["a .pth", "shards without an index"])
+def test_the_transformer_may_come_otherwise(layout: str, tmp_path: Path):
+    original = write_original(tmp_path / "original", write_wan21(tmp_path / "diffusers"))
+    whole = original / "diffusion_pytorch_model.safetensors"
+    tensors, expected = load_file(whole), wan_original.transformer(original)
+    whole.unlink()
+    if layout == "a .pth":
+        torch.save(tensors, original / "wan_dit.pth")
+    else:
+        names = sorted(tensors)
+        for number, part in enumerate((names[:20], names[20:])):
+            save_file({name: tensors[name] for name in part}, original / f"model-0000{number}.safetensors")
+    found = wan_original.transformer(original)
+    assert found.config == expected.config
+    assert found.checkpoint.shapes == expected.checkpoint.shapes
+    name = "blocks.0.attn1.to_q.weight"
+    assert torch.equal(dict(found.checkpoint.read([name]))[name], tensors["blocks.0.self_attn.q.weight"])
+
+
 class TestRefused:
     def test_a_config_of_another_size(self, tmp_path: Path):
         original = write_original(tmp_path / "original", write_wan21(tmp_path / "diffusers"))

@@ -9,10 +9,11 @@ from video2act import config as configs
 from video2act.atomic import write_text
 from video2act.config import BackboneConfig, PretrainedBackboneConfig
 from video2act.interfaces import VideoBackbone
+from video2act.system2.backbones.published import TUNED_CONFIG, TUNED_WEIGHTS, load_published
 from video2act.system2.backbones.tiny import TinyBackbone
 from video2act.weights import load_weights, save_weights
 
-CONFIG_FILE, WEIGHTS_FILE = "backbone.json", "model.safetensors"
+CONFIG_FILE, WEIGHTS_FILE = TUNED_CONFIG, TUNED_WEIGHTS
 
 AnyConfig = BackboneConfig | PretrainedBackboneConfig
 
@@ -28,8 +29,6 @@ def make_backbone(config: AnyConfig, whole: bool = False) -> VideoBackbone:
     """
     if isinstance(config, BackboneConfig):
         return TinyBackbone(config)
-    from video2act.system2.backbones.published import load_published
-
     return load_published(config, whole)
 
 

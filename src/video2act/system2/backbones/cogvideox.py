@@ -31,7 +31,6 @@ class CogVideoXBackbone(PretrainedBackbone):
     TRANSFORMER = CogVideoXTransformer3DModel
     VAE = AutoencoderKLCogVideoX
     RETURNS_PAIR = True
-    MAX_TOKENS = 226
 
     def __init__(self, config: PretrainedBackboneConfig, parts: Parts, whole: bool = False):
         super().__init__(config, parts, whole)
@@ -47,11 +46,14 @@ class CogVideoXBackbone(PretrainedBackbone):
             "the transformer's patch in time is": (transformer["patch_size_t"] or 1, grid.latents_per_token),
             # more of them would be an image-to-video model
             "the transformer's in_channels is": (transformer["in_channels"], vae["latent_channels"]),
-            "the transformer's max_text_seq_length is": (transformer["max_text_seq_length"], self.MAX_TOKENS),
         }
 
+    @property
+    def max_tokens(self) -> int:
+        return self.transformer.config.max_text_seq_length
+
     def text_encoder(self) -> TextEncoder:
-        return diffusers_t5(self.root, self.dtype, self.MAX_TOKENS, sees_padding=True)
+        return diffusers_t5(self.root, self.dtype, self.max_tokens, sees_padding=True)
 
     def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         return latents * self.vae.config.scaling_factor

@@ -47,7 +47,7 @@ class CosmosBackbone(PretrainedBackbone):
         }
 
     def text_encoder(self) -> TextEncoder:
-        return diffusers_t5(self.root, self.dtype, self.MAX_TOKENS, sees_padding=False)
+        return diffusers_t5(self.root, self.dtype, self.max_tokens, sees_padding=False)
 
     def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         mean, std = wan_statistics(self.vae, latents)

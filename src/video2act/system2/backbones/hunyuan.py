@@ -48,7 +48,7 @@ class HunyuanBackbone(PretrainedBackbone):
         found = read_json(path).get("hidden_size")
         if found != expected:
             raise ValueError(f"{path} gives vectors of width {found}, the transformer expects {expected}; they do not fit")
-        return HunyuanText(self.root, self.dtype, DEFAULT_PROMPT_TEMPLATE["template"], self.MAX_TOKENS)
+        return HunyuanText(self.root, self.dtype, DEFAULT_PROMPT_TEMPLATE["template"], self.max_tokens)
 
     def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         return latents * self.vae.config.scaling_factor

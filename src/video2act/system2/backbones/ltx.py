@@ -43,7 +43,7 @@ class LTXBackbone(PretrainedBackbone):
         return transformer["caption_channels"]
 
     def text_encoder(self) -> TextEncoder:
-        return diffusers_t5(self.root, self.dtype, self.MAX_TOKENS, sees_padding=True)
+        return diffusers_t5(self.root, self.dtype, self.max_tokens, sees_padding=True)
 
     def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         mean, std = self._statistics(latents)

@@ -56,7 +56,7 @@ class PretrainedBackbone(nn.Module):
     RETURNS_PAIR: ClassVar[bool] = False
     """blocks return video and text"""
     MAX_TOKENS: ClassVar[int]
-    """longest instruction"""
+    """longest instruction, of models whose config does not say"""
 
     def __init__(self, config: PretrainedBackboneConfig, parts: Parts, whole: bool = False):
         super().__init__()
@@ -85,6 +85,11 @@ class PretrainedBackbone(nn.Module):
         """Channels of the features."""
         config = self.transformer.config
         return config.num_attention_heads * config.attention_head_dim
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of the longest instruction; shorter ones are padded to it."""
+        return self.MAX_TOKENS
 
     def text_dim(self, transformer: dict[str, Any]) -> int:
         """Width of the text tokens that a transformer of this config reads."""
@@ -120,13 +125,15 @@ class PretrainedBackbone(nn.Module):
                 f"{self.config.name} takes 1 + a multiple of {group} frames of a multiple of {patch} px, "
                 f"got {t} frames of {h} x {w} px"
             )
-        moments = self.vae.encode(pixels.grid.float()).latent_dist
-        return Video(self.normalise(moments.mode().float()), pixels.fps / self.config.frames_per_latent)
+        with as_configured(pixels.grid):
+            moments = self.vae.encode(pixels.grid.float()).latent_dist
+            return Video(self.normalise(moments.mode().float()), pixels.fps / self.config.frames_per_latent)
 
     def decode(self, latents: Video) -> Video:
         """Raises ValueError for a backbone that was loaded without its decoder."""
         self._check_whole("decode")
-        pixels = self._decode(self.restore(latents.grid.float()))
+        with as_configured(latents.grid):
+            pixels = self._decode(self.restore(latents.grid.float()))
         return Video(pixels.float(), latents.fps * self.config.frames_per_latent)
 
     def features(self, latents: Video, instruction: list[str]) -> Video:
@@ -139,7 +146,7 @@ class PretrainedBackbone(nn.Module):
             noisy = Video((1 - level) * latents.grid + level * noise, latents.fps)
         b, _, t, h, w = noisy.grid.shape
         text = self._embed(instruction, latents.grid.device)
-        with self.tap() as recorder:
+        with as_configured(latents.grid), self.tap() as recorder:
             self.run(noisy, noisy.grid.new_full((b, t), level), text)
             tokens = recorder.take()
         grid = self.config.grid
@@ -198,14 +205,14 @@ class PretrainedBackbone(nn.Module):
     def _embed(self, instruction: list[str], device: torch.device) -> Embedding:
         each = [self.text(sentence) for sentence in instruction]
         stacked = {name: torch.stack([self.pad(name, one[name]) for one in each]).to(device) for name in each[0]}
-        stacked["mask"] = torch.stack([_mask(one, self.MAX_TOKENS) for one in each]).to(device)
+        stacked["mask"] = torch.stack([_mask(one, self.max_tokens) for one in each]).to(device)
         return {name: tensor.to(self.dtype) if tensor.is_floating_point() else tensor for name, tensor in stacked.items()}
 
     def pad(self, name: str, tensor: Tensor) -> Tensor:
-        """Tokens of one sentence -> `MAX_TOKENS`, with zeros behind: what these models show their transformers."""
+        """Tokens of one sentence -> `max_tokens`, with zeros behind: what these models show their transformers."""
         if name not in ("tokens", "mask"):
             return tensor
-        padded = tensor.new_zeros(self.MAX_TOKENS, *tensor.shape[1:])
+        padded = tensor.new_zeros(self.max_tokens, *tensor.shape[1:])
         padded[: len(tensor)] = tensor
         return padded
 
@@ -219,6 +226,11 @@ class PretrainedBackbone(nn.Module):
 
 def _mask(one: Embedding, length: int) -> Tensor:
     return one["mask"] if "mask" in one else torch.arange(length) < len(one["tokens"])
+
+
+def as_configured(grid: Tensor) -> torch.autocast:
+    """No mixed precision: the config says in which precision a published model looks. Training (`velocity`) may mix."""
+    return torch.autocast(grid.device.type, enabled=False)
 
 
 def is_one_level(noise_level: Float[Tensor, "b t"]) -> bool:

@@ -24,7 +24,8 @@ FAMILIES = {
 }
 """name in `PretrainedBackboneConfig` -> file and class"""
 
-FINETUNED_CONFIG, FINETUNED_WEIGHTS = "backbone.json", "model.safetensors"
+TUNED_CONFIG, TUNED_WEIGHTS = "backbone.json", "model.safetensors"
+"""of a folder of `train-video`"""
 
 
 def family(name: str) -> Any:
@@ -42,12 +43,14 @@ def load_published(config: PretrainedBackboneConfig, whole: bool) -> Any:
     """
     kind = family(config.name)
     root = locate(config.source)
-    if not (root / FINETUNED_CONFIG).is_file():
-        return kind(config, kind.find(root), whole)
-    base = configs.load(PretrainedBackboneConfig, root / FINETUNED_CONFIG)
-    if base.name != config.name:
-        raise ValueError(f"{root} is a finetuned {base.name}, but the config names {config.name}; name the family that it is")
-    parts = kind.find(locate(base.source))
-    weights = root / FINETUNED_WEIGHTS
-    finetuned = Component(parts.transformer.path, parts.transformer.config, Checkpoint([weights]))
-    return kind(config, replace(parts, transformer=finetuned), whole)
+    tuned = root if (root / TUNED_CONFIG).is_file() else None
+    while (root / TUNED_CONFIG).is_file():  # what was finetuned may have been finetuned before
+        base = configs.load_backbone(root / TUNED_CONFIG)
+        if not isinstance(base, PretrainedBackboneConfig) or base.name != config.name:
+            raise ValueError(f"{root} holds a {base.name} video model, but the config names {config.name}; choose what fits")
+        root = locate(base.source)
+    parts = kind.find(root)
+    if tuned is None:
+        return kind(config, parts, whole)
+    weights = Component(parts.transformer.path, parts.transformer.config, Checkpoint([tuned / TUNED_WEIGHTS]))
+    return kind(config, replace(parts, transformer=weights), whole)

@@ -44,7 +44,7 @@ class Recorder(nn.Module):
 
 
 class Tap:
-    """A transformer that can be run up to a block.
+    """A transformer that can be run up to a block; by one thread at a time.
 
     Args:
         transformer: of diffusers.

@@ -61,8 +61,8 @@ class WanBackbone(PretrainedBackbone):
 
     def text_encoder(self) -> TextEncoder:
         if wan_original.is_original(self.root):
-            return wan_original.text_encoder(self.root, self.dtype, self.MAX_TOKENS, clean)
-        return diffusers_t5(self.root, self.dtype, self.MAX_TOKENS, sees_padding=False, clean=clean)
+            return wan_original.text_encoder(self.root, self.dtype, self.max_tokens, clean)
+        return diffusers_t5(self.root, self.dtype, self.max_tokens, sees_padding=False, clean=clean)
 
     def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         mean, std = wan_statistics(self.vae, latents)
