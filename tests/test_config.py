@@ -186,6 +186,8 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     ),
     (lambda: unchecked(FormerConfig, kind="pool"), "unknown former 'pool'; choose from resampler, projection"),
     (lambda: FormerConfig(num_tokens=9, num_frames=4), "num_tokens=9 cannot be shared out among num_frames=4"),
+    (lambda: FilterConfig("sobel", then="scharr"), "then='scharr' follows a temporal filter"),
+    (lambda: unchecked(FilterConfig, name="moft", then="moft"), "then must be one of none, sobel, scharr, laplacian, got 'moft'"),
     (lambda: unchecked(FilterConfig, name="sobel", border="mirror"), "'replicate' or 'zeros', got 'mirror'"),
     (lambda: replace(STREAM, width_px=24), "frames of 16 x 24 px need resize='lanczos'"),
     (

@@ -215,7 +215,7 @@ class TestRefused:
         with pytest.raises(ValueError, match=message):
             convert(write_layout("file", tmp_path, released_state()), tmp_path / "run", tmp_path / "other.yaml", video_model)
 
-    @pytest.mark.parametrize("word", ["moft", "fft+sobel", "wavelet"])
+    @pytest.mark.parametrize("word", ["moft", "wavelet"])
     def test_a_filter_that_cannot_be_taken_over(self, tmp_path: Path, video_model: Path, word: str):
         (tmp_path / "y.yaml").write_text(yaml.safe_dump(settings_yaml((None, word))))
         with pytest.raises(ValueError, match="extraction"):

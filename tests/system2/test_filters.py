@@ -159,6 +159,12 @@ class TestTemporalBandpass:
             temporal_bandpass(noise(t=t), 3.0, 4.0)
 
 
+def test_a_spatial_filter_after_a_temporal_one_sees_only_what_moves():
+    keep = make_filter(FilterConfig("temporal_bandpass", low_hz=0.5, high_hz=2.5, then="sobel"))
+    video = noise()
+    assert torch.equal(keep(video).grid, sobel(temporal_bandpass(video, 0.5, 2.5)).grid)
+
+
 class TestBorder:
     """Zeros around the picture are for checkpoints that learned with them."""
 

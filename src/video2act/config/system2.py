@@ -21,12 +21,20 @@ class FilterConfig:
     """temporal_bandpass: highest frequency kept"""
     keep: float = 0.25
     """moft: the share of channels kept, those with the largest variance over time"""
+    then: Literal["none", "sobel", "scharr", "laplacian"] = "none"
+    """a spatial filter after a temporal one: boundaries of what moves"""
     border: Literal["replicate", "zeros"] = "replicate"
     """sobel, scharr, laplacian: what lies around the picture. zeros is for checkpoints of the released code, which saw the
     picture's own border as its strongest edge"""
 
     def __post_init__(self) -> None:
         choices = get_args(FilterName)
+        spatial = ("none", "sobel", "scharr", "laplacian")
+        check(self.then in spatial, f"then must be one of {', '.join(spatial)}, got {self.then!r}")
+        check(
+            self.then == "none" or self.name in ("temporal_bandpass", "moft"),
+            f"then={self.then!r} follows a temporal filter; after {self.name!r} it would be the only one or a second one",
+        )
         check(self.border in ("replicate", "zeros"), f"border must be 'replicate' or 'zeros', got {self.border!r}")
         check(self.name in choices, f"unknown filter {self.name!r}; choose from {', '.join(choices)}")
         if self.name == "temporal_bandpass":

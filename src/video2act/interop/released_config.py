@@ -136,15 +136,20 @@ def filter_config(extraction: str | None, video: Mapping[str, Any], latent_fps: 
         return FilterConfig()
     if extraction in SPATIAL:
         return FilterConfig(SPATIAL[extraction], border="zeros")  # type: ignore[arg-type]
-    if extraction == "fft":
+    # either order in the name means the temporal filter first
+    then = "sobel" if extraction in ("fft+sobel", "sobel+fft") else "none"
+    if extraction == "fft" or then != "none":
         band = video.get("motion_extraction") or {}
         unit = latent_fps / float(video.get("fps", RELEASED_FPS))
         is_bandpass = band.get("filter_type", "bandpass") == "bandpass"
         low_hz = float(band.get("freq_low", 1.0)) if is_bandpass else 0.0
-        return FilterConfig("temporal_bandpass", low_hz=unit * low_hz, high_hz=unit * float(band.get("freq_high", 10.0)))
+        high_hz = float(band.get("freq_high", 10.0))
+        # the border is the spatial filter's
+        border = "replicate" if then == "none" else "zeros"
+        return FilterConfig("temporal_bandpass", unit * low_hz, unit * high_hz, then=then, border=border)
     if extraction == "moft":
         raise ValueError("extraction 'moft': the released code chooses channels for a whole batch at once; ours for each sample")
-    raise ValueError(f"extraction {extraction!r} is not one of none, {', '.join(SPATIAL)}, fft")
+    raise ValueError(f"extraction {extraction!r} is not one of none, {', '.join(SPATIAL)}, fft, fft+sobel")
 
 
 def check_selection(settings: Mapping[str, Any]) -> None:

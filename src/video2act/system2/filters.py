@@ -30,6 +30,10 @@ LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
 
 def make_filter(config: FilterConfig) -> Callable[[Video], Video]:
     """The filter a config names, as a function."""
+    if config.then != "none":
+        first = make_filter(replace(config, then="none"))
+        second = make_filter(FilterConfig(config.then, border=config.border))
+        return lambda video: second(first(video))
     if config.name == "none":
         return lambda video: video
     if config.name == "sobel":
