@@ -95,8 +95,8 @@ def wan22_vae(base: int = 4, decoder: int = 4) -> AutoencoderKLWan:
     return stir(AutoencoderKLWan(**shape, **statistics), seed=1)
 
 
-def write_wan22(root: Path, text: bool = True) -> Path:
-    transformer = stir(WanTransformer3DModel(**{**WAN, "in_channels": 48, "out_channels": 48}))
+def write_wan22(root: Path, text: bool = True, **changes: Any) -> Path:
+    transformer = stir(WanTransformer3DModel(**{**WAN, "in_channels": 48, "out_channels": 48, **changes}))
     transformer.save_pretrained(root / "transformer", max_shard_size="20KB")  # the real one comes in shards
     wan22_vae().save_pretrained(root / "vae")
     return _finish(root, "WanPipeline", text)

@@ -51,8 +51,8 @@ def test_a_published_video_model_is_measured_without_its_weights():
         "parameters 3.36 B loaded of the transformer's 5.00 B",
         "VAE encoder 150 M parameters, in float32",
         "memory 7.32 GB of weights (bfloat16, VAE float32), text encoder apart",
-        "spatial 1 480 1 x 15 x 15 3072 225 224",
-        "motion 61 224 16 x 7 x 7 3072 784 224",
+        "spatial 1 480 x 480 1 x 15 x 15 3072 225 224",
+        "motion 61 224 x 224 16 x 7 x 7 3072 784 224",
     ):
         assert expected in lines
 
@@ -60,3 +60,10 @@ def test_a_published_video_model_is_measured_without_its_weights():
 def test_the_tiny_video_model_and_none():
     assert "tiny, trained by train-video; 2 of 4 blocks run" in describe_preset("tiny")
     assert "none: System 1 alone" in describe_preset("tiny_system1")
+
+
+def test_frames_that_are_not_square_and_features_that_all_become_tokens():
+    lines = [" ".join(line.split()) for line in describe_preset("official").splitlines()]
+    assert "spatial 1 480 x 832 1 x 15 x 26 3072 390 390" in lines
+    assert "motion 61 224 x 224 16 x 7 x 7 3072 784 784" in lines
+    assert any(line.startswith("System 1 12") and "google/t5-v1_1-xxl and google/siglip" in line for line in lines)

@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -11,6 +12,7 @@ from video2act.config import BackboneConfig, PolicyConfig
 from video2act.data import LeRobotDataset
 from video2act.normalize import Statistics
 from video2act.presets import DataSpec, make_preset
+from video2act.system1 import System1
 from video2act.system2.backbones import make_backbone
 from video2act.system2.backbones.sizes import size_of
 
@@ -33,22 +35,23 @@ def describe_dataset(path: Path) -> str:
 
 
 def describe_preset(name: str) -> str:
-    """The video model of a preset: parameters, memory and tokens per stream, from configs alone; plain text.
+    """Both systems of a preset: parameters, memory and tokens per stream, from configs alone; plain text.
 
     Raises:
         ValueError: there is no such preset.
     """
-    # sizes do not depend on the data, but for the rate, which scales bands in Hz
-    policy = make_preset(name, DataSpec(state_dim=1, action_dim=1, fps=20.0, cameras=("camera",)))
+    # sizes hardly depend on the data; the rate scales bands in Hz
+    policy = make_preset(name, DataSpec(state_dim=14, action_dim=14, fps=20.0, cameras=("camera",)))
     console = Console(width=WIDTH, color_system=None)
     with console.capture() as capture:
-        console.print(_video_model(name, policy))
-        console.print()
-        console.print(_streams(policy))
+        console.print(_systems(name, policy))
+        if policy.system2 is not None:
+            console.print()
+            console.print(_streams(policy))
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"
 
 
-def _video_model(name: str, policy: PolicyConfig) -> Table:
+def _systems(name: str, policy: PolicyConfig) -> Table:
     table = Table(show_header=False, box=None)
     table.add_row("preset", name)
     backbone = policy.system2.backbone if policy.system2 else None
@@ -67,19 +70,26 @@ def _video_model(name: str, policy: PolicyConfig) -> Table:
         table.add_row("parameters", f"{size.kept / 1e9:.2f} B loaded of the transformer's {size.whole / 1e9:.2f} B")
         table.add_row("VAE encoder", f"{size.encoder / 1e6:.0f} M parameters, in float32")
         table.add_row("memory", f"{size.bytes / 1e9:.2f} GB of weights ({backbone.dtype}, VAE float32), text encoder apart")
+    with torch.device("meta"):
+        system1 = System1(policy.system1, policy.cameras, policy.state_dim, policy.action_dim, policy.horizon, policy.fps)
+    count = sum(parameter.numel() for parameter in system1.parameters())
+    encoders = [encoder.source for encoder in (policy.system1.text_encoder, policy.system1.image_encoder) if encoder]
+    apart = f", {' and '.join(encoders)} apart" if encoders else ""
+    table.add_row("System 1", f"{count / 1e6:.2f} M parameters{apart}")
     return table
 
 
 def _streams(policy: PolicyConfig) -> Table:
-    table = Table("stream", "frames", "side px", "features t x h x w", "width", "feature tokens", "to System 1", box=None)
-    if policy.system2 is None:
-        return table
+    table = Table("stream", "frames", "frame px", "features t x h x w", "width", "feature tokens", "to System 1", box=None)
+    assert policy.system2 is not None
     backbone = policy.system2.backbone
     width = backbone.hidden if isinstance(backbone, BackboneConfig) else size_of(backbone).feature_dim
     for stream in policy.system2.streams:
-        t, side = 1 + (stream.num_frames - 1) // backbone.frames_per_feature, stream.size_px // backbone.patch_px
-        grid, num_tokens = f"{t} x {side} x {side}", t * side**2
-        row = (stream.num_frames, stream.size_px, grid, width, num_tokens, stream.former.num_tokens)
+        t = 1 + (stream.num_frames - 1) // backbone.frames_per_feature
+        h, w = (side // backbone.patch_px for side in stream.frame_px)
+        handed_on = t * h * w if stream.former.kind == "projection" else stream.former.num_tokens
+        frame = "{} x {}".format(*stream.frame_px)
+        row = (stream.num_frames, frame, f"{t} x {h} x {w}", width, t * h * w, handed_on)
         table.add_row(stream.name, *map(str, row))
     return table
 

@@ -11,6 +11,7 @@ from released_checkpoint import FEATURES, HORIZON, released_state, settings_yaml
 from safetensors.torch import load_file
 
 from pretrained_folders import make_siglip_folder, make_t5_folder
+from published_models import write_wan22
 from video2act import cli
 from video2act.clips import FrameHistory, ImageHistory
 from video2act.config import BackboneConfig
@@ -103,6 +104,26 @@ class TestTheRun:
         assert policy.config.system2.filter_on == "latents"
         first, second = (self.plan(policy, seed) for seed in (0, 1))
         assert first.shape == (HORIZON, 14)
+        assert np.isfinite(first).all()
+        assert not np.allclose(first, second, atol=1e-6)
+
+    def test_over_wan_as_published(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where its text embeddings go
+        wan = write_wan22(tmp_path / "wan", num_attention_heads=FEATURES // 12)
+        plain = settings_yaml()
+        for stream, size in (("raw_stream", [32, 64]), ("motion_stream", [32, 32])):
+            plain["model"]["dual_stream_framepack"][stream]["video_size"] = size
+        settings = tmp_path / "video2act.yaml"
+        settings.write_text(yaml.safe_dump(plain))
+        checkpoint = write_layout("file", tmp_path, released_state())
+        sources = Sources(
+            text=str(make_t5_folder(tmp_path / "t5")),
+            image=str(make_siglip_folder(tmp_path / "siglip", image_px=384, patch_px=192)),
+        )
+        run = convert(checkpoint, tmp_path / "run", settings, wan, sources=sources)
+        assert not [name for name in load_file(run / "model.safetensors") if name.startswith("system2.backbone.")]
+        policy = Video2Act.load(run)
+        first, second = (self.plan(policy, seed) for seed in (0, 1))
         assert np.isfinite(first).all()
         assert not np.allclose(first, second, atol=1e-6)
 

@@ -247,16 +247,20 @@ class TestText:
 
     def test_a_damaged_embedding(self, wan: Path):
         backbone = load(wan)
-        backbone.text.folder.mkdir()
-        backbone.text.path(TEXT[0]).write_bytes(b"half")
+        path = backbone.text.path(TEXT[0])
+        assert path is not None
+        path.parent.mkdir()
+        path.write_bytes(b"half")
         with pytest.raises(ValueError, match=r"is not a readable embedding .* remove it, and it is computed again"):
             backbone.features(latents(), TEXT)
 
     def test_an_embedding_of_another_width(self, wan: Path):
         shutil.rmtree(wan / "text_encoder")
         backbone = load(wan)
-        backbone.text.folder.mkdir()
-        save_file({"tokens": torch.zeros(3, 8)}, backbone.text.path(TEXT[0]))
+        path = backbone.text.path(TEXT[0])
+        assert path is not None
+        path.parent.mkdir()
+        save_file({"tokens": torch.zeros(3, 8)}, path)
         with pytest.raises(ValueError, match=r"holds tokens of shape \[3, 8\], its reader expects a width of 16"):
             backbone.features(latents(), TEXT)
 

@@ -17,7 +17,7 @@ class BackboneConfig:
     hidden: int = 128
     depth: int = 4
     num_heads: int = 4
-    latent_channels: int = 96
+    latent_channels: int = 64
     patch_px: int = 8
     """pixels a side that become one latent position"""
     frames_per_latent: int = 4

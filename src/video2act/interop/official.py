@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from video2act import config as configs
 from video2act.atomic import write_text
-from video2act.config import BackboneConfig, PolicyConfig, StreamConfig, System2Config
+from video2act.config import PolicyConfig, PretrainedBackboneConfig, StreamConfig, System2Config
 from video2act.interop.checkpoints import find_checkpoint, read_checkpoint
 from video2act.interop.released_config import (
     STREAMS,
@@ -38,7 +38,8 @@ from video2act.interop.released_config import (
 from video2act.interop.released_weights import own_tensors, policy_names, rename
 from video2act.normalize import Statistics, statistics_to_json
 from video2act.policy import CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FILE, Video2Act
-from video2act.system2.backbones import load_video_model
+from video2act.system2.backbones import CONFIG_FILE as BACKBONE_FILE
+from video2act.system2.backbones import AnyConfig, load_video_model
 from video2act.weights import save_weights
 
 FEATURE_LAYER = 20
@@ -79,7 +80,8 @@ def convert_official(
     Args:
         checkpoint: a file or folder, see `find_checkpoint`.
         settings: the yaml it was trained with.
-        video_model: the video model it was trained on, as a folder of ours; its weights are not in the checkpoint.
+        video_model: the video model it was trained on, whose weights are not in the checkpoint: a folder of ours, or Wan 2.2 as
+            published, which the run folder will name and not hold.
         ema: convert the moving average.
     Raises:
         FileNotFoundError: one of the files is missing.
@@ -88,14 +90,13 @@ def convert_official(
     file = find_checkpoint(checkpoint, ema)
     state = without_video_model(read_checkpoint(file), file)
     model, video = read_settings(settings)
-    backbone_config, backbone = load_video_model(video_model)
-    assert isinstance(backbone, nn.Module)
-    config = policy_config(state, model, video, replace(backbone_config, feature_layer=feature_layer), sources, robot)
+    backbone, backbone_weights = read_video_model(video_model, feature_layer)
+    config = policy_config(state, model, video, backbone, sources, robot)
     config = replace(config, system1=replace(config.system1, dit=replace(config.system1.dit, norm=norm)))
     if bgr_latents:
         config = with_channel_order(config, "bgr")
     weights = policy_weights(config, state, str(file))
-    weights |= {f"system2.backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
+    weights |= {f"system2.backbone.{name}": tensor for name, tensor in backbone_weights.items()}
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / CONFIG_FILE, configs.to_json(config))
     write_text(out / STATISTICS_FILE, statistics_to_json(unit_statistics()))
@@ -103,11 +104,24 @@ def convert_official(
     return config
 
 
+def read_video_model(folder: Path, feature_layer: int) -> tuple[AnyConfig, dict[str, Tensor]]:
+    """The video model's config, tapped where the released code does, and those of its weights that a run folder holds.
+
+    A folder written by `train-video`; or Wan 2.2 as published, in diffusers' layout or its own, which the run folder names only.
+    """
+    if not (folder / BACKBONE_FILE).is_file():
+        return PretrainedBackboneConfig("wan22", str(folder), feature_layer), {}
+    config, backbone = load_video_model(folder)
+    assert isinstance(backbone, nn.Module)
+    is_published = isinstance(config, PretrainedBackboneConfig)
+    return replace(config, feature_layer=feature_layer), {} if is_published else backbone.state_dict()
+
+
 def policy_config(
     state: Mapping[str, Tensor],
     model: Mapping[str, Any],
     video: Mapping[str, Any],
-    backbone: BackboneConfig,
+    backbone: AnyConfig,
     sources: Sources,
     robot: Robot,
 ) -> PolicyConfig:

@@ -28,13 +28,10 @@ class T5:
 
     def __init__(self, config: PretrainedConfig):
         self.config = config
+        # its name: the same for a folder and for the repo that it was copied from
+        self.fingerprint = Path(config.source).name
         self.device = torch.device("cpu")
         self._parts: tuple[Any, T5EncoderModel] | None = None
-
-    @property
-    def fingerprint(self) -> str:
-        """Its name: the same for a folder and for the repo that it was copied from."""
-        return Path(self.config.source).name
 
     @torch.no_grad()
     def __call__(self, instruction: str) -> dict[str, Tensor]:
