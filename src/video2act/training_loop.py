@@ -114,7 +114,9 @@ class TrainingLoop:
         self.average.store(self.parameters)
         self.average.copy_to(self.parameters)
         state: dict[str, Any] = self.accelerator.get_state_dict(self.module)
-        weights = {name: tensor.clone() for name, tensor in state.items()}
+        # a frozen video model of gigabytes is not copied
+        trained = {tensor.data_ptr() for tensor in self.parameters}
+        weights = {name: tensor.clone() if tensor.data_ptr() in trained else tensor for name, tensor in state.items()}
         self.average.restore(self.parameters)
         return weights
 
