@@ -1,4 +1,4 @@
-# make demo   from nothing to a policy acting in a simulator, about ten minutes on two cores
+# make demo   from nothing to a policy acting in a simulator, about a quarter of an hour on two cores
 # make test   what CI runs, under eight minutes
 # make lint   style and types
 # Each installs what it needs into .venv first.

@@ -57,7 +57,7 @@ class Settings:
     """demonstrations; recorded into `out` if left out"""
     seeds: tuple[int, ...] = (0, 1, 2)
     demonstrations: int = 100
-    video_steps: int = 800
+    video_steps: int = 500
     policy_steps: int = 1500
     episodes: int = 50
     variants: tuple[str, ...] = tuple(VARIANTS)

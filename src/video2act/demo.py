@@ -46,11 +46,11 @@ class Demo:
 
 
 DEMOS = {
-    "push": Demo(("metaworld:push-v3",), episodes=100, video_steps=800, policy_steps=1500, eval_episodes=25),
+    "push": Demo(("metaworld:push-v3",), episodes=100, video_steps=500, policy_steps=1500, eval_episodes=25),
     "three_tasks": Demo(
         ("metaworld:push-v3", "metaworld:drawer-open-v3", "metaworld:button-press-topdown-v3"),
         episodes=50,
-        video_steps=1200,
+        video_steps=900,
         policy_steps=4000,
         eval_episodes=25,
     ),
