@@ -9,23 +9,22 @@ is empty; it is joined here, because diffusers resizes it with torchvision, and 
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan, CosmosTransformer3DModel
+from diffusers import CosmosTransformer3DModel
 from jaxtyping import Float
 from torch import Tensor
 
 from video2act.config import PretrainedBackboneConfig
-from video2act.system2.backbones.pretrained import Embedding, Parts, PretrainedBackbone, is_one_level
+from video2act.system2.backbones.pretrained import Embedding, Parts, is_one_level
 from video2act.system2.backbones.text_encoders import diffusers_t5
-from video2act.system2.backbones.wan import wan_statistics
+from video2act.system2.backbones.wan_vae import OverWanVae
 from video2act.text_cache import TextEncoder
 from video2act.types import Video
 
 
-class CosmosBackbone(PretrainedBackbone):
+class CosmosBackbone(OverWanVae):
     """`VideoBackbone` over `CosmosTransformer3DModel`."""
 
     TRANSFORMER = CosmosTransformer3DModel
-    VAE = AutoencoderKLWan
     MAX_TOKENS = 512
 
     def __init__(self, config: PretrainedBackboneConfig, parts: Parts, whole: bool = False):
@@ -35,27 +34,12 @@ class CosmosBackbone(PretrainedBackbone):
         # its weights stay as they were; `run` joins the channel instead
         self.transformer.register_to_config(concat_padding_mask=False)
 
-    def geometry(self, transformer: dict[str, Any], vae: dict[str, Any]) -> dict[str, tuple[int, int]]:
-        grid = self.config.grid
+    def latent_channels(self, transformer: dict[str, Any], vae: dict[str, Any]) -> int:
         # one channel more says which frames are given
-        channels = transformer["in_channels"] - (transformer["in_channels"] == vae["z_dim"] + 1)
-        return {
-            "the VAE merges pixels a side:": (vae["scale_factor_spatial"], grid.latent_px),
-            "the VAE merges frames:": (vae["scale_factor_temporal"], grid.frames_per_latent),
-            "the transformer's patch is": (transformer["patch_size"][1], grid.patch),
-            "the transformer's in_channels is": (channels, vae["z_dim"]),
-        }
+        return transformer["in_channels"] - (transformer["in_channels"] == vae["z_dim"] + 1)
 
     def text_encoder(self) -> TextEncoder:
         return diffusers_t5(self.root, self.dtype, self.max_tokens, sees_padding=False)
-
-    def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        mean, std = wan_statistics(self.vae, latents)
-        return (latents - mean) / std
-
-    def restore(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        mean, std = wan_statistics(self.vae, latents)
-        return latents * std + mean
 
     def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], text: Embedding) -> Float[Tensor, "b c t h w"]:
         per_frame = noise_level[:, None, :, None, None]

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers import WanTransformer3DModel
 from einops import repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from video2act.config import PretrainedBackboneConfig
 from video2act.system2.backbones import wan_original
-from video2act.system2.backbones.pretrained import Embedding, Parts, PretrainedBackbone, is_one_level
+from video2act.system2.backbones.pretrained import Embedding, Parts, is_one_level
 from video2act.system2.backbones.text_encoders import diffusers_t5
+from video2act.system2.backbones.wan_vae import OverWanVae
 from video2act.text_cache import TextEncoder
 from video2act.types import Video
 
@@ -25,11 +26,10 @@ TIMESTEPS = 1000
 """the network is told the noise level in these units"""
 
 
-class WanBackbone(PretrainedBackbone):
+class WanBackbone(OverWanVae):
     """`VideoBackbone` over `WanTransformer3DModel`."""
 
     TRANSFORMER = WanTransformer3DModel
-    VAE = AutoencoderKLWan
     BLOCKS = ("blocks",)
     MAX_TOKENS = 512
 
@@ -43,16 +43,6 @@ class WanBackbone(PretrainedBackbone):
             return Parts(root, wan_original.transformer(root), wan_original.vae(root))
         return super().find(root)
 
-    def geometry(self, transformer: dict[str, Any], vae: dict[str, Any]) -> dict[str, tuple[int, int]]:
-        grid = self.config.grid
-        return {
-            "the VAE merges pixels a side:": (vae["scale_factor_spatial"], grid.latent_px),
-            "the VAE merges frames:": (vae["scale_factor_temporal"], grid.frames_per_latent),
-            "the transformer's patch is": (transformer["patch_size"][1], grid.patch),
-            # more of them would be an image-to-video model
-            "the transformer's in_channels is": (transformer["in_channels"], vae["z_dim"]),
-        }
-
     def text_dim(self, transformer: dict[str, Any]) -> int:
         return transformer["text_dim"]
 
@@ -64,14 +54,6 @@ class WanBackbone(PretrainedBackbone):
             return wan_original.text_encoder(self.root, self.dtype, self.max_tokens, clean)
         return diffusers_t5(self.root, self.dtype, self.max_tokens, sees_padding=False, clean=clean)
 
-    def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        mean, std = wan_statistics(self.vae, latents)
-        return (latents - mean) / std
-
-    def restore(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        mean, std = wan_statistics(self.vae, latents)
-        return latents * std + mean
-
     def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], text: Embedding) -> Float[Tensor, "b c t h w"]:
         h, w = noisy.grid.shape[3:]
         timestep = TIMESTEPS * noise_level
@@ -79,14 +61,6 @@ class WanBackbone(PretrainedBackbone):
         # of one level the time embedding is computed once, not per token
         timestep = timestep[:, 0] if is_one_level(noise_level) else repeat(timestep, "b t -> b (t n)", n=num_tokens)
         return self.transformer(noisy.grid.to(self.dtype), timestep, text["tokens"]).sample
-
-
-def wan_statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation `[c 1 1 1]` of the latents that a model over this VAE was trained on."""
-    mean, std = (
-        torch.tensor(values).to(like)[:, None, None, None] for values in (vae.config.latents_mean, vae.config.latents_std)
-    )
-    return mean, std
 
 
 class ExactTimesteps(nn.Module):
