@@ -35,27 +35,29 @@ class DataSpec:
     """the first one is also System 2's"""
 
 
-def tiny_streams(camera: str, fps: float) -> tuple[StreamConfig, ...]:
-    """The paper's two streams of one camera, at 64 px: boundaries of the newest frame, and motion of the last 17 frames."""
-    latent_fps = fps / 4
+def everything_that_moves(fps: float, num_frames: int, frames_per_feature: int) -> FilterConfig:
+    """The band of a clip's features that drops only what stands still; `fps` is the clip's."""
+    feature_fps = fps / frames_per_feature
+    num_features = 1 + (num_frames - 1) // frames_per_feature
+    return FilterConfig("temporal_bandpass", low_hz=feature_fps / num_features, high_hz=feature_fps / 2)
+
+
+def paper_streams(
+    camera: str, motion: FilterConfig, num_frames: int, motion_px: int, spatial_px: int, former: FormerConfig
+) -> tuple[StreamConfig, ...]:
+    """The paper's two streams of one camera: boundaries of the newest frame, and motion of the last `num_frames`."""
     return (
-        StreamConfig("spatial", camera, num_frames=1, stride=1, size_px=64, filter=FilterConfig("sobel"), former=FormerConfig()),
-        StreamConfig(
-            "motion",
-            camera,
-            num_frames=17,
-            stride=1,
-            size_px=64,
-            # everything that moves within the clip's 5 latent frames; only what stands still is dropped
-            filter=FilterConfig("temporal_bandpass", low_hz=latent_fps / 5, high_hz=latent_fps / 2),
-            former=FormerConfig(),
-        ),
+        StreamConfig("spatial", camera, 1, 1, spatial_px, FilterConfig("sobel"), former),
+        StreamConfig("motion", camera, num_frames, 1, motion_px, motion, former),
     )
 
 
 def tiny(data: DataSpec) -> PolicyConfig:
     """Both systems, about two million parameters."""
     system1 = System1Config(denoising=DenoisingConfig(noise_shift=3.0, noise_draws=2))
+    backbone, num_frames = BackboneConfig(), 17
+    motion = everything_that_moves(data.fps, num_frames, backbone.frames_per_feature)
+    streams = paper_streams(data.cameras[0], motion, num_frames, motion_px=64, spatial_px=64, former=FormerConfig())
     return PolicyConfig(
         state_dim=data.state_dim,
         action_dim=data.action_dim,
@@ -65,7 +67,7 @@ def tiny(data: DataSpec) -> PolicyConfig:
         horizon=8,
         execute_steps=4,
         system1=system1,
-        system2=System2Config(BackboneConfig(), tiny_streams(data.cameras[0], data.fps), token_dim=system1.hidden),
+        system2=System2Config(backbone, streams, token_dim=system1.hidden),
     )
 
 
@@ -93,14 +95,8 @@ def published(
     """Both systems, System 2 over a published model: the newest frame at `spatial_px`, the last `num_frames` at `motion_px`."""
     system1 = System1Config(hidden=512, depth=8, num_heads=8, text_dim=256, image_channels=32)
     former = FormerConfig(num_tokens=224, depth=2, num_heads=8)
-    feature_fps = data.fps / backbone.frames_per_feature
-    num_features = 1 + (num_frames - 1) // backbone.frames_per_feature
-    # as in tiny_streams: everything that moves within the clip
-    motion = FilterConfig("temporal_bandpass", low_hz=feature_fps / num_features, high_hz=feature_fps / 2)
-    streams = (
-        StreamConfig("spatial", data.cameras[0], 1, 1, spatial_px, FilterConfig("sobel"), former),
-        StreamConfig("motion", data.cameras[0], num_frames, 1, motion_px, motion, former),
-    )
+    motion = everything_that_moves(data.fps, num_frames, backbone.frames_per_feature)
+    streams = paper_streams(data.cameras[0], motion, num_frames, motion_px, spatial_px, former)
     return PolicyConfig(
         state_dim=data.state_dim,
         action_dim=data.action_dim,
