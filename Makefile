@@ -36,11 +36,12 @@ dev: .venv/dev
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, this is {sys.version}"'
 	$(PYTHON) -m venv .venv
 	$(PIP) torch
-	$(PIP) -e '.[sim]'
+	$(PIP) -e '.[sim,serve]'
 	touch $@
 
 .venv/dev: .venv/installed
-	$(PIP) -e '.[sim,dev]'
+	$(PIP) -e '.[sim,serve,dev]'
+	$(PIP) --no-deps openpi-client  # it asks for an older numpy, and works with this one
 	touch $@
 
 # MuJoCo draws without a screen through EGL; these are Debian's names for it

@@ -143,6 +143,36 @@ def evaluate(
     )
 
 
+def serve(
+    run: Positional[Path],
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    only: Literal["system2"] | None = None,
+    system2: Literal["thread", "inline"] = "thread",
+    refresh_every: int | None = None,
+    api_key_file: Path | None = None,
+    max_clients: int = 32,
+    device: str = "cpu",
+) -> None:
+    """Let robots on the network use a policy, or its System 2 alone: websocket and msgpack, as openpi's client speaks them.
+
+    Args:
+        run: the policy's run folder.
+        host: where to listen; any address but loopback needs an API key.
+        port: 0 for any free one.
+        only: system2, for a robot that runs System 1 itself.
+        system2: thread runs System 2 beside System 1, inline is reproducible.
+        refresh_every: control steps between refreshes of System 2; as trained, if left out.
+        api_key_file: file with the key that clients must show; or set VIDEO2ACT_API_KEY.
+        max_clients: connections at once.
+        device: where the policy runs.
+    """
+    from video2act import serve as program
+    from video2act.serving.access import Limits
+
+    program.serve(run, host, port, only, system2, refresh_every, api_key_file, device, Limits(max_clients=max_clients))
+
+
 def view(run: Positional[Path], dataset: Path, out: Path, episode: int = 0) -> None:
     """Film what System 2 sees in an episode of a dataset: the camera, boundaries and motion.
 
@@ -257,6 +287,7 @@ VERBS = {
     "train-video": train_video,
     "train": train,
     "eval": evaluate,
+    "serve": serve,
     "view": view,
     "bench": bench,
     "convert": convert,

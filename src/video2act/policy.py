@@ -27,6 +27,8 @@ from video2act.weights import load_weights, save_weights
 CONFIG_FILE, WEIGHTS_FILE, STATISTICS_FILE = "config.json", "model.safetensors", "stats.json"
 SCENES_FILE = "scenes.json"
 """environment -> seeds of the demonstrations, so that an evaluation can refuse to repeat them; not needed to act"""
+INSTRUCTIONS_FILE = "instructions.json"
+"""what the policy was told in training, for who wants to tell it something; not needed to act"""
 
 
 class Video2Act(nn.Module):

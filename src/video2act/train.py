@@ -23,7 +23,7 @@ from video2act.data.augmentation import jitter, shift
 from video2act.data.cache import FeatureCache, digest
 from video2act.data.loader import BatchLoader, check_fit, episode_clips
 from video2act.interop.rdt import load_rdt
-from video2act.policy import SCENES_FILE, Video2Act
+from video2act.policy import INSTRUCTIONS_FILE, SCENES_FILE, Video2Act
 from video2act.presets import DataSpec, make_preset
 from video2act.system1 import Visibility
 from video2act.system1.pretrained import FrozenTextEncoder
@@ -32,6 +32,8 @@ from video2act.training_loop import TrainingLoop
 from video2act.types import Batch
 
 PRESETS_OWN = System1Sources()
+MAX_INSTRUCTIONS = 1000
+"""a large dataset may have as many sentences as episodes"""
 
 
 def train(
@@ -95,6 +97,7 @@ def train(
     if loop.is_main:
         policy.save(out, weights)
         write_text(out / SCENES_FILE, json.dumps(scenes(data)) + "\n")
+        write_text(out / INSTRUCTIONS_FILE, json.dumps(sorted(dataset.tasks)[:MAX_INSTRUCTIONS], indent=2) + "\n")
         print(f"policy: {out}   record: {out / 'metrics.jsonl'}   curves: tensorboard --logdir {out / 'tensorboard'}")
     loop.finish()
 

@@ -1,0 +1,153 @@
+"""`video2act serve`: a policy, or its slow half, for robots on the network.
+
+One copy of the weights serves everyone. Plans are made one at a time, in the order in which they were asked for; System 2 has one
+worker of its own and takes clients in turn, so that a client's new episode never makes another one's plan wait for a refresh.
+"""
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from video2act.policy import INSTRUCTIONS_FILE, Video2Act
+from video2act.runtime.dual_policy import DualPolicy
+from video2act.runtime.shared_slow_loop import SharedSystem2
+from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop
+from video2act.serving.access import Limits, load_api_key
+from video2act.serving.contract import Contract
+from video2act.serving.server import Server
+from video2act.serving.session import PolicySession, Session, System2Session
+from video2act.types import ActionChunk, Observation, Tokens, Video, VideoCondition
+
+System2Mode = Literal["thread", "inline"]
+
+
+class OneAtATime:
+    """A `DualSystem` that many threads may call: each of its systems does one thing after another."""
+
+    def __init__(self, system: Video2Act):
+        self.config = system.config
+        self._system = system
+        self._acting, self._perceiving = threading.Lock(), threading.Lock()
+
+    def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
+        with self._perceiving:
+            return self._system.perceive(clips, instruction)
+
+    def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
+        with self._acting:
+            return self._system.act(observation, condition)
+
+
+class ClientPolicy(DualPolicy):
+    """The policy of one client. A server runs for months, so of its measurements only the newest are kept."""
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        chunk = super().infer(observation)
+        for measured in (self.times.act_s, self.times.staleness_s):
+            del measured[:-1000]
+        return chunk
+
+
+@dataclass
+class Serving:
+    """What a server needs to know of a policy, and what has to be ended with it."""
+
+    contract: Contract
+    make_session: Callable[[], Session]
+    gauges: Callable[[], dict[str, float]]
+    close: Callable[[], None]
+
+
+def serve_policy(system: Video2Act, instructions: tuple[str, ...], refresh_every: int, system2: System2Mode) -> Serving:
+    """Sessions of a whole policy: each client has frames, conditions and an episode of its own."""
+    config, shared_system = system.config, OneAtATime(system)
+    contract = Contract.of(config, "policy", instructions)
+    streams = config.system2.streams if config.system2 else ()
+    shared = SharedSystem2(shared_system, streams, refresh_every, config.fps) if system2 == "thread" else None
+
+    def make_session() -> Session:
+        loop: SlowLoop = shared.new_loop() if shared else InlineSlowLoop(shared_system, streams, refresh_every, config.fps)
+        return PolicySession(ClientPolicy(shared_system, loop, config.cameras), contract)
+
+    def gauges() -> dict[str, float]:
+        return {"refreshes": shared.num_refreshes, "refresh_failures": shared.num_failures} if shared else {}
+
+    return Serving(contract, make_session, gauges, shared.close if shared else lambda: None)
+
+
+def serve_system2(system: Video2Act, instructions: tuple[str, ...]) -> Serving:
+    """Sessions of System 2 alone.
+
+    Raises:
+        ValueError: the policy has none.
+    """
+    if system.config.system2 is None:
+        raise ValueError("this policy has no System 2, so there is nothing to serve with --only system2")
+    contract, shared_system = Contract.of(system.config, "system2", instructions), OneAtATime(system)
+    return Serving(contract, lambda: System2Session(shared_system.perceive, contract), dict, lambda: None)
+
+
+def load_instructions(run: Path) -> tuple[str, ...]:
+    """What the policy was told in training, as far as its run folder knows."""
+    path = run / INSTRUCTIONS_FILE
+    return tuple(json.loads(path.read_text())) if path.is_file() else ()
+
+
+def serve(
+    run: Path,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    only: Literal["system2"] | None = None,
+    system2: System2Mode = "thread",
+    refresh_every: int | None = None,
+    api_key_file: Path | None = None,
+    device: str = "cpu",
+    limits: Limits | None = None,
+    is_ready: Callable[[Server], Any] | None = None,
+) -> None:
+    """Serve a run folder until SIGINT or SIGTERM.
+
+    Args:
+        run: folder with the policy.
+        host: where to listen; other than loopback only with a key.
+        port: 0 for any free one.
+        only: the slow half alone.
+        system2: `thread` refreshes beside the plans; `inline` within them, at fixed control steps: reproducible.
+        refresh_every: control steps between refreshes; as the policy was configured, if None.
+        api_key_file: file with the key that clients must show; without it, the environment's VIDEO2ACT_API_KEY, if set.
+        device: where the policy runs.
+        limits: what a client may ask for.
+        is_ready: told when clients may connect.
+
+    Raises:
+        ValueError: a public address without a key, or a policy without what shall be served.
+        OSError: the port is taken.
+    """
+    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.INFO)
+    console = Console(stderr=True)
+    api_key = load_api_key(api_key_file)
+    system = Video2Act.load(run, device)
+    instructions = load_instructions(run)
+    if only == "system2":
+        serving = serve_system2(system, instructions)
+    else:
+        serving = serve_policy(system, instructions, refresh_every or system.config.refresh_every, system2)
+    with ExitStack() as ending:
+        ending.callback(serving.close)
+        server = Server(serving.make_session, serving.contract.to_metadata(), host, port, api_key, limits, serving.gauges)
+
+        def announce() -> None:
+            what = "System 2 of" if only else "policy"
+            console.print(f"{what} {run} at {server.address}" + (", with an API key" if api_key else ", for this machine only"))
+            if is_ready:
+                is_ready(server)
+
+        server.run_until_signal(announce)
+        console.print("stopped")

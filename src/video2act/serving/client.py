@@ -1,0 +1,14 @@
+"""The robot's side: a served policy is a `Policy`, a served System 2 is a slow loop, and the control loop does not know."""
+
+from video2act.config import StreamConfig
+from video2act.serving.access import load_api_key
+from video2act.serving.link import RemoteError
+from video2act.serving.remote_policy import RemotePolicy
+from video2act.serving.remote_slow_loop import RemoteSlowLoop
+
+__all__ = ["RemoteError", "RemotePolicy", "RemoteSlowLoop", "connect_system2"]
+
+
+def connect_system2(address: str, streams: tuple[StreamConfig, ...], refresh_every: int, control_fps: float) -> RemoteSlowLoop:
+    """The slow loop of a policy whose System 2 is served elsewhere; the API key, if one is needed, is `VIDEO2ACT_API_KEY`."""
+    return RemoteSlowLoop(address, streams, refresh_every, control_fps, load_api_key(None))

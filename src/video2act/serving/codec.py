@@ -1,0 +1,125 @@
+"""Messages on the wire: msgpack, with numpy arrays written as openpi's clients write them (`openpi_client.msgpack_numpy`).
+
+An array is a map of four byte-string keys: its bytes, dtype, shape, and a mark. Only plain numbers are let through: an array of
+objects would need pickle, and unpickling a message runs whatever its sender wants. Shape, dtype and length of an array are
+compared before numpy sees its bytes, so a message cannot make the receiver reserve more than it has already received.
+"""
+
+import math
+from typing import Any
+
+import msgpack
+import numpy as np
+
+ARRAY, SCALAR, DATA, DTYPE, SHAPE = b"__ndarray__", b"__npgeneric__", b"data", b"dtype", b"shape"
+MAX_AXES = 8
+
+
+class MessageError(ValueError):
+    """A message that cannot be used. The text is meant for whoever sent it: what is wrong, and what was expected."""
+
+
+def pack(message: Any) -> bytes:
+    """A message of plain values and numpy arrays as bytes.
+
+    Raises:
+        TypeError: it holds something that msgpack cannot write.
+        ValueError: it holds an array that is not of booleans, integers or floats.
+    """
+    packed = msgpack.packb(message, default=_encode)
+    assert packed is not None
+    return packed
+
+
+def unpack(data: bytes) -> Any:
+    """The inverse of `pack`. Arrays are copies: they may be written to.
+
+    Raises:
+        MessageError: the bytes are truncated, not msgpack, or an array in them contradicts itself.
+    """
+    try:
+        return msgpack.unpackb(data, object_hook=_decode)
+    except MessageError:
+        raise
+    except msgpack.ExtraData as error:
+        raise MessageError(f"a message is one msgpack value, but {len(error.extra)} bytes follow the first") from error
+    except msgpack.StackError as error:
+        raise MessageError("the message is nested too deeply") from error
+    except (
+        ValueError,
+        TypeError,
+        msgpack.UnpackException,
+    ) as error:  # msgpack's own say little: "Unpack failed: incomplete input"
+        reason = str(error) or type(error).__name__
+        raise MessageError(f"{len(data)} bytes are not a complete msgpack message ({reason})") from error
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        _check_dtype(value.dtype)
+        return {ARRAY: True, DATA: value.tobytes(), DTYPE: value.dtype.str, SHAPE: value.shape}
+    if isinstance(value, np.generic):
+        _check_dtype(value.dtype)
+        return {SCALAR: True, DATA: value.item(), DTYPE: value.dtype.str}
+    raise TypeError(f"a message holds plain values and numpy arrays, got {type(value).__name__}")
+
+
+def _decode(fields: dict[Any, Any]) -> Any:
+    if ARRAY in fields:
+        return _array(fields)
+    if SCALAR in fields:
+        return _scalar(fields)
+    return fields
+
+
+def _array(fields: dict[Any, Any]) -> np.ndarray:
+    missing = [key.decode() for key in (DATA, DTYPE, SHAPE) if key not in fields]
+    if missing:
+        raise MessageError(f"an array in the message has no {', '.join(missing)}")
+    dtype, shape, data = _dtype(fields[DTYPE]), fields[SHAPE], fields[DATA]
+    if not isinstance(data, bytes):
+        raise MessageError(f"an array's data must be bytes, got {type(data).__name__}")
+    if not isinstance(shape, list) or len(shape) > MAX_AXES or not all(type(size) is int and size >= 0 for size in shape):
+        raise MessageError(f"an array's shape must be at most {MAX_AXES} sizes, got {_short(shape)}")
+    expected = math.prod(shape) * dtype.itemsize
+    if len(data) != expected:
+        raise MessageError(f"an array of {shape} {dtype.name} takes {expected} bytes, got {len(data)}")
+    # numpy computes the strides of the axes without the empty ones, and those may overflow
+    if expected == 0 and max(shape, default=0) > 2**31:
+        raise MessageError(f"an array's shape must be at most {MAX_AXES} sizes below 2**31, got {_short(shape)}")
+    return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def _scalar(fields: dict[Any, Any]) -> np.generic:
+    if DATA not in fields or DTYPE not in fields:
+        raise MessageError("a scalar in the message has no data or no dtype")
+    dtype, value = _dtype(fields[DTYPE]), fields[DATA]
+    if not isinstance(value, bool | int | float):
+        raise MessageError(f"a scalar's data must be a number, got {type(value).__name__}")
+    try:
+        return dtype.newbyteorder("=").type(value)
+    except OverflowError as error:
+        raise MessageError(f"the scalar {value} does not fit {dtype.name}") from error
+
+
+def _dtype(name: Any) -> np.dtype:
+    if not isinstance(name, str):
+        raise MessageError(f"a dtype is written as numpy does, e.g. '|u1' or '<f4', got {_short(name)}")
+    try:
+        dtype = np.dtype(name)
+        _check_dtype(dtype)
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise MessageError(
+            f"arrays are of booleans, integers or floats ('|b1', '|u1', '<i8', '<f4', ...), got {name[:80]!r}"
+        ) from error
+    return dtype
+
+
+def _check_dtype(dtype: np.dtype) -> None:
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise ValueError(f"arrays of {dtype} are not sent; use booleans, integers or floats of at most 8 bytes")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,182 @@
+"""A connection that a thread keeps up: connects, holds a conversation, and when that breaks, waits a little and connects again.
+
+Whoever drives a robot never waits here. A server that does not answer is given up after a bounded time; what will not get better
+by waiting (a wrong key, another policy) is told apart from what may, and ends the thread.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from video2act.serving.access import authorization
+from video2act.serving.codec import MessageError, pack, unpack
+from video2act.serving.contract import Contract
+from video2act.types import Observation
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+CONNECT_TIMEOUT_S = 5.0
+MAX_ANSWER_BYTES = 64 * 2**20
+INCIDENTS_KEPT = 1000
+
+
+class RemoteError(RuntimeError):
+    """The server answered, and its answer is an error."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the control loop saw at one control step."""
+
+    observation: Observation
+    episode: int
+    control_step: int
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.episode, self.control_step
+
+
+class Ask:
+    """Sends a message and waits for its answer."""
+
+    def __init__(self, connection: ClientConnection):
+        self._connection = connection
+
+    def __call__(self, message: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        """The answer to a message.
+
+        Raises:
+            RemoteError: it is an error.
+            OSError, WebSocketException: the connection broke, or no answer came in time.
+        """
+        self._connection.send(pack(message))
+        answer = self._receive(timeout_s)
+        if not isinstance(answer, dict):
+            raise MessageError(f"the server answered with a {type(answer).__name__}, expected a map")
+        return answer
+
+    def contract(self) -> Contract:
+        """The first message of a connection."""
+        return Contract.from_metadata(self._receive(CONNECT_TIMEOUT_S))
+
+    def _receive(self, timeout_s: float) -> Any:
+        try:
+            answer = self._connection.recv(timeout_s)
+        except TimeoutError as error:
+            raise TimeoutError(f"no answer for {timeout_s:g} s") from error
+        if isinstance(answer, str):
+            raise RemoteError(answer)
+        return unpack(answer)
+
+
+class Link:
+    """One server, one thread.
+
+    Args:
+        converse: called in the thread after every connection, with the server's contract; it speaks until `is_closed` is set,
+            or raises what broke.
+        troubled: told of every failure, with what will be done about it.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        api_key: str | None,
+        converse: Callable[[Ask, Contract], None],
+        troubled: Callable[[str], None],
+    ):
+        self.address = address
+        self.is_closed = threading.Event()
+        self.failure: Exception | None = None
+        """why the thread has ended for good, if it has"""
+        self._api_key = api_key
+        self._converse = converse
+        self._troubled = troubled
+        self._connection: ClientConnection | None = None
+        self._thread = threading.Thread(target=self._work, name=f"link to {address}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the conversation; it is not waited for longer than a goodbye takes."""
+        self.is_closed.set()
+        connection = self._connection
+        if connection is not None:
+            connection.close()
+        if self._thread is not threading.current_thread() and self._thread.ident is not None:
+            self._thread.join(CONNECT_TIMEOUT_S)
+
+    def _work(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        while not self.is_closed.is_set():
+            began = time.monotonic()
+            try:
+                self._connect_and_converse()
+            except (OSError, WebSocketException, RemoteError, MessageError) as error:
+                if self.is_closed.is_set():
+                    return
+                if _is_final(error):
+                    self._give_up(error)
+                    return
+                # what went well for a while is tried again quickly
+                pause_s = FIRST_PAUSE_S if time.monotonic() - began > 2 * LONGEST_PAUSE_S else pause_s
+                self._troubled(f"{self.address}: {describe(error)}; trying again in {pause_s:.1f} s")
+                self.is_closed.wait(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the control loop must learn of it
+                self._give_up(error)
+                return
+
+    def _give_up(self, error: Exception) -> None:
+        self.failure = error
+        self._troubled(f"{self.address}: {describe(error)}; given up")
+
+    def _connect_and_converse(self) -> None:
+        headers = {"Authorization": authorization(self._api_key)} if self._api_key else None
+        with connect(
+            self.address,
+            compression=None,
+            max_size=MAX_ANSWER_BYTES,
+            additional_headers=headers,
+            open_timeout=CONNECT_TIMEOUT_S,
+            close_timeout=1.0,
+            ping_interval=None,  # an answer that is late is noticed sooner than a ping would be
+            proxy=None,  # a robot's server is on its own network
+        ) as connection:
+            self._connection = connection
+            try:
+                if not self.is_closed.is_set():
+                    ask = Ask(connection)
+                    self._converse(ask, ask.contract())
+            finally:
+                self._connection = None
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether trying again cannot help: the address is none, the key is wrong, or something else than our server answers."""
+    if isinstance(error, InvalidStatus):
+        return error.response.status_code in (401, 403, 404)
+    return isinstance(error, InvalidURI | MessageError | PermissionError)
+
+
+def describe(error: Exception) -> str:
+    """One line that names what happened."""
+    if isinstance(error, InvalidStatus):
+        body = (error.response.body or b"").decode(errors="replace").strip()
+        return f"refused with {error.response.status_code} {error.response.reason_phrase}" + (f": {body}" if body else "")
+    if isinstance(error, ConnectionClosed):
+        said = error.rcvd.reason if error.rcvd else ""
+        return f"the connection was closed{f': {said}' if said else ' without a word'}"
+    return str(error) or type(error).__name__
+
+
+def keep(incidents: list[str], incident: str) -> None:
+    """A server that is away for a week must not fill the memory."""
+    incidents.append(incident)
+    del incidents[:-INCIDENTS_KEPT]

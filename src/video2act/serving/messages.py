@@ -1,0 +1,202 @@
+"""What clients may say, checked before anything is done with it: a message is taken whole or refused whole.
+
+To a policy, a message is an observation, in the words of openpi's clients: `images/<camera>` (or `images`, a map), `state`,
+`prompt`; optionally `time` (seconds, the robot's monotonic clock), `reset` (a new episode begins with this observation) and
+`plan` (False: only look, no plan is due). `{"plan": True}` alone asks for a plan on the observation sent last.
+
+To System 2 alone, it is a clip per stream, and whose it is: `clips`, `prompt`, `time`, `episode`.
+
+Unknown words are refused: a misspelt `time` would silently mean something else.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from video2act.clips import to_pixels
+from video2act.serving.codec import MessageError
+from video2act.serving.contract import Contract
+from video2act.types import Observation, Video
+
+PREFIX = "images/"
+MAX_PROMPT = 4096
+OBSERVATION_WORDS = ("images/<camera>", "images", "state", "prompt", "time", "reset", "plan")
+CLIP_WORDS = ("clips", "prompt", "time", "episode")
+
+
+@dataclass(frozen=True)
+class Observed:
+    """An observation as it was sent."""
+
+    images: dict[str, np.ndarray]
+    state: np.ndarray
+    prompt: str
+    time: float | None
+    """None: the client has no clock, and the server's counts"""
+    is_reset: bool
+    wants_plan: bool
+
+    def at(self, time: float) -> Observation:
+        return Observation(self.images, self.state, self.prompt, time)
+
+
+@dataclass(frozen=True)
+class Clips:
+    """What System 2 shall look at."""
+
+    videos: dict[str, Video]
+    prompt: str
+    time: float
+    episode: int
+
+
+def is_plan_request(message: Any) -> bool:
+    """Whether a message asks for a plan on the observation sent last."""
+    return isinstance(message, dict) and message.keys() == {"plan"} and message["plan"] is True
+
+
+def read_observation(message: Any, contract: Contract) -> Observed:
+    """Check an observation against what the policy takes.
+
+    Raises:
+        MessageError: a word is missing, unknown or twice there, or a value is not of the type, dtype, shape or range it must be.
+    """
+    fields = _fields(message)
+    images = _images(fields)
+    _only(fields, ("images", "state", "prompt", "time", "reset", "plan"), OBSERVATION_WORDS)
+    for camera in contract.cameras:
+        if camera not in images:
+            raise MessageError(
+                f"camera {camera!r} is missing: the policy looks through {', '.join(contract.cameras)}; "
+                f"the message has {', '.join(sorted(images)) or 'no image'}"
+            )
+        image = _uint8(images[camera], f"camera {camera!r}", ("height", "width", 3))
+        contract.image_rules[camera].check(camera, *image.shape[:2])
+    return Observed(
+        images={camera: images[camera] for camera in contract.cameras},
+        state=_state(fields, contract.state_dim),
+        prompt=_prompt(fields),
+        time=_time(fields["time"]) if fields.get("time") is not None else None,
+        is_reset=_flag(fields, "reset", default=False),
+        wants_plan=_flag(fields, "plan", default=True),
+    )
+
+
+def read_clips(message: Any, contract: Contract) -> Clips:
+    """Check clips against what System 2 takes. Raises MessageError as `read_observation` does."""
+    fields = _fields(message)
+    _only(fields, CLIP_WORDS, CLIP_WORDS)
+    clips = fields.get("clips")
+    if not isinstance(clips, dict) or clips.keys() != contract.streams.keys():
+        found = ", ".join(map(_name, clips)) if isinstance(clips, dict) else type(clips).__name__
+        raise MessageError(f"'clips' must hold one clip per stream: {', '.join(contract.streams)}; got {found or 'none'}")
+    videos = {}
+    for name, shape in contract.streams.items():
+        frames = _uint8(clips[name], f"the clip of stream {name!r}", (shape.num_frames, shape.height, shape.width, 3))
+        videos[name] = to_pixels(frames, 1 / contract.period_s / shape.stride)
+    episode = fields.get("episode")
+    if type(episode) is not int or episode < 0:
+        raise MessageError(f"'episode' must be a number of 0 or more, got {_describe(episode)}")
+    return Clips(videos, _prompt(fields), _time(fields.get("time")), episode)
+
+
+def _fields(message: Any) -> dict[str, Any]:
+    if not isinstance(message, dict):
+        raise MessageError(f"a message is a map with {', '.join(OBSERVATION_WORDS)}; got {_describe(message)}")
+    unknown = [key for key in message if not isinstance(key, str)]
+    if unknown:
+        raise MessageError(f"the keys of a message are strings, got {_name(unknown[0])}")
+    return dict(message)
+
+
+def _only(fields: dict[str, Any], allowed: tuple[str, ...], shown: tuple[str, ...]) -> None:
+    unknown = [key for key in fields if key not in allowed]
+    if unknown:
+        raise MessageError(f"unknown in a message: {', '.join(map(_name, unknown[:4]))}; it may hold {', '.join(shown)}")
+
+
+def _images(fields: dict[str, Any]) -> dict[str, Any]:
+    """Takes the images out of a message, whether they are nested or not."""
+    nested = fields.pop("images", None)
+    if nested is not None and not isinstance(nested, dict):
+        raise MessageError(f"'images' must be a map from camera to image, got {_describe(nested)}")
+    images: dict[str, Any] = dict(nested or {})
+    for key in [key for key in fields if key.startswith(PREFIX)]:
+        camera = key.removeprefix(PREFIX)
+        if camera in images:
+            raise MessageError(f"camera {camera!r} is there twice, in 'images' and as {key!r}")
+        images[camera] = fields.pop(key)
+    return images
+
+
+def _uint8(value: Any, what: str, shape: tuple[int | str, ...]) -> np.ndarray:
+    """An array of bytes of this shape; a name in place of a size lets any through but 0."""
+    wanted = f"uint8 [{' '.join(map(str, shape))}]"
+    if not isinstance(value, np.ndarray):
+        raise MessageError(f"{what} must be an array, {wanted}; got {_describe(value)}")
+    fits = value.ndim == len(shape) and all(
+        size > 0 if isinstance(wish, str) else size == wish for size, wish in zip(value.shape, shape, strict=True)
+    )
+    if value.dtype != np.uint8 or not fits:
+        raise MessageError(f"{what} must be {wanted}, got {value.dtype} {list(value.shape)}")
+    return value
+
+
+def _state(fields: dict[str, Any], size: int) -> np.ndarray:
+    if "state" not in fields:
+        raise MessageError(f"'state' is missing: {size} numbers")
+    value = fields["state"]
+    if isinstance(value, list) and all(type(number) in (int, float) for number in value):
+        value = np.array(value, np.float64)
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iuf":
+        raise MessageError(f"'state' must be an array of {size} numbers, got {_describe(value)}")
+    if value.shape != (size,):
+        raise MessageError(f"'state' must be {size} numbers, as in training; got an array of shape {list(value.shape)}")
+    with np.errstate(over="ignore"):
+        state = value.astype(np.float32)
+    if not np.isfinite(state).all():
+        place = int(np.argmin(np.isfinite(state)))
+        raise MessageError(f"'state' must be finite, but number {place} is {value[place]}")
+    return state
+
+
+def _prompt(fields: dict[str, Any]) -> str:
+    prompt = fields.get("prompt")
+    if isinstance(prompt, np.ndarray | np.generic) or not isinstance(prompt, str):
+        raise MessageError(f"'prompt' must be a string, what the robot shall do; got {_describe(prompt)}")
+    if not prompt.strip() or len(prompt) > MAX_PROMPT:
+        raise MessageError(f"'prompt' must have 1 to {MAX_PROMPT} letters, got {len(prompt)}")
+    return prompt
+
+
+def _time(value: Any) -> float:
+    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    # beyond 2**53 a float no longer tells one microsecond, or one second, from the next
+    if not is_number or not math.isfinite(value) or abs(value) > 2**53:
+        raise MessageError(f"'time' must be a number, seconds on the robot's monotonic clock; got {_describe(value)}")
+    return float(value)
+
+
+def _flag(fields: dict[str, Any], name: str, default: bool) -> bool:
+    value = fields.get(name, default)
+    if not isinstance(value, bool | np.bool_):
+        raise MessageError(f"{name!r} must be true or false, got {_describe(value)}")
+    return bool(value)
+
+
+def _describe(value: Any) -> str:
+    """A value for an error message: never long."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} {list(value.shape)}"
+    if isinstance(value, bool | int | float | np.generic):
+        return f"{type(value).__name__} {value}"[:80]
+    return type(value).__name__
+
+
+def _name(key: Any) -> str:
+    text = repr(key)
+    return text if len(text) <= 60 else f"{text[:57]}..."

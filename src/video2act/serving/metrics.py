@@ -1,0 +1,52 @@
+"""What a server counts, as text that Prometheus reads. One lock, and nothing that grows with time or with what clients send."""
+
+import threading
+from collections.abc import Mapping
+
+NAMESPACE = "video2act_"
+ANSWER_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""upper bounds of the histogram's bins"""
+
+
+class Metrics:
+    """Counters by label, and how long answers took."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[tuple[str, str], int] = {}
+        self._bins = [0] * (len(ANSWER_SECONDS) + 1)
+        self._total_s = 0.0
+
+    def count(self, name: str, label: str, by: int = 1) -> None:
+        """Add to a counter; labels are the program's own words, never a client's."""
+        with self._lock:
+            self._counts[name, label] = self._counts.get((name, label), 0) + by
+
+    def get(self, name: str, label: str) -> int:
+        with self._lock:
+            return self._counts.get((name, label), 0)
+
+    def answered(self, seconds: float) -> None:
+        """An answer was computed, in so many seconds."""
+        with self._lock:
+            self._bins[sum(seconds > bound for bound in ANSWER_SECONDS)] += 1
+            self._total_s += seconds
+
+    def to_text(self, gauges: Mapping[str, float]) -> str:
+        """Prometheus' text format, version 0.0.4; `gauges` are values of this moment."""
+        with self._lock:
+            counts, bins, total_s = dict(self._counts), list(self._bins), self._total_s
+        lines = []
+        for name in dict.fromkeys(name for name, _ in counts):
+            lines.append(f"# TYPE {NAMESPACE}{name}_total counter")
+            labels = sorted((label, value) for (other, label), value in counts.items() if other == name)
+            lines += [f'{NAMESPACE}{name}_total{{kind="{label}"}} {value}' for label, value in labels]
+        for name, value in gauges.items():
+            lines += [f"# TYPE {NAMESPACE}{name} gauge", f"{NAMESPACE}{name} {value:g}"]
+        lines.append(f"# TYPE {NAMESPACE}answer_seconds histogram")
+        below = 0
+        for bound, number in zip((*map(str, ANSWER_SECONDS), "+Inf"), bins, strict=True):
+            below += number
+            lines.append(f'{NAMESPACE}answer_seconds_bucket{{le="{bound}"}} {below}')
+        lines += [f"{NAMESPACE}answer_seconds_sum {total_s:g}", f"{NAMESPACE}answer_seconds_count {below}"]
+        return "\n".join(lines) + "\n"

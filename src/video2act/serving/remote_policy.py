@@ -1,0 +1,169 @@
+"""A policy that another machine computes.
+
+The newest frames of the episode are kept, as many as a clip reaches back to. What has not been sent yet is sent in order; after a
+lost connection all of them are sent again, because to the server a new connection is a new episode. There is no other queue, so
+nothing grows while a server is slow or away.
+"""
+
+import threading
+from collections import deque
+from typing import Any
+
+from video2act.serving.codec import MessageError
+from video2act.serving.contract import Contract
+from video2act.serving.link import Ask, Frame, Link, RemoteError, keep
+from video2act.types import ActionChunk, Observation
+
+
+class RemotePolicy:
+    """A `Policy` that another machine computes. `observe` never waits; `infer` waits for the plan, and not for ever.
+
+    `observe` and `infer` may be called from two threads.
+
+    Args:
+        address: `ws://host:port`, or `wss://`.
+        api_key: if the server asks for one.
+        timeout_s: longest wait for a plan, reconnecting included.
+        first_plan_timeout_s: the same for the first plan of an episode, which waits for System 2; also for the first connection.
+
+    Raises:
+        ConnectionError: no server answered there, or it refused.
+        ValueError: what answered does not serve a policy.
+    """
+
+    def __init__(self, address: str, api_key: str | None = None, timeout_s: float = 2.0, first_plan_timeout_s: float = 60.0):
+        self.contract: Contract
+        """what the server takes and gives: cameras, sizes, horizon, `execute_steps`"""
+        self.incidents: list[str] = []
+        """one line per failure noticed"""
+        self._timeout_s = timeout_s
+        self._first_plan_timeout_s = first_plan_timeout_s
+        self._changed = threading.Condition()
+        self._frames: deque[Frame] = deque(maxlen=1)
+        self._episode, self._control_step = -1, 0
+        self._question = 0
+        """number of the newest plan asked for"""
+        self._wanted: Frame | None = None
+        self._answered: tuple[int, ActionChunk | Exception] | None = None
+        self._has_plan = False
+        self._link = Link(address, api_key, self._converse, self._note)
+        self._contracted: Contract | None = None
+        self._link.start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._contracted or self._link.failure, first_plan_timeout_s)
+        if self._contracted is None:
+            self._link.close()
+            reason = self.incidents[-1] if self.incidents else f"{address}: no answer within {first_plan_timeout_s:g} s"
+            raise ConnectionError(f"no policy is served there: {reason}") from self._link.failure
+        self.contract = self._contracted
+        if self.contract.serves != "policy":
+            self._link.close()
+            raise ValueError(f"{address} serves System 2 alone (--only system2), not a policy; use connect_system2")
+
+    def reset(self) -> None:
+        """A new episode begins."""
+        with self._changed:
+            self._episode += 1
+            self._control_step = 0
+            self._has_plan = False
+            self._frames.clear()
+
+    def observe(self, observation: Observation) -> None:
+        """Hand a frame to the sender, and return."""
+        with self._changed:
+            self._frames.append(Frame(observation, self._episode, self._control_step))
+            self._control_step += 1
+            self._changed.notify_all()
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        """A plan for an observation, usually the one observed last.
+
+        Raises:
+            TimeoutError: no plan came in time; the message holds the last failure of the connection.
+            RemoteError: the server refused the observation, or its policy failed.
+            ConnectionError: the server cannot be used any more (a wrong key, another policy in its place).
+        """
+        timeout_s = self._timeout_s if self._has_plan else self._first_plan_timeout_s
+        with self._changed:
+            self._question += 1
+            question = self._question
+            self._wanted = Frame(observation, self._episode, max(0, self._control_step - 1))
+            self._changed.notify_all()
+
+            def is_over() -> bool:
+                return self._link.failure is not None or (self._answered is not None and self._answered[0] == question)
+
+            self._changed.wait_for(is_over, timeout_s)
+            answered, self._wanted = self._answered, None
+        if answered is not None and answered[0] == question:
+            if isinstance(answered[1], Exception):
+                raise answered[1]
+            self._has_plan = True
+            return answered[1]
+        if self._link.failure is not None:
+            raise ConnectionError(self.incidents[-1]) from self._link.failure
+        trouble = f"; last: {self.incidents[-1]}" if self.incidents else ""
+        raise TimeoutError(f"no plan from {self._link.address} within {timeout_s:g} s{trouble}")
+
+    def close(self) -> None:
+        """End the connection."""
+        self._link.close()
+
+    def _note(self, incident: str) -> None:
+        with self._changed:
+            keep(self.incidents, incident)
+            self._changed.notify_all()
+
+    def _converse(self, ask: Ask, contract: Contract) -> None:
+        with self._changed:
+            if self._contracted not in (None, contract):
+                raise MessageError("another policy answers there now; start the robot's program anew")
+            self._contracted = contract
+            self._frames = deque(self._frames, maxlen=contract.history_steps + 1)
+            self._changed.notify_all()
+        sent, last = (-1, -1), None
+        while not self._link.is_closed.is_set():
+            with self._changed:
+                self._changed.wait_for(lambda sent=sent: self._wanted or self._unsent(sent), timeout=0.5)
+                frames, wanted, question = self._unsent(sent), self._wanted, self._question
+            for frame in frames:
+                is_wanted = wanted is not None and wanted.observation is frame.observation
+                is_taken = self._exchange(ask, frame, frame.episode != sent[0], question if is_wanted else None)
+                sent, last = frame.place, frame.observation if is_taken else None
+                wanted = None if is_wanted else wanted
+            if wanted is not None and wanted.observation is last:
+                self._plan(ask, {"plan": True}, question)
+            elif wanted is not None:
+                is_taken = self._exchange(ask, wanted, wanted.episode != sent[0], question)
+                sent, last = max(sent, wanted.place), wanted.observation if is_taken else None
+
+    def _unsent(self, sent: tuple[int, int]) -> list[Frame]:
+        return [frame for frame in self._frames if frame.place > sent]
+
+    def _exchange(self, ask: Ask, frame: Frame, is_reset: bool, question: int | None) -> bool:
+        """Send a frame, with a question to be planned on; returns whether the server took it."""
+        now = frame.observation
+        message = {"images": now.images, "state": now.state, "prompt": now.instruction, "time": now.time, "reset": is_reset}
+        if question is not None:
+            return self._plan(ask, message, question)
+        try:
+            ask({**message, "plan": False}, self._timeout_s)
+        except RemoteError as error:
+            self._note(f"{self._link.address}: {error}")
+            return False
+        return True
+
+    def _plan(self, ask: Ask, message: dict[str, Any], question: int) -> bool:
+        try:
+            answer = ask(message, self._timeout_s if self._has_plan else self._first_plan_timeout_s)
+        except RemoteError as error:
+            self._tell(question, error)
+            return False
+        self._tell(question, ActionChunk(answer["actions"], answer["observed_at"], answer["period_s"]))
+        return True
+
+    def _tell(self, question: int, answer: ActionChunk | Exception) -> None:
+        with self._changed:
+            self._answered = (question, answer)
+            self._wanted = None
+            self._changed.notify_all()

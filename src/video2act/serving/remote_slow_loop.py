@@ -1,0 +1,186 @@
+"""A slow loop whose System 2 runs on another machine.
+
+Clips are made here, at the size that System 2 reads, and one goes out whenever the last answer is in and a refresh is due: always
+the newest. The server keeps nothing between them, so one that was started anew goes on where another left off.
+"""
+
+import threading
+import time
+from collections import deque
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import UInt8
+
+from video2act.clips import FrameHistory
+from video2act.config import StreamConfig
+from video2act.serving.codec import MessageError
+from video2act.serving.contract import ClipShape, Contract
+from video2act.serving.link import Ask, Frame, Link, keep
+from video2act.types import Observation, Tokens, Video, VideoCondition
+
+ATTEMPTS = 3
+"""failures in a row before the first condition of an episode is given up"""
+
+
+class RemoteSlowLoop:
+    """System 2 on another machine, as a slow loop: `observe` never waits, `condition` only for the first one of an episode.
+    Args:
+        address: of `video2act serve RUN --only system2`.
+        streams: of the policy that uses the tokens; the server must serve the same.
+        refresh_every: control steps, at least, between the starts of two refreshes.
+        control_fps: control steps per second.
+        answer_timeout_s: after which a silent server counts as gone, is left, and sought again.
+        first_condition_timeout_s: bounds the one wait there is.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        streams: tuple[StreamConfig, ...],
+        refresh_every: int,
+        control_fps: float,
+        api_key: str | None = None,
+        answer_timeout_s: float = 10.0,
+        first_condition_timeout_s: float = 60.0,
+    ):
+        if refresh_every < 1:
+            raise ValueError(f"refresh_every counts control steps between two refreshes: at least 1, got {refresh_every}")
+        if not streams:
+            raise ValueError("a policy without System 2 has no streams; there is nothing to ask a server for")
+        self.perceive_s: list[float] = []
+        """seconds that every refresh took, the way there and back included"""
+        self.incidents: list[str] = []
+        """one line per failure noticed"""
+        self._streams = {stream.name: ClipShape.of(stream) for stream in streams}
+        self._history = FrameHistory(streams)
+        self._refresh_every = refresh_every
+        self._control_fps = control_fps
+        self._answer_timeout_s = answer_timeout_s
+        self._timeout_s = first_condition_timeout_s
+        self._changed = threading.Condition()
+        self._episode, self._control_step = -1, 0
+        span = max(stream.stride * (stream.num_frames - 1) + 1 for stream in streams)
+        self._frames: deque[Frame] = deque(maxlen=span)
+        self._condition: VideoCondition | None = None
+        self._failures = 0
+        """in a row, in this episode"""
+        self._appended = (-1, -1)
+        self._next_refresh = (-1, 0)
+        """episode, and the first control step in it at which a refresh may start"""
+        self._link = Link(address, api_key, self._converse, self._troubled)
+        self._link.start()
+
+    def reset(self, episode: int) -> None:
+        """Episode number `episode` begins; an answer that is still to come for an earlier one is dropped."""
+        with self._changed:
+            self._episode, self._control_step = episode, 0
+            self._condition = None
+            self._failures = 0
+            self._frames.clear()
+
+    def observe(self, observation: Observation) -> None:
+        """Leave a frame for the sender, and return."""
+        with self._changed:
+            self._frames.append(Frame(observation, self._episode, self._control_step))
+            self._control_step += 1
+            self._changed.notify_all()
+
+    def condition(self, observation: Observation) -> VideoCondition:
+        """The newest condition of this episode. Waits for the first one only; a server that is lost later shows in its age.
+
+        Raises:
+            RuntimeError: no frame was observed; or there is no condition yet and the server failed again and again, or for good.
+            TimeoutError: the first condition of the episode did not come.
+        """
+        with self._changed:
+            if self._control_step == 0:
+                raise RuntimeError("System 2 has seen no frame of this episode; call observe before condition")
+
+            def is_over() -> bool:
+                return self._condition is not None or self._failures >= ATTEMPTS or self._link.failure is not None
+
+            self._changed.wait_for(is_over, self._timeout_s)
+            condition = self._condition
+        if condition is not None:
+            return condition
+        if self._link.failure is not None or self._failures >= ATTEMPTS:
+            raise RuntimeError(
+                f"System 2 gave no condition for episode {self._episode}: {self.incidents[-1]}"
+            ) from self._link.failure
+        raise TimeoutError(
+            f"System 2 at {self._link.address} gave no condition for episode {self._episode} within {self._timeout_s} s; "
+            "it hangs, or its first call is slower than that: raise first_condition_timeout_s"
+        )
+
+    def close(self) -> None:
+        """End the connection."""
+        self._link.close()
+
+    def _troubled(self, incident: str) -> None:
+        with self._changed:
+            self._failures += 1
+            keep(self.incidents, f"System 2 at {incident}")
+            self._changed.notify_all()
+
+    def _converse(self, ask: Ask, contract: Contract) -> None:
+        self._check(contract)
+        while not self._link.is_closed.is_set():
+            newest = self._next()
+            if newest is not None:
+                self._refresh(ask, newest)
+
+    def _check(self, contract: Contract) -> None:
+        if contract.serves != "system2":
+            raise MessageError("a whole policy is served there; start the server with --only system2")
+        if contract.streams != self._streams or not np.isclose(contract.period_s * self._control_fps, 1):
+            raise MessageError(
+                f"another policy's System 2 is served there: streams {contract.streams} at {1 / contract.period_s:g} Hz, "
+                f"this policy has {self._streams} at {self._control_fps:g} Hz"
+            )
+
+    def _next(self) -> Frame | None:
+        """The newest frame, when a refresh is due; all frames up to it are then in the history. None after a while."""
+        with self._changed:
+            self._changed.wait_for(self._is_due, timeout=0.5)
+            if not self._is_due():
+                return None
+            frames = [frame for frame in self._frames if frame.place > self._appended]
+            newest = self._frames[-1]
+        for frame in frames:
+            if frame.episode != self._appended[0]:
+                self._history.reset()
+            self._history.append(frame.observation)
+            self._appended = frame.place
+        return newest
+
+    def _is_due(self) -> bool:
+        if not self._frames:
+            return False
+        episode, first = self._next_refresh
+        newest = self._frames[-1]
+        return newest.episode != episode or newest.control_step >= first
+
+    def _refresh(self, ask: Ask, newest: Frame) -> None:
+        clips = {name: to_frames(clip) for name, clip in self._history.clips(self._control_fps).items()}
+        now = newest.observation
+        started = time.perf_counter()
+        message = {"clips": clips, "prompt": now.instruction, "time": now.time, "episode": newest.episode}
+        answer = ask(message, self._answer_timeout_s)
+        tokens = Tokens(torch.from_numpy(answer["tokens"]), torch.from_numpy(answer["mask"]))
+        # whose tokens these are is what the answer says, not what was last asked
+        condition = VideoCondition(tokens, observed_at=answer["observed_at"], episode=answer["episode"])
+        with self._changed:
+            self._next_refresh = (newest.episode, newest.control_step + self._refresh_every)
+            self.perceive_s.append(time.perf_counter() - started)
+            self._failures = 0
+            if condition.episode == self._episode:
+                self._condition = condition
+            self._changed.notify_all()
+
+
+def to_frames(clip: Video) -> UInt8[np.ndarray, "t h w 3"]:
+    """The inverse of `clips.to_pixels`, exactly: pixels that were bytes once are bytes again."""
+    frames = rearrange((clip.grid + 1) * 127.5, "1 c t h w -> t h w c")
+    return frames.round().to(torch.uint8).contiguous().numpy()

@@ -1,0 +1,304 @@
+"""A policy behind a websocket, in openpi's words: metadata when a client connects, then one answer per message.
+
+The event loop only moves bytes. Every client has a thread in which its messages are read, checked and answered, in order, so one
+client's wait for System 2 is nobody else's. An error is answered as text, which openpi's client raises; the connection stays, and
+what was wrong changed nothing. Plain HTTP on the same port: `/healthz` says whether answers come, `/metrics` what was counted.
+
+A browser sends an `Origin`, a robot does not: requests with one are refused, so that no web page can reach a server on loopback.
+"""
+
+import asyncio
+import json
+import logging
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from queue import SimpleQueue
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
+from websockets.http11 import Request, Response
+
+from video2act.serving.access import Limits, Rate, check_bind, refusal
+from video2act.serving.codec import MessageError, pack, unpack
+from video2act.serving.metrics import Metrics
+from video2act.serving.session import Session
+
+log = logging.getLogger(__name__)
+_quiet = logging.getLogger(f"{__name__}.handshakes")  # of websockets itself: every port scan would be a traceback
+_quiet.setLevel(logging.CRITICAL)
+
+
+class Worker:
+    """A thread that runs what an event loop asks for, one thing after another. A daemon: a policy that hangs must not keep the
+    process alive, which a pool's threads would."""
+
+    def __init__(self, name: str):
+        self._jobs: SimpleQueue[tuple[asyncio.Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def run(self, job: Callable[[], Any]) -> "asyncio.Future[Any]":
+        future = self._loop.create_future()
+        self._jobs.put((future, job))
+        return future
+
+    def end(self) -> None:
+        """After what it has been asked for."""
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (asked := self._jobs.get()) is not None:
+            future, job = asked
+            try:
+                result, error = job(), None
+            except Exception as raised:  # noqa: BLE001 - whatever it is, it belongs to who asked
+                result, error = None, raised
+            try:
+                self._loop.call_soon_threadsafe(_settle, future, result, error)
+            except RuntimeError:  # the loop has ended, and with it who asked
+                return
+
+
+def _settle(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
+    if not future.done():
+        _ = future.set_result(result) if error is None else future.set_exception(error)
+
+
+class Server:
+    """Serves sessions.
+
+    Args:
+        make_session: called for every client, in that client's thread.
+        metadata: the first message of every connection.
+        host: where to listen; other than loopback only with a key.
+        port: 0 for any free one.
+        gauges: more numbers for `/metrics`.
+
+    Raises:
+        ValueError: a public address without an API key.
+    """
+
+    def __init__(
+        self,
+        make_session: Callable[[], Session],
+        metadata: dict[str, Any],
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        api_key: str | None = None,
+        limits: Limits | None = None,
+        gauges: Callable[[], dict[str, float]] | None = None,
+    ):
+        check_bind(host, api_key)
+        self.host, self.port = host, port
+        self.metrics = Metrics()
+        self._make_session = make_session
+        self._greeting = pack(metadata)
+        self._api_key = api_key
+        self._limits = limits or Limits()
+        self._gauges = gauges or dict
+        self._num_clients = 0
+        self._busy_since: dict[ServerConnection, float] = {}
+        self._is_stopping = False
+        self._started_at = time.monotonic()
+
+    @property
+    def address(self) -> str:
+        """What a client on this machine connects to."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
+        return f"ws://[{host}]:{self.port}" if ":" in host else f"ws://{host}:{self.port}"
+
+    async def run(self, stop: asyncio.Event, is_ready: Callable[[], object] = lambda: None) -> None:
+        """Serve until `stop`; then finish the answers in progress and say goodbye (code 1001).
+
+        Raises:
+            OSError: the port is taken, or the address is not this machine's.
+        """
+        limits = self._limits
+        server = await serve(
+            self._serve,
+            self.host,
+            self.port,
+            process_request=self._answer_http,
+            compression=None,  # frames of a camera hardly shrink, and it takes longer than a network does
+            origins=[None],
+            max_size=limits.max_message_bytes,
+            max_queue=2,
+            open_timeout=limits.message_timeout_s,
+            ping_interval=limits.message_timeout_s,
+            ping_timeout=limits.message_timeout_s,
+            close_timeout=limits.shutdown_s,
+            logger=_quiet,
+        )
+        self.port = next(iter(server.sockets)).getsockname()[1]
+        is_ready()
+        await stop.wait()
+        self._is_stopping = True
+        server.close(close_connections=False)
+        deadline = time.monotonic() + limits.shutdown_s
+        while self._busy_since and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        for connection in list(server.connections):
+            await connection.close(CloseCode.GOING_AWAY, "the server is shutting down")
+        server.close()
+        await server.wait_closed()
+
+    def run_until_signal(self, is_ready: Callable[[], object] = lambda: None) -> None:
+        """Serve from the main thread until SIGINT or SIGTERM."""
+
+        async def main() -> None:
+            stop = asyncio.Event()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            await self.run(stop, is_ready)
+
+        asyncio.run(main())
+
+    @contextmanager
+    def running(self) -> Iterator["Server"]:
+        """Serve from a thread while the block runs: for tests, benchmarks and demonstrations on one machine."""
+        loop, stop, is_ready = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                loop.run_until_complete(self.run(stop, is_ready.set))
+            except BaseException as error:  # noqa: BLE001 - raised again where it can be seen
+                failures.append(error)
+            finally:
+                is_ready.set()
+                loop.close()
+
+        thread = threading.Thread(target=work, name="server", daemon=True)
+        thread.start()
+        is_ready.wait()
+        try:
+            if failures:
+                raise failures[0]
+            yield self
+        finally:
+            if not failures:
+                loop.call_soon_threadsafe(stop.set)
+            thread.join()
+
+    # connections
+
+    def _answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
+        """None lets the websocket handshake go on."""
+        path = request.path.partition("?")[0]
+        if path == "/healthz":
+            return self._health(connection)
+        reason = refusal(self._api_key, request.headers.get("Authorization"))
+        if reason is not None:
+            self.metrics.count("refused", "api_key")
+            return connection.respond(HTTPStatus.UNAUTHORIZED, reason)
+        if path == "/metrics":
+            gauges = {"clients": self._num_clients, "uptime_seconds": time.monotonic() - self._started_at, **self._gauges()}
+            return connection.respond(HTTPStatus.OK, self.metrics.to_text(gauges))
+        if path != "/":
+            return connection.respond(HTTPStatus.NOT_FOUND, "there is /healthz, /metrics, and a websocket at /\n")
+        if self._num_clients >= self._limits.max_clients or self._is_stopping:
+            self.metrics.count("refused", "full")
+            reason = "shutting down" if self._is_stopping else f"full: {self._limits.max_clients} clients are connected"
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, f"the server is {reason}\n")
+        return None
+
+    def _health(self, connection: ServerConnection) -> Response:
+        longest = max((time.monotonic() - since for since in self._busy_since.values()), default=0.0)
+        is_well = longest < self._limits.answer_timeout_s and not self._is_stopping
+        facts = {"ok": is_well, "clients": self._num_clients, "longest_answer_in_progress_s": round(longest, 3)}
+        return connection.respond(HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE, json.dumps(facts) + "\n")
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        if self._num_clients >= self._limits.max_clients:  # several may shake hands at once
+            return await connection.close(CloseCode.TRY_AGAIN_LATER, f"full: {self._limits.max_clients} clients are connected")
+        self._num_clients += 1
+        self.metrics.count("connections", "accepted")
+        worker = Worker(f"client {connection.remote_address}")
+        session: Session | None = None
+        try:
+            session = await worker.run(self._make_session)
+            assert session is not None
+            await connection.send(self._greeting)
+            await self._converse(connection, worker, session)
+        except ConnectionClosed as closed:
+            self.metrics.count("closed", str(closed.rcvd.code if closed.rcvd else 1006))
+        except Exception:
+            # not of a message, those are answered: the session could not be made, or this file is wrong
+            log.exception("a connection failed")
+            await connection.close(CloseCode.INTERNAL_ERROR, "internal error; the server's log says more")
+        finally:
+            self._num_clients -= 1
+            self._busy_since.pop(connection, None)
+            if session is not None:
+                worker.run(session.close).add_done_callback(_report)
+            worker.end()
+
+    async def _converse(self, connection: ServerConnection, worker: Worker, session: Session) -> None:
+        rate = Rate(self._limits.max_messages_per_s)
+        while not self._is_stopping:
+            data = await self._receive(connection)
+            if data is None:
+                return None
+            self._busy_since[connection] = time.monotonic()
+            if rate.is_exceeded():
+                self.metrics.count("errors", "rate")
+                await connection.send(f"too many messages: {self._limits.max_messages_per_s:g} a second are allowed")
+            else:
+                try:
+                    answer = worker.run(lambda data=data: self._answer(session, data))
+                    await connection.send(await asyncio.wait_for(answer, self._limits.answer_timeout_s))
+                except TimeoutError:
+                    self.metrics.count("errors", "timeout")
+                    reason = f"no answer within {self._limits.answer_timeout_s:g} s: the policy hangs, or is slower than that"
+                    await connection.send(reason)
+                    return await connection.close(CloseCode.INTERNAL_ERROR, reason)
+            del self._busy_since[connection]
+        return None
+
+    async def _receive(self, connection: ServerConnection) -> str | bytes | None:
+        """One message. Waits for its beginning, but not for its rest: None if that did not come, and the connection is closed.
+
+        A client that stops within a frame is noticed by the pings, which it cannot answer there.
+        """
+        pieces: AsyncIterator[str | bytes] = connection.recv_streaming()
+        received = [await anext(pieces)]
+        try:
+            async with asyncio.timeout(self._limits.message_timeout_s):
+                received += [piece async for piece in pieces]
+        except TimeoutError:
+            self.metrics.count("errors", "timeout")
+            reason = f"the rest of a message did not come within {self._limits.message_timeout_s:g} s"
+            await connection.send(reason)
+            return await connection.close(CloseCode.POLICY_VIOLATION, reason)
+        return received[0] if len(received) == 1 else received[0][:0].join(received)  # type: ignore[arg-type]
+
+    def _answer(self, session: Session, data: str | bytes) -> str | bytes:
+        """In the client's thread: bytes are an answer, text is an error."""
+        started = time.perf_counter()
+        try:
+            if isinstance(data, str):
+                raise MessageError("a message is binary (msgpack), but this one came as text")
+            answer = session.answer(unpack(data))
+            seconds = time.perf_counter() - started
+            self.metrics.count("answers", "plan" if "actions" in answer else "other")
+            self.metrics.answered(seconds)
+            return pack({**answer, "server_timing": {"infer_ms": 1000 * seconds}})
+        except MessageError as error:
+            self.metrics.count("errors", "message")
+            return str(error)
+        except Exception as error:
+            # the server lives on, and so does the connection: what is missing may come (a text embedding, System 2's first look)
+            self.metrics.count("errors", "policy")
+            log.exception("the policy failed")
+            return f"the policy failed: {type(error).__name__}: {error}"
+
+
+def _report(closing: "asyncio.Future[Any]") -> None:
+    if not closing.cancelled() and closing.exception() is not None:
+        log.error("a session did not end well", exc_info=closing.exception())

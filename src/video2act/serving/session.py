@@ -1,0 +1,170 @@
+"""One client's episode, behind the wire: what a message does to a policy, and what is answered.
+
+- A connection is an episode, and `reset` begins the next one. What one client shows never reaches another's.
+- A policy wants a frame per control step. Robots that ask every few steps, and networks that lose some, leave gaps; the frame
+  before a gap is repeated until its end, so that a clip always spans the seconds it was trained to span. The answer says how many
+  frames were made up that way: a client that wants none sends every observation, with `plan: False` between plans.
+- A second observation within one control step is planned on, but not counted as another frame.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from video2act.interfaces import Policy
+from video2act.serving.codec import MessageError
+from video2act.serving.contract import Contract
+from video2act.serving.messages import Clips, is_plan_request, read_clips, read_observation
+from video2act.types import Observation, Tokens, Video
+
+
+class Session(Protocol):
+    """Answers one client. Called from one thread at a time."""
+
+    def answer(self, message: Any) -> dict[str, Any]:
+        """What is sent back. Raises MessageError for a message that cannot be used; it then changed nothing."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class ClosablePolicy(Policy, Protocol):
+    """A policy that ends what it started."""
+
+    def close(self) -> None: ...
+
+
+class PolicySession:
+    """A whole policy of one client.
+
+    Args:
+        policy: this client's own; what it shares with other clients is its maker's business.
+        clock: seconds, for clients that send no time.
+    """
+
+    def __init__(self, policy: ClosablePolicy, contract: Contract, clock: Callable[[], float] = time.monotonic):
+        self._policy = policy
+        self._contract = contract
+        self._clock = clock
+        self._newest: Observation | None = None
+        self._has_client_clock = False
+        self._started_at = 0.0
+        self._tick = 0
+        """control steps since the episode began"""
+        policy.reset()
+
+    def answer(self, message: Any) -> dict[str, Any]:
+        """Observe, and plan if a plan is wanted.
+
+        Returns:
+            `actions`, float32 `[horizon action_dim]`, first one meant for `observed_at`, and `period_s` between two; without a
+            plan, neither. `frames_repeated`: how many frames were made up before this one; `policy_timing`: what took how long.
+
+        Raises:
+            MessageError: the message is wrong, or its clock runs backwards.
+            ValueError: the policy planned a number that is not finite.
+        """
+        started = time.perf_counter()
+        repeated = 0
+        if is_plan_request(message):
+            if self._newest is None:
+                raise MessageError("there is nothing to plan on: send an observation first")
+            newest, wants_plan = self._newest, True
+        else:
+            observed = read_observation(message, self._contract)
+            has_clock = observed.time is not None
+            newest = observed.at(self._clock() if observed.time is None else observed.time)
+            if observed.is_reset or self._newest is None:
+                if self._newest is not None:
+                    self._newest = None
+                    self._policy.reset()
+                self._begin(newest, has_clock)
+            else:
+                repeated = self._go_on(self._newest, newest, has_clock)
+            self._newest, wants_plan = newest, observed.wants_plan
+        timing = {"observe_ms": 1000 * (time.perf_counter() - started)}
+        answer: dict[str, Any] = {"observed_at": newest.time, "frames_repeated": repeated, "policy_timing": timing}
+        if wants_plan:
+            planned = time.perf_counter()
+            chunk = self._policy.infer(newest)
+            timing["infer_ms"] = 1000 * (time.perf_counter() - planned)
+            actions = np.asarray(chunk.actions, np.float32)
+            if not np.isfinite(actions).all():
+                raise ValueError("the policy planned a number that is not finite; the plan was not sent. Check its weights")
+            # the only array in an answer: openpi's ActionChunkBroker takes one row per step of every array it finds
+            answer |= {"actions": actions, "observed_at": chunk.observed_at, "period_s": chunk.period}
+        return answer
+
+    def close(self) -> None:
+        self._policy.close()
+
+    def _begin(self, observation: Observation, has_clock: bool) -> None:
+        self._has_client_clock = has_clock
+        self._started_at = observation.time
+        self._tick = 0
+        self._policy.observe(observation)
+
+    def _go_on(self, before: Observation, now: Observation, has_clock: bool) -> int:
+        """Observe the next frame, and the one before as often as the clock says it is missing; returns how often."""
+        if has_clock != self._has_client_clock:
+            raise MessageError("'time' must be in every message of an episode or in none; begin another with 'reset'")
+        if now.time < before.time:
+            raise MessageError(
+                f"time runs backwards: {now.time:.6f} s after {before.time:.6f} s. If a new episode began, say so with 'reset'"
+            )
+        tick = round((now.time - self._started_at) / self._contract.period_s)
+        if tick == self._tick:
+            return 0
+        # beyond what a clip reaches back to, more of the same frame changes nothing
+        missing = min(tick - self._tick - 1, self._contract.history_steps)
+        for _ in range(missing):
+            self._policy.observe(before)
+        self._policy.observe(now)
+        self._tick = tick
+        return missing
+
+
+class System2Session:
+    """System 2 alone, for a robot that runs System 1 itself. Nothing is kept between messages but where the client stands.
+
+    Args:
+        perceive: clips and the instruction -> tokens.
+    """
+
+    def __init__(self, perceive: Callable[[dict[str, Video], list[str]], Tokens], contract: Contract):
+        self._perceive = perceive
+        self._contract = contract
+        self._newest: Clips | None = None
+
+    def answer(self, message: Any) -> dict[str, Any]:
+        """Look at the clips.
+
+        Returns:
+            `tokens`, float32 `[1 n d]`, their `mask`, and whose they are: `observed_at` and `episode`, as they came.
+
+        Raises:
+            MessageError: the message is wrong, or older than the one before it.
+        """
+        clips = read_clips(message, self._contract)
+        before = self._newest
+        if before and (clips.episode, clips.time) < (before.episode, before.time):
+            raise MessageError(
+                f"clips come in order: episode {clips.episode} at {clips.time:.6f} s was sent after "
+                f"episode {before.episode} at {before.time:.6f} s"
+            )
+        started = time.perf_counter()
+        tokens = self._perceive(clips.videos, [clips.prompt])
+        answer = {
+            "tokens": tokens.data.float().cpu().numpy(),
+            "mask": tokens.mask.cpu().numpy(),
+            "observed_at": clips.time,
+            "episode": clips.episode,
+            "policy_timing": {"perceive_ms": 1000 * (time.perf_counter() - started)},
+        }
+        self._newest = clips
+        return answer
+
+    def close(self) -> None:
+        """Nothing to end."""
