@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,9 @@ class Client:
     """Says what it is told, byte by byte if need be."""
 
     def __init__(self, server: Server, **options: Any):
-        self.connection: ClientConnection = connect(server.address, compression=None, max_size=None, proxy=None, **options)
+        self._ending = ExitStack()
+        connecting = connect(server.address, compression=None, max_size=None, proxy=None, **options)
+        self.connection: ClientConnection = self._ending.enter_context(connecting)
         self.metadata = unpack(self.connection.recv(5))  # type: ignore[arg-type]
 
     def ask(self, message: Any) -> Any:
@@ -101,4 +103,4 @@ class Client:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.connection.close()
+        self._ending.close()

@@ -30,6 +30,7 @@ from video2act.serving.metrics import Metrics
 from video2act.serving.session import Session
 
 log = logging.getLogger(__name__)
+GOODBYE = "the server is shutting down"
 _quiet = logging.getLogger(f"{__name__}.handshakes")  # of websockets itself: every port scan would be a traceback
 _quiet.setLevel(logging.CRITICAL)
 
@@ -104,6 +105,7 @@ class Server:
         self._gauges = gauges or dict
         self._num_clients = 0
         self._busy_since: dict[ServerConnection, float] = {}
+        self._awaited: set[asyncio.Future[Any]] = set()
         self._is_stopping = False
         self._started_at = time.monotonic()
 
@@ -143,9 +145,9 @@ class Server:
         deadline = time.monotonic() + limits.shutdown_s
         while self._busy_since and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
-        for connection in list(server.connections):
-            await connection.close(CloseCode.GOING_AWAY, "the server is shutting down")
-        server.close()
+        for answer in list(self._awaited):  # of a policy that hangs
+            _settle(answer, None, MessageError(GOODBYE))
+        await asyncio.gather(*(connection.close(CloseCode.GOING_AWAY, GOODBYE) for connection in server.connections))
         await server.wait_closed()
 
     def run_until_signal(self, is_ready: Callable[[], object] = lambda: None) -> None:
@@ -198,7 +200,11 @@ class Server:
             self.metrics.count("refused", "api_key")
             return connection.respond(HTTPStatus.UNAUTHORIZED, reason)
         if path == "/metrics":
-            gauges = {"clients": self._num_clients, "uptime_seconds": time.monotonic() - self._started_at, **self._gauges()}
+            gauges = {
+                "clients": float(self._num_clients),
+                "uptime_seconds": time.monotonic() - self._started_at,
+                **self._gauges(),
+            }
             return connection.respond(HTTPStatus.OK, self.metrics.to_text(gauges))
         if path != "/":
             return connection.respond(HTTPStatus.NOT_FOUND, "there is /healthz, /metrics, and a websocket at /\n")
@@ -244,22 +250,28 @@ class Server:
         while not self._is_stopping:
             data = await self._receive(connection)
             if data is None:
-                return None
+                return
             self._busy_since[connection] = time.monotonic()
             if rate.is_exceeded():
                 self.metrics.count("errors", "rate")
                 await connection.send(f"too many messages: {self._limits.max_messages_per_s:g} a second are allowed")
             else:
+                answer = worker.run(lambda data=data: self._answer(session, data))
+                self._awaited.add(answer)
                 try:
-                    answer = worker.run(lambda data=data: self._answer(session, data))
                     await connection.send(await asyncio.wait_for(answer, self._limits.answer_timeout_s))
                 except TimeoutError:
                     self.metrics.count("errors", "timeout")
                     reason = f"no answer within {self._limits.answer_timeout_s:g} s: the policy hangs, or is slower than that"
                     await connection.send(reason)
-                    return await connection.close(CloseCode.INTERNAL_ERROR, reason)
+                    await connection.close(CloseCode.INTERNAL_ERROR, reason)
+                    return
+                except MessageError as error:
+                    await connection.send(str(error))
+                finally:
+                    self._awaited.discard(answer)
             del self._busy_since[connection]
-        return None
+        await connection.close(CloseCode.GOING_AWAY, GOODBYE)
 
     async def _receive(self, connection: ServerConnection) -> str | bytes | None:
         """One message. Waits for its beginning, but not for its rest: None if that did not come, and the connection is closed.

@@ -9,7 +9,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from video2act.serving.messages import Clips, is_plan_request, read_clips, read_
 from video2act.types import Observation, Tokens, Video
 
 
+@runtime_checkable
 class Session(Protocol):
     """Answers one client. Called from one thread at a time."""
 
@@ -30,6 +31,7 @@ class Session(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
 class ClosablePolicy(Policy, Protocol):
     """A policy that ends what it started."""
 

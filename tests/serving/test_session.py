@@ -1,0 +1,178 @@
+"""What a message does to a policy: episodes, time, gaps. No network."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from serving_fakes import CONTRACT, PERIOD_S, CountingPolicy, message
+
+from video2act.config import PolicyConfig
+from video2act.serving.codec import MessageError
+from video2act.serving.contract import Contract
+from video2act.serving.session import PolicySession, System2Session
+from video2act.types import Tokens, Video
+
+
+@pytest.fixture
+def policy() -> CountingPolicy:
+    return CountingPolicy()
+
+
+@pytest.fixture
+def session(policy: CountingPolicy) -> PolicySession:
+    return PolicySession(policy, CONTRACT)
+
+
+def at(step: float, **words: Any) -> dict[str, Any]:
+    return message(step, time=100.0 + step * PERIOD_S, **words)
+
+
+def frames(policy: CountingPolicy) -> list[float]:
+    """The numbers of the observations the policy has been shown in this episode."""
+    return [float(seen.state[0]) for seen in policy.seen]
+
+
+def test_a_connection_is_an_episode(session: PolicySession, policy: CountingPolicy):
+    answer = session.answer(at(0))
+    assert policy.num_episodes == 1
+    assert answer["actions"].dtype == np.float32
+    assert answer["actions"].tolist() == [[1.0, 0.0]] * 4
+    assert answer["observed_at"] == 100.0
+    assert answer["period_s"] == PERIOD_S
+    assert set(answer["policy_timing"]) == {"observe_ms", "infer_ms"}
+
+
+def test_reset_begins_another_one(session: PolicySession, policy: CountingPolicy):
+    session.answer(at(0))
+    session.answer(at(5, reset=True))
+    assert policy.num_episodes == 2
+    assert frames(policy) == [5.0]
+
+
+def test_reset_with_the_first_message_begins_no_second_episode(session: PolicySession, policy: CountingPolicy):
+    session.answer(at(0, reset=True))
+    assert policy.num_episodes == 1
+
+
+def test_the_clock_may_go_back_with_a_reset(session: PolicySession, policy: CountingPolicy):
+    session.answer(at(10))
+    session.answer(at(0, reset=True))
+    assert frames(policy) == [0.0]
+
+
+def test_without_a_plan_there_are_no_actions(session: PolicySession, policy: CountingPolicy):
+    answer = session.answer(at(0, plan=False))
+    assert "actions" not in answer
+    assert frames(policy) == [0.0]
+
+
+def test_a_plan_can_be_asked_for_afterwards(session: PolicySession, policy: CountingPolicy):
+    session.answer(at(3, plan=False))
+    assert session.answer({"plan": True})["actions"][0].tolist() == [1.0, 3.0]
+    assert frames(policy) == [3.0]
+
+
+def test_there_must_be_something_to_plan_on(session: PolicySession):
+    with pytest.raises(MessageError, match="nothing to plan on: send an observation first"):
+        session.answer({"plan": True})
+
+
+def test_gaps_are_filled_with_the_frame_before(session: PolicySession, policy: CountingPolicy):
+    assert session.answer(at(0))["frames_repeated"] == 0
+    assert session.answer(at(1))["frames_repeated"] == 0
+    assert session.answer(at(4))["frames_repeated"] == 2
+    assert frames(policy) == [0.0, 1.0, 1.0, 1.0, 4.0]
+
+
+def test_a_repeated_frame_keeps_its_own_time(session: PolicySession, policy: CountingPolicy):
+    """A condition made of it is as old as what was seen."""
+    session.answer(at(0))
+    session.answer(at(3))
+    assert [seen.time for seen in policy.seen] == [100.0, 100.0, 100.0, 100.0 + 3 * PERIOD_S]
+
+
+def test_a_long_gap_is_filled_as_far_as_a_clip_reaches(session: PolicySession, policy: CountingPolicy):
+    session.answer(at(0))
+    assert session.answer(at(1e6))["frames_repeated"] == CONTRACT.history_steps
+    assert len(policy.seen) == CONTRACT.history_steps + 2
+
+
+def test_two_observations_in_one_control_step_are_one_frame(session: PolicySession, policy: CountingPolicy):
+    session.answer(at(0))
+    answer = session.answer(at(0.4))
+    assert frames(policy) == [0.0]
+    assert answer["actions"][0].tolist() == pytest.approx([1.0, 0.4])
+    assert answer["observed_at"] == pytest.approx(100.02)
+
+
+def test_jitter_neither_drops_nor_repeats(session: PolicySession, policy: CountingPolicy):
+    rng = np.random.default_rng(0)
+    session.answer(at(0))
+    for step in range(1, 50):
+        session.answer(at(step + rng.uniform(-0.4, 0.4)))
+    assert len(policy.seen) == 50
+
+
+def test_a_clock_that_runs_backwards_is_refused_and_changes_nothing(session: PolicySession, policy: CountingPolicy):
+    session.answer(at(2))
+    with pytest.raises(MessageError, match=r"time runs backwards: 100\.050000 s after 100\.100000 s"):
+        session.answer(at(1))
+    session.answer(at(3))
+    assert frames(policy) == [2.0, 3.0]
+
+
+def test_clocks_are_not_mixed(session: PolicySession):
+    session.answer(at(0))
+    with pytest.raises(MessageError, match="'time' must be in every message of an episode or in none"):
+        session.answer(message())
+
+
+def test_without_a_clock_the_servers_counts(policy: CountingPolicy):
+    clock = iter([5.0, 5.0 + PERIOD_S, 5.0 + 4 * PERIOD_S])
+    session = PolicySession(policy, CONTRACT, lambda: next(clock))
+    assert [session.answer(message(step))["frames_repeated"] for step in range(3)] == [0, 0, 2]
+
+
+def test_a_refused_message_changes_nothing(session: PolicySession, policy: CountingPolicy):
+    session.answer(at(0))
+    with pytest.raises(MessageError):
+        session.answer(at(1, state=np.zeros(7), reset=True))
+    assert policy.num_episodes == 1
+    assert frames(policy) == [0.0]
+
+
+def test_numbers_that_are_not_finite_are_not_sent(session: PolicySession):
+    with pytest.raises(ValueError, match="planned a number that is not finite; the plan was not sent"):
+        session.answer(message(prompt="diverge"))
+
+
+class TestSystem2:
+    @pytest.fixture
+    def session(self, small_config: PolicyConfig) -> System2Session:
+        def perceive(clips: dict[str, Video], instruction: list[str]) -> Tokens:
+            assert instruction == ["push"]
+            return Tokens.all_visible(clips["motion"].grid.mean(dim=(2, 3, 4))[None].to(torch.bfloat16))
+
+        return System2Session(perceive, Contract.of(small_config, "system2"))
+
+    def clips(self, brightness: int, time: float, episode: int) -> dict[str, Any]:
+        clips = {"spatial": np.zeros((1, 16, 16, 3), np.uint8), "motion": np.full((9, 16, 16, 3), brightness, np.uint8)}
+        return {"clips": clips, "prompt": "push", "time": time, "episode": episode}
+
+    def test_tokens_say_whose_they_are(self, session: System2Session):
+        answer = session.answer(self.clips(255, 2.5, 7))
+        assert answer["tokens"].dtype == np.float32
+        assert answer["tokens"].tolist() == [[[1.0, 1.0, 1.0]]]
+        assert answer["mask"].tolist() == [[True]]
+        assert (answer["observed_at"], answer["episode"]) == (2.5, 7)
+
+    @pytest.mark.parametrize(("time", "episode"), [(2.0, 7), (9.0, 6)])
+    def test_older_ones_are_refused(self, session: System2Session, time: float, episode: int):
+        session.answer(self.clips(0, 2.5, 7))
+        with pytest.raises(MessageError, match="clips come in order"):
+            session.answer(self.clips(0, time, episode))
+
+    def test_a_new_episode_may_begin_at_any_time(self, session: System2Session):
+        session.answer(self.clips(0, 2.5, 7))
+        assert session.answer(self.clips(0, 0.0, 8))["episode"] == 8
