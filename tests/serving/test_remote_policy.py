@@ -1,0 +1,204 @@
+"""A served policy as a `Policy`: the same plans, bounded waits, and connections that come back."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from serving_fakes import CONTRACT, PERIOD_S, CountingPolicy, serving
+
+from video2act.config import PolicyConfig
+from video2act.interfaces import Policy
+from video2act.serving.client import RemoteError, RemotePolicy
+from video2act.serving.contract import Contract
+from video2act.serving.server import Server
+from video2act.serving.session import PolicySession, System2Session
+from video2act.types import Observation
+
+
+def observation(step: int, instruction: str = "push") -> Observation:
+    image = np.full((16, 16, 3), step % 256, np.uint8)
+    return Observation({"front": image}, np.array([step, 0.0], np.float32), instruction, step * PERIOD_S)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as server:
+        yield server
+
+
+def test_it_is_a_policy(server: Server):
+    with closing(RemotePolicy(server.address)) as policy:
+        assert isinstance(policy, Policy)
+        assert policy.contract == CONTRACT
+
+
+def test_every_frame_reaches_the_server_and_plans_are_of_their_observation(server: Server):
+    with closing(RemotePolicy(server.address)) as policy:
+        for episode in range(3):
+            policy.reset()
+            for step in range(12):
+                now = observation(100 * episode + step)
+                policy.observe(now)
+                if step % 4 == 0:
+                    chunk = policy.infer(now)
+                    # the number of frames of this episode, and the state of this observation
+                    assert chunk.actions.tolist() == [[step + 1.0, 100.0 * episode + step]] * 4
+                    assert chunk.observed_at == now.time
+                    assert chunk.period == PERIOD_S
+
+
+def test_an_observation_of_its_own_can_be_planned_on(server: Server):
+    with closing(RemotePolicy(server.address)) as policy:
+        policy.reset()
+        policy.observe(observation(0))
+        assert policy.infer(observation(1)).actions[0].tolist() == [2.0, 1.0]
+
+
+def test_observing_never_waits():
+    slow = CountingPolicy()
+    slow.gate = threading.Event()
+    with serving(lambda: PolicySession(slow, CONTRACT)) as server, closing(RemotePolicy(server.address)) as policy:
+        policy.reset()
+        policy.observe(observation(0))
+        asking = threading.Thread(target=policy.infer, args=(observation(0),))
+        asking.start()
+        started = time.perf_counter()
+        for step in range(1, 200):
+            policy.observe(observation(step))
+        assert time.perf_counter() - started < 0.1
+        slow.gate.set()
+        asking.join()
+        # what is sent is no backlog: the frames that a clip can reach back to, the newest last
+        assert policy.infer(observation(199)).actions[0, 1] == 199.0
+        assert len([seen for seen in slow.seen if seen.state[0] > 1]) <= 2 * (CONTRACT.history_steps + 1)
+
+
+def test_what_the_server_refuses_is_raised_and_the_next_plan_comes(server: Server):
+    with closing(RemotePolicy(server.address)) as policy:
+        policy.reset()
+        wrong = Observation({"front": np.zeros((8, 8, 3), np.uint8)}, np.zeros(2, np.float32), "push", 0.0)
+        policy.observe(wrong)
+        with pytest.raises(RemoteError, match="at least 16 px, got 8 x 8"):
+            policy.infer(wrong)
+        policy.observe(observation(1))
+        assert policy.infer(observation(1)).actions[0, 1] == 1.0
+
+
+def test_an_error_of_the_policy_is_raised(server: Server):
+    with closing(RemotePolicy(server.address)) as policy:
+        policy.reset()
+        with pytest.raises(RemoteError, match="FileNotFoundError: the instruction 'fail' has no embedding"):
+            policy.infer(observation(0, "fail"))
+
+
+def test_a_server_that_starts_anew_is_shown_the_clip_again():
+    port = free_port()
+    with ExitStack() as ending:
+        with serving(port=port) as first:
+            policy = ending.enter_context(closing(RemotePolicy(first.address, timeout_s=10.0)))
+            policy.reset()
+            for step in range(20):
+                policy.observe(observation(step))
+                assert policy.infer(observation(step)).actions[0].tolist() == [step + 1.0, step]
+        policy.observe(observation(20))
+        threading.Timer(0.3, lambda: ending.enter_context(serving(port=port))).start()
+        policy.observe(observation(21))
+        # as many frames as a clip reaches back to, and the one planned on
+        assert policy.infer(observation(21)).actions[0].tolist() == [CONTRACT.history_steps + 1.0, 21.0]
+        assert any("trying again" in incident for incident in policy.incidents)
+
+
+def test_a_lost_server_is_an_error_within_bounds():
+    with serving() as server:
+        policy = RemotePolicy(server.address, timeout_s=0.5)
+        policy.reset()
+        policy.observe(observation(0))
+        policy.infer(observation(0))
+    started = time.perf_counter()
+    with pytest.raises(TimeoutError, match=r"no plan from ws://127.0.0.1:\d+ within 0.5 s; last: .*trying again"):
+        policy.infer(observation(1))
+    assert time.perf_counter() - started < 1.0
+    policy.close()
+
+
+def test_a_server_that_hangs_is_an_error_within_bounds():
+    policy_there = CountingPolicy()
+    with ExitStack() as ending:
+        server = ending.enter_context(serving(lambda: PolicySession(policy_there, CONTRACT)))
+        with closing(RemotePolicy(server.address, timeout_s=0.3)) as policy:
+            policy.reset()
+            policy.infer(observation(0))
+            policy_there.gate = threading.Event()
+            with pytest.raises(TimeoutError, match="no plan from"):
+                policy.infer(observation(1))
+            policy_there.gate.set()
+            policy_there.gate = None
+            assert policy.infer(observation(2)).actions[0, 1] == 2.0
+
+
+def test_a_late_answer_is_not_taken_for_a_new_one():
+    policy_there = CountingPolicy()
+    with ExitStack() as ending:
+        server = ending.enter_context(serving(lambda: PolicySession(policy_there, CONTRACT)))
+        with closing(RemotePolicy(server.address, timeout_s=0.2, first_plan_timeout_s=5.0)) as policy:
+            policy.reset()
+            policy.infer(observation(0))
+            policy_there.gate = threading.Event()
+            with pytest.raises(TimeoutError):
+                policy.infer(observation(1))
+            policy.reset()
+            policy_there.gate.set()
+            for step in range(50, 60):
+                assert policy.infer(observation(step)).actions[0, 1] == step
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({}, "an API key is needed"), ({"api_key": "wrong"}, "the API key is wrong")],
+)
+def test_a_wrong_key_is_told_at_once(options: dict[str, str], reason: str):
+    with serving(api_key="secret") as server:
+        with pytest.raises(ConnectionError, match=f"refused with 401 Unauthorized: {reason}"):
+            RemotePolicy(server.address, **options)
+        RemotePolicy(server.address, api_key="secret").close()
+
+
+def test_nobody_there_is_an_error_within_bounds():
+    started = time.perf_counter()
+    with pytest.raises(ConnectionError, match=r"no policy is served there: .*Connection refused"):
+        RemotePolicy(f"ws://127.0.0.1:{free_port()}", first_plan_timeout_s=0.5)
+    assert time.perf_counter() - started < 2.0
+
+
+def test_no_address_is_an_error_at_once():
+    with pytest.raises(ConnectionError, match="given up"):
+        RemotePolicy("robot:8000")
+
+
+def test_system2_alone_is_no_policy(small_config: PolicyConfig):
+    contract = Contract.of(small_config, "system2")
+    make = lambda: System2Session(lambda clips, instruction: None, contract)  # type: ignore[arg-type,return-value]  # noqa: E731
+    with serving(make, contract) as server, pytest.raises(ValueError, match=r"serves System 2 alone .* not a policy"):
+        RemotePolicy(server.address)
+
+
+def test_another_policy_in_its_place_is_not_driven_with():
+    port = free_port()
+    with serving(port=port) as first:
+        policy = RemotePolicy(first.address, timeout_s=5.0)
+        policy.reset()
+        policy.infer(observation(0))
+    other = replace(CONTRACT, horizon=8)
+    with serving(contract=other, port=port), pytest.raises(ConnectionError, match="another policy answers there now"):
+        policy.infer(observation(1))
+    policy.close()
