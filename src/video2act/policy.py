@@ -193,6 +193,37 @@ class Video2Act(nn.Module):
         return rearrange(torch.from_numpy(small), "1 h w c -> 1 c h w").float().to(self.device) / 127.5 - 1
 
 
+class LoadedSystem2(nn.Module):
+    """System 2 of a run folder without System 1: what a process or a machine of its own holds. A `Perceiver`."""
+
+    def __init__(self, config: PolicyConfig):
+        super().__init__()
+        if config.system2 is None:
+            raise ValueError("this policy has no System 2, so there is nothing to run apart from System 1")
+        self.config = config
+        self.system2 = System2(config.system2, make_backbone(config.system2.backbone))
+
+    @torch.no_grad()
+    def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
+        """As `Video2Act.perceive`."""
+        device = self.system2.stream_embedding.device
+        return self.system2.perceive({name: clip.to(device) for name, clip in clips.items()}, instruction)
+
+
+def load_system2(path: Path | str, device: torch.device | str = "cpu") -> LoadedSystem2:
+    """System 2 alone from a run folder; System 1's weights are not read.
+
+    Raises:
+        FileNotFoundError, ValueError: as `Video2Act.load`; or the policy has no System 2.
+    """
+    path = Path(path)
+    config = configs.load(PolicyConfig, path / CONFIG_FILE)
+    loaded = LoadedSystem2(config)
+    is_published = config.system2 is not None and isinstance(config.system2.backbone, PretrainedBackboneConfig)
+    load_weights(loaded.system2, path / WEIGHTS_FILE, ("backbone.",) if is_published else (), part="system2.")
+    return loaded.to(device).eval()
+
+
 def _check_size(name: str, size: int, statistics: dict[str, Statistics]) -> None:
     if name not in statistics:
         raise ValueError(f"the statistics have no {name!r}, only {', '.join(statistics) or 'nothing'}")

@@ -161,7 +161,9 @@ def test_a_slow_refresh_is_no_hang_and_the_ring_does_not_grow(start: Start, tmp_
 
 
 def test_a_system_2_that_cannot_be_built_is_an_error_at_once_with_its_traceback(start: Start):
-    with pytest.raises(RuntimeError, match=r"(?s)could not be started in a process.*cannot_be_built.*runs/nowhere does not exist"):
+    with pytest.raises(
+        RuntimeError, match=r"(?s)could not be started in a process.*cannot_be_built.*runs/nowhere does not exist"
+    ):
         start(cannot_be_built)
 
 

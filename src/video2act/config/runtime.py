@@ -32,6 +32,8 @@ class RuntimeConfig:
     """the answer to an older one: hold the last target; wait up to slack_s, then hold; run System 2 inline; end with an error"""
     slack_s: float = 0.1
     """wait: how long for"""
+    system2_device: str = ""
+    """of System 2 in a process: cuda:1, ...; empty: the policy's"""
     hang_timeout_s: float = 10.0
     """System 2 in a thread, in a process or elsewhere: without progress for so long, it is taken to hang"""
     limits: str = ""
@@ -86,7 +88,7 @@ class SimulatedLatency:
             found = re.fullmatch(r"\s*(system1|system2|jitter)\s*=\s*(\d+(?:\.\d+)?)\s*(ms|s)\s*", part)
             check(
                 found is not None,
-                f"expected system1=60ms,system2=400ms,jitter=20ms (ms or s, each may be left out), got {part.strip()!r} in {text!r}",
+                f"expected system1=60ms,system2=400ms,jitter=20ms (ms or s; each may be left out), got {part.strip()!r}",
             )
             assert found is not None
             check(found[1] not in seconds, f"{found[1]} is given twice in {text!r}")

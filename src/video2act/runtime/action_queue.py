@@ -1,8 +1,9 @@
 """The plans that are being executed: which action is due at a moment, and what happens where two plans overlap.
 
-A chunk is stamped with the moment of its observation, and its actions are due from then on, one per period. A plan that arrives
-late is therefore entered where the robot is by now: the actions whose moment has passed while it was made, `ceil(latency *
-rate)` of them, are dropped. Chunks are immutable. Past the end of all of them there is no action: never a repeated or invented one.
+A chunk is stamped with the moment of its observation, and its actions are due from then on, one per period. A plan that
+arrives late is therefore entered where the robot is by now: the actions whose moment has passed while it was made,
+`ceil(latency * rate)` of them, are dropped. Chunks are immutable. Past the end of all of them there is no action: never a
+repeated or an invented one.
 """
 
 from dataclasses import dataclass

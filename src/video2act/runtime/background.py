@@ -1,4 +1,4 @@
-"""What every slow loop beside the control loop shares: frames go into a ring, conditions come out of a mailbox, failures are noted.
+"""What slow loops beside the control loop share: frames go into a ring, conditions come out of a mailbox, failures are noted.
 
 The control loop waits for the first condition of an episode and never again. When System 2 raises, hangs or dies after that,
 the last condition stays and grows old, which is for `Freshness` to judge; meanwhile System 2 is started again, after a pause
@@ -94,7 +94,9 @@ class BackgroundSlowLoop:
                 f"it hangs, or its first call is slower than that: raise first_condition_timeout_s{last}"
             )
         if isinstance(message, GivenUp):
-            raise RuntimeError(f"System 2 failed in its {self._where}, {ATTEMPTS} times in a row:\n{message.problem}") from message.cause
+            raise RuntimeError(
+                f"System 2 failed in its {self._where}, {ATTEMPTS} times in a row:\n{message.problem}"
+            ) from message.cause
         return message
 
     def close(self) -> None:
@@ -116,9 +118,7 @@ class BackgroundSlowLoop:
         self._failures_in_row = 0
         self._num_conditions += 1
         self.perceive_s.append(refreshed.duration_s)
-        self._outbox.put(
-            VideoCondition(refreshed.tokens, refreshed.observed_at, refreshed.episode, version=self._num_conditions)
-        )
+        self._outbox.put(VideoCondition(refreshed.tokens, refreshed.observed_at, refreshed.episode, version=self._num_conditions))
 
     def _failed(self, problem: str, cause: BaseException | None = None) -> float:
         """Note a failure; returns how long to pause before the next attempt, in seconds."""

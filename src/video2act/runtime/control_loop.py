@@ -93,7 +93,7 @@ def run_episode(
         execute_steps: control steps from one plan to the next.
         executor: plans with this policy, in place of one in lockstep; it brings its own `execute_steps`.
     Raises:
-        ValueError: the first plan holds a number that is not finite, or the clock does not advance; nothing of it reached the robot.
+        ValueError: the first plan holds a number that is not finite (nothing of it was sent), or the clock does not advance.
     """
     executor = executor or lockstep(environment, policy, execute_steps)
     observation = environment.reset(seed)

@@ -1,8 +1,8 @@
-"""Which action is sent at a control step: begins plans when they are due, lets them take over when they are there, guards each action.
+"""Which action is sent at a control step: begins plans when they are due, lets them take over when they are there, guards.
 
-A plan is begun every `execute_steps` control steps, or as soon as the last one is there, if that is later. What cannot be executed
-is not: a plan with a number that is not finite is refused and the one before it goes on; without a plan, without a fresh
-condition or with an action outside the limits the robot holds its last target. Each of these is said once and counted.
+A plan is begun every `execute_steps` control steps, or as soon as the last one is there, if that is later. What cannot be
+executed is not: a plan with a number that is not finite is refused and the one before it goes on; without a plan, without a
+fresh condition or with an action outside the limits the robot holds its last target. Each of these is said once and counted.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Executor:
             raise ValueError(f"execute_steps counts control steps between two plans: at least 1, got {execute_steps}")
         if config.overlap == "blend" and config.blend_steps > execute_steps:
             raise ValueError(
-                f"blend_steps ({config.blend_steps}) must not exceed execute_steps ({execute_steps}), or a plan would be replaced "
+                f"blend_steps ({config.blend_steps}) must not exceed execute_steps ({execute_steps}): a plan would be replaced "
                 "before it has taken over"
             )
         self.incidents: list[str] = []
@@ -92,9 +92,7 @@ class Executor:
         self._last_action = action
         newest = self._queue.newest
         assert newest is not None
-        return Decision(
-            action, self._condition, newest.observed_at, is_new_plan, bool(problem) and not is_clamped, is_clamped
-        )
+        return Decision(action, self._condition, newest.observed_at, is_new_plan, bool(problem) and not is_clamped, is_clamped)
 
     def close(self) -> None:
         self._planner.close()
@@ -166,8 +164,8 @@ class Executor:
     def _check_clock(self, now: float) -> None:
         if self._last_time is not None and now <= self._last_time:
             raise ValueError(
-                f"the robot's clock went from {self._last_time:.6f} s to {now:.6f} s within an episode; Observation.time must rise "
-                "with every control step. Use a monotonic clock, or reset the policy when an episode begins"
+                f"the robot's clock went from {self._last_time:.6f} s to {now:.6f} s within an episode; Observation.time must "
+                "rise with every control step. Use a monotonic clock, or reset the policy when an episode begins"
             )
         self._last_time = now
 

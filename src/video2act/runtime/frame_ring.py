@@ -95,7 +95,9 @@ class FrameRing:
         """
         words = observation.instruction.encode()
         if len(words) > INSTRUCTION_BYTES:
-            raise ValueError(f"an instruction may have {INSTRUCTION_BYTES} bytes, got {len(words)}: {observation.instruction[:40]}...")
+            raise ValueError(
+                f"an instruction may have {INSTRUCTION_BYTES} bytes, got {len(words)}: {observation.instruction[:40]}..."
+            )
         ticket = int(self._header["newest"][0]) + 1
         slot = self._slots[ticket % self.layout.capacity]
         slot["ticket"] = -1

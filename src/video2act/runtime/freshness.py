@@ -75,9 +75,7 @@ class Freshness:
         def refresh() -> VideoCondition:
             refreshed = perceive(self._system, clips, frame)
             self.perceive_s.append(refreshed.duration_s)
-            return replace(
-                condition, tokens=refreshed.tokens, observed_at=refreshed.observed_at, version=-len(self.perceive_s)
-            )
+            return replace(condition, tokens=refreshed.tokens, observed_at=refreshed.observed_at, version=-len(self.perceive_s))
 
         return refresh
 

@@ -115,7 +115,7 @@ class InlinePlanner:
         return outcome
 
     def wait(self) -> Outcome:
-        outcome = self.take(0.0)
+        outcome = InlinePlanner.take(self, 0.0)
         assert outcome is not None, "wait was called before begin"
         return outcome
 

@@ -1,8 +1,8 @@
 """System 2 in a process, and on a device, of its own: what it does cannot slow the control loop but by the cores they share.
 
 Frames go out through a ring in shared memory, tokens come back through a pipe. A thread beside the control loop watches: a
-process that raised, died or shows no progress for `hang_timeout_s` is killed, and another one is started. The ring outlives it, so
-the new one sees the same past.
+process that raised, died or shows no progress for `hang_timeout_s` is killed, and another one is started. The ring outlives
+it, so the new one sees the same past.
 """
 
 import os

@@ -1,7 +1,7 @@
 """What runs in System 2's own process: build it, warm it up, then follow the ring of frames until the control loop is gone.
 
-It talks over one pipe. Towards it: json, where the ring lies. Back: a letter, then json or safetensors. It never outlives the control
-loop: when the pipe ends, so does it, even in the middle of a refresh that hangs.
+It talks over one pipe. Towards it: json, where the ring lies. Back: a letter, then words or safetensors. It never outlives the
+control loop: when the pipe ends, so does it, even in the middle of a refresh that hangs.
 """
 
 import json
@@ -125,7 +125,9 @@ def describe(ring: FrameRing) -> bytes:
 def pack(refreshed: Refreshed) -> bytes:
     """A result as bytes: safetensors, so that every dtype passes and nothing is unpickled."""
     stamp = torch.tensor([refreshed.observed_at, refreshed.episode, refreshed.duration_s], dtype=torch.float64)
-    return save({"data": refreshed.tokens.data.cpu().contiguous(), "mask": refreshed.tokens.mask.cpu().contiguous(), "stamp": stamp})
+    return save(
+        {"data": refreshed.tokens.data.cpu().contiguous(), "mask": refreshed.tokens.mask.cpu().contiguous(), "stamp": stamp}
+    )
 
 
 def unpack(content: bytes) -> Refreshed:

@@ -126,8 +126,8 @@ class ThreadSlowLoop(BackgroundSlowLoop):
         if since is not None and time.monotonic() - since > self._hang_timeout_s:
             self._working_since = None  # said once
             self._note(
-                f"System 2 (thread): one refresh has taken more than {self._hang_timeout_s:g} s; a thread cannot be killed, so it "
-                "goes on with the last condition. Run System 2 in a process to have it started again"
+                f"System 2 (thread): one refresh has taken more than {self._hang_timeout_s:g} s; a thread cannot be killed, so "
+                "it goes on with the last condition. Run System 2 in a process to have it started again"
             )
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """Latency without waiting: both systems are computed at once and delivered late, on the simulator's own clock.
 
-A simulator stands still while a policy thinks, so in lockstep a slow policy looks as good as a fast one. Here System 2's condition
-and System 1's plan are withheld until as much simulated time has passed as they are said to take. Nothing depends on how fast
-this machine is: the same seed gives the same result, bit by bit, on any number of workers.
+A simulator stands still while a policy thinks, so in lockstep a slow policy looks as good as a fast one. Here System 2's
+condition and System 1's plan are withheld until as much simulated time has passed as they are said to take. Nothing depends on
+how fast this machine is: the same seed gives the same result, bit by bit, on any number of workers.
 
 What is simulated: System 2 starts on the newest frame whenever it is free (and `refresh_every` allows); System 1 plans while
 its last plan is executed. What is not: at the start of an episode the robot stands still until the first condition and the
@@ -87,9 +87,7 @@ class VirtualSlowLoop:
         self._control_step += 1
         self._deliver(step)
         if self._pending is None and step >= self._next_refresh:
-            refreshed = perceive(
-                self._system, self._history.clips(self._control_fps), Frame(observation, self._episode, step)
-            )
+            refreshed = perceive(self._system, self._history.clips(self._control_fps), Frame(observation, self._episode, step))
             self.perceive_s.append(refreshed.duration_s)
             self._pending = VideoCondition(
                 refreshed.tokens, refreshed.observed_at, refreshed.episode, version=len(self.perceive_s)
@@ -137,7 +135,7 @@ class VirtualPlanner(InlinePlanner):
         return super().take(now)
 
     def wait(self) -> Outcome:
-        return super().take(self._ready_at)
+        return super().wait()
 
     def expected_s(self) -> float:
         return self._durations.longest("system1")
