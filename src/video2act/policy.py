@@ -19,9 +19,10 @@ from video2act.clips import fit_frames
 from video2act.config import PolicyConfig, PretrainedBackboneConfig
 from video2act.normalize import Normalizer, Statistics, load_statistics, statistics_to_json
 from video2act.system1 import System1, Visibility
+from video2act.system1.action_dit import ProjectedConditions
 from video2act.system2 import System2
 from video2act.system2.backbones import make_backbone
-from video2act.types import ActionChunk, Batch, Observation, Tokens, Video, VideoCondition
+from video2act.types import ActionChunk, Batch, Committed, Observation, Tokens, Video, VideoCondition
 from video2act.weights import load_weights, save_weights
 
 CONFIG_FILE, WEIGHTS_FILE, STATISTICS_FILE = "config.json", "model.safetensors", "stats.json"
@@ -101,6 +102,26 @@ class Video2Act(nn.Module):
         Raises:
             ValueError: the state has another size or holds NaN; a camera is missing; the condition comes from the future.
         """
+        projected, noise = self._prepare(observation, condition)
+        return self._chunk(self.system1.sample(projected, noise), observation)
+
+    @torch.no_grad()
+    def continue_plan(
+        self, observation: Observation, condition: VideoCondition, committed: Committed, guidance: float | None
+    ) -> ActionChunk:
+        """As `act`, for a chunk that continues the one in execution (real-time chunking).
+
+        Args:
+            guidance: limit of the guidance's weight (arXiv 2506.07339); None: by training (arXiv 2512.05964).
+        Raises:
+            ValueError: as `act`; or the policy was not trained for such a delay, and no guidance is given.
+        """
+        projected, noise = self._prepare(observation, condition)
+        rest = self.normalize_action.normalize(torch.from_numpy(committed.actions.astype(np.float32))[None].to(self.device))
+        return self._chunk(self.system1.continue_sample(projected, noise, rest, committed.num_frozen, guidance), observation)
+
+    def _prepare(self, observation: Observation, condition: VideoCondition) -> tuple[ProjectedConditions, Tensor]:
+        """All that a chunk is denoised from, and the noise that it begins with."""
         images = None if self.is_blind else {camera: self._image(observation, camera) for camera in self.config.cameras}
         state = self._state(observation)
         staleness = observation.time - condition.observed_at
@@ -114,8 +135,10 @@ class Video2Act(nn.Module):
         conditions = self.system1.gather([observation.instruction], images, video, visible)
         age = torch.tensor([max(0.0, staleness)], device=self.device)
         projected = self.system1.project(conditions, self.normalize_state.normalize(state), age, visible)
-        noise = torch.randn(1, *self.system1.noise_shape, generator=self._noise).to(self.device)
-        actions = self.normalize_action.restore(self.system1.sample(projected, noise))
+        return projected, torch.randn(1, *self.system1.noise_shape, generator=self._noise).to(self.device)
+
+    def _chunk(self, normalised: Float[Tensor, "1 horizon a"], observation: Observation) -> ActionChunk:
+        actions = self.normalize_action.restore(normalised)
         return ActionChunk(actions[0].cpu().numpy(), observation.time, 1 / self.config.fps)
 
     def seed(self, seed: int) -> None:
