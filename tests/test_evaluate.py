@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from video2act.config import BackboneConfig, FilterConfig, FormerConfig, PolicyConfig, StreamConfig, System1Config, System2Config
-from video2act.evaluate import Settings, Sources, check_fits, check_unseen, run_evaluation
+from video2act.evaluate import Settings, Sources, run_evaluation
 from video2act.interfaces import EnvironmentSpec
+from video2act.suitability import check_fits, check_unseen
 from video2act.types import ActionChunk, Observation, Step, Tokens, Video, VideoCondition
 from video2act.viz.findings import percentiles, wilson_interval
 
@@ -139,7 +140,7 @@ def fake_expert(environment: Any) -> Oracle:
     return Oracle(environment)
 
 
-FAKES = Sources(fake_config, fake_policy, fake_environment, fake_expert)
+FAKES = Sources(fake_config, fake_policy, fake_policy, fake_environment, fake_expert)
 MakeSettings = Callable[..., Settings]
 
 
@@ -175,7 +176,13 @@ def test_wilson_intervals_of_known_cases():
 def test_percentiles_of_nothing_are_none():
     assert percentiles([]) is None
     found = percentiles([0.001 * i for i in range(101)], 1000.0)
-    assert found == {"n": 101.0, "p50": pytest.approx(50), "p95": pytest.approx(95), "p99": pytest.approx(99)}
+    assert found == {
+        "n": 101.0,
+        "p50": pytest.approx(50),
+        "p95": pytest.approx(95),
+        "p99": pytest.approx(99),
+        "max": pytest.approx(100),
+    }
 
 
 def test_the_file_has_lerobots_shape_and_what_it_takes_to_trust_it(settings: Settings):

@@ -150,6 +150,7 @@ def serve(
     only: Literal["system2"] | None = None,
     system2: Literal["thread", "inline"] = "thread",
     refresh_every: int | None = None,
+    max_staleness: float | None = None,
     api_key_file: Path | None = None,
     max_clients: int = 32,
     device: str = "cpu",
@@ -163,6 +164,7 @@ def serve(
         only: system2, for a robot that runs System 1 itself.
         system2: thread runs System 2 beside System 1, inline is reproducible.
         refresh_every: control steps between refreshes of System 2; as trained, if left out.
+        max_staleness: seconds; with an older video condition the robot is told to hold its target. Left out: any will do.
         api_key_file: file with the key that clients must show; or set VIDEO2ACT_API_KEY.
         max_clients: connections at once.
         device: where the policy runs.
@@ -170,7 +172,8 @@ def serve(
     from video2act import serve as program
     from video2act.serving.access import Limits
 
-    program.serve(run, host, port, only, system2, refresh_every, api_key_file, device, Limits(max_clients=max_clients))
+    limits = Limits(max_clients=max_clients)
+    program.serve(run, host, port, only, system2, refresh_every, max_staleness, api_key_file, device, limits)
 
 
 def view(run: Positional[Path], dataset: Path, out: Path, episode: int = 0) -> None:

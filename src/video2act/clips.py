@@ -113,6 +113,11 @@ class FrameHistory:
     def __init__(self, streams: tuple[StreamConfig, ...]):
         self._tracks = [_Track(stream, deque(maxlen=stream.stride * (stream.num_frames - 1) + 1)) for stream in streams]
 
+    @property
+    def span(self) -> int:
+        """Control steps that the longest clip goes back to, its newest frame included; at least 1."""
+        return max((track.frames.maxlen or 1 for track in self._tracks), default=1)
+
     def reset(self) -> None:
         """A new episode begins."""
         for track in self._tracks:
@@ -151,11 +156,12 @@ class ImageHistory:
     """The past images that a policy's cameras named `camera@steps` ask for."""
 
     def __init__(self, cameras: tuple[str, ...]):
-        self._past = {name: camera_and_lag(name) for name in cameras if camera_and_lag(name)[1] > 0}
-        self._images: dict[str, deque[np.ndarray]] = {}
+        split = {name: camera_and_lag(name) for name in cameras}
+        self._past = {name: (camera, lag) for name, (camera, lag) in split.items() if lag > 0}
+        longest: dict[str, int] = {}
         for camera, lag in self._past.values():
-            longest = max(lag + 1, self._images[camera].maxlen or 0) if camera in self._images else lag + 1
-            self._images[camera] = deque(maxlen=longest)
+            longest[camera] = max(lag, longest.get(camera, 0))
+        self._images: dict[str, deque[np.ndarray]] = {camera: deque(maxlen=lag + 1) for camera, lag in longest.items()}
 
     def reset(self) -> None:
         """A new episode begins."""

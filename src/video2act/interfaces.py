@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from video2act.types import ActionChunk, Observation, Step, Tokens, Video, VideoCondition
+from video2act.types import ActionChunk, Committed, Observation, Step, Tokens, Video, VideoCondition
 
 
 @runtime_checkable
@@ -35,16 +35,40 @@ class VideoBackbone(Protocol):
 
 
 @runtime_checkable
-class DualSystem(Protocol):
-    """The two systems of one policy."""
+class Perceiver(Protocol):
+    """System 2 alone: all that a process or a machine of its own needs to hold."""
 
     def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
         """Slow: pixel clips, one per stream -> tokens."""
         ...
 
+
+@runtime_checkable
+class DualSystem(Perceiver, Protocol):
+    """The two systems of one policy."""
+
     def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
         """Fast: one observation and what System 2 last understood -> a chunk of actions in raw units."""
         ...
+
+
+@runtime_checkable
+class Continuing(Protocol):
+    """A system whose plans can continue the one in execution (real-time chunking)."""
+
+    def continue_plan(
+        self, observation: Observation, condition: VideoCondition, committed: Committed, guidance: float | None
+    ) -> ActionChunk:
+        """As `act`, but the chunk begins with the committed actions that are frozen, and leaves the rest of them smoothly.
+
+        Args:
+            guidance: largest weight of guided denoising; None: by the training that has shown the network committed actions.
+        """
+        ...
+
+
+class HoldError(RuntimeError):
+    """There is nothing fresh or sound to plan on: the robot keeps its last target. The message says why."""
 
 
 @runtime_checkable
@@ -60,7 +84,11 @@ class Policy(Protocol):
         ...
 
     def infer(self, observation: Observation) -> ActionChunk:
-        """Called when a new plan is due."""
+        """Called when a new plan is due.
+
+        Raises:
+            HoldError: there is nothing fresh to plan on; the robot shall keep its last target.
+        """
         ...
 
 
@@ -82,6 +110,8 @@ class EnvironmentSpec:
     """control steps per second"""
     max_steps: int
     """control steps after which an episode is over"""
+    relative_actions: tuple[str, ...] = ()
+    """those of `action_names` that are changes or speeds: to hold still is zero of them, and the last value of the others"""
 
 
 @runtime_checkable

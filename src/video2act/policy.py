@@ -19,9 +19,10 @@ from video2act.clips import fit_frames
 from video2act.config import PolicyConfig, PretrainedBackboneConfig
 from video2act.normalize import Normalizer, Statistics, load_statistics, statistics_to_json
 from video2act.system1 import System1, Visibility
+from video2act.system1.action_dit import ProjectedConditions
 from video2act.system2 import System2
 from video2act.system2.backbones import make_backbone
-from video2act.types import ActionChunk, Batch, Observation, Tokens, Video, VideoCondition
+from video2act.types import ActionChunk, Batch, Committed, Observation, Tokens, Video, VideoCondition
 from video2act.weights import load_weights, save_weights
 
 CONFIG_FILE, WEIGHTS_FILE, STATISTICS_FILE = "config.json", "model.safetensors", "stats.json"
@@ -103,6 +104,26 @@ class Video2Act(nn.Module):
         Raises:
             ValueError: the state has another size or holds NaN; a camera is missing; the condition comes from the future.
         """
+        projected, noise = self._prepare(observation, condition)
+        return self._chunk(self.system1.sample(projected, noise), observation)
+
+    @torch.no_grad()
+    def continue_plan(
+        self, observation: Observation, condition: VideoCondition, committed: Committed, guidance: float | None
+    ) -> ActionChunk:
+        """As `act`, for a chunk that continues the one in execution (real-time chunking).
+
+        Args:
+            guidance: limit of the guidance's weight (arXiv 2506.07339); None: by training (arXiv 2512.05964).
+        Raises:
+            ValueError: as `act`; or the policy was not trained for such a delay, and no guidance is given.
+        """
+        projected, noise = self._prepare(observation, condition)
+        rest = self.normalize_action.normalize(torch.from_numpy(committed.actions.astype(np.float32))[None].to(self.device))
+        return self._chunk(self.system1.continue_sample(projected, noise, rest, committed.num_frozen, guidance), observation)
+
+    def _prepare(self, observation: Observation, condition: VideoCondition) -> tuple[ProjectedConditions, Tensor]:
+        """All that a chunk is denoised from, and the noise that it begins with."""
         images = None if self.is_blind else {camera: self._image(observation, camera) for camera in self.config.cameras}
         state = self._state(observation)
         staleness = observation.time - condition.observed_at
@@ -116,8 +137,10 @@ class Video2Act(nn.Module):
         conditions = self.system1.gather([observation.instruction], images, video, visible)
         age = torch.tensor([max(0.0, staleness)], device=self.device)
         projected = self.system1.project(conditions, self.normalize_state.normalize(state), age, visible)
-        noise = torch.randn(1, *self.system1.noise_shape, generator=self._noise).to(self.device)
-        actions = self.normalize_action.restore(self.system1.sample(projected, noise))
+        return projected, torch.randn(1, *self.system1.noise_shape, generator=self._noise).to(self.device)
+
+    def _chunk(self, normalised: Float[Tensor, "1 horizon a"], observation: Observation) -> ActionChunk:
+        actions = self.normalize_action.restore(normalised)
         return ActionChunk(actions[0].cpu().numpy(), observation.time, 1 / self.config.fps)
 
     def seed(self, seed: int) -> None:
@@ -193,6 +216,37 @@ class Video2Act(nn.Module):
         size = self.config.image_px
         small = fit_frames(observation.images[camera][None], size, size, self.config.image_fit)
         return rearrange(torch.from_numpy(small), "1 h w c -> 1 c h w").float().to(self.device) / 127.5 - 1
+
+
+class LoadedSystem2(nn.Module):
+    """System 2 of a run folder without System 1: what a process or a machine of its own holds. A `Perceiver`."""
+
+    def __init__(self, config: PolicyConfig):
+        super().__init__()
+        if config.system2 is None:
+            raise ValueError("this policy has no System 2, so there is nothing to run apart from System 1")
+        self.config = config
+        self.system2 = System2(config.system2, make_backbone(config.system2.backbone))
+
+    @torch.no_grad()
+    def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
+        """As `Video2Act.perceive`."""
+        device = self.system2.stream_embedding.device
+        return self.system2.perceive({name: clip.to(device) for name, clip in clips.items()}, instruction)
+
+
+def load_system2(path: Path | str, device: torch.device | str = "cpu") -> LoadedSystem2:
+    """System 2 alone from a run folder; System 1's weights are not read.
+
+    Raises:
+        FileNotFoundError, ValueError: as `Video2Act.load`; or the policy has no System 2.
+    """
+    path = Path(path)
+    config = configs.load(PolicyConfig, path / CONFIG_FILE)
+    loaded = LoadedSystem2(config)
+    is_published = config.system2 is not None and isinstance(config.system2.backbone, PretrainedBackboneConfig)
+    load_weights(loaded.system2, path / WEIGHTS_FILE, ("backbone.",) if is_published else (), part="system2.")
+    return loaded.to(device).eval()
 
 
 def _check_size(name: str, size: int, statistics: dict[str, Statistics]) -> None:

@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from video2act.policy import INSTRUCTIONS_FILE, Video2Act
+from video2act.config import RuntimeConfig
+from video2act.policy import INSTRUCTIONS_FILE, LoadedSystem2, Video2Act, load_system2
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.shared_slow_loop import SharedSystem2
 from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop
@@ -65,7 +66,9 @@ class Serving:
     close: Callable[[], None]
 
 
-def serve_policy(system: Video2Act, instructions: tuple[str, ...], refresh_every: int, system2: System2Mode) -> Serving:
+def serve_policy(
+    system: Video2Act, instructions: tuple[str, ...], refresh_every: int, system2: System2Mode, runtime: RuntimeConfig
+) -> Serving:
     """Sessions of a whole policy: each client has frames, conditions and an episode of its own."""
     config, shared_system = system.config, OneAtATime(system)
     contract = Contract.of(config, "policy", instructions)
@@ -74,7 +77,7 @@ def serve_policy(system: Video2Act, instructions: tuple[str, ...], refresh_every
 
     def make_session() -> Session:
         loop: SlowLoop = shared.new_loop() if shared else InlineSlowLoop(shared_system, streams, refresh_every, config.fps)
-        return PolicySession(ClientPolicy(shared_system, loop, config.cameras), contract)
+        return PolicySession(ClientPolicy(shared_system, loop, config.cameras, runtime), contract)
 
     def gauges() -> dict[str, float]:
         return {"refreshes": shared.num_refreshes, "refresh_failures": shared.num_failures} if shared else {}
@@ -82,16 +85,15 @@ def serve_policy(system: Video2Act, instructions: tuple[str, ...], refresh_every
     return Serving(contract, make_session, gauges, shared.close if shared else lambda: None)
 
 
-def serve_system2(system: Video2Act, instructions: tuple[str, ...]) -> Serving:
-    """Sessions of System 2 alone.
+def serve_system2(system: LoadedSystem2, instructions: tuple[str, ...]) -> Serving:
+    """Sessions of System 2 alone."""
+    contract, turn = Contract.of(system.config, "system2", instructions), threading.Lock()
 
-    Raises:
-        ValueError: the policy has none.
-    """
-    if system.config.system2 is None:
-        raise ValueError("this policy has no System 2, so there is nothing to serve with --only system2")
-    contract, shared_system = Contract.of(system.config, "system2", instructions), OneAtATime(system)
-    return Serving(contract, lambda: System2Session(shared_system.perceive, contract), dict, lambda: None)
+    def perceive(clips: dict[str, Video], instruction: list[str]) -> Tokens:
+        with turn:
+            return system.perceive(clips, instruction)
+
+    return Serving(contract, lambda: System2Session(perceive, contract), dict, lambda: None)
 
 
 def load_instructions(run: Path) -> tuple[str, ...]:
@@ -107,6 +109,7 @@ def serve(
     only: Literal["system2"] | None = None,
     system2: System2Mode = "thread",
     refresh_every: int | None = None,
+    max_staleness_s: float | None = None,
     api_key_file: Path | None = None,
     device: str = "cpu",
     limits: Limits | None = None,
@@ -121,6 +124,7 @@ def serve(
         only: the slow half alone.
         system2: `thread` refreshes beside the plans; `inline` within them, at fixed control steps: reproducible.
         refresh_every: control steps between refreshes; as the policy was configured, if None.
+        max_staleness_s: on an older video condition no plan is made, and the robot is told to hold its target; None: on any.
         api_key_file: file with the key that clients must show; without it, the environment's VIDEO2ACT_API_KEY, if set.
         device: where the policy runs.
         limits: what a client may ask for.
@@ -133,12 +137,13 @@ def serve(
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.INFO)
     console = Console(stderr=True)
     api_key = load_api_key(api_key_file)
-    system = Video2Act.load(run, device)
     instructions = load_instructions(run)
     if only == "system2":
-        serving = serve_system2(system, instructions)
+        serving = serve_system2(load_system2(run, device), instructions)
     else:
-        serving = serve_policy(system, instructions, refresh_every or system.config.refresh_every, system2)
+        policy = Video2Act.load(run, device)
+        runtime = RuntimeConfig(max_staleness_s=max_staleness_s)
+        serving = serve_policy(policy, instructions, refresh_every or policy.config.refresh_every, system2, runtime)
     with ExitStack() as ending:
         ending.callback(serving.close)
         server = Server(serving.make_session, serving.contract.to_metadata(), host, port, api_key, limits, serving.gauges)

@@ -62,6 +62,9 @@ def train(
     dataset = open_datasets(data)
     spec = DataSpec(dataset.state_dim, dataset.action_dim or 0, float(dataset.fps), cameras or dataset.cameras)
     policy_config = with_sources(make_preset(preset, spec), system1)
+    if config.max_delay_steps:
+        shows_prefix = replace(policy_config.system1, max_delay_steps=config.max_delay_steps)
+        policy_config = replace(policy_config, system1=shows_prefix)
     check_fit(policy_config, dataset)
     torch.manual_seed(config.seed)
     policy = build_policy(policy_config, dataset, video_model)

@@ -81,6 +81,8 @@ class VideoCondition:
     observed_at: float
     """`Observation.time` of the newest frame that went in, seconds"""
     episode: int
+    version: int = 0
+    """counts what a slow loop understood, from 1; negative: a policy refreshed it itself. 0: made by hand"""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,16 @@ class ActionChunk:
     observed_at: float
     period: float
     """seconds between two actions"""
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What the robot will do from the moment of an observation on, unless a new plan takes over: the rest of the running plan."""
+
+    actions: Float[np.ndarray, "n a"]
+    """raw units; the first one is meant for the moment of the observation"""
+    num_frozen: int
+    """so many of them will be executed before the new plan can take over, whatever it says"""
 
 
 @dataclass(frozen=True)

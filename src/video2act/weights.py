@@ -6,7 +6,7 @@ A weight that is missing, unexpected or of another shape is an error that names 
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -21,8 +21,8 @@ def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
     publish(temporary, path)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
+def read_tensors(path: Path, part: str = "") -> dict[str, Tensor]:
+    """The tensors of a safetensors file; of those whose names begin with `part`, and without it. The others are not read.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -31,21 +31,25 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: this folder has no weights; is training still running?")
     try:
-        return load_file(path)
+        if not part:
+            return load_file(path)
+        with safe_open(path, "pt") as file:
+            return {name.removeprefix(part): file.get_tensor(name) for name in file.keys() if name.startswith(part)}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file ({error}); copy it again") from error
 
 
-def load_weights(module: nn.Module, path: Path, elsewhere: tuple[str, ...] = ()) -> None:
+def load_weights(module: nn.Module, path: Path, elsewhere: tuple[str, ...] = (), part: str = "") -> None:
     """Load a safetensors file into a module, strictly.
 
     Args:
+        part: what the names begin with of the weights that are the module's, if the file holds others too.
         elsewhere: what the names begin with of weights that the module already has, and that the file must not hold.
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or a tensor is missing, unexpected or of another shape; all are named.
     """
-    weights = read_tensors(path)
+    weights = read_tensors(path, part)
     state = module.state_dict()
     own = {name: tensor for name, tensor in state.items() if not name.startswith(elsewhere)}
     check_fit(shapes_of(own), shapes_of(weights), path)

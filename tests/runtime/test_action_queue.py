@@ -1,57 +1,126 @@
-"""The plan in execution: order, due time, and what is refused."""
+"""The plans in execution: which action is due when, what overlap does, and what is refused."""
 
 import numpy as np
 import pytest
 
-from video2act.runtime.action_queue import ActionQueue
+from video2act.runtime.action_queue import ActionQueue, UnsoundPlanError
 from video2act.types import ActionChunk
 
-
-def chunk(first: float, horizon: int = 4) -> ActionChunk:
-    return ActionChunk(np.arange(first, first + horizon)[:, None], observed_at=0.0, period=0.1)
+PERIOD = 0.1
 
 
-def test_actions_come_in_order_and_a_plan_is_due_after_execute_steps():
-    queue = ActionQueue(execute_steps=2)
-    assert queue.is_due
-    queue.replace(chunk(10.0))
-    taken = []
-    while not queue.is_due:
-        taken.append(float(queue.next()[0]))
-    assert taken == [10, 11]
-    queue.replace(chunk(20.0))
-    assert float(queue.next()[0]) == 20
+def chunk(first: float, observed_at: float = 0.0, horizon: int = 4) -> ActionChunk:
+    return ActionChunk(np.arange(first, first + horizon, dtype=float)[:, None], observed_at, PERIOD)
 
 
-def test_a_late_plan_may_use_the_reserve_until_it_is_spent():
-    queue = ActionQueue(execute_steps=2)
-    queue.replace(chunk(0.0, horizon=3))
-    assert [float(queue.next()[0]) for _ in range(3)] == [0, 1, 2]
-    with pytest.raises(RuntimeError, match="all 3 planned actions are spent; a new plan was due after 2"):
-        queue.next()
+def taken(queue: ActionQueue, steps: range) -> list[float | None]:
+    actions = [queue.action(step * PERIOD) for step in steps]
+    return [None if action is None else round(float(action[0]), 6) for action in actions]
 
 
-def test_no_plan_no_action():
-    with pytest.raises(RuntimeError, match="no plan yet"):
-        ActionQueue(1).next()
+def test_each_action_is_due_at_its_own_moment_and_past_the_end_there_is_none():
+    queue = ActionQueue()
+    assert taken(queue, range(2)) == [None, None]
+    queue.accept(chunk(10), 0.0)
+    assert taken(queue, range(6)) == [10, 11, 12, 13, None, None]
+    assert taken(queue, range(1, 3)) == [11, 12], "asking again changes nothing"
 
 
-def test_a_plan_shorter_than_what_is_executed_is_refused():
-    with pytest.raises(ValueError, match="5 actions are executed per plan, but the policy planned 4"):
-        ActionQueue(5).replace(chunk(0.0))
+@pytest.mark.parametrize(("latency_steps", "first"), [(0, 20), (1, 21), (3, 23)])
+def test_actions_whose_moment_passed_while_a_plan_was_made_are_dropped(latency_steps: int, first: float):
+    queue = ActionQueue()
+    queue.accept(chunk(0, horizon=20), 0.0)
+    queue.accept(chunk(20, observed_at=5 * PERIOD), (5 + latency_steps) * PERIOD)
+    assert taken(queue, range(5 + latency_steps, 6 + latency_steps)) == [first]
+
+
+def test_a_step_that_came_late_skips_its_actions_without_a_burst():
+    queue = ActionQueue()
+    queue.accept(chunk(0), 0.0)
+    # the clock of a robot whose second control step took two periods longer
+    assert [float(queue.action(now)[0]) for now in (0.0, 0.1, 0.31)] == [0, 1, 3]  # type: ignore[index]
+
+
+def test_periods_that_are_added_up_do_not_fall_between_two_actions():
+    queue, now = ActionQueue(), 0.0
+    queue.accept(ActionChunk(np.arange(1000.0)[:, None], 0.0, 1 / 30), 0.0)
+    for step in range(1000):
+        action = queue.action(now)
+        assert action is not None
+        assert action[0] == step
+        now += 1 / 30
+
+
+def test_replace_takes_over_at_once():
+    queue = ActionQueue("replace")
+    queue.accept(chunk(0), 0.0)
+    queue.accept(chunk(100, 2 * PERIOD), 2 * PERIOD)
+    assert taken(queue, range(2, 5)) == [100, 101, 102]
+
+
+def test_blend_goes_over_in_even_steps_and_ends_in_the_new_plan():
+    queue = ActionQueue("blend", blend_steps=3)
+    queue.accept(ActionChunk(np.zeros((10, 1)), 0.0, PERIOD), 0.0)
+    queue.accept(ActionChunk(np.full((10, 1), 8.0), 2 * PERIOD, PERIOD), 2 * PERIOD)
+    assert taken(queue, range(2, 8)) == [2, 4, 6, 8, 8, 8]
+
+
+def test_blend_uses_the_new_plan_where_the_old_one_has_ended():
+    queue = ActionQueue("blend", blend_steps=3)
+    queue.accept(ActionChunk(np.zeros((3, 1)), 0.0, PERIOD), 0.0)
+    queue.accept(ActionChunk(np.full((10, 1), 8.0), 2 * PERIOD, PERIOD), 2 * PERIOD)
+    assert taken(queue, range(2, 5)) == [2, 8, 8]
+
+
+def test_temporal_ensemble_weighs_as_act_does():
+    # ACT (arXiv 2304.13705): w_i = exp(-m i), i = 0 for the oldest prediction of this moment
+    queue, decay = ActionQueue("temporal_ensemble", ensemble_decay=0.5), 0.5
+    for step in range(3):
+        queue.accept(ActionChunk(np.full((4, 1), float(step)), step * PERIOD, PERIOD), step * PERIOD)
+    weights = np.exp(-decay * np.arange(3))
+    assert taken(queue, range(2, 3)) == [round(float(weights @ np.arange(3) / weights.sum()), 6)]
+    # at step 5 only the newest plan reaches
+    assert taken(queue, range(5, 7)) == [2, None]
+
+
+def test_temporal_ensemble_keeps_no_plan_that_has_ended():
+    queue = ActionQueue("temporal_ensemble")
+    for step in range(100):
+        queue.accept(chunk(0, step * PERIOD), step * PERIOD)
+    assert len(queue._running) == 4
+
+
+def test_the_rest_of_a_plan_begins_now():
+    queue = ActionQueue("rtc")
+    assert queue.rest(0.0) is None
+    queue.accept(chunk(0), 0.0)
+    rest = queue.rest(3 * PERIOD)
+    assert rest is not None
+    assert rest.ravel().tolist() == [3]
+    assert queue.rest(4 * PERIOD) is None
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_plan_that_is_not_finite_is_refused_and_the_old_one_stays(bad: float):
-    queue = ActionQueue(2)
-    queue.replace(chunk(0.0))
+    queue = ActionQueue()
+    queue.accept(chunk(0.0), 0.0)
     broken = chunk(5.0)
     broken.actions[3, 0] = bad
-    with pytest.raises(ValueError, match="for dimension 0 of action 3"):
-        queue.replace(broken)
-    assert float(queue.next()[0]) == 0
+    with pytest.raises(UnsoundPlanError, match="for dimension 0 of action 3"):
+        queue.accept(broken, PERIOD)
+    assert taken(queue, range(1, 2)) == [1]
 
 
-def test_execute_steps_must_be_positive():
-    with pytest.raises(ValueError, match="at least 1, got 0"):
-        ActionQueue(0)
+def test_a_plan_that_is_over_when_it_arrives_is_refused_with_both_durations():
+    queue = ActionQueue()
+    queue.accept(chunk(0), 0.0)
+    with pytest.raises(UnsoundPlanError, match=r"a plan of 0\.4 s arrived 0\.5 s after its observation"):
+        queue.accept(chunk(9), 0.5)
+    assert taken(queue, range(1)) == [0]
+
+
+def test_a_reset_forgets_every_plan():
+    queue = ActionQueue("temporal_ensemble")
+    queue.accept(chunk(0), 0.0)
+    queue.reset()
+    assert (queue.newest, queue.action(0.0)) == (None, None)

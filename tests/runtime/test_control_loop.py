@@ -5,7 +5,7 @@ import pytest
 from runtime_fakes import FPS, MOTION, FakeEnvironment, FakeSystem, GatedSystem
 
 from video2act.runtime import control_loop
-from video2act.runtime.control_loop import Pace, run_episode
+from video2act.runtime.control_loop import Pace, lockstep, run_episode
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.slow_loop import InlineSlowLoop, ThreadSlowLoop
 from video2act.types import ActionChunk, Observation, VideoCondition
@@ -35,6 +35,9 @@ def test_every_step_is_observed_and_a_plan_is_made_when_due():
     result = run_episode(environment, make_policy(FakeSystem()), 3, [notebook], seed=0, rate_hz=None)
     assert (result.success, result.num_steps, result.missed_deadlines) == (True, 10, 0)
     assert len(result.environment_step_s) == 10
+    assert [round(step.plan_age_s * FPS) for step in result.steps] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+    assert [step.condition_version for step in result.steps] == [1, 1, 1, 1, 1, 1, 2, 2, 2, 3]
+    assert not any(step.is_held or step.is_clamped or step.is_late for step in result.steps)
     assert [bool(new) for *_, new in notebook.steps] == [i % 3 == 0 for i in range(10)]
     # each action was meant for the very step it was executed at
     assert [action[0] for action in environment.actions] == list(range(10))
@@ -52,18 +55,36 @@ def test_a_success_is_not_forgotten_when_the_episode_goes_on():
     assert run_episode(SucceedsEarly(), make_policy(FakeSystem()), 2, [], seed=0, rate_hz=None).success
 
 
-def test_an_action_that_is_not_finite_never_reaches_the_robot():
-    class Diverging(FakeSystem):
-        def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
-            chunk = super().act(observation, condition)
-            if observation.state[0] >= 4:
-                chunk.actions[1, 1] = np.nan
-            return chunk
+class Diverging(FakeSystem):
+    """Plans a number that is not finite, from one control step on."""
 
+    def __init__(self, first_bad_step: int):
+        super().__init__()
+        self.first_bad_step = first_bad_step
+
+    def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
+        chunk = super().act(observation, condition)
+        if observation.state[0] >= self.first_bad_step:
+            chunk.actions[1, 1] = np.nan
+        return chunk
+
+
+def test_a_first_plan_that_is_not_finite_is_an_error_and_nothing_reaches_the_robot():
     environment = FakeEnvironment()
     with pytest.raises(ValueError, match="dimension 1 of action 1; nothing of this plan was sent"):
-        run_episode(environment, make_policy(Diverging()), 2, [], seed=0, rate_hz=None)
-    assert len(environment.actions) == 4
+        run_episode(environment, make_policy(Diverging(0)), 2, [], seed=0, rate_hz=None)
+    assert environment.actions == []
+
+
+def test_a_later_plan_that_is_not_finite_never_reaches_the_robot():
+    environment, policy = FakeEnvironment(), make_policy(Diverging(4))
+    executor = lockstep(environment, policy, 2)
+    result = run_episode(environment, policy, 2, [], seed=0, rate_hz=None, executor=executor)
+    # the plan of step 2 goes on to its end, then its last target is held
+    assert [action[0] for action in environment.actions] == [0, 1, 2, 3, 4, 5, 5, 5, 5, 5]
+    assert [step.is_held for step in result.steps] == [False] * 6 + [True] * 4
+    assert "the policy planned nan for dimension 1" in executor.incidents[0]
+    assert any("spent" in said for said in executor.incidents)
 
 
 class FakeClock:

@@ -64,7 +64,7 @@ class CountingPolicy:
         self.is_closed = True
 
 
-def message(number: float = 0.0, **words: Any) -> dict[str, Any]:
+def message(number: Any = 0.0, /, **words: Any) -> dict[str, Any]:
     """A good observation, with some words replaced; None takes one out."""
     good = {"images/front": np.zeros((16, 16, 3), np.uint8), "state": np.array([number, 0.0], np.float32), "prompt": "push"}
     return {word: value for word, value in (good | words).items() if value is not None}

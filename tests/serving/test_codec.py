@@ -11,7 +11,9 @@ from video2act.serving.codec import MessageError, pack, unpack
 
 def array_fields(**changes: Any) -> bytes:
     fields = {"__ndarray__": True, "data": bytes(12), "dtype": "|u1", "shape": [2, 2, 3], **changes}
-    return msgpack.packb({key.encode(): value for key, value in fields.items() if value is not ...})
+    packed = msgpack.packb({key.encode(): value for key, value in fields.items() if value is not ...})
+    assert packed is not None
+    return packed
 
 
 VALUES = {

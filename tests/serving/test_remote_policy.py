@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def test_observing_never_waits():
         started = time.perf_counter()
         for step in range(1, 200):
             policy.observe(observation(step))
-        assert time.perf_counter() - started < 0.1
+        assert time.perf_counter() - started < 2.0  # waiting for the gate would take 10
         slow.gate.set()
         asking.join()
         # what is sent is no backlog: the frames that a clip can reach back to, the newest last
@@ -166,7 +167,7 @@ def test_a_late_answer_is_not_taken_for_a_new_one():
     ("options", "reason"),
     [({}, "an API key is needed"), ({"api_key": "wrong"}, "the API key is wrong")],
 )
-def test_a_wrong_key_is_told_at_once(options: dict[str, str], reason: str):
+def test_a_wrong_key_is_told_at_once(options: dict[str, Any], reason: str):
     with serving(api_key="secret") as server:
         with pytest.raises(ConnectionError, match=f"refused with 401 Unauthorized: {reason}"):
             RemotePolicy(server.address, **options)

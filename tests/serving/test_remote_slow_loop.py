@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def perceiver() -> Perceiver:
 
 @pytest.fixture
 def loop_of(small_config: PolicyConfig) -> Callable[..., RemoteSlowLoop]:
-    def make(server: Server, refresh_every: int = 1, **options: float) -> RemoteSlowLoop:
+    def make(server: Server, refresh_every: int = 1, **options: Any) -> RemoteSlowLoop:
         assert small_config.system2 is not None
         return RemoteSlowLoop(server.address, small_config.system2.streams, refresh_every, small_config.fps, **options)
 
@@ -126,7 +127,7 @@ def test_the_newest_observation_wins(system2, loop_of, perceiver: Perceiver):
         started = time.perf_counter()
         for step in range(1, 100):
             loop.observe(observation(step))
-        assert time.perf_counter() - started < 0.1
+        assert time.perf_counter() - started < 2.0  # waiting for the gate would take 10
         perceiver.gate.set()
         wait_until(lambda: loop.condition(observation(99)).observed_at == 99 / 20)
         assert perceiver.newest == [0, 99]
@@ -142,7 +143,7 @@ def test_only_the_first_condition_of_an_episode_is_waited_for(system2, loop_of, 
         for step in range(1, 20):
             loop.observe(observation(step))
             assert loop.condition(observation(step)).observed_at == 0.0
-        assert time.perf_counter() - started < 0.1
+        assert time.perf_counter() - started < 2.0  # waiting for the gate would take 10
         perceiver.gate.set()
 
 
@@ -173,7 +174,7 @@ def test_a_server_that_dies_shows_in_the_age_and_one_that_returns_is_used(system
             assert loop.condition(observation(step)).observed_at < step / 20
             longest = max(longest, time.perf_counter() - started)
             time.sleep(0.01)
-        assert longest < 0.1
+        assert longest < 1.0
         assert any("trying again in" in incident for incident in loop.incidents)
         ending.enter_context(system2(port=port))
         wait_until(lambda: loop.condition(observation(39)).observed_at == 39 / 20)

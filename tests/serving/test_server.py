@@ -130,7 +130,7 @@ class TestConversation:
                         repeated = 0 if turn == 0 else step - before - 1
                         seen += 1 + repeated
                         assert answer["frames_repeated"] == repeated
-                        assert answer["actions"].tolist() == np.tile(np.float32([seen, number + step / 100]), (4, 1)).tolist()
+                        assert answer["actions"].tolist() == [np.array([seen, number + step / 100], np.float32).tolist()] * 4
                         before = step
 
         with serving() as server, ThreadPoolExecutor(20) as pool:

@@ -7,6 +7,7 @@ Durations are seconds (`_s`), sizes pixels (`_px`), counts `num_`.
 from video2act.config.backbone import GRIDS, BackboneConfig, Grid, PretrainedBackboneConfig, load_backbone
 from video2act.config.files import check, from_json, load, to_json
 from video2act.config.policy import PolicyConfig, camera_and_lag
+from video2act.config.runtime import Overlap, RuntimeConfig, SimulatedLatency, WhenStale, data_margin
 from video2act.config.system1 import (
     RDT_FORM,
     DenoisingConfig,
@@ -32,18 +33,23 @@ __all__ = [
     "Grid",
     "NormForm",
     "OptimizationConfig",
+    "Overlap",
     "PolicyConfig",
     "PretrainedBackboneConfig",
     "PretrainedConfig",
+    "RuntimeConfig",
+    "SimulatedLatency",
     "StreamConfig",
     "System1Config",
     "System1Sources",
     "System2Config",
     "TrainConfig",
     "VideoTrainConfig",
+    "WhenStale",
     "adaptor_depth",
     "camera_and_lag",
     "check",
+    "data_margin",
     "from_json",
     "load",
     "load_backbone",

@@ -47,6 +47,10 @@ class PolicyConfig:
             1 <= self.execute_steps <= self.horizon,
             f"execute_steps must lie in 1..horizon ({self.horizon}), got {self.execute_steps}",
         )
+        check(
+            self.system1.max_delay_steps < self.horizon,
+            f"max_delay_steps ({self.system1.max_delay_steps}) must be smaller than horizon ({self.horizon}), or nothing is left to plan",
+        )
         check(self.refresh_every >= 1, f"refresh_every must be at least 1, got {self.refresh_every}")
         check(self.max_staleness_steps >= 0, f"max_staleness_steps must not be negative, got {self.max_staleness_steps}")
         check(self.image_px > 0, f"image_px must be positive, got {self.image_px}")

@@ -127,6 +127,9 @@ class System1Config:
     """from SigLIP's width to hidden; the small encoder needs none"""
     embodiment: str = ""
     """how the robot's numbers lie in the unified vector of 128 (`embodiment.py`); empty: the robot's own vector"""
+    max_delay_steps: int = 0
+    """training-time real-time chunking (arXiv 2512.05964): training shows the first actions of a chunk as they are, 0 to this many,
+    and asks for the others; 0: never. A plan can then continue one that is being executed without guidance"""
 
     def __post_init__(self) -> None:
         check(self.num_heads > 0, f"num_heads must be positive, got {self.num_heads}")
@@ -134,6 +137,7 @@ class System1Config:
             self.image_channels > 0 and self.image_channels % 8 == 0,
             f"image_channels must be a multiple of 8 (its norm has 8 groups), got {self.image_channels}",
         )
+        check(self.max_delay_steps >= 0, f"max_delay_steps must not be negative, got {self.max_delay_steps}")
         check(self.depth >= 2, f"depth must be at least 2 (one block for text, one for image and video), got {self.depth}")
         check(self.hidden % self.num_heads == 0, f"hidden={self.hidden} is not divisible by num_heads={self.num_heads}")
         adaptor_depth(self.text_adaptor)

@@ -75,11 +75,14 @@ class TrainConfig(OptimizationConfig):
     """images are shifted by up to this many pixels; not for cameras that stand still, where a place in the picture is a place"""
     image_jitter: float = 0.1
     """brightness, contrast and saturation vary by up to this share"""
+    max_delay_steps: int = 0
+    """training-time real-time chunking (arXiv 2512.05964): up to so many first actions of a chunk are shown as they are, so that
+    plans can continue one another (`--runtime.overlap rtc_trained`); 0: none. The longest planning time, in control steps"""
     num_workers: int = 0
     """processes that prepare batches; 0 prepares them in the training process"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(0 <= self.condition_dropout < 1, f"condition_dropout must lie in [0, 1), got {self.condition_dropout}")
-        for name in ("state_noise", "image_shift_px", "image_jitter", "num_workers"):
+        for name in ("state_noise", "image_shift_px", "image_jitter", "max_delay_steps", "num_workers"):
             check(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")

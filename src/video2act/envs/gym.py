@@ -41,6 +41,8 @@ class GymMapping:
     """key of `info` that is true at success"""
     state_names: tuple[str, ...]
     action_names: tuple[str, ...]
+    relative_actions: tuple[str, ...] = ()
+    """those of them that are changes or speeds; a robot that must hold still gets zero of them, and keeps the others"""
 
 
 class GymEnvironment:
@@ -68,6 +70,7 @@ class GymEnvironment:
             action_names=mapping.action_names,
             fps=mapping.fps,
             max_steps=mapping.max_steps,
+            relative_actions=mapping.relative_actions,
         )
         self._environment = environment
         self._mapping = mapping

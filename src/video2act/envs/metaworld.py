@@ -55,6 +55,7 @@ class MetaWorld:
             action_names=("delta_x", "delta_y", "delta_z", "gripper_effort"),
             fps=1 / self._simulator.dt,  # frame_skip 5 x 2.5 ms = 80 Hz
             max_steps=max_steps,
+            relative_actions=("delta_x", "delta_y", "delta_z"),
         )
         self.privileged: Float[np.ndarray, "39"] = np.zeros(39)
         """the simulator's own observation, with the poses of objects and goal; for experts, never for a policy"""

@@ -1,58 +1,108 @@
-"""The plan that is being executed: hands out the actions of one chunk in order and says when the next plan is due.
+"""The plans that are being executed: which action is due at a moment, and what happens where two plans overlap.
 
-A chunk is immutable and replaced whole. It may be longer than what is executed of it; the rest is a reserve for a plan that comes
-late, and running out of that too is an error, never a repeated or an invented action.
+A chunk is stamped with the moment of its observation, and its actions are due from then on, one per period. A plan that
+arrives late is therefore entered where the robot is by now: the actions whose moment has passed while it was made,
+`ceil(latency * rate)` of them, are dropped. Chunks are immutable. Past the end of all of them there is no action: never a
+repeated or an invented one.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
+from video2act.config import Overlap
 from video2act.types import ActionChunk
+
+EARLY = 1e-6
+"""of a period: rounding of clocks that add up periods"""
+
+
+class UnsoundPlanError(ValueError):
+    """A plan that must not be executed; the message says why."""
+
+
+@dataclass(frozen=True)
+class _Running:
+    chunk: ActionChunk
+    since: float
+    """moment at which it took over"""
+
+    def index(self, now: float) -> int:
+        return round((now - self.chunk.observed_at) / self.chunk.period)
+
+    def covers(self, now: float) -> bool:
+        return 0 <= self.index(now) < len(self.chunk.actions)
+
+    def action(self, now: float) -> Float[np.ndarray, "a"]:
+        return self.chunk.actions[self.index(now)]
 
 
 class ActionQueue:
-    """The current chunk and how many of its actions are spent."""
+    """The newest plan, and the earlier ones that it overlaps with.
 
-    def __init__(self, execute_steps: int):
-        if execute_steps < 1:
-            raise ValueError(f"execute_steps counts actions executed before the next plan: at least 1, got {execute_steps}")
-        self._execute_steps = execute_steps
-        self._chunk: ActionChunk | None = None
-        self._num_taken = 0
+    Args:
+        overlap: `replace`, `blend` or `temporal_ensemble`; for plans that continue one another (`rtc`), as `replace`.
+    """
+
+    def __init__(self, overlap: Overlap = "replace", blend_steps: int = 2, ensemble_decay: float = 0.01):
+        self._overlap = overlap
+        self._blend_steps = blend_steps
+        self._ensemble_decay = ensemble_decay
+        self._running: list[_Running] = []
+        """oldest first"""
+
+    def reset(self) -> None:
+        """A new episode begins: nothing planned before may reach it."""
+        self._running = []
 
     @property
-    def is_due(self) -> bool:
-        """Whether a new plan should be made before the next action."""
-        return self._chunk is None or self._num_taken >= self._execute_steps
+    def newest(self) -> ActionChunk | None:
+        return self._running[-1].chunk if self._running else None
 
-    def replace(self, chunk: ActionChunk) -> None:
-        """Start on a new plan.
+    def accept(self, chunk: ActionChunk, now: float) -> None:
+        """Let a new plan take over at the moment `now`.
 
         Raises:
-            ValueError: the plan is shorter than `execute_steps`, or not all of its numbers are finite.
+            UnsoundPlanError: not all of its numbers are finite, or it ended before it came. The plans before it stay.
         """
-        horizon = len(chunk.actions)
-        if horizon < self._execute_steps:
-            raise ValueError(f"{self._execute_steps} actions are executed per plan, but the policy planned {horizon}")
         finite = np.isfinite(chunk.actions)
         if not finite.all():
             row, column = np.argwhere(~finite)[0]
-            raise ValueError(
+            raise UnsoundPlanError(
                 f"the policy planned {chunk.actions[row, column]} for dimension {column} of action {row}; nothing of this "
                 "plan was sent to the robot. Check the policy's weights and normalisation statistics, and what it observed"
             )
-        self._chunk, self._num_taken = chunk, 0
+        new = _Running(chunk, now)
+        if not new.covers(now):
+            late_s, length_s = now - chunk.observed_at, len(chunk.actions) * chunk.period
+            raise UnsoundPlanError(
+                f"a plan of {length_s:.3g} s arrived {late_s:.3g} s after its observation, when it was over. Plan a longer "
+                "horizon, or make planning faster"
+            )
+        if self._overlap == "temporal_ensemble":
+            self._running = [*(old for old in self._running if old.covers(now)), new]
+        else:
+            self._running = [*self._running[-1:], new] if self._overlap == "blend" else [new]
 
-    def next(self) -> Float[np.ndarray, "a"]:
-        """The next action of the plan.
+    def action(self, now: float) -> Float[np.ndarray, "a"] | None:
+        """What is due at the moment `now`; None past the end of all plans."""
+        running = [plan for plan in self._running if plan.covers(now)]
+        if not running:
+            return None
+        if self._overlap == "temporal_ensemble":
+            weights = np.exp(-self._ensemble_decay * np.arange(len(running)))
+            return np.average([plan.action(now) for plan in running], axis=0, weights=weights)
+        if self._overlap == "blend" and len(running) == 2:
+            old, new = running
+            steps = round((now - new.since) / new.chunk.period)
+            share = min(1.0, (steps + 1) / (self._blend_steps + 1))
+            return (1 - share) * old.action(now) + share * new.action(now)
+        return running[-1].action(now)
 
-        Raises:
-            RuntimeError: there is no plan, or all of it is spent.
-        """
-        if self._chunk is None:
-            raise RuntimeError("there is no plan yet; call replace with a chunk first")
-        if self._num_taken >= len(self._chunk.actions):
-            raise RuntimeError(f"all {self._num_taken} planned actions are spent; a new plan was due after {self._execute_steps}")
-        action = self._chunk.actions[self._num_taken]
-        self._num_taken += 1
-        return action
+    def rest(self, now: float) -> Float[np.ndarray, "n a"] | None:
+        """What the newest plan still holds from the moment `now` on; None if it is spent."""
+        if not self._running or not self._running[-1].covers(now):
+            return None
+        newest = self._running[-1]
+        return newest.chunk.actions[newest.index(now) :]

@@ -1,4 +1,4 @@
-"""One episode of a policy in an environment: observe, plan when a plan is due, act. Watchers look on; the loop never grows.
+"""One episode of a policy in an environment: observe, decide, act. Watchers look on; the loop never grows.
 
 The loop knows nothing of two systems. Success is success at any control step, as in the benchmarks. Rewards are not summed: an
 environment here answers whether the task is done, not how it feels about it.
@@ -7,11 +7,31 @@ environment here answers whether the task is done, not how it feels about it.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
+from video2act.config import RuntimeConfig
 from video2act.interfaces import Environment, Policy, Watcher
-from video2act.runtime.action_queue import ActionQueue
-from video2act.types import VideoCondition
+from video2act.runtime.executor import Executor
+from video2act.runtime.guard import Guard
+from video2act.runtime.planner import InlinePlanner
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """When one control step was, and what was acted on. Durations are of the wall clock, seconds; moments of the robot's."""
+
+    time: float
+    period_s: float
+    """from its beginning to that of the next one"""
+    staleness_s: float | None
+    """age of the video condition under the running plan; None for a policy that does not tell"""
+    condition_version: int | None
+    plan_age_s: float
+    """age of the observation under the running plan"""
+    is_new_plan: bool
+    is_held: bool
+    is_clamped: bool
+    is_late: bool
+    """it took longer than the period"""
 
 
 @dataclass(frozen=True)
@@ -26,13 +46,7 @@ class EpisodeResult:
     duration_s: float
     environment_step_s: list[float]
     """seconds the environment took, one entry per control step"""
-
-
-@runtime_checkable
-class HasCondition(Protocol):
-    """A policy that can show its watchers what its plan was made on."""
-
-    condition: VideoCondition | None
+    steps: list[StepRecord]
 
 
 class Pace:
@@ -45,49 +59,74 @@ class Pace:
         self._period_s = None if rate_hz is None else 1 / rate_hz
         self._due = time.monotonic()
 
-    def wait(self) -> None:
-        """Sleep until the next control step is due. A late one is counted, and the schedule starts anew from it."""
+    def wait(self) -> bool:
+        """Sleep until the next control step is due. Whether this one was late: it is counted, and the schedule starts anew."""
         if self._period_s is None:
-            return
+            return False
         self._due += self._period_s
         now = time.monotonic()
         if now > self._due:
             self.missed_deadlines += 1
             self._due = now  # never catch up: a burst of actions is worse on a robot than a late one
-        else:
-            time.sleep(self._due - now)
+            return True
+        time.sleep(self._due - now)
+        return False
+
+
+def lockstep(environment: Environment, policy: Policy, execute_steps: int) -> Executor:
+    """The plainest executor: the robot waits for each plan, and the newest plan replaces the one before it."""
+    return Executor(policy, InlinePlanner(policy), Guard(environment.spec), execute_steps, RuntimeConfig())
 
 
 def run_episode(
-    environment: Environment, policy: Policy, execute_steps: int, watchers: Sequence[Watcher], seed: int, rate_hz: float | None
+    environment: Environment,
+    policy: Policy,
+    execute_steps: int,
+    watchers: Sequence[Watcher],
+    seed: int,
+    rate_hz: float | None,
+    executor: Executor | None = None,
 ) -> EpisodeResult:
     """Run one episode, `rate_hz` control steps per second or as fast as possible (None).
 
+    Args:
+        execute_steps: control steps from one plan to the next.
+        executor: plans with this policy, in place of one in lockstep; it brings its own `execute_steps`.
     Raises:
-        ValueError: the policy planned a number that is not finite; nothing of that plan reached the robot.
+        ValueError: the first plan holds a number that is not finite (nothing of it was sent), or the clock does not advance.
     """
+    executor = executor or lockstep(environment, policy, execute_steps)
     observation = environment.reset(seed)
     policy.reset()
-    queue = ActionQueue(execute_steps)
+    executor.reset()
     for watcher in watchers:
         watcher.on_reset(observation)
-    success, is_done, environment_step_s = False, False, []
-    started = time.perf_counter()
+    success, is_done, environment_step_s, steps = False, False, [], []
+    began = started = time.perf_counter()
     pace = Pace(rate_hz)
     while not is_done:
         policy.observe(observation)
-        is_new_plan = queue.is_due
-        if is_new_plan:
-            queue.replace(policy.infer(observation))
-        action = queue.next()
-        condition = policy.condition if isinstance(policy, HasCondition) else None
+        decision = executor.decide(observation)
         for watcher in watchers:
-            watcher.on_step(observation, action, condition, is_new_plan)
+            watcher.on_step(observation, decision.action, decision.condition, decision.is_new_plan)
         step_started = time.perf_counter()
-        step = environment.step(action)
+        step = environment.step(decision.action)
         environment_step_s.append(time.perf_counter() - step_started)
+        is_late = pace.wait()
+        now, condition = time.perf_counter(), decision.condition
+        steps.append(
+            StepRecord(
+                time=observation.time,
+                period_s=now - started,
+                staleness_s=None if condition is None else observation.time - condition.observed_at,
+                condition_version=None if condition is None else condition.version,
+                plan_age_s=observation.time - decision.planned_at,
+                is_new_plan=decision.is_new_plan,
+                is_held=decision.is_held,
+                is_clamped=decision.is_clamped,
+                is_late=is_late,
+            )
+        )
+        started = now
         observation, is_done, success = step.observation, step.done, success or step.success
-        pace.wait()
-    return EpisodeResult(
-        success, len(environment_step_s), pace.missed_deadlines, time.perf_counter() - started, environment_step_s
-    )
+    return EpisodeResult(success, len(steps), pace.missed_deadlines, time.perf_counter() - began, environment_step_s, steps)

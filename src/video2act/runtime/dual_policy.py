@@ -4,12 +4,16 @@ How long ago is written down for every plan, and so is what each system costs.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from video2act.clips import ImageHistory
-from video2act.interfaces import DualSystem
+from video2act.config import RuntimeConfig, StreamConfig
+from video2act.interfaces import Continuing, DualSystem
+from video2act.runtime.freshness import Freshness
+from video2act.runtime.planner import Plan
 from video2act.runtime.slow_loop import SlowLoop
-from video2act.types import ActionChunk, Observation, VideoCondition
+from video2act.types import ActionChunk, Committed, Observation, VideoCondition
 
 
 @dataclass(frozen=True)
@@ -27,50 +31,95 @@ class DualPolicy:
 
     Args:
         cameras: System 1's; for those named `camera@steps` past images are kept.
+        streams: System 2's, and `control_fps` the rate of control steps: needed where the runtime refreshes inline.
+    Raises:
+        ValueError: the runtime asks for plans that continue one another, which this system cannot make.
     """
 
-    def __init__(self, system: DualSystem, slow_loop: SlowLoop, cameras: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        system: DualSystem,
+        slow_loop: SlowLoop,
+        cameras: tuple[str, ...] = (),
+        runtime: RuntimeConfig | None = None,
+        streams: tuple[StreamConfig, ...] = (),
+        control_fps: float = 1.0,
+    ):
+        runtime = runtime or RuntimeConfig()
         self.times = PlanTimes()
         self.condition: VideoCondition | None = None
-        """what the current plan was made on; None before the first plan of an episode"""
+        """what the last plan was made on; None before the first plan of an episode"""
         self._system = system
         self._slow_loop = slow_loop
         self._images = ImageHistory(cameras)
+        self._freshness = Freshness(runtime, system, streams, control_fps)
+        self._guidance = runtime.guidance if runtime.overlap == "rtc" else None
         self._episode = -1
+        if runtime.overlap in ("rtc", "rtc_trained") and not isinstance(system, Continuing):
+            raise ValueError(
+                f"overlap {runtime.overlap!r} needs a system that can continue a plan, which {type(system).__name__} cannot; "
+                "choose replace, blend or temporal_ensemble"
+            )
 
     @property
     def perceive_s(self) -> list[float]:
         """Seconds that each refresh of System 2 took."""
-        return self._slow_loop.perceive_s
+        return self._slow_loop.perceive_s + self._freshness.perceive_s
+
+    @property
+    def incidents(self) -> list[str]:
+        """Failures of System 2 that were noticed, over all episodes."""
+        return self._slow_loop.incidents
 
     def reset(self) -> None:
         self._episode += 1
         self.condition = None
         self._images.reset()
+        self._freshness.reset()
         self._slow_loop.reset(self._episode)
 
     def observe(self, observation: Observation) -> None:
         self._images.append(observation)
+        self._freshness.observe(observation)
         self._slow_loop.observe(observation)
 
     def infer(self, observation: Observation) -> ActionChunk:
         """Plan from one observation.
 
         Raises:
-            RuntimeError: the slow loop offered a condition from another episode.
+            HoldError: the condition is older than allowed, and the answer to that is to hold.
+            RuntimeError: the slow loop offered a condition from another episode; or one is too old, and that is an error.
         """
-        condition = self._slow_loop.condition(observation)
-        if condition.episode != self._episode:
-            raise RuntimeError(
-                f"a condition of episode {condition.episode} was offered in episode {self._episode}: what System 2 saw in "
-                "another episode must not be acted on. Let only this policy reset its slow loop, at the start of each episode"
-            )
-        started = time.perf_counter()
-        chunk = self._system.act(self._images.complete(observation), condition)
-        self.times.act_s.append(time.perf_counter() - started)
-        self.times.staleness_s.append(observation.time - condition.observed_at)
-        self.condition = condition
-        return chunk
+        return self.begin(observation, None)().chunk
+
+    def begin(self, observation: Observation, committed: Committed | None) -> Callable[[], Plan]:
+        """Take what a plan needs now, and return the work of making it, which may run in another thread.
+
+        Args:
+            committed: the rest of the running plan, for a plan that continues it.
+        """
+        find_condition = self._freshness.begin(self._slow_loop, observation)
+        complete, episode = self._images.complete(observation), self._episode
+
+        def work() -> Plan:
+            condition = find_condition()
+            if condition.episode != episode:
+                raise RuntimeError(
+                    f"a condition of episode {condition.episode} was offered in episode {episode}: what System 2 saw in "
+                    "another episode must not be acted on. Let only this policy reset its slow loop, at the start of each episode"
+                )
+            started = time.perf_counter()
+            if committed is None:
+                chunk = self._system.act(complete, condition)
+            else:
+                assert isinstance(self._system, Continuing)
+                chunk = self._system.continue_plan(complete, condition, committed, self._guidance)
+            self.times.act_s.append(time.perf_counter() - started)
+            self.times.staleness_s.append(observation.time - condition.observed_at)
+            self.condition = condition
+            return Plan(chunk, condition)
+
+        return work
 
     def close(self) -> None:
         """End what the slow loop started."""

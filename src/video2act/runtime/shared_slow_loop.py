@@ -7,17 +7,15 @@ a slow loop of its own, with its own frames and conditions.
 
 import logging
 import threading
-import time
 from collections import deque
 from typing import Any
 
-import torch
-
 from video2act.clips import FrameHistory
 from video2act.config import StreamConfig
-from video2act.interfaces import DualSystem
-from video2act.runtime.slow_loop import check_refresh_every
-from video2act.types import Observation, Tokens, Video, VideoCondition
+from video2act.interfaces import Perceiver
+from video2act.runtime.frame_ring import Frame
+from video2act.runtime.refresh import check_refresh_every, perceive
+from video2act.types import Observation, VideoCondition
 
 log = logging.getLogger(__name__)
 ATTEMPTS = 3
@@ -31,7 +29,7 @@ class SharedSystem2:
 
     def __init__(
         self,
-        system: DualSystem,
+        system: Perceiver,
         streams: tuple[StreamConfig, ...],
         refresh_every: int,
         control_fps: float,
@@ -111,6 +109,7 @@ class SharedSlowLoop:
         self._control_step = 0
         self._next_refresh = 0
         self._condition: VideoCondition | None = None
+        self._version = 0
         self._failures: list[Exception] = []
         """in a row, in this episode"""
 
@@ -159,7 +158,7 @@ class SharedSlowLoop:
         with self._changed:
             self._episode = -1
 
-    def refresh(self, system: DualSystem) -> bool:
+    def refresh(self, system: Perceiver) -> bool:
         """Called by the worker when this loop's turn has come: look at what is newest now. Returns whether it went well."""
         with self._changed:
             newest, episode, control_step = self._newest, self._episode, self._control_step
@@ -167,17 +166,17 @@ class SharedSlowLoop:
                 return True  # a new episode began while this one stood in line
             clips = self._history.clips(self._control_fps)
             self._next_refresh = control_step - 1 + self._refresh_every
-        started = time.perf_counter()
         try:
-            tokens = look(system, clips, newest.instruction)
+            refreshed = perceive(system, clips, Frame(newest, episode, control_step))
         except Exception as error:  # whatever it is: its client must learn of it, and the other clients' turn comes
             log.exception("System 2 failed")
             self._failed(error, episode)
             return False
         with self._changed:
-            keep(self.perceive_s, time.perf_counter() - started)
+            keep(self.perceive_s, refreshed.duration_s)
+            self._version += 1
             if episode == self._episode:
-                self._condition = VideoCondition(tokens, observed_at=newest.time, episode=episode)
+                self._condition = VideoCondition(refreshed.tokens, refreshed.observed_at, episode, self._version)
                 self._failures = []
                 self._changed.notify_all()
         return True
@@ -192,15 +191,6 @@ class SharedSlowLoop:
             self._changed.notify_all()
         if is_awaited:  # who waits for a first condition observes nothing meanwhile, so nobody else would ask again
             self._shared.ask_for_refresh(self)
-
-
-def look(system: DualSystem, clips: dict[str, Video], instruction: str) -> Tokens:
-    """One refresh, finished: gradient mode belongs to a thread, and kernels are only queued when a call returns."""
-    with torch.no_grad():
-        tokens = system.perceive(clips, [instruction])
-    if tokens.data.is_cuda:
-        torch.cuda.current_stream(tokens.data.device).synchronize()
-    return tokens
 
 
 def keep(items: list[Any], item: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from video2act.interfaces import HoldError
 from video2act.serving.access import authorization
 from video2act.serving.codec import MessageError, pack, unpack
 from video2act.serving.contract import Contract
@@ -22,6 +23,10 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 CONNECT_TIMEOUT_S = 5.0
 MAX_ANSWER_BYTES = 64 * 2**20
 INCIDENTS_KEPT = 1000
+
+
+HOLD = "hold the last target: "
+"""how an answer begins that is an error, but none of the client's or the server's: there was nothing fresh to plan on"""
 
 
 class RemoteError(RuntimeError):
@@ -52,6 +57,7 @@ class Ask:
 
         Raises:
             RemoteError: it is an error.
+            HoldError: there is nothing fresh to plan on.
             OSError, WebSocketException: the connection broke, or no answer came in time.
         """
         self._connection.send(pack(message))
@@ -70,7 +76,7 @@ class Ask:
         except TimeoutError as error:
             raise TimeoutError(f"no answer for {timeout_s:g} s") from error
         if isinstance(answer, str):
-            raise RemoteError(answer)
+            raise HoldError(answer.removeprefix(HOLD)) if answer.startswith(HOLD) else RemoteError(answer)
         return unpack(answer)
 
 

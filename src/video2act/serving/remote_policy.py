@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from typing import Any
 
+from video2act.interfaces import HoldError
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
 from video2act.serving.link import Ask, Frame, Link, RemoteError, keep
@@ -80,6 +81,7 @@ class RemotePolicy:
 
         Raises:
             TimeoutError: no plan came in time; the message holds the last failure of the connection.
+            HoldError: what System 2 last saw is too old to plan on.
             RemoteError: the server refused the observation, or its policy failed.
             ConnectionError: the server cannot be used any more (a wrong key, another policy in its place).
         """
@@ -156,6 +158,9 @@ class RemotePolicy:
     def _plan(self, ask: Ask, message: dict[str, Any], question: int) -> bool:
         try:
             answer = ask(message, self._timeout_s if self._has_plan else self._first_plan_timeout_s)
+        except HoldError as error:
+            self._tell(question, error)
+            return True
         except RemoteError as error:
             self._tell(question, error)
             return False

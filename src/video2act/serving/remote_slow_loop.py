@@ -64,6 +64,7 @@ class RemoteSlowLoop:
         span = max(stream.stride * (stream.num_frames - 1) + 1 for stream in streams)
         self._frames: deque[Frame] = deque(maxlen=span)
         self._condition: VideoCondition | None = None
+        self._version = 0
         self._failures = 0
         """in a row, in this episode"""
         self._appended = (-1, -1)
@@ -169,14 +170,14 @@ class RemoteSlowLoop:
         message = {"clips": clips, "prompt": now.instruction, "time": now.time, "episode": newest.episode}
         answer = ask(message, self._answer_timeout_s)
         tokens = Tokens(torch.from_numpy(answer["tokens"]), torch.from_numpy(answer["mask"]))
-        # whose tokens these are is what the answer says, not what was last asked
-        condition = VideoCondition(tokens, observed_at=answer["observed_at"], episode=answer["episode"])
         with self._changed:
             self._next_refresh = (newest.episode, newest.control_step + self._refresh_every)
             self.perceive_s.append(time.perf_counter() - started)
             self._failures = 0
-            if condition.episode == self._episode:
-                self._condition = condition
+            # whose tokens these are is what the answer says, not what was last asked
+            if answer["episode"] == self._episode:
+                self._version += 1
+                self._condition = VideoCondition(tokens, answer["observed_at"], answer["episode"], self._version)
             self._changed.notify_all()
 
 

@@ -24,8 +24,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
+from video2act.interfaces import HoldError
 from video2act.serving.access import Limits, Rate, check_bind, refusal
 from video2act.serving.codec import MessageError, pack, unpack
+from video2act.serving.link import HOLD
 from video2act.serving.metrics import Metrics
 from video2act.serving.session import Session
 
@@ -304,6 +306,9 @@ class Server:
         except MessageError as error:
             self.metrics.count("errors", "message")
             return str(error)
+        except HoldError as error:
+            self.metrics.count("errors", "hold")
+            return f"{HOLD}{error}"
         except Exception as error:
             # the server lives on, and so does the connection: what is missing may come (a text embedding, System 2's first look)
             self.metrics.count("errors", "policy")

@@ -15,7 +15,7 @@ mean what they meant.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from video2act.config import DitConfig, NormForm
@@ -61,6 +61,7 @@ class ActionDiT(nn.Module):
     Args:
         form: where it may differ from ours: norm, clock, adaptors, positions of conditions.
         is_unified: state and actions are vectors of which a robot uses a few entries; a mask beside them says which.
+        marks_committed: some actions may come clean, and a learned mark says which (training-time real-time chunking).
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class ActionDiT(nn.Module):
         num_heads: int,
         form: DitConfig = OUR_FORM,
         is_unified: bool = False,
+        marks_committed: bool = False,
     ):
         super().__init__()
         self.width = width
@@ -94,6 +96,8 @@ class ActionDiT(nn.Module):
             self.frequency_in = Mlp(self.sinusoids, width, width, form.sinusoid_activation)
             nn.init.zeros_(self.staleness_in.down.weight)
             nn.init.zeros_(self.staleness_in.down.bias)
+        # zero at first: weights trained without it mean what they meant
+        self.committed_mark = nn.Parameter(torch.zeros(width)) if marks_committed else None
         if form.num_text_positions:
             self.text_position = nn.Parameter(0.02 * torch.randn(form.num_text_positions, width))
         if form.num_image_positions:
@@ -145,14 +149,26 @@ class ActionDiT(nn.Module):
         )
 
     def forward(
-        self, noisy: Float[Tensor, "br horizon a"], timestep: Float[Tensor, "br"], conditions: ProjectedConditions
+        self,
+        noisy: Float[Tensor, "br horizon a"],
+        timestep: Float[Tensor, "br"],
+        conditions: ProjectedConditions,
+        is_committed: Bool[Tensor, "#br horizon"] | None = None,
     ) -> Float[Tensor, "br horizon a"]:
-        """Consecutive items of `noisy` share a condition if there are more of them. `timestep` in [0, 1000]."""
+        """Consecutive items of `noisy` share a condition if there are more of them. `timestep` in [0, 1000].
+
+        Args:
+            is_committed: actions that are clean, in a transformer that marks them.
+        """
         if conditions.has_action is not None:
             repeats = len(noisy) // len(conditions.has_action)
             has_action = conditions.has_action.repeat_interleave(repeats, dim=0).expand_as(noisy)
             noisy = torch.cat([noisy, has_action], dim=2)
-        return self.denoise(self.action_in(noisy), timestep, conditions)
+        actions = self.action_in(noisy)
+        if is_committed is not None:
+            assert self.committed_mark is not None, "this transformer was not built to mark committed actions"
+            actions = actions + is_committed[..., None] * self.committed_mark
+        return self.denoise(actions, timestep, conditions)
 
     def denoise(
         self, actions: Float[Tensor, "br horizon d"], timestep: Float[Tensor, "br"], conditions: ProjectedConditions

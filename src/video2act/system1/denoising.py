@@ -4,9 +4,16 @@
 * `flow_matching`: straight lines between actions and noise, Euler steps in sampling.
 
 Under flow matching a network may predict the clean actions instead of the flow; the flow follows from them.
+
+A sample can be guided to agree with actions that are known in part (real-time chunking, arXiv 2506.07339, after PiGDM): each
+step moves the predicted clean actions by `w sigma J^T W (known - clean)`. J is the true Jacobian of the prediction with respect to
+the noisy actions, by a backward pass through the network; `w = min(limit, (alpha^2 + sigma^2) / (alpha sigma))`. On straight lines
+(alpha = 1 - level, sigma = level) that is the paper's rule. On the DDPM schedule it is the same derivation with that schedule's
+alpha and sigma, which the paper does not carry out.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
@@ -19,6 +26,27 @@ from video2act.config import DenoisingConfig
 
 Denoiser = Callable[[Float[Tensor, "b horizon a"], Float[Tensor, "b"]], Float[Tensor, "b horizon a"]]
 """noisy actions, timestep in [0, num_train_timesteps) -> the configured prediction"""
+
+
+@dataclass(frozen=True)
+class Known:
+    """Actions that a sample shall agree with."""
+
+    actions: Float[Tensor, "b horizon a"]
+    """normalised; anything where the weight is zero"""
+    weight: Float[Tensor, "#b horizon #a"]
+    """1: must agree, 0: free"""
+    limit: float
+    """of the guidance's weight; the paper's is 5"""
+
+
+def soft_mask(horizon: int, num_known: int, num_frozen: int) -> Float[Tensor, "horizon"]:
+    """How strongly each action is held to the known one (arXiv 2506.07339, equation 5): the frozen ones fully, then ever less."""
+    step = torch.arange(horizon, dtype=torch.float32)
+    share = (num_known - step) / (num_known - num_frozen + 1)
+    falling = share * (torch.exp(share) - 1) / (torch.e - 1)
+    weight = torch.where(step < num_frozen, torch.ones(()), falling)
+    return torch.where(step < num_known, weight, torch.zeros(()))
 
 
 class Denoising:
@@ -43,34 +71,66 @@ class Denoising:
         target = actions if self.config.prediction == "sample" else noise - actions
         return noisy, uniform * self.config.num_train_timesteps, target
 
-    def sample(self, denoise: Denoiser, noise: Float[Tensor, "b horizon a"]) -> Float[Tensor, "b horizon a"]:
-        """Denoise in `num_steps` steps. Deterministic given the noise."""
-        return self._sample_ddpm(denoise, noise) if self.config.schedule == "ddpm" else self._sample_flow(denoise, noise)
+    def sample(
+        self, denoise: Denoiser, noise: Float[Tensor, "b horizon a"], known: Known | None = None
+    ) -> Float[Tensor, "b horizon a"]:
+        """Denoise in `num_steps` steps, guided towards what is known. Deterministic given the noise."""
+        if self.config.schedule == "ddpm":
+            return self._sample_ddpm(denoise, noise, known)
+        return self._sample_flow(denoise, noise, known)
 
-    def _sample_ddpm(self, denoise: Denoiser, noise: Tensor) -> Tensor:
+    def _guided(
+        self, denoise: Denoiser, noisy: Tensor, timestep: Tensor, alpha: float, sigma: float, known: Known
+    ) -> Float[Tensor, "b horizon a"]:
+        """The predicted clean actions, moved towards what is known; `noisy = alpha * clean + sigma * noise`."""
+        with torch.enable_grad():
+            noisy = noisy.detach().requires_grad_()
+            predicted = denoise(noisy, timestep)
+            if self.config.prediction == "sample":
+                clean = predicted
+            elif self.config.prediction == "velocity":
+                clean = noisy - sigma * predicted
+            else:
+                clean = (noisy - sigma * predicted) / alpha
+            error = (known.actions - clean.detach()) * known.weight
+            (pull,) = torch.autograd.grad(clean, noisy, error)
+        weight = min(known.limit, (alpha**2 + sigma**2) / max(alpha * sigma, 1e-9))
+        return clean.detach() + weight * sigma * pull
+
+    def _sample_ddpm(self, denoise: Denoiser, noise: Tensor, known: Known | None) -> Tensor:
         # a scheduler counts its own steps, so each chunk has a fresh one
         scheduler = DPMSolverMultistepScheduler(
             num_train_timesteps=self.config.num_train_timesteps,
             beta_schedule="squaredcos_cap_v2",
-            prediction_type="sample" if self.config.prediction == "sample" else "epsilon",
+            # guidance is of clean actions, whatever the network predicts
+            prediction_type="sample" if self.config.prediction == "sample" or known else "epsilon",
             algorithm_type="dpmsolver++",
             solver_order=2,
         )
         scheduler.set_timesteps(self.config.num_steps)
         actions = noise
         for timestep in scheduler.timesteps:
-            predicted = denoise(actions, timestep.float().to(noise.device).expand(len(noise)))
+            level = timestep.float().to(noise.device).expand(len(noise))
+            if known is None:
+                predicted = denoise(actions, level)
+            else:
+                kept = float(self._ddpm.alphas_cumprod[int(timestep)])
+                predicted = self._guided(denoise, actions, level, kept**0.5, (1 - kept) ** 0.5, known)
             actions = scheduler.step(predicted, timestep, actions, return_dict=False)[0]  # type: ignore[arg-type]
         return actions
 
-    def _sample_flow(self, denoise: Denoiser, noise: Tensor) -> Tensor:
+    def _sample_flow(self, denoise: Denoiser, noise: Tensor, known: Known | None) -> Tensor:
         scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=self.config.num_train_timesteps)
         # evenly spaced from pure noise: the scheduler's own default would end its first interval elsewhere
         levels = torch.linspace(1, 0, self.config.num_steps + 1)[:-1].tolist()
         scheduler.set_timesteps(sigmas=levels)
         actions = noise
         for timestep, level in zip(torch.as_tensor(scheduler.timesteps), levels, strict=True):
-            predicted = denoise(actions, timestep.float().to(noise.device).expand(len(noise)))
-            flow = predicted if self.config.prediction == "velocity" else (actions - predicted) / level
+            time = timestep.float().to(noise.device).expand(len(noise))
+            if known is None:
+                predicted = denoise(actions, time)
+                flow = predicted if self.config.prediction == "velocity" else (actions - predicted) / level
+            else:
+                flow = (actions - self._guided(denoise, actions, time, 1 - level, level, known)) / level
             actions = scheduler.step(flow, timestep, actions, return_dict=False)[0]  # type: ignore[arg-type]
         return actions

@@ -16,7 +16,7 @@ from video2act.config import System1Config
 from video2act.embodiment import UNIFIED_DIM, make_embodiment
 from video2act.layers import make_adaptor
 from video2act.system1.action_dit import ActionDiT, ProjectedConditions
-from video2act.system1.denoising import Denoising
+from video2act.system1.denoising import Denoising, Known, soft_mask
 from video2act.system1.encoders import ImageEncoder
 from video2act.system1.pretrained import FrozenImageEncoder, FrozenTextEncoder
 from video2act.text import ByteTextEncoder
@@ -80,6 +80,7 @@ class System1(nn.Module):
             config.num_heads,
             config.dit,
             is_unified=self.embodiment is not None,
+            marks_committed=config.max_delay_steps > 0,
         )
         self.denoising = Denoising(config.denoising)
 
@@ -141,7 +142,12 @@ class System1(nn.Module):
         noisy, timestep, target = self.denoising.add_noise(clean, noise, uniform)
         # padding is pure noise to the network: repeated actions, noised one by one, would tell the real ones what they are
         noisy = torch.where(is_real[..., None], noisy, noise)
-        predicted = self.dit(noisy, timestep, conditions).float()
+        is_committed = self._draw_committed(clean, generator)
+        if is_committed is not None:
+            is_committed = is_committed & is_real
+            noisy = torch.where(is_committed[..., None], clean, noisy)
+            is_real = is_real & ~is_committed
+        predicted = self.dit(noisy, timestep, conditions, is_committed).float()
         if self.config.denoising.loss == "smooth_l1":
             # beta in normalised units: quadratic for the fine errors that decide a grasp, linear for outliers
             error = nn.functional.smooth_l1_loss(predicted, target, reduction="none", beta=0.1)
@@ -155,3 +161,66 @@ class System1(nn.Module):
         """Denoise a chunk, starting from `noise_shape`; the conditions' keys and values are reused at every step."""
         actions = self.denoising.sample(lambda noisy, timestep: self.dit(noisy, timestep, conditions).float(), noise)
         return self.embodiment.own(actions) if self.embodiment else actions
+
+    def continue_sample(
+        self,
+        conditions: ProjectedConditions,
+        noise: Float[Tensor, "b horizon n"],
+        committed: Float[Tensor, "b m a"],
+        num_frozen: int,
+        guidance: float | None,
+    ) -> Float[Tensor, "b horizon a"]:
+        """As `sample`, for a chunk that continues one in execution.
+
+        Args:
+            committed: the rest of that chunk, normalised; its first action is for the same moment as the new chunk's first.
+            num_frozen: so many of them will be executed in any case; the new chunk begins with exactly these.
+            guidance: limit of the weight that guides the denoising (arXiv 2506.07339); None: the network was trained to be
+                shown committed actions (arXiv 2512.05964).
+        Raises:
+            ValueError: it was not, or for fewer of them.
+        """
+        horizon, num_known = noise.shape[1], min(committed.shape[1], noise.shape[1])
+        known = committed.new_zeros(len(committed), horizon, committed.shape[2])
+        known[:, :num_known] = committed[:, :num_known]
+        unified = self.embodiment.unify(known) if self.embodiment else known
+        num_frozen = min(num_frozen, num_known)
+        if guidance is not None:
+            weight = soft_mask(horizon, num_known, num_frozen).to(noise)[None, :, None]
+            if self.embodiment:
+                weight = weight * self.embodiment.known(noise)
+            actions = self.denoising.sample(
+                lambda noisy, timestep: self.dit(noisy, timestep, conditions).float(), noise, Known(unified, weight, guidance)
+            )
+        else:
+            self._check_trained_for(num_frozen)
+            is_committed = (torch.arange(horizon, device=noise.device) < num_frozen)[None]
+            actions = self.denoising.sample(
+                lambda noisy, timestep: self.dit(
+                    torch.where(is_committed[..., None], unified, noisy), timestep, conditions, is_committed
+                ).float(),
+                noise,
+            )
+        own = self.embodiment.own(actions) if self.embodiment else actions
+        return torch.cat([known[:, :num_frozen], own[:, num_frozen:]], dim=1)
+
+    def _check_trained_for(self, num_frozen: int) -> None:
+        longest = self.config.max_delay_steps
+        if longest == 0:
+            raise ValueError(
+                "this policy was not trained to continue a plan (training.max_delay_steps was 0); use overlap rtc, which guides any "
+                "policy, or train one with --training.max-delay-steps"
+            )
+        if num_frozen > longest:
+            raise ValueError(
+                f"{num_frozen} actions are committed while a plan is made, but training has shown at most {longest} "
+                "(max_delay_steps); make planning faster, use overlap rtc, or train for longer delays"
+            )
+
+    def _draw_committed(self, clean: Tensor, generator: torch.Generator) -> Bool[Tensor, "b horizon"] | None:
+        """Which actions a training sample shows clean; None, and no draw, for a policy that is not trained so."""
+        longest = self.config.max_delay_steps
+        if longest == 0:
+            return None
+        num_committed = torch.randint(0, longest + 1, (len(clean), 1), generator=generator).to(clean.device)
+        return torch.arange(clean.shape[1], device=clean.device)[None] < num_committed

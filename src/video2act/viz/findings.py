@@ -8,7 +8,7 @@ import datetime
 import importlib.metadata
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -41,12 +41,21 @@ class Measurements:
     system2: list[float] = field(default_factory=list)
     environment_step: list[float] = field(default_factory=list)
     staleness: list[float] = field(default_factory=list)
+    """one entry per plan"""
+    control_period: list[float] = field(default_factory=list)
+    jitter: list[float] = field(default_factory=list)
+    """how far each control step was from its period; empty where no rate was kept"""
+    step_staleness: list[float] = field(default_factory=list)
+    """age of the video condition under the running plan, one entry per control step"""
+    held_steps: int = 0
+    """control steps that kept the last target because there was nothing to act on"""
+    clamped_steps: int = 0
+    incidents: list[str] = field(default_factory=list)
+    """what went wrong and was survived, in words"""
 
     def extend(self, other: "Measurements") -> None:
-        self.system1 += other.system1
-        self.system2 += other.system2
-        self.environment_step += other.environment_step
-        self.staleness += other.staleness
+        for part in fields(self):
+            setattr(self, part.name, getattr(self, part.name) + getattr(other, part.name))
 
 
 @dataclass(frozen=True)
@@ -76,11 +85,11 @@ def wilson_interval(successes: int, n: int, z: float = 1.959964) -> tuple[float,
 
 
 def percentiles(values: Sequence[float], factor: float = 1.0) -> dict[str, float] | None:
-    """p50, p95 and p99 with their number; None if nothing was measured."""
+    """p50, p95, p99 and the largest, with their number; None if nothing was measured."""
     if not values:
         return None
-    p50, p95, p99 = np.percentile(np.array(values) * factor, [50, 95, 99])
-    return {"n": float(len(values)), "p50": float(p50), "p95": float(p95), "p99": float(p99)}
+    p50, p95, p99, largest = np.percentile(np.array(values) * factor, [50, 95, 99, 100])
+    return {"n": float(len(values)), "p50": float(p50), "p95": float(p95), "p99": float(p99), "max": float(largest)}
 
 
 def rates(records: Sequence[EpisodeRecord]) -> tuple[Rate, Rate]:
@@ -126,6 +135,7 @@ def make_info(
         rate = {"success": totals["success"], "expert": totals["expert"]}
         per_task.append({"task_group": group, "task_id": task_id, "task": task, "metrics": metrics, **rate})
     has_system2 = config.system2 is not None
+    robot_s = sum(record.num_steps for record in records) / config.fps
     return {
         "per_task": per_task,
         "per_group": {group: aggregate(chosen) for group, chosen in groups.items()},
@@ -139,6 +149,17 @@ def make_info(
             "seconds": percentiles(measured.staleness) if has_system2 else None,
             "control_steps": percentiles(measured.staleness, config.fps) if has_system2 else None,
             "max_steps_in_training": config.max_staleness_steps,
+        },
+        "runtime": {
+            "control_period_s": percentiles(measured.control_period),
+            "jitter_s": percentiles(measured.jitter),
+            "step_staleness_s": percentiles(measured.step_staleness) if has_system2 else None,
+            # per second of the robot's own time: a simulator in lockstep takes as long as it takes
+            "system1_hz": len(measured.system1) / robot_s,
+            "system2_hz": len(measured.system2) / robot_s if has_system2 else None,
+            "held_steps": measured.held_steps,
+            "clamped_steps": measured.clamped_steps,
+            "incidents": measured.incidents,
         },
         "missed_deadlines": sum(record.missed_deadlines for record in records),
         "control_steps": sum(record.num_steps for record in records),

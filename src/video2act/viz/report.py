@@ -40,6 +40,16 @@ def heading(info: dict[str, Any]) -> str:
         notes.append("BLIND: no image, no video")
     if settings["instruction"] is not None:
         notes.append(f"instruction replaced by {settings['instruction']!r}")
+    if settings.get("simulate_latency"):
+        simulated = settings["simulate_latency"].items()
+        notes.append("SIMULATED latency: " + ", ".join(f"{name} {1000 * value:g} ms" for name, value in simulated))
+    runtime = info.get("runtime", {})
+    for name, what in (("held_steps", "the robot was HELD for"), ("clamped_steps", "actions were CLAMPED in")):
+        if runtime.get(name):
+            notes.append(f"{what} {runtime[name]} of {info['control_steps']} control steps")
+    if runtime.get("incidents"):
+        said = list(dict.fromkeys(runtime["incidents"]))
+        notes.append(f"{len(runtime['incidents'])} incidents, among them: {said[0]}")
     if info["missed_deadlines"]:
         # the simulator waits where the world would not: its clock, and with it staleness, ran slower than the wall's
         late = f"{info['missed_deadlines']} of {info['control_steps']}"
@@ -66,11 +76,14 @@ def _success(info: dict[str, Any]) -> Table:
 
 
 def _timing(info: dict[str, Any]) -> Table:
-    table = Table("measured", "n", "p50", "p95", "p99", title="latency and staleness", title_justify="left")
+    table = Table("measured", "n", "p50", "p95", "p99", "max", title="latency and staleness", title_justify="left")
+    runtime = info.get("runtime", {})
     for name, factor, percentiles in (
         ("System 1, one plan (ms)", 1000.0, info["latency_s"]["system1"]),
         ("System 2, one refresh (ms)", 1000.0, info["latency_s"]["system2"]),
         ("environment, one step (ms)", 1000.0, info["latency_s"]["environment_step"]),
+        ("control step (ms)", 1000.0, runtime.get("control_period_s")),
+        ("distance from its period (ms)", 1000.0, runtime.get("jitter_s")),
         ("staleness of a plan (s)", 1.0, info["staleness"]["seconds"]),
         ("staleness of a plan (control steps)", 1.0, info["staleness"]["control_steps"]),
     ):
@@ -80,8 +93,9 @@ def _timing(info: dict[str, Any]) -> Table:
 
 def _cells(percentiles: dict[str, Any] | None, factor: float) -> Sequence[str]:
     if percentiles is None:
-        return ("0", "-", "-", "-")
-    return (str(int(percentiles["n"])), *(f"{factor * percentiles[name]:.3g}" for name in ("p50", "p95", "p99")))
+        return ("0", "-", "-", "-", "-")
+    known = (percentiles.get(name) for name in ("p50", "p95", "p99", "max"))
+    return (str(int(percentiles["n"])), *("-" if value is None else f"{factor * value:.3g}" for value in known))
 
 
 class EpisodeProgress:

@@ -1,0 +1,154 @@
+"""What slow loops beside the control loop share: frames go into a ring, conditions come out of a mailbox, failures are noted.
+
+The control loop waits for the first condition of an episode and never again. When System 2 raises, hangs or dies after that,
+the last condition stays and grows old, which is for `Freshness` to judge; meanwhile System 2 is started again, after a pause
+that doubles with every failure in a row.
+"""
+
+import threading
+from dataclasses import dataclass
+
+from video2act.clips import FrameHistory
+from video2act.config import StreamConfig
+from video2act.runtime.frame_ring import FrameRing, RingLayout
+from video2act.runtime.latest import Latest
+from video2act.runtime.refresh import Refreshed
+from video2act.types import Observation, VideoCondition
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+"""before System 2 is started again"""
+
+ATTEMPTS = 3
+"""failures in a row after which an episode that has no condition yet is given up"""
+
+INCIDENTS_KEPT = 1000
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """In place of a first condition."""
+
+    episode: int
+    problem: str
+    cause: BaseException | None
+
+
+class BackgroundSlowLoop:
+    """The control loop's side. A subclass runs System 2 and calls `_publish` and `_failed`.
+
+    Args:
+        where: how messages name the place where System 2 works.
+        first_condition_timeout_s: bounds the one wait there is, for the first condition of an episode.
+    """
+
+    def __init__(self, where: str, streams: tuple[StreamConfig, ...], first_condition_timeout_s: float, hang_timeout_s: float):
+        for name, value in (("first_condition_timeout_s", first_condition_timeout_s), ("hang_timeout_s", hang_timeout_s)):
+            if value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        self.perceive_s: list[float] = []
+        self.incidents: list[str] = []
+        self._where = where
+        self._streams = streams
+        self._timeout_s = first_condition_timeout_s
+        self._hang_timeout_s = hang_timeout_s
+        self._closing = threading.Event()
+        self._ring: FrameRing | None = None
+        self._episode = -1
+        self._control_step = 0
+        self._num_conditions = 0
+        self._failures_in_row = 0
+        self._outbox: Latest[VideoCondition | GivenUp] = Latest()
+
+    def reset(self, episode: int) -> None:
+        self._episode = episode
+        self._control_step = 0
+
+    def observe(self, observation: Observation) -> None:
+        """Hand over the frames of one control step, without waiting.
+
+        Raises:
+            KeyError: a camera that a stream reads is missing.
+        """
+        if self._closing.is_set():
+            raise RuntimeError(f"System 2 ({self._where}) has been closed; make a new slow loop")
+        self._ring_for(observation).write(observation, self._episode, self._control_step)
+        self._control_step += 1
+        self._wake()
+
+    def condition(self, observation: Observation) -> VideoCondition:
+        """The newest condition of this episode. Waits for the first one only.
+
+        Raises:
+            RuntimeError: System 2 failed several times before the first one, or `observe` was not called.
+            TimeoutError: the first one did not come.
+        """
+        if self._control_step == 0:
+            raise RuntimeError("System 2 has seen no frame of this episode; call observe before condition")
+        episode = self._episode
+        # what a refresh that began before the reset still publishes carries the old number, and is passed over here
+        message = self._outbox.wait(lambda sent: sent.episode == episode, self._timeout_s)
+        if message is None:
+            last = f"; last incident: {self.incidents[-1]}" if self.incidents else ""
+            raise TimeoutError(
+                f"System 2 ({self._where}) gave no condition for episode {episode} within {self._timeout_s} s; "
+                f"it hangs, or its first call is slower than that: raise first_condition_timeout_s{last}"
+            )
+        if isinstance(message, GivenUp):
+            raise RuntimeError(
+                f"System 2 failed in its {self._where}, {ATTEMPTS} times in a row:\n{message.problem}"
+            ) from message.cause
+        return message
+
+    def close(self) -> None:
+        """End what was started."""
+        raise NotImplementedError
+
+    # for subclasses
+
+    def _wake(self) -> None:
+        """A frame has come."""
+
+    def _ring_changed(self, ring: FrameRing, old: FrameRing | None) -> None:
+        """Frames of another size have come, or the first."""
+
+    def _make_ring(self, layout: RingLayout) -> FrameRing:
+        return FrameRing(layout)
+
+    def _publish(self, refreshed: Refreshed) -> None:
+        self._failures_in_row = 0
+        self._num_conditions += 1
+        self.perceive_s.append(refreshed.duration_s)
+        self._outbox.put(VideoCondition(refreshed.tokens, refreshed.observed_at, refreshed.episode, version=self._num_conditions))
+
+    def _failed(self, problem: str, cause: BaseException | None = None) -> float:
+        """Note a failure; returns how long to pause before the next attempt, in seconds."""
+        self._failures_in_row += 1
+        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures_in_row - 1, 10))
+        last_line = problem.strip().splitlines()[-1]
+        self._note(f"System 2 ({self._where}): {last_line}; next attempt in {pause_s:g} s")
+        newest = self._outbox.get()
+        has_condition = newest is not None and newest.episode == self._episode and isinstance(newest, VideoCondition)
+        if self._failures_in_row >= ATTEMPTS and not has_condition:
+            self._outbox.put(GivenUp(self._episode, problem, cause))
+        return pause_s
+
+    def _note(self, incident: str) -> None:
+        if len(self.incidents) < INCIDENTS_KEPT:
+            self.incidents.append(incident)
+
+    def _ring_for(self, observation: Observation) -> FrameRing:
+        """The ring, made anew if cameras have another size than before."""
+        cameras = {}
+        for stream in self._streams:
+            if stream.camera not in observation.images:
+                raise KeyError(
+                    f"stream {stream.name!r} reads camera {stream.camera!r}, but the observation has "
+                    f"{', '.join(sorted(observation.images)) or 'no camera'}"
+                )
+            cameras[stream.camera] = observation.images[stream.camera].shape[:2]
+        if self._ring is None or self._ring.layout.cameras != cameras:
+            # twice what a clip spans: while that much is read, as much again may be written
+            span = FrameHistory(self._streams).span
+            old, self._ring = self._ring, self._make_ring(RingLayout(cameras, capacity=2 * span + 16))
+            self._ring_changed(self._ring, old)
+        return self._ring
