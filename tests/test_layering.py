@@ -13,7 +13,7 @@ LEVEL = {
     **dict.fromkeys(("system1", "system2", "data", "runtime", "serving", "envs", "viz"), 2),
     **dict.fromkeys(("policy", "training_loop", "interop", "suitability", "evaluation"), 3),
     **dict.fromkeys(("train", "train_video", "evaluate", "collect", "bench", "view", "describe", "serve"), 4),
-    "demo": 5,
+    **dict.fromkeys(("demo", "sweep"), 5),
     **dict.fromkeys(("cli", "__main__", "__init__"), 6),
 }
 """part of the package -> its level; a part is a file of the package or a folder"""

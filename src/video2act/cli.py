@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
-from video2act.config import BackboneConfig, System1Sources, TrainConfig, VideoTrainConfig
+from video2act.config import BackboneConfig, RuntimeConfig, SimulatedLatency, System1Sources, TrainConfig, VideoTrainConfig
 
 
 def collect(
@@ -109,13 +109,15 @@ def train(
 def evaluate(
     run: Positional[Path],
     env: tuple[str, ...],
+    runtime: Annotated[RuntimeConfig, OmitArgPrefixes],
     episodes: int = 50,
     seed: int = 1000,
     refresh_every: int | None = None,
-    system2: Literal["inline", "thread"] = "inline",
+    system2: str = "inline",
+    simulate_latency: str | None = None,
     blind: bool = False,
     instruction: str | None = None,
-    workers: int = 2,
+    workers: int | None = None,
     num_videos: int = 2,
     out: Path | None = None,
     device: str = "cpu",
@@ -128,10 +130,11 @@ def evaluate(
         episodes: per environment.
         seed: of the first episode; keep clear of the training seeds.
         refresh_every: control steps between refreshes of System 2; as trained, if left out.
-        system2: inline is reproducible, thread runs System 2 beside System 1.
+        system2: inline is reproducible; thread, process and ws://host:port run System 2 beside System 1, at the real rate.
+        simulate_latency: system1=60ms,system2=400ms,jitter=20ms delivers both so late on the simulator's clock; reproducible.
         blind: the control that is shown no image and no video.
         instruction: the control that is told something else.
-        workers: processes.
+        workers: processes; 2, or 1 at the real rate, if left out.
         num_videos: films per environment.
         out: folder to write; one inside the run folder, if left out.
         device: where the policy runs.
@@ -139,10 +142,24 @@ def evaluate(
     from video2act import evaluate as program
 
     program.evaluate(
-        run, list(env), episodes, seed, refresh_every, system2, blind, instruction, workers, num_videos, out, device=device
+        run,
+        list(env),
+        episodes,
+        seed,
+        refresh_every,
+        system2,
+        blind,
+        instruction,
+        workers,
+        num_videos,
+        out,
+        device,
+        runtime,
+        None if simulate_latency is None else SimulatedLatency.parse(simulate_latency),
     )
 
 
+<<<<<<< HEAD
 def serve(
     run: Positional[Path],
     host: str = "127.0.0.1",
@@ -174,6 +191,39 @@ def serve(
 
     limits = Limits(max_clients=max_clients)
     program.serve(run, host, port, only, system2, refresh_every, max_staleness, api_key_file, device, limits)
+=======
+def sweep(
+    run: Positional[Path],
+    env: str,
+    runtime: Annotated[RuntimeConfig, OmitArgPrefixes],
+    refresh_every: tuple[int, ...] = (1, 2, 4, 8, 16, 32),
+    latency_ms: tuple[float, ...] = (0, 50, 100, 200, 400, 800),
+    which: Literal["system1", "system2"] = "system2",
+    episodes: int = 25,
+    seed: int = 1000,
+    workers: int = 2,
+    out: Path | None = None,
+    device: str = "cpu",
+) -> None:
+    """Success against n, and against the latency of a system, on the virtual clock: sweep.csv and sweep.png. Run again to go on.
+
+    Args:
+        run: the policy's run folder.
+        env: metaworld:push-v3, ...
+        refresh_every: values of n, in lockstep; none, to leave this half out.
+        latency_ms: simulated latencies; none, to leave this half out.
+        which: the system that is late.
+        episodes: per point, the same seeds at each.
+        seed: of the first episode; keep clear of the training seeds.
+        workers: processes.
+        out: folder to write; `sweep` inside the run folder, if left out.
+        device: where the policy runs.
+    """
+    from video2act import sweep as program
+
+    table = program.sweep(run, env, refresh_every, latency_ms, which, episodes, seed, workers, out, device, runtime)
+    print(f"{table}   plot: {table.with_suffix('.png')}")
+>>>>>>> h_c1
 
 
 def view(run: Positional[Path], dataset: Path, out: Path, episode: int = 0) -> None:
@@ -290,7 +340,11 @@ VERBS = {
     "train-video": train_video,
     "train": train,
     "eval": evaluate,
+<<<<<<< HEAD
     "serve": serve,
+=======
+    "sweep": sweep,
+>>>>>>> h_c1
     "view": view,
     "bench": bench,
     "convert": convert,

@@ -77,7 +77,7 @@ class TrainConfig(OptimizationConfig):
     """brightness, contrast and saturation vary by up to this share"""
     max_delay_steps: int = 0
     """training-time real-time chunking (arXiv 2512.05964): up to so many first actions of a chunk are shown as they are, so that
-    plans can continue one another (`--runtime.overlap rtc_trained`); 0: none. The longest planning time, in control steps"""
+    plans can continue one another (`--overlap rtc_trained`); 0: none. The longest planning time, in control steps"""
     num_workers: int = 0
     """processes that prepare batches; 0 prepares them in the training process"""
 

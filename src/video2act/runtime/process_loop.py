@@ -23,7 +23,8 @@ from video2act.runtime.refresh import check_refresh_every
 WATCH_S = 0.05
 """between two looks at whether the process still makes progress"""
 
-NICENESS = 5
+NICENESS = 10
+"""added to that of the control loop, which wins where cores are short; a process that starts again is busy for seconds"""
 
 
 class SlowProcessError(RuntimeError):
@@ -51,7 +52,7 @@ class ProcessSlowLoop(BackgroundSlowLoop):
         streams: tuple[StreamConfig, ...],
         refresh_every: int,
         control_fps: float,
-        instruction: str = "",
+        instruction: str,
         num_threads: int | None = None,
         first_condition_timeout_s: float = 60.0,
         start_timeout_s: float = 300.0,
@@ -62,7 +63,7 @@ class ProcessSlowLoop(BackgroundSlowLoop):
         self.num_starts = 0
         """of the process, the first one included"""
         threads = max(1, (os.cpu_count() or 2) // 2) if num_threads is None else num_threads
-        self._job = Job(build, streams, refresh_every, control_fps, instruction, threads, NICENESS)
+        self._job = Job(build, streams, refresh_every, control_fps, instruction, threads)
         self._start_timeout_s = start_timeout_s
         self._pipe_lock = threading.Lock()
         self._start()
@@ -162,6 +163,9 @@ class ProcessSlowLoop(BackgroundSlowLoop):
         ours, theirs = context.Pipe()
         self._process = context.Process(target=run, args=(self._job, theirs), name="system2", daemon=True)
         self._process.start()
+        assert self._process.pid is not None
+        # from here, not there: it begins with imports, at the pace of whoever sets no limit
+        os.setpriority(os.PRIO_PROCESS, self._process.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
         theirs.close()  # or its end would not be heard
         self.num_starts += 1
         with self._pipe_lock:

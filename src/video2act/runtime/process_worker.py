@@ -40,14 +40,11 @@ class Job:
     instruction: str
     """for the warm-up"""
     num_threads: int
-    niceness: int
-    """added to the process's own: where cores are short, System 2 gives way to the control loop"""
 
 
 def run(job: Job, pipe: Connection) -> None:
     """The process's main function."""
     torch.set_num_threads(job.num_threads)
-    os.nice(job.niceness)
     post = Post(pipe)
     try:
         system = job.build()

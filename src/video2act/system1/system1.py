@@ -209,7 +209,7 @@ class System1(nn.Module):
         if longest == 0:
             raise ValueError(
                 "this policy was not trained to continue a plan (training.max_delay_steps was 0); use overlap rtc, which guides any "
-                "policy, or train one with --training.max-delay-steps"
+                "policy, or train one with --max-delay-steps"
             )
         if num_frozen > longest:
             raise ValueError(
