@@ -20,7 +20,7 @@ from video2act.policy import INSTRUCTIONS_FILE, LoadedSystem2, Video2Act, load_s
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.shared_slow_loop import SharedSystem2
 from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop
-from video2act.serving.access import Limits, load_api_key
+from video2act.serving.access import Limits, check_bind, load_api_key
 from video2act.serving.contract import Contract
 from video2act.serving.server import Server
 from video2act.serving.session import PolicySession, Session, System2Session
@@ -137,6 +137,7 @@ def serve(
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.INFO)
     console = Console(stderr=True)
     api_key = load_api_key(api_key_file)
+    check_bind(host, api_key)  # before gigabytes are loaded
     instructions = load_instructions(run)
     if only == "system2":
         serving = serve_system2(load_system2(run, device), instructions)
