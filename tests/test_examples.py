@@ -32,6 +32,7 @@ def test_it_runs_and_says_what_happened(
         "01_own_environment": "success: ",
         "02_own_data": "push the square to the right",
         "03_drive_a_policy": "step  0: a plan of",
+        "04_remote_robot": "step 20: 4 actions, after ",
     }
     assert expected[path.stem] in capsys.readouterr().out
 

@@ -5,9 +5,9 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,14 +38,6 @@ def policy(small_config: PolicyConfig, make_policy: Callable[[PolicyConfig], Vid
     return make_policy(small_config)
 
 
-@contextmanager
-def served(policy: Video2Act, system2: program.System2Mode, runtime: RuntimeConfig | None = None) -> Iterator[Server]:
-    serving = program.serve_policy(policy, ("push",), policy.config.refresh_every, system2, runtime or RuntimeConfig())
-    with Server(serving.make_session, serving.contract.to_metadata(), port=0, gauges=serving.gauges).running() as server:
-        yield server
-    serving.close()
-
-
 def drive(policy: Any, seed: int, steps: int = 10) -> list[ActionChunk]:
     policy.reset()
     chunks = []
@@ -64,7 +56,7 @@ def test_plans_are_those_of_the_same_policy_in_this_process(policy: Video2Act, s
     here = DualPolicy(policy, loop, small_config.cameras)
     policy.seed(3)
     expected = [chunk for seed in range(2) for chunk in drive(here, seed)]
-    with served(policy, "inline") as server, closing(RemotePolicy(server.address)) as remote:
+    with program.serving(policy, "inline") as server, closing(RemotePolicy(server.address)) as remote:
         policy.seed(3)
         found = [chunk for seed in range(2) for chunk in drive(remote, seed)]
     for there, local in zip(found, expected, strict=True):
@@ -101,7 +93,7 @@ def test_many_clients_share_one_policy_and_none_sees_anothers_frames(policy: Vid
                     count += remote.infer(now).actions[0, 0] == np.float32(10 * number / 127.5 - 1)
         return count
 
-    with served(policy, "thread") as server, ThreadPoolExecutor(20) as pool:
+    with program.serving(policy, "thread") as server, ThreadPoolExecutor(20) as pool:
         counts = list(pool.map(drive_one, range(20), [server.address] * 20))
     assert counts == [24] * 20
     assert mixed == []
@@ -123,7 +115,7 @@ def test_system2_alone_serves_a_robot_that_runs_system1(policy: Video2Act, small
 
 def test_a_stale_condition_holds_the_robot(policy: Video2Act, monkeypatch: pytest.MonkeyPatch):
     with (
-        served(policy, "thread", RuntimeConfig(max_staleness_s=0.2)) as server,
+        program.serving(policy, "thread", RuntimeConfig(max_staleness_s=0.2)) as server,
         closing(RemotePolicy(server.address)) as remote,
     ):
         remote.reset()
@@ -176,7 +168,7 @@ def test_a_policy_without_system2_has_none_to_serve(
 
 def test_a_policy_without_system2_is_served(small_config: PolicyConfig, make_policy: Callable[[PolicyConfig], Video2Act]):
     with (
-        served(make_policy(replace(small_config, system2=None)), "thread") as server,
+        program.serving(make_policy(replace(small_config, system2=None)), "thread") as server,
         closing(RemotePolicy(server.address)) as remote,
     ):
         assert len(drive(remote, 0)) == 5

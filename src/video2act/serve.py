@@ -7,8 +7,8 @@ worker of its own and takes clients in turn, so that a client's new episode neve
 import json
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -96,6 +96,22 @@ def serve_system2(system: LoadedSystem2, instructions: tuple[str, ...]) -> Servi
     return Serving(contract, lambda: System2Session(perceive, contract), dict, lambda: None)
 
 
+@contextmanager
+def serving(
+    policy: Video2Act, system2: System2Mode = "thread", runtime: RuntimeConfig | None = None, **options: Any
+) -> Iterator[Server]:
+    """Serve a policy from a thread of this process while the block runs: to try things out, and to measure them.
+
+    Args:
+        options: of `Server`; without them a free port on loopback.
+    """
+    parts = serve_policy(policy, (), policy.config.refresh_every, system2, runtime or RuntimeConfig())
+    options = {"port": 0, "gauges": parts.gauges, **options}
+    with Server(parts.make_session, parts.contract.to_metadata(), **options).running() as server:
+        yield server
+    parts.close()
+
+
 def load_instructions(run: Path) -> tuple[str, ...]:
     """What the policy was told in training, as far as its run folder knows."""
     path = run / INSTRUCTIONS_FILE
@@ -140,14 +156,14 @@ def serve(
     check_bind(host, api_key)  # before gigabytes are loaded
     instructions = load_instructions(run)
     if only == "system2":
-        serving = serve_system2(load_system2(run, device), instructions)
+        parts = serve_system2(load_system2(run, device), instructions)
     else:
         policy = Video2Act.load(run, device)
         runtime = RuntimeConfig(max_staleness_s=max_staleness_s)
-        serving = serve_policy(policy, instructions, refresh_every or policy.config.refresh_every, system2, runtime)
+        parts = serve_policy(policy, instructions, refresh_every or policy.config.refresh_every, system2, runtime)
     with ExitStack() as ending:
-        ending.callback(serving.close)
-        server = Server(serving.make_session, serving.contract.to_metadata(), host, port, api_key, limits, serving.gauges)
+        ending.callback(parts.close)
+        server = Server(parts.make_session, parts.contract.to_metadata(), host, port, api_key, limits, parts.gauges)
 
         def announce() -> None:
             what = "System 2 of" if only else "policy"

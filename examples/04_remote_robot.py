@@ -1,0 +1,58 @@
+"""A robot whose policy runs on another machine: what it sends, what it gets, and what it does when there is nothing to get.
+
+    video2act serve RUN                                  # there
+    python examples/04_remote_robot.py ws://there:8000   # here; needs no GPU
+
+Without an address, this script itself serves a policy with random weights.
+"""
+
+import sys
+import time
+from contextlib import ExitStack, closing
+
+import numpy as np
+
+from video2act import Video2Act
+from video2act.interfaces import HoldError
+from video2act.normalize import Statistics
+from video2act.presets import DataSpec, tiny
+from video2act.serve import serving
+from video2act.serving.client import RemotePolicy
+from video2act.serving.contract import Contract
+from video2act.types import Observation
+
+
+def random_policy() -> Video2Act:
+    unit = Statistics(mean=(0.0,) * 4, std=(1.0,) * 4, min=(-1.0,) * 4, max=(1.0,) * 4)
+    return Video2Act(tiny(DataSpec(4, 4, 20.0, ("head", "wrist"))), {"state": unit, "action": unit}).eval()
+
+
+def look(contract: Contract) -> Observation:
+    """Your cameras and joints here; the policy says which, and how large."""
+    images = {camera: np.zeros((*contract.image_size, 3), np.uint8) for camera in contract.cameras}
+    instruction = (*contract.instructions, "push the puck")[0]
+    return Observation(images, np.zeros(contract.state_dim, np.float32), instruction, time.monotonic())
+
+
+def drive(policy: RemotePolicy, control_steps: int = 24) -> None:
+    contract = policy.contract
+    policy.reset()
+    for step in range(control_steps):
+        observation = look(contract)
+        policy.observe(observation)  # every frame, and without waiting: System 2 watches between plans too
+        if step % contract.execute_steps == 0:
+            started = time.perf_counter()
+            try:
+                targets = policy.infer(observation).actions[: contract.execute_steps]
+                print(f"step {step:2}: {len(targets)} actions, after {1000 * (time.perf_counter() - started):.0f} ms")
+            except (TimeoutError, HoldError) as error:  # the server is away, or what it last saw is too old
+                targets = [None] * contract.execute_steps
+                print(f"step {step:2}: the robot holds its last target: {error}")
+        print(end="" if targets[step % contract.execute_steps] is None else ".")  # your motors here
+        time.sleep(contract.period_s)
+
+
+if __name__ == "__main__":
+    with ExitStack() as ending:
+        address = sys.argv[1] if len(sys.argv) > 1 else ending.enter_context(serving(random_policy())).address
+        drive(ending.enter_context(closing(RemotePolicy(address))))
