@@ -2,8 +2,8 @@
 
     python benchmarks/serving.py [--plans 300]
 
-Prints percentiles of both and of the difference, plan by plan, as json. Every plan is made from new pictures, which are observed and
-planned on: here by two calls, there by one message, as openpi's clients send it.
+Prints percentiles of both and of the difference, plan by plan, as json. Every plan is made from new pictures, which are observed
+and planned on: here by two calls, there by one message, as openpi's clients send it.
 """
 
 import argparse

@@ -153,6 +153,7 @@ def test_an_episode_leaves_nothing_to_the_next(deployed: ModuleType, run: Path, 
     assert asked[-6]["prompt"] == "beat the block"
 
 
+@pytest.mark.filterwarnings("ignore:connect:DeprecationWarning")  # websockets' of how openpi-client calls it
 def test_a_served_policy_acts_as_one_in_the_same_process(deployed: ModuleType, run: Path):
     """Through openpi's client, which RoboTwin's environment can hold."""
     pytest.importorskip("openpi_client", reason="make dev installs openpi-client")

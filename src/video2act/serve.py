@@ -167,7 +167,10 @@ def serve(
 
         def announce() -> None:
             what = "System 2 of" if only else "policy"
-            console.print(f"{what} {run} at {server.address}" + (", with an API key" if api_key else ", for this machine only"))
+            console.print(
+                f"{what} {run} at {server.address}" + (", with an API key" if api_key else ", for this machine only"),
+                soft_wrap=True,
+            )
             if is_ready:
                 is_ready(server)
 

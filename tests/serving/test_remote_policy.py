@@ -65,6 +65,32 @@ def test_an_observation_of_its_own_can_be_planned_on(server: Server):
         assert policy.infer(observation(1)).actions[0].tolist() == [2.0, 1.0]
 
 
+def test_a_plan_that_is_asked_for_late_is_made_on_what_is_newest(server: Server):
+    """Planning beside the control loop: newer frames have been sent, and time must not run backwards."""
+    with closing(RemotePolicy(server.address)) as policy:
+        policy.reset()
+        seen = [observation(step) for step in range(4)]
+        for now in seen:
+            policy.observe(now)
+            policy.infer(now)
+        assert policy.infer(seen[1]).actions[0].tolist() == [4.0, 3.0]
+
+
+def test_an_episode_whose_first_frame_is_refused_is_not_counted_to_the_one_before(server: Server):
+    with closing(RemotePolicy(server.address)) as policy:
+        policy.reset()
+        for step in range(5):
+            policy.observe(observation(step))
+            policy.infer(observation(step))
+        policy.reset()
+        wrong = Observation({"front": np.zeros((8, 8, 3), np.uint8)}, np.zeros(2, np.float32), "push", 5 * PERIOD_S)
+        policy.observe(wrong)
+        with pytest.raises(RemoteError):
+            policy.infer(wrong)
+        policy.observe(observation(6))
+        assert policy.infer(observation(6)).actions[0].tolist() == [1.0, 6.0]
+
+
 def test_observing_never_waits():
     slow = CountingPolicy()
     slow.gate = threading.Event()

@@ -123,52 +123,82 @@ class RemotePolicy:
             self._contracted = contract
             self._frames = deque(self._frames, maxlen=contract.history_steps + 1)
             self._changed.notify_all()
-        sent, last = (-1, -1), None
+        server = _Server(ask)
         while not self._link.is_closed.is_set():
             with self._changed:
-                self._changed.wait_for(lambda sent=sent: self._wanted or self._unsent(sent), timeout=0.5)
-                frames, wanted, question = self._unsent(sent), self._wanted, self._question
+                self._changed.wait_for(lambda: self._wanted or self._unsent(server.sent), timeout=0.5)
+                frames, wanted, question = self._unsent(server.sent), self._wanted, self._question
+            if wanted is not None and server.has_seen(wanted):
+                # newer frames wait: to go back to this observation after them, time would have to run backwards
+                self._plan(server, {"plan": True}, question)
+                continue
             for frame in frames:
-                is_wanted = wanted is not None and wanted.observation is frame.observation
-                is_taken = self._exchange(ask, frame, frame.episode != sent[0], question if is_wanted else None)
-                sent, last = frame.place, frame.observation if is_taken else None
-                wanted = None if is_wanted else wanted
-            if wanted is not None and wanted.observation is last:
-                self._plan(ask, {"plan": True}, question)
-            elif wanted is not None:
-                is_taken = self._exchange(ask, wanted, wanted.episode != sent[0], question)
-                sent, last = max(sent, wanted.place), wanted.observation if is_taken else None
+                if wanted is not None and frame.observation is wanted.observation:
+                    self._plan(server, server.message(frame), question, frame)
+                    wanted = None
+                else:
+                    self._show(server, frame)
+            if wanted is not None and not server.has_seen(wanted):
+                self._plan(server, server.message(wanted), question, wanted)
 
     def _unsent(self, sent: tuple[int, int]) -> list[Frame]:
         return [frame for frame in self._frames if frame.place > sent]
 
-    def _exchange(self, ask: Ask, frame: Frame, is_reset: bool, question: int | None) -> bool:
-        """Send a frame, with a question to be planned on; returns whether the server took it."""
-        now = frame.observation
-        message = {"images": now.images, "state": now.state, "prompt": now.instruction, "time": now.time, "reset": is_reset}
-        if question is not None:
-            return self._plan(ask, message, question)
+    def _show(self, server: "_Server", frame: Frame) -> None:
         try:
-            ask({**message, "plan": False}, self._timeout_s)
+            server.ask({**server.message(frame), "plan": False}, self._timeout_s)
         except RemoteError as error:
+            server.refused(frame)
             self._note(f"{self._link.address}: {error}")
-            return False
-        return True
+        else:
+            server.took(frame)
 
-    def _plan(self, ask: Ask, message: dict[str, Any], question: int) -> bool:
+    def _plan(self, server: "_Server", message: dict[str, Any], question: int, frame: Frame | None = None) -> None:
+        """Ask for a plan, on a new frame or on what the server has, and pass on what comes: the plan, or why there is none."""
         try:
-            answer = ask(message, self._timeout_s if self._has_plan else self._first_plan_timeout_s)
-        except HoldError as error:
-            self._tell(question, error)
-            return True
+            answer = server.ask(message, self._timeout_s if self._has_plan else self._first_plan_timeout_s)
         except RemoteError as error:
+            if frame is not None:
+                server.refused(frame)
             self._tell(question, error)
-            return False
-        self._tell(question, ActionChunk(answer["actions"], answer["observed_at"], answer["period_s"]))
-        return True
+            return
+        except HoldError as error:
+            answer = error
+        if frame is not None:
+            server.took(frame)
+        is_plan = isinstance(answer, dict)
+        self._tell(question, ActionChunk(answer["actions"], answer["observed_at"], answer["period_s"]) if is_plan else answer)
 
     def _tell(self, question: int, answer: ActionChunk | Exception) -> None:
         with self._changed:
             self._answered = (question, answer)
             self._wanted = None
             self._changed.notify_all()
+
+
+class _Server:
+    """What the server has been shown on this connection."""
+
+    def __init__(self, ask: Ask):
+        self.ask = ask
+        self.sent = (-1, -1)
+        """episode and control step of the newest frame that needs not be sent again"""
+        self._episode = -1
+        """that the server is in: the one whose first frame it took"""
+        self._newest: Observation | None = None
+        """what the server would plan on; None if it refused the last frame"""
+
+    def message(self, frame: Frame) -> dict[str, Any]:
+        now = frame.observation
+        words = {"images": now.images, "state": now.state, "prompt": now.instruction, "time": now.time}
+        return {**words, "reset": frame.episode != self._episode}
+
+    def has_seen(self, frame: Frame) -> bool:
+        """Whether a plan on this observation, or on a newer one of its episode, needs no picture to be sent."""
+        return self._newest is not None and self._episode == frame.episode and frame.observation.time <= self._newest.time
+
+    def took(self, frame: Frame) -> None:
+        self.sent, self._episode, self._newest = max(self.sent, frame.place), frame.episode, frame.observation
+
+    def refused(self, frame: Frame) -> None:
+        self.sent, self._newest = max(self.sent, frame.place), None
