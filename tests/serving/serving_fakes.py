@@ -42,6 +42,7 @@ class CountingPolicy:
         self.is_closed = False
         self.gate: threading.Event | None = None
         """set by tests that want a policy to be slow"""
+        self.is_planning = threading.Event()
 
     def reset(self) -> None:
         self.seen = []
@@ -51,8 +52,9 @@ class CountingPolicy:
         self.seen.append(observation)
 
     def infer(self, observation: Observation) -> ActionChunk:
+        self.is_planning.set()
         if self.gate is not None:
-            self.gate.wait(10)
+            self.gate.wait(30)
         if observation.instruction == "fail":
             raise FileNotFoundError("the instruction 'fail' has no embedding")
         if observation.instruction == "diverge":

@@ -171,9 +171,9 @@ class RemotePolicy:
 
     def _tell(self, question: int, answer: ActionChunk | Exception) -> None:
         with self._changed:
-            self._answered = (question, answer)
-            self._wanted = None
-            self._changed.notify_all()
+            if question == self._question:  # else who asked has given up, and something else is wanted
+                self._answered, self._wanted = (question, answer), None
+                self._changed.notify_all()
 
 
 class _Server:
