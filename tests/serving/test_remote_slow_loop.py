@@ -219,6 +219,23 @@ def test_later_errors_are_survived_on_the_last_condition(system2, loop_of, perce
         assert loop.condition(observation(1)).observed_at == 0.0
 
 
+def test_a_missing_camera_is_told_where_it_is_missing(system2, loop_of):
+    with system2() as server, closing(loop_of(server)) as loop:
+        loop.reset(0)
+        with pytest.raises(KeyError, match="stream 'spatial' reads camera 'front', but the observation has wrist"):
+            loop.observe(replace(observation(0), images={"wrist": np.zeros((32, 32, 3), np.uint8)}))
+
+
+def test_conditions_are_numbered_within_an_episode(system2, loop_of):
+    with system2() as server, closing(loop_of(server)) as loop:
+        for episode in range(2):
+            loop.reset(episode)
+            for step in range(3):
+                loop.observe(observation(step))
+                wait_until(lambda step=step: loop.condition(observation(step)).observed_at == step / 20)
+                assert loop.condition(observation(step)).version == step + 1
+
+
 def test_nothing_is_sent_on_an_empty_episode(system2, loop_of):
     with system2() as server, closing(loop_of(server)) as loop:
         loop.reset(0)

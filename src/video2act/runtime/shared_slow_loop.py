@@ -117,7 +117,7 @@ class SharedSlowLoop:
         with self._changed:
             self._history.reset()
             self._episode = episode
-            self._control_step = self._next_refresh = 0
+            self._control_step = self._next_refresh = self._version = 0
             self._newest = self._condition = None
             self._failures = []
 

@@ -77,12 +77,22 @@ class RemoteSlowLoop:
         """Episode number `episode` begins; an answer that is still to come for an earlier one is dropped."""
         with self._changed:
             self._episode, self._control_step = episode, 0
-            self._condition = None
+            self._condition, self._version = None, 0
             self._failures = 0
             self._frames.clear()
 
     def observe(self, observation: Observation) -> None:
-        """Leave a frame for the sender, and return."""
+        """Leave a frame for the sender, and return.
+
+        Raises:
+            KeyError: a camera that a stream reads is missing.
+        """
+        for name, clip in self._streams.items():
+            if clip.camera not in observation.images:
+                raise KeyError(
+                    f"stream {name!r} reads camera {clip.camera!r}, but the observation has "
+                    f"{', '.join(sorted(observation.images)) or 'no camera'}"
+                )
         with self._changed:
             self._frames.append(Frame(observation, self._episode, self._control_step))
             self._control_step += 1
