@@ -34,7 +34,11 @@ class StuckAfterFirst(InlineSlowLoop):
 
 
 def drive(
-    runtime: RuntimeConfig, system: FakeSystem | None = None, loop: SlowLoop | None = None, steps: int = 10, execute_steps: int = 2
+    runtime: RuntimeConfig,
+    system: FakeSystem | None = None,
+    loop: SlowLoop | None = None,
+    steps: int = 10,
+    execute_steps: int = 2,
 ) -> tuple[EpisodeResult, list[float], DualPolicy, Executor]:
     system, environment = system or FakeSystem(), FakeEnvironment(steps)
     policy = DualPolicy(system, loop or InlineSlowLoop(system, (MOTION,), 1, FPS), (), runtime, (MOTION,), FPS)
