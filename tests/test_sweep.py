@@ -41,7 +41,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
 
 def test_both_curves_are_measured_written_and_drawn(calls: list[Call], tmp_path: Path):
-    table = sweep(tmp_path, "fake:a", (1, 8), (0, 100), episodes=10)
+    table = sweep(tmp_path, "fake:a", (1, 8), (0.0, 100.0), episodes=10)
     assert calls == [(1, None), (8, None), (None, SimulatedLatency()), (None, SimulatedLatency(system2=0.1))]
     rows = list(csv.DictReader(table.open()))
     assert tuple(rows[0]) == COLUMNS

@@ -90,8 +90,8 @@ def check_runtime(settings: Settings, config: PolicyConfig) -> None:
     load_limits(settings)
     if settings.runtime.overlap == "rtc_trained" and config.system1.max_delay_steps == 0:
         raise ValueError(
-            "this policy was not trained to continue a plan (max_delay_steps is 0); choose overlap rtc, which guides any policy, or "
-            "train one with --max-delay-steps"
+            "this policy was not trained to continue a plan (max_delay_steps is 0); choose overlap rtc, which guides any policy, "
+            "or train one with --max-delay-steps"
         )
     if settings.simulate_latency is not None:
         check_virtual(settings.system2, settings.runtime)

@@ -163,8 +163,10 @@ def run_share(settings: Settings, sources: Sources, share: list[tuple[str, int]]
     cameras = () if settings.blind else config.all_cameras
     streams = config.system2.streams if config.system2 and not settings.blind else ()
     durations, limits, done = make_durations(settings.simulate_latency), load_limits(settings), Share()
-    with closing(sources.make_environment(share[0][0], ())) as first:
-        instruction = settings.instruction or first.spec.instruction
+    instruction = settings.instruction or ""
+    if settings.system2 == "process" and not instruction:
+        with closing(sources.make_environment(share[0][0], ())) as first:
+            instruction = first.spec.instruction
     build = partial(sources.load_system2, settings.run, runtime.system2_device or settings.device)
     parts = SlowParts(streams, settings.refresh_every, config.fps, build, instruction, connect_system2)
     if durations is None:

@@ -1,4 +1,4 @@
-"""What is sent at each control step: plans made beside the loop, stale conditions, actions that must not be sent, broken clocks."""
+"""What is sent at each control step: plans made beside the loop, stale conditions, unsound actions, broken clocks."""
 
 import json
 import threading

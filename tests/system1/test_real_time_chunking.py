@@ -73,7 +73,7 @@ def test_guided_sampling_is_the_papers_algorithm_with_the_true_jacobian(beta: fl
     expected = by_the_paper(network, noise, known, weight, beta, n=5)
     assert torch.allclose(sampled, expected, atol=1e-5)
     # an identity in place of the Jacobian, as some implementations have it, is something else
-    unguided = Denoising(DenoisingConfig("flow_matching", "velocity", num_steps=5)).sample(network, noise)
+    unguided = denoising.sample(network, noise)
     assert (sampled - unguided).abs().max() > 0.01
 
 

@@ -56,6 +56,7 @@ class BackgroundSlowLoop:
         self._episode = -1
         self._control_step = 0
         self._num_conditions = 0
+        self._numbered_episode = -1
         self._failures_in_row = 0
         self._outbox: Latest[VideoCondition | GivenUp] = Latest()
 
@@ -116,9 +117,10 @@ class BackgroundSlowLoop:
 
     def _publish(self, refreshed: Refreshed) -> None:
         self._failures_in_row = 0
-        self._num_conditions += 1
+        self._num_conditions = self._num_conditions + 1 if refreshed.episode == self._numbered_episode else 1
+        self._numbered_episode = refreshed.episode
         self.perceive_s.append(refreshed.duration_s)
-        self._outbox.put(VideoCondition(refreshed.tokens, refreshed.observed_at, refreshed.episode, version=self._num_conditions))
+        self._outbox.put(refreshed.condition(self._num_conditions))
 
     def _failed(self, problem: str, cause: BaseException | None = None) -> float:
         """Note a failure; returns how long to pause before the next attempt, in seconds."""
