@@ -22,8 +22,7 @@ from video2act.config import PolicyConfig, RuntimeConfig, SimulatedLatency, Stre
 from video2act.envs import make_environment, make_expert
 from video2act.interfaces import DualSystem, Environment, Expert, Perceiver
 from video2act.normalize import load_statistics
-from video2act.policy import CONFIG_FILE, STATISTICS_FILE, Video2Act
-from video2act.policy import load_system2 as load_system2_of_run
+from video2act.policy import CONFIG_FILE, STATISTICS_FILE, Video2Act, load_system2
 from video2act.runtime.assembly import (
     SlowParts,
     keeps_real_time,
@@ -59,10 +58,6 @@ def load_config(run: Path) -> PolicyConfig:
 
 def load_policy(run: Path, device: str) -> EvaluatedPolicy:
     return Video2Act.load(run, device)
-
-
-def load_system2(run: Path, device: str) -> Perceiver:
-    return load_system2_of_run(run, device)
 
 
 def connect_system2(address: str, streams: tuple[StreamConfig, ...], refresh_every: int, control_fps: float) -> SlowLoop:
