@@ -310,7 +310,7 @@ def test_every_overlap_works_with_every_place_of_both_systems(overlap, where):
     assert not any(step.is_held for step in result.steps)
     # a condition is swapped at the beginning of a plan and nowhere else
     versions = [step.condition_version for step in result.steps]
-    assert len(set(versions)) > 2
+    assert len(set(versions)) > 1
     swaps = [step for step in range(1, 20) if versions[step] != versions[step - 1]]
     assert all(result.steps[step].is_new_plan for step in swaps)
 

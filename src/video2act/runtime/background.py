@@ -153,7 +153,8 @@ class BackgroundSlowLoop:
             image = observation.images[stream.camera]
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
                 raise ValueError(
-                    f"camera {stream.camera!r} gave {image.dtype} of shape {image.shape}; an image is uint8 of shape (height, width, 3)"
+                    f"camera {stream.camera!r} gave {image.dtype} of shape {image.shape}; "
+                    "an image is uint8 of shape (height, width, 3)"
                 )
             cameras[stream.camera] = image.shape[:2]
         if self._ring is None or self._ring.layout.cameras != cameras:
