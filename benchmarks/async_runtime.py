@@ -3,10 +3,10 @@
     python benchmarks/async_runtime.py --out runs/async_runtime
     python benchmarks/async_runtime.py --out runs/async_runtime --soak-s 600
 
-The policy is `tiny` with random weights, whose speed is that of a trained one; the robot is synthetic, two cameras of 128 px, and
-keeps its rate on the real clock. All modes run in turns within one run, and what counts is the ratio to the fast loop with System 2
-off (it acts on one condition for ever). "Slow" computes every refresh ten times; "hung" never ends its second one, so that a process
-is found out, killed and started again all the while. Written to `async_runtime.json` and as a table.
+The policy is `tiny` with random weights, whose speed is that of a trained one; the robot is synthetic, two cameras of 128 px,
+and keeps its rate on the real clock. All modes run in turns within one run, and what counts is the ratio to the fast loop with
+System 2 off (it acts on one condition for ever). "Slow" computes every refresh ten times; "hung" never ends its second one, so
+that a process is found out, killed and started again all the while. Written to `async_runtime.json` and as a table.
 """
 
 import json
@@ -53,7 +53,7 @@ class Settings:
     """of one mode in one round"""
     rounds: int = 3
     slow_factor: int = 10
-    hang_timeout_s: float = 3.0
+    hang_timeout_s: float = 5.0
     system1: str = "inline"
     """inline, or thread: plans are made beside the control loop, too"""
     soak_s: float = 0.0
@@ -161,7 +161,10 @@ def compare(settings: Settings, run: Path, policy: Video2Act) -> dict[str, Any]:
     for _ in range(settings.rounds):
         for name, make in loops.items():
             loop = make()
-            result, dual = drive(settings, policy, loop, settings.segment_s)
+            try:
+                result, dual = drive(settings, policy, loop, settings.segment_s)
+            except TimeoutError as problem:  # a machine that is so busy says nothing about the runtime
+                raise SystemExit(f"{name}: {problem}. This machine has no core to spare; measure when it is idle") from problem
             # the first second holds the wait for the first condition
             periods[name] += [step.period_s for step in result.steps[int(settings.rate_hz) :]]
             plans[name] += dual.times.act_s[2:]
@@ -228,8 +231,18 @@ def main(settings: Settings) -> None:
         write_text(settings.out / "soak.json", json.dumps(found, indent=2) + "\n")
         return
     found = compare(settings, run, policy)
-    columns = ("period_p50_ms", "period_p99_ms", "period_p99_ratio", "plan_p50_ms", "plan_p99_ms", "plan_p99_ratio", "period_max_ms")
-    table = Table("System 2", *columns, "late", "refreshes", "incidents", title=f"{settings.rate_hz:g} Hz, {os.cpu_count()} cores")
+    columns = (
+        "period_p50_ms",
+        "period_p99_ms",
+        "period_p99_ratio",
+        "plan_p50_ms",
+        "plan_p99_ms",
+        "plan_p99_ratio",
+        "period_max_ms",
+    )
+    table = Table(
+        "System 2", *columns, "late", "refreshes", "incidents", title=f"{settings.rate_hz:g} Hz, {os.cpu_count()} cores"
+    )
     for name, counted in found.items():
         late = f"{counted['late']}/{counted['steps']}"
         counts = (str(counted["refreshes"]), str(counted["incidents"]))

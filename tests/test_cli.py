@@ -318,6 +318,27 @@ class TestRefusedEarly:
         assert "1003 among them" in refusal("eval", run, "--env", PUSH, "--episodes", 5)
 
 
+class TestRuntime:
+    """What cannot be run is refused with the words that can."""
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (("--system2", "gpu"), "inline, in a thread, in a process, or at ws://host:port; got 'gpu'"),
+            (("--system2", "process"), "this policy has no System 2, so there is nothing to run at system2='process'"),
+            (("--simulate-latency", "60"), "expected system1=60ms,system2=400ms,jitter=20ms"),
+            (("--simulate-latency", "system1=1s", "--system2", "thread"), "leave out system2 and system1"),
+            (("--limits", "data+x"), "data+x does not exist; limits are"),
+            (("--slack-s", "-1"), "slack_s must not be negative"),
+        ],
+    )
+    def test_options(
+        self, options: tuple[str, ...], said: str, refusal: Callable[..., str], blind_config: PolicyConfig, tmp_path: Path
+    ):
+        run = save(blind_config, tmp_path / "run")
+        assert said in refusal("eval", run, "--env", PUSH, *options)
+
+
 class TestFit:
     """Policy, data and robot must be of one kind; where they are not, both sides are named."""
 

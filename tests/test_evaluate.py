@@ -3,6 +3,8 @@
 The fakes are module-level, so that worker processes can import them; they see no fixtures.
 """
 
+import csv
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,12 +15,23 @@ import numpy as np
 import pytest
 import torch
 
-from video2act.config import BackboneConfig, FilterConfig, FormerConfig, PolicyConfig, StreamConfig, System1Config, System2Config
+from video2act.config import (
+    BackboneConfig,
+    FilterConfig,
+    FormerConfig,
+    PolicyConfig,
+    RuntimeConfig,
+    SimulatedLatency,
+    StreamConfig,
+    System1Config,
+    System2Config,
+)
 from video2act.evaluate import Settings, Sources, run_evaluation
 from video2act.interfaces import EnvironmentSpec
 from video2act.suitability import check_fits, check_unseen
 from video2act.types import ActionChunk, Observation, Step, Tokens, Video, VideoCondition
 from video2act.viz.findings import percentiles, wilson_interval
+from video2act.viz.report import heading
 
 FPS = 50.0
 STREAM = StreamConfig("motion", "top", num_frames=1, stride=1, size_px=8, filter=FilterConfig("sobel"), former=FormerConfig())
@@ -239,6 +252,78 @@ def test_a_threaded_system_2_runs_at_the_environments_rate(settings: Settings):
     summary = run_evaluation(replace(settings, episodes=2, system2="thread"), FAKES)
     assert all(record.duration_s >= 6 / FPS - 1e-3 for record in summary.records)
     assert summary.info["latency_s"]["system2"]["n"] >= 2
+
+
+def actions_and_rows(settings: Settings) -> tuple[list[bool], str]:
+    summary = run_evaluation(settings, FAKES)
+    rows = csv.DictReader(io.StringIO((settings.out / "steps.csv").read_text()))
+    timeless = [{name: value for name, value in row.items() if name != "period_s"} for row in rows]
+    return [record.success for record in summary.records], json.dumps(timeless)
+
+
+def test_simulated_latency_is_reproducible_whatever_the_number_of_workers(settings: Settings):
+    slow = replace(settings, refresh_every=1, simulate_latency=SimulatedLatency(0.03, 0.05, 0.02))
+    first = actions_and_rows(slow)
+    assert actions_and_rows(replace(slow, workers=2)) == first
+    info = json.loads((slow.out / "eval_info.json").read_text())
+    assert info["settings"]["simulate_latency"] == {"system1": 0.03, "system2": 0.05, "jitter": 0.02}
+    assert info["staleness"]["seconds"]["max"] > 0.05
+    assert info["missed_deadlines"] == 0
+    assert info["runtime"]["jitter_s"] is None
+
+
+def test_simulated_latency_of_nothing_is_lockstep_at_n_1_exactly(settings: Settings):
+    lockstep = actions_and_rows(replace(settings, refresh_every=1))
+    assert actions_and_rows(replace(settings, refresh_every=1, simulate_latency=SimulatedLatency())) == lockstep
+
+
+def test_every_control_step_is_logged_and_summarised(settings: Settings):
+    summary = run_evaluation(replace(settings, env=("fake:a", "fake:b"), episodes=2), FAKES)
+    rows = list(csv.DictReader((settings.out / "steps.csv").open()))
+    assert len(rows) == summary.info["control_steps"] == 24
+    assert [(row["env"], row["seed"]) for row in rows[:12:6]] == [("fake:a", "1000"), ("fake:a", "1001")]
+    assert [row["is_new_plan"] for row in rows[:6]] == ["1", "0"] * 3
+    assert [round(float(row["staleness_s"]) * FPS) for row in rows[:6]] == [0, 1, 2, 3, 0, 1]
+    runtime = summary.info["runtime"]
+    assert set(runtime["control_period_s"]) == {"n", "p50", "p95", "p99", "max"}
+    assert runtime["step_staleness_s"]["max"] == pytest.approx(3 / FPS)
+    # six control steps at 50 Hz: three plans and two refreshes in 0.12 s
+    assert runtime["system1_hz"] == pytest.approx(25)
+    assert runtime["system2_hz"] == pytest.approx(2 / 0.12)
+    assert (runtime["held_steps"], runtime["clamped_steps"], runtime["incidents"]) == (0, 0, [])
+
+
+def test_system_2_in_a_process_runs_at_the_environments_rate(settings: Settings):
+    summary = run_evaluation(replace(settings, episodes=2, system2="process"), FAKES)
+    assert all(record.duration_s >= 6 / FPS - 1e-3 for record in summary.records)
+    assert summary.info["latency_s"]["system2"]["n"] >= 2
+    assert summary.info["runtime"]["jitter_s"]["n"] == 12
+    assert summary.info["runtime"]["incidents"] == []
+
+
+def test_limits_of_the_demonstrations_clamp_and_are_told(settings: Settings):
+    settings.run.mkdir()
+    range_of_data = {"mean": [0], "std": [1], "min": [0.0], "max": [100.0]}
+    (settings.run / "stats.json").write_text(json.dumps({"action": range_of_data}))
+    summary = run_evaluation(replace(settings, runtime=RuntimeConfig(limits="data+5%")), FAKES)
+    assert summary.info["runtime"]["clamped_steps"] > 0
+    assert any("outside the limits: number = " in said for said in summary.info["runtime"]["incidents"])
+    assert f"CLAMPED in {summary.info['runtime']['clamped_steps']} of" in heading(summary.info)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"system2": "somewhere"}, "works inline, in a thread, in a process, or at ws://host:port; got 'somewhere'"),
+        ({"system2": "thread", "simulate_latency": SimulatedLatency(0.1)}, "computes both systems inline"),
+        ({"system2": "process", "blind": True}, "the blind control is shown no video.*choose inline"),
+        ({"runtime": RuntimeConfig(overlap="rtc_trained")}, "not trained to continue a plan.*choose overlap rtc"),
+        ({"runtime": RuntimeConfig(limits="nowhere.json")}, "nowhere.json does not exist; limits are"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_any_work(settings: Settings, changes: dict[str, Any], message: str):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        run_evaluation(replace(settings, **changes), replace(FAKES, load_policy=broken_policy))
 
 
 def test_a_policy_without_system_2_has_no_staleness(settings: Settings):

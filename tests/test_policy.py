@@ -9,9 +9,9 @@ import torch
 from video2act.clips import FrameHistory
 from video2act.config import PolicyConfig
 from video2act.normalize import Statistics
-from video2act.policy import Video2Act
+from video2act.policy import Video2Act, load_system2
 from video2act.system1 import Visibility
-from video2act.types import Batch, Observation, Tokens, Video, VideoCondition
+from video2act.types import Batch, Committed, Observation, Tokens, Video, VideoCondition
 from video2act.weights import save_weights
 
 MakePolicy = Callable[[PolicyConfig], Video2Act]
@@ -196,6 +196,47 @@ class TestRefused:
             Video2Act(small_config, small_statistics | {"action": small_statistics["state"]})
         with pytest.raises(ValueError, match="the statistics have no 'action', only state"):
             Video2Act(small_config, {"state": small_statistics["state"]})
+
+
+class TestContinuing:
+    @pytest.mark.parametrize("guidance", [5.0, None])
+    def test_a_plan_begins_with_what_is_frozen_in_raw_units(
+        self, make_policy: MakePolicy, small_config: PolicyConfig, guidance: float | None
+    ):
+        system1 = replace(small_config.system1, max_delay_steps=2)
+        policy = make_policy(replace(small_config, system1=system1))
+        rest = np.array([[1.0, -0.3], [0.5, -0.5], [2.0, -0.9]])
+        chunk = policy.continue_plan(observation(), condition(policy), Committed(rest, num_frozen=2), guidance)
+        assert chunk.actions.shape == (4, 2)
+        assert np.allclose(chunk.actions[:2], rest[:2], atol=1e-6)
+        assert not np.allclose(chunk.actions[2], rest[2])
+
+    def test_guidance_leads_a_plan_towards_the_one_before_it(self, policy: Video2Act):
+        def plan(far: float) -> np.ndarray:
+            policy.seed(3)
+            rest = np.array([[0.5, -0.5]] * 4) + far
+            return policy.continue_plan(observation(), condition(policy), Committed(rest, 0), 5.0).actions
+
+        assert (plan(0.4) > plan(-0.4))[:2].all()
+
+
+class TestSystem2Alone:
+    def test_it_understands_what_the_whole_policy_does(self, policy: Video2Act, tmp_path: Path):
+        policy.save(tmp_path)
+        alone = load_system2(tmp_path)
+        assert not any("system1" in name for name in alone.state_dict())
+        assert alone.config == policy.config
+        history = FrameHistory(policy.config.system2.streams if policy.config.system2 else ())
+        history.append(observation())
+        clips = history.clips(20.0)
+        assert torch.equal(alone.perceive(clips, ["push"]).data, policy.perceive(clips, ["push"]).data)
+
+    def test_a_policy_without_system_2_has_none_to_load(
+        self, make_policy: MakePolicy, small_config: PolicyConfig, tmp_path: Path
+    ):
+        make_policy(replace(small_config, system2=None)).save(tmp_path)
+        with pytest.raises(ValueError, match="no System 2, so there is nothing to run apart"):
+            load_system2(tmp_path)
 
 
 class TestBlinded:

@@ -153,6 +153,17 @@ class TestRun:
         assert policy.system2 is None
         assert np.isfinite(act(policy)).all()
 
+    def test_plans_may_be_taught_to_continue_one_another(self, recorded: Path, tmp_path: Path):
+        train((recorded,), tmp_path / "run", TrainConfig(num_steps=2, max_delay_steps=2), "small_system1")
+        policy = Video2Act.load(tmp_path / "run")
+        assert policy.config.system1.max_delay_steps == 2
+        assert policy.system1.dit.committed_mark is not None
+        assert policy.system1.dit.committed_mark.abs().sum() > 0
+
+    def test_a_delay_as_long_as_the_plan_is_refused(self, recorded: Path, tmp_path: Path):
+        with pytest.raises(ValueError, match=r"max_delay_steps \(4\) must be smaller than horizon \(4\)"):
+            train((recorded,), tmp_path / "run", TrainConfig(num_steps=2, max_delay_steps=4), "small_system1")
+
     def test_cameras_may_be_chosen(self, recorded: Path, tmp_path: Path):
         train((recorded,), tmp_path / "run", replace(CONFIG, num_steps=1), "small_system1", cameras=("wrist",))
         assert Video2Act.load(tmp_path / "run").config.cameras == ("wrist",)

@@ -88,6 +88,11 @@ def check_runtime(settings: Settings, config: PolicyConfig) -> None:
     """Raises ValueError if the runtime cannot be what was asked for; before any work is done."""
     check_where(settings.system2)
     load_limits(settings)
+    if settings.runtime.overlap == "rtc_trained" and config.system1.max_delay_steps == 0:
+        raise ValueError(
+            "this policy was not trained to continue a plan (max_delay_steps is 0); choose overlap rtc, which guides any policy, "
+            "or train one with --max-delay-steps"
+        )
     if settings.simulate_latency is not None:
         check_virtual(settings.system2, settings.runtime)
     if settings.system2 not in ("inline", "thread") and (config.system2 is None or settings.blind):

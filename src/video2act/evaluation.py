@@ -22,8 +22,7 @@ from video2act.config import PolicyConfig, RuntimeConfig, SimulatedLatency, Stre
 from video2act.envs import make_environment, make_expert
 from video2act.interfaces import DualSystem, Environment, Expert, Perceiver
 from video2act.normalize import load_statistics
-from video2act.policy import CONFIG_FILE, STATISTICS_FILE, Video2Act
-from video2act.policy import load_system2 as load_system2_of_run
+from video2act.policy import CONFIG_FILE, STATISTICS_FILE, Video2Act, load_system2
 from video2act.runtime.assembly import (
     SlowParts,
     keeps_real_time,
@@ -59,10 +58,6 @@ def load_config(run: Path) -> PolicyConfig:
 
 def load_policy(run: Path, device: str) -> EvaluatedPolicy:
     return Video2Act.load(run, device)
-
-
-def load_system2(run: Path, device: str) -> Perceiver:
-    return load_system2_of_run(run, device)
 
 
 def connect_system2(address: str, streams: tuple[StreamConfig, ...], refresh_every: int, control_fps: float) -> SlowLoop:
@@ -163,8 +158,10 @@ def run_share(settings: Settings, sources: Sources, share: list[tuple[str, int]]
     cameras = () if settings.blind else config.all_cameras
     streams = config.system2.streams if config.system2 and not settings.blind else ()
     durations, limits, done = make_durations(settings.simulate_latency), load_limits(settings), Share()
-    with closing(sources.make_environment(share[0][0], ())) as first:
-        instruction = settings.instruction or first.spec.instruction
+    instruction = settings.instruction or ""
+    if settings.system2 == "process" and not instruction:
+        with closing(sources.make_environment(share[0][0], ())) as first:
+            instruction = first.spec.instruction
     build = partial(sources.load_system2, settings.run, runtime.system2_device or settings.device)
     parts = SlowParts(streams, settings.refresh_every, config.fps, build, instruction, connect_system2)
     if durations is None:

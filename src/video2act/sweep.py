@@ -77,8 +77,8 @@ def _check_same(settings: dict[str, Any], folder: Path, **asked: Any) -> None:
     for name, value in asked.items():
         if settings[name] != value:
             raise ValueError(
-                f"{folder} holds an evaluation with {name} = {settings[name]}, but {value} is asked for; choose another folder with "
-                "out, or remove it"
+                f"{folder} holds an evaluation with {name} = {settings[name]}, but {value} is asked for; choose another folder "
+                "with out, or remove it"
             )
 
 

@@ -82,7 +82,7 @@ class VideoCondition:
     """`Observation.time` of the newest frame that went in, seconds"""
     episode: int
     version: int = 0
-    """counts what a slow loop understood, from 1; negative: a policy refreshed it itself. 0: made by hand"""
+    """counts what a slow loop understood in an episode, from 1; negative: the policy refreshed it itself; 0: made by hand"""
 
 
 @dataclass(frozen=True)

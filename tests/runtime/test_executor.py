@@ -1,4 +1,4 @@
-"""What is sent at each control step: plans made beside the loop, stale conditions, actions that must not be sent, broken clocks."""
+"""What is sent at each control step: plans made beside the loop, stale conditions, unsound actions, broken clocks."""
 
 import json
 import threading
@@ -34,7 +34,11 @@ class StuckAfterFirst(InlineSlowLoop):
 
 
 def drive(
-    runtime: RuntimeConfig, system: FakeSystem | None = None, loop: SlowLoop | None = None, steps: int = 10, execute_steps: int = 2
+    runtime: RuntimeConfig,
+    system: FakeSystem | None = None,
+    loop: SlowLoop | None = None,
+    steps: int = 10,
+    execute_steps: int = 2,
 ) -> tuple[EpisodeResult, list[float], DualPolicy, Executor]:
     system, environment = system or FakeSystem(), FakeEnvironment(steps)
     policy = DualPolicy(system, loop or InlineSlowLoop(system, (MOTION,), 1, FPS), (), runtime, (MOTION,), FPS)
@@ -304,6 +308,11 @@ def test_every_overlap_works_with_every_place_of_both_systems(overlap, where):
     policy.close()
     assert [float(action[0]) for action in environment.actions] == pytest.approx(list(range(20)))
     assert not any(step.is_held for step in result.steps)
+    # a condition is swapped at the beginning of a plan and nowhere else
+    versions = [step.condition_version for step in result.steps]
+    assert len(set(versions)) > 1
+    swaps = [step for step in range(1, 20) if versions[step] != versions[step - 1]]
+    assert all(result.steps[step].is_new_plan for step in swaps)
 
 
 @pytest.mark.parametrize("resets", [150, pytest.param(1000, marks=pytest.mark.slow)])

@@ -2,6 +2,7 @@
 
 import time
 
+import numpy as np
 import pytest
 import torch
 from runtime_fakes import FPS, MOTION, FakeSystem, GatedSystem, observation, wait_until
@@ -182,6 +183,17 @@ class TestThread:
         blind.images.clear()
         with pytest.raises(KeyError, match="reads camera 'top'"):
             loop.observe(blind)
+
+    def test_an_image_that_is_not_bytes_is_told_and_not_converted(self, threaded):
+        class Grey:
+            dtype, ndim, shape = np.dtype(np.float32), 3, (8, 8, 3)
+
+        loop = threaded(FakeSystem())
+        loop.reset(0)
+        wrong = observation(0)
+        wrong.images["top"] = Grey()  # type: ignore[assignment]
+        with pytest.raises(ValueError, match=r"camera 'top' gave float32 of shape \(8, 8, 3\); an image is uint8"):
+            loop.observe(wrong)
 
     def test_a_first_condition_that_never_comes_is_an_error_not_a_hang(self, threaded):
         system = GatedSystem()

@@ -49,7 +49,7 @@ class PolicyConfig:
         )
         check(
             self.system1.max_delay_steps < self.horizon,
-            f"max_delay_steps ({self.system1.max_delay_steps}) must be smaller than horizon ({self.horizon}), or nothing is left to plan",
+            f"max_delay_steps ({self.system1.max_delay_steps}) must be smaller than horizon ({self.horizon})",
         )
         check(self.refresh_every >= 1, f"refresh_every must be at least 1, got {self.refresh_every}")
         check(self.max_staleness_steps >= 0, f"max_staleness_steps must not be negative, got {self.max_staleness_steps}")

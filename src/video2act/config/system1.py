@@ -128,8 +128,8 @@ class System1Config:
     embodiment: str = ""
     """how the robot's numbers lie in the unified vector of 128 (`embodiment.py`); empty: the robot's own vector"""
     max_delay_steps: int = 0
-    """training-time real-time chunking (arXiv 2512.05964): training shows the first actions of a chunk as they are, 0 to this many,
-    and asks for the others; 0: never. A plan can then continue one that is being executed without guidance"""
+    """training-time real-time chunking (arXiv 2512.05964): training shows the first actions of a chunk as they are, 0 to this
+    many, and asks for the others; 0: never. A plan can then continue one that is being executed without guidance"""
 
     def __post_init__(self) -> None:
         check(self.num_heads > 0, f"num_heads must be positive, got {self.num_heads}")

@@ -8,6 +8,8 @@ that doubles with every failure in a row.
 import threading
 from dataclasses import dataclass
 
+import numpy as np
+
 from video2act.clips import FrameHistory
 from video2act.config import StreamConfig
 from video2act.runtime.frame_ring import FrameRing, RingLayout
@@ -56,6 +58,7 @@ class BackgroundSlowLoop:
         self._episode = -1
         self._control_step = 0
         self._num_conditions = 0
+        self._numbered_episode = -1
         self._failures_in_row = 0
         self._outbox: Latest[VideoCondition | GivenUp] = Latest()
 
@@ -68,6 +71,7 @@ class BackgroundSlowLoop:
 
         Raises:
             KeyError: a camera that a stream reads is missing.
+            ValueError: its image is not uint8 of shape (height, width, 3).
         """
         if self._closing.is_set():
             raise RuntimeError(f"System 2 ({self._where}) has been closed; make a new slow loop")
@@ -116,9 +120,10 @@ class BackgroundSlowLoop:
 
     def _publish(self, refreshed: Refreshed) -> None:
         self._failures_in_row = 0
-        self._num_conditions += 1
+        self._num_conditions = self._num_conditions + 1 if refreshed.episode == self._numbered_episode else 1
+        self._numbered_episode = refreshed.episode
         self.perceive_s.append(refreshed.duration_s)
-        self._outbox.put(VideoCondition(refreshed.tokens, refreshed.observed_at, refreshed.episode, version=self._num_conditions))
+        self._outbox.put(refreshed.condition(self._num_conditions))
 
     def _failed(self, problem: str, cause: BaseException | None = None) -> float:
         """Note a failure; returns how long to pause before the next attempt, in seconds."""
@@ -145,7 +150,13 @@ class BackgroundSlowLoop:
                     f"stream {stream.name!r} reads camera {stream.camera!r}, but the observation has "
                     f"{', '.join(sorted(observation.images)) or 'no camera'}"
                 )
-            cameras[stream.camera] = observation.images[stream.camera].shape[:2]
+            image = observation.images[stream.camera]
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                raise ValueError(
+                    f"camera {stream.camera!r} gave {image.dtype} of shape {image.shape}; "
+                    "an image is uint8 of shape (height, width, 3)"
+                )
+            cameras[stream.camera] = image.shape[:2]
         if self._ring is None or self._ring.layout.cameras != cameras:
             # twice what a clip spans: while that much is read, as much again may be written
             span = FrameHistory(self._streams).span

@@ -13,10 +13,14 @@ from jaxtyping import Float
 from video2act.config import RuntimeConfig
 from video2act.interfaces import HoldError, Policy
 from video2act.runtime.action_queue import EARLY, ActionQueue, UnsoundPlanError
+from video2act.runtime.background import INCIDENTS_KEPT
 from video2act.runtime.guard import Guard
 from video2act.runtime.planner import Planner
 from video2act.runtime.virtual_clock import steps_of
 from video2act.types import Committed, Observation, VideoCondition
+
+KIND = 20
+"""letters of a problem that tell its kind"""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Executor:
         self._last_action: Float[np.ndarray, "a"] | None = None
         self._condition: VideoCondition | None = None
         self._hold_reason = ""
-        self._said = ""
+        self._saying: dict[str, str] = {}
 
     def decide(self, observation: Observation) -> Decision:
         """The action for the moment of this observation.
@@ -87,8 +91,7 @@ class Executor:
         if self._queue.newest is None:
             is_new_plan = self._take_first(now)
         action, problem, is_clamped = self._action(now)
-        if problem:
-            self._say(problem)
+        self._say("action", problem)
         self._last_action = action
         newest = self._queue.newest
         assert newest is not None
@@ -142,9 +145,10 @@ class Executor:
         except UnsoundPlanError as problem:
             if self._queue.newest is None:
                 raise
-            self._say(str(problem))
+            self._say("plan", str(problem))
             self._begun_at = None  # try again at the next step; until then the plan before it goes on
             return False
+        self._say("plan", "")
         self._condition = outcome.plan.condition
         return True
 
@@ -169,8 +173,9 @@ class Executor:
             )
         self._last_time = now
 
-    def _say(self, problem: str) -> None:
-        kind = problem[:20]
-        if kind != self._said:
+    def _say(self, about: str, problem: str) -> None:
+        """Note a problem when it begins or becomes another one; an empty one ends it."""
+        # two that begin alike differ in their numbers only
+        if problem and problem[:KIND] != self._saying.get(about, "")[:KIND] and len(self.incidents) < INCIDENTS_KEPT:
             self.incidents.append(problem)
-        self._said = kind
+        self._saying[about] = problem

@@ -36,10 +36,13 @@ class Freshness:
         self._control_fps = control_fps
         is_inline = config.when_stale == "inline" and config.max_staleness_s is not None
         self._history = FrameHistory(streams) if is_inline else None
+        self._num_refreshes = 0
+        """of this episode"""
         self.perceive_s: list[float] = []
         """of the refreshes made inline"""
 
     def reset(self) -> None:
+        self._num_refreshes = 0
         if self._history is not None:
             self._history.reset()
 
@@ -75,7 +78,8 @@ class Freshness:
         def refresh() -> VideoCondition:
             refreshed = perceive(self._system, clips, frame)
             self.perceive_s.append(refreshed.duration_s)
-            return replace(condition, tokens=refreshed.tokens, observed_at=refreshed.observed_at, version=-len(self.perceive_s))
+            self._num_refreshes += 1
+            return replace(condition, tokens=refreshed.tokens, observed_at=refreshed.observed_at, version=-self._num_refreshes)
 
         return refresh
 

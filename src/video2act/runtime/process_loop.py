@@ -23,7 +23,7 @@ from video2act.runtime.refresh import check_refresh_every
 WATCH_S = 0.05
 """between two looks at whether the process still makes progress"""
 
-NICENESS = 10
+NICENESS = 5
 """added to that of the control loop, which wins where cores are short; a process that starts again is busy for seconds"""
 
 

@@ -6,6 +6,7 @@ control loop: when the pipe ends, so does it, even in the middle of a refresh th
 
 import json
 import os
+import signal
 import threading
 import traceback
 from collections.abc import Callable
@@ -45,6 +46,8 @@ class Job:
 def run(job: Job, pipe: Connection) -> None:
     """The process's main function."""
     torch.set_num_threads(job.num_threads)
+    # Ctrl-C in a terminal reaches every process; this one ends when the control loop's end of the pipe does
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     post = Post(pipe)
     try:
         system = job.build()

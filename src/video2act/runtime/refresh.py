@@ -13,7 +13,7 @@ from video2act.clips import FrameHistory
 from video2act.config import StreamConfig
 from video2act.interfaces import Perceiver
 from video2act.runtime.frame_ring import Frame, FrameRing
-from video2act.types import Tokens, Video
+from video2act.types import Tokens, Video, VideoCondition
 
 
 def check_refresh_every(refresh_every: int) -> None:
@@ -29,6 +29,9 @@ class Refreshed:
     observed_at: float
     episode: int
     duration_s: float
+
+    def condition(self, version: int) -> VideoCondition:
+        return VideoCondition(self.tokens, self.observed_at, self.episode, version)
 
 
 def perceive(system: Perceiver, clips: dict[str, Video], newest: Frame) -> Refreshed:

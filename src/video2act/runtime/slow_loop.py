@@ -68,12 +68,14 @@ class InlineSlowLoop:
         self._control_fps = control_fps
         self._episode = -1
         self._control_step = 0
+        self._num_conditions = 0
         self._condition: VideoCondition | None = None
 
     def reset(self, episode: int) -> None:
         self._history.reset()
         self._episode = episode
         self._control_step = 0
+        self._num_conditions = 0
         self._condition = None
 
     def observe(self, observation: Observation) -> None:
@@ -82,9 +84,8 @@ class InlineSlowLoop:
             newest = Frame(observation, self._episode, self._control_step)
             refreshed = perceive(self._system, self._history.clips(self._control_fps), newest)
             self.perceive_s.append(refreshed.duration_s)
-            self._condition = VideoCondition(
-                refreshed.tokens, refreshed.observed_at, refreshed.episode, version=len(self.perceive_s)
-            )
+            self._num_conditions += 1
+            self._condition = refreshed.condition(self._num_conditions)
         self._control_step += 1
 
     def condition(self, observation: Observation) -> VideoCondition:

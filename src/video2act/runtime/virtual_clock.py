@@ -77,6 +77,7 @@ class VirtualSlowLoop:
     def _begin(self) -> None:
         self._control_step = 0
         self._next_refresh = 0
+        self._num_conditions = 0
         self._condition: VideoCondition | None = None
         self._pending: VideoCondition | None = None
         self._ready_step = 0
@@ -89,9 +90,8 @@ class VirtualSlowLoop:
         if self._pending is None and step >= self._next_refresh:
             refreshed = perceive(self._system, self._history.clips(self._control_fps), Frame(observation, self._episode, step))
             self.perceive_s.append(refreshed.duration_s)
-            self._pending = VideoCondition(
-                refreshed.tokens, refreshed.observed_at, refreshed.episode, version=len(self.perceive_s)
-            )
+            self._num_conditions += 1
+            self._pending = refreshed.condition(self._num_conditions)
             is_first = self._condition is None
             # the robot waits for the first one
             self._ready_step = step if is_first else step + steps_of(self._durations.draw("system2"), self._control_fps)

@@ -6,10 +6,10 @@
 Under flow matching a network may predict the clean actions instead of the flow; the flow follows from them.
 
 A sample can be guided to agree with actions that are known in part (real-time chunking, arXiv 2506.07339, after PiGDM): each
-step moves the predicted clean actions by `w sigma J^T W (known - clean)`. J is the true Jacobian of the prediction with respect to
-the noisy actions, by a backward pass through the network; `w = min(limit, (alpha^2 + sigma^2) / (alpha sigma))`. On straight lines
-(alpha = 1 - level, sigma = level) that is the paper's rule. On the DDPM schedule it is the same derivation with that schedule's
-alpha and sigma, which the paper does not carry out.
+step moves the predicted clean actions by `w sigma J^T W (known - clean)`. J is the true Jacobian of the prediction with respect
+to the noisy actions, by a backward pass through the network; `w = min(limit, (alpha^2 + sigma^2) / (alpha sigma))`. On straight
+lines (alpha = 1 - level, sigma = level) that is the paper's rule. On the DDPM schedule it is the same derivation with that
+schedule's alpha and sigma, which the paper does not carry out.
 """
 
 from collections.abc import Callable

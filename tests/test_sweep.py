@@ -1,0 +1,73 @@
+"""The two curves of a sweep: which evaluations are run, what is written, and that an interrupted one goes on."""
+
+import csv
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from video2act import sweep as program
+from video2act.config import RuntimeConfig, SimulatedLatency
+from video2act.sweep import COLUMNS, sweep
+from video2act.viz.curves import draw_curves
+
+Call = tuple[int | None, SimulatedLatency | None]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+    """What was evaluated; success falls with n and with latency."""
+    made: list[Call] = []
+
+    def evaluate(run, env, episodes, seed, n, system2, blind, instruction, workers, videos, out, device, runtime, latency):
+        made.append((n, latency))
+        steps = n if n is not None else 80 * latency.system2
+        successes = max(0, round(episodes - steps / 4))
+        share = {"successes": successes, "n_episodes": episodes, "wilson_95": [0.1, 0.9]}
+        info = {
+            "overall": {"success": share},
+            "staleness": {"control_steps": {"p50": steps / 2, "p95": steps, "max": steps}},
+            "runtime": {"held_steps": 0},
+            "control_steps": 100,
+            "settings": {"env": [env], "seeds": list(range(seed, seed + episodes)), "runtime": asdict(runtime)},
+        }
+        out.mkdir(parents=True)
+        (out / "eval_info.json").write_text(json.dumps(info))
+
+    monkeypatch.setattr(program, "evaluate", evaluate)
+    return made
+
+
+def test_both_curves_are_measured_written_and_drawn(calls: list[Call], tmp_path: Path):
+    table = sweep(tmp_path, "fake:a", (1, 8), (0.0, 100.0), episodes=10)
+    assert calls == [(1, None), (8, None), (None, SimulatedLatency()), (None, SimulatedLatency(system2=0.1))]
+    rows = list(csv.DictReader(table.open()))
+    assert tuple(rows[0]) == COLUMNS
+    assert [(row["curve"], float(row["x"]), float(row["success"])) for row in rows] == [
+        ("refresh_every", 1, 1.0),
+        ("refresh_every", 8, 0.8),
+        ("system2_latency_ms", 0, 1.0),
+        ("system2_latency_ms", 100, 0.8),
+    ]
+    picture = Image.open(table.with_suffix(".png"))
+    assert picture.size == (1280, 420)
+    assert len(set(picture.convert("L").resize((64, 21)).getdata())) > 5, "the picture is empty"
+
+
+def test_what_is_done_is_not_repeated_and_what_is_something_else_is_refused(calls: list[Call], tmp_path: Path):
+    sweep(tmp_path, "fake:a", (1,), (), episodes=10)
+    sweep(tmp_path, "fake:a", (1, 2), (), episodes=10)
+    assert calls == [(1, None), (2, None)]
+    with pytest.raises(ValueError, match=r"refresh_every_1 holds an evaluation with seeds"):
+        sweep(tmp_path, "fake:a", (1,), (), episodes=5)
+    with pytest.raises(ValueError, match=r"refresh_every_1 holds an evaluation with runtime"):
+        sweep(tmp_path, "fake:a", (1,), (), episodes=10, runtime=RuntimeConfig(overlap="blend"))
+
+
+def test_a_sweep_of_nothing_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="both are empty"):
+        sweep(tmp_path, "fake:a", (), ())
+    with pytest.raises(ValueError, match="nothing to draw"):
+        draw_curves(tmp_path / "a.png", [], "success")
