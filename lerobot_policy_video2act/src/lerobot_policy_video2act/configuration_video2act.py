@@ -10,6 +10,7 @@ from lerobot.configs.policies import PreTrainedConfig
 from lerobot.configs.types import NormalizationMode
 from lerobot.optim.optimizers import AdamWConfig
 from lerobot.optim.schedulers import DiffuserSchedulerConfig
+
 from lerobot_policy_video2act.batches import camera_name
 from video2act.config import PolicyConfig, camera_and_lag, from_json
 from video2act.presets import DataSpec, make_preset
@@ -42,7 +43,7 @@ class Video2ActConfig(PreTrainedConfig):
 
     # the policy normalises; its statistics lie in its weights
     normalization_mapping: dict[str, NormalizationMode] = field(
-        default_factory=lambda: {name: NormalizationMode.IDENTITY for name in ("VISUAL", "STATE", "ACTION")}
+        default_factory=lambda: dict.fromkeys(("VISUAL", "STATE", "ACTION"), NormalizationMode.IDENTITY)
     )
 
     def __post_init__(self) -> None:
@@ -56,8 +57,8 @@ class Video2ActConfig(PreTrainedConfig):
         for name, mode in self.normalization_mapping.items():
             if mode is not NormalizationMode.IDENTITY:
                 raise ValueError(
-                    f"normalization_mapping asks LeRobot to normalise {name} by {mode.value}; Video2Act normalises by itself, with "
-                    "the statistics in its weights. Leave the mapping out"
+                    f"normalization_mapping asks LeRobot to normalise {name} by {mode.value}; Video2Act does that by itself, with the "
+                    "statistics in its weights. Leave the mapping out"
                 )
 
     def plan(self, fps: float | None = None) -> PolicyConfig:
@@ -74,21 +75,19 @@ class Video2ActConfig(PreTrainedConfig):
         if rate is None:
             raise ValueError("a new Video2Act policy needs the control rate: pass --policy.fps, in Hz")
         self.validate_features()
-        assert self.robot_state_feature is not None and self.action_feature is not None
+        assert self.robot_state_feature is not None
+        assert self.action_feature is not None
         cameras = tuple(camera_name(key) for key in self.image_features)
         spec = DataSpec(self.robot_state_feature.shape[0], self.action_feature.shape[0], float(rate), cameras)
         return make_preset(self.preset, spec)
 
     def validate_features(self) -> None:
         """Raises ValueError naming what is missing among the features."""
+        inputs, outputs = (", ".join(features or {}) or "none" for features in (self.input_features, self.output_features))
         if self.robot_state_feature is None:
-            raise ValueError(
-                f"Video2Act needs `observation.state`; the features are {', '.join(self.input_features or {}) or 'none'}"
-            )
+            raise ValueError(f"Video2Act needs the input `observation.state`; there are {inputs}")
         if self.action_feature is None:
-            raise ValueError(
-                f"Video2Act needs `action`; the output features are {', '.join(self.output_features or {}) or 'none'}"
-            )
+            raise ValueError(f"Video2Act needs the output `action`; there are {outputs}")
         if not self.image_features:
             raise ValueError("Video2Act needs at least one camera (a feature of type VISUAL)")
 
