@@ -57,8 +57,8 @@ class Video2ActConfig(PreTrainedConfig):
         for name, mode in self.normalization_mapping.items():
             if mode is not NormalizationMode.IDENTITY:
                 raise ValueError(
-                    f"normalization_mapping asks LeRobot to normalise {name} by {mode.value}; Video2Act does that by itself, with the "
-                    "statistics in its weights. Leave the mapping out"
+                    f"normalization_mapping asks LeRobot to normalise {name} by {mode.value}; Video2Act does that by itself, "
+                    "with the statistics in its weights. Leave the mapping out"
                 )
 
     def plan(self, fps: float | None = None) -> PolicyConfig:

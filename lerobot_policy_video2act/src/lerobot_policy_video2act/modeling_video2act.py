@@ -1,7 +1,7 @@
 """`Video2Act` behind LeRobot's policy interface. What it computes is in the package `video2act`; here are only the two contracts.
 
-Each environment of a batch has an episode of its own: its frames, its condition, its plan. System 2 runs inside `select_action`, at
-every `refresh_every`-th control step.
+Each environment of a batch has an episode of its own: its frames, its condition, its plan. System 2 runs inside `select_action`,
+at every `refresh_every`-th control step.
 """
 
 from pathlib import Path
@@ -79,7 +79,7 @@ class Video2ActPolicy(PreTrainedPolicy):
 
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Any], **kwargs: Any) -> Tensor:
-        """A fresh chunk for every environment, `[b horizon a]`, in raw units. The observation joins the history of its episode."""
+        """A fresh chunk for every environment, `[b horizon a]`, in raw units; the observation joins its episode's history."""
         chunks = [episode.plan(seen) for episode, seen in self._observed(batch)]
         return self._tensor(chunks)
 
@@ -90,7 +90,7 @@ class Video2ActPolicy(PreTrainedPolicy):
             self._episodes = [_Episode(self.model, self.config.refresh_every) for _ in seen]
         if len(seen) != len(self._episodes):
             raise ValueError(
-                f"the episode began with {len(self._episodes)} environments and now has {len(seen)}; call reset() between rollouts"
+                f"the episode began with {len(self._episodes)} environments and now has {len(seen)}; reset() begins another"
             )
         self._control_step += 1
         for episode, observation in zip(self._episodes, seen, strict=True):
