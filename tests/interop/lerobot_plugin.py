@@ -39,7 +39,7 @@ def train_and_evaluate(folder: Path) -> tuple[Path, Path]:
     """Through the commands; the dataset and the saved policy."""
     data, video_model, out = folder / "data", folder / "video", folder / "train"
     if not (data / "meta" / "info.json").is_file():
-        run("video2act", "collect", "--env", ENV, "--out", str(data), "--episodes", "2", "--workers", "1")
+        run("video2act", "collect", "--env", ENV, "--cameras", "top", "--out", str(data), "--episodes", "2", "--workers", "1")
     if not (video_model / "model.safetensors").is_file():
         run("video2act", "train-video", "--data", str(data), "--out", str(video_model), "--num-steps", "5")
     shutil.rmtree(out, ignore_errors=True)
@@ -71,6 +71,7 @@ def train_and_evaluate(folder: Path) -> tuple[Path, Path]:
         "lerobot-eval",
         f"--policy.path={saved}",
         "--policy.device=cpu",
+        "--policy.instruction=transfer the cube",
         "--env.type=aloha",
         "--env.episode_length=60",
         "--eval.n_episodes=2",

@@ -42,22 +42,27 @@ def newest_state(batch: dict[str, Any]) -> Tensor:
     return state[:, -1] if state.ndim == 3 else state
 
 
-def observations(batch: dict[str, Any], time_s: float) -> list[Observation]:
-    """One observation per environment, of the newest frame."""
+def observations(batch: dict[str, Any], time_s: float, instruction: str | None) -> list[Observation]:
+    """One observation per environment, of the newest frame; `instruction` stands in where the batch has none."""
     images, state = frames(batch), newest_state(batch).cpu().numpy()
-    words = instructions(batch, len(state))
+    words = instructions(batch, len(state), instruction)
     return [
         Observation({camera: video[i, -1] for camera, video in images.items()}, state[i], words[i], time_s)
         for i in range(len(state))
     ]
 
 
-def instructions(batch: dict[str, Any], count: int) -> list[str]:
-    """Raises KeyError for a batch without sentences: there is no instruction to invent."""
-    if TASK not in batch:
-        raise KeyError(f"the batch has no {TASK!r}; Video2Act is told what to do. It has {', '.join(map(str, batch))}")
-    words = batch[TASK]
-    return [words] * count if isinstance(words, str) else list(words)
+def instructions(batch: dict[str, Any], count: int, otherwise: str | None = None) -> list[str]:
+    """One sentence per sample.
+
+    Raises:
+        ValueError: a sample has none, and none is given for that case.
+    """
+    words = batch.get(TASK) or ""
+    told = [words] * count if isinstance(words, str) else list(words)
+    if not all(told) and otherwise is None:
+        raise ValueError(f"nothing tells the policy what to do: {TASK!r} is empty. Pass --policy.instruction")
+    return [sentence or str(otherwise) for sentence in told]
 
 
 def training_batch(batch: dict[str, Any], config: PolicyConfig, generator: torch.Generator) -> Batch:

@@ -29,6 +29,8 @@ class Video2ActConfig(PreTrainedConfig):
     """control steps between two updates of System 2; the policy's own, if None"""
     fps: float | None = None
     """control rate in Hz; taken from the dataset when a policy is new"""
+    instruction: str | None = None
+    """what the policy is told where an environment of LeRobot says nothing (aloha's do not)"""
     policy: str = ""
     """the whole policy's config as json, written by the plugin; not to be set by hand"""
 

@@ -85,7 +85,7 @@ class Video2ActPolicy(PreTrainedPolicy):
 
     def _observed(self, batch: dict[str, Any]) -> list[tuple["_Episode", Any]]:
         """Every environment's episode, which has taken in its newest observation."""
-        seen = observations(batch, self._control_step / self.model.config.fps)
+        seen = observations(batch, self._control_step / self.model.config.fps, self.config.instruction)
         if not self._episodes:
             self._episodes = [_Episode(self.model, self.config.refresh_every) for _ in seen]
         if len(seen) != len(self._episodes):
