@@ -127,6 +127,13 @@ class TestFit:
         upright = fit_frames(self.frames.swapaxes(1, 2), 16, 16, "pad")
         assert np.array_equal(upright, square.swapaxes(1, 2))
 
+    def test_oblong_frames_are_averaged_down_between_the_same_bars(self):
+        small = fit_frames(self.frames, 8, 8, "area")
+        assert (small[:, 0] == GREY).all()
+        assert (small[:, 7] == GREY).all()
+        inner = self.frames.astype(int).reshape(2, 6, 2, 8, 2, 3).sum(axis=(2, 4))
+        assert np.array_equal(small[:, 1:7], (inner + 2) // 4)
+
     def test_an_odd_remainder_goes_below(self):
         square = fit_frames(self.frames[:, :11], 16, 16, "pad")
         assert np.array_equal(square[:, 2:13], self.frames[:, :11])

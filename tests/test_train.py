@@ -107,7 +107,7 @@ class TestRun:
     def test_the_video_model_is_inside_unchanged_and_the_rest_has_learned(self, trained: Path, recorded: Path, video_model: Path):
         policy = Video2Act.load(trained)
         torch.manual_seed(CONFIG.seed)
-        start = build_policy(policy.config, LeRobotDataset(recorded), video_model).state_dict()
+        start = build_policy(policy.config, LeRobotDataset(recorded).stats, video_model).state_dict()
         for name, tensor in policy.state_dict().items():
             is_fixed = name.startswith(("system2.backbone.", "normalize_"))
             assert torch.equal(tensor, start[name]) == is_fixed, name
@@ -297,7 +297,7 @@ class TestOverAPublishedVideoModel:
         with pytest.raises(
             ValueError, match="wan21 video model, but this preset is over the tiny one; choose a preset over wan21"
         ):
-            build_policy(small_config, LeRobotDataset(recorded), tmp_path / "tuned")
+            build_policy(small_config, LeRobotDataset(recorded).stats, tmp_path / "tuned")
 
     def test_the_model_stays_at_its_source_and_what_it_saw_in_the_run_folder(
         self,

@@ -33,7 +33,7 @@ def resize_area(images: UInt8[np.ndarray, "t _h _w 3"], size_px: int) -> UInt8[n
     """Average pixels down to a square of `size_px`: antialiased, and the same for demonstrations and for live frames.
 
     Raises:
-        ValueError: the images are smaller than `size_px`, or not square.
+        ValueError: the images are smaller than `size_px`, or not square (`fit_frames` makes them so).
     """
     t, h, w, _ = images.shape
     if h != w or h < size_px:
@@ -57,7 +57,7 @@ def resize_area(images: UInt8[np.ndarray, "t _h _w 3"], size_px: int) -> UInt8[n
 
 
 Fit = Literal["area", "pad", "lanczos"]
-"""how a frame gets its size: average a square down; grey bars to a square, then bicubic; distort by Lanczos' filter"""
+"""how a frame gets its size: grey bars to a square, then averaged down; the same, then bicubic; distorted by Lanczos' filter"""
 
 GREY = 127
 """of the bars, as SigLIP was shown them in RDT-1B's training"""
@@ -71,12 +71,12 @@ def fit_frames(
     Raises:
         ValueError: `area` is asked for frames that are not square, or to enlarge.
     """
+    if fit in ("area", "pad"):
+        images = _to_square(images)
     if fit == "area":
         if height != width:
             raise ValueError(f"averaging down gives squares, not {height} x {width}; use another fit")
         return resize_area(images, height)
-    if fit == "pad":
-        images = _to_square(images)
     if images.shape[1:3] == (height, width):
         return images
     kernel = Image.Resampling.BICUBIC if fit == "pad" else Image.Resampling.LANCZOS
@@ -84,8 +84,10 @@ def fit_frames(
 
 
 def _to_square(images: UInt8[np.ndarray, "t _h _w 3"]) -> UInt8[np.ndarray, "t side side 3"]:
-    """Grey bars above and below, or left and right."""
+    """Grey bars above and below, or left and right, of frames that are not square."""
     t, h, w, _ = images.shape
+    if h == w:
+        return images
     side = max(h, w)
     square = np.full((t, side, side, 3), GREY, np.uint8)
     top, left = (side - h) // 2, (side - w) // 2

@@ -170,9 +170,13 @@ class Video2Act(nn.Module):
         path.mkdir(parents=True, exist_ok=True)
         write_text(path / CONFIG_FILE, configs.to_json(self.config))
         write_text(path / STATISTICS_FILE, statistics_to_json(self.statistics))
+        self.save_weights(path / WEIGHTS_FILE, weights)
+
+    def save_weights(self, path: Path, weights: dict[str, Tensor] | None = None) -> None:
+        """Only the weights, as `save` does it; without those of a published video model, which stay at their source."""
         elsewhere = self._elsewhere
         own = {name: tensor for name, tensor in (weights or self.state_dict()).items() if not name.startswith(elsewhere)}
-        save_weights(path / WEIGHTS_FILE, own)
+        save_weights(path, own)
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> "Video2Act":
@@ -185,8 +189,12 @@ class Video2Act(nn.Module):
         path = Path(path)
         config = configs.load(PolicyConfig, path / CONFIG_FILE)
         policy = cls(config, load_statistics(path / STATISTICS_FILE))
-        load_weights(policy, path / WEIGHTS_FILE, policy._elsewhere)
+        policy.load_weights(path / WEIGHTS_FILE)
         return policy.to(device).eval()
+
+    def load_weights(self, path: Path) -> None:
+        """The inverse of `save_weights`, strict. Raises as `load` does."""
+        load_weights(self, path, self._elsewhere)
 
     @property
     def _elsewhere(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from video2act.data.augmentation import jitter, shift
 from video2act.data.cache import FeatureCache, digest
 from video2act.data.loader import BatchLoader, check_fit, episode_clips
 from video2act.interop.rdt import load_rdt
+from video2act.normalize import Statistics
 from video2act.policy import INSTRUCTIONS_FILE, SCENES_FILE, Video2Act
 from video2act.presets import DataSpec, make_preset
 from video2act.system1 import Visibility
@@ -67,7 +68,7 @@ def train(
         policy_config = replace(policy_config, system1=shows_prefix)
     check_fit(policy_config, dataset)
     torch.manual_seed(config.seed)
-    policy = build_policy(policy_config, dataset, video_model)
+    policy = build_policy(policy_config, dataset.stats, video_model)
     # a resumed training goes on from its own weights
     if system1.weights and not resume:
         taken = load_rdt(policy.system1, Path(system1.weights))
@@ -134,7 +135,7 @@ def scenes(data: tuple[Path, ...]) -> dict[str, list[int]]:
     return seeds
 
 
-def build_policy(config: PolicyConfig, dataset: Dataset, video_model: Path | None) -> Video2Act:
+def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], video_model: Path | None) -> Video2Act:
     """A policy with new weights, except for its video model, which comes trained: a published one from the source that the preset
     names, or from `video_model` in its place; the tiny one from `video_model`.
 
@@ -144,12 +145,12 @@ def build_policy(config: PolicyConfig, dataset: Dataset, video_model: Path | Non
     if config.system2 is None:
         if video_model is not None:
             raise ValueError(f"this preset has no System 2, so the video model {video_model} would go unused; leave it out")
-        return Video2Act(config, dataset.stats)
+        return Video2Act(config, statistics)
     backbone = config.system2.backbone
     if isinstance(backbone, PretrainedBackboneConfig):
         if video_model is not None:
             backbone = replace(backbone, source=str(video_model))
-        return Video2Act(replace(config, system2=replace(config.system2, backbone=backbone)), dataset.stats)
+        return Video2Act(replace(config, system2=replace(config.system2, backbone=backbone)), statistics)
     if video_model is None:
         raise ValueError("this preset has System 2, which needs a video model: train one with train-video and pass --video-model")
     backbone_config, trained = load_video_model(video_model)
@@ -160,7 +161,7 @@ def build_policy(config: PolicyConfig, dataset: Dataset, video_model: Path | Non
         )
     # the model brings its own shape; where it is tapped is the policy's choice
     chosen = replace(backbone_config, feature_layer=backbone.feature_layer)
-    policy = Video2Act(replace(config, system2=replace(config.system2, backbone=chosen)), dataset.stats)
+    policy = Video2Act(replace(config, system2=replace(config.system2, backbone=chosen)), statistics)
     assert policy.system2 is not None
     assert isinstance(trained, nn.Module)
     policy.system2.backbone.load_state_dict(trained.state_dict())

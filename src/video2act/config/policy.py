@@ -38,7 +38,7 @@ class PolicyConfig:
     max_staleness_steps: int = 8
     """oldest condition seen in training, in control steps; staleness is drawn from 0..this"""
     image_fit: Literal["area", "pad"] = "area"
-    """area: averages square frames down; pad: takes frames of any shape, adds grey to a square, bicubic (SigLIP as in RDT-1B)"""
+    """area: averages pixels down; pad: bicubic, may enlarge (SigLIP as in RDT-1B). What is not square gets grey bars"""
     normalize_state: Literal["mean_std", "min_max", "identity"] = "mean_std"
     normalize_action: Literal["mean_std", "min_max", "identity"] = "min_max"
 

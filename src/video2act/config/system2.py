@@ -99,8 +99,8 @@ class StreamConfig:
     width_px: int = 0
     """width of a frame that is not square; 0: square"""
     resize: Literal["area", "lanczos"] = "area"
-    """area: averages square frames down; lanczos: takes frames of any shape and size, and distorts them, as checkpoints of the
-    released code were shown them"""
+    """area: averages pixels down, after grey bars where a frame is not square; lanczos: takes frames of any shape and size, and
+    distorts them, as checkpoints of the released code were shown them"""
     channel_order: Literal["rgb", "bgr"] = "rgb"
     """in which the video model is shown the frame; bgr for checkpoints of the released code, whose latents were made so"""
 

@@ -1,0 +1,112 @@
+"""LeRobot's dictionaries -> Video2Act's nouns, by the same rules for frames and clips as Video2Act's own training and running."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from video2act.clips import clip_indices, fit_frames, to_pixels
+from video2act.config import PolicyConfig, camera_and_lag
+from video2act.types import Batch, Observation, Video
+
+STATE, ACTION, TASK = "observation.state", "action", "task"
+PREFIXES = ("observation.", "images.")
+
+
+def camera_name(key: str) -> str:
+    """`observation.images.top` -> `top`; `observation.image` -> `image`."""
+    for prefix in PREFIXES:
+        key = key.removeprefix(prefix)
+    return key
+
+
+def frames(batch: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Camera -> RGB `[b t h w 3]`, uint8, from every image of the batch: `[b (t) 3 h w]`, bytes or [0, 1]."""
+    found = {}
+    for key, value in batch.items():
+        if not key.startswith("observation.image") or key.endswith("_is_pad"):
+            continue
+        if value.dtype != torch.uint8:
+            value = (value * 255).round().clamp(0, 255).to(torch.uint8)
+        if value.ndim == 4:
+            value = value[:, None]
+        found[camera_name(key)] = rearrange(value, "b t c h w -> b t h w c").cpu().numpy()
+    return found
+
+
+def newest_state(batch: dict[str, Any]) -> Tensor:
+    """`[b s]`; LeRobot 0.4.4 looks back on the state as well."""
+    state = batch[STATE].float()
+    return state[:, -1] if state.ndim == 3 else state
+
+
+def observations(batch: dict[str, Any], time_s: float, instruction: str | None) -> list[Observation]:
+    """One observation per environment, of the newest frame; `instruction` stands in where the batch has none."""
+    images, state = frames(batch), newest_state(batch).cpu().numpy()
+    words = instructions(batch, len(state), instruction)
+    return [
+        Observation({camera: video[i, -1] for camera, video in images.items()}, state[i], words[i], time_s)
+        for i in range(len(state))
+    ]
+
+
+def instructions(batch: dict[str, Any], count: int, otherwise: str | None = None) -> list[str]:
+    """One sentence per sample.
+
+    Raises:
+        ValueError: a sample has none, and none is given for that case.
+    """
+    words = batch.get(TASK) or ""
+    told = [words] * count if isinstance(words, str) else list(words)
+    if not all(told) and otherwise is None:
+        raise ValueError(f"nothing tells the policy what to do: {TASK!r} is empty. Pass --policy.instruction")
+    return [sentence or str(otherwise) for sentence in told]
+
+
+def training_batch(batch: dict[str, Any], config: PolicyConfig, generator: torch.Generator) -> Batch:
+    """A batch whose clips end up to `max_staleness_steps` before the present, as in Video2Act's own loader.
+
+    Args:
+        batch: of LeRobot's dataset, with all control steps of `observation_delta_indices`.
+        generator: draws the staleness.
+    """
+    seen, state = frames(batch), newest_state(batch)
+    b, t = next(iter(seen.values())).shape[:2]
+    lags = torch.randint(0, config.max_staleness_steps + 1, (b,), generator=generator)
+    # nothing was seen before the episode began: LeRobot repeats the first frame there, and says so
+    lags = torch.minimum(lags, _past(batch, b, t)).tolist()
+    streams = config.system2.streams if config.system2 else ()
+    clips = {}
+    for stream in streams:
+        video = seen[stream.camera]
+        rows = []
+        for i, lag in enumerate(lags):
+            chosen = clip_indices(t - 1 - lag, stream.num_frames, stream.stride)
+            rows.append(to_pixels(fit_frames(video[i, chosen], *stream.frame_px, stream.resize), config.fps / stream.stride))
+        clips[stream.name] = Video(torch.cat([row.grid for row in rows]), rows[0].fps).to(state.device)
+    images = {}
+    for name in config.cameras:
+        camera, lag = camera_and_lag(name)
+        fitted = fit_frames(seen[camera][:, t - 1 - lag], config.image_px, config.image_px, config.image_fit)
+        images[name] = rearrange(torch.from_numpy(fitted), "b h w c -> b c h w").float().to(state.device) / 127.5 - 1
+    actions = batch[ACTION].float()
+    return Batch(
+        clips=clips,
+        seen={},
+        images=images,
+        state=state,
+        instruction=instructions(batch, b),
+        actions=actions,
+        action_is_pad=batch["action_is_pad"].bool(),
+        staleness=torch.tensor(lags, dtype=torch.float32, device=state.device) / config.fps,
+    )
+
+
+def _past(batch: dict[str, Any], b: int, t: int) -> Tensor:
+    """How many real control steps lie before the present, at most `t - 1`."""
+    pads = [value for key, value in batch.items() if key.startswith("observation.image") and key.endswith("_is_pad")]
+    if not pads:
+        return torch.full((b,), t - 1)
+    return (~pads[0].bool()).sum(dim=1).cpu() - 1

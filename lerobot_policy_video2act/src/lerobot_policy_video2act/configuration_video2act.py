@@ -1,0 +1,126 @@
+"""The knobs that LeRobot's command line sees. The policy itself is described by Video2Act's own config, kept here as json.
+
+A new policy starts from a preset, whose config is fixed as soon as the data are known; a saved one is rebuilt from that json and
+from nothing else. LeRobot demands that fields are only ever added, because a checkpoint with an unknown field cannot be read.
+"""
+
+from dataclasses import dataclass, field
+
+from lerobot.configs.policies import PreTrainedConfig
+from lerobot.configs.types import NormalizationMode
+from lerobot.optim.optimizers import AdamWConfig
+from lerobot.optim.schedulers import DiffuserSchedulerConfig
+
+from lerobot_policy_video2act.batches import camera_name
+from video2act.config import PolicyConfig, camera_and_lag, from_json
+from video2act.presets import DataSpec, make_preset
+
+
+@PreTrainedConfig.register_subclass("video2act")
+@dataclass
+class Video2ActConfig(PreTrainedConfig):
+    """What `--policy.*` sets."""
+
+    preset: str = "tiny"
+    """a preset of Video2Act; only read when a policy is new"""
+    video_model: str | None = None
+    """folder of `video2act train-video`, or of the published video model that the preset names; only read when a policy is new"""
+    refresh_every: int | None = None
+    """control steps between two updates of System 2; the policy's own, if None"""
+    fps: float | None = None
+    """control rate in Hz; taken from the dataset when a policy is new"""
+    instruction: str | None = None
+    """what the policy is told where an environment of LeRobot says nothing (aloha's do not)"""
+    policy: str = ""
+    """the whole policy's config as json, written by the plugin; not to be set by hand"""
+
+    condition_dropout: float = 0.05
+    """chance that a training sample is shown no text, and likewise no image, no video, no state"""
+    state_noise: float = 0.02
+    """standard deviation added to the normalised state in training"""
+    optimizer_lr: float = 2e-3
+    optimizer_weight_decay: float = 1e-2
+    optimizer_grad_clip_norm: float = 1.0
+    scheduler_warmup_steps: int = 50
+
+    # the policy normalises; its statistics lie in its weights
+    normalization_mapping: dict[str, NormalizationMode] = field(
+        default_factory=lambda: dict.fromkeys(("VISUAL", "STATE", "ACTION"), NormalizationMode.IDENTITY)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.policy:
+            make_preset(self.preset, DataSpec(1, 1, 30.0, ("any",)))  # an unknown preset is refused before data are opened
+        if self.refresh_every is not None and self.refresh_every < 1:
+            raise ValueError(
+                f"refresh_every counts control steps between two updates of System 2: at least 1, got {self.refresh_every}"
+            )
+        for name, mode in self.normalization_mapping.items():
+            if mode is not NormalizationMode.IDENTITY:
+                raise ValueError(
+                    f"normalization_mapping asks LeRobot to normalise {name} by {mode.value}; Video2Act does that by itself, "
+                    "with the statistics in its weights. Leave the mapping out"
+                )
+
+    def plan(self, fps: float | None = None) -> PolicyConfig:
+        """The policy's config: the saved one, or what the preset makes of the features.
+
+        Args:
+            fps: of the dataset; needed for a new policy.
+        Raises:
+            ValueError: a new policy without control rate, or features that it cannot use.
+        """
+        if self.policy:
+            return from_json(PolicyConfig, self.policy, "the field `policy` of config.json")
+        rate = self.fps or fps
+        if rate is None:
+            raise ValueError("a new Video2Act policy needs the control rate: pass --policy.fps, in Hz")
+        self.validate_features()
+        assert self.robot_state_feature is not None
+        assert self.action_feature is not None
+        cameras = tuple(camera_name(key) for key in self.image_features)
+        spec = DataSpec(self.robot_state_feature.shape[0], self.action_feature.shape[0], float(rate), cameras)
+        return make_preset(self.preset, spec)
+
+    def validate_features(self) -> None:
+        """Raises ValueError naming what is missing among the features."""
+        inputs, outputs = (", ".join(features or {}) or "none" for features in (self.input_features, self.output_features))
+        if self.robot_state_feature is None:
+            raise ValueError(f"Video2Act needs the input `observation.state`; there are {inputs}")
+        if self.action_feature is None:
+            raise ValueError(f"Video2Act needs the output `action`; there are {outputs}")
+        if not self.image_features:
+            raise ValueError("Video2Act needs at least one camera (a feature of type VISUAL)")
+
+    @property
+    def _shape(self) -> PolicyConfig:
+        """The config as far as clips and chunks go, which no feature decides."""
+        return self.plan() if self.policy else make_preset(self.preset, DataSpec(1, 1, 30.0, ("any",)))
+
+    @property
+    def observation_delta_indices(self) -> list[int]:
+        """Every control step from the oldest that a stale clip may reach to the present."""
+        shape = self._shape
+        oldest = max((camera_and_lag(camera)[1] for camera in shape.cameras), default=0)
+        if shape.system2:
+            spans = (stream.stride * (stream.num_frames - 1) for stream in shape.system2.streams)
+            oldest = max(oldest, max(spans) + shape.max_staleness_steps)
+        return list(range(-oldest, 1))
+
+    @property
+    def action_delta_indices(self) -> list[int]:
+        return list(range(self._shape.horizon))
+
+    @property
+    def reward_delta_indices(self) -> None:
+        return None
+
+    def get_optimizer_preset(self) -> AdamWConfig:
+        return AdamWConfig(
+            lr=self.optimizer_lr, weight_decay=self.optimizer_weight_decay, grad_clip_norm=self.optimizer_grad_clip_norm
+        )
+
+    def get_scheduler_preset(self) -> DiffuserSchedulerConfig:
+        """Linear warm-up, then a cosine to zero at the last step."""
+        return DiffuserSchedulerConfig(name="cosine", num_warmup_steps=self.scheduler_warmup_steps)
