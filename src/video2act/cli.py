@@ -159,7 +159,6 @@ def evaluate(
     )
 
 
-<<<<<<< HEAD
 def serve(
     run: Positional[Path],
     host: str = "127.0.0.1",
@@ -191,7 +190,8 @@ def serve(
 
     limits = Limits(max_clients=max_clients)
     program.serve(run, host, port, only, system2, refresh_every, max_staleness, api_key_file, device, limits)
-=======
+
+
 def sweep(
     run: Positional[Path],
     env: str,
@@ -223,7 +223,6 @@ def sweep(
 
     table = program.sweep(run, env, refresh_every, latency_ms, which, episodes, seed, workers, out, device, runtime)
     print(f"{table}   plot: {table.with_suffix('.png')}")
->>>>>>> h_c1
 
 
 def view(run: Positional[Path], dataset: Path, out: Path, episode: int = 0) -> None:
@@ -340,11 +339,8 @@ VERBS = {
     "train-video": train_video,
     "train": train,
     "eval": evaluate,
-<<<<<<< HEAD
     "serve": serve,
-=======
     "sweep": sweep,
->>>>>>> h_c1
     "view": view,
     "bench": bench,
     "convert": convert,

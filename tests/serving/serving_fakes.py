@@ -20,7 +20,7 @@ CONTRACT = Contract(
     serves="policy",
     cameras=("front",),
     image_size=(16, 16),
-    image_rules={"front": ImageRule(is_square=True, at_least_px=16)},
+    image_rules={"front": ImageRule(at_least_px=16)},
     state_dim=2,
     action_dim=2,
     horizon=4,

@@ -18,16 +18,12 @@ PLAIN = (str, int, float, bool)
 class ImageRule:
     """Which images of a camera a policy can use; `clips.fit_frames` then makes them what it was trained on."""
 
-    is_square: bool
-    """averaging down takes squares only"""
     at_least_px: int
-    """and never enlarges; 1: any size"""
+    """the longer side: images are averaged down and never enlarged; 1: any size"""
 
     def check(self, camera: str, height: int, width: int) -> None:
         """Raises MessageError if such an image would be refused by the policy."""
-        if self.is_square and height != width:
-            raise MessageError(f"camera {camera!r}: the policy takes square images, got {height} x {width}; crop or pad them")
-        if min(height, width) < self.at_least_px:
+        if max(height, width) < self.at_least_px:
             raise MessageError(
                 f"camera {camera!r}: the policy takes images of at least {self.at_least_px} px, got {height} x {width}"
             )
@@ -87,10 +83,10 @@ class Contract:
         for camera in cameras:
             own = [stream for stream in streams if stream.camera == camera]
             sizes += [stream.frame_px for stream in own]
-            squares = [stream.size_px for stream in own if stream.resize == "area"]
+            reduced = [stream.size_px for stream in own if stream.resize == "area"]
             if camera in seen_by_system1 and config.image_fit == "area":
-                squares.append(config.image_px)
-            rules[camera] = ImageRule(bool(squares), max(squares, default=1))
+                reduced.append(config.image_px)
+            rules[camera] = ImageRule(max(reduced, default=1))
         lags = [camera_and_lag(camera)[1] for camera in config.cameras] if serves == "policy" else []
         return cls(
             serves=serves,
