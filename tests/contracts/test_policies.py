@@ -4,6 +4,7 @@ To check another one, add a function that builds it to `SYSTEMS`.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -25,7 +26,12 @@ from video2act.normalize import Statistics
 from video2act.policy import Video2Act
 from video2act.presets import DataSpec, tiny, tiny_system1
 from video2act.runtime.dual_policy import DualPolicy
+from video2act.runtime.shared_slow_loop import SharedSystem2
 from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop, ThreadSlowLoop
+from video2act.serving.client import RemoteSlowLoop
+from video2act.serving.contract import Contract
+from video2act.serving.server import Server
+from video2act.serving.session import System2Session
 from video2act.types import ActionChunk, Observation, Tokens, Video, VideoCondition
 
 
@@ -184,10 +190,31 @@ def threaded(subject: Subject) -> SlowLoop:
     return ThreadSlowLoop(subject, streams_of(subject), 4, subject.config.fps)
 
 
+def shared(subject: Subject) -> SlowLoop:
+    """One of a server's clients, and the only one."""
+    worker = SharedSystem2(subject, streams_of(subject), 4, subject.config.fps)
+    loop = worker.new_loop()
+    loop.close = worker.close  # type: ignore[method-assign]
+    return loop
+
+
+def remote(subject: Subject) -> SlowLoop:
+    """System 2 behind a server on loopback. A policy without one has nothing to serve, and runs inline."""
+    if not streams_of(subject):
+        return inline(subject)
+    contract, ending = Contract.of(subject.config, "system2"), ExitStack()
+    server = Server(lambda: System2Session(subject.perceive, contract), contract.to_metadata(), port=0)
+    address = ending.enter_context(server.running()).address
+    loop = RemoteSlowLoop(address, streams_of(subject), 4, subject.config.fps)
+    ending.callback(loop.close)
+    loop.close = ending.close  # type: ignore[method-assign]
+    return loop
+
+
 class TestPolicy:
     """`Policy`, made of the system and either slow loop."""
 
-    @pytest.mark.parametrize("make_loop", [inline, threaded])
+    @pytest.mark.parametrize("make_loop", [inline, threaded, shared, remote])
     def test_it_plans_whenever_asked_and_keeps_episodes_apart(self, subject: Subject, make_loop: Callable[[Subject], SlowLoop]):
         policy = DualPolicy(subject, make_loop(subject))
         for episode in range(2):
