@@ -184,6 +184,7 @@ def test_closing_ends_the_process_even_if_it_hangs_and_frees_the_memory(tmp_path
     assert loop._ring is not None
     assert loop._ring.shared is not None
     name, process = loop._ring.shared.name, loop._process
+    assert process is not None
     began = time.monotonic()
     loop.close()
     assert time.monotonic() - began < 5
