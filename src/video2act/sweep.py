@@ -18,7 +18,7 @@ from video2act.config import RuntimeConfig, SimulatedLatency
 from video2act.evaluate import INFO_FILE, evaluate
 from video2act.viz.curves import Curve, draw_curves
 
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "curve",
     "x",
     "successes",
