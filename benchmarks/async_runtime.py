@@ -81,7 +81,10 @@ class Robot:
     def close(self) -> None: ...
 
     def _observe(self) -> Observation:
-        images = dict.fromkeys(CAMERAS, self._frames[self._step % len(self._frames)])
+        frame = self._frames[self._step % len(self._frames)]
+        images: dict[str, np.ndarray] = {}
+        for camera in CAMERAS:
+            images[camera] = frame
         return Observation(images, np.zeros(4, np.float32), self.spec.instruction, self._step / self.spec.fps)
 
 

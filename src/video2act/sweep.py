@@ -18,7 +18,7 @@ from video2act.config import RuntimeConfig, SimulatedLatency
 from video2act.evaluate import INFO_FILE, evaluate
 from video2act.viz.curves import Curve, draw_curves
 
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "curve",
     "x",
     "successes",
@@ -58,7 +58,7 @@ def sweep(
         raise ValueError("a sweep needs values of refresh_every or of latency_ms; both are empty")
     out, runtime = out or run / "sweep", runtime or RuntimeConfig()
     points: list[tuple[str, float, int | None, SimulatedLatency | None]] = [
-        *(("refresh_every", n, n, None) for n in refresh_every),
+        *(("refresh_every", float(n), n, None) for n in refresh_every),
         *((f"{which}_latency_ms", ms, None, replace(SimulatedLatency(), **{which: ms / 1000})) for ms in latency_ms),
     ]
     rows: list[dict[str, Any]] = []

@@ -120,7 +120,8 @@ class TestPlansBesideTheLoop:
         executor.close()
         assert [float(a[0]) for a in environment.actions] == list(range(60)), "each action at its own moment, none invented"
         periods = sorted(step.period_s for step in result.steps[1:])
-        assert periods[len(periods) * 9 // 10] < 0.05, "a plan takes 0.1 s"
+        # a loop that waited would take 0.1 s and more at every fourth step
+        assert periods[len(periods) * 8 // 10] < 0.1
         assert 5 <= sum(step.is_new_plan for step in result.steps) <= 13
 
     def test_a_plan_in_the_making_at_a_reset_reaches_no_other_episode(self):

@@ -94,8 +94,9 @@ def test_system_2_killed_is_noticed_at_once_and_started_again_with_the_same_past
     assert loop.pid is not None
     killed_at = time.monotonic()
     os.kill(loop.pid, signal.SIGKILL)
-    wait_until(lambda: len(loop.incidents) > 0, timeout_s=2)
-    assert time.monotonic() - killed_at < 1.0
+    wait_until(lambda: len(loop.incidents) > 0)
+    # milliseconds where a core is free; in any case long before a hang would be suspected
+    assert time.monotonic() - killed_at < loop._hang_timeout_s / 2
     assert "killed by signal 9; next attempt in 0.1 s" in loop.incidents[0]
     # meanwhile the last condition is offered, and nothing waits
     loop.observe(observation(step))
@@ -184,6 +185,7 @@ def test_closing_ends_the_process_even_if_it_hangs_and_frees_the_memory(tmp_path
     assert loop._ring is not None
     assert loop._ring.shared is not None
     name, process = loop._ring.shared.name, loop._process
+    assert process is not None
     began = time.monotonic()
     loop.close()
     assert time.monotonic() - began < 5

@@ -67,9 +67,8 @@ def by_the_paper(network: Network, noise: Tensor, known: Tensor, weight: Tensor,
 def test_guided_sampling_is_the_papers_algorithm_with_the_true_jacobian(beta: float):
     network, noise, known = Network(), randn(1), randn(2)
     weight = soft_mask(HORIZON, num_known=5, num_frozen=2)[None, :, None]
-    sampled = Denoising(DenoisingConfig("flow_matching", "velocity", num_steps=5)).sample(
-        network, noise, Known(known, weight, beta)
-    )
+    denoising = Denoising(DenoisingConfig("flow_matching", "velocity", num_steps=5))
+    sampled = denoising.sample(network, noise, Known(known, weight, beta))
     expected = by_the_paper(network, noise, known, weight, beta, n=5)
     assert torch.allclose(sampled, expected, atol=1e-5)
     # an identity in place of the Jacobian, as some implementations have it, is something else

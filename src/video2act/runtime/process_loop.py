@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
 
 from video2act.config import StreamConfig
 from video2act.interfaces import Perceiver
@@ -66,8 +67,9 @@ class ProcessSlowLoop(BackgroundSlowLoop):
         self._job = Job(build, streams, refresh_every, control_fps, instruction, threads)
         self._start_timeout_s = start_timeout_s
         self._pipe_lock = threading.Lock()
-        self._start()
+        self._process: SpawnProcess | None = None
         try:
+            self._start()
             self._wait_ready()
         except SlowProcessError as problem:
             self._end_process()
@@ -81,7 +83,7 @@ class ProcessSlowLoop(BackgroundSlowLoop):
     @property
     def pid(self) -> int | None:
         """Of the process that works now."""
-        return self._process.pid
+        return None if self._process is None else self._process.pid
 
     def close(self) -> None:
         """End the process, whatever it does, and free the shared memory."""
@@ -108,7 +110,7 @@ class ProcessSlowLoop(BackgroundSlowLoop):
         try:
             while not self._closing.is_set():
                 try:
-                    if self._process.exitcode is not None:
+                    if self._process is None:
                         self._restart()
                     self._serve()
                 except SlowProcessError as problem:
@@ -150,6 +152,7 @@ class ProcessSlowLoop(BackgroundSlowLoop):
         try:
             message = self._pipe.recv_bytes()
         except (EOFError, OSError):
+            assert self._process is not None
             self._process.join(1.0)
             code = self._process.exitcode
             how = f"killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
@@ -161,11 +164,15 @@ class ProcessSlowLoop(BackgroundSlowLoop):
     def _start(self) -> None:
         context = get_context("spawn")  # a forked process inherits locks of torch's threads and a dead CUDA context
         ours, theirs = context.Pipe()
-        self._process = context.Process(target=run, args=(self._job, theirs), name="system2", daemon=True)
-        self._process.start()
-        assert self._process.pid is not None
-        # from here, not there: it begins with imports, at the pace of whoever sets no limit
-        os.setpriority(os.PRIO_PROCESS, self._process.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
+        process = context.Process(target=run, args=(self._job, theirs), name="system2", daemon=True)
+        try:
+            process.start()
+            assert process.pid is not None
+            # from here, not there: it begins with imports, at the pace of whoever sets no limit
+            os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
+        except OSError as problem:  # no memory, too many processes, or dead before it was given its priority
+            raise SlowProcessError(f"a process could not be started: {problem}") from problem
+        self._process = process
         theirs.close()  # or its end would not be heard
         self.num_starts += 1
         with self._pipe_lock:
@@ -186,9 +193,11 @@ class ProcessSlowLoop(BackgroundSlowLoop):
                 )
 
     def _end_process(self) -> None:
-        self._process.kill()
-        self._process.join()
-        self._pipe.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None
+            self._pipe.close()
 
     def _tell_ring(self, ring: FrameRing) -> None:
         with suppress(OSError):  # it has just died: the watcher notices, and the next process is told
