@@ -46,14 +46,20 @@ def collect(
     )
 
 
-def info(what: Positional[Path]) -> None:
+def info(what: Positional[Path], check: bool = False) -> None:
     """Describe a dataset, or the video model of a preset: parameters, memory, tokens.
 
     Args:
-        what: a LeRobotDataset v3.0 folder, or the name of a preset.
+        what: a LeRobotDataset v3.0 folder or repo id, or the name of a preset.
+        check: read every file of the dataset and decode every picture; lists what is wrong.
     """
+    from video2act.describe import check as check_dataset
     from video2act.describe import describe_dataset, describe_preset
     from video2act.presets import PRESETS
+
+    if check:
+        print(check_dataset(what), end="")
+        return
 
     is_preset = str(what) in PRESETS and not what.exists()
     print(describe_preset(str(what)) if is_preset else describe_dataset(what), end="")
