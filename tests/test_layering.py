@@ -12,7 +12,7 @@ LEVEL = {
     **dict.fromkeys(("layers", "clips", "normalize", "embodiment", "text", "text_cache", "precision", "weights", "atomic"), 1),
     **dict.fromkeys(("system1", "system2", "data", "runtime", "serving", "envs", "viz"), 2),
     **dict.fromkeys(("policy", "training_loop", "interop"), 3),
-    **dict.fromkeys(("train", "train_video", "evaluate", "collect", "bench", "view", "describe"), 4),
+    **dict.fromkeys(("train", "train_video", "evaluate", "collect", "bench", "view", "describe", "convert_robotwin"), 4),
     "demo": 5,
     **dict.fromkeys(("cli", "__main__", "__init__"), 6),
 }

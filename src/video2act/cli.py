@@ -2,11 +2,12 @@
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, subcommand
 
 from video2act.config import BackboneConfig, System1Sources, TrainConfig, VideoTrainConfig
 
@@ -190,58 +191,92 @@ def bench(
         program.bench_kv_reuse(device=device)
 
 
-def convert(
-    what: Positional[Literal["official"]],
-    checkpoint: Positional[Path],
-    out: Path,
-    settings: Path,
-    video_model: Path,
-    ema: bool = False,
-    norm: Literal["variance", "rms"] = "variance",
-    rgb_latents: bool = False,
-    feature_layer: int = 20,
-    text_encoder: str = "google/t5-v1_1-xxl",
-    text_cache: str = "",
-    image_encoder: str = "google/siglip-so400m-patch14-384",
-    cameras: tuple[str, ...] = ("cam_high", "cam_right_wrist", "cam_left_wrist"),
-    fps: float = 25.0,
-) -> None:
-    """Turn a checkpoint of the released Video2Act code into a run folder of ours.
+@dataclass(frozen=True)
+class ReleasedPolicy:
+    """Turn a checkpoint of the released Video2Act code into a run folder of ours."""
 
-    Args:
-        what: official, the released code.
-        checkpoint: its file or folder: pytorch_model.bin, DeepSpeed's mp_rank_00_model_states.pt, or a folder with one of them.
-        out: run folder to write.
-        settings: the yaml it was trained with.
-        video_model: folder of the video model it was trained on; the checkpoint does not hold it.
-        ema: the moving average instead of the weights.
-        norm: variance, as timm 1.0.3 computes it; rms, if it was trained where NVIDIA's APEX was installed.
-        rgb_latents: its latents were made of frames in the right colour order, not, as by its scripts, with red and blue swapped.
-        feature_layer: blocks of the video model that run.
-        text_encoder: folder or repo id of its T5.
-        text_cache: folder of text embeddings.
-        image_encoder: folder or repo id of its SigLIP.
-        cameras: head, right, left, as the robot calls them.
-        fps: control steps per second.
-    """
+    checkpoint: Positional[Path]
+    """its file or folder: pytorch_model.bin, DeepSpeed's mp_rank_00_model_states.pt, or a folder with one of them"""
+    out: Path
+    """run folder to write"""
+    settings: Path
+    """the yaml it was trained with"""
+    video_model: Path
+    """folder of the video model it was trained on; the checkpoint does not hold it"""
+    ema: bool = False
+    """the moving average instead of the weights"""
+    norm: Literal["variance", "rms"] = "variance"
+    """variance, as timm 1.0.3 computes it; rms, if it was trained where NVIDIA's APEX was installed"""
+    rgb_latents: bool = False
+    """its latents were made of frames in the right colour order, not, as by its scripts, with red and blue swapped"""
+    feature_layer: int = 20
+    """blocks of the video model that run"""
+    text_encoder: str = "google/t5-v1_1-xxl"
+    """folder or repo id of its T5"""
+    text_cache: str = ""
+    """folder of text embeddings"""
+    image_encoder: str = "google/siglip-so400m-patch14-384"
+    """folder or repo id of its SigLIP"""
+    cameras: tuple[str, ...] = ("cam_high", "cam_right_wrist", "cam_left_wrist")
+    """head, right, left, as the robot calls them"""
+    fps: float = 25.0
+    """control steps per second"""
+
+
+@dataclass(frozen=True)
+class RoboTwinData:
+    """Turn RoboTwin 2.0's HDF5 files, raw or as the released code prepares them, into a LeRobotDataset v3.0."""
+
+    folder: Positional[Path]
+    """TASK/CONFIG of RoboTwin, or a folder above it; of processed files, the folder that holds episode_0"""
+    out: Path
+    """dataset folder to write"""
+    instructions: Path | None = None
+    """folder with episodeN.json, for processed files that come without"""
+    task: str | None = None
+    """a sentence for episodes without instructions"""
+    fps: int = 25
+    """control steps per second"""
+    robot: str = "aloha_agilex"
+    """its name in the dataset"""
+    order: Literal["bgr", "rgb"] = "bgr"
+    """colours of the stored JPEG: bgr, as RoboTwin writes them, with red and blue exchanged; rgb, if yours are right"""
+    workers: int | None = None
+    """processes; one per core, if left out"""
+
+
+def convert(
+    what: Annotated[
+        Annotated[ReleasedPolicy, subcommand("official")] | Annotated[RoboTwinData, subcommand("robotwin")],
+        OmitArgPrefixes,
+        OmitSubcommandPrefixes,
+    ],
+) -> None:
+    """Bring what others wrote: a checkpoint of the released code, or RoboTwin's recordings."""
+    if isinstance(what, RoboTwinData):
+        from video2act.convert_robotwin import convert_robotwin
+
+        options = {name: value for name, value in vars(what).items() if name not in ("folder", "out")}
+        print(f"{what.out}: {convert_robotwin(what.folder, what.out, **options)} episodes")
+        return
     from video2act.interop import official as program
     from video2act.interop.released_config import Sources
 
     config = program.convert_official(
-        checkpoint,
-        out,
-        settings,
-        video_model,
-        ema=ema,
-        norm=norm,
-        bgr_latents=not rgb_latents,
-        feature_layer=feature_layer,
-        sources=Sources(text_encoder, text_cache, image_encoder),
-        robot=program.Robot(fps, cameras),
+        what.checkpoint,
+        what.out,
+        what.settings,
+        what.video_model,
+        ema=what.ema,
+        norm=what.norm,
+        bgr_latents=not what.rgb_latents,
+        feature_layer=what.feature_layer,
+        sources=Sources(what.text_encoder, what.text_cache, what.image_encoder),
+        robot=program.Robot(what.fps, what.cameras),
     )
     assert config.system2 is not None
     described = ", ".join(f"{stream.name} ({stream.former.kind})" for stream in config.system2.streams)
-    print(f"policy: {out}   streams: {described}   horizon: {config.horizon}")
+    print(f"policy: {what.out}   streams: {described}   horizon: {config.horizon}")
 
 
 def demo(out: Path, name: str = "push", seed: int = 0) -> None:
