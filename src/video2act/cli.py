@@ -96,6 +96,9 @@ def train(
     video_model: Path | None = None,
     cameras: tuple[str, ...] | None = None,
     resume: bool = False,
+    cache: Path | None = None,
+    live: bool = False,
+    encoding: Literal["window", "stream"] = "window",
 ) -> None:
     """Train a policy on demonstrations. For several processes: accelerate launch -m video2act.cli train ...
 
@@ -107,10 +110,71 @@ def train(
         video_model: a folder written by train-video, or of the published video model that the preset names.
         cameras: what the policy looks through, System 2's first; all of the dataset's, if left out.
         resume: go on from the newest checkpoint in `out`.
+        cache: folder of `video2act cache`; if left out, System 2 sees the demonstrations first.
+        live: System 2 looks at every training step instead; slow.
+        encoding: window encodes each clip for itself; stream lets the video VAE go on through an episode.
     """
     from video2act import train as program
 
-    program.train(data, out, training, preset, video_model, cameras, resume, system1)
+    program.train(data, out, training, preset, video_model, cameras, resume, system1, cache, live, encoding)
+
+
+@dataclass(frozen=True)
+class FillCache:
+    """Let System 2 see every frame of datasets. Run again to go on. For several processes: accelerate launch."""
+
+    data: tuple[Path, ...]
+    """dataset folders"""
+    out: Path | None = None
+    """the cache's folder, for train --cache; if left out, where train looks for it"""
+    preset: str = "tiny"
+    """of the policy"""
+    video_model: Path | None = None
+    """a folder written by train-video, or of the published video model that the preset names"""
+    cameras: tuple[str, ...] | None = None
+    """what the policy looks through, System 2's first; all of the dataset's, if left out"""
+    stage: Literal["latents", "features", "seen"] = "seen"
+    """latents of the video VAE; features after the video model's blocks; seen, which is features filtered"""
+    encoding: Literal["window", "stream"] = "window"
+    """window encodes each clip for itself; stream lets the video VAE go on through an episode. Training must say the same"""
+    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    """of what is stored"""
+    max_gib: float | None = None
+    """refuse to write more"""
+
+
+@dataclass(frozen=True)
+class VerifyCache:
+    """Compare a cache with its checksums, and, with --data, with what System 2 sees now."""
+
+    folder: Positional[Path]
+    """the cache"""
+    data: tuple[Path, ...] = ()
+    """dataset folders; without them, only checksums are compared"""
+    preset: str = "tiny"
+    """of the policy"""
+    video_model: Path | None = None
+    """as it was filled with"""
+    cameras: tuple[str, ...] | None = None
+    """as it was filled with"""
+    sample: int = 2
+    """episodes to look at again"""
+
+
+def cache(
+    what: Annotated[
+        Annotated[FillCache, subcommand("fill")] | Annotated[VerifyCache, subcommand("verify")],
+        OmitArgPrefixes,
+        OmitSubcommandPrefixes,
+    ],
+) -> None:
+    """Fill or verify a cache of what System 2 sees."""
+    from video2act import precompute
+
+    if isinstance(what, FillCache):
+        print(precompute.fill_cache(**vars(what)))
+    else:
+        print(precompute.verify_cache(**vars(what)))
 
 
 def evaluate(
@@ -296,6 +360,7 @@ VERBS = {
     "collect": collect,
     "info": info,
     "train-video": train_video,
+    "cache": cache,
     "train": train,
     "eval": evaluate,
     "view": view,

@@ -73,7 +73,10 @@ class Video2Act(nn.Module):
         if self.system2 is None:
             video = self._no_video(len(state))
         else:
-            video = self.system2.compress(batch.seen or self.system2.see(batch.clips, batch.instruction))
+            told = list(batch.seen_instruction) or batch.instruction
+            looked = batch.seen or self.system2.encode(batch.clips)
+            seen = self.system2.see_on(batch.stage if batch.seen else "latents", looked, told)
+            video = self.system2.compress(seen)
         conditions = self.system1.gather(batch.instruction, batch.images, video, visible)
         projected = self.system1.project(conditions, state, batch.staleness, visible)
         return self.system1.loss(actions, batch.action_is_pad, projected, generator)

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils import data
 
-from video2act.clips import Fit, clip_indices, to_pixels
+from video2act.clips import Fit, stream_indices, to_pixels
 from video2act.config import PolicyConfig, StreamConfig, camera_and_lag
 from video2act.data.cache import FeatureCache
 from video2act.data.lerobot_reader import Dataset
@@ -52,6 +52,9 @@ class BatchLoader(data.Dataset):
         world_size: int = 1,
     ):
         check_fit(config, dataset)
+        is_streamed = any(stream.encoding == "stream" for stream in config.system2.streams) if config.system2 else False
+        if is_streamed and cache is None:
+            raise ValueError("a stream is encoded once for all training steps, into a cache; train with one, or in windows")
         self.dataset = dataset
         self.frames = frames
         self.config = config
@@ -85,6 +88,8 @@ class BatchLoader(data.Dataset):
             actions=torch.from_numpy(np.stack([row[1] for row in rows])),
             action_is_pad=torch.from_numpy(np.stack([row[2] for row in rows])),
             staleness=torch.tensor(lags, dtype=torch.float32) / self.config.fps,
+            stage=self.cache.spec.stage if self.cache else "seen",
+            seen_instruction=tuple(self.dataset.episode(episode).instruction[frame] for episode, frame in observed),
         )
 
     def places(self, step: int) -> list[tuple[int, int]]:
@@ -118,7 +123,7 @@ def episode_clips(frames: Frames, stream: StreamConfig, places: list[tuple[int, 
     clips = []
     for episode, newest in places:
         images = frames.frames(episode, stream.camera, *stream.frame_px, stream.resize)
-        chosen = clip_indices(newest, stream.num_frames, stream.stride)
+        chosen = stream_indices(newest, stream)
         clips.append(to_pixels(images[chosen], control_fps / stream.stride))
     return Video(torch.cat([clip.grid for clip in clips]), clips[0].fps)
 
