@@ -4,7 +4,8 @@
 #
 #   scripts/interop_venvs.sh FOLDER        about 12 GB: the torch that these releases ask for comes with CUDA
 set -e
-folder=$1
+mkdir -p "$1"
+folder=$(cd "$1" && pwd)
 here=$(cd "$(dirname "$0")/.." && pwd)
 venv() { # name, python, requirements...
     name=$1 python=$2
@@ -13,6 +14,12 @@ venv() { # name, python, requirements...
     command -v "$python" >/dev/null || { echo "$python is needed for $name: install it or put it on the path" >&2; exit 1; }
     "$python" -m venv "$folder/$name"
     "$folder/$name/bin/python" -m pip install --quiet --no-compile "$@" -e "$here"
+    # torchcodec looks for an installed FFmpeg; it is given the one that PyAV brings
+    libraries=$(echo "$folder/$name"/lib/python3*/site-packages/av.libs)
+    mkdir -p "$folder/$name/ffmpeg"
+    for file in "$libraries"/libav* "$libraries"/libsw*; do
+        ln -sf "$file" "$folder/$name/ffmpeg/$(basename "$file" | sed -E 's/-[0-9a-f]+\.so\.([0-9]+).*/.so.\1/')"
+    done
     touch "$folder/$name/complete"
 }
 venv lerobot-0.4.4 "${PYTHON311:-python3.11}" 'lerobot[aloha,transformers-dep]==0.4.4' 'torch==2.10.*' 'diffusers==0.35.*' 'transformers==4.57.*'

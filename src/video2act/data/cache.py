@@ -28,6 +28,8 @@ from video2act.atomic import publish, write_text
 from video2act.types import Stage, Video
 
 MANIFEST = "cache.json"
+FACTS = "streams"
+"""entry of an episode's metadata"""
 SAMPLES = 4096
 """values of a large tensor whose places count, too"""
 
@@ -132,11 +134,11 @@ class FeatureCache:
         self.root.mkdir(parents=True, exist_ok=True)
         dtype = getattr(torch, self.spec.dtype)
         tensors = {name: video.grid.to("cpu", dtype).movedim(1, -1).contiguous() for name, video in seen.items()}
-        facts = {name: repr(float(video.fps)) for name, video in seen.items()}
-        facts |= {f"{name}.crc32": str(_checksum(tensor)) for name, tensor in tensors.items()}
+        facts = {name: {"fps": float(video.fps), "crc32": _checksum(tensors[name])} for name, video in seen.items()}
         temporary = self.root / f"{episode:06d}.{os.getpid()}.tmp"
         try:
-            save_file(tensors, temporary, metadata=facts)
+            # as one entry: safetensors writes several in any order, and the same cache shall be the same bytes
+            save_file(tensors, temporary, metadata={FACTS: json.dumps(facts)})
             publish(temporary, self._path(episode))
         finally:
             temporary.unlink(missing_ok=True)
@@ -151,7 +153,7 @@ class FeatureCache:
         fps: dict[str, float] = {}
         for episode, frame in places:
             file = self._open(self._path(episode))
-            fps = {name: float(value) for name, value in file.metadata().items() if "." not in name}
+            fps = {name: entry["fps"] for name, entry in _facts(file).items()}
             for name in fps:
                 rows.setdefault(name, []).append(self._clip(file, name, episode, frame))
         return {name: Video(torch.cat(grids).float().movedim(-1, 1), fps[name]) for name, grids in rows.items()}
@@ -159,7 +161,7 @@ class FeatureCache:
     def whole(self, episode: int) -> dict[str, Video]:
         """All that is stored of an episode, as it was written."""
         file = self._open(self._path(episode))
-        fps = {name: float(value) for name, value in file.metadata().items() if "." not in name}
+        fps = {name: entry["fps"] for name, entry in _facts(file).items()}
         return {name: Video(file.get_tensor(name).float().movedim(-1, 1), fps[name]) for name in fps}
 
     def verify(self, episode: int) -> str | None:
@@ -167,10 +169,9 @@ class FeatureCache:
         path = self._path(episode)
         try:
             with safe_open(path, framework="pt") as file:
-                facts = file.metadata() or {}
-                for name in file.keys():  # noqa: SIM118
+                for name, entry in _facts(file).items():
                     tensor = file.get_tensor(name)
-                    if facts.get(f"{name}.crc32") != str(_checksum(tensor)):
+                    if entry["crc32"] != _checksum(tensor):
                         return f"{path}: {name} is not what was written; remove the file and fill the cache again"
                     if not bool(tensor.isfinite().all()):
                         return f"{path}: {name} holds values that are not finite: too large for {self.spec.dtype}"
@@ -216,6 +217,11 @@ class FeatureCache:
 
     def _path(self, episode: int) -> Path:
         return self.root / f"{episode:06d}.safetensors"
+
+
+def _facts(file: Any) -> dict[str, dict[str, Any]]:
+    """Stream -> rate and checksum."""
+    return json.loads(file.metadata()[FACTS])
 
 
 def _checksum(tensor: Tensor) -> int:
