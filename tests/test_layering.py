@@ -11,7 +11,7 @@ LEVEL = {
     **dict.fromkeys(("types", "interfaces", "config", "presets"), 0),
     **dict.fromkeys(("layers", "clips", "normalize", "embodiment", "text", "text_cache", "precision", "weights", "atomic"), 1),
     **dict.fromkeys(("system1", "system2", "data", "runtime", "serving", "envs", "viz"), 2),
-    **dict.fromkeys(("policy", "training_loop", "interop", "caching"), 3),
+    **dict.fromkeys(("policy", "training_loop", "interop", "caching", "hub"), 3),
     **dict.fromkeys(("train", "train_video", "evaluate", "collect", "bench", "view", "describe", "convert_robotwin"), 4),
     **dict.fromkeys(("demo", "precompute"), 5),
     **dict.fromkeys(("cli", "__main__", "__init__"), 6),

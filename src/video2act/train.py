@@ -19,10 +19,11 @@ from torch.utils.data import DataLoader
 from video2act.atomic import write_text
 from video2act.caching import cache_spec, fill
 from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, System1Sources, TrainConfig, continuing
-from video2act.data import Dataset, FrameStore, LeRobotDataset, load_origin, open_datasets
+from video2act.data import Dataset, FrameStore, LeRobotDataset, MergedDataset, load_origin, open_datasets
 from video2act.data.augmentation import jitter, shift
 from video2act.data.cache import FeatureCache, load_spec
 from video2act.data.loader import BatchLoader, check_fit
+from video2act.hub import DATA_FILE
 from video2act.interop.rdt import load_rdt
 from video2act.policy import SCENES_FILE, Video2Act
 from video2act.presets import DataSpec, make_preset
@@ -101,6 +102,7 @@ def train(
     if loop.is_main:
         policy.save(out, weights)
         write_text(out / SCENES_FILE, json.dumps(scenes(data)) + "\n")
+        write_text(out / DATA_FILE, json.dumps(describe_data(data, dataset), indent=2) + "\n")
         print(f"policy: {out}   record: {out / 'metrics.jsonl'}   curves: tensorboard --logdir {out / 'tensorboard'}")
     loop.finish()
 
@@ -131,6 +133,15 @@ def with_encoding(config: PolicyConfig, encoding: Literal["window", "stream"]) -
     if config.system2 is None:
         raise ValueError("this preset has no System 2, so there is no encoder that could go on; leave encoding out")
     return replace(config, system2=continuing(config.system2))
+
+
+def describe_data(data: tuple[Path, ...], dataset: Dataset) -> list[dict[str, Any]]:
+    """What a policy learned from, for its card."""
+    parts = dataset.parts if isinstance(dataset, MergedDataset) else (dataset,)
+    return [
+        {"name": path.name, "robot": part.robot, "episodes": len(part), "frames": part.total_frames, "tasks": list(part.tasks)}
+        for path, part in zip(data, parts, strict=True)
+    ]
 
 
 def scenes(data: tuple[Path, ...]) -> dict[str, list[int]]:
