@@ -22,7 +22,7 @@ from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneCon
 from video2act.data import Dataset, FrameStore, LeRobotDataset, MergedDataset, load_origin, open_datasets
 from video2act.data.augmentation import jitter, shift
 from video2act.data.cache import FeatureCache, load_spec
-from video2act.data.loader import BatchLoader, check_fit
+from video2act.data.loader import BatchLoader, check_fit, check_weights
 from video2act.hub import DATA_FILE
 from video2act.interop.rdt import load_rdt
 from video2act.policy import SCENES_FILE, Video2Act
@@ -69,6 +69,7 @@ def train(
     spec = DataSpec(dataset.state_dim, dataset.action_dim or 0, float(dataset.fps), cameras or dataset.cameras)
     policy_config = with_encoding(with_sources(make_preset(preset, spec), system1), encoding)
     check_fit(policy_config, dataset)
+    check_weights(dataset, config.weights)
     torch.manual_seed(config.seed)
     policy = build_policy(policy_config, dataset, video_model)
     # a resumed training goes on from its own weights
@@ -96,6 +97,8 @@ def train(
         seen,
         loop.accelerator.process_index,
         loop.accelerator.num_processes,
+        config.weights,
+        config.vary_instruction,
     )
     loop.run(training_inputs(loader, config, loop), "policy")
     weights = loop.averaged_weights()
@@ -190,7 +193,7 @@ def build_policy(config: PolicyConfig, dataset: Dataset, video_model: Path | Non
 def prepare_text(policy: Video2Act, dataset: Dataset, accelerator: Accelerator) -> None:
     """Embed every sentence of the data by a frozen text encoder; a small one is trained along and has nothing to prepare."""
     if isinstance(policy.system1.text, FrozenTextEncoder):
-        sentences = (sentence for i in range(len(dataset)) for sentence in dataset.episode(i).instruction)
+        sentences = (s for i in range(len(dataset)) for s in (*dataset.episode(i).instruction, *dataset.sentences(i)))
         # one process computes and writes the embeddings, the others then find them
         with accelerator.main_process_first():
             policy.system1.text.prepare(sentences, accelerator.device)

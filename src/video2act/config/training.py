@@ -75,6 +75,10 @@ class TrainConfig(OptimizationConfig):
     """images are shifted by up to this many pixels; not for cameras that stand still, where a place in the picture is a place"""
     image_jitter: float = 0.1
     """brightness, contrast and saturation vary by up to this share"""
+    weights: tuple[float, ...] | None = None
+    """of several datasets: how often each is drawn from; if null, by their sizes"""
+    vary_instruction: bool = False
+    """say each task in any of the sentences that its episode was recorded with, one at random"""
     num_workers: int = 0
     """processes that prepare batches; 0 prepares them in the training process"""
 

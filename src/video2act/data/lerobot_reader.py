@@ -82,6 +82,10 @@ class Dataset(Protocol):
 
     def episode(self, i: int) -> EpisodeData: ...
 
+    def sentences(self, i: int) -> tuple[str, ...]:
+        """Other sentences for the task of an episode, to train on; empty if it was recorded with one."""
+        ...
+
     def image_size(self, camera: str) -> tuple[int, int]:
         """Height and width as recorded."""
         ...
@@ -150,6 +154,10 @@ class LeRobotDataset:
         self._check_episode(i)
         table = self._tables[i]
         return EpisodeData(table.state, table.action, self._instructions[i], table.timestamps)
+
+    def sentences(self, i: int) -> tuple[str, ...]:
+        self._check_episode(i)
+        return self.entries[i].seen
 
     def image_size(self, camera: str) -> tuple[int, int]:
         return self.info.features[self._feature(camera)].image_size
