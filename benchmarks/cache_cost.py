@@ -2,8 +2,8 @@
 
     python benchmarks/cache_cost.py [--length 200]
 
-Counted, not timed: operations of the encoder of the real Wan 2.2 configuration (built without weights) by torch's own counter,
-and bytes of the latents that are stored, for the preset `official`'s two streams. The same episode, the same stage, the same dtype.
+Counted, not timed: operations of the encoder of Wan 2.2 as published (built without weights), by torch's own counter, and bytes
+of the latents that are stored, for the two streams of the preset `official`. The same episode, stage and dtype on both sides.
 """
 
 from dataclasses import dataclass, replace
