@@ -137,6 +137,34 @@ class TestAgreement:
         assert windows.shape == (12, 16, 3, 2, 2)  # a clip of 3 latents at every step
         assert stream.shape == (3, 16, 1, 2, 2)  # every latent once: of frames 0, 1-4, 5-8
 
+    @pytest.mark.parametrize("kind", ["policy", "streaming"])
+    def test_a_filter_that_excludes_padding_sees_it_from_any_stage(
+        self, recorded: Path, kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ):
+        """Also in episodes that are looked at in several batches."""
+        monkeypatch.setattr("video2act.caching.BATCH", 5)
+        whole: Video2Act = request.getfixturevalue(kind)
+        assert whole.system2 is not None
+        config = whole.system2.config
+        filters = [replace(stream.filter, before_start="exclude") for stream in config.streams]
+        streams = tuple(replace(stream, filter=filter_) for stream, filter_ in zip(config.streams, filters, strict=True))
+        excluding = Video2Act(replace(whole.config, system2=replace(config, streams=streams)), whole.statistics).eval()
+        excluding.load_state_dict(whole.state_dict())
+        dataset = LeRobotDataset(recorded)
+        assert excluding.system2 is not None
+        found = {}
+        for stage in ("latents", "features", "seen"):
+            cache = FeatureCache(tmp_path / stage, cache_spec(excluding, dataset, stage, "float32"))
+            fill(excluding, dataset, FrameStore(dataset), cache, Accelerator())
+            batch = BatchLoader(dataset, FrameStore(dataset), excluding.config, 36, 0, cache)[0]
+            found[stage] = excluding.system2.see_on(batch.stage, batch.seen, list(batch.seen_instruction))["motion"].grid
+        assert torch.allclose(found["latents"], found["seen"], atol=1e-4)
+        assert torch.allclose(found["features"], found["seen"], atol=1e-4)
+        cache = FeatureCache(tmp_path / "repeat", cache_spec(whole, dataset, "seen", "float32"))
+        fill(whole, dataset, FrameStore(dataset), cache, Accelerator())
+        repeated = BatchLoader(dataset, FrameStore(dataset), whole.config, 36, 0, cache)[0].seen["motion"].grid
+        assert not torch.allclose(repeated, found["seen"], atol=1e-3)
+
 
 class TestKey:
     def test_what_a_stage_does_not_depend_on_is_not_in_its_manifest(self, recorded: Path, policy: Video2Act):

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from rich.progress import track
 from torch import Tensor
 
-from video2act.clips import stream_indices, to_pixels
+from video2act.clips import num_padding, stream_indices, to_pixels
 from video2act.config import StreamConfig
 from video2act.data import Dataset, FrameStore
 from video2act.data.cache import CacheSpec, Dtype, FeatureCache, fingerprint
@@ -20,7 +20,7 @@ from video2act.data.loader import episode_clips
 from video2act.policy import Video2Act
 from video2act.system2 import System2
 from video2act.system2.streaming import last_latents, open_stream
-from video2act.types import Stage, Video
+from video2act.types import Stage, Video, merged_padding
 
 BATCH = 32
 """clips that are looked at together"""
@@ -110,7 +110,7 @@ def look(
             latents |= system2.encode(clips, windowed)
         told = [instruction[frame] for frame in frames]
         parts.append(system2.see_on("latents", latents, told, until=spec.stage))
-    seen = {name: replace(video, grid=torch.cat([part[name].grid for part in parts])) for name, video in parts[0].items()}
+    seen = {name: Video(torch.cat([part[name].grid for part in parts]), video.fps) for name, video in parts[0].items()}
     # latents one by one, each once
     single = {name: replace(video, grid=video.grid[0].movedim(0, 1)[:, :, None]) for name, video in streamed.items()}
     return seen | {name: single[name] for name in spec.windows}
@@ -138,8 +138,10 @@ def _whole_stream(
 def _clips(system2: System2, stream: StreamConfig, latents: Video, frames: range) -> Video:
     """The clips that end at these frames, as a batch."""
     step, count = _latent_step(system2, stream), _clip_latents(system2, stream)
-    looked = (frame - frame % stream.every for frame in frames)
-    return replace(latents, grid=torch.cat([last_latents(latents.grid[:, :, : 1 + frame // step], count) for frame in looked]))
+    looked = [frame - frame % stream.every for frame in frames]
+    grid = torch.cat([last_latents(latents.grid[:, :, : 1 + frame // step], count) for frame in looked])
+    padding = torch.tensor([num_padding(frame, stream) for frame in looked])
+    return Video(grid, latents.fps, merged_padding(padding, system2.config.backbone.frames_per_latent))
 
 
 def _latent_step(system2: System2, stream: StreamConfig) -> int:
