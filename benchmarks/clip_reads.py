@@ -22,9 +22,9 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset as Theirs
 from video2act.clips import to_pixels
 from video2act.data import DatasetWriter, Episode, LeRobotDataset
 
-FPS, SIZE, EPISODES, LENGTH, FRAMES = 25, 128, 6, 120, 17
+FPS, SIZE, EPISODES, LENGTH, FRAMES = 25, 128, 3, 80, 17
 CAMERAS = ("front", "wrist")
-REPEATS = 40
+REPEATS = 20
 
 
 def pictures(episode: int, camera: int) -> np.ndarray:
@@ -111,7 +111,7 @@ def main() -> None:
             seconds = {name: float(np.median(values)) for name, values in measure(readers(root, backends)).items()}
             for name, value in seconds.items():
                 rate = FRAMES * len(CAMERAS) / value
-                print(f"| {files} | {name} | {rate:.0f} | {value / seconds['ours']:.1f} |")
+                print(f"| {files} | {name} | {rate:.0f} | {value / seconds["ours"]:.1f} |", flush=True)
 
 
 if __name__ == "__main__":
