@@ -111,7 +111,8 @@ def main() -> None:
             seconds = {name: float(np.median(values)) for name, values in measure(readers(root, backends)).items()}
             for name, value in seconds.items():
                 rate = FRAMES * len(CAMERAS) / value
-                print(f"| {files} | {name} | {rate:.0f} | {value / seconds["ours"]:.1f} |", flush=True)
+                ratio = value / seconds["ours"]
+                print(f"| {files} | {name} | {rate:.0f} | {ratio:.1f} |", flush=True)
 
 
 if __name__ == "__main__":
