@@ -14,7 +14,7 @@ LEVEL = {
     **dict.fromkeys(("policy", "training_loop", "interop", "caching", "hub"), 3),
     **dict.fromkeys(("train", "train_video", "evaluate", "collect", "bench", "view", "describe", "convert_robotwin"), 4),
     **dict.fromkeys(("demo", "precompute"), 5),
-    **dict.fromkeys(("cli", "__main__", "__init__"), 6),
+    **dict.fromkeys(("cli", "cli_options", "__main__", "__init__"), 6),
 }
 """part of the package -> its level; a part is a file of the package or a folder"""
 
