@@ -1,6 +1,7 @@
 # make demo   from nothing to a policy acting in a simulator, about a quarter of an hour on two cores
 # make test   what CI runs, under eight minutes
 # make lint   style and types
+# make test-interop   datasets exchanged with the real lerobot, 0.4 and 0.6, each in a virtual environment of its own (15 GB)
 # Each installs what it needs into .venv first.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
 export MUJOCO_GL ?= egl
 
-.PHONY: demo demo-three-tasks test test-slow lint install dev opengl clean
+.PHONY: demo demo-three-tasks test test-slow test-interop lint install dev opengl clean
 
 demo: install opengl
 	$(BIN)/video2act demo --out runs/demo
@@ -22,6 +23,16 @@ test: dev opengl
 
 test-slow: dev opengl
 	$(BIN)/python -m pytest -q -m slow
+
+# needs python3.11 and python3.12; VIRTUAL_ENVS may lie on another disk
+VIRTUAL_ENVS ?= .interop
+test-interop:
+	scripts/interop_venvs.sh $(VIRTUAL_ENVS)
+	set -e; for version in 0.4.4 0.6.1; do \
+		venv=$(abspath $(VIRTUAL_ENVS))/lerobot-$$version; \
+		export PYTHONPATH=src HF_HUB_OFFLINE=1 LD_LIBRARY_PATH=$$(echo $$venv/ffmpeg:$$venv/lib/python3*/site-packages/av.libs); \
+		$$venv/bin/python tests/interop/lerobot_exchange.py runs/interop/$$version; \
+	done
 
 lint: dev
 	$(BIN)/ruff check .

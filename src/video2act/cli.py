@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, subcommand
 
+from video2act.cli_options import FillCache, ReleasedPolicy, RoboTwinData, VerifyCache
 from video2act.config import BackboneConfig, RuntimeConfig, SimulatedLatency, System1Sources, TrainConfig, VideoTrainConfig
 
 
@@ -46,14 +47,20 @@ def collect(
     )
 
 
-def info(what: Positional[Path]) -> None:
+def info(what: Positional[Path], check: bool = False) -> None:
     """Describe a dataset, or the video model of a preset: parameters, memory, tokens.
 
     Args:
-        what: a LeRobotDataset v3.0 folder, or the name of a preset.
+        what: a LeRobotDataset v3.0 folder or repo id, or the name of a preset.
+        check: read every file of the dataset and decode every picture; lists what is wrong.
     """
+    from video2act.describe import check as check_dataset
     from video2act.describe import describe_dataset, describe_preset
     from video2act.presets import PRESETS
+
+    if check:
+        print(check_dataset(what), end="")
+        return
 
     is_preset = str(what) in PRESETS and not what.exists()
     print(describe_preset(str(what)) if is_preset else describe_dataset(what), end="")
@@ -89,6 +96,9 @@ def train(
     video_model: Path | None = None,
     cameras: tuple[str, ...] | None = None,
     resume: bool = False,
+    cache: Path | None = None,
+    live: bool = False,
+    encoding: Literal["window", "stream"] = "window",
 ) -> None:
     """Train a policy on demonstrations. For several processes: accelerate launch -m video2act.cli train ...
 
@@ -100,10 +110,29 @@ def train(
         video_model: a folder written by train-video, or of the published video model that the preset names.
         cameras: what the policy looks through, System 2's first; all of the dataset's, if left out.
         resume: go on from the newest checkpoint in `out`.
+        cache: folder of `video2act cache`; if left out, System 2 sees the demonstrations first.
+        live: System 2 looks at every training step instead; slow.
+        encoding: window encodes each clip for itself; stream lets the video VAE go on through an episode.
     """
     from video2act import train as program
 
-    program.train(data, out, training, preset, video_model, cameras, resume, system1)
+    program.train(data, out, training, preset, video_model, cameras, resume, system1, cache, live, encoding)
+
+
+def cache(
+    what: Annotated[
+        Annotated[FillCache, subcommand("fill")] | Annotated[VerifyCache, subcommand("verify")],
+        OmitArgPrefixes,
+        OmitSubcommandPrefixes,
+    ],
+) -> None:
+    """Fill or verify a cache of what System 2 sees."""
+    from video2act import precompute
+
+    if isinstance(what, FillCache):
+        print(precompute.fill_cache(**vars(what)))
+    else:
+        print(precompute.verify_cache(**vars(what)))
 
 
 def evaluate(
@@ -267,57 +296,37 @@ def bench(
 
 
 def convert(
-    what: Positional[Literal["official"]],
-    checkpoint: Positional[Path],
-    out: Path,
-    settings: Path,
-    video_model: Path,
-    ema: bool = False,
-    norm: Literal["variance", "rms"] = "variance",
-    rgb_latents: bool = False,
-    feature_layer: int = 20,
-    text_encoder: str = "google/t5-v1_1-xxl",
-    text_cache: str = "",
-    image_encoder: str = "google/siglip-so400m-patch14-384",
-    cameras: tuple[str, ...] = ("cam_high", "cam_right_wrist", "cam_left_wrist"),
-    fps: float = 25.0,
+    what: Annotated[
+        Annotated[ReleasedPolicy, subcommand("official")] | Annotated[RoboTwinData, subcommand("robotwin")],
+        OmitArgPrefixes,
+        OmitSubcommandPrefixes,
+    ],
 ) -> None:
-    """Turn a checkpoint of the released Video2Act code into a run folder of ours.
+    """Bring what others wrote: a checkpoint of the released code, or RoboTwin's recordings."""
+    if isinstance(what, RoboTwinData):
+        from video2act.convert_robotwin import convert_robotwin
 
-    Args:
-        what: official, the released code.
-        checkpoint: its file or folder: pytorch_model.bin, DeepSpeed's mp_rank_00_model_states.pt, or a folder with one of them.
-        out: run folder to write.
-        settings: the yaml it was trained with.
-        video_model: folder of the video model it was trained on; the checkpoint does not hold it.
-        ema: the moving average instead of the weights.
-        norm: variance, as timm 1.0.3 computes it; rms, if it was trained where NVIDIA's APEX was installed.
-        rgb_latents: its latents were made of frames in the right colour order, not, as by its scripts, with red and blue swapped.
-        feature_layer: blocks of the video model that run.
-        text_encoder: folder or repo id of its T5.
-        text_cache: folder of text embeddings.
-        image_encoder: folder or repo id of its SigLIP.
-        cameras: head, right, left, as the robot calls them.
-        fps: control steps per second.
-    """
+        options = {name: value for name, value in vars(what).items() if name not in ("folder", "out")}
+        print(f"{what.out}: {convert_robotwin(what.folder, what.out, **options)} episodes")
+        return
     from video2act.interop import official as program
     from video2act.interop.released_config import Sources
 
     config = program.convert_official(
-        checkpoint,
-        out,
-        settings,
-        video_model,
-        ema=ema,
-        norm=norm,
-        bgr_latents=not rgb_latents,
-        feature_layer=feature_layer,
-        sources=Sources(text_encoder, text_cache, image_encoder),
-        robot=program.Robot(fps, cameras),
+        what.checkpoint,
+        what.out,
+        what.settings,
+        what.video_model,
+        ema=what.ema,
+        norm=what.norm,
+        bgr_latents=not what.rgb_latents,
+        feature_layer=what.feature_layer,
+        sources=Sources(what.text_encoder, what.text_cache, what.image_encoder),
+        robot=program.Robot(what.fps, what.cameras),
     )
     assert config.system2 is not None
     described = ", ".join(f"{stream.name} ({stream.former.kind})" for stream in config.system2.streams)
-    print(f"policy: {out}   streams: {described}   horizon: {config.horizon}")
+    print(f"policy: {what.out}   streams: {described}   horizon: {config.horizon}")
 
 
 def demo(out: Path, name: str = "push", seed: int = 0) -> None:
@@ -337,6 +346,7 @@ VERBS = {
     "collect": collect,
     "info": info,
     "train-video": train_video,
+    "cache": cache,
     "train": train,
     "eval": evaluate,
     "serve": serve,

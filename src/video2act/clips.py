@@ -29,6 +29,34 @@ def clip_indices(newest: int, num_frames: int, stride: int) -> list[int]:
     return [max(0, newest - stride * (num_frames - 1 - i)) for i in range(num_frames)]
 
 
+def stream_indices(newest: int, stream: StreamConfig) -> list[int]:
+    """Frame numbers of a stream's clip, oldest first, when `newest` is the last frame there is.
+
+    A stream looks every few control steps only. One whose encoder goes on where it stopped is shown the episode from its
+    beginning; what it has encoded already, it need not encode again.
+
+    Raises:
+        ValueError: `newest` lies before the episode.
+    """
+    looked = newest - newest % stream.every
+    if stream.encoding == "stream" and newest >= 0:
+        return list(range(0, looked + 1, stream.stride))
+    return clip_indices(looked, stream.num_frames, stream.stride)
+
+
+def num_padding(newest: int, stream: StreamConfig) -> int:
+    """Frames at the beginning of a stream's clip of `num_frames` that stand for what was before the episode.
+
+    Of a clip that is encoded as a stream: those that its latents will stand for.
+    """
+    looked = newest - newest % stream.every
+    return max(0, stream.num_frames - 1 - looked // stream.stride)
+
+
+MAX_STREAM_FRAMES = 20_000
+"""of an episode, where a stream is shown all of it"""
+
+
 def resize_area(images: UInt8[np.ndarray, "t _h _w 3"], size_px: int) -> UInt8[np.ndarray, "t {size_px} {size_px} 3"]:
     """Average pixels down to a square of `size_px`: antialiased, and the same for demonstrations and for live frames.
 
@@ -113,7 +141,8 @@ class FrameHistory:
     """The frames of the running episode that the streams' clips may still need."""
 
     def __init__(self, streams: tuple[StreamConfig, ...]):
-        self._tracks = [_Track(stream, deque(maxlen=stream.stride * (stream.num_frames - 1) + 1)) for stream in streams]
+        self._tracks = [_Track(stream, deque(maxlen=_memory(stream))) for stream in streams]
+        self._num_seen = 0
 
     @property
     def span(self) -> int:
@@ -124,13 +153,16 @@ class FrameHistory:
         """A new episode begins."""
         for track in self._tracks:
             track.frames.clear()
+        self._num_seen = 0
 
     def append(self, observation: Observation) -> None:
         """Take in the frame of one control step.
 
         Raises:
             KeyError: a camera that a stream reads is not in the observation.
+            RuntimeError: an episode became too long to be remembered as a whole, as `encoding="stream"` needs.
         """
+        self._num_seen += 1
         for track in self._tracks:
             camera = track.stream.camera
             if camera not in observation.images:
@@ -140,6 +172,8 @@ class FrameHistory:
                 )
             # a copy: an environment may draw its next frame into the same memory
             frame = observation.images[camera][None]
+            if track.stream.encoding == "stream" and self._num_seen > MAX_STREAM_FRAMES:
+                raise RuntimeError(f"the episode is longer than {MAX_STREAM_FRAMES} frames; reset the policy before it is")
             track.frames.append(fit_frames(frame, *track.stream.frame_px, track.stream.resize)[0].copy())
 
     def clips(self, control_fps: float) -> dict[str, Video]:
@@ -149,9 +183,20 @@ class FrameHistory:
             if not track.frames:
                 raise RuntimeError("no frame has been observed in this episode; call append first")
             stream, frames = track.stream, list(track.frames)
-            chosen = clip_indices(len(frames) - 1, stream.num_frames, stream.stride)
-            clips[stream.name] = to_pixels(np.stack([frames[i] for i in chosen]), control_fps / stream.stride)
+            # numbers count from the beginning of the episode; frames that are no longer remembered are not asked for
+            forgotten = self._num_seen - len(frames)
+            chosen = [max(0, i - forgotten) for i in stream_indices(self._num_seen - 1, stream)]
+            pixels = to_pixels(np.stack([frames[i] for i in chosen]), control_fps / stream.stride)
+            padding = torch.tensor([num_padding(self._num_seen - 1, stream)])
+            clips[stream.name] = replace(pixels, padding=padding)
         return clips
+
+
+def _memory(stream: StreamConfig) -> int:
+    """Frames that a stream's clips may still need."""
+    if stream.encoding == "stream":
+        return MAX_STREAM_FRAMES
+    return stream.stride * (stream.num_frames - 1) + stream.every
 
 
 class ImageHistory:

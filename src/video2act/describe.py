@@ -9,7 +9,9 @@ from rich.table import Table
 from torch import nn
 
 from video2act.config import BackboneConfig, PolicyConfig
-from video2act.data import LeRobotDataset
+from video2act.data import DatasetError, LeRobotDataset
+from video2act.data.check import check_dataset
+from video2act.data.hub import locate_dataset
 from video2act.normalize import Statistics
 from video2act.presets import DataSpec, make_preset
 from video2act.system1 import System1
@@ -32,6 +34,20 @@ def describe_dataset(path: Path) -> str:
             console.print(table)
             console.print()
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"
+
+
+def check(path: Path) -> str:
+    """Look at every byte of a dataset; what is said when nothing is wrong.
+
+    Raises:
+        FileNotFoundError: there is no dataset.
+        DatasetError: lists all that is wrong.
+    """
+    root = locate_dataset(path)
+    if faults := check_dataset(root):
+        listed = "\n  ".join(faults)
+        raise DatasetError(f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n  {listed}")
+    return f"{path}: every file was read and every picture decoded; nothing is wrong\n"
 
 
 def describe_preset(name: str) -> str:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from video2act import config as configs
+from video2act import hub
 from video2act.atomic import write_text
 from video2act.clips import fit_frames
 from video2act.config import PolicyConfig, PretrainedBackboneConfig
@@ -76,7 +77,10 @@ class Video2Act(nn.Module):
         if self.system2 is None:
             video = self._no_video(len(state))
         else:
-            video = self.system2.compress(batch.seen or self.system2.see(batch.clips, batch.instruction))
+            told = list(batch.seen_instruction) or batch.instruction
+            looked = batch.seen or self.system2.encode(batch.clips)
+            seen = self.system2.see_on(batch.stage if batch.seen else "latents", looked, told)
+            video = self.system2.compress(seen)
         conditions = self.system1.gather(batch.instruction, batch.images, video, visible)
         projected = self.system1.project(conditions, state, batch.staleness, visible)
         return self.system1.loss(actions, batch.action_is_pad, projected, generator)
@@ -195,6 +199,24 @@ class Video2Act(nn.Module):
     def load_weights(self, path: Path) -> None:
         """The inverse of `save_weights`, strict. Raises as `load` does."""
         load_weights(self, path, self._elsewhere)
+
+    def save_pretrained(self, path: Path | str, run: Path | str | None = None) -> None:
+        """Write a folder for `from_pretrained` and the Hugging Face Hub: the policy and its card; see `hub.py`."""
+        hub.save_pretrained(self, Path(path), None if run is None else Path(run))
+
+    @classmethod
+    def from_pretrained(cls, source: Path | str, device: torch.device | str = "cpu", revision: str | None = None) -> "Video2Act":
+        """A policy from a folder or a Hugging Face repo id, ready to act.
+
+        Raises:
+            FileNotFoundError: there is neither such a folder nor a repo that can be reached.
+            ValueError: as `load`.
+        """
+        return cls.load(hub.locate_policy(source, revision), device)
+
+    def push_to_hub(self, repo_id: str, folder: Path | str, run: Path | str | None = None, private: bool = False) -> str:
+        """Upload the policy and its card as `owner/name`, by way of `folder`; returns the address."""
+        return hub.push_to_hub(self, repo_id, Path(folder), None if run is None else Path(run), private)
 
     @property
     def _elsewhere(self) -> tuple[str, ...]:

@@ -9,19 +9,21 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from rich.progress import track
+from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import DataLoader
 
 from video2act.atomic import write_text
-from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, System1Sources, TrainConfig
-from video2act.data import Dataset, FrameStore, LeRobotDataset, load_origin, open_datasets
+from video2act.caching import cache_spec, fill
+from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, System1Sources, TrainConfig, continuing
+from video2act.data import Dataset, FrameStore, LeRobotDataset, MergedDataset, load_origin, open_datasets
 from video2act.data.augmentation import jitter, shift
-from video2act.data.cache import FeatureCache, digest
-from video2act.data.loader import BatchLoader, check_fit, episode_clips
+from video2act.data.cache import FeatureCache, load_spec
+from video2act.data.loader import BatchLoader, check_fit, check_weights
+from video2act.hub import DATA_FILE
 from video2act.interop.rdt import load_rdt
 from video2act.normalize import Statistics
 from video2act.policy import INSTRUCTIONS_FILE, SCENES_FILE, Video2Act
@@ -46,6 +48,9 @@ def train(
     cameras: tuple[str, ...] | None = None,
     resume: bool = False,
     system1: System1Sources = PRESETS_OWN,
+    cache: Path | None = None,
+    live: bool = False,
+    encoding: Literal["window", "stream"] = "window",
 ) -> None:
     """Train a policy and write its run folder.
 
@@ -57,16 +62,20 @@ def train(
             the published video model that the preset names.
         cameras: what the policy looks through, System 2's camera first; all of the dataset's, if None.
         system1: for presets with frozen encoders: where they lie, and the weights to begin with.
+        cache: of what System 2 sees, filled before; None fills one.
+        live: System 2 looks at every step instead; slow, and the same but for the cache's rounding.
+        encoding: stream: System 2's encoder goes on through an episode, in training and on the robot.
     Raises:
         ValueError: the preset is unknown, the dataset does not fit, or the video model is missing: there are no random weights.
     """
     dataset = open_datasets(data)
     spec = DataSpec(dataset.state_dim, dataset.action_dim or 0, float(dataset.fps), cameras or dataset.cameras)
-    policy_config = with_sources(make_preset(preset, spec), system1)
+    policy_config = with_encoding(with_sources(make_preset(preset, spec), system1), encoding)
     if config.max_delay_steps:
         shows_prefix = replace(policy_config.system1, max_delay_steps=config.max_delay_steps)
         policy_config = replace(policy_config, system1=shows_prefix)
     check_fit(policy_config, dataset)
+    check_weights(dataset, config.weights)
     torch.manual_seed(config.seed)
     policy = build_policy(policy_config, dataset.stats, video_model)
     # a resumed training goes on from its own weights
@@ -77,24 +86,25 @@ def train(
     # the whole policy and what it learns from: a resumed training must agree in both
     identity = {"policy": asdict(policy.config), "data": dataset.fingerprint, "video_model": str(video_model)}
     loop = TrainingLoop(policy, config, out, resume, identity)
-    if isinstance(policy.system1.text, FrozenTextEncoder):
-        sentences = (sentence for i in range(len(dataset)) for sentence in dataset.episode(i).instruction)
-        # one process computes and writes the embeddings, the others then find them
-        with loop.accelerator.main_process_first():
-            policy.system1.text.prepare(sentences, loop.accelerator.device)
+    prepare_text(policy, dataset, loop.accelerator)
     store = FrameStore(dataset)
     # beside a video model of ours; a published one's folder may be shared, and is not written to
     beside = video_model if video_model and (video_model / CONFIG_FILE).is_file() else out
-    cache = fill_cache(policy, dataset, store, beside, loop) if policy.system2 else None
+    seen = None
+    if policy.system2 and not live:
+        seen = open_cache(policy, dataset, beside, cache)
+        fill(policy, dataset, store, seen, loop.accelerator)
     loader = BatchLoader(
         dataset,
         store,
         policy_config,
         config.batch_size,
         config.seed,
-        cache,
+        seen,
         loop.accelerator.process_index,
         loop.accelerator.num_processes,
+        config.weights,
+        config.vary_instruction,
     )
     loop.run(training_inputs(loader, config, loop), "policy")
     weights = loop.averaged_weights()
@@ -102,6 +112,7 @@ def train(
         policy.save(out, weights)
         write_text(out / SCENES_FILE, json.dumps(scenes(data)) + "\n")
         write_text(out / INSTRUCTIONS_FILE, json.dumps(sorted(dataset.tasks)[:MAX_INSTRUCTIONS], indent=2) + "\n")
+        write_text(out / DATA_FILE, json.dumps(describe_data(data, dataset), indent=2) + "\n")
         print(f"policy: {out}   record: {out / 'metrics.jsonl'}   curves: tensorboard --logdir {out / 'tensorboard'}")
     loop.finish()
 
@@ -123,6 +134,24 @@ def with_sources(config: PolicyConfig, sources: System1Sources) -> PolicyConfig:
             raise ValueError("this preset learns its own image encoder; leave system1.image-encoder out")
         system1 = replace(system1, image_encoder=replace(system1.image_encoder, source=sources.image_encoder))
     return replace(config, system1=system1)
+
+
+def with_encoding(config: PolicyConfig, encoding: Literal["window", "stream"]) -> PolicyConfig:
+    """Raises ValueError where there is nothing to encode, or an encoder that cannot go on."""
+    if encoding == "window":
+        return config
+    if config.system2 is None:
+        raise ValueError("this preset has no System 2, so there is no encoder that could go on; leave encoding out")
+    return replace(config, system2=continuing(config.system2))
+
+
+def describe_data(data: tuple[Path, ...], dataset: Dataset) -> list[dict[str, Any]]:
+    """What a policy learned from, for its card."""
+    parts = dataset.parts if isinstance(dataset, MergedDataset) else (dataset,)
+    return [
+        {"name": path.name, "robot": part.robot, "episodes": len(part), "frames": part.total_frames, "tasks": list(part.tasks)}
+        for path, part in zip(data, parts, strict=True)
+    ]
 
 
 def scenes(data: tuple[Path, ...]) -> dict[str, list[int]]:
@@ -168,36 +197,26 @@ def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], video_
     return policy
 
 
-def fill_cache(policy: Video2Act, dataset: Dataset, store: FrameStore, folder: Path, loop: TrainingLoop) -> FeatureCache:
-    """Let System 2 see every frame of the dataset; processes share the episodes."""
-    system2 = policy.system2
-    assert system2 is not None
-    accelerator = loop.accelerator
-    # what is seen depends on the frozen half of the config and on the data; formers are trained later and do not count
-    streams = [{**asdict(stream), "former": None} for stream in system2.config.streams]
-    described = {
-        "backbone": asdict(system2.config.backbone),
-        "streams": streams,
-        "filter_on": system2.config.filter_on,
-        "data": [dataset.fingerprint, dataset.fps],
-    }
-    cache = FeatureCache(folder / "seen" / digest(described, system2.backbone.state_dict()))
-    missing = [episode for episode in range(len(dataset)) if episode not in cache]
-    mine = missing[accelerator.process_index :: accelerator.num_processes]
-    for episode in track(mine, "System 2 sees the demonstrations", disable=not loop.is_main or not mine):
-        instruction = dataset.episode(episode).instruction
-        parts = []
-        for first in range(0, dataset.lengths[episode], 32):
-            places = [(episode, frame) for frame in range(first, min(first + 32, dataset.lengths[episode]))]
-            clips = {
-                stream.name: episode_clips(store, stream, places, policy.config.fps).to(accelerator.device)
-                for stream in system2.config.streams
-            }
-            parts.append(system2.see(clips, [instruction[frame] for _, frame in places]))
-        seen = {name: replace(video, grid=torch.cat([part[name].grid for part in parts])) for name, video in parts[0].items()}
-        cache.write(episode, seen)
-    accelerator.wait_for_everyone()
-    return cache
+def prepare_text(policy: Video2Act, dataset: Dataset, accelerator: Accelerator) -> None:
+    """Embed every sentence of the data by a frozen text encoder; a small one is trained along and has nothing to prepare."""
+    if isinstance(policy.system1.text, FrozenTextEncoder):
+        sentences = (s for i in range(len(dataset)) for s in (*dataset.episode(i).instruction, *dataset.sentences(i)))
+        # one process computes and writes the embeddings, the others then find them
+        with accelerator.main_process_first():
+            policy.system1.text.prepare(sentences, accelerator.device)
+
+
+def open_cache(policy: Video2Act, dataset: Dataset, folder: Path, cache: Path | None) -> FeatureCache:
+    """The cache that a training reads: in `folder` under a name of its own, or the one that was named.
+
+    Raises:
+        FileNotFoundError, StaleCacheError: the named one does not exist, or was made of something else.
+    """
+    if cache is None:
+        spec = cache_spec(policy, dataset)
+        return FeatureCache(folder / "seen" / spec.name, spec)
+    found = load_spec(cache)
+    return FeatureCache(cache, cache_spec(policy, dataset, found.stage, found.dtype))
 
 
 def training_inputs(loader: BatchLoader, config: TrainConfig, loop: TrainingLoop) -> Callable[[int], tuple[Any, ...]]:

@@ -6,10 +6,11 @@ Everything is immutable: a message that crosses a thread cannot change under its
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 
@@ -43,9 +44,21 @@ class Video:
     grid: Float[Tensor, "b c t h w"]
     fps: float
     """frames per second of THIS time axis; a codec that merges 4 frames divides it by 4"""
+    padding: Int[Tensor, "b"] | None = None
+    """how many of the first frames only stand for what was before the episode; None: not known, or none"""
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Video":
-        return replace(self, grid=self.grid.to(device=device, dtype=dtype))
+        padding = None if self.padding is None else self.padding.to(device)
+        return replace(self, grid=self.grid.to(device=device, dtype=dtype), padding=padding)
+
+
+def merged_padding(padding: Tensor | None, group: int) -> Tensor | None:
+    """Of a time axis on which the first frame stands alone and every `group` later ones are merged into one."""
+    return None if padding is None else (padding + group - 1).div(group, rounding_mode="floor")
+
+
+Stage = Literal["latents", "features", "seen"]
+"""how far System 2's frozen part has come: the codec's output; hidden states of the video model; these, filtered"""
 
 
 @dataclass(frozen=True)
@@ -116,12 +129,12 @@ class Committed:
 
 @dataclass(frozen=True)
 class Batch:
-    """One training batch. System 2's input comes as pixels (`clips`) or as what it saw in them before (`seen`), never both."""
+    """One training batch. System 2's input comes as pixels (`clips`) or as what it made of them before (`seen`), never both."""
 
     clips: dict[str, Video]
     """stream -> pixels in [-1, 1], ending `staleness` seconds before the present; empty when `seen` is given"""
     seen: dict[str, Video]
-    """stream -> what System 2's frozen part made of that clip; empty when `clips` is given"""
+    """stream -> what System 2's frozen part made of that clip, as far as `stage`; empty when `clips` is given"""
     images: dict[str, Float[Tensor, "b 3 _h _w"]]
     """camera -> the newest frame, in [-1, 1]"""
     state: Float[Tensor, "b s"]
@@ -132,15 +145,18 @@ class Batch:
     action_is_pad: Bool[Tensor, "b horizon"]
     """True where the episode had already ended"""
     staleness: Float[Tensor, "b"]
-    """seconds between the newest frame of the clip and the present"""
+    """seconds since System 2 looked"""
+    stage: Stage = "seen"
+    seen_instruction: tuple[str, ...] = ()
+    """what System 2 was told when it looked, where it has still to read it; empty: `instruction`"""
 
     def to(self, device: torch.device | str) -> "Batch":
-        return Batch(
+        return replace(
+            self,
             clips={name: video.to(device) for name, video in self.clips.items()},
             seen={name: video.to(device) for name, video in self.seen.items()},
             images={camera: image.to(device) for camera, image in self.images.items()},
             state=self.state.to(device),
-            instruction=self.instruction,
             actions=self.actions.to(device),
             action_is_pad=self.action_is_pad.to(device),
             staleness=self.staleness.to(device),

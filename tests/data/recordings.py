@@ -1,11 +1,16 @@
 """Small made-up recordings, whose frames say which they are."""
 
+import json
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from video2act.data import DatasetWriter, Episode
+from video2act.data.video_file import decode, encode
 
 SIZE = 64
 FPS = 20.0
@@ -44,7 +49,9 @@ def make_episode(number: int, length: int = 7, instruction: str = "push", has_ac
     )
 
 
-def make_writer(root: Path, fps: float = FPS, has_action: bool = True, robot: str = "arm") -> DatasetWriter:
+def make_writer(
+    root: Path, fps: float = FPS, has_action: bool = True, robot: str = "arm", storage: Literal["video", "image"] = "video"
+) -> DatasetWriter:
     return DatasetWriter.create(
         root,
         fps=fps,
@@ -53,11 +60,14 @@ def make_writer(root: Path, fps: float = FPS, has_action: bool = True, robot: st
         image_size=SIZE,
         state_names=("x", "y", "grip"),
         action_names=("dx", "dy") if has_action else (),
+        storage=storage,
     )
 
 
-def write_dataset(root: Path, episodes: list[Episode], fps: float = FPS, robot: str = "arm") -> Path:
-    with make_writer(root, fps, episodes[0].action is not None, robot) as writer:
+def write_dataset(
+    root: Path, episodes: list[Episode], fps: float = FPS, robot: str = "arm", storage: Literal["video", "image"] = "video"
+) -> Path:
+    with make_writer(root, fps, episodes[0].action is not None, robot, storage) as writer:
         for episode in episodes:
             writer.add_episode(episode)
     return root
@@ -72,3 +82,36 @@ def contents(root: Path) -> dict[str, bytes]:
 def copy(root: Path, to: Path) -> Path:
     shutil.copytree(root, to)
     return to
+
+
+def change_info(root: Path, **changes: object) -> None:
+    path = root / "meta/info.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def change_column(root: Path, file: str, name: str, values: list) -> None:
+    path = root / file
+    table = pq.read_table(path)
+    place = table.column_names.index(name)
+    pq.write_table(table.set_column(place, name, pa.array(values, table.schema.field(name).type)), path)
+
+
+def pack_videos(root: Path, drift_s: float = 0.0) -> Path:
+    """All episodes of a camera in one mp4, as LeRobot's own writer does; times drift, as sums of rounded durations do."""
+    info = json.loads((root / "meta/info.json").read_text())
+    paths = sorted(root.glob("meta/episodes/*/*.parquet"))
+    for camera in CAMERAS:
+        key = f"observation.images.{camera}"
+        folder, before = root / f"videos/{key}/chunk-000", 0
+        lengths = [pq.read_table(path)["length"][0].as_py() for path in paths]
+        files = [folder / f"file-{i:03d}.mp4" for i in range(len(paths))]
+        frames = [decode(file, 0, length, info["fps"]) for file, length in zip(files, lengths, strict=True)]
+        for file in files:
+            file.unlink()
+        encode(files[0], np.concatenate(frames), info["fps"])
+        for i, path in enumerate(paths):
+            name = str(path.relative_to(root))
+            change_column(root, name, f"videos/{key}/file_index", [0])
+            change_column(root, name, f"videos/{key}/from_timestamp", [before / info["fps"] + i * drift_s])
+            before += lengths[i]
+    return root

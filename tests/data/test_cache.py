@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from video2act.data.cache import FeatureCache, digest
+from video2act.data.cache import CacheSpec, FeatureCache, StaleCacheError, fingerprint, load_spec
 from video2act.types import Video
 
 
@@ -57,23 +57,121 @@ def test_an_interrupted_write_leaves_no_episode(tmp_path: Path, monkeypatch: pyt
     assert cache.read([(0, 3)])["spatial"].grid.shape == (1, 8, 1, 2, 2)
 
 
-class TestDigest:
+class TestFingerprint:
     weights = {"b": torch.arange(6.0).view(2, 3), "a": torch.ones(2, dtype=torch.bfloat16)}  # noqa: RUF012
 
     def test_it_is_that_of_the_contents_in_whatever_order(self):
         again = {name: self.weights[name].clone() for name in ("a", "b")}
-        assert digest({"x": 1, "y": [2]}, self.weights) == digest({"y": [2], "x": 1}, again)
+        assert fingerprint(again) == fingerprint(self.weights)
 
     @pytest.mark.parametrize("name", ["a", "b"])
     def test_one_changed_weight_is_another_name(self, name: str):
         changed = {key: tensor.clone() for key, tensor in self.weights.items()}
         changed[name].view(-1)[-1] += 1
-        assert digest({}, changed) != digest({}, self.weights)
+        assert fingerprint(changed) != fingerprint(self.weights)
 
-    def test_other_settings_or_names_are_another_name(self):
-        assert digest({"x": 1}, self.weights) != digest({"x": 2}, self.weights)
-        assert digest({}, {"c": self.weights["a"], "b": self.weights["b"]}) != digest({}, self.weights)
+    def test_other_names_are_another_name(self):
+        assert fingerprint({"c": self.weights["a"], "b": self.weights["b"]}) != fingerprint(self.weights)
 
     def test_a_matrix_that_is_no_block_of_memory_has_one_too(self):
         matrix = torch.arange(6.0).view(2, 3)
-        assert digest({}, {"a": matrix.T}) == digest({}, {"a": matrix.T.contiguous()})
+        assert fingerprint({"a": matrix.T}) == fingerprint({"a": matrix.T.contiguous()})
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_of_a_large_tensor_every_value_counts(self, dtype: torch.dtype):
+        """Its bytes are not hashed, which would take minutes for a model of gigabytes."""
+        large = torch.randn(300_001 if dtype is torch.float32 else 300_002, generator=torch.Generator().manual_seed(0)).to(dtype)
+        before = fingerprint({"a": large})
+        for place in (1, 77_777, 300_000):
+            changed = large.clone()
+            changed[place] += 1
+            assert fingerprint({"a": changed}) != before
+
+    def test_two_values_that_change_places_are_noticed_where_it_looks(self):
+        large = torch.arange(300_000.0)
+        assert fingerprint({"a": large.flip(0)}) != fingerprint({"a": large})
+
+
+class TestManifest:
+    spec = CacheSpec(described={"weights": "abc", "streams": [{"name": "motion", "stride": 1, "filter": {"low_hz": 1.0}}]})
+
+    def test_what_was_made_of_something_else_is_refused_with_the_difference(self, tmp_path: Path):
+        FeatureCache(tmp_path, self.spec).begin()
+        FeatureCache(tmp_path, self.spec)  # the same
+        streams = [{"name": "motion", "stride": 2, "filter": {"low_hz": 1.0}}]
+        other = CacheSpec(described={"weights": "abd", "streams": streams})
+        with pytest.raises(StaleCacheError, match=r"streams\.motion\.stride: 1 there, 2 here; .*weights: abc there, abd here"):
+            FeatureCache(tmp_path, other)
+
+    def test_it_comes_back(self, tmp_path: Path):
+        spec = CacheSpec("latents", "bfloat16", 4, {"motion": (4, 3)}, {"data": ["x", 20.0]})
+        FeatureCache(tmp_path, spec).begin()
+        assert load_spec(tmp_path).differences(spec) == []
+        assert load_spec(tmp_path).name == spec.name
+
+    def test_a_folder_without_one_is_no_cache(self, tmp_path: Path):
+        with pytest.raises(FileNotFoundError, match=r"is not a cache .*make one with video2act cache"):
+            load_spec(tmp_path)
+        (tmp_path / "cache.json").write_text("{")
+        with pytest.raises(ValueError, match=r"cache\.json is not the manifest of a cache"):
+            load_spec(tmp_path)
+
+
+class TestVerify:
+    def test_what_was_written_is_right(self, tmp_path: Path):
+        cache = FeatureCache(tmp_path)
+        cache.write(0, seen(4))
+        assert cache.verify(0) is None
+
+    def test_a_flipped_bit_is_found(self, tmp_path: Path):
+        cache = FeatureCache(tmp_path)
+        cache.write(0, seen(4))
+        path = tmp_path / "000000.safetensors"
+        content = bytearray(path.read_bytes())
+        content[-9] ^= 1
+        path.write_bytes(content)
+        assert "is not what was written" in (cache.verify(0) or "")
+
+    def test_a_truncated_and_a_missing_file_are_found(self, tmp_path: Path):
+        cache = FeatureCache(tmp_path)
+        cache.write(0, seen(4))
+        path = tmp_path / "000000.safetensors"
+        path.write_bytes(path.read_bytes()[:-20])
+        assert "is not readable" in (cache.verify(0) or "")
+        assert "does not exist" in (cache.verify(1) or "")
+
+    def test_values_beyond_half_precision_are_found(self, tmp_path: Path):
+        cache = FeatureCache(tmp_path)
+        cache.write(0, {"spatial": Video(torch.full((2, 3, 1, 2, 2), 1e6), 5.0)})
+        assert "too large for float16" in (cache.verify(0) or "")
+
+
+class TestLatentsOfAStream:
+    """Single latents are stored; a clip is the newest of them."""
+
+    spec = CacheSpec("latents", "float32", 8, {"motion": (4, 3)})
+
+    def test_a_clip_is_the_last_ones_and_the_first_stands_for_what_was_before(self, tmp_path: Path):
+        cache = FeatureCache(tmp_path, self.spec)
+        latents = torch.arange(6.0)[:, None, None, None, None].expand(6, 2, 1, 1, 1)
+        cache.write(0, {"motion": Video(latents, 5.0)})
+        clips = cache.read([(0, frame) for frame in (0, 7, 8, 15, 16, 23)])["motion"].grid[:, 0, :, 0, 0]
+        assert clips.tolist() == [[0, 0, 0], [0, 0, 0], [0, 1, 2], [0, 1, 2], [2, 3, 4], [2, 3, 4]]
+        with pytest.raises(IndexError, match="has no frame 24"):
+            cache.read([(0, 24)])
+
+
+class TestRoom:
+    def test_more_than_allowed_is_refused_before_it_is_written(self, tmp_path: Path):
+        cache = FeatureCache(tmp_path)
+        cache.write(0, seen(4))
+        size = cache.num_bytes
+        cache.check_room(0, num_left=9, max_bytes=10 * size)
+        with pytest.raises(OSError, match=r"the cache would take .* GiB, more than .* GiB: store an earlier stage"):
+            cache.check_room(0, num_left=10, max_bytes=10 * size)
+
+    def test_more_than_the_disk_has_is_refused(self, tmp_path: Path):
+        cache = FeatureCache(tmp_path)
+        cache.write(0, seen(4))
+        with pytest.raises(OSError, match=r"needs .* GiB more, the disk has"):
+            cache.check_room(0, num_left=10**12, max_bytes=None)

@@ -4,9 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from recordings import make_episode, make_writer, write_dataset
+from recordings import change_column, change_info, make_episode, make_writer, pack_videos, read_numbers, write_dataset
 
-from video2act.data import DatasetError, LeRobotDataset
+from video2act.data import DatasetError, DatasetWriter, Episode, LeRobotDataset
+from video2act.data.lerobot_format import Feature
 
 DATA = "data/chunk-000/file-001.parquet"
 VIDEO = "videos/observation.images.front/chunk-000/file-001.mp4"
@@ -15,18 +16,6 @@ VIDEO = "videos/observation.images.front/chunk-000/file-001.mp4"
 @pytest.fixture
 def root(tmp_path):
     return write_dataset(tmp_path / "set", [make_episode(0), make_episode(1, 5, "pull")])
-
-
-def change_info(root, **changes):
-    path = root / "meta/info.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def change_column(root, file, name, values):
-    path = root / file
-    table = pq.read_table(path)
-    place = table.column_names.index(name)
-    pq.write_table(table.set_column(place, name, pa.array(values, table.schema.field(name).type)), path)
 
 
 def test_description(root):
@@ -164,14 +153,117 @@ def test_videos_at_another_rate(root):
         LeRobotDataset(root)
 
 
-def test_images_in_parquet_are_refused_when_asked_for(root):
-    features = json.loads((root / "meta/info.json").read_text())["features"]
-    features["observation.images.front"]["dtype"] = "image"
-    change_info(root, features=features)
+def test_images_in_parquet_come_back_exactly(tmp_path):
+    episodes = [make_episode(0), make_episode(1, 5, "pull")]
+    dataset = LeRobotDataset(write_dataset(tmp_path / "images", episodes, storage="image"))
+    for i, episode in enumerate(episodes):
+        for camera, frames in episode.frames.items():
+            assert np.array_equal(dataset.frames(i, camera), frames)
+            assert np.array_equal(dataset.frames(i, camera, start=2, stop=4), frames[2:4])
+    assert not (tmp_path / "images/videos").exists()
+
+
+def test_images_of_several_episodes_in_one_file(tmp_path):
+    """In whatever row groups they lie."""
+    episodes = [make_episode(i, 4 + i) for i in range(3)]
+    root = write_dataset(tmp_path / "images", episodes, storage="image")
+    table = pa.concat_tables(pq.read_table(path) for path in sorted(root.glob("data/*/*.parquet")))
+    pq.write_table(table, root / "data/chunk-000/file-000.parquet", row_group_size=5)
+    for i in range(1, 3):
+        (root / f"data/chunk-000/file-{i:03d}.parquet").unlink()
+        change_column(root, f"meta/episodes/chunk-000/file-{i:03d}.parquet", "data/file_index", [0])
     dataset = LeRobotDataset(root)
-    with pytest.raises(DatasetError, match=r"'front' is stored as images inside parquet.*convert it to video"):
-        dataset.frames(0, "front")
-    assert len(dataset.frames(0, "wrist")) == 7
+    for i, episode in enumerate(episodes):
+        assert np.array_equal(dataset.frames(i, "front"), episode.frames["front"])
+        assert np.array_equal(dataset.frames(i, "wrist", start=3), episode.frames["wrist"][3:])
+
+
+@pytest.mark.parametrize("drift_s", [0.0, 0.04, -0.04], ids=["exact", "late", "early"])
+def test_frames_are_found_by_counting_where_times_drift(tmp_path, drift_s):
+    """Of four episodes in one file, the last is told to begin more than two frames off."""
+    root = write_dataset(tmp_path / "set", [make_episode(i, 5 + i) for i in range(4)])
+    dataset = LeRobotDataset(pack_videos(root, drift_s))
+    for i in range(4):
+        assert read_numbers(dataset.frames(i, "front")) == [100 * i + k for k in range(5 + i)]
+
+
+def test_a_part_of_a_dataset_over_whole_videos_is_found_by_time(tmp_path):
+    root = pack_videos(write_dataset(tmp_path / "set", [make_episode(i, 5) for i in range(3)]))
+    (root / "meta/episodes/chunk-000/file-000.parquet").unlink()
+    for i in (1, 2):
+        file = f"meta/episodes/chunk-000/file-{i:03d}.parquet"
+        for name, value in (("episode_index", i - 1), ("dataset_from_index", 5 * i - 5), ("dataset_to_index", 5 * i)):
+            change_column(root, file, name, [value])
+        change_column(root, f"data/chunk-000/file-{i:03d}.parquet", "episode_index", [i - 1] * 5)
+    change_info(root, total_episodes=2, total_frames=10)
+    assert read_numbers(LeRobotDataset(root).frames(0, "front")) == [100 + k for k in range(5)]
+
+
+def test_extra_columns_are_kept(tmp_path):
+    extra = {"next.reward": Feature("float32", (1,)), "force": Feature("float32", (6,)), "note": Feature("string", (1,))}
+    writer = DatasetWriter.create(
+        tmp_path / "set",
+        fps=10.0,
+        robot="arm",
+        cameras=("top",),
+        image_size={"top": (32, 48)},
+        state_names=("x",),
+        action_names=("y",),
+        extra=extra,
+    )
+    rng = np.random.default_rng(0)
+    episodes = []
+    for length in (4, 6):
+        own = {
+            "next.reward": rng.normal(size=length).astype(np.float32),
+            "force": rng.normal(size=(length, 6)).astype(np.float32),
+            "note": np.array([f"frame {k}" for k in range(length)]),
+        }
+        numbers = rng.normal(size=(length, 1)).astype(np.float32)
+        frames = {"top": np.zeros((length, 32, 48, 3), np.uint8)}
+        episodes.append(Episode(frames, numbers, numbers, "lift", extra=own, seen=("raise",), unseen=("hoist", "heave")))
+    with writer:
+        for episode in episodes:
+            writer.add_episode(episode)
+    dataset = LeRobotDataset(tmp_path / "set")
+    assert dataset.image_size("top") == (32, 48)
+    assert dataset.entries[1].seen == ("raise",)
+    assert dataset.entries[1].unseen == ("hoist", "heave")
+    for i, episode in enumerate(episodes):
+        for name in ("next.reward", "force"):
+            assert np.array_equal(dataset.column(i, name), episode.extra[name])
+        assert dataset.column(i, "note") == episode.extra["note"].tolist()
+    with pytest.raises(DatasetError, match="has no column 'torque'"):
+        dataset.column(0, "torque")
+
+
+def test_an_episode_without_a_column_of_its_dataset_is_refused(tmp_path):
+    extra = {"next.reward": Feature("float32", (1,))}
+    sizes = {"image_size": 64, "state_names": ("x",), "action_names": ()}
+    with DatasetWriter.create(tmp_path / "set", fps=10.0, robot="arm", cameras=(), extra=extra, **sizes) as writer:
+        episode = Episode({}, np.zeros((3, 1), np.float32), None, "wait")
+        with pytest.raises(ValueError, match=r"the dataset has the extra columns next\.reward, the episode none"):
+            writer.add_episode(episode)
+
+
+def test_a_repo_that_cannot_be_fetched_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"no folder nobody/nothing, and the Hugging Face dataset .* cannot be fetched"):
+        LeRobotDataset("nobody/nothing")
+
+
+def test_a_repo_id_is_fetched_in_the_version_of_the_format(monkeypatch, root):
+    asked = []
+
+    def fetch(repo, repo_type, revision=None):
+        asked.append((repo, repo_type, revision))
+        return str(root)
+
+    monkeypatch.setattr("video2act.data.hub.snapshot_download", fetch)
+    assert LeRobotDataset("someone/pushing").tasks == ("push", "pull")
+    assert asked == [("someone/pushing", "dataset", "v3.0")]
 
 
 def test_motors_in_groups(root):

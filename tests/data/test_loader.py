@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from recordings import make_episode, write_dataset
 from torch.utils.data import DataLoader
 
 from video2act.clips import clip_indices
 from video2act.config import PolicyConfig
-from video2act.data import EpisodeData
+from video2act.data import EpisodeData, FrameStore, open_datasets
 from video2act.data.cache import FeatureCache
 from video2act.data.loader import BatchLoader, check_fit, episode_clips
 from video2act.normalize import Statistics
@@ -51,6 +52,9 @@ class MemoryDataset:
         state = np.stack([number, t] + [0 * t] * (self.state_dim - 2), axis=1).astype(np.float32)
         action = None if self.action_dim is None else np.stack([number, t], axis=1).astype(np.float32)
         return EpisodeData(state, action, [f"do {i}, {k}" for k in t], (t / self.fps).astype(np.float32))
+
+    def sentences(self, i: int) -> tuple[str, ...]:
+        return (f"say {i} so", f"or {i} so") if i else ()
 
     def image_size(self, camera: str) -> tuple[int, int]:
         return (16, 16)
@@ -208,6 +212,60 @@ class TestContent:
         batch = make_loader(config=replace(small_config, system2=None))[0]
         assert batch.clips == {}
         assert batch.seen == {}
+
+
+class TestInstructions:
+    def test_each_is_said_in_any_of_its_sentences(self, make_loader: Callable[..., BatchLoader]):
+        plain, varied = make_loader(batch_size=TOTAL), make_loader(batch_size=TOTAL, vary_instruction=True)
+        said: set[tuple[int, str]] = set()
+        for step in range(5):
+            batch = varied[step]
+            said |= {
+                (episode, text) for (episode, _), text in zip(varied.places(step), batch.instruction, strict=True) if episode
+            }
+            assert batch.seen_instruction == tuple(batch.instruction)
+            # everything else is as it would have been
+            assert torch.equal(batch.state, plain[step].state)
+            assert torch.equal(batch.staleness, plain[step].staleness)
+            assert_equal(batch, varied[step])
+        assert said == {(i, text) for i in (1, 2) for text in (f"say {i} so", f"or {i} so")}
+
+    def test_an_episode_of_one_sentence_keeps_it(self, make_loader: Callable[..., BatchLoader]):
+        loader = make_loader(batch_size=TOTAL, vary_instruction=True)
+        for (episode, frame), text in zip(loader.places(0), loader[0].instruction, strict=True):
+            assert episode or text == f"do 0, {frame}"
+
+
+class TestWeights:
+    @pytest.fixture
+    def merged(self, tmp_path: Path) -> Any:
+        folders = [write_dataset(tmp_path / str(i), [make_episode(i, 5 * (i + 1))]) for i in range(3)]
+        return open_datasets(folders)
+
+    def loader(self, merged: Any, config: PolicyConfig, weights: tuple[float, ...] | None, seed: int = 0) -> BatchLoader:
+        return BatchLoader(merged, FrameStore(merged), config, 10, seed, weights=weights)
+
+    def test_datasets_are_drawn_from_as_their_weights_say(self, merged: Any, small_config: PolicyConfig):
+        loader = self.loader(merged, small_config, (4.0, 1.0, 1.0))
+        drawn = [place for step in range(3) for place in loader.places(step)]  # an epoch of 30 frames
+        assert [sum(episode == i for episode, _ in drawn) for i in range(3)] == [20, 5, 5]
+        # of the small dataset every frame as often as any other
+        assert sorted(frame for episode, frame in drawn if episode == 0) == sorted(4 * list(range(5)))
+
+    def test_a_weight_of_zero_leaves_a_dataset_out(self, merged: Any, small_config: PolicyConfig):
+        loader = self.loader(merged, small_config, (0.0, 1.0, 1.0))
+        assert all(episode for step in range(6) for episode, _ in loader.places(step))
+
+    def test_the_order_is_that_of_seed_and_step(self, merged: Any, small_config: PolicyConfig):
+        one, two = (self.loader(merged, small_config, (2.0, 1.0, 1.0), seed) for seed in (0, 1))
+        assert one.places(7) == self.loader(merged, small_config, (2.0, 1.0, 1.0)).places(7)
+        assert one.places(7) != two.places(7)
+        assert one.places(0) != one.places(3)  # of the next epoch
+
+    @pytest.mark.parametrize("weights", [(1.0, 1.0), (1.0, -1.0, 1.0), (0.0, 0.0, 0.0)])
+    def test_weights_that_do_not_belong_are_refused(self, merged: Any, small_config: PolicyConfig, weights: tuple[float, ...]):
+        with pytest.raises(ValueError, match="3 datasets need as many weights, none negative and not all zero"):
+            self.loader(merged, small_config, weights)
 
 
 class TestCached:

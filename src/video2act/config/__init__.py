@@ -18,7 +18,7 @@ from video2act.config.system1 import (
     System1Sources,
     adaptor_depth,
 )
-from video2act.config.system2 import FilterConfig, FilterName, FormerConfig, StreamConfig, System2Config
+from video2act.config.system2 import FilterConfig, FilterName, FormerConfig, StreamConfig, System2Config, continuing
 from video2act.config.training import OptimizationConfig, TrainConfig, VideoTrainConfig
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "adaptor_depth",
     "camera_and_lag",
     "check",
+    "continuing",
     "data_margin",
     "from_json",
     "load",

@@ -1,6 +1,7 @@
 """The knobs of System 2: its streams, what is kept of them, how they are compressed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import lcm
 from typing import Literal, get_args, get_type_hints
 
 from video2act.config.backbone import BackboneConfig, PretrainedBackboneConfig
@@ -23,6 +24,9 @@ class FilterConfig:
     """moft: the share of channels kept, those with the largest variance over time"""
     then: Literal["none", "sobel", "scharr", "laplacian"] = "none"
     """a spatial filter after a temporal one: boundaries of what moves"""
+    before_start: Literal["repeat", "exclude"] = "repeat"
+    """temporal_bandpass, in a clip that begins before the episode: repeat takes the first frame for a scene at rest, as a camera
+    saw it; exclude takes the frequencies of the episode's own frames, so that padding is not mistaken for stillness"""
     border: Literal["replicate", "zeros"] = "replicate"
     """sobel, scharr, laplacian: what lies around the picture. zeros is for checkpoints of the released code, which saw the
     picture's own border as its strongest edge"""
@@ -34,6 +38,9 @@ class FilterConfig:
         check(
             self.then == "none" or self.name in ("temporal_bandpass", "moft"),
             f"then={self.then!r} follows a temporal filter; after {self.name!r} it would be the only one or a second one",
+        )
+        check(
+            self.before_start in ("repeat", "exclude"), f"before_start must be 'repeat' or 'exclude', got {self.before_start!r}"
         )
         check(self.border in ("replicate", "zeros"), f"border must be 'replicate' or 'zeros', got {self.border!r}")
         check(self.name in choices, f"unknown filter {self.name!r}; choose from {', '.join(choices)}")
@@ -103,6 +110,11 @@ class StreamConfig:
     distorts them, as checkpoints of the released code were shown them"""
     channel_order: Literal["rgb", "bgr"] = "rgb"
     """in which the video model is shown the frame; bgr for checkpoints of the released code, whose latents were made so"""
+    encoding: Literal["window", "stream"] = "window"
+    """window: each clip is encoded as if nothing had been before it. stream: the causal encoder goes on from the beginning of the
+    episode, which costs a fraction, and a clip is the newest latents. They give different latents: a policy is trained on one"""
+    every: int = 1
+    """control steps between two moments at which the stream looks: its newest frame is that of the last multiple"""
 
     @property
     def frame_px(self) -> tuple[int, int]:
@@ -120,6 +132,15 @@ class StreamConfig:
         check(
             self.resize == "lanczos" or self.width_px in (0, self.size_px),
             f"stream {self.name!r}: frames of {self.size_px} x {self.width_px} px need resize='lanczos'",
+        )
+        check(self.every > 0, f"stream {self.name!r}: every must be positive, got {self.every}")
+        check(
+            self.encoding in ("window", "stream"),
+            f"stream {self.name!r}: encoding must be 'window' or 'stream', got {self.encoding!r}",
+        )
+        check(
+            self.encoding == "window" or self.num_frames > 1,
+            f"stream {self.name!r}: a single frame has no past to continue; use encoding='window'",
         )
         check(self.stride > 0, f"stream {self.name!r}: stride must be positive, got {self.stride}")
         is_temporal = self.filter.name in ("temporal_bandpass", "moft")
@@ -163,3 +184,21 @@ class System2Config:
                 f"stream {stream.name!r}: num_frames must be 1 + a multiple of {group} (the video model merges {group} frames "
                 f"after the first), got {stream.num_frames}",
             )
+            step = stream.stride * self.backbone.frames_per_latent
+            check(
+                stream.encoding == "window" or (self.backbone.name in STREAMING and stream.every % step == 0),
+                f"stream {stream.name!r}: encoding='stream' needs a strictly causal video VAE ({', '.join(STREAMING)}; this is "
+                f"{self.backbone.name}), and every must be a multiple of {step} control steps (a latent's), got {stream.every}",
+            )
+
+
+STREAMING = ("tiny", "wan21", "wan22", "cosmos")
+"""video models whose encoder can go on where it stopped"""
+
+
+def continuing(config: System2Config) -> System2Config:
+    """The same System 2 with its clips encoded as streams; all streams then look whenever a new latent is complete."""
+    steps = [stream.stride * config.backbone.frames_per_latent for stream in config.streams if stream.num_frames > 1]
+    every = lcm(*steps) if steps else 1
+    streams = (replace(s, every=every, encoding="stream" if s.num_frames > 1 else "window") for s in config.streams)
+    return replace(config, streams=tuple(streams))

@@ -78,6 +78,10 @@ class TrainConfig(OptimizationConfig):
     max_delay_steps: int = 0
     """training-time real-time chunking (arXiv 2512.05964): up to so many first actions of a chunk are shown as they are, so that
     plans can continue one another (`--overlap rtc_trained`); 0: none. The longest planning time, in control steps"""
+    weights: tuple[float, ...] | None = None
+    """of several datasets: how often each is drawn from; if null, by their sizes"""
+    vary_instruction: bool = False
+    """say each task in any of the sentences that its episode was recorded with, one at random"""
     num_workers: int = 0
     """processes that prepare batches; 0 prepares them in the training process"""
 

@@ -5,12 +5,13 @@
     data/chunk-000/file-000.parquet               one row per frame: everything but pixels
     videos/<feature>/chunk-000/file-000.mp4       one or several episodes per file
 
-A *feature* is a column (`observation.state`, `action`) or a video (`observation.images.<camera>`). Only v3.0 is read: LeRobot
-converts older datasets once and for all.
+A *feature* is a column (`observation.state`, `action`), or a camera (`observation.images.<camera>`): a video, or images inside
+the data files. Only v3.0 is read: LeRobot converts older datasets once and for all.
 """
 
 import json
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,17 @@ class Feature:
         h, w = self.shape[1:] if self.shape[-1] not in (1, 3, 4) and self.shape[0] in (1, 3, 4) else self.shape[:2]
         return h, w
 
+    @property
+    def size(self) -> int:
+        """Numbers in a row of the column."""
+        return prod(self.shape)
+
+    @property
+    def is_camera(self) -> bool:
+        """Whether it holds colour pictures. Depth, which LeRobot packs into videos too, is left to who knows its units."""
+        is_depth = bool((self.video or {}).get("is_depth_map") or (self.video or {}).get("video.is_depth_map"))
+        return self.dtype in ("video", "image") and not is_depth
+
     def to_json(self) -> dict[str, Any]:
         names = None if self.names is None else list(self.names)
         fields: dict[str, Any] = {"dtype": self.dtype, "shape": list(self.shape), "names": names}
@@ -83,12 +95,23 @@ class DatasetInfo:
 
     @property
     def cameras(self) -> dict[str, str]:
-        """camera -> feature that holds its video."""
+        """camera -> feature that holds its pictures."""
         return {
             key.removeprefix(IMAGES).removeprefix("observation."): key
             for key, feature in self.features.items()
-            if feature.dtype in ("video", "image")
+            if feature.is_camera
         }
+
+    @property
+    def videos(self) -> dict[str, str]:
+        """Those of `cameras` that are video files; the others are images in the data files."""
+        return {camera: key for camera, key in self.cameras.items() if self.features[key].dtype == "video"}
+
+    @property
+    def extra(self) -> dict[str, Feature]:
+        """Columns beyond state, action and those that every dataset has."""
+        known = {STATE, ACTION, *DEFAULT_FEATURES}
+        return {k: f for k, f in self.features.items() if k not in known and f.dtype not in ("video", "image")}
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -149,7 +172,8 @@ def load_info(root: Path) -> DatasetInfo:
     if not version.startswith("v3."):
         raise DatasetError(
             f"{path}: this dataset is LeRobotDataset {version}, expected {CODEBASE_VERSION}; convert it once with LeRobot's "
-            "convert_dataset_v21_to_v30.py (python -m lerobot.datasets.v30.convert_dataset_v21_to_v30 --repo-id=...)"
+            "convert_dataset_v21_to_v30.py (python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id=..., in LeRobot "
+            "before 0.5 lerobot.datasets.v30.convert_dataset_v21_to_v30)"
         )
     try:
         info = _parse(fields)
@@ -165,6 +189,8 @@ def load_info(root: Path) -> DatasetInfo:
 def arrow_type(feature: Feature) -> pa.DataType:
     """How a column is stored so that `datasets` reads it without a cast: a scalar for shape (1,), else a list of fixed size."""
     scalar = pa.type_for_alias(feature.dtype)
+    if len(feature.shape) > 1:
+        raise ValueError(f"columns of more than one axis are read but not written, got the shape {feature.shape}; flatten it")
     return scalar if feature.shape == (1,) else pa.list_(scalar, feature.shape[0])
 
 
@@ -205,6 +231,6 @@ def _parse_feature(fields: dict[str, Any]) -> Feature:
 def _names(feature: Feature | None, word: str) -> tuple[str, ...]:
     if feature is None:
         return ()
-    if feature.names is not None and len(feature.names) == feature.shape[0]:
+    if feature.names is not None and len(feature.names) == feature.size:
         return feature.names
-    return tuple(f"{word}_{i}" for i in range(feature.shape[0]))
+    return tuple(f"{word}_{i}" for i in range(feature.size))

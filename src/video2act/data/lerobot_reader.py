@@ -15,9 +15,11 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from video2act.clips import resize_area
+from video2act.data.hub import locate_dataset
+from video2act.data.image_column import read_images
 from video2act.data.lerobot_format import DatasetError, load_info
-from video2act.data.lerobot_tables import FrameTable, read_episodes, read_frames, read_tasks
-from video2act.data.video_file import decode
+from video2act.data.lerobot_tables import FrameTable, read_column, read_episodes, read_frames, read_tasks
+from video2act.data.video_file import open_video
 from video2act.normalize import Statistics
 
 
@@ -80,6 +82,10 @@ class Dataset(Protocol):
 
     def episode(self, i: int) -> EpisodeData: ...
 
+    def sentences(self, i: int) -> tuple[str, ...]:
+        """Other sentences for the task of an episode, to train on; empty if it was recorded with one."""
+        ...
+
     def image_size(self, camera: str) -> tuple[int, int]:
         """Height and width as recorded."""
         ...
@@ -90,7 +96,7 @@ class Dataset(Protocol):
 
 
 class LeRobotDataset:
-    """A dataset folder.
+    """A dataset folder, or a Hugging Face repo id (`owner/name`), which is fetched.
 
     Raises:
         FileNotFoundError: the folder, or a file that it must hold, does not exist.
@@ -98,7 +104,7 @@ class LeRobotDataset:
     """
 
     def __init__(self, root: Path | str):
-        self.root = Path(root)
+        self.root = locate_dataset(root)
         self.info = load_info(self.root)
         if self.info.total_episodes == 0:
             raise DatasetError(f"{self.root} holds no complete episode yet; record at least one")
@@ -130,10 +136,12 @@ class LeRobotDataset:
     @cached_property
     def _fingerprint(self) -> str:
         hasher = sha256()
+        has_images = len(self.info.videos) < len(self.info.cameras)
         entries = (path for folder in ("meta", "data", "videos") for path in (self.root / folder).rglob("*"))
         for path in sorted(path for path in entries if path.is_file()):
-            # videos by size: hashing their bytes would take as long as decoding them, and stats.json holds their means
-            content = str(path.stat().st_size).encode() if path.suffix == ".mp4" else path.read_bytes()
+            # pictures by size: hashing their bytes would take as long as decoding them, and stats.json holds their means
+            is_large = path.suffix == ".mp4" or (has_images and path.is_relative_to(self.root / "data"))
+            content = str(path.stat().st_size).encode() if is_large else path.read_bytes()
             hasher.update(str(path.relative_to(self.root)).encode() + content)
         return hasher.hexdigest()
 
@@ -146,6 +154,10 @@ class LeRobotDataset:
         self._check_episode(i)
         table = self._tables[i]
         return EpisodeData(table.state, table.action, self._instructions[i], table.timestamps)
+
+    def sentences(self, i: int) -> tuple[str, ...]:
+        self._check_episode(i)
+        return self.entries[i].seen
 
     def image_size(self, camera: str) -> tuple[int, int]:
         return self.info.features[self._feature(camera)].image_size
@@ -166,13 +178,23 @@ class LeRobotDataset:
         if not 0 <= start < end <= length:
             raise IndexError(f"{self.root}: episode {i} has frames 0..{length - 1}, asked for {start}..{end - 1}")
         if self.info.features[feature].dtype == "image":
-            raise DatasetError(
-                f"{self.root}: camera {camera!r} is stored as images inside parquet, which is not read here; convert it to video "
-                "(LeRobot: record with use_videos, or lerobot-edit-dataset --operation.type convert_image_to_video)"
-            )
-        span = self.entries[i].videos[camera]
-        images = decode(self.root / span.file, span.first_frame + start, end - start, self.info.fps)
+            first = self._tables[i].first_row + start
+            images = read_images(self.root / self.entries[i].data_file, feature, first, end - start)
+        else:
+            span = self.entries[i].videos[camera]
+            video = open_video(self.root / span.file)
+            video.check_rate(self.info.fps)
+            images = video.frames(span.first_frame(video.num_frames, self.info.fps) + start, end - start)
         return images if size_px is None else resize_area(images, size_px)
+
+    def column(self, i: int, name: str) -> np.ndarray | list[str]:
+        """Any other column of episode `i` (a reward, a force), `[t ...]`, or a list of strings.
+
+        Raises:
+            IndexError, DatasetError: there is no such episode or column.
+        """
+        self._check_episode(i)
+        return read_column(self.root, self.entries[i].data_file, name, self._tables[i].first_row, self.lengths[i])
 
     def _instruction(self, i: int, table: FrameTable, tasks: dict[int, str]) -> list[str]:
         unknown = sorted(set(table.task_index.tolist()) - set(tasks))

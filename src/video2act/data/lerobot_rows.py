@@ -5,15 +5,31 @@ pandas finds the instruction as the index of `tasks.parquet` only through the me
 """
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from video2act.data.image_column import CELL
 from video2act.data.lerobot_format import ACTION, STATE, DatasetInfo, arrow_type, file_position
-from video2act.data.lerobot_tables import SEED
+from video2act.data.lerobot_tables import SEED, SEEN, UNSEEN
 from video2act.data.statistics import Stats, vector_stats
+
+
+@dataclass(frozen=True)
+class EpisodeFacts:
+    """What is known of an episode as a whole."""
+
+    instruction: str
+    seed: int | None = None
+    """what the environment was reset with"""
+    seen: tuple[str, ...] = ()
+    """other sentences for the same task, to train on"""
+    unseen: tuple[str, ...] = ()
+    """sentences kept for evaluation"""
+
 
 STAT_NAMES = ("min", "max", "mean", "std", "count", "q01", "q10", "q50", "q90", "q99")
 
@@ -37,12 +53,14 @@ def frame_columns(
 
 
 def column_stats(columns: dict[str, np.ndarray]) -> dict[str, Stats]:
-    return {name: vector_stats(values) for name, values in columns.items()}
+    """Of what is numbers."""
+    return {name: vector_stats(values) for name, values in columns.items() if values.dtype.kind in "fiub"}
 
 
-def frames_parquet(columns: dict[str, np.ndarray], info: DatasetInfo) -> bytes:
+def frames_parquet(columns: dict[str, np.ndarray], images: dict[str, list[bytes]], info: DatasetInfo) -> bytes:
     """One row group: that of the episode."""
     arrays = {name: _arrow(values, arrow_type(info.features[name])) for name, values in columns.items()}
+    arrays |= {key: pa.array([{"bytes": cell, "path": None} for cell in cells], CELL) for key, cells in images.items()}
     return _parquet(pa.table(arrays))
 
 
@@ -63,23 +81,26 @@ def tasks_parquet(tasks: dict[str, int]) -> bytes:
     return _parquet(table.replace_schema_metadata({"pandas": json.dumps(metadata)}))
 
 
-def episode_parquet(
-    info: DatasetInfo, episode: int, begin: int, length: int, instruction: str, seed: int | None, stats: dict[str, Stats]
-) -> bytes:
-    """The row of one episode; all its files have its own number."""
+def episode_parquet(info: DatasetInfo, begin: int, length: int, facts: EpisodeFacts, stats: dict[str, Stats]) -> bytes:
+    """The row of the next episode; all its files have its own number."""
+    episode = info.total_episodes
     chunk, file = file_position(episode, info.chunks_size)
     columns: dict[str, pa.Array] = {
         "episode_index": pa.array([episode], pa.int64()),
-        "tasks": pa.array([[instruction]], pa.list_(pa.string())),
+        "tasks": pa.array([[facts.instruction]], pa.list_(pa.string())),
         "length": pa.array([length], pa.int64()),
         "dataset_from_index": pa.array([begin], pa.int64()),
         "dataset_to_index": pa.array([begin + length], pa.int64()),
-        SEED: pa.array([seed], pa.int64()),
+        SEED: pa.array([facts.seed], pa.int64()),
     }
-    for group in ("data", "meta/episodes", *(f"videos/{key}" for key in info.cameras.values())):
+    # only where there are any: most recordings have one sentence per task
+    for name, sentences in ((SEEN, facts.seen), (UNSEEN, facts.unseen)):
+        if sentences:
+            columns[name] = pa.array([list(sentences)], pa.list_(pa.string()))
+    for group in ("data", "meta/episodes", *(f"videos/{key}" for key in info.videos.values())):
         columns[f"{group}/chunk_index"] = pa.array([chunk], pa.int64())
         columns[f"{group}/file_index"] = pa.array([file], pa.int64())
-    for key in info.cameras.values():
+    for key in info.videos.values():
         columns[f"videos/{key}/from_timestamp"] = pa.array([0.0], pa.float64())
         columns[f"videos/{key}/to_timestamp"] = pa.array([length / info.fps], pa.float64())
     for key, entry in stats.items():
@@ -92,7 +113,8 @@ def episode_parquet(
 def episode_stats(table: pa.Table, info: DatasetInfo) -> dict[str, Stats]:
     """The statistics in a file that `episode_parquet` made."""
     row = table.to_pylist()[0]
-    return {key: {name: np.array(row[f"stats/{key}/{name}"]) for name in STAT_NAMES} for key in info.features}
+    counted = [key for key in info.features if f"stats/{key}/count" in row]
+    return {key: {name: np.array(row[f"stats/{key}/{name}"]) for name in STAT_NAMES} for key in counted}
 
 
 def stats_json(stats: dict[str, Stats]) -> str:

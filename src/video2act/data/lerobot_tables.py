@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 
 from video2act.data.lerobot_format import ACTION, STATE, TASKS_PATH, DatasetError, DatasetInfo
 
-SEED = "seed"
-"""a column of our own in `meta/episodes`: the seed that the episode was recorded from. Readers that do not know it pass it by."""
+SEED, SEEN, UNSEEN = "seed", "instructions/seen", "instructions/unseen"
+"""columns of our own in `meta/episodes`: the seed that the episode was recorded from, and other sentences for the same task, to
+train on and to be evaluated with. Readers that do not know them pass them by."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,20 @@ class VideoSpan:
 
     file: Path
     """relative to the dataset"""
-    first_frame: int
-    """number, within the file, of the episode's first frame"""
+    start_s: float
+    """when, in the file, the episode begins, as its writer says"""
+    frames_before: int
+    """of the dataset's earlier episodes in the file"""
+    frames_in_file: int
+    """of all of the dataset's episodes in the file"""
+
+    def first_frame(self, num_frames: int, fps: int) -> int:
+        """The number of the episode's first frame in a file of `num_frames`.
+
+        By counting, if the episodes fill the file: times drift where a writer added up rounded durations. A file that holds more
+        than this dataset's episodes can only be read by time.
+        """
+        return self.frames_before if num_frames == self.frames_in_file else round(self.start_s * fps)
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,10 @@ class EpisodeEntry:
     """camera -> where its frames are"""
     seed: int | None
     """what it was recorded from, if this project recorded it"""
+    seen: tuple[str, ...] = ()
+    """other sentences for the task, to train on"""
+    unseen: tuple[str, ...] = ()
+    """sentences kept for evaluation"""
 
 
 @dataclass(frozen=True)
@@ -52,6 +69,8 @@ class FrameTable:
     action: np.ndarray | None
     timestamps: np.ndarray
     task_index: np.ndarray
+    first_row: int
+    """of the episode in its data file"""
 
 
 def read_table(path: Path, columns: Iterable[str] | None = None) -> pa.Table:
@@ -72,6 +91,12 @@ def read_table(path: Path, columns: Iterable[str] | None = None) -> pa.Table:
         raise DatasetError(f"{path} is not a readable parquet file ({error}); it is damaged: copy it again") from error
 
 
+def column_names(path: Path) -> set[str]:
+    """What a readable parquet file holds."""
+    with pq.ParquetFile(path) as file:
+        return set(file.schema_arrow.names)
+
+
 def read_tasks(root: Path) -> dict[int, str]:
     """task_index -> instruction."""
     path = root / TASKS_PATH
@@ -89,7 +114,7 @@ def read_episodes(root: Path, info: DatasetInfo) -> tuple[EpisodeEntry, ...]:
         DatasetError: the rows contradict each other or `info.json`.
     """
     folder = root / "meta" / "episodes"
-    videos = {camera: key for camera, key in info.cameras.items() if info.features[key].dtype == "video"}
+    videos = info.videos
     columns = [
         "episode_index",
         "tasks",
@@ -102,7 +127,7 @@ def read_episodes(root: Path, info: DatasetInfo) -> tuple[EpisodeEntry, ...]:
     columns += [f"videos/{key}/{field}" for key in videos.values() for field in ("chunk_index", "file_index", "from_timestamp")]
     rows: list[dict] = []
     for path in sorted(folder.glob("*/*.parquet")):
-        table = read_table(path, [*columns, SEED])
+        table = read_table(path, [*columns, SEED, SEEN, UNSEEN])
         missing = [name for name in columns if name not in table.column_names]
         if missing:
             raise DatasetError(f"{path} lacks the column {', '.join(missing)}; the dataset was not written completely")
@@ -128,7 +153,8 @@ def read_episodes(root: Path, info: DatasetInfo) -> tuple[EpisodeEntry, ...]:
         raise DatasetError(
             f"{folder} lists {begin} frames but meta/info.json says total_frames={info.total_frames}; copy the dataset again"
         )
-    return tuple(_entry(info, videos, row) for row in rows)
+    spans = {camera: _spans(info, key, rows) for camera, key in videos.items()}
+    return tuple(_entry(info, {camera: spans[camera][i] for camera in spans}, row) for i, row in enumerate(rows))
 
 
 def read_frames(root: Path, info: DatasetInfo, file: Path, episodes: list[EpisodeEntry]) -> list[FrameTable]:
@@ -152,28 +178,51 @@ def read_frames(root: Path, info: DatasetInfo, file: Path, episodes: list[Episod
             raise DatasetError(
                 f"{path} holds {len(rows)} frames of episode {episode.index}, expected {episode.length}; copy the dataset again"
             )
-        if not np.array_equal(arrays["frame_index"][rows], np.arange(episode.length)):
+        if rows[-1] - rows[0] + 1 != episode.length or not np.array_equal(arrays["frame_index"][rows], np.arange(episode.length)):
             raise DatasetError(f"{path}: the rows of episode {episode.index} are not in the order of frame_index; sort the file")
         values = {name: arrays[name][rows] for name in columns}
         state = _vectors(path, info, values, STATE, episode)
         action = _vectors(path, info, values, ACTION, episode)
         if state is None:
             state = np.zeros((episode.length, 0), np.float32)
-        tables.append(FrameTable(state, action, values["timestamp"].astype(np.float32), values["task_index"].astype(np.int64)))
+        timestamps, tasks = values["timestamp"].astype(np.float32), values["task_index"].astype(np.int64)
+        tables.append(FrameTable(state, action, timestamps, tasks, int(rows[0])))
     return tables
 
 
-def _entry(info: DatasetInfo, videos: dict[str, str], row: dict) -> EpisodeEntry:
-    spans = {
-        camera: VideoSpan(
-            info.video_file(key, row[f"videos/{key}/chunk_index"], row[f"videos/{key}/file_index"]),
-            # a whole number by construction; rounding undoes the drift of writers that add up durations
-            round(row[f"videos/{key}/from_timestamp"] * info.fps),
-        )
-        for camera, key in videos.items()
-    }
+def read_column(root: Path, file: Path, name: str, first: int, count: int) -> np.ndarray | list[str]:
+    """Rows `first .. first + count - 1` of any column of a data file, `[count ...]`, or a list of strings.
+
+    Raises:
+        FileNotFoundError, DatasetError: no such file or column, or what it holds is not a table of numbers.
+    """
+    path = root / file
+    table = read_table(path, [name])
+    if name not in table.column_names:
+        raise DatasetError(f"{path} has no column {name!r}")
+    rows = table.slice(first, count)
+    return rows[name].to_pylist() if pa.types.is_string(table.schema.field(name).type) else _array(path, rows, name)
+
+
+def _spans(info: DatasetInfo, key: str, rows: list[dict]) -> list[VideoSpan]:
+    """Where each episode lies in the videos of one camera; within a file in the order of time."""
+    spans: list[VideoSpan | None] = [None] * len(rows)
+    files: dict[Path, list[int]] = {}
+    for i, row in enumerate(rows):
+        file = info.video_file(key, row[f"videos/{key}/chunk_index"], row[f"videos/{key}/file_index"])
+        files.setdefault(file, []).append(i)
+    for file, episodes in files.items():
+        episodes.sort(key=lambda i: rows[i][f"videos/{key}/from_timestamp"])
+        ends = np.cumsum([rows[i]["length"] for i in episodes]).tolist()
+        for i, end in zip(episodes, ends, strict=True):
+            spans[i] = VideoSpan(file, rows[i][f"videos/{key}/from_timestamp"], end - rows[i]["length"], ends[-1])
+    return [span for span in spans if span is not None]
+
+
+def _entry(info: DatasetInfo, videos: dict[str, VideoSpan], row: dict) -> EpisodeEntry:
     data_file = info.data_file(row["data/chunk_index"], row["data/file_index"])
-    return EpisodeEntry(row["episode_index"], row["length"], tuple(row["tasks"]), data_file, spans, row.get(SEED))
+    seen, unseen = (tuple(row.get(name) or ()) for name in (SEEN, UNSEEN))
+    return EpisodeEntry(row["episode_index"], row["length"], tuple(row["tasks"]), data_file, videos, row.get(SEED), seen, unseen)
 
 
 def _vectors(path: Path, info: DatasetInfo, values: dict[str, np.ndarray], name: str, episode: EpisodeEntry) -> np.ndarray | None:
@@ -181,7 +230,7 @@ def _vectors(path: Path, info: DatasetInfo, values: dict[str, np.ndarray], name:
         return None
     table = values[name].reshape(episode.length, -1).astype(np.float32)
     expected = info.features[name].shape
-    if table.shape[1:] != expected:
+    if table.shape[1] != info.features[name].size:
         raise DatasetError(f"{path}: {name} has {table.shape[1]} numbers a row, but meta/info.json declares the shape {expected}")
     is_bad = ~np.isfinite(table)
     if is_bad.any():
@@ -194,15 +243,19 @@ def _vectors(path: Path, info: DatasetInfo, values: dict[str, np.ndarray], name:
 
 
 def _array(path: Path, table: pa.Table, name: str) -> np.ndarray:
-    """A column as `[rows]` or `[rows values]`."""
+    """A column as `[rows]` or `[rows values]`, whatever lists its cells are nested in."""
     column = table[name].combine_chunks()
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    is_list = pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type) or pa.types.is_large_list(column.type)
-    values = column.flatten() if is_list else column
-    rows = len(column)
-    is_number = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
-    if not is_number or column.null_count or values.null_count or (rows and len(values) % rows):
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage  # `datasets` marks its arrays of several axes
+    values, num_missing = column, column.null_count
+    while pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type) or pa.types.is_large_list(values.type):
+        values = values.flatten()
+        num_missing += values.null_count
+    rows, is_list = len(column), values is not column
+    is_number = pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_boolean(values.type)
+    if not is_number or num_missing or (rows and len(values) % rows):
         raise DatasetError(f"{path}: {name} must hold numbers, equally many in each row and none missing, found {column.type}")
     array = values.to_numpy(zero_copy_only=False)
     return array.reshape(rows, -1) if is_list and rows else array

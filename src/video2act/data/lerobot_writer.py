@@ -16,22 +16,20 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from video2act.atomic import publish, write_bytes
 from video2act.data import lerobot_rows as rows
+from video2act.data.image_column import encode_images
 from video2act.data.lerobot_format import (
-    ACTION,
-    DEFAULT_FEATURES,
     EPISODES_PATH,
-    IMAGES,
     INFO_PATH,
-    STATE,
     STATS_PATH,
     TASKS_PATH,
+    VIDEO_PATH,
     DatasetError,
     DatasetInfo,
     Feature,
@@ -39,53 +37,45 @@ from video2act.data.lerobot_format import (
     load_info,
 )
 from video2act.data.lerobot_tables import read_episodes, read_table, read_tasks
+from video2act.data.recording_format import Episode, check_episode, describe_features
 from video2act.data.statistics import Stats, combine, image_stats
-from video2act.data.video_file import CODEC, PIXEL_FORMAT, encode
+from video2act.data.video_file import encode
 
 ORIGIN_PATH = Path("meta/video2act.json")
 """how the recording was made, so that it is only ever continued the same way; a file that LeRobot does not look at"""
 
 
 @dataclass(frozen=True)
-class Episode:
-    """What was recorded, in raw units: `state[k]` and the frames are what the robot saw when it took `action[k]`."""
-
-    frames: Mapping[str, UInt8[np.ndarray, "t _h _w 3"]]
-    """camera -> RGB"""
-    state: Float[np.ndarray, "t s"]
-    action: Float[np.ndarray, "t a"] | None
-    """None in a dataset of videos only"""
-    instruction: str
-    seed: int | None = None
-    """what the environment was reset with"""
-
-
-@dataclass(frozen=True)
 class EncodedEpisode:
-    """An episode whose videos are files already."""
+    """An episode whose pictures are encoded already."""
 
+    folder: Path
+    """in the staging folder; holds the videos"""
     videos: dict[str, Path]
-    """camera -> finished mp4 in the staging folder"""
+    """camera -> finished mp4"""
+    images: dict[str, list[bytes]]
+    """camera that is stored as images -> PNG of each frame"""
     image_stats: dict[str, Stats]
     state: Float[np.ndarray, "t s"]
     action: Float[np.ndarray, "t a"] | None
-    instruction: str
-    seed: int | None
+    extra: Mapping[str, np.ndarray]
+    facts: rows.EpisodeFacts
 
 
 def encode_episode(episode: Episode, info: DatasetInfo, folder: Path) -> EncodedEpisode:
     """Check an episode against its dataset and write its videos into `folder`, which is made.
 
     Raises:
-        ValueError: it lacks a camera, or has other sizes or lengths than the dataset.
+        ValueError: it lacks a camera or a column, or has other sizes or lengths than the dataset.
     """
-    _check(episode, info)
+    check_episode(episode, info)
     folder.mkdir(parents=True)
-    videos = {camera: folder / f"{camera}.mp4" for camera in info.cameras}
+    videos = {camera: folder / f"{camera}.mp4" for camera in info.videos}
     for camera, path in videos.items():
         encode(path, episode.frames[camera], info.fps)
-    stats = {camera: image_stats(episode.frames[camera]) for camera in videos}
-    return EncodedEpisode(videos, stats, episode.state, episode.action, episode.instruction, episode.seed)
+    images = {camera: encode_images(episode.frames[camera]) for camera in info.cameras if camera not in videos}
+    stats = {camera: image_stats(episode.frames[camera]) for camera in info.cameras}
+    return EncodedEpisode(folder, videos, images, stats, episode.state, episode.action, episode.extra, episode.facts)
 
 
 class DatasetWriter:
@@ -106,23 +96,32 @@ class DatasetWriter:
         fps: float,
         robot: str,
         cameras: tuple[str, ...],
-        image_size: int,
+        image_size: int | Mapping[str, tuple[int, int]],
         state_names: tuple[str, ...],
         action_names: tuple[str, ...],
         origin: dict[str, Any] | None = None,
+        extra: Mapping[str, Feature] | None = None,
+        storage: Literal["video", "image"] = "video",
     ) -> "DatasetWriter":
         """Begin an empty dataset. No action names: a dataset of videos only. `origin` is kept for `load_origin`.
 
+        Args:
+            image_size: pixels of square frames, or height and width per camera.
+            extra: columns of your own, such as `next.reward`.
+            storage: frames as H.264, or as PNG in the data files: without loss, and many times larger.
+
         Raises:
             FileExistsError: the folder holds something already.
-            ValueError: a frame rate that is not a whole number.
+            ValueError: a frame rate that is not a whole number, or a column that cannot be stored.
         """
         if fps <= 0 or abs(fps - round(fps)) > 1e-6:  # a rate that comes from 1 / period is not exact
             raise ValueError(f"LeRobotDataset v3.0 stores a whole number of frames per second, got fps={fps:g}")
         found = [entry.name for entry in root.iterdir() if entry.name != ".staging"] if root.is_dir() else []
         if found:
             raise FileExistsError(f"{root} is not empty (found {found[0]}); resume the dataset in it, or choose another folder")
-        info = DatasetInfo(robot, round(fps), _features(round(fps), cameras, image_size, state_names, action_names))
+        sizes = {camera: (image_size, image_size) if isinstance(image_size, int) else image_size[camera] for camera in cameras}
+        features = describe_features(round(fps), sizes, state_names, action_names, extra or {}, storage)
+        info = DatasetInfo(robot, round(fps), features, video_path=VIDEO_PATH if storage == "video" else None)
         lock = _take(root)
         # the folder appears whole: a dataset either has its description and its origin, or does not exist
         draft = root / ".staging" / "meta"
@@ -156,7 +155,7 @@ class DatasetWriter:
         paths = [root / _files(info, entry.index)["episode"] for entry in entries]
         tables = [rows.episode_stats(read_table(path), info) for path in paths]
         # two at a time, as `commit` does: another order of adding up would change the last digit
-        stats = {key: reduce(lambda a, b: combine([a, b]), [t[key] for t in tables]) for key in info.features} if tables else {}
+        stats = {key: reduce(lambda a, b: combine([a, b]), [t[key] for t in tables]) for key in tables[0]} if tables else {}
         known = read_tasks(root) if entries else {}
         tasks = {known[i]: i for i in range(info.total_tasks)}
         return cls(root, info, tasks, stats, lock)
@@ -188,8 +187,7 @@ class DatasetWriter:
             message = f"the disk is full; {self.root} keeps its {self.num_episodes} complete episodes: free some space and resume"
             raise OSError(errno.ENOSPC, message) from error
         finally:
-            for path in episode.videos.values():
-                shutil.rmtree(path.parent, ignore_errors=True)
+            shutil.rmtree(episode.folder, ignore_errors=True)
 
     def close(self) -> None:
         """Let others write. Work in progress is dropped."""
@@ -204,21 +202,23 @@ class DatasetWriter:
 
     def _commit(self, episode: EncodedEpisode) -> None:
         i, begin, length = self.info.total_episodes, self.info.total_frames, len(episode.state)
-        tasks = {episode.instruction: len(self._tasks)} | self._tasks
+        tasks = {episode.facts.instruction: len(self._tasks)} | self._tasks
         tasks = dict(sorted(tasks.items(), key=lambda item: item[1]))
         info = replace(self.info, total_episodes=i + 1, total_frames=begin + length, total_tasks=len(tasks))
         files = {name: self.root / path for name, path in _files(self.info, i).items()}
 
-        columns = rows.frame_columns(episode.state, episode.action, self.info.fps, i, begin, tasks[episode.instruction])
+        columns = rows.frame_columns(episode.state, episode.action, self.info.fps, i, begin, tasks[episode.facts.instruction])
+        columns |= episode.extra
+        images = {self.info.cameras[camera]: cells for camera, cells in episode.images.items()}
         stats = rows.column_stats(columns) | {self.info.cameras[c]: entry for c, entry in episode.image_stats.items()}
         total = {key: combine([self._stats[key], entry]) if key in self._stats else entry for key, entry in stats.items()}
 
         for camera, path in episode.videos.items():
             publish(path, files[self.info.cameras[camera]])
-        write_bytes(files["data"], rows.frames_parquet(columns, self.info))
+        write_bytes(files["data"], rows.frames_parquet(columns, images, self.info))
         if tasks != self._tasks:
             write_bytes(self.root / TASKS_PATH, rows.tasks_parquet(tasks))
-        write_bytes(files["episode"], rows.episode_parquet(self.info, i, begin, length, episode.instruction, episode.seed, stats))
+        write_bytes(files["episode"], rows.episode_parquet(self.info, begin, length, episode.facts, stats))
         write_bytes(self.root / STATS_PATH, rows.stats_json(total).encode())
         # the commit: from here on the episode exists
         write_bytes(self.root / INFO_PATH, info.to_json().encode())
@@ -260,50 +260,4 @@ def _files(info: DatasetInfo, episode: int) -> dict[str, Path]:
     """The files of one episode, relative to the dataset: `data`, `episode` and one per video feature."""
     chunk, file = file_position(episode, info.chunks_size)
     files = {"data": info.data_file(chunk, file), "episode": Path(EPISODES_PATH.format(chunk_index=chunk, file_index=file))}
-    return files | {key: info.video_file(key, chunk, file) for key in info.cameras.values()}
-
-
-def _features(
-    fps: int, cameras: tuple[str, ...], image_size: int, state_names: tuple[str, ...], action_names: tuple[str, ...]
-) -> dict[str, Feature]:
-    video = {
-        "video.height": image_size,
-        "video.width": image_size,
-        "video.codec": CODEC,
-        "video.pix_fmt": PIXEL_FORMAT,
-        "video.is_depth_map": False,
-        "video.fps": fps,
-        "video.channels": 3,
-        "has_audio": False,
-    }
-    vectors = {STATE: state_names, ACTION: action_names}
-    features = {key: Feature("float32", (len(names),), names) for key, names in vectors.items() if names}
-    image = Feature("video", (image_size, image_size, 3), ("height", "width", "channels"), video)
-    return features | {IMAGES + camera: image for camera in cameras} | DEFAULT_FEATURES
-
-
-def _check(episode: Episode, info: DatasetInfo) -> None:
-    length = len(episode.state)
-    if length == 0:
-        raise ValueError("an episode needs at least one frame")
-    for camera, key in info.cameras.items():
-        if camera not in episode.frames:
-            raise ValueError(f"the dataset has camera {camera!r}, the episode only {', '.join(episode.frames) or 'none'}")
-        expected = (length, *info.features[key].shape)
-        if episode.frames[camera].shape != expected:
-            raise ValueError(f"camera {camera!r}: expected frames of shape {expected}, got {episode.frames[camera].shape}")
-    dims = {
-        name: info.features[key].shape[0] if key in info.features else 0 for name, key in (("state", STATE), ("action", ACTION))
-    }
-    action_dim = 0 if episode.action is None else episode.action.shape[1]
-    for name, got in (("state", episode.state.shape[1]), ("action", action_dim)):
-        if got != dims[name]:
-            raise ValueError(f"the dataset has {dims[name]} numbers per {name}, the episode {got}")
-    for name, values in (("state", episode.state), ("action", episode.action)):
-        if values is not None and len(values) != length:
-            raise ValueError(f"the episode has {length} states but {len(values)} {name}s")
-        if values is not None and not np.isfinite(values).all():
-            frame, dimension = np.argwhere(~np.isfinite(values))[0]
-            raise ValueError(
-                f"{name}[{dimension}] of frame {frame} is {values[frame, dimension]}; an episode holds finite numbers only"
-            )
+    return files | {key: info.video_file(key, chunk, file) for key in info.videos.values()}

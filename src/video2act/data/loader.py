@@ -4,6 +4,7 @@ That is what makes a resumed run equal an uninterrupted one without saving the s
 processes prepare steps in any order. Frames are visited in a fresh random order every epoch, shared out between ranks.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
@@ -14,11 +15,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils import data
 
-from video2act.clips import Fit, clip_indices, to_pixels
+from video2act.clips import Fit, num_padding, stream_indices, to_pixels
 from video2act.config import PolicyConfig, StreamConfig, camera_and_lag
 from video2act.data.cache import FeatureCache
 from video2act.data.lerobot_reader import Dataset
-from video2act.types import Batch, Video
+from video2act.data.merged import MergedDataset
+from video2act.types import Batch, Video, merged_padding
 
 
 @runtime_checkable
@@ -36,6 +38,8 @@ class BatchLoader(data.Dataset):
     Args:
         cache: what System 2 saw at every frame; without it, batches hold the streams' pixel clips.
         batch_size: samples per rank.
+        weights: how often each of several datasets is drawn from, per frame of the epoch; None: by their sizes.
+        vary_instruction: draw one of the sentences that an episode was recorded with (`Dataset.sentences`).
     Raises:
         ValueError: the dataset has no actions, or does not fit the policy; both sides are named.
     """
@@ -50,8 +54,14 @@ class BatchLoader(data.Dataset):
         cache: FeatureCache | None = None,
         rank: int = 0,
         world_size: int = 1,
+        weights: tuple[float, ...] | None = None,
+        vary_instruction: bool = False,
     ):
         check_fit(config, dataset)
+        check_weights(dataset, weights)
+        is_streamed = any(stream.encoding == "stream" for stream in config.system2.streams) if config.system2 else False
+        if is_streamed and cache is None:
+            raise ValueError("a stream is encoded once for all training steps, into a cache; train with one, or in windows")
         self.dataset = dataset
         self.frames = frames
         self.config = config
@@ -60,6 +70,8 @@ class BatchLoader(data.Dataset):
         self.cache = cache
         self.rank = rank
         self.world_size = world_size
+        self.weights = weights
+        self.vary_instruction = vary_instruction
         # global frame number -> episode, frame
         self._episode = np.repeat(np.arange(len(dataset)), dataset.lengths)
         self._frame = np.concatenate([np.arange(length) for length in dataset.lengths])
@@ -72,19 +84,24 @@ class BatchLoader(data.Dataset):
         # nothing was seen before the episode began
         lags = [min(int(lag), frame) for lag, (_, frame) in zip(stale, places, strict=True)]
         observed = [(episode, frame - lag) for (episode, frame), lag in zip(places, lags, strict=True)]
+        instruction = self._instructions(step, places)
         streams = self.config.system2.streams if self.config.system2 else ()
         rows = [self._row(episode, frame) for episode, frame in places]
         return Batch(
             clips={}
             if self.cache
             else {stream.name: episode_clips(self.frames, stream, observed, self.config.fps) for stream in streams},
-            seen=self.cache.read(observed) if self.cache else {},
+            seen=self._seen(observed),
             images={camera: self._images(camera, places) for camera in self.config.cameras},
             state=torch.from_numpy(np.stack([row[0] for row in rows])),
-            instruction=[self.dataset.episode(episode).instruction[frame] for episode, frame in places],
+            instruction=instruction,
             actions=torch.from_numpy(np.stack([row[1] for row in rows])),
             action_is_pad=torch.from_numpy(np.stack([row[2] for row in rows])),
             staleness=torch.tensor(lags, dtype=torch.float32) / self.config.fps,
+            stage=self.cache.spec.stage if self.cache else "seen",
+            seen_instruction=tuple(
+                instruction if self.vary_instruction else self._instructions(step, observed),
+            ),
         )
 
     def places(self, step: int) -> list[tuple[int, int]]:
@@ -95,7 +112,33 @@ class BatchLoader(data.Dataset):
         return [(int(self._episode[i]), int(self._frame[i])) for i in chosen]
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, epoch]).permutation(len(self._episode))
+        rng = np.random.default_rng([self.seed, epoch])
+        if self.weights is None:
+            return rng.permutation(len(self._episode))
+        # of each dataset as many frames as its weight says, each as often as any other of it, give or take one
+        ends = np.cumsum([part.total_frames for part in self._parts])
+        share = np.array(self.weights) / sum(self.weights)
+        counts = np.diff(np.concatenate([[0], np.rint(np.cumsum(share) * len(self._episode)).astype(int)]))
+        chosen = []
+        for end, part, count in zip(ends, self._parts, counts, strict=True):
+            rounds = -(-int(count) // part.total_frames)
+            frames = np.concatenate([rng.permutation(part.total_frames) for _ in range(rounds)] or [np.zeros(0, int)])
+            chosen.append(end - part.total_frames + frames[:count])
+        return rng.permutation(np.concatenate(chosen))
+
+    @property
+    def _parts(self) -> tuple[Dataset, ...]:
+        return self.dataset.parts if isinstance(self.dataset, MergedDataset) else (self.dataset,)
+
+    def _instructions(self, step: int, places: list[tuple[int, int]]) -> list[str]:
+        told = [self.dataset.episode(episode).instruction[frame] for episode, frame in places]
+        if not self.vary_instruction:
+            return told
+        # a generator of its own: what else is drawn in a step does not depend on this choice
+        rng = np.random.default_rng([self.seed, step, self.rank, 1])
+        draws = rng.random(len(places))
+        sentences = [self.dataset.sentences(episode) or (own,) for (episode, _), own in zip(places, told, strict=True)]
+        return [known[int(draw * len(known))] for known, draw in zip(sentences, draws, strict=True)]
 
     def _row(self, number: int, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """State, action chunk and padding flags; past the end, the last action is repeated and flagged."""
@@ -104,6 +147,17 @@ class BatchLoader(data.Dataset):
         ahead = frame + np.arange(self.config.horizon)
         is_pad = ahead >= episode.length
         return episode.state[frame], episode.action[np.minimum(ahead, episode.length - 1)], is_pad
+
+    def _seen(self, observed: list[tuple[int, int]]) -> dict[str, Video]:
+        """From the cache, with the padding that a filter may have to know."""
+        if self.cache is None or self.config.system2 is None:
+            return {}
+        seen, merged = self.cache.read(observed), self.config.system2.backbone
+        for stream in self.config.system2.streams:
+            group = merged.frames_per_latent if self.cache.spec.stage == "latents" else merged.frames_per_feature
+            padding = torch.tensor([num_padding(frame, stream) for _, frame in observed])
+            seen[stream.name] = replace(seen[stream.name], padding=merged_padding(padding, group))
+        return seen
 
     def _images(self, name: str, places: list[tuple[int, int]]) -> Float[Tensor, "b 3 h w"]:
         camera, lag = camera_and_lag(name)
@@ -118,9 +172,20 @@ def episode_clips(frames: Frames, stream: StreamConfig, places: list[tuple[int, 
     clips = []
     for episode, newest in places:
         images = frames.frames(episode, stream.camera, *stream.frame_px, stream.resize)
-        chosen = clip_indices(newest, stream.num_frames, stream.stride)
+        chosen = stream_indices(newest, stream)
         clips.append(to_pixels(images[chosen], control_fps / stream.stride))
-    return Video(torch.cat([clip.grid for clip in clips]), clips[0].fps)
+    padding = torch.tensor([num_padding(newest, stream) for _, newest in places])
+    return Video(torch.cat([clip.grid for clip in clips]), clips[0].fps, padding)
+
+
+def check_weights(dataset: Dataset, weights: tuple[float, ...] | None) -> None:
+    """Raise ValueError where weights do not belong to the datasets."""
+    if weights is None:
+        return
+    count = len(dataset.parts) if isinstance(dataset, MergedDataset) else 1
+    if len(weights) != count or min(weights) < 0 or sum(weights) <= 0:
+        listed = ", ".join(f"{weight:g}" for weight in weights)
+        raise ValueError(f"{count} datasets need as many weights, none negative and not all zero; got {listed or 'none'}")
 
 
 def check_fit(config: PolicyConfig, dataset: Dataset) -> None:

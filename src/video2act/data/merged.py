@@ -39,6 +39,10 @@ class MergedDataset:
         action = None if self.action_dim is None else episode.action
         return EpisodeData(episode.state, action, episode.instruction, episode.timestamps)
 
+    def sentences(self, i: int) -> tuple[str, ...]:
+        part, own = self._locate(i)
+        return part.sentences(own)
+
     @property
     def fingerprint(self) -> str:
         return " ".join(part.fingerprint for part in self.parts)

@@ -6,10 +6,13 @@ more often than encoding and is twice as fast for 7 % more bytes. One thread, be
 threads and a recording must not.
 
 Read by frame number, the n-th frame of the file in display order, never by comparing floating-point times: those drift in files
-that were joined from many.
+that were joined from many. Opening a file and listing its frames takes longer than decoding a clip, so a few files stay open.
 """
 
+import os
+from collections import OrderedDict
 from pathlib import Path
+from threading import Lock
 
 import av
 import numpy as np
@@ -22,6 +25,8 @@ from video2act.data.lerobot_format import DatasetError
 CODEC = "h264"
 PIXEL_FORMAT = "yuv420p"
 KEY_FRAME_EVERY = 4
+MAX_OPEN = 32
+"""files that stay open"""
 ENCODER_OPTIONS = {"preset": "veryfast", "crf": "18", "tune": "fastdecode", "bf": "0", "g": str(KEY_FRAME_EVERY)}
 
 
@@ -47,6 +52,125 @@ def encode(path: Path, frames: UInt8[np.ndarray, "t h w 3"], fps: int) -> None:
         container.mux(stream.encode(None))
 
 
+class VideoReader:
+    """One open mp4. Frames are asked for by number, from any thread.
+
+    Args:
+        is_strict: refuse what the decoder would otherwise conceal with what it guesses.
+    Raises:
+        FileNotFoundError: no such file.
+        DatasetError: not a video, or cut short.
+    """
+
+    def __init__(self, path: Path, is_strict: bool = False):
+        self.path = path
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist; the dataset lacks a video that its episodes refer to: copy it again")
+        self._lock = Lock()
+        # one for all frames: the frame's own would prepare the conversion anew each time
+        self._reformatter = VideoReformatter()
+        try:
+            self._container: InputContainer = av.open(path)
+            if not self._container.streams.video:
+                raise DatasetError(f"{path} holds no video stream; copy the file again or record its episodes again")
+            self._stream = self._container.streams.video[0]
+            # frames of a policy are small: handing them to other threads takes longer than decoding them
+            self._stream.codec_context.thread_count = 1
+            if is_strict:
+                self._stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
+            packets = self._container.demux(self._stream)
+            times = sorted(packet.pts for packet in packets if packet.pts is not None and not packet.is_discard)
+        except av.FFmpegError as error:
+            raise _damaged(path, error) from error
+        self._times = np.array(times, dtype=np.int64)
+        rate = self._stream.average_rate
+        self.fps = None if rate is None else float(rate)
+        self.size = (self._stream.codec_context.height, self._stream.codec_context.width)
+        """height and width"""
+
+    @property
+    def num_frames(self) -> int:
+        return len(self._times)
+
+    @property
+    def is_even(self) -> bool:
+        """Whether frames follow each other at one rate, to half a frame."""
+        gaps = np.diff(self._times)
+        return not len(gaps) or bool(np.ptp(gaps) <= 0.5 * np.median(gaps))
+
+    def check_rate(self, fps: int) -> None:
+        """Raise DatasetError if the file plays at another rate."""
+        if self.fps is None or abs(self.fps - fps) > 0.01 * fps:
+            raise DatasetError(
+                f"{self.path} plays at {'no known' if self.fps is None else f'{self.fps:g}'} fps, but the dataset says {fps} "
+                "fps; encode it again at the dataset's rate or correct fps in meta/info.json"
+            )
+
+    def frames(self, first: int, count: int) -> UInt8[np.ndarray, "{count} _h _w 3"]:
+        """Frames `first .. first + count - 1`, RGB.
+
+        Raises:
+            DatasetError: there are fewer, or one cannot be decoded.
+        """
+        if self.num_frames < first + count:
+            raise DatasetError(
+                f"{self.path} holds {self.num_frames} frames, but frame {first + count - 1} was asked for: the file is cut short "
+                "or the episodes' metadata is wrong; copy it again or record its episodes again"
+            )
+        with self._lock:
+            try:
+                return self._decode(first, count)
+            except av.FFmpegError as error:
+                raise _damaged(self.path, error) from error
+
+    def close(self) -> None:
+        with self._lock:
+            self._container.close()
+
+    def _decode(self, first: int, count: int) -> np.ndarray:
+        wanted = self._times[first : first + count].tolist()
+        self._container.seek(wanted[0], stream=self._stream, backward=True)
+        frames: np.ndarray | None = None
+        done = 0
+        for frame in self._container.decode(self._stream):
+            if frame.pts is None or frame.pts < wanted[0]:
+                continue
+            if frame.pts != wanted[done]:
+                raise DatasetError(f"{self.path}: frame {first + done} is missing; the file is damaged: copy it again")
+            image = self._reformatter.reformat(frame, format="rgb24").to_ndarray()
+            if frames is None:
+                frames = np.empty((count, *image.shape), np.uint8)
+            frames[done] = image
+            done += 1
+            if done == count:
+                return frames
+        raise DatasetError(f"{self.path}: frame {first + done} cannot be decoded; the file is damaged: copy it again")
+
+
+_open: OrderedDict[tuple[Path, int, int, int], VideoReader] = OrderedDict()
+_open_lock = Lock()
+
+
+def open_video(path: Path) -> VideoReader:
+    """The reader of a file, kept open for who asks next."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return VideoReader(path)  # which says what is missing
+    # a file that was replaced is another one, and so is one that a parent process opened: it shares the place in the file
+    key = (path, stat.st_mtime_ns, stat.st_size, os.getpid())
+    with _open_lock:
+        if key in _open:
+            _open.move_to_end(key)
+            return _open[key]
+    reader = VideoReader(path)
+    with _open_lock:
+        _open[key] = reader
+        if len(_open) > MAX_OPEN:
+            _open.popitem(last=False)  # closed when the last who reads from it is done
+    return reader
+
+
 def decode(path: Path, first: int, count: int, fps: int) -> UInt8[np.ndarray, "{count} _h _w 3"]:
     """Frames `first .. first + count - 1` of the file.
 
@@ -54,49 +178,10 @@ def decode(path: Path, first: int, count: int, fps: int) -> UInt8[np.ndarray, "{
         FileNotFoundError: no such file.
         DatasetError: not a video, cut short, or at another rate.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; the dataset lacks a video that its episodes refer to: copy it again")
-    try:
-        with av.open(path) as container:
-            if not container.streams.video:
-                raise DatasetError(f"{path} holds no video stream; copy the file again or record its episodes again")
-            return _decode(path, container, first, count, fps)
-    except av.FFmpegError as error:
-        raise DatasetError(
-            f"{path} cannot be decoded ({error}); it is damaged: copy it again or record its episodes again"
-        ) from error
+    reader = open_video(path)
+    reader.check_rate(fps)
+    return reader.frames(first, count)
 
 
-def _decode(path: Path, container: InputContainer, first: int, count: int, fps: int) -> np.ndarray:
-    stream = container.streams.video[0]
-    rate = stream.average_rate
-    if rate is None or abs(float(rate) - fps) > 0.01 * fps:
-        raise DatasetError(
-            f"{path} plays at {'no known' if rate is None else f'{float(rate):g}'} fps, but the dataset says {fps} fps; "
-            "encode it again at the dataset's rate or correct fps in meta/info.json"
-        )
-    times = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None and not packet.is_discard)
-    if len(times) < first + count:
-        raise DatasetError(
-            f"{path} holds {len(times)} frames, but frame {first + count - 1} was asked for: the file is cut short or "
-            "the episodes' metadata is wrong; copy it again or record its episodes again"
-        )
-    wanted = times[first : first + count]
-    container.seek(wanted[0], stream=stream, backward=True)
-    frames: np.ndarray | None = None
-    done = 0
-    # one for all frames: the frame's own would prepare the conversion anew each time
-    reformatter = VideoReformatter()
-    for frame in container.decode(stream):
-        if frame.pts is None or frame.pts < wanted[0]:
-            continue
-        if frame.pts != wanted[done]:
-            raise DatasetError(f"{path}: frame {first + done} is missing; the file is damaged: copy it again")
-        image = reformatter.reformat(frame, format="rgb24").to_ndarray()
-        if frames is None:
-            frames = np.empty((count, *image.shape), np.uint8)
-        frames[done] = image
-        done += 1
-        if done == count:
-            return frames
-    raise DatasetError(f"{path}: frame {first + done} cannot be decoded; the file is damaged: copy it again")
+def _damaged(path: Path, error: Exception) -> DatasetError:
+    return DatasetError(f"{path} cannot be decoded ({error}); it is damaged: copy it again or record its episodes again")

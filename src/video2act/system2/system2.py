@@ -12,13 +12,14 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from video2act.config import FormerConfig, System2Config
+from video2act.config import FormerConfig, StreamConfig, System2Config
 from video2act.interfaces import VideoBackbone
 from video2act.precision import fast_precision
 from video2act.system2.filters import make_filter
 from video2act.system2.former import Former
 from video2act.system2.released_formers import ConstantTokens, FrameFormer, Projection
-from video2act.types import Tokens, Video, concatenate
+from video2act.system2.streaming import LatentHistory, LatentStream
+from video2act.types import Stage, Tokens, Video, concatenate, merged_padding
 
 
 class System2(nn.Module):
@@ -29,6 +30,7 @@ class System2(nn.Module):
         self.config = config
         assert isinstance(backbone, nn.Module)
         self.backbone = backbone.requires_grad_(False).eval()
+        self._history = {s.name: LatentHistory(backbone) for s in config.streams if s.encoding == "stream"}
         self.filters = {stream.name: make_filter(stream.filter) for stream in config.streams}
         self.formers = nn.ModuleDict(
             {stream.name: make_former(stream.former, backbone.feature_dim, config.token_dim) for stream in config.streams}
@@ -49,18 +51,49 @@ class System2(nn.Module):
         Raises:
             ValueError: a stream of the config has no clip, or one of another shape.
         """
-        seen = {}
-        for stream in self.config.streams:
-            keep = self.filters[stream.name]
-            pixels = self._clip(clips, stream.name)
+        return self.see_on("latents", self.encode(clips), instruction)
+
+    @torch.no_grad()
+    def encode(self, clips: dict[str, Video], streams: tuple[StreamConfig, ...] | None = None) -> dict[str, Video]:
+        """The first part of `see`: stream -> latents. Of all streams, or of some."""
+        latents = {}
+        for stream in self.config.streams if streams is None else streams:
+            pixels = self._clip(clips, stream)
             if stream.channel_order == "bgr":
                 pixels = replace(pixels, grid=pixels.grid.flip(1))
             with fast_precision(pixels.grid.device):
-                latents = self.backbone.encode(pixels)
-                if self.config.filter_on == "latents":
-                    grid = self.backbone.features(keep(latents), instruction)
+                if stream.encoding == "stream":
+                    num_latents = 1 + (stream.num_frames - 1) // self.config.backbone.frames_per_latent
+                    latents[stream.name] = self._history[stream.name].newest(pixels, num_latents)
                 else:
-                    grid = keep(self.backbone.features(latents, instruction))
+                    latents[stream.name] = self.backbone.encode(pixels)
+            padding = merged_padding(pixels.padding, self.config.backbone.frames_per_latent)
+            latents[stream.name] = replace(latents[stream.name], padding=padding)
+        return latents
+
+    @torch.no_grad()
+    def continue_stream(self, stream: LatentStream, pixels: Video) -> Video:
+        """The next frames of an episode -> their latents."""
+        with fast_precision(pixels.grid.device):
+            return stream.push(pixels)
+
+    @torch.no_grad()
+    def see_on(self, stage: Stage, videos: dict[str, Video], instruction: list[str], until: Stage = "seen") -> dict[str, Video]:
+        """The rest of `see`, from a stage on which it was left, to another."""
+        if stage == until:
+            return videos
+        seen = {}
+        for stream in self.config.streams:
+            keep, grid = self.filters[stream.name], videos[stream.name]
+            with fast_precision(grid.grid.device):
+                padding = grid.padding
+                if stage == "latents":
+                    grid = self.backbone.features(keep(grid) if self.config.filter_on == "latents" else grid, instruction)
+                    backbone = self.config.backbone
+                    padding = merged_padding(padding, backbone.frames_per_feature // backbone.frames_per_latent)
+                grid = replace(grid, padding=padding)
+                if self.config.filter_on == "features" and until == "seen":
+                    grid = keep(grid)
             seen[stream.name] = replace(grid, grid=grid.grid.float())
         return seen
 
@@ -76,15 +109,18 @@ class System2(nn.Module):
         """Slow: clips -> tokens `[b n token_dim]`."""
         return self.compress(self.see(clips, instruction))
 
-    def _clip(self, clips: dict[str, Video], name: str) -> Video:
-        stream = next(stream for stream in self.config.streams if stream.name == name)
+    def _clip(self, clips: dict[str, Video], stream: StreamConfig) -> Video:
+        name = stream.name
         if name not in clips:
             raise ValueError(f"stream {name!r} has no clip; got {', '.join(clips) or 'none'}")
-        expected = (3, stream.num_frames, *stream.frame_px)
-        if tuple(clips[name].grid.shape[1:]) != expected:
+        shape = tuple(clips[name].grid.shape[1:])
+        num_frames = stream.num_frames
+        if stream.encoding == "stream":  # as long as the episode is, in whole latents
+            num_frames = shape[1] - (shape[1] - 1) % self.config.backbone.frames_per_latent
+        expected = (3, num_frames, *stream.frame_px)
+        if shape != expected:
             raise ValueError(
-                f"stream {name!r} takes clips of [channels, frames, height, width] = {list(expected)}, "
-                f"got {list(clips[name].grid.shape[1:])}"
+                f"stream {name!r} takes clips of [channels, frames, height, width] = {list(expected)}, got {list(shape)}"
             )
         return clips[name]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from video2act.clips import clip_indices, fit_frames, to_pixels
+from video2act.clips import fit_frames, stream_indices, to_pixels
 from video2act.config import StreamConfig
 from video2act.types import Video
 from video2act.viz.pictures import caption, enlarge, magnitude, overlay, rescale, robust_range, tick_strip
@@ -50,7 +50,7 @@ def clips_at(recording: Recording, streams: Sequence[StreamConfig], step: int) -
     """What System 2 was shown when `step` was the newest frame."""
     clips = {}
     for stream in streams:
-        chosen = recording.frames[stream.camera][clip_indices(step, stream.num_frames, stream.stride)]
+        chosen = recording.frames[stream.camera][stream_indices(step, stream)]
         clips[stream.name] = to_pixels(fit_frames(chosen, *stream.frame_px, stream.resize), recording.fps / stream.stride)
     return clips
 

@@ -65,6 +65,10 @@ class TinyBackbone(nn.Module):
     def encode(self, pixels: Video) -> Video:
         return self.codec.encode(pixels)
 
+    def stream(self) -> "CodecStream":
+        """The codec at the beginning of an episode."""
+        return CodecStream(self.codec)
+
     def decode(self, latents: Video) -> Video:
         return self.codec.decode(latents)
 
@@ -105,3 +109,20 @@ class TinyBackbone(nn.Module):
         for block in self.blocks[:num_blocks]:
             x = block(x, modulation)
         return x
+
+
+class CodecStream:
+    """A `LatentStream`. The codec's blocks know nothing of each other: all there is to remember is that the first one is over."""
+
+    def __init__(self, codec: LinearCodec):
+        self._codec = codec
+        self._last: Tensor | None = None
+
+    def push(self, pixels: Video) -> Video:
+        if self._last is None:
+            latents = self._codec.encode(pixels)
+        else:
+            whole = self._codec.encode(Video(torch.cat([self._last, pixels.grid], dim=2), pixels.fps))
+            latents = Video(whole.grid[:, :, 1:], whole.fps)
+        self._last = pixels.grid[:, :, -1:]
+        return latents

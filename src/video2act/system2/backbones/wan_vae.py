@@ -4,10 +4,12 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import patchify
 from jaxtyping import Float
 from torch import Tensor
 
-from video2act.system2.backbones.pretrained import PretrainedBackbone
+from video2act.system2.backbones.pretrained import PretrainedBackbone, as_configured
+from video2act.types import Video
 
 
 class OverWanVae(PretrainedBackbone):
@@ -37,8 +39,44 @@ class OverWanVae(PretrainedBackbone):
         mean, std = self._statistics(latents)
         return latents * std + mean
 
+    def stream(self) -> "WanStream":
+        """The VAE's encoder at the beginning of an episode."""
+        return WanStream(self)
+
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation `[c 1 1 1]` of the latents that a model over this VAE was trained on."""
         config = self.vae.config
         mean, std = (torch.tensor(values).to(like)[:, None, None, None] for values in (config.latents_mean, config.latents_std))
         return mean, std
+
+
+class WanStream:
+    """A `LatentStream` over Wan's encoder, whose convolutions remember the frames that their kernels reach back to.
+
+    diffusers' own `encode` works in the same pieces but forgets between two calls. The memory is held here, so that several
+    streams, and clips encoded in between, do not disturb each other.
+    """
+
+    def __init__(self, backbone: OverWanVae):
+        self._backbone = backbone
+        self._memory: list[Tensor | str | None] = [None] * backbone.vae._cached_conv_counts["encoder"]
+        self._has_begun = False
+
+    def push(self, pixels: Video) -> Video:
+        """Raises ValueError for a number of frames that fills no latents."""
+        vae, group = self._backbone.vae, self._backbone.config.frames_per_latent
+        t = pixels.grid.shape[2]
+        if (t - (not self._has_begun)) % group or not t:
+            first = "" if self._has_begun else "1 + "
+            raise ValueError(f"a stream takes {first}a multiple of {group} frames here, got {t}")
+        with as_configured(pixels.grid):
+            grid = pixels.grid.float()
+            if vae.config.patch_size is not None:
+                grid = patchify(grid, patch_size=vae.config.patch_size)
+            encoded, begin = [], 0
+            while begin < t:
+                end = begin + (group if self._has_begun else 1)
+                encoded.append(vae.encoder(grid[:, :, begin:end], feat_cache=self._memory, feat_idx=[0]))
+                begin, self._has_begun = end, True
+            mean = vae.quant_conv(torch.cat(encoded, dim=2)).chunk(2, dim=1)[0]
+            return Video(self._backbone.normalise(mean.float()), pixels.fps / group)

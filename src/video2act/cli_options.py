@@ -1,0 +1,103 @@
+"""Options of verbs that do one of several things: what `video2act convert` and `video2act cache` are told."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+
+@dataclass(frozen=True)
+class FillCache:
+    """Let System 2 see every frame of datasets. Run again to go on. For several processes: accelerate launch."""
+
+    data: tuple[Path, ...]
+    """dataset folders"""
+    out: Path | None = None
+    """the cache's folder, for train --cache; if left out, where train looks for it"""
+    preset: str = "tiny"
+    """of the policy"""
+    video_model: Path | None = None
+    """a folder written by train-video, or of the published video model that the preset names"""
+    cameras: tuple[str, ...] | None = None
+    """what the policy looks through, System 2's first; all of the dataset's, if left out"""
+    stage: Literal["latents", "features", "seen"] = "seen"
+    """latents of the video VAE; features after the video model's blocks; seen, which is features filtered"""
+    encoding: Literal["window", "stream"] = "window"
+    """window encodes each clip for itself; stream lets the video VAE go on through an episode. Training must say the same"""
+    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    """of what is stored"""
+    max_gib: float | None = None
+    """refuse to write more"""
+
+
+@dataclass(frozen=True)
+class VerifyCache:
+    """Compare a cache with its checksums, and, with --data, with what System 2 sees now."""
+
+    folder: Positional[Path]
+    """the cache"""
+    data: tuple[Path, ...] = ()
+    """dataset folders; without them, only checksums are compared"""
+    preset: str = "tiny"
+    """of the policy"""
+    video_model: Path | None = None
+    """as it was filled with"""
+    cameras: tuple[str, ...] | None = None
+    """as it was filled with"""
+    sample: int = 2
+    """episodes to look at again"""
+
+
+@dataclass(frozen=True)
+class ReleasedPolicy:
+    """Turn a checkpoint of the released Video2Act code into a run folder of ours."""
+
+    checkpoint: Positional[Path]
+    """its file or folder: pytorch_model.bin, DeepSpeed's mp_rank_00_model_states.pt, or a folder with one of them"""
+    out: Path
+    """run folder to write"""
+    settings: Path
+    """the yaml it was trained with"""
+    video_model: Path
+    """folder of the video model it was trained on; the checkpoint does not hold it"""
+    ema: bool = False
+    """the moving average instead of the weights"""
+    norm: Literal["variance", "rms"] = "variance"
+    """variance, as timm 1.0.3 computes it; rms, if it was trained where NVIDIA's APEX was installed"""
+    rgb_latents: bool = False
+    """its latents were made of frames in the right colour order, not, as by its scripts, with red and blue swapped"""
+    feature_layer: int = 20
+    """blocks of the video model that run"""
+    text_encoder: str = "google/t5-v1_1-xxl"
+    """folder or repo id of its T5"""
+    text_cache: str = ""
+    """folder of text embeddings"""
+    image_encoder: str = "google/siglip-so400m-patch14-384"
+    """folder or repo id of its SigLIP"""
+    cameras: tuple[str, ...] = ("cam_high", "cam_right_wrist", "cam_left_wrist")
+    """head, right, left, as the robot calls them"""
+    fps: float = 25.0
+    """control steps per second"""
+
+
+@dataclass(frozen=True)
+class RoboTwinData:
+    """Turn RoboTwin 2.0's HDF5 files, raw or as the released code prepares them, into a LeRobotDataset v3.0."""
+
+    folder: Positional[Path]
+    """TASK/CONFIG of RoboTwin, or a folder above it; of processed files, the folder that holds episode_0"""
+    out: Path
+    """dataset folder to write"""
+    instructions: Path | None = None
+    """folder with episodeN.json, for processed files that come without"""
+    task: str | None = None
+    """a sentence for episodes without instructions"""
+    fps: int = 25
+    """control steps per second"""
+    robot: str = "aloha_agilex"
+    """its name in the dataset"""
+    order: Literal["bgr", "rgb"] = "bgr"
+    """colours of the stored JPEG: bgr, as RoboTwin writes them, with red and blue exchanged; rgb, if yours are right"""
+    workers: int | None = None
+    """processes; one per core, if left out"""

@@ -1,0 +1,188 @@
+"""Reads demonstrations of RoboTwin 2.0, as its simulator records them and as the released Video2Act code prepares them.
+
+    raw         TASK/CONFIG/data/episode7.hdf5          TASK/CONFIG/instructions/episode7.json, TASK/CONFIG/seed.txt
+    processed   TASK.../episode_7/episode_7.hdf5        TASK.../episode_7/instructions.json, or a folder named by the user
+
+Both hold pictures as JPEG whose red and blue are exchanged: arrays in the order R, G, B were given to an encoder that takes
+B, G, R. They are put right here, so that a picture is what the camera saw. In a raw file the joints of one moment are the state,
+and those of the next moment its action; so it gives one step less than it has moments, as does the processed file made of it.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+
+from video2act.data.lerobot_format import DatasetError
+from video2act.data.recording_format import Episode
+
+RAW_CAMERAS = {
+    "head_camera": "cam_high",
+    "right_camera": "cam_right_wrist",
+    "left_camera": "cam_left_wrist",
+    "front_camera": "cam_front",
+}
+"""of raw files -> their names in processed files, which are kept"""
+
+Order = Literal["bgr", "rgb"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One recorded episode."""
+
+    file: Path
+    name: str
+    """relative to what was converted"""
+    instructions: Path | None
+    """json with the sentences `seen` and `unseen`; None if there is none"""
+    seed: int | None
+    """of the simulated scene"""
+
+
+def find_episodes(folder: Path, instructions: Path | None = None) -> list[Source]:
+    """All episodes below a folder: of a task's configuration, of a task, or of many; by path, then by number.
+
+    Args:
+        instructions: folder with `episodeN.json`, for processed files that come without.
+    Raises:
+        FileNotFoundError: there is no such folder, or no episode in it.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder; expected RoboTwin's TASK/CONFIG, which holds data/episode0.hdf5")
+    files = [file for file in folder.rglob("*.hdf5") if re.fullmatch(r"episode_?\d+", file.stem)]
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no episodeN.hdf5 (raw) and no episode_N/episode_N.hdf5 (processed)")
+    files.sort(key=lambda file: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(file))])
+    return [_source(folder, file, instructions) for file in files]
+
+
+def _source(folder: Path, file: Path, instructions: Path | None) -> Source:
+    number = int(re.sub(r"\D", "", file.stem))
+    beside = [file.parent.parent / "instructions" / f"episode{number}.json", file.parent / "instructions.json"]
+    if instructions is not None:
+        beside = [instructions / f"episode{number}.json"]
+    seeds_file = file.parent.parent / "seed.txt"
+    seeds = seeds_file.read_text().split() if file.parent.name == "data" and seeds_file.is_file() else []
+    seed = int(seeds[number]) if number < len(seeds) else None
+    found = next((path for path in beside if path.is_file()), None)
+    return Source(file, str(file.relative_to(folder)), found, seed)
+
+
+def read_episode(source: Source, task: str | None = None, order: Order = "bgr") -> Episode:
+    """One episode, in raw units: joints in radians, grippers from 0 (closed) to 1 (open).
+
+    Args:
+        task: the sentence for episodes that come without any.
+        order: of the colours that were given to the JPEG encoder as B, G, R; `rgb` for files that were written correctly.
+    Raises:
+        FileNotFoundError: no sentence is known.
+        DatasetError: the file is damaged, or lacks what it must hold; both are named.
+        ImportError: h5py is not installed.
+    """
+    h5py = _h5py()
+    seen, unseen = _sentences(source, task)
+    try:
+        with h5py.File(source.file, "r") as file:
+            is_raw = "joint_action" in file
+            state, action = _raw_joints(source.file, file) if is_raw else _processed_joints(source.file, file)
+            cells = _raw_pictures(file) if is_raw else _processed_pictures(file)
+            if not cells:
+                raise DatasetError(f"{source.file} holds no camera; record it with rgb switched on")
+            for camera, pictures in cells.items():
+                if len(pictures) < len(state):
+                    raise DatasetError(f"{source.file}: {camera} has {len(pictures)} pictures for {len(state)} states")
+            frames = {camera: _decode(source.file, camera, pictures[: len(state)], order) for camera, pictures in cells.items()}
+    except OSError as error:
+        raise DatasetError(f"{source.file} is not a readable HDF5 file ({error}); copy it again or remove it") from error
+    return Episode(frames, state, action, seen[0], source.seed, seen=seen, unseen=unseen)
+
+
+def joint_names(state_dim: int) -> tuple[str, ...]:
+    """Left arm, its gripper, right arm, its gripper, by the names that `embodiment.py` knows."""
+    num_joints = state_dim // 2 - 1
+    sides = ("left", "right")
+    return tuple(n for s in sides for n in (*(f"{s}_joint_{i}_pos" for i in range(num_joints)), f"{s}_gripper_open"))
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError("RoboTwin's files need h5py: pip install 'video2act[robotwin]'") from error
+    return h5py
+
+
+def _sentences(source: Source, task: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if source.instructions is None:
+        if not task:
+            raise FileNotFoundError(
+                f"{source.file} comes without instructions; name a folder with episodeN.json (--instructions), or say the task "
+                "in a sentence (--task)"
+            )
+        return (task,), ()
+    try:
+        content = json.loads(source.instructions.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{source.instructions} is not valid json ({error}); generate the instructions again") from error
+    if isinstance(content, dict):
+        seen, unseen = content.get("seen") or content.get("instructions") or [], content.get("unseen") or []
+        sentences = [*seen, *unseen]
+        if seen and all(isinstance(sentence, str) and sentence.strip() for sentence in sentences):
+            return tuple(seen), tuple(unseen)
+    raise DatasetError(f'{source.instructions} must hold {{"seen": [sentences], "unseen": [sentences]}}; generate it again')
+
+
+def _dataset(path: Path, file: Any, name: str) -> np.ndarray:
+    if name not in file:
+        raise DatasetError(f"{path} has no {name}; found {', '.join(sorted(file)) or 'nothing'}; it is no RoboTwin episode")
+    return np.asarray(file[name])
+
+
+def _raw_joints(path: Path, file: Any) -> tuple[np.ndarray, np.ndarray]:
+    parts = []
+    for side in ("left", "right"):
+        arm = _dataset(path, file, f"joint_action/{side}_arm")
+        gripper = _dataset(path, file, f"joint_action/{side}_gripper")
+        parts += [arm, gripper.reshape(len(gripper), 1)]
+    if len({len(part) for part in parts}) != 1:
+        raise DatasetError(f"{path}: joint_action has parts of {', '.join(str(len(part)) for part in parts)} moments")
+    joints = np.concatenate(parts, axis=1).astype(np.float32)
+    if len(joints) < 2:
+        raise DatasetError(f"{path} holds {len(joints)} moments; an action needs a next one")
+    return joints[:-1], joints[1:]
+
+
+def _processed_joints(path: Path, file: Any) -> tuple[np.ndarray, np.ndarray]:
+    state, action = _dataset(path, file, "observations/qpos"), _dataset(path, file, "action")
+    if state.shape != action.shape or state.ndim != 2:
+        raise DatasetError(f"{path}: observations/qpos is {list(state.shape)}, action {list(action.shape)}; expected one shape")
+    return state.astype(np.float32), action.astype(np.float32)
+
+
+def _raw_pictures(file: Any) -> dict[str, Any]:
+    group = file.get("observation", {})
+    return {own: group[name]["rgb"] for name, own in RAW_CAMERAS.items() if name in group and "rgb" in group[name]}
+
+
+def _processed_pictures(file: Any) -> dict[str, Any]:
+    group = file.get("observations/images", {})
+    return {name: group[name] for name in sorted(group)}
+
+
+def _decode(path: Path, camera: str, cells: Any, order: Order) -> UInt8[np.ndarray, "t _h _w 3"]:
+    frames = []
+    for number, cell in enumerate(cells):
+        try:
+            with Image.open(BytesIO(bytes(cell))) as image:
+                frames.append(np.asarray(image.convert("RGB")))
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            raise DatasetError(f"{path}: picture {number} of {camera} cannot be decoded ({error}); record it again") from error
+    stacked = np.stack(frames)
+    return np.ascontiguousarray(stacked[..., ::-1]) if order == "bgr" else stacked

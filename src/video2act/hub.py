@@ -1,0 +1,150 @@
+"""Policies on the Hugging Face Hub: the run folder as a repo, with a card that says what it is, learned from, and achieves.
+
+A repo holds what `Video2Act.load` needs, and README.md. The card's tables come from files of the run folder: `config.json`,
+`data.json` (what it was trained on) and `eval/*/eval_info.json` (how it did). What was not measured is said not to be.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from video2act.atomic import write_text
+from video2act.config import BackboneConfig, PolicyConfig
+
+if TYPE_CHECKING:
+    from video2act.policy import Video2Act
+
+CARD_FILE, DATA_FILE = "README.md", "data.json"
+POLICY_FILES = ("config.json", "model.safetensors", "stats.json")
+KEPT = ("scenes.json", DATA_FILE)
+"""of a run folder, where they are there: seeds of the demonstrations, and what it learned from"""
+
+
+def save_pretrained(policy: "Video2Act", folder: Path, run: Path | None = None) -> None:
+    """Write a folder that `from_pretrained` reads and the Hub shows.
+
+    Args:
+        run: the run folder that the policy comes from, for data and success; without it the card has none.
+    Raises:
+        FileNotFoundError: `run` is not a folder.
+    """
+    if run is not None and not run.is_dir():
+        raise FileNotFoundError(f"{run} is not a run folder; leave it out, or name the folder that train wrote")
+    policy.save(folder)
+    for name in KEPT if run else ():
+        assert run is not None
+        if (run / name).is_file() and run.resolve() != folder.resolve():
+            shutil.copyfile(run / name, folder / name)
+    write_text(folder / CARD_FILE, model_card(policy, folder.name, run))
+
+
+def locate_policy(source: Path | str, revision: str | None = None) -> Path:
+    """A run folder as it is, or the folder into which a repo `owner/name` is fetched.
+
+    Raises:
+        FileNotFoundError: there is neither such a folder nor a repo that can be reached.
+    """
+    folder, name = Path(source), str(source)
+    if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        return folder
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[*POLICY_FILES, *KEPT, CARD_FILE]))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FileNotFoundError(
+            f"there is no folder {name}, and the Hugging Face repo {name} cannot be fetched ({reason}); download it where the "
+            "network allows and name its folder"
+        ) from error
+
+
+def push_to_hub(policy: "Video2Act", repo_id: str, folder: Path, run: Path | None = None, private: bool = False) -> str:
+    """Upload a policy; returns the address.
+
+    Args:
+        folder: where to write what is uploaded; kept.
+    """
+    save_pretrained(policy, folder, run)
+    write_text(folder / CARD_FILE, model_card(policy, repo_id, run))
+    api = HfApi()
+    api.create_repo(repo_id, private=private, exist_ok=True)
+    return str(api.upload_folder(repo_id=repo_id, folder_path=str(folder), commit_message=f"{repo_id}: a Video2Act policy"))
+
+
+def model_card(policy: "Video2Act", title: str, run: Path | None = None) -> str:
+    """README.md of a policy: how to use it, its config, its data, its success."""
+    config = policy.config
+    count = sum(parameter.numel() for parameter in policy.parameters()) / 1e6
+    head = ["---", "library_name: video2act", "pipeline_tag: robotics", "tags: [robotics, video2act, imitation-learning]", "---"]
+    use = [
+        f"# {title}",
+        "A [Video2Act](https://arxiv.org/abs/2512.03044) policy: a slow system that reads video through a diffusion model, and a "
+        "fast one that acts.",
+        f'```python\nfrom video2act import Video2Act\n\npolicy = Video2Act.from_pretrained("{title}")\n```',
+        f"```sh\nvideo2act eval {title} --env metaworld:push-v3\n```" if "metaworld" in json.dumps(_evaluations(run)) else "",
+    ]
+    body = ["## Policy", _table(_config_rows(config, count)), "## Data", _data(run), "## Success", _success(run)]
+    return "\n".join(head) + "\n\n" + "\n\n".join(part for part in [*use, *body] if part) + "\n"
+
+
+def _config_rows(config: PolicyConfig, millions: float) -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = [
+        ("parameters", f"{millions:.1f} M, frozen ones included"),
+        ("cameras", ", ".join(config.cameras) or "none"),
+        ("state, action", f"{config.state_dim} and {config.action_dim} numbers"),
+        ("control rate", f"{config.fps:g} Hz"),
+        ("chunk", f"{config.horizon} actions, of which {config.execute_steps} are executed"),
+    ]
+    if config.system2 is None:
+        return [*rows, ("System 2", "none")]
+    backbone = config.system2.backbone
+    source = (
+        "trained by train-video" if isinstance(backbone, BackboneConfig) else f"`{backbone.source}`, which is not in this repo"
+    )
+    rows.append(("video model", f"{backbone.name}, {source}"))
+    for stream in config.system2.streams:
+        how = f"{stream.num_frames} frames of {stream.camera}, {stream.filter.name}, encoded as a {stream.encoding}"
+        rows.append((f"stream {stream.name}", how))
+    return [*rows, ("System 2 refreshes", f"every {config.refresh_every} control steps")]
+
+
+def _data(run: Path | None) -> str:
+    path = run / DATA_FILE if run else None
+    if path is None or not path.is_file():
+        return "Not recorded."
+    sets = json.loads(path.read_text())
+    rows = [(entry["name"], entry["robot"], entry["episodes"], entry["frames"], "; ".join(entry["tasks"][:5])) for entry in sets]
+    return _table(rows, ("dataset", "robot", "episodes", "frames", "tasks"))
+
+
+def _success(run: Path | None) -> str:
+    """Every evaluation of the run folder; a rate with its interval, never alone."""
+    rows = []
+    for info in _evaluations(run):
+        settings = info.get("settings", {})
+        control = ", ".join(word for word in ("blind",) if settings.get(word)) or ""
+        for task in info["per_task"]:
+            success, expert = task["success"], task["expert"]
+            low, high = success["wilson_95"]
+            interval = f"{100 * low:.0f}-{100 * high:.0f} %"
+            counted = f"{success['successes']}/{success['n_episodes']}"
+            name = f"{task['task_group']}:{task['task']}"
+            rows.append((name, control, counted, interval, f"{expert['successes']}/{expert['n_episodes']}", info.get("time", "")))
+    if not rows:
+        return "Not evaluated."
+    return _table(rows, ("environment", "control", "success", "95 % interval", "expert on the same scenes", "when"))
+
+
+def _evaluations(run: Path | None) -> list[dict[str, Any]]:
+    paths = sorted(run.glob("eval/*/eval_info.json")) if run else []
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def _table(rows: list[Any], heading: tuple[str, ...] = ("", "")) -> str:
+    def line(cells: Any) -> str:
+        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+    return "\n".join([line(heading), "|" + "---|" * len(heading), *(line(row) for row in rows)])

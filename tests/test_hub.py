@@ -1,0 +1,105 @@
+"""Policies as folders for the Hub, without the network: what is saved is loaded, and the card says what is known."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from video2act.config import PolicyConfig
+from video2act.policy import Video2Act
+
+
+@pytest.fixture
+def policy(make_policy: Callable[[PolicyConfig], Video2Act], small_config: PolicyConfig) -> Video2Act:
+    return make_policy(small_config)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """What train and eval leave behind, as far as a card reads it."""
+    folder = tmp_path / "run"
+    (folder / "eval/one").mkdir(parents=True)
+    data = [{"name": "push", "robot": "sawyer", "episodes": 100, "frames": 6000, "tasks": ["push the puck"]}]
+    (folder / "data.json").write_text(json.dumps(data))
+    (folder / "scenes.json").write_text('{"metaworld:push-v3": [0, 1]}')
+    rate = {"successes": 24, "n_episodes": 25, "wilson_95": [0.805, 0.993]}
+    expert = {"successes": 25, "n_episodes": 25, "wilson_95": [0.867, 1.0]}
+    task = {"task_group": "metaworld", "task": "push-v3", "success": rate, "expert": expert}
+    (folder / "eval/one/eval_info.json").write_text(json.dumps({"per_task": [task], "settings": {"blind": False}, "time": "now"}))
+    return folder
+
+
+def test_what_is_saved_is_loaded(policy: Video2Act, tmp_path: Path):
+    policy.save_pretrained(tmp_path / "policy")
+    again = Video2Act.from_pretrained(tmp_path / "policy")
+    assert again.config == policy.config
+    assert again.statistics == policy.statistics
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in policy.state_dict().items())
+    assert sorted(path.name for path in (tmp_path / "policy").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "stats.json",
+    ]
+
+
+def test_the_card_holds_config_data_and_success(policy: Video2Act, run: Path, tmp_path: Path):
+    policy.save_pretrained(tmp_path / "policy", run)
+    card = (tmp_path / "policy/README.md").read_text()
+    assert card.startswith("---\nlibrary_name: video2act\n")
+    assert "| stream motion | 9 frames of front, temporal_bandpass, encoded as a window |" in card
+    assert "| push | sawyer | 100 | 6000 | push the puck |" in card
+    assert "| metaworld:push-v3 |  | 24/25 | 80-99 % | 25/25 | now |" in card
+    assert (tmp_path / "policy/scenes.json").read_bytes() == (run / "scenes.json").read_bytes()
+
+
+def test_what_is_not_known_is_said_not_to_be(policy: Video2Act, tmp_path: Path):
+    policy.save_pretrained(tmp_path / "policy")
+    card = (tmp_path / "policy/README.md").read_text()
+    assert "## Data\n\nNot recorded." in card
+    assert "## Success\n\nNot evaluated." in card
+
+
+def test_a_run_folder_that_is_none(policy: Video2Act, tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="nowhere is not a run folder"):
+        policy.save_pretrained(tmp_path / "policy", tmp_path / "nowhere")
+
+
+def test_a_repo_is_fetched_as_far_as_it_is_needed(policy: Video2Act, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    policy.save_pretrained(tmp_path / "policy")
+    asked = []
+
+    def fetch(repo: str, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append((repo, revision, "model.safetensors" in allow_patterns))
+        return str(tmp_path / "policy")
+
+    monkeypatch.setattr("video2act.hub.snapshot_download", fetch)
+    assert Video2Act.from_pretrained("someone/push", revision="v1").config == policy.config
+    assert asked == [("someone/push", "v1", True)]
+
+
+def test_a_repo_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match="no folder nobody/push, and the Hugging Face repo nobody/push cannot be fetched"):
+        Video2Act.from_pretrained("nobody/push")
+
+
+def test_what_is_pushed_is_what_is_saved(policy: Video2Act, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    calls: list[tuple[str, dict]] = []
+
+    class Api:
+        def create_repo(self, repo_id: str, **options: object) -> None:
+            calls.append((repo_id, options))
+
+        def upload_folder(self, repo_id: str, folder_path: str, commit_message: str) -> str:
+            calls.append((repo_id, {"files": sorted(path.name for path in Path(folder_path).iterdir())}))
+            return f"https://huggingface.co/{repo_id}"
+
+    monkeypatch.setattr("video2act.hub.HfApi", Api)
+    assert policy.push_to_hub("me/push", tmp_path / "upload", run, private=True) == "https://huggingface.co/me/push"
+    assert calls[0] == ("me/push", {"private": True, "exist_ok": True})
+    assert {"README.md", "config.json", "model.safetensors", "stats.json"} <= set(calls[1][1]["files"])
+    assert "# me/push" in (tmp_path / "upload/README.md").read_text()
+    assert Video2Act.from_pretrained(tmp_path / "upload").config == policy.config
