@@ -412,7 +412,7 @@ class TestInSystem2:
 class TestFolder:
     def test_a_loaded_model_is_the_saved_one(self, subject: Subject, backbone: VideoBackbone, tmp_path: Path):
         assert isinstance(backbone, nn.Module)
-        save_video_model(tmp_path, subject.config, backbone.state_dict())
+        save_video_model(tmp_path, backbone, backbone.state_dict())
         config, again = load_video_model(tmp_path)
         if subject.is_published:  # its transformer is here, the rest stays where it was
             assert config == replace(subject.config, source=str(tmp_path))
@@ -430,7 +430,7 @@ class TestFolder:
 
     def test_weights_of_another_shape_are_named(self, subject: Subject, backbone: VideoBackbone, tmp_path: Path):
         assert isinstance(backbone, nn.Module)
-        weights = {name: tensor[:1] for name, tensor in backbone.state_dict().items()}
-        save_video_model(tmp_path, subject.config, weights)
+        weights = {name: tensor[:1].clone() for name, tensor in backbone.state_dict().items()}
+        save_video_model(tmp_path, backbone, weights)
         with pytest.raises(ValueError, match=r"(?s)does not fit its config:.*the config asks for"):
             load_video_model(tmp_path)

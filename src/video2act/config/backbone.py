@@ -58,6 +58,7 @@ class Grid:
 GRIDS: dict[str, Grid] = {
     "wan21": Grid(8, 2, 4),
     "wan22": Grid(16, 2, 4),
+    "wan_small": Grid(8, 2, 4),
     "hunyuan": Grid(8, 2, 4),
     "cogvideox": Grid(8, 2, 4),
     "cogvideox15": Grid(8, 2, 4, latents_per_token=2),
@@ -68,11 +69,31 @@ GRIDS: dict[str, Grid] = {
 
 
 @dataclass(frozen=True)
+class TuningConfig:
+    """What of a video model is trained."""
+
+    method: Literal["frozen", "lora", "full"] = "frozen"
+    """lora: small matrices beside the frozen attention layers (arXiv 2106.09685); full: the whole transformer"""
+    rank: int = 16
+    """lora: inner width of the small matrices"""
+    alpha: float = 16.0
+    """lora: their product counts alpha / rank times"""
+    gradient_checkpointing: bool = False
+    """what blocks computed is computed again when gradients need it: less memory, a third more time. Published models only"""
+
+    def __post_init__(self) -> None:
+        check(self.method in ("frozen", "lora", "full"), f"method must be frozen, lora or full, got {self.method!r}")
+        check(self.rank >= 1, f"rank must be at least 1, got {self.rank}")
+        check(self.alpha > 0, f"alpha must be positive, got {self.alpha}")
+
+
+@dataclass(frozen=True)
 class PretrainedBackboneConfig:
     """A published video diffusion model. Its weights stay where they are: a run folder only names them."""
 
-    name: Literal["wan21", "wan22", "hunyuan", "cogvideox", "cogvideox15", "ltx", "cosmos"]
-    """the family: wan21 is Wan 2.1 of 1.3 or 14 billion parameters, wan22 is Wan 2.2 TI2V-5B, cosmos is Cosmos-Predict2"""
+    name: Literal["wan21", "wan22", "wan_small", "hunyuan", "cogvideox", "cogvideox15", "ltx", "cosmos"]
+    """the family: wan21 is Wan 2.1 of 1.3 or 14 billion parameters, wan22 is Wan 2.2 TI2V-5B, wan_small one that `train-video` has
+    trained from nothing, cosmos is Cosmos-Predict2"""
     source: str
     """a folder (diffusers' layout, or Wan's original files) or a Hugging Face repo id"""
     feature_layer: int

@@ -16,9 +16,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from video2act.config import PretrainedBackboneConfig
+from video2act.interfaces import Objective
 from video2act.system2.backbones.pretrained import Embedding, Parts, PretrainedBackbone, one_level
 from video2act.system2.backbones.sources import read_json
 from video2act.system2.backbones.text_encoders import diffusers_t5
+from video2act.system2.objectives import circle_error, each_of
 from video2act.text_cache import TextEncoder
 from video2act.types import Video
 
@@ -36,6 +38,7 @@ class CogVideoXBackbone(PretrainedBackbone):
         super().__init__(config, parts, whole)
         self.levels = self._levels()
         """of each timestep, as `sigma / (alpha + sigma)`"""
+        self.objective = Objective(each_of(self.levels), circle_error)
 
     def geometry(self, transformer: dict[str, Any], vae: dict[str, Any]) -> dict[str, tuple[int, int]]:
         grid = self.config.grid

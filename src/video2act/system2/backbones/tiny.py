@@ -15,8 +15,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from video2act.config import BackboneConfig
+from video2act.interfaces import Objective
 from video2act.layers import Mlp, SelfAttention, grid_embedding, sinusoidal_embedding
 from video2act.system2.backbones.tiny_codec import LinearCodec
+from video2act.system2.objectives import latents_error, shifted_uniform
 from video2act.text import ByteTextEncoder
 from video2act.types import Video
 
@@ -42,6 +44,8 @@ class Block(nn.Module):
 
 class TinyBackbone(nn.Module):
     """A `VideoBackbone` of about a million parameters."""
+
+    objective = Objective(shifted_uniform(3.0), latents_error, min_given=1, max_given=None, is_near_first=True)
 
     def __init__(self, config: BackboneConfig):
         super().__init__()
