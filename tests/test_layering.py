@@ -11,7 +11,7 @@ LEVEL = {
     **dict.fromkeys(("types", "interfaces", "config", "presets"), 0),
     **dict.fromkeys(("layers", "clips", "normalize", "embodiment", "text", "text_cache", "precision", "weights", "atomic"), 1),
     **dict.fromkeys(("system1", "system2", "data", "runtime", "serving", "envs", "viz"), 2),
-    **dict.fromkeys(("policy", "training_loop", "interop"), 3),
+    **dict.fromkeys(("policy", "training_loop", "interop", "video_report"), 3),
     **dict.fromkeys(("train", "train_video", "evaluate", "collect", "bench", "view", "describe"), 4),
     "demo": 5,
     **dict.fromkeys(("cli", "__main__", "__init__"), 6),

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
-from video2act.config import BackboneConfig, System1Sources, TrainConfig, VideoTrainConfig
+from video2act.config import BackboneConfig, ScratchConfig, System1Sources, TrainConfig, TuningConfig, VideoTrainConfig
 
 
 def collect(
@@ -64,20 +64,29 @@ def train_video(
     out: Path,
     training: Annotated[VideoTrainConfig, OmitArgPrefixes],
     backbone: BackboneConfig,
+    scratch: ScratchConfig,
+    tuning: TuningConfig = TuningConfig("full"),  # noqa: B008
+    preset: str = "tiny",
+    video_model: Path | None = None,
     camera: str | None = None,
     resume: bool = False,
 ) -> None:
-    """Train the video model on the frames of datasets; actions are not needed.
+    """Train a video model on the frames of datasets; actions are not needed.
 
     Args:
-        data: dataset folders.
+        data: dataset folders, of any robots.
         out: folder to write.
-        camera: the camera to learn; the first of the dataset, if left out.
+        backbone: the model of the preset tiny.
+        scratch: the model of the preset small.
+        tuning: what of a published model is trained.
+        preset: whose video model: tiny and small are trained from nothing, the others (wan22_5b, ...) are finetuned.
+        video_model: where the published model lies, if not at the preset's source; it may be finetuned already.
+        camera: the camera to learn; the first of each dataset, if left out.
         resume: go on from the newest checkpoint in `out`.
     """
     from video2act import train_video as program
 
-    program.train_video(data, out, training, backbone, camera, resume)
+    program.train_video(data, out, training, program.chosen(preset, video_model, backbone, scratch), camera, resume, tuning)
 
 
 def train(
@@ -95,8 +104,8 @@ def train(
     Args:
         data: dataset folders, all of one robot.
         out: run folder to write.
-        preset: tiny, tiny_latents, tiny_system1, tiny_blind, rdt_1b, official, or one named after a published video model:
-            wan21_1b, wan21_14b, wan22_5b, hunyuan, cogvideox, ltx, cosmos, wan22_5b_rdt_1b.
+        preset: tiny, tiny_latents, tiny_system1, tiny_blind, small, small_system1, rdt_1b, official, or one named after a
+            published video model: wan21_1b, wan21_14b, wan22_5b, hunyuan, cogvideox, ltx, cosmos, wan22_5b_rdt_1b.
         video_model: a folder written by train-video, or of the published video model that the preset names.
         cameras: what the policy looks through, System 2's first; all of the dataset's, if left out.
         resume: go on from the newest checkpoint in `out`.

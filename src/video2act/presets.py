@@ -89,6 +89,25 @@ def tiny_blind(data: DataSpec) -> PolicyConfig:
     return replace(tiny_system1(data), cameras=())
 
 
+def small(data: DataSpec) -> PolicyConfig:
+    """Wan's networks in a middle size, which `train-video --preset small` trains from nothing: 60 million parameters."""
+    backbone, num_frames = PretrainedBackboneConfig("wan_small", SMALL_SOURCE, feature_layer=8, dtype="float32"), 17
+    system1 = System1Config(hidden=256, depth=6, num_heads=8, denoising=DenoisingConfig(noise_shift=3.0, noise_draws=2))
+    motion = everything_that_moves(data.fps, num_frames, backbone.frames_per_feature)
+    former = FormerConfig(num_tokens=32, depth=2, num_heads=8)
+    streams = paper_streams(data.cameras[0], motion, num_frames, motion_px=128, spatial_px=128, former=former)
+    return replace(tiny(data), image_px=128, system1=system1, system2=System2Config(backbone, streams, token_dim=system1.hidden))
+
+
+def small_system1(data: DataSpec) -> PolicyConfig:
+    """System 1 of `small`, alone."""
+    return replace(small(data), system2=None)
+
+
+SMALL_SOURCE = "./the folder that train-video --preset small has written"
+"""there is no such model to download; `--video-model` names it"""
+
+
 def published(
     data: DataSpec, backbone: PretrainedBackboneConfig, num_frames: int = 61, motion_px: int = 224, spatial_px: int = 480
 ) -> PolicyConfig:
@@ -239,11 +258,19 @@ def official(data: DataSpec) -> PolicyConfig:
     )
 
 
-SMALL = (tiny, tiny_latents, tiny_system1, tiny_blind)
+SMALL = (tiny, tiny_latents, tiny_system1, tiny_blind, small, small_system1)
 PUBLISHED = (wan21_1b, wan21_14b, wan22_5b, hunyuan, cogvideox, ltx, cosmos)
 FULL_SIZE = (rdt_1b, wan22_5b_rdt_1b, official)
 
 PRESETS: dict[str, Callable[[DataSpec], PolicyConfig]] = {preset.__name__: preset for preset in (*SMALL, *PUBLISHED, *FULL_SIZE)}
+
+
+def video_model_of(name: str) -> BackboneConfig | PretrainedBackboneConfig:
+    """Which video model a preset looks through. Raises ValueError for an unknown name, or a preset without System 2."""
+    system2 = make_preset(name, DataSpec(1, 1, 20.0, ("camera",))).system2
+    if system2 is None:
+        raise ValueError(f"the preset {name!r} has no System 2 and so no video model; choose another")
+    return system2.backbone
 
 
 def make_preset(name: str, data: DataSpec) -> PolicyConfig:

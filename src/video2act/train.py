@@ -24,7 +24,7 @@ from video2act.data.cache import FeatureCache, digest
 from video2act.data.loader import BatchLoader, check_fit, episode_clips
 from video2act.interop.rdt import load_rdt
 from video2act.policy import SCENES_FILE, Video2Act
-from video2act.presets import DataSpec, make_preset
+from video2act.presets import SMALL_SOURCE, DataSpec, make_preset
 from video2act.system1 import Visibility
 from video2act.system1.pretrained import FrozenTextEncoder
 from video2act.system2.backbones import CONFIG_FILE, load_video_model
@@ -141,6 +141,8 @@ def build_policy(config: PolicyConfig, dataset: Dataset, video_model: Path | Non
         return Video2Act(config, dataset.stats)
     backbone = config.system2.backbone
     if isinstance(backbone, PretrainedBackboneConfig):
+        if video_model is None and backbone.source == SMALL_SOURCE:
+            raise ValueError("this preset's video model is trained here: train-video --preset small, then pass --video-model")
         if video_model is not None:
             backbone = replace(backbone, source=str(video_model))
         return Video2Act(replace(config, system2=replace(config.system2, backbone=backbone)), dataset.stats)

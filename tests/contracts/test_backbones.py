@@ -187,7 +187,9 @@ class TestCodec:
         assert torch.allclose(alone.grid[:, :, 0], backbone.encode(whole).grid[:, :, 0], atol=1e-5)
 
     def test_decoding_restores_shape_and_rate(self, subject: Subject, backbone: VideoBackbone):
-        for pixels in (subject.pixels(), subject.pixels(num_frames=1)):
+        # an even number of latent frames, too, where the model takes one
+        one_group = subject.pixels(num_frames=1 + subject.config.frames_per_feature)
+        for pixels in (subject.pixels(), one_group, subject.pixels(num_frames=1)):
             again = backbone.decode(backbone.encode(pixels))
             assert again.grid.shape == pixels.grid.shape
             assert again.fps == pixels.fps

@@ -4,7 +4,15 @@ Imports no torch. A value that follows from others is a property. Errors name th
 Durations are seconds (`_s`), sizes pixels (`_px`), counts `num_`.
 """
 
-from video2act.config.backbone import GRIDS, BackboneConfig, Grid, PretrainedBackboneConfig, TuningConfig, load_backbone
+from video2act.config.backbone import (
+    GRIDS,
+    BackboneConfig,
+    Grid,
+    PretrainedBackboneConfig,
+    ScratchConfig,
+    TuningConfig,
+    load_backbone,
+)
 from video2act.config.files import check, from_json, load, to_json
 from video2act.config.policy import PolicyConfig, camera_and_lag
 from video2act.config.system1 import (
@@ -35,6 +43,7 @@ __all__ = [
     "PolicyConfig",
     "PretrainedBackboneConfig",
     "PretrainedConfig",
+    "ScratchConfig",
     "StreamConfig",
     "System1Config",
     "System1Sources",

@@ -42,6 +42,33 @@ class BackboneConfig:
 
 
 @dataclass(frozen=True)
+class ScratchConfig:
+    """A video model of Wan's networks that `train-video --preset small` trains from nothing; the defaults make 62 million
+    parameters."""
+
+    hidden: int = 512
+    depth: int = 12
+    num_heads: int = 8
+    vae_width: int = 32
+    """channels of the VAE's first stage"""
+    text_dim: int = 256
+    vae_steps: int = 20000
+    """training steps of the VAE, before those of the transformer"""
+    vae_learning_rate: float = 2e-4
+    vae: str = ""
+    """a folder of such a model, whose VAE is taken instead of training one"""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "depth", "num_heads", "vae_width", "text_dim"):
+            check(getattr(self, name) > 0, f"{name} must be positive, got {getattr(self, name)}")
+        check(self.hidden % self.num_heads == 0, f"hidden={self.hidden} is not divisible by num_heads={self.num_heads}")
+        check(self.hidden // self.num_heads % 2 == 0, f"a head of {self.hidden // self.num_heads} is not even; positions need it")
+        check(self.text_dim % 4 == 0, f"text_dim must be a multiple of 4, got {self.text_dim}")
+        check(self.vae_steps >= 0, f"vae_steps must not be negative, got {self.vae_steps}")
+        check(self.vae_learning_rate > 0, f"vae_learning_rate must be positive, got {self.vae_learning_rate}")
+
+
+@dataclass(frozen=True)
 class Grid:
     """How a family of video models divides space and time."""
 
@@ -92,8 +119,8 @@ class PretrainedBackboneConfig:
     """A published video diffusion model. Its weights stay where they are: a run folder only names them."""
 
     name: Literal["wan21", "wan22", "wan_small", "hunyuan", "cogvideox", "cogvideox15", "ltx", "cosmos"]
-    """the family: wan21 is Wan 2.1 of 1.3 or 14 billion parameters, wan22 is Wan 2.2 TI2V-5B, wan_small one that `train-video` has
-    trained from nothing, cosmos is Cosmos-Predict2"""
+    """the family: wan21 is Wan 2.1 of 1.3 or 14 billion parameters, wan22 is Wan 2.2 TI2V-5B, wan_small one that `train-video`
+    has trained from nothing, cosmos is Cosmos-Predict2"""
     source: str
     """a folder (diffusers' layout, or Wan's original files) or a Hugging Face repo id"""
     feature_layer: int

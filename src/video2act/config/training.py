@@ -25,12 +25,15 @@ class OptimizationConfig:
     gradient_accumulation: int = 1
     save_every: int = 500
     """training steps between two checkpoints"""
+    max_minutes: float = 0.0
+    """stop after as many, with a checkpoint, to be resumed; 0: no limit. For machines that are lent for a while"""
     seed: int = 0
 
     def __post_init__(self) -> None:
         check(self.num_steps >= 0, f"num_steps must not be negative, got {self.num_steps}")
         for name in ("batch_size", "gradient_accumulation", "save_every"):
             check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        check(self.max_minutes >= 0, f"max_minutes must not be negative, got {self.max_minutes}")
         check(self.max_grad_norm > 0, f"max_grad_norm must be positive, got {self.max_grad_norm}")
         check(self.warmup_steps >= 0, f"warmup_steps must not be negative, got {self.warmup_steps}")
         check(self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}")

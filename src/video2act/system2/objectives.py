@@ -1,7 +1,7 @@
 """Which noise the families of video models meet in training, and how their errors count: the words of an `Objective`.
 
-A clip at noise level `l` is the mixture `(1 - l) * latents + l * noise`. All of it is said in terms of the flow `noise - latents`:
-a model that predicts something else makes errors that are the flow's times a factor, and the factor is the weight here.
+A clip at noise level `l` is the mixture `(1 - l) * latents + l * noise`. All is said in terms of the flow `noise - latents`: a
+model that predicts something else makes errors that are the flow's times a factor, and its square is the weight here.
 """
 
 import math

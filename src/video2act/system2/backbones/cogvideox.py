@@ -64,6 +64,12 @@ class CogVideoXBackbone(PretrainedBackbone):
     def restore(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         return latents / self.vae.config.scaling_factor
 
+    def _decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 frames height width"]:
+        # its decoder takes pairs of latent frames, and one alone in front: with an even number the first stands twice
+        if latents.shape[2] % 2:
+            return super()._decode(latents)
+        return super()._decode(torch.cat([latents[:, :, :1], latents], dim=2))[:, :, self.config.frames_per_latent :]
+
     def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], text: Embedding) -> Float[Tensor, "b c t h w"]:
         level = one_level(noise_level, "CogVideoX")
         timestep = (self.levels.to(level)[None] - level[:, None]).abs().argmin(dim=1)

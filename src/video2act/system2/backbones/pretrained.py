@@ -206,7 +206,7 @@ class PretrainedBackbone(nn.Module):
         return vae
 
     def _text(self, parts: Parts) -> TextEmbeddings:
-        folder = Path(self.config.text_cache) if self.config.text_cache else default_folder(self.config.name)
+        folder = Path(self.config.text_cache) if self.config.text_cache else self.text_folder()
         width = self.text_dim(with_defaults(self.TRANSFORMER, parts.transformer))
         found = self.encoder_width()
         if found is None:
@@ -217,6 +217,10 @@ class PretrainedBackbone(nn.Module):
                 f"they belong to different models"
             )
         return TextEmbeddings(folder, self.text_encoder(), width, "")
+
+    def text_folder(self) -> Path:
+        """Where embeddings lie if the config does not say."""
+        return default_folder(self.config.name)
 
     def encoder_width(self) -> int | None:
         """Width of the text encoder that comes with the model; None if it comes without."""

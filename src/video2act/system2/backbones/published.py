@@ -83,13 +83,19 @@ def save_tuned(path: Path, backbone: Any, weights: dict[str, Tensor], tuning: Tu
     if tuning.method == "lora":
         save_adapter(path / ADAPTER, taken_out(own), tuning)
     else:
-        _save_transformer(path / TRANSFORMER, backbone, own)
+        save_transformer(path / TRANSFORMER, backbone, own)
     # last: with it, the folder is a video model
     source = locate(backbone.config.source).resolve()
     write_text(path / TUNED_CONFIG, configs.to_json(replace(backbone.config, source=str(source))))
 
 
-def _save_transformer(folder: Path, backbone: Any, weights: dict[str, Tensor]) -> None:
+def save_transformer(folder: Path, backbone: Any, weights: dict[str, Tensor]) -> None:
+    """Write a transformer as diffusers does, in the dtype of the backbone's config.
+
+    Args:
+        weights: of the transformer, or of the whole backbone.
+    """
+    weights = {name.removeprefix("transformer."): tensor for name, tensor in weights.items() if not name.startswith("vae.")}
     kind, temporary = type(backbone).TRANSFORMER, folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

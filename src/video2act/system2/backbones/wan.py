@@ -1,7 +1,8 @@
 """Wan: 2.1 (1.3 and 14 billion parameters) and 2.2 TI2V-5B, from diffusers' folders or from the original files.
 
 Flow matching. The 5B was trained with a noise level per token, so that a clean first frame and a noisy future share a clip; the
-others accept it, but know only one level per clip. `wan_small` is the same network, smaller, trained from nothing. The text is padded with zeros to 512 tokens, and the transformer attends to them, as it was trained to.
+others accept it, but know only one level per clip. `wan_small` is the same network, smaller, trained from nothing. The text is
+padded with zeros to 512 tokens, and the transformer attends to them, as it was trained to.
 """
 
 import html
@@ -54,6 +55,10 @@ class WanBackbone(OverWanVae):
         if wan_original.is_original(root):
             return Parts(root, wan_original.transformer(root), wan_original.vae(root))
         return super().find(root)
+
+    def text_folder(self) -> Path:
+        # each small model has a text encoder of its own
+        return self.root / "text" if self.config.name == "wan_small" else super().text_folder()
 
     def text_dim(self, transformer: dict[str, Any]) -> int:
         return transformer["text_dim"]
