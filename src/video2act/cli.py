@@ -94,6 +94,7 @@ def train(
     out: Path,
     training: Annotated[TrainConfig, OmitArgPrefixes],
     system1: System1Sources,
+    tuning: TuningConfig,
     preset: str = "tiny",
     video_model: Path | None = None,
     cameras: tuple[str, ...] | None = None,
@@ -106,13 +107,14 @@ def train(
         out: run folder to write.
         preset: tiny, tiny_latents, tiny_system1, tiny_blind, small, small_system1, rdt_1b, official, or one named after a
             published video model: wan21_1b, wan21_14b, wan22_5b, hunyuan, cogvideox, ltx, cosmos, wan22_5b_rdt_1b.
+        tuning: what of the video model is trained with the policy; frozen, if left out.
         video_model: a folder written by train-video, or of the published video model that the preset names.
         cameras: what the policy looks through, System 2's first; all of the dataset's, if left out.
         resume: go on from the newest checkpoint in `out`.
     """
     from video2act import train as program
 
-    program.train(data, out, training, preset, video_model, cameras, resume, system1)
+    program.train(data, out, training, preset, video_model, cameras, resume, system1, tuning)
 
 
 def evaluate(

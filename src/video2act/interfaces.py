@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from video2act.config import TuningConfig
 from video2act.types import ActionChunk, Observation, Step, Tokens, Video, VideoCondition
 
 
@@ -41,6 +42,10 @@ class VideoBackbone(Protocol):
     """channels of what `features` returns"""
     objective: Objective
     """how it is trained"""
+
+    def learn(self, tuning: TuningConfig) -> None:
+        """Choose which weights are trained."""
+        ...
 
     def encode(self, pixels: Video) -> Video:
         """Pixels in [-1, 1] `[b 3 t h w]` -> normalised latents, by a causal codec; fps is divided."""

@@ -1,7 +1,8 @@
 """Video2Act = System 2 + System 1 + normaliser: the whole policy, as one module that trains, acts, saves and loads.
 
 A run folder holds `config.json`, `model.safetensors` and `stats.json`, and nothing else is needed to rebuild the policy, but
-for a published video model: its frozen gigabytes stay where they are, and the config names their source.
+for a published video model: its frozen gigabytes stay where they are, and the config names their source. Of one that was tuned
+with the policy the folder holds what is new: the transformer's first blocks in `model.safetensors`, or its LoRA in `adapter/`.
 """
 
 import copy
@@ -21,10 +22,12 @@ from video2act.normalize import Normalizer, Statistics, load_statistics, statist
 from video2act.system1 import System1, Visibility
 from video2act.system2 import System2
 from video2act.system2.backbones import make_backbone
+from video2act.system2.backbones.adapter import Adapter, is_adapter, read_adapter, save_adapter, taken_out
 from video2act.types import ActionChunk, Batch, Observation, Tokens, Video, VideoCondition
 from video2act.weights import load_weights, save_weights
 
 CONFIG_FILE, WEIGHTS_FILE, STATISTICS_FILE = "config.json", "model.safetensors", "stats.json"
+ADAPTER = "adapter"
 SCENES_FILE = "scenes.json"
 """environment -> seeds of the demonstrations, so that an evaluation can refuse to repeat them; not needed to act"""
 
@@ -47,6 +50,8 @@ class Video2Act(nn.Module):
         self.normalize_action = Normalizer(statistics["action"], config.normalize_action)
         self.system1 = System1(config.system1, config.cameras, config.state_dim, config.action_dim, config.horizon, config.fps)
         self.system2 = System2(config.system2, make_backbone(config.system2.backbone)) if config.system2 else None
+        self.adapter: Adapter = {}
+        """of a video model that was loaded with a LoRA of this policy: it is merged, and kept to be saved again"""
         self.is_blind = False
         self._noise = torch.Generator().manual_seed(0)
 
@@ -145,8 +150,13 @@ class Video2Act(nn.Module):
         path.mkdir(parents=True, exist_ok=True)
         write_text(path / CONFIG_FILE, configs.to_json(self.config))
         write_text(path / STATISTICS_FILE, statistics_to_json(self.statistics))
-        elsewhere = self._elsewhere
-        own = {name: tensor for name, tensor in (weights or self.state_dict()).items() if not name.startswith(elsewhere)}
+        weights, elsewhere = weights or self.state_dict(), self._elsewhere
+        if self._tuning == "lora":
+            assert self.config.system2 is not None
+            transformer = "system2.backbone.transformer."
+            new = {name.removeprefix(transformer): tensor for name, tensor in weights.items() if is_adapter(name)}
+            save_adapter(path / ADAPTER, taken_out(new) or self.adapter, self.config.system2.tuning)
+        own = {name: tensor for name, tensor in weights.items() if not name.startswith(elsewhere)}
         save_weights(path / WEIGHTS_FILE, own)
 
     @classmethod
@@ -161,13 +171,23 @@ class Video2Act(nn.Module):
         config = configs.load(PolicyConfig, path / CONFIG_FILE)
         policy = cls(config, load_statistics(path / STATISTICS_FILE))
         load_weights(policy, path / WEIGHTS_FILE, policy._elsewhere)
+        if policy._tuning == "lora":
+            assert policy.system2 is not None
+            policy.system2.backbone.merge(path / ADAPTER)
+            policy.adapter = read_adapter(path / ADAPTER)[0]
         return policy.to(device).eval()
 
     @property
     def _elsewhere(self) -> tuple[str, ...]:
         """How names of weights begin that the run folder does not hold: a published video model's stay at its source."""
         is_published = self.config.system2 is not None and isinstance(self.config.system2.backbone, PretrainedBackboneConfig)
-        return ("system2.backbone.",) if is_published else ()
+        if not is_published:
+            return ()
+        return ("system2.backbone.vae.",) if self._tuning == "full" else ("system2.backbone.",)
+
+    @property
+    def _tuning(self) -> str:
+        return self.config.system2.tuning.method if self.config.system2 else "frozen"
 
     # checks of what comes from outside
 

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from video2act.atomic import write_text
-from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, System1Sources, TrainConfig
+from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, System1Sources, TrainConfig, TuningConfig
 from video2act.data import Dataset, FrameStore, LeRobotDataset, load_origin, open_datasets
 from video2act.data.augmentation import jitter, shift
 from video2act.data.cache import FeatureCache, digest
@@ -28,10 +28,12 @@ from video2act.presets import SMALL_SOURCE, DataSpec, make_preset
 from video2act.system1 import Visibility
 from video2act.system1.pretrained import FrozenTextEncoder
 from video2act.system2.backbones import CONFIG_FILE, load_video_model
+from video2act.system2.backbones.pretrained import PretrainedBackbone
 from video2act.training_loop import TrainingLoop
 from video2act.types import Batch
 
 PRESETS_OWN = System1Sources()
+FROZEN = TuningConfig()
 
 
 def train(
@@ -43,6 +45,7 @@ def train(
     cameras: tuple[str, ...] | None = None,
     resume: bool = False,
     system1: System1Sources = PRESETS_OWN,
+    tuning: TuningConfig = FROZEN,
 ) -> None:
     """Train a policy and write its run folder.
 
@@ -54,12 +57,13 @@ def train(
             the published video model that the preset names.
         cameras: what the policy looks through, System 2's camera first; all of the dataset's, if None.
         system1: for presets with frozen encoders: where they lie, and the weights to begin with.
+        tuning: what of the video model is trained together with the policy. Then no features are cached: each step runs it.
     Raises:
         ValueError: the preset is unknown, the dataset does not fit, or the video model is missing: there are no random weights.
     """
     dataset = open_datasets(data)
     spec = DataSpec(dataset.state_dim, dataset.action_dim or 0, float(dataset.fps), cameras or dataset.cameras)
-    policy_config = with_sources(make_preset(preset, spec), system1)
+    policy_config = with_tuning(with_sources(make_preset(preset, spec), system1), tuning)
     check_fit(policy_config, dataset)
     torch.manual_seed(config.seed)
     policy = build_policy(policy_config, dataset, video_model)
@@ -68,18 +72,24 @@ def train(
         taken = load_rdt(policy.system1, Path(system1.weights))
         print(f"System 1 begins with {len(taken.taken)} tensors of {system1.weights}; {len(taken.own)} are its own")
 
+    if policy.system2:
+        policy.system2.learn()
     # the whole policy and what it learns from: a resumed training must agree in both
     identity = {"policy": asdict(policy.config), "data": dataset.fingerprint, "video_model": str(video_model)}
-    loop = TrainingLoop(policy, config, out, resume, identity)
-    if isinstance(policy.system1.text, FrozenTextEncoder):
-        sentences = (sentence for i in range(len(dataset)) for sentence in dataset.episode(i).instruction)
-        # one process computes and writes the embeddings, the others then find them
-        with loop.accelerator.main_process_first():
+    rates = {"system2.backbone.": config.video_learning_rate} if tuning.method != "frozen" else {}
+    loop = TrainingLoop(policy, config, out, resume, identity, rates)
+    sentences = dict.fromkeys(sentence for i in range(len(dataset)) for sentence in dataset.episode(i).instruction)
+    # one process computes and writes the embeddings, the others then find them
+    with loop.accelerator.main_process_first():
+        if isinstance(policy.system1.text, FrozenTextEncoder):
             policy.system1.text.prepare(sentences, loop.accelerator.device)
+        if policy.system2 and isinstance(policy.system2.backbone, PretrainedBackbone):
+            policy.system2.backbone.text.prepare(sentences)
     store = FrameStore(dataset)
     # beside a video model of ours; a published one's folder may be shared, and is not written to
     beside = video_model if video_model and (video_model / CONFIG_FILE).is_file() else out
-    cache = fill_cache(policy, dataset, store, beside, loop) if policy.system2 else None
+    is_cached = policy.system2 is not None and not policy.system2.is_learning
+    cache = fill_cache(policy, dataset, store, beside, loop) if is_cached else None
     loader = BatchLoader(
         dataset,
         store,
@@ -116,6 +126,15 @@ def with_sources(config: PolicyConfig, sources: System1Sources) -> PolicyConfig:
             raise ValueError("this preset learns its own image encoder; leave system1.image-encoder out")
         system1 = replace(system1, image_encoder=replace(system1.image_encoder, source=sources.image_encoder))
     return replace(config, system1=system1)
+
+
+def with_tuning(config: PolicyConfig, tuning: TuningConfig) -> PolicyConfig:
+    """The config with what of its video model is trained. Raises ValueError where there is none."""
+    if config.system2 is None:
+        if tuning.method != "frozen":
+            raise ValueError(f"this preset has no System 2, and no video model to tune; leave tuning.method={tuning.method} out")
+        return config
+    return replace(config, system2=replace(config.system2, tuning=tuning))
 
 
 def scenes(data: tuple[Path, ...]) -> dict[str, list[int]]:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -50,7 +50,7 @@ class TrainingLoop:
         folder: the run folder.
         resume: go on from the newest checkpoint in `folder`, which must exist.
         identity: what else makes this training this one (data, preset, ...); a resumed one must agree in it.
-        rates: learning rates of parameters of their own, by the beginning of their names.
+        rates: learning rates of their own of some parameters, by the beginning of their names; some of these may go unused.
     Raises:
         FileExistsError: the folder holds a finished training, or another one and `resume` is off.
         FileNotFoundError, ValueError: there is nothing to resume, or it was started with other settings.
@@ -71,7 +71,9 @@ class TrainingLoop:
         # how long one piece of it may take does not change what is learned
         del self._settings["max_minutes"]
         self.accelerator = Accelerator(
-            mixed_precision=_precision(config), gradient_accumulation_steps=config.gradient_accumulation
+            mixed_precision=_precision(config),
+            gradient_accumulation_steps=config.gradient_accumulation,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=bool(rates))],
         )
         self.is_main = self.accelerator.is_main_process
         self._claim_folder(resume)

@@ -74,6 +74,8 @@ class TrainConfig(OptimizationConfig):
     """chance that a sample is shown no text, and likewise no image, no video, no state"""
     state_noise: float = 0.02
     """standard deviation added to the normalised state"""
+    video_learning_rate: float = 1e-5
+    """the peak for a video model that is trained together with the policy (tuning); 1e-4 is usual for LoRA"""
     image_shift_px: int = 0
     """images are shifted by up to this many pixels; not for cameras that stand still, where a place in the picture is a place"""
     image_jitter: float = 0.1
@@ -83,6 +85,7 @@ class TrainConfig(OptimizationConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check(self.video_learning_rate > 0, f"video_learning_rate must be positive, got {self.video_learning_rate}")
         check(0 <= self.condition_dropout < 1, f"condition_dropout must lie in [0, 1), got {self.condition_dropout}")
         for name in ("state_noise", "image_shift_px", "image_jitter", "num_workers"):
             check(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")

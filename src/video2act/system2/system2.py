@@ -4,10 +4,12 @@ Per stream, in the paper's order: encode -> transformer blocks -> filter -> form
 side of the transformer blocks the filter stands on is one word of the config (`filter_on`).
 
 The way is split where gradients start. `see` is everything without a trained parameter: the frozen video diffusion model and the
-filters; what it returns can be cached and looked at. `compress` is what training learns. `perceive` is both.
+filters; what it returns can be cached and looked at. `compress` is what training learns. `perceive` is both. A video model that
+is tuned together with the policy (`learn`) moves the start of gradients to its latents, and then nothing can be cached.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,7 +30,8 @@ class System2(nn.Module):
         super().__init__()
         self.config = config
         assert isinstance(backbone, nn.Module)
-        self.backbone = backbone.requires_grad_(False).eval()
+        self.backbone: Any = backbone.requires_grad_(False).eval()
+        self.is_learning = False
         self.filters = {stream.name: make_filter(stream.filter) for stream in config.streams}
         self.formers = nn.ModuleDict(
             {stream.name: make_former(stream.former, backbone.feature_dim, config.token_dim) for stream in config.streams}
@@ -42,9 +45,14 @@ class System2(nn.Module):
         self.backbone.eval()
         return self
 
-    @torch.no_grad()
+    def learn(self) -> None:
+        """Let the video model learn with the rest, as the config's `tuning` says. Raises ImportError where peft is needed."""
+        self.is_learning = self.config.tuning.method != "frozen"
+        if self.is_learning:
+            self.backbone.learn(self.config.tuning)
+
     def see(self, clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
-        """Frozen: stream -> filtered features, boundaries and motion. No gradient, no randomness; may be cached.
+        """Stream -> filtered features, boundaries and motion. No randomness, and unless the video model learns no gradient.
 
         Raises:
             ValueError: a stream of the config has no clip, or one of another shape.
@@ -55,8 +63,9 @@ class System2(nn.Module):
             pixels = self._clip(clips, stream.name)
             if stream.channel_order == "bgr":
                 pixels = replace(pixels, grid=pixels.grid.flip(1))
-            with fast_precision(pixels.grid.device):
-                latents = self.backbone.encode(pixels)
+            with fast_precision(pixels.grid.device), torch.set_grad_enabled(self.is_learning and torch.is_grad_enabled()):
+                with torch.no_grad():
+                    latents = self.backbone.encode(pixels)
                 if self.config.filter_on == "latents":
                     grid = self.backbone.features(keep(latents), instruction)
                 else:

@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from video2act.config import BackboneConfig
+from video2act.config import BackboneConfig, TuningConfig
 from video2act.interfaces import Objective
 from video2act.layers import Mlp, SelfAttention, grid_embedding, sinusoidal_embedding
 from video2act.system2.backbones.tiny_codec import LinearCodec
@@ -65,6 +65,10 @@ class TinyBackbone(nn.Module):
         # untrained, the model predicts no change
         nn.init.zeros_(self.latent_out.weight)
         nn.init.zeros_(self.latent_out.bias)
+
+    def learn(self, tuning: TuningConfig) -> None:
+        """Train all weights or none; the codec has none that could be."""
+        self.requires_grad_(tuning.method == "full")
 
     def encode(self, pixels: Video) -> Video:
         return self.codec.encode(pixels)
