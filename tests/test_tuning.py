@@ -78,7 +78,8 @@ def test_every_family_is_finetuned_and_then_looked_through(
     written = {path.name for path in (tmp_path / "tuned").iterdir()}
     assert ("adapter" if tuning.method == "lora" else "transformer") in written
     assert "model.safetensors" not in written
-    before, after = make_backbone(config), make_backbone(replace(config, source=str(tmp_path / "tuned")))
+    before: Any = make_backbone(config)
+    after: Any = make_backbone(replace(config, source=str(tmp_path / "tuned")))
     assert after.config == replace(config, source=str(tmp_path / "tuned"))
     clip = latents(channels_of(before))
     with torch.no_grad():
@@ -129,7 +130,8 @@ class TestLora:
 
     def test_untrained_it_changes_nothing(self, folders: Callable[[str], Path]):
         source = folders("wan22")
-        plain, adapted = (make_backbone(config_of("wan22", source, source / "text"), whole=True) for _ in range(2))
+        plain: Any = make_backbone(config_of("wan22", source, source / "text"), whole=True)
+        adapted: Any = make_backbone(plain.config, whole=True)
         adapted.learn(LORA)
         assert torch.equal(plain.features(latents(48), TEXT).grid, adapted.features(latents(48), TEXT).grid)
         learning = [name for name, parameter in adapted.named_parameters() if parameter.requires_grad]

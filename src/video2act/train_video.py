@@ -96,6 +96,8 @@ def train_video(
     source = backbone
     if isinstance(backbone, ScratchConfig):
         source = grow_base(out, backbone, config, sampler, identity, resume)
+        # the transformer's training has not begun where the VAE's was stopped
+        resume = resume and (out / SETTINGS_FILE).is_file()
     assert not isinstance(source, ScratchConfig)
 
     torch.manual_seed(config.seed)
@@ -196,7 +198,7 @@ def grow_base(
     torch.manual_seed(config.seed)
     module = Reconstruction(backbone)
     if backbone.vae:
-        vae = AutoencoderKLWan.from_pretrained(Path(backbone.vae) / "vae", local_files_only=True)
+        vae: Any = AutoencoderKLWan.from_pretrained(Path(backbone.vae) / "vae", local_files_only=True)
         weights, statistics = vae.state_dict(), (list(vae.config.latents_mean), list(vae.config.latents_std))
         is_main = True
     else:

@@ -97,7 +97,8 @@ class TestWhereItIs:
             load(wan, "wan22")
 
     def test_a_finetuned_model_of_another_family(self, wan: Path, tmp_path: Path):
-        save_video_model(tmp_path / "tuned", load(wan), load(wan).state_dict())
+        backbone: Any = load(wan)
+        save_video_model(tmp_path / "tuned", backbone, backbone.state_dict())
         with pytest.raises(ValueError, match="holds a wan21 video model, but the config names wan22"):
             load(tmp_path / "tuned", "wan22")
 

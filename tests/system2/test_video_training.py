@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from video2act.config import BackboneConfig
+from video2act.config import BackboneConfig, TuningConfig
 from video2act.system2.backbones import TinyBackbone
 from video2act.system2.video_training import continue_video, diffusion_loss
 from video2act.types import Video
@@ -37,6 +37,9 @@ class Spy(nn.Module):
 
     feature_dim = 1
     objective = TinyBackbone.objective
+
+    def learn(self, tuning: TuningConfig) -> None:
+        raise NotImplementedError
 
     def encode(self, pixels: Video) -> Video:
         raise NotImplementedError
