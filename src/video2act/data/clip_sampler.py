@@ -15,7 +15,7 @@ from video2act.data.lerobot_reader import LeRobotDataset
 from video2act.data.loader import episode_clips
 from video2act.types import Video
 
-BUDGET_BYTES = 4 * 2**30
+BUDGET_BYTES = 8 * 2**30
 """of decoded frames, over all datasets"""
 
 
@@ -33,8 +33,12 @@ class Footage:
         for dataset in datasets:
             if camera is not None and camera not in dataset.cameras:
                 raise ValueError(f"the dataset has no camera {camera!r}; its cameras are {', '.join(dataset.cameras)}")
-        budget = BUDGET_BYTES // max(1, len(datasets))
-        return [cls(dataset, FrameStore(dataset, budget), camera or dataset.cameras[0]) for dataset in datasets]
+        total = sum(dataset.total_frames for dataset in datasets)
+        shares = [BUDGET_BYTES * dataset.total_frames // total for dataset in datasets]
+        return [
+            cls(dataset, FrameStore(dataset, share), camera or dataset.cameras[0])
+            for dataset, share in zip(datasets, shares, strict=True)
+        ]
 
 
 Place = tuple[int, int, int]
