@@ -6,6 +6,7 @@ with the policy the folder holds what is new: the transformer's first blocks in 
 """
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,7 @@ class Video2Act(nn.Module):
         self.adapter: Adapter = {}
         """of a video model that was loaded with a LoRA of this policy: it is merged, and kept to be saved again"""
         self.is_blind = False
+        self.is_coarse = False
         self._noise = torch.Generator().manual_seed(0)
 
     @property
@@ -90,7 +92,8 @@ class Video2Act(nn.Module):
         """Slow: clips, one per stream -> System 2's tokens. Empty for a policy without System 2."""
         if self.system2 is None or self.is_blind:
             return self._no_video(len(instruction))
-        return self.system2.perceive({name: clip.to(self.device) for name, clip in clips.items()}, instruction)
+        with self._precision():
+            return self.system2.perceive({name: clip.to(self.device) for name, clip in clips.items()}, instruction)
 
     @torch.no_grad()
     def explain(self, clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
@@ -116,12 +119,28 @@ class Video2Act(nn.Module):
             )
         visible = Visibility.full(1, self.device)
         video = self._no_video(1) if self.is_blind else condition.tokens.to(self.device)
-        conditions = self.system1.gather([observation.instruction], images, video, visible)
         age = torch.tensor([max(0.0, staleness)], device=self.device)
-        projected = self.system1.project(conditions, self.normalize_state.normalize(state), age, visible)
         noise = torch.randn(1, *self.system1.noise_shape, generator=self._noise).to(self.device)
-        actions = self.normalize_action.restore(self.system1.sample(projected, noise))
+        with self._precision():
+            conditions = self.system1.gather([observation.instruction], images, video, visible)
+            projected = self.system1.project(conditions, self.normalize_state.normalize(state), age, visible)
+            sampled = self.system1.sample(projected, noise)
+        actions = self.normalize_action.restore(sampled)
         return ActionChunk(actions[0].cpu().numpy(), observation.time, 1 / self.config.fps)
+
+    def to_bfloat16(self) -> "Video2Act":
+        """Keep the weights of System 1 and of the formers in bfloat16, and act in it: half their memory. Not for training.
+
+        The video model has its own word for that, `dtype` in its config.
+        """
+        self.system1.to(torch.bfloat16)
+        if self.system2 is not None:
+            self.system2.formers.to(torch.bfloat16)
+        self.is_coarse = True
+        return self
+
+    def _precision(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.device.type, torch.bfloat16) if self.is_coarse else nullcontext()
 
     def seed(self, seed: int) -> None:
         """Fix the noise that the coming chunks start from."""
