@@ -26,9 +26,10 @@ import torch
 import tyro
 
 from video2act.collect import CollectionError, collect
-from video2act.config import ScratchConfig, TrainConfig, VideoTrainConfig
+from video2act.config import PolicyConfig, ScratchConfig, TrainConfig, VideoTrainConfig
 from video2act.envs import list_environments
 from video2act.evaluate import evaluate
+from video2act.presets import PRESETS, DataSpec, everything_that_moves, small
 from video2act.train import train
 from video2act.train_video import REPORT_FILE, train_video
 from video2act.training_loop import FINISHED, SETTINGS_FILE, TrainingPausedError
@@ -69,6 +70,7 @@ class Size:
     scratch: ScratchConfig
     video: VideoTrainConfig
     policy: TrainConfig
+    preset: str
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,33 @@ def size_of(settings: Settings) -> Size:
     )
     policy = TrainConfig(num_steps=settings.policy_steps, learning_rate=5e-4, warmup_steps=200, save_every=500)
     if not settings.shrunken:
-        return Size(environments, scratch, video, policy)
+        return Size(environments, scratch, video, policy, "small")
     return Size(
         ("metaworld:push-v3", "metaworld:reach-v3", "aloha:transfer_cube"),
         ScratchConfig(hidden=24, depth=8, num_heads=2, vae_width=4, text_dim=16, vae_steps=3),
         VideoTrainConfig(num_steps=3, batch_size=2, learning_rate=3e-4, warmup_steps=1, num_frames=9, sizes_px=(32,)),
         TrainConfig(num_steps=2, batch_size=2, learning_rate=5e-4, warmup_steps=1),
+        "shrunken",
     )
+
+
+def shrunken_preset(data: DataSpec) -> PolicyConfig:
+    """`small` with small pictures, short clips and a narrow System 1."""
+    policy = small(data)
+    assert policy.system2 is not None
+    spatial, motion = policy.system2.streams
+    former = replace(motion.former, num_tokens=4, depth=1)
+    band = everything_that_moves(data.fps, 9, 4)
+    streams = (
+        replace(spatial, size_px=32, former=former),
+        replace(motion, size_px=32, num_frames=9, filter=band, former=former),
+    )
+    system1 = replace(policy.system1, hidden=64, depth=2)
+    return replace(policy, image_px=32, system1=system1, system2=replace(policy.system2, streams=streams, token_dim=64))
+
+
+def shrunken_system1(data: DataSpec) -> PolicyConfig:
+    return replace(shrunken_preset(data), system2=None)
 
 
 def is_trained(folder: Path) -> bool:
@@ -124,7 +146,7 @@ def pieces(settings: Settings, size: Size) -> Iterator[Piece]:
                 yield Piece(
                     f"policy {policy.name}",
                     partial(is_trained, policy),
-                    partial(_train_policy, env, variant, policy, replace(size.policy, seed=seed), out),
+                    partial(_train_policy, env, variant, policy, replace(size.policy, seed=seed), size.preset, out),
                 )
                 result = out / "results" / policy.name
                 run = partial(_evaluate, policy, env, settings, device, result)
@@ -157,10 +179,10 @@ def _train_video(videos: dict[str, Path], out: Path, config: VideoTrainConfig, s
     train_video(data, out, replace(config, max_minutes=minutes), scratch, resume=has_begun)
 
 
-def _train_policy(env: str, variant: str, out: Path, config: TrainConfig, root: Path, minutes: float) -> None:
+def _train_policy(env: str, variant: str, out: Path, config: TrainConfig, preset: str, root: Path, minutes: float) -> None:
     data = (root / "demonstrations" / env.replace(":", "_"),)
     video_model = {"full": root / "video_model", "random": root / "random_model"}.get(variant)
-    name = "small" if video_model else "small_system1"
+    name = preset if video_model else f"{preset}_system1"
     resume = (out / SETTINGS_FILE).is_file()
     train(data, out, replace(config, max_minutes=minutes), name, video_model, CAMERAS, resume)
 
@@ -207,6 +229,7 @@ def report(settings: Settings, size: Size) -> str:
 def main(settings: Settings) -> bool:
     """Work for `minutes`; whether all is done."""
     if settings.shrunken:
+        PRESETS.update(shrunken=shrunken_preset, shrunken_system1=shrunken_system1)
         settings = replace(settings, seeds=(0,), tasks=TASKS[:1], episodes=1, videos=2, demonstrations=2, workers=1)
     started, size = monotonic(), size_of(settings)
     settings.out.mkdir(parents=True, exist_ok=True)

@@ -282,5 +282,5 @@ class TestPresets:
 
     def test_a_name_of_no_video_model_lists_those_there_are(self):
         text = to_json(make_preset("wan22_5b", SPEC)).replace('"wan22"', '"wan33"')
-        with pytest.raises(ValueError, match="unknown name 'wan33'; choose from tiny, wan21, wan22, wan_small, hunyuan"):
+        with pytest.raises(ValueError, match="unknown video model 'wan33'; choose from wan21, wan22, wan_small, hunyuan"):
             from_json(PolicyConfig, text, "a file")

@@ -3,6 +3,7 @@
 To check another one, add a function that builds it to `BACKBONES`.
 """
 
+import runpy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -112,6 +113,16 @@ def published(name: Any, write: Callable[[Path], Path], latent_channels: int, si
     return Subject(config, latent_channels, write, size_px=size_px, **facts)
 
 
+def write_mochi(root: Path) -> Path:
+    """The example's model, with weights that keep signals alive."""
+    MOCHI["write_tiny"](root)
+    for part, kind in (("transformer", MOCHI["MochiTransformer3DModel"]), ("vae", MOCHI["AutoencoderKLMochi"])):
+        published_models.stir(kind.from_pretrained(root / part)).save_pretrained(root / part)
+    return root
+
+
+MOCHI = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "05_new_backbone.py"))
+
 TINY = BackboneConfig(
     feature_layer=1, hidden=32, depth=3, num_heads=4, latent_channels=16, patch_px=8, frames_per_latent=4, text_dim=16
 )
@@ -130,6 +141,8 @@ BACKBONES: dict[str, Subject] = {
     ),
     "ltx": published("ltx", published_models.write_ltx, 8, 64),
     "cosmos": published("cosmos", published_models.write_cosmos, 16, 32),
+    # the example of how to add one
+    "mochi": published("mochi", write_mochi, 4, 32, num_groups=1, **SEES_ALL),
 }
 
 

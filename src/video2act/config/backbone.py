@@ -118,9 +118,9 @@ class TuningConfig:
 class PretrainedBackboneConfig:
     """A published video diffusion model. Its weights stay where they are: a run folder only names them."""
 
-    name: Literal["wan21", "wan22", "wan_small", "hunyuan", "cogvideox", "cogvideox15", "ltx", "cosmos"]
+    name: str
     """the family: wan21 is Wan 2.1 of 1.3 or 14 billion parameters, wan22 is Wan 2.2 TI2V-5B, wan_small one that `train-video`
-    has trained from nothing, cosmos is Cosmos-Predict2"""
+    has trained from nothing, cosmos is Cosmos-Predict2; any name in `GRIDS`"""
     source: str
     """a folder (diffusers' layout, or Wan's original files) or a Hugging Face repo id"""
     feature_layer: int

@@ -21,7 +21,7 @@ from video2act.config import PretrainedBackboneConfig, TuningConfig
 from video2act.system2.backbones.adapter import save_adapter, taken_out
 from video2act.system2.backbones.sources import Component, component, locate
 
-FAMILIES = {
+FAMILIES: dict[str, Any] = {
     "wan21": "wan.WanBackbone",
     "wan22": "wan.WanBackbone",
     "wan_small": "wan.WanBackbone",
@@ -31,7 +31,7 @@ FAMILIES = {
     "ltx": "ltx.LTXBackbone",
     "cosmos": "cosmos.CosmosBackbone",
 }
-"""name in `PretrainedBackboneConfig` -> file and class"""
+"""name in `PretrainedBackboneConfig` -> file and class, or the class itself"""
 
 TUNED_CONFIG = "backbone.json"
 """of a folder of `train-video`"""
@@ -41,6 +41,8 @@ ADAPTER, TRANSFORMER = "adapter", "transformer"
 
 def family(name: str) -> Any:
     """The class of a family, a subclass of `PretrainedBackbone`."""
+    if not isinstance(FAMILIES[name], str):
+        return FAMILIES[name]
     module, _, kind = FAMILIES[name].partition(".")
     return getattr(import_module(f"video2act.system2.backbones.{module}"), kind)
 
