@@ -168,7 +168,8 @@ def cosmos(data: DataSpec) -> PolicyConfig:
 def rdt_system1(data: DataSpec, cameras: tuple[str, ...]) -> System1Config:
     """System 1 of RDT-1B's size and form (arXiv 2410.07864), to begin with its weights; 1.2 billion parameters, encoders apart.
 
-    A robot whose numbers fit none of the embodiments keeps its own vector; RDT-1B's weights then do not fit.
+    Which robot it is, nobody can tell from sizes: `System1Sources.embodiment` says it. Without, the robot keeps its own vector, and
+    RDT-1B's weights do not fit.
     """
     return System1Config(
         hidden=2048,
@@ -180,19 +181,7 @@ def rdt_system1(data: DataSpec, cameras: tuple[str, ...]) -> System1Config:
         text_adaptor="mlp2x_gelu",
         image_encoder=PretrainedConfig("google/siglip-so400m-patch14-384", width=1152),
         image_adaptor="mlp2x_gelu",
-        embodiment=EMBODIMENT_OF.get((data.state_dim, data.action_dim), ""),
     )
-
-
-EMBODIMENT_OF = {
-    (14, 14): "aloha_agilex",
-    (16, 16): "two_arms_7",
-    (8, 8): "one_arm_7",
-    (7, 7): "one_arm_6",
-    (10, 10): "one_arm_pose",
-    (4, 4): "one_arm_position",
-}
-"""sizes of state and action -> the usual robot of those sizes, by its name in `embodiment.py`"""
 
 
 def rdt_1b(data: DataSpec) -> PolicyConfig:

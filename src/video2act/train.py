@@ -125,6 +125,10 @@ def with_sources(config: PolicyConfig, sources: System1Sources) -> PolicyConfig:
         if system1.image_encoder is None:
             raise ValueError("this preset learns its own image encoder; leave system1.image-encoder out")
         system1 = replace(system1, image_encoder=replace(system1.image_encoder, source=sources.image_encoder))
+    if sources.embodiment:
+        if system1.text_encoder is None:
+            raise ValueError("embodiments are for presets of RDT-1B's form (rdt_1b, ...); leave system1.embodiment out")
+        system1 = replace(system1, embodiment=sources.embodiment)
     return replace(config, system1=system1)
 
 

@@ -26,6 +26,7 @@ from diffusers.training_utils import EMAModel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from video2act.atomic import write_text
@@ -143,8 +144,8 @@ class TrainingLoop:
         self.average.store(self.parameters)
         self.average.copy_to(self.parameters)
         state: dict[str, Any] = self.accelerator.get_state_dict(self.module)
-        # a frozen video model of gigabytes is not copied
-        trained = {tensor.data_ptr() for tensor in self.parameters}
+        # a frozen video model of gigabytes is not copied; what FSDP has gathered is a copy
+        trained = {_own_part(tensor).data_ptr() for tensor in self.parameters}
         weights = {name: tensor.clone() if tensor.data_ptr() in trained else tensor for name, tensor in state.items()}
         self.average.restore(self.parameters)
         return weights
@@ -169,7 +170,9 @@ class TrainingLoop:
                 loss = self.module(*inputs(step * self.config.gradient_accumulation + micro))
                 self.accelerator.backward(loss)
                 if self.accelerator.sync_gradients:
-                    gradient_norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm) or 0.0)
+                    norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+                    # under FSDP it is one number in parts
+                    gradient_norm = float((norm.full_tensor() if isinstance(norm, DTensor) else norm) or 0.0)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             losses.append(loss.detach())
@@ -234,7 +237,7 @@ class TrainingLoop:
         logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
         self.accelerator.save_state(str(temporary))
         rank = self.accelerator.process_index
-        average = {str(i): tensor.cpu() for i, tensor in enumerate(self.average.shadow_params)}
+        average = {str(i): _own_part(tensor).cpu() for i, tensor in enumerate(self.average.shadow_params)}
         save_file(average, temporary / f"average_{rank}.safetensors")
         self.accelerator.wait_for_everyone()
         if self.is_main:
@@ -263,7 +266,7 @@ class TrainingLoop:
         self.accelerator.load_state(str(newest))
         average = load_file(newest / f"average_{self.accelerator.process_index}.safetensors")
         for i, tensor in enumerate(self.average.shadow_params):
-            tensor.copy_(average[str(i)])
+            _own_part(tensor).copy_(average[str(i)])
         self.average.optimization_step = facts["step"]
         return facts["step"]
 
@@ -276,6 +279,11 @@ def _groups(module: nn.Module, rates: dict[str, float]) -> list[dict[str, Any]]:
             start = next((start for start in rates if name.startswith(start)), "")
             own.setdefault(start, []).append(parameter)
     return [{"params": parameters, **({"lr": rates[start]} if start else {})} for start, parameters in own.items() if parameters]
+
+
+def _own_part(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor: all of it, unless FSDP has divided it."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _precision(config: OptimizationConfig) -> str:
