@@ -168,7 +168,7 @@ def cosmos(data: DataSpec) -> PolicyConfig:
 def rdt_system1(data: DataSpec, cameras: tuple[str, ...]) -> System1Config:
     """System 1 of RDT-1B's size and form (arXiv 2410.07864), to begin with its weights; 1.2 billion parameters, encoders apart.
 
-    Which robot it is, nobody can tell from sizes: `System1Sources.embodiment` says it. Without, the robot keeps its own vector, and
+    Which robot it is, nobody can tell from sizes: `System1Sources.embodiment` says it. Without, it keeps its own vector, and
     RDT-1B's weights do not fit.
     """
     return System1Config(

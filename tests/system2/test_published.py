@@ -169,7 +169,7 @@ class TestDamaged:
 class TestOfAnotherSize:
     def test_a_wider_config(self, wan: Path):
         edit(wan / "transformer" / "config.json", ffn_dim=64)
-        with pytest.raises(ValueError, match=r"(?s)does not fit its config:.*net\.0\.proj\.weight is \[32, 24\], .* \[64, 24\]"):
+        with pytest.raises(ValueError, match=r"(?s)net\.0\.proj\.weight is \[32, 24\], .* \[64, 24\].*from one place"):
             load(wan)
 
     def test_more_blocks_than_the_config_says_even_behind_the_tap(self, wan: Path):
@@ -208,7 +208,7 @@ class TestOfAnotherSize:
         tensors = load_file(file)
         name = "encoder.block.0.layer.0.SelfAttention.q.weight"
         save_file({key: tensor for key, tensor in tensors.items() if key != name}, file, metadata={"format": "pt"})
-        with pytest.raises(ValueError, match=rf"(?s)text_encoder does not fit its config:.*missing {name}"):
+        with pytest.raises(ValueError, match=rf"(?s)text_encoder does not fit its config:.*missing {name}.*download it again"):
             load(wan).features(latents(), TEXT)
 
     def test_a_tap_behind_the_last_block(self, wan: Path):

@@ -43,7 +43,7 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class ScratchConfig:
-    """A video model of Wan's networks that `train-video --preset small` trains from nothing; the defaults make 62 million
+    """A video model of Wan's networks that `train-video --preset small` trains from nothing; the defaults make 65 million
     parameters."""
 
     hidden: int = 512

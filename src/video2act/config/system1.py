@@ -159,8 +159,8 @@ class System1Sources:
     image_encoder: str = ""
     """folder or repo id of a SigLIP; empty: the preset's"""
     embodiment: str = ""
-    """which robot it is, by its name in `embodiment.py` (aloha_agilex, ...): how its numbers lie in RDT-1B's vector of 128, which its
-    weights need; empty: the robot's own vector"""
+    """which robot it is, by its name in `embodiment.py` (aloha_agilex, ...): where its numbers lie in the vector of 128 that
+    RDT-1B's weights need; empty: the robot's own vector"""
 
 
 RDT_FORM = DitConfig(

@@ -172,7 +172,7 @@ def load_encoder(kind: Any, folder: Path, dtype: torch.dtype) -> nn.Module:
     problems = [f"{why} {name}" for why in ("missing", "unexpected") for name in sorted(report[f"{why}_keys"])]
     if problems:
         listed = "\n  ".join(problems[:20])
-        raise ValueError(f"{folder} does not fit its config:\n  {listed}")
+        raise ValueError(f"{folder} does not fit its config:\n  {listed}\ndownload it again, weights and config from one place")
     return encoder.eval().requires_grad_(False)
 
 
