@@ -39,7 +39,8 @@ def test_it_runs_and_says_what_happened(
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_it_is_short(path: Path):
-    assert len(path.read_text().splitlines()) <= 70
+    told = path.read_text().partition("def write_tiny")[0]  # what follows only makes weights to try it with
+    assert len(told.splitlines()) < 60
 
 
 def test_the_written_dataset_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
