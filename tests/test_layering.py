@@ -11,10 +11,8 @@ LEVEL = {
     **dict.fromkeys(("types", "interfaces", "config", "presets"), 0),
     **dict.fromkeys(("layers", "clips", "normalize", "embodiment", "text", "text_cache", "precision", "weights", "atomic"), 1),
     **dict.fromkeys(("system1", "system2", "data", "runtime", "serving", "envs", "viz"), 2),
-    **dict.fromkeys(("policy", "training_loop", "interop", "suitability", "evaluation", "caching", "hub"), 3),
-    **dict.fromkeys(
-        ("train", "train_video", "evaluate", "collect", "bench", "view", "describe", "serve", "convert_robotwin"), 4
-    ),
+    **dict.fromkeys(("policy", "training_loop", "interop", "suitability", "evaluation", "caching", "hub", "video_report"), 3),
+    **dict.fromkeys(("train", "train_video", "evaluate", "collect", "bench", "view", "describe", "serve", "convert_robotwin"), 4),
     **dict.fromkeys(("demo", "sweep", "precompute"), 5),
     **dict.fromkeys(("cli", "cli_options", "__main__", "__init__"), 6),
 }

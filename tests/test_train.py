@@ -293,7 +293,7 @@ class TestOverAPublishedVideoModel:
         source = published_models.write_wan21(tmp_path / "wan21", text=False)
         config = PretrainedBackboneConfig("wan21", str(source), 1, dtype="float32")
         whole: Any = make_backbone(config, whole=True)
-        save_video_model(tmp_path / "tuned", config, whole.state_dict())
+        save_video_model(tmp_path / "tuned", whole, whole.state_dict())
         with pytest.raises(
             ValueError, match="wan21 video model, but this preset is over the tiny one; choose a preset over wan21"
         ):

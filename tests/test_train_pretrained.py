@@ -82,9 +82,16 @@ def test_weights_that_do_not_fit_stop_the_training_before_it_begins(recorded: Pa
     assert not (tmp_path / "run").exists()
 
 
+def test_the_robot_is_named_and_not_guessed():
+    config = with_sources(PRESETS["rdt_1b"](DataSpec(14, 14, 25.0, ("head",))), System1Sources(embodiment="aloha_agilex"))
+    assert config.system1.embodiment == "aloha_agilex"
+
+
 def test_sources_for_a_preset_that_learns_its_own_encoders_are_refused(small_config: PolicyConfig):
     assert with_sources(small_config, System1Sources()) == small_config
     with pytest.raises(ValueError, match="learns its own text encoder"):
         with_sources(small_config, System1Sources(text_encoder="t5"))
+    with pytest.raises(ValueError, match="embodiments are for presets of RDT-1B's form"):
+        with_sources(small_config, System1Sources(embodiment="aloha_agilex"))
     with pytest.raises(ValueError, match="learns its own image encoder"):
         with_sources(small_config, System1Sources(image_encoder="siglip"))

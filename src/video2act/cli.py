@@ -9,7 +9,16 @@ import tyro
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, subcommand
 
 from video2act.cli_options import FillCache, ReleasedPolicy, RoboTwinData, VerifyCache
-from video2act.config import BackboneConfig, RuntimeConfig, SimulatedLatency, System1Sources, TrainConfig, VideoTrainConfig
+from video2act.config import (
+    BackboneConfig,
+    RuntimeConfig,
+    ScratchConfig,
+    SimulatedLatency,
+    System1Sources,
+    TrainConfig,
+    TuningConfig,
+    VideoTrainConfig,
+)
 
 
 def collect(
@@ -71,20 +80,29 @@ def train_video(
     out: Path,
     training: Annotated[VideoTrainConfig, OmitArgPrefixes],
     backbone: BackboneConfig,
+    scratch: ScratchConfig,
+    tuning: TuningConfig = TuningConfig("full"),  # noqa: B008
+    preset: str = "tiny",
+    video_model: Path | None = None,
     camera: str | None = None,
     resume: bool = False,
 ) -> None:
-    """Train the video model on the frames of datasets; actions are not needed.
+    """Train a video model on the frames of datasets; actions are not needed.
 
     Args:
-        data: dataset folders.
+        data: dataset folders, of any robots.
         out: folder to write.
-        camera: the camera to learn; the first of the dataset, if left out.
+        backbone: the model of the preset tiny.
+        scratch: the model of the preset small.
+        tuning: what of a published model is trained.
+        preset: whose video model: tiny and small are trained from nothing, the others (wan22_5b, ...) are finetuned.
+        video_model: where the published model lies, if not at the preset's source; it may be finetuned already.
+        camera: the camera to learn; the first of each dataset, if left out.
         resume: go on from the newest checkpoint in `out`.
     """
     from video2act import train_video as program
 
-    program.train_video(data, out, training, backbone, camera, resume)
+    program.train_video(data, out, training, program.chosen(preset, video_model, backbone, scratch), camera, resume, tuning)
 
 
 def train(
@@ -92,6 +110,7 @@ def train(
     out: Path,
     training: Annotated[TrainConfig, OmitArgPrefixes],
     system1: System1Sources,
+    tuning: TuningConfig,
     preset: str = "tiny",
     video_model: Path | None = None,
     cameras: tuple[str, ...] | None = None,
@@ -105,8 +124,9 @@ def train(
     Args:
         data: dataset folders, all of one robot.
         out: run folder to write.
-        preset: tiny, tiny_latents, tiny_system1, tiny_blind, rdt_1b, official, or one named after a published video model:
-            wan21_1b, wan21_14b, wan22_5b, hunyuan, cogvideox, ltx, cosmos, wan22_5b_rdt_1b.
+        preset: tiny, tiny_latents, tiny_system1, tiny_blind, small, small_system1, rdt_1b, official, or one named after a
+            published video model: wan21_1b, wan21_14b, wan22_5b, hunyuan, cogvideox, ltx, cosmos, wan22_5b_rdt_1b.
+        tuning: what of the video model is trained with the policy; frozen, if left out.
         video_model: a folder written by train-video, or of the published video model that the preset names.
         cameras: what the policy looks through, System 2's first; all of the dataset's, if left out.
         resume: go on from the newest checkpoint in `out`.
@@ -116,7 +136,7 @@ def train(
     """
     from video2act import train as program
 
-    program.train(data, out, training, preset, video_model, cameras, resume, system1, cache, live, encoding)
+    program.train(data, out, training, preset, video_model, cameras, resume, system1, tuning, cache, live, encoding)
 
 
 def cache(

@@ -1,5 +1,6 @@
 """The sockets: what a part must offer to be plugged in. Contract tests in `tests/contracts` run every implementation."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -7,7 +8,30 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from video2act.config import TuningConfig
 from video2act.types import ActionChunk, Committed, Observation, Step, Tokens, Video, VideoCondition
+
+
+@dataclass(frozen=True)
+class Objective:
+    """How a video model was trained, and so how it is trained on: which noise it meets, and how its errors count.
+
+    Whatever a model predicts inside (a flow, a velocity on the unit circle, a denoised clip), its error is a multiple of the
+    flow's, so that families differ in these words and not in the loss.
+    """
+
+    levels: Callable[[Float[Tensor, "b"], int], Float[Tensor, "b"]]
+    """uniform numbers in (0, 1), and how many latent frames a clip has -> the noise levels of training"""
+    weight: Callable[[Float[Tensor, "b t"]], Float[Tensor, "b t"]]
+    """noise level -> weight of the squared error of the flow"""
+    min_given: int = 0
+    max_given: int | None = 0
+    """a clip keeps a random number of its first latent frames clean, from `min_given` to this; None: to all but the last. Where
+    both are 0 the model knows one noise level per clip"""
+    is_near_first: bool = False
+    """errors count less the further they lie ahead, in proportion"""
+    sampling_shift: float = 3.0
+    """of the noise schedule on which it imagines (arXiv 2403.03206)"""
 
 
 @runtime_checkable
@@ -16,6 +40,12 @@ class VideoBackbone(Protocol):
 
     feature_dim: int
     """channels of what `features` returns"""
+    objective: Objective
+    """how it is trained"""
+
+    def learn(self, tuning: TuningConfig) -> None:
+        """Choose which weights are trained."""
+        ...
 
     def encode(self, pixels: Video) -> Video:
         """Pixels in [-1, 1] `[b 3 t h w]` -> normalised latents, by a causal codec; fps is divided."""

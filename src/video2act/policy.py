@@ -1,10 +1,12 @@
 """Video2Act = System 2 + System 1 + normaliser: the whole policy, as one module that trains, acts, saves and loads.
 
 A run folder holds `config.json`, `model.safetensors` and `stats.json`, and nothing else is needed to rebuild the policy, but
-for a published video model: its frozen gigabytes stay where they are, and the config names their source.
+for a published video model: its frozen gigabytes stay where they are, and the config names their source. Of one that was tuned
+with the policy the folder holds what is new: the transformer's first blocks in `model.safetensors`, or its LoRA in `adapter/`.
 """
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +25,12 @@ from video2act.system1 import System1, Visibility
 from video2act.system1.action_dit import ProjectedConditions
 from video2act.system2 import System2
 from video2act.system2.backbones import make_backbone
+from video2act.system2.backbones.adapter import Adapter, is_adapter, read_adapter, save_adapter, taken_out
 from video2act.types import ActionChunk, Batch, Committed, Observation, Tokens, Video, VideoCondition
 from video2act.weights import load_weights, save_weights
 
 CONFIG_FILE, WEIGHTS_FILE, STATISTICS_FILE = "config.json", "model.safetensors", "stats.json"
+ADAPTER = "adapter"
 SCENES_FILE = "scenes.json"
 """environment -> seeds of the demonstrations, so that an evaluation can refuse to repeat them; not needed to act"""
 INSTRUCTIONS_FILE = "instructions.json"
@@ -51,7 +55,10 @@ class Video2Act(nn.Module):
         self.normalize_action = Normalizer(statistics["action"], config.normalize_action)
         self.system1 = System1(config.system1, config.cameras, config.state_dim, config.action_dim, config.horizon, config.fps)
         self.system2 = System2(config.system2, make_backbone(config.system2.backbone)) if config.system2 else None
+        self.adapter: Adapter = {}
+        """of a video model that was loaded with a LoRA of this policy: it is merged, and kept to be saved again"""
         self.is_blind = False
+        self.is_coarse = False
         self._noise = torch.Generator().manual_seed(0)
 
     @property
@@ -92,7 +99,8 @@ class Video2Act(nn.Module):
         """Slow: clips, one per stream -> System 2's tokens. Empty for a policy without System 2."""
         if self.system2 is None or self.is_blind:
             return self._no_video(len(instruction))
-        return self.system2.perceive({name: clip.to(self.device) for name, clip in clips.items()}, instruction)
+        with self._precision():
+            return self.system2.perceive({name: clip.to(self.device) for name, clip in clips.items()}, instruction)
 
     @torch.no_grad()
     def explain(self, clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
@@ -109,7 +117,9 @@ class Video2Act(nn.Module):
             ValueError: the state has another size or holds NaN; a camera is missing; the condition comes from the future.
         """
         projected, noise = self._prepare(observation, condition)
-        return self._chunk(self.system1.sample(projected, noise), observation)
+        with self._precision():
+            sampled = self.system1.sample(projected, noise)
+        return self._chunk(sampled, observation)
 
     @torch.no_grad()
     def continue_plan(
@@ -124,7 +134,9 @@ class Video2Act(nn.Module):
         """
         projected, noise = self._prepare(observation, condition)
         rest = self.normalize_action.normalize(torch.from_numpy(committed.actions.astype(np.float32))[None].to(self.device))
-        return self._chunk(self.system1.continue_sample(projected, noise, rest, committed.num_frozen, guidance), observation)
+        with self._precision():
+            sampled = self.system1.continue_sample(projected, noise, rest, committed.num_frozen, guidance)
+        return self._chunk(sampled, observation)
 
     def _prepare(self, observation: Observation, condition: VideoCondition) -> tuple[ProjectedConditions, Tensor]:
         """All that a chunk is denoised from, and the noise that it begins with."""
@@ -138,14 +150,29 @@ class Video2Act(nn.Module):
             )
         visible = Visibility.full(1, self.device)
         video = self._no_video(1) if self.is_blind else condition.tokens.to(self.device)
-        conditions = self.system1.gather([observation.instruction], images, video, visible)
         age = torch.tensor([max(0.0, staleness)], device=self.device)
-        projected = self.system1.project(conditions, self.normalize_state.normalize(state), age, visible)
+        with self._precision():
+            conditions = self.system1.gather([observation.instruction], images, video, visible)
+            projected = self.system1.project(conditions, self.normalize_state.normalize(state), age, visible)
         return projected, torch.randn(1, *self.system1.noise_shape, generator=self._noise).to(self.device)
 
     def _chunk(self, normalised: Float[Tensor, "1 horizon a"], observation: Observation) -> ActionChunk:
         actions = self.normalize_action.restore(normalised)
         return ActionChunk(actions[0].cpu().numpy(), observation.time, 1 / self.config.fps)
+
+    def to_bfloat16(self) -> "Video2Act":
+        """Keep the weights of System 1 and of the formers in bfloat16, and act in it: half their memory. Not for training.
+
+        The video model has its own word for that, `dtype` in its config.
+        """
+        self.system1.to(torch.bfloat16)
+        if self.system2 is not None:
+            self.system2.formers.to(torch.bfloat16)
+        self.is_coarse = True
+        return self
+
+    def _precision(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.device.type, torch.bfloat16) if self.is_coarse else nullcontext()
 
     def seed(self, seed: int) -> None:
         """Fix the noise that the coming chunks start from."""
@@ -174,6 +201,12 @@ class Video2Act(nn.Module):
         path.mkdir(parents=True, exist_ok=True)
         write_text(path / CONFIG_FILE, configs.to_json(self.config))
         write_text(path / STATISTICS_FILE, statistics_to_json(self.statistics))
+        if self._tuning == "lora":
+            assert self.config.system2 is not None
+            transformer = "system2.backbone.transformer."
+            everything = weights or self.state_dict()
+            new = {name.removeprefix(transformer): tensor for name, tensor in everything.items() if is_adapter(name)}
+            save_adapter(path / ADAPTER, taken_out(new) or self.adapter, self.config.system2.tuning)
         self.save_weights(path / WEIGHTS_FILE, weights)
 
     def save_weights(self, path: Path, weights: dict[str, Tensor] | None = None) -> None:
@@ -194,6 +227,10 @@ class Video2Act(nn.Module):
         config = configs.load(PolicyConfig, path / CONFIG_FILE)
         policy = cls(config, load_statistics(path / STATISTICS_FILE))
         policy.load_weights(path / WEIGHTS_FILE)
+        if policy._tuning == "lora":
+            assert policy.system2 is not None
+            policy.system2.backbone.merge(path / ADAPTER)
+            policy.adapter = read_adapter(path / ADAPTER)[0]
         return policy.to(device).eval()
 
     def load_weights(self, path: Path) -> None:
@@ -222,7 +259,13 @@ class Video2Act(nn.Module):
     def _elsewhere(self) -> tuple[str, ...]:
         """How names of weights begin that the run folder does not hold: a published video model's stay at its source."""
         is_published = self.config.system2 is not None and isinstance(self.config.system2.backbone, PretrainedBackboneConfig)
-        return ("system2.backbone.",) if is_published else ()
+        if not is_published:
+            return ()
+        return ("system2.backbone.vae.",) if self._tuning == "full" else ("system2.backbone.",)
+
+    @property
+    def _tuning(self) -> str:
+        return self.config.system2.tuning.method if self.config.system2 else "frozen"
 
     # checks of what comes from outside
 

@@ -89,6 +89,25 @@ def tiny_blind(data: DataSpec) -> PolicyConfig:
     return replace(tiny_system1(data), cameras=())
 
 
+def small(data: DataSpec) -> PolicyConfig:
+    """Wan's networks in a middle size, which `train-video --preset small` trains from nothing: 60 million parameters."""
+    backbone, num_frames = PretrainedBackboneConfig("wan_small", SMALL_SOURCE, feature_layer=8, dtype="float32"), 17
+    system1 = System1Config(hidden=256, depth=6, num_heads=8, denoising=DenoisingConfig(noise_shift=3.0, noise_draws=2))
+    motion = everything_that_moves(data.fps, num_frames, backbone.frames_per_feature)
+    former = FormerConfig(num_tokens=32, depth=2, num_heads=8)
+    streams = paper_streams(data.cameras[0], motion, num_frames, motion_px=128, spatial_px=128, former=former)
+    return replace(tiny(data), image_px=128, system1=system1, system2=System2Config(backbone, streams, token_dim=system1.hidden))
+
+
+def small_system1(data: DataSpec) -> PolicyConfig:
+    """System 1 of `small`, alone."""
+    return replace(small(data), system2=None)
+
+
+SMALL_SOURCE = "./the folder that train-video --preset small has written"
+"""there is no such model to download; `--video-model` names it"""
+
+
 def published(
     data: DataSpec, backbone: PretrainedBackboneConfig, num_frames: int = 61, motion_px: int = 224, spatial_px: int = 480
 ) -> PolicyConfig:
@@ -149,7 +168,8 @@ def cosmos(data: DataSpec) -> PolicyConfig:
 def rdt_system1(data: DataSpec, cameras: tuple[str, ...]) -> System1Config:
     """System 1 of RDT-1B's size and form (arXiv 2410.07864), to begin with its weights; 1.2 billion parameters, encoders apart.
 
-    A robot whose numbers fit none of the embodiments keeps its own vector; RDT-1B's weights then do not fit.
+    Which robot it is, nobody can tell from sizes: `System1Sources.embodiment` says it. Without, it keeps its own vector, and
+    RDT-1B's weights do not fit.
     """
     return System1Config(
         hidden=2048,
@@ -161,19 +181,7 @@ def rdt_system1(data: DataSpec, cameras: tuple[str, ...]) -> System1Config:
         text_adaptor="mlp2x_gelu",
         image_encoder=PretrainedConfig("google/siglip-so400m-patch14-384", width=1152),
         image_adaptor="mlp2x_gelu",
-        embodiment=EMBODIMENT_OF.get((data.state_dim, data.action_dim), ""),
     )
-
-
-EMBODIMENT_OF = {
-    (14, 14): "aloha_agilex",
-    (16, 16): "two_arms_7",
-    (8, 8): "one_arm_7",
-    (7, 7): "one_arm_6",
-    (10, 10): "one_arm_pose",
-    (4, 4): "one_arm_position",
-}
-"""sizes of state and action -> the usual robot of those sizes, by its name in `embodiment.py`"""
 
 
 def rdt_1b(data: DataSpec) -> PolicyConfig:
@@ -239,11 +247,19 @@ def official(data: DataSpec) -> PolicyConfig:
     )
 
 
-SMALL = (tiny, tiny_latents, tiny_system1, tiny_blind)
+SMALL = (tiny, tiny_latents, tiny_system1, tiny_blind, small, small_system1)
 PUBLISHED = (wan21_1b, wan21_14b, wan22_5b, hunyuan, cogvideox, ltx, cosmos)
 FULL_SIZE = (rdt_1b, wan22_5b_rdt_1b, official)
 
 PRESETS: dict[str, Callable[[DataSpec], PolicyConfig]] = {preset.__name__: preset for preset in (*SMALL, *PUBLISHED, *FULL_SIZE)}
+
+
+def video_model_of(name: str) -> BackboneConfig | PretrainedBackboneConfig:
+    """Which video model a preset looks through. Raises ValueError for an unknown name, or a preset without System 2."""
+    system2 = make_preset(name, DataSpec(1, 1, 20.0, ("camera",))).system2
+    if system2 is None:
+        raise ValueError(f"the preset {name!r} has no System 2 and so no video model; choose another")
+    return system2.backbone
 
 
 def make_preset(name: str, data: DataSpec) -> PolicyConfig:

@@ -6,6 +6,7 @@ need not be there. A sentence that is neither cached nor computable is an error:
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -25,6 +26,10 @@ class TextEncoder(Protocol):
 
     def __call__(self, instruction: str) -> dict[str, Tensor]:
         """Raises ValueError for an instruction longer than the encoder takes."""
+        ...
+
+    def let_go(self) -> None:
+        """Free its memory; it is read again if it is needed again."""
         ...
 
 
@@ -62,6 +67,13 @@ class TextEmbeddings:
             else:
                 self._known[instruction] = self._read(path)
         return self._known[instruction]
+
+    def prepare(self, instructions: Iterable[str]) -> None:
+        """Compute what is not cached yet, then let the encoder go: nothing else needs it."""
+        for instruction in dict.fromkeys(instructions):
+            self(instruction)
+        if self.encoder is not None:
+            self.encoder.let_go()
 
     def path(self, instruction: str) -> Path | None:
         """The file of an instruction's embedding, if there is a folder."""

@@ -18,7 +18,15 @@ from torch.utils.data import DataLoader
 
 from video2act.atomic import write_text
 from video2act.caching import cache_spec, fill
-from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, System1Sources, TrainConfig, continuing
+from video2act.config import (
+    BackboneConfig,
+    PolicyConfig,
+    PretrainedBackboneConfig,
+    System1Sources,
+    TrainConfig,
+    TuningConfig,
+    continuing,
+)
 from video2act.data import Dataset, FrameStore, LeRobotDataset, MergedDataset, load_origin, open_datasets
 from video2act.data.augmentation import jitter, shift
 from video2act.data.cache import FeatureCache, load_spec
@@ -27,16 +35,18 @@ from video2act.hub import DATA_FILE
 from video2act.interop.rdt import load_rdt
 from video2act.normalize import Statistics
 from video2act.policy import INSTRUCTIONS_FILE, SCENES_FILE, Video2Act
-from video2act.presets import DataSpec, make_preset
+from video2act.presets import SMALL_SOURCE, DataSpec, make_preset
 from video2act.system1 import Visibility
 from video2act.system1.pretrained import FrozenTextEncoder
 from video2act.system2.backbones import CONFIG_FILE, load_video_model
+from video2act.system2.backbones.pretrained import PretrainedBackbone
 from video2act.training_loop import TrainingLoop
 from video2act.types import Batch
 
 PRESETS_OWN = System1Sources()
 MAX_INSTRUCTIONS = 1000
 """a large dataset may have as many sentences as episodes"""
+FROZEN = TuningConfig()
 
 
 def train(
@@ -48,6 +58,7 @@ def train(
     cameras: tuple[str, ...] | None = None,
     resume: bool = False,
     system1: System1Sources = PRESETS_OWN,
+    tuning: TuningConfig = FROZEN,
     cache: Path | None = None,
     live: bool = False,
     encoding: Literal["window", "stream"] = "window",
@@ -62,6 +73,7 @@ def train(
             the published video model that the preset names.
         cameras: what the policy looks through, System 2's camera first; all of the dataset's, if None.
         system1: for presets with frozen encoders: where they lie, and the weights to begin with.
+        tuning: what of the video model is trained together with the policy. Then no features are cached: each step runs it.
         cache: of what System 2 sees, filled before; None fills one.
         live: System 2 looks at every step instead; slow, and the same but for the cache's rounding.
         encoding: stream: System 2's encoder goes on through an episode, in training and on the robot.
@@ -70,7 +82,7 @@ def train(
     """
     dataset = open_datasets(data)
     spec = DataSpec(dataset.state_dim, dataset.action_dim or 0, float(dataset.fps), cameras or dataset.cameras)
-    policy_config = with_encoding(with_sources(make_preset(preset, spec), system1), encoding)
+    policy_config = with_tuning(with_encoding(with_sources(make_preset(preset, spec), system1), encoding), tuning)
     if config.max_delay_steps:
         shows_prefix = replace(policy_config.system1, max_delay_steps=config.max_delay_steps)
         policy_config = replace(policy_config, system1=shows_prefix)
@@ -83,15 +95,21 @@ def train(
         taken = load_rdt(policy.system1, Path(system1.weights))
         print(f"System 1 begins with {len(taken.taken)} tensors of {system1.weights}; {len(taken.own)} are its own")
 
+    if policy.system2:
+        policy.system2.learn()
     # the whole policy and what it learns from: a resumed training must agree in both
     identity = {"policy": asdict(policy.config), "data": dataset.fingerprint, "video_model": str(video_model)}
-    loop = TrainingLoop(policy, config, out, resume, identity)
+    rates = {"system2.backbone.": config.video_learning_rate} if tuning.method != "frozen" else {}
+    loop = TrainingLoop(policy, config, out, resume, identity, rates)
     prepare_text(policy, dataset, loop.accelerator)
     store = FrameStore(dataset)
     # beside a video model of ours; a published one's folder may be shared, and is not written to
     beside = video_model if video_model and (video_model / CONFIG_FILE).is_file() else out
     seen = None
-    if policy.system2 and not live:
+    if policy.system2 and policy.system2.is_learning:
+        if cache:
+            raise ValueError(f"{cache} holds what a frozen video model sees, but with tuning.method={tuning.method} it learns")
+    elif policy.system2 and not live:
         seen = open_cache(policy, dataset, beside, cache)
         fill(policy, dataset, store, seen, loop.accelerator)
     loader = BatchLoader(
@@ -133,7 +151,20 @@ def with_sources(config: PolicyConfig, sources: System1Sources) -> PolicyConfig:
         if system1.image_encoder is None:
             raise ValueError("this preset learns its own image encoder; leave system1.image-encoder out")
         system1 = replace(system1, image_encoder=replace(system1.image_encoder, source=sources.image_encoder))
+    if sources.embodiment:
+        if system1.text_encoder is None:
+            raise ValueError("embodiments are for presets of RDT-1B's form (rdt_1b, ...); leave system1.embodiment out")
+        system1 = replace(system1, embodiment=sources.embodiment)
     return replace(config, system1=system1)
+
+
+def with_tuning(config: PolicyConfig, tuning: TuningConfig) -> PolicyConfig:
+    """The config with what of its video model is trained. Raises ValueError where there is none."""
+    if config.system2 is None:
+        if tuning.method != "frozen":
+            raise ValueError(f"this preset has no System 2, and no video model to tune; leave tuning.method={tuning.method} out")
+        return config
+    return replace(config, system2=replace(config.system2, tuning=tuning))
 
 
 def with_encoding(config: PolicyConfig, encoding: Literal["window", "stream"]) -> PolicyConfig:
@@ -177,6 +208,8 @@ def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], video_
         return Video2Act(config, statistics)
     backbone = config.system2.backbone
     if isinstance(backbone, PretrainedBackboneConfig):
+        if video_model is None and backbone.source == SMALL_SOURCE:
+            raise ValueError("this preset's video model is trained here: train-video --preset small, then pass --video-model")
         if video_model is not None:
             backbone = replace(backbone, source=str(video_model))
         return Video2Act(replace(config, system2=replace(config.system2, backbone=backbone)), statistics)
@@ -198,12 +231,15 @@ def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], video_
 
 
 def prepare_text(policy: Video2Act, dataset: Dataset, accelerator: Accelerator) -> None:
-    """Embed every sentence of the data by a frozen text encoder; a small one is trained along and has nothing to prepare."""
-    if isinstance(policy.system1.text, FrozenTextEncoder):
-        sentences = (s for i in range(len(dataset)) for s in (*dataset.episode(i).instruction, *dataset.sentences(i)))
-        # one process computes and writes the embeddings, the others then find them
-        with accelerator.main_process_first():
+    """Embed every sentence of the data by the frozen text encoders; a small one is trained along and has nothing to prepare."""
+    said = (s for i in range(len(dataset)) for s in (*dataset.episode(i).instruction, *dataset.sentences(i)))
+    sentences = tuple(dict.fromkeys(said))
+    # one process computes and writes the embeddings, the others then find them
+    with accelerator.main_process_first():
+        if isinstance(policy.system1.text, FrozenTextEncoder):
             policy.system1.text.prepare(sentences, accelerator.device)
+        if policy.system2 and isinstance(policy.system2.backbone, PretrainedBackbone):
+            policy.system2.backbone.text.prepare(sentences)
 
 
 def open_cache(policy: Video2Act, dataset: Dataset, folder: Path, cache: Path | None) -> FeatureCache:

@@ -1,58 +1,48 @@
-"""`video2act train-video`: teach the video model to continue the robot's videos. Actions are not needed.
+"""`video2act train-video`: teach a video model to continue the robot's videos. Actions are not needed.
 
-What comes out is a folder that `video2act train` takes as `--video-model`:
-    backbone.json, model.safetensors   the model
-    video_report.json                  on episodes never trained on: loss, and PSNR of predicted frames beside that of copying the
-                                       last frame and of the codec, which bounds what any prediction can reach
-    prediction.mp4                     a true future beside the imagined one
+Three kinds of model, one training: the tiny one from nothing; a published one, whole or by LoRA; and one of Wan's networks in a
+middle size from nothing, whose VAE is trained first. What comes out is a folder that `video2act train` takes as `--video-model`:
+    backbone.json            the tiny model's config, or which published model this is made of
+    model.safetensors        the tiny model; or transformer/ as diffusers writes it; or adapter/, a LoRA as peft writes it
+    video_report.json        on episodes never trained on: loss, and PSNR of predicted frames beside that of copying the last
+                             frame and of the codec, which bounds what any prediction can reach
+    prediction.mp4           a true future beside the imagined one
 """
 
 import json
-from dataclasses import asdict, dataclass, replace
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
+from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 
 from video2act.atomic import write_text
-from video2act.config import BackboneConfig, FilterConfig, FormerConfig, StreamConfig, VideoTrainConfig
-from video2act.data import Dataset, FrameStore, open_datasets
-from video2act.data.loader import episode_clips
+from video2act.config import BackboneConfig, PretrainedBackboneConfig, ScratchConfig, TuningConfig, VideoTrainConfig
+from video2act.data import LeRobotDataset
+from video2act.data.clip_sampler import ClipSampler, Footage
 from video2act.interfaces import VideoBackbone
+from video2act.presets import SMALL_SOURCE, video_model_of
 from video2act.system2.backbones import TinyBackbone, load_video_model, make_backbone, save_video_model
-from video2act.system2.video_training import continue_video, flow_matching_loss, psnr
-from video2act.training_loop import TrainingLoop
+from video2act.system2.backbones.pretrained import PretrainedBackbone
+from video2act.system2.backbones.published import TRANSFORMER, save_transformer
+from video2act.system2.backbones.scratch import Reconstruction, latent_statistics, write_base
+from video2act.system2.video_training import diffusion_loss
+from video2act.training_loop import SETTINGS_FILE, TrainingLoop
 from video2act.types import Video
-from video2act.viz.video_writer import write_video
+from video2act.video_report import VideoReport, print_report, validate
 
 REPORT_FILE = "video_report.json"
+BASE, VAE_TRAINING = "base", "vae_training"
+"""folders in which a model from nothing grows"""
 
+HIGHEST_RATE = 1e-3
+"""a published model forgets what it knows at the learning rates of the tiny one"""
 
-@dataclass(frozen=True)
-class Prediction:
-    """How well one latent frame of the future is predicted, in dB of its decoded frames."""
-
-    num_clean: int
-    """latent frames that were given"""
-    horizon: int
-    """latent frames ahead of the last of them"""
-    model: float
-    copy_last: float
-    """repeating the last given frame"""
-    codec: float
-    """the truth, encoded and decoded: no prediction can be better"""
-
-
-@dataclass(frozen=True)
-class VideoReport:
-    """What the video model learned, on episodes it was not trained on. PSNR in dB of the frames of the predicted latents."""
-
-    loss: float
-    num_clips: int
-    predictions: list["Prediction"]
+WHOLE = TuningConfig("full")
 
 
 class VideoObjective(nn.Module):
@@ -61,71 +51,71 @@ class VideoObjective(nn.Module):
     def __init__(self, backbone: VideoBackbone):
         super().__init__()
         self.backbone = backbone
+        # what FSDP wraps unless it is told otherwise: the blocks of a published transformer
+        self._no_split_modules = getattr(getattr(backbone, "transformer", None), "_no_split_modules", None)
 
     def forward(self, pixels: Video, instruction: list[str], generator: torch.Generator) -> Tensor:
         with torch.no_grad():
             latents = self.backbone.encode(pixels)
-        return flow_matching_loss(self.backbone, latents, instruction, generator)
-
-
-class ClipSampler:
-    """Clips of one camera, with their instruction, from a chosen set of episodes."""
-
-    def __init__(self, dataset: Dataset, store: FrameStore, episodes: list[int], camera: str, config: VideoTrainConfig):
-        self.dataset = dataset
-        self.store = store
-        self.stream = StreamConfig(
-            "video", camera, config.num_frames, config.stride, config.sizes_px[0], FilterConfig(), FormerConfig()
-        )
-        self.sizes_px = config.sizes_px
-        self.places = [(episode, frame) for episode in episodes for frame in range(dataset.lengths[episode])]
-
-    def clips(self, places: list[tuple[int, int]], size_px: int) -> tuple[Video, list[str]]:
-        pixels = episode_clips(self.store, replace(self.stream, size_px=size_px), places, self.dataset.fps)
-        return pixels, [self.dataset.episode(episode).instruction[frame] for episode, frame in places]
-
-    def random(self, count: int, seed: tuple[int, ...]) -> tuple[Video, list[str]]:
-        """`count` clips of one random size that end at random frames."""
-        rng = np.random.default_rng(seed)
-        size_px = self.sizes_px[rng.integers(len(self.sizes_px))]
-        return self.clips([self.places[i] for i in rng.integers(len(self.places), size=count)], size_px)
+        return diffusion_loss(self.backbone, latents, instruction, generator)
 
 
 def train_video(
     data: tuple[Path, ...],
     out: Path,
     config: VideoTrainConfig,
-    backbone: BackboneConfig,
+    backbone: BackboneConfig | PretrainedBackboneConfig | ScratchConfig,
     camera: str | None = None,
     resume: bool = False,
+    tuning: TuningConfig = WHOLE,
 ) -> VideoReport:
     """Train a video model on every dataset's frames and report on held-out episodes.
 
     Args:
-        data: LeRobotDataset folders, with or without actions.
+        data: LeRobotDataset folders, with or without actions, of any robots.
         out: folder to write; must not hold another training unless `resume`.
-        config: with `num_steps=0` the model keeps its random weights behind a fitted codec: a control.
-        camera: the camera to learn; the first of the dataset, if None.
+        config: with `num_steps=0` the model keeps its first weights (random ones behind a fitted codec, say): a control.
+        backbone: the tiny model; a published one, to be finetuned; or one of the middle size, from nothing.
+        camera: the camera to learn; the first of each dataset, if None.
+        tuning: what of a published model is trained.
     Raises:
-        ValueError: fewer than two episodes, or an unknown camera.
+        ValueError: fewer than two episodes, an unknown camera, or settings that would ruin or not train the model.
+        TrainingPausedError: the time given by `max_minutes` is over.
     """
-    dataset = open_datasets(data, ignore_actions=True)
-    camera = camera or dataset.cameras[0]
-    if camera not in dataset.cameras:
-        raise ValueError(f"the dataset has no camera {camera!r}; its cameras are {', '.join(dataset.cameras)}")
-    training, held_out = split_episodes(len(dataset), config.validation_fraction)
-    store = FrameStore(dataset)
-    sampler = ClipSampler(dataset, store, training, camera, config)
+    _check(config, backbone, tuning)
+    footage = Footage.open([LeRobotDataset(path) for path in data], camera)
+    halves = [split_episodes(len(one.dataset), config.validation_fraction) for one in footage]
+    sampler = ClipSampler(footage, [training for training, _ in halves], config)
+    held_out = ClipSampler(footage, [last for _, last in halves], config)
+    identity = {
+        "backbone": asdict(backbone),
+        "data": " ".join(one.dataset.fingerprint for one in footage),
+        "camera": footage[0].camera,
+        "tuning": asdict(tuning),
+    }
+    source = backbone
+    if isinstance(backbone, ScratchConfig):
+        source = grow_base(out, backbone, config, sampler, identity, resume)
+        # the transformer's training has not begun where the VAE's was stopped
+        resume = resume and (out / SETTINGS_FILE).is_file()
+    assert not isinstance(source, ScratchConfig)
 
     torch.manual_seed(config.seed)
-    model = make_backbone(backbone)
-    assert isinstance(model, TinyBackbone)
-    fit_generator = np.random.default_rng([config.seed, 0])
-    model.codec.fit([sampler.random(8, (config.seed, int(i)))[0] for i in fit_generator.integers(2**31, size=16)])
+    model = make_backbone(source, whole=True)
+    if isinstance(model, TinyBackbone):
+        fit_generator = np.random.default_rng([config.seed, 0])
+        model.codec.fit([sampler.random(8, (config.seed, int(i)))[0] for i in fit_generator.integers(2**31, size=16)])
+    else:
+        assert isinstance(model, PretrainedBackbone)
+        model.learn(tuning)
 
-    identity = {"backbone": asdict(backbone), "data": dataset.fingerprint, "camera": camera}
     loop = TrainingLoop(VideoObjective(model), config, out, resume, identity)
     rank, device = loop.accelerator.process_index, loop.accelerator.device
+    if isinstance(model, PretrainedBackbone):
+        sentences = {task for one in footage for task in one.dataset.tasks}
+        # one process computes and writes the embeddings, the others then find them; nothing needs the encoder afterwards
+        with loop.accelerator.main_process_first():
+            model.text.prepare(sentences)
 
     def inputs(step: int) -> tuple[Video, list[str], torch.Generator]:
         pixels, instruction = sampler.random(config.batch_size, (config.seed, 1, step, rank))
@@ -133,84 +123,113 @@ def train_video(
 
     loop.run(inputs, "video model")
     weights = {name.removeprefix("backbone."): tensor for name, tensor in loop.averaged_weights().items()}
-    report = VideoReport(0.0, 0, [])
+    report = VideoReport(0.0, 0, 0.0, [])
     if loop.is_main:
-        save_video_model(out, backbone, weights)
-        learned = load_video_model(out)[1]
-        report = validate(learned, ClipSampler(dataset, store, held_out, camera, config), out)
+        if isinstance(backbone, ScratchConfig):
+            finish_grown(out, model, weights)
+            assert isinstance(source, PretrainedBackboneConfig)
+            learned = make_backbone(replace(source, source=str(out)), whole=True)
+        else:
+            save_video_model(out, model, weights, tuning)
+            learned = load_video_model(out, whole=True)[1]
+        assert isinstance(learned, nn.Module)
+        report = validate(learned.to(device), held_out, out, device)
         write_text(out / REPORT_FILE, json.dumps(asdict(report), indent=2) + "\n")
         print_report(report)
         print(f"video model: {out}   report: {out / REPORT_FILE}   clip: {out / 'prediction.mp4'}")
     loop.finish()
+    if loop.is_main:
+        shutil.rmtree(out / BASE, ignore_errors=True)
     return report
 
 
+def chosen(
+    preset: str, video_model: Path | None, tiny: BackboneConfig, scratch: ScratchConfig
+) -> BackboneConfig | PretrainedBackboneConfig | ScratchConfig:
+    """The video model that a preset looks through, to be trained.
+
+    Raises:
+        ValueError: the preset is unknown or has none, or a model is named for one that is trained from nothing.
+    """
+    backbone = video_model_of(preset)
+    if isinstance(backbone, PretrainedBackboneConfig) and (backbone.source != SMALL_SOURCE or video_model):
+        return replace(backbone, source=str(video_model)) if video_model else backbone
+    if video_model is not None:
+        raise ValueError(f"the preset {preset!r} trains its video model from nothing; leave --video-model {video_model} out")
+    return tiny if isinstance(backbone, BackboneConfig) else scratch
+
+
+def _check(config: VideoTrainConfig, backbone: Any, tuning: TuningConfig) -> None:
+    if tuning.method == "frozen":
+        raise ValueError("train-video trains the video model, so tuning.method must be full or lora, got 'frozen'")
+    if not isinstance(backbone, PretrainedBackboneConfig):
+        if tuning.method == "lora":
+            raise ValueError("tuning.method=lora is for published video models; one from nothing is trained whole")
+    elif config.num_steps and config.learning_rate > HIGHEST_RATE:
+        raise ValueError(
+            f"a learning rate of {config.learning_rate:g} ruins a published video model (it is the tiny one's); "
+            f"usual are 1e-4 for LoRA and 1e-5 for the whole model, at most {HIGHEST_RATE:g}: set learning-rate"
+        )
+
+
 def split_episodes(count: int, fraction: float) -> tuple[list[int], list[int]]:
-    """The first episodes to train on, the last ones to report on."""
+    """The first episodes of a dataset to train on, the last ones to report on."""
     if count < 2:
         raise ValueError(f"train-video needs at least 2 episodes, one of them to report on; the dataset has {count}")
     num_held_out = min(count - 1, max(1, round(fraction * count)))
     return list(range(count - num_held_out)), list(range(count - num_held_out, count))
 
 
-@torch.no_grad()
-def validate(backbone: VideoBackbone, sampler: ClipSampler, out: Path) -> VideoReport:
-    """Loss and PSNR on clips spread evenly over unseen episodes; writes `prediction.mp4`."""
-    span = sampler.stream.stride * (sampler.stream.num_frames - 1)
-    # whole clips only: the repeated first frame before an episode is too easy to predict
-    whole = [(episode, frame) for episode, frame in sampler.places if frame >= span] or sampler.places
-    places = whole[:: max(1, len(whole) // 48)]
-    pixels, instruction = sampler.clips(places, sampler.sizes_px[0])
-    latents = backbone.encode(pixels)
-    generator = torch.Generator().manual_seed(0)
-    loss = float(flow_matching_loss(backbone, latents, instruction, generator))
-    t = latents.grid.shape[2]
-    per_latent = (pixels.grid.shape[2] - 1) // (t - 1)
-    codec = backbone.decode(latents).grid
-    predictions = []
-    for num_clean in range(1, t):
-        past = Video(latents.grid[:, :, :num_clean], latents.fps)
-        # one step: the mean of all futures, which is what a mean square error rewards
-        imagined = continue_video(backbone, past, t - num_clean, instruction, num_steps=1, generator=generator)
-        model = backbone.decode(imagined).grid
-        last = pixels.grid[:, :, per_latent * (num_clean - 1)][:, :, None].expand_as(pixels.grid)
-        for horizon in range(1, t - num_clean + 1):
-            first = per_latent * (num_clean + horizon - 2) + 1
-            frames = slice(first, first + per_latent)
-            truth = pixels.grid[:, :, frames]
-            model_db, copy_db, codec_db = (_psnr(video[:, :, frames], truth) for video in (model, last, codec))
-            predictions.append(Prediction(num_clean, horizon, model_db, copy_db, codec_db))
-    _write_prediction(backbone, pixels, instruction, out / "prediction.mp4")
-    return VideoReport(loss, len(places), predictions)
+# a model from nothing
 
 
-def _psnr(a: Tensor, b: Tensor) -> float:
-    """Of the mean error over all frames."""
-    return float(10 * torch.log10(1 / (10 ** (-psnr(a, b) / 10)).mean()))
+def grow_base(
+    out: Path, backbone: ScratchConfig, config: VideoTrainConfig, sampler: ClipSampler, identity: dict[str, Any], resume: bool
+) -> PretrainedBackboneConfig:
+    """Train the VAE, and put a transformer of random weights beside it: a model as published ones are, but for its learning."""
+    base = out / BASE
+    chosen = PretrainedBackboneConfig("wan_small", str(base), feature_layer=backbone.depth, dtype="float32")
+    # the second, where a training was stopped after its end
+    grown = next((root for root in (base, out) if (root / TRANSFORMER).is_dir()), None)
+    if resume and grown:
+        return replace(chosen, source=str(grown))
+    if (out / SETTINGS_FILE).is_file() and not resume:
+        raise FileExistsError(f"{out} already holds a training; resume it, or choose another folder")
+    torch.manual_seed(config.seed)
+    module = Reconstruction(backbone)
+    if backbone.vae:
+        vae: Any = AutoencoderKLWan.from_pretrained(Path(backbone.vae) / "vae", local_files_only=True)
+        weights, statistics = vae.state_dict(), (list(vae.config.latents_mean), list(vae.config.latents_std))
+        is_main = True
+    else:
+        settings = replace(config, num_steps=backbone.vae_steps, learning_rate=backbone.vae_learning_rate)
+        folder = out / VAE_TRAINING
+        goes_on = resume and (folder / SETTINGS_FILE).is_file()
+        loop = TrainingLoop(module, settings, folder, goes_on, identity)
+        rank, device = loop.accelerator.process_index, loop.accelerator.device
+
+        def inputs(step: int) -> tuple[Video, torch.Generator]:
+            return sampler.random(config.batch_size, (config.seed, 2, step, rank))[0].to(device), loop.generator(step)
+
+        loop.run(inputs, "video VAE")
+        weights = {name.removeprefix("vae."): tensor.cpu() for name, tensor in loop.averaged_weights().items()}
+        module.vae.load_state_dict(weights)
+        clips = [sampler.random(config.batch_size, (config.seed, 3, i))[0] for i in range(16)]
+        statistics = latent_statistics(module.vae.eval(), clips)
+        is_main = loop.is_main
+    if is_main:
+        growing = base.with_name(f"{BASE}.tmp")
+        shutil.rmtree(growing, ignore_errors=True)
+        write_base(growing, backbone, weights, statistics)
+        growing.rename(base)
+    if not backbone.vae:
+        loop.finish()
+    return chosen
 
 
-def _write_prediction(backbone: VideoBackbone, pixels: Video, instruction: list[str], path: Path) -> None:
-    """Four clips: truth above, below it the future imagined in 8 steps from the first two latent frames."""
-    chosen = torch.linspace(0, len(instruction) - 1, min(4, len(instruction))).long()
-    truth = Video(pixels.grid[chosen], pixels.fps)
-    latents = backbone.encode(truth)
-    num_clean = min(2, latents.grid.shape[2] - 1)
-    past = Video(latents.grid[:, :, :num_clean], latents.fps)
-    generator = torch.Generator().manual_seed(0)
-    words = [instruction[i] for i in chosen.tolist()]
-    imagined = continue_video(backbone, past, latents.grid.shape[2] - num_clean, words, num_steps=8, generator=generator)
-    rows = torch.cat([truth.grid, backbone.decode(imagined).grid], dim=3)  # one above the other
-    side_by_side = torch.cat(list(rows), dim=3)  # c t h w
-    frames = ((side_by_side.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0)
-    enlarged = frames.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
-    write_video(path, enlarged.contiguous().numpy(), fps=8.0)
-
-
-def print_report(report: VideoReport) -> None:
-    table = Table(title=f"{report.num_clips} clips of unseen episodes, validation loss {report.loss:.4f}; PSNR in dB")
-    for heading in ("clean latent frames", "horizon", "model", "copy last frame", "codec bound"):
-        table.add_column(heading, justify="right")
-    for row in report.predictions:
-        decibels = (f"{value:.1f}" for value in (row.model, row.copy_last, row.codec))
-        table.add_row(str(row.num_clean), str(row.horizon), *decibels)
-    Console().print(table)
+def finish_grown(out: Path, model: Any, weights: dict[str, Tensor]) -> None:
+    """The whole model as one folder of diffusers' layout; the transformer comes last, and without it there is no model."""
+    for part in ("vae", "text_encoder", "tokenizer"):
+        shutil.copytree(out / BASE / part, out / part, dirs_exist_ok=True)
+    shutil.copy(out / BASE / "model_index.json", out)
+    save_transformer(out / TRANSFORMER, model, weights)

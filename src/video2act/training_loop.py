@@ -20,12 +20,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from video2act.atomic import write_text
@@ -38,6 +39,10 @@ FINISHED = "finished"
 METRICS_FILE = "metrics.jsonl"
 
 
+class TrainingPausedError(RuntimeError):
+    """The time that was given is used up; a checkpoint was written, and the same command with resume goes on from it."""
+
+
 class TrainingLoop:
     """One training of one module.
 
@@ -46,23 +51,34 @@ class TrainingLoop:
         folder: the run folder.
         resume: go on from the newest checkpoint in `folder`, which must exist.
         identity: what else makes this training this one (data, preset, ...); a resumed one must agree in it.
+        rates: learning rates of their own of some parameters, by the beginning of their names; some of these may go unused.
     Raises:
         FileExistsError: the folder holds a finished training, or another one and `resume` is off.
         FileNotFoundError, ValueError: there is nothing to resume, or it was started with other settings.
     """
 
     def __init__(
-        self, module: nn.Module, config: OptimizationConfig, folder: Path, resume: bool, identity: dict[str, Any] | None = None
+        self,
+        module: nn.Module,
+        config: OptimizationConfig,
+        folder: Path,
+        resume: bool,
+        identity: dict[str, Any] | None = None,
+        rates: dict[str, float] | None = None,
     ):
         self.config = config
         self.folder = folder
         self._settings = {**json.loads(to_json(config)), **json.loads(json.dumps(identity or {}))}
+        # how long one piece of it may take does not change what is learned
+        del self._settings["max_minutes"]
         self.accelerator = Accelerator(
-            mixed_precision=_precision(config), gradient_accumulation_steps=config.gradient_accumulation
+            mixed_precision=_precision(config),
+            gradient_accumulation_steps=config.gradient_accumulation,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=bool(rates))],
         )
         self.is_main = self.accelerator.is_main_process
         self._claim_folder(resume)
-        trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        trainable = _groups(module, rates or {})
         # beta2 below the usual .999: in a training of a thousand steps the second moment must forget its start
         optimizer = torch.optim.AdamW(
             trainable, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
@@ -84,6 +100,7 @@ class TrainingLoop:
             inputs: micro-step -> arguments of the module's forward, the same whenever it is asked.
         Raises:
             FloatingPointError: the loss is not finite; checkpoints before it are kept.
+            TrainingPausedError: `max_minutes` are over.
         """
         self.module.train()
         started = monotonic()
@@ -99,10 +116,23 @@ class TrainingLoop:
                     if not progress.console.is_terminal and (step + 1) % max(1, self.config.num_steps // 5) == 0:
                         done = f"{title}: step {step + 1} of {self.config.num_steps}"
                         print(f"{done}, loss {metrics.smooth_loss:.4f}, {rate:.1f} steps/s", flush=True)
-                if (step + 1) % self.config.save_every == 0 and step + 1 < self.config.num_steps:
+                is_over = self._is_over(started)
+                if step + 1 < self.config.num_steps and (is_over or (step + 1) % self.config.save_every == 0):
                     self._save(step + 1)
+                    if is_over:
+                        raise TrainingPausedError(
+                            f"{title}: {self.config.max_minutes:g} minutes are over at step {step + 1} of "
+                            f"{self.config.num_steps}; resume to go on"
+                        )
         if metrics:
             metrics.close()
+
+    def _is_over(self, started: float) -> bool:
+        """Whether the time is used up, on any process: they must stop at one step."""
+        if not self.config.max_minutes:
+            return False
+        late = torch.tensor(float(monotonic() - started > 60 * self.config.max_minutes), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(late, reduction="sum") > 0)  # type: ignore[operator]
 
     def generator(self, micro_step: int) -> torch.Generator:
         """Draws what a program needs in one micro-step: the same whenever it is asked, another on each rank."""
@@ -114,8 +144,8 @@ class TrainingLoop:
         self.average.store(self.parameters)
         self.average.copy_to(self.parameters)
         state: dict[str, Any] = self.accelerator.get_state_dict(self.module)
-        # a frozen video model of gigabytes is not copied
-        trained = {tensor.data_ptr() for tensor in self.parameters}
+        # a frozen video model of gigabytes is not copied; what FSDP has gathered is a copy
+        trained = {_own_part(tensor).data_ptr() for tensor in self.parameters}
         weights = {name: tensor.clone() if tensor.data_ptr() in trained else tensor for name, tensor in state.items()}
         self.average.restore(self.parameters)
         return weights
@@ -140,7 +170,9 @@ class TrainingLoop:
                 loss = self.module(*inputs(step * self.config.gradient_accumulation + micro))
                 self.accelerator.backward(loss)
                 if self.accelerator.sync_gradients:
-                    gradient_norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm) or 0.0)
+                    norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+                    # under FSDP it is one number in parts
+                    gradient_norm = float((norm.full_tensor() if isinstance(norm, DTensor) else norm) or 0.0)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             losses.append(loss.detach())
@@ -205,7 +237,7 @@ class TrainingLoop:
         logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
         self.accelerator.save_state(str(temporary))
         rank = self.accelerator.process_index
-        average = {str(i): tensor.cpu() for i, tensor in enumerate(self.average.shadow_params)}
+        average = {str(i): _own_part(tensor).cpu() for i, tensor in enumerate(self.average.shadow_params)}
         save_file(average, temporary / f"average_{rank}.safetensors")
         self.accelerator.wait_for_everyone()
         if self.is_main:
@@ -234,9 +266,24 @@ class TrainingLoop:
         self.accelerator.load_state(str(newest))
         average = load_file(newest / f"average_{self.accelerator.process_index}.safetensors")
         for i, tensor in enumerate(self.average.shadow_params):
-            tensor.copy_(average[str(i)])
+            _own_part(tensor).copy_(average[str(i)])
         self.average.optimization_step = facts["step"]
         return facts["step"]
+
+
+def _groups(module: nn.Module, rates: dict[str, float]) -> list[dict[str, Any]]:
+    """Trainable parameters for the optimizer: most at its learning rate, some at their own."""
+    own: dict[str, list[nn.Parameter]] = {"": []}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            start = next((start for start in rates if name.startswith(start)), "")
+            own.setdefault(start, []).append(parameter)
+    return [{"params": parameters, **({"lr": rates[start]} if start else {})} for start, parameters in own.items() if parameters]
+
+
+def _own_part(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor: all of it, unless FSDP has divided it."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _precision(config: OptimizationConfig) -> str:

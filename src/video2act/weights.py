@@ -79,4 +79,4 @@ def check_fit(own: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]
     problems = [line for kind in kinds for line in (*kind[:10], *([f"and {len(kind) - 10} more"] if len(kind) > 10 else []))]
     if problems:
         listed = "\n  ".join(problems)
-        raise ValueError(f"{source} does not fit its config:\n  {listed}")
+        raise ValueError(f"{source} does not fit its config:\n  {listed}\ntake weights and config from one place, copied whole")

@@ -33,7 +33,7 @@ def video_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     backbone = make_backbone(BACKBONE)
     assert isinstance(backbone, torch.nn.Module)
-    save_video_model(folder, BACKBONE, backbone.state_dict())
+    save_video_model(folder, backbone, backbone.state_dict())
     return folder
 
 

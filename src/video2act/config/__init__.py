@@ -4,7 +4,15 @@ Imports no torch. A value that follows from others is a property. Errors name th
 Durations are seconds (`_s`), sizes pixels (`_px`), counts `num_`.
 """
 
-from video2act.config.backbone import GRIDS, BackboneConfig, Grid, PretrainedBackboneConfig, load_backbone
+from video2act.config.backbone import (
+    GRIDS,
+    BackboneConfig,
+    Grid,
+    PretrainedBackboneConfig,
+    ScratchConfig,
+    TuningConfig,
+    load_backbone,
+)
 from video2act.config.files import check, from_json, load, to_json
 from video2act.config.policy import PolicyConfig, camera_and_lag
 from video2act.config.runtime import Overlap, RuntimeConfig, SimulatedLatency, WhenStale, data_margin
@@ -38,12 +46,14 @@ __all__ = [
     "PretrainedBackboneConfig",
     "PretrainedConfig",
     "RuntimeConfig",
+    "ScratchConfig",
     "SimulatedLatency",
     "StreamConfig",
     "System1Config",
     "System1Sources",
     "System2Config",
     "TrainConfig",
+    "TuningConfig",
     "VideoTrainConfig",
     "WhenStale",
     "adaptor_depth",

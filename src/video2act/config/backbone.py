@@ -42,6 +42,33 @@ class BackboneConfig:
 
 
 @dataclass(frozen=True)
+class ScratchConfig:
+    """A video model of Wan's networks that `train-video --preset small` trains from nothing; the defaults make 65 million
+    parameters."""
+
+    hidden: int = 512
+    depth: int = 12
+    num_heads: int = 8
+    vae_width: int = 32
+    """channels of the VAE's first stage"""
+    text_dim: int = 256
+    vae_steps: int = 20000
+    """training steps of the VAE, before those of the transformer"""
+    vae_learning_rate: float = 2e-4
+    vae: str = ""
+    """a folder of such a model, whose VAE is taken instead of training one"""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "depth", "num_heads", "vae_width", "text_dim"):
+            check(getattr(self, name) > 0, f"{name} must be positive, got {getattr(self, name)}")
+        check(self.hidden % self.num_heads == 0, f"hidden={self.hidden} is not divisible by num_heads={self.num_heads}")
+        check(self.hidden // self.num_heads % 2 == 0, f"a head of {self.hidden // self.num_heads} is not even; positions need it")
+        check(self.text_dim % 4 == 0, f"text_dim must be a multiple of 4, got {self.text_dim}")
+        check(self.vae_steps >= 0, f"vae_steps must not be negative, got {self.vae_steps}")
+        check(self.vae_learning_rate > 0, f"vae_learning_rate must be positive, got {self.vae_learning_rate}")
+
+
+@dataclass(frozen=True)
 class Grid:
     """How a family of video models divides space and time."""
 
@@ -58,6 +85,7 @@ class Grid:
 GRIDS: dict[str, Grid] = {
     "wan21": Grid(8, 2, 4),
     "wan22": Grid(16, 2, 4),
+    "wan_small": Grid(8, 2, 4),
     "hunyuan": Grid(8, 2, 4),
     "cogvideox": Grid(8, 2, 4),
     "cogvideox15": Grid(8, 2, 4, latents_per_token=2),
@@ -68,11 +96,31 @@ GRIDS: dict[str, Grid] = {
 
 
 @dataclass(frozen=True)
+class TuningConfig:
+    """What of a video model is trained."""
+
+    method: Literal["frozen", "lora", "full"] = "frozen"
+    """lora: small matrices beside the frozen attention layers (arXiv 2106.09685); full: the whole transformer"""
+    rank: int = 16
+    """lora: inner width of the small matrices"""
+    alpha: float = 16.0
+    """lora: their product counts alpha / rank times"""
+    gradient_checkpointing: bool = False
+    """what blocks computed is computed again when gradients need it: less memory, a third more time. Published models only"""
+
+    def __post_init__(self) -> None:
+        check(self.method in ("frozen", "lora", "full"), f"method must be frozen, lora or full, got {self.method!r}")
+        check(self.rank >= 1, f"rank must be at least 1, got {self.rank}")
+        check(self.alpha > 0, f"alpha must be positive, got {self.alpha}")
+
+
+@dataclass(frozen=True)
 class PretrainedBackboneConfig:
     """A published video diffusion model. Its weights stay where they are: a run folder only names them."""
 
-    name: Literal["wan21", "wan22", "hunyuan", "cogvideox", "cogvideox15", "ltx", "cosmos"]
-    """the family: wan21 is Wan 2.1 of 1.3 or 14 billion parameters, wan22 is Wan 2.2 TI2V-5B, cosmos is Cosmos-Predict2"""
+    name: str
+    """the family: wan21 is Wan 2.1 of 1.3 or 14 billion parameters, wan22 is Wan 2.2 TI2V-5B, wan_small one that `train-video`
+    has trained from nothing, cosmos is Cosmos-Predict2; any name in `GRIDS`"""
     source: str
     """a folder (diffusers' layout, or Wan's original files) or a Hugging Face repo id"""
     feature_layer: int

@@ -87,5 +87,7 @@ def _member(union: tuple[Any, ...], value: Any) -> Any:
     if len(members) == 1 or name is None:
         return members[0]
     names = {choice: member for member in members for choice in get_args(get_type_hints(member)["name"])}
-    check(name in names, f"unknown name {name!r}; choose from {', '.join(names)}")
-    return names[name]
+    # one that has no list of names checks them itself
+    anyone = next((member for member in members if get_type_hints(member)["name"] is str), None)
+    check(name in names or anyone is not None, f"unknown name {name!r}; choose from {', '.join(names)}")
+    return names.get(name, anyone)

@@ -152,7 +152,7 @@ class System1Config:
 
 @dataclass(frozen=True)
 class System1Sources:
-    """Where a new System 1 takes from what it does not learn itself. For presets with frozen encoders."""
+    """Where a new System 1 takes from what it does not learn itself. For presets of RDT-1B's form."""
 
     weights: str = ""
     """RDT-1B's checkpoint, to begin with; empty: random weights"""
@@ -162,6 +162,9 @@ class System1Sources:
     """folder of text embeddings; filled as they are computed"""
     image_encoder: str = ""
     """folder or repo id of a SigLIP; empty: the preset's"""
+    embodiment: str = ""
+    """which robot it is, by its name in `embodiment.py` (aloha_agilex, ...): where its numbers lie in the vector of 128 that
+    RDT-1B's weights need; empty: the robot's own vector"""
 
 
 RDT_FORM = DitConfig(

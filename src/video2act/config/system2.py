@@ -4,9 +4,11 @@ from dataclasses import dataclass, replace
 from math import lcm
 from typing import Literal, get_args, get_type_hints
 
-from video2act.config.backbone import BackboneConfig, PretrainedBackboneConfig
+from video2act.config.backbone import BackboneConfig, PretrainedBackboneConfig, TuningConfig
 from video2act.config.files import check
 from video2act.config.system1 import adaptor_depth
+
+FROZEN = TuningConfig()
 
 FilterName = Literal["none", "sobel", "scharr", "laplacian", "temporal_bandpass", "moft"]
 
@@ -160,8 +162,14 @@ class System2Config:
     """width of the tokens handed to System 1"""
     filter_on: Literal["features", "latents"] = "features"
     """features: after the transformer blocks, as in the paper; latents: before them, as in the released code"""
+    tuning: TuningConfig = FROZEN
+    """what of the video model is trained together with the policy; the paper's is frozen"""
 
     def __post_init__(self) -> None:
+        check(
+            self.tuning.method != "lora" or isinstance(self.backbone, PretrainedBackboneConfig),
+            "tuning.method=lora is for published video models; tune the tiny one whole (full)",
+        )
         check(len(self.streams) > 0, "System 2 needs at least one stream; for a policy without it, set system2 to null")
         names = [stream.name for stream in self.streams]
         check(len(set(names)) == len(names), f"stream names must differ, got {names}")

@@ -25,12 +25,15 @@ class OptimizationConfig:
     gradient_accumulation: int = 1
     save_every: int = 500
     """training steps between two checkpoints"""
+    max_minutes: float = 0.0
+    """stop after as many, with a checkpoint, to be resumed; 0: no limit. For machines that are lent for a while"""
     seed: int = 0
 
     def __post_init__(self) -> None:
         check(self.num_steps >= 0, f"num_steps must not be negative, got {self.num_steps}")
         for name in ("batch_size", "gradient_accumulation", "save_every"):
             check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        check(self.max_minutes >= 0, f"max_minutes must not be negative, got {self.max_minutes}")
         check(self.max_grad_norm > 0, f"max_grad_norm must be positive, got {self.max_grad_norm}")
         check(self.warmup_steps >= 0, f"warmup_steps must not be negative, got {self.warmup_steps}")
         check(self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}")
@@ -71,6 +74,8 @@ class TrainConfig(OptimizationConfig):
     """chance that a sample is shown no text, and likewise no image, no video, no state"""
     state_noise: float = 0.02
     """standard deviation added to the normalised state"""
+    video_learning_rate: float = 1e-5
+    """the peak for a video model that is trained together with the policy (tuning); 1e-4 is usual for LoRA"""
     image_shift_px: int = 0
     """images are shifted by up to this many pixels; not for cameras that stand still, where a place in the picture is a place"""
     image_jitter: float = 0.1
@@ -87,6 +92,7 @@ class TrainConfig(OptimizationConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check(self.video_learning_rate > 0, f"video_learning_rate must be positive, got {self.video_learning_rate}")
         check(0 <= self.condition_dropout < 1, f"condition_dropout must lie in [0, 1), got {self.condition_dropout}")
         for name in ("state_noise", "image_shift_px", "image_jitter", "max_delay_steps", "num_workers"):
             check(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")

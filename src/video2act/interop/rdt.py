@@ -52,7 +52,7 @@ def load_rdt(system1: System1, path: Path, image_places: tuple[int, ...] = ()) -
     if strangers:
         raise ValueError(
             f"this System 1 is not of RDT-1B's form, which has no {', '.join(strangers[:5])}; use the preset rdt_1b, "
-            "with a robot that has an embodiment"
+            "and name the robot (system1.embodiment, e.g. aloha_agilex)"
         )
     weights = rename(state, names, own, str(file)) | added
     system1.load_state_dict({name.removeprefix("system1."): tensor for name, tensor in weights.items()})

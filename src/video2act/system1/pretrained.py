@@ -154,5 +154,5 @@ def load_frozen(cls: type, source: str, device: torch.device, not_needed: tuple[
     ]
     if problems:
         listed = "\n  ".join(problems[:10])
-        raise ValueError(f"{source} does not hold a {cls.__name__}:\n  {listed}")
+        raise ValueError(f"{source} does not hold a {cls.__name__}:\n  {listed}\ndownload it again, or name the encoder it is")
     return model.requires_grad_(False).eval().to(device)

@@ -4,10 +4,12 @@ Per stream, in the paper's order: encode -> transformer blocks -> filter -> form
 side of the transformer blocks the filter stands on is one word of the config (`filter_on`).
 
 The way is split where gradients start. `see` is everything without a trained parameter: the frozen video diffusion model and the
-filters; what it returns can be cached and looked at. `compress` is what training learns. `perceive` is both.
+filters; what it returns can be cached and looked at. `compress` is what training learns. `perceive` is both. A video model that
+is tuned together with the policy (`learn`) moves the start of gradients to its latents, and then nothing can be cached.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,7 +31,8 @@ class System2(nn.Module):
         super().__init__()
         self.config = config
         assert isinstance(backbone, nn.Module)
-        self.backbone = backbone.requires_grad_(False).eval()
+        self.backbone: Any = backbone.requires_grad_(False).eval()
+        self.is_learning = False
         self._history = {s.name: LatentHistory(backbone) for s in config.streams if s.encoding == "stream"}
         self.filters = {stream.name: make_filter(stream.filter) for stream in config.streams}
         self.formers = nn.ModuleDict(
@@ -44,9 +47,14 @@ class System2(nn.Module):
         self.backbone.eval()
         return self
 
-    @torch.no_grad()
+    def learn(self) -> None:
+        """Let the video model learn with the rest, as the config's `tuning` says. Raises ImportError where peft is needed."""
+        self.is_learning = self.config.tuning.method != "frozen"
+        if self.is_learning:
+            self.backbone.learn(self.config.tuning)
+
     def see(self, clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
-        """Frozen: stream -> filtered features, boundaries and motion. No gradient, no randomness; may be cached.
+        """Stream -> filtered features, boundaries and motion. No randomness, and unless the video model learns no gradient.
 
         Raises:
             ValueError: a stream of the config has no clip, or one of another shape.
@@ -77,7 +85,6 @@ class System2(nn.Module):
         with fast_precision(pixels.grid.device):
             return stream.push(pixels)
 
-    @torch.no_grad()
     def see_on(self, stage: Stage, videos: dict[str, Video], instruction: list[str], until: Stage = "seen") -> dict[str, Video]:
         """The rest of `see`, from a stage on which it was left, to another."""
         if stage == until:
@@ -85,7 +92,7 @@ class System2(nn.Module):
         seen = {}
         for stream in self.config.streams:
             keep, grid = self.filters[stream.name], videos[stream.name]
-            with fast_precision(grid.grid.device):
+            with fast_precision(grid.grid.device), torch.set_grad_enabled(self.is_learning and torch.is_grad_enabled()):
                 padding = grid.padding
                 if stage == "latents":
                     grid = self.backbone.features(keep(grid) if self.config.filter_on == "latents" else grid, instruction)

@@ -7,13 +7,15 @@ from torch import Tensor, nn
 
 from video2act import config as configs
 from video2act.atomic import write_text
-from video2act.config import BackboneConfig, PretrainedBackboneConfig
+from video2act.config import BackboneConfig, PretrainedBackboneConfig, TuningConfig
 from video2act.interfaces import VideoBackbone
-from video2act.system2.backbones.published import TUNED_CONFIG, TUNED_WEIGHTS, load_published
+from video2act.system2.backbones.published import TUNED_CONFIG, load_published, save_tuned
 from video2act.system2.backbones.tiny import TinyBackbone
 from video2act.weights import load_weights, save_weights
 
-CONFIG_FILE, WEIGHTS_FILE = TUNED_CONFIG, TUNED_WEIGHTS
+CONFIG_FILE, WEIGHTS_FILE = TUNED_CONFIG, "model.safetensors"
+
+WHOLE = TuningConfig("full")
 
 AnyConfig = BackboneConfig | PretrainedBackboneConfig
 
@@ -32,14 +34,18 @@ def make_backbone(config: AnyConfig, whole: bool = False) -> VideoBackbone:
     return load_published(config, whole)
 
 
-def save_video_model(path: Path, config: AnyConfig, weights: dict[str, Tensor]) -> None:
-    """Write a folder that `load_video_model` reads. Of a published model only the transformer, which alone is ever trained."""
+def save_video_model(path: Path, backbone: VideoBackbone, weights: dict[str, Tensor], tuning: TuningConfig = WHOLE) -> None:
+    """Write a folder that `load_video_model` reads, and every config as `source`.
+
+    Args:
+        weights: of the backbone, under its names. Of a published one only the transformer is written, or its LoRA.
+    """
     path.mkdir(parents=True, exist_ok=True)
-    if isinstance(config, PretrainedBackboneConfig):
-        prefix = "transformer."
-        weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-    write_text(path / CONFIG_FILE, configs.to_json(config))
+    if not isinstance(backbone, TinyBackbone):
+        save_tuned(path, backbone, weights, tuning)
+        return
     save_weights(path / WEIGHTS_FILE, weights)
+    write_text(path / CONFIG_FILE, configs.to_json(backbone.config))
 
 
 def load_video_model(path: Path, whole: bool = False) -> tuple[AnyConfig, VideoBackbone]:

@@ -16,9 +16,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from video2act.config import PretrainedBackboneConfig
+from video2act.interfaces import Objective
 from video2act.system2.backbones.pretrained import Embedding, Parts, PretrainedBackbone, one_level
 from video2act.system2.backbones.sources import read_json
 from video2act.system2.backbones.text_encoders import diffusers_t5
+from video2act.system2.objectives import circle_error, each_of
 from video2act.text_cache import TextEncoder
 from video2act.types import Video
 
@@ -36,6 +38,7 @@ class CogVideoXBackbone(PretrainedBackbone):
         super().__init__(config, parts, whole)
         self.levels = self._levels()
         """of each timestep, as `sigma / (alpha + sigma)`"""
+        self.objective = Objective(each_of(self.levels), circle_error)
 
     def geometry(self, transformer: dict[str, Any], vae: dict[str, Any]) -> dict[str, tuple[int, int]]:
         grid = self.config.grid
@@ -60,6 +63,12 @@ class CogVideoXBackbone(PretrainedBackbone):
 
     def restore(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         return latents / self.vae.config.scaling_factor
+
+    def _decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 frames height width"]:
+        # its decoder takes pairs of latent frames, and one alone in front: with an even number the first stands twice
+        if latents.shape[2] % 2:
+            return super()._decode(latents)
+        return super()._decode(torch.cat([latents[:, :, :1], latents], dim=2))[:, :, self.config.frames_per_latent :]
 
     def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], text: Embedding) -> Float[Tensor, "b c t h w"]:
         level = one_level(noise_level, "CogVideoX")

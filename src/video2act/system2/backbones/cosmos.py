@@ -14,9 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from video2act.config import PretrainedBackboneConfig
+from video2act.interfaces import Objective
 from video2act.system2.backbones.pretrained import Embedding, Parts, is_one_level
 from video2act.system2.backbones.text_encoders import diffusers_t5
 from video2act.system2.backbones.wan_vae import OverWanVae
+from video2act.system2.objectives import circle_error, logit_normal
 from video2act.text_cache import TextEncoder
 from video2act.types import Video
 
@@ -31,6 +33,10 @@ class CosmosBackbone(OverWanVae):
         super().__init__(config, parts, whole)
         self.takes_padding = self.transformer.config.concat_padding_mask
         self.takes_given = self.transformer.config.in_channels > self.vae.config.z_dim
+        # one or two given frames, as its authors train it
+        few, many = (1, 2) if self.takes_given else (0, 0)
+        levels = logit_normal(grows_with_frames=True)
+        self.objective = Objective(levels, circle_error, min_given=few, max_given=many, sampling_shift=5.0)
         # its weights stay as they were; `run` joins the channel instead
         self.transformer.register_to_config(concat_padding_mask=False)
 

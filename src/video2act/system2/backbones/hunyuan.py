@@ -13,9 +13,11 @@ from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PRO
 from jaxtyping import Float
 from torch import Tensor
 
+from video2act.interfaces import Objective
 from video2act.system2.backbones.pretrained import Embedding, PretrainedBackbone, one_level
 from video2act.system2.backbones.sources import read_json
 from video2act.system2.backbones.text_encoders import HunyuanText
+from video2act.system2.objectives import flow_error, logit_normal
 from video2act.text_cache import TextEncoder
 from video2act.types import Video
 
@@ -31,6 +33,8 @@ class HunyuanBackbone(PretrainedBackbone):
     BLOCKS = ("transformer_blocks", "single_transformer_blocks")
     RETURNS_PAIR = True
     MAX_TOKENS = 256
+
+    objective = Objective(logit_normal(), flow_error, sampling_shift=7.0)
 
     def geometry(self, transformer: dict[str, Any], vae: dict[str, Any]) -> dict[str, tuple[int, int]]:
         grid = self.config.grid

@@ -11,9 +11,11 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from video2act.interfaces import Objective
 from video2act.system2.backbones.pretrained import Embedding, PretrainedBackbone, is_one_level
 from video2act.system2.backbones.tap import fold
 from video2act.system2.backbones.text_encoders import diffusers_t5
+from video2act.system2.objectives import flow_error, logit_normal
 from video2act.text_cache import TextEncoder
 from video2act.types import Video
 
@@ -26,6 +28,9 @@ class LTXBackbone(PretrainedBackbone):
     TRANSFORMER = LTXVideoTransformer3DModel
     VAE = AutoencoderKLLTXVideo
     MAX_TOKENS = 128
+
+    # given frames are tokens of level 0, any number of them
+    objective = Objective(logit_normal(3.0), flow_error, max_given=None)
 
     def geometry(self, transformer: dict[str, Any], vae: dict[str, Any]) -> dict[str, tuple[int, int]]:
         grid = self.config.grid

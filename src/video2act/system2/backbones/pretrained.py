@@ -14,7 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from video2act.config import PretrainedBackboneConfig
+from video2act.config import PretrainedBackboneConfig, TuningConfig
+from video2act.interfaces import Objective
+from video2act.system2.backbones import adapter
 from video2act.system2.backbones.checkpoint import check_checkpoint, fill
 from video2act.system2.backbones.sources import Component, component
 from video2act.system2.backbones.tap import Tap, empty, fold, load_transformer
@@ -58,9 +60,13 @@ class PretrainedBackbone(nn.Module):
     MAX_TOKENS: ClassVar[int]
     """longest instruction, of models whose config does not say"""
 
+    objective: Objective
+    """how the model was trained, and so how `train-video` trains it"""
+
     def __init__(self, config: PretrainedBackboneConfig, parts: Parts, whole: bool = False):
         super().__init__()
         self.config = config
+        self.parts = parts
         self.root = parts.root
         self.is_whole = whole
         self.dtype = getattr(torch, config.dtype)
@@ -77,6 +83,34 @@ class PretrainedBackbone(nn.Module):
     def find(cls, root: Path) -> Parts:
         """The files in a folder of diffusers' layout."""
         return Parts(root, component(root, "transformer", cls.TRANSFORMER.__name__), component(root, "vae", cls.VAE.__name__))
+
+    def learn(self, tuning: TuningConfig) -> None:
+        """Choose which of the transformer's weights are trained; the VAE and the text encoder never are.
+
+        What is trained is in float32, whatever the config's dtype: in bfloat16 small steps are lost.
+        """
+        if tuning.method == "lora":
+            adapter.inject(self.transformer, tuning)
+        elif tuning.method == "full":
+            self.transformer.float().requires_grad_(True)
+            self.dtype = torch.float32
+        if tuning.gradient_checkpointing:
+            self.transformer.enable_gradient_checkpointing()
+
+    def merge(self, folder: Path) -> None:
+        """Add a LoRA to the weights.
+
+        Raises:
+            FileNotFoundError, ValueError: the folder is incomplete, or its adapter is of another model.
+        """
+        tensors, scale = adapter.read_adapter(folder)
+        adapter.merge(self.transformer, empty(self.TRANSFORMER, self.parts.transformer.config), tensors, scale, folder)
+
+    def train(self, mode: bool = True) -> "PretrainedBackbone":
+        """Only the transformer ever leaves evaluation mode."""
+        super().train(mode)
+        self.vae.eval()
+        return self
 
     # what a family tells
 
@@ -146,7 +180,7 @@ class PretrainedBackbone(nn.Module):
             noisy = Video((1 - level) * latents.grid + level * noise, latents.fps)
         b, _, t, h, w = noisy.grid.shape
         text = self._embed(instruction, latents.grid.device)
-        with as_configured(latents.grid), self.tap() as recorder:
+        with self._mixed_as_configured(latents.grid), self.tap() as recorder:
             self.run(noisy, noisy.grid.new_full((b, t), level), text)
             tokens = recorder.take()
         grid = self.config.grid
@@ -172,7 +206,7 @@ class PretrainedBackbone(nn.Module):
         return vae
 
     def _text(self, parts: Parts) -> TextEmbeddings:
-        folder = Path(self.config.text_cache) if self.config.text_cache else default_folder(self.config.name)
+        folder = Path(self.config.text_cache) if self.config.text_cache else self.text_folder()
         width = self.text_dim(with_defaults(self.TRANSFORMER, parts.transformer))
         found = self.encoder_width()
         if found is None:
@@ -183,6 +217,10 @@ class PretrainedBackbone(nn.Module):
                 f"they belong to different models"
             )
         return TextEmbeddings(folder, self.text_encoder(), width, "")
+
+    def text_folder(self) -> Path:
+        """Where embeddings lie if the config does not say."""
+        return default_folder(self.config.name)
 
     def encoder_width(self) -> int | None:
         """Width of the text encoder that comes with the model; None if it comes without."""
@@ -215,6 +253,11 @@ class PretrainedBackbone(nn.Module):
         padded = tensor.new_zeros(self.max_tokens, *tensor.shape[1:])
         padded[: len(tensor)] = tensor
         return padded
+
+    def _mixed_as_configured(self, grid: Tensor) -> torch.autocast:
+        """As configured also where weights that learn are float32: then operations run in the config's dtype."""
+        configured = getattr(torch, self.config.dtype)
+        return torch.autocast(grid.device.type, configured, enabled=self.dtype != configured)
 
     def _check_whole(self, what: str) -> None:
         if not self.is_whole:

@@ -1,35 +1,48 @@
 """Published video models by family; the files they need are imported when one is asked for, since they bring large libraries.
 
-A source is the model's own folder (or repo), or a folder of `train-video`, which holds a finetuned transformer and names the
-source of everything else.
+A source is the model's own folder (or repo), or a folder of `train-video`, which holds a finetuned transformer or a LoRA and
+names the source of everything else.
 """
 
+import json
+import shutil
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from video2act import config as configs
-from video2act.config import PretrainedBackboneConfig
-from video2act.system2.backbones.checkpoint import Checkpoint
-from video2act.system2.backbones.sources import Component, locate
+import torch
+from huggingface_hub import save_torch_state_dict
+from torch import Tensor
 
-FAMILIES = {
+from video2act import config as configs
+from video2act.atomic import write_text
+from video2act.config import PretrainedBackboneConfig, TuningConfig
+from video2act.system2.backbones.adapter import save_adapter, taken_out
+from video2act.system2.backbones.sources import Component, component, locate
+
+FAMILIES: dict[str, Any] = {
     "wan21": "wan.WanBackbone",
     "wan22": "wan.WanBackbone",
+    "wan_small": "wan.WanBackbone",
     "hunyuan": "hunyuan.HunyuanBackbone",
     "cogvideox": "cogvideox.CogVideoXBackbone",
     "cogvideox15": "cogvideox.CogVideoXBackbone",
     "ltx": "ltx.LTXBackbone",
     "cosmos": "cosmos.CosmosBackbone",
 }
-"""name in `PretrainedBackboneConfig` -> file and class"""
+"""name in `PretrainedBackboneConfig` -> file and class, or the class itself"""
 
-TUNED_CONFIG, TUNED_WEIGHTS = "backbone.json", "model.safetensors"
+TUNED_CONFIG = "backbone.json"
 """of a folder of `train-video`"""
+ADAPTER, TRANSFORMER = "adapter", "transformer"
+"""what such a folder holds of a published model: a LoRA, or the whole transformer in diffusers' layout"""
 
 
 def family(name: str) -> Any:
     """The class of a family, a subclass of `PretrainedBackbone`."""
+    if not isinstance(FAMILIES[name], str):
+        return FAMILIES[name]
     module, _, kind = FAMILIES[name].partition(".")
     return getattr(import_module(f"video2act.system2.backbones.{module}"), kind)
 
@@ -43,14 +56,60 @@ def load_published(config: PretrainedBackboneConfig, whole: bool) -> Any:
     """
     kind = family(config.name)
     root = locate(config.source)
-    tuned = root if (root / TUNED_CONFIG).is_file() else None
+    adapters: list[Path] = []
+    transformer: Component | None = None
     while (root / TUNED_CONFIG).is_file():  # what was finetuned may have been finetuned before
         base = configs.load_backbone(root / TUNED_CONFIG)
         if not isinstance(base, PretrainedBackboneConfig) or base.name != config.name:
             raise ValueError(f"{root} holds a {base.name} video model, but the config names {config.name}; choose what fits")
+        if transformer is None:  # what lies beneath a whole transformer no longer matters
+            if (root / ADAPTER).is_dir():
+                adapters.append(root / ADAPTER)
+            else:
+                transformer = component(root, TRANSFORMER, kind.TRANSFORMER.__name__)
         root = locate(base.source)
     parts = kind.find(root)
-    if tuned is None:
-        return kind(config, parts, whole)
-    weights = Component(parts.transformer.path, parts.transformer.config, Checkpoint([tuned / TUNED_WEIGHTS]))
-    return kind(config, replace(parts, transformer=weights), whole)
+    backbone = kind(config, replace(parts, transformer=transformer) if transformer else parts, whole)
+    for folder in reversed(adapters):  # the first that was trained goes first
+        backbone.merge(folder)
+    return backbone
+
+
+def save_tuned(path: Path, backbone: Any, weights: dict[str, Tensor], tuning: TuningConfig) -> None:
+    """Write what `train-video` made of a published model: its LoRA, or its whole transformer as diffusers would write it.
+
+    Args:
+        weights: of the backbone, under its names.
+    """
+    own = {name.removeprefix("transformer."): tensor for name, tensor in weights.items() if name.startswith("transformer.")}
+    if tuning.method == "lora":
+        save_adapter(path / ADAPTER, taken_out(own), tuning)
+    else:
+        save_transformer(path / TRANSFORMER, backbone, own)
+    # last: with it, the folder is a video model
+    source = locate(backbone.config.source).resolve()
+    write_text(path / TUNED_CONFIG, configs.to_json(replace(backbone.config, source=str(source))))
+
+
+def save_transformer(folder: Path, backbone: Any, weights: dict[str, Tensor]) -> None:
+    """Write a transformer as diffusers does, in the dtype of the backbone's config.
+
+    Args:
+        weights: of the transformer, or of the whole backbone.
+    """
+    weights = {name.removeprefix("transformer."): tensor for name, tensor in weights.items() if not name.startswith("vae.")}
+    kind, temporary = type(backbone).TRANSFORMER, folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    config = backbone.parts.transformer.config | {"_class_name": kind.__name__}
+    write_text(temporary / "config.json", json.dumps(config, indent=2) + "\n")
+    # trained in float32; kept as the model was published
+    exact = set(kind._keep_in_fp32_modules or ())
+    kept = {
+        name: tensor.detach().to("cpu", torch.float32 if exact & set(name.split(".")) else getattr(torch, backbone.config.dtype))
+        for name, tensor in weights.items()
+    }
+    pattern = "diffusion_pytorch_model{suffix}.safetensors"
+    save_torch_state_dict(kept, temporary, filename_pattern=pattern, max_shard_size="10GB")
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)

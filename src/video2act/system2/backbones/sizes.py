@@ -9,8 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from video2act.config import PretrainedBackboneConfig
+from video2act.config import PretrainedBackboneConfig, ScratchConfig
+from video2act.presets import SMALL_SOURCE
 from video2act.system2.backbones.published import family
+from video2act.system2.backbones.scratch import transformer_config, vae_config
 from video2act.system2.backbones.sources import locate
 from video2act.system2.backbones.tap import count_blocks, empty, keep_blocks
 
@@ -21,6 +23,7 @@ _WAN = {"attention_head_dim": 128, "in_channels": 16, "out_channels": 16}
 _VAE22 = {"base_dim": 160, "decoder_base_dim": 256, "z_dim": 48, "is_residual": True, "in_channels": 12, "out_channels": 12}
 
 PUBLISHED: dict[str, Configs] = {
+    SMALL_SOURCE: (transformer_config(ScratchConfig()), vae_config(ScratchConfig())),
     "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": (_WAN | {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}, {}),
     "Wan-AI/Wan2.1-T2V-14B-Diffusers": (_WAN | {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40}, {}),
     "Wan-AI/Wan2.2-TI2V-5B-Diffusers": (

@@ -53,6 +53,9 @@ class T5Text:
     def encoder(self) -> nn.Module:
         return self._load()
 
+    def let_go(self) -> None:
+        self.__dict__.pop("encoder", None)
+
     @cached_property
     def tokenizer(self) -> Any:
         return load_tokenizer(self._tokenizer_folder)
@@ -88,6 +91,10 @@ class HunyuanText:
         self.template = template
         self.max_tokens = max_tokens
         self.fingerprint = weights_of(root / "text_encoder").fingerprint() + weights_of(root / "text_encoder_2").fingerprint()
+
+    def let_go(self) -> None:
+        for name in ("_llama", "_clip"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def _llama(self) -> tuple[Any, Any]:
@@ -165,7 +172,7 @@ def load_encoder(kind: Any, folder: Path, dtype: torch.dtype) -> nn.Module:
     problems = [f"{why} {name}" for why in ("missing", "unexpected") for name in sorted(report[f"{why}_keys"])]
     if problems:
         listed = "\n  ".join(problems[:20])
-        raise ValueError(f"{folder} does not fit its config:\n  {listed}")
+        raise ValueError(f"{folder} does not fit its config:\n  {listed}\ndownload it again, weights and config from one place")
     return encoder.eval().requires_grad_(False)
 
 

@@ -14,9 +14,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from video2act.config import BackboneConfig
+from video2act.config import BackboneConfig, TuningConfig
+from video2act.interfaces import Objective
 from video2act.layers import Mlp, SelfAttention, grid_embedding, sinusoidal_embedding
 from video2act.system2.backbones.tiny_codec import LinearCodec
+from video2act.system2.objectives import latents_error, shifted_uniform
 from video2act.text import ByteTextEncoder
 from video2act.types import Video
 
@@ -43,6 +45,8 @@ class Block(nn.Module):
 class TinyBackbone(nn.Module):
     """A `VideoBackbone` of about a million parameters."""
 
+    objective = Objective(shifted_uniform(3.0), latents_error, min_given=1, max_given=None, is_near_first=True)
+
     def __init__(self, config: BackboneConfig):
         super().__init__()
         self.config = config
@@ -61,6 +65,10 @@ class TinyBackbone(nn.Module):
         # untrained, the model predicts no change
         nn.init.zeros_(self.latent_out.weight)
         nn.init.zeros_(self.latent_out.bias)
+
+    def learn(self, tuning: TuningConfig) -> None:
+        """Train all weights or none; the codec has none that could be."""
+        self.requires_grad_(tuning.method == "full")
 
     def encode(self, pixels: Video) -> Video:
         return self.codec.encode(pixels)

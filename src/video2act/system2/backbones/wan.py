@@ -1,7 +1,8 @@
 """Wan: 2.1 (1.3 and 14 billion parameters) and 2.2 TI2V-5B, from diffusers' folders or from the original files.
 
-Flow matching. The 5B was trained with a noise level per token, so that a clean past and a noisy future share a clip; the others
-accept it. The text is padded with zeros to 512 tokens, and the transformer attends to them, as it was trained to.
+Flow matching. The 5B was trained with a noise level per token, so that a clean first frame and a noisy future share a clip; the
+others accept it, but know only one level per clip. `wan_small` is the same network, smaller, trained from nothing. The text is
+padded with zeros to 512 tokens, and the transformer attends to them, as it was trained to.
 """
 
 import html
@@ -15,15 +16,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from video2act.config import PretrainedBackboneConfig
+from video2act.interfaces import Objective
 from video2act.system2.backbones import wan_original
 from video2act.system2.backbones.pretrained import Embedding, Parts, is_one_level
 from video2act.system2.backbones.text_encoders import diffusers_t5
 from video2act.system2.backbones.wan_vae import OverWanVae
+from video2act.system2.objectives import flow_error, logit_normal
 from video2act.text_cache import TextEncoder
 from video2act.types import Video
 
 TIMESTEPS = 1000
 """the network is told the noise level in these units"""
+
+OBJECTIVES = {
+    # text to video: one noise level per clip
+    "wan21": Objective(logit_normal(3.0), flow_error, sampling_shift=3.0),
+    # text to video, and image to video by a clean first frame at level 0
+    "wan22": Objective(logit_normal(5.0), flow_error, max_given=1, sampling_shift=5.0),
+    # ours, trained from nothing to continue any past
+    "wan_small": Objective(logit_normal(3.0), flow_error, min_given=1, max_given=None),
+}
 
 
 class WanBackbone(OverWanVae):
@@ -35,6 +47,7 @@ class WanBackbone(OverWanVae):
 
     def __init__(self, config: PretrainedBackboneConfig, parts: Parts, whole: bool = False):
         super().__init__(config, parts, whole)
+        self.objective = OBJECTIVES[config.name]
         use_exact_timesteps(self.transformer)
 
     @classmethod
@@ -42,6 +55,10 @@ class WanBackbone(OverWanVae):
         if wan_original.is_original(root):
             return Parts(root, wan_original.transformer(root), wan_original.vae(root))
         return super().find(root)
+
+    def text_folder(self) -> Path:
+        # each small model has a text encoder of its own
+        return self.root / "text" if self.config.name == "wan_small" else super().text_folder()
 
     def text_dim(self, transformer: dict[str, Any]) -> int:
         return transformer["text_dim"]
@@ -57,7 +74,7 @@ class WanBackbone(OverWanVae):
     def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], text: Embedding) -> Float[Tensor, "b c t h w"]:
         h, w = noisy.grid.shape[3:]
         timestep = TIMESTEPS * noise_level
-        num_tokens = (h // 2) * (w // 2)  # of a frame
+        num_tokens = (h // self.config.grid.patch) * (w // self.config.grid.patch)  # of a frame
         # of one level the time embedding is computed once, not per token
         timestep = timestep[:, 0] if is_one_level(noise_level) else repeat(timestep, "b t -> b (t n)", n=num_tokens)
         return self.transformer(noisy.grid.to(self.dtype), timestep, text["tokens"]).sample

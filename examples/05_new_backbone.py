@@ -1,0 +1,74 @@
+"""Another video model under System 2: Mochi (Genmo), in forty lines. Its weights here are random, and few.
+
+Only what differs from other models is said: diffusers' classes, the grid, how latents are normalised, how a noisy clip and its
+text become a call of the transformer, and what it was trained for. Loading, cutting, caching text, LoRA and training are shared.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLMochi, MochiTransformer3DModel
+from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
+
+from video2act.config import GRIDS, Grid, PretrainedBackboneConfig
+from video2act.interfaces import Objective
+from video2act.system2.backbones import make_backbone
+from video2act.system2.backbones.pretrained import PretrainedBackbone, one_level
+from video2act.system2.backbones.published import FAMILIES
+from video2act.system2.backbones.text_encoders import diffusers_t5
+from video2act.system2.objectives import flow_error, logit_normal
+from video2act.types import Video
+
+
+class MochiBackbone(PretrainedBackbone):
+    TRANSFORMER, VAE = MochiTransformer3DModel, AutoencoderKLMochi
+    RETURNS_PAIR, MAX_TOKENS = True, 256
+    objective = Objective(logit_normal(), flow_error)  # one noise level per clip: it cannot be given a past
+
+    def geometry(self, transformer: dict[str, Any], vae: dict[str, Any]) -> dict[str, tuple[int, int]]:
+        return {"the transformer's in_channels is": (transformer["in_channels"], vae["latent_channels"])}
+
+    def text_encoder(self):
+        return diffusers_t5(self.root, self.dtype, self.max_tokens, sees_padding=False)
+
+    def normalise(self, latents: torch.Tensor) -> torch.Tensor:
+        mean, std = self.statistics(latents)
+        return (latents - mean) / std
+
+    def restore(self, latents: torch.Tensor) -> torch.Tensor:
+        mean, std = self.statistics(latents)
+        return latents * std + mean
+
+    def statistics(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        config = self.vae.config
+        mean, std = (torch.tensor(numbers).to(like)[:, None, None, None] for numbers in (config.latents_mean, config.latents_std))
+        return mean, std / config.scaling_factor
+
+    def run(self, noisy: Video, noise_level: torch.Tensor, text: dict[str, torch.Tensor]) -> torch.Tensor:
+        clean = 1 - one_level(noise_level, "Mochi")  # its clock runs from noise to video, and so does what it predicts
+        return -self.transformer(noisy.grid.to(self.dtype), text["tokens"], 1000 * clean, text["mask"]).sample
+
+
+GRIDS["mochi"], FAMILIES["mochi"] = Grid(latent_px=8, patch=2, frames_per_latent=6), MochiBackbone
+
+
+def write_tiny(root: Path) -> Path:
+    shape: Any = {"num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 3, "text_embed_dim": 16, "in_channels": 4}
+    widths: Any = {"encoder_block_out_channels": (32,) * 4, "decoder_block_out_channels": (32,) * 4, "layers_per_block": (1,) * 5}
+    MochiTransformer3DModel(**shape, pooled_projection_dim=16).save_pretrained(root / "transformer")
+    AutoencoderKLMochi(**widths, latent_channels=4, latents_mean=(0.1,) * 4, latents_std=(0.8,) * 4).save_pretrained(root / "vae")
+    text: Any = {"vocab_size": 384, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2}
+    T5EncoderModel(T5Config(**text)).save_pretrained(root / "text_encoder")
+    ByT5Tokenizer().save_pretrained(root / "tokenizer")
+    return root
+
+
+if __name__ == "__main__":
+    root = write_tiny(Path(tempfile.mkdtemp()))
+    config = PretrainedBackboneConfig("mochi", str(root), feature_layer=2, dtype="float32", text_cache=str(root / "text"))
+    backbone = make_backbone(config)
+    latents = backbone.encode(Video(2 * torch.rand(1, 3, 13, 32, 32) - 1, fps=24.0))
+    features = backbone.features(latents, ["push the block"])
+    print(f"latents {list(latents.grid.shape)} at {latents.fps:g} Hz, features {list(features.grid.shape)}")

@@ -1,0 +1,94 @@
+"""Clips of whole datasets for `train-video`: of one camera each, with their instruction, at random or in order.
+
+Datasets may be of different robots: only pixels count. What differs in rate is never in one batch: a `Video` has one rate.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from video2act.config import FilterConfig, FormerConfig, StreamConfig, VideoTrainConfig
+from video2act.data.frame_store import FrameStore
+from video2act.data.lerobot_reader import LeRobotDataset
+from video2act.data.loader import episode_clips
+from video2act.types import Video
+
+BUDGET_BYTES = 8 * 2**30
+"""of decoded frames, over all datasets"""
+
+
+@dataclass(frozen=True)
+class Footage:
+    """One dataset, seen through one camera."""
+
+    dataset: LeRobotDataset
+    store: FrameStore
+    camera: str
+
+    @classmethod
+    def open(cls, datasets: Sequence[LeRobotDataset], camera: str | None) -> list["Footage"]:
+        """Args: camera: None for the first of each dataset. Raises ValueError for one that a dataset does not have."""
+        for dataset in datasets:
+            if camera is not None and camera not in dataset.cameras:
+                raise ValueError(f"the dataset has no camera {camera!r}; its cameras are {', '.join(dataset.cameras)}")
+        total = sum(dataset.total_frames for dataset in datasets)
+        shares = [BUDGET_BYTES * dataset.total_frames // total for dataset in datasets]
+        return [
+            cls(dataset, FrameStore(dataset, share), camera or dataset.cameras[0])
+            for dataset, share in zip(datasets, shares, strict=True)
+        ]
+
+
+Place = tuple[int, int, int]
+"""number of the footage, episode, newest frame"""
+
+
+class ClipSampler:
+    """Clips from chosen episodes.
+
+    Args:
+        episodes: of each footage.
+    """
+
+    def __init__(self, footage: Sequence[Footage], episodes: Sequence[Sequence[int]], config: VideoTrainConfig):
+        self.footage = tuple(footage)
+        self.config = config
+        self.sizes_px = config.sizes_px
+        rates: dict[float, list[Place]] = {}
+        for number, (one, chosen) in enumerate(zip(footage, episodes, strict=True)):
+            places = [(number, episode, frame) for episode in chosen for frame in range(one.dataset.lengths[episode])]
+            rates.setdefault(float(one.dataset.fps), []).extend(places)
+        self.groups = [places for places in rates.values() if places]
+        """places of equal rate"""
+
+    def clips(self, places: Sequence[Place], size_px: int) -> tuple[Video, list[str]]:
+        """The clips that end at places of equal rate, and what the robot was told."""
+        parts, instruction = [], []
+        for number, episode, frame in places:
+            one = self.footage[number]
+            stream = StreamConfig(
+                "video", one.camera, self.config.num_frames, self.config.stride, size_px, FilterConfig(), FormerConfig()
+            )
+            parts.append(episode_clips(one.store, stream, [(episode, frame)], one.dataset.fps))
+            instruction.append(one.dataset.episode(episode).instruction[frame])
+        return replace(parts[0], grid=torch.cat([part.grid for part in parts])), instruction
+
+    def random(self, count: int, seed: tuple[int, ...]) -> tuple[Video, list[str]]:
+        """`count` clips of one random size that end at random frames."""
+        rng = np.random.default_rng(seed)
+        size_px = self.sizes_px[rng.integers(len(self.sizes_px))]
+        places = self.groups[0]
+        if len(self.groups) > 1:
+            share = np.array([len(group) for group in self.groups]) / sum(len(group) for group in self.groups)
+            places = self.groups[rng.choice(len(self.groups), p=share)]
+        return self.clips([places[i] for i in rng.integers(len(places), size=count)], size_px)
+
+    def spread(self, count: int) -> list[list[Place]]:
+        """About `count` places spread evenly over all frames, by rate."""
+        span = self.config.stride * (self.config.num_frames - 1)
+        # whole clips only: the repeated first frame before an episode is too easy to predict
+        whole = [[place for place in group if place[2] >= span] or group for group in self.groups]
+        every = max(1, sum(map(len, whole)) // count)
+        return [group[::every] for group in whole]

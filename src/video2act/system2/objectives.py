@@ -1,0 +1,64 @@
+"""Which noise the families of video models meet in training, and how their errors count: the words of an `Objective`.
+
+A clip at noise level `l` is the mixture `(1 - l) * latents + l * noise`. All is said in terms of the flow `noise - latents`: a
+model that predicts something else makes errors that are the flow's times a factor, and its square is the weight here.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Levels = Callable[[Float[Tensor, "b"], int], Float[Tensor, "b"]]
+
+
+def shifted_uniform(shift: float) -> Levels:
+    """Uniform levels, pushed towards noise: `s u / (1 + (s - 1) u)` (arXiv 2403.03206)."""
+
+    def levels(uniform: Float[Tensor, "b"], num_frames: int) -> Float[Tensor, "b"]:
+        return shift * uniform / (1 + (shift - 1) * uniform)
+
+    return levels
+
+
+def logit_normal(shift: float = 1.0, grows_with_frames: bool = False) -> Levels:
+    """Levels whose log odds are normal around the logarithm of the shift (arXiv 2403.03206).
+
+    Args:
+        grows_with_frames: the odds also grow with the square root of the number of latent frames, as in Cosmos-Predict2.
+    """
+
+    def levels(uniform: Float[Tensor, "b"], num_frames: int) -> Float[Tensor, "b"]:
+        centre = math.log(shift) + (0.5 * math.log(num_frames) if grows_with_frames else 0.0)
+        return torch.sigmoid(centre + torch.special.ndtri(uniform.double().clamp(1e-6, 1 - 1e-6))).float()
+
+    return levels
+
+
+def each_of(table: Float[Tensor, "n"]) -> Levels:
+    """Every level of a table equally often: models with a fixed number of timesteps."""
+
+    def levels(uniform: Float[Tensor, "b"], num_frames: int) -> Float[Tensor, "b"]:
+        return table[(uniform * len(table)).long().clamp(max=len(table) - 1)]
+
+    return levels
+
+
+def flow_error(level: Float[Tensor, "b t"]) -> Float[Tensor, "b t"]:
+    """The error of the flow itself."""
+    return torch.ones_like(level)
+
+
+def latents_error(level: Float[Tensor, "b t"]) -> Float[Tensor, "b t"]:
+    """That of the clean latents which the flow implies: full where they must be imagined, little where they show through."""
+    return level**2
+
+
+def circle_error(level: Float[Tensor, "b t"]) -> Float[Tensor, "b t"]:
+    """That of the velocity on the unit circle (arXiv 2202.00512), `(1 - l) * noise - l * latents` over its scale: CogVideoX.
+
+    Also that of the clean latents under EDM's weights for noise added to data of unit deviation (arXiv 2206.00364): Cosmos.
+    """
+    return level**2 + (1 - level) ** 2
