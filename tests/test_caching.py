@@ -57,7 +57,7 @@ def video_model(recorded: Path, small_backbone: BackboneConfig, tmp_path_factory
 @pytest.fixture
 def policy(recorded: Path, video_model: Path, small_config: PolicyConfig) -> Video2Act:
     torch.manual_seed(0)
-    return build_policy(small_config, LeRobotDataset(recorded), video_model).eval()
+    return build_policy(small_config, LeRobotDataset(recorded).stats, video_model).eval()
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def streaming(recorded: Path, video_model: Path, small_config: PolicyConfig) -> 
     assert small_config.system2 is not None
     torch.manual_seed(0)
     config = replace(small_config, system2=continuing(small_config.system2))
-    return build_policy(config, LeRobotDataset(recorded), video_model).eval()
+    return build_policy(config, LeRobotDataset(recorded).stats, video_model).eval()
 
 
 def losses(folder: Path) -> np.ndarray:

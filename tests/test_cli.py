@@ -329,7 +329,6 @@ class TestRuntime:
             (("--simulate-latency", "60"), "expected system1=60ms,system2=400ms,jitter=20ms"),
             (("--simulate-latency", "system1=1s", "--system2", "thread"), "leave out system2 and system1"),
             (("--limits", "data+x"), "data+x does not exist; limits are"),
-            (("--slack-s", "-1"), "slack_s must not be negative"),
         ],
     )
     def test_options(

@@ -303,7 +303,7 @@ def test_system_2_in_a_process_runs_at_the_environments_rate(settings: Settings)
 
 def test_limits_of_the_demonstrations_clamp_and_are_told(settings: Settings):
     settings.run.mkdir()
-    range_of_data = {"mean": [0], "std": [1], "min": [0.0], "max": [100.0]}
+    range_of_data = {"mean": [0.0], "std": [1.0], "min": [0.0], "max": [100.0]}
     (settings.run / "stats.json").write_text(json.dumps({"action": range_of_data}))
     summary = run_evaluation(replace(settings, runtime=RuntimeConfig(limits="data+5%")), FAKES)
     assert summary.info["runtime"]["clamped_steps"] > 0

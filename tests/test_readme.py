@@ -29,7 +29,8 @@ def code_blocks(text: str, language: str) -> list[str]:
 
 def command_lines(program: str) -> list[list[str]]:
     """Words of every line in a shell block of a document that starts with `program`."""
-    lines = [line for path in DOCUMENTS for block in code_blocks(path.read_text(), "sh") for line in block.splitlines()]
+    blocks = (block.replace("\\\n", " ") for path in DOCUMENTS for block in code_blocks(path.read_text(), "sh"))
+    lines = [line for block in blocks for line in block.splitlines()]
     return [words[1:] for line in lines if (words := shlex.split(line, comments=True)) and words[0] == program]
 
 

@@ -149,10 +149,8 @@ def cache(
     """Fill or verify a cache of what System 2 sees."""
     from video2act import precompute
 
-    if isinstance(what, FillCache):
-        print(precompute.fill_cache(**vars(what)))
-    else:
-        print(precompute.verify_cache(**vars(what)))
+    program = precompute.fill_cache if isinstance(what, FillCache) else precompute.verify_cache
+    print(program(**vars(what)))
 
 
 def evaluate(

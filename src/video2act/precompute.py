@@ -135,4 +135,4 @@ def _subject(
     config = with_encoding(make_preset(preset, spec), encoding)
     if config.system2 is None:
         raise ValueError(f"the preset {preset!r} has no System 2, so there is nothing to cache")
-    return build_policy(config, dataset, video_model).eval(), dataset
+    return build_policy(config, dataset.stats, video_model).eval(), dataset

@@ -82,8 +82,8 @@ def test_what_does_not_fill_latents_is_refused(backbone: Any):
 class LooksAhead:
     """A `VideoBackbone` and no more."""
 
-    feature_dim = 1
-    encode = decode = features = velocity = lambda self, *arguments: arguments[0]
+    feature_dim, objective = 1, None
+    encode = decode = features = velocity = learn = lambda self, *arguments: arguments[0]
 
 
 def test_an_encoder_that_looks_ahead_is_refused():

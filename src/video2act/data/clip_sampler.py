@@ -4,7 +4,7 @@ Datasets may be of different robots: only pixels count. What differs in rate is 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -73,7 +73,8 @@ class ClipSampler:
             )
             parts.append(episode_clips(one.store, stream, [(episode, frame)], one.dataset.fps))
             instruction.append(one.dataset.episode(episode).instruction[frame])
-        return replace(parts[0], grid=torch.cat([part.grid for part in parts])), instruction
+        padding = torch.cat([part.padding for part in parts if part.padding is not None])
+        return Video(torch.cat([part.grid for part in parts]), parts[0].fps, padding), instruction
 
     def random(self, count: int, seed: tuple[int, ...]) -> tuple[Video, list[str]]:
         """`count` clips of one random size that end at random frames."""
