@@ -32,6 +32,7 @@ test-interop:
 		venv=$(abspath $(VIRTUAL_ENVS))/lerobot-$$version; \
 		export PYTHONPATH=src HF_HUB_OFFLINE=1 LD_LIBRARY_PATH=$$(echo $$venv/ffmpeg:$$venv/lib/python3*/site-packages/av.libs); \
 		$$venv/bin/python tests/interop/lerobot_exchange.py runs/interop/$$version; \
+		$$venv/bin/python tests/interop/lerobot_plugin.py runs/interop/plugin-$$version; \
 	done
 
 lint: dev

@@ -44,7 +44,7 @@ def write(ours: Path, theirs: Path) -> None:
     vector = {"dtype": "float32", "shape": (4,), "names": list("abcd")}
     features = {"observation.state": vector, "action": vector} | {f"observation.images.{c}": image for c in CAMERAS}
     dataset = Theirs.create("test/clips", FPS, features, root=theirs, use_videos=True)
-    names = {"state_names": tuple("abcd"), "action_names": tuple("abcd")}
+    names: dict[str, Any] = {"state_names": tuple("abcd"), "action_names": tuple("abcd")}
     with DatasetWriter.create(ours, fps=FPS, robot="arm", cameras=CAMERAS, image_size=SIZE, **names) as writer:
         for episode in range(EPISODES):
             numbers = np.random.default_rng(episode).normal(size=(LENGTH, 4)).astype(np.float32)

@@ -196,8 +196,8 @@ def clips_of(config: PolicyConfig, device: torch.device) -> dict[str, Video]:
 
 
 @contextmanager
-def hooked(module: nn.Module) -> Iterator[list[Tensor]]:
-    left: list[Tensor] = []
+def hooked(module: nn.Module) -> Iterator[list[Any]]:
+    left: list[Any] = []
     handle = module.register_forward_hook(lambda module, given, out: left.append(out))
     yield left
     handle.remove()
@@ -207,7 +207,8 @@ def hooked(module: nn.Module) -> Iterator[list[Tensor]]:
 def reference_features(backbone: PretrainedBackboneConfig, latents: Video, text: Tensor, dtype: torch.dtype) -> Tensor:
     """What leaves a block of diffusers' whole transformer, as `[b d t h w]`."""
     device = latents.grid.device
-    transformer: Any = WanTransformer3DModel.from_pretrained(f"{backbone.source}/transformer", torch_dtype=dtype).to(device)
+    transformer: Any = WanTransformer3DModel.from_pretrained(f"{backbone.source}/transformer", torch_dtype=dtype)
+    transformer.to(device)
     padded = torch.zeros(1, 512, text.shape[1], device=device, dtype=dtype)
     padded[0, : len(text)] = text.to(padded)
     with hooked(transformer.blocks[backbone.feature_layer - 1]) as left:

@@ -177,7 +177,7 @@ class TestKey:
         assert [before[stage] == after[stage] for stage in before] == [True, False, False]
         with torch.no_grad():
             next(policy.system2.formers.parameters()).add_(1)
-        assert {stage: cache_spec(policy, dataset, stage).name for stage in after} == after
+        assert {stage: cache_spec(policy, dataset, stage).name for stage in ("latents", "features", "seen")} == after
 
     def test_other_data_is_another_cache(self, recorded: Path, video_model: Path, tmp_path: Path):
         copy = Path(shutil.copytree(recorded, tmp_path / "data"))

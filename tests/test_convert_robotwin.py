@@ -4,6 +4,7 @@ import json
 import sys
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -204,6 +205,7 @@ class TestRefused:
             convert_robotwin(raw, tmp_path / "set", workers=1)
 
     def test_a_picture_that_is_none(self, raw: Path, tmp_path: Path):
+        file: Any
         with h5py.File(raw / "data/episode0.hdf5", "a") as file:
             cells = file["observation/head_camera/rgb"][:]
             cells[2] = b"no picture"
@@ -213,6 +215,7 @@ class TestRefused:
 
     def test_an_episode_of_another_robot(self, raw: Path, tmp_path: Path):
         path = write_processed(raw, range(1, 2)) / "episode_1/episode_1.hdf5"
+        file: Any
         with h5py.File(path, "a") as file:
             for name in ("observations/qpos", "action"):
                 values = file[name][:, :7]

@@ -65,7 +65,7 @@ def _encoded(
     sources: list[Source], writer: DatasetWriter, num_workers: int, task: str | None, order: Order
 ) -> Iterator[EncodedEpisode]:
     """The episodes in order, each encoded by whichever process is free."""
-    jobs = [
+    jobs: list[tuple[Source, DatasetInfo, Path, str | None, Order]] = [
         (source, writer.info, writer.staging / f"episode-{writer.num_episodes + i}", task, order)
         for i, source in enumerate(sources)
     ]

@@ -52,8 +52,8 @@ def numbers_of(episode: int) -> dict[str, np.ndarray]:
 
 def write_ours(root: Path, storage: Any) -> None:
     extra = {"next.reward": Feature("float32", (1,))}
-    names = {"state_names": tuple("abcde"), "action_names": tuple("xyz")}
-    sizes = dict.fromkeys(CAMERAS, SIZE)
+    names: dict[str, Any] = {"state_names": tuple("abcde"), "action_names": tuple("xyz")}
+    sizes: dict[str, tuple[int, int]] = dict.fromkeys(CAMERAS, SIZE)
     with DatasetWriter.create(
         root, fps=FPS, robot="arm", cameras=CAMERAS, image_size=sizes, extra=extra, storage=storage, **names
     ) as writer:

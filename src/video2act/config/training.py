@@ -43,7 +43,7 @@ class OptimizationConfig:
 class VideoTrainConfig(OptimizationConfig):
     """`train-video`: the video model's own objective."""
 
-    num_steps: int = 500
+    num_steps: int = 1000
     batch_size: int = 8
     learning_rate: float = 3e-3
     warmup_steps: int = 20

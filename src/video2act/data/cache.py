@@ -225,7 +225,8 @@ def _facts(file: Any) -> dict[str, dict[str, Any]]:
 
 
 def _checksum(tensor: Tensor) -> int:
-    return crc32(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    values: Any = tensor.contiguous().view(-1).view(torch.uint8).numpy()
+    return crc32(values)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -189,9 +189,10 @@ def load_info(root: Path) -> DatasetInfo:
 def arrow_type(feature: Feature) -> pa.DataType:
     """How a column is stored so that `datasets` reads it without a cast: a scalar for shape (1,), else a list of fixed size."""
     scalar = pa.type_for_alias(feature.dtype)
-    if len(feature.shape) > 1:
-        raise ValueError(f"columns of more than one axis are read but not written, got the shape {feature.shape}; flatten it")
-    return scalar if feature.shape == (1,) else pa.list_(scalar, feature.shape[0])
+    if len(feature.shape) != 1:
+        raise ValueError(f"columns of other than one axis are read but not written, got the shape {feature.shape}; flatten it")
+    size = feature.shape[0]
+    return scalar if size == 1 else pa.list_(scalar, size)
 
 
 def file_position(number: int, chunks_size: int) -> tuple[int, int]:
