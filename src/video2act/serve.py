@@ -17,6 +17,7 @@ from rich.console import Console
 
 from video2act.config import RuntimeConfig
 from video2act.policy import INSTRUCTIONS_FILE, LoadedSystem2, Video2Act, load_system2
+from video2act.runtime.assembly import check_encoding
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.shared_slow_loop import SharedSystem2
 from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop
@@ -86,7 +87,8 @@ def serve_policy(
 
 
 def serve_system2(system: LoadedSystem2, instructions: tuple[str, ...]) -> Serving:
-    """Sessions of System 2 alone."""
+    """Sessions of System 2 alone. Raises ValueError for one that cannot work on clips."""
+    check_encoding("another machine", system.config.system2.streams if system.config.system2 else ())
     contract, turn = Contract.of(system.config, "system2", instructions), threading.Lock()
 
     def perceive(clips: dict[str, Video], instruction: list[str]) -> Tokens:

@@ -34,6 +34,15 @@ def check_where(where: str) -> None:
         raise ValueError(f"System 2 works inline, in a thread, in a process, or at ws://host:port; got {where!r}")
 
 
+def check_encoding(where: str, streams: tuple[StreamConfig, ...]) -> None:
+    """Raises ValueError where System 2 would be sent clips, and its encoder needs the whole episode."""
+    if where not in ("inline", "thread") and any(stream.encoding == "stream" for stream in streams):
+        raise ValueError(
+            f"this policy's video encoder goes on through an episode (encoding='stream') and must see all of it, but to {where!r} "
+            "only the newest clip is sent; run System 2 inline or in a thread, or train with encoding='window'"
+        )
+
+
 def keeps_real_time(where: str, runtime: RuntimeConfig) -> bool:
     """Whether anything works beside the control loop, so that a simulator must keep its real rate."""
     return where != "inline" or runtime.system1 == "thread"
@@ -70,10 +79,11 @@ def make_slow_loop(where: str, system: Perceiver, parts: SlowParts, runtime: Run
     """The slow loop that `where` names.
 
     Raises:
-        ValueError: there is no such place.
+        ValueError: there is no such place, or System 2 cannot work there.
         RuntimeError, TimeoutError: System 2 could not be started there.
     """
     check_where(where)
+    check_encoding(where, parts.streams)
     rates = (parts.streams, parts.refresh_every, parts.control_fps)
     if where == "inline":
         return InlineSlowLoop(system, *rates)

@@ -1,0 +1,30 @@
+"""Where System 2 may work, as far as no loop has to be started to know."""
+
+from dataclasses import replace
+
+import pytest
+
+from video2act.config import PolicyConfig
+from video2act.runtime.assembly import check_encoding, check_where
+
+
+@pytest.mark.parametrize("where", ["inline", "thread", "process", "ws://robot:8000", "wss://robot:8000"])
+def test_places_that_there_are(where: str):
+    check_where(where)
+
+
+def test_another_place_is_refused():
+    with pytest.raises(ValueError, match="inline, in a thread, in a process, or at ws://host:port; got 'gpu'"):
+        check_where("gpu")
+
+
+@pytest.mark.parametrize("where", ["process", "ws://robot:8000"])
+def test_an_encoder_that_needs_the_whole_episode_is_not_sent_clips(where: str, small_config: PolicyConfig):
+    assert small_config.system2 is not None
+    windows = small_config.system2.streams
+    spatial, motion = windows
+    check_encoding(where, windows)
+    streams = (spatial, replace(motion, encoding="stream"))
+    check_encoding("thread", streams)
+    with pytest.raises(ValueError, match=rf"to '{where}' only the newest clip is sent.*inline or in a thread"):
+        check_encoding(where, streams)
