@@ -38,8 +38,8 @@ def check_encoding(where: str, streams: tuple[StreamConfig, ...]) -> None:
     """Raises ValueError where System 2 would be sent clips, and its encoder needs the whole episode."""
     if where not in ("inline", "thread") and any(stream.encoding == "stream" for stream in streams):
         raise ValueError(
-            f"this policy's video encoder goes on through an episode (encoding='stream') and must see all of it, but to {where!r} "
-            "only the newest clip is sent; run System 2 inline or in a thread, or train with encoding='window'"
+            f"this policy's video encoder goes on through an episode (encoding='stream') and must see all of it, but to "
+            f"{where!r} only the newest clip is sent; run System 2 inline or in a thread, or train with encoding='window'"
         )
 
 
