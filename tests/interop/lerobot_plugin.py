@@ -57,7 +57,6 @@ def train_and_evaluate(folder: Path) -> tuple[Path, Path]:
         "--log_freq=5",
         "--batch_size=4",
         "--num_workers=0",
-        "--eval_freq=0",
         "--wandb.enable=false",
     )
     losses = [line.split("loss:")[1].split()[0] for line in log.splitlines() if "loss:" in line]

@@ -123,17 +123,22 @@ class _Episode:
         slow_loop = InlineSlowLoop(model, streams, refresh_every or config.refresh_every, config.fps)
         self.policy = DualPolicy(model, slow_loop, config.cameras)
         self.policy.reset()
-        self._queue = ActionQueue(config.execute_steps)
+        self._execute_steps = config.execute_steps
+        self._queue = ActionQueue()
+        self._left = 0
+        """control steps until the next plan"""
 
     def plan(self, observation: Any) -> Any:
         chunk = self.policy.infer(observation)
-        self._queue.replace(chunk)
+        self._queue.accept(chunk, observation.time)
+        self._left = self._execute_steps
         return chunk.actions
 
     def next_action(self, observation: Any) -> Any:
-        if self._queue.is_due:
+        if self._left == 0:
             self.plan(observation)
-        return self._queue.next()
+        self._left -= 1
+        return self._queue.action(observation.time)
 
 
 def _unit(size: int) -> Statistics:
