@@ -133,3 +133,9 @@ def test_tuning_without_a_video_model_is_refused(small_config: PolicyConfig):
         with_tuning(replace(small_config, system2=None), FULL)
     with pytest.raises(ValueError, match="lora is for published video models; tune the tiny one whole"):
         with_tuning(small_config, LORA)
+
+
+def test_a_cache_of_a_frozen_model_is_of_no_use_to_one_that_learns(recorded: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"cache holds what a frozen video model sees, but with tuning.method=full it learns"):
+        train((recorded,), tmp_path / "run", CONFIG, tuning=FULL, cache=tmp_path / "cache")
+    assert not (tmp_path / "run").exists()

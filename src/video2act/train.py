@@ -80,6 +80,8 @@ def train(
     Raises:
         ValueError: the preset is unknown, the dataset does not fit, or the video model is missing: there are no random weights.
     """
+    if cache and tuning.method != "frozen":
+        raise ValueError(f"{cache} holds what a frozen video model sees, but with tuning.method={tuning.method} it learns")
     dataset = open_datasets(data)
     spec = DataSpec(dataset.state_dim, dataset.action_dim or 0, float(dataset.fps), cameras or dataset.cameras)
     policy_config = with_tuning(with_encoding(with_sources(make_preset(preset, spec), system1), encoding), tuning)
@@ -106,10 +108,7 @@ def train(
     # beside a video model of ours; a published one's folder may be shared, and is not written to
     beside = video_model if video_model and (video_model / CONFIG_FILE).is_file() else out
     seen = None
-    if policy.system2 and policy.system2.is_learning:
-        if cache:
-            raise ValueError(f"{cache} holds what a frozen video model sees, but with tuning.method={tuning.method} it learns")
-    elif policy.system2 and not live:
+    if policy.system2 and not policy.system2.is_learning and not live:
         seen = open_cache(policy, dataset, beside, cache)
         fill(policy, dataset, store, seen, loop.accelerator)
     loader = BatchLoader(
