@@ -75,6 +75,7 @@ def train_and_evaluate(folder: Path) -> tuple[Path, Path]:
         "--env.episode_length=60",
         "--eval.n_episodes=2",
         "--eval.batch_size=2",
+        "--eval.use_async_envs=false",
         f"--output_dir={folder / 'eval'}",
     )
     overall = json.loads((folder / "eval" / "eval_info.json").read_text())["overall"]
