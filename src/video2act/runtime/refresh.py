@@ -76,16 +76,16 @@ class Refresher:
 
     def _catch_up(self, ring: FrameRing) -> Frame | None:
         """The newest frame, with all that a clip needs in the history. What lies further back than any clip is skipped."""
-        newest = ring.newest
-        frame = ring.read(newest) if newest >= 0 else None
-        if newest >= self._next_ticket:
-            for ticket in range(max(self._next_ticket, newest - self._span + 1), newest + 1):
-                frame = ring.read(ticket)
-                if frame is None:  # overwritten meanwhile: begin again with what is newest now
-                    return self._catch_up(ring)
-                if frame.episode != self._episode:
-                    self._history.reset()
-                    self._episode, self._next_refresh = frame.episode, 0
-                self._history.append(frame.observation)
-                self._next_ticket = ticket + 1
+        newest, frame = ring.newest, None
+        if newest < self._next_ticket:  # nothing came since
+            return ring.read(newest) if newest >= 0 else None
+        for ticket in range(max(self._next_ticket, newest - self._span + 1), newest + 1):
+            frame = ring.read(ticket)
+            if frame is None:  # overwritten meanwhile: begin again with what is newest now
+                return self._catch_up(ring)
+            if frame.episode != self._episode:
+                self._history.reset()
+                self._episode, self._next_refresh = frame.episode, 0
+            self._history.append(frame.observation)
+            self._next_ticket = ticket + 1
         return frame

@@ -134,9 +134,6 @@ class VirtualPlanner(InlinePlanner):
             return None
         return super().take(now)
 
-    def wait(self) -> Outcome:
-        return super().wait()
-
     def expected_s(self) -> float:
         return self._durations.longest("system1")
 

@@ -26,6 +26,7 @@ ATTEMPTS = 3
 
 class RemoteSlowLoop:
     """System 2 on another machine, as a slow loop: `observe` never waits, `condition` only for the first one of an episode.
+
     Args:
         address: of `video2act serve RUN --only system2`.
         streams: of the policy that uses the tokens; the server must serve the same.
@@ -61,8 +62,7 @@ class RemoteSlowLoop:
         self._timeout_s = first_condition_timeout_s
         self._changed = threading.Condition()
         self._episode, self._control_step = -1, 0
-        span = max(stream.stride * (stream.num_frames - 1) + 1 for stream in streams)
-        self._frames: deque[Frame] = deque(maxlen=span)
+        self._frames: deque[Frame] = deque(maxlen=self._history.span)
         self._condition: VideoCondition | None = None
         self._version = 0
         self._failures = 0
