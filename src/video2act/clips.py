@@ -137,6 +137,16 @@ class _Track:
     frames: deque[np.ndarray]
 
 
+def stream_image(observation: Observation, stream: str, camera: str) -> np.ndarray:
+    """The image that a stream reads. Raises KeyError, naming the cameras there are, if it is missing."""
+    if camera not in observation.images:
+        raise KeyError(
+            f"stream {stream!r} reads camera {camera!r}, but the observation has "
+            f"{', '.join(sorted(observation.images)) or 'no camera'}"
+        )
+    return observation.images[camera]
+
+
 class FrameHistory:
     """The frames of the running episode that the streams' clips may still need."""
 
@@ -164,14 +174,8 @@ class FrameHistory:
         """
         self._num_seen += 1
         for track in self._tracks:
-            camera = track.stream.camera
-            if camera not in observation.images:
-                raise KeyError(
-                    f"stream {track.stream.name!r} reads camera {camera!r}, but the observation has "
-                    f"{', '.join(sorted(observation.images)) or 'no camera'}"
-                )
-            # a copy: an environment may draw its next frame into the same memory
-            frame = observation.images[camera][None]
+            # copied below: an environment may draw its next frame into the same memory
+            frame = stream_image(observation, track.stream.name, track.stream.camera)[None]
             if track.stream.encoding == "stream" and self._num_seen > MAX_STREAM_FRAMES:
                 raise RuntimeError(f"the episode is longer than {MAX_STREAM_FRAMES} frames; reset the policy before it is")
             track.frames.append(fit_frames(frame, *track.stream.frame_px, track.stream.resize)[0].copy())

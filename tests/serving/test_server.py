@@ -283,6 +283,10 @@ class TestHttp:
         ):
             client.connection.send(pack(message()))
             wait_until(lambda: get(server, "/healthz")[0] == 503)
+            wait_until(lambda: server.metrics.to_text({}).count('errors_total{kind="timeout"} 1'))
+            with pytest.raises(ConnectionClosedError):
+                _ = [client.connection.recv() for _ in range(2)]  # the reason, and the end
+            assert get(server, "/healthz")[0] == 503  # the client is gone, the policy still hangs
             slow.gate.set()
             wait_until(lambda: get(server, "/healthz")[0] == 200)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from video2act.clips import FrameHistory
+from video2act.clips import FrameHistory, stream_image
 from video2act.config import StreamConfig
 from video2act.runtime.frame_ring import FrameRing, RingLayout
 from video2act.runtime.latest import Latest
@@ -145,12 +145,7 @@ class BackgroundSlowLoop:
         """The ring, made anew if cameras have another size than before."""
         cameras = {}
         for stream in self._streams:
-            if stream.camera not in observation.images:
-                raise KeyError(
-                    f"stream {stream.name!r} reads camera {stream.camera!r}, but the observation has "
-                    f"{', '.join(sorted(observation.images)) or 'no camera'}"
-                )
-            image = observation.images[stream.camera]
+            image = stream_image(observation, stream.name, stream.camera)
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
                 raise ValueError(
                     f"camera {stream.camera!r} gave {image.dtype} of shape {image.shape}; "

@@ -13,7 +13,7 @@ import torch
 from einops import rearrange
 from jaxtyping import UInt8
 
-from video2act.clips import FrameHistory
+from video2act.clips import FrameHistory, stream_image
 from video2act.config import StreamConfig
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import ClipShape, Contract
@@ -88,11 +88,7 @@ class RemoteSlowLoop:
             KeyError: a camera that a stream reads is missing.
         """
         for name, clip in self._streams.items():
-            if clip.camera not in observation.images:
-                raise KeyError(
-                    f"stream {name!r} reads camera {clip.camera!r}, but the observation has "
-                    f"{', '.join(sorted(observation.images)) or 'no camera'}"
-                )
+            stream_image(observation, name, clip.camera)
         with self._changed:
             self._frames.append(Frame(observation, self._episode, self._control_step))
             self._control_step += 1

@@ -106,7 +106,8 @@ class Server:
         self._limits = limits or Limits()
         self._gauges = gauges or dict
         self._num_clients = 0
-        self._busy_since: dict[ServerConnection, float] = {}
+        self._busy_since: dict[asyncio.Future[Any], float] = {}
+        """every answer the policy is at, also one that nobody waits for any more"""
         self._awaited: set[asyncio.Future[Any]] = set()
         self._is_stopping = False
         self._started_at = time.monotonic()
@@ -145,7 +146,7 @@ class Server:
         self._is_stopping = True
         server.close(close_connections=False)
         deadline = time.monotonic() + limits.shutdown_s
-        while self._busy_since and time.monotonic() < deadline:
+        while self._awaited and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
         for answer in list(self._awaited):  # of a policy that hangs
             _settle(answer, None, MessageError(GOODBYE))
@@ -242,7 +243,6 @@ class Server:
             await connection.close(CloseCode.INTERNAL_ERROR, "internal error; the server's log says more")
         finally:
             self._num_clients -= 1
-            self._busy_since.pop(connection, None)
             if session is not None:
                 worker.run(session.close).add_done_callback(_report)
             worker.end()
@@ -253,15 +253,17 @@ class Server:
             data = await self._receive(connection)
             if data is None:
                 return
-            self._busy_since[connection] = time.monotonic()
             if rate.is_exceeded():
                 self.metrics.count("errors", "rate")
                 await connection.send(f"too many messages: {self._limits.max_messages_per_s:g} a second are allowed")
             else:
                 answer = worker.run(lambda data=data: self._answer(session, data))
+                self._busy_since[answer] = time.monotonic()
+                answer.add_done_callback(self._busy_since.pop)
                 self._awaited.add(answer)
                 try:
-                    await connection.send(await asyncio.wait_for(answer, self._limits.answer_timeout_s))
+                    # shielded: an answer that came too late was still worked on, which `/healthz` shows
+                    await connection.send(await asyncio.wait_for(asyncio.shield(answer), self._limits.answer_timeout_s))
                 except TimeoutError:
                     self.metrics.count("errors", "timeout")
                     reason = f"no answer within {self._limits.answer_timeout_s:g} s: the policy hangs, or is slower than that"
@@ -272,7 +274,6 @@ class Server:
                     await connection.send(str(error))
                 finally:
                     self._awaited.discard(answer)
-            del self._busy_since[connection]
         await connection.close(CloseCode.GOING_AWAY, GOODBYE)
 
     async def _receive(self, connection: ServerConnection) -> str | bytes | None:
