@@ -19,7 +19,7 @@ demo-three-tasks: install opengl
 	$(BIN)/video2act demo --name three_tasks --out runs/three_tasks
 
 test: dev opengl
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: dev opengl
 	$(BIN)/python -m pytest -q -m slow

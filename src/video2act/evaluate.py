@@ -16,7 +16,6 @@ import json
 import time
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass, fields
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from video2act.runtime.control_loop import StepRecord
 from video2act.suitability import check_fits, check_unseen, training_seeds
 from video2act.viz.findings import EpisodeRecord, Measurements, Rate, make_info, rates
 from video2act.viz.report import EpisodeProgress, evaluation_tables, heading
+from video2act.workers import worker_context
 
 INFO_FILE = "eval_info.json"
 STEPS_FILE = "steps.csv"
@@ -122,8 +122,7 @@ def _run_shares(
             return [run_share(settings, sources, shares[0], progress.tell)]
         finally:
             torch.set_num_threads(num_threads)
-    # spawn, not fork: a forked process inherits locks of torch's threads and a dead GL context
-    context = get_context("spawn")
+    context = worker_context(run_share)
     with context.Manager() as manager, ProcessPoolExecutor(len(shares), context) as pool:
         told = manager.Queue()
         futures = [pool.submit(run_share, settings, sources, share, told.put) for share in shares]

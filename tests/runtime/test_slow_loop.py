@@ -185,13 +185,10 @@ class TestThread:
             loop.observe(blind)
 
     def test_an_image_that_is_not_bytes_is_told_and_not_converted(self, threaded):
-        class Grey:
-            dtype, ndim, shape = np.dtype(np.float32), 3, (8, 8, 3)
-
         loop = threaded(FakeSystem())
         loop.reset(0)
         wrong = observation(0)
-        wrong.images["top"] = Grey()  # type: ignore[assignment]
+        wrong.images["top"] = np.zeros((8, 8, 3), np.float32)
         with pytest.raises(ValueError, match=r"camera 'top' gave float32 of shape \(8, 8, 3\); an image is uint8"):
             loop.observe(wrong)
 

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import get_context
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 
@@ -20,6 +19,7 @@ from video2act.runtime.background import BackgroundSlowLoop
 from video2act.runtime.frame_ring import FrameRing, RingLayout
 from video2act.runtime.process_worker import FAILED, READY, REFRESHED, Job, describe, run, unpack
 from video2act.runtime.refresh import check_refresh_every
+from video2act.workers import worker_context
 
 WATCH_S = 0.05
 """between two looks at whether the process still makes progress"""
@@ -162,7 +162,7 @@ class ProcessSlowLoop(BackgroundSlowLoop):
         return message[:1], message[1:]
 
     def _start(self) -> None:
-        context = get_context("spawn")  # a forked process inherits locks of torch's threads and a dead CUDA context
+        context = worker_context(self._job.build)
         ours, theirs = context.Pipe()
         process = context.Process(target=run, args=(self._job, theirs), name="system2", daemon=True)
         try:
