@@ -31,7 +31,7 @@ def test_workers_are_forked_from_one_server_which_is_not_this_process():
     assert first == parent_of_a_worker() != os.getpid()
 
 
-@pytest.mark.parametrize("work", [tell_parent, partial(tell_parent, 1)])
+@pytest.mark.parametrize("work", [tell_parent, partial(tell_parent)])
 def test_the_module_of_the_work_is_imported_beforehand(monkeypatch: pytest.MonkeyPatch, work):
     asked = []
     context = worker_context(tell_parent)

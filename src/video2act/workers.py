@@ -8,11 +8,11 @@ a context nor threads, and is there for the next workers too: a System 2 that wa
 from collections.abc import Callable
 from functools import partial
 from multiprocessing import get_all_start_methods, get_context
-from multiprocessing.context import BaseContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Any
 
 
-def worker_context(work: Callable[..., Any]) -> BaseContext:
+def worker_context(work: Callable[..., Any]) -> SpawnContext | ForkServerContext:
     """The context in which to start processes that run `work`, whose module is imported once for all of them.
 
     The first one asked for in a program decides what is imported beforehand. Variables of the environment are those of that

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 
 from video2act.config import StreamConfig
 from video2act.interfaces import Perceiver
@@ -67,7 +67,7 @@ class ProcessSlowLoop(BackgroundSlowLoop):
         self._job = Job(build, streams, refresh_every, control_fps, instruction, threads)
         self._start_timeout_s = start_timeout_s
         self._pipe_lock = threading.Lock()
-        self._process: SpawnProcess | None = None
+        self._process: BaseProcess | None = None
         try:
             self._start()
             self._wait_ready()

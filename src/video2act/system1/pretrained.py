@@ -1,7 +1,7 @@
 """Frozen encoders of others, from transformers: T5 for the instruction, SigLIP for the cameras, as RDT-1B uses them.
 
 Neither is part of the policy's weights: a run folder names where they come from (`PretrainedConfig.source`, a folder or a repo
-id). They are read when they are first needed, strictly: a tensor that the file lacks is an error, not a random number.
+id). They are read when they are first needed, in bfloat16 on a GPU and in float32 on a CPU.
 
 A sentence always gives the same embedding, so it is computed once. `TextEmbeddings` keeps it in memory and, if told, in a folder;
 with every instruction in the folder, the text encoder (T5-XXL: 9.5 GB) need not be there at all. An instruction that is in
@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, SiglipVisionModel, T5EncoderModel
 
 from video2act.config import PretrainedConfig
+from video2act.frozen import load_frozen
 from video2act.text_cache import TextEmbeddings
 from video2act.types import Tokens
 
@@ -56,7 +57,9 @@ class T5:
     def _load(self) -> tuple[Any, T5EncoderModel]:
         if self._parts is None:
             source = self.config.source
-            encoder = load_frozen(T5EncoderModel, source, self.device, not_needed=("decoder.", "lm_head."))
+            encoder = load_frozen(T5EncoderModel, source, _dtype(self.device), not_needed=("decoder.", "lm_head.")).to(
+                self.device
+            )
             found = encoder.config.d_model
             if found != self.config.width:
                 raise ValueError(f"the text encoder {source} is {found} wide, the config says {self.config.width}")
@@ -126,7 +129,7 @@ class FrozenImageEncoder:
         if self._model is None:
             # such repos hold both halves of the contrastive pair
             not_needed = ("text_model.", "logit_scale", "logit_bias")
-            model: SiglipVisionModel = load_frozen(SiglipVisionModel, self.config.source, device, not_needed)
+            model: SiglipVisionModel = load_frozen(SiglipVisionModel, self.config.source, _dtype(device), not_needed)
             found = model.config.hidden_size
             if found != self.config.width:
                 raise ValueError(f"the image encoder {self.config.source} is {found} wide, the config says {self.config.width}")
@@ -134,25 +137,5 @@ class FrozenImageEncoder:
         return self._model.to(device)  # type: ignore[return-value]
 
 
-def load_frozen(cls: type, source: str, device: torch.device, not_needed: tuple[str, ...]) -> Any:
-    """A transformers model from a folder or a repo id, frozen; on a GPU in bfloat16, on a CPU in float32.
-
-    Args:
-        not_needed: beginnings of names of tensors that the file may hold beyond the model's.
-    Raises:
-        OSError: nothing is there, or the network does not allow it.
-        ValueError: a tensor is missing, of another shape or unexpected; they are named.
-    """
-    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    # shapes that differ are reported below, with the rest
-    model, report = cls.from_pretrained(source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True)  # type: ignore[attr-defined]
-    unexpected = [name for name in report["unexpected_keys"] if not name.startswith(not_needed)]
-    problems = [
-        *(f"missing {name}" for name in sorted(report["missing_keys"])),
-        *(f"of another shape {name}" for name in report["mismatched_keys"]),
-        *(f"unexpected {name}" for name in sorted(unexpected)),
-    ]
-    if problems:
-        listed = "\n  ".join(problems[:10])
-        raise ValueError(f"{source} does not hold a {cls.__name__}:\n  {listed}\ndownload it again, or name the encoder it is")
-    return model.requires_grad_(False).eval().to(device)
+def _dtype(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "cpu" else torch.bfloat16

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPTextModel, LlamaModel, T5EncoderModel, UMT5EncoderModel
 
+from video2act.frozen import load_frozen
 from video2act.system2.backbones.checkpoint import Checkpoint
 from video2act.system2.backbones.sources import read_json, shards
 
@@ -161,19 +162,14 @@ def weights_of(folder: Path) -> Checkpoint:
 
 
 def load_encoder(kind: Any, folder: Path, dtype: torch.dtype) -> nn.Module:
-    """A text encoder of transformers, frozen.
+    """`load_frozen` of a folder whose files are all there.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a tensor is missing or left over.
+        ValueError: a tensor is missing, of another shape or left over.
     """
     weights_of(folder)  # transformers does not say which file is incomplete
-    encoder, report = kind.from_pretrained(folder, dtype=dtype, local_files_only=True, output_loading_info=True)
-    problems = [f"{why} {name}" for why in ("missing", "unexpected") for name in sorted(report[f"{why}_keys"])]
-    if problems:
-        listed = "\n  ".join(problems[:20])
-        raise ValueError(f"{folder} does not fit its config:\n  {listed}\ndownload it again, weights and config from one place")
-    return encoder.eval().requires_grad_(False)
+    return load_frozen(kind, folder, dtype)
 
 
 def text_width(folder: Path) -> int | None:
