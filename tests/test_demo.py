@@ -34,7 +34,7 @@ KEYS = {
 """what `summary.json` of a demo with one task holds; others read it"""
 
 IDENTITY = {"demo": "push", "seed": 0}
-MINIATURE = Demo(("metaworld:push-v3",), episodes=3, video_steps=2, policy_steps=2, eval_episodes=1)
+MINIATURE = Demo({"metaworld:push-v3": 3}, video_steps=2, policy_steps=2, eval_episodes=1)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ class TestPlans:
     @pytest.mark.parametrize("name", DEMOS)
     def test_a_plan_names_environments_that_exist(self, name: str):
         assert set(DEMOS[name].envs) <= set(list_environments())
-        assert DEMOS[name].episodes < module.EVALUATION_SEED  # demonstrations count up from 0; failures leave room
+        assert max(DEMOS[name].episodes.values()) < module.EVALUATION_SEED  # demonstrations count up from 0; failures leave room
 
     def test_an_unknown_one_is_answered_with_those_there_are(self, tmp_path: Path, programs: list[str]):
         with pytest.raises(ValueError, match="unknown demo 'pull'; choose from push, three_tasks"):
@@ -146,7 +146,7 @@ class TestSummary:
     def test_of_several_tasks_it_also_has_each_of_them_and_each_told_another(
         self, tmp_path: Path, programs: list[str], monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setitem(DEMOS, "two", Demo(("metaworld:a", "metaworld:b"), 2, 2, 2, 4))
+        monkeypatch.setitem(DEMOS, "two", Demo({"metaworld:a": 2, "metaworld:b": 3}, 2, 2, 4))
         out = tmp_path / "demo"
         tasks = {"metaworld:a": 3, "metaworld:b": 1}
         write_evaluation(out / "full", 4, 8, 8, tasks)
@@ -172,7 +172,7 @@ def test_the_whole_path_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert 0 <= summary["wilson_low"] <= summary["success_rate"] <= summary["wilson_high"] <= 1
     assert min(summary["system1_ms_p50"], summary["system2_ms_p50"], summary["total_seconds"]) > 0
     assert 0 <= summary["staleness_p95_s"] < 1
-    assert len(LeRobotDataset(out / "data" / "metaworld_push-v3")) == MINIATURE.episodes
+    assert len(LeRobotDataset(out / "data" / "metaworld_push-v3")) == MINIATURE.episodes["metaworld:push-v3"]
     config = Video2Act.load(out / "policy").config
     assert config.system2 is not None
 

@@ -34,25 +34,32 @@ EVALUATION_SEED = 1000
 class Demo:
     """What is collected, how long is trained, how much is evaluated."""
 
-    envs: tuple[str, ...]
-    episodes: int
-    """demonstrations per environment"""
+    episodes: dict[str, int]
+    """demonstrations of each environment"""
     video_steps: int
     policy_steps: int
     eval_episodes: int
     """per environment"""
     wrong_episodes: int = 8
     """per environment and wrong instruction"""
+    vision_dropout: float = 0.0
+    """see `TrainConfig`"""
+
+    @property
+    def envs(self) -> list[str]:
+        """The environments, in the order in which they are collected."""
+        return list(self.episodes)
 
 
 DEMOS = {
-    "push": Demo(("metaworld:push-v3",), episodes=100, video_steps=500, policy_steps=1500, eval_episodes=25),
+    "push": Demo({"metaworld:push-v3": 100}, video_steps=500, policy_steps=1500, eval_episodes=25),
     "three_tasks": Demo(
-        ("metaworld:push-v3", "metaworld:drawer-open-v3", "metaworld:button-press-topdown-v3"),
-        episodes=50,
-        video_steps=900,
-        policy_steps=4000,
+        # the harder a task, the more of it: training draws from all demonstrations alike
+        {"metaworld:push-v3": 100, "metaworld:drawer-open-v3": 30, "metaworld:button-press-topdown-v3": 30},
+        video_steps=600,
+        policy_steps=3000,
         eval_episodes=25,
+        vision_dropout=0.3,
     ),
 }
 
@@ -75,13 +82,13 @@ def demo(name: str, out: Path, seed: int = 0) -> dict[str, Any]:
     video_model, policy = out / "video_model", out / "policy"
 
     for env, dataset in zip(plan.envs, data, strict=True):
-        stages.run(f"collect {env}", partial(collect, env, dataset, plan.episodes, noise=0.1))
+        stages.run(f"collect {env}", partial(collect, env, dataset, plan.episodes[env], noise=0.1))
     video_training = VideoTrainConfig(num_steps=plan.video_steps, seed=seed)
     stages.run("train-video", partial(_train, video_model, train_video, data, video_model, video_training, BackboneConfig()))
-    training = TrainConfig(num_steps=plan.policy_steps, seed=seed)
+    training = TrainConfig(num_steps=plan.policy_steps, seed=seed, vision_dropout=plan.vision_dropout)
     stages.run("train", partial(_train, policy, train, data, policy, training, "tiny", video_model))
 
-    envs, first = list(plan.envs), EVALUATION_SEED
+    envs, first = plan.envs, EVALUATION_SEED
     stages.run("eval full", partial(evaluate, policy, envs, plan.eval_episodes, first, num_videos=1, out=out / "full"))
     stages.run(
         "eval blind", partial(evaluate, policy, envs, plan.eval_episodes, first, blind=True, num_videos=0, out=out / "blind")

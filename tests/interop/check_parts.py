@@ -189,6 +189,7 @@ def _core(state: dict[str, Tensor], config: dict, norm: str) -> ActionDiT:
         clock="frequency",
         sinusoids=state["t_embedder.mlp.0.weight"].shape[1],
         sinusoid_activation="silu",
+        pools_text=False,
         num_text_positions=state["lang_cond_pos_embed"].shape[1],
         num_image_positions=state["img_cond_pos_embed"].shape[1],
     )

@@ -59,6 +59,19 @@ def test_each_condition_matters_and_its_padding_does_not(dit: ActionDiT, which: 
     assert ((before - visible).abs().amax(dim=(1, 2)) > 1e-3).all()
 
 
+def test_the_instruction_reaches_the_state_token_and_none_at_all_adds_nothing_of_another(dit: ActionDiT):
+    """Two instructions differ there before any attention; a hidden one is the same whatever it was."""
+    known, state = conditions(), randn(2, 3, seed=4)
+    other = replace(known, text=change(known.text, known.text.mask))
+
+    def state_token(which: Conditions) -> Tensor:
+        return dit.project(which, state, HAS_STATE, torch.zeros(2)).state
+
+    assert ((state_token(known) - state_token(other)).abs().amax(dim=(1, 2)) > 1e-3).all()
+    hidden = [replace(which, text=Tokens(which.text.data, torch.zeros_like(which.text.mask))) for which in (known, other)]
+    assert torch.equal(state_token(hidden[0]), state_token(hidden[1]))
+
+
 def test_image_and_video_are_told_apart(dit: ActionDiT):
     """The same tokens as image and as video are different news."""
     known = conditions()

@@ -65,6 +65,8 @@ class DitConfig:
     """between the two layers that read those sinusoids"""
     state_adaptor: str = "mlp2x_gelu"
     action_adaptor: str = "mlp1x_gelu"
+    pools_text: bool = True
+    """the mean of the instruction's tokens is added to the state token; RDT-1B only attends to the text"""
     num_text_positions: int = 0
     """learned positions of text tokens, at most that many; 0: none, the text encoder's own are enough"""
     num_image_positions: int = 0
@@ -174,6 +176,7 @@ RDT_FORM = DitConfig(
     sinusoid_activation="silu",
     state_adaptor="mlp3x_gelu",
     action_adaptor="mlp3x_gelu",
+    pools_text=False,
     num_text_positions=1024,
 )
 """with `num_image_positions` for as many images as there are, of 27 x 27 patches each"""

@@ -53,6 +53,7 @@ def system1_config(state: Mapping[str, Tensor], settings: Mapping[str, Any], sou
             sinusoid_activation="silu",
             state_adaptor=_adaptor(state, "state_adaptor"),
             action_adaptor=_adaptor(state, "state_adaptor"),
+            pools_text=False,
             num_text_positions=text[1],
             num_image_positions=image[1],
         ),

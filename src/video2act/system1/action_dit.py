@@ -4,6 +4,8 @@ The sequence is a prefix of three tokens (diffusion timestep, a clock, state) an
 cross-attention, MLP, all pre-normed. Blocks take turns: even ones read the text, odd ones image and video, so that many image
 tokens cannot drown a short sentence.
 
+The mean of the text's tokens is also added to the state token: which task it is is known before anything is looked at.
+
 Conditions do not change while a chunk is denoised. `project` turns them into each block's keys and values once; `forward`, called
 at every denoising step, only asks.
 
@@ -96,6 +98,9 @@ class ActionDiT(nn.Module):
             self.frequency_in = Mlp(self.sinusoids, width, width, form.sinusoid_activation)
             nn.init.zeros_(self.staleness_in.down.weight)
             nn.init.zeros_(self.staleness_in.down.bias)
+        if form.pools_text:
+            self.norm_pooled = RmsNorm(width, form.norm)
+            self.pooled_text_in = nn.Linear(width, width)
         # zero at first: weights trained without it mean what they meant
         self.committed_mark = nn.Parameter(torch.zeros(width)) if marks_committed else None
         if form.num_text_positions:
@@ -140,11 +145,14 @@ class ActionDiT(nn.Module):
             clock = age
         seen = concatenate(Tokens(image, conditions.image.mask), Tokens(video, conditions.video.mask))
         read = (text, seen)
+        known = self.state_in(torch.cat([state * has_state, has_state], dim=1))
+        if self.form.pools_text:
+            known = known + self.pooled_text_in(self.norm_pooled(_mean(text)))
         crosses: list[CrossAttention] = [block.cross for block in self.blocks]  # type: ignore[misc]
         return ProjectedConditions(
             key_values=tuple(cross.project(read[i % 2].data, read[i % 2].mask) for i, cross in enumerate(crosses)),
             clock=clock,
-            state=self.state_in(torch.cat([state * has_state, has_state], dim=1))[:, None],
+            state=known[:, None],
             has_action=self._entries(has_action),
         )
 
@@ -189,6 +197,12 @@ class ActionDiT(nn.Module):
         if self.is_unified and has_action is None:
             raise ValueError("a unified vector needs has_action: which of its entries the robot has")
         return None if has_action is None or not self.is_unified else has_action[:, None]
+
+
+def _mean(tokens: Tokens) -> Float[Tensor, "b d"]:
+    """Over the visible ones; zero where there are none."""
+    visible = tokens.mask[..., None].to(tokens.data)
+    return (tokens.data * visible).sum(dim=1) / visible.sum(dim=1).clamp(min=1)
 
 
 def _positions(table: Float[Tensor, "n d"], num_tokens: int, name: str) -> Float[Tensor, "m d"]:
