@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 UNIFIED_DIM = 128
+UNIFIED = "unified"
+"""in the place of an embodiment's name: of no robot in particular, while training on several"""
 
 _ARM = (
     *(f"joint_{i}_pos" for i in range(10)),
@@ -89,11 +91,13 @@ class Embodiment:
 
 
 def make_embodiment(name: str, state_dim: int, action_dim: int) -> Embodiment:
-    """The robot of that name.
+    """The robot of that name; `UNIFIED`: all places, of which the data says sample by sample which are known.
 
     Raises:
         ValueError: no such robot, or its state or action has another size; both are told.
     """
+    if name == UNIFIED and state_dim == action_dim == UNIFIED_DIM:
+        return Embodiment(tuple(range(UNIFIED_DIM)))
     if name not in EMBODIMENTS:
         raise ValueError(f"unknown embodiment {name!r}; choose from {', '.join(EMBODIMENTS)}, or leave it empty")
     names = EMBODIMENTS[name]

@@ -24,7 +24,8 @@ from rich.console import Console
 
 from video2act.atomic import write_text
 from video2act.config import PolicyConfig, RuntimeConfig, SimulatedLatency
-from video2act.evaluation import Settings, Share, Sources, load_config, load_limits, run_share
+from video2act.evaluation import Settings, Share, Sources, load_limits, run_share
+from video2act.policy import load_config
 from video2act.runtime.assembly import check_virtual, check_where, keeps_real_time
 from video2act.runtime.control_loop import StepRecord
 from video2act.suitability import check_fits, check_unseen, training_seeds

@@ -17,12 +17,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from video2act import config as configs
 from video2act.config import PolicyConfig, RuntimeConfig, SimulatedLatency, StreamConfig, data_margin
 from video2act.envs import make_environment, make_expert
 from video2act.interfaces import DualSystem, Environment, Expert, Perceiver
 from video2act.normalize import load_statistics
-from video2act.policy import CONFIG_FILE, STATISTICS_FILE, Video2Act, load_system2
+from video2act.policy import STATISTICS_FILE, Video2Act, load_config, load_system2
 from video2act.runtime.assembly import (
     SlowParts,
     keeps_real_time,
@@ -50,10 +49,6 @@ class EvaluatedPolicy(DualSystem, Protocol):
     def seed(self, seed: int) -> None: ...
     def blinded(self) -> "EvaluatedPolicy": ...
     def explain(self, clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]: ...
-
-
-def load_config(run: Path) -> PolicyConfig:
-    return configs.load(PolicyConfig, run / CONFIG_FILE)
 
 
 def load_policy(run: Path, device: str) -> EvaluatedPolicy:

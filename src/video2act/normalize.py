@@ -5,6 +5,7 @@ never varies (the unused gripper of a reach task) is shifted, not scaled: dividi
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,6 +30,10 @@ class Statistics:
         sizes = {len(self.mean), len(self.std), len(self.min), len(self.max)}
         if len(sizes) != 1:
             raise ValueError(f"mean, std, min and max must have one size, got {sorted(sizes)}")
+
+    def of_dimensions(self, chosen: Sequence[int]) -> "Statistics":
+        """Of these dimensions only, in this order."""
+        return Statistics(**{name: tuple(values[i] for i in chosen) for name, values in vars(self).items()})
 
 
 def statistics_to_json(statistics: dict[str, Statistics]) -> str:

@@ -7,6 +7,7 @@ with the policy the folder holds what is new: the transformer's first blocks in 
 
 import copy
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from video2act import hub
 from video2act.atomic import write_text
 from video2act.clips import fit_frames
 from video2act.config import PolicyConfig, PretrainedBackboneConfig
+from video2act.embodiment import EMBODIMENTS, UNIFIED, make_embodiment
 from video2act.normalize import Normalizer, Statistics, load_statistics, statistics_to_json
 from video2act.system1 import System1, Visibility
 from video2act.system1.action_dit import ProjectedConditions
@@ -31,6 +33,8 @@ from video2act.weights import load_weights, save_weights
 
 CONFIG_FILE, WEIGHTS_FILE, STATISTICS_FILE = "config.json", "model.safetensors", "stats.json"
 ADAPTER = "adapter"
+ROBOTS = "robots"
+"""of a training on several robots: one run folder each, by the names of their embodiments"""
 SCENES_FILE = "scenes.json"
 """environment -> seeds of the demonstrations, so that an evaluation can refuse to repeat them; not needed to act"""
 INSTRUCTIONS_FILE = "instructions.json"
@@ -79,8 +83,11 @@ class Video2Act(nn.Module):
         """
         visible = visible or Visibility.full(len(batch.state), batch.state.device)
         state = self.normalize_state.normalize(batch.state)
-        state = state + state_noise * torch.randn(state.shape, generator=generator).to(state)
+        if state_noise:
+            state = state + state_noise * torch.randn(state.shape, generator=generator).to(state)
         actions = self.normalize_action.normalize(batch.actions)
+        if batch.known is not None:  # nothing stays nothing, whatever it is shifted by
+            state, actions = state * batch.known, actions * batch.known[:, None]
         if self.system2 is None:
             video = self._no_video(len(state))
         else:
@@ -89,8 +96,8 @@ class Video2Act(nn.Module):
             seen = self.system2.see_on(batch.stage if batch.seen else "latents", looked, told)
             video = self.system2.compress(seen)
         conditions = self.system1.gather(batch.instruction, batch.images, video, visible)
-        projected = self.system1.project(conditions, state, batch.staleness, visible)
-        return self.system1.loss(actions, batch.action_is_pad, projected, generator)
+        projected = self.system1.project(conditions, state, batch.staleness, visible, batch.known)
+        return self.system1.loss(actions, batch.action_is_pad, projected, generator, batch.known)
 
     # acting
 
@@ -190,6 +197,30 @@ class Video2Act(nn.Module):
         blind.is_blind = True
         return blind
 
+    def of_robot(self, name: str) -> "Video2Act":
+        """The same weights, of one of the robots that a policy in the unified vector learned from: it takes and gives that one's
+        own numbers, and is an ordinary policy.
+
+        Raises:
+            ValueError: the policy is not in the unified vector, or there is no such robot.
+        """
+        if self.config.system1.embodiment != UNIFIED:
+            raise ValueError(
+                f"this policy is of one robot ({self.config.system1.embodiment or 'its own vector'}), not of several"
+            )
+        size = len(EMBODIMENTS.get(name, ()))
+        places = make_embodiment(name, size, size).places
+        robot = copy.copy(self)
+        robot._modules = dict(self._modules)  # the copy's own, so that what is replaced below is not replaced here
+        robot.config = replace(
+            self.config, state_dim=size, action_dim=size, system1=replace(self.config.system1, embodiment=name)
+        )
+        robot.statistics = {of: statistics.of_dimensions(places) for of, statistics in self.statistics.items()}
+        robot.normalize_state = Normalizer(robot.statistics["state"], self.config.normalize_state).to(self.device)
+        robot.normalize_action = Normalizer(robot.statistics["action"], self.config.normalize_action).to(self.device)
+        robot.system1 = self.system1.of_robot(name)
+        return robot
+
     # files
 
     def save(self, path: Path, weights: dict[str, Tensor] | None = None) -> None:
@@ -224,7 +255,7 @@ class Video2Act(nn.Module):
             ValueError: the weights are unreadable or do not fit the config; the message names the tensors.
         """
         path = Path(path)
-        config = configs.load(PolicyConfig, path / CONFIG_FILE)
+        config = load_config(path)
         policy = cls(config, load_statistics(path / STATISTICS_FILE))
         policy.load_weights(path / WEIGHTS_FILE)
         if policy._tuning == "lora":
@@ -291,6 +322,20 @@ class Video2Act(nn.Module):
         return rearrange(torch.from_numpy(small), "1 h w c -> 1 c h w").float().to(self.device) / 127.5 - 1
 
 
+def load_config(path: Path) -> PolicyConfig:
+    """The config of a run folder.
+
+    Raises:
+        FileNotFoundError: it has none; of a training on several robots, their folders are listed.
+        ValueError: it is not a policy's.
+    """
+    robots = sorted((path / ROBOTS).glob(f"*/{CONFIG_FILE}"))
+    if robots and not (path / CONFIG_FILE).is_file():
+        listed = ", ".join(str(robot.parent) for robot in robots)
+        raise FileNotFoundError(f"{path} is of several robots; name the folder of one of them: {listed}")
+    return configs.load(PolicyConfig, path / CONFIG_FILE)
+
+
 class LoadedSystem2(nn.Module):
     """System 2 of a run folder without System 1: what a process or a machine of its own holds. A `Perceiver`."""
 
@@ -315,7 +360,7 @@ def load_system2(path: Path | str, device: torch.device | str = "cpu") -> Loaded
         FileNotFoundError, ValueError: as `Video2Act.load`; or the policy has no System 2.
     """
     path = Path(path)
-    config = configs.load(PolicyConfig, path / CONFIG_FILE)
+    config = load_config(path)
     loaded = LoadedSystem2(config)
     is_published = config.system2 is not None and isinstance(config.system2.backbone, PretrainedBackboneConfig)
     load_weights(loaded.system2, path / WEIGHTS_FILE, ("backbone.",) if is_published else (), part="system2.")

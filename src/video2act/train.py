@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from video2act.atomic import write_text
@@ -31,10 +31,11 @@ from video2act.data import Dataset, FrameStore, LeRobotDataset, MergedDataset, l
 from video2act.data.augmentation import jitter, shift
 from video2act.data.cache import FeatureCache, load_spec
 from video2act.data.loader import BatchLoader, check_fit, check_weights
+from video2act.embodiment import UNIFIED
 from video2act.hub import DATA_FILE
 from video2act.interop.rdt import load_rdt
 from video2act.normalize import Statistics
-from video2act.policy import INSTRUCTIONS_FILE, SCENES_FILE, Video2Act
+from video2act.policy import INSTRUCTIONS_FILE, ROBOTS, SCENES_FILE, Video2Act
 from video2act.presets import SMALL_SOURCE, DataSpec, make_preset
 from video2act.system1 import Visibility
 from video2act.system1.pretrained import FrozenTextEncoder
@@ -66,8 +67,9 @@ def train(
     """Train a policy and write its run folder.
 
     Args:
-        data: LeRobotDataset folders with actions, of one robot; each brings its own instructions.
-        out: folder to write; must not hold another training unless `resume`.
+        data: LeRobotDataset folders with actions; each brings its own instructions. Of one robot, or of several that
+            `config.embodiments` names.
+        out: folder to write; must not hold another training unless `resume`. Of several robots it holds a run folder for each.
         preset: a name of `PRESETS`.
         video_model: a folder written by `train-video`, which the tiny presets need; for the others it replaces the source of
             the published video model that the preset names.
@@ -82,12 +84,14 @@ def train(
     """
     if cache and tuning.method != "frozen":
         raise ValueError(f"{cache} holds what a frozen video model sees, but with tuning.method={tuning.method} it learns")
-    dataset = open_datasets(data)
+    dataset = open_datasets(data, embodiments=config.embodiments)
     spec = DataSpec(dataset.state_dim, dataset.action_dim or 0, float(dataset.fps), cameras or dataset.cameras)
     policy_config = with_tuning(with_encoding(with_sources(make_preset(preset, spec), system1), encoding), tuning)
     if config.max_delay_steps:
         shows_prefix = replace(policy_config.system1, max_delay_steps=config.max_delay_steps)
         policy_config = replace(policy_config, system1=shows_prefix)
+    if config.embodiments:
+        policy_config = of_several_robots(policy_config)
     check_fit(policy_config, dataset)
     check_weights(dataset, config.weights)
     torch.manual_seed(config.seed)
@@ -126,12 +130,34 @@ def train(
     loop.run(training_inputs(loader, config, loop), "policy")
     weights = loop.averaged_weights()
     if loop.is_main:
-        policy.save(out, weights)
-        write_text(out / SCENES_FILE, json.dumps(scenes(data)) + "\n")
-        write_text(out / INSTRUCTIONS_FILE, json.dumps(sorted(dataset.tasks)[:MAX_INSTRUCTIONS], indent=2) + "\n")
-        write_text(out / DATA_FILE, json.dumps(describe_data(data, dataset), indent=2) + "\n")
-        print(f"policy: {out}   record: {out / 'metrics.jsonl'}   curves: tensorboard --logdir {out / 'tensorboard'}")
+        record = f"record: {out / 'metrics.jsonl'}   curves: tensorboard --logdir {out / 'tensorboard'}"
+        if config.embodiments is None:
+            save(policy, weights, out, data, data, dataset)
+            print(f"policy: {out}   {record}")
+        for name in dict.fromkeys(config.embodiments or ()):
+            robot = policy.of_robot(name)
+            normalizers = {key: value for key, value in robot.state_dict().items() if key.startswith("normalize_")}
+            own = tuple(path for path, of in zip(data, config.embodiments or (), strict=True) if of == name)
+            save(robot, weights | normalizers, out / ROBOTS / name, own, data, dataset)
+            print(f"policy of {name}: {out / ROBOTS / name}   {record}")
     loop.finish()
+
+
+def save(
+    policy: Video2Act, weights: dict[str, Tensor], out: Path, own: tuple[Path, ...], data: tuple[Path, ...], dataset: Dataset
+) -> None:
+    """Write a run folder, and beside the policy what it learned from: of all `data`, and the scenes of its `own`."""
+    policy.save(out, weights)
+    write_text(out / SCENES_FILE, json.dumps(scenes(own)) + "\n")
+    write_text(out / INSTRUCTIONS_FILE, json.dumps(sorted(dataset.tasks)[:MAX_INSTRUCTIONS], indent=2) + "\n")
+    write_text(out / DATA_FILE, json.dumps(describe_data(data, dataset), indent=2) + "\n")
+
+
+def of_several_robots(config: PolicyConfig) -> PolicyConfig:
+    """The config in the unified vector. Raises ValueError where one robot is named already."""
+    if config.system1.embodiment:
+        raise ValueError(f"embodiments names each dataset's robot; leave system1.embodiment={config.system1.embodiment} out")
+    return replace(config, system1=replace(config.system1, embodiment=UNIFIED))
 
 
 def with_sources(config: PolicyConfig, sources: System1Sources) -> PolicyConfig:

@@ -149,6 +149,8 @@ class Batch:
     stage: Stage = "seen"
     seen_instruction: tuple[str, ...] = ()
     """what System 2 was told when it looked, where it has still to read it; empty: `instruction`"""
+    known: Float[Tensor, "b s"] | None = None
+    """of robots of several kinds, whose vectors are the unified one: 1 at the places that a sample's robot has"""
 
     def to(self, device: torch.device | str) -> "Batch":
         return replace(
@@ -159,5 +161,6 @@ class Batch:
             state=self.state.to(device),
             actions=self.actions.to(device),
             action_is_pad=self.action_is_pad.to(device),
+            known=None if self.known is None else self.known.to(device),
             staleness=self.staleness.to(device),
         )

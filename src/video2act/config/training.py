@@ -88,6 +88,8 @@ class TrainConfig(OptimizationConfig):
     plans can continue one another (`--overlap rtc_trained`); 0: none. The longest planning time, in control steps"""
     weights: tuple[float, ...] | None = None
     """of several datasets: how often each is drawn from; if null, by their sizes"""
+    embodiments: tuple[str, ...] | None = None
+    """of datasets of different robots: which robot each is of, by its name in `embodiment.py`; if null, all are of one"""
     vary_instruction: bool = False
     """say each task in any of the sentences that its episode was recorded with, one at random"""
     num_workers: int = 0

@@ -4,6 +4,7 @@ Everything but pixels is read and checked when the dataset is opened: it is smal
 training and not in the middle of it. Pixels are decoded when asked for; `FrameStore` keeps them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -230,11 +231,11 @@ def statistics(episodes: list[EpisodeData]) -> dict[str, Statistics]:
     """Of `state` and `action` over all frames; an empty feature has none."""
     values = {"state": [episode.state for episode in episodes if episode.state.shape[1] > 0]}
     values["action"] = [episode.action for episode in episodes if episode.action is not None]
-    return {name: _statistics(np.concatenate(arrays)) for name, arrays in values.items() if arrays}
+    return {name: summarize(list(np.concatenate(arrays).T)) for name, arrays in values.items() if arrays}
 
 
-def _statistics(values: np.ndarray) -> Statistics:
-    table = values.astype(np.float64)  # a sum over millions of float32 loses digits
-    summaries = (table.mean(axis=0), table.std(axis=0), table.min(axis=0), table.max(axis=0))
-    mean, std, low, high = (tuple(summary.tolist()) for summary in summaries)
+def summarize(columns: Sequence[Float32[np.ndarray, "_n"]]) -> Statistics:
+    """Of each dimension by itself; they need not have equally many values."""
+    tables = [column.astype(np.float64) for column in columns]  # a sum over millions of float32 loses digits
+    mean, std, low, high = (tuple(float(of(table)) for table in tables) for of in (np.mean, np.std, np.min, np.max))
     return Statistics(mean=mean, std=std, min=low, max=high)

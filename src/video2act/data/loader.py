@@ -18,6 +18,7 @@ from torch.utils import data
 from video2act.clips import Fit, num_padding, stream_indices, to_pixels
 from video2act.config import PolicyConfig, StreamConfig, camera_and_lag
 from video2act.data.cache import FeatureCache
+from video2act.data.embodied import EmbodiedDataset
 from video2act.data.lerobot_reader import Dataset
 from video2act.data.merged import MergedDataset
 from video2act.types import Batch, Video, merged_padding
@@ -102,6 +103,7 @@ class BatchLoader(data.Dataset):
             seen_instruction=tuple(
                 instruction if self.vary_instruction else self._instructions(step, observed),
             ),
+            known=self._known(places),
         )
 
     def places(self, step: int) -> list[tuple[int, int]]:
@@ -147,6 +149,11 @@ class BatchLoader(data.Dataset):
         ahead = frame + np.arange(self.config.horizon)
         is_pad = ahead >= episode.length
         return episode.state[frame], episode.action[np.minimum(ahead, episode.length - 1)], is_pad
+
+    def _known(self, places: list[tuple[int, int]]) -> Float[Tensor, "b s"] | None:
+        if not isinstance(self.dataset, EmbodiedDataset):
+            return None
+        return torch.from_numpy(np.stack([self.dataset.known(episode) for episode, _ in places]))
 
     def _seen(self, observed: list[tuple[int, int]]) -> dict[str, Video]:
         """From the cache, with the padding that a filter may have to know."""

@@ -6,14 +6,15 @@ The encoders are small ones that learn along, or frozen ones of others (`pretrai
 on unified vectors; what comes in and goes out is the robot's own.
 """
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from video2act.config import System1Config
-from video2act.embodiment import UNIFIED_DIM, make_embodiment
+from video2act.embodiment import EMBODIMENTS, UNIFIED_DIM, make_embodiment
 from video2act.layers import make_adaptor
 from video2act.system1.action_dit import ActionDiT, ProjectedConditions
 from video2act.system1.denoising import Denoising, Known, soft_mask
@@ -84,6 +85,14 @@ class System1(nn.Module):
         )
         self.denoising = Denoising(config.denoising)
 
+    def of_robot(self, name: str) -> "System1":
+        """The same modules, not copies, for one robot of those that a System 1 in the unified vector learned from."""
+        size = len(EMBODIMENTS[name])
+        system1 = copy.copy(self)
+        system1.config = replace(self.config, embodiment=name)
+        system1.embodiment = make_embodiment(name, size, size)
+        return system1
+
     def gather(
         self, instruction: list[str], images: dict[str, Float[Tensor, "b 3 _h _w"]] | None, video: Tokens, visible: Visibility
     ) -> Conditions:
@@ -113,13 +122,22 @@ class System1(nn.Module):
         return concatenate(*(encoder(images[camera]) for camera, encoder in encoders))
 
     def project(
-        self, conditions: Conditions, state: Float[Tensor, "b s"], staleness: Float[Tensor, "b"], visible: Visibility
+        self,
+        conditions: Conditions,
+        state: Float[Tensor, "b s"],
+        staleness: Float[Tensor, "b"],
+        visible: Visibility,
+        known: Float[Tensor, "b unified"] | None = None,
     ) -> ProjectedConditions:
-        """Everything the denoiser reads again and again, computed once."""
+        """Everything the denoiser reads again and again, computed once.
+
+        Args:
+            known: of several robots: the places that each sample's has; None: those of the embodiment.
+        """
         has_state = visible.state[:, None].to(state)
         has_action = None
         if self.embodiment:
-            known = self.embodiment.known(state).expand(len(state), -1)
+            known = self.embodiment.known(state).expand(len(state), -1) if known is None else known
             state, has_state, has_action = self.embodiment.unify(state), known * has_state, known
         fps = None if self.fps is None else torch.full_like(staleness, self.fps)
         return self.dit.project(conditions, state, has_state, staleness, fps, has_action)
@@ -130,8 +148,13 @@ class System1(nn.Module):
         action_is_pad: Bool[Tensor, "b horizon"],
         conditions: ProjectedConditions,
         generator: torch.Generator,
+        known: Float[Tensor, "b unified"] | None = None,
     ) -> Float[Tensor, ""]:
-        """The denoising loss over real actions: what lies past the end of an episode does not count."""
+        """The denoising loss over real actions: neither what lies past the end of an episode nor what a robot lacks counts.
+
+        Args:
+            known: as for `project`.
+        """
         draws = self.config.denoising.noise_draws
         if self.embodiment:
             actions = self.embodiment.unify(actions)
@@ -154,7 +177,11 @@ class System1(nn.Module):
         else:
             error = nn.functional.mse_loss(predicted, target, reduction="none")
         # places that the robot lacks are noised, as RDT-1B's were, but count for nothing
-        per_action = (self.embodiment.own(error) if self.embodiment else error).mean(dim=2)
+        if known is not None:
+            has = known.repeat_interleave(draws, dim=0)[:, None]
+            per_action = (error * has).sum(dim=2) / has.sum(dim=2)
+        else:
+            per_action = (self.embodiment.own(error) if self.embodiment else error).mean(dim=2)
         return (per_action * is_real).sum() / is_real.sum().clamp(min=1)
 
     def sample(self, conditions: ProjectedConditions, noise: Float[Tensor, "b horizon n"]) -> Float[Tensor, "b horizon a"]:

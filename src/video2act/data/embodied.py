@@ -1,0 +1,67 @@
+"""Datasets of several robots as one, in the unified vector: each number at its place, and which places are a robot's own.
+
+The statistics of a place are those of the robots that have it. What a robot lacks is zero, and `known` says that it is nothing.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float32
+
+from video2act.data.lerobot_reader import EpisodeData, LeRobotDataset, summarize
+from video2act.data.merged import MergedDataset
+from video2act.embodiment import UNIFIED_DIM, make_embodiment
+from video2act.normalize import Statistics
+
+
+class EmbodiedDataset(MergedDataset):
+    """A `Dataset` made of those of several robots. Use `open_datasets`.
+
+    Args:
+        embodiments: which robot each part is of, by its name in `EMBODIMENTS`.
+    Raises:
+        ValueError: an unknown robot, or one of another size; both sides are named.
+    """
+
+    def __init__(self, parts: Sequence[LeRobotDataset], embodiments: Sequence[str]):
+        self.embodiments = tuple(embodiments)
+        robots = zip(embodiments, parts, strict=True)
+        self._robots = tuple(make_embodiment(name, part.state_dim, part.action_dim or 0) for name, part in robots)
+        super().__init__(parts, has_actions=True)
+        self.state_dim = self.action_dim = UNIFIED_DIM
+        self.robot = "+".join(dict.fromkeys(embodiments))
+
+    def episode(self, i: int) -> EpisodeData:
+        part, own = self._locate(i)
+        episode = self.parts[part].episode(own)
+        assert episode.action is not None
+        state, action = self._unify(part, episode.state), self._unify(part, episode.action)
+        return EpisodeData(state, action, episode.instruction, episode.timestamps)
+
+    def known(self, i: int) -> Float32[np.ndarray, "unified"]:
+        """1 at the places of episode `i`'s robot, 0 elsewhere."""
+        part, _ = self._locate(i)
+        known = np.zeros(UNIFIED_DIM, np.float32)
+        known[list(self._robots[part].places)] = 1
+        return known
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{super().fingerprint} as {' '.join(self.embodiments)}"
+
+    def _unify(self, part: int, own: Float32[np.ndarray, "t d"]) -> Float32[np.ndarray, "t unified"]:
+        unified = np.zeros((len(own), UNIFIED_DIM), np.float32)
+        unified[:, list(self._robots[part].places)] = own
+        return unified
+
+    def _statistics(self) -> dict[str, Statistics]:
+        """Of each place over the robots that have it; zeros of places that none has."""
+        columns: dict[str, list[list[np.ndarray]]] = {name: [[] for _ in range(UNIFIED_DIM)] for name in ("state", "action")}
+        for part, robot in zip(self.parts, self._robots, strict=True):
+            for episode in (part.episode(i) for i in range(len(part))):
+                assert episode.action is not None
+                for name, values in (("state", episode.state), ("action", episode.action)):
+                    for place, column in zip(robot.places, values.T, strict=True):
+                        columns[name][place].append(column)
+        nothing = np.zeros(1, np.float32)
+        return {name: summarize([np.concatenate(of or [nothing]) for of in places]) for name, places in columns.items()}
