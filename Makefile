@@ -1,4 +1,4 @@
-# make demo   from nothing to a policy acting in a simulator, about a quarter of an hour on two cores
+# make demo   from nothing to a policy acting in a simulator, about twelve minutes on two cores
 # make test   what CI runs, under eight minutes
 # make lint   style and types
 # make test-interop   datasets exchanged with the real lerobot, 0.4 and 0.6, each in a virtual environment of its own (15 GB)

@@ -28,6 +28,15 @@ def test_aloha_is_left_arm_left_gripper_right_arm_right_gripper():
     assert make_embodiment("aloha_agilex", 14, 14).places == (50, 51, 52, 53, 54, 55, 60, 0, 1, 2, 3, 4, 5, 10)
 
 
+def test_any_other_robot_names_its_fields():
+    robot = make_embodiment("right_eef_pos_z,base_vel_x,left_gripper_open", 3, 3)
+    assert robot.places == (FIELDS["right_eef_pos_z"], FIELDS["base_vel_x"], FIELDS["left_gripper_open"])
+    with pytest.raises(ValueError, match=r"has no field right_wing; it has right_joint_0_pos, "):
+        make_embodiment("right_eef_pos_z,right_wing", 2, 2)
+    with pytest.raises(ValueError, match=r"cannot have one place .*: right_gripper_open,right_gripper_joint_0_pos"):
+        make_embodiment("right_gripper_open,right_gripper_joint_0_pos", 2, 2)
+
+
 def test_another_robot_or_another_size_is_refused_with_both_sides():
     with pytest.raises(ValueError, match="unknown embodiment 'octopus'; choose from aloha_agilex"):
         make_embodiment("octopus", 8, 8)

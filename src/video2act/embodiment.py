@@ -90,17 +90,37 @@ class Embodiment:
         return unified[..., list(self.places)]
 
 
+def fields_of(name: str) -> tuple[str, ...]:
+    """What the numbers of a robot are: of one in `EMBODIMENTS`, or of any other, whose fields are named one by one, with commas.
+
+    Raises:
+        ValueError: neither; what there is is told.
+    """
+    if name in EMBODIMENTS:
+        return EMBODIMENTS[name]
+    fields = tuple(name.split(","))
+    if len(fields) == 1:
+        raise ValueError(
+            f"unknown embodiment {name!r}; choose from {', '.join(EMBODIMENTS)}, name the robot's fields, with commas "
+            "(right_joint_0_pos,right_joint_1_pos,...), or leave it empty"
+        )
+    unknown = [field for field in fields if field not in FIELDS]
+    if unknown:
+        raise ValueError(f"the unified vector has no field {', '.join(unknown)}; it has {', '.join(FIELDS)}")
+    if len({FIELDS[field] for field in fields}) < len(fields):
+        raise ValueError(f"two numbers of a robot cannot have one place in the unified vector: {name}")
+    return fields
+
+
 def make_embodiment(name: str, state_dim: int, action_dim: int) -> Embodiment:
-    """The robot of that name; `UNIFIED`: all places, of which the data says sample by sample which are known.
+    """The robot of that name (`fields_of`); `UNIFIED`: all places, of which the data says sample by sample which are known.
 
     Raises:
         ValueError: no such robot, or its state or action has another size; both are told.
     """
     if name == UNIFIED and state_dim == action_dim == UNIFIED_DIM:
         return Embodiment(tuple(range(UNIFIED_DIM)))
-    if name not in EMBODIMENTS:
-        raise ValueError(f"unknown embodiment {name!r}; choose from {', '.join(EMBODIMENTS)}, or leave it empty")
-    names = EMBODIMENTS[name]
+    names = fields_of(name)
     for word, size in (("state", state_dim), ("action", action_dim)):
         if size != len(names):
             raise ValueError(f"the embodiment {name!r} has {len(names)} numbers ({', '.join(names)}), this robot's {word} {size}")

@@ -21,7 +21,7 @@ from video2act import hub
 from video2act.atomic import write_text
 from video2act.clips import fit_frames
 from video2act.config import PolicyConfig, PretrainedBackboneConfig
-from video2act.embodiment import EMBODIMENTS, UNIFIED, make_embodiment
+from video2act.embodiment import UNIFIED, fields_of, make_embodiment
 from video2act.normalize import Normalizer, Statistics, load_statistics, statistics_to_json
 from video2act.system1 import System1, Visibility
 from video2act.system1.action_dit import ProjectedConditions
@@ -208,7 +208,7 @@ class Video2Act(nn.Module):
             raise ValueError(
                 f"this policy is of one robot ({self.config.system1.embodiment or 'its own vector'}), not of several"
             )
-        size = len(EMBODIMENTS.get(name, ()))
+        size = len(fields_of(name))
         places = make_embodiment(name, size, size).places
         robot = copy.copy(self)
         robot._modules = dict(self._modules)  # the copy's own, so that what is replaced below is not replaced here

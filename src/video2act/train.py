@@ -31,7 +31,7 @@ from video2act.data import Dataset, FrameStore, LeRobotDataset, MergedDataset, l
 from video2act.data.augmentation import jitter, shift
 from video2act.data.cache import FeatureCache, load_spec
 from video2act.data.loader import BatchLoader, check_fit, check_weights
-from video2act.embodiment import UNIFIED
+from video2act.embodiment import EMBODIMENTS, UNIFIED
 from video2act.hub import DATA_FILE
 from video2act.interop.rdt import load_rdt
 from video2act.normalize import Statistics
@@ -138,8 +138,9 @@ def train(
             robot = policy.of_robot(name)
             normalizers = {key: value for key, value in robot.state_dict().items() if key.startswith("normalize_")}
             own = tuple(path for path, of in zip(data, config.embodiments or (), strict=True) if of == name)
-            save(robot, weights | normalizers, out / ROBOTS / name, own, data, dataset)
-            print(f"policy of {name}: {out / ROBOTS / name}   {record}")
+            folder = out / ROBOTS / (name if name in EMBODIMENTS else LeRobotDataset(own[0]).robot)
+            save(robot, weights | normalizers, folder, own, data, dataset)
+            print(f"policy of {folder.name}: {folder}   {record}")
     loop.finish()
 
 

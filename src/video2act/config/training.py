@@ -89,7 +89,8 @@ class TrainConfig(OptimizationConfig):
     weights: tuple[float, ...] | None = None
     """of several datasets: how often each is drawn from; if null, by their sizes"""
     embodiments: tuple[str, ...] | None = None
-    """of datasets of different robots: which robot each is of, by its name in `embodiment.py`; if null, all are of one"""
+    """of datasets of different robots: which robot each is of, by its name or its fields in `embodiment.py` (one_arm_7, or
+    right_joint_0_pos,right_joint_1_pos,...); if null, all are of one"""
     vary_instruction: bool = False
     """say each task in any of the sentences that its episode was recorded with, one at random"""
     num_workers: int = 0

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from video2act.config import System1Config
-from video2act.embodiment import EMBODIMENTS, UNIFIED_DIM, make_embodiment
+from video2act.embodiment import UNIFIED_DIM, fields_of, make_embodiment
 from video2act.layers import make_adaptor
 from video2act.system1.action_dit import ActionDiT, ProjectedConditions
 from video2act.system1.denoising import Denoising, Known, soft_mask
@@ -87,7 +87,7 @@ class System1(nn.Module):
 
     def of_robot(self, name: str) -> "System1":
         """The same modules, not copies, for one robot of those that a System 1 in the unified vector learned from."""
-        size = len(EMBODIMENTS[name])
+        size = len(fields_of(name))
         system1 = copy.copy(self)
         system1.config = replace(self.config, embodiment=name)
         system1.embodiment = make_embodiment(name, size, size)
