@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from video2act.data import DatasetWriter, EncodedEpisode, Episode, encode_episod
 from video2act.data.lerobot_format import INFO_PATH, DatasetError, DatasetInfo
 from video2act.data.lerobot_writer import ORIGIN_PATH
 from video2act.data.robotwin import Order, Source, find_episodes, joint_names, read_episode
+from video2act.workers import end_with_program, worker_context
 
 
 def convert_robotwin(
@@ -72,8 +72,7 @@ def _encoded(
     if num_workers == 1:
         yield from (_convert(*job) for job in jobs)
         return
-    # spawn: decoders and their threads do not survive a fork
-    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(num_workers, worker_context(_convert), end_with_program) as pool:
         running: deque[Future[EncodedEpisode]] = deque()
         try:
             # a few ahead: more would wait on disk

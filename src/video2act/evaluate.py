@@ -16,6 +16,7 @@ import json
 import time
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass, fields
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from video2act.runtime.control_loop import StepRecord
 from video2act.suitability import check_fits, check_unseen, training_seeds
 from video2act.viz.findings import EpisodeRecord, Measurements, Rate, make_info, rates
 from video2act.viz.report import EpisodeProgress, evaluation_tables, heading
-from video2act.workers import worker_context
+from video2act.workers import end_with_program, worker_context
 
 INFO_FILE = "eval_info.json"
 STEPS_FILE = "steps.csv"
@@ -124,7 +125,9 @@ def _run_shares(
         finally:
             torch.set_num_threads(num_threads)
     context = worker_context(run_share)
-    with context.Manager() as manager, ProcessPoolExecutor(len(shares), context) as pool:
+    manager = SyncManager(ctx=context)
+    manager.start(end_with_program)
+    with manager, ProcessPoolExecutor(len(shares), context, end_with_program) as pool:
         told = manager.Queue()
         futures = [pool.submit(run_share, settings, sources, share, told.put) for share in shares]
         while wait(futures, timeout=0.5).not_done:
