@@ -17,7 +17,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -29,7 +29,7 @@ from rich.table import Table
 
 from video2act.atomic import write_text
 from video2act.bench import random_policy
-from video2act.config import RuntimeConfig
+from video2act.config import PolicyConfig, RuntimeConfig
 from video2act.interfaces import EnvironmentSpec, Perceiver
 from video2act.policy import Video2Act, load_system2
 from video2act.runtime.assembly import make_executor
@@ -54,8 +54,8 @@ class Settings:
     rounds: int = 3
     slow_factor: int = 10
     hang_timeout_s: float = 5.0
-    system1: str = "inline"
-    """inline, or thread: plans are made beside the control loop, too"""
+    system1: Literal["inline", "thread"] = "inline"
+    """thread: plans are made beside the control loop, too"""
     soak_s: float = 0.0
     """only this: a process beside the loop for so long, and what memory does meanwhile"""
 
@@ -146,13 +146,15 @@ def make_loops(settings: Settings, run: Path, policy: Video2Act) -> dict[str, Ca
     }
 
 
-def drive(settings: Settings, policy: Video2Act, loop: SlowLoop, seconds: float) -> tuple[EpisodeResult, DualPolicy]:
-    """One episode of that length beside a slow loop."""
-    robot = Robot(policy.config.fps, int(seconds * settings.rate_hz))
-    runtime = RuntimeConfig(system1="thread" if settings.system1 == "thread" else "inline")
-    dual = DualPolicy(policy, loop, policy.config.cameras, runtime)
-    with closing(make_executor(dual, robot.spec, policy.config.execute_steps, runtime)) as executor:
-        return run_episode(robot, dual, policy.config.execute_steps, [], 0, settings.rate_hz, executor), dual
+def make_dual(settings: Settings, policy: Video2Act, loop: SlowLoop) -> DualPolicy:
+    return DualPolicy(policy, loop, policy.config.cameras, RuntimeConfig(system1=settings.system1))
+
+
+def drive(settings: Settings, dual: DualPolicy, config: PolicyConfig, seconds: float) -> EpisodeResult:
+    """One episode of that length."""
+    robot = Robot(config.fps, int(seconds * settings.rate_hz))
+    with closing(make_executor(dual, robot.spec, config.execute_steps, RuntimeConfig(system1=settings.system1))) as executor:
+        return run_episode(robot, dual, config.execute_steps, [], 0, settings.rate_hz, executor)
 
 
 def compare(settings: Settings, run: Path, policy: Video2Act) -> dict[str, Any]:
@@ -165,7 +167,8 @@ def compare(settings: Settings, run: Path, policy: Video2Act) -> dict[str, Any]:
         for name, make in loops.items():
             loop = make()
             try:
-                result, dual = drive(settings, policy, loop, settings.segment_s)
+                dual = make_dual(settings, policy, loop)
+                result = drive(settings, dual, policy.config, settings.segment_s)
             except TimeoutError as problem:  # a machine that is so busy says nothing about the runtime
                 raise SystemExit(f"{name}: {problem}. This machine has no core to spare; measure when it is idle") from problem
             # the first second holds the wait for the first condition
@@ -199,12 +202,12 @@ def soak(settings: Settings, run: Path, policy: Video2Act) -> dict[str, Any]:
     """A process beside the loop for a long time, in episodes of ten seconds."""
     loop = make_loops(settings, run, policy)["process"]()
     assert isinstance(loop, ProcessSlowLoop)
-    samples: list[tuple[float, float, float]] = []
+    dual, samples = make_dual(settings, policy, loop), []
     began = time.monotonic()
     steps = 0
     with closing(loop):
         while time.monotonic() - began < settings.soak_s:
-            steps += drive(settings, policy, loop, 10.0)[0].num_steps
+            steps += drive(settings, dual, policy.config, 10.0).num_steps
             assert loop.pid is not None
             samples.append((time.monotonic() - began, resident_mib("self"), resident_mib(loop.pid)))
             print(f"{samples[-1][0]:6.0f} s   loop {samples[-1][1]:.1f} MiB   System 2 {samples[-1][2]:.1f} MiB", flush=True)

@@ -9,18 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from video2act.config import PolicyConfig, TrainConfig
+from video2act.config import BackboneConfig, PolicyConfig, TrainConfig, VideoTrainConfig
 from video2act.data import DatasetWriter, Episode, LeRobotDataset
 from video2act.embodiment import EMBODIMENTS, UNIFIED, UNIFIED_DIM, make_embodiment
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act, load_config
+from video2act.precompute import fill_cache, verify_cache
 from video2act.presets import PRESETS, DataSpec
 from video2act.train import train
+from video2act.train_video import train_video
 from video2act.types import Batch, Observation, Tokens, VideoCondition
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
-CONFIG = TrainConfig(num_steps=4, batch_size=4, warmup_steps=1, save_every=2, state_noise=0.0)
+CONFIG = TrainConfig(num_steps=4, batch_size=4, warmup_steps=1, save_every=2, state_noise=0.0, mixed_precision="no")
 ROBOTS = ("one_arm_position", "two_arms_7")
 
 
@@ -108,6 +110,26 @@ def test_the_folder_of_all_robots_says_that_one_must_be_chosen(folders, tmp_path
 def test_an_embodiment_that_is_named_twice_over_is_refused(folders, tmp_path: Path):
     with pytest.raises(ValueError, match=r"leave system1\.embodiment=one_arm_position out"):
         train(folders, tmp_path / "run", replace(CONFIG, embodiments=ROBOTS), "small_one_arm")
+
+
+def test_a_cache_is_filled_for_several_robots_and_read(
+    folders, small_config: PolicyConfig, small_backbone: BackboneConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def seeing(spec: DataSpec) -> PolicyConfig:
+        return replace(small_config, state_dim=spec.state_dim, action_dim=spec.action_dim, fps=spec.fps, cameras=spec.cameras)
+
+    monkeypatch.setitem(PRESETS, "small_seeing", seeing)
+    model, cache = tmp_path / "model", tmp_path / "cache"
+    train_video(
+        folders[:1],
+        model,
+        VideoTrainConfig(num_steps=1, batch_size=2, num_frames=9, sizes_px=(16,), mixed_precision="no"),
+        small_backbone,
+    )
+    fill_cache(folders, cache, "small_seeing", model, embodiments=ROBOTS)
+    assert "4 episodes as they were written" in verify_cache(cache, folders, "small_seeing", model, embodiments=ROBOTS)
+    train(folders, tmp_path / "run", replace(CONFIG, embodiments=ROBOTS), "small_seeing", model, cache=cache)
+    assert Video2Act.load(tmp_path / "run" / "robots" / ROBOTS[1]).config.action_dim == 16
 
 
 @pytest.fixture

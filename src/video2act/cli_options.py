@@ -29,6 +29,8 @@ class FillCache:
     """of what is stored"""
     max_gib: float | None = None
     """refuse to write more"""
+    embodiments: tuple[str, ...] | None = None
+    """of datasets of different robots: which robot each is of, as for train"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class VerifyCache:
     """as it was filled with"""
     sample: int = 2
     """episodes to look at again"""
+    embodiments: tuple[str, ...] | None = None
+    """as it was filled with"""
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ def fill_cache(
     encoding: Literal["window", "stream"] = "window",
     dtype: Dtype = "float16",
     max_gib: float | None = None,
+    embodiments: tuple[str, ...] | None = None,
 ) -> Filled:
     """Fill a cache, or go on filling it; see `video2act.train.train` for what is not said here.
 
@@ -53,12 +54,13 @@ def fill_cache(
         out: its folder; None: where `train` looks for it, which only the finished stage of the tiny presets has.
         stage: latents, features (after the video model's blocks), or seen (filtered).
         max_gib: refuse to write more.
+        embodiments: as `TrainConfig.embodiments`.
     Raises:
         ValueError: the preset has no System 2, or `out` is needed.
         StaleCacheError: `out` holds a cache of something else.
         OSError: it would not fit.
     """
-    policy, dataset = _subject(data, preset, video_model, cameras, encoding)
+    policy, dataset = _subject(data, preset, video_model, cameras, encoding, embodiments)
     spec = cache_spec(policy, dataset, stage, dtype)
     if out is None:
         if video_model is None or not (video_model / CONFIG_FILE).is_file() or (stage, dtype) != ("seen", "float16"):
@@ -81,6 +83,7 @@ def verify_cache(
     video_model: Path | None = None,
     cameras: tuple[str, ...] | None = None,
     sample: int = 2,
+    embodiments: tuple[str, ...] | None = None,
 ) -> str:
     """Read every episode and compare it with its checksums; with `data`, also look again at some episodes and compare.
 
@@ -96,7 +99,7 @@ def verify_cache(
     cache = FeatureCache(folder, spec)
     if data:
         encoding = "stream" if any(s["encoding"] == "stream" for s in spec.described["streams"]) else "window"
-        policy, dataset = _subject(data, preset, video_model, cameras, encoding)
+        policy, dataset = _subject(data, preset, video_model, cameras, encoding, embodiments)
         cache = FeatureCache(folder, cache_spec(policy, dataset, spec.stage, spec.dtype))
         episodes = list(range(len(dataset)))
         chosen = sorted({round(i * (len(dataset) - 1) / max(1, sample - 1)) for i in range(sample)})
@@ -129,8 +132,9 @@ def _subject(
     video_model: Path | None,
     cameras: tuple[str, ...] | None,
     encoding: Literal["window", "stream"],
+    embodiments: tuple[str, ...] | None,
 ) -> tuple[Video2Act, Dataset]:
-    dataset = open_datasets(data)
+    dataset = open_datasets(data, embodiments=embodiments)
     spec = DataSpec(dataset.state_dim, dataset.action_dim or 0, float(dataset.fps), cameras or dataset.cameras)
     config = with_encoding(make_preset(preset, spec), encoding)
     if config.system2 is None:

@@ -118,6 +118,13 @@ def test_it_refreshes_at_most_every_n_steps(system2, loop_of, perceiver: Perceiv
         assert perceiver.newest == [0, 4, 8]
 
 
+def test_an_episodes_number_that_was_there_before_is_refused(system2, loop_of):
+    with system2() as server, closing(loop_of(server)) as loop:
+        loop.reset(0)
+        with pytest.raises(ValueError, match="episode 0 begins after episode 0"):
+            loop.reset(0)
+
+
 def test_the_newest_observation_wins(system2, loop_of, perceiver: Perceiver):
     perceiver.gate = threading.Event()
     with system2() as server, closing(loop_of(server)) as loop:

@@ -63,6 +63,12 @@ class BackgroundSlowLoop:
         self._outbox: Latest[VideoCondition | GivenUp] = Latest()
 
     def reset(self, episode: int) -> None:
+        """Raises ValueError for a number that was there before: what is still under way for that one would count for this."""
+        if episode <= self._episode:
+            raise ValueError(
+                f"episode {episode} begins after episode {self._episode}; numbers count up. Of a slow loop that is used again, "
+                "keep the policy too: it counts its episodes"
+            )
         self._episode = episode
         self._control_step = 0
 

@@ -37,7 +37,7 @@ class SlowLoop(Protocol):
     """one line for every failure of System 2 that was noticed"""
 
     def reset(self, episode: int) -> None:
-        """Episode number `episode` begins; conditions of earlier ones are refused from now on."""
+        """Episode number `episode` begins; conditions of earlier ones are refused from now on. Numbers count up."""
         ...
 
     def observe(self, observation: Observation) -> None:

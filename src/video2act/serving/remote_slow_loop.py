@@ -74,8 +74,14 @@ class RemoteSlowLoop:
         self._link.start()
 
     def reset(self, episode: int) -> None:
-        """Episode number `episode` begins; an answer that is still to come for an earlier one is dropped."""
+        """Episode number `episode` begins; an answer that is still to come for an earlier one is dropped.
+
+        Raises:
+            ValueError: there was such a number before.
+        """
         with self._changed:
+            if episode <= self._episode:
+                raise ValueError(f"episode {episode} begins after episode {self._episode}; numbers count up")
             self._episode, self._control_step = episode, 0
             self._condition, self._version = None, 0
             self._failures = 0
