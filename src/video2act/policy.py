@@ -21,7 +21,7 @@ from video2act import hub
 from video2act.atomic import write_text
 from video2act.clips import fit_frames
 from video2act.config import PolicyConfig, PretrainedBackboneConfig
-from video2act.embodiment import UNIFIED, fields_of, make_embodiment
+from video2act.embodiment import UNIFIED
 from video2act.normalize import Normalizer, Statistics, load_statistics, statistics_to_json
 from video2act.system1 import System1, Visibility
 from video2act.system1.action_dit import ProjectedConditions
@@ -208,17 +208,15 @@ class Video2Act(nn.Module):
             raise ValueError(
                 f"this policy is of one robot ({self.config.system1.embodiment or 'its own vector'}), not of several"
             )
-        size = len(fields_of(name))
-        places = make_embodiment(name, size, size).places
         robot = copy.copy(self)
         robot._modules = dict(self._modules)  # the copy's own, so that what is replaced below is not replaced here
-        robot.config = replace(
-            self.config, state_dim=size, action_dim=size, system1=replace(self.config.system1, embodiment=name)
-        )
+        robot.system1 = self.system1.of_robot(name)
+        assert robot.system1.embodiment is not None
+        places = robot.system1.embodiment.places
+        robot.config = replace(self.config, state_dim=len(places), action_dim=len(places), system1=robot.system1.config)
         robot.statistics = {of: statistics.of_dimensions(places) for of, statistics in self.statistics.items()}
         robot.normalize_state = Normalizer(robot.statistics["state"], self.config.normalize_state).to(self.device)
         robot.normalize_action = Normalizer(robot.statistics["action"], self.config.normalize_action).to(self.device)
-        robot.system1 = self.system1.of_robot(name)
         return robot
 
     # files

@@ -6,6 +6,7 @@ The statistics of a place are those of the robots that have it. What a robot lac
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from jaxtyping import Float32
 
 from video2act.data.lerobot_reader import EpisodeData, LeRobotDataset, summarize
@@ -35,24 +36,17 @@ class EmbodiedDataset(MergedDataset):
         part, own = self._locate(i)
         episode = self.parts[part].episode(own)
         assert episode.action is not None
-        state, action = self._unify(part, episode.state), self._unify(part, episode.action)
+        state, action = (self._robots[part].unify(torch.tensor(own)).numpy() for own in (episode.state, episode.action))
         return EpisodeData(state, action, episode.instruction, episode.timestamps)
 
     def known(self, i: int) -> Float32[np.ndarray, "unified"]:
         """1 at the places of episode `i`'s robot, 0 elsewhere."""
         part, _ = self._locate(i)
-        known = np.zeros(UNIFIED_DIM, np.float32)
-        known[list(self._robots[part].places)] = 1
-        return known
+        return self._robots[part].known(torch.zeros(0)).numpy()
 
     @property
     def fingerprint(self) -> str:
         return f"{super().fingerprint} as {' '.join(self.embodiments)}"
-
-    def _unify(self, part: int, own: Float32[np.ndarray, "t d"]) -> Float32[np.ndarray, "t unified"]:
-        unified = np.zeros((len(own), UNIFIED_DIM), np.float32)
-        unified[:, list(self._robots[part].places)] = own
-        return unified
 
     def _statistics(self) -> dict[str, Statistics]:
         """Of each place over the robots that have it; zeros of places that none has."""
