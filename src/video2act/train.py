@@ -30,8 +30,9 @@ from video2act.config import (
 from video2act.data import Dataset, FrameStore, LeRobotDataset, MergedDataset, load_origin, open_datasets
 from video2act.data.augmentation import jitter, shift
 from video2act.data.cache import FeatureCache, load_spec
+from video2act.data.embodied import EmbodiedDataset
 from video2act.data.loader import BatchLoader, check_fit, check_weights
-from video2act.embodiment import EMBODIMENTS, UNIFIED
+from video2act.embodiment import UNIFIED
 from video2act.hub import DATA_FILE
 from video2act.interop.rdt import load_rdt
 from video2act.normalize import Statistics
@@ -131,16 +132,15 @@ def train(
     weights = loop.averaged_weights()
     if loop.is_main:
         record = f"record: {out / 'metrics.jsonl'}   curves: tensorboard --logdir {out / 'tensorboard'}"
-        if config.embodiments is None:
+        if not isinstance(dataset, EmbodiedDataset):
             save(policy, weights, out, data, data, dataset)
             print(f"policy: {out}   {record}")
-        for name in dict.fromkeys(config.embodiments or ()):
-            robot = policy.of_robot(name)
+        for embodiment, name in dataset.robots.items() if isinstance(dataset, EmbodiedDataset) else ():
+            robot = policy.of_robot(embodiment)
             normalizers = {key: value for key, value in robot.state_dict().items() if key.startswith("normalize_")}
-            own = tuple(path for path, of in zip(data, config.embodiments or (), strict=True) if of == name)
-            folder = out / ROBOTS / (name if name in EMBODIMENTS else LeRobotDataset(own[0]).robot)
-            save(robot, weights | normalizers, folder, own, data, dataset)
-            print(f"policy of {folder.name}: {folder}   {record}")
+            own = tuple(path for path, of in zip(data, config.embodiments or (), strict=True) if of == embodiment)
+            save(robot, weights | normalizers, out / ROBOTS / name, own, data, dataset)
+            print(f"policy of {name}: {out / ROBOTS / name}   {record}")
     loop.finish()
 
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from recordings import CAMERAS, FPS, SIZE, numbered_frames
@@ -66,7 +68,7 @@ def test_who_they_are_is_part_of_what_they_are(folders):
 
 
 def test_without_their_names_different_robots_are_refused_with_the_way_out(folders):
-    with pytest.raises(DatasetError, match=r"robot is one_arm_position .* two_arms_7 .* name each one's embodiment"):
+    with pytest.raises(DatasetError, match=r"robot is one_arm_position .* two_arms_7 .* or train with each one's --embodiments"):
         open_datasets(folders)
 
 
@@ -76,5 +78,33 @@ def test_wrong_names_are_refused(tmp_path, folders):
     with pytest.raises(ValueError, match=r"'one_arm_7' has 8 numbers .* this robot's state 4"):
         open_datasets(folders, embodiments=("one_arm_7", "two_arms_7"))
     slow = record(tmp_path / "slow", "two_arms_7", 0.0, fps=10.0)
-    with pytest.raises(DatasetError, match=r"fps is 20\.0 in the first and 10\.0 in the second"):
+    with pytest.raises(DatasetError, match=r"fps is 20\.0 in the first and 10\.0 in the second; .*, train on them apart$"):
         open_datasets([folders[0], slow], embodiments=ROBOTS)
+
+
+FIELDS_OF_TWO = ("right_joint_0_pos,right_joint_1_pos", "left_joint_0_pos,left_joint_1_pos")
+
+
+def record_own(folder: Path, robot: str) -> Path:
+    """Of a robot of two numbers that has no name among `EMBODIMENTS`."""
+    names = ("a", "b")
+    sizes = {"image_size": 16, "state_names": names, "action_names": names}
+    with DatasetWriter.create(folder, fps=20.0, robot=robot, cameras=("front",), **sizes) as writer:
+        state = np.ones((4, 2), np.float32)
+        writer.add_episode(Episode({"front": np.zeros((4, 16, 16, 3), np.uint8)}, state, state, "go", seed=0))
+    return folder
+
+
+def test_two_robots_of_one_name_are_refused_before_one_is_written_over_the_other(tmp_path):
+    one, other = (record_own(tmp_path / name, "arm") for name in ("one", "other"))
+    with pytest.raises(ValueError, match=r"other: two robots are called 'arm', with the fields right_joint_0.* and left_joint_0"):
+        open_datasets([one, other], embodiments=FIELDS_OF_TWO)
+    same = open_datasets([one, other], embodiments=FIELDS_OF_TWO[:1] * 2)
+    assert isinstance(same, EmbodiedDataset)
+    assert same.robots == {FIELDS_OF_TWO[0]: "arm"}
+
+
+@pytest.mark.parametrize("robot", ["../../elsewhere", "/tmp/arm", ".", "an arm"])
+def test_a_robots_name_that_is_no_folders_is_refused(tmp_path, robot):
+    with pytest.raises(ValueError, match=r"calls its robot .* use letters, digits"):
+        open_datasets([record_own(tmp_path / "own", robot)], embodiments=FIELDS_OF_TWO[:1])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from recordings import make_episode, write_dataset
 
-from video2act.data import DatasetError, LeRobotDataset, MergedDataset, open_datasets
+from video2act.data import DatasetError, LeRobotDataset, open_datasets
 
 
 @pytest.fixture
@@ -37,13 +37,3 @@ def test_what_does_not_go_together_names_both(tmp_path, first):
     other = write_dataset(tmp_path / "other", [make_episode(2)], robot="leg")
     with pytest.raises(DatasetError, match="robot is arm in the first and leg in the second"):
         open_datasets([first, other])
-
-
-def test_videos_with_and_without_actions_train_the_video_model_together(tmp_path, first):
-    videos = write_dataset(tmp_path / "videos", [make_episode(2, has_action=False)])
-    merged = open_datasets([first, videos], ignore_actions=True)
-    assert isinstance(merged, MergedDataset)
-    assert merged.action_dim is None
-    assert merged.episode(0).action is None
-    assert set(merged.stats) == {"state"}
-    assert len(merged) == 3

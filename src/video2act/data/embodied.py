@@ -3,6 +3,7 @@
 The statistics of a place are those of the robots that have it. What a robot lacks is zero, and `known` says that it is nothing.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from jaxtyping import Float32
 
 from video2act.data.lerobot_reader import EpisodeData, LeRobotDataset, summarize
 from video2act.data.merged import MergedDataset
-from video2act.embodiment import UNIFIED_DIM, make_embodiment
+from video2act.embodiment import EMBODIMENTS, UNIFIED_DIM, make_embodiment
 from video2act.normalize import Statistics
 
 
@@ -21,16 +22,20 @@ class EmbodiedDataset(MergedDataset):
     Args:
         embodiments: which robot each part is of, by its name in `EMBODIMENTS`.
     Raises:
-        ValueError: an unknown robot, or one of another size; both sides are named.
+        ValueError: an unknown robot, or one of another size; both sides are named. Two robots of one name.
     """
+
+    robots: dict[str, str]
+    """embodiment -> what the robot is called: as the embodiment, or, where that lists its fields, as its data say"""
 
     def __init__(self, parts: Sequence[LeRobotDataset], embodiments: Sequence[str]):
         self.embodiments = tuple(embodiments)
         robots = zip(embodiments, parts, strict=True)
         self._robots = tuple(make_embodiment(name, part.state_dim, part.action_dim or 0) for name, part in robots)
-        super().__init__(parts, has_actions=True)
+        super().__init__(parts)
         self.state_dim = self.action_dim = UNIFIED_DIM
-        self.robot = "+".join(dict.fromkeys(embodiments))
+        self.robots = _names(parts, embodiments)
+        self.robot = "+".join(self.robots)
 
     def episode(self, i: int) -> EpisodeData:
         part, own = self._locate(i)
@@ -59,3 +64,20 @@ class EmbodiedDataset(MergedDataset):
                         columns[name][place].append(column)
         nothing = np.zeros(1, np.float32)
         return {name: summarize([np.concatenate(of or [nothing]) for of in places]) for name, places in columns.items()}
+
+
+def _names(parts: Sequence[LeRobotDataset], embodiments: Sequence[str]) -> dict[str, str]:
+    """Raises ValueError where a name is given to two robots, or cannot be a folder's."""
+    names: dict[str, str] = {}
+    for part, embodiment in zip(parts, embodiments, strict=True):
+        name = embodiment if embodiment in EMBODIMENTS else part.robot
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise ValueError(f"{part.root} calls its robot {name!r}; a folder will have this name: use letters, digits, _ - .")
+        namesake = next((other for other, called in names.items() if called == name and other != embodiment), None)
+        if namesake:
+            raise ValueError(
+                f"{part.root}: two robots are called {name!r}, with the fields {namesake} and {embodiment}; "
+                "give one of them another robot_type in meta/info.json"
+            )
+        names[embodiment] = name
+    return names

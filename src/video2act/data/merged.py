@@ -14,11 +14,11 @@ from video2act.normalize import Statistics
 class MergedDataset:
     """A `Dataset` made of others. Use `open_datasets`, which checks that they agree."""
 
-    def __init__(self, parts: Sequence[LeRobotDataset], has_actions: bool):
+    def __init__(self, parts: Sequence[LeRobotDataset]):
         self.parts = tuple(parts)
         first = self.parts[0]
         self.fps, self.robot, self.cameras, self.state_dim = first.fps, first.robot, first.cameras, first.state_dim
-        self.action_dim = first.action_dim if has_actions else None
+        self.action_dim = first.action_dim
         self.lengths = tuple(chain.from_iterable(part.lengths for part in self.parts))
         self.total_frames = sum(self.lengths)
         self.tasks = tuple(dict.fromkeys(chain.from_iterable(part.tasks for part in self.parts)))
@@ -30,9 +30,7 @@ class MergedDataset:
 
     def episode(self, i: int) -> EpisodeData:
         part, own = self._locate(i)
-        episode = self.parts[part].episode(own)
-        action = None if self.action_dim is None else episode.action
-        return EpisodeData(episode.state, action, episode.instruction, episode.timestamps)
+        return self.parts[part].episode(own)
 
     def sentences(self, i: int) -> tuple[str, ...]:
         part, own = self._locate(i)

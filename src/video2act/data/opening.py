@@ -12,12 +12,14 @@ from video2act.data.lerobot_format import DatasetError
 from video2act.data.lerobot_reader import Dataset, LeRobotDataset
 from video2act.data.merged import MergedDataset
 
+_OF_A_ROBOT = ("robot", "state_dim", "action_dim")
+"""in which datasets may differ, if it is said which robot each is of"""
 
-def open_datasets(paths: Sequence[Path | str], ignore_actions: bool = False, embodiments: Sequence[str] | None = None) -> Dataset:
+
+def open_datasets(paths: Sequence[Path | str], embodiments: Sequence[str] | None = None) -> Dataset:
     """One dataset, or several under one numbering of episodes.
 
     Args:
-        ignore_actions: read pixels and states only, so that datasets with actions and videos without them go together.
         embodiments: which robot each of them is of, by its name in `EMBODIMENTS`; None: all are of one.
     Raises:
         FileNotFoundError, DatasetError: one of them cannot be read, or two do not go together.
@@ -32,10 +34,10 @@ def open_datasets(paths: Sequence[Path | str], ignore_actions: bool = False, emb
             raise ValueError(f"{len(parts)} datasets need as many embodiments, one each, got {len(embodiments)}: {listed}")
         _check_alike(parts, ("fps", "cameras"))
         return EmbodiedDataset(parts, embodiments)
-    if len(parts) == 1 and not ignore_actions:
+    if len(parts) == 1:
         return parts[0]
-    _check_alike(parts, ("robot", "fps", "cameras", "state_dim", *(() if ignore_actions else ("action_dim",))))
-    return MergedDataset(parts, has_actions=not ignore_actions)
+    _check_alike(parts, ("fps", "cameras", *_OF_A_ROBOT))
+    return MergedDataset(parts)
 
 
 def _check_alike(parts: Sequence[LeRobotDataset], names: Sequence[str]) -> None:
@@ -49,7 +51,8 @@ def _check_alike(parts: Sequence[LeRobotDataset], names: Sequence[str]) -> None:
         theirs = description(other)
         for name, value in ours.items():
             if theirs[name] != value:
+                several = ", or train with each one's --embodiments" if name in _OF_A_ROBOT else ""
                 raise DatasetError(
                     f"{first.root} and {other.root} do not go together: {name} is {value} in the first and {theirs[name]} "
-                    "in the second; record them alike, train on them apart, or, of different robots, name each one's embodiment"
+                    f"in the second; record them alike, train on them apart{several}"
                 )
