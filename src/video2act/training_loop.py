@@ -89,7 +89,9 @@ class TrainingLoop:
             self.optimizer.optimizer, num_warmup_steps=config.warmup_steps, num_training_steps=config.num_steps
         )
         # fp32 like the parameters (mixed precision only casts within the forward pass): in bf16 an average stands still
-        self.average = EMAModel(self.parameters, decay=0.9999, use_ema_warmup=True, power=config.ema_power, foreach=True)
+        # what FSDP has divided cannot be copied all at once
+        whole = not any(isinstance(parameter, DTensor) for parameter in self.parameters)
+        self.average = EMAModel(self.parameters, decay=0.9999, use_ema_warmup=True, power=config.ema_power, foreach=whole)
         self.accelerator.register_for_checkpointing(self.schedule)
         self.first_step = self._load_newest() if resume else 0
 
@@ -144,9 +146,13 @@ class TrainingLoop:
         self.average.store(self.parameters)
         self.average.copy_to(self.parameters)
         state: dict[str, Any] = self.accelerator.get_state_dict(self.module)
-        # a frozen video model of gigabytes is not copied; what FSDP has gathered is a copy
+        # copied is what will be trained weights again, and what FSDP gathered into more memory than it fills, which no file
+        # takes; a frozen video model of gigabytes is not
         trained = {_own_part(tensor).data_ptr() for tensor in self.parameters}
-        weights = {name: tensor.clone() if tensor.data_ptr() in trained else tensor for name, tensor in state.items()}
+        weights = {
+            name: tensor.clone() if tensor.data_ptr() in trained or tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
+            for name, tensor in state.items()
+        }
         self.average.restore(self.parameters)
         return weights
 
