@@ -33,6 +33,7 @@ test-interop:
 		export PYTHONPATH=src HF_HUB_OFFLINE=1 LD_LIBRARY_PATH=$$(echo $$venv/ffmpeg:$$venv/lib/python3*/site-packages/av.libs); \
 		$$venv/bin/python tests/interop/lerobot_exchange.py runs/interop/$$version; \
 		$$venv/bin/python tests/interop/lerobot_plugin.py runs/interop/plugin-$$version; \
+		$$venv/bin/python tests/interop/lerobot_worked_example.py runs/interop/example-$$version; \
 	done
 
 lint: dev

@@ -13,7 +13,7 @@ venv() { # name, python, requirements...
     [ -f "$folder/$name/complete" ] && return
     command -v "$python" >/dev/null || { echo "$python is needed for $name: install it or put it on the path" >&2; exit 1; }
     "$python" -m venv "$folder/$name"
-    "$folder/$name/bin/python" -m pip install --quiet --no-compile "$@" -e "$here"
+    "$folder/$name/bin/python" -m pip install --quiet --no-compile "$@" -e "$here[sim]"
     "$folder/$name/bin/python" -m pip install --quiet --no-compile --no-deps -e "$here/lerobot_policy_video2act"
     # torchcodec looks for an installed FFmpeg; it is given the one that PyAV brings
     libraries=$(echo "$folder/$name"/lib/python3*/site-packages/av.libs)

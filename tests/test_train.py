@@ -242,21 +242,17 @@ class TestRefused:
 
 class TestVisibility:
     def test_each_condition_is_hidden_as_often_as_asked_and_independently(self):
-        visible = draw_visibility(
-            20_000, TrainConfig(condition_dropout=0.2), torch.Generator().manual_seed(0), torch.device("cpu")
-        )
+        visible = draw_visibility(20_000, 0.2, 0.0, torch.Generator().manual_seed(0), torch.device("cpu"))
         hidden = torch.stack([~visible.text, ~visible.image, ~visible.video, ~visible.state]).float()
         assert torch.allclose(hidden.mean(dim=1), torch.full((4,), 0.2), atol=0.02)
         assert (torch.corrcoef(hidden) - torch.eye(4)).abs().max() < 0.03
 
     def test_no_dropout_hides_nothing(self):
-        config = TrainConfig(condition_dropout=0.0)
-        visible = draw_visibility(100, config, torch.Generator().manual_seed(0), torch.device("cpu"))
+        visible = draw_visibility(100, 0.0, 0.0, torch.Generator().manual_seed(0), torch.device("cpu"))
         assert all(shown.all() for shown in (visible.text, visible.image, visible.video, visible.state))
 
     def test_of_all_that_is_seen_at_once_and_then_text_is_never_hidden(self):
-        config = TrainConfig(condition_dropout=0.1, vision_dropout=0.3)
-        visible = draw_visibility(20_000, config, torch.Generator().manual_seed(0), torch.device("cpu"))
+        visible = draw_visibility(20_000, 0.1, 0.3, torch.Generator().manual_seed(0), torch.device("cpu"))
         blind = ~visible.image & ~visible.video
         assert blind.float().mean() == pytest.approx(0.3 + 0.7 * 0.1**2, abs=0.02)
         assert visible.text.all()

@@ -296,16 +296,19 @@ def training_inputs(loader: BatchLoader, config: TrainConfig, loop: TrainingLoop
             camera: jitter(shift(image, config.image_shift_px, generator), config.image_jitter, generator)
             for camera, image in batch.images.items()
         }
-        visible = draw_visibility(len(batch.state), config, generator, device)
+        dropout = (config.condition_dropout, config.vision_dropout)
+        visible = draw_visibility(len(batch.state), *dropout, generator, device)
         return replace(batch, images=images).to(device), generator, visible, config.state_noise
 
     return inputs
 
 
-def draw_visibility(batch: int, config: TrainConfig, generator: torch.Generator, device: torch.device) -> Visibility:
+def draw_visibility(
+    batch: int, condition_dropout: float, vision_dropout: float, generator: torch.Generator, device: torch.device
+) -> Visibility:
     """Hide text, image, video and state of each sample at random, each for itself; or all that is seen, and never the text."""
-    text, image, video, state = (torch.rand(4, batch, generator=generator) >= config.condition_dropout).to(device)
-    if config.vision_dropout:
-        sees = (torch.rand(batch, generator=generator) >= config.vision_dropout).to(device)
+    text, image, video, state = (torch.rand(4, batch, generator=generator) >= condition_dropout).to(device)
+    if vision_dropout:
+        sees = (torch.rand(batch, generator=generator) >= vision_dropout).to(device)
         text, image, video = torch.ones_like(text), image & sees, video & sees
     return Visibility(text=text, image=image, video=video, state=state)

@@ -239,6 +239,11 @@ class TrainingLoop:
     def _save(self, step: int) -> None:
         final = self.folder / CHECKPOINTS / f"{step:06d}"
         temporary = final.with_name(final.name + ".tmp")
+        # FSDP restores none where one is missing: those of a head that the features do not pass have no state yet
+        for parameter in self.parameters:
+            if parameter not in self.optimizer.state:
+                zeros = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+                self.optimizer.state[parameter] = {"step": torch.zeros((), device=parameter.device), **zeros}
         # it would announce at every checkpoint that tied weights (a T5's embedding) are stored once
         logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
         self.accelerator.save_state(str(temporary))

@@ -108,6 +108,7 @@ def same_batches(data: Path, saved: Path) -> None:
     largest = 0.0
     for name, video in expected.clips.items():
         assert found.clips[name].fps == video.fps
+        assert torch.equal(found.clips[name].padding, video.padding)
         largest = max(largest, float((found.clips[name].grid - video.grid).abs().max()))
     for camera, image in expected.images.items():
         largest = max(largest, float((found.images[camera] - image).abs().max()))

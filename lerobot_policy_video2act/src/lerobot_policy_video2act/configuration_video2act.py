@@ -36,6 +36,9 @@ class Video2ActConfig(PreTrainedConfig):
 
     condition_dropout: float = 0.05
     """chance that a training sample is shown no text, and likewise no image, no video, no state"""
+    vision_dropout: float = 0.0
+    """chance that a sample is shown nothing but text and state; above 0, the text is always shown. For data of several tasks,
+    whose scenes tell which task it is"""
     state_noise: float = 0.02
     """standard deviation added to the normalised state in training"""
     optimizer_lr: float = 2e-3

@@ -62,7 +62,8 @@ class Video2ActPolicy(PreTrainedPolicy):
         # a generator per step, out of the one that LeRobot seeds: the loss does not depend on what else draws from it
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         own = training_batch(batch, self.model.config, generator)
-        visible = draw_visibility(len(own.state), self.config.condition_dropout, generator, own.state.device)
+        dropout = (self.config.condition_dropout, self.config.vision_dropout)
+        visible = draw_visibility(len(own.state), *dropout, generator, own.state.device)
         loss = self.model(own, generator, visible, self.config.state_noise)
         return loss, {"staleness_s": float(own.staleness.mean())}
 

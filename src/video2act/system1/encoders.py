@@ -36,7 +36,7 @@ class ImageEncoder(nn.Module):
         self.coarse = ConvBlock(2 * channels, 4 * channels, stride=2)
         self.heat = nn.Conv2d(2 * channels, NUM_POINTS, 1)
         # a softmax over a few hundred cells is nearly flat at first; a sharper one finds small things sooner
-        self.sharpness = nn.Parameter(torch.tensor(6.0))
+        self.sharpness = nn.Parameter(torch.full((1,), 6.0))  # FSDP divides no number without an axis
         self.map_out = nn.Linear(4 * channels, width)
         self.point_out = nn.Linear(2 * NUM_POINTS, width)
         self.position = nn.Parameter(0.02 * torch.randn(MAP_SIZE**2 + 1, width))
