@@ -54,5 +54,11 @@ def test_too_long_and_empty_instructions_are_refused_not_cut(encoder: ByteTextEn
         encoder([SHORT, instruction])
 
 
+@pytest.mark.parametrize("instruction", [" ", "\n\t "])
+def test_white_space_is_an_empty_instruction(encoder: ByteTextEncoder, instruction: str):
+    with pytest.raises(ValueError, match=r"the instruction is empty .*; say what the robot shall do"):
+        encoder([SHORT, instruction])
+
+
 def test_the_longest_instruction_still_fits(encoder: ByteTextEncoder):
     assert encoder(["a" * MAX_BYTES]).data.isfinite().all()

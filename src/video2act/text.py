@@ -35,12 +35,14 @@ class ByteTextEncoder(nn.Module):
         """Returns tokens `[b n width]`, one per byte and one for the end, padding masked.
 
         Raises:
-            ValueError: an instruction is empty or longer than `MAX_BYTES` bytes.
+            ValueError: an instruction is empty, only white space, or longer than `MAX_BYTES` bytes.
         """
         for sentence in instruction:
             num_bytes = len(sentence.encode())
             if not 0 < num_bytes <= MAX_BYTES:
                 raise ValueError(f"an instruction has 1 to {MAX_BYTES} bytes, got {num_bytes}: {sentence[:60]!r}; shorten it")
+            if not sentence.strip():
+                raise ValueError(f"the instruction is empty ({sentence!r}); say what the robot shall do")
         distinct = list(dict.fromkeys(instruction))
         device = self.encoder.device
         tokenized = self.tokenizer(distinct, padding=True, return_tensors="pt").to(device)

@@ -21,8 +21,10 @@ from video2act.atomic import publish
 class TextEncoder(Protocol):
     """One sentence -> its embedding, as named tensors without a batch axis."""
 
-    fingerprint: str
-    """of the encoder's weights, so that two encoders never share a folder"""
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the encoder's weights, so that two encoders never share a folder; None while they are not on this machine."""
+        ...
 
     def __call__(self, instruction: str) -> dict[str, Tensor]:
         """Raises ValueError for an instruction longer than the encoder takes."""
@@ -37,7 +39,7 @@ class TextEmbeddings:
     """Instruction -> embedding.
 
     Args:
-        folder: one safetensors file per instruction; None keeps them in memory alone.
+        folder: one safetensors file per instruction, of one encoder; None keeps them in memory alone.
         encoder: computes what the folder does not hold; None where the model comes without one.
         width: of a token, as the model that reads it expects.
         missing: where an encoder was looked for, for the error.
@@ -49,14 +51,20 @@ class TextEmbeddings:
         self.width = width
         self.missing = missing
         self._known: dict[str, dict[str, Tensor]] = {}
+        self._source: str | None = None
+        """fingerprint of the encoder that all of them are of, once it is known"""
+        self._is_checked = False
 
     def __call__(self, instruction: str) -> dict[str, Tensor]:
         """Named tensors on the CPU.
 
         Raises:
             FileNotFoundError: the instruction is not cached and there is no encoder.
-            ValueError: the instruction is too long, or what is cached is damaged, of another width or of another encoder.
+            ValueError: the instruction is empty or too long, or what is cached is damaged, of another width or of another
+                encoder.
         """
+        if not instruction.strip():
+            raise ValueError(f"the instruction is empty ({instruction!r}); say what the robot shall do")
         if instruction not in self._known:
             path = self.path(instruction)
             if path is None or not path.is_file():
@@ -80,8 +88,6 @@ class TextEmbeddings:
         return self.folder and self.folder / f"{hashlib.sha256(instruction.encode()).hexdigest()[:32]}.safetensors"
 
     def _compute(self, instruction: str) -> dict[str, Tensor]:
-        if not instruction:
-            raise ValueError("the instruction is empty; say what the robot shall do")
         if self.encoder is None:
             raise FileNotFoundError(
                 f"the instruction {instruction!r} has no embedding in {self.folder}, and there is no text encoder to compute one "
@@ -91,31 +97,53 @@ class TextEmbeddings:
 
     def _write(self, path: Path, instruction: str, embedding: dict[str, Tensor]) -> None:
         assert self.encoder is not None
+        fingerprint = self.encoder.fingerprint
+        assert fingerprint is not None, "the encoder has just been read"
+        if not self._is_checked:  # what was never asked for may be of another encoder, too
+            for other in sorted(path.parent.glob("*.safetensors")):
+                self._check_source(other, _open(other)[0])
+            self._is_checked = True
+        self._check_source(path, fingerprint)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        save_file(embedding, temporary, metadata={"instruction": instruction, "encoder": self.encoder.fingerprint})
+        save_file(embedding, temporary, metadata={"instruction": instruction, "encoder": fingerprint})
         publish(temporary, path)
 
     def _read(self, path: Path) -> dict[str, Tensor]:
-        try:
-            with safe_open(path, framework="pt") as file:
-                facts = file.metadata() or {}
-                embedding = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a readable embedding ({error}); remove it, and it is computed again") from error
-        found = facts.get("encoder", "unknown")
-        if self.encoder is not None and found != self.encoder.fingerprint:
-            raise ValueError(
-                f"{path} was computed by another text encoder ({found}, this one is {self.encoder.fingerprint}); choose another "
-                f"text_cache for this model, or remove {self.folder}"
-            )
+        found, embedding = _open(path)
+        self._check_source(path, found)
         if "tokens" not in embedding or embedding["tokens"].shape[-1] != self.width:
             shape = list(embedding["tokens"].shape) if "tokens" in embedding else None
             raise ValueError(f"{path} holds tokens of shape {shape}, its reader expects a width of {self.width}; remove it")
         return embedding
 
+    def _check_source(self, path: Path, found: str) -> None:
+        """All that is used, and all that lies together, is of one encoder: of this one, if it is on this machine."""
+        own = self.encoder and self.encoder.fingerprint
+        if own is not None and found != own:
+            raise ValueError(
+                f"{path} was computed by another text encoder ({found}, this one is {own}); choose another text_cache for this "
+                f"model, or remove {self.folder}"
+            )
+        if self._source not in (None, found):
+            raise ValueError(
+                f"{path} was computed by the text encoder {found}, but other instructions by {self._source}: {self.folder} holds "
+                f"embeddings of two encoders; remove those of one"
+            )
+        self._source = found
+
+
+def _open(path: Path) -> tuple[str, dict[str, Tensor]]:
+    """The fingerprint of the encoder, and the embedding. Raises ValueError for a damaged file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+            return facts.get("encoder", "unknown"), {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a readable embedding ({error}); remove it, and it is computed again") from error
+
 
 def default_folder(family: str) -> Path:
-    """Where a family's embeddings lie if the config does not say."""
+    """Where a family's embeddings lie if the config does not say: in it, a folder for each encoder."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "video2act" / "text" / family

@@ -1,7 +1,10 @@
 import copy
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,6 +33,28 @@ def siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def text_encoder(t5: Path | str, cache: Path | str = "", max_tokens: int = 1024, width: int = TEXT_WIDTH) -> FrozenTextEncoder:
     return FrozenTextEncoder(PretrainedConfig(str(t5), width, cache=str(cache), max_tokens=max_tokens))
+
+
+def retrained(t5: Path, folder: Path) -> Path:
+    """The same encoder by name, config and tokenizer, with other weights."""
+    shutil.copytree(t5, folder)
+    weights = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    torch.save({name: 1.7 * tensor for name, tensor in weights.items()}, folder / "pytorch_model.bin")
+    return folder
+
+
+def cut(file: Path, share: float) -> None:
+    os.truncate(file, int(share * file.stat().st_size))
+
+
+class Attack:
+    """Code in a pickle."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.mark}",)
 
 
 class TestText:
@@ -69,16 +94,77 @@ class TestText:
         text_encoder(t5, tmp_path)([SHORT], CPU)
         with pytest.raises(ValueError, match=r"shape \[\d+, 24\], its reader expects a width of 32"):
             text_encoder("", tmp_path, width=32)([SHORT], CPU)
-        other = t5.with_name("another-t5")
-        other.symlink_to(t5)
+        with pytest.raises(ValueError, match=r"computed by another text encoder .*choose another text_cache"):
+            text_encoder(retrained(t5, tmp_path / "other" / t5.name), tmp_path)([SHORT], CPU)
+
+    def test_the_same_encoder_elsewhere_is_not_another_one(self, t5: Path, tmp_path: Path):
+        computed = text_encoder(t5, tmp_path / "cache")([SHORT], CPU)
+        copied = text_encoder(Path(shutil.copytree(t5, tmp_path / "copied")), tmp_path / "cache")
+        assert copied.encoder is not None
+        copied.encoder._load = lambda: pytest.fail("computed again")
+        assert torch.equal(copied([SHORT], CPU).data, computed.data)
+
+    def test_a_cache_serves_an_encoder_that_is_gone_but_never_two(self, t5: Path, tmp_path: Path):
+        """Two encoders under one name: the second finds an instruction of the first, and neither reads nor writes beside it."""
+        first, second = Path(shutil.copytree(t5, tmp_path / "a" / "t5")), retrained(t5, tmp_path / "b" / "t5")
+        computed = text_encoder(first, tmp_path / "cache")([SHORT], CPU)
         with pytest.raises(ValueError, match="computed by another text encoder"):
-            text_encoder(other, tmp_path)([SHORT], CPU)
+            text_encoder(second, tmp_path / "cache")([LONG], CPU)  # which is not there yet
+        shutil.rmtree(first)
+        assert torch.equal(text_encoder(first, tmp_path / "cache")([SHORT], CPU).data, computed.data)
+        text_encoder(second, tmp_path / "others")([LONG], CPU)
+        other = next((tmp_path / "others").iterdir())
+        shutil.copy(other, tmp_path / "cache")
+        with pytest.raises(ValueError, match=r"holds embeddings of two encoders; remove those of one"):
+            text_encoder(first, tmp_path / "cache")([SHORT, LONG], CPU)
 
     def test_empty_and_too_long_instructions_are_refused_not_cut(self, t5: Path):
         with pytest.raises(ValueError, match="instruction is empty"):
             text_encoder(t5)([""], CPU)
         with pytest.raises(ValueError, match="more than max_tokens=4"):
             text_encoder(t5, max_tokens=4)([LONG], CPU)
+
+    def test_white_space_is_an_empty_instruction(self, t5: Path):
+        with pytest.raises(ValueError, match=r"instruction is empty \(' \\n'\)"):
+            text_encoder(t5)([" \n"], CPU)
+
+    def test_a_tokenizer_without_its_vocabulary_is_refused(self, tmp_path: Path):
+        """transformers would build one that knows no word, and every sentence would be the same."""
+        folder = make_t5_folder(tmp_path / "t5")
+        (folder / "spiece.model").unlink()
+        with pytest.raises(FileNotFoundError, match=rf"{folder} lacks the tokenizer's vocabulary: expected .*spiece\.model"):
+            text_encoder(folder, tmp_path / "cache")([SHORT], CPU)
+        assert not (tmp_path / "cache").exists()
+
+    def test_an_encoder_of_another_width_is_refused_before_its_weights_are_read(self, tmp_path: Path):
+        folder = make_t5_folder(tmp_path / "t5")
+        (folder / "pytorch_model.bin").write_bytes(b"nothing of the kind")
+        with pytest.raises(ValueError, match="is 24 wide, the config says 32"):
+            text_encoder(folder, width=32)([SHORT], CPU)
+
+    @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+    def test_half_of_a_file_is_named(self, tmp_path: Path, share: float):
+        folder = make_t5_folder(tmp_path / "t5")
+        cut(folder / "pytorch_model.bin", share)
+        with pytest.raises(
+            ValueError, match=rf"{folder}/pytorch_model\.bin is not a complete PyTorch file .*; download it again"
+        ):
+            text_encoder(folder)([SHORT], CPU)
+
+    def test_a_file_with_code_in_it_is_named_and_not_run(self, tmp_path: Path):
+        folder = make_t5_folder(tmp_path / "t5")
+        torch.save({"shared.weight": Attack(tmp_path / "attacked")}, folder / "pytorch_model.bin")
+        with pytest.raises(ValueError, match=r"pytorch_model\.bin is damaged or holds more than tensors, perhaps code"):
+            text_encoder(folder)([SHORT], CPU)
+        assert not (tmp_path / "attacked").exists()
+
+    def test_another_kind_of_encoder_is_named(self, siglip: Path, t5: Path, tmp_path: Path):
+        folder = make_t5_folder(tmp_path / "t5")
+        shutil.copy(siglip / "config.json", folder)
+        with pytest.raises(ValueError, match="holds a model of the kind siglip, not a T5EncoderModel; name the encoder it is"):
+            text_encoder(folder)([SHORT], CPU)
+        with pytest.raises(ValueError, match="holds a model of the kind t5, not a SiglipVisionModel"):
+            FrozenImageEncoder(PretrainedConfig(str(t5), IMAGE_WIDTH))(torch.zeros(1, 1, 3, 28, 28))
 
     def test_an_encoder_of_another_width_is_refused(self, t5: Path):
         with pytest.raises(ValueError, match="is 24 wide, the config says 32"):
@@ -112,6 +198,15 @@ class TestImage:
             FrozenImageEncoder(PretrainedConfig(str(siglip), IMAGE_WIDTH))(torch.zeros(1, 1, 3, 32, 32))
         with pytest.raises(ValueError, match="is 20 wide, the config says 1152"):
             FrozenImageEncoder(PretrainedConfig(str(siglip), 1152))(torch.zeros(1, 1, 3, 28, 28))
+
+    @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+    def test_half_of_a_file_is_named(self, tmp_path: Path, share: float):
+        folder = make_siglip_folder(tmp_path / "siglip")
+        cut(folder / "model.safetensors", share)
+        with pytest.raises(
+            ValueError, match=rf"{folder}/model\.safetensors is not a complete safetensors file .*download it again"
+        ):
+            FrozenImageEncoder(PretrainedConfig(str(folder), IMAGE_WIDTH))(torch.zeros(1, 1, 3, 28, 28))
 
     def test_a_file_of_another_shape_is_refused(self, tmp_path: Path):
         folder = make_siglip_folder(tmp_path / "siglip")

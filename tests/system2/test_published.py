@@ -269,6 +269,31 @@ class TestText:
         with pytest.raises(ValueError, match=r"holds tokens of shape \[3, 8\], its reader expects a width of 16"):
             backbone.features(latents(), TEXT)
 
+    @pytest.mark.parametrize(("name", "channels"), [("wan21", 16), ("cogvideox", 4), ("ltx", 8), ("cosmos", 16)])
+    def test_a_tokenizer_without_its_vocabulary_is_refused(self, tmp_path: Path, name: str, channels: int):
+        """As CogVideoX's folder is without spiece.model: any two sentences would have the same embedding."""
+        root = getattr(published_models, f"write_{name}")(tmp_path / "model")
+        shutil.rmtree(root / "tokenizer")
+        (root / "tokenizer").mkdir()
+        (root / "tokenizer" / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
+        with pytest.raises(FileNotFoundError, match=rf"{root}/tokenizer lacks the tokenizer's vocabulary: .*spiece\.model"):
+            load(root, name).features(latents(channels), TEXT)
+        assert not (root / "text").exists()
+
+    @pytest.mark.parametrize("files", ["none", "damaged"])
+    def test_an_empty_or_broken_tokenizer_is_named(self, wan: Path, files: str):
+        shutil.rmtree(wan / "tokenizer")
+        (wan / "tokenizer").mkdir()
+        if files == "damaged":
+            (wan / "tokenizer" / "tokenizer.json").write_text("{")
+        with pytest.raises((FileNotFoundError, ValueError), match=rf"{wan}/tokenizer .*; download .*again"):
+            load(wan).features(latents(), TEXT)
+
+    @pytest.mark.parametrize("instruction", ["", "  ", "\n"])
+    def test_an_instruction_of_white_space_is_empty(self, wan: Path, instruction: str):
+        with pytest.raises(ValueError, match=r"the instruction is empty .*; say what the robot shall do"):
+            load(wan).features(latents(), [instruction])
+
 
 class TestLooking:
     def test_noise_changes_features_and_is_always_the_same(self, wan: Path):

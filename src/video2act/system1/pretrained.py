@@ -16,10 +16,10 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
-from transformers import AutoTokenizer, SiglipVisionModel, T5EncoderModel
+from transformers import SiglipVisionModel, T5EncoderModel
 
 from video2act.config import PretrainedConfig
-from video2act.frozen import load_frozen
+from video2act.frozen import load_frozen, load_tokenizer, tokenize, weights_fingerprint
 from video2act.text_cache import TextEmbeddings
 from video2act.types import Tokens
 
@@ -29,8 +29,7 @@ class T5:
 
     def __init__(self, config: PretrainedConfig):
         self.config = config
-        # its name: the same for a folder and for the repo that it was copied from
-        self.fingerprint = Path(config.source).name
+        self._fingerprint: str | None = None
         self.device = torch.device("cpu")
         self._parts: tuple[Any, T5EncoderModel] | None = None
 
@@ -39,10 +38,11 @@ class T5:
         """`tokens` [n width].
 
         Raises:
-            ValueError: the instruction has more than `max_tokens` tokens; or the encoder is of another width.
+            OSError: the encoder or its tokenizer is not there.
+            ValueError: the instruction has more than `max_tokens` tokens; or the encoder is of another width, or damaged.
         """
         tokenizer, encoder = self._load()
-        ids = tokenizer(instruction, return_tensors="pt")["input_ids"]
+        ids = tokenize(tokenizer, instruction)
         if ids.shape[1] > self.config.max_tokens:
             raise ValueError(
                 f"the instruction has {ids.shape[1]} tokens, more than max_tokens={self.config.max_tokens}: "
@@ -50,20 +50,29 @@ class T5:
             )
         return {"tokens": encoder(input_ids=ids.to(encoder.device)).last_hidden_state[0]}
 
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the weights, wherever they lie. The dtype is not in it: what a GPU computed in bfloat16 serves a CPU, too."""
+        if self._fingerprint is None:
+            self._fingerprint = weights_fingerprint(self.config.source)
+        return self._fingerprint
+
     def let_go(self) -> None:
         """Free its memory; it is read again if it is needed again."""
         self._parts = None
 
     def _load(self) -> tuple[Any, T5EncoderModel]:
         if self._parts is None:
-            source = self.config.source
-            encoder = load_frozen(T5EncoderModel, source, _dtype(self.device), not_needed=("decoder.", "lm_head.")).to(
-                self.device
-            )
-            found = encoder.config.d_model
-            if found != self.config.width:
-                raise ValueError(f"the text encoder {source} is {found} wide, the config says {self.config.width}")
-            self._parts = AutoTokenizer.from_pretrained(source), encoder
+            source, width = self.config.source, self.config.width
+
+            def fits(config: Any) -> None:
+                if config.d_model != width:
+                    raise ValueError(f"the text encoder {source} is {config.d_model} wide, the config says {width}")
+
+            # first: it is small, and says at once what is wrong with it
+            tokenizer = load_tokenizer(source)
+            encoder = load_frozen(T5EncoderModel, source, _dtype(self.device), ("decoder.", "lm_head."), fits)
+            self._parts = tokenizer, encoder.to(self.device)
         return self._parts
 
 
@@ -127,13 +136,15 @@ class FrozenImageEncoder:
 
     def _load(self, device: torch.device) -> SiglipVisionModel:
         if self._model is None:
+            source, width = self.config.source, self.config.width
+
+            def fits(config: Any) -> None:
+                if config.hidden_size != width:
+                    raise ValueError(f"the image encoder {source} is {config.hidden_size} wide, the config says {width}")
+
             # such repos hold both halves of the contrastive pair
             not_needed = ("text_model.", "logit_scale", "logit_bias")
-            model: SiglipVisionModel = load_frozen(SiglipVisionModel, self.config.source, _dtype(device), not_needed)
-            found = model.config.hidden_size
-            if found != self.config.width:
-                raise ValueError(f"the image encoder {self.config.source} is {found} wide, the config says {self.config.width}")
-            self._model = model
+            self._model = load_frozen(SiglipVisionModel, source, _dtype(device), not_needed, fits)
         return self._model.to(device)  # type: ignore[return-value]
 
 

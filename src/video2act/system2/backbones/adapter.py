@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from video2act.atomic import publish, write_text
 from video2act.config import TuningConfig
-from video2act.system2.backbones.sources import read_json
+from video2act.tensor_files import read_json
 from video2act.weights import read_tensors
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"

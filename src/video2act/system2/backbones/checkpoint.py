@@ -4,17 +4,13 @@ Names and shapes come from the files' headers, so a checkpoint is compared with 
 read. Safetensors, or PyTorch's own files with nothing in them but tensors (`weights_only`).
 """
 
-import hashlib
-import pickle
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from video2act.tensor_files import fingerprint, open_tensors
 from video2act.weights import check_fit, shapes_of
 
 REOPEN_BYTES = 32 * 2**20
@@ -37,7 +33,7 @@ class Checkpoint:
         self._places: dict[str, tuple[Path, str]] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         for file in self.files:
-            reader = _open(file)
+            reader = open_tensors(file)
             for original in reader.names():
                 name = rename(original)
                 if name in self._places:
@@ -58,7 +54,7 @@ class Checkpoint:
             file, original = self._places[name]
             wanted.setdefault(file, []).append((name, original))
         for file, pairs in wanted.items():
-            reader, touched = _open(file), 0
+            reader, touched = open_tensors(file), 0
             for name, original in pairs:
                 tensor = reader.read(original)
                 touched += tensor.nbytes
@@ -66,17 +62,11 @@ class Checkpoint:
                 del tensor
                 if touched > REOPEN_BYTES:
                     del reader
-                    reader, touched = _open(file), 0
+                    reader, touched = open_tensors(file), 0
 
     def fingerprint(self) -> str:
-        """A short name for the contents: of all names and shapes, and of both ends of each file."""
-        hasher = hashlib.sha256(repr(sorted(self.shapes.items())).encode())
-        for file in self.files:
-            with file.open("rb") as opened:
-                hasher.update(opened.read(2**16))
-                opened.seek(max(0, file.stat().st_size - 2**16))
-                hasher.update(opened.read())
-        return hasher.hexdigest()[:16]
+        """A short name for the contents: of all names and shapes, and of pieces of each file."""
+        return fingerprint(self.files, sorted(self.shapes.items()))
 
 
 def check_checkpoint(module: nn.Module, checkpoint: Checkpoint) -> None:
@@ -98,59 +88,3 @@ def fill(module: nn.Module, checkpoint: Checkpoint, dtype: torch.dtype, in_float
             owner.register_parameter(leaf, nn.Parameter(own, requires_grad=False))
         else:
             owner.register_buffer(leaf, own)
-
-
-class _Safetensors:
-    def __init__(self, path: Path):
-        try:
-            self._file = safe_open(path, framework="pt")
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a complete safetensors file ({error}); download it again") from error
-
-    def names(self) -> list[str]:
-        return list(self._file.keys())
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._file.get_slice(name).get_shape())
-
-    def read(self, name: str) -> Tensor:
-        return self._file.get_tensor(name)
-
-
-class _Pickle:
-    def __init__(self, path: Path):
-        try:
-            # only files in zip form can be mapped; older ones are read whole
-            content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        except pickle.UnpicklingError as error:
-            # torch's own message is long and explains how to run the code anyway
-            refused = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
-            raise ValueError(
-                f"{path} is damaged or holds more than tensors, perhaps code, and is not opened "
-                f"({refused or 'unreadable pickle'}); download it again from a source that you trust"
-            ) from error
-        except (RuntimeError, EOFError) as error:
-            reason = str(error).splitlines()[0] if str(error) else "it is empty"
-            raise ValueError(f"{path} is not a complete PyTorch file ({reason}); download it again") from error
-        if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
-            raise ValueError(f"{path} must hold a dictionary of tensors, got {type(content).__name__}; download it again")
-        self._tensors: dict[str, Tensor] = content
-
-    def names(self) -> list[str]:
-        return list(self._tensors)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._tensors[name].shape)
-
-    def read(self, name: str) -> Tensor:
-        return self._tensors[name]
-
-
-def _open(path: Path) -> _Safetensors | _Pickle:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: the download is not complete; download it again")
-    if path.suffix == ".safetensors":
-        return _Safetensors(path)
-    if path.suffix in (".pth", ".pt"):
-        return _Pickle(path)
-    raise ValueError(f"{path}: weights are read from .safetensors, .pth or .pt files, not from {path.suffix or 'others'}")

@@ -18,9 +18,9 @@ from torch import Tensor
 from video2act.config import PretrainedBackboneConfig
 from video2act.interfaces import Objective
 from video2act.system2.backbones.pretrained import Embedding, Parts, PretrainedBackbone, one_level
-from video2act.system2.backbones.sources import read_json
 from video2act.system2.backbones.text_encoders import diffusers_t5
 from video2act.system2.objectives import circle_error, each_of
+from video2act.tensor_files import read_json
 from video2act.text_cache import TextEncoder
 from video2act.types import Video
 

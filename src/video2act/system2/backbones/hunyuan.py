@@ -15,9 +15,9 @@ from torch import Tensor
 
 from video2act.interfaces import Objective
 from video2act.system2.backbones.pretrained import Embedding, PretrainedBackbone, one_level
-from video2act.system2.backbones.sources import read_json
 from video2act.system2.backbones.text_encoders import HunyuanText
 from video2act.system2.objectives import flow_error, logit_normal
+from video2act.tensor_files import read_json
 from video2act.text_cache import TextEncoder
 from video2act.types import Video
 

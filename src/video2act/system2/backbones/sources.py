@@ -7,7 +7,6 @@ text_encoder/, tokenizer/ (and text_encoder_2/, tokenizer_2/)     may be absent 
 scheduler/    scheduler_config.json
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from video2act.system2.backbones.checkpoint import Checkpoint
+from video2act.tensor_files import listing, read_json, shards
 
 NEEDED = (
     "*.json",
@@ -59,19 +59,6 @@ def locate(source: str) -> Path:
         ) from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Raises FileNotFoundError, or ValueError for what is not a json object."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: {path.parent} is not a complete video model; download it again")
-    try:
-        content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid json ({error}); download it again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a json object, got {type(content).__name__}; download it again")
-    return content
-
-
 def component(root: Path, part: str, expected_class: str) -> Component:
     """A network of a diffusers folder.
 
@@ -83,38 +70,10 @@ def component(root: Path, part: str, expected_class: str) -> Component:
     if not path.is_file():
         raise FileNotFoundError(
             f"{root} is not a video model: {part}/config.json is missing. Expected diffusers' layout (model_index.json, "
-            f"transformer/, vae/, ...) or Wan's original files; found {_listing(root)}"
+            f"transformer/, vae/, ...) or Wan's original files; found {listing(root)}"
         )
     config = read_json(path)
     found = config.get("_class_name")
     if found != expected_class:
         raise ValueError(f"{path} describes a {found}, but this family needs a {expected_class}; choose the family that fits")
-    return Component(path, config, Checkpoint(shards(root / part, "diffusion_pytorch_model")))
-
-
-def shards(folder: Path, stem: str) -> list[Path]:
-    """The files that hold a network's weights: those that the index lists, or the single file.
-
-    Raises:
-        FileNotFoundError: there is neither, or a shard of the index is missing.
-    """
-    index = folder / f"{stem}.safetensors.index.json"
-    if index.is_file():
-        weight_map = read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise ValueError(f"{index} has no weight_map; download it again")
-        files = [folder / name for name in sorted(set(weight_map.values()))]
-        missing = [file.name for file in files if not file.is_file()]
-        if missing:
-            raise FileNotFoundError(
-                f"{folder} lacks {', '.join(missing)} of {len(files)} shards listed in {index.name}; download it again"
-            )
-        return files
-    single = folder / f"{stem}.safetensors"
-    if not single.is_file():
-        raise FileNotFoundError(f"{folder} has neither {index.name} nor {single.name}; found {_listing(folder)}")
-    return [single]
-
-
-def _listing(folder: Path) -> str:
-    return ", ".join(sorted(path.name for path in folder.iterdir())[:12]) or "nothing"
+    return Component(path, config, Checkpoint(shards(root / part, "diffusion_pytorch_model.safetensors")))

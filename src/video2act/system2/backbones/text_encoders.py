@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPTextModel, LlamaModel, T5EncoderModel, UMT5EncoderModel
+from transformers import CLIPTextModel, LlamaModel, T5EncoderModel, UMT5EncoderModel
 
-from video2act.frozen import load_frozen
+from video2act.frozen import load_frozen, load_tokenizer
+from video2act.frozen import tokenize as tokens_of
 from video2act.system2.backbones.checkpoint import Checkpoint
-from video2act.system2.backbones.sources import read_json, shards
+from video2act.tensor_files import read_json, shards
 
 LLAMA_SKIPPED_LAYERS = 2
 """HunyuanVideo reads the language model before its last layers, which are about the next word"""
@@ -138,9 +139,9 @@ def tokenize(tokenizer: Any, text: str, max_tokens: int, instruction: str, num_f
     """Ids [1 n].
 
     Raises:
-        ValueError: there are more than `max_tokens`; they are not cut.
+        ValueError: there are more than `max_tokens`; they are not cut. Or the tokenizer knows hardly any of them.
     """
-    ids = tokenizer(text, return_tensors="pt", truncation=False, verbose=False).input_ids
+    ids = tokens_of(tokenizer, text)
     if ids.shape[1] > max_tokens:
         raise ValueError(
             f"the instruction has {ids.shape[1] - num_fixed} tokens, the video model's text encoder takes "
@@ -149,16 +150,9 @@ def tokenize(tokenizer: Any, text: str, max_tokens: int, instruction: str, num_f
     return ids
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """Raises FileNotFoundError for a folder that is missing."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is missing: the text encoder needs its tokenizer; download it again")
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-
-
 def weights_of(folder: Path) -> Checkpoint:
     """The weights of a text encoder in the layout of transformers; raises for files that are missing or incomplete."""
-    return Checkpoint(shards(folder, "model"))
+    return Checkpoint(shards(folder, "model.safetensors"))
 
 
 def load_encoder(kind: Any, folder: Path, dtype: torch.dtype) -> nn.Module:

@@ -20,8 +20,9 @@ from torch import nn
 from transformers import UMT5Config, UMT5EncoderModel
 
 from video2act.system2.backbones.checkpoint import Checkpoint, fill
-from video2act.system2.backbones.sources import Component, read_json, shards
+from video2act.system2.backbones.sources import Component
 from video2act.system2.backbones.text_encoders import T5Text
+from video2act.tensor_files import read_json, shards
 from video2act.weights import check_fit
 
 T5_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
@@ -126,13 +127,15 @@ def _compare(path: Path, config: dict[str, Any], weights: Path) -> None:
 
 
 def _transformer_files(root: Path) -> list[Path]:
-    stem = "diffusion_pytorch_model"
-    if (root / f"{stem}.safetensors").is_file() or (root / f"{stem}.safetensors.index.json").is_file():
-        return shards(root, stem)
+    single = "diffusion_pytorch_model.safetensors"
+    if (root / single).is_file() or (root / f"{single}.index.json").is_file():
+        return shards(root, single)
     others = {root / name for name in (*VAE_FILES, T5_FILE)}
     files = sorted(root.glob("*.safetensors")) or sorted(set(root.glob("*.pth")) - others)
     if not files:
-        raise FileNotFoundError(f"{root} has a Wan VAE but no transformer ({stem}*.safetensors); download it again")
+        raise FileNotFoundError(
+            f"{root} has a Wan VAE but no transformer (diffusion_pytorch_model*.safetensors); download it again"
+        )
     return files
 
 
