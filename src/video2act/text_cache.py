@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -23,7 +24,8 @@ class TextEncoder(Protocol):
 
     @property
     def fingerprint(self) -> str | None:
-        """Of the encoder's weights, so that two encoders never share a folder; None while they are not on this machine."""
+        """Of the encoder's weights, and of the dtype where a config chooses it, so that two encoders never share a folder; None
+        while the weights are not on this machine."""
         ...
 
     def __call__(self, instruction: str) -> dict[str, Tensor]:
@@ -85,7 +87,7 @@ class TextEmbeddings:
 
     def path(self, instruction: str) -> Path | None:
         """The file of an instruction's embedding, if there is a folder."""
-        return self.folder and self.folder / f"{hashlib.sha256(instruction.encode()).hexdigest()[:32]}.safetensors"
+        return self.folder and self.folder / file_name(instruction)
 
     def _compute(self, instruction: str) -> dict[str, Tensor]:
         if self.encoder is None:
@@ -131,6 +133,53 @@ class TextEmbeddings:
                 f"embeddings of two encoders; remove those of one"
             )
         self._source = found
+
+
+class EmbeddingsOfAFamily(TextEmbeddings):
+    """For a model that comes without its text encoder: what one encoder of its family has computed; any that knows the sentences.
+
+    Args:
+        folder: of the family, in it a folder for each encoder.
+        dtype: in which the encoder ran.
+    """
+
+    def __init__(self, folder: Path, dtype: str, width: int, missing: str):
+        super().__init__(folder, None, width, missing)
+        self._family = folder
+        self._dtype = dtype
+        self._possible: list[Path] = []
+        """folders that hold every instruction asked for until now"""
+
+    def path(self, instruction: str) -> Path:
+        """Raises ValueError where encoders differ and nothing says which one is meant."""
+        name = file_name(instruction)
+        everywhere = [path.parent for path in sorted(self._family.glob(f"*-{self._dtype}/{name}"))]
+        holding = [folder for folder in everywhere if not self._possible or folder in self._possible]
+        if not holding and everywhere:
+            raise ValueError(
+                f"the instruction {instruction!r} has an embedding in {everywhere[0]}, but other instructions have theirs in "
+                f"{self._possible[0]}, of another text encoder; add the text encoder, or name one folder as text_cache"
+            )
+        for folder in holding[1:]:
+            if not _equal(_open(folder / name)[1], _open(holding[0] / name)[1]):
+                raise ValueError(
+                    f"the instruction {instruction!r} has different embeddings in {holding[0]} and {folder}, of two text "
+                    f"encoders; add the text encoder, or name one folder as text_cache"
+                )
+        self._possible = holding or self._possible
+        return (holding[0] if holding else self._family) / name
+
+    def _check_source(self, path: Path, found: str) -> None:
+        """Folders that remain possible agree in what was asked for, whoever computed it."""
+
+
+def file_name(instruction: str) -> str:
+    """Of an instruction's embedding."""
+    return f"{hashlib.sha256(instruction.encode()).hexdigest()[:32]}.safetensors"
+
+
+def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def _open(path: Path) -> tuple[str, dict[str, Tensor]]:

@@ -130,7 +130,7 @@ class PretrainedBackboneConfig:
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """of the transformer's weights and of the text encoder's; the VAE stays in float32"""
     text_cache: str | None = None
-    """folder of text embeddings; if null, one per family in the user's cache folder"""
+    """folder of text embeddings, all of one encoder; if null, one per family and encoder in the user's cache folder"""
 
     def __post_init__(self) -> None:
         check(self.name in GRIDS, f"unknown video model {self.name!r}; choose from {', '.join(GRIDS)}")

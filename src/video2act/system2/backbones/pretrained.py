@@ -21,7 +21,7 @@ from video2act.system2.backbones.checkpoint import check_checkpoint, fill
 from video2act.system2.backbones.sources import Component, component
 from video2act.system2.backbones.tap import Tap, empty, fold, load_transformer
 from video2act.system2.backbones.text_encoders import text_width
-from video2act.text_cache import TextEmbeddings, TextEncoder, default_folder
+from video2act.text_cache import EmbeddingsOfAFamily, TextEmbeddings, TextEncoder, default_folder
 from video2act.types import Video
 
 Embedding = dict[str, Tensor]
@@ -206,20 +206,24 @@ class PretrainedBackbone(nn.Module):
         return vae
 
     def _text(self, parts: Parts) -> TextEmbeddings:
-        folder = Path(self.config.text_cache) if self.config.text_cache else self.text_folder()
+        named = Path(self.config.text_cache).expanduser() if self.config.text_cache else None
         width = self.text_dim(with_defaults(self.TRANSFORMER, parts.transformer))
         found = self.encoder_width()
         if found is None:
-            return TextEmbeddings(folder, None, width, f"{self.root} has none")
+            missing = f"{self.root} has none"
+            if named:
+                return TextEmbeddings(named, None, width, missing)
+            return EmbeddingsOfAFamily(self.text_folder(), self.config.dtype, width, missing)
         if found != width:
             raise ValueError(
                 f"the text encoder in {self.root} gives tokens of width {found}, but {parts.transformer.path} expects {width}; "
                 f"they belong to different models"
             )
-        return TextEmbeddings(folder, self.text_encoder(), width, "")
+        encoder = self.text_encoder()
+        return TextEmbeddings(named or self.text_folder() / str(encoder.fingerprint), encoder, width, "")
 
     def text_folder(self) -> Path:
-        """Where embeddings lie if the config does not say."""
+        """Where embeddings lie if the config does not say: in it, a folder for each encoder."""
         return default_folder(self.config.name)
 
     def encoder_width(self) -> int | None:

@@ -29,6 +29,7 @@ class T5Text:
 
     Args:
         load: builds the encoder with its weights.
+        fingerprint: their `identity`.
         tokenizer: its folder.
         max_tokens: the longest sentence that the video model was trained on, its end mark included.
         sees_padding: the encoder reads the padding like words, and all tokens are kept.
@@ -92,7 +93,8 @@ class HunyuanText:
         self.dtype = dtype
         self.template = template
         self.max_tokens = max_tokens
-        self.fingerprint = weights_of(root / "text_encoder").fingerprint() + weights_of(root / "text_encoder_2").fingerprint()
+        both = (weights_of(root / name).fingerprint() for name in ("text_encoder", "text_encoder_2"))
+        self.fingerprint = identity("".join(both), dtype)
 
     def let_go(self) -> None:
         for name in ("_llama", "_clip"):
@@ -132,7 +134,12 @@ def diffusers_t5(
     def load() -> nn.Module:
         return load_encoder(kind, folder, dtype)
 
-    return T5Text(load, weights_of(folder).fingerprint(), root / "tokenizer", max_tokens, sees_padding, clean)
+    return T5Text(load, identity(weights_of(folder).fingerprint(), dtype), root / "tokenizer", max_tokens, sees_padding, clean)
+
+
+def identity(weights: str, dtype: torch.dtype) -> str:
+    """Which embeddings are the same: of the same weights, computed in the same dtype."""
+    return f"{weights}-{str(dtype).removeprefix('torch.')}"
 
 
 def tokenize(tokenizer: Any, text: str, max_tokens: int, instruction: str, num_fixed: int = 0) -> Tensor:

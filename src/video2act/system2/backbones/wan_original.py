@@ -21,7 +21,7 @@ from transformers import UMT5Config, UMT5EncoderModel
 
 from video2act.system2.backbones.checkpoint import Checkpoint, fill
 from video2act.system2.backbones.sources import Component
-from video2act.system2.backbones.text_encoders import T5Text
+from video2act.system2.backbones.text_encoders import T5Text, identity
 from video2act.tensor_files import read_json, shards
 from video2act.weights import check_fit
 
@@ -241,7 +241,8 @@ def text_encoder(root: Path, dtype: torch.dtype, max_tokens: int, clean: Callabl
     def load() -> nn.Module:
         return load_text_encoder(checkpoint, dtype)
 
-    return T5Text(load, checkpoint.fingerprint(), root / "google" / "umt5-xxl", max_tokens, sees_padding=False, clean=clean)
+    fingerprint = identity(checkpoint.fingerprint(), dtype)
+    return T5Text(load, fingerprint, root / "google" / "umt5-xxl", max_tokens, sees_padding=False, clean=clean)
 
 
 def load_text_encoder(checkpoint: Checkpoint, dtype: torch.dtype) -> nn.Module:
