@@ -112,6 +112,8 @@ def pack_videos(root: Path, drift_s: float = 0.0) -> Path:
         for i, path in enumerate(paths):
             name = str(path.relative_to(root))
             change_column(root, name, f"videos/{key}/file_index", [0])
-            change_column(root, name, f"videos/{key}/from_timestamp", [before / info["fps"] + i * drift_s])
+            start = before / info["fps"] + i * drift_s
+            change_column(root, name, f"videos/{key}/from_timestamp", [start])
+            change_column(root, name, f"videos/{key}/to_timestamp", [start + lengths[i] / info["fps"]])
             before += lengths[i]
     return root

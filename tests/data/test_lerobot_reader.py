@@ -101,11 +101,38 @@ def test_missing_values(root):
         LeRobotDataset(root)
 
 
+def test_ragged_rows_are_not_read_askew(root):
+    """As many numbers as there should be, but not equally many in each row."""
+    table = pq.read_table(root / DATA)
+    values = table["observation.state"].to_pylist()
+    values[:2] = [values[0][:2], [*values[1], values[0][2]]]
+    place = table.column_names.index("observation.state")
+    pq.write_table(table.set_column(place, "observation.state", pa.array(values, pa.list_(pa.float32()))), root / DATA)
+    with pytest.raises(DatasetError, match=r"observation\.state must hold numbers, equally many in each row"):
+        LeRobotDataset(root)
+
+
+def test_a_cell_of_an_episode_that_is_empty_is_named(root):
+    file = "meta/episodes/chunk-000/file-001.parquet"
+    change_column(root, file, "data/file_index", [None])
+    with pytest.raises(DatasetError, match=rf"{file}: data/file_index of episode 1 is None, expected a whole number"):
+        LeRobotDataset(root)
+
+
+def test_a_task_without_a_sentence_is_not_called_none(root):
+    change_column(root, "meta/tasks.parquet", "task", ["push", None])
+    with pytest.raises(DatasetError, match=r"tasks\.parquet: expected a task_index and a sentence in each row, found 1 and None"):
+        LeRobotDataset(root)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"total_episodes": 3}, "lists 2 episodes but .* says total_episodes=3"),
         ({"total_frames": 13}, "lists 12 frames but .* says total_frames=13"),
+        ({"total_frames": "x"}, "total_frames must be a whole number of 0 or more, got 'x'"),
+        ({"data_path": "data/{}.parquet"}, "info.json: data_path must be a path with the places"),
+        ({"codebase_version": "v4.0"}, "v4.0, newer than v3.0, .*update video2act"),
     ],
 )
 def test_wrong_totals(root, changes, message):

@@ -6,6 +6,7 @@ names a path is not portable, and an error.
 
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -45,10 +46,17 @@ def read_images(path: Path, key: str, first: int, count: int) -> UInt8[np.ndarra
         raise DatasetError(f"{path} is not a readable parquet file ({error}); it is damaged: copy it again") from error
     if len(cells) != count:
         raise DatasetError(f"{path} holds {len(cells)} of the {count} images of {key} from row {first}; copy the dataset again")
-    return np.stack([_decode(path, key, first + i, cell) for i, cell in enumerate(cells)])
+    images = [_decode(path, key, first + i, cell) for i, cell in enumerate(cells)]
+    other = next((i for i, image in enumerate(images) if image.shape != images[0].shape), None)
+    if other is not None:
+        raise DatasetError(
+            f"{path}, row {first + other}: {key} is {images[other].shape[:2]}, but {images[0].shape[:2]} in row {first}; "
+            "record at one size"
+        )
+    return np.stack(images)
 
 
-def _cells(file: pq.ParquetFile, key: str, first: int, count: int) -> list[dict | None]:
+def _cells(file: pq.ParquetFile, key: str, first: int, count: int) -> list[Any]:
     """Only the row groups that hold these rows are read; LeRobot's recorder and ours write one per episode."""
     ends = np.cumsum([file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)])
     begin, end = np.searchsorted(ends, first, side="right"), np.searchsorted(ends, first + count - 1, side="right")
@@ -57,7 +65,9 @@ def _cells(file: pq.ParquetFile, key: str, first: int, count: int) -> list[dict 
     return file.read_row_groups(groups, columns=[key]).slice(offset, count)[key].to_pylist()
 
 
-def _decode(path: Path, key: str, row: int, cell: dict | None) -> np.ndarray:
+def _decode(path: Path, key: str, row: int, cell: Any) -> np.ndarray:
+    if cell and not isinstance(cell, dict):
+        raise DatasetError(f"{path}: {key} must hold images as {{bytes, path}}, found {type(cell).__name__}; record it again")
     if not cell or not cell.get("bytes"):
         named = f" and only names {cell['path']}" if cell and cell.get("path") else ""
         raise DatasetError(f"{path}, row {row}: {key} holds no image{named}; let LeRobot embed the images")

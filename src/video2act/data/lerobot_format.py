@@ -10,8 +10,9 @@ the data files. Only v3.0 is read: LeRobot converts older datasets once and for 
 """
 
 import json
+import re
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,11 @@ def load_info(root: Path) -> DatasetInfo:
     if not isinstance(fields, dict) or "codebase_version" not in fields:
         raise DatasetError(f"{path} names no codebase_version; it is not the description of a LeRobot dataset")
     version = str(fields["codebase_version"])
+    if re.match(r"v?([4-9]|\d\d)", version):
+        raise DatasetError(
+            f"{path}: this dataset is LeRobotDataset {version}, newer than {CODEBASE_VERSION}, the last one known here; update "
+            "video2act, or write the dataset with a LeRobot of 0.4 to 0.6"
+        )
     if not version.startswith("v3."):
         raise DatasetError(
             f"{path}: this dataset is LeRobotDataset {version}, expected {CODEBASE_VERSION}; convert it once with LeRobot's "
@@ -177,7 +183,7 @@ def load_info(root: Path) -> DatasetInfo:
         )
     try:
         info = _parse(fields)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         what = f"missing field {error}" if isinstance(error, KeyError) else str(error)
         raise DatasetError(f"{path}: {what}; restore the file from a copy or record the dataset again") from error
     missing = [name for name in DEFAULT_FEATURES if name not in info.features]
@@ -201,32 +207,65 @@ def file_position(number: int, chunks_size: int) -> tuple[int, int]:
 
 
 def _parse(fields: dict[str, Any]) -> DatasetInfo:
-    fps = float(fields["fps"])
-    if fps <= 0:
-        raise ValueError(f"fps must be positive, got {fps:g}")
+    fps = _rate(fields["fps"], "fps")
     if fps != round(fps):
         raise ValueError(f"LeRobotDataset v3.0 stores a whole number of frames per second, got fps={fps:g}")
+    counts = {name: _count(fields[name], name) for name in ("total_episodes", "total_frames", "total_tasks", "chunks_size")}
+    if counts["chunks_size"] < 1:
+        raise ValueError(f"chunks_size must be at least 1, got {counts['chunks_size']}")
+    video_path = fields["video_path"]
     return DatasetInfo(
         robot=str(fields.get("robot_type") or "unknown"),
         fps=round(fps),
-        features={key: _parse_feature(value) for key, value in fields["features"].items()},
-        total_episodes=int(fields["total_episodes"]),
-        total_frames=int(fields["total_frames"]),
-        total_tasks=int(fields["total_tasks"]),
-        chunks_size=int(fields["chunks_size"]),
-        data_path=str(fields["data_path"]),
-        video_path=fields["video_path"],
+        features={key: _parse_feature(key, value) for key, value in fields["features"].items()},
+        data_path=_template(fields["data_path"], "data_path"),
+        video_path=None if video_path is None else _template(video_path, "video_path"),
+        **counts,
     )
 
 
-def _parse_feature(fields: dict[str, Any]) -> Feature:
+def _parse_feature(key: str, fields: dict[str, Any]) -> Feature:
     names = fields.get("names")
     if isinstance(names, dict):
         # some robots group their motors: {"motors": ["shoulder", ...]}
         groups = list(names.values())
         names = groups[0] if len(groups) == 1 and isinstance(groups[0], list) else list(names)
-    video = fields.get("info") or fields.get("video_info")
-    return Feature(str(fields["dtype"]), tuple(fields["shape"]), None if names is None else tuple(map(str, names)), video)
+    dtype, shape = str(fields["dtype"]), tuple(fields["shape"])
+    if not all(isinstance(size, int) and size > 0 for size in shape):
+        raise ValueError(f"the shape of {key} must be whole numbers above 0, got {list(shape)}")
+    if dtype in ("video", "image") and len(shape) != 3:
+        raise ValueError(f"the shape of {key} must be height, width and channels, got {list(shape)}")
+    video = fields.get("info") or fields.get("video_info") or None
+    if video is not None and not isinstance(video, dict):
+        raise ValueError(f"the info of {key} must be a table of names and values, got {video!r}")
+    if video and "video.fps" in video:
+        _rate(video["video.fps"], f"video.fps of {key}")
+    return Feature(dtype, shape, None if names is None else tuple(map(str, names)), video)
+
+
+def _rate(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{name} must be a number, got {value!r}")
+    if not (isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be positive, got {value:g}")
+    return float(value)
+
+
+def _count(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{name} must be a whole number of 0 or more, got {value!r}")
+    return value
+
+
+def _template(value: Any, name: str) -> str:
+    try:
+        value.format(video_key="camera", chunk_index=0, file_index=0)
+    except (AttributeError, LookupError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"{name} must be a path with the places {{chunk_index}}, {{file_index}} and, of videos, {{video_key}}, got {value!r} "
+            f"({error})"
+        ) from error
+    return value
 
 
 def _names(feature: Feature | None, word: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ is an error that names file, episode and frame.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +48,8 @@ class EpisodeEntry:
     """One row of `meta/episodes`."""
 
     index: int
+    begin: int
+    """its first row in the dataset, over all files"""
     length: int
     tasks: tuple[str, ...]
     data_file: Path
@@ -91,10 +94,10 @@ def read_table(path: Path, columns: Iterable[str] | None = None) -> pa.Table:
         raise DatasetError(f"{path} is not a readable parquet file ({error}); it is damaged: copy it again") from error
 
 
-def column_names(path: Path) -> set[str]:
-    """What a readable parquet file holds."""
+def read_schema(path: Path) -> pa.Schema:
+    """The columns of a readable parquet file."""
     with pq.ParquetFile(path) as file:
-        return set(file.schema_arrow.names)
+        return file.schema_arrow
 
 
 def read_tasks(root: Path) -> dict[int, str]:
@@ -104,7 +107,11 @@ def read_tasks(root: Path) -> dict[int, str]:
     name = next((column for column in ("task", "__index_level_0__") if column in table.column_names), None)
     if name is None or "task_index" not in table.column_names:
         raise DatasetError(f"{path} needs the columns task and task_index, found {', '.join(table.column_names) or 'none'}")
-    return dict(zip(table["task_index"].to_pylist(), map(str, table[name].to_pylist()), strict=True))
+    tasks = dict(zip(table["task_index"].to_pylist(), table[name].to_pylist(), strict=True))
+    for number, sentence in tasks.items():
+        if not isinstance(number, int) or not isinstance(sentence, str):
+            raise DatasetError(f"{path}: expected a task_index and a sentence in each row, found {number!r} and {sentence!r}")
+    return tasks
 
 
 def read_episodes(root: Path, info: DatasetInfo) -> tuple[EpisodeEntry, ...]:
@@ -131,7 +138,9 @@ def read_episodes(root: Path, info: DatasetInfo) -> tuple[EpisodeEntry, ...]:
         missing = [name for name in columns if name not in table.column_names]
         if missing:
             raise DatasetError(f"{path} lacks the column {', '.join(missing)}; the dataset was not written completely")
-        rows += table.to_pylist()
+        found = table.to_pylist()
+        _check_rows(path, found)
+        rows += found
     rows.sort(key=lambda row: row["episode_index"])
     # one row more is an episode whose recording was interrupted just before info.json made it count
     if len(rows) not in (info.total_episodes, info.total_episodes + 1):
@@ -201,7 +210,12 @@ def read_column(root: Path, file: Path, name: str, first: int, count: int) -> np
     if name not in table.column_names:
         raise DatasetError(f"{path} has no column {name!r}")
     rows = table.slice(first, count)
-    return rows[name].to_pylist() if pa.types.is_string(table.schema.field(name).type) else _array(path, rows, name)
+    if not pa.types.is_string(table.schema.field(name).type):
+        return _array(path, rows, name)
+    texts: list[Any] = rows[name].to_pylist()
+    if None in texts:
+        raise DatasetError(f"{path}, row {first + texts.index(None)}: {name} is empty, expected a text; record the episode again")
+    return texts
 
 
 def _spans(info: DatasetInfo, key: str, rows: list[dict]) -> list[VideoSpan]:
@@ -222,7 +236,26 @@ def _spans(info: DatasetInfo, key: str, rows: list[dict]) -> list[VideoSpan]:
 def _entry(info: DatasetInfo, videos: dict[str, VideoSpan], row: dict) -> EpisodeEntry:
     data_file = info.data_file(row["data/chunk_index"], row["data/file_index"])
     seen, unseen = (tuple(row.get(name) or ()) for name in (SEEN, UNSEEN))
-    return EpisodeEntry(row["episode_index"], row["length"], tuple(row["tasks"]), data_file, videos, row.get(SEED), seen, unseen)
+    told = (tuple(row["tasks"]), data_file, videos, row.get(SEED), seen, unseen)
+    return EpisodeEntry(row["episode_index"], row["dataset_from_index"], row["length"], *told)
+
+
+def _check_rows(path: Path, rows: list[dict]) -> None:
+    """Raise DatasetError where a cell of `meta/episodes` is empty, or is not what its column holds."""
+    for row in rows:
+        for name, value in row.items():
+            if name in (SEED, SEEN, UNSEEN):
+                continue
+            if name == "tasks":
+                is_right, kind = isinstance(value, list) and all(isinstance(task, str) for task in value), "a list of sentences"
+            elif name.endswith("from_timestamp"):
+                is_right, kind = isinstance(value, (int, float)) and bool(np.isfinite(value)), "a time in seconds"
+            else:
+                is_right, kind = isinstance(value, int), "a whole number"
+            if not is_right:
+                raise DatasetError(
+                    f"{path}: {name} of episode {row['episode_index']} is {value!r}, expected {kind}; copy the dataset again"
+                )
 
 
 def _vectors(path: Path, info: DatasetInfo, values: dict[str, np.ndarray], name: str, episode: EpisodeEntry) -> np.ndarray | None:
@@ -249,13 +282,15 @@ def _array(path: Path, table: pa.Table, name: str) -> np.ndarray:
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     if isinstance(column, pa.ExtensionArray):
         column = column.storage  # `datasets` marks its arrays of several axes
-    values, num_missing = column, column.null_count
+    values, num_missing, is_ragged = column, column.null_count, False
     while pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type) or pa.types.is_large_list(values.type):
+        if not pa.types.is_fixed_size_list(values.type):
+            is_ragged |= len(values.value_lengths().unique()) > 1
         values = values.flatten()
         num_missing += values.null_count
     rows, is_list = len(column), values is not column
     is_number = pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_boolean(values.type)
-    if not is_number or num_missing or (rows and len(values) % rows):
+    if not is_number or num_missing or is_ragged:
         raise DatasetError(f"{path}: {name} must hold numbers, equally many in each row and none missing, found {column.type}")
     array = values.to_numpy(zero_copy_only=False)
     return array.reshape(rows, -1) if is_list and rows else array

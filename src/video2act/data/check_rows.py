@@ -1,0 +1,158 @@
+"""The rows of a dataset's data files: numbering, times, tasks, and whether each column holds what `info.json` declares."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from video2act.data.lerobot_format import ACTION, DEFAULT_FEATURES, STATE, TASKS_PATH, DatasetError, DatasetInfo, Feature
+from video2act.data.lerobot_tables import EpisodeEntry, read_column, read_frames, read_schema, read_table
+
+TOLERANCE_S = 1e-4
+"""by which LeRobot lets a time differ from the frame that it belongs to"""
+
+TEXT = ("string", "large_string")
+NESTED = ("image", "video", "language")
+"""dtypes that are no numbers of numpy's"""
+
+
+def declared_faults(path: Path, info: DatasetInfo) -> Iterator[str]:
+    """Columns of a kind that there is not."""
+    for key, feature in info.features.items():
+        if "/" in key:
+            yield f"{path}: a feature is named {key!r}; LeRobot allows no slash: rename it"
+        if feature.dtype not in (*TEXT, *NESTED) and _kind(feature) is None:
+            yield f"{path}: {key} has the dtype {feature.dtype!r}, which is none; correct it to what its column holds"
+
+
+def data_faults(
+    root: Path,
+    info: DatasetInfo,
+    file: Path,
+    episodes: list[EpisodeEntry],
+    tasks: dict[int, str],
+    columns: dict[str, list[np.ndarray]],
+) -> Iterator[str]:
+    """What is wrong in one data file; states and actions are added to `columns`."""
+    path = root / file
+    declared = {key for key, feature in info.features.items() if feature.dtype != "video"}
+    table = read_table(path, [*DEFAULT_FEATURES])
+    schema = read_schema(path)
+    present = set(schema.names)
+    if present - declared:
+        listed = ", ".join(sorted(present - declared))
+        yield f"{path} has the column {listed}, which meta/info.json does not declare: LeRobot refuses to read the file"
+    if declared - present:
+        yield f"{path} lacks the column {', '.join(sorted(declared - present))}, which meta/info.json declares"
+    expected = sum(episode.length for episode in episodes)
+    if len(table) != expected:
+        yield f"{path} holds {len(table)} rows, its episodes {expected}"
+    yield from _type_faults(path, info, schema)
+    yield from _index_faults(path, table, episodes)
+    yield from _own_faults(root, info, file, present)
+    frames = read_frames(root, info, file, episodes)  # raises what it finds
+    for episode, rows in zip(episodes, frames, strict=True):
+        columns[STATE].append(rows.state)
+        if rows.action is not None:
+            columns[ACTION].append(rows.action)
+        yield from _row_faults(path, info, episode, rows.timestamps, rows.task_index, tasks)
+
+
+def _type_faults(path: Path, info: DatasetInfo, schema: pa.Schema) -> Iterator[str]:
+    """Columns of another kind than declared. Another width is let pass (a double for a float): LeRobot converts it."""
+    for name in schema.names:
+        feature = info.features.get(name)
+        if feature is None or feature.dtype in NESTED:
+            continue
+        expected = "U" if feature.dtype in TEXT else _kind(feature)
+        stored = schema.field(name).type
+        if expected is not None and _leaf(stored) not in (expected, ""):
+            yield f"{path}: {name} is stored as {stored}, but meta/info.json declares {feature.dtype}; LeRobot may not read it"
+
+
+def _index_faults(path: Path, table: pa.Table, episodes: list[EpisodeEntry]) -> Iterator[str]:
+    """`index` numbers the rows of all files as one."""
+    if "index" not in table.column_names:
+        return
+    column = table["index"]
+    if column.null_count or not pa.types.is_integer(column.type):
+        yield f"{path}: index must hold whole numbers and none missing, found {column.type} with {column.null_count} empty cells"
+        return
+    index = np.asarray(column)
+    begin = min(episode.begin for episode in episodes)
+    if len(index) and not np.array_equal(index, index[0] + np.arange(len(index))):
+        wrong = int(np.flatnonzero(np.diff(index) != 1)[0]) + 1
+        yield f"{path}, row {wrong}: index is {index[wrong]} after {index[wrong - 1]}; numbers are duplicate or missing"
+    elif len(index) and index[0] != begin:
+        yield (
+            f"{path}: index begins with {index[0]}, expected {begin}, the dataset_from_index of episode {episodes[0].index}; "
+            "LeRobot finds frames by it"
+        )
+
+
+def _own_faults(root: Path, info: DatasetInfo, file: Path, present: set[str]) -> Iterator[str]:
+    """Columns beyond state, action and those of every dataset."""
+    path = root / file
+    for name, feature in info.extra.items():
+        if name not in present or feature.dtype in NESTED or (feature.dtype not in TEXT and _kind(feature) is None):
+            continue  # told already, or left to who knows it
+        try:
+            values = read_column(root, file, name, 0, 2**62)
+        except DatasetError as error:
+            yield str(error)
+            continue
+        if isinstance(values, list):
+            continue
+        width = values[0].size if len(values) else feature.size
+        if width != feature.size:
+            yield f"{path}: {name} has {width} numbers a row, but meta/info.json declares the shape {feature.shape}"
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            place = np.argwhere(~np.isfinite(values))[0]
+            yield f"{path}, row {place[0]}: {name} is {values[tuple(place)]}; whoever reads the column meets it"
+
+
+def _row_faults(
+    path: Path, info: DatasetInfo, episode: EpisodeEntry, times: np.ndarray, task_index: np.ndarray, tasks: dict[int, str]
+) -> Iterator[str]:
+    where = f"{path}, episode {episode.index}"
+    late = np.abs(times - np.arange(len(times)) / info.fps)
+    allowed = TOLERANCE_S + 1e-6 * np.arange(len(times)) / info.fps  # a float32 cannot do better
+    wrong = np.flatnonzero(~(late <= allowed))
+    if len(wrong):
+        yield (
+            f"{where}, frame {wrong[0]}: timestamp is {times[wrong[0]]:g} s, expected {wrong[0] / info.fps:g} s (frame_index / "
+            "fps); LeRobot looks frames up by it"
+        )
+    unknown = sorted(set(task_index.tolist()) - set(tasks))
+    if unknown:
+        yield f"{where} refers to task_index {unknown[0]}, which {TASKS_PATH} does not list"
+    elif {tasks[i] for i in set(task_index.tolist())} != set(episode.tasks):
+        yield f"{where}: its rows say {tasks[int(task_index[0])]!r}, meta/episodes says {', '.join(map(repr, episode.tasks))}"
+
+
+def _kind(feature: Feature) -> str | None:
+    """Numpy's letter for the kind of number, `i` of all whole ones; None: not numbers."""
+    try:
+        kind = np.dtype(feature.dtype).kind
+    except TypeError:
+        return None
+    return {"u": "i"}.get(kind, kind) if kind in "uifb" else None
+
+
+def _leaf(stored: pa.DataType) -> str:
+    """The same for what lists hold, `U` of text, `` of columns without any value."""
+    if isinstance(stored, pa.BaseExtensionType):
+        stored = stored.storage_type
+    while pa.types.is_list(stored) or pa.types.is_fixed_size_list(stored) or pa.types.is_large_list(stored):
+        stored = stored.value_type
+    for letter, tests in (
+        ("i", (pa.types.is_integer,)),
+        ("f", (pa.types.is_floating,)),
+        ("b", (pa.types.is_boolean,)),
+        ("U", (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary)),
+        ("", (pa.types.is_null,)),
+    ):
+        if any(test(stored) for test in tests):
+            return letter
+    return "other"
