@@ -158,6 +158,38 @@ def test_the_program_refuses_a_public_address_before_anything_is_loaded(tmp_path
         program.serve(tmp_path / "no run folder", host="0.0.0.0")
 
 
+def test_what_only_a_whole_policy_has_is_refused_for_system2_alone(policy: Video2Act, tmp_path: Path):
+    """They were taken, even where they made no sense, and did nothing."""
+    policy.save(tmp_path)
+    with pytest.raises(ValueError, match="System 2 alone plans nothing: leave refresh_every, runtime out"):
+        program.serve(tmp_path, only="system2", refresh_every=4, runtime=RuntimeConfig(max_staleness_s=1.0))
+
+
+def test_a_refresh_of_every_zeroth_step_is_refused(policy: Video2Act, tmp_path: Path):
+    """It was taken for the policy's own."""
+    policy.save(tmp_path)
+    with pytest.raises(ValueError, match=r"refresh_every counts control steps .* at least 1, got 0"):
+        program.serve(tmp_path, refresh_every=0)
+
+
+def test_a_served_plan_keeps_the_demonstrations_limits(policy: Video2Act):
+    with (
+        program.serving(policy, "inline", RuntimeConfig(limits="data")) as server,
+        closing(RemotePolicy(server.address)) as remote,
+    ):
+        seen = policy.statistics["action"]
+        for chunk in drive(remote, 0):
+            assert (chunk.actions >= np.array(seen.min, np.float32)).all()
+            assert (chunk.actions <= np.array(seen.max, np.float32)).all()
+
+
+def test_limits_of_another_robot_are_refused(policy: Video2Act, tmp_path: Path):
+    policy.save(tmp_path)
+    (tmp_path / "limits.json").write_text('{"low": [0], "high": [1]}')
+    with pytest.raises(ValueError, match="the limits are for 1 numbers, but an action of this policy has 2"):
+        program.serve(tmp_path, runtime=RuntimeConfig(limits=str(tmp_path / "limits.json")))
+
+
 def test_a_policy_without_system2_has_none_to_serve(
     small_config: PolicyConfig, make_policy: Callable[[PolicyConfig], Video2Act], tmp_path: Path
 ):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
             "staleness": {"control_steps": {"p50": steps / 2, "p95": steps, "max": steps}},
             "runtime": {"held_steps": 0},
             "control_steps": 100,
-            "settings": {"env": [env], "seeds": list(range(seed, seed + episodes)), "runtime": asdict(runtime)},
+            "settings": {"run": str(run), "env": [env], "seeds": list(range(seed, seed + episodes)), "runtime": asdict(runtime)},
         }
         out.mkdir(parents=True)
         (out / "eval_info.json").write_text(json.dumps(info))
@@ -41,8 +42,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     return made
 
 
-def test_both_curves_are_measured_written_and_drawn(calls: list[Call], tmp_path: Path):
-    table = sweep(tmp_path, "fake:a", (1, 8), (0.0, 100.0), episodes=10)
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    (tmp_path / "model.safetensors").touch()
+    return tmp_path
+
+
+def test_both_curves_are_measured_written_and_drawn(calls: list[Call], run: Path):
+    table = sweep(run, "fake:a", (1, 8), (0.0, 100.0), episodes=10)
     assert calls == [(1, None), (8, None), (None, SimulatedLatency()), (None, SimulatedLatency(system2=0.1))]
     rows = list(csv.DictReader(table.open()))
     assert tuple(rows[0]) == COLUMNS
@@ -57,14 +64,24 @@ def test_both_curves_are_measured_written_and_drawn(calls: list[Call], tmp_path:
     assert len(np.unique(np.asarray(picture))) > 5, "the picture is empty"
 
 
-def test_what_is_done_is_not_repeated_and_what_is_something_else_is_refused(calls: list[Call], tmp_path: Path):
-    sweep(tmp_path, "fake:a", (1,), (), episodes=10)
-    sweep(tmp_path, "fake:a", (1, 2), (), episodes=10)
+def test_what_is_done_is_not_repeated_and_what_is_something_else_is_refused(calls: list[Call], run: Path):
+    sweep(run, "fake:a", (1,), (), episodes=10)
+    sweep(run, "fake:a", (1, 2), (), episodes=10)
     assert calls == [(1, None), (2, None)]
     with pytest.raises(ValueError, match=r"refresh_every_1 holds an evaluation with seeds"):
-        sweep(tmp_path, "fake:a", (1,), (), episodes=5)
+        sweep(run, "fake:a", (1,), (), episodes=5)
     with pytest.raises(ValueError, match=r"refresh_every_1 holds an evaluation with runtime"):
-        sweep(tmp_path, "fake:a", (1,), (), episodes=10, runtime=RuntimeConfig(overlap="blend"))
+        sweep(run, "fake:a", (1,), (), episodes=10, runtime=RuntimeConfig(overlap="blend"))
+    os.utime(run / "model.safetensors", (2e9, 2e9))
+    with pytest.raises(ValueError, match=r"was trained again after it was evaluated in .*refresh_every_1"):
+        sweep(run, "fake:a", (1,), (), episodes=10)
+
+
+@pytest.mark.parametrize(("n", "ms"), [((4, 0), ()), ((1,), (0.0, -1.0)), ((1,), (float("inf"),))])
+def test_all_values_are_looked_at_before_the_first_evaluation(calls: list[Call], run: Path, n, ms):
+    with pytest.raises(ValueError, match=r"at least 1, got 0|must be finite and not negative"):
+        sweep(run, "fake:a", n, ms)
+    assert not calls
 
 
 def test_a_sweep_of_nothing_is_refused(tmp_path: Path):

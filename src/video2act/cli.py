@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, subcommand
+from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
 
-from video2act.cli_options import FillCache, ReleasedPolicy, RoboTwinData, VerifyCache
+from video2act.cli_options import FillCache, ReleasedPolicy, RoboTwinData, ServedPlans, VerifyCache
 from video2act.config import (
     BackboneConfig,
     RuntimeConfig,
     ScratchConfig,
     SimulatedLatency,
     System1Sources,
+    System2Options,
     TrainConfig,
     TuningConfig,
     VideoTrainConfig,
@@ -57,22 +58,15 @@ def collect(
 
 
 def info(what: Positional[Path], check: bool = False) -> None:
-    """Describe a dataset, or the video model of a preset: parameters, memory, tokens.
+    """Describe a dataset, a video model, or the video model of a preset: parameters, memory, tokens.
 
     Args:
-        what: a LeRobotDataset v3.0 folder or repo id, or the name of a preset.
+        what: a LeRobotDataset v3.0 folder or repo id, the name of a preset, or a video model's folder.
         check: read every file of the dataset and decode every picture; lists what is wrong.
     """
-    from video2act.describe import check as check_dataset
-    from video2act.describe import describe_dataset, describe_preset
-    from video2act.presets import PRESETS
+    from video2act import describe as program
 
-    if check:
-        print(check_dataset(what), end="")
-        return
-
-    is_preset = str(what) in PRESETS and not what.exists()
-    print(describe_preset(str(what)) if is_preset else describe_dataset(what), end="")
+    print(program.check(what) if check else program.describe(what), end="")
 
 
 def train_video(
@@ -81,6 +75,7 @@ def train_video(
     training: Annotated[VideoTrainConfig, OmitArgPrefixes],
     backbone: BackboneConfig,
     scratch: ScratchConfig,
+    system2: System2Options,
     tuning: TuningConfig = TuningConfig("full"),  # noqa: B008
     preset: str = "tiny",
     video_model: Path | None = None,
@@ -94,6 +89,7 @@ def train_video(
         out: folder to write.
         backbone: the model of the preset tiny.
         scratch: the model of the preset small.
+        system2: how a published model will be looked through.
         tuning: what of a published model is trained.
         preset: whose video model: tiny and small are trained from nothing, the others (wan22_5b, ...) are finetuned.
         video_model: where the published model lies, if not at the preset's source; it may be finetuned already.
@@ -102,7 +98,8 @@ def train_video(
     """
     from video2act import train_video as program
 
-    program.train_video(data, out, training, program.chosen(preset, video_model, backbone, scratch), camera, resume, tuning)
+    chosen = program.chosen(preset, video_model, backbone, scratch, system2)
+    program.train_video(data, out, training, chosen, camera, resume, tuning)
 
 
 def train(
@@ -110,6 +107,7 @@ def train(
     out: Path,
     training: Annotated[TrainConfig, OmitArgPrefixes],
     system1: System1Sources,
+    system2: System2Options,
     tuning: TuningConfig,
     preset: str = "tiny",
     video_model: Path | None = None,
@@ -125,7 +123,7 @@ def train(
         data: dataset folders, all of one robot.
         out: run folder to write.
         preset: tiny, tiny_latents, tiny_system1, tiny_blind, small, small_system1, rdt_1b, official, or one named after a
-            published video model: wan21_1b, wan21_14b, wan22_5b, hunyuan, cogvideox, ltx, cosmos, wan22_5b_rdt_1b.
+            published video model: wan21_1b, wan21_14b, wan22_5b, hunyuan, cogvideox, cogvideox15, ltx, cosmos, wan22_5b_rdt_1b.
         tuning: what of the video model is trained with the policy; frozen, if left out.
         video_model: a folder written by train-video, or of the published video model that the preset names.
         cameras: what the policy looks through, System 2's first; all of the dataset's, if left out.
@@ -136,13 +134,13 @@ def train(
     """
     from video2act import train as program
 
-    program.train(data, out, training, preset, video_model, cameras, resume, system1, tuning, cache, live, encoding)
+    program.train(data, out, training, preset, video_model, cameras, resume, system1, tuning, cache, live, encoding, system2)
 
 
 def cache(
     what: Annotated[
         Annotated[FillCache, subcommand("fill")] | Annotated[VerifyCache, subcommand("verify")],
-        OmitArgPrefixes,
+        arg(name=""),  # of groups within, prefixes stay
         OmitSubcommandPrefixes,
     ],
 ) -> None:
@@ -208,12 +206,10 @@ def evaluate(
 
 def serve(
     run: Positional[Path],
+    plans: Annotated[ServedPlans, OmitArgPrefixes],
     host: str = "127.0.0.1",
     port: int = 8000,
     only: Literal["system2"] | None = None,
-    system2: Literal["thread", "inline"] = "thread",
-    refresh_every: int | None = None,
-    max_staleness: float | None = None,
     api_key_file: Path | None = None,
     max_clients: int = 32,
     device: str = "cpu",
@@ -225,9 +221,6 @@ def serve(
         host: where to listen; any address but loopback needs an API key.
         port: 0 for any free one.
         only: system2, for a robot that runs System 1 itself.
-        system2: thread runs System 2 beside System 1, inline is reproducible.
-        refresh_every: control steps between refreshes of System 2; as trained, if left out.
-        max_staleness: seconds; with an older video condition the robot is told to hold its target. Left out: any will do.
         api_key_file: file with the key that clients must show; or set VIDEO2ACT_API_KEY.
         max_clients: connections at once.
         device: where the policy runs.
@@ -235,8 +228,8 @@ def serve(
     from video2act import serve as program
     from video2act.serving.access import Limits
 
-    limits = Limits(max_clients=max_clients)
-    program.serve(run, host, port, only, system2, refresh_every, max_staleness, api_key_file, device, limits)
+    limits, runtime = Limits(max_clients=max_clients), plans.runtime()
+    program.serve(run, host, port, only, plans.system2, plans.refresh_every, runtime, api_key_file, device, limits)
 
 
 def sweep(

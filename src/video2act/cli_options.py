@@ -6,6 +6,31 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from video2act.config import System2Options
+
+from video2act.config import RuntimeConfig
+
+
+@dataclass(frozen=True)
+class ServedPlans:
+    """Of a whole policy; with --only system2 they are the robot's to say."""
+
+    system2: Literal["thread", "inline"] = "thread"
+    """thread runs System 2 beside System 1, inline is reproducible"""
+    refresh_every: int | None = None
+    """control steps between refreshes of System 2; as trained, if left out"""
+    max_staleness_s: float | None = None
+    """with an older video condition the robot is told to hold its target; left out: any will do"""
+    limits: str = ""
+    """of actions: data, the range of the demonstrations; data+10%; or a json file with low and high"""
+    outside_limits: Literal["clamp", "hold"] = "clamp"
+    """hold: a plan that leaves the limits is not sent, and the robot is told to hold its target"""
+
+    def runtime(self) -> RuntimeConfig | None:
+        """None if nothing was said."""
+        said = RuntimeConfig(max_staleness_s=self.max_staleness_s, limits=self.limits, outside_limits=self.outside_limits)
+        return None if said == RuntimeConfig() else said
+
 
 @dataclass(frozen=True)
 class FillCache:
@@ -31,6 +56,7 @@ class FillCache:
     """refuse to write more"""
     embodiments: tuple[str, ...] | None = None
     """of datasets of different robots: which robot each is of, as for train"""
+    system2: System2Options = System2Options()
 
 
 @dataclass(frozen=True)
@@ -51,6 +77,7 @@ class VerifyCache:
     """episodes to look at again"""
     embodiments: tuple[str, ...] | None = None
     """as it was filled with"""
+    system2: System2Options = System2Options()
 
 
 @dataclass(frozen=True)

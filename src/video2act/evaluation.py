@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from video2act.config import PolicyConfig, RuntimeConfig, SimulatedLatency, StreamConfig, data_margin
+from video2act.config import PolicyConfig, RuntimeConfig, SimulatedLatency, StreamConfig
 from video2act.envs import make_environment, make_expert
 from video2act.interfaces import DualSystem, Environment, Expert, Perceiver
 from video2act.normalize import load_statistics
@@ -55,9 +55,9 @@ def load_policy(run: Path, device: str) -> EvaluatedPolicy:
     return Video2Act.load(run, device)
 
 
-def connect_system2(address: str, streams: tuple[StreamConfig, ...], refresh_every: int, control_fps: float) -> SlowLoop:
+def connect_system2(*arguments: Any) -> SlowLoop:
     # its websockets are an extra of the package, needed by nothing else here
-    return importlib.import_module("video2act.serving.client").connect_system2(address, streams, refresh_every, control_fps)
+    return importlib.import_module("video2act.serving.client").connect_system2(*arguments)
 
 
 @dataclass(frozen=True)
@@ -211,19 +211,8 @@ def _measure(measured: Measurements, result: EpisodeResult, rate_hz: float | Non
 
 
 def load_limits(settings: Settings) -> Limits | None:
-    """The limits of actions that were asked for.
-
-    Raises:
-        FileNotFoundError, ValueError: there is no such file, or it does not hold limits.
-    """
-    asked = settings.runtime.limits
-    if not asked:
-        return None
-    margin = data_margin(asked)
-    if margin is None:
-        return Limits.load(Path(asked))
-    seen = load_statistics(settings.run / STATISTICS_FILE)["action"]
-    return Limits(seen.min, seen.max).widened(margin)
+    """The limits of actions that were asked for. Raises FileNotFoundError or ValueError as `Limits.find` does."""
+    return Limits.find(settings.runtime.limits, load_statistics(settings.run / STATISTICS_FILE)["action"])
 
 
 def play_policy(

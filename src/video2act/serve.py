@@ -19,6 +19,7 @@ from video2act.config import RuntimeConfig
 from video2act.policy import INSTRUCTIONS_FILE, LoadedSystem2, Video2Act, load_system2
 from video2act.runtime.assembly import check_encoding
 from video2act.runtime.dual_policy import DualPolicy
+from video2act.runtime.guard import Limits as ActionLimits
 from video2act.runtime.shared_slow_loop import SharedSystem2
 from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop
 from video2act.serving.access import Limits, check_bind, load_api_key
@@ -63,27 +64,39 @@ class Serving:
 
     contract: Contract
     make_session: Callable[[], Session]
-    gauges: Callable[[], dict[str, float]]
-    close: Callable[[], None]
+    gauges: Callable[[], dict[str, float]] = dict
+    trouble: Callable[[], str] = str
+    close: Callable[[], None] = lambda: None
 
 
 def serve_policy(
     system: Video2Act, instructions: tuple[str, ...], refresh_every: int, system2: System2Mode, runtime: RuntimeConfig
 ) -> Serving:
-    """Sessions of a whole policy: each client has frames, conditions and an episode of its own."""
+    """Sessions of a whole policy: each client has frames, conditions and an episode of its own.
+
+    Raises:
+        FileNotFoundError, ValueError: the runtime names limits that there are not, or of another size.
+    """
     config, shared_system = system.config, OneAtATime(system)
+    limits = ActionLimits.find(runtime.limits, system.statistics["action"])
+    if limits is not None and len(limits.low) != config.action_dim:
+        raise ValueError(f"the limits are for {len(limits.low)} numbers, but an action of this policy has {config.action_dim}")
     contract = Contract.of(config, "policy", instructions)
     streams = config.system2.streams if config.system2 else ()
     shared = SharedSystem2(shared_system, streams, refresh_every, config.fps) if system2 == "thread" else None
 
     def make_session() -> Session:
         loop: SlowLoop = shared.new_loop() if shared else InlineSlowLoop(shared_system, streams, refresh_every, config.fps)
-        return PolicySession(ClientPolicy(shared_system, loop, config.cameras, runtime), contract)
+        policy = ClientPolicy(shared_system, loop, config.cameras, runtime)
+        return PolicySession(policy, contract, limits, runtime.outside_limits)
+
+    if shared is None:
+        return Serving(contract, make_session)
 
     def gauges() -> dict[str, float]:
-        return {"refreshes": shared.num_refreshes, "refresh_failures": shared.num_failures} if shared else {}
+        return {"refreshes": shared.num_refreshes, "refresh_failures": shared.num_failures}
 
-    return Serving(contract, make_session, gauges, shared.close if shared else lambda: None)
+    return Serving(contract, make_session, gauges, shared.trouble, shared.close)
 
 
 def serve_system2(system: LoadedSystem2, instructions: tuple[str, ...]) -> Serving:
@@ -95,7 +108,7 @@ def serve_system2(system: LoadedSystem2, instructions: tuple[str, ...]) -> Servi
         with turn:
             return system.perceive(clips, instruction)
 
-    return Serving(contract, lambda: System2Session(perceive, contract), dict, lambda: None)
+    return Serving(contract, lambda: System2Session(perceive, contract))
 
 
 @contextmanager
@@ -108,7 +121,7 @@ def serving(
         options: of `Server`; without them a free port on loopback.
     """
     parts = serve_policy(policy, (), policy.config.refresh_every, system2, runtime or RuntimeConfig())
-    options = {"port": 0, "gauges": parts.gauges, **options}
+    options = {"port": 0, "gauges": parts.gauges, "trouble": parts.trouble, **options}
     with Server(parts.make_session, parts.contract.to_metadata(), **options).running() as server:
         yield server
     parts.close()
@@ -127,7 +140,7 @@ def serve(
     only: Literal["system2"] | None = None,
     system2: System2Mode = "thread",
     refresh_every: int | None = None,
-    max_staleness_s: float | None = None,
+    runtime: RuntimeConfig | None = None,
     api_key_file: Path | None = None,
     device: str = "cpu",
     limits: Limits | None = None,
@@ -142,14 +155,15 @@ def serve(
         only: the slow half alone.
         system2: `thread` refreshes beside the plans; `inline` within them, at fixed control steps: reproducible.
         refresh_every: control steps between refreshes; as the policy was configured, if None.
-        max_staleness_s: on an older video condition no plan is made, and the robot is told to hold its target; None: on any.
+        runtime: how old a video condition may be for a plan, and the limits of actions.
         api_key_file: file with the key that clients must show; without it, the environment's VIDEO2ACT_API_KEY, if set.
         device: where the policy runs.
         limits: what a client may ask for.
         is_ready: told when clients may connect.
 
     Raises:
-        ValueError: a public address without a key, or a policy without what shall be served.
+        ValueError: a public address without a key, a policy without what shall be served, or words for a whole policy where
+            System 2 is served alone.
         OSError: the port is taken.
     """
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.INFO)
@@ -158,14 +172,19 @@ def serve(
     check_bind(host, api_key)  # before gigabytes are loaded
     instructions = load_instructions(run)
     if only == "system2":
+        given = {"system2": system2 != "thread", "refresh_every": refresh_every is not None, "runtime": runtime is not None}
+        if any(given.values()):
+            named = ", ".join(name for name, is_given in given.items() if is_given)
+            raise ValueError(f"System 2 alone plans nothing: leave {named} out with only='system2', and tell the robot instead")
         parts = serve_system2(load_system2(run, device), instructions)
     else:
         policy = Video2Act.load(run, device)
-        runtime = RuntimeConfig(max_staleness_s=max_staleness_s)
-        parts = serve_policy(policy, instructions, refresh_every or policy.config.refresh_every, system2, runtime)
+        every = policy.config.refresh_every if refresh_every is None else refresh_every
+        parts = serve_policy(policy, instructions, every, system2, runtime or RuntimeConfig())
     with ExitStack() as ending:
         ending.callback(parts.close)
-        server = Server(parts.make_session, parts.contract.to_metadata(), host, port, api_key, limits, parts.gauges)
+        metadata, reports = parts.contract.to_metadata(), (parts.gauges, parts.trouble)
+        server = Server(parts.make_session, metadata, host, port, api_key, limits, *reports)
 
         def announce() -> None:
             what = "System 2 of" if only else "policy"

@@ -8,6 +8,7 @@ any machine. Each evaluation keeps its folder, and one that is done is not repea
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any, Literal
 from video2act.atomic import write_text
 from video2act.config import RuntimeConfig, SimulatedLatency
 from video2act.evaluate import INFO_FILE, evaluate
+from video2act.policy import WEIGHTS_FILE
+from video2act.runtime.refresh import check_refresh_every
 from video2act.viz.curves import Curve, draw_curves
 
 COLUMNS: tuple[str, ...] = (
@@ -56,6 +59,10 @@ def sweep(
     """
     if not refresh_every and not latency_ms:
         raise ValueError("a sweep needs values of refresh_every or of latency_ms; both are empty")
+    for n in refresh_every:  # all of them before the first evaluation
+        check_refresh_every(n)
+    if not all(math.isfinite(ms) and ms >= 0 for ms in latency_ms):
+        raise ValueError(f"latency_ms must be finite and not negative, got {', '.join(f'{ms:g}' for ms in latency_ms)}")
     out, runtime = out or run / "sweep", runtime or RuntimeConfig()
     points: list[tuple[str, float, int | None, SimulatedLatency | None]] = [
         *(("refresh_every", float(n), n, None) for n in refresh_every),
@@ -67,7 +74,10 @@ def sweep(
         if not (folder / INFO_FILE).is_file():
             evaluate(run, env, episodes, seed, n, "inline", False, None, workers, 0, folder, device, runtime, latency)
         info = json.loads((folder / INFO_FILE).read_text())
-        _check_same(info["settings"], folder, env=[env], seeds=list(range(seed, seed + episodes)), runtime=asdict(runtime))
+        asked = {"run": str(run), "env": [env], "seeds": list(range(seed, seed + episodes)), "runtime": asdict(runtime)}
+        _check_same(info["settings"], folder, **asked)
+        if (run / WEIGHTS_FILE).stat().st_mtime > (folder / INFO_FILE).stat().st_mtime:
+            raise ValueError(f"{run} was trained again after it was evaluated in {folder}; remove that, or choose another out")
         rows.append(_row(curve, x, info))
         _write(out, rows)
     return out / "sweep.csv"
@@ -93,7 +103,7 @@ def _row(curve: str, x: float, info: dict[str, Any]) -> dict[str, Any]:
         success["successes"] / success["n_episodes"],
         low,
         high,
-        *(staleness.get(name, "") for name in ("p50", "p95", "max")),
+        *(round(staleness[name], 3) if name in staleness else "" for name in ("p50", "p95", "max")),
         info["runtime"]["held_steps"],
         info["control_steps"],
     )

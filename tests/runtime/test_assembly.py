@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from runtime_fakes import FPS, MOTION, FakeSystem
 
-from video2act.config import PolicyConfig
-from video2act.runtime.assembly import check_encoding, check_where
+from video2act.config import PolicyConfig, RuntimeConfig
+from video2act.runtime.assembly import SlowParts, check_encoding, check_where, make_slow_loop
+from video2act.runtime.slow_loop import InlineSlowLoop
 
 
 @pytest.mark.parametrize("where", ["inline", "thread", "process", "ws://robot:8000", "wss://robot:8000"])
@@ -28,3 +30,17 @@ def test_an_encoder_that_needs_the_whole_episode_is_not_sent_clips(where: str, s
     check_encoding("thread", streams)
     with pytest.raises(ValueError, match=rf"to '{where}' only the newest clip is sent.*inline or in a thread"):
         check_encoding(where, streams)
+
+
+def test_how_long_a_hang_may_last_reaches_a_system2_elsewhere(small_config: PolicyConfig):
+    """--hang-timeout-s went nowhere there."""
+    assert small_config.system2 is not None
+    asked: list[tuple] = []
+
+    def connect(*arguments):
+        asked.append(arguments)
+        return InlineSlowLoop(FakeSystem(), (MOTION,), 1, FPS)
+
+    parts = SlowParts(small_config.system2.streams, 4, 20.0, FakeSystem, "", connect)
+    make_slow_loop("ws://robot:8000", FakeSystem(), parts, RuntimeConfig(hang_timeout_s=0.5))
+    assert asked == [("ws://robot:8000", small_config.system2.streams, 4, 20.0, 0.5)]

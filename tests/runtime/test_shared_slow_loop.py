@@ -169,3 +169,18 @@ def test_observe_comes_before_condition(shared: SharedSystem2):
     loop.reset(0)
     with pytest.raises(RuntimeError, match="call observe before condition"):
         loop.condition(observation(0))
+
+
+def test_a_refresh_that_hangs_is_noticed_told_and_left_behind(gated: GatedSystem):
+    """Nobody noticed, and a server closed only after a minute, by an error."""
+    shared = SharedSystem2(gated, (MOTION,), 1, FPS, hang_timeout_s=0.05)
+    loop = started(shared, 0)
+    gated.has_started.acquire()
+    assert shared.trouble() == ""
+    wait_until(lambda: "one refresh of System 2 has taken" in shared.trouble())
+    loop.observe(observation(1))
+    loop.observe(observation(2))
+    assert [incident.partition(" has")[0] for incident in loop.incidents] == ["one refresh of System 2"]
+    shared.close()
+    gated.let_pass(2)
+    wait_until(lambda: shared.trouble() == "")

@@ -21,8 +21,8 @@ def threaded():
     """Makes thread loops and ends their threads after the test."""
     loops = []
 
-    def make(system: FakeSystem, refresh_every: int = 1, timeout_s: float = 10.0) -> ThreadSlowLoop:
-        loops.append(ThreadSlowLoop(system, (MOTION,), refresh_every, FPS, timeout_s))
+    def make(system: FakeSystem, refresh_every: int = 1, timeout_s: float = 10.0, hang_timeout_s: float = 10.0) -> ThreadSlowLoop:
+        loops.append(ThreadSlowLoop(system, (MOTION,), refresh_every, FPS, timeout_s, hang_timeout_s))
         return loops[-1]
 
     yield make
@@ -206,8 +206,18 @@ class TestThread:
         loop.observe(observation(0))
         with pytest.raises(TimeoutError, match=r"episode 0 within 0\.05 s"):
             loop.condition(observation(0))
-        with pytest.raises(TimeoutError, match="did not end"):
-            loop.close()
+        system.let_pass()
+        loop.close()
+
+    def test_a_refresh_that_hangs_is_left_behind_and_noted(self, threaded):
+        """Closing raised after it, and an evaluation lost what it had measured."""
+        system = GatedSystem()
+        loop = threaded(system, hang_timeout_s=0.05)
+        loop.reset(0)
+        loop.observe(observation(0))
+        system.has_started.acquire()
+        loop.close()
+        assert loop.incidents[-1] == "System 2 (thread): it did not end within 0.05 s; a refresh hangs in it"
         system.let_pass()
 
     def test_asking_before_observing_is_an_error_at_once(self, threaded):

@@ -106,3 +106,19 @@ def test_what_is_wrong_is_named(name: str):
     data, fault = BAD[name]
     with pytest.raises(MessageError, match=fault):
         unpack(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xdd" + (10**6).to_bytes(4, "big") + b"\x90" * 10**6,
+        b"\xdd" + (10**6).to_bytes(4, "big") + b"\x80" * 10**6,
+        b"\xdc\x04\x00" + (b"\xdc\x04\x00" + b"\xc0" * 1024) * 1024,
+        b"\xdc\x04\x00" + b"\x90" * 1024,
+    ],
+    ids=["lists", "maps", "nested", "empty"],
+)
+def test_a_message_of_many_small_things_is_refused_while_it_is_read(data: bytes):
+    """Fifteen million empty lists held Python's lock for 17 seconds, and took a gigabyte."""
+    with pytest.raises(MessageError, match=r"exceeds max_array_len|at most 1024 lists and maps"):
+        unpack(data)

@@ -68,6 +68,9 @@ BAD_OBSERVATIONS: dict[str, tuple[Any, str]] = {
     "no colour": (message(**{"images/front": IMAGE[..., 0]}), r"got uint8 \[16, 16\]"),
     "empty image": (message(**{"images/front": IMAGE[:0]}), r"got uint8 \[0, 16, 3\]"),
     "a list for an image": (message(**{"images/front": [1, 2]}), "must be an array.*got list"),
+    # a long and thin one was made square first: 120 kB took 4.7 GB
+    "long and thin": (message(**{"images/front": np.zeros((4, 17, 3), np.uint8)}), "at most 4 times the other, got 4 x 17"),
+    "too large": (message(**{"images/front": np.zeros((2049, 1024, 3), np.uint8)}), "at most 2048 px a side.* got 2049 x 1024"),
     "too small": (message(**{"images/front": IMAGE[:8, :8]}), "at least 16 px, got 8 x 8"),
     "no state": (message(state=None), "'state' is missing: 2 numbers"),
     "state of another size": (message(state=np.zeros(3, np.float32)), r"'state' must be 2 numbers, as in training.*\[3\]"),

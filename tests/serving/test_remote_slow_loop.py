@@ -285,13 +285,51 @@ def test_the_key_comes_from_the_environment(small_config: PolicyConfig, system2,
     assert small_config.system2 is not None
     with system2(api_key="secret") as server:
         monkeypatch.setenv("VIDEO2ACT_API_KEY", "secret")
-        with closing(connect_system2(server.address, small_config.system2.streams, 1, small_config.fps)) as loop:
+        with closing(connect_system2(server.address, small_config.system2.streams, 1, small_config.fps, 10.0)) as loop:
             loop.reset(0)
             loop.observe(observation(0))
             assert loop.condition(observation(0)).observed_at == 0.0
         monkeypatch.setenv("VIDEO2ACT_API_KEY", "wrong")
-        with closing(connect_system2(server.address, small_config.system2.streams, 1, small_config.fps)) as loop:
+        with closing(connect_system2(server.address, small_config.system2.streams, 1, small_config.fps, 10.0)) as loop:
             loop.reset(0)
             loop.observe(observation(0))
             with pytest.raises(RuntimeError, match="401 Unauthorized: the API key is wrong"):
                 loop.condition(observation(0))
+
+
+def test_a_server_that_starts_late_is_waited_for(system2, loop_of, small_config: PolicyConfig):
+    """Three refused connections, .3 s, ended an episode that would have waited a minute for its first condition."""
+    with system2() as server:
+        address = server
+    with closing(loop_of(address)) as loop:
+        loop.reset(0)
+        loop.observe(observation(0))
+        wait_until(lambda: len(loop.incidents) >= 4)
+        assert "trying again" in loop.incidents[-1]
+        with system2(port=address.port):
+            assert loop.condition(observation(0)).observed_at == 0.0
+
+
+def test_a_server_that_stays_away_is_told_at_the_end_of_the_wait(system2, loop_of):
+    with system2() as server:
+        pass
+    with closing(loop_of(server, first_condition_timeout_s=0.3)) as loop:
+        loop.reset(0)
+        loop.observe(observation(0))
+        with pytest.raises(TimeoutError, match=r"it is away, hangs, .* start it, .* Last: .*refused"):
+            loop.condition(observation(0))
+
+
+def test_how_long_a_hang_may_last_is_said_by_the_runtime(small_config: PolicyConfig, system2, perceiver: Perceiver):
+    """--hang-timeout-s went nowhere for a System 2 elsewhere."""
+    assert small_config.system2 is not None
+    perceiver.gate = threading.Event()
+    with (
+        system2() as server,
+        closing(connect_system2(server.address, small_config.system2.streams, 1, small_config.fps, 0.2)) as loop,
+    ):
+        loop.reset(0)
+        loop.observe(observation(0))
+        wait_until(lambda: len(loop.incidents) > 0)
+        assert "no answer for 0.2 s" in loop.incidents[0]
+        perceiver.gate.set()

@@ -290,6 +290,14 @@ class TestHttp:
             slow.gate.set()
             wait_until(lambda: get(server, "/healthz")[0] == 200)
 
+    def test_trouble_behind_the_sessions_is_not_healthy(self):
+        trouble = ["System 2 hangs"]
+        with serving(trouble=lambda: trouble[0]) as server:
+            status, body = get(server, "/healthz")
+            assert (status, json.loads(body)["trouble"]) == (503, "System 2 hangs")
+            trouble[0] = ""
+            assert get(server, "/healthz")[0] == 200
+
     def test_metrics(self):
         with serving(gauges=lambda: {"refreshes": 12.0}) as server, Client(server) as client:
             client.ask(message())

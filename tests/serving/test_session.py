@@ -8,6 +8,8 @@ import torch
 from serving_fakes import CONTRACT, PERIOD_S, CountingPolicy, message
 
 from video2act.config import PolicyConfig
+from video2act.interfaces import HoldError
+from video2act.runtime.guard import Limits
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
 from video2act.serving.session import PolicySession, System2Session
@@ -130,7 +132,7 @@ def test_clocks_are_not_mixed(session: PolicySession):
 
 def test_without_a_clock_the_servers_counts(policy: CountingPolicy):
     clock = iter([5.0, 5.0 + PERIOD_S, 5.0 + 4 * PERIOD_S])
-    session = PolicySession(policy, CONTRACT, lambda: next(clock))
+    session = PolicySession(policy, CONTRACT, clock=lambda: next(clock))
     assert [session.answer(message(step))["frames_repeated"] for step in range(3)] == [0, 0, 2]
 
 
@@ -140,6 +142,24 @@ def test_a_refused_message_changes_nothing(session: PolicySession, policy: Count
         session.answer(at(1, state=np.zeros(7), reset=True))
     assert policy.num_episodes == 1
     assert frames(policy) == [0.0]
+
+
+LIMITS = Limits((0.0, -1.0), (0.5, 1.0))
+
+
+def test_actions_outside_the_limits_are_clamped_and_counted(policy: CountingPolicy):
+    answer = PolicySession(policy, CONTRACT, LIMITS).answer(at(0))
+    assert answer["actions"].tolist() == [[0.5, 0.0]] * 4
+    assert answer["actions"].dtype == np.float32
+    assert answer["actions_clamped"] == 4
+
+
+def test_a_plan_outside_the_limits_is_held_if_that_is_asked_for(policy: CountingPolicy):
+    session = PolicySession(policy, CONTRACT, LIMITS, "hold")
+    with pytest.raises(HoldError, match=r"number 0 of action 0 is 1, outside the limits 0 to 0\.5"):
+        session.answer(at(0))
+    inside = PolicySession(CountingPolicy(), CONTRACT, Limits((0.0, 0.0), (9.0, 9.0)), "hold").answer(at(1))
+    assert inside["actions_clamped"] == 0
 
 
 def test_numbers_that_are_not_finite_are_not_sent(session: PolicySession):

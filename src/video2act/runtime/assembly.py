@@ -24,8 +24,8 @@ from video2act.runtime.virtual_clock import Durations, VirtualPlanner, VirtualSl
 
 REMOTE = ("ws://", "wss://")
 
-Connect = Callable[[str, tuple[StreamConfig, ...], int, float], SlowLoop]
-"""address, streams, refresh_every, control_fps -> a System 2 on another machine"""
+Connect = Callable[[str, tuple[StreamConfig, ...], int, float, float], SlowLoop]
+"""address, streams, refresh_every, control_fps, hang_timeout_s -> a System 2 on another machine"""
 
 
 def check_where(where: str) -> None:
@@ -91,7 +91,7 @@ def make_slow_loop(where: str, system: Perceiver, parts: SlowParts, runtime: Run
         return ThreadSlowLoop(system, *rates, hang_timeout_s=runtime.hang_timeout_s)
     if where == "process":
         return ProcessSlowLoop(parts.build, *rates, parts.instruction, hang_timeout_s=runtime.hang_timeout_s)
-    return parts.connect(where, *rates)
+    return parts.connect(where, *rates, runtime.hang_timeout_s)
 
 
 def make_virtual_slow_loop(system: Perceiver, parts: SlowParts, durations: Durations) -> SlowLoop:

@@ -25,6 +25,9 @@ ATTEMPTS = 3
 
 INCIDENTS_KEPT = 1000
 
+LONGEST_RING = 1024
+"""frames, for an encoder that goes on through an episode of any length: it takes in what has come since its last refresh"""
+
 
 @dataclass(frozen=True)
 class GivenUp:
@@ -71,6 +74,7 @@ class BackgroundSlowLoop:
             )
         self._episode = episode
         self._control_step = 0
+        self._failures_in_row = 0  # an episode is given up for its own failures
 
     def observe(self, observation: Observation) -> None:
         """Hand over the frames of one control step, without waiting.
@@ -160,7 +164,9 @@ class BackgroundSlowLoop:
             cameras[stream.camera] = image.shape[:2]
         if self._ring is None or self._ring.layout.cameras != cameras:
             # twice what a clip spans: while that much is read, as much again may be written
-            span = FrameHistory(self._streams).span
-            old, self._ring = self._ring, self._make_ring(RingLayout(cameras, capacity=2 * span + 16))
+            capacity = 2 * FrameHistory(self._streams).span + 16
+            if any(stream.encoding == "stream" for stream in self._streams):
+                capacity = min(capacity, LONGEST_RING)
+            old, self._ring = self._ring, self._make_ring(RingLayout(cameras, capacity))
             self._ring_changed(self._ring, old)
         return self._ring

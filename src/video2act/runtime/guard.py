@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
+from video2act.config import data_margin
 from video2act.interfaces import EnvironmentSpec
+from video2act.normalize import Statistics
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,28 @@ class Limits:
             tuple(low - margin for low, margin in zip(self.low, margins, strict=True)),
             tuple(high + margin for high, margin in zip(self.high, margins, strict=True)),
         )
+
+    def outside(self, actions: Float[np.ndarray, "*t a"]) -> Bool[np.ndarray, "*t a"]:
+        """Which numbers lie outside."""
+        return (actions < np.array(self.low)) | (actions > np.array(self.high))
+
+    def clamp(self, actions: Float[np.ndarray, "*t a"]) -> Float[np.ndarray, "*t a"]:
+        """In their own precision: what lies inside passes bit by bit."""
+        return np.clip(actions, np.array(self.low), np.array(self.high)).astype(actions.dtype)
+
+    @classmethod
+    def find(cls, asked: str, seen: Statistics) -> "Limits | None":
+        """The limits that a word names: `data`, `data+10%` or a json file; none, if it is empty.
+
+        Args:
+            seen: the actions of the demonstrations.
+        Raises:
+            FileNotFoundError, ValueError: there is no such file, or it does not hold limits.
+        """
+        if not asked:
+            return None
+        margin = data_margin(asked)
+        return cls.load(Path(asked)) if margin is None else cls(seen.min, seen.max).widened(margin)
 
     @classmethod
     def load(cls, path: Path) -> "Limits":
@@ -71,30 +95,27 @@ class Guard:
         unknown = set(spec.relative_actions) - set(spec.action_names)
         if unknown:
             raise ValueError(f"{spec.name}: relative_actions names {', '.join(sorted(unknown))}, which are no actions")
-        self._low = self._high = None
-        if limits is not None:
-            if len(limits.low) != len(self._names):
-                raise ValueError(
-                    f"the limits are for {len(limits.low)} numbers, but an action of {spec.name} has {len(self._names)}: "
-                    f"{', '.join(self._names)}"
-                )
-            self._low, self._high = np.array(limits.low), np.array(limits.high)
+        if limits is not None and len(limits.low) != len(self._names):
+            raise ValueError(
+                f"the limits are for {len(limits.low)} numbers, but an action of {spec.name} has {len(self._names)}: "
+                f"{', '.join(self._names)}"
+            )
+        self._limits = limits
         self._outside = outside
 
     def check(self, action: Float[np.ndarray, "_a"]) -> Checked:
         """The action as it may be sent."""
         if not np.isfinite(action).all():
             return Checked(None, f"not finite: {self._tell(action, ~np.isfinite(action))}; held instead")
-        if self._low is None or self._high is None:
+        if self._limits is None:
             return Checked(action)
-        is_outside = (action < self._low) | (action > self._high)
+        is_outside = self._limits.outside(action)
         if not is_outside.any():
             return Checked(action)
         told = f"outside the limits: {self._tell(action, is_outside)}; "
         if self._outside == "hold":
             return Checked(None, told + "held instead")
-        # in its own precision: what lies inside passes bit by bit
-        return Checked(np.clip(action, self._low, self._high).astype(action.dtype), told + "clamped")
+        return Checked(self._limits.clamp(action), told + "clamped")
 
     def hold(self, last: Float[np.ndarray, "a"]) -> Float[np.ndarray, "a"]:
         """The action that keeps the robot where the last one sent it."""

@@ -4,14 +4,16 @@ System 2 starts at most once in `refresh_every` control steps, on the newest fra
 goes into its history and is never worked off one by one.
 """
 
+import threading
 import time
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 
 from video2act.clips import FrameHistory
 from video2act.config import StreamConfig
-from video2act.interfaces import Perceiver
+from video2act.interfaces import HoldError, Perceiver
 from video2act.runtime.frame_ring import Frame, FrameRing
 from video2act.types import Tokens, Video, VideoCondition
 
@@ -34,8 +36,27 @@ class Refreshed:
         return VideoCondition(self.tokens, self.observed_at, self.episode, version)
 
 
+TURN_TIMEOUT_S = 10.0
+_turns: WeakKeyDictionary[Perceiver, threading.Lock] = WeakKeyDictionary()
+"""a network that is tapped is run by one thread at a time, and a stale condition may be refreshed inline beside a thread"""
+
+
 def perceive(system: Perceiver, clips: dict[str, Video], newest: Frame) -> Refreshed:
-    """One refresh: the clips that end at `newest` -> tokens."""
+    """One refresh: the clips that end at `newest` -> tokens.
+
+    Raises:
+        HoldError: another thread has been at a refresh of this System 2 for too long.
+    """
+    turn = _turns.setdefault(system, threading.Lock())
+    if not turn.acquire(timeout=TURN_TIMEOUT_S):
+        raise HoldError(f"System 2 has been at another refresh for more than {TURN_TIMEOUT_S:g} s")
+    try:
+        return _perceive(system, clips, newest)
+    finally:
+        turn.release()
+
+
+def _perceive(system: Perceiver, clips: dict[str, Video], newest: Frame) -> Refreshed:
     started = time.perf_counter()
     with torch.no_grad():  # gradient mode belongs to a thread: the caller's does not reach a worker
         tokens = system.perceive(clips, [newest.observation.instruction])
@@ -75,11 +96,24 @@ class Refresher:
         return refreshed
 
     def _catch_up(self, ring: FrameRing) -> Frame | None:
-        """The newest frame, with all that a clip needs in the history. What lies further back than any clip is skipped."""
+        """The newest frame, with all that a clip needs in the history. What lies further back than any clip is skipped.
+
+        Raises:
+            RuntimeError: an encoder that must see all of an episode has fallen further behind than the ring reaches.
+        """
         newest, frame = ring.newest, None
         if newest < self._next_ticket:  # nothing came since
             return ring.read(newest) if newest >= 0 else None
-        for ticket in range(max(self._next_ticket, newest - self._span + 1), newest + 1):
+        last = ring.read(newest)
+        if last is None:  # overwritten meanwhile
+            return self._catch_up(ring)
+        first = max(self._next_ticket, newest - self._span + 1, newest - last.control_step)
+        if newest - first >= ring.layout.capacity:
+            raise RuntimeError(
+                f"System 2 is {newest - first + 1} frames behind and the ring holds {ring.layout.capacity}, but its encoder "
+                "(encoding='stream') must see all of an episode: run it inline, or train with encoding='window'"
+            )
+        for ticket in range(first, newest + 1):
             frame = ring.read(ticket)
             if frame is None:  # overwritten meanwhile: begin again with what is newest now
                 return self._catch_up(ring)

@@ -7,6 +7,7 @@ a slow loop of its own, with its own frames and conditions.
 
 import logging
 import threading
+import time
 from collections import deque
 from typing import Any
 
@@ -34,6 +35,7 @@ class SharedSystem2:
         refresh_every: int,
         control_fps: float,
         first_condition_timeout_s: float = 60.0,
+        hang_timeout_s: float = 10.0,
     ):
         check_refresh_every(refresh_every)
         self.num_refreshes = 0
@@ -43,6 +45,10 @@ class SharedSystem2:
         self._refresh_every = refresh_every
         self._control_fps = control_fps
         self._timeout_s = first_condition_timeout_s
+        self._hang_timeout_s = hang_timeout_s
+        self._working_since: float | None = None
+        self._told_of: float | None = None
+        """the refresh whose hang is in the log"""
         self._changed = threading.Condition()
         self._line: deque[SharedSlowLoop] = deque()
         self._is_closed = False
@@ -59,18 +65,26 @@ class SharedSystem2:
                 self._line.append(loop)
                 self._changed.notify()
 
-    def close(self) -> None:
-        """End the worker, after the refresh it is in.
+    def trouble(self) -> str:
+        """That a refresh hangs, and since when; empty if none does."""
+        since = self._working_since
+        working_s = 0.0 if since is None else time.monotonic() - since
+        if working_s < self._hang_timeout_s:
+            return ""
+        told = f"one refresh of System 2 has taken {working_s:.0f} s so far, more than {self._hang_timeout_s:g} s: it hangs"
+        if since != self._told_of:
+            self._told_of = since
+            log.error("%s. Conditions grow old; restart the server", told)
+        return told
 
-        Raises:
-            TimeoutError: that refresh does not end.
-        """
+    def close(self) -> None:
+        """End the worker, after the refresh it is in; one that hangs is left behind, and ends with the process."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
-        self._worker.join(self._timeout_s)
+        self._worker.join(self._hang_timeout_s)
         if self._worker.is_alive():
-            raise TimeoutError(f"System 2's thread did not end within {self._timeout_s} s; a refresh hangs in it")
+            log.error("System 2's thread did not end within %g s; a refresh hangs in it", self._hang_timeout_s)
 
     def _work(self) -> None:
         while True:
@@ -79,10 +93,12 @@ class SharedSystem2:
                 if self._is_closed:
                     return
                 loop = self._line.popleft()
+            self._working_since = time.monotonic()
             if loop.refresh(self._system):
                 self.num_refreshes += 1
             else:
                 self.num_failures += 1
+            self._working_since = None
 
 
 class SharedSlowLoop:
@@ -112,6 +128,7 @@ class SharedSlowLoop:
         self._version = 0
         self._failures: list[Exception] = []
         """in a row, in this episode"""
+        self._is_in_trouble = False
 
     def reset(self, episode: int) -> None:
         with self._changed:
@@ -129,6 +146,10 @@ class SharedSlowLoop:
             self._control_step += 1
         if is_due:
             self._shared.ask_for_refresh(self)
+        trouble = self._shared.trouble()
+        if trouble and not self._is_in_trouble:
+            keep(self.incidents, trouble)
+        self._is_in_trouble = bool(trouble)
 
     def condition(self, observation: Observation) -> VideoCondition:
         """The newest condition of this episode. Waits for the first one only.

@@ -2,9 +2,11 @@
 
 An array is a map of four byte-string keys: its bytes, dtype, shape, and a mark. Only plain numbers are let through: an array of
 objects would need pickle, and unpickling a message runs whatever its sender wants. Shape, dtype and length of an array are
-compared before numpy sees its bytes, so a message cannot make the receiver reserve more than it has already received.
+compared before numpy sees its bytes, and lists and maps are counted while they are read: a message cannot make the receiver
+reserve much more than it has already received, nor hold Python's lock for long.
 """
 
+import itertools
 import math
 from typing import Any
 
@@ -13,6 +15,8 @@ import numpy as np
 
 ARRAY, SCALAR, DATA, DTYPE, SHAPE = b"__ndarray__", b"__npgeneric__", b"data", b"dtype", b"shape"
 MAX_AXES = 8
+MAX_LENGTH, MAX_CONTAINERS = 1024, 1024
+"""of a list or a map, and how many of them there may be: numbers by the thousand come as arrays"""
 
 
 class MessageError(ValueError):
@@ -35,10 +39,17 @@ def unpack(data: bytes) -> Any:
     """The inverse of `pack`. Arrays are copies: they may be written to.
 
     Raises:
-        MessageError: the bytes are truncated, not msgpack, or an array in them contradicts itself.
+        MessageError: the bytes are truncated, not msgpack, an array in them contradicts itself, or they hold too many things.
     """
+    containers = itertools.count(1)
+
+    def counted(value: Any) -> Any:
+        if next(containers) > MAX_CONTAINERS:
+            raise MessageError(f"a message holds at most {MAX_CONTAINERS} lists and maps; send numbers as arrays")
+        return _decode(value) if isinstance(value, dict) else value
+
     try:
-        return msgpack.unpackb(data, object_hook=_decode)
+        return msgpack.unpackb(data, object_hook=counted, list_hook=counted, max_array_len=MAX_LENGTH, max_map_len=MAX_LENGTH)
     except MessageError:
         raise
     except msgpack.ExtraData as error:

@@ -12,6 +12,8 @@ from video2act.serving.codec import MessageError
 
 PROTOCOL = "video2act/1"
 PLAIN = (str, int, float, bool)
+LARGEST_PX, LARGEST_RATIO = 2048, 4
+"""of an image's sides: an image is squared before it is reduced, so a long and thin one would take far more than was sent"""
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,15 @@ class ImageRule:
     """the longer side: images are averaged down and never enlarged; 1: any size"""
 
     def check(self, camera: str, height: int, width: int) -> None:
-        """Raises MessageError if such an image would be refused by the policy."""
+        """Raises MessageError if such an image would be refused by the policy, or take more memory than a camera's can."""
         if max(height, width) < self.at_least_px:
             raise MessageError(
                 f"camera {camera!r}: the policy takes images of at least {self.at_least_px} px, got {height} x {width}"
+            )
+        if max(height, width) > min(LARGEST_PX, LARGEST_RATIO * min(height, width)):
+            raise MessageError(
+                f"camera {camera!r}: an image has at most {LARGEST_PX} px a side, and a side at most {LARGEST_RATIO} times the "
+                f"other, got {height} x {width}; reduce it before it is sent"
             )
 
 

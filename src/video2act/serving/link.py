@@ -94,7 +94,7 @@ class Link:
         address: str,
         api_key: str | None,
         converse: Callable[[Ask, Contract], None],
-        troubled: Callable[[str], None],
+        troubled: Callable[[str, Exception], None],
     ):
         self.address = address
         self.is_closed = threading.Event()
@@ -132,7 +132,7 @@ class Link:
                     return
                 # what went well for a while is tried again quickly
                 pause_s = FIRST_PAUSE_S if time.monotonic() - began > 2 * LONGEST_PAUSE_S else pause_s
-                self._troubled(f"{self.address}: {describe(error)}; trying again in {pause_s:.1f} s")
+                self._troubled(f"{self.address}: {describe(error)}; trying again in {pause_s:.1f} s", error)
                 self.is_closed.wait(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             except Exception as error:  # noqa: BLE001 - whatever it is, the control loop must learn of it
@@ -141,7 +141,7 @@ class Link:
 
     def _give_up(self, error: Exception) -> None:
         self.failure = error
-        self._troubled(f"{self.address}: {describe(error)}; given up")
+        self._troubled(f"{self.address}: {describe(error)}; given up", error)
 
     def _connect_and_converse(self) -> None:
         headers = {"Authorization": authorization(self._api_key)} if self._api_key else None

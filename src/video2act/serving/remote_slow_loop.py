@@ -17,11 +17,11 @@ from video2act.clips import FrameHistory, stream_image
 from video2act.config import StreamConfig
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import ClipShape, Contract
-from video2act.serving.link import Ask, Frame, Link, keep
+from video2act.serving.link import Ask, Frame, Link, RemoteError, keep
 from video2act.types import Observation, Tokens, Video, VideoCondition
 
 ATTEMPTS = 3
-"""failures in a row before the first condition of an episode is given up"""
+"""errors that a server answers in a row, before the first condition of an episode is given up; one that is away is awaited"""
 
 
 class RemoteSlowLoop:
@@ -66,7 +66,7 @@ class RemoteSlowLoop:
         self._condition: VideoCondition | None = None
         self._version = 0
         self._failures = 0
-        """in a row, in this episode"""
+        """that the server answered, in a row, in this episode"""
         self._appended = (-1, -1)
         self._next_refresh = (-1, 0)
         """episode, and the first control step in it at which a refresh may start"""
@@ -105,7 +105,7 @@ class RemoteSlowLoop:
 
         Raises:
             RuntimeError: no frame was observed; or there is no condition yet and the server failed again and again, or for good.
-            TimeoutError: the first condition of the episode did not come.
+            TimeoutError: the first condition of the episode did not come; what happened last is told.
         """
         with self._changed:
             if self._control_step == 0:
@@ -124,16 +124,17 @@ class RemoteSlowLoop:
             ) from self._link.failure
         raise TimeoutError(
             f"System 2 at {self._link.address} gave no condition for episode {self._episode} within {self._timeout_s} s; "
-            "it hangs, or its first call is slower than that: raise first_condition_timeout_s"
+            "it is away, hangs, or its first call is slower than that: start it, or raise first_condition_timeout_s"
+            + (f". Last: {self.incidents[-1]}" if self.incidents else "")
         )
 
     def close(self) -> None:
         """End the connection."""
         self._link.close()
 
-    def _troubled(self, incident: str) -> None:
+    def _troubled(self, incident: str, error: Exception) -> None:
         with self._changed:
-            self._failures += 1
+            self._failures += isinstance(error, RemoteError)
             keep(self.incidents, f"System 2 at {incident}")
             self._changed.notify_all()
 

@@ -82,6 +82,7 @@ class Server:
         host: where to listen; other than loopback only with a key.
         port: 0 for any free one.
         gauges: more numbers for `/metrics`.
+        trouble: what is wrong behind the sessions, for `/healthz`; empty if nothing is.
 
     Raises:
         ValueError: a public address without an API key.
@@ -96,6 +97,7 @@ class Server:
         api_key: str | None = None,
         limits: Limits | None = None,
         gauges: Callable[[], dict[str, float]] | None = None,
+        trouble: Callable[[], str] = str,
     ):
         check_bind(host, api_key)
         self.host, self.port = host, port
@@ -105,6 +107,7 @@ class Server:
         self._api_key = api_key
         self._limits = limits or Limits()
         self._gauges = gauges or dict
+        self._trouble = trouble
         self._num_clients = 0
         self._busy_since: dict[asyncio.Future[Any], float] = {}
         """every answer the policy is at, also one that nobody waits for any more"""
@@ -219,8 +222,10 @@ class Server:
 
     def _health(self, connection: ServerConnection) -> Response:
         longest = max((time.monotonic() - since for since in self._busy_since.values()), default=0.0)
-        is_well = longest < self._limits.answer_timeout_s and not self._is_stopping
+        trouble = self._trouble()
+        is_well = longest < self._limits.answer_timeout_s and not trouble and not self._is_stopping
         facts = {"ok": is_well, "clients": self._num_clients, "longest_answer_in_progress_s": round(longest, 3)}
+        facts |= {"trouble": trouble} if trouble else {}
         return connection.respond(HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE, json.dumps(facts) + "\n")
 
     async def _serve(self, connection: ServerConnection) -> None:

@@ -9,11 +9,12 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from video2act.interfaces import Policy
+from video2act.interfaces import HoldError, Policy
+from video2act.runtime.guard import Limits
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
 from video2act.serving.messages import Clips, is_plan_request, read_clips, read_observation
@@ -43,12 +44,22 @@ class PolicySession:
 
     Args:
         policy: this client's own; what it shares with other clients is its maker's business.
+        limits: of actions; outside of them an action is clamped, or, with `outside="hold"`, its plan is not sent.
         clock: seconds, for clients that send no time.
     """
 
-    def __init__(self, policy: ClosablePolicy, contract: Contract, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        policy: ClosablePolicy,
+        contract: Contract,
+        limits: Limits | None = None,
+        outside: Literal["clamp", "hold"] = "clamp",
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self._policy = policy
         self._contract = contract
+        self._limits = limits
+        self._outside = outside
         self._clock = clock
         self._newest: Observation | None = None
         self._has_client_clock = False
@@ -62,10 +73,12 @@ class PolicySession:
 
         Returns:
             `actions`, float32 `[horizon action_dim]`, first one meant for `observed_at`, and `period_s` between two; without a
-            plan, neither. `frames_repeated`: how many frames were made up before this one; `policy_timing`: what took how long.
+            plan, neither. `frames_repeated`: how many frames were made up before this one; `actions_clamped`: how many actions
+            of the plan lay outside the limits; `policy_timing`: what took how long.
 
         Raises:
             MessageError: the message is wrong, or its clock runs backwards.
+            HoldError: there is nothing fresh to plan on, or the plan leaves the limits, which shall be held.
             ValueError: the policy planned a number that is not finite.
         """
         started = time.perf_counter()
@@ -95,12 +108,25 @@ class PolicySession:
             actions = np.asarray(chunk.actions, np.float32)
             if not np.isfinite(actions).all():
                 raise ValueError("the policy planned a number that is not finite; the plan was not sent. Check its weights")
+            if self._limits is not None:
+                actions, answer["actions_clamped"] = self._limited(actions, self._limits)
             # the only array in an answer: openpi's ActionChunkBroker takes one row per step of every array it finds
             answer |= {"actions": actions, "observed_at": chunk.observed_at, "period_s": chunk.period}
         return answer
 
     def close(self) -> None:
         self._policy.close()
+
+    def _limited(self, actions: np.ndarray, limits: Limits) -> tuple[np.ndarray, int]:
+        """The plan as it may be sent, and how many of its actions were clamped for that."""
+        is_outside = limits.outside(actions)
+        if self._outside == "hold" and is_outside.any():
+            step, number = (int(place[0]) for place in is_outside.nonzero())
+            raise HoldError(
+                f"number {number} of action {step} is {actions[step, number]:.4g}, outside the limits "
+                f"{limits.low[number]:.4g} to {limits.high[number]:.4g}"
+            )
+        return limits.clamp(actions), int(is_outside.any(axis=1).sum())
 
     def _begin(self, observation: Observation, has_clock: bool) -> None:
         self._has_client_clock = has_clock
