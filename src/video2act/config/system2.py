@@ -1,6 +1,7 @@
 """The knobs of System 2: its streams, what is kept of them, how they are compressed."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import lcm
 from typing import Literal, get_args, get_type_hints
 
@@ -117,6 +118,11 @@ class StreamConfig:
     episode, which costs a fraction, and a clip is the newest latents. They give different latents: a policy is trained on one"""
     every: int = 1
     """control steps between two moments at which the stream looks: its newest frame is that of the last multiple"""
+    latent_frames: tuple[int, ...] = ()
+    """which latents of a clip the video model's transformer is shown, by number, 0 the oldest; empty: all. For checkpoints of the
+    released code, which may have been trained on some of them"""
+    latent_size: tuple[int, ...] = ()
+    """height and width to which the latents are resized before the transformer; empty: as they are. For the same checkpoints"""
 
     @property
     def frame_px(self) -> tuple[int, int]:
@@ -149,6 +155,26 @@ class StreamConfig:
         check(
             not is_temporal or self.num_frames > 1,
             f"stream {self.name!r}: the filter {self.filter.name!r} needs a clip of several frames, got num_frames=1",
+        )
+        self._check_latents(is_temporal)
+
+    def _check_latents(self, is_temporal: bool) -> None:
+        frames, size = self.latent_frames, self.latent_size
+        check(
+            all(frame >= 0 for frame in frames) and all(a < b for a, b in pairwise(frames)),
+            f"stream {self.name!r}: latent_frames must be numbers from 0, each once, oldest first, got {list(frames)}",
+        )
+        check(
+            len(size) in (0, 2) and all(side > 0 for side in size),
+            f"stream {self.name!r}: latent_size must be height and width, or empty, got {list(size)}",
+        )
+        check(
+            not is_temporal or len(frames) != 1,
+            f"stream {self.name!r}: the filter {self.filter.name!r} needs several latents, got latent_frames={list(frames)}",
+        )
+        check(
+            not frames or self.filter.before_start == "repeat",
+            f"stream {self.name!r}: with latent_frames the filter cannot tell padding apart; use before_start='repeat'",
         )
 
 
@@ -191,6 +217,18 @@ class System2Config:
                 (stream.num_frames - 1) % group == 0,
                 f"stream {stream.name!r}: num_frames must be 1 + a multiple of {group} (the video model merges {group} frames "
                 f"after the first), got {stream.num_frames}",
+            )
+            num_latents = 1 + (stream.num_frames - 1) // self.backbone.frames_per_latent
+            check(
+                max(stream.latent_frames, default=0) < num_latents,
+                f"stream {stream.name!r}: latent_frames asks for latent {max(stream.latent_frames, default=0)}, but "
+                f"{stream.num_frames} frames make {num_latents} latents, numbered from 0",
+            )
+            merged = group // self.backbone.frames_per_latent
+            check(
+                not stream.latent_frames or (len(stream.latent_frames) - 1) % merged == 0,
+                f"stream {stream.name!r}: latent_frames must be 1 + a multiple of {merged} (the transformer merges them), got "
+                f"{len(stream.latent_frames)}",
             )
             step = stream.stride * self.backbone.frames_per_latent
             check(

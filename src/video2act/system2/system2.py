@@ -19,6 +19,7 @@ from video2act.interfaces import VideoBackbone
 from video2act.precision import fast_precision
 from video2act.system2.filters import make_filter
 from video2act.system2.former import Former
+from video2act.system2.latents import show
 from video2act.system2.released_formers import ConstantTokens, FrameFormer, Projection
 from video2act.system2.streaming import LatentHistory, LatentStream
 from video2act.types import Stage, Tokens, Video, concatenate, merged_padding
@@ -95,9 +96,10 @@ class System2(nn.Module):
             with fast_precision(grid.grid.device), torch.set_grad_enabled(self.is_learning and torch.is_grad_enabled()):
                 padding = grid.padding
                 if stage == "latents":
-                    grid = self.backbone.features(keep(grid) if self.config.filter_on == "latents" else grid, instruction)
+                    grid = show(grid, stream.latent_frames, stream.latent_size)
                     backbone = self.config.backbone
-                    padding = merged_padding(padding, backbone.frames_per_feature // backbone.frames_per_latent)
+                    padding = merged_padding(grid.padding, backbone.frames_per_feature // backbone.frames_per_latent)
+                    grid = self.backbone.features(keep(grid) if self.config.filter_on == "latents" else grid, instruction)
                 grid = replace(grid, padding=padding)
                 if self.config.filter_on == "features" and until == "seen":
                     grid = keep(grid)

@@ -1,0 +1,38 @@
+"""Between the codec and the transformer: which latents of a clip the transformer is shown, and how large.
+
+All of them, as they are, unless the stream says otherwise (`StreamConfig.latent_frames`, `latent_size`). It does so in policies
+of the released code that were trained on some latents of a clip, or on resized ones. Robot, training and caches all pass here.
+"""
+
+from dataclasses import replace
+
+import torch
+from einops import rearrange
+
+from video2act.types import Video
+
+
+def show(latents: Video, frames: tuple[int, ...], size: tuple[int, ...]) -> Video:
+    """The latents of these numbers (none: all), resized to this height and width (none: as they are).
+
+    Raises:
+        ValueError: the clip has fewer latents.
+    """
+    t, h, w = latents.grid.shape[2:]
+    if frames:
+        if frames[-1] >= t:
+            raise ValueError(f"latent_frames asks for latent {frames[-1]} of a clip that has {t}, numbered from 0")
+        padding = latents.padding
+        if padding is not None:
+            padding = (torch.tensor(frames, device=padding.device) < padding[:, None]).sum(dim=1)
+        latents = Video(latents.grid[:, :, list(frames)], frame_rate(latents.fps, frames), padding)
+    if size and size != (h, w):
+        b, pictures = len(latents.grid), rearrange(latents.grid, "b c t h w -> (b t) c h w")
+        resized = torch.nn.functional.interpolate(pictures, size=size, mode="bilinear", align_corners=False)
+        latents = replace(latents, grid=rearrange(resized, "(b t) c h w -> b c t h w", b=b))
+    return latents
+
+
+def frame_rate(fps: float, frames: tuple[int, ...]) -> float:
+    """Of chosen frames of a video, on average; of a single one the video's."""
+    return fps * (len(frames) - 1) / (frames[-1] - frames[0]) if len(frames) > 1 else fps
