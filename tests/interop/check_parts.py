@@ -8,18 +8,19 @@ import torch
 from einops import rearrange
 from golden import Golden, Report, additive_attention, under
 from torch import Tensor, nn
-from wan_features import load_wan, wan_tokens
+from wan_features import load_wan, wan_tokens, with_lora
 
 from video2act import layers
-from video2act.clips import clip_indices
 from video2act.config import DenoisingConfig, DitConfig, FilterConfig
-from video2act.interop.released_config import check_selection, former_config
+from video2act.interop.released_config import HEAD_DIM, former_config
 from video2act.interop.released_names import OWN_OF_DIT, dit_names, frame_former_names, num_blocks, unread_names
+from video2act.interop.released_streams import latents_of
 from video2act.interop.released_weights import rename
 from video2act.layers import RmsNorm, sinusoidal_embedding
 from video2act.system1.action_dit import ActionDiT
 from video2act.system1.denoising import Denoising
 from video2act.system2.filters import make_filter
+from video2act.system2.latents import show
 from video2act.system2.system2 import make_former
 from video2act.types import Conditions, Tokens, Video
 
@@ -136,7 +137,7 @@ def check_compressor(golden: Golden, report: Report) -> None:
         state |= {"video_adaptor.0.weight": torch.eye(width), "video_adaptor.0.bias": torch.zeros(width)}
         norm = torch.ones(features.shape[2])
         state |= {"video_layernorm.weight": norm, "video_layernorm.bias": 0 * norm}
-        config = former_config(state, "spatial", {"token_compressor_heads": settings["heads"]})
+        config = former_config(state, "spatial", settings.get("dim_head", HEAD_DIM))
         former = make_former(config, features.shape[2], width)
         former.load_state_dict(rename(state, frame_former_names(state, "video"), former.state_dict(), case))
         if hasattr(former, "norm_in"):
@@ -229,54 +230,30 @@ def check_wan_dit(golden: Golden, report: Report) -> None:
         found = re.match(r"layers(\d+)_t(\d[\d_]*?)(?:_([a-z]\w*))?$", name)
         assert found, f"unknown name tokens.{name}"
         num_layers, timesteps, variant = int(found[1]), [float(t) for t in found[2].split("_")], found[3]
-        weights = own if variant != "lora" else _with_lora(own, under(tensors, "lora.model."), scale=2.0)
+        weights = own if variant != "lora" else with_lora(own, under(tensors, "lora.model."), scale=2.0)
         context = {"emptyctx": tensors["context"][:, :0], "zeroctx9": torch.zeros(len(expected), 9, config["text_dim"])}
         timestep = torch.tensor(timesteps).expand(len(expected))
         model, text = load_wan(weights, config), context.get(variant or "", tensors["context"])
         with torch.no_grad():
             ours = wan_tokens(model, tensors["latent"], text, num_layers or config["num_layers"], timestep)
-        # theirs computes sinusoids of the timestep in fp64, diffusers in fp32; at 0, where policies look, they agree
-        report.close(f"tokens.{name}", ours, expected, POLICY if timesteps == [0.0] else 1e-4)
-
-
-def _with_lora(weights: dict[str, Tensor], lora: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
-    """Low-rank changes added to the weights they change."""
-    merged = dict(weights)
-    for name, down in lora.items():
-        if name.endswith(".lora_A.weight"):
-            layer = name.removesuffix(".lora_A.weight")
-            merged[f"{layer}.weight"] = weights[f"{layer}.weight"] + scale * lora[f"{layer}.lora_B.weight"] @ down
-    return merged
+        report.close(f"tokens.{name}", ours, expected, POLICY)
 
 
 def check_motion_frame_select(golden: Golden, report: Report) -> None:
-    """Theirs may thin out the latent frames of a clip afterwards; ours chooses frames before it looks (`clips.clip_indices`).
+    """Which latents of a clip are shown: `x [b c t h w]`, and for each way of choosing `out.*` with some of its frames.
 
-    So what is compared is which frames they are: those of one of our clips, or a selection that a conversion refuses.
+    The way stands in the name, as the released code's yaml calls it; without one it is `last`, its default.
     """
     tensors = golden.tensors() if golden.has_tensors else {}
     grid = tensors.get("x")
     for name, expected in under(tensors, "out.").items():
         if grid is None or expected.ndim != 5 or expected.shape[:2] != grid.shape[:2] or expected.shape[3:] != grid.shape[3:]:
             continue
-        frames = [number for frame in expected.unbind(dim=2) if (number := _frame_of(grid, frame)) is not None]
-        num_frames = expected.shape[2]
-        if len(frames) < num_frames:
-            continue
-        ours = [clip_indices(frames[-1], num_frames, stride) for stride in range(1, grid.shape[2] + 1)]
-        if frames in ours:
-            chosen = clip_indices(frames[-1], num_frames, ours.index(frames) + 1)
-            report.close(f"{name}: frames {frames}", grid[:, :, chosen], expected, FILTER)
-        else:
-            with pytest.raises(ValueError, match="motion_frame_select"):
-                check_selection({"motion_frame_select": name})
-            report.equal(f"{name}: frames {frames}, refused", True, True)
+        word = next((word for word in ("uniform", "first", "center", "last") if word in name), "last")
+        motion = {"latent_num_frames": expected.shape[2], "latent_frame_select": word}
+        settings = {"use_dual_stream_framepack": True, "dual_stream_framepack": {"motion_stream": motion}}
+        frames = latents_of("motion", settings, {}, grid.shape[2]).frames
+        report.close(f"{name}: frames {list(frames)}", show(Video(grid, 16.0), frames, ()).grid, expected, FILTER)
     if not report.num_checks:
         listed = ", ".join(list(tensors)[:8]) or "no tensors"
         pytest.skip(f"{golden.path.name}: expected x [b c t h w] and out.* with frames of it, found {listed}")
-
-
-def _frame_of(grid: Tensor, frame: Tensor) -> int | None:
-    """The number of the frame of `grid` that this is."""
-    same = [t for t in range(grid.shape[2]) if torch.equal(grid[:, :, t], frame)]
-    return same[0] if same else None

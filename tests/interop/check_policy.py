@@ -4,32 +4,35 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from check_parts import FILTER, POLICY
 from golden import Golden, Report, additive_attention, under
+from released_defects import filter_of, known_selection
 from torch import Tensor, nn
-from wan_features import WanFeatures, load_wan
+from wan_features import WanFeatures, load_wan, with_lora
 
 from video2act import layers
 from video2act.config import System1Config
-from video2act.interop.released_config import (
+from video2act.interop.official import without_video_model
+from video2act.interop.released_config import Sources, former_config, horizon, system1_config
+from video2act.interop.released_streams import (
     RELEASED_FPS,
-    Sources,
+    Latents,
     extraction_of,
-    filter_config,
-    former_config,
-    horizon,
+    latents_of,
+    source_of,
     stream_names,
-    system1_config,
 )
+from video2act.interop.released_structure import check_structure
 from video2act.interop.released_weights import own_tensors, policy_names, rename
 from video2act.system1 import System1
 from video2act.system1.action_dit import ProjectedConditions
 from video2act.system1.denoising import Denoising
-from video2act.system2.filters import make_filter
+from video2act.system2.latents import show
 from video2act.system2.system2 import make_former
 from video2act.types import Conditions, Tokens, Video, concatenate
 
@@ -39,28 +42,55 @@ GRADIENT = 1e-4
 class Rebuilt(nn.Module):
     """Our System 1 and formers, with the names they have in `Video2Act`, around a video model that starts from latents."""
 
-    def __init__(self, golden: Golden, state: dict[str, Tensor], tensors: dict[str, Tensor], norm: str, prediction: str):
+    def __init__(
+        self, golden: Golden, report: Report, state: dict[str, Tensor], tensors: dict[str, Tensor], norm: str, prediction: str
+    ):
         super().__init__()
-        settings = golden.description["config"]
-        self.settings, self.video = settings, golden.description.get("video_config", {})
-        self.streams = stream_names(state, settings)
+        self.report, self.video = report, golden.description.get("video_config", {})
+        self.settings = known_selection(golden.description["config"], report)
+        state = self._policy_alone(state, golden.path)
+        check_structure(state, self.settings, golden.path.name)
+        self.streams = stream_names(self.settings)
+        self.shown = {stream: self._latents(stream, tensors) for stream in self.streams}
         self.system1 = System1(self._system1_config(state, norm, prediction), (), 14, 14, horizon(state), fps=25.0)
-        wan_config = _find(golden.description, "ffn_dim")
-        num_layers = golden.number("feature_extraction_layers", min(20, wan_config["num_layers"]))
-        self.wan = WanFeatures(load_wan(under(tensors, "wan."), wan_config), num_layers or wan_config["num_layers"])
+        self.wan = self._video_model(golden, tensors)
         self.system2 = nn.Module()
         self.system2.formers = nn.ModuleDict(
             {
-                stream: make_former(former_config(state, stream, settings), self.wan.feature_dim, self.system1.config.hidden)
+                stream: make_former(former_config(state, stream), self.wan.feature_dim, self.system1.config.hidden)
                 for stream in self.streams
             }
         )
         own = {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("wan.")}
         self.names = policy_names(state, self.streams)
-        renamed = rename(state, self.names, own, golden.path.name, self.streams)
+        self.theirs = state
+        renamed = rename(state, self.names, own, golden.path.name)
         loaded = self.load_state_dict(renamed | own_tensors(own), strict=False)
         assert not loaded.unexpected_keys
         assert all(name.startswith("wan.") for name in loaded.missing_keys)
+
+    def _policy_alone(self, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+        """A conversion takes a video model that LoRA has been merged into, and says so."""
+        prefix = "wan_transformer.model."
+        self.lora = {name.removeprefix(prefix): tensor for name, tensor in state.items() if ".lora_" in name}
+        if self.lora:
+            with pytest.raises(ValueError, match="LoRA"):
+                without_video_model(state, path)
+            self.report.equal("LoRA of the video model, refused until it is merged", True, True)
+        return without_video_model({name: tensor for name, tensor in state.items() if ".lora_" not in name}, path)
+
+    def _video_model(self, golden: Golden, tensors: dict[str, Tensor]) -> WanFeatures:
+        config, weights = _find(golden.description, "ffn_dim"), under(tensors, "wan.")
+        if self.lora:
+            lora = self.video.get("train_lora", {})
+            rank = int(lora.get("rank", 8))
+            weights = with_lora(weights, self.lora, float(lora.get("alpha", rank)) / rank)
+        num_layers = golden.number("feature_extraction_layers", min(20, config["num_layers"]))
+        return WanFeatures(load_wan(weights, config), num_layers or config["num_layers"])
+
+    def _latents(self, stream: str, tensors: dict[str, Tensor]) -> Latents:
+        num_latents = _latents(tensors, source_of(stream, self.settings)).shape[2]
+        return latents_of(stream, self.settings, self.video, num_latents)
 
     def _system1_config(self, state: dict[str, Tensor], norm: str, prediction: str) -> System1Config:
         config = system1_config(state, self.settings, Sources(text="none", image="none"))
@@ -72,10 +102,11 @@ class Rebuilt(nn.Module):
         self.wan.context = context
         joined = []
         for stream in self.streams:
+            shown, fps = self.shown[stream], float(self.video.get("fps", RELEASED_FPS))
+            latents = show(Video(_latents(tensors, shown.source), fps), shown.frames, shown.size)
             word = (extraction or {}).get(stream, extraction_of(stream, self.settings))
-            fps = float(self.video.get("fps", RELEASED_FPS))
-            keep = make_filter(filter_config(word, self.video, latent_fps=fps))
-            features = self.wan.features(keep(Video(_latents(tensors, stream), fps)), [])
+            keep = filter_of(word, self.video, fps, shown.frames, self.report)
+            features = self.wan.features(keep(latents), [])
             joined.append(self.system2.formers[stream](features))  # type: ignore[index, operator]
         return concatenate(*joined)
 
@@ -106,7 +137,7 @@ def check_policy(golden: Golden, report: Report) -> None:
     for prefix in groups:
         group = prefix.removesuffix(".") or "policy"
         prediction = next((kind for kind in ("epsilon", "sample") if f"{kind}_pred" in group), usual)
-        rebuilt = Rebuilt(golden, state, tensors, "rms" if "true_rms" in group else "variance", prediction)
+        rebuilt = Rebuilt(golden, report, state, tensors, "rms" if "true_rms" in group else "variance", prediction)
         is_additive = "boolean_mask" not in group and mask is not None and not bool(mask.all())
         expected = under(tensors, prefix)
         with _released_mask(is_additive):
@@ -114,9 +145,10 @@ def check_policy(golden: Golden, report: Report) -> None:
             projected = rebuilt.project(tensors, video)
             _check_loss(report, group, rebuilt, tensors, projected, expected)
             _check_sample(report, group, rebuilt, tensors, projected, expected)
-            if group in ("sample_pred", "policy"):
+            # they were recorded of the policy as its config says
+            if not group.startswith("alt") and prediction == usual:
                 _check_gradients(report, golden, rebuilt, tensors, projected, expected)
-    rebuilt = Rebuilt(golden, state, tensors, "variance", "sample")
+    rebuilt = Rebuilt(golden, report, state, tensors, "variance", usual)
     _check_other_inputs(report, rebuilt, tensors, context)
 
 
@@ -181,10 +213,10 @@ def _check_sample(
         for name, tensor in (("model_output", ours), ("prev_sample", after)):
             if f"step{step}.{name}" in wanted:
                 theirs = wanted[f"step{step}.{name}"]
-                scale = _scale(group, theirs) if name == "prev_sample" else 1.0
+                scale = _scale(rebuilt, theirs) if name == "prev_sample" else 1.0
                 report.close(f"{group}.sample.step{step}.{name}", tensor / scale, theirs / scale, POLICY)
     theirs = wanted["action"]
-    scale = _scale(group, theirs)
+    scale = _scale(rebuilt, theirs)
     report.close(f"{group}.sample.action", last * tensors["in.action_mask"] / scale, theirs / scale, POLICY)
 
 
@@ -201,7 +233,8 @@ def _check_gradients(
         return
     loss = under(expected, "loss.")
     predicted = rebuilt.system1.dit(loss["noisy_action"], loss["timesteps"].float(), projected)
-    value = nn.functional.mse_loss(predicted, tensors["in.action_gt"])
+    is_epsilon = rebuilt.system1.config.denoising.prediction == "epsilon"
+    value = nn.functional.mse_loss(predicted, loss["noise"] if is_epsilon else tensors["in.action_gt"])
     value.backward()
     report.ratio("loss", float(value.detach()), float(gradients["loss"]), GRADIENT)
     # what they share and we have twice: the sum of both gradients is that of the one
@@ -210,6 +243,9 @@ def _check_gradients(
     for ours, theirs in rebuilt.names.items():
         gradient = parameters[ours].grad
         if gradient is not None:
+            if theirs.endswith("time_pos_emb") and len(rebuilt.theirs[theirs]) == 1:
+                # theirs repeats the one that it has
+                gradient = gradient.sum(dim=0, keepdim=True)
             summed[theirs] = summed[theirs] + gradient if theirs in summed else gradient
     for theirs, norm in gradients["grad_l2"].items():
         if theirs.startswith("wan_transformer."):
@@ -230,10 +266,8 @@ def _check_other_inputs(report: Report, rebuilt: Rebuilt, tensors: dict[str, Ten
             elif name == "adapt_zero_text":
                 # the released code's own zeros; a missing text is an error with us
                 ours = rebuilt.tokens(tensors, torch.zeros_like(context))
-            elif found := re.match(r"adapt_(raw|motion)_(\w+)$", name):
+            elif found := re.match(r"adapt_(raw|motion)_([\w+]+)$", name):
                 stream = {"raw": "spatial", "motion": "motion"}[found[1]]
-                if found[2] == "moft":
-                    continue
                 ours = rebuilt.tokens(tensors, context, {stream: found[2]})
             elif name in ("mid.lang_adaptor", "mid.img_adaptor"):
                 adaptor, given = {
@@ -255,9 +289,10 @@ def _released_mask(is_additive: bool) -> Iterator[None]:
         yield
 
 
-def _scale(group: str, theirs: Tensor) -> float:
+def _scale(rebuilt: Rebuilt, theirs: Tensor) -> float:
     """An epsilon prediction is divided by a signal of almost nothing at first: its error counts relative to what comes out."""
-    return max(1.0, float(theirs.abs().max())) if "epsilon_pred" in group else 1.0
+    is_epsilon = rebuilt.system1.config.denoising.prediction == "epsilon"
+    return max(1.0, float(theirs.abs().max())) if is_epsilon else 1.0
 
 
 def _latents(tensors: dict[str, Tensor], stream: str) -> Tensor:

@@ -133,12 +133,21 @@ def write_layout(layout: str, folder: Path, state: dict[str, Tensor]) -> Path:
     return folder
 
 
-def settings_yaml(extraction: tuple[str | None, str | None] = ("sobel", "fft"), is_dual: bool = True) -> dict[str, Any]:
+def settings_yaml(
+    extraction: tuple[str | None, str | None] = ("sobel", "fft"), is_dual: bool = True, formers: str = "direct"
+) -> dict[str, Any]:
     """The released yaml, its frames shrunk."""
     raw, motion = extraction
     return {
         "common": {"action_chunk_size": HORIZON},
         "model": {
+            "lang_adaptor": "mlp2x_gelu",
+            "img_adaptor": "mlp2x_gelu",
+            "state_adaptor": "mlp3x_gelu",
+            "framepack_adaptor": "mlp2x_gelu",
+            "core": {"hidden_size": HIDDEN, "depth": DEPTH, "num_heads": HEADS},
+            "use_video_token_compressor": formers != "direct",
+            "token_compressor_depth": 0 if formers == "depth0" else 2,
             "token_compressor_heads": 2,
             "use_dual_stream_framepack": is_dual,
             "dual_stream_framepack": {
@@ -146,6 +155,10 @@ def settings_yaml(extraction: tuple[str | None, str | None] = ("sobel", "fft"), 
                 "motion_stream": {"num_frames": 9, "video_size": [16, 16], "extraction": motion},
             },
             "noise_scheduler": {"type": "ddpm", "num_inference_timesteps": 5, "prediction_type": "sample"},
-            "video": {"fps": 16, "motion_extraction": {"filter_type": "bandpass", "freq_low": 1.0, "freq_high": 7.0}},
+        },
+        "framepack": {
+            "video_size": [16, 24],
+            "fps": 16,
+            "motion_extraction": {"filter_type": "bandpass", "freq_low": 1.0, "freq_high": 7.0},
         },
     }

@@ -18,6 +18,7 @@ from video2act.config import BackboneConfig
 from video2act.interop import official
 from video2act.interop.official import Robot, convert_official, policy_config, policy_weights, unit_statistics
 from video2act.interop.released_config import Sources
+from video2act.interop.released_structure import check_structure
 from video2act.policy import Video2Act
 from video2act.system2.backbones import make_backbone, save_video_model
 from video2act.types import Observation, VideoCondition
@@ -88,9 +89,9 @@ class TestTheRun:
         self, tmp_path: Path, video_model: Path, formers: str, is_dual: bool, kind: str, monkeypatch: pytest.MonkeyPatch
     ):
         settings = tmp_path / "video2act.yaml"
-        settings.write_text(yaml.safe_dump(settings_yaml(is_dual=is_dual)))
+        settings.write_text(yaml.safe_dump(settings_yaml(is_dual=is_dual, formers=formers)))
         # a single stream has one size only, the released one; shrunk here
-        monkeypatch.setattr(official, "VIDEO_SIZE", {"spatial": (16, 24)})
+        monkeypatch.setattr(official, "SPATIAL_PX", (16, 24))
         streams = ("video", "motion") if is_dual else ("video",)
         checkpoint = write_layout("file", tmp_path, released_state(formers, streams))
         sources = Sources(
@@ -178,6 +179,7 @@ class TestCommand:
         capsys: pytest.CaptureFixture[str],
     ):
         checkpoint = write_layout("deepspeed", tmp_path / "checkpoint-2000", released_state("formers"))
+        settings.write_text(yaml.safe_dump(settings_yaml(formers="formers")))
         options = ("--settings", settings, "--video-model", video_model, "--feature-layer", 1, "--norm", "rms", "--fps", 20)
         self.run(monkeypatch, checkpoint, "--out", tmp_path / "run", *options)
         assert "spatial (frame_resampler), motion (frame_resampler)   horizon: 4" in capsys.readouterr().out
@@ -206,16 +208,15 @@ class TestRefused:
         state["model.blocks.1.extra.weight"] = torch.zeros(3)
         state["model.blocks.0.norm1.weight"] = torch.zeros(5)
         said = self.refusal(tmp_path, settings, video_model, state)
-        assert "missing system1.dit.blocks.1.attention.qkv.weight [96, 32]" in said
+        assert "missing model.blocks.1.attn.qkv.weight (here system1.dit.blocks.1.attention.qkv.weight) [96, 32]" in said
         assert "unexpected model.blocks.1.extra.weight [3]" in said
-        assert "system1.dit.blocks.0.norm_self.weight is [5], the config asks for [32]" in said
+        assert "model.blocks.0.norm1.weight (here system1.dit.blocks.0.norm_self.weight) is [5], the config asks for [32]" in said
 
     def test_a_video_model_of_another_width(self, tmp_path: Path, settings: Path, video_model: Path):
         state = released_state()
         state["video_layernorm.weight"] = torch.zeros(3072)
-        assert "system2.formers.spatial.norm_in.weight is [3072], the config asks for [48]" in self.refusal(
-            tmp_path, settings, video_model, state
-        )
+        said = self.refusal(tmp_path, settings, video_model, state)
+        assert "video_layernorm.weight (here system2.formers.spatial.norm_in.weight) is [3072], the config asks for [48]" in said
 
     def test_a_video_model_changed_by_lora(self, tmp_path: Path, settings: Path, video_model: Path):
         name = "wan_transformer.model.blocks.0.self_attn.q.lora_A.weight"
@@ -251,12 +252,17 @@ def test_every_tensor_of_the_real_size_has_its_place(variant: str):
     """Shapes only: nothing is missing, left over or of another shape, and the policy has as many numbers as theirs."""
     shapes = REAL[variant]["shapes"]
     state = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-    model = settings_yaml()["model"] | {"token_compressor_heads": 8}
+    plain = settings_yaml()
+    model, video = plain["model"] | {"token_compressor_heads": 8}, plain["framepack"]
+    model["core"] = {"hidden_size": 2048, "depth": 28, "num_heads": 32}
+    model["use_video_token_compressor"] = "compressor" in variant
+    model["token_compressor_depth"] = 0 if "depth0" in variant else 3
     streams = model["dual_stream_framepack"]
     streams["raw_stream"]["video_size"], streams["motion_stream"]["video_size"] = [480, 832], [224, 224]
     streams["motion_stream"]["num_frames"] = 61
     backbone = BackboneConfig(feature_layer=1, hidden=3072, depth=1, num_heads=24)
-    config = policy_config(state, model, model["video"], backbone, Sources(), Robot())
+    check_structure(state, model, variant)
+    config = policy_config(state, model, video, backbone, Sources(), Robot())
     assert (config.horizon, config.system1.hidden, config.system1.depth, config.system1.num_heads) == (64, 2048, 28, 32)
     assert config.system1.text_encoder is not None
     assert config.system1.text_encoder.width == 4096

@@ -78,15 +78,15 @@ def test_what_is_missing_or_unexpected_is_named(tmp_path: Path, state: dict[str,
     state["model.head.weight"] = torch.zeros(2)
     with pytest.raises(ValueError, match="does not fit its config") as error:
         load_rdt(system1(), write(tmp_path, state))
-    assert "missing system1.dit.timestep_in.up.weight" in str(error.value)
+    assert "missing model.t_embedder.mlp.0.weight (here system1.dit.timestep_in.up.weight)" in str(error.value)
     assert "unexpected model.head.weight [2]" in str(error.value)
 
 
 def test_a_system1_of_another_size_or_form_is_refused(tmp_path: Path, state: dict[str, torch.Tensor]):
     write(tmp_path, state)
-    with pytest.raises(ValueError, match=r"text_in\.up\.weight is \[32, 24\], the config asks for \[64, 24\]"):
+    with pytest.raises(ValueError, match=r"text_in\.up\.weight\) is \[32, 24\], the config asks for \[64, 24\]"):
         load_rdt(system1(hidden=64), tmp_path)
-    with pytest.raises(ValueError, match=r"missing system1\.dit\.blocks\.2|not of RDT-1B's form.*blocks\.2"):
+    with pytest.raises(ValueError, match=r"not of RDT-1B's form.*blocks\.2"):
         load_rdt(system1(depth=3), tmp_path)
 
 

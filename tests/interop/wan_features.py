@@ -11,6 +11,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from einops import rearrange
 from torch import Tensor
 
+from video2act.system2.backbones.wan import use_exact_timesteps
 from video2act.types import Video
 
 _MODULES = {
@@ -45,6 +46,7 @@ def load_wan(weights: dict[str, Tensor], config: dict[str, Any]) -> WanTransform
         eps=config["eps"],
     )
     model.load_state_dict({_name(name): tensor for name, tensor in weights.items()})
+    use_exact_timesteps(model)
     return model.eval().requires_grad_(False)
 
 
@@ -55,6 +57,16 @@ def _name(original: str) -> str:
             break
     original = re.sub(r"(attn[12])\.([qkv])\.", r"\1.to_\2.", original)
     return re.sub(r"(attn[12])\.o\.", r"\1.to_out.0.", original)
+
+
+def with_lora(weights: dict[str, Tensor], lora: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """Low-rank changes added to the weights they change."""
+    merged = dict(weights)
+    for name, down in lora.items():
+        if name.endswith(".lora_A.weight"):
+            layer = name.removesuffix(".lora_A.weight")
+            merged[f"{layer}.weight"] = weights[f"{layer}.weight"] + scale * lora[f"{layer}.lora_B.weight"] @ down
+    return merged
 
 
 def wan_tokens(model: WanTransformer3DModel, latents: Tensor, context: Tensor, num_layers: int, timestep: Tensor) -> Tensor:

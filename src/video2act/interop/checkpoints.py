@@ -1,6 +1,8 @@
 """Files that others' trainings leave behind -> tensors. Pickle is read as tensors and containers only; code in it is refused."""
 
 import pickle
+import re
+import struct
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -18,6 +20,12 @@ CANDIDATES = (
 )
 """what a checkpoint folder may hold, in the order in which the released code looks"""
 EMA = "ema/pytorch_model.bin"
+UNREADABLE = (
+    *(EOFError, OSError, BadZipFile, RuntimeError, ValueError),
+    # of bytes that are no pickle, and are taken for one
+    *(LookupError, AttributeError, TypeError, AssertionError, struct.error),
+)
+"""what torch raises over damaged files"""
 
 
 def find_checkpoint(path: Path, ema: bool = False) -> Path:
@@ -53,9 +61,10 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path} holds more than tensors, or is damaged; it is not executed to find out: {_first(error)}"
+            f"{path} is damaged or holds more than tensors, perhaps code, and is not opened ({_refused(error)}); "
+            "take it again from a source that you trust"
         ) from error
-    except (EOFError, OSError, BadZipFile, RuntimeError, ValueError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path} cannot be read ({_first(error)}); it may be half a download, copy it again") from error
     for key in ("module", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -73,5 +82,12 @@ def _is_zip(path: Path) -> bool:
         return file.read(4) == b"PK\x03\x04"
 
 
+def _refused(error: pickle.UnpicklingError) -> str:
+    """What it would have executed. Torch's own message is long, and explains how to run it anyway."""
+    name = re.search(r"GLOBAL ([\w.]+)", str(error))
+    other = re.search(r"Unsupported (?!global)[^\n.]*", str(error))
+    return f"it refers to {name[1]}" if name else other[0] if other else "unreadable pickle"
+
+
 def _first(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0][:200]
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error).strip() else 'no more is known'}"

@@ -7,6 +7,9 @@ one stream or two, System 1 of RDT's form. What of the released code does not de
 * frequencies are in true Hz; the bins that a filter keeps stay the same;
 * `norm` is the form its weights were trained with: "variance" (timm 1.0.3), or "rms" where NVIDIA's APEX was installed.
 
+The latents that it reads are chosen and resized as its yaml says (`released_streams`). A yaml that does not describe the tensors
+is refused (`released_structure`): lost tensors must not pass for a smaller policy.
+
 What does depend on the weights is an option, on by default: the video branch was trained on latents of frames whose red and blue
 are swapped (`bgr_latents`), with zeros around the picture of spatial filters, and on images squeezed to 832 x 480.
 """
@@ -25,16 +28,23 @@ from video2act.atomic import write_text
 from video2act.config import PolicyConfig, PretrainedBackboneConfig, StreamConfig, System2Config
 from video2act.interop.checkpoints import find_checkpoint, read_checkpoint
 from video2act.interop.released_config import (
-    STREAMS,
     Sources,
-    check_selection,
-    extraction_of,
-    filter_config,
     former_config,
     horizon,
-    stream_names,
     system1_config,
 )
+from video2act.interop.released_streams import (
+    LATENT_PX,
+    SPATIAL_PX,
+    extraction_of,
+    filter_config,
+    latents_of,
+    source_of,
+    stream_names,
+    stream_settings,
+    video_size,
+)
+from video2act.interop.released_structure import check_structure
 from video2act.interop.released_weights import own_tensors, policy_names, rename
 from video2act.normalize import Statistics, statistics_to_json
 from video2act.policy import CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FILE, Video2Act
@@ -44,8 +54,7 @@ from video2act.weights import save_weights
 
 FEATURE_LAYER = 20
 """blocks of the video model that the released code runs; it cannot be configured there"""
-VIDEO_SIZE = {"spatial": (480, 832), "motion": (224, 224)}
-NUM_FRAMES = {"spatial": 1, "motion": 61}
+MOTION_FRAMES = 61
 NUM_STATE = 14
 
 
@@ -90,6 +99,7 @@ def convert_official(
     file = find_checkpoint(checkpoint, ema)
     state = without_video_model(read_checkpoint(file), file)
     model, video = read_settings(settings)
+    check_structure(state, model, str(file))
     backbone, backbone_weights = read_video_model(video_model, feature_layer)
     config = policy_config(state, model, video, backbone, sources, robot)
     config = replace(config, system1=replace(config.system1, dit=replace(config.system1.dit, norm=norm)))
@@ -126,27 +136,8 @@ def policy_config(
     robot: Robot,
 ) -> PolicyConfig:
     """The whole policy: from the tensors what they show, from the yaml what it says, the rest from `sources` and `robot`."""
-    check_selection(model)
-    check_selection(stream_settings("motion", model))
     system1 = system1_config(state, model, sources)
-    streams = []
-    for name in stream_names(state, model):
-        height, width = video_size(name, model)
-        num_frames = int(stream_settings(name, model).get("num_frames", NUM_FRAMES[name]))
-        latent_fps = robot.fps / backbone.frames_per_latent
-        streams.append(
-            StreamConfig(
-                name,
-                robot.cameras[0],
-                num_frames=num_frames,
-                stride=1,
-                size_px=height,
-                width_px=0 if width == height else width,
-                filter=filter_config(extraction_of(name, model), video, latent_fps),
-                former=former_config(state, name, model),
-                resize="lanczos",
-            )
-        )
+    streams = tuple(stream_config(name, state, model, video, backbone, robot) for name in stream_names(model))
     before = tuple(f"{camera}@1" for camera in robot.cameras)
     return PolicyConfig(
         state_dim=NUM_STATE,
@@ -159,12 +150,61 @@ def policy_config(
         horizon=horizon(state),
         execute_steps=min(robot.execute_steps, horizon(state)),
         system1=system1,
-        system2=System2Config(backbone, tuple(streams), token_dim=system1.hidden, filter_on="latents"),
+        system2=System2Config(backbone, streams, token_dim=system1.hidden, filter_on="latents"),
         # every plan sees the newest frames, as the released code does by default
         refresh_every=min(robot.execute_steps, horizon(state)),
         max_staleness_steps=0,
         normalize_state="identity",
         normalize_action="identity",
+    )
+
+
+def stream_config(
+    name: str,
+    state: Mapping[str, Tensor],
+    model: Mapping[str, Any],
+    video: Mapping[str, Any],
+    backbone: AnyConfig,
+    robot: Robot,
+) -> StreamConfig:
+    """One of our streams: the frames whose latents theirs reads, and what it reads of them.
+
+    Raises:
+        ValueError: theirs reads latents that no one clip has; or see `latents_of`, `filter_config`.
+    """
+    source, said = source_of(name, model), stream_settings("motion", model)
+    if source == "spatial" and int(stream_settings(name, model).get("num_frames", 1)) != 1:
+        raise ValueError(
+            f"raw_stream.num_frames={stream_settings(name, model)['num_frames']}: the released code encodes these frames each "
+            "alone, where a stream here encodes them as one clip; only 1 can be converted"
+        )
+    num_frames = 1 if source == "spatial" else int(said.get("num_frames", MOTION_FRAMES))
+    num_latents = 1 + (num_frames - 1) // backbone.frames_per_latent
+    # older clips come first, and the newest is the one that we have
+    older = num_latents * (int(said.get("cache_concat_chunks") or 1) - 1) if source == "motion" else 0
+    latents = latents_of(name, model, video, older + num_latents)
+    frames = tuple(frame - older for frame in latents.frames)
+    if frames[0] < 0:
+        raise ValueError(
+            f"motion_stream.cache_concat_chunks={said['cache_concat_chunks']}: the released code reads latents of several clips "
+            "that were encoded apart; only a latent_frame_select that stays within the newest clip can be converted"
+        )
+    latent_fps = robot.fps / backbone.frames_per_latent
+    # a single stream's frames have one size, and its latents are resized
+    height, width = video_size(source, model, video) if not latents.size else SPATIAL_PX
+    is_resized = latents.size not in ((), (height // LATENT_PX, width // LATENT_PX))
+    return StreamConfig(
+        name,
+        robot.cameras[0],
+        num_frames=num_frames,
+        stride=1,
+        size_px=height,
+        width_px=0 if width == height else width,
+        filter=filter_config(extraction_of(name, model), video, latent_fps, frames),
+        former=former_config(state, name),
+        resize="lanczos",
+        latent_frames=() if len(frames) == num_latents else frames,
+        latent_size=latents.size if is_resized else (),
     )
 
 
@@ -176,7 +216,7 @@ def policy_weights(config: PolicyConfig, state: Mapping[str, Tensor], source: st
     own = {name: tensor for name, tensor in own.items() if not name.startswith("system2.backbone.")}
     assert config.system2 is not None
     streams = tuple(stream.name for stream in config.system2.streams)
-    weights = rename(state, policy_names(state, streams), own, source, streams) | own_tensors(own)
+    weights = rename(state, policy_names(state, streams), own, source) | own_tensors(own)
     for name in ("state", "action"):
         # the identity: the released code's vectors are in the robot's own units
         weights |= {f"normalize_{name}.shift": torch.zeros(NUM_STATE), f"normalize_{name}.scale": torch.ones(NUM_STATE)}
@@ -211,10 +251,11 @@ def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         content = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid yaml: {error}") from error
-    model, video = section(content, "noise_scheduler"), section(content, "motion_extraction")
+    model, video = section(content, "noise_scheduler"), section(content, "motion_extraction") or {}
     if model is None:
         raise ValueError(f"{path} has no section with noise_scheduler; it is not a config of the released code")
-    return model, video or {}
+    # a yaml of one stream may have no filters
+    return model, video | (content.get("framepack") or {})
 
 
 def section(content: Any, word: str) -> dict[str, Any] | None:
@@ -227,19 +268,6 @@ def section(content: Any, word: str) -> dict[str, Any] | None:
             if found is not None:
                 return found
     return None
-
-
-def video_size(stream: str, model: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width of a stream's frames, px."""
-    size = stream_settings(stream, model).get("video_size")
-    return (int(size[0]), int(size[1])) if size else VIDEO_SIZE[stream]
-
-
-def stream_settings(stream: str, model: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the yaml says of a stream; of a single one it says nothing."""
-    if not model.get("use_dual_stream_framepack", True):
-        return {}
-    return (model.get("dual_stream_framepack") or {}).get(STREAMS[stream][1]) or {}
 
 
 def with_channel_order(config: PolicyConfig, order: Literal["rgb", "bgr"]) -> PolicyConfig:

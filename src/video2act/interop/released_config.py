@@ -11,16 +11,12 @@ from typing import Any
 
 from torch import Tensor
 
-from video2act.config import DenoisingConfig, DitConfig, FilterConfig, FormerConfig, PretrainedConfig, System1Config
+from video2act.config import DenoisingConfig, DitConfig, FormerConfig, PretrainedConfig, System1Config
 from video2act.interop.released_names import layers_of, num_blocks
+from video2act.interop.released_streams import STREAMS
 
-RELEASED_FPS = 16.0
-"""the rate that the released code takes its latents to have; its bands are in these Hz, whatever the video's rate is"""
 HEAD_DIM = 64
 """of its formers; not configurable there"""
-SPATIAL = {"sobel": "sobel", "scharr": "scharr", "laplace": "laplacian"}
-STREAMS = {"spatial": ("video", "raw_stream"), "motion": ("motion", "motion_stream")}
-"""our name of a stream -> its name in their tensors, and in their yaml"""
 
 
 @dataclass(frozen=True)
@@ -58,10 +54,10 @@ def system1_config(state: Mapping[str, Tensor], settings: Mapping[str, Any], sou
             num_image_positions=image[1],
         ),
         text_encoder=PretrainedConfig(
-            sources.text, _shape(state, "lang_adaptor.0.weight")[1], cache=sources.text_cache, max_tokens=text[1]
+            sources.text, _width_in(state, "lang_adaptor"), cache=sources.text_cache, max_tokens=text[1]
         ),
         text_adaptor=_adaptor(state, "lang_adaptor"),
-        image_encoder=PretrainedConfig(sources.image, _shape(state, "img_adaptor.0.weight")[1]),
+        image_encoder=PretrainedConfig(sources.image, _width_in(state, "img_adaptor")),
         image_adaptor=_adaptor(state, "img_adaptor"),
         embodiment=sources.embodiment,
     )
@@ -85,17 +81,11 @@ def denoising_config(settings: Mapping[str, Any]) -> DenoisingConfig:
     )
 
 
-def stream_names(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """`spatial`, and `motion` if the checkpoint has two streams and its yaml does not say otherwise."""
-    has_motion = any(name.startswith(("motion_layernorm.", "motion_token_compressor.")) for name in state)
-    return ("spatial", "motion") if has_motion and settings.get("use_dual_stream_framepack", True) else ("spatial",)
-
-
-def former_config(state: Mapping[str, Tensor], stream: str, settings: Mapping[str, Any]) -> FormerConfig:
-    """The former of one of our streams; only its number of heads may have to come from the yaml.
+def former_config(state: Mapping[str, Tensor], stream: str, head_dim: int = HEAD_DIM) -> FormerConfig:
+    """The former of one of our streams.
 
     Raises:
-        ValueError: the heads that the yaml names do not fit the tensors.
+        ValueError: its attention is not of whole heads.
     """
     name = STREAMS[stream][0]
     prefix = f"{name}_token_compressor."
@@ -106,68 +96,21 @@ def former_config(state: Mapping[str, Tensor], stream: str, settings: Mapping[st
     adaptor = _adaptor(state, "video_adaptor")
     if depth == 0:
         return FormerConfig(num_tokens=frames * per_frame, kind="constant", width=width, adaptor=adaptor)
-    inner = _shape(state, f"{prefix}layers.0.0.to_q.weight")[0]
-    num_heads = int(settings.get("token_compressor_heads", inner // HEAD_DIM))
-    if num_heads < 1 or inner % num_heads:
-        raise ValueError(f"token_compressor_heads={num_heads} does not divide the {inner} channels of {prefix}layers.0.0.to_q")
+    query = f"{prefix}layers.0.0.to_q.weight"
+    inner = _shape(state, query)[0]
+    if inner % head_dim:
+        raise ValueError(f"{query} has {inner} channels, which are not whole heads of {head_dim}, as the released code's are")
     return FormerConfig(
         num_tokens=frames * per_frame,
         depth=depth,
-        num_heads=num_heads,
+        num_heads=inner // head_dim,
         kind="frame_resampler",
         width=width,
-        head_dim=inner // num_heads,
+        head_dim=head_dim,
         num_frames=frames,
         is_temporal=f"{prefix}layers.0.1.qkv.weight" in state,
         adaptor=adaptor,
     )
-
-
-def filter_config(extraction: str | None, video: Mapping[str, Any], latent_fps: float) -> FilterConfig:
-    """Their word for what is kept of a stream -> our filter.
-
-    Args:
-        video: the yaml's video section, whose `motion_extraction` holds the band.
-        latent_fps: the true rate of the stream's latents. A band is a set of frequency bins, and the bins stay the same: 1 Hz
-            of theirs, at 16 latents a second, is `latent_fps / 16` Hz.
-    Raises:
-        ValueError: a word that we cannot take over, with the reason.
-    """
-    if extraction in (None, "", "none", "None"):
-        return FilterConfig()
-    if extraction in SPATIAL:
-        return FilterConfig(SPATIAL[extraction], border="zeros")  # type: ignore[arg-type]
-    # either order in the name means the temporal filter first
-    then = "sobel" if extraction in ("fft+sobel", "sobel+fft") else "none"
-    if extraction == "fft" or then != "none":
-        band = video.get("motion_extraction") or {}
-        unit = latent_fps / float(video.get("fps", RELEASED_FPS))
-        is_bandpass = band.get("filter_type", "bandpass") == "bandpass"
-        low_hz = float(band.get("freq_low", 1.0)) if is_bandpass else 0.0
-        high_hz = float(band.get("freq_high", 10.0))
-        # the border is the spatial filter's
-        border = "replicate" if then == "none" else "zeros"
-        return FilterConfig("temporal_bandpass", unit * low_hz, unit * high_hz, then=then, border=border)
-    if extraction == "moft":
-        raise ValueError("extraction 'moft': the released code chooses channels for a whole batch at once; ours for each sample")
-    raise ValueError(f"extraction {extraction!r} is not one of none, {', '.join(SPATIAL)}, fft, fft+sobel")
-
-
-def check_selection(settings: Mapping[str, Any]) -> None:
-    """Raise ValueError where the yaml thins out latent frames after the video model's codec. Ours chooses frames before it."""
-    word = settings.get("motion_frame_select")
-    if word not in (None, "", "none", "None", "all"):
-        raise ValueError(
-            f"motion_frame_select {word!r} drops latent frames of a clip; choose frames by num_frames and stride instead"
-        )
-
-
-def extraction_of(stream: str, settings: Mapping[str, Any]) -> str | None:
-    """What the yaml says is kept of a stream. With a single stream the released code applies none."""
-    if not settings.get("use_dual_stream_framepack", True):
-        return None
-    streams = settings.get("dual_stream_framepack") or {}
-    return (streams.get(STREAMS[stream][1]) or {}).get("extraction")
 
 
 def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
@@ -180,5 +123,13 @@ def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
 def _adaptor(state: Mapping[str, Tensor], name: str) -> str:
     layers = layers_of(state, name)
     if not layers:
-        raise ValueError(f"no tensor {name}.0.weight; this is not a checkpoint of the released code")
+        raise ValueError(
+            f"neither {name}.0.weight (mlpNx_gelu) nor {name}.weight (linear); this is not a checkpoint of the released code"
+        )
     return f"mlp{len(layers)}x_gelu"
+
+
+def _width_in(state: Mapping[str, Tensor], name: str) -> int:
+    """What an adaptor takes."""
+    layers = layers_of(state, name)
+    return _shape(state, f"{layers[0] if layers else name}.weight")[1]

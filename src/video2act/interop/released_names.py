@@ -13,7 +13,7 @@ from torch import Tensor
 DEAD = ("model.video_cond_pos_embed", "model.video_encoder_pos_embed")
 """parameters of the released code that nothing reads"""
 
-_BLOCK = {
+BLOCK = {
     "norm_self": "norm1",
     "attention.qkv": "attn.qkv",
     "attention.query_norm": "attn.q_norm",
@@ -39,7 +39,7 @@ _AROUND = {
     "action_out.down": "final_layer.ffn_final.fc2",
 }
 _POSITIONS = {"position": "x_pos_embed", "text_position": "lang_cond_pos_embed", "image_position": "img_cond_pos_embed"}
-_FRAME_BLOCK = {
+FRAME_BLOCK = {
     "cross.norm_features": "0.norm_media",
     "cross.norm_queries": "0.norm_latents",
     "cross.query": "0.to_q",
@@ -52,10 +52,12 @@ OWN_OF_DIT = ("image_type", "video_type", "staleness_in.up", "staleness_in.down"
 """what our transformer has and RDT-1B's lacks; zero in what `staleness_in.down` and the types add, it changes nothing"""
 
 
-def layers_of(names: Iterable[str], adaptor: str) -> list[int]:
-    """The numbers of the linear layers of `mlpNx_gelu`: 0, 2, 4, ..."""
-    found = (re.fullmatch(rf"{re.escape(adaptor)}\.(\d+)\.weight", name) for name in names)
-    return sorted(int(match[1]) for match in found if match)
+def layers_of(names: Iterable[str], adaptor: str) -> list[str]:
+    """The linear layers of an adaptor, in order: of `mlpNx_gelu` those numbered 0, 2, 4, ..., of `linear` the adaptor itself."""
+    found = [re.fullmatch(rf"{re.escape(adaptor)}(?:\.(\d+))?\.weight", name) for name in names]
+    numbers = sorted(int(match[1] or 0) for match in found if match)
+    is_linear = any(match and match[1] is None for match in found)
+    return [adaptor] if is_linear else [f"{adaptor}.{number}" for number in numbers]
 
 
 def num_blocks(names: Iterable[str], prefix: str) -> int:
@@ -69,7 +71,7 @@ def dit_names(names: Iterable[str], prefix: str = "model.") -> dict[str, str]:
     names = set(names)
     modules = {ours: prefix + theirs for ours, theirs in _AROUND.items()}
     for number in range(num_blocks(names, f"{prefix}blocks")):
-        modules |= {f"blocks.{number}.{ours}": f"{prefix}blocks.{number}.{theirs}" for ours, theirs in _BLOCK.items()}
+        modules |= {f"blocks.{number}.{ours}": f"{prefix}blocks.{number}.{theirs}" for ours, theirs in BLOCK.items()}
     return _parameters(modules, names) | {ours: prefix + theirs for ours, theirs in _POSITIONS.items()}
 
 
@@ -77,8 +79,8 @@ def adaptor_names(names: Iterable[str], ours: str, theirs: str) -> dict[str, str
     """Of an adaptor: ours is a Linear, an Mlp or a Sequential, by its number of layers (`layers.make_adaptor`)."""
     names = set(names)
     layers = layers_of(names, theirs)
-    words = {1: [""], 2: [".up", ".down"]}.get(len(layers), [f".{number}" for number in layers])
-    return _parameters({ours + word: f"{theirs}.{number}" for word, number in zip(words, layers, strict=True)}, names)
+    words = {1: [""], 2: [".up", ".down"]}.get(len(layers), [f".{2 * number}" for number in range(len(layers))])
+    return _parameters({ours + word: layer for word, layer in zip(words, layers, strict=True)}, names)
 
 
 def system1_names(names: Iterable[str]) -> dict[str, str]:
@@ -114,7 +116,7 @@ def frame_former_names(state: Mapping[str, Tensor], stream: str) -> dict[str, st
         modules |= {f"features_in.{number}": f"{prefix}goal_emb.{number}" for number in (0, 2)}
     for number in range(depth):
         theirs = f"{prefix}layers.{number}."
-        modules |= {f"blocks.{number}.{ours}": theirs + name for ours, name in _FRAME_BLOCK.items()}
+        modules |= {f"blocks.{number}.{ours}": theirs + name for ours, name in FRAME_BLOCK.items()}
         is_temporal = f"{theirs}1.qkv.weight" in names
         if is_temporal:
             modules |= {f"blocks.{number}.time.qkv": f"{theirs}1.qkv", f"blocks.{number}.time.out": f"{theirs}1.proj"}
@@ -123,7 +125,7 @@ def frame_former_names(state: Mapping[str, Tensor], stream: str) -> dict[str, st
     return joined | _parameters(modules, names) | adaptor_names(names, "adaptor", "video_adaptor")
 
 
-def unread_names(names: Iterable[str], streams: tuple[str, ...] = ("spatial", "motion")) -> set[str]:
+def unread_names(names: Iterable[str]) -> set[str]:
     """Tensors that a checkpoint may hold and the released code never reads in its forward pass.
 
     At depth 0 its former has no layers, so the norm and the embedding of the features, and their positions, lead nowhere.
@@ -134,8 +136,6 @@ def unread_names(names: Iterable[str], streams: tuple[str, ...] = ("spatial", "m
         prefix = f"{stream}_token_compressor."
         if f"{prefix}latents" in names and not num_blocks(names, f"{prefix}layers"):
             unread |= {n for n in names if n.startswith((f"{prefix}goal_emb.", f"{prefix}time_pos_emb", f"{stream}_layernorm."))}
-    if "motion" not in streams:
-        unread |= {name for name in names if name.startswith("motion_")}
     return unread
 
 

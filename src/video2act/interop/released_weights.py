@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from video2act.interop.released_config import STREAMS
 from video2act.interop.released_names import (
     OWN_OF_DIT,
     frame_former_names,
@@ -13,6 +12,7 @@ from video2act.interop.released_names import (
     system1_names,
     unread_names,
 )
+from video2act.interop.released_streams import STREAMS
 from video2act.weights import check_fit, shapes_of
 
 RESHAPED = ("position", "queries")
@@ -30,33 +30,41 @@ def policy_names(state: Mapping[str, Tensor], streams: tuple[str, ...]) -> dict[
     return names
 
 
-def rename(
-    state: Mapping[str, Tensor],
-    names: Mapping[str, str],
-    own: Mapping[str, Tensor],
-    source: str,
-    streams: tuple[str, ...] = ("spatial", "motion"),
-) -> dict[str, Tensor]:
+def rename(state: Mapping[str, Tensor], names: Mapping[str, str], own: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
     """Their tensors under our names, in fp32.
 
     Args:
         names: our name -> theirs.
         own: tensors of our module, for their shapes; those that `names` lacks are not looked at.
-        streams: those of the policy; with one, nothing reads what the other's are called.
     Raises:
-        ValueError: a tensor is missing, unexpected, or of another shape; they are named.
+        ValueError: a tensor is missing, unexpected, or of another shape; they are named as in the file, and as here.
     """
-    found = {ours: state[theirs] for ours, theirs in names.items() if theirs in state}
+    names = dict(names) | _biases(names, own)
     renamed = {}
-    for ours, tensor in found.items():
-        shape = own[ours].shape if ours in own else tensor.shape
-        fits = ours.endswith(RESHAPED) and tensor.numel() == shape.numel() and tensor.shape[-1] == shape[-1]
-        renamed[ours] = (tensor.reshape(shape) if fits else tensor).float()
-    left_over = set(state) - set(names.values()) - unread_names(state, streams)
-    # left-over tensors keep their own names, so that the report shows them
-    expected = {ours: tensor for ours, tensor in own.items() if ours in names}
-    check_fit(shapes_of(expected), shapes_of(renamed | {name: state[name] for name in left_over}), source)
+    for ours, theirs in names.items():
+        if theirs in state:
+            renamed[ours] = _reshaped(ours, state[theirs], own[ours].shape if ours in own else state[theirs].shape).float()
+    left_over = set(state) - set(names.values()) - unread_names(state)
+    both = {ours: f"{theirs} (here {ours})" for ours, theirs in names.items()}
+    expected = {both[ours]: tensor for ours, tensor in own.items() if ours in names}
+    found = {both[ours]: tensor for ours, tensor in renamed.items()} | {name: state[name] for name in left_over}
+    check_fit(shapes_of(expected), shapes_of(found), source)
     return renamed
+
+
+def _biases(names: Mapping[str, str], own: Mapping[str, Tensor]) -> dict[str, str]:
+    """Those that our modules have and the file lacks: named too, so that they are found missing."""
+    weights = ((ours, theirs) for ours, theirs in names.items() if ours.endswith(".weight"))
+    biases = {f"{ours[:-6]}bias": f"{theirs[:-6]}bias" for ours, theirs in weights}
+    return {ours: theirs for ours, theirs in biases.items() if ours in own and ours not in names}
+
+
+def _reshaped(ours: str, tensor: Tensor, shape: torch.Size) -> Tensor:
+    if ours.endswith("frame_position") and tensor.ndim == 3 and tensor.shape[1:] == shape[1:]:
+        # theirs reads the first of too many, and repeats a single one
+        return tensor.expand(shape) if len(tensor) == 1 else tensor[: shape[0]]
+    fits = ours.endswith(RESHAPED) and tensor.numel() == shape.numel() and tensor.shape[-1] == shape[-1]
+    return tensor.reshape(shape) if fits else tensor
 
 
 def own_tensors(own: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,171 @@
+"""The streams of the released code as its yaml describes them, from latents on: whose latents, which of them, how large; and what
+its filters keep of them.
+
+Its policy begins with latents that were made before. Their number and size are therefore the yaml's, and not a clip's: it may
+read some latents of the motion stream only, take the spatial stream's from among them, and resize those of a single stream.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from video2act.config import FilterConfig
+from video2act.system2.latents import frame_rate
+
+RELEASED_FPS = 16.0
+"""the rate that the released code takes its latents to have; its bands are in these Hz, whatever the video's rate is"""
+LATENT_PX = 16
+"""pixels a side of one of its latents"""
+SPATIAL = {"sobel": "sobel", "scharr": "scharr", "laplace": "laplacian"}
+STREAMS = {"spatial": ("video", "raw_stream"), "motion": ("motion", "motion_stream")}
+"""our name of a stream -> its name in their tensors, and in their yaml"""
+MOTION_PX = (224, 224)
+SPATIAL_PX = (480, 832)
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What a stream shows the transformer."""
+
+    source: str
+    """our name of the stream whose clip they are of"""
+    frames: tuple[int, ...]
+    """which latents of that clip, 0 the oldest"""
+    size: tuple[int, int] | tuple[()]
+    """height and width to which they are resized; empty: they have the right one"""
+
+
+def is_dual(model: Mapping[str, Any]) -> bool:
+    """Whether there is a motion stream; the released code has none unless told."""
+    return bool(model.get("use_dual_stream_framepack", False))
+
+
+def stream_names(model: Mapping[str, Any]) -> tuple[str, ...]:
+    return ("spatial", "motion") if is_dual(model) else ("spatial",)
+
+
+def stream_settings(stream: str, model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the yaml says of a stream; of a single one it says nothing."""
+    return (model.get("dual_stream_framepack") or {}).get(STREAMS[stream][1]) or {} if is_dual(model) else {}
+
+
+def video_size(stream: str, model: Mapping[str, Any], video: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of the frames whose latents a stream reads, px. `video` is the yaml's video section."""
+    size = stream_settings(stream, model).get("video_size")
+    if size is None:
+        size = MOTION_PX if stream == "motion" else video.get("video_size", SPATIAL_PX)
+    return int(size[0]), int(size[1])
+
+
+def source_of(stream: str, model: Mapping[str, Any]) -> str:
+    """Our name of the stream whose clip a stream reads."""
+    word = stream_settings(stream, model).get("latent_source", "raw") if stream == "spatial" else "raw"
+    if word not in ("raw", "motion_current"):
+        raise ValueError(f"raw_stream.latent_source {word!r} is not one of raw, motion_current")
+    return "motion" if word == "motion_current" else stream
+
+
+def latents_of(stream: str, model: Mapping[str, Any], video: Mapping[str, Any], num_latents: int) -> Latents:
+    """What one of our streams shows the transformer.
+
+    Args:
+        num_latents: of the clip that `source_of` names.
+    Raises:
+        ValueError: the yaml asks for more latents than there are, or for others than we know.
+    """
+    source = source_of(stream, model)
+    if not is_dual(model):
+        height, width = video_size(stream, model, video)
+        return Latents(source, tuple(range(num_latents)), (max(1, height // LATENT_PX), max(1, width // LATENT_PX)))
+    if source == "spatial":
+        return Latents(source, tuple(range(num_latents)), ())
+    frames = _selected(num_latents, stream_settings("motion", model))
+    if stream == "spatial":
+        count = int(stream_settings(stream, model).get("num_frames", 1))
+        sizes = [tuple(side // LATENT_PX for side in video_size(name, model, video)) for name in STREAMS]
+        if count > len(frames) or sizes[0] != sizes[1]:
+            raise ValueError(
+                f"raw_stream.latent_source motion_current takes the newest num_frames={count} latents of {sizes[0]} from among "
+                f"the motion stream's {len(frames)} of {sizes[1]}: raw_stream's num_frames and video_size do not fit them"
+            )
+        frames = frames[-count:]
+    return Latents(source, frames, ())
+
+
+def _selected(num_latents: int, settings: Mapping[str, Any]) -> tuple[int, ...]:
+    """`motion_stream.latent_frame_select` of `latent_num_frames` latents."""
+    count, word = int(settings.get("latent_num_frames", num_latents)), settings.get("latent_frame_select", "last")
+    if not 1 <= count <= num_latents:
+        raise ValueError(f"motion_stream.latent_num_frames={count}, but its clips have {num_latents} latents")
+    if count == num_latents:
+        return tuple(range(num_latents))
+    if word == "uniform":
+        # rounded by torch as there: a half to the even number
+        return tuple(torch.linspace(0, num_latents - 1, count).round().long().tolist())
+    begin = {"first": 0, "center": (num_latents - count) // 2, "last": num_latents - count}
+    if word not in begin:
+        raise ValueError(f"motion_stream.latent_frame_select {word!r} is not one of last, first, center, uniform")
+    return tuple(range(begin[word], begin[word] + count))
+
+
+def extraction_of(stream: str, model: Mapping[str, Any]) -> str | None:
+    """What the yaml says is kept of a stream. With a single stream the released code applies none."""
+    return stream_settings(stream, model).get("extraction")
+
+
+def filter_config(word: str | None, video: Mapping[str, Any], latent_fps: float, frames: tuple[int, ...]) -> FilterConfig:
+    """Their word for what is kept of a stream -> our filter.
+
+    Args:
+        video: the yaml's video section, whose `motion_extraction` holds the band.
+        latent_fps: the true rate of the clip's latents. A band is a set of frequency bins, and the bins stay the same: of all
+            latents 1 Hz of theirs, at 16 latents a second, is `latent_fps / 16` Hz.
+        frames: the latents that the stream shows, see `Latents`.
+    Raises:
+        ValueError: a word that we cannot take over, with the reason.
+    """
+    if word in (None, "", "none", "None"):
+        return FilterConfig()
+    if word in SPATIAL:
+        return FilterConfig(SPATIAL[word], border="zeros")  # type: ignore[arg-type]
+    if word == "moft":
+        raise ValueError("extraction 'moft': the released code chooses channels for a whole batch at once; ours for each sample")
+    if word not in ("fft", "fft+sobel", "sobel+fft"):
+        raise ValueError(f"extraction {word!r} is not one of none, {', '.join(SPATIAL)}, fft, fft+sobel")
+    band = _band(word, video, len(frames))
+    # either order in the name means the temporal filter first
+    is_both = word != "fft"
+    if len(frames) == 1:
+        # the one bin of a single latent is kept
+        return FilterConfig("sobel", border="zeros") if is_both else FilterConfig()
+    unit = frame_rate(latent_fps, frames) / float(video.get("fps", RELEASED_FPS))
+    low_hz, high_hz = (unit * edge for edge in band)
+    if is_both:
+        return FilterConfig("temporal_bandpass", low_hz, high_hz, then="sobel", border="zeros")
+    return FilterConfig("temporal_bandpass", low_hz, high_hz)
+
+
+def _band(word: str, video: Mapping[str, Any], num_latents: int) -> tuple[float, float]:
+    """Both ends of their band, at their rate, so that ours keeps the bins that theirs keeps."""
+    band = video.get("motion_extraction") or {}
+    fps = float(video.get("fps", RELEASED_FPS))
+    kind, low, high = band.get("filter_type", "bandpass"), float(band.get("freq_low", 1.0)), float(band.get("freq_high", 10.0))
+    # every other word is a lowpass there
+    low = max(0.0, low) if kind == "bandpass" else 0.0
+    bins = torch.fft.rfftfreq(num_latents, d=1.0 / fps)
+    kept = ((bins >= low) & (bins <= high)).nonzero().flatten().tolist()
+    if not kept:
+        listed = ", ".join(f"{frequency:.3g}" for frequency in bins.tolist())
+        raise ValueError(
+            f"extraction {word!r}: motion_extraction's {low:g} to {high:g} Hz holds no frequency of {num_latents} latents "
+            f"({listed} Hz); the released code fills such a stream with zeros"
+        )
+    tolerance = 1e-6 * fps
+    ours = ((bins >= low - tolerance) & (bins <= high + tolerance)).nonzero().flatten().tolist()
+    if ours == kept and low < high:
+        return low, high
+    # a band of one frequency, or an end that theirs misses by rounding
+    step = fps / num_latents
+    return max(0.0, (kept[0] - 0.5) * step), (kept[-1] + 0.5) * step

@@ -1,0 +1,127 @@
+"""Does a checkpoint of the released code hold what its yaml describes?
+
+Our config is read off the tensors. If some are lost, those that are left may look like a smaller policy; so the yaml is asked
+first: how many blocks, how many layers in an adaptor, one stream or two, formers or none. What it leaves out has the released
+code's default.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from video2act.interop.released_config import HEAD_DIM
+from video2act.interop.released_names import BLOCK, FRAME_BLOCK, layers_of, num_blocks
+from video2act.interop.released_streams import STREAMS, is_dual, stream_names, stream_settings
+
+SHOWN = 6
+"""names listed of each kind"""
+
+
+def check_structure(state: Mapping[str, Tensor], model: Mapping[str, Any], source: str) -> None:
+    """Compare the tensors with the yaml's `model` section.
+
+    Raises:
+        ValueError: they do not fit; missing and unexpected tensors are named, and the settings that say so.
+    """
+    if not num_blocks(state, "model.blocks"):
+        some = ", ".join(sorted(state)[:5]) or "nothing"
+        raise ValueError(f"{source} is not a checkpoint of the released code: no tensor model.blocks.0.*, but {some}, ...")
+    problems = [*_core(state, model), *_adaptors(state, model), *_formers(state, model)]
+    if problems:
+        raise ValueError(
+            f"{source} does not hold what its yaml describes:\n  "
+            + "\n  ".join(problems)
+            + "\nname the yaml that it was trained with, or copy the checkpoint again, whole"
+        )
+
+
+def _core(state: Mapping[str, Tensor], model: Mapping[str, Any]) -> list[str]:
+    problems, core = [], _said(model, "core")
+    depth, hidden, num_heads = (int(_said(core, word, "core.")) for word in ("depth", "hidden_size", "num_heads"))
+    problems += _blocks(state, "model.blocks", depth, BLOCK.values(), f"core.depth={depth}")
+    position, head = state.get("model.x_pos_embed"), state.get("model.blocks.0.attn.q_norm.weight")
+    if position is not None and position.shape[-1] != hidden:
+        problems.append(f"core.hidden_size={hidden}, but model.x_pos_embed is {list(position.shape)}")
+    if head is not None and head.shape[0] * num_heads != hidden:
+        problems.append(
+            f"core.num_heads={num_heads} of core.hidden_size={hidden} have {hidden / num_heads:g} channels each, but "
+            f"model.blocks.0.attn.q_norm.weight has {head.shape[0]}"
+        )
+    return problems
+
+
+def _adaptors(state: Mapping[str, Tensor], model: Mapping[str, Any]) -> list[str]:
+    words = {name: str(_said(model, name)) for name in ("lang_adaptor", "img_adaptor")}
+    words["state_adaptor"] = model.get("state_adaptor", "mlp2x_gelu")
+    words["video_adaptor"] = str(model["video_adaptor"] if "video_adaptor" in model else _said(model, "framepack_adaptor"))
+    if is_dual(model) and not _has_formers(model):
+        words["motion_adaptor"] = words["video_adaptor"]
+    problems = []
+    for name, word in words.items():
+        found = layers_of(state, name)
+        written = re.fullmatch(r"linear|mlp(\d+)x_gelu", word)
+        if written is None:
+            raise ValueError(f"the yaml says {name}: {word}; the released code's adaptors are written linear or mlpNx_gelu")
+        expected = [f"{name}.{2 * number}" for number in range(int(written[1]))] if written[1] else [name]
+        problems += _missing([f"{layer}.weight" for layer in expected if layer not in found], f"{name}: {word}")
+        problems += _unexpected([f"{layer}.weight" for layer in found if layer not in expected], f"{name}: {word}")
+    return problems
+
+
+def _formers(state: Mapping[str, Tensor], model: Mapping[str, Any]) -> list[str]:
+    problems = []
+    if not is_dual(model):
+        said = "one stream: use_dual_stream_framepack is false, or absent"
+        problems += _unexpected([name for name in state if name.startswith("motion_")], said)
+    if not _has_formers(model):
+        names = [name for name in state if name.startswith(("video_token_compressor.", "motion_token_compressor."))]
+        return problems + _unexpected(names, "use_video_token_compressor: false")
+    said = "use_video_token_compressor is true, or absent"
+    for stream in stream_names(model):
+        prefix, settings = f"{STREAMS[stream][0]}_token_compressor.", stream_settings(stream, model)
+        depth = int(settings.get("compressor_depth", model.get("token_compressor_depth", 3)))
+        heads = int(settings.get("compressor_heads", model.get("token_compressor_heads", 8)))
+        problems += _missing([f"{prefix}latents"] if f"{prefix}latents" not in state else [], said)
+        problems += _blocks(state, f"{prefix}layers", depth, FRAME_BLOCK.values(), f"depth {depth}")
+        query = state.get(f"{prefix}layers.0.0.to_q.weight")
+        if query is not None and query.shape[0] != heads * HEAD_DIM:
+            problems.append(
+                f"{heads} heads (compressor_heads of {STREAMS[stream][1]}, or token_compressor_heads, or 8) of {HEAD_DIM} "
+                f"channels, but {prefix}layers.0.0.to_q.weight is {list(query.shape)}"
+            )
+    return problems
+
+
+def _has_formers(model: Mapping[str, Any]) -> bool:
+    return bool(model.get("use_video_token_compressor", model.get("use_dual_token_compressor", True)))
+
+
+def _blocks(state: Mapping[str, Tensor], prefix: str, depth: int, parts: Iterable[str], said: str) -> list[str]:
+    """Blocks that are lost whole, or too many; single tensors of a block are found later."""
+    found = num_blocks(state, prefix)
+    lost = [f"{prefix}.{number}.{part}.weight" for number in range(found, depth) for part in parts]
+    more = [name for name in state if name.startswith(tuple(f"{prefix}.{number}." for number in range(depth, found)))]
+    return _missing(lost, said) + _unexpected(more, said)
+
+
+def _missing(names: list[str], said: str) -> list[str]:
+    return [f"missing {_listed(names)} ({said})"] if names else []
+
+
+def _unexpected(names: list[str], said: str) -> list[str]:
+    return [f"unexpected {_listed(sorted(names))} ({said})"] if names else []
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _said(settings: Mapping[str, Any], word: str, where: str = "") -> Any:
+    if word not in settings:
+        raise ValueError(
+            f"the yaml's model section has no {where}{word}, without which the released code does not run; name the yaml "
+            "that the checkpoint was trained with"
+        )
+    return settings[word]
