@@ -12,10 +12,11 @@ import pytest
 import torch
 
 import published_models
-from video2act.config import PolicyConfig, PretrainedBackboneConfig
+from video2act.config import GRIDS, PolicyConfig, PretrainedBackboneConfig
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act
-from video2act.presets import PRESETS, DataSpec, everything_that_moves, make_preset
+from video2act.presets import PRESETS, DataSpec, everything_that_moves, make_preset, video_model_of
+from video2act.system2.backbones.sizes import size_of
 from video2act.types import Batch, Observation, VideoCondition
 
 SPEC = DataSpec(3, 2, 20.0, ("front", "wrist"))
@@ -74,4 +75,21 @@ def test_it_perceives_acts_and_learns(name: str, make_batch: Callable[..., Batch
 
 
 def test_every_preset_over_a_video_model_is_here():
-    assert set(NAMES) >= {"tiny", "small", "wan21_1b", "wan21_14b", "wan22_5b", "hunyuan", "cogvideox", "ltx", "cosmos"}
+    large = {"wan21_1b", "wan21_14b", "wan22_5b", "hunyuan", "cogvideox", "cogvideox15", "ltx", "cosmos"}
+    assert set(NAMES) >= {"tiny", "small", *large}
+
+
+def test_every_family_of_published_models_is_reached_by_a_preset():
+    reached = {getattr(video_model_of(name), "name", "") for name in NAMES}
+    assert reached >= set(GRIDS)
+
+
+def test_cogvideox_1_5_is_what_its_authors_publish():
+    backbone = video_model_of("cogvideox15")
+    assert isinstance(backbone, PretrainedBackboneConfig)
+    assert (backbone.name, backbone.source) == ("cogvideox15", "zai-org/CogVideoX1.5-5B")
+    size = size_of(backbone)
+    assert size.num_blocks == 42
+    assert round(size.whole / 1e9, 1) == 5.6
+    motion = make_preset("cogvideox15", SPEC).system2.streams[1]  # type: ignore[union-attr]
+    assert (motion.num_frames - 1) % backbone.frames_per_feature == 0

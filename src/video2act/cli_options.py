@@ -6,9 +6,9 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from video2act.config import System2Options
+from video2act.config import RuntimeConfig, System2Options
 
-from video2act.config import RuntimeConfig
+AS_IN_PRESET = System2Options()
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class FillCache:
     """refuse to write more"""
     embodiments: tuple[str, ...] | None = None
     """of datasets of different robots: which robot each is of, as for train"""
-    system2: System2Options = System2Options()
+    system2: System2Options = AS_IN_PRESET
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class VerifyCache:
     """episodes to look at again"""
     embodiments: tuple[str, ...] | None = None
     """as it was filled with"""
-    system2: System2Options = System2Options()
+    system2: System2Options = AS_IN_PRESET
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""What is in a dataset, or how large a preset is, on one screen: the functions behind `video2act info`."""
+"""What is in a dataset, or how large a video model or a preset is, on one screen: the functions behind `video2act info`."""
 
 from collections import Counter
+from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -8,17 +9,43 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from video2act.config import BackboneConfig, PolicyConfig
+from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, load_backbone
 from video2act.data import DatasetError, LeRobotDataset
 from video2act.data.check import check_dataset
 from video2act.data.hub import locate_dataset
 from video2act.normalize import Statistics
-from video2act.presets import DataSpec, make_preset
+from video2act.presets import PRESETS, PUBLISHED, DataSpec, make_preset, video_model_of
 from video2act.system1 import System1
 from video2act.system2.backbones import make_backbone
+from video2act.system2.backbones.published import FAMILIES, TUNED_CONFIG, family
 from video2act.system2.backbones.sizes import size_of
+from video2act.system2.backbones.wan_original import is_original
+from video2act.tensor_files import read_json
 
 WIDTH = 110
+
+
+def describe(what: Path) -> str:
+    """A folder's dataset or video model, a repo's dataset, or a preset; plain text.
+
+    Raises:
+        FileNotFoundError, DatasetError: it is none of them, or cannot be read.
+        ValueError: the video model's files are damaged, or it is of no family known here.
+    """
+    name = str(what)
+    if what.exists():
+        is_model = any((what / file).exists() for file in (TUNED_CONFIG, "model_index.json", "transformer/config.json"))
+        return describe_video_model(what) if is_model or is_original(what) else describe_dataset(what)
+    if name in PRESETS:
+        return describe_preset(name)
+    if what.name == name:  # the id of a repo has an owner, too
+        close = get_close_matches(name, PRESETS, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise FileNotFoundError(
+            f"{name} is not a folder, nor a preset; {hint}presets are {', '.join(PRESETS)}; expected one of them, a dataset "
+            f"(a folder with meta/info.json, or a repo id owner/name), or a video model's folder"
+        )
+    return describe_dataset(what)
 
 
 def describe_dataset(path: Path) -> str:
@@ -65,6 +92,47 @@ def describe_preset(name: str) -> str:
             console.print()
             console.print(_streams(policy))
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"
+
+
+def describe_video_model(root: Path) -> str:
+    """What a video model's folder holds, measured from its configs; plain text.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is missing or damaged, or it is of no family known here.
+    """
+    table = Table(show_header=False, box=None)
+    table.add_row("video model", str(root))
+    config = load_backbone(root / TUNED_CONFIG) if (root / TUNED_CONFIG).is_file() else None
+    if isinstance(config, BackboneConfig):
+        table.add_row("kind", f"tiny, {config.depth} blocks, trained by train-video")
+        table.add_row("use it", f"video2act train --preset tiny --video-model {root}")
+    elif config:
+        table.add_row("kind", f"{config.name}, finetuned by train-video from {config.source}")
+        table.add_row("use it", _use(root, [config.name]))
+    else:
+        found = "WanTransformer3DModel"
+        if not is_original(root):
+            found = read_json(root / "transformer" / "config.json").get("_class_name")
+        families = [name for name in FAMILIES if family(name).TRANSFORMER.__name__ == found]
+        if not families:
+            raise ValueError(f"{root} is a video model, but of the kind {found}; known are the families {', '.join(FAMILIES)}")
+        size = size_of(PretrainedBackboneConfig(families[0], str(root), feature_layer=0))
+        layout = "in the original files" if is_original(root) else "in diffusers' layout"
+        table.add_row("kind", f"{found} (of {', '.join(families)}), {layout}")
+        table.add_row("blocks", f"{size.num_blocks} of width {size.feature_dim}")
+        table.add_row("parameters", f"{size.whole / 1e9:.2f} B of the transformer")
+        table.add_row("VAE encoder", f"{size.encoder / 1e6:.0f} M parameters, in float32")
+        table.add_row("use it", _use(root, families))
+    console = Console(width=WIDTH, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"
+
+
+def _use(root: Path, families: list[str]) -> str:
+    over = [preset for preset in PUBLISHED if getattr(video_model_of(preset.__name__), "name", "") in families]
+    names = ", ".join(preset.__name__ for preset in over) or "small"
+    return f"video2act train --video-model {root} --preset, whichever fits: {names}"
 
 
 def _systems(name: str, policy: PolicyConfig) -> Table:

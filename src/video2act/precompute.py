@@ -12,12 +12,13 @@ import torch
 from accelerate import Accelerator
 
 from video2act.caching import cache_spec, fill, look
+from video2act.config import System2Options
 from video2act.data import Dataset, FrameStore, open_datasets
 from video2act.data.cache import Dtype, FeatureCache, load_spec
 from video2act.policy import Video2Act
 from video2act.presets import DataSpec, make_preset
 from video2act.system2.backbones import CONFIG_FILE
-from video2act.train import build_policy, prepare_text, with_encoding
+from video2act.train import AS_IN_PRESET, build_policy, prepare_text, with_encoding, with_options
 from video2act.types import Stage
 
 
@@ -47,6 +48,7 @@ def fill_cache(
     dtype: Dtype = "float16",
     max_gib: float | None = None,
     embodiments: tuple[str, ...] | None = None,
+    system2: System2Options = AS_IN_PRESET,
 ) -> Filled:
     """Fill a cache, or go on filling it; see `video2act.train.train` for what is not said here.
 
@@ -55,12 +57,13 @@ def fill_cache(
         stage: latents, features (after the video model's blocks), or seen (filtered).
         max_gib: refuse to write more.
         embodiments: as `TrainConfig.embodiments`.
+        system2: how the preset's published video model is looked through.
     Raises:
         ValueError: the preset has no System 2, or `out` is needed.
         StaleCacheError: `out` holds a cache of something else.
         OSError: it would not fit.
     """
-    policy, dataset = _subject(data, preset, video_model, cameras, encoding, embodiments)
+    policy, dataset = _subject(data, preset, video_model, cameras, encoding, embodiments, system2)
     spec = cache_spec(policy, dataset, stage, dtype)
     if out is None:
         if video_model is None or not (video_model / CONFIG_FILE).is_file() or (stage, dtype) != ("seen", "float16"):
@@ -84,6 +87,7 @@ def verify_cache(
     cameras: tuple[str, ...] | None = None,
     sample: int = 2,
     embodiments: tuple[str, ...] | None = None,
+    system2: System2Options = AS_IN_PRESET,
 ) -> str:
     """Read every episode and compare it with its checksums; with `data`, also look again at some episodes and compare.
 
@@ -99,7 +103,7 @@ def verify_cache(
     cache = FeatureCache(folder, spec)
     if data:
         encoding = "stream" if any(s["encoding"] == "stream" for s in spec.described["streams"]) else "window"
-        policy, dataset = _subject(data, preset, video_model, cameras, encoding, embodiments)
+        policy, dataset = _subject(data, preset, video_model, cameras, encoding, embodiments, system2)
         cache = FeatureCache(folder, cache_spec(policy, dataset, spec.stage, spec.dtype))
         episodes = list(range(len(dataset)))
         chosen = sorted({round(i * (len(dataset) - 1) / max(1, sample - 1)) for i in range(sample)})
@@ -133,10 +137,11 @@ def _subject(
     cameras: tuple[str, ...] | None,
     encoding: Literal["window", "stream"],
     embodiments: tuple[str, ...] | None,
+    system2: System2Options,
 ) -> tuple[Video2Act, Dataset]:
     dataset = open_datasets(data, embodiments=embodiments)
     spec = DataSpec(dataset.state_dim, dataset.action_dim or 0, float(dataset.fps), cameras or dataset.cameras)
-    config = with_encoding(make_preset(preset, spec), encoding)
+    config = with_encoding(with_options(make_preset(preset, spec), system2), encoding)
     if config.system2 is None:
         raise ValueError(f"the preset {preset!r} has no System 2, so there is nothing to cache")
     return build_policy(config, dataset.stats, video_model).eval(), dataset

@@ -155,6 +155,11 @@ def cogvideox(data: DataSpec) -> PolicyConfig:
     return published(data, PretrainedBackboneConfig("cogvideox", "zai-org/CogVideoX-5b", feature_layer=28), num_frames=49)
 
 
+def cogvideox15(data: DataSpec) -> PolicyConfig:
+    """CogVideoX-5B, version 1.5, on the 81 frames that it was trained on; two latent frames make one of its features."""
+    return published(data, PretrainedBackboneConfig("cogvideox15", "zai-org/CogVideoX1.5-5B", feature_layer=28), num_frames=81)
+
+
 def ltx(data: DataSpec) -> PolicyConfig:
     """LTX-Video; it merges 8 frames and 32 pixels, so the motion stream is larger and one group shorter."""
     backbone = PretrainedBackboneConfig("ltx", "Lightricks/LTX-Video", feature_layer=18)
@@ -249,7 +254,7 @@ def official(data: DataSpec) -> PolicyConfig:
 
 
 SMALL = (tiny, tiny_latents, tiny_system1, tiny_blind, small, small_system1)
-PUBLISHED = (wan21_1b, wan21_14b, wan22_5b, hunyuan, cogvideox, ltx, cosmos)
+PUBLISHED = (wan21_1b, wan21_14b, wan22_5b, hunyuan, cogvideox, cogvideox15, ltx, cosmos)
 FULL_SIZE = (rdt_1b, wan22_5b_rdt_1b, official)
 
 PRESETS: dict[str, Callable[[DataSpec], PolicyConfig]] = {preset.__name__: preset for preset in (*SMALL, *PUBLISHED, *FULL_SIZE)}

@@ -23,6 +23,7 @@ from video2act.config import (
     PolicyConfig,
     PretrainedBackboneConfig,
     System1Sources,
+    System2Options,
     TrainConfig,
     TuningConfig,
     continuing,
@@ -46,6 +47,7 @@ from video2act.training_loop import TrainingLoop
 from video2act.types import Batch
 
 PRESETS_OWN = System1Sources()
+AS_IN_PRESET = System2Options()
 MAX_INSTRUCTIONS = 1000
 """a large dataset may have as many sentences as episodes"""
 FROZEN = TuningConfig()
@@ -64,6 +66,7 @@ def train(
     cache: Path | None = None,
     live: bool = False,
     encoding: Literal["window", "stream"] = "window",
+    system2: System2Options = AS_IN_PRESET,
 ) -> None:
     """Train a policy and write its run folder.
 
@@ -80,6 +83,7 @@ def train(
         cache: of what System 2 sees, filled before; None fills one.
         live: System 2 looks at every step instead; slow, and the same but for the cache's rounding.
         encoding: stream: System 2's encoder goes on through an episode, in training and on the robot.
+        system2: how the preset's published video model is looked through.
     Raises:
         ValueError: the preset is unknown, the dataset does not fit, or the video model is missing: there are no random weights.
     """
@@ -87,7 +91,8 @@ def train(
         raise ValueError(f"{cache} holds what a frozen video model sees, but with tuning.method={tuning.method} it learns")
     dataset = open_datasets(data, embodiments=config.embodiments)
     spec = DataSpec(dataset.state_dim, dataset.action_dim or 0, float(dataset.fps), cameras or dataset.cameras)
-    policy_config = with_tuning(with_encoding(with_sources(make_preset(preset, spec), system1), encoding), tuning)
+    policy_config = with_options(with_sources(make_preset(preset, spec), system1), system2)
+    policy_config = with_tuning(with_encoding(policy_config, encoding), tuning)
     if config.max_delay_steps:
         shows_prefix = replace(policy_config.system1, max_delay_steps=config.max_delay_steps)
         policy_config = replace(policy_config, system1=shows_prefix)
@@ -182,6 +187,12 @@ def with_sources(config: PolicyConfig, sources: System1Sources) -> PolicyConfig:
             raise ValueError("embodiments are for presets of RDT-1B's form (rdt_1b, ...); leave system1.embodiment out")
         system1 = replace(system1, embodiment=sources.embodiment)
     return replace(config, system1=system1)
+
+
+def with_options(config: PolicyConfig, options: System2Options) -> PolicyConfig:
+    """The config with its published video model looked through otherwise. Raises ValueError where there is none."""
+    backbone = options.applied(config.system2 and config.system2.backbone)
+    return config if config.system2 is None else replace(config, system2=replace(config.system2, backbone=backbone))
 
 
 def with_tuning(config: PolicyConfig, tuning: TuningConfig) -> PolicyConfig:

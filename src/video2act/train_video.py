@@ -21,7 +21,14 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 
 from video2act.atomic import write_text
-from video2act.config import BackboneConfig, PretrainedBackboneConfig, ScratchConfig, TuningConfig, VideoTrainConfig
+from video2act.config import (
+    BackboneConfig,
+    PretrainedBackboneConfig,
+    ScratchConfig,
+    System2Options,
+    TuningConfig,
+    VideoTrainConfig,
+)
 from video2act.data import LeRobotDataset
 from video2act.data.clip_sampler import ClipSampler, Footage
 from video2act.interfaces import VideoBackbone
@@ -43,6 +50,7 @@ HIGHEST_RATE = 1e-3
 """a published model forgets what it knows at the learning rates of the tiny one"""
 
 WHOLE = TuningConfig("full")
+AS_IN_PRESET = System2Options()
 
 
 class VideoObjective(nn.Module):
@@ -144,19 +152,26 @@ def train_video(
 
 
 def chosen(
-    preset: str, video_model: Path | None, tiny: BackboneConfig, scratch: ScratchConfig
+    preset: str,
+    video_model: Path | None,
+    tiny: BackboneConfig,
+    scratch: ScratchConfig,
+    system2: System2Options = AS_IN_PRESET,
 ) -> BackboneConfig | PretrainedBackboneConfig | ScratchConfig:
     """The video model that a preset looks through, to be trained.
 
+    Args:
+        video_model: replaces the source of the published one that the preset names.
+        system2: how a published one will be looked through.
     Raises:
-        ValueError: the preset is unknown or has none, or a model is named for one that is trained from nothing.
+        ValueError: the preset is unknown or has none, or a model or options are named for one that is trained from nothing.
     """
     backbone = video_model_of(preset)
     if isinstance(backbone, PretrainedBackboneConfig) and (backbone.source != SMALL_SOURCE or video_model):
-        return replace(backbone, source=str(video_model)) if video_model else backbone
+        return system2.applied(replace(backbone, source=str(video_model)) if video_model else backbone)
     if video_model is not None:
         raise ValueError(f"the preset {preset!r} trains its video model from nothing; leave --video-model {video_model} out")
-    return tiny if isinstance(backbone, BackboneConfig) else scratch
+    return system2.applied(tiny if isinstance(backbone, BackboneConfig) else scratch)
 
 
 def _check(config: VideoTrainConfig, backbone: Any, tuning: TuningConfig) -> None:

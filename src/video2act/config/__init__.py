@@ -10,6 +10,7 @@ from video2act.config.backbone import (
     Grid,
     PretrainedBackboneConfig,
     ScratchConfig,
+    System2Options,
     TuningConfig,
     load_backbone,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "System1Config",
     "System1Sources",
     "System2Config",
+    "System2Options",
     "TrainConfig",
     "TuningConfig",
     "VideoTrainConfig",

@@ -1,8 +1,8 @@
 """Which video diffusion model System 2 looks through, and where it is tapped."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from video2act.config.files import check, load_one_of
 
@@ -157,6 +157,33 @@ class PretrainedBackboneConfig:
     def frames_per_feature(self) -> int:
         """Frames merged into one frame of features, after the first."""
         return self.grid.frames_per_latent * self.grid.latents_per_token
+
+
+@dataclass(frozen=True)
+class System2Options:
+    """How a preset's published video model is looked through. For presets over published models and `small`; what is None is as
+    the preset says."""
+
+    feature_layer: int | None = None
+    """number of transformer blocks that are loaded and run"""
+    noise_level: float | None = None
+    """0: the model sees the latents as they are; up to, not including, 1: mixed with noise, always the same"""
+    text_cache: str | None = None
+    """folder of text embeddings, all of one encoder; if None, one per family and encoder in the user's cache folder"""
+
+    def applied(self, backbone: Any) -> Any:
+        """The config of a video model with what is chosen here; `backbone` is None where there is none.
+
+        Raises:
+            ValueError: something is chosen, and the model is not a published one.
+        """
+        chosen = {name: value for name, value in vars(self).items() if value is not None}
+        if not chosen or isinstance(backbone, PretrainedBackboneConfig):
+            return replace(backbone, **chosen) if chosen else backbone
+        kinds = {BackboneConfig: "the tiny video model", ScratchConfig: "a video model from nothing"}
+        kind = kinds.get(type(backbone), "no video model")
+        said = ", ".join(f"system2.{name.replace('_', '-')}={value}" for name, value in chosen.items())
+        raise ValueError(f"this preset is over {kind}, and {said} is for published ones; leave it out, or choose another preset")
 
 
 def load_backbone(path: Path) -> BackboneConfig | PretrainedBackboneConfig:

@@ -35,6 +35,19 @@ PUBLISHED: dict[str, Configs] = {
         {"num_attention_heads": 48, "num_layers": 42, "use_rotary_positional_embeddings": True},
         {"scaling_factor": 0.7},
     ),
+    "zai-org/CogVideoX1.5-5B": (
+        {
+            "num_attention_heads": 48,
+            "num_layers": 42,
+            "use_rotary_positional_embeddings": True,
+            "patch_size_t": 2,
+            "patch_bias": False,
+            "sample_height": 300,
+            "sample_width": 300,
+            "sample_frames": 81,
+        },
+        {"scaling_factor": 0.7},
+    ),
     "Lightricks/LTX-Video": ({}, {}),
     "nvidia/Cosmos-Predict2-2B-Video2World": (
         {"num_attention_heads": 16, "in_channels": 17, "rope_scale": (1.0, 3.0, 3.0), "extra_pos_embed_type": None},
