@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "video2act"
 LEVEL = {
     **dict.fromkeys(("types", "interfaces", "config", "presets"), 0),
     **dict.fromkeys(("layers", "clips", "normalize", "embodiment", "text", "text_cache", "precision"), 1),
-    **dict.fromkeys(("weights", "tensor_files", "frozen", "atomic", "workers"), 1),
+    **dict.fromkeys(("weights", "tensor_files", "frozen", "atomic", "workers", "limits"), 1),
     **dict.fromkeys(("system1", "system2", "data", "runtime", "serving", "envs", "viz"), 2),
     **dict.fromkeys(("policy", "training_loop", "interop", "suitability", "evaluation", "caching", "hub", "video_report"), 3),
     **dict.fromkeys(("train", "train_video", "evaluate", "collect", "bench", "view", "describe", "serve", "convert_robotwin"), 4),

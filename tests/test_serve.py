@@ -206,6 +206,11 @@ def test_a_policy_without_system2_is_served(small_config: PolicyConfig, make_pol
         assert len(drive(remote, 0)) == 5
 
 
+def test_a_port_that_is_none_is_refused_before_anything_is_loaded(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"a port lies in 0\.\.65535 .* got 99999"):
+        program.serve(tmp_path / "no run folder", port=99999)
+
+
 def test_a_taken_port_is_told_in_a_line(policy: Video2Act, tmp_path: Path):
     policy.save(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="address already in use"):

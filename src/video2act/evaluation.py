@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from video2act.config import PolicyConfig, RuntimeConfig, SimulatedLatency, StreamConfig
+from video2act.config import PolicyConfig, RuntimeConfig, SimulatedLatency
 from video2act.envs import make_environment, make_expert
 from video2act.interfaces import DualSystem, Environment, Expert, Perceiver
+from video2act.limits import Limits
 from video2act.normalize import load_statistics
 from video2act.policy import STATISTICS_FILE, Video2Act, load_config, load_system2
 from video2act.runtime.assembly import (
@@ -33,7 +34,6 @@ from video2act.runtime.assembly import (
 from video2act.runtime.control_loop import EpisodeResult, StepRecord, run_episode
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.executor import Executor
-from video2act.runtime.guard import Limits
 from video2act.runtime.slow_loop import SlowLoop
 from video2act.types import Observation, Step, Video
 from video2act.viz.findings import EpisodeRecord, Measurements
@@ -212,7 +212,7 @@ def _measure(measured: Measurements, result: EpisodeResult, rate_hz: float | Non
 
 def load_limits(settings: Settings) -> Limits | None:
     """The limits of actions that were asked for. Raises FileNotFoundError or ValueError as `Limits.find` does."""
-    return Limits.find(settings.runtime.limits, load_statistics(settings.run / STATISTICS_FILE)["action"])
+    return Limits.find(settings.runtime.limits, lambda: load_statistics(settings.run / STATISTICS_FILE)["action"])
 
 
 def play_policy(

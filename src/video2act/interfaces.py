@@ -97,6 +97,10 @@ class Continuing(Protocol):
         ...
 
 
+class System2Error(RuntimeError):
+    """System 2 cannot be started, or gives no condition. The message says where it works and what became of it."""
+
+
 class HoldError(RuntimeError):
     """There is nothing fresh or sound to plan on: the robot keeps its last target. The message says why."""
 

@@ -16,10 +16,11 @@ from typing import Any, Literal
 from rich.console import Console
 
 from video2act.config import RuntimeConfig
+from video2act.limits import Limits as ActionLimits
 from video2act.policy import INSTRUCTIONS_FILE, LoadedSystem2, Video2Act, load_system2
 from video2act.runtime.assembly import check_encoding
 from video2act.runtime.dual_policy import DualPolicy
-from video2act.runtime.guard import Limits as ActionLimits
+from video2act.runtime.refresh import check_refresh_every
 from video2act.runtime.shared_slow_loop import SharedSystem2
 from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop
 from video2act.serving.access import Limits, check_bind, load_api_key
@@ -78,7 +79,7 @@ def serve_policy(
         FileNotFoundError, ValueError: the runtime names limits that there are not, or of another size.
     """
     config, shared_system = system.config, OneAtATime(system)
-    limits = ActionLimits.find(runtime.limits, system.statistics["action"])
+    limits = ActionLimits.find(runtime.limits, lambda: system.statistics["action"])
     if limits is not None and len(limits.low) != config.action_dim:
         raise ValueError(f"the limits are for {len(limits.low)} numbers, but an action of this policy has {config.action_dim}")
     contract = Contract.of(config, "policy", instructions)
@@ -170,6 +171,10 @@ def serve(
     console = Console(stderr=True)
     api_key = load_api_key(api_key_file)
     check_bind(host, api_key)  # before gigabytes are loaded
+    if not 0 <= port < 2**16:
+        raise ValueError(f"a port lies in 0..65535 (0: any free one), got {port}")
+    if refresh_every is not None:
+        check_refresh_every(refresh_every)
     instructions = load_instructions(run)
     if only == "system2":
         given = {"system2": system2 != "thread", "refresh_every": refresh_every is not None, "runtime": runtime is not None}

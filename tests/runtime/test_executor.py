@@ -12,12 +12,13 @@ from runtime_fakes import FPS, MOTION, FakeEnvironment, FakeSystem, GatedSystem,
 
 from video2act.config import RuntimeConfig
 from video2act.interfaces import HoldError
+from video2act.limits import Limits
 from video2act.runtime.assembly import make_executor
 from video2act.runtime.control_loop import EpisodeResult, run_episode
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.executor import Executor
 from video2act.runtime.freshness import StaleConditionError
-from video2act.runtime.guard import Guard, Limits
+from video2act.runtime.guard import Guard
 from video2act.runtime.planner import InlinePlanner
 from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop, ThreadSlowLoop
 from video2act.types import ActionChunk, Committed, Observation, VideoCondition

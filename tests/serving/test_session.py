@@ -9,7 +9,7 @@ from serving_fakes import CONTRACT, PERIOD_S, CountingPolicy, message
 
 from video2act.config import PolicyConfig
 from video2act.interfaces import HoldError
-from video2act.runtime.guard import Limits
+from video2act.limits import Limits
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
 from video2act.serving.session import PolicySession, System2Session

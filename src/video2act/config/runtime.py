@@ -1,5 +1,6 @@
 """How a policy is run: where System 1 plans, how old a condition may be, how chunks overlap, which actions are let through."""
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -48,6 +49,8 @@ class RuntimeConfig:
             check(value in allowed, f"unknown {name} {value!r}; choose from {', '.join(allowed)}")
         check(self.system1 in ("inline", "thread"), f"system1 must be 'inline' or 'thread', got {self.system1!r}")
         check(self.outside_limits in ("clamp", "hold"), f"outside_limits must be clamp or hold, got {self.outside_limits!r}")
+        for name in ("ensemble_decay", "guidance", "slack_s", "hang_timeout_s"):
+            check(math.isfinite(getattr(self, name)), f"{name} must be finite, got {getattr(self, name)}")
         check(self.blend_steps >= 1, f"blend_steps must be at least 1, got {self.blend_steps}")
         check(self.ensemble_decay >= 0, f"ensemble_decay must not be negative, got {self.ensemble_decay}")
         check(self.guidance > 0, f"guidance must be positive, got {self.guidance}; use overlap=replace to do without")
@@ -74,7 +77,8 @@ class SimulatedLatency:
 
     def __post_init__(self) -> None:
         for name in ("system1", "system2", "jitter"):
-            check(getattr(self, name) >= 0, f"a latency must not be negative, got {name}={getattr(self, name)}")
+            value = getattr(self, name)
+            check(math.isfinite(value) and value >= 0, f"a latency must be finite and not negative, got {name}={value}")
 
     @classmethod
     def parse(cls, text: str) -> "SimulatedLatency":

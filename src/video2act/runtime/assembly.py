@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from video2act.config import RuntimeConfig, SimulatedLatency, StreamConfig
 from video2act.interfaces import EnvironmentSpec, Perceiver, Policy
+from video2act.limits import Limits
 from video2act.runtime.executor import Executor
-from video2act.runtime.guard import Guard, Limits
+from video2act.runtime.guard import Guard
 from video2act.runtime.planner import InlinePlanner, ThreadPlanner
 from video2act.runtime.process_loop import ProcessSlowLoop
 from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop, ThreadSlowLoop

@@ -12,6 +12,7 @@ import numpy as np
 
 from video2act.clips import FrameHistory, stream_image
 from video2act.config import StreamConfig
+from video2act.interfaces import System2Error
 from video2act.runtime.frame_ring import FrameRing, RingLayout
 from video2act.runtime.latest import Latest
 from video2act.runtime.refresh import Refreshed
@@ -93,7 +94,8 @@ class BackgroundSlowLoop:
         """The newest condition of this episode. Waits for the first one only.
 
         Raises:
-            RuntimeError: System 2 failed several times before the first one, or `observe` was not called.
+            System2Error: System 2 failed several times before the first one.
+            RuntimeError: `observe` was not called.
             TimeoutError: the first one did not come.
         """
         if self._control_step == 0:
@@ -108,7 +110,7 @@ class BackgroundSlowLoop:
                 f"it hangs, or its first call is slower than that: raise first_condition_timeout_s{last}"
             )
         if isinstance(message, GivenUp):
-            raise RuntimeError(
+            raise System2Error(
                 f"System 2 failed in its {self._where}, {ATTEMPTS} times in a row:\n{message.problem}"
             ) from message.cause
         return message

@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 from video2act.config import StreamConfig
-from video2act.interfaces import Perceiver
+from video2act.interfaces import Perceiver, System2Error
 from video2act.runtime.background import BackgroundSlowLoop
 from video2act.runtime.frame_ring import FrameRing, RingLayout
 from video2act.runtime.process_worker import FAILED, READY, REFRESHED, Job, describe, run, unpack
@@ -43,7 +43,7 @@ class ProcessSlowLoop(BackgroundSlowLoop):
         start_timeout_s: bounds the wait for the process to be ready.
         hang_timeout_s: without progress for so long, it is taken to hang. Must be longer than any refresh.
     Raises:
-        RuntimeError: System 2 cannot be built there, or its first run fails; the message holds its traceback.
+        System2Error: System 2 cannot be built there, or its first run fails; the message holds its traceback.
         TimeoutError: it was not ready in time.
     """
 
@@ -73,7 +73,7 @@ class ProcessSlowLoop(BackgroundSlowLoop):
             self._wait_ready()
         except SlowProcessError as problem:
             self._end_process()
-            raise RuntimeError(f"System 2 could not be started in a process:\n{problem}") from None
+            raise System2Error(f"System 2 could not be started in a process:\n{problem}") from None
         except TimeoutError:
             self._end_process()
             raise

@@ -13,7 +13,7 @@ from typing import Any
 
 from video2act.clips import FrameHistory
 from video2act.config import StreamConfig
-from video2act.interfaces import Perceiver
+from video2act.interfaces import Perceiver, System2Error
 from video2act.runtime.frame_ring import Frame
 from video2act.runtime.refresh import check_refresh_every, perceive
 from video2act.types import Observation, VideoCondition
@@ -155,7 +155,8 @@ class SharedSlowLoop:
         """The newest condition of this episode. Waits for the first one only.
 
         Raises:
-            RuntimeError: no frame was observed; or System 2 failed three times in a row before the first condition.
+            RuntimeError: no frame was observed.
+            System2Error: System 2 failed three times in a row before the first condition.
             TimeoutError: the first condition of the episode did not come.
         """
         with self._changed:
@@ -168,7 +169,7 @@ class SharedSlowLoop:
         if condition is not None:
             return condition
         if is_over:
-            raise RuntimeError(f"System 2 failed {ATTEMPTS} times in a row: {failures[-1]}") from failures[-1]
+            raise System2Error(f"System 2 failed {ATTEMPTS} times in a row: {failures[-1]}") from failures[-1]
         raise TimeoutError(
             f"System 2 gave no condition for episode {self._episode} within {self._timeout_s} s; it hangs, serves too many "
             "clients, or its first call is slower than that: raise first_condition_timeout_s"

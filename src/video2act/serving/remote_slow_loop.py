@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 
 from video2act.clips import FrameHistory, stream_image
 from video2act.config import StreamConfig
+from video2act.interfaces import System2Error
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import ClipShape, Contract
 from video2act.serving.link import Ask, Frame, Link, RemoteError, keep
@@ -104,7 +105,8 @@ class RemoteSlowLoop:
         """The newest condition of this episode. Waits for the first one only; a server that is lost later shows in its age.
 
         Raises:
-            RuntimeError: no frame was observed; or there is no condition yet and the server failed again and again, or for good.
+            RuntimeError: no frame was observed.
+            System2Error: there is no condition yet and the server failed again and again, or for good.
             TimeoutError: the first condition of the episode did not come; what happened last is told.
         """
         with self._changed:
@@ -119,7 +121,7 @@ class RemoteSlowLoop:
         if condition is not None:
             return condition
         if self._link.failure is not None or self._failures >= ATTEMPTS:
-            raise RuntimeError(
+            raise System2Error(
                 f"System 2 gave no condition for episode {self._episode}: {self.incidents[-1]}"
             ) from self._link.failure
         raise TimeoutError(

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from video2act.interfaces import HoldError, Policy
-from video2act.runtime.guard import Limits
+from video2act.limits import Limits
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
 from video2act.serving.messages import Clips, is_plan_request, read_clips, read_observation
