@@ -6,8 +6,8 @@ goes into its history and is never worked off one by one.
 
 import threading
 import time
+import weakref
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import torch
 
@@ -37,8 +37,8 @@ class Refreshed:
 
 
 TURN_TIMEOUT_S = 10.0
-_turns: WeakKeyDictionary[Perceiver, threading.Lock] = WeakKeyDictionary()
-"""a network that is tapped is run by one thread at a time, and a stale condition may be refreshed inline beside a thread"""
+_turns: dict[int, threading.Lock] = {}
+"""by `id`: a network that is tapped is run by one thread at a time, and a stale condition may be refreshed beside a thread"""
 
 
 def perceive(system: Perceiver, clips: dict[str, Video], newest: Frame) -> Refreshed:
@@ -47,7 +47,10 @@ def perceive(system: Perceiver, clips: dict[str, Video], newest: Frame) -> Refre
     Raises:
         HoldError: another thread has been at a refresh of this System 2 for too long.
     """
-    turn = _turns.setdefault(system, threading.Lock())
+    turn = _turns.get(id(system))
+    if turn is None:
+        turn = _turns.setdefault(id(system), threading.Lock())
+        weakref.finalize(system, _turns.pop, id(system), None)
     if not turn.acquire(timeout=TURN_TIMEOUT_S):
         raise HoldError(f"System 2 has been at another refresh for more than {TURN_TIMEOUT_S:g} s")
     try:
