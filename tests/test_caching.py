@@ -26,7 +26,7 @@ from video2act.presets import PRESETS, DataSpec
 from video2act.system2 import System2
 from video2act.train import build_policy, train
 from video2act.train_video import train_video
-from video2act.types import Observation
+from video2act.types import Observation, Video
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -209,10 +209,59 @@ class TestFilling:
         for file in sorted((tmp_path / "whole").iterdir()):
             assert (tmp_path / "cache" / file.name).read_bytes() == file.read_bytes()
 
-    def test_more_than_allowed_stops_after_an_episode(self, recorded: Path, video_model: Path, tmp_path: Path):
+    def test_more_than_allowed_stops_before_an_episode(self, recorded: Path, video_model: Path, tmp_path: Path):
         with pytest.raises(OSError, match="the cache would take"):
             fill_cache((recorded,), tmp_path / "cache", "small", video_model, max_gib=1e-5)
-        assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 1
+        assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 0
+
+    def test_episodes_of_unequal_lengths_stay_within_the_bound(
+        self, recorded: Path, policy: Video2Act, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """The first tells per frame, not per episode, what the others take."""
+        dataset = LeRobotDataset(recorded)
+        monkeypatch.setattr(dataset, "lengths", (1, 100, 100))
+        sizes = iter(dataset.lengths)
+        monkeypatch.setattr(
+            "video2act.caching.look", lambda *_: {"motion": Video(torch.zeros(next(sizes) * 100, 4, 1, 2, 2), 5.0)}
+        )
+        cache = FeatureCache(tmp_path, cache_spec(policy, dataset), max_bytes=50_000)
+        with pytest.raises(OSError, match="the cache would take"):
+            fill(policy, dataset, FrameStore(dataset), cache, Accelerator())
+        assert cache.num_bytes < 50_000
+
+    def test_a_full_cache_beyond_the_bound_is_refused(self, recorded: Path, video_model: Path, tmp_path: Path):
+        fill_cache((recorded,), tmp_path / "cache", "small", video_model)
+        with pytest.raises(OSError, match="the cache would take"):
+            fill_cache((recorded,), tmp_path / "cache", "small", video_model, max_gib=1e-5)
+
+    @pytest.mark.parametrize("max_gib", [0.0, -1.0, float("nan"), float("inf")])
+    def test_a_bound_that_is_no_size_is_refused(self, recorded: Path, video_model: Path, tmp_path: Path, max_gib: float):
+        with pytest.raises(ValueError, match="a cache needs a size above 0, got --max-gib"):
+            fill_cache((recorded,), tmp_path / "cache", "small", video_model, max_gib=max_gib)
+
+    def test_how_much_smaller_it_is_than_the_frames_is_said(self, recorded: Path, video_model: Path, tmp_path: Path):
+        filled = fill_cache((recorded,), tmp_path / "cache", "small", video_model)
+        h, w = LeRobotDataset(recorded).image_size("front")
+        assert filled.raw_bytes == 36 * h * w * 3
+        assert " MiB in float16, " in str(filled)
+        assert f"{filled.num_bytes / filled.raw_bytes:.3g} of the raw frames' " in str(filled)
+
+    @pytest.mark.parametrize("damage", ["empty", "half", "rows", "exchanged"])
+    def test_a_damaged_episode_is_filled_again(self, recorded: Path, video_model: Path, tmp_path: Path, damage: str):
+        fill_cache((recorded,), tmp_path / "cache", "small", video_model)
+        path = tmp_path / "cache/000001.safetensors"
+        content = path.read_bytes()
+        if damage == "rows":
+            cache = FeatureCache(tmp_path / "cache", load_spec(tmp_path / "cache"))
+            cache.write(1, {name: replace(video, grid=video.grid[:5]) for name, video in cache.whole(1).items()})
+        elif damage == "exchanged":
+            path.write_bytes((tmp_path / "cache/000000.safetensors").read_bytes())
+        else:
+            path.write_bytes(content[: 0 if damage == "empty" else len(content) // 2])
+        with pytest.raises(ValueError, match=r"1 fault:\n  .*000001\.safetensors"):
+            verify_cache(tmp_path / "cache", (recorded,), "small", video_model)
+        fill_cache((recorded,), tmp_path / "cache", "small", video_model)
+        assert path.read_bytes() == content
 
     def test_a_stream_takes_a_fraction_of_the_bytes(self, recorded: Path, video_model: Path, tmp_path: Path):
         sizes = {}
@@ -242,6 +291,14 @@ class TestFilling:
 
 
 class TestVerify:
+    def test_missing_and_foreign_files_are_found_without_the_data(self, recorded: Path, video_model: Path, tmp_path: Path):
+        fill_cache((recorded,), tmp_path / "cache", "small", video_model)
+        (tmp_path / "cache/000002.safetensors").rename(tmp_path / "cache/notes.safetensors")
+        with pytest.raises(
+            ValueError, match=r"2 faults:\n.*000002.* never filled.*\n.*notes.* belongs to none of the 3 episodes"
+        ):
+            verify_cache(tmp_path / "cache")
+
     @pytest.fixture
     def filled(self, recorded: Path, video_model: Path, tmp_path: Path) -> Path:
         fill_cache((recorded,), tmp_path / "cache", "small", video_model, stage="features")

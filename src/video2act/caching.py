@@ -53,7 +53,7 @@ def cache_spec(policy: Video2Act, dataset: Dataset, stage: Stage = "seen", dtype
             if stream.encoding == "stream":
                 windows[stream.name] = (_latent_step(system2, stream), _clip_latents(system2, stream))
     every = gcd(*(stream.every for stream in config.streams))
-    return CacheSpec(stage, dtype, every, windows, {**described, "weights": fingerprint(weights)})
+    return CacheSpec(stage, dtype, every, windows, {**described, "weights": fingerprint(weights)}, len(dataset))
 
 
 @torch.no_grad()
@@ -63,22 +63,29 @@ def fill(
     store: FrameStore,
     cache: FeatureCache,
     accelerator: Accelerator,
-    max_bytes: int | None = None,
 ) -> None:
-    """Write the episodes that the cache does not hold yet.
+    """Write the episodes that the cache does not hold yet, and those whose files are damaged.
 
     Raises:
-        OSError: the whole would not fit into `max_bytes`, or onto the disk.
+        ValueError: the folder holds episodes of an unknown cache, or values do not fit the cache's dtype.
+        OSError: the whole would not fit into what the cache may take, or onto the disk.
     """
-    missing = [episode for episode in range(len(dataset)) if episode not in cache]
     if accelerator.is_main_process:
         cache.begin()
+    accelerator.wait_for_everyone()
+    missing = [episode for episode, length in enumerate(dataset.lengths) if cache.fault(episode, length)]
+    for episode in missing if accelerator.is_main_process else ():
+        cache.remove(episode)  # what is damaged counts for nothing
+    cache.check_room(0)
+    accelerator.wait_for_everyone()
     mine = missing[accelerator.process_index :: accelerator.num_processes]
     is_shown = accelerator.is_main_process and bool(mine)
-    for i, episode in enumerate(track(mine, "System 2 sees the demonstrations", disable=not is_shown)):
-        cache.write(episode, look(policy, dataset, store, episode, cache.spec, accelerator.device))
-        if i == 0:
-            cache.check_room(episode, len(missing) - accelerator.num_processes, max_bytes)
+    for episode in track(mine, "System 2 sees the demonstrations", disable=not is_shown):
+        seen = look(policy, dataset, store, episode, cache.spec, accelerator.device)
+        # others write at the same time: all that is not there yet, at this episode's size per frame
+        left = sum(dataset.lengths[other] for other in missing if other not in cache)
+        cache.check_room(cache.size(seen) * left // dataset.lengths[episode])
+        cache.write(episode, seen)
     accelerator.wait_for_everyone()
 
 

@@ -5,6 +5,7 @@ kept to a size, and hold an earlier stage, which is smaller and fits policies th
 """
 
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Literal
 
@@ -31,10 +32,14 @@ class Filled:
     num_frames: int
     num_clips: int
     """that were looked at, or would be, one by one"""
+    dtype: Dtype
+    raw_bytes: int
+    """of the frames, as recorded, of the cameras that System 2 looks through: 3 bytes a pixel"""
 
     def __str__(self) -> str:
-        size = f"{self.num_bytes / 2**20:.1f} MiB, {self.num_bytes / self.num_frames / 2**10:.1f} KiB a frame"
-        return f"{self.folder}: {size}; {self.num_clips} moments of {self.num_frames} frames"
+        size = f"{self.num_bytes / 2**20:.1f} MiB in {self.dtype}, {self.num_bytes / self.num_frames / 2**10:.1f} KiB a frame"
+        raw = f"{self.num_bytes / self.raw_bytes:.3g} of the raw frames' {self.raw_bytes / 2**20:.1f} MiB"
+        return f"{self.folder}: {size}, {raw}; {self.num_clips} moments of {self.num_frames} frames"
 
 
 def fill_cache(
@@ -55,28 +60,32 @@ def fill_cache(
     Args:
         out: its folder; None: where `train` looks for it, which only the finished stage of the tiny presets has.
         stage: latents, features (after the video model's blocks), or seen (filtered).
-        max_gib: refuse to write more.
+        max_gib: what the cache may take; more is refused before it is written.
         embodiments: as `TrainConfig.embodiments`.
         system2: how the preset's published video model is looked through.
     Raises:
-        ValueError: the preset has no System 2, or `out` is needed.
+        ValueError: the preset has no System 2, `out` is needed, or `max_gib` is no size.
         StaleCacheError: `out` holds a cache of something else.
         OSError: it would not fit.
     """
+    if max_gib is not None and not (isfinite(max_gib) and max_gib > 0):
+        raise ValueError(f"a cache needs a size above 0, got --max-gib {max_gib:g}; leave it out for as much as the disk holds")
     policy, dataset = _subject(data, preset, video_model, cameras, encoding, embodiments, system2)
     spec = cache_spec(policy, dataset, stage, dtype)
     if out is None:
         if video_model is None or not (video_model / CONFIG_FILE).is_file() or (stage, dtype) != ("seen", "float16"):
             raise ValueError("name a folder for this cache with --out, and give it to train with --cache")
         out = video_model / "seen" / spec.name
+    cache = FeatureCache(out, spec, None if max_gib is None else int(max_gib * 2**30))
     accelerator = Accelerator()
     assert policy.system2 is not None
     policy.system2.to(accelerator.device)
     prepare_text(policy, dataset, accelerator)
-    cache = FeatureCache(out, spec)
-    fill(policy, dataset, FrameStore(dataset), cache, accelerator, None if max_gib is None else int(max_gib * 2**30))
+    fill(policy, dataset, FrameStore(dataset), cache, accelerator)
     num_clips = sum(-(-length // spec.every) for length in dataset.lengths)
-    return Filled(out, cache.num_bytes, dataset.total_frames, num_clips)
+    sizes = [dataset.image_size(camera) for camera in {stream.camera for stream in policy.system2.config.streams}]
+    raw_bytes = sum(3 * h * w * dataset.total_frames for h, w in sizes)
+    return Filled(out, cache.num_bytes, dataset.total_frames, num_clips, dtype, raw_bytes)
 
 
 def verify_cache(
@@ -97,25 +106,26 @@ def verify_cache(
         ValueError: lists all that is wrong.
     """
     spec = load_spec(folder)
-    episodes = sorted(int(path.stem) for path in folder.glob("*.safetensors"))
+    lengths: list[int | None] = [None] * spec.num_episodes
     faults: list[str] = []
     seen_again = 0
     cache = FeatureCache(folder, spec)
     if data:
-        encoding = "stream" if any(s["encoding"] == "stream" for s in spec.described["streams"]) else "window"
+        encoding = "stream" if any(s.get("encoding") == "stream" for s in spec.described.get("streams", [])) else "window"
         policy, dataset = _subject(data, preset, video_model, cameras, encoding, embodiments, system2)
         cache = FeatureCache(folder, cache_spec(policy, dataset, spec.stage, spec.dtype))
-        episodes = list(range(len(dataset)))
+        lengths = [*dataset.lengths]
         chosen = sorted({round(i * (len(dataset) - 1) / max(1, sample - 1)) for i in range(sample)})
         for episode in chosen:
             if episode in cache and cache.verify(episode) is None:
                 faults += _compare(policy, dataset, cache, episode)
                 seen_again += 1
-    faults = [fault for episode in episodes if (fault := cache.verify(episode))] + faults
+    found = [fault for episode, length in enumerate(lengths) if (fault := cache.verify(episode, length))]
+    faults = [*found, *cache.strangers(), *faults]
     if faults:
         raise ValueError(f"{folder} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n  " + "\n  ".join(faults))
     again = f", {seen_again} looked at again" if data else ""
-    return f"{folder}: {len(episodes)} episodes as they were written{again}; stage {spec.stage}, {spec.dtype}"
+    return f"{folder}: {len(lengths)} episodes as they were written{again}; stage {spec.stage}, {spec.dtype}"
 
 
 def _compare(policy: Video2Act, dataset: Dataset, cache: FeatureCache, episode: int) -> list[str]:

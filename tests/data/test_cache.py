@@ -1,8 +1,11 @@
+import json
 import os
 from pathlib import Path
+from time import time
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from video2act.data.cache import CacheSpec, FeatureCache, StaleCacheError, fingerprint, load_spec
 from video2act.types import Video
@@ -116,6 +119,40 @@ class TestManifest:
         with pytest.raises(ValueError, match=r"cache\.json is not the manifest of a cache"):
             load_spec(tmp_path)
 
+    @pytest.mark.parametrize(
+        "changes",
+        [{"stage": "bogus"}, {"dtype": "float99"}, {"every": 0}, {"described": None}, {"described": {"streams": 3}}, {"more": 1}],
+        ids=str,
+    )
+    def test_a_manifest_of_nonsense_is_refused(self, tmp_path: Path, changes: dict):
+        FeatureCache(tmp_path, self.spec).begin()
+        path = tmp_path / "cache.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        with pytest.raises(ValueError, match=r"cache\.json is not the manifest of a cache .*fill it again"):
+            load_spec(tmp_path)
+
+    def test_a_cache_of_an_older_version_is_refused(self, tmp_path: Path):
+        FeatureCache(tmp_path, self.spec).begin()
+        path = tmp_path / "cache.json"
+        fields = json.loads(path.read_text())
+        del fields["format"]
+        path.write_text(json.dumps(fields))
+        with pytest.raises(StaleCacheError, match="is a cache of format 1, expected 2: another version"):
+            FeatureCache(tmp_path, self.spec)
+
+    def test_episodes_without_a_manifest_are_not_adopted(self, tmp_path: Path):
+        FeatureCache(tmp_path).write(0, seen(4))
+        with pytest.raises(ValueError, match=r"holds 000000\.safetensors but no cache\.json, so nobody knows"):
+            FeatureCache(tmp_path, self.spec).begin()
+
+    def test_what_a_killed_process_left_is_removed_and_what_one_writes_is_not(self, tmp_path: Path):
+        for name, age_s in (("old", 7200), ("new", 0)):
+            path = tmp_path / f"{name}.tmp"
+            path.touch()
+            os.utime(path, (time() - age_s, time() - age_s))
+        FeatureCache(tmp_path, self.spec).begin()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["cache.json", "new.tmp"]
+
 
 class TestVerify:
     def test_what_was_written_is_right(self, tmp_path: Path):
@@ -140,10 +177,76 @@ class TestVerify:
         assert "is not readable" in (cache.verify(0) or "")
         assert "does not exist" in (cache.verify(1) or "")
 
-    def test_values_beyond_half_precision_are_found(self, tmp_path: Path):
+    def test_values_beyond_half_precision_are_found(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        """In what another program wrote; ours refuses to."""
         cache = FeatureCache(tmp_path)
+        monkeypatch.setattr("video2act.data.cache._check_finite", lambda *_: None)
         cache.write(0, {"spatial": Video(torch.full((2, 3, 1, 2, 2), 1e6), 5.0)})
         assert "too large for float16" in (cache.verify(0) or "")
+
+    def test_files_that_were_exchanged_are_found(self, tmp_path: Path):
+        cache = FeatureCache(tmp_path)
+        for episode in range(2):
+            cache.write(episode, seen(4, episode))
+        one, other = (tmp_path / f"{episode:06d}.safetensors" for episode in range(2))
+        content = one.read_bytes()
+        one.write_bytes(other.read_bytes())
+        other.write_bytes(content)
+        assert "000000.safetensors holds episode 1, expected 0: files were exchanged" in (cache.verify(0) or "")
+        with pytest.raises(ValueError, match=r"000001\.safetensors holds episode 0, expected 1"):
+            FeatureCache(tmp_path).read([(1, 0)])
+
+    @pytest.mark.parametrize("metadata", [None, {}, {"episode": "{}"}, {"episode": "["}, {"streams": "{}"}])
+    def test_a_file_of_somebody_else_is_found(self, tmp_path: Path, metadata: dict[str, str] | None):
+        save_file({"spatial": torch.zeros(4, 1)}, tmp_path / "000000.safetensors", metadata=metadata)
+        assert "000000.safetensors was not written by this program" in (FeatureCache(tmp_path).verify(0) or "")
+
+    def test_a_file_with_fewer_rows_than_the_episode_is_found(self, tmp_path: Path):
+        cache = FeatureCache(tmp_path)
+        cache.write(0, seen(4))
+        assert cache.fault(0, 4) is None
+        assert "000000.safetensors: spatial has 4 rows, expected 5" in (cache.verify(0, 5) or "")
+
+    def test_files_of_no_episode_are_strangers(self, tmp_path: Path):
+        cache = FeatureCache(tmp_path, CacheSpec(num_episodes=1))
+        for episode in range(2):
+            cache.write(episode, seen(4))
+        (tmp_path / "notes.safetensors").touch()
+        assert ["000001" in line or "notes" in line for line in cache.strangers()] == [True, True]
+
+
+class TestDamage:
+    @pytest.mark.parametrize("share", [0.0, 0.5], ids=["empty", "half"])
+    def test_reading_names_the_file(self, tmp_path: Path, share: float):
+        cache = FeatureCache(tmp_path)
+        cache.write(0, seen(4))
+        path = tmp_path / "000000.safetensors"
+        path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+        assert "000000.safetensors is not readable" in (cache.fault(0) or "")
+        with pytest.raises(ValueError, match=r"000000\.safetensors is not readable .* remove the file and fill the cache again"):
+            FeatureCache(tmp_path).read([(0, 0)])
+
+    def test_values_too_large_for_half_precision_are_refused(self, tmp_path: Path):
+        cache = FeatureCache(tmp_path)
+        large = {"spatial": Video(torch.full((2, 3, 1, 2, 2), 1e5), 5.0)}
+        with pytest.raises(
+            ValueError, match=r"episode 0, spatial: values up to 1e\+05 are too large for float16.*--dtype bfloat16"
+        ):
+            cache.write(0, large)
+        assert list(tmp_path.iterdir()) == []
+        FeatureCache(tmp_path, CacheSpec(dtype="bfloat16")).write(0, large)
+
+    def test_what_is_not_finite_is_no_matter_of_precision(self, tmp_path: Path):
+        with pytest.raises(ValueError, match="System 2 sees values that are not finite"):
+            FeatureCache(tmp_path).write(0, {"spatial": Video(torch.full((2, 3, 1, 2, 2), torch.nan), 5.0)})
+
+    def test_others_may_read_what_the_umask_lets_them(self, tmp_path: Path):
+        before = os.umask(0o027)
+        try:
+            FeatureCache(tmp_path).write(0, seen(4))
+        finally:
+            os.umask(before)
+        assert (tmp_path / "000000.safetensors").stat().st_mode & 0o777 == 0o640
 
 
 class TestLatentsOfAStream:
@@ -157,21 +260,28 @@ class TestLatentsOfAStream:
         cache.write(0, {"motion": Video(latents, 5.0)})
         clips = cache.read([(0, frame) for frame in (0, 7, 8, 15, 16, 23)])["motion"].grid[:, 0, :, 0, 0]
         assert clips.tolist() == [[0, 0, 0], [0, 0, 0], [0, 1, 2], [0, 1, 2], [2, 3, 4], [2, 3, 4]]
-        with pytest.raises(IndexError, match="has no frame 24"):
+        with pytest.raises(ValueError, match=r"000000\.safetensors has no frame 24"):
             cache.read([(0, 24)])
 
 
 class TestRoom:
     def test_more_than_allowed_is_refused_before_it_is_written(self, tmp_path: Path):
-        cache = FeatureCache(tmp_path)
-        cache.write(0, seen(4))
-        size = cache.num_bytes
-        cache.check_room(0, num_left=9, max_bytes=10 * size)
+        FeatureCache(tmp_path).write(0, seen(4))
+        size = FeatureCache(tmp_path).num_bytes
+        cache = FeatureCache(tmp_path, max_bytes=10 * size)
+        cache.check_room(9 * size)
         with pytest.raises(OSError, match=r"the cache would take .* GiB, more than .* GiB: store an earlier stage"):
-            cache.check_room(0, num_left=10, max_bytes=10 * size)
+            cache.check_room(10 * size)
+
+    def test_no_file_is_written_beyond_the_bound(self, tmp_path: Path):
+        FeatureCache(tmp_path).write(0, seen(4))
+        cache = FeatureCache(tmp_path, max_bytes=2 * FeatureCache(tmp_path).num_bytes - 1)
+        with pytest.raises(OSError, match="the cache would take"):
+            cache.write(1, seen(4))
+        assert [path.name for path in tmp_path.iterdir()] == ["000000.safetensors"]
 
     def test_more_than_the_disk_has_is_refused(self, tmp_path: Path):
         cache = FeatureCache(tmp_path)
         cache.write(0, seen(4))
         with pytest.raises(OSError, match=r"needs .* GiB more, the disk has"):
-            cache.check_room(0, num_left=10**12, max_bytes=None)
+            cache.check_room(10**12 * cache.num_bytes)

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from recordings import change_column, change_info, make_episode, make_writer, pack_videos, read_numbers, write_dataset
+from recordings import change_column, change_info, copy, make_episode, make_writer, pack_videos, read_numbers, write_dataset
 
 from video2act.data import DatasetError, DatasetWriter, Episode, LeRobotDataset
 from video2act.data.lerobot_format import Feature
@@ -158,6 +158,30 @@ def test_a_gap_between_episodes(root):
     change_column(root, "meta/episodes/chunk-000/file-001.parquet", "dataset_from_index", [8])
     with pytest.raises(DatasetError, match=r"expected episode 1 to begin at row 7, found .* rows 8\.\.12"):
         LeRobotDataset(root)
+
+
+class TestFingerprint:
+    def test_other_pictures_of_the_same_size_are_other_data(self, root):
+        before = LeRobotDataset(root).fingerprint
+        content = bytearray((root / VIDEO).read_bytes())
+        content[len(content) // 2] ^= 255
+        (root / VIDEO).write_bytes(content)
+        assert LeRobotDataset(root).fingerprint != before
+
+    @pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
+    def test_of_a_large_file_both_ends_and_blocks_count(self, root, place):
+        """Frames are of other lengths where the pictures are others, and the lengths are listed at one of the ends."""
+        path = root / VIDEO
+        content = bytearray(path.read_bytes()) + bytes(2**20)
+        path.write_bytes(content)
+        before, size = LeRobotDataset(root).fingerprint, len(content)
+        first = min(int(place * size), size - 2**16)
+        content[first : first + 2**16] = bytes(byte ^ 255 for byte in content[first : first + 2**16])
+        path.write_bytes(content)
+        assert LeRobotDataset(root).fingerprint != before
+
+    def test_it_is_the_same_for_the_same_files(self, root, tmp_path):
+        assert LeRobotDataset(copy(root, tmp_path / "copy")).fingerprint == LeRobotDataset(root).fingerprint
 
 
 def test_an_unknown_task(root):

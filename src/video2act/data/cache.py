@@ -5,7 +5,8 @@
 
 One file per episode, written whole or not at all, so that an interrupted filling goes on where it stopped and several processes
 can share the work. What the contents depend on (weights, streams, data) is in the manifest, and a cache that was made of anything
-else is refused with the difference. Stored channels last, as a former reads them.
+else is refused with the difference. Each file says which episode it is of and how many rows it has, so that a file that was
+damaged, exchanged or put there by somebody else is noticed. Stored channels last, as a former reads them.
 """
 
 import hashlib
@@ -16,7 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from time import time
+from typing import Any, Literal, get_args
 from zlib import crc32
 
 import torch
@@ -28,10 +30,17 @@ from video2act.atomic import publish, write_text
 from video2act.types import Stage, Video
 
 MANIFEST = "cache.json"
-FACTS = "streams"
-"""entry of an episode's metadata"""
+FORMAT = 2
+"""of the manifest and the files; 1 had no numbers of episodes and rows in them"""
+FACTS = "episode"
+"""entry of a file's metadata: its number, and of each stream rate, rows and checksum"""
 SAMPLES = 4096
 """values of a large tensor whose places count, too"""
+
+ABANDONED_S = 3600
+"""after which an unfinished file is nobody's"""
+REFILL = "remove the file and fill the cache again"
+SMALLER = "store an earlier stage, encode as a stream, or use fewer episodes or smaller streams"
 
 Dtype = Literal["float16", "bfloat16", "float32"]
 
@@ -52,6 +61,8 @@ class CacheSpec:
     """streams of which single latents are stored -> control steps per latent, latents in a clip"""
     described: Mapping[str, Any] = field(default_factory=dict)
     """what the contents depend on, as json"""
+    num_episodes: int = 0
+    """of the dataset"""
 
     @property
     def name(self) -> str:
@@ -59,7 +70,13 @@ class CacheSpec:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
-        return json.dumps({**vars(self), "windows": dict(self.windows)}, indent=2, sort_keys=True) + "\n"
+        return json.dumps({**vars(self), "windows": dict(self.windows), "format": FORMAT}, indent=2, sort_keys=True) + "\n"
+
+    def num_rows(self, stream: str, num_frames: int) -> int:
+        """Clips, or latents, that belong to an episode."""
+        step, _ = self.windows.get(stream, (self.every, 0))
+        last = num_frames - 1
+        return 1 + (last - last % self.every) // step
 
     def differences(self, other: "CacheSpec") -> list[str]:
         """What is not the same in another manifest: `streams.motion.stride: 1 there, 2 here`."""
@@ -76,16 +93,38 @@ def load_spec(root: Path) -> CacheSpec:
 
     Raises:
         FileNotFoundError, ValueError: it is no cache, or its manifest is damaged.
+        StaleCacheError: it was made by another version.
     """
     path = root / MANIFEST
     if not path.is_file():
         raise FileNotFoundError(f"{root} is not a cache ({MANIFEST} is missing); make one with video2act cache")
     try:
         fields = json.loads(path.read_text())
+        found = fields.pop("format", 1)
+        if found != FORMAT:
+            raise StaleCacheError(
+                f"{root} is a cache of format {found}, expected {FORMAT}: another version of this program made it; remove it and "
+                "fill it again"
+            )
         windows = {name: (int(step), int(count)) for name, (step, count) in fields.pop("windows").items()}
+        _check_fields(fields)
         return CacheSpec(**fields, windows=windows)
+    except StaleCacheError:
+        raise
     except (json.JSONDecodeError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is not the manifest of a cache ({error}); remove {root} and fill it again") from error
+
+
+def _check_fields(fields: dict[str, Any]) -> None:
+    for name, known in (("stage", get_args(Stage)), ("dtype", get_args(Dtype))):
+        if fields[name] not in known:
+            raise ValueError(f"{name} is {fields[name]!r}, expected {', '.join(known)}")
+    for name, least in (("every", 1), ("num_episodes", 0)):
+        if not isinstance(fields[name], int) or fields[name] < least:
+            raise ValueError(f"{name} is {fields[name]!r}, expected a whole number from {least}")
+    streams = fields["described"].get("streams", [])
+    if not isinstance(streams, list) or not all(isinstance(stream, dict) for stream in streams):
+        raise ValueError(f"streams are {streams!r}, expected a list of tables")
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
@@ -108,12 +147,15 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
 class FeatureCache:
     """Per episode and stream, a `Video` for the clip that ends at each frame.
 
+    Args:
+        max_bytes: what the files may take together.
     Raises:
         StaleCacheError: the folder holds another cache.
     """
 
-    def __init__(self, root: Path, spec: CacheSpec | None = None):
+    def __init__(self, root: Path, spec: CacheSpec | None = None, max_bytes: int | None = None):
         self.root = root
+        self.max_bytes = max_bytes
         self.spec = spec or CacheSpec()
         if (root / MANIFEST).is_file() and (found := self.spec.differences(load_spec(root))):
             raise StaleCacheError(
@@ -125,81 +167,141 @@ class FeatureCache:
         return self._path(episode).is_file()
 
     def begin(self) -> None:
-        """Write the manifest, for the first time or again."""
+        """Write the manifest, for the first time or again.
+
+        Raises:
+            ValueError: the folder holds episodes of which no manifest says what they were made of.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
+        found = next(self.root.glob("*.safetensors"), None)
+        if found and not (self.root / MANIFEST).is_file():
+            raise ValueError(
+                f"{self.root} holds {found.name} but no {MANIFEST}, so nobody knows what it was made of; remove the folder, or "
+                "fill another one"
+            )
+        for left in self.root.glob("*.tmp"):  # of a process that was killed: one that lives would have written since
+            if time() - left.stat().st_mtime > ABANDONED_S:
+                left.unlink(missing_ok=True)
         write_text(self.root / MANIFEST, self.spec.to_json())
 
     def write(self, episode: int, seen: dict[str, Video]) -> None:
-        """Store one episode; the batch axis of each video is the clip's number, or the latent's."""
+        """Store one episode; the batch axis of each video is the clip's number, or the latent's.
+
+        Raises:
+            ValueError: a value is not finite, or too large for the dtype.
+            OSError: the files would take more than `max_bytes`.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
         dtype = getattr(torch, self.spec.dtype)
         tensors = {name: video.grid.to("cpu", dtype).movedim(1, -1).contiguous() for name, video in seen.items()}
-        facts = {name: {"fps": float(video.fps), "crc32": _checksum(tensors[name])} for name, video in seen.items()}
+        for name, video in seen.items():
+            _check_finite(f"episode {episode}, {name}", video.grid, tensors[name])
+        streams = {
+            name: {"fps": float(video.fps), "rows": len(tensors[name]), "crc32": _checksum(tensors[name])}
+            for name, video in seen.items()
+        }
+        facts = {"number": episode, "streams": streams}
         temporary = self.root / f"{episode:06d}.{os.getpid()}.tmp"
         try:
             # as one entry: safetensors writes several in any order, and the same cache shall be the same bytes
             save_file(tensors, temporary, metadata={FACTS: json.dumps(facts)})
+            self._check_bound(temporary.stat().st_size)
             publish(temporary, self._path(episode))
         finally:
             temporary.unlink(missing_ok=True)
+            self._open.cache_clear()  # it may have replaced a file that was open
+
+    def size(self, seen: dict[str, Video]) -> int:
+        """Bytes that the values of an episode will take."""
+        itemsize = getattr(torch, self.spec.dtype).itemsize
+        return sum(video.grid.numel() * itemsize for video in seen.values())
+
+    def remove(self, episode: int) -> None:
+        """Forget an episode, if it is there."""
+        self._path(episode).unlink(missing_ok=True)
+        self._open.cache_clear()
 
     def read(self, places: list[tuple[int, int]]) -> dict[str, Video]:
         """A batch of what was seen at (episode, frame) places.
 
         Raises:
             FileNotFoundError: an episode has not been written.
+            ValueError: a file is damaged, or of another episode; it is named.
         """
         rows: dict[str, list[Tensor]] = {}
         fps: dict[str, float] = {}
         for episode, frame in places:
-            file = self._open(self._path(episode))
-            fps = {name: entry["fps"] for name, entry in _facts(file).items()}
+            file, facts = self._open(self._path(episode), episode)
+            fps = {name: entry["fps"] for name, entry in facts.items()}
             for name in fps:
                 rows.setdefault(name, []).append(self._clip(file, name, episode, frame))
         return {name: Video(torch.cat(grids).float().movedim(-1, 1), fps[name]) for name, grids in rows.items()}
 
     def whole(self, episode: int) -> dict[str, Video]:
         """All that is stored of an episode, as it was written."""
-        file = self._open(self._path(episode))
-        fps = {name: entry["fps"] for name, entry in _facts(file).items()}
+        file, facts = self._open(self._path(episode), episode)
+        fps = {name: entry["fps"] for name, entry in facts.items()}
         return {name: Video(file.get_tensor(name).float().movedim(-1, 1), fps[name]) for name in fps}
 
-    def verify(self, episode: int) -> str | None:
-        """Read an episode whole and compare it with its checksums; what is wrong, if anything."""
+    def fault(self, episode: int, num_frames: int | None = None) -> str | None:
+        """What is wrong with the file of an episode, as far as it shows without reading the values; None: nothing.
+
+        Args:
+            num_frames: of the episode, if it is known.
+        """
         path = self._path(episode)
         try:
-            with safe_open(path, framework="pt") as file:
-                for name, entry in _facts(file).items():
-                    tensor = file.get_tensor(name)
-                    if entry["crc32"] != _checksum(tensor):
-                        return f"{path}: {name} is not what was written; remove the file and fill the cache again"
-                    if not bool(tensor.isfinite().all()):
-                        return f"{path}: {name} holds values that are not finite: too large for {self.spec.dtype}"
+            _, facts = _open(path, episode)
         except FileNotFoundError:
             return f"{path} does not exist: episode {episode} was never filled; fill the cache again"
-        except SafetensorError as error:
-            return f"{path} is not readable ({error}); remove the file and fill the cache again"
+        except ValueError as error:
+            return str(error)
+        for name, entry in facts.items():
+            expected = entry["rows"] if num_frames is None else self.spec.num_rows(name, num_frames)
+            if entry["rows"] < expected:
+                return f"{path}: {name} has {entry['rows']} rows, expected {expected}; {REFILL}"
         return None
+
+    def verify(self, episode: int, num_frames: int | None = None) -> str | None:
+        """Read an episode whole and compare it with its checksums; what is wrong, if anything."""
+        if told := self.fault(episode, num_frames):
+            return told
+        path = self._path(episode)
+        file, facts = _open(path, episode)
+        for name, entry in facts.items():
+            tensor = file.get_tensor(name)
+            if entry["crc32"] != _checksum(tensor):
+                return f"{path}: {name} is not what was written; {REFILL}"
+            if not bool(tensor.isfinite().all()):
+                return f"{path}: {name} holds values that are not finite: too large for {self.spec.dtype}"
+        return None
+
+    def strangers(self) -> list[str]:
+        """Files that belong to no episode of the dataset."""
+        own = {self._path(episode).name for episode in range(self.spec.num_episodes)}
+        found = sorted(path for path in self.root.glob("*.safetensors") if path.name not in own)
+        return [f"{path} belongs to none of the {len(own)} episodes; remove it" for path in found]
 
     @property
     def num_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self.root.glob("*.safetensors"))
+        """Of all files together."""
+        return sum(path.stat().st_size for path in (*self.root.glob("*.safetensors"), *self.root.glob(MANIFEST)))
 
-    def check_room(self, episode: int, num_left: int, max_bytes: int | None) -> None:
-        """Refuse to go on where what is left, at the size of an episode that is there, does not fit.
+    def check_room(self, num_bytes: int) -> None:
+        """Refuse to go on where what is still to be written does not fit.
 
         Raises:
             OSError: it is more than `max_bytes` in all, or than the disk has.
         """
-        size = self._path(episode).stat().st_size
-        total, free = self.num_bytes + num_left * size, shutil.disk_usage(self.root).free
-        remedy = "store an earlier stage, encode as a stream, or use fewer episodes or smaller streams"
-        if max_bytes is not None and total > max_bytes:
-            raise OSError(f"the cache would take {total / 2**30:.2f} GiB, more than {max_bytes / 2**30:.2f} GiB: {remedy}")
-        if num_left * size > 0.95 * free:
-            raise OSError(
-                f"the cache needs {num_left * size / 2**30:.2f} GiB more, the disk has {free / 2**30:.2f} GiB: {remedy}"
-            )
+        self._check_bound(num_bytes)
+        free = shutil.disk_usage(self.root).free
+        if num_bytes > 0.95 * free:
+            raise OSError(f"the cache needs {_gib(num_bytes)} more, the disk has {_gib(free)}: {SMALLER}")
+
+    def _check_bound(self, num_bytes: int) -> None:
+        total = self.num_bytes + num_bytes
+        if self.max_bytes is not None and total > self.max_bytes:
+            raise OSError(f"the cache would take {_gib(total)}, more than {_gib(self.max_bytes)}: {SMALLER}")
 
     def _clip(self, file: Any, name: str, episode: int, frame: int) -> Tensor:
         slices = file.get_slice(name)
@@ -207,7 +309,7 @@ class FeatureCache:
         step, length = self.spec.windows.get(name, (self.spec.every, 0))
         row = (frame - frame % self.spec.every) // step
         if row >= count:
-            raise IndexError(f"{self._path(episode)} has no frame {frame}; remove {self.root} and retry")
+            raise ValueError(f"{self._path(episode)} has no frame {frame}; {REFILL}")
         if not length:
             return slices[row : row + 1]
         # single latents, one after another: those before the episode are its first
@@ -219,9 +321,42 @@ class FeatureCache:
         return self.root / f"{episode:06d}.safetensors"
 
 
-def _facts(file: Any) -> dict[str, dict[str, Any]]:
-    """Stream -> rate and checksum."""
-    return json.loads(file.metadata()[FACTS])
+def _facts(path: Path, file: Any, episode: int) -> dict[str, dict[str, Any]]:
+    """Stream -> rate, rows and checksum. Raises ValueError where the file does not say them, or is of another episode."""
+    try:
+        facts = json.loads((file.metadata() or {})[FACTS])
+        number, streams = facts["number"], facts["streams"]
+        rows = {name: file.get_slice(name).get_shape()[0] for name in streams}
+        told = {name: (float(entry["fps"]), int(entry["crc32"]), int(entry["rows"])) for name, entry in streams.items()}
+    except (KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
+        raise ValueError(f"{path} was not written by this program, or is damaged ({error}); {REFILL}") from error
+    if number != episode:
+        raise ValueError(f"{path} holds episode {number}, expected {episode}: files were exchanged; {REFILL}")
+    for name, (*_, count) in told.items():
+        if rows[name] != count:
+            raise ValueError(f"{path}: {name} has {rows[name]} rows, but {count} were written; {REFILL}")
+    if not told:
+        raise ValueError(f"{path} holds no stream; {REFILL}")
+    return streams
+
+
+def _check_finite(where: str, seen: Tensor, stored: Tensor) -> None:
+    if bool(stored.isfinite().all()):
+        return
+    if not bool(seen.isfinite().all()):
+        raise ValueError(
+            f"{where}: System 2 sees values that are not finite; its weights, or the precision it runs in, are wrong"
+        )
+    dtype = str(stored.dtype).removeprefix("torch.")
+    largest = float(seen.abs().max())
+    raise ValueError(
+        f"{where}: values up to {largest:.3g} are too large for {dtype}, which would store them as infinite; fill the cache with "
+        "--dtype bfloat16"
+    )
+
+
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.2f} GiB"
 
 
 def _checksum(tensor: Tensor) -> int:
@@ -240,9 +375,14 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path, episode: int) -> tuple[Any, dict[str, dict[str, Any]]]:
+    """A file, and what it says of its streams."""
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist: the cache of this episode was never filled; remove {path.parent} and retry"
         )
-    return safe_open(path, framework="pt")
+    try:
+        file = safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not readable ({error}); {REFILL}") from error
+    return file, _facts(path, file, episode)
