@@ -155,10 +155,10 @@ def settings_yaml(
                 "motion_stream": {"num_frames": 9, "video_size": [16, 16], "extraction": motion},
             },
             "noise_scheduler": {"type": "ddpm", "num_inference_timesteps": 5, "prediction_type": "sample"},
-        },
-        "framepack": {
-            "video_size": [16, 24],
-            "fps": 16,
-            "motion_extraction": {"filter_type": "bandpass", "freq_low": 1.0, "freq_high": 7.0},
+            "video": {
+                "video_size": [16, 24],
+                "fps": 16,
+                "motion_extraction": {"filter_type": "bandpass", "freq_low": 1.0, "freq_high": 7.0},
+            },
         },
     }

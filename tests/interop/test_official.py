@@ -252,8 +252,7 @@ def test_every_tensor_of_the_real_size_has_its_place(variant: str):
     """Shapes only: nothing is missing, left over or of another shape, and the policy has as many numbers as theirs."""
     shapes = REAL[variant]["shapes"]
     state = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-    plain = settings_yaml()
-    model, video = plain["model"] | {"token_compressor_heads": 8}, plain["framepack"]
+    model = settings_yaml()["model"] | {"token_compressor_heads": 8}
     model["core"] = {"hidden_size": 2048, "depth": 28, "num_heads": 32}
     model["use_video_token_compressor"] = "compressor" in variant
     model["token_compressor_depth"] = 0 if "depth0" in variant else 3
@@ -262,7 +261,7 @@ def test_every_tensor_of_the_real_size_has_its_place(variant: str):
     streams["motion_stream"]["num_frames"] = 61
     backbone = BackboneConfig(feature_layer=1, hidden=3072, depth=1, num_heads=24)
     check_structure(state, model, variant)
-    config = policy_config(state, model, video, backbone, Sources(), Robot())
+    config = policy_config(state, model, model["video"], backbone, Sources(), Robot())
     assert (config.horizon, config.system1.hidden, config.system1.depth, config.system1.num_heads) == (64, 2048, 28, 32)
     assert config.system1.text_encoder is not None
     assert config.system1.text_encoder.width == 4096

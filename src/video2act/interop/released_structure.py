@@ -53,26 +53,30 @@ def _core(state: Mapping[str, Tensor], model: Mapping[str, Any]) -> list[str]:
 
 
 def _adaptors(state: Mapping[str, Tensor], model: Mapping[str, Any]) -> list[str]:
-    words = {name: str(_said(model, name)) for name in ("lang_adaptor", "img_adaptor")}
-    words["state_adaptor"] = model.get("state_adaptor", "mlp2x_gelu")
-    words["video_adaptor"] = str(model["video_adaptor"] if "video_adaptor" in model else _said(model, "framepack_adaptor"))
+    words = {name: (name, str(_said(model, name))) for name in ("lang_adaptor", "img_adaptor")}
+    words["state_adaptor"] = "state_adaptor", model.get("state_adaptor", "mlp2x_gelu")
+    key = "video_adaptor" if "video_adaptor" in model else "framepack_adaptor"
+    words["video_adaptor"] = key, str(_said(model, key))
     if is_dual(model) and not _has_formers(model):
         words["motion_adaptor"] = words["video_adaptor"]
     problems = []
-    for name, word in words.items():
+    for name, (key, word) in words.items():
         found = layers_of(state, name)
         written = re.fullmatch(r"linear|mlp(\d+)x_gelu", word)
         if written is None:
-            raise ValueError(f"the yaml says {name}: {word}; the released code's adaptors are written linear or mlpNx_gelu")
+            raise ValueError(f"the yaml says {key}: {word}; the released code's adaptors are written linear or mlpNx_gelu")
         expected = [f"{name}.{2 * number}" for number in range(int(written[1]))] if written[1] else [name]
-        problems += _missing([f"{layer}.weight" for layer in expected if layer not in found], f"{name}: {word}")
-        problems += _unexpected([f"{layer}.weight" for layer in found if layer not in expected], f"{name}: {word}")
+        problems += _missing([f"{layer}.weight" for layer in expected if layer not in found], f"{key}: {word}")
+        problems += _unexpected([f"{layer}.weight" for layer in found if layer not in expected], f"{key}: {word}")
     return problems
 
 
 def _formers(state: Mapping[str, Tensor], model: Mapping[str, Any]) -> list[str]:
     problems = []
-    if not is_dual(model):
+    if is_dual(model):
+        lost = [name for name in ("motion_layernorm.weight", "motion_layernorm.bias") if name not in state]
+        problems += _missing(lost, "use_dual_stream_framepack: true")
+    else:
         said = "one stream: use_dual_stream_framepack is false, or absent"
         problems += _unexpected([name for name in state if name.startswith("motion_")], said)
     if not _has_formers(model):
