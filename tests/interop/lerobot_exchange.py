@@ -65,7 +65,8 @@ def write_ours(root: Path, storage: Any) -> None:
             writer.add_episode(Episode(pictures, state, action, task, seed=i, extra=own, seen=(task,), unseen=("shove",)))
 
 
-def write_theirs(root: Path, use_videos: bool, codec: str | None) -> None:
+def write_theirs(root: Path, use_videos: bool, codec: str | None, in_two: bool) -> None:
+    """`in_two`: the first two episodes share their files, the last one has its own, in another folder."""
     from lerobot.datasets.lerobot_dataset import LeRobotDataset as Theirs
 
     kind = "video" if use_videos else "image"
@@ -88,6 +89,8 @@ def write_theirs(root: Path, use_videos: bool, codec: str | None) -> None:
         options["rgb_encoder"] = kind_of(vcodec=codec)
     dataset = Theirs.create("test/theirs", FPS, features, root=root, robot_type="arm", use_videos=use_videos, **options)
     for i, task in enumerate(TASKS):
+        if in_two and i == 2:
+            dataset.meta.update_chunk_settings(chunks_size=1, data_files_size_in_mb=1e-4, video_files_size_in_mb=1e-4)
         numbers, pictures = numbers_of(i), {camera: frames_of(i, camera) for camera in CAMERAS}
         for k in range(LENGTHS[i]):
             frame: dict[str, Any] = {name: values[k] for name, values in numbers.items()}
@@ -171,9 +174,9 @@ def main(folder: Path) -> None:
         write_ours(root, storage)
         for backend in backends() if storage == "video" else ["pyav"]:
             print(f"ours ({storage}; {files(root)}) -> lerobot: {compare(root, backend)}")
-    for kind, codec in (("av1", None), ("h264", "h264"), ("hevc", "hevc"), ("images", None)):
-        root = folder / f"theirs_{kind}"
-        write_theirs(root, use_videos=kind != "images", codec=codec)
+    for kind, codec in (("av1", None), ("h264", "h264"), ("hevc", "hevc"), ("h264 in two", "h264"), ("images", None)):
+        root = folder / f"theirs_{kind.replace(' ', '_')}"
+        write_theirs(root, kind != "images", codec, in_two="two" in kind)
         faults = check_dataset(root)
         assert not faults, faults
         chosen = ["pyav"] if kind == "images" else backends()
