@@ -4,7 +4,6 @@ Likewise their tokenizers: one that has lost its vocabulary would call every wor
 No code that comes with a model is ever run, and nobody is asked whether it may.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ def load_frozen(
     source: str | Path,
     dtype: torch.dtype,
     not_needed: tuple[str, ...] = (),
-    check: Callable[[Any], None] = lambda config: None,
+    config: Any = None,
 ) -> Any:
     """A transformers model on the CPU, frozen, in evaluation mode.
 
@@ -49,15 +48,14 @@ def load_frozen(
         kind: its class.
         source: a folder, or the id of a repo; a `Path` is never looked for anywhere else.
         not_needed: beginnings of names of tensors that the files may hold beyond the model's.
-        check: is given the model's config before any weight is read; raises for one that does not fit.
+        config: the model's, if it was read before, as by `read_config`.
     Raises:
         OSError: nothing is there, or the network does not allow it.
         ValueError: a file is damaged or holds code, or a tensor is missing, of another shape or unexpected; they are named.
     """
     folder = _folder(source)
     files = shards(folder, *WEIGHTS) if folder else []
-    config = _config(kind, source, folder)
-    check(config)
+    config = config or read_config(kind, source)
     # shapes that differ are reported below, with the rest
     options = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True, "trust_remote_code": False}
     try:
@@ -87,6 +85,33 @@ def load_frozen(
             "download it again, weights and config from one place, or name the encoder it is"
         )
     return model.requires_grad_(False).eval()
+
+
+def read_config(kind: Any, source: str | Path) -> Any:
+    """The config of a transformers model: small, so it can be compared before any weight is read.
+
+    Args:
+        kind: the model's class.
+        source: as for `load_frozen`.
+    Raises:
+        OSError: nothing is there, or the network does not allow it.
+        ValueError: it is damaged, or of another kind of model.
+    """
+    folder = _folder(source)
+    if folder is not None:
+        read_json(folder / "config.json")  # transformers does not say which file is damaged
+    own = kind.config_class
+    try:
+        described, _ = own.get_config_dict(folder or source, local_files_only=folder is not None)
+        found = str(described.get("model_type", own.model_type))
+        # the configs of halves of a pair are named after the pair
+        if own.model_type.startswith(found):
+            return own.from_pretrained(folder or source, local_files_only=folder is not None)
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(f"the config.json of {source} cannot be used ({_said(error)}); download it again") from error
+    raise ValueError(f"{source} holds a model of the kind {found}, not a {kind.__name__}; name the encoder it is")
 
 
 def weights_fingerprint(source: str) -> str | None:
@@ -159,27 +184,10 @@ def _check_vocabulary(folder: Path) -> None:
         return (folder / name).is_file() and (folder / name).stat().st_size > 0
 
     if not any(all(map(is_there, names)) for names in VOCABULARIES):
-        wanted = "; or ".join(" and ".join(names) for names in VOCABULARIES)
+        wanted = ", ".join(" and ".join(names) for names in VOCABULARIES)
         raise FileNotFoundError(
-            f"{folder} lacks the tokenizer's vocabulary: expected {wanted}; found {listing(folder)}; download the folder again"
+            f"{folder} lacks the tokenizer's vocabulary: expected one of {wanted}; found {listing(folder)}; download it again"
         )
-
-
-def _config(kind: Any, source: str | Path, folder: Path | None) -> Any:
-    if folder is not None:
-        read_json(folder / "config.json")  # transformers does not say which file is damaged
-    own = kind.config_class
-    try:
-        described, _ = own.get_config_dict(folder or source, local_files_only=folder is not None)
-        found = str(described.get("model_type", own.model_type))
-        # the configs of halves of a pair are named after the pair
-        if own.model_type.startswith(found):
-            return own.from_pretrained(folder or source, local_files_only=folder is not None)
-    except OSError:
-        raise
-    except Exception as error:
-        raise ValueError(f"the config.json of {source} cannot be used ({_said(error)}); download it again") from error
-    raise ValueError(f"{source} holds a model of the kind {found}, not a {kind.__name__}; name the encoder it is")
 
 
 def _fetched(source: str) -> Path:

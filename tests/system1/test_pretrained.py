@@ -151,6 +151,13 @@ class TestText:
         ):
             text_encoder(folder)([SHORT], CPU)
 
+    @pytest.mark.parametrize("described", ["{", "[]", '{"model_type": "t5", "num_heads": "three", "d_model": 24}'])
+    def test_a_config_that_is_damaged_is_named(self, tmp_path: Path, described: str):
+        folder = make_t5_folder(tmp_path / "t5")
+        (folder / "config.json").write_text(described)
+        with pytest.raises(ValueError, match=rf"{folder}.*; download it again"):
+            text_encoder(folder)([SHORT], CPU)
+
     def test_a_file_with_code_in_it_is_named_and_not_run(self, tmp_path: Path):
         folder = make_t5_folder(tmp_path / "t5")
         torch.save({"shared.weight": Attack(tmp_path / "attacked")}, folder / "pytorch_model.bin")
@@ -161,8 +168,11 @@ class TestText:
     def test_another_kind_of_encoder_is_named(self, siglip: Path, t5: Path, tmp_path: Path):
         folder = make_t5_folder(tmp_path / "t5")
         shutil.copy(siglip / "config.json", folder)
-        with pytest.raises(ValueError, match="holds a model of the kind siglip, not a T5EncoderModel; name the encoder it is"):
-            text_encoder(folder)([SHORT], CPU)
+        for wrong in (folder, siglip):
+            with pytest.raises(
+                ValueError, match="holds a model of the kind siglip, not a T5EncoderModel; name the encoder it is"
+            ):
+                text_encoder(wrong)([SHORT], CPU)
         with pytest.raises(ValueError, match="holds a model of the kind t5, not a SiglipVisionModel"):
             FrozenImageEncoder(PretrainedConfig(str(t5), IMAGE_WIDTH))(torch.zeros(1, 1, 3, 28, 28))
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -137,6 +138,21 @@ class TestDamaged:
         with pytest.raises(FileNotFoundError, match=rf"lacks {shard.name} of \d+ shards listed in"):
             load(root, "wan22")
 
+    def test_shards_whose_index_is_missing(self, tmp_path: Path):
+        root = published_models.write_wan22(tmp_path, text=False)
+        index = root / "transformer" / f"{WEIGHTS}.index.json"
+        index.unlink()
+        with pytest.raises(FileNotFoundError, match=rf"transformer holds \d+ shards .*{index.name}, which .* is missing"):
+            load(root, "wan22")
+
+    @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+    def test_a_small_remainder_of_a_pickle_is_named(self, wan: Path, tmp_path: Path, share: float):
+        original = published_models.write_original(tmp_path / "original", wan)
+        file = original / "models_t5_umt5-xxl-enc-bf16.pth"
+        os.truncate(file, int(share * file.stat().st_size))
+        with pytest.raises(ValueError, match=rf"{file} is not a complete PyTorch file .*; download it again"):
+            load(original)
+
     def test_no_weights(self, wan: Path):
         (wan / "vae" / WEIGHTS).unlink()
         with pytest.raises(FileNotFoundError, match=rf"vae has neither .*index\.json nor {WEIGHTS}; found config\.json"):
@@ -180,6 +196,31 @@ class TestOfAnotherSize:
     def test_fewer_blocks_than_the_config_says(self, wan: Path):
         edit(wan / "transformer" / "config.json", num_layers=4)
         with pytest.raises(ValueError, match=r"(?s)missing blocks\.3\."):
+            load(wan)
+
+    @pytest.mark.parametrize("value", ["two", 0, -1, 2.5, True, None, [2]])
+    @pytest.mark.parametrize(
+        ("part", "name"), [("transformer", "num_attention_heads"), ("transformer", "num_layers"), ("vae", "z_dim")]
+    )
+    def test_a_count_that_is_none(self, wan: Path, part: str, name: str, value: Any):
+        edit(wan / part / "config.json", **{name: value})
+        with pytest.raises(
+            ValueError, match=rf"{wan}/{part}/config\.json says {name}={re.escape(repr(value))}, expected a whole"
+        ):
+            load(wan)
+
+    @pytest.mark.parametrize(
+        ("part", "changes"),
+        [
+            ("transformer", {"patch_size": "x"}),
+            ("transformer", {"patch_size": [1]}),
+            ("vae", {"dim_mult": "wide"}),
+            ("vae", {"num_res_blocks": {}}),
+        ],
+    )
+    def test_a_config_of_which_nothing_can_be_built(self, wan: Path, part: str, changes: dict[str, Any]):
+        edit(wan / part / "config.json", **changes)
+        with pytest.raises(ValueError, match=rf"{wan}/{part}/config\.json .*download (it|them) again"):
             load(wan)
 
     def test_other_latent_channels(self, wan: Path):

@@ -1,6 +1,7 @@
 """Wan's original files: equal to what the released code computes from them, and to diffusers' folder of the same model."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,23 @@ class TestRefused:
         original = write_original(tmp_path / "original", write_wan21(tmp_path / "diffusers"))
         (original / "config.json").write_text(json.dumps({"num_heads": 2, "dim": 1536}))
         with pytest.raises(ValueError, match=r"config\.json says dim=1536, but the weights in .* have 24"):
+            wan_original.transformer(original)
+
+    @pytest.mark.parametrize("num_heads", [0, -2, 5, "x", 2.0, True, None, [2]])
+    def test_a_number_of_heads_that_is_none_or_does_not_divide_the_width(self, num_heads: Any, tmp_path: Path):
+        original = write_original(tmp_path / "original", write_wan21(tmp_path / "diffusers"))
+        (original / "config.json").write_text(json.dumps({"num_heads": num_heads}))
+        said = re.escape(repr(num_heads))
+        expected = rf"{original}/config\.json says num_heads={said}, expected a whole number that divides 24, the width"
+        if num_heads is None:
+            expected = rf"is 24 wide, which is no number of heads of 128, and {original}/config\.json does not say how many"
+        with pytest.raises(ValueError, match=expected):
+            wan_original.transformer(original)
+
+    def test_a_width_below_one_head_without_a_config(self, tmp_path: Path):
+        original = write_original(tmp_path / "original", write_wan21(tmp_path / "diffusers"))
+        (original / "config.json").unlink()
+        with pytest.raises(ValueError, match=r"diffusion_pytorch_model\.safetensors is 24 wide, .* put the config\.json beside"):
             wan_original.transformer(original)
 
     def test_a_file_of_another_network(self, tmp_path: Path):

@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import SiglipVisionModel, T5EncoderModel
 
 from video2act.config import PretrainedConfig
-from video2act.frozen import load_frozen, load_tokenizer, tokenize, weights_fingerprint
+from video2act.frozen import load_frozen, load_tokenizer, read_config, tokenize, weights_fingerprint
 from video2act.text_cache import TextEmbeddings
 from video2act.types import Tokens
 
@@ -64,14 +64,12 @@ class T5:
     def _load(self) -> tuple[Any, T5EncoderModel]:
         if self._parts is None:
             source, width = self.config.source, self.config.width
-
-            def fits(config: Any) -> None:
-                if config.d_model != width:
-                    raise ValueError(f"the text encoder {source} is {config.d_model} wide, the config says {width}")
-
-            # first: it is small, and says at once what is wrong with it
+            # what is small is read first, and says at once what is wrong with the rest
+            described = read_config(T5EncoderModel, source)
+            if described.d_model != width:
+                raise ValueError(f"the text encoder {source} is {described.d_model} wide, the config says {width}")
             tokenizer = load_tokenizer(source)
-            encoder = load_frozen(T5EncoderModel, source, _dtype(self.device), ("decoder.", "lm_head."), fits)
+            encoder = load_frozen(T5EncoderModel, source, _dtype(self.device), ("decoder.", "lm_head."), described)
             self._parts = tokenizer, encoder.to(self.device)
         return self._parts
 
@@ -137,14 +135,12 @@ class FrozenImageEncoder:
     def _load(self, device: torch.device) -> SiglipVisionModel:
         if self._model is None:
             source, width = self.config.source, self.config.width
-
-            def fits(config: Any) -> None:
-                if config.hidden_size != width:
-                    raise ValueError(f"the image encoder {source} is {config.hidden_size} wide, the config says {width}")
-
+            described = read_config(SiglipVisionModel, source)
+            if described.hidden_size != width:
+                raise ValueError(f"the image encoder {source} is {described.hidden_size} wide, the config says {width}")
             # such repos hold both halves of the contrastive pair
             not_needed = ("text_model.", "logit_scale", "logit_bias")
-            self._model = load_frozen(SiglipVisionModel, source, _dtype(device), not_needed, fits)
+            self._model = load_frozen(SiglipVisionModel, source, _dtype(device), not_needed, described)
         return self._model.to(device)  # type: ignore[return-value]
 
 

@@ -19,7 +19,7 @@ from video2act.interfaces import Objective
 from video2act.system2.backbones import adapter
 from video2act.system2.backbones.checkpoint import check_checkpoint, fill
 from video2act.system2.backbones.sources import Component, component
-from video2act.system2.backbones.tap import Tap, empty, fold, load_transformer
+from video2act.system2.backbones.tap import Tap, described, empty, fold, load_transformer
 from video2act.system2.backbones.text_encoders import text_width
 from video2act.text_cache import EmbeddingsOfAFamily, TextEmbeddings, TextEncoder, default_folder
 from video2act.types import Video
@@ -197,7 +197,7 @@ class PretrainedBackbone(nn.Module):
     # loading
 
     def _load_vae(self, part: Component, whole: bool) -> nn.Module:
-        vae: Any = empty(self.VAE, part.config)
+        vae: Any = described(self.VAE, part)
         check_checkpoint(vae, part.checkpoint)
         if not whole:
             vae.decoder = None
@@ -232,7 +232,14 @@ class PretrainedBackbone(nn.Module):
 
     def _check_family(self, parts: Parts) -> None:
         transformer, vae = with_defaults(self.TRANSFORMER, parts.transformer), with_defaults(self.VAE, parts.vae)
-        for what, (found, expected) in self.geometry(transformer, vae).items():
+        try:
+            geometry = self.geometry(transformer, vae)
+        except (ArithmeticError, LookupError, TypeError) as error:
+            raise ValueError(
+                f"{parts.transformer.path} and {parts.vae.path} do not tell how large the model's patches are "
+                f"({type(error).__name__}: {error}); download them again"
+            ) from error
+        for what, (found, expected) in geometry.items():
             if found != expected:
                 raise ValueError(
                     f"{self.root} is not of the family {self.config.name!r}: {what} {found}, expected {expected} "
@@ -301,7 +308,20 @@ def one_level(noise_level: Float[Tensor, "b t"], model: str) -> Float[Tensor, "b
 
 
 def with_defaults(network: Any, part: Component) -> dict[str, Any]:
-    """A network's config, with the defaults of its class where the file is silent."""
+    """A network's config, with the defaults of its class where the file is silent.
+
+    Raises:
+        ValueError: a count is not a positive whole number.
+    """
     parameters = inspect.signature(network.__init__).parameters.values()
+    for parameter in parameters:
+        value = part.config.get(parameter.name, 1)
+        # an axis may be absent, and then is None; diffusers gives most of its counts a default
+        is_count = parameter.annotation in (int, "int") and type(parameter.default) is int and parameter.default > 0
+        if is_count and (type(value) is not int or value < 1):
+            raise ValueError(
+                f"{part.path} says {parameter.name}={value!r}, expected a whole number above 0, as {parameter.default} is; "
+                f"download it again"
+            )
     defaults = {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
     return defaults | part.config

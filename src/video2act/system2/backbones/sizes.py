@@ -14,7 +14,7 @@ from video2act.presets import SMALL_SOURCE
 from video2act.system2.backbones.published import family
 from video2act.system2.backbones.scratch import transformer_config, vae_config
 from video2act.system2.backbones.sources import locate
-from video2act.system2.backbones.tap import count_blocks, empty, keep_blocks
+from video2act.system2.backbones.tap import count_blocks, described, empty, keep_blocks
 
 Configs = tuple[dict[str, Any], dict[str, Any]]
 """of the transformer and of the VAE"""
@@ -73,15 +73,19 @@ class Size:
 
 
 def size_of(config: PretrainedBackboneConfig) -> Size:
-    """Raises FileNotFoundError for a source that is neither a folder, nor known here, nor can be fetched."""
+    """
+    Raises:
+        FileNotFoundError: the source is neither a folder, nor known here, nor can be fetched.
+        ValueError: its configs are damaged.
+    """
     kind = family(config.name)
     if config.source in PUBLISHED:
-        transformer_config, vae_config = PUBLISHED[config.source]
+        of_transformer, of_vae = PUBLISHED[config.source]
+        transformer: Any = empty(kind.TRANSFORMER, of_transformer)
+        vae: Any = empty(kind.VAE, of_vae)
     else:
         parts = kind.find(locate(config.source))
-        transformer_config, vae_config = parts.transformer.config, parts.vae.config
-    transformer: Any = empty(kind.TRANSFORMER, transformer_config)
-    vae: Any = empty(kind.VAE, vae_config)
+        transformer, vae = described(kind.TRANSFORMER, parts.transformer), described(kind.VAE, parts.vae)
     num_blocks, whole = count_blocks(transformer, kind.BLOCKS), _count(transformer)
     keep_blocks(transformer, kind.BLOCKS, config.feature_layer)
     kept = _count(transformer)

@@ -85,6 +85,21 @@ def empty(network: Any, config: dict[str, Any]) -> nn.Module:
         return network.from_config({name: value for name, value in config.items() if not name.startswith("_")}).eval()
 
 
+def described(network: Any, component: Component) -> nn.Module:
+    """`empty`, of a config that may be wrong.
+
+    Raises:
+        ValueError: diffusers can make no such network of it; its file is named.
+    """
+    try:
+        return empty(network, component.config)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{component.path} describes no {network.__name__} that can be built ({type(error).__name__}: {error}); "
+            f"download it again"
+        ) from error
+
+
 def load_transformer(
     network: Any, component: Component, lists: tuple[str, ...], num_blocks: int | None, dtype: torch.dtype
 ) -> nn.Module:
@@ -94,7 +109,7 @@ def load_transformer(
         ValueError: the checkpoint does not hold exactly what the config describes (blocks behind the cut included), or there are
             fewer blocks.
     """
-    transformer = empty(network, component.config)
+    transformer = described(network, component)
     check_checkpoint(transformer, component.checkpoint)
     if num_blocks is not None:
         keep_blocks(transformer, lists, num_blocks)

@@ -96,7 +96,7 @@ def transformer(root: Path) -> Component:
     time = _shape(shapes, "condition_embedder.time_embedder.linear_1.weight", 2, checkpoint.where)
     ffn = _shape(shapes, "blocks.0.ffn.net.0.proj.weight", 2, checkpoint.where)
     path = root / "config.json"
-    num_heads = read_json(path).get("num_heads", inner // HEAD_DIM) if path.is_file() else inner // HEAD_DIM
+    num_heads = _num_heads(path, inner, checkpoint.where)
     config = {
         "patch_size": tuple(patch),
         "num_attention_heads": num_heads,
@@ -111,6 +111,24 @@ def transformer(root: Path) -> Component:
     if path.is_file():
         _compare(path, config, checkpoint.where)
     return Component(checkpoint.where, config, checkpoint)
+
+
+def _num_heads(path: Path, inner: int, weights: Path) -> int:
+    """As config.json says; without it, of heads as wide as every published Wan's."""
+    said = read_json(path).get("num_heads") if path.is_file() else None
+    if said is None:
+        if inner % HEAD_DIM:
+            raise ValueError(
+                f"{weights} is {inner} wide, which is no number of heads of {HEAD_DIM}, and {path} does not say how many there "
+                f"are; put the config.json beside the weights that came with them, with num_heads"
+            )
+        return inner // HEAD_DIM
+    if not isinstance(said, int) or isinstance(said, bool) or said < 1 or inner % said:
+        raise ValueError(
+            f"{path} says num_heads={said!r}, expected a whole number that divides {inner}, the width of the weights in "
+            f"{weights}; download both again from one place"
+        )
+    return said
 
 
 def _compare(path: Path, config: dict[str, Any], weights: Path) -> None:
