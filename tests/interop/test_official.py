@@ -128,6 +128,32 @@ class TestTheRun:
         assert np.isfinite(first).all()
         assert not np.allclose(first, second, atol=1e-6)
 
+    @pytest.mark.parametrize("is_dual", [True, False])
+    def test_over_chosen_and_resized_latents(
+        self, tmp_path: Path, video_model: Path, is_dual: bool, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(official, "SPATIAL_PX", (32, 48))
+        plain = settings_yaml(("sobel", "sobel"), is_dual)
+        streams = plain["model"]["dual_stream_framepack"]
+        streams["raw_stream"] |= {"latent_source": "motion_current", "video_size": [16, 16]}
+        streams["motion_stream"] |= {"latent_num_frames": 2, "latent_frame_select": "first"}
+        # of the single stream: to one latent
+        plain["framepack"] = {"video_size": [16, 16]}
+        settings = tmp_path / "video2act.yaml"
+        settings.write_text(yaml.safe_dump(plain))
+        checkpoint = write_layout("file", tmp_path, released_state(streams=("video", "motion") if is_dual else ("video",)))
+        sources = Sources(
+            text=str(make_t5_folder(tmp_path / "t5")),
+            image=str(make_siglip_folder(tmp_path / "siglip", image_px=384, patch_px=192)),
+        )
+        policy = Video2Act.load(convert(checkpoint, tmp_path / "run", settings, video_model, sources=sources))
+        assert policy.config.system2 is not None
+        shown = [(stream.num_frames, stream.latent_frames, stream.latent_size) for stream in policy.config.system2.streams]
+        assert shown == ([(9, (1,), ()), (9, (0, 1), ())] if is_dual else [(1, (), (1, 1))])
+        first, second = (self.plan(policy, seed) for seed in (0, 1))
+        assert np.isfinite(first).all()
+        assert not np.allclose(first, second, atol=1e-6)
+
     def plan(self, policy: Video2Act, seed: int) -> np.ndarray:
         """A plan at the second control step of an episode, frames of 640 x 480."""
         rng = np.random.default_rng(seed)
