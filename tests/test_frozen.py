@@ -1,15 +1,19 @@
-"""Tokenizers of others: what is refused, and that a folder is named by whoever refuses it."""
+"""Encoders of others and their tokenizers: what is refused, and that a folder is named by whoever refuses it."""
 
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
-from transformers import ByT5Tokenizer
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from transformers import ByT5Tokenizer, T5EncoderModel
 
 from pretrained_folders import make_t5_folder
 from published_models import character_tokenizer
-from video2act.frozen import load_tokenizer, tokenize
+from video2act import frozen
+from video2act.frozen import load_frozen, load_tokenizer, tokenize, weights_fingerprint
 
 SENTENCES = ("push the block", "pull the drawer open")
 
@@ -96,3 +100,29 @@ def test_a_folder_or_a_path_that_is_not_there(tmp_path: Path):
         load_tokenizer(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"nowhere is not a folder; name the encoder's folder, or a Hugging Face repo id"):
         load_tokenizer(str(tmp_path / "nowhere"))
+
+
+def test_a_repos_weights_are_named_once_they_are_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """By its name alone an encoder is not known: the same name may hold other weights."""
+    folder = make_t5_folder(tmp_path / "t5")
+
+    def fetched_before(repo: str, local_files_only: bool) -> str:
+        if repo != "some/t5":
+            raise LocalEntryNotFoundError("never fetched")
+        return str(folder)
+
+    monkeypatch.setattr(frozen, "snapshot_download", fetched_before)
+    assert weights_fingerprint("some/t5") == weights_fingerprint(str(folder)) is not None
+    assert weights_fingerprint("other/t5") is None
+    assert weights_fingerprint(str(tmp_path / "nowhere")) is None
+
+
+def test_a_repo_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch):
+    def unreachable(*_: Any, **__: Any) -> Any:
+        raise OSError("We couldn't connect")
+
+    monkeypatch.setattr(T5EncoderModel.config_class, "get_config_dict", unreachable)
+    with pytest.raises(
+        FileNotFoundError, match=r"no folder some/t5, and the Hugging Face repo some/t5 cannot be fetched \(OSErr"
+    ):
+        load_frozen(T5EncoderModel, "some/t5", torch.float32)

@@ -14,7 +14,7 @@ from video2act.data import DatasetError, LeRobotDataset
 from video2act.data.check import check_dataset
 from video2act.data.hub import locate_dataset
 from video2act.normalize import Statistics
-from video2act.presets import PRESETS, PUBLISHED, DataSpec, make_preset, video_model_of
+from video2act.presets import PRESETS, PUBLISHED, DataSpec, make_preset, small, video_model_of
 from video2act.system1 import System1
 from video2act.system2.backbones import make_backbone
 from video2act.system2.backbones.published import FAMILIES, TUNED_CONFIG, family
@@ -105,10 +105,10 @@ def describe_video_model(root: Path) -> str:
     config = load_backbone(root / TUNED_CONFIG) if (root / TUNED_CONFIG).is_file() else None
     if isinstance(config, BackboneConfig):
         table.add_row("kind", f"tiny, {config.depth} blocks, trained by train-video")
-        table.add_row("use it", f"video2act train --preset tiny --video-model {root}")
+        table.add_row("presets", "tiny, tiny_latents")
     elif config:
         table.add_row("kind", f"{config.name}, finetuned by train-video from {config.source}")
-        table.add_row("use it", _use(root, [config.name]))
+        table.add_row("presets", _over([config.name]))
     else:
         found = "WanTransformer3DModel"
         if not is_original(root):
@@ -122,17 +122,18 @@ def describe_video_model(root: Path) -> str:
         table.add_row("blocks", f"{size.num_blocks} of width {size.feature_dim}")
         table.add_row("parameters", f"{size.whole / 1e9:.2f} B of the transformer")
         table.add_row("VAE encoder", f"{size.encoder / 1e6:.0f} M parameters, in float32")
-        table.add_row("use it", _use(root, families))
+        table.add_row("presets", _over(families))
+    table.add_row("use it", f"video2act train --preset PRESET --video-model {root}")
     console = Console(width=WIDTH, color_system=None)
     with console.capture() as capture:
         console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"
 
 
-def _use(root: Path, families: list[str]) -> str:
-    over = [preset for preset in PUBLISHED if getattr(video_model_of(preset.__name__), "name", "") in families]
-    names = ", ".join(preset.__name__ for preset in over) or "small"
-    return f"video2act train --video-model {root} --preset, whichever fits: {names}"
+def _over(families: list[str]) -> str:
+    """The presets over models of these families."""
+    over = [preset.__name__ for preset in (small, *PUBLISHED)]
+    return ", ".join(name for name in over if getattr(video_model_of(name), "name", "") in families)
 
 
 def _systems(name: str, policy: PolicyConfig) -> Table:

@@ -107,8 +107,13 @@ def read_config(kind: Any, source: str | Path) -> Any:
         # the configs of halves of a pair are named after the pair
         if own.model_type.startswith(found):
             return own.from_pretrained(folder or source, local_files_only=folder is not None)
-    except OSError:
-        raise
+    except OSError as error:
+        if folder is not None:
+            raise
+        raise FileNotFoundError(
+            f"there is no folder {source}, and the Hugging Face repo {source} cannot be fetched ({_said(error)}); download it "
+            f"where the network allows and name its folder"
+        ) from error
     except Exception as error:
         raise ValueError(f"the config.json of {source} cannot be used ({_said(error)}); download it again") from error
     raise ValueError(f"{source} holds a model of the kind {found}, not a {kind.__name__}; name the encoder it is")

@@ -100,7 +100,11 @@ class TextEmbeddings:
     def _write(self, path: Path, instruction: str, embedding: dict[str, Tensor]) -> None:
         assert self.encoder is not None
         fingerprint = self.encoder.fingerprint
-        assert fingerprint is not None, "the encoder has just been read"
+        if fingerprint is None:
+            raise FileNotFoundError(
+                f"the text encoder was read, but its files are not where they are looked for, so that its embeddings cannot be "
+                f"told from another's in {path.parent}; download it into a folder and name that"
+            )
         if not self._is_checked:  # what was never asked for may be of another encoder, too
             for other in sorted(path.parent.glob("*.safetensors")):
                 self._check_source(other, _open(other)[0])
