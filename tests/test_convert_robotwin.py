@@ -1,6 +1,7 @@
 """RoboTwin's files as its simulator writes them, and as the released code prepares them, become the same dataset."""
 
 import json
+import shutil
 import sys
 from io import BytesIO
 from pathlib import Path
@@ -223,6 +224,45 @@ class TestRefused:
                 file[name] = values
         with pytest.raises(DatasetError, match=r"episode_1\.hdf5: the dataset has 14 numbers per state, the episode 7"):
             convert_robotwin(raw, tmp_path / "set", workers=1, task="lift")
+
+    @pytest.mark.parametrize("sentences", [{"seen": "lift"}, {"seen": ["lift"], "unseen": "hoist"}], ids=str)
+    def test_a_text_is_no_list_of_letters(self, raw: Path, tmp_path: Path, sentences: dict):
+        path = raw / "instructions/episode0.json"
+        path.write_text(json.dumps(sentences))
+        with pytest.raises(DatasetError, match=r"episode0\.json must hold"):
+            convert_robotwin(raw, tmp_path / "set", workers=1)
+
+    def test_seeds_that_are_words_name_their_file(self, raw: Path, tmp_path: Path):
+        (raw / "seed.txt").write_text("abc 1.5")
+        with pytest.raises(DatasetError, match=r"seed\.txt: seed 0 is 'abc', expected a whole number"):
+            convert_robotwin(raw, tmp_path / "set", workers=1)
+
+    def test_a_camera_that_the_first_episode_lacks_is_not_dropped(self, tmp_path: Path):
+        raw = write_raw(tmp_path / "lift", range(2))
+        with h5py.File(raw / "data/episode0.hdf5", "a") as file:
+            del file["observation/head_camera"]
+        with pytest.raises(DatasetError, match=r"episode1\.hdf5: the episode has camera 'cam_high', the dataset only"):
+            convert_robotwin(raw, tmp_path / "set", workers=1)
+
+    def test_a_first_episode_that_fails_leaves_no_empty_dataset(self, tmp_path: Path):
+        raw = write_raw(tmp_path / "lift", range(1))
+        with h5py.File(raw / "data/episode0.hdf5", "a") as file:
+            values = np.full(file["joint_action/left_arm"].shape, np.nan)  # type: ignore[union-attr]
+            del file["joint_action/left_arm"]
+            file["joint_action/left_arm"] = values
+        with pytest.raises(
+            DatasetError, match=r"episode0\.hdf5: state\[0\] of frame 0 is nan; an episode holds finite numbers only$"
+        ):
+            convert_robotwin(raw, tmp_path / "set", workers=1)
+        assert list((tmp_path / "set").rglob("*")) == []
+        shutil.rmtree(raw)
+        assert convert_robotwin(write_raw(raw, range(1)), tmp_path / "set", workers=1, fps=10) == 1
+
+    @pytest.mark.parametrize("workers", [0, -1])
+    def test_no_process_converts_nothing(self, raw: Path, tmp_path: Path, workers: int):
+        with pytest.raises(ValueError, match="at least one process has to work"):
+            convert_robotwin(raw, tmp_path / "set", workers=workers)
+        assert not (tmp_path / "set").exists()
 
     def test_a_dataset_that_was_not_converted(self, raw: Path, recorded: Path):
         with pytest.raises(DatasetError, match="was not converted from RoboTwin"):

@@ -16,6 +16,7 @@ from video2act import demo as module
 from video2act.data import LeRobotDataset
 from video2act.demo import DEMOS, FILM_FILE, STAGES_FILE, SUMMARY_FILE, Demo, Stages, demo
 from video2act.envs import list_environments
+from video2act.hub import model_card
 from video2act.policy import Video2Act
 
 KEYS = {
@@ -124,8 +125,8 @@ class TestStages:
 class TestSummary:
     def test_of_one_task_it_has_exactly_the_agreed_keys(self, tmp_path: Path, programs: list[str]):
         out = tmp_path / "demo"
-        write_evaluation(out / "full", 18, 24, 25, {"metaworld:push-v3": 18})
-        write_evaluation(out / "blind", 2, 24, 25, {"metaworld:push-v3": 2})
+        write_evaluation(out / "policy" / "eval" / "full", 18, 24, 25, {"metaworld:push-v3": 18})
+        write_evaluation(out / "policy" / "eval" / "blind", 2, 24, 25, {"metaworld:push-v3": 2})
         identity = {"demo": "push", "seed": 0, **json.loads(json.dumps(asdict(DEMOS["push"])))}
         (out / STAGES_FILE).write_text(json.dumps({**identity, "seconds": {"train-video": 20.0, "train": 40.5}}))
         summary = demo("push", out)
@@ -149,10 +150,10 @@ class TestSummary:
         monkeypatch.setitem(DEMOS, "two", Demo({"metaworld:a": 2, "metaworld:b": 3}, 2, 2, 4))
         out = tmp_path / "demo"
         tasks = {"metaworld:a": 3, "metaworld:b": 1}
-        write_evaluation(out / "full", 4, 8, 8, tasks)
-        write_evaluation(out / "blind", 0, 8, 8, tasks)
+        write_evaluation(out / "policy" / "eval" / "full", 4, 8, 8, tasks)
+        write_evaluation(out / "policy" / "eval" / "blind", 0, 8, 8, tasks)
         for name in ("metaworld_a, told metaworld_b", "metaworld_b, told metaworld_a"):
-            write_evaluation(out / name, 1, 4, 4, {"metaworld:a": 1})
+            write_evaluation(out / "policy" / "eval" / name, 1, 4, 4, {"metaworld:a": 1})
         summary = demo("two", out)
         assert set(summary) == KEYS | {"tasks", "wrong_instruction"}
         assert {task: rate["successes"] for task, rate in summary["tasks"].items()} == tasks
@@ -176,7 +177,12 @@ def test_the_whole_path_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyP
     config = Video2Act.load(out / "policy").config
     assert config.system2 is not None
 
-    evaluated = json.loads((out / "full" / "eval_info.json").read_text())
+    card = model_card(Video2Act.load(out / "policy"), "demo", out / "policy")
+    assert "video2act eval demo --env metaworld:push-v3\n" in card
+    assert "| metaworld:push-v3 | blind | " in card
+    assert "Not evaluated." not in card
+
+    evaluated = json.loads((out / "policy" / "eval" / "full" / "eval_info.json").read_text())
     with av.open(out / FILM_FILE) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == evaluated["control_steps"]

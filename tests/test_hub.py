@@ -62,6 +62,29 @@ def test_what_is_not_known_is_said_not_to_be(policy: Video2Act, tmp_path: Path):
     assert "## Success\n\nNot evaluated." in card
 
 
+def test_the_card_names_a_path_that_works_and_what_was_evaluated(policy: Video2Act, run: Path, tmp_path: Path):
+    path = run / "eval/one/eval_info.json"
+    info = json.loads(path.read_text())
+    tasks = [*info["per_task"], info["per_task"][0] | {"task": "drawer-open-v3"}]
+    path.write_text(json.dumps(info | {"per_task": tasks, "settings": {"blind": False, "instruction": "open it"}}))
+    policy.save_pretrained(tmp_path / "up/push", run)
+    card = (tmp_path / "up/push/README.md").read_text()
+    assert f'Video2Act.from_pretrained("{tmp_path}/up/push")' in card
+    assert f"video2act eval {tmp_path}/up/push --env metaworld:push-v3 metaworld:drawer-open-v3\n" in card
+    assert "| metaworld:push-v3 | told: open it | 24/25 |" in card
+
+
+@pytest.mark.parametrize("file", ["data.json", "eval/one/eval_info.json"])
+@pytest.mark.parametrize("content", ["{", "[1]", '{"per_task": [{}]}'])
+def test_a_damaged_run_is_refused_before_anything_is_written(
+    policy: Video2Act, run: Path, tmp_path: Path, file: str, content: str
+):
+    (run / file).write_text(content)
+    with pytest.raises(ValueError, match=file):
+        policy.save_pretrained(tmp_path / "policy", run)
+    assert not (tmp_path / "policy").exists()
+
+
 def test_a_run_folder_that_is_none(policy: Video2Act, tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="nowhere is not a run folder"):
         policy.save_pretrained(tmp_path / "policy", tmp_path / "nowhere")

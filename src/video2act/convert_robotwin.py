@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from video2act.atomic import write_text
 from video2act.data import DatasetWriter, EncodedEpisode, Episode, encode_episode, load_origin
 from video2act.data.lerobot_format import INFO_PATH, DatasetError, DatasetInfo
 from video2act.data.lerobot_writer import ORIGIN_PATH
+from video2act.data.recording_format import MismatchError
 from video2act.data.robotwin import Order, Source, find_episodes, joint_names, read_episode
 from video2act.workers import end_with_program, worker_context
 
@@ -46,11 +48,16 @@ def convert_robotwin(
     Raises:
         FileNotFoundError: there are no episodes, or no instructions.
         DatasetError: a file is damaged or unlike the first one, or `out` holds another conversion.
+        ValueError: a number is out of range.
     """
+    if workers is not None and workers < 1:
+        raise ValueError(f"at least one process has to work, got --workers {workers}")
+    if not robot.strip():
+        raise ValueError("a dataset names its robot, got an empty --robot")
     sources = find_episodes(folder, instructions)
     settings = {"converted": "robotwin", "fps": fps, "robot": robot, "order": order, "task": task}
     writer = _open(out, sources, settings)
-    with writer:
+    with writer, _nothing_half_begun(writer):
         left = sources[writer.num_episodes :]
         num_workers = min(workers or os.cpu_count() or 1, max(1, len(left)))
         with Progress() as progress:
@@ -59,6 +66,17 @@ def convert_robotwin(
                 writer.commit(episode)
                 progress.update(bar, completed=writer.num_episodes)
         return writer.num_episodes
+
+
+@contextmanager
+def _nothing_half_begun(writer: DatasetWriter) -> Iterator[None]:
+    """Where not even the first episode can be converted, no empty dataset stays behind."""
+    try:
+        yield
+    except BaseException:
+        if not writer.num_episodes:
+            writer.discard()
+        raise
 
 
 def _encoded(
@@ -95,14 +113,20 @@ def _convert(source: Source, info: DatasetInfo, folder: Path, task: str | None, 
         return encode_episode(read_episode(source, task, order), info, folder)
     except DatasetError:
         raise
-    except ValueError as error:  # it does not fit the dataset, that is the first episode
+    except MismatchError as error:  # with the first episode
         raise DatasetError(f"{source.file}: {error}; convert different robots and cameras into datasets of their own") from error
+    except ValueError as error:
+        raise DatasetError(f"{source.file}: {error}") from error
 
 
 def _open(out: Path, sources: list[Source], settings: dict[str, Any]) -> DatasetWriter:
     names = [source.name for source in sources]
     if not (out / INFO_PATH).is_file():
         first = read_episode(sources[0], settings["task"], settings["order"])
+        if first.state.shape[1] % 2:
+            raise DatasetError(
+                f"{sources[0].file}: {first.state.shape[1]} joints and grippers; expected two arms of equally many"
+            )
         return DatasetWriter.create(out, origin={**settings, "episodes": names}, **_description(first, settings))
     origin = load_origin(out)
     if origin.get("converted") != "robotwin":

@@ -88,19 +88,20 @@ def demo(name: str, out: Path, seed: int = 0) -> dict[str, Any]:
     training = TrainConfig(num_steps=plan.policy_steps, seed=seed, vision_dropout=plan.vision_dropout)
     stages.run("train", partial(_train, policy, train, data, policy, training, "tiny", video_model))
 
-    envs, first = plan.envs, EVALUATION_SEED
-    stages.run("eval full", partial(evaluate, policy, envs, plan.eval_episodes, first, num_videos=1, out=out / "full"))
+    # in the run folder, where the model card looks for them
+    envs, first, results = plan.envs, EVALUATION_SEED, policy / "eval"
+    stages.run("eval full", partial(evaluate, policy, envs, plan.eval_episodes, first, num_videos=1, out=results / "full"))
     stages.run(
-        "eval blind", partial(evaluate, policy, envs, plan.eval_episodes, first, blind=True, num_videos=0, out=out / "blind")
+        "eval blind", partial(evaluate, policy, envs, plan.eval_episodes, first, blind=True, num_videos=0, out=results / "blind")
     )
     for env, told, sentence in _wrong_instructions(plan, data):
         label = f"{env}, told {told}".replace(":", "_")
-        wrong = {"instruction": sentence, "num_videos": 0, "out": out / label}
+        wrong = {"instruction": sentence, "num_videos": 0, "out": results / label}
         stages.run(f"eval {label}", partial(evaluate, policy, env, plan.wrong_episodes, first, **wrong))
 
-    summary = _summary(plan, out, stages)
+    summary = _summary(plan, results, stages)
     write_text(out / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
-    film = next((out / "full").rglob("*.mp4"))
+    film = next((results / "full").rglob("*.mp4"))
     shutil.copyfile(film, out / FILM_FILE)
     _print(name, summary, stages)
     print(f"policy: {policy}   film: {out / FILM_FILE}   summary: {out / SUMMARY_FILE}")
@@ -153,8 +154,8 @@ def _wrong_instructions(plan: Demo, data: tuple[Path, ...]) -> list[tuple[str, s
     return [(env, told, sentences[told]) for env in plan.envs for told in plan.envs if told != env]
 
 
-def _summary(plan: Demo, out: Path, stages: Stages) -> dict[str, Any]:
-    full, blind = _info(out / "full"), _info(out / "blind")
+def _summary(plan: Demo, results: Path, stages: Stages) -> dict[str, Any]:
+    full, blind = _info(results / "full"), _info(results / "blind")
     success = full["overall"]["success"]
     summary = {
         "success_rate": _share(success),
@@ -170,7 +171,7 @@ def _summary(plan: Demo, out: Path, stages: Stages) -> dict[str, Any]:
         "total_seconds": sum(stages.seconds.values()),
     }
     if len(plan.envs) > 1:
-        told = {path.name: _info(path)["overall"]["success"] for path in sorted(out.glob("*, told *"))}
+        told = {path.name: _info(path)["overall"]["success"] for path in sorted(results.glob("*, told *"))}
         summary["tasks"] = {f"{task['task_group']}:{task['task']}": task["success"] for task in full["per_task"]}
         summary["wrong_instruction"] = told
     return summary

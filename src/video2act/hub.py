@@ -31,15 +31,17 @@ def save_pretrained(policy: "Video2Act", folder: Path, run: Path | None = None) 
         run: the run folder that the policy comes from, for data and success; without it the card has none.
     Raises:
         FileNotFoundError: `run` is not a folder.
+        ValueError: a file of it, from which the card is made, is damaged.
     """
     if run is not None and not run.is_dir():
         raise FileNotFoundError(f"{run} is not a run folder; leave it out, or name the folder that train wrote")
+    card = model_card(policy, folder.name, run, folder.as_posix())  # before anything is written
     policy.save(folder)
     for name in KEPT if run else ():
         assert run is not None
         if (run / name).is_file() and run.resolve() != folder.resolve():
             shutil.copyfile(run / name, folder / name)
-    write_text(folder / CARD_FILE, model_card(policy, folder.name, run))
+    write_text(folder / CARD_FILE, card)
 
 
 def locate_policy(source: Path | str, revision: str | None = None) -> Path:
@@ -74,17 +76,25 @@ def push_to_hub(policy: "Video2Act", repo_id: str, folder: Path, run: Path | Non
     return str(api.upload_folder(repo_id=repo_id, folder_path=str(folder), commit_message=f"{repo_id}: a Video2Act policy"))
 
 
-def model_card(policy: "Video2Act", title: str, run: Path | None = None) -> str:
-    """README.md of a policy: how to use it, its config, its data, its success."""
+def model_card(policy: "Video2Act", title: str, run: Path | None = None, source: str | None = None) -> str:
+    """README.md of a policy: how to use it, its config, its data, its success.
+
+    Args:
+        source: what `from_pretrained` finds it by; None: the title, which is a repo's.
+    Raises:
+        ValueError: a file of the run folder is damaged; it is named.
+    """
+    source = source or title
     config = policy.config
     count = sum(parameter.numel() for parameter in policy.parameters()) / 1e6
     head = ["---", "library_name: video2act", "pipeline_tag: robotics", "tags: [robotics, video2act, imitation-learning]", "---"]
+    environments = list(dict.fromkeys(_name(task) for info in _evaluations(run) for task in info["per_task"]))
     use = [
         f"# {title}",
         "A [Video2Act](https://arxiv.org/abs/2512.03044) policy: a slow system that reads video through a diffusion model, and a "
         "fast one that acts.",
-        f'```python\nfrom video2act import Video2Act\n\npolicy = Video2Act.from_pretrained("{title}")\n```',
-        f"```sh\nvideo2act eval {title} --env metaworld:push-v3\n```" if "metaworld" in json.dumps(_evaluations(run)) else "",
+        f'```python\nfrom video2act import Video2Act\n\npolicy = Video2Act.from_pretrained("{source}")\n```',
+        f"```sh\nvideo2act eval {source} --env {' '.join(environments)}\n```" if environments else "",
     ]
     body = ["## Policy", _table(_config_rows(config, count)), "## Data", _data(run), "## Success", _success(run)]
     return "\n".join(head) + "\n\n" + "\n\n".join(part for part in [*use, *body] if part) + "\n"
@@ -115,8 +125,16 @@ def _data(run: Path | None) -> str:
     path = run / DATA_FILE if run else None
     if path is None or not path.is_file():
         return "Not recorded."
-    sets = json.loads(path.read_text())
-    rows = [(entry["name"], entry["robot"], entry["episodes"], entry["frames"], "; ".join(entry["tasks"][:5])) for entry in sets]
+    try:
+        sets = json.loads(path.read_text())
+        names = ("name", "robot", "episodes", "frames")
+        rows = [(*(entry[name] for name in names), "; ".join(entry["tasks"][:5])) for entry in sets]
+    except (ValueError, TypeError, LookupError) as error:
+        raise ValueError(
+            f"{path} does not list what was trained on ({error!r}); restore it, or leave out the run folder"
+        ) from error
+    if not rows:
+        return "Not recorded."
     return _table(rows, ("dataset", "robot", "episodes", "frames", "tasks"))
 
 
@@ -125,14 +143,16 @@ def _success(run: Path | None) -> str:
     rows = []
     for info in _evaluations(run):
         settings = info.get("settings", {})
-        control = ", ".join(word for word in ("blind",) if settings.get(word)) or ""
+        told = settings.get("instruction")
+        control = ", ".join([*(word for word in ("blind",) if settings.get(word)), *([f"told: {told}"] if told else [])])
         for task in info["per_task"]:
             success, expert = task["success"], task["expert"]
             low, high = success["wilson_95"]
             interval = f"{100 * low:.0f}-{100 * high:.0f} %"
             counted = f"{success['successes']}/{success['n_episodes']}"
-            name = f"{task['task_group']}:{task['task']}"
-            rows.append((name, control, counted, interval, f"{expert['successes']}/{expert['n_episodes']}", info.get("time", "")))
+            rows.append(
+                (_name(task), control, counted, interval, f"{expert['successes']}/{expert['n_episodes']}", info.get("time", ""))
+            )
     if not rows:
         return "Not evaluated."
     return _table(rows, ("environment", "control", "success", "95 % interval", "expert on the same scenes", "when"))
@@ -140,7 +160,23 @@ def _success(run: Path | None) -> str:
 
 def _evaluations(run: Path | None) -> list[dict[str, Any]]:
     paths = sorted(run.glob("eval/*/eval_info.json")) if run else []
-    return [json.loads(path.read_text()) for path in paths]
+    infos = []
+    for path in paths:
+        try:
+            info = json.loads(path.read_text())
+            for task in info["per_task"]:
+                _ = _name(task), task["success"]["wilson_95"], task["expert"]["n_episodes"]
+        except (ValueError, TypeError, LookupError) as error:
+            raise ValueError(
+                f"{path} is not the result of an evaluation ({error!r}); remove its folder, or evaluate again"
+            ) from error
+        infos.append(info)
+    return infos
+
+
+def _name(task: dict[str, Any]) -> str:
+    """The environment of a row of `per_task`, as `video2act eval` takes it."""
+    return f"{task['task_group']}:{task['task']}"
 
 
 def _table(rows: list[Any], heading: tuple[str, ...] = ("", "")) -> str:

@@ -1,15 +1,20 @@
 import errno
 import json
 import os
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from recordings import CAMERAS, FPS, contents, copy, make_episode, make_writer, read_numbers, write_dataset
+from recordings import CAMERAS, FPS, SIZE, contents, copy, make_episode, make_writer, read_numbers, write_dataset
 
 from video2act.data import DatasetError, DatasetWriter, Episode, LeRobotDataset, load_origin
+from video2act.data.check import check_dataset
+from video2act.data.lerobot_format import Feature
 from video2act.data.lerobot_tables import read_tasks
+from video2act.data.recording_format import check_episode
 
 
 @pytest.fixture
@@ -205,3 +210,64 @@ def _raise(error: BaseException):
         raise error
 
     return fail
+
+
+class TestRefused:
+    """What our own check, or LeRobot, would find fault with."""
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"instruction": " "}, "an episode needs a sentence that says its task, got ' '"),
+            ({"seen": ("push", "")}, "an episode needs a sentence that says its task, got ''"),
+            ({"state": np.full((7, 3), 1e300)}, r"state\[0\] of frame 0 is 1e\+300, too large for float32"),
+            ({"state": np.zeros((7, 4), np.float32)}, "the dataset has 3 numbers per state, the episode 4"),
+            (
+                {"frames": {c: np.zeros((7, SIZE, SIZE, 3), np.uint8) for c in (*CAMERAS, "more")}},
+                "the episode has camera 'more'",
+            ),
+        ],
+        ids=["empty instruction", "empty sentence", "overflow", "other state", "undeclared camera"],
+    )
+    def test_an_episode_that_cannot_be_stored(self, tmp_path, changes, message):
+        with make_writer(tmp_path / "set") as writer:
+            with pytest.raises(ValueError, match=message):
+                writer.add_episode(replace(make_episode(0), **changes))
+            writer.add_episode(make_episode(0))
+        assert check_dataset(tmp_path / "set") == []
+
+    @pytest.mark.parametrize("name", ["state", "action"])
+    def test_a_row_of_numbers_is_no_table(self, name):
+        episode = SimpleNamespace(**{**vars(make_episode(0)), name: np.zeros(7, np.float32)})
+        with pytest.raises(ValueError, match=rf"{name} must be a table, one row per frame, got the shape \(7,\)"):
+            getattr(check_episode, "__wrapped__", check_episode)(episode, None)  # as it is without a test run's types
+
+    @pytest.mark.parametrize("name", ["", " ", "../x", "a/b", "..", ".hidden", "observation.front"])
+    def test_a_camera_name_that_is_no_folder(self, tmp_path, name):
+        with pytest.raises(ValueError, match=f"a camera may not be named {name!r}"):
+            create_with(tmp_path / "set", cameras=(name,))
+        assert not (tmp_path / "set").exists()
+
+    def test_two_cameras_of_one_name(self, tmp_path):
+        with pytest.raises(ValueError, match="each camera needs a name of its own, got front, front"):
+            create_with(tmp_path / "set", cameras=("front", "front"))
+
+    @pytest.mark.parametrize(
+        ("feature", "values", "message"),
+        [
+            (Feature("float32", (3,)), np.zeros((7, 2), np.float32), r"force: expected the shape \(7, 3\), .* got \(7, 2\)"),
+            (Feature("int64", (1,)), np.full(7, 0.5), "force was declared as int64, got float64"),
+            (Feature("int8", (1,)), np.full(7, 300), "force of frame 0 is 300, too large for int8"),
+            (Feature("float32", (1,)), np.full(7, 1e300), r"force of frame 0 is 1e\+300, too large for float32"),
+            (Feature("string", (1,)), np.zeros(7), "force: expected texts, got float64"),
+        ],
+        ids=["width", "fractions", "whole numbers", "overflow", "numbers for texts"],
+    )
+    def test_a_column_of_its_own_that_is_not_what_was_declared(self, tmp_path, feature, values, message):
+        with create_with(tmp_path / "set", extra={"force": feature}) as writer, pytest.raises(ValueError, match=message):
+            writer.add_episode(replace(make_episode(0), extra={"force": values}))
+
+
+def create_with(root, **changes):
+    words = {"fps": FPS, "robot": "arm", "cameras": CAMERAS, "image_size": SIZE}
+    return DatasetWriter.create(root, **words | {"state_names": ("x", "y", "grip"), "action_names": ("dx", "dy")} | changes)

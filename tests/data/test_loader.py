@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from itertools import chain
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -262,7 +263,7 @@ class TestWeights:
         assert one.places(7) != two.places(7)
         assert one.places(0) != one.places(3)  # of the next epoch
 
-    @pytest.mark.parametrize("weights", [(1.0, 1.0), (1.0, -1.0, 1.0), (0.0, 0.0, 0.0)])
+    @pytest.mark.parametrize("weights", [(1.0, 1.0), (1.0, -1.0, 1.0), (0.0, 0.0, 0.0), (nan, 1.0, 1.0), (1.0, inf, 1.0)])
     def test_weights_that_do_not_belong_are_refused(self, merged: Any, small_config: PolicyConfig, weights: tuple[float, ...]):
         with pytest.raises(ValueError, match="3 datasets need as many weights, none negative and not all zero"):
             self.loader(merged, small_config, weights)

@@ -23,7 +23,6 @@ from video2act.data.lerobot_tables import FrameTable, read_column, read_episodes
 from video2act.data.video_file import open_video
 from video2act.normalize import Statistics
 
-
 END_BYTES, BLOCK_BYTES, NUM_BLOCKS = 2**16, 2**12, 32
 """of a file of pictures, what its fingerprint is made of"""
 

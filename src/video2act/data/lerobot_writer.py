@@ -112,8 +112,10 @@ class DatasetWriter:
 
         Raises:
             FileExistsError: the folder holds something already.
-            ValueError: a frame rate that is not a whole number, or a column that cannot be stored.
+            ValueError: a frame rate that is not a whole number, or a camera or column that cannot be stored.
         """
+        if len(set(cameras)) != len(cameras):
+            raise ValueError(f"each camera needs a name of its own, got {', '.join(cameras)}")
         if fps <= 0 or abs(fps - round(fps)) > 1e-6:  # a rate that comes from 1 / period is not exact
             raise ValueError(f"LeRobotDataset v3.0 stores a whole number of frames per second, got fps={fps:g}")
         found = [entry.name for entry in root.iterdir() if entry.name != ".staging"] if root.is_dir() else []
@@ -193,6 +195,17 @@ class DatasetWriter:
         """Let others write. Work in progress is dropped."""
         shutil.rmtree(self.staging, ignore_errors=True)
         self._lock.close()
+
+    def discard(self) -> None:
+        """Remove a dataset that holds no episode yet, so that it can be begun otherwise; `close` it then."""
+        if self.num_episodes:
+            raise ValueError(f"{self.root} holds {self.num_episodes} episodes; remove the folder if they are not wanted")
+        own = [*_files(self.info, 0).values(), TASKS_PATH, STATS_PATH, ORIGIN_PATH, INFO_PATH]
+        for path in own:  # info.json last: until then it is a dataset
+            (self.root / path).unlink(missing_ok=True)
+        for folder in sorted({parent for path in own for parent in path.parents if parent != Path()}, reverse=True):
+            if (self.root / folder).is_dir() and not any((self.root / folder).iterdir()):
+                (self.root / folder).rmdir()
 
     def __enter__(self) -> "DatasetWriter":
         return self

@@ -6,6 +6,7 @@ processes prepare steps in any order. Frames are visited in a fresh random order
 
 from dataclasses import replace
 from functools import lru_cache
+from math import inf
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -190,9 +191,11 @@ def check_weights(dataset: Dataset, weights: tuple[float, ...] | None) -> None:
     if weights is None:
         return
     count = len(dataset.parts) if isinstance(dataset, MergedDataset) else 1
-    if len(weights) != count or min(weights) < 0 or sum(weights) <= 0:
+    if len(weights) != count or not all(0 <= weight < inf for weight in weights) or sum(weights) <= 0:
         listed = ", ".join(f"{weight:g}" for weight in weights)
-        raise ValueError(f"{count} datasets need as many weights, none negative and not all zero; got {listed or 'none'}")
+        raise ValueError(
+            f"{count} datasets need as many weights, none negative and not all zero, all finite; got {listed or 'none'}"
+        )
 
 
 def check_fit(config: PolicyConfig, dataset: Dataset) -> None:

@@ -12,6 +12,10 @@ from video2act.data.lerobot_rows import EpisodeFacts
 from video2act.data.video_file import CODEC, PIXEL_FORMAT
 
 
+class MismatchError(ValueError):
+    """An episode of another robot, or recorded otherwise, than the dataset that it is added to."""
+
+
 @dataclass(frozen=True)
 class Episode:
     """What was recorded, in raw units: `state[k]` and the frames are what the robot saw when it took `action[k]`."""
@@ -47,8 +51,10 @@ def describe_features(
     """The features of `info.json`.
 
     Raises:
-        ValueError: an extra column that cannot be stored, or has the name of another.
+        ValueError: a camera or an extra column that cannot be stored, or has the name of another.
     """
+    for camera in sizes:
+        _check_camera(camera)
     vectors = {STATE: state_names, ACTION: action_names}
     features = {key: Feature("float32", (len(names),), names) for key, names in vectors.items() if names}
     for camera, (h, w) in sizes.items():
@@ -65,6 +71,14 @@ def describe_features(
     return features | dict(extra) | DEFAULT_FEATURES
 
 
+def _check_camera(name: str) -> None:
+    """Its name becomes that of a folder, and of a column that readers shorten."""
+    if not name.strip() or name.startswith(".") or any(letter in name for letter in "/\\\0"):
+        raise ValueError(f"a camera may not be named {name!r}: a folder will have this name; use letters, digits, _ and -")
+    if name.startswith("observation."):
+        raise ValueError(f"a camera may not be named {name!r}: call it {name.split('.')[-1]!r}, the rest is added")
+
+
 def _video(fps: int, height: int, width: int) -> dict[str, object]:
     return {
         "video.height": height,
@@ -79,32 +93,78 @@ def _video(fps: int, height: int, width: int) -> dict[str, object]:
 
 
 def check_episode(episode: Episode, info: DatasetInfo) -> None:
-    """Raise ValueError where an episode does not fit the dataset: a camera, a column, a size, a length, a number."""
+    """Raise ValueError where an episode cannot be stored, MismatchError where it does not fit the dataset."""
+    for name, values in (("state", episode.state), ("action", episode.action)):
+        if values is not None and values.ndim != 2:
+            raise ValueError(f"{name} must be a table, one row per frame, got the shape {values.shape}")
     length = len(episode.state)
     if length == 0:
         raise ValueError("an episode needs at least one frame")
-    for camera, key in info.cameras.items():
-        if camera not in episode.frames:
-            raise ValueError(f"the dataset has camera {camera!r}, the episode only {', '.join(episode.frames) or 'none'}")
-        expected = (length, *info.features[key].shape)
-        if episode.frames[camera].shape != expected:
-            raise ValueError(f"camera {camera!r}: expected frames of shape {expected}, got {episode.frames[camera].shape}")
+    for sentence in (episode.instruction, *episode.seen, *episode.unseen):
+        if not sentence.strip():
+            raise ValueError(f"an episode needs a sentence that says its task, got {sentence!r}")
+    _check_frames(episode, info, length)
     dims = {
         name: info.features[key].shape[0] if key in info.features else 0 for name, key in (("state", STATE), ("action", ACTION))
     }
     action_dim = 0 if episode.action is None else episode.action.shape[1]
     for name, got in (("state", episode.state.shape[1]), ("action", action_dim)):
         if got != dims[name]:
-            raise ValueError(f"the dataset has {dims[name]} numbers per {name}, the episode {got}")
+            raise MismatchError(f"the dataset has {dims[name]} numbers per {name}, the episode {got}")
     if set(episode.extra) != set(info.extra):
         listed = (", ".join(sorted(names)) or "none" for names in (info.extra, episode.extra))
-        raise ValueError("the dataset has the extra columns {}, the episode {}".format(*listed))
+        raise MismatchError("the dataset has the extra columns {}, the episode {}".format(*listed))
     for name, values in (("state", episode.state), ("action", episode.action), *episode.extra.items()):
         if values is not None and len(values) != length:
             raise ValueError(f"the episode has {length} states but {len(values)} {name}s")
-        if values is not None and values.dtype.kind == "f" and not np.isfinite(values).all():
-            place = np.argwhere(~np.isfinite(values))[0].tolist()
-            dimension = f"[{place[1]}]" if len(place) > 1 else ""
-            raise ValueError(
-                f"{name}{dimension} of frame {place[0]} is {values[tuple(place)]}; an episode holds finite numbers only"
-            )
+    for name, values in (("state", episode.state), ("action", episode.action)):
+        if values is not None:
+            _check_values(name, values, "float32")
+    for name, values in episode.extra.items():
+        _check_column(name, values, info.extra[name], length)
+
+
+def _check_frames(episode: Episode, info: DatasetInfo, length: int) -> None:
+    for camera, key in info.cameras.items():
+        if camera not in episode.frames:
+            raise MismatchError(f"the dataset has camera {camera!r}, the episode only {', '.join(episode.frames) or 'none'}")
+        frames, expected = episode.frames[camera], (length, *info.features[key].shape)
+        if frames.shape != expected:
+            raise MismatchError(f"camera {camera!r}: expected frames of shape {expected}, got {frames.shape}")
+        if frames.dtype != np.uint8:
+            raise ValueError(f"camera {camera!r}: expected whole numbers from 0 to 255 (uint8), got {frames.dtype}")
+    more = [camera for camera in episode.frames if camera not in info.cameras]
+    if more:
+        listed = ", ".join(info.cameras) or "none"
+        raise MismatchError(
+            f"the episode has camera {more[0]!r}, the dataset only {listed}; leave it out, or begin a dataset with it"
+        )
+
+
+def _check_column(name: str, values: np.ndarray, feature: Feature, length: int) -> None:
+    """Whether a column of the dataset's own is what was declared."""
+    expected = (length, *feature.shape)
+    if values.shape != expected and not (feature.shape == (1,) and values.shape == (length,)):
+        raise ValueError(f"{name}: expected the shape {expected}, one row per frame, got {values.shape}")
+    if feature.dtype in ("string", "large_string"):
+        if values.dtype.kind != "U" and not all(isinstance(text, str) for text in values.ravel()):
+            raise ValueError(f"{name}: expected texts, got {values.dtype}")
+        return
+    if not np.can_cast(values.dtype, feature.dtype, "same_kind"):
+        raise ValueError(f"{name} was declared as {feature.dtype}, got {values.dtype}, which would lose what it says")
+    _check_values(name, values, feature.dtype)
+
+
+def _check_values(name: str, values: np.ndarray, dtype: str) -> None:
+    """Whether all are numbers, also as they will be stored."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = values.astype(dtype)
+    is_bad = ~np.isfinite(stored) if stored.dtype.kind == "f" else stored != values
+    if not is_bad.any():
+        return
+    place = np.argwhere(is_bad)[0].tolist()
+    dimension, value = f"[{place[1]}]" if len(place) > 1 else "", values[tuple(place)]
+    where = f"{name}{dimension} of frame {place[0]} is {value}"
+    if values.dtype.kind == "f" and not np.isfinite(value):
+        raise ValueError(f"{where}; an episode holds finite numbers only")
+    raise ValueError(f"{where}, too large for {dtype}, in which it is stored")

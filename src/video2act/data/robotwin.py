@@ -56,6 +56,8 @@ def find_episodes(folder: Path, instructions: Path | None = None) -> list[Source
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; expected RoboTwin's TASK/CONFIG, which holds data/episode0.hdf5")
+    if instructions is not None and not instructions.is_dir():
+        raise FileNotFoundError(f"{instructions} is not a folder; expected one that holds episode0.json (--instructions)")
     files = [file for file in folder.rglob("*.hdf5") if re.fullmatch(r"episode_?\d+", file.stem)]
     if not files:
         raise FileNotFoundError(f"{folder} holds no episodeN.hdf5 (raw) and no episode_N/episode_N.hdf5 (processed)")
@@ -70,6 +72,10 @@ def _source(folder: Path, file: Path, instructions: Path | None) -> Source:
         beside = [instructions / f"episode{number}.json"]
     seeds_file = file.parent.parent / "seed.txt"
     seeds = seeds_file.read_text().split() if file.parent.name == "data" and seeds_file.is_file() else []
+    if number < len(seeds) and not re.fullmatch(r"\d+", seeds[number]):
+        raise DatasetError(
+            f"{seeds_file}: seed {number} is {seeds[number]!r}, expected a whole number; correct or remove the file"
+        )
     seed = int(seeds[number]) if number < len(seeds) else None
     found = next((path for path in beside if path.is_file()), None)
     return Source(file, str(file.relative_to(folder)), found, seed)
@@ -133,7 +139,8 @@ def _sentences(source: Source, task: str | None) -> tuple[tuple[str, ...], tuple
         raise DatasetError(f"{source.instructions} is not valid json ({error}); generate the instructions again") from error
     if isinstance(content, dict):
         seen, unseen = content.get("seen") or content.get("instructions") or [], content.get("unseen") or []
-        sentences = [*seen, *unseen]
+        are_lists = isinstance(seen, list) and isinstance(unseen, list)
+        sentences = [*seen, *unseen] if are_lists else [None]
         if seen and all(isinstance(sentence, str) and sentence.strip() for sentence in sentences):
             return tuple(seen), tuple(unseen)
     raise DatasetError(f'{source.instructions} must hold {{"seen": [sentences], "unseen": [sentences]}}; generate it again')
@@ -142,6 +149,8 @@ def _sentences(source: Source, task: str | None) -> tuple[tuple[str, ...], tuple
 def _dataset(path: Path, file: Any, name: str) -> np.ndarray:
     if name not in file:
         raise DatasetError(f"{path} has no {name}; found {', '.join(sorted(file)) or 'nothing'}; it is no RoboTwin episode")
+    if not hasattr(file[name], "shape") or file[name].dtype.kind not in "fiu":
+        raise DatasetError(f"{path}: {name} must be numbers, found {file[name]}; it is no RoboTwin episode")
     return np.asarray(file[name])
 
 
@@ -150,9 +159,16 @@ def _raw_joints(path: Path, file: Any) -> tuple[np.ndarray, np.ndarray]:
     for side in ("left", "right"):
         arm = _dataset(path, file, f"joint_action/{side}_arm")
         gripper = _dataset(path, file, f"joint_action/{side}_gripper")
+        if arm.ndim != 2 or gripper.shape not in ((len(gripper),), (len(gripper), 1)):
+            raise DatasetError(
+                f"{path}: joint_action/{side}_arm is {list(arm.shape)} and {side}_gripper {list(gripper.shape)}; expected joints "
+                "and one gripper at each moment"
+            )
         parts += [arm, gripper.reshape(len(gripper), 1)]
     if len({len(part) for part in parts}) != 1:
         raise DatasetError(f"{path}: joint_action has parts of {', '.join(str(len(part)) for part in parts)} moments")
+    if parts[0].shape != parts[2].shape:
+        raise DatasetError(f"{path}: arms of {parts[0].shape[1]} and {parts[2].shape[1]} joints; only equal ones are converted")
     joints = np.concatenate(parts, axis=1).astype(np.float32)
     if len(joints) < 2:
         raise DatasetError(f"{path} holds {len(joints)} moments; an action needs a next one")
@@ -168,7 +184,10 @@ def _processed_joints(path: Path, file: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _raw_pictures(file: Any) -> dict[str, Any]:
     group = file.get("observation", {})
-    return {own: group[name]["rgb"] for name, own in RAW_CAMERAS.items() if name in group and "rgb" in group[name]}
+    if not hasattr(group, "items"):
+        return {}
+    pictures = {own: group[name]["rgb"] for name, own in RAW_CAMERAS.items() if name in group and "rgb" in group[name]}
+    return {own: cells for own, cells in pictures.items() if hasattr(cells, "shape")}
 
 
 def _processed_pictures(file: Any) -> dict[str, Any]:
@@ -183,6 +202,10 @@ def _decode(path: Path, camera: str, cells: Any, order: Order) -> UInt8[np.ndarr
             with Image.open(BytesIO(bytes(cell))) as image:
                 frames.append(np.asarray(image.convert("RGB")))
         except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise DatasetError(f"{path}: picture {number} of {camera} cannot be decoded ({error}); record it again") from error
+            reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else error
+            raise DatasetError(f"{path}: picture {number} of {camera} cannot be decoded ({reason}); record it again") from error
+        if frames[-1].shape != frames[0].shape:
+            sizes = (f"{frame.shape[0]} x {frame.shape[1]}" for frame in (frames[-1], frames[0]))
+            raise DatasetError("{}: picture {} of {} is {}, the first {}; record it again".format(path, number, camera, *sizes))
     stacked = np.stack(frames)
     return np.ascontiguousarray(stacked[..., ::-1]) if order == "bgr" else stacked
