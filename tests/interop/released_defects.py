@@ -13,6 +13,7 @@ import torch
 from golden import Report
 from torch import Tensor
 
+from video2act.interop.released_config import denoising_config
 from video2act.interop.released_streams import filter_config, latents_of
 from video2act.system2.filters import make_filter, sobel
 from video2act.types import Video
@@ -50,6 +51,16 @@ def channels_of_the_batch(latents: Tensor, share: float) -> Tensor:
 def _nothing(video: Video) -> Video:
     """Of a band without a frequency."""
     return replace(video, grid=torch.zeros_like(video.grid))
+
+
+def known_schedule(settings: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """The yaml's model section; without a `noise_scheduler` that we do not have. What needs none can be compared all the same."""
+    try:
+        denoising_config(settings.get("noise_scheduler", {}))
+    except ValueError as error:
+        report.equal("noise_scheduler, refused", str(error).startswith("noise_scheduler: "), True)
+        return {name: value for name, value in settings.items() if name != "noise_scheduler"}
+    return dict(settings)
 
 
 def known_selection(settings: Mapping[str, Any], report: Report) -> dict[str, Any]:

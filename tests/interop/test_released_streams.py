@@ -8,7 +8,7 @@ from released_checkpoint import FEATURES, released_state, settings_yaml
 
 from video2act.config import BackboneConfig, StreamConfig
 from video2act.interop.official import Robot, stream_config
-from video2act.interop.released_config import former_config
+from video2act.interop.released_config import denoising_config, former_config
 from video2act.interop.released_streams import filter_config, latents_of, stream_names
 from video2act.system2.filters import make_filter
 from video2act.types import Video
@@ -149,3 +149,9 @@ class TestBand:
         video = self.band(filter_type="lowpass")
         assert filter_config("fft", video, 5.0, (7,)).name == "none"
         assert filter_config("sobel+fft", video, 5.0, (7,)).name == "sobel"
+
+
+@pytest.mark.parametrize("words", [{"prediction_type": "v_prediction"}, {"beta_schedule": "linear"}])
+def test_noise_schedules_that_we_lack_are_refused(words: dict[str, str]):
+    with pytest.raises(ValueError, match=f"noise_scheduler: .*{next(iter(words.values()))}"):
+        denoising_config(words)

@@ -73,9 +73,15 @@ def denoising_config(settings: Mapping[str, Any]) -> DenoisingConfig:
     kind, betas = settings.get("type", "ddpm"), settings.get("beta_schedule", "squaredcos_cap_v2")
     if kind != "ddpm" or betas != "squaredcos_cap_v2":
         raise ValueError(f"noise_scheduler: expected type ddpm with beta_schedule squaredcos_cap_v2, got {kind} with {betas}")
+    prediction = settings.get("prediction_type", "sample")
+    if prediction not in ("sample", "epsilon"):
+        raise ValueError(
+            f"noise_scheduler: prediction_type {prediction!r} is not sample or epsilon; the released code trains every other one "
+            "as a sample, and denoises with it as with something else"
+        )
     return DenoisingConfig(
         schedule="ddpm",
-        prediction=settings.get("prediction_type", "sample"),
+        prediction=prediction,
         num_steps=settings.get("num_inference_timesteps", 5),
         num_train_timesteps=settings.get("num_train_timesteps", 1000),
     )
