@@ -38,12 +38,11 @@ def describe(what: Path) -> str:
         return describe_video_model(what) if is_model or is_original(what) else describe_dataset(what)
     if name in PRESETS:
         return describe_preset(name)
-    if what.name == name:  # the id of a repo has an owner, too
-        close = get_close_matches(name, PRESETS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+    close = get_close_matches(name, PRESETS, n=1)
+    if close and what.name == name:  # the id of a repo has an owner, too
         raise FileNotFoundError(
-            f"{name} is not a folder, nor a preset; {hint}presets are {', '.join(PRESETS)}; expected one of them, a dataset "
-            f"(a folder with meta/info.json, or a repo id owner/name), or a video model's folder"
+            f"{name} is not a folder, nor a preset; did you mean {close[0]!r}? presets are {', '.join(PRESETS)}; expected one of "
+            f"them, a dataset (a folder with meta/info.json, or a repo id owner/name), or a video model's folder"
         )
     return describe_dataset(what)
 
