@@ -244,7 +244,7 @@ class TestFilling:
         h, w = LeRobotDataset(recorded).image_size("front")
         assert filled.raw_bytes == 36 * h * w * 3
         assert " MiB in float16, " in str(filled)
-        assert f"{filled.num_bytes / filled.raw_bytes:.3g} of the raw frames' " in str(filled)
+        assert f"{filled.num_bytes / filled.raw_bytes:.3g} times the raw frames' " in str(filled)
 
     @pytest.mark.parametrize("damage", ["empty", "half", "rows", "exchanged"])
     def test_a_damaged_episode_is_filled_again(self, recorded: Path, video_model: Path, tmp_path: Path, damage: str):

@@ -38,7 +38,7 @@ class Filled:
 
     def __str__(self) -> str:
         size = f"{self.num_bytes / 2**20:.1f} MiB in {self.dtype}, {self.num_bytes / self.num_frames / 2**10:.1f} KiB a frame"
-        raw = f"{self.num_bytes / self.raw_bytes:.3g} of the raw frames' {self.raw_bytes / 2**20:.1f} MiB"
+        raw = f"{self.num_bytes / self.raw_bytes:.3g} times the raw frames' {self.raw_bytes / 2**20:.1f} MiB"
         return f"{self.folder}: {size}, {raw}; {self.num_clips} moments of {self.num_frames} frames"
 
 
