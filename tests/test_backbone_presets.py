@@ -85,7 +85,7 @@ FAMILIES = frozenset(GRIDS)
 
 def test_every_family_of_published_models_is_reached_by_a_preset():
     reached = {getattr(video_model_of(name), "name", "") for name in NAMES}
-    assert reached >= FAMILIES
+    assert reached >= FAMILIES - {"mochi"}  # an example's, if that ran in this process
 
 
 def test_cogvideox_1_5_is_what_its_authors_publish():

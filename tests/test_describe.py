@@ -118,8 +118,8 @@ def test_what_train_video_has_written_is_named(tmp_path, small_backbone):
 
 def test_a_video_model_of_no_known_family_is_named(tmp_path):
     (tmp_path / "transformer").mkdir()
-    (tmp_path / "transformer" / "config.json").write_text(json.dumps({"_class_name": "MochiTransformer3DModel"}))
+    (tmp_path / "transformer" / "config.json").write_text(json.dumps({"_class_name": "AllegroTransformer3DModel"}))
     with pytest.raises(
-        ValueError, match="is a video model, but of the kind MochiTransformer3DModel; known are the families wan21"
+        ValueError, match="is a video model, but of the kind AllegroTransformer3DModel; known are the families wan21"
     ):
         describe_video_model(tmp_path)

@@ -292,7 +292,8 @@ def _fill(writer: DatasetWriter, team: _Team, wanted: int, first_seed: int) -> t
         while writer.num_episodes < wanted:
             promised = writer.num_episodes + team.num_busy + sum(episode is not None for episode in finished.values())
             while team.is_free and promised < wanted:
-                team.assign(_Job(next_job, writer.info, writer.staging / f"seed-{next_job}"))
+                # named after this process, too: a worker of a collector that was killed may still be at the same seed
+                team.assign(_Job(next_job, writer.info, writer.staging / f"{os.getpid()}-seed-{next_job}"))
                 next_job, promised = next_job + 1, promised + 1
             finished |= team.results()
             while next_commit in finished:
