@@ -36,11 +36,10 @@ class DataSpec:
 
 
 def everything_that_moves(fps: float, num_frames: int, frames_per_feature: int) -> FilterConfig:
-    """The band of a clip's features that drops only what stands still; `fps` is the clip's. Of a clip that begins before the
-    episode, the frequencies are those of the episode's own frames."""
+    """The band of a clip's features that drops only what stands still; `fps` is the clip's."""
     feature_fps = fps / frames_per_feature
     num_features = 1 + (num_frames - 1) // frames_per_feature
-    return FilterConfig("temporal_bandpass", low_hz=feature_fps / num_features, high_hz=feature_fps / 2, before_start="exclude")
+    return FilterConfig("temporal_bandpass", low_hz=feature_fps / num_features, high_hz=feature_fps / 2)
 
 
 def paper_streams(
