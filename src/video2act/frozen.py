@@ -4,6 +4,7 @@ Likewise their tokenizers: one that has lost its vocabulary would call every wor
 No code that comes with a model is ever run, and nobody is asked whether it may.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def load_tokenizer(source: str | Path) -> Any:
     """
     if isinstance(source, Path) and not source.is_dir():
         raise FileNotFoundError(f"{source} is missing: the text encoder needs its tokenizer; download it again")
-    folder = _folder(source) or _fetched(str(source))
+    folder = _folder(source) or fetched(str(source), TOKENIZER_FILES, "the tokenizer of ")
     described = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
     if described.get("tokenizer_class") not in WITHOUT_VOCABULARY:
         _check_vocabulary(folder)
@@ -195,13 +196,18 @@ def _check_vocabulary(folder: Path) -> None:
         )
 
 
-def _fetched(source: str) -> Path:
+def fetched(source: str, patterns: Sequence[str], part: str = "") -> Path:
+    """The folder into which a repo's files of these patterns are fetched; `part` names for an error what they are.
+
+    Raises:
+        FileNotFoundError: there is no such repo, or it cannot be reached.
+    """
     try:
-        return Path(snapshot_download(source, allow_patterns=list(TOKENIZER_FILES)))
+        return Path(snapshot_download(source, allow_patterns=list(patterns)))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise FileNotFoundError(
-            f"there is no folder {source}, and the tokenizer of the Hugging Face repo {source} cannot be fetched "
-            f"({_said(error)}); download it where the network allows and name its folder"
+            f"there is no folder {source}, and {part}the Hugging Face repo {source} cannot be fetched ({_said(error)}); "
+            f"download it where the network allows and name its folder"
         ) from error
 
 

@@ -18,6 +18,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 import published_models
+from video2act import frozen
 from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig
 from video2act.policy import Video2Act
 from video2act.system2.backbones import TinyBackbone, make_backbone, save_video_model, sources
@@ -72,7 +73,7 @@ class TestWhereItIs:
         def unreachable(*_: Any, **__: Any) -> str:
             raise LocalEntryNotFoundError("no connection")
 
-        monkeypatch.setattr(sources, "snapshot_download", unreachable)
+        monkeypatch.setattr(frozen, "snapshot_download", unreachable)
         with pytest.raises(FileNotFoundError, match=r"there is no folder some/model, and .* cannot be fetched \(no connection\)"):
             sources.locate("some/model")
 
@@ -83,7 +84,7 @@ class TestWhereItIs:
             asked.update(repo=repo, patterns=allow_patterns)
             return str(tmp_path)
 
-        monkeypatch.setattr(sources, "snapshot_download", fetch)
+        monkeypatch.setattr(frozen, "snapshot_download", fetch)
         assert sources.locate("some/model") == tmp_path
         assert asked["repo"] == "some/model"
         assert "transformer/*" in asked["patterns"]

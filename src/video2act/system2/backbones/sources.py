@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
+from video2act.frozen import fetched
 from video2act.system2.backbones.checkpoint import Checkpoint
 from video2act.tensor_files import listing, read_json, shards
 
@@ -50,13 +48,7 @@ def locate(source: str) -> Path:
     is_repo_id = source.count("/") == 1 and not source.startswith((".", "~", "/"))
     if not is_repo_id:
         raise FileNotFoundError(f"{source} is not a folder; name a video model's folder, or a Hugging Face repo id (owner/name)")
-    try:
-        return Path(snapshot_download(source, allow_patterns=list(NEEDED)))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        raise FileNotFoundError(
-            f"there is no folder {source}, and the Hugging Face repo {source} cannot be fetched ({str(error).splitlines()[0]}); "
-            f"download it where the network allows and name its folder"
-        ) from error
+    return fetched(source, NEEDED)
 
 
 def component(root: Path, part: str, expected_class: str) -> Component:
