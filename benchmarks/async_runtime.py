@@ -27,11 +27,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from video2act.atomic import write_text
-from video2act.bench import random_policy
 from video2act.config import PolicyConfig, RuntimeConfig
+from video2act.files.atomic import write_text
 from video2act.interfaces import EnvironmentSpec, Perceiver
 from video2act.policy import Video2Act, load_system2
+from video2act.programs.bench import random_policy
 from video2act.runtime.assembly import make_executor
 from video2act.runtime.control_loop import EpisodeResult, run_episode
 from video2act.runtime.dual_policy import DualPolicy
@@ -153,7 +153,9 @@ def make_dual(settings: Settings, policy: Video2Act, loop: SlowLoop) -> DualPoli
 def drive(settings: Settings, dual: DualPolicy, config: PolicyConfig, seconds: float) -> EpisodeResult:
     """One episode of that length."""
     robot = Robot(config.fps, int(seconds * settings.rate_hz))
-    with closing(make_executor(dual, robot.spec, config.execute_steps, RuntimeConfig(system1=settings.system1))) as executor:
+    with closing(
+        make_executor(dual, robot.spec, config.execute_steps, RuntimeConfig(system1=settings.system1))
+    ) as executor:
         return run_episode(robot, dual, config.execute_steps, [], 0, settings.rate_hz, executor)
 
 
@@ -170,7 +172,9 @@ def compare(settings: Settings, run: Path, policy: Video2Act) -> dict[str, Any]:
                 dual = make_dual(settings, policy, loop)
                 result = drive(settings, dual, policy.config, settings.segment_s)
             except TimeoutError as problem:  # a machine that is so busy says nothing about the runtime
-                raise SystemExit(f"{name}: {problem}. This machine has no core to spare; measure when it is idle") from problem
+                raise SystemExit(
+                    f"{name}: {problem}. This machine has no core to spare; measure when it is idle"
+                ) from problem
             # the first second holds the wait for the first condition
             periods[name] += [step.period_s for step in result.steps[int(settings.rate_hz) :]]
             plans[name] += dual.times.act_s[2:]
@@ -210,7 +214,10 @@ def soak(settings: Settings, run: Path, policy: Video2Act) -> dict[str, Any]:
             steps += drive(settings, dual, policy.config, 10.0).num_steps
             assert loop.pid is not None
             samples.append((time.monotonic() - began, resident_mib("self"), resident_mib(loop.pid)))
-            print(f"{samples[-1][0]:6.0f} s   loop {samples[-1][1]:.1f} MiB   System 2 {samples[-1][2]:.1f} MiB", flush=True)
+            print(
+                f"{samples[-1][0]:6.0f} s   loop {samples[-1][1]:.1f} MiB   System 2 {samples[-1][2]:.1f} MiB",
+                flush=True,
+            )
         ring = loop._ring.layout.num_bytes / 2**20 if loop._ring else 0.0
     # the first fifth fills caches
     settled = samples[len(samples) // 5 :]

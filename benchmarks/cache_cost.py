@@ -91,7 +91,9 @@ def main(length: int = 200) -> None:
     assert system2 is not None
     streams = replace(system2, filter_on="features")
     print(f"An episode of {length} control steps, Wan 2.2's encoder, latents in float16.\n")
-    print("| stream | windows: TFLOP | stream: TFLOP | less | windows: MB | stream: MB | less |\n|---|---|---|---|---|---|---|")
+    print(
+        "| stream | windows: TFLOP | stream: TFLOP | less | windows: MB | stream: MB | less |\n|---|---|---|---|---|---|---|"
+    )
     total = [Cost(0, 0), Cost(0, 0)]
     for old, new in zip(streams.streams, continuing(streams).streams, strict=True):
         costs = [window_cost(vae, old, length), stream_cost(vae, new, length)]
@@ -102,7 +104,9 @@ def main(length: int = 200) -> None:
 
 def _print(name: str, old: Cost, new: Cost) -> None:
     flops = f"{old.flops / 1e12:.0f} | {new.flops / 1e12:.1f} | {old.flops / new.flops:.0f} x"
-    print(f"| {name} | {flops} | {old.num_bytes / 1e6:.1f} | {new.num_bytes / 1e6:.1f} | {old.num_bytes / new.num_bytes:.0f} x |")
+    print(
+        f"| {name} | {flops} | {old.num_bytes / 1e6:.1f} | {new.num_bytes / 1e6:.1f} | {old.num_bytes / new.num_bytes:.0f} x |"
+    )
 
 
 if __name__ == "__main__":

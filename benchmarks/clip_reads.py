@@ -31,7 +31,9 @@ def pictures(episode: int, camera: int) -> np.ndarray:
     """A textured scene that pans, with a moving square: neither flat nor noise."""
     rng = np.random.default_rng(10 * episode + camera)
     coarse = rng.integers(0, 255, (48, 48, 3)).astype(np.float32)
-    scene = torch.nn.functional.interpolate(torch.from_numpy(coarse).permute(2, 0, 1)[None], size=(400, 400), mode="bilinear")
+    scene = torch.nn.functional.interpolate(
+        torch.from_numpy(coarse).permute(2, 0, 1)[None], size=(400, 400), mode="bilinear"
+    )
     image = scene[0].permute(1, 2, 0).numpy().astype(np.uint8)
     frames = np.stack([image[k : k + SIZE, 2 * k : 2 * k + SIZE] for k in range(LENGTH)])
     for k in range(LENGTH):
@@ -65,7 +67,9 @@ def readers(root: Path, backends: list[str]) -> dict[str, Callable[[int], Any]]:
 
     def ours(i: int) -> Any:
         episode, frame = divmod(i, LENGTH)
-        return [to_pixels(mine.frames(episode, c, start=frame - FRAMES + 1, stop=frame + 1), float(FPS)) for c in CAMERAS]
+        return [
+            to_pixels(mine.frames(episode, c, start=frame - FRAMES + 1, stop=frame + 1), float(FPS)) for c in CAMERAS
+        ]
 
     found: dict[str, Callable[[int], Any]] = {"ours": ours}
     for backend in backends:
@@ -102,7 +106,9 @@ def main() -> None:
         backends.insert(0, "torchcodec")
     except (ImportError, RuntimeError, OSError):
         print("torchcodec cannot be loaded")
-    print(f"lerobot {importlib.metadata.version('lerobot')}, {os.cpu_count()} cores, clips of {FRAMES} x {len(CAMERAS)} frames")
+    print(
+        f"lerobot {importlib.metadata.version('lerobot')}, {os.cpu_count()} cores, clips of {FRAMES} x {len(CAMERAS)} frames"
+    )
     print("\n| files | reader | frames/s (median) | ours is faster by |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         roots = {"ours, H.264": Path(folder) / "ours", "lerobot's, AV1": Path(folder) / "theirs"}

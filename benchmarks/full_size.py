@@ -33,7 +33,7 @@ from video2act.presets import DataSpec, make_preset
 from video2act.system2.backbones.sizes import PUBLISHED
 from video2act.system2.backbones.tap import empty
 from video2act.system2.backbones.wan_original import VAE22_MEAN, VAE22_STD
-from video2act.text_cache import TextEmbeddings
+from video2act.text.cache import TextEmbeddings
 from video2act.types import Observation, Video, VideoCondition
 
 INSTRUCTION = "pick up the bottle and put it into the box"
@@ -98,7 +98,9 @@ def write_random(folder: Path, network: Any, config: dict[str, Any], dtype: torc
             save_file(shard, folder / file)
             index |= dict.fromkeys(shard, file)
             shard, used, number = {}, 0, number + 1
-    (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": index})
+    )
     (folder / "config.json").write_text(json.dumps(config | {"_class_name": network.__name__}))
 
 
@@ -113,7 +115,12 @@ def write_source(folder: Path, shrunken: bool) -> None:
 
 
 def write_siglip(folder: Path, shrunken: bool) -> None:
-    size: dict[str, Any] = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
+    size: dict[str, Any] = {
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_hidden_layers": 27,
+        "num_attention_heads": 16,
+    }
     if shrunken:
         size = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     model = SiglipVisionModel(SiglipVisionConfig(image_size=384, patch_size=14, **size))
@@ -153,7 +160,9 @@ def prepared(settings: Settings) -> PolicyConfig:
         dit = replace(RDT_FORM, num_image_positions=729 * len(ROBOT.cameras))
         system1 = replace(system1, hidden=32, depth=2, num_heads=4, dit=dit)
         former = replace(config.system2.streams[0].former, num_tokens=8, num_heads=4)
-        streams = tuple(replace(s, former=former, size_px=64, num_frames=min(17, s.num_frames)) for s in config.system2.streams)
+        streams = tuple(
+            replace(s, former=former, size_px=64, num_frames=min(17, s.num_frames)) for s in config.system2.streams
+        )
         streams = (streams[0], replace(streams[1], filter=replace(streams[1].filter, low_hz=1.0)))
         system2 = replace(system2, backbone=replace(backbone, feature_layer=2), streams=streams, token_dim=32)
     return replace(config, system1=system1, system2=system2)
@@ -192,7 +201,10 @@ def clips_of(config: PolicyConfig, device: torch.device) -> dict[str, Video]:
     generator = torch.Generator().manual_seed(0)
     assert config.system2 is not None
     shapes = {s.name: (1, 3, s.num_frames, *s.frame_px) for s in config.system2.streams}
-    return {name: Video(2 * torch.rand(shape, generator=generator) - 1, config.fps).to(device) for name, shape in shapes.items()}
+    return {
+        name: Video(2 * torch.rand(shape, generator=generator) - 1, config.fps).to(device)
+        for name, shape in shapes.items()
+    }
 
 
 @contextmanager

@@ -20,10 +20,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import tyro
 
 from video2act.config import BackboneConfig, TrainConfig, VideoTrainConfig
-from video2act.evaluate import evaluate
-from video2act.train import train
-from video2act.train_video import train_video
-from video2act.viz.findings import wilson_interval
+from video2act.evaluation.findings import wilson_interval
+from video2act.programs.evaluate import evaluate
+from video2act.programs.train import train
+from video2act.programs.train_video import train_video
 
 ENV = "metaworld:push-v3"
 
@@ -73,7 +73,9 @@ def run_job(settings: Settings, data: Path, name: str, seed: int) -> tuple[str, 
         config = TrainConfig(num_steps=settings.policy_steps, seed=seed)
         train((data,), policy, config, variant.preset, video_model, resume=(policy / "training.json").is_file())
     if not (result / "eval_info.json").is_file():
-        evaluate(policy, ENV, settings.episodes, 1000, blind=variant.is_shown_nothing, workers=1, num_videos=0, out=result)
+        evaluate(
+            policy, ENV, settings.episodes, 1000, blind=variant.is_shown_nothing, workers=1, num_videos=0, out=result
+        )
     return name, seed
 
 
@@ -91,13 +93,15 @@ def table(settings: Settings) -> str:
             continue
         total, low_high = len(known) * settings.episodes, wilson_interval(sum(known), len(known) * settings.episodes)
         cells = " | ".join("-" if count is None else f"{count}/{settings.episodes}" for count in counts)
-        pooled = f"{sum(known)}/{total} = {100 * sum(known) / total:.0f} % ({100 * low_high[0]:.0f}-{100 * low_high[1]:.0f})"
+        pooled = (
+            f"{sum(known)}/{total} = {100 * sum(known) / total:.0f} % ({100 * low_high[0]:.0f}-{100 * low_high[1]:.0f})"
+        )
         lines.append(f"| {VARIANTS[name].title} | {cells} | {pooled} |")
     return "\n".join(lines) + "\n"
 
 
 def main(settings: Settings) -> None:
-    from video2act.collect import collect
+    from video2act.programs.collect import collect
 
     settings.out.mkdir(parents=True, exist_ok=True)
     data = settings.data or settings.out / "data"
@@ -108,7 +112,9 @@ def main(settings: Settings) -> None:
         if not (folder / "model.safetensors").is_file():
             train_video((data,), folder, VideoTrainConfig(num_steps=steps), BackboneConfig())
     # the first seed of every variant first: it also fills the caches that the others read
-    jobs = [(name, seed) for seed in settings.seeds for name in settings.variants if not VARIANTS[name].is_shown_nothing]
+    jobs = [
+        (name, seed) for seed in settings.seeds for name in settings.variants if not VARIANTS[name].is_shown_nothing
+    ]
     jobs += [(name, seed) for seed in settings.seeds for name in settings.variants if VARIANTS[name].is_shown_nothing]
     with ProcessPoolExecutor(2, get_context("spawn"), max_tasks_per_child=1) as pool:
         futures = [pool.submit(run_job, settings, data, name, seed) for name, seed in jobs]

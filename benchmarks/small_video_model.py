@@ -25,15 +25,15 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 import torch
 import tyro
 
-from video2act.collect import CollectionError, collect
 from video2act.config import PolicyConfig, ScratchConfig, TrainConfig, VideoTrainConfig
 from video2act.envs import list_environments
-from video2act.evaluate import evaluate
+from video2act.evaluation.findings import wilson_interval
 from video2act.presets import PRESETS, DataSpec, everything_that_moves, small
-from video2act.train import train
-from video2act.train_video import REPORT_FILE, train_video
-from video2act.training_loop import FINISHED, SETTINGS_FILE, TrainingPausedError
-from video2act.viz.findings import wilson_interval
+from video2act.programs.collect import CollectionError, collect
+from video2act.programs.evaluate import evaluate
+from video2act.programs.train import train
+from video2act.programs.train_video import REPORT_FILE, train_video
+from video2act.training.loop import FINISHED, SETTINGS_FILE, TrainingPausedError
 
 TASKS = ("metaworld:push-v3", "metaworld:pick-place-v3")
 CAMERAS = ("corner4", "gripperPOV")
@@ -87,7 +87,12 @@ def size_of(settings: Settings) -> Size:
     environments = tuple(name for name in list_environments() if name.startswith(("metaworld:", "aloha:")))
     scratch = ScratchConfig(vae_steps=settings.vae_steps)
     video = VideoTrainConfig(
-        num_steps=settings.video_steps, batch_size=16, learning_rate=3e-4, warmup_steps=500, save_every=1000, sizes_px=(128,)
+        num_steps=settings.video_steps,
+        batch_size=16,
+        learning_rate=3e-4,
+        warmup_steps=500,
+        save_every=1000,
+        sizes_px=(128,),
     )
     policy = TrainConfig(num_steps=settings.policy_steps, learning_rate=5e-4, warmup_steps=200, save_every=500)
     if not settings.shrunken:
@@ -133,7 +138,9 @@ def pieces(settings: Settings, size: Size) -> Iterator[Piece]:
         yield Piece(f"videos of {env}", partial(_is_recorded, folder), partial(_record_videos, env, folder, settings))
     for env in settings.tasks:
         folder = out / "demonstrations" / env.replace(":", "_")
-        yield Piece(f"demonstrations of {env}", partial(_is_recorded, folder), partial(_demonstrate, env, folder, settings))
+        yield Piece(
+            f"demonstrations of {env}", partial(_is_recorded, folder), partial(_demonstrate, env, folder, settings)
+        )
     model = out / "video_model"
     for name, steps in (("video_model", size.video.num_steps), ("random_model", 0)):
         scratch = size.scratch if steps else replace(size.scratch, vae=str(model))
@@ -173,13 +180,17 @@ def _demonstrate(env: str, folder: Path, settings: Settings, minutes: float) -> 
     (folder / "recorded").touch()
 
 
-def _train_video(videos: dict[str, Path], out: Path, config: VideoTrainConfig, scratch: ScratchConfig, minutes: float) -> None:
+def _train_video(
+    videos: dict[str, Path], out: Path, config: VideoTrainConfig, scratch: ScratchConfig, minutes: float
+) -> None:
     data = tuple(folder for folder in videos.values() if not (folder / "left_out").is_file())
     has_begun = (out / SETTINGS_FILE).is_file() or (out / "vae_training" / SETTINGS_FILE).is_file()
     train_video(data, out, replace(config, max_minutes=minutes), scratch, resume=has_begun)
 
 
-def _train_policy(env: str, variant: str, out: Path, config: TrainConfig, preset: str, root: Path, minutes: float) -> None:
+def _train_policy(
+    env: str, variant: str, out: Path, config: TrainConfig, preset: str, root: Path, minutes: float
+) -> None:
     data = (root / "demonstrations" / env.replace(":", "_"),)
     video_model = {"full": root / "video_model", "random": root / "random_model"}.get(variant)
     name = preset if video_model else f"{preset}_system1"
@@ -209,11 +220,18 @@ def report(settings: Settings, size: Size) -> str:
     if left_out:
         lines += [f"Without videos, because the expert failed: {', '.join(left_out)}.", ""]
     for env in settings.tasks:
-        lines += [f"| {env} | " + " | ".join(f"seed {seed}" for seed in settings.seeds) + " | together (95 % interval) |"]
+        lines += [
+            f"| {env} | " + " | ".join(f"seed {seed}" for seed in settings.seeds) + " | together (95 % interval) |"
+        ]
         lines += ["|" + "---|" * (len(settings.seeds) + 2)]
         for variant, title in VARIANTS.items():
-            paths = [out / "results" / f"{variant}_{env.partition(':')[2]}_{seed}" / "eval_info.json" for seed in settings.seeds]
-            counts = [json.loads(p.read_text())["overall"]["success"]["successes"] if p.is_file() else None for p in paths]
+            paths = [
+                out / "results" / f"{variant}_{env.partition(':')[2]}_{seed}" / "eval_info.json"
+                for seed in settings.seeds
+            ]
+            counts = [
+                json.loads(p.read_text())["overall"]["success"]["successes"] if p.is_file() else None for p in paths
+            ]
             known = [count for count in counts if count is not None]
             cells = " | ".join("-" if count is None else f"{count}/{settings.episodes}" for count in counts)
             together = "-"

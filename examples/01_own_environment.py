@@ -16,7 +16,9 @@ class Dot(gymnasium.Env):
     render_mode = "rgb_array"
     observation_space = action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         self.place = self.np_random.uniform(-0.8, 0.8, 2).astype(np.float32)
         return self.place, {}
@@ -55,5 +57,7 @@ if __name__ == "__main__":
         state_names=("x", "y"),
         action_names=("dx", "dy"),
     )
-    result = run_episode(GymEnvironment(Dot(), mapping), RandomPolicy(), execute_steps=4, watchers=[], seed=0, rate_hz=None)
+    result = run_episode(
+        GymEnvironment(Dot(), mapping), RandomPolicy(), execute_steps=4, watchers=[], seed=0, rate_hz=None
+    )
     print(f"success: {result.success}, after {result.num_steps} control steps")

@@ -43,7 +43,9 @@ class MochiBackbone(PretrainedBackbone):
 
     def statistics(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         config = self.vae.config
-        mean, std = (torch.tensor(numbers).to(like)[:, None, None, None] for numbers in (config.latents_mean, config.latents_std))
+        mean, std = (
+            torch.tensor(numbers).to(like)[:, None, None, None] for numbers in (config.latents_mean, config.latents_std)
+        )
         return mean, std / config.scaling_factor
 
     def run(self, noisy: Video, noise_level: torch.Tensor, text: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -55,10 +57,22 @@ GRIDS["mochi"], FAMILIES["mochi"] = Grid(latent_px=8, patch=2, frames_per_latent
 
 
 def write_tiny(root: Path) -> Path:
-    shape: Any = {"num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 3, "text_embed_dim": 16, "in_channels": 4}
-    widths: Any = {"encoder_block_out_channels": (32,) * 4, "decoder_block_out_channels": (32,) * 4, "layers_per_block": (1,) * 5}
+    shape: Any = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 16,
+        "num_layers": 3,
+        "text_embed_dim": 16,
+        "in_channels": 4,
+    }
+    widths: Any = {
+        "encoder_block_out_channels": (32,) * 4,
+        "decoder_block_out_channels": (32,) * 4,
+        "layers_per_block": (1,) * 5,
+    }
     MochiTransformer3DModel(**shape, pooled_projection_dim=16).save_pretrained(root / "transformer")
-    AutoencoderKLMochi(**widths, latent_channels=4, latents_mean=(0.1,) * 4, latents_std=(0.8,) * 4).save_pretrained(root / "vae")
+    AutoencoderKLMochi(**widths, latent_channels=4, latents_mean=(0.1,) * 4, latents_std=(0.8,) * 4).save_pretrained(
+        root / "vae"
+    )
     text: Any = {"vocab_size": 384, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2}
     T5EncoderModel(T5Config(**text)).save_pretrained(root / "text_encoder")
     ByT5Tokenizer().save_pretrained(root / "tokenizer")
@@ -67,7 +81,9 @@ def write_tiny(root: Path) -> Path:
 
 if __name__ == "__main__":
     root = write_tiny(Path(tempfile.mkdtemp()))
-    config = PretrainedBackboneConfig("mochi", str(root), feature_layer=2, dtype="float32", text_cache=str(root / "text"))
+    config = PretrainedBackboneConfig(
+        "mochi", str(root), feature_layer=2, dtype="float32", text_cache=str(root / "text")
+    )
     backbone = make_backbone(config)
     latents = backbone.encode(Video(2 * torch.rand(1, 3, 13, 32, 32) - 1, fps=24.0))
     features = backbone.features(latents, ["push the block"])

@@ -39,7 +39,14 @@ def single_torch_thread() -> None:
 @pytest.fixture(scope="session")
 def small_backbone() -> BackboneConfig:
     return BackboneConfig(
-        feature_layer=1, hidden=32, depth=2, num_heads=4, latent_channels=16, patch_px=8, frames_per_latent=4, text_dim=16
+        feature_layer=1,
+        hidden=32,
+        depth=2,
+        num_heads=4,
+        latent_channels=16,
+        patch_px=8,
+        frames_per_latent=4,
+        text_dim=16,
     )
 
 
@@ -48,7 +55,9 @@ def small_config(small_backbone: BackboneConfig) -> PolicyConfig:
     """Both systems, two cameras, two streams; the motion stream has 3 latent frames at 5 Hz: 0 and 1.67 Hz."""
     former = FormerConfig(num_tokens=3, depth=1, num_heads=4)
     streams = (
-        StreamConfig("spatial", "front", num_frames=1, stride=1, size_px=16, filter=FilterConfig("sobel"), former=former),
+        StreamConfig(
+            "spatial", "front", num_frames=1, stride=1, size_px=16, filter=FilterConfig("sobel"), former=former
+        ),
         StreamConfig(
             "motion",
             "front",
@@ -106,7 +115,10 @@ def make_batch() -> Callable[..., Batch]:
 
         streams = config.system2.streams if config.system2 else ()
         return Batch(
-            clips={s.name: Video(uniform(size, 3, s.num_frames, s.size_px, s.size_px), config.fps / s.stride) for s in streams},
+            clips={
+                s.name: Video(uniform(size, 3, s.num_frames, s.size_px, s.size_px), config.fps / s.stride)
+                for s in streams
+            },
             seen={},
             images={camera: uniform(size, 3, config.image_px, config.image_px) for camera in config.cameras},
             state=uniform(size, config.state_dim),
@@ -143,7 +155,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 frames[t, y - 8 : y + 8, x - 8 : x + 8] = 200
             state = np.concatenate([place / 64, np.zeros((length, 1))], axis=1).astype(np.float32)
             instruction = "push the square" if number % 2 == 0 else "pull"
-            writer.add_episode(Episode({"front": frames, "wrist": frames[:, ::-1]}, state, action, instruction, seed=number))
+            writer.add_episode(
+                Episode({"front": frames, "wrist": frames[:, ::-1]}, state, action, instruction, seed=number)
+            )
     return root
 
 

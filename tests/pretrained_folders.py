@@ -9,7 +9,12 @@ import torch
 from transformers import SiglipConfig, SiglipModel, T5Config, T5ForConditionalGeneration
 
 TEXT_WIDTH, IMAGE_WIDTH = 24, 20
-SENTENCES = ("push the block", "pull the drawer open", "put the red cube in the box", "pick up the cup and place it on the plate")
+SENTENCES = (
+    "push the block",
+    "pull the drawer open",
+    "put the red cube in the box",
+    "pick up the cup and place it on the plate",
+)
 
 
 def make_t5_folder(folder: Path, width: int = TEXT_WIDTH) -> Path:

@@ -42,7 +42,15 @@ from transformers import (
 TEXT_WIDTH = 16
 DEPTH = 3
 
-T5 = {"d_model": TEXT_WIDTH, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2, "vocab_size": 384, "dropout_rate": 0.0}
+T5 = {
+    "d_model": TEXT_WIDTH,
+    "d_kv": 8,
+    "d_ff": 24,
+    "num_layers": 2,
+    "num_heads": 2,
+    "vocab_size": 384,
+    "dropout_rate": 0.0,
+}
 WAN: dict[str, Any] = {
     "num_attention_heads": 2,
     "attention_head_dim": 12,
@@ -68,7 +76,9 @@ def stir(network: Any, seed: int = 0) -> Any:
     return network.eval()
 
 
-def write_text_encoder(root: Path, kind: Any = UMT5EncoderModel, config: Any = UMT5Config, width: int = TEXT_WIDTH) -> None:
+def write_text_encoder(
+    root: Path, kind: Any = UMT5EncoderModel, config: Any = UMT5Config, width: int = TEXT_WIDTH
+) -> None:
     torch.manual_seed(1)
     encoder = kind(config(**(T5 | {"d_model": width, "feed_forward_proj": "gated-gelu"})))
     with torch.no_grad():
@@ -83,14 +93,22 @@ def write_index(root: Path, pipeline: str) -> None:
 
 
 def write_wan21(root: Path, text: bool = True, **changes: Any) -> Path:
-    stir(WanTransformer3DModel(**{**WAN, "in_channels": 16, "out_channels": 16, **changes})).save_pretrained(root / "transformer")
+    stir(WanTransformer3DModel(**{**WAN, "in_channels": 16, "out_channels": 16, **changes})).save_pretrained(
+        root / "transformer"
+    )
     stir(AutoencoderKLWan(base_dim=4, z_dim=16), seed=1).save_pretrained(root / "vae")
     return _finish(root, "WanPipeline", text)
 
 
 def wan22_vae(base: int = 4, decoder: int = 4) -> AutoencoderKLWan:
     statistics: dict[str, Any] = {"latents_mean": [0.1] * 48, "latents_std": [0.8] * 48}
-    shape: dict[str, Any] = {"base_dim": base, "decoder_base_dim": decoder, "z_dim": 48, "in_channels": 12, "out_channels": 12}
+    shape: dict[str, Any] = {
+        "base_dim": base,
+        "decoder_base_dim": decoder,
+        "z_dim": 48,
+        "in_channels": 12,
+        "out_channels": 12,
+    }
     shape |= {"is_residual": True, "patch_size": 2, "scale_factor_spatial": 16}
     return stir(AutoencoderKLWan(**shape, **statistics), seed=1)
 
@@ -113,12 +131,19 @@ def _finish(root: Path, pipeline: str, text: bool) -> Path:
 
 
 def write_hunyuan(root: Path) -> Path:
-    shape: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 16, "rope_axes_dim": (4, 6, 6), "in_channels": 4}
+    shape: dict[str, Any] = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 16,
+        "rope_axes_dim": (4, 6, 6),
+        "in_channels": 4,
+    }
     shape |= {"out_channels": 4, "num_layers": 1, "num_single_layers": DEPTH - 1, "num_refiner_layers": 1}
     shape |= {"text_embed_dim": TEXT_WIDTH, "pooled_projection_dim": 12}
     stir(HunyuanVideoTransformer3DModel(**shape)).save_pretrained(root / "transformer")
     widths: Any = (8, 8, 8, 8)
-    codec = AutoencoderKLHunyuanVideo(block_out_channels=widths, norm_num_groups=4, layers_per_block=1, latent_channels=4)
+    codec = AutoencoderKLHunyuanVideo(
+        block_out_channels=widths, norm_num_groups=4, layers_per_block=1, latent_channels=4
+    )
     stir(codec, seed=1).save_pretrained(root / "vae")
     words, clip_words = character_tokenizer(), character_tokenizer("<bos> $A <eos>")
     size: dict[str, Any] = {"vocab_size": len(words), "intermediate_size": 24, "num_attention_heads": 2}
@@ -145,7 +170,9 @@ def character_tokenizer(template: str = "<bos> $A") -> PreTrainedTokenizerFast:
     words = {word: number for number, word in enumerate([*marks, "\n", *map(chr, range(32, 127))])}
     tokenizer = Tokenizer(WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = Split(Regex("[\\s\\S]"), "isolated")
-    tokenizer.post_processor = TemplateProcessing(single=template, special_tokens=[(mark, words[mark]) for mark in marks])
+    tokenizer.post_processor = TemplateProcessing(
+        single=template, special_tokens=[(mark, words[mark]) for mark in marks]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
     )
@@ -153,7 +180,13 @@ def character_tokenizer(template: str = "<bos> $A") -> PreTrainedTokenizerFast:
 
 def write_cogvideox(root: Path, **changes: Any) -> Path:
     shape: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 16, "in_channels": 4, "out_channels": 4}
-    shape |= {"time_embed_dim": 16, "text_embed_dim": TEXT_WIDTH, "num_layers": DEPTH, "sample_width": 8, "sample_height": 8}
+    shape |= {
+        "time_embed_dim": 16,
+        "text_embed_dim": TEXT_WIDTH,
+        "num_layers": DEPTH,
+        "sample_width": 8,
+        "sample_height": 8,
+    }
     shape |= {"sample_frames": 9, "use_rotary_positional_embeddings": True} | changes
     stir(CogVideoXTransformer3DModel(**shape)).save_pretrained(root / "transformer")
     widths: Any = (8, 8, 8, 8)
@@ -190,8 +223,19 @@ def write_ltx(root: Path) -> Path:
 
 
 def write_cosmos(root: Path, in_channels: int = 17) -> Path:
-    shape: dict[str, Any] = {"in_channels": in_channels, "out_channels": 16, "num_attention_heads": 2, "attention_head_dim": 12}
-    shape |= {"num_layers": DEPTH, "mlp_ratio": 2.0, "text_embed_dim": TEXT_WIDTH, "adaln_lora_dim": 4, "max_size": (8, 16, 16)}
+    shape: dict[str, Any] = {
+        "in_channels": in_channels,
+        "out_channels": 16,
+        "num_attention_heads": 2,
+        "attention_head_dim": 12,
+    }
+    shape |= {
+        "num_layers": DEPTH,
+        "mlp_ratio": 2.0,
+        "text_embed_dim": TEXT_WIDTH,
+        "adaln_lora_dim": 4,
+        "max_size": (8, 16, 16),
+    }
     shape |= {"rope_scale": (1.0, 3.0, 3.0), "extra_pos_embed_type": None}
     stir(CosmosTransformer3DModel(**shape)).save_pretrained(root / "transformer")
     stir(AutoencoderKLWan(base_dim=4, z_dim=16), seed=1).save_pretrained(root / "vae")
@@ -256,7 +300,9 @@ def original_vae(vae: AutoencoderKLWan) -> dict[str, Tensor]:
         else:
             stage, part = rest[1], rest[2]
             num_residual = 2 if way == "downsamples" else 3
-            place, tail = (rest[3], rest[4:]) if part == "resnets" else (str(num_residual), rest[4:] if not is_22 else rest[3:])
+            place, tail = (
+                (rest[3], rest[4:]) if part == "resnets" else (str(num_residual), rest[4:] if not is_22 else rest[3:])
+            )
             tail = [RESIDUAL.get(tail[0], tail[0]), *tail[1:]]
             new = [way, stage, way, place, *tail] if is_22 else [way, str(4 * int(stage) + int(place)), *tail]
         renamed[".".join([half, *map(str, new)])] = tensor
@@ -292,10 +338,17 @@ def write_original(root: Path, diffusers_root: Path) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     transformer = WanTransformer3DModel.from_pretrained(diffusers_root / "transformer")
     config = transformer.config
-    said = {"_class_name": "WanModel", "dim": 24, "num_heads": config["num_attention_heads"], "num_layers": config["num_layers"]}
+    said = {
+        "_class_name": "WanModel",
+        "dim": 24,
+        "num_heads": config["num_attention_heads"],
+        "num_layers": config["num_layers"],
+    }
     (root / "config.json").write_text(json.dumps(said))
     state = original_transformer(transformer.state_dict())
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, root / "diffusion_pytorch_model.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in state.items()}, root / "diffusion_pytorch_model.safetensors"
+    )
     vae = AutoencoderKLWan.from_pretrained(diffusers_root / "vae")
     torch.save(original_vae(vae), root / f"Wan2.{2 if vae.config['is_residual'] else 1}_VAE.pth")
     encoder = UMT5EncoderModel.from_pretrained(diffusers_root / "text_encoder")

@@ -23,7 +23,11 @@ SPEC = DataSpec(3, 2, 20.0, ("front", "wrist"))
 FULL_SYSTEM1 = ("rdt_1b", "wan22_5b_rdt_1b", "official")
 """System 1 of these is measured by benchmarks/full_size.py, and trained, narrow, in test_train_pretrained.py"""
 
-NAMES = [name for name in PRESETS if name not in (*FULL_SYSTEM1, "tiny_latents") and make_preset(name, SPEC).system2 is not None]
+NAMES = [
+    name
+    for name in PRESETS
+    if name not in (*FULL_SYSTEM1, "tiny_latents") and make_preset(name, SPEC).system2 is not None
+]
 
 
 def over_a_tiny_instance(config: PolicyConfig, root: Path) -> PolicyConfig:

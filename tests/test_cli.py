@@ -79,7 +79,9 @@ def save(config: PolicyConfig, folder: Path) -> Path:
     return folder
 
 
-def record(root: Path, fps: float = 20.0, cameras: tuple[str, ...] = ("front", "wrist"), has_action: bool = True) -> Path:
+def record(
+    root: Path, fps: float = 20.0, cameras: tuple[str, ...] = ("front", "wrist"), has_action: bool = True
+) -> Path:
     """One short episode of the robot of the fixture `recorded`."""
     frames = np.zeros((4, 64, 64, 3), np.uint8)
     action = np.zeros((4, 2), np.float32) if has_action else None
@@ -120,7 +122,9 @@ class TestHelp:
         what = (cli.VERBS[verb].__doc__ or "").split(".")[0].split(":")[0]
         assert " ".join(what.split()[:4]) in text
 
-    def test_a_verb_that_does_not_exist_is_answered_with_those_that_do(self, video2act: Call, capsys: pytest.CaptureFixture[str]):
+    def test_a_verb_that_does_not_exist_is_answered_with_those_that_do(
+        self, video2act: Call, capsys: pytest.CaptureFixture[str]
+    ):
         with pytest.raises(SystemExit) as exit_:
             video2act("fly")
         assert exit_.value.code not in (0, None)
@@ -162,13 +166,29 @@ def test_ctrl_c_says_how_to_go_on(refusal: Callable[..., str], monkeypatch: pyte
     def interrupted(dataset: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("video2act.describe.describe_dataset", interrupted)
+    monkeypatch.setattr("video2act.programs.info.describe_dataset", interrupted)
     assert "the same command goes on from there (training: --resume)" in refusal("info", "data")
 
 
-def test_a_simulated_task_is_recorded_and_described(video2act: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_simulated_task_is_recorded_and_described(
+    video2act: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     out = tmp_path / "push"
-    video2act("collect", "--env", PUSH, "--out", out, "--episodes", 2, "--image-size", 32, "--cameras", "corner4", "--workers", 1)
+    video2act(
+        "collect",
+        "--env",
+        PUSH,
+        "--out",
+        out,
+        "--episodes",
+        2,
+        "--image-size",
+        32,
+        "--cameras",
+        "corner4",
+        "--workers",
+        1,
+    )
     assert f"{out}: 2 episodes, 2 recorded now" in capsys.readouterr().out
     dataset = LeRobotDataset(out)
     assert (len(dataset), dataset.cameras, dataset.image_size("corner4")) == (2, ("corner4",), (32, 32))
@@ -191,7 +211,10 @@ class TestNames:
 
     def test_preset(self, refusal: Callable[..., str], recorded: Path, tmp_path: Path):
         said = refusal("train", "--data", recorded, "--out", tmp_path / "out", "--preset", "tinny")
-        assert "unknown preset 'tinny'; did you mean 'tiny'? choose from tiny, tiny_latents, tiny_system1, tiny_blind, " in said
+        assert (
+            "unknown preset 'tinny'; did you mean 'tiny'? choose from tiny, tiny_latents, tiny_system1, tiny_blind, "
+            in said
+        )
         assert "unknown preset 'huge'; choose from tiny" in refusal("bench", "--preset", "huge")
 
     def test_camera_of_a_simulator(self, refusal: Callable[..., str], tmp_path: Path):
@@ -211,7 +234,9 @@ class TestNames:
         run = save(small_config, tmp_path / "run")
         edit_json(run / "config.json", lambda config: config["system2"]["streams"][0]["filter"].update(name="canny"))
         said = refusal("eval", run, "--env", PUSH)
-        assert f"{run / 'config.json'}: system2: streams[0]: filter: name: 'canny' is not one of 'none', 'sobel'" in said
+        assert (
+            f"{run / 'config.json'}: system2: streams[0]: filter: name: 'canny' is not one of 'none', 'sobel'" in said
+        )
         assert "'temporal_bandpass'" in said
 
     def test_field_of_the_configuration(self, refusal: Callable[..., str], run: Path):
@@ -255,7 +280,9 @@ class TestDatasets:
     def test_an_older_version(self, refusal: Callable[..., str], damaged: Path):
         edit_json(damaged / "meta/info.json", lambda info: info.update(codebase_version="v2.1"))
         said = refusal("info", damaged)
-        assert f"{damaged / 'meta/info.json'}: this dataset is LeRobotDataset v2.1, expected v3.0; convert it once" in said
+        assert (
+            f"{damaged / 'meta/info.json'}: this dataset is LeRobotDataset v2.1, expected v3.0; convert it once" in said
+        )
 
     def test_truncated_description(self, refusal: Callable[..., str], damaged: Path):
         path = damaged / "meta/info.json"
@@ -290,8 +317,13 @@ class TestDatasets:
         rows = table["action"].to_pylist()
         rows[5][1] = float("nan")
         column = table.schema.get_field_index("action")
-        pq.write_table(table.set_column(column, table.schema.field("action"), pa.array(rows, table["action"].type)), path)
-        for command in (("info", damaged), ("train", "--data", damaged, "--out", tmp_path / "out", "--preset", "tiny_blind")):
+        pq.write_table(
+            table.set_column(column, table.schema.field("action"), pa.array(rows, table["action"].type)), path
+        )
+        for command in (
+            ("info", damaged),
+            ("train", "--data", damaged, "--out", tmp_path / "out", "--preset", "tiny_blind"),
+        ):
             said = refusal(*command)
             assert f"{path}: episode 1, frame 5: action[1] is nan" in said
             assert "remove the episode or record it again" in said
@@ -306,7 +338,9 @@ class TestDatasets:
 class TestRefusedEarly:
     """Before processes are spawned and folders claimed."""
 
-    def test_an_evaluation_that_never_refreshes(self, refusal: Callable[..., str], blind_config: PolicyConfig, tmp_path: Path):
+    def test_an_evaluation_that_never_refreshes(
+        self, refusal: Callable[..., str], blind_config: PolicyConfig, tmp_path: Path
+    ):
         run = save(blind_config, tmp_path / "run")
         assert "refresh_every must be at least 1, got 0" in refusal("eval", run, "--env", PUSH, "--refresh-every", 0)
 
@@ -332,7 +366,12 @@ class TestRuntime:
         ],
     )
     def test_options(
-        self, options: tuple[str, ...], said: str, refusal: Callable[..., str], blind_config: PolicyConfig, tmp_path: Path
+        self,
+        options: tuple[str, ...],
+        said: str,
+        refusal: Callable[..., str],
+        blind_config: PolicyConfig,
+        tmp_path: Path,
     ):
         run = save(blind_config, tmp_path / "run")
         assert said in refusal("eval", run, "--env", PUSH, *options)
@@ -341,7 +380,9 @@ class TestRuntime:
 class TestFit:
     """Policy, data and robot must be of one kind; where they are not, both sides are named."""
 
-    def test_state_action_and_rate_of_a_robot(self, refusal: Callable[..., str], blind_config: PolicyConfig, tmp_path: Path):
+    def test_state_action_and_rate_of_a_robot(
+        self, refusal: Callable[..., str], blind_config: PolicyConfig, tmp_path: Path
+    ):
         run = save(replace(blind_config, state_dim=3, action_dim=2, fps=20.0), tmp_path / "run")
         said = refusal("eval", run, "--env", PUSH)
         assert "this policy cannot drive metaworld:push-v3" in said
@@ -355,7 +396,9 @@ class TestFit:
         assert "this policy looks through front, wrist" in said
         assert "corner4" in said
 
-    def test_rate_camera_and_episode_of_a_film(self, refusal: Callable[..., str], small_config: PolicyConfig, tmp_path: Path):
+    def test_rate_camera_and_episode_of_a_film(
+        self, refusal: Callable[..., str], small_config: PolicyConfig, tmp_path: Path
+    ):
         run, film = save(small_config, tmp_path / "run"), ("--out", tmp_path / "film.mp4")
         slow = record(tmp_path / "slow", fps=10.0)
         said = refusal("view", run, "--dataset", slow, *film)
@@ -364,14 +407,19 @@ class TestFit:
         said = refusal("view", run, "--dataset", other, *film)
         assert "needs front, wrist, the dataset has top; missing: front, wrist" in said
         fitting = record(tmp_path / "fitting")
-        assert "the dataset has episodes 0 to 0, got 7" in refusal("view", run, "--dataset", fitting, "--episode", 7, *film)
+        assert "the dataset has episodes 0 to 0, got 7" in refusal(
+            "view", run, "--dataset", fitting, "--episode", 7, *film
+        )
         assert not (tmp_path / "film.mp4").exists()
 
     @pytest.mark.parametrize(
         ("options", "expected"),
         [
             ({"fps": 10.0}, "fps is 20.0 in the first and 10.0 in the second"),
-            ({"cameras": ("top",)}, "cameras is {'front': (64, 64), 'wrist': (64, 64)} in the first and {'top': (64, 64)}"),
+            (
+                {"cameras": ("top",)},
+                "cameras is {'front': (64, 64), 'wrist': (64, 64)} in the first and {'top': (64, 64)}",
+            ),
             ({"has_action": False}, "action_dim is 2 in the first and None in the second"),
         ],
         ids=["fps", "cameras", "actions"],
@@ -425,7 +473,9 @@ class TestRunFolders:
         said = refusal("train", "--data", recorded, "--out", tmp_path / "out")
         assert "System 2, which needs a video model: train one with train-video and pass --video-model" in said
         said = refusal("train", "--data", recorded, "--out", tmp_path / "out", "--video-model", tmp_path / "nowhere")
-        assert f"{tmp_path / 'nowhere'} is not a video model (backbone.json is missing); make one with train-video" in said
+        assert (
+            f"{tmp_path / 'nowhere'} is not a video model (backbone.json is missing); make one with train-video" in said
+        )
         assert not (tmp_path / "out").exists()
 
     def test_a_run_that_exists_is_not_overwritten(self, refusal: Callable[..., str], recorded: Path, tmp_path: Path):
@@ -440,7 +490,9 @@ class TestRunFolders:
 
     def test_nothing_to_resume(self, refusal: Callable[..., str], recorded: Path, tmp_path: Path):
         said = refusal("train", "--preset", "tiny_blind", "--data", recorded, "--out", tmp_path / "out", "--resume")
-        assert f"{tmp_path / 'out'} holds no training to resume (training.json is missing); start without resume" in said
+        assert (
+            f"{tmp_path / 'out'} holds no training to resume (training.json is missing); start without resume" in said
+        )
 
     @pytest.mark.parametrize("option", ["--episodes", "--workers", "--refresh-every"])
     def test_nothing_is_no_number_of_things(self, option: str, refusal: Callable[..., str], run: Path):

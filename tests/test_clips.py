@@ -76,7 +76,9 @@ class TestFrameHistory:
         clips = history.clips(20.0)
         assert list(clips) == ["spatial", "wrist_motion"]
         assert torch.equal(clips["spatial"].grid, to_pixels(frame(2)[None], 20.0).grid)
-        assert torch.equal(clips["wrist_motion"].grid, to_pixels(np.stack([frame(n, 4) for n in (10, 11, 12)]), 20.0).grid)
+        assert torch.equal(
+            clips["wrist_motion"].grid, to_pixels(np.stack([frame(n, 4) for n in (10, 11, 12)]), 20.0).grid
+        )
 
     def test_a_missing_camera_is_named_with_its_stream_and_those_there_are(self):
         history = FrameHistory((stream(1, 1, camera="wrist"),))
@@ -152,7 +154,9 @@ class TestFit:
         # since transformers 5, the name without Pil needs torchvision
         make = getattr(transformers, "SiglipImageProcessorPil", transformers.SiglipImageProcessor)
         processor = make(size={"height": 24, "width": 24})
-        expected = processor(Image.fromarray(fit_frames(self.frames, 16, 16, "pad")[0]), return_tensors="np")["pixel_values"][0]
+        expected = processor(Image.fromarray(fit_frames(self.frames, 16, 16, "pad")[0]), return_tensors="np")[
+            "pixel_values"
+        ][0]
         ours = fit_frames(self.frames[:1], 24, 24, "pad")[0].astype(np.float32) / 127.5 - 1
         assert np.allclose(ours.transpose(2, 0, 1), expected, atol=1e-6)
 

@@ -67,7 +67,9 @@ class TestJson:
         assert isinstance(fps, float)
 
     def test_an_unknown_field_is_named_with_those_there_are(self):
-        with pytest.raises(ValueError, match=r"c\.json: system2: unknown field colour of System2Config; it has .*filter_on"):
+        with pytest.raises(
+            ValueError, match=r"c\.json: system2: unknown field colour of System2Config; it has .*filter_on"
+        ):
             from_json(PolicyConfig, with_field("system2.colour", 1), "c.json")
 
     def test_a_missing_field_is_named(self):
@@ -143,7 +145,10 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: BackboneConfig(feature_layer=5), r"must lie in 0\.\.4 \(the number of blocks\), got 5"),
     (lambda: BackboneConfig(feature_layer=-1), "got -1"),
     (lambda: BackboneConfig(hidden=130), "hidden=130 is not divisible by num_heads=4"),
-    (lambda: unchecked(PretrainedBackboneConfig, name="sora", source="x", feature_layer=1), "'sora'; choose from wan21, wan22"),
+    (
+        lambda: unchecked(PretrainedBackboneConfig, name="sora", source="x", feature_layer=1),
+        "'sora'; choose from wan21, wan22",
+    ),
     (lambda: PretrainedBackboneConfig("wan22", "", 20), "'wan22' needs a source"),
     (lambda: PretrainedBackboneConfig("wan22", "x", -1), "feature_layer must not be negative, got -1"),
     (lambda: replace(WAN22, noise_level=1.0), r"noise_level must lie in \[0, 1\), got 1.0"),
@@ -181,13 +186,18 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: PretrainedConfig("", 24), "needs a source"),
     (lambda: PretrainedConfig("t5", 0), "width must be positive, got 0"),
     (
-        lambda: System1Config(dit=DitConfig(num_text_positions=8), text_encoder=PretrainedConfig("t5", 24, max_tokens=9)),
+        lambda: System1Config(
+            dit=DitConfig(num_text_positions=8), text_encoder=PretrainedConfig("t5", 24, max_tokens=9)
+        ),
         "text of up to 9 tokens does not fit num_text_positions=8",
     ),
     (lambda: unchecked(FormerConfig, kind="pool"), "unknown former 'pool'; choose from resampler, projection"),
     (lambda: FormerConfig(num_tokens=9, num_frames=4), "num_tokens=9 cannot be shared out among num_frames=4"),
     (lambda: FilterConfig("sobel", then="scharr"), "then='scharr' follows a temporal filter"),
-    (lambda: unchecked(FilterConfig, name="moft", then="moft"), "then must be one of none, sobel, scharr, laplacian, got 'moft'"),
+    (
+        lambda: unchecked(FilterConfig, name="moft", then="moft"),
+        "then must be one of none, sobel, scharr, laplacian, got 'moft'",
+    ),
     (lambda: unchecked(FilterConfig, name="sobel", border="mirror"), "'replicate' or 'zeros', got 'mirror'"),
     (lambda: replace(STREAM, width_px=24), "frames of 16 x 24 px need resize='lanczos'"),
     (
@@ -203,7 +213,10 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: replace(POLICY, max_staleness_steps=-1), "must not be negative, got -1"),
     (lambda: replace(POLICY, fps=0.0), "fps must be positive, got 0.0"),
     (lambda: replace(POLICY, fps=float("nan")), "fps must be positive, got nan"),
-    (lambda: replace(POLICY, system1=System1Config(hidden=64)), r"token_dim \(128\) must equal System 1's hidden \(64\)"),
+    (
+        lambda: replace(POLICY, system1=System1Config(hidden=64)),
+        r"token_dim \(128\) must equal System 1's hidden \(64\)",
+    ),
     (lambda: OptimizationConfig(num_steps=-1), "num_steps must not be negative, got -1"),
     (lambda: OptimizationConfig(batch_size=0), "batch_size must be at least 1, got 0"),
     (lambda: OptimizationConfig(gradient_accumulation=0), "gradient_accumulation must be at least 1, got 0"),
@@ -231,7 +244,9 @@ def test_cameras_of_both_systems_are_listed_once():
 
 class TestPresets:
     def test_an_unknown_one_lists_those_there_are_and_guesses(self):
-        with pytest.raises(ValueError, match=r"unknown preset 'tiny_system2'; did you mean 'tiny_system1'\? choose from tiny, "):
+        with pytest.raises(
+            ValueError, match=r"unknown preset 'tiny_system2'; did you mean 'tiny_system1'\? choose from tiny, "
+        ):
             make_preset("tiny_system2", SPEC)
         with pytest.raises(ValueError, match="unknown preset 'xyz'; choose from tiny, "):
             make_preset("xyz", SPEC)
@@ -271,7 +286,9 @@ class TestPresets:
 
     @pytest.mark.parametrize("preset", PUBLISHED, ids=lambda preset: preset.__name__)
     @pytest.mark.parametrize("fps", [10.0, 50.0])
-    def test_the_published_models_take_every_control_rate_and_survive_json(self, preset: Callable[..., PolicyConfig], fps: float):
+    def test_the_published_models_take_every_control_rate_and_survive_json(
+        self, preset: Callable[..., PolicyConfig], fps: float
+    ):
         policy = preset(replace(SPEC, fps=fps))
         assert policy.system2 is not None
         assert isinstance(policy.system2.backbone, PretrainedBackboneConfig)
@@ -281,5 +298,7 @@ class TestPresets:
 
     def test_a_name_of_no_video_model_lists_those_there_are(self):
         text = to_json(make_preset("wan22_5b", SPEC)).replace('"wan22"', '"wan33"')
-        with pytest.raises(ValueError, match="unknown video model 'wan33'; choose from wan21, wan22, wan_small, hunyuan"):
+        with pytest.raises(
+            ValueError, match="unknown video model 'wan33'; choose from wan21, wan22, wan_small, hunyuan"
+        ):
             from_json(PolicyConfig, text, "a file")

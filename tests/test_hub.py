@@ -27,7 +27,9 @@ def run(tmp_path: Path) -> Path:
     rate = {"successes": 24, "n_episodes": 25, "wilson_95": [0.805, 0.993]}
     expert = {"successes": 25, "n_episodes": 25, "wilson_95": [0.867, 1.0]}
     task = {"task_group": "metaworld", "task": "push-v3", "success": rate, "expert": expert}
-    (folder / "eval/one/eval_info.json").write_text(json.dumps({"per_task": [task], "settings": {"blind": False}, "time": "now"}))
+    (folder / "eval/one/eval_info.json").write_text(
+        json.dumps({"per_task": [task], "settings": {"blind": False}, "time": "now"})
+    )
     return folder
 
 
@@ -105,7 +107,9 @@ def test_a_repo_is_fetched_as_far_as_it_is_needed(policy: Video2Act, tmp_path: P
 
 def test_a_repo_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(FileNotFoundError, match="no folder nobody/push, and the Hugging Face repo nobody/push cannot be fetched"):
+    with pytest.raises(
+        FileNotFoundError, match="no folder nobody/push, and the Hugging Face repo nobody/push cannot be fetched"
+    ):
         Video2Act.from_pretrained("nobody/push")
 
 

@@ -7,20 +7,31 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "video2act"
 
-LEVEL = {
-    **dict.fromkeys(("types", "interfaces", "config", "presets"), 0),
-    **dict.fromkeys(("layers", "clips", "normalize", "embodiment", "text", "text_cache", "precision"), 1),
-    **dict.fromkeys(("weights", "tensor_files", "frozen", "atomic", "workers", "limits"), 1),
-    **dict.fromkeys(("system1", "system2", "data", "runtime", "serving", "envs", "viz"), 2),
-    **dict.fromkeys(("policy", "training_loop", "interop", "suitability", "evaluation", "caching", "hub", "video_report"), 3),
-    **dict.fromkeys(("train", "train_video", "evaluate", "collect", "bench", "view", "describe", "serve", "convert_robotwin"), 4),
-    **dict.fromkeys(("demo", "sweep", "precompute"), 5),
-    **dict.fromkeys(("cli", "cli_options", "__main__", "__init__"), 6),
-}
-"""part of the package -> its level; a part is a file of the package or a folder"""
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("types", "config", "normalize", "embodiment", "precision", "limits"),
+    ("interfaces", "presets", "clips", "layers", "files"),
+    ("text",),
+    ("system1", "system2", "data", "envs", "runtime", "serving", "viz"),
+    ("policy", "hub"),
+    ("training", "evaluation", "interop"),
+    ("programs",),
+    ("cli", "cli_options", "__init__"),
+)
+"""parts (files or folders of the package) from the ground up; a file imports its own part and lower floors"""
 
-LEVELS_OF_STRANGERS = {2, 4}
-"""levels whose parts never import each other"""
+FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
+
+FRIENDS = {
+    "normalize": {"config", "types"},
+    "embodiment": {"config", "types"},
+    "limits": {"config", "types", "normalize"},
+    "presets": {"clips"},
+    "policy": {"hub"},
+    "cli": {"cli_options"},
+}
+"""parts that import others of their own floor; all others are strangers to each other"""
+
+PROGRAMS_THAT_CALL_PROGRAMS = {"demo", "sweep"}
 
 FORBIDDEN_LIBRARIES = {
     "lerobot": "its releases exclude each other's dependencies; the format is read and written natively",
@@ -39,16 +50,20 @@ def part_of(file: Path) -> str:
     return file.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
-def imported_modules(file: Path) -> set[str]:
-    """Every module a file imports, wherever the import stands, `from a import b` as `a.b`."""
+def imports(tree: ast.AST, file: Path) -> set[str]:
+    """Every module that a piece of code imports, `from a import b` as `a.b`."""
     modules: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name_of(file)} line {node.lineno}: write relative imports out"
             modules |= {f"{node.module}.{alias.name}" for alias in node.names}
     return modules
+
+
+def imported_modules(file: Path) -> set[str]:
+    return imports(ast.parse(file.read_text()), file)
 
 
 def imported_parts(file: Path) -> set[str]:
@@ -60,21 +75,59 @@ def libraries(file: Path) -> set[str]:
     return {module.split(".")[0] for module in imported_modules(file)}
 
 
+def imported_files(file: Path) -> set[Path]:
+    """Files of this package that a file imports; a package stands for its `__init__.py`."""
+    found = set()
+    for module in imported_modules(file):
+        names = module.split(".")[1:] if module.startswith("video2act.") else []
+        for size in (len(names), len(names) - 1):  # the last name may be a function
+            place = SOURCE.joinpath(*names[:size])
+            candidates = [place.with_suffix(".py"), place / "__init__.py"] if size > 0 else []
+            existing = [candidate for candidate in candidates if candidate.is_file()]
+            if existing:
+                found.add(existing[0])
+                break
+    return found - {file}
+
+
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_every_module_has_a_place(file: Path):
     part = part_of(file)
-    assert part in LEVEL, f"{name_of(file)}: {part!r} has no level yet; decide what it may import and add it to LEVEL"
+    assert part in FLOOR, f"{name_of(file)}: {part!r} has no floor yet; decide what it may import and add it to FLOORS"
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_imports_point_one_way(file: Path):
     part = part_of(file)
-    own = LEVEL.get(part, 0)
     for other in imported_parts(file) - {part}:
-        assert other in LEVEL, f"{name_of(file)} imports video2act.{other}, which has no level"
-        assert LEVEL[other] <= own, f"{name_of(file)} (level {own}) must not import {other} (level {LEVEL[other]})"
-        is_stranger = LEVEL[other] == own and own in LEVELS_OF_STRANGERS
-        assert not is_stranger, f"{name_of(file)} must not import {other}: parts of level {own} do not know each other"
+        assert other in FLOOR, f"{name_of(file)} imports video2act.{other}, which has no floor"
+        assert FLOOR[other] <= FLOOR[part], f"{name_of(file)} must not import {other}, which stands above it"
+        if FLOOR[other] == FLOOR[part]:
+            assert other in FRIENDS.get(part, set()), f"{name_of(file)} must not import {other}: they share a floor"
+
+
+@pytest.mark.parametrize("file", sorted((SOURCE / "programs").glob("*.py")), ids=name_of)
+def test_programs_do_not_call_programs(file: Path):
+    called = {other.stem for other in imported_files(file) if other.parent == SOURCE / "programs"}
+    assert file.stem in PROGRAMS_THAT_CALL_PROGRAMS or called <= {"__init__"}, f"{file.name} imports {called}"
+
+
+def test_no_circle_between_files():
+    """A file that is being visited and is met again closes a circle."""
+    arrows = {file: sorted(imported_files(file)) for file in FILES}
+    done: set[Path] = set()
+
+    def visit(file: Path, way: tuple[Path, ...]) -> None:
+        circle = " -> ".join(name_of(part) for part in (*way[way.index(file) :], file)) if file in way else ""
+        assert not circle, f"a circle of imports: {circle}"
+        if file not in done:
+            for other in arrows[file]:
+                # a package's front imports its parts, which may import the front's neighbours but not the front itself
+                visit(other, (*way, file))
+            done.add(file)
+
+    for file in FILES:
+        visit(file, ())
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
@@ -108,3 +161,5 @@ def test_the_walk_sees_what_it_should():
     assert len(FILES) > 30
     assert {"config", "types"} <= imported_parts(SOURCE / "clips.py")
     assert "system2" in imported_parts(SOURCE / "policy.py")
+    assert SOURCE / "config" / "__init__.py" in imported_files(SOURCE / "clips.py")
+    assert SOURCE / "clips.py" in imported_files(SOURCE / "policy.py")

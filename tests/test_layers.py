@@ -88,7 +88,9 @@ class TestCrossAttention:
     def test_no_mask_shows_everything(self, cross: CrossAttention):
         condition, x = randn(2, 5, 6, seed=1), randn(2, 4, 16)
         everything = torch.ones(2, 5, dtype=torch.bool)
-        assert torch.allclose(cross(x, cross.project(condition, None)), cross(x, cross.project(condition, everything)), atol=1e-6)
+        assert torch.allclose(
+            cross(x, cross.project(condition, None)), cross(x, cross.project(condition, everything)), atol=1e-6
+        )
 
     @pytest.mark.parametrize("num_tokens", [0, 5])
     def test_nothing_to_see_says_the_same_to_every_query(self, cross: CrossAttention, num_tokens: int):

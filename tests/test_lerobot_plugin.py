@@ -82,8 +82,14 @@ def policy(plugin: tuple[ModuleType, ModuleType], small_config: PolicyConfig, mo
     """A new one, of the small preset; its video model has random weights, which only a test may have."""
     configuration, modeling = plugin
     monkeypatch.setitem(PRESETS, "tiny", lambda spec: small_config)
-    monkeypatch.setattr(modeling, "build_policy", lambda config, statistics, video_model: modeling.Video2Act(config, statistics))
-    shapes = {"observation.images.front": (3, 16, 16), "observation.images.wrist": (3, 16, 16), "observation.state": (3,)}
+    monkeypatch.setattr(
+        modeling, "build_policy", lambda config, statistics, video_model: modeling.Video2Act(config, statistics)
+    )
+    shapes = {
+        "observation.images.front": (3, 16, 16),
+        "observation.images.wrist": (3, 16, 16),
+        "observation.state": (3,),
+    }
     config = configuration.Video2ActConfig(
         input_features={name: SimpleNamespace(shape=shape) for name, shape in shapes.items()},
         output_features={"action": SimpleNamespace(shape=(2,))},
@@ -121,7 +127,9 @@ def test_it_takes_a_training_step(policy: Any):
 
 
 def test_it_acts(policy: Any, small_config: PolicyConfig):
-    seen = {name: value[:, -1] for name, value in training_batch(policy, 3).items() if name.startswith("observation.images")}
+    seen = {
+        name: value[:, -1] for name, value in training_batch(policy, 3).items() if name.startswith("observation.images")
+    }
     seen = {name: value for name, value in seen.items() if not name.endswith("_is_pad")}
     seen |= {"observation.state": torch.zeros(2, 3), "task": ["push", "pull"]}
     assert policy.eval().select_action(seen).shape == (2, 2)

@@ -19,7 +19,9 @@ def test_restoring_undoes_normalising(mode: Mode):
 
 
 def test_each_mode_has_its_range():
-    assert torch.allclose(Normalizer(STATISTICS, "min_max").normalize(RAW)[:2, :2], torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
+    assert torch.allclose(
+        Normalizer(STATISTICS, "min_max").normalize(RAW)[:2, :2], torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
+    )
     assert torch.allclose(Normalizer(STATISTICS, "mean_std").normalize(RAW)[2, :2], torch.zeros(2))
     assert torch.allclose(Normalizer(STATISTICS, "mean_std").normalize(RAW)[0, 0], torch.tensor(-2.0))
     assert torch.equal(Normalizer(STATISTICS, "identity").normalize(RAW), RAW)

@@ -8,11 +8,11 @@ import torch
 
 from video2act.clips import FrameHistory
 from video2act.config import PolicyConfig
+from video2act.files.weights import save_weights
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act, load_system2
 from video2act.system1 import Visibility
 from video2act.types import Batch, Committed, Observation, Tokens, Video, VideoCondition
-from video2act.weights import save_weights
 
 MakePolicy = Callable[[PolicyConfig], Video2Act]
 MakeBatch = Callable[..., Batch]
@@ -58,7 +58,9 @@ class TestTraining:
         assert policy(batch, generator(1)) != loss
         assert policy(batch, generator(), state_noise=0.5) != loss
 
-    def test_everything_but_the_backbone_learns(self, policy: Video2Act, small_config: PolicyConfig, make_batch: MakeBatch):
+    def test_everything_but_the_backbone_learns(
+        self, policy: Video2Act, small_config: PolicyConfig, make_batch: MakeBatch
+    ):
         policy.train()
         policy(make_batch(small_config), generator()).backward()
         frozen = [name for name, p in policy.named_parameters() if p.grad is None]
@@ -86,7 +88,9 @@ class TestTraining:
         ]
         assert torch.allclose(losses[0], losses[1], atol=1e-4)
 
-    def test_the_loss_is_in_normalised_units(self, small_config: PolicyConfig, make_batch: MakeBatch, make_policy: MakePolicy):
+    def test_the_loss_is_in_normalised_units(
+        self, small_config: PolicyConfig, make_batch: MakeBatch, make_policy: MakePolicy
+    ):
         """A robot that measures in millimetres learns as one that measures in metres."""
         batch, policy = make_batch(small_config), make_policy(small_config)
         scaled = {
@@ -155,7 +159,9 @@ class TestActing:
         video = condition(policy)
         assert np.allclose(act(policy, seen, video), act(policy, replace(seen, images=enlarged), video), atol=1e-6)
 
-    def test_explaining_shows_what_the_formers_read(self, policy: Video2Act, small_config: PolicyConfig, make_batch: MakeBatch):
+    def test_explaining_shows_what_the_formers_read(
+        self, policy: Video2Act, small_config: PolicyConfig, make_batch: MakeBatch
+    ):
         batch = make_batch(small_config)
         assert policy.system2 is not None
         seen = policy.explain(batch.clips, batch.instruction)
@@ -248,7 +254,9 @@ class TestBlinded:
         assert np.array_equal(plan, act(blind, replace(base, images=observation(5).images), condition(policy, 1)))
         assert np.array_equal(plan, act(blind, replace(base, images={}), condition(policy, 0)))
         assert np.array_equal(plan, act(blind, base, condition(blind)))
-        assert not np.allclose(plan, act(blind, replace(base, state=observation(5).state), condition(policy)), atol=1e-6)
+        assert not np.allclose(
+            plan, act(blind, replace(base, state=observation(5).state), condition(policy)), atol=1e-6
+        )
         assert not np.allclose(plan, act(blind, replace(base, instruction="pull it up"), condition(policy)), atol=1e-6)
 
     def test_the_policy_it_comes_from_keeps_its_eyes(self, policy: Video2Act):
@@ -299,8 +307,14 @@ class TestFolder:
         assert again.config == policy.config
         assert again.statistics == policy.statistics
         assert not again.training
-        assert np.array_equal(act(policy, observation(), condition(policy)), act(again, observation(), condition(again)))
-        assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json", "model.safetensors", "stats.json"]
+        assert np.array_equal(
+            act(policy, observation(), condition(policy)), act(again, observation(), condition(again))
+        )
+        assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+            "config.json",
+            "model.safetensors",
+            "stats.json",
+        ]
 
     def test_other_weights_may_be_written_under_the_same_names(self, policy: Video2Act, tmp_path: Path):
         zeros = {name: torch.zeros_like(tensor) for name, tensor in policy.state_dict().items()}

@@ -14,8 +14,8 @@ import pytest
 
 import video2act
 from video2act import cli
-from video2act.demo import DEMOS
 from video2act.envs import list_environments
+from video2act.programs.demo import DEMOS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -123,4 +123,6 @@ def test_the_command_line_names_every_preset():
     from video2act.presets import PRESETS
 
     for name in PRESETS:
-        assert re.search(rf"\b{name}\b", cli.train.__doc__ or ""), f"the help of train does not mention the preset {name}"
+        assert re.search(rf"\b{name}\b", cli.train.__doc__ or ""), (
+            f"the help of train does not mention the preset {name}"
+        )

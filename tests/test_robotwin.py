@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import yaml
 
-from video2act import serve as program
 from video2act.config import PolicyConfig
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act
+from video2act.programs import serve as program
 
 FOLDER = Path(__file__).parents[1] / "robotwin"
 NUM_JOINTS = 14
@@ -75,7 +75,13 @@ def play(deployed: ModuleType, model: Any, task: Task, instruction: str, seed: i
 def words(**changes: Any) -> dict[str, Any]:
     """The yml, with what the script puts in place of null and adds."""
     own = yaml.safe_load((FOLDER / "Video2Act" / "deploy_policy.yml").read_text())
-    filled = {"task_name": "beat_block_hammer", "task_config": "demo_clean", "ckpt_setting": "test", "seed": 0, "device": "cpu"}
+    filled = {
+        "task_name": "beat_block_hammer",
+        "task_config": "demo_clean",
+        "ckpt_setting": "test",
+        "seed": 0,
+        "device": "cpu",
+    }
     return {**own, **filled, "left_arm_dim": 6, "right_arm_dim": 6, **changes}
 
 
@@ -94,7 +100,9 @@ def config(small_config: PolicyConfig) -> PolicyConfig:
     streams = tuple(replace(stream, camera="cam_high", resize="lanczos") for stream in small_config.system2.streams)
     system2 = replace(small_config.system2, streams=streams)
     cameras = ("cam_high", "left_camera")
-    return replace(small_config, state_dim=NUM_JOINTS, action_dim=NUM_JOINTS, cameras=cameras, image_fit="pad", system2=system2)
+    return replace(
+        small_config, state_dim=NUM_JOINTS, action_dim=NUM_JOINTS, cameras=cameras, image_fit="pad", system2=system2
+    )
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +120,9 @@ def asked(deployed: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[dict[st
     module = importlib.import_module("Video2Act.deploy_policy")
     messages: list[dict[str, Any]] = []
     ask = module._LocalDriver.ask
-    monkeypatch.setattr(module._LocalDriver, "ask", lambda self, message: messages.append(message) or ask(self, message))
+    monkeypatch.setattr(
+        module._LocalDriver, "ask", lambda self, message: messages.append(message) or ask(self, message)
+    )
     return messages
 
 
@@ -189,7 +199,10 @@ def test_the_run_folder_may_follow_the_task(deployed: ModuleType, run: Path):
             {"run": "a", "fixed_lang_embed": True},
             "fixed_lang_embed is a word of the released code's.*told RoboTwin's instruction",
         ),
-        ({"run": "a", "model_config_path": "x.yaml"}, "model_config_path is a word of the released code's.*config.json"),
+        (
+            {"run": "a", "model_config_path": "x.yaml"},
+            "model_config_path is a word of the released code's.*config.json",
+        ),
         ({"run": "a", "test_num": 10}, "test_num is a word of the released code's.*runs 100 episodes"),
         ({"action_step": 5}, r"action_step must lie in 1\.\.4, the actions of a plan; got 5"),
         ({"left_arm_dim": 7}, "the policy has state_dim 14, RoboTwin's robot has 15 joints and grippers"),
@@ -223,7 +236,9 @@ def test_a_camera_that_is_switched_off_is_told(deployed: ModuleType, run: Path):
     model = deployed.get_model(words(run=str(run)))
     seen = task.get_obs()
     del seen["observation"]["left_camera"]
-    with pytest.raises(KeyError, match="'left_camera', which is RoboTwin's 'left_camera', but the observation has head_camera"):
+    with pytest.raises(
+        KeyError, match="'left_camera', which is RoboTwin's 'left_camera', but the observation has head_camera"
+    ):
         deployed.eval(task, model, seen)
 
 
@@ -251,7 +266,9 @@ def test_the_script_calls_robotwins(where: str, tmp_path: Path):
     (tmp_path / "python").chmod(0o755)
     arguments = ["beat_block_hammer", "demo_clean", "wan22", "3", "1", where]
     command = ["bash", str(policy / "eval.sh"), *arguments]
-    done = subprocess.run(command, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=True
+    )
     option = "--server" if where.startswith("ws") else "--run"
     assert done.stdout.split() == [
         str(tmp_path / "RoboTwin"),

@@ -15,8 +15,8 @@ from video2act import config as configs
 from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, ScratchConfig, System2Options
 from video2act.policy import Video2Act
 from video2act.presets import PRESETS
+from video2act.programs.train_video import chosen
 from video2act.system2.backbones.published import TUNED_CONFIG
-from video2act.train_video import chosen
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -68,7 +68,9 @@ def test_train_video(video2act: Callable[..., None], wan: Path, recorded: Path, 
     check(configs.load_backbone(tmp_path / "tuned" / TUNED_CONFIG), tmp_path)
 
 
-def test_a_cache_is_filled_verified_and_trained_on(video2act: Callable[..., None], wan: Path, recorded: Path, tmp_path: Path):
+def test_a_cache_is_filled_verified_and_trained_on(
+    video2act: Callable[..., None], wan: Path, recorded: Path, tmp_path: Path
+):
     of = ("--data", recorded, "--preset", "small_wan", "--video-model", wan)
     video2act("cache", "fill", *of, "--out", tmp_path / "seen", *options(tmp_path))
     video2act("cache", "verify", tmp_path / "seen", *of, *options(tmp_path))
@@ -90,11 +92,17 @@ def test_what_is_left_out_is_as_the_preset_says():
 
 @pytest.mark.parametrize("preset", ["tiny", "tiny_latents"])
 @pytest.mark.parametrize("verb", ["train", "train-video", "cache"])
-def test_the_tiny_presets_refuse(video2act: Callable[..., None], recorded: Path, tmp_path: Path, preset: str, verb: str):
+def test_the_tiny_presets_refuse(
+    video2act: Callable[..., None], recorded: Path, tmp_path: Path, preset: str, verb: str
+):
     words = (verb, "fill") if verb == "cache" else (verb,)
-    said = r"this preset is over the tiny video model, and system2\.noise-level=0\.5 is for published ones; leave it out"
+    said = (
+        r"this preset is over the tiny video model, and system2\.noise-level=0\.5 is for published ones; leave it out"
+    )
     with pytest.raises(SystemExit, match=said):
-        video2act(*words, "--data", recorded, "--out", tmp_path / "out", "--preset", preset, "--system2.noise-level", 0.5)
+        video2act(
+            *words, "--data", recorded, "--out", tmp_path / "out", "--preset", preset, "--system2.noise-level", 0.5
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -108,4 +116,14 @@ def test_presets_without_a_published_model_refuse(video2act: Callable[..., None]
 
 def test_a_noise_level_that_is_none_is_refused(video2act: Callable[..., None], recorded: Path, tmp_path: Path):
     with pytest.raises(SystemExit, match=r"noise_level must lie in \[0, 1\), got 1\.5"):
-        video2act("train-video", "--data", recorded, "--out", tmp_path / "out", "--preset", "ltx", "--system2.noise-level", 1.5)
+        video2act(
+            "train-video",
+            "--data",
+            recorded,
+            "--out",
+            tmp_path / "out",
+            "--preset",
+            "ltx",
+            "--system2.noise-level",
+            1.5,
+        )

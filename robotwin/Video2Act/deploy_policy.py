@@ -56,7 +56,11 @@ def get_model(usr_args: dict[str, Any]) -> "RoboTwinPolicy":
         ValueError: a word of the yml is unknown or missing, or the policy is not of this robot.
     """
     check_words(usr_args)
-    driver = _RemoteDriver(usr_args["server"], usr_args.get("api_key")) if usr_args.get("server") else _local_driver(usr_args)
+    driver = (
+        _RemoteDriver(usr_args["server"], usr_args.get("api_key"))
+        if usr_args.get("server")
+        else _local_driver(usr_args)
+    )
     action_step = usr_args.get("action_step")
     return RoboTwinPolicy(driver, usr_args.get("cameras"), action_step, num_joints(usr_args))
 
@@ -71,7 +75,9 @@ def encode_obs(observation: dict[str, Any]) -> dict[str, Any]:
     if not pictures:
         raise KeyError("the observation has no picture; set data_type: rgb: true in RoboTwin's task_config")
     if "vector" not in observation.get("joint_action", {}):
-        raise KeyError("the observation has no joint_action/vector; set data_type: qpos: true in RoboTwin's task_config")
+        raise KeyError(
+            "the observation has no joint_action/vector; set data_type: qpos: true in RoboTwin's task_config"
+        )
     return {"images": pictures, "state": np.asarray(observation["joint_action"]["vector"], dtype=np.float32)}
 
 
@@ -115,7 +121,9 @@ class RoboTwinPolicy:
                 )
         self.action_step = facts["execute_steps"] if action_step is None else action_step
         if not 1 <= self.action_step <= facts["horizon"]:
-            raise ValueError(f"action_step must lie in 1..{facts['horizon']}, the actions of a plan; got {self.action_step}")
+            raise ValueError(
+                f"action_step must lie in 1..{facts['horizon']}, the actions of a plan; got {self.action_step}"
+            )
         self.cameras = {camera: _robotwin_camera(camera, cameras or {}) for camera in facts["cameras"]}
         self.newest_step = -1
         """the last control step that was observed"""
@@ -163,7 +171,9 @@ class _RemoteDriver:
         try:
             from openpi_client.websocket_client_policy import WebsocketClientPolicy
         except ImportError as error:
-            raise ImportError("`server` needs openpi-client in RoboTwin's environment: pip install openpi-client") from error
+            raise ImportError(
+                "`server` needs openpi-client in RoboTwin's environment: pip install openpi-client"
+            ) from error
         self._client = WebsocketClientPolicy(address, api_key=api_key)
         self.metadata = self._client.get_server_metadata()
 
@@ -185,9 +195,11 @@ class _LocalDriver:
 def _local_driver(words: dict[str, Any]) -> _LocalDriver:
     from video2act.config import RuntimeConfig
     from video2act.policy import Video2Act
-    from video2act.serve import serve_policy
+    from video2act.programs.serve import serve_policy
 
-    run = str(words["run"]).format(**{name: words.get(name, "") for name in ("task_name", "task_config", "ckpt_setting")})
+    run = str(words["run"]).format(
+        **{name: words.get(name, "") for name in ("task_name", "task_config", "ckpt_setting")}
+    )
     policy = Video2Act.load(run, words.get("device") or "cuda")
     policy.seed(int(words.get("seed") or 0))
     # inline: success rates are scores, and those are reproducible
@@ -205,14 +217,18 @@ def check_words(words: dict[str, Any]) -> None:
     if unknown:
         raise ValueError(f"unknown in deploy_policy.yml: {', '.join(unknown)}; ours are {', '.join(sorted(OURS))}")
     if bool(words.get("run")) == bool(words.get("server")):
-        raise ValueError("deploy_policy.yml must name either run (a run folder) or server (ws://host:port of video2act serve)")
+        raise ValueError(
+            "deploy_policy.yml must name either run (a run folder) or server (ws://host:port of video2act serve)"
+        )
 
 
 def num_joints(words: dict[str, Any]) -> int:
     """Of both arms and their grippers; RoboTwin's script adds the arms' to the yml."""
     missing = [name for name in ("left_arm_dim", "right_arm_dim") if name not in words]
     if missing:
-        raise ValueError(f"{', '.join(missing)} is missing: RoboTwin's script/eval_policy.py adds it before it calls get_model")
+        raise ValueError(
+            f"{', '.join(missing)} is missing: RoboTwin's script/eval_policy.py adds it before it calls get_model"
+        )
     return int(words["left_arm_dim"]) + 1 + int(words["right_arm_dim"]) + 1
 
 

@@ -48,7 +48,7 @@ def collect(
         videos_only: leave the actions out, for train-video.
         max_steps: control steps after which an episode counts as failed.
     """
-    from video2act import collect as program
+    from video2act.programs import collect as program
 
     done = program.collect(env, out, episodes, seed, cameras, image_size, noise, workers, videos_only, max_steps)
     print(
@@ -64,7 +64,7 @@ def info(what: Positional[Path], check: bool = False) -> None:
         what: a LeRobotDataset v3.0 folder or repo id, the name of a preset, or a video model's folder.
         check: read every file of the dataset and decode every picture; lists what is wrong.
     """
-    from video2act import describe as program
+    from video2act.programs import info as program
 
     print(program.check(what) if check else program.describe(what), end="")
 
@@ -96,7 +96,7 @@ def train_video(
         camera: the camera to learn; the first of each dataset, if left out.
         resume: go on from the newest checkpoint in `out`.
     """
-    from video2act import train_video as program
+    from video2act.programs import train_video as program
 
     chosen = program.chosen(preset, video_model, backbone, scratch, system2)
     program.train_video(data, out, training, chosen, camera, resume, tuning)
@@ -132,9 +132,11 @@ def train(
         live: System 2 looks at every training step instead; slow.
         encoding: window encodes each clip for itself; stream lets the video VAE go on through an episode.
     """
-    from video2act import train as program
+    from video2act.programs import train as program
 
-    program.train(data, out, training, preset, video_model, cameras, resume, system1, tuning, cache, live, encoding, system2)
+    program.train(
+        data, out, training, preset, video_model, cameras, resume, system1, tuning, cache, live, encoding, system2
+    )
 
 
 def cache(
@@ -145,7 +147,7 @@ def cache(
     ],
 ) -> None:
     """Fill or verify a cache of what System 2 sees."""
-    from video2act import precompute
+    from video2act.programs import cache as precompute
 
     program = precompute.fill_cache if isinstance(what, FillCache) else precompute.verify_cache
     print(program(**vars(what)))
@@ -184,7 +186,7 @@ def evaluate(
         out: folder to write; one inside the run folder, if left out.
         device: where the policy runs.
     """
-    from video2act import evaluate as program
+    from video2act.programs import evaluate as program
 
     program.evaluate(
         run,
@@ -225,7 +227,7 @@ def serve(
         max_clients: connections at once.
         device: where the policy runs.
     """
-    from video2act import serve as program
+    from video2act.programs import serve as program
     from video2act.serving.access import Limits
 
     limits, runtime = Limits(max_clients=max_clients), plans.runtime()
@@ -259,7 +261,7 @@ def sweep(
         out: folder to write; `sweep` inside the run folder, if left out.
         device: where the policy runs.
     """
-    from video2act import sweep as program
+    from video2act.programs import sweep as program
 
     table = program.sweep(run, env, refresh_every, latency_ms, which, episodes, seed, workers, out, device, runtime)
     print(f"{table}   plot: {table.with_suffix('.png')}")
@@ -274,7 +276,7 @@ def view(run: Positional[Path], dataset: Path, out: Path, episode: int = 0) -> N
         out: the mp4 to write.
         episode: its number.
     """
-    from video2act import view as program
+    from video2act.programs import view as program
 
     print(program.view(run, dataset, episode, out))
 
@@ -295,7 +297,7 @@ def bench(
         preset: of the policy.
         device: cpu, cuda, ...
     """
-    from video2act import bench as program
+    from video2act.programs import bench as program
 
     if what == "loader":
         if not data:
@@ -315,7 +317,7 @@ def convert(
 ) -> None:
     """Bring what others wrote: a checkpoint of the released code, or RoboTwin's recordings."""
     if isinstance(what, RoboTwinData):
-        from video2act.convert_robotwin import convert_robotwin
+        from video2act.programs.convert_robotwin import convert_robotwin
 
         options = {name: value for name, value in vars(what).items() if name not in ("folder", "out")}
         print(f"{what.out}: {convert_robotwin(what.folder, what.out, **options)} episodes")
@@ -348,7 +350,7 @@ def demo(out: Path, name: str = "push", seed: int = 0) -> None:
         name: push, or three_tasks for one policy with three instructions.
         seed: of both trainings.
     """
-    from video2act import demo as program
+    from video2act.programs import demo as program
 
     program.demo(name, out, seed)
 

@@ -28,7 +28,9 @@ class ServedPlans:
 
     def runtime(self) -> RuntimeConfig | None:
         """None if nothing was said."""
-        said = RuntimeConfig(max_staleness_s=self.max_staleness_s, limits=self.limits, outside_limits=self.outside_limits)
+        said = RuntimeConfig(
+            max_staleness_s=self.max_staleness_s, limits=self.limits, outside_limits=self.outside_limits
+        )
         return None if said == RuntimeConfig() else said
 
 

@@ -65,7 +65,9 @@ def resize_area(images: UInt8[np.ndarray, "t _h _w 3"], size_px: int) -> UInt8[n
     """
     t, h, w, _ = images.shape
     if h != w or h < size_px:
-        raise ValueError(f"expected square images of at least {size_px} px, got {h} x {w}; record them larger or lower the size")
+        raise ValueError(
+            f"expected square images of at least {size_px} px, got {h} x {w}; record them larger or lower the size"
+        )
     if h == size_px:
         return images
     if h % size_px == 0:
@@ -177,7 +179,9 @@ class FrameHistory:
             # copied below: an environment may draw its next frame into the same memory
             frame = stream_image(observation, track.stream.name, track.stream.camera)[None]
             if track.stream.encoding == "stream" and self._num_seen > MAX_STREAM_FRAMES:
-                raise RuntimeError(f"the episode is longer than {MAX_STREAM_FRAMES} frames; reset the policy before it is")
+                raise RuntimeError(
+                    f"the episode is longer than {MAX_STREAM_FRAMES} frames; reset the policy before it is"
+                )
             track.frames.append(fit_frames(frame, *track.stream.frame_px, track.stream.resize)[0].copy())
 
     def clips(self, control_fps: float) -> dict[str, Video]:

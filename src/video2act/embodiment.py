@@ -123,5 +123,7 @@ def make_embodiment(name: str, state_dim: int, action_dim: int) -> Embodiment:
     names = fields_of(name)
     for word, size in (("state", state_dim), ("action", action_dim)):
         if size != len(names):
-            raise ValueError(f"the embodiment {name!r} has {len(names)} numbers ({', '.join(names)}), this robot's {word} {size}")
+            raise ValueError(
+                f"the embodiment {name!r} has {len(names)} numbers ({', '.join(names)}), this robot's {word} {size}"
+            )
     return Embodiment(tuple(FIELDS[field] for field in names))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from video2act.atomic import write_text
 from video2act.config import BackboneConfig, PolicyConfig
+from video2act.files.atomic import write_text
 
 if TYPE_CHECKING:
     from video2act.policy import Video2Act
@@ -73,7 +73,9 @@ def push_to_hub(policy: "Video2Act", repo_id: str, folder: Path, run: Path | Non
     write_text(folder / CARD_FILE, model_card(policy, repo_id, run))
     api = HfApi()
     api.create_repo(repo_id, private=private, exist_ok=True)
-    return str(api.upload_folder(repo_id=repo_id, folder_path=str(folder), commit_message=f"{repo_id}: a Video2Act policy"))
+    return str(
+        api.upload_folder(repo_id=repo_id, folder_path=str(folder), commit_message=f"{repo_id}: a Video2Act policy")
+    )
 
 
 def model_card(policy: "Video2Act", title: str, run: Path | None = None, source: str | None = None) -> str:
@@ -87,7 +89,13 @@ def model_card(policy: "Video2Act", title: str, run: Path | None = None, source:
     source = source or title
     config = policy.config
     count = sum(parameter.numel() for parameter in policy.parameters()) / 1e6
-    head = ["---", "library_name: video2act", "pipeline_tag: robotics", "tags: [robotics, video2act, imitation-learning]", "---"]
+    head = [
+        "---",
+        "library_name: video2act",
+        "pipeline_tag: robotics",
+        "tags: [robotics, video2act, imitation-learning]",
+        "---",
+    ]
     environments = list(dict.fromkeys(_name(task) for info in _evaluations(run) for task in info["per_task"]))
     use = [
         f"# {title}",
@@ -112,7 +120,9 @@ def _config_rows(config: PolicyConfig, millions: float) -> list[tuple[str, Any]]
         return [*rows, ("System 2", "none")]
     backbone = config.system2.backbone
     source = (
-        "trained by train-video" if isinstance(backbone, BackboneConfig) else f"`{backbone.source}`, which is not in this repo"
+        "trained by train-video"
+        if isinstance(backbone, BackboneConfig)
+        else f"`{backbone.source}`, which is not in this repo"
     )
     rows.append(("video model", f"{backbone.name}, {source}"))
     for stream in config.system2.streams:
@@ -144,14 +154,23 @@ def _success(run: Path | None) -> str:
     for info in _evaluations(run):
         settings = info.get("settings", {})
         told = settings.get("instruction")
-        control = ", ".join([*(word for word in ("blind",) if settings.get(word)), *([f"told: {told}"] if told else [])])
+        control = ", ".join(
+            [*(word for word in ("blind",) if settings.get(word)), *([f"told: {told}"] if told else [])]
+        )
         for task in info["per_task"]:
             success, expert = task["success"], task["expert"]
             low, high = success["wilson_95"]
             interval = f"{100 * low:.0f}-{100 * high:.0f} %"
             counted = f"{success['successes']}/{success['n_episodes']}"
             rows.append(
-                (_name(task), control, counted, interval, f"{expert['successes']}/{expert['n_episodes']}", info.get("time", ""))
+                (
+                    _name(task),
+                    control,
+                    counted,
+                    interval,
+                    f"{expert['successes']}/{expert['n_episodes']}",
+                    info.get("time", ""),
+                )
             )
     if not rows:
         return "Not evaluated."

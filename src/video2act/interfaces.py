@@ -185,5 +185,9 @@ class Watcher(Protocol):
     def on_reset(self, observation: Observation) -> None: ...
 
     def on_step(
-        self, observation: Observation, action: Float[np.ndarray, "a"], condition: VideoCondition | None, is_new_plan: bool
+        self,
+        observation: Observation,
+        action: Float[np.ndarray, "a"],
+        condition: VideoCondition | None,
+        is_new_plan: bool,
     ) -> None: ...

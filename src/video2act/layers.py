@@ -80,7 +80,9 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        query, key, value = rearrange(self.qkv(x), "b n (three heads d) -> three b heads n d", three=3, heads=self.num_heads)
+        query, key, value = rearrange(
+            self.qkv(x), "b n (three heads d) -> three b heads n d", three=3, heads=self.num_heads
+        )
         mixed = attention(self.query_norm(query), self.key_norm(key), value)
         return self.out(rearrange(mixed, "b heads n d -> b n (heads d)"))
 
@@ -108,7 +110,9 @@ class CrossAttention(nn.Module):
 
     def project(self, condition: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"] | None) -> KeyValue:
         """The keys and values of a condition; they do not depend on what will be asked. No mask: everything is visible."""
-        key, value = rearrange(self.key_value(condition), "b m (two heads d) -> two b heads m d", two=2, heads=self.num_heads)
+        key, value = rearrange(
+            self.key_value(condition), "b m (two heads d) -> two b heads m d", two=2, heads=self.num_heads
+        )
         return KeyValue(self.key_norm(key), value, mask)
 
     def forward(self, x: Float[Tensor, "bq n d"], condition: KeyValue) -> Float[Tensor, "bq n d"]:
@@ -124,7 +128,11 @@ class Mlp(nn.Module):
     """Two linear layers with an activation between them: GELU (its tanh form) or SiLU."""
 
     def __init__(
-        self, width: int, hidden: int | None = None, out: int | None = None, activation: Literal["gelu", "silu"] = "gelu"
+        self,
+        width: int,
+        hidden: int | None = None,
+        out: int | None = None,
+        activation: Literal["gelu", "silu"] = "gelu",
     ):
         super().__init__()
         self.activation = activation
@@ -133,7 +141,9 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         up = self.up(x)
-        return self.down(nn.functional.silu(up) if self.activation == "silu" else nn.functional.gelu(up, approximate="tanh"))
+        return self.down(
+            nn.functional.silu(up) if self.activation == "silu" else nn.functional.gelu(up, approximate="tanh")
+        )
 
 
 def make_adaptor(word: str, width_in: int, width_out: int) -> nn.Module:
@@ -149,7 +159,9 @@ def make_adaptor(word: str, width_in: int, width_out: int) -> nn.Module:
     return nn.Sequential(*layers)
 
 
-def sinusoidal_embedding(position: Float[Tensor, "*b"], width: int, max_period: float = 10_000.0) -> Float[Tensor, "*b {width}"]:
+def sinusoidal_embedding(
+    position: Float[Tensor, "*b"], width: int, max_period: float = 10_000.0
+) -> Float[Tensor, "*b {width}"]:
     """Cosines, then sines, of geometrically spaced frequencies (arXiv 1706.03762). `width` must be even."""
     frequency = torch.exp(-math.log(max_period) * torch.arange(width // 2, device=position.device) / (width // 2))
     angle = position[..., None].float() * frequency

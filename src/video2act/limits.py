@@ -60,7 +60,9 @@ class Limits:
     def load(cls, path: Path) -> "Limits":
         """Read a json file. Raises FileNotFoundError or ValueError that names it."""
         if not path.is_file():
-            raise FileNotFoundError(f'{path} does not exist; limits are "data", "data+10%" or a json file with low and high')
+            raise FileNotFoundError(
+                f'{path} does not exist; limits are "data", "data+10%" or a json file with low and high'
+            )
         try:
             found = json.loads(path.read_text())
             return cls(tuple(map(float, found["low"])), tuple(map(float, found["high"])))

@@ -44,10 +44,14 @@ def statistics_to_json(statistics: dict[str, Statistics]) -> str:
 def load_statistics(path: Path) -> dict[str, Statistics]:
     """Raises FileNotFoundError or ValueError naming the file."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; a run folder holds config.json, model.safetensors and stats.json")
+        raise FileNotFoundError(
+            f"{path} does not exist; a run folder holds config.json, model.safetensors and stats.json"
+        )
     try:
         entries = json.loads(path.read_text())
-        return {name: Statistics(**{key: tuple(values) for key, values in entry.items()}) for name, entry in entries.items()}
+        return {
+            name: Statistics(**{key: tuple(values) for key, values in entry.items()}) for name, entry in entries.items()
+        }
     except (json.JSONDecodeError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} does not hold statistics (mean, std, min, max per feature): {error}") from error
 

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from video2act import config as configs
 from video2act import hub
-from video2act.atomic import write_text
 from video2act.clips import fit_frames
 from video2act.config import PolicyConfig, PretrainedBackboneConfig
 from video2act.embodiment import UNIFIED
+from video2act.files.atomic import write_text
+from video2act.files.weights import load_weights, save_weights
 from video2act.normalize import Normalizer, Statistics, load_statistics, statistics_to_json
 from video2act.system1 import System1, Visibility
 from video2act.system1.action_dit import ProjectedConditions
@@ -29,7 +30,6 @@ from video2act.system2 import System2
 from video2act.system2.backbones import make_backbone
 from video2act.system2.backbones.adapter import Adapter, is_adapter, read_adapter, save_adapter, taken_out
 from video2act.types import ActionChunk, Batch, Committed, Observation, Tokens, Video, VideoCondition
-from video2act.weights import load_weights, save_weights
 
 CONFIG_FILE, WEIGHTS_FILE, STATISTICS_FILE = "config.json", "model.safetensors", "stats.json"
 ADAPTER = "adapter"
@@ -57,7 +57,9 @@ class Video2Act(nn.Module):
         _check_size("action", config.action_dim, statistics)
         self.normalize_state = Normalizer(statistics["state"], config.normalize_state)
         self.normalize_action = Normalizer(statistics["action"], config.normalize_action)
-        self.system1 = System1(config.system1, config.cameras, config.state_dim, config.action_dim, config.horizon, config.fps)
+        self.system1 = System1(
+            config.system1, config.cameras, config.state_dim, config.action_dim, config.horizon, config.fps
+        )
         self.system2 = System2(config.system2, make_backbone(config.system2.backbone)) if config.system2 else None
         self.adapter: Adapter = {}
         """of a video model that was loaded with a LoRA of this policy: it is merged, and kept to be saved again"""
@@ -140,7 +142,9 @@ class Video2Act(nn.Module):
             ValueError: as `act`; or the policy was not trained for such a delay, and no guidance is given.
         """
         projected, noise = self._prepare(observation, condition)
-        rest = self.normalize_action.normalize(torch.from_numpy(committed.actions.astype(np.float32))[None].to(self.device))
+        rest = self.normalize_action.normalize(
+            torch.from_numpy(committed.actions.astype(np.float32))[None].to(self.device)
+        )
         with self._precision():
             sampled = self.system1.continue_sample(projected, noise, rest, committed.num_frozen, guidance)
         return self._chunk(sampled, observation)
@@ -241,7 +245,9 @@ class Video2Act(nn.Module):
     def save_weights(self, path: Path, weights: dict[str, Tensor] | None = None) -> None:
         """Only the weights, as `save` does it; without those of a published video model, which stay at their source."""
         elsewhere = self._elsewhere
-        own = {name: tensor for name, tensor in (weights or self.state_dict()).items() if not name.startswith(elsewhere)}
+        own = {
+            name: tensor for name, tensor in (weights or self.state_dict()).items() if not name.startswith(elsewhere)
+        }
         save_weights(path, own)
 
     @classmethod
@@ -271,7 +277,9 @@ class Video2Act(nn.Module):
         hub.save_pretrained(self, Path(path), None if run is None else Path(run))
 
     @classmethod
-    def from_pretrained(cls, source: Path | str, device: torch.device | str = "cpu", revision: str | None = None) -> "Video2Act":
+    def from_pretrained(
+        cls, source: Path | str, device: torch.device | str = "cpu", revision: str | None = None
+    ) -> "Video2Act":
         """A policy from a folder or a Hugging Face repo id, ready to act.
 
         Raises:
@@ -280,14 +288,18 @@ class Video2Act(nn.Module):
         """
         return cls.load(hub.locate_policy(source, revision), device)
 
-    def push_to_hub(self, repo_id: str, folder: Path | str, run: Path | str | None = None, private: bool = False) -> str:
+    def push_to_hub(
+        self, repo_id: str, folder: Path | str, run: Path | str | None = None, private: bool = False
+    ) -> str:
         """Upload the policy and its card as `owner/name`, by way of `folder`; returns the address."""
         return hub.push_to_hub(self, repo_id, Path(folder), None if run is None else Path(run), private)
 
     @property
     def _elsewhere(self) -> tuple[str, ...]:
         """How names of weights begin that the run folder does not hold: a published video model's stay at its source."""
-        is_published = self.config.system2 is not None and isinstance(self.config.system2.backbone, PretrainedBackboneConfig)
+        is_published = self.config.system2 is not None and isinstance(
+            self.config.system2.backbone, PretrainedBackboneConfig
+        )
         if not is_published:
             return ()
         return ("system2.backbone.vae.",) if self._tuning == "full" else ("system2.backbone.",)
@@ -304,7 +316,9 @@ class Video2Act(nn.Module):
     def _state(self, observation: Observation) -> Float[Tensor, "1 s"]:
         state = torch.from_numpy(np.asarray(observation.state, dtype=np.float32))
         if state.shape != (self.config.state_dim,):
-            raise ValueError(f"the policy was trained on a state of {self.config.state_dim} numbers, got {list(state.shape)}")
+            raise ValueError(
+                f"the policy was trained on a state of {self.config.state_dim} numbers, got {list(state.shape)}"
+            )
         if not state.isfinite().all():
             raise ValueError(f"the state holds a number that is not finite: {observation.state}")
         return state[None].to(self.device)

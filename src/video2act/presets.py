@@ -96,7 +96,9 @@ def small(data: DataSpec) -> PolicyConfig:
     motion = everything_that_moves(data.fps, num_frames, backbone.frames_per_feature)
     former = FormerConfig(num_tokens=32, depth=2, num_heads=8)
     streams = paper_streams(data.cameras[0], motion, num_frames, motion_px=128, spatial_px=128, former=former)
-    return replace(tiny(data), image_px=128, system1=system1, system2=System2Config(backbone, streams, token_dim=system1.hidden))
+    return replace(
+        tiny(data), image_px=128, system1=system1, system2=System2Config(backbone, streams, token_dim=system1.hidden)
+    )
 
 
 def small_system1(data: DataSpec) -> PolicyConfig:
@@ -109,7 +111,11 @@ SMALL_SOURCE = "./the folder that train-video --preset small has written"
 
 
 def published(
-    data: DataSpec, backbone: PretrainedBackboneConfig, num_frames: int = 61, motion_px: int = 224, spatial_px: int = 480
+    data: DataSpec,
+    backbone: PretrainedBackboneConfig,
+    num_frames: int = 61,
+    motion_px: int = 224,
+    spatial_px: int = 480,
 ) -> PolicyConfig:
     """Both systems, System 2 over a published model: the newest frame at `spatial_px`, the last `num_frames` at `motion_px`."""
     system1 = System1Config(hidden=512, depth=8, num_heads=8, text_dim=256, image_channels=32)
@@ -151,12 +157,16 @@ def hunyuan(data: DataSpec) -> PolicyConfig:
 
 def cogvideox(data: DataSpec) -> PolicyConfig:
     """CogVideoX-5B, version 1.0, on the 49 frames that it was trained on."""
-    return published(data, PretrainedBackboneConfig("cogvideox", "zai-org/CogVideoX-5b", feature_layer=28), num_frames=49)
+    return published(
+        data, PretrainedBackboneConfig("cogvideox", "zai-org/CogVideoX-5b", feature_layer=28), num_frames=49
+    )
 
 
 def cogvideox15(data: DataSpec) -> PolicyConfig:
     """CogVideoX-5B, version 1.5, on the 81 frames that it was trained on; two latent frames make one of its features."""
-    return published(data, PretrainedBackboneConfig("cogvideox15", "zai-org/CogVideoX1.5-5B", feature_layer=28), num_frames=81)
+    return published(
+        data, PretrainedBackboneConfig("cogvideox15", "zai-org/CogVideoX1.5-5B", feature_layer=28), num_frames=81
+    )
 
 
 def ltx(data: DataSpec) -> PolicyConfig:
@@ -167,7 +177,9 @@ def ltx(data: DataSpec) -> PolicyConfig:
 
 def cosmos(data: DataSpec) -> PolicyConfig:
     """Cosmos-Predict2, 2 billion parameters."""
-    return published(data, PretrainedBackboneConfig("cosmos", "nvidia/Cosmos-Predict2-2B-Video2World", feature_layer=18))
+    return published(
+        data, PretrainedBackboneConfig("cosmos", "nvidia/Cosmos-Predict2-2B-Video2World", feature_layer=18)
+    )
 
 
 def rdt_system1(data: DataSpec, cameras: tuple[str, ...]) -> System1Config:
@@ -256,7 +268,9 @@ SMALL = (tiny, tiny_latents, tiny_system1, tiny_blind, small, small_system1)
 PUBLISHED = (wan21_1b, wan21_14b, wan22_5b, hunyuan, cogvideox, cogvideox15, ltx, cosmos)
 FULL_SIZE = (rdt_1b, wan22_5b_rdt_1b, official)
 
-PRESETS: dict[str, Callable[[DataSpec], PolicyConfig]] = {preset.__name__: preset for preset in (*SMALL, *PUBLISHED, *FULL_SIZE)}
+PRESETS: dict[str, Callable[[DataSpec], PolicyConfig]] = {
+    preset.__name__: preset for preset in (*SMALL, *PUBLISHED, *FULL_SIZE)
+}
 
 
 def video_model_of(name: str) -> BackboneConfig | PretrainedBackboneConfig:

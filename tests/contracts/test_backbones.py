@@ -130,7 +130,10 @@ SEES_ALL = {"is_causal": False, "has_level_per_frame": False}
 BACKBONES: dict[str, Subject] = {
     "tiny": Subject(TINY, 16),
     "tiny_lossless": Subject(
-        replace(TINY, patch_px=4, frames_per_latent=2, latent_channels=96, hidden=48), 96, num_groups=3, is_lossless=True
+        replace(TINY, patch_px=4, frames_per_latent=2, latent_channels=96, hidden=48),
+        96,
+        num_groups=3,
+        is_lossless=True,
     ),
     "wan21": published("wan21", published_models.write_wan21, 16, 32),
     "wan22": published("wan22", published_models.write_wan22, 48, 64),
@@ -157,7 +160,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Subject], Sub
         name = subject.config.name
         if name not in done:
             done[name] = subject.write(tmp_path_factory.mktemp(name))
-        return replace(subject, config=replace(subject.config, source=str(done[name]), text_cache=str(done[name] / "text")))
+        return replace(
+            subject, config=replace(subject.config, source=str(done[name]), text_cache=str(done[name] / "text"))
+        )
 
     return write
 
@@ -302,7 +307,9 @@ class TestFeatures:
             if not subject.is_published:
                 truncated.load_state_dict(full.state_dict())
             left: list[Any] = []
-            handle = blocks(full)[layer - 1].register_forward_hook(lambda module, args, out, left=left: left.append(out))
+            handle = blocks(full)[layer - 1].register_forward_hook(
+                lambda module, args, out, left=left: left.append(out)
+            )
             with torch.no_grad():
                 full.features(latents, TEXT)
                 features = truncated.features(latents, TEXT).grid
@@ -387,7 +394,9 @@ class TestVelocity:
         together = backbone.velocity(noised(latents, level), level, TEXT).grid
         for i in range(2):
             single = Video(noised(latents, level).grid[i : i + 1], latents.fps)
-            assert torch.allclose(together[i], backbone.velocity(single, level[i : i + 1], TEXT[i : i + 1]).grid[0], atol=1e-5)
+            assert torch.allclose(
+                together[i], backbone.velocity(single, level[i : i + 1], TEXT[i : i + 1]).grid[0], atol=1e-5
+            )
 
     def test_without_a_clean_frame_it_is_finite(self, subject: Subject, backbone: VideoBackbone):
         latents = backbone.encode(subject.pixels())

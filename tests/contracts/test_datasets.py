@@ -78,7 +78,8 @@ def pack(source: Path, root: Path) -> Path:
         order = keep if file == 0 else keep[::-1]
         columns = {name: [row[name] for row in part] for name in order}
         pq.write_table(
-            pa.table(columns | {"meta/extra": ["?"] * len(part)}), root / f"meta/episodes/chunk-000/file-{file:03d}.parquet"
+            pa.table(columns | {"meta/extra": ["?"] * len(part)}),
+            root / f"meta/episodes/chunk-000/file-{file:03d}.parquet",
         )
     return root
 

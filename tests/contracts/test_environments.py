@@ -37,14 +37,22 @@ def make_reacher() -> Environment:
         state_names=tuple(f"observation_{index}" for index in range(10)),
         action_names=("shoulder", "elbow"),
     )
-    return GymEnvironment(ReportsSuccess(gymnasium.make("Reacher-v5", render_mode="rgb_array", width=SIZE, height=SIZE)), mapping)
+    return GymEnvironment(
+        ReportsSuccess(gymnasium.make("Reacher-v5", render_mode="rgb_array", width=SIZE, height=SIZE)), mapping
+    )
 
 
 def by_name(name: str) -> Callable[[], Environment]:
     return lambda: make_environment(name, image_size=SIZE, max_steps=MAX_STEPS)
 
 
-NAMES = ("metaworld:push-v3", "metaworld:drawer-open-v3", "metaworld:hammer-v3", "aloha:transfer_cube", "aloha:insertion")
+NAMES = (
+    "metaworld:push-v3",
+    "metaworld:drawer-open-v3",
+    "metaworld:hammer-v3",
+    "aloha:transfer_cube",
+    "aloha:insertion",
+)
 ENVIRONMENTS = {**{name: by_name(name) for name in NAMES}, "gym:reacher": make_reacher}
 
 
@@ -131,7 +139,9 @@ def test_an_action_that_is_not_finite_is_refused_by_name(environment: Environmen
 def test_an_action_of_the_wrong_length_is_refused(environment: Environment) -> None:
     environment.reset(0)
     action = some_action(environment)[:-1]
-    with pytest.raises(ValueError, match=rf"expected an action of shape .*{environment.spec.action_names[0]}.*got shape"):
+    with pytest.raises(
+        ValueError, match=rf"expected an action of shape .*{environment.spec.action_names[0]}.*got shape"
+    ):
         environment.step(action)
 
 

@@ -131,7 +131,9 @@ def clips_of(subject: Subject, seed: int) -> dict[str, Video]:
 def observation(subject: Subject, step: int, seed: int = 0) -> Observation:
     config, rng = subject.config, np.random.default_rng([seed, step])
     images = {camera: rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for camera in config.all_cameras}
-    return Observation(images, rng.standard_normal(config.state_dim).astype(np.float32), "push the block", step / config.fps)
+    return Observation(
+        images, rng.standard_normal(config.state_dim).astype(np.float32), "push the block", step / config.fps
+    )
 
 
 def condition(subject: Subject, observed_at: float, seed: int = 0) -> VideoCondition:
@@ -215,7 +217,9 @@ class TestPolicy:
     """`Policy`, made of the system and either slow loop."""
 
     @pytest.mark.parametrize("make_loop", [inline, threaded, shared, remote])
-    def test_it_plans_whenever_asked_and_keeps_episodes_apart(self, subject: Subject, make_loop: Callable[[Subject], SlowLoop]):
+    def test_it_plans_whenever_asked_and_keeps_episodes_apart(
+        self, subject: Subject, make_loop: Callable[[Subject], SlowLoop]
+    ):
         policy = DualPolicy(subject, make_loop(subject))
         for episode in range(2):
             policy.reset()

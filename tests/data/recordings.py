@@ -50,7 +50,11 @@ def make_episode(number: int, length: int = 7, instruction: str = "push", has_ac
 
 
 def make_writer(
-    root: Path, fps: float = FPS, has_action: bool = True, robot: str = "arm", storage: Literal["video", "image"] = "video"
+    root: Path,
+    fps: float = FPS,
+    has_action: bool = True,
+    robot: str = "arm",
+    storage: Literal["video", "image"] = "video",
 ) -> DatasetWriter:
     return DatasetWriter.create(
         root,
@@ -65,7 +69,11 @@ def make_writer(
 
 
 def write_dataset(
-    root: Path, episodes: list[Episode], fps: float = FPS, robot: str = "arm", storage: Literal["video", "image"] = "video"
+    root: Path,
+    episodes: list[Episode],
+    fps: float = FPS,
+    robot: str = "arm",
+    storage: Literal["video", "image"] = "video",
 ) -> Path:
     with make_writer(root, fps, episodes[0].action is not None, robot, storage) as writer:
         for episode in episodes:

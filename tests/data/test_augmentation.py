@@ -12,7 +12,10 @@ def images(b: int = 6) -> torch.Tensor:
 
 
 def test_a_draw_can_be_repeated():
-    for augment in (lambda seed: shift(images(), 3, generator(seed)), lambda seed: jitter(images(), 0.2, generator(seed))):
+    for augment in (
+        lambda seed: shift(images(), 3, generator(seed)),
+        lambda seed: jitter(images(), 0.2, generator(seed)),
+    ):
         assert torch.equal(augment(1), augment(1))
         assert not torch.equal(augment(1), augment(2))
 

@@ -37,7 +37,9 @@ def test_what_is_written_is_read_frame_by_frame_in_half_precision(tmp_path: Path
 
 def test_another_process_reads_the_same(tmp_path: Path):
     FeatureCache(tmp_path).write(0, seen(4))
-    assert torch.equal(FeatureCache(tmp_path).read([(0, 2)])["motion"].grid[0], seen(4)["motion"].grid[2].half().float())
+    assert torch.equal(
+        FeatureCache(tmp_path).read([(0, 2)])["motion"].grid[0], seen(4)["motion"].grid[2].half().float()
+    )
 
 
 def test_an_episode_that_was_never_filled_is_named(tmp_path: Path):
@@ -83,7 +85,9 @@ class TestFingerprint:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     def test_of_a_large_tensor_every_value_counts(self, dtype: torch.dtype):
         """Its bytes are not hashed, which would take minutes for a model of gigabytes."""
-        large = torch.randn(300_001 if dtype is torch.float32 else 300_002, generator=torch.Generator().manual_seed(0)).to(dtype)
+        large = torch.randn(
+            300_001 if dtype is torch.float32 else 300_002, generator=torch.Generator().manual_seed(0)
+        ).to(dtype)
         before = fingerprint({"a": large})
         for place in (1, 77_777, 300_000):
             changed = large.clone()
@@ -96,14 +100,18 @@ class TestFingerprint:
 
 
 class TestManifest:
-    spec = CacheSpec(described={"weights": "abc", "streams": [{"name": "motion", "stride": 1, "filter": {"low_hz": 1.0}}]})
+    spec = CacheSpec(
+        described={"weights": "abc", "streams": [{"name": "motion", "stride": 1, "filter": {"low_hz": 1.0}}]}
+    )
 
     def test_what_was_made_of_something_else_is_refused_with_the_difference(self, tmp_path: Path):
         FeatureCache(tmp_path, self.spec).begin()
         FeatureCache(tmp_path, self.spec)  # the same
         streams = [{"name": "motion", "stride": 2, "filter": {"low_hz": 1.0}}]
         other = CacheSpec(described={"weights": "abd", "streams": streams})
-        with pytest.raises(StaleCacheError, match=r"streams\.motion\.stride: 1 there, 2 here; .*weights: abc there, abd here"):
+        with pytest.raises(
+            StaleCacheError, match=r"streams\.motion\.stride: 1 there, 2 here; .*weights: abc there, abd here"
+        ):
             FeatureCache(tmp_path, other)
 
     def test_it_comes_back(self, tmp_path: Path):
@@ -121,7 +129,14 @@ class TestManifest:
 
     @pytest.mark.parametrize(
         "changes",
-        [{"stage": "bogus"}, {"dtype": "float99"}, {"every": 0}, {"described": None}, {"described": {"streams": 3}}, {"more": 1}],
+        [
+            {"stage": "bogus"},
+            {"dtype": "float99"},
+            {"every": 0},
+            {"described": None},
+            {"described": {"streams": 3}},
+            {"more": 1},
+        ],
         ids=str,
     )
     def test_a_manifest_of_nonsense_is_refused(self, tmp_path: Path, changes: dict):
@@ -223,7 +238,9 @@ class TestDamage:
         path = tmp_path / "000000.safetensors"
         path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
         assert "000000.safetensors is not readable" in (cache.fault(0) or "")
-        with pytest.raises(ValueError, match=r"000000\.safetensors is not readable .* remove the file and fill the cache again"):
+        with pytest.raises(
+            ValueError, match=r"000000\.safetensors is not readable .* remove the file and fill the cache again"
+        ):
             FeatureCache(tmp_path).read([(0, 0)])
 
     def test_values_too_large_for_half_precision_are_refused(self, tmp_path: Path):

@@ -18,7 +18,7 @@ from video2act.data import Episode
 from video2act.data.check import check_dataset
 from video2act.data.image_column import encode_images
 from video2act.data.video_file import encode
-from video2act.describe import check
+from video2act.programs.info import check
 
 DATA = "data/chunk-000/file-001.parquet"
 ROW = "meta/episodes/chunk-000/file-001.parquet"
@@ -49,7 +49,9 @@ def test_a_sound_dataset_has_no_fault(sound, kind):
 
 def redden(episode: Episode) -> Episode:
     """One camera sees more red than the other."""
-    return replace(episode, frames=dict(episode.frames) | {"wrist": episode.frames["wrist"] // np.array([1, 2, 2], np.uint8)})
+    return replace(
+        episode, frames=dict(episode.frames) | {"wrist": episode.frames["wrist"] // np.array([1, 2, 2], np.uint8)}
+    )
 
 
 def test_times_that_drift_are_no_fault(sound, tmp_path):
@@ -256,10 +258,22 @@ def overlap(root: Path) -> None:
 
 
 CORRUPTIONS: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "another version": ("single", lambda r: change_info(r, codebase_version="v2.1"), r"LeRobotDataset v2\.1.*convert_dataset"),
+    "another version": (
+        "single",
+        lambda r: change_info(r, codebase_version="v2.1"),
+        r"LeRobotDataset v2\.1.*convert_dataset",
+    ),
     "broken info.json": ("single", lambda r: truncate(r, "meta/info.json", 0.5), "info.json is not valid json"),
-    "wrong number of episodes": ("single", lambda r: change_info(r, total_episodes=5), "lists 2 episodes .*total_episodes=5"),
-    "wrong number of frames": ("single", lambda r: change_info(r, total_frames=25), "lists 24 frames .*total_frames=25"),
+    "wrong number of episodes": (
+        "single",
+        lambda r: change_info(r, total_episodes=5),
+        "lists 2 episodes .*total_episodes=5",
+    ),
+    "wrong number of frames": (
+        "single",
+        lambda r: change_info(r, total_frames=25),
+        "lists 24 frames .*total_frames=25",
+    ),
     "wrong number of tasks": ("single", lambda r: change_info(r, total_tasks=3), "lists 2 tasks .*total_tasks=3"),
     "missing tasks": ("single", lambda r: (r / "meta/tasks.parquet").unlink(), "tasks.parquet does not exist"),
     "tasks out of order": ("single", renumber_tasks, r"task_index \[1, 0\], expected 0, 1, 2"),
@@ -307,17 +321,33 @@ CORRUPTIONS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "index that begins again": ("single", number_index(0), f"{DATA}: index begins with 0, expected 12"),
     "index that is shifted": ("single", number_index(LENGTH + 7), f"{DATA}: index begins with 19, expected 12"),
     "negative index": ("single", number_index(-3), f"{DATA}: index begins with -3, expected 12"),
-    "missing index": ("single", lambda r: change_column(r, DATA, "index", [None] * LENGTH), "index must hold .* 12 empty cells"),
+    "missing index": (
+        "single",
+        lambda r: change_column(r, DATA, "index", [None] * LENGTH),
+        "index must hold .* 12 empty cells",
+    ),
     "index of words": ("single", retype("index", pa.string()), "index is stored as string, but .* declares int64"),
-    "frame_index of fractions": ("single", retype("frame_index", pa.float64()), "frame_index is stored as double, but .* int64"),
+    "frame_index of fractions": (
+        "single",
+        retype("frame_index", pa.float64()),
+        "frame_index is stored as double, but .* int64",
+    ),
     "wrong from_timestamp": ("single", change_time("from_timestamp", 0.5), f"{VIDEO}: episode 1 begins at 0.5 s, but"),
     "from_timestamp before the file": (
         "single",
         change_time("from_timestamp", -3.0),
         "episode 1 begins at -3 s, before the file",
     ),
-    "empty from_timestamp": ("single", change_time("from_timestamp", None), f"{ROW}: .*from_timestamp of episode 1 is None"),
-    "from_timestamp that is no number": ("single", change_time("from_timestamp", np.nan), "from_timestamp of episode 1 is nan"),
+    "empty from_timestamp": (
+        "single",
+        change_time("from_timestamp", None),
+        f"{ROW}: .*from_timestamp of episode 1 is None",
+    ),
+    "from_timestamp that is no number": (
+        "single",
+        change_time("from_timestamp", np.nan),
+        "from_timestamp of episode 1 is nan",
+    ),
     "wrong to_timestamp": (
         "single",
         change_time("to_timestamp", 0.1),
@@ -327,43 +357,91 @@ CORRUPTIONS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "empty to_timestamp": ("single", change_time("to_timestamp", None), "to_timestamp of .* is None s"),
     "too many pictures": ("single", longer_video, f"{VIDEO} holds 15 frames, its episodes 12: another file"),
     "exchanged cameras": ("colours", exchange_cameras, f"{VIDEO}, episode 1: .* these are the pictures of .*wrist"),
-    "pictures of something else": ("single", darken_video, f"{VIDEO}, episode 1: a mean colour .* these are other pictures"),
-    "negative std": ("single", change_stats("action", std=[-1.0, -1.0]), "of action must be finite and std not negative"),
-    "std of other data": ("single", change_stats("action", std=[0.0, 0.0]), r"std of action is \[0.0, 0.0\], the data has"),
+    "pictures of something else": (
+        "single",
+        darken_video,
+        f"{VIDEO}, episode 1: a mean colour .* these are other pictures",
+    ),
+    "negative std": (
+        "single",
+        change_stats("action", std=[-1.0, -1.0]),
+        "of action must be finite and std not negative",
+    ),
+    "std of other data": (
+        "single",
+        change_stats("action", std=[0.0, 0.0]),
+        r"std of action is \[0.0, 0.0\], the data has",
+    ),
     "stats that are words": ("single", change_stats("action", max="abc"), "max of action must be numbers, found abc"),
     "ragged stats": ("single", change_stats("action", max=[[1], [1, 2]]), "max of action must be numbers"),
-    "stats that are a list": ("single", lambda r: (r / "meta/stats.json").write_text("[1]"), "must hold a table of features"),
+    "stats that are a list": (
+        "single",
+        lambda r: (r / "meta/stats.json").write_text("[1]"),
+        "must hold a table of features",
+    ),
     "flat stats of pictures": ("single", change_stats(KEY, mean=[0, 0, 0]), f"statistics of {KEY} have the shape"),
-    "stats of pictures to 255": ("single", change_stats(KEY, mean=[[[120.0]]] * 3), f"statistics of {KEY} are not .* 0 to 1"),
-    "own column with NaN": ("single", own_column(pa.array([np.nan] * LENGTH, pa.float32())), "row 0: next.reward is nan"),
+    "stats of pictures to 255": (
+        "single",
+        change_stats(KEY, mean=[[[120.0]]] * 3),
+        f"statistics of {KEY} are not .* 0 to 1",
+    ),
+    "own column with NaN": (
+        "single",
+        own_column(pa.array([np.nan] * LENGTH, pa.float32())),
+        "row 0: next.reward is nan",
+    ),
     "own column without values": (
         "single",
         own_column(pa.nulls(LENGTH, pa.float32())),
         "next.reward must hold numbers, .* none miss",
     ),
-    "own column of words": ("single", own_column(pa.array(["x"] * LENGTH)), "next.reward is stored as string, but .* float32"),
+    "own column of words": (
+        "single",
+        own_column(pa.array(["x"] * LENGTH)),
+        "next.reward is stored as string, but .* float32",
+    ),
     "own column of another width": (
         "single",
         own_column(pa.array([[1.0, 2.0]] * LENGTH, pa.list_(pa.float32(), 2))),
         r"next.reward has 2 numbers a row, but .* the shape \(1,\)",
     ),
-    "own text without a word": ("single", own_column(pa.nulls(LENGTH, pa.string()), "string"), "row 0: next.reward is empty"),
+    "own text without a word": (
+        "single",
+        own_column(pa.nulls(LENGTH, pa.string()), "string"),
+        "row 0: next.reward is empty",
+    ),
     "unknown dtype": ("single", change_feature("action", dtype="float99"), "info.json: action has the dtype 'float99'"),
     "ragged state": ("single", ragged_state, "observation.state must hold numbers, equally many in each row"),
     "episodes out of order": ("single", exchange_rows, "file-001.parquet: episode 0 comes after episode 1"),
-    "empty length": ("single", lambda r: change_column(r, ROW, "length", [None]), f"{ROW}: length of episode 1 is None"),
+    "empty length": (
+        "single",
+        lambda r: change_column(r, ROW, "length", [None]),
+        f"{ROW}: length of episode 1 is None",
+    ),
     "empty tasks": ("single", lambda r: change_column(r, ROW, "tasks", [None]), f"{ROW}: tasks of episode 1 is None"),
     "task without a sentence": (
         "single",
         lambda r: change_column(r, "meta/tasks.parquet", "task", [None, "pull"]),
         "tasks.parquet: expected a task_index and a sentence in each row, found 0 and None",
     ),
-    "path without a place": ("single", lambda r: change_info(r, data_path="data/{foo}.parquet"), "info.json: data_path must be"),
+    "path without a place": (
+        "single",
+        lambda r: change_info(r, data_path="data/{foo}.parquet"),
+        "info.json: data_path must be",
+    ),
     "path that is a number": ("single", lambda r: change_info(r, video_path=3), "info.json: video_path must be"),
     "endless fps": ("single", lambda r: change_info(r, fps=float("inf")), "info.json: fps must be positive, got inf"),
     "chunks of nothing": ("single", lambda r: change_info(r, chunks_size=0), "chunks_size must be at least 1, got 0"),
-    "camera without a size": ("single", change_feature(KEY, shape=[]), f"the shape of {KEY} must be height, width and channels"),
-    "rate that is a word": ("single", change_feature(KEY, info={"video.fps": "20"}), f"video.fps of {KEY} must be a number"),
+    "camera without a size": (
+        "single",
+        change_feature(KEY, shape=[]),
+        f"the shape of {KEY} must be height, width and channels",
+    ),
+    "rate that is a word": (
+        "single",
+        change_feature(KEY, info={"video.fps": "20"}),
+        f"video.fps of {KEY} must be a number",
+    ),
     "info that is a list": ("single", change_feature(KEY, info=[1]), f"the info of {KEY} must be a table"),
     "a later version": (
         "single",

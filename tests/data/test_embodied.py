@@ -34,7 +34,9 @@ def test_every_number_is_at_its_place_and_what_a_robot_lacks_is_known_to_be_noth
     mixed = open_datasets(folders, embodiments=ROBOTS)
     assert isinstance(mixed, EmbodiedDataset)
     assert (mixed.state_dim, mixed.action_dim, mixed.lengths) == (UNIFIED_DIM, UNIFIED_DIM, (5, 6, 5, 6))
-    for i, (robot, folder, number) in enumerate((r, f, n) for r, f in zip(ROBOTS, folders, strict=True) for n in range(2)):
+    for i, (robot, folder, number) in enumerate(
+        (r, f, n) for r, f in zip(ROBOTS, folders, strict=True) for n in range(2)
+    ):
         own, unified, known = LeRobotDataset(folder).episode(number), mixed.episode(i), mixed.known(i)
         places = [FIELDS[name] for name in EMBODIMENTS[robot]]
         assert own.action is not None
@@ -68,7 +70,9 @@ def test_who_they_are_is_part_of_what_they_are(folders):
 
 
 def test_without_their_names_different_robots_are_refused_with_the_way_out(folders):
-    with pytest.raises(DatasetError, match=r"robot is one_arm_position .* two_arms_7 .* or train with each one's --embodiments"):
+    with pytest.raises(
+        DatasetError, match=r"robot is one_arm_position .* two_arms_7 .* or train with each one's --embodiments"
+    ):
         open_datasets(folders)
 
 
@@ -78,7 +82,9 @@ def test_wrong_names_are_refused(tmp_path, folders):
     with pytest.raises(ValueError, match=r"'one_arm_7' has 8 numbers .* this robot's state 4"):
         open_datasets(folders, embodiments=("one_arm_7", "two_arms_7"))
     slow = record(tmp_path / "slow", "two_arms_7", 0.0, fps=10.0)
-    with pytest.raises(DatasetError, match=r"fps is 20\.0 in the first and 10\.0 in the second; .*, train on them apart$"):
+    with pytest.raises(
+        DatasetError, match=r"fps is 20\.0 in the first and 10\.0 in the second; .*, train on them apart$"
+    ):
         open_datasets([folders[0], slow], embodiments=ROBOTS)
 
 
@@ -97,7 +103,9 @@ def record_own(folder: Path, robot: str) -> Path:
 
 def test_two_robots_of_one_name_are_refused_before_one_is_written_over_the_other(tmp_path):
     one, other = (record_own(tmp_path / name, "arm") for name in ("one", "other"))
-    with pytest.raises(ValueError, match=r"other: two robots are called 'arm', with the fields right_joint_0.* and left_joint_0"):
+    with pytest.raises(
+        ValueError, match=r"other: two robots are called 'arm', with the fields right_joint_0.* and left_joint_0"
+    ):
         open_datasets([one, other], embodiments=FIELDS_OF_TWO)
     same = open_datasets([one, other], embodiments=FIELDS_OF_TWO[:1] * 2)
     assert isinstance(same, EmbodiedDataset)

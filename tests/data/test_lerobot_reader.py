@@ -4,7 +4,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from recordings import change_column, change_info, copy, make_episode, make_writer, pack_videos, read_numbers, write_dataset
+from recordings import (
+    change_column,
+    change_info,
+    copy,
+    make_episode,
+    make_writer,
+    pack_videos,
+    read_numbers,
+    write_dataset,
+)
 
 from video2act.data import DatasetError, DatasetWriter, Episode, LeRobotDataset
 from video2act.data.lerobot_format import Feature
@@ -33,7 +42,9 @@ def test_no_folder_and_no_dataset(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
         LeRobotDataset(tmp_path / "nowhere")
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(FileNotFoundError, match=r"not a LeRobot dataset: it has no meta/info\.json \(found: notes\.txt\)"):
+    with pytest.raises(
+        FileNotFoundError, match=r"not a LeRobot dataset: it has no meta/info\.json \(found: notes\.txt\)"
+    ):
         LeRobotDataset(tmp_path)
 
 
@@ -121,7 +132,9 @@ def test_a_cell_of_an_episode_that_is_empty_is_named(root):
 
 def test_a_task_without_a_sentence_is_not_called_none(root):
     change_column(root, "meta/tasks.parquet", "task", ["push", None])
-    with pytest.raises(DatasetError, match=r"tasks\.parquet: expected a task_index and a sentence in each row, found 1 and None"):
+    with pytest.raises(
+        DatasetError, match=r"tasks\.parquet: expected a task_index and a sentence in each row, found 1 and None"
+    ):
         LeRobotDataset(root)
 
 
@@ -251,7 +264,11 @@ def test_a_part_of_a_dataset_over_whole_videos_is_found_by_time(tmp_path):
 
 
 def test_extra_columns_are_kept(tmp_path):
-    extra = {"next.reward": Feature("float32", (1,)), "force": Feature("float32", (6,)), "note": Feature("string", (1,))}
+    extra = {
+        "next.reward": Feature("float32", (1,)),
+        "force": Feature("float32", (6,)),
+        "note": Feature("string", (1,)),
+    }
     writer = DatasetWriter.create(
         tmp_path / "set",
         fps=10.0,
@@ -272,7 +289,9 @@ def test_extra_columns_are_kept(tmp_path):
         }
         numbers = rng.normal(size=(length, 1)).astype(np.float32)
         frames = {"top": np.zeros((length, 32, 48, 3), np.uint8)}
-        episodes.append(Episode(frames, numbers, numbers, "lift", extra=own, seen=("raise",), unseen=("hoist", "heave")))
+        episodes.append(
+            Episode(frames, numbers, numbers, "lift", extra=own, seen=("raise",), unseen=("hoist", "heave"))
+        )
     with writer:
         for episode in episodes:
             writer.add_episode(episode)
@@ -301,7 +320,9 @@ def test_a_repo_that_cannot_be_fetched_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"no folder nobody/nothing, and the Hugging Face dataset .* cannot be fetched"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no folder nobody/nothing, and the Hugging Face dataset .* cannot be fetched"
+    ):
         LeRobotDataset("nobody/nothing")
 
 

@@ -102,7 +102,7 @@ def test_a_kill_at_any_moment_leaves_the_complete_episodes(tmp_path, monkeypatch
             act()
             snapshots.append(copy(root, tmp_path / f"snapshot-{len(snapshots)}"))
 
-    monkeypatch.setattr("video2act.atomic.os.replace", photographed)
+    monkeypatch.setattr("video2act.files.atomic.os.replace", photographed)
     write_dataset(root, episodes)
     monkeypatch.undo()
     assert len(snapshots) > 20
@@ -142,7 +142,9 @@ def test_ctrl_c_while_encoding(tmp_path, monkeypatch):
 def test_a_full_disk_keeps_what_is_complete_and_says_so(tmp_path, monkeypatch):
     with make_writer(tmp_path / "set") as writer:
         writer.add_episode(make_episode(0))
-        monkeypatch.setattr("video2act.atomic.Path.write_bytes", _raise(OSError(errno.ENOSPC, "No space left on device")))
+        monkeypatch.setattr(
+            "video2act.files.atomic.Path.write_bytes", _raise(OSError(errno.ENOSPC, "No space left on device"))
+        )
         with pytest.raises(OSError, match=r"disk is full; .* keeps its 1 complete episodes: .* resume"):
             writer.add_episode(make_episode(1))
         monkeypatch.undo()
@@ -173,7 +175,14 @@ def test_a_fractional_rate_is_refused(tmp_path):
 def test_the_origin_is_kept(tmp_path, dataset):
     origin = {"noise": 0.1}
     DatasetWriter.create(
-        tmp_path / "a", fps=5.0, robot="arm", cameras=(), image_size=8, state_names=("x",), action_names=(), origin=origin
+        tmp_path / "a",
+        fps=5.0,
+        robot="arm",
+        cameras=(),
+        image_size=8,
+        state_names=("x",),
+        action_names=(),
+        origin=origin,
     ).close()
     assert load_origin(tmp_path / "a") == origin
     assert load_origin(dataset) == {}
@@ -186,7 +195,10 @@ def test_the_origin_is_kept(tmp_path, dataset):
     ("change", "message"),
     [
         ({"frames": {"front": make_episode(0).frames["front"]}}, "dataset has camera 'wrist', the episode only front"),
-        ({"frames": {"front": np.zeros((7, 32, 32, 3), np.uint8)}}, r"'front': expected frames of shape \(7, 64, 64, 3\)"),
+        (
+            {"frames": {"front": np.zeros((7, 32, 32, 3), np.uint8)}},
+            r"'front': expected frames of shape \(7, 64, 64, 3\)",
+        ),
         ({"state": np.zeros((7, 4), np.float32)}, "dataset has 3 numbers per state, the episode 4"),
         ({"action": None}, "dataset has 2 numbers per action, the episode 0"),
         ({"state": np.full((7, 3), np.nan, np.float32)}, r"state\[0\] of frame 0 is nan"),
@@ -257,7 +269,11 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("feature", "values", "message"),
         [
-            (Feature("float32", (3,)), np.zeros((7, 2), np.float32), r"force: expected the shape \(7, 3\), .* got \(7, 2\)"),
+            (
+                Feature("float32", (3,)),
+                np.zeros((7, 2), np.float32),
+                r"force: expected the shape \(7, 3\), .* got \(7, 2\)",
+            ),
             (Feature("int64", (1,)), np.full(7, 0.5), "force was declared as int64, got float64"),
             (Feature("int8", (1,)), np.full(7, 300), "force of frame 0 is 300, too large for int8"),
             (Feature("float32", (1,)), np.full(7, 1e300), r"force of frame 0 is 1e\+300, too large for float32"),
@@ -266,10 +282,15 @@ class TestRefused:
         ids=["width", "fractions", "whole numbers", "overflow", "numbers for texts"],
     )
     def test_a_column_of_its_own_that_is_not_what_was_declared(self, tmp_path, feature, values, message):
-        with create_with(tmp_path / "set", extra={"force": feature}) as writer, pytest.raises(ValueError, match=message):
+        with (
+            create_with(tmp_path / "set", extra={"force": feature}) as writer,
+            pytest.raises(ValueError, match=message),
+        ):
             writer.add_episode(replace(make_episode(0), extra={"force": values}))
 
 
 def create_with(root, **changes):
     words = {"fps": FPS, "robot": "arm", "cameras": CAMERAS, "image_size": SIZE}
-    return DatasetWriter.create(root, **words | {"state_names": ("x", "y", "grip"), "action_names": ("dx", "dy")} | changes)
+    return DatasetWriter.create(
+        root, **words | {"state_names": ("x", "y", "grip"), "action_names": ("dx", "dy")} | changes
+    )

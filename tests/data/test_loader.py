@@ -60,7 +60,9 @@ class MemoryDataset:
     def image_size(self, camera: str) -> tuple[int, int]:
         return (16, 16)
 
-    def frames(self, i: int, camera: str, size_px: int | None = None, start: int = 0, stop: int | None = None) -> np.ndarray:
+    def frames(
+        self, i: int, camera: str, size_px: int | None = None, start: int = 0, stop: int | None = None
+    ) -> np.ndarray:
         """Red says which episode, green which frame, blue which camera."""
         size = size_px or 16
         frames = np.zeros((self.lengths[i], size, size, 3), np.uint8)
@@ -110,7 +112,9 @@ def assert_equal(first: Batch, second: Batch) -> None:
 
 
 class TestOrder:
-    def test_the_same_step_is_the_same_batch_in_whatever_order_steps_are_asked(self, make_loader: Callable[..., BatchLoader]):
+    def test_the_same_step_is_the_same_batch_in_whatever_order_steps_are_asked(
+        self, make_loader: Callable[..., BatchLoader]
+    ):
         forwards = [make_loader()[step] for step in range(5)]
         loader = make_loader()
         backwards = [loader[step] for step in reversed(range(5))][::-1]
@@ -130,7 +134,9 @@ class TestOrder:
         assert make_loader(seed=0).places(0) != make_loader(seed=1).places(0)
 
     @pytest.mark.parametrize("world_size", [1, 2, 3])
-    def test_ranks_are_disjoint_and_see_each_frame_once_an_epoch(self, make_loader: Callable[..., BatchLoader], world_size: int):
+    def test_ranks_are_disjoint_and_see_each_frame_once_an_epoch(
+        self, make_loader: Callable[..., BatchLoader], world_size: int
+    ):
         batch_size = 4
         loaders = [make_loader(batch_size, rank=rank, world_size=world_size) for rank in range(world_size)]
         steps = 6  # 24 frames in all: 6, 3 and 2 steps an epoch
@@ -205,11 +211,15 @@ class TestContent:
                 lags.append(lag)
         assert set(lags) == set(range(small_config.max_staleness_steps + 1))
 
-    def test_without_staleness_the_clip_ends_now(self, make_loader: Callable[..., BatchLoader], small_config: PolicyConfig):
+    def test_without_staleness_the_clip_ends_now(
+        self, make_loader: Callable[..., BatchLoader], small_config: PolicyConfig
+    ):
         batch = make_loader(batch_size=TOTAL, config=replace(small_config, max_staleness_steps=0))[0]
         assert (batch.staleness == 0).all()
 
-    def test_a_policy_without_system_2_gets_no_clips(self, make_loader: Callable[..., BatchLoader], small_config: PolicyConfig):
+    def test_a_policy_without_system_2_gets_no_clips(
+        self, make_loader: Callable[..., BatchLoader], small_config: PolicyConfig
+    ):
         batch = make_loader(config=replace(small_config, system2=None))[0]
         assert batch.clips == {}
         assert batch.seen == {}
@@ -222,7 +232,9 @@ class TestInstructions:
         for step in range(5):
             batch = varied[step]
             said |= {
-                (episode, text) for (episode, _), text in zip(varied.places(step), batch.instruction, strict=True) if episode
+                (episode, text)
+                for (episode, _), text in zip(varied.places(step), batch.instruction, strict=True)
+                if episode
             }
             assert batch.seen_instruction == tuple(batch.instruction)
             # everything else is as it would have been
@@ -243,7 +255,9 @@ class TestWeights:
         folders = [write_dataset(tmp_path / str(i), [make_episode(i, 5 * (i + 1))]) for i in range(3)]
         return open_datasets(folders)
 
-    def loader(self, merged: Any, config: PolicyConfig, weights: tuple[float, ...] | None, seed: int = 0) -> BatchLoader:
+    def loader(
+        self, merged: Any, config: PolicyConfig, weights: tuple[float, ...] | None, seed: int = 0
+    ) -> BatchLoader:
         return BatchLoader(merged, FrameStore(merged), config, 10, seed, weights=weights)
 
     def test_datasets_are_drawn_from_as_their_weights_say(self, merged: Any, small_config: PolicyConfig):
@@ -263,8 +277,12 @@ class TestWeights:
         assert one.places(7) != two.places(7)
         assert one.places(0) != one.places(3)  # of the next epoch
 
-    @pytest.mark.parametrize("weights", [(1.0, 1.0), (1.0, -1.0, 1.0), (0.0, 0.0, 0.0), (nan, 1.0, 1.0), (1.0, inf, 1.0)])
-    def test_weights_that_do_not_belong_are_refused(self, merged: Any, small_config: PolicyConfig, weights: tuple[float, ...]):
+    @pytest.mark.parametrize(
+        "weights", [(1.0, 1.0), (1.0, -1.0, 1.0), (0.0, 0.0, 0.0), (nan, 1.0, 1.0), (1.0, inf, 1.0)]
+    )
+    def test_weights_that_do_not_belong_are_refused(
+        self, merged: Any, small_config: PolicyConfig, weights: tuple[float, ...]
+    ):
         with pytest.raises(ValueError, match="3 datasets need as many weights, none negative and not all zero"):
             self.loader(merged, small_config, weights)
 
@@ -294,7 +312,9 @@ class TestCached:
         for step in range(2):
             batch = live[step]
             # the instruction of the moment the clip ends at
-            places = [(e, t - round(float(s) * 20)) for (e, t), s in zip(live.places(step), batch.staleness, strict=True)]
+            places = [
+                (e, t - round(float(s) * 20)) for (e, t), s in zip(live.places(step), batch.staleness, strict=True)
+            ]
             now = system2.see(batch.clips, [f"do {episode}, {frame}" for episode, frame in places])
             then = cached[step]
             assert then.clips == {}
@@ -316,7 +336,9 @@ class TestFit:
         ],
         ids=["actions", "state", "action", "rate", "camera"],
     )
-    def test_a_contradiction_is_refused_naming_both_sides(self, small_config: PolicyConfig, dataset: MemoryDataset, message: str):
+    def test_a_contradiction_is_refused_naming_both_sides(
+        self, small_config: PolicyConfig, dataset: MemoryDataset, message: str
+    ):
         with pytest.raises(ValueError, match=message):
             check_fit(small_config, dataset)
         with pytest.raises(ValueError, match=message):

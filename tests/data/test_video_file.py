@@ -47,7 +47,9 @@ def test_encoding_is_reproducible(tmp_path, video):
 @pytest.mark.parametrize("codec", ["libsvtav1", "libx265", "libx264"])
 def test_foreign_codecs_with_reordered_frames_are_read_by_number(tmp_path, codec):
     path = tmp_path / "foreign.mp4"
-    options = {"libsvtav1": {"preset": "12", "svtav1-params": "keyint=8"}}.get(codec, {"bf": "3", "preset": "ultrafast"})
+    options = {"libsvtav1": {"preset": "12", "svtav1-params": "keyint=8"}}.get(
+        codec, {"bf": "3", "preset": "ultrafast"}
+    )
     with av.open(path, "w") as container:
         stream = container.add_stream(codec, rate=20, options=options)
         stream.width = stream.height = 64

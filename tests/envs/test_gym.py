@@ -54,7 +54,12 @@ class TinyGym(gymnasium.Env):
 
     def _observe(self) -> dict[str, Any]:
         self._frame[...] = int(self._position[0]) * 10
-        return {"pixels": {"front": self._frame}, "position": self._position, "label": "hello", "counts": np.zeros(2, int)}
+        return {
+            "pixels": {"front": self._frame},
+            "position": self._position,
+            "label": "hello",
+            "counts": np.zeros(2, int),
+        }
 
 
 def test_observations_are_mapped_and_success_ends_the_episode() -> None:
@@ -81,7 +86,10 @@ def test_truncation_ends_the_episode_without_success() -> None:
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
-        (replace(MAPPING, images={"front": "pixels/top"}), r"observation has no key 'pixels/top': at 'top' there are 'front'"),
+        (
+            replace(MAPPING, images={"front": "pixels/top"}),
+            r"observation has no key 'pixels/top': at 'top' there are 'front'",
+        ),
         (
             replace(MAPPING, images={"front": "image"}),
             r"no key 'image': at 'image' there are 'pixels', 'position', 'label', 'counts'",
@@ -91,8 +99,14 @@ def test_truncation_ends_the_episode_without_success() -> None:
             replace(MAPPING, image_size=16),
             r"camera 'front' expects a uint8 array of shape \(16, 16, 3\).*got uint8 of shape \(8, 8, 3\)",
         ),
-        (replace(MAPPING, images={"front": "position"}), r"camera 'front' expects.*'position', got float64 of shape \(2,\)"),
-        (replace(MAPPING, state_names=("x",)), r"state expects a float array of shape \(1,\).*got float64 of shape \(2,\)"),
+        (
+            replace(MAPPING, images={"front": "position"}),
+            r"camera 'front' expects.*'position', got float64 of shape \(2,\)",
+        ),
+        (
+            replace(MAPPING, state_names=("x",)),
+            r"state expects a float array of shape \(1,\).*got float64 of shape \(2,\)",
+        ),
         (replace(MAPPING, state="counts"), r"state expects a float array.*from observation 'counts'; got int64"),
         (replace(MAPPING, state=None), r"from the observation itself; got a dictionary with 'pixels'"),
     ],

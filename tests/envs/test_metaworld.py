@@ -89,7 +89,9 @@ def test_trap_e_the_first_frame_shows_the_scene_that_is_simulated(task: str) -> 
     shown, privileged = simulator.data.geom_xpos.copy(), environment.privileged.copy()
     mujoco.mj_forward(simulator.model, simulator.data)
     np.testing.assert_allclose(shown, simulator.data.geom_xpos, atol=1e-9)
-    np.testing.assert_allclose(privileged, np.r_[simulator._get_curr_obs_combined_no_goal(), privileged[:18], privileged[-3:]])
+    np.testing.assert_allclose(
+        privileged, np.r_[simulator._get_curr_obs_combined_no_goal(), privileged[:18], privileged[-3:]]
+    )
     environment.close()
 
 

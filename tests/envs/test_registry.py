@@ -19,7 +19,9 @@ def test_every_listed_name_is_listed_once() -> None:
     assert {"metaworld:push-v3", "aloha:insertion", "aloha:transfer_cube"} <= set(names)
 
 
-@pytest.mark.parametrize(("name", "expert"), [("metaworld:reach-v3", MetaWorldExpert), ("aloha:insertion", AlohaExpert)])
+@pytest.mark.parametrize(
+    ("name", "expert"), [("metaworld:reach-v3", MetaWorldExpert), ("aloha:insertion", AlohaExpert)]
+)
 def test_a_name_makes_an_environment_and_its_expert(name: str, expert: type) -> None:
     environment = make_environment(name, cameras=(), max_steps=7)
     assert (environment.spec.name, environment.spec.max_steps, environment.spec.cameras) == (name, 7, ())
@@ -29,7 +31,11 @@ def test_a_name_makes_an_environment_and_its_expert(name: str, expert: type) -> 
 
 def test_what_is_not_said_is_as_usual() -> None:
     metaworld, aloha = make_environment("metaworld:reach-v3"), make_environment("aloha:insertion")
-    assert (metaworld.spec.cameras, metaworld.spec.max_steps, metaworld.spec.image_size) == (("corner4", "gripperPOV"), 200, 128)
+    assert (metaworld.spec.cameras, metaworld.spec.max_steps, metaworld.spec.image_size) == (
+        ("corner4", "gripperPOV"),
+        200,
+        128,
+    )
     assert (aloha.spec.cameras, aloha.spec.max_steps, aloha.spec.fps) == (("angle", "top"), 300, 50)
 
 
@@ -66,8 +72,6 @@ def test_experts_wait_for_no_reset_to_be_built() -> None:
 
 
 def test_importing_the_package_imports_no_simulator() -> None:
-    program = (
-        "import sys, video2act.envs; print([m for m in ('mujoco', 'metaworld', 'gymnasium', 'gym_aloha') if m in sys.modules])"
-    )
+    program = "import sys, video2act.envs; print([m for m in ('mujoco', 'metaworld', 'gymnasium', 'gym_aloha') if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

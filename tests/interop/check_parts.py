@@ -58,7 +58,9 @@ def check_filters(golden: Golden, report: Report) -> None:
 
 
 def _check_spatial(report: Report, name: str, ours: str, video: Video, expected: Tensor, tolerance: float) -> None:
-    report.close(f"{name}, zero border", make_filter(FilterConfig(ours, border="zeros"))(video).grid.float(), expected, tolerance)  # type: ignore[arg-type]
+    report.close(
+        f"{name}, zero border", make_filter(FilterConfig(ours, border="zeros"))(video).grid.float(), expected, tolerance
+    )  # type: ignore[arg-type]
     # ours differs at the border, and takes off the constant that keeps the square root smooth
     inside = (..., slice(1, -1), slice(1, -1))
     constant = 0.0 if ours == "laplacian" else 1e-3
@@ -247,7 +249,12 @@ def check_motion_frame_select(golden: Golden, report: Report) -> None:
     tensors = golden.tensors() if golden.has_tensors else {}
     grid = tensors.get("x")
     for name, expected in under(tensors, "out.").items():
-        if grid is None or expected.ndim != 5 or expected.shape[:2] != grid.shape[:2] or expected.shape[3:] != grid.shape[3:]:
+        if (
+            grid is None
+            or expected.ndim != 5
+            or expected.shape[:2] != grid.shape[:2]
+            or expected.shape[3:] != grid.shape[3:]
+        ):
             continue
         word = next((word for word in ("uniform", "first", "center", "last") if word in name), "last")
         motion = {"latent_num_frames": expected.shape[2], "latent_frame_select": word}

@@ -43,7 +43,13 @@ class Rebuilt(nn.Module):
     """Our System 1 and formers, with the names they have in `Video2Act`, around a video model that starts from latents."""
 
     def __init__(
-        self, golden: Golden, report: Report, state: dict[str, Tensor], tensors: dict[str, Tensor], norm: str, prediction: str
+        self,
+        golden: Golden,
+        report: Report,
+        state: dict[str, Tensor],
+        tensors: dict[str, Tensor],
+        norm: str,
+        prediction: str,
     ):
         super().__init__()
         self.report, self.video = report, golden.description.get("video_config", {})
@@ -98,7 +104,9 @@ class Rebuilt(nn.Module):
         denoising = replace(config.denoising, prediction=prediction)  # type: ignore[arg-type]
         return replace(config, dit=replace(config.dit, norm=norm), denoising=denoising)  # type: ignore[arg-type]
 
-    def tokens(self, tensors: dict[str, Tensor], context: Tensor, extraction: dict[str, str | None] | None = None) -> Tokens:
+    def tokens(
+        self, tensors: dict[str, Tensor], context: Tensor, extraction: dict[str, str | None] | None = None
+    ) -> Tokens:
         """Filter on latents, transformer, former, stream after stream."""
         self.wan.context = context
         joined = []
@@ -114,7 +122,9 @@ class Rebuilt(nn.Module):
     def project(self, tensors: dict[str, Tensor], video: Tokens) -> ProjectedConditions:
         text = self.system1.text_in(tensors["in.lang_tokens"])
         image = self.system1.image_in(tensors["in.img_tokens"])
-        mask = tensors["in.lang_attn_mask"].bool() if "in.lang_attn_mask" in tensors else torch.ones(text.shape[:2]).bool()
+        mask = (
+            tensors["in.lang_attn_mask"].bool() if "in.lang_attn_mask" in tensors else torch.ones(text.shape[:2]).bool()
+        )
         conditions = Conditions(Tokens(text, mask), Tokens.all_visible(image), video)
         known = tensors["in.action_mask"][:, 0]
         b = len(known)
@@ -135,7 +145,9 @@ def check_policy(golden: Golden, report: Report) -> None:
     # theirs trains every other word as a sample
     usual = "epsilon" if usual == "epsilon" else "sample"
     # alt.true_rms.sample_pred.loss.value: a variant, a kind of prediction, what is expected of it
-    groups = sorted({found[1] for name in tensors if (found := re.match(r"((?:[\w.]+?\.)?)(?:adapt$|loss\.|sample\.)", name))})
+    groups = sorted(
+        {found[1] for name in tensors if (found := re.match(r"((?:[\w.]+?\.)?)(?:adapt$|loss\.|sample\.)", name))}
+    )
     assert groups, f"{golden.path.name} expects nothing that is known here"
     for prefix in groups:
         group = prefix.removesuffix(".") or "policy"
@@ -156,7 +168,12 @@ def check_policy(golden: Golden, report: Report) -> None:
 
 
 def _check_adapt(
-    report: Report, group: str, rebuilt: Rebuilt, tensors: dict[str, Tensor], context: Tensor, expected: dict[str, Tensor]
+    report: Report,
+    group: str,
+    rebuilt: Rebuilt,
+    tensors: dict[str, Tensor],
+    context: Tensor,
+    expected: dict[str, Tensor],
 ) -> Tokens:
     video = rebuilt.tokens(tensors, context)
     if "adapt" in expected:
@@ -177,7 +194,9 @@ def _check_loss(
         return
     config = rebuilt.system1.config.denoising
     actions, timesteps = tensors["in.action_gt"], loss["timesteps"]
-    noisy, timestep, target = Denoising(config).add_noise(actions, loss["noise"], (timesteps + 0.5) / config.num_train_timesteps)
+    noisy, timestep, target = Denoising(config).add_noise(
+        actions, loss["noise"], (timesteps + 0.5) / config.num_train_timesteps
+    )
     if rebuilt.has_schedule:
         report.close(f"{group}.loss.noisy_action", noisy, loss["noisy_action"], FILTER)
     else:

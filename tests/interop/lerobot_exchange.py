@@ -62,7 +62,9 @@ def write_ours(root: Path, storage: Any) -> None:
             pictures = {camera: frames_of(i, camera) for camera in CAMERAS}
             own = {"next.reward": numbers["next.reward"][:, 0]}
             state, action = numbers["observation.state"], numbers["action"]
-            writer.add_episode(Episode(pictures, state, action, task, seed=i, extra=own, seen=(task,), unseen=("shove",)))
+            writer.add_episode(
+                Episode(pictures, state, action, task, seed=i, extra=own, seen=(task,), unseen=("shove",))
+            )
 
 
 def write_theirs(root: Path, use_videos: bool, codec: str | None, in_two: bool) -> None:
@@ -133,7 +135,9 @@ def compare(root: Path, backend: str) -> str:
                 picture = np.rint(item[f"observation.images.{camera}"].numpy().transpose(1, 2, 0) * 255).astype(int)
                 largest = max(largest, int(np.abs(picture - own[camera][k]).max()))
                 error = ((own[camera][k].astype(float) - frames_of_cached(i, camera)[k]) ** 2).mean()
-                assert 10 * np.log10(255**2 / max(error, 1e-9)) > 24, f"episode {i}, frame {k}, {camera}: another picture"
+                assert 10 * np.log10(255**2 / max(error, 1e-9)) > 24, (
+                    f"episode {i}, frame {k}, {camera}: another picture"
+                )
                 pictures += 1
     assert next(theirs, None) is None
     return f"{sum(LENGTHS)} rows, {pictures} pictures ({backend}), largest difference {largest} of 255"

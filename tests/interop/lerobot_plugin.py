@@ -31,7 +31,9 @@ def run(*words: str) -> str:
     environment = {**os.environ, "MUJOCO_GL": "egl", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
-        raise SystemExit(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}")
+        raise SystemExit(
+            f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+        )
     return done.stdout + done.stderr
 
 
@@ -39,7 +41,20 @@ def train_and_evaluate(folder: Path) -> tuple[Path, Path]:
     """Through the commands; the dataset and the saved policy."""
     data, video_model, out = folder / "data", folder / "video", folder / "train"
     if not (data / "meta" / "info.json").is_file():
-        run("video2act", "collect", "--env", ENV, "--cameras", "top", "--out", str(data), "--episodes", "2", "--workers", "1")
+        run(
+            "video2act",
+            "collect",
+            "--env",
+            ENV,
+            "--cameras",
+            "top",
+            "--out",
+            str(data),
+            "--episodes",
+            "2",
+            "--workers",
+            "1",
+        )
     if not (video_model / "model.safetensors").is_file():
         run("video2act", "train-video", "--data", str(data), "--out", str(video_model), "--num-steps", "5")
     shutil.rmtree(out, ignore_errors=True)
@@ -80,7 +95,9 @@ def train_and_evaluate(folder: Path) -> tuple[Path, Path]:
     )
     overall = json.loads((folder / "eval" / "eval_info.json").read_text())["overall"]
     assert overall["n_episodes"] == 2, overall
-    print(f"lerobot-eval: {overall['n_episodes']} episodes, {overall['pc_success']:.0f} % success (20 steps teach nothing)")
+    print(
+        f"lerobot-eval: {overall['n_episodes']} episodes, {overall['pc_success']:.0f} % success (20 steps teach nothing)"
+    )
     return data, saved
 
 
@@ -119,7 +136,9 @@ def same_batches(data: Path, saved: Path) -> None:
     assert torch.equal(found.action_is_pad, expected.action_is_pad)
     assert torch.allclose(found.actions[real], expected.actions[real])
     assert found.instruction == expected.instruction
-    print(f"training batch: {len(places)} samples equal our own loader's; pixels differ by {largest * 127.5:.2f} of 255 at most")
+    print(
+        f"training batch: {len(places)} samples equal our own loader's; pixels differ by {largest * 127.5:.2f} of 255 at most"
+    )
 
 
 def saved_and_loaded(saved: Path, folder: Path) -> None:
@@ -129,8 +148,13 @@ def saved_and_loaded(saved: Path, folder: Path) -> None:
     policy = Video2ActPolicy.from_pretrained(saved)
     size = policy.model.config
     generator = torch.Generator().manual_seed(0)
-    batch = {f"observation.images.{camera}": torch.rand(2, 3, 480, 640, generator=generator) for camera in size.all_cameras}
-    batch |= {"observation.state": torch.rand(2, size.state_dim, generator=generator), "task": ["transfer the cube"] * 2}
+    batch = {
+        f"observation.images.{camera}": torch.rand(2, 3, 480, 640, generator=generator) for camera in size.all_cameras
+    }
+    batch |= {
+        "observation.state": torch.rand(2, size.state_dim, generator=generator),
+        "task": ["transfer the cube"] * 2,
+    }
 
     def chunk(of: Video2ActPolicy) -> torch.Tensor:
         of.reset()
@@ -153,13 +177,17 @@ def saved_and_loaded(saved: Path, folder: Path) -> None:
 
     weights = load_file(folder / "again" / "model.safetensors")
     removed = sorted(weights)[0]
-    save_file({name: tensor for name, tensor in weights.items() if name != removed}, folder / "again" / "model.safetensors")
+    save_file(
+        {name: tensor for name, tensor in weights.items() if name != removed}, folder / "again" / "model.safetensors"
+    )
     complaint = ""
     try:
         Video2ActPolicy.from_pretrained(folder / "again")
     except ValueError as error:
         complaint = str(error)
-    assert removed in complaint, f"a checkpoint without {removed} was loaded, or refused without naming it: {complaint!r}"
+    assert removed in complaint, (
+        f"a checkpoint without {removed} was loaded, or refused without naming it: {complaint!r}"
+    )
     print(f"a checkpoint without {removed} is refused")
 
 

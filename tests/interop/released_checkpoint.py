@@ -52,7 +52,9 @@ def rdt_shapes() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def former_shapes(stream: str, num_frames: int, per_frame: int, depth: int, is_temporal: bool) -> dict[str, tuple[int, ...]]:
+def former_shapes(
+    stream: str, num_frames: int, per_frame: int, depth: int, is_temporal: bool
+) -> dict[str, tuple[int, ...]]:
     """What one of its formers holds; 2 heads of 64, 24 wide."""
     width, inner, prefix = 24, 128, f"{stream}_token_compressor."
     shapes: dict[str, tuple[int, ...]] = {
@@ -81,7 +83,9 @@ def former_shapes(stream: str, num_frames: int, per_frame: int, depth: int, is_t
     return shapes
 
 
-def released_state(formers: str = "direct", streams: tuple[str, ...] = ("video", "motion"), seed: int = 0) -> dict[str, Tensor]:
+def released_state(
+    formers: str = "direct", streams: tuple[str, ...] = ("video", "motion"), seed: int = 0
+) -> dict[str, Tensor]:
     """A checkpoint's tensors. `formers`: direct, formers or depth0."""
     shapes = rdt_shapes()
     shapes |= {"model.video_cond_pos_embed": (1, 10, HIDDEN), "model.video_encoder_pos_embed": (1, 14, HIDDEN)}
@@ -124,7 +128,9 @@ def write_layout(layout: str, folder: Path, state: dict[str, Tensor]) -> Path:
         (folder / "pytorch_model").mkdir()
         torch.save({"module": state}, folder / "pytorch_model" / "mp_rank_00_model_states.pt")
     elif layout == "with the video model":
-        torch.save(state | {"wan_transformer.model.patch_embedding.weight": torch.zeros(3)}, folder / "pytorch_model.bin")
+        torch.save(
+            state | {"wan_transformer.model.patch_embedding.weight": torch.zeros(3)}, folder / "pytorch_model.bin"
+        )
     elif layout == "state_dict":
         torch.save({"state_dict": state}, folder / "pytorch_model.bin")
     elif layout == "ema":

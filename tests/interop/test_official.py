@@ -141,14 +141,18 @@ class TestTheRun:
         plain["framepack"] = {"video_size": [16, 16]}
         settings = tmp_path / "video2act.yaml"
         settings.write_text(yaml.safe_dump(plain))
-        checkpoint = write_layout("file", tmp_path, released_state(streams=("video", "motion") if is_dual else ("video",)))
+        checkpoint = write_layout(
+            "file", tmp_path, released_state(streams=("video", "motion") if is_dual else ("video",))
+        )
         sources = Sources(
             text=str(make_t5_folder(tmp_path / "t5")),
             image=str(make_siglip_folder(tmp_path / "siglip", image_px=384, patch_px=192)),
         )
         policy = Video2Act.load(convert(checkpoint, tmp_path / "run", settings, video_model, sources=sources))
         assert policy.config.system2 is not None
-        shown = [(stream.num_frames, stream.latent_frames, stream.latent_size) for stream in policy.config.system2.streams]
+        shown = [
+            (stream.num_frames, stream.latent_frames, stream.latent_size) for stream in policy.config.system2.streams
+        ]
         assert shown == ([(9, (1,), ()), (9, (0, 1), ())] if is_dual else [(1, (), (1, 1))])
         first, second = (self.plan(policy, seed) for seed in (0, 1))
         assert np.isfinite(first).all()
@@ -179,7 +183,11 @@ class TestTheRun:
     def test_quirks_are_options(self, tmp_path: Path, settings: Path, video_model: Path):
         checkpoint = write_layout("file", tmp_path, released_state())
         configs = [
-            json.loads((convert(checkpoint, tmp_path / f"run{k}", settings, video_model, **options) / "config.json").read_text())
+            json.loads(
+                (
+                    convert(checkpoint, tmp_path / f"run{k}", settings, video_model, **options) / "config.json"
+                ).read_text()
+            )
             for k, options in enumerate(({}, {"norm": "rms", "bgr_latents": False}))
         ]
         assert [config["system1"]["dit"]["norm"] for config in configs] == ["variance", "rms"]
@@ -206,7 +214,18 @@ class TestCommand:
     ):
         checkpoint = write_layout("deepspeed", tmp_path / "checkpoint-2000", released_state("formers"))
         settings.write_text(yaml.safe_dump(settings_yaml(formers="formers")))
-        options = ("--settings", settings, "--video-model", video_model, "--feature-layer", 1, "--norm", "rms", "--fps", 20)
+        options = (
+            "--settings",
+            settings,
+            "--video-model",
+            video_model,
+            "--feature-layer",
+            1,
+            "--norm",
+            "rms",
+            "--fps",
+            20,
+        )
         self.run(monkeypatch, checkpoint, "--out", tmp_path / "run", *options)
         assert "spatial (frame_resampler), motion (frame_resampler)   horizon: 4" in capsys.readouterr().out
         config = Video2Act.load(tmp_path / "run").config
@@ -228,21 +247,31 @@ class TestRefused:
         assert not (tmp_path / "run").exists()
         return str(error.value)
 
-    def test_missing_unexpected_and_misshapen_tensors_are_named(self, tmp_path: Path, settings: Path, video_model: Path):
+    def test_missing_unexpected_and_misshapen_tensors_are_named(
+        self, tmp_path: Path, settings: Path, video_model: Path
+    ):
         state = released_state()
         del state["model.blocks.1.attn.qkv.weight"]
         state["model.blocks.1.extra.weight"] = torch.zeros(3)
         state["model.blocks.0.norm1.weight"] = torch.zeros(5)
         said = self.refusal(tmp_path, settings, video_model, state)
-        assert "missing model.blocks.1.attn.qkv.weight (here system1.dit.blocks.1.attention.qkv.weight) [96, 32]" in said
+        assert (
+            "missing model.blocks.1.attn.qkv.weight (here system1.dit.blocks.1.attention.qkv.weight) [96, 32]" in said
+        )
         assert "unexpected model.blocks.1.extra.weight [3]" in said
-        assert "model.blocks.0.norm1.weight (here system1.dit.blocks.0.norm_self.weight) is [5], the config asks for [32]" in said
+        assert (
+            "model.blocks.0.norm1.weight (here system1.dit.blocks.0.norm_self.weight) is [5], the config asks for [32]"
+            in said
+        )
 
     def test_a_video_model_of_another_width(self, tmp_path: Path, settings: Path, video_model: Path):
         state = released_state()
         state["video_layernorm.weight"] = torch.zeros(3072)
         said = self.refusal(tmp_path, settings, video_model, state)
-        assert "video_layernorm.weight (here system2.formers.spatial.norm_in.weight) is [3072], the config asks for [48]" in said
+        assert (
+            "video_layernorm.weight (here system2.formers.spatial.norm_in.weight) is [3072], the config asks for [48]"
+            in said
+        )
 
     def test_a_video_model_changed_by_lora(self, tmp_path: Path, settings: Path, video_model: Path):
         name = "wan_transformer.model.blocks.0.self_attn.q.lora_A.weight"
@@ -261,13 +290,17 @@ class TestRefused:
     def test_another_yaml(self, tmp_path: Path, video_model: Path, text: str, message: str):
         (tmp_path / "other.yaml").write_text(text)
         with pytest.raises(ValueError, match=message):
-            convert(write_layout("file", tmp_path, released_state()), tmp_path / "run", tmp_path / "other.yaml", video_model)
+            convert(
+                write_layout("file", tmp_path, released_state()), tmp_path / "run", tmp_path / "other.yaml", video_model
+            )
 
     @pytest.mark.parametrize("word", ["moft", "wavelet"])
     def test_a_filter_that_cannot_be_taken_over(self, tmp_path: Path, video_model: Path, word: str):
         (tmp_path / "y.yaml").write_text(yaml.safe_dump(settings_yaml((None, word))))
         with pytest.raises(ValueError, match="extraction"):
-            convert(write_layout("file", tmp_path, released_state()), tmp_path / "run", tmp_path / "y.yaml", video_model)
+            convert(
+                write_layout("file", tmp_path, released_state()), tmp_path / "run", tmp_path / "y.yaml", video_model
+            )
 
 
 REAL = json.loads((DEFAULT / "state_dict_keys_real.json").read_text())
@@ -295,4 +328,6 @@ def test_every_tensor_of_the_real_size_has_its_place(variant: str):
         whole = Video2Act(config, unit_statistics())
     weights = policy_weights(config, state, variant)
     own = {name: tensor for name, tensor in whole.state_dict().items() if not name.startswith("system2.backbone.")}
-    assert {name: tensor.shape for name, tensor in weights.items()} == {name: tensor.shape for name, tensor in own.items()}
+    assert {name: tensor.shape for name, tensor in weights.items()} == {
+        name: tensor.shape for name, tensor in own.items()
+    }

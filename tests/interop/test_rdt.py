@@ -5,7 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 from golden import DEFAULT
-from released_checkpoint import DEPTH, HEADS, HIDDEN, HORIZON, IMAGE, NUM_TEXT, TEXT, TOKENS_PER_IMAGE, random_tensors, rdt_shapes
+from released_checkpoint import (
+    DEPTH,
+    HEADS,
+    HIDDEN,
+    HORIZON,
+    IMAGE,
+    NUM_TEXT,
+    TEXT,
+    TOKENS_PER_IMAGE,
+    random_tensors,
+    rdt_shapes,
+)
 
 from video2act.config import RDT_FORM, DenoisingConfig, PretrainedConfig, System1Config
 from video2act.interop.rdt import load_rdt
@@ -57,10 +68,19 @@ def test_every_weight_is_rdts_or_is_named_as_our_own(tmp_path: Path, state: dict
 
 @pytest.mark.parametrize(
     ("cameras", "places", "expected"),
-    [(CAMERAS, (), (3, 4, 5)), (("front",), (), (3,)), (("a", "b"), (5, 0), (5, 0)), (tuple("abcdef"), (), tuple(range(6)))],
+    [
+        (CAMERAS, (), (3, 4, 5)),
+        (("front",), (), (3,)),
+        (("a", "b"), (5, 0), (5, 0)),
+        (tuple("abcdef"), (), tuple(range(6))),
+    ],
 )
 def test_images_take_the_places_they_had(
-    tmp_path: Path, state: dict[str, torch.Tensor], cameras: tuple[str, ...], places: tuple[int, ...], expected: tuple[int, ...]
+    tmp_path: Path,
+    state: dict[str, torch.Tensor],
+    cameras: tuple[str, ...],
+    places: tuple[int, ...],
+    expected: tuple[int, ...],
 ):
     ours = system1(cameras)
     load_rdt(ours, write(tmp_path, state), places)

@@ -45,7 +45,9 @@ def check_of(kind: str) -> Check | None:
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden.path.stem)
 def test_it_computes_what_the_released_code_computed(golden: Golden):
     check = check_of(golden.kind)
-    assert check is not None, f"{golden.path.name}: no check for fixtures of kind {golden.kind!r}; there are {', '.join(CHECKS)}"
+    assert check is not None, (
+        f"{golden.path.name}: no check for fixtures of kind {golden.kind!r}; there are {', '.join(CHECKS)}"
+    )
     torch.manual_seed(0)
     report = Report(golden.path.stem)
     check(golden, report)

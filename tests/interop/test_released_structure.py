@@ -61,7 +61,9 @@ class TestLost:
         backbone = BackboneConfig(feature_layer=1, hidden=48, depth=2, num_heads=4, latent_channels=16, text_dim=16)
         state, settings = without(released_state(), "model.blocks.1.attn.proj.bias"), model()
         config = policy_config(state, settings, settings["video"], backbone, Sources(), Robot())
-        with pytest.raises(ValueError, match=r"missing model\.blocks\.1\.attn\.proj\.bias \(here system1\.dit\.blocks\.1"):
+        with pytest.raises(
+            ValueError, match=r"missing model\.blocks\.1\.attn\.proj\.bias \(here system1\.dit\.blocks\.1"
+        ):
             policy_weights(config, state, "checkpoint.bin")
 
 
@@ -96,7 +98,9 @@ class TestAnotherYaml:
         del settings["token_compressor_heads"]
         assert "8 heads (compressor_heads of raw_stream" in refusal(released_state("formers"), settings)
         del settings["token_compressor_depth"]
-        assert "missing video_token_compressor.layers.2.0.norm_media.weight" in refusal(released_state("formers"), settings)
+        assert "missing video_token_compressor.layers.2.0.norm_media.weight" in refusal(
+            released_state("formers"), settings
+        )
 
     def test_each_stream_may_have_its_own_heads_and_depth(self):
         settings = model("formers", token_compressor_heads=7, token_compressor_depth=5)
@@ -107,7 +111,9 @@ class TestAnotherYaml:
 
 def test_linear_adaptors_are_converted():
     state = without(released_state(), "video_adaptor.2", "motion_adaptor.2")
-    state = {name.replace("o_adaptor.0", "o_adaptor").replace("n_adaptor.0", "n_adaptor"): t for name, t in state.items()}
+    state = {
+        name.replace("o_adaptor.0", "o_adaptor").replace("n_adaptor.0", "n_adaptor"): t for name, t in state.items()
+    }
     assert "video_adaptor.weight" in state
     settings = model(framepack_adaptor="linear")
     check_structure(state, settings, "checkpoint.bin")

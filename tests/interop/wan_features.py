@@ -69,7 +69,9 @@ def with_lora(weights: dict[str, Tensor], lora: dict[str, Tensor], scale: float)
     return merged
 
 
-def wan_tokens(model: WanTransformer3DModel, latents: Tensor, context: Tensor, num_layers: int, timestep: Tensor) -> Tensor:
+def wan_tokens(
+    model: WanTransformer3DModel, latents: Tensor, context: Tensor, num_layers: int, timestep: Tensor
+) -> Tensor:
     """Hidden states `[b n d]` after `num_layers` blocks, tokens in the order frame, row, column."""
     rotary = model.rope(latents)
     hidden = model.patch_embedding(latents).flatten(2).transpose(1, 2)

@@ -21,7 +21,9 @@ class Notebook:
     def on_reset(self, observation: Observation) -> None:
         self.resets += 1
 
-    def on_step(self, observation: Observation, action: np.ndarray, condition: VideoCondition | None, is_new_plan: bool) -> None:
+    def on_step(
+        self, observation: Observation, action: np.ndarray, condition: VideoCondition | None, is_new_plan: bool
+    ) -> None:
         assert condition is not None
         self.steps.append((observation.time, action, condition.observed_at, is_new_plan))
 

@@ -119,7 +119,9 @@ class TestPlansBesideTheLoop:
         executor = make_executor(policy, environment.spec, 4, runtime)
         result = run_episode(environment, policy, 4, [], 0, FPS, executor)
         executor.close()
-        assert [float(a[0]) for a in environment.actions] == list(range(60)), "each action at its own moment, none invented"
+        assert [float(a[0]) for a in environment.actions] == list(range(60)), (
+            "each action at its own moment, none invented"
+        )
         periods = sorted(step.period_s for step in result.steps[1:])
         # a loop that waited would take 0.1 s and more at every fourth step
         assert periods[len(periods) * 8 // 10] < 0.1
@@ -361,7 +363,9 @@ class TestAHungThread:
         loop = ThreadSlowLoop(system, (MOTION,), 1, FPS, hang_timeout_s=0.1)
         policy = DualPolicy(system, loop)
         system.let_pass()
-        result = run_episode(FakeEnvironment(20), policy, 2, [], 0, FPS, make_executor(policy, SPEC, 2, RuntimeConfig()))
+        result = run_episode(
+            FakeEnvironment(20), policy, 2, [], 0, FPS, make_executor(policy, SPEC, 2, RuntimeConfig())
+        )
         assert result.num_steps == 20
         (incident,) = policy.incidents
         assert "more than 0.1 s; a thread cannot be killed" in incident

@@ -37,7 +37,9 @@ def newest_number(condition: VideoCondition) -> int:
     return int(condition.tokens.data[0, 0, 0])
 
 
-def feed_until(loop: ProcessSlowLoop, is_true: Callable[[VideoCondition], bool], first: int, timeout_s: float = 30.0) -> int:
+def feed_until(
+    loop: ProcessSlowLoop, is_true: Callable[[VideoCondition], bool], first: int, timeout_s: float = 30.0
+) -> int:
     """Observe at the control rate until the condition is as wanted; returns the next control step."""
     step, end = first, time.monotonic() + timeout_s
     while time.monotonic() < end:

@@ -142,7 +142,9 @@ def test_a_first_condition_that_fails_again_and_again_is_an_error_of_that_client
 def test_a_first_condition_that_does_not_come_is_an_error_within_bounds(gated: GatedSystem):
     shared = SharedSystem2(gated, (MOTION,), 1, FPS, first_condition_timeout_s=0.2)
     loop = started(shared, 0)
-    with pytest.raises(TimeoutError, match=r"no condition for episode 0 within 0.2 s; it hangs, serves too many clients"):
+    with pytest.raises(
+        TimeoutError, match=r"no condition for episode 0 within 0.2 s; it hangs, serves too many clients"
+    ):
         loop.condition(observation(0))
     gated.let_pass()
     shared.close()

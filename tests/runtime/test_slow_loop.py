@@ -21,7 +21,9 @@ def threaded():
     """Makes thread loops and ends their threads after the test."""
     loops = []
 
-    def make(system: FakeSystem, refresh_every: int = 1, timeout_s: float = 10.0, hang_timeout_s: float = 10.0) -> ThreadSlowLoop:
+    def make(
+        system: FakeSystem, refresh_every: int = 1, timeout_s: float = 10.0, hang_timeout_s: float = 10.0
+    ) -> ThreadSlowLoop:
         loops.append(ThreadSlowLoop(system, (MOTION,), refresh_every, FPS, timeout_s, hang_timeout_s))
         return loops[-1]
 

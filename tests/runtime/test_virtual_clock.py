@@ -15,7 +15,12 @@ PERIOD = 1 / FPS
 
 
 def run(
-    latency: SimulatedLatency, refresh_every: int = 1, execute_steps: int = 2, horizon: int = 8, seed: int = 0, steps: int = 30
+    latency: SimulatedLatency,
+    refresh_every: int = 1,
+    execute_steps: int = 2,
+    horizon: int = 8,
+    seed: int = 0,
+    steps: int = 30,
 ) -> tuple[EpisodeResult, list[float], DualPolicy]:
     system, environment, durations = FakeSystem(horizon), FakeEnvironment(steps), Durations(latency)
     policy = DualPolicy(system, VirtualSlowLoop(system, (MOTION,), refresh_every, FPS, durations))

@@ -68,13 +68,20 @@ class CountingPolicy:
 
 def message(number: Any = 0.0, /, **words: Any) -> dict[str, Any]:
     """A good observation, with some words replaced; None takes one out."""
-    good = {"images/front": np.zeros((16, 16, 3), np.uint8), "state": np.array([number, 0.0], np.float32), "prompt": "push"}
+    good = {
+        "images/front": np.zeros((16, 16, 3), np.uint8),
+        "state": np.array([number, 0.0], np.float32),
+        "prompt": "push",
+    }
     return {word: value for word, value in (good | words).items() if value is not None}
 
 
 @contextmanager
 def serving(
-    make_session: Callable[[], Session] | None = None, contract: Contract = CONTRACT, limits: Limits | None = None, **options: Any
+    make_session: Callable[[], Session] | None = None,
+    contract: Contract = CONTRACT,
+    limits: Limits | None = None,
+    **options: Any,
 ) -> Iterator[Server]:
     """A server on a free port, of a `CountingPolicy` per client."""
     make = make_session or (lambda: PolicySession(CountingPolicy(), contract))

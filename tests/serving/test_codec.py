@@ -59,7 +59,9 @@ def test_a_foreign_byte_order_is_read():
     assert array.dtype == np.float32
 
 
-@pytest.mark.parametrize("value", [np.array([object()]), np.array([1j]), np.array(["text"]), np.array([(1, 2)], "i4,i4")])
+@pytest.mark.parametrize(
+    "value", [np.array([object()]), np.array([1j]), np.array(["text"]), np.array([(1, 2)], "i4,i4")]
+)
 def test_only_numbers_are_written(value: np.ndarray):
     with pytest.raises(ValueError, match="are not sent; use booleans, integers or floats"):
         pack({"x": value})
@@ -96,8 +98,14 @@ BAD = {
     "a shape beyond memory": (array_fields(shape=[2**40, 3]), "takes 3298534883328 bytes, got 12"),
     "no shape": (array_fields(shape="square"), "shape must be at most 8 sizes, got 'square'"),
     "scalar without a value": (msgpack.packb({b"__npgeneric__": True}), "a scalar in the message has no data"),
-    "scalar of text": (msgpack.packb({b"__npgeneric__": True, b"data": "x", b"dtype": "<f4"}), "must be a number, got str"),
-    "scalar too large": (msgpack.packb({b"__npgeneric__": True, b"data": 300, b"dtype": "|u1"}), "300 does not fit uint8"),
+    "scalar of text": (
+        msgpack.packb({b"__npgeneric__": True, b"data": "x", b"dtype": "<f4"}),
+        "must be a number, got str",
+    ),
+    "scalar too large": (
+        msgpack.packb({b"__npgeneric__": True, b"data": 300, b"dtype": "|u1"}),
+        "300 does not fit uint8",
+    ),
 }
 
 

@@ -35,7 +35,21 @@ def bits_flipped(rng: np.random.Generator) -> bytes:
 
 
 def of_wrong_type(rng: np.random.Generator) -> bytes:
-    values = [None, True, -1, 2**63, 0.5, "text", b"bytes", [], [[]], {}, {"a": 1}, np.zeros(3), np.zeros((4, 4, 3), np.uint8)]
+    values = [
+        None,
+        True,
+        -1,
+        2**63,
+        0.5,
+        "text",
+        b"bytes",
+        [],
+        [[]],
+        {},
+        {"a": 1},
+        np.zeros(3),
+        np.zeros((4, 4, 3), np.uint8),
+    ]
     word = str(rng.choice(["images/front", "images", "state", "prompt"]))
     bad = message()
     bad[word] = values[int(rng.integers(0, len(values)))]

@@ -36,7 +36,9 @@ def test_images_may_be_nested_and_more_cameras_may_be_sent_than_are_used():
 
 
 def test_images_may_be_oblong():
-    assert read_observation(message(**{"images/front": np.zeros((9, 16, 3), np.uint8)}), CONTRACT).images["front"].shape == (
+    assert read_observation(message(**{"images/front": np.zeros((9, 16, 3), np.uint8)}), CONTRACT).images[
+        "front"
+    ].shape == (
         9,
         16,
         3,
@@ -57,10 +59,16 @@ BAD_OBSERVATIONS: dict[str, tuple[Any, str]] = {
         message(**{"images/front": None}),
         "camera 'front' is missing: the policy looks through front; the message has no",
     ),
-    "another camera": ({**message(**{"images/front": None}), "images": {"left": IMAGE}}, "'front' is missing.*has left"),
+    "another camera": (
+        {**message(**{"images/front": None}), "images": {"left": IMAGE}},
+        "'front' is missing.*has left",
+    ),
     "a camera twice": ({**message(), "images": {"front": IMAGE}}, "camera 'front' is there twice"),
     "images that are no map": ({**message(), "images": IMAGE}, r"'images' must be a map.*uint8 \[16, 16, 3\]"),
-    "float image": (message(**{"images/front": IMAGE / 255}), r"must be uint8 \[height width 3\], got float64 \[16, 16, 3\]"),
+    "float image": (
+        message(**{"images/front": IMAGE / 255}),
+        r"must be uint8 \[height width 3\], got float64 \[16, 16, 3\]",
+    ),
     "channels first": (
         message(**{"images/front": IMAGE.transpose(2, 0, 1)}),
         r"uint8 \[height width 3\], got uint8 \[3, 16, 16\]",
@@ -69,15 +77,27 @@ BAD_OBSERVATIONS: dict[str, tuple[Any, str]] = {
     "empty image": (message(**{"images/front": IMAGE[:0]}), r"got uint8 \[0, 16, 3\]"),
     "a list for an image": (message(**{"images/front": [1, 2]}), "must be an array.*got list"),
     # a long and thin one was made square first: 120 kB took 4.7 GB
-    "long and thin": (message(**{"images/front": np.zeros((4, 17, 3), np.uint8)}), "at most 4 times the other, got 4 x 17"),
-    "too large": (message(**{"images/front": np.zeros((2049, 1024, 3), np.uint8)}), "at most 2048 px a side.* got 2049 x 1024"),
+    "long and thin": (
+        message(**{"images/front": np.zeros((4, 17, 3), np.uint8)}),
+        "at most 4 times the other, got 4 x 17",
+    ),
+    "too large": (
+        message(**{"images/front": np.zeros((2049, 1024, 3), np.uint8)}),
+        "at most 2048 px a side.* got 2049 x 1024",
+    ),
     "too small": (message(**{"images/front": IMAGE[:8, :8]}), "at least 16 px, got 8 x 8"),
     "no state": (message(state=None), "'state' is missing: 2 numbers"),
-    "state of another size": (message(state=np.zeros(3, np.float32)), r"'state' must be 2 numbers, as in training.*\[3\]"),
+    "state of another size": (
+        message(state=np.zeros(3, np.float32)),
+        r"'state' must be 2 numbers, as in training.*\[3\]",
+    ),
     "state in two axes": (message(state=np.zeros((1, 2), np.float32)), r"got an array of shape \[1, 2\]"),
     "state of text": (message(state="here"), "'state' must be an array of 2 numbers, got str"),
     "state of words": (message(state=["a", "b"]), "'state' must be an array of 2 numbers, got list"),
-    "state of booleans": (message(state=np.array([True, False])), "'state' must be an array of 2 numbers, got an array of bool"),
+    "state of booleans": (
+        message(state=np.array([True, False])),
+        "'state' must be an array of 2 numbers, got an array of bool",
+    ),
     "state not finite": (message(state=np.array([0, np.nan], np.float32)), "number 1 is nan"),
     "state beyond float32": (message(state=np.array([1e300, 0.0])), "number 0 is 1e\\+300"),
     "no prompt": (message(prompt=None), "'prompt' must be a string.*got nothing"),
@@ -130,7 +150,10 @@ class TestClips:
         [
             ({"clips": None}, "'clips' must hold one clip per stream: spatial, motion; got NoneType"),
             ({"clips": {"spatial": IMAGE[None]}}, "one clip per stream: spatial, motion; got 'spatial'"),
-            ({"clips": {"spatial": IMAGE[None], "motion": IMAGE[None]}}, r"stream 'motion' must be uint8 \[9 16 16 3\], got"),
+            (
+                {"clips": {"spatial": IMAGE[None], "motion": IMAGE[None]}},
+                r"stream 'motion' must be uint8 \[9 16 16 3\], got",
+            ),
             (
                 {"clips": {"spatial": IMAGE[None] / 2, "motion": IMAGE[None]}},
                 r"'spatial' must be uint8 \[1 16 16 3\], got float64",
@@ -142,7 +165,9 @@ class TestClips:
             ({"state": 3}, "unknown in a message: 'state'; it may hold clips, prompt, time, episode"),
         ],
     )
-    def test_what_is_wrong_is_named(self, contract: Contract, clips: dict[str, Any], changes: dict[str, Any], fault: str):
+    def test_what_is_wrong_is_named(
+        self, contract: Contract, clips: dict[str, Any], changes: dict[str, Any], fault: str
+    ):
         with pytest.raises(MessageError, match=fault):
             read_clips(clips | changes, contract)
 

@@ -10,7 +10,9 @@ from openpi_client.action_chunk_broker import ActionChunkBroker
 from openpi_client.image_tools import convert_to_uint8, resize_with_pad
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 
-pytestmark = pytest.mark.filterwarnings("ignore:connect:DeprecationWarning")  # websockets' of how openpi-client calls it
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:connect:DeprecationWarning"
+)  # websockets' of how openpi-client calls it
 
 
 def test_it_gets_actions():
@@ -19,7 +21,9 @@ def test_it_gets_actions():
         metadata = policy.get_server_metadata()
         height, width = metadata["image_size"]
         image = resize_with_pad(convert_to_uint8(np.random.default_rng(0).random((48, 64, 3))), height, width)
-        answer = policy.infer({"images/front": image, "state": np.array([4.0, 0.0]), "prompt": metadata["instructions"][0]})
+        answer = policy.infer(
+            {"images/front": image, "state": np.array([4.0, 0.0]), "prompt": metadata["instructions"][0]}
+        )
         assert answer["actions"].shape == (metadata["horizon"], metadata["action_dim"])
         assert answer["actions"].tolist() == [[1.0, 4.0]] * 4
         assert answer["server_timing"]["infer_ms"] > 0

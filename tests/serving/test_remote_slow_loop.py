@@ -92,7 +92,10 @@ def test_it_is_a_slow_loop_whose_tokens_are_those_of_the_model(small_config: Pol
     rng = np.random.default_rng(0)
     assert small_config.system2 is not None
     history = FrameHistory(small_config.system2.streams)
-    with serving(lambda: System2Session(policy.perceive, contract), contract) as server, closing(loop_of(server)) as loop:
+    with (
+        serving(lambda: System2Session(policy.perceive, contract), contract) as server,
+        closing(loop_of(server)) as loop,
+    ):
         assert isinstance(loop, SlowLoop)
         loop.reset(4)
         for step in range(12):

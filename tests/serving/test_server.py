@@ -130,7 +130,10 @@ class TestConversation:
                         repeated = 0 if turn == 0 else step - before - 1
                         seen += 1 + repeated
                         assert answer["frames_repeated"] == repeated
-                        assert answer["actions"].tolist() == [np.array([seen, number + step / 100], np.float32).tolist()] * 4
+                        assert (
+                            answer["actions"].tolist()
+                            == [np.array([seen, number + step / 100], np.float32).tolist()] * 4
+                        )
                         before = step
 
         with serving() as server, ThreadPoolExecutor(20) as pool:
@@ -243,7 +246,9 @@ class TestLimits:
         with serving(limits=Limits(message_timeout_s=0.3)) as server:
             client = Client(server, ping_interval=None)
             raw = client.connection.socket
-            raw.sendall(b"\x82\xfe\x10\x00" + b"mask" + bytes(100))  # the head of a message of 4096 bytes, and 100 of them
+            raw.sendall(
+                b"\x82\xfe\x10\x00" + b"mask" + bytes(100)
+            )  # the head of a message of 4096 bytes, and 100 of them
             with pytest.raises(ConnectionClosedError, match="keepalive ping timeout"):
                 client.connection.recv(5)
             with Client(server) as other:

@@ -68,7 +68,9 @@ def test_the_instruction_reaches_the_state_token_and_none_at_all_adds_nothing_of
         return dit.project(which, state, HAS_STATE, torch.zeros(2)).state
 
     assert ((state_token(known) - state_token(other)).abs().amax(dim=(1, 2)) > 1e-3).all()
-    hidden = [replace(which, text=Tokens(which.text.data, torch.zeros_like(which.text.mask))) for which in (known, other)]
+    hidden = [
+        replace(which, text=Tokens(which.text.data, torch.zeros_like(which.text.mask))) for which in (known, other)
+    ]
     assert torch.equal(state_token(hidden[0]), state_token(hidden[1]))
 
 

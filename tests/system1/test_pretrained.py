@@ -31,7 +31,9 @@ def siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_siglip_folder(tmp_path_factory.mktemp("siglip"))
 
 
-def text_encoder(t5: Path | str, cache: Path | str = "", max_tokens: int = 1024, width: int = TEXT_WIDTH) -> FrozenTextEncoder:
+def text_encoder(
+    t5: Path | str, cache: Path | str = "", max_tokens: int = 1024, width: int = TEXT_WIDTH
+) -> FrozenTextEncoder:
     return FrozenTextEncoder(PretrainedConfig(str(t5), width, cache=str(cache), max_tokens=max_tokens))
 
 
@@ -87,7 +89,9 @@ class TestText:
         assert torch.equal(encoder([SHORT, SHORT], CPU).data[1], first.data[0])
 
     def test_what_is_neither_cached_nor_computable_is_an_error_not_zeros(self, tmp_path: Path):
-        with pytest.raises(FileNotFoundError, match=r"'push the block' has no embedding in .* and there is no text encoder"):
+        with pytest.raises(
+            FileNotFoundError, match=r"'push the block' has no embedding in .* and there is no text encoder"
+        ):
             text_encoder("", tmp_path)([SHORT], CPU)
 
     def test_a_cache_of_another_encoder_is_refused(self, t5: Path, tmp_path: Path):
@@ -132,7 +136,9 @@ class TestText:
         """transformers would build one that knows no word, and every sentence would be the same."""
         folder = make_t5_folder(tmp_path / "t5")
         (folder / "spiece.model").unlink()
-        with pytest.raises(FileNotFoundError, match=rf"{folder} lacks the tokenizer's vocabulary: expected .*spiece\.model"):
+        with pytest.raises(
+            FileNotFoundError, match=rf"{folder} lacks the tokenizer's vocabulary: expected .*spiece\.model"
+        ):
             text_encoder(folder, tmp_path / "cache")([SHORT], CPU)
         assert not (tmp_path / "cache").exists()
 
@@ -300,7 +306,9 @@ class TestSystem1OfRdtsForm:
 
 
 def test_the_folders_are_as_published(t5: Path, siglip: Path):
-    assert {"config.json", "pytorch_model.bin", "spiece.model", "tokenizer_config.json"} <= {path.name for path in t5.iterdir()}
+    assert {"config.json", "pytorch_model.bin", "spiece.model", "tokenizer_config.json"} <= {
+        path.name for path in t5.iterdir()
+    }
     assert json.loads((t5 / "config.json").read_text())["model_type"] == "t5"
     assert json.loads((siglip / "config.json").read_text())["model_type"] == "siglip"
     names = set(load_file(siglip / "model.safetensors"))

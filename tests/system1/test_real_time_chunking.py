@@ -29,9 +29,9 @@ class Network(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.layers = nn.Sequential(nn.Linear(HORIZON * DIM + 1, 32), nn.Tanh(), nn.Linear(32, HORIZON * DIM)).requires_grad_(
-            False
-        )
+        self.layers = nn.Sequential(
+            nn.Linear(HORIZON * DIM + 1, 32), nn.Tanh(), nn.Linear(32, HORIZON * DIM)
+        ).requires_grad_(False)
 
     def forward(self, noisy: Tensor, timestep: Tensor) -> Tensor:
         flat = torch.cat([noisy.flatten(1), timestep[:, None] / 1000], dim=1)
@@ -97,7 +97,10 @@ def test_guidance_pulls_frozen_actions_to_what_is_known(config: DenoisingConfig)
     def distance(actions: Tensor) -> float:
         return float((actions - known)[:, :4].square().mean().sqrt())
 
-    free, guided = Denoising(config).sample(denoise, noise), Denoising(config).sample(denoise, noise, Known(known, weight, 5.0))
+    free, guided = (
+        Denoising(config).sample(denoise, noise),
+        Denoising(config).sample(denoise, noise, Known(known, weight, 5.0)),
+    )
     assert distance(guided) < 0.35 * distance(free)
 
 
@@ -156,7 +159,9 @@ def test_a_policy_that_was_not_trained_for_it_refuses_and_names_the_remedy():
     with pytest.raises(ValueError, match=r"not trained to continue a plan.*use overlap rtc"):
         make_system1().continue_sample(project(make_system1()), randn(1), randn(2), 2, None)
     trained = make_system1(max_delay_steps=2)
-    with pytest.raises(ValueError, match="3 actions are committed while a plan is made, but training has shown at most 2"):
+    with pytest.raises(
+        ValueError, match="3 actions are committed while a plan is made, but training has shown at most 2"
+    ):
         trained.continue_sample(project(trained), randn(1), randn(2), 3, None)
 
 
@@ -209,7 +214,9 @@ def test_training_teaches_a_plan_to_go_on_as_it_was_begun():
         noise = torch.randn(32, HORIZON, DIM, generator=generator)
         free = system1.sample(project(system1, 32), noise)
         continued = [
-            system1.continue_sample(project(system1, 32), noise, torch.full((32, 4, DIM), way), num_frozen=2, guidance=None)
+            system1.continue_sample(
+                project(system1, 32), noise, torch.full((32, 4, DIM), way), num_frozen=2, guidance=None
+            )
             for way in (1.0, -1.0)
         ]
     assert 4 < int((free[:, -1, 0] > 0).sum()) < 28, "both ways are taken when nothing is committed"

@@ -112,7 +112,8 @@ class TestConditions:
     def test_beside_a_longer_instruction_the_actions_stay(self):
         system1 = build()
         beside_short, beside_long = (
-            sample(system1, project(system1, ["push", other]))[0] for other in ("pull", "open the drawer and look inside")
+            sample(system1, project(system1, ["push", other]))[0]
+            for other in ("pull", "open the drawer and look inside")
         )
         assert torch.allclose(beside_short, beside_long, atol=1e-5)
 
@@ -161,7 +162,9 @@ class TestConditions:
         second = system1.gather(TEXT, images(), video, hidden)
         assert first.image.data.shape[1] == 0
         state, age = randn(2, 3), torch.zeros(2)
-        with_none, with_hidden = (sample(system1, system1.project(known, state, age, full)) for known in (first, second))
+        with_none, with_hidden = (
+            sample(system1, system1.project(known, state, age, full)) for known in (first, second)
+        )
         assert torch.allclose(with_none, with_hidden, atol=1e-6)
 
     def test_cameras_are_told_apart(self):

@@ -37,7 +37,12 @@ def pipeline(root: Path, encoder: Any) -> Any:
 
 
 def embeds(kind: Any, root: Path, encoder: Any, max_tokens: int) -> Any:
-    arguments = {"prompt": [TEXT], "max_sequence_length": max_tokens, "device": torch.device("cpu"), "dtype": torch.float32}
+    arguments = {
+        "prompt": [TEXT],
+        "max_sequence_length": max_tokens,
+        "device": torch.device("cpu"),
+        "dtype": torch.float32,
+    }
     with torch.no_grad():
         return kind._get_t5_prompt_embeds(pipeline(root, encoder), **arguments)
 
@@ -50,7 +55,9 @@ FAMILIES: list[tuple[str, Callable[[Path], Path], Any, Any, int]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "write", "kind", "encoder", "max_tokens"), FAMILIES, ids=[family[0] for family in FAMILIES])
+@pytest.mark.parametrize(
+    ("name", "write", "kind", "encoder", "max_tokens"), FAMILIES, ids=[family[0] for family in FAMILIES]
+)
 def test_t5_embeddings(name: str, write: Any, kind: Any, encoder: Any, max_tokens: int, tmp_path: Path):
     root = write(tmp_path)
     theirs = embeds(kind, root, encoder, max_tokens)
@@ -71,7 +78,11 @@ def test_embeddings_of_hunyuan(tmp_path: Path):
     before = len(theirs.tokenizer(template.partition("{}")[0]).input_ids)
     with torch.no_grad():
         tokens, mask = HunyuanVideoPipeline._get_llama_prompt_embeds(
-            theirs, [TEXT], {"template": template, "crop_start": before}, device=torch.device("cpu"), dtype=torch.float32
+            theirs,
+            [TEXT],
+            {"template": template, "crop_start": before},
+            device=torch.device("cpu"),
+            dtype=torch.float32,
         )
         clip = SimpleNamespace(
             text_encoder_2=CLIPTextModel.from_pretrained(root / "text_encoder_2").eval(),

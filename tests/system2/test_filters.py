@@ -109,7 +109,9 @@ class TestSpatial:
         found = SPATIAL[name](Video(grid.contiguous(), FPS)).grid[0, 0, 0]
         found = found if is_vertical else found.T
         strength = found.mean(dim=0)
-        assert torch.allclose(found, strength.expand_as(found), atol=1e-6)  # the same along the whole edge, corners included
+        assert torch.allclose(
+            found, strength.expand_as(found), atol=1e-6
+        )  # the same along the whole edge, corners included
         assert strength[[3, 4]].min() > 0.9
         assert strength[[0, 1, 2, 5, 6, 7]].abs().max() < 1e-6
 
@@ -145,7 +147,9 @@ class TestTemporalBandpass:
     def test_what_stands_still_disappears(self):
         video = noise(t=8)
         moved = Video(video.grid + 100 * torch.rand(2, 4, 1, 6, 6), FPS)
-        assert torch.allclose(temporal_bandpass(moved, 0.1, FPS).grid, video.grid - video.grid.mean(2, keepdim=True), atol=1e-4)
+        assert torch.allclose(
+            temporal_bandpass(moved, 0.1, FPS).grid, video.grid - video.grid.mean(2, keepdim=True), atol=1e-4
+        )
 
     def test_both_ends_of_the_band_belong_to_it(self):
         video = Video(sine(4, 20, 10.0), 10.0)
@@ -155,7 +159,9 @@ class TestTemporalBandpass:
     @pytest.mark.parametrize("t", [1, 2, 5])
     def test_a_band_that_holds_no_bin_is_refused_with_the_bins_there_are(self, t: int):
         bins = {1: "which has 0 Hz", 2: "which has 0, 2.5 Hz", 5: "which has 0, 1, 2 Hz"}[t]
-        with pytest.raises(ValueError, match=rf"the band 3.0-4.0 Hz holds no frequency of a grid of {t} frames at 5 Hz, {bins}"):
+        with pytest.raises(
+            ValueError, match=rf"the band 3.0-4.0 Hz holds no frequency of a grid of {t} frames at 5 Hz, {bins}"
+        ):
             temporal_bandpass(noise(t=t), 3.0, 4.0)
 
 
@@ -171,7 +177,9 @@ class TestBorder:
     @pytest.mark.parametrize("name", ["sobel", "scharr", "laplacian"])
     def test_with_zeros_a_bright_wall_has_an_edge_and_otherwise_none(self, name: FilterName):
         wall = Video(torch.full((1, 1, 1, 6, 6), 5.0), FPS)
-        replicated, zeros = (make_filter(FilterConfig(name, border=border))(wall).grid for border in ("replicate", "zeros"))
+        replicated, zeros = (
+            make_filter(FilterConfig(name, border=border))(wall).grid for border in ("replicate", "zeros")
+        )
         assert replicated.abs().max() < 1e-6
         assert zeros[..., 0, :].min() > 1
         # what they call no edge is the constant under their square root
@@ -218,9 +226,13 @@ class TestPadding:
         together = Video(torch.cat([clip.grid for clip in clips]), 16.0, torch.tensor([0, 5, 15, 5]))
         result = temporal_bandpass(together, 1.0, 3.0, exclude_padding=True).grid
         for i, clip in enumerate(clips):
-            assert torch.allclose(result[i : i + 1], temporal_bandpass(clip, 1.0, 3.0, exclude_padding=True).grid, atol=1e-6)
+            assert torch.allclose(
+                result[i : i + 1], temporal_bandpass(clip, 1.0, 3.0, exclude_padding=True).grid, atol=1e-6
+            )
         assert (result[2] == 0).all()  # one frame has no frequency but zero
 
     def test_without_padding_nothing_changes(self):
         video = self.moving(0)
-        assert torch.equal(temporal_bandpass(video, 1.0, 3.0, exclude_padding=True).grid, temporal_bandpass(video, 1.0, 3.0).grid)
+        assert torch.equal(
+            temporal_bandpass(video, 1.0, 3.0, exclude_padding=True).grid, temporal_bandpass(video, 1.0, 3.0).grid
+        )

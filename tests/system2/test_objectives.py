@@ -90,7 +90,9 @@ class TestWeights:
 
 class TestFamilies:
     @pytest.mark.parametrize("name", FAMILIES)
-    def test_a_clip_gets_the_noise_that_the_model_knows(self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def test_a_clip_gets_the_noise_that_the_model_knows(
+        self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
         backbone = load(name, tmp_path)
         told: list[torch.Tensor] = []
         channels = backbone.vae.config.z_dim if "z_dim" in backbone.vae.config else backbone.vae.config.latent_channels

@@ -18,8 +18,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 import published_models
-from video2act import frozen
 from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig
+from video2act.files import frozen
 from video2act.policy import Video2Act
 from video2act.system2.backbones import TinyBackbone, make_backbone, save_video_model, sources
 from video2act.system2.backbones.pretrained import PretrainedBackbone
@@ -62,11 +62,15 @@ def latents(channels: int = 16) -> Video:
 class TestWhereItIs:
     def test_a_folder_that_is_no_model(self, tmp_path: Path):
         (tmp_path / "notes.txt").touch()
-        with pytest.raises(FileNotFoundError, match=r"is not a video model: transformer/config\.json is missing.*notes\.txt"):
+        with pytest.raises(
+            FileNotFoundError, match=r"is not a video model: transformer/config\.json is missing.*notes\.txt"
+        ):
             load(tmp_path)
 
     def test_no_folder(self, tmp_path: Path):
-        with pytest.raises(FileNotFoundError, match="nowhere is not a folder; name a video model's folder, or a Hugging Face"):
+        with pytest.raises(
+            FileNotFoundError, match="nowhere is not a folder; name a video model's folder, or a Hugging Face"
+        ):
             load(tmp_path / "nowhere")
 
     def test_a_repo_that_cannot_be_reached(self, monkeypatch: pytest.MonkeyPatch):
@@ -74,7 +78,9 @@ class TestWhereItIs:
             raise LocalEntryNotFoundError("no connection")
 
         monkeypatch.setattr(frozen, "snapshot_download", unreachable)
-        with pytest.raises(FileNotFoundError, match=r"there is no folder some/model, and .* cannot be fetched \(no connection\)"):
+        with pytest.raises(
+            FileNotFoundError, match=r"there is no folder some/model, and .* cannot be fetched \(no connection\)"
+        ):
             sources.locate("some/model")
 
     def test_a_repo_is_fetched_without_what_is_not_needed(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -91,7 +97,9 @@ class TestWhereItIs:
         assert not any(pattern.startswith(("assets", "*.mp4")) for pattern in asked["patterns"])
 
     def test_a_model_of_another_family(self, wan: Path):
-        with pytest.raises(ValueError, match=r"describes a WanTransformer3DModel, but this family needs a LTXVideoTransformer"):
+        with pytest.raises(
+            ValueError, match=r"describes a WanTransformer3DModel, but this family needs a LTXVideoTransformer"
+        ):
             load(wan, "ltx")
 
     def test_another_version_of_the_family(self, wan: Path):
@@ -129,7 +137,9 @@ class TestDamaged:
     def test_a_file_that_was_only_half_downloaded(self, wan: Path):
         file = wan / "transformer" / WEIGHTS
         os.truncate(file, file.stat().st_size // 2)
-        with pytest.raises(ValueError, match=rf"transformer/{WEIGHTS} is not a complete safetensors file .* download it again"):
+        with pytest.raises(
+            ValueError, match=rf"transformer/{WEIGHTS} is not a complete safetensors file .* download it again"
+        ):
             load(wan)
 
     def test_a_shard_that_is_missing(self, tmp_path: Path):
@@ -143,7 +153,9 @@ class TestDamaged:
         root = published_models.write_wan22(tmp_path, text=False)
         index = root / "transformer" / f"{WEIGHTS}.index.json"
         index.unlink()
-        with pytest.raises(FileNotFoundError, match=rf"transformer holds \d+ shards .*{index.name}, which .* is missing"):
+        with pytest.raises(
+            FileNotFoundError, match=rf"transformer holds \d+ shards .*{index.name}, which .* is missing"
+        ):
             load(root, "wan22")
 
     @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
@@ -156,7 +168,9 @@ class TestDamaged:
 
     def test_no_weights(self, wan: Path):
         (wan / "vae" / WEIGHTS).unlink()
-        with pytest.raises(FileNotFoundError, match=rf"vae has neither .*index\.json nor {WEIGHTS}; found config\.json"):
+        with pytest.raises(
+            FileNotFoundError, match=rf"vae has neither .*index\.json nor {WEIGHTS}; found config\.json"
+        ):
             load(wan)
 
     def test_a_config_that_is_not_json(self, wan: Path):
@@ -171,7 +185,9 @@ class TestDamaged:
 
         original = published_models.write_original(tmp_path / "original", wan)
         torch.save({"conv1.weight": Attack()}, original / "Wan2.1_VAE.pth")
-        with pytest.raises(ValueError, match=r"Wan2\.1_VAE\.pth is damaged or holds more than tensors, perhaps code.*system"):
+        with pytest.raises(
+            ValueError, match=r"Wan2\.1_VAE\.pth is damaged or holds more than tensors, perhaps code.*system"
+        ):
             load(original)
         assert not (tmp_path / "attacked").exists()
 
@@ -250,7 +266,9 @@ class TestOfAnotherSize:
         tensors = load_file(file)
         name = "encoder.block.0.layer.0.SelfAttention.q.weight"
         save_file({key: tensor for key, tensor in tensors.items() if key != name}, file, metadata={"format": "pt"})
-        with pytest.raises(ValueError, match=rf"(?s)text_encoder does not hold a \w+:.*missing {name}.*download it again"):
+        with pytest.raises(
+            ValueError, match=rf"(?s)text_encoder does not hold a \w+:.*missing {name}.*download it again"
+        ):
             load(wan).features(latents(), TEXT)
 
     def test_a_tap_behind_the_last_block(self, wan: Path):
@@ -268,21 +286,29 @@ class TestText:
 
     def test_without_encoder_and_cache_the_instruction_is_named(self, wan: Path):
         shutil.rmtree(wan / "text_encoder")
-        with pytest.raises(FileNotFoundError, match=r"the instruction 'push the block' has no embedding in .* add the text"):
+        with pytest.raises(
+            FileNotFoundError, match=r"the instruction 'push the block' has no embedding in .* add the text"
+        ):
             load(wan).features(latents(), TEXT)
 
     def test_an_instruction_that_is_too_long_is_refused(self, wan: Path):
-        with pytest.raises(ValueError, match=r"the instruction has 601 tokens, the video model's text encoder takes 512: 'a"):
+        with pytest.raises(
+            ValueError, match=r"the instruction has 601 tokens, the video model's text encoder takes 512: 'a"
+        ):
             load(wan).features(latents(), ["a" * 600])
 
     @pytest.mark.parametrize(("length", "taken"), [(70, None), (100, "takes 77"), (300, "takes 256")])
-    def test_the_longest_instruction_is_that_of_the_smaller_encoder(self, tmp_path: Path, length: int, taken: str | None):
+    def test_the_longest_instruction_is_that_of_the_smaller_encoder(
+        self, tmp_path: Path, length: int, taken: str | None
+    ):
         backbone = load(published_models.write_hunyuan(tmp_path), "hunyuan")
         sentence = "a" * length
         if taken is None:
             assert backbone.text(sentence)["tokens"].shape == (length + len("<|eot_id|>"), published_models.TEXT_WIDTH)
             return
-        with pytest.raises(ValueError, match=rf"the instruction has \d+ tokens, the video model's text encoder {taken}"):
+        with pytest.raises(
+            ValueError, match=rf"the instruction has \d+ tokens, the video model's text encoder {taken}"
+        ):
             backbone.text(sentence)
 
     def test_embeddings_of_another_encoder_are_not_used(self, wan: Path):
@@ -318,7 +344,9 @@ class TestText:
         shutil.rmtree(root / "tokenizer")
         (root / "tokenizer").mkdir()
         (root / "tokenizer" / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
-        with pytest.raises(FileNotFoundError, match=rf"{root}/tokenizer lacks the tokenizer's vocabulary: .*spiece\.model"):
+        with pytest.raises(
+            FileNotFoundError, match=rf"{root}/tokenizer lacks the tokenizer's vocabulary: .*spiece\.model"
+        ):
             load(root, name).features(latents(channels), TEXT)
         assert not (root / "text").exists()
 
@@ -355,7 +383,9 @@ class TestLooking:
     @pytest.mark.parametrize("changes", [{}, {"use_rotary_positional_embeddings": False}])
     def test_cogvideox_converts_its_own_objective_to_a_flow(self, tmp_path: Path, changes: dict[str, Any]):
         """A network that knew the answer in its own terms would give the flow that made the mixture."""
-        backbone: Any = make_backbone(config_of(published_models.write_cogvideox(tmp_path, **changes), "cogvideox"), whole=True)
+        backbone: Any = make_backbone(
+            config_of(published_models.write_cogvideox(tmp_path, **changes), "cogvideox"), whole=True
+        )
         generator = torch.Generator().manual_seed(0)
         clean, noise = (torch.randn(1, 4, 3, 4, 4, generator=generator) for _ in range(2))
         level = 0.4
@@ -381,7 +411,9 @@ class TestLooking:
 
 class TestInAPolicy:
     @pytest.fixture
-    def policy(self, wan: Path, small_config: PolicyConfig, make_policy: Callable[[PolicyConfig], Video2Act]) -> Video2Act:
+    def policy(
+        self, wan: Path, small_config: PolicyConfig, make_policy: Callable[[PolicyConfig], Video2Act]
+    ) -> Video2Act:
         assert small_config.system2 is not None
         streams = tuple(replace(stream, size_px=32) for stream in small_config.system2.streams)
         system2 = replace(small_config.system2, backbone=config_of(wan), streams=streams)
@@ -419,7 +451,9 @@ class TestInAPolicy:
         policy.save(tmp_path / "run")
         shutil.rmtree(wan)
         published_models.write_wan21(wan, num_attention_heads=3)
-        with pytest.raises(ValueError, match=r"(?s)formers\.spatial\..* is \[\d+, 24\], the config asks for \[\d+, 36\]"):
+        with pytest.raises(
+            ValueError, match=r"(?s)formers\.spatial\..* is \[\d+, 24\], the config asks for \[\d+, 36\]"
+        ):
             Video2Act.load(tmp_path / "run")
 
 
@@ -459,7 +493,14 @@ def test_loading_needs_little_more_memory_than_what_is_kept(tmp_path: Path, publ
 def test_what_presets_name_is_known_without_a_download(make_size: Callable[[str], Any]):
     sizes = {name: make_size(name) for name in ("wan22_5b", "hunyuan", "cogvideox", "cogvideox15", "ltx", "cosmos")}
     billions = {name: round(size.whole / 1e9, 1) for name, size in sizes.items()}
-    assert billions == {"wan22_5b": 5.0, "hunyuan": 12.8, "cogvideox": 5.6, "cogvideox15": 5.6, "ltx": 1.9, "cosmos": 2.0}
+    assert billions == {
+        "wan22_5b": 5.0,
+        "hunyuan": 12.8,
+        "cogvideox": 5.6,
+        "cogvideox15": 5.6,
+        "ltx": 1.9,
+        "cosmos": 2.0,
+    }
     assert sizes["wan22_5b"].whole == 4_999_787_712
     assert all(size.kept < 0.8 * size.whole for size in sizes.values())
 

@@ -26,7 +26,9 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
 def backbone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     if request.param == "tiny":
         torch.manual_seed(0)
-        return make_backbone(BackboneConfig(feature_layer=1, hidden=32, depth=2, latent_channels=16, text_dim=16)).eval()  # type: ignore[attr-defined]
+        return make_backbone(
+            BackboneConfig(feature_layer=1, hidden=32, depth=2, latent_channels=16, text_dim=16)
+        ).eval()  # type: ignore[attr-defined]
     source = WRITERS[request.param](tmp_path_factory.mktemp(request.param))
     return make_backbone(PretrainedBackboneConfig(request.param, str(source), 1, dtype="float32"))
 
@@ -104,7 +106,9 @@ class TestHistory:
         monkeypatch.setattr(backbone.codec, "encode", lambda clip: encoded.append(clip.grid.shape[2]) or encode(clip))
         for t in (1, 9, 9, 13, 21):
             newest = history.newest(Video(video.grid[:, :, :t], 20.0), 3)
-            assert torch.allclose(newest.grid, last_latents(encode(Video(video.grid[:, :, :t], 20.0)).grid, 3), atol=1e-6)
+            assert torch.allclose(
+                newest.grid, last_latents(encode(Video(video.grid[:, :, :t], 20.0)).grid, 3), atol=1e-6
+            )
             assert newest.fps == 5.0
         assert encoded == [1, 9, 5, 9]  # with the frame before, from which the codec goes on
 
@@ -146,12 +150,17 @@ class TestSystem2:
     def test_frames_that_fill_no_latent_are_refused(self, config: System2Config):
         torch.manual_seed(0)
         system2 = System2(config, make_backbone(config.backbone)).eval()
-        clips = {"spatial": Video(torch.zeros(1, 3, 1, 16, 16), 20.0), "motion": Video(torch.zeros(1, 3, 7, 16, 16), 20.0)}
+        clips = {
+            "spatial": Video(torch.zeros(1, 3, 1, 16, 16), 20.0),
+            "motion": Video(torch.zeros(1, 3, 7, 16, 16), 20.0),
+        }
         with pytest.raises(ValueError, match=r"'motion' takes clips of .* \[3, 5, 16, 16\], got \[3, 7, 16, 16\]"):
             system2.see(clips, ["push"])
 
     def test_a_model_that_cannot_go_on_is_refused(self, config: System2Config):
-        with pytest.raises(ValueError, match=r"needs a strictly causal video VAE \(tiny, wan21, wan22, cosmos; this is hunyuan"):
+        with pytest.raises(
+            ValueError, match=r"needs a strictly causal video VAE \(tiny, wan21, wan22, cosmos; this is hunyuan"
+        ):
             replace(
                 config,
                 backbone=PretrainedBackboneConfig("hunyuan", "x", 1),

@@ -105,14 +105,18 @@ class TestFilterOn:
 
     def test_without_a_filter_it_makes_no_difference(self, config: System2Config):
         bare = replace(config, streams=tuple(replace(stream, filter=FilterConfig()) for stream in config.streams))
-        first, second = (build(replace(bare, filter_on=where)).see(clips(config), TEXT) for where in ("features", "latents"))
+        first, second = (
+            build(replace(bare, filter_on=where)).see(clips(config), TEXT) for where in ("features", "latents")
+        )
         assert torch.equal(first["motion"].grid, second["motion"].grid)
 
     def test_the_band_is_in_hz_of_latent_frames(self, config: System2Config):
         """A band that the camera's rate would hold but the latents' does not is refused."""
         spatial, motion = config.streams
         fast = replace(motion, filter=FilterConfig("temporal_bandpass", low_hz=3.0, high_hz=9.0))
-        with pytest.raises(ValueError, match=r"holds no frequency of a grid of 3 frames at 5 Hz, which has 0, 1\.67 Hz"):
+        with pytest.raises(
+            ValueError, match=r"holds no frequency of a grid of 3 frames at 5 Hz, which has 0, 1\.67 Hz"
+        ):
             build(replace(config, streams=(spatial, fast))).see(clips(config), TEXT)
 
 

@@ -11,7 +11,15 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from published_models import original_transformer, original_vae, stir, wan22_vae, write_original, write_wan21, write_wan22
+from published_models import (
+    original_transformer,
+    original_vae,
+    stir,
+    wan22_vae,
+    write_original,
+    write_wan21,
+    write_wan22,
+)
 from video2act.config import PretrainedBackboneConfig
 from video2act.system2.backbones import make_backbone, wan_original
 from video2act.system2.backbones.checkpoint import fill
@@ -48,7 +56,9 @@ class TestParityWithTheReleasedCode:
             ("tokens.layers2_t0_zeroctx9", 2, "zeros", (0.0, 0.0)),
         ],
     )
-    def test_features_of_the_transformer(self, dit: Path, expected: str, layers: int, context: str, timestep: tuple[float, ...]):
+    def test_features_of_the_transformer(
+        self, dit: Path, expected: str, layers: int, context: str, timestep: tuple[float, ...]
+    ):
         tensors = golden("wan_dit")[2]
         component = wan_original.transformer(dit)
         transformer = load_transformer(WanTransformer3DModel, component, ("blocks",), layers, torch.float32)
@@ -147,14 +157,18 @@ class TestRefused:
         said = re.escape(repr(num_heads))
         expected = rf"{original}/config\.json says num_heads={said}, expected a whole number that divides 24, the width"
         if num_heads is None:
-            expected = rf"is 24 wide, which is no number of heads of 128, and {original}/config\.json does not say how many"
+            expected = (
+                rf"is 24 wide, which is no number of heads of 128, and {original}/config\.json does not say how many"
+            )
         with pytest.raises(ValueError, match=expected):
             wan_original.transformer(original)
 
     def test_a_width_below_one_head_without_a_config(self, tmp_path: Path):
         original = write_original(tmp_path / "original", write_wan21(tmp_path / "diffusers"))
         (original / "config.json").unlink()
-        with pytest.raises(ValueError, match=r"diffusion_pytorch_model\.safetensors is 24 wide, .* put the config\.json beside"):
+        with pytest.raises(
+            ValueError, match=r"diffusion_pytorch_model\.safetensors is 24 wide, .* put the config\.json beside"
+        ):
             wan_original.transformer(original)
 
     def test_a_file_of_another_network(self, tmp_path: Path):
@@ -169,7 +183,10 @@ class TestRefused:
             WanTransformer3DModel(num_attention_heads=1, attention_head_dim=12, ffn_dim=8, text_dim=8, num_layers=1)
         )
         state = original_transformer(transformer.state_dict()) | {"blocks.0.extra.weight": torch.zeros(3)}
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "diffusion_pytorch_model.safetensors")
+        save_file(
+            {name: tensor.contiguous() for name, tensor in state.items()},
+            tmp_path / "diffusion_pytorch_model.safetensors",
+        )
         (tmp_path / "config.json").write_text(json.dumps({"num_heads": 1}))
         with pytest.raises(ValueError, match=r"unexpected blocks\.0\.extra\.weight \[3\]"):
             load_transformer(WanTransformer3DModel, wan_original.transformer(tmp_path), ("blocks",), 1, torch.float32)

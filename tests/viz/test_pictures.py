@@ -59,7 +59,9 @@ def test_enlarging_and_captioning_keep_type_and_add_height_only():
 
 def test_the_cursor_of_the_tick_strip_moves_with_time_and_ticks_stand_apart():
     def strip(now: int) -> np.ndarray:
-        return tick_strip(600, plan_steps=[0, 4, 8], refresh_steps=[0, 8], staleness=[i % 8 for i in range(10)], now=now)
+        return tick_strip(
+            600, plan_steps=[0, 4, 8], refresh_steps=[0, 8], staleness=[i % 8 for i in range(10)], now=now
+        )
 
     early, late = strip(2), strip(7)
     assert early.shape == late.shape

@@ -85,8 +85,12 @@ def training_batch(batch: dict[str, Any], config: PolicyConfig, generator: torch
         rows = []
         for i, lag in enumerate(lags):
             chosen = clip_indices(t - 1 - lag, stream.num_frames, stream.stride)
-            rows.append(to_pixels(fit_frames(video[i, chosen], *stream.frame_px, stream.resize), config.fps / stream.stride))
-        padding = torch.tensor([num_padding(int(seen_before) - lag, stream) for seen_before, lag in zip(past, lags, strict=True)])
+            rows.append(
+                to_pixels(fit_frames(video[i, chosen], *stream.frame_px, stream.resize), config.fps / stream.stride)
+            )
+        padding = torch.tensor(
+            [num_padding(int(seen_before) - lag, stream) for seen_before, lag in zip(past, lags, strict=True)]
+        )
         clips[stream.name] = Video(torch.cat([row.grid for row in rows]), rows[0].fps, padding).to(state.device)
     images = {}
     for name in config.cameras:

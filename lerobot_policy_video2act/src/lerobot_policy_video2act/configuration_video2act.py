@@ -54,7 +54,9 @@ class Video2ActConfig(PreTrainedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.policy:
-            make_preset(self.preset, DataSpec(1, 1, 30.0, ("any",)))  # an unknown preset is refused before data are opened
+            make_preset(
+                self.preset, DataSpec(1, 1, 30.0, ("any",))
+            )  # an unknown preset is refused before data are opened
         if self.refresh_every is not None and self.refresh_every < 1:
             raise ValueError(
                 f"refresh_every counts control steps between two updates of System 2: at least 1, got {self.refresh_every}"
@@ -88,7 +90,9 @@ class Video2ActConfig(PreTrainedConfig):
 
     def validate_features(self) -> None:
         """Raises ValueError naming what is missing among the features."""
-        inputs, outputs = (", ".join(features or {}) or "none" for features in (self.input_features, self.output_features))
+        inputs, outputs = (
+            ", ".join(features or {}) or "none" for features in (self.input_features, self.output_features)
+        )
         if self.robot_state_feature is None:
             raise ValueError(f"Video2Act needs the input `observation.state`; there are {inputs}")
         if self.action_feature is None:

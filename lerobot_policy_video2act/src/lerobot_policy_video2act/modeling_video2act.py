@@ -19,7 +19,7 @@ from video2act.policy import WEIGHTS_FILE, Video2Act
 from video2act.runtime.action_queue import ActionQueue
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.slow_loop import InlineSlowLoop
-from video2act.train import build_policy, draw_visibility
+from video2act.training.new_policy import build_policy, draw_visibility
 
 
 class Video2ActPolicy(PreTrainedPolicy):
@@ -38,7 +38,11 @@ class Video2ActPolicy(PreTrainedPolicy):
     name = "video2act"
 
     def __init__(
-        self, config: Video2ActConfig, dataset_stats: dict[str, Any] | None = None, dataset_meta: Any = None, **kwargs: Any
+        self,
+        config: Video2ActConfig,
+        dataset_stats: dict[str, Any] | None = None,
+        dataset_meta: Any = None,
+        **kwargs: Any,
     ):
         super().__init__(config)
         policy = config.plan(getattr(dataset_meta, "fps", None))
@@ -109,7 +113,9 @@ class Video2ActPolicy(PreTrainedPolicy):
         self.model.save_weights(save_directory / WEIGHTS_FILE, gathered)
 
     @classmethod
-    def _load_as_safetensor(cls, model: "Video2ActPolicy", model_file: str, map_location: str, strict: bool) -> "Video2ActPolicy":
+    def _load_as_safetensor(
+        cls, model: "Video2ActPolicy", model_file: str, map_location: str, strict: bool
+    ) -> "Video2ActPolicy":
         """Strict whatever LeRobot asks for: a weight that is missing would be a random one."""
         model.model.load_weights(Path(model_file))
         return model

@@ -17,7 +17,9 @@ from lerobot_policy_video2act.configuration_video2act import Video2ActConfig
 
 def make_video2act_pre_post_processors(
     config: Video2ActConfig, dataset_stats: dict[str, dict[str, Any]] | None = None
-) -> tuple[PolicyProcessorPipeline[dict[str, Any], dict[str, Any]], PolicyProcessorPipeline[PolicyAction, PolicyAction]]:
+) -> tuple[
+    PolicyProcessorPipeline[dict[str, Any], dict[str, Any]], PolicyProcessorPipeline[PolicyAction, PolicyAction]
+]:
     """LeRobot's hook. `dataset_stats` go to the policy, which LeRobot hands them too."""
     before = PolicyProcessorPipeline[dict[str, Any], dict[str, Any]](
         steps=[

@@ -62,7 +62,10 @@ class ScratchConfig:
         for name in ("hidden", "depth", "num_heads", "vae_width", "text_dim"):
             check(getattr(self, name) > 0, f"{name} must be positive, got {getattr(self, name)}")
         check(self.hidden % self.num_heads == 0, f"hidden={self.hidden} is not divisible by num_heads={self.num_heads}")
-        check(self.hidden // self.num_heads % 2 == 0, f"a head of {self.hidden // self.num_heads} is not even; positions need it")
+        check(
+            self.hidden // self.num_heads % 2 == 0,
+            f"a head of {self.hidden // self.num_heads} is not even; positions need it",
+        )
         check(self.text_dim % 4 == 0, f"text_dim must be a multiple of 4, got {self.text_dim}")
         check(self.vae_steps >= 0, f"vae_steps must not be negative, got {self.vae_steps}")
         check(self.vae_learning_rate > 0, f"vae_learning_rate must be positive, got {self.vae_learning_rate}")
@@ -183,7 +186,9 @@ class System2Options:
         kinds = {BackboneConfig: "the tiny video model", ScratchConfig: "a video model from nothing"}
         kind = kinds.get(type(backbone), "no video model")
         said = ", ".join(f"system2.{name.replace('_', '-')}={value}" for name, value in chosen.items())
-        raise ValueError(f"this preset is over {kind}, and {said} is for published ones; leave it out, or choose another preset")
+        raise ValueError(
+            f"this preset is over {kind}, and {said} is for published ones; leave it out, or choose another preset"
+        )
 
 
 def load_backbone(path: Path) -> BackboneConfig | PretrainedBackboneConfig:

@@ -42,7 +42,9 @@ def load_one_of(path: Path, *classes: type[Any]) -> Any:
 
 def _read(path: Path) -> str:
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; a run folder holds config.json, model.safetensors and stats.json")
+        raise FileNotFoundError(
+            f"{path} does not exist; a run folder holds config.json, model.safetensors and stats.json"
+        )
     return path.read_text()
 
 
@@ -70,7 +72,9 @@ def _build(hint: Any, value: Any, where: str) -> Any:
         check(isinstance(value, list | tuple), f"{where}: expected a list, got {value!r}")
         return tuple(_build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin in (typing.Union, types.UnionType):
-        return None if value is None and types.NoneType in arguments else _build(_member(arguments, value), value, where)
+        return (
+            None if value is None and types.NoneType in arguments else _build(_member(arguments, value), value, where)
+        )
     if origin is Literal:
         check(value in arguments, f"{where}: {value!r} is not one of {', '.join(map(repr, arguments))}")
         return value

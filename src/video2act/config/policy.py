@@ -11,7 +11,10 @@ from video2act.config.system2 import System2Config
 def camera_and_lag(name: str) -> tuple[str, int]:
     """`head@1` -> (`head`, 1): a camera, and how many control steps ago. `head` -> (`head`, 0)."""
     camera, _, lag = name.partition("@")
-    check("@" not in name or (lag.isdigit() and int(lag) > 0), f"a past image is written camera@steps, e.g. head@1, got {name!r}")
+    check(
+        "@" not in name or (lag.isdigit() and int(lag) > 0),
+        f"a past image is written camera@steps, e.g. head@1, got {name!r}",
+    )
     return camera, int(lag or 0)
 
 
@@ -52,7 +55,9 @@ class PolicyConfig:
             f"max_delay_steps ({self.system1.max_delay_steps}) must be smaller than horizon ({self.horizon})",
         )
         check(self.refresh_every >= 1, f"refresh_every must be at least 1, got {self.refresh_every}")
-        check(self.max_staleness_steps >= 0, f"max_staleness_steps must not be negative, got {self.max_staleness_steps}")
+        check(
+            self.max_staleness_steps >= 0, f"max_staleness_steps must not be negative, got {self.max_staleness_steps}"
+        )
         check(self.image_px > 0, f"image_px must be positive, got {self.image_px}")
         check(self.image_fit in ("area", "pad"), f"image_fit must be 'area' or 'pad', got {self.image_fit!r}")
         check(self.fps > 0, f"fps must be positive, got {self.fps}")

@@ -48,14 +48,19 @@ class RuntimeConfig:
             value, allowed = getattr(self, name), get_args(kind)
             check(value in allowed, f"unknown {name} {value!r}; choose from {', '.join(allowed)}")
         check(self.system1 in ("inline", "thread"), f"system1 must be 'inline' or 'thread', got {self.system1!r}")
-        check(self.outside_limits in ("clamp", "hold"), f"outside_limits must be clamp or hold, got {self.outside_limits!r}")
+        check(
+            self.outside_limits in ("clamp", "hold"),
+            f"outside_limits must be clamp or hold, got {self.outside_limits!r}",
+        )
         for name in ("ensemble_decay", "guidance", "slack_s", "hang_timeout_s"):
             check(math.isfinite(getattr(self, name)), f"{name} must be finite, got {getattr(self, name)}")
         check(self.blend_steps >= 1, f"blend_steps must be at least 1, got {self.blend_steps}")
         check(self.ensemble_decay >= 0, f"ensemble_decay must not be negative, got {self.ensemble_decay}")
         check(self.guidance > 0, f"guidance must be positive, got {self.guidance}; use overlap=replace to do without")
         limit = self.max_staleness_s
-        check(limit is None or limit >= 0, f"max_staleness_s must not be negative, got {limit}; leave it out for no limit")
+        check(
+            limit is None or limit >= 0, f"max_staleness_s must not be negative, got {limit}; leave it out for no limit"
+        )
         check(self.slack_s >= 0, f"slack_s must not be negative, got {self.slack_s}")
         check(self.hang_timeout_s > 0, f"hang_timeout_s must be positive, got {self.hang_timeout_s}")
 

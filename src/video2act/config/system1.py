@@ -73,7 +73,9 @@ class DitConfig:
     """learned positions of image tokens, over all cameras; 0: none, the image encoder has its own"""
 
     def __post_init__(self) -> None:
-        check(self.norm in get_args(NormForm), f"unknown norm {self.norm!r}; choose from {', '.join(get_args(NormForm))}")
+        check(
+            self.norm in get_args(NormForm), f"unknown norm {self.norm!r}; choose from {', '.join(get_args(NormForm))}"
+        )
         check(self.clock in ("staleness", "frequency"), f"clock must be 'staleness' or 'frequency', got {self.clock!r}")
         check(
             self.sinusoid_activation in ("gelu", "silu"),
@@ -102,7 +104,10 @@ class PretrainedConfig:
     def __post_init__(self) -> None:
         check(self.width > 0, f"width must be positive, got {self.width}")
         check(self.max_tokens > 0, f"max_tokens must be positive, got {self.max_tokens}")
-        check(bool(self.source or self.cache), "an encoder needs a source (folder or repo id) or, for text, a cache folder")
+        check(
+            bool(self.source or self.cache),
+            "an encoder needs a source (folder or repo id) or, for text, a cache folder",
+        )
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,9 @@ class System1Config:
             f"image_channels must be a multiple of 8 (its norm has 8 groups), got {self.image_channels}",
         )
         check(self.max_delay_steps >= 0, f"max_delay_steps must not be negative, got {self.max_delay_steps}")
-        check(self.depth >= 2, f"depth must be at least 2 (one block for text, one for image and video), got {self.depth}")
+        check(
+            self.depth >= 2, f"depth must be at least 2 (one block for text, one for image and video), got {self.depth}"
+        )
         check(self.hidden % self.num_heads == 0, f"hidden={self.hidden} is not divisible by num_heads={self.num_heads}")
         adaptor_depth(self.text_adaptor)
         adaptor_depth(self.image_adaptor)

@@ -43,7 +43,8 @@ class FilterConfig:
             f"then={self.then!r} follows a temporal filter; after {self.name!r} it would be the only one or a second one",
         )
         check(
-            self.before_start in ("repeat", "exclude"), f"before_start must be 'repeat' or 'exclude', got {self.before_start!r}"
+            self.before_start in ("repeat", "exclude"),
+            f"before_start must be 'repeat' or 'exclude', got {self.before_start!r}",
         )
         check(self.border in ("replicate", "zeros"), f"border must be 'replicate' or 'zeros', got {self.border!r}")
         check(self.name in choices, f"unknown filter {self.name!r}; choose from {', '.join(choices)}")
@@ -84,7 +85,10 @@ class FormerConfig:
         # a resampler without layers returns its queries: constants that never saw the video
         check(self.num_heads > 0, f"num_heads must be positive, got {self.num_heads}")
         check(self.depth > 0, f"a former of depth {self.depth} never reads the video; use depth >= 1")
-        check(self.head_dim > 0 and self.width >= 0, f"head_dim and width must be positive, got {self.head_dim}, {self.width}")
+        check(
+            self.head_dim > 0 and self.width >= 0,
+            f"head_dim and width must be positive, got {self.head_dim}, {self.width}",
+        )
         check(
             self.num_frames > 0 and self.num_tokens % self.num_frames == 0,
             f"num_tokens={self.num_tokens} cannot be shared out among num_frames={self.num_frames}",
@@ -134,7 +138,8 @@ class StreamConfig:
         check(self.size_px > 0, f"stream {self.name!r}: size_px must be positive, got {self.size_px}")
         check(self.width_px >= 0, f"stream {self.name!r}: width_px must not be negative, got {self.width_px}")
         check(
-            self.resize in ("area", "lanczos"), f"stream {self.name!r}: resize must be 'area' or 'lanczos', got {self.resize!r}"
+            self.resize in ("area", "lanczos"),
+            f"stream {self.name!r}: resize must be 'area' or 'lanczos', got {self.resize!r}",
         )
         check(self.channel_order in ("rgb", "bgr"), f"channel_order must be 'rgb' or 'bgr', got {self.channel_order!r}")
         check(
@@ -199,7 +204,10 @@ class System2Config:
         check(len(self.streams) > 0, "System 2 needs at least one stream; for a policy without it, set system2 to null")
         names = [stream.name for stream in self.streams]
         check(len(set(names)) == len(names), f"stream names must differ, got {names}")
-        check(self.filter_on in ("features", "latents"), f"filter_on must be 'features' or 'latents', got {self.filter_on!r}")
+        check(
+            self.filter_on in ("features", "latents"),
+            f"filter_on must be 'features' or 'latents', got {self.filter_on!r}",
+        )
         for stream in self.streams:
             heads = stream.former.num_heads
             check(

@@ -63,7 +63,9 @@ class VideoTrainConfig(OptimizationConfig):
             f"train-video needs longer clips than num_frames={self.num_frames}: there is no future to predict",
         )
         check(len(self.sizes_px) > 0, "sizes_px must name at least one size")
-        check(0 < self.validation_fraction < 1, f"validation_fraction must lie in (0, 1), got {self.validation_fraction}")
+        check(
+            0 < self.validation_fraction < 1, f"validation_fraction must lie in (0, 1), got {self.validation_fraction}"
+        )
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from video2act.atomic import publish, write_text
+from video2act.files.atomic import publish, write_text
 from video2act.types import Stage, Video
 
 MANIFEST = "cache.json"
@@ -70,7 +70,9 @@ class CacheSpec:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
-        return json.dumps({**vars(self), "windows": dict(self.windows), "format": FORMAT}, indent=2, sort_keys=True) + "\n"
+        return (
+            json.dumps({**vars(self), "windows": dict(self.windows), "format": FORMAT}, indent=2, sort_keys=True) + "\n"
+        )
 
     def num_rows(self, stream: str, num_frames: int) -> int:
         """Clips, or latents, that belong to an episode."""
@@ -315,7 +317,9 @@ class FeatureCache:
         # single latents, one after another: those before the episode are its first
         latents = slices[max(0, row - length + 1) : row + 1].movedim(1, 0)
         missing = length - latents.shape[1]
-        return torch.cat([latents[:, :1].expand(-1, missing, *latents.shape[2:]), latents], dim=1) if missing else latents
+        return (
+            torch.cat([latents[:, :1].expand(-1, missing, *latents.shape[2:]), latents], dim=1) if missing else latents
+        )
 
     def _path(self, episode: int) -> Path:
         return self.root / f"{episode:06d}.safetensors"
@@ -371,7 +375,9 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
         return {prefix: value}
     return {
-        key: leaf for name, item in value.items() for key, leaf in _flat(item, f"{prefix}.{name}" if prefix else name).items()
+        key: leaf
+        for name, item in value.items()
+        for key, leaf in _flat(item, f"{prefix}.{name}" if prefix else name).items()
     }
 
 

@@ -18,7 +18,16 @@ from video2act.data.check_pictures import picture_jobs
 from video2act.data.check_rows import data_faults, declared_faults
 from video2act.data.check_stats import stats_faults
 from video2act.data.faults import Faults
-from video2act.data.lerobot_format import ACTION, INFO_PATH, STATE, STATS_PATH, TASKS_PATH, DatasetError, DatasetInfo, load_info
+from video2act.data.lerobot_format import (
+    ACTION,
+    INFO_PATH,
+    STATE,
+    STATS_PATH,
+    TASKS_PATH,
+    DatasetError,
+    DatasetInfo,
+    load_info,
+)
 from video2act.data.lerobot_tables import EpisodeEntry, read_episodes, read_table, read_tasks
 
 

@@ -54,7 +54,9 @@ def _recorded_means(root: Path, info: DatasetInfo) -> Means:
     return means
 
 
-def _video_faults(path: Path, info: DatasetInfo, camera: str, episodes: list[EpisodeEntry], means: Means) -> Iterator[str]:
+def _video_faults(
+    path: Path, info: DatasetInfo, camera: str, episodes: list[EpisodeEntry], means: Means
+) -> Iterator[str]:
     key = info.videos[camera]
     video = VideoReader(path, is_strict=True)
     try:
@@ -70,14 +72,18 @@ def _video_faults(path: Path, info: DatasetInfo, camera: str, episodes: list[Epi
         yield from _begin_faults(path, info, camera, episodes, video.num_frames)
         if not video.is_even:
             yield f"{path}: its frames do not follow each other evenly; encode it again at {info.fps} fps"
-        colours = [_mean(video.frames(i, min(STRIDE, video.num_frames - i))) for i in range(0, video.num_frames, STRIDE)]
+        colours = [
+            _mean(video.frames(i, min(STRIDE, video.num_frames - i))) for i in range(0, video.num_frames, STRIDE)
+        ]
         if video.num_frames == needed:
             yield from _mean_faults(path, info, key, camera, episodes, np.concatenate(colours), means)
     finally:
         video.close()
 
 
-def _begin_faults(path: Path, info: DatasetInfo, camera: str, episodes: list[EpisodeEntry], num_frames: int) -> Iterator[str]:
+def _begin_faults(
+    path: Path, info: DatasetInfo, camera: str, episodes: list[EpisodeEntry], num_frames: int
+) -> Iterator[str]:
     """Each begins where the one before ends, or up to a frame later: times drift, step by step."""
     frame_s, is_full = 1 / info.fps, num_frames == episodes[0].videos[camera].frames_in_file
     end, before = 0.0, None
@@ -95,7 +101,13 @@ def _begin_faults(path: Path, info: DatasetInfo, camera: str, episodes: list[Epi
 
 
 def _mean_faults(
-    path: Path, info: DatasetInfo, key: str, camera: str, episodes: list[EpisodeEntry], colours: np.ndarray, means: Means
+    path: Path,
+    info: DatasetInfo,
+    key: str,
+    camera: str,
+    episodes: list[EpisodeEntry],
+    colours: np.ndarray,
+    means: Means,
 ) -> Iterator[str]:
     """Whether the pictures are those that were recorded; told by their mean colour, which two cameras seldom share."""
     for entry in episodes:

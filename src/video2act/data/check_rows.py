@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from video2act.data.lerobot_format import ACTION, DEFAULT_FEATURES, STATE, TASKS_PATH, DatasetError, DatasetInfo, Feature
+from video2act.data.lerobot_format import (
+    ACTION,
+    DEFAULT_FEATURES,
+    STATE,
+    TASKS_PATH,
+    DatasetError,
+    DatasetInfo,
+    Feature,
+)
 from video2act.data.lerobot_tables import EpisodeEntry, read_column, read_frames, read_schema, read_table
 
 TOLERANCE_S = 1e-4
@@ -113,7 +121,12 @@ def _own_faults(root: Path, info: DatasetInfo, file: Path, present: set[str]) ->
 
 
 def _row_faults(
-    path: Path, info: DatasetInfo, episode: EpisodeEntry, times: np.ndarray, task_index: np.ndarray, tasks: dict[int, str]
+    path: Path,
+    info: DatasetInfo,
+    episode: EpisodeEntry,
+    times: np.ndarray,
+    task_index: np.ndarray,
+    tasks: dict[int, str],
 ) -> Iterator[str]:
     where = f"{path}, episode {episode.index}"
     late = np.abs(times - np.arange(len(times)) / info.fps)

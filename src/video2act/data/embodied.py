@@ -55,7 +55,9 @@ class EmbodiedDataset(MergedDataset):
 
     def _statistics(self) -> dict[str, Statistics]:
         """Of each place over the robots that have it; zeros of places that none has."""
-        columns: dict[str, list[list[np.ndarray]]] = {name: [[] for _ in range(UNIFIED_DIM)] for name in ("state", "action")}
+        columns: dict[str, list[list[np.ndarray]]] = {
+            name: [[] for _ in range(UNIFIED_DIM)] for name in ("state", "action")
+        }
         for part, robot in zip(self.parts, self._robots, strict=True):
             for episode in (part.episode(i) for i in range(len(part))):
                 assert episode.action is not None
@@ -72,7 +74,9 @@ def _names(parts: Sequence[LeRobotDataset], embodiments: Sequence[str]) -> dict[
     for part, embodiment in zip(parts, embodiments, strict=True):
         name = embodiment if embodiment in EMBODIMENTS else part.robot
         if not re.fullmatch(r"\w[\w.-]*", name):
-            raise ValueError(f"{part.root} calls its robot {name!r}; a folder will have this name: use letters, digits, _ - .")
+            raise ValueError(
+                f"{part.root} calls its robot {name!r}; a folder will have this name: use letters, digits, _ - ."
+            )
         namesake = next((other for other, called in names.items() if called == name and other != embodiment), None)
         if namesake:
             raise ValueError(

@@ -45,7 +45,9 @@ def read_images(path: Path, key: str, first: int, count: int) -> UInt8[np.ndarra
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{path} is not a readable parquet file ({error}); it is damaged: copy it again") from error
     if len(cells) != count:
-        raise DatasetError(f"{path} holds {len(cells)} of the {count} images of {key} from row {first}; copy the dataset again")
+        raise DatasetError(
+            f"{path} holds {len(cells)} of the {count} images of {key} from row {first}; copy the dataset again"
+        )
     images = [_decode(path, key, first + i, cell) for i, cell in enumerate(cells)]
     other = next((i for i, image in enumerate(images) if image.shape != images[0].shape), None)
     if other is not None:
@@ -67,7 +69,9 @@ def _cells(file: pq.ParquetFile, key: str, first: int, count: int) -> list[Any]:
 
 def _decode(path: Path, key: str, row: int, cell: Any) -> np.ndarray:
     if cell and not isinstance(cell, dict):
-        raise DatasetError(f"{path}: {key} must hold images as {{bytes, path}}, found {type(cell).__name__}; record it again")
+        raise DatasetError(
+            f"{path}: {key} must hold images as {{bytes, path}}, found {type(cell).__name__}; record it again"
+        )
     if not cell or not cell.get("bytes"):
         named = f" and only names {cell['path']}" if cell and cell.get("path") else ""
         raise DatasetError(f"{path}, row {row}: {key} holds no image{named}; let LeRobot embed the images")
@@ -75,4 +79,6 @@ def _decode(path: Path, key: str, row: int, cell: Any) -> np.ndarray:
         with Image.open(BytesIO(cell["bytes"])) as image:
             return np.asarray(image.convert("RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DatasetError(f"{path}, row {row}: {key} is not a readable image ({error}); copy the file again") from error
+        raise DatasetError(
+            f"{path}, row {row}: {key} is not a readable image ({error}); copy the file again"
+        ) from error

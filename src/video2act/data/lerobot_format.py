@@ -166,7 +166,9 @@ def load_info(root: Path) -> DatasetInfo:
     try:
         fields = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} is not valid json ({error}); restore it from a copy or record the dataset again") from error
+        raise DatasetError(
+            f"{path} is not valid json ({error}); restore it from a copy or record the dataset again"
+        ) from error
     if not isinstance(fields, dict) or "codebase_version" not in fields:
         raise DatasetError(f"{path} names no codebase_version; it is not the description of a LeRobot dataset")
     version = str(fields["codebase_version"])
@@ -188,7 +190,9 @@ def load_info(root: Path) -> DatasetInfo:
         raise DatasetError(f"{path}: {what}; restore the file from a copy or record the dataset again") from error
     missing = [name for name in DEFAULT_FEATURES if name not in info.features]
     if missing:
-        raise DatasetError(f"{path}: features lack {', '.join(missing)}, which every v3.0 dataset has; the file is damaged")
+        raise DatasetError(
+            f"{path}: features lack {', '.join(missing)}, which every v3.0 dataset has; the file is damaged"
+        )
     return info
 
 
@@ -196,7 +200,9 @@ def arrow_type(feature: Feature) -> pa.DataType:
     """How a column is stored so that `datasets` reads it without a cast: a scalar for shape (1,), else a list of fixed size."""
     scalar = pa.type_for_alias(feature.dtype)
     if len(feature.shape) != 1:
-        raise ValueError(f"columns of other than one axis are read but not written, got the shape {feature.shape}; flatten it")
+        raise ValueError(
+            f"columns of other than one axis are read but not written, got the shape {feature.shape}; flatten it"
+        )
     size = feature.shape[0]
     return scalar if size == 1 else pa.list_(scalar, size)
 
@@ -210,7 +216,9 @@ def _parse(fields: dict[str, Any]) -> DatasetInfo:
     fps = _rate(fields["fps"], "fps")
     if fps != round(fps):
         raise ValueError(f"LeRobotDataset v3.0 stores a whole number of frames per second, got fps={fps:g}")
-    counts = {name: _count(fields[name], name) for name in ("total_episodes", "total_frames", "total_tasks", "chunks_size")}
+    counts = {
+        name: _count(fields[name], name) for name in ("total_episodes", "total_frames", "total_tasks", "chunks_size")
+    }
     if counts["chunks_size"] < 1:
         raise ValueError(f"chunks_size must be at least 1, got {counts['chunks_size']}")
     video_path = fields["video_path"]

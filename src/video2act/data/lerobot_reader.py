@@ -214,13 +214,17 @@ class LeRobotDataset:
 
     def _feature(self, camera: str) -> str:
         if camera not in self.info.cameras:
-            raise DatasetError(f"{self.root} has no camera {camera!r}; its cameras are {', '.join(self.cameras) or 'none'}")
+            raise DatasetError(
+                f"{self.root} has no camera {camera!r}; its cameras are {', '.join(self.cameras) or 'none'}"
+            )
         return self.info.cameras[camera]
 
     def _check_videos(self) -> None:
         for file in dict.fromkeys(span.file for entry in self.entries for span in entry.videos.values()):
             if not (self.root / file).is_file():
-                raise FileNotFoundError(f"{self.root / file} does not exist, but episodes refer to it; copy the dataset again")
+                raise FileNotFoundError(
+                    f"{self.root / file} does not exist, but episodes refer to it; copy the dataset again"
+                )
         for camera, feature in self.info.cameras.items():
             rate = (self.info.features[feature].video or {}).get("video.fps", self.fps)
             if abs(rate - self.fps) > 0.01 * self.fps:

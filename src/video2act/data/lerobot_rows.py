@@ -69,7 +69,13 @@ def tasks_parquet(tasks: dict[str, int]) -> bytes:
     table = pa.table({"task_index": pa.array(tasks.values(), pa.int64()), "task": pa.array(tasks, pa.string())})
 
     def column(name: str, pandas_type: str, numpy_type: str) -> dict[str, Any]:
-        return {"name": name, "field_name": name, "pandas_type": pandas_type, "numpy_type": numpy_type, "metadata": None}
+        return {
+            "name": name,
+            "field_name": name,
+            "pandas_type": pandas_type,
+            "numpy_type": numpy_type,
+            "metadata": None,
+        }
 
     metadata = {
         "index_columns": ["task"],
@@ -118,7 +124,10 @@ def episode_stats(table: pa.Table, info: DatasetInfo) -> dict[str, Stats]:
 
 
 def stats_json(stats: dict[str, Stats]) -> str:
-    return json.dumps({key: {name: entry[name].tolist() for name in STAT_NAMES} for key, entry in stats.items()}, indent=4) + "\n"
+    return (
+        json.dumps({key: {name: entry[name].tolist() for name in STAT_NAMES} for key, entry in stats.items()}, indent=4)
+        + "\n"
+    )
 
 
 def _arrow(values: np.ndarray, kind: pa.DataType) -> pa.Array:
@@ -129,5 +138,7 @@ def _arrow(values: np.ndarray, kind: pa.DataType) -> pa.Array:
 
 def _parquet(table: pa.Table, has_many_rows: bool = True) -> bytes:
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, use_dictionary=has_many_rows, write_statistics=has_many_rows, store_schema=has_many_rows)
+    pq.write_table(
+        table, sink, use_dictionary=has_many_rows, write_statistics=has_many_rows, store_schema=has_many_rows
+    )
     return sink.getvalue().to_pybytes()

@@ -106,11 +106,15 @@ def read_tasks(root: Path) -> dict[int, str]:
     table = read_table(path)
     name = next((column for column in ("task", "__index_level_0__") if column in table.column_names), None)
     if name is None or "task_index" not in table.column_names:
-        raise DatasetError(f"{path} needs the columns task and task_index, found {', '.join(table.column_names) or 'none'}")
+        raise DatasetError(
+            f"{path} needs the columns task and task_index, found {', '.join(table.column_names) or 'none'}"
+        )
     tasks = dict(zip(table["task_index"].to_pylist(), table[name].to_pylist(), strict=True))
     for number, sentence in tasks.items():
         if not isinstance(number, int) or not isinstance(sentence, str):
-            raise DatasetError(f"{path}: expected a task_index and a sentence in each row, found {number!r} and {sentence!r}")
+            raise DatasetError(
+                f"{path}: expected a task_index and a sentence in each row, found {number!r} and {sentence!r}"
+            )
     return tasks
 
 
@@ -131,7 +135,9 @@ def read_episodes(root: Path, info: DatasetInfo) -> tuple[EpisodeEntry, ...]:
         "data/chunk_index",
         "data/file_index",
     ]
-    columns += [f"videos/{key}/{field}" for key in videos.values() for field in ("chunk_index", "file_index", "from_timestamp")]
+    columns += [
+        f"videos/{key}/{field}" for key in videos.values() for field in ("chunk_index", "file_index", "from_timestamp")
+    ]
     rows: list[dict] = []
     for path in sorted(folder.glob("*/*.parquet")):
         table = read_table(path, [*columns, SEED, SEEN, UNSEEN])
@@ -187,8 +193,12 @@ def read_frames(root: Path, info: DatasetInfo, file: Path, episodes: list[Episod
             raise DatasetError(
                 f"{path} holds {len(rows)} frames of episode {episode.index}, expected {episode.length}; copy the dataset again"
             )
-        if rows[-1] - rows[0] + 1 != episode.length or not np.array_equal(arrays["frame_index"][rows], np.arange(episode.length)):
-            raise DatasetError(f"{path}: the rows of episode {episode.index} are not in the order of frame_index; sort the file")
+        if rows[-1] - rows[0] + 1 != episode.length or not np.array_equal(
+            arrays["frame_index"][rows], np.arange(episode.length)
+        ):
+            raise DatasetError(
+                f"{path}: the rows of episode {episode.index} are not in the order of frame_index; sort the file"
+            )
         values = {name: arrays[name][rows] for name in columns}
         state = _vectors(path, info, values, STATE, episode)
         action = _vectors(path, info, values, ACTION, episode)
@@ -214,7 +224,9 @@ def read_column(root: Path, file: Path, name: str, first: int, count: int) -> np
         return _array(path, rows, name)
     texts: list[Any] = rows[name].to_pylist()
     if None in texts:
-        raise DatasetError(f"{path}, row {first + texts.index(None)}: {name} is empty, expected a text; record the episode again")
+        raise DatasetError(
+            f"{path}, row {first + texts.index(None)}: {name} is empty, expected a text; record the episode again"
+        )
     return texts
 
 
@@ -247,7 +259,10 @@ def _check_rows(path: Path, rows: list[dict]) -> None:
             if name in (SEED, SEEN, UNSEEN):
                 continue
             if name == "tasks":
-                is_right, kind = isinstance(value, list) and all(isinstance(task, str) for task in value), "a list of sentences"
+                is_right, kind = (
+                    isinstance(value, list) and all(isinstance(task, str) for task in value),
+                    "a list of sentences",
+                )
             elif name.endswith("from_timestamp"):
                 is_right, kind = isinstance(value, (int, float)) and bool(np.isfinite(value)), "a time in seconds"
             else:
@@ -258,13 +273,17 @@ def _check_rows(path: Path, rows: list[dict]) -> None:
                 )
 
 
-def _vectors(path: Path, info: DatasetInfo, values: dict[str, np.ndarray], name: str, episode: EpisodeEntry) -> np.ndarray | None:
+def _vectors(
+    path: Path, info: DatasetInfo, values: dict[str, np.ndarray], name: str, episode: EpisodeEntry
+) -> np.ndarray | None:
     if name not in values:
         return None
     table = values[name].reshape(episode.length, -1).astype(np.float32)
     expected = info.features[name].shape
     if table.shape[1] != info.features[name].size:
-        raise DatasetError(f"{path}: {name} has {table.shape[1]} numbers a row, but meta/info.json declares the shape {expected}")
+        raise DatasetError(
+            f"{path}: {name} has {table.shape[1]} numbers a row, but meta/info.json declares the shape {expected}"
+        )
     is_bad = ~np.isfinite(table)
     if is_bad.any():
         frame, dimension = np.argwhere(is_bad)[0]
@@ -283,14 +302,20 @@ def _array(path: Path, table: pa.Table, name: str) -> np.ndarray:
     if isinstance(column, pa.ExtensionArray):
         column = column.storage  # `datasets` marks its arrays of several axes
     values, num_missing, is_ragged = column, column.null_count, False
-    while pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type) or pa.types.is_large_list(values.type):
+    while (
+        pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type) or pa.types.is_large_list(values.type)
+    ):
         if not pa.types.is_fixed_size_list(values.type):
             is_ragged |= len(values.value_lengths().unique()) > 1
         values = values.flatten()
         num_missing += values.null_count
     rows, is_list = len(column), values is not column
-    is_number = pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_boolean(values.type)
+    is_number = (
+        pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_boolean(values.type)
+    )
     if not is_number or num_missing or is_ragged:
-        raise DatasetError(f"{path}: {name} must hold numbers, equally many in each row and none missing, found {column.type}")
+        raise DatasetError(
+            f"{path}: {name} must hold numbers, equally many in each row and none missing, found {column.type}"
+        )
     array = values.to_numpy(zero_copy_only=False)
     return array.reshape(rows, -1) if is_list and rows else array

@@ -21,7 +21,6 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from video2act.atomic import publish, write_bytes
 from video2act.data import lerobot_rows as rows
 from video2act.data.image_column import encode_images
 from video2act.data.lerobot_format import (
@@ -40,6 +39,7 @@ from video2act.data.lerobot_tables import read_episodes, read_table, read_tasks
 from video2act.data.recording_format import Episode, check_episode, describe_features
 from video2act.data.statistics import Stats, combine, image_stats
 from video2act.data.video_file import encode
+from video2act.files.atomic import publish, write_bytes
 
 ORIGIN_PATH = Path("meta/video2act.json")
 """how the recording was made, so that it is only ever continued the same way; a file that LeRobot does not look at"""
@@ -120,8 +120,13 @@ class DatasetWriter:
             raise ValueError(f"LeRobotDataset v3.0 stores a whole number of frames per second, got fps={fps:g}")
         found = [entry.name for entry in root.iterdir() if entry.name != ".staging"] if root.is_dir() else []
         if found:
-            raise FileExistsError(f"{root} is not empty (found {found[0]}); resume the dataset in it, or choose another folder")
-        sizes = {camera: (image_size, image_size) if isinstance(image_size, int) else image_size[camera] for camera in cameras}
+            raise FileExistsError(
+                f"{root} is not empty (found {found[0]}); resume the dataset in it, or choose another folder"
+            )
+        sizes = {
+            camera: (image_size, image_size) if isinstance(image_size, int) else image_size[camera]
+            for camera in cameras
+        }
         features = describe_features(round(fps), sizes, state_names, action_names, extra or {}, storage)
         info = DatasetInfo(robot, round(fps), features, video_path=VIDEO_PATH if storage == "video" else None)
         lock = _take(root)
@@ -146,7 +151,9 @@ class DatasetWriter:
         entries = read_episodes(root, info)
         for entry in entries:
             own = _files(info, entry.index)
-            if {entry.data_file, *(span.file for span in entry.videos.values())} != set(own.values()) - {own["episode"]}:
+            if {entry.data_file, *(span.file for span in entry.videos.values())} != set(own.values()) - {
+                own["episode"]
+            }:
                 raise DatasetError(
                     f"{root}: episode {entry.index} shares its files with others, so another program wrote this dataset; "
                     "record into a new folder and train on both"
@@ -157,7 +164,9 @@ class DatasetWriter:
         paths = [root / _files(info, entry.index)["episode"] for entry in entries]
         tables = [rows.episode_stats(read_table(path), info) for path in paths]
         # two at a time, as `commit` does: another order of adding up would change the last digit
-        stats = {key: reduce(lambda a, b: combine([a, b]), [t[key] for t in tables]) for key in tables[0]} if tables else {}
+        stats = (
+            {key: reduce(lambda a, b: combine([a, b]), [t[key] for t in tables]) for key in tables[0]} if tables else {}
+        )
         known = read_tasks(root) if entries else {}
         tasks = {known[i]: i for i in range(info.total_tasks)}
         return cls(root, info, tasks, stats, lock)
@@ -199,7 +208,9 @@ class DatasetWriter:
     def discard(self) -> None:
         """Remove a dataset that holds no episode yet, so that it can be begun otherwise; `close` it then."""
         if self.num_episodes:
-            raise ValueError(f"{self.root} holds {self.num_episodes} episodes; remove the folder if they are not wanted")
+            raise ValueError(
+                f"{self.root} holds {self.num_episodes} episodes; remove the folder if they are not wanted"
+            )
         own = [*_files(self.info, 0).values(), TASKS_PATH, STATS_PATH, ORIGIN_PATH, INFO_PATH]
         for path in own:  # info.json last: until then it is a dataset
             (self.root / path).unlink(missing_ok=True)
@@ -210,7 +221,9 @@ class DatasetWriter:
     def __enter__(self) -> "DatasetWriter":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _commit(self, episode: EncodedEpisode) -> None:
@@ -220,11 +233,15 @@ class DatasetWriter:
         info = replace(self.info, total_episodes=i + 1, total_frames=begin + length, total_tasks=len(tasks))
         files = {name: self.root / path for name, path in _files(self.info, i).items()}
 
-        columns = rows.frame_columns(episode.state, episode.action, self.info.fps, i, begin, tasks[episode.facts.instruction])
+        columns = rows.frame_columns(
+            episode.state, episode.action, self.info.fps, i, begin, tasks[episode.facts.instruction]
+        )
         columns |= episode.extra
         images = {self.info.cameras[camera]: cells for camera, cells in episode.images.items()}
         stats = rows.column_stats(columns) | {self.info.cameras[c]: entry for c, entry in episode.image_stats.items()}
-        total = {key: combine([self._stats[key], entry]) if key in self._stats else entry for key, entry in stats.items()}
+        total = {
+            key: combine([self._stats[key], entry]) if key in self._stats else entry for key, entry in stats.items()
+        }
 
         for camera, path in episode.videos.items():
             publish(path, files[self.info.cameras[camera]])
@@ -262,7 +279,9 @@ def _take(root: Path) -> Any:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.close()
-        raise DatasetError(f"{root} is being written by another process; wait for it to end or choose another folder") from error
+        raise DatasetError(
+            f"{root} is being written by another process; wait for it to end or choose another folder"
+        ) from error
     for entry in staging.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)
@@ -272,5 +291,8 @@ def _take(root: Path) -> Any:
 def _files(info: DatasetInfo, episode: int) -> dict[str, Path]:
     """The files of one episode, relative to the dataset: `data`, `episode` and one per video feature."""
     chunk, file = file_position(episode, info.chunks_size)
-    files = {"data": info.data_file(chunk, file), "episode": Path(EPISODES_PATH.format(chunk_index=chunk, file_index=file))}
+    files = {
+        "data": info.data_file(chunk, file),
+        "episode": Path(EPISODES_PATH.format(chunk_index=chunk, file_index=file)),
+    }
     return files | {key: info.video_file(key, chunk, file) for key in info.videos.values()}

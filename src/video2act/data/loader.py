@@ -63,7 +63,9 @@ class BatchLoader(data.Dataset):
         check_weights(dataset, weights)
         is_streamed = any(stream.encoding == "stream" for stream in config.system2.streams) if config.system2 else False
         if is_streamed and cache is None:
-            raise ValueError("a stream is encoded once for all training steps, into a cache; train with one, or in windows")
+            raise ValueError(
+                "a stream is encoded once for all training steps, into a cache; train with one, or in windows"
+            )
         self.dataset = dataset
         self.frames = frames
         self.config = config
@@ -171,7 +173,9 @@ class BatchLoader(data.Dataset):
         camera, lag = camera_and_lag(name)
         size_px, fit = self.config.image_px, self.config.image_fit
         # before the episode began, its first frame is repeated, as in clips
-        images = np.stack([self.frames.frames(e, camera, size_px, size_px, fit)[max(0, frame - lag)] for e, frame in places])
+        images = np.stack(
+            [self.frames.frames(e, camera, size_px, size_px, fit)[max(0, frame - lag)] for e, frame in places]
+        )
         return rearrange(torch.from_numpy(images), "b h w c -> b c h w").float() / 127.5 - 1
 
 
@@ -201,7 +205,9 @@ def check_weights(dataset: Dataset, weights: tuple[float, ...] | None) -> None:
 def check_fit(config: PolicyConfig, dataset: Dataset) -> None:
     """Raise ValueError where a policy and a dataset contradict each other."""
     if dataset.action_dim is None:
-        raise ValueError("this dataset has no actions (it was recorded as videos only); train-video can use it, train cannot")
+        raise ValueError(
+            "this dataset has no actions (it was recorded as videos only); train-video can use it, train cannot"
+        )
     for word, own, other in (
         ("state size", config.state_dim, dataset.state_dim),
         ("action size", config.action_dim, dataset.action_dim),

@@ -31,7 +31,9 @@ def open_datasets(paths: Sequence[Path | str], embodiments: Sequence[str] | None
     if embodiments is not None:
         if len(embodiments) != len(parts):
             listed = ", ".join(embodiments) or "none"
-            raise ValueError(f"{len(parts)} datasets need as many embodiments, one each, got {len(embodiments)}: {listed}")
+            raise ValueError(
+                f"{len(parts)} datasets need as many embodiments, one each, got {len(embodiments)}: {listed}"
+            )
         _check_alike(parts, ("fps", "cameras"))
         return EmbodiedDataset(parts, embodiments)
     if len(parts) == 1:

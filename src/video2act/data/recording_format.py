@@ -63,7 +63,9 @@ def describe_features(
         )
     for name, feature in extra.items():
         if name in features or name in DEFAULT_FEATURES or "/" in name:
-            raise ValueError(f"a column may not be named {name!r}: it exists already, or holds a slash; choose another name")
+            raise ValueError(
+                f"a column may not be named {name!r}: it exists already, or holds a slash; choose another name"
+            )
         try:
             arrow_type(feature)
         except ValueError as error:
@@ -74,7 +76,9 @@ def describe_features(
 def _check_camera(name: str) -> None:
     """Its name becomes that of a folder, and of a column that readers shorten."""
     if not name.strip() or name.startswith(".") or any(letter in name for letter in "/\\\0"):
-        raise ValueError(f"a camera may not be named {name!r}: a folder will have this name; use letters, digits, _ and -")
+        raise ValueError(
+            f"a camera may not be named {name!r}: a folder will have this name; use letters, digits, _ and -"
+        )
     if name.startswith("observation."):
         raise ValueError(f"a camera may not be named {name!r}: call it {name.split('.')[-1]!r}, the rest is added")
 
@@ -105,7 +109,8 @@ def check_episode(episode: Episode, info: DatasetInfo) -> None:
             raise ValueError(f"an episode needs a sentence that says its task, got {sentence!r}")
     _check_frames(episode, info, length)
     dims = {
-        name: info.features[key].shape[0] if key in info.features else 0 for name, key in (("state", STATE), ("action", ACTION))
+        name: info.features[key].shape[0] if key in info.features else 0
+        for name, key in (("state", STATE), ("action", ACTION))
     }
     action_dim = 0 if episode.action is None else episode.action.shape[1]
     for name, got in (("state", episode.state.shape[1]), ("action", action_dim)):
@@ -127,7 +132,9 @@ def check_episode(episode: Episode, info: DatasetInfo) -> None:
 def _check_frames(episode: Episode, info: DatasetInfo, length: int) -> None:
     for camera, key in info.cameras.items():
         if camera not in episode.frames:
-            raise MismatchError(f"the dataset has camera {camera!r}, the episode only {', '.join(episode.frames) or 'none'}")
+            raise MismatchError(
+                f"the dataset has camera {camera!r}, the episode only {', '.join(episode.frames) or 'none'}"
+            )
         frames, expected = episode.frames[camera], (length, *info.features[key].shape)
         if frames.shape != expected:
             raise MismatchError(f"camera {camera!r}: expected frames of shape {expected}, got {frames.shape}")

@@ -55,9 +55,13 @@ def find_episodes(folder: Path, instructions: Path | None = None) -> list[Source
         FileNotFoundError: there is no such folder, or no episode in it.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not a folder; expected RoboTwin's TASK/CONFIG, which holds data/episode0.hdf5")
+        raise FileNotFoundError(
+            f"{folder} is not a folder; expected RoboTwin's TASK/CONFIG, which holds data/episode0.hdf5"
+        )
     if instructions is not None and not instructions.is_dir():
-        raise FileNotFoundError(f"{instructions} is not a folder; expected one that holds episode0.json (--instructions)")
+        raise FileNotFoundError(
+            f"{instructions} is not a folder; expected one that holds episode0.json (--instructions)"
+        )
     files = [file for file in folder.rglob("*.hdf5") if re.fullmatch(r"episode_?\d+", file.stem)]
     if not files:
         raise FileNotFoundError(f"{folder} holds no episodeN.hdf5 (raw) and no episode_N/episode_N.hdf5 (processed)")
@@ -104,9 +108,14 @@ def read_episode(source: Source, task: str | None = None, order: Order = "bgr") 
             for camera, pictures in cells.items():
                 if len(pictures) < len(state):
                     raise DatasetError(f"{source.file}: {camera} has {len(pictures)} pictures for {len(state)} states")
-            frames = {camera: _decode(source.file, camera, pictures[: len(state)], order) for camera, pictures in cells.items()}
+            frames = {
+                camera: _decode(source.file, camera, pictures[: len(state)], order)
+                for camera, pictures in cells.items()
+            }
     except OSError as error:
-        raise DatasetError(f"{source.file} is not a readable HDF5 file ({error}); copy it again or remove it") from error
+        raise DatasetError(
+            f"{source.file} is not a readable HDF5 file ({error}); copy it again or remove it"
+        ) from error
     return Episode(frames, state, action, seen[0], source.seed, seen=seen, unseen=unseen)
 
 
@@ -136,19 +145,25 @@ def _sentences(source: Source, task: str | None) -> tuple[tuple[str, ...], tuple
     try:
         content = json.loads(source.instructions.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{source.instructions} is not valid json ({error}); generate the instructions again") from error
+        raise DatasetError(
+            f"{source.instructions} is not valid json ({error}); generate the instructions again"
+        ) from error
     if isinstance(content, dict):
         seen, unseen = content.get("seen") or content.get("instructions") or [], content.get("unseen") or []
         are_lists = isinstance(seen, list) and isinstance(unseen, list)
         sentences = [*seen, *unseen] if are_lists else [None]
         if seen and all(isinstance(sentence, str) and sentence.strip() for sentence in sentences):
             return tuple(seen), tuple(unseen)
-    raise DatasetError(f'{source.instructions} must hold {{"seen": [sentences], "unseen": [sentences]}}; generate it again')
+    raise DatasetError(
+        f'{source.instructions} must hold {{"seen": [sentences], "unseen": [sentences]}}; generate it again'
+    )
 
 
 def _dataset(path: Path, file: Any, name: str) -> np.ndarray:
     if name not in file:
-        raise DatasetError(f"{path} has no {name}; found {', '.join(sorted(file)) or 'nothing'}; it is no RoboTwin episode")
+        raise DatasetError(
+            f"{path} has no {name}; found {', '.join(sorted(file)) or 'nothing'}; it is no RoboTwin episode"
+        )
     if not hasattr(file[name], "shape") or file[name].dtype.kind not in "fiu":
         raise DatasetError(f"{path}: {name} must be numbers, found {file[name]}; it is no RoboTwin episode")
     return np.asarray(file[name])
@@ -168,7 +183,9 @@ def _raw_joints(path: Path, file: Any) -> tuple[np.ndarray, np.ndarray]:
     if len({len(part) for part in parts}) != 1:
         raise DatasetError(f"{path}: joint_action has parts of {', '.join(str(len(part)) for part in parts)} moments")
     if parts[0].shape != parts[2].shape:
-        raise DatasetError(f"{path}: arms of {parts[0].shape[1]} and {parts[2].shape[1]} joints; only equal ones are converted")
+        raise DatasetError(
+            f"{path}: arms of {parts[0].shape[1]} and {parts[2].shape[1]} joints; only equal ones are converted"
+        )
     joints = np.concatenate(parts, axis=1).astype(np.float32)
     if len(joints) < 2:
         raise DatasetError(f"{path} holds {len(joints)} moments; an action needs a next one")
@@ -178,7 +195,9 @@ def _raw_joints(path: Path, file: Any) -> tuple[np.ndarray, np.ndarray]:
 def _processed_joints(path: Path, file: Any) -> tuple[np.ndarray, np.ndarray]:
     state, action = _dataset(path, file, "observations/qpos"), _dataset(path, file, "action")
     if state.shape != action.shape or state.ndim != 2:
-        raise DatasetError(f"{path}: observations/qpos is {list(state.shape)}, action {list(action.shape)}; expected one shape")
+        raise DatasetError(
+            f"{path}: observations/qpos is {list(state.shape)}, action {list(action.shape)}; expected one shape"
+        )
     return state.astype(np.float32), action.astype(np.float32)
 
 
@@ -203,9 +222,13 @@ def _decode(path: Path, camera: str, cells: Any, order: Order) -> UInt8[np.ndarr
                 frames.append(np.asarray(image.convert("RGB")))
         except (UnidentifiedImageError, OSError, SyntaxError) as error:
             reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else error
-            raise DatasetError(f"{path}: picture {number} of {camera} cannot be decoded ({reason}); record it again") from error
+            raise DatasetError(
+                f"{path}: picture {number} of {camera} cannot be decoded ({reason}); record it again"
+            ) from error
         if frames[-1].shape != frames[0].shape:
             sizes = (f"{frame.shape[0]} x {frame.shape[1]}" for frame in (frames[-1], frames[0]))
-            raise DatasetError("{}: picture {} of {} is {}, the first {}; record it again".format(path, number, camera, *sizes))
+            raise DatasetError(
+                "{}: picture {} of {} is {}, the first {}; record it again".format(path, number, camera, *sizes)
+            )
     stacked = np.stack(frames)
     return np.ascontiguousarray(stacked[..., ::-1]) if order == "bgr" else stacked

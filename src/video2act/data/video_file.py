@@ -40,7 +40,9 @@ def encode(path: Path, frames: UInt8[np.ndarray, "t h w 3"], fps: int) -> None:
     if t == 0:
         raise ValueError(f"cannot write {path.name}: a video needs at least one frame")
     if h % 2 or w % 2:
-        raise ValueError(f"cannot write {path.name}: H.264 stores even sizes, got {h} x {w}; record with an even image size")
+        raise ValueError(
+            f"cannot write {path.name}: H.264 stores even sizes, got {h} x {w}; record with an even image size"
+        )
     with av.open(path, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options=ENCODER_OPTIONS)
         stream.width, stream.height, stream.pix_fmt = w, h, PIXEL_FORMAT
@@ -65,7 +67,9 @@ class VideoReader:
     def __init__(self, path: Path, is_strict: bool = False):
         self.path = path
         if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist; the dataset lacks a video that its episodes refer to: copy it again")
+            raise FileNotFoundError(
+                f"{path} does not exist; the dataset lacks a video that its episodes refer to: copy it again"
+            )
         self._lock = Lock()
         # one for all frames: the frame's own would prepare the conversion anew each time
         self._reformatter = VideoReformatter()
@@ -184,4 +188,6 @@ def decode(path: Path, first: int, count: int, fps: int) -> UInt8[np.ndarray, "{
 
 
 def _damaged(path: Path, error: Exception) -> DatasetError:
-    return DatasetError(f"{path} cannot be decoded ({error}); it is damaged: copy it again or record its episodes again")
+    return DatasetError(
+        f"{path} cannot be decoded ({error}); it is damaged: copy it again or record its episodes again"
+    )

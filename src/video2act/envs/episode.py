@@ -42,7 +42,9 @@ class Episode:
                 f"{self._spec.name}: expected an action of shape ({len(names)},) = {', '.join(names)}; got shape {action.shape}"
             )
         if not np.isfinite(action).all():
-            bad = ", ".join(f"{name} = {value}" for name, value in zip(names, action, strict=True) if not np.isfinite(value))
+            bad = ", ".join(
+                f"{name} = {value}" for name, value in zip(names, action, strict=True) if not np.isfinite(value)
+            )
             # a simulator clips a NaN to nothing in particular and goes on; a robot may do worse
             raise ValueError(f"{self._spec.name}: every value of an action must be finite, got {bad}")
 

@@ -112,7 +112,11 @@ class GymEnvironment:
 
     def _check_state(self, state: Any) -> Float[np.ndarray, "s"]:
         names = self._mapping.state_names
-        if not isinstance(state, np.ndarray) or state.shape != (len(names),) or not np.issubdtype(state.dtype, np.floating):
+        if (
+            not isinstance(state, np.ndarray)
+            or state.shape != (len(names),)
+            or not np.issubdtype(state.dtype, np.floating)
+        ):
             key = "the observation itself" if self._mapping.state is None else f"observation {self._mapping.state!r}"
             raise ValueError(
                 f"{self.spec.name}: the state expects a float array of shape ({len(names)},), one value for each of "

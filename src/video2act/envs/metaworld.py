@@ -93,7 +93,9 @@ class MetaWorld:
         for site, position in simulator._target_site_config:
             simulator._set_pos_site(site, position)
         self.privileged = simulator._get_obs()
-        self.privileged[18:36] = self.privileged[:18]  # the previous frame: there is none, so the same again, as in its own reset
+        self.privileged[18:36] = self.privileged[
+            :18
+        ]  # the previous frame: there is none, so the same again, as in its own reset
 
     def _observe(self) -> Observation:
         return Observation(

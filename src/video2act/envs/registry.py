@@ -45,4 +45,6 @@ def make_expert(environment: Environment) -> Expert:
         return MetaWorldExpert(environment)
     if isinstance(environment, Aloha):
         return AlohaExpert(environment)
-    raise ValueError(f"no expert for {environment.spec.name!r} ({type(environment).__name__}); MetaWorld and Aloha have one")
+    raise ValueError(
+        f"no expert for {environment.spec.name!r} ({type(environment).__name__}); MetaWorld and Aloha have one"
+    )

@@ -23,7 +23,9 @@ def import_simulator(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f'this environment needs the simulators ({error}); run: pip install "video2act[sim]"') from error
+        raise ImportError(
+            f'this environment needs the simulators ({error}); run: pip install "video2act[sim]"'
+        ) from error
 
 
 class Cameras:

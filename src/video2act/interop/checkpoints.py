@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import torch
 from torch import Tensor
 
-from video2act.weights import read_tensors
+from video2act.files.weights import read_tensors
 
 CANDIDATES = (
     "pytorch_model/mp_rank_00_model_states.pt",
@@ -65,7 +65,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             "take it again from a source that you trust"
         ) from error
     except UNREADABLE as error:
-        raise ValueError(f"{path} cannot be read ({_first(error)}); it may be half a download, copy it again") from error
+        raise ValueError(
+            f"{path} cannot be read ({_first(error)}); it may be half a download, copy it again"
+        ) from error
     for key in ("module", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

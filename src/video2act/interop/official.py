@@ -24,8 +24,9 @@ import yaml
 from torch import Tensor, nn
 
 from video2act import config as configs
-from video2act.atomic import write_text
 from video2act.config import PolicyConfig, PretrainedBackboneConfig, StreamConfig, System2Config
+from video2act.files.atomic import write_text
+from video2act.files.weights import save_weights
 from video2act.interop.checkpoints import find_checkpoint, read_checkpoint
 from video2act.interop.released_config import (
     Sources,
@@ -50,7 +51,6 @@ from video2act.normalize import Statistics, statistics_to_json
 from video2act.policy import CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FILE, Video2Act
 from video2act.system2.backbones import CONFIG_FILE as BACKBONE_FILE
 from video2act.system2.backbones import AnyConfig, load_video_model
-from video2act.weights import save_weights
 
 FEATURE_LAYER = 20
 """blocks of the video model that the released code runs; it cannot be configured there"""

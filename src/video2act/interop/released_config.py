@@ -72,7 +72,9 @@ def denoising_config(settings: Mapping[str, Any]) -> DenoisingConfig:
     """The yaml's `noise_scheduler` section."""
     kind, betas = settings.get("type", "ddpm"), settings.get("beta_schedule", "squaredcos_cap_v2")
     if kind != "ddpm" or betas != "squaredcos_cap_v2":
-        raise ValueError(f"noise_scheduler: expected type ddpm with beta_schedule squaredcos_cap_v2, got {kind} with {betas}")
+        raise ValueError(
+            f"noise_scheduler: expected type ddpm with beta_schedule squaredcos_cap_v2, got {kind} with {betas}"
+        )
     prediction = settings.get("prediction_type", "sample")
     if prediction not in ("sample", "epsilon"):
         raise ValueError(
@@ -105,7 +107,9 @@ def former_config(state: Mapping[str, Tensor], stream: str, head_dim: int = HEAD
     query = f"{prefix}layers.0.0.to_q.weight"
     inner = _shape(state, query)[0]
     if inner % head_dim:
-        raise ValueError(f"{query} has {inner} channels, which are not whole heads of {head_dim}, as the released code's are")
+        raise ValueError(
+            f"{query} has {inner} channels, which are not whole heads of {head_dim}, as the released code's are"
+        )
     return FormerConfig(
         num_tokens=frames * per_frame,
         depth=depth,

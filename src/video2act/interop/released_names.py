@@ -135,7 +135,11 @@ def unread_names(names: Iterable[str]) -> set[str]:
     for stream in ("video", "motion"):
         prefix = f"{stream}_token_compressor."
         if f"{prefix}latents" in names and not num_blocks(names, f"{prefix}layers"):
-            unread |= {n for n in names if n.startswith((f"{prefix}goal_emb.", f"{prefix}time_pos_emb", f"{stream}_layernorm."))}
+            unread |= {
+                n
+                for n in names
+                if n.startswith((f"{prefix}goal_emb.", f"{prefix}time_pos_emb", f"{stream}_layernorm."))
+            }
     return unread
 
 

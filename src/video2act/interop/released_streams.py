@@ -115,7 +115,9 @@ def extraction_of(stream: str, model: Mapping[str, Any]) -> str | None:
     return stream_settings(stream, model).get("extraction")
 
 
-def filter_config(word: str | None, video: Mapping[str, Any], latent_fps: float, frames: tuple[int, ...]) -> FilterConfig:
+def filter_config(
+    word: str | None, video: Mapping[str, Any], latent_fps: float, frames: tuple[int, ...]
+) -> FilterConfig:
     """Their word for what is kept of a stream -> our filter.
 
     Args:
@@ -131,7 +133,9 @@ def filter_config(word: str | None, video: Mapping[str, Any], latent_fps: float,
     if word in SPATIAL:
         return FilterConfig(SPATIAL[word], border="zeros")  # type: ignore[arg-type]
     if word == "moft":
-        raise ValueError("extraction 'moft': the released code chooses channels for a whole batch at once; ours for each sample")
+        raise ValueError(
+            "extraction 'moft': the released code chooses channels for a whole batch at once; ours for each sample"
+        )
     if word not in ("fft", "fft+sobel", "sobel+fft"):
         raise ValueError(f"extraction {word!r} is not one of none, {', '.join(SPATIAL)}, fft, fft+sobel")
     band = _band(word, video, len(frames))
@@ -151,7 +155,11 @@ def _band(word: str, video: Mapping[str, Any], num_latents: int) -> tuple[float,
     """Both ends of their band, at their rate, so that ours keeps the bins that theirs keeps."""
     band = video.get("motion_extraction") or {}
     fps = float(video.get("fps", RELEASED_FPS))
-    kind, low, high = band.get("filter_type", "bandpass"), float(band.get("freq_low", 1.0)), float(band.get("freq_high", 10.0))
+    kind, low, high = (
+        band.get("filter_type", "bandpass"),
+        float(band.get("freq_low", 1.0)),
+        float(band.get("freq_high", 10.0)),
+    )
     # every other word is a lowpass there
     low = max(0.0, low) if kind == "bandpass" else 0.0
     bins = torch.fft.rfftfreq(num_latents, d=1.0 / fps)

@@ -27,7 +27,9 @@ def check_structure(state: Mapping[str, Tensor], model: Mapping[str, Any], sourc
     """
     if not num_blocks(state, "model.blocks"):
         some = ", ".join(sorted(state)[:5]) or "nothing"
-        raise ValueError(f"{source} is not a checkpoint of the released code: no tensor model.blocks.0.*, but {some}, ...")
+        raise ValueError(
+            f"{source} is not a checkpoint of the released code: no tensor model.blocks.0.*, but {some}, ..."
+        )
     problems = [*_core(state, model), *_adaptors(state, model), *_formers(state, model)]
     if problems:
         raise ValueError(
@@ -64,7 +66,9 @@ def _adaptors(state: Mapping[str, Tensor], model: Mapping[str, Any]) -> list[str
         found = layers_of(state, name)
         written = re.fullmatch(r"linear|mlp(\d+)x_gelu", word)
         if written is None:
-            raise ValueError(f"the yaml says {key}: {word}; the released code's adaptors are written linear or mlpNx_gelu")
+            raise ValueError(
+                f"the yaml says {key}: {word}; the released code's adaptors are written linear or mlpNx_gelu"
+            )
         expected = [f"{name}.{2 * number}" for number in range(int(written[1]))] if written[1] else [name]
         problems += _missing([f"{layer}.weight" for layer in expected if layer not in found], f"{key}: {word}")
         problems += _unexpected([f"{layer}.weight" for layer in found if layer not in expected], f"{key}: {word}")

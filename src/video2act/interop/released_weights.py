@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from video2act.files.weights import check_fit, shapes_of
 from video2act.interop.released_names import (
     OWN_OF_DIT,
     frame_former_names,
@@ -13,7 +14,6 @@ from video2act.interop.released_names import (
     unread_names,
 )
 from video2act.interop.released_streams import STREAMS
-from video2act.weights import check_fit, shapes_of
 
 RESHAPED = ("position", "queries")
 """endings of our names whose tensors have a leading axis of one in theirs, or frames and tokens as two axes"""
@@ -30,7 +30,9 @@ def policy_names(state: Mapping[str, Tensor], streams: tuple[str, ...]) -> dict[
     return names
 
 
-def rename(state: Mapping[str, Tensor], names: Mapping[str, str], own: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+def rename(
+    state: Mapping[str, Tensor], names: Mapping[str, str], own: Mapping[str, Tensor], source: str
+) -> dict[str, Tensor]:
     """Their tensors under our names, in fp32.
 
     Args:
@@ -43,7 +45,9 @@ def rename(state: Mapping[str, Tensor], names: Mapping[str, str], own: Mapping[s
     renamed = {}
     for ours, theirs in names.items():
         if theirs in state:
-            renamed[ours] = _reshaped(ours, state[theirs], own[ours].shape if ours in own else state[theirs].shape).float()
+            renamed[ours] = _reshaped(
+                ours, state[theirs], own[ours].shape if ours in own else state[theirs].shape
+            ).float()
     left_over = set(state) - set(names.values()) - unread_names(state)
     both = {ours: f"{theirs} (here {ours})" for ours, theirs in names.items()}
     expected = {both[ours]: tensor for ours, tensor in own.items() if ours in names}

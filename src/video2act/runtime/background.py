@@ -47,8 +47,13 @@ class BackgroundSlowLoop:
         first_condition_timeout_s: bounds the one wait there is, for the first condition of an episode.
     """
 
-    def __init__(self, where: str, streams: tuple[StreamConfig, ...], first_condition_timeout_s: float, hang_timeout_s: float):
-        for name, value in (("first_condition_timeout_s", first_condition_timeout_s), ("hang_timeout_s", hang_timeout_s)):
+    def __init__(
+        self, where: str, streams: tuple[StreamConfig, ...], first_condition_timeout_s: float, hang_timeout_s: float
+    ):
+        for name, value in (
+            ("first_condition_timeout_s", first_condition_timeout_s),
+            ("hang_timeout_s", hang_timeout_s),
+        ):
             if value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}")
         self.perceive_s: list[float] = []

@@ -129,4 +129,6 @@ def run_episode(
         )
         started = now
         observation, is_done, success = step.observation, step.done, success or step.success
-    return EpisodeResult(success, len(steps), pace.missed_deadlines, time.perf_counter() - began, environment_step_s, steps)
+    return EpisodeResult(
+        success, len(steps), pace.missed_deadlines, time.perf_counter() - began, environment_step_s, steps
+    )

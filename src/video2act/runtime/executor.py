@@ -95,7 +95,9 @@ class Executor:
         self._last_action = action
         newest = self._queue.newest
         assert newest is not None
-        return Decision(action, self._condition, newest.observed_at, is_new_plan, bool(problem) and not is_clamped, is_clamped)
+        return Decision(
+            action, self._condition, newest.observed_at, is_new_plan, bool(problem) and not is_clamped, is_clamped
+        )
 
     def close(self) -> None:
         self._planner.close()

@@ -79,7 +79,9 @@ class Freshness:
             refreshed = perceive(self._system, clips, frame)
             self.perceive_s.append(refreshed.duration_s)
             self._num_refreshes += 1
-            return replace(condition, tokens=refreshed.tokens, observed_at=refreshed.observed_at, version=-self._num_refreshes)
+            return replace(
+                condition, tokens=refreshed.tokens, observed_at=refreshed.observed_at, version=-self._num_refreshes
+            )
 
         return refresh
 

@@ -30,7 +30,9 @@ class Guard:
         ValueError: the limits have another size than the robot's actions.
     """
 
-    def __init__(self, spec: EnvironmentSpec, limits: Limits | None = None, outside: Literal["clamp", "hold"] = "clamp"):
+    def __init__(
+        self, spec: EnvironmentSpec, limits: Limits | None = None, outside: Literal["clamp", "hold"] = "clamp"
+    ):
         self._names = spec.action_names
         self._is_relative = np.array([name in spec.relative_actions for name in spec.action_names])
         unknown = set(spec.relative_actions) - set(spec.action_names)
@@ -63,4 +65,6 @@ class Guard:
         return np.where(self._is_relative, 0, last).astype(last.dtype)
 
     def _tell(self, action: np.ndarray, which: np.ndarray) -> str:
-        return ", ".join(f"{name} = {value:.4g}" for name, value, bad in zip(self._names, action, which, strict=True) if bad)
+        return ", ".join(
+            f"{name} = {value:.4g}" for name, value, bad in zip(self._names, action, which, strict=True) if bad
+        )

@@ -175,7 +175,9 @@ class ThreadPlanner:
         return outcome
 
 
-def begin_or_hold(policy: Policy, observation: Observation, committed: Committed | None) -> Callable[[], Plan] | Outcome:
+def begin_or_hold(
+    policy: Policy, observation: Observation, committed: Committed | None
+) -> Callable[[], Plan] | Outcome:
     """The work of making a plan, or why none is made."""
     try:
         return begin_plan(policy, observation, committed)

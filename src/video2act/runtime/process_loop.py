@@ -19,7 +19,7 @@ from video2act.runtime.background import BackgroundSlowLoop
 from video2act.runtime.frame_ring import FrameRing, RingLayout
 from video2act.runtime.process_worker import FAILED, READY, REFRESHED, Job, describe, run, unpack
 from video2act.runtime.refresh import check_refresh_every
-from video2act.workers import worker_context
+from video2act.runtime.workers import worker_context
 
 WATCH_S = 0.05
 """between two looks at whether the process still makes progress"""

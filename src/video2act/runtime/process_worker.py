@@ -126,7 +126,11 @@ def pack(refreshed: Refreshed) -> bytes:
     """A result as bytes: safetensors, so that every dtype passes and nothing is unpickled."""
     stamp = torch.tensor([refreshed.observed_at, refreshed.episode, refreshed.duration_s], dtype=torch.float64)
     return save(
-        {"data": refreshed.tokens.data.cpu().contiguous(), "mask": refreshed.tokens.mask.cpu().contiguous(), "stamp": stamp}
+        {
+            "data": refreshed.tokens.data.cpu().contiguous(),
+            "mask": refreshed.tokens.mask.cpu().contiguous(),
+            "stamp": stamp,
+        }
     )
 
 

@@ -20,7 +20,9 @@ from video2act.types import Tokens, Video, VideoCondition
 
 def check_refresh_every(refresh_every: int) -> None:
     if refresh_every < 1:
-        raise ValueError(f"refresh_every counts control steps between two refreshes of System 2: at least 1, got {refresh_every}")
+        raise ValueError(
+            f"refresh_every counts control steps between two refreshes of System 2: at least 1, got {refresh_every}"
+        )
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,9 @@ class Durations:
 
     def seed(self, seed: int) -> None:
         """Of an episode. Each system draws from its own stream: how often one runs does not change the other."""
-        self._draws = {name: np.random.default_rng([seed, number]) for number, name in enumerate(("system1", "system2"))}
+        self._draws = {
+            name: np.random.default_rng([seed, number]) for number, name in enumerate(("system1", "system2"))
+        }
 
     def draw(self, system: str) -> float:
         """Seconds."""
@@ -88,7 +90,9 @@ class VirtualSlowLoop:
         self._control_step += 1
         self._deliver(step)
         if self._pending is None and step >= self._next_refresh:
-            refreshed = perceive(self._system, self._history.clips(self._control_fps), Frame(observation, self._episode, step))
+            refreshed = perceive(
+                self._system, self._history.clips(self._control_fps), Frame(observation, self._episode, step)
+            )
             self.perceive_s.append(refreshed.duration_s)
             self._num_conditions += 1
             self._pending = refreshed.condition(self._num_conditions)

@@ -49,7 +49,9 @@ def unpack(data: bytes) -> Any:
         return _decode(value) if isinstance(value, dict) else value
 
     try:
-        return msgpack.unpackb(data, object_hook=counted, list_hook=counted, max_array_len=MAX_LENGTH, max_map_len=MAX_LENGTH)
+        return msgpack.unpackb(
+            data, object_hook=counted, list_hook=counted, max_array_len=MAX_LENGTH, max_map_len=MAX_LENGTH
+        )
     except MessageError:
         raise
     except msgpack.ExtraData as error:
@@ -90,7 +92,11 @@ def _array(fields: dict[Any, Any]) -> np.ndarray:
     dtype, shape, data = _dtype(fields[DTYPE]), fields[SHAPE], fields[DATA]
     if not isinstance(data, bytes):
         raise MessageError(f"an array's data must be bytes, got {type(data).__name__}")
-    if not isinstance(shape, list) or len(shape) > MAX_AXES or not all(type(size) is int and size >= 0 for size in shape):
+    if (
+        not isinstance(shape, list)
+        or len(shape) > MAX_AXES
+        or not all(type(size) is int and size >= 0 for size in shape)
+    ):
         raise MessageError(f"an array's shape must be at most {MAX_AXES} sizes, got {_short(shape)}")
     expected = math.prod(shape) * dtype.itemsize
     if len(data) != expected:

@@ -81,10 +81,14 @@ class Contract:
     """examples: what the policy was told in training"""
 
     @classmethod
-    def of(cls, config: PolicyConfig, serves: Literal["policy", "system2"], instructions: tuple[str, ...] = ()) -> "Contract":
+    def of(
+        cls, config: PolicyConfig, serves: Literal["policy", "system2"], instructions: tuple[str, ...] = ()
+    ) -> "Contract":
         """The contract that a policy's config implies."""
         streams = config.system2.streams if config.system2 else ()
-        cameras = config.all_cameras if serves == "policy" else tuple(dict.fromkeys(stream.camera for stream in streams))
+        cameras = (
+            config.all_cameras if serves == "policy" else tuple(dict.fromkeys(stream.camera for stream in streams))
+        )
         seen_by_system1 = {camera_and_lag(camera)[0] for camera in config.cameras} if serves == "policy" else set()
         rules, sizes = {}, [(config.image_px, config.image_px)] if seen_by_system1 else []
         for camera in cameras:
@@ -124,7 +128,9 @@ class Contract:
         """
         protocol = metadata.get("protocol") if isinstance(metadata, dict) else None
         if protocol != PROTOCOL:
-            raise MessageError(f"expected a server that speaks {PROTOCOL!r}, got {protocol!r}; start it with `video2act serve`")
+            raise MessageError(
+                f"expected a server that speaks {PROTOCOL!r}, got {protocol!r}; start it with `video2act serve`"
+            )
         fields = {name: value for name, value in metadata.items() if name != "protocol"}
         try:
             return cls(

@@ -175,7 +175,9 @@ def describe(error: Exception) -> str:
     """One line that names what happened."""
     if isinstance(error, InvalidStatus):
         body = (error.response.body or b"").decode(errors="replace").strip()
-        return f"refused with {error.response.status_code} {error.response.reason_phrase}" + (f": {body}" if body else "")
+        return f"refused with {error.response.status_code} {error.response.reason_phrase}" + (
+            f": {body}" if body else ""
+        )
     if isinstance(error, ConnectionClosed):
         said = error.rcvd.reason if error.rcvd else ""
         return f"the connection was closed{f': {said}' if said else ' without a word'}"

@@ -91,7 +91,9 @@ def read_clips(message: Any, contract: Contract) -> Clips:
     clips = fields.get("clips")
     if not isinstance(clips, dict) or clips.keys() != contract.streams.keys():
         found = ", ".join(map(_name, clips)) if isinstance(clips, dict) else type(clips).__name__
-        raise MessageError(f"'clips' must hold one clip per stream: {', '.join(contract.streams)}; got {found or 'none'}")
+        raise MessageError(
+            f"'clips' must hold one clip per stream: {', '.join(contract.streams)}; got {found or 'none'}"
+        )
     videos = {}
     for name, shape in contract.streams.items():
         frames = _uint8(clips[name], f"the clip of stream {name!r}", (shape.num_frames, shape.height, shape.width, 3))
@@ -114,7 +116,9 @@ def _fields(message: Any) -> dict[str, Any]:
 def _only(fields: dict[str, Any], allowed: tuple[str, ...], shown: tuple[str, ...]) -> None:
     unknown = [key for key in fields if key not in allowed]
     if unknown:
-        raise MessageError(f"unknown in a message: {', '.join(map(_name, unknown[:4]))}; it may hold {', '.join(shown)}")
+        raise MessageError(
+            f"unknown in a message: {', '.join(map(_name, unknown[:4]))}; it may hold {', '.join(shown)}"
+        )
 
 
 def _images(fields: dict[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,9 @@ class RemotePolicy:
         ValueError: what answered does not serve a policy.
     """
 
-    def __init__(self, address: str, api_key: str | None = None, timeout_s: float = 2.0, first_plan_timeout_s: float = 60.0):
+    def __init__(
+        self, address: str, api_key: str | None = None, timeout_s: float = 2.0, first_plan_timeout_s: float = 60.0
+    ):
         self.contract: Contract
         """what the server takes and gives: cameras, sizes, horizon, `execute_steps`"""
         self.incidents: list[str] = []
@@ -167,7 +169,9 @@ class RemotePolicy:
         if frame is not None:
             server.took(frame)
         is_plan = isinstance(answer, dict)
-        self._tell(question, ActionChunk(answer["actions"], answer["observed_at"], answer["period_s"]) if is_plan else answer)
+        self._tell(
+            question, ActionChunk(answer["actions"], answer["observed_at"], answer["period_s"]) if is_plan else answer
+        )
 
     def _tell(self, question: int, answer: ActionChunk | Exception) -> None:
         with self._changed:
@@ -195,7 +199,9 @@ class _Server:
 
     def has_seen(self, frame: Frame) -> bool:
         """Whether a plan on this observation, or on a newer one of its episode, needs no picture to be sent."""
-        return self._newest is not None and self._episode == frame.episode and frame.observation.time <= self._newest.time
+        return (
+            self._newest is not None and self._episode == frame.episode and frame.observation.time <= self._newest.time
+        )
 
     def took(self, frame: Frame) -> None:
         self.sent, self._episode, self._newest = max(self.sent, frame.place), frame.episode, frame.observation

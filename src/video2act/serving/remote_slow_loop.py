@@ -48,7 +48,9 @@ class RemoteSlowLoop:
         first_condition_timeout_s: float = 60.0,
     ):
         if refresh_every < 1:
-            raise ValueError(f"refresh_every counts control steps between two refreshes: at least 1, got {refresh_every}")
+            raise ValueError(
+                f"refresh_every counts control steps between two refreshes: at least 1, got {refresh_every}"
+            )
         if not streams:
             raise ValueError("a policy without System 2 has no streams; there is nothing to ask a server for")
         self.perceive_s: list[float] = []

@@ -226,11 +226,15 @@ class Server:
         is_well = longest < self._limits.answer_timeout_s and not trouble and not self._is_stopping
         facts = {"ok": is_well, "clients": self._num_clients, "longest_answer_in_progress_s": round(longest, 3)}
         facts |= {"trouble": trouble} if trouble else {}
-        return connection.respond(HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE, json.dumps(facts) + "\n")
+        return connection.respond(
+            HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE, json.dumps(facts) + "\n"
+        )
 
     async def _serve(self, connection: ServerConnection) -> None:
         if self._num_clients >= self._limits.max_clients:  # several may shake hands at once
-            return await connection.close(CloseCode.TRY_AGAIN_LATER, f"full: {self._limits.max_clients} clients are connected")
+            return await connection.close(
+                CloseCode.TRY_AGAIN_LATER, f"full: {self._limits.max_clients} clients are connected"
+            )
         self._num_clients += 1
         self.metrics.count("connections", "accepted")
         worker = Worker(f"client {connection.remote_address}")

@@ -107,7 +107,9 @@ class PolicySession:
             timing["infer_ms"] = 1000 * (time.perf_counter() - planned)
             actions = np.asarray(chunk.actions, np.float32)
             if not np.isfinite(actions).all():
-                raise ValueError("the policy planned a number that is not finite; the plan was not sent. Check its weights")
+                raise ValueError(
+                    "the policy planned a number that is not finite; the plan was not sent. Check its weights"
+                )
             if self._limits is not None:
                 actions, answer["actions_clamped"] = self._limited(actions, self._limits)
             # the only array in an answer: openpi's ActionChunkBroker takes one row per step of every array it finds

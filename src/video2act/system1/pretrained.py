@@ -19,8 +19,8 @@ from torch import Tensor
 from transformers import SiglipVisionModel, T5EncoderModel
 
 from video2act.config import PretrainedConfig
-from video2act.frozen import load_frozen, load_tokenizer, read_config, tokenize, weights_fingerprint
-from video2act.text_cache import TextEmbeddings
+from video2act.files.frozen import load_frozen, load_tokenizer, read_config, tokenize, weights_fingerprint
+from video2act.text.cache import TextEmbeddings
 from video2act.types import Tokens
 
 
@@ -127,7 +127,9 @@ class FrozenImageEncoder:
         model = self._load(images.device)
         expected = model.config.image_size
         if size != expected:
-            raise ValueError(f"the image encoder {self.config.source} reads images of {expected} px, got {size}; set image_px")
+            raise ValueError(
+                f"the image encoder {self.config.source} reads images of {expected} px, got {size}; set image_px"
+            )
         flat = images.flatten(0, 1).to(model.dtype)
         hidden = model(pixel_values=flat).last_hidden_state.float()
         return Tokens.all_visible(rearrange(hidden, "(b k) n d -> b (k n) d", b=b))

@@ -20,7 +20,7 @@ from video2act.system1.action_dit import ActionDiT, ProjectedConditions
 from video2act.system1.denoising import Denoising, Known, soft_mask
 from video2act.system1.encoders import ImageEncoder
 from video2act.system1.pretrained import FrozenImageEncoder, FrozenTextEncoder
-from video2act.text import ByteTextEncoder
+from video2act.text.encoder import ByteTextEncoder
 from video2act.types import Conditions, Tokens, concatenate
 
 
@@ -66,7 +66,9 @@ class System1(nn.Module):
         """of what `sample` starts from"""
         frozen = config.text_encoder
         self.text = ByteTextEncoder(config.text_dim) if frozen is None else FrozenTextEncoder(frozen)
-        self.text_in = make_adaptor(config.text_adaptor, config.text_dim if frozen is None else frozen.width, config.hidden)
+        self.text_in = make_adaptor(
+            config.text_adaptor, config.text_dim if frozen is None else frozen.width, config.hidden
+        )
         if config.image_encoder is None:
             self.image = nn.ModuleList(ImageEncoder(config.image_channels, config.hidden) for _ in cameras)
         else:
@@ -94,7 +96,11 @@ class System1(nn.Module):
         return system1
 
     def gather(
-        self, instruction: list[str], images: dict[str, Float[Tensor, "b 3 _h _w"]] | None, video: Tokens, visible: Visibility
+        self,
+        instruction: list[str],
+        images: dict[str, Float[Tensor, "b 3 _h _w"]] | None,
+        video: Tokens,
+        visible: Visibility,
     ) -> Conditions:
         """Encode text and images and put them beside System 2's tokens, hiding what is not visible. No images, no tokens."""
         text = self._read(instruction)
@@ -184,7 +190,9 @@ class System1(nn.Module):
             per_action = (self.embodiment.own(error) if self.embodiment else error).mean(dim=2)
         return (per_action * is_real).sum() / is_real.sum().clamp(min=1)
 
-    def sample(self, conditions: ProjectedConditions, noise: Float[Tensor, "b horizon n"]) -> Float[Tensor, "b horizon a"]:
+    def sample(
+        self, conditions: ProjectedConditions, noise: Float[Tensor, "b horizon n"]
+    ) -> Float[Tensor, "b horizon a"]:
         """Denoise a chunk, starting from `noise_shape`; the conditions' keys and values are reused at every step."""
         actions = self.denoising.sample(lambda noisy, timestep: self.dit(noisy, timestep, conditions).float(), noise)
         return self.embodiment.own(actions) if self.embodiment else actions
@@ -217,7 +225,9 @@ class System1(nn.Module):
             if self.embodiment:
                 weight = weight * self.embodiment.known(noise)
             actions = self.denoising.sample(
-                lambda noisy, timestep: self.dit(noisy, timestep, conditions).float(), noise, Known(unified, weight, guidance)
+                lambda noisy, timestep: self.dit(noisy, timestep, conditions).float(),
+                noise,
+                Known(unified, weight, guidance),
             )
         else:
             self._check_trained_for(num_frozen)

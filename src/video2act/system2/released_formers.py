@@ -79,7 +79,9 @@ class TimeAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Float[Tensor, "bn t d"]) -> Float[Tensor, "bn t d"]:
-        query, key, value = rearrange(self.qkv(x), "b t (three heads d) -> three b heads t d", three=3, heads=self.num_heads)
+        query, key, value = rearrange(
+            self.qkv(x), "b t (three heads d) -> three b heads t d", three=3, heads=self.num_heads
+        )
         return self.out(rearrange(attention(query, key, value), "b heads t d -> b t (heads d)"))
 
 
@@ -90,11 +92,17 @@ class FrameFormerBlock(nn.Module):
         super().__init__()
         self.cross = FrameAttention(width, config.num_heads, config.head_dim)
         self.time = TimeAttention(width, config.num_heads) if config.is_temporal else None
-        self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
 
-    def forward(self, queries: Float[Tensor, "b t n d"], features: Float[Tensor, "b t m d"]) -> Float[Tensor, "b t n d"]:
+    def forward(
+        self, queries: Float[Tensor, "b t n d"], features: Float[Tensor, "b t m d"]
+    ) -> Float[Tensor, "b t n d"]:
         b = len(queries)
-        queries = queries + rearrange(self.cross(queries.flatten(0, 1), features.flatten(0, 1)), "(b t) n d -> b t n d", b=b)
+        queries = queries + rearrange(
+            self.cross(queries.flatten(0, 1), features.flatten(0, 1)), "(b t) n d -> b t n d", b=b
+        )
         if self.time is not None:
             mixed = self.time(rearrange(queries, "b t n d -> (b n) t d"))
             queries = queries + rearrange(mixed, "(b n) t d -> b t n d", b=b)
@@ -111,7 +119,9 @@ class FrameFormer(nn.Module):
         self.norm_in = nn.LayerNorm(feature_dim)
         self.features_in = nn.Sequential(nn.Linear(feature_dim, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.frame_position = nn.Parameter(0.02 * torch.randn(config.num_frames, 1, width))
-        self.queries = nn.Parameter(0.02 * torch.randn(config.num_frames, config.num_tokens // config.num_frames, width))
+        self.queries = nn.Parameter(
+            0.02 * torch.randn(config.num_frames, config.num_tokens // config.num_frames, width)
+        )
         self.blocks = nn.ModuleList(FrameFormerBlock(width, config) for _ in range(config.depth))
         self.norm_out = nn.LayerNorm(width)
         self.adaptor = make_adaptor(config.adaptor, width, token_dim)

@@ -35,7 +35,9 @@ class StreamingBackbone(Protocol):
 def open_stream(backbone: VideoBackbone) -> LatentStream:
     """Raises ValueError for a video model whose encoder sees later frames or cannot be continued."""
     if not isinstance(backbone, StreamingBackbone):
-        raise ValueError(f"the encoder of {type(backbone).__name__} cannot go on where it stopped; use encoding='window'")
+        raise ValueError(
+            f"the encoder of {type(backbone).__name__} cannot go on where it stopped; use encoding='window'"
+        )
     return backbone.stream()
 
 

@@ -37,7 +37,10 @@ class System2(nn.Module):
         self._history = {s.name: LatentHistory(backbone) for s in config.streams if s.encoding == "stream"}
         self.filters = {stream.name: make_filter(stream.filter) for stream in config.streams}
         self.formers = nn.ModuleDict(
-            {stream.name: make_former(stream.former, backbone.feature_dim, config.token_dim) for stream in config.streams}
+            {
+                stream.name: make_former(stream.former, backbone.feature_dim, config.token_dim)
+                for stream in config.streams
+            }
         )
         # which stream a token comes from
         self.stream_embedding = nn.Parameter(0.02 * torch.randn(len(config.streams), config.token_dim))
@@ -86,7 +89,9 @@ class System2(nn.Module):
         with fast_precision(pixels.grid.device):
             return stream.push(pixels)
 
-    def see_on(self, stage: Stage, videos: dict[str, Video], instruction: list[str], until: Stage = "seen") -> dict[str, Video]:
+    def see_on(
+        self, stage: Stage, videos: dict[str, Video], instruction: list[str], until: Stage = "seen"
+    ) -> dict[str, Video]:
         """The rest of `see`, from a stage on which it was left, to another."""
         if stage == until:
             return videos
@@ -99,7 +104,9 @@ class System2(nn.Module):
                     grid = show(grid, stream.latent_frames, stream.latent_size)
                     backbone = self.config.backbone
                     padding = merged_padding(grid.padding, backbone.frames_per_feature // backbone.frames_per_latent)
-                    grid = self.backbone.features(keep(grid) if self.config.filter_on == "latents" else grid, instruction)
+                    grid = self.backbone.features(
+                        keep(grid) if self.config.filter_on == "latents" else grid, instruction
+                    )
                 grid = replace(grid, padding=padding)
                 if self.config.filter_on == "features" and until == "seen":
                     grid = keep(grid)

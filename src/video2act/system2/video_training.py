@@ -58,7 +58,12 @@ def given_frames(objective: Objective, num_frames: int) -> tuple[int, int]:
 
 @torch.no_grad()
 def continue_video(
-    backbone: VideoBackbone, past: Video, num_frames: int, instruction: list[str], num_steps: int, generator: torch.Generator
+    backbone: VideoBackbone,
+    past: Video,
+    num_frames: int,
+    instruction: list[str],
+    num_steps: int,
+    generator: torch.Generator,
 ) -> Video:
     """Imagine `num_frames` more latent frames; `past` may have none. One step gives the mean of all futures, more give one."""
     b, c, t, h, w = past.grid.shape

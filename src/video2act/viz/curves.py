@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from video2act.atomic import write_bytes
+from video2act.files.atomic import write_bytes
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 420, 70, 20, 20, 60
 INK, GRID, COLOUR, BAND = "#222222", "#dddddd", "#1f5fa8", "#c9dcf2"

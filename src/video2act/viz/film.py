@@ -51,11 +51,15 @@ def clips_at(recording: Recording, streams: Sequence[StreamConfig], step: int) -
     clips = {}
     for stream in streams:
         chosen = recording.frames[stream.camera][stream_indices(step, stream)]
-        clips[stream.name] = to_pixels(fit_frames(chosen, *stream.frame_px, stream.resize), recording.fps / stream.stride)
+        clips[stream.name] = to_pixels(
+            fit_frames(chosen, *stream.frame_px, stream.resize), recording.fps / stream.stride
+        )
     return clips
 
 
-def film(recording: Recording, streams: Sequence[StreamConfig], explain: Explain) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+def film(
+    recording: Recording, streams: Sequence[StreamConfig], explain: Explain
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """The pictures of the film, one per control step."""
     refresh_steps = sorted(set(recording.condition_steps))
     maps: dict[str, dict[int, np.ndarray]] = {stream.name: {} for stream in streams}

@@ -15,7 +15,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from video2act.types import Video
 
-RAMP = np.array([(10, 10, 30), (52, 24, 98), (128, 38, 110), (202, 66, 74), (238, 132, 40), (246, 204, 90), (255, 250, 220)])
+RAMP = np.array(
+    [(10, 10, 30), (52, 24, 98), (128, 38, 110), (202, 66, 74), (238, 132, 40), (246, 204, 90), (255, 250, 220)]
+)
 """from nothing to much: night blue, violet, red, orange, pale yellow"""
 
 BACKGROUND, INK, FAINT = (24, 24, 28), (235, 235, 235), (110, 110, 118)
@@ -59,7 +61,9 @@ def enlarge(image: UInt8[np.ndarray, "_h _w 3"], size_px: int) -> UInt8[np.ndarr
     return np.asarray(Image.fromarray(image).resize((size_px, size_px), Image.Resampling.BILINEAR))
 
 
-def overlay(frame: UInt8[np.ndarray, "size size 3"], strength: Float[np.ndarray, "_h _w"]) -> UInt8[np.ndarray, "size size 3"]:
+def overlay(
+    frame: UInt8[np.ndarray, "size size 3"], strength: Float[np.ndarray, "_h _w"]
+) -> UInt8[np.ndarray, "size size 3"]:
     """A map laid over the frame it was made from; the frame turns grey and dim, so that colour always means the map."""
     size = frame.shape[0]
     smooth = np.asarray(Image.fromarray(strength.astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR))

@@ -29,7 +29,11 @@ class Recorder:
         self._observations, self._observed_at, self._plan_steps, self.actions = [], [], [], []
 
     def on_step(
-        self, observation: Observation, action: Float[np.ndarray, "a"], condition: VideoCondition | None, is_new_plan: bool
+        self,
+        observation: Observation,
+        action: Float[np.ndarray, "a"],
+        condition: VideoCondition | None,
+        is_new_plan: bool,
     ) -> None:
         if is_new_plan:
             self._plan_steps.append(len(self._observations))
@@ -44,15 +48,22 @@ class Recorder:
             ValueError: nothing was watched, or no camera was in it.
         """
         if not self._observations:
-            raise ValueError("nothing was recorded; pass the recorder to run_episode as a watcher before asking for its film")
+            raise ValueError(
+                "nothing was recorded; pass the recorder to run_episode as a watcher before asking for its film"
+            )
         if not self._observations[0].images:
-            raise ValueError("the episode has no camera images, so there is nothing to film; give the environment a camera")
+            raise ValueError(
+                "the episode has no camera images, so there is nothing to film; give the environment a camera"
+            )
         times = np.array([observation.time for observation in self._observations])
         # a condition is stamped with the time of its newest frame: the nearest observation is that frame
         condition_steps = [int(np.abs(times - seen).argmin()) for seen in self._observed_at]
         cameras = self._observations[0].images
         return Recording(
-            frames={camera: np.stack([observation.images[camera] for observation in self._observations]) for camera in cameras},
+            frames={
+                camera: np.stack([observation.images[camera] for observation in self._observations])
+                for camera in cameras
+            },
             instruction=self._observations[0].instruction,
             fps=self._fps,
             plan_steps=tuple(self._plan_steps),

@@ -23,7 +23,9 @@ def write_video(path: Path, frames: Iterable[UInt8[np.ndarray, "h w 3"]], fps: f
             h, w, _ = frame.shape
             even = np.pad(frame, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge")
             if stream is None:
-                stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "20"})
+                stream = container.add_stream(
+                    "libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "20"}
+                )
                 stream.height, stream.width, stream.pix_fmt = *even.shape[:2], "yuv420p"
             container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
         if stream is None:

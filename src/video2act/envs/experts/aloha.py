@@ -60,7 +60,9 @@ class AlohaExpert:
         for arm in self._arms.values():
             arm.reset()
         make_plan = {"transfer_cube": _plan_transfer, "insertion": _plan_insertion}[self._environment.task]
-        self._plan = make_plan(self._environment.data.qpos[16:].copy(), self._arms["left"].home, self._arms["right"].home)
+        self._plan = make_plan(
+            self._environment.data.qpos[16:].copy(), self._arms["left"].home, self._arms["right"].home
+        )
         self._step = 0
         self._correction = np.zeros(12)
         self._align = np.zeros(3)

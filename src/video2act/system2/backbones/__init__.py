@@ -6,12 +6,12 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from video2act import config as configs
-from video2act.atomic import write_text
 from video2act.config import BackboneConfig, PretrainedBackboneConfig, TuningConfig
+from video2act.files.atomic import write_text
+from video2act.files.weights import load_weights, save_weights
 from video2act.interfaces import VideoBackbone
 from video2act.system2.backbones.published import TUNED_CONFIG, load_published, save_tuned
 from video2act.system2.backbones.tiny import TinyBackbone
-from video2act.weights import load_weights, save_weights
 
 CONFIG_FILE, WEIGHTS_FILE = TUNED_CONFIG, "model.safetensors"
 
@@ -34,7 +34,9 @@ def make_backbone(config: AnyConfig, whole: bool = False) -> VideoBackbone:
     return load_published(config, whole)
 
 
-def save_video_model(path: Path, backbone: VideoBackbone, weights: dict[str, Tensor], tuning: TuningConfig = WHOLE) -> None:
+def save_video_model(
+    path: Path, backbone: VideoBackbone, weights: dict[str, Tensor], tuning: TuningConfig = WHOLE
+) -> None:
     """Write a folder that `load_video_model` reads, and every config as `source`.
 
     Args:

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from video2act.atomic import publish, write_text
 from video2act.config import TuningConfig
-from video2act.tensor_files import read_json
-from video2act.weights import read_tensors
+from video2act.files.atomic import publish, write_text
+from video2act.files.tensor_files import read_json
+from video2act.files.weights import read_tensors
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 
@@ -77,7 +77,9 @@ def save_adapter(folder: Path, adapter: Adapter, tuning: TuningConfig) -> None:
     }
     write_text(folder / CONFIG_FILE, json.dumps(described, indent=2) + "\n")
     temporary = folder / f"{WEIGHTS_FILE}.tmp"
-    save_file({_PREFIX + name: tensor.detach().cpu().clone().contiguous() for name, tensor in adapter.items()}, temporary)
+    save_file(
+        {_PREFIX + name: tensor.detach().cpu().clone().contiguous() for name, tensor in adapter.items()}, temporary
+    )
     publish(temporary, folder / WEIGHTS_FILE)
 
 
@@ -92,11 +94,15 @@ def read_adapter(folder: Path) -> tuple[Adapter, float]:
     config = read_json(path)
     kind, rank, alpha = config.get("peft_type"), config.get("r"), config.get("lora_alpha")
     if kind != "LORA" or not isinstance(rank, int) or not isinstance(alpha, int | float) or rank < 1:
-        raise ValueError(f"{path} must describe a LORA with r and lora_alpha, got peft_type={kind!r}, r={rank!r}, {alpha=}")
+        raise ValueError(
+            f"{path} must describe a LORA with r and lora_alpha, got peft_type={kind!r}, r={rank!r}, {alpha=}"
+        )
     extras = [f"{name}={config[name]!r}" for name in _UNUSED if config.get(name)]
     if extras or config.get("bias", "none") != "none":
         said = ", ".join([*extras, f"bias={config.get('bias', 'none')!r}"])
-        raise ValueError(f"{path} asks for more than plain LoRA ({said}); merge this adapter into its model with peft first")
+        raise ValueError(
+            f"{path} asks for more than plain LoRA ({said}); merge this adapter into its model with peft first"
+        )
     tensors = read_tensors(folder / WEIGHTS_FILE)
     return {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}, alpha / rank
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from video2act.tensor_files import fingerprint, open_tensors
-from video2act.weights import check_fit, shapes_of
+from video2act.files.tensor_files import fingerprint, open_tensors
+from video2act.files.weights import check_fit, shapes_of
 
 REOPEN_BYTES = 32 * 2**20
 """a mapped file stays in memory as far as it was touched; closing it after this much keeps the peak near the tensors kept"""
@@ -38,7 +38,9 @@ class Checkpoint:
                 name = rename(original)
                 if name in self._places:
                     other, twin = self._places[name]
-                    raise ValueError(f"{file} holds {original} and {other} holds {twin}: both are {name}; remove one file")
+                    raise ValueError(
+                        f"{file} holds {original} and {other} holds {twin}: both are {name}; remove one file"
+                    )
                 self._places[name] = (file, original)
                 self.shapes[name] = reader.shape(original)
 
@@ -74,7 +76,9 @@ def check_checkpoint(module: nn.Module, checkpoint: Checkpoint) -> None:
     check_fit(shapes_of(module.state_dict()), checkpoint.shapes, checkpoint.where)
 
 
-def fill(module: nn.Module, checkpoint: Checkpoint, dtype: torch.dtype, in_float32: frozenset[str] = frozenset()) -> None:
+def fill(
+    module: nn.Module, checkpoint: Checkpoint, dtype: torch.dtype, in_float32: frozenset[str] = frozenset()
+) -> None:
     """Give a module without memory (`meta`) its weights; frozen, each in memory of its own.
 
     Args:

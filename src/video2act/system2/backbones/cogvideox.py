@@ -16,12 +16,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from video2act.config import PretrainedBackboneConfig
+from video2act.files.tensor_files import read_json
 from video2act.interfaces import Objective
 from video2act.system2.backbones.pretrained import Embedding, Parts, PretrainedBackbone, one_level
 from video2act.system2.backbones.text_encoders import diffusers_t5
 from video2act.system2.objectives import circle_error, each_of
-from video2act.tensor_files import read_json
-from video2act.text_cache import TextEncoder
+from video2act.text.cache import TextEncoder
 from video2act.types import Video
 
 SCHEDULERS = ("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")
@@ -109,7 +109,9 @@ class CogVideoXBackbone(PretrainedBackbone):
             crop = centred_crop(size, trained)
             return get_3d_rotary_pos_embed(config.attention_head_dim, crop, size, t, device=grid.device)
         if size[0] > trained[0] or size[1] > trained[1]:
-            raise ValueError(f"this CogVideoX was trained on at most {trained} tokens a side, got {size}; use a smaller size_px")
+            raise ValueError(
+                f"this CogVideoX was trained on at most {trained} tokens a side, got {size}; use a smaller size_px"
+            )
         return get_3d_rotary_pos_embed(
             config.attention_head_dim,
             None,

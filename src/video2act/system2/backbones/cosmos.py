@@ -19,7 +19,7 @@ from video2act.system2.backbones.pretrained import Embedding, Parts, is_one_leve
 from video2act.system2.backbones.text_encoders import diffusers_t5
 from video2act.system2.backbones.wan_vae import OverWanVae
 from video2act.system2.objectives import circle_error, logit_normal
-from video2act.text_cache import TextEncoder
+from video2act.text.cache import TextEncoder
 from video2act.types import Video
 
 

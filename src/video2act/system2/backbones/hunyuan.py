@@ -13,12 +13,12 @@ from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PRO
 from jaxtyping import Float
 from torch import Tensor
 
+from video2act.files.tensor_files import read_json
 from video2act.interfaces import Objective
 from video2act.system2.backbones.pretrained import Embedding, PretrainedBackbone, one_level
 from video2act.system2.backbones.text_encoders import HunyuanText
 from video2act.system2.objectives import flow_error, logit_normal
-from video2act.tensor_files import read_json
-from video2act.text_cache import TextEncoder
+from video2act.text.cache import TextEncoder
 from video2act.types import Video
 
 TIMESTEPS = 1000
@@ -51,7 +51,9 @@ class HunyuanBackbone(PretrainedBackbone):
         path = self.root / "text_encoder_2" / "config.json"
         found = read_json(path).get("hidden_size")
         if found != expected:
-            raise ValueError(f"{path} gives vectors of width {found}, the transformer expects {expected}; they do not fit")
+            raise ValueError(
+                f"{path} gives vectors of width {found}, the transformer expects {expected}; they do not fit"
+            )
         return HunyuanText(self.root, self.dtype, DEFAULT_PROMPT_TEMPLATE["template"], self.max_tokens)
 
     def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:

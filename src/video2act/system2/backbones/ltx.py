@@ -16,7 +16,7 @@ from video2act.system2.backbones.pretrained import Embedding, PretrainedBackbone
 from video2act.system2.backbones.tap import fold
 from video2act.system2.backbones.text_encoders import diffusers_t5
 from video2act.system2.objectives import flow_error, logit_normal
-from video2act.text_cache import TextEncoder
+from video2act.text.cache import TextEncoder
 from video2act.types import Video
 
 TIMESTEPS = 1000

@@ -21,7 +21,7 @@ from video2act.system2.backbones.checkpoint import check_checkpoint, fill
 from video2act.system2.backbones.sources import Component, component
 from video2act.system2.backbones.tap import Tap, described, empty, fold, load_transformer
 from video2act.system2.backbones.text_encoders import text_width
-from video2act.text_cache import EmbeddingsOfAFamily, TextEmbeddings, TextEncoder, default_folder
+from video2act.text.cache import EmbeddingsOfAFamily, TextEmbeddings, TextEncoder, default_folder
 from video2act.types import Video
 
 Embedding = dict[str, Tensor]
@@ -82,7 +82,9 @@ class PretrainedBackbone(nn.Module):
     @classmethod
     def find(cls, root: Path) -> Parts:
         """The files in a folder of diffusers' layout."""
-        return Parts(root, component(root, "transformer", cls.TRANSFORMER.__name__), component(root, "vae", cls.VAE.__name__))
+        return Parts(
+            root, component(root, "transformer", cls.TRANSFORMER.__name__), component(root, "vae", cls.VAE.__name__)
+        )
 
     def learn(self, tuning: TuningConfig) -> None:
         """Choose which of the transformer's weights are trained; the VAE and the text encoder never are.
@@ -255,7 +257,9 @@ class PretrainedBackbone(nn.Module):
         each = [self.text(sentence) for sentence in instruction]
         stacked = {name: torch.stack([self.pad(name, one[name]) for one in each]).to(device) for name in each[0]}
         stacked["mask"] = torch.stack([_mask(one, self.max_tokens) for one in each]).to(device)
-        return {name: tensor.to(self.dtype) if tensor.is_floating_point() else tensor for name, tensor in stacked.items()}
+        return {
+            name: tensor.to(self.dtype) if tensor.is_floating_point() else tensor for name, tensor in stacked.items()
+        }
 
     def pad(self, name: str, tensor: Tensor) -> Tensor:
         """Tokens of one sentence -> `max_tokens`, with zeros behind: what these models show their transformers."""
@@ -323,5 +327,7 @@ def with_defaults(network: Any, part: Component) -> dict[str, Any]:
                 f"{part.path} says {parameter.name}={value!r}, expected a whole number above 0, as {parameter.default} is; "
                 f"download it again"
             )
-    defaults = {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
+    defaults = {
+        parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty
+    }
     return defaults | part.config

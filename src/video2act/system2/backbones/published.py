@@ -16,8 +16,8 @@ from huggingface_hub import save_torch_state_dict
 from torch import Tensor
 
 from video2act import config as configs
-from video2act.atomic import write_text
 from video2act.config import PretrainedBackboneConfig, TuningConfig
+from video2act.files.atomic import write_text
 from video2act.system2.backbones.adapter import save_adapter, taken_out
 from video2act.system2.backbones.sources import Component, component, locate
 
@@ -61,7 +61,9 @@ def load_published(config: PretrainedBackboneConfig, whole: bool) -> Any:
     while (root / TUNED_CONFIG).is_file():  # what was finetuned may have been finetuned before
         base = configs.load_backbone(root / TUNED_CONFIG)
         if not isinstance(base, PretrainedBackboneConfig) or base.name != config.name:
-            raise ValueError(f"{root} holds a {base.name} video model, but the config names {config.name}; choose what fits")
+            raise ValueError(
+                f"{root} holds a {base.name} video model, but the config names {config.name}; choose what fits"
+            )
         if transformer is None:  # what lies beneath a whole transformer no longer matters
             if (root / ADAPTER).is_dir():
                 adapters.append(root / ADAPTER)
@@ -81,7 +83,9 @@ def save_tuned(path: Path, backbone: Any, weights: dict[str, Tensor], tuning: Tu
     Args:
         weights: of the backbone, under its names.
     """
-    own = {name.removeprefix("transformer."): tensor for name, tensor in weights.items() if name.startswith("transformer.")}
+    own = {
+        name.removeprefix("transformer."): tensor for name, tensor in weights.items() if name.startswith("transformer.")
+    }
     if tuning.method == "lora":
         save_adapter(path / ADAPTER, taken_out(own), tuning)
     else:
@@ -97,7 +101,9 @@ def save_transformer(folder: Path, backbone: Any, weights: dict[str, Tensor]) ->
     Args:
         weights: of the transformer, or of the whole backbone.
     """
-    weights = {name.removeprefix("transformer."): tensor for name, tensor in weights.items() if not name.startswith("vae.")}
+    weights = {
+        name.removeprefix("transformer."): tensor for name, tensor in weights.items() if not name.startswith("vae.")
+    }
     kind, temporary = type(backbone).TRANSFORMER, folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -106,7 +112,9 @@ def save_transformer(folder: Path, backbone: Any, weights: dict[str, Tensor]) ->
     # trained in float32; kept as the model was published
     exact = set(kind._keep_in_fp32_modules or ())
     kept = {
-        name: tensor.detach().to("cpu", torch.float32 if exact & set(name.split(".")) else getattr(torch, backbone.config.dtype))
+        name: tensor.detach().to(
+            "cpu", torch.float32 if exact & set(name.split(".")) else getattr(torch, backbone.config.dtype)
+        )
         for name, tensor in weights.items()
     }
     pattern = "diffusion_pytorch_model{suffix}.safetensors"

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import ByT5Tokenizer, UMT5Config, UMT5EncoderModel
 
-from video2act.atomic import write_text
 from video2act.config import ScratchConfig
+from video2act.files.atomic import write_text
 from video2act.types import Video
 
 KL_WEIGHT = 1e-4
@@ -67,12 +67,16 @@ class Reconstruction(nn.Module):
 def latent_statistics(vae: Any, clips: list[Video]) -> tuple[list[float], list[float]]:
     """Mean and deviation of each latent channel over clips: what the transformer's input is normalised by."""
     device = next(vae.parameters()).device
-    latents = [vae.encode(clip.grid.to(device)).latent_dist.mode().movedim(1, -1).flatten(0, -2).double() for clip in clips]
+    latents = [
+        vae.encode(clip.grid.to(device)).latent_dist.mode().movedim(1, -1).flatten(0, -2).double() for clip in clips
+    ]
     together = torch.cat(latents)
     return together.mean(dim=0).tolist(), together.std(dim=0).clamp(min=1e-6).tolist()
 
 
-def write_base(folder: Path, config: ScratchConfig, vae: dict[str, Tensor], statistics: tuple[list[float], list[float]]) -> None:
+def write_base(
+    folder: Path, config: ScratchConfig, vae: dict[str, Tensor], statistics: tuple[list[float], list[float]]
+) -> None:
     """A folder in diffusers' layout: a trained VAE, a transformer and a text encoder of random weights."""
     mean, std = statistics
     codec = AutoencoderKLWan(**vae_config(config), latents_mean=mean, latents_std=std)
@@ -80,7 +84,9 @@ def write_base(folder: Path, config: ScratchConfig, vae: dict[str, Tensor], stat
     codec.save_pretrained(folder / "vae")
     width = config.text_dim
     encoder = UMT5EncoderModel(
-        UMT5Config(vocab_size=384, d_model=width, d_kv=width // 4, d_ff=2 * width, num_layers=2, num_heads=4, dropout_rate=0.0)
+        UMT5Config(
+            vocab_size=384, d_model=width, d_kv=width // 4, d_ff=2 * width, num_layers=2, num_heads=4, dropout_rate=0.0
+        )
     )
     encoder.save_pretrained(folder / "text_encoder")
     ByT5Tokenizer().save_pretrained(folder / "tokenizer")

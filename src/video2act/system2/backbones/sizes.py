@@ -20,7 +20,14 @@ Configs = tuple[dict[str, Any], dict[str, Any]]
 """of the transformer and of the VAE"""
 
 _WAN = {"attention_head_dim": 128, "in_channels": 16, "out_channels": 16}
-_VAE22 = {"base_dim": 160, "decoder_base_dim": 256, "z_dim": 48, "is_residual": True, "in_channels": 12, "out_channels": 12}
+_VAE22 = {
+    "base_dim": 160,
+    "decoder_base_dim": 256,
+    "z_dim": 48,
+    "is_residual": True,
+    "in_channels": 12,
+    "out_channels": 12,
+}
 
 PUBLISHED: dict[str, Configs] = {
     SMALL_SOURCE: (transformer_config(ScratchConfig()), vae_config(ScratchConfig())),

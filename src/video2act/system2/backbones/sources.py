@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from video2act.frozen import fetched
+from video2act.files.frozen import fetched
+from video2act.files.tensor_files import listing, read_json, shards
 from video2act.system2.backbones.checkpoint import Checkpoint
-from video2act.tensor_files import listing, read_json, shards
 
 NEEDED = (
     "*.json",
@@ -47,7 +47,9 @@ def locate(source: str) -> Path:
         return folder
     is_repo_id = source.count("/") == 1 and not source.startswith((".", "~", "/"))
     if not is_repo_id:
-        raise FileNotFoundError(f"{source} is not a folder; name a video model's folder, or a Hugging Face repo id (owner/name)")
+        raise FileNotFoundError(
+            f"{source} is not a folder; name a video model's folder, or a Hugging Face repo id (owner/name)"
+        )
     return fetched(source, NEEDED)
 
 
@@ -67,5 +69,7 @@ def component(root: Path, part: str, expected_class: str) -> Component:
     config = read_json(path)
     found = config.get("_class_name")
     if found != expected_class:
-        raise ValueError(f"{path} describes a {found}, but this family needs a {expected_class}; choose the family that fits")
+        raise ValueError(
+            f"{path} describes a {found}, but this family needs a {expected_class}; choose the family that fits"
+        )
     return Component(path, config, Checkpoint(shards(root / part, "diffusion_pytorch_model.safetensors")))

@@ -32,7 +32,9 @@ class Recorder(nn.Module):
         self.returns_pair = returns_pair
         self._given: Tensor | None = None
 
-    def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *rest: Any, **named: Any) -> Any:
+    def forward(
+        self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *rest: Any, **named: Any
+    ) -> Any:
         self._given = hidden_states
         return (hidden_states, encoder_hidden_states) if self.returns_pair else hidden_states
 

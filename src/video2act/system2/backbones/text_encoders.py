@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModel, LlamaModel, T5EncoderModel, UMT5EncoderModel
 
-from video2act.frozen import load_frozen, load_tokenizer
-from video2act.frozen import tokenize as tokens_of
+from video2act.files.frozen import load_frozen, load_tokenizer
+from video2act.files.frozen import tokenize as tokens_of
+from video2act.files.tensor_files import read_json, shards
 from video2act.system2.backbones.checkpoint import Checkpoint
-from video2act.tensor_files import read_json, shards
 
 LLAMA_SKIPPED_LAYERS = 2
 """HunyuanVideo reads the language model before its last layers, which are about the next word"""
@@ -106,7 +106,9 @@ class HunyuanText:
 
     @cached_property
     def _clip(self) -> tuple[Any, Any]:
-        return load_tokenizer(self.root / "tokenizer_2"), load_encoder(CLIPTextModel, self.root / "text_encoder_2", self.dtype)
+        return load_tokenizer(self.root / "tokenizer_2"), load_encoder(
+            CLIPTextModel, self.root / "text_encoder_2", self.dtype
+        )
 
     @torch.no_grad()
     def __call__(self, instruction: str) -> dict[str, Tensor]:
@@ -120,7 +122,9 @@ class HunyuanText:
         ids = tokenize(tokenizer, self.template.format(instruction), before + self.max_tokens, instruction, before)
         hidden = llama(ids, attention_mask=torch.ones_like(ids), output_hidden_states=True).hidden_states
         tokenizer, clip = self._clip
-        pooled = clip(tokenize(tokenizer, instruction, clip.config.max_position_embeddings, instruction)).pooler_output[0]
+        pooled = clip(tokenize(tokenizer, instruction, clip.config.max_position_embeddings, instruction)).pooler_output[
+            0
+        ]
         return {"tokens": hidden[-(LLAMA_SKIPPED_LAYERS + 1)][0, before:], "pooled": pooled}
 
 
@@ -134,7 +138,9 @@ def diffusers_t5(
     def load() -> nn.Module:
         return load_encoder(kind, folder, dtype)
 
-    return T5Text(load, identity(weights_of(folder).fingerprint(), dtype), root / "tokenizer", max_tokens, sees_padding, clean)
+    return T5Text(
+        load, identity(weights_of(folder).fingerprint(), dtype), root / "tokenizer", max_tokens, sees_padding, clean
+    )
 
 
 def identity(weights: str, dtype: torch.dtype) -> str:

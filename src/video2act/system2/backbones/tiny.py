@@ -19,7 +19,7 @@ from video2act.interfaces import Objective
 from video2act.layers import Mlp, SelfAttention, grid_embedding, sinusoidal_embedding
 from video2act.system2.backbones.tiny_codec import LinearCodec
 from video2act.system2.objectives import latents_error, shifted_uniform
-from video2act.text import ByteTextEncoder
+from video2act.text.encoder import ByteTextEncoder
 from video2act.types import Video
 
 
@@ -104,7 +104,11 @@ class TinyBackbone(nn.Module):
         return (self.codec.hold(frames) * (newest > 0)[:, None, None, None])[:, :, None]
 
     def _hidden(
-        self, grid: Float[Tensor, "b c t h w"], noise_level: Float[Tensor, "b t"], instruction: list[str], num_blocks: int
+        self,
+        grid: Float[Tensor, "b c t h w"],
+        noise_level: Float[Tensor, "b t"],
+        instruction: list[str],
+        num_blocks: int,
     ) -> Float[Tensor, "b t n d"]:
         _, _, t, h, w = grid.shape
         text = self.text(instruction)

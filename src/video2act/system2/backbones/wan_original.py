@@ -19,11 +19,11 @@ from accelerate import init_empty_weights
 from torch import nn
 from transformers import UMT5Config, UMT5EncoderModel
 
+from video2act.files.tensor_files import read_json, shards
+from video2act.files.weights import check_fit
 from video2act.system2.backbones.checkpoint import Checkpoint, fill
 from video2act.system2.backbones.sources import Component
 from video2act.system2.backbones.text_encoders import T5Text, identity
-from video2act.tensor_files import read_json, shards
-from video2act.weights import check_fit
 
 T5_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
 VAE_FILES = ("Wan2.2_VAE.pth", "Wan2.1_VAE.pth")
@@ -68,7 +68,14 @@ _DIT_BLOCK = {
     **{
         f"{theirs}_attn.{a}": f"{ours}.{b}"
         for theirs, ours in (("self", "attn1"), ("cross", "attn2"))
-        for a, b in (("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("o", "to_out.0"), ("norm_q", "norm_q"), ("norm_k", "norm_k"))
+        for a, b in (
+            ("q", "to_q"),
+            ("k", "to_k"),
+            ("v", "to_v"),
+            ("o", "to_out.0"),
+            ("norm_q", "norm_q"),
+            ("norm_k", "norm_k"),
+        )
     },
 }
 
@@ -134,7 +141,13 @@ def _num_heads(path: Path, inner: int, weights: Path) -> int:
 def _compare(path: Path, config: dict[str, Any], weights: Path) -> None:
     """What config.json says of sizes must be what the weights are."""
     said = read_json(path)
-    names = {"dim": None, "in_dim": "in_channels", "out_dim": "out_channels", "ffn_dim": "ffn_dim", "num_layers": "num_layers"}
+    names = {
+        "dim": None,
+        "in_dim": "in_channels",
+        "out_dim": "out_channels",
+        "ffn_dim": "ffn_dim",
+        "num_layers": "num_layers",
+    }
     for theirs, ours in names.items():
         found = config["num_attention_heads"] * config["attention_head_dim"] if ours is None else config[ours]
         if theirs in said and said[theirs] != found:

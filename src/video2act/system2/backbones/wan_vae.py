@@ -46,7 +46,9 @@ class OverWanVae(PretrainedBackbone):
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation `[c 1 1 1]` of the latents that a model over this VAE was trained on."""
         config = self.vae.config
-        mean, std = (torch.tensor(values).to(like)[:, None, None, None] for values in (config.latents_mean, config.latents_std))
+        mean, std = (
+            torch.tensor(values).to(like)[:, None, None, None] for values in (config.latents_mean, config.latents_std)
+        )
         return mean, std
 
 

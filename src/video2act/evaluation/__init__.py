@@ -1,0 +1,1 @@
+"""Evaluation: episodes, what may be evaluated, findings and their report."""

@@ -1,0 +1,121 @@
+"""How an evaluation goes, as a line; what it found, as a table: for a terminal (rich), or as markdown for a file.
+
+Tables are made of the plain data of `eval_info.json`, so that results of last month are shown like those of today.
+"""
+
+from collections.abc import Sequence
+from io import StringIO
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+def evaluation_tables(info: dict[str, Any]) -> list[Table]:
+    """Success per task and overall; then latency and staleness."""
+    return [_success(info), _timing(info)]
+
+
+def evaluation_markdown(info: dict[str, Any]) -> str:
+    """The same, headed by what was run, as markdown."""
+    text = StringIO()
+    # wide enough that no cell is broken: a reader's viewer wraps, markdown does not
+    console = Console(file=text, width=400, color_system=None)
+    console.print(heading(info), end="\n\n")
+    for table in evaluation_tables(info):
+        table.box = box.MARKDOWN
+        console.print(table)
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    return "\n".join(lines).strip() + "\n"
+
+
+def heading(info: dict[str, Any]) -> str:
+    """How the run was done, controls and reservations included; to be printed above its tables."""
+    settings = info["settings"]
+    notes = [f"System 2 {settings['system2']}, every {settings['refresh_every']} control steps"]
+    if settings["blind"]:
+        notes.append("BLIND: no image, no video")
+    if settings["instruction"] is not None:
+        notes.append(f"instruction replaced by {settings['instruction']!r}")
+    if settings.get("simulate_latency"):
+        simulated = settings["simulate_latency"].items()
+        notes.append("SIMULATED latency: " + ", ".join(f"{name} {1000 * value:g} ms" for name, value in simulated))
+    runtime = info.get("runtime", {})
+    for name, what in (("held_steps", "the robot was HELD for"), ("clamped_steps", "actions were CLAMPED in")):
+        if runtime.get(name):
+            notes.append(f"{what} {runtime[name]} of {info['control_steps']} control steps")
+    if runtime.get("incidents"):
+        said = list(dict.fromkeys(runtime["incidents"]))
+        notes.append(f"{len(runtime['incidents'])} incidents, among them: {said[0]}")
+    if info["missed_deadlines"]:
+        # the simulator waits where the world would not: its clock, and with it staleness, ran slower than the wall's
+        late = f"{info['missed_deadlines']} of {info['control_steps']}"
+        notes.append(f"{late} control steps were LATE: this machine is too slow, on a robot staleness would be larger")
+    return escape("; ".join(notes))
+
+
+def rate_text(rate: dict[str, Any] | None) -> str:
+    """`43/50 = 86.0 % (73.8 to 93.0)`: counts first, because a share without them means nothing."""
+    if rate is None:
+        return "not run"
+    low, high = rate["wilson_95"]
+    successes, n = rate["successes"], rate["n_episodes"]
+    return f"{successes}/{n} = {100 * successes / n:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _success(info: dict[str, Any]) -> Table:
+    table = Table("task", "success (Wilson 95 %)", "expert, same seeds", title="success", title_justify="left")
+    for task in info["per_task"]:
+        table.add_row(f"{task['task_group']}:{task['task']}", rate_text(task["success"]), rate_text(task["expert"]))
+    if len(info["per_task"]) > 1:
+        table.add_row("overall", rate_text(info["overall"]["success"]), rate_text(info["overall"]["expert"]))
+    return table
+
+
+def _timing(info: dict[str, Any]) -> Table:
+    table = Table("measured", "n", "p50", "p95", "p99", "max", title="latency and staleness", title_justify="left")
+    runtime = info.get("runtime", {})
+    for name, factor, percentiles in (
+        ("System 1, one plan (ms)", 1000.0, info["latency_s"]["system1"]),
+        ("System 2, one refresh (ms)", 1000.0, info["latency_s"]["system2"]),
+        ("environment, one step (ms)", 1000.0, info["latency_s"]["environment_step"]),
+        ("control step (ms)", 1000.0, runtime.get("control_period_s")),
+        ("distance from its period (ms)", 1000.0, runtime.get("jitter_s")),
+        ("staleness of a plan (s)", 1.0, info["staleness"]["seconds"]),
+        ("staleness of a plan (control steps)", 1.0, info["staleness"]["control_steps"]),
+    ):
+        table.add_row(name, *_cells(percentiles, factor))
+    return table
+
+
+def _cells(percentiles: dict[str, Any] | None, factor: float) -> Sequence[str]:
+    if percentiles is None:
+        return ("0", "-", "-", "-", "-")
+    known = (percentiles.get(name) for name in ("p50", "p95", "p99", "max"))
+    return (str(int(percentiles["n"])), *("-" if value is None else f"{factor * value:.3g}" for value in known))
+
+
+class EpisodeProgress:
+    """A line that tells how many episodes are done, and how many of them succeeded."""
+
+    def __init__(self, total: int):
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self.bar = Progress(
+            *columns, TextColumn("{task.fields[successes]} successes"), TimeRemainingColumn(), transient=True
+        )
+        self._task = self.bar.add_task("episodes", total=total, successes=0)
+        self._successes = 0
+
+    def tell(self, success: bool) -> None:
+        self._successes += success
+        self.bar.update(self._task, advance=1, successes=self._successes)
+
+    def __enter__(self) -> "EpisodeProgress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()

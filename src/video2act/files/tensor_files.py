@@ -1,0 +1,172 @@
+"""Weights of others on disk: which files hold them, opening one without believing it, and a short name for what is in them.
+
+Both systems read such files, hence their place beneath them. Safetensors, or PyTorch's own files with nothing in them but tensors
+(`weights_only`). Every error names the file.
+"""
+
+import hashlib
+import json
+import pickle
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+PIECE_BYTES = 2**12
+NUM_PIECES = 64
+"""of each file, beside both its ends, that a fingerprint reads: what differs in one layer differs in one of them"""
+END_BYTES = 2**16
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises FileNotFoundError, or ValueError for what is not a json object."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: {path.parent} is not a complete model; download it again")
+    try:
+        content = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid json ({error}); download it again") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a json object, got {type(content).__name__}; download it again")
+    return content
+
+
+def shards(folder: Path, *names: str) -> list[Path]:
+    """The files that hold a network's weights: the single file, or those that its index lists.
+
+    Args:
+        names: of single files, the first that is there counts; `NAME.index.json` is the index of its shards.
+    Raises:
+        FileNotFoundError: there is none, or a shard of the index is missing, or the index of shards.
+    """
+    for name in names:
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            return _listed(index)
+        if (folder / name).is_file():
+            return [folder / name]
+    for name in names:
+        stem, _, ending = name.rpartition(".")
+        found = sorted(folder.glob(f"{stem}-*-of-*.{ending}"))
+        if found:
+            raise FileNotFoundError(
+                f"{folder} holds {len(found)} shards ({found[0].name}, ...), but {name}.index.json, which says what is in them, "
+                f"is missing; download it, too"
+            )
+    wanted = " nor ".join(f"{name}.index.json nor {name}" for name in names)
+    raise FileNotFoundError(f"{folder} has neither {wanted}; found {listing(folder)}")
+
+
+def _listed(index: Path) -> list[Path]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise ValueError(f"{index} has no weight_map from tensors to files; download it again")
+    files = [index.parent / name for name in sorted(set(weight_map.values()))]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{index.parent} lacks {', '.join(missing)} of {len(files)} shards listed in {index.name}; download it again"
+        )
+    return files
+
+
+def listing(folder: Path) -> str:
+    """What a folder holds, for errors."""
+    if not folder.is_dir():
+        return "no such folder"
+    return ", ".join(sorted(path.name for path in folder.iterdir())[:12]) or "nothing"
+
+
+def fingerprint(files: Iterable[Path], *more: object) -> str:
+    """A short name for what is in files: of both ends of each, pieces in between, and of `more`; they are not read whole."""
+    hasher = hashlib.sha256(repr(more).encode())
+    for file in files:
+        size = file.stat().st_size
+        hasher.update(str(size).encode())
+        with file.open("rb") as opened:
+            hasher.update(opened.read(END_BYTES))
+            for number in range(NUM_PIECES):
+                opened.seek(number * size // NUM_PIECES)
+                hasher.update(opened.read(PIECE_BYTES))
+            opened.seek(max(0, size - END_BYTES))
+            hasher.update(opened.read())
+    return hasher.hexdigest()[:16]
+
+
+class SafetensorsFile:
+    """Raises ValueError for a file that is damaged or incomplete."""
+
+    def __init__(self, path: Path):
+        try:
+            self._file = safe_open(path, framework="pt")
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a complete safetensors file ({error}); download it again") from error
+
+    def names(self) -> list[str]:
+        return list(self._file.keys())
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._file.get_slice(name).get_shape())
+
+    def read(self, name: str) -> Tensor:
+        return self._file.get_tensor(name)
+
+
+class PickleFile:
+    """Raises ValueError for a file that is damaged, incomplete, or holds more than tensors."""
+
+    def __init__(self, path: Path):
+        try:
+            # only files in zip form can be mapped; older ones are read whole
+            content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        except pickle.UnpicklingError as error:
+            # torch's own message is long and explains how to run the code anyway
+            refused = next(
+                (line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), ""
+            )
+            raise ValueError(
+                f"{path} is damaged or holds more than tensors, perhaps code, and is not opened "
+                f"({refused or 'unreadable pickle'}); download it again from a source that you trust"
+            ) from error
+        except (RuntimeError, EOFError, ValueError, OSError, LookupError, TypeError, AttributeError) as error:
+            if isinstance(error, OSError) and error.filename:  # not the content: it may not be read, say
+                raise
+            # torch explains at length what a damaged zip file is
+            reason = str(error).splitlines()[0].partition(" This is an internal")[0] if str(error) else "it is empty"
+            raise ValueError(f"{path} is not a complete PyTorch file ({reason}); download it again") from error
+        if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
+            raise ValueError(
+                f"{path} must hold a dictionary of tensors, got {type(content).__name__}; download it again"
+            )
+        self._tensors: dict[str, Tensor] = content
+
+    def names(self) -> list[str]:
+        return list(self._tensors)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._tensors[name].shape)
+
+    def read(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+
+def open_tensors(path: Path) -> SafetensorsFile | PickleFile:
+    """A file of tensors, which are read when they are asked for.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is incomplete, damaged, of another kind, or holds anything but tensors.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: the download is not complete; download it again")
+    if path.suffix == ".safetensors":
+        return SafetensorsFile(path)
+    if path.suffix in (".pth", ".pt", ".bin"):
+        return PickleFile(path)
+    raise ValueError(
+        f"{path}: weights are read from .safetensors, .pth, .pt or .bin files, not from {path.suffix or 'others'}"
+    )

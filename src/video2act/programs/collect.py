@@ -1,0 +1,327 @@
+"""Records demonstrations: a scripted expert drives a simulator, in as many processes as there are cores.
+
+Episode k is what its seed makes of it, whoever records it: seeds are handed out in order, finished episodes are committed in that
+order, and a seed whose expert fails is passed over. So the dataset does not depend on the number of workers, and an interrupted
+recording continues to the same result. Each worker renders and encodes; this process only puts finished files in place.
+
+With `noise` the executed action is the expert's plus a disturbance while the recorded one stays clean: the demonstrations then
+show how to come back from states that the expert alone would never visit.
+"""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from video2act.data import DatasetWriter, EncodedEpisode, Episode, encode_episode, load_origin
+from video2act.data.lerobot_format import ACTION, INFO_PATH, DatasetError, DatasetInfo, load_info
+from video2act.data.lerobot_tables import read_episodes
+from video2act.envs import make_environment, make_expert
+from video2act.interfaces import Environment, EnvironmentSpec, Expert
+
+MAX_FAILURES_IN_A_ROW = 20
+"""after as many failed seeds the expert is considered unable to do the task"""
+
+Setup = Callable[[], tuple[Environment, Expert]]
+"""builds an environment and its expert inside a worker; picklable"""
+
+
+class CollectionError(RuntimeError):
+    """Recording cannot go on; what was complete is in the dataset."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What `collect` did."""
+
+    dataset: Path
+    num_episodes: int
+    """in the dataset now"""
+    num_recorded: int
+    """by this run"""
+    failed_seeds: tuple[int, ...]
+    """seeds of this run on which the expert failed"""
+    duration_s: float
+
+
+def collect(
+    env: str,
+    out: Path,
+    episodes: int,
+    seed: int = 0,
+    cameras: tuple[str, ...] | None = None,
+    image_size: int = 128,
+    noise: float = 0.0,
+    workers: int | None = None,
+    videos_only: bool = False,
+    max_steps: int | None = None,
+) -> Recording:
+    """Record expert episodes until the dataset `out` holds `episodes` of them; what it holds already is kept.
+
+    Args:
+        env: a name of `list_environments`.
+        seed: of the first episode; the following ones count up.
+        cameras: None for the environment's usual ones.
+        noise: standard deviation added to each executed action, but not to grippers.
+        workers: processes; None for one per core.
+        videos_only: leave the actions out, for `train-video`.
+
+    Raises:
+        DatasetError: `out` was recorded with other settings.
+        CollectionError: the expert fails on too many seeds in a row, or a worker died.
+    """
+    setup = partial(_set_up, env, cameras, image_size, max_steps)
+    return record(
+        setup, out, episodes, seed=seed, noise=noise, workers=workers or os.cpu_count() or 1, videos_only=videos_only
+    )
+
+
+def record(
+    setup: Setup, out: Path, episodes: int, *, seed: int, noise: float, workers: int, videos_only: bool
+) -> Recording:
+    """`collect` for any environment that `setup` builds."""
+    if episodes < 1 or workers < 1 or seed < 0 or noise < 0:
+        raise ValueError(
+            "collect needs episodes >= 1, workers >= 1, seed >= 0 and noise >= 0; "
+            f"got {episodes}, {workers}, {seed} and {noise:g}"
+        )
+    started = time.monotonic()
+    team = _Team()
+    try:
+        spec = team.hire(setup, min(workers, episodes), noise)
+        writer, next_seed = _open(out, spec, seed, noise, videos_only)
+        with writer:
+            before = writer.num_episodes
+            failed = _fill(writer, team, episodes, next_seed)
+            return Recording(out, writer.num_episodes, writer.num_episodes - before, failed, time.monotonic() - started)
+    finally:
+        team.dismiss()
+
+
+def record_episode(environment: Environment, expert: Expert, seed: int, noise: float) -> Episode | None:
+    """One demonstration, or None if the expert did not succeed."""
+    spec = environment.spec
+    generator = np.random.default_rng(seed)
+    # a disturbed gripper would drop what it holds
+    scale = noise * np.array(["gripper" not in name for name in spec.action_names], dtype=np.float32)
+    observation = environment.reset(seed)
+    expert.reset()
+    observations, actions = [], []
+    while True:
+        action = expert.act()
+        observations.append(observation)
+        actions.append(action)
+        step = environment.step(action + scale * generator.standard_normal(len(scale), dtype=np.float32))
+        if step.done:
+            break
+        observation = step.observation
+    if not step.success:
+        return None
+    return Episode(
+        frames={
+            camera: np.stack([observation.images[camera] for observation in observations]) for camera in spec.cameras
+        },
+        state=np.stack([observation.state for observation in observations]).astype(np.float32),
+        action=np.stack(actions).astype(np.float32),
+        instruction=observation.instruction,
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    seed: int
+    info: DatasetInfo
+    folder: Path
+
+
+def _set_up(
+    name: str, cameras: tuple[str, ...] | None, image_size: int, max_steps: int | None
+) -> tuple[Environment, Expert]:
+    environment = make_environment(name, cameras, image_size, max_steps)
+    return environment, make_expert(environment)
+
+
+def _do(job: _Job, environment: Environment, expert: Expert, noise: float) -> EncodedEpisode | None:
+    """Record and encode one episode; None if the expert failed."""
+    episode = record_episode(environment, expert, job.seed, noise)
+    if episode is None:
+        return None
+    if ACTION not in job.info.features:
+        episode = replace(episode, action=None)
+    return encode_episode(episode, job.info, job.folder)
+
+
+def _work(connection: Connection, setup: Setup, noise: float) -> None:
+    """A worker: tell what the environment is, then answer every job with an encoded episode, or None where the expert failed."""
+    # Ctrl-C reaches the whole process group; the collector decides what becomes of its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        environment, expert = setup()
+        connection.send(environment.spec)
+        while True:
+            connection.send(_do(connection.recv(), environment, expert, noise))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the collector is gone, with or without a word
+    except OSError as error:
+        # as a plain OSError: those of libraries do not always survive the way to another process
+        advice = "the complete episodes are kept: remove the cause and run the same command again"
+        connection.send(OSError(error.errno, f"{error.strerror or error} while recording; {advice}"))
+    except (ImportError, ValueError, RuntimeError) as error:
+        connection.send(error)
+
+
+class _Team:
+    """The workers, each with the seed that it is working on."""
+
+    def __init__(self) -> None:
+        self._workers: dict[Connection, BaseProcess] = {}
+        self._seeds: dict[Connection, int] = {}
+        self._idle: list[Connection] = []
+
+    def hire(self, setup: Setup, size: int, noise: float) -> EnvironmentSpec:
+        """Start the workers; returns what their environment is."""
+        # spawn: a renderer's context and threads do not survive a fork
+        context = multiprocessing.get_context("spawn")
+        for _ in range(size):
+            ours, theirs = context.Pipe()
+            worker = context.Process(target=_work, args=(theirs, setup, noise), daemon=True)
+            worker.start()
+            theirs.close()  # so that the end of the worker is the end of the pipe
+            self._workers[ours] = worker
+        specs = [self._receive(connection) for connection in self._workers]
+        self._idle = list(self._workers)
+        return specs[0]
+
+    @property
+    def num_busy(self) -> int:
+        return len(self._seeds)
+
+    @property
+    def is_free(self) -> bool:
+        return bool(self._idle)
+
+    def assign(self, job: _Job) -> None:
+        connection = self._idle.pop()
+        self._seeds[connection] = job.seed
+        connection.send(job)
+
+    def results(self) -> dict[int, EncodedEpisode | None]:
+        """Wait until a worker is done; seed -> episode, or None where the expert failed."""
+        results = {}
+        for connection in wait(list(self._seeds)):
+            assert isinstance(connection, Connection)
+            result = self._receive(connection)
+            results[self._seeds.pop(connection)] = result
+            self._idle.append(connection)
+        return results
+
+    def dismiss(self) -> None:
+        for connection, worker in self._workers.items():
+            connection.close()
+            worker.terminate()
+        for worker in self._workers.values():
+            worker.join()
+
+    def _receive(self, connection: Connection) -> Any:
+        try:
+            message = connection.recv()
+        except (EOFError, ConnectionResetError) as error:
+            worker = self._workers[connection]
+            worker.join()
+            seed = self._seeds.get(connection)
+            where = "while it set up the simulator" if seed is None else f"on seed {seed}"
+            raise CollectionError(
+                f"a recording worker ended with exit code {worker.exitcode} {where} (a negative code is a signal, "
+                "-9 often a lack of memory); run the same command again, with fewer workers if it recurs"
+            ) from error
+        if isinstance(message, Exception):
+            raise message
+        return message
+
+
+def _open(out: Path, spec: EnvironmentSpec, seed: int, noise: float, videos_only: bool) -> tuple[DatasetWriter, int]:
+    """The dataset to write, new or continued, and the first seed that it has not seen."""
+    settings: dict[str, Any] = {
+        "environment": spec.name,
+        "robot": spec.robot,
+        "fps": spec.fps,
+        "cameras": list(spec.cameras),
+        "image_size": spec.image_size,
+        "max_steps": spec.max_steps,
+        "noise": noise,
+        "videos_only": videos_only,
+        "seed": seed,
+    }
+    if not (out / INFO_PATH).is_file():
+        writer = DatasetWriter.create(
+            out,
+            fps=spec.fps,
+            robot=spec.robot,
+            cameras=spec.cameras,
+            image_size=spec.image_size,
+            state_names=spec.state_names,
+            action_names=() if videos_only else spec.action_names,
+            origin=settings,
+        )
+        return writer, seed
+    origin = load_origin(out)
+    if not origin:
+        raise DatasetError(f"{out} was not recorded by collect; record into a new folder and train on both")
+    different = [name for name in settings if origin.get(name) != settings[name]]
+    if different:
+        changes = "; ".join(f"{name} was {origin.get(name)!r}, now {settings[name]!r}" for name in different)
+        raise DatasetError(
+            f"{out} was recorded with other settings: {changes}. Repeat them, or record into a new folder"
+        )
+    seeds = [entry.seed for entry in read_episodes(out, load_info(out)) if entry.seed is not None]
+    return DatasetWriter.resume(out), max(seeds, default=seed - 1) + 1
+
+
+def _fill(writer: DatasetWriter, team: _Team, wanted: int, first_seed: int) -> tuple[int, ...]:
+    """Record until the dataset holds `wanted` episodes; returns the seeds that failed."""
+    finished: dict[int, EncodedEpisode | None] = {}
+    failed: list[int] = []
+    next_job = next_commit = first_seed
+    failures_in_a_row = 0
+    rate = TextColumn("{task.fields[rate]:.0f} episodes/min, {task.fields[failed]} failed")
+    columns = (TextColumn("recording"), BarColumn(), MofNCompleteColumn(), rate, TimeElapsedColumn())
+    before, started = writer.num_episodes, time.monotonic()
+    with Progress(*columns) as progress:
+        bar = progress.add_task("recording", total=wanted, completed=before, rate=0.0, failed=0)
+        while writer.num_episodes < wanted:
+            promised = writer.num_episodes + team.num_busy + sum(episode is not None for episode in finished.values())
+            while team.is_free and promised < wanted:
+                # named after this process, too: a worker of a collector that was killed may still be at the same seed
+                team.assign(_Job(next_job, writer.info, writer.staging / f"{os.getpid()}-seed-{next_job}"))
+                next_job, promised = next_job + 1, promised + 1
+            finished |= team.results()
+            while next_commit in finished:
+                episode = finished.pop(next_commit)
+                if episode is None:
+                    failed.append(next_commit)
+                    failures_in_a_row += 1
+                else:
+                    writer.commit(episode)
+                    failures_in_a_row = 0
+                next_commit += 1
+            if failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+                raise CollectionError(
+                    f"the expert failed on {failures_in_a_row} seeds in a row, up to {next_commit - 1}; "
+                    "allow it more steps or lower the noise"
+                )
+            minutes = (time.monotonic() - started) / 60
+            progress.update(
+                bar, completed=writer.num_episodes, rate=(writer.num_episodes - before) / minutes, failed=len(failed)
+            )
+    return tuple(failed)

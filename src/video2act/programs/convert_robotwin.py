@@ -1,0 +1,165 @@
+"""`video2act convert robotwin`: RoboTwin's HDF5 files -> a LeRobotDataset v3.0, in as many processes as there are cores.
+
+Episodes are decoded and encoded anywhere and committed in order, so the dataset does not depend on the number of processes. An
+interrupted conversion goes on where it stopped. One that cannot be read stops the conversion: what is complete is kept.
+"""
+
+import json
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+from video2act.data import DatasetWriter, EncodedEpisode, Episode, encode_episode, load_origin
+from video2act.data.lerobot_format import INFO_PATH, DatasetError, DatasetInfo
+from video2act.data.lerobot_writer import ORIGIN_PATH
+from video2act.data.recording_format import MismatchError
+from video2act.data.robotwin import Order, Source, find_episodes, joint_names, read_episode
+from video2act.files.atomic import write_text
+from video2act.runtime.workers import end_with_program, worker_context
+
+
+def convert_robotwin(
+    folder: Path,
+    out: Path,
+    *,
+    instructions: Path | None = None,
+    task: str | None = None,
+    fps: int = 25,
+    robot: str = "aloha_agilex",
+    order: Order = "bgr",
+    workers: int | None = None,
+) -> int:
+    """Convert every episode below `folder`; returns how many the dataset holds. Run again to go on.
+
+    Args:
+        instructions: folder with `episodeN.json`, where the files come without.
+        task: a sentence for episodes without instructions.
+        fps: control steps per second.
+        robot: its name in the dataset.
+        order: see `read_episode`.
+        workers: processes; None for one per core.
+    Raises:
+        FileNotFoundError: there are no episodes, or no instructions.
+        DatasetError: a file is damaged or unlike the first one, or `out` holds another conversion.
+        ValueError: a number is out of range.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"at least one process has to work, got --workers {workers}")
+    if not robot.strip():
+        raise ValueError("a dataset names its robot, got an empty --robot")
+    sources = find_episodes(folder, instructions)
+    settings = {"converted": "robotwin", "fps": fps, "robot": robot, "order": order, "task": task}
+    writer = _open(out, sources, settings)
+    with writer, _nothing_half_begun(writer):
+        left = sources[writer.num_episodes :]
+        num_workers = min(workers or os.cpu_count() or 1, max(1, len(left)))
+        with Progress() as progress:
+            bar = progress.add_task("converting", total=len(sources), completed=writer.num_episodes)
+            for episode in _encoded(left, writer, num_workers, task, order):
+                writer.commit(episode)
+                progress.update(bar, completed=writer.num_episodes)
+        return writer.num_episodes
+
+
+@contextmanager
+def _nothing_half_begun(writer: DatasetWriter) -> Iterator[None]:
+    """Where not even the first episode can be converted, no empty dataset stays behind."""
+    try:
+        yield
+    except BaseException:
+        if not writer.num_episodes:
+            writer.discard()
+        raise
+
+
+def _encoded(
+    sources: list[Source], writer: DatasetWriter, num_workers: int, task: str | None, order: Order
+) -> Iterator[EncodedEpisode]:
+    """The episodes in order, each encoded by whichever process is free."""
+    jobs: list[tuple[Source, DatasetInfo, Path, str | None, Order]] = [
+        (source, writer.info, writer.staging / f"episode-{writer.num_episodes + i}", task, order)
+        for i, source in enumerate(sources)
+    ]
+    if num_workers == 1:
+        yield from (_convert(*job) for job in jobs)
+        return
+    with ProcessPoolExecutor(num_workers, worker_context(_convert), end_with_program) as pool:
+        running: deque[Future[EncodedEpisode]] = deque()
+        try:
+            # a few ahead: more would wait on disk
+            for job in jobs:
+                running.append(pool.submit(_convert, *job))
+                if len(running) == 2 * num_workers:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        except BrokenProcessPool as error:
+            raise OSError(
+                "a process ended without a word (often a lack of memory); run the same command again, with fewer workers"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _convert(source: Source, info: DatasetInfo, folder: Path, task: str | None, order: Order) -> EncodedEpisode:
+    try:
+        return encode_episode(read_episode(source, task, order), info, folder)
+    except DatasetError:
+        raise
+    except MismatchError as error:  # with the first episode
+        raise DatasetError(
+            f"{source.file}: {error}; convert different robots and cameras into datasets of their own"
+        ) from error
+    except ValueError as error:
+        raise DatasetError(f"{source.file}: {error}") from error
+
+
+def _open(out: Path, sources: list[Source], settings: dict[str, Any]) -> DatasetWriter:
+    names = [source.name for source in sources]
+    if not (out / INFO_PATH).is_file():
+        first = read_episode(sources[0], settings["task"], settings["order"])
+        if first.state.shape[1] % 2:
+            raise DatasetError(
+                f"{sources[0].file}: {first.state.shape[1]} joints and grippers; expected two arms of equally many"
+            )
+        return DatasetWriter.create(out, origin={**settings, "episodes": names}, **_description(first, settings))
+    origin = load_origin(out)
+    if origin.get("converted") != "robotwin":
+        raise DatasetError(f"{out} was not converted from RoboTwin; convert into a new folder and train on both")
+    changed = [
+        f"{key} was {origin.get(key)!r}, now {value!r}" for key, value in settings.items() if origin.get(key) != value
+    ]
+    if changed:
+        raise DatasetError(
+            f"{out} was converted otherwise: {'; '.join(changed)}. Repeat the settings, or choose a new folder"
+        )
+    writer = DatasetWriter.resume(out)
+    done = origin["episodes"][: writer.num_episodes]
+    if names[: len(done)] != done:
+        writer.close()
+        other = next((name for name, old in zip(names, done, strict=False) if name != old), "fewer episodes")
+        raise DatasetError(
+            f"{out} holds other episodes than the folder now begins with (found {other}); choose a new folder"
+        )
+    # the folder may have grown since
+    write_text(out / ORIGIN_PATH, json.dumps({**settings, "episodes": names}, indent=2) + "\n")
+    return writer
+
+
+def _description(first: Episode, settings: dict[str, Any]) -> dict[str, Any]:
+    names = joint_names(first.state.shape[1])
+    return {
+        "fps": float(settings["fps"]),
+        "robot": settings["robot"],
+        "cameras": tuple(first.frames),
+        "image_size": {camera: frames.shape[1:3] for camera, frames in first.frames.items()},
+        "state_names": names,
+        "action_names": names,
+    }

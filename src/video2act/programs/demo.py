@@ -1,0 +1,213 @@
+"""`video2act demo`: the whole path in one go, from demonstrations to a policy that acts, with its controls beside it.
+
+Budgets are training steps, so a slow machine learns the same, later. Each stage is skipped if it is already done and continued if
+it was interrupted; its seconds are kept, and the total counts all of them.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from video2act.config import BackboneConfig, TrainConfig, VideoTrainConfig
+from video2act.data import LeRobotDataset
+from video2act.files.atomic import write_text
+from video2act.programs.collect import collect
+from video2act.programs.evaluate import evaluate
+from video2act.programs.train import train
+from video2act.programs.train_video import train_video
+from video2act.training.loop import FINISHED, SETTINGS_FILE
+
+SUMMARY_FILE, STAGES_FILE, FILM_FILE = "summary.json", "stages.json", "rollout.mp4"
+EVALUATION_SEED = 1000
+"""demonstrations take their seeds from 0 up"""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What is collected, how long is trained, how much is evaluated."""
+
+    episodes: dict[str, int]
+    """demonstrations of each environment"""
+    video_steps: int
+    policy_steps: int
+    eval_episodes: int
+    """per environment"""
+    wrong_episodes: int = 8
+    """per environment and wrong instruction"""
+    vision_dropout: float = 0.0
+    """see `TrainConfig`"""
+
+    @property
+    def envs(self) -> list[str]:
+        """The environments, in the order in which they are collected."""
+        return list(self.episodes)
+
+
+DEMOS = {
+    "push": Demo({"metaworld:push-v3": 100}, video_steps=500, policy_steps=1500, eval_episodes=25),
+    "three_tasks": Demo(
+        # the harder a task, the more of it: training draws from all demonstrations alike
+        {"metaworld:push-v3": 100, "metaworld:drawer-open-v3": 30, "metaworld:button-press-topdown-v3": 30},
+        video_steps=600,
+        policy_steps=3000,
+        eval_episodes=25,
+        vision_dropout=0.3,
+    ),
+}
+
+
+def demo(name: str, out: Path, seed: int = 0) -> dict[str, Any]:
+    """Collect, train both systems, evaluate; write `summary.json` and `rollout.mp4` into `out`, and print the table.
+
+    Args:
+        name: of `DEMOS`.
+        seed: of both trainings.
+    Raises:
+        ValueError: an unknown name; the message lists those there are.
+    """
+    if name not in DEMOS:
+        raise ValueError(f"unknown demo {name!r}; choose from {', '.join(DEMOS)}")
+    plan = DEMOS[name]
+    out.mkdir(parents=True, exist_ok=True)
+    stages = Stages(out / STAGES_FILE, {"demo": name, "seed": seed, **json.loads(json.dumps(asdict(plan)))})
+    data = tuple(out / "data" / env.replace(":", "_") for env in plan.envs)
+    video_model, policy = out / "video_model", out / "policy"
+
+    for env, dataset in zip(plan.envs, data, strict=True):
+        stages.run(f"collect {env}", partial(collect, env, dataset, plan.episodes[env], noise=0.1))
+    video_training = VideoTrainConfig(num_steps=plan.video_steps, seed=seed)
+    stages.run(
+        "train-video", partial(_train, video_model, train_video, data, video_model, video_training, BackboneConfig())
+    )
+    training = TrainConfig(num_steps=plan.policy_steps, seed=seed, vision_dropout=plan.vision_dropout)
+    stages.run("train", partial(_train, policy, train, data, policy, training, "tiny", video_model))
+
+    # in the run folder, where the model card looks for them
+    envs, first, results = plan.envs, EVALUATION_SEED, policy / "eval"
+    stages.run(
+        "eval full", partial(evaluate, policy, envs, plan.eval_episodes, first, num_videos=1, out=results / "full")
+    )
+    stages.run(
+        "eval blind",
+        partial(evaluate, policy, envs, plan.eval_episodes, first, blind=True, num_videos=0, out=results / "blind"),
+    )
+    for env, told, sentence in _wrong_instructions(plan, data):
+        label = f"{env}, told {told}".replace(":", "_")
+        wrong = {"instruction": sentence, "num_videos": 0, "out": results / label}
+        stages.run(f"eval {label}", partial(evaluate, policy, env, plan.wrong_episodes, first, **wrong))
+
+    summary = _summary(plan, results, stages)
+    write_text(out / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+    film = next((results / "full").rglob("*.mp4"))
+    shutil.copyfile(film, out / FILM_FILE)
+    _print(name, summary, stages)
+    print(f"policy: {policy}   film: {out / FILM_FILE}   summary: {out / SUMMARY_FILE}")
+    return summary
+
+
+class Stages:
+    """What has been done and how long it took, on disk.
+
+    Raises:
+        ValueError: the file tells of another demo; what that one did must not count for this one.
+    """
+
+    def __init__(self, path: Path, identity: dict[str, Any]):
+        self._path = path
+        self._identity = identity
+        self.seconds: dict[str, float] = {}
+        if path.is_file():
+            before = json.loads(path.read_text())
+            changed = [
+                f"{key}: {before.get(key)} then, {value} now"
+                for key, value in identity.items()
+                if before.get(key) != value
+            ]
+            if changed:
+                raise ValueError(
+                    f"{path.parent} holds another demo ({'; '.join(changed)}); choose another folder, or remove it"
+                )
+            self.seconds = before["seconds"]
+
+    def run(self, name: str, work: Callable[[], object]) -> None:
+        """Do the work, unless it is done already."""
+        if name in self.seconds:
+            print(f"{name}: already done in {self.seconds[name]:.0f} s")
+            return
+        print(f"== {name}", flush=True)
+        started = monotonic()
+        work()
+        self.seconds[name] = monotonic() - started
+        write_text(self._path, json.dumps({**self._identity, "seconds": self.seconds}, indent=2) + "\n")
+
+
+def _train(folder: Path, program: Callable[..., object], *arguments: Any) -> None:
+    """Start a training, go on with it, or leave it as it is if it is finished."""
+    settings = folder / SETTINGS_FILE
+    began = settings.is_file()
+    if not (began and json.loads(settings.read_text()).get(FINISHED)):
+        program(*arguments, resume=began)
+
+
+def _wrong_instructions(plan: Demo, data: tuple[Path, ...]) -> list[tuple[str, str, str]]:
+    """(environment, the task it is told instead, that task's sentence): each task told each other task's instruction."""
+    sentences = {env: LeRobotDataset(path).tasks[0] for env, path in zip(plan.envs, data, strict=True)}
+    return [(env, told, sentences[told]) for env in plan.envs for told in plan.envs if told != env]
+
+
+def _summary(plan: Demo, results: Path, stages: Stages) -> dict[str, Any]:
+    full, blind = _info(results / "full"), _info(results / "blind")
+    success = full["overall"]["success"]
+    summary = {
+        "success_rate": _share(success),
+        "successes": success["successes"],
+        "episodes": success["n_episodes"],
+        "wilson_low": success["wilson_95"][0],
+        "wilson_high": success["wilson_95"][1],
+        "expert_rate": _share(full["overall"]["expert"]),
+        "blind_rate": _share(blind["overall"]["success"]),
+        "system1_ms_p50": 1000 * full["latency_s"]["system1"]["p50"],
+        "system2_ms_p50": 1000 * full["latency_s"]["system2"]["p50"],
+        "staleness_p95_s": full["staleness"]["seconds"]["p95"],
+        "total_seconds": sum(stages.seconds.values()),
+    }
+    if len(plan.envs) > 1:
+        told = {path.name: _info(path)["overall"]["success"] for path in sorted(results.glob("*, told *"))}
+        summary["tasks"] = {f"{task['task_group']}:{task['task']}": task["success"] for task in full["per_task"]}
+        summary["wrong_instruction"] = told
+    return summary
+
+
+def _share(rate: dict[str, Any]) -> float:
+    return rate["successes"] / rate["n_episodes"]
+
+
+def _info(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "eval_info.json").read_text())
+
+
+def _print(name: str, summary: dict[str, Any], stages: Stages) -> None:
+    table = Table(title=f"video2act demo: {name}", show_header=False)
+    interval = f"{100 * summary['wilson_low']:.0f}-{100 * summary['wilson_high']:.0f} %"
+    table.add_row("success", f"{summary['successes']} of {summary['episodes']} (95 % interval {interval})")
+    for task, rate in summary.get("tasks", {}).items():
+        table.add_row(f"  {task}", f"{rate['successes']} of {rate['n_episodes']}")
+    for label, rate in summary.get("wrong_instruction", {}).items():
+        table.add_row(f"  {label}", f"{rate['successes']} of {rate['n_episodes']}")
+    table.add_row("scripted expert, same seeds", f"{100 * summary['expert_rate']:.0f} %")
+    table.add_row("the policy, blind", f"{100 * summary['blind_rate']:.0f} %")
+    table.add_row("System 1, one chunk", f"{summary['system1_ms_p50']:.1f} ms (median)")
+    table.add_row("System 2, one refresh", f"{summary['system2_ms_p50']:.1f} ms (median)")
+    table.add_row("age of what System 1 is told", f"{1000 * summary['staleness_p95_s']:.0f} ms (95th percentile)")
+    for stage, seconds in stages.seconds.items():
+        table.add_row(f"  {stage}", f"{seconds:.0f} s")
+    table.add_row("total", f"{summary['total_seconds'] / 60:.1f} minutes, installation not counted")
+    Console().print(table)

@@ -1,0 +1,234 @@
+"""What is in a dataset, or how large a video model or a preset is, on one screen: the functions behind `video2act info`."""
+
+from collections import Counter
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, load_backbone
+from video2act.data import DatasetError, LeRobotDataset
+from video2act.data.check import check_dataset
+from video2act.data.hub import locate_dataset
+from video2act.files.tensor_files import read_json
+from video2act.normalize import Statistics
+from video2act.presets import PRESETS, PUBLISHED, DataSpec, make_preset, small, video_model_of
+from video2act.system1 import System1
+from video2act.system2.backbones import make_backbone
+from video2act.system2.backbones.published import FAMILIES, TUNED_CONFIG, family
+from video2act.system2.backbones.sizes import size_of
+from video2act.system2.backbones.wan_original import is_original
+
+WIDTH = 110
+
+
+def describe(what: Path) -> str:
+    """A folder's dataset or video model, a repo's dataset, or a preset; plain text.
+
+    Raises:
+        FileNotFoundError, DatasetError: it is none of them, or cannot be read.
+        ValueError: the video model's files are damaged, or it is of no family known here.
+    """
+    name = str(what)
+    if what.exists():
+        is_model = any((what / file).exists() for file in (TUNED_CONFIG, "model_index.json", "transformer/config.json"))
+        return describe_video_model(what) if is_model or is_original(what) else describe_dataset(what)
+    if name in PRESETS:
+        return describe_preset(name)
+    close = get_close_matches(name, PRESETS, n=1)
+    if close and what.name == name:  # the id of a repo has an owner, too
+        raise FileNotFoundError(
+            f"{name} is not a folder, nor a preset; did you mean {close[0]!r}? presets are {', '.join(PRESETS)}; expected one of "
+            f"them, a dataset (a folder with meta/info.json, or a repo id owner/name), or a video model's folder"
+        )
+    return describe_dataset(what)
+
+
+def describe_dataset(path: Path) -> str:
+    """Robot, cameras, size, tasks, and the range of every number of state and action; plain text.
+
+    Raises:
+        FileNotFoundError, DatasetError: the dataset cannot be read.
+    """
+    dataset = LeRobotDataset(path)
+    console = Console(width=WIDTH, color_system=None)
+    with console.capture() as capture:
+        for table in (_summary(dataset), _tasks(dataset), *_ranges(dataset)):
+            console.print(table)
+            console.print()
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"
+
+
+def check(path: Path) -> str:
+    """Look at every byte of a dataset; what is said when nothing is wrong.
+
+    Raises:
+        FileNotFoundError: there is no dataset.
+        DatasetError: lists all that is wrong.
+    """
+    root = locate_dataset(path)
+    if faults := check_dataset(root):
+        listed = "\n  ".join(faults)
+        raise DatasetError(f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n  {listed}")
+    return f"{path}: every file was read and every picture decoded; nothing is wrong\n"
+
+
+def describe_preset(name: str) -> str:
+    """Both systems of a preset: parameters, memory and tokens per stream, from configs alone; plain text.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    # sizes hardly depend on the data; the rate scales bands in Hz
+    policy = make_preset(name, DataSpec(state_dim=14, action_dim=14, fps=20.0, cameras=("camera",)))
+    console = Console(width=WIDTH, color_system=None)
+    with console.capture() as capture:
+        console.print(_systems(name, policy))
+        if policy.system2 is not None:
+            console.print()
+            console.print(_streams(policy))
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"
+
+
+def describe_video_model(root: Path) -> str:
+    """What a video model's folder holds, measured from its configs; plain text.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is missing or damaged, or it is of no family known here.
+    """
+    table = Table(show_header=False, box=None)
+    table.add_row("video model", str(root))
+    config = load_backbone(root / TUNED_CONFIG) if (root / TUNED_CONFIG).is_file() else None
+    if isinstance(config, BackboneConfig):
+        table.add_row("kind", f"tiny, {config.depth} blocks, trained by train-video")
+        table.add_row("presets", "tiny, tiny_latents")
+    elif config:
+        table.add_row("kind", f"{config.name}, finetuned by train-video from {config.source}")
+        table.add_row("presets", _over([config.name]))
+    else:
+        found = "WanTransformer3DModel"
+        if not is_original(root):
+            found = read_json(root / "transformer" / "config.json").get("_class_name")
+        families = [name for name in FAMILIES if family(name).TRANSFORMER.__name__ == found]
+        if not families:
+            raise ValueError(
+                f"{root} is a video model, but of the kind {found}; known are the families {', '.join(FAMILIES)}"
+            )
+        size = size_of(PretrainedBackboneConfig(families[0], str(root), feature_layer=0))
+        layout = "in the original files" if is_original(root) else "in diffusers' layout"
+        table.add_row("kind", f"{found} (of {', '.join(families)}), {layout}")
+        table.add_row("blocks", f"{size.num_blocks} of width {size.feature_dim}")
+        table.add_row("parameters", f"{size.whole / 1e9:.2f} B of the transformer")
+        table.add_row("VAE encoder", f"{size.encoder / 1e6:.0f} M parameters, in float32")
+        table.add_row("presets", _over(families))
+    table.add_row("use it", f"video2act train --preset PRESET --video-model {root}")
+    console = Console(width=WIDTH, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"
+
+
+def _over(families: list[str]) -> str:
+    """The presets over models of these families."""
+    over = [preset.__name__ for preset in (small, *PUBLISHED)]
+    return ", ".join(name for name in over if getattr(video_model_of(name), "name", "") in families)
+
+
+def _systems(name: str, policy: PolicyConfig) -> Table:
+    table = Table(show_header=False, box=None)
+    table.add_row("preset", name)
+    backbone = policy.system2.backbone if policy.system2 else None
+    if backbone is None:
+        table.add_row("video model", "none: System 1 alone")
+    elif isinstance(backbone, BackboneConfig):
+        model = make_backbone(backbone)
+        assert isinstance(model, nn.Module)
+        count = sum(parameter.numel() for parameter in model.parameters())
+        table.add_row(
+            "video model", f"tiny, trained by train-video; {backbone.feature_layer} of {backbone.depth} blocks run"
+        )
+        table.add_row("parameters", f"{count / 1e6:.2f} M, {4 * count / 1e6:.1f} MB in float32")
+    else:
+        size = size_of(backbone)
+        table.add_row("video model", f"{backbone.name} from {backbone.source}")
+        table.add_row("blocks", f"{backbone.feature_layer} of {size.num_blocks} are loaded and run")
+        table.add_row("parameters", f"{size.kept / 1e9:.2f} B loaded of the transformer's {size.whole / 1e9:.2f} B")
+        table.add_row("VAE encoder", f"{size.encoder / 1e6:.0f} M parameters, in float32")
+        table.add_row(
+            "memory", f"{size.bytes / 1e9:.2f} GB of weights ({backbone.dtype}, VAE float32), text encoder apart"
+        )
+    with torch.device("meta"):
+        system1 = System1(
+            policy.system1, policy.cameras, policy.state_dim, policy.action_dim, policy.horizon, policy.fps
+        )
+    count = sum(parameter.numel() for parameter in system1.parameters())
+    encoders = [encoder.source for encoder in (policy.system1.text_encoder, policy.system1.image_encoder) if encoder]
+    apart = f", {' and '.join(encoders)} apart" if encoders else ""
+    table.add_row("System 1", f"{count / 1e6:.2f} M parameters{apart}")
+    return table
+
+
+def _streams(policy: PolicyConfig) -> Table:
+    table = Table(
+        "stream", "frames", "frame px", "features t x h x w", "width", "feature tokens", "to System 1", box=None
+    )
+    assert policy.system2 is not None
+    backbone = policy.system2.backbone
+    width = backbone.hidden if isinstance(backbone, BackboneConfig) else size_of(backbone).feature_dim
+    for stream in policy.system2.streams:
+        t = 1 + (stream.num_frames - 1) // backbone.frames_per_feature
+        h, w = (side // backbone.patch_px for side in stream.frame_px)
+        handed_on = t * h * w if stream.former.kind == "projection" else stream.former.num_tokens
+        frame = "{} x {}".format(*stream.frame_px)
+        row = (stream.num_frames, frame, f"{t} x {h} x {w}", width, t * h * w, handed_on)
+        table.add_row(stream.name, *map(str, row))
+    return table
+
+
+def _summary(dataset: LeRobotDataset) -> Table:
+    seconds = dataset.total_frames / dataset.fps
+    size = sum(file.stat().st_size for file in dataset.root.rglob("*") if file.is_file())
+    lengths = sorted(dataset.lengths)
+    table = Table(show_header=False, box=None)
+    for name, value in (
+        ("dataset", str(dataset.root)),
+        ("robot", dataset.robot),
+        ("fps", f"{dataset.fps:g}"),
+        ("cameras", "\n".join(_camera(dataset, camera) for camera in dataset.cameras) or "none"),
+        ("episodes", f"{len(dataset)} of {lengths[0]} to {lengths[-1]} frames, median {lengths[len(lengths) // 2]}"),
+        ("frames", f"{dataset.total_frames} ({seconds:.1f} s)"),
+        ("actions", "none: videos only" if dataset.action_dim is None else f"{dataset.action_dim} numbers"),
+        ("on disk", f"{size / 2**20:.1f} MiB"),
+    ):
+        table.add_row(name, value)
+    return table
+
+
+def _camera(dataset: LeRobotDataset, camera: str) -> str:
+    feature = dataset.info.features[dataset.info.cameras[camera]]
+    h, w = feature.image_size
+    return f"{camera}: {w} x {h} px, {(feature.video or {}).get('video.codec', feature.dtype)}"
+
+
+def _tasks(dataset: LeRobotDataset) -> Table:
+    counts = Counter(task for i in range(len(dataset)) for task in dict.fromkeys(dataset.episode(i).instruction))
+    table = Table("task", "episodes", box=None)
+    for task, count in counts.most_common():
+        table.add_row(task, str(count))
+    return table
+
+
+def _ranges(dataset: LeRobotDataset) -> list[Table]:
+    names = {"state": dataset.info.state_names, "action": dataset.info.action_names}
+    return [_range(feature, names[feature], statistics) for feature, statistics in dataset.stats.items()]
+
+
+def _range(feature: str, names: tuple[str, ...], statistics: Statistics) -> Table:
+    table = Table(feature, "min", "mean", "max", "std", box=None)
+    rows = zip(names, statistics.min, statistics.mean, statistics.max, statistics.std, strict=True)
+    for name, *numbers in rows:
+        table.add_row(name, *(f"{number:.4g}" for number in numbers))
+    return table

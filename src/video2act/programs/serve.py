@@ -1,0 +1,214 @@
+"""`video2act serve`: a policy, or its slow half, for robots on the network.
+
+One copy of the weights serves everyone. Plans are made one at a time, in the order in which they were asked for; System 2 has one
+worker of its own and takes clients in turn, so that a client's new episode never makes another one's plan wait for a refresh.
+"""
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from video2act.config import RuntimeConfig
+from video2act.limits import Limits as ActionLimits
+from video2act.policy import INSTRUCTIONS_FILE, LoadedSystem2, Video2Act, load_system2
+from video2act.runtime.assembly import check_encoding
+from video2act.runtime.dual_policy import DualPolicy
+from video2act.runtime.refresh import check_refresh_every
+from video2act.runtime.shared_slow_loop import SharedSystem2
+from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop
+from video2act.serving.access import Limits, check_bind, load_api_key
+from video2act.serving.contract import Contract
+from video2act.serving.server import Server
+from video2act.serving.session import PolicySession, Session, System2Session
+from video2act.types import ActionChunk, Observation, Tokens, Video, VideoCondition
+
+System2Mode = Literal["thread", "inline"]
+
+
+class OneAtATime:
+    """A `DualSystem` that many threads may call: each of its systems does one thing after another."""
+
+    def __init__(self, system: Video2Act):
+        self.config = system.config
+        self._system = system
+        self._acting, self._perceiving = threading.Lock(), threading.Lock()
+
+    def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
+        with self._perceiving:
+            return self._system.perceive(clips, instruction)
+
+    def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
+        with self._acting:
+            return self._system.act(observation, condition)
+
+
+class ClientPolicy(DualPolicy):
+    """The policy of one client. A server runs for months, so of its measurements only the newest are kept."""
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        chunk = super().infer(observation)
+        for measured in (self.times.act_s, self.times.staleness_s):
+            del measured[:-1000]
+        return chunk
+
+
+@dataclass
+class Serving:
+    """What a server needs to know of a policy, and what has to be ended with it."""
+
+    contract: Contract
+    make_session: Callable[[], Session]
+    gauges: Callable[[], dict[str, float]] = dict
+    trouble: Callable[[], str] = str
+    close: Callable[[], None] = lambda: None
+
+
+def serve_policy(
+    system: Video2Act, instructions: tuple[str, ...], refresh_every: int, system2: System2Mode, runtime: RuntimeConfig
+) -> Serving:
+    """Sessions of a whole policy: each client has frames, conditions and an episode of its own.
+
+    Raises:
+        FileNotFoundError, ValueError: the runtime names limits that there are not, or of another size.
+    """
+    config, shared_system = system.config, OneAtATime(system)
+    limits = ActionLimits.find(runtime.limits, lambda: system.statistics["action"])
+    if limits is not None and len(limits.low) != config.action_dim:
+        raise ValueError(
+            f"the limits are for {len(limits.low)} numbers, but an action of this policy has {config.action_dim}"
+        )
+    contract = Contract.of(config, "policy", instructions)
+    streams = config.system2.streams if config.system2 else ()
+    shared = SharedSystem2(shared_system, streams, refresh_every, config.fps) if system2 == "thread" else None
+
+    def make_session() -> Session:
+        loop: SlowLoop = (
+            shared.new_loop() if shared else InlineSlowLoop(shared_system, streams, refresh_every, config.fps)
+        )
+        policy = ClientPolicy(shared_system, loop, config.cameras, runtime)
+        return PolicySession(policy, contract, limits, runtime.outside_limits)
+
+    if shared is None:
+        return Serving(contract, make_session)
+
+    def gauges() -> dict[str, float]:
+        return {"refreshes": shared.num_refreshes, "refresh_failures": shared.num_failures}
+
+    return Serving(contract, make_session, gauges, shared.trouble, shared.close)
+
+
+def serve_system2(system: LoadedSystem2, instructions: tuple[str, ...]) -> Serving:
+    """Sessions of System 2 alone. Raises ValueError for one that cannot work on clips."""
+    check_encoding("another machine", system.config.system2.streams if system.config.system2 else ())
+    contract, turn = Contract.of(system.config, "system2", instructions), threading.Lock()
+
+    def perceive(clips: dict[str, Video], instruction: list[str]) -> Tokens:
+        with turn:
+            return system.perceive(clips, instruction)
+
+    return Serving(contract, lambda: System2Session(perceive, contract))
+
+
+@contextmanager
+def serving(
+    policy: Video2Act, system2: System2Mode = "thread", runtime: RuntimeConfig | None = None, **options: Any
+) -> Iterator[Server]:
+    """Serve a policy from a thread of this process while the block runs: to try things out, and to measure them.
+
+    Args:
+        options: of `Server`; without them a free port on loopback.
+    """
+    parts = serve_policy(policy, (), policy.config.refresh_every, system2, runtime or RuntimeConfig())
+    options = {"port": 0, "gauges": parts.gauges, "trouble": parts.trouble, **options}
+    with Server(parts.make_session, parts.contract.to_metadata(), **options).running() as server:
+        yield server
+    parts.close()
+
+
+def load_instructions(run: Path) -> tuple[str, ...]:
+    """What the policy was told in training, as far as its run folder knows."""
+    path = run / INSTRUCTIONS_FILE
+    return tuple(json.loads(path.read_text())) if path.is_file() else ()
+
+
+def serve(
+    run: Path,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    only: Literal["system2"] | None = None,
+    system2: System2Mode = "thread",
+    refresh_every: int | None = None,
+    runtime: RuntimeConfig | None = None,
+    api_key_file: Path | None = None,
+    device: str = "cpu",
+    limits: Limits | None = None,
+    is_ready: Callable[[Server], Any] | None = None,
+) -> None:
+    """Serve a run folder until SIGINT or SIGTERM.
+
+    Args:
+        run: folder with the policy.
+        host: where to listen; other than loopback only with a key.
+        port: 0 for any free one.
+        only: the slow half alone.
+        system2: `thread` refreshes beside the plans; `inline` within them, at fixed control steps: reproducible.
+        refresh_every: control steps between refreshes; as the policy was configured, if None.
+        runtime: how old a video condition may be for a plan, and the limits of actions.
+        api_key_file: file with the key that clients must show; without it, the environment's VIDEO2ACT_API_KEY, if set.
+        device: where the policy runs.
+        limits: what a client may ask for.
+        is_ready: told when clients may connect.
+
+    Raises:
+        ValueError: a public address without a key, a policy without what shall be served, or words for a whole policy where
+            System 2 is served alone.
+        OSError: the port is taken.
+    """
+    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.INFO)
+    console = Console(stderr=True)
+    api_key = load_api_key(api_key_file)
+    check_bind(host, api_key)  # before gigabytes are loaded
+    if not 0 <= port < 2**16:
+        raise ValueError(f"a port lies in 0..65535 (0: any free one), got {port}")
+    if refresh_every is not None:
+        check_refresh_every(refresh_every)
+    instructions = load_instructions(run)
+    if only == "system2":
+        given = {
+            "system2": system2 != "thread",
+            "refresh_every": refresh_every is not None,
+            "runtime": runtime is not None,
+        }
+        if any(given.values()):
+            named = ", ".join(name for name, is_given in given.items() if is_given)
+            raise ValueError(
+                f"System 2 alone plans nothing: leave {named} out with only='system2', and tell the robot instead"
+            )
+        parts = serve_system2(load_system2(run, device), instructions)
+    else:
+        policy = Video2Act.load(run, device)
+        every = policy.config.refresh_every if refresh_every is None else refresh_every
+        parts = serve_policy(policy, instructions, every, system2, runtime or RuntimeConfig())
+    with ExitStack() as ending:
+        ending.callback(parts.close)
+        metadata, reports = parts.contract.to_metadata(), (parts.gauges, parts.trouble)
+        server = Server(parts.make_session, metadata, host, port, api_key, limits, *reports)
+
+        def announce() -> None:
+            what = "System 2 of" if only else "policy"
+            console.print(
+                f"{what} {run} at {server.address}" + (", with an API key" if api_key else ", for this machine only"),
+                soft_wrap=True,
+            )
+            if is_ready:
+                is_ready(server)
+
+        server.run_until_signal(announce)
+        console.print("stopped")

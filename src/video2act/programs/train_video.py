@@ -1,0 +1,257 @@
+"""`video2act train-video`: teach a video model to continue the robot's videos. Actions are not needed.
+
+Three kinds of model, one training: the tiny one from nothing; a published one, whole or by LoRA; and one of Wan's networks in a
+middle size from nothing, whose VAE is trained first. What comes out is a folder that `video2act train` takes as `--video-model`:
+    backbone.json            the tiny model's config, or which published model this is made of
+    model.safetensors        the tiny model; or transformer/ as diffusers writes it; or adapter/, a LoRA as peft writes it
+    video_report.json        on episodes never trained on: loss, and PSNR of predicted frames beside that of copying the last
+                             frame and of the codec, which bounds what any prediction can reach
+    prediction.mp4           a true future beside the imagined one
+"""
+
+import json
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from torch import Tensor, nn
+
+from video2act.config import (
+    BackboneConfig,
+    PretrainedBackboneConfig,
+    ScratchConfig,
+    System2Options,
+    TuningConfig,
+    VideoTrainConfig,
+)
+from video2act.data import LeRobotDataset
+from video2act.data.clip_sampler import ClipSampler, Footage
+from video2act.files.atomic import write_text
+from video2act.interfaces import VideoBackbone
+from video2act.presets import SMALL_SOURCE, video_model_of
+from video2act.system2.backbones import TinyBackbone, load_video_model, make_backbone, save_video_model
+from video2act.system2.backbones.pretrained import PretrainedBackbone
+from video2act.system2.backbones.published import TRANSFORMER, save_transformer
+from video2act.system2.backbones.scratch import Reconstruction, latent_statistics, write_base
+from video2act.system2.video_training import diffusion_loss
+from video2act.training.loop import SETTINGS_FILE, TrainingLoop
+from video2act.training.video_report import VideoReport, print_report, validate
+from video2act.types import Video
+
+REPORT_FILE = "video_report.json"
+BASE, VAE_TRAINING = "base", "vae_training"
+"""folders in which a model from nothing grows"""
+
+HIGHEST_RATE = 1e-3
+"""a published model forgets what it knows at the learning rates of the tiny one"""
+
+WHOLE = TuningConfig("full")
+AS_IN_PRESET = System2Options()
+
+
+class VideoObjective(nn.Module):
+    """The backbone under its own loss."""
+
+    def __init__(self, backbone: VideoBackbone):
+        super().__init__()
+        self.backbone = backbone
+        # what FSDP wraps unless it is told otherwise: the blocks of a published transformer
+        self._no_split_modules = getattr(getattr(backbone, "transformer", None), "_no_split_modules", None)
+
+    def forward(self, pixels: Video, instruction: list[str], generator: torch.Generator) -> Tensor:
+        with torch.no_grad():
+            latents = self.backbone.encode(pixels)
+        return diffusion_loss(self.backbone, latents, instruction, generator)
+
+
+def train_video(
+    data: tuple[Path, ...],
+    out: Path,
+    config: VideoTrainConfig,
+    backbone: BackboneConfig | PretrainedBackboneConfig | ScratchConfig,
+    camera: str | None = None,
+    resume: bool = False,
+    tuning: TuningConfig = WHOLE,
+) -> VideoReport:
+    """Train a video model on every dataset's frames and report on held-out episodes.
+
+    Args:
+        data: LeRobotDataset folders, with or without actions, of any robots.
+        out: folder to write; must not hold another training unless `resume`.
+        config: with `num_steps=0` the model keeps its first weights (random ones behind a fitted codec, say): a control.
+        backbone: the tiny model; a published one, to be finetuned; or one of the middle size, from nothing.
+        camera: the camera to learn; the first of each dataset, if None.
+        tuning: what of a published model is trained.
+    Raises:
+        ValueError: fewer than two episodes, an unknown camera, or settings that would ruin or not train the model.
+        TrainingPausedError: the time given by `max_minutes` is over.
+    """
+    _check(config, backbone, tuning)
+    footage = Footage.open([LeRobotDataset(path) for path in data], camera)
+    halves = [split_episodes(len(one.dataset), config.validation_fraction) for one in footage]
+    sampler = ClipSampler(footage, [training for training, _ in halves], config)
+    held_out = ClipSampler(footage, [last for _, last in halves], config)
+    identity = {
+        "backbone": asdict(backbone),
+        "data": " ".join(one.dataset.fingerprint for one in footage),
+        "camera": footage[0].camera,
+        "tuning": asdict(tuning),
+    }
+    source = backbone
+    if isinstance(backbone, ScratchConfig):
+        source = grow_base(out, backbone, config, sampler, identity, resume)
+        # the transformer's training has not begun where the VAE's was stopped
+        resume = resume and (out / SETTINGS_FILE).is_file()
+    assert not isinstance(source, ScratchConfig)
+
+    torch.manual_seed(config.seed)
+    model = make_backbone(source, whole=True)
+    if isinstance(model, TinyBackbone):
+        fit_generator = np.random.default_rng([config.seed, 0])
+        model.codec.fit([sampler.random(8, (config.seed, int(i)))[0] for i in fit_generator.integers(2**31, size=16)])
+    else:
+        assert isinstance(model, PretrainedBackbone)
+        model.learn(tuning)
+
+    loop = TrainingLoop(VideoObjective(model), config, out, resume, identity)
+    rank, device = loop.accelerator.process_index, loop.accelerator.device
+    if isinstance(model, PretrainedBackbone):
+        sentences = {task for one in footage for task in one.dataset.tasks}
+        # one process computes and writes the embeddings, the others then find them; nothing needs the encoder afterwards
+        with loop.accelerator.main_process_first():
+            model.text.prepare(sentences)
+
+    def inputs(step: int) -> tuple[Video, list[str], torch.Generator]:
+        pixels, instruction = sampler.random(config.batch_size, (config.seed, 1, step, rank))
+        return pixels.to(device), instruction, loop.generator(step)
+
+    loop.run(inputs, "video model")
+    weights = {name.removeprefix("backbone."): tensor for name, tensor in loop.averaged_weights().items()}
+    report = VideoReport(0.0, 0, 0.0, [])
+    if loop.is_main:
+        if isinstance(backbone, ScratchConfig):
+            finish_grown(out, model, weights)
+            assert isinstance(source, PretrainedBackboneConfig)
+            learned = make_backbone(replace(source, source=str(out)), whole=True)
+        else:
+            save_video_model(out, model, weights, tuning)
+            learned = load_video_model(out, whole=True)[1]
+        assert isinstance(learned, nn.Module)
+        report = validate(learned.to(device), held_out, out, device)
+        write_text(out / REPORT_FILE, json.dumps(asdict(report), indent=2) + "\n")
+        print_report(report)
+        print(f"video model: {out}   report: {out / REPORT_FILE}   clip: {out / 'prediction.mp4'}")
+    loop.finish()
+    if loop.is_main:
+        shutil.rmtree(out / BASE, ignore_errors=True)
+    return report
+
+
+def chosen(
+    preset: str,
+    video_model: Path | None,
+    tiny: BackboneConfig,
+    scratch: ScratchConfig,
+    system2: System2Options = AS_IN_PRESET,
+) -> BackboneConfig | PretrainedBackboneConfig | ScratchConfig:
+    """The video model that a preset looks through, to be trained.
+
+    Args:
+        video_model: replaces the source of the published one that the preset names.
+        system2: how a published one will be looked through.
+    Raises:
+        ValueError: the preset is unknown or has none, or a model or options are named for one that is trained from nothing.
+    """
+    backbone = video_model_of(preset)
+    if isinstance(backbone, PretrainedBackboneConfig) and (backbone.source != SMALL_SOURCE or video_model):
+        return system2.applied(replace(backbone, source=str(video_model)) if video_model else backbone)
+    if video_model is not None:
+        raise ValueError(
+            f"the preset {preset!r} trains its video model from nothing; leave --video-model {video_model} out"
+        )
+    return system2.applied(tiny if isinstance(backbone, BackboneConfig) else scratch)
+
+
+def _check(config: VideoTrainConfig, backbone: Any, tuning: TuningConfig) -> None:
+    if tuning.method == "frozen":
+        raise ValueError("train-video trains the video model, so tuning.method must be full or lora, got 'frozen'")
+    if not isinstance(backbone, PretrainedBackboneConfig):
+        if tuning.method == "lora":
+            raise ValueError("tuning.method=lora is for published video models; one from nothing is trained whole")
+    elif config.num_steps and config.learning_rate > HIGHEST_RATE:
+        raise ValueError(
+            f"a learning rate of {config.learning_rate:g} ruins a published video model (it is the tiny one's); "
+            f"usual are 1e-4 for LoRA and 1e-5 for the whole model, at most {HIGHEST_RATE:g}: set learning-rate"
+        )
+
+
+def split_episodes(count: int, fraction: float) -> tuple[list[int], list[int]]:
+    """The first episodes of a dataset to train on, the last ones to report on."""
+    if count < 2:
+        raise ValueError(f"train-video needs at least 2 episodes, one of them to report on; the dataset has {count}")
+    num_held_out = min(count - 1, max(1, round(fraction * count)))
+    return list(range(count - num_held_out)), list(range(count - num_held_out, count))
+
+
+# a model from nothing
+
+
+def grow_base(
+    out: Path,
+    backbone: ScratchConfig,
+    config: VideoTrainConfig,
+    sampler: ClipSampler,
+    identity: dict[str, Any],
+    resume: bool,
+) -> PretrainedBackboneConfig:
+    """Train the VAE, and put a transformer of random weights beside it: a model as published ones are, but for its learning."""
+    base = out / BASE
+    chosen = PretrainedBackboneConfig("wan_small", str(base), feature_layer=backbone.depth, dtype="float32")
+    # the second, where a training was stopped after its end
+    grown = next((root for root in (base, out) if (root / TRANSFORMER).is_dir()), None)
+    if resume and grown:
+        return replace(chosen, source=str(grown))
+    if (out / SETTINGS_FILE).is_file() and not resume:
+        raise FileExistsError(f"{out} already holds a training; resume it, or choose another folder")
+    torch.manual_seed(config.seed)
+    module = Reconstruction(backbone)
+    if backbone.vae:
+        vae: Any = AutoencoderKLWan.from_pretrained(Path(backbone.vae) / "vae", local_files_only=True)
+        weights, statistics = vae.state_dict(), (list(vae.config.latents_mean), list(vae.config.latents_std))
+        is_main = True
+    else:
+        settings = replace(config, num_steps=backbone.vae_steps, learning_rate=backbone.vae_learning_rate)
+        folder = out / VAE_TRAINING
+        goes_on = resume and (folder / SETTINGS_FILE).is_file()
+        loop = TrainingLoop(module, settings, folder, goes_on, identity)
+        rank, device = loop.accelerator.process_index, loop.accelerator.device
+
+        def inputs(step: int) -> tuple[Video, torch.Generator]:
+            return sampler.random(config.batch_size, (config.seed, 2, step, rank))[0].to(device), loop.generator(step)
+
+        loop.run(inputs, "video VAE")
+        weights = {name.removeprefix("vae."): tensor.cpu() for name, tensor in loop.averaged_weights().items()}
+        module.vae.load_state_dict(weights)
+        clips = [sampler.random(config.batch_size, (config.seed, 3, i))[0] for i in range(16)]
+        statistics = latent_statistics(module.vae.eval(), clips)
+        is_main = loop.is_main
+    if is_main:
+        growing = base.with_name(f"{BASE}.tmp")
+        shutil.rmtree(growing, ignore_errors=True)
+        write_base(growing, backbone, weights, statistics)
+        growing.rename(base)
+    if not backbone.vae:
+        loop.finish()
+    return chosen
+
+
+def finish_grown(out: Path, model: Any, weights: dict[str, Tensor]) -> None:
+    """The whole model as one folder of diffusers' layout; the transformer comes last, and without it there is no model."""
+    for part in ("vae", "text_encoder", "tokenizer"):
+        shutil.copytree(out / BASE / part, out / part, dirs_exist_ok=True)
+    shutil.copy(out / BASE / "model_index.json", out)
+    save_transformer(out / TRANSFORMER, model, weights)

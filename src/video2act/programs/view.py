@@ -1,0 +1,54 @@
+"""`video2act view`: a recorded demonstration as System 2 sees it, as a film.
+
+The same film as of an evaluated episode, with the ticks of the schedule that the policy would follow: it plans every
+`execute_steps` control steps and refreshes System 2 every `refresh_every`. Nobody acts here; the frames are the demonstrator's.
+"""
+
+from pathlib import Path
+
+from video2act.data import LeRobotDataset
+from video2act.policy import Video2Act
+from video2act.viz.film import Recording, film
+from video2act.viz.video_writer import write_video
+
+
+def view(run: Path, dataset: Path, episode: int, out: Path) -> Path:
+    """Film what each stream keeps of one episode.
+
+    Args:
+        run: folder with the policy.
+        dataset: LeRobotDataset v3.0 with the policy's cameras.
+        episode: number of the episode in it.
+        out: the mp4 to write.
+
+    Raises:
+        ValueError: the dataset runs at another rate than the policy, lacks one of its cameras, or has no such episode.
+    """
+    policy = Video2Act.load(run)
+    config, data = policy.config, LeRobotDataset(dataset)
+    streams = config.system2.streams if config.system2 else ()
+    if not config.all_cameras:
+        raise ValueError(f"the policy in {run} sees nothing, so there is nothing to view; choose one with cameras")
+    if data.fps != config.fps:
+        raise ValueError(
+            f"the policy was trained at {config.fps:g} control steps per second, the dataset has {data.fps:g}"
+        )
+    lacking = [camera for camera in config.all_cameras if camera not in data.cameras]
+    if lacking:
+        raise ValueError(
+            f"the policy needs {', '.join(config.all_cameras)}, the dataset has {', '.join(data.cameras) or 'no camera'}; "
+            f"missing: {', '.join(lacking)}"
+        )
+    if not 0 <= episode < len(data):
+        raise ValueError(f"the dataset has episodes 0 to {len(data) - 1}, got {episode}")
+    frames = {camera: data.frames(episode, camera) for camera in config.all_cameras}
+    num_steps = len(frames[config.all_cameras[0]])
+    recording = Recording(
+        frames=frames,
+        instruction=data.episode(episode).instruction[0],
+        fps=config.fps,
+        plan_steps=tuple(range(0, num_steps, config.execute_steps)),
+        condition_steps=tuple(step // config.refresh_every * config.refresh_every for step in range(num_steps)),
+    )
+    write_video(out, film(recording, streams, policy.explain), recording.playback_fps)
+    return out

@@ -1,0 +1,206 @@
+"""Embeddings of frozen text encoders, System 1's and System 2's: computed once per instruction, kept in memory and on disk.
+
+Such an encoder is larger than many video models, and a robot hears few sentences. Where all of them are in the cache, the encoder
+need not be there. A sentence that is neither cached nor computable is an error: a zero in its place would be a sentence, too.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from video2act.files.atomic import publish
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """One sentence -> its embedding, as named tensors without a batch axis."""
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the encoder's weights, and of the dtype where a config chooses it, so that two encoders never share a folder; None
+        while the weights are not on this machine."""
+        ...
+
+    def __call__(self, instruction: str) -> dict[str, Tensor]:
+        """Raises ValueError for an instruction longer than the encoder takes."""
+        ...
+
+    def let_go(self) -> None:
+        """Free its memory; it is read again if it is needed again."""
+        ...
+
+
+class TextEmbeddings:
+    """Instruction -> embedding.
+
+    Args:
+        folder: one safetensors file per instruction, of one encoder; None keeps them in memory alone.
+        encoder: computes what the folder does not hold; None where the model comes without one.
+        width: of a token, as the model that reads it expects.
+        missing: where an encoder was looked for, for the error.
+    """
+
+    def __init__(self, folder: Path | None, encoder: TextEncoder | None, width: int, missing: str):
+        self.folder = folder
+        self.encoder = encoder
+        self.width = width
+        self.missing = missing
+        self._known: dict[str, dict[str, Tensor]] = {}
+        self._source: str | None = None
+        """fingerprint of the encoder that all of them are of, once it is known"""
+        self._is_checked = False
+
+    def __call__(self, instruction: str) -> dict[str, Tensor]:
+        """Named tensors on the CPU.
+
+        Raises:
+            FileNotFoundError: the instruction is not cached and there is no encoder.
+            ValueError: the instruction is empty or too long, or what is cached is damaged, of another width or of another
+                encoder.
+        """
+        if not instruction.strip():
+            raise ValueError(f"the instruction is empty ({instruction!r}); say what the robot shall do")
+        if instruction not in self._known:
+            path = self.path(instruction)
+            if path is None or not path.is_file():
+                embedding = self._compute(instruction)
+                if path is not None:
+                    self._write(path, instruction, embedding)
+                self._known[instruction] = embedding
+            else:
+                self._known[instruction] = self._read(path)
+        return self._known[instruction]
+
+    def prepare(self, instructions: Iterable[str]) -> None:
+        """Compute what is not cached yet, then let the encoder go: nothing else needs it."""
+        for instruction in dict.fromkeys(instructions):
+            self(instruction)
+        if self.encoder is not None:
+            self.encoder.let_go()
+
+    def path(self, instruction: str) -> Path | None:
+        """The file of an instruction's embedding, if there is a folder."""
+        return self.folder and self.folder / file_name(instruction)
+
+    def _compute(self, instruction: str) -> dict[str, Tensor]:
+        if self.encoder is None:
+            raise FileNotFoundError(
+                f"the instruction {instruction!r} has no embedding in {self.folder}, and there is no text encoder to compute one "
+                f"({self.missing}); name or add the text encoder, or copy the cache from where it was computed"
+            )
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in self.encoder(instruction).items()}
+
+    def _write(self, path: Path, instruction: str, embedding: dict[str, Tensor]) -> None:
+        assert self.encoder is not None
+        fingerprint = self.encoder.fingerprint
+        if fingerprint is None:
+            raise FileNotFoundError(
+                f"the text encoder was read, but its files are not where they are looked for, so that its embeddings cannot be "
+                f"told from another's in {path.parent}; download it into a folder and name that"
+            )
+        if not self._is_checked:  # what was never asked for may be of another encoder, too
+            for other in sorted(path.parent.glob("*.safetensors")):
+                self._check_source(other, _open(other)[0])
+            self._is_checked = True
+        self._check_source(path, fingerprint)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        save_file(embedding, temporary, metadata={"instruction": instruction, "encoder": fingerprint})
+        publish(temporary, path)
+
+    def _read(self, path: Path) -> dict[str, Tensor]:
+        found, embedding = _open(path)
+        self._check_source(path, found)
+        if "tokens" not in embedding or embedding["tokens"].shape[-1] != self.width:
+            shape = list(embedding["tokens"].shape) if "tokens" in embedding else None
+            raise ValueError(
+                f"{path} holds tokens of shape {shape}, its reader expects a width of {self.width}; remove it"
+            )
+        return embedding
+
+    def _check_source(self, path: Path, found: str) -> None:
+        """All that is used, and all that lies together, is of one encoder: of this one, if it is on this machine."""
+        own = self.encoder and self.encoder.fingerprint
+        if own is not None and found != own:
+            raise ValueError(
+                f"{path} was computed by another text encoder ({found}, this one is {own}); choose another text_cache for this "
+                f"model, or remove {self.folder}"
+            )
+        if self._source not in (None, found):
+            raise ValueError(
+                f"{path} was computed by the text encoder {found}, but other instructions by {self._source}: {self.folder} holds "
+                f"embeddings of two encoders; remove those of one"
+            )
+        self._source = found
+
+
+class EmbeddingsOfAFamily(TextEmbeddings):
+    """For a model that comes without its text encoder: what one encoder of its family has computed; any that knows the sentences.
+
+    Args:
+        folder: of the family, in it a folder for each encoder.
+        dtype: in which the encoder ran.
+    """
+
+    def __init__(self, folder: Path, dtype: str, width: int, missing: str):
+        super().__init__(folder, None, width, missing)
+        self._family = folder
+        self._dtype = dtype
+        self._possible: list[Path] = []
+        """folders that hold every instruction asked for until now"""
+
+    def path(self, instruction: str) -> Path:
+        """Raises ValueError where encoders differ and nothing says which one is meant."""
+        name = file_name(instruction)
+        everywhere = [path.parent for path in sorted(self._family.glob(f"*-{self._dtype}/{name}"))]
+        holding = [folder for folder in everywhere if not self._possible or folder in self._possible]
+        if not holding and everywhere:
+            raise ValueError(
+                f"the instruction {instruction!r} has an embedding in {everywhere[0]}, but other instructions have theirs in "
+                f"{self._possible[0]}, of another text encoder; add the text encoder, or name one folder as text_cache"
+            )
+        for folder in holding[1:]:
+            if not _equal(_open(folder / name)[1], _open(holding[0] / name)[1]):
+                raise ValueError(
+                    f"the instruction {instruction!r} has different embeddings in {holding[0]} and {folder}, of two text "
+                    f"encoders; add the text encoder, or name one folder as text_cache"
+                )
+        self._possible = holding or self._possible
+        return (holding[0] if holding else self._family) / name
+
+    def _check_source(self, path: Path, found: str) -> None:
+        """Folders that remain possible agree in what was asked for, whoever computed it."""
+
+
+def file_name(instruction: str) -> str:
+    """Of an instruction's embedding."""
+    return f"{hashlib.sha256(instruction.encode()).hexdigest()[:32]}.safetensors"
+
+
+def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def _open(path: Path) -> tuple[str, dict[str, Tensor]]:
+    """The fingerprint of the encoder, and the embedding. Raises ValueError for a damaged file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+            return facts.get("encoder", "unknown"), {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a readable embedding ({error}); remove it, and it is computed again"
+        ) from error
+
+
+def default_folder(family: str) -> Path:
+    """Where a family's embeddings lie if the config does not say: in it, a folder for each encoder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "video2act" / "text" / family

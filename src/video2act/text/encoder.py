@@ -1,0 +1,53 @@
+"""Instruction -> Tokens: a small T5 encoder that reads bytes, so that it needs no vocabulary file and no download.
+
+Both systems read the instruction, hence its place beneath them. It is trained with whatever it serves.
+"""
+
+import torch
+from torch import nn
+from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
+
+from video2act.types import Tokens
+
+MAX_BYTES = 256
+"""longest instruction; a longer one is refused, not cut"""
+
+
+class ByteTextEncoder(nn.Module):
+    """T5 over UTF-8 bytes. Each distinct instruction of a batch is encoded once."""
+
+    def __init__(self, width: int, num_layers: int = 2, num_heads: int = 4):
+        super().__init__()
+        self.tokenizer = ByT5Tokenizer()
+        self.encoder = T5EncoderModel(
+            T5Config(
+                vocab_size=len(self.tokenizer),
+                d_model=width,
+                d_kv=width // num_heads,
+                d_ff=2 * width,
+                num_layers=num_layers,
+                num_heads=num_heads,
+                dropout_rate=0.0,
+            )
+        )
+
+    def forward(self, instruction: list[str]) -> Tokens:
+        """Returns tokens `[b n width]`, one per byte and one for the end, padding masked.
+
+        Raises:
+            ValueError: an instruction is empty, only white space, or longer than `MAX_BYTES` bytes.
+        """
+        for sentence in instruction:
+            num_bytes = len(sentence.encode())
+            if not 0 < num_bytes <= MAX_BYTES:
+                raise ValueError(
+                    f"an instruction has 1 to {MAX_BYTES} bytes, got {num_bytes}: {sentence[:60]!r}; shorten it"
+                )
+            if not sentence.strip():
+                raise ValueError(f"the instruction is empty ({sentence!r}); say what the robot shall do")
+        distinct = list(dict.fromkeys(instruction))
+        device = self.encoder.device
+        tokenized = self.tokenizer(distinct, padding=True, return_tensors="pt").to(device)
+        hidden = self.encoder(**tokenized).last_hidden_state
+        which = torch.tensor([distinct.index(sentence) for sentence in instruction], device=device)
+        return Tokens(hidden[which], tokenized["attention_mask"].bool()[which])

@@ -1,0 +1,166 @@
+"""Fills a cache: System 2's frozen part looks at every frame of a dataset once; processes share the episodes.
+
+Where a stream is encoded as one (`encoding="stream"`), the encoder goes through the episode once; a clip is then the newest of
+its latents. Where it is encoded in windows, each clip is encoded for itself, as the robot does it.
+"""
+
+from dataclasses import asdict, replace
+from math import gcd
+
+import torch
+from accelerate import Accelerator
+from rich.progress import track
+from torch import Tensor
+
+from video2act.clips import num_padding, stream_indices, to_pixels
+from video2act.config import StreamConfig
+from video2act.data import Dataset, FrameStore
+from video2act.data.cache import CacheSpec, Dtype, FeatureCache, fingerprint
+from video2act.data.loader import episode_clips
+from video2act.policy import Video2Act
+from video2act.system2 import System2
+from video2act.system2.streaming import last_latents, open_stream
+from video2act.types import Stage, Video, merged_padding
+
+BATCH = 32
+"""clips that are looked at together"""
+
+PIECE = 16
+"""latents that a stream encodes at a time"""
+
+
+def cache_spec(policy: Video2Act, dataset: Dataset, stage: Stage = "seen", dtype: Dtype = "float16") -> CacheSpec:
+    """The manifest of what a policy's System 2 sees in a dataset.
+
+    Only what the stage depends on is in it: latents know nothing of the transformer, features nothing of a filter after them.
+    """
+    system2 = policy.system2
+    assert system2 is not None
+    config = system2.config
+    streams = [{**asdict(stream), "former": None} for stream in config.streams]  # formers are trained later
+    weights: dict[str, Tensor] = system2.backbone.state_dict()
+    described = {"streams": streams, "data": [dataset.fingerprint, float(dataset.fps)]}
+    if stage == "latents":
+        weights = {name: tensor for name, tensor in weights.items() if name.startswith(("codec.", "vae."))}
+        described["backbone"] = config.backbone.name
+    else:
+        described |= {"backbone": asdict(config.backbone), "filter_on": config.filter_on}
+    if stage == "latents" or (stage == "features" and config.filter_on == "features"):
+        described["streams"] = [{**stream, "filter": None} for stream in streams]
+    windows = {}
+    if stage == "latents":
+        for stream in config.streams:
+            if stream.encoding == "stream":
+                windows[stream.name] = (_latent_step(system2, stream), _clip_latents(system2, stream))
+    every = gcd(*(stream.every for stream in config.streams))
+    return CacheSpec(stage, dtype, every, windows, {**described, "weights": fingerprint(weights)}, len(dataset))
+
+
+@torch.no_grad()
+def fill(
+    policy: Video2Act,
+    dataset: Dataset,
+    store: FrameStore,
+    cache: FeatureCache,
+    accelerator: Accelerator,
+) -> None:
+    """Write the episodes that the cache does not hold yet, and those whose files are damaged.
+
+    Raises:
+        ValueError: the folder holds episodes of an unknown cache, or values do not fit the cache's dtype.
+        OSError: the whole would not fit into what the cache may take, or onto the disk.
+    """
+    if accelerator.is_main_process:
+        cache.begin()
+    accelerator.wait_for_everyone()
+    missing = [episode for episode, length in enumerate(dataset.lengths) if cache.fault(episode, length)]
+    for episode in missing if accelerator.is_main_process else ():
+        cache.remove(episode)  # what is damaged counts for nothing
+    cache.check_room(0)
+    accelerator.wait_for_everyone()
+    mine = missing[accelerator.process_index :: accelerator.num_processes]
+    is_shown = accelerator.is_main_process and bool(mine)
+    for episode in track(mine, "System 2 sees the demonstrations", disable=not is_shown):
+        seen = look(policy, dataset, store, episode, cache.spec, accelerator.device)
+        # others write at the same time: all that is not there yet, at this episode's size per frame
+        left = sum(dataset.lengths[other] for other in missing if other not in cache)
+        cache.check_room(cache.size(seen) * left // dataset.lengths[episode])
+        cache.write(episode, seen)
+    accelerator.wait_for_everyone()
+
+
+@torch.no_grad()
+def look(
+    policy: Video2Act, dataset: Dataset, store: FrameStore, episode: int, spec: CacheSpec, device: torch.device
+) -> dict[str, Video]:
+    """What the cache holds of one episode: stream -> clips one after another, or the latents of a stream."""
+    system2 = policy.system2
+    assert system2 is not None
+    length, instruction = dataset.lengths[episode], dataset.episode(episode).instruction
+    streamed = {
+        stream.name: _whole_stream(system2, store, episode, stream, length, policy.config.fps, device)
+        for stream in system2.config.streams
+        if stream.encoding == "stream"
+    }
+    moments = range(0, length, spec.every)
+    parts: list[dict[str, Video]] = []
+    for first in range(0, len(moments), BATCH):
+        frames = moments[first : first + BATCH]
+        latents = {}
+        for stream in system2.config.streams:
+            if stream.name in streamed:
+                latents[stream.name] = _clips(system2, stream, streamed[stream.name], frames)
+        windowed = tuple(stream for stream in system2.config.streams if stream.name not in streamed)
+        if windowed:
+            places = [(episode, frame) for frame in frames]
+            clips = {s.name: episode_clips(store, s, places, policy.config.fps).to(device) for s in windowed}
+            latents |= system2.encode(clips, windowed)
+        told = [instruction[frame] for frame in frames]
+        parts.append(system2.see_on("latents", latents, told, until=spec.stage))
+    seen = {name: Video(torch.cat([part[name].grid for part in parts]), video.fps) for name, video in parts[0].items()}
+    # latents one by one, each once
+    single = {name: replace(video, grid=video.grid[0].movedim(0, 1)[:, :, None]) for name, video in streamed.items()}
+    return seen | {name: single[name] for name in spec.windows}
+
+
+def _whole_stream(
+    system2: System2,
+    store: FrameStore,
+    episode: int,
+    stream: StreamConfig,
+    length: int,
+    fps: float,
+    device: torch.device,
+) -> Video:
+    """All latents of an episode `[1 c t h w]`."""
+    images = store.frames(episode, stream.camera, *stream.frame_px, stream.resize)
+    group = system2.config.backbone.frames_per_latent
+    chosen = stream_indices(length - 1, stream)
+    encoder, grids, latent_fps = open_stream(system2.backbone), [], 0.0
+    begin = 0
+    while begin < len(chosen):
+        end = begin + PIECE * group + (begin == 0)
+        pixels = to_pixels(images[chosen[begin:end]], fps / stream.stride).to(device)
+        if stream.channel_order == "bgr":
+            pixels = replace(pixels, grid=pixels.grid.flip(1))
+        latents = system2.continue_stream(encoder, pixels)
+        grids, latent_fps, begin = [*grids, latents.grid], latents.fps, end
+    return Video(torch.cat(grids, dim=2), latent_fps)
+
+
+def _clips(system2: System2, stream: StreamConfig, latents: Video, frames: range) -> Video:
+    """The clips that end at these frames, as a batch."""
+    step, count = _latent_step(system2, stream), _clip_latents(system2, stream)
+    looked = [frame - frame % stream.every for frame in frames]
+    grid = torch.cat([last_latents(latents.grid[:, :, : 1 + frame // step], count) for frame in looked])
+    padding = torch.tensor([num_padding(frame, stream) for frame in looked])
+    return Video(grid, latents.fps, merged_padding(padding, system2.config.backbone.frames_per_latent))
+
+
+def _latent_step(system2: System2, stream: StreamConfig) -> int:
+    """Control steps between two latents."""
+    return stream.stride * system2.config.backbone.frames_per_latent
+
+
+def _clip_latents(system2: System2, stream: StreamConfig) -> int:
+    return 1 + (stream.num_frames - 1) // system2.config.backbone.frames_per_latent

@@ -1,0 +1,201 @@
+"""The demo: its bookkeeping with made-up results, and the whole of it in miniature, from the simulator to the film.
+
+The miniature is also this project's short closed-loop evaluation: a policy trained a moment ago acts in MuJoCo from pixels.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from video2act.data import LeRobotDataset
+from video2act.envs import list_environments
+from video2act.hub import model_card
+from video2act.policy import Video2Act
+from video2act.programs import demo as module
+from video2act.programs.demo import DEMOS, FILM_FILE, STAGES_FILE, SUMMARY_FILE, Demo, Stages, demo
+
+KEYS = {
+    "success_rate",
+    "successes",
+    "episodes",
+    "wilson_low",
+    "wilson_high",
+    "expert_rate",
+    "blind_rate",
+    "system1_ms_p50",
+    "system2_ms_p50",
+    "staleness_p95_s",
+    "total_seconds",
+}
+"""what `summary.json` of a demo with one task holds; others read it"""
+
+IDENTITY = {"demo": "push", "seed": 0}
+MINIATURE = Demo({"metaworld:push-v3": 3}, video_steps=2, policy_steps=2, eval_episodes=1)
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """No work and no data: the names of the programs that were called."""
+    called: list[str] = []
+
+    class Named:
+        def __init__(self, path: Path):
+            self.tasks = (f"do {path.name}",)
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda *arguments, **options: called.append(name)
+
+    for name in ("collect", "train_video", "train", "evaluate"):
+        monkeypatch.setattr(module, name, note(name))
+    monkeypatch.setattr(module, "LeRobotDataset", Named)
+    return called
+
+
+def evaluation(successes: int, expert: int, n: int, tasks: dict[str, int]) -> dict[str, Any]:
+    """As much of `eval_info.json` as a summary is made of."""
+
+    def rate(count: int, total: int) -> dict[str, Any]:
+        return {"successes": count, "n_episodes": total, "wilson_95": [0.125, 0.75]}
+
+    def per_task(name: str, count: int) -> dict[str, Any]:
+        group, _, task = name.partition(":")
+        return {"task_group": group, "task": task, "success": rate(count, n // len(tasks))}
+
+    return {
+        "overall": {"success": rate(successes, n), "expert": rate(expert, n)},
+        "per_task": [per_task(name, count) for name, count in tasks.items()],
+        "latency_s": {"system1": {"p50": 0.0125}, "system2": {"p50": 0.031}},
+        "staleness": {"seconds": {"p95": 0.05}},
+    }
+
+
+def write_evaluation(folder: Path, *arguments: Any) -> None:
+    folder.mkdir(parents=True)
+    (folder / "eval_info.json").write_text(json.dumps(evaluation(*arguments)))
+    (folder / "videos").mkdir()
+    (folder / "videos" / "eval_episode_0.mp4").write_bytes(b"film")
+
+
+class TestPlans:
+    @pytest.mark.parametrize("name", DEMOS)
+    def test_a_plan_names_environments_that_exist(self, name: str):
+        assert set(DEMOS[name].envs) <= set(list_environments())
+        assert (
+            max(DEMOS[name].episodes.values()) < module.EVALUATION_SEED
+        )  # demonstrations count up from 0; failures leave room
+
+    def test_an_unknown_one_is_answered_with_those_there_are(self, tmp_path: Path, programs: list[str]):
+        with pytest.raises(ValueError, match="unknown demo 'pull'; choose from push, three_tasks"):
+            demo("pull", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        assert programs == []
+
+
+class TestStages:
+    def test_what_is_done_is_skipped_and_its_seconds_are_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        clock = iter([100.0, 107.5])
+        monkeypatch.setattr(module, "monotonic", lambda: next(clock))
+        done: list[str] = []
+        Stages(tmp_path / "stages.json", IDENTITY).run("collect", lambda: done.append("collect"))
+        again = Stages(tmp_path / "stages.json", IDENTITY)
+        again.run("collect", lambda: done.append("collect again"))
+        assert done == ["collect"]
+        assert again.seconds == {"collect": 7.5}
+
+    def test_what_was_interrupted_is_not_done(self, tmp_path: Path):
+        def interrupted() -> None:
+            raise KeyboardInterrupt
+
+        stages = Stages(tmp_path / "stages.json", IDENTITY)
+        stages.run("collect", lambda: None)
+        with pytest.raises(KeyboardInterrupt):
+            stages.run("train", interrupted)
+        assert list(Stages(tmp_path / "stages.json", IDENTITY).seconds) == ["collect"]
+
+    def test_what_another_demo_did_does_not_count(self, tmp_path: Path):
+        """The three-task demo in the folder of the push demo once reported the push policy as its own."""
+        Stages(tmp_path / "stages.json", IDENTITY).run("collect", lambda: None)
+        with pytest.raises(ValueError, match=r"holds another demo \(seed: 0 then, 7 now\); choose another folder"):
+            Stages(tmp_path / "stages.json", {**IDENTITY, "seed": 7})
+
+
+class TestSummary:
+    def test_of_one_task_it_has_exactly_the_agreed_keys(self, tmp_path: Path, programs: list[str]):
+        out = tmp_path / "demo"
+        write_evaluation(out / "policy" / "eval" / "full", 18, 24, 25, {"metaworld:push-v3": 18})
+        write_evaluation(out / "policy" / "eval" / "blind", 2, 24, 25, {"metaworld:push-v3": 2})
+        identity = {"demo": "push", "seed": 0, **json.loads(json.dumps(asdict(DEMOS["push"])))}
+        (out / STAGES_FILE).write_text(json.dumps({**identity, "seconds": {"train-video": 20.0, "train": 40.5}}))
+        summary = demo("push", out)
+        assert set(summary) == KEYS
+        assert json.loads((out / SUMMARY_FILE).read_text()) == summary
+        assert (summary["successes"], summary["episodes"], summary["success_rate"]) == (18, 25, 0.72)
+        assert (summary["wilson_low"], summary["wilson_high"]) == (0.125, 0.75)
+        assert (summary["expert_rate"], summary["blind_rate"]) == (0.96, 0.08)
+        assert summary["system1_ms_p50"] == pytest.approx(12.5)
+        assert summary["system2_ms_p50"] == pytest.approx(31)
+        assert summary["staleness_p95_s"] == 0.05
+        # what was done before counts; what is replaced here takes no time
+        assert summary["total_seconds"] == pytest.approx(60.5, abs=1)
+        assert (out / FILM_FILE).read_bytes() == b"film"
+        assert "train" not in programs
+        assert programs == ["collect", "evaluate", "evaluate"]
+
+    def test_of_several_tasks_it_also_has_each_of_them_and_each_told_another(
+        self, tmp_path: Path, programs: list[str], monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setitem(DEMOS, "two", Demo({"metaworld:a": 2, "metaworld:b": 3}, 2, 2, 4))
+        out = tmp_path / "demo"
+        tasks = {"metaworld:a": 3, "metaworld:b": 1}
+        write_evaluation(out / "policy" / "eval" / "full", 4, 8, 8, tasks)
+        write_evaluation(out / "policy" / "eval" / "blind", 0, 8, 8, tasks)
+        for name in ("metaworld_a, told metaworld_b", "metaworld_b, told metaworld_a"):
+            write_evaluation(out / "policy" / "eval" / name, 1, 4, 4, {"metaworld:a": 1})
+        summary = demo("two", out)
+        assert set(summary) == KEYS | {"tasks", "wrong_instruction"}
+        assert {task: rate["successes"] for task, rate in summary["tasks"].items()} == tasks
+        assert set(summary["wrong_instruction"]) == {"metaworld_a, told metaworld_b", "metaworld_b, told metaworld_a"}
+        assert programs == ["collect", "collect", "train_video", "train", *["evaluate"] * 4]
+
+
+@pytest.mark.usefixtures("fresh_accelerator")
+def test_the_whole_path_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(DEMOS, "miniature", MINIATURE)
+    out = tmp_path / "demo"
+    summary = demo("miniature", out)
+
+    assert set(json.loads((out / SUMMARY_FILE).read_text())) == KEYS
+    assert summary["episodes"] == 1
+    assert summary["success_rate"] in (0, 1)
+    assert 0 <= summary["wilson_low"] <= summary["success_rate"] <= summary["wilson_high"] <= 1
+    assert min(summary["system1_ms_p50"], summary["system2_ms_p50"], summary["total_seconds"]) > 0
+    assert 0 <= summary["staleness_p95_s"] < 1
+    assert len(LeRobotDataset(out / "data" / "metaworld_push-v3")) == MINIATURE.episodes["metaworld:push-v3"]
+    config = Video2Act.load(out / "policy").config
+    assert config.system2 is not None
+
+    card = model_card(Video2Act.load(out / "policy"), "demo", out / "policy")
+    assert "video2act eval demo --env metaworld:push-v3\n" in card
+    assert "| metaworld:push-v3 | blind | " in card
+    assert "Not evaluated." not in card
+
+    evaluated = json.loads((out / "policy" / "eval" / "full" / "eval_info.json").read_text())
+    with av.open(out / FILM_FILE) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == evaluated["control_steps"]
+    # cameras and streams side by side
+    assert frames[0].shape[1] == 256 * (len(config.cameras) + len(config.system2.streams))
+    assert frames[0].std() > 10
+
+    # again: everything is there, so nothing is done
+    def work(*arguments: object, **options: object) -> None:
+        raise AssertionError("this was done already")
+
+    for name in ("collect", "train_video", "train", "evaluate"):
+        monkeypatch.setattr(module, name, work)
+    assert demo("miniature", out) == summary

@@ -1,0 +1,233 @@
+"""`video2act serve`: a real policy behind the server gives a client what it gives in the same process."""
+
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from video2act.config import PolicyConfig, RuntimeConfig
+from video2act.interfaces import HoldError
+from video2act.policy import INSTRUCTIONS_FILE, Video2Act, load_system2
+from video2act.programs import serve as program
+from video2act.runtime.dual_policy import DualPolicy
+from video2act.runtime.slow_loop import InlineSlowLoop
+from video2act.serving.client import RemotePolicy, RemoteSlowLoop
+from video2act.serving.contract import Contract
+from video2act.serving.server import Server
+from video2act.types import ActionChunk, Observation, Tokens, Video, VideoCondition
+
+
+def observation(step: int, seed: int = 0) -> Observation:
+    rng = np.random.default_rng([seed, step])
+    images = {camera: rng.integers(0, 256, (48, 48, 3), dtype=np.uint8) for camera in ("front", "wrist")}
+    return Observation(images, rng.standard_normal(3).astype(np.float32), "push", step / 20)
+
+
+@pytest.fixture
+def policy(small_config: PolicyConfig, make_policy: Callable[[PolicyConfig], Video2Act]) -> Video2Act:
+    return make_policy(small_config)
+
+
+def drive(policy: Any, seed: int, steps: int = 10) -> list[ActionChunk]:
+    policy.reset()
+    chunks = []
+    for step in range(steps):
+        now = observation(step, seed)
+        policy.observe(now)
+        if step % 2 == 0:
+            chunks.append(policy.infer(now))
+    return chunks
+
+
+def test_plans_are_those_of_the_same_policy_in_this_process(policy: Video2Act, small_config: PolicyConfig):
+    """With System 2 inline: to the bit, through two episodes."""
+    assert small_config.system2 is not None
+    loop = InlineSlowLoop(policy, small_config.system2.streams, small_config.refresh_every, small_config.fps)
+    here = DualPolicy(policy, loop, small_config.cameras)
+    policy.seed(3)
+    expected = [chunk for seed in range(2) for chunk in drive(here, seed)]
+    with program.serving(policy, "inline") as server, closing(RemotePolicy(server.address)) as remote:
+        policy.seed(3)
+        found = [chunk for seed in range(2) for chunk in drive(remote, seed)]
+    for there, local in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(there.actions, local.actions)
+        assert (there.observed_at, there.period) == (local.observed_at, local.period)
+
+
+def test_many_clients_share_one_policy_and_none_sees_anothers_frames(
+    policy: Video2Act, monkeypatch: pytest.MonkeyPatch
+):
+    """Every plan is made on a condition of its own client's frames: what System 2 says here is how bright they are."""
+    mixed: list[tuple[float, float]] = []
+
+    def perceive(clips: dict[str, Video], instruction: list[str]) -> Tokens:
+        return Tokens.all_visible(clips["motion"].grid.mean()[None, None, None])
+
+    def act(observation: Observation, condition: VideoCondition) -> ActionChunk:
+        own = float(observation.images["front"][0, 0, 0]) / 127.5 - 1
+        seen = condition.tokens.data.item()
+        if abs(own - seen) > 1e-3:
+            mixed.append((own, seen))
+        return ActionChunk(np.full((4, 2), own), observation.time, 1 / 20)
+
+    monkeypatch.setattr(policy, "perceive", perceive)
+    monkeypatch.setattr(policy, "act", act)
+
+    def drive_one(number: int, address: str) -> int:
+        frame = np.full((16, 16, 3), 10 * number, np.uint8)
+        count = 0
+        with closing(RemotePolicy(address, timeout_s=20.0)) as remote:
+            for _ in range(3):
+                remote.reset()
+                for step in range(8):
+                    now = Observation({"front": frame, "wrist": frame}, np.zeros(3, np.float32), "push", step / 20)
+                    remote.observe(now)
+                    count += remote.infer(now).actions[0, 0] == np.float32(10 * number / 127.5 - 1)
+        return count
+
+    with program.serving(policy, "thread") as server, ThreadPoolExecutor(20) as pool:
+        counts = list(pool.map(drive_one, range(20), [server.address] * 20))
+    assert counts == [24] * 20
+    assert mixed == []
+
+
+def test_system2_alone_serves_a_robot_that_runs_system1(policy: Video2Act, small_config: PolicyConfig, tmp_path: Path):
+    assert small_config.system2 is not None
+    policy.save(tmp_path)
+    serving = program.serve_system2(load_system2(tmp_path), ())
+    with Server(serving.make_session, serving.contract.to_metadata(), port=0).running() as server:
+        loop = RemoteSlowLoop(server.address, small_config.system2.streams, 4, small_config.fps)
+        with closing(DualPolicy(policy, loop, small_config.cameras)) as robot:
+            for chunk in drive(robot, seed=1):
+                assert np.isfinite(chunk.actions).all()
+            assert robot.condition is not None
+            assert robot.condition.tokens.data.shape == (1, 6, 32)
+            assert robot.condition.version >= 1
+
+
+def test_a_stale_condition_holds_the_robot(policy: Video2Act, monkeypatch: pytest.MonkeyPatch):
+    with (
+        program.serving(policy, "thread", RuntimeConfig(max_staleness_s=0.2)) as server,
+        closing(RemotePolicy(server.address)) as remote,
+    ):
+        remote.reset()
+        remote.infer(observation(0))
+        gate = threading.Event()
+        perceive = policy.perceive
+        monkeypatch.setattr(policy, "perceive", lambda *asked: perceive(*asked) if gate.wait(10) else None)
+        with pytest.raises(HoldError, match=r"the video condition is 0.500 s old, and max_staleness_s is 0.2"):
+            remote.infer(observation(10))
+        gate.set()
+
+
+def test_the_program_serves_a_run_folder_until_it_is_told_to_stop(
+    policy: Video2Act, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    policy.save(tmp_path)
+    (tmp_path / INSTRUCTIONS_FILE).write_text(json.dumps(["push", "pull"]))
+    found: list[Any] = []
+
+    def visit(server: Server) -> None:
+        try:
+            with closing(RemotePolicy(server.address)) as remote:
+                found.extend([remote.contract, drive(remote, 0)])
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    program.serve(tmp_path, port=0, is_ready=lambda server: threading.Thread(target=visit, args=(server,)).start())
+    contract, chunks = found
+    assert contract == Contract.of(policy.config, "policy", ("push", "pull"))
+    assert len(chunks) == 5
+    told = capfd.readouterr().err
+    assert "at ws://127.0.0.1:" in told
+    assert "for this machine only" in told
+    assert "stopped" in told
+
+
+def test_the_program_refuses_a_public_address_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("VIDEO2ACT_API_KEY", raising=False)
+    with pytest.raises(ValueError, match=r"0\.0\.0\.0 can be reached from other machines"):
+        program.serve(tmp_path / "no run folder", host="0.0.0.0")
+
+
+def test_what_only_a_whole_policy_has_is_refused_for_system2_alone(policy: Video2Act, tmp_path: Path):
+    """They were taken, even where they made no sense, and did nothing."""
+    policy.save(tmp_path)
+    with pytest.raises(ValueError, match="System 2 alone plans nothing: leave refresh_every, runtime out"):
+        program.serve(tmp_path, only="system2", refresh_every=4, runtime=RuntimeConfig(max_staleness_s=1.0))
+
+
+def test_a_refresh_of_every_zeroth_step_is_refused(policy: Video2Act, tmp_path: Path):
+    """It was taken for the policy's own."""
+    policy.save(tmp_path)
+    with pytest.raises(ValueError, match=r"refresh_every counts control steps .* at least 1, got 0"):
+        program.serve(tmp_path, refresh_every=0)
+
+
+def test_a_served_plan_keeps_the_demonstrations_limits(policy: Video2Act):
+    with (
+        program.serving(policy, "inline", RuntimeConfig(limits="data")) as server,
+        closing(RemotePolicy(server.address)) as remote,
+    ):
+        seen = policy.statistics["action"]
+        for chunk in drive(remote, 0):
+            assert (chunk.actions >= np.array(seen.min, np.float32)).all()
+            assert (chunk.actions <= np.array(seen.max, np.float32)).all()
+
+
+def test_limits_of_another_robot_are_refused(policy: Video2Act, tmp_path: Path):
+    policy.save(tmp_path)
+    (tmp_path / "limits.json").write_text('{"low": [0], "high": [1]}')
+    with pytest.raises(ValueError, match="the limits are for 1 numbers, but an action of this policy has 2"):
+        program.serve(tmp_path, runtime=RuntimeConfig(limits=str(tmp_path / "limits.json")))
+
+
+def test_a_policy_without_system2_has_none_to_serve(
+    small_config: PolicyConfig, make_policy: Callable[[PolicyConfig], Video2Act], tmp_path: Path
+):
+    make_policy(replace(small_config, system2=None)).save(tmp_path)
+    with pytest.raises(ValueError, match="this policy has no System 2"):
+        program.serve(tmp_path, only="system2")
+
+
+def test_a_policy_without_system2_is_served(
+    small_config: PolicyConfig, make_policy: Callable[[PolicyConfig], Video2Act]
+):
+    with (
+        program.serving(make_policy(replace(small_config, system2=None)), "thread") as server,
+        closing(RemotePolicy(server.address)) as remote,
+    ):
+        assert len(drive(remote, 0)) == 5
+
+
+def test_a_port_that_is_none_is_refused_before_anything_is_loaded(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"a port lies in 0\.\.65535 .* got 99999"):
+        program.serve(tmp_path / "no run folder", port=99999)
+
+
+def test_a_taken_port_is_told_in_a_line(policy: Video2Act, tmp_path: Path):
+    policy.save(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="address already in use"):
+        program.serve(tmp_path, port=taken.getsockname()[1])
+
+
+def test_only_the_newest_measurements_are_kept(policy: Video2Act, small_config: PolicyConfig):
+    assert small_config.system2 is not None
+    loop = InlineSlowLoop(policy, small_config.system2.streams, 4, small_config.fps)
+    client = program.ClientPolicy(policy, loop, small_config.cameras)
+    client.times.act_s.extend([0.0] * 5000)
+    drive(client, 0, steps=2)
+    assert len(client.times.act_s) == 1000
+    assert client.times.act_s[-1] > 0

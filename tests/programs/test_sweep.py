@@ -1,0 +1,98 @@
+"""The two curves of a sweep: which evaluations are run, what is written, and that an interrupted one goes on."""
+
+import csv
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from video2act.config import RuntimeConfig, SimulatedLatency
+from video2act.programs import sweep as program
+from video2act.programs.sweep import COLUMNS, sweep
+from video2act.viz.curves import draw_curves
+
+Call = tuple[int | None, SimulatedLatency | None]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+    """What was evaluated; success falls with n and with latency."""
+    made: list[Call] = []
+
+    def evaluate(
+        run, env, episodes, seed, n, system2, blind, instruction, workers, videos, out, device, runtime, latency
+    ):
+        made.append((n, latency))
+        steps = n if n is not None else 80 * latency.system2
+        successes = max(0, round(episodes - steps / 4))
+        share = {"successes": successes, "n_episodes": episodes, "wilson_95": [0.1, 0.9]}
+        info = {
+            "overall": {"success": share},
+            "staleness": {"control_steps": {"p50": steps / 2, "p95": steps, "max": steps}},
+            "runtime": {"held_steps": 0},
+            "control_steps": 100,
+            "settings": {
+                "run": str(run),
+                "env": [env],
+                "seeds": list(range(seed, seed + episodes)),
+                "runtime": asdict(runtime),
+            },
+        }
+        out.mkdir(parents=True)
+        (out / "eval_info.json").write_text(json.dumps(info))
+
+    monkeypatch.setattr(program, "evaluate", evaluate)
+    return made
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    (tmp_path / "model.safetensors").touch()
+    return tmp_path
+
+
+def test_both_curves_are_measured_written_and_drawn(calls: list[Call], run: Path):
+    table = sweep(run, "fake:a", (1, 8), (0.0, 100.0), episodes=10)
+    assert calls == [(1, None), (8, None), (None, SimulatedLatency()), (None, SimulatedLatency(system2=0.1))]
+    rows = list(csv.DictReader(table.open()))
+    assert tuple(rows[0]) == COLUMNS
+    assert [(row["curve"], float(row["x"]), float(row["success"])) for row in rows] == [
+        ("refresh_every", 1, 1.0),
+        ("refresh_every", 8, 0.8),
+        ("system2_latency_ms", 0, 1.0),
+        ("system2_latency_ms", 100, 0.8),
+    ]
+    picture = Image.open(table.with_suffix(".png"))
+    assert picture.size == (1280, 420)
+    assert len(np.unique(np.asarray(picture))) > 5, "the picture is empty"
+
+
+def test_what_is_done_is_not_repeated_and_what_is_something_else_is_refused(calls: list[Call], run: Path):
+    sweep(run, "fake:a", (1,), (), episodes=10)
+    sweep(run, "fake:a", (1, 2), (), episodes=10)
+    assert calls == [(1, None), (2, None)]
+    with pytest.raises(ValueError, match=r"refresh_every_1 holds an evaluation with seeds"):
+        sweep(run, "fake:a", (1,), (), episodes=5)
+    with pytest.raises(ValueError, match=r"refresh_every_1 holds an evaluation with runtime"):
+        sweep(run, "fake:a", (1,), (), episodes=10, runtime=RuntimeConfig(overlap="blend"))
+    os.utime(run / "model.safetensors", (2e9, 2e9))
+    with pytest.raises(ValueError, match=r"was trained again after it was evaluated in .*refresh_every_1"):
+        sweep(run, "fake:a", (1,), (), episodes=10)
+
+
+@pytest.mark.parametrize(("n", "ms"), [((4, 0), ()), ((1,), (0.0, -1.0)), ((1,), (float("inf"),))])
+def test_all_values_are_looked_at_before_the_first_evaluation(calls: list[Call], run: Path, n, ms):
+    with pytest.raises(ValueError, match=r"at least 1, got 0|must be finite and not negative"):
+        sweep(run, "fake:a", n, ms)
+    assert not calls
+
+
+def test_a_sweep_of_nothing_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="both are empty"):
+        sweep(tmp_path, "fake:a", (), ())
+    with pytest.raises(ValueError, match="nothing to draw"):
+        draw_curves(tmp_path / "a.png", [], "success")

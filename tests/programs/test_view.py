@@ -1,0 +1,53 @@
+"""`video2act view` on a real dataset and a real policy, both as small as they come."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from video2act.data import DatasetWriter, Episode
+from video2act.normalize import Statistics
+from video2act.policy import Video2Act
+from video2act.presets import DataSpec, tiny
+from video2act.programs.view import view
+
+NUM_FRAMES = 10
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy with random weights for one camera at 20 Hz."""
+    one = Statistics(mean=(0.0,), std=(1.0,), min=(-1.0,), max=(1.0,))
+    path = tmp_path_factory.mktemp("run")
+    Video2Act(tiny(DataSpec(1, 1, 20.0, ("top",))), {"state": one, "action": one}).save(path)
+    return path
+
+
+def record(root: Path, fps: float, camera: str) -> Path:
+    frames = np.random.default_rng(0).integers(0, 256, (NUM_FRAMES, 64, 64, 3), dtype=np.uint8)
+    zeros = np.zeros((NUM_FRAMES, 1), np.float32)
+    with DatasetWriter.create(
+        root, fps=fps, robot="fake", state_names=("x",), action_names=("x",), cameras=(camera,), image_size=64
+    ) as writer:
+        writer.add_episode(Episode({camera: frames}, zeros, zeros, "push"))
+    return root
+
+
+def test_an_episode_becomes_a_film_of_the_camera_and_both_streams(run: Path, tmp_path: Path):
+    path = view(run, record(tmp_path / "data", 20.0, "top"), 0, tmp_path / "film.mp4")
+    with av.open(path) as container:
+        frames = list(container.decode(video=0))
+    assert len(frames) == NUM_FRAMES
+    assert frames[0].width == 3 * 256
+
+
+def test_another_rate_another_camera_or_no_such_episode_is_refused(run: Path, tmp_path: Path):
+    fitting = record(tmp_path / "fitting", 20.0, "top")
+    with pytest.raises(ValueError, match="episodes 0 to 0, got 3"):
+        view(run, fitting, 3, tmp_path / "film.mp4")
+    with pytest.raises(ValueError, match="trained at 20 control steps per second, the dataset has 10"):
+        view(run, record(tmp_path / "slow", 10.0, "top"), 0, tmp_path / "film.mp4")
+    with pytest.raises(ValueError, match="needs top, the dataset has front; missing: top"):
+        view(run, record(tmp_path / "front", 20.0, "front"), 0, tmp_path / "film.mp4")
+    assert not (tmp_path / "film.mp4").exists()

@@ -1,0 +1,127 @@
+"""Embeddings in folders: never those of two text encoders together."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+import published_models
+from video2act.config import PretrainedBackboneConfig
+from video2act.system2.backbones import make_backbone
+from video2act.text.cache import EmbeddingsOfAFamily, TextEmbeddings, file_name
+from video2act.types import Video
+
+WIDTH = 4
+
+
+class Encoder:
+    """Of one number, its weight."""
+
+    def __init__(self, weight: float, fingerprint: str | None = None):
+        self.weight = weight
+        self.fingerprint = fingerprint or f"{weight}-float32"
+
+    def __call__(self, instruction: str) -> dict[str, Tensor]:
+        return {"tokens": torch.full((len(instruction), WIDTH), self.weight)}
+
+    def let_go(self) -> None: ...
+
+
+def fill(folder: Path, encoder: Encoder, *instructions: str) -> None:
+    TextEmbeddings(folder / encoder.fingerprint, encoder, WIDTH, "").prepare(instructions)
+
+
+def of_family(folder: Path, dtype: str = "float32") -> EmbeddingsOfAFamily:
+    return EmbeddingsOfAFamily(folder, dtype, WIDTH, "the model has none")
+
+
+@pytest.mark.parametrize("instruction", ["", " ", "\t\n"])
+def test_white_space_is_no_instruction_even_if_it_was_cached_once(tmp_path: Path, instruction: str):
+    save_file({"tokens": torch.zeros(1, WIDTH)}, tmp_path / file_name(instruction))
+    with pytest.raises(ValueError, match="the instruction is empty"):
+        TextEmbeddings(tmp_path, Encoder(1.0), WIDTH, "")(instruction)
+
+
+class TestOneFolder:
+    def test_a_new_sentence_is_not_written_beside_those_of_another_encoder(self, tmp_path: Path):
+        TextEmbeddings(tmp_path, Encoder(1.0), WIDTH, "")("push")
+        with pytest.raises(
+            ValueError, match=r"computed by another text encoder \(1\.0-float32, this one is 2\.0-float32\)"
+        ):
+            TextEmbeddings(tmp_path, Encoder(2.0), WIDTH, "")("pull")
+        assert len(list(tmp_path.iterdir())) == 1
+
+    def test_one_dtype_is_not_another(self, tmp_path: Path):
+        TextEmbeddings(tmp_path, Encoder(1.0, "1.0-float32"), WIDTH, "")("push")
+        with pytest.raises(ValueError, match="computed by another text encoder"):
+            TextEmbeddings(tmp_path, Encoder(1.0, "1.0-bfloat16"), WIDTH, "")("push")
+
+    def test_without_an_encoder_what_is_there_is_taken_if_it_is_of_one(self, tmp_path: Path):
+        TextEmbeddings(tmp_path, Encoder(1.0), WIDTH, "").prepare(["push", "pull"])
+        cached = TextEmbeddings(tmp_path, None, WIDTH, "it is gone")
+        assert torch.equal(cached("push")["tokens"], torch.ones(4, WIDTH))
+        other = {"instruction": "lift", "encoder": "2.0-float32"}
+        save_file({"tokens": torch.zeros(4, WIDTH)}, tmp_path / file_name("lift"), other)
+        with pytest.raises(ValueError, match=r"the text encoder 2\.0-float32, but other instructions by 1\.0-float32"):
+            cached("lift")
+
+
+class TestOfAFamily:
+    """The encoder is absent, and nothing names a folder."""
+
+    def test_the_folder_that_holds_the_sentence_is_taken(self, tmp_path: Path):
+        fill(tmp_path, Encoder(1.0), "push")
+        fill(tmp_path, Encoder(2.0), "pull", "lift")
+        found = of_family(tmp_path)
+        assert float(found("pull")["tokens"][0, 0]) == 2.0
+        assert float(found("lift")["tokens"][0, 0]) == 2.0
+        with pytest.raises(
+            ValueError, match=r"'push' has an embedding in .*1\.0-float32, but other .* folder as text_cache"
+        ):
+            found("push")
+
+    def test_two_that_differ_are_not_chosen_between(self, tmp_path: Path):
+        fill(tmp_path, Encoder(1.0), "push")
+        fill(tmp_path, Encoder(2.0), "push")
+        with pytest.raises(ValueError, match=r"'push' has different embeddings in .*1\.0-float32 and .*2\.0-float32"):
+            of_family(tmp_path)("push")
+
+    def test_two_that_agree_are_one(self, tmp_path: Path):
+        """Two layouts of the same model: other files, the same numbers."""
+        fill(tmp_path, Encoder(1.0, "diffusers-float32"), "push")
+        fill(tmp_path, Encoder(1.0, "original-float32"), "push", "pull")
+        found = of_family(tmp_path)
+        assert float(found("push")["tokens"][0, 0]) == float(found("pull")["tokens"][0, 0]) == 1.0
+
+    def test_another_dtype_is_not_taken(self, tmp_path: Path):
+        fill(tmp_path, Encoder(1.0), "push")
+        with pytest.raises(FileNotFoundError, match=r"'push' has no embedding in .* \(the model has none\)"):
+            of_family(tmp_path, "bfloat16")("push")
+
+
+class TestTheUsersCacheFolder:
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        return tmp_path / "cache" / "video2act" / "text" / "wan21"
+
+    @staticmethod
+    def look(root: Path, dtype: str = "float32") -> Tensor:
+        config = PretrainedBackboneConfig("wan21", str(root), 1, dtype=dtype)  # type: ignore[arg-type]
+        latents = Video(torch.randn(1, 16, 3, 4, 4, generator=torch.Generator().manual_seed(0)), 5.0)
+        return make_backbone(config).features(latents, ["push the block"]).grid
+
+    def test_two_layouts_and_two_dtypes_of_one_model_do_not_clash(self, tmp_path: Path, cache: Path):
+        root = published_models.write_wan21(tmp_path / "diffusers")
+        original = published_models.write_original(tmp_path / "original", root)
+        exact = self.look(root)
+        assert torch.allclose(self.look(original), exact, atol=1e-5)
+        coarse = self.look(root, "bfloat16")
+        assert torch.equal(self.look(root), exact)
+        assert sorted(path.name.split("-")[1] for path in cache.iterdir()) == ["bfloat16", "float32", "float32"]
+        for part in ("text_encoder", "tokenizer"):
+            (root / part).rename(tmp_path / part)
+        assert torch.allclose(self.look(root), exact, atol=1e-5)
+        assert torch.equal(self.look(root, "bfloat16"), coarse)

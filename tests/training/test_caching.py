@@ -1,0 +1,410 @@
+"""Training from a cache equals training without it; a cache is filled once, shared, verified, and refused when it is stale."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from video2act import cli
+from video2act.clips import FrameHistory
+from video2act.config import BackboneConfig, PolicyConfig, TrainConfig, VideoTrainConfig, continuing
+from video2act.data import FrameStore, LeRobotDataset
+from video2act.data.cache import FeatureCache, StaleCacheError, load_spec
+from video2act.data.loader import BatchLoader
+from video2act.policy import Video2Act
+from video2act.presets import PRESETS, DataSpec
+from video2act.programs.cache import fill_cache, verify_cache
+from video2act.programs.train import build_policy, train
+from video2act.programs.train_video import train_video
+from video2act.system2 import System2
+from video2act.training.features import cache_spec, fill, look
+from video2act.types import Observation, Video
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
+
+CONFIG = TrainConfig(num_steps=6, batch_size=6, warmup_steps=2, mixed_precision="no")
+
+
+@pytest.fixture(autouse=True)
+def small_preset(monkeypatch: pytest.MonkeyPatch, small_config: PolicyConfig) -> None:
+    def small(spec: DataSpec) -> PolicyConfig:
+        return replace(
+            small_config, state_dim=spec.state_dim, action_dim=spec.action_dim, fps=spec.fps, cameras=spec.cameras
+        )
+
+    monkeypatch.setitem(PRESETS, "small", small)
+
+
+@pytest.fixture(autouse=True)
+def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that differences are those of the cache."""
+    monkeypatch.setattr("video2act.precision.has_fast_bf16", lambda device: False)
+
+
+@pytest.fixture(scope="module")
+def video_model(recorded: Path, small_backbone: BackboneConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("video") / "model"
+    train_video(
+        (recorded,), out, VideoTrainConfig(num_steps=2, batch_size=2, num_frames=9, sizes_px=(16,)), small_backbone
+    )
+    return out
+
+
+@pytest.fixture
+def policy(recorded: Path, video_model: Path, small_config: PolicyConfig) -> Video2Act:
+    torch.manual_seed(0)
+    return build_policy(small_config, LeRobotDataset(recorded).stats, video_model).eval()
+
+
+@pytest.fixture
+def streaming(recorded: Path, video_model: Path, small_config: PolicyConfig) -> Video2Act:
+    assert small_config.system2 is not None
+    torch.manual_seed(0)
+    config = replace(small_config, system2=continuing(small_config.system2))
+    return build_policy(config, LeRobotDataset(recorded).stats, video_model).eval()
+
+
+def losses(folder: Path) -> np.ndarray:
+    return np.array([json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()])
+
+
+class TestTraining:
+    @pytest.mark.parametrize(
+        ("stage", "dtype"), [("latents", "float32"), ("features", "float16"), ("seen", "bfloat16")]
+    )
+    def test_from_a_cache_equals_training_without(
+        self, recorded: Path, video_model: Path, tmp_path: Path, stage: str, dtype: str
+    ):
+        filled = fill_cache((recorded,), tmp_path / "cache", "small", video_model, stage=stage, dtype=dtype)  # type: ignore[arg-type]
+        assert filled.num_frames == 36
+        train((recorded,), tmp_path / "cached", CONFIG, "small", video_model, cache=tmp_path / "cache")
+        train((recorded,), tmp_path / "live", CONFIG, "small", video_model, live=True)
+        cached, live = losses(tmp_path / "cached"), losses(tmp_path / "live")
+        assert np.abs(cached / live - 1).max() < {"float32": 1e-4, "float16": 2e-3, "bfloat16": 1e-2}[dtype]
+
+    def test_a_stream_is_trained_from_any_stage_alike(self, recorded: Path, video_model: Path, tmp_path: Path):
+        runs = []
+        for stage in ("latents", "features", "seen"):
+            fill_cache(
+                (recorded,), tmp_path / stage, "small", video_model, stage=stage, encoding="stream", dtype="float32"
+            )  # type: ignore[arg-type]
+            train(
+                (recorded,),
+                tmp_path / f"run_{stage}",
+                CONFIG,
+                "small",
+                video_model,
+                cache=tmp_path / stage,
+                encoding="stream",
+            )
+            runs.append(losses(tmp_path / f"run_{stage}"))
+        assert np.allclose(runs[0], runs[2], rtol=1e-4)
+        assert np.allclose(runs[1], runs[2], rtol=1e-4)
+        assert Video2Act.load(tmp_path / "run_seen").config.system2.streams[1].encoding == "stream"  # type: ignore[union-attr]
+
+    def test_a_stream_without_a_cache_is_refused(self, recorded: Path, video_model: Path, tmp_path: Path):
+        with pytest.raises(ValueError, match="a stream is encoded once for all training steps"):
+            train((recorded,), tmp_path / "run", CONFIG, "small", video_model, live=True, encoding="stream")
+
+    def test_a_cache_of_windows_does_not_serve_a_stream(self, recorded: Path, video_model: Path, tmp_path: Path):
+        fill_cache((recorded,), tmp_path / "cache", "small", video_model, stage="seen")
+        with pytest.raises(StaleCacheError, match=r"streams\.motion\.encoding: window there, stream here"):
+            train(
+                (recorded,), tmp_path / "run", CONFIG, "small", video_model, cache=tmp_path / "cache", encoding="stream"
+            )
+
+
+class TestAgreement:
+    """What training reads at a moment is what the robot sees at that moment."""
+
+    @pytest.mark.parametrize("kind", ["policy", "streaming"])
+    def test_the_cache_holds_what_is_perceived_while_running(
+        self, recorded: Path, kind: str, request: pytest.FixtureRequest, tmp_path: Path
+    ):
+        policy: Video2Act = request.getfixturevalue(kind)
+        dataset = LeRobotDataset(recorded)
+        cache = FeatureCache(tmp_path, cache_spec(policy, dataset, "seen", "float32"))
+        fill(policy, dataset, FrameStore(dataset), cache, Accelerator())
+        assert policy.system2 is not None
+        history = FrameHistory(policy.system2.config.streams)
+        frames, episode = dataset.frames(1, "front"), dataset.episode(1)
+        for k in range(episode.length):
+            history.append(Observation({"front": frames[k]}, episode.state[k], episode.instruction[k], k / 20))
+            seen = policy.explain(history.clips(policy.config.fps), [episode.instruction[k]])
+            for name, stored in cache.read([(1, k)]).items():
+                assert stored.fps == seen[name].fps
+                assert torch.allclose(stored.grid, seen[name].grid, atol=1e-4), (name, k)
+
+    def test_windows_and_streams_differ_so_the_choice_is_kept(
+        self, recorded: Path, policy: Video2Act, streaming: Video2Act
+    ):
+        dataset = LeRobotDataset(recorded)
+        specs = [cache_spec(one, dataset, "latents", "float32") for one in (policy, streaming)]
+        assert specs[0].name != specs[1].name
+        stores = [
+            look(p, dataset, FrameStore(dataset), 0, s, torch.device("cpu"))
+            for p, s in zip((policy, streaming), specs, strict=True)
+        ]
+        windows, stream = (store["motion"].grid for store in stores)
+        assert windows.shape == (12, 16, 3, 2, 2)  # a clip of 3 latents at every step
+        assert stream.shape == (3, 16, 1, 2, 2)  # every latent once: of frames 0, 1-4, 5-8
+
+    @pytest.mark.parametrize("kind", ["policy", "streaming"])
+    def test_a_filter_that_excludes_padding_sees_it_from_any_stage(
+        self, recorded: Path, kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ):
+        """Also in episodes that are looked at in several batches."""
+        monkeypatch.setattr("video2act.training.features.BATCH", 5)
+        whole: Video2Act = request.getfixturevalue(kind)
+        assert whole.system2 is not None
+        config = whole.system2.config
+        filters = [replace(stream.filter, before_start="exclude") for stream in config.streams]
+        streams = tuple(
+            replace(stream, filter=filter_) for stream, filter_ in zip(config.streams, filters, strict=True)
+        )
+        excluding = Video2Act(replace(whole.config, system2=replace(config, streams=streams)), whole.statistics).eval()
+        excluding.load_state_dict(whole.state_dict())
+        dataset = LeRobotDataset(recorded)
+        assert excluding.system2 is not None
+        found = {}
+        for stage in ("latents", "features", "seen"):
+            cache = FeatureCache(tmp_path / stage, cache_spec(excluding, dataset, stage, "float32"))
+            fill(excluding, dataset, FrameStore(dataset), cache, Accelerator())
+            batch = BatchLoader(dataset, FrameStore(dataset), excluding.config, 36, 0, cache)[0]
+            found[stage] = excluding.system2.see_on(batch.stage, batch.seen, list(batch.seen_instruction))[
+                "motion"
+            ].grid
+        assert torch.allclose(found["latents"], found["seen"], atol=1e-4)
+        assert torch.allclose(found["features"], found["seen"], atol=1e-4)
+        cache = FeatureCache(tmp_path / "repeat", cache_spec(whole, dataset, "seen", "float32"))
+        fill(whole, dataset, FrameStore(dataset), cache, Accelerator())
+        repeated = BatchLoader(dataset, FrameStore(dataset), whole.config, 36, 0, cache)[0].seen["motion"].grid
+        assert not torch.allclose(repeated, found["seen"], atol=1e-3)
+
+
+class TestKey:
+    def test_what_a_stage_does_not_depend_on_is_not_in_its_manifest(self, recorded: Path, policy: Video2Act):
+        dataset = LeRobotDataset(recorded)
+        before = {stage: cache_spec(policy, dataset, stage).name for stage in ("latents", "features", "seen")}
+        assert policy.system2 is not None
+        with torch.no_grad():
+            next(p for name, p in policy.system2.backbone.named_parameters() if name.startswith("blocks.0")).add_(1)
+        after = {stage: cache_spec(policy, dataset, stage).name for stage in ("latents", "features", "seen")}
+        assert [before[stage] == after[stage] for stage in before] == [True, False, False]
+        with torch.no_grad():
+            next(policy.system2.formers.parameters()).add_(1)
+        assert {stage: cache_spec(policy, dataset, stage).name for stage in ("latents", "features", "seen")} == after
+
+    def test_other_data_is_another_cache(self, recorded: Path, video_model: Path, tmp_path: Path):
+        copy = Path(shutil.copytree(recorded, tmp_path / "data"))
+        fill_cache((copy,), tmp_path / "cache", "small", video_model)
+        path = copy / "meta/stats.json"
+        path.write_text(path.read_text() + "\n")
+        with pytest.raises(StaleCacheError, match=r"data: \[.* there, \[.* here"):
+            train((copy,), tmp_path / "run", CONFIG, "small", video_model, cache=tmp_path / "cache")
+
+
+class TestFilling:
+    def test_an_interrupted_filling_goes_on(
+        self, recorded: Path, video_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        fill_cache((recorded,), tmp_path / "whole", "small", video_model)
+        write, asked = FeatureCache.write, []
+
+        def interrupted(self: FeatureCache, episode: int, seen: dict) -> None:
+            asked.append(episode)
+            if len(asked) == 2:
+                raise KeyboardInterrupt
+            write(self, episode, seen)
+
+        monkeypatch.setattr(FeatureCache, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fill_cache((recorded,), tmp_path / "cache", "small", video_model)
+        fill_cache((recorded,), tmp_path / "cache", "small", video_model)
+        assert asked == [0, 1, 1, 2]
+        for file in sorted((tmp_path / "whole").iterdir()):
+            assert (tmp_path / "cache" / file.name).read_bytes() == file.read_bytes()
+
+    def test_more_than_allowed_stops_before_an_episode(self, recorded: Path, video_model: Path, tmp_path: Path):
+        with pytest.raises(OSError, match="the cache would take"):
+            fill_cache((recorded,), tmp_path / "cache", "small", video_model, max_gib=1e-5)
+        assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 0
+
+    def test_episodes_of_unequal_lengths_stay_within_the_bound(
+        self, recorded: Path, policy: Video2Act, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """The first tells per frame, not per episode, what the others take."""
+        dataset = LeRobotDataset(recorded)
+        monkeypatch.setattr(dataset, "lengths", (1, 100, 100))
+        sizes = iter(dataset.lengths)
+        monkeypatch.setattr(
+            "video2act.training.features.look",
+            lambda *_: {"motion": Video(torch.zeros(next(sizes) * 100, 4, 1, 2, 2), 5.0)},
+        )
+        cache = FeatureCache(tmp_path, cache_spec(policy, dataset), max_bytes=50_000)
+        with pytest.raises(OSError, match="the cache would take"):
+            fill(policy, dataset, FrameStore(dataset), cache, Accelerator())
+        assert cache.num_bytes < 50_000
+
+    def test_a_full_cache_beyond_the_bound_is_refused(self, recorded: Path, video_model: Path, tmp_path: Path):
+        fill_cache((recorded,), tmp_path / "cache", "small", video_model)
+        with pytest.raises(OSError, match="the cache would take"):
+            fill_cache((recorded,), tmp_path / "cache", "small", video_model, max_gib=1e-5)
+
+    @pytest.mark.parametrize("max_gib", [0.0, -1.0, float("nan"), float("inf")])
+    def test_a_bound_that_is_no_size_is_refused(
+        self, recorded: Path, video_model: Path, tmp_path: Path, max_gib: float
+    ):
+        with pytest.raises(ValueError, match="a cache needs a size above 0, got --max-gib"):
+            fill_cache((recorded,), tmp_path / "cache", "small", video_model, max_gib=max_gib)
+
+    def test_how_much_smaller_it_is_than_the_frames_is_said(self, recorded: Path, video_model: Path, tmp_path: Path):
+        filled = fill_cache((recorded,), tmp_path / "cache", "small", video_model)
+        h, w = LeRobotDataset(recorded).image_size("front")
+        assert filled.raw_bytes == 36 * h * w * 3
+        assert " MiB in float16, " in str(filled)
+        assert f"{filled.num_bytes / filled.raw_bytes:.3g} times the raw frames' " in str(filled)
+
+    @pytest.mark.parametrize("damage", ["empty", "half", "rows", "exchanged"])
+    def test_a_damaged_episode_is_filled_again(self, recorded: Path, video_model: Path, tmp_path: Path, damage: str):
+        fill_cache((recorded,), tmp_path / "cache", "small", video_model)
+        path = tmp_path / "cache/000001.safetensors"
+        content = path.read_bytes()
+        if damage == "rows":
+            cache = FeatureCache(tmp_path / "cache", load_spec(tmp_path / "cache"))
+            cache.write(1, {name: replace(video, grid=video.grid[:5]) for name, video in cache.whole(1).items()})
+        elif damage == "exchanged":
+            path.write_bytes((tmp_path / "cache/000000.safetensors").read_bytes())
+        else:
+            path.write_bytes(content[: 0 if damage == "empty" else len(content) // 2])
+        with pytest.raises(ValueError, match=r"1 fault:\n  .*000001\.safetensors"):
+            verify_cache(tmp_path / "cache", (recorded,), "small", video_model)
+        fill_cache((recorded,), tmp_path / "cache", "small", video_model)
+        assert path.read_bytes() == content
+
+    def test_a_stream_takes_a_fraction_of_the_bytes(self, recorded: Path, video_model: Path, tmp_path: Path):
+        sizes = {}
+        for encoding in ("window", "stream"):
+            filled = fill_cache(
+                (recorded,), tmp_path / encoding, "small", video_model, stage="latents", encoding=encoding
+            )  # type: ignore[arg-type]
+            sizes[encoding] = sum(
+                FeatureCache(tmp_path / encoding, load_spec(tmp_path / encoding)).whole(e)["motion"].grid.numel()
+                for e in range(3)
+            )
+            assert filled.num_clips == (36 if encoding == "window" else 9)
+        assert sizes["window"] == 12 * sizes["stream"]  # 12 clips of 3 latents against 3 latents
+
+    def test_a_preset_without_system_2_has_nothing_to_cache(self, recorded: Path, tmp_path: Path):
+        with pytest.raises(ValueError, match="'tiny_system1' has no System 2"):
+            fill_cache((recorded,), tmp_path / "cache", "tiny_system1")
+
+    def test_where_train_does_not_look_a_folder_must_be_named(self, recorded: Path, video_model: Path):
+        with pytest.raises(ValueError, match="name a folder for this cache with --out"):
+            fill_cache((recorded,), None, "small", video_model, stage="latents")
+
+    def test_without_a_folder_it_is_filled_where_train_looks(
+        self, recorded: Path, video_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        fill_cache((recorded,), None, "small", video_model)
+        monkeypatch.setattr(
+            System2, "encode", lambda *args: (_ for _ in ()).throw(AssertionError("everything was seen before"))
+        )
+        train((recorded,), tmp_path / "run", CONFIG, "small", video_model)
+
+
+class TestVerify:
+    def test_missing_and_foreign_files_are_found_without_the_data(
+        self, recorded: Path, video_model: Path, tmp_path: Path
+    ):
+        fill_cache((recorded,), tmp_path / "cache", "small", video_model)
+        (tmp_path / "cache/000002.safetensors").rename(tmp_path / "cache/notes.safetensors")
+        with pytest.raises(
+            ValueError, match=r"2 faults:\n.*000002.* never filled.*\n.*notes.* belongs to none of the 3 episodes"
+        ):
+            verify_cache(tmp_path / "cache")
+
+    @pytest.fixture
+    def filled(self, recorded: Path, video_model: Path, tmp_path: Path) -> Path:
+        fill_cache((recorded,), tmp_path / "cache", "small", video_model, stage="features")
+        return tmp_path / "cache"
+
+    def test_what_is_right(self, filled: Path, recorded: Path, video_model: Path):
+        assert "3 episodes as they were written; stage features" in verify_cache(filled)
+        assert "2 looked at again" in verify_cache(filled, (recorded,), "small", video_model)
+
+    def test_damage_and_gaps_are_listed_together(self, filled: Path, recorded: Path, video_model: Path):
+        content = bytearray((filled / "000001.safetensors").read_bytes())
+        content[-3] ^= 255
+        (filled / "000001.safetensors").write_bytes(content)
+        (filled / "000002.safetensors").unlink()
+        with pytest.raises(
+            ValueError, match=r"2 faults:\n.*000001.* is not what was written.*\n.*000002.* never filled"
+        ):
+            verify_cache(filled, (recorded,), "small", video_model)
+
+    def test_what_system_2_does_not_see_is_found(self, filled: Path, recorded: Path, video_model: Path):
+        cache = FeatureCache(filled, load_spec(filled))
+        wrong = {name: replace(video, grid=video.grid.flip(0)) for name, video in cache.whole(0).items()}
+        cache.write(0, wrong)
+        with pytest.raises(ValueError, match=r"episode 0, spatial: what System 2 sees now is .*% off"):
+            verify_cache(filled, (recorded,), "small", video_model)
+
+
+def test_batches_say_at_which_stage_they_are(recorded: Path, policy: Video2Act, tmp_path: Path):
+    dataset = LeRobotDataset(recorded)
+    cache = FeatureCache(tmp_path, cache_spec(policy, dataset, "latents"))
+    fill(policy, dataset, FrameStore(dataset), cache, Accelerator())
+    batch = BatchLoader(dataset, FrameStore(dataset), policy.config, 4, 0, cache)[0]
+    assert batch.stage == "latents"
+    assert len(batch.seen_instruction) == 4
+    assert batch.to("cpu").seen_instruction == batch.seen_instruction
+
+
+def test_the_verbs(recorded: Path, video_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    words = ["--data", str(recorded), "--preset", "small", "--video-model", str(video_model)]
+    out = str(tmp_path / "cache")
+    for command in (["cache", "fill", "--out", out, "--stage", "latents", *words], ["cache", "verify", out, *words]):
+        monkeypatch.setattr(sys, "argv", ["video2act", *command])
+        cli.main()
+    said = capsys.readouterr().out
+    assert "36 moments of 36 frames" in said
+    assert "3 episodes as they were written, 2 looked at again; stage latents, float16" in said
+
+
+# tests/test_train.py has the same as part of a training
+@pytest.mark.slow
+def test_two_processes_share_the_episodes(recorded: Path, video_model: Path, tmp_path: Path):
+    command = [
+        "cache",
+        "fill",
+        "--data",
+        str(recorded),
+        "--out",
+        str(tmp_path / "cache"),
+        "--video-model",
+        str(video_model),
+    ]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
+            "-m",
+            "video2act.cli",
+            *command,
+        ],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "VIDEO2ACT_DEBUG": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert verify_cache(tmp_path / "cache").startswith(f"{tmp_path / 'cache'}: 3 episodes as they were written")
