@@ -147,16 +147,16 @@ def make_loops(settings: Settings, run: Path, policy: Video2Act) -> dict[str, Ca
 
 
 def make_dual(settings: Settings, policy: Video2Act, loop: SlowLoop) -> DualPolicy:
-    return DualPolicy(policy, loop, policy.config.cameras, RuntimeConfig(system1=settings.system1))
+    return DualPolicy(policy, loop, cameras=policy.config.cameras, runtime=RuntimeConfig(system1=settings.system1))
 
 
 def drive(settings: Settings, dual: DualPolicy, config: PolicyConfig, seconds: float) -> EpisodeResult:
     """One episode of that length."""
     robot = Robot(config.fps, int(seconds * settings.rate_hz))
     with closing(
-        make_executor(dual, robot.spec, config.execute_steps, RuntimeConfig(system1=settings.system1))
+        make_executor(dual, robot.spec, execute_steps=config.execute_steps, runtime=RuntimeConfig(system1=settings.system1))
     ) as executor:
-        return run_episode(robot, dual, config.execute_steps, [], 0, settings.rate_hz, executor)
+        return run_episode(robot, dual, execute_steps=config.execute_steps, watchers=[], seed=0, rate_hz=settings.rate_hz, executor=executor)
 
 
 def compare(settings: Settings, run: Path, policy: Video2Act) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def write_siglip(folder: Path, shrunken: bool) -> None:
 def remember(folder: Path, width: int) -> None:
     """An embedding of the instruction, as if its text encoder had been there: T5-XXL and UMT5-XXL are no part of this."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = TextEmbeddings(folder, None, width, "").path(INSTRUCTION)
+    path = TextEmbeddings(folder, None, width=width, missing="").path(INSTRUCTION)
     assert path is not None
     save_file({"tokens": torch.randn(12, width, generator=torch.Generator().manual_seed(0))}, path)
 

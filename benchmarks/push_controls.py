@@ -106,7 +106,7 @@ def main(settings: Settings) -> None:
     settings.out.mkdir(parents=True, exist_ok=True)
     data = settings.data or settings.out / "data"
     if settings.data is None:
-        collect(ENV, data, settings.demonstrations, noise=0.1)
+        collect(ENV, data, episodes=settings.demonstrations, noise=0.1)
     for label, steps in (("trained", settings.video_steps), ("random", 0)):
         folder = settings.out / f"video_{label}"
         if not (folder / "model.safetensors").is_file():

@@ -52,7 +52,7 @@ def measure(num_plans: int, warm_up: int = 20) -> dict[str, dict[str, float]]:
     """Seconds per plan, here and there, and what the second takes longer; per kind of work."""
     torch.set_num_threads(1)
     policy = random_policy()
-    here = DualPolicy(policy, InlineSlowLoop(policy, (), 1, FPS), CAMERAS)
+    here = DualPolicy(policy, InlineSlowLoop(policy, (), refresh_every=1, control_fps=FPS), cameras=CAMERAS)
     taken: dict[str, list[float]] = {"here": [], "served": [], "difference": []}
     unlimited = Limits(max_messages_per_s=1e6)
     with serving(policy, limits=unlimited) as server, closing(RemotePolicy(server.address, timeout_s=60.0)) as there:

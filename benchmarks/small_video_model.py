@@ -112,7 +112,7 @@ def shrunken_preset(data: DataSpec) -> PolicyConfig:
     assert policy.system2 is not None
     spatial, motion = policy.system2.streams
     former = replace(motion.former, num_tokens=4, depth=1)
-    band = everything_that_moves(data.fps, 9, 4)
+    band = everything_that_moves(data.fps, 9, frames_per_feature=4)
     streams = (
         replace(spatial, size_px=32, former=former),
         replace(motion, size_px=32, num_frames=9, filter=band, former=former),
@@ -167,7 +167,7 @@ def _is_recorded(folder: Path) -> bool:
 def _record_videos(env: str, folder: Path, settings: Settings, minutes: float) -> None:
     try:
         # joint targets of two arms bear no disturbance
-        collect(env, folder, settings.videos, noise=0.1 if env.startswith("metaworld:") else 0.0, videos_only=True)
+        collect(env, folder, episodes=settings.videos, noise=0.1 if env.startswith("metaworld:") else 0.0, videos_only=True)
     except CollectionError as error:
         # one expert less is worth a line in the report, not the end of two hours
         folder.mkdir(parents=True, exist_ok=True)
@@ -176,7 +176,7 @@ def _record_videos(env: str, folder: Path, settings: Settings, minutes: float) -
 
 
 def _demonstrate(env: str, folder: Path, settings: Settings, minutes: float) -> None:
-    collect(env, folder, settings.demonstrations, cameras=CAMERAS, noise=0.1)
+    collect(env, folder, episodes=settings.demonstrations, cameras=CAMERAS, noise=0.1)
     (folder / "recorded").touch()
 
 

@@ -31,7 +31,7 @@ class MochiBackbone(PretrainedBackbone):
         return {"the transformer's in_channels is": (transformer["in_channels"], vae["latent_channels"])}
 
     def text_encoder(self):
-        return diffusers_t5(self.root, self.dtype, self.max_tokens, sees_padding=False)
+        return diffusers_t5(self.root, self.dtype, max_tokens=self.max_tokens, sees_padding=False)
 
     def normalise(self, latents: torch.Tensor) -> torch.Tensor:
         mean, std = self.statistics(latents)

@@ -42,7 +42,7 @@ def over_a_tiny_instance(config: PolicyConfig, root: Path) -> PolicyConfig:
     tiny = replace(backbone, source=str(source), feature_layer=2, text_cache=str(root / "text"))
     num_frames, size = 1 + 2 * tiny.frames_per_feature, 2 * tiny.patch_px
     spatial, motion = system2.streams
-    band = everything_that_moves(config.fps, num_frames, tiny.frames_per_feature)
+    band = everything_that_moves(config.fps, num_frames, frames_per_feature=tiny.frames_per_feature)
     streams = (replace(spatial, size_px=size), replace(motion, size_px=size, num_frames=num_frames, filter=band))
     return replace(config, system2=replace(system2, backbone=tiny, streams=streams))
 

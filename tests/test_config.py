@@ -49,20 +49,20 @@ class TestJson:
     @pytest.mark.parametrize("name", PRESETS)
     def test_a_policy_survives_the_round_trip(self, name: str):
         policy = make_preset(name, SPEC)
-        assert from_json(PolicyConfig, to_json(policy), "config.json") == policy
+        assert from_json(PolicyConfig, to_json(policy), source="config.json") == policy
 
     @pytest.mark.parametrize(
         "config", [TrainConfig(num_steps=3), VideoTrainConfig(stride=2), BACKBONE], ids=lambda c: type(c).__name__
     )
     def test_other_configs_survive_the_round_trip(self, config: Any):
-        assert from_json(type(config), to_json(config), "training.json") == config
+        assert from_json(type(config), to_json(config), source="training.json") == config
 
     def test_no_system2_stays_none(self):
-        again = from_json(PolicyConfig, to_json(make_preset("tiny_system1", SPEC)), "config.json")
+        again = from_json(PolicyConfig, to_json(make_preset("tiny_system1", SPEC)), source="config.json")
         assert again.system2 is None
 
     def test_whole_numbers_are_read_as_floats_where_floats_belong(self):
-        fps = from_json(PolicyConfig, with_field("fps", 20), "config.json").fps
+        fps = from_json(PolicyConfig, with_field("fps", 20), source="config.json").fps
         assert fps == 20.0
         assert isinstance(fps, float)
 
@@ -70,13 +70,13 @@ class TestJson:
         with pytest.raises(
             ValueError, match=r"c\.json: system2: unknown field colour of System2Config; it has .*filter_on"
         ):
-            from_json(PolicyConfig, with_field("system2.colour", 1), "c.json")
+            from_json(PolicyConfig, with_field("system2.colour", 1), source="c.json")
 
     def test_a_missing_field_is_named(self):
         data = json.loads(to_json(POLICY))
         del data["system2"]["streams"][1]["stride"]
         with pytest.raises(ValueError, match=r"c\.json: system2: streams\[1\]: missing field stride of StreamConfig"):
-            from_json(PolicyConfig, json.dumps(data), "c.json")
+            from_json(PolicyConfig, json.dumps(data), source="c.json")
 
     @pytest.mark.parametrize(
         ("path", "value"),
@@ -100,11 +100,11 @@ class TestJson:
     )
     def test_a_value_of_the_wrong_type_is_named(self, path: str, value: Any):
         with pytest.raises(ValueError, match=rf"c\.json: .*{path.split('.')[-1]}.*: (expected|.* is not one of)"):
-            from_json(PolicyConfig, with_field(path, value), "c.json")
+            from_json(PolicyConfig, with_field(path, value), source="c.json")
 
     def test_a_file_that_is_no_json_is_named(self):
         with pytest.raises(ValueError, match=r"c\.json is not valid json"):
-            from_json(PolicyConfig, "{", "c.json")
+            from_json(PolicyConfig, "{", source="c.json")
 
     def test_a_file_that_is_not_there_is_named(self, tmp_path: Path):
         with pytest.raises(FileNotFoundError, match=r"config\.json does not exist"):
@@ -112,7 +112,7 @@ class TestJson:
 
     def test_values_are_checked_when_read(self):
         with pytest.raises(ValueError, match="execute_steps must lie in"):
-            from_json(PolicyConfig, with_field("execute_steps", 99), "c.json")
+            from_json(PolicyConfig, with_field("execute_steps", 99), source="c.json")
 
 
 def unchecked(cls: type, **values: Any) -> None:
@@ -294,11 +294,11 @@ class TestPresets:
         assert isinstance(policy.system2.backbone, PretrainedBackboneConfig)
         spatial, motion = policy.system2.streams
         assert (spatial.num_frames, motion.filter.name) == (1, "temporal_bandpass")
-        assert from_json(PolicyConfig, to_json(policy), "a file") == policy
+        assert from_json(PolicyConfig, to_json(policy), source="a file") == policy
 
     def test_a_name_of_no_video_model_lists_those_there_are(self):
         text = to_json(make_preset("wan22_5b", SPEC)).replace('"wan22"', '"wan33"')
         with pytest.raises(
             ValueError, match="unknown video model 'wan33'; choose from wan21, wan22, wan_small, hunyuan"
         ):
-            from_json(PolicyConfig, text, "a file")
+            from_json(PolicyConfig, text, source="a file")

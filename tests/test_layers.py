@@ -25,26 +25,26 @@ class TestAttention:
     def test_change_the_padding_and_nothing_changes(self):
         query, key, value = randn(2, 4, 3, 8), randn(2, 4, 5, 8, seed=1), randn(2, 4, 5, 8, seed=2)
         hidden = ~MASK[:, None, :, None]
-        other = attention(query, key + 100 * hidden, value - 100 * hidden, MASK)
-        assert torch.equal(attention(query, key, value, MASK), other)
+        other = attention(query, key + 100 * hidden, value=value - 100 * hidden, mask=MASK)
+        assert torch.equal(attention(query, key, value=value, mask=MASK), other)
 
     def test_padding_equals_a_shorter_sequence(self):
         query, key, value = randn(1, 4, 3, 8), randn(1, 4, 5, 8, seed=1), randn(1, 4, 5, 8, seed=2)
         kept = MASK[0]
         assert torch.allclose(
-            attention(query, key, value, MASK[:1]), attention(query, key[:, :, kept], value[:, :, kept]), atol=1e-6
+            attention(query, key, value=value, mask=MASK[:1]), attention(query, key[:, :, kept], value=value[:, :, kept]), atol=1e-6
         )
 
     def test_it_is_the_attention_of_pytorch(self):
         query, key, value = randn(2, 4, 3, 8), randn(2, 4, 5, 8, seed=1), randn(2, 4, 5, 8, seed=2)
         expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=MASK[:, None, None])
-        assert torch.allclose(attention(query, key, value, MASK), expected, atol=1e-6)
+        assert torch.allclose(attention(query, key, value=value, mask=MASK), expected, atol=1e-6)
 
     def test_who_may_see_nothing_gets_zeros_and_a_finite_gradient(self):
         query, key, value = (randn(2, 4, 5, 8, seed=i).requires_grad_() for i in range(3))
         mask = MASK.clone()
         mask[1] = False
-        out = attention(query, key, value, mask)
+        out = attention(query, key, value=value, mask=mask)
         assert torch.equal(out[1], torch.zeros_like(out[1]))
         assert out[0].abs().sum() > 0
         out.square().sum().backward()
@@ -54,7 +54,7 @@ class TestAttention:
             assert (tensor.grad[1] == 0).all()
 
     def test_a_sequence_of_no_tokens_gives_zeros(self):
-        out = attention(randn(2, 4, 3, 8), randn(2, 4, 0, 8), randn(2, 4, 0, 8), torch.zeros(2, 0, dtype=torch.bool))
+        out = attention(randn(2, 4, 3, 8), randn(2, 4, 0, 8), value=randn(2, 4, 0, 8), mask=torch.zeros(2, 0, dtype=torch.bool))
         assert torch.equal(out, torch.zeros(2, 4, 3, 8))
 
 
@@ -130,7 +130,7 @@ def test_the_variance_form_divides_by_the_deviation_but_leaves_the_mean():
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3, 4])
 def test_an_adaptor_has_the_layers_its_word_says(num_layers: int):
-    adaptor = make_adaptor(f"mlp{num_layers}x_gelu", 5, 7)
+    adaptor = make_adaptor(f"mlp{num_layers}x_gelu", 5, width_out=7)
     assert adaptor(randn(3, 5)).shape == (3, 7)
     assert sum(isinstance(module, torch.nn.Linear) for module in adaptor.modules()) == num_layers
     weights = [p for p in adaptor.parameters() if p.ndim == 2]
@@ -143,7 +143,7 @@ def test_an_adaptor_has_the_layers_its_word_says(num_layers: int):
 
 def test_an_mlp_has_the_sizes_it_is_told():
     assert Mlp(8)(randn(3, 8)).shape == (3, 8)
-    assert Mlp(8, 16, 2)(randn(3, 8)).shape == (3, 2)
+    assert Mlp(8, 16, out=2)(randn(3, 8)).shape == (3, 2)
 
 
 class TestEmbeddings:
@@ -163,7 +163,7 @@ class TestEmbeddings:
         assert distance.min() > 0.1
 
     def test_cells_are_in_raster_order(self):
-        embedded = grid_embedding(2, 3, 4, 32, torch.device("cpu")).view(2, 3, 4, 32)
+        embedded = grid_embedding(2, 3, w=4, width=32, device=torch.device("cpu")).view(2, 3, 4, 32)
         temporal, spatial = 12, 10
         assert torch.equal(embedded[1, 0, 0, :temporal], embedded[1, 2, 3, :temporal])
         rows = embedded[..., temporal : temporal + spatial]

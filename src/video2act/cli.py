@@ -25,7 +25,7 @@ from video2act.config import (
 def collect(
     env: str,
     out: Path,
-    episodes: int = 50,
+    *, episodes: int = 50,
     seed: int = 0,
     cameras: tuple[str, ...] | None = None,
     image_size: int = 128,
@@ -50,7 +50,7 @@ def collect(
     """
     from video2act.programs import collect as program
 
-    done = program.collect(env, out, episodes, seed, cameras, image_size, noise, workers, videos_only, max_steps)
+    done = program.collect(env, out, episodes=episodes, seed=seed, cameras=cameras, image_size=image_size, noise=noise, workers=workers, videos_only=videos_only, max_steps=max_steps)
     print(
         f"{done.dataset}: {done.num_episodes} episodes, {done.num_recorded} recorded now in {done.duration_s:.0f} s; "
         f"the expert failed on {len(done.failed_seeds)} seeds, which were left out"
@@ -72,7 +72,7 @@ def info(what: Positional[Path], check: bool = False) -> None:
 def train_video(
     data: tuple[Path, ...],
     out: Path,
-    training: Annotated[VideoTrainConfig, OmitArgPrefixes],
+    *, training: Annotated[VideoTrainConfig, OmitArgPrefixes],
     backbone: BackboneConfig,
     scratch: ScratchConfig,
     system2: System2Options,
@@ -98,14 +98,14 @@ def train_video(
     """
     from video2act.programs import train_video as program
 
-    chosen = program.chosen(preset, video_model, backbone, scratch, system2)
+    chosen = program.chosen(preset, video_model, tiny=backbone, scratch=scratch, system2=system2)
     program.train_video(data, out, training, chosen, camera, resume, tuning)
 
 
 def train(
     data: tuple[Path, ...],
     out: Path,
-    training: Annotated[TrainConfig, OmitArgPrefixes],
+    *, training: Annotated[TrainConfig, OmitArgPrefixes],
     system1: System1Sources,
     system2: System2Options,
     tuning: TuningConfig,
@@ -156,7 +156,7 @@ def cache(
 def evaluate(
     run: Positional[Path],
     env: tuple[str, ...],
-    runtime: Annotated[RuntimeConfig, OmitArgPrefixes],
+    *, runtime: Annotated[RuntimeConfig, OmitArgPrefixes],
     episodes: int = 50,
     seed: int = 1000,
     refresh_every: int | None = None,
@@ -209,7 +209,7 @@ def evaluate(
 def serve(
     run: Positional[Path],
     plans: Annotated[ServedPlans, OmitArgPrefixes],
-    host: str = "127.0.0.1",
+    *, host: str = "127.0.0.1",
     port: int = 8000,
     only: Literal["system2"] | None = None,
     api_key_file: Path | None = None,
@@ -231,13 +231,13 @@ def serve(
     from video2act.serving.access import Limits
 
     limits, runtime = Limits(max_clients=max_clients), plans.runtime()
-    program.serve(run, host, port, only, plans.system2, plans.refresh_every, runtime, api_key_file, device, limits)
+    program.serve(run, host, port=port, only=only, system2=plans.system2, refresh_every=plans.refresh_every, runtime=runtime, api_key_file=api_key_file, device=device, limits=limits)
 
 
 def sweep(
     run: Positional[Path],
     env: str,
-    runtime: Annotated[RuntimeConfig, OmitArgPrefixes],
+    *, runtime: Annotated[RuntimeConfig, OmitArgPrefixes],
     refresh_every: tuple[int, ...] = (1, 2, 4, 8, 16, 32),
     latency_ms: tuple[float, ...] = (0, 50, 100, 200, 400, 800),
     which: Literal["system1", "system2"] = "system2",
@@ -267,7 +267,7 @@ def sweep(
     print(f"{table}   plot: {table.with_suffix('.png')}")
 
 
-def view(run: Positional[Path], dataset: Path, out: Path, episode: int = 0) -> None:
+def view(run: Positional[Path], dataset: Path, *, out: Path, episode: int = 0) -> None:
     """Film what System 2 sees in an episode of a dataset: the camera, boundaries and motion.
 
     Args:
@@ -284,7 +284,7 @@ def view(run: Positional[Path], dataset: Path, out: Path, episode: int = 0) -> N
 def bench(
     what: Positional[Literal["stages", "loader"]] = "stages",
     run: Path | None = None,
-    data: tuple[Path, ...] = (),
+    *, data: tuple[Path, ...] = (),
     preset: str = "tiny",
     device: str = "cpu",
 ) -> None:
@@ -304,7 +304,7 @@ def bench(
             raise ValueError("bench loader reads a dataset; name it with --data")
         program.bench_loader(data, preset)
     else:
-        program.bench_stages(run, preset, device)
+        program.bench_stages(run, preset, device=device)
         program.bench_kv_reuse(device=device)
 
 
@@ -328,8 +328,8 @@ def convert(
     config = program.convert_official(
         what.checkpoint,
         what.out,
-        what.settings,
-        what.video_model,
+        settings=what.settings,
+        video_model=what.video_model,
         ema=what.ema,
         norm=what.norm,
         bgr_latents=not what.rgb_latents,
@@ -342,7 +342,7 @@ def convert(
     print(f"policy: {what.out}   streams: {described}   horizon: {config.horizon}")
 
 
-def demo(out: Path, name: str = "push", seed: int = 0) -> None:
+def demo(out: Path, name: str = "push", *, seed: int = 0) -> None:
     """The whole path: collect, train-video, train, eval. Run again to go on after an interruption.
 
     Args:
@@ -352,7 +352,7 @@ def demo(out: Path, name: str = "push", seed: int = 0) -> None:
     """
     from video2act.programs import demo as program
 
-    program.demo(name, out, seed)
+    program.demo(name, out, seed=seed)
 
 
 VERBS = {

@@ -18,7 +18,7 @@ from video2act.config import StreamConfig, camera_and_lag
 from video2act.types import Observation, Video
 
 
-def clip_indices(newest: int, num_frames: int, stride: int) -> list[int]:
+def clip_indices(newest: int, num_frames: int, *, stride: int) -> list[int]:
     """Frame numbers of a clip, oldest first, clamped to the start of the episode.
 
     Raises:
@@ -41,7 +41,7 @@ def stream_indices(newest: int, stream: StreamConfig) -> list[int]:
     looked = newest - newest % stream.every
     if stream.encoding == "stream" and newest >= 0:
         return list(range(0, looked + 1, stream.stride))
-    return clip_indices(looked, stream.num_frames, stream.stride)
+    return clip_indices(looked, stream.num_frames, stride=stream.stride)
 
 
 def num_padding(newest: int, stream: StreamConfig) -> int:
@@ -94,7 +94,7 @@ GREY = 127
 
 
 def fit_frames(
-    images: UInt8[np.ndarray, "t _h _w 3"], height: int, width: int, fit: Fit
+    images: UInt8[np.ndarray, "t _h _w 3"], height: int, *, width: int, fit: Fit
 ) -> UInt8[np.ndarray, "t {height} {width} 3"]:
     """Frames of one camera at the size that a network reads.
 
@@ -139,7 +139,7 @@ class _Track:
     frames: deque[np.ndarray]
 
 
-def stream_image(observation: Observation, stream: str, camera: str) -> np.ndarray:
+def stream_image(observation: Observation, stream: str, *, camera: str) -> np.ndarray:
     """The image that a stream reads. Raises KeyError, naming the cameras there are, if it is missing."""
     if camera not in observation.images:
         raise KeyError(
@@ -177,7 +177,7 @@ class FrameHistory:
         self._num_seen += 1
         for track in self._tracks:
             # copied below: an environment may draw its next frame into the same memory
-            frame = stream_image(observation, track.stream.name, track.stream.camera)[None]
+            frame = stream_image(observation, track.stream.name, camera=track.stream.camera)[None]
             if track.stream.encoding == "stream" and self._num_seen > MAX_STREAM_FRAMES:
                 raise RuntimeError(
                     f"the episode is longer than {MAX_STREAM_FRAMES} frames; reset the policy before it is"

@@ -112,7 +112,7 @@ def fields_of(name: str) -> tuple[str, ...]:
     return fields
 
 
-def make_embodiment(name: str, state_dim: int, action_dim: int) -> Embodiment:
+def make_embodiment(name: str, state_dim: int, *, action_dim: int) -> Embodiment:
     """The robot of that name (`fields_of`); `UNIFIED`: all places, of which the data says sample by sample which are known.
 
     Raises:

@@ -24,7 +24,7 @@ KEPT = ("scenes.json", DATA_FILE)
 """of a run folder, where they are there: seeds of the demonstrations, and what it learned from"""
 
 
-def save_pretrained(policy: "Video2Act", folder: Path, run: Path | None = None) -> None:
+def save_pretrained(policy: "Video2Act", folder: Path, *, run: Path | None = None) -> None:
     """Write a folder that `from_pretrained` reads and the Hub shows.
 
     Args:
@@ -35,7 +35,7 @@ def save_pretrained(policy: "Video2Act", folder: Path, run: Path | None = None) 
     """
     if run is not None and not run.is_dir():
         raise FileNotFoundError(f"{run} is not a run folder; leave it out, or name the folder that train wrote")
-    card = model_card(policy, folder.name, run, folder.as_posix())  # before anything is written
+    card = model_card(policy, folder.name, run=run, source=folder.as_posix())  # before anything is written
     policy.save(folder)
     for name in KEPT if run else ():
         assert run is not None
@@ -63,14 +63,14 @@ def locate_policy(source: Path | str, revision: str | None = None) -> Path:
         ) from error
 
 
-def push_to_hub(policy: "Video2Act", repo_id: str, folder: Path, run: Path | None = None, private: bool = False) -> str:
+def push_to_hub(policy: "Video2Act", repo_id: str, *, folder: Path, run: Path | None = None, private: bool = False) -> str:
     """Upload a policy; returns the address.
 
     Args:
         folder: where to write what is uploaded; kept.
     """
-    save_pretrained(policy, folder, run)
-    write_text(folder / CARD_FILE, model_card(policy, repo_id, run))
+    save_pretrained(policy, folder, run=run)
+    write_text(folder / CARD_FILE, model_card(policy, repo_id, run=run))
     api = HfApi()
     api.create_repo(repo_id, private=private, exist_ok=True)
     return str(
@@ -78,7 +78,7 @@ def push_to_hub(policy: "Video2Act", repo_id: str, folder: Path, run: Path | Non
     )
 
 
-def model_card(policy: "Video2Act", title: str, run: Path | None = None, source: str | None = None) -> str:
+def model_card(policy: "Video2Act", title: str, *, run: Path | None = None, source: str | None = None) -> str:
     """README.md of a policy: how to use it, its config, its data, its success.
 
     Args:

@@ -59,7 +59,7 @@ class VideoBackbone(Protocol):
         """Hidden states after block `feature_layer`, folded back to a grid `[b d t h w]`. Frozen, deterministic."""
         ...
 
-    def velocity(self, noisy: Video, noise_level: Float[Tensor, "b t"], instruction: list[str]) -> Video:
+    def velocity(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, instruction: list[str]) -> Video:
         """The flow `noise - latents` at `noisy = (1 - level) * latents + level * noise`; one level per latent frame."""
         ...
 
@@ -87,7 +87,7 @@ class Continuing(Protocol):
     """A system whose plans can continue the one in execution (real-time chunking)."""
 
     def continue_plan(
-        self, observation: Observation, condition: VideoCondition, committed: Committed, guidance: float | None
+        self, observation: Observation, condition: VideoCondition, *, committed: Committed, guidance: float | None
     ) -> ActionChunk:
         """As `act`, but the chunk begins with the committed actions that are frozen, and leaves the rest of them smoothly.
 
@@ -188,6 +188,6 @@ class Watcher(Protocol):
         self,
         observation: Observation,
         action: Float[np.ndarray, "a"],
-        condition: VideoCondition | None,
+        *, condition: VideoCondition | None,
         is_new_plan: bool,
     ) -> None: ...

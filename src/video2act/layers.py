@@ -21,7 +21,7 @@ from video2act.config import NormForm, adaptor_depth
 def attention(
     query: Float[Tensor, "b heads n d"],
     key: Float[Tensor, "b heads m d"],
-    value: Float[Tensor, "b heads m d"],
+    *, value: Float[Tensor, "b heads m d"],
     mask: Bool[Tensor, "b m"] | None = None,
 ) -> Float[Tensor, "b heads n d"]:
     """Scaled dot-product attention with a boolean mask over the keys."""
@@ -71,7 +71,7 @@ class RmsNorm(nn.Module):
 class SelfAttention(nn.Module):
     """Multi-head self-attention with RMS-normalised queries and keys."""
 
-    def __init__(self, width: int, num_heads: int, norm: NormForm = "rms"):
+    def __init__(self, width: int, num_heads: int, *, norm: NormForm = "rms"):
         super().__init__()
         self.num_heads = num_heads
         self.qkv = nn.Linear(width, 3 * width)
@@ -83,7 +83,7 @@ class SelfAttention(nn.Module):
         query, key, value = rearrange(
             self.qkv(x), "b n (three heads d) -> three b heads n d", three=3, heads=self.num_heads
         )
-        mixed = attention(self.query_norm(query), self.key_norm(key), value)
+        mixed = attention(self.query_norm(query), self.key_norm(key), value=value)
         return self.out(rearrange(mixed, "b heads n d -> b n (heads d)"))
 
 
@@ -99,7 +99,7 @@ class KeyValue:
 class CrossAttention(nn.Module):
     """Multi-head cross-attention with reusable keys and values, and RMS-normalised queries and keys."""
 
-    def __init__(self, width: int, num_heads: int, condition_width: int | None = None, norm: NormForm = "rms"):
+    def __init__(self, width: int, num_heads: int, *, condition_width: int | None = None, norm: NormForm = "rms"):
         super().__init__()
         self.num_heads = num_heads
         self.query = nn.Linear(width, width)
@@ -120,7 +120,7 @@ class CrossAttention(nn.Module):
         b = condition.key.shape[0]
         n = x.shape[1]
         query = rearrange(self.query(x), "(b r) n (heads d) -> b heads (r n) d", b=b, heads=self.num_heads)
-        mixed = attention(self.query_norm(query), condition.key, condition.value, condition.mask)
+        mixed = attention(self.query_norm(query), condition.key, value=condition.value, mask=condition.mask)
         return self.out(rearrange(mixed, "b heads (r n) d -> (b r) n (heads d)", n=n))
 
 
@@ -131,7 +131,7 @@ class Mlp(nn.Module):
         self,
         width: int,
         hidden: int | None = None,
-        out: int | None = None,
+        *, out: int | None = None,
         activation: Literal["gelu", "silu"] = "gelu",
     ):
         super().__init__()
@@ -146,13 +146,13 @@ class Mlp(nn.Module):
         )
 
 
-def make_adaptor(word: str, width_in: int, width_out: int) -> nn.Module:
+def make_adaptor(word: str, width_in: int, *, width_out: int) -> nn.Module:
     """`mlpNx_gelu`: N linear layers with GELUs between them, all but the first `width_out` wide."""
     num_layers = adaptor_depth(word)
     if num_layers == 1:
         return nn.Linear(width_in, width_out)
     if num_layers == 2:
-        return Mlp(width_in, width_out, width_out)
+        return Mlp(width_in, width_out, out=width_out)
     layers: list[nn.Module] = [nn.Linear(width_in, width_out)]
     for _ in range(num_layers - 1):
         layers += [nn.GELU(approximate="tanh"), nn.Linear(width_out, width_out)]
@@ -160,7 +160,7 @@ def make_adaptor(word: str, width_in: int, width_out: int) -> nn.Module:
 
 
 def sinusoidal_embedding(
-    position: Float[Tensor, "*b"], width: int, max_period: float = 10_000.0
+    position: Float[Tensor, "*b"], width: int, *, max_period: float = 10_000.0
 ) -> Float[Tensor, "*b {width}"]:
     """Cosines, then sines, of geometrically spaced frequencies (arXiv 1706.03762). `width` must be even."""
     frequency = torch.exp(-math.log(max_period) * torch.arange(width // 2, device=position.device) / (width // 2))
@@ -168,7 +168,7 @@ def sinusoidal_embedding(
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
-def grid_embedding(t: int, h: int, w: int, width: int, device: torch.device) -> Float[Tensor, "n {width}"]:
+def grid_embedding(t: int, h: int, *, w: int, width: int, device: torch.device) -> Float[Tensor, "n {width}"]:
     """Fixed sinusoidal positions of a `t h w` grid in raster order; the width is shared between the three axes.
 
     Heights and widths are measured from 0 to 1 across the picture, so that one model reads grids of several sizes.

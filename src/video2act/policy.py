@@ -53,12 +53,12 @@ class Video2Act(nn.Module):
         super().__init__()
         self.config = config
         self.statistics = statistics
-        _check_size("state", config.state_dim, statistics)
-        _check_size("action", config.action_dim, statistics)
+        _check_size("state", config.state_dim, statistics=statistics)
+        _check_size("action", config.action_dim, statistics=statistics)
         self.normalize_state = Normalizer(statistics["state"], config.normalize_state)
         self.normalize_action = Normalizer(statistics["action"], config.normalize_action)
         self.system1 = System1(
-            config.system1, config.cameras, config.state_dim, config.action_dim, config.horizon, config.fps
+            config.system1, config.cameras, state_dim=config.state_dim, action_dim=config.action_dim, horizon=config.horizon, fps=config.fps
         )
         self.system2 = System2(config.system2, make_backbone(config.system2.backbone)) if config.system2 else None
         self.adapter: Adapter = {}
@@ -95,11 +95,11 @@ class Video2Act(nn.Module):
         else:
             told = list(batch.seen_instruction) or batch.instruction
             looked = batch.seen or self.system2.encode(batch.clips)
-            seen = self.system2.see_on(batch.stage if batch.seen else "latents", looked, told)
+            seen = self.system2.see_on(batch.stage if batch.seen else "latents", looked, instruction=told)
             video = self.system2.compress(seen)
-        conditions = self.system1.gather(batch.instruction, batch.images, video, visible)
+        conditions = self.system1.gather(batch.instruction, batch.images, video=video, visible=visible)
         projected = self.system1.project(conditions, state, batch.staleness, visible, batch.known)
-        return self.system1.loss(actions, batch.action_is_pad, projected, generator, batch.known)
+        return self.system1.loss(actions, batch.action_is_pad, conditions=projected, generator=generator, known=batch.known)
 
     # acting
 
@@ -132,7 +132,7 @@ class Video2Act(nn.Module):
 
     @torch.no_grad()
     def continue_plan(
-        self, observation: Observation, condition: VideoCondition, committed: Committed, guidance: float | None
+        self, observation: Observation, condition: VideoCondition, *, committed: Committed, guidance: float | None
     ) -> ActionChunk:
         """As `act`, for a chunk that continues the one in execution (real-time chunking).
 
@@ -146,7 +146,7 @@ class Video2Act(nn.Module):
             torch.from_numpy(committed.actions.astype(np.float32))[None].to(self.device)
         )
         with self._precision():
-            sampled = self.system1.continue_sample(projected, noise, rest, committed.num_frozen, guidance)
+            sampled = self.system1.continue_sample(projected, noise, committed=rest, num_frozen=committed.num_frozen, guidance=guidance)
         return self._chunk(sampled, observation)
 
     def _prepare(self, observation: Observation, condition: VideoCondition) -> tuple[ProjectedConditions, Tensor]:
@@ -163,7 +163,7 @@ class Video2Act(nn.Module):
         video = self._no_video(1) if self.is_blind else condition.tokens.to(self.device)
         age = torch.tensor([max(0.0, staleness)], device=self.device)
         with self._precision():
-            conditions = self.system1.gather([observation.instruction], images, video, visible)
+            conditions = self.system1.gather([observation.instruction], images, video=video, visible=visible)
             projected = self.system1.project(conditions, self.normalize_state.normalize(state), age, visible)
         return projected, torch.randn(1, *self.system1.noise_shape, generator=self._noise).to(self.device)
 
@@ -239,7 +239,7 @@ class Video2Act(nn.Module):
             transformer = "system2.backbone.transformer."
             everything = weights or self.state_dict()
             new = {name.removeprefix(transformer): tensor for name, tensor in everything.items() if is_adapter(name)}
-            save_adapter(path / ADAPTER, taken_out(new) or self.adapter, self.config.system2.tuning)
+            save_adapter(path / ADAPTER, taken_out(new) or self.adapter, tuning=self.config.system2.tuning)
         self.save_weights(path / WEIGHTS_FILE, weights)
 
     def save_weights(self, path: Path, weights: dict[str, Tensor] | None = None) -> None:
@@ -270,15 +270,15 @@ class Video2Act(nn.Module):
 
     def load_weights(self, path: Path) -> None:
         """The inverse of `save_weights`, strict. Raises as `load` does."""
-        load_weights(self, path, self._elsewhere)
+        load_weights(self, path, elsewhere=self._elsewhere)
 
     def save_pretrained(self, path: Path | str, run: Path | str | None = None) -> None:
         """Write a folder for `from_pretrained` and the Hugging Face Hub: the policy and its card; see `hub.py`."""
-        hub.save_pretrained(self, Path(path), None if run is None else Path(run))
+        hub.save_pretrained(self, Path(path), run=None if run is None else Path(run))
 
     @classmethod
     def from_pretrained(
-        cls, source: Path | str, device: torch.device | str = "cpu", revision: str | None = None
+        cls, source: Path | str, device: torch.device | str = "cpu", *, revision: str | None = None
     ) -> "Video2Act":
         """A policy from a folder or a Hugging Face repo id, ready to act.
 
@@ -289,10 +289,10 @@ class Video2Act(nn.Module):
         return cls.load(hub.locate_policy(source, revision), device)
 
     def push_to_hub(
-        self, repo_id: str, folder: Path | str, run: Path | str | None = None, private: bool = False
+        self, repo_id: str, folder: Path | str, *, run: Path | str | None = None, private: bool = False
     ) -> str:
         """Upload the policy and its card as `owner/name`, by way of `folder`; returns the address."""
-        return hub.push_to_hub(self, repo_id, Path(folder), None if run is None else Path(run), private)
+        return hub.push_to_hub(self, repo_id, folder=Path(folder), run=None if run is None else Path(run), private=private)
 
     @property
     def _elsewhere(self) -> tuple[str, ...]:
@@ -330,7 +330,7 @@ class Video2Act(nn.Module):
                 f"{', '.join(sorted(observation.images)) or 'no camera'}"
             )
         size = self.config.image_px
-        small = fit_frames(observation.images[camera][None], size, size, self.config.image_fit)
+        small = fit_frames(observation.images[camera][None], size, width=size, fit=self.config.image_fit)
         return rearrange(torch.from_numpy(small), "1 h w c -> 1 c h w").float().to(self.device) / 127.5 - 1
 
 
@@ -375,11 +375,11 @@ def load_system2(path: Path | str, device: torch.device | str = "cpu") -> Loaded
     config = load_config(path)
     loaded = LoadedSystem2(config)
     is_published = config.system2 is not None and isinstance(config.system2.backbone, PretrainedBackboneConfig)
-    load_weights(loaded.system2, path / WEIGHTS_FILE, ("backbone.",) if is_published else (), part="system2.")
+    load_weights(loaded.system2, path / WEIGHTS_FILE, elsewhere=("backbone.",) if is_published else (), part="system2.")
     return loaded.to(device).eval()
 
 
-def _check_size(name: str, size: int, statistics: dict[str, Statistics]) -> None:
+def _check_size(name: str, size: int, *, statistics: dict[str, Statistics]) -> None:
     if name not in statistics:
         raise ValueError(f"the statistics have no {name!r}, only {', '.join(statistics) or 'nothing'}")
     found = len(statistics[name].mean)

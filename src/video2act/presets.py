@@ -35,7 +35,7 @@ class DataSpec:
     """the first one is also System 2's"""
 
 
-def everything_that_moves(fps: float, num_frames: int, frames_per_feature: int) -> FilterConfig:
+def everything_that_moves(fps: float, num_frames: int, *, frames_per_feature: int) -> FilterConfig:
     """The band of a clip's features that drops only what stands still; `fps` is the clip's."""
     feature_fps = fps / frames_per_feature
     num_features = 1 + (num_frames - 1) // frames_per_feature
@@ -43,7 +43,7 @@ def everything_that_moves(fps: float, num_frames: int, frames_per_feature: int) 
 
 
 def paper_streams(
-    camera: str, motion: FilterConfig, num_frames: int, motion_px: int, spatial_px: int, former: FormerConfig
+    camera: str, motion: FilterConfig, *, num_frames: int, motion_px: int, spatial_px: int, former: FormerConfig
 ) -> tuple[StreamConfig, ...]:
     """The paper's two streams of one camera: boundaries of the newest frame, and motion of the last `num_frames`."""
     return (
@@ -56,8 +56,8 @@ def tiny(data: DataSpec) -> PolicyConfig:
     """Both systems, about two million parameters."""
     system1 = System1Config(denoising=DenoisingConfig(noise_shift=3.0, noise_draws=2))
     backbone, num_frames = BackboneConfig(), 17
-    motion = everything_that_moves(data.fps, num_frames, backbone.frames_per_feature)
-    streams = paper_streams(data.cameras[0], motion, num_frames, motion_px=64, spatial_px=64, former=FormerConfig())
+    motion = everything_that_moves(data.fps, num_frames, frames_per_feature=backbone.frames_per_feature)
+    streams = paper_streams(data.cameras[0], motion, num_frames=num_frames, motion_px=64, spatial_px=64, former=FormerConfig())
     return PolicyConfig(
         state_dim=data.state_dim,
         action_dim=data.action_dim,
@@ -93,9 +93,9 @@ def small(data: DataSpec) -> PolicyConfig:
     """Wan's networks in a middle size, which `train-video --preset small` trains from nothing: 60 million parameters."""
     backbone, num_frames = PretrainedBackboneConfig("wan_small", SMALL_SOURCE, feature_layer=8, dtype="float32"), 17
     system1 = System1Config(hidden=256, depth=6, num_heads=8, denoising=DenoisingConfig(noise_shift=3.0, noise_draws=2))
-    motion = everything_that_moves(data.fps, num_frames, backbone.frames_per_feature)
+    motion = everything_that_moves(data.fps, num_frames, frames_per_feature=backbone.frames_per_feature)
     former = FormerConfig(num_tokens=32, depth=2, num_heads=8)
-    streams = paper_streams(data.cameras[0], motion, num_frames, motion_px=128, spatial_px=128, former=former)
+    streams = paper_streams(data.cameras[0], motion, num_frames=num_frames, motion_px=128, spatial_px=128, former=former)
     return replace(
         tiny(data), image_px=128, system1=system1, system2=System2Config(backbone, streams, token_dim=system1.hidden)
     )
@@ -113,15 +113,15 @@ SMALL_SOURCE = "./the folder that train-video --preset small has written"
 def published(
     data: DataSpec,
     backbone: PretrainedBackboneConfig,
-    num_frames: int = 61,
+    *, num_frames: int = 61,
     motion_px: int = 224,
     spatial_px: int = 480,
 ) -> PolicyConfig:
     """Both systems, System 2 over a published model: the newest frame at `spatial_px`, the last `num_frames` at `motion_px`."""
     system1 = System1Config(hidden=512, depth=8, num_heads=8, text_dim=256, image_channels=32)
     former = FormerConfig(num_tokens=224, depth=2, num_heads=8)
-    motion = everything_that_moves(data.fps, num_frames, backbone.frames_per_feature)
-    streams = paper_streams(data.cameras[0], motion, num_frames, motion_px, spatial_px, former)
+    motion = everything_that_moves(data.fps, num_frames, frames_per_feature=backbone.frames_per_feature)
+    streams = paper_streams(data.cameras[0], motion, num_frames=num_frames, motion_px=motion_px, spatial_px=spatial_px, former=former)
     return PolicyConfig(
         state_dim=data.state_dim,
         action_dim=data.action_dim,

@@ -73,7 +73,7 @@ class Tokens:
         return cls(data, torch.ones(data.shape[:2], dtype=torch.bool, device=data.device))
 
     @classmethod
-    def empty(cls, batch: int, width: int, like: Tensor) -> "Tokens":
+    def empty(cls, batch: int, width: int, *, like: Tensor) -> "Tokens":
         """No token at all: what a policy without System 2, or without cameras, attends to."""
         return cls(like.new_zeros(batch, 0, width), torch.zeros(batch, 0, dtype=torch.bool, device=like.device))
 

@@ -368,7 +368,7 @@ class TestVelocity:
         for num_clean in range(1, t):
             level = torch.where(torch.arange(t) < num_clean, 0.0, 0.7).expand(2, t).contiguous()
             noisy = noised(latents, level)
-            flow = backbone.velocity(noisy, level, TEXT)
+            flow = backbone.velocity(noisy, level, instruction=TEXT)
             assert flow.grid.shape == latents.grid.shape
             assert flow.fps == latents.fps
             implied = noisy.grid - level[:, None, :, None, None] * flow.grid
@@ -389,19 +389,19 @@ class TestVelocity:
         level[1, : t - 1] = 0
         if not subject.has_level_per_frame:
             with pytest.raises(ValueError, match=r"one noise level per clip, got levels from 0\.0 to 0\.5 within one"):
-                backbone.velocity(noised(latents, level), level, TEXT)
+                backbone.velocity(noised(latents, level), level, instruction=TEXT)
             return
-        together = backbone.velocity(noised(latents, level), level, TEXT).grid
+        together = backbone.velocity(noised(latents, level), level, instruction=TEXT).grid
         for i in range(2):
             single = Video(noised(latents, level).grid[i : i + 1], latents.fps)
             assert torch.allclose(
-                together[i], backbone.velocity(single, level[i : i + 1], TEXT[i : i + 1]).grid[0], atol=1e-5
+                together[i], backbone.velocity(single, level[i : i + 1], instruction=TEXT[i : i + 1]).grid[0], atol=1e-5
             )
 
     def test_without_a_clean_frame_it_is_finite(self, subject: Subject, backbone: VideoBackbone):
         latents = backbone.encode(subject.pixels())
         level = torch.full((2, latents.grid.shape[2]), 1.0)
-        flow = backbone.velocity(noised(latents, level), level, TEXT)
+        flow = backbone.velocity(noised(latents, level), level, instruction=TEXT)
         assert flow.grid.shape == latents.grid.shape
         assert flow.fps == latents.fps
         assert flow.grid.isfinite().all()
@@ -413,7 +413,7 @@ class TestVelocity:
         level = torch.full((2, latents.grid.shape[2]), 0.7)
         if subject.has_level_per_frame:
             level[:, 0] = 0.0
-        backbone.velocity(noised(latents, level), level, TEXT).grid.square().sum().backward()
+        backbone.velocity(noised(latents, level), level, instruction=TEXT).grid.square().sum().backward()
         without = [name for name, parameter in backbone.named_parameters() if parameter.grad is None]
         excused = ("vae.", *subject.without_gradient)
         assert [name for name in without if not any(part in name for part in excused)] == []
@@ -436,7 +436,7 @@ class TestInSystem2:
 class TestFolder:
     def test_a_loaded_model_is_the_saved_one(self, subject: Subject, backbone: VideoBackbone, tmp_path: Path):
         assert isinstance(backbone, nn.Module)
-        save_video_model(tmp_path, backbone, backbone.state_dict())
+        save_video_model(tmp_path, backbone, weights=backbone.state_dict())
         config, again = load_video_model(tmp_path)
         if subject.is_published:  # its transformer is here, the rest stays where it was
             assert config == replace(subject.config, source=str(tmp_path))
@@ -455,6 +455,6 @@ class TestFolder:
     def test_weights_of_another_shape_are_named(self, subject: Subject, backbone: VideoBackbone, tmp_path: Path):
         assert isinstance(backbone, nn.Module)
         weights = {name: tensor[:1].clone() for name, tensor in backbone.state_dict().items()}
-        save_video_model(tmp_path, backbone, weights)
+        save_video_model(tmp_path, backbone, weights=weights)
         with pytest.raises(ValueError, match=r"(?s)does not fit its config:.*the config asks for"):
             load_video_model(tmp_path)

@@ -66,7 +66,7 @@ def pack(source: Path, root: Path) -> Path:
         for file, numbers in enumerate(((0, 1, 2), (3,))):
             path = root / f"videos/{key}/chunk-000/file-{file:03d}.mp4"
             path.parent.mkdir(parents=True, exist_ok=True)
-            encode(path, np.concatenate([make_episode(number).frames[camera] for number in numbers]), 25)
+            encode(path, np.concatenate([make_episode(number).frames[camera] for number in numbers]), fps=25)
             for number in numbers:
                 before = sum(LENGTHS[other] for other in numbers if other < number)
                 place = {"file_index": file, "from_timestamp": before / 25 + 0.004 * number}

@@ -59,7 +59,7 @@ class FakeSystem:
 
     def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
         if not clips:
-            return Tokens.empty(len(instruction), 3, torch.zeros(1))
+            return Tokens.empty(len(instruction), 3, like=torch.zeros(1))
         return Tokens.all_visible(torch.stack([clip.grid.mean(dim=(2, 3, 4)) for clip in clips.values()], dim=1))
 
     def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
@@ -185,16 +185,16 @@ class TestDualSystem:
 
 
 def inline(subject: Subject) -> SlowLoop:
-    return InlineSlowLoop(subject, streams_of(subject), 4, subject.config.fps)
+    return InlineSlowLoop(subject, streams_of(subject), refresh_every=4, control_fps=subject.config.fps)
 
 
 def threaded(subject: Subject) -> SlowLoop:
-    return ThreadSlowLoop(subject, streams_of(subject), 4, subject.config.fps)
+    return ThreadSlowLoop(subject, streams_of(subject), refresh_every=4, control_fps=subject.config.fps)
 
 
 def shared(subject: Subject) -> SlowLoop:
     """One of a server's clients, and the only one."""
-    worker = SharedSystem2(subject, streams_of(subject), 4, subject.config.fps)
+    worker = SharedSystem2(subject, streams_of(subject), refresh_every=4, control_fps=subject.config.fps)
     loop = worker.new_loop()
     loop.close = worker.close  # type: ignore[method-assign]
     return loop
@@ -207,7 +207,7 @@ def remote(subject: Subject) -> SlowLoop:
     contract, ending = Contract.of(subject.config, "system2"), ExitStack()
     server = Server(lambda: System2Session(subject.perceive, contract), contract.to_metadata(), port=0)
     address = ending.enter_context(server.running()).address
-    loop = RemoteSlowLoop(address, streams_of(subject), 4, subject.config.fps)
+    loop = RemoteSlowLoop(address, streams_of(subject), refresh_every=4, control_fps=subject.config.fps)
     ending.callback(loop.close)
     loop.close = ending.close  # type: ignore[method-assign]
     return loop

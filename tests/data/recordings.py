@@ -113,10 +113,10 @@ def pack_videos(root: Path, drift_s: float = 0.0) -> Path:
         folder, before = root / f"videos/{key}/chunk-000", 0
         lengths = [pq.read_table(path)["length"][0].as_py() for path in paths]
         files = [folder / f"file-{i:03d}.mp4" for i in range(len(paths))]
-        frames = [decode(file, 0, length, info["fps"]) for file, length in zip(files, lengths, strict=True)]
+        frames = [decode(file, 0, count=length, fps=info["fps"]) for file, length in zip(files, lengths, strict=True)]
         for file in files:
             file.unlink()
-        encode(files[0], np.concatenate(frames), info["fps"])
+        encode(files[0], np.concatenate(frames), fps=info["fps"])
         for i, path in enumerate(paths):
             name = str(path.relative_to(root))
             change_column(root, name, f"videos/{key}/file_index", [0])

@@ -13,8 +13,8 @@ def images(b: int = 6) -> torch.Tensor:
 
 def test_a_draw_can_be_repeated():
     for augment in (
-        lambda seed: shift(images(), 3, generator(seed)),
-        lambda seed: jitter(images(), 0.2, generator(seed)),
+        lambda seed: shift(images(), 3, generator=generator(seed)),
+        lambda seed: jitter(images(), 0.2, generator=generator(seed)),
     ):
         assert torch.equal(augment(1), augment(1))
         assert not torch.equal(augment(1), augment(2))
@@ -23,15 +23,15 @@ def test_a_draw_can_be_repeated():
 def test_nothing_asked_for_changes_nothing_and_draws_nothing():
     rng = generator()
     before = rng.get_state()
-    assert torch.equal(shift(images(), 0, rng), images())
-    assert torch.equal(jitter(images(), 0.0, rng), images())
+    assert torch.equal(shift(images(), 0, generator=rng), images())
+    assert torch.equal(jitter(images(), 0.0, generator=rng), images())
     assert torch.equal(rng.get_state(), before)
 
 
 def test_each_image_moves_by_its_own_whole_number_of_pixels():
     y, x = torch.meshgrid(torch.arange(12.0), torch.arange(12.0), indexing="ij")
     places = torch.stack([y, x, torch.zeros(12, 12)]).expand(64, 3, 12, 12) / 20
-    moved = shift(places.contiguous(), 3, generator())
+    moved = shift(places.contiguous(), 3, generator=generator())
     inner = (20 * moved[:, :2, 4:8, 4:8]).round()
     offsets = inner - torch.stack([y, x])[:, 4:8, 4:8]
     assert (offsets == offsets[:, :, :1, :1]).all()
@@ -42,17 +42,17 @@ def test_each_image_moves_by_its_own_whole_number_of_pixels():
 
 def test_the_border_is_repeated_not_black():
     white = torch.ones(4, 3, 12, 12)
-    assert torch.equal(shift(white, 4, generator()), white)
+    assert torch.equal(shift(white, 4, generator=generator()), white)
 
 
 def test_colours_stay_in_range_and_near_what_they_were():
-    changed = jitter(images(), 0.1, generator())
+    changed = jitter(images(), 0.1, generator=generator())
     assert changed.abs().max() <= 1
     assert 0 < (changed - images()).abs().mean() < 0.2
 
 
 def test_black_stays_black_and_grey_stays_grey():
     black = -torch.ones(4, 3, 8, 8)
-    assert torch.allclose(jitter(black, 0.5, generator()), black, atol=1e-6)
-    grey = jitter(images()[:, :1].expand(-1, 3, -1, -1).contiguous(), 0.3, generator())
+    assert torch.allclose(jitter(black, 0.5, generator=generator()), black, atol=1e-6)
+    grey = jitter(images()[:, :1].expand(-1, 3, -1, -1).contiguous(), 0.3, generator=generator())
     assert torch.allclose(grey[:, 0], grey[:, 1], atol=1e-6)

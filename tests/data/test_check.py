@@ -83,15 +83,15 @@ def scramble_video(root: Path) -> None:
 
 
 def shorten_video(root: Path) -> None:
-    encode(root / VIDEO, numbered_frames(100, LENGTH - 2), 20)
+    encode(root / VIDEO, numbered_frames(100, LENGTH - 2), fps=20)
 
 
 def slow_video(root: Path) -> None:
-    encode(root / VIDEO, numbered_frames(100, LENGTH), 10)
+    encode(root / VIDEO, numbered_frames(100, LENGTH), fps=10)
 
 
 def small_video(root: Path) -> None:
-    encode(root / VIDEO, numbered_frames(100, LENGTH)[:, ::2, ::2], 20)
+    encode(root / VIDEO, numbered_frames(100, LENGTH)[:, ::2, ::2], fps=20)
 
 
 def uneven_video(root: Path) -> None:
@@ -180,7 +180,7 @@ def own_column(values: pa.Array, dtype: str = "float32") -> Callable[[Path], obj
 
 
 def darken_video(root: Path) -> None:
-    encode(root / VIDEO, numbered_frames(100, LENGTH) // 3, 20)
+    encode(root / VIDEO, numbered_frames(100, LENGTH) // 3, fps=20)
 
 
 def exchange_cameras(root: Path) -> None:
@@ -191,7 +191,7 @@ def exchange_cameras(root: Path) -> None:
 
 
 def longer_video(root: Path) -> None:
-    encode(root / VIDEO, numbered_frames(0, LENGTH + 3), 20)
+    encode(root / VIDEO, numbered_frames(0, LENGTH + 3), fps=20)
 
 
 def exchange_rows(root: Path) -> None:

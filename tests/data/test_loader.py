@@ -84,7 +84,7 @@ class MemoryFrames:
 def make_loader(small_config: PolicyConfig) -> Callable[..., BatchLoader]:
     def make(batch_size: int = 4, seed: int = 0, config: PolicyConfig = small_config, **rest: Any) -> BatchLoader:
         dataset = MemoryDataset()
-        return BatchLoader(dataset, MemoryFrames(dataset), config, batch_size, seed, **rest)
+        return BatchLoader(dataset, MemoryFrames(dataset), config=config, batch_size=batch_size, seed=seed, **rest)
 
     return make
 
@@ -195,7 +195,7 @@ class TestContent:
             assert batch.clips[stream.name].fps == 20.0 / stream.stride
             for i, (episode, frame) in enumerate(loader.places(0)):
                 newest = frame - round(float(batch.staleness[i]) * 20)
-                expected = clip_indices(newest, stream.num_frames, stream.stride)
+                expected = clip_indices(newest, stream.num_frames, stride=stream.stride)
                 assert numbers(batch.clips[stream.name].grid[i]) == [[episode, t, 0] for t in expected]
 
     def test_staleness_covers_its_range_and_never_reaches_before_the_episode(
@@ -258,7 +258,7 @@ class TestWeights:
     def loader(
         self, merged: Any, config: PolicyConfig, weights: tuple[float, ...] | None, seed: int = 0
     ) -> BatchLoader:
-        return BatchLoader(merged, FrameStore(merged), config, 10, seed, weights=weights)
+        return BatchLoader(merged, FrameStore(merged), config=config, batch_size=10, seed=seed, weights=weights)
 
     def test_datasets_are_drawn_from_as_their_weights_say(self, merged: Any, small_config: PolicyConfig):
         loader = self.loader(merged, small_config, (4.0, 1.0, 1.0))
@@ -304,7 +304,7 @@ class TestCached:
         dataset = MemoryDataset()
         for episode, length in enumerate(LENGTHS):
             clips = {
-                s.name: episode_clips(live.frames, s, [(episode, frame) for frame in range(length)], live.config.fps)
+                s.name: episode_clips(live.frames, s, places=[(episode, frame) for frame in range(length)], control_fps=live.config.fps)
                 for s in system2.config.streams
             }
             cache.write(episode, system2.see(clips, dataset.episode(episode).instruction))
@@ -342,7 +342,7 @@ class TestFit:
         with pytest.raises(ValueError, match=message):
             check_fit(small_config, dataset)
         with pytest.raises(ValueError, match=message):
-            BatchLoader(dataset, MemoryFrames(dataset), small_config, 4, 0)
+            BatchLoader(dataset, MemoryFrames(dataset), config=small_config, batch_size=4, seed=0)
 
     def test_more_cameras_than_needed_are_no_contradiction(self, small_config: PolicyConfig):
         check_fit(small_config, MemoryDataset(cameras=("side", "wrist", "front")))

@@ -12,12 +12,12 @@ from video2act.data.video_file import KEY_FRAME_EVERY, decode, encode
 @pytest.fixture
 def video(tmp_path):
     path = tmp_path / "a.mp4"
-    encode(path, numbered_frames(0, 30), 20)
+    encode(path, numbered_frames(0, 30), fps=20)
     return path
 
 
 def test_every_frame_comes_back_in_its_place_and_nearly_as_it_was(video):
-    frames, original = decode(video, 0, 30, 20), numbered_frames(0, 30)
+    frames, original = decode(video, 0, count=30, fps=20), numbered_frames(0, 30)
     assert read_numbers(frames) == list(range(30))
     error = ((frames.astype(float) - original) ** 2).mean(axis=(1, 2, 3))
     assert (10 * np.log10(255**2 / error)).min() > 30
@@ -25,8 +25,8 @@ def test_every_frame_comes_back_in_its_place_and_nearly_as_it_was(video):
 
 @pytest.mark.parametrize(("first", "count"), [(0, 1), (3, 6), (29, 1), (8, 4)])
 def test_a_part_equals_that_part_of_the_whole(video, first, count):
-    whole = decode(video, 0, 30, 20)
-    assert np.array_equal(decode(video, first, count, 20), whole[first : first + count])
+    whole = decode(video, 0, count=30, fps=20)
+    assert np.array_equal(decode(video, first, count=count, fps=20), whole[first : first + count])
 
 
 def test_time_starts_at_zero_and_runs_at_a_constant_rate(video):
@@ -40,7 +40,7 @@ def test_time_starts_at_zero_and_runs_at_a_constant_rate(video):
 
 
 def test_encoding_is_reproducible(tmp_path, video):
-    encode(tmp_path / "b.mp4", numbered_frames(0, 30), 20)
+    encode(tmp_path / "b.mp4", numbered_frames(0, 30), fps=20)
     assert (tmp_path / "b.mp4").read_bytes() == video.read_bytes()
 
 
@@ -57,38 +57,38 @@ def test_foreign_codecs_with_reordered_frames_are_read_by_number(tmp_path, codec
         for image in numbered_frames(0, 24):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
-    assert read_numbers(decode(path, 5, 12, 20)) == list(range(5, 17))
+    assert read_numbers(decode(path, 5, count=12, fps=20)) == list(range(5, 17))
 
 
 def test_a_file_that_was_cut_short_is_named(video):
     video.write_bytes(video.read_bytes()[:-400])
     with pytest.raises(DatasetError, match=r"a\.mp4 cannot be decoded .* record its episodes again"):
-        decode(video, 0, 30, 20)
+        decode(video, 0, count=30, fps=20)
 
 
 def test_a_file_that_is_no_video_is_named(tmp_path):
     (tmp_path / "text.mp4").write_text("not a video")
     with pytest.raises(DatasetError, match=r"text\.mp4 cannot be decoded"):
-        decode(tmp_path / "text.mp4", 0, 1, 20)
+        decode(tmp_path / "text.mp4", 0, count=1, fps=20)
 
 
 def test_more_frames_than_there_are(video):
     with pytest.raises(DatasetError, match=r"holds 30 frames, but frame 30 was asked for"):
-        decode(video, 25, 6, 20)
+        decode(video, 25, count=6, fps=20)
 
 
 def test_another_rate(video):
     with pytest.raises(DatasetError, match=r"plays at 20 fps, but the dataset says 30 fps"):
-        decode(video, 0, 30, 30)
+        decode(video, 0, count=30, fps=30)
 
 
 def test_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.mp4 does not exist"):
-        decode(tmp_path / "none.mp4", 0, 1, 20)
+        decode(tmp_path / "none.mp4", 0, count=1, fps=20)
 
 
 def test_what_cannot_be_encoded(tmp_path):
     with pytest.raises(ValueError, match="even sizes, got 63 x 64"):
-        encode(tmp_path / "a.mp4", numbered_frames(0, 2)[:, :63], 20)
+        encode(tmp_path / "a.mp4", numbered_frames(0, 2)[:, :63], fps=20)
     with pytest.raises(ValueError, match="at least one frame"):
-        encode(tmp_path / "a.mp4", numbered_frames(0, 2)[:0], 20)
+        encode(tmp_path / "a.mp4", numbered_frames(0, 2)[:0], fps=20)

@@ -129,4 +129,4 @@ def test_a_repo_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(
         FileNotFoundError, match=r"no folder some/t5, and the Hugging Face repo some/t5 cannot be fetched \(OSErr"
     ):
-        load_frozen(T5EncoderModel, "some/t5", torch.float32)
+        load_frozen(T5EncoderModel, "some/t5", dtype=torch.float32)

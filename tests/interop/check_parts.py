@@ -124,7 +124,7 @@ def check_scheduler(golden: Golden, report: Report) -> None:
 
 def _add_noise(actions: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """DDPM noise at whole timesteps."""
-    return Denoising(DenoisingConfig("ddpm", "sample")).add_noise(actions, noise, (timesteps + 0.5) / 1000)
+    return Denoising(DenoisingConfig("ddpm", "sample")).add_noise(actions, noise, uniform=(timesteps + 0.5) / 1000)
 
 
 def check_compressor(golden: Golden, report: Report) -> None:
@@ -139,9 +139,9 @@ def check_compressor(golden: Golden, report: Report) -> None:
         state |= {"video_adaptor.0.weight": torch.eye(width), "video_adaptor.0.bias": torch.zeros(width)}
         norm = torch.ones(features.shape[2])
         state |= {"video_layernorm.weight": norm, "video_layernorm.bias": 0 * norm}
-        config = former_config(state, "spatial", settings.get("dim_head", HEAD_DIM))
-        former = make_former(config, features.shape[2], width)
-        former.load_state_dict(rename(state, frame_former_names(state, "video"), former.state_dict(), case))
+        config = former_config(state, "spatial", head_dim=settings.get("dim_head", HEAD_DIM))
+        former = make_former(config, features.shape[2], token_dim=width)
+        former.load_state_dict(rename(state, frame_former_names(state, "video"), own=former.state_dict(), source=case))
         if hasattr(former, "norm_in"):
             former.norm_in = nn.Identity()
         grid = rearrange(features, "b n d -> b d n 1 1")
@@ -198,11 +198,11 @@ def _core(state: dict[str, Tensor], config: dict, norm: str) -> ActionDiT:
     )
     horizon = state["x_pos_embed"].shape[1] - 3
     width, depth = config["hidden_size"], num_blocks(state, "blocks")
-    dit = ActionDiT(config["output_dim"], 1, horizon, width, depth, config["num_heads"], form)
+    dit = ActionDiT(config["output_dim"], 1, horizon=horizon, width=width, depth=depth, num_heads=config["num_heads"], form=form)
     own = dit.state_dict()
     names = dit_names(state, prefix="")
     dead = {name.removeprefix("model.") for name in unread_names({f"model.{name}" for name in state})}
-    renamed = rename({n: t for n, t in state.items() if n not in dead}, names, own, "action_core")
+    renamed = rename({n: t for n, t in state.items() if n not in dead}, names, own=own, source="action_core")
     silent = {name: torch.zeros_like(t) for name, t in own.items() if name.startswith(OWN_OF_DIT)}
     adaptors = {name: tensor for name, tensor in own.items() if name.startswith(("state_in.", "action_in."))}
     dit.load_state_dict(renamed | silent | adaptors)
@@ -218,7 +218,7 @@ def _run_core(dit: ActionDiT, text: Tokens, tensors: dict[str, Tensor], timestep
     with torch.no_grad():
         projected = dit.project(conditions, zeros, zeros, torch.full((b,), 0.3), tensors["in.freq"].float())
         projected = replace(projected, state=tokens[:, :1])
-        return dit.denoise(tokens[:, 1:], timestep, projected)
+        return dit.denoise(tokens[:, 1:], timestep, conditions=projected)
 
 
 def check_wan_dit(golden: Golden, report: Report) -> None:
@@ -259,8 +259,8 @@ def check_motion_frame_select(golden: Golden, report: Report) -> None:
         word = next((word for word in ("uniform", "first", "center", "last") if word in name), "last")
         motion = {"latent_num_frames": expected.shape[2], "latent_frame_select": word}
         settings = {"use_dual_stream_framepack": True, "dual_stream_framepack": {"motion_stream": motion}}
-        frames = latents_of("motion", settings, {}, grid.shape[2]).frames
-        report.close(f"{name}: frames {list(frames)}", show(Video(grid, 16.0), frames, ()).grid, expected, FILTER)
+        frames = latents_of("motion", settings, video={}, num_latents=grid.shape[2]).frames
+        report.close(f"{name}: frames {list(frames)}", show(Video(grid, 16.0), frames, size=()).grid, expected, FILTER)
     if not report.num_checks:
         listed = ", ".join(list(tensors)[:8]) or "no tensors"
         pytest.skip(f"{golden.path.name}: expected x [b c t h w] and out.* with frames of it, found {listed}")

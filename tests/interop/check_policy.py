@@ -56,22 +56,22 @@ class Rebuilt(nn.Module):
         self.settings = known_schedule(known_selection(golden.description["config"], report), report)
         self.has_schedule = "noise_scheduler" in self.settings or "noise_scheduler" not in golden.description["config"]
         state = self._policy_alone(state, golden.path)
-        check_structure(state, self.settings, golden.path.name)
+        check_structure(state, self.settings, source=golden.path.name)
         self.streams = stream_names(self.settings)
         self.shown = {stream: self._latents(stream, tensors) for stream in self.streams}
-        self.system1 = System1(self._system1_config(state, norm, prediction), (), 14, 14, horizon(state), fps=25.0)
+        self.system1 = System1(self._system1_config(state, norm, prediction), (), state_dim=14, action_dim=14, horizon=horizon(state), fps=25.0)
         self.wan = self._video_model(golden, tensors)
         self.system2 = nn.Module()
         self.system2.formers = nn.ModuleDict(
             {
-                stream: make_former(former_config(state, stream), self.wan.feature_dim, self.system1.config.hidden)
+                stream: make_former(former_config(state, stream), self.wan.feature_dim, token_dim=self.system1.config.hidden)
                 for stream in self.streams
             }
         )
         own = {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("wan.")}
         self.names = policy_names(state, self.streams)
         self.theirs = state
-        renamed = rename(state, self.names, own, golden.path.name)
+        renamed = rename(state, self.names, own=own, source=golden.path.name)
         loaded = self.load_state_dict(renamed | own_tensors(own), strict=False)
         assert not loaded.unexpected_keys
         assert all(name.startswith("wan.") for name in loaded.missing_keys)
@@ -97,10 +97,10 @@ class Rebuilt(nn.Module):
 
     def _latents(self, stream: str, tensors: dict[str, Tensor]) -> Latents:
         num_latents = _latents(tensors, source_of(stream, self.settings)).shape[2]
-        return latents_of(stream, self.settings, self.video, num_latents)
+        return latents_of(stream, self.settings, video=self.video, num_latents=num_latents)
 
     def _system1_config(self, state: dict[str, Tensor], norm: str, prediction: str) -> System1Config:
-        config = system1_config(state, self.settings, Sources(text="none", image="none"))
+        config = system1_config(state, self.settings, sources=Sources(text="none", image="none"))
         denoising = replace(config.denoising, prediction=prediction)  # type: ignore[arg-type]
         return replace(config, dit=replace(config.dit, norm=norm), denoising=denoising)  # type: ignore[arg-type]
 
@@ -112,7 +112,7 @@ class Rebuilt(nn.Module):
         joined = []
         for stream in self.streams:
             shown, fps = self.shown[stream], float(self.video.get("fps", RELEASED_FPS))
-            latents = show(Video(_latents(tensors, shown.source), fps), shown.frames, shown.size)
+            latents = show(Video(_latents(tensors, shown.source), fps), shown.frames, size=shown.size)
             word = (extraction or {}).get(stream, extraction_of(stream, self.settings))
             keep = filter_of(word, self.video, fps, shown.frames, self.report)
             features = self.wan.features(keep(latents), [])
@@ -195,7 +195,7 @@ def _check_loss(
     config = rebuilt.system1.config.denoising
     actions, timesteps = tensors["in.action_gt"], loss["timesteps"]
     noisy, timestep, target = Denoising(config).add_noise(
-        actions, loss["noise"], (timesteps + 0.5) / config.num_train_timesteps
+        actions, loss["noise"], uniform=(timesteps + 0.5) / config.num_train_timesteps
     )
     if rebuilt.has_schedule:
         report.close(f"{group}.loss.noisy_action", noisy, loss["noisy_action"], FILTER)

@@ -26,7 +26,7 @@ def filter_of(
 ) -> Callable[[Video], Video]:
     """The conversion's filter of an `extraction`; where it refuses, what the released code does instead."""
     try:
-        return make_filter(filter_config(word, settings, fps, frames))
+        return make_filter(filter_config(word, settings, latent_fps=fps, frames=frames))
     except ValueError as error:
         report.equal(f"extraction {word!r}, refused", str(error).startswith(f"extraction {word!r}"), True)
     if word == "moft":
@@ -71,7 +71,7 @@ def known_selection(settings: Mapping[str, Any], report: Report) -> dict[str, An
     if word not in ("last", "first", "center", "uniform"):
         if known.get("use_dual_stream_framepack"):
             with pytest.raises(ValueError, match="latent_frame_select"):
-                latents_of("motion", known, {}, 1 + int(motion["latent_num_frames"]))
+                latents_of("motion", known, video={}, num_latents=1 + int(motion["latent_num_frames"]))
             report.equal(f"latent_frame_select {word!r}, refused", True, True)
         motion["latent_frame_select"] = "last"
     return known

@@ -34,7 +34,7 @@ def video_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     backbone = make_backbone(BACKBONE)
     assert isinstance(backbone, torch.nn.Module)
-    save_video_model(folder, backbone, backbone.state_dict())
+    save_video_model(folder, backbone, weights=backbone.state_dict())
     return folder
 
 
@@ -46,7 +46,7 @@ def settings(tmp_path: Path) -> Path:
 
 
 def convert(checkpoint: Path, out: Path, settings: Path, video_model: Path, **options) -> Path:
-    convert_official(checkpoint, out, settings, video_model, feature_layer=1, **options)
+    convert_official(checkpoint, out, settings=settings, video_model=video_model, feature_layer=1, **options)
     return out
 
 
@@ -319,14 +319,14 @@ def test_every_tensor_of_the_real_size_has_its_place(variant: str):
     streams["raw_stream"]["video_size"], streams["motion_stream"]["video_size"] = [480, 832], [224, 224]
     streams["motion_stream"]["num_frames"] = 61
     backbone = BackboneConfig(feature_layer=1, hidden=3072, depth=1, num_heads=24)
-    check_structure(state, model, variant)
-    config = policy_config(state, model, model["video"], backbone, Sources(), Robot())
+    check_structure(state, model, source=variant)
+    config = policy_config(state, model, video=model["video"], backbone=backbone, sources=Sources(), robot=Robot())
     assert (config.horizon, config.system1.hidden, config.system1.depth, config.system1.num_heads) == (64, 2048, 28, 32)
     assert config.system1.text_encoder is not None
     assert config.system1.text_encoder.width == 4096
     with torch.device("meta"):
         whole = Video2Act(config, unit_statistics())
-    weights = policy_weights(config, state, variant)
+    weights = policy_weights(config, state, source=variant)
     own = {name: tensor for name, tensor in whole.state_dict().items() if not name.startswith("system2.backbone.")}
     assert {name: tensor.shape for name, tensor in weights.items()} == {
         name: tensor.shape for name, tensor in own.items()

@@ -41,7 +41,7 @@ def system1(cameras: tuple[str, ...] = CAMERAS, **changes) -> System1:
         image_adaptor="mlp2x_gelu",
         embodiment="aloha_agilex",
     )
-    return System1(replace(config, **changes), cameras, 14, 14, HORIZON, fps=25.0)
+    return System1(replace(config, **changes), cameras, state_dim=14, action_dim=14, horizon=HORIZON, fps=25.0)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_images_take_the_places_they_had(
     expected: tuple[int, ...],
 ):
     ours = system1(cameras)
-    load_rdt(ours, write(tmp_path, state), places)
+    load_rdt(ours, write(tmp_path, state), image_places=places)
     theirs = state["model.img_cond_pos_embed"][0].unflatten(0, (6, TOKENS_PER_IMAGE))
     assert torch.equal(ours.dit.image_position, torch.cat([theirs[place] for place in expected]))
 
@@ -121,10 +121,10 @@ def test_the_preset_has_a_place_for_every_tensor_of_the_real_size():
     cameras = tuple(f"{camera}{past}" for past in ("@1", "") for camera in CAMERAS)
     config = make_preset("rdt_1b", DataSpec(14, 14, 25.0, cameras))
     with torch.device("meta"):
-        whole = System1(replace(config.system1, embodiment="aloha_agilex"), cameras, 14, 14, config.horizon, config.fps)
+        whole = System1(replace(config.system1, embodiment="aloha_agilex"), cameras, state_dim=14, action_dim=14, horizon=config.horizon, fps=config.fps)
     own = whole.state_dict()
     names = system1_names(state)
-    renamed = rename(state, names, own, "rdt-1b")
+    renamed = rename(state, names, own=own, source="rdt-1b")
     ours_alone = set(own) - set(renamed)
     assert ours_alone == {name for name in own if name.startswith(tuple(f"dit.{word}" for word in OWN_OF_DIT))}
     assert 1.22e9 < sum(tensor.numel() for tensor in own.values()) < 1.25e9

@@ -25,7 +25,7 @@ def model(raw: dict[str, Any] | None = None, motion: dict[str, Any] | None = Non
 
 
 def converted(name: str, settings: dict[str, Any]) -> StreamConfig:
-    return stream_config(name, released_state(), settings, settings["video"], BACKBONE, Robot())
+    return stream_config(name, released_state(), model=settings, video=settings["video"], backbone=BACKBONE, robot=Robot())
 
 
 class TestSelection:
@@ -105,7 +105,7 @@ class TestSingleStream:
         assert (stream.frame_px, stream.latent_size) == ((480, 832), (14, 15))
         del settings["video"]["video_size"]
         assert converted("spatial", settings).latent_size == ()
-        assert latents_of("spatial", settings, {}, 1).size == (30, 52)
+        assert latents_of("spatial", settings, video={}, num_latents=1).size == (30, 52)
 
 
 class TestHeads:
@@ -127,7 +127,7 @@ class TestBand:
 
     def kept(self, video: dict[str, Any], num_latents: int) -> list[int]:
         """Bins that our filter lets pass."""
-        keep = make_filter(filter_config("fft", video, 5.0, tuple(range(num_latents))))
+        keep = make_filter(filter_config("fft", video, latent_fps=5.0, frames=tuple(range(num_latents))))
         grid = torch.randn(1, 1, num_latents, 1, 1, generator=torch.Generator().manual_seed(0))
         spectrum = torch.fft.rfft(keep(Video(grid, 5.0)).grid, dim=2).abs().flatten()
         return (spectrum > 1e-4).nonzero().flatten().tolist()
@@ -143,12 +143,12 @@ class TestBand:
 
     def test_a_band_without_a_frequency_is_refused_at_once(self):
         with pytest.raises(ValueError, match=r"2\.5 to 3 Hz holds no frequency of 8 latents \(0, 2, 4, 6, 8 Hz\)"):
-            filter_config("fft", self.band(freq_low=2.5, freq_high=3.0), 5.0, tuple(range(8)))
+            filter_config("fft", self.band(freq_low=2.5, freq_high=3.0), latent_fps=5.0, frames=tuple(range(8)))
 
     def test_of_a_single_latent_only_the_spatial_filter_is_left(self):
         video = self.band(filter_type="lowpass")
-        assert filter_config("fft", video, 5.0, (7,)).name == "none"
-        assert filter_config("sobel+fft", video, 5.0, (7,)).name == "sobel"
+        assert filter_config("fft", video, latent_fps=5.0, frames=(7,)).name == "none"
+        assert filter_config("sobel+fft", video, latent_fps=5.0, frames=(7,)).name == "sobel"
 
 
 @pytest.mark.parametrize("words", [{"prediction_type": "v_prediction"}, {"beta_schedule": "linear"}])

@@ -14,7 +14,7 @@ from video2act.interop.released_structure import check_structure
 
 def refusal(state: dict[str, Tensor], settings: dict[str, Any]) -> str:
     with pytest.raises(ValueError) as error:
-        check_structure(state, settings, "checkpoint.bin")
+        check_structure(state, settings, source="checkpoint.bin")
     return str(error.value)
 
 
@@ -28,9 +28,9 @@ def without(state: dict[str, Tensor], *beginnings: str) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("formers", ["direct", "formers", "depth0"])
 def test_whole_checkpoints_pass(formers: str):
-    check_structure(released_state(formers), model(formers), "checkpoint.bin")
+    check_structure(released_state(formers), model(formers), source="checkpoint.bin")
     single = model(formers, use_dual_stream_framepack=False)
-    check_structure(released_state(formers, ("video",)), single, "checkpoint.bin")
+    check_structure(released_state(formers, ("video",)), single, source="checkpoint.bin")
 
 
 class TestLost:
@@ -60,11 +60,11 @@ class TestLost:
         """Not a matter of structure: found when the tensors are taken over."""
         backbone = BackboneConfig(feature_layer=1, hidden=48, depth=2, num_heads=4, latent_channels=16, text_dim=16)
         state, settings = without(released_state(), "model.blocks.1.attn.proj.bias"), model()
-        config = policy_config(state, settings, settings["video"], backbone, Sources(), Robot())
+        config = policy_config(state, settings, video=settings["video"], backbone=backbone, sources=Sources(), robot=Robot())
         with pytest.raises(
             ValueError, match=r"missing model\.blocks\.1\.attn\.proj\.bias \(here system1\.dit\.blocks\.1"
         ):
-            policy_weights(config, state, "checkpoint.bin")
+            policy_weights(config, state, source="checkpoint.bin")
 
 
 class TestAnotherYaml:
@@ -94,7 +94,7 @@ class TestAnotherYaml:
         assert "one stream: use_dual_stream_framepack is false, or absent" in refusal(released_state(), settings)
         settings = model("formers")
         del settings["use_video_token_compressor"]
-        check_structure(released_state("formers"), settings, "checkpoint.bin")
+        check_structure(released_state("formers"), settings, source="checkpoint.bin")
         del settings["token_compressor_heads"]
         assert "8 heads (compressor_heads of raw_stream" in refusal(released_state("formers"), settings)
         del settings["token_compressor_depth"]
@@ -106,7 +106,7 @@ class TestAnotherYaml:
         settings = model("formers", token_compressor_heads=7, token_compressor_depth=5)
         for stream in settings["dual_stream_framepack"].values():
             stream |= {"compressor_heads": 2, "compressor_depth": 2}
-        check_structure(released_state("formers"), settings, "checkpoint.bin")
+        check_structure(released_state("formers"), settings, source="checkpoint.bin")
 
 
 def test_linear_adaptors_are_converted():
@@ -116,10 +116,10 @@ def test_linear_adaptors_are_converted():
     }
     assert "video_adaptor.weight" in state
     settings = model(framepack_adaptor="linear")
-    check_structure(state, settings, "checkpoint.bin")
+    check_structure(state, settings, source="checkpoint.bin")
     backbone = BackboneConfig(feature_layer=1, hidden=48, depth=2, num_heads=4, latent_channels=16, text_dim=16)
-    config = policy_config(state, settings, settings["video"], backbone, Sources(), Robot())
+    config = policy_config(state, settings, video=settings["video"], backbone=backbone, sources=Sources(), robot=Robot())
     assert config.system2 is not None
     assert [stream.former.adaptor for stream in config.system2.streams] == ["mlp1x_gelu", "mlp1x_gelu"]
-    weights = policy_weights(config, state, "checkpoint.bin")
+    weights = policy_weights(config, state, source="checkpoint.bin")
     assert weights["system2.formers.motion.adaptor.weight"].equal(state["motion_adaptor.weight"])

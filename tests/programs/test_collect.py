@@ -114,7 +114,7 @@ class LocalTeam(module._Team):
 
     def results(self):
         job = self.jobs.pop(self.order.integers(len(self.jobs)))
-        return {job.seed: module._do(job, self.environment, self.expert, self.noise)}
+        return {job.seed: module._do(job, self.environment, expert=self.expert, noise=self.noise)}
 
     def dismiss(self):
         self.jobs = []
@@ -128,7 +128,7 @@ def local(monkeypatch):
 
 def test_noise_moves_the_arm_but_not_the_label():
     line, walker = set_up()
-    episode = record_episode(line, walker, 10, noise=0.05)
+    episode = record_episode(line, walker, seed=10, noise=0.05)
     assert episode is not None
     assert episode.action is not None
     executed = np.stack(line.executed)
@@ -136,7 +136,7 @@ def test_noise_moves_the_arm_but_not_the_label():
     np.testing.assert_allclose(episode.action[:, 0], np.clip(-episode.state[:, 0], -0.2, 0.2))
     assert (executed[:, 0] != episode.action[:, 0]).all()
     assert (executed[:, 1] == 0.5).all()  # a gripper is left alone
-    again = record_episode(line, walker, 10, noise=0.05)
+    again = record_episode(line, walker, seed=10, noise=0.05)
     assert again is not None
     assert np.array_equal(again.state, episode.state)
 

@@ -109,10 +109,10 @@ def test_what_train_video_has_written_is_named(tmp_path, small_backbone):
     config = PretrainedBackboneConfig("ltx", str(root), 1, dtype="float32", text_cache=str(tmp_path))
     backbone = make_backbone(config, whole=True)
     assert isinstance(backbone, nn.Module)
-    save_video_model(tmp_path / "tuned", backbone, backbone.state_dict())
+    save_video_model(tmp_path / "tuned", backbone, weights=backbone.state_dict())
     assert f"ltx, finetuned by train-video from {root}"[:60] in " ".join(describe(tmp_path / "tuned").split())
     tiny = TinyBackbone(small_backbone)
-    save_video_model(tmp_path / "tiny", tiny, tiny.state_dict())
+    save_video_model(tmp_path / "tiny", tiny, weights=tiny.state_dict())
     assert "tiny, 2 blocks, trained by train-video" in " ".join(describe(tmp_path / "tiny").split())
 
 

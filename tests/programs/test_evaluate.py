@@ -109,7 +109,7 @@ class Reader:
 
     def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
         if not clips:
-            return Tokens.empty(1, 1, torch.zeros(1))
+            return Tokens.empty(1, 1, like=torch.zeros(1))
         brightness = (clips["motion"].grid.mean() + 1) * 127.5
         return Tokens.all_visible(brightness.reshape(1, 1, 1))
 

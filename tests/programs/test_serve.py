@@ -52,8 +52,8 @@ def drive(policy: Any, seed: int, steps: int = 10) -> list[ActionChunk]:
 def test_plans_are_those_of_the_same_policy_in_this_process(policy: Video2Act, small_config: PolicyConfig):
     """With System 2 inline: to the bit, through two episodes."""
     assert small_config.system2 is not None
-    loop = InlineSlowLoop(policy, small_config.system2.streams, small_config.refresh_every, small_config.fps)
-    here = DualPolicy(policy, loop, small_config.cameras)
+    loop = InlineSlowLoop(policy, small_config.system2.streams, refresh_every=small_config.refresh_every, control_fps=small_config.fps)
+    here = DualPolicy(policy, loop, cameras=small_config.cameras)
     policy.seed(3)
     expected = [chunk for seed in range(2) for chunk in drive(here, seed)]
     with program.serving(policy, "inline") as server, closing(RemotePolicy(server.address)) as remote:
@@ -106,8 +106,8 @@ def test_system2_alone_serves_a_robot_that_runs_system1(policy: Video2Act, small
     policy.save(tmp_path)
     serving = program.serve_system2(load_system2(tmp_path), ())
     with Server(serving.make_session, serving.contract.to_metadata(), port=0).running() as server:
-        loop = RemoteSlowLoop(server.address, small_config.system2.streams, 4, small_config.fps)
-        with closing(DualPolicy(policy, loop, small_config.cameras)) as robot:
+        loop = RemoteSlowLoop(server.address, small_config.system2.streams, refresh_every=4, control_fps=small_config.fps)
+        with closing(DualPolicy(policy, loop, cameras=small_config.cameras)) as robot:
             for chunk in drive(robot, seed=1):
                 assert np.isfinite(chunk.actions).all()
             assert robot.condition is not None
@@ -117,7 +117,7 @@ def test_system2_alone_serves_a_robot_that_runs_system1(policy: Video2Act, small
 
 def test_a_stale_condition_holds_the_robot(policy: Video2Act, monkeypatch: pytest.MonkeyPatch):
     with (
-        program.serving(policy, "thread", RuntimeConfig(max_staleness_s=0.2)) as server,
+        program.serving(policy, "thread", runtime=RuntimeConfig(max_staleness_s=0.2)) as server,
         closing(RemotePolicy(server.address)) as remote,
     ):
         remote.reset()
@@ -146,7 +146,7 @@ def test_the_program_serves_a_run_folder_until_it_is_told_to_stop(
 
     program.serve(tmp_path, port=0, is_ready=lambda server: threading.Thread(target=visit, args=(server,)).start())
     contract, chunks = found
-    assert contract == Contract.of(policy.config, "policy", ("push", "pull"))
+    assert contract == Contract.of(policy.config, "policy", instructions=("push", "pull"))
     assert len(chunks) == 5
     told = capfd.readouterr().err
     assert "at ws://127.0.0.1:" in told
@@ -178,7 +178,7 @@ def test_a_refresh_of_every_zeroth_step_is_refused(policy: Video2Act, tmp_path: 
 
 def test_a_served_plan_keeps_the_demonstrations_limits(policy: Video2Act):
     with (
-        program.serving(policy, "inline", RuntimeConfig(limits="data")) as server,
+        program.serving(policy, "inline", runtime=RuntimeConfig(limits="data")) as server,
         closing(RemotePolicy(server.address)) as remote,
     ):
         seen = policy.statistics["action"]
@@ -225,8 +225,8 @@ def test_a_taken_port_is_told_in_a_line(policy: Video2Act, tmp_path: Path):
 
 def test_only_the_newest_measurements_are_kept(policy: Video2Act, small_config: PolicyConfig):
     assert small_config.system2 is not None
-    loop = InlineSlowLoop(policy, small_config.system2.streams, 4, small_config.fps)
-    client = program.ClientPolicy(policy, loop, small_config.cameras)
+    loop = InlineSlowLoop(policy, small_config.system2.streams, refresh_every=4, control_fps=small_config.fps)
+    client = program.ClientPolicy(policy, loop, cameras=small_config.cameras)
     client.times.act_s.extend([0.0] * 5000)
     drive(client, 0, steps=2)
     assert len(client.times.act_s) == 1000

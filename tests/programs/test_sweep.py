@@ -95,4 +95,4 @@ def test_a_sweep_of_nothing_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="both are empty"):
         sweep(tmp_path, "fake:a", (), ())
     with pytest.raises(ValueError, match="nothing to draw"):
-        draw_curves(tmp_path / "a.png", [], "success")
+        draw_curves(tmp_path / "a.png", [], y_title="success")

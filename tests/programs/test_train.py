@@ -115,7 +115,7 @@ class TestRun:
     ):
         policy = Video2Act.load(trained)
         torch.manual_seed(CONFIG.seed)
-        start = build_policy(policy.config, LeRobotDataset(recorded).stats, video_model).state_dict()
+        start = build_policy(policy.config, LeRobotDataset(recorded).stats, video_model=video_model).state_dict()
         for name, tensor in policy.state_dict().items():
             is_fixed = name.startswith(("system2.backbone.", "normalize_"))
             assert torch.equal(tensor, start[name]) == is_fixed, name
@@ -258,17 +258,17 @@ class TestRefused:
 
 class TestVisibility:
     def test_each_condition_is_hidden_as_often_as_asked_and_independently(self):
-        visible = draw_visibility(20_000, 0.2, 0.0, torch.Generator().manual_seed(0), torch.device("cpu"))
+        visible = draw_visibility(20_000, 0.2, vision_dropout=0.0, generator=torch.Generator().manual_seed(0), device=torch.device("cpu"))
         hidden = torch.stack([~visible.text, ~visible.image, ~visible.video, ~visible.state]).float()
         assert torch.allclose(hidden.mean(dim=1), torch.full((4,), 0.2), atol=0.02)
         assert (torch.corrcoef(hidden) - torch.eye(4)).abs().max() < 0.03
 
     def test_no_dropout_hides_nothing(self):
-        visible = draw_visibility(100, 0.0, 0.0, torch.Generator().manual_seed(0), torch.device("cpu"))
+        visible = draw_visibility(100, 0.0, vision_dropout=0.0, generator=torch.Generator().manual_seed(0), device=torch.device("cpu"))
         assert all(shown.all() for shown in (visible.text, visible.image, visible.video, visible.state))
 
     def test_of_all_that_is_seen_at_once_and_then_text_is_never_hidden(self):
-        visible = draw_visibility(20_000, 0.1, 0.3, torch.Generator().manual_seed(0), torch.device("cpu"))
+        visible = draw_visibility(20_000, 0.1, vision_dropout=0.3, generator=torch.Generator().manual_seed(0), device=torch.device("cpu"))
         blind = ~visible.image & ~visible.video
         assert blind.float().mean() == pytest.approx(0.3 + 0.7 * 0.1**2, abs=0.02)
         assert visible.text.all()
@@ -316,11 +316,11 @@ class TestOverAPublishedVideoModel:
         source = published_models.write_wan21(tmp_path / "wan21", text=False)
         config = PretrainedBackboneConfig("wan21", str(source), 1, dtype="float32")
         whole: Any = make_backbone(config, whole=True)
-        save_video_model(tmp_path / "tuned", whole, whole.state_dict())
+        save_video_model(tmp_path / "tuned", whole, weights=whole.state_dict())
         with pytest.raises(
             ValueError, match="wan21 video model, but this preset is over the tiny one; choose a preset over wan21"
         ):
-            build_policy(small_config, LeRobotDataset(recorded).stats, tmp_path / "tuned")
+            build_policy(small_config, LeRobotDataset(recorded).stats, video_model=tmp_path / "tuned")
 
     def test_the_model_stays_at_its_source_and_what_it_saw_in_the_run_folder(
         self,

@@ -67,7 +67,7 @@ def test_it_trains_and_its_run_acts_without_the_text_encoder(recorded: Path, tmp
     seen = Observation(images, np.zeros(3, np.float32), "push the square", 0.0)
     history = ImageHistory(policy.config.cameras)
     history.append(seen)
-    nothing = VideoCondition(Tokens.empty(1, 32, torch.zeros(1)), 0.0, 0)
+    nothing = VideoCondition(Tokens.empty(1, 32, like=torch.zeros(1)), 0.0, 0)
     assert np.isfinite(policy.act(history.complete(seen), nothing).actions).all()
 
 
@@ -77,7 +77,7 @@ def test_past_images_that_nobody_kept_are_missed(recorded: Path, tmp_path: Path,
     images = {camera: np.full((48, 64, 3), 90, np.uint8) for camera in ("front", "wrist")}
     seen = Observation(images, np.zeros(3, np.float32), "push the square", 0.0)
     with pytest.raises(ValueError, match="trained with camera 'front@1', but the observation has front, wrist"):
-        policy.act(seen, VideoCondition(Tokens.empty(1, 32, torch.zeros(1)), 0.0, 0))
+        policy.act(seen, VideoCondition(Tokens.empty(1, 32, like=torch.zeros(1)), 0.0, 0))
 
 
 def test_weights_that_do_not_fit_stop_the_training_before_it_begins(

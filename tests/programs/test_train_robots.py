@@ -145,8 +145,8 @@ def test_a_cache_is_filled_for_several_robots_and_read(
         VideoTrainConfig(num_steps=1, batch_size=2, num_frames=9, sizes_px=(16,), mixed_precision="no"),
         small_backbone,
     )
-    fill_cache(folders, cache, "small_seeing", model, embodiments=ROBOTS)
-    assert "4 episodes as they were written" in verify_cache(cache, folders, "small_seeing", model, embodiments=ROBOTS)
+    fill_cache(folders, cache, preset="small_seeing", video_model=model, embodiments=ROBOTS)
+    assert "4 episodes as they were written" in verify_cache(cache, folders, preset="small_seeing", video_model=model, embodiments=ROBOTS)
     train(folders, tmp_path / "run", replace(CONFIG, embodiments=ROBOTS), "small_seeing", model, cache=cache)
     assert Video2Act.load(tmp_path / "run" / "robots" / ROBOTS[1]).config.action_dim == 16
 
@@ -160,7 +160,7 @@ def unified(small_config: PolicyConfig, make_batch: Callable[..., Batch]) -> tup
     torch.manual_seed(0)
     policy = Video2Act(config, {"state": some, "action": some})
     batch = make_batch(config)
-    robots = [make_embodiment(name, len(EMBODIMENTS[name]), len(EMBODIMENTS[name])) for name in ROBOTS]
+    robots = [make_embodiment(name, len(EMBODIMENTS[name]), action_dim=len(EMBODIMENTS[name])) for name in ROBOTS]
     return policy, replace(batch, known=torch.stack([robot.known(batch.state) for robot in robots]))
 
 

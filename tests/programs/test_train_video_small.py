@@ -163,7 +163,7 @@ class TestManyRobots:
     def test_a_batch_has_one_rate(self, recorded: Path, other: Path):
         footage = Footage.open([LeRobotDataset(recorded), LeRobotDataset(other)], None)
         assert [one.camera for one in footage] == ["front", "top"]
-        sampler = ClipSampler(footage, [[0, 1], [0]], CONFIG)
+        sampler = ClipSampler(footage, [[0, 1], [0]], config=CONFIG)
         said: dict[float, set[str]] = {}
         for seed in range(20):
             clips, instruction = sampler.random(3, (seed,))

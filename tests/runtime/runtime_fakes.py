@@ -32,7 +32,7 @@ class FakeSystem:
     def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
         self.clips.append(clips)
         if not clips:
-            return Tokens.empty(1, 1, torch.zeros(1))
+            return Tokens.empty(1, 1, like=torch.zeros(1))
         newest = round((float(clips["motion"].grid[0, 0, -1, 0, 0]) + 1) * 127.5)
         self.newest_frames.append(newest)
         return Tokens.all_visible(torch.full((1, 1, 1), float(newest)))

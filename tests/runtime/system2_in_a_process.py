@@ -18,7 +18,7 @@ class Counting:
 
     def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
         if not clips:
-            return Tokens.empty(1, 1, torch.zeros(1))
+            return Tokens.empty(1, 1, like=torch.zeros(1))
         numbers = ((clips["motion"].grid[0, 0, :, 0, 0] + 1) * 127.5).round()
         if self._orders is not None and self._orders.exists():
             self._obey(self._orders.read_text(), newest=int(numbers[-1]))

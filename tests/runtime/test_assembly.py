@@ -39,8 +39,8 @@ def test_how_long_a_hang_may_last_reaches_a_system2_elsewhere(small_config: Poli
 
     def connect(*arguments):
         asked.append(arguments)
-        return InlineSlowLoop(FakeSystem(), (MOTION,), 1, FPS)
+        return InlineSlowLoop(FakeSystem(), (MOTION,), refresh_every=1, control_fps=FPS)
 
     parts = SlowParts(small_config.system2.streams, 4, 20.0, FakeSystem, "", connect)
-    make_slow_loop("ws://robot:8000", FakeSystem(), parts, RuntimeConfig(hang_timeout_s=0.5))
+    make_slow_loop("ws://robot:8000", FakeSystem(), parts=parts, runtime=RuntimeConfig(hang_timeout_s=0.5))
     assert asked == [("ws://robot:8000", small_config.system2.streams, 4, 20.0, 0.5)]

@@ -29,12 +29,12 @@ class Notebook:
 
 
 def make_policy(system: FakeSystem, refresh_every: int = 4) -> DualPolicy:
-    return DualPolicy(system, InlineSlowLoop(system, (MOTION,), refresh_every, FPS))
+    return DualPolicy(system, InlineSlowLoop(system, (MOTION,), refresh_every=refresh_every, control_fps=FPS))
 
 
 def test_every_step_is_observed_and_a_plan_is_made_when_due():
     environment, notebook = FakeEnvironment(num_steps=10), Notebook()
-    result = run_episode(environment, make_policy(FakeSystem()), 3, [notebook], seed=0, rate_hz=None)
+    result = run_episode(environment, make_policy(FakeSystem()), execute_steps=3, watchers=[notebook], seed=0, rate_hz=None)
     assert (result.success, result.num_steps, result.missed_deadlines) == (True, 10, 0)
     assert len(result.environment_step_s) == 10
     assert [round(step.plan_age_s * FPS) for step in result.steps] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
@@ -54,7 +54,7 @@ def test_a_success_is_not_forgotten_when_the_episode_goes_on():
             step = super().step(action)
             return type(step)(step.observation, step.done, success=len(self.actions) == 3)
 
-    assert run_episode(SucceedsEarly(), make_policy(FakeSystem()), 2, [], seed=0, rate_hz=None).success
+    assert run_episode(SucceedsEarly(), make_policy(FakeSystem()), execute_steps=2, watchers=[], seed=0, rate_hz=None).success
 
 
 class Diverging(FakeSystem):
@@ -74,14 +74,14 @@ class Diverging(FakeSystem):
 def test_a_first_plan_that_is_not_finite_is_an_error_and_nothing_reaches_the_robot():
     environment = FakeEnvironment()
     with pytest.raises(ValueError, match="dimension 1 of action 1; nothing of this plan was sent"):
-        run_episode(environment, make_policy(Diverging(0)), 2, [], seed=0, rate_hz=None)
+        run_episode(environment, make_policy(Diverging(0)), execute_steps=2, watchers=[], seed=0, rate_hz=None)
     assert environment.actions == []
 
 
 def test_a_later_plan_that_is_not_finite_never_reaches_the_robot():
     environment, policy = FakeEnvironment(), make_policy(Diverging(4))
-    executor = lockstep(environment, policy, 2)
-    result = run_episode(environment, policy, 2, [], seed=0, rate_hz=None, executor=executor)
+    executor = lockstep(environment, policy, execute_steps=2)
+    result = run_episode(environment, policy, execute_steps=2, watchers=[], seed=0, rate_hz=None, executor=executor)
     # the plan of step 2 goes on to its end, then its last target is held
     assert [action[0] for action in environment.actions] == [0, 1, 2, 3, 4, 5, 5, 5, 5, 5]
     assert [step.is_held for step in result.steps] == [False] * 6 + [True] * 4
@@ -115,7 +115,7 @@ def test_a_late_step_is_counted_and_never_caught_up_with_a_burst(monkeypatch: py
 
 
 def test_the_rate_is_kept_on_the_real_clock():
-    result = run_episode(FakeEnvironment(num_steps=10), make_policy(FakeSystem()), 2, [], seed=0, rate_hz=100.0)
+    result = run_episode(FakeEnvironment(num_steps=10), make_policy(FakeSystem()), execute_steps=2, watchers=[], seed=0, rate_hz=100.0)
     assert result.duration_s >= 0.099
 
 
@@ -126,9 +126,9 @@ def test_a_rate_must_be_positive():
 
 def test_a_stuck_system_2_does_not_stop_the_robot():
     system = GatedSystem()
-    policy = DualPolicy(system, ThreadSlowLoop(system, (MOTION,), 1, FPS, 10.0))
+    policy = DualPolicy(system, ThreadSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS, first_condition_timeout_s=10.0))
     system.let_pass()  # the first condition only
-    result = run_episode(FakeEnvironment(num_steps=40), policy, 4, [], seed=0, rate_hz=None)
+    result = run_episode(FakeEnvironment(num_steps=40), policy, execute_steps=4, watchers=[], seed=0, rate_hz=None)
     assert result.num_steps == 40
     assert policy.times.staleness_s == pytest.approx([i * 4 / FPS for i in range(10)])
     system.let_pass(2)

@@ -10,7 +10,7 @@ from video2act.types import ActionChunk, Observation, VideoCondition
 
 def make_policy(refresh_every: int = 4) -> tuple[FakeSystem, DualPolicy]:
     system = FakeSystem()
-    return system, DualPolicy(system, InlineSlowLoop(system, (MOTION,), refresh_every, FPS))
+    return system, DualPolicy(system, InlineSlowLoop(system, (MOTION,), refresh_every=refresh_every, control_fps=FPS))
 
 
 def test_staleness_is_the_age_of_the_newest_frame_system_2_saw():
@@ -70,7 +70,7 @@ def test_past_images_are_put_beside_the_observation():
 
     numbers: list[tuple[int, int]] = []
     system = Shown()
-    policy = DualPolicy(system, InlineSlowLoop(system, (MOTION,), 1, FPS), cameras=("top@2", "top"))
+    policy = DualPolicy(system, InlineSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS), cameras=("top@2", "top"))
     policy.reset()
     for step in range(4):
         policy.observe(observation(step))
@@ -80,7 +80,7 @@ def test_past_images_are_put_beside_the_observation():
 
 def test_a_threaded_policy_ends_its_thread_when_closed():
     system = FakeSystem()
-    loop = ThreadSlowLoop(system, (MOTION,), 1, FPS)
+    loop = ThreadSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS)
     policy = DualPolicy(system, loop)
     policy.reset()
     policy.observe(observation(0))

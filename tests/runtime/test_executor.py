@@ -42,9 +42,9 @@ def drive(
     execute_steps: int = 2,
 ) -> tuple[EpisodeResult, list[float], DualPolicy, Executor]:
     system, environment = system or FakeSystem(), FakeEnvironment(steps)
-    policy = DualPolicy(system, loop or InlineSlowLoop(system, (MOTION,), 1, FPS), (), runtime, (MOTION,), FPS)
-    executor = make_executor(policy, environment.spec, execute_steps, runtime)
-    result = run_episode(environment, policy, execute_steps, [], 0, None, executor)
+    policy = DualPolicy(system, loop or InlineSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS), cameras=(), runtime=runtime, streams=(MOTION,), control_fps=FPS)
+    executor = make_executor(policy, environment.spec, execute_steps=execute_steps, runtime=runtime)
+    result = run_episode(environment, policy, execute_steps=execute_steps, watchers=[], seed=0, rate_hz=None, executor=executor)
     executor.close()
     return result, [float(action[0]) for action in environment.actions], policy, executor
 
@@ -115,9 +115,9 @@ class TestPlansBesideTheLoop:
 
         system, environment = Slow(horizon=40), FakeEnvironment(60)
         runtime = RuntimeConfig(system1="thread")
-        policy = DualPolicy(system, InlineSlowLoop(system, (MOTION,), 1, FPS), (), runtime)
-        executor = make_executor(policy, environment.spec, 4, runtime)
-        result = run_episode(environment, policy, 4, [], 0, FPS, executor)
+        policy = DualPolicy(system, InlineSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS), cameras=(), runtime=runtime)
+        executor = make_executor(policy, environment.spec, execute_steps=4, runtime=runtime)
+        result = run_episode(environment, policy, execute_steps=4, watchers=[], seed=0, rate_hz=FPS, executor=executor)
         executor.close()
         assert [float(a[0]) for a in environment.actions] == list(range(60)), (
             "each action at its own moment, none invented"
@@ -139,8 +139,8 @@ class TestPlansBesideTheLoop:
 
         system = Held(horizon=50)
         runtime = RuntimeConfig(system1="thread")
-        policy = DualPolicy(system, InlineSlowLoop(system, (MOTION,), 1, FPS), (), runtime)
-        executor = make_executor(policy, SPEC, 1, runtime)
+        policy = DualPolicy(system, InlineSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS), cameras=(), runtime=runtime)
+        executor = make_executor(policy, SPEC, execute_steps=1, runtime=runtime)
         policy.reset()
         executor.reset()
         for step in range(3):
@@ -202,11 +202,11 @@ class TestRealTimeChunking:
                 return ActionChunk(np.zeros((8, 2)), observation.time, 1 / FPS)
 
         policy, environment = Remote(), FakeEnvironment(6)
-        executor = make_executor(policy, environment.spec, 2, RuntimeConfig(overlap="rtc"))
+        executor = make_executor(policy, environment.spec, execute_steps=2, runtime=RuntimeConfig(overlap="rtc"))
         with pytest.raises(ValueError, match="Remote cannot continue a plan"):
-            run_episode(environment, policy, 2, [], 0, None, executor)
+            run_episode(environment, policy, execute_steps=2, watchers=[], seed=0, rate_hz=None, executor=executor)
         # and drives well without
-        assert run_episode(environment, policy, 2, [], 0, None).num_steps == 6
+        assert run_episode(environment, policy, execute_steps=2, watchers=[], seed=0, rate_hz=None).num_steps == 6
 
 
 class TestGuard:
@@ -215,9 +215,9 @@ class TestGuard:
     def run(self, outside, relative: tuple[str, ...] = ()) -> tuple[list[float], EpisodeResult, Executor]:
         environment, system = FakeEnvironment(10), FakeSystem()
         environment.spec = replace(environment.spec, relative_actions=relative)
-        policy = DualPolicy(system, InlineSlowLoop(system, (MOTION,), 1, FPS))
-        executor = make_executor(policy, environment.spec, 2, RuntimeConfig(outside_limits=outside), self.LIMITS)
-        result = run_episode(environment, policy, 2, [], 0, None, executor)
+        policy = DualPolicy(system, InlineSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS))
+        executor = make_executor(policy, environment.spec, execute_steps=2, runtime=RuntimeConfig(outside_limits=outside), limits=self.LIMITS)
+        result = run_episode(environment, policy, execute_steps=2, watchers=[], seed=0, rate_hz=None, executor=executor)
         return [float(action[0]) for action in environment.actions], result, executor
 
     def test_an_action_outside_the_limits_is_clamped_said_and_counted(self):
@@ -250,10 +250,10 @@ class TestGuard:
         assert "x = " in checked.problem
 
     def test_nothing_to_hold_at_the_first_step_is_an_error(self):
-        policy = DualPolicy(FakeSystem(), InlineSlowLoop(FakeSystem(), (MOTION,), 1, FPS))
-        executor = make_executor(policy, SPEC, 2, RuntimeConfig(outside_limits="hold"), Limits((5.0, 0.0), (6.0, 0.0)))
+        policy = DualPolicy(FakeSystem(), InlineSlowLoop(FakeSystem(), (MOTION,), refresh_every=1, control_fps=FPS))
+        executor = make_executor(policy, SPEC, execute_steps=2, runtime=RuntimeConfig(outside_limits="hold"), limits=Limits((5.0, 0.0), (6.0, 0.0)))
         with pytest.raises(HoldError, match=r"x = 0; held instead\. There is no earlier target"):
-            run_episode(FakeEnvironment(), policy, 2, [], 0, None, executor)
+            run_episode(FakeEnvironment(), policy, execute_steps=2, watchers=[], seed=0, rate_hz=None, executor=executor)
 
     def test_limits_of_another_robot_are_refused(self):
         with pytest.raises(ValueError, match="limits are for 3 numbers, but an action of fake:count has 2: x, y"):
@@ -276,8 +276,8 @@ class TestGuard:
 class TestClock:
     @pytest.mark.parametrize("now", [0.5, 1.0])
     def test_a_clock_that_runs_backwards_or_stands_still_is_an_error_with_both_times(self, now: float):
-        policy = DualPolicy(FakeSystem(), InlineSlowLoop(FakeSystem(), (MOTION,), 1, FPS))
-        executor = Executor(policy, InlinePlanner(policy), Guard(SPEC), 2, RuntimeConfig())
+        policy = DualPolicy(FakeSystem(), InlineSlowLoop(FakeSystem(), (MOTION,), refresh_every=1, control_fps=FPS))
+        executor = Executor(policy, InlinePlanner(policy), guard=Guard(SPEC), execute_steps=2, config=RuntimeConfig())
         policy.reset()
         for moment, fails in ((1.0, False), (now, True)):
             seen = replace(observation(0), time=moment)
@@ -289,10 +289,10 @@ class TestClock:
                 executor.decide(seen)
 
     def test_a_new_episode_may_begin_at_zero_again(self):
-        policy = DualPolicy(FakeSystem(), InlineSlowLoop(FakeSystem(), (MOTION,), 1, FPS))
-        executor = make_executor(policy, SPEC, 2, RuntimeConfig())
+        policy = DualPolicy(FakeSystem(), InlineSlowLoop(FakeSystem(), (MOTION,), refresh_every=1, control_fps=FPS))
+        executor = make_executor(policy, SPEC, execute_steps=2, runtime=RuntimeConfig())
         for _ in range(2):
-            assert run_episode(FakeEnvironment(), policy, 2, [], 0, None, executor).num_steps == 10
+            assert run_episode(FakeEnvironment(), policy, execute_steps=2, watchers=[], seed=0, rate_hz=None, executor=executor).num_steps == 10
 
 
 def test_blending_longer_than_a_plan_is_executed_is_refused():
@@ -305,9 +305,9 @@ def test_blending_longer_than_a_plan_is_executed_is_refused():
 def test_every_overlap_works_with_every_place_of_both_systems(overlap, where):
     system, environment = Continuing(), FakeEnvironment(20)
     runtime = RuntimeConfig(system1=where, overlap=overlap)
-    policy = DualPolicy(system, ThreadSlowLoop(system, (MOTION,), 1, FPS), (), runtime)
-    executor = make_executor(policy, environment.spec, 2, runtime)
-    result = run_episode(environment, policy, 2, [], 0, FPS, executor)
+    policy = DualPolicy(system, ThreadSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS), cameras=(), runtime=runtime)
+    executor = make_executor(policy, environment.spec, execute_steps=2, runtime=runtime)
+    result = run_episode(environment, policy, execute_steps=2, watchers=[], seed=0, rate_hz=FPS, executor=executor)
     executor.close()
     policy.close()
     assert [float(action[0]) for action in environment.actions] == pytest.approx(list(range(20)))
@@ -337,8 +337,8 @@ def test_resets_under_load_and_no_condition_of_another_episode_reaches_a_plan(re
             return super().perceive(clips, instruction)
 
     system = Marked()
-    policy = DualPolicy(system, ThreadSlowLoop(system, (MOTION,), 1, FPS), (), RuntimeConfig(system1="thread"))
-    executor = make_executor(policy, SPEC, 1, RuntimeConfig(system1="thread"))
+    policy = DualPolicy(system, ThreadSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS), cameras=(), runtime=RuntimeConfig(system1="thread"))
+    executor = make_executor(policy, SPEC, execute_steps=1, runtime=RuntimeConfig(system1="thread"))
     random = np.random.default_rng(0)
     for episode in range(resets):
         policy.reset()
@@ -360,11 +360,11 @@ def test_resets_under_load_and_no_condition_of_another_episode_reaches_a_plan(re
 class TestAHungThread:
     def test_it_is_said_once_with_the_remedy_and_the_robot_goes_on(self):
         system = GatedSystem()
-        loop = ThreadSlowLoop(system, (MOTION,), 1, FPS, hang_timeout_s=0.1)
+        loop = ThreadSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS, hang_timeout_s=0.1)
         policy = DualPolicy(system, loop)
         system.let_pass()
         result = run_episode(
-            FakeEnvironment(20), policy, 2, [], 0, FPS, make_executor(policy, SPEC, 2, RuntimeConfig())
+            FakeEnvironment(20), policy, execute_steps=2, watchers=[], seed=0, rate_hz=FPS, executor=make_executor(policy, SPEC, execute_steps=2, runtime=RuntimeConfig())
         )
         assert result.num_steps == 20
         (incident,) = policy.incidents

@@ -25,7 +25,7 @@ def start() -> Iterator[Start]:
     loops: list[ProcessSlowLoop] = []
 
     def make(build, refresh_every: int = 1, **keywords) -> ProcessSlowLoop:
-        loops.append(ProcessSlowLoop(build, (MOTION,), refresh_every, FPS, "push", **keywords))
+        loops.append(ProcessSlowLoop(build, (MOTION,), refresh_every=refresh_every, control_fps=FPS, instruction="push", **keywords))
         return loops[-1]
 
     yield make
@@ -177,7 +177,7 @@ def test_a_system_2_that_dies_while_it_starts_is_an_error_at_once(start: Start):
 
 def test_closing_ends_the_process_even_if_it_hangs_and_frees_the_memory(tmp_path: Path):
     orders = tmp_path / "orders"
-    loop = ProcessSlowLoop(partial(obedient, orders), (MOTION,), 1, FPS, "push")
+    loop = ProcessSlowLoop(partial(obedient, orders), (MOTION,), refresh_every=1, control_fps=FPS, instruction="push")
     loop.reset(0)
     loop.observe(observation(0))
     loop.condition(observation(0))

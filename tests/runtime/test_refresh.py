@@ -34,7 +34,7 @@ def test_two_threads_are_not_in_one_network():
 
     system, frame = Counting(), Frame(observation(0), 0, 0)
     with ThreadPoolExecutor(4) as pool:
-        assert len(list(pool.map(lambda _: perceive(system, CLIPS, frame), range(8)))) == 8
+        assert len(list(pool.map(lambda _: perceive(system, CLIPS, newest=frame), range(8)))) == 8
     assert system.most == 1
 
 
@@ -45,13 +45,13 @@ def test_another_refresh_is_not_waited_for_without_end(monkeypatch: pytest.Monke
     hanging.start()
     system.has_started.acquire()
     with pytest.raises(HoldError, match=r"at another refresh for more than 0\.05 s"):
-        perceive(system, CLIPS, frame)
+        perceive(system, CLIPS, newest=frame)
     system.let_pass()
     hanging.join()
 
 
 def test_an_encoder_that_sees_whole_episodes_does_not_take_40000_frames_of_memory():
-    loop = BackgroundSlowLoop("thread", (STREAMING,), 1.0, 1.0)
+    loop = BackgroundSlowLoop("thread", (STREAMING,), first_condition_timeout_s=1.0, hang_timeout_s=1.0)
     loop.reset(0)
     loop.observe(observation(0))
     assert loop._ring is not None
@@ -65,7 +65,7 @@ def written(ring: FrameRing, episode: int, steps: range) -> None:
 
 def test_one_that_falls_behind_further_than_the_ring_reaches_says_so():
     ring = FrameRing(RingLayout({"top": (8, 8)}, capacity=8))
-    refresher = Refresher(FakeSystem(), (STREAMING,), 1, FPS)
+    refresher = Refresher(FakeSystem(), (STREAMING,), refresh_every=1, control_fps=FPS)
     written(ring, 0, range(5))
     assert refresher.work(ring) is not None
     written(ring, 0, range(5, 12))

@@ -140,7 +140,7 @@ def test_a_first_condition_that_fails_again_and_again_is_an_error_of_that_client
 
 
 def test_a_first_condition_that_does_not_come_is_an_error_within_bounds(gated: GatedSystem):
-    shared = SharedSystem2(gated, (MOTION,), 1, FPS, first_condition_timeout_s=0.2)
+    shared = SharedSystem2(gated, (MOTION,), refresh_every=1, control_fps=FPS, first_condition_timeout_s=0.2)
     loop = started(shared, 0)
     with pytest.raises(
         TimeoutError, match=r"no condition for episode 0 within 0.2 s; it hangs, serves too many clients"
@@ -161,7 +161,7 @@ def test_a_closed_client_is_not_worked_for(shared: SharedSystem2, gated: GatedSy
 
 
 def test_the_worker_ends(gated: GatedSystem):
-    shared = SharedSystem2(gated, (MOTION,), 1, FPS, first_condition_timeout_s=5.0)
+    shared = SharedSystem2(gated, (MOTION,), refresh_every=1, control_fps=FPS, first_condition_timeout_s=5.0)
     shared.close()
     assert not any(thread.name == "system2" and thread is shared._worker for thread in threading.enumerate())
 
@@ -175,7 +175,7 @@ def test_observe_comes_before_condition(shared: SharedSystem2):
 
 def test_a_refresh_that_hangs_is_noticed_told_and_left_behind(gated: GatedSystem):
     """Nobody noticed, and a server closed only after a minute, by an error."""
-    shared = SharedSystem2(gated, (MOTION,), 1, FPS, hang_timeout_s=0.05)
+    shared = SharedSystem2(gated, (MOTION,), refresh_every=1, control_fps=FPS, hang_timeout_s=0.05)
     loop = started(shared, 0)
     gated.has_started.acquire()
     assert shared.trouble() == ""

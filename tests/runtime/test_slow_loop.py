@@ -13,7 +13,7 @@ from video2act.types import Tokens, Video
 
 
 def inline(system: FakeSystem, refresh_every: int) -> InlineSlowLoop:
-    return InlineSlowLoop(system, (MOTION,), refresh_every, FPS)
+    return InlineSlowLoop(system, (MOTION,), refresh_every=refresh_every, control_fps=FPS)
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def threaded():
     def make(
         system: FakeSystem, refresh_every: int = 1, timeout_s: float = 10.0, hang_timeout_s: float = 10.0
     ) -> ThreadSlowLoop:
-        loops.append(ThreadSlowLoop(system, (MOTION,), refresh_every, FPS, timeout_s, hang_timeout_s))
+        loops.append(ThreadSlowLoop(system, (MOTION,), refresh_every=refresh_every, control_fps=FPS, first_condition_timeout_s=timeout_s, hang_timeout_s=hang_timeout_s))
         return loops[-1]
 
     yield make
@@ -67,7 +67,7 @@ class TestInline:
             loop.observe(observation(step))
         clip = system.clips[-1]["motion"]
         frames = ((clip.grid[0, 0, :, 0, 0] + 1) * 127.5).round().int().tolist()
-        assert frames == clip_indices(10, MOTION.num_frames, MOTION.stride) == [2, 4, 6, 8, 10]
+        assert frames == clip_indices(10, MOTION.num_frames, stride=MOTION.stride) == [2, 4, 6, 8, 10]
         assert clip.fps == FPS / MOTION.stride
 
     def test_a_reset_starts_at_step_0_with_an_empty_history(self):
@@ -85,7 +85,7 @@ class TestInline:
         assert ((system.clips[-1]["motion"].grid + 1) * 127.5).round().unique().tolist() == [7]
 
     def test_a_policy_without_system_2_gets_zero_tokens(self):
-        loop = InlineSlowLoop(FakeSystem(), (), 1, FPS)
+        loop = InlineSlowLoop(FakeSystem(), (), refresh_every=1, control_fps=FPS)
         loop.reset(0)
         loop.observe(observation(0))
         assert loop.condition(observation(0)).tokens.data.shape[1] == 0

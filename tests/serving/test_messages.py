@@ -174,7 +174,7 @@ class TestClips:
 
 class TestContract:
     def test_it_says_what_a_policy_takes(self, small_config: PolicyConfig):
-        contract = Contract.of(small_config, "policy", ("push",))
+        contract = Contract.of(small_config, "policy", instructions=("push",))
         assert contract.cameras == ("front", "wrist")
         assert contract.image_size == (16, 16)
         assert contract.image_rules["wrist"] == ImageRule(at_least_px=16)
@@ -186,7 +186,7 @@ class TestContract:
         assert Contract.of(small_config, "system2").cameras == ("front",)
 
     def test_it_comes_back_from_metadata(self, small_config: PolicyConfig):
-        contract = Contract.of(small_config, "policy", ("push",))
+        contract = Contract.of(small_config, "policy", instructions=("push",))
         assert Contract.from_metadata(contract.to_metadata()) == contract
         assert {"cameras", "image_size", "state_dim", "action_dim", "horizon", "period_s", "instructions"} <= set(
             contract.to_metadata()

@@ -148,17 +148,17 @@ LIMITS = Limits((0.0, -1.0), (0.5, 1.0))
 
 
 def test_actions_outside_the_limits_are_clamped_and_counted(policy: CountingPolicy):
-    answer = PolicySession(policy, CONTRACT, LIMITS).answer(at(0))
+    answer = PolicySession(policy, CONTRACT, limits=LIMITS).answer(at(0))
     assert answer["actions"].tolist() == [[0.5, 0.0]] * 4
     assert answer["actions"].dtype == np.float32
     assert answer["actions_clamped"] == 4
 
 
 def test_a_plan_outside_the_limits_is_held_if_that_is_asked_for(policy: CountingPolicy):
-    session = PolicySession(policy, CONTRACT, LIMITS, "hold")
+    session = PolicySession(policy, CONTRACT, limits=LIMITS, outside="hold")
     with pytest.raises(HoldError, match=r"number 0 of action 0 is 1, outside the limits 0 to 0\.5"):
         session.answer(at(0))
-    inside = PolicySession(CountingPolicy(), CONTRACT, Limits((0.0, 0.0), (9.0, 9.0)), "hold").answer(at(1))
+    inside = PolicySession(CountingPolicy(), CONTRACT, limits=Limits((0.0, 0.0), (9.0, 9.0)), outside="hold").answer(at(1))
     assert inside["actions_clamped"] == 0
 
 

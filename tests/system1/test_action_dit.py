@@ -144,6 +144,6 @@ def test_hidden_tokens_equal_no_tokens(dit: ActionDiT):
     """A blind control sends no tokens; training with dropout hid them."""
     known = conditions()
     hidden = [Tokens(t.data, torch.zeros_like(t.mask)) for t in (known.image, known.video)]
-    none = Tokens.empty(2, WIDTH, known.text.data)
+    none = Tokens.empty(2, WIDTH, like=known.text.data)
     first, second = predict(dit, Conditions(known.text, *hidden)), predict(dit, Conditions(known.text, none, none))
     assert torch.allclose(first, second, atol=1e-6)

@@ -76,7 +76,7 @@ def test_sampling_is_deterministic_and_does_not_count_on(config: DenoisingConfig
 
 def test_noisy_actions_are_those_of_the_schedule(config: DenoisingConfig):
     clean, noise, uniform = randn(0), randn(1), torch.tensor([0.0, 0.3, 0.7, 0.9995])
-    noisy, timestep, target = Denoising(config).add_noise(clean, noise, uniform)
+    noisy, timestep, target = Denoising(config).add_noise(clean, noise, uniform=uniform)
     signal, amount = signal_and_noise(config, timestep)
     assert torch.allclose(noisy, signal * clean + amount * noise, atol=1e-5)
     assert torch.equal(target, {"sample": clean, "epsilon": noise, "velocity": noise - clean}[config.prediction])
@@ -85,7 +85,7 @@ def test_noisy_actions_are_those_of_the_schedule(config: DenoisingConfig):
 
 def test_ddpm_noise_is_that_of_diffusers():
     clean, noise, uniform = randn(0), randn(1), torch.tensor([0.0, 0.25, 0.5, 0.999])
-    noisy, timestep, _ = Denoising(CONFIGS["ddpm, sample"]).add_noise(clean, noise, uniform)
+    noisy, timestep, _ = Denoising(CONFIGS["ddpm, sample"]).add_noise(clean, noise, uniform=uniform)
     scheduler = DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2")
     assert timestep.tolist() == [0, 250, 500, 999]
     assert torch.equal(noisy, scheduler.add_noise(clean, noise, timestep.long()))  # type: ignore[arg-type]
@@ -93,15 +93,15 @@ def test_ddpm_noise_is_that_of_diffusers():
 
 def test_noise_is_never_rounded_away(config: DenoisingConfig):
     """In half precision the first timesteps would get no noise at all."""
-    _, timestep, _ = Denoising(config).add_noise(randn(0), randn(1), torch.full((4,), 0.002))
-    noisy, _, _ = Denoising(config).add_noise(torch.ones(4, 3, 2), randn(1), torch.full((4,), 0.002))
+    _, timestep, _ = Denoising(config).add_noise(randn(0), randn(1), uniform=torch.full((4,), 0.002))
+    noisy, _, _ = Denoising(config).add_noise(torch.ones(4, 3, 2), randn(1), uniform=torch.full((4,), 0.002))
     assert timestep.min() > 0
     assert (noisy - 1).abs().min() > 0
 
 
 def test_each_item_has_its_own_level(config: DenoisingConfig):
     clean, noise, uniform = randn(0), randn(1), torch.tensor([0.1, 0.3, 0.6, 0.9])
-    together = Denoising(config).add_noise(clean, noise, uniform)
+    together = Denoising(config).add_noise(clean, noise, uniform=uniform)
     for i in range(4):
-        alone = Denoising(config).add_noise(clean[i : i + 1], noise[i : i + 1], uniform[i : i + 1])
+        alone = Denoising(config).add_noise(clean[i : i + 1], noise[i : i + 1], uniform=uniform[i : i + 1])
         assert all(torch.equal(a[i : i + 1], b) for a, b in zip(together, alone, strict=True))

@@ -261,7 +261,7 @@ class TestSystem1OfRdtsForm:
         visible = Visibility.full(2, CPU)
         video = Tokens.all_visible(torch.ones(2, 3, 32))
         with torch.no_grad():
-            conditions = system1.gather([SHORT, LONG], images, video, visible)
+            conditions = system1.gather([SHORT, LONG], images, video=video, visible=visible)
             projected = system1.project(conditions, torch.full((2, 4), state), torch.full((2,), age), visible)
             return system1.sample(projected, torch.ones(2, *system1.noise_shape))
 
@@ -282,10 +282,10 @@ class TestSystem1OfRdtsForm:
     def test_the_loss_reaches_every_weight_but_the_frozen_ones(self, system1: System1):
         images = {camera: torch.rand(2, 3, 28, 28) for camera in ("front", "wrist")}
         visible = Visibility.full(2, CPU)
-        conditions = system1.gather([SHORT, LONG], images, Tokens.all_visible(torch.randn(2, 3, 32)), visible)
+        conditions = system1.gather([SHORT, LONG], images, video=Tokens.all_visible(torch.randn(2, 3, 32)), visible=visible)
         projected = system1.project(conditions, torch.rand(2, 4), torch.zeros(2), visible)
         is_pad = torch.zeros(2, 4, dtype=torch.bool)
-        loss = system1.loss(torch.rand(2, 4, 4), is_pad, projected, torch.Generator().manual_seed(0))
+        loss = system1.loss(torch.rand(2, 4, 4), is_pad, conditions=projected, generator=torch.Generator().manual_seed(0))
         loss.backward()
         assert [name for name, p in system1.named_parameters() if p.grad is None] == []
         assert not any("encoder." in name for name in system1.state_dict())
@@ -300,7 +300,7 @@ class TestSystem1OfRdtsForm:
         images = {camera: torch.zeros(1, 3, 28, 28) for camera in ("front", "wrist", "top")}
         system1.cameras = ("front", "wrist", "top")
         visible = Visibility.full(1, CPU)
-        conditions = system1.gather([SHORT], images, Tokens.empty(1, 32, torch.zeros(1)), visible)
+        conditions = system1.gather([SHORT], images, video=Tokens.empty(1, 32, like=torch.zeros(1)), visible=visible)
         with pytest.raises(ValueError, match="12 image tokens, but the transformer has learned 8 positions"):
             system1.project(conditions, torch.zeros(1, 4), torch.zeros(1), visible)
 

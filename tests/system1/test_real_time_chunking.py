@@ -68,7 +68,7 @@ def test_guided_sampling_is_the_papers_algorithm_with_the_true_jacobian(beta: fl
     network, noise, known = Network(), randn(1), randn(2)
     weight = soft_mask(HORIZON, num_known=5, num_frozen=2)[None, :, None]
     denoising = Denoising(DenoisingConfig("flow_matching", "velocity", num_steps=5))
-    sampled = denoising.sample(network, noise, Known(known, weight, beta))
+    sampled = denoising.sample(network, noise, known=Known(known, weight, beta))
     expected = by_the_paper(network, noise, known, weight, beta, n=5)
     assert torch.allclose(sampled, expected, atol=1e-5)
     # an identity in place of the Jacobian, as some implementations have it, is something else
@@ -99,7 +99,7 @@ def test_guidance_pulls_frozen_actions_to_what_is_known(config: DenoisingConfig)
 
     free, guided = (
         Denoising(config).sample(denoise, noise),
-        Denoising(config).sample(denoise, noise, Known(known, weight, 5.0)),
+        Denoising(config).sample(denoise, noise, known=Known(known, weight, 5.0)),
     )
     assert distance(guided) < 0.35 * distance(free)
 
@@ -109,7 +109,7 @@ def test_knowing_nothing_changes_nothing(config: DenoisingConfig):
     network, noise = Network(), randn(1)
     nothing = Known(randn(2), torch.zeros(1, HORIZON, 1), 5.0)
     denoising = Denoising(config)
-    assert torch.allclose(denoising.sample(network, noise, nothing), denoising.sample(network, noise), atol=1e-4)
+    assert torch.allclose(denoising.sample(network, noise, known=nothing), denoising.sample(network, noise), atol=1e-4)
 
 
 def test_the_soft_mask_is_the_papers():
@@ -130,7 +130,7 @@ def make_system1(max_delay_steps: int = 0, **changes) -> System1:
 def project(system1: System1, batch: int = 1) -> ProjectedConditions:
     visible = Visibility.full(batch, torch.device("cpu"))
     video = Tokens.empty(batch, 32, like=torch.zeros(1))
-    conditions = system1.gather(["push"] * batch, None, video, visible)
+    conditions = system1.gather(["push"] * batch, None, video=video, visible=visible)
     return system1.project(conditions, torch.zeros(batch, 2), torch.zeros(batch), visible)
 
 
@@ -139,9 +139,9 @@ def test_a_plan_that_continues_begins_with_exactly_what_is_frozen(guidance: floa
     system1 = make_system1(max_delay_steps=3)
     with torch.no_grad():
         committed = randn(4)[:, :5]
-        plan = system1.continue_sample(project(system1), randn(1), committed, num_frozen=3, guidance=guidance)
+        plan = system1.continue_sample(project(system1), randn(1), committed=committed, num_frozen=3, guidance=guidance)
         assert torch.equal(plan[:, :3], committed[:, :3])
-        other = system1.continue_sample(project(system1), randn(1), -committed, num_frozen=3, guidance=guidance)
+        other = system1.continue_sample(project(system1), randn(1), committed=-committed, num_frozen=3, guidance=guidance)
     # and what follows depends on it
     torch.nn.init.ones_(system1.dit.committed_mark)  # type: ignore[arg-type]
     assert not torch.allclose(plan[:, 3:], other[:, 3:])
@@ -150,26 +150,26 @@ def test_a_plan_that_continues_begins_with_exactly_what_is_frozen(guidance: floa
 def test_what_is_committed_beyond_the_horizon_is_left_out():
     system1 = make_system1()
     with torch.no_grad():
-        plan = system1.continue_sample(project(system1), randn(1), torch.zeros(1, 20, DIM), num_frozen=20, guidance=5.0)
+        plan = system1.continue_sample(project(system1), randn(1), committed=torch.zeros(1, 20, DIM), num_frozen=20, guidance=5.0)
     assert plan.shape == (1, HORIZON, DIM)
     assert (plan == 0).all()
 
 
 def test_a_policy_that_was_not_trained_for_it_refuses_and_names_the_remedy():
     with pytest.raises(ValueError, match=r"not trained to continue a plan.*use overlap rtc"):
-        make_system1().continue_sample(project(make_system1()), randn(1), randn(2), 2, None)
+        make_system1().continue_sample(project(make_system1()), randn(1), committed=randn(2), num_frozen=2, guidance=None)
     trained = make_system1(max_delay_steps=2)
     with pytest.raises(
         ValueError, match="3 actions are committed while a plan is made, but training has shown at most 2"
     ):
-        trained.continue_sample(project(trained), randn(1), randn(2), 3, None)
+        trained.continue_sample(project(trained), randn(1), committed=randn(2), num_frozen=3, guidance=None)
 
 
 def test_without_the_option_training_and_weights_are_what_they_were():
     plain, marked = make_system1(), make_system1(max_delay_steps=3)
     assert set(marked.state_dict()) - set(plain.state_dict()) == {"dit.committed_mark"}
     generator = torch.Generator().manual_seed(0)
-    plain.loss(randn(0), torch.zeros(1, HORIZON, dtype=torch.bool), project(plain), generator)
+    plain.loss(randn(0), torch.zeros(1, HORIZON, dtype=torch.bool), conditions=project(plain), generator=generator)
     drawn = generator.get_state()
     again = torch.Generator().manual_seed(0)
     torch.randn(1, HORIZON, DIM, generator=again)
@@ -189,7 +189,7 @@ def test_committed_actions_are_shown_clean_and_do_not_count():
     system1.dit = Spy()  # type: ignore[assignment]
     actions, no_pad = randn(0).expand(64, -1, -1).contiguous(), torch.zeros(64, HORIZON, dtype=torch.bool)
     conditions = project(make_system1())
-    loss = system1.loss(actions, no_pad, conditions, torch.Generator().manual_seed(0))
+    loss = system1.loss(actions, no_pad, conditions=conditions, generator=torch.Generator().manual_seed(0))
     ((noisy, is_committed),) = seen
     assert set(is_committed.sum(dim=1).tolist()) == set(range(HORIZON))
     assert torch.equal(noisy[is_committed], actions[is_committed])
@@ -207,7 +207,7 @@ def test_training_teaches_a_plan_to_go_on_as_it_was_begun():
         sign = torch.randint(0, 2, (16, 1, 1), generator=generator) * 2.0 - 1
         actions = sign.expand(16, HORIZON, DIM).contiguous()
         pad = torch.zeros(16, HORIZON, dtype=torch.bool)
-        system1.loss(actions, pad, project(system1, 16), generator).backward()
+        system1.loss(actions, pad, conditions=project(system1, 16), generator=generator).backward()
         optimizer.step()
         optimizer.zero_grad()
     with torch.no_grad():
@@ -215,7 +215,7 @@ def test_training_teaches_a_plan_to_go_on_as_it_was_begun():
         free = system1.sample(project(system1, 32), noise)
         continued = [
             system1.continue_sample(
-                project(system1, 32), noise, torch.full((32, 4, DIM), way), num_frozen=2, guidance=None
+                project(system1, 32), noise, committed=torch.full((32, 4, DIM), way), num_frozen=2, guidance=None
             )
             for way in (1.0, -1.0)
         ]

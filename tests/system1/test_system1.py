@@ -32,7 +32,7 @@ def project(
 ) -> ProjectedConditions:
     visible = visible or Visibility.full(2, CPU)
     video = Tokens.all_visible(randn(2, 5, 32, seed=video_seed))
-    conditions = system1.gather(text, images(seed), video, visible)
+    conditions = system1.gather(text, images(seed), video=video, visible=visible)
     return system1.project(conditions, randn(2, 3, seed=seed), torch.tensor([0.0, 0.1]), visible)
 
 
@@ -61,7 +61,7 @@ class TestLoss:
     )
     def test_it_is_finite_and_reaches_every_weight(self, denoising: DenoisingConfig):
         system1 = build(replace(CONFIG, denoising=denoising))
-        loss = system1.loss(randn(2, 4, 2), PAD, project(system1), seeded())
+        loss = system1.loss(randn(2, 4, 2), PAD, conditions=project(system1), generator=seeded())
         loss.backward()
         assert loss.isfinite()
         assert [name for name, p in system1.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
@@ -72,30 +72,30 @@ class TestLoss:
         results = []
         for padded in (actions, torch.where(PAD[..., None], torch.tensor(50.0), actions)):
             system1.zero_grad()
-            loss = system1.loss(padded, PAD, project(system1), seeded())
+            loss = system1.loss(padded, PAD, conditions=project(system1), generator=seeded())
             loss.backward()
             results.append([loss.detach(), *(p.grad.clone() for p in system1.parameters() if p.grad is not None)])
         assert all(torch.equal(first, second) for first, second in zip(*results, strict=True))
 
     def test_it_is_the_mean_over_real_actions(self):
         system1, actions = build(), randn(2, 4, 2)
-        whole = system1.loss(actions, torch.zeros(2, 4, dtype=torch.bool), project(system1), seeded())
+        whole = system1.loss(actions, torch.zeros(2, 4, dtype=torch.bool), conditions=project(system1), generator=seeded())
         parts = []
         for t in range(4):
             only = torch.ones(2, 4, dtype=torch.bool)
             only[:, t] = False
-            parts.append(system1.loss(actions, only, project(system1), seeded()))
+            parts.append(system1.loss(actions, only, conditions=project(system1), generator=seeded()))
         assert torch.allclose(whole, torch.stack(parts).mean(), atol=1e-5)
 
     def test_nothing_but_padding_is_no_loss(self):
         system1 = build()
-        loss = system1.loss(randn(2, 4, 2), torch.ones(2, 4, dtype=torch.bool), project(system1), seeded())
+        loss = system1.loss(randn(2, 4, 2), torch.ones(2, 4, dtype=torch.bool), conditions=project(system1), generator=seeded())
         assert loss == 0
 
     def test_it_is_a_function_of_the_generator(self):
         system1, actions = build(), randn(2, 4, 2)
-        first, again = (system1.loss(actions, PAD, project(system1), seeded()) for _ in range(2))
-        other = system1.loss(actions, PAD, project(system1), torch.Generator().manual_seed(1))
+        first, again = (system1.loss(actions, PAD, conditions=project(system1), generator=seeded()) for _ in range(2))
+        other = system1.loss(actions, PAD, conditions=project(system1), generator=torch.Generator().manual_seed(1))
         assert first == again
         assert first != other
 
@@ -129,8 +129,8 @@ class TestConditions:
                     system1.gather(
                         ["push it", "pull it"] if which == "text" and seed else ["open", "close"],
                         images(seed if which == "image" else 0),
-                        Tokens.all_visible(randn(2, 5, 32, seed=seed if which == "video" else 0)),
-                        visible,
+                        video=Tokens.all_visible(randn(2, 5, 32, seed=seed if which == "video" else 0)),
+                        visible=visible,
                     ),
                     randn(2, 3, seed=seed if which == "state" else 0),
                     torch.zeros(2),
@@ -151,15 +151,15 @@ class TestConditions:
         nothing = Visibility(HIDDEN, HIDDEN, HIDDEN, HIDDEN)
         conditions = project(system1, visible=nothing)
         assert sample(system1, conditions).isfinite().all()
-        system1.loss(randn(2, 4, 2), PAD, conditions, seeded()).backward()
+        system1.loss(randn(2, 4, 2), PAD, conditions=conditions, generator=seeded()).backward()
         assert all(p.grad is None or p.grad.isfinite().all() for p in system1.parameters())
 
     def test_no_images_are_as_hidden_images(self):
         system1 = build()
         video, full = Tokens.all_visible(randn(2, 5, 32)), Visibility.full(2, CPU)
         hidden = replace(full, image=HIDDEN)
-        first = system1.gather(TEXT, None, video, full)
-        second = system1.gather(TEXT, images(), video, hidden)
+        first = system1.gather(TEXT, None, video=video, visible=full)
+        second = system1.gather(TEXT, images(), video=video, visible=hidden)
         assert first.image.data.shape[1] == 0
         state, age = randn(2, 3), torch.zeros(2)
         with_none, with_hidden = (
@@ -171,11 +171,11 @@ class TestConditions:
         system1 = build()
         shown = images()
         swapped = {"front": shown["wrist"], "wrist": shown["front"]}
-        full, video = Visibility.full(2, CPU), Tokens.empty(2, 32, shown["front"])
-        first, second = (system1.gather(TEXT, pictures, video, full).image.data for pictures in (shown, swapped))
+        full, video = Visibility.full(2, CPU), Tokens.empty(2, 32, like=shown["front"])
+        first, second = (system1.gather(TEXT, pictures, video=video, visible=full).image.data for pictures in (shown, swapped))
         assert not torch.allclose(first.mean(dim=1), second.mean(dim=1), atol=1e-3)
 
     def test_a_policy_without_cameras_has_no_image_tokens(self):
         system1 = build(cameras=())
-        conditions = system1.gather(TEXT, {}, Tokens.empty(2, 32, torch.zeros(1)), Visibility.full(2, CPU))
+        conditions = system1.gather(TEXT, {}, video=Tokens.empty(2, 32, like=torch.zeros(1)), visible=Visibility.full(2, CPU))
         assert conditions.image.data.shape == (2, 0, 32)

@@ -135,26 +135,26 @@ class TestTemporalBandpass:
     def test_it_keeps_what_is_in_the_band_in_hz_of_its_own_time_axis(self, fps: float):
         t = int(2 * fps)  # bins of half a hertz
         video = Video(5.0 + sine(4, t, fps) + sine(7, t, fps) + sine(1, t, fps), fps)
-        assert torch.allclose(temporal_bandpass(video, 3.0, 5.0).grid, sine(4, t, fps), atol=1e-4)
+        assert torch.allclose(temporal_bandpass(video, 3.0, high_hz=5.0).grid, sine(4, t, fps), atol=1e-4)
 
     def test_the_same_samples_at_another_rate_hold_other_frequencies(self):
         grid = sine(4, 32, 16.0)
-        assert torch.allclose(temporal_bandpass(Video(grid, 16.0), 3.0, 5.0).grid, grid, atol=1e-5)
+        assert torch.allclose(temporal_bandpass(Video(grid, 16.0), 3.0, high_hz=5.0).grid, grid, atol=1e-5)
         # a codec that merges four frames divides the rate: what was 4 Hz in the samples is now 1 Hz
-        assert temporal_bandpass(Video(grid, 4.0), 1.5, 2.0).grid.abs().max() < 1e-5
-        assert torch.allclose(temporal_bandpass(Video(grid, 4.0), 0.5, 1.5).grid, grid, atol=1e-5)
+        assert temporal_bandpass(Video(grid, 4.0), 1.5, high_hz=2.0).grid.abs().max() < 1e-5
+        assert torch.allclose(temporal_bandpass(Video(grid, 4.0), 0.5, high_hz=1.5).grid, grid, atol=1e-5)
 
     def test_what_stands_still_disappears(self):
         video = noise(t=8)
         moved = Video(video.grid + 100 * torch.rand(2, 4, 1, 6, 6), FPS)
         assert torch.allclose(
-            temporal_bandpass(moved, 0.1, FPS).grid, video.grid - video.grid.mean(2, keepdim=True), atol=1e-4
+            temporal_bandpass(moved, 0.1, high_hz=FPS).grid, video.grid - video.grid.mean(2, keepdim=True), atol=1e-4
         )
 
     def test_both_ends_of_the_band_belong_to_it(self):
         video = Video(sine(4, 20, 10.0), 10.0)
         for low, high in ((4.0, 4.5), (3.6, 4.0)):
-            assert torch.allclose(temporal_bandpass(video, low, high).grid, video.grid, atol=1e-5)
+            assert torch.allclose(temporal_bandpass(video, low, high_hz=high).grid, video.grid, atol=1e-5)
 
     @pytest.mark.parametrize("t", [1, 2, 5])
     def test_a_band_that_holds_no_bin_is_refused_with_the_bins_there_are(self, t: int):
@@ -162,13 +162,13 @@ class TestTemporalBandpass:
         with pytest.raises(
             ValueError, match=rf"the band 3.0-4.0 Hz holds no frequency of a grid of {t} frames at 5 Hz, {bins}"
         ):
-            temporal_bandpass(noise(t=t), 3.0, 4.0)
+            temporal_bandpass(noise(t=t), 3.0, high_hz=4.0)
 
 
 def test_a_spatial_filter_after_a_temporal_one_sees_only_what_moves():
     keep = make_filter(FilterConfig("temporal_bandpass", low_hz=0.5, high_hz=2.5, then="sobel"))
     video = noise()
-    assert torch.equal(keep(video).grid, sobel(temporal_bandpass(video, 0.5, 2.5)).grid)
+    assert torch.equal(keep(video).grid, sobel(temporal_bandpass(video, 0.5, high_hz=2.5)).grid)
 
 
 class TestBorder:
@@ -214,9 +214,9 @@ class TestPadding:
 
     def test_padding_leaks_into_the_band_unless_it_is_excluded(self):
         video = self.moving(8)
-        true = temporal_bandpass(Video(video.grid[:, :, 8:], 16.0), 1.0, 3.0).grid
-        repeated = temporal_bandpass(video, 1.0, 3.0).grid
-        excluded = temporal_bandpass(video, 1.0, 3.0, exclude_padding=True).grid
+        true = temporal_bandpass(Video(video.grid[:, :, 8:], 16.0), 1.0, high_hz=3.0).grid
+        repeated = temporal_bandpass(video, 1.0, high_hz=3.0).grid
+        excluded = temporal_bandpass(video, 1.0, high_hz=3.0, exclude_padding=True).grid
         assert torch.allclose(excluded[:, :, 8:], true, atol=1e-6)
         assert (excluded[:, :, :8] == 0).all()
         assert (repeated[:, :, 8:] - true).abs().max() > 0.1
@@ -224,15 +224,15 @@ class TestPadding:
     def test_each_clip_of_a_batch_has_its_own(self):
         clips = [self.moving(padding) for padding in (0, 5, 15, 5)]
         together = Video(torch.cat([clip.grid for clip in clips]), 16.0, torch.tensor([0, 5, 15, 5]))
-        result = temporal_bandpass(together, 1.0, 3.0, exclude_padding=True).grid
+        result = temporal_bandpass(together, 1.0, high_hz=3.0, exclude_padding=True).grid
         for i, clip in enumerate(clips):
             assert torch.allclose(
-                result[i : i + 1], temporal_bandpass(clip, 1.0, 3.0, exclude_padding=True).grid, atol=1e-6
+                result[i : i + 1], temporal_bandpass(clip, 1.0, high_hz=3.0, exclude_padding=True).grid, atol=1e-6
             )
         assert (result[2] == 0).all()  # one frame has no frequency but zero
 
     def test_without_padding_nothing_changes(self):
         video = self.moving(0)
         assert torch.equal(
-            temporal_bandpass(video, 1.0, 3.0, exclude_padding=True).grid, temporal_bandpass(video, 1.0, 3.0).grid
+            temporal_bandpass(video, 1.0, high_hz=3.0, exclude_padding=True).grid, temporal_bandpass(video, 1.0, high_hz=3.0).grid
         )

@@ -77,5 +77,5 @@ def test_projecting_the_queries_is_projecting_the_features():
         rearrange(x, "b n (heads d) -> b heads n d", heads=4)
         for x in (cheap.query(queries), cheap.key(features), cheap.value(features))
     )
-    expected = cheap.out(rearrange(attention(query, key, value), "b heads n d -> b n (heads d)"))
+    expected = cheap.out(rearrange(attention(query, key, value=value), "b heads n d -> b n (heads d)"))
     assert torch.allclose(cheap(queries, features), expected, atol=1e-6)

@@ -17,16 +17,16 @@ def video(t: int, h: int = 4, w: int = 6, padding: list[int] | None = None) -> V
 
 def test_all_latents_as_they_are_unless_told_otherwise():
     shown = video(5, padding=[0, 2])
-    assert show(shown, (), ()) is shown
-    assert show(shown, (), (4, 6)) is shown
+    assert show(shown, (), size=()) is shown
+    assert show(shown, (), size=(4, 6)) is shown
 
 
 def test_chosen_latents_keep_their_order_their_rate_and_their_padding():
     whole = video(8, padding=[0, 5])
-    newest = show(whole, (5, 6, 7), ())
+    newest = show(whole, (5, 6, 7), size=())
     assert torch.equal(newest.grid, whole.grid[:, :, 5:])
     assert newest.fps == 8.0
-    spread = show(whole, (0, 2, 5, 7), ())
+    spread = show(whole, (0, 2, 5, 7), size=())
     assert torch.equal(spread.grid, whole.grid[:, :, [0, 2, 5, 7]])
     assert spread.fps == pytest.approx(8.0 * 3 / 7)
     assert spread.padding is not None
@@ -37,14 +37,14 @@ def test_chosen_latents_keep_their_order_their_rate_and_their_padding():
 
 def test_latents_are_resized_frame_by_frame():
     whole = video(3)
-    resized = show(whole, (), (2, 3)).grid
+    resized = show(whole, (), size=(2, 3)).grid
     expected = torch.nn.functional.interpolate(whole.grid[:, :, 1], size=(2, 3), mode="bilinear", align_corners=False)
     assert torch.equal(resized[:, :, 1], expected)
 
 
 def test_a_latent_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="asks for latent 7 of a clip that has 5"):
-        show(video(5), (6, 7), ())
+        show(video(5), (6, 7), size=())
 
 
 class TestSystem2:

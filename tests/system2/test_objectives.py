@@ -103,7 +103,7 @@ class TestFamilies:
 
         monkeypatch.setattr(backbone, "velocity", remember)
         latents = Video(torch.zeros(64, channels, 4, 2, 2), 5.0)
-        diffusion_loss(backbone, latents, ["push"] * 64, torch.Generator().manual_seed(0))
+        diffusion_loss(backbone, latents, instruction=["push"] * 64, generator=torch.Generator().manual_seed(0))
         given = {int((level == 0).sum()) for level in told[0]}
         expected = {"wan22": {0, 1}, "ltx": {0, 1, 2, 3}, "cosmos": {1, 2}}
         assert given == expected.get(name, {0})
@@ -120,7 +120,7 @@ class TestFamilies:
         optimizer = torch.optim.AdamW(backbone.transformer.parameters(), lr=1e-2)
         losses = []
         for _ in range(15):
-            loss = diffusion_loss(backbone, latents, ["push", "pull"], torch.Generator().manual_seed(0))
+            loss = diffusion_loss(backbone, latents, instruction=["push", "pull"], generator=torch.Generator().manual_seed(0))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

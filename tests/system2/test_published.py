@@ -108,12 +108,12 @@ class TestWhereItIs:
 
     def test_a_finetuned_model_of_another_family(self, wan: Path, tmp_path: Path):
         backbone: Any = load(wan)
-        save_video_model(tmp_path / "tuned", backbone, backbone.state_dict())
+        save_video_model(tmp_path / "tuned", backbone, weights=backbone.state_dict())
         with pytest.raises(ValueError, match="holds a wan21 video model, but the config names wan22"):
             load(tmp_path / "tuned", "wan22")
 
     def test_the_tiny_model_of_train_video(self, small_backbone: BackboneConfig, tmp_path: Path):
-        save_video_model(tmp_path, TinyBackbone(small_backbone), {})
+        save_video_model(tmp_path, TinyBackbone(small_backbone), weights={})
         with pytest.raises(ValueError, match="holds a tiny video model, but the config names wan21"):
             load(tmp_path)
 
@@ -121,12 +121,12 @@ class TestWhereItIs:
         whole: Any = make_backbone(config_of(wan), whole=True)
         with torch.no_grad():
             whole.transformer.patch_embedding.bias.add_(1.0)
-        save_video_model(tmp_path / "once", whole, whole.state_dict())
+        save_video_model(tmp_path / "once", whole, weights=whole.state_dict())
         again: Any = make_backbone(config_of(tmp_path / "once", text_cache=str(wan / "text")), whole=True)
         with torch.no_grad():
             again.transformer.proj_out.bias.add_(1.0)
             again.transformer.blocks[0].ffn.net[2].bias.add_(1.0)
-        save_video_model(tmp_path / "twice", again, again.state_dict())
+        save_video_model(tmp_path / "twice", again, weights=again.state_dict())
         expected = again.features(latents(), TEXT).grid
         found = load(tmp_path / "twice", text_cache=str(wan / "text")).features(latents(), TEXT).grid
         assert torch.equal(found, expected)

@@ -59,30 +59,30 @@ class Spy(nn.Module):
 
 class TestLoss:
     def test_it_is_a_function_of_the_generator(self, backbone: TinyBackbone):
-        first = diffusion_loss(backbone, latents(), TEXT, seeded(1))
+        first = diffusion_loss(backbone, latents(), instruction=TEXT, generator=seeded(1))
         assert first.isfinite()
-        assert first == diffusion_loss(backbone, latents(), TEXT, seeded(1))
-        assert first != diffusion_loss(backbone, latents(), TEXT, seeded(2))
+        assert first == diffusion_loss(backbone, latents(), instruction=TEXT, generator=seeded(1))
+        assert first != diffusion_loss(backbone, latents(), instruction=TEXT, generator=seeded(2))
 
     def test_only_noised_frames_count(self):
         clean = latents(b=64, t=5)
         spy = Spy(clean.grid, torch.zeros(64, 5))
-        assert diffusion_loss(spy, clean, ["push"] * 64, seeded()) < 1e-6
+        assert diffusion_loss(spy, clean, instruction=["push"] * 64, generator=seeded()) < 1e-6
         is_clean = spy.noise_level == 0
         assert is_clean[:, 0].all()
         assert not is_clean[:, -1].any()
         assert torch.equal(spy.noisy.movedim(1, -1)[is_clean], clean.grid.movedim(1, -1)[is_clean])
         wrong_where_clean = Spy(clean.grid, 100.0 * is_clean)
-        assert diffusion_loss(wrong_where_clean, clean, ["push"] * 64, seeded()) < 1e-6
+        assert diffusion_loss(wrong_where_clean, clean, instruction=["push"] * 64, generator=seeded()) < 1e-6
         wrong_where_noised = Spy(clean.grid, 1.0 * ~is_clean)
         ahead = (~is_clean).cumsum(dim=1).clamp(min=1)
         expected = (spy.noise_level.square() / ahead)[~is_clean].mean()
-        assert torch.allclose(diffusion_loss(wrong_where_noised, clean, ["push"] * 64, seeded()), expected, atol=1e-4)
+        assert torch.allclose(diffusion_loss(wrong_where_noised, clean, instruction=["push"] * 64, generator=seeded()), expected, atol=1e-4)
 
     def test_the_past_is_clean_and_the_future_noised_to_one_level(self):
         clean = latents(b=64, t=5)
         spy = Spy(clean.grid, torch.zeros(64, 5))
-        diffusion_loss(spy, clean, ["push"] * 64, seeded())
+        diffusion_loss(spy, clean, instruction=["push"] * 64, generator=seeded())
         for level in spy.noise_level:
             num_clean = int((level == 0).sum())
             assert 1 <= num_clean <= 4
@@ -93,13 +93,13 @@ class TestLoss:
 
     def test_a_clip_without_a_future_is_refused(self, backbone: TinyBackbone):
         with pytest.raises(ValueError, match="1 latent frame has no future"):
-            diffusion_loss(backbone, latents(t=1), TEXT, seeded())
+            diffusion_loss(backbone, latents(t=1), instruction=TEXT, generator=seeded())
 
     def test_it_falls_when_one_batch_is_learned_by_heart(self, backbone: TinyBackbone):
         optimizer = torch.optim.AdamW(backbone.parameters(), lr=3e-3)
         losses = []
         for _ in range(60):
-            loss = diffusion_loss(backbone, latents(), TEXT, seeded())
+            loss = diffusion_loss(backbone, latents(), instruction=TEXT, generator=seeded())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -111,7 +111,7 @@ class TestContinueVideo:
     @pytest.mark.parametrize("num_steps", [1, 4])
     def test_the_past_stays_to_the_bit(self, backbone: TinyBackbone, num_steps: int):
         past = latents(t=2)
-        whole = continue_video(backbone, past, 3, TEXT, num_steps, seeded())
+        whole = continue_video(backbone, past, num_frames=3, instruction=TEXT, num_steps=num_steps, generator=seeded())
         assert whole.grid.shape[2] == 5
         assert whole.fps == past.fps
         assert torch.equal(whole.grid[:, :, :2], past.grid)
@@ -121,15 +121,15 @@ class TestContinueVideo:
         future = latents(t=5)
         spy = Spy(future.grid, torch.zeros(4, 5))
         past = Video(future.grid[:, :, :2], future.fps)
-        assert torch.allclose(continue_video(spy, past, 3, TEXT, num_steps, seeded()).grid, future.grid, atol=1e-4)
+        assert torch.allclose(continue_video(spy, past, num_frames=3, instruction=TEXT, num_steps=num_steps, generator=seeded()).grid, future.grid, atol=1e-4)
 
     def test_untrained_it_imagines_that_nothing_moves(self, backbone: TinyBackbone):
-        imagined = continue_video(backbone, latents(t=2), 2, TEXT, 4, seeded()).grid[:, :, 2:]
+        imagined = continue_video(backbone, latents(t=2), num_frames=2, instruction=TEXT, num_steps=4, generator=seeded()).grid[:, :, 2:]
         assert torch.allclose(imagined[:, :, 0], imagined[:, :, 1], atol=1e-4)
         assert torch.allclose(imagined[:, :, 0], backbone.codec.hold(latents(t=2).grid[:, :, 1]), atol=1e-4)
 
     def test_it_is_deterministic(self, backbone: TinyBackbone):
         nn.init.normal_(backbone.latent_out.weight)
-        first, again, other = (continue_video(backbone, latents(), 2, TEXT, 2, seeded(seed)).grid for seed in (0, 0, 1))
+        first, again, other = (continue_video(backbone, latents(), num_frames=2, instruction=TEXT, num_steps=2, generator=seeded(seed)).grid for seed in (0, 0, 1))
         assert torch.equal(first, again)
         assert not torch.equal(first, other)

@@ -30,37 +30,37 @@ class Encoder:
 
 
 def fill(folder: Path, encoder: Encoder, *instructions: str) -> None:
-    TextEmbeddings(folder / encoder.fingerprint, encoder, WIDTH, "").prepare(instructions)
+    TextEmbeddings(folder / encoder.fingerprint, encoder, width=WIDTH, missing="").prepare(instructions)
 
 
 def of_family(folder: Path, dtype: str = "float32") -> EmbeddingsOfAFamily:
-    return EmbeddingsOfAFamily(folder, dtype, WIDTH, "the model has none")
+    return EmbeddingsOfAFamily(folder, dtype, width=WIDTH, missing="the model has none")
 
 
 @pytest.mark.parametrize("instruction", ["", " ", "\t\n"])
 def test_white_space_is_no_instruction_even_if_it_was_cached_once(tmp_path: Path, instruction: str):
     save_file({"tokens": torch.zeros(1, WIDTH)}, tmp_path / file_name(instruction))
     with pytest.raises(ValueError, match="the instruction is empty"):
-        TextEmbeddings(tmp_path, Encoder(1.0), WIDTH, "")(instruction)
+        TextEmbeddings(tmp_path, Encoder(1.0), width=WIDTH, missing="")(instruction)
 
 
 class TestOneFolder:
     def test_a_new_sentence_is_not_written_beside_those_of_another_encoder(self, tmp_path: Path):
-        TextEmbeddings(tmp_path, Encoder(1.0), WIDTH, "")("push")
+        TextEmbeddings(tmp_path, Encoder(1.0), width=WIDTH, missing="")("push")
         with pytest.raises(
             ValueError, match=r"computed by another text encoder \(1\.0-float32, this one is 2\.0-float32\)"
         ):
-            TextEmbeddings(tmp_path, Encoder(2.0), WIDTH, "")("pull")
+            TextEmbeddings(tmp_path, Encoder(2.0), width=WIDTH, missing="")("pull")
         assert len(list(tmp_path.iterdir())) == 1
 
     def test_one_dtype_is_not_another(self, tmp_path: Path):
-        TextEmbeddings(tmp_path, Encoder(1.0, "1.0-float32"), WIDTH, "")("push")
+        TextEmbeddings(tmp_path, Encoder(1.0, "1.0-float32"), width=WIDTH, missing="")("push")
         with pytest.raises(ValueError, match="computed by another text encoder"):
-            TextEmbeddings(tmp_path, Encoder(1.0, "1.0-bfloat16"), WIDTH, "")("push")
+            TextEmbeddings(tmp_path, Encoder(1.0, "1.0-bfloat16"), width=WIDTH, missing="")("push")
 
     def test_without_an_encoder_what_is_there_is_taken_if_it_is_of_one(self, tmp_path: Path):
-        TextEmbeddings(tmp_path, Encoder(1.0), WIDTH, "").prepare(["push", "pull"])
-        cached = TextEmbeddings(tmp_path, None, WIDTH, "it is gone")
+        TextEmbeddings(tmp_path, Encoder(1.0), width=WIDTH, missing="").prepare(["push", "pull"])
+        cached = TextEmbeddings(tmp_path, None, width=WIDTH, missing="it is gone")
         assert torch.equal(cached("push")["tokens"], torch.ones(4, WIDTH))
         other = {"instruction": "lift", "encoder": "2.0-float32"}
         save_file({"tokens": torch.zeros(4, WIDTH)}, tmp_path / file_name("lift"), other)

@@ -61,7 +61,7 @@ def video_model(recorded: Path, small_backbone: BackboneConfig, tmp_path_factory
 @pytest.fixture
 def policy(recorded: Path, video_model: Path, small_config: PolicyConfig) -> Video2Act:
     torch.manual_seed(0)
-    return build_policy(small_config, LeRobotDataset(recorded).stats, video_model).eval()
+    return build_policy(small_config, LeRobotDataset(recorded).stats, video_model=video_model).eval()
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def streaming(recorded: Path, video_model: Path, small_config: PolicyConfig) -> 
     assert small_config.system2 is not None
     torch.manual_seed(0)
     config = replace(small_config, system2=continuing(small_config.system2))
-    return build_policy(config, LeRobotDataset(recorded).stats, video_model).eval()
+    return build_policy(config, LeRobotDataset(recorded).stats, video_model=video_model).eval()
 
 
 def losses(folder: Path) -> np.ndarray:
@@ -94,7 +94,7 @@ class TestTraining:
         runs = []
         for stage in ("latents", "features", "seen"):
             fill_cache(
-                (recorded,), tmp_path / stage, "small", video_model, stage=stage, encoding="stream", dtype="float32"
+                (recorded,), tmp_path / stage, preset="small", video_model=video_model, stage=stage, encoding="stream", dtype="float32"
             )  # type: ignore[arg-type]
             train(
                 (recorded,),
@@ -115,7 +115,7 @@ class TestTraining:
             train((recorded,), tmp_path / "run", CONFIG, "small", video_model, live=True, encoding="stream")
 
     def test_a_cache_of_windows_does_not_serve_a_stream(self, recorded: Path, video_model: Path, tmp_path: Path):
-        fill_cache((recorded,), tmp_path / "cache", "small", video_model, stage="seen")
+        fill_cache((recorded,), tmp_path / "cache", preset="small", video_model=video_model, stage="seen")
         with pytest.raises(StaleCacheError, match=r"streams\.motion\.encoding: window there, stream here"):
             train(
                 (recorded,), tmp_path / "run", CONFIG, "small", video_model, cache=tmp_path / "cache", encoding="stream"
@@ -131,8 +131,8 @@ class TestAgreement:
     ):
         policy: Video2Act = request.getfixturevalue(kind)
         dataset = LeRobotDataset(recorded)
-        cache = FeatureCache(tmp_path, cache_spec(policy, dataset, "seen", "float32"))
-        fill(policy, dataset, FrameStore(dataset), cache, Accelerator())
+        cache = FeatureCache(tmp_path, cache_spec(policy, dataset, stage="seen", dtype="float32"))
+        fill(policy, dataset, store=FrameStore(dataset), cache=cache, accelerator=Accelerator())
         assert policy.system2 is not None
         history = FrameHistory(policy.system2.config.streams)
         frames, episode = dataset.frames(1, "front"), dataset.episode(1)
@@ -147,10 +147,10 @@ class TestAgreement:
         self, recorded: Path, policy: Video2Act, streaming: Video2Act
     ):
         dataset = LeRobotDataset(recorded)
-        specs = [cache_spec(one, dataset, "latents", "float32") for one in (policy, streaming)]
+        specs = [cache_spec(one, dataset, stage="latents", dtype="float32") for one in (policy, streaming)]
         assert specs[0].name != specs[1].name
         stores = [
-            look(p, dataset, FrameStore(dataset), 0, s, torch.device("cpu"))
+            look(p, dataset, store=FrameStore(dataset), episode=0, spec=s, device=torch.device("cpu"))
             for p, s in zip((policy, streaming), specs, strict=True)
         ]
         windows, stream = (store["motion"].grid for store in stores)
@@ -176,36 +176,36 @@ class TestAgreement:
         assert excluding.system2 is not None
         found = {}
         for stage in ("latents", "features", "seen"):
-            cache = FeatureCache(tmp_path / stage, cache_spec(excluding, dataset, stage, "float32"))
-            fill(excluding, dataset, FrameStore(dataset), cache, Accelerator())
-            batch = BatchLoader(dataset, FrameStore(dataset), excluding.config, 36, 0, cache)[0]
-            found[stage] = excluding.system2.see_on(batch.stage, batch.seen, list(batch.seen_instruction))[
+            cache = FeatureCache(tmp_path / stage, cache_spec(excluding, dataset, stage=stage, dtype="float32"))
+            fill(excluding, dataset, store=FrameStore(dataset), cache=cache, accelerator=Accelerator())
+            batch = BatchLoader(dataset, FrameStore(dataset), config=excluding.config, batch_size=36, seed=0, cache=cache)[0]
+            found[stage] = excluding.system2.see_on(batch.stage, batch.seen, instruction=list(batch.seen_instruction))[
                 "motion"
             ].grid
         assert torch.allclose(found["latents"], found["seen"], atol=1e-4)
         assert torch.allclose(found["features"], found["seen"], atol=1e-4)
-        cache = FeatureCache(tmp_path / "repeat", cache_spec(whole, dataset, "seen", "float32"))
-        fill(whole, dataset, FrameStore(dataset), cache, Accelerator())
-        repeated = BatchLoader(dataset, FrameStore(dataset), whole.config, 36, 0, cache)[0].seen["motion"].grid
+        cache = FeatureCache(tmp_path / "repeat", cache_spec(whole, dataset, stage="seen", dtype="float32"))
+        fill(whole, dataset, store=FrameStore(dataset), cache=cache, accelerator=Accelerator())
+        repeated = BatchLoader(dataset, FrameStore(dataset), config=whole.config, batch_size=36, seed=0, cache=cache)[0].seen["motion"].grid
         assert not torch.allclose(repeated, found["seen"], atol=1e-3)
 
 
 class TestKey:
     def test_what_a_stage_does_not_depend_on_is_not_in_its_manifest(self, recorded: Path, policy: Video2Act):
         dataset = LeRobotDataset(recorded)
-        before = {stage: cache_spec(policy, dataset, stage).name for stage in ("latents", "features", "seen")}
+        before = {stage: cache_spec(policy, dataset, stage=stage).name for stage in ("latents", "features", "seen")}
         assert policy.system2 is not None
         with torch.no_grad():
             next(p for name, p in policy.system2.backbone.named_parameters() if name.startswith("blocks.0")).add_(1)
-        after = {stage: cache_spec(policy, dataset, stage).name for stage in ("latents", "features", "seen")}
+        after = {stage: cache_spec(policy, dataset, stage=stage).name for stage in ("latents", "features", "seen")}
         assert [before[stage] == after[stage] for stage in before] == [True, False, False]
         with torch.no_grad():
             next(policy.system2.formers.parameters()).add_(1)
-        assert {stage: cache_spec(policy, dataset, stage).name for stage in ("latents", "features", "seen")} == after
+        assert {stage: cache_spec(policy, dataset, stage=stage).name for stage in ("latents", "features", "seen")} == after
 
     def test_other_data_is_another_cache(self, recorded: Path, video_model: Path, tmp_path: Path):
         copy = Path(shutil.copytree(recorded, tmp_path / "data"))
-        fill_cache((copy,), tmp_path / "cache", "small", video_model)
+        fill_cache((copy,), tmp_path / "cache", preset="small", video_model=video_model)
         path = copy / "meta/stats.json"
         path.write_text(path.read_text() + "\n")
         with pytest.raises(StaleCacheError, match=r"data: \[.* there, \[.* here"):
@@ -216,7 +216,7 @@ class TestFilling:
     def test_an_interrupted_filling_goes_on(
         self, recorded: Path, video_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
-        fill_cache((recorded,), tmp_path / "whole", "small", video_model)
+        fill_cache((recorded,), tmp_path / "whole", preset="small", video_model=video_model)
         write, asked = FeatureCache.write, []
 
         def interrupted(self: FeatureCache, episode: int, seen: dict) -> None:
@@ -227,15 +227,15 @@ class TestFilling:
 
         monkeypatch.setattr(FeatureCache, "write", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            fill_cache((recorded,), tmp_path / "cache", "small", video_model)
-        fill_cache((recorded,), tmp_path / "cache", "small", video_model)
+            fill_cache((recorded,), tmp_path / "cache", preset="small", video_model=video_model)
+        fill_cache((recorded,), tmp_path / "cache", preset="small", video_model=video_model)
         assert asked == [0, 1, 1, 2]
         for file in sorted((tmp_path / "whole").iterdir()):
             assert (tmp_path / "cache" / file.name).read_bytes() == file.read_bytes()
 
     def test_more_than_allowed_stops_before_an_episode(self, recorded: Path, video_model: Path, tmp_path: Path):
         with pytest.raises(OSError, match="the cache would take"):
-            fill_cache((recorded,), tmp_path / "cache", "small", video_model, max_gib=1e-5)
+            fill_cache((recorded,), tmp_path / "cache", preset="small", video_model=video_model, max_gib=1e-5)
         assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 0
 
     def test_episodes_of_unequal_lengths_stay_within_the_bound(
@@ -251,23 +251,23 @@ class TestFilling:
         )
         cache = FeatureCache(tmp_path, cache_spec(policy, dataset), max_bytes=50_000)
         with pytest.raises(OSError, match="the cache would take"):
-            fill(policy, dataset, FrameStore(dataset), cache, Accelerator())
+            fill(policy, dataset, store=FrameStore(dataset), cache=cache, accelerator=Accelerator())
         assert cache.num_bytes < 50_000
 
     def test_a_full_cache_beyond_the_bound_is_refused(self, recorded: Path, video_model: Path, tmp_path: Path):
-        fill_cache((recorded,), tmp_path / "cache", "small", video_model)
+        fill_cache((recorded,), tmp_path / "cache", preset="small", video_model=video_model)
         with pytest.raises(OSError, match="the cache would take"):
-            fill_cache((recorded,), tmp_path / "cache", "small", video_model, max_gib=1e-5)
+            fill_cache((recorded,), tmp_path / "cache", preset="small", video_model=video_model, max_gib=1e-5)
 
     @pytest.mark.parametrize("max_gib", [0.0, -1.0, float("nan"), float("inf")])
     def test_a_bound_that_is_no_size_is_refused(
         self, recorded: Path, video_model: Path, tmp_path: Path, max_gib: float
     ):
         with pytest.raises(ValueError, match="a cache needs a size above 0, got --max-gib"):
-            fill_cache((recorded,), tmp_path / "cache", "small", video_model, max_gib=max_gib)
+            fill_cache((recorded,), tmp_path / "cache", preset="small", video_model=video_model, max_gib=max_gib)
 
     def test_how_much_smaller_it_is_than_the_frames_is_said(self, recorded: Path, video_model: Path, tmp_path: Path):
-        filled = fill_cache((recorded,), tmp_path / "cache", "small", video_model)
+        filled = fill_cache((recorded,), tmp_path / "cache", preset="small", video_model=video_model)
         h, w = LeRobotDataset(recorded).image_size("front")
         assert filled.raw_bytes == 36 * h * w * 3
         assert " MiB in float16, " in str(filled)
@@ -275,7 +275,7 @@ class TestFilling:
 
     @pytest.mark.parametrize("damage", ["empty", "half", "rows", "exchanged"])
     def test_a_damaged_episode_is_filled_again(self, recorded: Path, video_model: Path, tmp_path: Path, damage: str):
-        fill_cache((recorded,), tmp_path / "cache", "small", video_model)
+        fill_cache((recorded,), tmp_path / "cache", preset="small", video_model=video_model)
         path = tmp_path / "cache/000001.safetensors"
         content = path.read_bytes()
         if damage == "rows":
@@ -286,15 +286,15 @@ class TestFilling:
         else:
             path.write_bytes(content[: 0 if damage == "empty" else len(content) // 2])
         with pytest.raises(ValueError, match=r"1 fault:\n  .*000001\.safetensors"):
-            verify_cache(tmp_path / "cache", (recorded,), "small", video_model)
-        fill_cache((recorded,), tmp_path / "cache", "small", video_model)
+            verify_cache(tmp_path / "cache", (recorded,), preset="small", video_model=video_model)
+        fill_cache((recorded,), tmp_path / "cache", preset="small", video_model=video_model)
         assert path.read_bytes() == content
 
     def test_a_stream_takes_a_fraction_of_the_bytes(self, recorded: Path, video_model: Path, tmp_path: Path):
         sizes = {}
         for encoding in ("window", "stream"):
             filled = fill_cache(
-                (recorded,), tmp_path / encoding, "small", video_model, stage="latents", encoding=encoding
+                (recorded,), tmp_path / encoding, preset="small", video_model=video_model, stage="latents", encoding=encoding
             )  # type: ignore[arg-type]
             sizes[encoding] = sum(
                 FeatureCache(tmp_path / encoding, load_spec(tmp_path / encoding)).whole(e)["motion"].grid.numel()
@@ -305,16 +305,16 @@ class TestFilling:
 
     def test_a_preset_without_system_2_has_nothing_to_cache(self, recorded: Path, tmp_path: Path):
         with pytest.raises(ValueError, match="'tiny_system1' has no System 2"):
-            fill_cache((recorded,), tmp_path / "cache", "tiny_system1")
+            fill_cache((recorded,), tmp_path / "cache", preset="tiny_system1")
 
     def test_where_train_does_not_look_a_folder_must_be_named(self, recorded: Path, video_model: Path):
         with pytest.raises(ValueError, match="name a folder for this cache with --out"):
-            fill_cache((recorded,), None, "small", video_model, stage="latents")
+            fill_cache((recorded,), None, preset="small", video_model=video_model, stage="latents")
 
     def test_without_a_folder_it_is_filled_where_train_looks(
         self, recorded: Path, video_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
-        fill_cache((recorded,), None, "small", video_model)
+        fill_cache((recorded,), None, preset="small", video_model=video_model)
         monkeypatch.setattr(
             System2, "encode", lambda *args: (_ for _ in ()).throw(AssertionError("everything was seen before"))
         )
@@ -325,7 +325,7 @@ class TestVerify:
     def test_missing_and_foreign_files_are_found_without_the_data(
         self, recorded: Path, video_model: Path, tmp_path: Path
     ):
-        fill_cache((recorded,), tmp_path / "cache", "small", video_model)
+        fill_cache((recorded,), tmp_path / "cache", preset="small", video_model=video_model)
         (tmp_path / "cache/000002.safetensors").rename(tmp_path / "cache/notes.safetensors")
         with pytest.raises(
             ValueError, match=r"2 faults:\n.*000002.* never filled.*\n.*notes.* belongs to none of the 3 episodes"
@@ -334,12 +334,12 @@ class TestVerify:
 
     @pytest.fixture
     def filled(self, recorded: Path, video_model: Path, tmp_path: Path) -> Path:
-        fill_cache((recorded,), tmp_path / "cache", "small", video_model, stage="features")
+        fill_cache((recorded,), tmp_path / "cache", preset="small", video_model=video_model, stage="features")
         return tmp_path / "cache"
 
     def test_what_is_right(self, filled: Path, recorded: Path, video_model: Path):
         assert "3 episodes as they were written; stage features" in verify_cache(filled)
-        assert "2 looked at again" in verify_cache(filled, (recorded,), "small", video_model)
+        assert "2 looked at again" in verify_cache(filled, (recorded,), preset="small", video_model=video_model)
 
     def test_damage_and_gaps_are_listed_together(self, filled: Path, recorded: Path, video_model: Path):
         content = bytearray((filled / "000001.safetensors").read_bytes())
@@ -349,21 +349,21 @@ class TestVerify:
         with pytest.raises(
             ValueError, match=r"2 faults:\n.*000001.* is not what was written.*\n.*000002.* never filled"
         ):
-            verify_cache(filled, (recorded,), "small", video_model)
+            verify_cache(filled, (recorded,), preset="small", video_model=video_model)
 
     def test_what_system_2_does_not_see_is_found(self, filled: Path, recorded: Path, video_model: Path):
         cache = FeatureCache(filled, load_spec(filled))
         wrong = {name: replace(video, grid=video.grid.flip(0)) for name, video in cache.whole(0).items()}
         cache.write(0, wrong)
         with pytest.raises(ValueError, match=r"episode 0, spatial: what System 2 sees now is .*% off"):
-            verify_cache(filled, (recorded,), "small", video_model)
+            verify_cache(filled, (recorded,), preset="small", video_model=video_model)
 
 
 def test_batches_say_at_which_stage_they_are(recorded: Path, policy: Video2Act, tmp_path: Path):
     dataset = LeRobotDataset(recorded)
-    cache = FeatureCache(tmp_path, cache_spec(policy, dataset, "latents"))
-    fill(policy, dataset, FrameStore(dataset), cache, Accelerator())
-    batch = BatchLoader(dataset, FrameStore(dataset), policy.config, 4, 0, cache)[0]
+    cache = FeatureCache(tmp_path, cache_spec(policy, dataset, stage="latents"))
+    fill(policy, dataset, store=FrameStore(dataset), cache=cache, accelerator=Accelerator())
+    batch = BatchLoader(dataset, FrameStore(dataset), config=policy.config, batch_size=4, seed=0, cache=cache)[0]
     assert batch.stage == "latents"
     assert len(batch.seen_instruction) == 4
     assert batch.to("cpu").seen_instruction == batch.seen_instruction

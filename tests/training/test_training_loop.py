@@ -58,7 +58,7 @@ def fit(
 ) -> dict[str, Tensor]:
     """Train; the weights followed by their moving average."""
     module = module or Regression(dropout=0.3)
-    loop = TrainingLoop(module, config, folder, resume)
+    loop = TrainingLoop(module, config, folder=folder, resume=resume)
     loop.run(inputs, "test")
     average = loop.averaged_weights()
     loop.finish()

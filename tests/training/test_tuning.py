@@ -111,7 +111,7 @@ class TestFull:
         )
         found = backbone.features(latents(16), TEXT)
         assert (found.grid - expected.grid).norm() / expected.grid.norm() < 0.05
-        save_video_model(tmp_path / "tuned", backbone, backbone.state_dict())
+        save_video_model(tmp_path / "tuned", backbone, weights=backbone.state_dict())
         kept = load_file(tmp_path / "tuned" / "transformer" / "diffusion_pytorch_model.safetensors")
         assert kept["blocks.0.attn1.to_q.weight"].dtype == torch.bfloat16
         assert kept["blocks.0.scale_shift_table"].dtype == torch.float32
@@ -129,7 +129,7 @@ class TestLora:
             for name, parameter in backbone.transformer.named_parameters():
                 if ".lora_B." in name:
                     parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
-        save_video_model(tmp_path / "tuned", backbone, backbone.state_dict(), LORA)
+        save_video_model(tmp_path / "tuned", backbone, weights=backbone.state_dict(), tuning=LORA)
         return backbone, tmp_path / "tuned"
 
     def test_untrained_it_changes_nothing(self, folders: Callable[[str], Path]):
@@ -149,7 +149,7 @@ class TestLora:
         with torch.no_grad():
             applied = backbone.velocity(latents(48), level, TEXT).grid
             found = merged.velocity(latents(48), level, TEXT).grid
-            unadapted = make_backbone(replace(backbone.config), whole=True).velocity(latents(48), level, TEXT).grid
+            unadapted = make_backbone(replace(backbone.config), whole=True).velocity(latents(48), level, instruction=TEXT).grid
         assert (applied - unadapted).abs().mean() > 1e-2
         assert torch.allclose(found, applied, atol=2e-5)
         # and cut after one block, as System 2 loads it
@@ -174,7 +174,7 @@ class TestLora:
         second.learn(LORA)
         with torch.no_grad():
             second.transformer.blocks[0].attn1.to_q.lora_B.default.weight.fill_(0.2)
-        save_video_model(tmp_path / "second", second, second.state_dict(), LORA)
+        save_video_model(tmp_path / "second", second, weights=second.state_dict(), tuning=LORA)
         expected = second.features(latents(48), TEXT).grid
         found = (
             make_backbone(config_of("wan22", tmp_path / "second", tmp_path / "text")).features(latents(48), TEXT).grid
@@ -226,7 +226,7 @@ def test_gradients_are_the_same_with_checkpointing(name: str, tuning: TuningConf
         backbone: Any = make_backbone(config_of(name, source, source / "text"), whole=True)
         torch.manual_seed(0)
         backbone.learn(replace(tuning, gradient_checkpointing=saves))
-        loss = diffusion_loss(backbone, latents(channels_of(backbone)), TEXT, torch.Generator().manual_seed(0))
+        loss = diffusion_loss(backbone, latents(channels_of(backbone)), instruction=TEXT, generator=torch.Generator().manual_seed(0))
         loss.backward()
         assert backbone.transformer.is_gradient_checkpointing == saves
         gradients.append({name: p.grad for name, p in backbone.named_parameters() if p.grad is not None})
@@ -250,12 +250,12 @@ class TestRefused:
 
     def test_which_model_a_preset_trains(self, tmp_path: Path):
         tiny, scratch = BackboneConfig(hidden=64), ScratchConfig()
-        assert chosen("tiny", None, tiny, scratch) is tiny
-        assert chosen("small", None, tiny, scratch) is scratch
+        assert chosen("tiny", None, tiny=tiny, scratch=scratch) is tiny
+        assert chosen("small", None, tiny=tiny, scratch=scratch) is scratch
         assert chosen("small", tmp_path, tiny, scratch).source == str(tmp_path)  # type: ignore[union-attr]
-        published = chosen("wan22_5b", None, tiny, scratch)
+        published = chosen("wan22_5b", None, tiny=tiny, scratch=scratch)
         assert asdict(published)["source"] == "Wan-AI/Wan2.2-TI2V-5B-Diffusers"
         with pytest.raises(ValueError, match=r"trains its video model from nothing; leave --video-model .* out"):
-            chosen("tiny", tmp_path, tiny, scratch)
+            chosen("tiny", tmp_path, tiny=tiny, scratch=scratch)
         with pytest.raises(ValueError, match="the preset 'rdt_1b' has no System 2"):
-            chosen("rdt_1b", None, tiny, scratch)
+            chosen("rdt_1b", None, tiny=tiny, scratch=scratch)

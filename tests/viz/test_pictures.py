@@ -74,4 +74,4 @@ def test_the_cursor_of_the_tick_strip_moves_with_time_and_ticks_stand_apart():
 
 
 def test_an_episode_of_one_step_has_a_strip():
-    assert tick_strip(300, [0], [0], [0], now=0).shape[1] == 300
+    assert tick_strip(300, [0], refresh_steps=[0], staleness=[0], now=0).shape[1] == 300

@@ -48,11 +48,11 @@ def watch(recorder: Recorder, num_steps: int, refresh_every: int = 4) -> None:
     recorder.on_reset(observation(0))
     for step in range(num_steps):
         condition = VideoCondition(nothing, step // refresh_every * refresh_every / FPS, episode=0)
-        recorder.on_step(observation(step), np.array([float(step)]), condition, is_new_plan=step % 2 == 0)
+        recorder.on_step(observation(step), np.array([float(step)]), condition=condition, is_new_plan=step % 2 == 0)
 
 
 def test_a_recording_knows_when_each_system_ran():
-    recorder = Recorder(STREAMS, FPS, Explained())
+    recorder = Recorder(STREAMS, FPS, explain=Explained())
     watch(recorder, 10)
     recording = recorder.recording()
     assert recording.plan_steps == (0, 2, 4, 6, 8)
@@ -63,12 +63,12 @@ def test_a_recording_knows_when_each_system_ran():
 
 def test_the_maps_are_made_from_the_clips_the_policy_saw():
     explained = Explained()
-    recorder = Recorder(STREAMS, FPS, explained)
+    recorder = Recorder(STREAMS, FPS, explain=explained)
     watch(recorder, 10)
     history = FrameHistory(STREAMS)
     for step in range(10):
         history.append(observation(step))
-        rebuilt = clips_at(recorder.recording(), STREAMS, step)
+        rebuilt = clips_at(recorder.recording(), STREAMS, step=step)
         for name, clip in history.clips(FPS).items():
             assert torch.equal(rebuilt[name].grid, clip.grid)
             assert rebuilt[name].fps == clip.fps
@@ -76,7 +76,7 @@ def test_the_maps_are_made_from_the_clips_the_policy_saw():
 
 def test_a_film_is_written_in_slow_motion_with_one_picture_per_control_step(tmp_path: Path):
     explained = Explained()
-    recorder = Recorder(STREAMS, FPS, explained)
+    recorder = Recorder(STREAMS, FPS, explain=explained)
     watch(recorder, 10)
     assert explained.asked == [], "nothing may be computed while the policy acts"
     recorder.write(tmp_path / "deep" / "film.mp4")
@@ -89,7 +89,7 @@ def test_a_film_is_written_in_slow_motion_with_one_picture_per_control_step(tmp_
 
 
 def test_a_second_episode_does_not_contain_the_first():
-    recorder = Recorder(STREAMS, FPS, Explained())
+    recorder = Recorder(STREAMS, FPS, explain=Explained())
     watch(recorder, 10)
     watch(recorder, 6)
     assert recorder.recording().num_steps == 6
@@ -97,7 +97,7 @@ def test_a_second_episode_does_not_contain_the_first():
 
 
 def test_a_policy_without_system_2_is_filmed_by_its_cameras(tmp_path: Path):
-    recorder = Recorder((), FPS, Explained())
+    recorder = Recorder((), FPS, explain=Explained())
     watch(recorder, 5)
     recorder.write(tmp_path / "film.mp4")
     assert frames_of(tmp_path / "film.mp4")[0].shape[1] == 2 * 256
@@ -105,14 +105,14 @@ def test_a_policy_without_system_2_is_filmed_by_its_cameras(tmp_path: Path):
 
 def test_nothing_watched_nothing_filmed(tmp_path: Path):
     with pytest.raises(ValueError, match="nothing was recorded"):
-        Recorder(STREAMS, FPS, Explained()).write(tmp_path / "film.mp4")
+        Recorder(STREAMS, FPS, explain=Explained()).write(tmp_path / "film.mp4")
 
 
 def test_a_video_of_odd_size_is_completed_and_starts_with_its_index(tmp_path: Path):
     path = tmp_path / "odd.mp4"
     picture = np.zeros((33, 51, 3), np.uint8)
     picture[:, 25:] = 200
-    write_video(path, [picture] * 3, 12.5)
+    write_video(path, [picture] * 3, fps=12.5)
     frames = frames_of(path)
     assert [frame.shape for frame in frames] == [(34, 52, 3)] * 3
     assert abs(int(frames[1][10, 40, 0]) - 200) < 8
@@ -122,4 +122,4 @@ def test_a_video_of_odd_size_is_completed_and_starts_with_its_index(tmp_path: Pa
 
 def test_a_video_of_no_frames_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="at least one frame"):
-        write_video(tmp_path / "empty.mp4", [], 10.0)
+        write_video(tmp_path / "empty.mp4", [], fps=10.0)

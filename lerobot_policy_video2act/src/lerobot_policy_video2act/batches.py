@@ -42,7 +42,7 @@ def newest_state(batch: dict[str, Any]) -> Tensor:
     return state[:, -1] if state.ndim == 3 else state
 
 
-def observations(batch: dict[str, Any], time_s: float, instruction: str | None) -> list[Observation]:
+def observations(batch: dict[str, Any], time_s: float, *, instruction: str | None) -> list[Observation]:
     """One observation per environment, of the newest frame; `instruction` stands in where the batch has none."""
     images, state = frames(batch), newest_state(batch).cpu().numpy()
     words = instructions(batch, len(state), instruction)
@@ -52,7 +52,7 @@ def observations(batch: dict[str, Any], time_s: float, instruction: str | None) 
     ]
 
 
-def instructions(batch: dict[str, Any], count: int, otherwise: str | None = None) -> list[str]:
+def instructions(batch: dict[str, Any], count: int, *, otherwise: str | None = None) -> list[str]:
     """One sentence per sample.
 
     Raises:
@@ -65,7 +65,7 @@ def instructions(batch: dict[str, Any], count: int, otherwise: str | None = None
     return [sentence or str(otherwise) for sentence in told]
 
 
-def training_batch(batch: dict[str, Any], config: PolicyConfig, generator: torch.Generator) -> Batch:
+def training_batch(batch: dict[str, Any], config: PolicyConfig, *, generator: torch.Generator) -> Batch:
     """A batch whose clips end up to `max_staleness_steps` before the present, as in Video2Act's own loader.
 
     Args:
@@ -110,7 +110,7 @@ def training_batch(batch: dict[str, Any], config: PolicyConfig, generator: torch
     )
 
 
-def _past(batch: dict[str, Any], b: int, t: int) -> Tensor:
+def _past(batch: dict[str, Any], b: int, *, t: int) -> Tensor:
     """How many real control steps lie before the present, at most `t - 1`."""
     pads = [value for key, value in batch.items() if key.startswith("observation.image") and key.endswith("_is_pad")]
     if not pads:

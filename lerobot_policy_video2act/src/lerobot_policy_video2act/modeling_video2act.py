@@ -41,7 +41,7 @@ class Video2ActPolicy(PreTrainedPolicy):
         self,
         config: Video2ActConfig,
         dataset_stats: dict[str, Any] | None = None,
-        dataset_meta: Any = None,
+        *, dataset_meta: Any = None,
         **kwargs: Any,
     ):
         super().__init__(config)
@@ -114,7 +114,7 @@ class Video2ActPolicy(PreTrainedPolicy):
 
     @classmethod
     def _load_as_safetensor(
-        cls, model: "Video2ActPolicy", model_file: str, map_location: str, strict: bool
+        cls, model: "Video2ActPolicy", model_file: str, *, map_location: str, strict: bool
     ) -> "Video2ActPolicy":
         """Strict whatever LeRobot asks for: a weight that is missing would be a random one."""
         model.model.load_weights(Path(model_file))

@@ -25,19 +25,19 @@ def to_json(config: Any) -> str:
     return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
 
 
-def from_json(cls: type[Config], text: str, source: str) -> Config:
+def from_json(cls: type[Config], text: str, *, source: str) -> Config:
     """The inverse of `to_json`; `source` names the file in errors. Unknown and missing fields are errors."""
-    return _build(cls, _parse(text, source), source)
+    return _build(cls, _parse(text, source), where=source)
 
 
 def load(cls: type[Config], path: Path) -> Config:
     """Read a config file. Raises FileNotFoundError, or ValueError naming the field that is wrong."""
-    return from_json(cls, _read(path), str(path))
+    return from_json(cls, _read(path), source=str(path))
 
 
 def load_one_of(path: Path, *classes: type[Any]) -> Any:
     """As `load`, for a file that holds a config of one of several classes, told apart by their field `name`."""
-    return _build(typing.Union[classes], _parse(_read(path), str(path)), str(path))  # noqa: UP007
+    return _build(typing.Union[classes], _parse(_read(path), str(path)), where=str(path))  # noqa: UP007
 
 
 def _read(path: Path) -> str:
@@ -55,7 +55,7 @@ def _parse(text: str, source: str) -> Any:
         raise ValueError(f"{source} is not valid json: {error}") from error
 
 
-def _build(hint: Any, value: Any, where: str) -> Any:
+def _build(hint: Any, value: Any, *, where: str) -> Any:
     """A value of the annotated type out of plain json data."""
     name = getattr(hint, "__name__", str(hint))
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
@@ -66,14 +66,14 @@ def _build(hint: Any, value: Any, where: str) -> Any:
         required = {field.name for field in dataclasses.fields(hint) if field.default is dataclasses.MISSING}
         missing = sorted(required - set(value))
         check(not missing, f"{where}: missing field {', '.join(missing)} of {name}")
-        return hint(**{key: _build(hints[key], item, f"{where}: {key}") for key, item in value.items()})
+        return hint(**{key: _build(hints[key], item, where=f"{where}: {key}") for key, item in value.items()})
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is tuple:
         check(isinstance(value, list | tuple), f"{where}: expected a list, got {value!r}")
-        return tuple(_build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        return tuple(_build(arguments[0], item, where=f"{where}[{i}]") for i, item in enumerate(value))
     if origin in (typing.Union, types.UnionType):
         return (
-            None if value is None and types.NoneType in arguments else _build(_member(arguments, value), value, where)
+            None if value is None and types.NoneType in arguments else _build(_member(arguments, value), value, where=where)
         )
     if origin is Literal:
         check(value in arguments, f"{where}: {value!r} is not one of {', '.join(map(repr, arguments))}")

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def shift(image: Float[Tensor, "b 3 h w"], max_px: int, generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:
+def shift(image: Float[Tensor, "b 3 h w"], max_px: int, *, generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:
     """Move each image by up to `max_px` pixels either way; the border is repeated."""
     if max_px == 0:
         return image
@@ -15,7 +15,7 @@ def shift(image: Float[Tensor, "b 3 h w"], max_px: int, generator: torch.Generat
     return torch.stack([item[:, y : y + h, x : x + w] for item, (y, x) in zip(padded, offsets, strict=True)])
 
 
-def jitter(image: Float[Tensor, "b 3 h w"], amount: float, generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:
+def jitter(image: Float[Tensor, "b 3 h w"], amount: float, *, generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:
     """Scale brightness, contrast and saturation of each image in [-1, 1] by factors in `1 - amount .. 1 + amount`."""
     if amount == 0:
         return image

@@ -155,7 +155,7 @@ class FeatureCache:
         StaleCacheError: the folder holds another cache.
     """
 
-    def __init__(self, root: Path, spec: CacheSpec | None = None, max_bytes: int | None = None):
+    def __init__(self, root: Path, spec: CacheSpec | None = None, *, max_bytes: int | None = None):
         self.root = root
         self.max_bytes = max_bytes
         self.spec = spec or CacheSpec()
@@ -197,7 +197,7 @@ class FeatureCache:
         dtype = getattr(torch, self.spec.dtype)
         tensors = {name: video.grid.to("cpu", dtype).movedim(1, -1).contiguous() for name, video in seen.items()}
         for name, video in seen.items():
-            _check_finite(f"episode {episode}, {name}", video.grid, tensors[name])
+            _check_finite(f"episode {episode}, {name}", video.grid, stored=tensors[name])
         streams = {
             name: {"fps": float(video.fps), "rows": len(tensors[name]), "crc32": _checksum(tensors[name])}
             for name, video in seen.items()
@@ -236,7 +236,7 @@ class FeatureCache:
             file, facts = self._open(self._path(episode), episode)
             fps = {name: entry["fps"] for name, entry in facts.items()}
             for name in fps:
-                rows.setdefault(name, []).append(self._clip(file, name, episode, frame))
+                rows.setdefault(name, []).append(self._clip(file, name, episode=episode, frame=frame))
         return {name: Video(torch.cat(grids).float().movedim(-1, 1), fps[name]) for name, grids in rows.items()}
 
     def whole(self, episode: int) -> dict[str, Video]:
@@ -305,7 +305,7 @@ class FeatureCache:
         if self.max_bytes is not None and total > self.max_bytes:
             raise OSError(f"the cache would take {_gib(total)}, more than {_gib(self.max_bytes)}: {SMALLER}")
 
-    def _clip(self, file: Any, name: str, episode: int, frame: int) -> Tensor:
+    def _clip(self, file: Any, name: str, *, episode: int, frame: int) -> Tensor:
         slices = file.get_slice(name)
         count = slices.get_shape()[0]
         step, length = self.spec.windows.get(name, (self.spec.every, 0))
@@ -325,7 +325,7 @@ class FeatureCache:
         return self.root / f"{episode:06d}.safetensors"
 
 
-def _facts(path: Path, file: Any, episode: int) -> dict[str, dict[str, Any]]:
+def _facts(path: Path, file: Any, *, episode: int) -> dict[str, dict[str, Any]]:
     """Stream -> rate, rows and checksum. Raises ValueError where the file does not say them, or is of another episode."""
     try:
         facts = json.loads((file.metadata() or {})[FACTS])
@@ -344,7 +344,7 @@ def _facts(path: Path, file: Any, episode: int) -> dict[str, dict[str, Any]]:
     return streams
 
 
-def _check_finite(where: str, seen: Tensor, stored: Tensor) -> None:
+def _check_finite(where: str, seen: Tensor, *, stored: Tensor) -> None:
     if bool(stored.isfinite().all()):
         return
     if not bool(seen.isfinite().all()):
@@ -391,4 +391,4 @@ def _open(path: Path, episode: int) -> tuple[Any, dict[str, dict[str, Any]]]:
         file = safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not readable ({error}); {REFILL}") from error
-    return file, _facts(path, file, episode)
+    return file, _facts(path, file, episode=episode)

@@ -44,26 +44,26 @@ def check_dataset(root: Path) -> list[str]:
     faults = Faults()
     tasks = faults.of(root / TASKS_PATH, lambda: read_tasks(root))
     if tasks is not None:
-        faults.add(root / TASKS_PATH, _task_faults(root, info, tasks))
+        faults.add(root / TASKS_PATH, _task_faults(root, info, tasks=tasks))
     faults.add(root / INFO_PATH, declared_faults(root / INFO_PATH, info))
     entries = faults.of(root / "meta" / "episodes", lambda: read_episodes(root, info))
     if entries is None:
         return faults.lines
     faults.add(root / INFO_PATH, _declared_rates(root, info))
     faults.add(root / "meta" / "episodes", _row_order(root))
-    faults.add(root / "meta" / "episodes", _time_faults(root, info, entries))
-    faults.add(root, _strangers(root, info, entries))
+    faults.add(root / "meta" / "episodes", _time_faults(root, info, entries=entries))
+    faults.add(root, _strangers(root, info, entries=entries))
     columns: dict[str, list[np.ndarray]] = {STATE: [], ACTION: []}
     for file, episodes in groupby(entries, key=lambda entry: entry.data_file):
-        faults.add(root / file, data_faults(root, info, file, list(episodes), tasks or {}, columns))
-    faults.add(root / STATS_PATH, stats_faults(root, info, columns))
+        faults.add(root / file, data_faults(root, info, file=file, episodes=list(episodes), tasks=tasks or {}, columns=columns))
+    faults.add(root / STATS_PATH, stats_faults(root, info, columns=columns))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for found in pool.map(lambda job: Faults.met(*job), picture_jobs(root, info, entries)):
+        for found in pool.map(lambda job: Faults.met(*job), picture_jobs(root, info, entries=entries)):
             faults.lines += found
     return list(dict.fromkeys(faults.lines))
 
 
-def _task_faults(root: Path, info: DatasetInfo, tasks: dict[int, str]) -> Iterator[str]:
+def _task_faults(root: Path, info: DatasetInfo, *, tasks: dict[int, str]) -> Iterator[str]:
     path = root / TASKS_PATH
     numbers = read_table(path, ["task_index"])["task_index"].to_pylist()
     if numbers != list(range(len(numbers))):
@@ -92,7 +92,7 @@ def _row_order(root: Path) -> Iterator[str]:
             before = number
 
 
-def _time_faults(root: Path, info: DatasetInfo, entries: tuple[EpisodeEntry, ...]) -> Iterator[str]:
+def _time_faults(root: Path, info: DatasetInfo, *, entries: tuple[EpisodeEntry, ...]) -> Iterator[str]:
     """Where each episode says to end in its videos. A frame of difference is let pass: a writer's durations are rounded."""
     rows = {}
     names = [f"videos/{key}/to_timestamp" for key in info.videos.values()]
@@ -114,7 +114,7 @@ def _time_faults(root: Path, info: DatasetInfo, entries: tuple[EpisodeEntry, ...
                 )
 
 
-def _strangers(root: Path, info: DatasetInfo, entries: tuple[EpisodeEntry, ...]) -> Iterator[str]:
+def _strangers(root: Path, info: DatasetInfo, *, entries: tuple[EpisodeEntry, ...]) -> Iterator[str]:
     """Files that no episode refers to: LeRobot reads every file that it finds."""
     known = {entry.data_file for entry in entries} | {span.file for entry in entries for span in entry.videos.values()}
     found = [path for folder in ("data", "videos") for path in (root / folder).rglob("*") if path.is_file()]

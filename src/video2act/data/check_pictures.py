@@ -22,7 +22,7 @@ Means = dict[tuple[int, str], np.ndarray]
 
 
 def picture_jobs(
-    root: Path, info: DatasetInfo, entries: tuple[EpisodeEntry, ...]
+    root: Path, info: DatasetInfo, *, entries: tuple[EpisodeEntry, ...]
 ) -> Iterator[tuple[Path, Callable[[], Iterator[str]]]]:
     """For each file, or episode of a file, what finds its faults; they need not run one after another."""
     means = _recorded_means(root, info)
@@ -55,7 +55,7 @@ def _recorded_means(root: Path, info: DatasetInfo) -> Means:
 
 
 def _video_faults(
-    path: Path, info: DatasetInfo, camera: str, episodes: list[EpisodeEntry], means: Means
+    path: Path, info: DatasetInfo, *, camera: str, episodes: list[EpisodeEntry], means: Means
 ) -> Iterator[str]:
     key = info.videos[camera]
     video = VideoReader(path, is_strict=True)
@@ -69,20 +69,20 @@ def _video_faults(
             yield f"{path} holds {video.num_frames} frames, its episodes {needed}: it is cut short; copy it again"
         if video.num_frames > needed:
             yield f"{path} holds {video.num_frames} frames, its episodes {needed}: another file, or frames of no episode"
-        yield from _begin_faults(path, info, camera, episodes, video.num_frames)
+        yield from _begin_faults(path, info, camera=camera, episodes=episodes, num_frames=video.num_frames)
         if not video.is_even:
             yield f"{path}: its frames do not follow each other evenly; encode it again at {info.fps} fps"
         colours = [
             _mean(video.frames(i, min(STRIDE, video.num_frames - i))) for i in range(0, video.num_frames, STRIDE)
         ]
         if video.num_frames == needed:
-            yield from _mean_faults(path, info, key, camera, episodes, np.concatenate(colours), means)
+            yield from _mean_faults(path, info, key=key, camera=camera, episodes=episodes, colours=np.concatenate(colours), means=means)
     finally:
         video.close()
 
 
 def _begin_faults(
-    path: Path, info: DatasetInfo, camera: str, episodes: list[EpisodeEntry], num_frames: int
+    path: Path, info: DatasetInfo, *, camera: str, episodes: list[EpisodeEntry], num_frames: int
 ) -> Iterator[str]:
     """Each begins where the one before ends, or up to a frame later: times drift, step by step."""
     frame_s, is_full = 1 / info.fps, num_frames == episodes[0].videos[camera].frames_in_file
@@ -103,7 +103,7 @@ def _begin_faults(
 def _mean_faults(
     path: Path,
     info: DatasetInfo,
-    key: str,
+    *, key: str,
     camera: str,
     episodes: list[EpisodeEntry],
     colours: np.ndarray,
@@ -134,12 +134,12 @@ def _mean(frames: np.ndarray) -> np.ndarray:
     return frames[:, ::4, ::4].mean(axis=(1, 2)) / 255
 
 
-def _image_faults(root: Path, info: DatasetInfo, entry: EpisodeEntry, key: str) -> Iterator[str]:
+def _image_faults(root: Path, info: DatasetInfo, *, entry: EpisodeEntry, key: str) -> Iterator[str]:
     path, expected = root / entry.data_file, info.features[key].image_size
     numbers = read_table(path, ["episode_index"])["episode_index"].to_numpy()
     begin = int(np.searchsorted(numbers, entry.index))
     for first in range(0, entry.length, STRIDE):
-        images = read_images(path, key, begin + first, min(STRIDE, entry.length - first))
+        images = read_images(path, key, first=begin + first, count=min(STRIDE, entry.length - first))
         if images.shape[1:3] != expected:
             yield f"{path}, episode {entry.index}: {key} is {images.shape[1:3]}, meta/info.json says {expected}"
             return

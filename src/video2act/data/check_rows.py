@@ -37,7 +37,7 @@ def declared_faults(path: Path, info: DatasetInfo) -> Iterator[str]:
 def data_faults(
     root: Path,
     info: DatasetInfo,
-    file: Path,
+    *, file: Path,
     episodes: list[EpisodeEntry],
     tasks: dict[int, str],
     columns: dict[str, list[np.ndarray]],
@@ -56,18 +56,18 @@ def data_faults(
     expected = sum(episode.length for episode in episodes)
     if len(table) != expected:
         yield f"{path} holds {len(table)} rows, its episodes {expected}"
-    yield from _type_faults(path, info, schema)
-    yield from _index_faults(path, table, episodes)
-    yield from _own_faults(root, info, file, present)
-    frames = read_frames(root, info, file, episodes)  # raises what it finds
+    yield from _type_faults(path, info, schema=schema)
+    yield from _index_faults(path, table, episodes=episodes)
+    yield from _own_faults(root, info, file=file, present=present)
+    frames = read_frames(root, info, file=file, episodes=episodes)  # raises what it finds
     for episode, rows in zip(episodes, frames, strict=True):
         columns[STATE].append(rows.state)
         if rows.action is not None:
             columns[ACTION].append(rows.action)
-        yield from _row_faults(path, info, episode, rows.timestamps, rows.task_index, tasks)
+        yield from _row_faults(path, info, episode=episode, times=rows.timestamps, task_index=rows.task_index, tasks=tasks)
 
 
-def _type_faults(path: Path, info: DatasetInfo, schema: pa.Schema) -> Iterator[str]:
+def _type_faults(path: Path, info: DatasetInfo, *, schema: pa.Schema) -> Iterator[str]:
     """Columns of another kind than declared. Another width is let pass (a double for a float): LeRobot converts it."""
     for name in schema.names:
         feature = info.features.get(name)
@@ -79,7 +79,7 @@ def _type_faults(path: Path, info: DatasetInfo, schema: pa.Schema) -> Iterator[s
             yield f"{path}: {name} is stored as {stored}, but meta/info.json declares {feature.dtype}; LeRobot may not read it"
 
 
-def _index_faults(path: Path, table: pa.Table, episodes: list[EpisodeEntry]) -> Iterator[str]:
+def _index_faults(path: Path, table: pa.Table, *, episodes: list[EpisodeEntry]) -> Iterator[str]:
     """`index` numbers the rows of all files as one."""
     if "index" not in table.column_names:
         return
@@ -99,14 +99,14 @@ def _index_faults(path: Path, table: pa.Table, episodes: list[EpisodeEntry]) -> 
         )
 
 
-def _own_faults(root: Path, info: DatasetInfo, file: Path, present: set[str]) -> Iterator[str]:
+def _own_faults(root: Path, info: DatasetInfo, *, file: Path, present: set[str]) -> Iterator[str]:
     """Columns beyond state, action and those of every dataset."""
     path = root / file
     for name, feature in info.extra.items():
         if name not in present or feature.dtype in NESTED or (feature.dtype not in TEXT and _kind(feature) is None):
             continue  # told already, or left to who knows it
         try:
-            values = read_column(root, file, name, 0, 2**62)
+            values = read_column(root, file, name=name, first=0, count=2**62)
         except DatasetError as error:
             yield str(error)
             continue
@@ -123,7 +123,7 @@ def _own_faults(root: Path, info: DatasetInfo, file: Path, present: set[str]) ->
 def _row_faults(
     path: Path,
     info: DatasetInfo,
-    episode: EpisodeEntry,
+    *, episode: EpisodeEntry,
     times: np.ndarray,
     task_index: np.ndarray,
     tasks: dict[int, str],

@@ -12,7 +12,7 @@ from video2act.data.lerobot_format import STATS_PATH, DatasetInfo
 NAMES = ("min", "max", "mean", "std")
 
 
-def stats_faults(root: Path, info: DatasetInfo, columns: dict[str, list[np.ndarray]]) -> Iterator[str]:
+def stats_faults(root: Path, info: DatasetInfo, *, columns: dict[str, list[np.ndarray]]) -> Iterator[str]:
     """Args: columns: states and actions of all episodes that could be read."""
     path = root / STATS_PATH
     if not path.is_file():
@@ -43,12 +43,12 @@ def stats_faults(root: Path, info: DatasetInfo, columns: dict[str, list[np.ndarr
         if not all(np.isfinite(values).all() for values in told.values()) or (told["std"] < 0).any():
             yield f"{path}: min, max, mean and std of {key} must be finite and std not negative, found {_listed(told)}"
         elif key in columns:
-            yield from _vector_faults(path, key, told, np.concatenate(columns[key]))
+            yield from _vector_faults(path, key, told=told, values=np.concatenate(columns[key]))
         else:
             yield from _image_faults(path, key, told)
 
 
-def _vector_faults(path: Path, key: str, told: dict[str, np.ndarray], values: np.ndarray) -> Iterator[str]:
+def _vector_faults(path: Path, key: str, *, told: dict[str, np.ndarray], values: np.ndarray) -> Iterator[str]:
     own = {"min": values.min(axis=0), "max": values.max(axis=0), "mean": values.mean(axis=0), "std": values.std(axis=0)}
     for name, expected in own.items():
         found = told[name].ravel()
@@ -59,7 +59,7 @@ def _vector_faults(path: Path, key: str, told: dict[str, np.ndarray], values: np
             yield f"{path}: {name} of {key} is {np.round(found, 4).tolist()}, the data has {np.round(expected, 4).tolist()}"
 
 
-def _image_faults(path: Path, key: str, told: dict[str, np.ndarray]) -> Iterator[str]:
+def _image_faults(path: Path, key: str, *, told: dict[str, np.ndarray]) -> Iterator[str]:
     if any(values.shape != (3, 1, 1) for values in told.values()):
         yield f"{path}: statistics of {key} have the shape {list(told['mean'].shape)}, expected [3, 1, 1], one per colour"
     elif told["min"].min() < -1e-3 or told["max"].max() > 1 + 1e-3 or told["mean"].max() > 1 or told["mean"].min() < 0:

@@ -52,7 +52,7 @@ class ClipSampler:
         episodes: of each footage.
     """
 
-    def __init__(self, footage: Sequence[Footage], episodes: Sequence[Sequence[int]], config: VideoTrainConfig):
+    def __init__(self, footage: Sequence[Footage], episodes: Sequence[Sequence[int]], *, config: VideoTrainConfig):
         self.footage = tuple(footage)
         self.config = config
         self.sizes_px = config.sizes_px
@@ -71,7 +71,7 @@ class ClipSampler:
             stream = StreamConfig(
                 "video", one.camera, self.config.num_frames, self.config.stride, size_px, FilterConfig(), FormerConfig()
             )
-            parts.append(episode_clips(one.store, stream, [(episode, frame)], one.dataset.fps))
+            parts.append(episode_clips(one.store, stream, places=[(episode, frame)], control_fps=one.dataset.fps))
             instruction.append(one.dataset.episode(episode).instruction[frame])
         padding = torch.cat([part.padding for part in parts if part.padding is not None])
         return Video(torch.cat([part.grid for part in parts]), parts[0].fps, padding), instruction

@@ -36,7 +36,7 @@ class FrameStore:
         return self._used
 
     def frames(
-        self, episode: int, camera: str, size_px: int, width_px: int = 0, fit: Fit = "area"
+        self, episode: int, camera: str, *, size_px: int, width_px: int = 0, fit: Fit = "area"
     ) -> UInt8[np.ndarray, "t {size_px} _w 3"]:
         """All frames of an episode, read-only; square, unless `width_px` says otherwise.
 
@@ -72,7 +72,7 @@ class FrameStore:
             for future in futures:
                 future.result()  # raises what the thread raised
 
-    def _load(self, episode: int, camera: str, sizes: list[int]) -> None:
+    def _load(self, episode: int, camera: str, *, sizes: list[int]) -> None:
         """Decode once, reduce to every size."""
         full = self._dataset.frames(episode, camera) if len(sizes) > 1 else None
         for size_px in sizes:
@@ -90,9 +90,9 @@ class FrameStore:
                     return self._kept[key]
             episode, camera, height, width, fit = key
             if full is None and fit == "area":
-                frames = self._dataset.frames(episode, camera, height)
+                frames = self._dataset.frames(episode, camera, size_px=height)
             else:
-                frames = fit_frames(self._dataset.frames(episode, camera) if full is None else full, height, width, fit)
+                frames = fit_frames(self._dataset.frames(episode, camera) if full is None else full, height, width=width, fit=fit)
             frames.flags.writeable = False
             with self._lock:
                 self._keep(key, frames)

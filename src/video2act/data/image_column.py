@@ -29,7 +29,7 @@ def encode_images(frames: UInt8[np.ndarray, "t h w 3"]) -> list[bytes]:
     return cells
 
 
-def read_images(path: Path, key: str, first: int, count: int) -> UInt8[np.ndarray, "{count} _h _w 3"]:
+def read_images(path: Path, key: str, *, first: int, count: int) -> UInt8[np.ndarray, "{count} _h _w 3"]:
     """Rows `first .. first + count - 1` of a data file, RGB.
 
     Raises:
@@ -41,7 +41,7 @@ def read_images(path: Path, key: str, first: int, count: int) -> UInt8[np.ndarra
         with pq.ParquetFile(path) as file:
             if key not in file.schema_arrow.names:
                 raise DatasetError(f"{path} lacks the column {key}, which meta/info.json declares")
-            cells = _cells(file, key, first, count)
+            cells = _cells(file, key, first=first, count=count)
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{path} is not a readable parquet file ({error}); it is damaged: copy it again") from error
     if len(cells) != count:
@@ -58,7 +58,7 @@ def read_images(path: Path, key: str, first: int, count: int) -> UInt8[np.ndarra
     return np.stack(images)
 
 
-def _cells(file: pq.ParquetFile, key: str, first: int, count: int) -> list[Any]:
+def _cells(file: pq.ParquetFile, key: str, *, first: int, count: int) -> list[Any]:
     """Only the row groups that hold these rows are read; LeRobot's recorder and ours write one per episode."""
     ends = np.cumsum([file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)])
     begin, end = np.searchsorted(ends, first, side="right"), np.searchsorted(ends, first + count - 1, side="right")
@@ -67,7 +67,7 @@ def _cells(file: pq.ParquetFile, key: str, first: int, count: int) -> list[Any]:
     return file.read_row_groups(groups, columns=[key]).slice(offset, count)[key].to_pylist()
 
 
-def _decode(path: Path, key: str, row: int, cell: Any) -> np.ndarray:
+def _decode(path: Path, key: str, *, row: int, cell: Any) -> np.ndarray:
     if cell and not isinstance(cell, dict):
         raise DatasetError(
             f"{path}: {key} must hold images as {{bytes, path}}, found {type(cell).__name__}; record it again"

@@ -126,7 +126,7 @@ class DatasetInfo:
     def data_file(self, chunk_index: int, file_index: int) -> Path:
         return Path(self.data_path.format(chunk_index=chunk_index, file_index=file_index))
 
-    def video_file(self, feature: str, chunk_index: int, file_index: int) -> Path:
+    def video_file(self, feature: str, chunk_index: int, *, file_index: int) -> Path:
         if self.video_path is None:
             raise DatasetError(f"{INFO_PATH} declares the video {feature!r} but no video_path; the dataset is damaged")
         return Path(self.video_path.format(video_key=feature, chunk_index=chunk_index, file_index=file_index))

@@ -95,7 +95,7 @@ class Dataset(Protocol):
         ...
 
     def frames(
-        self, i: int, camera: str, size_px: int | None = None, start: int = 0, stop: int | None = None
+        self, i: int, camera: str, *, size_px: int | None = None, start: int = 0, stop: int | None = None
     ) -> UInt8[np.ndarray, "t _h _w 3"]: ...
 
 
@@ -122,8 +122,8 @@ class LeRobotDataset:
         tasks = read_tasks(self.root)
         self._tables: list[FrameTable] = []
         for file, entries in groupby(self.entries, key=lambda entry: entry.data_file):
-            self._tables += read_frames(self.root, self.info, file, list(entries))
-        self._instructions = [self._instruction(i, table, tasks) for i, table in enumerate(self._tables)]
+            self._tables += read_frames(self.root, self.info, file=file, episodes=list(entries))
+        self._instructions = [self._instruction(i, table, tasks=tasks) for i, table in enumerate(self._tables)]
         self.tasks = tuple(dict.fromkeys(task for instruction in self._instructions for task in instruction))
         self.state_dim: int = self._tables[0].state.shape[1]
         first_action = self._tables[0].action
@@ -167,7 +167,7 @@ class LeRobotDataset:
         return self.info.features[self._feature(camera)].image_size
 
     def frames(
-        self, i: int, camera: str, size_px: int | None = None, start: int = 0, stop: int | None = None
+        self, i: int, camera: str, *, size_px: int | None = None, start: int = 0, stop: int | None = None
     ) -> UInt8[np.ndarray, "t _h _w 3"]:
         """Decode frames `start .. stop - 1` of episode `i` (default: all), averaged down to squares of `size_px` if given.
 
@@ -183,7 +183,7 @@ class LeRobotDataset:
             raise IndexError(f"{self.root}: episode {i} has frames 0..{length - 1}, asked for {start}..{end - 1}")
         if self.info.features[feature].dtype == "image":
             first = self._tables[i].first_row + start
-            images = read_images(self.root / self.entries[i].data_file, feature, first, end - start)
+            images = read_images(self.root / self.entries[i].data_file, feature, first=first, count=end - start)
         else:
             span = self.entries[i].videos[camera]
             video = open_video(self.root / span.file)
@@ -198,9 +198,9 @@ class LeRobotDataset:
             IndexError, DatasetError: there is no such episode or column.
         """
         self._check_episode(i)
-        return read_column(self.root, self.entries[i].data_file, name, self._tables[i].first_row, self.lengths[i])
+        return read_column(self.root, self.entries[i].data_file, name=name, first=self._tables[i].first_row, count=self.lengths[i])
 
-    def _instruction(self, i: int, table: FrameTable, tasks: dict[int, str]) -> list[str]:
+    def _instruction(self, i: int, table: FrameTable, *, tasks: dict[int, str]) -> list[str]:
         unknown = sorted(set(table.task_index.tolist()) - set(tasks))
         if unknown:
             raise DatasetError(

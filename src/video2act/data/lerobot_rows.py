@@ -35,7 +35,7 @@ STAT_NAMES = ("min", "max", "mean", "std", "count", "q01", "q10", "q50", "q90", 
 
 
 def frame_columns(
-    state: np.ndarray, action: np.ndarray | None, fps: int, episode: int, begin: int, task: int
+    state: np.ndarray, action: np.ndarray | None, *, fps: int, episode: int, begin: int, task: int
 ) -> dict[str, np.ndarray]:
     """The columns of one episode whose first frame is row `begin` of the dataset."""
     length = len(state)
@@ -57,7 +57,7 @@ def column_stats(columns: dict[str, np.ndarray]) -> dict[str, Stats]:
     return {name: vector_stats(values) for name, values in columns.items() if values.dtype.kind in "fiub"}
 
 
-def frames_parquet(columns: dict[str, np.ndarray], images: dict[str, list[bytes]], info: DatasetInfo) -> bytes:
+def frames_parquet(columns: dict[str, np.ndarray], images: dict[str, list[bytes]], *, info: DatasetInfo) -> bytes:
     """One row group: that of the episode."""
     arrays = {name: _arrow(values, arrow_type(info.features[name])) for name, values in columns.items()}
     arrays |= {key: pa.array([{"bytes": cell, "path": None} for cell in cells], CELL) for key, cells in images.items()}
@@ -68,7 +68,7 @@ def tasks_parquet(tasks: dict[str, int]) -> bytes:
     """Rows in the order of task_index, with the instruction as pandas' index, named `task`."""
     table = pa.table({"task_index": pa.array(tasks.values(), pa.int64()), "task": pa.array(tasks, pa.string())})
 
-    def column(name: str, pandas_type: str, numpy_type: str) -> dict[str, Any]:
+    def column(name: str, pandas_type: str, *, numpy_type: str) -> dict[str, Any]:
         return {
             "name": name,
             "field_name": name,
@@ -80,14 +80,14 @@ def tasks_parquet(tasks: dict[str, int]) -> bytes:
     metadata = {
         "index_columns": ["task"],
         "column_indexes": [],
-        "columns": [column("task_index", "int64", "int64"), column("task", "unicode", "object")],
+        "columns": [column("task_index", "int64", numpy_type="int64"), column("task", "unicode", numpy_type="object")],
         "creator": {"library": "pyarrow", "version": pa.__version__},
         "pandas_version": "2.2.0",
     }
     return _parquet(table.replace_schema_metadata({"pandas": json.dumps(metadata)}))
 
 
-def episode_parquet(info: DatasetInfo, begin: int, length: int, facts: EpisodeFacts, stats: dict[str, Stats]) -> bytes:
+def episode_parquet(info: DatasetInfo, begin: int, *, length: int, facts: EpisodeFacts, stats: dict[str, Stats]) -> bytes:
     """The row of the next episode; all its files have its own number."""
     episode = info.total_episodes
     chunk, file = file_position(episode, info.chunks_size)

@@ -168,11 +168,11 @@ def read_episodes(root: Path, info: DatasetInfo) -> tuple[EpisodeEntry, ...]:
         raise DatasetError(
             f"{folder} lists {begin} frames but meta/info.json says total_frames={info.total_frames}; copy the dataset again"
         )
-    spans = {camera: _spans(info, key, rows) for camera, key in videos.items()}
-    return tuple(_entry(info, {camera: spans[camera][i] for camera in spans}, row) for i, row in enumerate(rows))
+    spans = {camera: _spans(info, key, rows=rows) for camera, key in videos.items()}
+    return tuple(_entry(info, {camera: spans[camera][i] for camera in spans}, row=row) for i, row in enumerate(rows))
 
 
-def read_frames(root: Path, info: DatasetInfo, file: Path, episodes: list[EpisodeEntry]) -> list[FrameTable]:
+def read_frames(root: Path, info: DatasetInfo, *, file: Path, episodes: list[EpisodeEntry]) -> list[FrameTable]:
     """What one data file holds of these episodes.
 
     Raises:
@@ -185,7 +185,7 @@ def read_frames(root: Path, info: DatasetInfo, file: Path, episodes: list[Episod
     missing = [name for name in columns if name not in table.column_names]
     if missing:
         raise DatasetError(f"{path} lacks the column {', '.join(missing)}, which meta/info.json declares")
-    arrays = {name: _array(path, table, name) for name in columns}
+    arrays = {name: _array(path, table, name=name) for name in columns}
     tables = []
     for episode in episodes:
         rows = np.flatnonzero(arrays["episode_index"] == episode.index)
@@ -200,8 +200,8 @@ def read_frames(root: Path, info: DatasetInfo, file: Path, episodes: list[Episod
                 f"{path}: the rows of episode {episode.index} are not in the order of frame_index; sort the file"
             )
         values = {name: arrays[name][rows] for name in columns}
-        state = _vectors(path, info, values, STATE, episode)
-        action = _vectors(path, info, values, ACTION, episode)
+        state = _vectors(path, info, values=values, name=STATE, episode=episode)
+        action = _vectors(path, info, values=values, name=ACTION, episode=episode)
         if state is None:
             state = np.zeros((episode.length, 0), np.float32)
         timestamps, tasks = values["timestamp"].astype(np.float32), values["task_index"].astype(np.int64)
@@ -209,7 +209,7 @@ def read_frames(root: Path, info: DatasetInfo, file: Path, episodes: list[Episod
     return tables
 
 
-def read_column(root: Path, file: Path, name: str, first: int, count: int) -> np.ndarray | list[str]:
+def read_column(root: Path, file: Path, *, name: str, first: int, count: int) -> np.ndarray | list[str]:
     """Rows `first .. first + count - 1` of any column of a data file, `[count ...]`, or a list of strings.
 
     Raises:
@@ -221,7 +221,7 @@ def read_column(root: Path, file: Path, name: str, first: int, count: int) -> np
         raise DatasetError(f"{path} has no column {name!r}")
     rows = table.slice(first, count)
     if not pa.types.is_string(table.schema.field(name).type):
-        return _array(path, rows, name)
+        return _array(path, rows, name=name)
     texts: list[Any] = rows[name].to_pylist()
     if None in texts:
         raise DatasetError(
@@ -230,12 +230,12 @@ def read_column(root: Path, file: Path, name: str, first: int, count: int) -> np
     return texts
 
 
-def _spans(info: DatasetInfo, key: str, rows: list[dict]) -> list[VideoSpan]:
+def _spans(info: DatasetInfo, key: str, *, rows: list[dict]) -> list[VideoSpan]:
     """Where each episode lies in the videos of one camera; within a file in the order of time."""
     spans: list[VideoSpan | None] = [None] * len(rows)
     files: dict[Path, list[int]] = {}
     for i, row in enumerate(rows):
-        file = info.video_file(key, row[f"videos/{key}/chunk_index"], row[f"videos/{key}/file_index"])
+        file = info.video_file(key, row[f"videos/{key}/chunk_index"], file_index=row[f"videos/{key}/file_index"])
         files.setdefault(file, []).append(i)
     for file, episodes in files.items():
         episodes.sort(key=lambda i: rows[i][f"videos/{key}/from_timestamp"])
@@ -245,7 +245,7 @@ def _spans(info: DatasetInfo, key: str, rows: list[dict]) -> list[VideoSpan]:
     return [span for span in spans if span is not None]
 
 
-def _entry(info: DatasetInfo, videos: dict[str, VideoSpan], row: dict) -> EpisodeEntry:
+def _entry(info: DatasetInfo, videos: dict[str, VideoSpan], *, row: dict) -> EpisodeEntry:
     data_file = info.data_file(row["data/chunk_index"], row["data/file_index"])
     seen, unseen = (tuple(row.get(name) or ()) for name in (SEEN, UNSEEN))
     told = (tuple(row["tasks"]), data_file, videos, row.get(SEED), seen, unseen)
@@ -274,7 +274,7 @@ def _check_rows(path: Path, rows: list[dict]) -> None:
 
 
 def _vectors(
-    path: Path, info: DatasetInfo, values: dict[str, np.ndarray], name: str, episode: EpisodeEntry
+    path: Path, info: DatasetInfo, *, values: dict[str, np.ndarray], name: str, episode: EpisodeEntry
 ) -> np.ndarray | None:
     if name not in values:
         return None
@@ -294,7 +294,7 @@ def _vectors(
     return table
 
 
-def _array(path: Path, table: pa.Table, name: str) -> np.ndarray:
+def _array(path: Path, table: pa.Table, *, name: str) -> np.ndarray:
     """A column as `[rows]` or `[rows values]`, whatever lists its cells are nested in."""
     column = table[name].combine_chunks()
     if isinstance(column, pa.ChunkedArray):

@@ -62,7 +62,7 @@ class EncodedEpisode:
     facts: rows.EpisodeFacts
 
 
-def encode_episode(episode: Episode, info: DatasetInfo, folder: Path) -> EncodedEpisode:
+def encode_episode(episode: Episode, info: DatasetInfo, *, folder: Path) -> EncodedEpisode:
     """Check an episode against its dataset and write its videos into `folder`, which is made.
 
     Raises:
@@ -72,7 +72,7 @@ def encode_episode(episode: Episode, info: DatasetInfo, folder: Path) -> Encoded
     folder.mkdir(parents=True)
     videos = {camera: folder / f"{camera}.mp4" for camera in info.videos}
     for camera, path in videos.items():
-        encode(path, episode.frames[camera], info.fps)
+        encode(path, episode.frames[camera], fps=info.fps)
     images = {camera: encode_images(episode.frames[camera]) for camera in info.cameras if camera not in videos}
     stats = {camera: image_stats(episode.frames[camera]) for camera in info.cameras}
     return EncodedEpisode(folder, videos, images, stats, episode.state, episode.action, episode.extra, episode.facts)
@@ -81,7 +81,7 @@ def encode_episode(episode: Episode, info: DatasetInfo, folder: Path) -> Encoded
 class DatasetWriter:
     """The only process that changes a dataset; a second one is refused. Use `create` or `resume`."""
 
-    def __init__(self, root: Path, info: DatasetInfo, tasks: dict[str, int], stats: dict[str, Stats], lock: Any):
+    def __init__(self, root: Path, info: DatasetInfo, *, tasks: dict[str, int], stats: dict[str, Stats], lock: Any):
         self.root = root
         self.info = info
         self._tasks = tasks
@@ -127,7 +127,7 @@ class DatasetWriter:
             camera: (image_size, image_size) if isinstance(image_size, int) else image_size[camera]
             for camera in cameras
         }
-        features = describe_features(round(fps), sizes, state_names, action_names, extra or {}, storage)
+        features = describe_features(round(fps), sizes, state_names=state_names, action_names=action_names, extra=extra or {}, storage=storage)
         info = DatasetInfo(robot, round(fps), features, video_path=VIDEO_PATH if storage == "video" else None)
         lock = _take(root)
         # the folder appears whole: a dataset either has its description and its origin, or does not exist
@@ -182,7 +182,7 @@ class DatasetWriter:
 
     def add_episode(self, episode: Episode) -> None:
         """Encode and commit."""
-        self.commit(encode_episode(episode, self.info, self.staging / f"episode-{self.num_episodes}"))
+        self.commit(encode_episode(episode, self.info, folder=self.staging / f"episode-{self.num_episodes}"))
 
     def commit(self, episode: EncodedEpisode) -> None:
         """Make an encoded episode the next one of the dataset.
@@ -234,7 +234,7 @@ class DatasetWriter:
         files = {name: self.root / path for name, path in _files(self.info, i).items()}
 
         columns = rows.frame_columns(
-            episode.state, episode.action, self.info.fps, i, begin, tasks[episode.facts.instruction]
+            episode.state, episode.action, fps=self.info.fps, episode=i, begin=begin, task=tasks[episode.facts.instruction]
         )
         columns |= episode.extra
         images = {self.info.cameras[camera]: cells for camera, cells in episode.images.items()}
@@ -245,10 +245,10 @@ class DatasetWriter:
 
         for camera, path in episode.videos.items():
             publish(path, files[self.info.cameras[camera]])
-        write_bytes(files["data"], rows.frames_parquet(columns, images, self.info))
+        write_bytes(files["data"], rows.frames_parquet(columns, images, info=self.info))
         if tasks != self._tasks:
             write_bytes(self.root / TASKS_PATH, rows.tasks_parquet(tasks))
-        write_bytes(files["episode"], rows.episode_parquet(self.info, begin, length, episode.facts, stats))
+        write_bytes(files["episode"], rows.episode_parquet(self.info, begin, length=length, facts=episode.facts, stats=stats))
         write_bytes(self.root / STATS_PATH, rows.stats_json(total).encode())
         # the commit: from here on the episode exists
         write_bytes(self.root / INFO_PATH, info.to_json().encode())
@@ -295,4 +295,4 @@ def _files(info: DatasetInfo, episode: int) -> dict[str, Path]:
         "data": info.data_file(chunk, file),
         "episode": Path(EPISODES_PATH.format(chunk_index=chunk, file_index=file)),
     }
-    return files | {key: info.video_file(key, chunk, file) for key in info.videos.values()}
+    return files | {key: info.video_file(key, chunk, file_index=file) for key in info.videos.values()}

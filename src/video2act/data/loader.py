@@ -30,7 +30,7 @@ class Frames(Protocol):
     """Decoded frames of whole episodes (`FrameStore`)."""
 
     def frames(
-        self, episode: int, camera: str, size_px: int, width_px: int = 0, fit: Fit = "area"
+        self, episode: int, camera: str, *, size_px: int, width_px: int = 0, fit: Fit = "area"
     ) -> UInt8[np.ndarray, "t _h _w 3"]: ...
 
 
@@ -50,7 +50,7 @@ class BatchLoader(data.Dataset):
         self,
         dataset: Dataset,
         frames: Frames,
-        config: PolicyConfig,
+        *, config: PolicyConfig,
         batch_size: int,
         seed: int,
         cache: FeatureCache | None = None,
@@ -94,7 +94,7 @@ class BatchLoader(data.Dataset):
         return Batch(
             clips={}
             if self.cache
-            else {stream.name: episode_clips(self.frames, stream, observed, self.config.fps) for stream in streams},
+            else {stream.name: episode_clips(self.frames, stream, places=observed, control_fps=self.config.fps) for stream in streams},
             seen=self._seen(observed),
             images={camera: self._images(camera, places) for camera in self.config.cameras},
             state=torch.from_numpy(np.stack([row[0] for row in rows])),
@@ -179,7 +179,7 @@ class BatchLoader(data.Dataset):
         return rearrange(torch.from_numpy(images), "b h w c -> b c h w").float() / 127.5 - 1
 
 
-def episode_clips(frames: Frames, stream: StreamConfig, places: list[tuple[int, int]], control_fps: float) -> Video:
+def episode_clips(frames: Frames, stream: StreamConfig, *, places: list[tuple[int, int]], control_fps: float) -> Video:
     """The stream's clips that end at (episode, frame) places, as one batch."""
     clips = []
     for episode, newest in places:

@@ -44,7 +44,7 @@ class MergedDataset:
         return self.parts[0].image_size(camera)
 
     def frames(
-        self, i: int, camera: str, size_px: int | None = None, start: int = 0, stop: int | None = None
+        self, i: int, camera: str, *, size_px: int | None = None, start: int = 0, stop: int | None = None
     ) -> UInt8[np.ndarray, "t _h _w 3"]:
         part, own = self._locate(i)
         return self.parts[part].frames(own, camera, size_px, start, stop)

@@ -43,7 +43,7 @@ class Episode:
 def describe_features(
     fps: int,
     sizes: Mapping[str, tuple[int, int]],
-    state_names: tuple[str, ...],
+    *, state_names: tuple[str, ...],
     action_names: tuple[str, ...],
     extra: Mapping[str, Feature],
     storage: Literal["video", "image"],
@@ -59,7 +59,7 @@ def describe_features(
     features = {key: Feature("float32", (len(names),), names) for key, names in vectors.items() if names}
     for camera, (h, w) in sizes.items():
         features[IMAGES + camera] = Feature(
-            storage, (h, w, 3), ("height", "width", "channels"), _video(fps, h, w) if storage == "video" else None
+            storage, (h, w, 3), ("height", "width", "channels"), _video(fps, h, width=w) if storage == "video" else None
         )
     for name, feature in extra.items():
         if name in features or name in DEFAULT_FEATURES or "/" in name:
@@ -83,7 +83,7 @@ def _check_camera(name: str) -> None:
         raise ValueError(f"a camera may not be named {name!r}: call it {name.split('.')[-1]!r}, the rest is added")
 
 
-def _video(fps: int, height: int, width: int) -> dict[str, object]:
+def _video(fps: int, height: int, *, width: int) -> dict[str, object]:
     return {
         "video.height": height,
         "video.width": width,
@@ -107,7 +107,7 @@ def check_episode(episode: Episode, info: DatasetInfo) -> None:
     for sentence in (episode.instruction, *episode.seen, *episode.unseen):
         if not sentence.strip():
             raise ValueError(f"an episode needs a sentence that says its task, got {sentence!r}")
-    _check_frames(episode, info, length)
+    _check_frames(episode, info, length=length)
     dims = {
         name: info.features[key].shape[0] if key in info.features else 0
         for name, key in (("state", STATE), ("action", ACTION))
@@ -124,12 +124,12 @@ def check_episode(episode: Episode, info: DatasetInfo) -> None:
             raise ValueError(f"the episode has {length} states but {len(values)} {name}s")
     for name, values in (("state", episode.state), ("action", episode.action)):
         if values is not None:
-            _check_values(name, values, "float32")
+            _check_values(name, values, dtype="float32")
     for name, values in episode.extra.items():
-        _check_column(name, values, info.extra[name], length)
+        _check_column(name, values, feature=info.extra[name], length=length)
 
 
-def _check_frames(episode: Episode, info: DatasetInfo, length: int) -> None:
+def _check_frames(episode: Episode, info: DatasetInfo, *, length: int) -> None:
     for camera, key in info.cameras.items():
         if camera not in episode.frames:
             raise MismatchError(
@@ -148,7 +148,7 @@ def _check_frames(episode: Episode, info: DatasetInfo, length: int) -> None:
         )
 
 
-def _check_column(name: str, values: np.ndarray, feature: Feature, length: int) -> None:
+def _check_column(name: str, values: np.ndarray, *, feature: Feature, length: int) -> None:
     """Whether a column of the dataset's own is what was declared."""
     expected = (length, *feature.shape)
     if values.shape != expected and not (feature.shape == (1,) and values.shape == (length,)):
@@ -159,10 +159,10 @@ def _check_column(name: str, values: np.ndarray, feature: Feature, length: int) 
         return
     if not np.can_cast(values.dtype, feature.dtype, "same_kind"):
         raise ValueError(f"{name} was declared as {feature.dtype}, got {values.dtype}, which would lose what it says")
-    _check_values(name, values, feature.dtype)
+    _check_values(name, values, dtype=feature.dtype)
 
 
-def _check_values(name: str, values: np.ndarray, dtype: str) -> None:
+def _check_values(name: str, values: np.ndarray, *, dtype: str) -> None:
     """Whether all are numbers, also as they will be stored."""
     with np.errstate(over="ignore", invalid="ignore"):
         stored = values.astype(dtype)

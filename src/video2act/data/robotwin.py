@@ -66,10 +66,10 @@ def find_episodes(folder: Path, instructions: Path | None = None) -> list[Source
     if not files:
         raise FileNotFoundError(f"{folder} holds no episodeN.hdf5 (raw) and no episode_N/episode_N.hdf5 (processed)")
     files.sort(key=lambda file: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(file))])
-    return [_source(folder, file, instructions) for file in files]
+    return [_source(folder, file, instructions=instructions) for file in files]
 
 
-def _source(folder: Path, file: Path, instructions: Path | None) -> Source:
+def _source(folder: Path, file: Path, *, instructions: Path | None) -> Source:
     number = int(re.sub(r"\D", "", file.stem))
     beside = [file.parent.parent / "instructions" / f"episode{number}.json", file.parent / "instructions.json"]
     if instructions is not None:
@@ -85,7 +85,7 @@ def _source(folder: Path, file: Path, instructions: Path | None) -> Source:
     return Source(file, str(file.relative_to(folder)), found, seed)
 
 
-def read_episode(source: Source, task: str | None = None, order: Order = "bgr") -> Episode:
+def read_episode(source: Source, task: str | None = None, *, order: Order = "bgr") -> Episode:
     """One episode, in raw units: joints in radians, grippers from 0 (closed) to 1 (open).
 
     Args:
@@ -159,7 +159,7 @@ def _sentences(source: Source, task: str | None) -> tuple[tuple[str, ...], tuple
     )
 
 
-def _dataset(path: Path, file: Any, name: str) -> np.ndarray:
+def _dataset(path: Path, file: Any, *, name: str) -> np.ndarray:
     if name not in file:
         raise DatasetError(
             f"{path} has no {name}; found {', '.join(sorted(file)) or 'nothing'}; it is no RoboTwin episode"
@@ -172,8 +172,8 @@ def _dataset(path: Path, file: Any, name: str) -> np.ndarray:
 def _raw_joints(path: Path, file: Any) -> tuple[np.ndarray, np.ndarray]:
     parts = []
     for side in ("left", "right"):
-        arm = _dataset(path, file, f"joint_action/{side}_arm")
-        gripper = _dataset(path, file, f"joint_action/{side}_gripper")
+        arm = _dataset(path, file, name=f"joint_action/{side}_arm")
+        gripper = _dataset(path, file, name=f"joint_action/{side}_gripper")
         if arm.ndim != 2 or gripper.shape not in ((len(gripper),), (len(gripper), 1)):
             raise DatasetError(
                 f"{path}: joint_action/{side}_arm is {list(arm.shape)} and {side}_gripper {list(gripper.shape)}; expected joints "
@@ -193,7 +193,7 @@ def _raw_joints(path: Path, file: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _processed_joints(path: Path, file: Any) -> tuple[np.ndarray, np.ndarray]:
-    state, action = _dataset(path, file, "observations/qpos"), _dataset(path, file, "action")
+    state, action = _dataset(path, file, name="observations/qpos"), _dataset(path, file, name="action")
     if state.shape != action.shape or state.ndim != 2:
         raise DatasetError(
             f"{path}: observations/qpos is {list(state.shape)}, action {list(action.shape)}; expected one shape"
@@ -214,7 +214,7 @@ def _processed_pictures(file: Any) -> dict[str, Any]:
     return {name: group[name] for name in sorted(group)}
 
 
-def _decode(path: Path, camera: str, cells: Any, order: Order) -> UInt8[np.ndarray, "t _h _w 3"]:
+def _decode(path: Path, camera: str, *, cells: Any, order: Order) -> UInt8[np.ndarray, "t _h _w 3"]:
     frames = []
     for number, cell in enumerate(cells):
         try:

@@ -30,7 +30,7 @@ MAX_OPEN = 32
 ENCODER_OPTIONS = {"preset": "veryfast", "crf": "18", "tune": "fastdecode", "bf": "0", "g": str(KEY_FRAME_EVERY)}
 
 
-def encode(path: Path, frames: UInt8[np.ndarray, "t h w 3"], fps: int) -> None:
+def encode(path: Path, frames: UInt8[np.ndarray, "t h w 3"], *, fps: int) -> None:
     """Write an mp4.
 
     Raises:
@@ -175,7 +175,7 @@ def open_video(path: Path) -> VideoReader:
     return reader
 
 
-def decode(path: Path, first: int, count: int, fps: int) -> UInt8[np.ndarray, "{count} _h _w 3"]:
+def decode(path: Path, first: int, *, count: int, fps: int) -> UInt8[np.ndarray, "{count} _h _w 3"]:
     """Frames `first .. first + count - 1` of the file.
 
     Raises:

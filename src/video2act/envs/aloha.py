@@ -46,10 +46,10 @@ class Aloha:
         self,
         task: str,
         cameras: tuple[str, ...] = DEFAULT_CAMERAS,
-        image_size: int = 128,
+        *, image_size: int = 128,
         max_steps: int = DEFAULT_MAX_STEPS,
     ) -> None:
-        check_choice("ALOHA task", task, INSTRUCTIONS)
+        check_choice("ALOHA task", task, choices=INSTRUCTIONS)
         if max_steps < 1:
             raise ValueError(f"aloha:{task}: max_steps must be positive, got {max_steps}")
         self._mujoco = import_simulator("mujoco")
@@ -70,7 +70,7 @@ class Aloha:
             fps=1 / CONTROL_PERIOD_S,
             max_steps=max_steps,
         )
-        self._cameras = Cameras(self.model, cameras, image_size, upside_down=frozenset())
+        self._cameras = Cameras(self.model, cameras, image_size=image_size, upside_down=frozenset())
         self._episode = Episode(self.spec)
 
     def reset(self, seed: int) -> Observation:

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from difflib import get_close_matches
 
 
-def check_choice(kind: str, value: str, choices: Collection[str]) -> None:
+def check_choice(kind: str, value: str, *, choices: Collection[str]) -> None:
     """Raise ValueError unless `value` is one of `choices`; `kind` says what the names are names of."""
     if value in choices:
         return

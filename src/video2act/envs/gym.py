@@ -85,7 +85,7 @@ class GymEnvironment:
     def step(self, action: Float[np.ndarray, "_a"]) -> Step:
         self._episode.check(action)
         observation, _, is_terminated, is_truncated, info = self._environment.step(action.astype(self._action_dtype))
-        success = bool(_find(info, self._mapping.success, f"{self.spec.name}: info"))
+        success = bool(_find(info, self._mapping.success, where=f"{self.spec.name}: info"))
         done = self._episode.advance(bool(is_terminated or is_truncated or success))
         return Step(self._observe(observation), done=done, success=success)
 
@@ -96,12 +96,12 @@ class GymEnvironment:
         mapping, where = self._mapping, f"{self.spec.name}: observation"
         images = {}
         for camera, key in mapping.images.items():
-            image = self._environment.render() if key is None else _find(observation, key, where)
-            images[camera] = self._check_image(camera, "render()" if key is None else f"observation {key!r}", image)
-        state = observation if mapping.state is None else _find(observation, mapping.state, where)
+            image = self._environment.render() if key is None else _find(observation, key, where=where)
+            images[camera] = self._check_image(camera, "render()" if key is None else f"observation {key!r}", image=image)
+        state = observation if mapping.state is None else _find(observation, mapping.state, where=where)
         return Observation(images, self._check_state(state), self.spec.instruction, self._episode.time)
 
-    def _check_image(self, camera: str, source: str, image: Any) -> UInt8[np.ndarray, "_h _w 3"]:
+    def _check_image(self, camera: str, source: str, *, image: Any) -> UInt8[np.ndarray, "_h _w 3"]:
         size = self._mapping.image_size
         if not isinstance(image, np.ndarray) or image.shape != (size, size, 3) or image.dtype != np.uint8:
             raise ValueError(
@@ -125,7 +125,7 @@ class GymEnvironment:
         return state.astype(np.float32)
 
 
-def _find(tree: Any, path: str, where: str) -> Any:
+def _find(tree: Any, path: str, *, where: str) -> Any:
     """What lies at `path` in nested dictionaries."""
     found = tree
     for key in path.split("/"):

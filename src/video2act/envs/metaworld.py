@@ -34,11 +34,11 @@ class MetaWorld:
         self,
         task: str,
         cameras: tuple[str, ...] = DEFAULT_CAMERAS,
-        image_size: int = 128,
+        *, image_size: int = 128,
         max_steps: int = DEFAULT_MAX_STEPS,
     ) -> None:
         """`cameras` may be empty: then nothing is rendered, for a policy that sees nothing or to rate an expert."""
-        check_choice("MetaWorld task", task, INSTRUCTIONS)
+        check_choice("MetaWorld task", task, choices=INSTRUCTIONS)
         self._simulator = _make_simulator(task)
         limit = self._simulator.max_path_length
         if not 1 <= max_steps <= limit:
@@ -59,7 +59,7 @@ class MetaWorld:
         )
         self.privileged: Float[np.ndarray, "39"] = np.zeros(39)
         """the simulator's own observation, with the poses of objects and goal; for experts, never for a policy"""
-        self._cameras = Cameras(self._simulator.model, cameras, image_size, UPSIDE_DOWN_CAMERAS)
+        self._cameras = Cameras(self._simulator.model, cameras, image_size=image_size, upside_down=UPSIDE_DOWN_CAMERAS)
         self._episode = Episode(self.spec)
 
     def reset(self, seed: int) -> Observation:

@@ -19,10 +19,10 @@ def list_environments() -> list[str]:
 
 
 def make_environment(
-    name: str, cameras: tuple[str, ...] | None = None, image_size: int = 128, max_steps: int | None = None
+    name: str, cameras: tuple[str, ...] | None = None, *, image_size: int = 128, max_steps: int | None = None
 ) -> Environment:
     """Build an environment by name; None leaves the cameras or the time limit as they usually are for it."""
-    check_choice("environment", name, list_environments())
+    check_choice("environment", name, choices=list_environments())
     family, task = name.split(":")
     if family == "metaworld":
         return MetaWorld(

@@ -31,11 +31,11 @@ def import_simulator(module: str) -> Any:
 class Cameras:
     """Named cameras of one MuJoCo model. The renderer, which holds a GL context, exists from the first picture until `close`."""
 
-    def __init__(self, model: Any, names: tuple[str, ...], image_size: int, upside_down: frozenset[str]) -> None:
+    def __init__(self, model: Any, names: tuple[str, ...], *, image_size: int, upside_down: frozenset[str]) -> None:
         """`upside_down` names the cameras that are mounted on their head; their pictures are turned by 180 degrees."""
         available = [model.camera(index).name for index in range(model.ncam)]
         for name in names:
-            check_choice("camera", name, available)
+            check_choice("camera", name, choices=available)
         if len(set(names)) < len(names):
             raise ValueError(f"cameras must differ, got {', '.join(names)}")
         if image_size < 1:

@@ -141,7 +141,7 @@ class Share:
 
 
 def run_share(
-    settings: Settings, sources: Sources, share: list[tuple[str, int]], tell: Callable[[bool], object]
+    settings: Settings, sources: Sources, *, share: list[tuple[str, int]], tell: Callable[[bool], object]
 ) -> Share:
     """The episodes (environment, number) of one worker process, which has one environment at a time and one policy.
 
@@ -162,18 +162,18 @@ def run_share(
     build = partial(sources.load_system2, settings.run, runtime.system2_device or settings.device)
     parts = SlowParts(streams, settings.refresh_every, config.fps, build, instruction, connect_system2)
     if durations is None:
-        slow_loop = make_slow_loop(settings.system2, system, parts, runtime)
+        slow_loop = make_slow_loop(settings.system2, system, parts=parts, runtime=runtime)
     else:
-        slow_loop = make_virtual_slow_loop(system, parts, durations)
+        slow_loop = make_virtual_slow_loop(system, parts, durations=durations)
     looks_through = () if settings.blind else config.cameras
-    with closing(DualPolicy(system, slow_loop, looks_through, runtime, streams, config.fps)) as policy:
+    with closing(DualPolicy(system, slow_loop, cameras=looks_through, runtime=runtime, streams=streams, control_fps=config.fps)) as policy:
         for env, numbers in groupby(share, key=lambda item: item[0]):
             with (
                 closing(sources.make_environment(env, cameras)) as environment,
                 # the expert needs no camera, and rendering is most of a step
                 closing(sources.make_environment(env, ())) as unseen,
                 closing(
-                    make_executor(policy, environment.spec, config.execute_steps, runtime, limits, durations)
+                    make_executor(policy, environment.spec, execute_steps=config.execute_steps, runtime=runtime, limits=limits, durations=durations)
                 ) as executor,
             ):
                 expert = sources.make_expert(unseen)
@@ -181,15 +181,15 @@ def run_share(
                     seed = settings.seeds[number]
                     if durations is not None:
                         durations.seed(seed)
-                    result, film = play_policy(settings, environment, system, policy, executor, number)
-                    _measure(done.measured, result, config.fps if settings.keeps_real_time else None)
+                    result, film = play_policy(settings, environment, system=system, policy=policy, executor=executor, number=number)
+                    _measure(done.measured, result, rate_hz=config.fps if settings.keeps_real_time else None)
                     done.steps.extend((env, seed, step) for step in result.steps)
                     done.records.append(
                         EpisodeRecord(
                             env=env,
                             seed=seed,
                             success=result.success,
-                            expert_success=play_expert(unseen, expert, seed),
+                            expert_success=play_expert(unseen, expert, seed=seed),
                             num_steps=result.num_steps,
                             missed_deadlines=result.missed_deadlines,
                             duration_s=result.duration_s,
@@ -203,7 +203,7 @@ def run_share(
     return done
 
 
-def _measure(measured: Measurements, result: EpisodeResult, rate_hz: float | None) -> None:
+def _measure(measured: Measurements, result: EpisodeResult, *, rate_hz: float | None) -> None:
     """Add an episode's control steps to what was measured; `rate_hz` is the rate that was to be kept, if any."""
     measured.environment_step.extend(result.environment_step_s)
     measured.control_period.extend(step.period_s for step in result.steps)
@@ -222,7 +222,7 @@ def load_limits(settings: Settings) -> Limits | None:
 def play_policy(
     settings: Settings,
     environment: Environment,
-    system: EvaluatedPolicy,
+    *, system: EvaluatedPolicy,
     policy: DualPolicy,
     executor: Executor,
     number: int,
@@ -235,19 +235,19 @@ def play_policy(
         if number < settings.num_videos and config.all_cameras and not settings.blind
         else None
     )
-    recorder = Recorder(streams, config.fps, system.explain)
+    recorder = Recorder(streams, config.fps, explain=system.explain)
     rate_hz = environment.spec.fps if settings.keeps_real_time else None
     if settings.instruction is not None:
         environment = Instructed(environment, settings.instruction)
     system.seed(seed)
     watchers = [recorder] if film else []
-    result = run_episode(environment, policy, config.execute_steps, watchers, seed, rate_hz, executor)
+    result = run_episode(environment, policy, execute_steps=config.execute_steps, watchers=watchers, seed=seed, rate_hz=rate_hz, executor=executor)
     if film is not None:
         recorder.write(film)
     return result, film
 
 
-def play_expert(environment: Environment, expert: Expert, seed: int) -> bool:
+def play_expert(environment: Environment, expert: Expert, *, seed: int) -> bool:
     """Whether the expert solves the scene of this seed."""
     environment.reset(seed)
     expert.reset()

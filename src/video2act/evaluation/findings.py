@@ -73,7 +73,7 @@ class Rate:
         return {"successes": self.successes, "n_episodes": self.n_episodes, "wilson_95": list(self.wilson_95)}
 
 
-def wilson_interval(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson_interval(successes: int, n: int, *, z: float = 1.959964) -> tuple[float, float]:
     """Bounds of the success probability (Wilson 1927); unlike the normal approximation it is sound near 0, near 1 and for few."""
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"expected 0 <= successes <= n with n at least 1, got {successes} of {n}")
@@ -101,7 +101,7 @@ def rates(records: Sequence[EpisodeRecord]) -> tuple[Rate, Rate]:
 def make_info(
     settings: dict[str, Any],
     config: PolicyConfig,
-    records: Sequence[EpisodeRecord],
+    *, records: Sequence[EpisodeRecord],
     measured: Measurements,
     eval_s: float,
 ) -> dict[str, Any]:

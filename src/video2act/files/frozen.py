@@ -39,7 +39,7 @@ TOKENIZER_FILES = ("*.json", "*.model", "*.txt")
 def load_frozen(
     kind: Any,
     source: str | Path,
-    dtype: torch.dtype,
+    *, dtype: torch.dtype,
     not_needed: tuple[str, ...] = (),
     config: Any = None,
 ) -> Any:
@@ -148,7 +148,7 @@ def load_tokenizer(source: str | Path) -> Any:
     """
     if isinstance(source, Path) and not source.is_dir():
         raise FileNotFoundError(f"{source} is missing: the text encoder needs its tokenizer; download it again")
-    folder = _folder(source) or fetched(str(source), TOKENIZER_FILES, "the tokenizer of ")
+    folder = _folder(source) or fetched(str(source), TOKENIZER_FILES, part="the tokenizer of ")
     described = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
     if described.get("tokenizer_class") not in WITHOUT_VOCABULARY:
         _check_vocabulary(folder)
@@ -204,7 +204,7 @@ def _check_vocabulary(folder: Path) -> None:
         )
 
 
-def fetched(source: str, patterns: Sequence[str], part: str = "") -> Path:
+def fetched(source: str, patterns: Sequence[str], *, part: str = "") -> Path:
     """The folder into which a repo's files of these patterns are fetched; `part` names for an error what they are.
 
     Raises:

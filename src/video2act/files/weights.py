@@ -39,7 +39,7 @@ def read_tensors(path: Path, part: str = "") -> dict[str, Tensor]:
         raise ValueError(f"{path} is not a readable safetensors file ({error}); copy it again") from error
 
 
-def load_weights(module: nn.Module, path: Path, elsewhere: tuple[str, ...] = (), part: str = "") -> None:
+def load_weights(module: nn.Module, path: Path, *, elsewhere: tuple[str, ...] = (), part: str = "") -> None:
     """Load a safetensors file into a module, strictly.
 
     Args:
@@ -52,7 +52,7 @@ def load_weights(module: nn.Module, path: Path, elsewhere: tuple[str, ...] = (),
     weights = read_tensors(path, part)
     state = module.state_dict()
     own = {name: tensor for name, tensor in state.items() if not name.startswith(elsewhere)}
-    check_fit(shapes_of(own), shapes_of(weights), path)
+    check_fit(shapes_of(own), shapes_of(weights), source=path)
     module.load_state_dict({name: tensor for name, tensor in state.items() if name not in own} | weights)
 
 
@@ -61,7 +61,7 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
-def check_fit(own: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], source: Path | str) -> None:
+def check_fit(own: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], *, source: Path | str) -> None:
     """Compare the shapes that a module has with those that a file holds.
 
     Raises:

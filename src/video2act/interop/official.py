@@ -75,7 +75,7 @@ PUBLISHED, RELEASED_ROBOT = Sources(), Robot()
 def convert_official(
     checkpoint: Path,
     out: Path,
-    settings: Path,
+    *, settings: Path,
     video_model: Path,
     ema: bool = False,
     norm: Literal["variance", "rms"] = "variance",
@@ -99,13 +99,13 @@ def convert_official(
     file = find_checkpoint(checkpoint, ema)
     state = without_video_model(read_checkpoint(file), file)
     model, video = read_settings(settings)
-    check_structure(state, model, str(file))
+    check_structure(state, model, source=str(file))
     backbone, backbone_weights = read_video_model(video_model, feature_layer)
-    config = policy_config(state, model, video, backbone, sources, robot)
+    config = policy_config(state, model, video=video, backbone=backbone, sources=sources, robot=robot)
     config = replace(config, system1=replace(config.system1, dit=replace(config.system1.dit, norm=norm)))
     if bgr_latents:
         config = with_channel_order(config, "bgr")
-    weights = policy_weights(config, state, str(file))
+    weights = policy_weights(config, state, source=str(file))
     weights |= {f"system2.backbone.{name}": tensor for name, tensor in backbone_weights.items()}
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / CONFIG_FILE, configs.to_json(config))
@@ -130,14 +130,14 @@ def read_video_model(folder: Path, feature_layer: int) -> tuple[AnyConfig, dict[
 def policy_config(
     state: Mapping[str, Tensor],
     model: Mapping[str, Any],
-    video: Mapping[str, Any],
+    *, video: Mapping[str, Any],
     backbone: AnyConfig,
     sources: Sources,
     robot: Robot,
 ) -> PolicyConfig:
     """The whole policy: from the tensors what they show, from the yaml what it says, the rest from `sources` and `robot`."""
-    system1 = system1_config(state, model, sources)
-    streams = tuple(stream_config(name, state, model, video, backbone, robot) for name in stream_names(model))
+    system1 = system1_config(state, model, sources=sources)
+    streams = tuple(stream_config(name, state, model=model, video=video, backbone=backbone, robot=robot) for name in stream_names(model))
     before = tuple(f"{camera}@1" for camera in robot.cameras)
     return PolicyConfig(
         state_dim=NUM_STATE,
@@ -162,7 +162,7 @@ def policy_config(
 def stream_config(
     name: str,
     state: Mapping[str, Tensor],
-    model: Mapping[str, Any],
+    *, model: Mapping[str, Any],
     video: Mapping[str, Any],
     backbone: AnyConfig,
     robot: Robot,
@@ -182,7 +182,7 @@ def stream_config(
     num_latents = 1 + (num_frames - 1) // backbone.frames_per_latent
     # older clips come first, and the newest is the one that we have
     older = num_latents * (int(said.get("cache_concat_chunks") or 1) - 1) if source == "motion" else 0
-    latents = latents_of(name, model, video, older + num_latents)
+    latents = latents_of(name, model, video=video, num_latents=older + num_latents)
     frames = tuple(frame - older for frame in latents.frames)
     if frames[0] < 0:
         raise ValueError(
@@ -191,7 +191,7 @@ def stream_config(
         )
     latent_fps = robot.fps / backbone.frames_per_latent
     # a single stream's frames have one size, and its latents are resized
-    height, width = video_size(source, model, video) if not latents.size else SPATIAL_PX
+    height, width = video_size(source, model, video=video) if not latents.size else SPATIAL_PX
     is_resized = latents.size not in ((), (height // LATENT_PX, width // LATENT_PX))
     return StreamConfig(
         name,
@@ -200,7 +200,7 @@ def stream_config(
         stride=1,
         size_px=height,
         width_px=0 if width == height else width,
-        filter=filter_config(extraction_of(name, model), video, latent_fps, frames),
+        filter=filter_config(extraction_of(name, model), video, latent_fps=latent_fps, frames=frames),
         former=former_config(state, name),
         resize="lanczos",
         latent_frames=() if len(frames) == num_latents else frames,
@@ -208,7 +208,7 @@ def stream_config(
     )
 
 
-def policy_weights(config: PolicyConfig, state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+def policy_weights(config: PolicyConfig, state: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
     """All weights of the policy but the video model's, in fp32."""
     with torch.device("meta"):
         # for the names and shapes only
@@ -216,7 +216,7 @@ def policy_weights(config: PolicyConfig, state: Mapping[str, Tensor], source: st
     own = {name: tensor for name, tensor in own.items() if not name.startswith("system2.backbone.")}
     assert config.system2 is not None
     streams = tuple(stream.name for stream in config.system2.streams)
-    weights = rename(state, policy_names(state, streams), own, source) | own_tensors(own)
+    weights = rename(state, policy_names(state, streams), own=own, source=source) | own_tensors(own)
     for name in ("state", "action"):
         # the identity: the released code's vectors are in the robot's own units
         weights |= {f"normalize_{name}.shift": torch.zeros(NUM_STATE), f"normalize_{name}.scale": torch.ones(NUM_STATE)}

@@ -29,7 +29,7 @@ class Initialised:
     """our names of tensors that RDT-1B does not have"""
 
 
-def load_rdt(system1: System1, path: Path, image_places: tuple[int, ...] = ()) -> Initialised:
+def load_rdt(system1: System1, path: Path, *, image_places: tuple[int, ...] = ()) -> Initialised:
     """Fill a System 1 with RDT-1B's weights, strictly.
 
     Args:
@@ -54,7 +54,7 @@ def load_rdt(system1: System1, path: Path, image_places: tuple[int, ...] = ()) -
             f"this System 1 is not of RDT-1B's form, which has no {', '.join(strangers[:5])}; use the preset rdt_1b, "
             "and name the robot (system1.embodiment, e.g. aloha_agilex)"
         )
-    weights = rename(state, names, own, str(file)) | added
+    weights = rename(state, names, own=own, source=str(file)) | added
     system1.load_state_dict({name.removeprefix("system1."): tensor for name, tensor in weights.items()})
     return Initialised(tuple(sorted(names)), tuple(sorted(added)))
 

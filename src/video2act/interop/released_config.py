@@ -29,7 +29,7 @@ class Sources:
     embodiment: str = "aloha_agilex"
 
 
-def system1_config(state: Mapping[str, Tensor], settings: Mapping[str, Any], sources: Sources) -> System1Config:
+def system1_config(state: Mapping[str, Tensor], settings: Mapping[str, Any], *, sources: Sources) -> System1Config:
     """System 1 as the tensors describe it; `settings` is the yaml's `model` section.
 
     Raises:
@@ -89,7 +89,7 @@ def denoising_config(settings: Mapping[str, Any]) -> DenoisingConfig:
     )
 
 
-def former_config(state: Mapping[str, Tensor], stream: str, head_dim: int = HEAD_DIM) -> FormerConfig:
+def former_config(state: Mapping[str, Tensor], stream: str, *, head_dim: int = HEAD_DIM) -> FormerConfig:
     """The former of one of our streams.
 
     Raises:

@@ -75,7 +75,7 @@ def dit_names(names: Iterable[str], prefix: str = "model.") -> dict[str, str]:
     return _parameters(modules, names) | {ours: prefix + theirs for ours, theirs in _POSITIONS.items()}
 
 
-def adaptor_names(names: Iterable[str], ours: str, theirs: str) -> dict[str, str]:
+def adaptor_names(names: Iterable[str], ours: str, *, theirs: str) -> dict[str, str]:
     """Of an adaptor: ours is a Linear, an Mlp or a Sequential, by its number of layers (`layers.make_adaptor`)."""
     names = set(names)
     layers = layers_of(names, theirs)
@@ -94,14 +94,14 @@ def system1_names(names: Iterable[str]) -> dict[str, str]:
     )
     joined = {f"dit.{ours}": theirs for ours, theirs in dit_names(names).items()}
     for ours, theirs in adaptors:
-        joined |= adaptor_names(names, ours, theirs)
+        joined |= adaptor_names(names, ours, theirs=theirs)
     return joined
 
 
 def projection_names(names: Iterable[str], stream: str) -> dict[str, str]:
     """Of a `Projection`: LayerNorm and adaptor of one stream, `video` or `motion`."""
     names = set(names)
-    return _parameters({"norm_in": f"{stream}_layernorm"}, names) | adaptor_names(names, "adaptor", f"{stream}_adaptor")
+    return _parameters({"norm_in": f"{stream}_layernorm"}, names) | adaptor_names(names, "adaptor", theirs=f"{stream}_adaptor")
 
 
 def frame_former_names(state: Mapping[str, Tensor], stream: str) -> dict[str, str]:
@@ -122,7 +122,7 @@ def frame_former_names(state: Mapping[str, Tensor], stream: str) -> dict[str, st
             modules |= {f"blocks.{number}.time.qkv": f"{theirs}1.qkv", f"blocks.{number}.time.out": f"{theirs}1.proj"}
         mlp = 2 if is_temporal else 1
         modules |= {f"blocks.{number}.mlp.{layer}": f"{theirs}{mlp}.{layer}" for layer in (0, 1, 3)}
-    return joined | _parameters(modules, names) | adaptor_names(names, "adaptor", "video_adaptor")
+    return joined | _parameters(modules, names) | adaptor_names(names, "adaptor", theirs="video_adaptor")
 
 
 def unread_names(names: Iterable[str]) -> set[str]:

@@ -51,7 +51,7 @@ def stream_settings(stream: str, model: Mapping[str, Any]) -> Mapping[str, Any]:
     return (model.get("dual_stream_framepack") or {}).get(STREAMS[stream][1]) or {} if is_dual(model) else {}
 
 
-def video_size(stream: str, model: Mapping[str, Any], video: Mapping[str, Any]) -> tuple[int, int]:
+def video_size(stream: str, model: Mapping[str, Any], *, video: Mapping[str, Any]) -> tuple[int, int]:
     """Height and width of the frames whose latents a stream reads, px. `video` is the yaml's video section."""
     size = stream_settings(stream, model).get("video_size")
     if size is None:
@@ -67,7 +67,7 @@ def source_of(stream: str, model: Mapping[str, Any]) -> str:
     return "motion" if word == "motion_current" else stream
 
 
-def latents_of(stream: str, model: Mapping[str, Any], video: Mapping[str, Any], num_latents: int) -> Latents:
+def latents_of(stream: str, model: Mapping[str, Any], *, video: Mapping[str, Any], num_latents: int) -> Latents:
     """What one of our streams shows the transformer.
 
     Args:
@@ -77,14 +77,14 @@ def latents_of(stream: str, model: Mapping[str, Any], video: Mapping[str, Any], 
     """
     source = source_of(stream, model)
     if not is_dual(model):
-        height, width = video_size(stream, model, video)
+        height, width = video_size(stream, model, video=video)
         return Latents(source, tuple(range(num_latents)), (max(1, height // LATENT_PX), max(1, width // LATENT_PX)))
     if source == "spatial":
         return Latents(source, tuple(range(num_latents)), ())
     frames = _selected(num_latents, stream_settings("motion", model))
     if stream == "spatial":
         count = int(stream_settings(stream, model).get("num_frames", 1))
-        sizes = [tuple(side // LATENT_PX for side in video_size(name, model, video)) for name in STREAMS]
+        sizes = [tuple(side // LATENT_PX for side in video_size(name, model, video=video)) for name in STREAMS]
         if count > len(frames) or sizes[0] != sizes[1]:
             raise ValueError(
                 f"raw_stream.latent_source motion_current takes the newest num_frames={count} latents of {sizes[0]} from among "
@@ -116,7 +116,7 @@ def extraction_of(stream: str, model: Mapping[str, Any]) -> str | None:
 
 
 def filter_config(
-    word: str | None, video: Mapping[str, Any], latent_fps: float, frames: tuple[int, ...]
+    word: str | None, video: Mapping[str, Any], *, latent_fps: float, frames: tuple[int, ...]
 ) -> FilterConfig:
     """Their word for what is kept of a stream -> our filter.
 
@@ -138,7 +138,7 @@ def filter_config(
         )
     if word not in ("fft", "fft+sobel", "sobel+fft"):
         raise ValueError(f"extraction {word!r} is not one of none, {', '.join(SPATIAL)}, fft, fft+sobel")
-    band = _band(word, video, len(frames))
+    band = _band(word, video, num_latents=len(frames))
     # either order in the name means the temporal filter first
     is_both = word != "fft"
     if len(frames) == 1:
@@ -151,7 +151,7 @@ def filter_config(
     return FilterConfig("temporal_bandpass", low_hz, high_hz)
 
 
-def _band(word: str, video: Mapping[str, Any], num_latents: int) -> tuple[float, float]:
+def _band(word: str, video: Mapping[str, Any], *, num_latents: int) -> tuple[float, float]:
     """Both ends of their band, at their rate, so that ours keeps the bins that theirs keeps."""
     band = video.get("motion_extraction") or {}
     fps = float(video.get("fps", RELEASED_FPS))

@@ -19,7 +19,7 @@ SHOWN = 6
 """names listed of each kind"""
 
 
-def check_structure(state: Mapping[str, Tensor], model: Mapping[str, Any], source: str) -> None:
+def check_structure(state: Mapping[str, Tensor], model: Mapping[str, Any], *, source: str) -> None:
     """Compare the tensors with the yaml's `model` section.
 
     Raises:
@@ -41,8 +41,8 @@ def check_structure(state: Mapping[str, Tensor], model: Mapping[str, Any], sourc
 
 def _core(state: Mapping[str, Tensor], model: Mapping[str, Any]) -> list[str]:
     problems, core = [], _said(model, "core")
-    depth, hidden, num_heads = (int(_said(core, word, "core.")) for word in ("depth", "hidden_size", "num_heads"))
-    problems += _blocks(state, "model.blocks", depth, BLOCK.values(), f"core.depth={depth}")
+    depth, hidden, num_heads = (int(_said(core, word, where="core.")) for word in ("depth", "hidden_size", "num_heads"))
+    problems += _blocks(state, "model.blocks", depth=depth, parts=BLOCK.values(), said=f"core.depth={depth}")
     position, head = state.get("model.x_pos_embed"), state.get("model.blocks.0.attn.q_norm.weight")
     if position is not None and position.shape[-1] != hidden:
         problems.append(f"core.hidden_size={hidden}, but model.x_pos_embed is {list(position.shape)}")
@@ -92,7 +92,7 @@ def _formers(state: Mapping[str, Tensor], model: Mapping[str, Any]) -> list[str]
         depth = int(settings.get("compressor_depth", model.get("token_compressor_depth", 3)))
         heads = int(settings.get("compressor_heads", model.get("token_compressor_heads", 8)))
         problems += _missing([f"{prefix}latents"] if f"{prefix}latents" not in state else [], said)
-        problems += _blocks(state, f"{prefix}layers", depth, FRAME_BLOCK.values(), f"depth {depth}")
+        problems += _blocks(state, f"{prefix}layers", depth=depth, parts=FRAME_BLOCK.values(), said=f"depth {depth}")
         query = state.get(f"{prefix}layers.0.0.to_q.weight")
         if query is not None and query.shape[0] != heads * HEAD_DIM:
             problems.append(
@@ -106,7 +106,7 @@ def _has_formers(model: Mapping[str, Any]) -> bool:
     return bool(model.get("use_video_token_compressor", model.get("use_dual_token_compressor", True)))
 
 
-def _blocks(state: Mapping[str, Tensor], prefix: str, depth: int, parts: Iterable[str], said: str) -> list[str]:
+def _blocks(state: Mapping[str, Tensor], prefix: str, *, depth: int, parts: Iterable[str], said: str) -> list[str]:
     """Blocks that are lost whole, or too many; single tensors of a block are found later."""
     found = num_blocks(state, prefix)
     lost = [f"{prefix}.{number}.{part}.weight" for number in range(found, depth) for part in parts]
@@ -126,7 +126,7 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def _said(settings: Mapping[str, Any], word: str, where: str = "") -> Any:
+def _said(settings: Mapping[str, Any], word: str, *, where: str = "") -> Any:
     if word not in settings:
         raise ValueError(
             f"the yaml's model section has no {where}{word}, without which the released code does not run; name the yaml "

@@ -31,7 +31,7 @@ def policy_names(state: Mapping[str, Tensor], streams: tuple[str, ...]) -> dict[
 
 
 def rename(
-    state: Mapping[str, Tensor], names: Mapping[str, str], own: Mapping[str, Tensor], source: str
+    state: Mapping[str, Tensor], names: Mapping[str, str], *, own: Mapping[str, Tensor], source: str
 ) -> dict[str, Tensor]:
     """Their tensors under our names, in fp32.
 
@@ -46,13 +46,13 @@ def rename(
     for ours, theirs in names.items():
         if theirs in state:
             renamed[ours] = _reshaped(
-                ours, state[theirs], own[ours].shape if ours in own else state[theirs].shape
+                ours, state[theirs], shape=own[ours].shape if ours in own else state[theirs].shape
             ).float()
     left_over = set(state) - set(names.values()) - unread_names(state)
     both = {ours: f"{theirs} (here {ours})" for ours, theirs in names.items()}
     expected = {both[ours]: tensor for ours, tensor in own.items() if ours in names}
     found = {both[ours]: tensor for ours, tensor in renamed.items()} | {name: state[name] for name in left_over}
-    check_fit(shapes_of(expected), shapes_of(found), source)
+    check_fit(shapes_of(expected), shapes_of(found), source=source)
     return renamed
 
 
@@ -63,7 +63,7 @@ def _biases(names: Mapping[str, str], own: Mapping[str, Tensor]) -> dict[str, st
     return {ours: theirs for ours, theirs in biases.items() if ours in own and ours not in names}
 
 
-def _reshaped(ours: str, tensor: Tensor, shape: torch.Size) -> Tensor:
+def _reshaped(ours: str, tensor: Tensor, *, shape: torch.Size) -> Tensor:
     if ours.endswith("frame_position") and tensor.ndim == 3 and tensor.shape[1:] == shape[1:]:
         # theirs reads the first of too many, and repeats a single one
         return tensor.expand(shape) if len(tensor) == 1 else tensor[: shape[0]]

@@ -30,7 +30,7 @@ REPEATS = 20
 
 
 def measure(
-    work: dict[str, Callable[[], object]], repeats: int = REPEATS, device: torch.device | None = None
+    work: dict[str, Callable[[], object]], repeats: int = REPEATS, *, device: torch.device | None = None
 ) -> dict[str, np.ndarray]:
     """Seconds of each piece of work, `repeats` times, in turns: what slows the machine down for a while slows all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in work}
@@ -46,7 +46,7 @@ def measure(
 
 
 @torch.no_grad()
-def bench_stages(run: Path | None = None, preset: str = "tiny", device: str = "cpu") -> dict[str, np.ndarray]:
+def bench_stages(run: Path | None = None, preset: str = "tiny", *, device: str = "cpu") -> dict[str, np.ndarray]:
     """Time every stage between a camera and an action, and print the table.
 
     Args:
@@ -78,13 +78,13 @@ def bench_stages(run: Path | None = None, preset: str = "tiny", device: str = "c
             work[f"System 2, {stream.name}: former"] = lambda name=stream.name: system2.formers[name](seen[name])
         work["System 2: one refresh"] = lambda: policy.perceive(clips, instruction)
     assert tokens is not None
-    conditions = system1.gather(instruction, images, tokens, visible)
+    conditions = system1.gather(instruction, images, video=tokens, visible=visible)
     state, age = torch.zeros(1, config.state_dim, device=device), torch.zeros(1, device=device)
     projected = system1.project(conditions, state, age, visible)
     noise = torch.zeros(1, config.horizon, config.action_dim, device=device)
     condition = VideoCondition(tokens, observation.time, episode=0)
     work |= {
-        "System 1: text and images": lambda: system1.gather(instruction, images, tokens, visible),
+        "System 1: text and images": lambda: system1.gather(instruction, images, video=tokens, visible=visible),
         "System 1: keys and values": lambda: system1.project(conditions, state, age, visible),
         "System 1: one denoising step": lambda: system1.dit(noise, age, projected),
         "System 1: one chunk": lambda: policy.act(observation, condition),
@@ -99,7 +99,7 @@ def bench_stages(run: Path | None = None, preset: str = "tiny", device: str = "c
 
 @torch.no_grad()
 def bench_kv_reuse(
-    hidden: int = 512, depth: int = 8, text: int = 256, image: int = 1092, video: int = 294, device: str = "cpu"
+    hidden: int = 512, depth: int = 8, *, text: int = 256, image: int = 1092, video: int = 294, device: str = "cpu"
 ) -> tuple[float, float]:
     """A chunk of 5 denoising steps with the conditions' keys and values computed once, against computing them at each step.
 
@@ -110,7 +110,7 @@ def bench_kv_reuse(
     """
     torch.manual_seed(0)
     horizon, action_dim = 64, 128
-    dit = ActionDiT(action_dim, action_dim, horizon, hidden, depth, num_heads=hidden // 64).to(device).eval()
+    dit = ActionDiT(action_dim, action_dim, horizon=horizon, width=hidden, depth=depth, num_heads=hidden // 64).to(device).eval()
     denoising = Denoising(DenoisingConfig(num_steps=5))
     conditions = Conditions(
         *(Tokens.all_visible(torch.randn(1, n, hidden, device=device)) for n in (text, image, video))
@@ -141,7 +141,7 @@ def bench_kv_reuse(
     return ratio, difference
 
 
-def bench_loader(data: tuple[Path, ...], preset: str = "tiny", num_batches: int = 40) -> tuple[float, float]:
+def bench_loader(data: tuple[Path, ...], preset: str = "tiny", *, num_batches: int = 40) -> tuple[float, float]:
     """Batches per second that the loader alone prepares, and training steps per second on ready batches, in turns.
 
     Every episode has been decoded before, as after the first epoch. Clips are loaded as pixels, which is slower than reading from
@@ -154,7 +154,7 @@ def bench_loader(data: tuple[Path, ...], preset: str = "tiny", num_batches: int 
     spec = DataSpec(dataset.state_dim, dataset.action_dim or 0, float(dataset.fps), dataset.cameras)
     config = make_preset(preset, spec)
     training = TrainConfig()
-    loader = BatchLoader(dataset, FrameStore(dataset), config, training.batch_size, seed=0)
+    loader = BatchLoader(dataset, FrameStore(dataset), config=config, batch_size=training.batch_size, seed=0)
     policy = Video2Act(config, dataset.stats).train()
     optimizer = torch.optim.AdamW(
         [parameter for parameter in policy.parameters() if parameter.requires_grad], fused=True
@@ -162,7 +162,7 @@ def bench_loader(data: tuple[Path, ...], preset: str = "tiny", num_batches: int 
     # what is measured is a long training: every episode has been decoded before
     for episode in range(len(dataset)):
         for camera, size_px in _views(config):
-            loader.frames.frames(episode, camera, size_px)
+            loader.frames.frames(episode, camera, size_px=size_px)
     ready = _seen(policy, loader[0])
     generator = torch.Generator().manual_seed(0)
 

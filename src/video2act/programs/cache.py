@@ -47,7 +47,7 @@ class Filled:
 def fill_cache(
     data: tuple[Path, ...],
     out: Path | None,
-    preset: str = "tiny",
+    *, preset: str = "tiny",
     video_model: Path | None = None,
     cameras: tuple[str, ...] | None = None,
     stage: Stage = "seen",
@@ -74,18 +74,18 @@ def fill_cache(
         raise ValueError(
             f"a cache needs a size above 0, got --max-gib {max_gib:g}; leave it out for as much as the disk holds"
         )
-    policy, dataset = _subject(data, preset, video_model, cameras, encoding, embodiments, system2)
-    spec = cache_spec(policy, dataset, stage, dtype)
+    policy, dataset = _subject(data, preset, video_model=video_model, cameras=cameras, encoding=encoding, embodiments=embodiments, system2=system2)
+    spec = cache_spec(policy, dataset, stage=stage, dtype=dtype)
     if out is None:
         if video_model is None or not (video_model / CONFIG_FILE).is_file() or (stage, dtype) != ("seen", "float16"):
             raise ValueError("name a folder for this cache with --out, and give it to train with --cache")
         out = video_model / "seen" / spec.name
-    cache = FeatureCache(out, spec, None if max_gib is None else int(max_gib * 2**30))
+    cache = FeatureCache(out, spec, max_bytes=None if max_gib is None else int(max_gib * 2**30))
     accelerator = Accelerator()
     assert policy.system2 is not None
     policy.system2.to(accelerator.device)
-    prepare_text(policy, dataset, accelerator)
-    fill(policy, dataset, FrameStore(dataset), cache, accelerator)
+    prepare_text(policy, dataset, accelerator=accelerator)
+    fill(policy, dataset, store=FrameStore(dataset), cache=cache, accelerator=accelerator)
     num_clips = sum(-(-length // spec.every) for length in dataset.lengths)
     sizes = [dataset.image_size(camera) for camera in {stream.camera for stream in policy.system2.config.streams}]
     raw_bytes = sum(3 * h * w * dataset.total_frames for h, w in sizes)
@@ -95,7 +95,7 @@ def fill_cache(
 def verify_cache(
     folder: Path,
     data: tuple[Path, ...] = (),
-    preset: str = "tiny",
+    *, preset: str = "tiny",
     video_model: Path | None = None,
     cameras: tuple[str, ...] | None = None,
     sample: int = 2,
@@ -118,13 +118,13 @@ def verify_cache(
         encoding = (
             "stream" if any(s.get("encoding") == "stream" for s in spec.described.get("streams", [])) else "window"
         )
-        policy, dataset = _subject(data, preset, video_model, cameras, encoding, embodiments, system2)
-        cache = FeatureCache(folder, cache_spec(policy, dataset, spec.stage, spec.dtype))
+        policy, dataset = _subject(data, preset, video_model=video_model, cameras=cameras, encoding=encoding, embodiments=embodiments, system2=system2)
+        cache = FeatureCache(folder, cache_spec(policy, dataset, stage=spec.stage, dtype=spec.dtype))
         lengths = [*dataset.lengths]
         chosen = sorted({round(i * (len(dataset) - 1) / max(1, sample - 1)) for i in range(sample)})
         for episode in chosen:
             if episode in cache and cache.verify(episode) is None:
-                faults += _compare(policy, dataset, cache, episode)
+                faults += _compare(policy, dataset, cache=cache, episode=episode)
                 seen_again += 1
     found = [fault for episode, length in enumerate(lengths) if (fault := cache.verify(episode, length))]
     faults = [*found, *cache.strangers(), *faults]
@@ -134,9 +134,9 @@ def verify_cache(
     return f"{folder}: {len(lengths)} episodes as they were written{again}; stage {spec.stage}, {spec.dtype}"
 
 
-def _compare(policy: Video2Act, dataset: Dataset, cache: FeatureCache, episode: int) -> list[str]:
+def _compare(policy: Video2Act, dataset: Dataset, *, cache: FeatureCache, episode: int) -> list[str]:
     """Differences beyond the rounding of the cache's dtype and of bfloat16, in which System 2 may run."""
-    now = look(policy, dataset, FrameStore(dataset), episode, cache.spec, torch.device("cpu"))
+    now = look(policy, dataset, store=FrameStore(dataset), episode=episode, spec=cache.spec, device=torch.device("cpu"))
     faults = []
     for name, stored in cache.whole(episode).items():
         expected = now[name].grid.float()
@@ -151,7 +151,7 @@ def _compare(policy: Video2Act, dataset: Dataset, cache: FeatureCache, episode: 
 def _subject(
     data: tuple[Path, ...],
     preset: str,
-    video_model: Path | None,
+    *, video_model: Path | None,
     cameras: tuple[str, ...] | None,
     encoding: Literal["window", "stream"],
     embodiments: tuple[str, ...] | None,
@@ -162,4 +162,4 @@ def _subject(
     config = with_encoding(with_options(make_preset(preset, spec), system2), encoding)
     if config.system2 is None:
         raise ValueError(f"the preset {preset!r} has no System 2, so there is nothing to cache")
-    return build_policy(config, dataset.stats, video_model).eval(), dataset
+    return build_policy(config, dataset.stats, video_model=video_model).eval(), dataset

@@ -57,7 +57,7 @@ class Recording:
 def collect(
     env: str,
     out: Path,
-    episodes: int,
+    *, episodes: int,
     seed: int = 0,
     cameras: tuple[str, ...] | None = None,
     image_size: int = 128,
@@ -98,17 +98,17 @@ def record(
     started = time.monotonic()
     team = _Team()
     try:
-        spec = team.hire(setup, min(workers, episodes), noise)
-        writer, next_seed = _open(out, spec, seed, noise, videos_only)
+        spec = team.hire(setup, min(workers, episodes), noise=noise)
+        writer, next_seed = _open(out, spec, seed=seed, noise=noise, videos_only=videos_only)
         with writer:
             before = writer.num_episodes
-            failed = _fill(writer, team, episodes, next_seed)
+            failed = _fill(writer, team, wanted=episodes, first_seed=next_seed)
             return Recording(out, writer.num_episodes, writer.num_episodes - before, failed, time.monotonic() - started)
     finally:
         team.dismiss()
 
 
-def record_episode(environment: Environment, expert: Expert, seed: int, noise: float) -> Episode | None:
+def record_episode(environment: Environment, expert: Expert, *, seed: int, noise: float) -> Episode | None:
     """One demonstration, or None if the expert did not succeed."""
     spec = environment.spec
     generator = np.random.default_rng(seed)
@@ -146,23 +146,23 @@ class _Job:
 
 
 def _set_up(
-    name: str, cameras: tuple[str, ...] | None, image_size: int, max_steps: int | None
+    name: str, cameras: tuple[str, ...] | None, *, image_size: int, max_steps: int | None
 ) -> tuple[Environment, Expert]:
-    environment = make_environment(name, cameras, image_size, max_steps)
+    environment = make_environment(name, cameras, image_size=image_size, max_steps=max_steps)
     return environment, make_expert(environment)
 
 
-def _do(job: _Job, environment: Environment, expert: Expert, noise: float) -> EncodedEpisode | None:
+def _do(job: _Job, environment: Environment, *, expert: Expert, noise: float) -> EncodedEpisode | None:
     """Record and encode one episode; None if the expert failed."""
-    episode = record_episode(environment, expert, job.seed, noise)
+    episode = record_episode(environment, expert, seed=job.seed, noise=noise)
     if episode is None:
         return None
     if ACTION not in job.info.features:
         episode = replace(episode, action=None)
-    return encode_episode(episode, job.info, job.folder)
+    return encode_episode(episode, job.info, folder=job.folder)
 
 
-def _work(connection: Connection, setup: Setup, noise: float) -> None:
+def _work(connection: Connection, setup: Setup, *, noise: float) -> None:
     """A worker: tell what the environment is, then answer every job with an encoded episode, or None where the expert failed."""
     # Ctrl-C reaches the whole process group; the collector decides what becomes of its workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -170,7 +170,7 @@ def _work(connection: Connection, setup: Setup, noise: float) -> None:
         environment, expert = setup()
         connection.send(environment.spec)
         while True:
-            connection.send(_do(connection.recv(), environment, expert, noise))
+            connection.send(_do(connection.recv(), environment, expert=expert, noise=noise))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the collector is gone, with or without a word
     except OSError as error:
@@ -189,7 +189,7 @@ class _Team:
         self._seeds: dict[Connection, int] = {}
         self._idle: list[Connection] = []
 
-    def hire(self, setup: Setup, size: int, noise: float) -> EnvironmentSpec:
+    def hire(self, setup: Setup, size: int, *, noise: float) -> EnvironmentSpec:
         """Start the workers; returns what their environment is."""
         # spawn: a renderer's context and threads do not survive a fork
         context = multiprocessing.get_context("spawn")
@@ -250,7 +250,7 @@ class _Team:
         return message
 
 
-def _open(out: Path, spec: EnvironmentSpec, seed: int, noise: float, videos_only: bool) -> tuple[DatasetWriter, int]:
+def _open(out: Path, spec: EnvironmentSpec, *, seed: int, noise: float, videos_only: bool) -> tuple[DatasetWriter, int]:
     """The dataset to write, new or continued, and the first seed that it has not seen."""
     settings: dict[str, Any] = {
         "environment": spec.name,
@@ -288,7 +288,7 @@ def _open(out: Path, spec: EnvironmentSpec, seed: int, noise: float, videos_only
     return DatasetWriter.resume(out), max(seeds, default=seed - 1) + 1
 
 
-def _fill(writer: DatasetWriter, team: _Team, wanted: int, first_seed: int) -> tuple[int, ...]:
+def _fill(writer: DatasetWriter, team: _Team, *, wanted: int, first_seed: int) -> tuple[int, ...]:
     """Record until the dataset holds `wanted` episodes; returns the seeds that failed."""
     finished: dict[int, EncodedEpisode | None] = {}
     failed: list[int] = []

@@ -62,7 +62,7 @@ def convert_robotwin(
         num_workers = min(workers or os.cpu_count() or 1, max(1, len(left)))
         with Progress() as progress:
             bar = progress.add_task("converting", total=len(sources), completed=writer.num_episodes)
-            for episode in _encoded(left, writer, num_workers, task, order):
+            for episode in _encoded(left, writer, num_workers=num_workers, task=task, order=order):
                 writer.commit(episode)
                 progress.update(bar, completed=writer.num_episodes)
         return writer.num_episodes
@@ -80,7 +80,7 @@ def _nothing_half_begun(writer: DatasetWriter) -> Iterator[None]:
 
 
 def _encoded(
-    sources: list[Source], writer: DatasetWriter, num_workers: int, task: str | None, order: Order
+    sources: list[Source], writer: DatasetWriter, *, num_workers: int, task: str | None, order: Order
 ) -> Iterator[EncodedEpisode]:
     """The episodes in order, each encoded by whichever process is free."""
     jobs: list[tuple[Source, DatasetInfo, Path, str | None, Order]] = [
@@ -108,9 +108,9 @@ def _encoded(
             pool.shutdown(cancel_futures=True)
 
 
-def _convert(source: Source, info: DatasetInfo, folder: Path, task: str | None, order: Order) -> EncodedEpisode:
+def _convert(source: Source, info: DatasetInfo, *, folder: Path, task: str | None, order: Order) -> EncodedEpisode:
     try:
-        return encode_episode(read_episode(source, task, order), info, folder)
+        return encode_episode(read_episode(source, task, order=order), info, folder=folder)
     except DatasetError:
         raise
     except MismatchError as error:  # with the first episode
@@ -121,10 +121,10 @@ def _convert(source: Source, info: DatasetInfo, folder: Path, task: str | None, 
         raise DatasetError(f"{source.file}: {error}") from error
 
 
-def _open(out: Path, sources: list[Source], settings: dict[str, Any]) -> DatasetWriter:
+def _open(out: Path, sources: list[Source], *, settings: dict[str, Any]) -> DatasetWriter:
     names = [source.name for source in sources]
     if not (out / INFO_PATH).is_file():
-        first = read_episode(sources[0], settings["task"], settings["order"])
+        first = read_episode(sources[0], settings["task"], order=settings["order"])
         if first.state.shape[1] % 2:
             raise DatasetError(
                 f"{sources[0].file}: {first.state.shape[1]} joints and grippers; expected two arms of equally many"

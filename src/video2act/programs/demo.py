@@ -64,7 +64,7 @@ DEMOS = {
 }
 
 
-def demo(name: str, out: Path, seed: int = 0) -> dict[str, Any]:
+def demo(name: str, out: Path, *, seed: int = 0) -> dict[str, Any]:
     """Collect, train both systems, evaluate; write `summary.json` and `rollout.mp4` into `out`, and print the table.
 
     Args:
@@ -104,11 +104,11 @@ def demo(name: str, out: Path, seed: int = 0) -> dict[str, Any]:
         wrong = {"instruction": sentence, "num_videos": 0, "out": results / label}
         stages.run(f"eval {label}", partial(evaluate, policy, env, plan.wrong_episodes, first, **wrong))
 
-    summary = _summary(plan, results, stages)
+    summary = _summary(plan, results, stages=stages)
     write_text(out / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
     film = next((results / "full").rglob("*.mp4"))
     shutil.copyfile(film, out / FILM_FILE)
-    _print(name, summary, stages)
+    _print(name, summary, stages=stages)
     print(f"policy: {policy}   film: {out / FILM_FILE}   summary: {out / SUMMARY_FILE}")
     return summary
 
@@ -163,7 +163,7 @@ def _wrong_instructions(plan: Demo, data: tuple[Path, ...]) -> list[tuple[str, s
     return [(env, told, sentences[told]) for env in plan.envs for told in plan.envs if told != env]
 
 
-def _summary(plan: Demo, results: Path, stages: Stages) -> dict[str, Any]:
+def _summary(plan: Demo, results: Path, *, stages: Stages) -> dict[str, Any]:
     full, blind = _info(results / "full"), _info(results / "blind")
     success = full["overall"]["success"]
     summary = {
@@ -194,7 +194,7 @@ def _info(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "eval_info.json").read_text())
 
 
-def _print(name: str, summary: dict[str, Any], stages: Stages) -> None:
+def _print(name: str, summary: dict[str, Any], *, stages: Stages) -> None:
     table = Table(title=f"video2act demo: {name}", show_header=False)
     interval = f"{100 * summary['wilson_low']:.0f}-{100 * summary['wilson_high']:.0f} %"
     table.add_row("success", f"{summary['successes']} of {summary['episodes']} (95 % interval {interval})")

@@ -75,7 +75,7 @@ def run_evaluation(settings: Settings, sources: Sources) -> EvaluationSummary:
     tasks = [(env, number) for env in settings.env for number in range(settings.episodes)]
     shares = [tasks[first :: settings.workers] for first in range(min(settings.workers, len(tasks)))]
     with EpisodeProgress(len(tasks)) as progress:
-        results = _run_shares(settings, sources, shares, progress)
+        results = _run_shares(settings, sources, shares=shares, progress=progress)
     records = sorted(
         (record for share in results for record in share.records), key=lambda r: (settings.env.index(r.env), r.seed)
     )
@@ -85,7 +85,7 @@ def run_evaluation(settings: Settings, sources: Sources) -> EvaluationSummary:
     measured = Measurements()
     for share in results:
         measured.extend(share.measured)
-    info = make_info(settings.to_json(), config, records, measured, time.perf_counter() - started)
+    info = make_info(settings.to_json(), config, records=records, measured=measured, eval_s=time.perf_counter() - started)
     settings.out.mkdir(parents=True, exist_ok=True)
     write_text(settings.out / STEPS_FILE, steps_csv(steps))
     write_text(settings.out / INFO_FILE, json.dumps(info, indent=2) + "\n")
@@ -121,13 +121,13 @@ def steps_csv(steps: list[tuple[str, int, StepRecord]]) -> str:
 
 
 def _run_shares(
-    settings: Settings, sources: Sources, shares: list[list[tuple[str, int]]], progress: EpisodeProgress
+    settings: Settings, sources: Sources, *, shares: list[list[tuple[str, int]]], progress: EpisodeProgress
 ) -> list[Share]:
     """A single share in this process, several in one process each."""
     if len(shares) == 1:
         num_threads = torch.get_num_threads()
         try:
-            return [run_share(settings, sources, shares[0], progress.tell)]
+            return [run_share(settings, sources, share=shares[0], tell=progress.tell)]
         finally:
             torch.set_num_threads(num_threads)
     context = worker_context(run_share)
@@ -145,7 +145,7 @@ def _run_shares(
 def evaluate(
     run: Path,
     env: str | list[str],
-    episodes: int = 50,
+    *, episodes: int = 50,
     seed: int = 1000,
     refresh_every: int | None = None,
     system2: str = "inline",

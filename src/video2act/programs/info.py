@@ -162,7 +162,7 @@ def _systems(name: str, policy: PolicyConfig) -> Table:
         )
     with torch.device("meta"):
         system1 = System1(
-            policy.system1, policy.cameras, policy.state_dim, policy.action_dim, policy.horizon, policy.fps
+            policy.system1, policy.cameras, state_dim=policy.state_dim, action_dim=policy.action_dim, horizon=policy.horizon, fps=policy.fps
         )
     count = sum(parameter.numel() for parameter in system1.parameters())
     encoders = [encoder.source for encoder in (policy.system1.text_encoder, policy.system1.image_encoder) if encoder]
@@ -223,10 +223,10 @@ def _tasks(dataset: LeRobotDataset) -> Table:
 
 def _ranges(dataset: LeRobotDataset) -> list[Table]:
     names = {"state": dataset.info.state_names, "action": dataset.info.action_names}
-    return [_range(feature, names[feature], statistics) for feature, statistics in dataset.stats.items()]
+    return [_range(feature, names[feature], statistics=statistics) for feature, statistics in dataset.stats.items()]
 
 
-def _range(feature: str, names: tuple[str, ...], statistics: Statistics) -> Table:
+def _range(feature: str, names: tuple[str, ...], *, statistics: Statistics) -> Table:
     table = Table(feature, "min", "mean", "max", "std", box=None)
     rows = zip(names, statistics.min, statistics.mean, statistics.max, statistics.std, strict=True)
     for name, *numbers in rows:

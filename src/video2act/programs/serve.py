@@ -71,7 +71,7 @@ class Serving:
 
 
 def serve_policy(
-    system: Video2Act, instructions: tuple[str, ...], refresh_every: int, system2: System2Mode, runtime: RuntimeConfig
+    system: Video2Act, instructions: tuple[str, ...], *, refresh_every: int, system2: System2Mode, runtime: RuntimeConfig
 ) -> Serving:
     """Sessions of a whole policy: each client has frames, conditions and an episode of its own.
 
@@ -84,16 +84,16 @@ def serve_policy(
         raise ValueError(
             f"the limits are for {len(limits.low)} numbers, but an action of this policy has {config.action_dim}"
         )
-    contract = Contract.of(config, "policy", instructions)
+    contract = Contract.of(config, "policy", instructions=instructions)
     streams = config.system2.streams if config.system2 else ()
-    shared = SharedSystem2(shared_system, streams, refresh_every, config.fps) if system2 == "thread" else None
+    shared = SharedSystem2(shared_system, streams, refresh_every=refresh_every, control_fps=config.fps) if system2 == "thread" else None
 
     def make_session() -> Session:
         loop: SlowLoop = (
-            shared.new_loop() if shared else InlineSlowLoop(shared_system, streams, refresh_every, config.fps)
+            shared.new_loop() if shared else InlineSlowLoop(shared_system, streams, refresh_every=refresh_every, control_fps=config.fps)
         )
-        policy = ClientPolicy(shared_system, loop, config.cameras, runtime)
-        return PolicySession(policy, contract, limits, runtime.outside_limits)
+        policy = ClientPolicy(shared_system, loop, cameras=config.cameras, runtime=runtime)
+        return PolicySession(policy, contract, limits=limits, outside=runtime.outside_limits)
 
     if shared is None:
         return Serving(contract, make_session)
@@ -107,7 +107,7 @@ def serve_policy(
 def serve_system2(system: LoadedSystem2, instructions: tuple[str, ...]) -> Serving:
     """Sessions of System 2 alone. Raises ValueError for one that cannot work on clips."""
     check_encoding("another machine", system.config.system2.streams if system.config.system2 else ())
-    contract, turn = Contract.of(system.config, "system2", instructions), threading.Lock()
+    contract, turn = Contract.of(system.config, "system2", instructions=instructions), threading.Lock()
 
     def perceive(clips: dict[str, Video], instruction: list[str]) -> Tokens:
         with turn:
@@ -118,14 +118,14 @@ def serve_system2(system: LoadedSystem2, instructions: tuple[str, ...]) -> Servi
 
 @contextmanager
 def serving(
-    policy: Video2Act, system2: System2Mode = "thread", runtime: RuntimeConfig | None = None, **options: Any
+    policy: Video2Act, system2: System2Mode = "thread", *, runtime: RuntimeConfig | None = None, **options: Any
 ) -> Iterator[Server]:
     """Serve a policy from a thread of this process while the block runs: to try things out, and to measure them.
 
     Args:
         options: of `Server`; without them a free port on loopback.
     """
-    parts = serve_policy(policy, (), policy.config.refresh_every, system2, runtime or RuntimeConfig())
+    parts = serve_policy(policy, (), refresh_every=policy.config.refresh_every, system2=system2, runtime=runtime or RuntimeConfig())
     options = {"port": 0, "gauges": parts.gauges, "trouble": parts.trouble, **options}
     with Server(parts.make_session, parts.contract.to_metadata(), **options).running() as server:
         yield server
@@ -141,7 +141,7 @@ def load_instructions(run: Path) -> tuple[str, ...]:
 def serve(
     run: Path,
     host: str = "127.0.0.1",
-    port: int = 8000,
+    *, port: int = 8000,
     only: Literal["system2"] | None = None,
     system2: System2Mode = "thread",
     refresh_every: int | None = None,
@@ -195,7 +195,7 @@ def serve(
     else:
         policy = Video2Act.load(run, device)
         every = policy.config.refresh_every if refresh_every is None else refresh_every
-        parts = serve_policy(policy, instructions, every, system2, runtime or RuntimeConfig())
+        parts = serve_policy(policy, instructions, refresh_every=every, system2=system2, runtime=runtime or RuntimeConfig())
     with ExitStack() as ending:
         ending.callback(parts.close)
         metadata, reports = parts.contract.to_metadata(), (parts.gauges, parts.trouble)

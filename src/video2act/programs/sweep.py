@@ -40,7 +40,7 @@ COLUMNS: tuple[str, ...] = (
 def sweep(
     run: Path,
     env: str,
-    refresh_every: Sequence[int] = (1, 2, 4, 8, 16, 32),
+    *, refresh_every: Sequence[int] = (1, 2, 4, 8, 16, 32),
     latency_ms: Sequence[float] = (0, 50, 100, 200, 400, 800),
     which: Literal["system1", "system2"] = "system2",
     episodes: int = 25,
@@ -80,7 +80,7 @@ def sweep(
             raise ValueError(
                 f"{run} was trained again after it was evaluated in {folder}; remove that, or choose another out"
             )
-        rows.append(_row(curve, x, info))
+        rows.append(_row(curve, x, info=info))
         _write(out, rows)
     return out / "sweep.csv"
 
@@ -94,7 +94,7 @@ def _check_same(settings: dict[str, Any], folder: Path, **asked: Any) -> None:
             )
 
 
-def _row(curve: str, x: float, info: dict[str, Any]) -> dict[str, Any]:
+def _row(curve: str, x: float, *, info: dict[str, Any]) -> dict[str, Any]:
     success, staleness = info["overall"]["success"], info["staleness"]["control_steps"] or {}
     low, high = success["wilson_95"]
     values = (

@@ -56,7 +56,7 @@ FROZEN = TuningConfig()
 def train(
     data: tuple[Path, ...],
     out: Path,
-    config: TrainConfig,
+    *, config: TrainConfig,
     preset: str = "tiny",
     video_model: Path | None = None,
     cameras: tuple[str, ...] | None = None,
@@ -103,7 +103,7 @@ def train(
     check_fit(policy_config, dataset)
     check_weights(dataset, config.weights)
     torch.manual_seed(config.seed)
-    policy = build_policy(policy_config, dataset.stats, video_model)
+    policy = build_policy(policy_config, dataset.stats, video_model=video_model)
     # a resumed training goes on from its own weights
     if system1.weights and not resume:
         taken = load_rdt(policy.system1, Path(system1.weights))
@@ -114,39 +114,39 @@ def train(
     # the whole policy and what it learns from: a resumed training must agree in both
     identity = {"policy": asdict(policy.config), "data": dataset.fingerprint, "video_model": str(video_model)}
     rates = {"system2.backbone.": config.video_learning_rate} if tuning.method != "frozen" else {}
-    loop = TrainingLoop(policy, config, out, resume, identity, rates)
-    prepare_text(policy, dataset, loop.accelerator)
+    loop = TrainingLoop(policy, config, folder=out, resume=resume, identity=identity, rates=rates)
+    prepare_text(policy, dataset, accelerator=loop.accelerator)
     store = FrameStore(dataset)
     # beside a video model of ours; a published one's folder may be shared, and is not written to
     beside = video_model if video_model and (video_model / CONFIG_FILE).is_file() else out
     seen = None
     if policy.system2 and not policy.system2.is_learning and not live:
-        seen = open_cache(policy, dataset, beside, cache)
-        fill(policy, dataset, store, seen, loop.accelerator)
+        seen = open_cache(policy, dataset, folder=beside, cache=cache)
+        fill(policy, dataset, store=store, cache=seen, accelerator=loop.accelerator)
     loader = BatchLoader(
         dataset,
         store,
-        policy_config,
-        config.batch_size,
-        config.seed,
-        seen,
-        loop.accelerator.process_index,
-        loop.accelerator.num_processes,
-        config.weights,
-        config.vary_instruction,
+        config=policy_config,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        cache=seen,
+        rank=loop.accelerator.process_index,
+        world_size=loop.accelerator.num_processes,
+        weights=config.weights,
+        vary_instruction=config.vary_instruction,
     )
-    loop.run(training_inputs(loader, config, loop), "policy")
+    loop.run(training_inputs(loader, config, loop=loop), "policy")
     weights = loop.averaged_weights()
     if loop.is_main:
         record = f"record: {out / 'metrics.jsonl'}   curves: tensorboard --logdir {out / 'tensorboard'}"
         if not isinstance(dataset, EmbodiedDataset):
-            save(policy, weights, out, data, data, dataset)
+            save(policy, weights, out=out, own=data, data=data, dataset=dataset)
             print(f"policy: {out}   {record}")
         for embodiment, name in dataset.robots.items() if isinstance(dataset, EmbodiedDataset) else ():
             robot = policy.of_robot(embodiment)
             normalizers = {key: value for key, value in robot.state_dict().items() if key.startswith("normalize_")}
             own = tuple(path for path, of in zip(data, config.embodiments or (), strict=True) if of == embodiment)
-            save(robot, weights | normalizers, out / ROBOTS / name, own, data, dataset)
+            save(robot, weights | normalizers, out=out / ROBOTS / name, own=own, data=data, dataset=dataset)
             print(f"policy of {name}: {out / ROBOTS / name}   {record}")
     loop.finish()
 
@@ -154,7 +154,7 @@ def train(
 def save(
     policy: Video2Act,
     weights: dict[str, Tensor],
-    out: Path,
+    *, out: Path,
     own: tuple[Path, ...],
     data: tuple[Path, ...],
     dataset: Dataset,
@@ -191,7 +191,7 @@ def scenes(data: tuple[Path, ...]) -> dict[str, list[int]]:
     return seeds
 
 
-def training_inputs(loader: BatchLoader, config: TrainConfig, loop: TrainingLoop) -> Callable[[int], tuple[Any, ...]]:
+def training_inputs(loader: BatchLoader, config: TrainConfig, *, loop: TrainingLoop) -> Callable[[int], tuple[Any, ...]]:
     """Micro-step -> arguments of `Video2Act.forward`: an augmented batch, its generator, what is hidden, noise on the state."""
     first = loop.first_step * config.gradient_accumulation
     last = config.num_steps * config.gradient_accumulation
@@ -203,7 +203,7 @@ def training_inputs(loader: BatchLoader, config: TrainConfig, loop: TrainingLoop
         generator = loop.generator(step)
         batch: Batch = next(batches)
         images = {
-            camera: jitter(shift(image, config.image_shift_px, generator), config.image_jitter, generator)
+            camera: jitter(shift(image, config.image_shift_px, generator=generator), config.image_jitter, generator=generator)
             for camera, image in batch.images.items()
         }
         dropout = (config.condition_dropout, config.vision_dropout)

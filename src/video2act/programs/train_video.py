@@ -65,13 +65,13 @@ class VideoObjective(nn.Module):
     def forward(self, pixels: Video, instruction: list[str], generator: torch.Generator) -> Tensor:
         with torch.no_grad():
             latents = self.backbone.encode(pixels)
-        return diffusion_loss(self.backbone, latents, instruction, generator)
+        return diffusion_loss(self.backbone, latents, instruction=instruction, generator=generator)
 
 
 def train_video(
     data: tuple[Path, ...],
     out: Path,
-    config: VideoTrainConfig,
+    *, config: VideoTrainConfig,
     backbone: BackboneConfig | PretrainedBackboneConfig | ScratchConfig,
     camera: str | None = None,
     resume: bool = False,
@@ -90,11 +90,11 @@ def train_video(
         ValueError: fewer than two episodes, an unknown camera, or settings that would ruin or not train the model.
         TrainingPausedError: the time given by `max_minutes` is over.
     """
-    _check(config, backbone, tuning)
+    _check(config, backbone, tuning=tuning)
     footage = Footage.open([LeRobotDataset(path) for path in data], camera)
     halves = [split_episodes(len(one.dataset), config.validation_fraction) for one in footage]
-    sampler = ClipSampler(footage, [training for training, _ in halves], config)
-    held_out = ClipSampler(footage, [last for _, last in halves], config)
+    sampler = ClipSampler(footage, [training for training, _ in halves], config=config)
+    held_out = ClipSampler(footage, [last for _, last in halves], config=config)
     identity = {
         "backbone": asdict(backbone),
         "data": " ".join(one.dataset.fingerprint for one in footage),
@@ -103,7 +103,7 @@ def train_video(
     }
     source = backbone
     if isinstance(backbone, ScratchConfig):
-        source = grow_base(out, backbone, config, sampler, identity, resume)
+        source = grow_base(out, backbone, config=config, sampler=sampler, identity=identity, resume=resume)
         # the transformer's training has not begun where the VAE's was stopped
         resume = resume and (out / SETTINGS_FILE).is_file()
     assert not isinstance(source, ScratchConfig)
@@ -117,7 +117,7 @@ def train_video(
         assert isinstance(model, PretrainedBackbone)
         model.learn(tuning)
 
-    loop = TrainingLoop(VideoObjective(model), config, out, resume, identity)
+    loop = TrainingLoop(VideoObjective(model), config, folder=out, resume=resume, identity=identity)
     rank, device = loop.accelerator.process_index, loop.accelerator.device
     if isinstance(model, PretrainedBackbone):
         sentences = {task for one in footage for task in one.dataset.tasks}
@@ -134,14 +134,14 @@ def train_video(
     report = VideoReport(0.0, 0, 0.0, [])
     if loop.is_main:
         if isinstance(backbone, ScratchConfig):
-            finish_grown(out, model, weights)
+            finish_grown(out, model, weights=weights)
             assert isinstance(source, PretrainedBackboneConfig)
             learned = make_backbone(replace(source, source=str(out)), whole=True)
         else:
-            save_video_model(out, model, weights, tuning)
+            save_video_model(out, model, weights=weights, tuning=tuning)
             learned = load_video_model(out, whole=True)[1]
         assert isinstance(learned, nn.Module)
-        report = validate(learned.to(device), held_out, out, device)
+        report = validate(learned.to(device), held_out, out=out, device=device)
         write_text(out / REPORT_FILE, json.dumps(asdict(report), indent=2) + "\n")
         print_report(report)
         print(f"video model: {out}   report: {out / REPORT_FILE}   clip: {out / 'prediction.mp4'}")
@@ -154,7 +154,7 @@ def train_video(
 def chosen(
     preset: str,
     video_model: Path | None,
-    tiny: BackboneConfig,
+    *, tiny: BackboneConfig,
     scratch: ScratchConfig,
     system2: System2Options = AS_IN_PRESET,
 ) -> BackboneConfig | PretrainedBackboneConfig | ScratchConfig:
@@ -176,7 +176,7 @@ def chosen(
     return system2.applied(tiny if isinstance(backbone, BackboneConfig) else scratch)
 
 
-def _check(config: VideoTrainConfig, backbone: Any, tuning: TuningConfig) -> None:
+def _check(config: VideoTrainConfig, backbone: Any, *, tuning: TuningConfig) -> None:
     if tuning.method == "frozen":
         raise ValueError("train-video trains the video model, so tuning.method must be full or lora, got 'frozen'")
     if not isinstance(backbone, PretrainedBackboneConfig):
@@ -203,7 +203,7 @@ def split_episodes(count: int, fraction: float) -> tuple[list[int], list[int]]:
 def grow_base(
     out: Path,
     backbone: ScratchConfig,
-    config: VideoTrainConfig,
+    *, config: VideoTrainConfig,
     sampler: ClipSampler,
     identity: dict[str, Any],
     resume: bool,
@@ -227,7 +227,7 @@ def grow_base(
         settings = replace(config, num_steps=backbone.vae_steps, learning_rate=backbone.vae_learning_rate)
         folder = out / VAE_TRAINING
         goes_on = resume and (folder / SETTINGS_FILE).is_file()
-        loop = TrainingLoop(module, settings, folder, goes_on, identity)
+        loop = TrainingLoop(module, settings, folder=folder, resume=goes_on, identity=identity)
         rank, device = loop.accelerator.process_index, loop.accelerator.device
 
         def inputs(step: int) -> tuple[Video, torch.Generator]:
@@ -242,16 +242,16 @@ def grow_base(
     if is_main:
         growing = base.with_name(f"{BASE}.tmp")
         shutil.rmtree(growing, ignore_errors=True)
-        write_base(growing, backbone, weights, statistics)
+        write_base(growing, backbone, vae=weights, statistics=statistics)
         growing.rename(base)
     if not backbone.vae:
         loop.finish()
     return chosen
 
 
-def finish_grown(out: Path, model: Any, weights: dict[str, Tensor]) -> None:
+def finish_grown(out: Path, model: Any, *, weights: dict[str, Tensor]) -> None:
     """The whole model as one folder of diffusers' layout; the transformer comes last, and without it there is no model."""
     for part in ("vae", "text_encoder", "tokenizer"):
         shutil.copytree(out / BASE / part, out / part, dirs_exist_ok=True)
     shutil.copy(out / BASE / "model_index.json", out)
-    save_transformer(out / TRANSFORMER, model, weights)
+    save_transformer(out / TRANSFORMER, model, weights=weights)

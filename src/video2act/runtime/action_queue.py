@@ -45,7 +45,7 @@ class ActionQueue:
         overlap: `replace`, `blend` or `temporal_ensemble`; for plans that continue one another (`rtc`), as `replace`.
     """
 
-    def __init__(self, overlap: Overlap = "replace", blend_steps: int = 2, ensemble_decay: float = 0.01):
+    def __init__(self, overlap: Overlap = "replace", blend_steps: int = 2, *, ensemble_decay: float = 0.01):
         self._overlap = overlap
         self._blend_steps = blend_steps
         self._ensemble_decay = ensemble_decay

@@ -76,7 +76,7 @@ class SlowParts:
     connect: Connect
 
 
-def make_slow_loop(where: str, system: Perceiver, parts: SlowParts, runtime: RuntimeConfig) -> SlowLoop:
+def make_slow_loop(where: str, system: Perceiver, *, parts: SlowParts, runtime: RuntimeConfig) -> SlowLoop:
     """The slow loop that `where` names.
 
     Raises:
@@ -95,14 +95,14 @@ def make_slow_loop(where: str, system: Perceiver, parts: SlowParts, runtime: Run
     return parts.connect(where, *rates, runtime.hang_timeout_s)
 
 
-def make_virtual_slow_loop(system: Perceiver, parts: SlowParts, durations: Durations) -> SlowLoop:
-    return VirtualSlowLoop(system, parts.streams, parts.refresh_every, parts.control_fps, durations)
+def make_virtual_slow_loop(system: Perceiver, parts: SlowParts, *, durations: Durations) -> SlowLoop:
+    return VirtualSlowLoop(system, parts.streams, refresh_every=parts.refresh_every, control_fps=parts.control_fps, durations=durations)
 
 
 def make_executor(
     policy: Policy,
     spec: EnvironmentSpec,
-    execute_steps: int,
+    *, execute_steps: int,
     runtime: RuntimeConfig,
     limits: Limits | None = None,
     durations: Durations | None = None,
@@ -112,7 +112,7 @@ def make_executor(
         planner = VirtualPlanner(policy, durations)
     else:
         planner = ThreadPlanner(policy) if runtime.system1 == "thread" else InlinePlanner(policy)
-    return Executor(policy, planner, Guard(spec, limits, runtime.outside_limits), execute_steps, runtime)
+    return Executor(policy, planner, guard=Guard(spec, limits, outside=runtime.outside_limits), execute_steps=execute_steps, config=runtime)
 
 
 def make_durations(latency: SimulatedLatency | None) -> Durations | None:

@@ -48,7 +48,7 @@ class BackgroundSlowLoop:
     """
 
     def __init__(
-        self, where: str, streams: tuple[StreamConfig, ...], first_condition_timeout_s: float, hang_timeout_s: float
+        self, where: str, streams: tuple[StreamConfig, ...], *, first_condition_timeout_s: float, hang_timeout_s: float
     ):
         for name, value in (
             ("first_condition_timeout_s", first_condition_timeout_s),
@@ -162,7 +162,7 @@ class BackgroundSlowLoop:
         """The ring, made anew if cameras have another size than before."""
         cameras = {}
         for stream in self._streams:
-            image = stream_image(observation, stream.name, stream.camera)
+            image = stream_image(observation, stream.name, camera=stream.camera)
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
                 raise ValueError(
                     f"camera {stream.camera!r} gave {image.dtype} of shape {image.shape}; "

@@ -73,15 +73,15 @@ class Pace:
         return False
 
 
-def lockstep(environment: Environment, policy: Policy, execute_steps: int) -> Executor:
+def lockstep(environment: Environment, policy: Policy, *, execute_steps: int) -> Executor:
     """The plainest executor: the robot waits for each plan, and the newest plan replaces the one before it."""
-    return Executor(policy, InlinePlanner(policy), Guard(environment.spec), execute_steps, RuntimeConfig())
+    return Executor(policy, InlinePlanner(policy), guard=Guard(environment.spec), execute_steps=execute_steps, config=RuntimeConfig())
 
 
 def run_episode(
     environment: Environment,
     policy: Policy,
-    execute_steps: int,
+    *, execute_steps: int,
     watchers: Sequence[Watcher],
     seed: int,
     rate_hz: float | None,
@@ -95,7 +95,7 @@ def run_episode(
     Raises:
         ValueError: the first plan holds a number that is not finite (nothing of it was sent), or the clock does not advance.
     """
-    executor = executor or lockstep(environment, policy, execute_steps)
+    executor = executor or lockstep(environment, policy, execute_steps=execute_steps)
     observation = environment.reset(seed)
     policy.reset()
     executor.reset()
@@ -108,7 +108,7 @@ def run_episode(
         policy.observe(observation)
         decision = executor.decide(observation)
         for watcher in watchers:
-            watcher.on_step(observation, decision.action, decision.condition, decision.is_new_plan)
+            watcher.on_step(observation, decision.action, condition=decision.condition, is_new_plan=decision.is_new_plan)
         step_started = time.perf_counter()
         step = environment.step(decision.action)
         environment_step_s.append(time.perf_counter() - step_started)

@@ -40,7 +40,7 @@ class DualPolicy:
         self,
         system: DualSystem,
         slow_loop: SlowLoop,
-        cameras: tuple[str, ...] = (),
+        *, cameras: tuple[str, ...] = (),
         runtime: RuntimeConfig | None = None,
         streams: tuple[StreamConfig, ...] = (),
         control_fps: float = 1.0,
@@ -52,7 +52,7 @@ class DualPolicy:
         self._system = system
         self._slow_loop = slow_loop
         self._images = ImageHistory(cameras)
-        self._freshness = Freshness(runtime, system, streams, control_fps)
+        self._freshness = Freshness(runtime, system, streams=streams, control_fps=control_fps)
         self._guidance = runtime.guidance if runtime.overlap == "rtc" else None
         self._episode = -1
         if runtime.overlap in ("rtc", "rtc_trained") and not isinstance(system, Continuing):
@@ -113,7 +113,7 @@ class DualPolicy:
                 chunk = self._system.act(complete, condition)
             else:
                 assert isinstance(self._system, Continuing)
-                chunk = self._system.continue_plan(complete, condition, committed, self._guidance)
+                chunk = self._system.continue_plan(complete, condition, committed=committed, guidance=self._guidance)
             self.times.act_s.append(time.perf_counter() - started)
             self.times.staleness_s.append(observation.time - condition.observed_at)
             self.condition = condition

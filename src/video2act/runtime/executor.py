@@ -46,7 +46,7 @@ class Executor:
         ValueError: plans would still be blended into each other when the next one comes.
     """
 
-    def __init__(self, policy: Policy, planner: Planner, guard: Guard, execute_steps: int, config: RuntimeConfig):
+    def __init__(self, policy: Policy, planner: Planner, *, guard: Guard, execute_steps: int, config: RuntimeConfig):
         if execute_steps < 1:
             raise ValueError(f"execute_steps counts control steps between two plans: at least 1, got {execute_steps}")
         if config.overlap == "blend" and config.blend_steps > execute_steps:
@@ -61,7 +61,7 @@ class Executor:
         self._guard = guard
         self._execute_steps = execute_steps
         self._continues = config.overlap in ("rtc", "rtc_trained")
-        self._queue = ActionQueue(config.overlap, config.blend_steps, config.ensemble_decay)
+        self._queue = ActionQueue(config.overlap, config.blend_steps, ensemble_decay=config.ensemble_decay)
         self.reset()
 
     def reset(self) -> None:

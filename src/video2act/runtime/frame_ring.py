@@ -55,7 +55,7 @@ class FrameRing:
         shared: memory of at least `layout.num_bytes`; a block of this process's own, if None.
     """
 
-    def __init__(self, layout: RingLayout, shared: SharedMemory | None = None, is_new: bool = True):
+    def __init__(self, layout: RingLayout, shared: SharedMemory | None = None, *, is_new: bool = True):
         self.layout = layout
         self.shared = shared
         memory = bytearray(layout.num_bytes) if shared is None else shared.buf
@@ -87,7 +87,7 @@ class FrameRing:
 
     # the control loop's side
 
-    def write(self, observation: Observation, episode: int, control_step: int) -> None:
+    def write(self, observation: Observation, episode: int, *, control_step: int) -> None:
         """Make this frame the newest.
 
         Raises:

@@ -30,7 +30,7 @@ class Freshness:
         system: refreshes inline, if that is the answer.
     """
 
-    def __init__(self, config: RuntimeConfig, system: Perceiver, streams: tuple[StreamConfig, ...], control_fps: float):
+    def __init__(self, config: RuntimeConfig, system: Perceiver, *, streams: tuple[StreamConfig, ...], control_fps: float):
         self._config = config
         self._system = system
         self._control_fps = control_fps
@@ -69,14 +69,14 @@ class Freshness:
         if config.when_stale == "hold":
             raise HoldError(told)
         if config.when_stale == "wait":
-            return lambda: self._wait(slow_loop, observation, told)
+            return lambda: self._wait(slow_loop, observation, told=told)
         assert self._history is not None
         # the clip is taken now: when the function runs in another thread, the history has moved on
         clips = self._history.clips(self._control_fps)
         frame = Frame(observation, condition.episode, 0)
 
         def refresh() -> VideoCondition:
-            refreshed = perceive(self._system, clips, frame)
+            refreshed = perceive(self._system, clips, newest=frame)
             self.perceive_s.append(refreshed.duration_s)
             self._num_refreshes += 1
             return replace(
@@ -89,7 +89,7 @@ class Freshness:
         limit = self._config.max_staleness_s
         return limit is None or observation.time - condition.observed_at <= limit + ROUNDING_S
 
-    def _wait(self, slow_loop: SlowLoop, observation: Observation, told: str) -> VideoCondition:
+    def _wait(self, slow_loop: SlowLoop, observation: Observation, *, told: str) -> VideoCondition:
         end = time.monotonic() + self._config.slack_s
         while time.monotonic() < end:
             condition = slow_loop.condition(observation)

@@ -31,7 +31,7 @@ class Guard:
     """
 
     def __init__(
-        self, spec: EnvironmentSpec, limits: Limits | None = None, outside: Literal["clamp", "hold"] = "clamp"
+        self, spec: EnvironmentSpec, limits: Limits | None = None, *, outside: Literal["clamp", "hold"] = "clamp"
     ):
         self._names = spec.action_names
         self._is_relative = np.array([name in spec.relative_actions for name in spec.action_names])

@@ -38,7 +38,7 @@ class HasCondition(Protocol):
     condition: VideoCondition | None
 
 
-def begin_plan(policy: Policy, observation: Observation, committed: Committed | None) -> Callable[[], Plan]:
+def begin_plan(policy: Policy, observation: Observation, *, committed: Committed | None) -> Callable[[], Plan]:
     """The work of making one plan.
 
     Raises:
@@ -108,7 +108,7 @@ class InlinePlanner:
 
     def begin(self, observation: Observation, committed: Committed | None) -> None:
         self.is_busy = True
-        self._outcome = _outcome_of(begin_or_hold(self._policy, observation, committed))
+        self._outcome = _outcome_of(begin_or_hold(self._policy, observation, committed=committed))
 
     def take(self, now: float) -> Outcome | None:
         outcome, self._outcome, self.is_busy = self._outcome, None, False
@@ -148,7 +148,7 @@ class ThreadPlanner:
 
     def begin(self, observation: Observation, committed: Committed | None) -> None:
         self.is_busy = True
-        work = begin_or_hold(self._policy, observation, committed)
+        work = begin_or_hold(self._policy, observation, committed=committed)
         self._future = self._worker.submit(self._timed, work)
 
     def take(self, now: float) -> Outcome | None:
@@ -176,11 +176,11 @@ class ThreadPlanner:
 
 
 def begin_or_hold(
-    policy: Policy, observation: Observation, committed: Committed | None
+    policy: Policy, observation: Observation, *, committed: Committed | None
 ) -> Callable[[], Plan] | Outcome:
     """The work of making a plan, or why none is made."""
     try:
-        return begin_plan(policy, observation, committed)
+        return begin_plan(policy, observation, committed=committed)
     except HoldError as reason:
         return Outcome(None, str(reason))
 

@@ -51,7 +51,7 @@ class ProcessSlowLoop(BackgroundSlowLoop):
         self,
         build: Callable[[], Perceiver],
         streams: tuple[StreamConfig, ...],
-        refresh_every: int,
+        *, refresh_every: int,
         control_fps: float,
         instruction: str,
         num_threads: int | None = None,

@@ -53,7 +53,7 @@ def run(job: Job, pipe: Connection) -> None:
         system = job.build()
         warm_up(system, job)
         post.tell(READY)
-        refresher = Refresher(system, job.streams, job.refresh_every, job.control_fps)
+        refresher = Refresher(system, job.streams, refresh_every=job.refresh_every, control_fps=job.control_fps)
         while True:
             ring = post.ring(IDLE_S)
             if ring is None:
@@ -76,7 +76,7 @@ def warm_up(system: Perceiver, job: Job) -> None:
     images = {camera: np.zeros((side, side, 3), np.uint8) for camera, side in sides.items()}
     black = Observation(images, NO_STATE, job.instruction, time=0.0)
     history.append(black)
-    perceive(system, history.clips(job.control_fps), Frame(black, episode=-1, control_step=0))
+    perceive(system, history.clips(job.control_fps), newest=Frame(black, episode=-1, control_step=0))
 
 
 class Post:

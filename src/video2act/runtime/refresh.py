@@ -43,7 +43,7 @@ _turns: dict[int, threading.Lock] = {}
 """by `id`: a network that is tapped is run by one thread at a time, and a stale condition may be refreshed beside a thread"""
 
 
-def perceive(system: Perceiver, clips: dict[str, Video], newest: Frame) -> Refreshed:
+def perceive(system: Perceiver, clips: dict[str, Video], *, newest: Frame) -> Refreshed:
     """One refresh: the clips that end at `newest` -> tokens.
 
     Raises:
@@ -56,12 +56,12 @@ def perceive(system: Perceiver, clips: dict[str, Video], newest: Frame) -> Refre
     if not turn.acquire(timeout=TURN_TIMEOUT_S):
         raise HoldError(f"System 2 has been at another refresh for more than {TURN_TIMEOUT_S:g} s")
     try:
-        return _perceive(system, clips, newest)
+        return _perceive(system, clips, newest=newest)
     finally:
         turn.release()
 
 
-def _perceive(system: Perceiver, clips: dict[str, Video], newest: Frame) -> Refreshed:
+def _perceive(system: Perceiver, clips: dict[str, Video], *, newest: Frame) -> Refreshed:
     started = time.perf_counter()
     with torch.no_grad():  # gradient mode belongs to a thread: the caller's does not reach a worker
         tokens = system.perceive(clips, [newest.observation.instruction])
@@ -74,7 +74,7 @@ def _perceive(system: Perceiver, clips: dict[str, Video], newest: Frame) -> Refr
 class Refresher:
     """Follows the frames in a ring and refreshes whenever that is due. Lives where System 2 works."""
 
-    def __init__(self, system: Perceiver, streams: tuple[StreamConfig, ...], refresh_every: int, control_fps: float):
+    def __init__(self, system: Perceiver, streams: tuple[StreamConfig, ...], *, refresh_every: int, control_fps: float):
         check_refresh_every(refresh_every)
         self._system = system
         self._refresh_every = refresh_every
@@ -96,7 +96,7 @@ class Refresher:
         newest = self._catch_up(ring)
         if newest is None or newest.control_step < self._next_refresh:
             return None
-        refreshed = perceive(self._system, self._history.clips(self._control_fps), newest)
+        refreshed = perceive(self._system, self._history.clips(self._control_fps), newest=newest)
         self._next_refresh = newest.control_step + self._refresh_every
         return refreshed
 

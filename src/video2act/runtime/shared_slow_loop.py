@@ -32,7 +32,7 @@ class SharedSystem2:
         self,
         system: Perceiver,
         streams: tuple[StreamConfig, ...],
-        refresh_every: int,
+        *, refresh_every: int,
         control_fps: float,
         first_condition_timeout_s: float = 60.0,
         hang_timeout_s: float = 10.0,
@@ -56,7 +56,7 @@ class SharedSystem2:
         self._worker.start()
 
     def new_loop(self) -> "SharedSlowLoop":
-        return SharedSlowLoop(self, self._streams, self._refresh_every, self._control_fps, self._timeout_s)
+        return SharedSlowLoop(self, self._streams, refresh_every=self._refresh_every, control_fps=self._control_fps, first_condition_timeout_s=self._timeout_s)
 
     def ask_for_refresh(self, loop: "SharedSlowLoop") -> None:
         """Put a loop in the line, unless it stands there."""
@@ -108,7 +108,7 @@ class SharedSlowLoop:
         self,
         shared: SharedSystem2,
         streams: tuple[StreamConfig, ...],
-        refresh_every: int,
+        *, refresh_every: int,
         control_fps: float,
         first_condition_timeout_s: float,
     ):
@@ -189,7 +189,7 @@ class SharedSlowLoop:
             clips = self._history.clips(self._control_fps)
             self._next_refresh = control_step - 1 + self._refresh_every
         try:
-            refreshed = perceive(system, clips, Frame(newest, episode, control_step))
+            refreshed = perceive(system, clips, newest=Frame(newest, episode, control_step))
         except Exception as error:  # whatever it is: its client must learn of it, and the other clients' turn comes
             log.exception("System 2 failed")
             self._failed(error, episode)

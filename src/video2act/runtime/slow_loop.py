@@ -58,7 +58,7 @@ class SlowLoop(Protocol):
 class InlineSlowLoop:
     """System 2 runs in the control loop, at control steps 0, n, 2n, ... of each episode. Its errors are the caller's."""
 
-    def __init__(self, system: Perceiver, streams: tuple[StreamConfig, ...], refresh_every: int, control_fps: float):
+    def __init__(self, system: Perceiver, streams: tuple[StreamConfig, ...], *, refresh_every: int, control_fps: float):
         check_refresh_every(refresh_every)
         self.perceive_s: list[float] = []
         self.incidents: list[str] = []
@@ -82,7 +82,7 @@ class InlineSlowLoop:
         self._history.append(observation)
         if self._control_step % self._refresh_every == 0:
             newest = Frame(observation, self._episode, self._control_step)
-            refreshed = perceive(self._system, self._history.clips(self._control_fps), newest)
+            refreshed = perceive(self._system, self._history.clips(self._control_fps), newest=newest)
             self.perceive_s.append(refreshed.duration_s)
             self._num_conditions += 1
             self._condition = refreshed.condition(self._num_conditions)
@@ -109,13 +109,13 @@ class ThreadSlowLoop(BackgroundSlowLoop):
         self,
         system: Perceiver,
         streams: tuple[StreamConfig, ...],
-        refresh_every: int,
+        *, refresh_every: int,
         control_fps: float,
         first_condition_timeout_s: float = 60.0,
         hang_timeout_s: float = 10.0,
     ):
         super().__init__("thread", streams, first_condition_timeout_s, hang_timeout_s)
-        self._refresher = Refresher(system, streams, refresh_every, control_fps)
+        self._refresher = Refresher(system, streams, refresh_every=refresh_every, control_fps=control_fps)
         self._frame_has_come = threading.Event()
         self._working_since: float | None = None
         self._worker = threading.Thread(target=self._work, name="system2", daemon=True)

@@ -55,7 +55,7 @@ class VirtualSlowLoop:
         self,
         system: Perceiver,
         streams: tuple[StreamConfig, ...],
-        refresh_every: int,
+        *, refresh_every: int,
         control_fps: float,
         durations: Durations,
     ):
@@ -91,7 +91,7 @@ class VirtualSlowLoop:
         self._deliver(step)
         if self._pending is None and step >= self._next_refresh:
             refreshed = perceive(
-                self._system, self._history.clips(self._control_fps), Frame(observation, self._episode, step)
+                self._system, self._history.clips(self._control_fps), newest=Frame(observation, self._episode, step)
             )
             self.perceive_s.append(refreshed.duration_s)
             self._num_conditions += 1

@@ -10,9 +10,9 @@ __all__ = ["RemoteError", "RemotePolicy", "RemoteSlowLoop", "connect_system2"]
 
 
 def connect_system2(
-    address: str, streams: tuple[StreamConfig, ...], refresh_every: int, control_fps: float, hang_timeout_s: float
+    address: str, streams: tuple[StreamConfig, ...], *, refresh_every: int, control_fps: float, hang_timeout_s: float
 ) -> RemoteSlowLoop:
     """The slow loop of a policy whose System 2 is served elsewhere; the API key, if one is needed, is `VIDEO2ACT_API_KEY`."""
     return RemoteSlowLoop(
-        address, streams, refresh_every, control_fps, load_api_key(None), answer_timeout_s=hang_timeout_s
+        address, streams, refresh_every=refresh_every, control_fps=control_fps, api_key=load_api_key(None), answer_timeout_s=hang_timeout_s
     )

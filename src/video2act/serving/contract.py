@@ -23,7 +23,7 @@ class ImageRule:
     at_least_px: int
     """the longer side: images are averaged down and never enlarged; 1: any size"""
 
-    def check(self, camera: str, height: int, width: int) -> None:
+    def check(self, camera: str, height: int, *, width: int) -> None:
         """Raises MessageError if such an image would be refused by the policy, or take more memory than a camera's can."""
         if max(height, width) < self.at_least_px:
             raise MessageError(
@@ -82,7 +82,7 @@ class Contract:
 
     @classmethod
     def of(
-        cls, config: PolicyConfig, serves: Literal["policy", "system2"], instructions: tuple[str, ...] = ()
+        cls, config: PolicyConfig, serves: Literal["policy", "system2"], *, instructions: tuple[str, ...] = ()
     ) -> "Contract":
         """The contract that a policy's config implies."""
         streams = config.system2.streams if config.system2 else ()

@@ -65,14 +65,14 @@ def read_observation(message: Any, contract: Contract) -> Observed:
     """
     fields = _fields(message)
     images = _images(fields)
-    _only(fields, ("images", "state", "prompt", "time", "reset", "plan"), OBSERVATION_WORDS)
+    _only(fields, ("images", "state", "prompt", "time", "reset", "plan"), shown=OBSERVATION_WORDS)
     for camera in contract.cameras:
         if camera not in images:
             raise MessageError(
                 f"camera {camera!r} is missing: the policy looks through {', '.join(contract.cameras)}; "
                 f"the message has {', '.join(sorted(images)) or 'no image'}"
             )
-        image = _uint8(images[camera], f"camera {camera!r}", ("height", "width", 3))
+        image = _uint8(images[camera], f"camera {camera!r}", shape=("height", "width", 3))
         contract.image_rules[camera].check(camera, *image.shape[:2])
     return Observed(
         images={camera: images[camera] for camera in contract.cameras},
@@ -87,7 +87,7 @@ def read_observation(message: Any, contract: Contract) -> Observed:
 def read_clips(message: Any, contract: Contract) -> Clips:
     """Check clips against what System 2 takes. Raises MessageError as `read_observation` does."""
     fields = _fields(message)
-    _only(fields, CLIP_WORDS, CLIP_WORDS)
+    _only(fields, CLIP_WORDS, shown=CLIP_WORDS)
     clips = fields.get("clips")
     if not isinstance(clips, dict) or clips.keys() != contract.streams.keys():
         found = ", ".join(map(_name, clips)) if isinstance(clips, dict) else type(clips).__name__
@@ -96,7 +96,7 @@ def read_clips(message: Any, contract: Contract) -> Clips:
         )
     videos = {}
     for name, shape in contract.streams.items():
-        frames = _uint8(clips[name], f"the clip of stream {name!r}", (shape.num_frames, shape.height, shape.width, 3))
+        frames = _uint8(clips[name], f"the clip of stream {name!r}", shape=(shape.num_frames, shape.height, shape.width, 3))
         videos[name] = to_pixels(frames, 1 / contract.period_s / shape.stride)
     episode = fields.get("episode")
     if type(episode) is not int or episode < 0:
@@ -113,7 +113,7 @@ def _fields(message: Any) -> dict[str, Any]:
     return dict(message)
 
 
-def _only(fields: dict[str, Any], allowed: tuple[str, ...], shown: tuple[str, ...]) -> None:
+def _only(fields: dict[str, Any], allowed: tuple[str, ...], *, shown: tuple[str, ...]) -> None:
     unknown = [key for key in fields if key not in allowed]
     if unknown:
         raise MessageError(
@@ -135,7 +135,7 @@ def _images(fields: dict[str, Any]) -> dict[str, Any]:
     return images
 
 
-def _uint8(value: Any, what: str, shape: tuple[int | str, ...]) -> np.ndarray:
+def _uint8(value: Any, what: str, *, shape: tuple[int | str, ...]) -> np.ndarray:
     """An array of bytes of this shape; a name in place of a size lets any through but 0."""
     wanted = f"uint8 [{' '.join(map(str, shape))}]"
     if not isinstance(value, np.ndarray):
@@ -183,7 +183,7 @@ def _time(value: Any) -> float:
     return float(value)
 
 
-def _flag(fields: dict[str, Any], name: str, default: bool) -> bool:
+def _flag(fields: dict[str, Any], name: str, *, default: bool) -> bool:
     value = fields.get(name, default)
     if not isinstance(value, bool | np.bool_):
         raise MessageError(f"{name!r} must be true or false, got {_describe(value)}")

@@ -17,7 +17,7 @@ class Metrics:
         self._bins = [0] * (len(ANSWER_SECONDS) + 1)
         self._total_s = 0.0
 
-    def count(self, name: str, label: str, by: int = 1) -> None:
+    def count(self, name: str, label: str, *, by: int = 1) -> None:
         """Add to a counter; labels are the program's own words, never a client's."""
         with self._lock:
             self._counts[name, label] = self._counts.get((name, label), 0) + by

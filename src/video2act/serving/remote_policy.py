@@ -33,7 +33,7 @@ class RemotePolicy:
     """
 
     def __init__(
-        self, address: str, api_key: str | None = None, timeout_s: float = 2.0, first_plan_timeout_s: float = 60.0
+        self, address: str, api_key: str | None = None, *, timeout_s: float = 2.0, first_plan_timeout_s: float = 60.0
     ):
         self.contract: Contract
         """what the server takes and gives: cameras, sizes, horizon, `execute_steps`"""
@@ -49,7 +49,7 @@ class RemotePolicy:
         self._wanted: Frame | None = None
         self._answered: tuple[int, ActionChunk | Exception] | None = None
         self._has_plan = False
-        self._link = Link(address, api_key, self._converse, lambda incident, error: self._note(incident))
+        self._link = Link(address, api_key, converse=self._converse, troubled=lambda incident, error: self._note(incident))
         self._contracted: Contract | None = None
         self._link.start()
         with self._changed:
@@ -132,16 +132,16 @@ class RemotePolicy:
                 frames, wanted, question = self._unsent(server.sent), self._wanted, self._question
             if wanted is not None and server.has_seen(wanted):
                 # newer frames wait: to go back to this observation after them, time would have to run backwards
-                self._plan(server, {"plan": True}, question)
+                self._plan(server, {"plan": True}, question=question)
                 continue
             for frame in frames:
                 if wanted is not None and frame.observation is wanted.observation:
-                    self._plan(server, server.message(frame), question, frame)
+                    self._plan(server, server.message(frame), question=question, frame=frame)
                     wanted = None
                 else:
                     self._show(server, frame)
             if wanted is not None and not server.has_seen(wanted):
-                self._plan(server, server.message(wanted), question, wanted)
+                self._plan(server, server.message(wanted), question=question, frame=wanted)
 
     def _unsent(self, sent: tuple[int, int]) -> list[Frame]:
         return [frame for frame in self._frames if frame.place > sent]
@@ -155,7 +155,7 @@ class RemotePolicy:
         else:
             server.took(frame)
 
-    def _plan(self, server: "_Server", message: dict[str, Any], question: int, frame: Frame | None = None) -> None:
+    def _plan(self, server: "_Server", message: dict[str, Any], *, question: int, frame: Frame | None = None) -> None:
         """Ask for a plan, on a new frame or on what the server has, and pass on what comes: the plan, or why there is none."""
         try:
             answer = server.ask(message, self._timeout_s if self._has_plan else self._first_plan_timeout_s)

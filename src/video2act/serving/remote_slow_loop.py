@@ -41,7 +41,7 @@ class RemoteSlowLoop:
         self,
         address: str,
         streams: tuple[StreamConfig, ...],
-        refresh_every: int,
+        *, refresh_every: int,
         control_fps: float,
         api_key: str | None = None,
         answer_timeout_s: float = 10.0,
@@ -73,7 +73,7 @@ class RemoteSlowLoop:
         self._appended = (-1, -1)
         self._next_refresh = (-1, 0)
         """episode, and the first control step in it at which a refresh may start"""
-        self._link = Link(address, api_key, self._converse, self._troubled)
+        self._link = Link(address, api_key, converse=self._converse, troubled=self._troubled)
         self._link.start()
 
     def reset(self, episode: int) -> None:
@@ -97,7 +97,7 @@ class RemoteSlowLoop:
             KeyError: a camera that a stream reads is missing.
         """
         for name, clip in self._streams.items():
-            stream_image(observation, name, clip.camera)
+            stream_image(observation, name, camera=clip.camera)
         with self._changed:
             self._frames.append(Frame(observation, self._episode, self._control_step))
             self._control_step += 1

@@ -68,7 +68,7 @@ class Worker:
                 return
 
 
-def _settle(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
+def _settle(future: "asyncio.Future[Any]", result: Any, *, error: Exception | None) -> None:
     if not future.done():
         _ = future.set_result(result) if error is None else future.set_exception(error)
 
@@ -92,7 +92,7 @@ class Server:
         self,
         make_session: Callable[[], Session],
         metadata: dict[str, Any],
-        host: str = "127.0.0.1",
+        *, host: str = "127.0.0.1",
         port: int = 8000,
         api_key: str | None = None,
         limits: Limits | None = None,
@@ -152,7 +152,7 @@ class Server:
         while self._awaited and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
         for answer in list(self._awaited):  # of a policy that hangs
-            _settle(answer, None, MessageError(GOODBYE))
+            _settle(answer, None, error=MessageError(GOODBYE))
         await asyncio.gather(*(connection.close(CloseCode.GOING_AWAY, GOODBYE) for connection in server.connections))
         await server.wait_closed()
 
@@ -243,7 +243,7 @@ class Server:
             session = await worker.run(self._make_session)
             assert session is not None
             await connection.send(self._greeting)
-            await self._converse(connection, worker, session)
+            await self._converse(connection, worker, session=session)
         except ConnectionClosed as closed:
             self.metrics.count("closed", str(closed.rcvd.code if closed.rcvd else 1006))
         except Exception:
@@ -256,7 +256,7 @@ class Server:
                 worker.run(session.close).add_done_callback(_report)
             worker.end()
 
-    async def _converse(self, connection: ServerConnection, worker: Worker, session: Session) -> None:
+    async def _converse(self, connection: ServerConnection, worker: Worker, *, session: Session) -> None:
         rate = Rate(self._limits.max_messages_per_s)
         while not self._is_stopping:
             data = await self._receive(connection)

@@ -52,7 +52,7 @@ class PolicySession:
         self,
         policy: ClosablePolicy,
         contract: Contract,
-        limits: Limits | None = None,
+        *, limits: Limits | None = None,
         outside: Literal["clamp", "hold"] = "clamp",
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -97,7 +97,7 @@ class PolicySession:
                     self._policy.reset()
                 self._begin(newest, has_clock)
             else:
-                repeated = self._go_on(self._newest, newest, has_clock)
+                repeated = self._go_on(self._newest, newest, has_clock=has_clock)
             self._newest, wants_plan = newest, observed.wants_plan
         timing = {"observe_ms": 1000 * (time.perf_counter() - started)}
         answer: dict[str, Any] = {"observed_at": newest.time, "frames_repeated": repeated, "policy_timing": timing}
@@ -136,7 +136,7 @@ class PolicySession:
         self._tick = 0
         self._policy.observe(observation)
 
-    def _go_on(self, before: Observation, now: Observation, has_clock: bool) -> int:
+    def _go_on(self, before: Observation, now: Observation, *, has_clock: bool) -> int:
         """Observe the next frame, and the one before as often as the clock says it is missing; returns how often."""
         if has_clock != self._has_client_clock:
             raise MessageError("'time' must be in every message of an episode or in none; begin another with 'reset'")

@@ -31,10 +31,10 @@ OUR_FORM = DitConfig()
 class Block(nn.Module):
     """Self-attention, cross-attention to one of the conditions, MLP."""
 
-    def __init__(self, width: int, num_heads: int, norm: NormForm):
+    def __init__(self, width: int, num_heads: int, *, norm: NormForm):
         super().__init__()
         self.norm_self = RmsNorm(width, norm)
-        self.attention = SelfAttention(width, num_heads, norm)
+        self.attention = SelfAttention(width, num_heads, norm=norm)
         self.norm_cross = RmsNorm(width, norm)
         self.cross = CrossAttention(width, num_heads, norm=norm)
         self.norm_mlp = RmsNorm(width, norm)
@@ -70,7 +70,7 @@ class ActionDiT(nn.Module):
         self,
         action_dim: int,
         state_dim: int,
-        horizon: int,
+        *, horizon: int,
         width: int,
         depth: int,
         num_heads: int,
@@ -83,19 +83,19 @@ class ActionDiT(nn.Module):
         self.form = form
         self.is_unified = is_unified
         self.sinusoids = form.sinusoids or width
-        self.action_in = make_adaptor(form.action_adaptor, 2 * action_dim if is_unified else action_dim, width)
+        self.action_in = make_adaptor(form.action_adaptor, 2 * action_dim if is_unified else action_dim, width_out=width)
         # a hidden state is told apart from a state of zeros by what stands beside it
-        self.state_in = make_adaptor(form.state_adaptor, 2 * state_dim if is_unified else state_dim + 1, width)
-        self.timestep_in = Mlp(self.sinusoids, width, width, form.sinusoid_activation)
-        self.staleness_in = Mlp(self.sinusoids, width, width, form.sinusoid_activation)
+        self.state_in = make_adaptor(form.state_adaptor, 2 * state_dim if is_unified else state_dim + 1, width_out=width)
+        self.timestep_in = Mlp(self.sinusoids, width, out=width, activation=form.sinusoid_activation)
+        self.staleness_in = Mlp(self.sinusoids, width, out=width, activation=form.sinusoid_activation)
         self.position = nn.Parameter(0.02 * torch.randn(NUM_PREFIX + horizon, width))
         self.image_type = nn.Parameter(0.02 * torch.randn(width))
         self.video_type = nn.Parameter(0.02 * torch.randn(width))
-        self.blocks = nn.ModuleList(Block(width, num_heads, form.norm) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, num_heads, norm=form.norm) for _ in range(depth))
         self.norm_out = RmsNorm(width, form.norm)
-        self.action_out = Mlp(width, width, action_dim)
+        self.action_out = Mlp(width, width, out=action_dim)
         if form.clock == "frequency":
-            self.frequency_in = Mlp(self.sinusoids, width, width, form.sinusoid_activation)
+            self.frequency_in = Mlp(self.sinusoids, width, out=width, activation=form.sinusoid_activation)
             nn.init.zeros_(self.staleness_in.down.weight)
             nn.init.zeros_(self.staleness_in.down.bias)
         if form.pools_text:
@@ -112,7 +112,7 @@ class ActionDiT(nn.Module):
         self,
         conditions: Conditions,
         state: Float[Tensor, "b s"],
-        has_state: Float[Tensor, "b s_or_1"],
+        *, has_state: Float[Tensor, "b s_or_1"],
         staleness: Float[Tensor, "b"],
         fps: Float[Tensor, "b"] | None = None,
         has_action: Float[Tensor, "b a"] | None = None,
@@ -132,10 +132,10 @@ class ActionDiT(nn.Module):
         image, video = conditions.image.data + self.image_type, conditions.video.data + self.video_type
         text = conditions.text
         if self.form.num_text_positions:
-            text = Tokens(text.data + _positions(self.text_position, text.data.shape[1], "text"), text.mask)
+            text = Tokens(text.data + _positions(self.text_position, text.data.shape[1], name="text"), text.mask)
         # none at all is a policy that is shown no image
         if self.form.num_image_positions and image.shape[1]:
-            image = image + _positions(self.image_position, image.shape[1], "image")
+            image = image + _positions(self.image_position, image.shape[1], name="image")
         if self.form.clock == "frequency":
             if fps is None:
                 raise ValueError("this transformer's clock tells the control rate; pass fps")
@@ -176,10 +176,10 @@ class ActionDiT(nn.Module):
         if is_committed is not None:
             assert self.committed_mark is not None, "this transformer was not built to mark committed actions"
             actions = actions + is_committed[..., None] * self.committed_mark
-        return self.denoise(actions, timestep, conditions)
+        return self.denoise(actions, timestep, conditions=conditions)
 
     def denoise(
-        self, actions: Float[Tensor, "br horizon d"], timestep: Float[Tensor, "br"], conditions: ProjectedConditions
+        self, actions: Float[Tensor, "br horizon d"], timestep: Float[Tensor, "br"], *, conditions: ProjectedConditions
     ) -> Float[Tensor, "br horizon a"]:
         """`forward`, with the noisy actions already as tokens."""
         repeats = len(actions) // len(conditions.state)
@@ -205,7 +205,7 @@ def _mean(tokens: Tokens) -> Float[Tensor, "b d"]:
     return (tokens.data * visible).sum(dim=1) / visible.sum(dim=1).clamp(min=1)
 
 
-def _positions(table: Float[Tensor, "n d"], num_tokens: int, name: str) -> Float[Tensor, "m d"]:
+def _positions(table: Float[Tensor, "n d"], num_tokens: int, *, name: str) -> Float[Tensor, "m d"]:
     if num_tokens > len(table):
         raise ValueError(
             f"{num_tokens} {name} tokens, but the transformer has learned {len(table)} positions for them; "

@@ -40,7 +40,7 @@ class Known:
     """of the guidance's weight; the paper's is 5"""
 
 
-def soft_mask(horizon: int, num_known: int, num_frozen: int) -> Float[Tensor, "horizon"]:
+def soft_mask(horizon: int, num_known: int, *, num_frozen: int) -> Float[Tensor, "horizon"]:
     """How strongly each action is held to the known one (arXiv 2506.07339, equation 5): the frozen ones fully, then ever less."""
     step = torch.arange(horizon, dtype=torch.float32)
     share = (num_known - step) / (num_known - num_frozen + 1)
@@ -57,7 +57,7 @@ class Denoising:
         self._ddpm = DDPMScheduler(num_train_timesteps=config.num_train_timesteps, beta_schedule="squaredcos_cap_v2")
 
     def add_noise(
-        self, actions: Float[Tensor, "b horizon a"], noise: Float[Tensor, "b horizon a"], uniform: Float[Tensor, "b"]
+        self, actions: Float[Tensor, "b horizon a"], noise: Float[Tensor, "b horizon a"], *, uniform: Float[Tensor, "b"]
     ) -> tuple[Float[Tensor, "b horizon a"], Float[Tensor, "b"], Float[Tensor, "b horizon a"]]:
         """Noise each sample to the level that its `uniform` in [0, 1) names: (noisy actions, timestep, what to predict)."""
         shift = self.config.noise_shift
@@ -72,15 +72,15 @@ class Denoising:
         return noisy, uniform * self.config.num_train_timesteps, target
 
     def sample(
-        self, denoise: Denoiser, noise: Float[Tensor, "b horizon a"], known: Known | None = None
+        self, denoise: Denoiser, noise: Float[Tensor, "b horizon a"], *, known: Known | None = None
     ) -> Float[Tensor, "b horizon a"]:
         """Denoise in `num_steps` steps, guided towards what is known. Deterministic given the noise."""
         if self.config.schedule == "ddpm":
-            return self._sample_ddpm(denoise, noise, known)
-        return self._sample_flow(denoise, noise, known)
+            return self._sample_ddpm(denoise, noise, known=known)
+        return self._sample_flow(denoise, noise, known=known)
 
     def _guided(
-        self, denoise: Denoiser, noisy: Tensor, timestep: Tensor, alpha: float, sigma: float, known: Known
+        self, denoise: Denoiser, noisy: Tensor, *, timestep: Tensor, alpha: float, sigma: float, known: Known
     ) -> Float[Tensor, "b horizon a"]:
         """The predicted clean actions, moved towards what is known; `noisy = alpha * clean + sigma * noise`."""
         with torch.enable_grad():
@@ -97,7 +97,7 @@ class Denoising:
         weight = min(known.limit, (alpha**2 + sigma**2) / max(alpha * sigma, 1e-9))
         return clean.detach() + weight * sigma * pull
 
-    def _sample_ddpm(self, denoise: Denoiser, noise: Tensor, known: Known | None) -> Tensor:
+    def _sample_ddpm(self, denoise: Denoiser, noise: Tensor, *, known: Known | None) -> Tensor:
         # a scheduler counts its own steps, so each chunk has a fresh one
         scheduler = DPMSolverMultistepScheduler(
             num_train_timesteps=self.config.num_train_timesteps,
@@ -115,11 +115,11 @@ class Denoising:
                 predicted = denoise(actions, level)
             else:
                 kept = float(self._ddpm.alphas_cumprod[int(timestep)])
-                predicted = self._guided(denoise, actions, level, kept**0.5, (1 - kept) ** 0.5, known)
+                predicted = self._guided(denoise, actions, timestep=level, alpha=kept**0.5, sigma=(1 - kept) ** 0.5, known=known)
             actions = scheduler.step(predicted, timestep, actions, return_dict=False)[0]  # type: ignore[arg-type]
         return actions
 
-    def _sample_flow(self, denoise: Denoiser, noise: Tensor, known: Known | None) -> Tensor:
+    def _sample_flow(self, denoise: Denoiser, noise: Tensor, *, known: Known | None) -> Tensor:
         scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=self.config.num_train_timesteps)
         # evenly spaced from pure noise: the scheduler's own default would end its first interval elsewhere
         levels = torch.linspace(1, 0, self.config.num_steps + 1)[:-1].tolist()
@@ -131,6 +131,6 @@ class Denoising:
                 predicted = denoise(actions, time)
                 flow = predicted if self.config.prediction == "velocity" else (actions - predicted) / level
             else:
-                flow = (actions - self._guided(denoise, actions, time, 1 - level, level, known)) / level
+                flow = (actions - self._guided(denoise, actions, timestep=time, alpha=1 - level, sigma=level, known=known)) / level
             actions = scheduler.step(flow, timestep, actions, return_dict=False)[0]  # type: ignore[arg-type]
         return actions

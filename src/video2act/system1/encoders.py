@@ -18,7 +18,7 @@ NUM_POINTS = 32
 class ConvBlock(nn.Sequential):
     """Convolution, norm, activation."""
 
-    def __init__(self, before: int, after: int, stride: int):
+    def __init__(self, before: int, after: int, *, stride: int):
         super().__init__(nn.Conv2d(before, after, 3, stride, padding=1), nn.GroupNorm(8, after), nn.SiLU())
 
 

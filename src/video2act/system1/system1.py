@@ -50,7 +50,7 @@ class System1(nn.Module):
         self,
         config: System1Config,
         cameras: tuple[str, ...],
-        state_dim: int,
+        *, state_dim: int,
         action_dim: int,
         horizon: int,
         fps: float | None = None,
@@ -59,7 +59,7 @@ class System1(nn.Module):
         self.config = config
         self.cameras = cameras
         self.fps = fps
-        self.embodiment = make_embodiment(config.embodiment, state_dim, action_dim) if config.embodiment else None
+        self.embodiment = make_embodiment(config.embodiment, state_dim, action_dim=action_dim) if config.embodiment else None
         if self.embodiment:
             state_dim = action_dim = UNIFIED_DIM
         self.noise_shape = (horizon, action_dim)
@@ -67,21 +67,21 @@ class System1(nn.Module):
         frozen = config.text_encoder
         self.text = ByteTextEncoder(config.text_dim) if frozen is None else FrozenTextEncoder(frozen)
         self.text_in = make_adaptor(
-            config.text_adaptor, config.text_dim if frozen is None else frozen.width, config.hidden
+            config.text_adaptor, config.text_dim if frozen is None else frozen.width, width_out=config.hidden
         )
         if config.image_encoder is None:
             self.image = nn.ModuleList(ImageEncoder(config.image_channels, config.hidden) for _ in cameras)
         else:
             self.image = FrozenImageEncoder(config.image_encoder)
-            self.image_in = make_adaptor(config.image_adaptor, config.image_encoder.width, config.hidden)
+            self.image_in = make_adaptor(config.image_adaptor, config.image_encoder.width, width_out=config.hidden)
         self.dit = ActionDiT(
             action_dim,
             state_dim,
-            horizon,
-            config.hidden,
-            config.depth,
-            config.num_heads,
-            config.dit,
+            horizon=horizon,
+            width=config.hidden,
+            depth=config.depth,
+            num_heads=config.num_heads,
+            form=config.dit,
             is_unified=self.embodiment is not None,
             marks_committed=config.max_delay_steps > 0,
         )
@@ -92,14 +92,14 @@ class System1(nn.Module):
         size = len(fields_of(name))
         system1 = copy.copy(self)
         system1.config = replace(self.config, embodiment=name)
-        system1.embodiment = make_embodiment(name, size, size)
+        system1.embodiment = make_embodiment(name, size, action_dim=size)
         return system1
 
     def gather(
         self,
         instruction: list[str],
         images: dict[str, Float[Tensor, "b 3 _h _w"]] | None,
-        video: Tokens,
+        *, video: Tokens,
         visible: Visibility,
     ) -> Conditions:
         """Encode text and images and put them beside System 2's tokens, hiding what is not visible. No images, no tokens."""
@@ -131,7 +131,7 @@ class System1(nn.Module):
         self,
         conditions: Conditions,
         state: Float[Tensor, "b s"],
-        staleness: Float[Tensor, "b"],
+        *, staleness: Float[Tensor, "b"],
         visible: Visibility,
         known: Float[Tensor, "b unified"] | None = None,
     ) -> ProjectedConditions:
@@ -146,13 +146,13 @@ class System1(nn.Module):
             known = self.embodiment.known(state).expand(len(state), -1) if known is None else known
             state, has_state, has_action = self.embodiment.unify(state), known * has_state, known
         fps = None if self.fps is None else torch.full_like(staleness, self.fps)
-        return self.dit.project(conditions, state, has_state, staleness, fps, has_action)
+        return self.dit.project(conditions, state, has_state=has_state, staleness=staleness, fps=fps, has_action=has_action)
 
     def loss(
         self,
         actions: Float[Tensor, "b horizon a"],
         action_is_pad: Bool[Tensor, "b horizon"],
-        conditions: ProjectedConditions,
+        *, conditions: ProjectedConditions,
         generator: torch.Generator,
         known: Float[Tensor, "b unified"] | None = None,
     ) -> Float[Tensor, ""]:
@@ -168,7 +168,7 @@ class System1(nn.Module):
         is_real = ~action_is_pad.repeat_interleave(draws, dim=0)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         uniform = torch.rand(len(clean), generator=generator).to(clean)
-        noisy, timestep, target = self.denoising.add_noise(clean, noise, uniform)
+        noisy, timestep, target = self.denoising.add_noise(clean, noise, uniform=uniform)
         # padding is pure noise to the network: repeated actions, noised one by one, would tell the real ones what they are
         noisy = torch.where(is_real[..., None], noisy, noise)
         is_committed = self._draw_committed(clean, generator)
@@ -201,7 +201,7 @@ class System1(nn.Module):
         self,
         conditions: ProjectedConditions,
         noise: Float[Tensor, "b horizon n"],
-        committed: Float[Tensor, "b m a"],
+        *, committed: Float[Tensor, "b m a"],
         num_frozen: int,
         guidance: float | None,
     ) -> Float[Tensor, "b horizon a"]:
@@ -221,13 +221,13 @@ class System1(nn.Module):
         unified = self.embodiment.unify(known) if self.embodiment else known
         num_frozen = min(num_frozen, num_known)
         if guidance is not None:
-            weight = soft_mask(horizon, num_known, num_frozen).to(noise)[None, :, None]
+            weight = soft_mask(horizon, num_known, num_frozen=num_frozen).to(noise)[None, :, None]
             if self.embodiment:
                 weight = weight * self.embodiment.known(noise)
             actions = self.denoising.sample(
                 lambda noisy, timestep: self.dit(noisy, timestep, conditions).float(),
                 noise,
-                Known(unified, weight, guidance),
+                known=Known(unified, weight, guidance),
             )
         else:
             self._check_trained_for(num_frozen)

@@ -43,27 +43,27 @@ def make_filter(config: FilterConfig) -> Callable[[Video], Video]:
     if config.name == "laplacian":
         return lambda video: laplacian(video, config.border)
     if config.name == "temporal_bandpass":
-        return lambda video: temporal_bandpass(video, config.low_hz, config.high_hz, config.before_start == "exclude")
+        return lambda video: temporal_bandpass(video, config.low_hz, high_hz=config.high_hz, exclude_padding=config.before_start == "exclude")
     return lambda video: moft(video, config.keep)
 
 
 def sobel(video: Video, border: Border = "replicate") -> Video:
     """Gradient magnitude with Sobel's kernels, per channel and frame."""
-    return _gradient_magnitude(video, SOBEL, border)
+    return _gradient_magnitude(video, SOBEL, border=border)
 
 
 def scharr(video: Video, border: Border = "replicate") -> Video:
     """Gradient magnitude with Scharr's kernels, nearer to rotation invariance than Sobel's."""
-    return _gradient_magnitude(video, SCHARR, border)
+    return _gradient_magnitude(video, SCHARR, border=border)
 
 
 def laplacian(video: Video, border: Border = "replicate") -> Video:
     """Absolute second derivative: both sides of an edge."""
     frames = _frames(video)
-    return replace(video, grid=_like(_convolve(frames, LAPLACIAN, border).abs(), video))
+    return replace(video, grid=_like(_convolve(frames, LAPLACIAN, border=border).abs(), video))
 
 
-def temporal_bandpass(video: Video, low_hz: float, high_hz: float, exclude_padding: bool = False) -> Video:
+def temporal_bandpass(video: Video, low_hz: float, *, high_hz: float, exclude_padding: bool = False) -> Video:
     """Keep the temporal frequencies in [low_hz, high_hz], per channel and position, by the real FFT.
 
     Args:
@@ -83,13 +83,13 @@ def temporal_bandpass(video: Video, low_hz: float, high_hz: float, exclude_paddi
             f"which has {listed} Hz; widen the band or lengthen the clip"
         )
     if exclude_padding and video.padding is not None and bool((video.padding > 0).any()):
-        return _bandpass_of_the_episode(video, low_hz, high_hz, video.padding)
+        return _bandpass_of_the_episode(video, low_hz, high_hz=high_hz, padding=video.padding)
     spectrum = torch.fft.rfft(video.grid.float(), dim=2)
     spectrum = spectrum * keep.to(spectrum.device)[None, None, :, None, None]
     return replace(video, grid=torch.fft.irfft(spectrum, n=t, dim=2).to(video.grid.dtype))
 
 
-def _bandpass_of_the_episode(video: Video, low_hz: float, high_hz: float, padding: Tensor) -> Video:
+def _bandpass_of_the_episode(video: Video, low_hz: float, *, high_hz: float, padding: Tensor) -> Video:
     t, kept = video.grid.shape[2], torch.zeros_like(video.grid)
     for count in padding.unique().tolist():
         rows = (padding == count).nonzero()[:, 0]
@@ -97,7 +97,7 @@ def _bandpass_of_the_episode(video: Video, low_hz: float, high_hz: float, paddin
         bins = torch.fft.rfftfreq(t - count, d=1 / video.fps) if count < t else torch.zeros(0)
         tolerance = 1e-6 * video.fps
         if ((bins >= low_hz - tolerance) & (bins <= high_hz + tolerance)).any():
-            kept[rows, :, count:] = temporal_bandpass(own, low_hz, high_hz).grid
+            kept[rows, :, count:] = temporal_bandpass(own, low_hz, high_hz=high_hz).grid
     return replace(video, grid=kept)
 
 
@@ -117,10 +117,10 @@ def moft(video: Video, keep: float) -> Video:
     return replace(video, grid=(change * mask[:, :, None, None, None]).to(video.grid.dtype))
 
 
-def _gradient_magnitude(video: Video, kernel: tuple[tuple[float, ...], ...], border: Border) -> Video:
+def _gradient_magnitude(video: Video, kernel: tuple[tuple[float, ...], ...], *, border: Border) -> Video:
     frames = _frames(video)
-    across = _convolve(frames, kernel, border)
-    down = _convolve(frames, tuple(zip(*kernel, strict=True)), border)
+    across = _convolve(frames, kernel, border=border)
+    down = _convolve(frames, tuple(zip(*kernel, strict=True)), border=border)
     # the tiny constant keeps the gradient finite where nothing changes, and is taken off again: no edge is exactly 0
     magnitude = (across.square() + down.square() + 1e-6).sqrt()
     # but not for checkpoints of the released code, which were trained with it left in
@@ -137,7 +137,7 @@ def _like(frames: Float[Tensor, "n 1 h w"], video: Video) -> Float[Tensor, "b c 
 
 
 def _convolve(
-    frames: Float[Tensor, "n 1 h w"], kernel: tuple[tuple[float, ...], ...], border: Border
+    frames: Float[Tensor, "n 1 h w"], kernel: tuple[tuple[float, ...], ...], *, border: Border
 ) -> Float[Tensor, "n 1 h w"]:
     # replicate, not zeros: a zero border would be the strongest edge of the picture
     padded = torch.nn.functional.pad(frames, (1, 1, 1, 1), mode="constant" if border == "zeros" else "replicate")

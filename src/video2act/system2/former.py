@@ -23,7 +23,7 @@ class ResamplerAttention(nn.Module):
     add the same to all scores of a query, which softmax ignores.
     """
 
-    def __init__(self, width: int, num_heads: int, feature_dim: int):
+    def __init__(self, width: int, num_heads: int, *, feature_dim: int):
         super().__init__()
         self.num_heads = num_heads
         self.query = nn.Linear(width, width)
@@ -45,10 +45,10 @@ class ResamplerAttention(nn.Module):
 class FormerBlock(nn.Module):
     """Queries read the video, then each other, then think."""
 
-    def __init__(self, width: int, num_heads: int, feature_dim: int):
+    def __init__(self, width: int, num_heads: int, *, feature_dim: int):
         super().__init__()
         self.norm_cross = nn.LayerNorm(width)
-        self.cross = ResamplerAttention(width, num_heads, feature_dim)
+        self.cross = ResamplerAttention(width, num_heads, feature_dim=feature_dim)
         self.norm_self = nn.LayerNorm(width)
         self.attention = SelfAttention(width, num_heads)
         self.norm_mlp = nn.LayerNorm(width)
@@ -63,19 +63,19 @@ class FormerBlock(nn.Module):
 class Former(nn.Module):
     """The Spatial Former and the Motion Former of the paper are two of these."""
 
-    def __init__(self, config: FormerConfig, feature_dim: int, token_dim: int):
+    def __init__(self, config: FormerConfig, feature_dim: int, *, token_dim: int):
         super().__init__()
         # without weights of its own: what the queries read needs no gradient, which halves the backward pass
         self.norm_in = nn.LayerNorm(feature_dim, elementwise_affine=False)
         self.queries = nn.Parameter(0.02 * torch.randn(config.num_tokens, token_dim))
-        self.blocks = nn.ModuleList(FormerBlock(token_dim, config.num_heads, feature_dim) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(FormerBlock(token_dim, config.num_heads, feature_dim=feature_dim) for _ in range(config.depth))
         self.norm_out = nn.LayerNorm(token_dim)
 
     def forward(self, video: Video) -> Tokens:
         """Features `[b feature_dim t h w]` -> tokens `[b num_tokens token_dim]`."""
         b, d, t, h, w = video.grid.shape
         flat = rearrange(video.grid, "b d t h w -> b (t h w) d")
-        read = self.norm_in(flat) + grid_embedding(t, h, w, d, flat.device)
+        read = self.norm_in(flat) + grid_embedding(t, h, w=w, width=d, device=flat.device)
         queries = repeat(self.queries, "n d -> b n d", b=b)
         for block in self.blocks:
             queries = block(queries, read)

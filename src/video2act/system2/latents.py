@@ -12,7 +12,7 @@ from einops import rearrange
 from video2act.types import Video
 
 
-def show(latents: Video, frames: tuple[int, ...], size: tuple[int, ...]) -> Video:
+def show(latents: Video, frames: tuple[int, ...], *, size: tuple[int, ...]) -> Video:
     """The latents of these numbers (none: all), resized to this height and width (none: as they are).
 
     Raises:

@@ -21,10 +21,10 @@ from video2act.types import Tokens, Video
 class Projection(nn.Module):
     """Features `[b feature_dim t h w]` -> `t * h * w` tokens, in raster order, frame after frame."""
 
-    def __init__(self, config: FormerConfig, feature_dim: int, token_dim: int):
+    def __init__(self, config: FormerConfig, feature_dim: int, *, token_dim: int):
         super().__init__()
         self.norm_in = nn.LayerNorm(feature_dim)
-        self.adaptor = make_adaptor(config.adaptor, feature_dim, token_dim)
+        self.adaptor = make_adaptor(config.adaptor, feature_dim, width_out=token_dim)
 
     def forward(self, video: Video) -> Tokens:
         flat = rearrange(video.grid, "b d t h w -> b (t h w) d")
@@ -39,7 +39,7 @@ class ConstantTokens(nn.Module):
         width = config.width or token_dim
         self.queries = nn.Parameter(0.02 * torch.randn(config.num_tokens, width))
         self.norm_out = nn.LayerNorm(width)
-        self.adaptor = make_adaptor(config.adaptor, width, token_dim)
+        self.adaptor = make_adaptor(config.adaptor, width, width_out=token_dim)
 
     def forward(self, video: Video) -> Tokens:
         tokens = self.adaptor(self.norm_out(self.queries))
@@ -49,7 +49,7 @@ class ConstantTokens(nn.Module):
 class FrameAttention(nn.Module):
     """Queries of a frame read its features and each other; no biases."""
 
-    def __init__(self, width: int, num_heads: int, head_dim: int):
+    def __init__(self, width: int, num_heads: int, *, head_dim: int):
         super().__init__()
         self.num_heads = num_heads
         self.norm_features = nn.LayerNorm(width)
@@ -66,7 +66,7 @@ class FrameAttention(nn.Module):
             rearrange(layer(x), "b n (heads d) -> b heads n d", heads=self.num_heads)
             for layer, x in ((self.query, queries), (self.key, read), (self.value, read))
         )
-        return self.out(rearrange(attention(query, key, value), "b heads n d -> b n (heads d)"))
+        return self.out(rearrange(attention(query, key, value=value), "b heads n d -> b n (heads d)"))
 
 
 class TimeAttention(nn.Module):
@@ -82,7 +82,7 @@ class TimeAttention(nn.Module):
         query, key, value = rearrange(
             self.qkv(x), "b t (three heads d) -> three b heads t d", three=3, heads=self.num_heads
         )
-        return self.out(rearrange(attention(query, key, value), "b heads t d -> b t (heads d)"))
+        return self.out(rearrange(attention(query, key, value=value), "b heads t d -> b t (heads d)"))
 
 
 class FrameFormerBlock(nn.Module):
@@ -90,7 +90,7 @@ class FrameFormerBlock(nn.Module):
 
     def __init__(self, width: int, config: FormerConfig):
         super().__init__()
-        self.cross = FrameAttention(width, config.num_heads, config.head_dim)
+        self.cross = FrameAttention(width, config.num_heads, head_dim=config.head_dim)
         self.time = TimeAttention(width, config.num_heads) if config.is_temporal else None
         self.mlp = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
@@ -112,7 +112,7 @@ class FrameFormerBlock(nn.Module):
 class FrameFormer(nn.Module):
     """Features `[b feature_dim t h w]` -> `num_tokens` tokens, `num_tokens / num_frames` of each frame in turn."""
 
-    def __init__(self, config: FormerConfig, feature_dim: int, token_dim: int):
+    def __init__(self, config: FormerConfig, feature_dim: int, *, token_dim: int):
         super().__init__()
         width = config.width or token_dim
         self.num_frames = config.num_frames
@@ -124,7 +124,7 @@ class FrameFormer(nn.Module):
         )
         self.blocks = nn.ModuleList(FrameFormerBlock(width, config) for _ in range(config.depth))
         self.norm_out = nn.LayerNorm(width)
-        self.adaptor = make_adaptor(config.adaptor, width, token_dim)
+        self.adaptor = make_adaptor(config.adaptor, width, width_out=token_dim)
 
     def forward(self, video: Video) -> Tokens:
         """Raises ValueError where the features cannot be shared out among the frames."""

@@ -38,7 +38,7 @@ class System2(nn.Module):
         self.filters = {stream.name: make_filter(stream.filter) for stream in config.streams}
         self.formers = nn.ModuleDict(
             {
-                stream.name: make_former(stream.former, backbone.feature_dim, config.token_dim)
+                stream.name: make_former(stream.former, backbone.feature_dim, token_dim=config.token_dim)
                 for stream in config.streams
             }
         )
@@ -63,7 +63,7 @@ class System2(nn.Module):
         Raises:
             ValueError: a stream of the config has no clip, or one of another shape.
         """
-        return self.see_on("latents", self.encode(clips), instruction)
+        return self.see_on("latents", self.encode(clips), instruction=instruction)
 
     @torch.no_grad()
     def encode(self, clips: dict[str, Video], streams: tuple[StreamConfig, ...] | None = None) -> dict[str, Video]:
@@ -90,7 +90,7 @@ class System2(nn.Module):
             return stream.push(pixels)
 
     def see_on(
-        self, stage: Stage, videos: dict[str, Video], instruction: list[str], until: Stage = "seen"
+        self, stage: Stage, videos: dict[str, Video], *, instruction: list[str], until: Stage = "seen"
     ) -> dict[str, Video]:
         """The rest of `see`, from a stage on which it was left, to another."""
         if stage == until:
@@ -101,7 +101,7 @@ class System2(nn.Module):
             with fast_precision(grid.grid.device), torch.set_grad_enabled(self.is_learning and torch.is_grad_enabled()):
                 padding = grid.padding
                 if stage == "latents":
-                    grid = show(grid, stream.latent_frames, stream.latent_size)
+                    grid = show(grid, stream.latent_frames, size=stream.latent_size)
                     backbone = self.config.backbone
                     padding = merged_padding(grid.padding, backbone.frames_per_feature // backbone.frames_per_latent)
                     grid = self.backbone.features(
@@ -141,12 +141,12 @@ class System2(nn.Module):
         return clips[name]
 
 
-def make_former(config: FormerConfig, feature_dim: int, token_dim: int) -> nn.Module:
+def make_former(config: FormerConfig, feature_dim: int, *, token_dim: int) -> nn.Module:
     """The former a config names: `Video` of features -> `Tokens`."""
     if config.kind == "projection":
-        return Projection(config, feature_dim, token_dim)
+        return Projection(config, feature_dim, token_dim=token_dim)
     if config.kind == "frame_resampler":
-        return FrameFormer(config, feature_dim, token_dim)
+        return FrameFormer(config, feature_dim, token_dim=token_dim)
     if config.kind == "constant":
         return ConstantTokens(config, token_dim)
-    return Former(config, feature_dim, token_dim)
+    return Former(config, feature_dim, token_dim=token_dim)

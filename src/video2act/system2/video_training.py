@@ -15,7 +15,7 @@ from video2act.types import Video
 
 
 def diffusion_loss(
-    backbone: VideoBackbone, latents: Video, instruction: list[str], generator: torch.Generator
+    backbone: VideoBackbone, latents: Video, *, instruction: list[str], generator: torch.Generator
 ) -> Float[Tensor, ""]:
     """Weighted mean square error of the flow over the noised frames.
 
@@ -34,7 +34,7 @@ def diffusion_loss(
     noise = torch.randn(latents.grid.shape, generator=generator).to(device)
     factor = noise_level[:, None, :, None, None]
     noisy = Video((1 - factor) * latents.grid + factor * noise, latents.fps)
-    flow = backbone.velocity(noisy, noise_level, instruction).grid.float()
+    flow = backbone.velocity(noisy, noise_level, instruction=instruction).grid.float()
     per_frame = (flow - (noise - latents.grid)).square().mean(dim=(1, 3, 4)) * objective.weight(noise_level)
     if objective.is_near_first:
         # the further ahead, the larger the error, about in proportion: without this the far future drowns the near one
@@ -60,7 +60,7 @@ def given_frames(objective: Objective, num_frames: int) -> tuple[int, int]:
 def continue_video(
     backbone: VideoBackbone,
     past: Video,
-    num_frames: int,
+    *, num_frames: int,
     instruction: list[str],
     num_steps: int,
     generator: torch.Generator,
@@ -76,6 +76,6 @@ def continue_video(
         noise_level = past.grid.new_zeros(b, t + num_frames)
         noise_level[:, t:] = level
         whole = Video(torch.cat([past.grid, future], dim=2), past.fps)
-        flow = backbone.velocity(whole, noise_level, instruction).grid[:, :, t:]
+        flow = backbone.velocity(whole, noise_level, instruction=instruction).grid[:, :, t:]
         future = scheduler.step(flow, timestep, future, return_dict=False)[0]  # type: ignore[arg-type]
     return Video(torch.cat([past.grid, future], dim=2), past.fps)

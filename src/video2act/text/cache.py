@@ -47,7 +47,7 @@ class TextEmbeddings:
         missing: where an encoder was looked for, for the error.
     """
 
-    def __init__(self, folder: Path | None, encoder: TextEncoder | None, width: int, missing: str):
+    def __init__(self, folder: Path | None, encoder: TextEncoder | None, *, width: int, missing: str):
         self.folder = folder
         self.encoder = encoder
         self.width = width
@@ -72,7 +72,7 @@ class TextEmbeddings:
             if path is None or not path.is_file():
                 embedding = self._compute(instruction)
                 if path is not None:
-                    self._write(path, instruction, embedding)
+                    self._write(path, instruction, embedding=embedding)
                 self._known[instruction] = embedding
             else:
                 self._known[instruction] = self._read(path)
@@ -97,7 +97,7 @@ class TextEmbeddings:
             )
         return {name: tensor.detach().cpu().contiguous() for name, tensor in self.encoder(instruction).items()}
 
-    def _write(self, path: Path, instruction: str, embedding: dict[str, Tensor]) -> None:
+    def _write(self, path: Path, instruction: str, *, embedding: dict[str, Tensor]) -> None:
         assert self.encoder is not None
         fingerprint = self.encoder.fingerprint
         if fingerprint is None:
@@ -149,7 +149,7 @@ class EmbeddingsOfAFamily(TextEmbeddings):
         dtype: in which the encoder ran.
     """
 
-    def __init__(self, folder: Path, dtype: str, width: int, missing: str):
+    def __init__(self, folder: Path, dtype: str, *, width: int, missing: str):
         super().__init__(folder, None, width, missing)
         self._family = folder
         self._dtype = dtype

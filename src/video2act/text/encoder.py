@@ -16,7 +16,7 @@ MAX_BYTES = 256
 class ByteTextEncoder(nn.Module):
     """T5 over UTF-8 bytes. Each distinct instruction of a batch is encoded once."""
 
-    def __init__(self, width: int, num_layers: int = 2, num_heads: int = 4):
+    def __init__(self, width: int, num_layers: int = 2, *, num_heads: int = 4):
         super().__init__()
         self.tokenizer = ByT5Tokenizer()
         self.encoder = T5EncoderModel(

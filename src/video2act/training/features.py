@@ -29,7 +29,7 @@ PIECE = 16
 """latents that a stream encodes at a time"""
 
 
-def cache_spec(policy: Video2Act, dataset: Dataset, stage: Stage = "seen", dtype: Dtype = "float16") -> CacheSpec:
+def cache_spec(policy: Video2Act, dataset: Dataset, *, stage: Stage = "seen", dtype: Dtype = "float16") -> CacheSpec:
     """The manifest of what a policy's System 2 sees in a dataset.
 
     Only what the stage depends on is in it: latents know nothing of the transformer, features nothing of a filter after them.
@@ -60,7 +60,7 @@ def cache_spec(policy: Video2Act, dataset: Dataset, stage: Stage = "seen", dtype
 def fill(
     policy: Video2Act,
     dataset: Dataset,
-    store: FrameStore,
+    *, store: FrameStore,
     cache: FeatureCache,
     accelerator: Accelerator,
 ) -> None:
@@ -81,7 +81,7 @@ def fill(
     mine = missing[accelerator.process_index :: accelerator.num_processes]
     is_shown = accelerator.is_main_process and bool(mine)
     for episode in track(mine, "System 2 sees the demonstrations", disable=not is_shown):
-        seen = look(policy, dataset, store, episode, cache.spec, accelerator.device)
+        seen = look(policy, dataset, store=store, episode=episode, spec=cache.spec, device=accelerator.device)
         # others write at the same time: all that is not there yet, at this episode's size per frame
         left = sum(dataset.lengths[other] for other in missing if other not in cache)
         cache.check_room(cache.size(seen) * left // dataset.lengths[episode])
@@ -91,14 +91,14 @@ def fill(
 
 @torch.no_grad()
 def look(
-    policy: Video2Act, dataset: Dataset, store: FrameStore, episode: int, spec: CacheSpec, device: torch.device
+    policy: Video2Act, dataset: Dataset, *, store: FrameStore, episode: int, spec: CacheSpec, device: torch.device
 ) -> dict[str, Video]:
     """What the cache holds of one episode: stream -> clips one after another, or the latents of a stream."""
     system2 = policy.system2
     assert system2 is not None
     length, instruction = dataset.lengths[episode], dataset.episode(episode).instruction
     streamed = {
-        stream.name: _whole_stream(system2, store, episode, stream, length, policy.config.fps, device)
+        stream.name: _whole_stream(system2, store, episode=episode, stream=stream, length=length, fps=policy.config.fps, device=device)
         for stream in system2.config.streams
         if stream.encoding == "stream"
     }
@@ -109,14 +109,14 @@ def look(
         latents = {}
         for stream in system2.config.streams:
             if stream.name in streamed:
-                latents[stream.name] = _clips(system2, stream, streamed[stream.name], frames)
+                latents[stream.name] = _clips(system2, stream, latents=streamed[stream.name], frames=frames)
         windowed = tuple(stream for stream in system2.config.streams if stream.name not in streamed)
         if windowed:
             places = [(episode, frame) for frame in frames]
-            clips = {s.name: episode_clips(store, s, places, policy.config.fps).to(device) for s in windowed}
+            clips = {s.name: episode_clips(store, s, places=places, control_fps=policy.config.fps).to(device) for s in windowed}
             latents |= system2.encode(clips, windowed)
         told = [instruction[frame] for frame in frames]
-        parts.append(system2.see_on("latents", latents, told, until=spec.stage))
+        parts.append(system2.see_on("latents", latents, instruction=told, until=spec.stage))
     seen = {name: Video(torch.cat([part[name].grid for part in parts]), video.fps) for name, video in parts[0].items()}
     # latents one by one, each once
     single = {name: replace(video, grid=video.grid[0].movedim(0, 1)[:, :, None]) for name, video in streamed.items()}
@@ -126,7 +126,7 @@ def look(
 def _whole_stream(
     system2: System2,
     store: FrameStore,
-    episode: int,
+    *, episode: int,
     stream: StreamConfig,
     length: int,
     fps: float,
@@ -148,7 +148,7 @@ def _whole_stream(
     return Video(torch.cat(grids, dim=2), latent_fps)
 
 
-def _clips(system2: System2, stream: StreamConfig, latents: Video, frames: range) -> Video:
+def _clips(system2: System2, stream: StreamConfig, *, latents: Video, frames: range) -> Video:
     """The clips that end at these frames, as a batch."""
     step, count = _latent_step(system2, stream), _clip_latents(system2, stream)
     looked = [frame - frame % stream.every for frame in frames]

@@ -61,7 +61,7 @@ class TrainingLoop:
         self,
         module: nn.Module,
         config: OptimizationConfig,
-        folder: Path,
+        *, folder: Path,
         resume: bool,
         identity: dict[str, Any] | None = None,
         rates: dict[str, float] | None = None,
@@ -114,7 +114,7 @@ class TrainingLoop:
             for step in range(self.first_step, self.config.num_steps):
                 loss, gradient_norm = self._step(step, inputs)
                 if metrics:
-                    metrics.write(step, loss, gradient_norm, float(self.schedule.get_last_lr()[0]))
+                    metrics.write(step, loss, gradient_norm=gradient_norm, learning_rate=float(self.schedule.get_last_lr()[0]))
                     rate = (step + 1 - self.first_step) / (monotonic() - started)
                     progress.update(task, advance=1, loss=f"loss {metrics.smooth_loss:.4f}", rate=f"{rate:.1f} steps/s")
                     if not progress.console.is_terminal and (step + 1) % max(1, self.config.num_steps // 5) == 0:
@@ -329,7 +329,7 @@ class _Metrics:
         self.smooth_loss = 0.0
         self._count = 0
 
-    def write(self, step: int, loss: float, gradient_norm: float, learning_rate: float) -> None:
+    def write(self, step: int, loss: float, *, gradient_norm: float, learning_rate: float) -> None:
         self._count += 1
         self.smooth_loss += (loss - self.smooth_loss) / min(self._count, 50)
         line = {"step": step, "loss": loss, "gradient_norm": gradient_norm, "learning_rate": learning_rate}

@@ -90,7 +90,7 @@ def with_encoding(config: PolicyConfig, encoding: Literal["window", "stream"]) -
     return replace(config, system2=continuing(config.system2))
 
 
-def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], video_model: Path | None) -> Video2Act:
+def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], *, video_model: Path | None) -> Video2Act:
     """A policy with new weights, except for its video model, which comes trained: a published one from the source that the preset
     names, or from `video_model` in its place; the tiny one from `video_model`.
 
@@ -131,7 +131,7 @@ def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], video_
     return policy
 
 
-def prepare_text(policy: Video2Act, dataset: Dataset, accelerator: Accelerator) -> None:
+def prepare_text(policy: Video2Act, dataset: Dataset, *, accelerator: Accelerator) -> None:
     """Embed every sentence of the data by the frozen text encoders; a small one is trained along and has nothing to prepare."""
     said = (s for i in range(len(dataset)) for s in (*dataset.episode(i).instruction, *dataset.sentences(i)))
     sentences = tuple(dict.fromkeys(said))
@@ -143,7 +143,7 @@ def prepare_text(policy: Video2Act, dataset: Dataset, accelerator: Accelerator) 
             policy.system2.backbone.text.prepare(sentences)
 
 
-def open_cache(policy: Video2Act, dataset: Dataset, folder: Path, cache: Path | None) -> FeatureCache:
+def open_cache(policy: Video2Act, dataset: Dataset, *, folder: Path, cache: Path | None) -> FeatureCache:
     """The cache that a training reads: in `folder` under a name of its own, or the one that was named.
 
     Raises:
@@ -153,11 +153,11 @@ def open_cache(policy: Video2Act, dataset: Dataset, folder: Path, cache: Path | 
         spec = cache_spec(policy, dataset)
         return FeatureCache(folder / "seen" / spec.name, spec)
     found = load_spec(cache)
-    return FeatureCache(cache, cache_spec(policy, dataset, found.stage, found.dtype))
+    return FeatureCache(cache, cache_spec(policy, dataset, stage=found.stage, dtype=found.dtype))
 
 
 def draw_visibility(
-    batch: int, condition_dropout: float, vision_dropout: float, generator: torch.Generator, device: torch.device
+    batch: int, condition_dropout: float, *, vision_dropout: float, generator: torch.Generator, device: torch.device
 ) -> Visibility:
     """Hide text, image, video and state of each sample at random, each for itself; or all that is seen, and never the text."""
     text, image, video, state = (torch.rand(4, batch, generator=generator) >= condition_dropout).to(device)

@@ -23,7 +23,7 @@ class Curve:
     high: list[float]
 
 
-def draw_curves(path: Path, curves: list[Curve], y_title: str) -> None:
+def draw_curves(path: Path, curves: list[Curve], *, y_title: str) -> None:
     """Write the curves side by side. The x axis names the values that were measured, evenly spaced: they often double.
 
     Raises:
@@ -33,13 +33,13 @@ def draw_curves(path: Path, curves: list[Curve], y_title: str) -> None:
         raise ValueError("there is nothing to draw: no curve, or one without a point")
     image = Image.new("RGB", (WIDTH * len(curves), HEIGHT), "white")
     for number, curve in enumerate(curves):
-        _draw(ImageDraw.Draw(image), number * WIDTH, curve, y_title)
+        _draw(ImageDraw.Draw(image), number * WIDTH, curve=curve, y_title=y_title)
     png = io.BytesIO()
     image.save(png, format="png")
     write_bytes(path, png.getvalue())
 
 
-def _draw(draw: ImageDraw.ImageDraw, offset: int, curve: Curve, y_title: str) -> None:
+def _draw(draw: ImageDraw.ImageDraw, offset: int, *, curve: Curve, y_title: str) -> None:
     font = ImageFont.load_default(14)
     left, right, bottom = offset + LEFT, offset + WIDTH - RIGHT, HEIGHT - BOTTOM
     gap = (right - left) / max(1, len(curve.x) - 1)

@@ -46,7 +46,7 @@ class Recording:
         return min(self.fps, MAX_PLAYBACK_FPS)
 
 
-def clips_at(recording: Recording, streams: Sequence[StreamConfig], step: int) -> dict[str, Video]:
+def clips_at(recording: Recording, streams: Sequence[StreamConfig], *, step: int) -> dict[str, Video]:
     """What System 2 was shown when `step` was the newest frame."""
     clips = {}
     for stream in streams:
@@ -58,13 +58,13 @@ def clips_at(recording: Recording, streams: Sequence[StreamConfig], step: int) -
 
 
 def film(
-    recording: Recording, streams: Sequence[StreamConfig], explain: Explain
+    recording: Recording, streams: Sequence[StreamConfig], *, explain: Explain
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """The pictures of the film, one per control step."""
     refresh_steps = sorted(set(recording.condition_steps))
     maps: dict[str, dict[int, np.ndarray]] = {stream.name: {} for stream in streams}
     for step in refresh_steps if streams else ():
-        kept = explain(clips_at(recording, streams, step), [recording.instruction])
+        kept = explain(clips_at(recording, streams, step=step), [recording.instruction])
         for stream in streams:
             maps[stream.name][step] = magnitude(kept[stream.name])
     ranges = {stream.name: robust_range(list(maps[stream.name].values())) for stream in streams}
@@ -76,7 +76,7 @@ def film(
             frame = enlarge(recording.frames[stream.camera][seen], PANEL_PX)
             panels.append(caption(overlay(frame, strength), f"{stream.name}: {stream.filter.name} of {stream.camera}"))
         row = np.concatenate(panels, axis=1)
-        strip = tick_strip(row.shape[1], recording.plan_steps, refresh_steps if streams else (), staleness, step)
+        strip = tick_strip(row.shape[1], recording.plan_steps, refresh_steps=refresh_steps if streams else (), staleness=staleness, now=step)
         yield caption(np.concatenate([row, strip]), title(recording, step))
 
 

@@ -81,7 +81,7 @@ def caption(image: UInt8[np.ndarray, "_h w 3"], text: str) -> UInt8[np.ndarray, 
 
 
 def tick_strip(
-    width: int, plan_steps: Sequence[int], refresh_steps: Sequence[int], staleness: Sequence[int], now: int
+    width: int, plan_steps: Sequence[int], *, refresh_steps: Sequence[int], staleness: Sequence[int], now: int
 ) -> UInt8[np.ndarray, "_h {width} 3"]:
     """Who ran when, over a whole episode, with a cursor at control step `now`.
 

@@ -14,7 +14,7 @@ from video2act.viz.video_writer import write_video
 class Recorder:
     """Watches one episode at a time; `write` makes the film of the last one."""
 
-    def __init__(self, streams: tuple[StreamConfig, ...], fps: float, explain: Explain):
+    def __init__(self, streams: tuple[StreamConfig, ...], fps: float, *, explain: Explain):
         """`fps` is the rate of the control loop; `explain` says what each stream's filter keeps of its clip."""
         self._streams = streams
         self._fps = fps
@@ -32,7 +32,7 @@ class Recorder:
         self,
         observation: Observation,
         action: Float[np.ndarray, "a"],
-        condition: VideoCondition | None,
+        *, condition: VideoCondition | None,
         is_new_plan: bool,
     ) -> None:
         if is_new_plan:
@@ -73,4 +73,4 @@ class Recorder:
     def write(self, path: Path) -> None:
         """Make the film, as mp4."""
         recording = self.recording()
-        write_video(path, film(recording, self._streams, self._explain), recording.playback_fps)
+        write_video(path, film(recording, self._streams, self._explain), fps=recording.playback_fps)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 
-def write_video(path: Path, frames: Iterable[UInt8[np.ndarray, "h w 3"]], fps: float) -> None:
+def write_video(path: Path, frames: Iterable[UInt8[np.ndarray, "h w 3"]], *, fps: float) -> None:
     """Write frames of one size, as they come. Raises ValueError if there are none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(path, "w", format="mp4", options={"movflags": "faststart"}) as container:

@@ -90,7 +90,7 @@ class AlohaExpert:
 
 
 def _plan_transfer(
-    objects: Float[np.ndarray, "7"], left_home: tuple[Position, Quaternion], right_home: tuple[Position, Quaternion]
+    objects: Float[np.ndarray, "7"], left_home: tuple[Position, Quaternion], *, right_home: tuple[Position, Quaternion]
 ) -> Plan:
     """The right hand grips the cube from above and holds it up; the left one, turned on its side, takes it."""
     x, y = objects[:2]
@@ -122,12 +122,12 @@ def _plan_transfer(
 
 
 def _plan_insertion(
-    objects: Float[np.ndarray, "14"], left_home: tuple[Position, Quaternion], right_home: tuple[Position, Quaternion]
+    objects: Float[np.ndarray, "14"], left_home: tuple[Position, Quaternion], *, right_home: tuple[Position, Quaternion]
 ) -> Plan:
     """Each hand grips its part from above; both lift, come face to face, and close in until the peg is inside."""
     meet = np.array([0.0, 0.5, 0.15])
 
-    def one_hand(home: tuple[Position, Quaternion], grip: Position, down: Quaternion, side: float) -> list[Waypoint]:
+    def one_hand(home: tuple[Position, Quaternion], grip: Position, *, down: Quaternion, side: float) -> list[Waypoint]:
         return [
             Waypoint(0, *home, CLOSED),
             Waypoint(86, _moved(grip, z=0.09), down, OPEN),
@@ -140,12 +140,12 @@ def _plan_insertion(
 
     peg, socket = np.array([*objects[0:2], PEG_GRIP_M]), np.array([*objects[7:9], SOCKET_GRIP_M])
     return Plan(
-        left=one_hand(left_home, socket, _facing("left", _tilt(60.0)), side=-1.0),
-        right=one_hand(right_home, peg, _facing("right", _tilt(-60.0)), side=1.0),
+        left=one_hand(left_home, socket, down=_facing("left", _tilt(60.0)), side=-1.0),
+        right=one_hand(right_home, peg, down=_facing("right", _tilt(-60.0)), side=1.0),
     )
 
 
-def _moved(position: Position, x: float = 0.0, z: float = 0.0) -> Position:
+def _moved(position: Position, x: float = 0.0, *, z: float = 0.0) -> Position:
     return position + np.array([x, 0.0, z])
 
 
@@ -160,12 +160,12 @@ def _at(timetable: list[Waypoint], step: int) -> Waypoint:
     return Waypoint(
         step=step,
         position=start.position + share * (end.position - start.position),
-        orientation=_between(start.orientation, end.orientation, share),
+        orientation=_between(start.orientation, end.orientation, share=share),
         gripper=start.gripper + grip_share * (end.gripper - start.gripper),
     )
 
 
-def _between(start: Quaternion, end: Quaternion, share: float) -> Quaternion:
+def _between(start: Quaternion, end: Quaternion, *, share: float) -> Quaternion:
     """Normalised linear interpolation, the short way round: q and -q are the same orientation."""
     end = end if start @ end >= 0 else -end
     mixed = start + share * (end - start)

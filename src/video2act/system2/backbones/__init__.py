@@ -35,7 +35,7 @@ def make_backbone(config: AnyConfig, whole: bool = False) -> VideoBackbone:
 
 
 def save_video_model(
-    path: Path, backbone: VideoBackbone, weights: dict[str, Tensor], tuning: TuningConfig = WHOLE
+    path: Path, backbone: VideoBackbone, *, weights: dict[str, Tensor], tuning: TuningConfig = WHOLE
 ) -> None:
     """Write a folder that `load_video_model` reads, and every config as `source`.
 
@@ -44,7 +44,7 @@ def save_video_model(
     """
     path.mkdir(parents=True, exist_ok=True)
     if not isinstance(backbone, TinyBackbone):
-        save_tuned(path, backbone, weights, tuning)
+        save_tuned(path, backbone, weights=weights, tuning=tuning)
         return
     save_weights(path / WEIGHTS_FILE, weights)
     write_text(path / CONFIG_FILE, configs.to_json(backbone.config))

@@ -62,7 +62,7 @@ def taken_out(weights: dict[str, Tensor]) -> Adapter:
     return {name.replace(".default.", "."): tensor for name, tensor in weights.items() if is_adapter(name)}
 
 
-def save_adapter(folder: Path, adapter: Adapter, tuning: TuningConfig) -> None:
+def save_adapter(folder: Path, adapter: Adapter, *, tuning: TuningConfig) -> None:
     """Write an adapter's folder; each file appears whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     described = {
@@ -108,7 +108,7 @@ def read_adapter(folder: Path) -> tuple[Adapter, float]:
 
 
 @torch.no_grad()
-def merge(transformer: nn.Module, whole: nn.Module, adapter: Adapter, scale: float, source: Path) -> None:
+def merge(transformer: nn.Module, whole: nn.Module, *, adapter: Adapter, scale: float, source: Path) -> None:
     """Add `scale * B @ A` to each adapted layer, summed in float32.
 
     Args:

@@ -73,11 +73,11 @@ class Checkpoint:
 
 def check_checkpoint(module: nn.Module, checkpoint: Checkpoint) -> None:
     """Raises ValueError unless the checkpoint holds exactly the module's tensors; names those that differ, with both shapes."""
-    check_fit(shapes_of(module.state_dict()), checkpoint.shapes, checkpoint.where)
+    check_fit(shapes_of(module.state_dict()), checkpoint.shapes, source=checkpoint.where)
 
 
 def fill(
-    module: nn.Module, checkpoint: Checkpoint, dtype: torch.dtype, in_float32: frozenset[str] = frozenset()
+    module: nn.Module, checkpoint: Checkpoint, *, dtype: torch.dtype, in_float32: frozenset[str] = frozenset()
 ) -> None:
     """Give a module without memory (`meta`) its weights; frozen, each in memory of its own.
 

@@ -34,7 +34,7 @@ class CogVideoXBackbone(PretrainedBackbone):
     VAE = AutoencoderKLCogVideoX
     RETURNS_PAIR = True
 
-    def __init__(self, config: PretrainedBackboneConfig, parts: Parts, whole: bool = False):
+    def __init__(self, config: PretrainedBackboneConfig, parts: Parts, *, whole: bool = False):
         super().__init__(config, parts, whole)
         self.levels = self._levels()
         """of each timestep, as `sigma / (alpha + sigma)`"""
@@ -56,7 +56,7 @@ class CogVideoXBackbone(PretrainedBackbone):
         return self.transformer.config.max_text_seq_length
 
     def text_encoder(self) -> TextEncoder:
-        return diffusers_t5(self.root, self.dtype, self.max_tokens, sees_padding=True)
+        return diffusers_t5(self.root, self.dtype, max_tokens=self.max_tokens, sees_padding=True)
 
     def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         return latents * self.vae.config.scaling_factor
@@ -70,7 +70,7 @@ class CogVideoXBackbone(PretrainedBackbone):
             return super()._decode(latents)
         return super()._decode(torch.cat([latents[:, :, :1], latents], dim=2))[:, :, self.config.frames_per_latent :]
 
-    def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], text: Embedding) -> Float[Tensor, "b c t h w"]:
+    def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, text: Embedding) -> Float[Tensor, "b c t h w"]:
         level = one_level(noise_level, "CogVideoX")
         timestep = (self.levels.to(level)[None] - level[:, None]).abs().argmin(dim=1)
         # the same mixture on the unit circle

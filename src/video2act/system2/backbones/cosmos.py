@@ -29,7 +29,7 @@ class CosmosBackbone(OverWanVae):
     TRANSFORMER = CosmosTransformer3DModel
     MAX_TOKENS = 512
 
-    def __init__(self, config: PretrainedBackboneConfig, parts: Parts, whole: bool = False):
+    def __init__(self, config: PretrainedBackboneConfig, parts: Parts, *, whole: bool = False):
         super().__init__(config, parts, whole)
         self.takes_padding = self.transformer.config.concat_padding_mask
         self.takes_given = self.transformer.config.in_channels > self.vae.config.z_dim
@@ -45,9 +45,9 @@ class CosmosBackbone(OverWanVae):
         return transformer["in_channels"] - (transformer["in_channels"] == vae["z_dim"] + 1)
 
     def text_encoder(self) -> TextEncoder:
-        return diffusers_t5(self.root, self.dtype, self.max_tokens, sees_padding=False)
+        return diffusers_t5(self.root, self.dtype, max_tokens=self.max_tokens, sees_padding=False)
 
-    def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], text: Embedding) -> Float[Tensor, "b c t h w"]:
+    def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, text: Embedding) -> Float[Tensor, "b c t h w"]:
         per_frame = noise_level[:, None, :, None, None]
         empty = noisy.grid[:, :1] * 0
         joined = [noisy.grid]

@@ -54,7 +54,7 @@ class HunyuanBackbone(PretrainedBackbone):
             raise ValueError(
                 f"{path} gives vectors of width {found}, the transformer expects {expected}; they do not fit"
             )
-        return HunyuanText(self.root, self.dtype, DEFAULT_PROMPT_TEMPLATE["template"], self.max_tokens)
+        return HunyuanText(self.root, self.dtype, template=DEFAULT_PROMPT_TEMPLATE["template"], max_tokens=self.max_tokens)
 
     def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         return latents * self.vae.config.scaling_factor
@@ -62,7 +62,7 @@ class HunyuanBackbone(PretrainedBackbone):
     def restore(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         return latents / self.vae.config.scaling_factor
 
-    def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], text: Embedding) -> Float[Tensor, "b c t h w"]:
+    def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, text: Embedding) -> Float[Tensor, "b c t h w"]:
         level = one_level(noise_level, "HunyuanVideo")
         guidance = torch.full_like(level, TIMESTEPS * GUIDANCE) if self.transformer.config.guidance_embeds else None
         return self.transformer(

@@ -48,7 +48,7 @@ class LTXBackbone(PretrainedBackbone):
         return transformer["caption_channels"]
 
     def text_encoder(self) -> TextEncoder:
-        return diffusers_t5(self.root, self.dtype, self.max_tokens, sees_padding=True)
+        return diffusers_t5(self.root, self.dtype, max_tokens=self.max_tokens, sees_padding=True)
 
     def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         mean, std = self._statistics(latents)
@@ -58,7 +58,7 @@ class LTXBackbone(PretrainedBackbone):
         mean, std = self._statistics(latents)
         return latents * std / self.vae.config.scaling_factor + mean
 
-    def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], text: Embedding) -> Float[Tensor, "b c t h w"]:
+    def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, text: Embedding) -> Float[Tensor, "b c t h w"]:
         _, _, t, h, w = noisy.grid.shape
         level = noise_level[:, :1] if is_one_level(noise_level) else repeat(noise_level, "b t -> b (t n)", n=h * w)
         output = self.transformer(
@@ -72,7 +72,7 @@ class LTXBackbone(PretrainedBackbone):
             # seconds and pixels of one latent
             rope_interpolation_scale=(1 / noisy.fps, self.config.grid.latent_px, self.config.grid.latent_px),
         ).sample
-        return fold(output, t, h, w)
+        return fold(output, t, h=h, w=w)
 
     def _decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 frames height width"]:
         level = latents.new_zeros(len(latents)) if self.vae.config.timestep_conditioning else None

@@ -63,7 +63,7 @@ class PretrainedBackbone(nn.Module):
     objective: Objective
     """how the model was trained, and so how `train-video` trains it"""
 
-    def __init__(self, config: PretrainedBackboneConfig, parts: Parts, whole: bool = False):
+    def __init__(self, config: PretrainedBackboneConfig, parts: Parts, *, whole: bool = False):
         super().__init__()
         self.config = config
         self.parts = parts
@@ -72,9 +72,9 @@ class PretrainedBackbone(nn.Module):
         self.dtype = getattr(torch, config.dtype)
         self._check_family(parts)
         kept = None if whole else config.feature_layer
-        self.transformer: Any = load_transformer(self.TRANSFORMER, parts.transformer, self.BLOCKS, kept, self.dtype)
+        self.transformer: Any = load_transformer(self.TRANSFORMER, parts.transformer, lists=self.BLOCKS, num_blocks=kept, dtype=self.dtype)
         self.vae: Any = self._load_vae(parts.vae, whole)
-        self.tap = Tap(self.transformer, self.BLOCKS, self.RETURNS_PAIR, config.feature_layer)
+        self.tap = Tap(self.transformer, self.BLOCKS, returns_pair=self.RETURNS_PAIR, layer=config.feature_layer)
         self.text = self._text(parts)
         self.transformer.requires_grad_(whole)
         self.eval()
@@ -83,7 +83,7 @@ class PretrainedBackbone(nn.Module):
     def find(cls, root: Path) -> Parts:
         """The files in a folder of diffusers' layout."""
         return Parts(
-            root, component(root, "transformer", cls.TRANSFORMER.__name__), component(root, "vae", cls.VAE.__name__)
+            root, component(root, "transformer", expected_class=cls.TRANSFORMER.__name__), component(root, "vae", expected_class=cls.VAE.__name__)
         )
 
     def learn(self, tuning: TuningConfig) -> None:
@@ -106,7 +106,7 @@ class PretrainedBackbone(nn.Module):
             FileNotFoundError, ValueError: the folder is incomplete, or its adapter is of another model.
         """
         tensors, scale = adapter.read_adapter(folder)
-        adapter.merge(self.transformer, empty(self.TRANSFORMER, self.parts.transformer.config), tensors, scale, folder)
+        adapter.merge(self.transformer, empty(self.TRANSFORMER, self.parts.transformer.config), adapter=tensors, scale=scale, source=folder)
 
     def train(self, mode: bool = True) -> "PretrainedBackbone":
         """Only the transformer ever leaves evaluation mode."""
@@ -142,7 +142,7 @@ class PretrainedBackbone(nn.Module):
         """The inverse of `normalise`."""
         raise NotImplementedError
 
-    def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], text: Embedding) -> Float[Tensor, "b c t h w"]:
+    def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, text: Embedding) -> Float[Tensor, "b c t h w"]:
         """The transformer's whole forward pass at `noisy = (1 - level) * latents + level * noise`, to the flow."""
         raise NotImplementedError
 
@@ -183,18 +183,18 @@ class PretrainedBackbone(nn.Module):
         b, _, t, h, w = noisy.grid.shape
         text = self._embed(instruction, latents.grid.device)
         with self._mixed_as_configured(latents.grid), self.tap() as recorder:
-            self.run(noisy, noisy.grid.new_full((b, t), level), text)
+            self.run(noisy, noisy.grid.new_full((b, t), level), text=text)
             tokens = recorder.take()
         grid = self.config.grid
         return Video(
-            fold(tokens.float(), -(-t // grid.latents_per_token), h // grid.patch, w // grid.patch),
+            fold(tokens.float(), -(-t // grid.latents_per_token), h=h // grid.patch, w=w // grid.patch),
             latents.fps / grid.latents_per_token,
         )
 
-    def velocity(self, noisy: Video, noise_level: Float[Tensor, "b t"], instruction: list[str]) -> Video:
+    def velocity(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, instruction: list[str]) -> Video:
         """Raises ValueError for a backbone that was cut, or for noise levels that the model does not know."""
         self._check_whole("velocity")
-        return Video(self.run(noisy, noise_level, self._embed(instruction, noisy.grid.device)).float(), noisy.fps)
+        return Video(self.run(noisy, noise_level, text=self._embed(instruction, noisy.grid.device)).float(), noisy.fps)
 
     # loading
 
@@ -214,15 +214,15 @@ class PretrainedBackbone(nn.Module):
         if found is None:
             missing = f"{self.root} has none"
             if named:
-                return TextEmbeddings(named, None, width, missing)
-            return EmbeddingsOfAFamily(self.text_folder(), self.config.dtype, width, missing)
+                return TextEmbeddings(named, None, width=width, missing=missing)
+            return EmbeddingsOfAFamily(self.text_folder(), self.config.dtype, width=width, missing=missing)
         if found != width:
             raise ValueError(
                 f"the text encoder in {self.root} gives tokens of width {found}, but {parts.transformer.path} expects {width}; "
                 f"they belong to different models"
             )
         encoder = self.text_encoder()
-        return TextEmbeddings(named or self.text_folder() / str(encoder.fingerprint), encoder, width, "")
+        return TextEmbeddings(named or self.text_folder() / str(encoder.fingerprint), encoder, width=width, missing="")
 
     def text_folder(self) -> Path:
         """Where embeddings lie if the config does not say: in it, a folder for each encoder."""

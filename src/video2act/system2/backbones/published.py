@@ -68,7 +68,7 @@ def load_published(config: PretrainedBackboneConfig, whole: bool) -> Any:
             if (root / ADAPTER).is_dir():
                 adapters.append(root / ADAPTER)
             else:
-                transformer = component(root, TRANSFORMER, kind.TRANSFORMER.__name__)
+                transformer = component(root, TRANSFORMER, expected_class=kind.TRANSFORMER.__name__)
         root = locate(base.source)
     parts = kind.find(root)
     backbone = kind(config, replace(parts, transformer=transformer) if transformer else parts, whole)
@@ -77,7 +77,7 @@ def load_published(config: PretrainedBackboneConfig, whole: bool) -> Any:
     return backbone
 
 
-def save_tuned(path: Path, backbone: Any, weights: dict[str, Tensor], tuning: TuningConfig) -> None:
+def save_tuned(path: Path, backbone: Any, *, weights: dict[str, Tensor], tuning: TuningConfig) -> None:
     """Write what `train-video` made of a published model: its LoRA, or its whole transformer as diffusers would write it.
 
     Args:
@@ -87,15 +87,15 @@ def save_tuned(path: Path, backbone: Any, weights: dict[str, Tensor], tuning: Tu
         name.removeprefix("transformer."): tensor for name, tensor in weights.items() if name.startswith("transformer.")
     }
     if tuning.method == "lora":
-        save_adapter(path / ADAPTER, taken_out(own), tuning)
+        save_adapter(path / ADAPTER, taken_out(own), tuning=tuning)
     else:
-        save_transformer(path / TRANSFORMER, backbone, own)
+        save_transformer(path / TRANSFORMER, backbone, weights=own)
     # last: with it, the folder is a video model
     source = locate(backbone.config.source).resolve()
     write_text(path / TUNED_CONFIG, configs.to_json(replace(backbone.config, source=str(source))))
 
 
-def save_transformer(folder: Path, backbone: Any, weights: dict[str, Tensor]) -> None:
+def save_transformer(folder: Path, backbone: Any, *, weights: dict[str, Tensor]) -> None:
     """Write a transformer as diffusers does, in the dtype of the backbone's config.
 
     Args:

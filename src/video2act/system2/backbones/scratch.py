@@ -75,7 +75,7 @@ def latent_statistics(vae: Any, clips: list[Video]) -> tuple[list[float], list[f
 
 
 def write_base(
-    folder: Path, config: ScratchConfig, vae: dict[str, Tensor], statistics: tuple[list[float], list[float]]
+    folder: Path, config: ScratchConfig, *, vae: dict[str, Tensor], statistics: tuple[list[float], list[float]]
 ) -> None:
     """A folder in diffusers' layout: a trained VAE, a transformer and a text encoder of random weights."""
     mean, std = statistics

@@ -94,7 +94,7 @@ def size_of(config: PretrainedBackboneConfig) -> Size:
         parts = kind.find(locate(config.source))
         transformer, vae = described(kind.TRANSFORMER, parts.transformer), described(kind.VAE, parts.vae)
     num_blocks, whole = count_blocks(transformer, kind.BLOCKS), _count(transformer)
-    keep_blocks(transformer, kind.BLOCKS, config.feature_layer)
+    keep_blocks(transformer, kind.BLOCKS, num_blocks=config.feature_layer)
     kept = _count(transformer)
     vae.decoder = None
     encoder = _count(vae)

@@ -53,7 +53,7 @@ def locate(source: str) -> Path:
     return fetched(source, NEEDED)
 
 
-def component(root: Path, part: str, expected_class: str) -> Component:
+def component(root: Path, part: str, *, expected_class: str) -> Component:
     """A network of a diffusers folder.
 
     Raises:

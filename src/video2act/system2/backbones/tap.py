@@ -57,11 +57,11 @@ class Tap:
         ValueError: the transformer has fewer blocks than `layer`.
     """
 
-    def __init__(self, transformer: nn.Module, lists: tuple[str, ...], returns_pair: bool, layer: int):
+    def __init__(self, transformer: nn.Module, lists: tuple[str, ...], *, returns_pair: bool, layer: int):
         self.transformer = transformer
         self.recorder = Recorder(returns_pair)
         # the same modules in shorter lists, so that moving or training the transformer moves and trains these
-        self._cut = _cut(transformer, lists, layer)
+        self._cut = _cut(transformer, lists, num_blocks=layer)
         self._cut[lists[-1]].append(self.recorder)
 
     @contextmanager
@@ -103,7 +103,7 @@ def described(network: Any, component: Component) -> nn.Module:
 
 
 def load_transformer(
-    network: Any, component: Component, lists: tuple[str, ...], num_blocks: int | None, dtype: torch.dtype
+    network: Any, component: Component, *, lists: tuple[str, ...], num_blocks: int | None, dtype: torch.dtype
 ) -> nn.Module:
     """A transformer with its first `num_blocks` blocks (all, if None).
 
@@ -114,23 +114,23 @@ def load_transformer(
     transformer = described(network, component)
     check_checkpoint(transformer, component.checkpoint)
     if num_blocks is not None:
-        keep_blocks(transformer, lists, num_blocks)
+        keep_blocks(transformer, lists, num_blocks=num_blocks)
     fill(transformer, component.checkpoint, dtype, frozenset(network._keep_in_fp32_modules or ()))
     return transformer
 
 
-def keep_blocks(transformer: nn.Module, lists: tuple[str, ...], num_blocks: int) -> None:
+def keep_blocks(transformer: nn.Module, lists: tuple[str, ...], *, num_blocks: int) -> None:
     """Drop the blocks behind the first `num_blocks`. Raises ValueError if there are fewer."""
-    for name, blocks in _cut(transformer, lists, num_blocks).items():
+    for name, blocks in _cut(transformer, lists, num_blocks=num_blocks).items():
         setattr(transformer, name, blocks)
 
 
-def fold(tokens: Float[Tensor, "b n d"], t: int, h: int, w: int) -> Float[Tensor, "b d t h w"]:
+def fold(tokens: Float[Tensor, "b n d"], t: int, *, h: int, w: int) -> Float[Tensor, "b d t h w"]:
     """Tokens in raster order, time first and width last, back to their grid."""
     return rearrange(tokens, "b (t h w) d -> b d t h w", t=t, h=h, w=w)
 
 
-def _cut(transformer: nn.Module, lists: tuple[str, ...], num_blocks: int) -> dict[str, nn.ModuleList]:
+def _cut(transformer: nn.Module, lists: tuple[str, ...], *, num_blocks: int) -> dict[str, nn.ModuleList]:
     available = count_blocks(transformer, lists)
     if num_blocks > available:
         raise ValueError(f"feature_layer must lie in 0..{available} (this model's blocks), got {num_blocks}")

@@ -40,7 +40,7 @@ class T5Text:
         self,
         load: Callable[[], nn.Module],
         fingerprint: str,
-        tokenizer: Path,
+        *, tokenizer: Path,
         max_tokens: int,
         sees_padding: bool,
         clean: Callable[[str], str] = str,
@@ -70,7 +70,7 @@ class T5Text:
         Raises:
             ValueError: the instruction has more than `max_tokens` tokens.
         """
-        ids = tokenize(self.tokenizer, self._clean(instruction), self.max_tokens, instruction)
+        ids = tokenize(self.tokenizer, self._clean(instruction), max_tokens=self.max_tokens, instruction=instruction)
         if not self.sees_padding:
             return {"tokens": self.encoder(ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]}
         padded = torch.full((1, self.max_tokens), self.tokenizer.pad_token_id)
@@ -88,7 +88,7 @@ class HunyuanText:
         max_tokens: the longest sentence, the end of the request included.
     """
 
-    def __init__(self, root: Path, dtype: torch.dtype, template: str, max_tokens: int):
+    def __init__(self, root: Path, dtype: torch.dtype, *, template: str, max_tokens: int):
         self.root = root
         self.dtype = dtype
         self.template = template
@@ -102,12 +102,12 @@ class HunyuanText:
 
     @cached_property
     def _llama(self) -> tuple[Any, Any]:
-        return load_tokenizer(self.root / "tokenizer"), load_encoder(LlamaModel, self.root / "text_encoder", self.dtype)
+        return load_tokenizer(self.root / "tokenizer"), load_encoder(LlamaModel, self.root / "text_encoder", dtype=self.dtype)
 
     @cached_property
     def _clip(self) -> tuple[Any, Any]:
         return load_tokenizer(self.root / "tokenizer_2"), load_encoder(
-            CLIPTextModel, self.root / "text_encoder_2", self.dtype
+            CLIPTextModel, self.root / "text_encoder_2", dtype=self.dtype
         )
 
     @torch.no_grad()
@@ -119,27 +119,27 @@ class HunyuanText:
         """
         tokenizer, llama = self._llama
         before = tokenizer(self.template.partition("{}")[0], return_tensors="pt").input_ids.shape[1]
-        ids = tokenize(tokenizer, self.template.format(instruction), before + self.max_tokens, instruction, before)
+        ids = tokenize(tokenizer, self.template.format(instruction), max_tokens=before + self.max_tokens, instruction=instruction, num_fixed=before)
         hidden = llama(ids, attention_mask=torch.ones_like(ids), output_hidden_states=True).hidden_states
         tokenizer, clip = self._clip
-        pooled = clip(tokenize(tokenizer, instruction, clip.config.max_position_embeddings, instruction)).pooler_output[
+        pooled = clip(tokenize(tokenizer, instruction, max_tokens=clip.config.max_position_embeddings, instruction=instruction)).pooler_output[
             0
         ]
         return {"tokens": hidden[-(LLAMA_SKIPPED_LAYERS + 1)][0, before:], "pooled": pooled}
 
 
 def diffusers_t5(
-    root: Path, dtype: torch.dtype, max_tokens: int, sees_padding: bool, clean: Callable[[str], str] = str
+    root: Path, dtype: torch.dtype, *, max_tokens: int, sees_padding: bool, clean: Callable[[str], str] = str
 ) -> T5Text:
     """The T5 or UMT5 of a diffusers folder."""
     folder = root / "text_encoder"
     kind = UMT5EncoderModel if read_json(folder / "config.json").get("model_type") == "umt5" else T5EncoderModel
 
     def load() -> nn.Module:
-        return load_encoder(kind, folder, dtype)
+        return load_encoder(kind, folder, dtype=dtype)
 
     return T5Text(
-        load, identity(weights_of(folder).fingerprint(), dtype), root / "tokenizer", max_tokens, sees_padding, clean
+        load, identity(weights_of(folder).fingerprint(), dtype), tokenizer=root / "tokenizer", max_tokens=max_tokens, sees_padding=sees_padding, clean=clean
     )
 
 
@@ -148,7 +148,7 @@ def identity(weights: str, dtype: torch.dtype) -> str:
     return f"{weights}-{str(dtype).removeprefix('torch.')}"
 
 
-def tokenize(tokenizer: Any, text: str, max_tokens: int, instruction: str, num_fixed: int = 0) -> Tensor:
+def tokenize(tokenizer: Any, text: str, *, max_tokens: int, instruction: str, num_fixed: int = 0) -> Tensor:
     """Ids [1 n].
 
     Raises:
@@ -168,7 +168,7 @@ def weights_of(folder: Path) -> Checkpoint:
     return Checkpoint(shards(folder, "model.safetensors"))
 
 
-def load_encoder(kind: Any, folder: Path, dtype: torch.dtype) -> nn.Module:
+def load_encoder(kind: Any, folder: Path, *, dtype: torch.dtype) -> nn.Module:
     """`load_frozen` of a folder whose files are all there.
 
     Raises:
@@ -176,7 +176,7 @@ def load_encoder(kind: Any, folder: Path, dtype: torch.dtype) -> nn.Module:
         ValueError: a tensor is missing, of another shape or left over.
     """
     weights_of(folder)  # transformers does not say which file is incomplete
-    return load_frozen(kind, folder, dtype)
+    return load_frozen(kind, folder, dtype=dtype)
 
 
 def text_width(folder: Path) -> int | None:

@@ -51,7 +51,7 @@ class TinyBackbone(nn.Module):
         super().__init__()
         self.config = config
         self.feature_dim = config.hidden
-        self.codec = LinearCodec(config.latent_channels, config.patch_px, config.frames_per_latent)
+        self.codec = LinearCodec(config.latent_channels, config.patch_px, frames_per_latent=config.frames_per_latent)
         self.text = ByteTextEncoder(config.text_dim)
         self.text_in = nn.Linear(config.text_dim, config.hidden)
         self.noise_in = Mlp(config.hidden)
@@ -84,13 +84,13 @@ class TinyBackbone(nn.Module):
         """The latents are taken as clean: noise level 0, as System 2 sees real frames."""
         b, _, t, h, w = latents.grid.shape
         clean = latents.grid.new_zeros(b, t)
-        hidden = self._hidden(latents.grid, clean, instruction, self.config.feature_layer)
+        hidden = self._hidden(latents.grid, clean, instruction=instruction, num_blocks=self.config.feature_layer)
         return Video(rearrange(hidden, "b t (h w) d -> b d t h w", h=h, w=w), latents.fps)
 
-    def velocity(self, noisy: Video, noise_level: Float[Tensor, "b t"], instruction: list[str]) -> Video:
+    def velocity(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, instruction: list[str]) -> Video:
         """`noise - latents`; zero on frames of level 0, which carry no noise."""
         h, w = noisy.grid.shape[3:]
-        hidden = self._hidden(noisy.grid, noise_level, instruction, self.config.depth)
+        hidden = self._hidden(noisy.grid, noise_level, instruction=instruction, num_blocks=self.config.depth)
         change = rearrange(self.latent_out(self.norm_out(hidden)), "b t (h w) c -> b c t h w", h=h, w=w)
         clean = self._still(noisy.grid, noise_level) + change
         level = noise_level[:, None, :, None, None]
@@ -107,7 +107,7 @@ class TinyBackbone(nn.Module):
         self,
         grid: Float[Tensor, "b c t h w"],
         noise_level: Float[Tensor, "b t"],
-        instruction: list[str],
+        *, instruction: list[str],
         num_blocks: int,
     ) -> Float[Tensor, "b t n d"]:
         _, _, t, h, w = grid.shape
@@ -116,7 +116,7 @@ class TinyBackbone(nn.Module):
         noise = self.noise_in(sinusoidal_embedding(1000.0 * noise_level, self.config.hidden))
         per_frame = self.modulation(nn.functional.silu(noise + self.text_in(sentence)[:, None]))
         modulation = rearrange(per_frame, "b t (six d) -> b t 1 six d", six=6)
-        position = grid_embedding(t, h, w, self.config.hidden, grid.device).view(t, h * w, self.config.hidden)
+        position = grid_embedding(t, h, w=w, width=self.config.hidden, device=grid.device).view(t, h * w, self.config.hidden)
         x = self.latent_in(rearrange(grid, "b c t h w -> b t (h w) c")) + position
         for block in self.blocks[:num_blocks]:
             x = block(x, modulation)

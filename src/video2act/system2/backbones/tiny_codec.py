@@ -22,7 +22,7 @@ class LinearCodec(nn.Module):
     std: Tensor
     """of each component over the clips that the codec was fitted to"""
 
-    def __init__(self, latent_channels: int, patch_px: int, frames_per_latent: int):
+    def __init__(self, latent_channels: int, patch_px: int, *, frames_per_latent: int):
         super().__init__()
         self.patch_px = patch_px
         self.frames_per_latent = frames_per_latent

@@ -45,7 +45,7 @@ class WanBackbone(OverWanVae):
     BLOCKS = ("blocks",)
     MAX_TOKENS = 512
 
-    def __init__(self, config: PretrainedBackboneConfig, parts: Parts, whole: bool = False):
+    def __init__(self, config: PretrainedBackboneConfig, parts: Parts, *, whole: bool = False):
         super().__init__(config, parts, whole)
         self.objective = OBJECTIVES[config.name]
         use_exact_timesteps(self.transformer)
@@ -68,10 +68,10 @@ class WanBackbone(OverWanVae):
 
     def text_encoder(self) -> TextEncoder:
         if wan_original.is_original(self.root):
-            return wan_original.text_encoder(self.root, self.dtype, self.max_tokens, clean)
-        return diffusers_t5(self.root, self.dtype, self.max_tokens, sees_padding=False, clean=clean)
+            return wan_original.text_encoder(self.root, self.dtype, max_tokens=self.max_tokens, clean=clean)
+        return diffusers_t5(self.root, self.dtype, max_tokens=self.max_tokens, sees_padding=False, clean=clean)
 
-    def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], text: Embedding) -> Float[Tensor, "b c t h w"]:
+    def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, text: Embedding) -> Float[Tensor, "b c t h w"]:
         h, w = noisy.grid.shape[3:]
         timestep = TIMESTEPS * noise_level
         num_tokens = (h // self.config.grid.patch) * (w // self.config.grid.patch)  # of a frame

@@ -97,13 +97,13 @@ def transformer(root: Path) -> Component:
     """Raises FileNotFoundError without weights, ValueError for a file that is not Wan's transformer."""
     checkpoint = Checkpoint(_transformer_files(root), transformer_name)
     shapes = checkpoint.shapes
-    inner, channels, *patch = _shape(shapes, "patch_embedding.weight", 5, checkpoint.where)
-    head = _shape(shapes, "proj_out.weight", 2, checkpoint.where)
-    text = _shape(shapes, "condition_embedder.text_embedder.linear_1.weight", 2, checkpoint.where)
-    time = _shape(shapes, "condition_embedder.time_embedder.linear_1.weight", 2, checkpoint.where)
-    ffn = _shape(shapes, "blocks.0.ffn.net.0.proj.weight", 2, checkpoint.where)
+    inner, channels, *patch = _shape(shapes, "patch_embedding.weight", num_axes=5, where=checkpoint.where)
+    head = _shape(shapes, "proj_out.weight", num_axes=2, where=checkpoint.where)
+    text = _shape(shapes, "condition_embedder.text_embedder.linear_1.weight", num_axes=2, where=checkpoint.where)
+    time = _shape(shapes, "condition_embedder.time_embedder.linear_1.weight", num_axes=2, where=checkpoint.where)
+    ffn = _shape(shapes, "blocks.0.ffn.net.0.proj.weight", num_axes=2, where=checkpoint.where)
     path = root / "config.json"
-    num_heads = _num_heads(path, inner, checkpoint.where)
+    num_heads = _num_heads(path, inner, weights=checkpoint.where)
     config = {
         "patch_size": tuple(patch),
         "num_attention_heads": num_heads,
@@ -120,7 +120,7 @@ def transformer(root: Path) -> Component:
     return Component(checkpoint.where, config, checkpoint)
 
 
-def _num_heads(path: Path, inner: int, weights: Path) -> int:
+def _num_heads(path: Path, inner: int, *, weights: Path) -> int:
     """As config.json says; without it, of heads as wide as every published Wan's."""
     said = read_json(path).get("num_heads") if path.is_file() else None
     if said is None:
@@ -138,7 +138,7 @@ def _num_heads(path: Path, inner: int, weights: Path) -> int:
     return said
 
 
-def _compare(path: Path, config: dict[str, Any], weights: Path) -> None:
+def _compare(path: Path, config: dict[str, Any], *, weights: Path) -> None:
     """What config.json says of sizes must be what the weights are."""
     said = read_json(path)
     names = {
@@ -217,9 +217,9 @@ def vae(root: Path) -> Component:
     """Raises ValueError for a file that is not Wan's VAE."""
     path = next(root / name for name in VAE_FILES if (root / name).is_file())
     checkpoint = Checkpoint([path], vae_name)
-    base, channels = _shape(checkpoint.shapes, "encoder.conv_in.weight", 5, path)[:2]
-    latent = _shape(checkpoint.shapes, "post_quant_conv.weight", 5, path)[0]
-    decoder = _shape(checkpoint.shapes, "decoder.conv_in.weight", 5, path)[0]
+    base, channels = _shape(checkpoint.shapes, "encoder.conv_in.weight", num_axes=5, where=path)[:2]
+    latent = _shape(checkpoint.shapes, "post_quant_conv.weight", num_axes=5, where=path)[0]
+    decoder = _shape(checkpoint.shapes, "decoder.conv_in.weight", num_axes=5, where=path)[0]
     config: dict[str, Any] = {"base_dim": base, "z_dim": latent}
     if path.name == VAE_FILES[0]:
         config |= {
@@ -262,10 +262,10 @@ def text_width(root: Path) -> int | None:
     path = root / T5_FILE
     if not path.is_file():
         return None
-    return _shape(Checkpoint([path], text_name).shapes, "shared.weight", 2, path)[1]
+    return _shape(Checkpoint([path], text_name).shapes, "shared.weight", num_axes=2, where=path)[1]
 
 
-def text_encoder(root: Path, dtype: torch.dtype, max_tokens: int, clean: Callable[[str], str]) -> T5Text:
+def text_encoder(root: Path, dtype: torch.dtype, *, max_tokens: int, clean: Callable[[str], str]) -> T5Text:
     """UMT5's encoder; loaded when it first reads a sentence."""
     checkpoint = Checkpoint([root / T5_FILE], text_name)
 
@@ -273,20 +273,20 @@ def text_encoder(root: Path, dtype: torch.dtype, max_tokens: int, clean: Callabl
         return load_text_encoder(checkpoint, dtype)
 
     fingerprint = identity(checkpoint.fingerprint(), dtype)
-    return T5Text(load, fingerprint, root / "google" / "umt5-xxl", max_tokens, sees_padding=False, clean=clean)
+    return T5Text(load, fingerprint, tokenizer=root / "google" / "umt5-xxl", max_tokens=max_tokens, sees_padding=False, clean=clean)
 
 
 def load_text_encoder(checkpoint: Checkpoint, dtype: torch.dtype) -> nn.Module:
     """Raises ValueError for a file that is not UMT5's encoder."""
     shapes, where = checkpoint.shapes, checkpoint.where
-    words, width = _shape(shapes, "shared.weight", 2, where)
-    inner = _shape(shapes, "encoder.block.0.layer.0.SelfAttention.q.weight", 2, where)[0]
-    buckets, heads = _shape(shapes, "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", 2, where)
+    words, width = _shape(shapes, "shared.weight", num_axes=2, where=where)
+    inner = _shape(shapes, "encoder.block.0.layer.0.SelfAttention.q.weight", num_axes=2, where=where)[0]
+    buckets, heads = _shape(shapes, "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", num_axes=2, where=where)
     config = UMT5Config(
         vocab_size=words,
         d_model=width,
         d_kv=inner // heads,
-        d_ff=_shape(shapes, "encoder.block.0.layer.1.DenseReluDense.wi_0.weight", 2, where)[0],
+        d_ff=_shape(shapes, "encoder.block.0.layer.1.DenseReluDense.wi_0.weight", num_axes=2, where=where)[0],
         num_layers=1 + max(int(name.split(".")[2]) for name in shapes if name.startswith("encoder.block.")),
         num_heads=heads,
         relative_attention_num_buckets=buckets,
@@ -297,14 +297,14 @@ def load_text_encoder(checkpoint: Checkpoint, dtype: torch.dtype) -> nn.Module:
         encoder: Any = UMT5EncoderModel(config).eval()
     tied = "encoder.embed_tokens.weight"  # the same table as `shared`
     own = {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items() if name != tied}
-    check_fit(own, shapes, where)
+    check_fit(own, shapes, source=where)
     encoder.encoder.embed_tokens = nn.Identity()
     fill(encoder, checkpoint, dtype)
     encoder.set_input_embeddings(encoder.shared)
     return encoder
 
 
-def _shape(shapes: dict[str, tuple[int, ...]], name: str, num_axes: int, where: Path) -> tuple[int, ...]:
+def _shape(shapes: dict[str, tuple[int, ...]], name: str, *, num_axes: int, where: Path) -> tuple[int, ...]:
     if name not in shapes or len(shapes[name]) != num_axes:
         found = list(shapes[name]) if name in shapes else "none"
         raise ValueError(f"{where} is not Wan's file of that name: expected {name} with {num_axes} axes, found {found}")
