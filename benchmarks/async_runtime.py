@@ -132,17 +132,17 @@ def hanging(run: Path) -> Perceiver:
 def make_loops(settings: Settings, run: Path, policy: Video2Act) -> dict[str, Callable[[], SlowLoop]]:
     """How each mode's slow loop is made."""
     assert policy.config.system2 is not None
-    rates = (policy.config.system2.streams, 1, policy.config.fps)
+    rates: Any = {"streams": policy.config.system2.streams, "refresh_every": 1, "control_fps": policy.config.fps}
     process = partial(ProcessSlowLoop, hang_timeout_s=settings.hang_timeout_s)
     thread = partial(ThreadSlowLoop, hang_timeout_s=settings.hang_timeout_s)
     return {
-        "off": lambda: Once(policy, *rates),
-        "process": lambda: process(partial(load_system2, run), *rates, "push"),
-        "process, slow": lambda: process(partial(slowed, run, settings.slow_factor), *rates, "push"),
-        "process, hung": lambda: process(partial(hanging, run), *rates, "push"),
-        "thread": lambda: thread(load_system2(run), *rates),
-        "thread, slow": lambda: thread(slowed(run, settings.slow_factor), *rates),
-        "thread, hung": lambda: thread(Hanging(load_system2(run), good=1), *rates),
+        "off": lambda: Once(policy, **rates),
+        "process": lambda: process(partial(load_system2, run), **rates, instruction="push"),
+        "process, slow": lambda: process(partial(slowed, run, settings.slow_factor), **rates, instruction="push"),
+        "process, hung": lambda: process(partial(hanging, run), **rates, instruction="push"),
+        "thread": lambda: thread(load_system2(run), **rates),
+        "thread, slow": lambda: thread(slowed(run, settings.slow_factor), **rates),
+        "thread, hung": lambda: thread(Hanging(load_system2(run), good=1), **rates),
     }
 
 
@@ -154,9 +154,19 @@ def drive(settings: Settings, dual: DualPolicy, config: PolicyConfig, seconds: f
     """One episode of that length."""
     robot = Robot(config.fps, int(seconds * settings.rate_hz))
     with closing(
-        make_executor(dual, robot.spec, execute_steps=config.execute_steps, runtime=RuntimeConfig(system1=settings.system1))
+        make_executor(
+            dual, robot.spec, execute_steps=config.execute_steps, runtime=RuntimeConfig(system1=settings.system1)
+        )
     ) as executor:
-        return run_episode(robot, dual, execute_steps=config.execute_steps, watchers=[], seed=0, rate_hz=settings.rate_hz, executor=executor)
+        return run_episode(
+            robot,
+            dual,
+            execute_steps=config.execute_steps,
+            watchers=[],
+            seed=0,
+            rate_hz=settings.rate_hz,
+            executor=executor,
+        )
 
 
 def compare(settings: Settings, run: Path, policy: Video2Act) -> dict[str, Any]:

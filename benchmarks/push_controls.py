@@ -71,10 +71,24 @@ def run_job(settings: Settings, data: Path, name: str, seed: int) -> tuple[str, 
     video_model = settings.out / f"video_{variant.video_model}" if variant.video_model else None
     if not (policy / "model.safetensors").is_file():
         config = TrainConfig(num_steps=settings.policy_steps, seed=seed)
-        train((data,), policy, config, variant.preset, video_model, resume=(policy / "training.json").is_file())
+        train(
+            (data,),
+            policy,
+            config=config,
+            preset=variant.preset,
+            video_model=video_model,
+            resume=(policy / "training.json").is_file(),
+        )
     if not (result / "eval_info.json").is_file():
         evaluate(
-            policy, ENV, settings.episodes, 1000, blind=variant.is_shown_nothing, workers=1, num_videos=0, out=result
+            policy,
+            ENV,
+            episodes=settings.episodes,
+            seed=1000,
+            blind=variant.is_shown_nothing,
+            workers=1,
+            num_videos=0,
+            out=result,
         )
     return name, seed
 
@@ -110,7 +124,7 @@ def main(settings: Settings) -> None:
     for label, steps in (("trained", settings.video_steps), ("random", 0)):
         folder = settings.out / f"video_{label}"
         if not (folder / "model.safetensors").is_file():
-            train_video((data,), folder, VideoTrainConfig(num_steps=steps), BackboneConfig())
+            train_video((data,), folder, config=VideoTrainConfig(num_steps=steps), backbone=BackboneConfig())
     # the first seed of every variant first: it also fills the caches that the others read
     jobs = [
         (name, seed) for seed in settings.seeds for name in settings.variants if not VARIANTS[name].is_shown_nothing

@@ -167,7 +167,9 @@ def _is_recorded(folder: Path) -> bool:
 def _record_videos(env: str, folder: Path, settings: Settings, minutes: float) -> None:
     try:
         # joint targets of two arms bear no disturbance
-        collect(env, folder, episodes=settings.videos, noise=0.1 if env.startswith("metaworld:") else 0.0, videos_only=True)
+        collect(
+            env, folder, episodes=settings.videos, noise=0.1 if env.startswith("metaworld:") else 0.0, videos_only=True
+        )
     except CollectionError as error:
         # one expert less is worth a line in the report, not the end of two hours
         folder.mkdir(parents=True, exist_ok=True)
@@ -185,7 +187,7 @@ def _train_video(
 ) -> None:
     data = tuple(folder for folder in videos.values() if not (folder / "left_out").is_file())
     has_begun = (out / SETTINGS_FILE).is_file() or (out / "vae_training" / SETTINGS_FILE).is_file()
-    train_video(data, out, replace(config, max_minutes=minutes), scratch, resume=has_begun)
+    train_video(data, out, config=replace(config, max_minutes=minutes), backbone=scratch, resume=has_begun)
 
 
 def _train_policy(
@@ -195,11 +197,28 @@ def _train_policy(
     video_model = {"full": root / "video_model", "random": root / "random_model"}.get(variant)
     name = preset if video_model else f"{preset}_system1"
     resume = (out / SETTINGS_FILE).is_file()
-    train(data, out, replace(config, max_minutes=minutes), name, video_model, CAMERAS, resume)
+    train(
+        data,
+        out,
+        config=replace(config, max_minutes=minutes),
+        preset=name,
+        video_model=video_model,
+        cameras=CAMERAS,
+        resume=resume,
+    )
 
 
 def _evaluate(policy: Path, env: str, settings: Settings, device: str, out: Path, minutes: float) -> None:
-    evaluate(policy, env, settings.episodes, 1000, workers=settings.workers, num_videos=2, out=out, device=device)
+    evaluate(
+        policy,
+        env,
+        episodes=settings.episodes,
+        seed=1000,
+        workers=settings.workers,
+        num_videos=2,
+        out=out,
+        device=device,
+    )
 
 
 def report(settings: Settings, size: Size) -> str:

@@ -132,42 +132,42 @@ class TestFit:
     frames = np.random.default_rng(0).integers(0, 256, (2, 12, 16, 3), dtype=np.uint8)
 
     def test_padding_keeps_the_picture_between_grey_bars(self):
-        square = fit_frames(self.frames, 16, width=16, fit="pad")
+        square = fit_frames(self.frames, (16, 16), fit="pad")
         assert np.array_equal(square[:, 2:14], self.frames)
         assert (square[:, :2] == GREY).all()
         assert (square[:, 14:] == GREY).all()
-        upright = fit_frames(self.frames.swapaxes(1, 2), 16, width=16, fit="pad")
+        upright = fit_frames(self.frames.swapaxes(1, 2), (16, 16), fit="pad")
         assert np.array_equal(upright, square.swapaxes(1, 2))
 
     def test_oblong_frames_are_averaged_down_between_the_same_bars(self):
-        small = fit_frames(self.frames, 8, width=8, fit="area")
+        small = fit_frames(self.frames, (8, 8), fit="area")
         assert (small[:, 0] == GREY).all()
         assert (small[:, 7] == GREY).all()
         inner = self.frames.astype(int).reshape(2, 6, 2, 8, 2, 3).sum(axis=(2, 4))
         assert np.array_equal(small[:, 1:7], (inner + 2) // 4)
 
     def test_an_odd_remainder_goes_below(self):
-        square = fit_frames(self.frames[:, :11], 16, width=16, fit="pad")
+        square = fit_frames(self.frames[:, :11], (16, 16), fit="pad")
         assert np.array_equal(square[:, 2:13], self.frames[:, :11])
 
     def test_it_is_what_siglips_processor_does_to_a_square(self):
         # since transformers 5, the name without Pil needs torchvision
         make = getattr(transformers, "SiglipImageProcessorPil", transformers.SiglipImageProcessor)
         processor = make(size={"height": 24, "width": 24})
-        expected = processor(Image.fromarray(fit_frames(self.frames, 16, width=16, fit="pad")[0]), return_tensors="np")[
+        expected = processor(Image.fromarray(fit_frames(self.frames, (16, 16), fit="pad")[0]), return_tensors="np")[
             "pixel_values"
         ][0]
-        ours = fit_frames(self.frames[:1], 24, width=24, fit="pad")[0].astype(np.float32) / 127.5 - 1
+        ours = fit_frames(self.frames[:1], (24, 24), fit="pad")[0].astype(np.float32) / 127.5 - 1
         assert np.allclose(ours.transpose(2, 0, 1), expected, atol=1e-6)
 
     def test_distorting_takes_any_shape_to_any_shape(self):
-        assert fit_frames(self.frames, 30, width=52, fit="lanczos").shape == (2, 30, 52, 3)
-        assert (fit_frames(np.full_like(self.frames, 77), 9, width=7, fit="lanczos") == 77).all()
-        assert np.array_equal(fit_frames(self.frames, 12, width=16, fit="lanczos"), self.frames)
+        assert fit_frames(self.frames, (30, 52), fit="lanczos").shape == (2, 30, 52, 3)
+        assert (fit_frames(np.full_like(self.frames, 77), (9, 7), fit="lanczos") == 77).all()
+        assert np.array_equal(fit_frames(self.frames, (12, 16), fit="lanczos"), self.frames)
 
     def test_averaging_gives_squares_only(self):
         with pytest.raises(ValueError, match="gives squares, not 8 x 4"):
-            fit_frames(self.frames, 8, width=4, fit="area")
+            fit_frames(self.frames, (8, 4), fit="area")
 
 
 class TestPastImages:

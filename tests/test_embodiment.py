@@ -25,7 +25,22 @@ def test_numbers_go_to_their_places_and_come_back(name: str):
 
 
 def test_aloha_is_left_arm_left_gripper_right_arm_right_gripper():
-    assert make_embodiment("aloha_agilex", 14, action_dim=14).places == (50, 51, 52, 53, 54, 55, 60, 0, 1, 2, 3, 4, 5, 10)
+    assert make_embodiment("aloha_agilex", 14, action_dim=14).places == (
+        50,
+        51,
+        52,
+        53,
+        54,
+        55,
+        60,
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        10,
+    )
 
 
 def test_any_other_robot_names_its_fields():

@@ -125,7 +125,7 @@ def test_what_is_pushed_is_what_is_saved(policy: Video2Act, run: Path, tmp_path:
             return f"https://huggingface.co/{repo_id}"
 
     monkeypatch.setattr("video2act.hub.HfApi", Api)
-    assert policy.push_to_hub("me/push", tmp_path / "upload", run, private=True) == "https://huggingface.co/me/push"
+    assert policy.push_to_hub("me/push", tmp_path / "upload", run=run, private=True) == "https://huggingface.co/me/push"
     assert calls[0] == ("me/push", {"private": True, "exist_ok": True})
     assert {"README.md", "config.json", "model.safetensors", "stats.json"} <= set(calls[1][1]["files"])
     assert "# me/push" in (tmp_path / "upload/README.md").read_text()

@@ -32,7 +32,9 @@ class TestAttention:
         query, key, value = randn(1, 4, 3, 8), randn(1, 4, 5, 8, seed=1), randn(1, 4, 5, 8, seed=2)
         kept = MASK[0]
         assert torch.allclose(
-            attention(query, key, value=value, mask=MASK[:1]), attention(query, key[:, :, kept], value=value[:, :, kept]), atol=1e-6
+            attention(query, key, value=value, mask=MASK[:1]),
+            attention(query, key[:, :, kept], value=value[:, :, kept]),
+            atol=1e-6,
         )
 
     def test_it_is_the_attention_of_pytorch(self):
@@ -54,7 +56,9 @@ class TestAttention:
             assert (tensor.grad[1] == 0).all()
 
     def test_a_sequence_of_no_tokens_gives_zeros(self):
-        out = attention(randn(2, 4, 3, 8), randn(2, 4, 0, 8), value=randn(2, 4, 0, 8), mask=torch.zeros(2, 0, dtype=torch.bool))
+        out = attention(
+            randn(2, 4, 3, 8), randn(2, 4, 0, 8), value=randn(2, 4, 0, 8), mask=torch.zeros(2, 0, dtype=torch.bool)
+        )
         assert torch.equal(out, torch.zeros(2, 4, 3, 8))
 
 
@@ -156,14 +160,14 @@ class TestEmbeddings:
     @pytest.mark.parametrize("width", [32, 64, 128])
     @pytest.mark.parametrize("grid", [(1, 8, 8), (5, 8, 8), (3, 2, 2)])
     def test_every_cell_of_a_grid_has_its_own_place(self, grid: tuple[int, int, int], width: int):
-        embedded = grid_embedding(*grid, width, torch.device("cpu"))
+        embedded = grid_embedding(*grid, width=width, device=torch.device("cpu"))
         t, h, w = grid
         assert embedded.shape == (t * h * w, width)
         distance = torch.cdist(embedded, embedded) + 1e3 * torch.eye(t * h * w)
         assert distance.min() > 0.1
 
     def test_cells_are_in_raster_order(self):
-        embedded = grid_embedding(2, 3, w=4, width=32, device=torch.device("cpu")).view(2, 3, 4, 32)
+        embedded = grid_embedding(2, 3, 4, width=32, device=torch.device("cpu")).view(2, 3, 4, 32)
         temporal, spatial = 12, 10
         assert torch.equal(embedded[1, 0, 0, :temporal], embedded[1, 2, 3, :temporal])
         rows = embedded[..., temporal : temporal + spatial]

@@ -212,7 +212,9 @@ class TestContinuing:
         system1 = replace(small_config.system1, max_delay_steps=2)
         policy = make_policy(replace(small_config, system1=system1))
         rest = np.array([[1.0, -0.3], [0.5, -0.5], [2.0, -0.9]])
-        chunk = policy.continue_plan(observation(), condition(policy), committed=Committed(rest, num_frozen=2), guidance=guidance)
+        chunk = policy.continue_plan(
+            observation(), condition(policy), committed=Committed(rest, num_frozen=2), guidance=guidance
+        )
         assert chunk.actions.shape == (4, 2)
         assert np.allclose(chunk.actions[:2], rest[:2], atol=1e-6)
         assert not np.allclose(chunk.actions[2], rest[2])
@@ -221,7 +223,9 @@ class TestContinuing:
         def plan(far: float) -> np.ndarray:
             policy.seed(3)
             rest = np.array([[0.5, -0.5]] * 4) + far
-            return policy.continue_plan(observation(), condition(policy), committed=Committed(rest, 0), guidance=5.0).actions
+            return policy.continue_plan(
+                observation(), condition(policy), committed=Committed(rest, 0), guidance=5.0
+            ).actions
 
         # where it leads is tested where the network has learned something: system1/test_real_time_chunking.py
         assert np.array_equal(plan(0.4), plan(0.4))
@@ -275,7 +279,7 @@ class TestBlinded:
         with torch.no_grad():
             conditions = policy.system1.gather(["push"], images, video=video.tokens, visible=hidden)
             state = policy.normalize_state.normalize(torch.from_numpy(seen.state)[None])
-            projected = policy.system1.project(conditions, state, torch.zeros(1), hidden)
+            projected = policy.system1.project(conditions, state, staleness=torch.zeros(1), visible=hidden)
             actions = policy.normalize_action.restore(policy.system1.sample(projected, noise))
         assert np.allclose(actions[0].numpy(), act(policy.blinded(), seen, video), atol=1e-5)
 

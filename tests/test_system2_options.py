@@ -85,7 +85,9 @@ def test_what_is_left_out_is_as_the_preset_says():
     assert chosen("wan22_5b", None, tiny=BackboneConfig(), scratch=ScratchConfig()) == chosen(
         "wan22_5b", None, tiny=BackboneConfig(), scratch=ScratchConfig(), system2=System2Options()
     )
-    backbone = chosen("wan22_5b", None, tiny=BackboneConfig(), scratch=ScratchConfig(), system2=System2Options(noise_level=0.5))
+    backbone = chosen(
+        "wan22_5b", None, tiny=BackboneConfig(), scratch=ScratchConfig(), system2=System2Options(noise_level=0.5)
+    )
     assert isinstance(backbone, PretrainedBackboneConfig)
     assert (backbone.feature_layer, backbone.noise_level, backbone.text_cache) == (20, 0.5, None)
 

@@ -203,7 +203,9 @@ def _local_driver(words: dict[str, Any]) -> _LocalDriver:
     policy = Video2Act.load(run, words.get("device") or "cuda")
     policy.seed(int(words.get("seed") or 0))
     # inline: success rates are scores, and those are reproducible
-    serving = serve_policy(policy, (), refresh_every=policy.config.refresh_every, system2="inline", runtime=RuntimeConfig())
+    serving = serve_policy(
+        policy, (), refresh_every=policy.config.refresh_every, system2="inline", runtime=RuntimeConfig()
+    )
     return _LocalDriver(serving.make_session(), serving.contract.to_metadata())
 
 

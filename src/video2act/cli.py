@@ -25,7 +25,8 @@ from video2act.config import (
 def collect(
     env: str,
     out: Path,
-    *, episodes: int = 50,
+    *,
+    episodes: int = 50,
     seed: int = 0,
     cameras: tuple[str, ...] | None = None,
     image_size: int = 128,
@@ -50,7 +51,18 @@ def collect(
     """
     from video2act.programs import collect as program
 
-    done = program.collect(env, out, episodes=episodes, seed=seed, cameras=cameras, image_size=image_size, noise=noise, workers=workers, videos_only=videos_only, max_steps=max_steps)
+    done = program.collect(
+        env,
+        out,
+        episodes=episodes,
+        seed=seed,
+        cameras=cameras,
+        image_size=image_size,
+        noise=noise,
+        workers=workers,
+        videos_only=videos_only,
+        max_steps=max_steps,
+    )
     print(
         f"{done.dataset}: {done.num_episodes} episodes, {done.num_recorded} recorded now in {done.duration_s:.0f} s; "
         f"the expert failed on {len(done.failed_seeds)} seeds, which were left out"
@@ -72,7 +84,8 @@ def info(what: Positional[Path], check: bool = False) -> None:
 def train_video(
     data: tuple[Path, ...],
     out: Path,
-    *, training: Annotated[VideoTrainConfig, OmitArgPrefixes],
+    *,
+    training: Annotated[VideoTrainConfig, OmitArgPrefixes],
     backbone: BackboneConfig,
     scratch: ScratchConfig,
     system2: System2Options,
@@ -99,13 +112,14 @@ def train_video(
     from video2act.programs import train_video as program
 
     chosen = program.chosen(preset, video_model, tiny=backbone, scratch=scratch, system2=system2)
-    program.train_video(data, out, training, chosen, camera, resume, tuning)
+    program.train_video(data, out, config=training, backbone=chosen, camera=camera, resume=resume, tuning=tuning)
 
 
 def train(
     data: tuple[Path, ...],
     out: Path,
-    *, training: Annotated[TrainConfig, OmitArgPrefixes],
+    *,
+    training: Annotated[TrainConfig, OmitArgPrefixes],
     system1: System1Sources,
     system2: System2Options,
     tuning: TuningConfig,
@@ -135,7 +149,19 @@ def train(
     from video2act.programs import train as program
 
     program.train(
-        data, out, training, preset, video_model, cameras, resume, system1, tuning, cache, live, encoding, system2
+        data,
+        out,
+        config=training,
+        preset=preset,
+        video_model=video_model,
+        cameras=cameras,
+        resume=resume,
+        system1=system1,
+        tuning=tuning,
+        cache=cache,
+        live=live,
+        encoding=encoding,
+        system2=system2,
     )
 
 
@@ -156,7 +182,8 @@ def cache(
 def evaluate(
     run: Positional[Path],
     env: tuple[str, ...],
-    *, runtime: Annotated[RuntimeConfig, OmitArgPrefixes],
+    *,
+    runtime: Annotated[RuntimeConfig, OmitArgPrefixes],
     episodes: int = 50,
     seed: int = 1000,
     refresh_every: int | None = None,
@@ -191,25 +218,26 @@ def evaluate(
     program.evaluate(
         run,
         list(env),
-        episodes,
-        seed,
-        refresh_every,
-        system2,
-        blind,
-        instruction,
-        workers,
-        num_videos,
-        out,
-        device,
-        runtime,
-        None if simulate_latency is None else SimulatedLatency.parse(simulate_latency),
+        episodes=episodes,
+        seed=seed,
+        refresh_every=refresh_every,
+        system2=system2,
+        blind=blind,
+        instruction=instruction,
+        workers=workers,
+        num_videos=num_videos,
+        out=out,
+        device=device,
+        runtime=runtime,
+        simulate_latency=None if simulate_latency is None else SimulatedLatency.parse(simulate_latency),
     )
 
 
 def serve(
     run: Positional[Path],
     plans: Annotated[ServedPlans, OmitArgPrefixes],
-    *, host: str = "127.0.0.1",
+    *,
+    host: str = "127.0.0.1",
     port: int = 8000,
     only: Literal["system2"] | None = None,
     api_key_file: Path | None = None,
@@ -231,13 +259,25 @@ def serve(
     from video2act.serving.access import Limits
 
     limits, runtime = Limits(max_clients=max_clients), plans.runtime()
-    program.serve(run, host, port=port, only=only, system2=plans.system2, refresh_every=plans.refresh_every, runtime=runtime, api_key_file=api_key_file, device=device, limits=limits)
+    program.serve(
+        run,
+        host,
+        port=port,
+        only=only,
+        system2=plans.system2,
+        refresh_every=plans.refresh_every,
+        runtime=runtime,
+        api_key_file=api_key_file,
+        device=device,
+        limits=limits,
+    )
 
 
 def sweep(
     run: Positional[Path],
     env: str,
-    *, runtime: Annotated[RuntimeConfig, OmitArgPrefixes],
+    *,
+    runtime: Annotated[RuntimeConfig, OmitArgPrefixes],
     refresh_every: tuple[int, ...] = (1, 2, 4, 8, 16, 32),
     latency_ms: tuple[float, ...] = (0, 50, 100, 200, 400, 800),
     which: Literal["system1", "system2"] = "system2",
@@ -263,7 +303,19 @@ def sweep(
     """
     from video2act.programs import sweep as program
 
-    table = program.sweep(run, env, refresh_every, latency_ms, which, episodes, seed, workers, out, device, runtime)
+    table = program.sweep(
+        run,
+        env,
+        refresh_every=refresh_every,
+        latency_ms=latency_ms,
+        which=which,
+        episodes=episodes,
+        seed=seed,
+        workers=workers,
+        out=out,
+        device=device,
+        runtime=runtime,
+    )
     print(f"{table}   plot: {table.with_suffix('.png')}")
 
 
@@ -278,13 +330,14 @@ def view(run: Positional[Path], dataset: Path, *, out: Path, episode: int = 0) -
     """
     from video2act.programs import view as program
 
-    print(program.view(run, dataset, episode, out))
+    print(program.view(run, dataset, episode=episode, out=out))
 
 
 def bench(
     what: Positional[Literal["stages", "loader"]] = "stages",
     run: Path | None = None,
-    *, data: tuple[Path, ...] = (),
+    *,
+    data: tuple[Path, ...] = (),
     preset: str = "tiny",
     device: str = "cpu",
 ) -> None:

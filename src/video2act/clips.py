@@ -94,13 +94,14 @@ GREY = 127
 
 
 def fit_frames(
-    images: UInt8[np.ndarray, "t _h _w 3"], height: int, *, width: int, fit: Fit
-) -> UInt8[np.ndarray, "t {height} {width} 3"]:
-    """Frames of one camera at the size that a network reads.
+    images: UInt8[np.ndarray, "t _h _w 3"], size: tuple[int, int], *, fit: Fit
+) -> UInt8[np.ndarray, "t {size[0]} {size[1]} 3"]:
+    """Frames of one camera at the size (height, width) that a network reads.
 
     Raises:
         ValueError: `area` is asked for frames that are not square, or to enlarge.
     """
+    height, width = size
     if fit in ("area", "pad"):
         images = _to_square(images)
     if fit == "area":
@@ -182,7 +183,7 @@ class FrameHistory:
                 raise RuntimeError(
                     f"the episode is longer than {MAX_STREAM_FRAMES} frames; reset the policy before it is"
                 )
-            track.frames.append(fit_frames(frame, *track.stream.frame_px, track.stream.resize)[0].copy())
+            track.frames.append(fit_frames(frame, track.stream.frame_px, fit=track.stream.resize)[0].copy())
 
     def clips(self, control_fps: float) -> dict[str, Video]:
         """The clip of each stream that ends at the newest frame; `control_fps` is the rate at which frames were appended."""

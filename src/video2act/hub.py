@@ -63,7 +63,9 @@ def locate_policy(source: Path | str, revision: str | None = None) -> Path:
         ) from error
 
 
-def push_to_hub(policy: "Video2Act", repo_id: str, *, folder: Path, run: Path | None = None, private: bool = False) -> str:
+def push_to_hub(
+    policy: "Video2Act", repo_id: str, *, folder: Path, run: Path | None = None, private: bool = False
+) -> str:
     """Upload a policy; returns the address.
 
     Args:

@@ -188,6 +188,7 @@ class Watcher(Protocol):
         self,
         observation: Observation,
         action: Float[np.ndarray, "a"],
-        *, condition: VideoCondition | None,
+        *,
+        condition: VideoCondition | None,
         is_new_plan: bool,
     ) -> None: ...

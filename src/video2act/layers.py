@@ -21,7 +21,8 @@ from video2act.config import NormForm, adaptor_depth
 def attention(
     query: Float[Tensor, "b heads n d"],
     key: Float[Tensor, "b heads m d"],
-    *, value: Float[Tensor, "b heads m d"],
+    *,
+    value: Float[Tensor, "b heads m d"],
     mask: Bool[Tensor, "b m"] | None = None,
 ) -> Float[Tensor, "b heads n d"]:
     """Scaled dot-product attention with a boolean mask over the keys."""
@@ -131,7 +132,8 @@ class Mlp(nn.Module):
         self,
         width: int,
         hidden: int | None = None,
-        *, out: int | None = None,
+        *,
+        out: int | None = None,
         activation: Literal["gelu", "silu"] = "gelu",
     ):
         super().__init__()
@@ -168,7 +170,7 @@ def sinusoidal_embedding(
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
-def grid_embedding(t: int, h: int, *, w: int, width: int, device: torch.device) -> Float[Tensor, "n {width}"]:
+def grid_embedding(t: int, h: int, w: int, *, width: int, device: torch.device) -> Float[Tensor, "n {width}"]:
     """Fixed sinusoidal positions of a `t h w` grid in raster order; the width is shared between the three axes.
 
     Heights and widths are measured from 0 to 1 across the picture, so that one model reads grids of several sizes.

@@ -58,7 +58,12 @@ class Video2Act(nn.Module):
         self.normalize_state = Normalizer(statistics["state"], config.normalize_state)
         self.normalize_action = Normalizer(statistics["action"], config.normalize_action)
         self.system1 = System1(
-            config.system1, config.cameras, state_dim=config.state_dim, action_dim=config.action_dim, horizon=config.horizon, fps=config.fps
+            config.system1,
+            config.cameras,
+            state_dim=config.state_dim,
+            action_dim=config.action_dim,
+            horizon=config.horizon,
+            fps=config.fps,
         )
         self.system2 = System2(config.system2, make_backbone(config.system2.backbone)) if config.system2 else None
         self.adapter: Adapter = {}
@@ -98,8 +103,12 @@ class Video2Act(nn.Module):
             seen = self.system2.see_on(batch.stage if batch.seen else "latents", looked, instruction=told)
             video = self.system2.compress(seen)
         conditions = self.system1.gather(batch.instruction, batch.images, video=video, visible=visible)
-        projected = self.system1.project(conditions, state, batch.staleness, visible, batch.known)
-        return self.system1.loss(actions, batch.action_is_pad, conditions=projected, generator=generator, known=batch.known)
+        projected = self.system1.project(
+            conditions, state, staleness=batch.staleness, visible=visible, known=batch.known
+        )
+        return self.system1.loss(
+            actions, batch.action_is_pad, conditions=projected, generator=generator, known=batch.known
+        )
 
     # acting
 
@@ -146,7 +155,9 @@ class Video2Act(nn.Module):
             torch.from_numpy(committed.actions.astype(np.float32))[None].to(self.device)
         )
         with self._precision():
-            sampled = self.system1.continue_sample(projected, noise, committed=rest, num_frozen=committed.num_frozen, guidance=guidance)
+            sampled = self.system1.continue_sample(
+                projected, noise, committed=rest, num_frozen=committed.num_frozen, guidance=guidance
+            )
         return self._chunk(sampled, observation)
 
     def _prepare(self, observation: Observation, condition: VideoCondition) -> tuple[ProjectedConditions, Tensor]:
@@ -164,7 +175,9 @@ class Video2Act(nn.Module):
         age = torch.tensor([max(0.0, staleness)], device=self.device)
         with self._precision():
             conditions = self.system1.gather([observation.instruction], images, video=video, visible=visible)
-            projected = self.system1.project(conditions, self.normalize_state.normalize(state), age, visible)
+            projected = self.system1.project(
+                conditions, self.normalize_state.normalize(state), staleness=age, visible=visible
+            )
         return projected, torch.randn(1, *self.system1.noise_shape, generator=self._noise).to(self.device)
 
     def _chunk(self, normalised: Float[Tensor, "1 horizon a"], observation: Observation) -> ActionChunk:
@@ -292,7 +305,9 @@ class Video2Act(nn.Module):
         self, repo_id: str, folder: Path | str, *, run: Path | str | None = None, private: bool = False
     ) -> str:
         """Upload the policy and its card as `owner/name`, by way of `folder`; returns the address."""
-        return hub.push_to_hub(self, repo_id, folder=Path(folder), run=None if run is None else Path(run), private=private)
+        return hub.push_to_hub(
+            self, repo_id, folder=Path(folder), run=None if run is None else Path(run), private=private
+        )
 
     @property
     def _elsewhere(self) -> tuple[str, ...]:
@@ -330,7 +345,7 @@ class Video2Act(nn.Module):
                 f"{', '.join(sorted(observation.images)) or 'no camera'}"
             )
         size = self.config.image_px
-        small = fit_frames(observation.images[camera][None], size, width=size, fit=self.config.image_fit)
+        small = fit_frames(observation.images[camera][None], (size, size), fit=self.config.image_fit)
         return rearrange(torch.from_numpy(small), "1 h w c -> 1 c h w").float().to(self.device) / 127.5 - 1
 
 

@@ -57,7 +57,9 @@ def tiny(data: DataSpec) -> PolicyConfig:
     system1 = System1Config(denoising=DenoisingConfig(noise_shift=3.0, noise_draws=2))
     backbone, num_frames = BackboneConfig(), 17
     motion = everything_that_moves(data.fps, num_frames, frames_per_feature=backbone.frames_per_feature)
-    streams = paper_streams(data.cameras[0], motion, num_frames=num_frames, motion_px=64, spatial_px=64, former=FormerConfig())
+    streams = paper_streams(
+        data.cameras[0], motion, num_frames=num_frames, motion_px=64, spatial_px=64, former=FormerConfig()
+    )
     return PolicyConfig(
         state_dim=data.state_dim,
         action_dim=data.action_dim,
@@ -95,7 +97,9 @@ def small(data: DataSpec) -> PolicyConfig:
     system1 = System1Config(hidden=256, depth=6, num_heads=8, denoising=DenoisingConfig(noise_shift=3.0, noise_draws=2))
     motion = everything_that_moves(data.fps, num_frames, frames_per_feature=backbone.frames_per_feature)
     former = FormerConfig(num_tokens=32, depth=2, num_heads=8)
-    streams = paper_streams(data.cameras[0], motion, num_frames=num_frames, motion_px=128, spatial_px=128, former=former)
+    streams = paper_streams(
+        data.cameras[0], motion, num_frames=num_frames, motion_px=128, spatial_px=128, former=former
+    )
     return replace(
         tiny(data), image_px=128, system1=system1, system2=System2Config(backbone, streams, token_dim=system1.hidden)
     )
@@ -113,7 +117,8 @@ SMALL_SOURCE = "./the folder that train-video --preset small has written"
 def published(
     data: DataSpec,
     backbone: PretrainedBackboneConfig,
-    *, num_frames: int = 61,
+    *,
+    num_frames: int = 61,
     motion_px: int = 224,
     spatial_px: int = 480,
 ) -> PolicyConfig:
@@ -121,7 +126,9 @@ def published(
     system1 = System1Config(hidden=512, depth=8, num_heads=8, text_dim=256, image_channels=32)
     former = FormerConfig(num_tokens=224, depth=2, num_heads=8)
     motion = everything_that_moves(data.fps, num_frames, frames_per_feature=backbone.frames_per_feature)
-    streams = paper_streams(data.cameras[0], motion, num_frames=num_frames, motion_px=motion_px, spatial_px=spatial_px, former=former)
+    streams = paper_streams(
+        data.cameras[0], motion, num_frames=num_frames, motion_px=motion_px, spatial_px=spatial_px, former=former
+    )
     return PolicyConfig(
         state_dim=data.state_dim,
         action_dim=data.action_dim,

@@ -16,7 +16,7 @@ class CountingDataset(LeRobotDataset):
 
     def frames(self, i, camera, size_px=None, start=0, stop=None):
         self.decoded += 1
-        return super().frames(i, camera, size_px, start, stop)
+        return super().frames(i, camera, size_px=size_px, start=start, stop=stop)
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +31,9 @@ def dataset(root):
 
 def test_frames_are_those_of_the_dataset_and_decoded_once(dataset):
     store = FrameStore(dataset)
-    frames = store.frames(1, "front", size_px=32)
+    frames = store.frames(1, "front", size=(32, 32))
     assert read_numbers(frames) == [100 + k for k in range(7)]
-    assert store.frames(1, "front", size_px=32) is frames
+    assert store.frames(1, "front", size=(32, 32)) is frames
     assert dataset.decoded == 1
     assert store.used_bytes == EPISODE_BYTES
     with pytest.raises(ValueError, match="read-only"):
@@ -43,23 +43,23 @@ def test_frames_are_those_of_the_dataset_and_decoded_once(dataset):
 def test_the_one_not_asked_for_the_longest_goes_first(dataset):
     store = FrameStore(dataset, budget_bytes=2 * EPISODE_BYTES)
     for episode in (0, 1, 0, 2, 0):
-        store.frames(episode, "front", size_px=32)
+        store.frames(episode, "front", size=(32, 32))
     assert dataset.decoded == 3
     assert store.used_bytes == 2 * EPISODE_BYTES
-    store.frames(1, "front", size_px=32)
+    store.frames(1, "front", size=(32, 32))
     assert dataset.decoded == 4
 
 
 def test_an_episode_above_the_budget_is_handed_out_but_not_kept(dataset):
     store = FrameStore(dataset, budget_bytes=EPISODE_BYTES - 1)
-    assert len(store.frames(0, "front", size_px=32)) == 7
+    assert len(store.frames(0, "front", size=(32, 32))) == 7
     assert store.used_bytes == 0
 
 
 def test_threads_that_want_the_same_wait_for_one_decoding(dataset):
     store = FrameStore(dataset)
     with ThreadPoolExecutor(8) as pool:
-        frames = list(pool.map(lambda k: store.frames(k % 3, "wrist", size_px=64), range(48)))
+        frames = list(pool.map(lambda k: store.frames(k % 3, "wrist", size=(64, 64)), range(48)))
     assert dataset.decoded == 3
     assert len({id(entry) for entry in frames}) == 3
 
@@ -70,7 +70,7 @@ def test_preload_decodes_everything_once(dataset):
     store.preload(views)
     assert dataset.decoded == 6
     assert store.used_bytes == store.required_bytes(views)
-    assert np.array_equal(store.frames(2, "front", size_px=32), dataset.frames(2, "front", 32))
+    assert np.array_equal(store.frames(2, "front", size=(32, 32)), dataset.frames(2, "front", 32))
     assert dataset.decoded == 7
 
 
@@ -83,6 +83,6 @@ def test_a_failure_is_raised_again_for_the_next(dataset):
     store = FrameStore(dataset)
     for _ in range(2):
         with pytest.raises(DatasetError, match="no camera 'top'"):
-            store.frames(0, "top", size_px=32)
+            store.frames(0, "top", size=(32, 32))
     with pytest.raises(DatasetError, match="no camera 'top'"):
         store.preload([("top", 32)])

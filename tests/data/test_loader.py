@@ -76,8 +76,8 @@ class MemoryFrames:
     def __init__(self, dataset: MemoryDataset):
         self.dataset = dataset
 
-    def frames(self, episode: int, camera: str, size_px: int, width_px: int = 0, fit: str = "area") -> np.ndarray:
-        return self.dataset.frames(episode, camera, size_px)
+    def frames(self, episode: int, camera: str, *, size: tuple[int, int], fit: str = "area") -> np.ndarray:
+        return self.dataset.frames(episode, camera, size_px=size[0])
 
 
 @pytest.fixture
@@ -304,7 +304,9 @@ class TestCached:
         dataset = MemoryDataset()
         for episode, length in enumerate(LENGTHS):
             clips = {
-                s.name: episode_clips(live.frames, s, places=[(episode, frame) for frame in range(length)], control_fps=live.config.fps)
+                s.name: episode_clips(
+                    live.frames, s, places=[(episode, frame) for frame in range(length)], control_fps=live.config.fps
+                )
                 for s in system2.config.streams
             }
             cache.write(episode, system2.see(clips, dataset.episode(episode).instruction))

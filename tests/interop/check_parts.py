@@ -59,8 +59,11 @@ def check_filters(golden: Golden, report: Report) -> None:
 
 def _check_spatial(report: Report, name: str, ours: str, video: Video, expected: Tensor, tolerance: float) -> None:
     report.close(
-        f"{name}, zero border", make_filter(FilterConfig(ours, border="zeros"))(video).grid.float(), expected, tolerance
-    )  # type: ignore[arg-type]
+        f"{name}, zero border",
+        make_filter(FilterConfig(ours, border="zeros"))(video).grid.float(),
+        expected,
+        tolerance,  # type: ignore[arg-type]
+    )
     # ours differs at the border, and takes off the constant that keeps the square root smooth
     inside = (..., slice(1, -1), slice(1, -1))
     constant = 0.0 if ours == "laplacian" else 1e-3
@@ -198,7 +201,9 @@ def _core(state: dict[str, Tensor], config: dict, norm: str) -> ActionDiT:
     )
     horizon = state["x_pos_embed"].shape[1] - 3
     width, depth = config["hidden_size"], num_blocks(state, "blocks")
-    dit = ActionDiT(config["output_dim"], 1, horizon=horizon, width=width, depth=depth, num_heads=config["num_heads"], form=form)
+    dit = ActionDiT(
+        config["output_dim"], 1, horizon=horizon, width=width, depth=depth, num_heads=config["num_heads"], form=form
+    )
     own = dit.state_dict()
     names = dit_names(state, prefix="")
     dead = {name.removeprefix("model.") for name in unread_names({f"model.{name}" for name in state})}
@@ -216,7 +221,9 @@ def _run_core(dit: ActionDiT, text: Tokens, tensors: dict[str, Tensor], timestep
     conditions = Conditions(text, Tokens.all_visible(tensors["in.img_c"]), Tokens.all_visible(tensors["in.video_c"]))
     zeros = torch.zeros(b, 1)
     with torch.no_grad():
-        projected = dit.project(conditions, zeros, zeros, torch.full((b,), 0.3), tensors["in.freq"].float())
+        projected = dit.project(
+            conditions, zeros, has_state=zeros, staleness=torch.full((b,), 0.3), fps=tensors["in.freq"].float()
+        )
         projected = replace(projected, state=tokens[:, :1])
         return dit.denoise(tokens[:, 1:], timestep, conditions=projected)
 

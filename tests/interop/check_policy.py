@@ -59,12 +59,21 @@ class Rebuilt(nn.Module):
         check_structure(state, self.settings, source=golden.path.name)
         self.streams = stream_names(self.settings)
         self.shown = {stream: self._latents(stream, tensors) for stream in self.streams}
-        self.system1 = System1(self._system1_config(state, norm, prediction), (), state_dim=14, action_dim=14, horizon=horizon(state), fps=25.0)
+        self.system1 = System1(
+            self._system1_config(state, norm, prediction),
+            (),
+            state_dim=14,
+            action_dim=14,
+            horizon=horizon(state),
+            fps=25.0,
+        )
         self.wan = self._video_model(golden, tensors)
         self.system2 = nn.Module()
         self.system2.formers = nn.ModuleDict(
             {
-                stream: make_former(former_config(state, stream), self.wan.feature_dim, token_dim=self.system1.config.hidden)
+                stream: make_former(
+                    former_config(state, stream), self.wan.feature_dim, token_dim=self.system1.config.hidden
+                )
                 for stream in self.streams
             }
         )
@@ -131,7 +140,12 @@ class Rebuilt(nn.Module):
         rate = tensors["in.ctrl_freqs"].float().expand(b)
         # any age: a converted policy does not know it yet
         return self.system1.dit.project(
-            conditions, tensors["in.state_tokens"][:, 0], known, torch.full((b,), 0.2), rate, has_action=known
+            conditions,
+            tensors["in.state_tokens"][:, 0],
+            has_state=known,
+            staleness=torch.full((b,), 0.2),
+            fps=rate,
+            has_action=known,
         )
 
 

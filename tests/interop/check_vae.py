@@ -26,7 +26,7 @@ def check_vae_encoder(golden: Golden, report: Report) -> None:
         torch.save(weights | decoder, Path(folder) / "Wan2.2_VAE.pth")
         component = wan_original.vae(Path(folder))
         vae: Any = empty(AutoencoderKLWan, component.config)
-        fill(vae, component.checkpoint, torch.float32)
+        fill(vae, component.checkpoint, dtype=torch.float32)
     mean, std = (torch.tensor(vae.config[f"latents_{which}"])[:, None, None, None] for which in ("mean", "std"))
     for name in sorted(name.removesuffix(".latent") for name in tensors if name.endswith(".latent")):
         if name not in tensors:

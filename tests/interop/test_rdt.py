@@ -121,7 +121,14 @@ def test_the_preset_has_a_place_for_every_tensor_of_the_real_size():
     cameras = tuple(f"{camera}{past}" for past in ("@1", "") for camera in CAMERAS)
     config = make_preset("rdt_1b", DataSpec(14, 14, 25.0, cameras))
     with torch.device("meta"):
-        whole = System1(replace(config.system1, embodiment="aloha_agilex"), cameras, state_dim=14, action_dim=14, horizon=config.horizon, fps=config.fps)
+        whole = System1(
+            replace(config.system1, embodiment="aloha_agilex"),
+            cameras,
+            state_dim=14,
+            action_dim=14,
+            horizon=config.horizon,
+            fps=config.fps,
+        )
     own = whole.state_dict()
     names = system1_names(state)
     renamed = rename(state, names, own=own, source="rdt-1b")

@@ -25,7 +25,9 @@ def model(raw: dict[str, Any] | None = None, motion: dict[str, Any] | None = Non
 
 
 def converted(name: str, settings: dict[str, Any]) -> StreamConfig:
-    return stream_config(name, released_state(), model=settings, video=settings["video"], backbone=BACKBONE, robot=Robot())
+    return stream_config(
+        name, released_state(), model=settings, video=settings["video"], backbone=BACKBONE, robot=Robot()
+    )
 
 
 class TestSelection:

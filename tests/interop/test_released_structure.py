@@ -60,7 +60,9 @@ class TestLost:
         """Not a matter of structure: found when the tensors are taken over."""
         backbone = BackboneConfig(feature_layer=1, hidden=48, depth=2, num_heads=4, latent_channels=16, text_dim=16)
         state, settings = without(released_state(), "model.blocks.1.attn.proj.bias"), model()
-        config = policy_config(state, settings, video=settings["video"], backbone=backbone, sources=Sources(), robot=Robot())
+        config = policy_config(
+            state, settings, video=settings["video"], backbone=backbone, sources=Sources(), robot=Robot()
+        )
         with pytest.raises(
             ValueError, match=r"missing model\.blocks\.1\.attn\.proj\.bias \(here system1\.dit\.blocks\.1"
         ):
@@ -118,7 +120,9 @@ def test_linear_adaptors_are_converted():
     settings = model(framepack_adaptor="linear")
     check_structure(state, settings, source="checkpoint.bin")
     backbone = BackboneConfig(feature_layer=1, hidden=48, depth=2, num_heads=4, latent_channels=16, text_dim=16)
-    config = policy_config(state, settings, video=settings["video"], backbone=backbone, sources=Sources(), robot=Robot())
+    config = policy_config(
+        state, settings, video=settings["video"], backbone=backbone, sources=Sources(), robot=Robot()
+    )
     assert config.system2 is not None
     assert [stream.former.adaptor for stream in config.system2.streams] == ["mlp1x_gelu", "mlp1x_gelu"]
     weights = policy_weights(config, state, source="checkpoint.bin")

@@ -142,7 +142,7 @@ def test_noise_moves_the_arm_but_not_the_label():
 
 
 def test_a_failure_is_no_episode():
-    assert record_episode(*set_up(), FAILING_SEED, noise=0.0) is None
+    assert record_episode(*set_up(), seed=FAILING_SEED, noise=0.0) is None
 
 
 def test_workers_and_interruptions_do_not_change_the_result(tmp_path):

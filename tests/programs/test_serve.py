@@ -52,7 +52,9 @@ def drive(policy: Any, seed: int, steps: int = 10) -> list[ActionChunk]:
 def test_plans_are_those_of_the_same_policy_in_this_process(policy: Video2Act, small_config: PolicyConfig):
     """With System 2 inline: to the bit, through two episodes."""
     assert small_config.system2 is not None
-    loop = InlineSlowLoop(policy, small_config.system2.streams, refresh_every=small_config.refresh_every, control_fps=small_config.fps)
+    loop = InlineSlowLoop(
+        policy, small_config.system2.streams, refresh_every=small_config.refresh_every, control_fps=small_config.fps
+    )
     here = DualPolicy(policy, loop, cameras=small_config.cameras)
     policy.seed(3)
     expected = [chunk for seed in range(2) for chunk in drive(here, seed)]
@@ -106,7 +108,9 @@ def test_system2_alone_serves_a_robot_that_runs_system1(policy: Video2Act, small
     policy.save(tmp_path)
     serving = program.serve_system2(load_system2(tmp_path), ())
     with Server(serving.make_session, serving.contract.to_metadata(), port=0).running() as server:
-        loop = RemoteSlowLoop(server.address, small_config.system2.streams, refresh_every=4, control_fps=small_config.fps)
+        loop = RemoteSlowLoop(
+            server.address, small_config.system2.streams, refresh_every=4, control_fps=small_config.fps
+        )
         with closing(DualPolicy(policy, loop, cameras=small_config.cameras)) as robot:
             for chunk in drive(robot, seed=1):
                 assert np.isfinite(chunk.actions).all()

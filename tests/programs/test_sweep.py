@@ -56,7 +56,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_both_curves_are_measured_written_and_drawn(calls: list[Call], run: Path):
-    table = sweep(run, "fake:a", (1, 8), (0.0, 100.0), episodes=10)
+    table = sweep(run, "fake:a", refresh_every=(1, 8), latency_ms=(0.0, 100.0), episodes=10)
     assert calls == [(1, None), (8, None), (None, SimulatedLatency()), (None, SimulatedLatency(system2=0.1))]
     rows = list(csv.DictReader(table.open()))
     assert tuple(rows[0]) == COLUMNS
@@ -72,27 +72,27 @@ def test_both_curves_are_measured_written_and_drawn(calls: list[Call], run: Path
 
 
 def test_what_is_done_is_not_repeated_and_what_is_something_else_is_refused(calls: list[Call], run: Path):
-    sweep(run, "fake:a", (1,), (), episodes=10)
-    sweep(run, "fake:a", (1, 2), (), episodes=10)
+    sweep(run, "fake:a", refresh_every=(1,), latency_ms=(), episodes=10)
+    sweep(run, "fake:a", refresh_every=(1, 2), latency_ms=(), episodes=10)
     assert calls == [(1, None), (2, None)]
     with pytest.raises(ValueError, match=r"refresh_every_1 holds an evaluation with seeds"):
-        sweep(run, "fake:a", (1,), (), episodes=5)
+        sweep(run, "fake:a", refresh_every=(1,), latency_ms=(), episodes=5)
     with pytest.raises(ValueError, match=r"refresh_every_1 holds an evaluation with runtime"):
-        sweep(run, "fake:a", (1,), (), episodes=10, runtime=RuntimeConfig(overlap="blend"))
+        sweep(run, "fake:a", refresh_every=(1,), latency_ms=(), episodes=10, runtime=RuntimeConfig(overlap="blend"))
     os.utime(run / "model.safetensors", (2e9, 2e9))
     with pytest.raises(ValueError, match=r"was trained again after it was evaluated in .*refresh_every_1"):
-        sweep(run, "fake:a", (1,), (), episodes=10)
+        sweep(run, "fake:a", refresh_every=(1,), latency_ms=(), episodes=10)
 
 
 @pytest.mark.parametrize(("n", "ms"), [((4, 0), ()), ((1,), (0.0, -1.0)), ((1,), (float("inf"),))])
 def test_all_values_are_looked_at_before_the_first_evaluation(calls: list[Call], run: Path, n, ms):
     with pytest.raises(ValueError, match=r"at least 1, got 0|must be finite and not negative"):
-        sweep(run, "fake:a", n, ms)
+        sweep(run, "fake:a", refresh_every=n, latency_ms=ms)
     assert not calls
 
 
 def test_a_sweep_of_nothing_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="both are empty"):
-        sweep(tmp_path, "fake:a", (), ())
+        sweep(tmp_path, "fake:a", refresh_every=(), latency_ms=())
     with pytest.raises(ValueError, match="nothing to draw"):
         draw_curves(tmp_path / "a.png", [], y_title="success")

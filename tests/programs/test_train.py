@@ -50,7 +50,7 @@ def small_presets(monkeypatch: pytest.MonkeyPatch, small_config: PolicyConfig) -
 def video_model(recorded: Path, small_backbone: BackboneConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("video") / "model"
     config = VideoTrainConfig(num_steps=1, batch_size=2, num_frames=9, sizes_px=(16,))
-    train_video((recorded,), out, config, small_backbone)
+    train_video((recorded,), out, config=config, backbone=small_backbone)
     return out
 
 
@@ -61,7 +61,7 @@ def trained(
     out = tmp_path_factory.mktemp("policy") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "small", lambda spec: small_config)
-        train((recorded,), out, CONFIG, "small", video_model)
+        train((recorded,), out, config=CONFIG, preset="small", video_model=video_model)
     return out
 
 
@@ -133,7 +133,7 @@ class TestRun:
             raise AssertionError("everything was seen before")
 
         monkeypatch.setattr(System2, "see", look_again)
-        train((recorded,), tmp_path / "again", CONFIG, "small", video_model)
+        train((recorded,), tmp_path / "again", config=CONFIG, preset="small", video_model=video_model)
         assert (tmp_path / "again" / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
 
     def test_an_interrupted_filling_of_the_cache_goes_on(
@@ -153,19 +153,19 @@ class TestRun:
 
         monkeypatch.setattr(FeatureCache, "write", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train((recorded,), out, CONFIG, "small", model)
-        train((recorded,), out, CONFIG, "small", model, resume=True)
+            train((recorded,), out, config=CONFIG, preset="small", video_model=model)
+        train((recorded,), out, config=CONFIG, preset="small", video_model=model, resume=True)
         assert asked == [0, 1, 1, 2]
         assert (out / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
 
     def test_without_system_2_it_needs_no_video_model(self, recorded: Path, tmp_path: Path):
-        train((recorded,), tmp_path / "run", replace(CONFIG, num_steps=2), "small_system1")
+        train((recorded,), tmp_path / "run", config=replace(CONFIG, num_steps=2), preset="small_system1")
         policy = Video2Act.load(tmp_path / "run")
         assert policy.system2 is None
         assert np.isfinite(act(policy)).all()
 
     def test_plans_may_be_taught_to_continue_one_another(self, recorded: Path, tmp_path: Path):
-        train((recorded,), tmp_path / "run", TrainConfig(num_steps=2, max_delay_steps=2), "small_system1")
+        train((recorded,), tmp_path / "run", config=TrainConfig(num_steps=2, max_delay_steps=2), preset="small_system1")
         policy = Video2Act.load(tmp_path / "run")
         assert policy.config.system1.max_delay_steps == 2
         assert policy.system1.dit.committed_mark is not None
@@ -173,15 +173,26 @@ class TestRun:
 
     def test_a_delay_as_long_as_the_plan_is_refused(self, recorded: Path, tmp_path: Path):
         with pytest.raises(ValueError, match=r"max_delay_steps \(4\) must be smaller than horizon \(4\)"):
-            train((recorded,), tmp_path / "run", TrainConfig(num_steps=2, max_delay_steps=4), "small_system1")
+            train(
+                (recorded,),
+                tmp_path / "run",
+                config=TrainConfig(num_steps=2, max_delay_steps=4),
+                preset="small_system1",
+            )
 
     def test_cameras_may_be_chosen(self, recorded: Path, tmp_path: Path):
-        train((recorded,), tmp_path / "run", replace(CONFIG, num_steps=1), "small_system1", cameras=("wrist",))
+        train(
+            (recorded,),
+            tmp_path / "run",
+            config=replace(CONFIG, num_steps=1),
+            preset="small_system1",
+            cameras=("wrist",),
+        )
         assert Video2Act.load(tmp_path / "run").config.cameras == ("wrist",)
 
     def test_it_learns_what_the_demonstrations_show(self, recorded: Path, tmp_path: Path):
         config = replace(CONFIG, num_steps=60, batch_size=16, learning_rate=5e-3, save_every=1000)
-        train((recorded,), tmp_path / "run", config, "small_system1")
+        train((recorded,), tmp_path / "run", config=config, preset="small_system1")
         losses = [line["loss"] for line in metrics(tmp_path / "run")]
         assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:5])
 
@@ -192,11 +203,11 @@ class TestResume:
     ):
         out = tmp_path / "killed"
         with killed_at(7), pytest.raises(KeyboardInterrupt):
-            train((recorded,), out, CONFIG, "small", video_model)
+            train((recorded,), out, config=CONFIG, preset="small", video_model=video_model)
         assert [path.name for path in (out / "checkpoints").iterdir()] == ["000006"]
         with pytest.raises(FileNotFoundError, match="model"):
             Video2Act.load(out)
-        train((recorded,), out, CONFIG, "small", video_model, resume=True)
+        train((recorded,), out, config=CONFIG, preset="small", video_model=video_model, resume=True)
         assert metrics(out) == metrics(trained)
         for name in ("model.safetensors", "config.json", "stats.json"):
             assert (out / name).read_bytes() == (trained / name).read_bytes()
@@ -204,71 +215,84 @@ class TestResume:
     def test_other_settings_are_refused_naming_both(self, recorded: Path, video_model: Path, tmp_path: Path):
         out = tmp_path / "run"
         with killed_at(4), pytest.raises(KeyboardInterrupt):
-            train((recorded,), out, CONFIG, "small", video_model)
+            train((recorded,), out, config=CONFIG, preset="small", video_model=video_model)
         with pytest.raises(ValueError, match=r"started with other settings .*batch_size: 4 then, 6 now"):
-            train((recorded,), out, replace(CONFIG, batch_size=6), "small", video_model, resume=True)
+            train(
+                (recorded,),
+                out,
+                config=replace(CONFIG, batch_size=6),
+                preset="small",
+                video_model=video_model,
+                resume=True,
+            )
 
     def test_another_preset_is_refused(self, recorded: Path, video_model: Path, tmp_path: Path):
         """It is as much a setting as the learning rate."""
         out = tmp_path / "run"
         with killed_at(4), pytest.raises(KeyboardInterrupt):
-            train((recorded,), out, CONFIG, "small_system1")
+            train((recorded,), out, config=CONFIG, preset="small_system1")
         with pytest.raises(ValueError, match="other settings"):
-            train((recorded,), out, CONFIG, "small", video_model, resume=True)
+            train((recorded,), out, config=CONFIG, preset="small", video_model=video_model, resume=True)
 
 
 class TestRefused:
     def test_an_existing_run(self, recorded: Path, trained: Path, video_model: Path):
         before = (trained / "model.safetensors").read_bytes()
         with pytest.raises(FileExistsError, match="already holds a training"):
-            train((recorded,), trained, CONFIG, "small", video_model)
+            train((recorded,), trained, config=CONFIG, preset="small", video_model=video_model)
         assert (trained / "model.safetensors").read_bytes() == before
 
     def test_system_2_without_a_video_model(self, recorded: Path, tmp_path: Path):
         with pytest.raises(ValueError, match="needs a video model: train one with train-video"):
-            train((recorded,), tmp_path / "run", CONFIG, "tiny")
+            train((recorded,), tmp_path / "run", config=CONFIG, preset="tiny")
         assert not (tmp_path / "run").exists()
 
     def test_a_video_model_that_would_go_unused(self, recorded: Path, video_model: Path, tmp_path: Path):
         with pytest.raises(ValueError, match=r"no System 2, so the video model .* would go unused"):
-            train((recorded,), tmp_path / "run", CONFIG, "tiny_system1", video_model)
+            train((recorded,), tmp_path / "run", config=CONFIG, preset="tiny_system1", video_model=video_model)
         assert not (tmp_path / "run").exists()
 
     def test_an_unknown_preset_and_an_unknown_camera(self, recorded: Path, tmp_path: Path):
         with pytest.raises(ValueError, match="unknown preset 'huge'"):
-            train((recorded,), tmp_path / "run", CONFIG, "huge")
+            train((recorded,), tmp_path / "run", config=CONFIG, preset="huge")
         with pytest.raises(
             ValueError, match="looks through top, which the dataset does not have; its cameras are front, wrist"
         ):
-            train((recorded,), tmp_path / "run", CONFIG, "small_system1", cameras=("top",))
+            train((recorded,), tmp_path / "run", config=CONFIG, preset="small_system1", cameras=("top",))
 
     def test_a_folder_that_is_no_video_model(self, recorded: Path, tmp_path: Path):
         with pytest.raises(FileNotFoundError, match="is not a video model"):
-            train((recorded,), tmp_path / "run", CONFIG, "small", tmp_path)
+            train((recorded,), tmp_path / "run", config=CONFIG, preset="small", video_model=tmp_path)
 
     def test_a_loss_that_is_not_finite_names_its_step(self, recorded: Path, tmp_path: Path):
         with pytest.raises(FloatingPointError, match=r"the loss of step [0-9]+ is nan"):
             train(
                 (recorded,),
                 tmp_path / "run",
-                replace(CONFIG, state_noise=float("inf"), condition_dropout=0.0),
-                "small_system1",
+                config=replace(CONFIG, state_noise=float("inf"), condition_dropout=0.0),
+                preset="small_system1",
             )
 
 
 class TestVisibility:
     def test_each_condition_is_hidden_as_often_as_asked_and_independently(self):
-        visible = draw_visibility(20_000, 0.2, vision_dropout=0.0, generator=torch.Generator().manual_seed(0), device=torch.device("cpu"))
+        visible = draw_visibility(
+            20_000, 0.2, vision_dropout=0.0, generator=torch.Generator().manual_seed(0), device=torch.device("cpu")
+        )
         hidden = torch.stack([~visible.text, ~visible.image, ~visible.video, ~visible.state]).float()
         assert torch.allclose(hidden.mean(dim=1), torch.full((4,), 0.2), atol=0.02)
         assert (torch.corrcoef(hidden) - torch.eye(4)).abs().max() < 0.03
 
     def test_no_dropout_hides_nothing(self):
-        visible = draw_visibility(100, 0.0, vision_dropout=0.0, generator=torch.Generator().manual_seed(0), device=torch.device("cpu"))
+        visible = draw_visibility(
+            100, 0.0, vision_dropout=0.0, generator=torch.Generator().manual_seed(0), device=torch.device("cpu")
+        )
         assert all(shown.all() for shown in (visible.text, visible.image, visible.video, visible.state))
 
     def test_of_all_that_is_seen_at_once_and_then_text_is_never_hidden(self):
-        visible = draw_visibility(20_000, 0.1, vision_dropout=0.3, generator=torch.Generator().manual_seed(0), device=torch.device("cpu"))
+        visible = draw_visibility(
+            20_000, 0.1, vision_dropout=0.3, generator=torch.Generator().manual_seed(0), device=torch.device("cpu")
+        )
         blind = ~visible.image & ~visible.video
         assert blind.float().mean() == pytest.approx(0.3 + 0.7 * 0.1**2, abs=0.02)
         assert visible.text.all()
@@ -336,7 +360,9 @@ class TestOverAPublishedVideoModel:
         streams = tuple(replace(stream, size_px=32) for stream in small_config.system2.streams)
         config = replace(small_config, system2=replace(small_config.system2, backbone=backbone, streams=streams))
         monkeypatch.setitem(PRESETS, "small_wan", lambda spec: config)
-        train((recorded,), tmp_path / "run", replace(CONFIG, num_steps=2), "small_wan", video_model=source)
+        train(
+            (recorded,), tmp_path / "run", config=replace(CONFIG, num_steps=2), preset="small_wan", video_model=source
+        )
         policy = Video2Act.load(tmp_path / "run")
         assert policy.config.system2 is not None
         assert policy.config.system2.backbone == replace(backbone, source=str(source))

@@ -56,7 +56,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System1Sources:
 
 def test_it_trains_and_its_run_acts_without_the_text_encoder(recorded: Path, tmp_path: Path, sources: System1Sources):
     config = TrainConfig(num_steps=2, batch_size=2, warmup_steps=1)
-    train((recorded,), tmp_path / "run", config, "narrow", cameras=CAMERAS, system1=sources)
+    train((recorded,), tmp_path / "run", config=config, preset="narrow", cameras=CAMERAS, system1=sources)
     policy = Video2Act.load(tmp_path / "run")
     # encoders are named, not held
     assert not any(tensor.shape[-1] == 200 for tensor in policy.state_dict().values())
@@ -72,7 +72,14 @@ def test_it_trains_and_its_run_acts_without_the_text_encoder(recorded: Path, tmp
 
 
 def test_past_images_that_nobody_kept_are_missed(recorded: Path, tmp_path: Path, sources: System1Sources):
-    train((recorded,), tmp_path / "run", TrainConfig(num_steps=0), "narrow", cameras=CAMERAS, system1=sources)
+    train(
+        (recorded,),
+        tmp_path / "run",
+        config=TrainConfig(num_steps=0),
+        preset="narrow",
+        cameras=CAMERAS,
+        system1=sources,
+    )
     policy = Video2Act.load(tmp_path / "run")
     images = {camera: np.full((48, 64, 3), 90, np.uint8) for camera in ("front", "wrist")}
     seen = Observation(images, np.zeros(3, np.float32), "push the square", 0.0)
@@ -86,7 +93,7 @@ def test_weights_that_do_not_fit_stop_the_training_before_it_begins(
     torch.save({"model.x_pos_embed": torch.zeros(1, 7, 32)}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"not of RDT-1B's form|does not fit"):
         train(
-            (recorded,), tmp_path / "run", TrainConfig(num_steps=1), "narrow", cameras=CAMERAS,
+            (recorded,), tmp_path / "run", config=TrainConfig(num_steps=1), preset="narrow", cameras=CAMERAS,
             system1=replace(sources, weights=str(tmp_path)),
         )  # fmt: skip
     assert not (tmp_path / "run").exists()

@@ -51,7 +51,7 @@ def transformer_of(policy: Video2Act) -> Any:
 def test_a_published_model_learns_with_the_policy_and_comes_back(
     tuning: TuningConfig, preset: str, recorded: Path, make_batch: Callable[..., Batch], tmp_path: Path
 ):
-    train((recorded,), tmp_path / "run", CONFIG, preset, tuning=tuning)
+    train((recorded,), tmp_path / "run", config=CONFIG, preset=preset, tuning=tuning)
     assert not (tmp_path / "run" / "seen").exists()  # nothing could be cached
     policy = Video2Act.load(tmp_path / "run")
     assert policy.config.system2 is not None
@@ -76,8 +76,14 @@ def test_a_lora_of_train_video_is_looked_through_frozen(
     video = VideoTrainConfig(
         num_steps=2, batch_size=2, learning_rate=1e-3, warmup_steps=1, num_frames=9, sizes_px=(32,)
     )
-    train_video((recorded,), tmp_path / "video", video, wan, tuning=LORA)
-    train((recorded,), tmp_path / "run", replace(CONFIG, num_steps=1), preset, tmp_path / "video")
+    train_video((recorded,), tmp_path / "video", config=video, backbone=wan, tuning=LORA)
+    train(
+        (recorded,),
+        tmp_path / "run",
+        config=replace(CONFIG, num_steps=1),
+        preset=preset,
+        video_model=tmp_path / "video",
+    )
     policy = Video2Act.load(tmp_path / "run")
     tuned: Any = make_backbone(replace(wan, source=str(tmp_path / "video")))
     for name, tensor in transformer_of(policy).state_dict().items():
@@ -90,8 +96,8 @@ def test_the_tiny_model_learns_with_the_policy(
     monkeypatch.setitem(PRESETS, "narrow", lambda data: small_config)
     assert small_config.system2 is not None
     video = VideoTrainConfig(num_steps=1, batch_size=2, num_frames=9, sizes_px=(16,))
-    train_video((recorded,), tmp_path / "video", video, small_config.system2.backbone)
-    train((recorded,), tmp_path / "run", CONFIG, "narrow", tmp_path / "video", tuning=FULL)
+    train_video((recorded,), tmp_path / "video", config=video, backbone=small_config.system2.backbone)
+    train((recorded,), tmp_path / "run", config=CONFIG, preset="narrow", video_model=tmp_path / "video", tuning=FULL)
     before, after = (
         load_file(tmp_path / "video" / "model.safetensors"),
         load_file(tmp_path / "run" / "model.safetensors"),
@@ -103,7 +109,7 @@ def test_the_tiny_model_learns_with_the_policy(
 def test_a_killed_joint_training_that_goes_on_equals_one_that_was_never_killed(
     preset: str, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    train((recorded,), tmp_path / "whole", CONFIG, preset, tuning=LORA)
+    train((recorded,), tmp_path / "whole", config=CONFIG, preset=preset, tuning=LORA)
     take_step = TrainingLoop._step
 
     def killed(self: TrainingLoop, step: int, inputs: Any) -> tuple[float, float]:
@@ -114,8 +120,8 @@ def test_a_killed_joint_training_that_goes_on_equals_one_that_was_never_killed(
     with monkeypatch.context() as patch:
         patch.setattr(TrainingLoop, "_step", killed)
         with pytest.raises(KeyboardInterrupt):
-            train((recorded,), tmp_path / "killed", CONFIG, preset, tuning=LORA)
-    train((recorded,), tmp_path / "killed", CONFIG, preset, resume=True, tuning=LORA)
+            train((recorded,), tmp_path / "killed", config=CONFIG, preset=preset, tuning=LORA)
+    train((recorded,), tmp_path / "killed", config=CONFIG, preset=preset, resume=True, tuning=LORA)
     for name in ("model.safetensors", "adapter/adapter_model.safetensors"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
@@ -123,7 +129,7 @@ def test_a_killed_joint_training_that_goes_on_equals_one_that_was_never_killed(
 def test_the_video_model_learns_at_its_own_rate(preset: str, recorded: Path, tmp_path: Path):
     """A step of Adam moves each weight by about its learning rate."""
     slow = replace(CONFIG, num_steps=1, warmup_steps=0, video_learning_rate=1e-6, weight_decay=0.0)
-    train((recorded,), tmp_path / "run", slow, preset, tuning=FULL)
+    train((recorded,), tmp_path / "run", config=slow, preset=preset, tuning=FULL)
     policy = Video2Act.load(tmp_path / "run")
     assert policy.config.system2 is not None
     published: Any = make_backbone(policy.config.system2.backbone)
@@ -144,5 +150,5 @@ def test_a_cache_of_a_frozen_model_is_of_no_use_to_one_that_learns(recorded: Pat
     with pytest.raises(
         ValueError, match=r"cache holds what a frozen video model sees, but with tuning.method=full it learns"
     ):
-        train((recorded,), tmp_path / "run", CONFIG, tuning=FULL, cache=tmp_path / "cache")
+        train((recorded,), tmp_path / "run", config=CONFIG, tuning=FULL, cache=tmp_path / "cache")
     assert not (tmp_path / "run").exists()

@@ -35,7 +35,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def trained(recorded: Path, small_backbone: BackboneConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("video") / "model"
-    train_video((recorded,), out, CONFIG, small_backbone)
+    train_video((recorded,), out, config=CONFIG, backbone=small_backbone)
     return out
 
 
@@ -70,7 +70,9 @@ class TestRun:
     def test_no_steps_give_random_weights_behind_a_fitted_codec(
         self, recorded: Path, small_backbone: BackboneConfig, trained: Path, tmp_path: Path
     ):
-        report = train_video((recorded,), tmp_path / "control", replace(CONFIG, num_steps=0), small_backbone)
+        report = train_video(
+            (recorded,), tmp_path / "control", config=replace(CONFIG, num_steps=0), backbone=small_backbone
+        )
         control = weights(tmp_path / "control")
         torch.manual_seed(CONFIG.seed)
         random = TinyBackbone(small_backbone).state_dict()
@@ -84,7 +86,9 @@ class TestRun:
     def test_actions_are_not_needed_and_not_used(self, recorded: Path, small_backbone: BackboneConfig, tmp_path: Path):
         # a dataset that is given twice is two datasets: six episodes
         config = replace(CONFIG, num_steps=0, validation_fraction=0.4)
-        report = train_video((recorded, recorded), tmp_path / "model", config, small_backbone, camera="wrist")
+        report = train_video(
+            (recorded, recorded), tmp_path / "model", config=config, backbone=small_backbone, camera="wrist"
+        )
         assert report.num_clips == 8
         assert LeRobotDataset(recorded).action_dim == 2
 
@@ -103,8 +107,8 @@ class TestResume:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(TrainingLoop, "_step", killed)
             with pytest.raises(KeyboardInterrupt):
-                train_video((recorded,), out, CONFIG, small_backbone)
-        train_video((recorded,), out, CONFIG, small_backbone, resume=True)
+                train_video((recorded,), out, config=CONFIG, backbone=small_backbone)
+        train_video((recorded,), out, config=CONFIG, backbone=small_backbone, resume=True)
         assert metrics(out) == metrics(trained)
         assert (out / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
         assert (out / "video_report.json").read_text() == (trained / "video_report.json").read_text()
@@ -113,21 +117,21 @@ class TestResume:
 class TestRefused:
     def test_a_folder_that_holds_a_training(self, recorded: Path, small_backbone: BackboneConfig, trained: Path):
         with pytest.raises(FileExistsError, match="already holds a training"):
-            train_video((recorded,), trained, CONFIG, small_backbone)
+            train_video((recorded,), trained, config=CONFIG, backbone=small_backbone)
 
     def test_an_unknown_camera(self, recorded: Path, small_backbone: BackboneConfig, tmp_path: Path):
         with pytest.raises(ValueError, match="no camera 'top'; its cameras are front, wrist"):
-            train_video((recorded,), tmp_path / "model", CONFIG, small_backbone, camera="top")
+            train_video((recorded,), tmp_path / "model", config=CONFIG, backbone=small_backbone, camera="top")
 
     def test_clips_that_do_not_fit_the_codec(self, recorded: Path, small_backbone: BackboneConfig, tmp_path: Path):
         with pytest.raises(ValueError, match="got 8 frames"):
-            train_video((recorded,), tmp_path / "model", replace(CONFIG, num_frames=8), small_backbone)
+            train_video((recorded,), tmp_path / "model", config=replace(CONFIG, num_frames=8), backbone=small_backbone)
         assert not (tmp_path / "model").exists()
 
     def test_clips_without_a_future(self, recorded: Path, small_backbone: BackboneConfig, tmp_path: Path):
         """Before the folder is claimed: the same command with other frames must work afterwards."""
         with pytest.raises(ValueError, match="longer clips"):
-            train_video((recorded,), tmp_path / "model", replace(CONFIG, num_frames=1), small_backbone)
+            train_video((recorded,), tmp_path / "model", config=replace(CONFIG, num_frames=1), backbone=small_backbone)
         assert not (tmp_path / "model").exists()
 
 

@@ -34,7 +34,7 @@ CONFIG = VideoTrainConfig(
 @pytest.fixture(scope="module")
 def trained(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("small") / "model"
-    train_video((recorded,), out, CONFIG, TINY)
+    train_video((recorded,), out, config=CONFIG, backbone=TINY)
     return out
 
 
@@ -71,7 +71,13 @@ def test_a_policy_looks_through_it(trained: Path, recorded: Path, monkeypatch: p
         return replace(policy, image_px=32, system2=replace(policy.system2, streams=streams))
 
     monkeypatch.setitem(PRESETS, "smaller", smaller)
-    train((recorded,), tmp_path / "run", TrainConfig(num_steps=2, batch_size=2), "smaller", trained)
+    train(
+        (recorded,),
+        tmp_path / "run",
+        config=TrainConfig(num_steps=2, batch_size=2),
+        preset="smaller",
+        video_model=trained,
+    )
     policy = Video2Act.load(tmp_path / "run")
     assert policy.config.system2 is not None
     clips = {s.name: Video(torch.zeros(1, 3, s.num_frames, 32, 32), 20.0) for s in policy.config.system2.streams}
@@ -79,7 +85,9 @@ def test_a_policy_looks_through_it(trained: Path, recorded: Path, monkeypatch: p
 
 
 def test_the_vae_of_another_may_be_taken(trained: Path, recorded: Path, tmp_path: Path):
-    train_video((recorded,), tmp_path / "random", replace(CONFIG, num_steps=0), replace(TINY, vae=str(trained)))
+    train_video(
+        (recorded,), tmp_path / "random", config=replace(CONFIG, num_steps=0), backbone=replace(TINY, vae=str(trained))
+    )
     theirs, ours = (
         (root / "vae" / "diffusion_pytorch_model.safetensors").read_bytes() for root in (trained, tmp_path / "random")
     )
@@ -93,7 +101,7 @@ def test_time_that_is_over_is_a_pause(trained: Path, recorded: Path, tmp_path: P
     config, pieces = replace(CONFIG, max_minutes=1e-6), 0
     while not (tmp_path / "pieces" / "video_report.json").is_file():
         try:
-            train_video((recorded,), tmp_path / "pieces", config, TINY, resume=pieces > 0)
+            train_video((recorded,), tmp_path / "pieces", config=config, backbone=TINY, resume=pieces > 0)
         except TrainingPausedError:
             assert not (tmp_path / "pieces" / "transformer").exists()  # half a model is none
         pieces += 1
@@ -131,7 +139,7 @@ def test_its_size_is_the_middle_one():
 
 def test_a_policy_without_the_model_is_told_how_to_make_it(recorded: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="this preset's video model is trained here: train-video --preset small"):
-        train((recorded,), tmp_path / "run", TrainConfig(num_steps=1), "small")
+        train((recorded,), tmp_path / "run", config=TrainConfig(num_steps=1), preset="small")
 
 
 class TestManyRobots:
@@ -156,7 +164,10 @@ class TestManyRobots:
 
     def test_videos_of_different_robots_go_together(self, recorded: Path, other: Path, tmp_path: Path):
         report = train_video(
-            (recorded, other), tmp_path / "model", replace(CONFIG, num_steps=1), replace(TINY, vae_steps=1)
+            (recorded, other),
+            tmp_path / "model",
+            config=replace(CONFIG, num_steps=1),
+            backbone=replace(TINY, vae_steps=1),
         )
         assert report.num_clips > 4
 

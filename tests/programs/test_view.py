@@ -35,7 +35,7 @@ def record(root: Path, fps: float, camera: str) -> Path:
 
 
 def test_an_episode_becomes_a_film_of_the_camera_and_both_streams(run: Path, tmp_path: Path):
-    path = view(run, record(tmp_path / "data", 20.0, "top"), 0, tmp_path / "film.mp4")
+    path = view(run, record(tmp_path / "data", 20.0, "top"), episode=0, out=tmp_path / "film.mp4")
     with av.open(path) as container:
         frames = list(container.decode(video=0))
     assert len(frames) == NUM_FRAMES
@@ -45,9 +45,9 @@ def test_an_episode_becomes_a_film_of_the_camera_and_both_streams(run: Path, tmp
 def test_another_rate_another_camera_or_no_such_episode_is_refused(run: Path, tmp_path: Path):
     fitting = record(tmp_path / "fitting", 20.0, "top")
     with pytest.raises(ValueError, match="episodes 0 to 0, got 3"):
-        view(run, fitting, 3, tmp_path / "film.mp4")
+        view(run, fitting, episode=3, out=tmp_path / "film.mp4")
     with pytest.raises(ValueError, match="trained at 20 control steps per second, the dataset has 10"):
-        view(run, record(tmp_path / "slow", 10.0, "top"), 0, tmp_path / "film.mp4")
+        view(run, record(tmp_path / "slow", 10.0, "top"), episode=0, out=tmp_path / "film.mp4")
     with pytest.raises(ValueError, match="needs top, the dataset has front; missing: top"):
-        view(run, record(tmp_path / "front", 20.0, "front"), 0, tmp_path / "film.mp4")
+        view(run, record(tmp_path / "front", 20.0, "front"), episode=0, out=tmp_path / "film.mp4")
     assert not (tmp_path / "film.mp4").exists()

@@ -34,7 +34,9 @@ def make_policy(system: FakeSystem, refresh_every: int = 4) -> DualPolicy:
 
 def test_every_step_is_observed_and_a_plan_is_made_when_due():
     environment, notebook = FakeEnvironment(num_steps=10), Notebook()
-    result = run_episode(environment, make_policy(FakeSystem()), execute_steps=3, watchers=[notebook], seed=0, rate_hz=None)
+    result = run_episode(
+        environment, make_policy(FakeSystem()), execute_steps=3, watchers=[notebook], seed=0, rate_hz=None
+    )
     assert (result.success, result.num_steps, result.missed_deadlines) == (True, 10, 0)
     assert len(result.environment_step_s) == 10
     assert [round(step.plan_age_s * FPS) for step in result.steps] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
@@ -54,7 +56,9 @@ def test_a_success_is_not_forgotten_when_the_episode_goes_on():
             step = super().step(action)
             return type(step)(step.observation, step.done, success=len(self.actions) == 3)
 
-    assert run_episode(SucceedsEarly(), make_policy(FakeSystem()), execute_steps=2, watchers=[], seed=0, rate_hz=None).success
+    assert run_episode(
+        SucceedsEarly(), make_policy(FakeSystem()), execute_steps=2, watchers=[], seed=0, rate_hz=None
+    ).success
 
 
 class Diverging(FakeSystem):
@@ -115,7 +119,9 @@ def test_a_late_step_is_counted_and_never_caught_up_with_a_burst(monkeypatch: py
 
 
 def test_the_rate_is_kept_on_the_real_clock():
-    result = run_episode(FakeEnvironment(num_steps=10), make_policy(FakeSystem()), execute_steps=2, watchers=[], seed=0, rate_hz=100.0)
+    result = run_episode(
+        FakeEnvironment(num_steps=10), make_policy(FakeSystem()), execute_steps=2, watchers=[], seed=0, rate_hz=100.0
+    )
     assert result.duration_s >= 0.099
 
 
@@ -126,7 +132,9 @@ def test_a_rate_must_be_positive():
 
 def test_a_stuck_system_2_does_not_stop_the_robot():
     system = GatedSystem()
-    policy = DualPolicy(system, ThreadSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS, first_condition_timeout_s=10.0))
+    policy = DualPolicy(
+        system, ThreadSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS, first_condition_timeout_s=10.0)
+    )
     system.let_pass()  # the first condition only
     result = run_episode(FakeEnvironment(num_steps=40), policy, execute_steps=4, watchers=[], seed=0, rate_hz=None)
     assert result.num_steps == 40

@@ -37,7 +37,7 @@ def test_a_condition_from_another_episode_is_refused():
             self.kept = self.kept or super().condition(observation)
             return self.kept
 
-    policy = DualPolicy(system, KeepsTheFirst(system, (MOTION,), 4, FPS))
+    policy = DualPolicy(system, KeepsTheFirst(system, (MOTION,), refresh_every=4, control_fps=FPS))
     for _ in range(2):
         policy.reset()
         policy.observe(observation(0))
@@ -70,7 +70,9 @@ def test_past_images_are_put_beside_the_observation():
 
     numbers: list[tuple[int, int]] = []
     system = Shown()
-    policy = DualPolicy(system, InlineSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS), cameras=("top@2", "top"))
+    policy = DualPolicy(
+        system, InlineSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS), cameras=("top@2", "top")
+    )
     policy.reset()
     for step in range(4):
         policy.observe(observation(step))

@@ -42,9 +42,18 @@ def drive(
     execute_steps: int = 2,
 ) -> tuple[EpisodeResult, list[float], DualPolicy, Executor]:
     system, environment = system or FakeSystem(), FakeEnvironment(steps)
-    policy = DualPolicy(system, loop or InlineSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS), cameras=(), runtime=runtime, streams=(MOTION,), control_fps=FPS)
+    policy = DualPolicy(
+        system,
+        loop or InlineSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS),
+        cameras=(),
+        runtime=runtime,
+        streams=(MOTION,),
+        control_fps=FPS,
+    )
     executor = make_executor(policy, environment.spec, execute_steps=execute_steps, runtime=runtime)
-    result = run_episode(environment, policy, execute_steps=execute_steps, watchers=[], seed=0, rate_hz=None, executor=executor)
+    result = run_episode(
+        environment, policy, execute_steps=execute_steps, watchers=[], seed=0, rate_hz=None, executor=executor
+    )
     executor.close()
     return result, [float(action[0]) for action in environment.actions], policy, executor
 
@@ -53,7 +62,7 @@ class TestStaleness:
     """The condition is of step 0; at 50 Hz, 0.1 s are 5 control steps."""
 
     def stuck(self, system: FakeSystem | None = None) -> SlowLoop:
-        return StuckAfterFirst(system or FakeSystem(), (MOTION,), 1, FPS)
+        return StuckAfterFirst(system or FakeSystem(), (MOTION,), refresh_every=1, control_fps=FPS)
 
     def test_without_a_limit_any_age_will_do(self):
         result, actions, _, _ = drive(RuntimeConfig(), loop=self.stuck())
@@ -101,7 +110,9 @@ class TestStaleness:
 
         asked: list[float] = []
         runtime = RuntimeConfig(max_staleness_s=0.1, when_stale="wait", slack_s=5.0)
-        result, actions, _, _ = drive(runtime, loop=ComesLate(FakeSystem(), (MOTION,), 1, FPS))
+        result, actions, _, _ = drive(
+            runtime, loop=ComesLate(FakeSystem(), (MOTION,), refresh_every=1, control_fps=FPS)
+        )
         assert actions == list(range(10))
         assert {step.condition_version for step in result.steps} == {1, 2}
 
@@ -115,7 +126,9 @@ class TestPlansBesideTheLoop:
 
         system, environment = Slow(horizon=40), FakeEnvironment(60)
         runtime = RuntimeConfig(system1="thread")
-        policy = DualPolicy(system, InlineSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS), cameras=(), runtime=runtime)
+        policy = DualPolicy(
+            system, InlineSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS), cameras=(), runtime=runtime
+        )
         executor = make_executor(policy, environment.spec, execute_steps=4, runtime=runtime)
         result = run_episode(environment, policy, execute_steps=4, watchers=[], seed=0, rate_hz=FPS, executor=executor)
         executor.close()
@@ -139,7 +152,9 @@ class TestPlansBesideTheLoop:
 
         system = Held(horizon=50)
         runtime = RuntimeConfig(system1="thread")
-        policy = DualPolicy(system, InlineSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS), cameras=(), runtime=runtime)
+        policy = DualPolicy(
+            system, InlineSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS), cameras=(), runtime=runtime
+        )
         executor = make_executor(policy, SPEC, execute_steps=1, runtime=runtime)
         policy.reset()
         executor.reset()
@@ -216,7 +231,9 @@ class TestGuard:
         environment, system = FakeEnvironment(10), FakeSystem()
         environment.spec = replace(environment.spec, relative_actions=relative)
         policy = DualPolicy(system, InlineSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS))
-        executor = make_executor(policy, environment.spec, execute_steps=2, runtime=RuntimeConfig(outside_limits=outside), limits=self.LIMITS)
+        executor = make_executor(
+            policy, environment.spec, execute_steps=2, runtime=RuntimeConfig(outside_limits=outside), limits=self.LIMITS
+        )
         result = run_episode(environment, policy, execute_steps=2, watchers=[], seed=0, rate_hz=None, executor=executor)
         return [float(action[0]) for action in environment.actions], result, executor
 
@@ -251,9 +268,17 @@ class TestGuard:
 
     def test_nothing_to_hold_at_the_first_step_is_an_error(self):
         policy = DualPolicy(FakeSystem(), InlineSlowLoop(FakeSystem(), (MOTION,), refresh_every=1, control_fps=FPS))
-        executor = make_executor(policy, SPEC, execute_steps=2, runtime=RuntimeConfig(outside_limits="hold"), limits=Limits((5.0, 0.0), (6.0, 0.0)))
+        executor = make_executor(
+            policy,
+            SPEC,
+            execute_steps=2,
+            runtime=RuntimeConfig(outside_limits="hold"),
+            limits=Limits((5.0, 0.0), (6.0, 0.0)),
+        )
         with pytest.raises(HoldError, match=r"x = 0; held instead\. There is no earlier target"):
-            run_episode(FakeEnvironment(), policy, execute_steps=2, watchers=[], seed=0, rate_hz=None, executor=executor)
+            run_episode(
+                FakeEnvironment(), policy, execute_steps=2, watchers=[], seed=0, rate_hz=None, executor=executor
+            )
 
     def test_limits_of_another_robot_are_refused(self):
         with pytest.raises(ValueError, match="limits are for 3 numbers, but an action of fake:count has 2: x, y"):
@@ -292,7 +317,12 @@ class TestClock:
         policy = DualPolicy(FakeSystem(), InlineSlowLoop(FakeSystem(), (MOTION,), refresh_every=1, control_fps=FPS))
         executor = make_executor(policy, SPEC, execute_steps=2, runtime=RuntimeConfig())
         for _ in range(2):
-            assert run_episode(FakeEnvironment(), policy, execute_steps=2, watchers=[], seed=0, rate_hz=None, executor=executor).num_steps == 10
+            assert (
+                run_episode(
+                    FakeEnvironment(), policy, execute_steps=2, watchers=[], seed=0, rate_hz=None, executor=executor
+                ).num_steps
+                == 10
+            )
 
 
 def test_blending_longer_than_a_plan_is_executed_is_refused():
@@ -305,7 +335,9 @@ def test_blending_longer_than_a_plan_is_executed_is_refused():
 def test_every_overlap_works_with_every_place_of_both_systems(overlap, where):
     system, environment = Continuing(), FakeEnvironment(20)
     runtime = RuntimeConfig(system1=where, overlap=overlap)
-    policy = DualPolicy(system, ThreadSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS), cameras=(), runtime=runtime)
+    policy = DualPolicy(
+        system, ThreadSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS), cameras=(), runtime=runtime
+    )
     executor = make_executor(policy, environment.spec, execute_steps=2, runtime=runtime)
     result = run_episode(environment, policy, execute_steps=2, watchers=[], seed=0, rate_hz=FPS, executor=executor)
     executor.close()
@@ -337,7 +369,12 @@ def test_resets_under_load_and_no_condition_of_another_episode_reaches_a_plan(re
             return super().perceive(clips, instruction)
 
     system = Marked()
-    policy = DualPolicy(system, ThreadSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS), cameras=(), runtime=RuntimeConfig(system1="thread"))
+    policy = DualPolicy(
+        system,
+        ThreadSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS),
+        cameras=(),
+        runtime=RuntimeConfig(system1="thread"),
+    )
     executor = make_executor(policy, SPEC, execute_steps=1, runtime=RuntimeConfig(system1="thread"))
     random = np.random.default_rng(0)
     for episode in range(resets):
@@ -364,7 +401,13 @@ class TestAHungThread:
         policy = DualPolicy(system, loop)
         system.let_pass()
         result = run_episode(
-            FakeEnvironment(20), policy, execute_steps=2, watchers=[], seed=0, rate_hz=FPS, executor=make_executor(policy, SPEC, execute_steps=2, runtime=RuntimeConfig())
+            FakeEnvironment(20),
+            policy,
+            execute_steps=2,
+            watchers=[],
+            seed=0,
+            rate_hz=FPS,
+            executor=make_executor(policy, SPEC, execute_steps=2, runtime=RuntimeConfig()),
         )
         assert result.num_steps == 20
         (incident,) = policy.incidents

@@ -25,7 +25,11 @@ def start() -> Iterator[Start]:
     loops: list[ProcessSlowLoop] = []
 
     def make(build, refresh_every: int = 1, **keywords) -> ProcessSlowLoop:
-        loops.append(ProcessSlowLoop(build, (MOTION,), refresh_every=refresh_every, control_fps=FPS, instruction="push", **keywords))
+        loops.append(
+            ProcessSlowLoop(
+                build, (MOTION,), refresh_every=refresh_every, control_fps=FPS, instruction="push", **keywords
+            )
+        )
         return loops[-1]
 
     yield make

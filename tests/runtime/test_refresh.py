@@ -41,7 +41,7 @@ def test_two_threads_are_not_in_one_network():
 def test_another_refresh_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(refresh, "TURN_TIMEOUT_S", 0.05)
     system, frame = GatedSystem(), Frame(observation(0), 0, 0)
-    hanging = threading.Thread(target=perceive, args=(system, CLIPS, frame))
+    hanging = threading.Thread(target=perceive, args=(system, CLIPS), kwargs={"newest": frame})
     hanging.start()
     system.has_started.acquire()
     with pytest.raises(HoldError, match=r"at another refresh for more than 0\.05 s"):
@@ -60,7 +60,7 @@ def test_an_encoder_that_sees_whole_episodes_does_not_take_40000_frames_of_memor
 
 def written(ring: FrameRing, episode: int, steps: range) -> None:
     for step in steps:
-        ring.write(observation(step), episode, step)
+        ring.write(observation(step), episode, control_step=step)
 
 
 def test_one_that_falls_behind_further_than_the_ring_reaches_says_so():

@@ -24,7 +24,16 @@ def threaded():
     def make(
         system: FakeSystem, refresh_every: int = 1, timeout_s: float = 10.0, hang_timeout_s: float = 10.0
     ) -> ThreadSlowLoop:
-        loops.append(ThreadSlowLoop(system, (MOTION,), refresh_every=refresh_every, control_fps=FPS, first_condition_timeout_s=timeout_s, hang_timeout_s=hang_timeout_s))
+        loops.append(
+            ThreadSlowLoop(
+                system,
+                (MOTION,),
+                refresh_every=refresh_every,
+                control_fps=FPS,
+                first_condition_timeout_s=timeout_s,
+                hang_timeout_s=hang_timeout_s,
+            )
+        )
         return loops[-1]
 
     yield make

@@ -23,10 +23,16 @@ def run(
     steps: int = 30,
 ) -> tuple[EpisodeResult, list[float], DualPolicy]:
     system, environment, durations = FakeSystem(horizon), FakeEnvironment(steps), Durations(latency)
-    policy = DualPolicy(system, VirtualSlowLoop(system, (MOTION,), refresh_every=refresh_every, control_fps=FPS, durations=durations))
-    executor = make_executor(policy, environment.spec, execute_steps=execute_steps, runtime=RuntimeConfig(), durations=durations)
+    policy = DualPolicy(
+        system, VirtualSlowLoop(system, (MOTION,), refresh_every=refresh_every, control_fps=FPS, durations=durations)
+    )
+    executor = make_executor(
+        policy, environment.spec, execute_steps=execute_steps, runtime=RuntimeConfig(), durations=durations
+    )
     durations.seed(seed)
-    result = run_episode(environment, policy, execute_steps=execute_steps, watchers=[], seed=0, rate_hz=None, executor=executor)
+    result = run_episode(
+        environment, policy, execute_steps=execute_steps, watchers=[], seed=0, rate_hz=None, executor=executor
+    )
     return result, [float(action[0]) for action in environment.actions], policy
 
 
@@ -48,7 +54,9 @@ def test_no_latency_is_lockstep_exactly(n: int):
 
 def test_a_condition_is_used_from_the_first_control_step_at_which_it_is_there():
     # 50 ms are 2.5 control steps: seen at 0 (waited for), then begun at 0+, there at 3, begun again, there at 6, ...
-    loop = VirtualSlowLoop(FakeSystem(), (MOTION,), refresh_every=1, control_fps=FPS, durations=Durations(SimulatedLatency(system2=0.05)))
+    loop = VirtualSlowLoop(
+        FakeSystem(), (MOTION,), refresh_every=1, control_fps=FPS, durations=Durations(SimulatedLatency(system2=0.05))
+    )
     loop.reset(0)
     seen = []
     for step in range(10):
@@ -59,7 +67,9 @@ def test_a_condition_is_used_from_the_first_control_step_at_which_it_is_there():
 
 def test_system_2_is_not_begun_more_often_than_every_n_steps():
     system = FakeSystem()
-    loop = VirtualSlowLoop(system, (MOTION,), refresh_every=5, control_fps=FPS, durations=Durations(SimulatedLatency(system2=PERIOD)))
+    loop = VirtualSlowLoop(
+        system, (MOTION,), refresh_every=5, control_fps=FPS, durations=Durations(SimulatedLatency(system2=PERIOD))
+    )
     loop.reset(0)
     for step in range(12):
         loop.observe(observation(step))

@@ -56,7 +56,13 @@ def perceiver() -> Perceiver:
 def loop_of(small_config: PolicyConfig) -> Callable[..., RemoteSlowLoop]:
     def make(server: Server, refresh_every: int = 1, **options: Any) -> RemoteSlowLoop:
         assert small_config.system2 is not None
-        return RemoteSlowLoop(server.address, small_config.system2.streams, refresh_every=refresh_every, control_fps=small_config.fps, **options)
+        return RemoteSlowLoop(
+            server.address,
+            small_config.system2.streams,
+            refresh_every=refresh_every,
+            control_fps=small_config.fps,
+            **options,
+        )
 
     return make
 
@@ -269,7 +275,10 @@ def test_another_policys_system2_is_refused(small_config: PolicyConfig, system2)
         replace(stream, num_frames=1) if stream.name == "spatial" else replace(stream, stride=2)
         for stream in small_config.system2.streams
     )
-    with system2() as server, closing(RemoteSlowLoop(server.address, other, refresh_every=1, control_fps=small_config.fps)) as loop:
+    with (
+        system2() as server,
+        closing(RemoteSlowLoop(server.address, other, refresh_every=1, control_fps=small_config.fps)) as loop,
+    ):
         loop.reset(0)
         loop.observe(observation(0))
         with pytest.raises(RuntimeError, match="another policy's System 2 is served there"):
@@ -288,12 +297,28 @@ def test_the_key_comes_from_the_environment(small_config: PolicyConfig, system2,
     assert small_config.system2 is not None
     with system2(api_key="secret") as server:
         monkeypatch.setenv("VIDEO2ACT_API_KEY", "secret")
-        with closing(connect_system2(server.address, small_config.system2.streams, refresh_every=1, control_fps=small_config.fps, hang_timeout_s=10.0)) as loop:
+        with closing(
+            connect_system2(
+                server.address,
+                small_config.system2.streams,
+                refresh_every=1,
+                control_fps=small_config.fps,
+                hang_timeout_s=10.0,
+            )
+        ) as loop:
             loop.reset(0)
             loop.observe(observation(0))
             assert loop.condition(observation(0)).observed_at == 0.0
         monkeypatch.setenv("VIDEO2ACT_API_KEY", "wrong")
-        with closing(connect_system2(server.address, small_config.system2.streams, refresh_every=1, control_fps=small_config.fps, hang_timeout_s=10.0)) as loop:
+        with closing(
+            connect_system2(
+                server.address,
+                small_config.system2.streams,
+                refresh_every=1,
+                control_fps=small_config.fps,
+                hang_timeout_s=10.0,
+            )
+        ) as loop:
             loop.reset(0)
             loop.observe(observation(0))
             with pytest.raises(RuntimeError, match="401 Unauthorized: the API key is wrong"):
@@ -329,7 +354,15 @@ def test_how_long_a_hang_may_last_is_said_by_the_runtime(small_config: PolicyCon
     perceiver.gate = threading.Event()
     with (
         system2() as server,
-        closing(connect_system2(server.address, small_config.system2.streams, refresh_every=1, control_fps=small_config.fps, hang_timeout_s=0.2)) as loop,
+        closing(
+            connect_system2(
+                server.address,
+                small_config.system2.streams,
+                refresh_every=1,
+                control_fps=small_config.fps,
+                hang_timeout_s=0.2,
+            )
+        ) as loop,
     ):
         loop.reset(0)
         loop.observe(observation(0))

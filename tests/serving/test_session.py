@@ -158,7 +158,9 @@ def test_a_plan_outside_the_limits_is_held_if_that_is_asked_for(policy: Counting
     session = PolicySession(policy, CONTRACT, limits=LIMITS, outside="hold")
     with pytest.raises(HoldError, match=r"number 0 of action 0 is 1, outside the limits 0 to 0\.5"):
         session.answer(at(0))
-    inside = PolicySession(CountingPolicy(), CONTRACT, limits=Limits((0.0, 0.0), (9.0, 9.0)), outside="hold").answer(at(1))
+    inside = PolicySession(CountingPolicy(), CONTRACT, limits=Limits((0.0, 0.0), (9.0, 9.0)), outside="hold").answer(
+        at(1)
+    )
     assert inside["actions_clamped"] == 0
 
 

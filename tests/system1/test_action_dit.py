@@ -44,7 +44,7 @@ def predict(
     noisy: Tensor | None = None,
 ) -> Tensor:
     state = randn(2, 3, seed=4) if state is None else state
-    projected = dit.project(conditions, state, has_state, torch.full((2,), staleness))
+    projected = dit.project(conditions, state, has_state=has_state, staleness=torch.full((2,), staleness))
     return dit(randn(2, HORIZON, 2, seed=5) if noisy is None else noisy, torch.full((2,), timestep), projected)
 
 
@@ -65,7 +65,7 @@ def test_the_instruction_reaches_the_state_token_and_none_at_all_adds_nothing_of
     other = replace(known, text=change(known.text, known.text.mask))
 
     def state_token(which: Conditions) -> Tensor:
-        return dit.project(which, state, HAS_STATE, torch.zeros(2)).state
+        return dit.project(which, state, has_state=HAS_STATE, staleness=torch.zeros(2)).state
 
     assert ((state_token(known) - state_token(other)).abs().amax(dim=(1, 2)) > 1e-3).all()
     hidden = [
@@ -108,23 +108,25 @@ def test_a_hidden_state_says_nothing_and_is_no_state_of_zeros(dit: ActionDiT):
 
 def test_keys_and_values_used_again_equal_those_computed_again(dit: ActionDiT):
     known, state, age = conditions(), randn(2, 3), torch.full((2,), 0.1)
-    once = dit.project(known, state, HAS_STATE, age)
+    once = dit.project(known, state, has_state=HAS_STATE, staleness=age)
     for step in range(3):
         noisy, timestep = randn(2, HORIZON, 2, seed=step), torch.full((2,), 300.0 * step)
-        again = dit(noisy, timestep, dit.project(known, state, HAS_STATE, age))
+        again = dit(noisy, timestep, dit.project(known, state, has_state=HAS_STATE, staleness=age))
         assert torch.allclose(dit(noisy, timestep, once), again, atol=1e-6)
 
 
 def test_noise_draws_that_share_a_condition_equal_repeated_conditions(dit: ActionDiT):
     known, state, age = conditions(), randn(2, 3), torch.tensor([0.1, 0.3])
     noisy, timestep = randn(6, HORIZON, 2), 100 * torch.arange(6).float()
-    shared = dit(noisy, timestep, dit.project(known, state, HAS_STATE, age))
+    shared = dit(noisy, timestep, dit.project(known, state, has_state=HAS_STATE, staleness=age))
 
     def repeat(x: Tensor) -> Tensor:
         return x.repeat_interleave(3, dim=0)
 
     repeated = Conditions(*(Tokens(repeat(t.data), repeat(t.mask)) for t in (known.text, known.image, known.video)))
-    one_each = dit(noisy, timestep, dit.project(repeated, repeat(state), repeat(HAS_STATE), repeat(age)))
+    one_each = dit(
+        noisy, timestep, dit.project(repeated, repeat(state), has_state=repeat(HAS_STATE), staleness=repeat(age))
+    )
     assert torch.allclose(shared, one_each, atol=1e-5)
 
 

@@ -262,7 +262,9 @@ class TestSystem1OfRdtsForm:
         video = Tokens.all_visible(torch.ones(2, 3, 32))
         with torch.no_grad():
             conditions = system1.gather([SHORT, LONG], images, video=video, visible=visible)
-            projected = system1.project(conditions, torch.full((2, 4), state), torch.full((2,), age), visible)
+            projected = system1.project(
+                conditions, torch.full((2, 4), state), staleness=torch.full((2,), age), visible=visible
+            )
             return system1.sample(projected, torch.ones(2, *system1.noise_shape))
 
     def test_the_robots_own_numbers_go_in_and_come_out(self, system1: System1):
@@ -282,10 +284,14 @@ class TestSystem1OfRdtsForm:
     def test_the_loss_reaches_every_weight_but_the_frozen_ones(self, system1: System1):
         images = {camera: torch.rand(2, 3, 28, 28) for camera in ("front", "wrist")}
         visible = Visibility.full(2, CPU)
-        conditions = system1.gather([SHORT, LONG], images, video=Tokens.all_visible(torch.randn(2, 3, 32)), visible=visible)
-        projected = system1.project(conditions, torch.rand(2, 4), torch.zeros(2), visible)
+        conditions = system1.gather(
+            [SHORT, LONG], images, video=Tokens.all_visible(torch.randn(2, 3, 32)), visible=visible
+        )
+        projected = system1.project(conditions, torch.rand(2, 4), staleness=torch.zeros(2), visible=visible)
         is_pad = torch.zeros(2, 4, dtype=torch.bool)
-        loss = system1.loss(torch.rand(2, 4, 4), is_pad, conditions=projected, generator=torch.Generator().manual_seed(0))
+        loss = system1.loss(
+            torch.rand(2, 4, 4), is_pad, conditions=projected, generator=torch.Generator().manual_seed(0)
+        )
         loss.backward()
         assert [name for name, p in system1.named_parameters() if p.grad is None] == []
         assert not any("encoder." in name for name in system1.state_dict())
@@ -302,7 +308,7 @@ class TestSystem1OfRdtsForm:
         visible = Visibility.full(1, CPU)
         conditions = system1.gather([SHORT], images, video=Tokens.empty(1, 32, like=torch.zeros(1)), visible=visible)
         with pytest.raises(ValueError, match="12 image tokens, but the transformer has learned 8 positions"):
-            system1.project(conditions, torch.zeros(1, 4), torch.zeros(1), visible)
+            system1.project(conditions, torch.zeros(1, 4), staleness=torch.zeros(1), visible=visible)
 
 
 def test_the_folders_are_as_published(t5: Path, siglip: Path):

@@ -131,7 +131,7 @@ def project(system1: System1, batch: int = 1) -> ProjectedConditions:
     visible = Visibility.full(batch, torch.device("cpu"))
     video = Tokens.empty(batch, 32, like=torch.zeros(1))
     conditions = system1.gather(["push"] * batch, None, video=video, visible=visible)
-    return system1.project(conditions, torch.zeros(batch, 2), torch.zeros(batch), visible)
+    return system1.project(conditions, torch.zeros(batch, 2), staleness=torch.zeros(batch), visible=visible)
 
 
 @pytest.mark.parametrize("guidance", [5.0, None])
@@ -141,7 +141,9 @@ def test_a_plan_that_continues_begins_with_exactly_what_is_frozen(guidance: floa
         committed = randn(4)[:, :5]
         plan = system1.continue_sample(project(system1), randn(1), committed=committed, num_frozen=3, guidance=guidance)
         assert torch.equal(plan[:, :3], committed[:, :3])
-        other = system1.continue_sample(project(system1), randn(1), committed=-committed, num_frozen=3, guidance=guidance)
+        other = system1.continue_sample(
+            project(system1), randn(1), committed=-committed, num_frozen=3, guidance=guidance
+        )
     # and what follows depends on it
     torch.nn.init.ones_(system1.dit.committed_mark)  # type: ignore[arg-type]
     assert not torch.allclose(plan[:, 3:], other[:, 3:])
@@ -150,14 +152,18 @@ def test_a_plan_that_continues_begins_with_exactly_what_is_frozen(guidance: floa
 def test_what_is_committed_beyond_the_horizon_is_left_out():
     system1 = make_system1()
     with torch.no_grad():
-        plan = system1.continue_sample(project(system1), randn(1), committed=torch.zeros(1, 20, DIM), num_frozen=20, guidance=5.0)
+        plan = system1.continue_sample(
+            project(system1), randn(1), committed=torch.zeros(1, 20, DIM), num_frozen=20, guidance=5.0
+        )
     assert plan.shape == (1, HORIZON, DIM)
     assert (plan == 0).all()
 
 
 def test_a_policy_that_was_not_trained_for_it_refuses_and_names_the_remedy():
     with pytest.raises(ValueError, match=r"not trained to continue a plan.*use overlap rtc"):
-        make_system1().continue_sample(project(make_system1()), randn(1), committed=randn(2), num_frozen=2, guidance=None)
+        make_system1().continue_sample(
+            project(make_system1()), randn(1), committed=randn(2), num_frozen=2, guidance=None
+        )
     trained = make_system1(max_delay_steps=2)
     with pytest.raises(
         ValueError, match="3 actions are committed while a plan is made, but training has shown at most 2"

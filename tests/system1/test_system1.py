@@ -33,7 +33,7 @@ def project(
     visible = visible or Visibility.full(2, CPU)
     video = Tokens.all_visible(randn(2, 5, 32, seed=video_seed))
     conditions = system1.gather(text, images(seed), video=video, visible=visible)
-    return system1.project(conditions, randn(2, 3, seed=seed), torch.tensor([0.0, 0.1]), visible)
+    return system1.project(conditions, randn(2, 3, seed=seed), staleness=torch.tensor([0.0, 0.1]), visible=visible)
 
 
 def sample(system1: System1, conditions: ProjectedConditions) -> Tensor:
@@ -79,7 +79,9 @@ class TestLoss:
 
     def test_it_is_the_mean_over_real_actions(self):
         system1, actions = build(), randn(2, 4, 2)
-        whole = system1.loss(actions, torch.zeros(2, 4, dtype=torch.bool), conditions=project(system1), generator=seeded())
+        whole = system1.loss(
+            actions, torch.zeros(2, 4, dtype=torch.bool), conditions=project(system1), generator=seeded()
+        )
         parts = []
         for t in range(4):
             only = torch.ones(2, 4, dtype=torch.bool)
@@ -89,7 +91,9 @@ class TestLoss:
 
     def test_nothing_but_padding_is_no_loss(self):
         system1 = build()
-        loss = system1.loss(randn(2, 4, 2), torch.ones(2, 4, dtype=torch.bool), conditions=project(system1), generator=seeded())
+        loss = system1.loss(
+            randn(2, 4, 2), torch.ones(2, 4, dtype=torch.bool), conditions=project(system1), generator=seeded()
+        )
         assert loss == 0
 
     def test_it_is_a_function_of_the_generator(self):
@@ -133,8 +137,8 @@ class TestConditions:
                         visible=visible,
                     ),
                     randn(2, 3, seed=seed if which == "state" else 0),
-                    torch.zeros(2),
-                    visible,
+                    staleness=torch.zeros(2),
+                    visible=visible,
                 )
                 for seed in (0, 1)
             ]
@@ -163,7 +167,7 @@ class TestConditions:
         assert first.image.data.shape[1] == 0
         state, age = randn(2, 3), torch.zeros(2)
         with_none, with_hidden = (
-            sample(system1, system1.project(known, state, age, full)) for known in (first, second)
+            sample(system1, system1.project(known, state, staleness=age, visible=full)) for known in (first, second)
         )
         assert torch.allclose(with_none, with_hidden, atol=1e-6)
 
@@ -172,10 +176,14 @@ class TestConditions:
         shown = images()
         swapped = {"front": shown["wrist"], "wrist": shown["front"]}
         full, video = Visibility.full(2, CPU), Tokens.empty(2, 32, like=shown["front"])
-        first, second = (system1.gather(TEXT, pictures, video=video, visible=full).image.data for pictures in (shown, swapped))
+        first, second = (
+            system1.gather(TEXT, pictures, video=video, visible=full).image.data for pictures in (shown, swapped)
+        )
         assert not torch.allclose(first.mean(dim=1), second.mean(dim=1), atol=1e-3)
 
     def test_a_policy_without_cameras_has_no_image_tokens(self):
         system1 = build(cameras=())
-        conditions = system1.gather(TEXT, {}, video=Tokens.empty(2, 32, like=torch.zeros(1)), visible=Visibility.full(2, CPU))
+        conditions = system1.gather(
+            TEXT, {}, video=Tokens.empty(2, 32, like=torch.zeros(1)), visible=Visibility.full(2, CPU)
+        )
         assert conditions.image.data.shape == (2, 0, 32)

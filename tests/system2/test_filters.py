@@ -234,5 +234,6 @@ class TestPadding:
     def test_without_padding_nothing_changes(self):
         video = self.moving(0)
         assert torch.equal(
-            temporal_bandpass(video, 1.0, high_hz=3.0, exclude_padding=True).grid, temporal_bandpass(video, 1.0, high_hz=3.0).grid
+            temporal_bandpass(video, 1.0, high_hz=3.0, exclude_padding=True).grid,
+            temporal_bandpass(video, 1.0, high_hz=3.0).grid,
         )

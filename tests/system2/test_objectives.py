@@ -120,7 +120,9 @@ class TestFamilies:
         optimizer = torch.optim.AdamW(backbone.transformer.parameters(), lr=1e-2)
         losses = []
         for _ in range(15):
-            loss = diffusion_loss(backbone, latents, instruction=["push", "pull"], generator=torch.Generator().manual_seed(0))
+            loss = diffusion_loss(
+                backbone, latents, instruction=["push", "pull"], generator=torch.Generator().manual_seed(0)
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

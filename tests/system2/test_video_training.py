@@ -77,7 +77,11 @@ class TestLoss:
         wrong_where_noised = Spy(clean.grid, 1.0 * ~is_clean)
         ahead = (~is_clean).cumsum(dim=1).clamp(min=1)
         expected = (spy.noise_level.square() / ahead)[~is_clean].mean()
-        assert torch.allclose(diffusion_loss(wrong_where_noised, clean, instruction=["push"] * 64, generator=seeded()), expected, atol=1e-4)
+        assert torch.allclose(
+            diffusion_loss(wrong_where_noised, clean, instruction=["push"] * 64, generator=seeded()),
+            expected,
+            atol=1e-4,
+        )
 
     def test_the_past_is_clean_and_the_future_noised_to_one_level(self):
         clean = latents(b=64, t=5)
@@ -121,15 +125,26 @@ class TestContinueVideo:
         future = latents(t=5)
         spy = Spy(future.grid, torch.zeros(4, 5))
         past = Video(future.grid[:, :, :2], future.fps)
-        assert torch.allclose(continue_video(spy, past, num_frames=3, instruction=TEXT, num_steps=num_steps, generator=seeded()).grid, future.grid, atol=1e-4)
+        assert torch.allclose(
+            continue_video(spy, past, num_frames=3, instruction=TEXT, num_steps=num_steps, generator=seeded()).grid,
+            future.grid,
+            atol=1e-4,
+        )
 
     def test_untrained_it_imagines_that_nothing_moves(self, backbone: TinyBackbone):
-        imagined = continue_video(backbone, latents(t=2), num_frames=2, instruction=TEXT, num_steps=4, generator=seeded()).grid[:, :, 2:]
+        imagined = continue_video(
+            backbone, latents(t=2), num_frames=2, instruction=TEXT, num_steps=4, generator=seeded()
+        ).grid[:, :, 2:]
         assert torch.allclose(imagined[:, :, 0], imagined[:, :, 1], atol=1e-4)
         assert torch.allclose(imagined[:, :, 0], backbone.codec.hold(latents(t=2).grid[:, :, 1]), atol=1e-4)
 
     def test_it_is_deterministic(self, backbone: TinyBackbone):
         nn.init.normal_(backbone.latent_out.weight)
-        first, again, other = (continue_video(backbone, latents(), num_frames=2, instruction=TEXT, num_steps=2, generator=seeded(seed)).grid for seed in (0, 0, 1))
+        first, again, other = (
+            continue_video(
+                backbone, latents(), num_frames=2, instruction=TEXT, num_steps=2, generator=seeded(seed)
+            ).grid
+            for seed in (0, 0, 1)
+        )
         assert torch.equal(first, again)
         assert not torch.equal(first, other)

@@ -61,7 +61,9 @@ class TestParityWithTheReleasedCode:
     ):
         tensors = golden("wan_dit")[2]
         component = wan_original.transformer(dit)
-        transformer = load_transformer(WanTransformer3DModel, component, lists=("blocks",), num_blocks=layers, dtype=torch.float32)
+        transformer = load_transformer(
+            WanTransformer3DModel, component, lists=("blocks",), num_blocks=layers, dtype=torch.float32
+        )
         use_exact_timesteps(transformer)
         tap = Tap(transformer, ("blocks",), returns_pair=False, layer=layers)
         text = tensors["context"] if context == "context" else torch.zeros(2, 9, tensors["context"].shape[-1])
@@ -77,7 +79,11 @@ class TestParityWithTheReleasedCode:
         second's scales both. It is put in here; the library's head is diffusers', where each clip has its own."""
         tensors = golden("wan_dit")[2]
         transformer: Any = load_transformer(
-            WanTransformer3DModel, wan_original.transformer(dit), lists=("blocks",), num_blocks=None, dtype=torch.float32
+            WanTransformer3DModel,
+            wan_original.transformer(dit),
+            lists=("blocks",),
+            num_blocks=None,
+            dtype=torch.float32,
         )
         use_exact_timesteps(transformer)
         timestep = torch.tensor([7.0, 500.0])
@@ -97,7 +103,7 @@ class TestParityWithTheReleasedCode:
         torch.save(weights | decoder, tmp_path / "Wan2.2_VAE.pth")
         component = wan_original.vae(tmp_path)
         vae: Any = empty(AutoencoderKLWan, component.config)
-        fill(vae, component.checkpoint, torch.float32)
+        fill(vae, component.checkpoint, dtype=torch.float32)
         mean, std = (torch.tensor(vae.config[f"latents_{which}"])[:, None, None, None] for which in ("mean", "std"))
         for clip in ("video", "image"):
             with torch.no_grad():
@@ -189,4 +195,10 @@ class TestRefused:
         )
         (tmp_path / "config.json").write_text(json.dumps({"num_heads": 1}))
         with pytest.raises(ValueError, match=r"unexpected blocks\.0\.extra\.weight \[3\]"):
-            load_transformer(WanTransformer3DModel, wan_original.transformer(tmp_path), lists=("blocks",), num_blocks=1, dtype=torch.float32)
+            load_transformer(
+                WanTransformer3DModel,
+                wan_original.transformer(tmp_path),
+                lists=("blocks",),
+                num_blocks=1,
+                dtype=torch.float32,
+            )

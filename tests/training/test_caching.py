@@ -53,7 +53,10 @@ def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 def video_model(recorded: Path, small_backbone: BackboneConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("video") / "model"
     train_video(
-        (recorded,), out, VideoTrainConfig(num_steps=2, batch_size=2, num_frames=9, sizes_px=(16,)), small_backbone
+        (recorded,),
+        out,
+        config=VideoTrainConfig(num_steps=2, batch_size=2, num_frames=9, sizes_px=(16,)),
+        backbone=small_backbone,
     )
     return out
 
@@ -85,8 +88,15 @@ class TestTraining:
     ):
         filled = fill_cache((recorded,), tmp_path / "cache", "small", video_model, stage=stage, dtype=dtype)  # type: ignore[arg-type]
         assert filled.num_frames == 36
-        train((recorded,), tmp_path / "cached", CONFIG, "small", video_model, cache=tmp_path / "cache")
-        train((recorded,), tmp_path / "live", CONFIG, "small", video_model, live=True)
+        train(
+            (recorded,),
+            tmp_path / "cached",
+            config=CONFIG,
+            preset="small",
+            video_model=video_model,
+            cache=tmp_path / "cache",
+        )
+        train((recorded,), tmp_path / "live", config=CONFIG, preset="small", video_model=video_model, live=True)
         cached, live = losses(tmp_path / "cached"), losses(tmp_path / "live")
         assert np.abs(cached / live - 1).max() < {"float32": 1e-4, "float16": 2e-3, "bfloat16": 1e-2}[dtype]
 
@@ -94,14 +104,20 @@ class TestTraining:
         runs = []
         for stage in ("latents", "features", "seen"):
             fill_cache(
-                (recorded,), tmp_path / stage, preset="small", video_model=video_model, stage=stage, encoding="stream", dtype="float32"
+                (recorded,),
+                tmp_path / stage,
+                preset="small",
+                video_model=video_model,
+                stage=stage,
+                encoding="stream",
+                dtype="float32",
             )  # type: ignore[arg-type]
             train(
                 (recorded,),
                 tmp_path / f"run_{stage}",
-                CONFIG,
-                "small",
-                video_model,
+                config=CONFIG,
+                preset="small",
+                video_model=video_model,
                 cache=tmp_path / stage,
                 encoding="stream",
             )
@@ -112,13 +128,27 @@ class TestTraining:
 
     def test_a_stream_without_a_cache_is_refused(self, recorded: Path, video_model: Path, tmp_path: Path):
         with pytest.raises(ValueError, match="a stream is encoded once for all training steps"):
-            train((recorded,), tmp_path / "run", CONFIG, "small", video_model, live=True, encoding="stream")
+            train(
+                (recorded,),
+                tmp_path / "run",
+                config=CONFIG,
+                preset="small",
+                video_model=video_model,
+                live=True,
+                encoding="stream",
+            )
 
     def test_a_cache_of_windows_does_not_serve_a_stream(self, recorded: Path, video_model: Path, tmp_path: Path):
         fill_cache((recorded,), tmp_path / "cache", preset="small", video_model=video_model, stage="seen")
         with pytest.raises(StaleCacheError, match=r"streams\.motion\.encoding: window there, stream here"):
             train(
-                (recorded,), tmp_path / "run", CONFIG, "small", video_model, cache=tmp_path / "cache", encoding="stream"
+                (recorded,),
+                tmp_path / "run",
+                config=CONFIG,
+                preset="small",
+                video_model=video_model,
+                cache=tmp_path / "cache",
+                encoding="stream",
             )
 
 
@@ -178,7 +208,9 @@ class TestAgreement:
         for stage in ("latents", "features", "seen"):
             cache = FeatureCache(tmp_path / stage, cache_spec(excluding, dataset, stage=stage, dtype="float32"))
             fill(excluding, dataset, store=FrameStore(dataset), cache=cache, accelerator=Accelerator())
-            batch = BatchLoader(dataset, FrameStore(dataset), config=excluding.config, batch_size=36, seed=0, cache=cache)[0]
+            batch = BatchLoader(
+                dataset, FrameStore(dataset), config=excluding.config, batch_size=36, seed=0, cache=cache
+            )[0]
             found[stage] = excluding.system2.see_on(batch.stage, batch.seen, instruction=list(batch.seen_instruction))[
                 "motion"
             ].grid
@@ -186,7 +218,11 @@ class TestAgreement:
         assert torch.allclose(found["features"], found["seen"], atol=1e-4)
         cache = FeatureCache(tmp_path / "repeat", cache_spec(whole, dataset, stage="seen", dtype="float32"))
         fill(whole, dataset, store=FrameStore(dataset), cache=cache, accelerator=Accelerator())
-        repeated = BatchLoader(dataset, FrameStore(dataset), config=whole.config, batch_size=36, seed=0, cache=cache)[0].seen["motion"].grid
+        repeated = (
+            BatchLoader(dataset, FrameStore(dataset), config=whole.config, batch_size=36, seed=0, cache=cache)[0]
+            .seen["motion"]
+            .grid
+        )
         assert not torch.allclose(repeated, found["seen"], atol=1e-3)
 
 
@@ -201,7 +237,9 @@ class TestKey:
         assert [before[stage] == after[stage] for stage in before] == [True, False, False]
         with torch.no_grad():
             next(policy.system2.formers.parameters()).add_(1)
-        assert {stage: cache_spec(policy, dataset, stage=stage).name for stage in ("latents", "features", "seen")} == after
+        assert {
+            stage: cache_spec(policy, dataset, stage=stage).name for stage in ("latents", "features", "seen")
+        } == after
 
     def test_other_data_is_another_cache(self, recorded: Path, video_model: Path, tmp_path: Path):
         copy = Path(shutil.copytree(recorded, tmp_path / "data"))
@@ -209,7 +247,14 @@ class TestKey:
         path = copy / "meta/stats.json"
         path.write_text(path.read_text() + "\n")
         with pytest.raises(StaleCacheError, match=r"data: \[.* there, \[.* here"):
-            train((copy,), tmp_path / "run", CONFIG, "small", video_model, cache=tmp_path / "cache")
+            train(
+                (copy,),
+                tmp_path / "run",
+                config=CONFIG,
+                preset="small",
+                video_model=video_model,
+                cache=tmp_path / "cache",
+            )
 
 
 class TestFilling:
@@ -294,7 +339,12 @@ class TestFilling:
         sizes = {}
         for encoding in ("window", "stream"):
             filled = fill_cache(
-                (recorded,), tmp_path / encoding, preset="small", video_model=video_model, stage="latents", encoding=encoding
+                (recorded,),
+                tmp_path / encoding,
+                preset="small",
+                video_model=video_model,
+                stage="latents",
+                encoding=encoding,
             )  # type: ignore[arg-type]
             sizes[encoding] = sum(
                 FeatureCache(tmp_path / encoding, load_spec(tmp_path / encoding)).whole(e)["motion"].grid.numel()
@@ -318,7 +368,7 @@ class TestFilling:
         monkeypatch.setattr(
             System2, "encode", lambda *args: (_ for _ in ()).throw(AssertionError("everything was seen before"))
         )
-        train((recorded,), tmp_path / "run", CONFIG, "small", video_model)
+        train((recorded,), tmp_path / "run", config=CONFIG, preset="small", video_model=video_model)
 
 
 class TestVerify:

@@ -69,7 +69,7 @@ def test_every_family_is_finetuned_and_then_looked_through(
 ):
     source = folders(name)
     config = config_of(name, source, source / "text")
-    report = train_video((recorded,), tmp_path / "tuned", training(name), config, tuning=tuning)
+    report = train_video((recorded,), tmp_path / "tuned", config=training(name), backbone=config, tuning=tuning)
     assert report.loss > 0
     pasts = {row.num_clean for row in report.predictions}
     expected = {"wan22": {1}, "ltx": {1}, "cosmos": {1}}
@@ -92,7 +92,7 @@ class TestFull:
     def test_the_transformer_is_one_of_diffusers(self, folders: Callable[[str], Path], recorded: Path, tmp_path: Path):
         source = folders("wan22")
         config = config_of("wan22", source, source / "text")
-        train_video((recorded,), tmp_path / "tuned", training("wan22"), config)
+        train_video((recorded,), tmp_path / "tuned", config=training("wan22"), backbone=config)
         theirs = WanTransformer3DModel.from_pretrained(tmp_path / "tuned" / "transformer")
         ours: Any = load_video_model(tmp_path / "tuned", whole=True)[1]
         for name, tensor in theirs.state_dict().items():
@@ -149,7 +149,9 @@ class TestLora:
         with torch.no_grad():
             applied = backbone.velocity(latents(48), level, TEXT).grid
             found = merged.velocity(latents(48), level, TEXT).grid
-            unadapted = make_backbone(replace(backbone.config), whole=True).velocity(latents(48), level, instruction=TEXT).grid
+            unadapted = (
+                make_backbone(replace(backbone.config), whole=True).velocity(latents(48), level, instruction=TEXT).grid
+            )
         assert (applied - unadapted).abs().mean() > 1e-2
         assert torch.allclose(found, applied, atol=2e-5)
         # and cut after one block, as System 2 loads it
@@ -226,7 +228,9 @@ def test_gradients_are_the_same_with_checkpointing(name: str, tuning: TuningConf
         backbone: Any = make_backbone(config_of(name, source, source / "text"), whole=True)
         torch.manual_seed(0)
         backbone.learn(replace(tuning, gradient_checkpointing=saves))
-        loss = diffusion_loss(backbone, latents(channels_of(backbone)), instruction=TEXT, generator=torch.Generator().manual_seed(0))
+        loss = diffusion_loss(
+            backbone, latents(channels_of(backbone)), instruction=TEXT, generator=torch.Generator().manual_seed(0)
+        )
         loss.backward()
         assert backbone.transformer.is_gradient_checkpointing == saves
         gradients.append({name: p.grad for name, p in backbone.named_parameters() if p.grad is not None})
@@ -239,14 +243,16 @@ class TestRefused:
     def test_the_tiny_models_learning_rate(self, folders: Callable[[str], Path], recorded: Path, tmp_path: Path):
         config = config_of("wan21", folders("wan21"), tmp_path / "text")
         with pytest.raises(ValueError, match=r"a learning rate of 0\.003 ruins a published video model.*1e-4 for LoRA"):
-            train_video((recorded,), tmp_path / "out", training("wan21", learning_rate=3e-3), config)
+            train_video((recorded,), tmp_path / "out", config=training("wan21", learning_rate=3e-3), backbone=config)
         assert not (tmp_path / "out").exists()
 
     def test_nothing_to_train(self, recorded: Path, small_backbone: BackboneConfig, tmp_path: Path):
         with pytest.raises(ValueError, match="must be full or lora, got 'frozen'"):
-            train_video((recorded,), tmp_path / "out", VideoTrainConfig(), small_backbone, tuning=TuningConfig())
+            train_video(
+                (recorded,), tmp_path / "out", config=VideoTrainConfig(), backbone=small_backbone, tuning=TuningConfig()
+            )
         with pytest.raises(ValueError, match="lora is for published video models"):
-            train_video((recorded,), tmp_path / "out", VideoTrainConfig(), small_backbone, tuning=LORA)
+            train_video((recorded,), tmp_path / "out", config=VideoTrainConfig(), backbone=small_backbone, tuning=LORA)
 
     def test_which_model_a_preset_trains(self, tmp_path: Path):
         tiny, scratch = BackboneConfig(hidden=64), ScratchConfig()

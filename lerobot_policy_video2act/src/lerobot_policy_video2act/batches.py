@@ -86,7 +86,7 @@ def training_batch(batch: dict[str, Any], config: PolicyConfig, *, generator: to
         for i, lag in enumerate(lags):
             chosen = clip_indices(t - 1 - lag, stream.num_frames, stream.stride)
             rows.append(
-                to_pixels(fit_frames(video[i, chosen], *stream.frame_px, stream.resize), config.fps / stream.stride)
+                to_pixels(fit_frames(video[i, chosen], stream.frame_px, fit=stream.resize), config.fps / stream.stride)
             )
         padding = torch.tensor(
             [num_padding(int(seen_before) - lag, stream) for seen_before, lag in zip(past, lags, strict=True)]
@@ -95,7 +95,7 @@ def training_batch(batch: dict[str, Any], config: PolicyConfig, *, generator: to
     images = {}
     for name in config.cameras:
         camera, lag = camera_and_lag(name)
-        fitted = fit_frames(seen[camera][:, t - 1 - lag], config.image_px, config.image_px, config.image_fit)
+        fitted = fit_frames(seen[camera][:, t - 1 - lag], (config.image_px, config.image_px), fit=config.image_fit)
         images[name] = rearrange(torch.from_numpy(fitted), "b h w c -> b c h w").float().to(state.device) / 127.5 - 1
     actions = batch[ACTION].float()
     return Batch(

@@ -41,7 +41,8 @@ class Video2ActPolicy(PreTrainedPolicy):
         self,
         config: Video2ActConfig,
         dataset_stats: dict[str, Any] | None = None,
-        *, dataset_meta: Any = None,
+        *,
+        dataset_meta: Any = None,
         **kwargs: Any,
     ):
         super().__init__(config)
@@ -66,8 +67,13 @@ class Video2ActPolicy(PreTrainedPolicy):
         # a generator per step, out of the one that LeRobot seeds: the loss does not depend on what else draws from it
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         own = training_batch(batch, self.model.config, generator)
-        dropout = (self.config.condition_dropout, self.config.vision_dropout)
-        visible = draw_visibility(len(own.state), *dropout, generator, own.state.device)
+        visible = draw_visibility(
+            len(own.state),
+            self.config.condition_dropout,
+            vision_dropout=self.config.vision_dropout,
+            generator=generator,
+            device=own.state.device,
+        )
         loss = self.model(own, generator, visible, self.config.state_noise)
         return loss, {"staleness_s": float(own.staleness.mean())}
 

@@ -73,7 +73,9 @@ def _build(hint: Any, value: Any, *, where: str) -> Any:
         return tuple(_build(arguments[0], item, where=f"{where}[{i}]") for i, item in enumerate(value))
     if origin in (typing.Union, types.UnionType):
         return (
-            None if value is None and types.NoneType in arguments else _build(_member(arguments, value), value, where=where)
+            None
+            if value is None and types.NoneType in arguments
+            else _build(_member(arguments, value), value, where=where)
         )
     if origin is Literal:
         check(value in arguments, f"{where}: {value!r} is not one of {', '.join(map(repr, arguments))}")

@@ -55,7 +55,9 @@ def check_dataset(root: Path) -> list[str]:
     faults.add(root, _strangers(root, info, entries=entries))
     columns: dict[str, list[np.ndarray]] = {STATE: [], ACTION: []}
     for file, episodes in groupby(entries, key=lambda entry: entry.data_file):
-        faults.add(root / file, data_faults(root, info, file=file, episodes=list(episodes), tasks=tasks or {}, columns=columns))
+        faults.add(
+            root / file, data_faults(root, info, file=file, episodes=list(episodes), tasks=tasks or {}, columns=columns)
+        )
     faults.add(root / STATS_PATH, stats_faults(root, info, columns=columns))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for found in pool.map(lambda job: Faults.met(*job), picture_jobs(root, info, entries=entries)):

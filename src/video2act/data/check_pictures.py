@@ -55,7 +55,7 @@ def _recorded_means(root: Path, info: DatasetInfo) -> Means:
 
 
 def _video_faults(
-    path: Path, info: DatasetInfo, *, camera: str, episodes: list[EpisodeEntry], means: Means
+    path: Path, info: DatasetInfo, camera: str, episodes: list[EpisodeEntry], means: Means
 ) -> Iterator[str]:
     key = info.videos[camera]
     video = VideoReader(path, is_strict=True)
@@ -76,7 +76,9 @@ def _video_faults(
             _mean(video.frames(i, min(STRIDE, video.num_frames - i))) for i in range(0, video.num_frames, STRIDE)
         ]
         if video.num_frames == needed:
-            yield from _mean_faults(path, info, key=key, camera=camera, episodes=episodes, colours=np.concatenate(colours), means=means)
+            yield from _mean_faults(
+                path, info, key=key, camera=camera, episodes=episodes, colours=np.concatenate(colours), means=means
+            )
     finally:
         video.close()
 
@@ -103,7 +105,8 @@ def _begin_faults(
 def _mean_faults(
     path: Path,
     info: DatasetInfo,
-    *, key: str,
+    *,
+    key: str,
     camera: str,
     episodes: list[EpisodeEntry],
     colours: np.ndarray,
@@ -134,7 +137,7 @@ def _mean(frames: np.ndarray) -> np.ndarray:
     return frames[:, ::4, ::4].mean(axis=(1, 2)) / 255
 
 
-def _image_faults(root: Path, info: DatasetInfo, *, entry: EpisodeEntry, key: str) -> Iterator[str]:
+def _image_faults(root: Path, info: DatasetInfo, entry: EpisodeEntry, key: str) -> Iterator[str]:
     path, expected = root / entry.data_file, info.features[key].image_size
     numbers = read_table(path, ["episode_index"])["episode_index"].to_numpy()
     begin = int(np.searchsorted(numbers, entry.index))

@@ -37,7 +37,8 @@ def declared_faults(path: Path, info: DatasetInfo) -> Iterator[str]:
 def data_faults(
     root: Path,
     info: DatasetInfo,
-    *, file: Path,
+    *,
+    file: Path,
     episodes: list[EpisodeEntry],
     tasks: dict[int, str],
     columns: dict[str, list[np.ndarray]],
@@ -64,7 +65,9 @@ def data_faults(
         columns[STATE].append(rows.state)
         if rows.action is not None:
             columns[ACTION].append(rows.action)
-        yield from _row_faults(path, info, episode=episode, times=rows.timestamps, task_index=rows.task_index, tasks=tasks)
+        yield from _row_faults(
+            path, info, episode=episode, times=rows.timestamps, task_index=rows.task_index, tasks=tasks
+        )
 
 
 def _type_faults(path: Path, info: DatasetInfo, *, schema: pa.Schema) -> Iterator[str]:
@@ -123,7 +126,8 @@ def _own_faults(root: Path, info: DatasetInfo, *, file: Path, present: set[str])
 def _row_faults(
     path: Path,
     info: DatasetInfo,
-    *, episode: EpisodeEntry,
+    *,
+    episode: EpisodeEntry,
     times: np.ndarray,
     task_index: np.ndarray,
     tasks: dict[int, str],

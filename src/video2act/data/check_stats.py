@@ -45,7 +45,7 @@ def stats_faults(root: Path, info: DatasetInfo, *, columns: dict[str, list[np.nd
         elif key in columns:
             yield from _vector_faults(path, key, told=told, values=np.concatenate(columns[key]))
         else:
-            yield from _image_faults(path, key, told)
+            yield from _image_faults(path, key, told=told)
 
 
 def _vector_faults(path: Path, key: str, *, told: dict[str, np.ndarray], values: np.ndarray) -> Iterator[str]:

@@ -31,7 +31,9 @@ class EmbodiedDataset(MergedDataset):
     def __init__(self, parts: Sequence[LeRobotDataset], embodiments: Sequence[str]):
         self.embodiments = tuple(embodiments)
         robots = zip(embodiments, parts, strict=True)
-        self._robots = tuple(make_embodiment(name, part.state_dim, action_dim=part.action_dim or 0) for name, part in robots)
+        self._robots = tuple(
+            make_embodiment(name, part.state_dim, action_dim=part.action_dim or 0) for name, part in robots
+        )
         super().__init__(parts)
         self.state_dim = self.action_dim = UNIFIED_DIM
         self.robots = _names(parts, embodiments)

@@ -36,14 +36,14 @@ class FrameStore:
         return self._used
 
     def frames(
-        self, episode: int, camera: str, *, size_px: int, width_px: int = 0, fit: Fit = "area"
-    ) -> UInt8[np.ndarray, "t {size_px} _w 3"]:
-        """All frames of an episode, read-only; square, unless `width_px` says otherwise.
+        self, episode: int, camera: str, *, size: tuple[int, int], fit: Fit = "area"
+    ) -> UInt8[np.ndarray, "t {size[0]} {size[1]} 3"]:
+        """All frames of an episode, read-only, at a size (height, width).
 
         Raises:
             IndexError, DatasetError, ValueError: no such episode or camera, a damaged file, a size above the recorded one.
         """
-        return self._get((episode, camera, size_px, width_px or size_px, fit), None)
+        return self._get((episode, camera, *size, fit), None)
 
     def required_bytes(self, views: Iterable[tuple[str, int]]) -> int:
         """What it takes to keep every episode of these (camera, size_px)."""
@@ -68,7 +68,7 @@ class FrameStore:
             sizes.setdefault(camera, []).append(size_px)
         jobs = [(i, camera) for i in range(len(self._dataset)) for camera in sizes]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            futures = [pool.submit(self._load, i, camera, sizes[camera]) for i, camera in jobs]
+            futures = [pool.submit(self._load, i, camera, sizes=sizes[camera]) for i, camera in jobs]
             for future in futures:
                 future.result()  # raises what the thread raised
 
@@ -92,7 +92,9 @@ class FrameStore:
             if full is None and fit == "area":
                 frames = self._dataset.frames(episode, camera, size_px=height)
             else:
-                frames = fit_frames(self._dataset.frames(episode, camera) if full is None else full, height, width=width, fit=fit)
+                frames = fit_frames(
+                    self._dataset.frames(episode, camera) if full is None else full, (height, width), fit=fit
+                )
             frames.flags.writeable = False
             with self._lock:
                 self._keep(key, frames)

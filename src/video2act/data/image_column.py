@@ -48,7 +48,7 @@ def read_images(path: Path, key: str, *, first: int, count: int) -> UInt8[np.nda
         raise DatasetError(
             f"{path} holds {len(cells)} of the {count} images of {key} from row {first}; copy the dataset again"
         )
-    images = [_decode(path, key, first + i, cell) for i, cell in enumerate(cells)]
+    images = [_decode(path, key, row=first + i, cell=cell) for i, cell in enumerate(cells)]
     other = next((i for i, image in enumerate(images) if image.shape != images[0].shape), None)
     if other is not None:
         raise DatasetError(

@@ -198,7 +198,9 @@ class LeRobotDataset:
             IndexError, DatasetError: there is no such episode or column.
         """
         self._check_episode(i)
-        return read_column(self.root, self.entries[i].data_file, name=name, first=self._tables[i].first_row, count=self.lengths[i])
+        return read_column(
+            self.root, self.entries[i].data_file, name=name, first=self._tables[i].first_row, count=self.lengths[i]
+        )
 
     def _instruction(self, i: int, table: FrameTable, *, tasks: dict[int, str]) -> list[str]:
         unknown = sorted(set(table.task_index.tolist()) - set(tasks))

@@ -87,7 +87,9 @@ def tasks_parquet(tasks: dict[str, int]) -> bytes:
     return _parquet(table.replace_schema_metadata({"pandas": json.dumps(metadata)}))
 
 
-def episode_parquet(info: DatasetInfo, begin: int, *, length: int, facts: EpisodeFacts, stats: dict[str, Stats]) -> bytes:
+def episode_parquet(
+    info: DatasetInfo, begin: int, *, length: int, facts: EpisodeFacts, stats: dict[str, Stats]
+) -> bytes:
     """The row of the next episode; all its files have its own number."""
     episode = info.total_episodes
     chunk, file = file_position(episode, info.chunks_size)

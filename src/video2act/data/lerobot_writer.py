@@ -127,7 +127,9 @@ class DatasetWriter:
             camera: (image_size, image_size) if isinstance(image_size, int) else image_size[camera]
             for camera in cameras
         }
-        features = describe_features(round(fps), sizes, state_names=state_names, action_names=action_names, extra=extra or {}, storage=storage)
+        features = describe_features(
+            round(fps), sizes, state_names=state_names, action_names=action_names, extra=extra or {}, storage=storage
+        )
         info = DatasetInfo(robot, round(fps), features, video_path=VIDEO_PATH if storage == "video" else None)
         lock = _take(root)
         # the folder appears whole: a dataset either has its description and its origin, or does not exist
@@ -136,7 +138,7 @@ class DatasetWriter:
         (draft / INFO_PATH.name).write_text(info.to_json())
         (draft / ORIGIN_PATH.name).write_text(json.dumps(origin or {}, indent=2) + "\n")
         publish(draft, root / "meta")
-        return cls(root, info, {}, {}, lock)
+        return cls(root, info, tasks={}, stats={}, lock=lock)
 
     @classmethod
     def resume(cls, root: Path) -> "DatasetWriter":
@@ -169,7 +171,7 @@ class DatasetWriter:
         )
         known = read_tasks(root) if entries else {}
         tasks = {known[i]: i for i in range(info.total_tasks)}
-        return cls(root, info, tasks, stats, lock)
+        return cls(root, info, tasks=tasks, stats=stats, lock=lock)
 
     @property
     def num_episodes(self) -> int:
@@ -234,7 +236,12 @@ class DatasetWriter:
         files = {name: self.root / path for name, path in _files(self.info, i).items()}
 
         columns = rows.frame_columns(
-            episode.state, episode.action, fps=self.info.fps, episode=i, begin=begin, task=tasks[episode.facts.instruction]
+            episode.state,
+            episode.action,
+            fps=self.info.fps,
+            episode=i,
+            begin=begin,
+            task=tasks[episode.facts.instruction],
         )
         columns |= episode.extra
         images = {self.info.cameras[camera]: cells for camera, cells in episode.images.items()}
@@ -248,7 +255,9 @@ class DatasetWriter:
         write_bytes(files["data"], rows.frames_parquet(columns, images, info=self.info))
         if tasks != self._tasks:
             write_bytes(self.root / TASKS_PATH, rows.tasks_parquet(tasks))
-        write_bytes(files["episode"], rows.episode_parquet(self.info, begin, length=length, facts=episode.facts, stats=stats))
+        write_bytes(
+            files["episode"], rows.episode_parquet(self.info, begin, length=length, facts=episode.facts, stats=stats)
+        )
         write_bytes(self.root / STATS_PATH, rows.stats_json(total).encode())
         # the commit: from here on the episode exists
         write_bytes(self.root / INFO_PATH, info.to_json().encode())

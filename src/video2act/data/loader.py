@@ -30,7 +30,7 @@ class Frames(Protocol):
     """Decoded frames of whole episodes (`FrameStore`)."""
 
     def frames(
-        self, episode: int, camera: str, *, size_px: int, width_px: int = 0, fit: Fit = "area"
+        self, episode: int, camera: str, *, size: tuple[int, int], fit: Fit = "area"
     ) -> UInt8[np.ndarray, "t _h _w 3"]: ...
 
 
@@ -50,7 +50,8 @@ class BatchLoader(data.Dataset):
         self,
         dataset: Dataset,
         frames: Frames,
-        *, config: PolicyConfig,
+        *,
+        config: PolicyConfig,
         batch_size: int,
         seed: int,
         cache: FeatureCache | None = None,
@@ -94,7 +95,10 @@ class BatchLoader(data.Dataset):
         return Batch(
             clips={}
             if self.cache
-            else {stream.name: episode_clips(self.frames, stream, places=observed, control_fps=self.config.fps) for stream in streams},
+            else {
+                stream.name: episode_clips(self.frames, stream, places=observed, control_fps=self.config.fps)
+                for stream in streams
+            },
             seen=self._seen(observed),
             images={camera: self._images(camera, places) for camera in self.config.cameras},
             state=torch.from_numpy(np.stack([row[0] for row in rows])),
@@ -174,7 +178,10 @@ class BatchLoader(data.Dataset):
         size_px, fit = self.config.image_px, self.config.image_fit
         # before the episode began, its first frame is repeated, as in clips
         images = np.stack(
-            [self.frames.frames(e, camera, size_px, size_px, fit)[max(0, frame - lag)] for e, frame in places]
+            [
+                self.frames.frames(e, camera, size=(size_px, size_px), fit=fit)[max(0, frame - lag)]
+                for e, frame in places
+            ]
         )
         return rearrange(torch.from_numpy(images), "b h w c -> b c h w").float() / 127.5 - 1
 
@@ -183,7 +190,7 @@ def episode_clips(frames: Frames, stream: StreamConfig, *, places: list[tuple[in
     """The stream's clips that end at (episode, frame) places, as one batch."""
     clips = []
     for episode, newest in places:
-        images = frames.frames(episode, stream.camera, *stream.frame_px, stream.resize)
+        images = frames.frames(episode, stream.camera, size=stream.frame_px, fit=stream.resize)
         chosen = stream_indices(newest, stream)
         clips.append(to_pixels(images[chosen], control_fps / stream.stride))
     padding = torch.tensor([num_padding(newest, stream) for _, newest in places])

@@ -47,7 +47,7 @@ class MergedDataset:
         self, i: int, camera: str, *, size_px: int | None = None, start: int = 0, stop: int | None = None
     ) -> UInt8[np.ndarray, "t _h _w 3"]:
         part, own = self._locate(i)
-        return self.parts[part].frames(own, camera, size_px, start, stop)
+        return self.parts[part].frames(own, camera, size_px=size_px, start=start, stop=stop)
 
     def _statistics(self) -> dict[str, Statistics]:
         return statistics([self.episode(i) for i in range(len(self))])

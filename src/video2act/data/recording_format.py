@@ -43,7 +43,8 @@ class Episode:
 def describe_features(
     fps: int,
     sizes: Mapping[str, tuple[int, int]],
-    *, state_names: tuple[str, ...],
+    *,
+    state_names: tuple[str, ...],
     action_names: tuple[str, ...],
     extra: Mapping[str, Feature],
     storage: Literal["video", "image"],

@@ -109,7 +109,7 @@ def read_episode(source: Source, task: str | None = None, *, order: Order = "bgr
                 if len(pictures) < len(state):
                     raise DatasetError(f"{source.file}: {camera} has {len(pictures)} pictures for {len(state)} states")
             frames = {
-                camera: _decode(source.file, camera, pictures[: len(state)], order)
+                camera: _decode(source.file, camera, cells=pictures[: len(state)], order=order)
                 for camera, pictures in cells.items()
             }
     except OSError as error:

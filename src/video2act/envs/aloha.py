@@ -46,7 +46,8 @@ class Aloha:
         self,
         task: str,
         cameras: tuple[str, ...] = DEFAULT_CAMERAS,
-        *, image_size: int = 128,
+        *,
+        image_size: int = 128,
         max_steps: int = DEFAULT_MAX_STEPS,
     ) -> None:
         check_choice("ALOHA task", task, choices=INSTRUCTIONS)

@@ -97,7 +97,9 @@ class GymEnvironment:
         images = {}
         for camera, key in mapping.images.items():
             image = self._environment.render() if key is None else _find(observation, key, where=where)
-            images[camera] = self._check_image(camera, "render()" if key is None else f"observation {key!r}", image=image)
+            images[camera] = self._check_image(
+                camera, "render()" if key is None else f"observation {key!r}", image=image
+            )
         state = observation if mapping.state is None else _find(observation, mapping.state, where=where)
         return Observation(images, self._check_state(state), self.spec.instruction, self._episode.time)
 

@@ -34,7 +34,8 @@ class MetaWorld:
         self,
         task: str,
         cameras: tuple[str, ...] = DEFAULT_CAMERAS,
-        *, image_size: int = 128,
+        *,
+        image_size: int = 128,
         max_steps: int = DEFAULT_MAX_STEPS,
     ) -> None:
         """`cameras` may be empty: then nothing is rendered, for a policy that sees nothing or to rate an expert."""

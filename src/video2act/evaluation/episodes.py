@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from video2act.config import PolicyConfig, RuntimeConfig, SimulatedLatency
+from video2act.config import PolicyConfig, RuntimeConfig, SimulatedLatency, StreamConfig
 from video2act.envs import make_environment, make_expert
 from video2act.evaluation.findings import EpisodeRecord, Measurements
 from video2act.interfaces import DualSystem, Environment, Expert, Perceiver
@@ -55,9 +55,9 @@ def load_policy(run: Path, device: str) -> EvaluatedPolicy:
     return Video2Act.load(run, device)
 
 
-def connect_system2(*arguments: Any) -> SlowLoop:
+def connect_system2(address: str, streams: tuple[StreamConfig, ...], **rates: float) -> SlowLoop:
     # its websockets are an extra of the package, needed by nothing else here
-    return importlib.import_module("video2act.serving.client").connect_system2(*arguments)
+    return importlib.import_module("video2act.serving.client").connect_system2(address, streams, **rates)
 
 
 @dataclass(frozen=True)
@@ -166,14 +166,23 @@ def run_share(
     else:
         slow_loop = make_virtual_slow_loop(system, parts, durations=durations)
     looks_through = () if settings.blind else config.cameras
-    with closing(DualPolicy(system, slow_loop, cameras=looks_through, runtime=runtime, streams=streams, control_fps=config.fps)) as policy:
+    with closing(
+        DualPolicy(system, slow_loop, cameras=looks_through, runtime=runtime, streams=streams, control_fps=config.fps)
+    ) as policy:
         for env, numbers in groupby(share, key=lambda item: item[0]):
             with (
                 closing(sources.make_environment(env, cameras)) as environment,
                 # the expert needs no camera, and rendering is most of a step
                 closing(sources.make_environment(env, ())) as unseen,
                 closing(
-                    make_executor(policy, environment.spec, execute_steps=config.execute_steps, runtime=runtime, limits=limits, durations=durations)
+                    make_executor(
+                        policy,
+                        environment.spec,
+                        execute_steps=config.execute_steps,
+                        runtime=runtime,
+                        limits=limits,
+                        durations=durations,
+                    )
                 ) as executor,
             ):
                 expert = sources.make_expert(unseen)
@@ -181,7 +190,9 @@ def run_share(
                     seed = settings.seeds[number]
                     if durations is not None:
                         durations.seed(seed)
-                    result, film = play_policy(settings, environment, system=system, policy=policy, executor=executor, number=number)
+                    result, film = play_policy(
+                        settings, environment, system=system, policy=policy, executor=executor, number=number
+                    )
                     _measure(done.measured, result, rate_hz=config.fps if settings.keeps_real_time else None)
                     done.steps.extend((env, seed, step) for step in result.steps)
                     done.records.append(
@@ -222,7 +233,8 @@ def load_limits(settings: Settings) -> Limits | None:
 def play_policy(
     settings: Settings,
     environment: Environment,
-    *, system: EvaluatedPolicy,
+    *,
+    system: EvaluatedPolicy,
     policy: DualPolicy,
     executor: Executor,
     number: int,
@@ -241,7 +253,15 @@ def play_policy(
         environment = Instructed(environment, settings.instruction)
     system.seed(seed)
     watchers = [recorder] if film else []
-    result = run_episode(environment, policy, execute_steps=config.execute_steps, watchers=watchers, seed=seed, rate_hz=rate_hz, executor=executor)
+    result = run_episode(
+        environment,
+        policy,
+        execute_steps=config.execute_steps,
+        watchers=watchers,
+        seed=seed,
+        rate_hz=rate_hz,
+        executor=executor,
+    )
     if film is not None:
         recorder.write(film)
     return result, film

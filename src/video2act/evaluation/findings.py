@@ -101,7 +101,8 @@ def rates(records: Sequence[EpisodeRecord]) -> tuple[Rate, Rate]:
 def make_info(
     settings: dict[str, Any],
     config: PolicyConfig,
-    *, records: Sequence[EpisodeRecord],
+    *,
+    records: Sequence[EpisodeRecord],
     measured: Measurements,
     eval_s: float,
 ) -> dict[str, Any]:

@@ -39,7 +39,8 @@ TOKENIZER_FILES = ("*.json", "*.model", "*.txt")
 def load_frozen(
     kind: Any,
     source: str | Path,
-    *, dtype: torch.dtype,
+    *,
+    dtype: torch.dtype,
     not_needed: tuple[str, ...] = (),
     config: Any = None,
 ) -> Any:

@@ -75,7 +75,8 @@ PUBLISHED, RELEASED_ROBOT = Sources(), Robot()
 def convert_official(
     checkpoint: Path,
     out: Path,
-    *, settings: Path,
+    *,
+    settings: Path,
     video_model: Path,
     ema: bool = False,
     norm: Literal["variance", "rms"] = "variance",
@@ -130,14 +131,18 @@ def read_video_model(folder: Path, feature_layer: int) -> tuple[AnyConfig, dict[
 def policy_config(
     state: Mapping[str, Tensor],
     model: Mapping[str, Any],
-    *, video: Mapping[str, Any],
+    *,
+    video: Mapping[str, Any],
     backbone: AnyConfig,
     sources: Sources,
     robot: Robot,
 ) -> PolicyConfig:
     """The whole policy: from the tensors what they show, from the yaml what it says, the rest from `sources` and `robot`."""
     system1 = system1_config(state, model, sources=sources)
-    streams = tuple(stream_config(name, state, model=model, video=video, backbone=backbone, robot=robot) for name in stream_names(model))
+    streams = tuple(
+        stream_config(name, state, model=model, video=video, backbone=backbone, robot=robot)
+        for name in stream_names(model)
+    )
     before = tuple(f"{camera}@1" for camera in robot.cameras)
     return PolicyConfig(
         state_dim=NUM_STATE,
@@ -162,7 +167,8 @@ def policy_config(
 def stream_config(
     name: str,
     state: Mapping[str, Tensor],
-    *, model: Mapping[str, Any],
+    *,
+    model: Mapping[str, Any],
     video: Mapping[str, Any],
     backbone: AnyConfig,
     robot: Robot,

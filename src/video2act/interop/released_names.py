@@ -101,7 +101,9 @@ def system1_names(names: Iterable[str]) -> dict[str, str]:
 def projection_names(names: Iterable[str], stream: str) -> dict[str, str]:
     """Of a `Projection`: LayerNorm and adaptor of one stream, `video` or `motion`."""
     names = set(names)
-    return _parameters({"norm_in": f"{stream}_layernorm"}, names) | adaptor_names(names, "adaptor", theirs=f"{stream}_adaptor")
+    return _parameters({"norm_in": f"{stream}_layernorm"}, names) | adaptor_names(
+        names, "adaptor", theirs=f"{stream}_adaptor"
+    )
 
 
 def frame_former_names(state: Mapping[str, Tensor], stream: str) -> dict[str, str]:

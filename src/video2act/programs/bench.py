@@ -80,12 +80,12 @@ def bench_stages(run: Path | None = None, preset: str = "tiny", *, device: str =
     assert tokens is not None
     conditions = system1.gather(instruction, images, video=tokens, visible=visible)
     state, age = torch.zeros(1, config.state_dim, device=device), torch.zeros(1, device=device)
-    projected = system1.project(conditions, state, age, visible)
+    projected = system1.project(conditions, state, staleness=age, visible=visible)
     noise = torch.zeros(1, config.horizon, config.action_dim, device=device)
     condition = VideoCondition(tokens, observation.time, episode=0)
     work |= {
         "System 1: text and images": lambda: system1.gather(instruction, images, video=tokens, visible=visible),
-        "System 1: keys and values": lambda: system1.project(conditions, state, age, visible),
+        "System 1: keys and values": lambda: system1.project(conditions, state, staleness=age, visible=visible),
         "System 1: one denoising step": lambda: system1.dit(noise, age, projected),
         "System 1: one chunk": lambda: policy.act(observation, condition),
     }
@@ -110,7 +110,11 @@ def bench_kv_reuse(
     """
     torch.manual_seed(0)
     horizon, action_dim = 64, 128
-    dit = ActionDiT(action_dim, action_dim, horizon=horizon, width=hidden, depth=depth, num_heads=hidden // 64).to(device).eval()
+    dit = (
+        ActionDiT(action_dim, action_dim, horizon=horizon, width=hidden, depth=depth, num_heads=hidden // 64)
+        .to(device)
+        .eval()
+    )
     denoising = Denoising(DenoisingConfig(num_steps=5))
     conditions = Conditions(
         *(Tokens.all_visible(torch.randn(1, n, hidden, device=device)) for n in (text, image, video))
@@ -123,12 +127,15 @@ def bench_kv_reuse(
     noise = torch.randn(1, horizon, action_dim, device=device)
 
     def once() -> torch.Tensor:
-        projected = dit.project(conditions, state, shown, age)
+        projected = dit.project(conditions, state, has_state=shown, staleness=age)
         return denoising.sample(lambda noisy, timestep: dit(noisy, timestep, projected), noise)
 
     def at_each_step() -> torch.Tensor:
         return denoising.sample(
-            lambda noisy, timestep: dit(noisy, timestep, dit.project(conditions, state, shown, age)), noise
+            lambda noisy, timestep: dit(
+                noisy, timestep, dit.project(conditions, state, has_state=shown, staleness=age)
+            ),
+            noise,
         )
 
     difference = float((once() - at_each_step()).abs().max())
@@ -162,7 +169,7 @@ def bench_loader(data: tuple[Path, ...], preset: str = "tiny", *, num_batches: i
     # what is measured is a long training: every episode has been decoded before
     for episode in range(len(dataset)):
         for camera, size_px in _views(config):
-            loader.frames.frames(episode, camera, size_px=size_px)
+            loader.frames.frames(episode, camera, size=(size_px, size_px))
     ready = _seen(policy, loader[0])
     generator = torch.Generator().manual_seed(0)
 

@@ -47,7 +47,8 @@ class Filled:
 def fill_cache(
     data: tuple[Path, ...],
     out: Path | None,
-    *, preset: str = "tiny",
+    *,
+    preset: str = "tiny",
     video_model: Path | None = None,
     cameras: tuple[str, ...] | None = None,
     stage: Stage = "seen",
@@ -74,7 +75,15 @@ def fill_cache(
         raise ValueError(
             f"a cache needs a size above 0, got --max-gib {max_gib:g}; leave it out for as much as the disk holds"
         )
-    policy, dataset = _subject(data, preset, video_model=video_model, cameras=cameras, encoding=encoding, embodiments=embodiments, system2=system2)
+    policy, dataset = _subject(
+        data,
+        preset,
+        video_model=video_model,
+        cameras=cameras,
+        encoding=encoding,
+        embodiments=embodiments,
+        system2=system2,
+    )
     spec = cache_spec(policy, dataset, stage=stage, dtype=dtype)
     if out is None:
         if video_model is None or not (video_model / CONFIG_FILE).is_file() or (stage, dtype) != ("seen", "float16"):
@@ -95,7 +104,8 @@ def fill_cache(
 def verify_cache(
     folder: Path,
     data: tuple[Path, ...] = (),
-    *, preset: str = "tiny",
+    *,
+    preset: str = "tiny",
     video_model: Path | None = None,
     cameras: tuple[str, ...] | None = None,
     sample: int = 2,
@@ -118,7 +128,15 @@ def verify_cache(
         encoding = (
             "stream" if any(s.get("encoding") == "stream" for s in spec.described.get("streams", [])) else "window"
         )
-        policy, dataset = _subject(data, preset, video_model=video_model, cameras=cameras, encoding=encoding, embodiments=embodiments, system2=system2)
+        policy, dataset = _subject(
+            data,
+            preset,
+            video_model=video_model,
+            cameras=cameras,
+            encoding=encoding,
+            embodiments=embodiments,
+            system2=system2,
+        )
         cache = FeatureCache(folder, cache_spec(policy, dataset, stage=spec.stage, dtype=spec.dtype))
         lengths = [*dataset.lengths]
         chosen = sorted({round(i * (len(dataset) - 1) / max(1, sample - 1)) for i in range(sample)})
@@ -151,7 +169,8 @@ def _compare(policy: Video2Act, dataset: Dataset, *, cache: FeatureCache, episod
 def _subject(
     data: tuple[Path, ...],
     preset: str,
-    *, video_model: Path | None,
+    *,
+    video_model: Path | None,
     cameras: tuple[str, ...] | None,
     encoding: Literal["window", "stream"],
     embodiments: tuple[str, ...] | None,

@@ -57,7 +57,8 @@ class Recording:
 def collect(
     env: str,
     out: Path,
-    *, episodes: int,
+    *,
+    episodes: int,
     seed: int = 0,
     cameras: tuple[str, ...] | None = None,
     image_size: int = 128,
@@ -80,7 +81,7 @@ def collect(
         DatasetError: `out` was recorded with other settings.
         CollectionError: the expert fails on too many seeds in a row, or a worker died.
     """
-    setup = partial(_set_up, env, cameras, image_size, max_steps)
+    setup = partial(_set_up, env, cameras, image_size=image_size, max_steps=max_steps)
     return record(
         setup, out, episodes, seed=seed, noise=noise, workers=workers or os.cpu_count() or 1, videos_only=videos_only
     )
@@ -195,7 +196,7 @@ class _Team:
         context = multiprocessing.get_context("spawn")
         for _ in range(size):
             ours, theirs = context.Pipe()
-            worker = context.Process(target=_work, args=(theirs, setup, noise), daemon=True)
+            worker = context.Process(target=_work, args=(theirs, setup), kwargs={"noise": noise}, daemon=True)
             worker.start()
             theirs.close()  # so that the end of the worker is the end of the pipe
             self._workers[ours] = worker

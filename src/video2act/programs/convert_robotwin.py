@@ -56,7 +56,7 @@ def convert_robotwin(
         raise ValueError("a dataset names its robot, got an empty --robot")
     sources = find_episodes(folder, instructions)
     settings = {"converted": "robotwin", "fps": fps, "robot": robot, "order": order, "task": task}
-    writer = _open(out, sources, settings)
+    writer = _open(out, sources, settings=settings)
     with writer, _nothing_half_begun(writer):
         left = sources[writer.num_episodes :]
         num_workers = min(workers or os.cpu_count() or 1, max(1, len(left)))
@@ -108,7 +108,7 @@ def _encoded(
             pool.shutdown(cancel_futures=True)
 
 
-def _convert(source: Source, info: DatasetInfo, *, folder: Path, task: str | None, order: Order) -> EncodedEpisode:
+def _convert(source: Source, info: DatasetInfo, folder: Path, task: str | None, order: Order) -> EncodedEpisode:
     try:
         return encode_episode(read_episode(source, task, order=order), info, folder=folder)
     except DatasetError:

@@ -82,7 +82,7 @@ def demo(name: str, out: Path, *, seed: int = 0) -> dict[str, Any]:
     video_model, policy = out / "video_model", out / "policy"
 
     for env, dataset in zip(plan.envs, data, strict=True):
-        stages.run(f"collect {env}", partial(collect, env, dataset, plan.episodes[env], noise=0.1))
+        stages.run(f"collect {env}", partial(collect, env, dataset, episodes=plan.episodes[env], noise=0.1))
     video_training = VideoTrainConfig(num_steps=plan.video_steps, seed=seed)
     stages.run(
         "train-video", partial(_train, video_model, train_video, data, video_model, video_training, BackboneConfig())
@@ -93,11 +93,21 @@ def demo(name: str, out: Path, *, seed: int = 0) -> dict[str, Any]:
     # in the run folder, where the model card looks for them
     envs, first, results = plan.envs, EVALUATION_SEED, policy / "eval"
     stages.run(
-        "eval full", partial(evaluate, policy, envs, plan.eval_episodes, first, num_videos=1, out=results / "full")
+        "eval full",
+        partial(evaluate, policy, envs, episodes=plan.eval_episodes, seed=first, num_videos=1, out=results / "full"),
     )
     stages.run(
         "eval blind",
-        partial(evaluate, policy, envs, plan.eval_episodes, first, blind=True, num_videos=0, out=results / "blind"),
+        partial(
+            evaluate,
+            policy,
+            envs,
+            episodes=plan.eval_episodes,
+            seed=first,
+            blind=True,
+            num_videos=0,
+            out=results / "blind",
+        ),
     )
     for env, told, sentence in _wrong_instructions(plan, data):
         label = f"{env}, told {told}".replace(":", "_")

@@ -85,7 +85,9 @@ def run_evaluation(settings: Settings, sources: Sources) -> EvaluationSummary:
     measured = Measurements()
     for share in results:
         measured.extend(share.measured)
-    info = make_info(settings.to_json(), config, records=records, measured=measured, eval_s=time.perf_counter() - started)
+    info = make_info(
+        settings.to_json(), config, records=records, measured=measured, eval_s=time.perf_counter() - started
+    )
     settings.out.mkdir(parents=True, exist_ok=True)
     write_text(settings.out / STEPS_FILE, steps_csv(steps))
     write_text(settings.out / INFO_FILE, json.dumps(info, indent=2) + "\n")
@@ -135,7 +137,7 @@ def _run_shares(
     manager.start(end_with_program)
     with manager, ProcessPoolExecutor(len(shares), context, end_with_program) as pool:
         told = manager.Queue()
-        futures = [pool.submit(run_share, settings, sources, share, told.put) for share in shares]
+        futures = [pool.submit(run_share, settings, sources, share=share, tell=told.put) for share in shares]
         while wait(futures, timeout=0.5).not_done:
             while not told.empty():
                 progress.tell(told.get())
@@ -145,7 +147,8 @@ def _run_shares(
 def evaluate(
     run: Path,
     env: str | list[str],
-    *, episodes: int = 50,
+    *,
+    episodes: int = 50,
     seed: int = 1000,
     refresh_every: int | None = None,
     system2: str = "inline",

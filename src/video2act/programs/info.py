@@ -162,7 +162,12 @@ def _systems(name: str, policy: PolicyConfig) -> Table:
         )
     with torch.device("meta"):
         system1 = System1(
-            policy.system1, policy.cameras, state_dim=policy.state_dim, action_dim=policy.action_dim, horizon=policy.horizon, fps=policy.fps
+            policy.system1,
+            policy.cameras,
+            state_dim=policy.state_dim,
+            action_dim=policy.action_dim,
+            horizon=policy.horizon,
+            fps=policy.fps,
         )
     count = sum(parameter.numel() for parameter in system1.parameters())
     encoders = [encoder.source for encoder in (policy.system1.text_encoder, policy.system1.image_encoder) if encoder]

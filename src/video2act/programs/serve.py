@@ -71,7 +71,12 @@ class Serving:
 
 
 def serve_policy(
-    system: Video2Act, instructions: tuple[str, ...], *, refresh_every: int, system2: System2Mode, runtime: RuntimeConfig
+    system: Video2Act,
+    instructions: tuple[str, ...],
+    *,
+    refresh_every: int,
+    system2: System2Mode,
+    runtime: RuntimeConfig,
 ) -> Serving:
     """Sessions of a whole policy: each client has frames, conditions and an episode of its own.
 
@@ -86,11 +91,17 @@ def serve_policy(
         )
     contract = Contract.of(config, "policy", instructions=instructions)
     streams = config.system2.streams if config.system2 else ()
-    shared = SharedSystem2(shared_system, streams, refresh_every=refresh_every, control_fps=config.fps) if system2 == "thread" else None
+    shared = (
+        SharedSystem2(shared_system, streams, refresh_every=refresh_every, control_fps=config.fps)
+        if system2 == "thread"
+        else None
+    )
 
     def make_session() -> Session:
         loop: SlowLoop = (
-            shared.new_loop() if shared else InlineSlowLoop(shared_system, streams, refresh_every=refresh_every, control_fps=config.fps)
+            shared.new_loop()
+            if shared
+            else InlineSlowLoop(shared_system, streams, refresh_every=refresh_every, control_fps=config.fps)
         )
         policy = ClientPolicy(shared_system, loop, cameras=config.cameras, runtime=runtime)
         return PolicySession(policy, contract, limits=limits, outside=runtime.outside_limits)
@@ -125,7 +136,9 @@ def serving(
     Args:
         options: of `Server`; without them a free port on loopback.
     """
-    parts = serve_policy(policy, (), refresh_every=policy.config.refresh_every, system2=system2, runtime=runtime or RuntimeConfig())
+    parts = serve_policy(
+        policy, (), refresh_every=policy.config.refresh_every, system2=system2, runtime=runtime or RuntimeConfig()
+    )
     options = {"port": 0, "gauges": parts.gauges, "trouble": parts.trouble, **options}
     with Server(parts.make_session, parts.contract.to_metadata(), **options).running() as server:
         yield server
@@ -141,7 +154,8 @@ def load_instructions(run: Path) -> tuple[str, ...]:
 def serve(
     run: Path,
     host: str = "127.0.0.1",
-    *, port: int = 8000,
+    *,
+    port: int = 8000,
     only: Literal["system2"] | None = None,
     system2: System2Mode = "thread",
     refresh_every: int | None = None,
@@ -195,11 +209,21 @@ def serve(
     else:
         policy = Video2Act.load(run, device)
         every = policy.config.refresh_every if refresh_every is None else refresh_every
-        parts = serve_policy(policy, instructions, refresh_every=every, system2=system2, runtime=runtime or RuntimeConfig())
+        parts = serve_policy(
+            policy, instructions, refresh_every=every, system2=system2, runtime=runtime or RuntimeConfig()
+        )
     with ExitStack() as ending:
         ending.callback(parts.close)
-        metadata, reports = parts.contract.to_metadata(), (parts.gauges, parts.trouble)
-        server = Server(parts.make_session, metadata, host, port, api_key, limits, *reports)
+        server = Server(
+            parts.make_session,
+            parts.contract.to_metadata(),
+            host=host,
+            port=port,
+            api_key=api_key,
+            limits=limits,
+            gauges=parts.gauges,
+            trouble=parts.trouble,
+        )
 
         def announce() -> None:
             what = "System 2 of" if only else "policy"

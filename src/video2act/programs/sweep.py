@@ -40,7 +40,8 @@ COLUMNS: tuple[str, ...] = (
 def sweep(
     run: Path,
     env: str,
-    *, refresh_every: Sequence[int] = (1, 2, 4, 8, 16, 32),
+    *,
+    refresh_every: Sequence[int] = (1, 2, 4, 8, 16, 32),
     latency_ms: Sequence[float] = (0, 50, 100, 200, 400, 800),
     which: Literal["system1", "system2"] = "system2",
     episodes: int = 25,
@@ -72,7 +73,22 @@ def sweep(
     for curve, x, n, latency in points:
         folder = out / f"{curve}_{x:g}"
         if not (folder / INFO_FILE).is_file():
-            evaluate(run, env, episodes, seed, n, "inline", False, None, workers, 0, folder, device, runtime, latency)
+            evaluate(
+                run,
+                env,
+                episodes=episodes,
+                seed=seed,
+                refresh_every=n,
+                system2="inline",
+                blind=False,
+                instruction=None,
+                workers=workers,
+                num_videos=0,
+                out=folder,
+                device=device,
+                runtime=runtime,
+                simulate_latency=latency,
+            )
         info = json.loads((folder / INFO_FILE).read_text())
         asked = {"run": str(run), "env": [env], "seeds": list(range(seed, seed + episodes)), "runtime": asdict(runtime)}
         _check_same(info["settings"], folder, **asked)

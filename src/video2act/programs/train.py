@@ -56,7 +56,8 @@ FROZEN = TuningConfig()
 def train(
     data: tuple[Path, ...],
     out: Path,
-    *, config: TrainConfig,
+    *,
+    config: TrainConfig,
     preset: str = "tiny",
     video_model: Path | None = None,
     cameras: tuple[str, ...] | None = None,
@@ -154,7 +155,8 @@ def train(
 def save(
     policy: Video2Act,
     weights: dict[str, Tensor],
-    *, out: Path,
+    *,
+    out: Path,
     own: tuple[Path, ...],
     data: tuple[Path, ...],
     dataset: Dataset,
@@ -191,7 +193,9 @@ def scenes(data: tuple[Path, ...]) -> dict[str, list[int]]:
     return seeds
 
 
-def training_inputs(loader: BatchLoader, config: TrainConfig, *, loop: TrainingLoop) -> Callable[[int], tuple[Any, ...]]:
+def training_inputs(
+    loader: BatchLoader, config: TrainConfig, *, loop: TrainingLoop
+) -> Callable[[int], tuple[Any, ...]]:
     """Micro-step -> arguments of `Video2Act.forward`: an augmented batch, its generator, what is hidden, noise on the state."""
     first = loop.first_step * config.gradient_accumulation
     last = config.num_steps * config.gradient_accumulation
@@ -203,11 +207,18 @@ def training_inputs(loader: BatchLoader, config: TrainConfig, *, loop: TrainingL
         generator = loop.generator(step)
         batch: Batch = next(batches)
         images = {
-            camera: jitter(shift(image, config.image_shift_px, generator=generator), config.image_jitter, generator=generator)
+            camera: jitter(
+                shift(image, config.image_shift_px, generator=generator), config.image_jitter, generator=generator
+            )
             for camera, image in batch.images.items()
         }
-        dropout = (config.condition_dropout, config.vision_dropout)
-        visible = draw_visibility(len(batch.state), *dropout, generator, device)
+        visible = draw_visibility(
+            len(batch.state),
+            config.condition_dropout,
+            vision_dropout=config.vision_dropout,
+            generator=generator,
+            device=device,
+        )
         return replace(batch, images=images).to(device), generator, visible, config.state_noise
 
     return inputs

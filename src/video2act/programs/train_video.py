@@ -71,7 +71,8 @@ class VideoObjective(nn.Module):
 def train_video(
     data: tuple[Path, ...],
     out: Path,
-    *, config: VideoTrainConfig,
+    *,
+    config: VideoTrainConfig,
     backbone: BackboneConfig | PretrainedBackboneConfig | ScratchConfig,
     camera: str | None = None,
     resume: bool = False,
@@ -154,7 +155,8 @@ def train_video(
 def chosen(
     preset: str,
     video_model: Path | None,
-    *, tiny: BackboneConfig,
+    *,
+    tiny: BackboneConfig,
     scratch: ScratchConfig,
     system2: System2Options = AS_IN_PRESET,
 ) -> BackboneConfig | PretrainedBackboneConfig | ScratchConfig:
@@ -203,7 +205,8 @@ def split_episodes(count: int, fraction: float) -> tuple[list[int], list[int]]:
 def grow_base(
     out: Path,
     backbone: ScratchConfig,
-    *, config: VideoTrainConfig,
+    *,
+    config: VideoTrainConfig,
     sampler: ClipSampler,
     identity: dict[str, Any],
     resume: bool,

@@ -50,5 +50,5 @@ def view(run: Path, dataset: Path, *, episode: int, out: Path) -> Path:
         plan_steps=tuple(range(0, num_steps, config.execute_steps)),
         condition_steps=tuple(step // config.refresh_every * config.refresh_every for step in range(num_steps)),
     )
-    write_video(out, film(recording, streams, policy.explain), fps=recording.playback_fps)
+    write_video(out, film(recording, streams, explain=policy.explain), fps=recording.playback_fps)
     return out

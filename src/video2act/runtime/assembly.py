@@ -12,6 +12,7 @@ With simulated latency both systems are computed inline and delivered late on th
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from video2act.config import RuntimeConfig, SimulatedLatency, StreamConfig
 from video2act.interfaces import EnvironmentSpec, Perceiver, Policy
@@ -25,7 +26,7 @@ from video2act.runtime.virtual_clock import Durations, VirtualPlanner, VirtualSl
 
 REMOTE = ("ws://", "wss://")
 
-Connect = Callable[[str, tuple[StreamConfig, ...], int, float, float], SlowLoop]
+Connect = Callable[..., SlowLoop]
 """address, streams, refresh_every, control_fps, hang_timeout_s -> a System 2 on another machine"""
 
 
@@ -85,24 +86,29 @@ def make_slow_loop(where: str, system: Perceiver, *, parts: SlowParts, runtime: 
     """
     check_where(where)
     check_encoding(where, parts.streams)
-    rates = (parts.streams, parts.refresh_every, parts.control_fps)
+    rates: Any = {"streams": parts.streams, "refresh_every": parts.refresh_every, "control_fps": parts.control_fps}
     if where == "inline":
-        return InlineSlowLoop(system, *rates)
+        return InlineSlowLoop(system, **rates)
     if where == "thread":
-        return ThreadSlowLoop(system, *rates, hang_timeout_s=runtime.hang_timeout_s)
+        return ThreadSlowLoop(system, **rates, hang_timeout_s=runtime.hang_timeout_s)
     if where == "process":
-        return ProcessSlowLoop(parts.build, *rates, parts.instruction, hang_timeout_s=runtime.hang_timeout_s)
-    return parts.connect(where, *rates, runtime.hang_timeout_s)
+        return ProcessSlowLoop(
+            parts.build, **rates, instruction=parts.instruction, hang_timeout_s=runtime.hang_timeout_s
+        )
+    return parts.connect(where, **rates, hang_timeout_s=runtime.hang_timeout_s)
 
 
 def make_virtual_slow_loop(system: Perceiver, parts: SlowParts, *, durations: Durations) -> SlowLoop:
-    return VirtualSlowLoop(system, parts.streams, refresh_every=parts.refresh_every, control_fps=parts.control_fps, durations=durations)
+    return VirtualSlowLoop(
+        system, parts.streams, refresh_every=parts.refresh_every, control_fps=parts.control_fps, durations=durations
+    )
 
 
 def make_executor(
     policy: Policy,
     spec: EnvironmentSpec,
-    *, execute_steps: int,
+    *,
+    execute_steps: int,
     runtime: RuntimeConfig,
     limits: Limits | None = None,
     durations: Durations | None = None,
@@ -112,7 +118,13 @@ def make_executor(
         planner = VirtualPlanner(policy, durations)
     else:
         planner = ThreadPlanner(policy) if runtime.system1 == "thread" else InlinePlanner(policy)
-    return Executor(policy, planner, guard=Guard(spec, limits, outside=runtime.outside_limits), execute_steps=execute_steps, config=runtime)
+    return Executor(
+        policy,
+        planner,
+        guard=Guard(spec, limits, outside=runtime.outside_limits),
+        execute_steps=execute_steps,
+        config=runtime,
+    )
 
 
 def make_durations(latency: SimulatedLatency | None) -> Durations | None:

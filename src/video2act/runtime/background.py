@@ -91,7 +91,7 @@ class BackgroundSlowLoop:
         """
         if self._closing.is_set():
             raise RuntimeError(f"System 2 ({self._where}) has been closed; make a new slow loop")
-        self._ring_for(observation).write(observation, self._episode, self._control_step)
+        self._ring_for(observation).write(observation, self._episode, control_step=self._control_step)
         self._control_step += 1
         self._wake()
 

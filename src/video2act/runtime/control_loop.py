@@ -75,13 +75,20 @@ class Pace:
 
 def lockstep(environment: Environment, policy: Policy, *, execute_steps: int) -> Executor:
     """The plainest executor: the robot waits for each plan, and the newest plan replaces the one before it."""
-    return Executor(policy, InlinePlanner(policy), guard=Guard(environment.spec), execute_steps=execute_steps, config=RuntimeConfig())
+    return Executor(
+        policy,
+        InlinePlanner(policy),
+        guard=Guard(environment.spec),
+        execute_steps=execute_steps,
+        config=RuntimeConfig(),
+    )
 
 
 def run_episode(
     environment: Environment,
     policy: Policy,
-    *, execute_steps: int,
+    *,
+    execute_steps: int,
     watchers: Sequence[Watcher],
     seed: int,
     rate_hz: float | None,
@@ -108,7 +115,9 @@ def run_episode(
         policy.observe(observation)
         decision = executor.decide(observation)
         for watcher in watchers:
-            watcher.on_step(observation, decision.action, condition=decision.condition, is_new_plan=decision.is_new_plan)
+            watcher.on_step(
+                observation, decision.action, condition=decision.condition, is_new_plan=decision.is_new_plan
+            )
         step_started = time.perf_counter()
         step = environment.step(decision.action)
         environment_step_s.append(time.perf_counter() - step_started)

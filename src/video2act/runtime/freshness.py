@@ -30,7 +30,9 @@ class Freshness:
         system: refreshes inline, if that is the answer.
     """
 
-    def __init__(self, config: RuntimeConfig, system: Perceiver, *, streams: tuple[StreamConfig, ...], control_fps: float):
+    def __init__(
+        self, config: RuntimeConfig, system: Perceiver, *, streams: tuple[StreamConfig, ...], control_fps: float
+    ):
         self._config = config
         self._system = system
         self._control_fps = control_fps

@@ -51,7 +51,8 @@ class ProcessSlowLoop(BackgroundSlowLoop):
         self,
         build: Callable[[], Perceiver],
         streams: tuple[StreamConfig, ...],
-        *, refresh_every: int,
+        *,
+        refresh_every: int,
         control_fps: float,
         instruction: str,
         num_threads: int | None = None,
@@ -59,7 +60,9 @@ class ProcessSlowLoop(BackgroundSlowLoop):
         start_timeout_s: float = 300.0,
         hang_timeout_s: float = 10.0,
     ):
-        super().__init__("process", streams, first_condition_timeout_s, hang_timeout_s)
+        super().__init__(
+            "process", streams, first_condition_timeout_s=first_condition_timeout_s, hang_timeout_s=hang_timeout_s
+        )
         check_refresh_every(refresh_every)
         self.num_starts = 0
         """of the process, the first one included"""

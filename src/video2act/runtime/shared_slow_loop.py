@@ -32,7 +32,8 @@ class SharedSystem2:
         self,
         system: Perceiver,
         streams: tuple[StreamConfig, ...],
-        *, refresh_every: int,
+        *,
+        refresh_every: int,
         control_fps: float,
         first_condition_timeout_s: float = 60.0,
         hang_timeout_s: float = 10.0,
@@ -56,7 +57,13 @@ class SharedSystem2:
         self._worker.start()
 
     def new_loop(self) -> "SharedSlowLoop":
-        return SharedSlowLoop(self, self._streams, refresh_every=self._refresh_every, control_fps=self._control_fps, first_condition_timeout_s=self._timeout_s)
+        return SharedSlowLoop(
+            self,
+            self._streams,
+            refresh_every=self._refresh_every,
+            control_fps=self._control_fps,
+            first_condition_timeout_s=self._timeout_s,
+        )
 
     def ask_for_refresh(self, loop: "SharedSlowLoop") -> None:
         """Put a loop in the line, unless it stands there."""
@@ -108,7 +115,8 @@ class SharedSlowLoop:
         self,
         shared: SharedSystem2,
         streams: tuple[StreamConfig, ...],
-        *, refresh_every: int,
+        *,
+        refresh_every: int,
         control_fps: float,
         first_condition_timeout_s: float,
     ):

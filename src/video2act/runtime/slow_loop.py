@@ -109,12 +109,15 @@ class ThreadSlowLoop(BackgroundSlowLoop):
         self,
         system: Perceiver,
         streams: tuple[StreamConfig, ...],
-        *, refresh_every: int,
+        *,
+        refresh_every: int,
         control_fps: float,
         first_condition_timeout_s: float = 60.0,
         hang_timeout_s: float = 10.0,
     ):
-        super().__init__("thread", streams, first_condition_timeout_s, hang_timeout_s)
+        super().__init__(
+            "thread", streams, first_condition_timeout_s=first_condition_timeout_s, hang_timeout_s=hang_timeout_s
+        )
         self._refresher = Refresher(system, streams, refresh_every=refresh_every, control_fps=control_fps)
         self._frame_has_come = threading.Event()
         self._working_since: float | None = None

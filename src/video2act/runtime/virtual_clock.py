@@ -55,7 +55,8 @@ class VirtualSlowLoop:
         self,
         system: Perceiver,
         streams: tuple[StreamConfig, ...],
-        *, refresh_every: int,
+        *,
+        refresh_every: int,
         control_fps: float,
         durations: Durations,
     ):

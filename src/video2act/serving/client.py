@@ -14,5 +14,10 @@ def connect_system2(
 ) -> RemoteSlowLoop:
     """The slow loop of a policy whose System 2 is served elsewhere; the API key, if one is needed, is `VIDEO2ACT_API_KEY`."""
     return RemoteSlowLoop(
-        address, streams, refresh_every=refresh_every, control_fps=control_fps, api_key=load_api_key(None), answer_timeout_s=hang_timeout_s
+        address,
+        streams,
+        refresh_every=refresh_every,
+        control_fps=control_fps,
+        api_key=load_api_key(None),
+        answer_timeout_s=hang_timeout_s,
     )

@@ -93,7 +93,8 @@ class Link:
         self,
         address: str,
         api_key: str | None,
-        *, converse: Callable[[Ask, Contract], None],
+        *,
+        converse: Callable[[Ask, Contract], None],
         troubled: Callable[[str, Exception], None],
     ):
         self.address = address

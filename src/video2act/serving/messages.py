@@ -73,7 +73,7 @@ def read_observation(message: Any, contract: Contract) -> Observed:
                 f"the message has {', '.join(sorted(images)) or 'no image'}"
             )
         image = _uint8(images[camera], f"camera {camera!r}", shape=("height", "width", 3))
-        contract.image_rules[camera].check(camera, *image.shape[:2])
+        contract.image_rules[camera].check(camera, image.shape[0], width=image.shape[1])
     return Observed(
         images={camera: images[camera] for camera in contract.cameras},
         state=_state(fields, contract.state_dim),
@@ -96,7 +96,9 @@ def read_clips(message: Any, contract: Contract) -> Clips:
         )
     videos = {}
     for name, shape in contract.streams.items():
-        frames = _uint8(clips[name], f"the clip of stream {name!r}", shape=(shape.num_frames, shape.height, shape.width, 3))
+        frames = _uint8(
+            clips[name], f"the clip of stream {name!r}", shape=(shape.num_frames, shape.height, shape.width, 3)
+        )
         videos[name] = to_pixels(frames, 1 / contract.period_s / shape.stride)
     episode = fields.get("episode")
     if type(episode) is not int or episode < 0:

@@ -49,7 +49,9 @@ class RemotePolicy:
         self._wanted: Frame | None = None
         self._answered: tuple[int, ActionChunk | Exception] | None = None
         self._has_plan = False
-        self._link = Link(address, api_key, converse=self._converse, troubled=lambda incident, error: self._note(incident))
+        self._link = Link(
+            address, api_key, converse=self._converse, troubled=lambda incident, error: self._note(incident)
+        )
         self._contracted: Contract | None = None
         self._link.start()
         with self._changed:

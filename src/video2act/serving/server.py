@@ -68,7 +68,7 @@ class Worker:
                 return
 
 
-def _settle(future: "asyncio.Future[Any]", result: Any, *, error: Exception | None) -> None:
+def _settle(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
     if not future.done():
         _ = future.set_result(result) if error is None else future.set_exception(error)
 
@@ -92,7 +92,8 @@ class Server:
         self,
         make_session: Callable[[], Session],
         metadata: dict[str, Any],
-        *, host: str = "127.0.0.1",
+        *,
+        host: str = "127.0.0.1",
         port: int = 8000,
         api_key: str | None = None,
         limits: Limits | None = None,

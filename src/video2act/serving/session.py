@@ -52,7 +52,8 @@ class PolicySession:
         self,
         policy: ClosablePolicy,
         contract: Contract,
-        *, limits: Limits | None = None,
+        *,
+        limits: Limits | None = None,
         outside: Literal["clamp", "hold"] = "clamp",
         clock: Callable[[], float] = time.monotonic,
     ):

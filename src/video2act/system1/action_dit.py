@@ -70,7 +70,8 @@ class ActionDiT(nn.Module):
         self,
         action_dim: int,
         state_dim: int,
-        *, horizon: int,
+        *,
+        horizon: int,
         width: int,
         depth: int,
         num_heads: int,
@@ -83,9 +84,13 @@ class ActionDiT(nn.Module):
         self.form = form
         self.is_unified = is_unified
         self.sinusoids = form.sinusoids or width
-        self.action_in = make_adaptor(form.action_adaptor, 2 * action_dim if is_unified else action_dim, width_out=width)
+        self.action_in = make_adaptor(
+            form.action_adaptor, 2 * action_dim if is_unified else action_dim, width_out=width
+        )
         # a hidden state is told apart from a state of zeros by what stands beside it
-        self.state_in = make_adaptor(form.state_adaptor, 2 * state_dim if is_unified else state_dim + 1, width_out=width)
+        self.state_in = make_adaptor(
+            form.state_adaptor, 2 * state_dim if is_unified else state_dim + 1, width_out=width
+        )
         self.timestep_in = Mlp(self.sinusoids, width, out=width, activation=form.sinusoid_activation)
         self.staleness_in = Mlp(self.sinusoids, width, out=width, activation=form.sinusoid_activation)
         self.position = nn.Parameter(0.02 * torch.randn(NUM_PREFIX + horizon, width))
@@ -112,7 +117,8 @@ class ActionDiT(nn.Module):
         self,
         conditions: Conditions,
         state: Float[Tensor, "b s"],
-        *, has_state: Float[Tensor, "b s_or_1"],
+        *,
+        has_state: Float[Tensor, "b s_or_1"],
         staleness: Float[Tensor, "b"],
         fps: Float[Tensor, "b"] | None = None,
         has_action: Float[Tensor, "b a"] | None = None,

@@ -115,7 +115,9 @@ class Denoising:
                 predicted = denoise(actions, level)
             else:
                 kept = float(self._ddpm.alphas_cumprod[int(timestep)])
-                predicted = self._guided(denoise, actions, timestep=level, alpha=kept**0.5, sigma=(1 - kept) ** 0.5, known=known)
+                predicted = self._guided(
+                    denoise, actions, timestep=level, alpha=kept**0.5, sigma=(1 - kept) ** 0.5, known=known
+                )
             actions = scheduler.step(predicted, timestep, actions, return_dict=False)[0]  # type: ignore[arg-type]
         return actions
 
@@ -131,6 +133,8 @@ class Denoising:
                 predicted = denoise(actions, time)
                 flow = predicted if self.config.prediction == "velocity" else (actions - predicted) / level
             else:
-                flow = (actions - self._guided(denoise, actions, timestep=time, alpha=1 - level, sigma=level, known=known)) / level
+                flow = (
+                    actions - self._guided(denoise, actions, timestep=time, alpha=1 - level, sigma=level, known=known)
+                ) / level
             actions = scheduler.step(flow, timestep, actions, return_dict=False)[0]  # type: ignore[arg-type]
         return actions

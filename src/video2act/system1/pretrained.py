@@ -69,7 +69,9 @@ class T5:
             if described.d_model != width:
                 raise ValueError(f"the text encoder {source} is {described.d_model} wide, the config says {width}")
             tokenizer = load_tokenizer(source)
-            encoder = load_frozen(T5EncoderModel, source, dtype=_dtype(self.device), not_needed=("decoder.", "lm_head."), config=described)
+            encoder = load_frozen(
+                T5EncoderModel, source, dtype=_dtype(self.device), not_needed=("decoder.", "lm_head."), config=described
+            )
             self._parts = tokenizer, encoder.to(self.device)
         return self._parts
 
@@ -81,7 +83,9 @@ class FrozenTextEncoder:
         self.config = config
         self.encoder = T5(config) if config.source else None
         folder = Path(config.cache) if config.cache else None
-        self.embeddings = TextEmbeddings(folder, self.encoder, width=config.width, missing="text_encoder.source is empty")
+        self.embeddings = TextEmbeddings(
+            folder, self.encoder, width=config.width, missing="text_encoder.source is empty"
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "FrozenTextEncoder":
         # frozen, and gigabytes: copies of a policy share it
@@ -142,7 +146,9 @@ class FrozenImageEncoder:
                 raise ValueError(f"the image encoder {source} is {described.hidden_size} wide, the config says {width}")
             # such repos hold both halves of the contrastive pair
             not_needed = ("text_model.", "logit_scale", "logit_bias")
-            self._model = load_frozen(SiglipVisionModel, source, dtype=_dtype(device), not_needed=not_needed, config=described)
+            self._model = load_frozen(
+                SiglipVisionModel, source, dtype=_dtype(device), not_needed=not_needed, config=described
+            )
         return self._model.to(device)  # type: ignore[return-value]
 
 

@@ -50,7 +50,8 @@ class System1(nn.Module):
         self,
         config: System1Config,
         cameras: tuple[str, ...],
-        *, state_dim: int,
+        *,
+        state_dim: int,
         action_dim: int,
         horizon: int,
         fps: float | None = None,
@@ -59,7 +60,9 @@ class System1(nn.Module):
         self.config = config
         self.cameras = cameras
         self.fps = fps
-        self.embodiment = make_embodiment(config.embodiment, state_dim, action_dim=action_dim) if config.embodiment else None
+        self.embodiment = (
+            make_embodiment(config.embodiment, state_dim, action_dim=action_dim) if config.embodiment else None
+        )
         if self.embodiment:
             state_dim = action_dim = UNIFIED_DIM
         self.noise_shape = (horizon, action_dim)
@@ -99,7 +102,8 @@ class System1(nn.Module):
         self,
         instruction: list[str],
         images: dict[str, Float[Tensor, "b 3 _h _w"]] | None,
-        *, video: Tokens,
+        *,
+        video: Tokens,
         visible: Visibility,
     ) -> Conditions:
         """Encode text and images and put them beside System 2's tokens, hiding what is not visible. No images, no tokens."""
@@ -131,7 +135,8 @@ class System1(nn.Module):
         self,
         conditions: Conditions,
         state: Float[Tensor, "b s"],
-        *, staleness: Float[Tensor, "b"],
+        *,
+        staleness: Float[Tensor, "b"],
         visible: Visibility,
         known: Float[Tensor, "b unified"] | None = None,
     ) -> ProjectedConditions:
@@ -146,13 +151,16 @@ class System1(nn.Module):
             known = self.embodiment.known(state).expand(len(state), -1) if known is None else known
             state, has_state, has_action = self.embodiment.unify(state), known * has_state, known
         fps = None if self.fps is None else torch.full_like(staleness, self.fps)
-        return self.dit.project(conditions, state, has_state=has_state, staleness=staleness, fps=fps, has_action=has_action)
+        return self.dit.project(
+            conditions, state, has_state=has_state, staleness=staleness, fps=fps, has_action=has_action
+        )
 
     def loss(
         self,
         actions: Float[Tensor, "b horizon a"],
         action_is_pad: Bool[Tensor, "b horizon"],
-        *, conditions: ProjectedConditions,
+        *,
+        conditions: ProjectedConditions,
         generator: torch.Generator,
         known: Float[Tensor, "b unified"] | None = None,
     ) -> Float[Tensor, ""]:
@@ -201,7 +209,8 @@ class System1(nn.Module):
         self,
         conditions: ProjectedConditions,
         noise: Float[Tensor, "b horizon n"],
-        *, committed: Float[Tensor, "b m a"],
+        *,
+        committed: Float[Tensor, "b m a"],
         num_frozen: int,
         guidance: float | None,
     ) -> Float[Tensor, "b horizon a"]:

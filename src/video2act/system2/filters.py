@@ -43,7 +43,9 @@ def make_filter(config: FilterConfig) -> Callable[[Video], Video]:
     if config.name == "laplacian":
         return lambda video: laplacian(video, config.border)
     if config.name == "temporal_bandpass":
-        return lambda video: temporal_bandpass(video, config.low_hz, high_hz=config.high_hz, exclude_padding=config.before_start == "exclude")
+        return lambda video: temporal_bandpass(
+            video, config.low_hz, high_hz=config.high_hz, exclude_padding=config.before_start == "exclude"
+        )
     return lambda video: moft(video, config.keep)
 
 

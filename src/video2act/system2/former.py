@@ -68,14 +68,16 @@ class Former(nn.Module):
         # without weights of its own: what the queries read needs no gradient, which halves the backward pass
         self.norm_in = nn.LayerNorm(feature_dim, elementwise_affine=False)
         self.queries = nn.Parameter(0.02 * torch.randn(config.num_tokens, token_dim))
-        self.blocks = nn.ModuleList(FormerBlock(token_dim, config.num_heads, feature_dim=feature_dim) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(
+            FormerBlock(token_dim, config.num_heads, feature_dim=feature_dim) for _ in range(config.depth)
+        )
         self.norm_out = nn.LayerNorm(token_dim)
 
     def forward(self, video: Video) -> Tokens:
         """Features `[b feature_dim t h w]` -> tokens `[b num_tokens token_dim]`."""
         b, d, t, h, w = video.grid.shape
         flat = rearrange(video.grid, "b d t h w -> b (t h w) d")
-        read = self.norm_in(flat) + grid_embedding(t, h, w=w, width=d, device=flat.device)
+        read = self.norm_in(flat) + grid_embedding(t, h, w, width=d, device=flat.device)
         queries = repeat(self.queries, "n d -> b n d", b=b)
         for block in self.blocks:
             queries = block(queries, read)

@@ -60,7 +60,8 @@ def given_frames(objective: Objective, num_frames: int) -> tuple[int, int]:
 def continue_video(
     backbone: VideoBackbone,
     past: Video,
-    *, num_frames: int,
+    *,
+    num_frames: int,
     instruction: list[str],
     num_steps: int,
     generator: torch.Generator,

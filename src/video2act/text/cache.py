@@ -150,7 +150,7 @@ class EmbeddingsOfAFamily(TextEmbeddings):
     """
 
     def __init__(self, folder: Path, dtype: str, *, width: int, missing: str):
-        super().__init__(folder, None, width, missing)
+        super().__init__(folder, None, width=width, missing=missing)
         self._family = folder
         self._dtype = dtype
         self._possible: list[Path] = []

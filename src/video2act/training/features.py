@@ -60,7 +60,8 @@ def cache_spec(policy: Video2Act, dataset: Dataset, *, stage: Stage = "seen", dt
 def fill(
     policy: Video2Act,
     dataset: Dataset,
-    *, store: FrameStore,
+    *,
+    store: FrameStore,
     cache: FeatureCache,
     accelerator: Accelerator,
 ) -> None:
@@ -98,7 +99,9 @@ def look(
     assert system2 is not None
     length, instruction = dataset.lengths[episode], dataset.episode(episode).instruction
     streamed = {
-        stream.name: _whole_stream(system2, store, episode=episode, stream=stream, length=length, fps=policy.config.fps, device=device)
+        stream.name: _whole_stream(
+            system2, store, episode=episode, stream=stream, length=length, fps=policy.config.fps, device=device
+        )
         for stream in system2.config.streams
         if stream.encoding == "stream"
     }
@@ -113,7 +116,10 @@ def look(
         windowed = tuple(stream for stream in system2.config.streams if stream.name not in streamed)
         if windowed:
             places = [(episode, frame) for frame in frames]
-            clips = {s.name: episode_clips(store, s, places=places, control_fps=policy.config.fps).to(device) for s in windowed}
+            clips = {
+                s.name: episode_clips(store, s, places=places, control_fps=policy.config.fps).to(device)
+                for s in windowed
+            }
             latents |= system2.encode(clips, windowed)
         told = [instruction[frame] for frame in frames]
         parts.append(system2.see_on("latents", latents, instruction=told, until=spec.stage))
@@ -126,14 +132,15 @@ def look(
 def _whole_stream(
     system2: System2,
     store: FrameStore,
-    *, episode: int,
+    *,
+    episode: int,
     stream: StreamConfig,
     length: int,
     fps: float,
     device: torch.device,
 ) -> Video:
     """All latents of an episode `[1 c t h w]`."""
-    images = store.frames(episode, stream.camera, *stream.frame_px, stream.resize)
+    images = store.frames(episode, stream.camera, size=stream.frame_px, fit=stream.resize)
     group = system2.config.backbone.frames_per_latent
     chosen = stream_indices(length - 1, stream)
     encoder, grids, latent_fps = open_stream(system2.backbone), [], 0.0

@@ -61,7 +61,8 @@ class TrainingLoop:
         self,
         module: nn.Module,
         config: OptimizationConfig,
-        *, folder: Path,
+        *,
+        folder: Path,
         resume: bool,
         identity: dict[str, Any] | None = None,
         rates: dict[str, float] | None = None,
@@ -114,7 +115,9 @@ class TrainingLoop:
             for step in range(self.first_step, self.config.num_steps):
                 loss, gradient_norm = self._step(step, inputs)
                 if metrics:
-                    metrics.write(step, loss, gradient_norm=gradient_norm, learning_rate=float(self.schedule.get_last_lr()[0]))
+                    metrics.write(
+                        step, loss, gradient_norm=gradient_norm, learning_rate=float(self.schedule.get_last_lr()[0])
+                    )
                     rate = (step + 1 - self.first_step) / (monotonic() - started)
                     progress.update(task, advance=1, loss=f"loss {metrics.smooth_loss:.4f}", rate=f"{rate:.1f} steps/s")
                     if not progress.console.is_terminal and (step + 1) % max(1, self.config.num_steps // 5) == 0:

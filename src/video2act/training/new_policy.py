@@ -157,7 +157,12 @@ def open_cache(policy: Video2Act, dataset: Dataset, *, folder: Path, cache: Path
 
 
 def draw_visibility(
-    batch: int, condition_dropout: float, *, vision_dropout: float, generator: torch.Generator, device: torch.device
+    batch: int,
+    condition_dropout: float,
+    *,
+    vision_dropout: float = 0.0,
+    generator: torch.Generator,
+    device: torch.device,
 ) -> Visibility:
     """Hide text, image, video and state of each sample at random, each for itself; or all that is seen, and never the text."""
     text, image, video, state = (torch.rand(4, batch, generator=generator) >= condition_dropout).to(device)

@@ -61,10 +61,17 @@ def validate(backbone: VideoBackbone, sampler: ClipSampler, *, out: Path, device
             pixels, instruction = sampler.clips(places[first : first + BATCH], sampler.sizes_px[0])
             pixels = pixels.to(device)
             latents = backbone.encode(pixels)
-            losses.append((float(diffusion_loss(backbone, latents, instruction=instruction, generator=generator)), len(instruction)))
+            losses.append(
+                (
+                    float(diffusion_loss(backbone, latents, instruction=instruction, generator=generator)),
+                    len(instruction),
+                )
+            )
             codec = backbone.decode(latents)
             codec_errors.append(_error(codec.grid, pixels.grid))
-            for key, triple in _continued(backbone, pixels, latents=latents, codec=codec, instruction=instruction, generator=generator).items():
+            for key, triple in _continued(
+                backbone, pixels, latents=latents, codec=codec, instruction=instruction, generator=generator
+            ).items():
                 errors.setdefault(key, []).append(triple)
     predictions = [
         Prediction(*key, *(_decibels([triple[k] for triple in triples]) for k in range(3)))
@@ -81,7 +88,8 @@ def validate(backbone: VideoBackbone, sampler: ClipSampler, *, out: Path, device
 def _continued(
     backbone: VideoBackbone,
     pixels: Video,
-    *, latents: Video,
+    *,
+    latents: Video,
     codec: Video,
     instruction: list[str],
     generator: torch.Generator,
@@ -94,7 +102,9 @@ def _continued(
     for num_clean in range(max(1, fewest), most + 1):
         past = Video(latents.grid[:, :, :num_clean], latents.fps)
         # one step: the mean of all futures, which is what a mean square error rewards
-        imagined = continue_video(backbone, past, num_frames=t - num_clean, instruction=instruction, num_steps=1, generator=generator)
+        imagined = continue_video(
+            backbone, past, num_frames=t - num_clean, instruction=instruction, num_steps=1, generator=generator
+        )
         model = backbone.decode(imagined).grid
         last = pixels.grid[:, :, per_latent * (num_clean - 1)][:, :, None].expand_as(pixels.grid)
         for horizon in range(1, t - num_clean + 1):
@@ -123,7 +133,9 @@ def film(backbone: VideoBackbone, truth: Video, *, instruction: list[str], path:
     num_clean = min(2, given_frames(backbone.objective, t)[1])
     past = Video(latents.grid[:, :, :num_clean], latents.fps)
     generator = torch.Generator().manual_seed(0)
-    imagined = continue_video(backbone, past, num_frames=t - num_clean, instruction=instruction, num_steps=8, generator=generator)
+    imagined = continue_video(
+        backbone, past, num_frames=t - num_clean, instruction=instruction, num_steps=8, generator=generator
+    )
     rows = torch.cat([truth.grid, backbone.decode(imagined).grid], dim=3)  # one above the other
     side_by_side = torch.cat(list(rows), dim=3)  # c t h w
     frames = ((side_by_side.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0)

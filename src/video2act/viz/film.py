@@ -52,7 +52,7 @@ def clips_at(recording: Recording, streams: Sequence[StreamConfig], *, step: int
     for stream in streams:
         chosen = recording.frames[stream.camera][stream_indices(step, stream)]
         clips[stream.name] = to_pixels(
-            fit_frames(chosen, *stream.frame_px, stream.resize), recording.fps / stream.stride
+            fit_frames(chosen, stream.frame_px, fit=stream.resize), recording.fps / stream.stride
         )
     return clips
 
@@ -76,7 +76,13 @@ def film(
             frame = enlarge(recording.frames[stream.camera][seen], PANEL_PX)
             panels.append(caption(overlay(frame, strength), f"{stream.name}: {stream.filter.name} of {stream.camera}"))
         row = np.concatenate(panels, axis=1)
-        strip = tick_strip(row.shape[1], recording.plan_steps, refresh_steps=refresh_steps if streams else (), staleness=staleness, now=step)
+        strip = tick_strip(
+            row.shape[1],
+            recording.plan_steps,
+            refresh_steps=refresh_steps if streams else (),
+            staleness=staleness,
+            now=step,
+        )
         yield caption(np.concatenate([row, strip]), title(recording, step))
 
 

@@ -32,7 +32,8 @@ class Recorder:
         self,
         observation: Observation,
         action: Float[np.ndarray, "a"],
-        *, condition: VideoCondition | None,
+        *,
+        condition: VideoCondition | None,
         is_new_plan: bool,
     ) -> None:
         if is_new_plan:
@@ -73,4 +74,4 @@ class Recorder:
     def write(self, path: Path) -> None:
         """Make the film, as mp4."""
         recording = self.recording()
-        write_video(path, film(recording, self._streams, self._explain), fps=recording.playback_fps)
+        write_video(path, film(recording, self._streams, explain=self._explain), fps=recording.playback_fps)

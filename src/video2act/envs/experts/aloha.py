@@ -90,7 +90,7 @@ class AlohaExpert:
 
 
 def _plan_transfer(
-    objects: Float[np.ndarray, "7"], left_home: tuple[Position, Quaternion], *, right_home: tuple[Position, Quaternion]
+    objects: Float[np.ndarray, "7"], left_home: tuple[Position, Quaternion], right_home: tuple[Position, Quaternion]
 ) -> Plan:
     """The right hand grips the cube from above and holds it up; the left one, turned on its side, takes it."""
     x, y = objects[:2]
@@ -122,7 +122,7 @@ def _plan_transfer(
 
 
 def _plan_insertion(
-    objects: Float[np.ndarray, "14"], left_home: tuple[Position, Quaternion], *, right_home: tuple[Position, Quaternion]
+    objects: Float[np.ndarray, "14"], left_home: tuple[Position, Quaternion], right_home: tuple[Position, Quaternion]
 ) -> Plan:
     """Each hand grips its part from above; both lift, come face to face, and close in until the peg is inside."""
     meet = np.array([0.0, 0.5, 0.15])

@@ -35,7 +35,7 @@ class CogVideoXBackbone(PretrainedBackbone):
     RETURNS_PAIR = True
 
     def __init__(self, config: PretrainedBackboneConfig, parts: Parts, *, whole: bool = False):
-        super().__init__(config, parts, whole)
+        super().__init__(config, parts, whole=whole)
         self.levels = self._levels()
         """of each timestep, as `sigma / (alpha + sigma)`"""
         self.objective = Objective(each_of(self.levels), circle_error)

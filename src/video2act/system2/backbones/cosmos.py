@@ -30,7 +30,7 @@ class CosmosBackbone(OverWanVae):
     MAX_TOKENS = 512
 
     def __init__(self, config: PretrainedBackboneConfig, parts: Parts, *, whole: bool = False):
-        super().__init__(config, parts, whole)
+        super().__init__(config, parts, whole=whole)
         self.takes_padding = self.transformer.config.concat_padding_mask
         self.takes_given = self.transformer.config.in_channels > self.vae.config.z_dim
         # one or two given frames, as its authors train it

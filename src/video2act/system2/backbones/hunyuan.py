@@ -54,7 +54,9 @@ class HunyuanBackbone(PretrainedBackbone):
             raise ValueError(
                 f"{path} gives vectors of width {found}, the transformer expects {expected}; they do not fit"
             )
-        return HunyuanText(self.root, self.dtype, template=DEFAULT_PROMPT_TEMPLATE["template"], max_tokens=self.max_tokens)
+        return HunyuanText(
+            self.root, self.dtype, template=DEFAULT_PROMPT_TEMPLATE["template"], max_tokens=self.max_tokens
+        )
 
     def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         return latents * self.vae.config.scaling_factor

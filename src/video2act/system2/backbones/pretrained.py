@@ -72,7 +72,9 @@ class PretrainedBackbone(nn.Module):
         self.dtype = getattr(torch, config.dtype)
         self._check_family(parts)
         kept = None if whole else config.feature_layer
-        self.transformer: Any = load_transformer(self.TRANSFORMER, parts.transformer, lists=self.BLOCKS, num_blocks=kept, dtype=self.dtype)
+        self.transformer: Any = load_transformer(
+            self.TRANSFORMER, parts.transformer, lists=self.BLOCKS, num_blocks=kept, dtype=self.dtype
+        )
         self.vae: Any = self._load_vae(parts.vae, whole)
         self.tap = Tap(self.transformer, self.BLOCKS, returns_pair=self.RETURNS_PAIR, layer=config.feature_layer)
         self.text = self._text(parts)
@@ -83,7 +85,9 @@ class PretrainedBackbone(nn.Module):
     def find(cls, root: Path) -> Parts:
         """The files in a folder of diffusers' layout."""
         return Parts(
-            root, component(root, "transformer", expected_class=cls.TRANSFORMER.__name__), component(root, "vae", expected_class=cls.VAE.__name__)
+            root,
+            component(root, "transformer", expected_class=cls.TRANSFORMER.__name__),
+            component(root, "vae", expected_class=cls.VAE.__name__),
         )
 
     def learn(self, tuning: TuningConfig) -> None:
@@ -106,7 +110,13 @@ class PretrainedBackbone(nn.Module):
             FileNotFoundError, ValueError: the folder is incomplete, or its adapter is of another model.
         """
         tensors, scale = adapter.read_adapter(folder)
-        adapter.merge(self.transformer, empty(self.TRANSFORMER, self.parts.transformer.config), adapter=tensors, scale=scale, source=folder)
+        adapter.merge(
+            self.transformer,
+            empty(self.TRANSFORMER, self.parts.transformer.config),
+            adapter=tensors,
+            scale=scale,
+            source=folder,
+        )
 
     def train(self, mode: bool = True) -> "PretrainedBackbone":
         """Only the transformer ever leaves evaluation mode."""
@@ -204,7 +214,7 @@ class PretrainedBackbone(nn.Module):
         if not whole:
             vae.decoder = None
             vae.post_quant_conv = None
-        fill(vae, part.checkpoint, torch.float32)
+        fill(vae, part.checkpoint, dtype=torch.float32)
         return vae
 
     def _text(self, parts: Parts) -> TextEmbeddings:

@@ -115,7 +115,7 @@ def load_transformer(
     check_checkpoint(transformer, component.checkpoint)
     if num_blocks is not None:
         keep_blocks(transformer, lists, num_blocks=num_blocks)
-    fill(transformer, component.checkpoint, dtype, frozenset(network._keep_in_fp32_modules or ()))
+    fill(transformer, component.checkpoint, dtype=dtype, in_float32=frozenset(network._keep_in_fp32_modules or ()))
     return transformer
 
 

@@ -40,7 +40,8 @@ class T5Text:
         self,
         load: Callable[[], nn.Module],
         fingerprint: str,
-        *, tokenizer: Path,
+        *,
+        tokenizer: Path,
         max_tokens: int,
         sees_padding: bool,
         clean: Callable[[str], str] = str,
@@ -102,7 +103,9 @@ class HunyuanText:
 
     @cached_property
     def _llama(self) -> tuple[Any, Any]:
-        return load_tokenizer(self.root / "tokenizer"), load_encoder(LlamaModel, self.root / "text_encoder", dtype=self.dtype)
+        return load_tokenizer(self.root / "tokenizer"), load_encoder(
+            LlamaModel, self.root / "text_encoder", dtype=self.dtype
+        )
 
     @cached_property
     def _clip(self) -> tuple[Any, Any]:
@@ -119,12 +122,18 @@ class HunyuanText:
         """
         tokenizer, llama = self._llama
         before = tokenizer(self.template.partition("{}")[0], return_tensors="pt").input_ids.shape[1]
-        ids = tokenize(tokenizer, self.template.format(instruction), max_tokens=before + self.max_tokens, instruction=instruction, num_fixed=before)
+        ids = tokenize(
+            tokenizer,
+            self.template.format(instruction),
+            max_tokens=before + self.max_tokens,
+            instruction=instruction,
+            num_fixed=before,
+        )
         hidden = llama(ids, attention_mask=torch.ones_like(ids), output_hidden_states=True).hidden_states
         tokenizer, clip = self._clip
-        pooled = clip(tokenize(tokenizer, instruction, max_tokens=clip.config.max_position_embeddings, instruction=instruction)).pooler_output[
-            0
-        ]
+        pooled = clip(
+            tokenize(tokenizer, instruction, max_tokens=clip.config.max_position_embeddings, instruction=instruction)
+        ).pooler_output[0]
         return {"tokens": hidden[-(LLAMA_SKIPPED_LAYERS + 1)][0, before:], "pooled": pooled}
 
 
@@ -139,7 +148,12 @@ def diffusers_t5(
         return load_encoder(kind, folder, dtype=dtype)
 
     return T5Text(
-        load, identity(weights_of(folder).fingerprint(), dtype), tokenizer=root / "tokenizer", max_tokens=max_tokens, sees_padding=sees_padding, clean=clean
+        load,
+        identity(weights_of(folder).fingerprint(), dtype),
+        tokenizer=root / "tokenizer",
+        max_tokens=max_tokens,
+        sees_padding=sees_padding,
+        clean=clean,
     )
 
 

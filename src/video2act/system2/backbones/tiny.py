@@ -107,7 +107,8 @@ class TinyBackbone(nn.Module):
         self,
         grid: Float[Tensor, "b c t h w"],
         noise_level: Float[Tensor, "b t"],
-        *, instruction: list[str],
+        *,
+        instruction: list[str],
         num_blocks: int,
     ) -> Float[Tensor, "b t n d"]:
         _, _, t, h, w = grid.shape
@@ -116,7 +117,9 @@ class TinyBackbone(nn.Module):
         noise = self.noise_in(sinusoidal_embedding(1000.0 * noise_level, self.config.hidden))
         per_frame = self.modulation(nn.functional.silu(noise + self.text_in(sentence)[:, None]))
         modulation = rearrange(per_frame, "b t (six d) -> b t 1 six d", six=6)
-        position = grid_embedding(t, h, w=w, width=self.config.hidden, device=grid.device).view(t, h * w, self.config.hidden)
+        position = grid_embedding(t, h, w, width=self.config.hidden, device=grid.device).view(
+            t, h * w, self.config.hidden
+        )
         x = self.latent_in(rearrange(grid, "b c t h w -> b t (h w) c")) + position
         for block in self.blocks[:num_blocks]:
             x = block(x, modulation)

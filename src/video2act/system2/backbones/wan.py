@@ -46,7 +46,7 @@ class WanBackbone(OverWanVae):
     MAX_TOKENS = 512
 
     def __init__(self, config: PretrainedBackboneConfig, parts: Parts, *, whole: bool = False):
-        super().__init__(config, parts, whole)
+        super().__init__(config, parts, whole=whole)
         self.objective = OBJECTIVES[config.name]
         use_exact_timesteps(self.transformer)
 

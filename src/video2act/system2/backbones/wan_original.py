@@ -116,7 +116,7 @@ def transformer(root: Path) -> Component:
         "num_layers": 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("blocks.")),
     }
     if path.is_file():
-        _compare(path, config, checkpoint.where)
+        _compare(path, config, weights=checkpoint.where)
     return Component(checkpoint.where, config, checkpoint)
 
 
@@ -273,7 +273,14 @@ def text_encoder(root: Path, dtype: torch.dtype, *, max_tokens: int, clean: Call
         return load_text_encoder(checkpoint, dtype)
 
     fingerprint = identity(checkpoint.fingerprint(), dtype)
-    return T5Text(load, fingerprint, tokenizer=root / "google" / "umt5-xxl", max_tokens=max_tokens, sees_padding=False, clean=clean)
+    return T5Text(
+        load,
+        fingerprint,
+        tokenizer=root / "google" / "umt5-xxl",
+        max_tokens=max_tokens,
+        sees_padding=False,
+        clean=clean,
+    )
 
 
 def load_text_encoder(checkpoint: Checkpoint, dtype: torch.dtype) -> nn.Module:
@@ -281,7 +288,9 @@ def load_text_encoder(checkpoint: Checkpoint, dtype: torch.dtype) -> nn.Module:
     shapes, where = checkpoint.shapes, checkpoint.where
     words, width = _shape(shapes, "shared.weight", num_axes=2, where=where)
     inner = _shape(shapes, "encoder.block.0.layer.0.SelfAttention.q.weight", num_axes=2, where=where)[0]
-    buckets, heads = _shape(shapes, "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", num_axes=2, where=where)
+    buckets, heads = _shape(
+        shapes, "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", num_axes=2, where=where
+    )
     config = UMT5Config(
         vocab_size=words,
         d_model=width,
@@ -299,7 +308,7 @@ def load_text_encoder(checkpoint: Checkpoint, dtype: torch.dtype) -> nn.Module:
     own = {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items() if name != tied}
     check_fit(own, shapes, source=where)
     encoder.encoder.embed_tokens = nn.Identity()
-    fill(encoder, checkpoint, dtype)
+    fill(encoder, checkpoint, dtype=dtype)
     encoder.set_input_embeddings(encoder.shared)
     return encoder
 
