@@ -195,7 +195,7 @@ class TestVerify:
     def test_values_beyond_half_precision_are_found(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         """In what another program wrote; ours refuses to."""
         cache = FeatureCache(tmp_path)
-        monkeypatch.setattr("video2act.data.cache._check_finite", lambda *_: None)
+        monkeypatch.setattr("video2act.data.cache._check_finite", lambda *_, **__: None)
         cache.write(0, {"spatial": Video(torch.full((2, 3, 1, 2, 2), 1e6), 5.0)})
         assert "too large for float16" in (cache.verify(0) or "")
 

@@ -480,7 +480,7 @@ def test_faults_do_not_hide_each_other(sound, tmp_path):
 def test_what_cannot_be_decoded_names_its_file_and_hides_nothing(sound, tmp_path, monkeypatch):
     root = copy(sound["single"], tmp_path / "set")
     forget_stats(root)
-    monkeypatch.setattr("video2act.data.check_rows.read_frames", lambda *_: [][0])
+    monkeypatch.setattr("video2act.data.check_rows.read_frames", lambda *_, **__: [][0])
     found = check_dataset(root)
     assert any(line.startswith(f"{root / DATA} holds what cannot be read (IndexError") for line in found)
     monkeypatch.undo()

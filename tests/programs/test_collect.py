@@ -206,7 +206,7 @@ def test_ctrl_c_keeps_what_is_complete(tmp_path, local, monkeypatch):
 
 
 def test_an_expert_that_always_fails(tmp_path, local, monkeypatch):
-    monkeypatch.setattr(module, "record_episode", lambda *_: None)
+    monkeypatch.setattr(module, "record_episode", lambda *_, **__: None)
     with pytest.raises(RuntimeError, match="failed on 20 seeds in a row, up to 29"):
         record(set_up, tmp_path / "a", 4, workers=1, **SETTINGS)
 

@@ -292,7 +292,7 @@ class TestFilling:
         sizes = iter(dataset.lengths)
         monkeypatch.setattr(
             "video2act.training.features.look",
-            lambda *_: {"motion": Video(torch.zeros(next(sizes) * 100, 4, 1, 2, 2), 5.0)},
+            lambda *_, **__: {"motion": Video(torch.zeros(next(sizes) * 100, 4, 1, 2, 2), 5.0)},
         )
         cache = FeatureCache(tmp_path, cache_spec(policy, dataset), max_bytes=50_000)
         with pytest.raises(OSError, match="the cache would take"):
@@ -366,7 +366,9 @@ class TestFilling:
     ):
         fill_cache((recorded,), None, preset="small", video_model=video_model)
         monkeypatch.setattr(
-            System2, "encode", lambda *args: (_ for _ in ()).throw(AssertionError("everything was seen before"))
+            System2,
+            "encode",
+            lambda *args, **named: (_ for _ in ()).throw(AssertionError("everything was seen before")),
         )
         train((recorded,), tmp_path / "run", config=CONFIG, preset="small", video_model=video_model)
 

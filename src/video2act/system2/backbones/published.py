@@ -71,7 +71,7 @@ def load_published(config: PretrainedBackboneConfig, whole: bool) -> Any:
                 transformer = component(root, TRANSFORMER, expected_class=kind.TRANSFORMER.__name__)
         root = locate(base.source)
     parts = kind.find(root)
-    backbone = kind(config, replace(parts, transformer=transformer) if transformer else parts, whole)
+    backbone = kind(config, replace(parts, transformer=transformer) if transformer else parts, whole=whole)
     for folder in reversed(adapters):  # the first that was trained goes first
         backbone.merge(folder)
     return backbone
