@@ -30,13 +30,14 @@ from rich.table import Table
 from video2act.config import PolicyConfig, RuntimeConfig
 from video2act.files.atomic import write_text
 from video2act.interfaces import EnvironmentSpec, Perceiver
-from video2act.policy import Video2Act, load_system2
+from video2act.policy import Video2Act
 from video2act.programs.bench import random_policy
 from video2act.runtime.assembly import make_executor
 from video2act.runtime.control_loop import EpisodeResult, run_episode
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.process_loop import ProcessSlowLoop
 from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop, ThreadSlowLoop
+from video2act.system2 import load_system2
 from video2act.types import Observation, Step, Tokens, Video
 
 CAMERAS = ("front", "wrist")

@@ -100,7 +100,7 @@ def test_a_repo_is_fetched_as_far_as_it_is_needed(policy: Video2Act, tmp_path: P
         asked.append((repo, revision, "model.safetensors" in allow_patterns))
         return str(tmp_path / "policy")
 
-    monkeypatch.setattr("video2act.hub.snapshot_download", fetch)
+    monkeypatch.setattr("video2act.files.frozen.snapshot_download", fetch)
     assert Video2Act.from_pretrained("someone/push", revision="v1").config == policy.config
     assert asked == [("someone/push", "v1", True)]
 
@@ -120,7 +120,7 @@ def test_what_is_pushed_is_what_is_saved(policy: Video2Act, run: Path, tmp_path:
         def create_repo(self, repo_id: str, **options: object) -> None:
             calls.append((repo_id, options))
 
-        def upload_folder(self, repo_id: str, folder_path: str, commit_message: str) -> str:
+        def upload_folder(self, repo_id: str, folder_path: str, commit_message: str, allow_patterns: list[str]) -> str:
             calls.append((repo_id, {"files": sorted(path.name for path in Path(folder_path).iterdir())}))
             return f"https://huggingface.co/{repo_id}"
 

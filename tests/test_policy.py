@@ -10,8 +10,9 @@ from video2act.clips import FrameHistory
 from video2act.config import PolicyConfig
 from video2act.files.weights import save_weights
 from video2act.normalize import Statistics
-from video2act.policy import Video2Act, load_system2
+from video2act.policy import Video2Act
 from video2act.system1 import Visibility
+from video2act.system2 import load_system2
 from video2act.types import Batch, Committed, Observation, Tokens, Video, VideoCondition
 
 MakePolicy = Callable[[PolicyConfig], Video2Act]
@@ -237,7 +238,7 @@ class TestSystem2Alone:
         policy.save(tmp_path)
         alone = load_system2(tmp_path)
         assert not any("system1" in name for name in alone.state_dict())
-        assert alone.config == policy.config
+        assert alone.config == policy.config.system2
         history = FrameHistory(policy.config.system2.streams if policy.config.system2 else ())
         history.append(observation())
         clips = history.clips(20.0)

@@ -1,45 +1,26 @@
-"""Policies on the Hugging Face Hub: the run folder as a repo, with a card that says what it is, learned from, and achieves.
+"""Policies on the Hugging Face Hub: the run folder as a repo, with a card: what the policy is, its data, its success.
 
-A repo holds what `Video2Act.load` needs, and README.md. The card's tables come from files of the run folder: `config.json`,
-`data.json` (what it was trained on) and `eval/*/eval_info.json` (how it did). What was not measured is said not to be.
+This file knows the config and plain values, not the policy. The card's tables come from files of the run folder: `config.json`,
+`data.json` and `eval/*/eval_info.json`. What was not measured is marked so.
 """
 
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub import HfApi
 
 from video2act.config import BackboneConfig, PolicyConfig
 from video2act.files.atomic import write_text
-
-if TYPE_CHECKING:
-    from video2act.policy import Video2Act
-
-CARD_FILE, DATA_FILE = "README.md", "data.json"
-POLICY_FILES = ("config.json", "model.safetensors", "stats.json")
-KEPT = ("scenes.json", DATA_FILE)
-"""of a run folder, where they are there: seeds of the demonstrations, and what it learned from"""
+from video2act.files.frozen import fetched
+from video2act.files.run_folder import BESIDE, CARD_FILE, DATA_FILE, SHARED
 
 
-def save_pretrained(policy: "Video2Act", folder: Path, *, run: Path | None = None) -> None:
-    """Write a folder that `from_pretrained` reads and the Hub shows.
-
-    Args:
-        run: the run folder that the policy comes from, for data and success; without it the card has none.
-    Raises:
-        FileNotFoundError: `run` is not a folder.
-        ValueError: a file of it, from which the card is made, is damaged.
-    """
-    if run is not None and not run.is_dir():
-        raise FileNotFoundError(f"{run} is not a run folder; leave it out, or name the folder that train wrote")
-    card = model_card(policy, folder.name, run=run, source=folder.as_posix())  # before anything is written
-    policy.save(folder)
-    for name in KEPT if run else ():
-        assert run is not None
-        if (run / name).is_file() and run.resolve() != folder.resolve():
+def complete(folder: Path, card: str, *, run: Path | None = None) -> None:
+    """Add to a saved policy its card, and the files of its run that go to the Hub."""
+    for name in BESIDE if run else ():
+        if run and (run / name).is_file() and run.resolve() != folder.resolve():
             shutil.copyfile(run / name, folder / name)
     write_text(folder / CARD_FILE, card)
 
@@ -53,44 +34,31 @@ def locate_policy(source: Path | str, revision: str | None = None) -> Path:
     folder, name = Path(source), str(source)
     if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
         return folder
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=[*POLICY_FILES, *KEPT, CARD_FILE]))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FileNotFoundError(
-            f"there is no folder {name}, and the Hugging Face repo {name} cannot be fetched ({reason}); download it where the "
-            "network allows and name its folder"
-        ) from error
+    return fetched(name, SHARED, revision=revision)
 
 
-def push_to_hub(
-    policy: "Video2Act", repo_id: str, *, folder: Path, run: Path | None = None, private: bool = False
-) -> str:
-    """Upload a policy; returns the address.
-
-    Args:
-        folder: where to write what is uploaded; kept.
-    """
-    save_pretrained(policy, folder, run=run)
-    write_text(folder / CARD_FILE, model_card(policy, repo_id, run=run))
+def upload(repo_id: str, folder: Path, *, private: bool = False) -> str:
+    """Upload a policy's folder as a repo; returns the address."""
     api = HfApi()
     api.create_repo(repo_id, private=private, exist_ok=True)
+    message = f"{repo_id}: a Video2Act policy"
     return str(
-        api.upload_folder(repo_id=repo_id, folder_path=str(folder), commit_message=f"{repo_id}: a Video2Act policy")
+        api.upload_folder(repo_id=repo_id, folder_path=str(folder), commit_message=message, allow_patterns=list(SHARED))
     )
 
 
-def model_card(policy: "Video2Act", title: str, *, run: Path | None = None, source: str | None = None) -> str:
+def model_card(config: PolicyConfig, title: str, *, num_parameters: int, source: str, run: Path | None = None) -> str:
     """README.md of a policy: how to use it, its config, its data, its success.
 
     Args:
-        source: what `from_pretrained` finds it by; None: the title, which is a repo's.
+        source: the argument of `from_pretrained`: a folder or a repo.
+        run: the run folder, for data and success; without it the card has none.
     Raises:
-        ValueError: a file of the run folder is damaged; it is named.
+        FileNotFoundError: `run` is not a folder.
+        ValueError: a file of the run folder is damaged; the message names it.
     """
-    source = source or title
-    config = policy.config
-    count = sum(parameter.numel() for parameter in policy.parameters()) / 1e6
+    if run is not None and not run.is_dir():
+        raise FileNotFoundError(f"{run} is not a run folder; leave it out, or name the folder that train wrote")
     head = [
         "---",
         "library_name: video2act",
@@ -106,7 +74,14 @@ def model_card(policy: "Video2Act", title: str, *, run: Path | None = None, sour
         f'```python\nfrom video2act import Video2Act\n\npolicy = Video2Act.from_pretrained("{source}")\n```',
         f"```sh\nvideo2act eval {source} --env {' '.join(environments)}\n```" if environments else "",
     ]
-    body = ["## Policy", _table(_config_rows(config, count)), "## Data", _data(run), "## Success", _success(run)]
+    body = [
+        "## Policy",
+        _table(_config_rows(config, num_parameters / 1e6)),
+        "## Data",
+        _data(run),
+        "## Success",
+        _success(run),
+    ]
     return "\n".join(head) + "\n\n" + "\n\n".join(part for part in [*use, *body] if part) + "\n"
 
 

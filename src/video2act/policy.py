@@ -1,8 +1,7 @@
 """Video2Act = System 2 + System 1 + normaliser: the whole policy, as one module that trains, acts, saves and loads.
 
-A run folder holds `config.json`, `model.safetensors` and `stats.json`, and nothing else is needed to rebuild the policy, but
-for a published video model: its frozen gigabytes stay where they are, and the config names their source. Of one that was tuned
-with the policy the folder holds what is new: the transformer's first blocks in `model.safetensors`, or its LoRA in `adapter/`.
+`files/run_folder.py` lists the files of a saved policy. A published video model stays at its source. If it was tuned with the
+policy, the run folder holds the change: the transformer's first blocks in `model.safetensors`, or its LoRA in `adapter/`.
 """
 
 import copy
@@ -19,26 +18,17 @@ from torch import Tensor, nn
 from video2act import config as configs
 from video2act import hub
 from video2act.clips import fit_frames
-from video2act.config import PolicyConfig, PretrainedBackboneConfig
+from video2act.config import PolicyConfig
 from video2act.embodiment import UNIFIED
 from video2act.files.atomic import write_text
+from video2act.files.run_folder import CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FILE, load_config
 from video2act.files.weights import load_weights, save_weights
 from video2act.normalize import Normalizer, Statistics, load_statistics, statistics_to_json
 from video2act.system1 import System1, Visibility
 from video2act.system1.action_dit import ProjectedConditions
 from video2act.system2 import System2
 from video2act.system2.backbones import make_backbone
-from video2act.system2.backbones.adapter import Adapter, is_adapter, read_adapter, save_adapter, taken_out
 from video2act.types import ActionChunk, Batch, Committed, Observation, Tokens, Video, VideoCondition
-
-CONFIG_FILE, WEIGHTS_FILE, STATISTICS_FILE = "config.json", "model.safetensors", "stats.json"
-ADAPTER = "adapter"
-ROBOTS = "robots"
-"""of a training on several robots: one run folder each, by the names of their embodiments"""
-SCENES_FILE = "scenes.json"
-"""environment -> seeds of the demonstrations, so that an evaluation can refuse to repeat them; not needed to act"""
-INSTRUCTIONS_FILE = "instructions.json"
-"""what the policy was told in training, for who wants to tell it something; not needed to act"""
 
 
 class Video2Act(nn.Module):
@@ -66,8 +56,6 @@ class Video2Act(nn.Module):
             fps=config.fps,
         )
         self.system2 = System2(config.system2, make_backbone(config.system2.backbone)) if config.system2 else None
-        self.adapter: Adapter = {}
-        """of a video model that was loaded with a LoRA of this policy: it is merged, and kept to be saved again"""
         self.is_blind = False
         self.is_coarse = False
         self._noise = torch.Generator().manual_seed(0)
@@ -118,7 +106,7 @@ class Video2Act(nn.Module):
         if self.system2 is None or self.is_blind:
             return self._no_video(len(instruction))
         with self._precision():
-            return self.system2.perceive({name: clip.to(self.device) for name, clip in clips.items()}, instruction)
+            return self.system2.perceive(clips, instruction)
 
     @torch.no_grad()
     def explain(self, clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
@@ -247,21 +235,14 @@ class Video2Act(nn.Module):
         path.mkdir(parents=True, exist_ok=True)
         write_text(path / CONFIG_FILE, configs.to_json(self.config))
         write_text(path / STATISTICS_FILE, statistics_to_json(self.statistics))
-        if self._tuning == "lora":
-            assert self.config.system2 is not None
-            transformer = "system2.backbone.transformer."
-            everything = weights or self.state_dict()
-            new = {name.removeprefix(transformer): tensor for name, tensor in everything.items() if is_adapter(name)}
-            save_adapter(path / ADAPTER, taken_out(new) or self.adapter, tuning=self.config.system2.tuning)
+        if self.system2 is not None:
+            self.system2.save_adapter(path, _part_of(weights or self.state_dict(), "system2."))
         self.save_weights(path / WEIGHTS_FILE, weights)
 
     def save_weights(self, path: Path, weights: dict[str, Tensor] | None = None) -> None:
-        """Only the weights, as `save` does it; without those of a published video model, which stay at their source."""
-        elsewhere = self._elsewhere
-        own = {
-            name: tensor for name, tensor in (weights or self.state_dict()).items() if not name.startswith(elsewhere)
-        }
-        save_weights(path, own)
+        """The weights of `save`, without those of a published video model, which stay at their source."""
+        weights = weights or self.state_dict()
+        save_weights(path, {name: tensor for name, tensor in weights.items() if not name.startswith(self._elsewhere)})
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> "Video2Act":
@@ -275,10 +256,8 @@ class Video2Act(nn.Module):
         config = load_config(path)
         policy = cls(config, load_statistics(path / STATISTICS_FILE))
         policy.load_weights(path / WEIGHTS_FILE)
-        if policy._tuning == "lora":
-            assert policy.system2 is not None
-            policy.system2.backbone.merge(path / ADAPTER)
-            policy.adapter = read_adapter(path / ADAPTER)[0]
+        if policy.system2 is not None:
+            policy.system2.merge_adapter(path)
         return policy.to(device).eval()
 
     def load_weights(self, path: Path) -> None:
@@ -286,8 +265,15 @@ class Video2Act(nn.Module):
         load_weights(self, path, elsewhere=self._elsewhere)
 
     def save_pretrained(self, path: Path | str, run: Path | str | None = None) -> None:
-        """Write a folder for `from_pretrained` and the Hugging Face Hub: the policy and its card; see `hub.py`."""
-        hub.save_pretrained(self, Path(path), run=None if run is None else Path(run))
+        """Write a folder for `from_pretrained` and the Hugging Face Hub: the policy and its card.
+
+        Args:
+            run: the run folder of the policy, for the card's data and success rates.
+        Raises:
+            FileNotFoundError: `run` is not a folder.
+            ValueError: a file of `run` that the card needs is damaged.
+        """
+        self._save_with_card(Path(path), run, title=Path(path).name, source=Path(path).as_posix())
 
     @classmethod
     def from_pretrained(
@@ -304,24 +290,22 @@ class Video2Act(nn.Module):
     def push_to_hub(
         self, repo_id: str, folder: Path | str, *, run: Path | str | None = None, private: bool = False
     ) -> str:
-        """Upload the policy and its card as `owner/name`, by way of `folder`; returns the address."""
-        return hub.push_to_hub(
-            self, repo_id, folder=Path(folder), run=None if run is None else Path(run), private=private
-        )
+        """Upload the policy and its card as `owner/name`; `folder` keeps a copy. Returns the address. Raises as `save_pretrained`."""
+        self._save_with_card(Path(folder), run, title=repo_id, source=repo_id)
+        return hub.upload(repo_id, Path(folder), private=private)
+
+    def _save_with_card(self, folder: Path, run: Path | str | None, *, title: str, source: str) -> None:
+        run = None if run is None else Path(run)
+        num_parameters = sum(parameter.numel() for parameter in self.parameters())
+        # the card first: a damaged run is refused before anything is written
+        card = hub.model_card(self.config, title, num_parameters=num_parameters, source=source, run=run)
+        self.save(folder)
+        hub.complete(folder, card, run=run)
 
     @property
     def _elsewhere(self) -> tuple[str, ...]:
-        """How names of weights begin that the run folder does not hold: a published video model's stay at its source."""
-        is_published = self.config.system2 is not None and isinstance(
-            self.config.system2.backbone, PretrainedBackboneConfig
-        )
-        if not is_published:
-            return ()
-        return ("system2.backbone.vae.",) if self._tuning == "full" else ("system2.backbone.",)
-
-    @property
-    def _tuning(self) -> str:
-        return self.config.system2.tuning.method if self.config.system2 else "frozen"
+        """Prefixes of the names of weights that the run folder does not hold."""
+        return tuple(f"system2.{prefix}" for prefix in self.system2.elsewhere) if self.system2 is not None else ()
 
     # checks of what comes from outside
 
@@ -349,54 +333,13 @@ class Video2Act(nn.Module):
         return rearrange(torch.from_numpy(small), "1 h w c -> 1 c h w").float().to(self.device) / 127.5 - 1
 
 
-def load_config(path: Path) -> PolicyConfig:
-    """The config of a run folder.
-
-    Raises:
-        FileNotFoundError: it has none; of a training on several robots, their folders are listed.
-        ValueError: it is not a policy's.
-    """
-    robots = sorted((path / ROBOTS).glob(f"*/{CONFIG_FILE}"))
-    if robots and not (path / CONFIG_FILE).is_file():
-        listed = ", ".join(str(robot.parent) for robot in robots)
-        raise FileNotFoundError(f"{path} is of several robots; name the folder of one of them: {listed}")
-    return configs.load(PolicyConfig, path / CONFIG_FILE)
-
-
-class LoadedSystem2(nn.Module):
-    """System 2 of a run folder without System 1: what a process or a machine of its own holds. A `Perceiver`."""
-
-    def __init__(self, config: PolicyConfig):
-        super().__init__()
-        if config.system2 is None:
-            raise ValueError("this policy has no System 2, so there is nothing to run apart from System 1")
-        self.config = config
-        self.system2 = System2(config.system2, make_backbone(config.system2.backbone))
-
-    @torch.no_grad()
-    def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
-        """As `Video2Act.perceive`."""
-        device = self.system2.stream_embedding.device
-        return self.system2.perceive({name: clip.to(device) for name, clip in clips.items()}, instruction)
-
-
-def load_system2(path: Path | str, device: torch.device | str = "cpu") -> LoadedSystem2:
-    """System 2 alone from a run folder; System 1's weights are not read.
-
-    Raises:
-        FileNotFoundError, ValueError: as `Video2Act.load`; or the policy has no System 2.
-    """
-    path = Path(path)
-    config = load_config(path)
-    loaded = LoadedSystem2(config)
-    is_published = config.system2 is not None and isinstance(config.system2.backbone, PretrainedBackboneConfig)
-    load_weights(loaded.system2, path / WEIGHTS_FILE, elsewhere=("backbone.",) if is_published else (), part="system2.")
-    return loaded.to(device).eval()
-
-
 def _check_size(name: str, size: int, *, statistics: dict[str, Statistics]) -> None:
     if name not in statistics:
         raise ValueError(f"the statistics have no {name!r}, only {', '.join(statistics) or 'nothing'}")
     found = len(statistics[name].mean)
     if found != size:
         raise ValueError(f"the config says {name}_dim={size}, but the statistics describe {found} dimensions")
+
+
+def _part_of(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}

@@ -179,7 +179,7 @@ def test_the_whole_path_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyP
     config = Video2Act.load(out / "policy").config
     assert config.system2 is not None
 
-    card = model_card(Video2Act.load(out / "policy"), "demo", run=out / "policy")
+    card = model_card(config, "demo", num_parameters=1, source="demo", run=out / "policy")
     assert "video2act eval demo --env metaworld:push-v3\n" in card
     assert "| metaworld:push-v3 | blind | " in card
     assert "Not evaluated." not in card

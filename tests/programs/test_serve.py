@@ -16,14 +16,16 @@ import numpy as np
 import pytest
 
 from video2act.config import PolicyConfig, RuntimeConfig
+from video2act.files.run_folder import INSTRUCTIONS_FILE, load_config
 from video2act.interfaces import HoldError
-from video2act.policy import INSTRUCTIONS_FILE, Video2Act, load_system2
+from video2act.policy import Video2Act
 from video2act.programs import serve as program
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.slow_loop import InlineSlowLoop
 from video2act.serving.client import RemotePolicy, RemoteSlowLoop
 from video2act.serving.contract import Contract
 from video2act.serving.server import Server
+from video2act.system2 import load_system2
 from video2act.types import ActionChunk, Observation, Tokens, Video, VideoCondition
 
 
@@ -106,7 +108,7 @@ def test_many_clients_share_one_policy_and_none_sees_anothers_frames(
 def test_system2_alone_serves_a_robot_that_runs_system1(policy: Video2Act, small_config: PolicyConfig, tmp_path: Path):
     assert small_config.system2 is not None
     policy.save(tmp_path)
-    serving = program.serve_system2(load_system2(tmp_path), ())
+    serving = program.serve_system2(load_system2(tmp_path), load_config(tmp_path), instructions=())
     with Server(serving.make_session, serving.contract.to_metadata(), port=0).running() as server:
         loop = RemoteSlowLoop(
             server.address, small_config.system2.streams, refresh_every=4, control_fps=small_config.fps

@@ -12,8 +12,9 @@ import torch
 from video2act.config import BackboneConfig, PolicyConfig, TrainConfig, VideoTrainConfig
 from video2act.data import DatasetWriter, Episode, LeRobotDataset
 from video2act.embodiment import EMBODIMENTS, UNIFIED, UNIFIED_DIM, make_embodiment
+from video2act.files.run_folder import load_config
 from video2act.normalize import Statistics
-from video2act.policy import Video2Act, load_config
+from video2act.policy import Video2Act
 from video2act.presets import PRESETS, DataSpec
 from video2act.programs.cache import fill_cache, verify_cache
 from video2act.programs.train import train

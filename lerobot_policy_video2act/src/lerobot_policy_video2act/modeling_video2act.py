@@ -14,8 +14,9 @@ from torch import Tensor
 from lerobot_policy_video2act.batches import observations, training_batch
 from lerobot_policy_video2act.configuration_video2act import Video2ActConfig
 from video2act.config import to_json
+from video2act.files.run_folder import WEIGHTS_FILE
 from video2act.normalize import Statistics
-from video2act.policy import WEIGHTS_FILE, Video2Act
+from video2act.policy import Video2Act
 from video2act.runtime.action_queue import ActionQueue
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.slow_loop import InlineSlowLoop

@@ -20,10 +20,11 @@ from jaxtyping import Float
 from video2act.config import PolicyConfig, RuntimeConfig, SimulatedLatency, StreamConfig
 from video2act.envs import make_environment, make_expert
 from video2act.evaluation.findings import EpisodeRecord, Measurements
+from video2act.files.run_folder import STATISTICS_FILE, load_config
 from video2act.interfaces import DualSystem, Environment, Expert, Perceiver
 from video2act.limits import Limits
 from video2act.normalize import load_statistics
-from video2act.policy import STATISTICS_FILE, Video2Act, load_config, load_system2
+from video2act.policy import Video2Act
 from video2act.runtime.assembly import (
     SlowParts,
     keeps_real_time,
@@ -36,6 +37,7 @@ from video2act.runtime.control_loop import EpisodeResult, StepRecord, run_episod
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.executor import Executor
 from video2act.runtime.slow_loop import SlowLoop
+from video2act.system2 import load_system2
 from video2act.types import Observation, Step, Video
 from video2act.viz.recorder import Recorder
 

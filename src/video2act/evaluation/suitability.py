@@ -5,8 +5,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from video2act.config import PolicyConfig
+from video2act.files.run_folder import SCENES_FILE
 from video2act.interfaces import EnvironmentSpec
-from video2act.policy import SCENES_FILE
 
 
 def check_fits(config: PolicyConfig, spec: EnvironmentSpec) -> None:

@@ -205,14 +205,17 @@ def _check_vocabulary(folder: Path) -> None:
         )
 
 
-def fetched(source: str, patterns: Sequence[str], *, part: str = "") -> Path:
-    """The folder into which a repo's files of these patterns are fetched; `part` names for an error what they are.
+def fetched(source: str, patterns: Sequence[str], *, part: str = "", revision: str | None = None) -> Path:
+    """The folder into which a repo's files of these patterns are fetched.
+
+    Args:
+        part: names the files in an error.
 
     Raises:
         FileNotFoundError: there is no such repo, or it cannot be reached.
     """
     try:
-        return Path(snapshot_download(source, allow_patterns=list(patterns)))
+        return Path(snapshot_download(source, revision=revision, allow_patterns=list(patterns)))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise FileNotFoundError(
             f"there is no folder {source}, and {part}the Hugging Face repo {source} cannot be fetched ({_said(error)}); "

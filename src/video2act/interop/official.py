@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from video2act import config as configs
 from video2act.config import PolicyConfig, PretrainedBackboneConfig, StreamConfig, System2Config
 from video2act.files.atomic import write_text
+from video2act.files.run_folder import CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FILE
 from video2act.files.weights import save_weights
 from video2act.interop.checkpoints import find_checkpoint, read_checkpoint
 from video2act.interop.released_config import (
@@ -48,7 +49,7 @@ from video2act.interop.released_streams import (
 from video2act.interop.released_structure import check_structure
 from video2act.interop.released_weights import own_tensors, policy_names, rename
 from video2act.normalize import Statistics, statistics_to_json
-from video2act.policy import CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FILE, Video2Act
+from video2act.policy import Video2Act
 from video2act.system2.backbones import CONFIG_FILE as BACKBONE_FILE
 from video2act.system2.backbones import AnyConfig, load_video_model
 

@@ -29,7 +29,7 @@ from video2act.evaluation.findings import EpisodeRecord, Measurements, Rate, mak
 from video2act.evaluation.report import EpisodeProgress, evaluation_tables, heading
 from video2act.evaluation.suitability import check_fits, check_unseen, training_seeds
 from video2act.files.atomic import write_text
-from video2act.policy import load_config
+from video2act.files.run_folder import load_config
 from video2act.runtime.assembly import check_virtual, check_where, keeps_real_time
 from video2act.runtime.control_loop import StepRecord
 from video2act.runtime.workers import end_with_program, worker_context

@@ -15,9 +15,11 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from video2act.config import RuntimeConfig
+from video2act.config import PolicyConfig, RuntimeConfig
+from video2act.files.run_folder import INSTRUCTIONS_FILE, load_config
+from video2act.interfaces import Perceiver
 from video2act.limits import Limits as ActionLimits
-from video2act.policy import INSTRUCTIONS_FILE, LoadedSystem2, Video2Act, load_system2
+from video2act.policy import Video2Act
 from video2act.runtime.assembly import check_encoding
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.refresh import check_refresh_every
@@ -27,6 +29,7 @@ from video2act.serving.access import Limits, check_bind, load_api_key
 from video2act.serving.contract import Contract
 from video2act.serving.server import Server
 from video2act.serving.session import PolicySession, Session, System2Session
+from video2act.system2 import load_system2
 from video2act.types import ActionChunk, Observation, Tokens, Video, VideoCondition
 
 System2Mode = Literal["thread", "inline"]
@@ -115,10 +118,10 @@ def serve_policy(
     return Serving(contract, make_session, gauges, shared.trouble, shared.close)
 
 
-def serve_system2(system: LoadedSystem2, instructions: tuple[str, ...]) -> Serving:
+def serve_system2(system: Perceiver, config: PolicyConfig, *, instructions: tuple[str, ...]) -> Serving:
     """Sessions of System 2 alone. Raises ValueError for one that cannot work on clips."""
-    check_encoding("another machine", system.config.system2.streams if system.config.system2 else ())
-    contract, turn = Contract.of(system.config, "system2", instructions=instructions), threading.Lock()
+    check_encoding("another machine", config.system2.streams if config.system2 else ())
+    contract, turn = Contract.of(config, "system2", instructions=instructions), threading.Lock()
 
     def perceive(clips: dict[str, Video], instruction: list[str]) -> Tokens:
         with turn:
@@ -205,7 +208,7 @@ def serve(
             raise ValueError(
                 f"System 2 alone plans nothing: leave {named} out with only='system2', and tell the robot instead"
             )
-        parts = serve_system2(load_system2(run, device), instructions)
+        parts = serve_system2(load_system2(run, device), load_config(run), instructions=instructions)
     else:
         policy = Video2Act.load(run, device)
         every = policy.config.refresh_every if refresh_every is None else refresh_every

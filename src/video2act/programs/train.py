@@ -26,9 +26,9 @@ from video2act.data.augmentation import jitter, shift
 from video2act.data.embodied import EmbodiedDataset
 from video2act.data.loader import BatchLoader, check_fit, check_weights
 from video2act.files.atomic import write_text
-from video2act.hub import DATA_FILE
+from video2act.files.run_folder import DATA_FILE, INSTRUCTIONS_FILE, ROBOTS, SCENES_FILE
 from video2act.interop.rdt import load_rdt
-from video2act.policy import INSTRUCTIONS_FILE, ROBOTS, SCENES_FILE, Video2Act
+from video2act.policy import Video2Act
 from video2act.presets import DataSpec, make_preset
 from video2act.system2.backbones import CONFIG_FILE
 from video2act.training.features import fill

@@ -1,5 +1,5 @@
 """The slow system: video -> tokens."""
 
-from video2act.system2.system2 import System2
+from video2act.system2.system2 import System2, load_system2
 
-__all__ = ["System2"]
+__all__ = ["System2", "load_system2"]

@@ -9,14 +9,19 @@ is tuned together with the policy (`learn`) moves the start of gradients to its 
 """
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from video2act.config import FormerConfig, StreamConfig, System2Config
+from video2act.config import BackboneConfig, FormerConfig, StreamConfig, System2Config
+from video2act.files.run_folder import ADAPTER, WEIGHTS_FILE, load_config
+from video2act.files.weights import load_weights
 from video2act.interfaces import VideoBackbone
 from video2act.precision import fast_precision
+from video2act.system2.backbones import make_backbone
+from video2act.system2.backbones.adapter import Adapter, is_adapter, read_adapter, save_adapter, taken_out
 from video2act.system2.filters import make_filter
 from video2act.system2.former import Former
 from video2act.system2.latents import show
@@ -34,6 +39,8 @@ class System2(nn.Module):
         assert isinstance(backbone, nn.Module)
         self.backbone: Any = backbone.requires_grad_(False).eval()
         self.is_learning = False
+        self.adapter: Adapter = {}
+        """the LoRA that was merged into the video model, kept to be saved again"""
         self._history = {s.name: LatentHistory(backbone) for s in config.streams if s.encoding == "stream"}
         self.filters = {stream.name: make_filter(stream.filter) for stream in config.streams}
         self.formers = nn.ModuleDict(
@@ -121,9 +128,38 @@ class System2(nn.Module):
             joined.append(Tokens(tokens.data + self.stream_embedding[number], tokens.mask))
         return concatenate(*joined)
 
+    @torch.no_grad()
     def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
-        """Slow: clips -> tokens `[b n token_dim]`."""
-        return self.compress(self.see(clips, instruction))
+        """Slow: clips, on any device -> tokens `[b n token_dim]` on its own."""
+        device = self.stream_embedding.device
+        return self.compress(self.see({name: clip.to(device) for name, clip in clips.items()}, instruction))
+
+    # files
+
+    @property
+    def elsewhere(self) -> tuple[str, ...]:
+        """Prefixes of the names of weights that a run folder does not hold: they stay at the video model's source."""
+        if isinstance(self.config.backbone, BackboneConfig):
+            return ()
+        return ("backbone.vae.",) if self.config.tuning.method == "full" else ("backbone.",)
+
+    def save_adapter(self, folder: Path, weights: dict[str, Tensor]) -> None:
+        """Write the LoRA of a video model that is tuned so.
+
+        Args:
+            folder: the run folder.
+            weights: System 2's, under its names.
+        """
+        if self.config.tuning.method == "lora":
+            transformer = "backbone.transformer."
+            own = {name.removeprefix(transformer): tensor for name, tensor in weights.items() if is_adapter(name)}
+            save_adapter(folder / ADAPTER, taken_out(own) or self.adapter, tuning=self.config.tuning)
+
+    def merge_adapter(self, folder: Path) -> None:
+        """The inverse of `save_adapter`. Raises FileNotFoundError or ValueError for an adapter that is missing or does not fit."""
+        if self.config.tuning.method == "lora":
+            self.backbone.merge(folder / ADAPTER)
+            self.adapter = read_adapter(folder / ADAPTER)[0]
 
     def _clip(self, clips: dict[str, Video], stream: StreamConfig) -> Video:
         name = stream.name
@@ -139,6 +175,22 @@ class System2(nn.Module):
                 f"stream {name!r} takes clips of [channels, frames, height, width] = {list(expected)}, got {list(shape)}"
             )
         return clips[name]
+
+
+def load_system2(path: Path | str, device: torch.device | str = "cpu") -> System2:
+    """System 2 of a run folder without System 1: what a process or a machine of its own holds. A `Perceiver`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `Video2Act.load`; or the policy has no System 2.
+    """
+    path = Path(path)
+    config = load_config(path).system2
+    if config is None:
+        raise ValueError("this policy has no System 2, so there is nothing to run apart from System 1")
+    system2 = System2(config, make_backbone(config.backbone))
+    load_weights(system2, path / WEIGHTS_FILE, elsewhere=system2.elsewhere, part="system2.")
+    system2.merge_adapter(path)
+    return system2.to(device).eval()
 
 
 def make_former(config: FormerConfig, feature_dim: int, *, token_dim: int) -> nn.Module:
