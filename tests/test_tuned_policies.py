@@ -1,0 +1,144 @@
+"""A policy whose video model is frozen, trained whole, or tuned by LoRA: each way to load it gives the same tokens and actions."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import published_models
+from video2act.config import PolicyConfig, PretrainedBackboneConfig, TuningConfig
+from video2act.interfaces import Perceiver
+from video2act.policy import Video2Act
+from video2act.runtime.process_loop import ProcessSlowLoop
+from video2act.runtime.slow_loop import InlineSlowLoop
+from video2act.system2 import load_system2
+from video2act.types import Observation, Tokens
+
+TUNINGS = {
+    "frozen": TuningConfig(),
+    "full": TuningConfig("full"),
+    "lora": TuningConfig("lora", rank=2, alpha=4.0),
+}
+
+
+@pytest.fixture(scope="module")
+def saved(
+    tmp_path_factory: pytest.TempPathFactory,
+    small_config: PolicyConfig,
+    make_policy: Callable[[PolicyConfig], Video2Act],
+) -> Callable[[str], Path]:
+    """Folders of `save_pretrained`: the small policy over a tiny Wan, whose tuned weights were moved."""
+    folder = tmp_path_factory.mktemp("tuned")
+    source = published_models.write_wan21(folder / "wan21")
+    backbone = PretrainedBackboneConfig("wan21", str(source), 2, dtype="float32", text_cache=str(folder / "text"))
+
+    def save(method: str) -> Path:
+        if not (folder / method).exists():
+            system2 = small_config.system2
+            assert system2 is not None
+            streams = tuple(replace(stream, size_px=32) for stream in system2.streams)
+            system2 = replace(system2, backbone=backbone, streams=streams, tuning=TUNINGS[method])
+            policy = make_policy(replace(small_config, system2=system2))
+            assert policy.system2 is not None
+            policy.system2.learn()
+            with torch.no_grad():
+                for parameter in policy.system2.backbone.parameters():
+                    if parameter.requires_grad:
+                        parameter.add_(0.1 * torch.randn(parameter.shape))
+            policy.save_pretrained(folder / method)
+        return folder / method
+
+    return save
+
+
+def observation(step: int = 0) -> Observation:
+    rng = np.random.default_rng(step)
+    images = {camera: rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for camera in ("front", "wrist")}
+    return Observation(images, rng.standard_normal(3).astype(np.float32), "push", step / 20)
+
+
+def tokens_of(system: Perceiver, policy: Video2Act) -> Tokens:
+    assert policy.config.system2 is not None
+    loop = InlineSlowLoop(system, policy.config.system2.streams, refresh_every=1, control_fps=20.0)
+    loop.reset(0)
+    loop.observe(observation())
+    return loop.condition(observation()).tokens
+
+
+def test_tuning_changes_the_tokens(saved: Callable[[str], Path]):
+    """The other tests would pass if it did not."""
+    frozen, *tuned = (tokens_of(policy, policy).data for policy in (Video2Act.load(saved(name)) for name in TUNINGS))
+    assert all((tokens - frozen).abs().max() > 0.01 for tokens in tuned)
+
+
+@pytest.mark.parametrize("method", TUNINGS)
+def test_a_policy_that_was_pushed_to_the_hub_comes_back(
+    method: str, saved: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A LoRA stayed behind: `adapter/` was not fetched."""
+
+    def copied(source: Path, target: Path, patterns: list[str]) -> Path:
+        for file in (path for path in source.rglob("*") if path.is_file()):
+            name = file.relative_to(source).as_posix()
+            if any(fnmatch(name, pattern) for pattern in patterns):
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target / name)
+        return target
+
+    class Api:
+        def create_repo(self, repo_id: str, **options: object) -> None: ...
+
+        def upload_folder(self, repo_id: str, folder_path: str, commit_message: str, allow_patterns: list[str]) -> str:
+            return str(copied(Path(folder_path), tmp_path / "hub", allow_patterns))
+
+    def fetch(repo: str, revision: str | None, allow_patterns: list[str]) -> str:
+        return str(copied(tmp_path / "hub", tmp_path / "fetched", allow_patterns))
+
+    monkeypatch.setattr("video2act.hub.HfApi", Api)
+    monkeypatch.setattr("video2act.files.frozen.snapshot_download", fetch)
+    policy = Video2Act.load(saved(method))
+    policy.push_to_hub("me/push", tmp_path / "upload")
+    again = Video2Act.from_pretrained("me/push")
+    assert torch.equal(tokens_of(again, again).data, tokens_of(policy, policy).data)
+    for each in (policy, again):
+        each.seed(3)
+    loop = InlineSlowLoop(
+        policy, policy.config.system2.streams if policy.config.system2 else (), refresh_every=1, control_fps=20.0
+    )
+    loop.observe(observation())
+    condition = loop.condition(observation())
+    plans = [each.act(observation(), condition).actions for each in (policy, again)]
+    assert np.array_equal(*plans)
+
+
+@pytest.mark.parametrize("method", TUNINGS)
+def test_system_2_alone_perceives_as_the_whole_policy(method: str, saved: Callable[[str], Path]):
+    """Without what was tuned: a LoRA's tokens differed, and a whole transformer was refused as unexpected."""
+    policy, alone = Video2Act.load(saved(method)), load_system2(saved(method))
+    assert torch.equal(tokens_of(alone, policy).data, tokens_of(policy, policy).data)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_system_2_in_a_process_perceives_as_the_whole_policy(method: str, saved: Callable[[str], Path]):
+    policy = Video2Act.load(saved(method))
+    assert policy.config.system2 is not None
+    loop = ProcessSlowLoop(
+        partial(load_system2, saved(method)),
+        policy.config.system2.streams,
+        refresh_every=1,
+        control_fps=20.0,
+        instruction="push",
+    )
+    try:
+        loop.reset(0)
+        loop.observe(observation())
+        tokens = loop.condition(observation()).tokens
+    finally:
+        loop.close()
+    assert torch.allclose(tokens.data, tokens_of(policy, policy).data, atol=1e-5)
