@@ -141,7 +141,9 @@ def test_frames_before_the_episode_are_flagged(plugin: tuple[ModuleType, ModuleT
     """They were not, so that a filter which leaves them out did otherwise in LeRobot's training than on the robot."""
     shape = policy.model.config
     batches = importlib.import_module("lerobot_policy_video2act.batches")
-    found = batches.training_batch(training_batch(policy, real_steps), shape, torch.Generator().manual_seed(0))
+    found = batches.training_batch(
+        training_batch(policy, real_steps), shape, generator=torch.Generator().manual_seed(0)
+    )
     lags = (found.staleness * shape.fps).round().int().tolist()
     for stream in shape.system2.streams:
         expected = [num_padding(real_steps - lag, stream) for lag in lags]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
 
-from video2act.cli_options import FillCache, ReleasedPolicy, RoboTwinData, ServedPlans, VerifyCache
+from video2act.cli_options import FillCache, ReleasedPolicy, RoboTwinData, ServedPlans, VerifyCache, collect, info
 from video2act.config import (
     BackboneConfig,
     RuntimeConfig,
@@ -20,65 +20,6 @@ from video2act.config import (
     TuningConfig,
     VideoTrainConfig,
 )
-
-
-def collect(
-    env: str,
-    out: Path,
-    *,
-    episodes: int = 50,
-    seed: int = 0,
-    cameras: tuple[str, ...] | None = None,
-    image_size: int = 128,
-    noise: float = 0.0,
-    workers: int | None = None,
-    videos_only: bool = False,
-    max_steps: int | None = None,
-) -> None:
-    """Record a scripted expert into a LeRobotDataset v3.0 folder. Run again to go on after an interruption.
-
-    Args:
-        env: metaworld:push-v3, aloha:transfer_cube, ...
-        out: dataset folder.
-        episodes: how many the dataset shall hold.
-        seed: of the first episode; the others count up.
-        cameras: the environment's usual ones, if left out.
-        image_size: pixels.
-        noise: standard deviation of the disturbance on executed actions; recorded actions stay clean.
-        workers: processes; one per core, if left out.
-        videos_only: leave the actions out, for train-video.
-        max_steps: control steps after which an episode counts as failed.
-    """
-    from video2act.programs import collect as program
-
-    done = program.collect(
-        env,
-        out,
-        episodes=episodes,
-        seed=seed,
-        cameras=cameras,
-        image_size=image_size,
-        noise=noise,
-        workers=workers,
-        videos_only=videos_only,
-        max_steps=max_steps,
-    )
-    print(
-        f"{done.dataset}: {done.num_episodes} episodes, {done.num_recorded} recorded now in {done.duration_s:.0f} s; "
-        f"the expert failed on {len(done.failed_seeds)} seeds, which were left out"
-    )
-
-
-def info(what: Positional[Path], check: bool = False) -> None:
-    """Describe a dataset, a video model, or the video model of a preset: parameters, memory, tokens.
-
-    Args:
-        what: a LeRobotDataset v3.0 folder or repo id, the name of a preset, or a video model's folder.
-        check: read every file of the dataset and decode every picture; lists what is wrong.
-    """
-    from video2act.programs import info as program
-
-    print(program.check(what) if check else program.describe(what), end="")
 
 
 def train_video(

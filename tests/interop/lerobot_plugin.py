@@ -121,7 +121,7 @@ def same_batches(data: Path, saved: Path) -> None:
     offset = np.concatenate([[0], np.cumsum(own.lengths)])
     items = [theirs[int(offset[episode]) + frame] for episode, frame in places]
     collated = torch.utils.data.default_collate(items)
-    found = training_batch(collated, policy, torch.Generator().manual_seed(0))
+    found = training_batch(collated, policy, generator=torch.Generator().manual_seed(0))
     largest = 0.0
     for name, video in expected.clips.items():
         assert found.clips[name].fps == video.fps

@@ -45,7 +45,7 @@ def newest_state(batch: dict[str, Any]) -> Tensor:
 def observations(batch: dict[str, Any], time_s: float, *, instruction: str | None) -> list[Observation]:
     """One observation per environment, of the newest frame; `instruction` stands in where the batch has none."""
     images, state = frames(batch), newest_state(batch).cpu().numpy()
-    words = instructions(batch, len(state), instruction)
+    words = instructions(batch, len(state), otherwise=instruction)
     return [
         Observation({camera: video[i, -1] for camera, video in images.items()}, state[i], words[i], time_s)
         for i in range(len(state))
@@ -76,7 +76,7 @@ def training_batch(batch: dict[str, Any], config: PolicyConfig, *, generator: to
     b, t = next(iter(seen.values())).shape[:2]
     lags = torch.randint(0, config.max_staleness_steps + 1, (b,), generator=generator)
     # nothing was seen before the episode began: LeRobot repeats the first frame there, and says so
-    past = _past(batch, b, t)
+    past = _past(batch, b, t=t)
     lags = torch.minimum(lags, past).tolist()
     streams = config.system2.streams if config.system2 else ()
     clips = {}
@@ -84,7 +84,7 @@ def training_batch(batch: dict[str, Any], config: PolicyConfig, *, generator: to
         video = seen[stream.camera]
         rows = []
         for i, lag in enumerate(lags):
-            chosen = clip_indices(t - 1 - lag, stream.num_frames, stream.stride)
+            chosen = clip_indices(t - 1 - lag, stream.num_frames, stride=stream.stride)
             rows.append(
                 to_pixels(fit_frames(video[i, chosen], stream.frame_px, fit=stream.resize), config.fps / stream.stride)
             )

@@ -77,7 +77,7 @@ class Video2ActConfig(PreTrainedConfig):
             ValueError: a new policy without control rate, or features that it cannot use.
         """
         if self.policy:
-            return from_json(PolicyConfig, self.policy, "the field `policy` of config.json")
+            return from_json(PolicyConfig, self.policy, source="the field `policy` of config.json")
         rate = self.fps or fps
         if rate is None:
             raise ValueError("a new Video2Act policy needs the control rate: pass --policy.fps, in Hz")

@@ -56,7 +56,9 @@ class Video2ActPolicy(PreTrainedPolicy):
             if stats is None:
                 raise ValueError("a new Video2Act policy needs the statistics of its dataset (dataset_stats)")
             statistics = {"state": _statistics(stats, "observation.state"), "action": _statistics(stats, "action")}
-            self.model = build_policy(policy, statistics, Path(config.video_model) if config.video_model else None)
+            self.model = build_policy(
+                policy, statistics, video_model=Path(config.video_model) if config.video_model else None
+            )
             config.policy, config.fps = to_json(self.model.config), policy.fps
         self.reset()
 
@@ -67,7 +69,7 @@ class Video2ActPolicy(PreTrainedPolicy):
         """The denoising loss of a batch of LeRobot's dataset."""
         # a generator per step, out of the one that LeRobot seeds: the loss does not depend on what else draws from it
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        own = training_batch(batch, self.model.config, generator)
+        own = training_batch(batch, self.model.config, generator=generator)
         visible = draw_visibility(
             len(own.state),
             self.config.condition_dropout,
@@ -97,7 +99,7 @@ class Video2ActPolicy(PreTrainedPolicy):
 
     def _observed(self, batch: dict[str, Any]) -> list[tuple["_Episode", Any]]:
         """Every environment's episode, which has taken in its newest observation."""
-        seen = observations(batch, self._control_step / self.model.config.fps, self.config.instruction)
+        seen = observations(batch, self._control_step / self.model.config.fps, instruction=self.config.instruction)
         if not self._episodes:
             self._episodes = [_Episode(self.model, self.config.refresh_every) for _ in seen]
         if len(seen) != len(self._episodes):
@@ -134,8 +136,10 @@ class _Episode:
     def __init__(self, model: Video2Act, refresh_every: int | None):
         config = model.config
         streams = config.system2.streams if config.system2 else ()
-        slow_loop = InlineSlowLoop(model, streams, refresh_every or config.refresh_every, config.fps)
-        self.policy = DualPolicy(model, slow_loop, config.cameras)
+        slow_loop = InlineSlowLoop(
+            model, streams, refresh_every=refresh_every or config.refresh_every, control_fps=config.fps
+        )
+        self.policy = DualPolicy(model, slow_loop, cameras=config.cameras)
         self.policy.reset()
         self._execute_steps = config.execute_steps
         self._queue = ActionQueue()
