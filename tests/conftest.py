@@ -115,11 +115,10 @@ def make_batch() -> Callable[..., Batch]:
 
         streams = config.system2.streams if config.system2 else ()
         return Batch(
-            clips={
+            videos={
                 s.name: Video(uniform(size, 3, s.num_frames, s.size_px, s.size_px), config.fps / s.stride)
                 for s in streams
             },
-            seen={},
             images={camera: uniform(size, 3, config.image_px, config.image_px) for camera in config.cameras},
             state=uniform(size, config.state_dim),
             instruction=["push the block", "pull", "push", "open the drawer slowly"][:size],

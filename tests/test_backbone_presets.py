@@ -59,7 +59,7 @@ def test_it_perceives_acts_and_learns(name: str, make_batch: Callable[..., Batch
     system2 = policy.system2
     assert system2 is not None
 
-    tokens = policy.eval().perceive(batch.clips, ["push the block"])
+    tokens = policy.eval().perceive(batch.videos, ["push the block"])
     assert tokens.data.shape == (1, sum(s.former.num_tokens for s in system2.config.streams), config.system1.hidden)
     images = {camera: np.full((128, 128, 3), 90, np.uint8) for camera in config.cameras}
     observation = Observation(images, np.zeros(3, np.float32), "push the block", 0.0)

@@ -147,4 +147,4 @@ def test_frames_before_the_episode_are_flagged(plugin: tuple[ModuleType, ModuleT
     lags = (found.staleness * shape.fps).round().int().tolist()
     for stream in shape.system2.streams:
         expected = [num_padding(real_steps - lag, stream) for lag in lags]
-        assert found.clips[stream.name].padding.tolist() == expected
+        assert found.videos[stream.name].padding.tolist() == expected

@@ -73,7 +73,7 @@ class TestTraining:
     ):
         batch = make_batch(small_config)
         assert policy.system2 is not None
-        cached = replace(batch, clips={}, seen=policy.system2.see(batch.clips, batch.instruction))
+        cached = replace(batch, videos=policy.system2.see(batch.videos, batch.instruction), stage="seen")
         assert policy(cached, generator()) == policy(batch, generator())
 
     def test_change_the_padding_of_the_text_and_nothing_changes(
@@ -165,9 +165,9 @@ class TestActing:
     ):
         batch = make_batch(small_config)
         assert policy.system2 is not None
-        seen = policy.explain(batch.clips, batch.instruction)
+        seen = policy.explain(batch.videos, batch.instruction)
         assert set(seen) == {"spatial", "motion"}
-        assert torch.equal(policy.system2.compress(seen).data, policy.perceive(batch.clips, batch.instruction).data)
+        assert torch.equal(policy.system2.compress(seen).data, policy.perceive(batch.videos, batch.instruction).data)
 
 
 class TestRefused:
@@ -351,7 +351,7 @@ class TestFolder:
 def test_what_crosses_to_another_device_is_all_of_it(small_config: PolicyConfig, make_batch: MakeBatch):
     batch = make_batch(small_config)
     moved = batch.to("meta")
-    for video in moved.clips.values():
+    for video in moved.videos.values():
         assert isinstance(video, Video)
         assert video.grid.is_meta
     assert all(image.is_meta for image in moved.images.values())

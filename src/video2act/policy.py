@@ -81,22 +81,18 @@ class Video2Act(nn.Module):
         if state_noise:
             state = state + state_noise * torch.randn(state.shape, generator=generator).to(state)
         actions = self.normalize_action.normalize(batch.actions)
-        if batch.known is not None:  # nothing stays nothing, whatever it is shifted by
-            state, actions = state * batch.known, actions * batch.known[:, None]
+        mask = batch.dimension_mask
+        if mask is not None:  # missing dimensions stay zero after normalisation
+            state, actions = state * mask, actions * mask[:, None]
         if self.system2 is None:
             video = self._no_video(len(state))
         else:
-            told = list(batch.seen_instruction) or batch.instruction
-            looked = batch.seen or self.system2.encode(batch.clips)
-            seen = self.system2.see_on(batch.stage if batch.seen else "latents", looked, instruction=told)
+            instruction = list(batch.clip_instruction) or batch.instruction
+            seen = self.system2.see_on(batch.stage, batch.videos, instruction=instruction)
             video = self.system2.compress(seen)
         conditions = self.system1.gather(batch.instruction, batch.images, video=video, visible=visible)
-        projected = self.system1.project(
-            conditions, state, staleness=batch.staleness, visible=visible, known=batch.known
-        )
-        return self.system1.loss(
-            actions, batch.action_is_pad, conditions=projected, generator=generator, known=batch.known
-        )
+        projected = self.system1.project(conditions, state, staleness=batch.staleness, visible=visible, known=mask)
+        return self.system1.loss(actions, batch.action_is_pad, conditions=projected, generator=generator, known=mask)
 
     # acting
 

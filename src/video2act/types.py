@@ -57,8 +57,8 @@ def merged_padding(padding: Tensor | None, group: int) -> Tensor | None:
     return None if padding is None else (padding + group - 1).div(group, rounding_mode="floor")
 
 
-Stage = Literal["latents", "features", "seen"]
-"""how far System 2's frozen part has come: the codec's output; hidden states of the video model; these, filtered"""
+Stage = Literal["pixels", "latents", "features", "seen"]
+"""how far System 2's frozen part has come: pixels in [-1, 1]; the codec's output; hidden states of the video model; these, filtered"""
 
 
 @dataclass(frozen=True)
@@ -129,12 +129,10 @@ class Committed:
 
 @dataclass(frozen=True)
 class Batch:
-    """One training batch. System 2's input comes as pixels (`clips`) or as what it made of them before (`seen`), never both."""
+    """One training batch."""
 
-    clips: dict[str, Video]
-    """stream -> pixels in [-1, 1], ending `staleness` seconds before the present; empty when `seen` is given"""
-    seen: dict[str, Video]
-    """stream -> what System 2's frozen part made of that clip, as far as `stage`; empty when `clips` is given"""
+    videos: dict[str, Video]
+    """stream -> its clip, which ends `staleness` seconds before the present, processed up to `stage`; empty without System 2"""
     images: dict[str, Float[Tensor, "b 3 _h _w"]]
     """camera -> the newest frame, in [-1, 1]"""
     state: Float[Tensor, "b s"]
@@ -145,22 +143,21 @@ class Batch:
     action_is_pad: Bool[Tensor, "b horizon"]
     """True where the episode had already ended"""
     staleness: Float[Tensor, "b"]
-    """seconds since System 2 looked"""
-    stage: Stage = "seen"
-    seen_instruction: tuple[str, ...] = ()
-    """what System 2 was told when it looked, where it has still to read it; empty: `instruction`"""
-    known: Float[Tensor, "b s"] | None = None
-    """of robots of several kinds, whose vectors are the unified one: 1 at the places that a sample's robot has"""
+    """age of the clip's newest frame, seconds"""
+    stage: Stage = "pixels"
+    clip_instruction: tuple[str, ...] = ()
+    """instruction at the clip's time, for the stages before `features`; empty: same as `instruction`"""
+    dimension_mask: Float[Tensor, "b s"] | None = None
+    """in the unified vector: 1 at the dimensions that a sample's robot has, 0 elsewhere; None: it has all"""
 
     def to(self, device: torch.device | str) -> "Batch":
         return replace(
             self,
-            clips={name: video.to(device) for name, video in self.clips.items()},
-            seen={name: video.to(device) for name, video in self.seen.items()},
+            videos={name: video.to(device) for name, video in self.videos.items()},
             images={camera: image.to(device) for camera, image in self.images.items()},
             state=self.state.to(device),
             actions=self.actions.to(device),
             action_is_pad=self.action_is_pad.to(device),
-            known=None if self.known is None else self.known.to(device),
             staleness=self.staleness.to(device),
+            dimension_mask=None if self.dimension_mask is None else self.dimension_mask.to(device),
         )

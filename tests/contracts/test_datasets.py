@@ -1,4 +1,4 @@
-"""What holds for every `Dataset`: as written here, packed several episodes to a file by another program, and several as one."""
+"""What holds for every `Dataset`: as written here, packed several episodes to a file by another program, several as one, a part."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from video2act.clips import resize_area
-from video2act.data import Dataset, DatasetError, DatasetWriter, Episode, LeRobotDataset, open_datasets
+from video2act.data import (
+    Dataset,
+    DatasetError,
+    DatasetWriter,
+    Episode,
+    LeRobotDataset,
+    open_dataset,
+    open_datasets,
+    parse_episodes,
+    split,
+)
 from video2act.data.video_file import encode
 
 LENGTHS = (6, 9, 4, 5)
@@ -84,11 +94,16 @@ def pack(source: Path, root: Path) -> Path:
     return root
 
 
-@pytest.fixture(scope="module", params=["single", "packed", "merged"])
+@pytest.fixture(scope="module", params=["single", "packed", "merged", "part", "parts"])
 def dataset(request, tmp_path_factory) -> Dataset:
     folder = tmp_path_factory.mktemp("datasets")
     if request.param == "merged":
         return open_datasets([write(folder / "a", (0, 1)), write(folder / "b", (2,)), write(folder / "c", (3,))])
+    if request.param == "part":  # in another order than recorded, without the first
+        return open_dataset(str(write(folder / "longer", (3, 0, 1, 2, 3))), episodes=range(1, 5))
+    if request.param == "parts":
+        roots = [write(folder / "a", (3, 0, 1)), write(folder / "b", (0, 2, 3))]
+        return open_datasets(roots, episodes=(1, 2))
     root = write(folder / "single", (0, 1, 2, 3))
     return LeRobotDataset(root if request.param == "single" else pack(root, folder / "packed"))
 
@@ -156,3 +171,73 @@ def test_what_is_not_there(dataset):
             dataset.frames(wrong, "front")
     with pytest.raises(IndexError, match=r"has frames 0\.\.5, asked for 2\.\.6"):
         dataset.frames(0, "front", start=2, stop=7)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return write(tmp_path_factory.mktemp("part") / "whole", (0, 1, 2, 3))
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("split")
+    return [write(folder / "a", (0, 1, 2)), write(folder / "b", (3, 0))]
+
+
+class TestPart:
+    def test_statistics_and_tasks_are_those_of_the_chosen_episodes(self, root: Path):
+        part = open_dataset(root, episodes=(2, 3))
+        values = np.concatenate([make_episode(i).state for i in (2, 3)]).astype(np.float64)
+        np.testing.assert_allclose(part.stats["state"].mean, values.mean(axis=0), atol=1e-12)
+        np.testing.assert_array_equal(part.stats["state"].max, values.max(axis=0))
+        assert (part.lengths, part.tasks) == ((4, 5), ("push", "lift"))
+
+    def test_another_part_is_another_fingerprint(self, root: Path):
+        chosen = [None, range(4), range(2), range(1, 3), (1, 0)]
+        prints = [open_dataset(root, episodes=episodes).fingerprint for episodes in chosen]
+        assert prints[0] == prints[1]
+        assert len(set(prints)) == 4
+
+    @pytest.mark.parametrize("path", [str, Path], ids=["str", "Path"])
+    def test_an_episode_that_does_not_exist_is_refused_with_those_that_do(self, root: Path, path):
+        for episodes in (range(5), (4,), range(-1, 1)):
+            with pytest.raises(
+                ValueError, match=rf"whole has episodes 0\.\.3, asked for {episodes[0] if episodes[0] else 4}"
+            ):
+                open_dataset(path(root), episodes=episodes)
+        with pytest.raises(ValueError, match=r"at least one episode, and each once; got 1, 1"):
+            open_datasets([path(root)], episodes=(1, 1))
+        with pytest.raises(ValueError, match=r"at least one episode, and each once; got none"):
+            open_dataset(path(root), episodes=range(0))
+
+    def test_on_the_command_line(self):
+        assert [parse_episodes(text) for text in ("0:10", ":3", "3,7")] == [range(10), range(3), (3, 7)]
+        for text in ("a", "1:", "1:2:3", "", "1-3"):
+            with pytest.raises(ValueError, match="expected episodes as begin:end or as numbers with commas"):
+                parse_episodes(text)
+
+
+class TestSplit:
+    def test_the_last_episodes_are_held_out_and_never_reach_the_statistics(self, roots: list[Path]):
+        training, held_out = split(open_dataset(roots[0]), 0.34)
+        assert (training.lengths, held_out.lengths) == ((6, 9), (4,))
+        values = np.concatenate([make_episode(i).state for i in (0, 1)]).astype(np.float64)
+        np.testing.assert_allclose(training.stats["state"].mean, values.mean(axis=0), atol=1e-12)
+        assert training.fingerprint != held_out.fingerprint
+
+    def test_there_is_at_least_one_on_either_side(self, roots: list[Path]):
+        for fraction, lengths in ((0.01, (6, 9)), (0.99, (6,))):
+            assert split(open_dataset(roots[0]), fraction)[0].lengths == lengths
+
+    def test_each_of_several_datasets_is_split(self, roots: list[Path]):
+        training, held_out = split(open_datasets(roots), 0.3)
+        assert (training.lengths, held_out.lengths) == ((6, 9, 5), (4, 6))
+        assert [len(part) for part in training.each] == [2, 1]
+
+    def test_a_part_is_split_within_itself(self, roots: list[Path]):
+        training, held_out = split(open_dataset(roots[0], episodes=range(2)), 0.5)
+        assert (training.lengths, held_out.lengths) == ((6,), (9,))
+
+    def test_a_single_episode_is_refused(self, roots: list[Path]):
+        with pytest.raises(ValueError, match="at least 2 episodes, one of them held out; the dataset has 1"):
+            split(open_dataset(roots[0], episodes=(1,)), 0.5)

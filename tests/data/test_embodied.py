@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from recordings import CAMERAS, FPS, SIZE, numbered_frames
 
-from video2act.data import DatasetError, DatasetWriter, Episode, LeRobotDataset, open_datasets
+from video2act.data import DatasetError, DatasetWriter, Episode, LeRobotDataset, open_datasets, split
 from video2act.data.embodied import EmbodiedDataset
 from video2act.embodiment import EMBODIMENTS, FIELDS, UNIFIED_DIM
 
@@ -37,7 +37,7 @@ def test_every_number_is_at_its_place_and_what_a_robot_lacks_is_known_to_be_noth
     for i, (robot, folder, number) in enumerate(
         (r, f, n) for r, f in zip(ROBOTS, folders, strict=True) for n in range(2)
     ):
-        own, unified, known = LeRobotDataset(folder).episode(number), mixed.episode(i), mixed.known(i)
+        own, unified, known = LeRobotDataset(folder).episode(number), mixed.episode(i), mixed.dimension_mask(i)
         places = [FIELDS[name] for name in EMBODIMENTS[robot]]
         assert own.action is not None
         assert unified.action is not None
@@ -63,6 +63,14 @@ def test_statistics_of_a_place_are_of_the_robots_that_have_it(folders):
     assert mixed.stats["state"].max[SHARED] == both.max()
     nobody = FIELDS["base_vel_x"]
     assert (mixed.stats["state"].mean[nobody], mixed.stats["state"].std[nobody]) == (0.0, 0.0)
+
+
+def test_a_split_keeps_the_unified_vector(folders):
+    training, held_out = split(open_datasets(folders, embodiments=ROBOTS), 0.5)
+    assert isinstance(training, EmbodiedDataset)
+    assert (training.lengths, held_out.lengths, training.action_dim) == ((5, 5), (6, 6), UNIFIED_DIM)
+    assert training.stats["state"].max[SHARED] < 20
+    assert training.fingerprint.endswith("as one_arm_position two_arms_7")
 
 
 def test_who_they_are_is_part_of_what_they_are(folders):

@@ -190,13 +190,13 @@ class TestContent:
         assert small_config.system2 is not None
         loader = make_loader(batch_size=TOTAL)
         batch = loader[0]
-        assert batch.seen == {}
+        assert batch.stage == "pixels"
         for stream in small_config.system2.streams:
-            assert batch.clips[stream.name].fps == 20.0 / stream.stride
+            assert batch.videos[stream.name].fps == 20.0 / stream.stride
             for i, (episode, frame) in enumerate(loader.places(0)):
                 newest = frame - round(float(batch.staleness[i]) * 20)
                 expected = clip_indices(newest, stream.num_frames, stride=stream.stride)
-                assert numbers(batch.clips[stream.name].grid[i]) == [[episode, t, 0] for t in expected]
+                assert numbers(batch.videos[stream.name].grid[i]) == [[episode, t, 0] for t in expected]
 
     def test_staleness_covers_its_range_and_never_reaches_before_the_episode(
         self, make_loader: Callable[..., BatchLoader], small_config: PolicyConfig
@@ -221,8 +221,7 @@ class TestContent:
         self, make_loader: Callable[..., BatchLoader], small_config: PolicyConfig
     ):
         batch = make_loader(config=replace(small_config, system2=None))[0]
-        assert batch.clips == {}
-        assert batch.seen == {}
+        assert batch.videos == {}
 
 
 class TestInstructions:
@@ -236,7 +235,7 @@ class TestInstructions:
                 for (episode, _), text in zip(varied.places(step), batch.instruction, strict=True)
                 if episode
             }
-            assert batch.seen_instruction == tuple(batch.instruction)
+            assert batch.clip_instruction == tuple(batch.instruction)
             # everything else is as it would have been
             assert torch.equal(batch.state, plain[step].state)
             assert torch.equal(batch.staleness, plain[step].staleness)
@@ -317,13 +316,13 @@ class TestCached:
             places = [
                 (e, t - round(float(s) * 20)) for (e, t), s in zip(live.places(step), batch.staleness, strict=True)
             ]
-            now = system2.see(batch.clips, [f"do {episode}, {frame}" for episode, frame in places])
+            now = system2.see(batch.videos, [f"do {episode}, {frame}" for episode, frame in places])
             then = cached[step]
-            assert then.clips == {}
+            assert then.stage == "seen"
             assert torch.equal(then.staleness, batch.staleness)
             for name, video in now.items():
-                assert then.seen[name].fps == video.fps
-                assert torch.allclose(then.seen[name].grid, video.grid, rtol=1e-2, atol=1e-2)
+                assert then.videos[name].fps == video.fps
+                assert torch.allclose(then.videos[name].grid, video.grid, rtol=1e-2, atol=1e-2)
 
 
 class TestFit:

@@ -123,10 +123,10 @@ def same_batches(data: Path, saved: Path) -> None:
     collated = torch.utils.data.default_collate(items)
     found = training_batch(collated, policy, generator=torch.Generator().manual_seed(0))
     largest = 0.0
-    for name, video in expected.clips.items():
-        assert found.clips[name].fps == video.fps
-        assert torch.equal(found.clips[name].padding, video.padding)
-        largest = max(largest, float((found.clips[name].grid - video.grid).abs().max()))
+    for name, video in expected.videos.items():
+        assert found.videos[name].fps == video.fps
+        assert torch.equal(found.videos[name].padding, video.padding)
+        largest = max(largest, float((found.videos[name].grid - video.grid).abs().max()))
     for camera, image in expected.images.items():
         largest = max(largest, float((found.images[camera] - image).abs().max()))
     # one level of 255, should their decoder round differently

@@ -171,20 +171,20 @@ def unified(small_config: PolicyConfig, make_batch: Callable[..., Batch]) -> tup
     policy = Video2Act(config, {"state": some, "action": some})
     batch = make_batch(config)
     robots = [make_embodiment(name, len(EMBODIMENTS[name]), action_dim=len(EMBODIMENTS[name])) for name in ROBOTS]
-    return policy, replace(batch, known=torch.stack([robot.known(batch.state) for robot in robots]))
+    return policy, replace(batch, dimension_mask=torch.stack([robot.known(batch.state) for robot in robots]))
 
 
 def test_what_a_robot_lacks_changes_nothing(unified: tuple[Video2Act, Batch]):
     policy, batch = unified
-    assert batch.known is not None
+    assert batch.dimension_mask is not None
 
     def loss(batch: Batch) -> float:
         return policy(batch, torch.Generator().manual_seed(0)).item()
 
-    lacking = 1 - batch.known
+    lacking = 1 - batch.dimension_mask
     other = replace(batch, state=batch.state + 7 * lacking, actions=batch.actions + 7 * lacking[:, None])
     assert loss(other) == loss(batch)
-    assert loss(replace(batch, state=batch.state + 7 * batch.known)) != loss(batch)
+    assert loss(replace(batch, state=batch.state + 7 * batch.dimension_mask)) != loss(batch)
 
 
 def test_only_a_policy_of_several_robots_has_one_of_them(make_policy, small_config: PolicyConfig):

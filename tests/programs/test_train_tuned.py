@@ -63,7 +63,7 @@ def test_a_published_model_learns_with_the_policy_and_comes_back(
     assert any("attn1.to_q" in name for name in moved)
     assert not any(".vae." in name for name in load_file(tmp_path / "run" / "model.safetensors"))
     assert (tmp_path / "run" / "adapter").is_dir() == (tuning.method == "lora")
-    clips = make_batch(policy.config).clips
+    clips = make_batch(policy.config).videos
     again = Video2Act.load(tmp_path / "run")
     policy.save(tmp_path / "copy")
     for other in (again, Video2Act.load(tmp_path / "copy")):

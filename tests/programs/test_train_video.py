@@ -13,7 +13,7 @@ import torch
 
 from video2act.config import BackboneConfig, VideoTrainConfig
 from video2act.data import LeRobotDataset
-from video2act.programs.train_video import split_episodes, train_video
+from video2act.programs.train_video import train_video
 from video2act.system2.backbones import TinyBackbone, load_video_model
 from video2act.training.loop import TrainingLoop
 
@@ -133,14 +133,3 @@ class TestRefused:
         with pytest.raises(ValueError, match="longer clips"):
             train_video((recorded,), tmp_path / "model", config=replace(CONFIG, num_frames=1), backbone=small_backbone)
         assert not (tmp_path / "model").exists()
-
-
-class TestSplit:
-    def test_the_last_episodes_are_held_out_and_at_least_one_on_either_side(self):
-        assert split_episodes(20, 0.1) == (list(range(18)), [18, 19])
-        assert split_episodes(2, 0.01) == ([0], [1])
-        assert split_episodes(3, 0.99) == ([0], [1, 2])
-
-    def test_a_single_episode_is_refused(self):
-        with pytest.raises(ValueError, match="at least 2 episodes, one of them to report on; the dataset has 1"):
-            split_episodes(1, 0.5)

@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
 from video2act.config import ScratchConfig, TrainConfig, VideoTrainConfig
-from video2act.data import DatasetWriter, Episode, LeRobotDataset
+from video2act.data import DatasetWriter, Episode, open_dataset
 from video2act.data.clip_sampler import ClipSampler, Footage
 from video2act.policy import Video2Act
 from video2act.presets import PRESETS, small
@@ -172,9 +172,9 @@ class TestManyRobots:
         assert report.num_clips > 4
 
     def test_a_batch_has_one_rate(self, recorded: Path, other: Path):
-        footage = Footage.open([LeRobotDataset(recorded), LeRobotDataset(other)], None)
+        footage = Footage.open([open_dataset(recorded, episodes=(0, 1)), open_dataset(other, episodes=(0,))], None)
         assert [one.camera for one in footage] == ["front", "top"]
-        sampler = ClipSampler(footage, [[0, 1], [0]], config=CONFIG)
+        sampler = ClipSampler(footage, CONFIG)
         said: dict[float, set[str]] = {}
         for seed in range(20):
             clips, instruction = sampler.random(3, (seed,))

@@ -426,7 +426,7 @@ class TestInAPolicy:
         assert not any(".backbone." in name for name in load_file(tmp_path / "run" / "model.safetensors"))
         again = Video2Act.load(tmp_path / "run")
         assert again.config == policy.config
-        clips = make_batch(policy.config).clips
+        clips = make_batch(policy.config).videos
         expected, found = (one.perceive(clips, ["push", "pull"]).data for one in (policy, again))
         assert torch.equal(expected, found)
 

@@ -211,16 +211,16 @@ class TestAgreement:
             batch = BatchLoader(
                 dataset, FrameStore(dataset), config=excluding.config, batch_size=36, seed=0, cache=cache
             )[0]
-            found[stage] = excluding.system2.see_on(batch.stage, batch.seen, instruction=list(batch.seen_instruction))[
-                "motion"
-            ].grid
+            found[stage] = excluding.system2.see_on(
+                batch.stage, batch.videos, instruction=list(batch.clip_instruction)
+            )["motion"].grid
         assert torch.allclose(found["latents"], found["seen"], atol=1e-4)
         assert torch.allclose(found["features"], found["seen"], atol=1e-4)
         cache = FeatureCache(tmp_path / "repeat", cache_spec(whole, dataset, stage="seen", dtype="float32"))
         fill(whole, dataset, store=FrameStore(dataset), cache=cache, accelerator=Accelerator())
         repeated = (
             BatchLoader(dataset, FrameStore(dataset), config=whole.config, batch_size=36, seed=0, cache=cache)[0]
-            .seen["motion"]
+            .videos["motion"]
             .grid
         )
         assert not torch.allclose(repeated, found["seen"], atol=1e-3)
@@ -417,8 +417,8 @@ def test_batches_say_at_which_stage_they_are(recorded: Path, policy: Video2Act, 
     fill(policy, dataset, store=FrameStore(dataset), cache=cache, accelerator=Accelerator())
     batch = BatchLoader(dataset, FrameStore(dataset), config=policy.config, batch_size=4, seed=0, cache=cache)[0]
     assert batch.stage == "latents"
-    assert len(batch.seen_instruction) == 4
-    assert batch.to("cpu").seen_instruction == batch.seen_instruction
+    assert len(batch.clip_instruction) == 4
+    assert batch.to("cpu").clip_instruction == batch.clip_instruction
 
 
 def test_the_verbs(recorded: Path, video_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):

@@ -99,8 +99,7 @@ def training_batch(batch: dict[str, Any], config: PolicyConfig, *, generator: to
         images[name] = rearrange(torch.from_numpy(fitted), "b h w c -> b c h w").float().to(state.device) / 127.5 - 1
     actions = batch[ACTION].float()
     return Batch(
-        clips=clips,
-        seen={},
+        videos=clips,
         images=images,
         state=state,
         instruction=instructions(batch, b),

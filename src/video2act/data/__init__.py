@@ -4,21 +4,25 @@ from video2act.data.frame_store import FrameStore
 from video2act.data.lerobot_format import DatasetError
 from video2act.data.lerobot_reader import Dataset, EpisodeData, LeRobotDataset
 from video2act.data.lerobot_writer import DatasetWriter, EncodedEpisode, encode_episode, load_origin
-from video2act.data.merged import MergedDataset
-from video2act.data.opening import open_datasets
+from video2act.data.opening import open_dataset, open_datasets
 from video2act.data.recording_format import Episode
+from video2act.data.view import DatasetView, as_view, parse_episodes, split
 
 __all__ = [
     "Dataset",
     "DatasetError",
+    "DatasetView",
     "DatasetWriter",
     "EncodedEpisode",
     "Episode",
     "EpisodeData",
     "FrameStore",
     "LeRobotDataset",
-    "MergedDataset",
+    "as_view",
     "encode_episode",
     "load_origin",
+    "open_dataset",
     "open_datasets",
+    "parse_episodes",
+    "split",
 ]

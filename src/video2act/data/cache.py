@@ -118,7 +118,7 @@ def load_spec(root: Path) -> CacheSpec:
 
 
 def _check_fields(fields: dict[str, Any]) -> None:
-    for name, known in (("stage", get_args(Stage)), ("dtype", get_args(Dtype))):
+    for name, known in (("stage", get_args(Stage)[1:]), ("dtype", get_args(Dtype))):
         if fields[name] not in known:
             raise ValueError(f"{name} is {fields[name]!r}, expected {', '.join(known)}")
     for name, least in (("every", 1), ("num_episodes", 0)):

@@ -11,7 +11,7 @@ import torch
 
 from video2act.config import FilterConfig, FormerConfig, StreamConfig, VideoTrainConfig
 from video2act.data.frame_store import FrameStore
-from video2act.data.lerobot_reader import LeRobotDataset
+from video2act.data.lerobot_reader import Dataset
 from video2act.data.loader import episode_clips
 from video2act.types import Video
 
@@ -23,12 +23,12 @@ BUDGET_BYTES = 8 * 2**30
 class Footage:
     """One dataset, seen through one camera."""
 
-    dataset: LeRobotDataset
+    dataset: Dataset
     store: FrameStore
     camera: str
 
     @classmethod
-    def open(cls, datasets: Sequence[LeRobotDataset], camera: str | None) -> list["Footage"]:
+    def open(cls, datasets: Sequence[Dataset], camera: str | None) -> list["Footage"]:
         """Args: camera: None for the first of each dataset. Raises ValueError for one that a dataset does not have."""
         for dataset in datasets:
             if camera is not None and camera not in dataset.cameras:
@@ -46,19 +46,16 @@ Place = tuple[int, int, int]
 
 
 class ClipSampler:
-    """Clips from chosen episodes.
+    """Clips from all episodes of some footage."""
 
-    Args:
-        episodes: of each footage.
-    """
-
-    def __init__(self, footage: Sequence[Footage], episodes: Sequence[Sequence[int]], *, config: VideoTrainConfig):
+    def __init__(self, footage: Sequence[Footage], config: VideoTrainConfig):
         self.footage = tuple(footage)
         self.config = config
         self.sizes_px = config.sizes_px
         rates: dict[float, list[Place]] = {}
-        for number, (one, chosen) in enumerate(zip(footage, episodes, strict=True)):
-            places = [(number, episode, frame) for episode in chosen for frame in range(one.dataset.lengths[episode])]
+        for number, one in enumerate(footage):
+            lengths = enumerate(one.dataset.lengths)
+            places = [(number, episode, frame) for episode, length in lengths for frame in range(length)]
             rates.setdefault(float(one.dataset.fps), []).extend(places)
         self.groups = [places for places in rates.values() if places]
         """places of equal rate"""

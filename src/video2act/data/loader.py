@@ -21,7 +21,7 @@ from video2act.config import PolicyConfig, StreamConfig, camera_and_lag
 from video2act.data.cache import FeatureCache
 from video2act.data.embodied import EmbodiedDataset
 from video2act.data.lerobot_reader import Dataset
-from video2act.data.merged import MergedDataset
+from video2act.data.view import as_view
 from video2act.types import Batch, Video, merged_padding
 
 
@@ -90,27 +90,18 @@ class BatchLoader(data.Dataset):
         lags = [min(int(lag), frame) for lag, (_, frame) in zip(stale, places, strict=True)]
         observed = [(episode, frame - lag) for (episode, frame), lag in zip(places, lags, strict=True)]
         instruction = self._instructions(step, places)
-        streams = self.config.system2.streams if self.config.system2 else ()
         rows = [self._row(episode, frame) for episode, frame in places]
         return Batch(
-            clips={}
-            if self.cache
-            else {
-                stream.name: episode_clips(self.frames, stream, places=observed, control_fps=self.config.fps)
-                for stream in streams
-            },
-            seen=self._seen(observed),
+            videos=self._videos(observed),
             images={camera: self._images(camera, places) for camera in self.config.cameras},
             state=torch.from_numpy(np.stack([row[0] for row in rows])),
             instruction=instruction,
             actions=torch.from_numpy(np.stack([row[1] for row in rows])),
             action_is_pad=torch.from_numpy(np.stack([row[2] for row in rows])),
             staleness=torch.tensor(lags, dtype=torch.float32) / self.config.fps,
-            stage=self.cache.spec.stage if self.cache else "seen",
-            seen_instruction=tuple(
-                instruction if self.vary_instruction else self._instructions(step, observed),
-            ),
-            known=self._known(places),
+            stage=self.cache.spec.stage if self.cache else "pixels",
+            clip_instruction=tuple(instruction if self.vary_instruction else self._instructions(step, observed)),
+            dimension_mask=self._dimension_mask(places),
         )
 
     def places(self, step: int) -> list[tuple[int, int]]:
@@ -125,19 +116,16 @@ class BatchLoader(data.Dataset):
         if self.weights is None:
             return rng.permutation(len(self._episode))
         # of each dataset as many frames as its weight says, each as often as any other of it, give or take one
-        ends = np.cumsum([part.total_frames for part in self._parts])
+        parts = as_view(self.dataset).each
+        ends = np.cumsum([part.total_frames for part in parts])
         share = np.array(self.weights) / sum(self.weights)
         counts = np.diff(np.concatenate([[0], np.rint(np.cumsum(share) * len(self._episode)).astype(int)]))
         chosen = []
-        for end, part, count in zip(ends, self._parts, counts, strict=True):
+        for end, part, count in zip(ends, parts, counts, strict=True):
             rounds = -(-int(count) // part.total_frames)
             frames = np.concatenate([rng.permutation(part.total_frames) for _ in range(rounds)] or [np.zeros(0, int)])
             chosen.append(end - part.total_frames + frames[:count])
         return rng.permutation(np.concatenate(chosen))
-
-    @property
-    def _parts(self) -> tuple[Dataset, ...]:
-        return self.dataset.parts if isinstance(self.dataset, MergedDataset) else (self.dataset,)
 
     def _instructions(self, step: int, places: list[tuple[int, int]]) -> list[str]:
         told = [self.dataset.episode(episode).instruction[frame] for episode, frame in places]
@@ -157,21 +145,27 @@ class BatchLoader(data.Dataset):
         is_pad = ahead >= episode.length
         return episode.state[frame], episode.action[np.minimum(ahead, episode.length - 1)], is_pad
 
-    def _known(self, places: list[tuple[int, int]]) -> Float[Tensor, "b s"] | None:
+    def _dimension_mask(self, places: list[tuple[int, int]]) -> Float[Tensor, "b s"] | None:
         if not isinstance(self.dataset, EmbodiedDataset):
             return None
-        return torch.from_numpy(np.stack([self.dataset.known(episode) for episode, _ in places]))
+        return torch.from_numpy(np.stack([self.dataset.dimension_mask(episode) for episode, _ in places]))
 
-    def _seen(self, observed: list[tuple[int, int]]) -> dict[str, Video]:
-        """From the cache, with the padding that a filter may have to know."""
-        if self.cache is None or self.config.system2 is None:
+    def _videos(self, observed: list[tuple[int, int]]) -> dict[str, Video]:
+        """The streams' clips: pixels, or from the cache with the padding that a filter may need."""
+        system2 = self.config.system2
+        if system2 is None:
             return {}
-        seen, merged = self.cache.read(observed), self.config.system2.backbone
-        for stream in self.config.system2.streams:
-            group = merged.frames_per_latent if self.cache.spec.stage == "latents" else merged.frames_per_feature
+        if self.cache is None:
+            return {
+                stream.name: episode_clips(self.frames, stream, places=observed, control_fps=self.config.fps)
+                for stream in system2.streams
+            }
+        videos, backbone = self.cache.read(observed), system2.backbone
+        group = backbone.frames_per_latent if self.cache.spec.stage == "latents" else backbone.frames_per_feature
+        for stream in system2.streams:
             padding = torch.tensor([num_padding(frame, stream) for _, frame in observed])
-            seen[stream.name] = replace(seen[stream.name], padding=merged_padding(padding, group))
-        return seen
+            videos[stream.name] = replace(videos[stream.name], padding=merged_padding(padding, group))
+        return videos
 
     def _images(self, name: str, places: list[tuple[int, int]]) -> Float[Tensor, "b 3 h w"]:
         camera, lag = camera_and_lag(name)
@@ -201,7 +195,7 @@ def check_weights(dataset: Dataset, weights: tuple[float, ...] | None) -> None:
     """Raise ValueError where weights do not belong to the datasets."""
     if weights is None:
         return
-    count = len(dataset.parts) if isinstance(dataset, MergedDataset) else 1
+    count = len(as_view(dataset).parts)
     if len(weights) != count or not all(0 <= weight < inf for weight in weights) or sum(weights) <= 0:
         listed = ", ".join(f"{weight:g}" for weight in weights)
         raise ValueError(

@@ -1,7 +1,7 @@
-"""Folders -> a dataset: one as it is, several as one.
+"""Folders -> a dataset: one, several as one, or some episodes of them.
 
-They must agree in everything that a policy is built for. Robots are compared by name, because equal numbers of joints do not make
-equal joints. Different robots go together if it is said which they are: then their vectors become the unified one.
+Datasets must agree in everything that a policy is built for. Robots are compared by name, because equal numbers of joints do not
+make equal joints. Different robots go together if their embodiments are given: then their vectors become the unified one.
 """
 
 from collections.abc import Sequence
@@ -10,24 +10,40 @@ from pathlib import Path
 from video2act.data.embodied import EmbodiedDataset
 from video2act.data.lerobot_format import DatasetError
 from video2act.data.lerobot_reader import Dataset, LeRobotDataset
-from video2act.data.merged import MergedDataset
+from video2act.data.view import DatasetView, choose
 
 _OF_A_ROBOT = ("robot", "state_dim", "action_dim")
-"""in which datasets may differ, if it is said which robot each is of"""
+"""may differ between datasets whose embodiments are given"""
 
 
-def open_datasets(paths: Sequence[Path | str], embodiments: Sequence[str] | None = None) -> Dataset:
+def open_dataset(path: Path | str, *, episodes: Sequence[int] | None = None) -> Dataset:
+    """A dataset folder or a Hugging Face repo id (`owner/name`), or some of its episodes (`range(50)`).
+
+    Raises:
+        FileNotFoundError, DatasetError: it cannot be read.
+        ValueError: an episode that does not exist, or one that is named twice.
+    """
+    dataset = LeRobotDataset(path)
+    return dataset if episodes is None else choose(dataset, episodes)
+
+
+def open_datasets(
+    paths: Sequence[Path | str], *, episodes: Sequence[int] | None = None, embodiments: Sequence[str] | None = None
+) -> Dataset:
     """One dataset, or several under one numbering of episodes.
 
     Args:
-        embodiments: which robot each of them is of, by its name in `EMBODIMENTS`; None: all are of one.
+        paths: folders or Hugging Face repo ids.
+        episodes: the episodes to use of EACH dataset; None: all.
+        embodiments: the name in `EMBODIMENTS` of each dataset's robot; None: all have the same robot.
     Raises:
         FileNotFoundError, DatasetError: one of them cannot be read, or two do not go together.
-        ValueError: there is none; an embodiment is unknown, or of another size.
+        ValueError: no path; an episode that does not exist; an embodiment that is unknown, or of another size.
     """
     if not paths:
         raise ValueError("expected at least one dataset folder, got none")
     parts = [LeRobotDataset(path) for path in paths]
+    chosen = None if episodes is None else [choose(part, episodes).episodes[0] for part in parts]
     if embodiments is not None:
         if len(embodiments) != len(parts):
             listed = ", ".join(embodiments) or "none"
@@ -35,11 +51,11 @@ def open_datasets(paths: Sequence[Path | str], embodiments: Sequence[str] | None
                 f"{len(parts)} datasets need as many embodiments, one each, got {len(embodiments)}: {listed}"
             )
         _check_alike(parts, ("fps", "cameras"))
-        return EmbodiedDataset(parts, embodiments)
-    if len(parts) == 1:
+        return EmbodiedDataset(parts, embodiments, episodes=chosen)
+    if len(parts) == 1 and chosen is None:
         return parts[0]
     _check_alike(parts, ("fps", "cameras", *_OF_A_ROBOT))
-    return MergedDataset(parts)
+    return DatasetView(parts, chosen)
 
 
 def _check_alike(parts: Sequence[LeRobotDataset], names: Sequence[str]) -> None:

@@ -190,7 +190,7 @@ def bench_loader(data: tuple[Path, ...], preset: str = "tiny", *, num_batches: i
 def _seen(policy: Video2Act, batch: Batch) -> Batch:
     if policy.system2 is None:
         return batch
-    return replace(batch, clips={}, seen=policy.system2.see(batch.clips, batch.instruction))
+    return replace(batch, videos=policy.system2.see(batch.videos, batch.instruction), stage="seen")
 
 
 def _views(config: PolicyConfig) -> list[tuple[str, int]]:

@@ -21,7 +21,7 @@ from video2act.config import (
     TrainConfig,
     TuningConfig,
 )
-from video2act.data import Dataset, FrameStore, LeRobotDataset, MergedDataset, load_origin, open_datasets
+from video2act.data import Dataset, FrameStore, LeRobotDataset, as_view, load_origin, open_datasets
 from video2act.data.augmentation import jitter, shift
 from video2act.data.embodied import EmbodiedDataset
 from video2act.data.loader import BatchLoader, check_fit, check_weights
@@ -170,7 +170,6 @@ def save(
 
 def describe_data(data: tuple[Path, ...], dataset: Dataset) -> list[dict[str, Any]]:
     """What a policy learned from, for its card."""
-    parts = dataset.parts if isinstance(dataset, MergedDataset) else (dataset,)
     return [
         {
             "name": path.name,
@@ -179,7 +178,7 @@ def describe_data(data: tuple[Path, ...], dataset: Dataset) -> list[dict[str, An
             "frames": part.total_frames,
             "tasks": list(part.tasks),
         }
-        for path, part in zip(data, parts, strict=True)
+        for path, part in zip(data, as_view(dataset).each, strict=True)
     ]
 
 

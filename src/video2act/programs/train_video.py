@@ -28,7 +28,7 @@ from video2act.config import (
     TuningConfig,
     VideoTrainConfig,
 )
-from video2act.data import LeRobotDataset
+from video2act.data import open_dataset, split
 from video2act.data.clip_sampler import ClipSampler, Footage
 from video2act.files.atomic import write_text
 from video2act.interfaces import VideoBackbone
@@ -92,13 +92,14 @@ def train_video(
         TrainingPausedError: the time given by `max_minutes` is over.
     """
     _check(config, backbone, tuning=tuning)
-    footage = Footage.open([LeRobotDataset(path) for path in data], camera)
-    halves = [split_episodes(len(one.dataset), config.validation_fraction) for one in footage]
-    sampler = ClipSampler(footage, [training for training, _ in halves], config=config)
-    held_out = ClipSampler(footage, [last for _, last in halves], config=config)
+    datasets = [open_dataset(path) for path in data]
+    halves = [split(dataset, config.validation_fraction) for dataset in datasets]
+    footage = Footage.open([*(training for training, _ in halves), *(last for _, last in halves)], camera)
+    sampler = ClipSampler(footage[: len(halves)], config)
+    held_out = ClipSampler(footage[len(halves) :], config)
     identity = {
         "backbone": asdict(backbone),
-        "data": " ".join(one.dataset.fingerprint for one in footage),
+        "data": " ".join(dataset.fingerprint for dataset in datasets),
         "camera": footage[0].camera,
         "tuning": asdict(tuning),
     }
@@ -189,14 +190,6 @@ def _check(config: VideoTrainConfig, backbone: Any, *, tuning: TuningConfig) -> 
             f"a learning rate of {config.learning_rate:g} ruins a published video model (it is the tiny one's); "
             f"usual are 1e-4 for LoRA and 1e-5 for the whole model, at most {HIGHEST_RATE:g}: set learning-rate"
         )
-
-
-def split_episodes(count: int, fraction: float) -> tuple[list[int], list[int]]:
-    """The first episodes of a dataset to train on, the last ones to report on."""
-    if count < 2:
-        raise ValueError(f"train-video needs at least 2 episodes, one of them to report on; the dataset has {count}")
-    num_held_out = min(count - 1, max(1, round(fraction * count)))
-    return list(range(count - num_held_out)), list(range(count - num_held_out, count))
 
 
 # a model from nothing

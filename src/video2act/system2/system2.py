@@ -70,7 +70,7 @@ class System2(nn.Module):
         Raises:
             ValueError: a stream of the config has no clip, or one of another shape.
         """
-        return self.see_on("latents", self.encode(clips), instruction=instruction)
+        return self.see_on("pixels", clips, instruction=instruction)
 
     @torch.no_grad()
     def encode(self, clips: dict[str, Video], streams: tuple[StreamConfig, ...] | None = None) -> dict[str, Video]:
@@ -99,7 +99,9 @@ class System2(nn.Module):
     def see_on(
         self, stage: Stage, videos: dict[str, Video], *, instruction: list[str], until: Stage = "seen"
     ) -> dict[str, Video]:
-        """The rest of `see`, from a stage on which it was left, to another."""
+        """The rest of `see`: videos at `stage` -> videos at the later stage `until`."""
+        if stage == "pixels" and until != "pixels":
+            stage, videos = "latents", self.encode(videos)
         if stage == until:
             return videos
         seen = {}

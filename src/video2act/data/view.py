@@ -1,0 +1,138 @@
+"""Several datasets under one numbering of episodes, or a part of them: what is trained on, and what is held out."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import UInt8
+
+from video2act.data.lerobot_reader import Dataset, EpisodeData, LeRobotDataset, statistics
+from video2act.normalize import Statistics
+
+
+class DatasetView:
+    """A `Dataset` made of chosen episodes of others. Use `open_datasets` or `split`, which check that they agree.
+
+    Statistics are those of the chosen episodes only.
+
+    Args:
+        parts: datasets that agree in rate, cameras and sizes.
+        episodes: for each part the episodes to show, in this order; None: all.
+    """
+
+    def __init__(self, parts: Sequence[Dataset], episodes: Sequence[Sequence[int]] | None = None):
+        self.parts = tuple(parts)
+        chosen = [range(len(part)) for part in parts] if episodes is None else episodes
+        self.episodes = tuple(map(tuple, chosen))
+        first = self.parts[0]
+        self.fps, self.robot, self.cameras = first.fps, first.robot, first.cameras
+        self.state_dim, self.action_dim = first.state_dim, first.action_dim
+        self._places = [(k, i) for k, chosen in enumerate(self.episodes) for i in chosen]
+        self.lengths = tuple(self.parts[k].lengths[i] for k, i in self._places)
+        self.total_frames = sum(self.lengths)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def select(self, episodes: Sequence[Sequence[int]]) -> "DatasetView":
+        """The same parts with other episodes."""
+        return type(self)(self.parts, episodes)
+
+    @property
+    def each(self) -> "tuple[DatasetView, ...]":
+        """Each part by itself, with its chosen episodes."""
+        return tuple(DatasetView([part], [chosen]) for part, chosen in zip(self.parts, self.episodes, strict=True))
+
+    @cached_property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(task for k, i in self._places for task in self.parts[k].episode(i).instruction))
+
+    @cached_property
+    def stats(self) -> dict[str, Statistics]:
+        return statistics([self.episode(i) for i in range(len(self))])
+
+    @property
+    def fingerprint(self) -> str:
+        names = []
+        for part, chosen in zip(self.parts, self.episodes, strict=True):
+            is_whole = chosen == tuple(range(len(part)))
+            names.append(part.fingerprint + ("" if is_whole else f" episodes {','.join(map(str, chosen))}"))
+        return " ".join(names)
+
+    def episode(self, i: int) -> EpisodeData:
+        part, own = self._place(i)
+        return part.episode(own)
+
+    def sentences(self, i: int) -> tuple[str, ...]:
+        part, own = self._place(i)
+        return part.sentences(own)
+
+    def image_size(self, camera: str) -> tuple[int, int]:
+        return self.parts[0].image_size(camera)
+
+    def frames(
+        self, i: int, camera: str, *, size_px: int | None = None, start: int = 0, stop: int | None = None
+    ) -> UInt8[np.ndarray, "t _h _w 3"]:
+        part, own = self._place(i)
+        return part.frames(own, camera, size_px=size_px, start=start, stop=stop)
+
+    def part_number(self, i: int) -> int:
+        """Which of `parts` episode `i` belongs to."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"the selection has episodes 0..{len(self) - 1}, asked for {i}")
+        return self._places[i][0]
+
+    def _place(self, i: int) -> tuple[Dataset, int]:
+        """The dataset of episode `i`, and the episode's number in it."""
+        return self.parts[self.part_number(i)], self._places[i][1]
+
+
+def as_view(dataset: Dataset) -> DatasetView:
+    """The dataset itself if it is a view, else a view of all its episodes."""
+    return dataset if isinstance(dataset, DatasetView) else DatasetView([dataset])
+
+
+def choose(dataset: LeRobotDataset, episodes: Sequence[int]) -> DatasetView:
+    """Some episodes of a dataset, in the order given.
+
+    Raises:
+        ValueError: an episode that does not exist, one that is named twice, or none at all.
+    """
+    outside = next((i for i in episodes if not 0 <= i < len(dataset)), None)
+    if outside is not None:
+        raise ValueError(f"{dataset.root} has episodes 0..{len(dataset) - 1}, asked for {outside}; choose among them")
+    if len(set(episodes)) != len(episodes) or not episodes:
+        raise ValueError(f"name at least one episode, and each once; got {', '.join(map(str, episodes)) or 'none'}")
+    return DatasetView([dataset], [episodes])
+
+
+def split(dataset: Dataset, fraction: float) -> tuple[DatasetView, DatasetView]:
+    """Training and validation episodes. The last `fraction` of each part's episodes is held out: at least one, never all.
+
+    Raises:
+        ValueError: a part has fewer than two episodes.
+    """
+    view = as_view(dataset)
+    counts = [num_held_out(len(chosen), fraction) for chosen in view.episodes]
+    halves = list(zip(view.episodes, counts, strict=True))
+    return view.select([chosen[:-n] for chosen, n in halves]), view.select([chosen[-n:] for chosen, n in halves])
+
+
+def num_held_out(count: int, fraction: float) -> int:
+    """How many of `count` episodes validate."""
+    if count < 2:
+        raise ValueError(f"a validation split needs at least 2 episodes, one of them held out; the dataset has {count}")
+    return min(count - 1, max(1, round(fraction * count)))
+
+
+def parse_episodes(text: str) -> Sequence[int]:
+    """`"0:10"` -> range(0, 10), `"3,7"` -> (3, 7).
+
+    Raises:
+        ValueError: neither form.
+    """
+    begin, colon, end = text.partition(":")
+    try:
+        return range(int(begin or 0), int(end)) if colon else tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise ValueError(f"expected episodes as begin:end or as numbers with commas, got {text!r}") from None
