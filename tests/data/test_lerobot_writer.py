@@ -219,7 +219,7 @@ def test_files_of_another_writer_are_not_continued(dataset):
 
 
 def _raise(error: BaseException):
-    def fail(*_args):
+    def fail(*_args, **_named):
         raise error
 
     return fail

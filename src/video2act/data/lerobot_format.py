@@ -207,11 +207,6 @@ def arrow_type(feature: Feature) -> pa.DataType:
     return scalar if size == 1 else pa.list_(scalar, size)
 
 
-def file_position(number: int, chunks_size: int) -> tuple[int, int]:
-    """The n-th file of a kind -> (chunk_index, file_index)."""
-    return divmod(number, chunks_size)
-
-
 def _parse(fields: dict[str, Any]) -> DatasetInfo:
     fps = _rate(fields["fps"], "fps")
     if fps != round(fps):

@@ -5,55 +5,38 @@ pandas finds the instruction as the index of `tasks.parquet` only through the me
 """
 
 import json
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from video2act.data.image_column import CELL
-from video2act.data.lerobot_format import ACTION, STATE, DatasetInfo, arrow_type, file_position
+from video2act.data.lerobot_format import ACTION, STATE, DatasetInfo, arrow_type
 from video2act.data.lerobot_tables import SEED, SEEN, UNSEEN
+from video2act.data.recording_format import Episode
 from video2act.data.statistics import Stats, vector_stats
-
-
-@dataclass(frozen=True)
-class EpisodeFacts:
-    """What is known of an episode as a whole."""
-
-    instruction: str
-    seed: int | None = None
-    """what the environment was reset with"""
-    seen: tuple[str, ...] = ()
-    """other sentences for the same task, to train on"""
-    unseen: tuple[str, ...] = ()
-    """sentences kept for evaluation"""
-
 
 STAT_NAMES = ("min", "max", "mean", "std", "count", "q01", "q10", "q50", "q90", "q99")
 
 
-def frame_columns(
-    state: np.ndarray, action: np.ndarray | None, *, fps: int, episode: int, begin: int, task: int
-) -> dict[str, np.ndarray]:
-    """The columns of one episode whose first frame is row `begin` of the dataset."""
-    length = len(state)
-    columns = {STATE: state.astype(np.float32)} if state.shape[1] else {}
-    if action is not None:
-        columns[ACTION] = action.astype(np.float32)
-    frame_index = np.arange(length)
-    return columns | {
-        "timestamp": (frame_index / fps).astype(np.float32),
+def frame_columns(episode: Episode, info: DatasetInfo, *, task: int) -> dict[str, np.ndarray]:
+    """The columns of the next episode, without pictures."""
+    columns = {STATE: episode.state.astype(np.float32)} if episode.state.shape[1] else {}
+    if episode.action is not None:
+        columns[ACTION] = episode.action.astype(np.float32)
+    frame_index = np.arange(len(episode.state))
+    columns |= {
+        "timestamp": (frame_index / info.fps).astype(np.float32),
         "frame_index": frame_index,
-        "episode_index": np.full(length, episode),
-        "index": begin + frame_index,
-        "task_index": np.full(length, task),
+        "episode_index": np.full_like(frame_index, info.total_episodes),
+        "index": info.total_frames + frame_index,
+        "task_index": np.full_like(frame_index, task),
     }
+    return columns | dict(episode.extra)
 
 
 def column_stats(columns: dict[str, np.ndarray]) -> dict[str, Stats]:
-    """Of what is numbers."""
+    """Statistics of the columns that hold numbers."""
     return {name: vector_stats(values) for name, values in columns.items() if values.dtype.kind in "fiub"}
 
 
@@ -67,47 +50,38 @@ def frames_parquet(columns: dict[str, np.ndarray], images: dict[str, list[bytes]
 def tasks_parquet(tasks: dict[str, int]) -> bytes:
     """Rows in the order of task_index, with the instruction as pandas' index, named `task`."""
     table = pa.table({"task_index": pa.array(tasks.values(), pa.int64()), "task": pa.array(tasks, pa.string())})
-
-    def column(name: str, pandas_type: str, *, numpy_type: str) -> dict[str, Any]:
-        return {
-            "name": name,
-            "field_name": name,
-            "pandas_type": pandas_type,
-            "numpy_type": numpy_type,
-            "metadata": None,
-        }
-
     metadata = {
         "index_columns": ["task"],
         "column_indexes": [],
-        "columns": [column("task_index", "int64", numpy_type="int64"), column("task", "unicode", numpy_type="object")],
+        "columns": [
+            {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": numpy_type, "metadata": None}
+            for name, kind, numpy_type in (("task_index", "int64", "int64"), ("task", "unicode", "object"))
+        ],
         "creator": {"library": "pyarrow", "version": pa.__version__},
         "pandas_version": "2.2.0",
     }
     return _parquet(table.replace_schema_metadata({"pandas": json.dumps(metadata)}))
 
 
-def episode_parquet(
-    info: DatasetInfo, begin: int, *, length: int, facts: EpisodeFacts, stats: dict[str, Stats]
-) -> bytes:
+def episode_parquet(episode: Episode, info: DatasetInfo, *, stats: dict[str, Stats]) -> bytes:
     """The row of the next episode; all its files have its own number."""
-    episode = info.total_episodes
-    chunk, file = file_position(episode, info.chunks_size)
-    columns: dict[str, pa.Array] = {
-        "episode_index": pa.array([episode], pa.int64()),
-        "tasks": pa.array([[facts.instruction]], pa.list_(pa.string())),
-        "length": pa.array([length], pa.int64()),
-        "dataset_from_index": pa.array([begin], pa.int64()),
-        "dataset_to_index": pa.array([begin + length], pa.int64()),
-        SEED: pa.array([facts.seed], pa.int64()),
+    number, begin, length = info.total_episodes, info.total_frames, len(episode.state)
+    chunk, file = divmod(number, info.chunks_size)
+    integers = {
+        "episode_index": number,
+        "length": length,
+        "dataset_from_index": begin,
+        "dataset_to_index": begin + length,
+        SEED: episode.seed,
     }
+    for group in ("data", "meta/episodes", *(f"videos/{key}" for key in info.videos.values())):
+        integers |= {f"{group}/chunk_index": chunk, f"{group}/file_index": file}
+    columns: dict[str, pa.Array] = {name: pa.array([value], pa.int64()) for name, value in integers.items()}
+    columns["tasks"] = pa.array([[episode.instruction]], pa.list_(pa.string()))
     # only where there are any: most recordings have one sentence per task
-    for name, sentences in ((SEEN, facts.seen), (UNSEEN, facts.unseen)):
+    for name, sentences in ((SEEN, episode.seen), (UNSEEN, episode.unseen)):
         if sentences:
             columns[name] = pa.array([list(sentences)], pa.list_(pa.string()))
-    for group in ("data", "meta/episodes", *(f"videos/{key}" for key in info.videos.values())):
-        columns[f"{group}/chunk_index"] = pa.array([chunk], pa.int64())
-        columns[f"{group}/file_index"] = pa.array([file], pa.int64())
     for key in info.videos.values():
         columns[f"videos/{key}/from_timestamp"] = pa.array([0.0], pa.float64())
         columns[f"videos/{key}/to_timestamp"] = pa.array([length / info.fps], pa.float64())

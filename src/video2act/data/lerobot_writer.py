@@ -18,9 +18,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-import numpy as np
-from jaxtyping import Float
-
 from video2act.data import lerobot_rows as rows
 from video2act.data.image_column import encode_images
 from video2act.data.lerobot_format import (
@@ -32,7 +29,6 @@ from video2act.data.lerobot_format import (
     DatasetError,
     DatasetInfo,
     Feature,
-    file_position,
     load_info,
 )
 from video2act.data.lerobot_tables import read_episodes, read_table, read_tasks
@@ -49,6 +45,8 @@ ORIGIN_PATH = Path("meta/video2act.json")
 class EncodedEpisode:
     """An episode whose pictures are encoded already."""
 
+    episode: Episode
+    """without its frames"""
     folder: Path
     """in the staging folder; holds the videos"""
     videos: dict[str, Path]
@@ -56,10 +54,6 @@ class EncodedEpisode:
     images: dict[str, list[bytes]]
     """camera that is stored as images -> PNG of each frame"""
     image_stats: dict[str, Stats]
-    state: Float[np.ndarray, "t s"]
-    action: Float[np.ndarray, "t a"] | None
-    extra: Mapping[str, np.ndarray]
-    facts: rows.EpisodeFacts
 
 
 def encode_episode(episode: Episode, info: DatasetInfo, *, folder: Path) -> EncodedEpisode:
@@ -75,7 +69,7 @@ def encode_episode(episode: Episode, info: DatasetInfo, *, folder: Path) -> Enco
         encode(path, episode.frames[camera], fps=info.fps)
     images = {camera: encode_images(episode.frames[camera]) for camera in info.cameras if camera not in videos}
     stats = {camera: image_stats(episode.frames[camera]) for camera in info.cameras}
-    return EncodedEpisode(folder, videos, images, stats, episode.state, episode.action, episode.extra, episode.facts)
+    return EncodedEpisode(replace(episode, frames={}), folder, videos, images, stats)
 
 
 class DatasetWriter:
@@ -228,38 +222,31 @@ class DatasetWriter:
     ) -> None:
         self.close()
 
-    def _commit(self, episode: EncodedEpisode) -> None:
-        i, begin, length = self.info.total_episodes, self.info.total_frames, len(episode.state)
-        tasks = {episode.facts.instruction: len(self._tasks)} | self._tasks
-        tasks = dict(sorted(tasks.items(), key=lambda item: item[1]))
-        info = replace(self.info, total_episodes=i + 1, total_frames=begin + length, total_tasks=len(tasks))
-        files = {name: self.root / path for name, path in _files(self.info, i).items()}
+    def _commit(self, encoded: EncodedEpisode) -> None:
+        episode, info = encoded.episode, self.info
+        tasks = self._tasks
+        if episode.instruction not in tasks:
+            tasks = {**tasks, episode.instruction: len(tasks)}
+        columns = rows.frame_columns(episode, info, task=tasks[episode.instruction])
+        images = {info.cameras[camera]: cells for camera, cells in encoded.images.items()}
+        stats = rows.column_stats(columns) | {info.cameras[c]: entry for c, entry in encoded.image_stats.items()}
+        total = {k: combine([self._stats[k], entry]) if k in self._stats else entry for k, entry in stats.items()}
 
-        columns = rows.frame_columns(
-            episode.state,
-            episode.action,
-            fps=self.info.fps,
-            episode=i,
-            begin=begin,
-            task=tasks[episode.facts.instruction],
-        )
-        columns |= episode.extra
-        images = {self.info.cameras[camera]: cells for camera, cells in episode.images.items()}
-        stats = rows.column_stats(columns) | {self.info.cameras[c]: entry for c, entry in episode.image_stats.items()}
-        total = {
-            key: combine([self._stats[key], entry]) if key in self._stats else entry for key, entry in stats.items()
-        }
-
-        for camera, path in episode.videos.items():
-            publish(path, files[self.info.cameras[camera]])
-        write_bytes(files["data"], rows.frames_parquet(columns, images, info=self.info))
+        files = {name: self.root / path for name, path in _files(info, info.total_episodes).items()}
+        for camera, path in encoded.videos.items():
+            publish(path, files[info.cameras[camera]])
+        write_bytes(files["data"], rows.frames_parquet(columns, images, info=info))
         if tasks != self._tasks:
             write_bytes(self.root / TASKS_PATH, rows.tasks_parquet(tasks))
-        write_bytes(
-            files["episode"], rows.episode_parquet(self.info, begin, length=length, facts=episode.facts, stats=stats)
-        )
+        write_bytes(files["episode"], rows.episode_parquet(episode, info, stats=stats))
         write_bytes(self.root / STATS_PATH, rows.stats_json(total).encode())
         # the commit: from here on the episode exists
+        info = replace(
+            info,
+            total_episodes=info.total_episodes + 1,
+            total_frames=info.total_frames + len(episode.state),
+            total_tasks=len(tasks),
+        )
         write_bytes(self.root / INFO_PATH, info.to_json().encode())
         self.info, self._tasks, self._stats = info, tasks, total
 
@@ -299,7 +286,7 @@ def _take(root: Path) -> Any:
 
 def _files(info: DatasetInfo, episode: int) -> dict[str, Path]:
     """The files of one episode, relative to the dataset: `data`, `episode` and one per video feature."""
-    chunk, file = file_position(episode, info.chunks_size)
+    chunk, file = divmod(episode, info.chunks_size)
     files = {
         "data": info.data_file(chunk, file),
         "episode": Path(EPISODES_PATH.format(chunk_index=chunk, file_index=file)),

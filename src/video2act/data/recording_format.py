@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from video2act.data.lerobot_format import ACTION, DEFAULT_FEATURES, IMAGES, STATE, DatasetInfo, Feature, arrow_type
-from video2act.data.lerobot_rows import EpisodeFacts
 from video2act.data.video_file import CODEC, PIXEL_FORMAT
 
 
@@ -35,10 +34,6 @@ class Episode:
     unseen: tuple[str, ...] = ()
     """sentences kept for evaluation"""
 
-    @property
-    def facts(self) -> EpisodeFacts:
-        return EpisodeFacts(self.instruction, self.seed, self.seen, self.unseen)
-
 
 def describe_features(
     fps: int,
@@ -59,9 +54,18 @@ def describe_features(
     vectors = {STATE: state_names, ACTION: action_names}
     features = {key: Feature("float32", (len(names),), names) for key, names in vectors.items() if names}
     for camera, (h, w) in sizes.items():
-        features[IMAGES + camera] = Feature(
-            storage, (h, w, 3), ("height", "width", "channels"), _video(fps, h, width=w) if storage == "video" else None
-        )
+        video = {
+            "video.height": h,
+            "video.width": w,
+            "video.codec": CODEC,
+            "video.pix_fmt": PIXEL_FORMAT,
+            "video.is_depth_map": False,
+            "video.fps": fps,
+            "video.channels": 3,
+            "has_audio": False,
+        }
+        axes = ("height", "width", "channels")
+        features[IMAGES + camera] = Feature(storage, (h, w, 3), axes, video if storage == "video" else None)
     for name, feature in extra.items():
         if name in features or name in DEFAULT_FEATURES or "/" in name:
             raise ValueError(
@@ -75,7 +79,7 @@ def describe_features(
 
 
 def _check_camera(name: str) -> None:
-    """Its name becomes that of a folder, and of a column that readers shorten."""
+    """A camera's name becomes a folder's name, and a column's, which readers shorten."""
     if not name.strip() or name.startswith(".") or any(letter in name for letter in "/\\\0"):
         raise ValueError(
             f"a camera may not be named {name!r}: a folder will have this name; use letters, digits, _ and -"
@@ -84,23 +88,14 @@ def _check_camera(name: str) -> None:
         raise ValueError(f"a camera may not be named {name!r}: call it {name.split('.')[-1]!r}, the rest is added")
 
 
-def _video(fps: int, height: int, *, width: int) -> dict[str, object]:
-    return {
-        "video.height": height,
-        "video.width": width,
-        "video.codec": CODEC,
-        "video.pix_fmt": PIXEL_FORMAT,
-        "video.is_depth_map": False,
-        "video.fps": fps,
-        "video.channels": 3,
-        "has_audio": False,
-    }
-
-
 def check_episode(episode: Episode, info: DatasetInfo) -> None:
     """Raise ValueError where an episode cannot be stored, MismatchError where it does not fit the dataset."""
-    for name, values in (("state", episode.state), ("action", episode.action)):
-        if values is not None and values.ndim != 2:
+    action_dim = 0 if episode.action is None else episode.action.shape[-1]
+    vectors = [("state", STATE, episode.state)]
+    if episode.action is not None:
+        vectors.append(("action", ACTION, episode.action))
+    for name, _, values in vectors:
+        if values.ndim != 2:
             raise ValueError(f"{name} must be a table, one row per frame, got the shape {values.shape}")
     length = len(episode.state)
     if length == 0:
@@ -109,23 +104,18 @@ def check_episode(episode: Episode, info: DatasetInfo) -> None:
         if not sentence.strip():
             raise ValueError(f"an episode needs a sentence that says its task, got {sentence!r}")
     _check_frames(episode, info, length=length)
-    dims = {
-        name: info.features[key].shape[0] if key in info.features else 0
-        for name, key in (("state", STATE), ("action", ACTION))
-    }
-    action_dim = 0 if episode.action is None else episode.action.shape[1]
-    for name, got in (("state", episode.state.shape[1]), ("action", action_dim)):
-        if got != dims[name]:
-            raise MismatchError(f"the dataset has {dims[name]} numbers per {name}, the episode {got}")
+    for name, key, found in (("state", STATE, episode.state.shape[1]), ("action", ACTION, action_dim)):
+        expected = info.features[key].shape[0] if key in info.features else 0
+        if found != expected:
+            raise MismatchError(f"the dataset has {expected} numbers per {name}, the episode {found}")
     if set(episode.extra) != set(info.extra):
         listed = (", ".join(sorted(names)) or "none" for names in (info.extra, episode.extra))
         raise MismatchError("the dataset has the extra columns {}, the episode {}".format(*listed))
-    for name, values in (("state", episode.state), ("action", episode.action), *episode.extra.items()):
-        if values is not None and len(values) != length:
+    for name, values in (*((name, values) for name, _, values in vectors), *episode.extra.items()):
+        if len(values) != length:
             raise ValueError(f"the episode has {length} states but {len(values)} {name}s")
-    for name, values in (("state", episode.state), ("action", episode.action)):
-        if values is not None:
-            _check_values(name, values, dtype="float32")
+    for name, _, values in vectors:
+        _check_values(name, values, dtype="float32")
     for name, values in episode.extra.items():
         _check_column(name, values, feature=info.extra[name], length=length)
 
