@@ -52,8 +52,9 @@ dev: .venv/dev
 	$(PIP) -e '.[sim,serve]'
 	touch $@
 
-.venv/dev: .venv/installed
+.venv/dev: .venv/installed video2act_released/pyproject.toml
 	$(PIP) -e '.[sim,serve,dev]'
+	$(PIP) --no-deps -e video2act_released
 	$(PIP) --no-deps openpi-client  # it asks for an older numpy, and works with this one
 	touch $@
 

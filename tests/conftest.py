@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jaxtyping import install_import_hook
 
-install_import_hook("video2act", "beartype.beartype")
+install_import_hook(["video2act", "video2act_released"], "beartype.beartype")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

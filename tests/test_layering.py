@@ -163,3 +163,15 @@ def test_the_walk_sees_what_it_should():
     assert "system2" in imported_parts(SOURCE / "policy.py")
     assert SOURCE / "config" / "__init__.py" in imported_files(SOURCE / "clips.py")
     assert SOURCE / "clips.py" in imported_files(SOURCE / "policy.py")
+
+
+RELEASED = SOURCE.parents[1] / "video2act_released" / "src" / "video2act_released"
+
+
+@pytest.mark.parametrize("file", sorted(RELEASED.glob("*.py")), ids=lambda file: file.name)
+def test_the_released_distribution_stands_beside_the_core(file: Path):
+    """It imports the core below the programs; the core never imports it."""
+    assert libraries(file).isdisjoint(FORBIDDEN_LIBRARIES)
+    assert imported_parts(file).isdisjoint({"programs", "training", "evaluation", "cli", "cli_options"})
+    assert len(file.read_text().splitlines()) <= 400
+    assert not [name_of(core) for core in FILES if "video2act_released" in libraries(core)]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
 
-from video2act.cli_options import FillCache, ReleasedPolicy, RoboTwinData, ServedPlans, VerifyCache, collect, info
+from video2act.cli_options import FillCache, RoboTwinData, ServedPlans, VerifyCache, collect, info
 from video2act.config import (
     BackboneConfig,
     RuntimeConfig,
@@ -302,38 +302,16 @@ def bench(
         program.bench_kv_reuse(device=device)
 
 
-def convert(
-    what: Annotated[
-        Annotated[ReleasedPolicy, subcommand("official")] | Annotated[RoboTwinData, subcommand("robotwin")],
-        OmitArgPrefixes,
-        OmitSubcommandPrefixes,
-    ],
-) -> None:
-    """Bring what others wrote: a checkpoint of the released code, or RoboTwin's recordings."""
-    if isinstance(what, RoboTwinData):
-        from video2act.programs.convert_robotwin import convert_robotwin
+def convert(what: Positional[Literal["robotwin"]], data: Annotated[RoboTwinData, OmitArgPrefixes]) -> None:
+    """Turn recordings of another program into a dataset. (Checkpoints of the released code: video2act-convert-released.)
 
-        options = {name: value for name, value in vars(what).items() if name not in ("folder", "out")}
-        print(f"{what.out}: {convert_robotwin(what.folder, what.out, **options)} episodes")
-        return
-    from video2act.interop import official as program
-    from video2act.interop.released_config import Sources
+    Args:
+        what: the other program: robotwin.
+    """
+    from video2act.programs.convert_robotwin import convert_robotwin
 
-    config = program.convert_official(
-        what.checkpoint,
-        what.out,
-        settings=what.settings,
-        video_model=what.video_model,
-        ema=what.ema,
-        norm=what.norm,
-        bgr_latents=not what.rgb_latents,
-        feature_layer=what.feature_layer,
-        sources=Sources(what.text_encoder, what.text_cache, what.image_encoder),
-        robot=program.Robot(what.fps, what.cameras),
-    )
-    assert config.system2 is not None
-    described = ", ".join(f"{stream.name} ({stream.former.kind})" for stream in config.system2.streams)
-    print(f"policy: {what.out}   streams: {described}   horizon: {config.horizon}")
+    options = {name: value for name, value in vars(data).items() if name not in ("folder", "out")}
+    print(f"{data.out}: {convert_robotwin(data.folder, data.out, **options)} episodes")
 
 
 def demo(out: Path, name: str = "push", *, seed: int = 0) -> None:

@@ -83,38 +83,6 @@ class VerifyCache:
 
 
 @dataclass(frozen=True)
-class ReleasedPolicy:
-    """Turn a checkpoint of the released Video2Act code into a run folder of ours."""
-
-    checkpoint: Positional[Path]
-    """its file or folder: pytorch_model.bin, DeepSpeed's mp_rank_00_model_states.pt, or a folder with one of them"""
-    out: Path
-    """run folder to write"""
-    settings: Path
-    """the yaml it was trained with"""
-    video_model: Path
-    """folder of the video model it was trained on; the checkpoint does not hold it"""
-    ema: bool = False
-    """the moving average instead of the weights"""
-    norm: Literal["variance", "rms"] = "variance"
-    """variance, as timm 1.0.3 computes it; rms, if it was trained where NVIDIA's APEX was installed"""
-    rgb_latents: bool = False
-    """its latents were made of frames in the right colour order, not, as by its scripts, with red and blue swapped"""
-    feature_layer: int = 20
-    """blocks of the video model that run"""
-    text_encoder: str = "google/t5-v1_1-xxl"
-    """folder or repo id of its T5"""
-    text_cache: str = ""
-    """folder of text embeddings"""
-    image_encoder: str = "google/siglip-so400m-patch14-384"
-    """folder or repo id of its SigLIP"""
-    cameras: tuple[str, ...] = ("cam_high", "cam_right_wrist", "cam_left_wrist")
-    """head, right, left, as the robot calls them"""
-    fps: float = 25.0
-    """control steps per second"""
-
-
-@dataclass(frozen=True)
 class RoboTwinData:
     """Turn RoboTwin 2.0's HDF5 files, raw or as the released code prepares them, into a LeRobotDataset v3.0."""
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from golden import DEFAULT
-from released_checkpoint import (
+from rdt_checkpoint import (
     DEPTH,
     HEADS,
     HIDDEN,
@@ -17,11 +18,9 @@ from released_checkpoint import (
     random_tensors,
     rdt_shapes,
 )
-
 from video2act.config import RDT_FORM, DenoisingConfig, PretrainedConfig, System1Config
-from video2act.interop.rdt import load_rdt
-from video2act.interop.released_names import OWN_OF_DIT, system1_names
-from video2act.interop.released_weights import rename
+from video2act.interop.rdt import load_rdt, rename
+from video2act.interop.rdt_names import OWN_OF_DIT, system1_names
 from video2act.presets import DataSpec, make_preset
 from video2act.system1 import System1
 

@@ -1,1 +1,1 @@
-"""What other code wrote, read into ours: checkpoints of the released Video2Act code, and RDT-1B."""
+"""Weights that other code wrote, read into ours: RDT-1B. (The package `video2act_released` reads the released Video2Act code's.)"""

@@ -1,4 +1,4 @@
-"""Files that others' trainings leave behind -> tensors. Pickle is read as tensors and containers only; code in it is refused."""
+"""A checkpoint of another training code -> its tensors. Pickles are read as tensors and containers only; code is refused."""
 
 import pickle
 import re
@@ -18,23 +18,23 @@ CANDIDATES = (
     "pytorch_model.bin",
     "model.safetensors",
 )
-"""what a checkpoint folder may hold, in the order in which the released code looks"""
+"""weights files of a checkpoint folder; the first that exists is read, as in the released code"""
 EMA = "ema/pytorch_model.bin"
 UNREADABLE = (
     *(EOFError, OSError, BadZipFile, RuntimeError, ValueError),
-    # of bytes that are no pickle, and are taken for one
+    # from bytes that are no pickle, but are read as one
     *(LookupError, AttributeError, TypeError, AssertionError, struct.error),
 )
-"""what torch raises over damaged files"""
+"""exceptions that torch raises for damaged files"""
 
 
 def find_checkpoint(path: Path, ema: bool = False) -> Path:
-    """The weights file that a path means: a file, or a checkpoint folder.
+    """The weights file of `path`, which is that file or a checkpoint folder.
 
     Args:
-        ema: the moving average that lies beside the weights. (The released code writes it and never reads it.)
+        ema: the moving average beside the weights. (The released code writes it and never reads it.)
     Raises:
-        FileNotFoundError: nothing is there; what was looked for is listed.
+        FileNotFoundError: there is none; the message lists the expected names.
     """
     names = (EMA,) if ema else CANDIDATES
     if path.is_file() and not ema:
@@ -57,16 +57,19 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"{path} does not exist")
     if path.suffix == ".safetensors":
         return read_tensors(path)
+    with path.open("rb") as file:
+        is_zip = file.read(4) == b"PK\x03\x04"
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is damaged or holds more than tensors, perhaps code, and is not opened ({_refused(error)}); "
             "take it again from a source that you trust"
         ) from error
     except UNREADABLE as error:
+        reason = (str(error).strip().splitlines() or ["no message"])[0][:200]
         raise ValueError(
-            f"{path} cannot be read ({_first(error)}); it may be half a download, copy it again"
+            f"{path} cannot be read ({type(error).__name__}: {reason}); the download may be incomplete, copy it again"
         ) from error
     for key in ("module", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -79,17 +82,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def _is_zip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
-
-
 def _refused(error: pickle.UnpicklingError) -> str:
-    """What it would have executed. Torch's own message is long, and explains how to run it anyway."""
+    """The name that the file refers to. Torch's own message explains how to execute it anyway."""
     name = re.search(r"GLOBAL ([\w.]+)", str(error))
     other = re.search(r"Unsupported (?!global)[^\n.]*", str(error))
     return f"it refers to {name[1]}" if name else other[0] if other else "unreadable pickle"
-
-
-def _first(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error).strip() else 'no more is known'}"

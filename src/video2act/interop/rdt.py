@@ -1,44 +1,47 @@
-"""RDT-1B (arXiv 2410.07864) as a beginning for System 1: its published weights, into a System 1 of its form.
+"""RDT-1B (arXiv 2410.07864) as a start for System 1: its published weights in a System 1 of its form.
 
-Its checkpoint (`pytorch_model.bin` or `model.safetensors`) has the names of the released Video2Act code without a video branch.
-What ours has beyond it starts so that it changes nothing.
+Its checkpoint is `pytorch_model.bin` or `model.safetensors`; `rdt_names` has its names. Parts that only our System 1 has start
+so that they add nothing.
 """
 
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from video2act.files.weights import check_fit, shapes_of
 from video2act.interop.checkpoints import find_checkpoint, read_checkpoint
-from video2act.interop.released_names import system1_names
-from video2act.interop.released_weights import own_tensors, rename
+from video2act.interop.rdt_names import OWN_OF_DIT, system1_names
 from video2act.system1 import System1
 
 NUM_IMAGES = 6
 """head, right and left camera one control step ago, then the same three now"""
+RESHAPED = ("position", "queries")
+"""endings of our names whose tensors have other axes in a checkpoint: a leading one, or frames and tokens apart"""
 
 
 @dataclass(frozen=True)
 class Initialised:
-    """What a System 1 took over."""
+    """Where the tensors of a System 1 come from."""
 
     taken: tuple[str, ...]
-    """our names of tensors that are now RDT-1B's"""
+    """our names of RDT-1B's tensors"""
     own: tuple[str, ...]
-    """our names of tensors that RDT-1B does not have"""
+    """our names of tensors that RDT-1B lacks"""
 
 
 def load_rdt(system1: System1, path: Path, *, image_places: tuple[int, ...] = ()) -> Initialised:
     """Fill a System 1 with RDT-1B's weights, strictly.
 
     Args:
-        path: the file, or the folder it lies in.
-        image_places: for each camera of ours, which of RDT-1B's six images (0 to 5) it takes the place of; 0 to 5 in order, if
-            there are six cameras; the newest three (3, 4, 5), if there are three.
+        path: the file, or its folder.
+        image_places: for each of our cameras, the RDT-1B image (0 to 5) that it replaces. Default: 0 to 5 for six cameras, the
+            newest images (3, 4, 5) for three, 3 for one.
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: the System 1 is not of RDT-1B's form, or a tensor is missing, unexpected or of another shape; they are named.
+        ValueError: System 1 does not have RDT-1B's form, or tensors are missing, unexpected or of another shape.
     """
     file = find_checkpoint(path)
     state = read_checkpoint(file)
@@ -47,7 +50,7 @@ def load_rdt(system1: System1, path: Path, *, image_places: tuple[int, ...] = ()
         state[position] = _places(state[position], _chosen(image_places, len(system1.cameras)))
     own = {f"system1.{name}": tensor for name, tensor in system1.state_dict().items()}
     names = {f"system1.{ours}": theirs for ours, theirs in system1_names(state).items()}
-    added = own_tensors(own)
+    added = silent_tensors(own)
     strangers = sorted(set(own) - set(names) - set(added))
     if strangers:
         raise ValueError(
@@ -57,6 +60,50 @@ def load_rdt(system1: System1, path: Path, *, image_places: tuple[int, ...] = ()
     weights = rename(state, names, own=own, source=str(file)) | added
     system1.load_state_dict({name.removeprefix("system1."): tensor for name, tensor in weights.items()})
     return Initialised(tuple(sorted(names)), tuple(sorted(added)))
+
+
+def rename(
+    state: Mapping[str, Tensor],
+    names: Mapping[str, str],
+    *,
+    own: Mapping[str, Tensor],
+    source: str,
+    unread: Set[str] = frozenset(),
+) -> dict[str, Tensor]:
+    """A checkpoint's tensors under our names, in fp32.
+
+    Args:
+        names: our name -> the checkpoint's.
+        own: our module's tensors, for their shapes; those that `names` lacks are ignored.
+        unread: tensors of the checkpoint that its code never reads.
+    Raises:
+        ValueError: a tensor is missing, unexpected, or of another shape. The message has both names.
+    """
+    biases = {f"{ours[:-6]}bias": f"{theirs[:-6]}bias" for ours, theirs in names.items() if ours.endswith(".weight")}
+    # a bias that our module has is expected in the checkpoint
+    names = {ours: theirs for ours, theirs in biases.items() if ours in own} | dict(names)
+    renamed = {ours: _reshaped(ours, state[theirs], own.get(ours)) for ours, theirs in names.items() if theirs in state}
+    both = {ours: f"{theirs} (here {ours})" for ours, theirs in names.items()}
+    expected = {both[ours]: tensor for ours, tensor in own.items() if ours in names}
+    found = {both[ours]: tensor for ours, tensor in renamed.items()}
+    found |= {name: state[name] for name in set(state) - set(names.values()) - unread}
+    check_fit(shapes_of(expected), shapes_of(found), source=source)
+    return renamed
+
+
+def silent_tensors(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our tensors that RDT-1B lacks, with values that add nothing: image and video types, age, the streams' embedding."""
+    silent = ("system2.stream_embedding", *(f"system1.dit.{name}" for name in OWN_OF_DIT))
+    tensors = {name: torch.zeros(tensor.shape) for name, tensor in own.items() if name.startswith(silent)}
+    # the layer after it is zero; with zeros here, too, neither could learn
+    first = "system1.dit.staleness_in.up.weight"
+    tensors[first] = 0.02 * torch.randn(tensors[first].shape, generator=torch.Generator().manual_seed(0))
+    return tensors
+
+
+def _reshaped(ours: str, tensor: Tensor, own: Tensor | None) -> Tensor:
+    fits = own is not None and tensor.numel() == own.numel() and tensor.shape[-1] == own.shape[-1]
+    return (tensor.reshape(own.shape) if own is not None and fits and ours.endswith(RESHAPED) else tensor).float()
 
 
 def _chosen(image_places: tuple[int, ...], num_cameras: int) -> tuple[int, ...]:
@@ -73,6 +120,8 @@ def _chosen(image_places: tuple[int, ...], num_cameras: int) -> tuple[int, ...]:
 def _places(positions: Tensor, places: tuple[int, ...]) -> Tensor:
     """`[1 6n d]` -> `[1 kn d]`."""
     if positions.shape[1] % NUM_IMAGES:
-        raise ValueError(f"model.img_cond_pos_embed has {positions.shape[1]} rows, which are not six images'")
+        raise ValueError(
+            f"model.img_cond_pos_embed has {positions.shape[1]} rows, expected a multiple of {NUM_IMAGES}, one share an image"
+        )
     images = positions.unflatten(1, (NUM_IMAGES, -1))
     return torch.cat([images[:, place] for place in places], dim=1)

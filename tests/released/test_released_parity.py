@@ -18,8 +18,8 @@ from check_parts import (
 )
 from check_policy import check_policy
 from check_vae import check_vae_encoder
-from golden import Golden, Report, all_golden
 
+from golden import Golden, Report, all_golden
 from video2act.embodiment import EMBODIMENTS, FIELDS, UNIFIED_DIM
 
 Check = Callable[[Golden, Report], None]

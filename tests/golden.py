@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-DEFAULT = Path(__file__).parents[1] / "fixtures" / "golden"
+DEFAULT = Path(__file__).parent / "fixtures" / "golden"
 FOLDER = Path(os.environ.get("VIDEO2ACT_GOLDEN_DIR", DEFAULT))
 
 

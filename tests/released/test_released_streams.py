@@ -7,11 +7,10 @@ import torch
 from released_checkpoint import FEATURES, released_state, settings_yaml
 
 from video2act.config import BackboneConfig, StreamConfig
-from video2act.interop.official import Robot, stream_config
-from video2act.interop.released_config import denoising_config, former_config
-from video2act.interop.released_streams import filter_config, latents_of, stream_names
 from video2act.system2.filters import make_filter
 from video2act.types import Video
+from video2act_released.config import Robot, denoising_config, former_config, stream_config
+from video2act_released.streams import filter_config, latents_of, stream_names
 
 BACKBONE = BackboneConfig(feature_layer=1, hidden=FEATURES, depth=2, num_heads=4, latent_channels=16, text_dim=16)
 

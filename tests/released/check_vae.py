@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan
-from golden import Golden, Report, under
 
+from golden import Golden, Report, under
 from published_models import original_vae, wan22_vae
 from video2act.system2.backbones import wan_original
 from video2act.system2.backbones.checkpoint import fill

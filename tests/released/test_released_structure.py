@@ -7,9 +7,9 @@ from released_checkpoint import released_state, settings_yaml
 from torch import Tensor
 
 from video2act.config import BackboneConfig
-from video2act.interop.official import Robot, policy_config, policy_weights
-from video2act.interop.released_config import Sources
-from video2act.interop.released_structure import check_structure
+from video2act_released.config import Robot, Sources, policy_config
+from video2act_released.convert import policy_weights
+from video2act_released.structure import check_structure
 
 
 def refusal(state: dict[str, Tensor], settings: dict[str, Any]) -> str:

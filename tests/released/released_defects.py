@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from golden import Report
 from torch import Tensor
 
-from video2act.interop.released_config import denoising_config
-from video2act.interop.released_streams import filter_config, latents_of
+from golden import Report
 from video2act.system2.filters import make_filter, sobel
 from video2act.types import Video
+from video2act_released.config import denoising_config
+from video2act_released.streams import filter_config, latents_of
 
 TEMPORAL = ("fft", "fft+sobel", "sobel+fft")
 

@@ -1,8 +1,7 @@
-"""The streams of the released code as its yaml describes them, from latents on: whose latents, which of them, how large; and what
-its filters keep of them.
+"""The streams of the released code as its yaml describes them: which latents, how large, and what their filters keep.
 
-Its policy begins with latents that were made before. Their number and size are therefore the yaml's, and not a clip's: it may
-read some latents of the motion stream only, take the spatial stream's from among them, and resize those of a single stream.
+The released policy begins with latents that were encoded before. So the yaml, not a clip, gives their number and size: a stream
+may read some latents of the motion stream only, take the spatial stream's from among them, and resize those of a single stream.
 """
 
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from video2act.config import FilterConfig
 from video2act.system2.latents import frame_rate
 
 RELEASED_FPS = 16.0
-"""the rate that the released code takes its latents to have; its bands are in these Hz, whatever the video's rate is"""
+"""latents per second that the released code assumes; its bands are in these Hz, whatever the video's rate"""
 LATENT_PX = 16
 """pixels a side of one of its latents"""
 SPATIAL = {"sobel": "sobel", "scharr": "scharr", "laplace": "laplacian"}
@@ -27,18 +26,18 @@ SPATIAL_PX = (480, 832)
 
 @dataclass(frozen=True)
 class Latents:
-    """What a stream shows the transformer."""
+    """The latents that a stream shows the transformer."""
 
     source: str
-    """our name of the stream whose clip they are of"""
+    """our name of the stream whose clip they come from"""
     frames: tuple[int, ...]
-    """which latents of that clip, 0 the oldest"""
+    """their indices in that clip, 0 the oldest"""
     size: tuple[int, int] | tuple[()]
-    """height and width to which they are resized; empty: they have the right one"""
+    """height and width to resize them to; empty: no resizing"""
 
 
 def is_dual(model: Mapping[str, Any]) -> bool:
-    """Whether there is a motion stream; the released code has none unless told."""
+    """Whether there is a motion stream; the released code's default is none."""
     return bool(model.get("use_dual_stream_framepack", False))
 
 
@@ -47,12 +46,12 @@ def stream_names(model: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def stream_settings(stream: str, model: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the yaml says of a stream; of a single one it says nothing."""
+    """The yaml's section of a stream; empty for a single stream."""
     return (model.get("dual_stream_framepack") or {}).get(STREAMS[stream][1]) or {} if is_dual(model) else {}
 
 
 def video_size(stream: str, model: Mapping[str, Any], *, video: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width of the frames whose latents a stream reads, px. `video` is the yaml's video section."""
+    """Height and width in pixels of the frames that a stream reads. `video` is the yaml's video section."""
     size = stream_settings(stream, model).get("video_size")
     if size is None:
         size = MOTION_PX if stream == "motion" else video.get("video_size", SPATIAL_PX)
@@ -68,12 +67,12 @@ def source_of(stream: str, model: Mapping[str, Any]) -> str:
 
 
 def latents_of(stream: str, model: Mapping[str, Any], *, video: Mapping[str, Any], num_latents: int) -> Latents:
-    """What one of our streams shows the transformer.
+    """The latents of one of our streams.
 
     Args:
         num_latents: of the clip that `source_of` names.
     Raises:
-        ValueError: the yaml asks for more latents than there are, or for others than we know.
+        ValueError: the yaml asks for more latents than there are, or chooses them by an unknown word.
     """
     source = source_of(stream, model)
     if not is_dual(model):
@@ -102,7 +101,7 @@ def _selected(num_latents: int, settings: Mapping[str, Any]) -> tuple[int, ...]:
     if count == num_latents:
         return tuple(range(num_latents))
     if word == "uniform":
-        # rounded by torch as there: a half to the even number
+        # torch rounds, as there: a half to the even number
         return tuple(torch.linspace(0, num_latents - 1, count).round().long().tolist())
     begin = {"first": 0, "center": (num_latents - count) // 2, "last": num_latents - count}
     if word not in begin:
@@ -111,22 +110,22 @@ def _selected(num_latents: int, settings: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def extraction_of(stream: str, model: Mapping[str, Any]) -> str | None:
-    """What the yaml says is kept of a stream. With a single stream the released code applies none."""
+    """The yaml's filter of a stream. The released code applies none to a single stream."""
     return stream_settings(stream, model).get("extraction")
 
 
 def filter_config(
     word: str | None, video: Mapping[str, Any], *, latent_fps: float, frames: tuple[int, ...]
 ) -> FilterConfig:
-    """Their word for what is kept of a stream -> our filter.
+    """A released `extraction` -> our filter.
 
     Args:
         video: the yaml's video section, whose `motion_extraction` holds the band.
-        latent_fps: the true rate of the clip's latents. A band is a set of frequency bins, and the bins stay the same: of all
-            latents 1 Hz of theirs, at 16 latents a second, is `latent_fps / 16` Hz.
-        frames: the latents that the stream shows, see `Latents`.
+        latent_fps: the true rate of the clip's latents. A band is a set of frequency bins, which stays the same: 1 Hz of theirs,
+            at 16 latents a second, is `latent_fps / 16` Hz if the stream shows all latents.
+        frames: indices of the latents that the stream shows.
     Raises:
-        ValueError: a word that we cannot take over, with the reason.
+        ValueError: the filter cannot be converted; the message gives the reason.
     """
     if word in (None, "", "none", "None"):
         return FilterConfig()
@@ -139,7 +138,7 @@ def filter_config(
     if word not in ("fft", "fft+sobel", "sobel+fft"):
         raise ValueError(f"extraction {word!r} is not one of none, {', '.join(SPATIAL)}, fft, fft+sobel")
     band = _band(word, video, num_latents=len(frames))
-    # either order in the name means the temporal filter first
+    # the temporal filter comes first, whatever the order in the name
     is_both = word != "fft"
     if len(frames) == 1:
         # the one bin of a single latent is kept
@@ -152,16 +151,12 @@ def filter_config(
 
 
 def _band(word: str, video: Mapping[str, Any], *, num_latents: int) -> tuple[float, float]:
-    """Both ends of their band, at their rate, so that ours keeps the bins that theirs keeps."""
-    band = video.get("motion_extraction") or {}
+    """Both ends of the released band, in its Hz, such that our filter keeps the same bins."""
+    settings = video.get("motion_extraction") or {}
     fps = float(video.get("fps", RELEASED_FPS))
-    kind, low, high = (
-        band.get("filter_type", "bandpass"),
-        float(band.get("freq_low", 1.0)),
-        float(band.get("freq_high", 10.0)),
-    )
-    # every other word is a lowpass there
-    low = max(0.0, low) if kind == "bandpass" else 0.0
+    low, high = float(settings.get("freq_low", 1.0)), float(settings.get("freq_high", 10.0))
+    # there, every other word is a lowpass
+    low = max(0.0, low) if settings.get("filter_type", "bandpass") == "bandpass" else 0.0
     bins = torch.fft.rfftfreq(num_latents, d=1.0 / fps)
     kept = ((bins >= low) & (bins <= high)).nonzero().flatten().tolist()
     if not kept:

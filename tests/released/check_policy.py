@@ -10,16 +10,23 @@ from typing import Any
 import pytest
 import torch
 from check_parts import FILTER, POLICY
-from golden import Golden, Report, additive_attention, under
 from released_defects import filter_of, known_schedule, known_selection
 from torch import Tensor, nn
 from wan_features import WanFeatures, load_wan, with_lora
 
+from golden import Golden, Report, additive_attention, under
 from video2act import layers
 from video2act.config import System1Config
-from video2act.interop.official import without_video_model
-from video2act.interop.released_config import Sources, former_config, horizon, system1_config
-from video2act.interop.released_streams import (
+from video2act.interop.rdt import silent_tensors
+from video2act.system1 import System1
+from video2act.system1.action_dit import ProjectedConditions
+from video2act.system1.denoising import Denoising
+from video2act.system2.latents import show
+from video2act.system2.system2 import make_former
+from video2act.types import Conditions, Tokens, Video, concatenate
+from video2act_released.config import Sources, former_config, horizon, system1_config
+from video2act_released.convert import without_video_model
+from video2act_released.streams import (
     RELEASED_FPS,
     Latents,
     extraction_of,
@@ -27,14 +34,8 @@ from video2act.interop.released_streams import (
     source_of,
     stream_names,
 )
-from video2act.interop.released_structure import check_structure
-from video2act.interop.released_weights import own_tensors, policy_names, rename
-from video2act.system1 import System1
-from video2act.system1.action_dit import ProjectedConditions
-from video2act.system1.denoising import Denoising
-from video2act.system2.latents import show
-from video2act.system2.system2 import make_former
-from video2act.types import Conditions, Tokens, Video, concatenate
+from video2act_released.structure import check_structure
+from video2act_released.weights import policy_names, rename
 
 GRADIENT = 1e-4
 
@@ -81,7 +82,7 @@ class Rebuilt(nn.Module):
         self.names = policy_names(state, self.streams)
         self.theirs = state
         renamed = rename(state, self.names, own=own, source=golden.path.name)
-        loaded = self.load_state_dict(renamed | own_tensors(own), strict=False)
+        loaded = self.load_state_dict(renamed | silent_tensors(own), strict=False)
         assert not loaded.unexpected_keys
         assert all(name.startswith("wan.") for name in loaded.missing_keys)
 

@@ -6,16 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 from einops import rearrange
-from golden import Golden, Report, additive_attention, under
 from torch import Tensor, nn
 from wan_features import load_wan, wan_tokens, with_lora
 
+from golden import Golden, Report, additive_attention, under
 from video2act import layers
 from video2act.config import DenoisingConfig, DitConfig, FilterConfig
-from video2act.interop.released_config import HEAD_DIM, former_config
-from video2act.interop.released_names import OWN_OF_DIT, dit_names, frame_former_names, num_blocks, unread_names
-from video2act.interop.released_streams import latents_of
-from video2act.interop.released_weights import rename
+from video2act.interop.rdt_names import OWN_OF_DIT, dit_names, num_blocks
 from video2act.layers import RmsNorm, sinusoidal_embedding
 from video2act.system1.action_dit import ActionDiT
 from video2act.system1.denoising import Denoising
@@ -23,6 +20,9 @@ from video2act.system2.filters import make_filter
 from video2act.system2.latents import show
 from video2act.system2.system2 import make_former
 from video2act.types import Conditions, Tokens, Video
+from video2act_released.config import HEAD_DIM, former_config
+from video2act_released.streams import latents_of
+from video2act_released.weights import frame_former_names, rename, unread_names
 
 FILTER, POLICY = 1e-6, 2e-5
 

@@ -1,8 +1,7 @@
 """Does a checkpoint of the released code hold what its yaml describes?
 
-Our config is read off the tensors. If some are lost, those that are left may look like a smaller policy; so the yaml is asked
-first: how many blocks, how many layers in an adaptor, one stream or two, formers or none. What it leaves out has the released
-code's default.
+Our config is read off the tensors. If some are lost, the rest may look like a smaller policy. So the tensors are first compared
+with the yaml: blocks, layers of adaptors, one stream or two, formers or none. Missing settings have the released code's defaults.
 """
 
 import re
@@ -11,9 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
-from video2act.interop.released_config import HEAD_DIM
-from video2act.interop.released_names import BLOCK, FRAME_BLOCK, layers_of, num_blocks
-from video2act.interop.released_streams import STREAMS, is_dual, stream_names, stream_settings
+from video2act.interop.rdt_names import BLOCK, layers_of, num_blocks
+from video2act_released.config import HEAD_DIM
+from video2act_released.streams import STREAMS, is_dual, stream_names, stream_settings
+from video2act_released.weights import FRAME_BLOCK
 
 SHOWN = 6
 """names listed of each kind"""
@@ -23,7 +23,7 @@ def check_structure(state: Mapping[str, Tensor], model: Mapping[str, Any], *, so
     """Compare the tensors with the yaml's `model` section.
 
     Raises:
-        ValueError: they do not fit; missing and unexpected tensors are named, and the settings that say so.
+        ValueError: they do not fit. The message lists missing and unexpected tensors, each with the setting that asks for it.
     """
     if not num_blocks(state, "model.blocks"):
         some = ", ".join(sorted(state)[:5]) or "nothing"
@@ -40,25 +40,25 @@ def check_structure(state: Mapping[str, Tensor], model: Mapping[str, Any], *, so
 
 
 def _core(state: Mapping[str, Tensor], model: Mapping[str, Any]) -> list[str]:
-    problems, core = [], _said(model, "core")
-    depth, hidden, num_heads = (int(_said(core, word, where="core.")) for word in ("depth", "hidden_size", "num_heads"))
-    problems += _blocks(state, "model.blocks", depth=depth, parts=BLOCK.values(), said=f"core.depth={depth}")
+    core = _required(model, "core")
+    depth, hidden, heads = (int(_required(core, word, where="core.")) for word in ("depth", "hidden_size", "num_heads"))
+    problems = _blocks(state, "model.blocks", depth=depth, parts=BLOCK.values(), setting=f"core.depth={depth}")
     position, head = state.get("model.x_pos_embed"), state.get("model.blocks.0.attn.q_norm.weight")
     if position is not None and position.shape[-1] != hidden:
         problems.append(f"core.hidden_size={hidden}, but model.x_pos_embed is {list(position.shape)}")
-    if head is not None and head.shape[0] * num_heads != hidden:
+    if head is not None and head.shape[0] * heads != hidden:
         problems.append(
-            f"core.num_heads={num_heads} of core.hidden_size={hidden} have {hidden / num_heads:g} channels each, but "
+            f"core.num_heads={heads} of core.hidden_size={hidden} have {hidden / heads:g} channels each, but "
             f"model.blocks.0.attn.q_norm.weight has {head.shape[0]}"
         )
     return problems
 
 
 def _adaptors(state: Mapping[str, Tensor], model: Mapping[str, Any]) -> list[str]:
-    words = {name: (name, str(_said(model, name))) for name in ("lang_adaptor", "img_adaptor")}
+    words = {name: (name, str(_required(model, name))) for name in ("lang_adaptor", "img_adaptor")}
     words["state_adaptor"] = "state_adaptor", model.get("state_adaptor", "mlp2x_gelu")
     key = "video_adaptor" if "video_adaptor" in model else "framepack_adaptor"
-    words["video_adaptor"] = key, str(_said(model, key))
+    words["video_adaptor"] = key, str(_required(model, key))
     if is_dual(model) and not _has_formers(model):
         words["motion_adaptor"] = words["video_adaptor"]
     problems = []
@@ -81,18 +81,18 @@ def _formers(state: Mapping[str, Tensor], model: Mapping[str, Any]) -> list[str]
         lost = [name for name in ("motion_layernorm.weight", "motion_layernorm.bias") if name not in state]
         problems += _missing(lost, "use_dual_stream_framepack: true")
     else:
-        said = "one stream: use_dual_stream_framepack is false, or absent"
-        problems += _unexpected([name for name in state if name.startswith("motion_")], said)
+        setting = "one stream: use_dual_stream_framepack is false, or absent"
+        problems += _unexpected([name for name in state if name.startswith("motion_")], setting)
     if not _has_formers(model):
         names = [name for name in state if name.startswith(("video_token_compressor.", "motion_token_compressor."))]
         return problems + _unexpected(names, "use_video_token_compressor: false")
-    said = "use_video_token_compressor is true, or absent"
+    setting = "use_video_token_compressor is true, or absent"
     for stream in stream_names(model):
         prefix, settings = f"{STREAMS[stream][0]}_token_compressor.", stream_settings(stream, model)
         depth = int(settings.get("compressor_depth", model.get("token_compressor_depth", 3)))
         heads = int(settings.get("compressor_heads", model.get("token_compressor_heads", 8)))
-        problems += _missing([f"{prefix}latents"] if f"{prefix}latents" not in state else [], said)
-        problems += _blocks(state, f"{prefix}layers", depth=depth, parts=FRAME_BLOCK.values(), said=f"depth {depth}")
+        problems += _missing([f"{prefix}latents"] if f"{prefix}latents" not in state else [], setting)
+        problems += _blocks(state, f"{prefix}layers", depth=depth, parts=FRAME_BLOCK.values(), setting=f"depth {depth}")
         query = state.get(f"{prefix}layers.0.0.to_q.weight")
         if query is not None and query.shape[0] != heads * HEAD_DIM:
             problems.append(
@@ -106,27 +106,27 @@ def _has_formers(model: Mapping[str, Any]) -> bool:
     return bool(model.get("use_video_token_compressor", model.get("use_dual_token_compressor", True)))
 
 
-def _blocks(state: Mapping[str, Tensor], prefix: str, *, depth: int, parts: Iterable[str], said: str) -> list[str]:
-    """Blocks that are lost whole, or too many; single tensors of a block are found later."""
+def _blocks(state: Mapping[str, Tensor], prefix: str, *, depth: int, parts: Iterable[str], setting: str) -> list[str]:
+    """Whole blocks that are missing, or too many; `rename` finds single tensors of a block."""
     found = num_blocks(state, prefix)
     lost = [f"{prefix}.{number}.{part}.weight" for number in range(found, depth) for part in parts]
     more = [name for name in state if name.startswith(tuple(f"{prefix}.{number}." for number in range(depth, found)))]
-    return _missing(lost, said) + _unexpected(more, said)
+    return _missing(lost, setting) + _unexpected(more, setting)
 
 
-def _missing(names: list[str], said: str) -> list[str]:
-    return [f"missing {_listed(names)} ({said})"] if names else []
+def _missing(names: list[str], setting: str) -> list[str]:
+    return [f"missing {_listed(names)} ({setting})"] if names else []
 
 
-def _unexpected(names: list[str], said: str) -> list[str]:
-    return [f"unexpected {_listed(sorted(names))} ({said})"] if names else []
+def _unexpected(names: list[str], setting: str) -> list[str]:
+    return [f"unexpected {_listed(sorted(names))} ({setting})"] if names else []
 
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def _said(settings: Mapping[str, Any], word: str, *, where: str = "") -> Any:
+def _required(settings: Mapping[str, Any], word: str, *, where: str = "") -> Any:
     if word not in settings:
         raise ValueError(
             f"the yaml's model section has no {where}{word}, without which the released code does not run; name the yaml "

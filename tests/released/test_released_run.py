@@ -6,22 +6,23 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from golden import DEFAULT
-from released_checkpoint import FEATURES, HORIZON, released_state, settings_yaml, write_layout
+from released_checkpoint import FEATURES, released_state, settings_yaml, write_layout
 from safetensors.torch import load_file
 
+from golden import DEFAULT
 from pretrained_folders import make_siglip_folder, make_t5_folder
 from published_models import write_wan22
-from video2act import cli
+from rdt_checkpoint import HORIZON
 from video2act.clips import FrameHistory, ImageHistory
 from video2act.config import BackboneConfig
-from video2act.interop import official
-from video2act.interop.official import Robot, convert_official, policy_config, policy_weights, unit_statistics
-from video2act.interop.released_config import Sources
-from video2act.interop.released_structure import check_structure
 from video2act.policy import Video2Act
 from video2act.system2.backbones import make_backbone, save_video_model
 from video2act.types import Observation, VideoCondition
+from video2act_released import config as released_config
+from video2act_released.__main__ import main
+from video2act_released.config import Robot, Sources, policy_config
+from video2act_released.convert import convert_released, policy_weights, unit_statistics
+from video2act_released.structure import check_structure
 
 BACKBONE = BackboneConfig(feature_layer=1, hidden=FEATURES, depth=2, num_heads=4, latent_channels=16, text_dim=16)
 SENTENCE = "push the block"
@@ -46,7 +47,7 @@ def settings(tmp_path: Path) -> Path:
 
 
 def convert(checkpoint: Path, out: Path, settings: Path, video_model: Path, **options) -> Path:
-    convert_official(checkpoint, out, settings=settings, video_model=video_model, feature_layer=1, **options)
+    convert_released(checkpoint, out, settings=settings, video_model=video_model, feature_layer=1, **options)
     return out
 
 
@@ -91,7 +92,7 @@ class TestTheRun:
         settings = tmp_path / "video2act.yaml"
         settings.write_text(yaml.safe_dump(settings_yaml(is_dual=is_dual, formers=formers)))
         # a single stream has one size only, the released one; shrunk here
-        monkeypatch.setattr(official, "SPATIAL_PX", (16, 24))
+        monkeypatch.setattr(released_config, "SPATIAL_PX", (16, 24))
         streams = ("video", "motion") if is_dual else ("video",)
         checkpoint = write_layout("file", tmp_path, released_state(formers, streams))
         sources = Sources(
@@ -132,7 +133,7 @@ class TestTheRun:
     def test_over_chosen_and_resized_latents(
         self, tmp_path: Path, video_model: Path, is_dual: bool, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr(official, "SPATIAL_PX", (32, 48))
+        monkeypatch.setattr(released_config, "SPATIAL_PX", (32, 48))
         plain = settings_yaml(("sobel", "sobel"), is_dual)
         streams = plain["model"]["dual_stream_framepack"]
         streams["raw_stream"] |= {"latent_source": "motion_current", "video_size": [16, 16]}
@@ -201,8 +202,8 @@ class TestTheRun:
 
 class TestCommand:
     def run(self, monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
-        monkeypatch.setattr(sys, "argv", ["video2act", "convert", "official", *map(str, words)])
-        cli.main()
+        monkeypatch.setattr(sys, "argv", ["video2act-convert-released", *map(str, words)])
+        main()
 
     def test_it_writes_a_run_and_says_what_it_holds(
         self,
@@ -236,7 +237,9 @@ class TestCommand:
         self, tmp_path: Path, settings: Path, video_model: Path, monkeypatch: pytest.MonkeyPatch
     ):
         options = ("--out", tmp_path / "run", "--settings", settings, "--video-model", video_model)
-        with pytest.raises(SystemExit, match=r"video2act: FileNotFoundError: .*nowhere is no checkpoint"):
+        with pytest.raises(
+            SystemExit, match=r"video2act-convert-released: FileNotFoundError: .*nowhere is no checkpoint"
+        ):
             self.run(monkeypatch, tmp_path / "nowhere", *options)
 
 
