@@ -1,34 +1,80 @@
-"""The long benchmarks, in miniature: the same path with narrow networks, so that they do not break unseen."""
+"""The benchmarks in miniature: the same path with narrow networks. Only `slow` tests assert how fast a machine is."""
 
 import runpy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fresh_accelerator")]
+from video2act.config import PolicyConfig
+from video2act.presets import PRESETS, DataSpec
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
+def benchmark(name: str) -> dict[str, Any]:
+    return runpy.run_path(str(FOLDER / f"{name}.py"))
+
+
+@pytest.mark.slow
 def test_the_middle_size_from_videos_to_success(tmp_path: Path):
-    benchmark: dict[str, Any] = runpy.run_path(str(FOLDER / "small_video_model.py"))
-    settings = benchmark["Settings"](tmp_path, shrunken=True, minutes=1e-9)
-    assert not benchmark["main"](settings)  # no time: nothing is done
-    assert benchmark["main"](replace(settings, minutes=60.0))
+    program = benchmark("small_video_model")
+    settings = program["Settings"](tmp_path, shrunken=True, minutes=1e-9)
+    assert not program["main"](settings)  # no time: nothing is done
+    assert program["main"](replace(settings, minutes=60.0))
     report = (tmp_path / "report.md").read_text()
     assert "over copying" in report
     assert report.count("/1 |") == 3  # three policies, one episode each
     assert (tmp_path / "video_model" / "prediction.mp4").is_file()
-    # what is done is not done again
-    assert benchmark["main"](replace(settings, minutes=1e-9))
+    # finished stages are not repeated
+    assert program["main"](replace(settings, minutes=1e-9))
 
 
+@pytest.mark.slow
 def test_full_size(tmp_path: Path):
-    benchmark: dict[str, Any] = runpy.run_path(str(FOLDER / "full_size.py"))
-    found = benchmark["main"](benchmark["Settings"](tmp_path, shrunken=True, repetitions=1))
+    program = benchmark("full_size")
+    found = program["main"](program["Settings"](tmp_path, shrunken=True, repetitions=1))
     assert 0 < found.system2_error < 0.05
     assert 0 < found.system1_error < 0.1
     assert found.is_within
     assert (tmp_path / "full_size.json").is_file()
+
+
+class TestKeysAndValues:
+    def test_reuse_equals_computing_them_again(self):
+        ratio, difference = benchmark("kv_reuse")["main"](hidden=64, depth=4, text=6, image=20, video=8)
+        assert difference <= 1e-6
+        assert np.isfinite(ratio)
+        assert ratio > 0
+
+    @pytest.mark.slow
+    def test_reuse_pays(self):
+        """1.8 at the proportions of the released policy: below that, something is computed at every step after all."""
+        ratio, difference = benchmark("kv_reuse")["main"](hidden=512, depth=8)
+        assert ratio >= 1.8
+        # sums over 512 channels in another order stay below this
+        assert difference <= 1e-4
+
+
+class TestLoader:
+    @pytest.mark.parametrize("has_system2", [True, False])
+    def test_both_rates_are_measured_on_real_batches(
+        self, recorded: Path, small_config: PolicyConfig, monkeypatch: pytest.MonkeyPatch, has_system2: bool
+    ):
+        def small(spec: DataSpec) -> PolicyConfig:
+            config = small_config if has_system2 else replace(small_config, system2=None)
+            return replace(
+                config, state_dim=spec.state_dim, action_dim=spec.action_dim, fps=spec.fps, cameras=spec.cameras
+            )
+
+        monkeypatch.setitem(PRESETS, "small", small)
+        assert min(benchmark("loader")["main"]((recorded,), "small", num_batches=2)) > 0
+
+    @pytest.mark.slow
+    def test_data_keeps_up_with_training(self, recorded: Path):
+        loads, trains = benchmark("loader")["main"]((recorded,), num_batches=20)
+        assert loads >= 2 * trains

@@ -263,7 +263,6 @@ class TestDatasets:
             ("info", "{data}"),
             ("train-video", "--data", "{data}", "--out", "{out}"),
             ("train", "--data", "{data}", "--out", "{out}", "--preset", "tiny_blind"),
-            ("bench", "loader", "--data", "{data}"),
         ],
         ids=lambda command: command[0],
     )
@@ -436,9 +435,6 @@ class TestFit:
         videos = record(tmp_path / "videos", has_action=False)
         said = refusal("train", "--data", videos, "--out", tmp_path / "out", "--preset", "tiny_blind")
         assert "has no actions (it was recorded as videos only); train-video can use it, train cannot" in said
-
-    def test_a_loader_without_data(self, refusal: Callable[..., str]):
-        assert "bench loader reads a dataset; name it with --data" in refusal("bench", "loader")
 
 
 class TestRunFolders:

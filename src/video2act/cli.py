@@ -274,32 +274,17 @@ def view(run: Positional[Path], dataset: Path, *, out: Path, episode: int = 0) -
     print(program.view(run, dataset, episode=episode, out=out))
 
 
-def bench(
-    what: Positional[Literal["stages", "loader"]] = "stages",
-    run: Path | None = None,
-    *,
-    data: tuple[Path, ...] = (),
-    preset: str = "tiny",
-    device: str = "cpu",
-) -> None:
-    """Time each stage and the reuse of keys and values; or (loader) whether data keeps up with training.
+def bench(run: Path | None = None, preset: str = "tiny", *, device: str = "cpu") -> None:
+    """Time each stage between a camera and an action.
 
     Args:
-        what: stages or loader.
         run: a policy's run folder; without it, the preset with random weights.
-        data: dataset folders, for the loader.
         preset: of the policy.
         device: cpu, cuda, ...
     """
     from video2act.programs import bench as program
 
-    if what == "loader":
-        if not data:
-            raise ValueError("bench loader reads a dataset; name it with --data")
-        program.bench_loader(data, preset)
-    else:
-        program.bench_stages(run, preset, device=device)
-        program.bench_kv_reuse(device=device)
+    program.bench_stages(run, preset, device=device)
 
 
 def convert(what: Positional[Literal["robotwin"]], data: Annotated[RoboTwinData, OmitArgPrefixes]) -> None:
