@@ -114,9 +114,9 @@ class LocalTeam(module._Team):
 
     def results(self):
         job = self.jobs.pop(self.order.integers(len(self.jobs)))
-        return {job.seed: module._do(job, self.environment, expert=self.expert, noise=self.noise)}
+        return {job.seed: job.run(self.environment, self.expert, noise=self.noise)}
 
-    def dismiss(self):
+    def close(self):
         self.jobs = []
 
 

@@ -1,11 +1,11 @@
 """Records demonstrations: a scripted expert drives a simulator, in as many processes as there are cores.
 
-Episode k is what its seed makes of it, whoever records it: seeds are handed out in order, finished episodes are committed in that
-order, and a seed whose expert fails is passed over. So the dataset does not depend on the number of workers, and an interrupted
-recording continues to the same result. Each worker renders and encodes; this process only puts finished files in place.
+The dataset does not depend on the number of workers, and an interrupted recording continues to the same result: seeds are handed
+out in order, finished episodes are committed in that order, and seeds on which the expert fails are skipped. A worker simulates,
+renders and encodes; this process only moves finished files into the dataset.
 
-With `noise` the executed action is the expert's plus a disturbance while the recorded one stays clean: the demonstrations then
-show how to come back from states that the expert alone would never visit.
+With `noise` the executed action is the expert's plus a disturbance; the recorded action stays clean. So the demonstrations show
+how to recover from states that the expert alone would never visit.
 """
 
 import multiprocessing
@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -30,18 +31,18 @@ from video2act.envs import make_environment, make_expert
 from video2act.interfaces import Environment, EnvironmentSpec, Expert
 
 MAX_FAILURES_IN_A_ROW = 20
-"""after as many failed seeds the expert is considered unable to do the task"""
+"""after this many failed seeds the recording stops: the expert cannot do the task"""
 
 Setup = Callable[[], tuple[Environment, Expert]]
 """builds an environment and its expert inside a worker; picklable"""
 
 
 class CollectionError(RuntimeError):
-    """Recording cannot go on; what was complete is in the dataset."""
+    """The recording cannot continue; complete episodes are in the dataset."""
 
 
 @dataclass(frozen=True)
-class Recording:
+class Collected:
     """What `collect` did."""
 
     dataset: Path
@@ -66,15 +67,15 @@ def collect(
     workers: int | None = None,
     videos_only: bool = False,
     max_steps: int | None = None,
-) -> Recording:
-    """Record expert episodes until the dataset `out` holds `episodes` of them; what it holds already is kept.
+) -> Collected:
+    """Record expert episodes until the dataset `out` holds `episodes` of them, with those that it holds already.
 
     Args:
         env: a name of `list_environments`.
-        seed: of the first episode; the following ones count up.
-        cameras: None for the environment's usual ones.
-        noise: standard deviation added to each executed action, but not to grippers.
-        workers: processes; None for one per core.
+        seed: of the first episode; the others count up.
+        cameras: None: the environment's default.
+        noise: standard deviation of the disturbance; grippers get none.
+        workers: processes; None: one per core.
         videos_only: leave the actions out, for `train-video`.
 
     Raises:
@@ -89,7 +90,7 @@ def collect(
 
 def record(
     setup: Setup, out: Path, episodes: int, *, seed: int, noise: float, workers: int, videos_only: bool
-) -> Recording:
+) -> Collected:
     """`collect` for any environment that `setup` builds."""
     if episodes < 1 or workers < 1 or seed < 0 or noise < 0:
         raise ValueError(
@@ -97,16 +98,13 @@ def record(
             f"got {episodes}, {workers}, {seed} and {noise:g}"
         )
     started = time.monotonic()
-    team = _Team()
-    try:
+    with closing(_Team()) as team:
         spec = team.hire(setup, min(workers, episodes), noise=noise)
         writer, next_seed = _open(out, spec, seed=seed, noise=noise, videos_only=videos_only)
         with writer:
             before = writer.num_episodes
             failed = _fill(writer, team, wanted=episodes, first_seed=next_seed)
-            return Recording(out, writer.num_episodes, writer.num_episodes - before, failed, time.monotonic() - started)
-    finally:
-        team.dismiss()
+            return Collected(out, writer.num_episodes, writer.num_episodes - before, failed, time.monotonic() - started)
 
 
 def record_episode(environment: Environment, expert: Expert, *, seed: int, noise: float) -> Episode | None:
@@ -139,13 +137,6 @@ def record_episode(environment: Environment, expert: Expert, *, seed: int, noise
     )
 
 
-@dataclass(frozen=True)
-class _Job:
-    seed: int
-    info: DatasetInfo
-    folder: Path
-
-
 def _set_up(
     name: str, cameras: tuple[str, ...] | None, *, image_size: int, max_steps: int | None
 ) -> tuple[Environment, Expert]:
@@ -153,29 +144,33 @@ def _set_up(
     return environment, make_expert(environment)
 
 
-def _do(job: _Job, environment: Environment, *, expert: Expert, noise: float) -> EncodedEpisode | None:
-    """Record and encode one episode; None if the expert failed."""
-    episode = record_episode(environment, expert, seed=job.seed, noise=noise)
-    if episode is None:
-        return None
-    if ACTION not in job.info.features:
-        episode = replace(episode, action=None)
-    return encode_episode(episode, job.info, folder=job.folder)
+@dataclass(frozen=True)
+class _Job:
+    seed: int
+    info: DatasetInfo
+    folder: Path
+
+    def run(self, environment: Environment, expert: Expert, *, noise: float) -> EncodedEpisode | None:
+        """Record and encode the episode; None if the expert failed."""
+        episode = record_episode(environment, expert, seed=self.seed, noise=noise)
+        if episode is not None and ACTION not in self.info.features:
+            episode = replace(episode, action=None)
+        return None if episode is None else encode_episode(episode, self.info, folder=self.folder)
 
 
 def _work(connection: Connection, setup: Setup, *, noise: float) -> None:
-    """A worker: tell what the environment is, then answer every job with an encoded episode, or None where the expert failed."""
-    # Ctrl-C reaches the whole process group; the collector decides what becomes of its workers
+    """A worker: send the environment's spec, then answer every job with its result."""
+    # Ctrl-C reaches the whole process group; the collector ends its workers itself
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         environment, expert = setup()
         connection.send(environment.spec)
         while True:
-            connection.send(_do(connection.recv(), environment, expert=expert, noise=noise))
+            connection.send(connection.recv().run(environment, expert, noise=noise))
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the collector is gone, with or without a word
+        return  # the collector ended
     except OSError as error:
-        # as a plain OSError: those of libraries do not always survive the way to another process
+        # a plain OSError: those of libraries do not always survive pickling
         advice = "the complete episodes are kept: remove the cause and run the same command again"
         connection.send(OSError(error.errno, f"{error.strerror or error} while recording; {advice}"))
     except (ImportError, ValueError, RuntimeError) as error:
@@ -183,25 +178,27 @@ def _work(connection: Connection, setup: Setup, *, noise: float) -> None:
 
 
 class _Team:
-    """The workers, each with the seed that it is working on."""
+    """The workers, each with the seed that it records.
+
+    A pool of concurrent.futures would not do: it names neither the seed nor the exit code of a worker that died, and it ends
+    only after the episodes in progress.
+    """
 
     def __init__(self) -> None:
         self._workers: dict[Connection, BaseProcess] = {}
         self._seeds: dict[Connection, int] = {}
-        self._idle: list[Connection] = []
 
     def hire(self, setup: Setup, size: int, *, noise: float) -> EnvironmentSpec:
-        """Start the workers; returns what their environment is."""
-        # spawn: a renderer's context and threads do not survive a fork
+        """Start the workers; returns their environment's spec."""
+        # spawn: renderers do not survive a fork, and `runtime.workers`' server imports what its first caller needs, here no torch
         context = multiprocessing.get_context("spawn")
         for _ in range(size):
             ours, theirs = context.Pipe()
             worker = context.Process(target=_work, args=(theirs, setup), kwargs={"noise": noise}, daemon=True)
             worker.start()
-            theirs.close()  # so that the end of the worker is the end of the pipe
+            theirs.close()  # then the pipe ends when the worker ends
             self._workers[ours] = worker
         specs = [self._receive(connection) for connection in self._workers]
-        self._idle = list(self._workers)
         return specs[0]
 
     @property
@@ -210,24 +207,19 @@ class _Team:
 
     @property
     def is_free(self) -> bool:
-        return bool(self._idle)
+        return len(self._seeds) < len(self._workers)
 
     def assign(self, job: _Job) -> None:
-        connection = self._idle.pop()
+        connection = next(connection for connection in self._workers if connection not in self._seeds)
         self._seeds[connection] = job.seed
         connection.send(job)
 
     def results(self) -> dict[int, EncodedEpisode | None]:
-        """Wait until a worker is done; seed -> episode, or None where the expert failed."""
-        results = {}
-        for connection in wait(list(self._seeds)):
-            assert isinstance(connection, Connection)
-            result = self._receive(connection)
-            results[self._seeds.pop(connection)] = result
-            self._idle.append(connection)
-        return results
+        """Wait until a worker has finished; seed -> episode, or None where the expert failed."""
+        done = {connection: self._receive(connection) for connection in wait(list(self._seeds))}  # type: ignore[arg-type]
+        return {self._seeds.pop(connection): result for connection, result in done.items()}
 
-    def dismiss(self) -> None:
+    def close(self) -> None:
         for connection, worker in self._workers.items():
             connection.close()
             worker.terminate()
