@@ -18,6 +18,7 @@ from video2act import Video2Act
 from video2act.normalize import Statistics
 from video2act.presets import DataSpec, tiny_system1
 from video2act.programs.serve import serving
+from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.slow_loop import InlineSlowLoop
 from video2act.serving.access import Limits
@@ -52,7 +53,9 @@ def measure(num_plans: int, warm_up: int = 20) -> dict[str, dict[str, float]]:
     """Seconds per plan, here and there, and what the second takes longer; per kind of work."""
     torch.set_num_threads(1)
     policy = random_policy()
-    here = DualPolicy(policy, InlineSlowLoop(policy, (), refresh_every=1, control_fps=FPS), cameras=CAMERAS)
+    here = DualPolicy(
+        policy, InlineSlowLoop(policy, RefreshSpec((), refresh_every=1, control_fps=FPS)), cameras=CAMERAS
+    )
     taken: dict[str, list[float]] = {"here": [], "served": [], "difference": []}
     unlimited = Limits(max_messages_per_s=1e6)
     with serving(policy, limits=unlimited) as server, closing(RemotePolicy(server.address, timeout_s=60.0)) as there:

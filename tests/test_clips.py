@@ -1,11 +1,14 @@
 """One rule for clips: what training reads from a recording is what the robot's frame history holds at the same moment."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import transformers
 from PIL import Image
 
+from video2act import clips
 from video2act.clips import (
     GREY,
     FrameHistory,
@@ -197,3 +200,32 @@ def test_padding_is_counted():
         indices = stream_indices(newest, stream)
         assert sum(newest - 2 * (8 - i) < 0 for i in range(9)) == num_padding(newest, stream), indices
     assert merged_padding(torch.tensor([0, 1, 4, 5, 8]), 4).tolist() == [0, 1, 1, 2, 2]  # type: ignore[union-attr]
+
+
+def test_streams_of_one_camera_and_size_share_their_frames(monkeypatch: pytest.MonkeyPatch):
+    """Every stream shrank its own copy, so a camera was shrunk up to three times a control step."""
+    calls = []
+    monkeypatch.setattr(clips, "fit_frames", lambda images, size, fit: calls.append(size) or images)
+    wide = StreamConfig("a", "top", 5, 2, 8, FilterConfig(), FormerConfig())
+    history = FrameHistory((wide, replace(wide, name="b", num_frames=1), replace(wide, name="c", size_px=4)))
+    for step in range(9):
+        history.append(Observation({"top": np.full((8, 8, 3), step, np.uint8)}, np.zeros(1, np.float32), "", step / 10))
+    assert calls == [(8, 8), (4, 4)] * 9
+    newest = {name: round((float(clip.grid[0, 0, -1, 0, 0]) + 1) * 127.5) for name, clip in history.clips(10.0).items()}
+    assert newest == {"a": 8, "b": 8, "c": 8}
+    assert history.clips(10.0)["b"].grid.shape[2] == 1
+
+
+def test_frames_that_were_skipped_still_count():
+    """A stream that looks every few steps kept step with the frames that it was shown, not with the episode."""
+    seldom = StreamConfig("a", "top", 2, 2, 8, FilterConfig(), FormerConfig(), every=3)
+
+    def frame(step: int) -> Observation:
+        return Observation({"top": np.full((8, 8, 3), step, np.uint8)}, np.zeros(1, np.float32), "", step / 10)
+
+    history, behind = FrameHistory((seldom,)), FrameHistory((seldom,))
+    for step in range(21):
+        history.append(frame(step))
+    for step in range(21 - behind.span, 21):
+        behind.append(frame(step), control_step=step)
+    assert (history.clips(10.0)["a"].grid == behind.clips(10.0)["a"].grid).all()

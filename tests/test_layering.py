@@ -8,8 +8,8 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "video2act"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("types", "config", "normalize", "embodiment", "precision", "limits"),
-    ("interfaces", "presets", "clips", "layers", "files"),
+    ("types", "config", "normalize", "embodiment", "precision", "limits", "incidents"),
+    ("interfaces", "presets", "clips", "layers", "files", "refresh_rule"),
     ("text",),
     ("system1", "system2", "data", "envs", "runtime", "serving", "viz"),
     ("policy", "hub"),

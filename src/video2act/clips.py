@@ -5,7 +5,7 @@ so the first frame is repeated: in training as on the robot, where the camera ha
 """
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -132,14 +132,6 @@ def to_pixels(frames: UInt8[np.ndarray, "t h w 3"], fps: float) -> Video:
     return Video(grid / 127.5 - 1, fps)
 
 
-@dataclass(frozen=True)
-class _Track:
-    """The recent frames of one camera at one size."""
-
-    stream: StreamConfig
-    frames: deque[np.ndarray]
-
-
 def stream_image(observation: Observation, stream: str, *, camera: str) -> np.ndarray:
     """The image that a stream reads. Raises KeyError, naming the cameras there are, if it is missing."""
     if camera not in observation.images:
@@ -151,47 +143,59 @@ def stream_image(observation: Observation, stream: str, *, camera: str) -> np.nd
 
 
 class FrameHistory:
-    """The frames of the running episode that the streams' clips may still need."""
+    """The frames of the running episode that the streams' clips may still need.
+
+    Streams that read the same camera at the same size share its frames, so that each frame is resized once.
+    """
 
     def __init__(self, streams: tuple[StreamConfig, ...]):
-        self._tracks = [_Track(stream, deque(maxlen=_memory(stream))) for stream in streams]
+        self._streams = streams
+        self._frames: dict[tuple[str, tuple[int, int], Fit], deque[np.ndarray]] = {}
+        for stream in streams:
+            shared = self._frames.get(_source(stream))
+            length = max(_memory(stream), (shared.maxlen or 0) if shared is not None else 0)
+            self._frames[_source(stream)] = deque(maxlen=length)
         self._num_seen = 0
+        """control steps of the episode so far"""
 
     @property
     def span(self) -> int:
         """Control steps that the longest clip goes back to, its newest frame included; at least 1."""
-        return max((track.frames.maxlen or 1 for track in self._tracks), default=1)
+        return max((_memory(stream) for stream in self._streams), default=1)
 
     def reset(self) -> None:
         """A new episode begins."""
-        for track in self._tracks:
-            track.frames.clear()
+        for frames in self._frames.values():
+            frames.clear()
         self._num_seen = 0
 
-    def append(self, observation: Observation) -> None:
+    def append(self, observation: Observation, control_step: int | None = None) -> None:
         """Take in the frame of one control step.
 
+        Args:
+            control_step: number of the frame in its episode, where frames before it were skipped; None: the next one.
         Raises:
             KeyError: a camera that a stream reads is not in the observation.
             RuntimeError: an episode became too long to be remembered as a whole, as `encoding="stream"` needs.
         """
-        self._num_seen += 1
-        for track in self._tracks:
-            # copied below: an environment may draw its next frame into the same memory
-            frame = stream_image(observation, track.stream.name, camera=track.stream.camera)[None]
-            if track.stream.encoding == "stream" and self._num_seen > MAX_STREAM_FRAMES:
+        self._num_seen = (self._num_seen if control_step is None else control_step) + 1
+        for stream in self._streams:
+            stream_image(observation, stream.name, camera=stream.camera)  # raises before anything is taken in
+            if stream.encoding == "stream" and self._num_seen > MAX_STREAM_FRAMES:
                 raise RuntimeError(
                     f"the episode is longer than {MAX_STREAM_FRAMES} frames; reset the policy before it is"
                 )
-            track.frames.append(fit_frames(frame, track.stream.frame_px, fit=track.stream.resize)[0].copy())
+        for (camera, size, fit), frames in self._frames.items():
+            # copied: an environment may draw its next frame into the same memory
+            frames.append(fit_frames(observation.images[camera][None], size, fit=fit)[0].copy())
 
     def clips(self, control_fps: float) -> dict[str, Video]:
         """The clip of each stream that ends at the newest frame; `control_fps` is the rate at which frames were appended."""
         clips = {}
-        for track in self._tracks:
-            if not track.frames:
+        for stream in self._streams:
+            frames = list(self._frames[_source(stream)])
+            if not frames:
                 raise RuntimeError("no frame has been observed in this episode; call append first")
-            stream, frames = track.stream, list(track.frames)
             # numbers count from the beginning of the episode; frames that are no longer remembered are not asked for
             forgotten = self._num_seen - len(frames)
             chosen = [max(0, i - forgotten) for i in stream_indices(self._num_seen - 1, stream)]
@@ -199,6 +203,11 @@ class FrameHistory:
             padding = torch.tensor([num_padding(self._num_seen - 1, stream)])
             clips[stream.name] = replace(pixels, padding=padding)
         return clips
+
+
+def _source(stream: StreamConfig) -> tuple[str, tuple[int, int], Fit]:
+    """Streams with the same source read the same frames."""
+    return stream.camera, stream.frame_px, stream.resize
 
 
 def _memory(stream: StreamConfig) -> int:

@@ -102,7 +102,15 @@ class System2Error(RuntimeError):
 
 
 class HoldError(RuntimeError):
-    """There is nothing fresh or sound to plan on: the robot keeps its last target. The message says why."""
+    """There is nothing fresh or sound to plan on: the robot keeps its last target. The message says why.
+
+    Args:
+        kind: of the incident that this is; see `incidents.py`.
+    """
+
+    def __init__(self, message: str, kind: str = "hold"):
+        super().__init__(message)
+        self.kind = kind
 
 
 @runtime_checkable

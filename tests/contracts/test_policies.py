@@ -25,6 +25,7 @@ from video2act.config import (
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act
 from video2act.presets import DataSpec, tiny, tiny_system1
+from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.shared_slow_loop import SharedSystem2
 from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop, ThreadSlowLoop
@@ -185,16 +186,16 @@ class TestDualSystem:
 
 
 def inline(subject: Subject) -> SlowLoop:
-    return InlineSlowLoop(subject, streams_of(subject), refresh_every=4, control_fps=subject.config.fps)
+    return InlineSlowLoop(subject, RefreshSpec(streams_of(subject), refresh_every=4, control_fps=subject.config.fps))
 
 
 def threaded(subject: Subject) -> SlowLoop:
-    return ThreadSlowLoop(subject, streams_of(subject), refresh_every=4, control_fps=subject.config.fps)
+    return ThreadSlowLoop(subject, RefreshSpec(streams_of(subject), refresh_every=4, control_fps=subject.config.fps))
 
 
 def shared(subject: Subject) -> SlowLoop:
     """One of a server's clients, and the only one."""
-    worker = SharedSystem2(subject, streams_of(subject), refresh_every=4, control_fps=subject.config.fps)
+    worker = SharedSystem2(subject, RefreshSpec(streams_of(subject), refresh_every=4, control_fps=subject.config.fps))
     loop = worker.new_loop()
     loop.close = worker.close  # type: ignore[method-assign]
     return loop
@@ -207,7 +208,7 @@ def remote(subject: Subject) -> SlowLoop:
     contract, ending = Contract.of(subject.config, "system2"), ExitStack()
     server = Server(lambda: System2Session(subject.perceive, contract), contract.to_metadata(), port=0)
     address = ending.enter_context(server.running()).address
-    loop = RemoteSlowLoop(address, streams_of(subject), refresh_every=4, control_fps=subject.config.fps)
+    loop = RemoteSlowLoop(address, RefreshSpec(streams_of(subject), refresh_every=4, control_fps=subject.config.fps))
     ending.callback(loop.close)
     loop.close = ending.close  # type: ignore[method-assign]
     return loop

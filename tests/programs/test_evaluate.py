@@ -318,7 +318,7 @@ def test_limits_of_the_demonstrations_clamp_and_are_told(settings: Settings):
     (settings.run / "stats.json").write_text(json.dumps({"action": range_of_data}))
     summary = run_evaluation(replace(settings, runtime=RuntimeConfig(limits="data+5%")), FAKES)
     assert summary.info["runtime"]["clamped_steps"] > 0
-    assert any("outside the limits: number = " in said for said in summary.info["runtime"]["incidents"])
+    assert any("outside the limits: number = " in said["text"] for said in summary.info["runtime"]["incidents"])
     assert f"CLAMPED in {summary.info['runtime']['clamped_steps']} of" in heading(summary.info)
 
 

@@ -20,6 +20,7 @@ from video2act.files.run_folder import INSTRUCTIONS_FILE, load_config
 from video2act.interfaces import HoldError
 from video2act.policy import Video2Act
 from video2act.programs import serve as program
+from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.slow_loop import InlineSlowLoop
 from video2act.serving.client import RemotePolicy, RemoteSlowLoop
@@ -55,7 +56,10 @@ def test_plans_are_those_of_the_same_policy_in_this_process(policy: Video2Act, s
     """With System 2 inline: to the bit, through two episodes."""
     assert small_config.system2 is not None
     loop = InlineSlowLoop(
-        policy, small_config.system2.streams, refresh_every=small_config.refresh_every, control_fps=small_config.fps
+        policy,
+        RefreshSpec(
+            small_config.system2.streams, refresh_every=small_config.refresh_every, control_fps=small_config.fps
+        ),
     )
     here = DualPolicy(policy, loop, cameras=small_config.cameras)
     policy.seed(3)
@@ -111,7 +115,7 @@ def test_system2_alone_serves_a_robot_that_runs_system1(policy: Video2Act, small
     serving = program.serve_system2(load_system2(tmp_path), load_config(tmp_path), instructions=())
     with Server(serving.make_session, serving.contract.to_metadata(), port=0).running() as server:
         loop = RemoteSlowLoop(
-            server.address, small_config.system2.streams, refresh_every=4, control_fps=small_config.fps
+            server.address, RefreshSpec(small_config.system2.streams, refresh_every=4, control_fps=small_config.fps)
         )
         with closing(DualPolicy(policy, loop, cameras=small_config.cameras)) as robot:
             for chunk in drive(robot, seed=1):
@@ -231,7 +235,9 @@ def test_a_taken_port_is_told_in_a_line(policy: Video2Act, tmp_path: Path):
 
 def test_only_the_newest_measurements_are_kept(policy: Video2Act, small_config: PolicyConfig):
     assert small_config.system2 is not None
-    loop = InlineSlowLoop(policy, small_config.system2.streams, refresh_every=4, control_fps=small_config.fps)
+    loop = InlineSlowLoop(
+        policy, RefreshSpec(small_config.system2.streams, refresh_every=4, control_fps=small_config.fps)
+    )
     client = program.ClientPolicy(policy, loop, cameras=small_config.cameras)
     client.times.act_s.extend([0.0] * 5000)
     drive(client, 0, steps=2)

@@ -6,6 +6,7 @@ import pytest
 from runtime_fakes import FPS, MOTION, FakeSystem
 
 from video2act.config import PolicyConfig, RuntimeConfig
+from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.assembly import SlowParts, check_encoding, check_where, make_slow_loop
 from video2act.runtime.slow_loop import InlineSlowLoop
 
@@ -37,10 +38,11 @@ def test_how_long_a_hang_may_last_reaches_a_system2_elsewhere(small_config: Poli
     assert small_config.system2 is not None
     asked: list[tuple] = []
 
-    def connect(*arguments):
-        asked.append(arguments)
-        return InlineSlowLoop(FakeSystem(), (MOTION,), refresh_every=1, control_fps=FPS)
+    def connect(address, spec, hang_timeout_s):
+        asked.append((address, spec, hang_timeout_s))
+        return InlineSlowLoop(FakeSystem(), RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS))
 
-    parts = SlowParts(small_config.system2.streams, 4, 20.0, FakeSystem, "", connect)
+    spec = RefreshSpec(small_config.system2.streams, 4, 20.0)
+    parts = SlowParts(spec, FakeSystem, "", connect)
     make_slow_loop("ws://robot:8000", FakeSystem(), parts=parts, runtime=RuntimeConfig(hang_timeout_s=0.5))
-    assert asked == [("ws://robot:8000", small_config.system2.streams, 4, 20.0, 0.5)]
+    assert asked == [("ws://robot:8000", spec, 0.5)]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from runtime_fakes import FPS, MOTION, FakeEnvironment, FakeSystem, GatedSystem
 
+from video2act.refresh_rule import RefreshSpec
 from video2act.runtime import control_loop
 from video2act.runtime.control_loop import Pace, lockstep, run_episode
 from video2act.runtime.dual_policy import DualPolicy
@@ -29,7 +30,9 @@ class Notebook:
 
 
 def make_policy(system: FakeSystem, refresh_every: int = 4) -> DualPolicy:
-    return DualPolicy(system, InlineSlowLoop(system, (MOTION,), refresh_every=refresh_every, control_fps=FPS))
+    return DualPolicy(
+        system, InlineSlowLoop(system, RefreshSpec((MOTION,), refresh_every=refresh_every, control_fps=FPS))
+    )
 
 
 def test_every_step_is_observed_and_a_plan_is_made_when_due():
@@ -89,8 +92,8 @@ def test_a_later_plan_that_is_not_finite_never_reaches_the_robot():
     # the plan of step 2 goes on to its end, then its last target is held
     assert [action[0] for action in environment.actions] == [0, 1, 2, 3, 4, 5, 5, 5, 5, 5]
     assert [step.is_held for step in result.steps] == [False] * 6 + [True] * 4
-    assert "the policy planned nan for dimension 1" in executor.incidents[0]
-    assert any("spent" in said for said in executor.incidents)
+    assert "the policy planned nan for dimension 1" in executor.incidents[0].text
+    assert any("spent" in said.text for said in executor.incidents)
 
 
 class FakeClock:
@@ -133,7 +136,10 @@ def test_a_rate_must_be_positive():
 def test_a_stuck_system_2_does_not_stop_the_robot():
     system = GatedSystem()
     policy = DualPolicy(
-        system, ThreadSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS, first_condition_timeout_s=10.0)
+        system,
+        ThreadSlowLoop(
+            system, RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS), first_condition_timeout_s=10.0
+        ),
     )
     system.let_pass()  # the first condition only
     result = run_episode(FakeEnvironment(num_steps=40), policy, execute_steps=4, watchers=[], seed=0, rate_hz=None)

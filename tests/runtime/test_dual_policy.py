@@ -3,6 +3,7 @@
 import pytest
 from runtime_fakes import FPS, MOTION, FakeSystem, observation
 
+from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.slow_loop import InlineSlowLoop, ThreadSlowLoop
 from video2act.types import ActionChunk, Observation, VideoCondition
@@ -10,7 +11,9 @@ from video2act.types import ActionChunk, Observation, VideoCondition
 
 def make_policy(refresh_every: int = 4) -> tuple[FakeSystem, DualPolicy]:
     system = FakeSystem()
-    return system, DualPolicy(system, InlineSlowLoop(system, (MOTION,), refresh_every=refresh_every, control_fps=FPS))
+    return system, DualPolicy(
+        system, InlineSlowLoop(system, RefreshSpec((MOTION,), refresh_every=refresh_every, control_fps=FPS))
+    )
 
 
 def test_staleness_is_the_age_of_the_newest_frame_system_2_saw():
@@ -37,7 +40,7 @@ def test_a_condition_from_another_episode_is_refused():
             self.kept = self.kept or super().condition(observation)
             return self.kept
 
-    policy = DualPolicy(system, KeepsTheFirst(system, (MOTION,), refresh_every=4, control_fps=FPS))
+    policy = DualPolicy(system, KeepsTheFirst(system, RefreshSpec((MOTION,), refresh_every=4, control_fps=FPS)))
     for _ in range(2):
         policy.reset()
         policy.observe(observation(0))
@@ -71,7 +74,9 @@ def test_past_images_are_put_beside_the_observation():
     numbers: list[tuple[int, int]] = []
     system = Shown()
     policy = DualPolicy(
-        system, InlineSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS), cameras=("top@2", "top")
+        system,
+        InlineSlowLoop(system, RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS)),
+        cameras=("top@2", "top"),
     )
     policy.reset()
     for step in range(4):
@@ -82,7 +87,7 @@ def test_past_images_are_put_beside_the_observation():
 
 def test_a_threaded_policy_ends_its_thread_when_closed():
     system = FakeSystem()
-    loop = ThreadSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS)
+    loop = ThreadSlowLoop(system, RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS))
     policy = DualPolicy(system, loop)
     policy.reset()
     policy.observe(observation(0))

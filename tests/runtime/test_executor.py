@@ -13,6 +13,7 @@ from runtime_fakes import FPS, MOTION, FakeEnvironment, FakeSystem, GatedSystem,
 from video2act.config import RuntimeConfig
 from video2act.interfaces import HoldError
 from video2act.limits import Limits
+from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.assembly import make_executor
 from video2act.runtime.control_loop import EpisodeResult, run_episode
 from video2act.runtime.dual_policy import DualPolicy
@@ -32,6 +33,8 @@ class StuckAfterFirst(InlineSlowLoop):
     def observe(self, observation: Observation) -> None:
         if self._condition is None:
             super().observe(observation)
+        else:
+            self._history.append(observation)
 
 
 def drive(
@@ -44,11 +47,9 @@ def drive(
     system, environment = system or FakeSystem(), FakeEnvironment(steps)
     policy = DualPolicy(
         system,
-        loop or InlineSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS),
+        loop or InlineSlowLoop(system, RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS)),
         cameras=(),
         runtime=runtime,
-        streams=(MOTION,),
-        control_fps=FPS,
     )
     executor = make_executor(policy, environment.spec, execute_steps=execute_steps, runtime=runtime)
     result = run_episode(
@@ -62,7 +63,7 @@ class TestStaleness:
     """The condition is of step 0; at 50 Hz, 0.1 s are 5 control steps."""
 
     def stuck(self, system: FakeSystem | None = None) -> SlowLoop:
-        return StuckAfterFirst(system or FakeSystem(), (MOTION,), refresh_every=1, control_fps=FPS)
+        return StuckAfterFirst(system or FakeSystem(), RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS))
 
     def test_without_a_limit_any_age_will_do(self):
         result, actions, _, _ = drive(RuntimeConfig(), loop=self.stuck())
@@ -74,7 +75,7 @@ class TestStaleness:
         assert actions == [0, 1, 2, 3, 4, 5, 5, 5, 5, 5]
         assert [step.is_held for step in result.steps] == [False] * 6 + [True] * 4
         assert len(executor.incidents) == 1
-        assert "0.120 s old, and max_staleness_s is 0.1" in executor.incidents[0]
+        assert "0.120 s old, and max_staleness_s is 0.1" in executor.incidents[0].text
         assert max(policy.times.staleness_s) <= 0.1
 
     def test_error_ends_the_episode_with_age_and_limit(self):
@@ -99,7 +100,7 @@ class TestStaleness:
         result, _, _, executor = drive(runtime, loop=loop, steps=8)
         assert time.monotonic() - started >= 0.1  # two control steps waited
         assert [step.is_held for step in result.steps] == [False] * 6 + [True] * 2
-        assert "nothing newer came within slack_s = 0.05" in executor.incidents[0]
+        assert "nothing newer came within slack_s = 0.05" in executor.incidents[0].text
 
     def test_wait_takes_what_comes_in_time(self):
         class ComesLate(StuckAfterFirst):
@@ -111,7 +112,7 @@ class TestStaleness:
         asked: list[float] = []
         runtime = RuntimeConfig(max_staleness_s=0.1, when_stale="wait", slack_s=5.0)
         result, actions, _, _ = drive(
-            runtime, loop=ComesLate(FakeSystem(), (MOTION,), refresh_every=1, control_fps=FPS)
+            runtime, loop=ComesLate(FakeSystem(), RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS))
         )
         assert actions == list(range(10))
         assert {step.condition_version for step in result.steps} == {1, 2}
@@ -127,7 +128,10 @@ class TestPlansBesideTheLoop:
         system, environment = Slow(horizon=40), FakeEnvironment(60)
         runtime = RuntimeConfig(system1="thread")
         policy = DualPolicy(
-            system, InlineSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS), cameras=(), runtime=runtime
+            system,
+            InlineSlowLoop(system, RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS)),
+            cameras=(),
+            runtime=runtime,
         )
         executor = make_executor(policy, environment.spec, execute_steps=4, runtime=runtime)
         result = run_episode(environment, policy, execute_steps=4, watchers=[], seed=0, rate_hz=FPS, executor=executor)
@@ -153,7 +157,10 @@ class TestPlansBesideTheLoop:
         system = Held(horizon=50)
         runtime = RuntimeConfig(system1="thread")
         policy = DualPolicy(
-            system, InlineSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS), cameras=(), runtime=runtime
+            system,
+            InlineSlowLoop(system, RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS)),
+            cameras=(),
+            runtime=runtime,
         )
         executor = make_executor(policy, SPEC, execute_steps=1, runtime=runtime)
         policy.reset()
@@ -168,9 +175,9 @@ class TestPlansBesideTheLoop:
         executor.reset()
         policy.observe(observation(0))
         decision = executor.decide(observation(0))
-        assert decision.condition is not None
-        assert decision.condition.episode == 1
-        assert decision.planned_at == 0.0
+        assert decision.plan.condition is not None
+        assert decision.plan.condition.episode == 1
+        assert decision.plan.chunk.observed_at == 0.0
         executor.close()
 
     def test_an_error_in_the_planner_reaches_the_control_loop(self):
@@ -230,7 +237,7 @@ class TestGuard:
     def run(self, outside, relative: tuple[str, ...] = ()) -> tuple[list[float], EpisodeResult, Executor]:
         environment, system = FakeEnvironment(10), FakeSystem()
         environment.spec = replace(environment.spec, relative_actions=relative)
-        policy = DualPolicy(system, InlineSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS))
+        policy = DualPolicy(system, InlineSlowLoop(system, RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS)))
         executor = make_executor(
             policy, environment.spec, execute_steps=2, runtime=RuntimeConfig(outside_limits=outside), limits=self.LIMITS
         )
@@ -241,7 +248,7 @@ class TestGuard:
         actions, result, executor = self.run("clamp")
         assert actions == [0, 1, 2, 3, 4, 5, 6, 6, 6, 6]
         assert [step.is_clamped for step in result.steps] == [False] * 7 + [True] * 3
-        assert executor.incidents == ["outside the limits: x = 7; clamped"]
+        assert [said.text for said in executor.incidents] == ["outside the limits: x = 7; clamped"]
 
     def test_or_it_is_not_sent_and_the_last_target_held(self):
         actions, result, _ = self.run("hold")
@@ -254,20 +261,22 @@ class TestGuard:
 
     def test_what_lies_inside_passes_bit_by_bit(self):
         action = np.array([0.1, 0.2], np.float32)
-        assert Guard(SPEC, self.LIMITS).check(action).action is action
-        clamped = Guard(SPEC, self.LIMITS).check(np.array([0.1, 2.0], np.float32)).action
+        assert Guard(SPEC.action_names, limits=self.LIMITS).check(action).action is action
+        clamped = Guard(SPEC.action_names, limits=self.LIMITS).check(np.array([0.1, 2.0], np.float32)).action
         assert clamped is not None
         assert clamped.dtype == np.float32
         assert clamped.tolist() == [action[0].item(), 1.0]
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
     def test_a_number_that_is_not_finite_is_never_clamped_into_one_that_is(self, bad: float):
-        checked = Guard(SPEC, self.LIMITS).check(np.array([bad, 0.0]))
+        checked = Guard(SPEC.action_names, limits=self.LIMITS).check(np.array([bad, 0.0]))
         assert checked.action is None
         assert "x = " in checked.problem
 
     def test_nothing_to_hold_at_the_first_step_is_an_error(self):
-        policy = DualPolicy(FakeSystem(), InlineSlowLoop(FakeSystem(), (MOTION,), refresh_every=1, control_fps=FPS))
+        policy = DualPolicy(
+            FakeSystem(), InlineSlowLoop(FakeSystem(), RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS))
+        )
         executor = make_executor(
             policy,
             SPEC,
@@ -282,7 +291,7 @@ class TestGuard:
 
     def test_limits_of_another_robot_are_refused(self):
         with pytest.raises(ValueError, match="limits are for 3 numbers, but an action of fake:count has 2: x, y"):
-            Guard(SPEC, Limits((0.0,) * 3, (1.0,) * 3))
+            Guard(SPEC.action_names, limits=Limits((0.0,) * 3, (1.0,) * 3), robot=SPEC.name)
         with pytest.raises(ValueError, match=r"dimension 0: low must not be above high, got 1\.0 and 0\.0"):
             Limits((1.0,), (0.0,))
 
@@ -301,8 +310,10 @@ class TestGuard:
 class TestClock:
     @pytest.mark.parametrize("now", [0.5, 1.0])
     def test_a_clock_that_runs_backwards_or_stands_still_is_an_error_with_both_times(self, now: float):
-        policy = DualPolicy(FakeSystem(), InlineSlowLoop(FakeSystem(), (MOTION,), refresh_every=1, control_fps=FPS))
-        executor = Executor(policy, InlinePlanner(policy), guard=Guard(SPEC), execute_steps=2, config=RuntimeConfig())
+        policy = DualPolicy(
+            FakeSystem(), InlineSlowLoop(FakeSystem(), RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS))
+        )
+        executor = Executor(InlinePlanner(policy), Guard(), execute_steps=2, config=RuntimeConfig())
         policy.reset()
         for moment, fails in ((1.0, False), (now, True)):
             seen = replace(observation(0), time=moment)
@@ -314,7 +325,9 @@ class TestClock:
                 executor.decide(seen)
 
     def test_a_new_episode_may_begin_at_zero_again(self):
-        policy = DualPolicy(FakeSystem(), InlineSlowLoop(FakeSystem(), (MOTION,), refresh_every=1, control_fps=FPS))
+        policy = DualPolicy(
+            FakeSystem(), InlineSlowLoop(FakeSystem(), RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS))
+        )
         executor = make_executor(policy, SPEC, execute_steps=2, runtime=RuntimeConfig())
         for _ in range(2):
             assert (
@@ -336,7 +349,10 @@ def test_every_overlap_works_with_every_place_of_both_systems(overlap, where):
     system, environment = Continuing(), FakeEnvironment(20)
     runtime = RuntimeConfig(system1=where, overlap=overlap)
     policy = DualPolicy(
-        system, ThreadSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS), cameras=(), runtime=runtime
+        system,
+        ThreadSlowLoop(system, RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS)),
+        cameras=(),
+        runtime=runtime,
     )
     executor = make_executor(policy, environment.spec, execute_steps=2, runtime=runtime)
     result = run_episode(environment, policy, execute_steps=2, watchers=[], seed=0, rate_hz=FPS, executor=executor)
@@ -371,7 +387,7 @@ def test_resets_under_load_and_no_condition_of_another_episode_reaches_a_plan(re
     system = Marked()
     policy = DualPolicy(
         system,
-        ThreadSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS),
+        ThreadSlowLoop(system, RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS)),
         cameras=(),
         runtime=RuntimeConfig(system1="thread"),
     )
@@ -386,18 +402,18 @@ def test_resets_under_load_and_no_condition_of_another_episode_reaches_a_plan(re
             seen = Observation({"top": frame}, np.array([step, number], np.float32), "push", step / FPS)
             policy.observe(seen)
             decision = executor.decide(seen)
-            assert decision.condition is not None
-            assert decision.condition.episode == episode
+            assert decision.plan.condition is not None
+            assert decision.plan.condition.episode == episode
     executor.close()
     policy.close()
-    assert policy.incidents == []
+    assert list(policy.incidents) == []
     assert {condition.episode for condition in system.conditions} == set(range(resets))
 
 
 class TestAHungThread:
     def test_it_is_said_once_with_the_remedy_and_the_robot_goes_on(self):
         system = GatedSystem()
-        loop = ThreadSlowLoop(system, (MOTION,), refresh_every=1, control_fps=FPS, hang_timeout_s=0.1)
+        loop = ThreadSlowLoop(system, RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS), hang_timeout_s=0.1)
         policy = DualPolicy(system, loop)
         system.let_pass()
         result = run_episode(
@@ -411,6 +427,6 @@ class TestAHungThread:
         )
         assert result.num_steps == 20
         (incident,) = policy.incidents
-        assert "more than 0.1 s; a thread cannot be killed" in incident
+        assert "more than 0.1 s; a thread cannot be killed" in incident.text
         system.let_pass(3)
         policy.close()

@@ -13,6 +13,7 @@ import pytest
 from runtime_fakes import FPS, MOTION, observation, wait_until
 from system2_in_a_process import cannot_be_built, counting, dies_at_once, obedient, threads_and_niceness
 
+from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.process_loop import ProcessSlowLoop
 from video2act.types import Observation, VideoCondition
 
@@ -27,7 +28,10 @@ def start() -> Iterator[Start]:
     def make(build, refresh_every: int = 1, **keywords) -> ProcessSlowLoop:
         loops.append(
             ProcessSlowLoop(
-                build, (MOTION,), refresh_every=refresh_every, control_fps=FPS, instruction="push", **keywords
+                build,
+                RefreshSpec((MOTION,), refresh_every=refresh_every, control_fps=FPS),
+                instruction="push",
+                **keywords,
             )
         )
         return loops[-1]
@@ -79,7 +83,7 @@ def test_frames_go_out_and_stamped_tokens_come_back(start: Start):
     frame = np.kron(large.images["top"], np.ones((2, 2, 1), np.uint8))
     loop.observe(Observation({"top": frame}, large.state, large.instruction, large.time))
     assert newest_number(loop.condition(large)) == 50
-    assert loop.incidents == []
+    assert list(loop.incidents) == []
     assert loop.num_starts == 1
 
 
@@ -103,7 +107,7 @@ def test_system_2_killed_is_noticed_at_once_and_started_again_with_the_same_past
     wait_until(lambda: len(loop.incidents) > 0)
     # milliseconds where a core is free; in any case long before a hang would be suspected
     assert time.monotonic() - killed_at < loop._hang_timeout_s / 2
-    assert "killed by signal 9; next attempt in 0.1 s" in loop.incidents[0]
+    assert "killed by signal 9; next attempt in 0.1 s" in loop.incidents[0].text
     # meanwhile the last condition is offered, and nothing waits
     loop.observe(observation(step))
     assert loop.condition(observation(step)).version >= before.version
@@ -128,7 +132,7 @@ def test_system_2_hanging_is_noticed_within_its_timeout_and_replaced(start: Star
         loop.condition(observation(step))
         assert time.monotonic() - called < 0.2, "the control loop waited for a System 2 that hangs"
         time.sleep(1 / FPS)
-    assert "no progress for 0.5 s; the process was killed" in loop.incidents[0]
+    assert "no progress for 0.5 s; the process was killed" in loop.incidents[0].text
     assert time.monotonic() - began < 2
     orders.unlink()
     feed_until(loop, lambda c: newest_number(c) > step, first=step + 1)
@@ -142,7 +146,7 @@ def test_system_2_raising_mid_episode_is_noted_with_its_words_and_replaced(start
     step = feed_until(loop, lambda c: newest_number(c) >= 5, first=0)
     orders.write_text("raise")
     wait_for_incident = feed_until(loop, lambda _: bool(loop.incidents), first=step)
-    assert "ZeroDivisionError: a broken lens" in loop.incidents[0]
+    assert "ZeroDivisionError: a broken lens" in loop.incidents[0].text
     orders.unlink()
     feed_until(loop, lambda c: newest_number(c) > wait_for_incident, first=wait_for_incident)
 
@@ -164,7 +168,7 @@ def test_a_slow_refresh_is_no_hang_and_the_ring_does_not_grow(start: Start, tmp_
     assert loop._ring.layout.capacity == capacity < 100
     condition = loop.condition(observation(step))
     assert int(condition.tokens.data[0, 1, 0]) == newest_number(condition) - 8
-    assert loop.incidents == []
+    assert list(loop.incidents) == []
 
 
 def test_a_system_2_that_cannot_be_built_is_an_error_at_once_with_its_traceback(start: Start):
@@ -181,7 +185,9 @@ def test_a_system_2_that_dies_while_it_starts_is_an_error_at_once(start: Start):
 
 def test_closing_ends_the_process_even_if_it_hangs_and_frees_the_memory(tmp_path: Path):
     orders = tmp_path / "orders"
-    loop = ProcessSlowLoop(partial(obedient, orders), (MOTION,), refresh_every=1, control_fps=FPS, instruction="push")
+    loop = ProcessSlowLoop(
+        partial(obedient, orders), RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS), instruction="push"
+    )
     loop.reset(0)
     loop.observe(observation(0))
     loop.condition(observation(0))

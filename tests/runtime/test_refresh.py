@@ -9,9 +9,10 @@ import pytest
 from runtime_fakes import FPS, MOTION, FakeSystem, GatedSystem, observation
 
 from video2act.interfaces import HoldError
+from video2act.refresh_rule import Frame, RefreshSpec
 from video2act.runtime import refresh
 from video2act.runtime.background import LONGEST_RING, BackgroundSlowLoop
-from video2act.runtime.frame_ring import Frame, FrameRing, RingLayout
+from video2act.runtime.frame_ring import FrameRing, RingLayout
 from video2act.runtime.refresh import Refresher, perceive
 from video2act.types import Tokens, Video
 
@@ -51,7 +52,9 @@ def test_another_refresh_is_not_waited_for_without_end(monkeypatch: pytest.Monke
 
 
 def test_an_encoder_that_sees_whole_episodes_does_not_take_40000_frames_of_memory():
-    loop = BackgroundSlowLoop("thread", (STREAMING,), first_condition_timeout_s=1.0, hang_timeout_s=1.0)
+    loop = BackgroundSlowLoop(
+        "thread", RefreshSpec((STREAMING,), 1, FPS), first_condition_timeout_s=1.0, hang_timeout_s=1.0
+    )
     loop.reset(0)
     loop.observe(observation(0))
     assert loop._ring is not None
@@ -65,7 +68,7 @@ def written(ring: FrameRing, episode: int, steps: range) -> None:
 
 def test_one_that_falls_behind_further_than_the_ring_reaches_says_so():
     ring = FrameRing(RingLayout({"top": (8, 8)}, capacity=8))
-    refresher = Refresher(FakeSystem(), (STREAMING,), refresh_every=1, control_fps=FPS)
+    refresher = Refresher(FakeSystem(), RefreshSpec((STREAMING,), refresh_every=1, control_fps=FPS))
     written(ring, 0, range(5))
     assert refresher.work(ring) is not None
     written(ring, 0, range(5, 12))

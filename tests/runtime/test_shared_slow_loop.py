@@ -8,7 +8,8 @@ import pytest
 import torch
 from runtime_fakes import FPS, MOTION, FakeSystem, GatedSystem, observation, wait_until
 
-from video2act.runtime.shared_slow_loop import ATTEMPTS, SharedSlowLoop, SharedSystem2
+from video2act.refresh_rule import ATTEMPTS, RefreshSpec
+from video2act.runtime.shared_slow_loop import SharedSlowLoop, SharedSystem2
 from video2act.runtime.slow_loop import SlowLoop
 from video2act.types import Tokens, Video
 
@@ -20,7 +21,9 @@ def gated() -> GatedSystem:
 
 @pytest.fixture
 def shared(gated: GatedSystem) -> Iterator[SharedSystem2]:
-    shared = SharedSystem2(gated, (MOTION,), refresh_every=1, control_fps=FPS, first_condition_timeout_s=5.0)
+    shared = SharedSystem2(
+        gated, RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS), first_condition_timeout_s=5.0
+    )
     yield shared
     gated.let_pass(1000)
     shared.close()
@@ -43,7 +46,7 @@ def test_it_is_a_slow_loop(shared: SharedSystem2):
 
 
 def test_everyone_gets_conditions_of_their_own_frames():
-    shared = SharedSystem2(FakeSystem(), (MOTION,), refresh_every=1, control_fps=FPS)
+    shared = SharedSystem2(FakeSystem(), RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS))
     loops = [started(shared, 10 * number) for number in range(20)]
     assert [token(loop) for loop in loops] == [10 * number for number in range(20)]
     assert shared.num_refreshes == 20
@@ -64,7 +67,7 @@ def test_they_are_served_in_turn_and_on_what_is_newest_then(shared: SharedSystem
 
 def test_it_refreshes_at_most_every_n_steps():
     system = FakeSystem()
-    shared = SharedSystem2(system, (MOTION,), refresh_every=4, control_fps=FPS)
+    shared = SharedSystem2(system, RefreshSpec((MOTION,), refresh_every=4, control_fps=FPS))
     loop = shared.new_loop()
     loop.reset(0)
     for step in range(9):
@@ -96,7 +99,7 @@ def test_what_was_under_way_at_a_reset_is_dropped(shared: SharedSystem2, gated: 
 
 
 def test_a_thousand_resets_under_load_never_show_another_episode():
-    shared = SharedSystem2(FakeSystem(), (MOTION,), refresh_every=1, control_fps=FPS)
+    shared = SharedSystem2(FakeSystem(), RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS))
     loops = [shared.new_loop() for _ in range(4)]
     for episode in range(1000):
         loop = loops[episode % 4]
@@ -123,16 +126,17 @@ class FailingSystem(FakeSystem):
 
 
 def test_a_failure_is_tried_again_and_noted():
-    shared = SharedSystem2(FailingSystem(ATTEMPTS - 1), (MOTION,), refresh_every=1, control_fps=FPS)
+    shared = SharedSystem2(FailingSystem(ATTEMPTS - 1), RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS))
     loop = started(shared, 5)
     assert token(loop) == 5
-    assert loop.incidents == ["System 2 failed: OutOfMemoryError: CUDA out of memory"] * (ATTEMPTS - 1)
+    texts = [incident.text for incident in loop.incidents]
+    assert texts == ["System 2 failed: OutOfMemoryError: CUDA out of memory"] * (ATTEMPTS - 1)
     assert shared.num_failures == ATTEMPTS - 1
     shared.close()
 
 
 def test_a_first_condition_that_fails_again_and_again_is_an_error_of_that_client_only():
-    shared = SharedSystem2(FailingSystem(ATTEMPTS), (MOTION,), refresh_every=1, control_fps=FPS)
+    shared = SharedSystem2(FailingSystem(ATTEMPTS), RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS))
     with pytest.raises(RuntimeError, match="System 2 failed 3 times in a row: CUDA out of memory"):
         token(started(shared, 5))
     assert token(started(shared, 6)) == 6
@@ -140,7 +144,9 @@ def test_a_first_condition_that_fails_again_and_again_is_an_error_of_that_client
 
 
 def test_a_first_condition_that_does_not_come_is_an_error_within_bounds(gated: GatedSystem):
-    shared = SharedSystem2(gated, (MOTION,), refresh_every=1, control_fps=FPS, first_condition_timeout_s=0.2)
+    shared = SharedSystem2(
+        gated, RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS), first_condition_timeout_s=0.2
+    )
     loop = started(shared, 0)
     with pytest.raises(
         TimeoutError, match=r"no condition for episode 0 within 0.2 s; it hangs, serves too many clients"
@@ -155,13 +161,16 @@ def test_a_closed_client_is_not_worked_for(shared: SharedSystem2, gated: GatedSy
     gated.has_started.acquire()
     second.close()
     gated.let_pass(5)
-    wait_until(lambda: shared.num_refreshes == 2)
-    assert gated.newest_frames == [0]
+    assert token(started(shared, 50)) == 50  # stood in line behind the closed one
+    assert gated.newest_frames == [0, 50]
+    assert shared.num_refreshes == 2
     assert token(first) == 0
 
 
 def test_the_worker_ends(gated: GatedSystem):
-    shared = SharedSystem2(gated, (MOTION,), refresh_every=1, control_fps=FPS, first_condition_timeout_s=5.0)
+    shared = SharedSystem2(
+        gated, RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS), first_condition_timeout_s=5.0
+    )
     shared.close()
     assert not any(thread.name == "system2" and thread is shared._worker for thread in threading.enumerate())
 
@@ -175,14 +184,14 @@ def test_observe_comes_before_condition(shared: SharedSystem2):
 
 def test_a_refresh_that_hangs_is_noticed_told_and_left_behind(gated: GatedSystem):
     """Nobody noticed, and a server closed only after a minute, by an error."""
-    shared = SharedSystem2(gated, (MOTION,), refresh_every=1, control_fps=FPS, hang_timeout_s=0.05)
+    shared = SharedSystem2(gated, RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS), hang_timeout_s=0.05)
     loop = started(shared, 0)
     gated.has_started.acquire()
     assert shared.trouble() == ""
     wait_until(lambda: "one refresh of System 2 has taken" in shared.trouble())
     loop.observe(observation(1))
     loop.observe(observation(2))
-    assert [incident.partition(" has")[0] for incident in loop.incidents] == ["one refresh of System 2"]
+    assert [incident.text.partition(" has")[0] for incident in loop.incidents] == ["one refresh of System 2"]
     shared.close()
     gated.let_pass(2)
     wait_until(lambda: shared.trouble() == "")

@@ -8,12 +8,13 @@ import torch
 from runtime_fakes import FPS, MOTION, FakeSystem, GatedSystem, observation, wait_until
 
 from video2act.clips import clip_indices
+from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.slow_loop import InlineSlowLoop, ThreadSlowLoop
 from video2act.types import Tokens, Video
 
 
 def inline(system: FakeSystem, refresh_every: int) -> InlineSlowLoop:
-    return InlineSlowLoop(system, (MOTION,), refresh_every=refresh_every, control_fps=FPS)
+    return InlineSlowLoop(system, RefreshSpec((MOTION,), refresh_every=refresh_every, control_fps=FPS))
 
 
 @pytest.fixture
@@ -27,9 +28,7 @@ def threaded():
         loops.append(
             ThreadSlowLoop(
                 system,
-                (MOTION,),
-                refresh_every=refresh_every,
-                control_fps=FPS,
+                RefreshSpec((MOTION,), refresh_every=refresh_every, control_fps=FPS),
                 first_condition_timeout_s=timeout_s,
                 hang_timeout_s=hang_timeout_s,
             )
@@ -94,7 +93,7 @@ class TestInline:
         assert ((system.clips[-1]["motion"].grid + 1) * 127.5).round().unique().tolist() == [7]
 
     def test_a_policy_without_system_2_gets_zero_tokens(self):
-        loop = InlineSlowLoop(FakeSystem(), (), refresh_every=1, control_fps=FPS)
+        loop = InlineSlowLoop(FakeSystem(), RefreshSpec((), refresh_every=1, control_fps=FPS))
         loop.reset(0)
         loop.observe(observation(0))
         assert loop.condition(observation(0)).tokens.data.shape[1] == 0
@@ -228,7 +227,7 @@ class TestThread:
         loop.observe(observation(0))
         system.has_started.acquire()
         loop.close()
-        assert loop.incidents[-1] == "System 2 (thread): it did not end within 0.05 s; a refresh hangs in it"
+        assert loop.incidents[-1].text == "System 2 (thread): it did not end within 0.05 s; a refresh hangs in it"
         system.let_pass()
 
     def test_asking_before_observing_is_an_error_at_once(self, threaded):

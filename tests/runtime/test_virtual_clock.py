@@ -5,6 +5,7 @@ import pytest
 from runtime_fakes import FPS, MOTION, FakeEnvironment, FakeSystem, observation
 
 from video2act.config import RuntimeConfig, SimulatedLatency
+from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.assembly import check_virtual, make_executor
 from video2act.runtime.control_loop import EpisodeResult, run_episode
 from video2act.runtime.dual_policy import DualPolicy
@@ -24,7 +25,10 @@ def run(
 ) -> tuple[EpisodeResult, list[float], DualPolicy]:
     system, environment, durations = FakeSystem(horizon), FakeEnvironment(steps), Durations(latency)
     policy = DualPolicy(
-        system, VirtualSlowLoop(system, (MOTION,), refresh_every=refresh_every, control_fps=FPS, durations=durations)
+        system,
+        VirtualSlowLoop(
+            system, RefreshSpec((MOTION,), refresh_every=refresh_every, control_fps=FPS), durations=durations
+        ),
     )
     executor = make_executor(
         policy, environment.spec, execute_steps=execute_steps, runtime=RuntimeConfig(), durations=durations
@@ -43,7 +47,7 @@ def in_steps(seconds: list[float | None]) -> list[int]:
 @pytest.mark.parametrize("n", [1, 3])
 def test_no_latency_is_lockstep_exactly(n: int):
     system, environment = FakeSystem(8), FakeEnvironment(30)
-    policy = DualPolicy(system, InlineSlowLoop(system, (MOTION,), refresh_every=n, control_fps=FPS))
+    policy = DualPolicy(system, InlineSlowLoop(system, RefreshSpec((MOTION,), refresh_every=n, control_fps=FPS)))
     inline = run_episode(environment, policy, execute_steps=2, watchers=[], seed=0, rate_hz=None)
     virtual, actions, virtual_policy = run(SimulatedLatency(), refresh_every=n)
     assert actions == [float(action[0]) for action in environment.actions]
@@ -55,7 +59,9 @@ def test_no_latency_is_lockstep_exactly(n: int):
 def test_a_condition_is_used_from_the_first_control_step_at_which_it_is_there():
     # 50 ms are 2.5 control steps: seen at 0 (waited for), then begun at 0+, there at 3, begun again, there at 6, ...
     loop = VirtualSlowLoop(
-        FakeSystem(), (MOTION,), refresh_every=1, control_fps=FPS, durations=Durations(SimulatedLatency(system2=0.05))
+        FakeSystem(),
+        RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS),
+        durations=Durations(SimulatedLatency(system2=0.05)),
     )
     loop.reset(0)
     seen = []
@@ -68,7 +74,9 @@ def test_a_condition_is_used_from_the_first_control_step_at_which_it_is_there():
 def test_system_2_is_not_begun_more_often_than_every_n_steps():
     system = FakeSystem()
     loop = VirtualSlowLoop(
-        system, (MOTION,), refresh_every=5, control_fps=FPS, durations=Durations(SimulatedLatency(system2=PERIOD))
+        system,
+        RefreshSpec((MOTION,), refresh_every=5, control_fps=FPS),
+        durations=Durations(SimulatedLatency(system2=PERIOD)),
     )
     loop.reset(0)
     for step in range(12):

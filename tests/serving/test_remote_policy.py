@@ -143,7 +143,7 @@ def test_a_server_that_starts_anew_is_shown_the_clip_again():
         policy.observe(observation(21))
         # as many frames as a clip reaches back to, and the one planned on
         assert policy.infer(observation(21)).actions[0].tolist() == [CONTRACT.history_steps + 1.0, 21.0]
-        assert any("trying again" in incident for incident in policy.incidents)
+        assert any("trying again" in incident.text for incident in policy.incidents)
 
 
 def test_a_lost_server_is_an_error_within_bounds():

@@ -16,6 +16,7 @@ from test_remote_policy import free_port
 from video2act.clips import FrameHistory
 from video2act.config import PolicyConfig
 from video2act.policy import Video2Act
+from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.slow_loop import SlowLoop
 from video2act.serving.client import RemoteSlowLoop, connect_system2
 from video2act.serving.contract import Contract
@@ -58,9 +59,7 @@ def loop_of(small_config: PolicyConfig) -> Callable[..., RemoteSlowLoop]:
         assert small_config.system2 is not None
         return RemoteSlowLoop(
             server.address,
-            small_config.system2.streams,
-            refresh_every=refresh_every,
-            control_fps=small_config.fps,
+            RefreshSpec(small_config.system2.streams, refresh_every=refresh_every, control_fps=small_config.fps),
             **options,
         )
 
@@ -191,7 +190,7 @@ def test_a_server_that_dies_shows_in_the_age_and_one_that_returns_is_used(system
             longest = max(longest, time.perf_counter() - started)
             time.sleep(0.01)
         assert longest < 1.0
-        assert any("trying again in" in incident for incident in loop.incidents)
+        assert any("trying again in" in incident.text for incident in loop.incidents)
         ending.enter_context(system2(port=port))
         wait_until(lambda: loop.condition(observation(39)).observed_at == 39 / 20)
 
@@ -204,7 +203,7 @@ def test_a_server_that_hangs_is_noticed_within_bounds(system2, loop_of, perceive
         perceiver.gate = threading.Event()
         loop.observe(observation(1))
         wait_until(lambda: len(loop.incidents) > 0, timeout_s=1.0)
-        assert "no answer for 0.2 s; trying again in 0.1 s" in loop.incidents[0]
+        assert "no answer for 0.2 s; trying again in 0.1 s" in loop.incidents[0].text
         perceiver.gate.set()
         perceiver.gate = None
         wait_until(lambda: loop.condition(observation(1)).observed_at == 1 / 20)
@@ -277,7 +276,9 @@ def test_another_policys_system2_is_refused(small_config: PolicyConfig, system2)
     )
     with (
         system2() as server,
-        closing(RemoteSlowLoop(server.address, other, refresh_every=1, control_fps=small_config.fps)) as loop,
+        closing(
+            RemoteSlowLoop(server.address, RefreshSpec(other, refresh_every=1, control_fps=small_config.fps))
+        ) as loop,
     ):
         loop.reset(0)
         loop.observe(observation(0))
@@ -300,9 +301,7 @@ def test_the_key_comes_from_the_environment(small_config: PolicyConfig, system2,
         with closing(
             connect_system2(
                 server.address,
-                small_config.system2.streams,
-                refresh_every=1,
-                control_fps=small_config.fps,
+                RefreshSpec(small_config.system2.streams, refresh_every=1, control_fps=small_config.fps),
                 hang_timeout_s=10.0,
             )
         ) as loop:
@@ -313,9 +312,7 @@ def test_the_key_comes_from_the_environment(small_config: PolicyConfig, system2,
         with closing(
             connect_system2(
                 server.address,
-                small_config.system2.streams,
-                refresh_every=1,
-                control_fps=small_config.fps,
+                RefreshSpec(small_config.system2.streams, refresh_every=1, control_fps=small_config.fps),
                 hang_timeout_s=10.0,
             )
         ) as loop:
@@ -333,7 +330,7 @@ def test_a_server_that_starts_late_is_waited_for(system2, loop_of, small_config:
         loop.reset(0)
         loop.observe(observation(0))
         wait_until(lambda: len(loop.incidents) >= 4)
-        assert "trying again" in loop.incidents[-1]
+        assert "trying again" in loop.incidents[-1].text
         with system2(port=address.port):
             assert loop.condition(observation(0)).observed_at == 0.0
 
@@ -357,9 +354,7 @@ def test_how_long_a_hang_may_last_is_said_by_the_runtime(small_config: PolicyCon
         closing(
             connect_system2(
                 server.address,
-                small_config.system2.streams,
-                refresh_every=1,
-                control_fps=small_config.fps,
+                RefreshSpec(small_config.system2.streams, refresh_every=1, control_fps=small_config.fps),
                 hang_timeout_s=0.2,
             )
         ) as loop,
@@ -367,5 +362,5 @@ def test_how_long_a_hang_may_last_is_said_by_the_runtime(small_config: PolicyCon
         loop.reset(0)
         loop.observe(observation(0))
         wait_until(lambda: len(loop.incidents) > 0)
-        assert "no answer for 0.2 s" in loop.incidents[0]
+        assert "no answer for 0.2 s" in loop.incidents[0].text
         perceiver.gate.set()

@@ -17,6 +17,7 @@ from video2act.config import to_json
 from video2act.files.run_folder import WEIGHTS_FILE
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act
+from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.action_queue import ActionQueue
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.slow_loop import InlineSlowLoop
@@ -136,10 +137,8 @@ class _Episode:
     def __init__(self, model: Video2Act, refresh_every: int | None):
         config = model.config
         streams = config.system2.streams if config.system2 else ()
-        slow_loop = InlineSlowLoop(
-            model, streams, refresh_every=refresh_every or config.refresh_every, control_fps=config.fps
-        )
-        self.policy = DualPolicy(model, slow_loop, cameras=config.cameras)
+        spec = RefreshSpec(streams, refresh_every or config.refresh_every, config.fps)
+        self.policy = DualPolicy(model, InlineSlowLoop(model, spec), cameras=config.cameras)
         self.policy.reset()
         self._execute_steps = config.execute_steps
         self._queue = ActionQueue()

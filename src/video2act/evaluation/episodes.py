@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from video2act.config import PolicyConfig, RuntimeConfig, SimulatedLatency, StreamConfig
+from video2act.config import PolicyConfig, RuntimeConfig, SimulatedLatency
 from video2act.envs import make_environment, make_expert
 from video2act.evaluation.findings import EpisodeRecord, Measurements
 from video2act.files.run_folder import STATISTICS_FILE, load_config
@@ -25,6 +25,7 @@ from video2act.interfaces import DualSystem, Environment, Expert, Perceiver
 from video2act.limits import Limits
 from video2act.normalize import load_statistics
 from video2act.policy import Video2Act
+from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.assembly import (
     SlowParts,
     keeps_real_time,
@@ -57,9 +58,11 @@ def load_policy(run: Path, device: str) -> EvaluatedPolicy:
     return Video2Act.load(run, device)
 
 
-def connect_system2(address: str, streams: tuple[StreamConfig, ...], **rates: float) -> SlowLoop:
+def connect_system2(address: str, spec: RefreshSpec, *, hang_timeout_s: float) -> SlowLoop:
     # its websockets are an extra of the package, needed by nothing else here
-    return importlib.import_module("video2act.serving.client").connect_system2(address, streams, **rates)
+    return importlib.import_module("video2act.serving.client").connect_system2(
+        address, spec, hang_timeout_s=hang_timeout_s
+    )
 
 
 @dataclass(frozen=True)
@@ -162,15 +165,13 @@ def run_share(
         with closing(sources.make_environment(share[0][0], ())) as first:
             instruction = first.spec.instruction
     build = partial(sources.load_system2, settings.run, runtime.system2_device or settings.device)
-    parts = SlowParts(streams, settings.refresh_every, config.fps, build, instruction, connect_system2)
+    parts = SlowParts(RefreshSpec(streams, settings.refresh_every, config.fps), build, instruction, connect_system2)
     if durations is None:
         slow_loop = make_slow_loop(settings.system2, system, parts=parts, runtime=runtime)
     else:
         slow_loop = make_virtual_slow_loop(system, parts, durations=durations)
     looks_through = () if settings.blind else config.cameras
-    with closing(
-        DualPolicy(system, slow_loop, cameras=looks_through, runtime=runtime, streams=streams, control_fps=config.fps)
-    ) as policy:
+    with closing(DualPolicy(system, slow_loop, cameras=looks_through, runtime=runtime)) as policy:
         for env, numbers in groupby(share, key=lambda item: item[0]):
             with (
                 closing(sources.make_environment(env, cameras)) as environment,
@@ -210,9 +211,10 @@ def run_share(
                         )
                     )
                     tell(result.success)
-                done.measured.incidents.extend(executor.incidents)
-    done.measured.incidents.extend(policy.incidents)
-    done.measured.extend(Measurements(policy.times.act_s, policy.perceive_s, staleness=policy.times.staleness_s))
+                done.measured.incidents += executor.incidents
+    done.measured.incidents += policy.incidents
+    times = policy.times
+    done.measured.extend(Measurements(list(times.act_s), policy.perceive_s, staleness=list(times.staleness_s)))
     return done
 
 

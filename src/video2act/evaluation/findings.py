@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from video2act.config import PolicyConfig
+from video2act.incidents import Incidents
 
 PACKAGES = ("video2act", "torch", "diffusers", "transformers", "numpy", "mujoco", "metaworld", "gym-aloha", "av")
 
@@ -50,8 +51,8 @@ class Measurements:
     held_steps: int = 0
     """control steps that kept the last target because there was nothing to act on"""
     clamped_steps: int = 0
-    incidents: list[str] = field(default_factory=list)
-    """what went wrong and was survived, in words"""
+    incidents: Incidents = field(default_factory=Incidents)
+    """what went wrong and was survived"""
 
     def extend(self, other: "Measurements") -> None:
         for part in fields(self):
@@ -160,7 +161,8 @@ def make_info(
             "system2_hz": len(measured.system2) / robot_s if has_system2 else None,
             "held_steps": measured.held_steps,
             "clamped_steps": measured.clamped_steps,
-            "incidents": measured.incidents,
+            "incidents": measured.incidents.to_json(),
+            "incidents_by_kind": measured.incidents.counts,
         },
         "missed_deadlines": sum(record.missed_deadlines for record in records),
         "control_steps": sum(record.num_steps for record in records),

@@ -47,9 +47,9 @@ def heading(info: dict[str, Any]) -> str:
     for name, what in (("held_steps", "the robot was HELD for"), ("clamped_steps", "actions were CLAMPED in")):
         if runtime.get(name):
             notes.append(f"{what} {runtime[name]} of {info['control_steps']} control steps")
-    if runtime.get("incidents"):
-        said = list(dict.fromkeys(runtime["incidents"]))
-        notes.append(f"{len(runtime['incidents'])} incidents, among them: {said[0]}")
+    if runtime.get("incidents_by_kind"):
+        total = sum(runtime["incidents_by_kind"].values())
+        notes.append(f"{total} incidents, among them: {runtime['incidents'][0]['text']}")
     if info["missed_deadlines"]:
         # the simulator waits where the world would not: its clock, and with it staleness, ran slower than the wall's
         late = f"{info['missed_deadlines']} of {info['control_steps']}"

@@ -20,9 +20,9 @@ from video2act.files.run_folder import INSTRUCTIONS_FILE, load_config
 from video2act.interfaces import Perceiver
 from video2act.limits import Limits as ActionLimits
 from video2act.policy import Video2Act
+from video2act.refresh_rule import RefreshSpec, check_refresh_every
 from video2act.runtime.assembly import check_encoding
 from video2act.runtime.dual_policy import DualPolicy
-from video2act.runtime.refresh import check_refresh_every
 from video2act.runtime.shared_slow_loop import SharedSystem2
 from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop
 from video2act.serving.access import Limits, check_bind, load_api_key
@@ -36,30 +36,17 @@ System2Mode = Literal["thread", "inline"]
 
 
 class OneAtATime:
-    """A `DualSystem` that many threads may call: each of its systems does one thing after another."""
+    """A `DualSystem` that many threads may ask for plans. The runtime runs one refresh of a System 2 at a time by itself."""
 
     def __init__(self, system: Video2Act):
         self.config = system.config
+        self.perceive = system.perceive
         self._system = system
-        self._acting, self._perceiving = threading.Lock(), threading.Lock()
-
-    def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
-        with self._perceiving:
-            return self._system.perceive(clips, instruction)
+        self._acting = threading.Lock()
 
     def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
         with self._acting:
             return self._system.act(observation, condition)
-
-
-class ClientPolicy(DualPolicy):
-    """The policy of one client. A server runs for months, so of its measurements only the newest are kept."""
-
-    def infer(self, observation: Observation) -> ActionChunk:
-        chunk = super().infer(observation)
-        for measured in (self.times.act_s, self.times.staleness_s):
-            del measured[:-1000]
-        return chunk
 
 
 @dataclass
@@ -93,20 +80,12 @@ def serve_policy(
             f"the limits are for {len(limits.low)} numbers, but an action of this policy has {config.action_dim}"
         )
     contract = Contract.of(config, "policy", instructions=instructions)
-    streams = config.system2.streams if config.system2 else ()
-    shared = (
-        SharedSystem2(shared_system, streams, refresh_every=refresh_every, control_fps=config.fps)
-        if system2 == "thread"
-        else None
-    )
+    spec = RefreshSpec(config.system2.streams if config.system2 else (), refresh_every, config.fps)
+    shared = SharedSystem2(shared_system, spec) if system2 == "thread" else None
 
     def make_session() -> Session:
-        loop: SlowLoop = (
-            shared.new_loop()
-            if shared
-            else InlineSlowLoop(shared_system, streams, refresh_every=refresh_every, control_fps=config.fps)
-        )
-        policy = ClientPolicy(shared_system, loop, cameras=config.cameras, runtime=runtime)
+        loop: SlowLoop = shared.new_loop() if shared else InlineSlowLoop(shared_system, spec)
+        policy = DualPolicy(shared_system, loop, cameras=config.cameras, runtime=runtime)
         return PolicySession(policy, contract, limits=limits, outside=runtime.outside_limits)
 
     if shared is None:

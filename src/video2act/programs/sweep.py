@@ -18,7 +18,7 @@ from video2act.config import RuntimeConfig, SimulatedLatency
 from video2act.files.atomic import write_text
 from video2act.files.run_folder import WEIGHTS_FILE
 from video2act.programs.evaluate import INFO_FILE, evaluate
-from video2act.runtime.refresh import check_refresh_every
+from video2act.refresh_rule import check_refresh_every
 from video2act.viz.curves import Curve, draw_curves
 
 COLUMNS: tuple[str, ...] = (

@@ -12,11 +12,11 @@ With simulated latency both systems are computed inline and delivered late on th
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from video2act.config import RuntimeConfig, SimulatedLatency, StreamConfig
 from video2act.interfaces import EnvironmentSpec, Perceiver, Policy
 from video2act.limits import Limits
+from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.executor import Executor
 from video2act.runtime.guard import Guard
 from video2act.runtime.planner import InlinePlanner, ThreadPlanner
@@ -27,7 +27,7 @@ from video2act.runtime.virtual_clock import Durations, VirtualPlanner, VirtualSl
 REMOTE = ("ws://", "wss://")
 
 Connect = Callable[..., SlowLoop]
-"""address, streams, refresh_every, control_fps, hang_timeout_s -> a System 2 on another machine"""
+"""address, spec, hang_timeout_s -> a System 2 on another machine"""
 
 
 def check_where(where: str) -> None:
@@ -67,9 +67,7 @@ def check_virtual(where: str, runtime: RuntimeConfig) -> None:
 class SlowParts:
     """What any slow loop is made of."""
 
-    streams: tuple[StreamConfig, ...]
-    refresh_every: int
-    control_fps: float
+    spec: RefreshSpec
     build: Callable[[], Perceiver]
     """makes System 2 in a process of its own; travels there by name"""
     instruction: str
@@ -85,23 +83,20 @@ def make_slow_loop(where: str, system: Perceiver, *, parts: SlowParts, runtime: 
         RuntimeError, TimeoutError: System 2 could not be started there.
     """
     check_where(where)
-    check_encoding(where, parts.streams)
-    rates: Any = {"streams": parts.streams, "refresh_every": parts.refresh_every, "control_fps": parts.control_fps}
+    check_encoding(where, parts.spec.streams)
     if where == "inline":
-        return InlineSlowLoop(system, **rates)
+        return InlineSlowLoop(system, parts.spec)
     if where == "thread":
-        return ThreadSlowLoop(system, **rates, hang_timeout_s=runtime.hang_timeout_s)
+        return ThreadSlowLoop(system, parts.spec, hang_timeout_s=runtime.hang_timeout_s)
     if where == "process":
         return ProcessSlowLoop(
-            parts.build, **rates, instruction=parts.instruction, hang_timeout_s=runtime.hang_timeout_s
+            parts.build, parts.spec, instruction=parts.instruction, hang_timeout_s=runtime.hang_timeout_s
         )
-    return parts.connect(where, **rates, hang_timeout_s=runtime.hang_timeout_s)
+    return parts.connect(where, parts.spec, hang_timeout_s=runtime.hang_timeout_s)
 
 
 def make_virtual_slow_loop(system: Perceiver, parts: SlowParts, *, durations: Durations) -> SlowLoop:
-    return VirtualSlowLoop(
-        system, parts.streams, refresh_every=parts.refresh_every, control_fps=parts.control_fps, durations=durations
-    )
+    return VirtualSlowLoop(system, parts.spec, durations=durations)
 
 
 def make_executor(
@@ -119,9 +114,8 @@ def make_executor(
     else:
         planner = ThreadPlanner(policy) if runtime.system1 == "thread" else InlinePlanner(policy)
     return Executor(
-        policy,
         planner,
-        guard=Guard(spec, limits, outside=runtime.outside_limits),
+        Guard(spec.action_names, spec.relative_actions, limits=limits, outside=runtime.outside_limits, robot=spec.name),
         execute_steps=execute_steps,
         config=runtime,
     )

@@ -6,25 +6,19 @@ that doubles with every failure in a row.
 """
 
 import threading
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 
 from video2act.clips import FrameHistory, stream_image
-from video2act.config import StreamConfig
+from video2act.incidents import Incidents
 from video2act.interfaces import System2Error
+from video2act.refresh_rule import ATTEMPTS, RefreshSpec, pause_s
 from video2act.runtime.frame_ring import FrameRing, RingLayout
 from video2act.runtime.latest import Latest
-from video2act.runtime.refresh import Refreshed
-from video2act.types import Observation, VideoCondition
-
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
-"""before System 2 is started again"""
-
-ATTEMPTS = 3
-"""failures in a row after which an episode that has no condition yet is given up"""
-
-INCIDENTS_KEPT = 1000
+from video2act.runtime.refresh import TIMES_KEPT, Refreshed, RingReader
+from video2act.types import Observation, Video, VideoCondition
 
 LONGEST_RING = 1024
 """frames, for an encoder that goes on through an episode of any length: it takes in what has come since its last refresh"""
@@ -47,19 +41,17 @@ class BackgroundSlowLoop:
         first_condition_timeout_s: bounds the one wait there is, for the first condition of an episode.
     """
 
-    def __init__(
-        self, where: str, streams: tuple[StreamConfig, ...], *, first_condition_timeout_s: float, hang_timeout_s: float
-    ):
+    def __init__(self, where: str, spec: RefreshSpec, *, first_condition_timeout_s: float, hang_timeout_s: float):
         for name, value in (
             ("first_condition_timeout_s", first_condition_timeout_s),
             ("hang_timeout_s", hang_timeout_s),
         ):
             if value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}")
-        self.perceive_s: list[float] = []
-        self.incidents: list[str] = []
+        self.perceive_s: deque[float] = deque(maxlen=TIMES_KEPT)
+        self.incidents = Incidents()
         self._where = where
-        self._streams = streams
+        self._spec = spec
         self._timeout_s = first_condition_timeout_s
         self._hang_timeout_s = hang_timeout_s
         self._closing = threading.Event()
@@ -109,7 +101,7 @@ class BackgroundSlowLoop:
         # what a refresh that began before the reset still publishes carries the old number, and is passed over here
         message = self._outbox.wait(lambda sent: sent.episode == episode, self._timeout_s)
         if message is None:
-            last = f"; last incident: {self.incidents[-1]}" if self.incidents else ""
+            last = f"; last incident: {self.incidents[-1].text}" if self.incidents else ""
             raise TimeoutError(
                 f"System 2 ({self._where}) gave no condition for episode {episode} within {self._timeout_s} s; "
                 f"it hangs, or its first call is slower than that: raise first_condition_timeout_s{last}"
@@ -119,6 +111,13 @@ class BackgroundSlowLoop:
                 f"System 2 failed in its {self._where}, {ATTEMPTS} times in a row:\n{message.problem}"
             ) from message.cause
         return message
+
+    def clips(self) -> dict[str, Video]:
+        """The clips that end at the newest frame. Raises as `RingReader.catch_up`."""
+        assert self._ring is not None, "clips was called before observe"
+        reader = RingReader(self._spec)
+        reader.catch_up(self._ring)
+        return reader.clips()
 
     def close(self) -> None:
         """End what was started."""
@@ -145,23 +144,19 @@ class BackgroundSlowLoop:
     def _failed(self, problem: str, cause: BaseException | None = None) -> float:
         """Note a failure; returns how long to pause before the next attempt, in seconds."""
         self._failures_in_row += 1
-        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures_in_row - 1, 10))
+        wait_s = pause_s(self._failures_in_row)
         last_line = problem.strip().splitlines()[-1]
-        self._note(f"System 2 ({self._where}): {last_line}; next attempt in {pause_s:g} s")
+        self.incidents.note("system2_failed", f"System 2 ({self._where}): {last_line}; next attempt in {wait_s:g} s")
         newest = self._outbox.get()
         has_condition = newest is not None and newest.episode == self._episode and isinstance(newest, VideoCondition)
         if self._failures_in_row >= ATTEMPTS and not has_condition:
             self._outbox.put(GivenUp(self._episode, problem, cause))
-        return pause_s
-
-    def _note(self, incident: str) -> None:
-        if len(self.incidents) < INCIDENTS_KEPT:
-            self.incidents.append(incident)
+        return wait_s
 
     def _ring_for(self, observation: Observation) -> FrameRing:
         """The ring, made anew if cameras have another size than before."""
         cameras = {}
-        for stream in self._streams:
+        for stream in self._spec.streams:
             image = stream_image(observation, stream.name, camera=stream.camera)
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
                 raise ValueError(
@@ -171,8 +166,8 @@ class BackgroundSlowLoop:
             cameras[stream.camera] = image.shape[:2]
         if self._ring is None or self._ring.layout.cameras != cameras:
             # twice what a clip spans: while that much is read, as much again may be written
-            capacity = 2 * FrameHistory(self._streams).span + 16
-            if any(stream.encoding == "stream" for stream in self._streams):
+            capacity = 2 * FrameHistory(self._spec.streams).span + 16
+            if any(stream.encoding == "stream" for stream in self._spec.streams):
                 capacity = min(capacity, LONGEST_RING)
             old, self._ring = self._ring, self._make_ring(RingLayout(cameras, capacity))
             self._ring_changed(self._ring, old)

@@ -76,9 +76,8 @@ class Pace:
 def lockstep(environment: Environment, policy: Policy, *, execute_steps: int) -> Executor:
     """The plainest executor: the robot waits for each plan, and the newest plan replaces the one before it."""
     return Executor(
-        policy,
         InlinePlanner(policy),
-        guard=Guard(environment.spec),
+        Guard(environment.spec.action_names, environment.spec.relative_actions, robot=environment.spec.name),
         execute_steps=execute_steps,
         config=RuntimeConfig(),
     )
@@ -116,20 +115,20 @@ def run_episode(
         decision = executor.decide(observation)
         for watcher in watchers:
             watcher.on_step(
-                observation, decision.action, condition=decision.condition, is_new_plan=decision.is_new_plan
+                observation, decision.action, condition=decision.plan.condition, is_new_plan=decision.is_new_plan
             )
         step_started = time.perf_counter()
         step = environment.step(decision.action)
         environment_step_s.append(time.perf_counter() - step_started)
         is_late = pace.wait()
-        now, condition = time.perf_counter(), decision.condition
+        now, condition = time.perf_counter(), decision.plan.condition
         steps.append(
             StepRecord(
                 time=observation.time,
                 period_s=now - started,
                 staleness_s=None if condition is None else observation.time - condition.observed_at,
                 condition_version=None if condition is None else condition.version,
-                plan_age_s=observation.time - decision.planned_at,
+                plan_age_s=observation.time - decision.plan.chunk.observed_at,
                 is_new_plan=decision.is_new_plan,
                 is_held=decision.is_held,
                 is_clamped=decision.is_clamped,

@@ -1,28 +1,32 @@
-"""A policy made of two systems at two speeds: System 1 plans on what System 2 last understood, however long ago that was.
+"""A policy made of two systems at two speeds: System 1 plans on the newest condition of System 2, whatever its age.
 
-How long ago is written down for every plan, and so is what each system costs.
+The age, and what each system costs, is recorded for every plan.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from video2act.clips import ImageHistory
-from video2act.config import RuntimeConfig, StreamConfig
+from video2act.config import RuntimeConfig
+from video2act.incidents import Incidents
 from video2act.interfaces import Continuing, DualSystem
 from video2act.runtime.freshness import Freshness
 from video2act.runtime.planner import Plan
+from video2act.runtime.refresh import TIMES_KEPT
 from video2act.runtime.slow_loop import SlowLoop
 from video2act.types import ActionChunk, Committed, Observation, VideoCondition
 
 
 @dataclass(frozen=True)
 class PlanTimes:
-    """Raw measurements, one entry per plan, over all episodes of a policy."""
+    """Measurements, one entry per plan, over all episodes of a policy; the newest."""
 
-    act_s: list[float] = field(default_factory=list)
+    act_s: deque[float] = field(default_factory=partial(deque, maxlen=TIMES_KEPT))
     """seconds System 1 took"""
-    staleness_s: list[float] = field(default_factory=list)
+    staleness_s: deque[float] = field(default_factory=partial(deque, maxlen=TIMES_KEPT))
     """age of System 2's newest frame at the moment of the observation, on the robot's clock"""
 
 
@@ -31,7 +35,6 @@ class DualPolicy:
 
     Args:
         cameras: System 1's; for those named `camera@steps` past images are kept.
-        streams: System 2's, and `control_fps` the rate of control steps: needed where the runtime refreshes inline.
     Raises:
         ValueError: the runtime asks for plans that continue one another, which this system cannot make.
     """
@@ -43,8 +46,6 @@ class DualPolicy:
         *,
         cameras: tuple[str, ...] = (),
         runtime: RuntimeConfig | None = None,
-        streams: tuple[StreamConfig, ...] = (),
-        control_fps: float = 1.0,
     ):
         runtime = runtime or RuntimeConfig()
         self.times = PlanTimes()
@@ -53,7 +54,7 @@ class DualPolicy:
         self._system = system
         self._slow_loop = slow_loop
         self._images = ImageHistory(cameras)
-        self._freshness = Freshness(runtime, system, streams=streams, control_fps=control_fps)
+        self._freshness = Freshness(runtime, system)
         self._guidance = runtime.guidance if runtime.overlap == "rtc" else None
         self._episode = -1
         if runtime.overlap in ("rtc", "rtc_trained") and not isinstance(system, Continuing):
@@ -65,10 +66,10 @@ class DualPolicy:
     @property
     def perceive_s(self) -> list[float]:
         """Seconds that each refresh of System 2 took."""
-        return self._slow_loop.perceive_s + self._freshness.perceive_s
+        return [*self._slow_loop.perceive_s, *self._freshness.perceive_s]
 
     @property
-    def incidents(self) -> list[str]:
+    def incidents(self) -> Incidents:
         """Failures of System 2 that were noticed, over all episodes."""
         return self._slow_loop.incidents
 
@@ -81,7 +82,6 @@ class DualPolicy:
 
     def observe(self, observation: Observation) -> None:
         self._images.append(observation)
-        self._freshness.observe(observation)
         self._slow_loop.observe(observation)
 
     def infer(self, observation: Observation) -> ActionChunk:
@@ -99,7 +99,7 @@ class DualPolicy:
         Args:
             committed: the rest of the running plan, for a plan that continues it.
         """
-        find_condition = self._freshness.begin(self._slow_loop, observation)
+        find_condition = self._freshness.choose(self._slow_loop, observation)
         complete, episode = self._images.complete(observation), self._episode
 
         def work() -> Plan:

@@ -11,21 +11,12 @@ from multiprocessing.shared_memory import SharedMemory
 
 import numpy as np
 
+from video2act.refresh_rule import Frame
 from video2act.types import Observation
 
 INSTRUCTION_BYTES = 4096
 HEADER = np.dtype([("newest", "i8"), ("progress", "i8"), ("is_busy", "i8"), ("seen", "i8")])
 NO_STATE = np.zeros(0, np.float32)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What System 2 needs of one control step."""
-
-    observation: Observation
-    """with the cameras of the streams and without a state"""
-    episode: int
-    control_step: int
 
 
 @dataclass(frozen=True)
@@ -117,7 +108,7 @@ class FrameRing:
         return int(self._header["newest"][0])
 
     def read(self, ticket: int) -> Frame | None:
-        """A copy of a frame; None if it has been overwritten."""
+        """A copy of a frame: the streams' cameras, no state. None if it has been overwritten."""
         slot = self._slots[ticket % self.layout.capacity]
         if int(slot["ticket"]) != ticket:
             return None

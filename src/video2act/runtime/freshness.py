@@ -1,17 +1,17 @@
-"""Whether what System 2 last understood is still fresh enough to plan on, and what is done if it is not.
+"""Whether the newest condition is fresh enough to plan on, and what is done if it is not.
 
-Age is judged whenever a plan is begun: a chunk is made on exactly one condition, and keeps it to its end.
+The age is judged when a plan is begun. A chunk is made on exactly one condition, and keeps it to its end.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from video2act.clips import FrameHistory
-from video2act.config import RuntimeConfig, StreamConfig
+from video2act.config import RuntimeConfig
 from video2act.interfaces import HoldError, Perceiver
-from video2act.runtime.frame_ring import Frame
-from video2act.runtime.refresh import perceive
+from video2act.refresh_rule import Frame
+from video2act.runtime.refresh import TIMES_KEPT, perceive
 from video2act.runtime.slow_loop import SlowLoop
 from video2act.types import Observation, VideoCondition
 
@@ -27,63 +27,49 @@ class Freshness:
     """The rule of `max_staleness_s` and `when_stale`.
 
     Args:
-        system: refreshes inline, if that is the answer.
+        system: refreshes in the control loop, for `when_stale="inline"`.
     """
 
-    def __init__(
-        self, config: RuntimeConfig, system: Perceiver, *, streams: tuple[StreamConfig, ...], control_fps: float
-    ):
+    def __init__(self, config: RuntimeConfig, system: Perceiver):
         self._config = config
         self._system = system
-        self._control_fps = control_fps
-        is_inline = config.when_stale == "inline" and config.max_staleness_s is not None
-        self._history = FrameHistory(streams) if is_inline else None
         self._num_refreshes = 0
-        """of this episode"""
-        self.perceive_s: list[float] = []
-        """of the refreshes made inline"""
+        """in this episode"""
+        self.perceive_s: deque[float] = deque(maxlen=TIMES_KEPT)
+        """seconds of the refreshes made here"""
 
     def reset(self) -> None:
         self._num_refreshes = 0
-        if self._history is not None:
-            self._history.reset()
 
-    def observe(self, observation: Observation) -> None:
-        if self._history is not None:
-            self._history.append(observation)
-
-    def begin(self, slow_loop: SlowLoop, observation: Observation) -> Callable[[], VideoCondition]:
-        """Choose the condition for a plan now; what may take time is left to the function that is returned.
+    def choose(self, slow_loop: SlowLoop, observation: Observation) -> Callable[[], VideoCondition]:
+        """The condition for a plan. What takes time is left to the function that is returned, which may raise HoldError.
 
         Raises:
-            HoldError, StaleConditionError: it is too old, and that is the answer; the message tells age and limit.
+            HoldError, StaleConditionError: the condition is too old; the message gives age and limit.
         """
         condition = slow_loop.condition(observation)
         if self._is_fresh(condition, observation):
             return lambda: condition
         config = self._config
-        told = (
+        problem = (
             f"the video condition is {observation.time - condition.observed_at:.3f} s old, and max_staleness_s is "
-            f"{config.max_staleness_s:g}" + (f"; {slow_loop.incidents[-1]}" if slow_loop.incidents else "")
+            f"{config.max_staleness_s:g}" + (f"; {slow_loop.incidents[-1].text}" if slow_loop.incidents else "")
         )
         if config.when_stale == "error":
-            raise StaleConditionError(told)
+            raise StaleConditionError(problem)
         if config.when_stale == "hold":
-            raise HoldError(told)
+            raise HoldError(problem, "stale_condition")
         if config.when_stale == "wait":
-            return lambda: self._wait(slow_loop, observation, told=told)
-        assert self._history is not None
-        # the clip is taken now: when the function runs in another thread, the history has moved on
-        clips = self._history.clips(self._control_fps)
+            return lambda: self._wait(slow_loop, observation, problem=problem)
+        # the clips are taken now: when the function runs in another thread, newer frames have arrived
+        clips = slow_loop.clips()
         frame = Frame(observation, condition.episode, 0)
 
         def refresh() -> VideoCondition:
             refreshed = perceive(self._system, clips, newest=frame)
             self.perceive_s.append(refreshed.duration_s)
             self._num_refreshes += 1
-            return replace(
-                condition, tokens=refreshed.tokens, observed_at=refreshed.observed_at, version=-self._num_refreshes
-            )
+            return refreshed.condition(-self._num_refreshes)
 
         return refresh
 
@@ -91,7 +77,7 @@ class Freshness:
         limit = self._config.max_staleness_s
         return limit is None or observation.time - condition.observed_at <= limit + ROUNDING_S
 
-    def _wait(self, slow_loop: SlowLoop, observation: Observation, *, told: str) -> VideoCondition:
+    def _wait(self, slow_loop: SlowLoop, observation: Observation, *, problem: str) -> VideoCondition:
         end = time.monotonic() + self._config.slack_s
         while time.monotonic() < end:
             condition = slow_loop.condition(observation)
@@ -99,4 +85,4 @@ class Freshness:
                 # beside a running control loop, it may have seen more than the observation that is planned from
                 return replace(condition, observed_at=min(condition.observed_at, observation.time))
             time.sleep(POLL_S)
-        raise HoldError(f"{told}; nothing newer came within slack_s = {self._config.slack_s:g}")
+        raise HoldError(f"{problem}; nothing newer came within slack_s = {self._config.slack_s:g}", "stale_condition")

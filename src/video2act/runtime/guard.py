@@ -1,4 +1,4 @@
-"""The last look at an action before it is sent: what is not finite or lies outside the limits never reaches the robot.
+"""The last check of an action before it is sent: only finite numbers within the limits reach the robot.
 
 To hold is to keep the last target: the last action again, but zero where an action is a change or a speed.
 """
@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from video2act.interfaces import EnvironmentSpec
 from video2act.limits import Limits
 
 
@@ -18,53 +17,68 @@ class Checked:
     """What may be sent."""
 
     action: Float[np.ndarray, "a"] | None
-    """None: nothing of it, hold instead"""
+    """None: hold instead"""
+    kind: str = ""
+    """of the incident; empty if there is none"""
     problem: str = ""
-    """what was wrong with the action; empty if nothing was"""
+    """what was wrong with the action"""
 
 
 class Guard:
     """Checks actions of one robot.
 
+    Args:
+        action_names: for messages; empty: the numbers of the dimensions.
+        relative_actions: those of `action_names` that are changes or speeds.
+        robot: for messages.
     Raises:
-        ValueError: the limits have another size than the robot's actions.
+        ValueError: the limits have another size than the robot's actions, or `relative_actions` is not among the names.
     """
 
     def __init__(
-        self, spec: EnvironmentSpec, limits: Limits | None = None, *, outside: Literal["clamp", "hold"] = "clamp"
+        self,
+        action_names: tuple[str, ...] = (),
+        relative_actions: tuple[str, ...] = (),
+        *,
+        limits: Limits | None = None,
+        outside: Literal["clamp", "hold"] = "clamp",
+        robot: str = "the robot",
     ):
-        self._names = spec.action_names
-        self._is_relative = np.array([name in spec.relative_actions for name in spec.action_names])
-        unknown = set(spec.relative_actions) - set(spec.action_names)
+        unknown = sorted(set(relative_actions) - set(action_names))
         if unknown:
-            raise ValueError(f"{spec.name}: relative_actions names {', '.join(sorted(unknown))}, which are no actions")
-        if limits is not None and len(limits.low) != len(self._names):
             raise ValueError(
-                f"the limits are for {len(limits.low)} numbers, but an action of {spec.name} has {len(self._names)}: "
-                f"{', '.join(self._names)}"
+                f"{robot}: relative_actions names {', '.join(unknown)}, but the actions are "
+                f"{', '.join(action_names) or 'not named; give action_names'}"
             )
+        if limits is not None and action_names and len(limits.low) != len(action_names):
+            raise ValueError(
+                f"the limits are for {len(limits.low)} numbers, but an action of {robot} has {len(action_names)}: "
+                f"{', '.join(action_names)}"
+            )
+        self._names = action_names
+        self._is_relative = np.array([name in relative_actions for name in action_names])
         self._limits = limits
         self._outside = outside
 
     def check(self, action: Float[np.ndarray, "_a"]) -> Checked:
         """The action as it may be sent."""
         if not np.isfinite(action).all():
-            return Checked(None, f"not finite: {self._tell(action, ~np.isfinite(action))}; held instead")
+            values = self._values(action, ~np.isfinite(action))
+            return Checked(None, "action_not_finite", f"not finite: {values}; held instead")
         if self._limits is None:
             return Checked(action)
         is_outside = self._limits.outside(action)
         if not is_outside.any():
             return Checked(action)
-        told = f"outside the limits: {self._tell(action, is_outside)}; "
+        problem = f"outside the limits: {self._values(action, is_outside)}; "
         if self._outside == "hold":
-            return Checked(None, told + "held instead")
-        return Checked(self._limits.clamp(action), told + "clamped")
+            return Checked(None, "action_outside_limits", problem + "held instead")
+        return Checked(self._limits.clamp(action), "action_outside_limits", problem + "clamped")
 
     def hold(self, last: Float[np.ndarray, "a"]) -> Float[np.ndarray, "a"]:
         """The action that keeps the robot where the last one sent it."""
-        return np.where(self._is_relative, 0, last).astype(last.dtype)
+        return np.where(self._is_relative, 0, last).astype(last.dtype) if self._is_relative.any() else last
 
-    def _tell(self, action: np.ndarray, which: np.ndarray) -> str:
-        return ", ".join(
-            f"{name} = {value:.4g}" for name, value, bad in zip(self._names, action, which, strict=True) if bad
-        )
+    def _values(self, action: np.ndarray, which: np.ndarray) -> str:
+        names = self._names or tuple(f"dimension {number}" for number in range(len(action)))
+        return ", ".join(f"{name} = {value:.4g}" for name, value, bad in zip(names, action, which, strict=True) if bad)

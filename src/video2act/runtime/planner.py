@@ -1,7 +1,7 @@
 """Where plans are made: in the control loop, which then waits for each, or beside it, while the last plan is executed.
 
-A plan is begun on the observation of one control step. Whatever it needs from the robot is taken then, so that the rest can
-run in another thread while frames go on coming in.
+`begin` takes what a plan needs from the robot. The rest may run in another thread while new frames arrive. A planner gives a
+`Plan`, or raises `HoldError` if the robot shall keep its last target.
 """
 
 import time
@@ -11,17 +11,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from video2act.interfaces import HoldError, Policy
+from video2act.interfaces import Policy
 from video2act.types import ActionChunk, Committed, Observation, VideoCondition
+
+DURATIONS_REMEMBERED = 10
+"""plans: enough to meet the slow ones, few enough to forget a cold start"""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A chunk, and what it was made on."""
+    """A chunk, and the condition it was made on."""
 
     chunk: ActionChunk
     condition: VideoCondition | None
-    """None for a policy that does not tell"""
+    """None for a policy that does not report it"""
 
 
 @runtime_checkable
@@ -33,7 +36,7 @@ class BeginsPlans(Protocol):
 
 @runtime_checkable
 class HasCondition(Protocol):
-    """A policy that can show what its last plan was made on."""
+    """A policy that reports what its last plan was made on."""
 
     condition: VideoCondition | None
 
@@ -42,7 +45,7 @@ def begin_plan(policy: Policy, observation: Observation, *, committed: Committed
     """The work of making one plan.
 
     Raises:
-        ValueError: the policy cannot continue a plan, but there is one to continue.
+        ValueError: there is a plan to continue, and the policy cannot do that.
     """
     if isinstance(policy, BeginsPlans):
         return policy.begin(observation, committed)
@@ -58,34 +61,29 @@ def begin_plan(policy: Policy, observation: Observation, *, committed: Committed
     return work
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a plan that was begun."""
-
-    plan: Plan | None
-    reason: str = ""
-    """why there is none: the robot shall hold"""
-
-
 @runtime_checkable
 class Planner(Protocol):
     """Makes one plan at a time."""
 
-    is_busy: bool
-    """a plan has been begun and not been taken"""
+    @property
+    def is_busy(self) -> bool:
+        """A plan has been begun and not been taken."""
+        ...
 
     def reset(self) -> None:
         """A new episode begins: a plan in the making is dropped."""
         ...
 
-    def begin(self, observation: Observation, committed: Committed | None) -> None: ...
-
-    def take(self, now: float) -> Outcome | None:
-        """What came of the plan, if it is there at the moment `now` of the robot's clock."""
+    def begin(self, observation: Observation, committed: Committed | None) -> None:
+        """Raises HoldError."""
         ...
 
-    def wait(self) -> Outcome:
-        """What came of the plan, however long it takes: the robot stands still. For the first plan of an episode."""
+    def take(self, now: float) -> Plan | None:
+        """The plan, if it is there at the moment `now` of the robot's clock. Raises HoldError, or what planning raised."""
+        ...
+
+    def wait(self) -> Plan:
+        """The plan, however long it takes: for the first one of an episode. Raises as `take`."""
         ...
 
     def expected_s(self) -> float:
@@ -96,28 +94,30 @@ class Planner(Protocol):
 
 
 class InlinePlanner:
-    """Plans in the control loop: a plan is there when it has been begun."""
+    """Plans in the control loop: `begin` returns when the plan is there."""
 
     def __init__(self, policy: Policy):
-        self.is_busy = False
         self._policy = policy
-        self._outcome: Outcome | None = None
+        self._plan: Plan | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        return self._plan is not None
 
     def reset(self) -> None:
-        self.is_busy, self._outcome = False, None
+        self._plan = None
 
     def begin(self, observation: Observation, committed: Committed | None) -> None:
-        self.is_busy = True
-        self._outcome = _outcome_of(begin_or_hold(self._policy, observation, committed=committed))
+        self._plan = begin_plan(self._policy, observation, committed=committed)()
 
-    def take(self, now: float) -> Outcome | None:
-        outcome, self._outcome, self.is_busy = self._outcome, None, False
-        return outcome
+    def take(self, now: float) -> Plan | None:
+        plan, self._plan = self._plan, None
+        return plan
 
-    def wait(self) -> Outcome:
-        outcome = InlinePlanner.take(self, 0.0)
-        assert outcome is not None, "wait was called before begin"
-        return outcome
+    def wait(self) -> Plan:
+        plan, self._plan = self._plan, None
+        assert plan is not None, "wait was called before begin"
+        return plan
 
     def expected_s(self) -> float:
         return 0.0
@@ -126,39 +126,34 @@ class InlinePlanner:
         """Nothing to end."""
 
 
-DURATIONS_REMEMBERED = 10
-"""plans: long enough to know the slow ones, short enough to forget a cold start"""
-
-
 class ThreadPlanner:
     """Plans in one thread beside the control loop."""
 
     def __init__(self, policy: Policy):
-        self.is_busy = False
         self._policy = policy
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="system1")
-        self._future: Future[Outcome] | None = None
+        self._future: Future[Plan] | None = None
         self._durations_s: deque[float] = deque(maxlen=DURATIONS_REMEMBERED)
+
+    @property
+    def is_busy(self) -> bool:
+        return self._future is not None
 
     def reset(self) -> None:
         if self._future is not None:
-            # what it makes would be of the last episode; its errors go with it
-            self._future.exception()
-        self.is_busy, self._future = False, None
+            self._future.exception()  # waits; the plan is of the last episode, and so is its error
+        self._future = None
 
     def begin(self, observation: Observation, committed: Committed | None) -> None:
-        self.is_busy = True
-        work = begin_or_hold(self._policy, observation, committed=committed)
+        work = begin_plan(self._policy, observation, committed=committed)
         self._future = self._worker.submit(self._timed, work)
 
-    def take(self, now: float) -> Outcome | None:
-        if self._future is None or not self._future.done():
-            return None
-        return self.wait()
+    def take(self, now: float) -> Plan | None:
+        return self.wait() if self._future is not None and self._future.done() else None
 
-    def wait(self) -> Outcome:
+    def wait(self) -> Plan:
         assert self._future is not None, "wait was called before begin"
-        future, self._future, self.is_busy = self._future, None, False
+        future, self._future = self._future, None
         return future.result()
 
     def expected_s(self) -> float:
@@ -168,27 +163,9 @@ class ThreadPlanner:
         """End the thread, after the plan it is making."""
         self._worker.shutdown()
 
-    def _timed(self, work: Callable[[], Plan] | Outcome) -> Outcome:
+    def _timed(self, work: Callable[[], Plan]) -> Plan:
         started = time.monotonic()
-        outcome = _outcome_of(work)
-        self._durations_s.append(time.monotonic() - started)
-        return outcome
-
-
-def begin_or_hold(
-    policy: Policy, observation: Observation, *, committed: Committed | None
-) -> Callable[[], Plan] | Outcome:
-    """The work of making a plan, or why none is made."""
-    try:
-        return begin_plan(policy, observation, committed=committed)
-    except HoldError as reason:
-        return Outcome(None, str(reason))
-
-
-def _outcome_of(work: Callable[[], Plan] | Outcome) -> Outcome:
-    if isinstance(work, Outcome):
-        return work
-    try:
-        return Outcome(work())
-    except HoldError as reason:
-        return Outcome(None, str(reason))
+        try:
+            return work()
+        finally:
+            self._durations_s.append(time.monotonic() - started)

@@ -13,12 +13,11 @@ from contextlib import suppress
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
-from video2act.config import StreamConfig
 from video2act.interfaces import Perceiver, System2Error
+from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.background import BackgroundSlowLoop
 from video2act.runtime.frame_ring import FrameRing, RingLayout
 from video2act.runtime.process_worker import FAILED, READY, REFRESHED, Job, describe, run, unpack
-from video2act.runtime.refresh import check_refresh_every
 from video2act.runtime.workers import worker_context
 
 WATCH_S = 0.05
@@ -50,10 +49,8 @@ class ProcessSlowLoop(BackgroundSlowLoop):
     def __init__(
         self,
         build: Callable[[], Perceiver],
-        streams: tuple[StreamConfig, ...],
+        spec: RefreshSpec,
         *,
-        refresh_every: int,
-        control_fps: float,
         instruction: str,
         num_threads: int | None = None,
         first_condition_timeout_s: float = 60.0,
@@ -61,13 +58,12 @@ class ProcessSlowLoop(BackgroundSlowLoop):
         hang_timeout_s: float = 10.0,
     ):
         super().__init__(
-            "process", streams, first_condition_timeout_s=first_condition_timeout_s, hang_timeout_s=hang_timeout_s
+            "process", spec, first_condition_timeout_s=first_condition_timeout_s, hang_timeout_s=hang_timeout_s
         )
-        check_refresh_every(refresh_every)
         self.num_starts = 0
         """of the process, the first one included"""
         threads = max(1, (os.cpu_count() or 2) // 2) if num_threads is None else num_threads
-        self._job = Job(build, streams, refresh_every, control_fps, instruction, threads)
+        self._job = Job(build, spec, instruction, threads)
         self._start_timeout_s = start_timeout_s
         self._pipe_lock = threading.Lock()
         self._process: BaseProcess | None = None

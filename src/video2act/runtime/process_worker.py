@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import load, save
 
 from video2act.clips import FrameHistory
-from video2act.config import StreamConfig
 from video2act.interfaces import Perceiver
-from video2act.runtime.frame_ring import NO_STATE, Frame, FrameRing, RingLayout
+from video2act.refresh_rule import Frame, RefreshSpec
+from video2act.runtime.frame_ring import NO_STATE, FrameRing, RingLayout
 from video2act.runtime.refresh import Refreshed, Refresher, perceive
 from video2act.types import Observation, Tokens
 
@@ -35,9 +35,7 @@ class Job:
     """What the process shall do; travels to it when it is started."""
 
     build: Callable[[], Perceiver]
-    streams: tuple[StreamConfig, ...]
-    refresh_every: int
-    control_fps: float
+    spec: RefreshSpec
     instruction: str
     """for the warm-up"""
     num_threads: int
@@ -53,7 +51,7 @@ def run(job: Job, pipe: Connection) -> None:
         system = job.build()
         warm_up(system, job)
         post.tell(READY)
-        refresher = Refresher(system, job.streams, refresh_every=job.refresh_every, control_fps=job.control_fps)
+        refresher = Refresher(system, job.spec)
         while True:
             ring = post.ring(IDLE_S)
             if ring is None:
@@ -69,14 +67,14 @@ def run(job: Job, pipe: Connection) -> None:
 
 def warm_up(system: Perceiver, job: Job) -> None:
     """One refresh on black frames: the first one of a process is many times slower than the others."""
-    history = FrameHistory(job.streams)
-    sides = {stream.camera: 0 for stream in job.streams}
-    for stream in job.streams:
+    history = FrameHistory(job.spec.streams)
+    sides = {stream.camera: 0 for stream in job.spec.streams}
+    for stream in job.spec.streams:
         sides[stream.camera] = max(sides[stream.camera], *stream.frame_px)
     images = {camera: np.zeros((side, side, 3), np.uint8) for camera, side in sides.items()}
     black = Observation(images, NO_STATE, job.instruction, time=0.0)
     history.append(black)
-    perceive(system, history.clips(job.control_fps), newest=Frame(black, episode=-1, control_step=0))
+    perceive(system, history.clips(job.spec.control_fps), newest=Frame(black, episode=-1, control_step=0))
 
 
 class Post:

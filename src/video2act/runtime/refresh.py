@@ -1,7 +1,6 @@
-"""One refresh of System 2, and the rule that says when the next one is due: the same in the control loop, a thread or a process.
+"""One refresh of System 2, and how a worker follows the frames: the same in a thread and in a process.
 
-System 2 starts at most once in `refresh_every` control steps, on the newest frame there is; what was observed in between
-goes into its history and is never worked off one by one.
+A refresh uses the newest frame. Frames between two refreshes go into the history only.
 """
 
 import threading
@@ -12,22 +11,15 @@ from dataclasses import dataclass
 import torch
 
 from video2act.clips import FrameHistory
-from video2act.config import StreamConfig
 from video2act.interfaces import HoldError, Perceiver
-from video2act.runtime.frame_ring import Frame, FrameRing
+from video2act.refresh_rule import Frame, RefreshRule, RefreshSpec
+from video2act.runtime.frame_ring import FrameRing
 from video2act.types import Tokens, Video, VideoCondition
-
-
-def check_refresh_every(refresh_every: int) -> None:
-    if refresh_every < 1:
-        raise ValueError(
-            f"refresh_every counts control steps between two refreshes of System 2: at least 1, got {refresh_every}"
-        )
 
 
 @dataclass(frozen=True)
 class Refreshed:
-    """What one refresh understood, of which frame, and what it took."""
+    """The result of one refresh."""
 
     tokens: Tokens
     observed_at: float
@@ -38,9 +30,12 @@ class Refreshed:
         return VideoCondition(self.tokens, self.observed_at, self.episode, version)
 
 
+TIMES_KEPT = 10_000
+"""measured durations, the newest: a robot or a server may run for months"""
+
 TURN_TIMEOUT_S = 10.0
 _turns: dict[int, threading.Lock] = {}
-"""by `id`: a network that is tapped is run by one thread at a time, and a stale condition may be refreshed beside a thread"""
+"""by `id`: one thread at a time runs a network. Clients of a server share one, and a stale condition is refreshed beside a thread"""
 
 
 def perceive(system: Perceiver, clips: dict[str, Video], *, newest: Frame) -> Refreshed:
@@ -54,7 +49,7 @@ def perceive(system: Perceiver, clips: dict[str, Video], *, newest: Frame) -> Re
         turn = _turns.setdefault(id(system), threading.Lock())
         weakref.finalize(system, _turns.pop, id(system), None)
     if not turn.acquire(timeout=TURN_TIMEOUT_S):
-        raise HoldError(f"System 2 has been at another refresh for more than {TURN_TIMEOUT_S:g} s")
+        raise HoldError(f"System 2 has been at another refresh for more than {TURN_TIMEOUT_S:g} s", "system2_busy")
     try:
         return _perceive(system, clips, newest=newest)
     finally:
@@ -71,48 +66,35 @@ def _perceive(system: Perceiver, clips: dict[str, Video], *, newest: Frame) -> R
     return Refreshed(tokens, newest.observation.time, newest.episode, time.perf_counter() - started)
 
 
-class Refresher:
-    """Follows the frames in a ring and refreshes whenever that is due. Lives where System 2 works."""
+class RingReader:
+    """A history that follows the frames in a ring."""
 
-    def __init__(self, system: Perceiver, streams: tuple[StreamConfig, ...], *, refresh_every: int, control_fps: float):
-        check_refresh_every(refresh_every)
-        self._system = system
-        self._refresh_every = refresh_every
-        self._control_fps = control_fps
-        self._history = FrameHistory(streams)
-        self._span = self._history.span
+    def __init__(self, spec: RefreshSpec):
+        self._control_fps = spec.control_fps
+        self._history = FrameHistory(spec.streams)
         self._ring: FrameRing | None = None
         self._next_ticket = 0
         self._episode = -1
-        self._next_refresh = 0
 
-    def work(self, ring: FrameRing) -> Refreshed | None:
-        """Take in the frames that came since, and refresh if that is due; None if it is not.
+    def clips(self) -> dict[str, Video]:
+        """The clips that end at the frame that `catch_up` returned."""
+        return self._history.clips(self._control_fps)
 
-        What fails stays due: the next call tries again, on the newest frame of then.
+    def catch_up(self, ring: FrameRing) -> Frame | None:
+        """The newest frame, with all that a clip needs in the history. Frames older than any clip are skipped.
+
+        Raises:
+            RuntimeError: an encoder that needs the whole episode is further behind than the ring reaches.
         """
         if ring is not self._ring:  # frames are numbered anew
             self._ring, self._next_ticket = ring, 0
-        newest = self._catch_up(ring)
-        if newest is None or newest.control_step < self._next_refresh:
-            return None
-        refreshed = perceive(self._system, self._history.clips(self._control_fps), newest=newest)
-        self._next_refresh = newest.control_step + self._refresh_every
-        return refreshed
-
-    def _catch_up(self, ring: FrameRing) -> Frame | None:
-        """The newest frame, with all that a clip needs in the history. What lies further back than any clip is skipped.
-
-        Raises:
-            RuntimeError: an encoder that must see all of an episode has fallen further behind than the ring reaches.
-        """
         newest, frame = ring.newest, None
-        if newest < self._next_ticket:  # nothing came since
+        if newest < self._next_ticket:  # nothing new
             return ring.read(newest) if newest >= 0 else None
         last = ring.read(newest)
         if last is None:  # overwritten meanwhile
-            return self._catch_up(ring)
-        first = max(self._next_ticket, newest - self._span + 1, newest - last.control_step)
+            return self.catch_up(ring)
+        first = max(self._next_ticket, newest - self._history.span + 1, newest - last.control_step)
         if newest - first >= ring.layout.capacity:
             raise RuntimeError(
                 f"System 2 is {newest - first + 1} frames behind and the ring holds {ring.layout.capacity}, but its encoder "
@@ -121,10 +103,28 @@ class Refresher:
         for ticket in range(first, newest + 1):
             frame = ring.read(ticket)
             if frame is None:  # overwritten meanwhile: begin again with what is newest now
-                return self._catch_up(ring)
+                return self.catch_up(ring)
             if frame.episode != self._episode:
                 self._history.reset()
-                self._episode, self._next_refresh = frame.episode, 0
-            self._history.append(frame.observation)
+                self._episode = frame.episode
+            self._history.append(frame.observation, control_step=frame.control_step)
             self._next_ticket = ticket + 1
         return frame
+
+
+class Refresher:
+    """Follows the frames in a ring and refreshes when that is due. Lives where System 2 works."""
+
+    def __init__(self, system: Perceiver, spec: RefreshSpec):
+        self._system = system
+        self._rule = RefreshRule(spec.refresh_every)
+        self._reader = RingReader(spec)
+
+    def work(self, ring: FrameRing) -> Refreshed | None:
+        """Take in the new frames, and refresh if that is due; None if it is not. Raises as `RingReader.catch_up`."""
+        newest = self._reader.catch_up(ring)
+        if newest is None or not self._rule.is_due(newest):
+            return None
+        refreshed = perceive(self._system, self._reader.clips(), newest=newest)
+        self._rule = self._rule.after(newest)
+        return refreshed

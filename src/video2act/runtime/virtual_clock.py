@@ -13,13 +13,12 @@ import math
 
 import numpy as np
 
-from video2act.clips import FrameHistory
-from video2act.config import SimulatedLatency, StreamConfig
+from video2act.config import SimulatedLatency
 from video2act.interfaces import Perceiver, Policy
+from video2act.refresh_rule import Frame, RefreshSpec
 from video2act.runtime.action_queue import EARLY
-from video2act.runtime.frame_ring import Frame
-from video2act.runtime.planner import InlinePlanner, Outcome
-from video2act.runtime.refresh import check_refresh_every, perceive
+from video2act.runtime.planner import InlinePlanner, Plan
+from video2act.runtime.slow_loop import InlineSlowLoop
 from video2act.types import Committed, Observation, VideoCondition
 
 
@@ -48,68 +47,29 @@ class Durations:
         return getattr(self.latency, system) + self.latency.jitter
 
 
-class VirtualSlowLoop:
-    """System 2, delivered late."""
+class VirtualSlowLoop(InlineSlowLoop):
+    """System 2, delivered late. `perceive_s` holds what a refresh took to compute, not what was simulated."""
 
-    def __init__(
-        self,
-        system: Perceiver,
-        streams: tuple[StreamConfig, ...],
-        *,
-        refresh_every: int,
-        control_fps: float,
-        durations: Durations,
-    ):
-        check_refresh_every(refresh_every)
-        self.perceive_s: list[float] = []
-        """of this machine's wall clock: what it took to compute, not what was simulated"""
-        self.incidents: list[str] = []
-        self._system = system
-        self._history = FrameHistory(streams)
-        self._refresh_every = refresh_every
-        self._control_fps = control_fps
+    def __init__(self, system: Perceiver, spec: RefreshSpec, *, durations: Durations):
         self._durations = durations
-        self._episode = -1
-        self._begin()
+        super().__init__(system, spec)
 
-    def reset(self, episode: int) -> None:
-        self._history.reset()
-        self._episode = episode
-        self._begin()
-
-    def _begin(self) -> None:
-        self._control_step = 0
-        self._next_refresh = 0
-        self._num_conditions = 0
-        self._condition: VideoCondition | None = None
+    def _begin(self, episode: int) -> None:
+        super()._begin(episode)
         self._pending: VideoCondition | None = None
         self._ready_step = 0
 
     def observe(self, observation: Observation) -> None:
         self._history.append(observation)
-        step = self._control_step
+        frame = Frame(observation, self._episode, self._control_step)
         self._control_step += 1
-        self._deliver(step)
-        if self._pending is None and step >= self._next_refresh:
-            refreshed = perceive(
-                self._system, self._history.clips(self._control_fps), newest=Frame(observation, self._episode, step)
-            )
-            self.perceive_s.append(refreshed.duration_s)
-            self._num_conditions += 1
-            self._pending = refreshed.condition(self._num_conditions)
-            is_first = self._condition is None
-            # the robot waits for the first one
-            self._ready_step = step if is_first else step + steps_of(self._durations.draw("system2"), self._control_fps)
-            self._next_refresh = step + self._refresh_every
-            self._deliver(step)
-
-    def condition(self, observation: Observation) -> VideoCondition:
-        if self._condition is None:
-            raise RuntimeError("System 2 has seen no frame of this episode; call observe before condition")
-        return self._condition
-
-    def close(self) -> None:
-        """Nothing to end."""
+        self._deliver(frame.control_step)
+        if self._pending is None and self._rule.is_due(frame):
+            self._pending = self._refresh(frame)
+            is_first = self._condition is None  # the robot waits for the first one
+            latency_s = 0.0 if is_first else self._durations.draw("system2")
+            self._ready_step = frame.control_step + steps_of(latency_s, self._spec.control_fps)
+            self._deliver(frame.control_step)
 
     def _deliver(self, step: int) -> None:
         if self._pending is not None and step >= self._ready_step:
@@ -123,21 +83,15 @@ class VirtualPlanner(InlinePlanner):
         super().__init__(policy)
         self._durations = durations
         self._ready_at = 0.0
-        self._period_s = 0.0
 
     def begin(self, observation: Observation, committed: Committed | None) -> None:
+        latency_s = self._durations.draw("system1")
         super().begin(observation, committed)
-        self._ready_at = observation.time + self._durations.draw("system1")
-        assert self._outcome is not None
-        if self._outcome.plan is None:  # nothing was planned, so nothing takes time
-            self._ready_at = observation.time
-        else:
-            self._period_s = self._outcome.plan.chunk.period
+        assert self._plan is not None
+        self._ready_at = observation.time + latency_s - EARLY * self._plan.chunk.period
 
-    def take(self, now: float) -> Outcome | None:
-        if self._outcome is not None and now < self._ready_at - EARLY * self._period_s:
-            return None
-        return super().take(now)
+    def take(self, now: float) -> Plan | None:
+        return super().take(now) if now >= self._ready_at else None
 
     def expected_s(self) -> float:
         return self._durations.longest("system1")

@@ -7,7 +7,6 @@ by waiting (a wrong key, another policy) is told apart from what may, and ends t
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
@@ -17,12 +16,10 @@ from video2act.interfaces import HoldError
 from video2act.serving.access import authorization
 from video2act.serving.codec import MessageError, pack, unpack
 from video2act.serving.contract import Contract
-from video2act.types import Observation
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 CONNECT_TIMEOUT_S = 5.0
 MAX_ANSWER_BYTES = 64 * 2**20
-INCIDENTS_KEPT = 1000
 
 
 HOLD = "hold the last target: "
@@ -31,19 +28,6 @@ HOLD = "hold the last target: "
 
 class RemoteError(RuntimeError):
     """The server answered, and its answer is an error."""
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What the control loop saw at one control step."""
-
-    observation: Observation
-    episode: int
-    control_step: int
-
-    @property
-    def place(self) -> tuple[int, int]:
-        return self.episode, self.control_step
 
 
 class Ask:
@@ -183,9 +167,3 @@ def describe(error: Exception) -> str:
         said = error.rcvd.reason if error.rcvd else ""
         return f"the connection was closed{f': {said}' if said else ' without a word'}"
     return str(error) or type(error).__name__
-
-
-def keep(incidents: list[str], incident: str) -> None:
-    """A server that is away for a week must not fill the memory."""
-    incidents.append(incident)
-    del incidents[:-INCIDENTS_KEPT]

@@ -9,10 +9,12 @@ import threading
 from collections import deque
 from typing import Any
 
+from video2act.incidents import Incidents
 from video2act.interfaces import HoldError
+from video2act.refresh_rule import Frame
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
-from video2act.serving.link import Ask, Frame, Link, RemoteError, keep
+from video2act.serving.link import Ask, Link, RemoteError
 from video2act.types import ActionChunk, Observation
 
 
@@ -37,8 +39,7 @@ class RemotePolicy:
     ):
         self.contract: Contract
         """what the server takes and gives: cameras, sizes, horizon, `execute_steps`"""
-        self.incidents: list[str] = []
-        """one line per failure noticed"""
+        self.incidents = Incidents()
         self._timeout_s = timeout_s
         self._first_plan_timeout_s = first_plan_timeout_s
         self._changed = threading.Condition()
@@ -58,7 +59,9 @@ class RemotePolicy:
             self._changed.wait_for(lambda: self._contracted or self._link.failure, first_plan_timeout_s)
         if self._contracted is None:
             self._link.close()
-            reason = self.incidents[-1] if self.incidents else f"{address}: no answer within {first_plan_timeout_s:g} s"
+            reason = (
+                self.incidents[-1].text if self.incidents else f"{address}: no answer within {first_plan_timeout_s:g} s"
+            )
             raise ConnectionError(f"no policy is served there: {reason}") from self._link.failure
         self.contract = self._contracted
         if self.contract.serves != "policy":
@@ -107,8 +110,8 @@ class RemotePolicy:
             self._has_plan = True
             return answered[1]
         if self._link.failure is not None:
-            raise ConnectionError(self.incidents[-1]) from self._link.failure
-        trouble = f"; last: {self.incidents[-1]}" if self.incidents else ""
+            raise ConnectionError(self.incidents[-1].text) from self._link.failure
+        trouble = f"; last: {self.incidents[-1].text}" if self.incidents else ""
         raise TimeoutError(f"no plan from {self._link.address} within {timeout_s:g} s{trouble}")
 
     def close(self) -> None:
@@ -117,7 +120,7 @@ class RemotePolicy:
 
     def _note(self, incident: str) -> None:
         with self._changed:
-            keep(self.incidents, incident)
+            self.incidents.note("connection", incident)
             self._changed.notify_all()
 
     def _converse(self, ask: Ask, contract: Contract) -> None:

@@ -14,15 +14,15 @@ from einops import rearrange
 from jaxtyping import UInt8
 
 from video2act.clips import FrameHistory, stream_image
-from video2act.config import StreamConfig
+from video2act.incidents import Incidents
 from video2act.interfaces import System2Error
+from video2act.refresh_rule import ATTEMPTS, Frame, RefreshRule, RefreshSpec
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import ClipShape, Contract
-from video2act.serving.link import Ask, Frame, Link, RemoteError, keep
+from video2act.serving.link import Ask, Link, RemoteError
 from video2act.types import Observation, Tokens, Video, VideoCondition
 
-ATTEMPTS = 3
-"""errors that a server answers in a row, before the first condition of an episode is given up; one that is away is awaited"""
+TIMES_KEPT = 10_000
 
 
 class RemoteSlowLoop:
@@ -30,9 +30,7 @@ class RemoteSlowLoop:
 
     Args:
         address: of `video2act serve RUN --only system2`.
-        streams: of the policy that uses the tokens; the server must serve the same.
-        refresh_every: control steps, at least, between the starts of two refreshes.
-        control_fps: control steps per second.
+        spec: of the policy that uses the tokens; the server must serve the same streams.
         answer_timeout_s: after which a silent server counts as gone, is left, and sought again.
         first_condition_timeout_s: bounds the one wait there is.
     """
@@ -40,28 +38,20 @@ class RemoteSlowLoop:
     def __init__(
         self,
         address: str,
-        streams: tuple[StreamConfig, ...],
+        spec: RefreshSpec,
         *,
-        refresh_every: int,
-        control_fps: float,
         api_key: str | None = None,
         answer_timeout_s: float = 10.0,
         first_condition_timeout_s: float = 60.0,
     ):
-        if refresh_every < 1:
-            raise ValueError(
-                f"refresh_every counts control steps between two refreshes: at least 1, got {refresh_every}"
-            )
-        if not streams:
+        if not spec.streams:
             raise ValueError("a policy without System 2 has no streams; there is nothing to ask a server for")
-        self.perceive_s: list[float] = []
+        self.perceive_s: deque[float] = deque(maxlen=TIMES_KEPT)
         """seconds that every refresh took, the way there and back included"""
-        self.incidents: list[str] = []
-        """one line per failure noticed"""
-        self._streams = {stream.name: ClipShape.of(stream) for stream in streams}
-        self._history = FrameHistory(streams)
-        self._refresh_every = refresh_every
-        self._control_fps = control_fps
+        self.incidents = Incidents()
+        self._streams = {stream.name: ClipShape.of(stream) for stream in spec.streams}
+        self._spec = spec
+        self._history = FrameHistory(spec.streams)
         self._answer_timeout_s = answer_timeout_s
         self._timeout_s = first_condition_timeout_s
         self._changed = threading.Condition()
@@ -72,8 +62,7 @@ class RemoteSlowLoop:
         self._failures = 0
         """that the server answered, in a row, in this episode"""
         self._appended = (-1, -1)
-        self._next_refresh = (-1, 0)
-        """episode, and the first control step in it at which a refresh may start"""
+        self._rule = RefreshRule(spec.refresh_every)
         self._link = Link(address, api_key, converse=self._converse, troubled=self._troubled)
         self._link.start()
 
@@ -125,13 +114,22 @@ class RemoteSlowLoop:
             return condition
         if self._link.failure is not None or self._failures >= ATTEMPTS:
             raise System2Error(
-                f"System 2 gave no condition for episode {self._episode}: {self.incidents[-1]}"
+                f"System 2 gave no condition for episode {self._episode}: {self.incidents[-1].text}"
             ) from self._link.failure
         raise TimeoutError(
             f"System 2 at {self._link.address} gave no condition for episode {self._episode} within {self._timeout_s} s; "
             "it is away, hangs, or its first call is slower than that: start it, or raise first_condition_timeout_s"
-            + (f". Last: {self.incidents[-1]}" if self.incidents else "")
+            + (f". Last: {self.incidents[-1].text}" if self.incidents else "")
         )
+
+    def clips(self) -> dict[str, Video]:
+        """The clips that end at the newest frame."""
+        with self._changed:
+            frames = list(self._frames)
+        history = FrameHistory(self._spec.streams)
+        for frame in frames:
+            history.append(frame.observation, control_step=frame.control_step)
+        return history.clips(self._spec.control_fps)
 
     def close(self) -> None:
         """End the connection."""
@@ -140,7 +138,8 @@ class RemoteSlowLoop:
     def _troubled(self, incident: str, error: Exception) -> None:
         with self._changed:
             self._failures += isinstance(error, RemoteError)
-            keep(self.incidents, f"System 2 at {incident}")
+            kind = "system2_failed" if isinstance(error, RemoteError) else "connection"
+            self.incidents.note(kind, f"System 2 at {incident}")
             self._changed.notify_all()
 
     def _converse(self, ask: Ask, contract: Contract) -> None:
@@ -153,10 +152,10 @@ class RemoteSlowLoop:
     def _check(self, contract: Contract) -> None:
         if contract.serves != "system2":
             raise MessageError("a whole policy is served there; start the server with --only system2")
-        if contract.streams != self._streams or not np.isclose(contract.period_s * self._control_fps, 1):
+        if contract.streams != self._streams or not np.isclose(contract.period_s * self._spec.control_fps, 1):
             raise MessageError(
                 f"another policy's System 2 is served there: streams {contract.streams} at {1 / contract.period_s:g} Hz, "
-                f"this policy has {self._streams} at {self._control_fps:g} Hz"
+                f"this policy has {self._streams} at {self._spec.control_fps:g} Hz"
             )
 
     def _next(self) -> Frame | None:
@@ -170,26 +169,22 @@ class RemoteSlowLoop:
         for frame in frames:
             if frame.episode != self._appended[0]:
                 self._history.reset()
-            self._history.append(frame.observation)
+            self._history.append(frame.observation, control_step=frame.control_step)
             self._appended = frame.place
         return newest
 
     def _is_due(self) -> bool:
-        if not self._frames:
-            return False
-        episode, first = self._next_refresh
-        newest = self._frames[-1]
-        return newest.episode != episode or newest.control_step >= first
+        return bool(self._frames) and self._rule.is_due(self._frames[-1])
 
     def _refresh(self, ask: Ask, newest: Frame) -> None:
-        clips = {name: to_frames(clip) for name, clip in self._history.clips(self._control_fps).items()}
+        clips = {name: to_frames(clip) for name, clip in self._history.clips(self._spec.control_fps).items()}
         now = newest.observation
         started = time.perf_counter()
         message = {"clips": clips, "prompt": now.instruction, "time": now.time, "episode": newest.episode}
         answer = ask(message, self._answer_timeout_s)
         tokens = Tokens(torch.from_numpy(answer["tokens"]), torch.from_numpy(answer["mask"]))
         with self._changed:
-            self._next_refresh = (newest.episode, newest.control_step + self._refresh_every)
+            self._rule = self._rule.after(newest)
             self.perceive_s.append(time.perf_counter() - started)
             self._failures = 0
             # whose tokens these are is what the answer says, not what was last asked
