@@ -15,6 +15,7 @@ import published_models
 from video2act.config import PolicyConfig, PretrainedBackboneConfig, TuningConfig
 from video2act.interfaces import Perceiver
 from video2act.policy import Video2Act
+from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.process_loop import ProcessSlowLoop
 from video2act.runtime.slow_loop import InlineSlowLoop
 from video2act.system2 import load_system2
@@ -65,7 +66,7 @@ def observation(step: int = 0) -> Observation:
 
 def tokens_of(system: Perceiver, policy: Video2Act) -> Tokens:
     assert policy.config.system2 is not None
-    loop = InlineSlowLoop(system, policy.config.system2.streams, refresh_every=1, control_fps=20.0)
+    loop = InlineSlowLoop(system, RefreshSpec(policy.config.system2.streams, refresh_every=1, control_fps=20.0))
     loop.reset(0)
     loop.observe(observation())
     return loop.condition(observation()).tokens
@@ -108,9 +109,8 @@ def test_a_policy_that_was_pushed_to_the_hub_comes_back(
     assert torch.equal(tokens_of(again, again).data, tokens_of(policy, policy).data)
     for each in (policy, again):
         each.seed(3)
-    loop = InlineSlowLoop(
-        policy, policy.config.system2.streams if policy.config.system2 else (), refresh_every=1, control_fps=20.0
-    )
+    assert policy.config.system2 is not None
+    loop = InlineSlowLoop(policy, RefreshSpec(policy.config.system2.streams, refresh_every=1, control_fps=20.0))
     loop.observe(observation())
     condition = loop.condition(observation())
     plans = [each.act(observation(), condition).actions for each in (policy, again)]
@@ -130,9 +130,7 @@ def test_system_2_in_a_process_perceives_as_the_whole_policy(method: str, saved:
     assert policy.config.system2 is not None
     loop = ProcessSlowLoop(
         partial(load_system2, saved(method)),
-        policy.config.system2.streams,
-        refresh_every=1,
-        control_fps=20.0,
+        RefreshSpec(policy.config.system2.streams, refresh_every=1, control_fps=20.0),
         instruction="push",
     )
     try:
