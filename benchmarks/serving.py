@@ -21,7 +21,7 @@ from video2act.programs.serve import serving
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.slow_loop import InlineSlowLoop
-from video2act.serving.access import Limits
+from video2act.serving.access import ConnectionLimits
 from video2act.serving.client import RemotePolicy
 from video2act.types import Observation
 
@@ -57,7 +57,7 @@ def measure(num_plans: int, warm_up: int = 20) -> dict[str, dict[str, float]]:
         policy, InlineSlowLoop(policy, RefreshSpec((), refresh_every=1, control_fps=FPS)), cameras=CAMERAS
     )
     taken: dict[str, list[float]] = {"here": [], "served": [], "difference": []}
-    unlimited = Limits(max_messages_per_s=1e6)
+    unlimited = ConnectionLimits(max_messages_per_s=1e6)
     with serving(policy, limits=unlimited) as server, closing(RemotePolicy(server.address, timeout_s=60.0)) as there:
         here.reset()
         there.reset()

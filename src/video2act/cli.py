@@ -197,9 +197,9 @@ def serve(
         device: where the policy runs.
     """
     from video2act.programs import serve as program
-    from video2act.serving.access import Limits
+    from video2act.serving.access import ConnectionLimits
 
-    limits, runtime = Limits(max_clients=max_clients), plans.runtime()
+    limits, runtime = ConnectionLimits(max_clients=max_clients), plans.runtime()
     program.serve(
         run,
         host,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from websockets.sync.client import ClientConnection, connect
 
-from video2act.serving.access import Limits
+from video2act.serving.access import ConnectionLimits
 from video2act.serving.codec import pack, unpack
 from video2act.serving.contract import Contract, ImageRule
 from video2act.serving.server import Server
@@ -80,7 +80,7 @@ def message(number: Any = 0.0, /, **words: Any) -> dict[str, Any]:
 def serving(
     make_session: Callable[[], Session] | None = None,
     contract: Contract = CONTRACT,
-    limits: Limits | None = None,
+    limits: ConnectionLimits | None = None,
     **options: Any,
 ) -> Iterator[Server]:
     """A server on a free port, of a `CountingPolicy` per client."""

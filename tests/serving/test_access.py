@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from video2act.serving.access import Limits, Rate, check_bind, is_loopback, load_api_key, refusal
+from video2act.serving.access import ConnectionLimits, MessageRate, check_bind, is_loopback, load_api_key, refusal
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
@@ -56,7 +56,7 @@ def test_only_the_whole_key_lets_in(header: str | None, reason: str | None):
 def test_an_allowance_fills_up_again(monkeypatch: pytest.MonkeyPatch):
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    rate = Rate(10.0)
+    rate = MessageRate(10.0)
     assert [rate.is_exceeded() for _ in range(12)] == [False] * 10 + [True] * 2
     now[0] = 0.25
     assert [rate.is_exceeded() for _ in range(4)] == [False, False, True, True]
@@ -66,4 +66,4 @@ def test_an_allowance_fills_up_again(monkeypatch: pytest.MonkeyPatch):
 
 def test_limits_are_positive():
     with pytest.raises(ValueError, match="max_clients must be positive, got 0"):
-        Limits(max_clients=0)
+        ConnectionLimits(max_clients=0)

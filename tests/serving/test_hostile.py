@@ -9,11 +9,11 @@ import numpy as np
 import psutil
 from serving_fakes import Client, message, serving
 
-from video2act.serving.access import Limits
+from video2act.serving.access import ConnectionLimits
 from video2act.serving.codec import pack
 
 NUM_MESSAGES = 10_000
-GENEROUS = Limits(max_messages_per_s=1e6, max_message_bytes=200_000)
+GENEROUS = ConnectionLimits(max_messages_per_s=1e6, max_message_bytes=200_000)
 Fault = Callable[[np.random.Generator], bytes | str]
 
 

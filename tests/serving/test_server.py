@@ -15,7 +15,7 @@ import pytest
 from serving_fakes import CONTRACT, Client, CountingPolicy, message, serving
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 
-from video2act.serving.access import Limits
+from video2act.serving.access import ConnectionLimits
 from video2act.serving.codec import pack
 from video2act.serving.server import Server
 from video2act.serving.session import PolicySession
@@ -181,7 +181,7 @@ class TestAccess:
 
 class TestLimits:
     def test_no_more_clients_than_allowed(self):
-        with serving(limits=Limits(max_clients=1)) as server:
+        with serving(limits=ConnectionLimits(max_clients=1)) as server:
             with Client(server) as client:
                 with pytest.raises(InvalidStatus) as refused:
                     Client(server)
@@ -192,7 +192,7 @@ class TestLimits:
             Client(server).__exit__()
 
     def test_a_message_that_is_too_large_is_not_taken(self):
-        with serving(limits=Limits(max_message_bytes=1000)) as server:
+        with serving(limits=ConnectionLimits(max_message_bytes=1000)) as server:
             with Client(server) as client:
                 client.connection.send(bytes(2000))
                 with pytest.raises(ConnectionClosedError, match=r"1009 \(message too big\) .*2000 .*1000 bytes"):
@@ -201,7 +201,7 @@ class TestLimits:
                 assert "unknown" in client.ask({"x": 1})
 
     def test_too_many_messages_are_refused_unread(self):
-        with serving(limits=Limits(max_messages_per_s=10.0)) as server, Client(server) as client:
+        with serving(limits=ConnectionLimits(max_messages_per_s=10.0)) as server, Client(server) as client:
             answers = [client.ask(message(time=float(number))) for number in range(15)]
             refused = [answer for answer in answers if isinstance(answer, str)]
             assert refused == ["too many messages: 10 a second are allowed"] * len(refused)
@@ -213,7 +213,7 @@ class TestLimits:
         slow = CountingPolicy()
         slow.gate = threading.Event()
         policies = iter([slow, CountingPolicy()])
-        limits = Limits(answer_timeout_s=0.2)
+        limits = ConnectionLimits(answer_timeout_s=0.2)
         with serving(lambda: PolicySession(next(policies), CONTRACT), limits=limits) as server:
             with Client(server) as client:
                 assert client.ask(message()) == "no answer within 0.2 s: the policy hangs, or is slower than that"
@@ -224,7 +224,7 @@ class TestLimits:
             slow.gate.set()
 
     def test_a_client_that_stops_between_two_pieces_is_let_go(self):
-        with serving(limits=Limits(message_timeout_s=0.3)) as server, Client(server) as client:
+        with serving(limits=ConnectionLimits(message_timeout_s=0.3)) as server, Client(server) as client:
             half = pack(message())[:50]
 
             def pieces():
@@ -243,7 +243,7 @@ class TestLimits:
 
     def test_a_client_that_stops_within_a_piece_is_let_go(self):
         """It cannot answer a ping there. The server lives on."""
-        with serving(limits=Limits(message_timeout_s=0.3)) as server:
+        with serving(limits=ConnectionLimits(message_timeout_s=0.3)) as server:
             client = Client(server, ping_interval=None)
             raw = client.connection.socket
             raw.sendall(
@@ -256,7 +256,7 @@ class TestLimits:
             wait_until(lambda: server.metrics.get("closed", "1006") == 1)
 
     def test_one_that_never_finishes_its_handshake_is_let_go(self):
-        with serving(limits=Limits(message_timeout_s=0.3)) as server:
+        with serving(limits=ConnectionLimits(message_timeout_s=0.3)) as server:
             with socket.create_connection((server.host, server.port)) as raw:
                 raw.sendall(b"GET / HTTP/1.1\r\nHost: ")
                 raw.settimeout(5)
@@ -283,7 +283,7 @@ class TestHttp:
         slow = CountingPolicy()
         slow.gate = threading.Event()
         with (
-            serving(lambda: PolicySession(slow, CONTRACT), limits=Limits(answer_timeout_s=0.5)) as server,
+            serving(lambda: PolicySession(slow, CONTRACT), limits=ConnectionLimits(answer_timeout_s=0.5)) as server,
             Client(server) as client,
         ):
             client.connection.send(pack(message()))
@@ -341,7 +341,7 @@ class TestShutdown:
         slow = CountingPolicy()
         slow.gate = threading.Event()
         started = time.monotonic()
-        with serving(lambda: PolicySession(slow, CONTRACT), limits=Limits(shutdown_s=0.3)) as server:
+        with serving(lambda: PolicySession(slow, CONTRACT), limits=ConnectionLimits(shutdown_s=0.3)) as server:
             client = Client(server)
             client.connection.send(pack(message()))
             wait_until(lambda: "0.0}" not in get(server, "/healthz")[1])

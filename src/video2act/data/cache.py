@@ -129,7 +129,7 @@ def _check_fields(fields: dict[str, Any]) -> None:
         raise ValueError(f"streams are {streams!r}, expected a list of tables")
 
 
-def fingerprint(weights: Mapping[str, Tensor]) -> str:
+def weights_fingerprint(weights: Mapping[str, Tensor]) -> str:
     """A short name for the values of tensors: it changes with any of them.
 
     Gigabytes are not hashed: of a large tensor the sum of all its bits, as numbers, and some of its values in their places.

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from video2act.envs.choices import check_choice
-from video2act.envs.episode import Episode
+from video2act.envs.episode_clock import EpisodeClock
 from video2act.envs.simulation import Cameras, import_simulator
 from video2act.interfaces import EnvironmentSpec
 from video2act.types import Observation, Step
@@ -72,7 +72,7 @@ class Aloha:
             max_steps=max_steps,
         )
         self._cameras = Cameras(self.model, cameras, image_size=image_size, upside_down=frozenset())
-        self._episode = Episode(self.spec)
+        self._episode = EpisodeClock(self.spec)
 
     def reset(self, seed: int) -> Observation:
         mujoco, model, data = self._mujoco, self.model, self.data

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from video2act.envs.episode import Episode
+from video2act.envs.episode_clock import EpisodeClock
 from video2act.interfaces import EnvironmentSpec
 from video2act.types import Observation, Step
 
@@ -75,7 +75,7 @@ class GymEnvironment:
         self._environment = environment
         self._mapping = mapping
         self._action_dtype = space.dtype
-        self._episode = Episode(self.spec)
+        self._episode = EpisodeClock(self.spec)
 
     def reset(self, seed: int) -> Observation:
         observation, _ = self._environment.reset(seed=seed)

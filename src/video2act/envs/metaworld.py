@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from video2act.envs.choices import check_choice
-from video2act.envs.episode import Episode
+from video2act.envs.episode_clock import EpisodeClock
 from video2act.envs.metaworld_tasks import INSTRUCTIONS
 from video2act.envs.simulation import Cameras, import_simulator
 from video2act.interfaces import EnvironmentSpec
@@ -61,7 +61,7 @@ class MetaWorld:
         self.privileged: Float[np.ndarray, "39"] = np.zeros(39)
         """the simulator's own observation, with the poses of objects and goal; for experts, never for a policy"""
         self._cameras = Cameras(self._simulator.model, cameras, image_size=image_size, upside_down=UPSIDE_DOWN_CAMERAS)
-        self._episode = Episode(self.spec)
+        self._episode = EpisodeClock(self.spec)
 
     def reset(self, seed: int) -> Observation:
         # trap (b): reset(seed=...) is accepted and ignored; only seed() reaches the generator that places goal and objects

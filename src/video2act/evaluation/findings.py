@@ -60,7 +60,7 @@ class Measurements:
 
 
 @dataclass(frozen=True)
-class Rate:
+class SuccessRate:
     """Successes among episodes."""
 
     successes: int
@@ -93,10 +93,12 @@ def percentiles(values: Sequence[float], factor: float = 1.0) -> dict[str, float
     return {"n": float(len(values)), "p50": float(p50), "p95": float(p95), "p99": float(p99), "max": float(largest)}
 
 
-def rates(records: Sequence[EpisodeRecord]) -> tuple[Rate, Rate]:
+def rates(records: Sequence[EpisodeRecord]) -> tuple[SuccessRate, SuccessRate]:
     """The policy's and the expert's."""
     n = len(records)
-    return Rate(sum(record.success for record in records), n), Rate(sum(record.expert_success for record in records), n)
+    return SuccessRate(sum(record.success for record in records), n), SuccessRate(
+        sum(record.expert_success for record in records), n
+    )
 
 
 def make_info(

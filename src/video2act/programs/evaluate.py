@@ -25,7 +25,7 @@ from rich.console import Console
 
 from video2act.config import PolicyConfig, RuntimeConfig, SimulatedLatency
 from video2act.evaluation.episodes import Settings, Share, Sources, load_limits, run_share
-from video2act.evaluation.findings import EpisodeRecord, Measurements, Rate, make_info, rates
+from video2act.evaluation.findings import EpisodeRecord, Measurements, SuccessRate, make_info, rates
 from video2act.evaluation.report import EpisodeProgress, evaluation_tables, heading
 from video2act.evaluation.suitability import check_fits, check_unseen, training_seeds
 from video2act.files.atomic import write_text
@@ -42,8 +42,8 @@ STEPS_FILE = "steps.csv"
 class EvaluationSummary:
     """The result of an evaluation; `info` is what `eval_info.json` holds."""
 
-    success: Rate
-    expert: Rate
+    success: SuccessRate
+    expert: SuccessRate
     records: tuple[EpisodeRecord, ...]
     info: dict[str, Any]
     path: Path

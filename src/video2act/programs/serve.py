@@ -18,14 +18,14 @@ from rich.console import Console
 from video2act.config import PolicyConfig, RuntimeConfig
 from video2act.files.run_folder import INSTRUCTIONS_FILE, load_config
 from video2act.interfaces import Perceiver
-from video2act.limits import Limits as ActionLimits
+from video2act.limits import Limits
 from video2act.policy import Video2Act
 from video2act.refresh_rule import RefreshSpec, check_refresh_every
 from video2act.runtime.assembly import check_encoding
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.shared_slow_loop import SharedSystem2
 from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop
-from video2act.serving.access import Limits, check_bind, load_api_key
+from video2act.serving.access import ConnectionLimits, check_bind, load_api_key
 from video2act.serving.contract import Contract
 from video2act.serving.server import Server
 from video2act.serving.session import PolicySession, Session, System2Session
@@ -74,7 +74,7 @@ def serve_policy(
         FileNotFoundError, ValueError: the runtime names limits that there are not, or of another size.
     """
     config, shared_system = system.config, OneAtATime(system)
-    limits = ActionLimits.find(runtime.limits, lambda: system.statistics["action"])
+    limits = Limits.find(runtime.limits, lambda: system.statistics["action"])
     if limits is not None and len(limits.low) != config.action_dim:
         raise ValueError(
             f"the limits are for {len(limits.low)} numbers, but an action of this policy has {config.action_dim}"
@@ -144,7 +144,7 @@ def serve(
     runtime: RuntimeConfig | None = None,
     api_key_file: Path | None = None,
     device: str = "cpu",
-    limits: Limits | None = None,
+    limits: ConnectionLimits | None = None,
     is_ready: Callable[[Server], Any] | None = None,
 ) -> None:
     """Serve a run folder until SIGINT or SIGTERM.

@@ -12,7 +12,7 @@ NEW_KEY = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
 
 @dataclass(frozen=True)
-class Limits:
+class ConnectionLimits:
     """What a client cannot exceed, so that one cannot take the server from the others."""
 
     max_clients: int = 32
@@ -87,7 +87,7 @@ def refusal(api_key: str | None, header: str | None) -> str | None:
     return None
 
 
-class Rate:
+class MessageRate:
     """Counts messages against an allowance that fills up again within a second."""
 
     def __init__(self, per_s: float):

@@ -117,7 +117,7 @@ class Link:
                     return
                 # what went well for a while is tried again quickly
                 pause_s = FIRST_PAUSE_S if time.monotonic() - began > 2 * LONGEST_PAUSE_S else pause_s
-                self._troubled(f"{self.address}: {describe(error)}; trying again in {pause_s:.1f} s", error)
+                self._troubled(f"{self.address}: {describe_error(error)}; trying again in {pause_s:.1f} s", error)
                 self.is_closed.wait(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             except Exception as error:  # noqa: BLE001 - whatever it is, the control loop must learn of it
@@ -126,7 +126,7 @@ class Link:
 
     def _give_up(self, error: Exception) -> None:
         self.failure = error
-        self._troubled(f"{self.address}: {describe(error)}; given up", error)
+        self._troubled(f"{self.address}: {describe_error(error)}; given up", error)
 
     def _connect_and_converse(self) -> None:
         headers = {"Authorization": authorization(self._api_key)} if self._api_key else None
@@ -156,7 +156,7 @@ def _is_final(error: Exception) -> bool:
     return isinstance(error, InvalidURI | MessageError | PermissionError)
 
 
-def describe(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """One line that names what happened."""
     if isinstance(error, InvalidStatus):
         body = (error.response.body or b"").decode(errors="replace").strip()

@@ -25,7 +25,7 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from video2act.interfaces import HoldError
-from video2act.serving.access import Limits, Rate, check_bind, refusal
+from video2act.serving.access import ConnectionLimits, MessageRate, check_bind, refusal
 from video2act.serving.codec import MessageError, pack, unpack
 from video2act.serving.link import HOLD
 from video2act.serving.metrics import Metrics
@@ -96,7 +96,7 @@ class Server:
         host: str = "127.0.0.1",
         port: int = 8000,
         api_key: str | None = None,
-        limits: Limits | None = None,
+        limits: ConnectionLimits | None = None,
         gauges: Callable[[], dict[str, float]] | None = None,
         trouble: Callable[[], str] = str,
     ):
@@ -106,7 +106,7 @@ class Server:
         self._make_session = make_session
         self._greeting = pack(metadata)
         self._api_key = api_key
-        self._limits = limits or Limits()
+        self._limits = limits or ConnectionLimits()
         self._gauges = gauges or dict
         self._trouble = trouble
         self._num_clients = 0
@@ -258,7 +258,7 @@ class Server:
             worker.end()
 
     async def _converse(self, connection: ServerConnection, worker: Worker, *, session: Session) -> None:
-        rate = Rate(self._limits.max_messages_per_s)
+        rate = MessageRate(self._limits.max_messages_per_s)
         while not self._is_stopping:
             data = await self._receive(connection)
             if data is None:

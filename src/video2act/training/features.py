@@ -15,7 +15,7 @@ from torch import Tensor
 from video2act.clips import num_padding, stream_indices, to_pixels
 from video2act.config import StreamConfig
 from video2act.data import Dataset, FrameStore
-from video2act.data.cache import CacheSpec, Dtype, FeatureCache, fingerprint
+from video2act.data.cache import CacheSpec, Dtype, FeatureCache, weights_fingerprint
 from video2act.data.loader import episode_clips
 from video2act.policy import Video2Act
 from video2act.system2 import System2
@@ -53,7 +53,7 @@ def cache_spec(policy: Video2Act, dataset: Dataset, *, stage: Stage = "seen", dt
             if stream.encoding == "stream":
                 windows[stream.name] = (_latent_step(system2, stream), _clip_latents(system2, stream))
     every = gcd(*(stream.every for stream in config.streams))
-    return CacheSpec(stage, dtype, every, windows, {**described, "weights": fingerprint(weights)}, len(dataset))
+    return CacheSpec(stage, dtype, every, windows, {**described, "weights": weights_fingerprint(weights)}, len(dataset))
 
 
 @torch.no_grad()

@@ -41,7 +41,7 @@ class Waypoint:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Timetables:
     """The timetables of both hands."""
 
     left: list[Waypoint]
@@ -91,14 +91,14 @@ class AlohaExpert:
 
 def _plan_transfer(
     objects: Float[np.ndarray, "7"], left_home: tuple[Position, Quaternion], right_home: tuple[Position, Quaternion]
-) -> Plan:
+) -> Timetables:
     """The right hand grips the cube from above and holds it up; the left one, turned on its side, takes it."""
     x, y = objects[:2]
     down, sideways = _facing("right", _tilt(-60.0)), _facing("left", _roll(90.0))
     grip = np.array([x, y, CUBE_GRIP_M])
     meet = np.array([0.0, 0.5, 0.25])
     wait, take = _moved(meet, x=-0.1, z=-0.02), _moved(meet, x=0.02, z=-0.02)
-    return Plan(
+    return Timetables(
         left=[
             Waypoint(0, *left_home, CLOSED),
             Waypoint(72, wait, sideways, OPEN),
@@ -123,7 +123,7 @@ def _plan_transfer(
 
 def _plan_insertion(
     objects: Float[np.ndarray, "14"], left_home: tuple[Position, Quaternion], right_home: tuple[Position, Quaternion]
-) -> Plan:
+) -> Timetables:
     """Each hand grips its part from above; both lift, come face to face, and close in until the peg is inside."""
     meet = np.array([0.0, 0.5, 0.15])
 
@@ -139,7 +139,7 @@ def _plan_insertion(
         ]
 
     peg, socket = np.array([*objects[0:2], PEG_GRIP_M]), np.array([*objects[7:9], SOCKET_GRIP_M])
-    return Plan(
+    return Timetables(
         left=one_hand(left_home, socket, down=_facing("left", _tilt(60.0)), side=-1.0),
         right=one_hand(right_home, peg, down=_facing("right", _tilt(-60.0)), side=1.0),
     )

@@ -20,7 +20,7 @@ from video2act.system2.backbones.checkpoint import check_checkpoint, fill
 from video2act.system2.backbones.sources import Component
 
 
-class Recorder(nn.Module):
+class InputTap(nn.Module):
     """A block that changes nothing and remembers what it was given.
 
     Args:
@@ -59,13 +59,13 @@ class Tap:
 
     def __init__(self, transformer: nn.Module, lists: tuple[str, ...], *, returns_pair: bool, layer: int):
         self.transformer = transformer
-        self.recorder = Recorder(returns_pair)
+        self.recorder = InputTap(returns_pair)
         # the same modules in shorter lists, so that moving or training the transformer moves and trains these
         self._cut = _cut(transformer, lists, num_blocks=layer)
         self._cut[lists[-1]].append(self.recorder)
 
     @contextmanager
-    def __call__(self) -> Iterator[Recorder]:
+    def __call__(self) -> Iterator[InputTap]:
         """Inside, the transformer ends with the tapped block; `take` what left it from the recorder."""
         whole = {name: getattr(self.transformer, name) for name in self._cut}
         try:

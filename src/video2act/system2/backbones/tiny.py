@@ -23,7 +23,7 @@ from video2act.text.encoder import ByteTextEncoder
 from video2act.types import Video
 
 
-class Block(nn.Module):
+class TinyBlock(nn.Module):
     """Self-attention over all positions of all frames, then an MLP; both modulated per frame."""
 
     def __init__(self, width: int, num_heads: int):
@@ -57,7 +57,7 @@ class TinyBackbone(nn.Module):
         self.noise_in = Mlp(config.hidden)
         self.modulation = nn.Linear(config.hidden, 6 * config.hidden)
         self.latent_in = nn.Linear(config.latent_channels, config.hidden)
-        self.blocks = nn.ModuleList(Block(config.hidden, config.num_heads) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(TinyBlock(config.hidden, config.num_heads) for _ in range(config.depth))
         self.norm_out = nn.LayerNorm(config.hidden)
         self.latent_out = nn.Linear(config.hidden, config.latent_channels)
         nn.init.normal_(self.modulation.weight, std=0.02)

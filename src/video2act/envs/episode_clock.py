@@ -12,7 +12,7 @@ from jaxtyping import Float
 from video2act.interfaces import EnvironmentSpec
 
 
-class Episode:
+class EpisodeClock:
     """The clock and the rules of the episode that an environment is in."""
 
     def __init__(self, spec: EnvironmentSpec) -> None:
