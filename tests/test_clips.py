@@ -15,13 +15,11 @@ from video2act.clips import (
     ImageHistory,
     clip_indices,
     fit_frames,
-    num_padding,
     resize_area,
-    stream_indices,
     to_pixels,
 )
 from video2act.config import FilterConfig, FormerConfig, StreamConfig
-from video2act.types import Observation, merged_padding
+from video2act.types import Observation
 
 
 def stream(num_frames: int, stride: int, size_px: int = 4, name: str = "motion", camera: str = "top") -> StreamConfig:
@@ -190,16 +188,6 @@ class TestPastImages:
         history, seen = ImageHistory(("top",)), observation(3)
         history.append(seen)
         assert history.complete(seen) is seen
-
-
-def test_padding_is_counted():
-    """On the time axis of the clip, and of what a codec makes of it."""
-    stream = StreamConfig("motion", "front", 9, 2, 16, FilterConfig(), FormerConfig())
-    assert [num_padding(newest, stream) for newest in (0, 1, 2, 15, 16, 40)] == [8, 8, 7, 1, 0, 0]
-    for newest in range(20):
-        indices = stream_indices(newest, stream)
-        assert sum(newest - 2 * (8 - i) < 0 for i in range(9)) == num_padding(newest, stream), indices
-    assert merged_padding(torch.tensor([0, 1, 4, 5, 8]), 4).tolist() == [0, 1, 1, 2, 2]  # type: ignore[union-attr]
 
 
 def test_streams_of_one_camera_and_size_share_their_frames(monkeypatch: pytest.MonkeyPatch):

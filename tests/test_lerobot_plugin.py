@@ -16,7 +16,6 @@ import pytest
 import torch
 from torch import nn
 
-from video2act.clips import num_padding
 from video2act.config import PolicyConfig
 from video2act.presets import PRESETS
 
@@ -134,17 +133,3 @@ def test_it_acts(policy: Any, small_config: PolicyConfig):
     seen |= {"observation.state": torch.zeros(2, 3), "task": ["push", "pull"]}
     assert policy.eval().select_action(seen).shape == (2, 2)
     assert policy.predict_action_chunk(seen).shape == (2, small_config.horizon, 2)
-
-
-@pytest.mark.parametrize("real_steps", [0, 3])
-def test_frames_before_the_episode_are_flagged(plugin: tuple[ModuleType, ModuleType], policy: Any, real_steps: int):
-    """They were not, so that a filter which leaves them out did otherwise in LeRobot's training than on the robot."""
-    shape = policy.model.config
-    batches = importlib.import_module("lerobot_policy_video2act.batches")
-    found = batches.training_batch(
-        training_batch(policy, real_steps), shape, generator=torch.Generator().manual_seed(0)
-    )
-    lags = (found.staleness * shape.fps).round().int().tolist()
-    for stream in shape.system2.streams:
-        expected = [num_padding(real_steps - lag, stream) for lag in lags]
-        assert found.videos[stream.name].padding.tolist() == expected

@@ -44,15 +44,6 @@ def stream_indices(newest: int, stream: StreamConfig) -> list[int]:
     return clip_indices(looked, stream.num_frames, stride=stream.stride)
 
 
-def num_padding(newest: int, stream: StreamConfig) -> int:
-    """Frames at the beginning of a stream's clip of `num_frames` that stand for what was before the episode.
-
-    Of a clip that is encoded as a stream: those that its latents will stand for.
-    """
-    looked = newest - newest % stream.every
-    return max(0, stream.num_frames - 1 - looked // stream.stride)
-
-
 MAX_STREAM_FRAMES = 20_000
 """of an episode, where a stream is shown all of it"""
 
@@ -199,9 +190,7 @@ class FrameHistory:
             # numbers count from the beginning of the episode; frames that are no longer remembered are not asked for
             forgotten = self._num_seen - len(frames)
             chosen = [max(0, i - forgotten) for i in stream_indices(self._num_seen - 1, stream)]
-            pixels = to_pixels(np.stack([frames[i] for i in chosen]), control_fps / stream.stride)
-            padding = torch.tensor([num_padding(self._num_seen - 1, stream)])
-            clips[stream.name] = replace(pixels, padding=padding)
+            clips[stream.name] = to_pixels(np.stack([frames[i] for i in chosen]), control_fps / stream.stride)
         return clips
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 
@@ -44,17 +44,9 @@ class Video:
     grid: Float[Tensor, "b c t h w"]
     fps: float
     """frames per second of THIS time axis; a codec that merges 4 frames divides it by 4"""
-    padding: Int[Tensor, "b"] | None = None
-    """how many of the first frames only stand for what was before the episode; None: not known, or none"""
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Video":
-        padding = None if self.padding is None else self.padding.to(device)
-        return replace(self, grid=self.grid.to(device=device, dtype=dtype), padding=padding)
-
-
-def merged_padding(padding: Tensor | None, group: int) -> Tensor | None:
-    """Of a time axis on which the first frame stands alone and every `group` later ones are merged into one."""
-    return None if padding is None else (padding + group - 1).div(group, rounding_mode="floor")
+        return replace(self, grid=self.grid.to(device=device, dtype=dtype))
 
 
 Stage = Literal["pixels", "latents", "features", "seen"]

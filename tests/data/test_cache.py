@@ -154,7 +154,7 @@ class TestManifest:
         fields = json.loads(path.read_text())
         del fields["format"]
         path.write_text(json.dumps(fields))
-        with pytest.raises(StaleCacheError, match="is a cache of format 1, expected 2: another version"):
+        with pytest.raises(StaleCacheError, match="is a cache of format 1, expected 3: another version"):
             FeatureCache(tmp_path, self.spec)
 
     def test_episodes_without_a_manifest_are_not_adopted(self, tmp_path: Path):

@@ -201,39 +201,3 @@ class TestMoft:
     def test_a_single_frame_is_refused(self):
         with pytest.raises(ValueError, match="at least 2 frames, got 1"):
             moft(noise(t=1), keep=0.5)
-
-
-class TestPadding:
-    """Before an episode began there is nothing: repeated first frames are not a scene that stood still."""
-
-    def moving(self, padding: int, t: int = 16) -> Video:
-        """A wave that moves all the time, whose first `padding` frames repeat the first one that is real."""
-        time = torch.arange(t).clamp(min=padding) / 16
-        grid = torch.sin(2 * torch.pi * 2 * time)[None, None, :, None, None].expand(1, 1, t, 2, 2)
-        return Video(grid.clone(), 16.0, torch.tensor([padding]))
-
-    def test_padding_leaks_into_the_band_unless_it_is_excluded(self):
-        video = self.moving(8)
-        true = temporal_bandpass(Video(video.grid[:, :, 8:], 16.0), 1.0, high_hz=3.0).grid
-        repeated = temporal_bandpass(video, 1.0, high_hz=3.0).grid
-        excluded = temporal_bandpass(video, 1.0, high_hz=3.0, exclude_padding=True).grid
-        assert torch.allclose(excluded[:, :, 8:], true, atol=1e-6)
-        assert (excluded[:, :, :8] == 0).all()
-        assert (repeated[:, :, 8:] - true).abs().max() > 0.1
-
-    def test_each_clip_of_a_batch_has_its_own(self):
-        clips = [self.moving(padding) for padding in (0, 5, 15, 5)]
-        together = Video(torch.cat([clip.grid for clip in clips]), 16.0, torch.tensor([0, 5, 15, 5]))
-        result = temporal_bandpass(together, 1.0, high_hz=3.0, exclude_padding=True).grid
-        for i, clip in enumerate(clips):
-            assert torch.allclose(
-                result[i : i + 1], temporal_bandpass(clip, 1.0, high_hz=3.0, exclude_padding=True).grid, atol=1e-6
-            )
-        assert (result[2] == 0).all()  # one frame has no frequency but zero
-
-    def test_without_padding_nothing_changes(self):
-        video = self.moving(0)
-        assert torch.equal(
-            temporal_bandpass(video, 1.0, high_hz=3.0, exclude_padding=True).grid,
-            temporal_bandpass(video, 1.0, high_hz=3.0).grid,
-        )

@@ -3,35 +3,32 @@ from dataclasses import replace
 import pytest
 import torch
 
-from video2act.config import PolicyConfig, StreamConfig, System2Config
+from video2act.config import PolicyConfig, System2Config
 from video2act.system2 import System2
 from video2act.system2.backbones import make_backbone
 from video2act.system2.latents import frame_rate, show
 from video2act.types import Video
 
 
-def video(t: int, h: int = 4, w: int = 6, padding: list[int] | None = None) -> Video:
+def video(t: int, h: int = 4, w: int = 6) -> Video:
     grid = torch.randn(2, 3, t, h, w, generator=torch.Generator().manual_seed(0))
-    return Video(grid, 8.0, None if padding is None else torch.tensor(padding))
+    return Video(grid, 8.0)
 
 
 def test_all_latents_as_they_are_unless_told_otherwise():
-    shown = video(5, padding=[0, 2])
+    shown = video(5)
     assert show(shown, (), size=()) is shown
     assert show(shown, (), size=(4, 6)) is shown
 
 
-def test_chosen_latents_keep_their_order_their_rate_and_their_padding():
-    whole = video(8, padding=[0, 5])
+def test_chosen_latents_keep_their_order_and_their_rate():
+    whole = video(8)
     newest = show(whole, (5, 6, 7), size=())
     assert torch.equal(newest.grid, whole.grid[:, :, 5:])
     assert newest.fps == 8.0
     spread = show(whole, (0, 2, 5, 7), size=())
     assert torch.equal(spread.grid, whole.grid[:, :, [0, 2, 5, 7]])
     assert spread.fps == pytest.approx(8.0 * 3 / 7)
-    assert spread.padding is not None
-    # of the first five, which came before the episode, two are shown
-    assert spread.padding.tolist() == [0, 2]
     assert frame_rate(8.0, (3,)) == 8.0
 
 
@@ -89,9 +86,3 @@ class TestSystem2:
     def test_what_cannot_be_shown_is_refused(self, config: System2Config, fields: dict, message: str):
         with pytest.raises(ValueError, match=message):
             self.with_motion(config, **fields)
-
-    def test_padding_that_a_filter_could_not_tell_apart_is_refused(self, config: System2Config):
-        motion = config.streams[1]
-        assert isinstance(motion, StreamConfig)
-        with pytest.raises(ValueError, match="before_start='repeat'"):
-            replace(motion, latent_frames=(0, 2), filter=replace(motion.filter, before_start="exclude"))

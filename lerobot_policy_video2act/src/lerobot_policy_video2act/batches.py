@@ -7,7 +7,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from video2act.clips import clip_indices, fit_frames, num_padding, to_pixels
+from video2act.clips import clip_indices, fit_frames, to_pixels
 from video2act.config import PolicyConfig, camera_and_lag
 from video2act.types import Batch, Observation, Video
 
@@ -76,8 +76,7 @@ def training_batch(batch: dict[str, Any], config: PolicyConfig, *, generator: to
     b, t = next(iter(seen.values())).shape[:2]
     lags = torch.randint(0, config.max_staleness_steps + 1, (b,), generator=generator)
     # nothing was seen before the episode began: LeRobot repeats the first frame there, and says so
-    past = _past(batch, b, t=t)
-    lags = torch.minimum(lags, past).tolist()
+    lags = torch.minimum(lags, _past(batch, b, t=t)).tolist()
     streams = config.system2.streams if config.system2 else ()
     clips = {}
     for stream in streams:
@@ -88,10 +87,7 @@ def training_batch(batch: dict[str, Any], config: PolicyConfig, *, generator: to
             rows.append(
                 to_pixels(fit_frames(video[i, chosen], stream.frame_px, fit=stream.resize), config.fps / stream.stride)
             )
-        padding = torch.tensor(
-            [num_padding(int(seen_before) - lag, stream) for seen_before, lag in zip(past, lags, strict=True)]
-        )
-        clips[stream.name] = Video(torch.cat([row.grid for row in rows]), rows[0].fps, padding).to(state.device)
+        clips[stream.name] = Video(torch.cat([row.grid for row in rows]), rows[0].fps).to(state.device)
     images = {}
     for name in config.cameras:
         camera, lag = camera_and_lag(name)

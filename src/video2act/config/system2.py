@@ -27,9 +27,6 @@ class FilterConfig:
     """moft: the share of channels kept, those with the largest variance over time"""
     then: Literal["none", "sobel", "scharr", "laplacian"] = "none"
     """a spatial filter after a temporal one: boundaries of what moves"""
-    before_start: Literal["repeat", "exclude"] = "repeat"
-    """temporal_bandpass, in a clip that begins before the episode: repeat takes the first frame for a scene at rest, as a camera
-    saw it; exclude takes the frequencies of the episode's own frames, so that padding is not mistaken for stillness"""
     border: Literal["replicate", "zeros"] = "replicate"
     """sobel, scharr, laplacian: what lies around the picture. zeros is for checkpoints of the released code, which saw the
     picture's own border as its strongest edge"""
@@ -41,10 +38,6 @@ class FilterConfig:
         check(
             self.then == "none" or self.name in ("temporal_bandpass", "moft"),
             f"then={self.then!r} follows a temporal filter; after {self.name!r} it would be the only one or a second one",
-        )
-        check(
-            self.before_start in ("repeat", "exclude"),
-            f"before_start must be 'repeat' or 'exclude', got {self.before_start!r}",
         )
         check(self.border in ("replicate", "zeros"), f"border must be 'replicate' or 'zeros', got {self.border!r}")
         check(self.name in choices, f"unknown filter {self.name!r}; choose from {', '.join(choices)}")
@@ -176,10 +169,6 @@ class StreamConfig:
         check(
             not is_temporal or len(frames) != 1,
             f"stream {self.name!r}: the filter {self.filter.name!r} needs several latents, got latent_frames={list(frames)}",
-        )
-        check(
-            not frames or self.filter.before_start == "repeat",
-            f"stream {self.name!r}: with latent_frames the filter cannot tell padding apart; use before_start='repeat'",
         )
 
 

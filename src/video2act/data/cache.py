@@ -30,7 +30,7 @@ from video2act.files.atomic import publish, write_text
 from video2act.types import Stage, Video
 
 MANIFEST = "cache.json"
-FORMAT = 2
+FORMAT = 3
 """of the manifest and the files; 1 had no numbers of episodes and rows in them"""
 FACTS = "episode"
 """entry of a file's metadata: its number, and of each stream rate, rows and checksum"""

@@ -70,8 +70,7 @@ class ClipSampler:
             )
             parts.append(episode_clips(one.store, stream, places=[(episode, frame)], control_fps=one.dataset.fps))
             instruction.append(one.dataset.episode(episode).instruction[frame])
-        padding = torch.cat([part.padding for part in parts if part.padding is not None])
-        return Video(torch.cat([part.grid for part in parts]), parts[0].fps, padding), instruction
+        return Video(torch.cat([part.grid for part in parts]), parts[0].fps), instruction
 
     def random(self, count: int, seed: tuple[int, ...]) -> tuple[Video, list[str]]:
         """`count` clips of one random size that end at random frames."""

@@ -4,7 +4,6 @@ That is what makes a resumed run equal an uninterrupted one without saving the s
 processes prepare steps in any order. Frames are visited in a fresh random order every epoch, shared out between ranks.
 """
 
-from dataclasses import replace
 from functools import lru_cache
 from math import inf
 from typing import Protocol, runtime_checkable
@@ -16,13 +15,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils import data
 
-from video2act.clips import Fit, num_padding, stream_indices, to_pixels
+from video2act.clips import Fit, stream_indices, to_pixels
 from video2act.config import PolicyConfig, StreamConfig, camera_and_lag
 from video2act.data.cache import FeatureCache
 from video2act.data.embodied import EmbodiedDataset
 from video2act.data.lerobot_reader import Dataset
 from video2act.data.view import as_view
-from video2act.types import Batch, Video, merged_padding
+from video2act.types import Batch, Video
 
 
 @runtime_checkable
@@ -151,21 +150,16 @@ class BatchLoader(data.Dataset):
         return torch.from_numpy(np.stack([self.dataset.dimension_mask(episode) for episode, _ in places]))
 
     def _videos(self, observed: list[tuple[int, int]]) -> dict[str, Video]:
-        """The streams' clips: pixels, or from the cache with the padding that a filter may need."""
+        """The streams' clips: pixels, or from the cache."""
         system2 = self.config.system2
         if system2 is None:
             return {}
-        if self.cache is None:
-            return {
-                stream.name: episode_clips(self.frames, stream, places=observed, control_fps=self.config.fps)
-                for stream in system2.streams
-            }
-        videos, backbone = self.cache.read(observed), system2.backbone
-        group = backbone.frames_per_latent if self.cache.spec.stage == "latents" else backbone.frames_per_feature
-        for stream in system2.streams:
-            padding = torch.tensor([num_padding(frame, stream) for _, frame in observed])
-            videos[stream.name] = replace(videos[stream.name], padding=merged_padding(padding, group))
-        return videos
+        if self.cache is not None:
+            return self.cache.read(observed)
+        return {
+            stream.name: episode_clips(self.frames, stream, places=observed, control_fps=self.config.fps)
+            for stream in system2.streams
+        }
 
     def _images(self, name: str, places: list[tuple[int, int]]) -> Float[Tensor, "b 3 h w"]:
         camera, lag = camera_and_lag(name)
@@ -187,8 +181,7 @@ def episode_clips(frames: Frames, stream: StreamConfig, *, places: list[tuple[in
         images = frames.frames(episode, stream.camera, size=stream.frame_px, fit=stream.resize)
         chosen = stream_indices(newest, stream)
         clips.append(to_pixels(images[chosen], control_fps / stream.stride))
-    padding = torch.tensor([num_padding(newest, stream) for _, newest in places])
-    return Video(torch.cat([clip.grid for clip in clips]), clips[0].fps, padding)
+    return Video(torch.cat([clip.grid for clip in clips]), clips[0].fps)
 
 
 def check_weights(dataset: Dataset, weights: tuple[float, ...] | None) -> None:

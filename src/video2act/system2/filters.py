@@ -43,9 +43,7 @@ def make_filter(config: FilterConfig) -> Callable[[Video], Video]:
     if config.name == "laplacian":
         return lambda video: laplacian(video, config.border)
     if config.name == "temporal_bandpass":
-        return lambda video: temporal_bandpass(
-            video, config.low_hz, high_hz=config.high_hz, exclude_padding=config.before_start == "exclude"
-        )
+        return lambda video: temporal_bandpass(video, config.low_hz, high_hz=config.high_hz)
     return lambda video: moft(video, config.keep)
 
 
@@ -65,12 +63,9 @@ def laplacian(video: Video, border: Border = "replicate") -> Video:
     return replace(video, grid=_like(_convolve(frames, LAPLACIAN, border=border).abs(), video))
 
 
-def temporal_bandpass(video: Video, low_hz: float, *, high_hz: float, exclude_padding: bool = False) -> Video:
+def temporal_bandpass(video: Video, low_hz: float, *, high_hz: float) -> Video:
     """Keep the temporal frequencies in [low_hz, high_hz], per channel and position, by the real FFT.
 
-    Args:
-        exclude_padding: frames that only stand for what was before the episode are no motion and no stillness: the frequencies
-            are those of the other frames, and in their place there is nothing. Of too few frames for the band, nothing is left.
     Raises:
         ValueError: the band holds no frequency of this clip; the message lists those there are.
     """
@@ -84,23 +79,9 @@ def temporal_bandpass(video: Video, low_hz: float, *, high_hz: float, exclude_pa
             f"the band {low_hz}-{high_hz} Hz holds no frequency of a grid of {t} frames at {video.fps:g} Hz, "
             f"which has {listed} Hz; widen the band or lengthen the clip"
         )
-    if exclude_padding and video.padding is not None and bool((video.padding > 0).any()):
-        return _bandpass_of_the_episode(video, low_hz, high_hz=high_hz, padding=video.padding)
     spectrum = torch.fft.rfft(video.grid.float(), dim=2)
     spectrum = spectrum * keep.to(spectrum.device)[None, None, :, None, None]
     return replace(video, grid=torch.fft.irfft(spectrum, n=t, dim=2).to(video.grid.dtype))
-
-
-def _bandpass_of_the_episode(video: Video, low_hz: float, *, high_hz: float, padding: Tensor) -> Video:
-    t, kept = video.grid.shape[2], torch.zeros_like(video.grid)
-    for count in padding.unique().tolist():
-        rows = (padding == count).nonzero()[:, 0]
-        own = Video(video.grid[rows, :, count:], video.fps)
-        bins = torch.fft.rfftfreq(t - count, d=1 / video.fps) if count < t else torch.zeros(0)
-        tolerance = 1e-6 * video.fps
-        if ((bins >= low_hz - tolerance) & (bins <= high_hz + tolerance)).any():
-            kept[rows, :, count:] = temporal_bandpass(own, low_hz, high_hz=high_hz).grid
-    return replace(video, grid=kept)
 
 
 def moft(video: Video, keep: float) -> Video:

@@ -22,10 +22,7 @@ def show(latents: Video, frames: tuple[int, ...], *, size: tuple[int, ...]) -> V
     if frames:
         if frames[-1] >= t:
             raise ValueError(f"latent_frames asks for latent {frames[-1]} of a clip that has {t}, numbered from 0")
-        padding = latents.padding
-        if padding is not None:
-            padding = (torch.tensor(frames, device=padding.device) < padding[:, None]).sum(dim=1)
-        latents = Video(latents.grid[:, :, list(frames)], frame_rate(latents.fps, frames), padding)
+        latents = Video(latents.grid[:, :, list(frames)], frame_rate(latents.fps, frames))
     if size and size != (h, w):
         b, pictures = len(latents.grid), rearrange(latents.grid, "b c t h w -> (b t) c h w")
         resized = torch.nn.functional.interpolate(pictures, size=size, mode="bilinear", align_corners=False)

@@ -27,7 +27,7 @@ from video2act.system2.former import Former
 from video2act.system2.latents import show
 from video2act.system2.released_formers import ConstantTokens, FrameFormer, Projection
 from video2act.system2.streaming import LatentHistory, LatentStream
-from video2act.types import Stage, Tokens, Video, concatenate, merged_padding
+from video2act.types import Stage, Tokens, Video, concatenate
 
 
 class System2(nn.Module):
@@ -86,8 +86,6 @@ class System2(nn.Module):
                     latents[stream.name] = self._history[stream.name].newest(pixels, num_latents)
                 else:
                     latents[stream.name] = self.backbone.encode(pixels)
-            padding = merged_padding(pixels.padding, self.config.backbone.frames_per_latent)
-            latents[stream.name] = replace(latents[stream.name], padding=padding)
         return latents
 
     @torch.no_grad()
@@ -108,15 +106,11 @@ class System2(nn.Module):
         for stream in self.config.streams:
             keep, grid = self.filters[stream.name], videos[stream.name]
             with fast_precision(grid.grid.device), torch.set_grad_enabled(self.is_learning and torch.is_grad_enabled()):
-                padding = grid.padding
                 if stage == "latents":
                     grid = show(grid, stream.latent_frames, size=stream.latent_size)
-                    backbone = self.config.backbone
-                    padding = merged_padding(grid.padding, backbone.frames_per_feature // backbone.frames_per_latent)
                     grid = self.backbone.features(
                         keep(grid) if self.config.filter_on == "latents" else grid, instruction
                     )
-                grid = replace(grid, padding=padding)
                 if self.config.filter_on == "features" and until == "seen":
                     grid = keep(grid)
             seen[stream.name] = replace(grid, grid=grid.grid.float())

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from rich.progress import track
 from torch import Tensor
 
-from video2act.clips import num_padding, stream_indices, to_pixels
+from video2act.clips import stream_indices, to_pixels
 from video2act.config import StreamConfig
 from video2act.data import Dataset, FrameStore
 from video2act.data.cache import CacheSpec, Dtype, FeatureCache, weights_fingerprint
@@ -20,7 +20,7 @@ from video2act.data.loader import episode_clips
 from video2act.policy import Video2Act
 from video2act.system2 import System2
 from video2act.system2.streaming import last_latents, open_stream
-from video2act.types import Stage, Video, merged_padding
+from video2act.types import Stage, Video
 
 BATCH = 32
 """clips that are looked at together"""
@@ -160,8 +160,7 @@ def _clips(system2: System2, stream: StreamConfig, *, latents: Video, frames: ra
     step, count = _latent_step(system2, stream), _clip_latents(system2, stream)
     looked = [frame - frame % stream.every for frame in frames]
     grid = torch.cat([last_latents(latents.grid[:, :, : 1 + frame // step], count) for frame in looked])
-    padding = torch.tensor([num_padding(frame, stream) for frame in looked])
-    return Video(grid, latents.fps, merged_padding(padding, system2.config.backbone.frames_per_latent))
+    return Video(grid, latents.fps)
 
 
 def _latent_step(system2: System2, stream: StreamConfig) -> int:
