@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -171,130 +171,107 @@ def check_policy(golden: Golden, report: Report) -> None:
         is_additive = "boolean_mask" not in group and mask is not None and not bool(mask.all())
         expected = under(tensors, prefix)
         with _released_mask(is_additive):
-            video = _check_adapt(report, group, rebuilt, tensors, context, expected)
-            projected = rebuilt.project(tensors, video)
-            _check_loss(report, group, rebuilt, tensors, projected, expected)
-            _check_sample(report, group, rebuilt, tensors, projected, expected)
+            video = rebuilt.tokens(tensors, context)
+            if "adapt" in expected:
+                report.close(f"{group}.adapt", video.data, expected["adapt"], POLICY)
+            given = Group(group, rebuilt, tensors, rebuilt.project(tensors, video), expected)
+            given.check_loss(report)
+            given.check_sample(report)
             # they were recorded of the policy as its config says
             if not group.startswith("alt") and prediction == usual:
-                _check_gradients(report, golden, rebuilt, tensors, projected, expected)
+                given.check_gradients(report, golden)
     rebuilt = Rebuilt(golden, report, state, tensors, "variance", usual)
     _check_other_inputs(report, rebuilt, tensors, context)
 
 
-def _check_adapt(
-    report: Report,
-    group: str,
-    rebuilt: Rebuilt,
-    tensors: dict[str, Tensor],
-    context: Tensor,
-    expected: dict[str, Tensor],
-) -> Tokens:
-    video = rebuilt.tokens(tensors, context)
-    if "adapt" in expected:
-        report.close(f"{group}.adapt", video.data, expected["adapt"], POLICY)
-    return video
+@dataclass(frozen=True)
+class Group:
+    """What a fixture expects of one variant of the policy, and that variant rebuilt."""
 
+    group: str
+    rebuilt: Rebuilt
+    tensors: dict[str, Tensor]
+    projected: ProjectedConditions
+    expected: dict[str, Tensor]
 
-def _check_loss(
-    report: Report,
-    group: str,
-    rebuilt: Rebuilt,
-    tensors: dict[str, Tensor],
-    projected: ProjectedConditions,
-    expected: dict[str, Tensor],
-) -> None:
-    loss = under(expected, "loss.")
-    if not loss:
-        return
-    config = rebuilt.system1.config.denoising
-    actions, timesteps = tensors["in.action_gt"], loss["timesteps"]
-    noisy, timestep, target = Denoising(config).add_noise(
-        actions, loss["noise"], uniform=(timesteps + 0.5) / config.num_train_timesteps
-    )
-    if rebuilt.has_schedule:
-        report.close(f"{group}.loss.noisy_action", noisy, loss["noisy_action"], FILTER)
-    else:
-        noisy, timestep = loss["noisy_action"], timesteps.float()
-    with torch.no_grad():
-        predicted = rebuilt.system1.dit(noisy, timestep, projected)
-    report.close(f"{group}.loss.model_output", predicted, loss["model_output"], POLICY)
-    # theirs counts the places that the robot lacks; ours does not
-    value = nn.functional.mse_loss(predicted, target)
-    report.close(f"{group}.loss.value", value.reshape(1), loss["value"].reshape(1), POLICY)
-
-
-def _check_sample(
-    report: Report,
-    group: str,
-    rebuilt: Rebuilt,
-    tensors: dict[str, Tensor],
-    projected: ProjectedConditions,
-    expected: dict[str, Tensor],
-) -> None:
-    wanted = under(expected, "sample.")
-    if not wanted or not rebuilt.has_schedule:
-        return
-    asked: list[Tensor] = []
-    answers: list[Tensor] = []
-    timesteps: list[float] = []
-
-    def denoise(noisy: Tensor, timestep: Tensor) -> Tensor:
-        asked.append(noisy)
-        timesteps.append(float(timestep[0]))
-        answers.append(rebuilt.system1.dit(noisy, timestep, projected))
-        return answers[-1]
-
-    with torch.no_grad():
-        last = rebuilt.system1.denoising.sample(denoise, wanted["init_noise"])
-    if "timesteps" in wanted:
-        report.equal(f"{group}.sample.timesteps", timesteps, wanted["timesteps"].tolist())
-    for step, (ours, after) in enumerate(zip(answers, [*asked[1:], last], strict=True)):
-        for name, tensor in (("model_output", ours), ("prev_sample", after)):
-            if f"step{step}.{name}" in wanted:
-                theirs = wanted[f"step{step}.{name}"]
-                scale = _scale(rebuilt, theirs) if name == "prev_sample" else 1.0
-                report.close(f"{group}.sample.step{step}.{name}", tensor / scale, theirs / scale, POLICY)
-    theirs = wanted["action"]
-    scale = _scale(rebuilt, theirs)
-    report.close(f"{group}.sample.action", last * tensors["in.action_mask"] / scale, theirs / scale, POLICY)
-
-
-def _check_gradients(
-    report: Report,
-    golden: Golden,
-    rebuilt: Rebuilt,
-    tensors: dict[str, Tensor],
-    projected: ProjectedConditions,
-    expected: dict[str, Tensor],
-) -> None:
-    gradients = golden.gradients()
-    if gradients is None:
-        return
-    loss = under(expected, "loss.")
-    predicted = rebuilt.system1.dit(loss["noisy_action"], loss["timesteps"].float(), projected)
-    is_epsilon = rebuilt.system1.config.denoising.prediction == "epsilon"
-    value = nn.functional.mse_loss(predicted, loss["noise"] if is_epsilon else tensors["in.action_gt"])
-    value.backward()
-    report.ratio("loss", float(value.detach()), float(gradients["loss"]), GRADIENT)
-    # what they share and we have twice: the sum of both gradients is that of the one
-    summed: dict[str, Tensor] = {}
-    parameters = dict(rebuilt.named_parameters())
-    for ours, theirs in rebuilt.names.items():
-        gradient = parameters[ours].grad
-        if gradient is not None:
-            if theirs.endswith("time_pos_emb") and len(rebuilt.theirs[theirs]) == 1:
-                # theirs repeats the one that it has
-                gradient = gradient.sum(dim=0, keepdim=True)
-            summed[theirs] = summed[theirs] + gradient if theirs in summed else gradient
-    for theirs, norm in gradients["grad_l2"].items():
-        if theirs.startswith("wan_transformer."):
-            continue
-        if norm is None:
-            report.equal(f"gradient of {theirs}", theirs in summed, False)
+    def check_loss(self, report: Report) -> None:
+        loss = under(self.expected, "loss.")
+        if not loss:
+            return
+        config = self.rebuilt.system1.config.denoising
+        actions, timesteps = self.tensors["in.action_gt"], loss["timesteps"]
+        noisy, timestep, target = Denoising(config).add_noise(
+            actions, loss["noise"], uniform=(timesteps + 0.5) / config.num_train_timesteps
+        )
+        if self.rebuilt.has_schedule:
+            report.close(f"{self.group}.loss.noisy_action", noisy, loss["noisy_action"], FILTER)
         else:
-            ours = float(summed[theirs].norm()) if theirs in summed else 0.0
-            report.ratio(f"gradient of {theirs}", ours, float(norm), GRADIENT)
+            noisy, timestep = loss["noisy_action"], timesteps.float()
+        with torch.no_grad():
+            predicted = self.rebuilt.system1.dit(noisy, timestep, self.projected)
+        report.close(f"{self.group}.loss.model_output", predicted, loss["model_output"], POLICY)
+        # theirs counts the places that the robot lacks; ours does not
+        value = nn.functional.mse_loss(predicted, target)
+        report.close(f"{self.group}.loss.value", value.reshape(1), loss["value"].reshape(1), POLICY)
+
+    def check_sample(self, report: Report) -> None:
+        wanted = under(self.expected, "sample.")
+        if not wanted or not self.rebuilt.has_schedule:
+            return
+        asked: list[Tensor] = []
+        answers: list[Tensor] = []
+        timesteps: list[float] = []
+
+        def denoise(noisy: Tensor, timestep: Tensor) -> Tensor:
+            asked.append(noisy)
+            timesteps.append(float(timestep[0]))
+            answers.append(self.rebuilt.system1.dit(noisy, timestep, self.projected))
+            return answers[-1]
+
+        with torch.no_grad():
+            last = self.rebuilt.system1.denoising.sample(denoise, wanted["init_noise"])
+        if "timesteps" in wanted:
+            report.equal(f"{self.group}.sample.timesteps", timesteps, wanted["timesteps"].tolist())
+        for step, (ours, after) in enumerate(zip(answers, [*asked[1:], last], strict=True)):
+            for name, tensor in (("model_output", ours), ("prev_sample", after)):
+                if f"step{step}.{name}" in wanted:
+                    theirs = wanted[f"step{step}.{name}"]
+                    scale = _scale(self.rebuilt, theirs) if name == "prev_sample" else 1.0
+                    report.close(f"{self.group}.sample.step{step}.{name}", tensor / scale, theirs / scale, POLICY)
+        theirs = wanted["action"]
+        scale = _scale(self.rebuilt, theirs)
+        report.close(
+            f"{self.group}.sample.action", last * self.tensors["in.action_mask"] / scale, theirs / scale, POLICY
+        )
+
+    def check_gradients(self, report: Report, golden: Golden) -> None:
+        gradients = golden.gradients()
+        if gradients is None:
+            return
+        loss = under(self.expected, "loss.")
+        predicted = self.rebuilt.system1.dit(loss["noisy_action"], loss["timesteps"].float(), self.projected)
+        is_epsilon = self.rebuilt.system1.config.denoising.prediction == "epsilon"
+        value = nn.functional.mse_loss(predicted, loss["noise"] if is_epsilon else self.tensors["in.action_gt"])
+        value.backward()
+        report.ratio("loss", float(value.detach()), float(gradients["loss"]), GRADIENT)
+        # what they share and we have twice: the sum of both gradients is that of the one
+        summed: dict[str, Tensor] = {}
+        parameters = dict(self.rebuilt.named_parameters())
+        for ours, theirs in self.rebuilt.names.items():
+            gradient = parameters[ours].grad
+            if gradient is not None:
+                if theirs.endswith("time_pos_emb") and len(self.rebuilt.theirs[theirs]) == 1:
+                    # theirs repeats the one that it has
+                    gradient = gradient.sum(dim=0, keepdim=True)
+                summed[theirs] = summed[theirs] + gradient if theirs in summed else gradient
+        for theirs, norm in gradients["grad_l2"].items():
+            if theirs.startswith("wan_transformer."):
+                continue
+            if norm is None:
+                report.equal(f"gradient of {theirs}", theirs in summed, False)
+            else:
+                ours = float(summed[theirs].norm()) if theirs in summed else 0.0
+                report.ratio(f"gradient of {theirs}", ours, float(norm), GRADIENT)
 
 
 def _check_other_inputs(report: Report, rebuilt: Rebuilt, tensors: dict[str, Tensor], context: Tensor) -> None:
@@ -309,13 +286,10 @@ def _check_other_inputs(report: Report, rebuilt: Rebuilt, tensors: dict[str, Ten
             elif found := re.match(r"adapt_(raw|motion)_([\w+]+)$", name):
                 stream = {"raw": "spatial", "motion": "motion"}[found[1]]
                 ours = rebuilt.tokens(tensors, context, {stream: found[2]})
-            elif name in ("mid.lang_adaptor", "mid.img_adaptor"):
-                adaptor, given = {
-                    "mid.lang_adaptor": (rebuilt.system1.text_in, "in.lang_tokens"),
-                    "mid.img_adaptor": (rebuilt.system1.image_in, "in.img_tokens"),
-                }[name]
-                report.close(name, adaptor(tensors[given]), expected, POLICY)
-                continue
+            elif name == "mid.lang_adaptor":
+                ours = Tokens.all_visible(rebuilt.system1.text_in(tensors["in.lang_tokens"]))
+            elif name == "mid.img_adaptor":
+                ours = Tokens.all_visible(rebuilt.system1.image_in(tensors["in.img_tokens"]))
             else:
                 continue
             report.close(name, ours.data, expected, POLICY)

@@ -1,6 +1,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from pretrained_folders import make_siglip_folder, make_t5_folder
 from published_models import write_wan22
 from rdt_checkpoint import HORIZON
 from video2act.clips import FrameHistory, ImageHistory
-from video2act.config import BackboneConfig
+from video2act.config import BackboneConfig, StreamConfig
 from video2act.policy import Video2Act
 from video2act.system2.backbones import make_backbone, save_video_model
 from video2act.types import Observation, VideoCondition
@@ -40,9 +41,21 @@ def video_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Path:
-    path = tmp_path / "video2act.yaml"
-    path.write_text(yaml.safe_dump(settings_yaml()))
+def sources(tmp_path: Path) -> Sources:
+    return Sources(
+        text=str(make_t5_folder(tmp_path / "t5")),
+        image=str(make_siglip_folder(tmp_path / "siglip", image_px=384, patch_px=192)),
+    )
+
+
+@pytest.fixture
+def yaml_file(tmp_path: Path) -> Path:
+    return write_yaml(tmp_path, settings_yaml())
+
+
+def write_yaml(folder: Path, settings: dict[str, Any]) -> Path:
+    path = folder / "video2act.yaml"
+    path.write_text(yaml.safe_dump(settings))
     return path
 
 
@@ -51,26 +64,52 @@ def convert(checkpoint: Path, out: Path, settings: Path, video_model: Path, **op
     return out
 
 
+def plan(policy: Video2Act, seed: int) -> np.ndarray:
+    """A plan at the second control step of an episode."""
+    rng = np.random.default_rng(seed)
+    assert policy.config.system2 is not None
+    history, images = FrameHistory(policy.config.system2.streams), ImageHistory(policy.config.cameras)
+    for step in range(2):
+        frames = {camera: rng.integers(0, 256, (48, 64, 3), dtype=np.uint8) for camera in CAMERAS}
+        seen = Observation(frames, np.zeros(14, np.float32), SENTENCE, step / 25)
+        history.append(seen)
+        images.append(seen)
+    tokens = policy.perceive(history.clips(25.0), [SENTENCE])
+    policy.seed(0)
+    return policy.act(images.complete(seen), VideoCondition(tokens, seen.time, 0)).actions
+
+
+def acting(run: Path) -> tuple[StreamConfig, ...]:
+    """Load a run, check that its plans depend on the frames, and return its streams."""
+    policy = Video2Act.load(run)
+    first, second = (plan(policy, seed) for seed in (0, 1))
+    assert first.shape == (HORIZON, 14)
+    assert np.isfinite(first).all()
+    assert not np.allclose(first, second, atol=1e-6)
+    assert policy.config.system2 is not None
+    assert policy.config.system2.filter_on == "latents"
+    return policy.config.system2.streams
+
+
 class TestLayouts:
-    def test_every_layout_gives_the_same_policy(self, tmp_path: Path, settings: Path, video_model: Path):
+    def test_every_layout_gives_the_same_policy(self, tmp_path: Path, yaml_file: Path, video_model: Path):
         state, written = released_state(), {}
         for layout in ("file", "folder", "deepspeed", "state_dict", "with the video model", "ema"):
             checkpoint = write_layout(layout, tmp_path / layout, state)
-            run = convert(checkpoint, tmp_path / f"run {layout}", settings, video_model, ema=layout == "ema")
+            run = convert(checkpoint, tmp_path / f"run {layout}", yaml_file, video_model, ema=layout == "ema")
             written[layout] = load_file(run / "model.safetensors")
         for layout, weights in written.items():
             assert weights.keys() == written["file"].keys(), layout
             assert all(torch.equal(weights[name], tensor) for name, tensor in written["file"].items()), layout
 
-    def test_the_average_is_taken_only_when_asked_for(self, tmp_path: Path, settings: Path, video_model: Path):
+    def test_the_average_is_taken_only_when_asked_for(self, tmp_path: Path, yaml_file: Path, video_model: Path):
         folder = tmp_path / "checkpoint-2000"
         write_layout("ema", folder, released_state(seed=1))
-        with pytest.raises(
-            FileNotFoundError, match="is no checkpoint: expected a file, or a folder with pytorch_model/mp_rank_00"
-        ):
-            convert(folder, tmp_path / "run", settings, video_model)
+        message = "is no checkpoint: expected a file, or a folder with pytorch_model/mp_rank_00"
+        with pytest.raises(FileNotFoundError, match=message):
+            convert(folder, tmp_path / "run", yaml_file, video_model)
         write_layout("folder", folder, released_state(seed=0))
-        runs = [convert(folder, tmp_path / f"run{ema}", settings, video_model, ema=ema) for ema in (False, True)]
+        runs = [convert(folder, tmp_path / f"run{ema}", yaml_file, video_model, ema=ema) for ema in (False, True)]
         plain, average = (load_file(run / "model.safetensors") for run in runs)
         assert not torch.equal(plain["system1.dit.position"], average["system1.dit.position"])
 
@@ -87,110 +126,69 @@ class TestTheRun:
         ],
     )
     def test_it_loads_perceives_and_acts(
-        self, tmp_path: Path, video_model: Path, formers: str, is_dual: bool, kind: str, monkeypatch: pytest.MonkeyPatch
+        self,
+        tmp_path: Path,
+        video_model: Path,
+        sources: Sources,
+        monkeypatch: pytest.MonkeyPatch,
+        formers: str,
+        is_dual: bool,
+        kind: str,
     ):
-        settings = tmp_path / "video2act.yaml"
-        settings.write_text(yaml.safe_dump(settings_yaml(is_dual=is_dual, formers=formers)))
         # a single stream has one size only, the released one; shrunk here
         monkeypatch.setattr(released_config, "SPATIAL_PX", (16, 24))
         streams = ("video", "motion") if is_dual else ("video",)
         checkpoint = write_layout("file", tmp_path, released_state(formers, streams))
-        sources = Sources(
-            text=str(make_t5_folder(tmp_path / "t5")),
-            image=str(make_siglip_folder(tmp_path / "siglip", image_px=384, patch_px=192)),
-        )
+        settings = write_yaml(tmp_path, settings_yaml(is_dual=is_dual, formers=formers))
         run = convert(checkpoint, tmp_path / "run", settings, video_model, sources=sources)
-        policy = Video2Act.load(run)
-        assert policy.config.system2 is not None
-        assert [stream.former.kind for stream in policy.config.system2.streams] == [kind] * len(streams)
-        assert policy.config.system2.filter_on == "latents"
-        first, second = (self.plan(policy, seed) for seed in (0, 1))
-        assert first.shape == (HORIZON, 14)
-        assert np.isfinite(first).all()
-        assert not np.allclose(first, second, atol=1e-6)
+        assert [stream.former.kind for stream in acting(run)] == [kind] * len(streams)
 
-    def test_over_wan_as_published(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def test_over_wan_as_published(self, tmp_path: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where its text embeddings go
         wan = write_wan22(tmp_path / "wan", num_attention_heads=FEATURES // 12)
         plain = settings_yaml()
         for stream, size in (("raw_stream", [32, 64]), ("motion_stream", [32, 32])):
             plain["model"]["dual_stream_framepack"][stream]["video_size"] = size
-        settings = tmp_path / "video2act.yaml"
-        settings.write_text(yaml.safe_dump(plain))
         checkpoint = write_layout("file", tmp_path, released_state())
-        sources = Sources(
-            text=str(make_t5_folder(tmp_path / "t5")),
-            image=str(make_siglip_folder(tmp_path / "siglip", image_px=384, patch_px=192)),
-        )
-        run = convert(checkpoint, tmp_path / "run", settings, wan, sources=sources)
+        run = convert(checkpoint, tmp_path / "run", write_yaml(tmp_path, plain), wan, sources=sources)
         assert not [name for name in load_file(run / "model.safetensors") if name.startswith("system2.backbone.")]
-        policy = Video2Act.load(run)
-        first, second = (self.plan(policy, seed) for seed in (0, 1))
-        assert np.isfinite(first).all()
-        assert not np.allclose(first, second, atol=1e-6)
+        acting(run)
 
     @pytest.mark.parametrize("is_dual", [True, False])
     def test_over_chosen_and_resized_latents(
-        self, tmp_path: Path, video_model: Path, is_dual: bool, monkeypatch: pytest.MonkeyPatch
+        self,
+        tmp_path: Path,
+        video_model: Path,
+        sources: Sources,
+        monkeypatch: pytest.MonkeyPatch,
+        is_dual: bool,
     ):
         monkeypatch.setattr(released_config, "SPATIAL_PX", (32, 48))
         plain = settings_yaml(("sobel", "sobel"), is_dual)
         streams = plain["model"]["dual_stream_framepack"]
         streams["raw_stream"] |= {"latent_source": "motion_current", "video_size": [16, 16]}
         streams["motion_stream"] |= {"latent_num_frames": 2, "latent_frame_select": "first"}
-        # of the single stream: to one latent
+        # the single stream is resized to one latent
         plain["framepack"] = {"video_size": [16, 16]}
-        settings = tmp_path / "video2act.yaml"
-        settings.write_text(yaml.safe_dump(plain))
-        checkpoint = write_layout(
-            "file", tmp_path, released_state(streams=("video", "motion") if is_dual else ("video",))
-        )
-        sources = Sources(
-            text=str(make_t5_folder(tmp_path / "t5")),
-            image=str(make_siglip_folder(tmp_path / "siglip", image_px=384, patch_px=192)),
-        )
-        policy = Video2Act.load(convert(checkpoint, tmp_path / "run", settings, video_model, sources=sources))
-        assert policy.config.system2 is not None
-        shown = [
-            (stream.num_frames, stream.latent_frames, stream.latent_size) for stream in policy.config.system2.streams
-        ]
+        state = released_state(streams=("video", "motion") if is_dual else ("video",))
+        checkpoint, settings = write_layout("file", tmp_path, state), write_yaml(tmp_path, plain)
+        found = acting(convert(checkpoint, tmp_path / "run", settings, video_model, sources=sources))
+        shown = [(stream.num_frames, stream.latent_frames, stream.latent_size) for stream in found]
         assert shown == ([(9, (1,), ()), (9, (0, 1), ())] if is_dual else [(1, (), (1, 1))])
-        first, second = (self.plan(policy, seed) for seed in (0, 1))
-        assert np.isfinite(first).all()
-        assert not np.allclose(first, second, atol=1e-6)
 
-    def plan(self, policy: Video2Act, seed: int) -> np.ndarray:
-        """A plan at the second control step of an episode, frames of 640 x 480."""
-        rng = np.random.default_rng(seed)
-        assert policy.config.system2 is not None
-        history, images = FrameHistory(policy.config.system2.streams), ImageHistory(policy.config.cameras)
-        for step in range(2):
-            frames = {camera: rng.integers(0, 256, (48, 64, 3), dtype=np.uint8) for camera in CAMERAS}
-            seen = Observation(frames, np.zeros(14, np.float32), SENTENCE, step / 25)
-            history.append(seen)
-            images.append(seen)
-        tokens = policy.perceive(history.clips(25.0), [SENTENCE])
-        policy.seed(0)
-        return policy.act(images.complete(seen), VideoCondition(tokens, seen.time, 0)).actions
-
-    def test_what_ours_has_beyond_theirs_adds_nothing(self, tmp_path: Path, settings: Path, video_model: Path):
+    def test_what_ours_has_beyond_theirs_adds_nothing(self, tmp_path: Path, yaml_file: Path, video_model: Path):
         checkpoint = write_layout("file", tmp_path, released_state())
-        weights = load_file(convert(checkpoint, tmp_path / "run", settings, video_model) / "model.safetensors")
+        weights = load_file(convert(checkpoint, tmp_path / "run", yaml_file, video_model) / "model.safetensors")
         for name in ("dit.image_type", "dit.video_type", "dit.staleness_in.down.weight", "dit.staleness_in.down.bias"):
             assert not weights[f"system1.{name}"].any()
         assert not weights["system2.stream_embedding"].any()
         assert weights["system1.dit.staleness_in.up.weight"].any()
 
-    def test_quirks_are_options(self, tmp_path: Path, settings: Path, video_model: Path):
+    def test_quirks_are_options(self, tmp_path: Path, yaml_file: Path, video_model: Path):
         checkpoint = write_layout("file", tmp_path, released_state())
-        configs = [
-            json.loads(
-                (
-                    convert(checkpoint, tmp_path / f"run{k}", settings, video_model, **options) / "config.json"
-                ).read_text()
-            )
-            for k, options in enumerate(({}, {"norm": "rms", "bgr_latents": False}))
-        ]
+        changes: tuple[dict[str, Any], ...] = ({}, {"norm": "rms", "bgr_latents": False})
+        runs = [convert(checkpoint, tmp_path / f"{k}", yaml_file, video_model, **o) for k, o in enumerate(changes)]
+        configs = [json.loads((run / "config.json").read_text()) for run in runs]
         assert [config["system1"]["dit"]["norm"] for config in configs] == ["variance", "rms"]
         orders = [[stream["channel_order"] for stream in config["system2"]["streams"]] for config in configs]
         assert orders == [["bgr", "bgr"], ["rgb", "rgb"]]
@@ -208,25 +206,13 @@ class TestCommand:
     def test_it_writes_a_run_and_says_what_it_holds(
         self,
         tmp_path: Path,
-        settings: Path,
         video_model: Path,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ):
         checkpoint = write_layout("deepspeed", tmp_path / "checkpoint-2000", released_state("formers"))
-        settings.write_text(yaml.safe_dump(settings_yaml(formers="formers")))
-        options = (
-            "--settings",
-            settings,
-            "--video-model",
-            video_model,
-            "--feature-layer",
-            1,
-            "--norm",
-            "rms",
-            "--fps",
-            20,
-        )
+        settings = write_yaml(tmp_path, settings_yaml(formers="formers"))
+        options = f"--settings {settings} --video-model {video_model} --feature-layer 1 --norm rms --fps 20".split()
         self.run(monkeypatch, checkpoint, "--out", tmp_path / "run", *options)
         assert "spatial (frame_resampler), motion (frame_resampler)   horizon: 4" in capsys.readouterr().out
         config = Video2Act.load(tmp_path / "run").config
@@ -234,76 +220,81 @@ class TestCommand:
         assert config.cameras == (*(f"{camera}@1" for camera in CAMERAS), *CAMERAS)
 
     def test_what_cannot_be_read_is_told_in_one_line(
-        self, tmp_path: Path, settings: Path, video_model: Path, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, yaml_file: Path, video_model: Path, monkeypatch: pytest.MonkeyPatch
     ):
-        options = ("--out", tmp_path / "run", "--settings", settings, "--video-model", video_model)
+        options = ("--out", tmp_path / "run", "--settings", yaml_file, "--video-model", video_model)
         with pytest.raises(
             SystemExit, match=r"video2act-convert-released: FileNotFoundError: .*nowhere is no checkpoint"
         ):
             self.run(monkeypatch, tmp_path / "nowhere", *options)
 
 
+LORA = "wan_transformer.model.blocks.0.self_attn.q.lora_A.weight"
+
+
 class TestRefused:
-    def refusal(self, tmp_path: Path, settings: Path, video_model: Path, state: dict) -> str:
-        with pytest.raises(ValueError) as error:
-            convert(write_layout("file", tmp_path, state), tmp_path / "run", settings, video_model)
-        assert not (tmp_path / "run").exists()
-        return str(error.value)
-
-    def test_missing_unexpected_and_misshapen_tensors_are_named(
-        self, tmp_path: Path, settings: Path, video_model: Path
+    @pytest.mark.parametrize(
+        ("changes", "messages"),
+        [
+            pytest.param(
+                {
+                    "model.blocks.1.attn.qkv.weight": None,
+                    "model.blocks.1.extra.weight": torch.zeros(3),
+                    "model.blocks.0.norm1.weight": torch.zeros(5),
+                },
+                [
+                    "missing model.blocks.1.attn.qkv.weight (here system1.dit.blocks.1.attention.qkv.weight) [96, 32]",
+                    "unexpected model.blocks.1.extra.weight [3]",
+                    "model.blocks.0.norm1.weight (here system1.dit.blocks.0.norm_self.weight) is [5], "
+                    "the config asks for [32]",
+                ],
+                id="missing, unexpected and misshapen tensors",
+            ),
+            pytest.param(
+                {"video_layernorm.weight": torch.zeros(3072)},
+                [
+                    "video_layernorm.weight (here system2.formers.spatial.norm_in.weight) is [3072], "
+                    "the config asks for [48]"
+                ],
+                id="a video model of another width",
+            ),
+            pytest.param({LORA: torch.zeros(4, 48)}, ["holds 1 LoRA tensors of the video model"], id="LoRA"),
+            pytest.param(None, ["not a checkpoint of the released code"], id="another kind of checkpoint"),
+        ],
+    )
+    def test_tensors_are_named(
+        self,
+        tmp_path: Path,
+        yaml_file: Path,
+        video_model: Path,
+        changes: dict[str, torch.Tensor | None] | None,
+        messages: list[str],
     ):
-        state = released_state()
-        del state["model.blocks.1.attn.qkv.weight"]
-        state["model.blocks.1.extra.weight"] = torch.zeros(3)
-        state["model.blocks.0.norm1.weight"] = torch.zeros(5)
-        said = self.refusal(tmp_path, settings, video_model, state)
-        assert (
-            "missing model.blocks.1.attn.qkv.weight (here system1.dit.blocks.1.attention.qkv.weight) [96, 32]" in said
-        )
-        assert "unexpected model.blocks.1.extra.weight [3]" in said
-        assert (
-            "model.blocks.0.norm1.weight (here system1.dit.blocks.0.norm_self.weight) is [5], the config asks for [32]"
-            in said
-        )
-
-    def test_a_video_model_of_another_width(self, tmp_path: Path, settings: Path, video_model: Path):
-        state = released_state()
-        state["video_layernorm.weight"] = torch.zeros(3072)
-        said = self.refusal(tmp_path, settings, video_model, state)
-        assert (
-            "video_layernorm.weight (here system2.formers.spatial.norm_in.weight) is [3072], the config asks for [48]"
-            in said
-        )
-
-    def test_a_video_model_changed_by_lora(self, tmp_path: Path, settings: Path, video_model: Path):
-        name = "wan_transformer.model.blocks.0.self_attn.q.lora_A.weight"
-        said = self.refusal(tmp_path, settings, video_model, released_state() | {name: torch.zeros(4, 48)})
-        assert "holds 1 LoRA tensors of the video model" in said
-
-    def test_another_kind_of_checkpoint(self, tmp_path: Path, settings: Path, video_model: Path):
-        assert "not a checkpoint of the released code" in self.refusal(
-            tmp_path, settings, video_model, {"encoder.weight": torch.zeros(2)}
-        )
+        """`changes` go over a whole checkpoint; None takes a tensor away."""
+        wanted = {"encoder.weight": torch.zeros(2)} if changes is None else released_state() | changes
+        state = {name: tensor for name, tensor in wanted.items() if tensor is not None}
+        with pytest.raises(ValueError) as error:
+            convert(write_layout("file", tmp_path, state), tmp_path / "run", yaml_file, video_model)
+        assert not (tmp_path / "run").exists()
+        for message in messages:
+            assert message in str(error.value)
 
     @pytest.mark.parametrize(
         ("text", "message"),
-        [("model: {hidden: 3}", "no section with noise_scheduler"), ("model: [", "not valid yaml")],
+        [
+            ("model: {hidden: 3}", "no section with noise_scheduler"),
+            ("model: [", "not valid yaml"),
+            # filters that cannot be converted
+            (yaml.safe_dump(settings_yaml((None, "moft"))), "extraction"),
+            (yaml.safe_dump(settings_yaml((None, "wavelet"))), "extraction"),
+        ],
+        ids=["another yaml", "no yaml", "moft", "wavelet"],
     )
-    def test_another_yaml(self, tmp_path: Path, video_model: Path, text: str, message: str):
+    def test_settings(self, tmp_path: Path, video_model: Path, text: str, message: str):
         (tmp_path / "other.yaml").write_text(text)
+        checkpoint = write_layout("file", tmp_path, released_state())
         with pytest.raises(ValueError, match=message):
-            convert(
-                write_layout("file", tmp_path, released_state()), tmp_path / "run", tmp_path / "other.yaml", video_model
-            )
-
-    @pytest.mark.parametrize("word", ["moft", "wavelet"])
-    def test_a_filter_that_cannot_be_taken_over(self, tmp_path: Path, video_model: Path, word: str):
-        (tmp_path / "y.yaml").write_text(yaml.safe_dump(settings_yaml((None, word))))
-        with pytest.raises(ValueError, match="extraction"):
-            convert(
-                write_layout("file", tmp_path, released_state()), tmp_path / "run", tmp_path / "y.yaml", video_model
-            )
+            convert(checkpoint, tmp_path / "run", tmp_path / "other.yaml", video_model)
 
 
 REAL = json.loads((DEFAULT / "state_dict_keys_real.json").read_text())

@@ -6,7 +6,7 @@ import pytest
 from released_checkpoint import released_state, settings_yaml
 from torch import Tensor
 
-from video2act.config import BackboneConfig
+from video2act.config import BackboneConfig, PolicyConfig
 from video2act_released.config import Robot, Sources, policy_config
 from video2act_released.convert import policy_weights
 from video2act_released.structure import check_structure
@@ -26,6 +26,11 @@ def without(state: dict[str, Tensor], *beginnings: str) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if not name.startswith(beginnings)}
 
 
+def configured(state: dict[str, Tensor], settings: dict[str, Any]) -> PolicyConfig:
+    backbone = BackboneConfig(feature_layer=1, hidden=48, depth=2, num_heads=4, latent_channels=16, text_dim=16)
+    return policy_config(state, settings, video=settings["video"], backbone=backbone, sources=Sources(), robot=Robot())
+
+
 @pytest.mark.parametrize("formers", ["direct", "formers", "depth0"])
 def test_whole_checkpoints_pass(formers: str):
     check_structure(released_state(formers), model(formers), source="checkpoint.bin")
@@ -33,40 +38,42 @@ def test_whole_checkpoints_pass(formers: str):
     check_structure(released_state(formers, ("video",)), single, source="checkpoint.bin")
 
 
-class TestLost:
-    def test_a_block(self):
-        said = refusal(without(released_state(), "model.blocks.1."), model())
-        assert "missing model.blocks.1.norm1.weight" in said
-        assert "(core.depth=2)" in said
+@pytest.mark.parametrize(
+    ("lost", "formers", "messages"),
+    [
+        ("model.blocks.1.", "direct", ["missing model.blocks.1.norm1.weight", "(core.depth=2)"]),
+        (
+            "motion_",
+            "direct",
+            [
+                "missing motion_layernorm.weight, motion_layernorm.bias (use_dual_stream_framepack: true)",
+                "missing motion_adaptor.0.weight, motion_adaptor.2.weight",
+            ],
+        ),
+        ("lang_adaptor.2.weight", "direct", ["missing lang_adaptor.2.weight (lang_adaptor: mlp2x_gelu)"]),
+        (
+            "motion_token_compressor.",
+            "formers",
+            ["missing motion_token_compressor.latents (use_video_token_compressor is true, or absent)"],
+        ),
+        (
+            "video_token_compressor.layers.1.",
+            "formers",
+            ["missing video_token_compressor.layers.1.0.norm_media.weight"],
+        ),
+    ],
+    ids=["a block", "a stream", "a layer of an adaptor", "a former", "a layer of a former"],
+)
+def test_lost_tensors_are_named(lost: str, formers: str, messages: list[str]):
+    said = refusal(without(released_state(formers), lost), model(formers))
+    for message in messages:
+        assert message in said
 
-    def test_a_stream(self):
-        said = refusal(without(released_state(), "motion_"), model())
-        assert "missing motion_layernorm.weight, motion_layernorm.bias (use_dual_stream_framepack: true)" in said
-        assert "missing motion_adaptor.0.weight, motion_adaptor.2.weight" in said
 
-    def test_a_layer_of_an_adaptor(self):
-        said = refusal(without(released_state(), "lang_adaptor.2.weight"), model())
-        assert "missing lang_adaptor.2.weight (lang_adaptor: mlp2x_gelu)" in said
-
-    def test_a_former(self):
-        said = refusal(without(released_state("formers"), "motion_token_compressor."), model("formers"))
-        assert "missing motion_token_compressor.latents (use_video_token_compressor is true, or absent)" in said
-
-    def test_a_layer_of_a_former(self):
-        said = refusal(without(released_state("formers"), "video_token_compressor.layers.1."), model("formers"))
-        assert "missing video_token_compressor.layers.1.0.norm_media.weight" in said
-
-    def test_a_bias(self):
-        """Not a matter of structure: found when the tensors are taken over."""
-        backbone = BackboneConfig(feature_layer=1, hidden=48, depth=2, num_heads=4, latent_channels=16, text_dim=16)
-        state, settings = without(released_state(), "model.blocks.1.attn.proj.bias"), model()
-        config = policy_config(
-            state, settings, video=settings["video"], backbone=backbone, sources=Sources(), robot=Robot()
-        )
-        with pytest.raises(
-            ValueError, match=r"missing model\.blocks\.1\.attn\.proj\.bias \(here system1\.dit\.blocks\.1"
-        ):
-            policy_weights(config, state, source="checkpoint.bin")
+def test_a_lost_bias_is_found_when_the_tensors_are_renamed():
+    state, settings = without(released_state(), "model.blocks.1.attn.proj.bias"), model()
+    with pytest.raises(ValueError, match=r"missing model\.blocks\.1\.attn\.proj\.bias \(here system1\.dit\.blocks\.1"):
+        policy_weights(configured(state, settings), state, source="checkpoint.bin")
 
 
 class TestAnotherYaml:
@@ -119,10 +126,7 @@ def test_linear_adaptors_are_converted():
     assert "video_adaptor.weight" in state
     settings = model(framepack_adaptor="linear")
     check_structure(state, settings, source="checkpoint.bin")
-    backbone = BackboneConfig(feature_layer=1, hidden=48, depth=2, num_heads=4, latent_channels=16, text_dim=16)
-    config = policy_config(
-        state, settings, video=settings["video"], backbone=backbone, sources=Sources(), robot=Robot()
-    )
+    config = configured(state, settings)
     assert config.system2 is not None
     assert [stream.former.adaptor for stream in config.system2.streams] == ["mlp1x_gelu", "mlp1x_gelu"]
     weights = policy_weights(config, state, source="checkpoint.bin")
