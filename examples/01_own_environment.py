@@ -16,9 +16,7 @@ class Dot(gymnasium.Env):
     render_mode = "rgb_array"
     observation_space = action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         self.place = self.np_random.uniform(-0.8, 0.8, 2).astype(np.float32)
         return self.place, {}
@@ -28,9 +26,8 @@ class Dot(gymnasium.Env):
         return self.place, 0.0, False, False, {"arrived": bool(np.abs(self.place).max() < 0.1)}
 
     def render(self) -> np.ndarray:
-        y, x = np.mgrid[-1:1:64j, -1:1:64j]
-        distance = np.hypot(x - self.place[0], y - self.place[1])[..., None]
-        return np.where(distance < 0.15, [220, 40, 40], 255).astype(np.uint8)
+        y, x = np.mgrid[-1:1:64j, -1:1:64j] - self.place[::-1, None, None]
+        return np.where(np.hypot(x, y)[..., None] < 0.15, [220, 40, 40], 255).astype(np.uint8)
 
 
 class RandomPolicy:
@@ -57,7 +54,6 @@ if __name__ == "__main__":
         state_names=("x", "y"),
         action_names=("dx", "dy"),
     )
-    result = run_episode(
-        GymEnvironment(Dot(), mapping), RandomPolicy(), execute_steps=4, watchers=[], seed=0, rate_hz=None
-    )
+    environment = GymEnvironment(Dot(), mapping)
+    result = run_episode(environment, RandomPolicy(), execute_steps=4, watchers=[], seed=0, rate_hz=None)
     print(f"success: {result.success}, after {result.num_steps} control steps")

@@ -1,9 +1,5 @@
-"""The video branch of the released policies, by diffusers' own Wan transformer: latents and text embeddings -> features.
+"""The video branch of the released policies, by diffusers' own Wan transformer: latents and text embeddings -> features."""
 
-`load_wan` is all that these tests need to know of original Wan checkpoints.
-"""
-
-import re
 from typing import Any
 
 import torch
@@ -12,23 +8,8 @@ from einops import rearrange
 from torch import Tensor
 
 from video2act.system2.backbones.wan import use_exact_timesteps
+from video2act.system2.backbones.wan_original import transformer_name
 from video2act.types import Video
-
-_MODULES = {
-    "self_attn": "attn1",
-    "cross_attn": "attn2",
-    "norm3": "norm2",  # diffusers numbers them in order of use
-    "ffn.0": "ffn.net.0.proj",
-    "ffn.2": "ffn.net.2",
-    "text_embedding.0": "condition_embedder.text_embedder.linear_1",
-    "text_embedding.2": "condition_embedder.text_embedder.linear_2",
-    "time_embedding.0": "condition_embedder.time_embedder.linear_1",
-    "time_embedding.2": "condition_embedder.time_embedder.linear_2",
-    "time_projection.1": "condition_embedder.time_proj",
-    "head.head": "proj_out",
-    "head.modulation": "scale_shift_table",
-    "modulation": "scale_shift_table",
-}
 
 
 def load_wan(weights: dict[str, Tensor], config: dict[str, Any]) -> WanTransformer3DModel:
@@ -45,18 +26,9 @@ def load_wan(weights: dict[str, Tensor], config: dict[str, Any]) -> WanTransform
         num_layers=config["num_layers"],
         eps=config["eps"],
     )
-    model.load_state_dict({_name(name): tensor for name, tensor in weights.items()})
+    model.load_state_dict({transformer_name(name): tensor for name, tensor in weights.items()})
     use_exact_timesteps(model)
     return model.eval().requires_grad_(False)
-
-
-def _name(original: str) -> str:
-    for theirs, ours in _MODULES.items():
-        original, count = re.subn(rf"(^|\.){re.escape(theirs)}(\.|$)", rf"\g<1>{ours}\g<2>", original)
-        if count:
-            break
-    original = re.sub(r"(attn[12])\.([qkv])\.", r"\1.to_\2.", original)
-    return re.sub(r"(attn[12])\.o\.", r"\1.to_out.0.", original)
 
 
 def with_lora(weights: dict[str, Tensor], lora: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
