@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import tyro
 
 from video2act.config import BackboneConfig, TrainConfig, VideoTrainConfig
-from video2act.evaluation.findings import wilson_interval
+from video2act.evaluation.findings import SuccessRate
 from video2act.programs.evaluate import evaluate
 from video2act.programs.train import train
 from video2act.programs.train_video import train_video
@@ -105,11 +105,8 @@ def table(settings: Settings) -> str:
         known = [count for count in counts if count is not None]
         if not known:
             continue
-        total, low_high = len(known) * settings.episodes, wilson_interval(sum(known), len(known) * settings.episodes)
         cells = " | ".join("-" if count is None else f"{count}/{settings.episodes}" for count in counts)
-        pooled = (
-            f"{sum(known)}/{total} = {100 * sum(known) / total:.0f} % ({100 * low_high[0]:.0f}-{100 * low_high[1]:.0f})"
-        )
+        pooled = SuccessRate(sum(known), len(known) * settings.episodes)
         lines.append(f"| {VARIANTS[name].title} | {cells} | {pooled} |")
     return "\n".join(lines) + "\n"
 

@@ -27,7 +27,7 @@ import tyro
 
 from video2act.config import PolicyConfig, ScratchConfig, TrainConfig, VideoTrainConfig
 from video2act.envs import list_environments
-from video2act.evaluation.findings import wilson_interval
+from video2act.evaluation.findings import SuccessRate
 from video2act.presets import PRESETS, DataSpec, everything_that_moves, small
 from video2act.programs.collect import CollectionError, collect
 from video2act.programs.evaluate import evaluate
@@ -253,11 +253,7 @@ def report(settings: Settings, size: Size) -> str:
             ]
             known = [count for count in counts if count is not None]
             cells = " | ".join("-" if count is None else f"{count}/{settings.episodes}" for count in counts)
-            together = "-"
-            if known:
-                total = len(known) * settings.episodes
-                low, high = wilson_interval(sum(known), total)
-                together = f"{sum(known)}/{total} = {100 * sum(known) / total:.0f} % ({100 * low:.0f}-{100 * high:.0f})"
+            together = str(SuccessRate(sum(known), len(known) * settings.episodes)) if known else "-"
             lines.append(f"| {title} | {cells} | {together} |")
         lines.append("")
     return "\n".join(lines)

@@ -359,7 +359,6 @@ class TestRuntime:
         [
             (("--system2", "gpu"), "inline, in a thread, in a process, or at ws://host:port; got 'gpu'"),
             (("--system2", "process"), "this policy has no System 2, so there is nothing to run at system2='process'"),
-            (("--simulate-latency", "60"), "expected system1=60ms,system2=400ms,jitter=20ms"),
             (("--simulate-latency", "system1=1s", "--system2", "thread"), "leave out system2 and system1"),
             (("--limits", "data+x"), "data+x does not exist; limits are"),
         ],
@@ -374,6 +373,14 @@ class TestRuntime:
     ):
         run = save(blind_config, tmp_path / "run")
         assert said in refusal("eval", run, "--env", PUSH, *options)
+
+    def test_a_latency_of_another_form_is_refused_by_its_flag(
+        self, video2act: Call, capsys: pytest.CaptureFixture[str]
+    ):
+        with pytest.raises(SystemExit):
+            video2act("eval", "run", "--env", PUSH, "--simulate-latency", "60")
+        printed = capsys.readouterr().err
+        assert "Error parsing --simulate-latency: expected system1=60ms" in printed
 
 
 class TestFit:

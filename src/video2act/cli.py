@@ -3,17 +3,19 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
 
-from video2act.cli_options import FillCache, RoboTwinData, ServedPlans, VerifyCache, collect, info
+from video2act.cli_options import FillCache, RoboTwinData, VerifyCache, collect, info
 from video2act.config import (
     BackboneConfig,
-    RuntimeConfig,
+    EvaluateOptions,
     ScratchConfig,
+    ServeOptions,
     SimulatedLatency,
+    SweepOptions,
     System1Sources,
     System2Options,
     TrainConfig,
@@ -121,142 +123,40 @@ def cache(
 
 
 def evaluate(
-    run: Positional[Path],
-    env: tuple[str, ...],
-    *,
-    runtime: Annotated[RuntimeConfig, OmitArgPrefixes],
-    episodes: int = 50,
-    seed: int = 1000,
-    refresh_every: int | None = None,
-    system2: str = "inline",
-    simulate_latency: str | None = None,
-    blind: bool = False,
-    instruction: str | None = None,
-    workers: int | None = None,
-    num_videos: int = 2,
-    out: Path | None = None,
-    device: str = "cpu",
+    run: Positional[Path], env: tuple[str, ...], *, options: Annotated[EvaluateOptions, arg(name=""), OmitArgPrefixes]
 ) -> None:
     """Let a policy act in simulators; success with its interval, the expert's on the same seeds, latency, staleness, films.
 
     Args:
         run: the policy's run folder.
         env: metaworld:push-v3, ...; several may be given.
-        episodes: per environment.
-        seed: of the first episode; keep clear of the training seeds.
-        refresh_every: control steps between refreshes of System 2; as trained, if left out.
-        system2: inline is reproducible; thread, process and ws://host:port run System 2 beside System 1, at the real rate.
-        simulate_latency: system1=60ms,system2=400ms,jitter=20ms delivers both so late on the simulator's clock; reproducible.
-        blind: the control that is shown no image and no video.
-        instruction: the control that is told something else.
-        workers: processes; 2, or 1 at the real rate, if left out.
-        num_videos: films per environment.
-        out: folder to write; one inside the run folder, if left out.
-        device: where the policy runs.
     """
     from video2act.programs import evaluate as program
 
-    program.evaluate(
-        run,
-        list(env),
-        episodes=episodes,
-        seed=seed,
-        refresh_every=refresh_every,
-        system2=system2,
-        blind=blind,
-        instruction=instruction,
-        workers=workers,
-        num_videos=num_videos,
-        out=out,
-        device=device,
-        runtime=runtime,
-        simulate_latency=None if simulate_latency is None else SimulatedLatency.parse(simulate_latency),
-    )
+    program.evaluate(run, env, show=True, **vars(options))
 
 
-def serve(
-    run: Positional[Path],
-    plans: Annotated[ServedPlans, OmitArgPrefixes],
-    *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    only: Literal["system2"] | None = None,
-    api_key_file: Path | None = None,
-    max_clients: int = 32,
-    device: str = "cpu",
-) -> None:
+def serve(run: Positional[Path], options: Annotated[ServeOptions, arg(name=""), OmitArgPrefixes]) -> None:
     """Let robots on the network use a policy, or its System 2 alone: websocket and msgpack, as openpi's client speaks them.
 
     Args:
         run: the policy's run folder.
-        host: where to listen; any address but loopback needs an API key.
-        port: 0 for any free one.
-        only: system2, for a robot that runs System 1 itself.
-        api_key_file: file with the key that clients must show; or set VIDEO2ACT_API_KEY.
-        max_clients: connections at once.
-        device: where the policy runs.
     """
     from video2act.programs import serve as program
-    from video2act.serving.access import ConnectionLimits
 
-    limits, runtime = ConnectionLimits(max_clients=max_clients), plans.runtime()
-    program.serve(
-        run,
-        host,
-        port=port,
-        only=only,
-        system2=plans.system2,
-        refresh_every=plans.refresh_every,
-        runtime=runtime,
-        api_key_file=api_key_file,
-        device=device,
-        limits=limits,
-    )
+    program.serve(run, **vars(options))
 
 
-def sweep(
-    run: Positional[Path],
-    env: str,
-    *,
-    runtime: Annotated[RuntimeConfig, OmitArgPrefixes],
-    refresh_every: tuple[int, ...] = (1, 2, 4, 8, 16, 32),
-    latency_ms: tuple[float, ...] = (0, 50, 100, 200, 400, 800),
-    which: Literal["system1", "system2"] = "system2",
-    episodes: int = 25,
-    seed: int = 1000,
-    workers: int = 2,
-    out: Path | None = None,
-    device: str = "cpu",
-) -> None:
+def sweep(run: Positional[Path], env: str, *, options: Annotated[SweepOptions, arg(name=""), OmitArgPrefixes]) -> None:
     """Success against n, and against the latency of a system, on the virtual clock: sweep.csv and sweep.png. Run again to go on.
 
     Args:
         run: the policy's run folder.
         env: metaworld:push-v3, ...
-        refresh_every: values of n, in lockstep; none, to leave this half out.
-        latency_ms: simulated latencies; none, to leave this half out.
-        which: the system that is late.
-        episodes: per point, the same seeds at each.
-        seed: of the first episode; keep clear of the training seeds.
-        workers: processes.
-        out: folder to write; `sweep` inside the run folder, if left out.
-        device: where the policy runs.
     """
     from video2act.programs import sweep as program
 
-    table = program.sweep(
-        run,
-        env,
-        refresh_every=refresh_every,
-        latency_ms=latency_ms,
-        which=which,
-        episodes=episodes,
-        seed=seed,
-        workers=workers,
-        out=out,
-        device=device,
-        runtime=runtime,
-    )
+    table = program.sweep(run, env, show=True, **vars(options))
     print(f"{table}   plot: {table.with_suffix('.png')}")
 
 
@@ -328,10 +228,28 @@ VERBS = {
 }
 
 
+REGISTRY = tyro.constructors.ConstructorRegistry()
+
+
+@REGISTRY.primitive_rule
+def _latency(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    """`system1=60ms,system2=400ms` as one word."""
+    if info.type != SimulatedLatency | None:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="LATENCY",
+        instance_from_str=lambda words: SimulatedLatency.parse(words[0]),
+        is_instance=lambda value: value is None or isinstance(value, SimulatedLatency),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
 def main() -> None:
     """Run a verb. What a user can mend is told in one line; with VIDEO2ACT_DEBUG set, with its traceback."""
     try:
-        tyro.extras.subcommand_cli_from_dict(VERBS, prog="video2act", description=__import__("video2act").__doc__)
+        with REGISTRY:
+            tyro.extras.subcommand_cli_from_dict(VERBS, prog="video2act", description=__import__("video2act").__doc__)
     except (ValueError, OSError, KeyError, FloatingPointError, ImportError) as error:
         if os.environ.get("VIDEO2ACT_DEBUG"):
             raise

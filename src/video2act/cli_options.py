@@ -6,32 +6,9 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from video2act.config import RuntimeConfig, System2Options
+from video2act.config import System2Options
 
 AS_IN_PRESET = System2Options()
-
-
-@dataclass(frozen=True)
-class ServedPlans:
-    """Of a whole policy; with --only system2 they are the robot's to say."""
-
-    system2: Literal["thread", "inline"] = "thread"
-    """thread runs System 2 beside System 1, inline is reproducible"""
-    refresh_every: int | None = None
-    """control steps between refreshes of System 2; as trained, if left out"""
-    max_staleness_s: float | None = None
-    """with an older video condition the robot is told to hold its target; left out: any will do"""
-    limits: str = ""
-    """of actions: data, the range of the demonstrations; data+10%; or a json file with low and high"""
-    outside_limits: Literal["clamp", "hold"] = "clamp"
-    """hold: a plan that leaves the limits is not sent, and the robot is told to hold its target"""
-
-    def runtime(self) -> RuntimeConfig | None:
-        """None if nothing was said."""
-        said = RuntimeConfig(
-            max_staleness_s=self.max_staleness_s, limits=self.limits, outside_limits=self.outside_limits
-        )
-        return None if said == RuntimeConfig() else said
 
 
 @dataclass(frozen=True)

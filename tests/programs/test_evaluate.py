@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 
 from video2act.config import (
     BackboneConfig,
+    EvaluateOptions,
     FilterConfig,
     FormerConfig,
     PolicyConfig,
@@ -26,11 +27,15 @@ from video2act.config import (
     System1Config,
     System2Config,
 )
-from video2act.evaluation.findings import percentiles, wilson_interval
+from video2act.evaluation.episodes import Evaluation
+from video2act.evaluation.findings import SuccessRate, percentiles
 from video2act.evaluation.report import heading
 from video2act.evaluation.suitability import check_fits, check_unseen
 from video2act.interfaces import EnvironmentSpec
-from video2act.programs.evaluate import Settings, Sources, run_evaluation
+from video2act.normalize import Statistics
+from video2act.policy import Video2Act
+from video2act.programs import evaluate as program
+from video2act.programs.evaluate import evaluate, run_evaluation
 from video2act.types import ActionChunk, Observation, Step, Tokens, Video, VideoCondition
 
 FPS = 50.0
@@ -127,24 +132,28 @@ class NoWeightsError(Exception):
     """Raised by a policy whose weights are missing."""
 
 
-def fake_config(run: Path) -> PolicyConfig:
-    return CONFIG
+@dataclass(frozen=True)
+class FakeRun:
+    """A run folder with a fake policy in it."""
 
+    path: Path
+    policy: Reader | None = field(default_factory=Reader)
 
-def fake_policy(run: Path, device: str) -> Reader:
-    return Reader()
+    def config(self) -> PolicyConfig:
+        return CONFIG if self.policy is None else self.policy.config
 
+    def action_statistics(self) -> Statistics:
+        return Statistics((0.0,), (1.0,), (0.0,), (100.0,))
 
-def fake_system1_config(run: Path) -> PolicyConfig:
-    return replace(CONFIG, system2=None)
+    def training_seeds(self, env: str) -> list[int]:
+        return [3, 1030]
 
+    def load(self, device: str) -> Reader:
+        if self.policy is None:
+            raise NoWeightsError(f"no weights in {self.path.name}")
+        return self.policy
 
-def fake_system1(run: Path, device: str) -> Reader:
-    return Reader(replace(CONFIG, system2=None))
-
-
-def broken_policy(run: Path, device: str) -> Reader:
-    raise NoWeightsError(f"no weights in {run.name}")
+    load_system2 = load
 
 
 def fake_environment(name: str, cameras: tuple[str, ...]) -> World:
@@ -155,37 +164,34 @@ def fake_expert(environment: Any) -> Oracle:
     return Oracle(environment)
 
 
-FAKES = Sources(fake_config, fake_policy, fake_policy, fake_environment, fake_expert)
-MakeSettings = Callable[..., Settings]
-
-
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(
-        run=tmp_path / "run",
-        env=("fake:a",),
-        episodes=8,
-        seed=1000,
-        refresh_every=4,
-        system2="inline",
-        blind=False,
-        instruction=None,
-        workers=1,
-        num_videos=0,
-        out=tmp_path / "out",
-        device="cpu",
-    )
+def evaluation(tmp_path: Path) -> Evaluation:
+    options = EvaluateOptions(episodes=8, refresh_every=4, workers=1, num_videos=0, out=tmp_path / "out")
+    return Evaluation(FakeRun(tmp_path / "run"), ("fake:a",), options, fake_environment, fake_expert)
+
+
+def changed(evaluation: Evaluation, env: tuple[str, ...] | None = None, **options: Any) -> Evaluation:
+    return replace(evaluation, env=env or evaluation.env, options=replace(evaluation.options, **options))
+
+
+def out_of(evaluation: Evaluation) -> Path:
+    assert evaluation.options.out is not None
+    return evaluation.options.out
 
 
 def test_wilson_intervals_of_known_cases():
     # Newcombe 1998, table I, method 3
-    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
-    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
-    assert wilson_interval(1, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
-    assert wilson_interval(20, 20) == pytest.approx((1 - 0.1611, 1.0), abs=5e-5)
+    assert SuccessRate(81, 263).wilson_95 == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert SuccessRate(15, 148).wilson_95 == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert SuccessRate(0, 20).wilson_95 == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert SuccessRate(1, 29).wilson_95 == pytest.approx((0.0061, 0.1718), abs=5e-5)
+    assert SuccessRate(20, 20).wilson_95 == pytest.approx((1 - 0.1611, 1.0), abs=5e-5)
     with pytest.raises(ValueError, match="got 3 of 2"):
-        wilson_interval(3, 2)
+        SuccessRate(3, 2)
+
+
+def test_a_rate_is_printed_with_its_counts_and_interval():
+    assert str(SuccessRate(43, 50)) == "43/50 = 86 % (74-93 %)"
 
 
 def test_percentiles_of_nothing_are_none():
@@ -200,9 +206,9 @@ def test_percentiles_of_nothing_are_none():
     }
 
 
-def test_the_file_has_lerobots_shape_and_what_it_takes_to_trust_it(settings: Settings):
-    summary = run_evaluation(replace(settings, env=("fake:a", "fake:b", "other:c"), num_videos=1), FAKES)
-    info = json.loads((settings.out / "eval_info.json").read_text())
+def test_the_file_has_lerobots_shape_and_what_it_takes_to_trust_it(evaluation: Evaluation):
+    summary = run_evaluation(changed(evaluation, env=("fake:a", "fake:b", "other:c"), num_videos=1))
+    info = json.loads((out_of(evaluation) / "eval_info.json").read_text())
     assert info == summary.info
     assert [(task["task_group"], task["task_id"]) for task in info["per_task"]] == [
         ("fake", 0),
@@ -219,7 +225,7 @@ def test_the_file_has_lerobots_shape_and_what_it_takes_to_trust_it(settings: Set
         "videos/fake_a/eval_episode_0.mp4",
         "videos/fake_b/eval_episode_0.mp4",
     ]
-    assert all((settings.out / path).stat().st_size > 500 for path in overall["video_paths"])
+    assert all((out_of(evaluation) / path).stat().st_size > 500 for path in overall["video_paths"])
     assert info["per_task"][0]["metrics"]["seeds"] == info["settings"]["seeds"] == list(range(1000, 1008))
     assert info["versions"]["torch"] == torch.__version__
     assert info["latency_s"]["system1"]["n"] == 24 * 3
@@ -230,15 +236,15 @@ def test_the_file_has_lerobots_shape_and_what_it_takes_to_trust_it(settings: Set
     assert info["staleness"]["seconds"]["p99"] == pytest.approx(2 / FPS)
 
 
-def test_the_expert_plays_the_same_seeds(settings: Settings):
-    summary = run_evaluation(replace(settings, episodes=10), FAKES)
+def test_the_expert_plays_the_same_seeds(evaluation: Evaluation):
+    summary = run_evaluation(changed(evaluation, episodes=10))
     assert [record.expert_success for record in summary.records] == [bool(seed % 5) for seed in range(1000, 1010)]
     assert summary.expert.successes == 8
 
 
-def test_results_do_not_depend_on_the_number_of_workers(settings: Settings):
+def test_results_do_not_depend_on_the_number_of_workers(evaluation: Evaluation):
     def outcome(workers: int) -> list[tuple[Any, ...]]:
-        summary = run_evaluation(replace(settings, workers=workers, env=("fake:a", "fake:b"), episodes=6), FAKES)
+        summary = run_evaluation(changed(evaluation, workers=workers, env=("fake:a", "fake:b"), episodes=6))
         return [(record.env, record.seed, record.success, record.num_steps) for record in summary.records]
 
     alone = outcome(1)
@@ -248,10 +254,10 @@ def test_results_do_not_depend_on_the_number_of_workers(settings: Settings):
     assert outcome(2) == alone
 
 
-def test_the_controls_change_what_the_policy_gets_and_are_written_down(settings: Settings):
-    seeing = run_evaluation(settings, FAKES)
-    blind = run_evaluation(replace(settings, blind=True), FAKES)
-    misled = run_evaluation(replace(settings, instruction="say its opposite"), FAKES)
+def test_the_controls_change_what_the_policy_gets_and_are_written_down(evaluation: Evaluation):
+    seeing = run_evaluation(evaluation)
+    blind = run_evaluation(changed(evaluation, blind=True))
+    misled = run_evaluation(changed(evaluation, instruction="say its opposite"))
     assert seeing.success.successes > 3
     assert blind.success.successes == misled.success.successes == 0
     assert blind.expert == misled.expert == seeing.expert
@@ -259,38 +265,38 @@ def test_the_controls_change_what_the_policy_gets_and_are_written_down(settings:
     assert misled.info["settings"]["instruction"] == "say its opposite"
 
 
-def test_a_threaded_system_2_runs_at_the_environments_rate(settings: Settings):
-    summary = run_evaluation(replace(settings, episodes=2, system2="thread"), FAKES)
+def test_a_threaded_system_2_runs_at_the_environments_rate(evaluation: Evaluation):
+    summary = run_evaluation(changed(evaluation, episodes=2, system2="thread"))
     assert all(record.duration_s >= 6 / FPS - 1e-3 for record in summary.records)
     assert summary.info["latency_s"]["system2"]["n"] >= 2
 
 
-def actions_and_rows(settings: Settings) -> tuple[list[bool], str]:
-    summary = run_evaluation(settings, FAKES)
-    rows = csv.DictReader(io.StringIO((settings.out / "steps.csv").read_text()))
+def actions_and_rows(evaluation: Evaluation) -> tuple[list[bool], str]:
+    summary = run_evaluation(evaluation)
+    rows = csv.DictReader(io.StringIO((out_of(evaluation) / "steps.csv").read_text()))
     timeless = [{name: value for name, value in row.items() if name != "period_s"} for row in rows]
     return [record.success for record in summary.records], json.dumps(timeless)
 
 
-def test_simulated_latency_is_reproducible_whatever_the_number_of_workers(settings: Settings):
-    slow = replace(settings, refresh_every=1, simulate_latency=SimulatedLatency(0.03, 0.05, 0.02))
+def test_simulated_latency_is_reproducible_whatever_the_number_of_workers(evaluation: Evaluation):
+    slow = changed(evaluation, refresh_every=1, simulate_latency=SimulatedLatency(0.03, 0.05, 0.02))
     first = actions_and_rows(slow)
-    assert actions_and_rows(replace(slow, workers=2)) == first
-    info = json.loads((slow.out / "eval_info.json").read_text())
+    assert actions_and_rows(changed(slow, workers=2)) == first
+    info = json.loads((out_of(slow) / "eval_info.json").read_text())
     assert info["settings"]["simulate_latency"] == {"system1": 0.03, "system2": 0.05, "jitter": 0.02}
     assert info["staleness"]["seconds"]["max"] > 0.05
     assert info["missed_deadlines"] == 0
     assert info["runtime"]["jitter_s"] is None
 
 
-def test_simulated_latency_of_nothing_is_lockstep_at_n_1_exactly(settings: Settings):
-    lockstep = actions_and_rows(replace(settings, refresh_every=1))
-    assert actions_and_rows(replace(settings, refresh_every=1, simulate_latency=SimulatedLatency())) == lockstep
+def test_simulated_latency_of_nothing_is_lockstep_at_n_1_exactly(evaluation: Evaluation):
+    lockstep = actions_and_rows(changed(evaluation, refresh_every=1))
+    assert actions_and_rows(changed(evaluation, refresh_every=1, simulate_latency=SimulatedLatency())) == lockstep
 
 
-def test_every_control_step_is_logged_and_summarised(settings: Settings):
-    summary = run_evaluation(replace(settings, env=("fake:a", "fake:b"), episodes=2), FAKES)
-    rows = list(csv.DictReader((settings.out / "steps.csv").open()))
+def test_every_control_step_is_logged_and_summarised(evaluation: Evaluation):
+    summary = run_evaluation(changed(evaluation, env=("fake:a", "fake:b"), episodes=2))
+    rows = list(csv.DictReader((out_of(evaluation) / "steps.csv").open()))
     assert len(rows) == summary.info["control_steps"] == 24
     assert [(row["env"], row["seed"]) for row in rows[:12:6]] == [("fake:a", "1000"), ("fake:a", "1001")]
     assert [row["is_new_plan"] for row in rows[:6]] == ["1", "0"] * 3
@@ -304,19 +310,16 @@ def test_every_control_step_is_logged_and_summarised(settings: Settings):
     assert (runtime["held_steps"], runtime["clamped_steps"], runtime["incidents"]) == (0, 0, [])
 
 
-def test_system_2_in_a_process_runs_at_the_environments_rate(settings: Settings):
-    summary = run_evaluation(replace(settings, episodes=2, system2="process"), FAKES)
+def test_system_2_in_a_process_runs_at_the_environments_rate(evaluation: Evaluation):
+    summary = run_evaluation(changed(evaluation, episodes=2, system2="process"))
     assert all(record.duration_s >= 6 / FPS - 1e-3 for record in summary.records)
     assert summary.info["latency_s"]["system2"]["n"] >= 2
     assert summary.info["runtime"]["jitter_s"]["n"] == 12
     assert summary.info["runtime"]["incidents"] == []
 
 
-def test_limits_of_the_demonstrations_clamp_and_are_told(settings: Settings):
-    settings.run.mkdir()
-    range_of_data = {"mean": [0.0], "std": [1.0], "min": [0.0], "max": [100.0]}
-    (settings.run / "stats.json").write_text(json.dumps({"action": range_of_data}))
-    summary = run_evaluation(replace(settings, runtime=RuntimeConfig(limits="data+5%")), FAKES)
+def test_limits_of_the_demonstrations_clamp_and_are_told(evaluation: Evaluation):
+    summary = run_evaluation(changed(evaluation, runtime=RuntimeConfig(limits="data+5%")))
     assert summary.info["runtime"]["clamped_steps"] > 0
     assert any("outside the limits: number = " in said["text"] for said in summary.info["runtime"]["incidents"])
     assert f"CLAMPED in {summary.info['runtime']['clamped_steps']} of" in heading(summary.info)
@@ -327,38 +330,40 @@ def test_limits_of_the_demonstrations_clamp_and_are_told(settings: Settings):
     [
         ({"system2": "somewhere"}, "works inline, in a thread, in a process, or at ws://host:port; got 'somewhere'"),
         ({"system2": "thread", "simulate_latency": SimulatedLatency(0.1)}, "computes both systems inline"),
-        ({"system2": "process", "blind": True}, "the blind control is shown no video.*choose inline"),
+        ({"system2": "process", "blind": True}, "the blind control gets no video.*choose inline"),
         ({"runtime": RuntimeConfig(overlap="rtc_trained")}, "not trained to continue a plan.*choose overlap rtc"),
         ({"runtime": RuntimeConfig(limits="nowhere.json")}, "nowhere.json does not exist; limits are"),
     ],
 )
-def test_what_cannot_be_run_is_refused_before_any_work(settings: Settings, changes: dict[str, Any], message: str):
+def test_what_cannot_be_run_is_refused_before_any_work(
+    evaluation: Evaluation, tmp_path: Path, changes: dict[str, Any], message: str
+):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        run_evaluation(replace(settings, **changes), replace(FAKES, load_policy=broken_policy))
+        run_evaluation(replace(changed(evaluation, **changes), source=FakeRun(tmp_path, None)))
 
 
-def test_a_policy_without_system_2_has_no_staleness(settings: Settings):
-    sources = replace(FAKES, load_config=fake_system1_config, load_policy=fake_system1)
-    info = run_evaluation(settings, sources).info
+def test_a_policy_without_system_2_has_no_staleness(evaluation: Evaluation, tmp_path: Path):
+    source = FakeRun(tmp_path, Reader(replace(CONFIG, system2=None)))
+    info = run_evaluation(replace(evaluation, source=source)).info
     assert info["staleness"]["seconds"] is info["latency_s"]["system2"] is None
 
 
-def test_torch_keeps_its_threads(settings: Settings):
+def test_torch_keeps_its_threads(evaluation: Evaluation):
     before = torch.get_num_threads()
-    run_evaluation(replace(settings, episodes=1), FAKES)
+    run_evaluation(changed(evaluation, episodes=1))
     assert torch.get_num_threads() == before
 
 
-def test_an_error_reaches_the_caller_and_leaves_no_result(settings: Settings):
+def test_an_error_reaches_the_caller_and_leaves_no_result(evaluation: Evaluation, tmp_path: Path):
     with pytest.raises(NoWeightsError, match="no weights in run"):
-        run_evaluation(settings, replace(FAKES, load_policy=broken_policy))
-    assert not (settings.out / "eval_info.json").exists()
+        run_evaluation(replace(evaluation, source=FakeRun(tmp_path / "run", None)))
+    assert not (out_of(evaluation) / "eval_info.json").exists()
 
 
-@pytest.mark.parametrize("number", ["episodes", "workers"])
-def test_there_must_be_something_to_do(settings: Settings, number: str):
+@pytest.mark.parametrize("number", ["episodes", "workers", "refresh_every"])
+def test_there_must_be_something_to_do(number: str):
     with pytest.raises(ValueError, match=f"{number} must be at least 1, got 0"):
-        run_evaluation(replace(settings, **{number: 0}), FAKES)
+        EvaluateOptions(**{number: 0})
 
 
 def test_a_robot_that_the_policy_was_not_trained_for_is_refused_naming_both_sides():
@@ -378,3 +383,85 @@ def test_seeds_of_the_demonstrations_are_refused():
     with pytest.raises(ValueError, match=r"2 of the seeds 1000\.\.1009 are in the training data, 1008.*example 1010"):
         check_unseen(range(1000, 1010), {3, 1008, 1009})
     check_unseen(range(1000, 1010), range(50))
+
+
+def fake_robot(name: str, cameras: tuple[str, ...]) -> World:
+    """The robot of `small_config`; its frames are large enough for it."""
+    return Robot(name, cameras, fps=20.0)
+
+
+class Robot(World):
+    def __init__(self, name: str, cameras: tuple[str, ...], fps: float):
+        super().__init__(name, cameras, fps)
+        self.spec = replace(self.spec, state_names=("a", "b", "c"), action_names=("x", "y"))
+
+    def observe(self) -> Observation:
+        frame = np.full((48, 48, 3), self.goal, np.uint8)
+        images = dict.fromkeys(self.spec.cameras, frame)
+        return Observation(images, np.zeros(3, np.float32), "push", self.steps / self.spec.fps)
+
+
+class Idle:
+    def reset(self) -> None: ...
+
+    def act(self) -> np.ndarray:
+        return np.zeros(2)
+
+
+def idle_expert(environment: Any) -> Idle:
+    return Idle()
+
+
+class TestALoadedPolicy:
+    """`evaluate(policy, env)` in Python: in this process, with the weights as they are, and nothing on disk."""
+
+    @pytest.fixture
+    def policy(self, small_config: PolicyConfig, make_policy: Callable[[PolicyConfig], Video2Act]) -> Video2Act:
+        return make_policy(small_config)
+
+    @pytest.fixture(autouse=True)
+    def world(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def build(source: Any, env: tuple[str, ...], options: EvaluateOptions) -> Evaluation:
+            return Evaluation(source, env, options, fake_robot, idle_expert)
+
+        monkeypatch.setattr(program, "Evaluation", build)
+
+    def test_nothing_is_written_or_printed_unless_asked(
+        self, policy: Video2Act, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ):
+        monkeypatch.chdir(tmp_path)
+        summary = evaluate(policy, "fake:a", episodes=2)
+        assert (summary.success.n_episodes, summary.path, summary.info["settings"]["run"]) == (2, None, None)
+        assert not list(tmp_path.iterdir())
+        assert capfd.readouterr().out == ""
+        written = evaluate(policy, "fake:a", episodes=2, out=tmp_path / "out", num_videos=1, show=True)
+        assert written.path == tmp_path / "out" / "eval_info.json"
+        assert [record.success for record in written.records] == [record.success for record in summary.records]
+        assert (tmp_path / "out/videos/fake_a/eval_episode_0.mp4").is_file()
+        assert "0/2 = 0 % (0-66 %)" in capfd.readouterr().out
+
+    def test_it_acts_as_its_run_folder_does(self, policy: Video2Act, tmp_path: Path):
+        policy.save(tmp_path / "run")
+        kept = evaluate(tmp_path / "run", "fake:a", episodes=2, workers=1)
+        assert kept.path is not None
+        assert kept.path.parent.parent == tmp_path / "run" / "eval"
+        loaded = evaluate(policy, "fake:a", episodes=2, out=tmp_path / "out")
+        for part in ("staleness", "control_steps"):
+            assert loaded.info[part] == kept.info[part]
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"workers": 2}, "workers needs a policy on disk"),
+            ({"device": "cuda"}, "device needs a policy on disk"),
+            ({"system2": "process"}, "system2='process' needs a policy on disk"),
+            ({"num_videos": 1}, "num_videos=1 films need a folder; set out"),
+        ],
+    )
+    def test_what_needs_a_folder_is_refused(self, policy: Video2Act, options: dict[str, Any], message: str):
+        with pytest.raises(ValueError, match=message):
+            evaluate(policy, "fake:a", **options)
+
+    def test_an_option_that_does_not_exist_is_refused(self, policy: Video2Act):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'episods'"):
+            evaluate(policy, "fake:a", episods=2)

@@ -176,8 +176,10 @@ def test_the_program_refuses_a_public_address_before_anything_is_loaded(
 def test_what_only_a_whole_policy_has_is_refused_for_system2_alone(policy: Video2Act, tmp_path: Path):
     """They were taken, even where they made no sense, and did nothing."""
     policy.save(tmp_path)
-    with pytest.raises(ValueError, match="System 2 alone plans nothing: leave refresh_every, runtime out"):
-        program.serve(tmp_path, only="system2", refresh_every=4, runtime=RuntimeConfig(max_staleness_s=1.0))
+    with pytest.raises(
+        ValueError, match="System 2 alone makes no plans: set refresh_every, max_staleness_s on the robot"
+    ):
+        program.serve(tmp_path, only="system2", refresh_every=4, max_staleness_s=1.0)
 
 
 def test_a_refresh_of_every_zeroth_step_is_refused(policy: Video2Act, tmp_path: Path):
@@ -202,7 +204,7 @@ def test_limits_of_another_robot_are_refused(policy: Video2Act, tmp_path: Path):
     policy.save(tmp_path)
     (tmp_path / "limits.json").write_text('{"low": [0], "high": [1]}')
     with pytest.raises(ValueError, match="the limits are for 1 numbers, but an action of this policy has 2"):
-        program.serve(tmp_path, runtime=RuntimeConfig(limits=str(tmp_path / "limits.json")))
+        program.serve(tmp_path, limits=str(tmp_path / "limits.json"))
 
 
 def test_a_policy_without_system2_has_none_to_serve(

@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 
 from video2act.config import RuntimeConfig, SimulatedLatency
 from video2act.programs import sweep as program
-from video2act.programs.sweep import COLUMNS, sweep
+from video2act.programs.sweep import sweep
 from video2act.viz.curves import draw_curves
 
 Call = tuple[int | None, SimulatedLatency | None]
@@ -24,8 +25,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     made: list[Call] = []
 
     def evaluate(
-        run, env, episodes, seed, n, system2, blind, instruction, workers, videos, out, device, runtime, latency
-    ):
+        run: Path, env: str, *, episodes: int, seed: int, out: Path, runtime: RuntimeConfig, **point: Any
+    ) -> None:
+        n, latency = point.get("refresh_every"), point.get("simulate_latency")
+        assert (point["workers"], point["num_videos"]) == (2, 0)
         made.append((n, latency))
         steps = n if n is not None else 80 * latency.system2
         successes = max(0, round(episodes - steps / 4))
@@ -59,7 +62,9 @@ def test_both_curves_are_measured_written_and_drawn(calls: list[Call], run: Path
     table = sweep(run, "fake:a", refresh_every=(1, 8), latency_ms=(0.0, 100.0), episodes=10)
     assert calls == [(1, None), (8, None), (None, SimulatedLatency()), (None, SimulatedLatency(system2=0.1))]
     rows = list(csv.DictReader(table.open()))
-    assert tuple(rows[0]) == COLUMNS
+    assert list(rows[0])[:7] == ["curve", "x", "successes", "n_episodes", "success", "wilson_95_low", "wilson_95_high"]
+    assert list(rows[0])[7:10] == [f"staleness_steps_{name}" for name in ("p50", "p95", "max")]
+    assert list(rows[0])[10:] == ["held_steps", "control_steps"]
     assert [(row["curve"], float(row["x"]), float(row["success"])) for row in rows] == [
         ("refresh_every", 1, 1.0),
         ("refresh_every", 8, 0.8),

@@ -1,4 +1,4 @@
-"""Who may connect, and how often they may ask."""
+"""Who may connect, and how often."""
 
 from pathlib import Path
 

@@ -198,5 +198,7 @@ class TestContract:
             Contract.from_metadata(metadata)
 
     def test_an_incomplete_one_is_refused(self):
-        with pytest.raises(MessageError, match="it is not complete"):
+        with pytest.raises(
+            MessageError, match="its first message does not fit: metadata: missing field action_dim, execute_steps"
+        ):
             Contract.from_metadata({"protocol": "video2act/1", "cameras": []})

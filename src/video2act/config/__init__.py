@@ -16,6 +16,7 @@ from video2act.config.backbone import (
 )
 from video2act.config.files import check, from_json, load, to_json
 from video2act.config.policy import PolicyConfig, camera_and_lag
+from video2act.config.programs import EvaluateOptions, ServeOptions, SweepOptions
 from video2act.config.runtime import Overlap, RuntimeConfig, SimulatedLatency, WhenStale, data_margin
 from video2act.config.system1 import (
     RDT_FORM,
@@ -36,6 +37,7 @@ __all__ = [
     "BackboneConfig",
     "DenoisingConfig",
     "DitConfig",
+    "EvaluateOptions",
     "FilterConfig",
     "FilterName",
     "FormerConfig",
@@ -48,8 +50,10 @@ __all__ = [
     "PretrainedConfig",
     "RuntimeConfig",
     "ScratchConfig",
+    "ServeOptions",
     "SimulatedLatency",
     "StreamConfig",
+    "SweepOptions",
     "System1Config",
     "System1Sources",
     "System2Config",

@@ -71,6 +71,9 @@ def _build(hint: Any, value: Any, *, where: str) -> Any:
     if origin is tuple:
         check(isinstance(value, list | tuple), f"{where}: expected a list, got {value!r}")
         return tuple(_build(arguments[0], item, where=f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is dict:
+        check(isinstance(value, dict), f"{where}: expected a map, got {value!r}")
+        return {key: _build(arguments[1], item, where=f"{where}: {key}") for key, item in value.items()}
     if origin in (typing.Union, types.UnionType):
         return (
             None

@@ -1,30 +1,30 @@
-"""What an evaluation asks for, and how one share of its episodes is played: what runs in each worker process.
+"""The episodes of an evaluation, shared between worker processes.
 
-Every episode is a function of its seed: the environment is reset with it, and the policy's noise, and simulated latencies, start
-from it. So results do not depend on how the episodes are shared out.
+Every episode is a function of its seed: the environment is reset with it, and the policy's noise and simulated latencies start
+from it. With System 2 inline the results do not depend on the number of workers.
 """
 
 import importlib
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import groupby
+from multiprocessing.managers import SyncManager
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from video2act.config import PolicyConfig, RuntimeConfig, SimulatedLatency
+from video2act.config import EvaluateOptions, PolicyConfig, StreamConfig
 from video2act.envs import make_environment, make_expert
 from video2act.evaluation.findings import EpisodeRecord, Measurements
-from video2act.files.run_folder import STATISTICS_FILE, load_config
-from video2act.interfaces import DualSystem, Environment, Expert, Perceiver
+from video2act.evaluation.sources import EvaluatedPolicy, PolicySource
+from video2act.interfaces import Environment, Expert
 from video2act.limits import Limits
-from video2act.normalize import load_statistics
-from video2act.policy import Video2Act
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.assembly import (
     SlowParts,
@@ -38,86 +38,79 @@ from video2act.runtime.control_loop import EpisodeResult, StepRecord, run_episod
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.executor import Executor
 from video2act.runtime.slow_loop import SlowLoop
-from video2act.system2 import load_system2
-from video2act.types import Observation, Step, Video
+from video2act.runtime.workers import end_with_program, worker_context
+from video2act.types import Observation, Step
 from video2act.viz.recorder import Recorder
 
 
-@runtime_checkable
-class EvaluatedPolicy(DualSystem, Protocol):
-    """What an evaluation asks of a policy; `Video2Act` is one."""
-
-    config: PolicyConfig
-
-    def seed(self, seed: int) -> None: ...
-    def blinded(self) -> "EvaluatedPolicy": ...
-    def explain(self, clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]: ...
-
-
-def load_policy(run: Path, device: str) -> EvaluatedPolicy:
-    return Video2Act.load(run, device)
-
-
-def connect_system2(address: str, spec: RefreshSpec, *, hang_timeout_s: float) -> SlowLoop:
-    # its websockets are an extra of the package, needed by nothing else here
-    return importlib.import_module("video2act.serving.client").connect_system2(
-        address, spec, hang_timeout_s=hang_timeout_s
-    )
-
-
 @dataclass(frozen=True)
-class Sources:
-    """Where a worker process gets its policy and its world from; module-level functions, because they travel to it by name."""
+class Evaluation:
+    """A policy, the environments, and the options; what the options leave open is decided here."""
 
-    load_config: Callable[[Path], PolicyConfig] = load_config
-    load_policy: Callable[[Path, str], EvaluatedPolicy] = load_policy
-    load_system2: Callable[[Path, str], Perceiver] = load_system2
+    source: PolicySource
+    env: tuple[str, ...]
+    options: EvaluateOptions
     make_environment: Callable[[str, tuple[str, ...]], Environment] = make_environment
+    """module-level functions: they travel to worker processes by name"""
     make_expert: Callable[[Environment], Expert] = make_expert
 
+    @cached_property
+    def config(self) -> PolicyConfig:
+        return self.source.config()
 
-@dataclass(frozen=True)
-class Settings:
-    """What was asked for; written into the result as it is."""
-
-    run: Path
-    env: tuple[str, ...]
-    episodes: int
-    """per environment"""
-    seed: int
-    """of the first episode; the following ones count up"""
-    refresh_every: int
-    system2: str
-    """inline, thread, process, or ws://host:port"""
-    blind: bool
-    instruction: str | None
-    """said to the policy in place of the environment's own instruction"""
-    workers: int
-    num_videos: int
-    """films per environment, of the first episodes"""
-    out: Path
-    device: str
-    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
-    simulate_latency: SimulatedLatency | None = None
+    @property
+    def streams(self) -> tuple[StreamConfig, ...]:
+        """System 2's streams; none for the blind control, which needs no image."""
+        return self.config.system2.streams if self.config.system2 and not self.options.blind else ()
 
     @property
     def keeps_real_time(self) -> bool:
-        return keeps_real_time(self.system2, self.runtime)
+        return keeps_real_time(self.options.system2, self.options.runtime)
 
     @property
     def seeds(self) -> range:
-        return range(self.seed, self.seed + self.episodes)
+        return range(self.options.seed, self.options.seed + self.options.episodes)
+
+    @property
+    def refresh_every(self) -> int:
+        return self.options.refresh_every or (1 if self.options.simulate_latency else self.config.refresh_every)
+
+    @property
+    def workers(self) -> int:
+        return self.options.workers or (1 if self.keeps_real_time or self.source.path is None else 2)
+
+    @property
+    def device(self) -> str:
+        return self.options.device or "cpu"
+
+    @property
+    def num_videos(self) -> int:
+        if self.options.out is None or self.options.blind or not self.config.all_cameras:
+            return 0
+        return 2 if self.options.num_videos is None else self.options.num_videos
+
+    def find_limits(self) -> Limits | None:
+        """The limits of actions. Raises FileNotFoundError or ValueError as `Limits.find` does."""
+        return Limits.find(self.options.runtime.limits, self.source.action_statistics)
 
     def to_json(self) -> dict[str, Any]:
-        plain = {"run": str(self.run), "out": str(self.out), "env": list(self.env), "seeds": list(self.seeds)}
-        return {**asdict(self), **plain}
-
-    def film_path(self, env: str, episode: int) -> Path:
-        return self.out / "videos" / env.replace(":", "_") / f"eval_episode_{episode}.mp4"
+        """The options as `eval_info.json` holds them."""
+        path, out = self.source.path, self.options.out
+        return {
+            **asdict(self.options),
+            "run": None if path is None else str(path),
+            "env": list(self.env),
+            "seeds": list(self.seeds),
+            "refresh_every": self.refresh_every,
+            "workers": self.workers,
+            "num_videos": self.num_videos,
+            "device": self.device,
+            "out": None if out is None else str(out),
+        }
 
 
 class Instructed:
-    """An environment whose instruction is replaced: the control for whether a policy listens."""
+    """An environment with another instruction: the control that shows whether a policy uses it."""
 
     def __init__(self, environment: Environment, instruction: str):
         self.spec = environment.spec
@@ -137,7 +130,7 @@ class Instructed:
 
 @dataclass
 class Share:
-    """What one worker process brings back."""
+    """The results of one worker process."""
 
     records: list[EpisodeRecord] = field(default_factory=list)
     measured: Measurements = field(default_factory=Measurements)
@@ -145,38 +138,58 @@ class Share:
     """environment, seed and record of every control step"""
 
 
-def run_share(
-    settings: Settings, sources: Sources, *, share: list[tuple[str, int]], tell: Callable[[bool], object]
-) -> Share:
-    """The episodes (environment, number) of one worker process, which has one environment at a time and one policy.
+def run_episodes(evaluation: Evaluation, on_episode: Callable[[bool], object]) -> list[Share]:
+    """All episodes: in this process for one worker, in a process each for several.
 
-    `tell` is called after each episode, with its success.
+    Args:
+        on_episode: called after each episode, with its success.
     """
+    tasks = [(env, number) for env in evaluation.env for number in range(evaluation.options.episodes)]
+    shares = [tasks[first :: evaluation.workers] for first in range(min(evaluation.workers, len(tasks)))]
+    if len(shares) == 1:
+        num_threads = torch.get_num_threads()
+        try:
+            return [run_share(evaluation, shares[0], on_episode=on_episode)]
+        finally:
+            torch.set_num_threads(num_threads)
+    context = worker_context(run_share)
+    manager = SyncManager(ctx=context)
+    manager.start(end_with_program)
+    with manager, ProcessPoolExecutor(len(shares), context, end_with_program) as pool:
+        finished = manager.Queue()
+        futures = [pool.submit(run_share, evaluation, share, on_episode=finished.put) for share in shares]
+        while wait(futures, timeout=0.5).not_done:
+            while not finished.empty():
+                on_episode(finished.get())
+        return [future.result() for future in futures]
+
+
+def run_share(evaluation: Evaluation, share: list[tuple[str, int]], *, on_episode: Callable[[bool], object]) -> Share:
+    """The episodes (environment, number) of one worker process, with one policy and one environment at a time."""
     torch.set_num_threads(1)
-    system = sources.load_policy(settings.run, settings.device)
-    system = system.blinded() if settings.blind else system
-    config, runtime = system.config, settings.runtime
-    # the blind control is shown nothing, so nothing needs to be drawn for it
-    cameras = () if settings.blind else config.all_cameras
-    streams = config.system2.streams if config.system2 and not settings.blind else ()
-    durations, limits, done = make_durations(settings.simulate_latency), load_limits(settings), Share()
-    instruction = settings.instruction or ""
-    if settings.system2 == "process" and not instruction:
-        with closing(sources.make_environment(share[0][0], ())) as first:
+    options, source, runtime = evaluation.options, evaluation.source, evaluation.options.runtime
+    system = source.load(evaluation.device)
+    system = system.blinded() if options.blind else system
+    config, streams = system.config, evaluation.streams
+    durations, limits, done = make_durations(options.simulate_latency), evaluation.find_limits(), Share()
+    instruction = options.instruction or ""
+    if options.system2 == "process" and not instruction:
+        with closing(evaluation.make_environment(share[0][0], ())) as first:
             instruction = first.spec.instruction
-    build = partial(sources.load_system2, settings.run, runtime.system2_device or settings.device)
-    parts = SlowParts(RefreshSpec(streams, settings.refresh_every, config.fps), build, instruction, connect_system2)
+    build = partial(source.load_system2, runtime.system2_device or evaluation.device)
+    spec = RefreshSpec(streams, evaluation.refresh_every, config.fps)
+    parts = SlowParts(spec, build, instruction, connect_system2)
     if durations is None:
-        slow_loop = make_slow_loop(settings.system2, system, parts=parts, runtime=runtime)
+        slow_loop = make_slow_loop(options.system2, system, parts=parts, runtime=runtime)
     else:
         slow_loop = make_virtual_slow_loop(system, parts, durations=durations)
-    looks_through = () if settings.blind else config.cameras
-    with closing(DualPolicy(system, slow_loop, cameras=looks_through, runtime=runtime)) as policy:
+    cameras = () if options.blind else config.cameras
+    with closing(DualPolicy(system, slow_loop, cameras=cameras, runtime=runtime)) as policy:
         for env, numbers in groupby(share, key=lambda item: item[0]):
             with (
-                closing(sources.make_environment(env, cameras)) as environment,
+                closing(evaluation.make_environment(env, () if options.blind else config.all_cameras)) as environment,
                 # the expert needs no camera, and rendering is most of a step
-                closing(sources.make_environment(env, ())) as unseen,
+                closing(evaluation.make_environment(env, ())) as unseen,
                 closing(
                     make_executor(
                         policy,
@@ -188,15 +201,15 @@ def run_share(
                     )
                 ) as executor,
             ):
-                expert = sources.make_expert(unseen)
+                expert = evaluation.make_expert(unseen)
                 for _, number in numbers:
-                    seed = settings.seeds[number]
+                    seed = evaluation.seeds[number]
                     if durations is not None:
                         durations.seed(seed)
                     result, film = play_policy(
-                        settings, environment, system=system, policy=policy, executor=executor, number=number
+                        evaluation, environment, system=system, policy=policy, executor=executor, number=number
                     )
-                    _measure(done.measured, result, rate_hz=config.fps if settings.keeps_real_time else None)
+                    _measure(done.measured, result, rate_hz=config.fps if evaluation.keeps_real_time else None)
                     done.steps.extend((env, seed, step) for step in result.steps)
                     done.records.append(
                         EpisodeRecord(
@@ -207,10 +220,10 @@ def run_share(
                             num_steps=result.num_steps,
                             missed_deadlines=result.missed_deadlines,
                             duration_s=result.duration_s,
-                            film=None if film is None else film.relative_to(settings.out).as_posix(),
+                            film=film,
                         )
                     )
-                    tell(result.success)
+                    on_episode(result.success)
                 done.measured.incidents += executor.incidents
     done.measured.incidents += policy.incidents
     times = policy.times
@@ -218,8 +231,14 @@ def run_share(
     return done
 
 
+def connect_system2(address: str, spec: RefreshSpec, *, hang_timeout_s: float) -> SlowLoop:
+    # websockets are an extra of the package, which nothing else here needs
+    client = importlib.import_module("video2act.serving.client")
+    return client.connect_system2(address, spec, hang_timeout_s=hang_timeout_s)
+
+
 def _measure(measured: Measurements, result: EpisodeResult, *, rate_hz: float | None) -> None:
-    """Add an episode's control steps to what was measured; `rate_hz` is the rate that was to be kept, if any."""
+    """Add the control steps of an episode; `rate_hz` is the rate that had to be kept, if any."""
     measured.environment_step.extend(result.environment_step_s)
     measured.control_period.extend(step.period_s for step in result.steps)
     measured.step_staleness.extend(step.staleness_s for step in result.steps if step.staleness_s is not None)
@@ -229,46 +248,38 @@ def _measure(measured: Measurements, result: EpisodeResult, *, rate_hz: float | 
         measured.jitter.extend(abs(step.period_s - 1 / rate_hz) for step in result.steps)
 
 
-def load_limits(settings: Settings) -> Limits | None:
-    """The limits of actions that were asked for. Raises FileNotFoundError or ValueError as `Limits.find` does."""
-    return Limits.find(settings.runtime.limits, lambda: load_statistics(settings.run / STATISTICS_FILE)["action"])
-
-
 def play_policy(
-    settings: Settings,
+    evaluation: Evaluation,
     environment: Environment,
     *,
     system: EvaluatedPolicy,
     policy: DualPolicy,
     executor: Executor,
     number: int,
-) -> tuple[EpisodeResult, Path | None]:
-    """Episode `number` of an environment, and the path of its film if one was made."""
-    config, seed = system.config, settings.seeds[number]
-    streams = config.system2.streams if config.system2 else ()
-    film = (
-        settings.film_path(environment.spec.name, number)
-        if number < settings.num_videos and config.all_cameras and not settings.blind
-        else None
-    )
-    recorder = Recorder(streams, config.fps, explain=system.explain)
-    rate_hz = environment.spec.fps if settings.keeps_real_time else None
-    if settings.instruction is not None:
-        environment = Instructed(environment, settings.instruction)
+) -> tuple[EpisodeResult, str | None]:
+    """Episode `number` of an environment, and the path of its film in the output folder, if there is one."""
+    options, config, seed = evaluation.options, system.config, evaluation.seeds[number]
+    is_filmed, name = number < evaluation.num_videos, environment.spec.name
+    recorder = Recorder(evaluation.streams, config.fps, explain=system.explain)
+    rate_hz = environment.spec.fps if evaluation.keeps_real_time else None
+    if options.instruction is not None:
+        environment = Instructed(environment, options.instruction)
     system.seed(seed)
-    watchers = [recorder] if film else []
     result = run_episode(
         environment,
         policy,
         execute_steps=config.execute_steps,
-        watchers=watchers,
+        watchers=[recorder] if is_filmed else [],
         seed=seed,
         rate_hz=rate_hz,
         executor=executor,
     )
-    if film is not None:
-        recorder.write(film)
-    return result, film
+    if not is_filmed:
+        return result, None
+    assert options.out is not None
+    film = Path("videos", name.replace(":", "_"), f"eval_episode_{number}.mp4")
+    recorder.write(options.out / film)
+    return result, film.as_posix()
 
 
 def play_expert(environment: Environment, expert: Expert, *, seed: int) -> bool:

@@ -1,11 +1,13 @@
-"""What an evaluation found: rates with an interval, percentiles, and the content of `eval_info.json`.
+"""Findings of an evaluation: rates with an interval, percentiles, and the content of `eval_info.json` and `steps.csv`.
 
-LeRobot's fields keep LeRobot's names and meaning, so that its readers work; beside them stands what a reader needs to trust the
-numbers: counts, seeds, the expert's rate on the same scenes, latencies, staleness, versions and settings.
+LeRobot's fields keep LeRobot's names and meaning, so that its readers work. Beside them stand counts, seeds, the expert's rate on
+the same scenes, latencies, staleness, versions and settings.
 """
 
+import csv
 import datetime
 import importlib.metadata
+import io
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -15,6 +17,7 @@ import numpy as np
 
 from video2act.config import PolicyConfig
 from video2act.incidents import Incidents
+from video2act.runtime.control_loop import StepRecord
 
 PACKAGES = ("video2act", "torch", "diffusers", "transformers", "numpy", "mujoco", "metaworld", "gym-aloha", "av")
 
@@ -31,7 +34,7 @@ class EpisodeRecord:
     missed_deadlines: int
     duration_s: float
     film: str | None
-    """path of its mp4, relative to the output folder"""
+    """path of the mp4, relative to the output folder"""
 
 
 @dataclass
@@ -45,14 +48,14 @@ class Measurements:
     """one entry per plan"""
     control_period: list[float] = field(default_factory=list)
     jitter: list[float] = field(default_factory=list)
-    """how far each control step was from its period; empty where no rate was kept"""
+    """difference of each control step from its period; empty if no rate was kept"""
     step_staleness: list[float] = field(default_factory=list)
     """age of the video condition under the running plan, one entry per control step"""
     held_steps: int = 0
-    """control steps that kept the last target because there was nothing to act on"""
+    """control steps that kept the last target for want of a plan"""
     clamped_steps: int = 0
     incidents: Incidents = field(default_factory=Incidents)
-    """what went wrong and was survived"""
+    """failures that did not end the episode"""
 
     def extend(self, other: "Measurements") -> None:
         for part in fields(self):
@@ -61,32 +64,44 @@ class Measurements:
 
 @dataclass(frozen=True)
 class SuccessRate:
-    """Successes among episodes."""
+    """Successes among episodes. Printed as `43/50 = 86 % (74-93 %)`: the counts, the share and its Wilson interval.
+
+    Raises:
+        ValueError: no episodes, or more successes than episodes.
+    """
 
     successes: int
     n_episodes: int
 
+    def __post_init__(self) -> None:
+        if self.n_episodes < 1 or not 0 <= self.successes <= self.n_episodes:
+            raise ValueError(
+                f"expected 0 <= successes <= n_episodes and n_episodes >= 1, got {self.successes} of {self.n_episodes}"
+            )
+
+    def __str__(self) -> str:
+        low, high = (100 * bound for bound in self.wilson_95)
+        return f"{self.successes}/{self.n_episodes} = {100 * self.share:.0f} % ({low:.0f}-{high:.0f} %)"
+
+    @property
+    def share(self) -> float:
+        return self.successes / self.n_episodes
+
     @property
     def wilson_95(self) -> tuple[float, float]:
-        return wilson_interval(self.successes, self.n_episodes)
+        """95 % interval of the success probability (Wilson 1927). Unlike the normal approximation it is sound near 0 and 1."""
+        z, n, p = 1.959964, self.n_episodes, self.share
+        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+        # rounding would leave 5e-17 at the ends, where the bounds are exact
+        return 0.0 if self.successes == 0 else centre - half, 1.0 if self.successes == n else centre + half
 
     def to_json(self) -> dict[str, Any]:
         return {"successes": self.successes, "n_episodes": self.n_episodes, "wilson_95": list(self.wilson_95)}
 
 
-def wilson_interval(successes: int, n: int, *, z: float = 1.959964) -> tuple[float, float]:
-    """Bounds of the success probability (Wilson 1927); unlike the normal approximation it is sound near 0, near 1 and for few."""
-    if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"expected 0 <= successes <= n with n at least 1, got {successes} of {n}")
-    share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-    # the bounds at the ends are exact; rounding would leave 5e-17 there
-    return 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half
-
-
 def percentiles(values: Sequence[float], factor: float = 1.0) -> dict[str, float] | None:
-    """p50, p95, p99 and the largest, with their number; None if nothing was measured."""
+    """n, p50, p95, p99 and max; None for no values."""
     if not values:
         return None
     p50, p95, p99, largest = np.percentile(np.array(values) * factor, [50, 95, 99, 100])
@@ -109,12 +124,12 @@ def make_info(
     measured: Measurements,
     eval_s: float,
 ) -> dict[str, Any]:
-    """What `eval_info.json` holds; `settings` is what was asked for, and is written into it as it is."""
+    """The content of `eval_info.json`; `settings` are the options."""
 
     def aggregate(chosen: Sequence[EpisodeRecord]) -> dict[str, Any]:
         success, expert = rates(chosen)
         return {
-            "avg_sum_reward": None,  # an environment here answers whether it is solved; there is no reward to sum
+            "avg_sum_reward": None,  # environments here give success, no reward
             "avg_max_reward": None,
             "pc_success": 100 * success.successes / success.n_episodes,
             "n_episodes": success.n_episodes,
@@ -158,7 +173,7 @@ def make_info(
             "control_period_s": percentiles(measured.control_period),
             "jitter_s": percentiles(measured.jitter),
             "step_staleness_s": percentiles(measured.step_staleness) if has_system2 else None,
-            # per second of the robot's own time: a simulator in lockstep takes as long as it takes
+            # per second of the robot's time: a simulator in lockstep has no rate of its own
             "system1_hz": len(measured.system1) / robot_s,
             "system2_hz": len(measured.system2) / robot_s if has_system2 else None,
             "held_steps": measured.held_steps,
@@ -176,7 +191,7 @@ def make_info(
 
 
 def versions() -> dict[str, str | None]:
-    """Of what the numbers depend on; None for what is not installed."""
+    """Versions of the packages that the numbers depend on; None for a package that is not installed."""
     found: dict[str, str | None] = {"python": platform.python_version(), "machine": platform.machine()}
     for package in PACKAGES:
         try:
@@ -184,3 +199,15 @@ def versions() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = None
     return found
+
+
+def steps_csv(steps: Sequence[tuple[str, int, StepRecord]]) -> str:
+    """One line per control step: its time, and the plan and condition that it acted on."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    names = [part.name for part in fields(StepRecord)]
+    lines.writerow(["env", "seed", *names])
+    for env, seed, step in steps:
+        values = (getattr(step, name) for name in names)
+        lines.writerow([env, seed, *(int(value) if isinstance(value, bool) else value for value in values)])
+    return text.getvalue()

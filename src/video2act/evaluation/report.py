@@ -1,39 +1,21 @@
-"""How an evaluation goes, as a line; what it found, as a table: for a terminal (rich), or as markdown for a file.
-
-Tables are made of the plain data of `eval_info.json`, so that results of last month are shown like those of today.
-"""
+"""The findings of an evaluation as tables for a terminal, made from the content of `eval_info.json`, new or old."""
 
 from collections.abc import Sequence
-from io import StringIO
 from typing import Any
 
-from rich import box
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from video2act.evaluation.findings import SuccessRate
 
 
 def evaluation_tables(info: dict[str, Any]) -> list[Table]:
-    """Success per task and overall; then latency and staleness."""
+    """Success per task and overall, then latency and staleness."""
     return [_success(info), _timing(info)]
 
 
-def evaluation_markdown(info: dict[str, Any]) -> str:
-    """The same, headed by what was run, as markdown."""
-    text = StringIO()
-    # wide enough that no cell is broken: a reader's viewer wraps, markdown does not
-    console = Console(file=text, width=400, color_system=None)
-    console.print(heading(info), end="\n\n")
-    for table in evaluation_tables(info):
-        table.box = box.MARKDOWN
-        console.print(table)
-    lines = [line.rstrip() for line in text.getvalue().splitlines()]
-    return "\n".join(lines).strip() + "\n"
-
-
 def heading(info: dict[str, Any]) -> str:
-    """How the run was done, controls and reservations included; to be printed above its tables."""
+    """One line to print above the tables: settings, controls, and what limits the meaning of the numbers."""
     settings = info["settings"]
     notes = [f"System 2 {settings['system2']}, every {settings['refresh_every']} control steps"]
     if settings["blind"]:
@@ -58,12 +40,8 @@ def heading(info: dict[str, Any]) -> str:
 
 
 def rate_text(rate: dict[str, Any] | None) -> str:
-    """`43/50 = 86.0 % (73.8 to 93.0)`: counts first, because a share without them means nothing."""
-    if rate is None:
-        return "not run"
-    low, high = rate["wilson_95"]
-    successes, n = rate["successes"], rate["n_episodes"]
-    return f"{successes}/{n} = {100 * successes / n:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+    """As a `Rate` is printed; `not run` without one."""
+    return "not run" if rate is None else str(SuccessRate(rate["successes"], rate["n_episodes"]))
 
 
 def _success(info: dict[str, Any]) -> Table:
@@ -96,26 +74,3 @@ def _cells(percentiles: dict[str, Any] | None, factor: float) -> Sequence[str]:
         return ("0", "-", "-", "-", "-")
     known = (percentiles.get(name) for name in ("p50", "p95", "p99", "max"))
     return (str(int(percentiles["n"])), *("-" if value is None else f"{factor * value:.3g}" for value in known))
-
-
-class EpisodeProgress:
-    """A line that tells how many episodes are done, and how many of them succeeded."""
-
-    def __init__(self, total: int):
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        self.bar = Progress(
-            *columns, TextColumn("{task.fields[successes]} successes"), TimeRemainingColumn(), transient=True
-        )
-        self._task = self.bar.add_task("episodes", total=total, successes=0)
-        self._successes = 0
-
-    def tell(self, success: bool) -> None:
-        self._successes += success
-        self.bar.update(self._task, advance=1, successes=self._successes)
-
-    def __enter__(self) -> "EpisodeProgress":
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()

@@ -1,16 +1,15 @@
-"""Whether a policy may be evaluated here: the environment is the robot it was trained for, and the scenes are new to it."""
+"""What is checked before an evaluation: the environment fits the policy, its scenes are new, and it can be run as asked."""
 
-import json
 from collections.abc import Collection
-from pathlib import Path
 
 from video2act.config import PolicyConfig
-from video2act.files.run_folder import SCENES_FILE
+from video2act.evaluation.episodes import Evaluation
 from video2act.interfaces import EnvironmentSpec
+from video2act.runtime.assembly import check_virtual, check_where
 
 
 def check_fits(config: PolicyConfig, spec: EnvironmentSpec) -> None:
-    """Refuse an environment that is not the robot the policy was trained for. Raises ValueError that names both sides."""
+    """Raises ValueError for an environment that is not the robot of the training data; the message names both sides."""
     problems = []
     if not set(config.all_cameras) <= set(spec.cameras):
         needed, offered = ", ".join(config.all_cameras), ", ".join(spec.cameras) or "none"
@@ -28,17 +27,38 @@ def check_fits(config: PolicyConfig, spec: EnvironmentSpec) -> None:
         )
 
 
-def training_seeds(run: Path, env: str) -> list[int]:
-    """The seeds of this environment that the policy was trained on, as far as its run folder knows."""
-    path = run / SCENES_FILE
-    return json.loads(path.read_text()).get(env, []) if path.is_file() else []
-
-
 def check_unseen(seeds: range, training_seeds: Collection[int]) -> None:
-    """Raises ValueError if a scene of the demonstrations would be evaluated on."""
+    """Raises ValueError if a scene of the training data would be evaluated on."""
     seen = sorted(set(seeds) & set(training_seeds))
     if seen:
         raise ValueError(
-            f"{len(seen)} of the seeds {seeds.start}..{seeds.stop - 1} are in the training data, {seen[0]} among them: a success "
-            f"there may be memory. Start at another seed, for example {max(training_seeds) + 1}"
+            f"{len(seen)} of the seeds {seeds.start}..{seeds.stop - 1} are in the training data, {seen[0]} among them: "
+            f"success there may be memory. Start at another seed, for example {max(training_seeds) + 1}"
         )
+
+
+def check_runtime(evaluation: Evaluation) -> None:
+    """Raises ValueError or FileNotFoundError if the evaluation cannot be run with its options."""
+    options, config = evaluation.options, evaluation.config
+    check_where(options.system2)
+    evaluation.find_limits()
+    if options.runtime.overlap == "rtc_trained" and config.system1.max_delay_steps == 0:
+        raise ValueError(
+            "this policy was not trained to continue a plan (max_delay_steps is 0); choose overlap rtc, which guides any "
+            "policy, or train one with --max-delay-steps"
+        )
+    if options.simulate_latency is not None:
+        check_virtual(options.system2, options.runtime)
+    if options.system2 not in ("inline", "thread") and (config.system2 is None or options.blind):
+        why = "the blind control gets no video" if options.blind else "this policy has no System 2"
+        raise ValueError(f"{why}, so there is nothing to run at system2={options.system2!r}; choose inline")
+    if evaluation.source.path is None:
+        for name, value in (
+            ("workers", options.workers not in (None, 1)),
+            ("device", options.device),
+            ("system2='process'", options.system2 == "process"),
+        ):
+            if value:
+                raise ValueError(f"{name} needs a policy on disk, but a loaded one was given; pass its run folder")
+        if options.out is None and options.num_videos:
+            raise ValueError(f"num_videos={options.num_videos} films need a folder; set out")

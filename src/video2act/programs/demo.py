@@ -94,7 +94,16 @@ def demo(name: str, out: Path, *, seed: int = 0) -> dict[str, Any]:
     envs, first, results = plan.envs, EVALUATION_SEED, policy / "eval"
     stages.run(
         "eval full",
-        partial(evaluate, policy, envs, episodes=plan.eval_episodes, seed=first, num_videos=1, out=results / "full"),
+        partial(
+            evaluate,
+            policy,
+            envs,
+            episodes=plan.eval_episodes,
+            seed=first,
+            num_videos=1,
+            out=results / "full",
+            show=True,
+        ),
     )
     stages.run(
         "eval blind",
@@ -107,12 +116,14 @@ def demo(name: str, out: Path, *, seed: int = 0) -> dict[str, Any]:
             blind=True,
             num_videos=0,
             out=results / "blind",
+            show=True,
         ),
     )
     for env, told, sentence in _wrong_instructions(plan, data):
         label = f"{env}, told {told}".replace(":", "_")
         wrong = {"instruction": sentence, "num_videos": 0, "out": results / label}
-        stages.run(f"eval {label}", partial(evaluate, policy, env, plan.wrong_episodes, first, **wrong))
+        wrong |= {"episodes": plan.wrong_episodes, "seed": first, "show": True}
+        stages.run(f"eval {label}", partial(evaluate, policy, env, **wrong))
 
     summary = _summary(plan, results, stages=stages)
     write_text(out / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")

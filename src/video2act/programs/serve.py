@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from video2act.config import PolicyConfig, RuntimeConfig
+from video2act.config import PolicyConfig, RuntimeConfig, ServeOptions
 from video2act.files.run_folder import INSTRUCTIONS_FILE, load_config
 from video2act.interfaces import Perceiver
 from video2act.limits import Limits
 from video2act.policy import Video2Act
-from video2act.refresh_rule import RefreshSpec, check_refresh_every
+from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.assembly import check_encoding
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.shared_slow_loop import SharedSystem2
@@ -133,86 +133,52 @@ def load_instructions(run: Path) -> tuple[str, ...]:
     return tuple(json.loads(path.read_text())) if path.is_file() else ()
 
 
-def serve(
-    run: Path,
-    host: str = "127.0.0.1",
-    *,
-    port: int = 8000,
-    only: Literal["system2"] | None = None,
-    system2: System2Mode = "thread",
-    refresh_every: int | None = None,
-    runtime: RuntimeConfig | None = None,
-    api_key_file: Path | None = None,
-    device: str = "cpu",
-    limits: ConnectionLimits | None = None,
-    is_ready: Callable[[Server], Any] | None = None,
-) -> None:
+def serve(run: Path | str, *, is_ready: Callable[[Server], Any] | None = None, **options: Any) -> None:
     """Serve a run folder until SIGINT or SIGTERM.
 
     Args:
-        run: folder with the policy.
-        host: where to listen; other than loopback only with a key.
-        port: 0 for any free one.
-        only: the slow half alone.
-        system2: `thread` refreshes beside the plans; `inline` within them, at fixed control steps: reproducible.
-        refresh_every: control steps between refreshes; as the policy was configured, if None.
-        runtime: how old a video condition may be for a plan, and the limits of actions.
-        api_key_file: file with the key that clients must show; without it, the environment's VIDEO2ACT_API_KEY, if set.
-        device: where the policy runs.
-        limits: what a client may ask for.
-        is_ready: told when clients may connect.
-
+        run: the policy's run folder.
+        is_ready: called when clients may connect.
+        options: the fields of `ServeOptions`.
     Raises:
-        ValueError: a public address without a key, a policy without what shall be served, or words for a whole policy where
-            System 2 is served alone.
+        TypeError: an option does not exist.
+        ValueError: a public address without a key, an option out of range, a policy without System 2 where it is to be served,
+            or an option of a whole policy where System 2 is served alone.
         OSError: the port is taken.
     """
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.INFO)
-    console = Console(stderr=True)
-    api_key = load_api_key(api_key_file)
-    check_bind(host, api_key)  # before gigabytes are loaded
-    if not 0 <= port < 2**16:
-        raise ValueError(f"a port lies in 0..65535 (0: any free one), got {port}")
-    if refresh_every is not None:
-        check_refresh_every(refresh_every)
+    console, run, chosen = Console(stderr=True), Path(run), ServeOptions(**options)
+    api_key = load_api_key(chosen.api_key_file)
+    check_bind(chosen.host, api_key)  # before gigabytes are loaded
     instructions = load_instructions(run)
-    if only == "system2":
-        given = {
-            "system2": system2 != "thread",
-            "refresh_every": refresh_every is not None,
-            "runtime": runtime is not None,
-        }
-        if any(given.values()):
-            named = ", ".join(name for name, is_given in given.items() if is_given)
-            raise ValueError(
-                f"System 2 alone plans nothing: leave {named} out with only='system2', and tell the robot instead"
-            )
-        parts = serve_system2(load_system2(run, device), load_config(run), instructions=instructions)
+    if chosen.only == "system2":
+        parts = serve_system2(load_system2(run, chosen.device), load_config(run), instructions=instructions)
     else:
-        policy = Video2Act.load(run, device)
-        every = policy.config.refresh_every if refresh_every is None else refresh_every
+        policy = Video2Act.load(run, chosen.device)
         parts = serve_policy(
-            policy, instructions, refresh_every=every, system2=system2, runtime=runtime or RuntimeConfig()
+            policy,
+            instructions,
+            refresh_every=chosen.refresh_every or policy.config.refresh_every,
+            system2=chosen.system2,
+            runtime=chosen.runtime,
         )
     with ExitStack() as ending:
         ending.callback(parts.close)
         server = Server(
             parts.make_session,
             parts.contract.to_metadata(),
-            host=host,
-            port=port,
+            host=chosen.host,
+            port=chosen.port,
             api_key=api_key,
-            limits=limits,
+            limits=ConnectionLimits(max_clients=chosen.max_clients),
             gauges=parts.gauges,
             trouble=parts.trouble,
         )
 
         def announce() -> None:
-            what = "System 2 of" if only else "policy"
-            console.print(
-                f"{what} {run} at {server.address}" + (", with an API key" if api_key else ", for this machine only"),
-                soft_wrap=True,
-            )
+            what = "System 2 of" if chosen.only else "policy"
+            reach = "with an API key" if api_key else "for this machine only"
+            console.print(f"{what} {run} at {server.address}, {reach}", soft_wrap=True)
             if is_ready:
                 is_ready(server)
 

@@ -1,4 +1,4 @@
-"""Who may connect, and how much one client may ask for."""
+"""Access to a server: the API key, the addresses that need one, and the limits of one client."""
 
 import hmac
 import ipaddress
@@ -12,20 +12,20 @@ NEW_KEY = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
 
 @dataclass(frozen=True)
-class ConnectionLimits:
-    """What a client cannot exceed, so that one cannot take the server from the others."""
+class Limits:
+    """ConnectionLimits of a client, so that one client cannot block the others."""
 
     max_clients: int = 32
     max_message_bytes: int = 16 * 2**20
-    """a larger message closes the connection (code 1009) before it is held in memory"""
+    """a larger message closes the connection (code 1009) and is not kept in memory"""
     max_messages_per_s: float = 500.0
-    """on average over a second; more are answered by an error, unread"""
+    """on average over a second; further ones get an error and are not read"""
     answer_timeout_s: float = 60.0
     """for one answer; the first of an episode waits for System 2"""
     message_timeout_s: float = 20.0
-    """for the rest of a message that has begun, and for a sign of life"""
+    """for the rest of a message that has begun, and for the answer to a ping"""
     shutdown_s: float = 5.0
-    """for answers in progress when the server is told to stop"""
+    """for answers in progress when the server stops"""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -35,28 +35,26 @@ class ConnectionLimits:
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address to listen on."""
-    if host == "localhost":
-        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return False  # a name: where it leads is not ours to guess
+        return False  # a name may resolve to any address
 
 
 def check_bind(host: str, api_key: str | None) -> None:
-    """Raises ValueError for an address that others can reach, without a key."""
+    """Raises ValueError for a public address without a key."""
     if api_key is None and not is_loopback(host):
         raise ValueError(
-            f"{host} can be reached from other machines, and whoever reaches it can use the policy: give the server an API key, "
-            f"by --api-key-file or {KEY_VARIABLE} (make one with {NEW_KEY}), or listen on 127.0.0.1"
+            f"{host} can be reached from other machines, so the server needs an API key: set --api-key-file or {KEY_VARIABLE} "
+            f"(make a key with {NEW_KEY}), or listen on 127.0.0.1"
         )
 
 
 def load_api_key(file: Path | None) -> str | None:
-    """The key from a file, or from the environment; None if neither is given. Never from the command line: everyone sees that.
+    """The key from a file or from the environment; None without either. Other users could read it from the command line.
 
     Raises:
-        ValueError: the key is empty, or holds what a header cannot.
+        ValueError: the key is empty, or holds characters that a header cannot.
     """
     if file is not None:
         key, source = file.read_text().strip(), str(file)
@@ -72,12 +70,12 @@ def load_api_key(file: Path | None) -> str | None:
 
 
 def authorization(api_key: str) -> str:
-    """The value of the `Authorization` header, as openpi's client writes it."""
+    """The `Authorization` header, as openpi's client writes it."""
     return f"Api-Key {api_key}"
 
 
 def refusal(api_key: str | None, header: str | None) -> str | None:
-    """Why a request is refused; None if it is let in. Takes as long for a key that is nearly right as for any other."""
+    """Why a request is refused; None if it is let in. Keys are compared in constant time."""
     if api_key is None:
         return None
     if header is None:
@@ -88,7 +86,7 @@ def refusal(api_key: str | None, header: str | None) -> str | None:
 
 
 class MessageRate:
-    """Counts messages against an allowance that fills up again within a second."""
+    """Messages that a client may send; it fills up again within a second."""
 
     def __init__(self, per_s: float):
         self._per_s = per_s

@@ -1,9 +1,9 @@
 """Messages on the wire: msgpack, with numpy arrays written as openpi's clients write them (`openpi_client.msgpack_numpy`).
 
-An array is a map of four byte-string keys: its bytes, dtype, shape, and a mark. Only plain numbers are let through: an array of
-objects would need pickle, and unpickling a message runs whatever its sender wants. Shape, dtype and length of an array are
-compared before numpy sees its bytes, and lists and maps are counted while they are read: a message cannot make the receiver
-reserve much more than it has already received, nor hold Python's lock for long.
+An array is a map of four byte-string keys: its bytes, dtype, shape, and a mark. Only plain numbers are accepted: arrays of objects
+need pickle, and unpickling runs code of the sender. Shape, dtype and length are compared before numpy sees the bytes, and lists
+and maps are counted while they are read: a message cannot make the receiver reserve much more memory than its own size, nor hold
+Python's lock for long.
 """
 
 import itertools
@@ -16,19 +16,19 @@ import numpy as np
 ARRAY, SCALAR, DATA, DTYPE, SHAPE = b"__ndarray__", b"__npgeneric__", b"data", b"dtype", b"shape"
 MAX_AXES = 8
 MAX_LENGTH, MAX_CONTAINERS = 1024, 1024
-"""of a list or a map, and how many of them there may be: numbers by the thousand come as arrays"""
+"""entries of a list or a map, and lists and maps in a message: many numbers are sent as an array"""
 
 
 class MessageError(ValueError):
-    """A message that cannot be used. The text is meant for whoever sent it: what is wrong, and what was expected."""
+    """A message that cannot be used. The text is for the sender: what is wrong, and what was expected."""
 
 
 def pack(message: Any) -> bytes:
     """A message of plain values and numpy arrays as bytes.
 
     Raises:
-        TypeError: it holds something that msgpack cannot write.
-        ValueError: it holds an array that is not of booleans, integers or floats.
+        TypeError: a value that msgpack cannot write.
+        ValueError: an array that is not of booleans, integers or floats.
     """
     packed = msgpack.packb(message, default=_encode)
     assert packed is not None
@@ -39,7 +39,7 @@ def unpack(data: bytes) -> Any:
     """The inverse of `pack`. Arrays are copies: they may be written to.
 
     Raises:
-        MessageError: the bytes are truncated, not msgpack, an array in them contradicts itself, or they hold too many things.
+        MessageError: the bytes are truncated or not msgpack, an array contradicts itself, or there are too many lists and maps.
     """
     containers = itertools.count(1)
 
@@ -58,11 +58,7 @@ def unpack(data: bytes) -> Any:
         raise MessageError(f"a message is one msgpack value, but {len(error.extra)} bytes follow the first") from error
     except msgpack.StackError as error:
         raise MessageError("the message is nested too deeply") from error
-    except (
-        ValueError,
-        TypeError,
-        msgpack.UnpackException,
-    ) as error:  # msgpack's own say little: "Unpack failed: incomplete input"
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
         reason = str(error) or type(error).__name__
         raise MessageError(f"{len(data)} bytes are not a complete msgpack message ({reason})") from error
 
@@ -92,18 +88,15 @@ def _array(fields: dict[Any, Any]) -> np.ndarray:
     dtype, shape, data = _dtype(fields[DTYPE]), fields[SHAPE], fields[DATA]
     if not isinstance(data, bytes):
         raise MessageError(f"an array's data must be bytes, got {type(data).__name__}")
-    if (
-        not isinstance(shape, list)
-        or len(shape) > MAX_AXES
-        or not all(type(size) is int and size >= 0 for size in shape)
-    ):
-        raise MessageError(f"an array's shape must be at most {MAX_AXES} sizes, got {_short(shape)}")
+    are_sizes = isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
+    if not are_sizes or len(shape) > MAX_AXES:
+        raise MessageError(f"an array's shape must be at most {MAX_AXES} sizes, got {short(shape)}")
     expected = math.prod(shape) * dtype.itemsize
     if len(data) != expected:
         raise MessageError(f"an array of {shape} {dtype.name} takes {expected} bytes, got {len(data)}")
     # numpy computes the strides of the axes without the empty ones, and those may overflow
     if expected == 0 and max(shape, default=0) > 2**31:
-        raise MessageError(f"an array's shape must be at most {MAX_AXES} sizes below 2**31, got {_short(shape)}")
+        raise MessageError(f"an array's shape must be at most {MAX_AXES} sizes below 2**31, got {short(shape)}")
     return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 
@@ -121,7 +114,7 @@ def _scalar(fields: dict[Any, Any]) -> np.generic:
 
 def _dtype(name: Any) -> np.dtype:
     if not isinstance(name, str):
-        raise MessageError(f"a dtype is written as numpy does, e.g. '|u1' or '<f4', got {_short(name)}")
+        raise MessageError(f"a dtype is written as numpy does, e.g. '|u1' or '<f4', got {short(name)}")
     try:
         dtype = np.dtype(name)
         _check_dtype(dtype)
@@ -137,6 +130,7 @@ def _check_dtype(dtype: np.dtype) -> None:
         raise ValueError(f"arrays of {dtype} are not sent; use booleans, integers or floats of at most 8 bytes")
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value for an error message, in at most 60 letters."""
     text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text if len(text) <= 60 else f"{text[:57]}..."

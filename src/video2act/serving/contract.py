@@ -1,44 +1,44 @@
-"""What a served policy takes and gives: the first message of every connection, and what later messages are held against.
+"""The contract between a server and its clients: the first message of every connection, and what later messages must fit.
 
-Made from the policy's config on the server, read back from that first message on the client. Written out it is the metadata that
-openpi's client hands to its user.
+The server derives it from the policy's config; the client reads it from that first message. openpi's client gives it to its user as
+metadata.
 """
 
+import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from video2act.config import PolicyConfig, StreamConfig, camera_and_lag
+from video2act.config import PolicyConfig, StreamConfig, camera_and_lag, from_json
 from video2act.serving.codec import MessageError
 
 PROTOCOL = "video2act/1"
-PLAIN = (str, int, float, bool)
 LARGEST_PX, LARGEST_RATIO = 2048, 4
-"""of an image's sides: an image is squared before it is reduced, so a long and thin one would take far more than was sent"""
+"""of an image's sides: an image is made square before it is reduced, so a long and thin one would take far more memory"""
 
 
 @dataclass(frozen=True)
 class ImageRule:
-    """Which images of a camera a policy can use; `clips.fit_frames` then makes them what it was trained on."""
+    """The images of a camera that a policy accepts; `clips.fit_frames` then gives them their size."""
 
     at_least_px: int
     """the longer side: images are averaged down and never enlarged; 1: any size"""
 
     def check(self, camera: str, height: int, *, width: int) -> None:
-        """Raises MessageError if such an image would be refused by the policy, or take more memory than a camera's can."""
+        """Raises MessageError for an image that is too small for the policy, too large or too long."""
         if max(height, width) < self.at_least_px:
             raise MessageError(
                 f"camera {camera!r}: the policy takes images of at least {self.at_least_px} px, got {height} x {width}"
             )
         if max(height, width) > min(LARGEST_PX, LARGEST_RATIO * min(height, width)):
             raise MessageError(
-                f"camera {camera!r}: an image has at most {LARGEST_PX} px a side, and a side at most {LARGEST_RATIO} times the "
-                f"other, got {height} x {width}; reduce it before it is sent"
+                f"camera {camera!r}: an image has at most {LARGEST_PX} px a side, and a side at most {LARGEST_RATIO} times "
+                f"the other, got {height} x {width}; reduce it before it is sent"
             )
 
 
 @dataclass(frozen=True)
 class ClipShape:
-    """A clip as a stream of System 2 takes it: uint8 `[num_frames height width 3]`."""
+    """A clip of one stream of System 2: uint8 `[num_frames height width 3]`."""
 
     camera: str
     num_frames: int
@@ -54,12 +54,12 @@ class ClipShape:
 
 @dataclass(frozen=True)
 class Contract:
-    """What is agreed between a server and its clients."""
+    """What a server takes and gives."""
 
     serves: Literal["policy", "system2"]
-    """the whole policy, or its slow half alone"""
+    """the whole policy, or System 2 alone"""
     cameras: tuple[str, ...]
-    """that every observation must hold"""
+    """every observation must hold these"""
     image_size: tuple[int, int]
     """height and width in pixels that lose nothing; larger images are reduced by the policy"""
     image_rules: dict[str, ImageRule]
@@ -68,37 +68,34 @@ class Contract:
     horizon: int
     """actions in an answer"""
     execute_steps: int
-    """how many of them the policy was made to execute before it plans again"""
+    """actions to execute before the next plan, as trained"""
     refresh_every: int
     """control steps between two refreshes of System 2"""
     period_s: float
     """seconds between two actions, and between two observations"""
     history_steps: int
-    """control steps that the policy looks back; a client that reconnects repeats as many"""
+    """control steps that the policy looks back; a client that reconnects sends as many again"""
     streams: dict[str, ClipShape]
     """System 2's"""
     instructions: tuple[str, ...] = ()
-    """examples: what the policy was told in training"""
+    """training instructions, as examples"""
 
     @classmethod
     def of(
         cls, config: PolicyConfig, serves: Literal["policy", "system2"], *, instructions: tuple[str, ...] = ()
     ) -> "Contract":
-        """The contract that a policy's config implies."""
+        """The contract of a policy."""
         streams = config.system2.streams if config.system2 else ()
-        cameras = (
-            config.all_cameras if serves == "policy" else tuple(dict.fromkeys(stream.camera for stream in streams))
-        )
-        seen_by_system1 = {camera_and_lag(camera)[0] for camera in config.cameras} if serves == "policy" else set()
-        rules, sizes = {}, [(config.image_px, config.image_px)] if seen_by_system1 else []
+        system1 = dict(map(camera_and_lag, config.cameras)) if serves == "policy" else {}
+        cameras = config.all_cameras if serves == "policy" else tuple(dict.fromkeys(s.camera for s in streams))
+        sizes = [stream.frame_px for stream in streams] + [(config.image_px, config.image_px)] * bool(system1)
+        rules = {}
         for camera in cameras:
-            own = [stream for stream in streams if stream.camera == camera]
-            sizes += [stream.frame_px for stream in own]
-            reduced = [stream.size_px for stream in own if stream.resize == "area"]
-            if camera in seen_by_system1 and config.image_fit == "area":
+            reduced = [s.size_px for s in streams if s.camera == camera and s.resize == "area"]
+            if camera in system1 and config.image_fit == "area":
                 reduced.append(config.image_px)
             rules[camera] = ImageRule(max(reduced, default=1))
-        lags = [camera_and_lag(camera)[1] for camera in config.cameras] if serves == "policy" else []
+        lags = [camera_and_lag(camera)[1] for camera in config.cameras] if system1 else []
         return cls(
             serves=serves,
             cameras=cameras,
@@ -110,14 +107,14 @@ class Contract:
             execute_steps=config.execute_steps,
             refresh_every=config.refresh_every,
             period_s=1 / config.fps,
-            history_steps=max([stream.stride * (stream.num_frames - 1) for stream in streams] + lags, default=0),
+            history_steps=max([s.stride * (s.num_frames - 1) for s in streams] + lags, default=0),
             streams={stream.name: ClipShape.of(stream) for stream in streams},
             instructions=instructions,
         )
 
     def to_metadata(self) -> dict[str, Any]:
         """The first message of a connection: plain values, lists for tuples."""
-        return {"protocol": PROTOCOL, **_plain(asdict(self))}
+        return {"protocol": PROTOCOL, **json.loads(json.dumps(asdict(self)))}
 
     @classmethod
     def from_metadata(cls, metadata: Any) -> "Contract":
@@ -131,28 +128,10 @@ class Contract:
             raise MessageError(
                 f"expected a server that speaks {PROTOCOL!r}, got {protocol!r}; start it with `video2act serve`"
             )
-        fields = {name: value for name, value in metadata.items() if name != "protocol"}
         try:
-            return cls(
-                **{
-                    **fields,
-                    "cameras": tuple(fields["cameras"]),
-                    "image_size": tuple(fields["image_size"]),
-                    "image_rules": {camera: ImageRule(**rule) for camera, rule in fields["image_rules"].items()},
-                    "streams": {name: ClipShape(**shape) for name, shape in fields["streams"].items()},
-                    "instructions": tuple(fields["instructions"]),
-                }
-            )
-        except (TypeError, KeyError, AttributeError) as error:
+            fields = json.dumps({name: value for name, value in metadata.items() if name != "protocol"})
+            return from_json(cls, fields, source="metadata")
+        except (TypeError, ValueError) as error:
             raise MessageError(
-                f"the server's first message says it speaks {PROTOCOL!r}, but it is not complete: {error}"
+                f"the server speaks {PROTOCOL!r}, but its first message does not fit: {error}"
             ) from error
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    assert isinstance(value, PLAIN), value
-    return value

@@ -1,12 +1,11 @@
-"""What clients may say, checked before anything is done with it: a message is taken whole or refused whole.
+"""The messages of clients, checked as a whole before anything is done with them.
 
-To a policy, a message is an observation, in the words of openpi's clients: `images/<camera>` (or `images`, a map), `state`,
-`prompt`; optionally `time` (seconds, the robot's monotonic clock), `reset` (a new episode begins with this observation) and
-`plan` (False: only look, no plan is due). `{"plan": True}` alone asks for a plan on the observation sent last.
+To a policy, a message is an observation with openpi's keys: `images/<camera>` (or `images`, a map), `state`, `prompt`; optionally
+`time` (seconds, the robot's monotonic clock), `reset` (a new episode begins with this observation) and `plan` (False: observe
+only). `{"plan": True}` alone asks for a plan on the last observation. To System 2 alone, a message is a clip per stream: `clips`,
+`prompt`, `time`, `episode`.
 
-To System 2 alone, it is a clip per stream, and whose it is: `clips`, `prompt`, `time`, `episode`.
-
-Unknown words are refused: a misspelt `time` would silently mean something else.
+Unknown keys are an error: a misspelt `time` would be lost.
 """
 
 import math
@@ -16,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from video2act.clips import to_pixels
-from video2act.serving.codec import MessageError
+from video2act.serving.codec import MessageError, short
 from video2act.serving.contract import Contract
 from video2act.types import Observation, Video
 
 PREFIX = "images/"
 MAX_PROMPT = 4096
-OBSERVATION_WORDS = ("images/<camera>", "images", "state", "prompt", "time", "reset", "plan")
-CLIP_WORDS = ("clips", "prompt", "time", "episode")
+OBSERVATION_KEYS = ("images/<camera>", "images", "state", "prompt", "time", "reset", "plan")
+CLIP_KEYS = ("clips", "prompt", "time", "episode")
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Observed:
     state: np.ndarray
     prompt: str
     time: float | None
-    """None: the client has no clock, and the server's counts"""
+    """None: the client has no clock, and the server's is used"""
     is_reset: bool
     wants_plan: bool
 
@@ -44,7 +43,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Clips:
-    """What System 2 shall look at."""
+    """The clips of one refresh of System 2."""
 
     videos: dict[str, Video]
     prompt: str
@@ -53,19 +52,19 @@ class Clips:
 
 
 def is_plan_request(message: Any) -> bool:
-    """Whether a message asks for a plan on the observation sent last."""
+    """Whether a message asks for a plan on the last observation."""
     return isinstance(message, dict) and message.keys() == {"plan"} and message["plan"] is True
 
 
 def read_observation(message: Any, contract: Contract) -> Observed:
-    """Check an observation against what the policy takes.
+    """Check an observation against the contract.
 
     Raises:
-        MessageError: a word is missing, unknown or twice there, or a value is not of the type, dtype, shape or range it must be.
+        MessageError: a key is missing, unknown or doubled, or a value has a wrong type, dtype, shape or range.
     """
     fields = _fields(message)
     images = _images(fields)
-    _only(fields, ("images", "state", "prompt", "time", "reset", "plan"), shown=OBSERVATION_WORDS)
+    _only(fields, OBSERVATION_KEYS)
     for camera in contract.cameras:
         if camera not in images:
             raise MessageError(
@@ -85,12 +84,12 @@ def read_observation(message: Any, contract: Contract) -> Observed:
 
 
 def read_clips(message: Any, contract: Contract) -> Clips:
-    """Check clips against what System 2 takes. Raises MessageError as `read_observation` does."""
+    """Check clips against the contract. Raises MessageError as `read_observation` does."""
     fields = _fields(message)
-    _only(fields, CLIP_WORDS, shown=CLIP_WORDS)
+    _only(fields, CLIP_KEYS)
     clips = fields.get("clips")
     if not isinstance(clips, dict) or clips.keys() != contract.streams.keys():
-        found = ", ".join(map(_name, clips)) if isinstance(clips, dict) else type(clips).__name__
+        found = ", ".join(map(short, clips)) if isinstance(clips, dict) else type(clips).__name__
         raise MessageError(
             f"'clips' must hold one clip per stream: {', '.join(contract.streams)}; got {found or 'none'}"
         )
@@ -108,23 +107,23 @@ def read_clips(message: Any, contract: Contract) -> Clips:
 
 def _fields(message: Any) -> dict[str, Any]:
     if not isinstance(message, dict):
-        raise MessageError(f"a message is a map with {', '.join(OBSERVATION_WORDS)}; got {_describe(message)}")
+        raise MessageError(f"a message is a map with {', '.join(OBSERVATION_KEYS)}; got {_describe(message)}")
     unknown = [key for key in message if not isinstance(key, str)]
     if unknown:
-        raise MessageError(f"the keys of a message are strings, got {_name(unknown[0])}")
+        raise MessageError(f"the keys of a message are strings, got {short(unknown[0])}")
     return dict(message)
 
 
-def _only(fields: dict[str, Any], allowed: tuple[str, ...], *, shown: tuple[str, ...]) -> None:
+def _only(fields: dict[str, Any], allowed: tuple[str, ...]) -> None:
     unknown = [key for key in fields if key not in allowed]
     if unknown:
         raise MessageError(
-            f"unknown in a message: {', '.join(map(_name, unknown[:4]))}; it may hold {', '.join(shown)}"
+            f"unknown in a message: {', '.join(map(short, unknown[:4]))}; it may hold {', '.join(allowed)}"
         )
 
 
 def _images(fields: dict[str, Any]) -> dict[str, Any]:
-    """Takes the images out of a message, whether they are nested or not."""
+    """Take the images out of a message, nested or not."""
     nested = fields.pop("images", None)
     if nested is not None and not isinstance(nested, dict):
         raise MessageError(f"'images' must be a map from camera to image, got {_describe(nested)}")
@@ -138,7 +137,7 @@ def _images(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _uint8(value: Any, what: str, *, shape: tuple[int | str, ...]) -> np.ndarray:
-    """An array of bytes of this shape; a name in place of a size lets any through but 0."""
+    """An array of bytes of this shape; a name in place of a size stands for any size but 0."""
     wanted = f"uint8 [{' '.join(map(str, shape))}]"
     if not isinstance(value, np.ndarray):
         raise MessageError(f"{what} must be an array, {wanted}; got {_describe(value)}")
@@ -171,7 +170,7 @@ def _state(fields: dict[str, Any], size: int) -> np.ndarray:
 def _prompt(fields: dict[str, Any]) -> str:
     prompt = fields.get("prompt")
     if isinstance(prompt, np.ndarray | np.generic) or not isinstance(prompt, str):
-        raise MessageError(f"'prompt' must be a string, what the robot shall do; got {_describe(prompt)}")
+        raise MessageError(f"'prompt' must be a string, the task of the robot; got {_describe(prompt)}")
     if not prompt.strip() or len(prompt) > MAX_PROMPT:
         raise MessageError(f"'prompt' must have 1 to {MAX_PROMPT} letters, got {len(prompt)}")
     return prompt
@@ -179,7 +178,7 @@ def _prompt(fields: dict[str, Any]) -> str:
 
 def _time(value: Any) -> float:
     is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    # beyond 2**53 a float no longer tells one microsecond, or one second, from the next
+    # beyond 2**53 a float no longer distinguishes two seconds
     if not is_number or not math.isfinite(value) or abs(value) > 2**53:
         raise MessageError(f"'time' must be a number, seconds on the robot's monotonic clock; got {_describe(value)}")
     return float(value)
@@ -193,7 +192,7 @@ def _flag(fields: dict[str, Any], name: str, *, default: bool) -> bool:
 
 
 def _describe(value: Any) -> str:
-    """A value for an error message: never long."""
+    """A value for an error message."""
     if value is None:
         return "nothing"
     if isinstance(value, np.ndarray):
@@ -201,8 +200,3 @@ def _describe(value: Any) -> str:
     if isinstance(value, bool | int | float | np.generic):
         return f"{type(value).__name__} {value}"[:80]
     return type(value).__name__
-
-
-def _name(key: Any) -> str:
-    text = repr(key)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,4 +1,4 @@
-"""What a server counts, as text that Prometheus reads. One lock, and nothing that grows with time or with what clients send."""
+"""The counts of a server as text for Prometheus. Nothing grows with time or with the messages of clients."""
 
 import threading
 from collections.abc import Mapping
@@ -17,23 +17,23 @@ class Metrics:
         self._bins = [0] * (len(ANSWER_SECONDS) + 1)
         self._total_s = 0.0
 
-    def count(self, name: str, label: str, *, by: int = 1) -> None:
-        """Add to a counter; labels are the program's own words, never a client's."""
+    def count(self, name: str, label: str) -> None:
+        """Add 1 to a counter; a label is never a client's text."""
         with self._lock:
-            self._counts[name, label] = self._counts.get((name, label), 0) + by
+            self._counts[name, label] = self._counts.get((name, label), 0) + 1
 
     def get(self, name: str, label: str) -> int:
         with self._lock:
             return self._counts.get((name, label), 0)
 
     def answered(self, seconds: float) -> None:
-        """An answer was computed, in so many seconds."""
+        """Count an answer and its duration."""
         with self._lock:
             self._bins[sum(seconds > bound for bound in ANSWER_SECONDS)] += 1
             self._total_s += seconds
 
     def to_text(self, gauges: Mapping[str, float]) -> str:
-        """Prometheus' text format, version 0.0.4; `gauges` are values of this moment."""
+        """Prometheus' text format, version 0.0.4; `gauges` are current values."""
         with self._lock:
             counts, bins, total_s = dict(self._counts), list(self._bins), self._total_s
         lines = []

@@ -1,10 +1,10 @@
-"""A policy behind a websocket, in openpi's words: metadata when a client connects, then one answer per message.
+"""A policy behind a websocket with openpi's protocol: metadata when a client connects, then one answer per message.
 
-The event loop only moves bytes. Every client has a thread in which its messages are read, checked and answered, in order, so one
-client's wait for System 2 is nobody else's. An error is answered as text, which openpi's client raises; the connection stays, and
-what was wrong changed nothing. Plain HTTP on the same port: `/healthz` says whether answers come, `/metrics` what was counted.
+The event loop only moves bytes. Every client has a thread that reads, checks and answers its messages in order, so one client's
+wait for System 2 does not delay the others. An error is answered as text, which openpi's client raises; the connection stays, and
+the message changed nothing. Plain HTTP on the same port: `/healthz` and `/metrics`.
 
-A browser sends an `Origin`, a robot does not: requests with one are refused, so that no web page can reach a server on loopback.
+Requests with an `Origin` are refused: a browser sends one and a robot does not, so no web page can reach a server on loopback.
 """
 
 import asyncio
@@ -33,13 +33,13 @@ from video2act.serving.session import Session
 
 log = logging.getLogger(__name__)
 GOODBYE = "the server is shutting down"
-_quiet = logging.getLogger(f"{__name__}.handshakes")  # of websockets itself: every port scan would be a traceback
+_quiet = logging.getLogger(f"{__name__}.handshakes")  # websockets logs a traceback for every port scan
 _quiet.setLevel(logging.CRITICAL)
 
 
 class Worker:
-    """A thread that runs what an event loop asks for, one thing after another. A daemon: a policy that hangs must not keep the
-    process alive, which a pool's threads would."""
+    """A thread that runs the jobs of an event loop in order. A daemon, unlike a pool's threads: a policy that hangs must not
+    keep the process alive."""
 
     def __init__(self, name: str):
         self._jobs: SimpleQueue[tuple[asyncio.Future[Any], Callable[[], Any]] | None] = SimpleQueue()
@@ -52,19 +52,19 @@ class Worker:
         return future
 
     def end(self) -> None:
-        """After what it has been asked for."""
+        """End the thread after its jobs."""
         self._jobs.put(None)
 
     def _work(self) -> None:
-        while (asked := self._jobs.get()) is not None:
-            future, job = asked
+        while (entry := self._jobs.get()) is not None:
+            future, job = entry
             try:
                 result, error = job(), None
-            except Exception as raised:  # noqa: BLE001 - whatever it is, it belongs to who asked
+            except Exception as raised:  # noqa: BLE001 - raised again where the future is awaited
                 result, error = None, raised
             try:
                 self._loop.call_soon_threadsafe(_settle, future, result, error)
-            except RuntimeError:  # the loop has ended, and with it who asked
+            except RuntimeError:  # the loop has ended
                 return
 
 
@@ -79,10 +79,10 @@ class Server:
     Args:
         make_session: called for every client, in that client's thread.
         metadata: the first message of every connection.
-        host: where to listen; other than loopback only with a key.
-        port: 0 for any free one.
+        host: address to listen on; any address but loopback needs an API key.
+        port: 0 for any free port.
         gauges: more numbers for `/metrics`.
-        trouble: what is wrong behind the sessions, for `/healthz`; empty if nothing is.
+        trouble: a fault behind the sessions, for `/healthz`; empty if there is none.
 
     Raises:
         ValueError: a public address without an API key.
@@ -97,7 +97,7 @@ class Server:
         port: int = 8000,
         api_key: str | None = None,
         limits: ConnectionLimits | None = None,
-        gauges: Callable[[], dict[str, float]] | None = None,
+        gauges: Callable[[], dict[str, float]] = dict,
         trouble: Callable[[], str] = str,
     ):
         check_bind(host, api_key)
@@ -107,23 +107,23 @@ class Server:
         self._greeting = pack(metadata)
         self._api_key = api_key
         self._limits = limits or ConnectionLimits()
-        self._gauges = gauges or dict
+        self._gauges = gauges
         self._trouble = trouble
         self._num_clients = 0
         self._busy_since: dict[asyncio.Future[Any], float] = {}
-        """every answer the policy is at, also one that nobody waits for any more"""
+        """every answer in progress, also those that timed out"""
         self._awaited: set[asyncio.Future[Any]] = set()
         self._is_stopping = False
         self._started_at = time.monotonic()
 
     @property
     def address(self) -> str:
-        """What a client on this machine connects to."""
+        """The address for a client on this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
         return f"ws://[{host}]:{self.port}" if ":" in host else f"ws://{host}:{self.port}"
 
     async def run(self, stop: asyncio.Event, is_ready: Callable[[], object] = lambda: None) -> None:
-        """Serve until `stop`; then finish the answers in progress and say goodbye (code 1001).
+        """Serve until `stop`; then finish the answers in progress and close the connections with code 1001.
 
         Raises:
             OSError: the port is taken, or the address is not this machine's.
@@ -134,7 +134,7 @@ class Server:
             self.host,
             self.port,
             process_request=self._answer_http,
-            compression=None,  # frames of a camera hardly shrink, and it takes longer than a network does
+            compression=None,  # camera frames hardly shrink, and compression takes longer than a network does
             origins=[None],
             max_size=limits.max_message_bytes,
             max_queue=2,
@@ -152,7 +152,7 @@ class Server:
         deadline = time.monotonic() + limits.shutdown_s
         while self._awaited and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
-        for answer in list(self._awaited):  # of a policy that hangs
+        for answer in list(self._awaited):  # the policy hangs
             _settle(answer, None, error=MessageError(GOODBYE))
         await asyncio.gather(*(connection.close(CloseCode.GOING_AWAY, GOODBYE) for connection in server.connections))
         await server.wait_closed()
@@ -170,14 +170,14 @@ class Server:
 
     @contextmanager
     def running(self) -> Iterator["Server"]:
-        """Serve from a thread while the block runs: for tests, benchmarks and demonstrations on one machine."""
+        """Serve from a thread while the block runs."""
         loop, stop, is_ready = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
         failures: list[BaseException] = []
 
         def work() -> None:
             try:
                 loop.run_until_complete(self.run(stop, is_ready.set))
-            except BaseException as error:  # noqa: BLE001 - raised again where it can be seen
+            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
                 failures.append(error)
             finally:
                 is_ready.set()
@@ -248,7 +248,7 @@ class Server:
         except ConnectionClosed as closed:
             self.metrics.count("closed", str(closed.rcvd.code if closed.rcvd else 1006))
         except Exception:
-            # not of a message, those are answered: the session could not be made, or this file is wrong
+            # errors of messages are answered; here the session could not be made
             log.exception("a connection failed")
             await connection.close(CloseCode.INTERNAL_ERROR, "internal error; the server's log says more")
         finally:
@@ -272,7 +272,7 @@ class Server:
                 answer.add_done_callback(self._busy_since.pop)
                 self._awaited.add(answer)
                 try:
-                    # shielded: an answer that came too late was still worked on, which `/healthz` shows
+                    # shielded: the policy goes on with an answer that timed out, and `/healthz` shows it
                     await connection.send(await asyncio.wait_for(asyncio.shield(answer), self._limits.answer_timeout_s))
                 except TimeoutError:
                     self.metrics.count("errors", "timeout")
@@ -287,9 +287,9 @@ class Server:
         await connection.close(CloseCode.GOING_AWAY, GOODBYE)
 
     async def _receive(self, connection: ServerConnection) -> str | bytes | None:
-        """One message. Waits for its beginning, but not for its rest: None if that did not come, and the connection is closed.
+        """One message; None if its rest did not come in time, and the connection is closed.
 
-        A client that stops within a frame is noticed by the pings, which it cannot answer there.
+        Pings find a client that stops within a websocket frame, where it cannot answer them.
         """
         pieces: AsyncIterator[str | bytes] = connection.recv_streaming()
         received = [await anext(pieces)]
@@ -304,7 +304,7 @@ class Server:
         return received[0] if len(received) == 1 else received[0][:0].join(received)  # type: ignore[arg-type]
 
     def _answer(self, session: Session, data: str | bytes) -> str | bytes:
-        """In the client's thread: bytes are an answer, text is an error."""
+        """Runs in the client's thread; bytes are an answer, text is an error."""
         started = time.perf_counter()
         try:
             if isinstance(data, str):
@@ -321,7 +321,7 @@ class Server:
             self.metrics.count("errors", "hold")
             return f"{HOLD}{error}"
         except Exception as error:
-            # the server lives on, and so does the connection: what is missing may come (a text embedding, System 2's first look)
+            # the connection stays: the cause may pass (a missing text embedding, System 2's first refresh)
             self.metrics.count("errors", "policy")
             log.exception("the policy failed")
             return f"the policy failed: {type(error).__name__}: {error}"

@@ -1,10 +1,10 @@
-"""One client's episode, behind the wire: what a message does to a policy, and what is answered.
+"""One client's episode: the effect of a message on a policy, and the answer.
 
-- A connection is an episode, and `reset` begins the next one. What one client shows never reaches another's.
-- A policy wants a frame per control step. Robots that ask every few steps, and networks that lose some, leave gaps; the frame
-  before a gap is repeated until its end, so that a clip always spans the seconds it was trained to span. The answer says how many
-  frames were made up that way: a client that wants none sends every observation, with `plan: False` between plans.
-- A second observation within one control step is planned on, but not counted as another frame.
+- A connection is an episode, and `reset` begins the next one. Clients never see each other's frames.
+- A policy needs a frame per control step. Robots that ask every few steps, and networks that lose messages, leave gaps. The frame
+  before a gap is repeated until its end, so that a clip spans the seconds of training; the answer counts the repeated frames. To
+  avoid gaps a client sends every observation, with `plan: False` between plans.
+- A second observation within one control step is used for a plan, but is not another frame.
 """
 
 import time
@@ -26,7 +26,7 @@ class Session(Protocol):
     """Answers one client. Called from one thread at a time."""
 
     def answer(self, message: Any) -> dict[str, Any]:
-        """What is sent back. Raises MessageError for a message that cannot be used; it then changed nothing."""
+        """The answer to a message. Raises MessageError for a message that cannot be used; it then changed nothing."""
         ...
 
     def close(self) -> None: ...
@@ -43,8 +43,8 @@ class PolicySession:
     """A whole policy of one client.
 
     Args:
-        policy: this client's own; what it shares with other clients is its maker's business.
-        limits: of actions; outside of them an action is clamped, or, with `outside="hold"`, its plan is not sent.
+        policy: this client's own.
+        limits: of actions; an action outside is clamped, or, with `outside="hold"`, its plan is not sent.
         clock: seconds, for clients that send no time.
     """
 
@@ -65,22 +65,21 @@ class PolicySession:
         self._newest: Observation | None = None
         self._has_client_clock = False
         self._started_at = 0.0
-        self._tick = 0
-        """control steps since the episode began"""
+        self._control_step = 0
         policy.reset()
 
     def answer(self, message: Any) -> dict[str, Any]:
-        """Observe, and plan if a plan is wanted.
+        """Observe, and plan unless the message says `plan: False`.
 
         Returns:
-            `actions`, float32 `[horizon action_dim]`, first one meant for `observed_at`, and `period_s` between two; without a
-            plan, neither. `frames_repeated`: how many frames were made up before this one; `actions_clamped`: how many actions
-            of the plan lay outside the limits; `policy_timing`: what took how long.
+            `actions`, float32 `[horizon action_dim]`, the first one for the moment `observed_at`, and `period_s` between two;
+            neither without a plan. `frames_repeated`: frames repeated before this one. `actions_clamped`: actions of the plan
+            that were outside the limits. `policy_timing`: milliseconds.
 
         Raises:
             MessageError: the message is wrong, or its clock runs backwards.
-            HoldError: there is nothing fresh to plan on, or the plan leaves the limits, which shall be held.
-            ValueError: the policy planned a number that is not finite.
+            HoldError: there is nothing fresh to plan on, or the plan leaves the limits.
+            ValueError: the plan holds a number that is not finite.
         """
         started = time.perf_counter()
         repeated = 0
@@ -96,7 +95,8 @@ class PolicySession:
                 if self._newest is not None:
                     self._newest = None
                     self._policy.reset()
-                self._begin(newest, has_clock)
+                self._has_client_clock, self._started_at, self._control_step = has_clock, newest.time, 0
+                self._policy.observe(newest)
             else:
                 repeated = self._go_on(self._newest, newest, has_clock=has_clock)
             self._newest, wants_plan = newest, observed.wants_plan
@@ -121,7 +121,7 @@ class PolicySession:
         self._policy.close()
 
     def _limited(self, actions: np.ndarray, limits: Limits) -> tuple[np.ndarray, int]:
-        """The plan as it may be sent, and how many of its actions were clamped for that."""
+        """The plan within the limits, and how many of its actions were clamped."""
         is_outside = limits.outside(actions)
         if self._outside == "hold" and is_outside.any():
             step, number = (int(place[0]) for place in is_outside.nonzero())
@@ -131,34 +131,28 @@ class PolicySession:
             )
         return limits.clamp(actions), int(is_outside.any(axis=1).sum())
 
-    def _begin(self, observation: Observation, has_clock: bool) -> None:
-        self._has_client_clock = has_clock
-        self._started_at = observation.time
-        self._tick = 0
-        self._policy.observe(observation)
-
     def _go_on(self, before: Observation, now: Observation, *, has_clock: bool) -> int:
-        """Observe the next frame, and the one before as often as the clock says it is missing; returns how often."""
+        """Observe the next frame, after filling the gap before it; returns how often the last frame was repeated."""
         if has_clock != self._has_client_clock:
             raise MessageError("'time' must be in every message of an episode or in none; begin another with 'reset'")
         if now.time < before.time:
             raise MessageError(
-                f"time runs backwards: {now.time:.6f} s after {before.time:.6f} s. If a new episode began, say so with 'reset'"
+                f"time runs backwards: {now.time:.6f} s after {before.time:.6f} s. Send 'reset' with a new episode"
             )
-        tick = round((now.time - self._started_at) / self._contract.period_s)
-        if tick == self._tick:
+        control_step = round((now.time - self._started_at) / self._contract.period_s)
+        if control_step == self._control_step:
             return 0
-        # beyond what a clip reaches back to, more of the same frame changes nothing
-        missing = min(tick - self._tick - 1, self._contract.history_steps)
+        # more than a clip spans changes nothing
+        missing = min(control_step - self._control_step - 1, self._contract.history_steps)
         for _ in range(missing):
             self._policy.observe(before)
         self._policy.observe(now)
-        self._tick = tick
+        self._control_step = control_step
         return missing
 
 
 class System2Session:
-    """System 2 alone, for a robot that runs System 1 itself. Nothing is kept between messages but where the client stands.
+    """System 2 alone, for a robot that runs System 1 itself. Keeps only the time of the newest clips.
 
     Args:
         perceive: clips and the instruction -> tokens.
@@ -170,10 +164,10 @@ class System2Session:
         self._newest: Clips | None = None
 
     def answer(self, message: Any) -> dict[str, Any]:
-        """Look at the clips.
+        """Perceive the clips.
 
         Returns:
-            `tokens`, float32 `[1 n d]`, their `mask`, and whose they are: `observed_at` and `episode`, as they came.
+            `tokens`, float32 `[1 n d]`, their `mask`, and `observed_at` and `episode` of the message.
 
         Raises:
             MessageError: the message is wrong, or older than the one before it.
@@ -187,15 +181,14 @@ class System2Session:
             )
         started = time.perf_counter()
         tokens = self._perceive(clips.videos, [clips.prompt])
-        answer = {
+        self._newest = clips
+        return {
             "tokens": tokens.data.float().cpu().numpy(),
             "mask": tokens.mask.cpu().numpy(),
             "observed_at": clips.time,
             "episode": clips.episode,
             "policy_timing": {"perceive_ms": 1000 * (time.perf_counter() - started)},
         }
-        self._newest = clips
-        return answer
 
     def close(self) -> None:
         """Nothing to end."""

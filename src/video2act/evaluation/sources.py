@@ -1,0 +1,92 @@
+"""Where an evaluation gets its policy from: a run folder, or a policy that is already loaded."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from video2act.config import PolicyConfig
+from video2act.files.run_folder import SCENES_FILE, STATISTICS_FILE, load_config
+from video2act.interfaces import DualSystem, Perceiver
+from video2act.normalize import Statistics, load_statistics
+from video2act.policy import Video2Act
+from video2act.system2 import load_system2
+from video2act.types import Video
+
+
+@runtime_checkable
+class EvaluatedPolicy(DualSystem, Protocol):
+    """What an evaluation needs of a policy; `Video2Act` has it."""
+
+    config: PolicyConfig
+
+    def seed(self, seed: int) -> None: ...
+    def blinded(self) -> "EvaluatedPolicy": ...
+    def explain(self, clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]: ...
+
+
+@runtime_checkable
+class PolicySource(Protocol):
+    """Read in the main process and in every worker; travels to workers by pickle if it is not loaded."""
+
+    @property
+    def path(self) -> Path | None:
+        """The run folder; None for a policy in memory, which is evaluated in this process."""
+        ...
+
+    def config(self) -> PolicyConfig: ...
+    def action_statistics(self) -> Statistics: ...
+    def training_seeds(self, env: str) -> list[int]:
+        """Seeds of this environment in the training data; empty if they are not recorded."""
+        ...
+
+    def load(self, device: str) -> EvaluatedPolicy: ...
+    def load_system2(self, device: str) -> Perceiver: ...
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A policy on disk. Raises FileNotFoundError or ValueError as `Video2Act.load` does."""
+
+    path: Path
+
+    def config(self) -> PolicyConfig:
+        return load_config(self.path)
+
+    def action_statistics(self) -> Statistics:
+        return load_statistics(self.path / STATISTICS_FILE)["action"]
+
+    def training_seeds(self, env: str) -> list[int]:
+        path = self.path / SCENES_FILE
+        return json.loads(path.read_text()).get(env, []) if path.is_file() else []
+
+    def load(self, device: str) -> EvaluatedPolicy:
+        return Video2Act.load(self.path, device)
+
+    def load_system2(self, device: str) -> Perceiver:
+        return load_system2(self.path, device)
+
+
+@dataclass(frozen=True)
+class LoadedPolicy:
+    """A policy in memory. It is used as it is: on its device, with its weights."""
+
+    policy: Video2Act
+    path: None = None
+
+    def config(self) -> PolicyConfig:
+        return self.policy.config
+
+    def action_statistics(self) -> Statistics:
+        return self.policy.statistics["action"]
+
+    def training_seeds(self, env: str) -> list[int]:
+        return []
+
+    def load(self, device: str) -> EvaluatedPolicy:
+        return self.policy
+
+    def load_system2(self, device: str) -> Perceiver:
+        raise ValueError(
+            "System 2 in a process of its own is loaded from a run folder; evaluate the policy's run folder"
+        )
