@@ -12,7 +12,7 @@ NEW_KEY = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
 
 @dataclass(frozen=True)
-class Limits:
+class ConnectionLimits:
     """ConnectionLimits of a client, so that one client cannot block the others."""
 
     max_clients: int = 32
