@@ -1,14 +1,15 @@
-"""Looks at every byte of a LeRobotDataset v3.0 that training may meet, and lists all that is wrong: `video2act info --check`.
+"""Checks every byte of a LeRobotDataset v3.0 that training may read, and lists all faults: `video2act info --check`.
 
-Opening a dataset already refuses what would spoil training. Here each file is judged alone, so that one fault does not hide the
-next; every picture is decoded; and what only other readers trip over (an undeclared column, a wrong time) is told, too. This file
-goes through the tables of `meta`; rows, statistics and pictures have files of their own.
+Opening a dataset already refuses what would spoil training. Here each file is judged alone, every picture is decoded, and faults
+that only other readers meet (an undeclared column, a wrong time) are listed too. This file checks the tables of `meta`; rows,
+statistics and pictures have files of their own.
 """
 
 import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import numpy as np
 from video2act.data.check_pictures import picture_jobs
 from video2act.data.check_rows import data_faults, declared_faults
 from video2act.data.check_stats import stats_faults
-from video2act.data.faults import Faults
+from video2act.data.faults import Recorded, faults
 from video2act.data.lerobot_format import (
     ACTION,
     INFO_PATH,
@@ -32,7 +33,7 @@ from video2act.data.lerobot_tables import EpisodeEntry, read_episodes, read_tabl
 
 
 def check_dataset(root: Path) -> list[str]:
-    """What is wrong with a dataset: one line per fault, with the file, what was found and what was expected. Empty: nothing.
+    """The faults of a dataset: one line each, with the file, what was found and what was expected.
 
     Raises:
         FileNotFoundError: there is no dataset at all.
@@ -41,32 +42,32 @@ def check_dataset(root: Path) -> list[str]:
         info = load_info(root)
     except DatasetError as error:
         return [str(error)]
-    faults = Faults()
-    tasks = faults.of(root / TASKS_PATH, lambda: read_tasks(root))
-    if tasks is not None:
-        faults.add(root / TASKS_PATH, _task_faults(root, info, tasks=tasks))
-    faults.add(root / INFO_PATH, declared_faults(root / INFO_PATH, info))
-    entries = faults.of(root / "meta" / "episodes", lambda: read_episodes(root, info))
-    if entries is None:
-        return faults.lines
-    faults.add(root / INFO_PATH, _declared_rates(root, info))
-    faults.add(root / "meta" / "episodes", _row_order(root))
-    faults.add(root / "meta" / "episodes", _time_faults(root, info, entries=entries))
-    faults.add(root, _strangers(root, info, entries=entries))
+    tasks: dict[int, str] = {}
+    entries: list[EpisodeEntry] = []
+    lines = faults(root / TASKS_PATH, lambda: _task_faults(root, info, tasks=tasks))
+    lines += faults(root / INFO_PATH, lambda: declared_faults(root / INFO_PATH, info))
+    lines += faults(root / "meta" / "episodes", lambda: _episode_faults(root, info, entries=entries))
+    if not entries:
+        return lines
+    recorded = Recorded(root, info, tuple(entries), tasks)
+    lines += faults(root / INFO_PATH, lambda: _declared_rates(recorded))
+    lines += faults(root / "meta" / "episodes", lambda: _time_faults(recorded))
+    lines += faults(root, lambda: _strangers(recorded))
     columns: dict[str, list[np.ndarray]] = {STATE: [], ACTION: []}
-    for file, episodes in groupby(entries, key=lambda entry: entry.data_file):
-        faults.add(
-            root / file, data_faults(root, info, file=file, episodes=list(episodes), tasks=tasks or {}, columns=columns)
-        )
-    faults.add(root / STATS_PATH, stats_faults(root, info, columns=columns))
+    for file, group in groupby(entries, key=lambda entry: entry.data_file):
+        find = partial(data_faults, recorded, file, episodes=list(group), columns=columns)
+        lines += faults(root / file, find)
+    lines += faults(root / STATS_PATH, lambda: stats_faults(root, info, columns=columns))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for found in pool.map(lambda job: Faults.met(*job), picture_jobs(root, info, entries=entries)):
-            faults.lines += found
-    return list(dict.fromkeys(faults.lines))
+        for found in pool.map(lambda job: faults(*job), picture_jobs(recorded)):
+            lines += found
+    return list(dict.fromkeys(lines))
 
 
 def _task_faults(root: Path, info: DatasetInfo, *, tasks: dict[int, str]) -> Iterator[str]:
+    """Fills `tasks`."""
     path = root / TASKS_PATH
+    tasks |= read_tasks(root)
     numbers = read_table(path, ["task_index"])["task_index"].to_pylist()
     if numbers != list(range(len(numbers))):
         yield f"{path}: the rows have task_index {numbers[:5]}, expected 0, 1, 2, ...: LeRobot finds a task by its row"
@@ -77,14 +78,16 @@ def _task_faults(root: Path, info: DatasetInfo, *, tasks: dict[int, str]) -> Ite
             yield f"{path}: the task {sentence!r} stands there {count} times; each needs a sentence of its own"
 
 
-def _declared_rates(root: Path, info: DatasetInfo) -> Iterator[str]:
-    for camera, key in info.videos.items():
-        rate = (info.features[key].video or {}).get("video.fps", info.fps)
+def _declared_rates(recorded: Recorded) -> Iterator[str]:
+    info = recorded.info
+    for camera, rate in info.camera_rates().items():
         if abs(rate - info.fps) > 0.01 * info.fps:
-            yield f"{root}: camera {camera!r} was recorded at {rate:g} fps, but the dataset says {info.fps:g} fps"
+            yield f"{recorded.root}: camera {camera!r} was recorded at {rate:g} fps, but the dataset says {info.fps:g} fps"
 
 
-def _row_order(root: Path) -> Iterator[str]:
+def _episode_faults(root: Path, info: DatasetInfo, *, entries: list[EpisodeEntry]) -> Iterator[str]:
+    """Fills `entries`."""
+    entries += read_episodes(root, info)
     before = -1
     for path in sorted((root / "meta" / "episodes").glob("*/*.parquet")):
         for number in read_table(path, ["episode_index"])["episode_index"].to_pylist():
@@ -94,15 +97,15 @@ def _row_order(root: Path) -> Iterator[str]:
             before = number
 
 
-def _time_faults(root: Path, info: DatasetInfo, *, entries: tuple[EpisodeEntry, ...]) -> Iterator[str]:
-    """Where each episode says to end in its videos. A frame of difference is let pass: a writer's durations are rounded."""
-    rows = {}
+def _time_faults(recorded: Recorded) -> Iterator[str]:
+    """The end of each episode in its videos. A difference of one frame is allowed: a writer's durations are rounded."""
+    info, rows = recorded.info, {}
     names = [f"videos/{key}/to_timestamp" for key in info.videos.values()]
-    for path in sorted((root / "meta" / "episodes").glob("*/*.parquet")):
+    for path in sorted((recorded.root / "meta" / "episodes").glob("*/*.parquet")):
         for row in read_table(path, ["episode_index", *names]).to_pylist():
             rows[row["episode_index"]] = (path, row)
     for camera, key in info.videos.items():
-        for entry in entries:
+        for entry in recorded.entries:
             span = entry.videos[camera]
             path, row = rows[entry.index]
             if f"videos/{key}/to_timestamp" not in row:
@@ -116,8 +119,9 @@ def _time_faults(root: Path, info: DatasetInfo, *, entries: tuple[EpisodeEntry, 
                 )
 
 
-def _strangers(root: Path, info: DatasetInfo, *, entries: tuple[EpisodeEntry, ...]) -> Iterator[str]:
+def _strangers(recorded: Recorded) -> Iterator[str]:
     """Files that no episode refers to: LeRobot reads every file that it finds."""
+    root, entries = recorded.root, recorded.entries
     known = {entry.data_file for entry in entries} | {span.file for entry in entries for span in entry.videos.values()}
     found = [path for folder in ("data", "videos") for path in (root / folder).rglob("*") if path.is_file()]
     for path in sorted(path.relative_to(root) for path in found):

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from video2act.data.faults import Recorded
 from video2act.data.lerobot_format import (
     ACTION,
     DEFAULT_FEATURES,
@@ -15,18 +17,18 @@ from video2act.data.lerobot_format import (
     DatasetInfo,
     Feature,
 )
-from video2act.data.lerobot_tables import EpisodeEntry, read_column, read_frames, read_schema, read_table
+from video2act.data.lerobot_tables import EpisodeEntry, FrameTable, read_column, read_frames, read_table
 
 TOLERANCE_S = 1e-4
-"""by which LeRobot lets a time differ from the frame that it belongs to"""
+"""largest difference that LeRobot allows between a time and its frame's"""
 
 TEXT = ("string", "large_string")
 NESTED = ("image", "video", "language")
-"""dtypes that are no numbers of numpy's"""
+"""dtypes that numpy has no numbers for"""
 
 
 def declared_faults(path: Path, info: DatasetInfo) -> Iterator[str]:
-    """Columns of a kind that there is not."""
+    """Columns of an unknown dtype."""
     for key, feature in info.features.items():
         if "/" in key:
             yield f"{path}: a feature is named {key!r}; LeRobot allows no slash: rename it"
@@ -35,19 +37,13 @@ def declared_faults(path: Path, info: DatasetInfo) -> Iterator[str]:
 
 
 def data_faults(
-    root: Path,
-    info: DatasetInfo,
-    *,
-    file: Path,
-    episodes: list[EpisodeEntry],
-    tasks: dict[int, str],
-    columns: dict[str, list[np.ndarray]],
+    recorded: Recorded, file: Path, *, episodes: list[EpisodeEntry], columns: dict[str, list[np.ndarray]]
 ) -> Iterator[str]:
-    """What is wrong in one data file; states and actions are added to `columns`."""
-    path = root / file
+    """The faults of one data file; states and actions are added to `columns`."""
+    root, info, path = recorded.root, recorded.info, recorded.root / file
     declared = {key for key, feature in info.features.items() if feature.dtype != "video"}
     table = read_table(path, [*DEFAULT_FEATURES])
-    schema = read_schema(path)
+    schema = pq.read_schema(path)
     present = set(schema.names)
     if present - declared:
         listed = ", ".join(sorted(present - declared))
@@ -65,13 +61,11 @@ def data_faults(
         columns[STATE].append(rows.state)
         if rows.action is not None:
             columns[ACTION].append(rows.action)
-        yield from _row_faults(
-            path, info, episode=episode, times=rows.timestamps, task_index=rows.task_index, tasks=tasks
-        )
+        yield from _row_faults(recorded, episode, rows=rows)
 
 
 def _type_faults(path: Path, info: DatasetInfo, *, schema: pa.Schema) -> Iterator[str]:
-    """Columns of another kind than declared. Another width is let pass (a double for a float): LeRobot converts it."""
+    """Columns of another kind than declared. Another width (a double for a float) is allowed: LeRobot converts it."""
     for name in schema.names:
         feature = info.features.get(name)
         if feature is None or feature.dtype in NESTED:
@@ -107,7 +101,7 @@ def _own_faults(root: Path, info: DatasetInfo, *, file: Path, present: set[str])
     path = root / file
     for name, feature in info.extra.items():
         if name not in present or feature.dtype in NESTED or (feature.dtype not in TEXT and _kind(feature) is None):
-            continue  # told already, or left to who knows it
+            continue  # listed already, or of a kind that is not checked
         try:
             values = read_column(root, file, name=name, first=0, count=2**62)
         except DatasetError as error:
@@ -123,22 +117,19 @@ def _own_faults(root: Path, info: DatasetInfo, *, file: Path, present: set[str])
             yield f"{path}, row {place[0]}: {name} is {values[tuple(place)]}; whoever reads the column meets it"
 
 
-def _row_faults(
-    path: Path,
-    info: DatasetInfo,
-    *,
-    episode: EpisodeEntry,
-    times: np.ndarray,
-    task_index: np.ndarray,
-    tasks: dict[int, str],
-) -> Iterator[str]:
-    where = f"{path}, episode {episode.index}"
-    late = np.abs(times - np.arange(len(times)) / info.fps)
-    allowed = TOLERANCE_S + 1e-6 * np.arange(len(times)) / info.fps  # a float32 cannot do better
+def _row_faults(recorded: Recorded, episode: EpisodeEntry, *, rows: FrameTable) -> Iterator[str]:
+    where, fps, tasks = (
+        f"{recorded.root / episode.data_file}, episode {episode.index}",
+        recorded.info.fps,
+        recorded.tasks,
+    )
+    times, task_index = rows.timestamps, rows.task_index
+    late = np.abs(times - np.arange(len(times)) / fps)
+    allowed = TOLERANCE_S + 1e-6 * np.arange(len(times)) / fps  # a float32 cannot do better
     wrong = np.flatnonzero(~(late <= allowed))
     if len(wrong):
         yield (
-            f"{where}, frame {wrong[0]}: timestamp is {times[wrong[0]]:g} s, expected {wrong[0] / info.fps:g} s (frame_index / "
+            f"{where}, frame {wrong[0]}: timestamp is {times[wrong[0]]:g} s, expected {wrong[0] / fps:g} s (frame_index / "
             "fps); LeRobot looks frames up by it"
         )
     unknown = sorted(set(task_index.tolist()) - set(tasks))
@@ -158,18 +149,12 @@ def _kind(feature: Feature) -> str | None:
 
 
 def _leaf(stored: pa.DataType) -> str:
-    """The same for what lists hold, `U` of text, `` of columns without any value."""
+    """The same letter for what lists hold; `U` for text, empty for columns without any value."""
     if isinstance(stored, pa.BaseExtensionType):
         stored = stored.storage_type
     while pa.types.is_list(stored) or pa.types.is_fixed_size_list(stored) or pa.types.is_large_list(stored):
         stored = stored.value_type
-    for letter, tests in (
-        ("i", (pa.types.is_integer,)),
-        ("f", (pa.types.is_floating,)),
-        ("b", (pa.types.is_boolean,)),
-        ("U", (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary)),
-        ("", (pa.types.is_null,)),
-    ):
-        if any(test(stored) for test in tests):
-            return letter
-    return "other"
+    if pa.types.is_string(stored) or pa.types.is_large_string(stored) or pa.types.is_dictionary(stored):
+        return "U"
+    letters = {"i": pa.types.is_integer, "f": pa.types.is_floating, "b": pa.types.is_boolean, "": pa.types.is_null}
+    return next((letter for letter, test in letters.items() if test(stored)), "other")

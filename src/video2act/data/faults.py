@@ -1,50 +1,36 @@
-"""A list of what is wrong with files, to which what could not even be read is added, so that one fault does not hide the next."""
+"""What the checks of a dataset share: its tables, and a list of faults in which one fault does not hide the next."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import pyarrow as pa
 
-from video2act.data.lerobot_format import DatasetError
-
-T = TypeVar("T")
+from video2act.data.lerobot_format import DatasetError, DatasetInfo
+from video2act.data.lerobot_tables import EpisodeEntry
 
 UNREADABLE = (TypeError, ValueError, LookupError, AttributeError, OverflowError, pa.ArrowException, OSError)
-"""what decoding raises over contents that nobody thought of"""
+"""exceptions that corrupt data can cause"""
 
 
-class Faults:
-    """Lines, each of which names its file."""
+@dataclass(frozen=True)
+class Recorded:
+    """A dataset's `meta` folder, as far as it could be read."""
 
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def of(self, path: Path, read: Callable[[], T]) -> T | None:
-        """What is read, or None and a line."""
-        try:
-            return read()
-        except UNREADABLE as error:
-            self.lines.append(_line(path, error))
-            return None
-
-    def add(self, path: Path, found: Iterator[str]) -> None:
-        """All that is found in a file, as far as it can be read."""
-        try:
-            for line in found:
-                self.lines.append(line)
-        except UNREADABLE as error:
-            self.lines.append(_line(path, error))
-
-    @classmethod
-    def met(cls, path: Path, look: Callable[[], Iterator[str]]) -> list[str]:
-        """As `add`, by itself."""
-        faults = cls()
-        faults.add(path, look())
-        return faults.lines
+    root: Path
+    info: DatasetInfo
+    entries: tuple[EpisodeEntry, ...]
+    tasks: dict[int, str]
 
 
-def _line(path: Path, error: Exception) -> str:
-    if isinstance(error, (DatasetError, FileNotFoundError)):
-        return str(error)  # which says it all
-    return f"{path} holds what cannot be read ({type(error).__name__}: {error}); copy it again"
+def faults(path: Path, find: Callable[[], Iterable[str]]) -> list[str]:
+    """All faults found in a file up to where it cannot be read, and why it cannot."""
+    lines: list[str] = []
+    try:
+        for line in find():
+            lines.append(line)
+    except (DatasetError, FileNotFoundError) as error:
+        lines.append(str(error))
+    except UNREADABLE as error:
+        lines.append(f"{path} holds what cannot be read ({type(error).__name__}: {error}); copy it again")
+    return lines

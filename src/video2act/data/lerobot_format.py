@@ -108,6 +108,11 @@ class DatasetInfo:
         """Those of `cameras` that are video files; the others are images in the data files."""
         return {camera: key for camera, key in self.cameras.items() if self.features[key].dtype == "video"}
 
+    def camera_rates(self) -> dict[str, float]:
+        """camera -> frames per second that its feature declares; the dataset's own where it declares none."""
+        videos = {camera: self.features[key].video or {} for camera, key in self.cameras.items()}
+        return {camera: float(video.get("video.fps", self.fps)) for camera, video in videos.items()}
+
     @property
     def extra(self) -> dict[str, Feature]:
         """Columns beyond state, action and those that every dataset has."""

@@ -227,8 +227,7 @@ class LeRobotDataset:
                 raise FileNotFoundError(
                     f"{self.root / file} does not exist, but episodes refer to it; copy the dataset again"
                 )
-        for camera, feature in self.info.cameras.items():
-            rate = (self.info.features[feature].video or {}).get("video.fps", self.fps)
+        for camera, rate in self.info.camera_rates().items():
             if abs(rate - self.fps) > 0.01 * self.fps:
                 raise DatasetError(
                     f"{self.root}: camera {camera!r} was recorded at {rate:g} fps, but the dataset says {self.fps:g} fps; "

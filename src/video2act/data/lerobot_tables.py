@@ -94,12 +94,6 @@ def read_table(path: Path, columns: Iterable[str] | None = None) -> pa.Table:
         raise DatasetError(f"{path} is not a readable parquet file ({error}); it is damaged: copy it again") from error
 
 
-def read_schema(path: Path) -> pa.Schema:
-    """The columns of a readable parquet file."""
-    with pq.ParquetFile(path) as file:
-        return file.schema_arrow
-
-
 def read_tasks(root: Path) -> dict[int, str]:
     """task_index -> instruction."""
     path = root / TASKS_PATH
