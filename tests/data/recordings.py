@@ -10,11 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from video2act.data import DatasetWriter, Episode
-from video2act.data.video_file import decode, encode
+from video2act.data.video_file import encode, open_video
 
 SIZE = 64
 FPS = 20.0
 CAMERAS = ("front", "wrist")
+
+
+def decode(path: Path, first: int, *, count: int, fps: int) -> np.ndarray:
+    reader = open_video(path)
+    reader.check_rate(fps)
+    return reader.frames(first, count)
 
 
 def numbered_frames(first: int, count: int) -> np.ndarray:

@@ -224,13 +224,6 @@ class TestVerify:
         assert cache.fault(0, 4) is None
         assert "000000.safetensors: spatial has 4 rows, expected 5" in (cache.verify(0, 5) or "")
 
-    def test_files_of_no_episode_are_strangers(self, tmp_path: Path):
-        cache = FeatureCache(tmp_path, CacheSpec(num_episodes=1))
-        for episode in range(2):
-            cache.write(episode, seen(4))
-        (tmp_path / "notes.safetensors").touch()
-        assert ["000001" in line or "notes" in line for line in cache.strangers()] == [True, True]
-
 
 class TestDamage:
     @pytest.mark.parametrize("share", [0.0, 0.5], ids=["empty", "half"])

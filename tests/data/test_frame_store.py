@@ -1,6 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 from recordings import make_episode, read_numbers, write_dataset
 
@@ -64,25 +63,8 @@ def test_threads_that_want_the_same_wait_for_one_decoding(dataset):
     assert len({id(entry) for entry in frames}) == 3
 
 
-def test_preload_decodes_everything_once(dataset):
-    store = FrameStore(dataset)
-    views = [("front", 64), ("front", 32), ("wrist", 32), ("wrist", 32)]
-    store.preload(views)
-    assert dataset.decoded == 6
-    assert store.used_bytes == store.required_bytes(views)
-    assert np.array_equal(store.frames(2, "front", size=(32, 32)), dataset.frames(2, "front", 32))
-    assert dataset.decoded == 7
-
-
-def test_preload_says_when_it_cannot_fit(dataset):
-    with pytest.raises(ValueError, match=r"keeping front at 64 px takes .* more than the budget"):
-        FrameStore(dataset, budget_bytes=1000).preload([("front", 64)])
-
-
 def test_a_failure_is_raised_again_for_the_next(dataset):
     store = FrameStore(dataset)
     for _ in range(2):
         with pytest.raises(DatasetError, match="no camera 'top'"):
             store.frames(0, "top", size=(32, 32))
-    with pytest.raises(DatasetError, match="no camera 'top'"):
-        store.preload([("top", 32)])

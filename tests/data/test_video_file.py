@@ -3,10 +3,10 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from recordings import numbered_frames, read_numbers
+from recordings import decode, numbered_frames, read_numbers
 
 from video2act.data import DatasetError
-from video2act.data.video_file import KEY_FRAME_EVERY, decode, encode
+from video2act.data.video_file import KEY_FRAME_EVERY, encode
 
 
 @pytest.fixture

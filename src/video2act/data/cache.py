@@ -1,12 +1,12 @@
-"""What System 2's frozen part made of a dataset, on disk: computed once, read at every training step.
+"""The output of System 2's frozen part for a dataset, on disk: computed once, read at every training step.
 
-    cache.json            what is stored, and what it was made of: the manifest
+    cache.json            the manifest: what is stored, and what it was computed from
     000000.safetensors    one episode; every tensor with its checksum
 
-One file per episode, written whole or not at all, so that an interrupted filling goes on where it stopped and several processes
-can share the work. What the contents depend on (weights, streams, data) is in the manifest, and a cache that was made of anything
-else is refused with the difference. Each file says which episode it is of and how many rows it has, so that a file that was
-damaged, exchanged or put there by somebody else is noticed. Stored channels last, as a former reads them.
+One file per episode, written whole or not at all: an interrupted filling resumes, and several processes can share the work. The
+manifest holds what the contents depend on (weights, streams, data); another cache is refused with the difference. Each file holds
+its episode's number and its number of rows, so that a damaged or exchanged file is noticed. Channels are stored last, as a former
+reads them.
 """
 
 import hashlib
@@ -70,9 +70,8 @@ class CacheSpec:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
-        return (
-            json.dumps({**vars(self), "windows": dict(self.windows), "format": FORMAT}, indent=2, sort_keys=True) + "\n"
-        )
+        fields = {**vars(self), "windows": dict(self.windows), "format": FORMAT}
+        return json.dumps(fields, indent=2, sort_keys=True) + "\n"
 
     def num_rows(self, stream: str, num_frames: int) -> int:
         """Clips, or latents, that belong to an episode."""
@@ -103,18 +102,16 @@ def load_spec(root: Path) -> CacheSpec:
     try:
         fields = json.loads(path.read_text())
         found = fields.pop("format", 1)
-        if found != FORMAT:
-            raise StaleCacheError(
-                f"{root} is a cache of format {found}, expected {FORMAT}: another version of this program made it; remove it and "
-                "fill it again"
-            )
-        windows = {name: (int(step), int(count)) for name, (step, count) in fields.pop("windows").items()}
-        _check_fields(fields)
-        return CacheSpec(**fields, windows=windows)
-    except StaleCacheError:
-        raise
-    except (json.JSONDecodeError, TypeError, ValueError, KeyError, AttributeError) as error:
+        if found == FORMAT:
+            windows = {name: (int(step), int(count)) for name, (step, count) in fields.pop("windows").items()}
+            _check_fields(fields)
+            return CacheSpec(**fields, windows=windows)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is not the manifest of a cache ({error}); remove {root} and fill it again") from error
+    raise StaleCacheError(
+        f"{root} is a cache of format {found}, expected {FORMAT}: another version of this program made it; remove it and "
+        "fill it again"
+    )
 
 
 def _check_fields(fields: dict[str, Any]) -> None:
@@ -231,19 +228,17 @@ class FeatureCache:
             ValueError: a file is damaged, or of another episode; it is named.
         """
         rows: dict[str, list[Tensor]] = {}
-        fps: dict[str, float] = {}
+        facts: dict[str, dict[str, Any]] = {}
         for episode, frame in places:
             file, facts = self._open(self._path(episode), episode)
-            fps = {name: entry["fps"] for name, entry in facts.items()}
-            for name in fps:
+            for name in facts:
                 rows.setdefault(name, []).append(self._clip(file, name, episode=episode, frame=frame))
-        return {name: Video(torch.cat(grids).float().movedim(-1, 1), fps[name]) for name, grids in rows.items()}
+        return {k: Video(torch.cat(clips).float().movedim(-1, 1), facts[k]["fps"]) for k, clips in rows.items()}
 
     def whole(self, episode: int) -> dict[str, Video]:
         """All that is stored of an episode, as it was written."""
         file, facts = self._open(self._path(episode), episode)
-        fps = {name: entry["fps"] for name, entry in facts.items()}
-        return {name: Video(file.get_tensor(name).float().movedim(-1, 1), fps[name]) for name in fps}
+        return {k: Video(file.get_tensor(k).float().movedim(-1, 1), entry["fps"]) for k, entry in facts.items()}
 
     def fault(self, episode: int, num_frames: int | None = None) -> str | None:
         """What is wrong with the file of an episode, as far as it shows without reading the values; None: nothing.
@@ -277,12 +272,6 @@ class FeatureCache:
             if not bool(tensor.isfinite().all()):
                 return f"{path}: {name} holds values that are not finite: too large for {self.spec.dtype}"
         return None
-
-    def strangers(self) -> list[str]:
-        """Files that belong to no episode of the dataset."""
-        own = {self._path(episode).name for episode in range(self.spec.num_episodes)}
-        found = sorted(path for path in self.root.glob("*.safetensors") if path.name not in own)
-        return [f"{path} belongs to none of the {len(own)} episodes; remove it" for path in found]
 
     @property
     def num_bytes(self) -> int:

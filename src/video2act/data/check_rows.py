@@ -17,7 +17,7 @@ from video2act.data.lerobot_format import (
     DatasetInfo,
     Feature,
 )
-from video2act.data.lerobot_tables import EpisodeEntry, FrameTable, read_column, read_frames, read_table
+from video2act.data.lerobot_tables import EpisodeEntry, FrameTable, is_list, read_column, read_frames, read_table
 
 TOLERANCE_S = 1e-4
 """largest difference that LeRobot allows between a time and its frame's"""
@@ -152,7 +152,7 @@ def _leaf(stored: pa.DataType) -> str:
     """The same letter for what lists hold; `U` for text, empty for columns without any value."""
     if isinstance(stored, pa.BaseExtensionType):
         stored = stored.storage_type
-    while pa.types.is_list(stored) or pa.types.is_fixed_size_list(stored) or pa.types.is_large_list(stored):
+    while is_list(stored):
         stored = stored.value_type
     if pa.types.is_string(stored) or pa.types.is_large_string(stored) or pa.types.is_dictionary(stored):
         return "U"

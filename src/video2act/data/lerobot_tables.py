@@ -120,27 +120,18 @@ def read_episodes(root: Path, info: DatasetInfo) -> tuple[EpisodeEntry, ...]:
     """
     folder = root / "meta" / "episodes"
     videos = info.videos
-    columns = [
-        "episode_index",
-        "tasks",
-        "length",
-        "dataset_from_index",
-        "dataset_to_index",
-        "data/chunk_index",
-        "data/file_index",
-    ]
-    columns += [
-        f"videos/{key}/{field}" for key in videos.values() for field in ("chunk_index", "file_index", "from_timestamp")
-    ]
+    columns = ["episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index"]
+    columns += ["data/chunk_index", "data/file_index"]
+    fields = ("chunk_index", "file_index", "from_timestamp")
+    columns += [f"videos/{key}/{field}" for key in videos.values() for field in fields]
     rows: list[dict] = []
     for path in sorted(folder.glob("*/*.parquet")):
         table = read_table(path, [*columns, SEED, SEEN, UNSEEN])
         missing = [name for name in columns if name not in table.column_names]
         if missing:
             raise DatasetError(f"{path} lacks the column {', '.join(missing)}; the dataset was not written completely")
-        found = table.to_pylist()
-        _check_rows(path, found)
-        rows += found
+        rows += table.to_pylist()
+        _check_cells(path, rows[-len(table) :] if len(table) else [])
     rows.sort(key=lambda row: row["episode_index"])
     # one row more is an episode whose recording was interrupted just before info.json made it count
     if len(rows) not in (info.total_episodes, info.total_episodes + 1):
@@ -194,12 +185,14 @@ def read_frames(root: Path, info: DatasetInfo, *, file: Path, episodes: list[Epi
                 f"{path}: the rows of episode {episode.index} are not in the order of frame_index; sort the file"
             )
         values = {name: arrays[name][rows] for name in columns}
-        state = _vectors(path, info, values=values, name=STATE, episode=episode)
-        action = _vectors(path, info, values=values, name=ACTION, episode=episode)
-        if state is None:
-            state = np.zeros((episode.length, 0), np.float32)
+        vectors = {
+            name: _vectors(path, info, values=values[name], name=name, episode=episode)
+            for name in (STATE, ACTION)
+            if name in values
+        }
+        state = vectors.get(STATE, np.zeros((episode.length, 0), np.float32))
         timestamps, tasks = values["timestamp"].astype(np.float32), values["task_index"].astype(np.int64)
-        tables.append(FrameTable(state, action, timestamps, tasks, int(rows[0])))
+        tables.append(FrameTable(state, vectors.get(ACTION), timestamps, tasks, int(rows[0])))
     return tables
 
 
@@ -240,43 +233,43 @@ def _spans(info: DatasetInfo, key: str, *, rows: list[dict]) -> list[VideoSpan]:
 
 
 def _entry(info: DatasetInfo, videos: dict[str, VideoSpan], *, row: dict) -> EpisodeEntry:
-    data_file = info.data_file(row["data/chunk_index"], row["data/file_index"])
-    seen, unseen = (tuple(row.get(name) or ()) for name in (SEEN, UNSEEN))
-    told = (tuple(row["tasks"]), data_file, videos, row.get(SEED), seen, unseen)
-    return EpisodeEntry(row["episode_index"], row["dataset_from_index"], row["length"], *told)
+    return EpisodeEntry(
+        index=row["episode_index"],
+        begin=row["dataset_from_index"],
+        length=row["length"],
+        tasks=tuple(row["tasks"]),
+        data_file=info.data_file(row["data/chunk_index"], row["data/file_index"]),
+        videos=videos,
+        seed=row.get(SEED),
+        seen=tuple(row.get(SEEN) or ()),
+        unseen=tuple(row.get(UNSEEN) or ()),
+    )
 
 
-def _check_rows(path: Path, rows: list[dict]) -> None:
-    """Raise DatasetError where a cell of `meta/episodes` is empty, or is not what its column holds."""
+def _check_cells(path: Path, rows: list[dict]) -> None:
+    """Raise DatasetError where a cell of `meta/episodes` is empty, or has another type than its column."""
     for row in rows:
         for name, value in row.items():
-            if name in (SEED, SEEN, UNSEEN):
-                continue
+            kind = ""
             if name == "tasks":
-                is_right, kind = (
-                    isinstance(value, list) and all(isinstance(task, str) for task in value),
-                    "a list of sentences",
-                )
+                if not isinstance(value, list) or not all(isinstance(task, str) for task in value):
+                    kind = "a list of sentences"
             elif name.endswith("from_timestamp"):
-                is_right, kind = isinstance(value, (int, float)) and bool(np.isfinite(value)), "a time in seconds"
-            else:
-                is_right, kind = isinstance(value, int), "a whole number"
-            if not is_right:
+                if not isinstance(value, (int, float)) or not np.isfinite(value):
+                    kind = "a time in seconds"
+            elif name not in (SEED, SEEN, UNSEEN) and not isinstance(value, int):
+                kind = "a whole number"
+            if kind:
                 raise DatasetError(
                     f"{path}: {name} of episode {row['episode_index']} is {value!r}, expected {kind}; copy the dataset again"
                 )
 
 
-def _vectors(
-    path: Path, info: DatasetInfo, *, values: dict[str, np.ndarray], name: str, episode: EpisodeEntry
-) -> np.ndarray | None:
-    if name not in values:
-        return None
-    table = values[name].reshape(episode.length, -1).astype(np.float32)
-    expected = info.features[name].shape
-    if table.shape[1] != info.features[name].size:
+def _vectors(path: Path, info: DatasetInfo, *, values: np.ndarray, name: str, episode: EpisodeEntry) -> np.ndarray:
+    table, feature = values.reshape(episode.length, -1).astype(np.float32), info.features[name]
+    if table.shape[1] != feature.size:
         raise DatasetError(
-            f"{path}: {name} has {table.shape[1]} numbers a row, but meta/info.json declares the shape {expected}"
+            f"{path}: {name} has {table.shape[1]} numbers a row, but meta/info.json declares the shape {feature.shape}"
         )
     is_bad = ~np.isfinite(table)
     if is_bad.any():
@@ -296,20 +289,19 @@ def _array(path: Path, table: pa.Table, *, name: str) -> np.ndarray:
     if isinstance(column, pa.ExtensionArray):
         column = column.storage  # `datasets` marks its arrays of several axes
     values, num_missing, is_ragged = column, column.null_count, False
-    while (
-        pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type) or pa.types.is_large_list(values.type)
-    ):
+    while is_list(values.type):
         if not pa.types.is_fixed_size_list(values.type):
             is_ragged |= len(values.value_lengths().unique()) > 1
         values = values.flatten()
         num_missing += values.null_count
-    rows, is_list = len(column), values is not column
-    is_number = (
-        pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_boolean(values.type)
-    )
+    is_number = any(test(values.type) for test in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean))
     if not is_number or num_missing or is_ragged:
         raise DatasetError(
             f"{path}: {name} must hold numbers, equally many in each row and none missing, found {column.type}"
         )
     array = values.to_numpy(zero_copy_only=False)
-    return array.reshape(rows, -1) if is_list and rows else array
+    return array.reshape(len(column), -1) if values is not column and len(column) else array
+
+
+def is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind)

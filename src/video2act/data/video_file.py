@@ -175,18 +175,6 @@ def open_video(path: Path) -> VideoReader:
     return reader
 
 
-def decode(path: Path, first: int, *, count: int, fps: int) -> UInt8[np.ndarray, "{count} _h _w 3"]:
-    """Frames `first .. first + count - 1` of the file.
-
-    Raises:
-        FileNotFoundError: no such file.
-        DatasetError: not a video, cut short, or at another rate.
-    """
-    reader = open_video(path)
-    reader.check_rate(fps)
-    return reader.frames(first, count)
-
-
 def _damaged(path: Path, error: Exception) -> DatasetError:
     return DatasetError(
         f"{path} cannot be decoded ({error}); it is damaged: copy it again or record its episodes again"
