@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from video2act.config import StreamConfig, camera_and_lag
-from video2act.types import Observation, Video
+from video2act.types import EncoderMemory, EpisodeFrames, Observation, Video
 
 
 def clip_indices(newest: int, num_frames: int, *, stride: int) -> list[int]:
@@ -32,8 +32,8 @@ def clip_indices(newest: int, num_frames: int, *, stride: int) -> list[int]:
 def stream_indices(newest: int, stream: StreamConfig) -> list[int]:
     """Frame numbers of a stream's clip, oldest first, when `newest` is the last frame there is.
 
-    A stream looks every few control steps only. One whose encoder goes on where it stopped is shown the episode from its
-    beginning; what it has encoded already, it need not encode again.
+    A stream looks every `every` control steps only. With `encoding="stream"` these are the frames from the beginning of the
+    episode; a `FrameHistory` hands over the new ones only.
 
     Raises:
         ValueError: `newest` lies before the episode.
@@ -44,8 +44,8 @@ def stream_indices(newest: int, stream: StreamConfig) -> list[int]:
     return clip_indices(looked, stream.num_frames, stride=stream.stride)
 
 
-MAX_STREAM_FRAMES = 20_000
-"""of an episode, where a stream is shown all of it"""
+MAX_WAITING_FRAMES = 1024
+"""of a stream whose encoder must see every frame, if System 2 does not keep up"""
 
 
 def resize_area(images: UInt8[np.ndarray, "t _h _w 3"], size_px: int) -> UInt8[np.ndarray, "t {size_px} {size_px} 3"]:
@@ -136,7 +136,8 @@ def stream_image(observation: Observation, stream: str, *, camera: str) -> np.nd
 class FrameHistory:
     """The frames of the running episode that the streams' clips may still need.
 
-    Streams that read the same camera at the same size share its frames, so that each frame is resized once.
+    Streams that read the same camera at the same size share its frames, so that each frame is resized once. A stream whose
+    encoder goes on (`encoding="stream"`) gets the frames since its last refresh, and the episode's encoder memory with them.
     """
 
     def __init__(self, streams: tuple[StreamConfig, ...]):
@@ -146,8 +147,8 @@ class FrameHistory:
             shared = self._frames.get(_source(stream))
             length = max(_memory(stream), (shared.maxlen or 0) if shared is not None else 0)
             self._frames[_source(stream)] = deque(maxlen=length)
-        self._num_seen = 0
-        """control steps of the episode so far"""
+        self.needs_every_frame = any(stream.encoding == "stream" for stream in streams)
+        self.reset()
 
     @property
     def span(self) -> int:
@@ -158,7 +159,9 @@ class FrameHistory:
         """A new episode begins."""
         for frames in self._frames.values():
             frames.clear()
+        self._waiting = {s.name: _Waiting() for s in self._streams if s.encoding == "stream"}
         self._num_seen = 0
+        """control steps of the episode so far"""
 
     def append(self, observation: Observation, control_step: int | None = None) -> None:
         """Take in the frame of one control step.
@@ -167,18 +170,23 @@ class FrameHistory:
             control_step: number of the frame in its episode, where frames before it were skipped; None: the next one.
         Raises:
             KeyError: a camera that a stream reads is not in the observation.
-            RuntimeError: an episode became too long to be remembered as a whole, as `encoding="stream"` needs.
+            RuntimeError: an encoder must see every frame, but frames were skipped, or too many wait for it.
         """
-        self._num_seen = (self._num_seen if control_step is None else control_step) + 1
+        now = self._num_seen if control_step is None else control_step
         for stream in self._streams:
             stream_image(observation, stream.name, camera=stream.camera)  # raises before anything is taken in
-            if stream.encoding == "stream" and self._num_seen > MAX_STREAM_FRAMES:
-                raise RuntimeError(
-                    f"the episode is longer than {MAX_STREAM_FRAMES} frames; reset the policy before it is"
-                )
+        if self.needs_every_frame and now != self._num_seen:
+            raise RuntimeError(
+                f"control steps {self._num_seen} to {now - 1} are missing, but an encoder with encoding='stream' must see every "
+                "frame of an episode; begin a new episode (reset)"
+            )
+        self._num_seen = now + 1
         for (camera, size, fit), frames in self._frames.items():
             # copied: an environment may draw its next frame into the same memory
             frames.append(fit_frames(observation.images[camera][None], size, fit=fit)[0].copy())
+        for stream in self._streams:
+            if stream.encoding == "stream" and now % stream.stride == 0:
+                self._waiting[stream.name].append(self._frames[_source(stream)][-1])
 
     def clips(self, control_fps: float) -> dict[str, Video]:
         """The clip of each stream that ends at the newest frame; `control_fps` is the rate at which frames were appended."""
@@ -187,11 +195,44 @@ class FrameHistory:
             frames = list(self._frames[_source(stream)])
             if not frames:
                 raise RuntimeError("no frame has been observed in this episode; call append first")
+            fps = control_fps / stream.stride
+            if stream.encoding == "stream":
+                newest = self._num_seen - 1
+                num_frames = (newest - newest % stream.every) // stream.stride + 1
+                clips[stream.name] = self._waiting[stream.name].clip(num_frames, fps, like=frames[-1])
+                continue
             # numbers count from the beginning of the episode; frames that are no longer remembered are not asked for
             forgotten = self._num_seen - len(frames)
             chosen = [max(0, i - forgotten) for i in stream_indices(self._num_seen - 1, stream)]
-            clips[stream.name] = to_pixels(np.stack([frames[i] for i in chosen]), control_fps / stream.stride)
+            clips[stream.name] = to_pixels(np.stack([frames[i] for i in chosen]), fps)
         return clips
+
+
+class _Waiting:
+    """The frames of a stream that its encoder has not seen yet."""
+
+    def __init__(self) -> None:
+        self._memory = EncoderMemory()
+        self._frames: deque[np.ndarray] = deque()
+        self._first = 0
+        """number of the oldest of them"""
+
+    def append(self, frame: np.ndarray) -> None:
+        while self._frames and self._first < self._memory.num_frames:
+            self._frames.popleft()
+            self._first += 1
+        if len(self._frames) >= MAX_WAITING_FRAMES:
+            raise RuntimeError(
+                f"System 2 is {len(self._frames)} frames behind, but its encoder (encoding='stream') must see all of an episode: "
+                "reset the policy, refresh more often, or train with encoding='window'"
+            )
+        self._frames.append(frame)
+
+    def clip(self, num_frames: int, fps: float, *, like: np.ndarray) -> EpisodeFrames:
+        """Those of the first `num_frames` of the episode."""
+        chosen = list(self._frames)[: num_frames - self._first]
+        pixels = to_pixels(np.stack(chosen) if chosen else np.empty((0, *like.shape), np.uint8), fps)
+        return EpisodeFrames(pixels.grid, fps, self._memory, self._first)
 
 
 def _source(stream: StreamConfig) -> tuple[str, tuple[int, int], Fit]:
@@ -200,9 +241,9 @@ def _source(stream: StreamConfig) -> tuple[str, tuple[int, int], Fit]:
 
 
 def _memory(stream: StreamConfig) -> int:
-    """Frames that a stream's clips may still need."""
+    """Frames that a stream's window may still need."""
     if stream.encoding == "stream":
-        return MAX_STREAM_FRAMES
+        return 1
     return stream.stride * (stream.num_frames - 1) + stream.every
 
 

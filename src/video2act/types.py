@@ -6,7 +6,7 @@ Everything is immutable: a message that crosses a thread cannot change under its
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -47,6 +47,27 @@ class Video:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Video":
         return replace(self, grid=self.grid.to(device=device, dtype=dtype))
+
+
+class EncoderMemory:
+    """How far the encoder of one stream has come in one episode. A frame history makes it, System 2 fills it."""
+
+    def __init__(self) -> None:
+        self.num_frames = 0
+        """frames of the stream that were encoded"""
+        self.encoder: Any = None
+        """the video model's `LatentStream`, in the middle of the episode"""
+        self.latents: Video | None = None
+        """the newest ones, as many as a clip has"""
+
+
+@dataclass(frozen=True)
+class EpisodeFrames(Video):
+    """The frames of one episode that its encoder has not seen yet (`encoding="stream"`); perhaps none."""
+
+    memory: EncoderMemory
+    first: int
+    """number of the first frame, in the stream's own count from the start of the episode"""
 
 
 Stage = Literal["pixels", "latents", "features", "seen"]

@@ -11,7 +11,7 @@ from runtime_fakes import FPS, MOTION, FakeSystem, GatedSystem, observation
 from video2act.interfaces import HoldError
 from video2act.refresh_rule import Frame, RefreshSpec
 from video2act.runtime import refresh
-from video2act.runtime.background import LONGEST_RING, BackgroundSlowLoop
+from video2act.runtime.background import STREAM_RING, BackgroundSlowLoop
 from video2act.runtime.frame_ring import FrameRing, RingLayout
 from video2act.runtime.refresh import Refresher, perceive
 from video2act.types import Tokens, Video
@@ -58,7 +58,7 @@ def test_an_encoder_that_sees_whole_episodes_does_not_take_40000_frames_of_memor
     loop.reset(0)
     loop.observe(observation(0))
     assert loop._ring is not None
-    assert loop._ring.layout.capacity == LONGEST_RING
+    assert loop._ring.layout.capacity == STREAM_RING
 
 
 def written(ring: FrameRing, episode: int, steps: range) -> None:

@@ -5,15 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import published_models
+from video2act.clips import FrameHistory
 from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, System2Config, continuing
 from video2act.system2 import System2
 from video2act.system2.backbones import make_backbone
-from video2act.system2.streaming import LatentHistory, last_latents, open_stream
-from video2act.types import Video
+from video2act.system2.backbones.tiny import CodecStream
+from video2act.system2.streaming import last_latents, newest_latents, open_stream
+from video2act.types import EncoderMemory, EpisodeFrames, Observation, Video
 
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "wan21": lambda root: published_models.write_wan21(root, text=False),
@@ -93,32 +96,140 @@ def test_an_encoder_that_looks_ahead_is_refused():
         open_stream(LooksAhead())  # type: ignore[arg-type]
 
 
-class TestHistory:
+class TestMemory:
+    """An episode's own memory: only new frames are encoded."""
+
     @pytest.fixture
     def backbone(self, small_backbone: BackboneConfig) -> Any:
         torch.manual_seed(0)
         return make_backbone(small_backbone)
 
-    @torch.no_grad()
-    def test_a_growing_episode_is_encoded_once(self, backbone: Any, monkeypatch: pytest.MonkeyPatch):
-        video, history, encoded = pixels(backbone, 21), LatentHistory(backbone), []
-        encode = backbone.codec.encode
+    @pytest.fixture
+    def encoded(self, backbone: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """Numbers of frames that the codec was given, with the frame before, from which it goes on."""
+        encoded, encode = [], backbone.codec.encode
         monkeypatch.setattr(backbone.codec, "encode", lambda clip: encoded.append(clip.grid.shape[2]) or encode(clip))
-        for t in (1, 9, 9, 13, 21):
-            newest = history.newest(Video(video.grid[:, :, :t], 20.0), 3)
-            assert torch.allclose(
-                newest.grid, last_latents(encode(Video(video.grid[:, :, :t], 20.0)).grid, 3), atol=1e-6
-            )
-            assert newest.fps == 5.0
-        assert encoded == [1, 9, 5, 9]  # with the frame before, from which the codec goes on
+        return encoded
 
     @torch.no_grad()
-    def test_another_episode_starts_over(self, backbone: Any):
-        history = LatentHistory(backbone)
-        history.newest(pixels(backbone, 9, seed=0), 3)
+    def test_a_growing_episode_is_encoded_once(self, backbone: Any, encoded: list[int]):
+        video, memory, expected = pixels(backbone, 21), EncoderMemory(), {}
+        for t in (1, 9, 13, 21):
+            expected[t] = last_latents(backbone.encode(Video(video.grid[:, :, :t], 20.0)).grid, 3)
+        encoded.clear()
+        for begin, end in ((0, 1), (1, 9), (9, 9), (1, 13), (13, 21)):  # one clip overlaps what was encoded
+            new = EpisodeFrames(video.grid[:, :, begin:end], 20.0, memory, begin)
+            newest = newest_latents(backbone, new, num_latents=3)
+            assert torch.allclose(newest.grid, expected[end], atol=1e-6)
+            assert newest.fps == 5.0
+        assert encoded == [1, 9, 5, 9]
+        assert memory.num_frames == 21
+        assert memory.latents is not None
+        assert memory.latents.grid.shape[2] == 3
+
+    @torch.no_grad()
+    def test_a_whole_episode_needs_no_memory(self, backbone: Any):
         for other in (pixels(backbone, 13, seed=1), pixels(backbone, 5, seed=1)):
             expected = last_latents(backbone.encode(other).grid, 3)
-            assert torch.allclose(history.newest(other, 3).grid, expected, atol=1e-6)
+            assert torch.allclose(newest_latents(backbone, other, num_latents=3).grid, expected, atol=1e-6)
+
+    @torch.no_grad()
+    def test_frames_that_are_missing_are_refused(self, backbone: Any):
+        memory, video = EncoderMemory(), pixels(backbone, 4)
+        with pytest.raises(RuntimeError, match="seen 0 frames of the episode and the clip begins with frame 5"):
+            newest_latents(backbone, EpisodeFrames(video.grid, 20.0, memory, 5), num_latents=3)
+
+    @torch.no_grad()
+    def test_a_failed_refresh_is_made_up_for_by_the_next(self, backbone: Any, monkeypatch: pytest.MonkeyPatch):
+        video, memory = pixels(backbone, 9), EncoderMemory()
+        newest_latents(backbone, EpisodeFrames(video.grid[:, :, :1], 20.0, memory, 0), num_latents=3)
+        with monkeypatch.context() as patch:
+            patch.setattr(backbone.codec, "encode", lambda clip: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                newest_latents(backbone, EpisodeFrames(video.grid[:, :, 1:5], 20.0, memory, 1), num_latents=3)
+        newest = newest_latents(backbone, EpisodeFrames(video.grid[:, :, 1:], 20.0, memory, 1), num_latents=3)
+        assert torch.allclose(newest.grid, backbone.encode(video).grid, atol=1e-6)
+
+
+def observation(step: int, seed: int = 0) -> Observation:
+    image = np.random.default_rng([seed, step]).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    return Observation({"front": image, "wrist": image}, np.zeros(3, np.float32), "push", step / 20)
+
+
+class TestEpisodes:
+    """Histories hand over new frames only; each has a memory of its own."""
+
+    @pytest.fixture
+    def system2(self, small_config: PolicyConfig) -> System2:
+        assert small_config.system2 is not None
+        torch.manual_seed(0)
+        config = continuing(small_config.system2)
+        return System2(config, make_backbone(config.backbone)).eval()
+
+    @torch.no_grad()
+    def test_two_clients_of_one_system_do_not_disturb_each_other(
+        self, system2: System2, monkeypatch: pytest.MonkeyPatch
+    ):
+        """One memory for all started over whenever another client's turn came."""
+        alone = []
+        for seed in (0, 1):
+            history = FrameHistory(system2.config.streams)
+            for step in range(21):
+                history.append(observation(step, seed))
+            alone.append(system2.perceive(history.clips(20.0), ["push"]).data)
+        pushed: list[int] = []
+        push = CodecStream.push
+        monkeypatch.setattr(CodecStream, "push", lambda s, clip: pushed.append(clip.grid.shape[2]) or push(s, clip))
+        histories = [FrameHistory(system2.config.streams) for _ in alone]
+        for step in range(21):
+            for seed, history in enumerate(histories):
+                history.append(observation(step, seed))
+                tokens = system2.perceive(history.clips(20.0), ["push"]).data if step % 4 == 0 else None
+                if step == 20:
+                    assert tokens is not None
+                    assert torch.allclose(tokens, alone[seed], atol=1e-4)
+        assert sum(pushed) == 2 * 21
+        assert max(pushed) == 4
+
+    @torch.no_grad()
+    def test_a_reset_begins_another_episode(self, system2: System2):
+        history = FrameHistory(system2.config.streams)
+        for step in range(9):
+            history.append(observation(step, seed=1))
+            system2.perceive(history.clips(20.0), ["push"])
+        history.reset()
+        fresh = FrameHistory(system2.config.streams)
+        for each in (history, fresh):
+            each.append(observation(0))
+        found, expected = (system2.perceive(each.clips(20.0), ["push"]).data for each in (history, fresh))
+        assert torch.equal(found, expected)
+
+    @torch.no_grad()
+    def test_a_long_episode_takes_no_more_memory_than_a_short_one(self, system2: System2):
+        """The whole episode was kept, and rebuilt at every refresh."""
+        history = FrameHistory(system2.config.streams)
+        sizes = set()
+        for step in range(400):
+            history.append(observation(step % 7))
+            if step % 8 == 0:
+                clip = history.clips(20.0)["motion"]
+                sizes.add(clip.grid.shape[2])
+                system2.perceive(history.clips(20.0), ["push"])
+        assert sizes == {1, 8}
+
+    def test_a_system_2_that_never_comes_is_an_error(self, system2: System2, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("video2act.clips.MAX_WAITING_FRAMES", 5)
+        history = FrameHistory(system2.config.streams)
+        for step in range(5):
+            history.append(observation(step))
+        with pytest.raises(RuntimeError, match=r"System 2 is 5 frames behind, but its encoder .* must see all"):
+            history.append(observation(5))
+
+    def test_a_skipped_frame_is_refused(self, system2: System2):
+        history = FrameHistory(system2.config.streams)
+        history.append(observation(0))
+        with pytest.raises(RuntimeError, match="control steps 1 to 2 are missing"):
+            history.append(observation(3), control_step=3)
 
 
 class TestSystem2:

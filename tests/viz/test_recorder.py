@@ -10,7 +10,7 @@ import torch
 from video2act.clips import FrameHistory
 from video2act.config import FilterConfig, FormerConfig, StreamConfig
 from video2act.types import Observation, Tokens, Video, VideoCondition
-from video2act.viz.film import clips_at
+from video2act.viz.film import film
 from video2act.viz.recorder import Recorder
 from video2act.viz.video_writer import write_video
 
@@ -65,13 +65,16 @@ def test_the_maps_are_made_from_the_clips_the_policy_saw():
     explained = Explained()
     recorder = Recorder(STREAMS, FPS, explain=explained)
     watch(recorder, 10)
-    history = FrameHistory(STREAMS)
+    assert len(list(film(recorder.recording(), STREAMS, explain=explained))) == 10
+    history, expected = FrameHistory(STREAMS), []
     for step in range(10):
         history.append(observation(step))
-        rebuilt = clips_at(recorder.recording(), STREAMS, step=step)
-        for name, clip in history.clips(FPS).items():
-            assert torch.equal(rebuilt[name].grid, clip.grid)
-            assert rebuilt[name].fps == clip.fps
+        expected += [history.clips(FPS)] if step in (0, 4, 8) else []
+    assert len(explained.asked) == len(expected)
+    for found, clips in zip(explained.asked, expected, strict=True):
+        for name, clip in clips.items():
+            assert torch.equal(found[name].grid, clip.grid)
+            assert found[name].fps == clip.fps
 
 
 def test_a_film_is_written_in_slow_motion_with_one_picture_per_control_step(tmp_path: Path):

@@ -20,7 +20,7 @@ from video2act.runtime.latest import Latest
 from video2act.runtime.refresh import TIMES_KEPT, Refreshed, RingReader
 from video2act.types import Observation, Video, VideoCondition
 
-LONGEST_RING = 1024
+STREAM_RING = 1024
 """frames, for an encoder that goes on through an episode of any length: it takes in what has come since its last refresh"""
 
 
@@ -166,9 +166,10 @@ class BackgroundSlowLoop:
             cameras[stream.camera] = image.shape[:2]
         if self._ring is None or self._ring.layout.cameras != cameras:
             # twice what a clip spans: while that much is read, as much again may be written
-            capacity = 2 * FrameHistory(self._spec.streams).span + 16
-            if any(stream.encoding == "stream" for stream in self._spec.streams):
-                capacity = min(capacity, LONGEST_RING)
+            history = FrameHistory(self._spec.streams)
+            capacity = 2 * history.span + 16
+            if history.needs_every_frame:
+                capacity = max(capacity, STREAM_RING)
             old, self._ring = self._ring, self._make_ring(RingLayout(cameras, capacity))
             self._ring_changed(self._ring, old)
         return self._ring

@@ -94,7 +94,8 @@ class RingReader:
         last = ring.read(newest)
         if last is None:  # overwritten meanwhile
             return self.catch_up(ring)
-        first = max(self._next_ticket, newest - self._history.span + 1, newest - last.control_step)
+        oldest = 0 if self._history.needs_every_frame else newest - self._history.span + 1
+        first = max(self._next_ticket, oldest, newest - last.control_step)
         if newest - first >= ring.layout.capacity:
             raise RuntimeError(
                 f"System 2 is {newest - first + 1} frames behind and the ring holds {ring.layout.capacity}, but its encoder "

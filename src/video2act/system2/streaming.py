@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from video2act.interfaces import VideoBackbone
-from video2act.types import Video
+from video2act.types import EncoderMemory, EpisodeFrames, Video
 
 
 @runtime_checkable
@@ -19,7 +19,10 @@ class LatentStream(Protocol):
     """An encoder in the middle of an episode."""
 
     def push(self, pixels: Video) -> Video:
-        """The next frames -> their latents: first 1 frame and a multiple of the group, then multiples of the group."""
+        """The next frames -> their latents: first 1 frame and a multiple of the group, then multiples of the group.
+
+        If it raises, the encoder stays where it was.
+        """
         ...
 
 
@@ -41,42 +44,34 @@ def open_stream(backbone: VideoBackbone) -> LatentStream:
     return backbone.stream()
 
 
-class LatentHistory:
-    """The latents of an episode that grows: frames that were encoded are not encoded again.
+def newest_latents(backbone: VideoBackbone, pixels: Video, *, num_latents: int) -> Video:
+    """The newest latents of an episode; before its beginning, the first one is repeated.
 
-    A clip that does not continue the last one (another episode, or a look back) starts over, so that the result is a function of
-    the clip alone.
+    Args:
+        pixels: `EpisodeFrames`, of which only those that the memory lacks are encoded; any other video is a whole episode. If
+            the encoding fails, the memory stays as it was.
+    Raises:
+        RuntimeError: frames between the memory and the clip are missing.
     """
-
-    def __init__(self, backbone: VideoBackbone):
-        self._backbone = backbone
-        self._shown: torch.Tensor | None = None
-        """the frames that were encoded, as bytes: what continues them is recognised by them"""
-        self._latents: list[torch.Tensor] = []
-        self._stream: LatentStream | None = None
-        self._fps = 0.0
-
-    def newest(self, pixels: Video, num_latents: int) -> Video:
-        """The last latents of an episode that begins with the clip's first frame; before it began, the first one is repeated."""
-        t = pixels.grid.shape[2]
-        frames = ((pixels.grid + 1) * 127.5).round().to(torch.uint8)
-        known = 0 if self._shown is None else self._shown.shape[2]
-        continues = (
-            self._shown is not None
-            and known <= t
-            and self._shown.shape[:2] == frames.shape[:2]
-            and self._shown.shape[3:] == frames.shape[3:]
-            and torch.equal(frames[:, :, :known], self._shown)
+    if isinstance(pixels, EpisodeFrames):
+        memory, first = pixels.memory, pixels.first
+    else:
+        memory, first = EncoderMemory(), 0
+    if memory.num_frames < first:
+        raise RuntimeError(
+            f"the encoder has seen {memory.num_frames} frames of the episode and the clip begins with frame {first}: frames are "
+            "missing; begin a new episode (reset)"
         )
-        if not continues:
-            self._stream, self._latents, known = open_stream(self._backbone), [], 0
-        assert self._stream is not None
-        if known < t:
-            new = self._stream.push(Video(pixels.grid[:, :, known:], pixels.fps))
-            self._latents.append(new.grid)
-            self._fps = new.fps
-        self._shown = frames
-        return Video(last_latents(torch.cat(self._latents, dim=2), num_latents), self._fps)
+    new = pixels.grid[:, :, memory.num_frames - first :]
+    if new.shape[2]:
+        encoder = memory.encoder or open_stream(backbone)
+        found = encoder.push(Video(new, pixels.fps))
+        past = [] if memory.latents is None else [memory.latents.grid]
+        memory.latents = Video(torch.cat([*past, found.grid], dim=2)[:, :, -num_latents:], found.fps)
+        memory.encoder = encoder
+        memory.num_frames += new.shape[2]
+    assert memory.latents is not None, "System2 checks that a clip has frames"
+    return Video(last_latents(memory.latents.grid, num_latents), memory.latents.fps)
 
 
 def last_latents(latents: torch.Tensor, count: int) -> torch.Tensor:

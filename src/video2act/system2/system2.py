@@ -26,8 +26,8 @@ from video2act.system2.filters import make_filter
 from video2act.system2.former import Former
 from video2act.system2.latents import show
 from video2act.system2.released_formers import ConstantTokens, FrameFormer, Projection
-from video2act.system2.streaming import LatentHistory, LatentStream
-from video2act.types import Stage, Tokens, Video, concatenate
+from video2act.system2.streaming import LatentStream, newest_latents
+from video2act.types import EpisodeFrames, Stage, Tokens, Video, concatenate
 
 
 class System2(nn.Module):
@@ -41,7 +41,6 @@ class System2(nn.Module):
         self.is_learning = False
         self.adapter: Adapter = {}
         """the LoRA that was merged into the video model, kept to be saved again"""
-        self._history = {s.name: LatentHistory(backbone) for s in config.streams if s.encoding == "stream"}
         self.filters = {stream.name: make_filter(stream.filter) for stream in config.streams}
         self.formers = nn.ModuleDict(
             {
@@ -83,7 +82,7 @@ class System2(nn.Module):
             with fast_precision(pixels.grid.device):
                 if stream.encoding == "stream":
                     num_latents = 1 + (stream.num_frames - 1) // self.config.backbone.frames_per_latent
-                    latents[stream.name] = self._history[stream.name].newest(pixels, num_latents)
+                    latents[stream.name] = newest_latents(self.backbone, pixels, num_latents=num_latents)
                 else:
                     latents[stream.name] = self.backbone.encode(pixels)
         return latents
@@ -124,7 +123,6 @@ class System2(nn.Module):
             joined.append(Tokens(tokens.data + self.stream_embedding[number], tokens.mask))
         return concatenate(*joined)
 
-    @torch.no_grad()
     def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
         """Slow: clips, on any device -> tokens `[b n token_dim]` on its own."""
         device = self.stream_embedding.device
@@ -163,8 +161,10 @@ class System2(nn.Module):
             raise ValueError(f"stream {name!r} has no clip; got {', '.join(clips) or 'none'}")
         shape = tuple(clips[name].grid.shape[1:])
         num_frames = stream.num_frames
-        if stream.encoding == "stream":  # as long as the episode is, in whole latents
-            num_frames = shape[1] - (shape[1] - 1) % self.config.backbone.frames_per_latent
+        if stream.encoding == "stream":  # any number that fills latents, counted from the start of the episode
+            clip = clips[name]
+            first = clip.first if isinstance(clip, EpisodeFrames) else 0
+            num_frames = shape[1] - (first + shape[1] - 1) % self.config.backbone.frames_per_latent
         expected = (3, num_frames, *stream.frame_px)
         if shape != expected:
             raise ValueError(
@@ -186,7 +186,7 @@ def load_system2(path: Path | str, device: torch.device | str = "cpu") -> System
     system2 = System2(config, make_backbone(config.backbone))
     load_weights(system2, path / WEIGHTS_FILE, elsewhere=system2.elsewhere, part="system2.")
     system2.merge_adapter(path)
-    return system2.to(device).eval()
+    return system2.to(device).eval().requires_grad_(False)
 
 
 def make_former(config: FormerConfig, feature_dim: int, *, token_dim: int) -> nn.Module:

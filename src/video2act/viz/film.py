@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from video2act.clips import fit_frames, stream_indices, to_pixels
+from video2act.clips import FrameHistory
 from video2act.config import StreamConfig
-from video2act.types import Video
+from video2act.types import Observation, Video
 from video2act.viz.pictures import caption, enlarge, magnitude, overlay, rescale, robust_range, tick_strip
 
 Explain = Callable[[dict[str, Video], list[str]], dict[str, Video]]
@@ -46,27 +46,20 @@ class Recording:
         return min(self.fps, MAX_PLAYBACK_FPS)
 
 
-def clips_at(recording: Recording, streams: Sequence[StreamConfig], *, step: int) -> dict[str, Video]:
-    """What System 2 was shown when `step` was the newest frame."""
-    clips = {}
-    for stream in streams:
-        chosen = recording.frames[stream.camera][stream_indices(step, stream)]
-        clips[stream.name] = to_pixels(
-            fit_frames(chosen, stream.frame_px, fit=stream.resize), recording.fps / stream.stride
-        )
-    return clips
-
-
 def film(
     recording: Recording, streams: Sequence[StreamConfig], *, explain: Explain
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """The pictures of the film, one per control step."""
     refresh_steps = sorted(set(recording.condition_steps))
     maps: dict[str, dict[int, np.ndarray]] = {stream.name: {} for stream in streams}
-    for step in refresh_steps if streams else ():
-        kept = explain(clips_at(recording, streams, step=step), [recording.instruction])
-        for stream in streams:
-            maps[stream.name][step] = magnitude(kept[stream.name])
+    history = FrameHistory(tuple(streams))
+    for step in range(recording.num_steps if streams else 0):
+        images = {camera: frames[step] for camera, frames in recording.frames.items()}
+        history.append(Observation(images, np.zeros(0, np.float32), recording.instruction, step / recording.fps))
+        if step in refresh_steps:
+            kept = explain(history.clips(recording.fps), [recording.instruction])
+            for stream in streams:
+                maps[stream.name][step] = magnitude(kept[stream.name])
     ranges = {stream.name: robust_range(list(maps[stream.name].values())) for stream in streams}
     staleness = [step - seen for step, seen in enumerate(recording.condition_steps)]
     for step, seen in enumerate(recording.condition_steps):

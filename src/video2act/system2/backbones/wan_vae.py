@@ -71,14 +71,17 @@ class WanStream:
         if (t - (not self._has_begun)) % group or not t:
             first = "" if self._has_begun else "1 + "
             raise ValueError(f"a stream takes {first}a multiple of {group} frames here, got {t}")
+        memory, has_begun = list(self._memory), self._has_begun  # if it fails, the stream stays where it was
         with as_configured(pixels.grid):
             grid = pixels.grid.float()
             if vae.config.patch_size is not None:
                 grid = patchify(grid, patch_size=vae.config.patch_size)
             encoded, begin = [], 0
             while begin < t:
-                end = begin + (group if self._has_begun else 1)
-                encoded.append(vae.encoder(grid[:, :, begin:end], feat_cache=self._memory, feat_idx=[0]))
-                begin, self._has_begun = end, True
+                end = begin + (group if has_begun else 1)
+                encoded.append(vae.encoder(grid[:, :, begin:end], feat_cache=memory, feat_idx=[0]))
+                begin, has_begun = end, True
             mean = vae.quant_conv(torch.cat(encoded, dim=2)).chunk(2, dim=1)[0]
-            return Video(self._backbone.normalise(mean.float()), pixels.fps / group)
+            latents = Video(self._backbone.normalise(mean.float()), pixels.fps / group)
+        self._memory, self._has_begun = memory, has_begun
+        return latents
