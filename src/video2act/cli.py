@@ -193,7 +193,7 @@ def convert(what: Positional[Literal["robotwin"]], data: Annotated[RoboTwinData,
     Args:
         what: the other program: robotwin.
     """
-    from video2act.programs.convert_robotwin import convert_robotwin
+    from video2act.programs.convert import convert_robotwin
 
     options = {name: value for name, value in vars(data).items() if name not in ("folder", "out")}
     print(f"{data.out}: {convert_robotwin(data.folder, data.out, **options)} episodes")

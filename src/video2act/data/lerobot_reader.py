@@ -1,7 +1,7 @@
 """Reads a LeRobotDataset v3.0.
 
-Everything but pixels is read and checked when the dataset is opened: it is small, and a fault then shows before an hour of
-training and not in the middle of it. Pixels are decoded when asked for; `FrameStore` keeps them.
+Everything but pixels is read and checked when the dataset is opened: it is small, and a fault shows before training begins.
+Pixels are decoded on demand; `FrameStore` keeps them.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from video2act.data.video_file import open_video
 from video2act.normalize import Statistics
 
 END_BYTES, BLOCK_BYTES, NUM_BLOCKS = 2**16, 2**12, 32
-"""of a file of pictures, what its fingerprint is made of"""
+"""bytes of a file of pictures that its fingerprint reads: both ends and some blocks"""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class EpisodeData:
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Demonstrations under one numbering of episodes: one dataset on disk, or several as one."""
+    """Demonstrations under one numbering of episodes: one dataset on disk, several as one, or a part."""
 
     @property
     def fps(self) -> float: ...
@@ -70,14 +70,14 @@ class Dataset(Protocol):
 
     @property
     def stats(self) -> dict[str, Statistics]:
-        """of `state` and, where there are actions, `action`: exact, over all frames"""
+        """for `state` and, where there are actions, `action`: exact, over all frames"""
         ...
 
     @property
     def total_frames(self) -> int: ...
     @property
     def fingerprint(self) -> str:
-        """Changes when what was recorded changes; of large files of pictures a quarter of a megabyte is looked at."""
+        """Changes when the recording changes; of a large file of pictures a quarter of a megabyte is read."""
         ...
 
     def __len__(self) -> int:
@@ -87,7 +87,7 @@ class Dataset(Protocol):
     def episode(self, i: int) -> EpisodeData: ...
 
     def sentences(self, i: int) -> tuple[str, ...]:
-        """Other sentences for the task of an episode, to train on; empty if it was recorded with one."""
+        """Other sentences for the episode's task, to train on; may be empty."""
         ...
 
     def image_size(self, camera: str) -> tuple[int, int]:
@@ -123,22 +123,26 @@ class LeRobotDataset:
         self._tables: list[FrameTable] = []
         for file, entries in groupby(self.entries, key=lambda entry: entry.data_file):
             self._tables += read_frames(self.root, self.info, file=file, episodes=list(entries))
-        self._instructions = [self._instruction(i, table, tasks=tasks) for i, table in enumerate(self._tables)]
+        self._instructions: list[list[str]] = []
+        for i, table in enumerate(self._tables):
+            numbers = table.task_index.tolist()
+            unknown = min(set(numbers) - set(tasks), default=None)
+            if unknown is not None:
+                raise DatasetError(
+                    f"{self.root}: episode {i} refers to task_index {unknown}, which meta/tasks.parquet does not list"
+                )
+            self._instructions.append([tasks[number] for number in numbers])
         self.tasks = tuple(dict.fromkeys(task for instruction in self._instructions for task in instruction))
         self.state_dim: int = self._tables[0].state.shape[1]
-        first_action = self._tables[0].action
-        self.action_dim: int | None = None if first_action is None else first_action.shape[1]
+        action = self._tables[0].action
+        self.action_dim: int | None = None if action is None else action.shape[1]
         self.stats = statistics([self.episode(i) for i in range(len(self))])
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    @property
-    def fingerprint(self) -> str:
-        return self._fingerprint
-
     @cached_property
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
         hasher = sha256()
         has_images = len(self.info.videos) < len(self.info.cameras)
         entries = (path for folder in ("meta", "data", "videos") for path in (self.root / folder).rglob("*"))
@@ -201,14 +205,6 @@ class LeRobotDataset:
         return read_column(
             self.root, self.entries[i].data_file, name=name, first=self._tables[i].first_row, count=self.lengths[i]
         )
-
-    def _instruction(self, i: int, table: FrameTable, *, tasks: dict[int, str]) -> list[str]:
-        unknown = sorted(set(table.task_index.tolist()) - set(tasks))
-        if unknown:
-            raise DatasetError(
-                f"{self.root}: episode {i} refers to task_index {unknown[0]}, which meta/tasks.parquet does not list"
-            )
-        return [tasks[task] for task in table.task_index.tolist()]
 
     def _check_episode(self, i: int) -> None:
         if not 0 <= i < len(self):

@@ -10,7 +10,7 @@ that were joined from many. Opening a file and listing its frames takes longer t
 """
 
 import os
-from collections import OrderedDict
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 
@@ -60,8 +60,7 @@ class VideoReader:
     Args:
         is_strict: refuse what the decoder would otherwise conceal with what it guesses.
     Raises:
-        FileNotFoundError: no such file.
-        DatasetError: not a video, or cut short.
+        FileNotFoundError, DatasetError: no such file; not a video, or cut short.
     """
 
     def __init__(self, path: Path, is_strict: bool = False):
@@ -151,28 +150,19 @@ class VideoReader:
         raise DatasetError(f"{self.path}: frame {first + done} cannot be decoded; the file is damaged: copy it again")
 
 
-_open: OrderedDict[tuple[Path, int, int, int], VideoReader] = OrderedDict()
-_open_lock = Lock()
+@lru_cache(maxsize=MAX_OPEN)
+def _reader(path: Path, *_version: int) -> VideoReader:
+    return VideoReader(path)  # closed when it left the cache and its last user is done
 
 
 def open_video(path: Path) -> VideoReader:
-    """The reader of a file, kept open for who asks next."""
+    """The reader of a file, which stays open for the next caller."""
     try:
         stat = path.stat()
     except FileNotFoundError:
-        return VideoReader(path)  # which says what is missing
-    # a file that was replaced is another one, and so is one that a parent process opened: it shares the place in the file
-    key = (path, stat.st_mtime_ns, stat.st_size, os.getpid())
-    with _open_lock:
-        if key in _open:
-            _open.move_to_end(key)
-            return _open[key]
-    reader = VideoReader(path)
-    with _open_lock:
-        _open[key] = reader
-        if len(_open) > MAX_OPEN:
-            _open.popitem(last=False)  # closed when the last who reads from it is done
-    return reader
+        return VideoReader(path)  # raises the error that names what is missing
+    # a replaced file needs another reader, and so does a child process: it would share the parent's place in the file
+    return _reader(path, stat.st_mtime_ns, stat.st_size, os.getpid())
 
 
 def _damaged(path: Path, error: Exception) -> DatasetError:

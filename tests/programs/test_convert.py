@@ -16,7 +16,7 @@ from video2act import cli
 from video2act.data import DatasetError, DatasetWriter, LeRobotDataset
 from video2act.data.robotwin import find_episodes, joint_names
 from video2act.embodiment import EMBODIMENTS
-from video2act.programs.convert_robotwin import convert_robotwin
+from video2act.programs.convert import convert_robotwin
 
 CAMERAS = {"head_camera": "cam_high", "right_camera": "cam_right_wrist", "left_camera": "cam_left_wrist"}
 COLOURS = {"head_camera": (220, 30, 40), "right_camera": (30, 200, 60), "left_camera": (40, 50, 230)}

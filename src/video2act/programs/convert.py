@@ -1,7 +1,7 @@
 """`video2act convert robotwin`: RoboTwin's HDF5 files -> a LeRobotDataset v3.0, in as many processes as there are cores.
 
-Episodes are decoded and encoded anywhere and committed in order, so the dataset does not depend on the number of processes. An
-interrupted conversion goes on where it stopped. One that cannot be read stops the conversion: what is complete is kept.
+Processes decode and encode episodes, one process commits them in order, so the dataset does not depend on their number. The same
+command continues an interrupted conversion. An unreadable episode stops the conversion; complete episodes are kept.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.progress import Progress
 
-from video2act.data import DatasetWriter, EncodedEpisode, Episode, encode_episode, load_origin
+from video2act.data import DatasetWriter, EncodedEpisode, encode_episode, load_origin
 from video2act.data.lerobot_format import INFO_PATH, DatasetError, DatasetInfo
 from video2act.data.lerobot_writer import ORIGIN_PATH
 from video2act.data.recording_format import MismatchError
@@ -62,7 +62,7 @@ def convert_robotwin(
         num_workers = min(workers or os.cpu_count() or 1, max(1, len(left)))
         with Progress() as progress:
             bar = progress.add_task("converting", total=len(sources), completed=writer.num_episodes)
-            for episode in _encoded(left, writer, num_workers=num_workers, task=task, order=order):
+            for episode in _encoded(left, writer, num_workers=num_workers, settings=settings):
                 writer.commit(episode)
                 progress.update(bar, completed=writer.num_episodes)
         return writer.num_episodes
@@ -80,11 +80,11 @@ def _nothing_half_begun(writer: DatasetWriter) -> Iterator[None]:
 
 
 def _encoded(
-    sources: list[Source], writer: DatasetWriter, *, num_workers: int, task: str | None, order: Order
+    sources: list[Source], writer: DatasetWriter, *, num_workers: int, settings: dict[str, Any]
 ) -> Iterator[EncodedEpisode]:
     """The episodes in order, each encoded by whichever process is free."""
-    jobs: list[tuple[Source, DatasetInfo, Path, str | None, Order]] = [
-        (source, writer.info, writer.staging / f"episode-{writer.num_episodes + i}", task, order)
+    jobs: list[tuple[Source, DatasetInfo, Path, dict[str, Any]]] = [
+        (source, writer.info, writer.staging / f"episode-{writer.num_episodes + i}", settings)
         for i, source in enumerate(sources)
     ]
     if num_workers == 1:
@@ -108,9 +108,10 @@ def _encoded(
             pool.shutdown(cancel_futures=True)
 
 
-def _convert(source: Source, info: DatasetInfo, folder: Path, task: str | None, order: Order) -> EncodedEpisode:
+def _convert(source: Source, info: DatasetInfo, folder: Path, settings: dict[str, Any]) -> EncodedEpisode:
     try:
-        return encode_episode(read_episode(source, task, order=order), info, folder=folder)
+        episode = read_episode(source, settings["task"], order=settings["order"])
+        return encode_episode(episode, info, folder=folder)
     except DatasetError:
         raise
     except MismatchError as error:  # with the first episode
@@ -129,7 +130,16 @@ def _open(out: Path, sources: list[Source], *, settings: dict[str, Any]) -> Data
             raise DatasetError(
                 f"{sources[0].file}: {first.state.shape[1]} joints and grippers; expected two arms of equally many"
             )
-        return DatasetWriter.create(out, origin={**settings, "episodes": names}, **_description(first, settings))
+        return DatasetWriter.create(
+            out,
+            fps=float(settings["fps"]),
+            robot=settings["robot"],
+            cameras=tuple(first.frames),
+            image_size={camera: frames.shape[1:3] for camera, frames in first.frames.items()},
+            state_names=joint_names(first.state.shape[1]),
+            action_names=joint_names(first.state.shape[1]),
+            origin={**settings, "episodes": names},
+        )
     origin = load_origin(out)
     if origin.get("converted") != "robotwin":
         raise DatasetError(f"{out} was not converted from RoboTwin; convert into a new folder and train on both")
@@ -151,15 +161,3 @@ def _open(out: Path, sources: list[Source], *, settings: dict[str, Any]) -> Data
     # the folder may have grown since
     write_text(out / ORIGIN_PATH, json.dumps({**settings, "episodes": names}, indent=2) + "\n")
     return writer
-
-
-def _description(first: Episode, settings: dict[str, Any]) -> dict[str, Any]:
-    names = joint_names(first.state.shape[1])
-    return {
-        "fps": float(settings["fps"]),
-        "robot": settings["robot"],
-        "cameras": tuple(first.frames),
-        "image_size": {camera: frames.shape[1:3] for camera, frames in first.frames.items()},
-        "state_names": names,
-        "action_names": names,
-    }
