@@ -1,12 +1,13 @@
-"""The paper's sizes with random weights on one GPU: Wan 2.2 TI2V-5B under System 2, RDT-1B's System 1. Needs no download.
+"""The paper's sizes with random weights on one GPU: Wan 2.2 TI2V-5B under System 2, RDT-1B's System 1.
 
     python benchmarks/full_size.py --out runs/full_size            # about 15 GB of disk, 12 GB of GPU memory
     python benchmarks/full_size.py --out runs/full_size --shrunken # the same path with narrow networks, on a CPU
 
-Files of random weights are written once, in the published layout, and read as real ones would be. Then the policy perceives and
-acts in bfloat16, and `full_size.json` says how much memory that took, how long, and how far bfloat16 is from float32. An absolute
-bound would mean nothing with random weights, so the error is compared with that of a reference in bfloat16 against float32: for
-System 2 diffusers' own whole transformer, for System 1 its float32 weights under mixed precision. At most 1.25 times as much.
+Files of random weights are written once, in the published layout, and read as real ones would be. Then the policy
+perceives and acts in bfloat16, and `full_size.json` says how much memory that took, how long, and how far bfloat16 is
+from float32. An absolute bound would mean nothing with random weights, so the error is compared with that of a
+reference in bfloat16 against float32: for System 2 diffusers' own whole transformer, for System 1 its float32 weights
+under mixed precision. At most 1.25 times as much.
 """
 
 import gc
@@ -128,7 +129,7 @@ def write_siglip(folder: Path, shrunken: bool) -> None:
 
 
 def remember(folder: Path, width: int) -> None:
-    """An embedding of the instruction, as if its text encoder had been there: T5-XXL and UMT5-XXL are no part of this."""
+    """An embedding of the instruction in the text cache: T5-XXL and UMT5-XXL are not loaded."""
     folder.mkdir(parents=True, exist_ok=True)
     path = TextEmbeddings(folder, None, width=width, missing="").path(INSTRUCTION)
     assert path is not None

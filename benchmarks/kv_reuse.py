@@ -2,8 +2,8 @@
 
     python benchmarks/kv_reuse.py [--device cuda]
 
-A chunk of 5 denoising steps with the keys and values computed once, against computing them at each step. The token counts are a
-quarter of the released policy's, with its proportions.
+A chunk of 5 denoising steps with the keys and values computed once, against computing them at each step. The token
+counts are a quarter of the released policy's, with its proportions.
 """
 
 import numpy as np
@@ -49,7 +49,8 @@ def main(
     seconds = measure({"once": once, "each": at_each_step}, repeats=7, device=torch.device(device))
     ratio = float(np.median(seconds["each"]) / np.median(seconds["once"]))
     print(
-        f"keys and values once per chunk: {ratio:.2f} times faster than at each of 5 steps (hidden {hidden}, depth {depth}); "
+        f"keys and values once per chunk: {ratio:.2f} times faster than at each of 5 steps (hidden {hidden}, depth "
+        f"{depth}); "
         f"largest difference {difference:.1e}"
     )
     return ratio, difference

@@ -2,9 +2,9 @@
 
     python benchmarks/loader.py --data data/push
 
-Batches per second of the loader alone against training steps per second on a ready batch, in turns. All episodes are decoded
-first, as after the first epoch. The loader reads pixels, which is slower than reading a cache; the training steps are those on
-a cache.
+Batches per second of the loader alone against training steps per second on a ready batch, in turns. All episodes are
+decoded first, as after the first epoch. The loader reads pixels, which is slower than reading a cache; the training
+steps are those on a cache.
 """
 
 from dataclasses import replace

@@ -1,11 +1,11 @@
-"""What each part is worth on push: the full policy and its controls, several training seeds each, the same evaluation scenes.
+"""What each part is worth on push: the full policy and its controls, several training seeds each, the same scenes.
 
     python benchmarks/push_controls.py --out runs/push_controls
 
-Controls: System 1 alone; the full policy on a video model with random weights; on the codec's latents instead of the video
-model's features; a policy trained blind; and the full policy shown nothing. All are trained for the same number of steps. Two
-of one thread each run side by side, which on two cores gets more done than one job of two threads. Jobs that are done are not
-repeated, so an interrupted run goes on; the table is written anew after each job.
+Controls: System 1 alone; the full policy on a video model with random weights; on the codec's latents instead of the
+video model's features; a policy trained blind; and the full policy shown nothing. All are trained for the same number
+of steps. Two of one thread each run side by side, which on two cores gets more done than one job of two threads. Jobs
+that are done are not repeated, so an interrupted run goes on; the table is written anew after each job.
 """
 
 import json

@@ -1,9 +1,9 @@
-"""What the wire costs: the same plans in this process and through a server on loopback, in turn; three cameras of 224 px.
+"""What the wire costs: the same plans in this process and through a server on loopback, with three 224 px cameras.
 
     python benchmarks/serving.py [--plans 300]
 
-Prints percentiles of both and of the difference, plan by plan, as json. Every plan is made from new pictures, which are observed
-and planned on: here by two calls, there by one message, as openpi's clients send it.
+Prints percentiles of both and of the difference, plan by plan, as json. Every plan is made from new pictures, which are
+observed and planned on: here by two calls, there by one message, as openpi's clients send it.
 """
 
 import argparse

@@ -1,15 +1,16 @@
 """Is the training of a video model worth something to a policy? Preset `small`, from nothing, in pieces of ten minutes.
 
     python benchmarks/small_video_model.py --out runs/small          # again and again, until it says that all is done
-    python benchmarks/small_video_model.py --out runs/small --shrunken      # the same path in miniature, minutes on a CPU
+    python benchmarks/small_video_model.py --out runs/small --shrunken    # in miniature, minutes on a CPU
 
 1. Videos without actions of all 50 MetaWorld tasks and of ALOHA's two; demonstrations of push and pick-place.
 2. The video model: VAE, then transformer (30 to 100 million parameters). A twin of random weights behind the same VAE.
 3. Policies: System 1 alone; both systems; both over the random twin. Two seeds each, the same number of steps.
 4. 50 episodes each, on scenes that no demonstration showed.
 
-Nothing that is done is done again; a training goes on from its last checkpoint. `report.md` is written anew after each piece:
-PSNR beside copying the last frame at each horizon, where the imagined clips are, and success with its 95 % interval.
+Nothing that is done is done again; a training goes on from its last checkpoint. `report.md` is written anew after each
+piece: PSNR beside copying the last frame at each horizon, where the imagined clips are, and success with its 95 %
+interval.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Your own robot or simulator: any Gymnasium environment, described by a mapping, driven by a policy (here a random one)."""
+"""Your own robot or simulator: any Gymnasium environment, described by a mapping and driven by a (random) policy."""
 
 from typing import Any
 

@@ -14,7 +14,7 @@ from video2act.programs.info import describe_dataset
 
 
 def demonstration(seed: int, length: int = 20) -> Episode:
-    """A square that is pushed to the right edge: `state[k]` and the frames are what was seen when `action[k]` was taken."""
+    """A square that is pushed to the right edge. `state[k]` and frame k were observed before `action[k]`."""
     generator = np.random.default_rng(seed)
     x = np.linspace(generator.integers(8, 24), 56, length)
     frames = np.full((length, 64, 64, 3), 255, np.uint8)

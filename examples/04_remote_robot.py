@@ -1,4 +1,4 @@
-"""A robot whose policy runs on another machine: what it sends, what it gets, and what it does when there is nothing to get.
+"""A robot whose policy runs on another machine: what it sends, what it gets, and what it does without an answer.
 
     video2act serve RUN                                  # there
     python examples/04_remote_robot.py ws://there:8000   # here; needs no GPU

@@ -1,7 +1,8 @@
 """Another video model under System 2: Mochi (Genmo), in forty lines. Its weights here are random, and few.
 
-Only what differs from other models is said: diffusers' classes, the grid, how latents are normalised, how a noisy clip and its
-text become a call of the transformer, and what it was trained for. Loading, cutting, caching text, LoRA and training are shared.
+Only what differs from other models is said: diffusers' classes, the grid, how latents are normalised, how a noisy clip
+and its text become a call of the transformer, and what it was trained for. Loading, cutting, caching text, LoRA and
+training are shared.
 """
 
 import tempfile

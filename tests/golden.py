@@ -47,7 +47,10 @@ class Golden:
 
 
 def all_golden() -> list[Golden]:
-    """Every json of the folder. Raises FileNotFoundError if there is none: a parity test that finds nothing proves nothing."""
+    """Every json of the folder.
+
+    Raises FileNotFoundError if there is none: a parity test that finds nothing proves nothing.
+    """
     paths = sorted(FOLDER.glob("*.json"))
     if not paths:
         raise FileNotFoundError(f"{FOLDER} holds no json; VIDEO2ACT_GOLDEN_DIR names the folder of fixtures")

@@ -1,4 +1,4 @@
-"""What the documents promise exists: commands parse, links and files are there, the names in the Python example are real."""
+"""What the documents promise exists: commands parse, links and files are there, the Python example's names are real."""
 
 import ast
 import functools

@@ -69,7 +69,8 @@ def test_pictures_are_upright_and_not_mirrored() -> None:
         assert rows.size > 0, "the red cube is not in the picture"
         places.append(environment.data.qpos[16:18].copy())
         pixels.append((columns.mean(), -rows.mean()))
-    # this camera looks along +y from above: what lies further along x is further right, what lies further along y is higher up
+    # this camera looks along +y from above: what lies further along x is further right, what lies further along y is
+    # higher up
     for axis in range(2):
         assert np.corrcoef(np.array(places)[:, axis], np.array(pixels)[:, axis])[0, 1] > 0.9
     environment.close()

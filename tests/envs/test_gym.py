@@ -27,7 +27,7 @@ RIGHT = np.array([1.0, 0.0], dtype=np.float32)
 
 
 class TinyGym(gymnasium.Env):
-    """A point that succeeds once it is 3 to the right; it draws every frame into the same array, as some environments do."""
+    """A point that succeeds once it is 3 to the right; every frame is drawn into the same array."""
 
     action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float64)
     render_mode = "rgb_array"

@@ -72,6 +72,7 @@ def test_experts_wait_for_no_reset_to_be_built() -> None:
 
 
 def test_importing_the_package_imports_no_simulator() -> None:
-    program = "import sys, video2act.envs; print([m for m in ('mujoco', 'metaworld', 'gymnasium', 'gym_aloha') if m in sys.modules])"
+    simulators = ("mujoco", "metaworld", "gymnasium", "gym_aloha")
+    program = f"import sys, video2act.envs; print([m for m in {simulators} if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

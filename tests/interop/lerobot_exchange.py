@@ -2,8 +2,8 @@
 
     python tests/interop/lerobot_exchange.py FOLDER
 
-What we write is read by LeRobotDataset, what it records is read by us, and every number and every pixel is compared. Prints one
-line per exchange, with versions, and ends with an error at the first difference.
+What we write is read by LeRobotDataset, what it records is read by us, and every number and every pixel is compared.
+Prints one line per exchange, with versions, and ends with an error at the first difference.
 """
 
 import importlib.metadata

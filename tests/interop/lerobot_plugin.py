@@ -1,12 +1,12 @@
-"""The plugin under the real `lerobot`: run by `make test-interop` in a virtual environment that holds lerobot, video2act and
-lerobot_policy_video2act.
+"""The plugin under the real `lerobot`: run by `make test-interop` in a virtual environment that holds lerobot,
+video2act and lerobot_policy_video2act.
 
     python tests/interop/lerobot_plugin.py FOLDER
 
-Records demonstrations of ALOHA, trains a video model, then 20 steps of `lerobot-train` and 2 episodes of `lerobot-eval`, all
-through the commands that a user would type; then looks closer: what the plugin makes of a batch is what our own loader makes of
-it, what is loaded acts as what was saved, and damaged weights are refused. Prints one line per check and ends with an error at
-the first that fails.
+Records demonstrations of ALOHA, trains a video model, then 20 steps of `lerobot-train` and 2 episodes of
+`lerobot-eval`, all through the commands that a user would type; then looks closer: what the plugin makes of a batch is
+what our own loader makes of it, what is loaded acts as what was saved, and damaged weights are refused. Prints one line
+per check and ends with an error at the first that fails.
 """
 
 import json
@@ -77,7 +77,8 @@ def train_and_evaluate(folder: Path) -> tuple[Path, Path]:
     losses = [line.split("loss:")[1].split()[0] for line in log.splitlines() if "loss:" in line]
     saved = out / "checkpoints" / "last" / "pretrained_model"
     print(
-        f"lerobot-train: 20 steps, losses {', '.join(losses)}; files {', '.join(sorted(file.name for file in saved.iterdir()))}"
+        f"lerobot-train: 20 steps, losses {', '.join(losses)}; files "
+        f"{', '.join(sorted(file.name for file in saved.iterdir()))}"
     )
     assert len(losses) == 4, log[-3000:]
     shutil.rmtree(folder / "eval", ignore_errors=True)
@@ -96,7 +97,8 @@ def train_and_evaluate(folder: Path) -> tuple[Path, Path]:
     overall = json.loads((folder / "eval" / "eval_info.json").read_text())["overall"]
     assert overall["n_episodes"] == 2, overall
     print(
-        f"lerobot-eval: {overall['n_episodes']} episodes, {overall['pc_success']:.0f} % success (20 steps teach nothing)"
+        f"lerobot-eval: {overall['n_episodes']} episodes, {overall['pc_success']:.0f} % success (20 steps teach "
+        "nothing)"
     )
     return data, saved
 
@@ -136,7 +138,8 @@ def same_batches(data: Path, saved: Path) -> None:
     assert torch.allclose(found.actions[real], expected.actions[real])
     assert found.instruction == expected.instruction
     print(
-        f"training batch: {len(places)} samples equal our own loader's; pixels differ by {largest * 127.5:.2f} of 255 at most"
+        f"training batch: {len(places)} samples equal our own loader's; pixels differ by {largest * 127.5:.2f} of 255 "
+        "at most"
     )
 
 

@@ -1,9 +1,11 @@
-"""The worked example of docs/data.md, as it stands there, under the real `lerobot`: from its recording to a policy that acts.
+"""The worked example of docs/data.md, as it stands there, under the real `lerobot`: from its recording to a policy that
+acts.
 
     python tests/interop/lerobot_worked_example.py FOLDER           two demonstrations, five steps: that it runs
     python tests/interop/lerobot_worked_example.py FOLDER --full    with the numbers of the text
 
-Takes the code and the commands out of section "Start to end" and runs them in FOLDER, in the virtual environment that it runs in.
+Takes the code and the commands out of section "Start to end" and runs them in FOLDER, in the virtual environment that
+it runs in.
 """
 
 import os

@@ -1,6 +1,7 @@
 """The demo: its bookkeeping with made-up results, and the whole of it in miniature, from the simulator to the film.
 
-The miniature is also this project's short closed-loop evaluation: a policy trained a moment ago acts in MuJoCo from pixels.
+The miniature is also this project's short closed-loop evaluation: a policy trained a moment ago acts in MuJoCo from
+pixels.
 """
 
 import json

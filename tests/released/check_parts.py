@@ -88,7 +88,7 @@ def _check_temporal(report: Report, name: str, word: str, video: Video, expected
 
 
 def _check_moft(report: Report, word: str, video: Video, expected: Tensor, tolerance: float) -> None:
-    """Theirs chooses channels for the whole batch and keeps the mean; laid side by side as one picture, ours chooses the same."""
+    """Theirs chooses channels per batch and keeps the mean; on a batch laid side by side ours chooses the same."""
     prop = re.search(r"prop([\d.]+)", word)
     share = float(prop[1]) if prop else 0.04
     b = len(video.grid)

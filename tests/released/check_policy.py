@@ -41,7 +41,7 @@ GRADIENT = 1e-4
 
 
 class Rebuilt(nn.Module):
-    """Our System 1 and formers, with the names they have in `Video2Act`, around a video model that starts from latents."""
+    """Our System 1 and formers, named as in `Video2Act`, around a video model that starts from latents."""
 
     def __init__(
         self,
@@ -304,7 +304,7 @@ def _released_mask(is_additive: bool) -> Iterator[None]:
 
 
 def _scale(rebuilt: Rebuilt, theirs: Tensor) -> float:
-    """An epsilon prediction is divided by a signal of almost nothing at first: its error counts relative to what comes out."""
+    """An epsilon prediction is first divided by a signal near zero: its error counts relative to the result."""
     is_epsilon = rebuilt.system1.config.denoising.prediction == "epsilon"
     return max(1.0, float(theirs.abs().max())) if is_epsilon else 1.0
 

@@ -17,7 +17,7 @@ TOLERANCE = 2e-5
 
 
 def check_vae_encoder(golden: Golden, report: Report) -> None:
-    """Every tensor NAME whose latents the fixture holds as NAME.latent; the fixture has no decoder, so one is made up."""
+    """Compares NAME with its latents NAME.latent. The fixture has no decoder, so a random one is added."""
     tensors = golden.tensors()
     weights = under(tensors, "sd.")
     width = golden.description["config"]["dim"]

@@ -1,4 +1,5 @@
-"""What the released code does and a conversion refuses, put in from outside, so that the rest of such a policy can be compared.
+"""What the released code does and a conversion refuses, put in from outside, so that the rest of such a policy can be
+compared.
 
 Each time it is checked that the conversion does refuse it.
 """
@@ -54,7 +55,10 @@ def _nothing(video: Video) -> Video:
 
 
 def known_schedule(settings: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    """The yaml's model section; without a `noise_scheduler` that we do not have. What needs none can be compared all the same."""
+    """The yaml's model section; without a `noise_scheduler` that we do not have.
+
+    What needs none can be compared all the same.
+    """
     try:
         denoising_config(settings.get("noise_scheduler", {}))
     except ValueError as error:

@@ -1,7 +1,8 @@
 """Numerical parity with the released code, over every fixture of the folder that VIDEO2ACT_GOLDEN_DIR names.
 
-Run with `-s` to see one line per check with the largest difference. Where the released code is wrong (`docs/paper_vs_code.md`),
-its defect is put in from outside for the comparison, or the comparison is confined to where both are right.
+Run with `-s` to see one line per check with the largest difference. Where the released code is wrong
+(`docs/paper_vs_code.md`), its defect is put in from outside for the comparison, or the comparison is confined to where
+both are right.
 """
 
 from collections.abc import Callable

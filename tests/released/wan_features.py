@@ -1,4 +1,4 @@
-"""The video branch of the released policies, by diffusers' own Wan transformer: latents and text embeddings -> features."""
+"""The video branch of the released policies, by diffusers' own Wan transformer: latents and text -> features."""
 
 from typing import Any
 

@@ -1,8 +1,9 @@
 """ALOHA: two ViperX arms over a table, in the scenes of gym-aloha, stepped by MuJoCo directly.
 
-Resets, stepping and reward equal those of gym-aloha's own environments, to the bit (a test compares them). Those render three
-large pictures at every step whatever is asked for, 4 steps per second on a CPU. An action is 14 absolute joint targets at 50 Hz;
-the simulator clamps each to its actuator's range. An episode ends at the first success, reward 4, as it does there.
+Resets, stepping and reward equal those of gym-aloha's own environments, to the bit (a test compares them). Those render
+three large pictures at every step whatever is asked for, 4 steps per second on a CPU. An action is 14 absolute joint
+targets at 50 Hz; the simulator clamps each to its actuator's range. An episode ends at the first success, reward 4, as
+it does there.
 """
 
 import importlib.util
@@ -79,8 +80,9 @@ class Aloha:
         flags = model.opt.disableflags
         model.opt.disableflags = flags | mujoco.mjtDisableBit.mjDSBL_ACTUATION
         mujoco.mj_resetData(model, data)
-        # The original runs these three passes, the first before the arms are placed and all without actuation. Each starts the
-        # contact solver from the last one's result, so leaving one out changes the episode, in the last digits first.
+        # The original runs these three passes, the first before the arms are placed and all without actuation. Each
+        # starts the contact solver from the last one's result, so leaving one out changes the episode, in the last
+        # digits first.
         mujoco.mj_forward(model, data)
         data.qpos[:16] = data.ctrl[:] = START_ARM * 2
         data.qpos[16:] = _place_objects(self.task, seed)
@@ -95,8 +97,8 @@ class Aloha:
         self._episode.check(action)
         mujoco, model, data = self._mujoco, self.model, self.data
         data.ctrl[:] = np.concatenate([_actuator_targets(action[:7]), _actuator_targets(action[7:])])
-        # the original's order: positions and velocities are current before the action, so only the second half of a step is due;
-        # at the end, the first half of the next step makes contacts and pictures current
+        # the original's order: positions and velocities are current before the action, so only the second half of a
+        # step is due; at the end, the first half of the next step makes contacts and pictures current
         mujoco.mj_step2(model, data)
         mujoco.mj_step(model, data, nstep=round(CONTROL_PERIOD_S / model.opt.timestep) - 1)
         mujoco.mj_step1(model, data)
@@ -137,7 +139,7 @@ class Aloha:
 
 
 def _assets() -> Path:
-    """The folder of scenes inside gym-aloha, found without importing it: its import pulls in a second simulator stack."""
+    """The scenes' folder, found without importing gym-aloha, which would import a second simulator stack."""
     spec = importlib.util.find_spec("gym_aloha")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError('the ALOHA scenes come with gym-aloha; run: pip install "video2act[sim]"')

@@ -1,7 +1,7 @@
 """Where an episode stands: how many control steps it has taken, and whether another may follow.
 
-Every environment of this package owns one, so that the clock, the time limit and the refusal of a wrong action are the same in
-all of them.
+Every environment of this package owns one, so that the clock, the time limit and the refusal of a wrong action are the
+same in all of them.
 """
 
 from typing import Literal
@@ -34,12 +34,14 @@ class EpisodeClock:
             raise RuntimeError(f"{self._spec.name}: step() before reset(); call reset(seed) first")
         if self._phase == "over":
             raise RuntimeError(
-                f"{self._spec.name}: the episode ended after {self._num_steps} steps (Step.done); call reset(seed) for another"
+                f"{self._spec.name}: the episode ended after {self._num_steps} steps (Step.done); call reset(seed) for "
+                "another"
             )
         names = self._spec.action_names
         if action.shape != (len(names),):
             raise ValueError(
-                f"{self._spec.name}: expected an action of shape ({len(names)},) = {', '.join(names)}; got shape {action.shape}"
+                f"{self._spec.name}: expected an action of shape ({len(names)},) = {', '.join(names)}; got shape "
+                f"{action.shape}"
             )
         if not np.isfinite(action).all():
             bad = ", ".join(
@@ -49,7 +51,7 @@ class EpisodeClock:
             raise ValueError(f"{self._spec.name}: every value of an action must be finite, got {bad}")
 
     def advance(self, is_over: bool) -> bool:
-        """Count one control step; returns whether the episode is done, for a reason of the caller's or by the time limit."""
+        """Count one control step. Returns whether the episode is done: `is_over`, or the time limit is reached."""
         self._num_steps += 1
         done = is_over or self._num_steps >= self._spec.max_steps
         if done:

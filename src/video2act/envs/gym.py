@@ -1,8 +1,8 @@
 """Any Gymnasium environment with continuous actions as an `Environment`, by a mapping from its names to ours.
 
-Nothing is guessed and nothing converted silently: images must come out square, 8-bit and of the size that the mapping states
-(resize with `gymnasium.wrappers`), the state must be one vector, and success must be a key of `info`. Gymnasium knows no
-instruction, camera or control rate, so the mapping brings them.
+Nothing is guessed and nothing converted silently: images must come out square, 8-bit and of the size that the mapping
+states (resize with `gymnasium.wrappers`), the state must be one vector, and success must be a key of `info`. Gymnasium
+knows no instruction, camera or control rate, so the mapping brings them.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ except ImportError as error:
 
 @dataclass(frozen=True)
 class GymMapping:
-    """Where an environment keeps what a policy needs. Keys of nested dictionaries are joined by a slash: `pixels/top`."""
+    """Where an environment keeps what a policy needs. A slash joins keys of nested dictionaries: `pixels/top`."""
 
     name: str
     robot: str
@@ -52,12 +52,14 @@ class GymEnvironment:
         space = environment.action_space
         if not isinstance(space, gymnasium.spaces.Box) or space.shape != (len(mapping.action_names),):
             raise ValueError(
-                f"{mapping.name}: expected an action space Box of shape ({len(mapping.action_names)},), one value for each of "
+                f"{mapping.name}: expected an action space Box of shape ({len(mapping.action_names)},), one value for "
+                "each of "
                 f"{', '.join(mapping.action_names)}; the environment has {space}"
             )
         if None in mapping.images.values() and environment.render_mode != "rgb_array":
             raise ValueError(
-                f"{mapping.name}: a camera is taken from render(), which needs render_mode='rgb_array' in gymnasium.make; "
+                f"{mapping.name}: a camera is taken from render(), which needs render_mode='rgb_array' in "
+                "gymnasium.make; "
                 f"the environment has render_mode={environment.render_mode!r}"
             )
         self.spec = EnvironmentSpec(
@@ -107,7 +109,8 @@ class GymEnvironment:
         size = self._mapping.image_size
         if not isinstance(image, np.ndarray) or image.shape != (size, size, 3) or image.dtype != np.uint8:
             raise ValueError(
-                f"{self.spec.name}: camera {camera!r} expects a uint8 array of shape ({size}, {size}, 3) from {source}, "
+                f"{self.spec.name}: camera {camera!r} expects a uint8 array of shape ({size}, {size}, 3) from "
+                f"{source}, "
                 f"got {_describe(image)}; resize it with a wrapper of gymnasium, or correct image_size in the mapping"
             )
         return image.copy()  # many environments draw the next frame into the same array

@@ -1,9 +1,9 @@
 """MetaWorld: a Sawyer arm on a table, 50 tasks, goals and objects placed anew by every seed.
 
-A policy sees camera images and the gripper's own position and opening, never the pose of an object or of the goal. An action
-moves the gripper by up to 1 cm per axis and sets how hard the fingers close. An episode ends at the first success, because in
-several tasks success is a moment (a button springs back). The simulator has five traps, marked (a) to (e) below; each has a test
-of its name.
+A policy sees camera images and the gripper's own position and opening, never the pose of an object or of the goal. An
+action moves the gripper by up to 1 cm per axis and sets how hard the fingers close. An episode ends at the first
+success, because in several tasks success is a moment (a button springs back). The simulator has five traps, marked (a)
+to (e) below; each has a test of its name.
 """
 
 from typing import Any
@@ -44,7 +44,8 @@ class MetaWorld:
         limit = self._simulator.max_path_length
         if not 1 <= max_steps <= limit:
             raise ValueError(
-                f"metaworld:{task}: the simulator ends an episode after {limit} steps; max_steps={max_steps} is not in 1..{limit}"
+                f"metaworld:{task}: the simulator ends an episode after {limit} steps; max_steps={max_steps} is not in "
+                f"1..{limit}"
             )
         self.spec = EnvironmentSpec(
             name=f"metaworld:{task}",
@@ -64,7 +65,8 @@ class MetaWorld:
         self._episode = EpisodeClock(self.spec)
 
     def reset(self, seed: int) -> Observation:
-        # trap (b): reset(seed=...) is accepted and ignored; only seed() reaches the generator that places goal and objects
+        # trap (b): reset(seed=...) is accepted and ignored; only seed() reaches the generator that places goal and
+        # objects
         self._simulator.seed(seed)
         self._simulator.reset()
         self._refresh_scene()
@@ -86,11 +88,13 @@ class MetaWorld:
     def _refresh_scene(self) -> None:
         """Bring what is seen after a reset in line with what will be simulated."""
         mujoco, simulator = import_simulator("mujoco"), self._simulator
-        # trap (e): a reset moves drawers, windows, pegs, ... in the model but leaves their computed poses, up to 20 cm off; the
-        # first frame would show them elsewhere. Kinematics alone: a full mj_forward would also disturb the solver's warm start.
+        # trap (e): a reset moves drawers, windows, pegs, ... in the model but leaves their computed poses, up to 20 cm
+        # off; the first frame would show them elsewhere. Kinematics alone: a full mj_forward would also disturb the
+        # solver's warm start.
         mujoco.mj_kinematics(simulator.model, simulator.data)
         mujoco.mj_camlight(simulator.model, simulator.data)
-        # trap (c): a reset leaves the goal's marker where the XML has it; step() moves it, so only the first frame would be wrong
+        # trap (c): a reset leaves the goal's marker where the XML has it; step() moves it, so only the first frame
+        # would be wrong
         for site, position in simulator._target_site_config:
             simulator._set_pos_site(site, position)
         self.privileged = simulator._get_obs()
@@ -110,8 +114,8 @@ class MetaWorld:
 def _make_simulator(task: str) -> Any:
     """MetaWorld's own environment of `task`, with goals that vary by seed and that its experts can read."""
     simulator = import_simulator("metaworld.env_dict").ALL_V3_ENVIRONMENTS[task]()
-    # trap (a): the flag alone is not enough. The observation space was cached while the flag was still up, with the goal's bounds
-    # at zero, and step() clips to it; experts then aim at the origin.
+    # trap (a): the flag alone is not enough. The observation space was cached while the flag was still up, with the
+    # goal's bounds at zero, and step() clips to it; experts then aim at the origin.
     simulator._partially_observable = False
     simulator.__dict__.pop("sawyer_observation_space", None)
     # set_task() would freeze one placement; this draws a new one at each reset, out of the generator that seed() seeds

@@ -1,7 +1,7 @@
 """What the MuJoCo environments share: importing a simulator only when one is built, and photographing its scene.
 
-Shadows, reflections and multisampling are off: they slow a software renderer down ten times and say nothing about the task. EGL
-and OSMesa differ in a few pixels, so demonstrations and evaluation should run under the same `MUJOCO_GL`.
+Shadows, reflections and multisampling are off: they slow a software renderer down ten times and say nothing about the
+task. EGL and OSMesa differ in a few pixels, so demonstrations and evaluation should run under the same `MUJOCO_GL`.
 """
 
 import importlib
@@ -18,7 +18,8 @@ from video2act.envs.choices import check_choice
 def import_simulator(module: str) -> Any:
     """Import a module of the `sim` extra. Raises ImportError that says how to install it."""
     if sys.platform == "linux":
-        # mujoco chooses its renderer while it is imported; its own default needs a display, EGL runs on a server as well
+        # mujoco chooses its renderer while it is imported; its own default needs a display, EGL runs on a server as
+        # well
         os.environ.setdefault("MUJOCO_GL", "egl")
     try:
         return importlib.import_module(module)
@@ -29,7 +30,10 @@ def import_simulator(module: str) -> Any:
 
 
 class Cameras:
-    """Named cameras of one MuJoCo model. The renderer, which holds a GL context, exists from the first picture until `close`."""
+    """Named cameras of one MuJoCo model.
+
+    The renderer, which holds a GL context, exists from the first picture until `close`.
+    """
 
     def __init__(self, model: Any, names: tuple[str, ...], *, image_size: int, upside_down: frozenset[str]) -> None:
         """`upside_down` names the cameras that are mounted on their head; their pictures are turned by 180 degrees."""

@@ -1,4 +1,7 @@
-"""A checkpoint of another training code -> its tensors. Pickles are read as tensors and containers only; code is refused."""
+"""A checkpoint of another training code -> its tensors.
+
+Pickles are read as tensors and containers only; code is refused.
+"""
 
 import pickle
 import re

@@ -1,7 +1,7 @@
 """RDT-1B (arXiv 2410.07864) as a start for System 1: its published weights in a System 1 of its form.
 
-Its checkpoint is `pytorch_model.bin` or `model.safetensors`; `rdt_names` has its names. Parts that only our System 1 has start
-so that they add nothing.
+Its checkpoint is `pytorch_model.bin` or `model.safetensors`; `rdt_names` has its names. Parts that only our System 1
+has start so that they add nothing.
 """
 
 from collections.abc import Mapping, Set
@@ -37,8 +37,8 @@ def load_rdt(system1: System1, path: Path, *, image_places: tuple[int, ...] = ()
 
     Args:
         path: the file, or its folder.
-        image_places: for each of our cameras, the RDT-1B image (0 to 5) that it replaces. Default: 0 to 5 for six cameras, the
-            newest images (3, 4, 5) for three, 3 for one.
+        image_places: for each of our cameras, the RDT-1B image (0 to 5) that it replaces. Default: 0 to 5 for six
+            cameras, the newest images (3, 4, 5) for three, 3 for one.
     Raises:
         FileNotFoundError: there is no checkpoint.
         ValueError: System 1 does not have RDT-1B's form, or tensors are missing, unexpected or of another shape.
@@ -92,7 +92,7 @@ def rename(
 
 
 def silent_tensors(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our tensors that RDT-1B lacks, with values that add nothing: image and video types, age, the streams' embedding."""
+    """Our tensors that RDT-1B lacks, with values that add nothing: types of tokens, age, the streams' embedding."""
     silent = ("system2.stream_embedding", *(f"system1.dit.{name}" for name in OWN_OF_DIT))
     tensors = {name: torch.zeros(tensor.shape) for name, tensor in own.items() if name.startswith(silent)}
     # the layer after it is zero; with zeros here, too, neither could learn
@@ -111,7 +111,8 @@ def _chosen(image_places: tuple[int, ...], num_cameras: int) -> tuple[int, ...]:
     places = image_places or usual.get(num_cameras, ())
     if len(places) != num_cameras or not all(0 <= place < NUM_IMAGES for place in places):
         raise ValueError(
-            f"{num_cameras} cameras need as many places among RDT-1B's six images (0 to 5: head, right, left, one step ago, then "
+            f"{num_cameras} cameras need as many places among RDT-1B's six images (0 to 5: head, right, left, one step "
+            "ago, then "
             f"now), got {places or 'none'}; name them as image_places"
         )
     return places
@@ -121,7 +122,8 @@ def _places(positions: Tensor, places: tuple[int, ...]) -> Tensor:
     """`[1 6n d]` -> `[1 kn d]`."""
     if positions.shape[1] % NUM_IMAGES:
         raise ValueError(
-            f"model.img_cond_pos_embed has {positions.shape[1]} rows, expected a multiple of {NUM_IMAGES}, one share an image"
+            f"model.img_cond_pos_embed has {positions.shape[1]} rows, expected a multiple of {NUM_IMAGES}, one share "
+            "an image"
         )
     images = positions.unflatten(1, (NUM_IMAGES, -1))
     return torch.cat([images[:, place] for place in places], dim=1)

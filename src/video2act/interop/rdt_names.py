@@ -1,7 +1,7 @@
 """Our tensors' names in a checkpoint of RDT-1B, and of the released Video2Act code, which was finetuned from it.
 
-Every map goes from our name to theirs. Two of ours may come from one of theirs: their code embeds state and actions with one
-adaptor, ours has one each. The values are equal after a conversion; a later finetuning may change them apart.
+Every map goes from our name to theirs. Two of ours may come from one of theirs: their code embeds state and actions
+with one adaptor, ours has one each. The values are equal after a conversion; a later finetuning may change them apart.
 """
 
 import re
@@ -40,11 +40,11 @@ ADAPTORS = {
     "dit.action_in": "state_adaptor",
 }
 OWN_OF_DIT = ("image_type", "video_type", "staleness_in.up", "staleness_in.down")
-"""tensors that our transformer has and RDT-1B's lacks; with zero types and a zero `staleness_in.down` they add nothing"""
+"""tensors that only our transformer has; with zero types and a zero `staleness_in.down` they add nothing"""
 
 
 def layers_of(names: Iterable[str], adaptor: str) -> list[str]:
-    """An adaptor's linear layers in order: those numbered 0, 2, 4, ... of `mlpNx_gelu`, the adaptor itself if `linear`."""
+    """An adaptor's linear layers in order: numbered 0, 2, 4, ... in `mlpNx_gelu`, the adaptor itself if `linear`."""
     found = [re.fullmatch(rf"{re.escape(adaptor)}(?:\.(\d+))?\.weight", name) for name in names]
     numbers = sorted(int(match[1] or 0) for match in found if match)
     is_linear = any(match and match[1] is None for match in found)
@@ -67,7 +67,10 @@ def dit_names(names: Iterable[str], prefix: str = "model.") -> dict[str, str]:
 
 
 def adaptor_names(names: Iterable[str], ours: str, *, theirs: str) -> dict[str, str]:
-    """Names of an adaptor. Ours is a Linear, an Mlp or a Sequential, by its number of layers (`layers.make_adaptor`)."""
+    """Names of an adaptor.
+
+    Ours is a Linear, an Mlp or a Sequential, by its number of layers (`layers.make_adaptor`).
+    """
     names = set(names)
     layers = layers_of(names, theirs)
     words = {1: [""], 2: [".up", ".down"]}.get(len(layers), [f".{2 * number}" for number in range(len(layers))])

@@ -1,11 +1,11 @@
 """Records demonstrations: a scripted expert drives a simulator, in as many processes as there are cores.
 
-The dataset does not depend on the number of workers, and an interrupted recording continues to the same result: seeds are handed
-out in order, finished episodes are committed in that order, and seeds on which the expert fails are skipped. A worker simulates,
-renders and encodes; this process only moves finished files into the dataset.
+The dataset does not depend on the number of workers, and an interrupted recording continues to the same result: seeds
+are handed out in order, finished episodes are committed in that order, and seeds on which the expert fails are skipped.
+A worker simulates, renders and encodes; this process only moves finished files into the dataset.
 
-With `noise` the executed action is the expert's plus a disturbance; the recorded action stays clean. So the demonstrations show
-how to recover from states that the expert alone would never visit.
+With `noise` the executed action is the expert's plus a disturbance; the recorded action stays clean. So the
+demonstrations show how to recover from states that the expert alone would never visit.
 """
 
 import multiprocessing
@@ -180,8 +180,8 @@ def _work(connection: Connection, setup: Setup, *, noise: float) -> None:
 class _Team:
     """The workers, each with the seed that it records.
 
-    A pool of concurrent.futures would not do: it names neither the seed nor the exit code of a worker that died, and it ends
-    only after the episodes in progress.
+    A pool of concurrent.futures would not do: it names neither the seed nor the exit code of a worker that died, and it
+    ends only after the episodes in progress.
     """
 
     def __init__(self) -> None:
@@ -190,7 +190,8 @@ class _Team:
 
     def hire(self, setup: Setup, size: int, *, noise: float) -> EnvironmentSpec:
         """Start the workers; returns their environment's spec."""
-        # spawn: renderers do not survive a fork, and `runtime.workers`' server imports what its first caller needs, here no torch
+        # spawn: renderers do not survive a fork, and `runtime.workers`' server imports what its first caller needs,
+        # here no torch
         context = multiprocessing.get_context("spawn")
         for _ in range(size):
             ours, theirs = context.Pipe()

@@ -1,7 +1,7 @@
 """`video2act demo`: the whole path in one go, from demonstrations to a policy that acts, with its controls beside it.
 
-Budgets are training steps, so a slow machine learns the same, later. Each stage is skipped if it is already done and continued if
-it was interrupted; its seconds are kept, and the total counts all of them.
+Budgets are training steps, so a slow machine learns the same, later. Each stage is skipped if it is already done and
+continued if it was interrupted; its seconds are kept, and the total counts all of them.
 """
 
 import json
@@ -179,7 +179,7 @@ def _train(folder: Path, program: Callable[..., object], *arguments: Any) -> Non
 
 
 def _wrong_instructions(plan: Demo, data: tuple[Path, ...]) -> list[tuple[str, str, str]]:
-    """(environment, the task it is told instead, that task's sentence): each task told each other task's instruction."""
+    """(environment, the other task, that task's instruction) for every pair of tasks."""
     sentences = {env: LeRobotDataset(path).tasks[0] for env, path in zip(plan.envs, data, strict=True)}
     return [(env, told, sentences[told]) for env in plan.envs for told in plan.envs if told != env]
 

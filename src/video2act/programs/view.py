@@ -1,7 +1,8 @@
 """`video2act view`: a recorded demonstration as System 2 sees it, as a film.
 
 The same film as of an evaluated episode, with the ticks of the schedule that the policy would follow: it plans every
-`execute_steps` control steps and refreshes System 2 every `refresh_every`. Nobody acts here; the frames are the demonstrator's.
+`execute_steps` control steps and refreshes System 2 every `refresh_every`. Nobody acts here; the frames are the
+demonstrator's.
 """
 
 from pathlib import Path
@@ -36,7 +37,8 @@ def view(run: Path, dataset: Path, *, episode: int, out: Path) -> Path:
     lacking = [camera for camera in config.all_cameras if camera not in data.cameras]
     if lacking:
         raise ValueError(
-            f"the policy needs {', '.join(config.all_cameras)}, the dataset has {', '.join(data.cameras) or 'no camera'}; "
+            f"the policy needs {', '.join(config.all_cameras)}, the dataset has "
+            f"{', '.join(data.cameras) or 'no camera'}; "
             f"missing: {', '.join(lacking)}"
         )
     if not 0 <= episode < len(data):

@@ -1,4 +1,7 @@
-"""Curves with an interval around each point, side by side, as a png. Drawn with Pillow: the core needs no plotting library."""
+"""Curves with an interval around each point, side by side, as a png.
+
+Drawn with Pillow: the core needs no plotting library.
+"""
 
 import io
 from dataclasses import dataclass

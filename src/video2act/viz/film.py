@@ -1,7 +1,8 @@
 """One episode as a film: its cameras, beside them what each stream's filter kept, and below them who ran when.
 
-The maps are computed here, after the episode, from the recorded frames and by the same clip rule as on the robot, so that looking
-costs the control loop nothing. Cameras run at every frame; a map changes when System 2 refreshed, as it did for the policy.
+The maps are computed here, after the episode, from the recorded frames and by the same clip rule as on the robot, so
+that looking costs the control loop nothing. Cameras run at every frame; a map changes when System 2 refreshed, as it
+did for the policy.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,8 @@
 """Pure functions that turn what System 2 kept of a video into pictures a person can read: numbers in, uint8 RGB out.
 
 - A map is the root mean square of a grid over its channels and frames: how much is there, not in which direction.
-- Maps of one episode share one scale, cut at percentiles, so that a still scene looks still and one outlier hides nothing.
+- Maps of one episode share one scale, cut at percentiles, so that a still scene looks still and one outlier hides
+  nothing.
 - The colour ramp gets steadily lighter, so that it orders values in grey print and for colour-blind eyes as well.
 
 Text is drawn with Pillow; matplotlib is not needed.
@@ -35,7 +36,7 @@ def magnitude(video: Video) -> Float[np.ndarray, "h w"]:
 
 
 def robust_range(maps: Sequence[Float[np.ndarray, "h w"]]) -> tuple[float, float]:
-    """The values that are drawn as nothing and as full, for maps that are to be compared: their 40th and 99.5th percentile."""
+    """The values drawn as nothing and as full, for maps that share a scale: their 40th and 99.5th percentile."""
     # a good part of every picture is background: below the 40th percentile there is nothing to point at
     low, high = np.percentile(np.stack(maps), [40, 99.5])
     return float(low), float(high)
@@ -85,8 +86,8 @@ def tick_strip(
 ) -> UInt8[np.ndarray, "_h {width} 3"]:
     """Who ran when, over a whole episode, with a cursor at control step `now`.
 
-    Ticks of System 1 (plans) and System 2 (the control steps whose frame a new condition saw), and below them how many control
-    steps old the condition in use was, one value per control step.
+    Ticks of System 1 (plans) and System 2 (the control steps whose frame a new condition saw), and below them how many
+    control steps old the condition in use was, one value per control step.
     """
     num_steps = len(staleness)
     strip = Image.new("RGB", (width, 3 * ROW_PX + 4), BACKGROUND)

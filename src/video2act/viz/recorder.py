@@ -1,4 +1,4 @@
-"""A watcher that keeps an episode in memory and makes a film of it afterwards; while the policy acts it only notes references."""
+"""A watcher that keeps an episode in memory and films it afterwards, so that the control loop is not slowed down."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
 """The tensors of a checkpoint and the yaml it was trained with -> our `PolicyConfig`.
 
-Most of a policy's shape can be read off the tensors; the yaml has the rest. Defects of the released code are not configured
-(the additive text mask, frequencies in the wrong unit), except where the weights depend on one: the zero border of its spatial
-filters.
+Most of a policy's shape can be read off the tensors; the yaml has the rest. Defects of the released code are not
+configured (the additive text mask, frequencies in the wrong unit), except where the weights depend on one: the zero
+border of its spatial filters.
 """
 
 from collections.abc import Mapping
@@ -118,7 +118,8 @@ def stream_config(
     num_apart = int(stream_settings(name, model).get("num_frames", 1))
     if source == "spatial" and num_apart != 1:
         raise ValueError(
-            f"raw_stream.num_frames={num_apart}: the released code encodes these frames each alone, where a stream here "
+            f"raw_stream.num_frames={num_apart}: the released code encodes these frames each alone, where a stream "
+            "here "
             "encodes them as one clip; only 1 can be converted"
         )
     num_frames = 1 if source == "spatial" else int(settings.get("num_frames", MOTION_FRAMES))
@@ -129,7 +130,8 @@ def stream_config(
     frames = tuple(frame - older for frame in latents.frames)
     if frames[0] < 0:
         raise ValueError(
-            f"motion_stream.cache_concat_chunks={settings['cache_concat_chunks']}: the released code reads latents of several "
+            f"motion_stream.cache_concat_chunks={settings['cache_concat_chunks']}: the released code reads latents of "
+            "several "
             "clips that were encoded apart; only a latent_frame_select within the newest clip can be converted"
         )
     # the frames of a single stream have one size, and its latents are resized
@@ -200,7 +202,8 @@ def denoising_config(settings: Mapping[str, Any]) -> DenoisingConfig:
     prediction = settings.get("prediction_type", "sample")
     if prediction not in ("sample", "epsilon"):
         raise ValueError(
-            f"noise_scheduler: prediction_type {prediction!r} is not sample or epsilon; the released code trains every other one "
+            f"noise_scheduler: prediction_type {prediction!r} is not sample or epsilon; the released code trains every "
+            "other one "
             "as a sample, and denoises with it as something else"
         )
     return DenoisingConfig(
@@ -252,7 +255,8 @@ def _adaptor(state: Mapping[str, Tensor], name: str) -> str:
     layers = layers_of(state, name)
     if not layers:
         raise ValueError(
-            f"neither {name}.0.weight (mlpNx_gelu) nor {name}.weight (linear); this is not a checkpoint of the released code"
+            f"neither {name}.0.weight (mlpNx_gelu) nor {name}.weight (linear); this is not a checkpoint of the "
+            "released code"
         )
     return f"mlp{len(layers)}x_gelu"
 

@@ -1,16 +1,17 @@
 """A checkpoint of the released Video2Act code -> a run folder of `video2act`.
 
-The result is the same policy in our config: filters on latents, projections or the released formers, one stream or two, System 1
-of RDT's form. Behaviour of the released code that its weights do not depend on is not kept:
+The result is the same policy in our config: filters on latents, projections or the released formers, one stream or two,
+System 1 of RDT's form. Behaviour of the released code that its weights do not depend on is not kept:
 
 * padding of text is masked; theirs attends to it with less weight. For one unpadded instruction there is no difference;
 * frequencies are in true Hz; a filter keeps the same bins.
 
-Behaviour that the weights depend on is kept, as options with the released code's defaults: the video branch was trained on frames
-with red and blue swapped (`bgr_latents`), the RMS norm on "variance" (timm 1.0.3), or "rms" where NVIDIA's APEX was installed.
-Zeros around the picture of spatial filters and images squeezed to 832 x 480 are always kept.
+Behaviour that the weights depend on is kept, as options with the released code's defaults: the video branch was trained
+on frames with red and blue swapped (`bgr_latents`), the RMS norm on "variance" (timm 1.0.3), or "rms" where NVIDIA's
+APEX was installed. Zeros around the picture of spatial filters and images squeezed to 832 x 480 are always kept.
 
-`check_structure` refuses a yaml that does not describe the tensors: a damaged checkpoint must not pass for a smaller policy.
+`check_structure` refuses a yaml that does not describe the tensors: a damaged checkpoint must not pass for a smaller
+policy.
 """
 
 from collections.abc import Mapping
@@ -60,8 +61,8 @@ def convert_released(
     Args:
         checkpoint: a file or folder, see `find_checkpoint`.
         settings: the yaml it was trained with.
-        video_model: the video model it was trained on, whose weights are not in the checkpoint: a folder of ours, or Wan 2.2 as
-            published, which the run folder names and does not hold.
+        video_model: the video model it was trained on, whose weights are not in the checkpoint: a folder of ours, or
+            Wan 2.2 as published, which the run folder names and does not hold.
         ema: convert the moving average.
     Raises:
         FileNotFoundError: one of the files is missing.
@@ -123,7 +124,8 @@ def without_video_model(state: Mapping[str, Tensor], source: Path) -> dict[str, 
     lora = [name for name in state if name.startswith(prefix) and ".lora_" in name]
     if lora:
         raise ValueError(
-            f"{source} holds {len(lora)} LoRA tensors of the video model ({lora[0]}, ...); merge them into the video model first "
+            f"{source} holds {len(lora)} LoRA tensors of the video model ({lora[0]}, ...); merge them into the video "
+            "model first "
             "and convert with that model"
         )
     return {name: tensor for name, tensor in state.items() if not name.startswith(prefix)}

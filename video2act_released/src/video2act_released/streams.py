@@ -1,7 +1,8 @@
 """The streams of the released code as its yaml describes them: which latents, how large, and what their filters keep.
 
-The released policy begins with latents that were encoded before. So the yaml, not a clip, gives their number and size: a stream
-may read some latents of the motion stream only, take the spatial stream's from among them, and resize those of a single stream.
+The released policy begins with latents that were encoded before. So the yaml, not a clip, gives their number and size:
+a stream may read some latents of the motion stream only, take the spatial stream's from among them, and resize those of
+a single stream.
 """
 
 from collections.abc import Mapping
@@ -86,8 +87,10 @@ def latents_of(stream: str, model: Mapping[str, Any], *, video: Mapping[str, Any
         sizes = [tuple(side // LATENT_PX for side in video_size(name, model, video=video)) for name in STREAMS]
         if count > len(frames) or sizes[0] != sizes[1]:
             raise ValueError(
-                f"raw_stream.latent_source motion_current takes the newest num_frames={count} latents of {sizes[0]} from among "
-                f"the motion stream's {len(frames)} of {sizes[1]}: raw_stream's num_frames and video_size do not fit them"
+                f"raw_stream.latent_source motion_current takes the newest num_frames={count} latents of {sizes[0]} "
+                "from among "
+                f"the motion stream's {len(frames)} of {sizes[1]}: raw_stream's num_frames and video_size do not fit "
+                "them"
             )
         frames = frames[-count:]
     return Latents(source, frames, ())
@@ -121,8 +124,8 @@ def filter_config(
 
     Args:
         video: the yaml's video section, whose `motion_extraction` holds the band.
-        latent_fps: the true rate of the clip's latents. A band is a set of frequency bins, which stays the same: 1 Hz of theirs,
-            at 16 latents a second, is `latent_fps / 16` Hz if the stream shows all latents.
+        latent_fps: the true rate of the clip's latents. A band is a set of frequency bins, which stays the same: 1 Hz
+            of theirs, at 16 latents a second, is `latent_fps / 16` Hz if the stream shows all latents.
         frames: indices of the latents that the stream shows.
     Raises:
         ValueError: the filter cannot be converted; the message gives the reason.
@@ -162,7 +165,8 @@ def _band(word: str, video: Mapping[str, Any], *, num_latents: int) -> tuple[flo
     if not kept:
         listed = ", ".join(f"{frequency:.3g}" for frequency in bins.tolist())
         raise ValueError(
-            f"extraction {word!r}: motion_extraction's {low:g} to {high:g} Hz holds no frequency of {num_latents} latents "
+            f"extraction {word!r}: motion_extraction's {low:g} to {high:g} Hz holds no frequency of {num_latents} "
+            "latents "
             f"({listed} Hz); the released code fills such a stream with zeros"
         )
     tolerance = 1e-6 * fps

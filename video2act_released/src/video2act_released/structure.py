@@ -1,7 +1,8 @@
 """Does a checkpoint of the released code hold what its yaml describes?
 
-Our config is read off the tensors. If some are lost, the rest may look like a smaller policy. So the tensors are first compared
-with the yaml: blocks, layers of adaptors, one stream or two, formers or none. Missing settings have the released code's defaults.
+Our config is read off the tensors. If some are lost, the rest may look like a smaller policy. So the tensors are first
+compared with the yaml: blocks, layers of adaptors, one stream or two, formers or none. Missing settings have the
+released code's defaults.
 """
 
 import re
@@ -23,7 +24,8 @@ def check_structure(state: Mapping[str, Tensor], model: Mapping[str, Any], *, so
     """Compare the tensors with the yaml's `model` section.
 
     Raises:
-        ValueError: they do not fit. The message lists missing and unexpected tensors, each with the setting that asks for it.
+        ValueError: they do not fit. The message lists missing and unexpected tensors, each with the setting that asks
+            for it.
     """
     if not num_blocks(state, "model.blocks"):
         some = ", ".join(sorted(state)[:5]) or "nothing"
@@ -96,7 +98,8 @@ def _formers(state: Mapping[str, Tensor], model: Mapping[str, Any]) -> list[str]
         query = state.get(f"{prefix}layers.0.0.to_q.weight")
         if query is not None and query.shape[0] != heads * HEAD_DIM:
             problems.append(
-                f"{heads} heads (compressor_heads of {STREAMS[stream][1]}, or token_compressor_heads, or 8) of {HEAD_DIM} "
+                f"{heads} heads (compressor_heads of {STREAMS[stream][1]}, or token_compressor_heads, or 8) of "
+                f"{HEAD_DIM} "
                 f"channels, but {prefix}layers.0.0.to_q.weight is {list(query.shape)}"
             )
     return problems
@@ -129,7 +132,8 @@ def _listed(names: list[str]) -> str:
 def _required(settings: Mapping[str, Any], word: str, *, where: str = "") -> Any:
     if word not in settings:
         raise ValueError(
-            f"the yaml's model section has no {where}{word}, without which the released code does not run; name the yaml "
+            f"the yaml's model section has no {where}{word}, without which the released code does not run; name the "
+            "yaml "
             "that the checkpoint was trained with"
         )
     return settings[word]

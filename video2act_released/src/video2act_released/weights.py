@@ -1,4 +1,7 @@
-"""Tensors of the released code under our names. An error names tensors that are missing, left over or of another shape."""
+"""Tensors of the released code under our names.
+
+An error names tensors that are missing, left over or of another shape.
+"""
 
 from collections.abc import Iterable, Mapping
 

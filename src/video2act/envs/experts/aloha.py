@@ -1,9 +1,10 @@
-"""Scripted bimanual experts: a timetable of hand poses out of the objects' places, inverse kinematics, and a slow correction.
+"""Scripted bimanual experts: a timetable of hand poses, inverse kinematics, and a slow correction.
 
-The idea of the timetable is ACT's (arXiv 2304.13705): poses at fixed times, straight lines between them. Three things make it
-land in this simulator. Joints sag under gravity, so what is missing is integrated and added to the targets. The fingers creep,
-because their friction exceeds their actuators' force, so a grip is commanded at once and given time to close. And a peg never
-sits in the hand as planned, so in `insertion` the right arm lines it up with the socket on the way in.
+The idea of the timetable is ACT's (arXiv 2304.13705): poses at fixed times, straight lines between them. Three things
+make it land in this simulator. Joints sag under gravity, so what is missing is integrated and added to the targets. The
+fingers creep, because their friction exceeds their actuators' force, so a grip is commanded at once and given time to
+close. And a peg never sits in the hand as planned, so in `insertion` the right arm lines it up with the socket on the
+way in.
 """
 
 from dataclasses import dataclass, replace
@@ -49,7 +50,10 @@ class Timetables:
 
 
 class AlohaExpert:
-    """Follows a plan made from the objects' places at the reset. The plan runs on time: call `act` once per control step."""
+    """Follows a plan made from the objects' places at the reset.
+
+    The plan runs on time: call `act` once per control step.
+    """
 
     def __init__(self, environment: Aloha) -> None:
         self._environment = environment

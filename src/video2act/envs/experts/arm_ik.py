@@ -1,7 +1,7 @@
 """Inverse kinematics of one ViperX arm: where the finger tips shall be -> six joint angles.
 
-Damped least squares on a scratch copy of the simulation's state, so that solving never disturbs what is simulated. Each solution
-is the start of the next search, which keeps the joints from jumping between two solutions of one pose.
+Damped least squares on a scratch copy of the simulation's state, so that solving never disturbs what is simulated. Each
+solution is the start of the next search, which keeps the joints from jumping between two solutions of one pose.
 """
 
 from typing import Any, Literal
@@ -35,7 +35,8 @@ class ArmIK:
         self._hand = model.body(f"vx300s_{side}/gripper_link").id
         first = model.joint(f"vx300s_{side}/waist").qposadr[0]
         self._joints = np.arange(first, first + 6)
-        # both arms are chains of hinges that come before every free joint, so positions and velocities share their indices
+        # both arms are chains of hinges that come before every free joint, so positions and velocities share their
+        # indices
         self._limits = model.jnt_range[self._joints]
         self._jacobian = np.zeros((6, model.nv))
         self.reset()
