@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from video2act.policy import Video2Act
+    from video2act.runtime.runner import Runner
 
-__all__ = ["Video2Act"]
+__all__ = ["Runner", "Video2Act"]
 
 
 def __getattr__(name: str) -> Any:
@@ -14,4 +15,8 @@ def __getattr__(name: str) -> Any:
         from video2act.policy import Video2Act
 
         return Video2Act
+    if name == "Runner":
+        from video2act.runtime.runner import Runner
+
+        return Runner
     raise AttributeError(f"module 'video2act' has no attribute {name!r}")
