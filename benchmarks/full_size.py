@@ -164,8 +164,7 @@ def prepared(settings: Settings) -> PolicyConfig:
         streams = tuple(
             replace(s, former=former, size_px=64, num_frames=min(17, s.num_frames)) for s in config.system2.streams
         )
-        streams = (streams[0], replace(streams[1], filter=replace(streams[1].filter, low_hz=1.0)))
-        system2 = replace(system2, backbone=replace(backbone, feature_layer=2), streams=streams, token_dim=32)
+        system2 = replace(system2, backbone=replace(backbone, feature_layer=2), streams=streams)
     return replace(config, system1=system1, system2=system2)
 
 

@@ -19,8 +19,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import tyro
 
-from video2act.config import BackboneConfig, TrainConfig, VideoTrainConfig
+from video2act.config import TrainConfig
+from video2act.data import open_dataset
 from video2act.evaluation.findings import SuccessRate
+from video2act.presets import make_preset
 from video2act.programs.evaluate import evaluate
 from video2act.programs.train import train
 from video2act.programs.train_video import train_video
@@ -71,11 +73,12 @@ def run_job(settings: Settings, data: Path, name: str, seed: int) -> tuple[str, 
     video_model = settings.out / f"video_{variant.video_model}" if variant.video_model else None
     if not (policy / "model.safetensors").is_file():
         config = TrainConfig(num_steps=settings.policy_steps, seed=seed)
+        opened = open_dataset(data)
         train(
-            (data,),
-            policy,
-            config=config,
-            preset=variant.preset,
+            make_preset(variant.preset, opened),
+            opened,
+            out=policy,
+            training=config,
             video_model=video_model,
             resume=(policy / "training.json").is_file(),
         )
@@ -121,7 +124,7 @@ def main(settings: Settings) -> None:
     for label, steps in (("trained", settings.video_steps), ("random", 0)):
         folder = settings.out / f"video_{label}"
         if not (folder / "model.safetensors").is_file():
-            train_video((data,), folder, config=VideoTrainConfig(num_steps=steps), backbone=BackboneConfig())
+            train_video(open_dataset(data), out=folder, num_steps=steps)
     # the first seed of every variant first: it also fills the caches that the others read
     jobs = [
         (name, seed) for seed in settings.seeds for name in settings.variants if not VARIANTS[name].is_shown_nothing

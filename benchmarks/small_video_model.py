@@ -27,9 +27,10 @@ import torch
 import tyro
 
 from video2act.config import PolicyConfig, ScratchConfig, TrainConfig, VideoTrainConfig
+from video2act.data import open_dataset
 from video2act.envs import list_environments
 from video2act.evaluation.findings import SuccessRate
-from video2act.presets import PRESETS, DataSpec, everything_that_moves, small
+from video2act.presets import PRESETS, DataSpec, make_preset, small
 from video2act.programs.collect import CollectionError, collect
 from video2act.programs.evaluate import evaluate
 from video2act.programs.train import train
@@ -113,13 +114,12 @@ def shrunken_preset(data: DataSpec) -> PolicyConfig:
     assert policy.system2 is not None
     spatial, motion = policy.system2.streams
     former = replace(motion.former, num_tokens=4, depth=1)
-    band = everything_that_moves(data.fps, 9, frames_per_feature=4)
     streams = (
         replace(spatial, size_px=32, former=former),
-        replace(motion, size_px=32, num_frames=9, filter=band, former=former),
+        replace(motion, size_px=32, num_frames=9, former=former),
     )
     system1 = replace(policy.system1, hidden=64, depth=2)
-    return replace(policy, image_px=32, system1=system1, system2=replace(policy.system2, streams=streams, token_dim=64))
+    return replace(policy, image_px=32, system1=system1, system2=replace(policy.system2, streams=streams))
 
 
 def shrunken_system1(data: DataSpec) -> PolicyConfig:
@@ -186,27 +186,21 @@ def _demonstrate(env: str, folder: Path, settings: Settings, minutes: float) -> 
 def _train_video(
     videos: dict[str, Path], out: Path, config: VideoTrainConfig, scratch: ScratchConfig, minutes: float
 ) -> None:
-    data = tuple(folder for folder in videos.values() if not (folder / "left_out").is_file())
+    data = [open_dataset(folder) for folder in videos.values() if not (folder / "left_out").is_file()]
     has_begun = (out / SETTINGS_FILE).is_file() or (out / "vae_training" / SETTINGS_FILE).is_file()
-    train_video(data, out, config=replace(config, max_minutes=minutes), backbone=scratch, resume=has_begun)
+    limited = replace(config, max_minutes=minutes)
+    train_video(data, out=out, training=limited, backbone=scratch, resume=has_begun)
 
 
 def _train_policy(
     env: str, variant: str, out: Path, config: TrainConfig, preset: str, root: Path, minutes: float
 ) -> None:
-    data = (root / "demonstrations" / env.replace(":", "_"),)
+    data = open_dataset(root / "demonstrations" / env.replace(":", "_"))
     video_model = {"full": root / "video_model", "random": root / "random_model"}.get(variant)
     name = preset if video_model else f"{preset}_system1"
     resume = (out / SETTINGS_FILE).is_file()
-    train(
-        data,
-        out,
-        config=replace(config, max_minutes=minutes),
-        preset=name,
-        video_model=video_model,
-        cameras=CAMERAS,
-        resume=resume,
-    )
+    limited = replace(config, max_minutes=minutes)
+    train(make_preset(name, data, CAMERAS), data, out=out, training=limited, video_model=video_model, resume=resume)
 
 
 def _evaluate(policy: Path, env: str, settings: Settings, device: str, out: Path, minutes: float) -> None:

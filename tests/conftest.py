@@ -77,7 +77,7 @@ def small_config(small_backbone: BackboneConfig) -> PolicyConfig:
         horizon=4,
         execute_steps=2,
         system1=System1Config(hidden=32, depth=4, num_heads=4, text_dim=16, image_channels=8),
-        system2=System2Config(small_backbone, streams, token_dim=32),
+        system2=System2Config(small_backbone, streams),
         refresh_every=4,
         max_staleness_steps=4,
     )

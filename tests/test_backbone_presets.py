@@ -15,7 +15,7 @@ import published_models
 from video2act.config import GRIDS, PolicyConfig, PretrainedBackboneConfig
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act
-from video2act.presets import PRESETS, DataSpec, everything_that_moves, make_preset, video_model_of
+from video2act.presets import PRESETS, DataSpec, make_preset, video_model_of
 from video2act.system2.backbones.sizes import size_of
 from video2act.types import Batch, Observation, VideoCondition
 
@@ -42,8 +42,7 @@ def over_a_tiny_instance(config: PolicyConfig, root: Path) -> PolicyConfig:
     tiny = replace(backbone, source=str(source), feature_layer=2, text_cache=str(root / "text"))
     num_frames, size = 1 + 2 * tiny.frames_per_feature, 2 * tiny.patch_px
     spatial, motion = system2.streams
-    band = everything_that_moves(config.fps, num_frames, frames_per_feature=tiny.frames_per_feature)
-    streams = (replace(spatial, size_px=size), replace(motion, size_px=size, num_frames=num_frames, filter=band))
+    streams = (replace(spatial, size_px=size), replace(motion, size_px=size, num_frames=num_frames))
     return replace(config, system2=replace(system2, backbone=tiny, streams=streams))
 
 

@@ -3,20 +3,56 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from video2act.config import PolicyConfig
+    from video2act.data import open_dataset, open_datasets
+    from video2act.envs import list_environments, make_environment
     from video2act.policy import Video2Act
-    from video2act.runtime.runner import Runner
+    from video2act.presets import make_preset as preset
+    from video2act.programs.evaluate import evaluate
+    from video2act.programs.train import train
+    from video2act.programs.train_video import train_video
+    from video2act.types import ActionChunk, Observation
 
-__all__ = ["Runner", "Video2Act"]
+__all__ = [
+    "ActionChunk",
+    "Observation",
+    "PolicyConfig",
+    "Video2Act",
+    "evaluate",
+    "list_environments",
+    "make_environment",
+    "open_dataset",
+    "open_datasets",
+    "preset",
+    "train",
+    "train_video",
+]
+
+_PLACES = {
+    "ActionChunk": ("types", "ActionChunk"),
+    "Observation": ("types", "Observation"),
+    "PolicyConfig": ("config", "PolicyConfig"),
+    "Video2Act": ("policy", "Video2Act"),
+    "evaluate": ("programs.evaluate", "evaluate"),
+    "list_environments": ("envs", "list_environments"),
+    "make_environment": ("envs", "make_environment"),
+    "open_dataset": ("data", "open_dataset"),
+    "open_datasets": ("data", "open_datasets"),
+    "preset": ("presets", "make_preset"),
+    "train": ("programs.train", "train"),
+    "train_video": ("programs.train_video", "train_video"),
+}
+"""where each public name lives: it is imported when it is first used, so that the command line starts without torch"""
 
 
 def __getattr__(name: str) -> Any:
-    # imported when asked for: the command line and the simulators' processes start without torch
-    if name == "Video2Act":
-        from video2act.policy import Video2Act
+    if name not in _PLACES:
+        raise AttributeError(f"module 'video2act' has no attribute {name!r}; it has {', '.join(__all__)}")
+    from importlib import import_module
 
-        return Video2Act
-    if name == "Runner":
-        from video2act.runtime.runner import Runner
+    module, own = _PLACES[name]
+    return getattr(import_module(f"video2act.{module}"), own)
 
-        return Runner
-    raise AttributeError(f"module 'video2act' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return __all__

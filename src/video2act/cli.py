@@ -1,262 +1,195 @@
-"""`video2act VERB`: the verbs are functions of this file; each calls one program. Programs are imported when they are needed."""
+"""`video2act VERB`: each verb is an options dataclass and the program that it calls. Programs are imported when they are needed."""
 
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import tyro
-from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
-
-from video2act.cli_options import FillCache, RoboTwinData, VerifyCache, collect, info
-from video2act.config import (
-    BackboneConfig,
-    EvaluateOptions,
-    ScratchConfig,
-    ServeOptions,
-    SimulatedLatency,
-    SweepOptions,
-    System1Sources,
-    System2Options,
-    TrainConfig,
-    TuningConfig,
-    VideoTrainConfig,
-)
+from video2act.config import data_options as data
+from video2act.config import programs as running
+from video2act.config import training_options as training
 
 
-def train_video(
-    data: tuple[Path, ...],
-    out: Path,
-    *,
-    training: Annotated[VideoTrainConfig, OmitArgPrefixes],
-    backbone: BackboneConfig,
-    scratch: ScratchConfig,
-    system2: System2Options,
-    tuning: TuningConfig = TuningConfig("full"),  # noqa: B008
-    preset: str = "tiny",
-    video_model: Path | None = None,
-    camera: str | None = None,
-    resume: bool = False,
-) -> None:
-    """Train a video model on the frames of datasets; actions are not needed.
+def collect(options: data.CollectOptions) -> None:
+    from video2act.programs import collect as program
 
-    Args:
-        data: dataset folders, of any robots.
-        out: folder to write.
-        backbone: the model of the preset tiny.
-        scratch: the model of the preset small.
-        system2: how a published model will be looked through.
-        tuning: what of a published model is trained.
-        preset: whose video model: tiny and small are trained from nothing, the others (wan22_5b, ...) are finetuned.
-        video_model: where the published model lies, if not at the preset's source; it may be finetuned already.
-        camera: the camera to learn; the first of each dataset, if left out.
-        resume: go on from the newest checkpoint in `out`.
-    """
-    from video2act.programs import train_video as program
-
-    chosen = program.chosen(preset, video_model, tiny=backbone, scratch=scratch, system2=system2)
-    program.train_video(data, out, config=training, backbone=chosen, camera=camera, resume=resume, tuning=tuning)
-
-
-def train(
-    data: tuple[Path, ...],
-    out: Path,
-    *,
-    training: Annotated[TrainConfig, OmitArgPrefixes],
-    system1: System1Sources,
-    system2: System2Options,
-    tuning: TuningConfig,
-    preset: str = "tiny",
-    video_model: Path | None = None,
-    cameras: tuple[str, ...] | None = None,
-    resume: bool = False,
-    cache: Path | None = None,
-    live: bool = False,
-    encoding: Literal["window", "stream"] = "window",
-) -> None:
-    """Train a policy on demonstrations. For several processes: accelerate launch -m video2act.cli train ...
-
-    Args:
-        data: dataset folders, all of one robot.
-        out: run folder to write.
-        preset: tiny, tiny_latents, tiny_system1, tiny_blind, small, small_system1, rdt_1b, official, or one named after a
-            published video model: wan21_1b, wan21_14b, wan22_5b, hunyuan, cogvideox, cogvideox15, ltx, cosmos, wan22_5b_rdt_1b.
-        tuning: what of the video model is trained with the policy; frozen, if left out.
-        video_model: a folder written by train-video, or of the published video model that the preset names.
-        cameras: what the policy looks through, System 2's first; all of the dataset's, if left out.
-        resume: go on from the newest checkpoint in `out`.
-        cache: folder of `video2act cache`; if left out, System 2 sees the demonstrations first.
-        live: System 2 looks at every training step instead; slow.
-        encoding: window encodes each clip for itself; stream lets the video VAE go on through an episode.
-    """
-    from video2act.programs import train as program
-
-    program.train(
-        data,
-        out,
-        config=training,
-        preset=preset,
-        video_model=video_model,
-        cameras=cameras,
-        resume=resume,
-        system1=system1,
-        tuning=tuning,
-        cache=cache,
-        live=live,
-        encoding=encoding,
-        system2=system2,
+    done = program.collect(**vars(options))
+    print(
+        f"{done.dataset}: {done.num_episodes} episodes, {done.num_recorded} recorded now in {done.duration_s:.0f} s; "
+        f"the expert failed on {len(done.failed_seeds)} seeds, which were left out"
     )
 
 
-def cache(
-    what: Annotated[
-        Annotated[FillCache, subcommand("fill")] | Annotated[VerifyCache, subcommand("verify")],
-        arg(name=""),  # of groups within, prefixes stay
-        OmitSubcommandPrefixes,
-    ],
-) -> None:
-    """Fill or verify a cache of what System 2 sees."""
-    from video2act.programs import cache as precompute
+def info(options: data.InfoOptions) -> None:
+    from video2act.programs import info as program
 
-    program = precompute.fill_cache if isinstance(what, FillCache) else precompute.verify_cache
-    print(program(**vars(what)))
+    print(program.check(options.what) if options.check else program.describe(options.what), end="")
 
 
-def evaluate(
-    run: Positional[Path], env: tuple[str, ...], *, options: Annotated[EvaluateOptions, arg(name=""), OmitArgPrefixes]
-) -> None:
-    """Let a policy act in simulators; success with its interval, the expert's on the same seeds, latency, staleness, films.
+def train_video(options: training.TrainVideoOptions) -> None:
+    from video2act.programs import train_video as program
 
-    Args:
-        run: the policy's run folder.
-        env: metaworld:push-v3, ...; several may be given.
-    """
+    program.main(options)
+
+
+def train(options: training.TrainOptions) -> None:
+    from video2act.programs import train as program
+
+    program.main(options)
+
+
+def fill_cache(options: training.FillCacheOptions) -> None:
+    from video2act.programs import cache as program
+
+    print(program.fill_cache(options))
+
+
+def verify_cache(options: training.VerifyCacheOptions) -> None:
+    from video2act.programs import cache as program
+
+    print(program.verify_cache(options))
+
+
+def evaluate(options: "EvaluateCommand") -> None:
     from video2act.programs import evaluate as program
 
-    program.evaluate(run, env, show=True, **vars(options))
+    values = {name: value for name, value in vars(options).items() if name != "run"}
+    program.evaluate(options.run, show=True, **values)
 
 
-def serve(run: Positional[Path], options: Annotated[ServeOptions, arg(name=""), OmitArgPrefixes]) -> None:
-    """Let robots on the network use a policy, or its System 2 alone: websocket and msgpack, as openpi's client speaks them.
-
-    Args:
-        run: the policy's run folder.
-    """
+def serve(options: "ServeCommand") -> None:
     from video2act.programs import serve as program
 
-    program.serve(run, **vars(options))
+    program.serve(**vars(options))
 
 
-def sweep(run: Positional[Path], env: str, *, options: Annotated[SweepOptions, arg(name=""), OmitArgPrefixes]) -> None:
-    """Success against n, and against the latency of a system, on the virtual clock: sweep.csv and sweep.png. Run again to go on.
-
-    Args:
-        run: the policy's run folder.
-        env: metaworld:push-v3, ...
-    """
+def sweep(options: "SweepCommand") -> None:
     from video2act.programs import sweep as program
 
-    table = program.sweep(run, env, show=True, **vars(options))
+    table = program.sweep(show=True, **vars(options))
     print(f"{table}   plot: {table.with_suffix('.png')}")
 
 
-def view(run: Positional[Path], dataset: Path, *, out: Path, episode: int = 0) -> None:
-    """Film what System 2 sees in an episode of a dataset: the camera, boundaries and motion.
-
-    Args:
-        run: the policy's run folder.
-        dataset: dataset folder.
-        out: the mp4 to write.
-        episode: its number.
-    """
+def view(options: data.ViewOptions) -> None:
     from video2act.programs import view as program
 
-    print(program.view(run, dataset, episode=episode, out=out))
+    print(program.view(options.run, options.dataset, episode=options.episode, out=options.out))
 
 
-def bench(run: Path | None = None, preset: str = "tiny", *, device: str = "cpu") -> None:
-    """Time each stage between a camera and an action.
-
-    Args:
-        run: a policy's run folder; without it, the preset with random weights.
-        preset: of the policy.
-        device: cpu, cuda, ...
-    """
+def bench(options: data.BenchOptions) -> None:
     from video2act.programs import bench as program
 
-    program.bench_stages(run, preset, device=device)
+    program.bench_stages(options.run, options.preset, device=options.device)
 
 
-def convert(what: Positional[Literal["robotwin"]], data: Annotated[RoboTwinData, OmitArgPrefixes]) -> None:
-    """Turn recordings of another program into a dataset. (Checkpoints of the released code: video2act-convert-released.)
+def convert_robotwin(options: data.RoboTwinOptions) -> None:
+    from video2act.programs.convert import convert_robotwin as program
 
-    Args:
-        what: the other program: robotwin.
-    """
-    from video2act.programs.convert import convert_robotwin
-
-    options = {name: value for name, value in vars(data).items() if name not in ("folder", "out")}
-    print(f"{data.out}: {convert_robotwin(data.folder, data.out, **options)} episodes")
+    values = {name: value for name, value in vars(options).items() if name not in ("folder", "out")}
+    print(f"{options.out}: {program(options.folder, options.out, **values)} episodes")
 
 
-def demo(out: Path, name: str = "push", *, seed: int = 0) -> None:
-    """The whole path: collect, train-video, train, eval. Run again to go on after an interruption.
-
-    Args:
-        out: folder for data, models, film and summary.
-        name: push, or three_tasks for one policy with three instructions.
-        seed: of both trainings.
-    """
+def demo(options: data.DemoOptions) -> None:
     from video2act.programs import demo as program
 
-    program.demo(name, out, seed=seed)
+    program.demo(options.name, options.out, seed=options.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateCommand(running.EvaluateOptions):
+    """Let a policy act in simulators: success with its interval, the expert's on the same seeds, latency, staleness, films."""
+
+    run: Path
+    """the policy's run folder"""
+    env: tuple[str, ...]
+    """metaworld:push-v3, ...; several may be given"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeCommand(running.ServeOptions):
+    """Let robots on the network use a policy, or its System 2 alone: websocket and msgpack, as openpi's client speaks them."""
+
+    run: Path
+    """the policy's run folder"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepCommand(running.SweepOptions):
+    """Success against n, and against the latency of a system, on the virtual clock: sweep.csv and sweep.png. Run again to go on."""
+
+    run: Path
+    """the policy's run folder"""
+    env: str
+    """metaworld:push-v3, ..."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line."""
+
+    options: type
+    program: Callable[[Any], None]
+    positional: tuple[str, ...] = ()
+    """options that are given by their place, without a flag"""
 
 
 VERBS = {
-    "collect": collect,
-    "info": info,
-    "train-video": train_video,
-    "cache": cache,
-    "train": train,
-    "eval": evaluate,
-    "serve": serve,
-    "sweep": sweep,
-    "view": view,
-    "bench": bench,
-    "convert": convert,
-    "demo": demo,
+    "collect": Verb(data.CollectOptions, collect),
+    "info": Verb(data.InfoOptions, info, ("what",)),
+    "train-video": Verb(training.TrainVideoOptions, train_video),
+    "cache fill": Verb(training.FillCacheOptions, fill_cache),
+    "cache verify": Verb(training.VerifyCacheOptions, verify_cache, ("folder",)),
+    "train": Verb(training.TrainOptions, train),
+    "eval": Verb(EvaluateCommand, evaluate, ("run",)),
+    "serve": Verb(ServeCommand, serve, ("run",)),
+    "sweep": Verb(SweepCommand, sweep, ("run",)),
+    "view": Verb(data.ViewOptions, view, ("run",)),
+    "bench": Verb(data.BenchOptions, bench),
+    "convert robotwin": Verb(data.RoboTwinOptions, convert_robotwin, ("folder",)),
+    "demo": Verb(data.DemoOptions, demo),
 }
 
 
-REGISTRY = tyro.constructors.ConstructorRegistry()
+def run(words: list[str]) -> None:
+    """Parse a command line and run its verb."""
+    name = next((" ".join(words[:size]) for size in (2, 1) if " ".join(words[:size]) in VERBS), None)
+    if name is not None:
+        from video2act.cli_options import parse  # tyro takes a third of a second
+
+        verb = VERBS[name]
+        rest = words[len(name.split()) :]
+        verb.program(parse(verb.options, rest, program=f"video2act {name}", positional=verb.positional))
+        return
+    below = [known for known in VERBS if words and known.startswith(f"{words[0]} ")]
+    print(overview(below or list(VERBS)), file=sys.stdout if {"-h", "--help"} & set(words) else sys.stderr)
+    if not {"-h", "--help"} & set(words):
+        asked = " ".join(words[: 2 if below else 1])
+        close = get_close_matches(asked, VERBS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        sys.exit(f"video2act: {f'no verb {asked!r}.' if asked else 'which verb?'}{hint}")
+    sys.exit(0)
 
 
-@REGISTRY.primitive_rule
-def _latency(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
-    """`system1=60ms,system2=400ms` as one word."""
-    if info.type != SimulatedLatency | None:
-        return None
-    return tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="LATENCY",
-        instance_from_str=lambda words: SimulatedLatency.parse(words[0]),
-        is_instance=lambda value: value is None or isinstance(value, SimulatedLatency),
-        str_from_instance=lambda value: [str(value)],
-    )
+def overview(names: list[str]) -> str:
+    """One line for each verb."""
+    lines = (f"  {name:<18}{(VERBS[name].options.__doc__ or '').splitlines()[0]}" for name in names)
+    return "\n".join(["usage: video2act VERB ... (video2act VERB --help explains a verb)", "", *lines])
 
 
 def main() -> None:
-    """Run a verb. What a user can mend is told in one line; with VIDEO2ACT_DEBUG set, with its traceback."""
+    """Run a verb. A user's mistake is reported in one line; with VIDEO2ACT_DEBUG set, with its traceback."""
     try:
-        with REGISTRY:
-            tyro.extras.subcommand_cli_from_dict(VERBS, prog="video2act", description=__import__("video2act").__doc__)
+        run(sys.argv[1:])
     except (ValueError, OSError, KeyError, FloatingPointError, ImportError) as error:
         if os.environ.get("VIDEO2ACT_DEBUG"):
             raise
         message = error.args[0] if isinstance(error, KeyError) else error
         sys.exit(f"video2act: {type(error).__name__}: {message}")
     except RuntimeError as error:
-        # torch's are faults in the code, and their traceback is needed; ours tell what happened
+        # torch's are faults in the code, and their traceback is needed; ours say what happened
         if os.environ.get("VIDEO2ACT_DEBUG") or not type(error).__module__.startswith("video2act"):
             raise
         sys.exit(f"video2act: {error}")

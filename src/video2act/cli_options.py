@@ -1,140 +1,131 @@
-"""Options of verbs that do one of several things: what `video2act convert` and `video2act cache` are told."""
+"""Options dataclasses as command lines: their fields become flags, and every field of a policy one `--policy.PATH`."""
 
-from dataclasses import dataclass
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, TypeVar, get_type_hints
 
-from tyro.conf import Positional
+import tyro
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from video2act.config import System2Options
+from video2act.config import PolicyConfig, SimulatedLatency, load
+from video2act.config.paths import dataclass_in, field_docs, replaced
+from video2act.config.training_options import PolicyStart
+from video2act.presets import ANY_DATA, PRESETS, make_preset
 
-AS_IN_PRESET = System2Options()
+Options = TypeVar("Options")
 
+FLAT = ("training", "runtime")
+"""groups whose fields are flags without a prefix"""
 
-@dataclass(frozen=True)
-class FillCache:
-    """Let System 2 see every frame of datasets. Run again to go on. For several processes: accelerate launch."""
-
-    data: tuple[Path, ...]
-    """dataset folders"""
-    out: Path | None = None
-    """the cache's folder, for train --cache; if left out, where train looks for it"""
-    preset: str = "tiny"
-    """of the policy"""
-    video_model: Path | None = None
-    """a folder written by train-video, or of the published video model that the preset names"""
-    cameras: tuple[str, ...] | None = None
-    """what the policy looks through, System 2's first; all of the dataset's, if left out"""
-    stage: Literal["latents", "features", "seen"] = "seen"
-    """latents of the video VAE; features after the video model's blocks; seen, which is features filtered"""
-    encoding: Literal["window", "stream"] = "window"
-    """window encodes each clip for itself; stream lets the video VAE go on through an episode. Training must say the same"""
-    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
-    """of what is stored"""
-    max_gib: float | None = None
-    """refuse to write more"""
-    embodiments: tuple[str, ...] | None = None
-    """of datasets of different robots: which robot each is of, as for train"""
-    system2: System2Options = AS_IN_PRESET
+POLICY = "--policy."
 
 
-@dataclass(frozen=True)
-class VerifyCache:
-    """Compare a cache with its checksums, and, with --data, with what System 2 sees now."""
-
-    folder: Positional[Path]
-    """the cache"""
-    data: tuple[Path, ...] = ()
-    """dataset folders; without them, only checksums are compared"""
-    preset: str = "tiny"
-    """of the policy"""
-    video_model: Path | None = None
-    """as it was filled with"""
-    cameras: tuple[str, ...] | None = None
-    """as it was filled with"""
-    sample: int = 2
-    """episodes to look at again"""
-    embodiments: tuple[str, ...] | None = None
-    """as it was filled with"""
-    system2: System2Options = AS_IN_PRESET
+def parse(options: type[Options], words: Sequence[str], *, program: str, positional: tuple[str, ...] = ()) -> Options:
+    """The options that a command line holds. A user's mistake ends the process with a message; so does `--help`."""
+    words = list(words)
+    policy = None
+    if issubclass(options, PolicyStart):
+        policy, absent = _policy_to_start_from(words)
+    parsed = tyro.cli(_flags(options, positional, policy=policy), args=words, prog=program, description=options.__doc__)
+    values = {field.name: getattr(parsed, field.name, None) for field in dataclasses.fields(options)}
+    if policy is not None:
+        values["changes"] = {**absent, **_changes(parsed.policy, words)}
+    for name, value in values.items():
+        if dataclass_in(get_type_hints(options)[name]) is SimulatedLatency and value is not None:
+            values[name] = SimulatedLatency.parse(value)
+    return options(**values)
 
 
-@dataclass(frozen=True)
-class RoboTwinData:
-    """Turn RoboTwin 2.0's HDF5 files, raw or as the released code prepares them, into a LeRobotDataset v3.0."""
+def _flags(options: type, positional: tuple[str, ...], *, policy: PolicyConfig | None) -> type:
+    """A dataclass whose annotations tell tyro how to show each field."""
+    hints, docs, flags = get_type_hints(options, include_extras=True), dict(field_docs(options)), []
+    if policy is not None:
+        docs["preset"] += f". One of {', '.join(PRESETS)}"
+    for field in dataclasses.fields(options):
+        hint = hints[field.name]
+        if field.name == "changes":
+            continue
+        if dataclass_in(hint) is SimulatedLatency:
+            hint = str | None
+        elif dataclasses.is_dataclass(hint):
+            flags.append((field.name, OmitArgPrefixes[hint] if field.name in FLAT else hint, _default(field)))
+            continue
+        hint = Positional[hint] if field.name in positional else hint
+        flags.append((field.name, Annotated[hint, arg(help=docs.get(field.name))], _default(field)))
+    if policy is not None:
+        below = _policy_flags(policy)
+        flags.append(("policy", below, dataclasses.field(default=below())))
+    return dataclasses.make_dataclass(options.__name__, flags, frozen=True, kw_only=True)
 
-    folder: Positional[Path]
-    """TASK/CONFIG of RoboTwin, or a folder above it; of processed files, the folder that holds episode_0"""
-    out: Path
-    """dataset folder to write"""
-    instructions: Path | None = None
-    """folder with episodeN.json, for processed files that come without"""
-    task: str | None = None
-    """a sentence for episodes without instructions"""
-    fps: int = 25
-    """control steps per second"""
-    robot: str = "aloha_agilex"
-    """its name in the dataset"""
-    order: Literal["bgr", "rgb"] = "bgr"
-    """colours of the stored JPEG: bgr, as RoboTwin writes them, with red and blue exchanged; rgb, if yours are right"""
-    workers: int | None = None
-    """processes; one per core, if left out"""
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return dataclasses.field(default=field.default, default_factory=field.default_factory)  # type: ignore[call-overload]
 
 
-def collect(
-    env: str,
-    out: Path,
-    *,
-    episodes: int = 50,
-    seed: int = 0,
-    cameras: tuple[str, ...] | None = None,
-    image_size: int = 128,
-    noise: float = 0.0,
-    workers: int | None = None,
-    videos_only: bool = False,
-    max_steps: int | None = None,
-) -> None:
-    """Record a scripted expert into a LeRobotDataset v3.0 folder. Run again to go on after an interruption.
+def _policy_to_start_from(words: list[str]) -> tuple[PolicyConfig, dict[str, None]]:
+    """The policy that the words name, and the parts that they leave out (`--policy.system2 None`, taken from the words).
 
-    Args:
-        env: metaworld:push-v3, aloha:transfer_cube, ...
-        out: dataset folder.
-        episodes: how many the dataset shall hold.
-        seed: of the first episode; the others count up.
-        cameras: the environment's usual ones, if left out.
-        image_size: pixels.
-        noise: standard deviation of the disturbance on executed actions; recorded actions stay clean.
-        workers: processes; one per core, if left out.
-        videos_only: leave the actions out, for train-video.
-        max_steps: control steps after which an episode counts as failed.
+    The data are not opened: what a preset takes of them is shown as for `ANY_DATA`.
     """
-    from video2act.programs import collect as program
-
-    done = program.collect(
-        env,
-        out,
-        episodes=episodes,
-        seed=seed,
-        cameras=cameras,
-        image_size=image_size,
-        noise=noise,
-        workers=workers,
-        videos_only=videos_only,
-        max_steps=max_steps,
-    )
-    print(
-        f"{done.dataset}: {done.num_episodes} episodes, {done.num_recorded} recorded now in {done.duration_s:.0f} s; "
-        f"the expert failed on {len(done.failed_seeds)} seeds, which were left out"
-    )
+    light = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    light.add_argument("--preset")
+    light.add_argument("--config", type=Path)
+    named = light.parse_known_args(words)[0]
+    policy = load(PolicyConfig, named.config) if named.config else make_preset(named.preset or "tiny", ANY_DATA)
+    absent: dict[str, None] = {}
+    for flag, value in list(pairwise(words)):
+        if flag.startswith(POLICY) and value in ("None", "null"):
+            path = flag.removeprefix(POLICY).replace("-", "_")
+            part = _value(policy, path)
+            if dataclasses.is_dataclass(part):
+                absent[path] = None
+                del words[words.index(flag) : words.index(flag) + 2]
+    return replaced(policy, absent), absent
 
 
-def info(what: Positional[Path], check: bool = False) -> None:
-    """Describe a dataset, a video model, or the video model of a preset: parameters, memory, tokens.
+def _policy_flags(config: Any, cls: type | None = None) -> type:
+    """A dataclass with the fields of a config, tuples of named parts as groups; of an absent part (`cls`) all may be left out."""
+    kind = cls or type(config)
+    hints, docs, flags = get_type_hints(kind), field_docs(kind), []
+    for name, hint in hints.items():
+        value = None if cls else getattr(config, name)
+        absent = None if cls or value is not None else dataclass_in(hint)
+        if isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+            parts = [(part.name.replace("-", "_"), _policy_flags(part)) for part in value]
+            group = [(part, flag, dataclasses.field(default=flag())) for part, flag in parts]
+            below = dataclasses.make_dataclass(name, group, frozen=True)
+        elif dataclasses.is_dataclass(value) or absent is not None:
+            below = _policy_flags(value, absent)
+        elif (name, kind) == ("preset", PolicyConfig):
+            continue
+        else:
+            leaf = hint | None if cls else hint
+            flags.append((name, Annotated[leaf, arg(help=docs.get(name))], dataclasses.field(default=value)))
+            continue
+        flags.append((name, below, dataclasses.field(default=below())))
+    made = dataclasses.make_dataclass(kind.__name__, flags, frozen=True)
+    made.__doc__ = kind.__doc__
+    return made
 
-    Args:
-        what: a LeRobotDataset v3.0 folder or repo id, the name of a preset, or a video model's folder.
-        check: read every file of the dataset and decode every picture; lists what is wrong.
-    """
-    from video2act.programs import info as program
 
-    print(program.check(what) if check else program.describe(what), end="")
+def _changes(parsed: Any, words: Sequence[str]) -> dict[str, Any]:
+    """The fields that the words set, with their parsed values."""
+    changes = {}
+    for word in words:
+        if word.startswith(POLICY):
+            *parents, last = word.removeprefix(POLICY).partition("=")[0].replace("-", "_").split(".")
+            place = _value(parsed, ".".join(parents)) if parents else parsed
+            name = last if hasattr(place, last) else last.removeprefix("no_")
+            changes[".".join([*parents, name])] = getattr(place, name)
+    return changes
+
+
+def _value(config: Any, path: str) -> Any:
+    """The part of a config at a path; None if there is none."""
+    for name in path.split("."):
+        named = {part.name.replace("-", "_"): part for part in config} if isinstance(config, tuple) else {}
+        config = named.get(name, getattr(config, name, None))
+    return config

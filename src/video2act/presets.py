@@ -1,4 +1,4 @@
-"""Named policies: a starting point for each size of machine. A preset is a function of the data it will be trained on.
+"""Named policies: a starting point for each size of machine. A preset is a function of the data that it will be trained on.
 
 `tiny` is the CPU-sized dual system; the others named `tiny_*` are its controls, with one thing taken away. Those named after a
 published video model put it into System 2, tapped after two thirds of its blocks, as in the paper. `rdt_1b` is System 1 at full
@@ -8,6 +8,7 @@ size; `wan22_5b_rdt_1b` is both, the paper's policy; `official` is the released 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from typing import Protocol, runtime_checkable
 
 from video2act.config import (
     RDT_FORM,
@@ -24,6 +25,20 @@ from video2act.config import (
 )
 
 
+@runtime_checkable
+class Demonstrations(Protocol):
+    """What a preset reads of a dataset."""
+
+    @property
+    def state_dim(self) -> int: ...
+    @property
+    def action_dim(self) -> int | None: ...
+    @property
+    def fps(self) -> float: ...
+    @property
+    def cameras(self) -> tuple[str, ...]: ...
+
+
 @dataclass(frozen=True)
 class DataSpec:
     """What a preset needs to know of the demonstrations."""
@@ -34,51 +49,45 @@ class DataSpec:
     cameras: tuple[str, ...]
     """the first one is also System 2's"""
 
+    @classmethod
+    def of(cls, data: Demonstrations, cameras: tuple[str, ...] | None = None) -> "DataSpec":
+        """Of a dataset, through all its cameras or the chosen ones."""
+        return cls(data.state_dim, data.action_dim or 0, float(data.fps), data.cameras if cameras is None else cameras)
 
-def everything_that_moves(fps: float, num_frames: int, *, frames_per_feature: int) -> FilterConfig:
-    """The band of a clip's features that drops only what stands still; `fps` is the clip's."""
-    feature_fps = fps / frames_per_feature
-    num_features = 1 + (num_frames - 1) // frames_per_feature
-    return FilterConfig("temporal_bandpass", low_hz=feature_fps / num_features, high_hz=feature_fps / 2)
+
+ANY_DATA = DataSpec(14, 14, 20.0, ("camera",))
+"""stands for data that are not opened yet: sizes hardly depend on them"""
+
+EVERYTHING_THAT_MOVES = FilterConfig("temporal_bandpass")
+"""drops only what stands still"""
 
 
 def paper_streams(
-    camera: str, motion: FilterConfig, *, num_frames: int, motion_px: int, spatial_px: int, former: FormerConfig
+    camera: str, num_frames: int, *, motion_px: int, spatial_px: int, former: FormerConfig
 ) -> tuple[StreamConfig, ...]:
     """The paper's two streams of one camera: boundaries of the newest frame, and motion of the last `num_frames`."""
     return (
         StreamConfig("spatial", camera, 1, 1, spatial_px, FilterConfig("sobel"), former),
-        StreamConfig("motion", camera, num_frames, 1, motion_px, motion, former),
+        StreamConfig("motion", camera, num_frames, 1, motion_px, EVERYTHING_THAT_MOVES, former),
     )
 
 
 def tiny(data: DataSpec) -> PolicyConfig:
     """Both systems, about two million parameters."""
-    system1 = System1Config(denoising=DenoisingConfig(noise_shift=3.0, noise_draws=2))
-    backbone, num_frames = BackboneConfig(), 17
-    motion = everything_that_moves(data.fps, num_frames, frames_per_feature=backbone.frames_per_feature)
-    streams = paper_streams(
-        data.cameras[0], motion, num_frames=num_frames, motion_px=64, spatial_px=64, former=FormerConfig()
-    )
+    streams = paper_streams(data.cameras[0], 17, motion_px=64, spatial_px=64, former=FormerConfig())
     return PolicyConfig(
-        state_dim=data.state_dim,
-        action_dim=data.action_dim,
-        fps=data.fps,
-        cameras=data.cameras,
+        **vars(data),
         image_px=64,
         horizon=8,
         execute_steps=4,
-        system1=system1,
-        system2=System2Config(backbone, streams, token_dim=system1.hidden),
+        system1=System1Config(denoising=DenoisingConfig(noise_shift=3.0, noise_draws=2)),
+        system2=System2Config(BackboneConfig(), streams),
     )
 
 
 def tiny_latents(data: DataSpec) -> PolicyConfig:
     """`tiny`, with the codec's latents in place of the video model's features."""
-    policy = tiny(data)
-    assert policy.system2 is not None
-    system2 = replace(policy.system2, backbone=BackboneConfig(feature_layer=0))
-    return replace(policy, system2=system2)
+    return tiny(data).replace({"system2.backbone.feature_layer": 0})
 
 
 def tiny_system1(data: DataSpec) -> PolicyConfig:
@@ -93,16 +102,11 @@ def tiny_blind(data: DataSpec) -> PolicyConfig:
 
 def small(data: DataSpec) -> PolicyConfig:
     """Wan's networks in a middle size, which `train-video --preset small` trains from nothing: 60 million parameters."""
-    backbone, num_frames = PretrainedBackboneConfig("wan_small", SMALL_SOURCE, feature_layer=8, dtype="float32"), 17
+    backbone = PretrainedBackboneConfig("wan_small", SMALL_SOURCE, feature_layer=8, dtype="float32")
     system1 = System1Config(hidden=256, depth=6, num_heads=8, denoising=DenoisingConfig(noise_shift=3.0, noise_draws=2))
-    motion = everything_that_moves(data.fps, num_frames, frames_per_feature=backbone.frames_per_feature)
     former = FormerConfig(num_tokens=32, depth=2, num_heads=8)
-    streams = paper_streams(
-        data.cameras[0], motion, num_frames=num_frames, motion_px=128, spatial_px=128, former=former
-    )
-    return replace(
-        tiny(data), image_px=128, system1=system1, system2=System2Config(backbone, streams, token_dim=system1.hidden)
-    )
+    streams = paper_streams(data.cameras[0], 17, motion_px=128, spatial_px=128, former=former)
+    return replace(tiny(data), image_px=128, system1=system1, system2=System2Config(backbone, streams))
 
 
 def small_system1(data: DataSpec) -> PolicyConfig:
@@ -116,91 +120,81 @@ SMALL_SOURCE = "./the folder that train-video --preset small has written"
 
 def published(
     data: DataSpec,
-    backbone: PretrainedBackboneConfig,
+    family: str,
     *,
+    source: str,
+    feature_layer: int,
     num_frames: int = 61,
     motion_px: int = 224,
     spatial_px: int = 480,
 ) -> PolicyConfig:
     """Both systems, System 2 over a published model: the newest frame at `spatial_px`, the last `num_frames` at `motion_px`."""
-    system1 = System1Config(hidden=512, depth=8, num_heads=8, text_dim=256, image_channels=32)
+    backbone = PretrainedBackboneConfig(family, source, feature_layer)
     former = FormerConfig(num_tokens=224, depth=2, num_heads=8)
-    motion = everything_that_moves(data.fps, num_frames, frames_per_feature=backbone.frames_per_feature)
-    streams = paper_streams(
-        data.cameras[0], motion, num_frames=num_frames, motion_px=motion_px, spatial_px=spatial_px, former=former
-    )
+    streams = paper_streams(data.cameras[0], num_frames, motion_px=motion_px, spatial_px=spatial_px, former=former)
     return PolicyConfig(
-        state_dim=data.state_dim,
-        action_dim=data.action_dim,
-        fps=data.fps,
-        cameras=data.cameras,
+        **vars(data),
         image_px=128,
         horizon=16,
         execute_steps=8,
-        system1=system1,
-        system2=System2Config(backbone, streams, token_dim=system1.hidden),
+        system1=System1Config(hidden=512, depth=8, num_heads=8, text_dim=256, image_channels=32),
+        system2=System2Config(backbone, streams),
     )
 
 
 def wan21_1b(data: DataSpec) -> PolicyConfig:
     """Wan 2.1, 1.3 billion parameters."""
-    return published(data, PretrainedBackboneConfig("wan21", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", feature_layer=20))
+    return published(data, "wan21", source="Wan-AI/Wan2.1-T2V-1.3B-Diffusers", feature_layer=20)
 
 
 def wan21_14b(data: DataSpec) -> PolicyConfig:
     """Wan 2.1, 14 billion parameters."""
-    return published(data, PretrainedBackboneConfig("wan21", "Wan-AI/Wan2.1-T2V-14B-Diffusers", feature_layer=26))
+    return published(data, "wan21", source="Wan-AI/Wan2.1-T2V-14B-Diffusers", feature_layer=26)
 
 
 def wan22_5b(data: DataSpec) -> PolicyConfig:
     """Wan 2.2 TI2V-5B, the paper's: 20 of 30 blocks."""
-    return published(data, PretrainedBackboneConfig("wan22", "Wan-AI/Wan2.2-TI2V-5B-Diffusers", feature_layer=20))
+    return published(data, "wan22", source="Wan-AI/Wan2.2-TI2V-5B-Diffusers", feature_layer=20)
 
 
 def hunyuan(data: DataSpec) -> PolicyConfig:
     """HunyuanVideo: its 20 blocks of two streams and half of the 40 that follow."""
-    return published(data, PretrainedBackboneConfig("hunyuan", "hunyuanvideo-community/HunyuanVideo", feature_layer=40))
+    return published(data, "hunyuan", source="hunyuanvideo-community/HunyuanVideo", feature_layer=40)
 
 
 def cogvideox(data: DataSpec) -> PolicyConfig:
     """CogVideoX-5B, version 1.0, on the 49 frames that it was trained on."""
-    return published(
-        data, PretrainedBackboneConfig("cogvideox", "zai-org/CogVideoX-5b", feature_layer=28), num_frames=49
-    )
+    return published(data, "cogvideox", source="zai-org/CogVideoX-5b", feature_layer=28, num_frames=49)
 
 
 def cogvideox15(data: DataSpec) -> PolicyConfig:
     """CogVideoX-5B, version 1.5, on the 81 frames that it was trained on; two latent frames make one of its features."""
-    return published(
-        data, PretrainedBackboneConfig("cogvideox15", "zai-org/CogVideoX1.5-5B", feature_layer=28), num_frames=81
-    )
+    return published(data, "cogvideox15", source="zai-org/CogVideoX1.5-5B", feature_layer=28, num_frames=81)
 
 
 def ltx(data: DataSpec) -> PolicyConfig:
     """LTX-Video; it merges 8 frames and 32 pixels, so the motion stream is larger and one group shorter."""
-    backbone = PretrainedBackboneConfig("ltx", "Lightricks/LTX-Video", feature_layer=18)
-    return published(data, backbone, num_frames=57, motion_px=320, spatial_px=512)
+    sizes = {"num_frames": 57, "motion_px": 320, "spatial_px": 512}
+    return published(data, "ltx", source="Lightricks/LTX-Video", feature_layer=18, **sizes)
 
 
 def cosmos(data: DataSpec) -> PolicyConfig:
     """Cosmos-Predict2, 2 billion parameters."""
-    return published(
-        data, PretrainedBackboneConfig("cosmos", "nvidia/Cosmos-Predict2-2B-Video2World", feature_layer=18)
-    )
+    return published(data, "cosmos", source="nvidia/Cosmos-Predict2-2B-Video2World", feature_layer=18)
 
 
-def rdt_system1(data: DataSpec, cameras: tuple[str, ...]) -> System1Config:
+def rdt_system1(num_images: int) -> System1Config:
     """System 1 of RDT-1B's size and form (arXiv 2410.07864), to begin with its weights; 1.2 billion parameters, encoders apart.
 
-    Which robot it is, nobody can tell from sizes: `System1Sources.embodiment` says it. Without, it keeps its own vector, and
-    RDT-1B's weights do not fit.
+    `system1.embodiment` names the robot, which sizes alone do not tell. Without it, the robot keeps its own vector, and RDT-1B's
+    weights do not fit.
     """
     return System1Config(
         hidden=2048,
         depth=28,
         num_heads=32,
         denoising=DenoisingConfig("ddpm", "sample", num_steps=5),
-        dit=replace(RDT_FORM, num_image_positions=729 * len(cameras)),
+        dit=replace(RDT_FORM, num_image_positions=729 * num_images),
         text_encoder=PretrainedConfig("google/t5-v1_1-xxl", width=4096, max_tokens=1024),
         text_adaptor="mlp2x_gelu",
         image_encoder=PretrainedConfig("google/siglip-so400m-patch14-384", width=1152),
@@ -211,15 +205,12 @@ def rdt_system1(data: DataSpec, cameras: tuple[str, ...]) -> System1Config:
 def rdt_1b(data: DataSpec) -> PolicyConfig:
     """System 1 at full size, alone; the large video models' presets put System 2 beside it."""
     return PolicyConfig(
-        state_dim=data.state_dim,
-        action_dim=data.action_dim,
-        fps=data.fps,
-        cameras=data.cameras,
+        **vars(data),
         image_px=384,
         image_fit="pad",
         horizon=64,
         execute_steps=32,
-        system1=rdt_system1(data, data.cameras),
+        system1=rdt_system1(len(data.cameras)),
         system2=None,
         # RDT-1B reads and writes physical units
         normalize_state="identity",
@@ -229,9 +220,7 @@ def rdt_1b(data: DataSpec) -> PolicyConfig:
 
 def wan22_5b_rdt_1b(data: DataSpec) -> PolicyConfig:
     """The paper's sizes: System 2 over Wan 2.2 TI2V-5B, System 1 of RDT-1B's."""
-    system2, large = wan22_5b(data).system2, rdt_1b(data)
-    assert system2 is not None
-    return replace(large, system2=replace(system2, token_dim=large.system1.hidden))
+    return replace(rdt_1b(data), system2=wan22_5b(data).system2)
 
 
 def official(data: DataSpec) -> PolicyConfig:
@@ -240,32 +229,20 @@ def official(data: DataSpec) -> PolicyConfig:
 
     20 of the video model's 30 blocks run.
     """
-    policy = rdt_1b(data)
-    cameras = (*(f"{camera}@1" for camera in data.cameras), *data.cameras)
-    former = FormerConfig(kind="projection")
-    latent_hz = data.fps / 4
-    head = data.cameras[0]
+    former, head, latent_hz = FormerConfig(kind="projection"), data.cameras[0], data.fps / 4
+    # of the 9 frequencies of 16 latent frames, all but the lowest, which stands still, and the highest
+    band = FilterConfig("temporal_bandpass", low_hz=latent_hz / 16, high_hz=7 * latent_hz / 16)
     streams = (
         StreamConfig("spatial", head, 1, 1, 480, FilterConfig("sobel"), former, width_px=832, resize="lanczos"),
-        StreamConfig(
-            "motion",
-            head,
-            num_frames=61,
-            stride=1,
-            size_px=224,
-            # of the 9 frequencies of 16 latent frames, all but the lowest, which stands still, and the highest
-            filter=FilterConfig("temporal_bandpass", low_hz=latent_hz / 16, high_hz=7 * latent_hz / 16),
-            former=former,
-            resize="lanczos",
-        ),
+        StreamConfig("motion", head, 61, 1, 224, band, former, resize="lanczos"),
     )
     wan = PretrainedBackboneConfig("wan22", "Wan-AI/Wan2.2-TI2V-5B-Diffusers", feature_layer=20)
     return replace(
-        policy,
-        cameras=cameras,
+        rdt_1b(data),
+        cameras=(*(f"{camera}@1" for camera in data.cameras), *data.cameras),
         execute_steps=64,
-        system1=rdt_system1(data, cameras),
-        system2=System2Config(wan, streams, token_dim=policy.system1.hidden, filter_on="latents"),
+        system1=rdt_system1(2 * len(data.cameras)),
+        system2=System2Config(wan, streams, filter_on="latents"),
         refresh_every=64,
         max_staleness_steps=0,
     )
@@ -281,17 +258,27 @@ PRESETS: dict[str, Callable[[DataSpec], PolicyConfig]] = {
 
 
 def video_model_of(name: str) -> BackboneConfig | PretrainedBackboneConfig:
-    """Which video model a preset looks through. Raises ValueError for an unknown name, or a preset without System 2."""
-    system2 = make_preset(name, DataSpec(1, 1, 20.0, ("camera",))).system2
-    if system2 is None:
-        raise ValueError(f"the preset {name!r} has no System 2 and so no video model; choose another")
-    return system2.backbone
+    """The video model of a preset. Raises ValueError for an unknown name, or a preset without System 2."""
+    return video_model_in(make_preset(name, ANY_DATA))
 
 
-def make_preset(name: str, data: DataSpec) -> PolicyConfig:
-    """Raises ValueError for an unknown name, listing those there are."""
+def video_model_in(policy: PolicyConfig) -> BackboneConfig | PretrainedBackboneConfig:
+    """The video model of a policy. Raises ValueError for one without System 2."""
+    if policy.system2 is None:
+        raise ValueError("this policy has no System 2 and so no video model; choose another preset")
+    return policy.system2.backbone
+
+
+def make_preset(name: str, data: Demonstrations, cameras: tuple[str, ...] | None = None) -> PolicyConfig:
+    """The policy of a name for a dataset.
+
+    Args:
+        cameras: what the policy looks through, System 2's first; all of the data's, if None.
+    Raises:
+        ValueError: an unknown name; the message lists the known ones.
+    """
     if name not in PRESETS:
         close = get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ValueError(f"unknown preset {name!r}; {hint}choose from {', '.join(PRESETS)}")
-    return PRESETS[name](data)
+    return replace(PRESETS[name](DataSpec.of(data, cameras)), preset=name)

@@ -422,7 +422,7 @@ class TestVelocity:
 class TestInSystem2:
     def make(self, subject: Subject) -> System2:
         stream = StreamConfig("motion", "top", subject.num_frames, 1, subject.size_px, FilterConfig(), FormerConfig())
-        return System2(System2Config(subject.config, (stream,), token_dim=32), subject.make(fresh=True))
+        return System2(System2Config(subject.config, (stream,)), subject.make(fresh=True), token_dim=32)
 
     def test_it_is_frozen_and_stays_in_evaluation_mode(self, subject: Subject):
         system2 = self.make(subject).train()

@@ -74,7 +74,7 @@ def fake_dual() -> FakeSystem:
         StreamConfig("spatial", "top", 1, 1, 8, FilterConfig("sobel"), FormerConfig()),
         StreamConfig("motion", "top", 5, 2, 8, FilterConfig("temporal_bandpass", 1.0, 7.0), FormerConfig()),
     )
-    system2 = System2Config(BackboneConfig(), streams, token_dim=128)
+    system2 = System2Config(BackboneConfig(), streams)
     return FakeSystem(PolicyConfig(3, 2, 20.0, ("top",), 8, 4, 2, System1Config(), system2))
 
 

@@ -54,6 +54,8 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in ("collect", "train_video", "train", "evaluate"):
         monkeypatch.setattr(module, name, note(name))
     monkeypatch.setattr(module, "LeRobotDataset", Named)
+    for name in ("open_dataset", "open_datasets", "make_preset"):
+        monkeypatch.setattr(module, name, lambda *arguments: None)
     return called
 
 

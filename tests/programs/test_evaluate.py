@@ -51,7 +51,7 @@ CONFIG = PolicyConfig(
     horizon=4,
     execute_steps=2,
     system1=System1Config(),
-    system2=System2Config(BackboneConfig(), (STREAM,), token_dim=128),
+    system2=System2Config(BackboneConfig(), (STREAM,)),
     refresh_every=4,
 )
 

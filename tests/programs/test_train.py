@@ -16,16 +16,17 @@ import torch
 from safetensors.torch import load_file
 
 import published_models
+from trainings import train, train_video
 from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, TrainConfig, VideoTrainConfig
 from video2act.data import LeRobotDataset
 from video2act.data.cache import FeatureCache
 from video2act.policy import Video2Act
 from video2act.presets import PRESETS, DataSpec
-from video2act.programs.train import build_policy, draw_visibility, train
-from video2act.programs.train_video import train_video
 from video2act.system2 import System2
 from video2act.system2.backbones import make_backbone, save_video_model
+from video2act.training.batches import draw_visibility
 from video2act.training.loop import TrainingLoop
+from video2act.training.new_policy import build_policy
 from video2act.types import Observation, Tokens, Video, VideoCondition
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
@@ -100,7 +101,7 @@ class TestRun:
         self, trained: Path, video_model: Path, small_config: PolicyConfig, recorded: Path
     ):
         policy = Video2Act.load(trained)
-        assert policy.config == small_config
+        assert policy.config == replace(small_config, preset="small")
         assert policy.statistics == LeRobotDataset(recorded).stats
         assert np.isfinite(act(policy)).all()
         assert not (trained / "checkpoints").exists()
@@ -165,7 +166,8 @@ class TestRun:
         assert np.isfinite(act(policy)).all()
 
     def test_plans_may_be_taught_to_continue_one_another(self, recorded: Path, tmp_path: Path):
-        train((recorded,), tmp_path / "run", config=TrainConfig(num_steps=2, max_delay_steps=2), preset="small_system1")
+        delay = {"system1.max_delay_steps": 2}
+        train((recorded,), tmp_path / "run", config=TrainConfig(num_steps=2), preset="small_system1", changes=delay)
         policy = Video2Act.load(tmp_path / "run")
         assert policy.config.system1.max_delay_steps == 2
         assert policy.system1.dit.committed_mark is not None
@@ -176,8 +178,9 @@ class TestRun:
             train(
                 (recorded,),
                 tmp_path / "run",
-                config=TrainConfig(num_steps=2, max_delay_steps=4),
+                config=TrainConfig(num_steps=2),
                 preset="small_system1",
+                changes={"system1.max_delay_steps": 4},
             )
 
     def test_cameras_may_be_chosen(self, recorded: Path, tmp_path: Path):
@@ -342,7 +345,7 @@ class TestOverAPublishedVideoModel:
         whole: Any = make_backbone(config, whole=True)
         save_video_model(tmp_path / "tuned", whole, weights=whole.state_dict())
         with pytest.raises(
-            ValueError, match="wan21 video model, but this preset is over the tiny one; choose a preset over wan21"
+            ValueError, match="wan21 video model, but this policy is over the tiny one; choose a preset over wan21"
         ):
             build_policy(small_config, LeRobotDataset(recorded).stats, video_model=tmp_path / "tuned")
 

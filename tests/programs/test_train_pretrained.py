@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pretrained_folders import IMAGE_WIDTH, TEXT_WIDTH, make_siglip_folder, make_t5_folder
+from trainings import train
 from video2act.clips import ImageHistory
 from video2act.config import (
     RDT_FORM,
@@ -15,12 +16,10 @@ from video2act.config import (
     PolicyConfig,
     PretrainedConfig,
     System1Config,
-    System1Sources,
     TrainConfig,
 )
 from video2act.policy import Video2Act
 from video2act.presets import PRESETS, DataSpec
-from video2act.programs.train import train, with_sources
 from video2act.types import Observation, Tokens, VideoCondition
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
@@ -45,18 +44,18 @@ def narrow(spec: DataSpec) -> PolicyConfig:
 
 
 @pytest.fixture
-def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System1Sources:
+def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setitem(PRESETS, "narrow", narrow)
-    return System1Sources(
-        text_encoder=str(make_t5_folder(tmp_path / "t5")),
-        text_cache=str(tmp_path / "texts"),
-        image_encoder=str(make_siglip_folder(tmp_path / "siglip")),
-    )
+    return {
+        "system1.text_encoder.source": str(make_t5_folder(tmp_path / "t5")),
+        "system1.text_encoder.cache": str(tmp_path / "texts"),
+        "system1.image_encoder.source": str(make_siglip_folder(tmp_path / "siglip")),
+    }
 
 
-def test_it_trains_and_its_run_acts_without_the_text_encoder(recorded: Path, tmp_path: Path, sources: System1Sources):
+def test_it_trains_and_its_run_acts_without_the_text_encoder(recorded: Path, tmp_path: Path, sources: dict[str, str]):
     config = TrainConfig(num_steps=2, batch_size=2, warmup_steps=1)
-    train((recorded,), tmp_path / "run", config=config, preset="narrow", cameras=CAMERAS, system1=sources)
+    train((recorded,), tmp_path / "run", config=config, preset="narrow", cameras=CAMERAS, changes=sources)
     policy = Video2Act.load(tmp_path / "run")
     # encoders are named, not held
     assert not any(tensor.shape[-1] == 200 for tensor in policy.state_dict().values())
@@ -71,14 +70,14 @@ def test_it_trains_and_its_run_acts_without_the_text_encoder(recorded: Path, tmp
     assert np.isfinite(policy.act(history.complete(seen), nothing).actions).all()
 
 
-def test_past_images_that_nobody_kept_are_missed(recorded: Path, tmp_path: Path, sources: System1Sources):
+def test_past_images_that_nobody_kept_are_missed(recorded: Path, tmp_path: Path, sources: dict[str, str]):
     train(
         (recorded,),
         tmp_path / "run",
         config=TrainConfig(num_steps=0),
         preset="narrow",
         cameras=CAMERAS,
-        system1=sources,
+        changes=sources,
     )
     policy = Video2Act.load(tmp_path / "run")
     images = {camera: np.full((48, 64, 3), 90, np.uint8) for camera in ("front", "wrist")}
@@ -88,29 +87,12 @@ def test_past_images_that_nobody_kept_are_missed(recorded: Path, tmp_path: Path,
 
 
 def test_weights_that_do_not_fit_stop_the_training_before_it_begins(
-    recorded: Path, tmp_path: Path, sources: System1Sources
+    recorded: Path, tmp_path: Path, sources: dict[str, str]
 ):
     torch.save({"model.x_pos_embed": torch.zeros(1, 7, 32)}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"not of RDT-1B's form|does not fit"):
         train(
             (recorded,), tmp_path / "run", config=TrainConfig(num_steps=1), preset="narrow", cameras=CAMERAS,
-            system1=replace(sources, weights=str(tmp_path)),
+            changes=sources, init=tmp_path,
         )  # fmt: skip
     assert not (tmp_path / "run").exists()
-
-
-def test_the_robot_is_named_and_not_guessed():
-    config = with_sources(
-        PRESETS["rdt_1b"](DataSpec(14, 14, 25.0, ("head",))), System1Sources(embodiment="aloha_agilex")
-    )
-    assert config.system1.embodiment == "aloha_agilex"
-
-
-def test_sources_for_a_preset_that_learns_its_own_encoders_are_refused(small_config: PolicyConfig):
-    assert with_sources(small_config, System1Sources()) == small_config
-    with pytest.raises(ValueError, match="learns its own text encoder"):
-        with_sources(small_config, System1Sources(text_encoder="t5"))
-    with pytest.raises(ValueError, match="embodiments are for presets of RDT-1B's form"):
-        with_sources(small_config, System1Sources(embodiment="aloha_agilex"))
-    with pytest.raises(ValueError, match="learns its own image encoder"):
-        with_sources(small_config, System1Sources(image_encoder="siglip"))

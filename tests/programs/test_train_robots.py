@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from trainings import fill_cache, train, train_video, verify_cache
 from video2act.config import BackboneConfig, PolicyConfig, TrainConfig, VideoTrainConfig
 from video2act.data import DatasetWriter, Episode, LeRobotDataset
 from video2act.embodiment import EMBODIMENTS, UNIFIED, UNIFIED_DIM, make_embodiment
@@ -16,9 +17,6 @@ from video2act.files.run_folder import load_config
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act
 from video2act.presets import PRESETS, DataSpec
-from video2act.programs.cache import fill_cache, verify_cache
-from video2act.programs.train import train
-from video2act.programs.train_video import train_video
 from video2act.types import Batch, Observation, Tokens, VideoCondition
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")

@@ -10,11 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 import published_models
+from trainings import train, train_video
 from video2act.config import PolicyConfig, PretrainedBackboneConfig, TrainConfig, TuningConfig, VideoTrainConfig
 from video2act.policy import Video2Act
 from video2act.presets import PRESETS
-from video2act.programs.train import train, with_tuning
-from video2act.programs.train_video import train_video
 from video2act.system2.backbones import make_backbone
 from video2act.training.loop import TrainingLoop
 from video2act.types import Batch
@@ -140,15 +139,15 @@ def test_the_video_model_learns_at_its_own_rate(preset: str, recorded: Path, tmp
 
 
 def test_tuning_without_a_video_model_is_refused(small_config: PolicyConfig):
-    with pytest.raises(ValueError, match=r"no System 2, and no video model to tune; leave tuning\.method=full out"):
-        with_tuning(replace(small_config, system2=None), FULL)
+    with pytest.raises(ValueError, match=r"system2: missing field backbone, streams of System2Config"):
+        replace(small_config, system2=None).replace({"system2.tuning.method": "full"})
     with pytest.raises(ValueError, match="lora is for published video models; tune the tiny one whole"):
-        with_tuning(small_config, LORA)
+        small_config.replace({"system2.tuning": LORA})
 
 
 def test_a_cache_of_a_frozen_model_is_of_no_use_to_one_that_learns(recorded: Path, tmp_path: Path):
     with pytest.raises(
-        ValueError, match=r"cache holds what a frozen video model sees, but with tuning.method=full it learns"
+        ValueError, match=r"cache holds what a frozen video model sees, but system2.tuning.method=full trains it"
     ):
         train((recorded,), tmp_path / "run", config=CONFIG, tuning=FULL, cache=tmp_path / "cache")
     assert not (tmp_path / "run").exists()

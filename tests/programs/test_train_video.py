@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from trainings import train_video
 from video2act.config import BackboneConfig, VideoTrainConfig
 from video2act.data import LeRobotDataset
-from video2act.programs.train_video import train_video
 from video2act.system2.backbones import TinyBackbone, load_video_model
 from video2act.training.loop import TrainingLoop
 

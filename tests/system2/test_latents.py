@@ -58,7 +58,7 @@ class TestSystem2:
 
     def see(self, config: System2Config) -> Video:
         torch.manual_seed(0)
-        system2 = System2(config, make_backbone(config.backbone)).eval()
+        system2 = System2(config, make_backbone(config.backbone), token_dim=32).eval()
         generator = torch.Generator().manual_seed(1)
         clips = {
             stream.name: Video(2 * torch.rand(2, 3, stream.num_frames, 16, 16, generator=generator) - 1, 20.0)

@@ -11,7 +11,7 @@ import torch
 
 import published_models
 from video2act.clips import FrameHistory
-from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, System2Config, continuing
+from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, System2Config
 from video2act.system2 import System2
 from video2act.system2.backbones import make_backbone
 from video2act.system2.backbones.tiny import CodecStream
@@ -163,8 +163,9 @@ class TestEpisodes:
     def system2(self, small_config: PolicyConfig) -> System2:
         assert small_config.system2 is not None
         torch.manual_seed(0)
-        config = continuing(small_config.system2)
-        return System2(config, make_backbone(config.backbone)).eval()
+        config = small_config.replace({"system2.streams.motion.encoding": "stream"}).system2
+        assert config is not None
+        return System2(config, make_backbone(config.backbone), token_dim=32).eval()
 
     @torch.no_grad()
     def test_two_clients_of_one_system_do_not_disturb_each_other(
@@ -236,7 +237,9 @@ class TestSystem2:
     @pytest.fixture
     def config(self, small_config: PolicyConfig) -> System2Config:
         assert small_config.system2 is not None
-        return continuing(small_config.system2)
+        streamed = small_config.replace({"system2.streams.motion.encoding": "stream"}).system2
+        assert streamed is not None
+        return streamed
 
     def test_streams_look_when_a_latent_is_complete(self, config: System2Config):
         assert [(stream.encoding, stream.every) for stream in config.streams] == [("window", 4), ("stream", 4)]
@@ -244,7 +247,7 @@ class TestSystem2:
     def test_what_is_seen_is_a_function_of_the_clips(self, config: System2Config):
         """Whatever was looked at before."""
         torch.manual_seed(0)
-        system2 = System2(config, make_backbone(config.backbone)).eval()
+        system2 = System2(config, make_backbone(config.backbone), token_dim=32).eval()
         generator = torch.Generator().manual_seed(0)
         episode = 2 * torch.rand(1, 3, 13, 16, 16, generator=generator) - 1
 
@@ -260,7 +263,7 @@ class TestSystem2:
 
     def test_frames_that_fill_no_latent_are_refused(self, config: System2Config):
         torch.manual_seed(0)
-        system2 = System2(config, make_backbone(config.backbone)).eval()
+        system2 = System2(config, make_backbone(config.backbone), token_dim=32).eval()
         clips = {
             "spatial": Video(torch.zeros(1, 3, 1, 16, 16), 20.0),
             "motion": Video(torch.zeros(1, 3, 7, 16, 16), 20.0),

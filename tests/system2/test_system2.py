@@ -14,7 +14,7 @@ TEXT = ["push", "pull"]
 
 def build(config: System2Config) -> System2:
     torch.manual_seed(0)
-    return System2(config, make_backbone(config.backbone)).eval()
+    return System2(config, make_backbone(config.backbone), token_dim=32).eval()
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def clips(config: System2Config, b: int = 2, seed: int = 0) -> dict[str, Video]:
 
 def test_tokens_of_all_streams_one_after_another(config: System2Config, system2: System2):
     tokens = system2.perceive(clips(config), TEXT)
-    assert tokens.data.shape == (2, 6, config.token_dim)
+    assert tokens.data.shape == (2, 6, 32)
     assert tokens.mask.all()
 
 

@@ -13,19 +13,18 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from trainings import fill_cache, train, train_video, verify_cache
 from video2act import cli
 from video2act.clips import FrameHistory
-from video2act.config import BackboneConfig, PolicyConfig, TrainConfig, VideoTrainConfig, continuing
+from video2act.config import BackboneConfig, PolicyConfig, TrainConfig, VideoTrainConfig
 from video2act.data import FrameStore, LeRobotDataset
 from video2act.data.cache import FeatureCache, StaleCacheError, load_spec
 from video2act.data.loader import BatchLoader
 from video2act.policy import Video2Act
 from video2act.presets import PRESETS, DataSpec
-from video2act.programs.cache import fill_cache, verify_cache
-from video2act.programs.train import build_policy, train
-from video2act.programs.train_video import train_video
 from video2act.system2 import System2
 from video2act.training.features import cache_spec, fill, look
+from video2act.training.new_policy import build_policy
 from video2act.types import Observation, Video
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
@@ -71,7 +70,7 @@ def policy(recorded: Path, video_model: Path, small_config: PolicyConfig) -> Vid
 def streaming(recorded: Path, video_model: Path, small_config: PolicyConfig) -> Video2Act:
     assert small_config.system2 is not None
     torch.manual_seed(0)
-    config = replace(small_config, system2=continuing(small_config.system2))
+    config = small_config.replace({"system2.streams.motion.encoding": "stream"})
     return build_policy(config, LeRobotDataset(recorded).stats, video_model=video_model).eval()
 
 

@@ -82,7 +82,7 @@ class Module(nn.Module):
 
 def train(**limit):
     torch.manual_seed(0)
-    loop = TrainingLoop(Module(), TrainConfig(**settings, **limit), out, resume=(out / "checkpoints").is_dir())
+    loop = TrainingLoop(Module(), TrainConfig(**settings, **limit), folder=out, resume=(out / "checkpoints").is_dir())
     tell(loop)
     # the same on all processes, so that one alone learns what two do
     loop.run(lambda step: (torch.randn(2, 8, generator=torch.Generator().manual_seed(step)),), "module")
@@ -105,25 +105,26 @@ PROGRAMS = (
     HEAD
     + """
 from video2act.config import PolicyConfig, TrainConfig, TuningConfig, VideoTrainConfig, load
-from video2act.presets import PRESETS
+from video2act.data import open_dataset
 from video2act.programs.train import train
 from video2act.programs.train_video import train_video
 
 what, data, policy = sys.argv[2], Path(sys.argv[3]), load(PolicyConfig, Path(sys.argv[4]))
 tuning = TuningConfig("lora", rank=2, alpha=4.0) if "lora" in what else TuningConfig("full", gradient_checkpointing=True)
 run = TrainingLoop.run
-TrainingLoop.run = lambda loop, inputs, title: (tell(loop), run(loop, inputs, title))
-PRESETS["over_wan"] = lambda spec: policy
+TrainingLoop.run = lambda loop, inputs, title, **options: (tell(loop), run(loop, inputs, title, **options))
 
 
 def learn(**limit):
     resume = (out / "checkpoints").is_dir()
     if "video" in what:
         config = VideoTrainConfig(num_frames=5, sizes_px=(32,), learning_rate=1e-3, **settings, **limit)
-        train_video((data,), out, config, policy.system2.backbone, resume=resume, tuning=tuning)
+        backbone = policy.system2.backbone
+        train_video(open_dataset(data), out=out, training=config, backbone=backbone, resume=resume, tuning=tuning)
     else:
         config = TrainConfig(video_learning_rate=1e-3, num_workers=0, **settings, **limit)
-        train((data,), out, config, "over_wan", resume=resume, tuning=tuning)
+        tuned = policy.replace({"system2.tuning": tuning})
+        train(tuned, open_dataset(data), out=out, training=config, resume=resume)
 
 
 if "ACCELERATE_USE_FSDP" in os.environ:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 import published_models
+from trainings import train_video
 from video2act.config import BackboneConfig, PretrainedBackboneConfig, ScratchConfig, TuningConfig, VideoTrainConfig
-from video2act.programs.train_video import chosen, train_video
+from video2act.config.training_options import TrainVideoOptions
+from video2act.programs.train_video import backbone_to_train
 from video2act.system2.backbones import load_video_model, make_backbone, save_video_model
 from video2act.system2.backbones.adapter import CONFIG_FILE, WEIGHTS_FILE
 from video2act.system2.video_training import diffusion_loss
@@ -255,13 +257,15 @@ class TestRefused:
             train_video((recorded,), tmp_path / "out", config=VideoTrainConfig(), backbone=small_backbone, tuning=LORA)
 
     def test_which_model_a_preset_trains(self, tmp_path: Path):
-        tiny, scratch = BackboneConfig(hidden=64), ScratchConfig()
-        assert chosen("tiny", None, tiny=tiny, scratch=scratch) is tiny
-        assert chosen("small", None, tiny=tiny, scratch=scratch) is scratch
-        assert chosen("small", tmp_path, tiny, scratch).source == str(tmp_path)  # type: ignore[union-attr]
-        published = chosen("wan22_5b", None, tiny=tiny, scratch=scratch)
-        assert asdict(published)["source"] == "Wan-AI/Wan2.2-TI2V-5B-Diffusers"
+        def chosen(preset: str, **options: Any) -> Any:
+            folders = {"data": (tmp_path,), "out": tmp_path / "out"}
+            return backbone_to_train(TrainVideoOptions(preset=preset, **folders, **options))
+
+        assert chosen("tiny", changes={"system2.backbone.hidden": 64}) == BackboneConfig(hidden=64)
+        assert chosen("small", scratch=ScratchConfig(hidden=64)) == ScratchConfig(hidden=64)
+        assert chosen("small", video_model=tmp_path).source == str(tmp_path)
+        assert chosen("wan22_5b").source == "Wan-AI/Wan2.2-TI2V-5B-Diffusers"
         with pytest.raises(ValueError, match=r"trains its video model from nothing; leave --video-model .* out"):
-            chosen("tiny", tmp_path, tiny=tiny, scratch=scratch)
-        with pytest.raises(ValueError, match="the preset 'rdt_1b' has no System 2"):
-            chosen("rdt_1b", None, tiny=tiny, scratch=scratch)
+            chosen("tiny", video_model=tmp_path)
+        with pytest.raises(ValueError, match="this policy has no System 2"):
+            chosen("rdt_1b")

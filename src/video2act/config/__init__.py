@@ -10,11 +10,12 @@ from video2act.config.backbone import (
     Grid,
     PretrainedBackboneConfig,
     ScratchConfig,
-    System2Options,
     TuningConfig,
     load_backbone,
 )
-from video2act.config.files import check, from_json, load, to_json
+from video2act.config.checks import check
+from video2act.config.files import from_json, load, to_json
+from video2act.config.paths import differences, replaced
 from video2act.config.policy import PolicyConfig, camera_and_lag
 from video2act.config.programs import EvaluateOptions, ServeOptions, SweepOptions
 from video2act.config.runtime import Overlap, RuntimeConfig, SimulatedLatency, WhenStale, data_margin
@@ -25,10 +26,9 @@ from video2act.config.system1 import (
     NormForm,
     PretrainedConfig,
     System1Config,
-    System1Sources,
     adaptor_depth,
 )
-from video2act.config.system2 import FilterConfig, FilterName, FormerConfig, StreamConfig, System2Config, continuing
+from video2act.config.system2 import FilterConfig, FilterName, FormerConfig, StreamConfig, System2Config
 from video2act.config.training import OptimizationConfig, TrainConfig, VideoTrainConfig
 
 __all__ = [
@@ -55,9 +55,7 @@ __all__ = [
     "StreamConfig",
     "SweepOptions",
     "System1Config",
-    "System1Sources",
     "System2Config",
-    "System2Options",
     "TrainConfig",
     "TuningConfig",
     "VideoTrainConfig",
@@ -65,10 +63,11 @@ __all__ = [
     "adaptor_depth",
     "camera_and_lag",
     "check",
-    "continuing",
     "data_margin",
+    "differences",
     "from_json",
     "load",
     "load_backbone",
+    "replaced",
     "to_json",
 ]

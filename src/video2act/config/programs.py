@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from video2act.config.files import check
+from video2act.config.checks import check
 from video2act.config.runtime import RuntimeConfig, SimulatedLatency
 
 

@@ -2,9 +2,9 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from video2act.config.files import check
+from video2act.config.checks import CheckedConfig, CountingInt, NonNegativeInt, Positive, check
 
 NormForm = Literal["rms", "variance"]
 
@@ -22,36 +22,33 @@ def adaptor_depth(word: str) -> int:
 
 
 @dataclass(frozen=True)
-class DenoisingConfig:
+class DenoisingConfig(CheckedConfig):
     """How actions are noised in training and denoised in sampling; the schedules are those of diffusers."""
 
     schedule: Literal["flow_matching", "ddpm"] = "flow_matching"
     prediction: Literal["sample", "epsilon", "velocity"] = "sample"
     """what the network outputs: the clean actions, the noise, or (flow matching) noise - actions"""
-    num_steps: int = 5
+    num_steps: CountingInt = 5
     """denoising steps per chunk"""
-    num_train_timesteps: int = 1000
-    noise_shift: float = 1.0
+    num_train_timesteps: CountingInt = 1000
+    noise_shift: Positive = 1.0
     """training draws noise levels from `s u / (1 + (s - 1) u)`, u uniform (arXiv 2403.03206); above 1, more of them are high,
     where the conditions decide"""
     loss: Literal["mse", "smooth_l1"] = "mse"
-    noise_draws: int = 1
+    noise_draws: CountingInt = 1
     """noise levels drawn per training sample; they share the projected conditions, so extra draws are cheap"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         allowed = {"flow_matching": ("sample", "velocity"), "ddpm": ("sample", "epsilon")}
-        check(self.schedule in allowed, f"unknown schedule {self.schedule!r}; choose from {', '.join(allowed)}")
         check(
             self.prediction in allowed[self.schedule],
             f"schedule {self.schedule!r} predicts one of {allowed[self.schedule]}, got {self.prediction!r}",
         )
-        check(self.loss in ("mse", "smooth_l1"), f"unknown loss {self.loss!r}; choose from mse, smooth_l1")
-        check(self.noise_shift > 0, f"noise_shift must be positive, got {self.noise_shift}")
-        check(self.num_steps > 0 and self.noise_draws > 0, "num_steps and noise_draws must be positive")
 
 
 @dataclass(frozen=True)
-class DitConfig:
+class DitConfig(CheckedConfig):
     """The form of the action transformer. The defaults are ours; `RDT_FORM` is that of RDT-1B (arXiv 2410.07864)."""
 
     norm: NormForm = "rms"
@@ -59,7 +56,7 @@ class DitConfig:
     clock: Literal["staleness", "frequency"] = "staleness"
     """the second token: the age of the video condition; or, as in RDT-1B, the control rate, and the age is added to the video
     tokens instead"""
-    sinusoids: int = 0
+    sinusoids: NonNegativeInt = 0
     """width of the sinusoidal embedding of timestep and clock; 0: as wide as hidden"""
     sinusoid_activation: Literal["gelu", "silu"] = "gelu"
     """between the two layers that read those sinusoids"""
@@ -67,43 +64,33 @@ class DitConfig:
     action_adaptor: str = "mlp1x_gelu"
     pools_text: bool = True
     """the mean of the instruction's tokens is added to the state token; RDT-1B only attends to the text"""
-    num_text_positions: int = 0
+    num_text_positions: NonNegativeInt = 0
     """learned positions of text tokens, at most that many; 0: none, the text encoder's own are enough"""
-    num_image_positions: int = 0
+    num_image_positions: NonNegativeInt = 0
     """learned positions of image tokens, over all cameras; 0: none, the image encoder has its own"""
 
     def __post_init__(self) -> None:
-        check(
-            self.norm in get_args(NormForm), f"unknown norm {self.norm!r}; choose from {', '.join(get_args(NormForm))}"
-        )
-        check(self.clock in ("staleness", "frequency"), f"clock must be 'staleness' or 'frequency', got {self.clock!r}")
-        check(
-            self.sinusoid_activation in ("gelu", "silu"),
-            f"sinusoid_activation must be 'gelu' or 'silu', got {self.sinusoid_activation!r}",
-        )
-        check(self.sinusoids >= 0 and self.sinusoids % 2 == 0, f"sinusoids come in pairs, got {self.sinusoids}")
-        for name in ("num_text_positions", "num_image_positions"):
-            check(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
+        super().__post_init__()
+        check(self.sinusoids % 2 == 0, f"sinusoids come in pairs, got {self.sinusoids}")
         adaptor_depth(self.state_adaptor)
         adaptor_depth(self.action_adaptor)
 
 
 @dataclass(frozen=True)
-class PretrainedConfig:
+class PretrainedConfig(CheckedConfig):
     """A frozen encoder from transformers. Its weights stay where they are: a run folder names them and does not hold them."""
 
     source: str
     """folder or repo id, e.g. google/t5-v1_1-xxl; empty for text whose embeddings are all in the cache"""
-    width: int
-    """of the tokens it gives"""
+    width: CountingInt
+    """width of its tokens"""
     cache: str = ""
     """text: folder of embeddings computed before, one folder per encoder; empty: computed when asked for, and kept in memory"""
-    max_tokens: int = 1024
+    max_tokens: CountingInt = 1024
     """text: the longest instruction; a longer one is refused, not cut"""
 
     def __post_init__(self) -> None:
-        check(self.width > 0, f"width must be positive, got {self.width}")
-        check(self.max_tokens > 0, f"max_tokens must be positive, got {self.max_tokens}")
+        super().__post_init__()
         check(
             bool(self.source or self.cache),
             "an encoder needs a source (folder or repo id) or, for text, a cache folder",
@@ -111,14 +98,14 @@ class PretrainedConfig:
 
 
 @dataclass(frozen=True)
-class System1Config:
+class System1Config(CheckedConfig):
     """The fast system: encoders of text and image, and the action diffusion transformer."""
 
-    hidden: int = 128
+    hidden: CountingInt = 128
     depth: int = 4
     """blocks; even ones attend to text, odd ones to image and video (RDT-1B)"""
-    num_heads: int = 4
-    text_dim: int = 64
+    num_heads: CountingInt = 4
+    text_dim: CountingInt = 64
     """width of the small text encoder that is trained along; unused with `text_encoder`"""
     image_channels: int = 16
     """channels after the first convolution of the small image encoder; unused with `image_encoder`"""
@@ -134,17 +121,16 @@ class System1Config:
     """from SigLIP's width to hidden; the small encoder needs none"""
     embodiment: str = ""
     """how the robot's numbers lie in the unified vector of 128 (`embodiment.py`); empty: the robot's own vector"""
-    max_delay_steps: int = 0
+    max_delay_steps: NonNegativeInt = 0
     """training-time real-time chunking (arXiv 2512.05964): training shows the first actions of a chunk as they are, 0 to this
     many, and asks for the others; 0: never. A plan can then continue one that is being executed without guidance"""
 
     def __post_init__(self) -> None:
-        check(self.num_heads > 0, f"num_heads must be positive, got {self.num_heads}")
+        super().__post_init__()
         check(
             self.image_channels > 0 and self.image_channels % 8 == 0,
             f"image_channels must be a multiple of 8 (its norm has 8 groups), got {self.image_channels}",
         )
-        check(self.max_delay_steps >= 0, f"max_delay_steps must not be negative, got {self.max_delay_steps}")
         check(
             self.depth >= 2, f"depth must be at least 2 (one block for text, one for image and video), got {self.depth}"
         )
@@ -157,23 +143,6 @@ class System1Config:
             f"text of up to {self.text_encoder and self.text_encoder.max_tokens} tokens does not fit "
             f"num_text_positions={self.dit.num_text_positions}",
         )
-
-
-@dataclass(frozen=True)
-class System1Sources:
-    """Where a new System 1 takes from what it does not learn itself. For presets of RDT-1B's form."""
-
-    weights: str = ""
-    """RDT-1B's checkpoint, to begin with; empty: random weights"""
-    text_encoder: str = ""
-    """folder or repo id of a T5; empty: the preset's"""
-    text_cache: str = ""
-    """folder of text embeddings; filled as they are computed"""
-    image_encoder: str = ""
-    """folder or repo id of a SigLIP; empty: the preset's"""
-    embodiment: str = ""
-    """which robot it is, by its name in `embodiment.py` (aloha_agilex, ...): where its numbers lie in the vector of 128 that
-    RDT-1B's weights need; empty: the robot's own vector"""
 
 
 RDT_FORM = DitConfig(

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import lcm
-from typing import Literal, get_args, get_type_hints
+from typing import Annotated, Literal
 
 from video2act.config.backbone import BackboneConfig, PretrainedBackboneConfig, TuningConfig
-from video2act.config.files import check
+from video2act.config.checks import Bound, CheckedConfig, CountingInt, NonNegativeInt, check, check_fields
 from video2act.config.system1 import adaptor_depth
 
 FROZEN = TuningConfig()
@@ -15,15 +15,16 @@ FilterName = Literal["none", "sobel", "scharr", "laplacian", "temporal_bandpass"
 
 
 @dataclass(frozen=True)
-class FilterConfig:
+class FilterConfig(CheckedConfig):
     """What is kept of a stream before it is compressed (paper section 3.2)."""
 
     name: FilterName = "none"
-    low_hz: float = 0.0
-    """temporal_bandpass: lowest frequency kept, on the time axis of the grid it filters"""
-    high_hz: float = 0.0
-    """temporal_bandpass: highest frequency kept"""
-    keep: float = 0.25
+    low_hz: float | None = None
+    """temporal_bandpass: lowest frequency kept, on the time axis of the grid it filters; null: the lowest above 0, so that only
+    what stands still is dropped"""
+    high_hz: float | None = None
+    """temporal_bandpass: highest frequency kept; null: the highest there is"""
+    keep: Annotated[float, Bound("must lie in (0, 1]", lambda share: 0 < share <= 1)] = 0.25
     """moft: the share of channels kept, those with the largest variance over time"""
     then: Literal["none", "sobel", "scharr", "laplacian"] = "none"
     """a spatial filter after a temporal one: boundaries of what moves"""
@@ -32,58 +33,44 @@ class FilterConfig:
     picture's own border as its strongest edge"""
 
     def __post_init__(self) -> None:
-        choices = get_args(FilterName)
-        spatial = ("none", "sobel", "scharr", "laplacian")
-        check(self.then in spatial, f"then must be one of {', '.join(spatial)}, got {self.then!r}")
+        super().__post_init__()
         check(
             self.then == "none" or self.name in ("temporal_bandpass", "moft"),
             f"then={self.then!r} follows a temporal filter; after {self.name!r} it would be the only one or a second one",
         )
-        check(self.border in ("replicate", "zeros"), f"border must be 'replicate' or 'zeros', got {self.border!r}")
-        check(self.name in choices, f"unknown filter {self.name!r}; choose from {', '.join(choices)}")
-        if self.name == "temporal_bandpass":
-            check(
-                0 <= self.low_hz < self.high_hz,
-                f"temporal_bandpass needs 0 <= low_hz < high_hz, got {self.low_hz} and {self.high_hz}",
-            )
-        check(0 < self.keep <= 1, f"moft keeps a share of channels in (0, 1], got keep={self.keep}")
+        low, high = self.low_hz or 0.0, self.high_hz
+        check(
+            low >= 0 and (high is None or low < high),
+            f"temporal_bandpass needs 0 <= low_hz < high_hz, got {self.low_hz} and {self.high_hz}",
+        )
 
 
 @dataclass(frozen=True)
-class FormerConfig:
+class FormerConfig(CheckedConfig):
     """What turns a stream's features into tokens."""
 
-    num_tokens: int = 8
-    depth: int = 1
-    num_heads: int = 4
+    num_tokens: CountingInt = 8
+    depth: CountingInt = 1
+    num_heads: CountingInt = 4
     kind: Literal["resampler", "projection", "frame_resampler", "constant"] = "resampler"
     """resampler: learned queries that read the whole clip; projection: every feature becomes a token (num_tokens and depth then
     say nothing); frame_resampler: the released code's former, whose queries belong to one frame each; constant: what that code
     computes at its depth 0, tokens that never saw the video, here only so that such a checkpoint can be loaded"""
-    width: int = 0
-    """frame_resampler, constant: width inside; 0: token_dim"""
-    head_dim: int = 64
+    width: NonNegativeInt = 0
+    """frame_resampler, constant: width inside; 0: as wide as System 1"""
+    head_dim: CountingInt = 64
     """frame_resampler: width of a head"""
-    num_frames: int = 1
+    num_frames: CountingInt = 1
     """frame_resampler: frames among which features and queries are shared out"""
     is_temporal: bool = False
     """frame_resampler: queries of different frames read each other"""
     adaptor: str = "mlp2x_gelu"
-    """all but resampler: the last step, to token_dim"""
+    """all but resampler: the last step, to System 1's width"""
 
     def __post_init__(self) -> None:
-        kinds = get_args(get_type_hints(FormerConfig)["kind"])
-        check(self.kind in kinds, f"unknown former {self.kind!r}; choose from {', '.join(kinds)}")
-        check(self.num_tokens > 0, f"a former needs at least one token, got num_tokens={self.num_tokens}")
-        # a resampler without layers returns its queries: constants that never saw the video
-        check(self.num_heads > 0, f"num_heads must be positive, got {self.num_heads}")
-        check(self.depth > 0, f"a former of depth {self.depth} never reads the video; use depth >= 1")
+        super().__post_init__()
         check(
-            self.head_dim > 0 and self.width >= 0,
-            f"head_dim and width must be positive, got {self.head_dim}, {self.width}",
-        )
-        check(
-            self.num_frames > 0 and self.num_tokens % self.num_frames == 0,
+            self.num_tokens % self.num_frames == 0,
             f"num_tokens={self.num_tokens} cannot be shared out among num_frames={self.num_frames}",
         )
         adaptor_depth(self.adaptor)
@@ -95,15 +82,15 @@ class StreamConfig:
 
     name: str
     camera: str
-    num_frames: int
+    num_frames: CountingInt
     """frames of a clip, newest last"""
-    stride: int
+    stride: CountingInt
     """control steps between two frames"""
-    size_px: int
+    size_px: CountingInt
     """height, and width unless `width_px` says otherwise"""
     filter: FilterConfig
     former: FormerConfig
-    width_px: int = 0
+    width_px: NonNegativeInt = 0
     """width of a frame that is not square; 0: square"""
     resize: Literal["area", "lanczos"] = "area"
     """area: averages pixels down, after grey bars where a frame is not square; lanczos: takes frames of any shape and size, and
@@ -113,8 +100,9 @@ class StreamConfig:
     encoding: Literal["window", "stream"] = "window"
     """window: each clip is encoded as if nothing had been before it. stream: the causal encoder goes on from the beginning of the
     episode, which costs a fraction, and a clip is the newest latents. They give different latents: a policy is trained on one"""
-    every: int = 1
-    """control steps between two moments at which the stream looks: its newest frame is that of the last multiple"""
+    every: CountingInt = 1
+    """control steps between two refreshes of the clip: its newest frame is that of the last multiple. Beside a stream with
+    encoding=stream, 1 stands for as many as complete a latent of every stream"""
     latent_frames: tuple[int, ...] = ()
     """which latents of a clip the video model's transformer is shown, by number, 0 the oldest; empty: all. For checkpoints of the
     released code, which may have been trained on some of them"""
@@ -127,28 +115,15 @@ class StreamConfig:
         return self.size_px, self.width_px or self.size_px
 
     def __post_init__(self) -> None:
-        check(self.num_frames > 0, f"stream {self.name!r}: num_frames must be positive, got {self.num_frames}")
-        check(self.size_px > 0, f"stream {self.name!r}: size_px must be positive, got {self.size_px}")
-        check(self.width_px >= 0, f"stream {self.name!r}: width_px must not be negative, got {self.width_px}")
-        check(
-            self.resize in ("area", "lanczos"),
-            f"stream {self.name!r}: resize must be 'area' or 'lanczos', got {self.resize!r}",
-        )
-        check(self.channel_order in ("rgb", "bgr"), f"channel_order must be 'rgb' or 'bgr', got {self.channel_order!r}")
+        check_fields(self, f"stream {self.name!r}: ")
         check(
             self.resize == "lanczos" or self.width_px in (0, self.size_px),
             f"stream {self.name!r}: frames of {self.size_px} x {self.width_px} px need resize='lanczos'",
-        )
-        check(self.every > 0, f"stream {self.name!r}: every must be positive, got {self.every}")
-        check(
-            self.encoding in ("window", "stream"),
-            f"stream {self.name!r}: encoding must be 'window' or 'stream', got {self.encoding!r}",
         )
         check(
             self.encoding == "window" or self.num_frames > 1,
             f"stream {self.name!r}: a single frame has no past to continue; use encoding='window'",
         )
-        check(self.stride > 0, f"stream {self.name!r}: stride must be positive, got {self.stride}")
         is_temporal = self.filter.name in ("temporal_bandpass", "moft")
         check(
             not is_temporal or self.num_frames > 1,
@@ -173,19 +148,19 @@ class StreamConfig:
 
 
 @dataclass(frozen=True)
-class System2Config:
+class System2Config(CheckedConfig):
     """The slow system: two streams through one frozen video diffusion model."""
 
     backbone: BackboneConfig | PretrainedBackboneConfig
     streams: tuple[StreamConfig, ...]
-    token_dim: int
-    """width of the tokens handed to System 1"""
     filter_on: Literal["features", "latents"] = "features"
     """features: after the transformer blocks, as in the paper; latents: before them, as in the released code"""
     tuning: TuningConfig = FROZEN
     """what of the video model is trained together with the policy; the paper's is frozen"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "streams", self._with_rhythm())
         check(
             self.tuning.method != "lora" or isinstance(self.backbone, PretrainedBackboneConfig),
             "tuning.method=lora is for published video models; tune the tiny one whole (full)",
@@ -193,16 +168,7 @@ class System2Config:
         check(len(self.streams) > 0, "System 2 needs at least one stream; for a policy without it, set system2 to null")
         names = [stream.name for stream in self.streams]
         check(len(set(names)) == len(names), f"stream names must differ, got {names}")
-        check(
-            self.filter_on in ("features", "latents"),
-            f"filter_on must be 'features' or 'latents', got {self.filter_on!r}",
-        )
         for stream in self.streams:
-            heads = stream.former.num_heads
-            check(
-                stream.former.kind != "resampler" or self.token_dim % heads == 0,
-                f"stream {stream.name!r}: token_dim={self.token_dim} is not divisible by the former's num_heads={heads}",
-            )
             patch = self.backbone.patch_px
             for name, side in zip(("size_px", "width_px"), stream.frame_px, strict=True):
                 check(
@@ -234,14 +200,12 @@ class System2Config:
                 f"{self.backbone.name}), and every must be a multiple of {step} control steps (a latent's), got {stream.every}",
             )
 
+    def _with_rhythm(self) -> tuple[StreamConfig, ...]:
+        """The streams; `every` follows from the latents' length where one is encoded as a stream and none is given."""
+        steps = [s.stride * self.backbone.frames_per_latent for s in self.streams if s.encoding == "stream"]
+        rhythm = lcm(*steps) if steps else 1
+        return tuple(replace(s, every=rhythm) if s.every == 1 else s for s in self.streams)
+
 
 STREAMING = ("tiny", "wan21", "wan22", "cosmos")
 """video models whose encoder can go on where it stopped"""
-
-
-def continuing(config: System2Config) -> System2Config:
-    """The same System 2 with its clips encoded as streams; all streams then look whenever a new latent is complete."""
-    steps = [stream.stride * config.backbone.frames_per_latent for stream in config.streams if stream.num_frames > 1]
-    every = lcm(*steps) if steps else 1
-    streams = (replace(s, every=every, encoding="stream" if s.num_frames > 1 else "window") for s in config.streams)
-    return replace(config, streams=tuple(streams))

@@ -7,22 +7,17 @@ kept to a size, and hold an earlier stage, which is smaller and fits policies th
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Literal
 
 import torch
 from accelerate import Accelerator
 
-from video2act.config import System2Options
-from video2act.data import Dataset, FrameStore, open_datasets
+from video2act.config.training_options import FillCacheOptions, VerifyCacheOptions
+from video2act.data import Dataset, FrameStore, open_datasets, parse_episodes
 from video2act.data.cache import Dtype, FeatureCache, load_spec
 from video2act.policy import Video2Act
-from video2act.presets import DataSpec, make_preset
 from video2act.system2.backbones import CONFIG_FILE
 from video2act.training.features import cache_spec, fill, look
-from video2act.training.new_policy import build_policy, prepare_text, with_encoding, with_options
-from video2act.types import Stage
-
-AS_IN_PRESET = System2Options()
+from video2act.training.new_policy import build_policy, choose_policy, prepare_text
 
 
 @dataclass(frozen=True)
@@ -44,46 +39,19 @@ class Filled:
         return f"{self.folder}: {size}, {raw}; {self.num_clips} moments of {self.num_frames} frames"
 
 
-def fill_cache(
-    data: tuple[Path, ...],
-    out: Path | None,
-    *,
-    preset: str = "tiny",
-    video_model: Path | None = None,
-    cameras: tuple[str, ...] | None = None,
-    stage: Stage = "seen",
-    encoding: Literal["window", "stream"] = "window",
-    dtype: Dtype = "float16",
-    max_gib: float | None = None,
-    embodiments: tuple[str, ...] | None = None,
-    system2: System2Options = AS_IN_PRESET,
-) -> Filled:
-    """Fill a cache, or go on filling it; see `video2act.programs.train.train` for what is not said here.
+def fill_cache(options: FillCacheOptions) -> Filled:
+    """Fill a cache, or go on filling it.
 
-    Args:
-        out: its folder; None: where `train` looks for it, which only the finished stage of the tiny presets has.
-        stage: latents, features (after the video model's blocks), or seen (filtered).
-        max_gib: what the cache may take; more is refused before it is written.
-        embodiments: as `TrainConfig.embodiments`.
-        system2: how the preset's published video model is looked through.
     Raises:
-        ValueError: the preset has no System 2, `out` is needed, or `max_gib` is no size.
+        ValueError: the policy has no System 2, `out` is needed, or `max_gib` is no size.
         StaleCacheError: `out` holds a cache of something else.
         OSError: it would not fit.
     """
-    if max_gib is not None and not (isfinite(max_gib) and max_gib > 0):
-        raise ValueError(
-            f"a cache needs a size above 0, got --max-gib {max_gib:g}; leave it out for as much as the disk holds"
-        )
-    policy, dataset = _subject(
-        data,
-        preset,
-        video_model=video_model,
-        cameras=cameras,
-        encoding=encoding,
-        embodiments=embodiments,
-        system2=system2,
-    )
+    max_gib, out, video_model = options.max_gib, options.out, options.video_model
+    if max_gib is not None and not isfinite(max_gib):
+        raise ValueError(f"max_gib must be finite, got {max_gib:g}; leave it out for as much as the disk holds")
+    policy, dataset = _subject(options)
+    stage, dtype = options.stage, options.dtype
     spec = cache_spec(policy, dataset, stage=stage, dtype=dtype)
     if out is None:
         if video_model is None or not (video_model / CONFIG_FILE).is_file() or (stage, dtype) != ("seen", "float16"):
@@ -101,17 +69,7 @@ def fill_cache(
     return Filled(out, cache.num_bytes, dataset.total_frames, num_clips, dtype, raw_bytes)
 
 
-def verify_cache(
-    folder: Path,
-    data: tuple[Path, ...] = (),
-    *,
-    preset: str = "tiny",
-    video_model: Path | None = None,
-    cameras: tuple[str, ...] | None = None,
-    sample: int = 2,
-    embodiments: tuple[str, ...] | None = None,
-    system2: System2Options = AS_IN_PRESET,
-) -> str:
+def verify_cache(options: VerifyCacheOptions) -> str:
     """Read every episode and compare it with its checksums; with `data`, also look again at some episodes and compare.
 
     Raises:
@@ -119,24 +77,14 @@ def verify_cache(
         StaleCacheError: with `data`: it was made of something else.
         ValueError: lists all that is wrong.
     """
+    folder, sample = options.folder, options.sample
     spec = load_spec(folder)
     lengths: list[int | None] = [None] * spec.num_episodes
     faults: list[str] = []
     seen_again = 0
     cache = FeatureCache(folder, spec)
-    if data:
-        encoding = (
-            "stream" if any(s.get("encoding") == "stream" for s in spec.described.get("streams", [])) else "window"
-        )
-        policy, dataset = _subject(
-            data,
-            preset,
-            video_model=video_model,
-            cameras=cameras,
-            encoding=encoding,
-            embodiments=embodiments,
-            system2=system2,
-        )
+    if options.data:
+        policy, dataset = _subject(options)
         cache = FeatureCache(folder, cache_spec(policy, dataset, stage=spec.stage, dtype=spec.dtype))
         lengths = [*dataset.lengths]
         chosen = sorted({round(i * (len(dataset) - 1) / max(1, sample - 1)) for i in range(sample)})
@@ -148,7 +96,7 @@ def verify_cache(
     faults = [*found, *faults]
     if faults:
         raise ValueError(f"{folder} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n  " + "\n  ".join(faults))
-    again = f", {seen_again} looked at again" if data else ""
+    again = f", {seen_again} looked at again" if options.data else ""
     return f"{folder}: {len(lengths)} episodes as they were written{again}; stage {spec.stage}, {spec.dtype}"
 
 
@@ -166,19 +114,10 @@ def _compare(policy: Video2Act, dataset: Dataset, *, cache: FeatureCache, episod
     return faults
 
 
-def _subject(
-    data: tuple[Path, ...],
-    preset: str,
-    *,
-    video_model: Path | None,
-    cameras: tuple[str, ...] | None,
-    encoding: Literal["window", "stream"],
-    embodiments: tuple[str, ...] | None,
-    system2: System2Options,
-) -> tuple[Video2Act, Dataset]:
-    dataset = open_datasets(data, embodiments=embodiments)
-    spec = DataSpec(dataset.state_dim, dataset.action_dim or 0, float(dataset.fps), cameras or dataset.cameras)
-    config = with_encoding(with_options(make_preset(preset, spec), system2), encoding)
+def _subject(options: FillCacheOptions | VerifyCacheOptions) -> tuple[Video2Act, Dataset]:
+    episodes = parse_episodes(options.episodes) if options.episodes else None
+    dataset = open_datasets(options.data, episodes=episodes, embodiments=options.embodiments)
+    config = choose_policy(options, dataset, options.cameras)
     if config.system2 is None:
-        raise ValueError(f"the preset {preset!r} has no System 2, so there is nothing to cache")
-    return build_policy(config, dataset.stats, video_model=video_model).eval(), dataset
+        raise ValueError(f"the preset {config.preset!r} has no System 2, so there is nothing to cache")
+    return build_policy(config, dataset.stats, video_model=options.video_model).eval(), dataset

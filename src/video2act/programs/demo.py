@@ -16,9 +16,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from video2act.config import BackboneConfig, TrainConfig, VideoTrainConfig
-from video2act.data import LeRobotDataset
+from video2act.config import TrainConfig, VideoTrainConfig
+from video2act.data import LeRobotDataset, open_dataset, open_datasets
 from video2act.files.atomic import write_text
+from video2act.presets import make_preset
 from video2act.programs.collect import collect
 from video2act.programs.evaluate import evaluate
 from video2act.programs.train import train
@@ -84,11 +85,19 @@ def demo(name: str, out: Path, *, seed: int = 0) -> dict[str, Any]:
     for env, dataset in zip(plan.envs, data, strict=True):
         stages.run(f"collect {env}", partial(collect, env, dataset, episodes=plan.episodes[env], noise=0.1))
     video_training = VideoTrainConfig(num_steps=plan.video_steps, seed=seed)
-    stages.run(
-        "train-video", partial(_train, video_model, train_video, data, video_model, video_training, BackboneConfig())
-    )
+
+    def look(resume: bool) -> None:
+        train_video([open_dataset(path) for path in data], out=video_model, training=video_training, resume=resume)
+
+    stages.run("train-video", partial(_train, video_model, look))
     training = TrainConfig(num_steps=plan.policy_steps, seed=seed, vision_dropout=plan.vision_dropout)
-    stages.run("train", partial(_train, policy, train, data, policy, training, "tiny", video_model))
+
+    def act(resume: bool) -> None:
+        opened = open_datasets(data)
+        config = make_preset("tiny", opened)
+        train(config, opened, out=policy, training=training, video_model=video_model, resume=resume)
+
+    stages.run("train", partial(_train, policy, act))
 
     # in the run folder, where the model card looks for them
     envs, first, results = plan.envs, EVALUATION_SEED, policy / "eval"
@@ -170,12 +179,12 @@ class Stages:
         write_text(self._path, json.dumps({**self._identity, "seconds": self.seconds}, indent=2) + "\n")
 
 
-def _train(folder: Path, program: Callable[..., object], *arguments: Any) -> None:
+def _train(folder: Path, program: Callable[[bool], object]) -> None:
     """Start a training, go on with it, or leave it as it is if it is finished."""
     settings = folder / SETTINGS_FILE
     began = settings.is_file()
     if not (began and json.loads(settings.read_text()).get(FINISHED)):
-        program(*arguments, resume=began)
+        program(began)
 
 
 def _wrong_instructions(plan: Demo, data: tuple[Path, ...]) -> list[tuple[str, str, str]]:

@@ -11,7 +11,8 @@ middle size from nothing, whose VAE is trained first. What comes out is a folder
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,22 @@ from video2act.config import (
     BackboneConfig,
     PretrainedBackboneConfig,
     ScratchConfig,
-    System2Options,
     TuningConfig,
     VideoTrainConfig,
 )
-from video2act.data import open_dataset, split
+from video2act.config.training_options import TrainVideoOptions
+from video2act.data import Dataset, open_dataset, parse_episodes, split
 from video2act.data.clip_sampler import ClipSampler, Footage
 from video2act.files.atomic import write_text
 from video2act.interfaces import VideoBackbone
-from video2act.presets import SMALL_SOURCE, video_model_of
+from video2act.presets import ANY_DATA, SMALL_SOURCE, video_model_in
 from video2act.system2.backbones import TinyBackbone, load_video_model, make_backbone, save_video_model
 from video2act.system2.backbones.pretrained import PretrainedBackbone
 from video2act.system2.backbones.published import TRANSFORMER, save_transformer
 from video2act.system2.backbones.scratch import Reconstruction, latent_statistics, write_base
 from video2act.system2.video_training import diffusion_loss
 from video2act.training.loop import SETTINGS_FILE, TrainingLoop
+from video2act.training.new_policy import choose_policy
 from video2act.training.video_report import VideoReport, print_report, validate
 from video2act.types import Video
 
@@ -49,8 +51,18 @@ BASE, VAE_TRAINING = "base", "vae_training"
 HIGHEST_RATE = 1e-3
 """a published model forgets what it knows at the learning rates of the tiny one"""
 
-WHOLE = TuningConfig("full")
-AS_IN_PRESET = System2Options()
+TINY, WHOLE = BackboneConfig(), TuningConfig("full")
+
+
+@dataclass(frozen=True)
+class TrainedVideoModel:
+    """A video model's folder, wherever a path is wanted, and what the model learned."""
+
+    folder: Path
+    report: VideoReport
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
 
 
 class VideoObjective(nn.Module):
@@ -68,31 +80,50 @@ class VideoObjective(nn.Module):
         return diffusion_loss(self.backbone, latents, instruction=instruction, generator=generator)
 
 
+def main(options: TrainVideoOptions) -> None:
+    """Train as the command line asks."""
+    episodes = parse_episodes(options.episodes) if options.episodes else None
+    backbone = backbone_to_train(options)
+    train_video(
+        [open_dataset(path, episodes=episodes) for path in options.data],
+        out=options.out,
+        backbone=backbone,
+        training=options.training,
+        camera=options.camera,
+        resume=options.resume,
+        tuning=options.tuning,
+    )
+
+
 def train_video(
-    data: tuple[Path, ...],
-    out: Path,
+    data: Dataset | Sequence[Dataset],
     *,
-    config: VideoTrainConfig,
-    backbone: BackboneConfig | PretrainedBackboneConfig | ScratchConfig,
+    out: Path | str,
+    backbone: BackboneConfig | PretrainedBackboneConfig | ScratchConfig = TINY,
+    training: VideoTrainConfig | None = None,
+    num_steps: int | None = None,
     camera: str | None = None,
     resume: bool = False,
     tuning: TuningConfig = WHOLE,
-) -> VideoReport:
-    """Train a video model on every dataset's frames and report on held-out episodes.
+) -> TrainedVideoModel:
+    """Train a video model on the frames of datasets and report on held-out episodes.
 
     Args:
-        data: LeRobotDataset folders, with or without actions, of any robots.
+        data: with or without actions, of any robots.
         out: folder to write; must not hold another training unless `resume`.
-        config: with `num_steps=0` the model keeps its first weights (random ones behind a fitted codec, say): a control.
         backbone: the tiny model; a published one, to be finetuned; or one of the middle size, from nothing.
+        num_steps: replaces `training.num_steps`. With 0 the model keeps its first weights (random ones behind a fitted codec,
+            say): a control.
         camera: the camera to learn; the first of each dataset, if None.
         tuning: what of a published model is trained.
     Raises:
         ValueError: fewer than two episodes, an unknown camera, or settings that would ruin or not train the model.
         TrainingPausedError: the time given by `max_minutes` is over.
     """
+    out, config = Path(out), training or VideoTrainConfig()
+    config = config if num_steps is None else replace(config, num_steps=num_steps)
+    datasets = list(data) if isinstance(data, Sequence) else [data]
     _check(config, backbone, tuning=tuning)
-    datasets = [open_dataset(path) for path in data]
     halves = [split(dataset, config.validation_fraction) for dataset in datasets]
     footage = Footage.open([*(training for training, _ in halves), *(last for _, last in halves)], camera)
     sampler = ClipSampler(footage[: len(halves)], config)
@@ -150,33 +181,21 @@ def train_video(
     loop.finish()
     if loop.is_main:
         shutil.rmtree(out / BASE, ignore_errors=True)
-    return report
+    return TrainedVideoModel(out, report)
 
 
-def chosen(
-    preset: str,
-    video_model: Path | None,
-    *,
-    tiny: BackboneConfig,
-    scratch: ScratchConfig,
-    system2: System2Options = AS_IN_PRESET,
-) -> BackboneConfig | PretrainedBackboneConfig | ScratchConfig:
-    """The video model that a preset looks through, to be trained.
+def backbone_to_train(options: TrainVideoOptions) -> BackboneConfig | PretrainedBackboneConfig | ScratchConfig:
+    """The video model of the policy that options ask for.
 
-    Args:
-        video_model: replaces the source of the published one that the preset names.
-        system2: how a published one will be looked through.
     Raises:
-        ValueError: the preset is unknown or has none, or a model or options are named for one that is trained from nothing.
+        ValueError: the policy has none, or a folder is named for a model that is trained from nothing.
     """
-    backbone = video_model_of(preset)
+    backbone, video_model = video_model_in(choose_policy(options, ANY_DATA)), options.video_model
     if isinstance(backbone, PretrainedBackboneConfig) and (backbone.source != SMALL_SOURCE or video_model):
-        return system2.applied(replace(backbone, source=str(video_model)) if video_model else backbone)
+        return replace(backbone, source=str(video_model)) if video_model else backbone
     if video_model is not None:
-        raise ValueError(
-            f"the preset {preset!r} trains its video model from nothing; leave --video-model {video_model} out"
-        )
-    return system2.applied(tiny if isinstance(backbone, BackboneConfig) else scratch)
+        raise ValueError(f"this policy's video model is trained from nothing; leave --video-model {video_model} out")
+    return backbone if isinstance(backbone, BackboneConfig) else options.scratch
 
 
 def _check(config: VideoTrainConfig, backbone: Any, *, tuning: TuningConfig) -> None:

@@ -63,13 +63,18 @@ def laplacian(video: Video, border: Border = "replicate") -> Video:
     return replace(video, grid=_like(_convolve(frames, LAPLACIAN, border=border).abs(), video))
 
 
-def temporal_bandpass(video: Video, low_hz: float, *, high_hz: float) -> Video:
+def temporal_bandpass(video: Video, low_hz: float | None, *, high_hz: float | None) -> Video:
     """Keep the temporal frequencies in [low_hz, high_hz], per channel and position, by the real FFT.
 
+    Args:
+        low_hz: None: the clip's lowest frequency above 0, so that only what stands still is dropped.
+        high_hz: None: the clip's highest frequency.
     Raises:
         ValueError: the band holds no frequency of this clip; the message lists those there are.
     """
     t = video.grid.shape[2]
+    low_hz = video.fps / t if low_hz is None else low_hz
+    high_hz = video.fps / 2 if high_hz is None else high_hz
     bins = torch.fft.rfftfreq(t, d=1 / video.fps)
     tolerance = 1e-6 * video.fps
     keep = (bins >= low_hz - tolerance) & (bins <= high_hz + tolerance)

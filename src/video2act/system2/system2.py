@@ -31,9 +31,13 @@ from video2act.types import EpisodeFrames, Stage, Tokens, Video, concatenate
 
 
 class System2(nn.Module):
-    """Streams through one frozen backbone."""
+    """Streams through one frozen backbone.
 
-    def __init__(self, config: System2Config, backbone: VideoBackbone):
+    Args:
+        token_dim: width of the tokens, which is that of System 1.
+    """
+
+    def __init__(self, config: System2Config, backbone: VideoBackbone, *, token_dim: int):
         super().__init__()
         self.config = config
         assert isinstance(backbone, nn.Module)
@@ -44,12 +48,12 @@ class System2(nn.Module):
         self.filters = {stream.name: make_filter(stream.filter) for stream in config.streams}
         self.formers = nn.ModuleDict(
             {
-                stream.name: make_former(stream.former, backbone.feature_dim, token_dim=config.token_dim)
+                stream.name: make_former(stream.former, backbone.feature_dim, token_dim=token_dim)
                 for stream in config.streams
             }
         )
         # which stream a token comes from
-        self.stream_embedding = nn.Parameter(0.02 * torch.randn(len(config.streams), config.token_dim))
+        self.stream_embedding = nn.Parameter(0.02 * torch.randn(len(config.streams), token_dim))
 
     def train(self, mode: bool = True) -> "System2":
         """The backbone stays as it is: frozen, in evaluation mode."""
@@ -180,10 +184,11 @@ def load_system2(path: Path | str, device: torch.device | str = "cpu") -> System
         FileNotFoundError, ValueError: as `Video2Act.load`; or the policy has no System 2.
     """
     path = Path(path)
-    config = load_config(path).system2
+    policy = load_config(path)
+    config = policy.system2
     if config is None:
         raise ValueError("this policy has no System 2, so there is nothing to run apart from System 1")
-    system2 = System2(config, make_backbone(config.backbone))
+    system2 = System2(config, make_backbone(config.backbone), token_dim=policy.system1.hidden)
     load_weights(system2, path / WEIGHTS_FILE, elsewhere=system2.elsewhere, part="system2.")
     system2.merge_adapter(path)
     return system2.to(device).eval().requires_grad_(False)

@@ -98,11 +98,14 @@ class TrainingLoop:
         self.accelerator.register_for_checkpointing(self.schedule)
         self.first_step = self._load_newest() if resume else 0
 
-    def run(self, inputs: Callable[[int], tuple[Any, ...]], title: str) -> None:
+    def run(
+        self, inputs: Callable[[int], tuple[Any, ...]], title: str, *, validate: Callable[[], float] | None = None
+    ) -> None:
         """Train to `num_steps`.
 
         Args:
-            inputs: micro-step -> arguments of the module's forward, the same whenever it is asked.
+            inputs: micro-step -> arguments of the module's forward, the same for the same step.
+            validate: the loss on held-out data, measured every `validate_every` steps and at the end, of the averaged weights.
         Raises:
             FloatingPointError: the loss is not finite; checkpoints before it are kept.
             TrainingPausedError: `max_minutes` are over.
@@ -114,15 +117,17 @@ class TrainingLoop:
             task = progress.add_task(title, total=self.config.num_steps, completed=self.first_step, loss="", rate="")
             for step in range(self.first_step, self.config.num_steps):
                 loss, gradient_norm = self._step(step, inputs)
+                measured = {"loss": loss, "gradient_norm": gradient_norm}
+                measured["learning_rate"] = float(self.schedule.get_last_lr()[0])
+                if validate and self._is_validation_due(step):
+                    measured["validation_loss"] = self._validation_loss(validate)
                 if metrics:
-                    metrics.write(
-                        step, loss, gradient_norm=gradient_norm, learning_rate=float(self.schedule.get_last_lr()[0])
-                    )
+                    metrics.write(step, measured)
                     rate = (step + 1 - self.first_step) / (monotonic() - started)
-                    progress.update(task, advance=1, loss=f"loss {metrics.smooth_loss:.4f}", rate=f"{rate:.1f} steps/s")
+                    progress.update(task, advance=1, loss=str(metrics), rate=f"{rate:.1f} steps/s")
                     if not progress.console.is_terminal and (step + 1) % max(1, self.config.num_steps // 5) == 0:
                         done = f"{title}: step {step + 1} of {self.config.num_steps}"
-                        print(f"{done}, loss {metrics.smooth_loss:.4f}, {rate:.1f} steps/s", flush=True)
+                        print(f"{done}, {metrics}, {rate:.1f} steps/s", flush=True)
                 is_over = self._is_over(started)
                 if step + 1 < self.config.num_steps and (is_over or (step + 1) % self.config.save_every == 0):
                     self._save(step + 1)
@@ -133,6 +138,21 @@ class TrainingLoop:
                         )
         if metrics:
             metrics.close()
+
+    def _is_validation_due(self, step: int) -> bool:
+        every = getattr(self.config, "validate_every", 0)
+        return step + 1 == self.config.num_steps or (bool(every) and (step + 1) % every == 0)
+
+    @torch.no_grad()
+    def _validation_loss(self, validate: Callable[[], float]) -> float:
+        """Of the averaged weights, which are those that a run keeps."""
+        self.average.store(self.parameters)
+        self.average.copy_to(self.parameters)
+        self.module.eval()
+        loss = validate()
+        self.module.train()
+        self.average.restore(self.parameters)
+        return loss
 
     def _is_over(self, started: float) -> bool:
         """Whether the time is used up, on any process: they must stop at one step."""
@@ -320,7 +340,7 @@ def _precision(config: OptimizationConfig) -> str:
 
 
 class _Metrics:
-    """Loss and learning rate of every step, as lines of json and for TensorBoard."""
+    """What is measured at every step, as lines of json and for TensorBoard."""
 
     def __init__(self, folder: Path, first_step: int):
         path = folder / METRICS_FILE
@@ -329,17 +349,22 @@ class _Metrics:
         path.write_text("".join(line + "\n" for line in kept))
         self._file = path.open("a")
         self._board = SummaryWriter(folder / "tensorboard", purge_step=first_step)
-        self.smooth_loss = 0.0
+        self._smooth_loss = 0.0
+        self._validation_loss: float | None = None
         self._count = 0
 
-    def write(self, step: int, loss: float, *, gradient_norm: float, learning_rate: float) -> None:
+    def write(self, step: int, measured: dict[str, float]) -> None:
         self._count += 1
-        self.smooth_loss += (loss - self.smooth_loss) / min(self._count, 50)
-        line = {"step": step, "loss": loss, "gradient_norm": gradient_norm, "learning_rate": learning_rate}
-        self._file.write(json.dumps(line) + "\n")
+        self._smooth_loss += (measured["loss"] - self._smooth_loss) / min(self._count, 50)
+        self._validation_loss = measured.get("validation_loss", self._validation_loss)
+        self._file.write(json.dumps({"step": step, **measured}) + "\n")
         self._file.flush()
-        for name in ("loss", "gradient_norm", "learning_rate"):
-            self._board.add_scalar(name, line[name], step)
+        for name, value in measured.items():
+            self._board.add_scalar(name, value, step)
+
+    def __str__(self) -> str:
+        validation = "" if self._validation_loss is None else f", validation loss {self._validation_loss:.4f}"
+        return f"loss {self._smooth_loss:.4f}{validation}"
 
     def close(self) -> None:
         self._file.close()

@@ -1,0 +1,102 @@
+"""The options of `collect`, `info`, `view`, `bench`, `convert` and `demo`: a flag of the command line each, its help below it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectOptions:
+    """Record a scripted expert into a LeRobotDataset v3.0 folder. Run again to go on after an interruption."""
+
+    env: str
+    """metaworld:push-v3, aloha:transfer_cube, ..."""
+    out: Path
+    """dataset folder"""
+    episodes: int = 50
+    """number of episodes that the dataset will hold"""
+    seed: int = 0
+    """seed of the first episode; the others count up"""
+    cameras: tuple[str, ...] | None = None
+    """the environment's usual ones, if left out"""
+    image_size: int = 128
+    """pixels"""
+    noise: float = 0.0
+    """standard deviation of the disturbance on executed actions; recorded actions stay clean"""
+    workers: int | None = None
+    """processes; one per core, if left out"""
+    videos_only: bool = False
+    """leave the actions out, for train-video"""
+    max_steps: int | None = None
+    """control steps after which an episode counts as failed"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoOptions:
+    """Describe a dataset, a run, a video model or a preset: sizes, memory, tokens; how a run differs from its preset."""
+
+    what: Path
+    """a LeRobotDataset v3.0 folder or repo id, a policy's run folder, a video model's folder, or the name of a preset"""
+    check: bool = False
+    """read every file of the dataset and decode every picture; lists what is wrong"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewOptions:
+    """Film what System 2 sees in an episode of a dataset: the camera, boundaries and motion."""
+
+    run: Path
+    """the policy's run folder"""
+    dataset: Path
+    """dataset folder"""
+    out: Path
+    """the mp4 to write"""
+    episode: int = 0
+    """number of the episode"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """Time each stage between a camera and an action."""
+
+    run: Path | None = None
+    """a policy's run folder; without it, the preset with random weights"""
+    preset: str = "tiny"
+    """preset of the policy"""
+    device: str = "cpu"
+    """cpu, cuda, ..."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoboTwinOptions:
+    """Turn RoboTwin 2.0's HDF5 files, raw or as the released code prepares them, into a LeRobotDataset v3.0. (Checkpoints of the
+    released code: video2act-convert-released.)"""
+
+    folder: Path
+    """TASK/CONFIG of RoboTwin, or a folder above it; of processed files, the folder that holds episode_0"""
+    out: Path
+    """dataset folder to write"""
+    instructions: Path | None = None
+    """folder with episodeN.json, for processed files without instructions"""
+    task: str | None = None
+    """a sentence for episodes without instructions"""
+    fps: int = 25
+    """control steps per second"""
+    robot: str = "aloha_agilex"
+    """its name in the dataset"""
+    order: Literal["bgr", "rgb"] = "bgr"
+    """colours of the stored JPEG: bgr, as RoboTwin writes them, with red and blue exchanged; rgb, if yours are right"""
+    workers: int | None = None
+    """processes; one per core, if left out"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """The whole path: collect, train-video, train, eval. Run again to go on after an interruption."""
+
+    out: Path
+    """folder for data, models, film and summary"""
+    name: str = "push"
+    """push, or three_tasks for one policy with three instructions"""
+    seed: int = 0
+    """seed of both trainings"""

@@ -1,0 +1,128 @@
+"""The options of `train`, `train-video` and `cache`: a flag of the command line each, its help below it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from video2act.config.backbone import ScratchConfig, TuningConfig
+from video2act.config.checks import CheckedConfig, CountingInt, Positive, check
+from video2act.config.training import TrainConfig, VideoTrainConfig
+
+TRAINING, VIDEO_TRAINING = TrainConfig(), VideoTrainConfig()
+SCRATCH, WHOLE = ScratchConfig(), TuningConfig("full")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyStart(CheckedConfig):
+    """Which policy: a preset or a file, with some fields changed."""
+
+    preset: str | None = None
+    """a named policy; tiny, if neither this nor --config is given. `video2act info PRESET` shows its sizes"""
+    config: Path | None = None
+    """a policy's config instead of a preset: any run's config.json, or the same as yaml"""
+    changes: dict[str, Any] = field(default_factory=dict)
+    """fields of the policy to change, by their paths (`PolicyConfig.replace`)"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self.preset is None or self.config is None,
+            f"a policy starts from --preset {self.preset} or from --config {self.config}; leave one of them out",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(PolicyStart):
+    """Train a policy on demonstrations. For several processes: accelerate launch -m video2act.cli train ..."""
+
+    data: tuple[Path, ...]
+    """dataset folders or repo ids, all of one robot unless --embodiments names each one's"""
+    out: Path
+    """run folder to write"""
+    episodes: str | None = None
+    """episodes of each dataset: 0:50 for the first fifty, or 3,7; all, if left out"""
+    embodiments: tuple[str, ...] | None = None
+    """for datasets of different robots, the robot of each: its name or its fields in `embodiment.py` (one_arm_7, or
+    right_joint_0_pos,right_joint_1_pos,...)"""
+    cameras: tuple[str, ...] | None = None
+    """cameras of the preset's policy, System 2's first; all of the dataset's, if left out"""
+    video_model: Path | None = None
+    """a folder written by train-video, or of the published video model that the policy names"""
+    init: Path | None = None
+    """begin from the weights of another run, or from RDT-1B's checkpoint (System 1); prints what fits and what does not"""
+    init_parts: tuple[str, ...] = ()
+    """take these parts only, by the beginning of the weights' names: system1, system2.formers, system2.formers.motion, ..."""
+    resume: bool = False
+    """go on from the newest checkpoint in `out`"""
+    cache: Path | None = None
+    """folder of `video2act cache fill`; if left out, System 2 sees the demonstrations before training"""
+    live: bool = False
+    """run System 2 at every training step instead of caching what it sees; slow"""
+    training: TrainConfig = TRAINING
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainVideoOptions(PolicyStart):
+    """Train the policy's video model on the frames of datasets; actions are not needed."""
+
+    data: tuple[Path, ...]
+    """dataset folders or repo ids, of any robots"""
+    out: Path
+    """folder to write"""
+    episodes: str | None = None
+    """episodes of each dataset: 0:50 for the first fifty, or 3,7; all, if left out"""
+    camera: str | None = None
+    """camera to learn; the first of each dataset, if left out"""
+    video_model: Path | None = None
+    """folder of the published model, if not at the policy's source; it may be finetuned already"""
+    tuning: TuningConfig = WHOLE
+    """what of a published model is trained"""
+    scratch: ScratchConfig = SCRATCH
+    """sizes of the model that the preset small trains from nothing"""
+    resume: bool = False
+    """go on from the newest checkpoint in `out`"""
+    training: VideoTrainConfig = VIDEO_TRAINING
+
+
+@dataclass(frozen=True, kw_only=True)
+class FillCacheOptions(PolicyStart):
+    """Let System 2 see every frame of datasets. Run again to go on. For several processes: accelerate launch."""
+
+    data: tuple[Path, ...]
+    """dataset folders or repo ids"""
+    out: Path | None = None
+    """folder of the cache, for train --cache; if left out, where train looks for it"""
+    episodes: str | None = None
+    """as for train"""
+    embodiments: tuple[str, ...] | None = None
+    """as for train"""
+    cameras: tuple[str, ...] | None = None
+    """as for train"""
+    video_model: Path | None = None
+    """as for train"""
+    stage: Literal["latents", "features", "seen"] = "seen"
+    """latents of the video VAE; features after the video model's blocks; seen: filtered features"""
+    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    """number format on disk"""
+    max_gib: Positive | None = None
+    """refuse to write more"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyCacheOptions(PolicyStart):
+    """Compare a cache with its checksums, and, with --data, with what System 2 sees now."""
+
+    folder: Path
+    """the cache"""
+    data: tuple[Path, ...] = ()
+    """dataset folders; without them, only checksums are compared"""
+    episodes: str | None = None
+    """as the cache was filled with"""
+    embodiments: tuple[str, ...] | None = None
+    """as the cache was filled with"""
+    cameras: tuple[str, ...] | None = None
+    """as the cache was filled with"""
+    video_model: Path | None = None
+    """as the cache was filled with"""
+    sample: CountingInt = 2
+    """episodes to compare"""

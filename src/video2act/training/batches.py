@@ -1,0 +1,122 @@
+"""From a loader's batches to the arguments of a training step, and to the loss on held-out episodes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch.utils.data import DataLoader
+
+from video2act.clips import Fit
+from video2act.config import TrainConfig
+from video2act.data import Dataset, FrameStore, as_view
+from video2act.data.augmentation import jitter, shift
+from video2act.data.cache import FeatureCache
+from video2act.data.loader import BatchLoader
+from video2act.system1 import Visibility
+from video2act.training.loop import TrainingLoop
+from video2act.types import Batch, Video
+
+VALIDATION_BATCHES = 16
+"""at most, on each process"""
+
+
+class Renumbered:
+    """The frames and the cache of a whole dataset, under the episode numbers of a part of it.
+
+    Args:
+        part: the whole dataset, or one half of its `split`.
+    """
+
+    def __init__(self, whole: Dataset, part: Dataset, *, store: FrameStore, cache: FeatureCache | None):
+        numbers = {place: number for number, place in enumerate(_places(whole))}
+        chosen = [numbers[place] for place in _places(part)]
+        is_whole = chosen == list(range(len(whole)))
+        self.store = store if is_whole else _Frames(store, chosen)
+        self.cache: Any = cache if is_whole or cache is None else _Cache(cache, chosen)
+
+
+def _places(dataset: Dataset) -> list[tuple[int, int]]:
+    """The part and the episode within it, of every episode."""
+    return [(part, episode) for part, chosen in enumerate(as_view(dataset).episodes) for episode in chosen]
+
+
+class _Frames:
+    def __init__(self, store: FrameStore, numbers: list[int]):
+        self._store, self._numbers = store, numbers
+
+    def frames(
+        self, episode: int, camera: str, *, size: tuple[int, int], fit: Fit = "area"
+    ) -> UInt8[np.ndarray, "t _h _w 3"]:
+        return self._store.frames(self._numbers[episode], camera, size=size, fit=fit)
+
+
+class _Cache:
+    def __init__(self, cache: FeatureCache, numbers: list[int]):
+        self._cache, self._numbers, self.spec = cache, numbers, cache.spec
+
+    def read(self, places: list[tuple[int, int]]) -> dict[str, Video]:
+        return self._cache.read([(self._numbers[episode], frame) for episode, frame in places])
+
+
+def training_inputs(
+    loader: BatchLoader, config: TrainConfig, *, loop: TrainingLoop
+) -> Callable[[int], tuple[Any, ...]]:
+    """Micro-step -> arguments of `Video2Act.forward`: an augmented batch, its generator, what is hidden, noise on the state."""
+    first = loop.first_step * config.gradient_accumulation
+    last = config.num_steps * config.gradient_accumulation
+    batches = iter(DataLoader(loader, batch_size=None, sampler=range(first, last), num_workers=config.num_workers))
+    device = loop.accelerator.device
+
+    def inputs(step: int) -> tuple[Any, ...]:
+        generator = loop.generator(step)
+        batch: Batch = next(batches)
+        images = {
+            camera: jitter(
+                shift(image, config.image_shift_px, generator=generator), config.image_jitter, generator=generator
+            )
+            for camera, image in batch.images.items()
+        }
+        visible = draw_visibility(
+            len(batch.state),
+            config.condition_dropout,
+            vision_dropout=config.vision_dropout,
+            generator=generator,
+            device=device,
+        )
+        return replace(batch, images=images).to(device), generator, visible, config.state_noise
+
+    return inputs
+
+
+def validation_loss(loader: BatchLoader, *, loop: TrainingLoop) -> Callable[[], float]:
+    """The training objective on batches of held-out episodes: always the same ones with the same noise, nothing hidden."""
+    size = loader.batch_size * loader.world_size
+    steps = range(min(VALIDATION_BATCHES, -(-loader.dataset.total_frames // size)))
+
+    def measure() -> float:
+        losses = []
+        for step in steps:
+            generator = torch.Generator().manual_seed(step)
+            losses.append(loop.module(loader[step].to(loop.accelerator.device), generator).detach())
+        return float(loop.accelerator.reduce(torch.stack(losses).mean(), reduction="mean"))  # type: ignore[arg-type]
+
+    return measure
+
+
+def draw_visibility(
+    batch: int,
+    condition_dropout: float,
+    *,
+    vision_dropout: float = 0.0,
+    generator: torch.Generator,
+    device: torch.device,
+) -> Visibility:
+    """Hide text, image, video and state of each sample at random, each by itself; or image and video together, never the text."""
+    text, image, video, state = (torch.rand(4, batch, generator=generator) >= condition_dropout).to(device)
+    if vision_dropout:
+        sees = (torch.rand(batch, generator=generator) >= vision_dropout).to(device)
+        text, image, video = torch.ones_like(text), image & sees, video & sees
+    return Visibility(text=text, image=image, video=video, state=state)

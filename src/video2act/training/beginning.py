@@ -1,0 +1,85 @@
+"""A policy that begins with weights of another one: those that fit by name and shape."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from video2act.files.run_folder import ADAPTER, WEIGHTS_FILE
+from video2act.files.weights import read_tensors, shapes_of
+from video2act.policy import Video2Act
+
+FROM_THE_DATA = ("normalize_state.", "normalize_action.")
+"""weights that describe the new policy's own data"""
+
+LISTED = 10
+"""tensors of each kind that a report names"""
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a new policy took from another one, and what did not fit."""
+
+    source: Path
+    taken: tuple[str, ...]
+    other_shapes: tuple[str, ...]
+    """name, shape there and shape here"""
+    only_there: tuple[str, ...]
+    only_here: tuple[str, ...]
+    """these keep their new weights"""
+
+    def __str__(self) -> str:
+        parts: dict[str, int] = {}
+        for name in self.taken:
+            part = ".".join(name.split(".")[:2])
+            parts[part] = parts.get(part, 0) + 1
+        lines = [f"begins with {len(self.taken)} tensors of {self.source}:"]
+        lines += [f"  {count} of {part}" for part, count in parts.items()]
+        for title, names in (
+            ("of another shape, not taken", self.other_shapes),
+            ("only there, not taken", self.only_there),
+            ("only here, new", self.only_here),
+        ):
+            if names:
+                more = f", and {len(names) - LISTED} more" if len(names) > LISTED else ""
+                lines.append(f"  {len(names)} {title}: {', '.join(names[:LISTED])}{more}")
+        return "\n".join(lines)
+
+
+def begin_from(policy: Video2Act, source: Path, *, parts: tuple[str, ...] = ()) -> Beginning:
+    """Fill a policy with another's weights where name and shape agree.
+
+    Args:
+        source: a run folder.
+        parts: beginnings of names (`system1`, `system2.formers.motion`); empty: everything. Weights of a published video model
+            are not in a run folder, and statistics stay those of the new data.
+    Raises:
+        FileNotFoundError: the run has no weights.
+        ValueError: a part that the policy does not have, or nothing that fits.
+    """
+    own = {name: tensor for name, tensor in policy.state_dict().items() if not name.startswith(FROM_THE_DATA)}
+    for part in parts:
+        if not any(_is_below(name, part) for name in own):
+            known = sorted({".".join(name.split(".")[:depth]) for name in own for depth in (1, 2)})
+            raise ValueError(f"this policy has no part {part!r} to begin with; its parts are {', '.join(known)}")
+
+    def chosen(name: str) -> bool:
+        return not name.startswith(FROM_THE_DATA) and (not parts or any(_is_below(name, part) for part in parts))
+
+    found = {name: tensor for name, tensor in read_tensors(source / WEIGHTS_FILE).items() if chosen(name)}
+    here, there = shapes_of(own), shapes_of(found)
+    taken = [name for name in there if here.get(name) == there[name]]
+    unfit = [f"{n} {list(there[n])} there, {list(here[n])} here" for n in there if n in here and n not in taken]
+    only_there = [name for name in there if name not in here]
+    if (source / ADAPTER).is_dir():
+        only_there.append(f"{ADAPTER}/ (a LoRA)")
+    beginning = Beginning(
+        source, tuple(taken), tuple(unfit), tuple(only_there), tuple(n for n in here if n not in there and chosen(n))
+    )
+    if not taken:
+        listed = "; ".join((*unfit, *only_there)[:LISTED]) or "it has no such part"
+        raise ValueError(f"nothing of {source} fits this policy: {listed}")
+    policy.load_state_dict(policy.state_dict() | {name: found[name] for name in taken})
+    return beginning
+
+
+def _is_below(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}.")

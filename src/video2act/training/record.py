@@ -1,0 +1,80 @@
+"""What a finished training writes: a run folder for each robot, and what the policy learned from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from video2act.data import Dataset, LeRobotDataset, as_view, load_origin
+from video2act.data.embodied import EmbodiedDataset
+from video2act.files.atomic import write_text
+from video2act.files.run_folder import DATA_FILE, INSTRUCTIONS_FILE, ROBOTS, SCENES_FILE
+from video2act.policy import Video2Act
+
+MAX_INSTRUCTIONS = 1000
+"""a large dataset may have as many sentences as episodes"""
+
+
+def save_runs(policy: Video2Act, weights: dict[str, Tensor], *, out: Path, data: Dataset) -> None:
+    """Write the policy into `out`, or for several robots one run folder each below it.
+
+    Args:
+        weights: the moving average of the policy's weights.
+    """
+    record = f"record: {out / 'metrics.jsonl'}   curves: tensorboard --logdir {out / 'tensorboard'}"
+    parts = _parts(data)
+    if not isinstance(data, EmbodiedDataset):
+        _save(policy, weights, out=out, own=parts, data=data)
+        print(f"policy: {out}   {record}")
+        return
+    for embodiment, name in data.robots.items():
+        robot = policy.of_robot(embodiment)
+        normalizers = {key: value for key, value in robot.state_dict().items() if key.startswith("normalize_")}
+        own = [part for part, other in zip(parts, data.embodiments, strict=True) if other == embodiment]
+        _save(robot, weights | normalizers, out=out / ROBOTS / name, own=own, data=data)
+        print(f"policy of {name}: {out / ROBOTS / name}   {record}")
+
+
+Part = tuple[LeRobotDataset, tuple[int, ...]]
+"""a dataset on disk, and the episodes of it that are used"""
+
+
+def _parts(data: Dataset) -> list[Part]:
+    view = as_view(data)
+    return [(_on_disk(part), chosen) for part, chosen in zip(view.parts, view.episodes, strict=True)]
+
+
+def _on_disk(part: Dataset) -> LeRobotDataset:
+    assert isinstance(part, LeRobotDataset)
+    return part
+
+
+def _save(policy: Video2Act, weights: dict[str, Tensor], *, out: Path, own: list[Part], data: Dataset) -> None:
+    policy.save(out, weights)
+    write_text(out / SCENES_FILE, json.dumps(scenes(own)) + "\n")
+    write_text(out / INSTRUCTIONS_FILE, json.dumps(sorted(data.tasks)[:MAX_INSTRUCTIONS], indent=2) + "\n")
+    write_text(out / DATA_FILE, json.dumps([describe_part(*part) for part in _parts(data)], indent=2) + "\n")
+
+
+def describe_part(dataset: LeRobotDataset, episodes: tuple[int, ...]) -> dict[str, Any]:
+    """What a policy learned from, for its card."""
+    used = as_view(dataset).select([episodes])
+    return {
+        "name": dataset.root.name,
+        "robot": dataset.robot,
+        "episodes": len(used),
+        "frames": used.total_frames,
+        "tasks": list(used.tasks),
+    }
+
+
+def scenes(parts: list[Part]) -> dict[str, list[int]]:
+    """Environment -> seeds of the episodes that `collect` recorded."""
+    seeds: dict[str, list[int]] = {}
+    for dataset, chosen in parts:
+        environment = load_origin(dataset.root).get("environment")
+        if environment is not None:
+            found = (dataset.entries[episode].seed for episode in chosen)
+            seeds.setdefault(environment, []).extend(seed for seed in found if seed is not None)
+    return seeds
