@@ -177,9 +177,6 @@ def test_the_released_distribution_stands_beside_the_core(file: Path):
     assert not [name_of(core) for core in FILES if "video2act_released" in libraries(core)]
 
 
-DUPLICATES_TO_GO = {"Frame"}
-
-
 def test_one_name_one_class():
     """No two public classes of the package share a name, so that a reader who meets the word knows the thing."""
     files: dict[str, list[str]] = {}
@@ -187,5 +184,5 @@ def test_one_name_one_class():
         for node in ast.parse(file.read_text()).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 files.setdefault(node.name, []).append(name_of(file))
-    shared = {name: found for name, found in files.items() if len(found) > 1 and name not in DUPLICATES_TO_GO}
+    shared = {name: found for name, found in files.items() if len(found) > 1}
     assert not shared, f"rename all but one of each: {shared}"

@@ -71,7 +71,8 @@ class EpisodeFrames(Video):
 
 
 Stage = Literal["pixels", "latents", "features", "seen"]
-"""how far System 2's frozen part has come: pixels in [-1, 1]; the codec's output; hidden states of the video model; these, filtered"""
+"""how far System 2's frozen part has come: pixels in [-1, 1]; the codec's output; hidden states of the video model;
+these, filtered"""
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ class VideoCondition:
     """`Observation.time` of the newest frame that went in, seconds"""
     episode: int
     version: int = 0
-    """counts what a slow loop understood in an episode, from 1; negative: the policy refreshed it itself; 0: made by hand"""
+    """counts what a slow loop understood in an episode, from 1; negative: the policy refreshed it itself; 0: made by
+    hand"""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ class ActionChunk:
 
 @dataclass(frozen=True)
 class Committed:
-    """What the robot will do from the moment of an observation on, unless a new plan takes over: the rest of the running plan."""
+    """What the robot will do from the moment of an observation on, unless a new plan takes over: the rest of the
+    running plan."""
 
     actions: Float[np.ndarray, "n a"]
     """raw units; the first one is meant for the moment of the observation"""
@@ -145,7 +148,8 @@ class Batch:
     """One training batch."""
 
     videos: dict[str, Video]
-    """stream -> its clip, which ends `staleness` seconds before the present, processed up to `stage`; empty without System 2"""
+    """stream -> its clip, which ends `staleness` seconds before the present, processed up to `stage`; empty without
+    System 2"""
     images: dict[str, Float[Tensor, "b 3 _h _w"]]
     """camera -> the newest frame, in [-1, 1]"""
     state: Float[Tensor, "b s"]

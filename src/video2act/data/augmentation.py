@@ -1,4 +1,5 @@
-"""Random shifts and colour changes of training images. Draws come from a generator, so a step can be repeated exactly."""
+"""Random shifts and colour changes of training images. Draws come from a generator, so a step can be repeated
+exactly."""
 
 import torch
 from jaxtyping import Float

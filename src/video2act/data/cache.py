@@ -3,10 +3,10 @@
     cache.json            the manifest: what is stored, and what it was computed from
     000000.safetensors    one episode; every tensor with its checksum
 
-One file per episode, written whole or not at all: an interrupted filling resumes, and several processes can share the work. The
-manifest holds what the contents depend on (weights, streams, data); another cache is refused with the difference. Each file holds
-its episode's number and its number of rows, so that a damaged or exchanged file is noticed. Channels are stored last, as a former
-reads them.
+One file per episode, written whole or not at all: an interrupted filling resumes, and several processes can share the
+work. The manifest holds what the contents depend on (weights, streams, data); another cache is refused with the
+difference. Each file holds its episode's number and its number of rows, so that a damaged or exchanged file is
+noticed. Channels are stored last, as a former reads them.
 """
 
 import hashlib
@@ -109,7 +109,8 @@ def load_spec(root: Path) -> CacheSpec:
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is not the manifest of a cache ({error}); remove {root} and fill it again") from error
     raise StaleCacheError(
-        f"{root} is a cache of format {found}, expected {FORMAT}: another version of this program made it; remove it and "
+        f"{root} is a cache of format {found}, expected {FORMAT}: another version of this program made it; remove "
+        "it and "
         "fill it again"
     )
 
@@ -129,7 +130,8 @@ def _check_fields(fields: dict[str, Any]) -> None:
 def weights_fingerprint(weights: Mapping[str, Tensor]) -> str:
     """A short name for the values of tensors: it changes with any of them.
 
-    Gigabytes are not hashed: of a large tensor the sum of all its bits, as numbers, and some of its values in their places.
+    Gigabytes are not hashed: of a large tensor the sum of all its bits, as numbers, and some of its values in their
+    places.
     """
     hasher = hashlib.sha256()
     for name in sorted(weights):
@@ -158,7 +160,8 @@ class FeatureCache:
         self.spec = spec or CacheSpec()
         if (root / MANIFEST).is_file() and (found := self.spec.differences(load_spec(root))):
             raise StaleCacheError(
-                f"the cache {root} was made of something else: {'; '.join(found)}. Fill another folder, or remove this one"
+                f"the cache {root} was made of something else: {'; '.join(found)}. Fill another folder, or remove "
+                "this one"
             )
         self._open = lru_cache(maxsize=256)(_open)
 
@@ -175,7 +178,8 @@ class FeatureCache:
         found = next(self.root.glob("*.safetensors"), None)
         if found and not (self.root / MANIFEST).is_file():
             raise ValueError(
-                f"{self.root} holds {found.name} but no {MANIFEST}, so nobody knows what it was made of; remove the folder, or "
+                f"{self.root} holds {found.name} but no {MANIFEST}, so nobody knows what it was made of; remove "
+                "the folder, or "
                 "fill another one"
             )
         for left in self.root.glob("*.tmp"):  # of a process that was killed: one that lives would have written since
@@ -315,7 +319,8 @@ class FeatureCache:
 
 
 def _facts(path: Path, file: Any, *, episode: int) -> dict[str, dict[str, Any]]:
-    """Stream -> rate, rows and checksum. Raises ValueError where the file does not say them, or is of another episode."""
+    """Stream -> rate, rows and checksum. Raises ValueError where the file does not say them, or is of another
+    episode."""
     try:
         facts = json.loads((file.metadata() or {})[FACTS])
         number, streams = facts["number"], facts["streams"]
@@ -343,7 +348,8 @@ def _check_finite(where: str, seen: Tensor, *, stored: Tensor) -> None:
     dtype = str(stored.dtype).removeprefix("torch.")
     largest = float(seen.abs().max())
     raise ValueError(
-        f"{where}: values up to {largest:.3g} are too large for {dtype}, which would store them as infinite; fill the cache with "
+        f"{where}: values up to {largest:.3g} are too large for {dtype}, which would store them as infinite; fill "
+        "the cache with "
         "--dtype bfloat16"
     )
 

@@ -1,8 +1,8 @@
 """Checks every byte of a LeRobotDataset v3.0 that training may read, and lists all faults: `video2act info --check`.
 
-Opening a dataset already refuses what would spoil training. Here each file is judged alone, every picture is decoded, and faults
-that only other readers meet (an undeclared column, a wrong time) are listed too. This file checks the tables of `meta`; rows,
-statistics and pictures have files of their own.
+Opening a dataset already refuses what would spoil training. Here each file is judged alone, every picture is decoded,
+and faults that only other readers meet (an undeclared column, a wrong time) are listed too. This file checks the
+tables of `meta`; rows, statistics and pictures have files of their own.
 """
 
 import os
@@ -82,7 +82,10 @@ def _declared_rates(recorded: Recorded) -> Iterator[str]:
     info = recorded.info
     for camera, rate in info.camera_rates().items():
         if abs(rate - info.fps) > 0.01 * info.fps:
-            yield f"{recorded.root}: camera {camera!r} was recorded at {rate:g} fps, but the dataset says {info.fps:g} fps"
+            yield (
+                f"{recorded.root}: camera {camera!r} was recorded at {rate:g} fps, but the dataset says "
+                f"{info.fps:g} fps"
+            )
 
 
 def _episode_faults(root: Path, info: DatasetInfo, *, entries: list[EpisodeEntry]) -> Iterator[str]:
@@ -92,7 +95,10 @@ def _episode_faults(root: Path, info: DatasetInfo, *, entries: list[EpisodeEntry
     for path in sorted((root / "meta" / "episodes").glob("*/*.parquet")):
         for number in read_table(path, ["episode_index"])["episode_index"].to_pylist():
             if number <= before:
-                yield f"{path}: episode {number} comes after episode {before}; LeRobot finds it by its row: sort the files"
+                yield (
+                    f"{path}: episode {number} comes after episode {before}; LeRobot finds it by its row: sort the "
+                    "files"
+                )
                 return
             before = number
 
@@ -109,7 +115,10 @@ def _time_faults(recorded: Recorded) -> Iterator[str]:
             span = entry.videos[camera]
             path, row = rows[entry.index]
             if f"videos/{key}/to_timestamp" not in row:
-                yield f"{path} lacks the column videos/{key}/to_timestamp, by which LeRobot splits videos; copy the dataset again"
+                yield (
+                    f"{path} lacks the column videos/{key}/to_timestamp, by which LeRobot splits videos; copy the "
+                    "dataset again"
+                )
                 continue
             end, expected = row[f"videos/{key}/to_timestamp"], span.start_s + entry.length / info.fps
             if not isinstance(end, (int, float)) or not abs(end - expected) <= 1.05 / info.fps:
@@ -126,4 +135,7 @@ def _strangers(recorded: Recorded) -> Iterator[str]:
     found = [path for folder in ("data", "videos") for path in (root / folder).rglob("*") if path.is_file()]
     for path in sorted(path.relative_to(root) for path in found):
         if path not in known and not path.name.startswith("."):
-            yield f"{root / path} belongs to no episode; remove it (a recording was interrupted there) or copy the dataset again"
+            yield (
+                f"{root / path} belongs to no episode; remove it (a recording was interrupted there) or copy the "
+                "dataset again"
+            )

@@ -1,4 +1,5 @@
-"""Every picture of a dataset: decoded, counted, and compared with the statistics that were taken when it was recorded."""
+"""Every picture of a dataset: decoded, counted, and compared with the statistics that were taken when it was
+recorded."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -74,7 +75,10 @@ class _VideoCheck:
             if video.num_frames < needed:
                 yield f"{path} holds {video.num_frames} frames, its episodes {needed}: it is cut short; copy it again"
             if video.num_frames > needed:
-                yield f"{path} holds {video.num_frames} frames, its episodes {needed}: another file, or frames of no episode"
+                yield (
+                    f"{path} holds {video.num_frames} frames, its episodes {needed}: another file, or frames of no "
+                    "episode"
+                )
             yield from self._begin_faults(video.num_frames)
             if not video.is_even:
                 yield f"{path}: its frames do not follow each other evenly; encode it again at {info.fps} fps"
@@ -101,10 +105,14 @@ class _VideoCheck:
                 yield f"{begins}, but there is nothing between it and {end:g} s; correct its from_timestamp"
             end, before = start + entry.length * frame_s, entry.index
         if not is_full and end > (num_frames + 0.5) * frame_s:
-            yield f"{self.path}: episode {before} ends at {end:g} s, after the file's last frame; correct its from_timestamp"
+            yield (
+                f"{self.path}: episode {before} ends at {end:g} s, after the file's last frame; correct its "
+                "from_timestamp"
+            )
 
     def _mean_faults(self, colours: np.ndarray) -> Iterator[str]:
-        """Whether the pictures are those that were recorded, judged by their mean colour, which two cameras seldom share."""
+        """Whether the pictures are those that were recorded, judged by their mean colour, which two cameras seldom
+        share."""
         for entry in self.episodes:
             first = entry.videos[self.camera].frames_before
             found = colours[first : first + entry.length].mean(axis=0)

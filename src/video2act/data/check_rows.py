@@ -1,4 +1,5 @@
-"""The rows of a dataset's data files: numbering, times, tasks, and whether each column holds what `info.json` declares."""
+"""The rows of a dataset's data files: numbering, times, tasks, and whether each column holds what `info.json`
+declares."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,7 +74,10 @@ def _type_faults(path: Path, info: DatasetInfo, *, schema: pa.Schema) -> Iterato
         expected = "U" if feature.dtype in TEXT else _kind(feature)
         stored = schema.field(name).type
         if expected is not None and _leaf(stored) not in (expected, ""):
-            yield f"{path}: {name} is stored as {stored}, but meta/info.json declares {feature.dtype}; LeRobot may not read it"
+            yield (
+                f"{path}: {name} is stored as {stored}, but meta/info.json declares {feature.dtype}; LeRobot may "
+                "not read it"
+            )
 
 
 def _index_faults(path: Path, table: pa.Table, *, episodes: list[EpisodeEntry]) -> Iterator[str]:
@@ -82,7 +86,10 @@ def _index_faults(path: Path, table: pa.Table, *, episodes: list[EpisodeEntry]) 
         return
     column = table["index"]
     if column.null_count or not pa.types.is_integer(column.type):
-        yield f"{path}: index must hold whole numbers and none missing, found {column.type} with {column.null_count} empty cells"
+        yield (
+            f"{path}: index must hold whole numbers and none missing, found {column.type} with {column.null_count} "
+            "empty cells"
+        )
         return
     index = np.asarray(column)
     begin = min(episode.begin for episode in episodes)
@@ -91,7 +98,8 @@ def _index_faults(path: Path, table: pa.Table, *, episodes: list[EpisodeEntry]) 
         yield f"{path}, row {wrong}: index is {index[wrong]} after {index[wrong - 1]}; numbers are duplicate or missing"
     elif len(index) and index[0] != begin:
         yield (
-            f"{path}: index begins with {index[0]}, expected {begin}, the dataset_from_index of episode {episodes[0].index}; "
+            f"{path}: index begins with {index[0]}, expected {begin}, the dataset_from_index of episode "
+            f"{episodes[0].index}; "
             "LeRobot finds frames by it"
         )
 
@@ -129,14 +137,18 @@ def _row_faults(recorded: Recorded, episode: EpisodeEntry, *, rows: FrameTable) 
     wrong = np.flatnonzero(~(late <= allowed))
     if len(wrong):
         yield (
-            f"{where}, frame {wrong[0]}: timestamp is {times[wrong[0]]:g} s, expected {wrong[0] / fps:g} s (frame_index / "
+            f"{where}, frame {wrong[0]}: timestamp is {times[wrong[0]]:g} s, expected {wrong[0] / fps:g} s "
+            "(frame_index / "
             "fps); LeRobot looks frames up by it"
         )
     unknown = sorted(set(task_index.tolist()) - set(tasks))
     if unknown:
         yield f"{where} refers to task_index {unknown[0]}, which {TASKS_PATH} does not list"
     elif {tasks[i] for i in set(task_index.tolist())} != set(episode.tasks):
-        yield f"{where}: its rows say {tasks[int(task_index[0])]!r}, meta/episodes says {', '.join(map(repr, episode.tasks))}"
+        yield (
+            f"{where}: its rows say {tasks[int(task_index[0])]!r}, meta/episodes says "
+            f"{', '.join(map(repr, episode.tasks))}"
+        )
 
 
 def _kind(feature: Feature) -> str | None:

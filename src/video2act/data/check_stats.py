@@ -56,12 +56,17 @@ def _vector_faults(path: Path, key: str, *, told: dict[str, np.ndarray], values:
         # whether they divide by the number of values or by one less is the writer's choice
         share = 0.02 if name == "std" else 0.01
         if found.shape != expected.shape or not (np.abs(found - expected) <= share * spread).all():
-            yield f"{path}: {name} of {key} is {np.round(found, 4).tolist()}, the data has {np.round(expected, 4).tolist()}"
+            yield (
+                f"{path}: {name} of {key} is {np.round(found, 4).tolist()}, the data has "
+                f"{np.round(expected, 4).tolist()}"
+            )
 
 
 def _image_faults(path: Path, key: str, *, told: dict[str, np.ndarray]) -> Iterator[str]:
     if any(values.shape != (3, 1, 1) for values in told.values()):
-        yield f"{path}: statistics of {key} have the shape {list(told['mean'].shape)}, expected [3, 1, 1], one per colour"
+        yield (
+            f"{path}: statistics of {key} have the shape {list(told['mean'].shape)}, expected [3, 1, 1], one per colour"
+        )
     elif told["min"].min() < -1e-3 or told["max"].max() > 1 + 1e-3 or told["mean"].max() > 1 or told["mean"].min() < 0:
         yield f"{path}: statistics of {key} are not of pictures from 0 to 1, found {_listed(told)}; divide by 255"
 

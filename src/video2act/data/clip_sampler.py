@@ -1,6 +1,7 @@
 """Clips of whole datasets for `train-video`: of one camera each, with their instruction, at random or in order.
 
-Datasets may be of different robots: only pixels count. What differs in rate is never in one batch: a `Video` has one rate.
+Datasets may be of different robots: only pixels count. What differs in rate is never in one batch: a `Video` has one
+rate.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """Datasets of several robots as one, in the unified vector: each number at its place, and which places a robot has.
 
-The statistics of a place are those of the robots that have it. A place that a robot lacks holds zero; `dimension_mask` marks it.
+The statistics of a place are those of the robots that have it. A place that a robot lacks holds zero; `dimension_mask`
+marks it.
 """
 
 import re
@@ -66,7 +67,7 @@ class EmbodiedDataset(DatasetView):
         return f"{super().fingerprint} as {' '.join(self.embodiments)}"
 
     @cached_property
-    def stats(self) -> dict[str, Statistics]:
+    def _stats(self) -> dict[str, Statistics]:
         """For each place over the robots that have it; zeros for places that no robot has."""
         columns: dict[str, list[list[np.ndarray]]] = {
             name: [[] for _ in range(UNIFIED_DIM)] for name in ("state", "action")

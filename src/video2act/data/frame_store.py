@@ -1,7 +1,7 @@
 """Keeps decoded frames in memory: decoding takes as long as training does, and training reads every episode many times.
 
-An episode of one camera at one size is decoded once, for all threads, and kept within a budget; the least recently used episode
-is dropped first. Returned arrays are shared, hence read-only.
+An episode of one camera at one size is decoded once, for all threads, and kept within a budget; the least recently
+used episode is dropped first. Returned arrays are shared, hence read-only.
 """
 
 from collections import OrderedDict
@@ -38,7 +38,8 @@ class FrameStore:
         """All frames of an episode, read-only, at a size (height, width).
 
         Raises:
-            IndexError, DatasetError, ValueError: no such episode or camera, a damaged file, a size above the recorded one.
+            IndexError, DatasetError, ValueError: no such episode or camera, a damaged file, a size above the recorded
+            one.
         """
         key = (episode, camera, *size, fit)
         with self._lock:

@@ -9,7 +9,8 @@ from video2act.data.lerobot_format import CODEBASE_VERSION
 
 
 def locate_dataset(source: Path | str) -> Path:
-    """A folder as it is, or the folder into which a repo `owner/name` is fetched: the version that LeRobot tags for this format.
+    """A folder as it is, or the folder into which a repo `owner/name` is fetched: the version that LeRobot tags for
+    this format.
 
     Raises:
         FileNotFoundError: there is neither such a folder nor a repo that can be reached.
@@ -26,6 +27,7 @@ def locate_dataset(source: Path | str) -> Path:
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise FileNotFoundError(
             f"there is no folder {name}, and the Hugging Face dataset {name} cannot be fetched "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); download it where the network allows "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); download it where the "
+            "network allows "
             "(hf download --repo-type dataset ...) and name its folder"
         ) from error

@@ -1,7 +1,8 @@
-"""Cameras that are stored as PNG inside the data files, LeRobot's alternative to video: lossless, and many times larger.
+"""Cameras that are stored as PNG inside the data files, LeRobot's alternative to video: lossless, and many times
+larger.
 
-A cell is `{bytes, path}`, as `datasets` writes its images. LeRobot embeds the bytes when an episode is complete; a cell that only
-names a path is not portable, and an error.
+A cell is `{bytes, path}`, as `datasets` writes its images. LeRobot embeds the bytes when an episode is complete; a
+cell that only names a path is not portable, and an error.
 """
 
 from io import BytesIO
@@ -52,7 +53,8 @@ def read_images(path: Path, key: str, *, first: int, count: int) -> UInt8[np.nda
     other = next((i for i, image in enumerate(images) if image.shape != images[0].shape), None)
     if other is not None:
         raise DatasetError(
-            f"{path}, row {first + other}: {key} is {images[other].shape[:2]}, but {images[0].shape[:2]} in row {first}; "
+            f"{path}, row {first + other}: {key} is {images[other].shape[:2]}, but {images[0].shape[:2]} in row "
+            f"{first}; "
             "record at one size"
         )
     return np.stack(images)

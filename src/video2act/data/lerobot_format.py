@@ -5,8 +5,8 @@
     data/chunk-000/file-000.parquet               one row per frame: everything but pixels
     videos/<feature>/chunk-000/file-000.mp4       one or several episodes per file
 
-A *feature* is a column (`observation.state`, `action`), or a camera (`observation.images.<camera>`): a video, or images inside
-the data files. Only v3.0 is read: LeRobot converts older datasets once and for all.
+A *feature* is a column (`observation.state`, `action`), or a camera (`observation.images.<camera>`): a video, or
+images inside the data files. Only v3.0 is read: LeRobot converts older datasets once and for all.
 """
 
 import json
@@ -60,7 +60,8 @@ class Feature:
 
     @property
     def is_camera(self) -> bool:
-        """Whether it holds colour pictures. Depth, which LeRobot packs into videos too, is left to who knows its units."""
+        """Whether it holds colour pictures. Depth, which LeRobot packs into videos too, is left to who knows its
+        units."""
         is_depth = bool((self.video or {}).get("is_depth_map") or (self.video or {}).get("video.is_depth_map"))
         return self.dtype in ("video", "image") and not is_depth
 
@@ -179,13 +180,16 @@ def load_info(root: Path) -> DatasetInfo:
     version = str(fields["codebase_version"])
     if re.match(r"v?([4-9]|\d\d)", version):
         raise DatasetError(
-            f"{path}: this dataset is LeRobotDataset {version}, newer than {CODEBASE_VERSION}, the last one known here; update "
+            f"{path}: this dataset is LeRobotDataset {version}, newer than {CODEBASE_VERSION}, the last one known "
+            "here; update "
             "video2act, or write the dataset with a LeRobot of 0.4 to 0.6"
         )
     if not version.startswith("v3."):
         raise DatasetError(
-            f"{path}: this dataset is LeRobotDataset {version}, expected {CODEBASE_VERSION}; convert it once with LeRobot's "
-            "convert_dataset_v21_to_v30.py (python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id=..., in LeRobot "
+            f"{path}: this dataset is LeRobotDataset {version}, expected {CODEBASE_VERSION}; convert it once with "
+            "LeRobot's "
+            "convert_dataset_v21_to_v30.py (python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id=..., "
+            "in LeRobot "
             "before 0.5 lerobot.datasets.v30.convert_dataset_v21_to_v30)"
         )
     try:
@@ -202,7 +206,8 @@ def load_info(root: Path) -> DatasetInfo:
 
 
 def arrow_type(feature: Feature) -> pa.DataType:
-    """How a column is stored so that `datasets` reads it without a cast: a scalar for shape (1,), else a list of fixed size."""
+    """How a column is stored so that `datasets` reads it without a cast: a scalar for shape (1,), else a list of
+    fixed size."""
     scalar = pa.type_for_alias(feature.dtype)
     if len(feature.shape) != 1:
         raise ValueError(
@@ -270,7 +275,8 @@ def _template(value: Any, name: str) -> str:
         value.format(video_key="camera", chunk_index=0, file_index=0)
     except (AttributeError, LookupError, ValueError, TypeError) as error:
         raise ValueError(
-            f"{name} must be a path with the places {{chunk_index}}, {{file_index}} and, of videos, {{video_key}}, got {value!r} "
+            f"{name} must be a path with the places {{chunk_index}}, {{file_index}} and, of videos, "
+            f"{{video_key}}, got {value!r} "
             f"({error})"
         ) from error
     return value

@@ -1,7 +1,7 @@
 """Reads a LeRobotDataset v3.0.
 
-Everything but pixels is read and checked when the dataset is opened: it is small, and a fault shows before training begins.
-Pixels are decoded on demand; `FrameStore` keeps them.
+Everything but pixels is read and checked when the dataset is opened: it is small, and a fault shows before training
+begins. Pixels are decoded on demand; `FrameStore` keeps them.
 """
 
 from collections.abc import Sequence
@@ -141,8 +141,12 @@ class LeRobotDataset:
     def __len__(self) -> int:
         return len(self.entries)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         hasher = sha256()
         has_images = len(self.info.videos) < len(self.info.cameras)
         entries = (path for folder in ("meta", "data", "videos") for path in (self.root / folder).rglob("*"))
@@ -173,7 +177,8 @@ class LeRobotDataset:
     def frames(
         self, i: int, camera: str, *, size_px: int | None = None, start: int = 0, stop: int | None = None
     ) -> UInt8[np.ndarray, "t _h _w 3"]:
-        """Decode frames `start .. stop - 1` of episode `i` (default: all), averaged down to squares of `size_px` if given.
+        """Decode frames `start .. stop - 1` of episode `i` (default: all), averaged down to squares of `size_px` if
+        given.
 
         Raises:
             IndexError: no such episode or frame.
@@ -226,13 +231,15 @@ class LeRobotDataset:
         for camera, rate in self.info.camera_rates().items():
             if abs(rate - self.fps) > 0.01 * self.fps:
                 raise DatasetError(
-                    f"{self.root}: camera {camera!r} was recorded at {rate:g} fps, but the dataset says {self.fps:g} fps; "
+                    f"{self.root}: camera {camera!r} was recorded at {rate:g} fps, but the dataset says "
+                    f"{self.fps:g} fps; "
                     "frames and actions would drift apart: encode the videos at one rate"
                 )
 
 
 def _samples(path: Path) -> bytes:
-    """The size of a file and some of its bytes: both ends, where the lengths of all its frames are listed, and blocks between."""
+    """The size of a file and some of its bytes: both ends, where the lengths of all its frames are listed, and
+    blocks between."""
     size = path.stat().st_size
     with path.open("rb") as file:
         if size <= 2 * END_BYTES + NUM_BLOCKS * BLOCK_BYTES:

@@ -1,7 +1,8 @@
 """What the writer puts into the parquet and json files of a LeRobotDataset v3.0, as bytes.
 
-The types matter as much as the values: `datasets` refuses a data file whose columns are not exactly those of `info.json`, and
-pandas finds the instruction as the index of `tasks.parquet` only through the metadata that pandas itself would have written.
+The types matter as much as the values: `datasets` refuses a data file whose columns are not exactly those of
+`info.json`, and pandas finds the instruction as the index of `tasks.parquet` only through the metadata that pandas
+itself would have written.
 """
 
 import json

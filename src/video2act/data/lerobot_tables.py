@@ -1,8 +1,8 @@
 """The parquet files of a LeRobotDataset v3.0, read into plain arrays and checked.
 
 Foreign datasets differ in what does not matter: the order of columns, columns of their own, the name of the index of
-`tasks.parquet`, lists of fixed or of any size. They are read alike. What does matter (counts, gaps, numbers that are not numbers)
-is an error that names file, episode and frame.
+`tasks.parquet`, lists of fixed or of any size. They are read alike. What does matter (counts, gaps, numbers that are
+not numbers) is an error that names file, episode and frame.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from video2act.data.lerobot_format import ACTION, STATE, TASKS_PATH, DatasetError, DatasetInfo
 
 SEED, SEEN, UNSEEN = "seed", "instructions/seen", "instructions/unseen"
-"""columns of our own in `meta/episodes`: the seed that the episode was recorded from, and other sentences for the same task, to
+"""columns of our own in `meta/episodes`: the seed that the episode was recorded from, and other sentences for the same
+task, to
 train on and to be evaluated with. Readers that do not know them pass them by."""
 
 
@@ -37,8 +38,8 @@ class VideoSpan:
     def first_frame(self, num_frames: int, fps: int) -> int:
         """The number of the episode's first frame in a file of `num_frames`.
 
-        By counting, if the episodes fill the file: times drift where a writer added up rounded durations. A file that holds more
-        than this dataset's episodes can only be read by time.
+        By counting, if the episodes fill the file: times drift where a writer added up rounded durations. A file that
+        holds more than this dataset's episodes can only be read by time.
         """
         return self.frames_before if num_frames == self.frames_in_file else round(self.start_s * fps)
 
@@ -151,7 +152,8 @@ def read_episodes(root: Path, info: DatasetInfo) -> tuple[EpisodeEntry, ...]:
         begin += row["length"]
     if begin != info.total_frames:
         raise DatasetError(
-            f"{folder} lists {begin} frames but meta/info.json says total_frames={info.total_frames}; copy the dataset again"
+            f"{folder} lists {begin} frames but meta/info.json says total_frames={info.total_frames}; copy the "
+            "dataset again"
         )
     spans = {camera: _spans(info, key, rows=rows) for camera, key in videos.items()}
     return tuple(_entry(info, {camera: spans[camera][i] for camera in spans}, row=row) for i, row in enumerate(rows))
@@ -176,7 +178,8 @@ def read_frames(root: Path, info: DatasetInfo, *, file: Path, episodes: list[Epi
         rows = np.flatnonzero(arrays["episode_index"] == episode.index)
         if len(rows) != episode.length:
             raise DatasetError(
-                f"{path} holds {len(rows)} frames of episode {episode.index}, expected {episode.length}; copy the dataset again"
+                f"{path} holds {len(rows)} frames of episode {episode.index}, expected {episode.length}; copy the "
+                "dataset again"
             )
         if rows[-1] - rows[0] + 1 != episode.length or not np.array_equal(
             arrays["frame_index"][rows], np.arange(episode.length)
@@ -261,7 +264,8 @@ def _check_cells(path: Path, rows: list[dict]) -> None:
                 kind = "a whole number"
             if kind:
                 raise DatasetError(
-                    f"{path}: {name} of episode {row['episode_index']} is {value!r}, expected {kind}; copy the dataset again"
+                    f"{path}: {name} of episode {row['episode_index']} is {value!r}, expected {kind}; copy the "
+                    "dataset again"
                 )
 
 

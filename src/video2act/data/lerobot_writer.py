@@ -1,10 +1,13 @@
-"""Writes a LeRobotDataset v3.0, one episode at a time, so that a crash at any moment costs at most the episode being written.
+"""Writes a LeRobotDataset v3.0, one episode at a time, so that a crash at any moment costs at most the episode being
+written.
 
-Every episode has files of its own (one parquet, one mp4 per camera): nothing that is complete is ever opened for writing again.
-`meta/info.json` is replaced last; until it counts an episode, readers do not see it. Work in progress lies in `.staging` inside
-the dataset, on the same file system, so that finished files are renamed into place and not copied.
+Every episode has files of its own (one parquet, one mp4 per camera): nothing that is complete is ever opened for
+writing again. `meta/info.json` is replaced last; until it counts an episode, readers do not see it. Work in progress
+lies in `.staging` inside the dataset, on the same file system, so that finished files are renamed into place and not
+copied.
 
-Encoding is the slow part and needs no writer: `encode_episode` may run in other processes, `commit` then puts it in place.
+Encoding is the slow part and needs no writer: `encode_episode` may run in other processes, `commit` then puts it in
+place.
 """
 
 import errno
@@ -151,7 +154,8 @@ class DatasetWriter:
                 own["episode"]
             }:
                 raise DatasetError(
-                    f"{root}: episode {entry.index} shares its files with others, so another program wrote this dataset; "
+                    f"{root}: episode {entry.index} shares its files with others, so another program wrote this "
+                    "dataset; "
                     "record into a new folder and train on both"
                 )
         # files of the episode that was being written; no complete one refers to them
@@ -191,7 +195,10 @@ class DatasetWriter:
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            message = f"the disk is full; {self.root} keeps its {self.num_episodes} complete episodes: free some space and resume"
+            message = (
+                f"the disk is full; {self.root} keeps its {self.num_episodes} complete episodes: free some space "
+                "and resume"
+            )
             raise OSError(errno.ENOSPC, message) from error
         finally:
             shutil.rmtree(episode.folder, ignore_errors=True)
@@ -267,7 +274,8 @@ def load_origin(root: Path) -> dict[str, Any]:
 
 
 def _take(root: Path) -> Any:
-    """Lock the dataset for this process, with an empty staging folder. The lock ends with the process, however it ends."""
+    """Lock the dataset for this process, with an empty staging folder. The lock ends with the process, however it
+    ends."""
     staging = root / ".staging"
     staging.mkdir(parents=True, exist_ok=True)
     lock = (staging / "lock").open("w")

@@ -1,7 +1,8 @@
 """Dataset -> Batch. Item i is the batch of training step i: a function of (seed, step, rank) and of nothing else.
 
-That is what makes a resumed run equal an uninterrupted one without saving the state of any generator, and what lets worker
-processes prepare steps in any order. Frames are visited in a fresh random order every epoch, shared out between ranks.
+That is what makes a resumed run equal an uninterrupted one without saving the state of any generator, and what lets
+worker processes prepare steps in any order. Frames are visited in a fresh random order every epoch, shared out between
+ranks.
 """
 
 from functools import lru_cache

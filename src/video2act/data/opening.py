@@ -1,7 +1,8 @@
 """Folders -> a dataset: one, several as one, or some episodes of them.
 
-Datasets must agree in everything that a policy is built for. Robots are compared by name, because equal numbers of joints do not
-make equal joints. Different robots go together if their embodiments are given: then their vectors become the unified one.
+Datasets must agree in everything that a policy is built for. Robots are compared by name, because equal numbers of
+joints do not make equal joints. Different robots go together if their embodiments are given: then their vectors become
+the unified one.
 """
 
 from collections.abc import Sequence
@@ -71,6 +72,7 @@ def _check_alike(parts: Sequence[LeRobotDataset], names: Sequence[str]) -> None:
             if theirs[name] != value:
                 several = ", or train with each one's --embodiments" if name in _OF_A_ROBOT else ""
                 raise DatasetError(
-                    f"{first.root} and {other.root} do not go together: {name} is {value} in the first and {theirs[name]} "
+                    f"{first.root} and {other.root} do not go together: {name} is {value} in the first and "
+                    f"{theirs[name]} "
                     f"in the second; record them alike, train on them apart{several}"
                 )

@@ -1,11 +1,13 @@
 """Reads demonstrations of RoboTwin 2.0, as its simulator records them and as the released Video2Act code prepares them.
 
     raw         TASK/CONFIG/data/episode7.hdf5          TASK/CONFIG/instructions/episode7.json, TASK/CONFIG/seed.txt
-    processed   TASK.../episode_7/episode_7.hdf5        TASK.../episode_7/instructions.json, or a folder named by the user
+    processed   TASK.../episode_7/episode_7.hdf5        TASK.../episode_7/instructions.json, or a folder named by the
+    user
 
-Both hold pictures as JPEG whose red and blue are exchanged: arrays in the order R, G, B were given to an encoder that takes
-B, G, R. They are put right here, so that a picture is what the camera saw. In a raw file the joints of one moment are the state,
-and those of the next moment its action; so it gives one step less than it has moments, as does the processed file made of it.
+Both hold pictures as JPEG whose red and blue are exchanged: arrays in the order R, G, B were given to an encoder that
+takes B, G, R. They are put right here, so that a picture is what the camera saw. In a raw file the joints of one
+moment are the state, and those of the next moment its action; so it gives one step less than it has moments, as does
+the processed file made of it.
 """
 
 import json
@@ -90,7 +92,8 @@ def read_episode(source: Source, task: str | None = None, *, order: Order = "bgr
 
     Args:
         task: the sentence for episodes that come without any.
-        order: of the colours that were given to the JPEG encoder as B, G, R; `rgb` for files that were written correctly.
+        order: of the colours that were given to the JPEG encoder as B, G, R; `rgb` for files that were written
+            correctly.
     Raises:
         FileNotFoundError: no sentence is known.
         DatasetError: the file is damaged, or lacks what it must hold; both are named.
@@ -138,7 +141,8 @@ def _sentences(source: Source, task: str | None) -> tuple[tuple[str, ...], tuple
     if source.instructions is None:
         if not task:
             raise FileNotFoundError(
-                f"{source.file} comes without instructions; name a folder with episodeN.json (--instructions), or say the task "
+                f"{source.file} comes without instructions; name a folder with episodeN.json (--instructions), or "
+                "say the task "
                 "in a sentence (--task)"
             )
         return (task,), ()
@@ -176,7 +180,8 @@ def _raw_joints(path: Path, file: Any) -> tuple[np.ndarray, np.ndarray]:
         gripper = _dataset(path, file, name=f"joint_action/{side}_gripper")
         if arm.ndim != 2 or gripper.shape not in ((len(gripper),), (len(gripper), 1)):
             raise DatasetError(
-                f"{path}: joint_action/{side}_arm is {list(arm.shape)} and {side}_gripper {list(gripper.shape)}; expected joints "
+                f"{path}: joint_action/{side}_arm is {list(arm.shape)} and {side}_gripper {list(gripper.shape)}; "
+                "expected joints "
                 "and one gripper at each moment"
             )
         parts += [arm, gripper.reshape(len(gripper), 1)]

@@ -1,7 +1,7 @@
 """Statistics of features in LeRobot's form: per episode, and for a whole dataset out of those of its episodes.
 
-They are written for the tools that read `stats.json`. Training here computes its own from the data, because quantiles cannot be
-combined exactly: like LeRobot 0.4 we average them, weighted by the number of samples.
+They are written for the tools that read `stats.json`. Training here computes its own from the data, because quantiles
+cannot be combined exactly: like LeRobot 0.4 we average them, weighted by the number of samples.
 """
 
 import numpy as np

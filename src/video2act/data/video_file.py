@@ -1,12 +1,13 @@
 """Frames of one camera <-> an mp4 file, through PyAV.
 
-Written as H.264 with a constant rate that starts at exactly zero: no B-frames, so that decoding order is display order, and a key
-frame every few frames, so that a frame is found by decoding at most `KEY_FRAME_EVERY` of them. Tuned for decoding, which happens
-more often than encoding and is twice as fast for 7 % more bytes. One thread, because x264's output depends on the number of
-threads and a recording must not.
+Written as H.264 with a constant rate that starts at exactly zero: no B-frames, so that decoding order is display
+order, and a key frame every few frames, so that a frame is found by decoding at most `KEY_FRAME_EVERY` of them. Tuned
+for decoding, which happens more often than encoding and is twice as fast for 7 % more bytes. One thread, because
+x264's output depends on the number of threads and a recording must not.
 
-Read by frame number, the n-th frame of the file in display order, never by comparing floating-point times: those drift in files
-that were joined from many. Opening a file and listing its frames takes longer than decoding a clip, so a few files stay open.
+Read by frame number, the n-th frame of the file in display order, never by comparing floating-point times: those drift
+in files that were joined from many. Opening a file and listing its frames takes longer than decoding a clip, so a few
+files stay open.
 """
 
 import os
@@ -105,7 +106,8 @@ class VideoReader:
         """Raise DatasetError if the file plays at another rate."""
         if self.fps is None or abs(self.fps - fps) > 0.01 * fps:
             raise DatasetError(
-                f"{self.path} plays at {'no known' if self.fps is None else f'{self.fps:g}'} fps, but the dataset says {fps} "
+                f"{self.path} plays at {'no known' if self.fps is None else f'{self.fps:g}'} fps, but the dataset "
+                f"says {fps} "
                 "fps; encode it again at the dataset's rate or correct fps in meta/info.json"
             )
 
@@ -117,7 +119,8 @@ class VideoReader:
         """
         if self.num_frames < first + count:
             raise DatasetError(
-                f"{self.path} holds {self.num_frames} frames, but frame {first + count - 1} was asked for: the file is cut short "
+                f"{self.path} holds {self.num_frames} frames, but frame {first + count - 1} was asked for: the "
+                "file is cut short "
                 "or the episodes' metadata is wrong; copy it again or record its episodes again"
             )
         with self._lock:

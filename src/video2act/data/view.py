@@ -43,12 +43,16 @@ class DatasetView:
         """Each part by itself, with its chosen episodes."""
         return tuple(DatasetView([part], [chosen]) for part, chosen in zip(self.parts, self.episodes, strict=True))
 
-    @cached_property
+    @property
     def tasks(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(task for k, i in self._places for task in self.parts[k].episode(i).instruction))
 
-    @cached_property
+    @property
     def stats(self) -> dict[str, Statistics]:
+        return self._stats
+
+    @cached_property
+    def _stats(self) -> dict[str, Statistics]:
         return statistics([self.episode(i) for i in range(len(self))])
 
     @property
@@ -107,7 +111,8 @@ def choose(dataset: LeRobotDataset, episodes: Sequence[int]) -> DatasetView:
 
 
 def split(dataset: Dataset, fraction: float) -> tuple[DatasetView, DatasetView]:
-    """Training and validation episodes. The last `fraction` of each part's episodes is held out: at least one, never all.
+    """Training and validation episodes. The last `fraction` of each part's episodes is held out: at least one, never
+    all.
 
     Raises:
         ValueError: a part has fewer than two episodes.

@@ -1,7 +1,9 @@
-"""`video2act convert robotwin`: RoboTwin's HDF5 files -> a LeRobotDataset v3.0, in as many processes as there are cores.
+"""`video2act convert robotwin`: RoboTwin's HDF5 files -> a LeRobotDataset v3.0, in as many processes as there are
+cores.
 
-Processes decode and encode episodes, one process commits them in order, so the dataset does not depend on their number. The same
-command continues an interrupted conversion. An unreadable episode stops the conversion; complete episodes are kept.
+Processes decode and encode episodes, one process commits them in order, so the dataset does not depend on their
+number. The same command continues an interrupted conversion. An unreadable episode stops the conversion; complete
+episodes are kept.
 """
 
 import json
@@ -102,7 +104,8 @@ def _encoded(
                 yield running.popleft().result()
         except BrokenProcessPool as error:
             raise OSError(
-                "a process ended without a word (often a lack of memory); run the same command again, with fewer workers"
+                "a process ended without a word (often a lack of memory); run the same command again, with fewer "
+                "workers"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)

@@ -17,7 +17,7 @@ from video2act.interfaces import Perceiver, System2Error
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.background import BackgroundSlowLoop
 from video2act.runtime.frame_ring import FrameRing, RingLayout
-from video2act.runtime.process_worker import FAILED, READY, REFRESHED, Job, describe, run, unpack
+from video2act.runtime.process_worker import FAILED, READY, REFRESHED, Job, ring_address, run, unpack
 from video2act.runtime.workers import worker_context
 
 WATCH_S = 0.05
@@ -200,4 +200,4 @@ class ProcessSlowLoop(BackgroundSlowLoop):
 
     def _tell_ring(self, ring: FrameRing) -> None:
         with suppress(OSError):  # it has just died: the watcher notices, and the next process is told
-            self._pipe.send_bytes(describe(ring))
+            self._pipe.send_bytes(ring_address(ring))

@@ -113,7 +113,7 @@ class Post:
             os._exit(0)  # the control loop is gone, or does not want this process any more
 
 
-def describe(ring: FrameRing) -> bytes:
+def ring_address(ring: FrameRing) -> bytes:
     """Where a ring lies, for `Post`."""
     assert ring.shared is not None
     place = {"name": ring.shared.name, "capacity": ring.layout.capacity, "cameras": ring.layout.cameras}
