@@ -26,7 +26,12 @@ def main(
     """Returns how many times faster reuse is, and the largest difference between both results."""
     torch.manual_seed(0)
     dit = ActionDiT(
-        ACTION_DIM, ACTION_DIM, horizon=HORIZON, width=hidden, depth=depth, num_heads=hidden // HEAD_DIM
+        state_dim=ACTION_DIM,
+        action_dim=ACTION_DIM,
+        horizon=HORIZON,
+        width=hidden,
+        depth=depth,
+        num_heads=hidden // HEAD_DIM,
     ).to(device)
     dit.eval()
     denoising = Denoising(DenoisingConfig(num_steps=5))

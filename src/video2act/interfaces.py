@@ -1,14 +1,16 @@
 """The sockets: what a part must offer to be plugged in. Contract tests in `tests/contracts` run every implementation."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from video2act.config import TuningConfig
+from video2act.config import BackboneConfig, PretrainedBackboneConfig, TuningConfig
 from video2act.types import ActionChunk, Committed, Observation, Step, Tokens, Video, VideoCondition
 
 
@@ -34,34 +36,41 @@ class Objective:
     """of the noise schedule on which it imagines (arXiv 2403.03206)"""
 
 
-@runtime_checkable
-class VideoBackbone(Protocol):
-    """A video diffusion model, seen from System 2 and from `train-video`."""
+class VideoBackbone(nn.Module, ABC):
+    """A video diffusion model, as System 2 and `train-video` use it."""
 
-    feature_dim: int
-    """channels of what `features` returns"""
+    config: BackboneConfig | PretrainedBackboneConfig
     objective: Objective
-    """how it is trained"""
+    """how it was trained, and is trained on"""
 
+    @property
+    @abstractmethod
+    def feature_dim(self) -> int:
+        """Channels of what `features` returns."""
+
+    @abstractmethod
     def learn(self, tuning: TuningConfig) -> None:
         """Choose which weights are trained."""
-        ...
 
+    @abstractmethod
     def encode(self, pixels: Video) -> Video:
         """Pixels in [-1, 1] `[b 3 t h w]` -> normalised latents, by a causal codec; fps is divided."""
-        ...
 
+    @abstractmethod
     def decode(self, latents: Video) -> Video:
         """Normalised latents -> pixels in [-1, 1]."""
-        ...
 
+    @abstractmethod
     def features(self, latents: Video, instruction: list[str]) -> Video:
         """Hidden states after block `feature_layer`, folded back to a grid `[b d t h w]`. Frozen, deterministic."""
-        ...
 
+    @abstractmethod
     def velocity(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, instruction: list[str]) -> Video:
         """The flow `noise - latents` at `noisy = (1 - level) * latents + level * noise`; one level per latent frame."""
-        ...
+
+    def merge(self, folder: Path) -> None:
+        """Add a LoRA to the weights. Raises ValueError for a model that takes none, or an adapter that does not fit."""
+        raise ValueError(f"{folder} holds a LoRA, but {type(self).__name__} takes none; tune this video model whole")
 
 
 @runtime_checkable

@@ -202,7 +202,13 @@ def _core(state: dict[str, Tensor], config: dict, norm: str) -> ActionDiT:
     horizon = state["x_pos_embed"].shape[1] - 3
     width, depth = config["hidden_size"], num_blocks(state, "blocks")
     dit = ActionDiT(
-        config["output_dim"], 1, horizon=horizon, width=width, depth=depth, num_heads=config["num_heads"], form=form
+        action_dim=config["output_dim"],
+        state_dim=1,
+        horizon=horizon,
+        width=width,
+        depth=depth,
+        num_heads=config["num_heads"],
+        form=form,
     )
     own = dit.state_dict()
     names = dit_names(state, prefix="")

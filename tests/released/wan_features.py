@@ -7,6 +7,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from einops import rearrange
 from torch import Tensor
 
+from video2act.interfaces import VideoBackbone
 from video2act.system2.backbones.wan import use_exact_timesteps
 from video2act.system2.backbones.wan_original import transformer_name
 from video2act.types import Video
@@ -53,15 +54,18 @@ def wan_tokens(
     return hidden
 
 
-class WanFeatures(torch.nn.Module):
+class WanFeatures(VideoBackbone):
     """A `VideoBackbone` for latents at diffusion time 0, whose text is given as embeddings."""
 
     def __init__(self, model: WanTransformer3DModel, num_layers: int):
         super().__init__()
         self.model, self.num_layers = model, num_layers
-        self.feature_dim = model.patch_embedding.out_channels
         self.patch_size = model.patch_embedding.kernel_size
         self.context = torch.zeros(0)
+
+    @property
+    def feature_dim(self) -> int:
+        return self.model.patch_embedding.out_channels
 
     @torch.no_grad()
     def features(self, latents: Video, instruction: list[str]) -> Video:
@@ -74,4 +78,4 @@ class WanFeatures(torch.nn.Module):
     def encode(self, pixels: Video) -> Video:
         raise NotImplementedError("these fixtures begin with latents")
 
-    decode = velocity = encode
+    decode = velocity = learn = encode

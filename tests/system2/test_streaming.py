@@ -12,6 +12,7 @@ import torch
 import published_models
 from video2act.clips import FrameHistory
 from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, System2Config
+from video2act.interfaces import VideoBackbone
 from video2act.system2 import System2
 from video2act.system2.backbones import make_backbone
 from video2act.system2.backbones.tiny import CodecStream
@@ -84,16 +85,16 @@ def test_what_does_not_fill_latents_is_refused(backbone: Any):
         stream.push(pixels(backbone, 4))
 
 
-class LooksAhead:
+class LooksAhead(VideoBackbone):
     """A `VideoBackbone` and no more."""
 
-    feature_dim, objective = 1, None
-    encode = decode = features = velocity = learn = lambda self, *arguments: arguments[0]
+    feature_dim = 1  # type: ignore[assignment]
+    encode = decode = features = velocity = learn = lambda self, *arguments: arguments[0]  # type: ignore[assignment]
 
 
 def test_an_encoder_that_looks_ahead_is_refused():
     with pytest.raises(ValueError, match=r"encoder of LooksAhead cannot go on .* encoding='window'"):
-        open_stream(LooksAhead())  # type: ignore[arg-type]
+        open_stream(LooksAhead())
 
 
 class TestMemory:

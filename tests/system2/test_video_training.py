@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from video2act.config import BackboneConfig, TuningConfig
+from video2act.interfaces import VideoBackbone
 from video2act.system2.backbones import TinyBackbone
 from video2act.system2.video_training import continue_video, diffusion_loss
 from video2act.types import Video
@@ -26,7 +27,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-class Spy(nn.Module):
+class Spy(VideoBackbone):
     """A backbone whose flow is right up to an error of one on chosen frames; remembers what it was asked."""
 
     def __init__(self, clean: Tensor, wrong: Tensor):
@@ -35,7 +36,7 @@ class Spy(nn.Module):
         self.noise_level = torch.empty(0)
         self.noisy = torch.empty(0)
 
-    feature_dim = 1
+    feature_dim = 1  # type: ignore[assignment]
     objective = TinyBackbone.objective
 
     def learn(self, tuning: TuningConfig) -> None:

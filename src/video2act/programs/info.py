@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, load_backbone
 from video2act.data import DatasetError, LeRobotDataset
@@ -145,7 +144,6 @@ def _systems(name: str, policy: PolicyConfig) -> Table:
         table.add_row("video model", "none: System 1 alone")
     elif isinstance(backbone, BackboneConfig):
         model = make_backbone(backbone)
-        assert isinstance(model, nn.Module)
         count = sum(parameter.numel() for parameter in model.parameters())
         table.add_row(
             "video model", f"tiny, trained by train-video; {backbone.feature_layer} of {backbone.depth} blocks run"

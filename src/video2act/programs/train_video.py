@@ -173,7 +173,6 @@ def train_video(
         else:
             save_video_model(out, model, weights=weights, tuning=tuning)
             learned = load_video_model(out, whole=True)[1]
-        assert isinstance(learned, nn.Module)
         report = validate(learned.to(device), held_out, out=out, device=device)
         write_text(out / REPORT_FILE, json.dumps(asdict(report), indent=2) + "\n")
         print_report(report)

@@ -68,9 +68,9 @@ class ActionDiT(nn.Module):
 
     def __init__(
         self,
-        action_dim: int,
-        state_dim: int,
         *,
+        state_dim: int,
+        action_dim: int,
         horizon: int,
         width: int,
         depth: int,

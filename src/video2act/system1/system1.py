@@ -78,8 +78,8 @@ class System1(nn.Module):
             self.image = FrozenImageEncoder(config.image_encoder)
             self.image_in = make_adaptor(config.image_adaptor, config.image_encoder.width, width_out=config.hidden)
         self.dit = ActionDiT(
-            action_dim,
-            state_dim,
+            state_dim=state_dim,
+            action_dim=action_dim,
             horizon=horizon,
             width=config.hidden,
             depth=config.depth,

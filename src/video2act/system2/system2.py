@@ -10,7 +10,6 @@ is tuned together with the policy (`learn`) moves the start of gradients to its 
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +39,7 @@ class System2(nn.Module):
     def __init__(self, config: System2Config, backbone: VideoBackbone, *, token_dim: int):
         super().__init__()
         self.config = config
-        assert isinstance(backbone, nn.Module)
-        self.backbone: Any = backbone.requires_grad_(False).eval()
+        self.backbone = backbone.requires_grad_(False).eval()
         self.is_learning = False
         self.adapter: Adapter = {}
         """the LoRA that was merged into the video model, kept to be saved again"""

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from accelerate import Accelerator
-from torch import nn
 
 from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, load
 from video2act.config.training_options import PolicyStart
@@ -90,7 +89,6 @@ def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], *, vid
     chosen = replace(backbone_config, feature_layer=backbone.feature_layer)
     policy = Video2Act(replace(config, system2=replace(config.system2, backbone=chosen)), statistics)
     assert policy.system2 is not None
-    assert isinstance(trained, nn.Module)
     policy.system2.backbone.load_state_dict(trained.state_dict())
     return policy
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from video2act import config as configs
 from video2act.config import BackboneConfig, PretrainedBackboneConfig, TuningConfig
@@ -66,7 +66,6 @@ def load_video_model(path: Path, whole: bool = False) -> tuple[AnyConfig, VideoB
         config = replace(config, source=str(path))
         return config, make_backbone(config, whole)
     backbone = make_backbone(config)
-    assert isinstance(backbone, nn.Module)
     load_weights(backbone, path / WEIGHTS_FILE)
     return config, backbone.eval()
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from video2act.config import PretrainedBackboneConfig, TuningConfig
-from video2act.interfaces import Objective
+from video2act.interfaces import VideoBackbone
 from video2act.system2.backbones import adapter
 from video2act.system2.backbones.checkpoint import check_checkpoint, fill
 from video2act.system2.backbones.sources import Component, component
@@ -37,7 +37,7 @@ class Parts:
     vae: Component
 
 
-class PretrainedBackbone(nn.Module):
+class PretrainedBackbone(VideoBackbone):
     """A `VideoBackbone` with published weights.
 
     Args:
@@ -60,8 +60,7 @@ class PretrainedBackbone(nn.Module):
     MAX_TOKENS: ClassVar[int]
     """longest instruction, of models whose config does not say"""
 
-    objective: Objective
-    """how the model was trained, and so how `train-video` trains it"""
+    config: PretrainedBackboneConfig
 
     def __init__(self, config: PretrainedBackboneConfig, parts: Parts, *, whole: bool = False):
         super().__init__()

@@ -18,6 +18,7 @@ from torch import Tensor
 from video2act import config as configs
 from video2act.config import PretrainedBackboneConfig, TuningConfig
 from video2act.files.atomic import write_text
+from video2act.interfaces import VideoBackbone
 from video2act.system2.backbones.adapter import save_adapter, taken_out
 from video2act.system2.backbones.sources import Component, component, locate
 
@@ -47,7 +48,7 @@ def family(name: str) -> Any:
     return getattr(import_module(f"video2act.system2.backbones.{module}"), kind)
 
 
-def load_published(config: PretrainedBackboneConfig, whole: bool) -> Any:
+def load_published(config: PretrainedBackboneConfig, whole: bool) -> VideoBackbone:
     """A backbone with the weights of its source.
 
     Raises:

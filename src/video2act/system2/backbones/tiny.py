@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from video2act.config import BackboneConfig, TuningConfig
-from video2act.interfaces import Objective
+from video2act.interfaces import Objective, VideoBackbone
 from video2act.layers import Mlp, SelfAttention, grid_embedding, sinusoidal_embedding
 from video2act.system2.backbones.tiny_codec import LinearCodec
 from video2act.system2.objectives import latents_error, shifted_uniform
@@ -42,15 +42,15 @@ class TinyBlock(nn.Module):
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
 
 
-class TinyBackbone(nn.Module):
+class TinyBackbone(VideoBackbone):
     """A `VideoBackbone` of about a million parameters."""
 
+    config: BackboneConfig
     objective = Objective(shifted_uniform(3.0), latents_error, min_given=1, max_given=None, is_near_first=True)
 
     def __init__(self, config: BackboneConfig):
         super().__init__()
         self.config = config
-        self.feature_dim = config.hidden
         self.codec = LinearCodec(config.latent_channels, config.patch_px, frames_per_latent=config.frames_per_latent)
         self.text = ByteTextEncoder(config.text_dim)
         self.text_in = nn.Linear(config.text_dim, config.hidden)
@@ -65,6 +65,10 @@ class TinyBackbone(nn.Module):
         # untrained, the model predicts no change
         nn.init.zeros_(self.latent_out.weight)
         nn.init.zeros_(self.latent_out.bias)
+
+    @property
+    def feature_dim(self) -> int:
+        return self.config.hidden
 
     def learn(self, tuning: TuningConfig) -> None:
         """Train all weights or none; the codec has none that could be."""
