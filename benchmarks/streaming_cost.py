@@ -15,7 +15,7 @@ import torch
 import tyro
 
 from video2act.clips import FrameHistory
-from video2act.config import System2Config, continuing
+from video2act.config import System2Config
 from video2act.presets import DataSpec, tiny
 from video2act.system2 import System2
 from video2act.system2.backbones import make_backbone
@@ -73,10 +73,12 @@ def held_bytes(history: FrameHistory) -> int:
 def main(size_px: int = 224, lengths: tuple[int, ...] = (100, 1000, 10_000)) -> None:
     config = tiny(DataSpec(1, 1, FPS, ("top",))).system2
     assert config is not None
-    config = replace(config, streams=tuple(replace(stream, size_px=size_px) for stream in config.streams))
+    spatial, motion = (replace(stream, size_px=size_px) for stream in config.streams)
+    config = replace(config, streams=(spatial, motion))
+    streamed = replace(config, streams=(spatial, replace(motion, encoding="stream")))
     print("| frames of the episode | encoding | ms a refresh | frames handed over | MB held |\n|---|---|---|---|---|")
     for length in lengths:
-        for name, each in (("window", config), ("stream", continuing(config))):
+        for name, each in (("window", config), ("stream", streamed)):
             milliseconds, frames, megabytes = measure(each, length, size_px=size_px)
             print(f"| {length:,} | {name} | {milliseconds:.1f} | {frames} | {megabytes:.1f} |")
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 import published_models
 from trainings import train, train_video
 from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, TrainConfig, VideoTrainConfig
-from video2act.data import LeRobotDataset
+from video2act.data import LeRobotDataset, open_dataset
 from video2act.data.cache import FeatureCache
 from video2act.policy import Video2Act
 from video2act.presets import PRESETS, DataSpec
@@ -198,6 +198,32 @@ class TestRun:
         train((recorded,), tmp_path / "run", config=config, preset="small_system1")
         losses = [line["loss"] for line in metrics(tmp_path / "run")]
         assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:5])
+
+
+class TestValidation:
+    CONFIG = replace(CONFIG, num_steps=5, validation_fraction=0.34, validate_every=2)
+
+    def test_the_loss_on_held_out_episodes_is_written_down(self, recorded: Path, video_model: Path, tmp_path: Path):
+        train((recorded,), tmp_path / "run", config=self.CONFIG, preset="small", video_model=video_model)
+        lines = metrics(tmp_path / "run")
+        assert [line["step"] for line in lines if "validation_loss" in line] == [1, 3, 4]
+        assert all(np.isfinite(line["validation_loss"]) for line in lines if "validation_loss" in line)
+        trained_on = open_dataset(recorded, episodes=range(2))
+        assert Video2Act.load(tmp_path / "run").statistics == trained_on.stats  # of what was trained on
+
+    def test_measuring_it_does_not_change_what_is_learned(self, recorded: Path, tmp_path: Path):
+        often = replace(self.CONFIG, validate_every=1)
+        for name, config in (("seldom", self.CONFIG), ("often", often)):
+            train((recorded,), tmp_path / name, config=config, preset="small_system1")
+        seldom, frequent = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("seldom", "often"))
+        assert seldom == frequent
+
+
+def test_a_part_of_a_dataset_is_trained_on_and_recorded(recorded: Path, tmp_path: Path):
+    train(
+        (recorded,), tmp_path / "run", config=replace(CONFIG, num_steps=1), preset="small_system1", episodes=range(1, 3)
+    )
+    assert json.loads((tmp_path / "run" / "data.json").read_text())[0]["episodes"] == 2
 
 
 class TestResume:

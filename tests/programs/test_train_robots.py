@@ -75,7 +75,7 @@ def act(policy: Video2Act) -> np.ndarray:
 
 def test_each_robot_gets_a_run_folder_of_its_own_and_all_have_the_same_weights(folders, tmp_path: Path):
     out = tmp_path / "run"
-    train(folders, out, config=replace(CONFIG, embodiments=ROBOTS), preset="small")
+    train(folders, out, config=CONFIG, embodiments=ROBOTS, preset="small")
     policies = {robot: Video2Act.load(out / "robots" / robot) for robot in ROBOTS}
     for robot, folder in zip(ROBOTS, folders, strict=True):
         policy, size = policies[robot], len(EMBODIMENTS[robot])
@@ -101,7 +101,7 @@ def test_each_robot_gets_a_run_folder_of_its_own_and_all_have_the_same_weights(f
 
 def test_of_one_robot_it_is_what_that_robots_embodiment_is(folders, tmp_path: Path):
     """The same losses, and the same policy, as where the embodiment is the policy's and not the sample's."""
-    train(folders[:1], tmp_path / "mixed", config=replace(CONFIG, embodiments=ROBOTS[:1]), preset="small")
+    train(folders[:1], tmp_path / "mixed", config=CONFIG, embodiments=ROBOTS[:1], preset="small")
     train(folders[:1], tmp_path / "single", config=CONFIG, preset="small_one_arm")
     losses = [
         [json.loads(line)["loss"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
@@ -115,7 +115,7 @@ def test_of_one_robot_it_is_what_that_robots_embodiment_is(folders, tmp_path: Pa
 
 def test_the_folder_of_all_robots_says_that_one_must_be_chosen(folders, tmp_path: Path):
     out = tmp_path / "run"
-    train(folders, out, config=replace(CONFIG, embodiments=ROBOTS), preset="small")
+    train(folders, out, config=CONFIG, embodiments=ROBOTS, preset="small")
     for load in (load_config, Video2Act.load):
         with pytest.raises(
             FileNotFoundError, match=r"is of several robots; name the folder of one of them: .*robots/one_arm"
@@ -125,7 +125,7 @@ def test_the_folder_of_all_robots_says_that_one_must_be_chosen(folders, tmp_path
 
 def test_an_embodiment_that_is_named_twice_over_is_refused(folders, tmp_path: Path):
     with pytest.raises(ValueError, match=r"leave system1\.embodiment=one_arm_position out"):
-        train(folders, tmp_path / "run", config=replace(CONFIG, embodiments=ROBOTS), preset="small_one_arm")
+        train(folders, tmp_path / "run", config=CONFIG, embodiments=ROBOTS, preset="small_one_arm")
 
 
 def test_a_cache_is_filled_for_several_robots_and_read(
@@ -151,7 +151,8 @@ def test_a_cache_is_filled_for_several_robots_and_read(
     train(
         folders,
         tmp_path / "run",
-        config=replace(CONFIG, embodiments=ROBOTS),
+        config=CONFIG,
+        embodiments=ROBOTS,
         preset="small_seeing",
         video_model=model,
         cache=cache,

@@ -85,7 +85,9 @@ class TestTraining:
     def test_from_a_cache_equals_training_without(
         self, recorded: Path, video_model: Path, tmp_path: Path, stage: str, dtype: str
     ):
-        filled = fill_cache((recorded,), tmp_path / "cache", "small", video_model, stage=stage, dtype=dtype)  # type: ignore[arg-type]
+        filled = fill_cache(
+            (recorded,), tmp_path / "cache", preset="small", video_model=video_model, stage=stage, dtype=dtype
+        )  # type: ignore[arg-type]
         assert filled.num_frames == 36
         train(
             (recorded,),

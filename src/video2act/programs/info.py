@@ -8,13 +8,22 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, load_backbone
+from video2act.config import (
+    BackboneConfig,
+    PolicyConfig,
+    PretrainedBackboneConfig,
+    camera_and_lag,
+    differences,
+    load_backbone,
+)
 from video2act.data import DatasetError, LeRobotDataset
 from video2act.data.check import check_dataset
 from video2act.data.hub import locate_dataset
+from video2act.files.run_folder import CONFIG_FILE as RUN_FILE
+from video2act.files.run_folder import ROBOTS, load_config
 from video2act.files.tensor_files import read_json
 from video2act.normalize import Statistics
-from video2act.presets import PRESETS, PUBLISHED, DataSpec, make_preset, small, video_model_of
+from video2act.presets import ANY_DATA, PRESETS, PUBLISHED, DataSpec, make_preset, small, video_model_of
 from video2act.system1 import System1
 from video2act.system2.backbones import make_backbone
 from video2act.system2.backbones.published import FAMILIES, TUNED_CONFIG, family
@@ -32,6 +41,8 @@ def describe(what: Path) -> str:
         ValueError: the video model's files are damaged, or it is of no family known here.
     """
     name = str(what)
+    if (what / RUN_FILE).is_file() or (what / ROBOTS).is_dir():
+        return describe_run(what)
     if what.exists():
         is_model = any((what / file).exists() for file in (TUNED_CONFIG, "model_index.json", "transformer/config.json"))
         return describe_video_model(what) if is_model or is_original(what) else describe_dataset(what)
@@ -44,6 +55,32 @@ def describe(what: Path) -> str:
             f"them, a dataset (a folder with meta/info.json, or a repo id owner/name), or a video model's folder"
         )
     return describe_dataset(what)
+
+
+def describe_run(path: Path) -> str:
+    """How a policy differs from its preset, path by path, and its sizes; plain text.
+
+    Raises:
+        FileNotFoundError, ValueError: the folder holds no policy, or one that cannot be read.
+    """
+    policy = load_config(path)
+    name = policy.preset
+    lines = [f"run       {path}", f"preset    {name or 'none is recorded'}"]
+    if name in PRESETS:
+        found = differences(make_preset(name, _data_of(policy)), policy)
+        lines += [f"changed   {field}: {before!r} in the preset, {now!r} in this run" for field, before, now in found]
+        lines += [] if found else ["changed   nothing: the run is as its preset says"]
+    else:
+        known = f"the preset {name!r} is unknown here" if name else "it started from a config without a preset's name"
+        lines.append(f"changed   cannot be compared: {known}")
+    return "\n".join(lines) + "\n\n" + _sizes(name or "none", policy)
+
+
+def _data_of(policy: PolicyConfig) -> DataSpec:
+    """Data for which a preset makes such a policy."""
+    streams = policy.system2.streams if policy.system2 else ()
+    cameras = [*(camera_and_lag(camera)[0] for camera in policy.cameras), *(stream.camera for stream in streams)]
+    return DataSpec(policy.state_dim, policy.action_dim, policy.fps, tuple(dict.fromkeys(cameras)) or ("camera",))
 
 
 def describe_dataset(path: Path) -> str:
@@ -81,8 +118,10 @@ def describe_preset(name: str) -> str:
     Raises:
         ValueError: there is no such preset.
     """
-    # sizes hardly depend on the data; the rate scales bands in Hz
-    policy = make_preset(name, DataSpec(state_dim=14, action_dim=14, fps=20.0, cameras=("camera",)))
+    return _sizes(name, make_preset(name, ANY_DATA))
+
+
+def _sizes(name: str, policy: PolicyConfig) -> str:
     console = Console(width=WIDTH, color_system=None)
     with console.capture() as capture:
         console.print(_systems(name, policy))

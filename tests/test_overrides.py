@@ -1,0 +1,149 @@
+"""Every field of a policy by its path: on the command line, in Python, and in a file, all the same."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from video2act import cli
+from video2act.cli_options import parse
+from video2act.config import PolicyConfig, differences, to_json
+from video2act.config.paths import leaf_paths, value_at
+from video2act.config.training_options import TrainOptions
+from video2act.presets import ANY_DATA, PRESETS, make_preset
+from video2act.programs.info import describe_run
+from video2act.training.new_policy import choose_policy
+
+BEGIN = ["--data", "somewhere", "--out", "run"]
+
+
+def options(*words: object) -> TrainOptions:
+    return parse(TrainOptions, [*BEGIN, *map(str, words)], program="video2act train")
+
+
+def words_of(path: str, value: Any) -> list[str]:
+    flag = "--policy." + path.replace("_", "-")
+    if isinstance(value, bool):
+        *parents, last = flag.rsplit(".", 1)
+        return [flag] if value else [".".join([*parents, f"no-{last}"])]
+    return [flag, *map(str, value)] if isinstance(value, tuple) else [flag, str(value)]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_field_of_every_preset_is_an_option(name: str):
+    policy = make_preset(name, ANY_DATA)
+    paths = [path for path in leaf_paths(policy) if path != "preset"]
+    # absent parts are given by their fields
+    paths = [path for path in paths if value_at(policy, path) is not None or path.endswith(("_hz", "text_cache"))]
+    words = [word for path in paths for word in words_of(path, value_at(policy, path))]
+    chosen = options("--preset", name, *words)
+    assert set(chosen.changes) == set(paths)
+    assert choose_policy(chosen, ANY_DATA) == policy
+
+
+def test_the_command_line_and_python_change_the_same():
+    words = "--policy.horizon 16 --policy.system2.filter-on latents --policy.system2.streams.motion.filter.name scharr"
+    changes = {"horizon": 16, "system2.filter_on": "latents", "system2.streams.motion.filter.name": "scharr"}
+    chosen = options(*words.split())
+    assert chosen.changes == changes
+    policy = make_preset("tiny", ANY_DATA).replace(changes)
+    assert choose_policy(chosen, ANY_DATA) == policy
+    found = differences(make_preset("tiny", ANY_DATA), policy)
+    assert {path: new for path, _, new in found} == changes
+
+
+def test_a_part_may_be_left_out():
+    assert choose_policy(options("--policy.system2", "None"), ANY_DATA).system2 is None
+
+
+@pytest.mark.parametrize("suffix", ["json", "yaml"])
+def test_a_config_file_reproduces_its_policy_exactly(tmp_path: Path, suffix: str):
+    policy = make_preset("tiny", ANY_DATA).replace({"horizon": 12, "system2.streams.motion.stride": 2})
+    path = tmp_path / f"config.{suffix}"
+    path.write_text(to_json(policy))  # json is yaml
+    assert choose_policy(options("--config", path), ANY_DATA) == policy
+    assert choose_policy(options("--config", path, "--policy.horizon", 6), ANY_DATA) == policy.replace({"horizon": 6})
+
+
+def test_a_preset_and_a_file_together_are_refused(tmp_path: Path):
+    (tmp_path / "config.json").write_text(to_json(make_preset("tiny", ANY_DATA)))
+    with pytest.raises(ValueError, match="leave one of them out"):
+        options("--preset", "tiny", "--config", tmp_path / "config.json")
+
+
+def test_the_help_shows_the_line_of_a_nested_field_and_every_preset(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        parse(TrainOptions, ["--help"], program="video2act train")
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "--policy.system2.streams.motion.stride INT control steps between two frames (default: 1)" in text
+    assert all(name in text for name in PRESETS)
+
+
+def test_an_unknown_option_is_answered_with_near_ones(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as exit_:
+        options("--policy.horizn", 3)
+    assert exit_.value.code not in (0, None)
+    assert "--policy.horizon" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"horizn": 3}, r"the policy has no 'horizn'; did you mean horizon\?"),
+        ({"system2.streams.moton.stride": 3}, r"system2.streams has no 'moton'; did you mean motion\?"),
+        ({"horizon": "long"}, "horizon: expected int, got 'long'"),
+        ({"system2.filter_on": "pixels"}, "system2.filter_on: 'pixels' is not one of 'features', 'latents'"),
+        ({"horizon": {"x": 1}}, "horizon is a value, 8; it has no field x"),
+        ({"system2.streams.motion.stride": 0}, "system2.streams.motion: .*stride must be at least 1, got 0"),
+        ({"system1.text_encoder.source": "t5"}, "system1.text_encoder: missing field width"),
+        ({"system2": None, "system2.filter_on": "latents"}, "already replaced as a whole"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_changed_is_refused(changes: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        make_preset("tiny", ANY_DATA).replace(changes)
+
+
+def test_one_change_needs_no_second_one():
+    tiny = make_preset("tiny", ANY_DATA)
+    assert tiny.replace({"system1.hidden": 64}).system1.hidden == 64  # tokens follow
+    assert tiny.replace({"system2.streams.motion.stride": 3})  # the band follows
+    streamed = tiny.replace({"system2.streams.motion.encoding": "stream"}).system2
+    assert streamed is not None
+    assert [stream.every for stream in streamed.streams] == [4, 4]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[[PolicyConfig], Path]:
+    def save(policy: PolicyConfig) -> Path:
+        (tmp_path / "config.json").write_text(to_json(policy))
+        return tmp_path
+
+    return save
+
+
+def test_a_run_is_compared_with_its_preset(run: Callable[[PolicyConfig], Path]):
+    policy = make_preset("official", ANY_DATA)
+    assert "nothing: the run is as its preset says" in describe_run(run(policy))
+    text = describe_run(run(policy.replace({"system2.streams.motion.stride": 2})))
+    assert "changed   system2.streams.motion.stride: 1 in the preset, 2 in this run" in text
+
+
+def test_a_run_of_an_unknown_preset_is_not_compared(run: Callable[[PolicyConfig], Path]):
+    folder = run(make_preset("tiny", ANY_DATA))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "preset": "mine"}))
+    assert "cannot be compared: the preset 'mine' is unknown here" in describe_run(folder)
+
+
+def test_info_describes_a_run(
+    run: Callable[[PolicyConfig], Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    folder = run(make_preset("tiny_blind", ANY_DATA))
+    monkeypatch.setattr(sys, "argv", ["video2act", "info", str(folder)])
+    cli.main()
+    assert "preset    tiny_blind" in capsys.readouterr().out

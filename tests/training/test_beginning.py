@@ -1,0 +1,61 @@
+"""A policy that begins with another's weights."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from video2act.config import PolicyConfig
+from video2act.policy import Video2Act
+from video2act.training.beginning import begin_from
+
+Make = Callable[[PolicyConfig], Video2Act]
+
+
+@pytest.fixture
+def source(small_config: PolicyConfig, make_policy: Make, tmp_path: Path) -> Path:
+    policy = make_policy(small_config)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(1.0)
+    policy.save(tmp_path / "source")
+    return tmp_path / "source"
+
+
+def test_everything_that_fits_is_taken(small_config: PolicyConfig, make_policy: Make, source: Path):
+    policy = make_policy(small_config)
+    beginning = begin_from(policy, source)
+    there = Video2Act.load(source).state_dict()
+    assert all(torch.equal(tensor, there[name]) for name, tensor in policy.state_dict().items())
+    assert beginning.other_shapes == beginning.only_there == beginning.only_here == ()
+
+
+def test_what_does_not_fit_is_named_with_both_shapes(small_config: PolicyConfig, make_policy: Make, source: Path):
+    longer = make_policy(small_config.replace({"horizon": 6, "system2": None}))
+    beginning = begin_from(longer, source)
+    assert "system1.dit.position [7, 32] there, [9, 32] here" in beginning.other_shapes
+    assert any(name.startswith("system2.") for name in beginning.only_there)
+    assert "of another shape, not taken" in str(beginning)
+
+
+def test_a_part_begins_alone(small_config: PolicyConfig, make_policy: Make, source: Path):
+    policy = make_policy(small_config)
+    before = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
+    begin_from(policy, source, parts=("system2.formers.motion",))
+    changed = {name for name, tensor in policy.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed
+    assert all(name.startswith("system2.formers.motion.") for name in changed)
+
+
+def test_an_unknown_part_is_answered_with_those_there_are(small_config: PolicyConfig, make_policy: Make, source: Path):
+    with pytest.raises(ValueError, match=r"no part 'system3' to begin with; its parts are .*system2.formers"):
+        begin_from(make_policy(small_config), source, parts=("system3",))
+
+
+def test_it_is_refused_where_nothing_fits(small_config: PolicyConfig, make_policy: Make, source: Path):
+    other = make_policy(replace(small_config, system2=None))
+    other.save(source)
+    with pytest.raises(ValueError, match=r"nothing of .* fits this policy"):
+        begin_from(make_policy(small_config), source, parts=("system2",))
