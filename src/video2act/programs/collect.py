@@ -19,7 +19,7 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -217,8 +217,11 @@ class _Team:
 
     def results(self) -> dict[int, EncodedEpisode | None]:
         """Wait until a worker has finished; seed -> episode, or None where the expert failed."""
-        done = {connection: self._receive(connection) for connection in wait(list(self._seeds))}  # type: ignore[arg-type]
-        return {self._seeds.pop(connection): result for connection, result in done.items()}
+        results = {}
+        for connection in cast("list[Connection]", wait(list(self._seeds))):
+            result = self._receive(connection)
+            results[self._seeds.pop(connection)] = result
+        return results
 
     def close(self) -> None:
         for connection, worker in self._workers.items():
