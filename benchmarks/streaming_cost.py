@@ -8,14 +8,13 @@ stands beside it. Neither figure may grow with the length.
 """
 
 import time
-from dataclasses import replace
 
 import numpy as np
 import torch
 import tyro
 
 from video2act.clips import FrameHistory
-from video2act.config import System2Config
+from video2act.config import PolicyConfig
 from video2act.presets import DataSpec, tiny
 from video2act.system2 import System2
 from video2act.system2.backbones import make_backbone
@@ -26,10 +25,12 @@ MEASURED = 8
 """refreshes, the last ones of the episode"""
 
 
-def measure(config: System2Config, num_frames: int, *, size_px: int) -> tuple[float, int, float]:
+def measure(policy: PolicyConfig, num_frames: int, *, size_px: int) -> tuple[float, int, float]:
     """Milliseconds, frames handed over, and megabytes held, of a refresh at the end of an episode."""
     torch.manual_seed(0)
-    system2 = System2(config, make_backbone(config.backbone)).eval()
+    config = policy.system2
+    assert config is not None
+    system2 = System2(config, make_backbone(config.backbone), token_dim=policy.system1.hidden).eval()
     every = max(4, *(stream.every for stream in config.streams))
     history, rng = FrameHistory(config.streams), np.random.default_rng(0)
     images = [rng.integers(0, 256, (size_px, size_px, 3), dtype=np.uint8) for _ in range(16)]
@@ -71,14 +72,12 @@ def held_bytes(history: FrameHistory) -> int:
 
 
 def main(size_px: int = 224, lengths: tuple[int, ...] = (100, 1000, 10_000)) -> None:
-    config = tiny(DataSpec(1, 1, FPS, ("top",))).system2
-    assert config is not None
-    spatial, motion = (replace(stream, size_px=size_px) for stream in config.streams)
-    config = replace(config, streams=(spatial, motion))
-    streamed = replace(config, streams=(spatial, replace(motion, encoding="stream")))
+    sizes = {f"system2.streams.{name}.size_px": size_px for name in ("spatial", "motion")}
+    config = tiny(DataSpec(1, 1, FPS, ("top",))).replace(sizes)
+    streaming = config.replace({"system2.streams.motion.encoding": "stream"})
     print("| frames of the episode | encoding | ms a refresh | frames handed over | MB held |\n|---|---|---|---|---|")
     for length in lengths:
-        for name, each in (("window", config), ("stream", streamed)):
+        for name, each in (("window", config), ("stream", streaming)):
             milliseconds, frames, megabytes = measure(each, length, size_px=size_px)
             print(f"| {length:,} | {name} | {milliseconds:.1f} | {frames} | {megabytes:.1f} |")
 

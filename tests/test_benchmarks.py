@@ -47,7 +47,8 @@ def test_full_size(tmp_path: Path):
 def test_a_refresh_of_an_encoder_that_goes_on_costs_the_same_in_a_long_episode():
     """601 frames were rebuilt at every refresh."""
     program = benchmark("streaming_cost")
-    config = program["continuing"](program["tiny"](program["DataSpec"](1, 1, 20.0, ("top",))).system2)
+    config = program["tiny"](program["DataSpec"](1, 1, 20.0, ("top",)))
+    config = config.replace({"system2.streams.motion.encoding": "stream"})
     (_, few, small), (_, many, large) = (program["measure"](config, length, size_px=64) for length in (40, 160))
     assert few == many == 4
     assert small == large > 0
