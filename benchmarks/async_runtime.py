@@ -27,15 +27,15 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from video2act.config import PolicyConfig, RuntimeConfig
+from video2act.config import PolicyConfig
 from video2act.files.atomic import write_text
 from video2act.interfaces import EnvironmentSpec, Perceiver
 from video2act.policy import Video2Act
 from video2act.programs.bench import random_policy
-from video2act.runtime.assembly import make_executor
+from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.control_loop import EpisodeResult, run_episode
-from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.process_loop import ProcessSlowLoop
+from video2act.runtime.runner import Runner
 from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop, ThreadSlowLoop
 from video2act.system2 import load_system2
 from video2act.types import Observation, Step, Tokens, Video
@@ -133,41 +133,24 @@ def hanging(run: Path) -> Perceiver:
 def make_loops(settings: Settings, run: Path, policy: Video2Act) -> dict[str, Callable[[], SlowLoop]]:
     """How each mode's slow loop is made."""
     assert policy.config.system2 is not None
-    rates: Any = {"streams": policy.config.system2.streams, "refresh_every": 1, "control_fps": policy.config.fps}
+    spec = RefreshSpec(policy.config.system2.streams, refresh_every=1, control_fps=policy.config.fps)
     process = partial(ProcessSlowLoop, hang_timeout_s=settings.hang_timeout_s)
     thread = partial(ThreadSlowLoop, hang_timeout_s=settings.hang_timeout_s)
     return {
-        "off": lambda: Once(policy, **rates),
-        "process": lambda: process(partial(load_system2, run), **rates, instruction="push"),
-        "process, slow": lambda: process(partial(slowed, run, settings.slow_factor), **rates, instruction="push"),
-        "process, hung": lambda: process(partial(hanging, run), **rates, instruction="push"),
-        "thread": lambda: thread(load_system2(run), **rates),
-        "thread, slow": lambda: thread(slowed(run, settings.slow_factor), **rates),
-        "thread, hung": lambda: thread(Hanging(load_system2(run), good=1), **rates),
+        "off": lambda: Once(policy, spec),
+        "process": lambda: process(partial(load_system2, run), spec, instruction="push"),
+        "process, slow": lambda: process(partial(slowed, run, settings.slow_factor), spec, instruction="push"),
+        "process, hung": lambda: process(partial(hanging, run), spec, instruction="push"),
+        "thread": lambda: thread(load_system2(run), spec),
+        "thread, slow": lambda: thread(slowed(run, settings.slow_factor), spec),
+        "thread, hung": lambda: thread(Hanging(load_system2(run), good=1), spec),
     }
 
 
-def make_dual(settings: Settings, policy: Video2Act, loop: SlowLoop) -> DualPolicy:
-    return DualPolicy(policy, loop, cameras=policy.config.cameras, runtime=RuntimeConfig(system1=settings.system1))
-
-
-def drive(settings: Settings, dual: DualPolicy, config: PolicyConfig, seconds: float) -> EpisodeResult:
+def drive(settings: Settings, runner: Runner, config: PolicyConfig, *, seconds: float) -> EpisodeResult:
     """One episode of that length."""
     robot = Robot(config.fps, int(seconds * settings.rate_hz))
-    with closing(
-        make_executor(
-            dual, robot.spec, execute_steps=config.execute_steps, runtime=RuntimeConfig(system1=settings.system1)
-        )
-    ) as executor:
-        return run_episode(
-            robot,
-            dual,
-            execute_steps=config.execute_steps,
-            watchers=[],
-            seed=0,
-            rate_hz=settings.rate_hz,
-            executor=executor,
-        )
+    return run_episode(robot, runner, seed=0, rate_hz=settings.rate_hz)
 
 
 def compare(settings: Settings, run: Path, policy: Video2Act) -> dict[str, Any]:
@@ -180,20 +163,21 @@ def compare(settings: Settings, run: Path, policy: Video2Act) -> dict[str, Any]:
         for name, make in loops.items():
             loop = make()
             try:
-                dual = make_dual(settings, policy, loop)
-                result = drive(settings, dual, policy.config, settings.segment_s)
+                with Runner(policy, system2=loop, system1=settings.system1) as runner:
+                    result = drive(settings, runner, policy.config, seconds=settings.segment_s)
             except TimeoutError as problem:  # a machine that is so busy says nothing about the runtime
                 raise SystemExit(
                     f"{name}: {problem}. This machine has no core to spare; measure when it is idle"
                 ) from problem
             # the first second holds the wait for the first condition
             periods[name] += [step.period_s for step in result.steps[int(settings.rate_hz) :]]
-            plans[name] += dual.times.act_s[2:]
+            times = runner.take_times()
+            plans[name] += times.act_s[2:]
             counted = found[name]
             counted["late"] += result.missed_deadlines
             counted["steps"] += result.num_steps
-            counted["refreshes"] += len(loop.perceive_s)
-            counted["incidents"] += len(loop.incidents)
+            counted["refreshes"] += len(times.perceive_s)
+            counted["incidents"] += loop.incidents.total
             try:
                 loop.close()
             except TimeoutError:
@@ -217,12 +201,12 @@ def soak(settings: Settings, run: Path, policy: Video2Act) -> dict[str, Any]:
     """A process beside the loop for a long time, in episodes of ten seconds."""
     loop = make_loops(settings, run, policy)["process"]()
     assert isinstance(loop, ProcessSlowLoop)
-    dual, samples = make_dual(settings, policy, loop), []
+    runner, samples = Runner(policy, system2=loop, system1=settings.system1), []
     began = time.monotonic()
     steps = 0
-    with closing(loop):
+    with closing(loop), runner:
         while time.monotonic() - began < settings.soak_s:
-            steps += drive(settings, dual, policy.config, 10.0).num_steps
+            steps += drive(settings, runner, policy.config, seconds=10.0).num_steps
             assert loop.pid is not None
             samples.append((time.monotonic() - began, resident_mib("self"), resident_mib(loop.pid)))
             print(
@@ -235,8 +219,8 @@ def soak(settings: Settings, run: Path, policy: Video2Act) -> dict[str, Any]:
     return {
         "seconds": samples[-1][0],
         "control_steps": steps,
-        "refreshes": len(loop.perceive_s),
-        "incidents": loop.incidents,
+        "refreshes": len(loop.perceive_s),  # the newest only
+        "incidents": loop.incidents.to_json(),
         "ring_mib": ring,
         "loop_growth_mib": settled[-1][1] - settled[0][1],
         "system2_growth_mib": settled[-1][2] - settled[0][2],

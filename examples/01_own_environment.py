@@ -7,6 +7,7 @@ import numpy as np
 
 from video2act.envs.gym import GymEnvironment, GymMapping
 from video2act.runtime.control_loop import run_episode
+from video2act.runtime.runner import Runner
 from video2act.types import ActionChunk, Observation
 
 
@@ -54,6 +55,5 @@ if __name__ == "__main__":
         state_names=("x", "y"),
         action_names=("dx", "dy"),
     )
-    environment = GymEnvironment(Dot(), mapping)
-    result = run_episode(environment, RandomPolicy(), execute_steps=4, watchers=[], seed=0, rate_hz=None)
+    result = run_episode(GymEnvironment(Dot(), mapping), Runner(RandomPolicy(), execute_steps=4), seed=0)
     print(f"success: {result.success}, after {result.num_steps} control steps")

@@ -1,4 +1,4 @@
-"""The two systems by hand, without the runtime: what `InlineSlowLoop`, `DualPolicy` and `run_episode` do in one loop.
+"""A policy in a simulator, one control step at a time: `run_episode` does the same in one call.
 
     python examples/03_drive_a_policy.py [run folder]
 
@@ -7,12 +7,10 @@ Without a run folder the weights are random, and so is what the arm does.
 
 import sys
 
-from video2act import Video2Act
-from video2act.clips import FrameHistory
+from video2act import Runner, Video2Act
 from video2act.envs import make_environment
 from video2act.normalize import Statistics
 from video2act.presets import DataSpec, tiny
-from video2act.types import VideoCondition
 
 ENVIRONMENT, CONTROL_STEPS = "metaworld:push-v3", 24
 
@@ -25,24 +23,20 @@ def random_policy() -> Video2Act:
 
 
 def drive(policy: Video2Act) -> None:
-    config = policy.config
-    environment = make_environment(ENVIRONMENT, config.all_cameras)
+    environment = make_environment(ENVIRONMENT, policy.config.all_cameras)
     observation = environment.reset(seed=1000)
-    history = FrameHistory(config.system2.streams if config.system2 else ())
-    condition = chunk = None
-    for step in range(CONTROL_STEPS):
-        history.append(observation)  # every frame: a clip needs those between two refreshes
-        if condition is None or step % config.refresh_every == 0:
-            tokens = policy.perceive(history.clips(config.fps), [observation.instruction])  # slow
-            condition = VideoCondition(tokens, observed_at=observation.time, episode=0)
-        if chunk is None or step % config.execute_steps == 0:
-            chunk = policy.act(observation, condition)  # fast
-            staleness_ms = 1000 * (observation.time - condition.observed_at)
-            print(f"step {step:2}: a plan of {len(chunk.actions)} actions, on video that is {staleness_ms:.0f} ms old")
-        answer = environment.step(chunk.actions[step % config.execute_steps])
-        observation = answer.observation
-        if answer.done:
-            break
+    with Runner(policy) as runner:
+        runner.reset(environment.spec)
+        for step in range(CONTROL_STEPS):
+            action = runner.step(observation)
+            assert runner.decision is not None
+            if runner.decision.is_new_plan:
+                num_actions, age_ms = len(runner.decision.plan.chunk.actions), 1000 * (runner.staleness_s or 0)
+                print(f"step {step:2}: a plan of {num_actions} actions, on video that is {age_ms:.0f} ms old")
+            answer = environment.step(action)
+            observation = answer.observation
+            if answer.done:
+                break
     environment.close()
 
 

@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from video2act.programs.evaluate import evaluate
     from video2act.programs.train import train
     from video2act.programs.train_video import train_video
+    from video2act.runtime.runner import Runner
     from video2act.types import ActionChunk, Observation
 
 __all__ = [
     "ActionChunk",
     "Observation",
     "PolicyConfig",
+    "Runner",
     "Video2Act",
     "evaluate",
     "list_environments",
@@ -32,6 +34,7 @@ _PLACES = {
     "ActionChunk": ("types", "ActionChunk"),
     "Observation": ("types", "Observation"),
     "PolicyConfig": ("config", "PolicyConfig"),
+    "Runner": ("runtime.runner", "Runner"),
     "Video2Act": ("policy", "Video2Act"),
     "evaluate": ("programs.evaluate", "evaluate"),
     "list_environments": ("envs", "list_environments"),

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from video2act.config import BackboneConfig, PretrainedBackboneConfig, TuningConfig
+from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, TuningConfig
 from video2act.types import ActionChunk, Committed, Observation, Step, Tokens, Video, VideoCondition
 
 
@@ -88,6 +88,26 @@ class DualSystem(Perceiver, Protocol):
 
     def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
         """Fast: one observation and what System 2 last understood -> a chunk of actions in raw units."""
+        ...
+
+
+@runtime_checkable
+class ConfiguredSystem(DualSystem, Protocol):
+    """A dual system that says how it is to be run; `Video2Act` is one."""
+
+    config: PolicyConfig
+
+
+@runtime_checkable
+class LoadsSystem2(Protocol):
+    """A system whose slow half can be loaded once more, in a process of its own."""
+
+    def system2_loader(self, device: str) -> Callable[[], Perceiver]:
+        """A function that travels to another process by name. Empty device: the policy's own. Raises ValueError without a folder."""
+        ...
+
+    def trained_instruction(self) -> str:
+        """An instruction of the training, for a first run; empty if none is recorded."""
         ...
 
 

@@ -26,6 +26,11 @@ class Limits:
             if not low <= high:  # NaN, too, is refused
                 raise ValueError(f"limits of dimension {number}: low must not be above high, got {low} and {high}")
 
+    def check_size(self, size: int, owner: str) -> None:
+        """Raises ValueError unless there is a limit for each number of the owner's actions."""
+        if len(self.low) != size:
+            raise ValueError(f"the limits are for {len(self.low)} numbers, but an action of {owner} has {size}")
+
     def widened(self, share: float) -> "Limits":
         """By that share of the range, on both sides."""
         margins = [share * (high - low) for low, high in zip(self.low, self.high, strict=True)]

@@ -5,8 +5,11 @@ policy, the run folder holds the change: the transformer's first blocks in `mode
 """
 
 import copy
+import json
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +24,12 @@ from video2act.clips import fit_frames
 from video2act.config import PolicyConfig
 from video2act.embodiment import UNIFIED
 from video2act.files.atomic import write_text
-from video2act.files.run_folder import CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FILE, load_config
+from video2act.files.run_folder import CONFIG_FILE, INSTRUCTIONS_FILE, STATISTICS_FILE, WEIGHTS_FILE, load_config
 from video2act.files.weights import load_weights, save_weights
 from video2act.normalize import Normalizer, Statistics, load_statistics, statistics_to_json
 from video2act.system1 import System1, Visibility
 from video2act.system1.action_dit import ProjectedConditions
-from video2act.system2 import System2
+from video2act.system2 import System2, load_system2
 from video2act.system2.backbones import make_backbone
 from video2act.types import ActionChunk, Batch, Committed, Observation, Tokens, Video, VideoCondition
 
@@ -60,6 +63,8 @@ class Video2Act(nn.Module):
             if config.system2
             else None
         )
+        self.folder: Path | None = None
+        """the run folder that the policy was loaded from"""
         self.is_blind = False
         self.is_coarse = False
         self._noise = torch.Generator().manual_seed(0)
@@ -258,7 +263,26 @@ class Video2Act(nn.Module):
         policy.load_weights(path / WEIGHTS_FILE)
         if policy.system2 is not None:
             policy.system2.merge_adapter(path)
+        policy.folder = path
         return policy.to(device).eval()
+
+    def system2_loader(self, device: str = "") -> Callable[[], System2]:
+        """Makes System 2 in another process: from the run folder, on the policy's device if none is given.
+
+        Raises:
+            ValueError: the policy was not loaded from a folder.
+        """
+        if self.folder is None:
+            raise ValueError(
+                "System 2 in a process of its own is loaded from a run folder, and this policy has none; save it, and load it "
+                "with Video2Act.from_pretrained"
+            )
+        return partial(load_system2, self.folder, device or str(self.device))
+
+    def trained_instruction(self) -> str:
+        """An instruction of the training; empty if the run folder records none."""
+        path = None if self.folder is None else self.folder / INSTRUCTIONS_FILE
+        return (json.loads(path.read_text()) or [""])[0] if path is not None and path.is_file() else ""
 
     def load_weights(self, path: Path) -> None:
         """The inverse of `save_weights`, strict. Raises as `load` does."""

@@ -6,12 +6,24 @@ import time
 import numpy as np
 import torch
 
-from video2act.config import FilterConfig, FormerConfig, StreamConfig
+from video2act.config import (
+    BackboneConfig,
+    FilterConfig,
+    FormerConfig,
+    PolicyConfig,
+    StreamConfig,
+    System1Config,
+    System2Config,
+)
 from video2act.interfaces import EnvironmentSpec
 from video2act.types import ActionChunk, Observation, Step, Tokens, Video, VideoCondition
 
 FPS = 50.0
 MOTION = StreamConfig("motion", "top", num_frames=5, stride=2, size_px=8, filter=FilterConfig(), former=FormerConfig())
+
+CONFIG = PolicyConfig(
+    2, 2, FPS, ("top",), 8, 4, 2, System1Config(), System2Config(BackboneConfig(), (MOTION,))
+)
 
 
 def observation(control_step: int, instruction: str = "push") -> Observation:
@@ -22,6 +34,8 @@ def observation(control_step: int, instruction: str = "push") -> Observation:
 
 class FakeSystem:
     """Its one token is the number of the newest frame; its plan counts up from there. Remembers every call."""
+
+    config = CONFIG
 
     def __init__(self, horizon: int = 4):
         self.horizon = horizon

@@ -6,8 +6,9 @@ from runtime_fakes import FPS, MOTION, FakeEnvironment, FakeSystem, GatedSystem
 
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime import control_loop
-from video2act.runtime.control_loop import Pace, lockstep, run_episode
+from video2act.runtime.control_loop import Pace, run_episode
 from video2act.runtime.dual_policy import DualPolicy
+from video2act.runtime.runner import Runner
 from video2act.runtime.slow_loop import InlineSlowLoop, ThreadSlowLoop
 from video2act.types import ActionChunk, Observation, VideoCondition
 
@@ -37,9 +38,7 @@ def make_policy(system: FakeSystem, refresh_every: int = 4) -> DualPolicy:
 
 def test_every_step_is_observed_and_a_plan_is_made_when_due():
     environment, notebook = FakeEnvironment(num_steps=10), Notebook()
-    result = run_episode(
-        environment, make_policy(FakeSystem()), execute_steps=3, watchers=[notebook], seed=0, rate_hz=None
-    )
+    result = run_episode(environment, Runner(make_policy(FakeSystem()), execute_steps=3), seed=0, watchers=[notebook])
     assert (result.success, result.num_steps, result.missed_deadlines) == (True, 10, 0)
     assert len(result.environment_step_s) == 10
     assert [round(step.plan_age_s * FPS) for step in result.steps] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
@@ -59,9 +58,7 @@ def test_a_success_is_not_forgotten_when_the_episode_goes_on():
             step = super().step(action)
             return type(step)(step.observation, step.done, success=len(self.actions) == 3)
 
-    assert run_episode(
-        SucceedsEarly(), make_policy(FakeSystem()), execute_steps=2, watchers=[], seed=0, rate_hz=None
-    ).success
+    assert run_episode(SucceedsEarly(), Runner(make_policy(FakeSystem()), execute_steps=2), seed=0).success
 
 
 class Diverging(FakeSystem):
@@ -81,19 +78,19 @@ class Diverging(FakeSystem):
 def test_a_first_plan_that_is_not_finite_is_an_error_and_nothing_reaches_the_robot():
     environment = FakeEnvironment()
     with pytest.raises(ValueError, match="dimension 1 of action 1; nothing of this plan was sent"):
-        run_episode(environment, make_policy(Diverging(0)), execute_steps=2, watchers=[], seed=0, rate_hz=None)
+        run_episode(environment, Runner(make_policy(Diverging(0)), execute_steps=2), seed=0)
     assert environment.actions == []
 
 
 def test_a_later_plan_that_is_not_finite_never_reaches_the_robot():
     environment, policy = FakeEnvironment(), make_policy(Diverging(4))
-    executor = lockstep(environment, policy, execute_steps=2)
-    result = run_episode(environment, policy, execute_steps=2, watchers=[], seed=0, rate_hz=None, executor=executor)
+    runner = Runner(policy, execute_steps=2)
+    result = run_episode(environment, runner, seed=0)
     # the plan of step 2 goes on to its end, then its last target is held
     assert [action[0] for action in environment.actions] == [0, 1, 2, 3, 4, 5, 5, 5, 5, 5]
     assert [step.is_held for step in result.steps] == [False] * 6 + [True] * 4
-    assert "the policy planned nan for dimension 1" in executor.incidents[0].text
-    assert any("spent" in said.text for said in executor.incidents)
+    assert "the policy planned nan for dimension 1" in runner.incidents[0].text
+    assert any("spent" in said.text for said in runner.incidents)
 
 
 class FakeClock:
@@ -123,7 +120,7 @@ def test_a_late_step_is_counted_and_never_caught_up_with_a_burst(monkeypatch: py
 
 def test_the_rate_is_kept_on_the_real_clock():
     result = run_episode(
-        FakeEnvironment(num_steps=10), make_policy(FakeSystem()), execute_steps=2, watchers=[], seed=0, rate_hz=100.0
+        FakeEnvironment(num_steps=10), Runner(make_policy(FakeSystem()), execute_steps=2), seed=0, rate_hz=100.0
     )
     assert result.duration_s >= 0.099
 
@@ -142,7 +139,7 @@ def test_a_stuck_system_2_does_not_stop_the_robot():
         ),
     )
     system.let_pass()  # the first condition only
-    result = run_episode(FakeEnvironment(num_steps=40), policy, execute_steps=4, watchers=[], seed=0, rate_hz=None)
+    result = run_episode(FakeEnvironment(num_steps=40), Runner(policy, execute_steps=4), seed=0)
     assert result.num_steps == 40
     assert policy.times.staleness_s == pytest.approx([i * 4 / FPS for i in range(10)])
     system.let_pass(2)

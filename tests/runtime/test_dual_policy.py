@@ -25,7 +25,7 @@ def test_staleness_is_the_age_of_the_newest_frame_system_2_saw():
             policy.infer(observation(step))
     assert policy.times.staleness_s == pytest.approx([0, 2 / FPS, 0, 2 / FPS])
     assert len(policy.times.act_s) == 4
-    assert len(policy.perceive_s) == 2
+    assert len(policy.times.perceive_s) == 2
 
 
 def test_a_condition_from_another_episode_is_refused():

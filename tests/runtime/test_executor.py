@@ -14,13 +14,13 @@ from video2act.config import RuntimeConfig
 from video2act.interfaces import HoldError
 from video2act.limits import Limits
 from video2act.refresh_rule import RefreshSpec
-from video2act.runtime.assembly import make_executor
 from video2act.runtime.control_loop import EpisodeResult, run_episode
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.executor import Executor
 from video2act.runtime.freshness import StaleConditionError
 from video2act.runtime.guard import Guard
 from video2act.runtime.planner import InlinePlanner
+from video2act.runtime.runner import Runner
 from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop, ThreadSlowLoop
 from video2act.types import ActionChunk, Committed, Observation, VideoCondition
 
@@ -43,7 +43,7 @@ def drive(
     loop: SlowLoop | None = None,
     steps: int = 10,
     execute_steps: int = 2,
-) -> tuple[EpisodeResult, list[float], DualPolicy, Executor]:
+) -> tuple[EpisodeResult, list[float], DualPolicy, Runner]:
     system, environment = system or FakeSystem(), FakeEnvironment(steps)
     policy = DualPolicy(
         system,
@@ -51,12 +51,10 @@ def drive(
         cameras=(),
         runtime=runtime,
     )
-    executor = make_executor(policy, environment.spec, execute_steps=execute_steps, runtime=runtime)
-    result = run_episode(
-        environment, policy, execute_steps=execute_steps, watchers=[], seed=0, rate_hz=None, executor=executor
-    )
-    executor.close()
-    return result, [float(action[0]) for action in environment.actions], policy, executor
+    runner = Runner(policy, execute_steps=execute_steps, **vars(runtime))
+    result = run_episode(environment, runner, seed=0)
+    runner.close()
+    return result, [float(action[0]) for action in environment.actions], policy, runner
 
 
 class TestStaleness:
@@ -71,11 +69,11 @@ class TestStaleness:
         assert result.steps[-1].staleness_s == pytest.approx(9 / FPS)
 
     def test_hold_keeps_the_last_target_says_so_once_and_counts(self):
-        result, actions, policy, executor = drive(RuntimeConfig(max_staleness_s=0.1), loop=self.stuck())
+        result, actions, policy, runner = drive(RuntimeConfig(max_staleness_s=0.1), loop=self.stuck())
         assert actions == [0, 1, 2, 3, 4, 5, 5, 5, 5, 5]
         assert [step.is_held for step in result.steps] == [False] * 6 + [True] * 4
-        assert len(executor.incidents) == 1
-        assert "0.120 s old, and max_staleness_s is 0.1" in executor.incidents[0].text
+        assert len(runner.incidents) == 1
+        assert "0.120 s old, and max_staleness_s is 0.1" in runner.incidents[0].text
         assert max(policy.times.staleness_s) <= 0.1
 
     def test_error_ends_the_episode_with_age_and_limit(self):
@@ -91,16 +89,16 @@ class TestStaleness:
         assert system.newest_frames == [6, 8]
         assert [step.condition_version for step in result.steps] == [1] * 6 + [-1] * 2 + [-2] * 2
         assert [c.tokens.data.item() for c in system.conditions] == [0, 0, 0, 6, 8]
-        assert len(policy.perceive_s) == 3
+        assert len(policy.times.perceive_s) == 3
 
     def test_wait_gives_a_late_condition_its_chance_and_then_holds(self):
         loop = self.stuck()
         runtime = RuntimeConfig(max_staleness_s=0.1, when_stale="wait", slack_s=0.05)
         started = time.monotonic()
-        result, _, _, executor = drive(runtime, loop=loop, steps=8)
+        result, _, _, runner = drive(runtime, loop=loop, steps=8)
         assert time.monotonic() - started >= 0.1  # two control steps waited
         assert [step.is_held for step in result.steps] == [False] * 6 + [True] * 2
-        assert "nothing newer came within slack_s = 0.05" in executor.incidents[0].text
+        assert "nothing newer came within slack_s = 0.05" in runner.incidents[0].text
 
     def test_wait_takes_what_comes_in_time(self):
         class ComesLate(StuckAfterFirst):
@@ -133,9 +131,9 @@ class TestPlansBesideTheLoop:
             cameras=(),
             runtime=runtime,
         )
-        executor = make_executor(policy, environment.spec, execute_steps=4, runtime=runtime)
-        result = run_episode(environment, policy, execute_steps=4, watchers=[], seed=0, rate_hz=FPS, executor=executor)
-        executor.close()
+        runner = Runner(policy, execute_steps=4, **vars(runtime))
+        result = run_episode(environment, runner, seed=0, rate_hz=FPS)
+        runner.close()
         assert [float(a[0]) for a in environment.actions] == list(range(60)), (
             "each action at its own moment, none invented"
         )
@@ -162,23 +160,21 @@ class TestPlansBesideTheLoop:
             cameras=(),
             runtime=runtime,
         )
-        executor = make_executor(policy, SPEC, execute_steps=1, runtime=runtime)
-        policy.reset()
-        executor.reset()
+        runner = Runner(policy, execute_steps=1, **vars(runtime))
+        runner.reset()
         for step in range(3):
-            policy.observe(observation(step))
-            executor.decide(observation(step))
+            runner.step(observation(step))
             time.sleep(0.05)
         assert gate.wait(5)
         threading.Timer(0.1, release.set).start()
-        policy.reset()
-        executor.reset()
-        policy.observe(observation(0))
-        decision = executor.decide(observation(0))
+        runner.reset()
+        runner.step(observation(0))
+        decision = runner.decision
+        assert decision is not None
         assert decision.plan.condition is not None
         assert decision.plan.condition.episode == 1
         assert decision.plan.chunk.observed_at == 0.0
-        executor.close()
+        runner.close()
 
     def test_an_error_in_the_planner_reaches_the_control_loop(self):
         class Broken(FakeSystem):
@@ -224,31 +220,29 @@ class TestRealTimeChunking:
                 return ActionChunk(np.zeros((8, 2)), observation.time, 1 / FPS)
 
         policy, environment = Remote(), FakeEnvironment(6)
-        executor = make_executor(policy, environment.spec, execute_steps=2, runtime=RuntimeConfig(overlap="rtc"))
+        runner = Runner(policy, execute_steps=2, overlap="rtc")
         with pytest.raises(ValueError, match="Remote cannot continue a plan"):
-            run_episode(environment, policy, execute_steps=2, watchers=[], seed=0, rate_hz=None, executor=executor)
+            run_episode(environment, runner, seed=0)
         # and drives well without
-        assert run_episode(environment, policy, execute_steps=2, watchers=[], seed=0, rate_hz=None).num_steps == 6
+        assert run_episode(environment, Runner(policy, execute_steps=2), seed=0).num_steps == 6
 
 
 class TestGuard:
     LIMITS = Limits((0.0, -1.0), (6.0, 1.0))
 
-    def run(self, outside, relative: tuple[str, ...] = ()) -> tuple[list[float], EpisodeResult, Executor]:
+    def run(self, outside, relative: tuple[str, ...] = ()) -> tuple[list[float], EpisodeResult, Runner]:
         environment, system = FakeEnvironment(10), FakeSystem()
         environment.spec = replace(environment.spec, relative_actions=relative)
         policy = DualPolicy(system, InlineSlowLoop(system, RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS)))
-        executor = make_executor(
-            policy, environment.spec, execute_steps=2, runtime=RuntimeConfig(outside_limits=outside), limits=self.LIMITS
-        )
-        result = run_episode(environment, policy, execute_steps=2, watchers=[], seed=0, rate_hz=None, executor=executor)
-        return [float(action[0]) for action in environment.actions], result, executor
+        runner = Runner(policy, execute_steps=2, outside_limits=outside, limits=self.LIMITS)
+        result = run_episode(environment, runner, seed=0)
+        return [float(action[0]) for action in environment.actions], result, runner
 
     def test_an_action_outside_the_limits_is_clamped_said_and_counted(self):
-        actions, result, executor = self.run("clamp")
+        actions, result, runner = self.run("clamp")
         assert actions == [0, 1, 2, 3, 4, 5, 6, 6, 6, 6]
         assert [step.is_clamped for step in result.steps] == [False] * 7 + [True] * 3
-        assert [said.text for said in executor.incidents] == ["outside the limits: x = 7; clamped"]
+        assert [said.text for said in runner.incidents] == ["outside the limits: x = 7; clamped"]
 
     def test_or_it_is_not_sent_and_the_last_target_held(self):
         actions, result, _ = self.run("hold")
@@ -277,20 +271,12 @@ class TestGuard:
         policy = DualPolicy(
             FakeSystem(), InlineSlowLoop(FakeSystem(), RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS))
         )
-        executor = make_executor(
-            policy,
-            SPEC,
-            execute_steps=2,
-            runtime=RuntimeConfig(outside_limits="hold"),
-            limits=Limits((5.0, 0.0), (6.0, 0.0)),
-        )
+        runner = Runner(policy, execute_steps=2, outside_limits="hold", limits=Limits((5.0, 0.0), (6.0, 0.0)))
         with pytest.raises(HoldError, match=r"x = 0; held instead\. There is no earlier target"):
-            run_episode(
-                FakeEnvironment(), policy, execute_steps=2, watchers=[], seed=0, rate_hz=None, executor=executor
-            )
+            run_episode(FakeEnvironment(), runner, seed=0)
 
     def test_limits_of_another_robot_are_refused(self):
-        with pytest.raises(ValueError, match="limits are for 3 numbers, but an action of fake:count has 2: x, y"):
+        with pytest.raises(ValueError, match="limits are for 3 numbers, but an action of fake:count \\(x, y\\) has 2"):
             Guard(SPEC.action_names, limits=Limits((0.0,) * 3, (1.0,) * 3), robot=SPEC.name)
         with pytest.raises(ValueError, match=r"dimension 0: low must not be above high, got 1\.0 and 0\.0"):
             Limits((1.0,), (0.0,))
@@ -313,29 +299,24 @@ class TestClock:
         policy = DualPolicy(
             FakeSystem(), InlineSlowLoop(FakeSystem(), RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS))
         )
-        executor = Executor(InlinePlanner(policy), Guard(), execute_steps=2, config=RuntimeConfig())
+        runner = Executor(InlinePlanner(policy), Guard(), execute_steps=2, config=RuntimeConfig())
         policy.reset()
         for moment, fails in ((1.0, False), (now, True)):
             seen = replace(observation(0), time=moment)
             policy.observe(seen)
             if fails:
                 with pytest.raises(ValueError, match=rf"clock went from 1\.000000 s to {now:.6f} s"):
-                    executor.decide(seen)
+                    runner.decide(seen)
             else:
-                executor.decide(seen)
+                runner.decide(seen)
 
     def test_a_new_episode_may_begin_at_zero_again(self):
         policy = DualPolicy(
             FakeSystem(), InlineSlowLoop(FakeSystem(), RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS))
         )
-        executor = make_executor(policy, SPEC, execute_steps=2, runtime=RuntimeConfig())
+        runner = Runner(policy, execute_steps=2)
         for _ in range(2):
-            assert (
-                run_episode(
-                    FakeEnvironment(), policy, execute_steps=2, watchers=[], seed=0, rate_hz=None, executor=executor
-                ).num_steps
-                == 10
-            )
+            assert run_episode(FakeEnvironment(), runner, seed=0).num_steps == 10
 
 
 def test_blending_longer_than_a_plan_is_executed_is_refused():
@@ -354,9 +335,9 @@ def test_every_overlap_works_with_every_place_of_both_systems(overlap, where):
         cameras=(),
         runtime=runtime,
     )
-    executor = make_executor(policy, environment.spec, execute_steps=2, runtime=runtime)
-    result = run_episode(environment, policy, execute_steps=2, watchers=[], seed=0, rate_hz=FPS, executor=executor)
-    executor.close()
+    runner = Runner(policy, execute_steps=2, **vars(runtime))
+    result = run_episode(environment, runner, seed=0, rate_hz=FPS)
+    runner.close()
     policy.close()
     assert [float(action[0]) for action in environment.actions] == pytest.approx(list(range(20)))
     assert not any(step.is_held for step in result.steps)
@@ -391,20 +372,18 @@ def test_resets_under_load_and_no_condition_of_another_episode_reaches_a_plan(re
         cameras=(),
         runtime=RuntimeConfig(system1="thread"),
     )
-    executor = make_executor(policy, SPEC, execute_steps=1, runtime=RuntimeConfig(system1="thread"))
+    runner = Runner(policy, execute_steps=1, system1="thread")
     random = np.random.default_rng(0)
     for episode in range(resets):
-        policy.reset()
-        executor.reset()
+        runner.reset()
         for step in range(int(random.integers(1, 5))):
             number = episode % 250
             frame = np.full((8, 8, 3), number, np.uint8)
             seen = Observation({"top": frame}, np.array([step, number], np.float32), "push", step / FPS)
-            policy.observe(seen)
-            decision = executor.decide(seen)
-            assert decision.plan.condition is not None
-            assert decision.plan.condition.episode == episode
-    executor.close()
+            runner.step(seen)
+            assert runner.condition is not None
+            assert runner.condition.episode == episode
+    runner.close()
     policy.close()
     assert list(policy.incidents) == []
     assert {condition.episode for condition in system.conditions} == set(range(resets))
@@ -416,15 +395,7 @@ class TestAHungThread:
         loop = ThreadSlowLoop(system, RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS), hang_timeout_s=0.1)
         policy = DualPolicy(system, loop)
         system.let_pass()
-        result = run_episode(
-            FakeEnvironment(20),
-            policy,
-            execute_steps=2,
-            watchers=[],
-            seed=0,
-            rate_hz=FPS,
-            executor=make_executor(policy, SPEC, execute_steps=2, runtime=RuntimeConfig()),
-        )
+        result = run_episode(FakeEnvironment(20), Runner(policy, execute_steps=2), seed=0, rate_hz=FPS)
         assert result.num_steps == 20
         (incident,) = policy.incidents
         assert "more than 0.1 s; a thread cannot be killed" in incident.text

@@ -12,11 +12,11 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from runtime_fakes import FPS, MOTION, observation, wait_until
+from runtime_fakes import CONFIG, FPS, MOTION, observation, wait_until
 from system2_in_a_process import Counting, obedient
 
 from video2act.clips import FrameHistory
-from video2act.config import BackboneConfig, PolicyConfig, SimulatedLatency, System1Config, System2Config
+from video2act.config import SimulatedLatency
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.process_loop import ProcessSlowLoop
 from video2act.runtime.shared_slow_loop import SharedSystem2
@@ -56,9 +56,7 @@ def shared(orders: Path, ending: ExitStack) -> SlowLoop:
 
 
 def remote(orders: Path, ending: ExitStack) -> SlowLoop:
-    system2 = System2Config(BackboneConfig(), (MOTION,))
-    config = PolicyConfig(2, 2, FPS, ("top",), 8, 4, 2, System1Config(), system2)
-    contract, system = Contract.of(config, "system2"), Counting(orders)
+    contract, system = Contract.of(CONFIG, "system2"), Counting(orders)
     server = Server(lambda: System2Session(system.perceive, contract), contract.to_metadata(), port=0)
     return RemoteSlowLoop(ending.enter_context(server.running()).address, SPEC)
 

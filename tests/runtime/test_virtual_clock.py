@@ -6,10 +6,9 @@ from runtime_fakes import FPS, MOTION, FakeEnvironment, FakeSystem, observation
 
 from video2act.config import RuntimeConfig, SimulatedLatency
 from video2act.refresh_rule import RefreshSpec
-from video2act.runtime.assembly import check_virtual, make_executor
 from video2act.runtime.control_loop import EpisodeResult, run_episode
-from video2act.runtime.dual_policy import DualPolicy
-from video2act.runtime.slow_loop import InlineSlowLoop
+from video2act.runtime.places import check_virtual
+from video2act.runtime.runner import Runner
 from video2act.runtime.virtual_clock import Durations, VirtualSlowLoop, steps_of
 
 PERIOD = 1 / FPS
@@ -22,22 +21,13 @@ def run(
     horizon: int = 8,
     seed: int = 0,
     steps: int = 30,
-) -> tuple[EpisodeResult, list[float], DualPolicy]:
-    system, environment, durations = FakeSystem(horizon), FakeEnvironment(steps), Durations(latency)
-    policy = DualPolicy(
-        system,
-        VirtualSlowLoop(
-            system, RefreshSpec((MOTION,), refresh_every=refresh_every, control_fps=FPS), durations=durations
-        ),
+) -> tuple[EpisodeResult, list[float], Runner]:
+    environment = FakeEnvironment(steps)
+    runner = Runner(
+        FakeSystem(horizon), refresh_every=refresh_every, execute_steps=execute_steps, simulate_latency=latency
     )
-    executor = make_executor(
-        policy, environment.spec, execute_steps=execute_steps, runtime=RuntimeConfig(), durations=durations
-    )
-    durations.seed(seed)
-    result = run_episode(
-        environment, policy, execute_steps=execute_steps, watchers=[], seed=0, rate_hz=None, executor=executor
-    )
-    return result, [float(action[0]) for action in environment.actions], policy
+    result = run_episode(environment, runner, seed=seed)
+    return result, [float(action[0]) for action in environment.actions], runner
 
 
 def in_steps(seconds: list[float | None]) -> list[int]:
@@ -46,12 +36,11 @@ def in_steps(seconds: list[float | None]) -> list[int]:
 
 @pytest.mark.parametrize("n", [1, 3])
 def test_no_latency_is_lockstep_exactly(n: int):
-    system, environment = FakeSystem(8), FakeEnvironment(30)
-    policy = DualPolicy(system, InlineSlowLoop(system, RefreshSpec((MOTION,), refresh_every=n, control_fps=FPS)))
-    inline = run_episode(environment, policy, execute_steps=2, watchers=[], seed=0, rate_hz=None)
-    virtual, actions, virtual_policy = run(SimulatedLatency(), refresh_every=n)
+    environment, in_lockstep = FakeEnvironment(30), Runner(FakeSystem(8), refresh_every=n, execute_steps=2)
+    inline = run_episode(environment, in_lockstep, seed=0)
+    virtual, actions, virtually = run(SimulatedLatency(), refresh_every=n)
     assert actions == [float(action[0]) for action in environment.actions]
-    assert virtual_policy.times.staleness_s == policy.times.staleness_s
+    assert virtually.take_times().staleness_s == in_lockstep.take_times().staleness_s
     assert [s.condition_version for s in virtual.steps] == [s.condition_version for s in inline.steps]
     assert [s.is_new_plan for s in virtual.steps] == [s.is_new_plan for s in inline.steps]
 

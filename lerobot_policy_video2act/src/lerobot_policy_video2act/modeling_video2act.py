@@ -17,10 +17,7 @@ from video2act.config import to_json
 from video2act.files.run_folder import WEIGHTS_FILE
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act
-from video2act.refresh_rule import RefreshSpec
-from video2act.runtime.action_queue import ActionQueue
-from video2act.runtime.dual_policy import DualPolicy
-from video2act.runtime.slow_loop import InlineSlowLoop
+from video2act.runtime.runner import Runner
 from video2act.training.batches import draw_visibility
 from video2act.training.new_policy import build_policy
 
@@ -84,34 +81,37 @@ class Video2ActPolicy(PreTrainedPolicy):
 
     def reset(self) -> None:
         """All environments begin a new episode."""
-        self._episodes: list[_Episode] = []
+        self._runners: list[Runner] = []
         self._control_step = 0
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Any], **kwargs: Any) -> Tensor:
         """The next action of every environment, `[b a]`, in raw units. To be called once per control step."""
-        actions = [episode.next_action(seen) for episode, seen in self._observed(batch)]
+        actions = [runner.step(seen) for runner, seen in self._observed(batch)]
         return self._tensor(actions)
 
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Any], **kwargs: Any) -> Tensor:
         """A fresh chunk for every environment, `[b horizon a]`, in raw units; the observation joins its episode's history."""
-        chunks = [episode.plan(seen) for episode, seen in self._observed(batch)]
+        chunks = []
+        for runner, seen in self._observed(batch):
+            runner.policy.observe(seen)
+            chunks.append(runner.policy.infer(seen).actions)
         return self._tensor(chunks)
 
-    def _observed(self, batch: dict[str, Any]) -> list[tuple["_Episode", Any]]:
-        """Every environment's episode, which has taken in its newest observation."""
+    def _observed(self, batch: dict[str, Any]) -> list[tuple[Runner, Any]]:
+        """Every environment's runner and newest observation."""
         seen = observations(batch, self._control_step / self.model.config.fps, instruction=self.config.instruction)
-        if not self._episodes:
-            self._episodes = [_Episode(self.model, self.config.refresh_every) for _ in seen]
-        if len(seen) != len(self._episodes):
+        if not self._runners:
+            self._runners = [Runner(self.model, refresh_every=self.config.refresh_every) for _ in seen]
+            for runner in self._runners:
+                runner.reset()
+        if len(seen) != len(self._runners):
             raise ValueError(
-                f"the episode began with {len(self._episodes)} environments and now has {len(seen)}; reset() begins another"
+                f"the episode began with {len(self._runners)} environments and now has {len(seen)}; reset() begins another"
             )
         self._control_step += 1
-        for episode, observation in zip(self._episodes, seen, strict=True):
-            episode.policy.observe(observation)
-        return list(zip(self._episodes, seen, strict=True))
+        return list(zip(self._runners, seen, strict=True))
 
     def _tensor(self, rows: list[Any]) -> Tensor:
         return torch.stack([torch.as_tensor(row) for row in rows]).to(self.model.device)
@@ -130,33 +130,6 @@ class Video2ActPolicy(PreTrainedPolicy):
         """Strict whatever LeRobot asks for: a weight that is missing would be a random one."""
         model.model.load_weights(Path(model_file))
         return model
-
-
-class _Episode:
-    """One environment's: what System 2 remembers, and the plan."""
-
-    def __init__(self, model: Video2Act, refresh_every: int | None):
-        config = model.config
-        streams = config.system2.streams if config.system2 else ()
-        spec = RefreshSpec(streams, refresh_every or config.refresh_every, config.fps)
-        self.policy = DualPolicy(model, InlineSlowLoop(model, spec), cameras=config.cameras)
-        self.policy.reset()
-        self._execute_steps = config.execute_steps
-        self._queue = ActionQueue()
-        self._left = 0
-        """control steps until the next plan"""
-
-    def plan(self, observation: Any) -> Any:
-        chunk = self.policy.infer(observation)
-        self._queue.accept(chunk, observation.time)
-        self._left = self._execute_steps
-        return chunk.actions
-
-    def next_action(self, observation: Any) -> Any:
-        if self._left == 0:
-            self.plan(observation)
-        self._left -= 1
-        return self._queue.action(observation.time)
 
 
 def _unit(size: int) -> Statistics:

@@ -4,7 +4,6 @@ Every episode is a function of its seed: the environment is reset with it, and t
 from it. With System 2 inline the results do not depend on the number of workers.
 """
 
-import importlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import closing
@@ -25,19 +24,9 @@ from video2act.evaluation.findings import EpisodeRecord, Measurements
 from video2act.evaluation.sources import EvaluatedPolicy, PolicySource
 from video2act.interfaces import Environment, Expert
 from video2act.limits import Limits
-from video2act.refresh_rule import RefreshSpec
-from video2act.runtime.assembly import (
-    SlowParts,
-    keeps_real_time,
-    make_durations,
-    make_executor,
-    make_slow_loop,
-    make_virtual_slow_loop,
-)
 from video2act.runtime.control_loop import EpisodeResult, StepRecord, run_episode
-from video2act.runtime.dual_policy import DualPolicy
-from video2act.runtime.executor import Executor
-from video2act.runtime.slow_loop import SlowLoop
+from video2act.runtime.places import keeps_real_time
+from video2act.runtime.runner import Runner
 from video2act.runtime.workers import end_with_program, worker_context
 from video2act.types import Observation, Step
 from video2act.viz.recorder import Recorder
@@ -170,45 +159,33 @@ def run_share(evaluation: Evaluation, share: list[tuple[str, int]], *, on_episod
     options, source, runtime = evaluation.options, evaluation.source, evaluation.options.runtime
     system = source.load(evaluation.device)
     system = system.blinded() if options.blind else system
-    config, streams = system.config, evaluation.streams
-    durations, limits, done = make_durations(options.simulate_latency), evaluation.find_limits(), Share()
+    config, done = system.config, Share()
     instruction = options.instruction or ""
     if options.system2 == "process" and not instruction:
         with closing(evaluation.make_environment(share[0][0], ())) as first:
             instruction = first.spec.instruction
-    build = partial(source.load_system2, runtime.system2_device or evaluation.device)
-    spec = RefreshSpec(streams, evaluation.refresh_every, config.fps)
-    parts = SlowParts(spec, build, instruction, connect_system2)
-    if durations is None:
-        slow_loop = make_slow_loop(options.system2, system, parts=parts, runtime=runtime)
-    else:
-        slow_loop = make_virtual_slow_loop(system, parts, durations=durations)
-    cameras = () if options.blind else config.cameras
-    with closing(DualPolicy(system, slow_loop, cameras=cameras, runtime=runtime)) as policy:
+    with Runner(
+        system,
+        system2=options.system2,
+        refresh_every=evaluation.refresh_every,
+        instruction=instruction,
+        load_system2=partial(source.load_system2, runtime.system2_device or evaluation.device),
+        simulate_latency=options.simulate_latency,
+        is_blind=options.blind,
+        **{**vars(runtime), "limits": evaluation.find_limits() or ""},
+    ) as runner:
         for env, numbers in groupby(share, key=lambda item: item[0]):
             with (
                 closing(evaluation.make_environment(env, () if options.blind else config.all_cameras)) as environment,
                 # the expert needs no camera, and rendering is most of a step
                 closing(evaluation.make_environment(env, ())) as unseen,
-                closing(
-                    make_executor(
-                        policy,
-                        environment.spec,
-                        execute_steps=config.execute_steps,
-                        runtime=runtime,
-                        limits=limits,
-                        durations=durations,
-                    )
-                ) as executor,
             ):
                 expert = evaluation.make_expert(unseen)
                 for _, number in numbers:
                     seed = evaluation.seeds[number]
-                    if durations is not None:
-                        durations.seed(seed)
-                    result, film = play_policy(
-                        evaluation, environment, system=system, policy=policy, executor=executor, number=number
-                    )
+                    result, film = play_policy(evaluation, environment, system=system, runner=runner, number=number)
+                    times = runner.take_times()
+                    done.measured.extend(Measurements(times.act_s, times.perceive_s, staleness=times.staleness_s))
                     _measure(done.measured, result, rate_hz=config.fps if evaluation.keeps_real_time else None)
                     done.steps.extend((env, seed, step) for step in result.steps)
                     done.records.append(
@@ -224,17 +201,8 @@ def run_share(evaluation: Evaluation, share: list[tuple[str, int]], *, on_episod
                         )
                     )
                     on_episode(result.success)
-                done.measured.incidents += executor.incidents
-    done.measured.incidents += policy.incidents
-    times = policy.times
-    done.measured.extend(Measurements(list(times.act_s), policy.perceive_s, staleness=list(times.staleness_s)))
+        done.measured.incidents += runner.incidents
     return done
-
-
-def connect_system2(address: str, spec: RefreshSpec, *, hang_timeout_s: float) -> SlowLoop:
-    # websockets are an extra of the package, which nothing else here needs
-    client = importlib.import_module("video2act.serving.client")
-    return client.connect_system2(address, spec, hang_timeout_s=hang_timeout_s)
 
 
 def _measure(measured: Measurements, result: EpisodeResult, *, rate_hz: float | None) -> None:
@@ -253,8 +221,7 @@ def play_policy(
     environment: Environment,
     *,
     system: EvaluatedPolicy,
-    policy: DualPolicy,
-    executor: Executor,
+    runner: Runner,
     number: int,
 ) -> tuple[EpisodeResult, str | None]:
     """Episode `number` of an environment, and the path of its film in the output folder, if there is one."""
@@ -265,15 +232,7 @@ def play_policy(
     if options.instruction is not None:
         environment = Instructed(environment, options.instruction)
     system.seed(seed)
-    result = run_episode(
-        environment,
-        policy,
-        execute_steps=config.execute_steps,
-        watchers=[recorder] if is_filmed else [],
-        seed=seed,
-        rate_hz=rate_hz,
-        executor=executor,
-    )
+    result = run_episode(environment, runner, seed=seed, watchers=[recorder] if is_filmed else [], rate_hz=rate_hz)
     if not is_filmed:
         return result, None
     assert options.out is not None

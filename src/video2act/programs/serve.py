@@ -21,10 +21,10 @@ from video2act.interfaces import Perceiver
 from video2act.limits import Limits
 from video2act.policy import Video2Act
 from video2act.refresh_rule import RefreshSpec
-from video2act.runtime.assembly import check_encoding
 from video2act.runtime.dual_policy import DualPolicy
+from video2act.runtime.places import check_encoding
 from video2act.runtime.shared_slow_loop import SharedSystem2
-from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop
+from video2act.runtime.slow_loop import InlineSlowLoop
 from video2act.serving.access import ConnectionLimits, check_bind, load_api_key
 from video2act.serving.contract import Contract
 from video2act.serving.server import Server
@@ -75,16 +75,14 @@ def serve_policy(
     """
     config, shared_system = system.config, OneAtATime(system)
     limits = Limits.find(runtime.limits, lambda: system.statistics["action"])
-    if limits is not None and len(limits.low) != config.action_dim:
-        raise ValueError(
-            f"the limits are for {len(limits.low)} numbers, but an action of this policy has {config.action_dim}"
-        )
+    if limits is not None:
+        limits.check_size(config.action_dim, "this policy")
     contract = Contract.of(config, "policy", instructions=instructions)
     spec = RefreshSpec(config.system2.streams if config.system2 else (), refresh_every, config.fps)
     shared = SharedSystem2(shared_system, spec) if system2 == "thread" else None
 
     def make_session() -> Session:
-        loop: SlowLoop = shared.new_loop() if shared else InlineSlowLoop(shared_system, spec)
+        loop = shared.new_loop() if shared else InlineSlowLoop(shared_system, spec)
         policy = DualPolicy(shared_system, loop, cameras=config.cameras, runtime=runtime)
         return PolicySession(policy, contract, limits=limits, outside=runtime.outside_limits)
 

@@ -1,18 +1,14 @@
 """One episode of a policy in an environment: observe, decide, act. Watchers look on; the loop never grows.
 
-The loop knows nothing of two systems. Success is success at any control step, as in the benchmarks. Rewards are not summed: an
-environment here answers whether the task is done, not how it feels about it.
+Success is success at any control step, as in the benchmarks. There are no rewards.
 """
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from video2act.config import RuntimeConfig
-from video2act.interfaces import Environment, Policy, Watcher
-from video2act.runtime.executor import Executor
-from video2act.runtime.guard import Guard
-from video2act.runtime.planner import InlinePlanner
+from video2act.interfaces import Environment, Watcher
+from video2act.runtime.runner import Runner
 
 
 @dataclass(frozen=True)
@@ -23,7 +19,7 @@ class StepRecord:
     period_s: float
     """from its beginning to that of the next one"""
     staleness_s: float | None
-    """age of the video condition under the running plan; None for a policy that does not tell"""
+    """age of the video condition under the running plan; None for a policy that does not report it"""
     condition_version: int | None
     plan_age_s: float
     """age of the observation under the running plan"""
@@ -73,60 +69,43 @@ class Pace:
         return False
 
 
-def lockstep(environment: Environment, policy: Policy, *, execute_steps: int) -> Executor:
-    """The plainest executor: the robot waits for each plan, and the newest plan replaces the one before it."""
-    return Executor(
-        InlinePlanner(policy),
-        Guard(environment.spec.action_names, environment.spec.relative_actions, robot=environment.spec.name),
-        execute_steps=execute_steps,
-        config=RuntimeConfig(),
-    )
-
-
 def run_episode(
     environment: Environment,
-    policy: Policy,
+    runner: Runner,
     *,
-    execute_steps: int,
-    watchers: Sequence[Watcher],
     seed: int,
-    rate_hz: float | None,
-    executor: Executor | None = None,
+    watchers: Sequence[Watcher] = (),
+    rate_hz: float | None = None,
 ) -> EpisodeResult:
     """Run one episode, `rate_hz` control steps per second or as fast as possible (None).
 
-    Args:
-        execute_steps: control steps from one plan to the next.
-        executor: plans with this policy, in place of one in lockstep; it brings its own `execute_steps`.
     Raises:
-        ValueError: the first plan holds a number that is not finite (nothing of it was sent), or the clock does not advance.
+        ValueError, HoldError: as `Runner.step`.
     """
-    executor = executor or lockstep(environment, policy, execute_steps=execute_steps)
     observation = environment.reset(seed)
-    policy.reset()
-    executor.reset()
+    runner.reset(environment.spec, seed=seed)
     for watcher in watchers:
         watcher.on_reset(observation)
     success, is_done, environment_step_s, steps = False, False, [], []
     began = started = time.perf_counter()
     pace = Pace(rate_hz)
     while not is_done:
-        policy.observe(observation)
-        decision = executor.decide(observation)
+        action = runner.step(observation)
+        decision = runner.decision
+        assert decision is not None
+        condition = decision.plan.condition
         for watcher in watchers:
-            watcher.on_step(
-                observation, decision.action, condition=decision.plan.condition, is_new_plan=decision.is_new_plan
-            )
+            watcher.on_step(observation, action, condition=condition, is_new_plan=decision.is_new_plan)
         step_started = time.perf_counter()
-        step = environment.step(decision.action)
+        step = environment.step(action)
         environment_step_s.append(time.perf_counter() - step_started)
         is_late = pace.wait()
-        now, condition = time.perf_counter(), decision.plan.condition
+        now = time.perf_counter()
         steps.append(
             StepRecord(
                 time=observation.time,
                 period_s=now - started,
-                staleness_s=None if condition is None else observation.time - condition.observed_at,
+                staleness_s=runner.staleness_s,
                 condition_version=None if condition is None else condition.version,
                 plan_age_s=observation.time - decision.plan.chunk.observed_at,
                 is_new_plan=decision.is_new_plan,

@@ -6,8 +6,7 @@ The age, and what each system costs, is recorded for every plan.
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 
 from video2act.clips import ImageHistory
 from video2act.config import RuntimeConfig
@@ -21,22 +20,33 @@ from video2act.types import ActionChunk, Committed, Observation, VideoCondition
 
 
 @dataclass(frozen=True)
-class PlanTimes:
-    """Measurements, one entry per plan, over all episodes of a policy; the newest."""
+class Times:
+    """Measured seconds, the newest of all episodes."""
 
-    act_s: deque[float] = field(default_factory=partial(deque, maxlen=TIMES_KEPT))
-    """seconds System 1 took"""
-    staleness_s: deque[float] = field(default_factory=partial(deque, maxlen=TIMES_KEPT))
-    """age of System 2's newest frame at the moment of the observation, on the robot's clock"""
+    act_s: list[float]
+    """what System 1 took, one entry per plan"""
+    perceive_s: list[float]
+    """what System 2 took, one entry per refresh"""
+    staleness_s: list[float]
+    """age of System 2's newest frame at the observation, on the robot's clock, one entry per plan"""
+
+
+def check_overlap(system: DualSystem, runtime: RuntimeConfig) -> None:
+    """Raises ValueError if plans shall continue one another, and this system cannot make such plans."""
+    if runtime.overlap in ("rtc", "rtc_trained") and not isinstance(system, Continuing):
+        raise ValueError(
+            f"overlap {runtime.overlap!r} needs a system that can continue a plan, which {type(system).__name__} cannot; "
+            "choose replace, blend or temporal_ensemble"
+        )
 
 
 class DualPolicy:
-    """The `Policy` that drives a robot with a `DualSystem`. Counts episodes; the slow loop decides when System 2 runs.
+    """The `Policy` that drives a robot with a `DualSystem`. It numbers episodes; the slow loop decides when System 2 runs.
 
     Args:
         cameras: System 1's; for those named `camera@steps` past images are kept.
     Raises:
-        ValueError: the runtime asks for plans that continue one another, which this system cannot make.
+        ValueError: as `check_overlap`.
     """
 
     def __init__(
@@ -48,7 +58,9 @@ class DualPolicy:
         runtime: RuntimeConfig | None = None,
     ):
         runtime = runtime or RuntimeConfig()
-        self.times = PlanTimes()
+        check_overlap(system, runtime)
+        self._act_s: deque[float] = deque(maxlen=TIMES_KEPT)
+        self._staleness_s: deque[float] = deque(maxlen=TIMES_KEPT)
         self.condition: VideoCondition | None = None
         """what the last plan was made on; None before the first plan of an episode"""
         self._system = system
@@ -57,21 +69,28 @@ class DualPolicy:
         self._freshness = Freshness(runtime, system)
         self._guidance = runtime.guidance if runtime.overlap == "rtc" else None
         self._episode = -1
-        if runtime.overlap in ("rtc", "rtc_trained") and not isinstance(system, Continuing):
-            raise ValueError(
-                f"overlap {runtime.overlap!r} needs a system that can continue a plan, which {type(system).__name__} cannot; "
-                "choose replace, blend or temporal_ensemble"
-            )
 
     @property
-    def perceive_s(self) -> list[float]:
-        """Seconds that each refresh of System 2 took."""
-        return [*self._slow_loop.perceive_s, *self._freshness.perceive_s]
+    def times(self) -> Times:
+        perceive_s = [*self._slow_loop.perceive_s, *self._freshness.perceive_s]
+        return Times(list(self._act_s), perceive_s, list(self._staleness_s))
+
+    def take_times(self) -> Times:
+        """The times that were measured since the last call."""
+        act_s, perceive_s, inline_s, staleness_s = (
+            [measured.popleft() for _ in range(len(measured))]  # a thread may add one meanwhile
+            for measured in (self._act_s, self._slow_loop.perceive_s, self._freshness.perceive_s, self._staleness_s)
+        )
+        return Times(act_s, perceive_s + inline_s, staleness_s)
 
     @property
     def incidents(self) -> Incidents:
         """Failures of System 2 that were noticed, over all episodes."""
         return self._slow_loop.incidents
+
+    def num_refreshes(self, observation: Observation) -> int:
+        """Refreshes of System 2 in the running episode, once it has given a condition."""
+        return self._slow_loop.condition(observation).version + self._freshness.num_refreshes
 
     def reset(self) -> None:
         self._episode += 1
@@ -88,7 +107,7 @@ class DualPolicy:
         """Plan from one observation.
 
         Raises:
-            HoldError: the condition is older than allowed, and the answer to that is to hold.
+            HoldError: the condition is older than allowed, and `when_stale` is hold or wait.
             RuntimeError: the slow loop offered a condition from another episode; or one is too old, and that is an error.
         """
         return self.begin(observation, None)().chunk
@@ -115,8 +134,8 @@ class DualPolicy:
             else:
                 assert isinstance(self._system, Continuing)
                 chunk = self._system.continue_plan(complete, condition, committed=committed, guidance=self._guidance)
-            self.times.act_s.append(time.perf_counter() - started)
-            self.times.staleness_s.append(observation.time - condition.observed_at)
+            self._act_s.append(time.perf_counter() - started)
+            self._staleness_s.append(observation.time - condition.observed_at)
             self.condition = condition
             return Plan(chunk, condition)
 

@@ -33,23 +33,28 @@ class Decision:
     is_clamped: bool
 
 
+def check_plans(execute_steps: int, config: RuntimeConfig) -> None:
+    """Raises ValueError if plans would still be blended into each other when the next one comes."""
+    if execute_steps < 1:
+        raise ValueError(f"execute_steps counts control steps between two plans: at least 1, got {execute_steps}")
+    if config.overlap == "blend" and config.blend_steps > execute_steps:
+        raise ValueError(
+            f"blend_steps ({config.blend_steps}) must not exceed execute_steps ({execute_steps}): a plan would be replaced "
+            "before it has taken over"
+        )
+
+
 class Executor:
     """From observations to actions, one per control step.
 
     Args:
         execute_steps: control steps from the beginning of one plan to the beginning of the next.
     Raises:
-        ValueError: plans would still be blended into each other when the next one comes.
+        ValueError: as `check_plans`.
     """
 
     def __init__(self, planner: Planner, guard: Guard, *, execute_steps: int, config: RuntimeConfig):
-        if execute_steps < 1:
-            raise ValueError(f"execute_steps counts control steps between two plans: at least 1, got {execute_steps}")
-        if config.overlap == "blend" and config.blend_steps > execute_steps:
-            raise ValueError(
-                f"blend_steps ({config.blend_steps}) must not exceed execute_steps ({execute_steps}): a plan would be replaced "
-                "before it has taken over"
-            )
+        check_plans(execute_steps, config)
         self.incidents = Incidents()
         self.guard = guard
         self._planner = planner

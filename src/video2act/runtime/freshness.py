@@ -33,13 +33,13 @@ class Freshness:
     def __init__(self, config: RuntimeConfig, system: Perceiver):
         self._config = config
         self._system = system
-        self._num_refreshes = 0
+        self.num_refreshes = 0
         """in this episode"""
         self.perceive_s: deque[float] = deque(maxlen=TIMES_KEPT)
         """seconds of the refreshes made here"""
 
     def reset(self) -> None:
-        self._num_refreshes = 0
+        self.num_refreshes = 0
 
     def choose(self, slow_loop: SlowLoop, observation: Observation) -> Callable[[], VideoCondition]:
         """The condition for a plan. What takes time is left to the function that is returned, which may raise HoldError.
@@ -68,8 +68,8 @@ class Freshness:
         def refresh() -> VideoCondition:
             refreshed = perceive(self._system, clips, newest=frame)
             self.perceive_s.append(refreshed.duration_s)
-            self._num_refreshes += 1
-            return refreshed.condition(-self._num_refreshes)
+            self.num_refreshes += 1
+            return refreshed.condition(-self.num_refreshes)
 
         return refresh
 

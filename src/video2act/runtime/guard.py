@@ -50,15 +50,13 @@ class Guard:
                 f"{robot}: relative_actions names {', '.join(unknown)}, but the actions are "
                 f"{', '.join(action_names) or 'not named; give action_names'}"
             )
-        if limits is not None and action_names and len(limits.low) != len(action_names):
-            raise ValueError(
-                f"the limits are for {len(limits.low)} numbers, but an action of {robot} has {len(action_names)}: "
-                f"{', '.join(action_names)}"
-            )
+        if limits is not None and action_names:
+            limits.check_size(len(action_names), f"{robot} ({', '.join(action_names)})")
         self._names = action_names
         self._is_relative = np.array([name in relative_actions for name in action_names])
         self._limits = limits
         self._outside = outside
+        self._robot = robot
 
     def check(self, action: Float[np.ndarray, "_a"]) -> Checked:
         """The action as it may be sent."""
@@ -67,6 +65,7 @@ class Guard:
             return Checked(None, "action_not_finite", f"not finite: {values}; held instead")
         if self._limits is None:
             return Checked(action)
+        self._limits.check_size(len(action), self._robot)
         is_outside = self._limits.outside(action)
         if not is_outside.any():
             return Checked(action)

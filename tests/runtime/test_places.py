@@ -7,7 +7,7 @@ from runtime_fakes import FPS, MOTION, FakeSystem
 
 from video2act.config import PolicyConfig, RuntimeConfig
 from video2act.refresh_rule import RefreshSpec
-from video2act.runtime.assembly import SlowParts, check_encoding, check_where, make_slow_loop
+from video2act.runtime.places import System2Source, check_encoding, check_where
 from video2act.runtime.slow_loop import InlineSlowLoop
 
 
@@ -43,6 +43,6 @@ def test_how_long_a_hang_may_last_reaches_a_system2_elsewhere(small_config: Poli
         return InlineSlowLoop(FakeSystem(), RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS))
 
     spec = RefreshSpec(small_config.system2.streams, 4, 20.0)
-    parts = SlowParts(spec, FakeSystem, "", connect)
-    make_slow_loop("ws://robot:8000", FakeSystem(), parts=parts, runtime=RuntimeConfig(hang_timeout_s=0.5))
+    source = System2Source(spec, RuntimeConfig(hang_timeout_s=0.5), connect=connect)
+    source.start("ws://robot:8000", FakeSystem())
     assert asked == [("ws://robot:8000", spec, 0.5)]

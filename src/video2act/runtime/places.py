@@ -1,0 +1,110 @@
+"""Where System 2 works, and the slow loop that belongs to each place.
+
+| system2 | where System 2 works | results |
+|---|---|---|
+| `inline` | in the control loop, every n control steps | reproducible |
+| `thread` | beside it, in a thread | depend on the speed of this machine |
+| `process` | in a process, and on a device, of its own | depend on the speed of this machine |
+| `ws://host:port` | on another machine | depend on that machine and on the network |
+
+With simulated latency both systems are computed inline and delivered late on the observations' clock: reproducible again.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from video2act.config import RuntimeConfig, StreamConfig
+from video2act.interfaces import DualSystem, LoadsSystem2, Perceiver
+from video2act.refresh_rule import RefreshSpec
+from video2act.runtime.process_loop import ProcessSlowLoop
+from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop, ThreadSlowLoop
+from video2act.runtime.virtual_clock import Durations, VirtualSlowLoop
+
+REMOTE = ("ws://", "wss://")
+
+Connect = Callable[..., SlowLoop]
+"""address, spec, hang_timeout_s -> System 2 on another machine"""
+
+
+def check_where(system2: str) -> None:
+    """Raises ValueError unless System 2 can work there."""
+    if system2 not in ("inline", "thread", "process") and not system2.startswith(REMOTE):
+        raise ValueError(f"System 2 works inline, in a thread, in a process, or at ws://host:port; got {system2!r}")
+
+
+def check_encoding(system2: str, streams: tuple[StreamConfig, ...]) -> None:
+    """Raises ValueError where System 2 would be sent clips, and its encoder needs the whole episode."""
+    if system2 not in ("inline", "thread") and any(stream.encoding == "stream" for stream in streams):
+        raise ValueError(
+            f"this policy's video encoder goes on through an episode (encoding='stream') and must see all of it, but to "
+            f"{system2!r} only the newest clip is sent; run System 2 inline or in a thread, or train with encoding='window'"
+        )
+
+
+def keeps_real_time(system2: str, runtime: RuntimeConfig) -> bool:
+    """Whether something works beside the control loop, so that a simulator must keep its real rate."""
+    return system2 != "inline" or runtime.system1 == "thread"
+
+
+def check_virtual(system2: str, runtime: RuntimeConfig) -> None:
+    """Raises ValueError if simulated latency cannot be combined with these."""
+    if keeps_real_time(system2, runtime):
+        raise ValueError(
+            "simulated latency computes both systems inline and delivers late; leave out system2 and system1 (got "
+            f"system2={system2!r}, system1={runtime.system1!r}), or leave out the simulated latency to measure this machine's own"
+        )
+    if runtime.when_stale == "wait" and runtime.max_staleness_s is not None:
+        raise ValueError(
+            "when_stale='wait' waits on this machine's clock, which a virtual one ignores; choose hold, inline or error"
+        )
+
+
+@dataclass(frozen=True)
+class System2Source:
+    """What a slow loop needs beside the system, wherever System 2 works; see `Runner`."""
+
+    spec: RefreshSpec
+    runtime: RuntimeConfig
+    instruction: str = ""
+    load_system2: Callable[[], Perceiver] | None = None
+    connect: Connect | None = None
+
+    def start(self, system2: str, system: DualSystem, *, durations: Durations | None = None) -> SlowLoop:
+        """The slow loop that `system2` names.
+
+        Raises:
+            ValueError: System 2 cannot work there; nothing has been started.
+            System2Error, TimeoutError: System 2 could not be started there.
+        """
+        check_where(system2)
+        check_encoding(system2, self.spec.streams)
+        hang_timeout_s = self.runtime.hang_timeout_s
+        if durations is not None:
+            check_virtual(system2, self.runtime)
+            return VirtualSlowLoop(system, self.spec, durations=durations)
+        if system2 == "inline":
+            return InlineSlowLoop(system, self.spec)
+        if system2 == "thread":
+            return ThreadSlowLoop(system, self.spec, hang_timeout_s=hang_timeout_s)
+        if not self.spec.streams:
+            raise ValueError(f"there is no System 2 to run at system2={system2!r}; choose inline")
+        if system2 != "process":
+            return (self.connect or _connect)(system2, self.spec, hang_timeout_s=hang_timeout_s)
+        build, instruction = self.load_system2, self.instruction
+        if isinstance(system, LoadsSystem2):
+            build = build or system.system2_loader(self.runtime.system2_device)
+            instruction = instruction or system.trained_instruction()
+        if build is None:
+            raise ValueError(
+                f"system2='process' needs load_system2, a function that makes System 2 there: {type(system).__name__} has no "
+                "folder to load it from"
+            )
+        return ProcessSlowLoop(build, self.spec, instruction=instruction, hang_timeout_s=hang_timeout_s)
+
+
+def _connect(address: str, spec: RefreshSpec, *, hang_timeout_s: float) -> SlowLoop:
+    """System 2 behind `video2act serve --only system2`."""
+    # by name: its websockets are an extra of the package, and the runtime knows interfaces only
+    client = importlib.import_module("video2act.serving.client")
+    return client.connect_system2(address, spec, hang_timeout_s=hang_timeout_s)

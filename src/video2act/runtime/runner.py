@@ -1,0 +1,236 @@
+"""The whole runtime in one object: one observation in, one action out, at the robot's pace.
+
+with Runner(policy, system2="thread", max_staleness_s=0.5) as runner:
+    runner.reset()
+    for observation in robot:
+        robot.send(runner.step(observation))
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from video2act.config import RuntimeConfig, SimulatedLatency
+from video2act.incidents import Incidents
+from video2act.interfaces import ConfiguredSystem, EnvironmentSpec, Perceiver, Policy
+from video2act.limits import Limits
+from video2act.refresh_rule import RefreshSpec
+from video2act.runtime.dual_policy import DualPolicy, Times, check_overlap
+from video2act.runtime.executor import Decision, Executor, check_plans
+from video2act.runtime.guard import Guard
+from video2act.runtime.places import Connect, System2Source
+from video2act.runtime.planner import InlinePlanner, Planner, ThreadPlanner
+from video2act.runtime.slow_loop import SlowLoop
+from video2act.runtime.virtual_clock import Durations, VirtualPlanner
+from video2act.types import Observation, VideoCondition
+
+RUNTIME_OPTIONS = tuple(part.name for part in fields(RuntimeConfig))
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What was reached in the running episode, per second of the observations' clock."""
+
+    control_hz: float
+    system1_hz: float
+    """plans"""
+    system2_hz: float
+    """refreshes"""
+    missed_deadlines: int
+    """calls of `step` that took longer than a control period"""
+
+
+class Runner:
+    """Drives a robot with a policy. Ready when it is constructed; `close`, or the end of the `with`, ends what it started.
+
+    Args:
+        policy: a `Video2Act`, or another system with `config`, `perceive` and `act`. A finished `Policy` (a `RemotePolicy`,
+            say) brings its own System 2; then `execute_steps` must be given.
+        system2: `inline`, `thread`, `process`, `ws://host:port` (see `places.py`), or a slow loop that is there already.
+        refresh_every: control steps between refreshes of System 2; as configured, if None.
+        execute_steps: control steps between plans; as configured, if None.
+        limits: of actions, as an object or in the words of `RuntimeConfig.limits`.
+        action_names: for messages.
+        relative_actions: those of `action_names` that are changes or speeds. To hold, they are set to zero, and all other
+            actions keep their last value. Without names, every action is taken for a target.
+        instruction: for the run that warms up a process; empty: one that the policy was trained on.
+        load_system2: makes System 2 in a process. It travels by name: a function of a module, or a `functools.partial` of one.
+            None: from the folder that the policy was loaded from.
+        connect: makes a slow loop from an address; None: `video2act.serving.client.connect_system2`.
+        simulate_latency: deliver both systems late, on the observations' clock.
+        is_blind: neither system is shown an image: the control of an evaluation.
+        runtime: the fields of `RuntimeConfig`.
+    Raises:
+        TypeError: an option that there is not.
+        ValueError: options that exclude each other, or do not fit the policy. Nothing has been started then.
+        System2Error, TimeoutError: System 2 could not be started.
+    """
+
+    def __init__(
+        self,
+        policy: ConfiguredSystem | Policy,
+        *,
+        system2: str | SlowLoop = "inline",
+        refresh_every: int | None = None,
+        execute_steps: int | None = None,
+        limits: Limits | str = "",
+        action_names: tuple[str, ...] = (),
+        relative_actions: tuple[str, ...] = (),
+        instruction: str = "",
+        load_system2: Callable[[], Perceiver] | None = None,
+        connect: Connect | None = None,
+        simulate_latency: SimulatedLatency | None = None,
+        is_blind: bool = False,
+        **runtime: Any,
+    ):
+        self._config = config = _runtime_config(limits, runtime)
+        self._limits = limits if isinstance(limits, Limits) else _find_limits(policy, limits)
+        self._durations = None if simulate_latency is None else Durations(simulate_latency)
+        self._ending = ExitStack()
+        guard = self._make_guard(action_names, relative_actions)
+        if isinstance(policy, Policy):
+            if system2 != "inline" or refresh_every is not None:
+                raise ValueError(
+                    f"{type(policy).__name__} brings its own System 2: leave system2 and refresh_every out"
+                )
+            if execute_steps is None:
+                raise ValueError(f"{type(policy).__name__} does not say how often it plans: give execute_steps")
+            check_plans(execute_steps, config)
+            self.policy: Policy = policy
+        else:
+            own = policy.config
+            execute_steps = own.execute_steps if execute_steps is None else execute_steps
+            check_plans(execute_steps, config)
+            check_overlap(policy, config)
+            if self._limits is not None:
+                self._limits.check_size(own.action_dim, "this policy")
+            if isinstance(system2, str):
+                streams = own.system2.streams if own.system2 and not is_blind else ()
+                spec = RefreshSpec(streams, own.refresh_every if refresh_every is None else refresh_every, own.fps)
+                source = System2Source(spec, config, instruction, load_system2, connect)
+                system2 = source.start(system2, policy, durations=self._durations)
+                self._ending.callback(system2.close)
+            self.policy = DualPolicy(policy, system2, cameras=() if is_blind else own.cameras, runtime=config)
+        planner = self._make_planner()
+        self._ending.callback(planner.close)
+        self._executor = Executor(planner, guard, execute_steps=execute_steps, config=config)
+        self._begin()
+
+    def __enter__(self) -> "Runner":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End System 1's thread and what was started for System 2. A slow loop or a `Policy` that was passed in stays."""
+        self._ending.close()
+
+    def reset(self, spec: EnvironmentSpec | None = None, *, seed: int = 0) -> None:
+        """A new episode begins.
+
+        Args:
+            spec: of the environment that it takes place in, for the names of its actions and which are relative.
+            seed: of simulated latencies.
+        """
+        if spec is not None:
+            self._executor.guard = self._make_guard(spec.action_names, spec.relative_actions, spec.name)
+        if self._durations is not None:
+            self._durations.seed(seed)
+        self.policy.reset()
+        self._executor.reset()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.decision: Decision | None = None
+        """what the last step decided, and why"""
+        self._newest: Observation | None = None
+        self._began_at = 0.0
+        self._num_steps = self._num_plans = self._missed_deadlines = 0
+
+    def step(self, observation: Observation) -> Float[np.ndarray, "a"]:
+        """The action for the moment of this observation. Call it once per control step, with rising `Observation.time`.
+
+        Raises:
+            ValueError: the clock did not advance, or the first plan is unsound.
+            HoldError: there is nothing to plan on at the first step, and so no target to hold.
+            StaleConditionError: the condition is too old, and `when_stale` is error.
+            System2Error, TimeoutError: System 2 gave no first condition of this episode.
+        """
+        started = time.perf_counter()
+        self.policy.observe(observation)
+        self.decision = self._executor.decide(observation)
+        if self._newest is None:
+            self._began_at = observation.time
+        self._newest = observation
+        self._num_steps += 1
+        self._num_plans += self.decision.is_new_plan
+        self._missed_deadlines += time.perf_counter() - started > self.decision.plan.chunk.period
+        return self.decision.action
+
+    @property
+    def incidents(self) -> Incidents:
+        """What went wrong and was survived, over all episodes."""
+        of_policy = getattr(self.policy, "incidents", None)
+        own = self._executor.incidents
+        return own + of_policy if isinstance(of_policy, Incidents) else own
+
+    @property
+    def condition(self) -> VideoCondition | None:
+        """What the running plan was made on; None before the first plan, or for a policy that does not report it."""
+        return None if self.decision is None else self.decision.plan.condition
+
+    @property
+    def staleness_s(self) -> float | None:
+        """Age of that condition at the last observation; None where there is none."""
+        if self.condition is None or self._newest is None:
+            return None
+        return self._newest.time - self.condition.observed_at
+
+    @property
+    def rates(self) -> Rates:
+        if self.decision is None or self._newest is None:
+            return Rates(0.0, 0.0, 0.0, 0)
+        elapsed_s = self._newest.time - self._began_at + self.decision.plan.chunk.period
+        refreshes = self.policy.num_refreshes(self._newest) if isinstance(self.policy, DualPolicy) else 0
+        counts = (self._num_steps, self._num_plans, refreshes)
+        return Rates(*(count / elapsed_s for count in counts), self._missed_deadlines)
+
+    def take_times(self) -> Times:
+        """What the two systems took since the last call. Raises TypeError for a finished `Policy`, which does not report it."""
+        if not isinstance(self.policy, DualPolicy):
+            raise TypeError(f"{type(self.policy).__name__} does not report what its systems take")
+        return self.policy.take_times()
+
+    def _make_guard(self, names: tuple[str, ...], relative: tuple[str, ...], robot: str = "the robot") -> Guard:
+        return Guard(names, relative, limits=self._limits, outside=self._config.outside_limits, robot=robot)
+
+    def _make_planner(self) -> Planner:
+        if self._durations is not None:
+            return VirtualPlanner(self.policy, self._durations)
+        return ThreadPlanner(self.policy) if self._config.system1 == "thread" else InlinePlanner(self.policy)
+
+
+def _runtime_config(limits: Limits | str, options: dict[str, Any]) -> RuntimeConfig:
+    unknown = sorted(set(options) - set(RUNTIME_OPTIONS))
+    if unknown:
+        raise TypeError(
+            f"Runner has no option {', '.join(unknown)}; those of the runtime are {', '.join(RUNTIME_OPTIONS)}"
+        )
+    return RuntimeConfig(limits=limits if isinstance(limits, str) else "", **options)
+
+
+def _find_limits(policy: ConfiguredSystem | Policy, limits: str) -> Limits | None:
+    """Raises FileNotFoundError or ValueError as `Limits.find`."""
+    statistics = getattr(policy, "statistics", None)
+    if limits.startswith("data") and statistics is None:
+        raise ValueError(
+            f"limits={limits!r} needs the statistics of the demonstrations, which {type(policy).__name__} does not have; "
+            "give a json file, or Limits"
+        )
+    return Limits.find(limits, lambda: statistics["action"])

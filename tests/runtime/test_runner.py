@@ -1,0 +1,178 @@
+"""The whole runtime in one object, for somebody who has a robot and not a simulator."""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runtime_fakes import CONFIG, FPS, MOTION, FakeEnvironment, FakeSystem, GatedSystem, observation, wait_until
+from system2_in_a_process import counting
+
+from video2act import Runner
+from video2act.config import PolicyConfig
+from video2act.limits import Limits
+from video2act.policy import Video2Act
+from video2act.refresh_rule import RefreshSpec
+from video2act.runtime.control_loop import run_episode
+from video2act.runtime.slow_loop import ThreadSlowLoop
+from video2act.types import ActionChunk, Observation
+
+
+def serve_in_a_thread(address: str, spec: RefreshSpec, *, hang_timeout_s: float) -> ThreadSlowLoop:
+    """Stands for a System 2 on another machine."""
+    return ThreadSlowLoop(FakeSystem(), spec, hang_timeout_s=hang_timeout_s)
+
+
+@pytest.mark.parametrize("system1", ["inline", "thread"])
+@pytest.mark.parametrize("system2", ["inline", "thread", "process", "ws://there:8000"])
+def test_one_observation_in_one_action_out_wherever_the_systems_work(system1: str, system2: str):
+    where = {"connect": serve_in_a_thread, "load_system2": counting, "instruction": "push"}
+    with Runner(FakeSystem(horizon=60), system2=system2, system1=system1, max_staleness_s=5.0, **where) as runner:
+        for _ in range(2):
+            runner.reset()
+            actions = [runner.step(observation(step))[0] for step in range(20)]
+            assert actions == list(range(20)), "each action at its own moment"
+            assert runner.condition is not None
+            assert runner.staleness_s is not None
+            assert 0 <= runner.staleness_s <= 19 / FPS
+    assert not [incident.text for incident in runner.incidents]
+    assert not any(thread.name.startswith("system") for thread in threading.enumerate())
+
+
+def test_rates_are_those_of_the_robots_clock():
+    with Runner(FakeSystem(), refresh_every=4, execute_steps=2) as runner:
+        assert runner.rates.control_hz == 0.0
+        runner.reset()
+        for step in range(20):
+            runner.step(observation(step))
+        rates = runner.rates
+    assert rates.control_hz == pytest.approx(FPS)
+    assert rates.system1_hz == pytest.approx(FPS / 2)
+    assert rates.system2_hz == pytest.approx(FPS / 4)
+    assert rates.missed_deadlines < 20
+
+
+def test_a_step_that_takes_longer_than_a_control_period_is_counted():
+    class Slow(FakeSystem):
+        def act(self, observation: Observation, condition) -> ActionChunk:
+            threading.Event().wait(2 / FPS)
+            return super().act(observation, condition)
+
+    with Runner(Slow(), execute_steps=4) as runner:
+        runner.reset()
+        for step in range(8):
+            runner.step(observation(step))
+        assert runner.rates.missed_deadlines >= 2
+
+
+def test_another_instruction_within_an_episode_refreshes_at_once():
+    system = FakeSystem()
+    with Runner(system, refresh_every=100) as runner:
+        runner.reset()
+        for step in range(3):
+            runner.step(observation(step))
+        runner.step(observation(3, "pull"))
+        runner.step(observation(4, "pull"))
+    assert system.newest_frames == [0, 3]
+
+
+def test_a_finished_policy_is_driven_too():
+    class Scripted:
+        def reset(self) -> None: ...
+        def observe(self, observation: Observation) -> None: ...
+        def infer(self, observation: Observation) -> ActionChunk:
+            return ActionChunk(np.full((4, 2), observation.state[0]), observation.time, 1 / FPS)
+
+    environment = FakeEnvironment(6)
+    assert run_episode(environment, Runner(Scripted(), execute_steps=3), seed=0).num_steps == 6
+    assert [action[0] for action in environment.actions] == [0, 0, 0, 3, 3, 3]
+    with pytest.raises(ValueError, match="Scripted does not say how often it plans: give execute_steps"):
+        Runner(Scripted())
+    with pytest.raises(ValueError, match="Scripted brings its own System 2"):
+        Runner(Scripted(), execute_steps=3, system2="thread")
+
+
+def test_to_hold_is_zero_where_an_action_is_relative():
+    names = {"action_names": ("x", "y"), "relative_actions": ("x",), "limits": Limits((0.0, -1.0), (3.0, 1.0))}
+    with Runner(FakeSystem(), outside_limits="hold", **names) as runner:
+        runner.reset()
+        assert [runner.step(observation(step))[0] for step in range(6)] == [0, 1, 2, 3, 0, 0]
+        assert runner.incidents.counts == {"action_outside_limits": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"system2": "gpu"}, "inline, in a thread, in a process, or at ws://host:port; got 'gpu'"),
+        ({"system2": "process"}, "needs load_system2.*FakeSystem has no folder"),
+        ({"overlap": "rtc", "system2": "thread"}, "needs a system that can continue a plan"),
+        ({"execute_steps": 0, "system2": "thread"}, "execute_steps counts control steps"),
+        ({"refresh_every": 0, "system2": "thread"}, "refresh_every counts control steps"),
+        (
+            {"limits": Limits((0.0,), (1.0,)), "system2": "thread"},
+            "limits are for 1 numbers, but an action of this policy has 2",
+        ),
+        ({"limits": "data", "system2": "thread"}, "needs the statistics of the demonstrations"),
+        ({"relative_actions": ("z",), "system2": "thread"}, "relative_actions names z"),
+    ],
+)
+def test_a_wrong_option_is_an_error_before_anything_is_started(options: dict[str, object], message: str):
+    with pytest.raises(ValueError, match=message):
+        Runner(FakeSystem(), **options)
+    assert not any(thread.name == "system2" for thread in threading.enumerate())
+
+
+def test_an_unknown_option_is_named_beside_those_that_there_are():
+    with pytest.raises(TypeError, match=r"no option max_stalenes_s; those of the runtime are .*max_staleness_s"):
+        Runner(FakeSystem(), max_stalenes_s=1.0)
+
+
+def test_a_slow_loop_that_was_passed_in_is_not_closed():
+    loop = ThreadSlowLoop(FakeSystem(), RefreshSpec((MOTION,), 1, FPS))
+    Runner(FakeSystem(), system2=loop).close()
+    loop.reset(0)
+    loop.observe(observation(0))
+    assert loop.condition(observation(0)).episode == 0
+    loop.close()
+
+
+def test_an_old_condition_shows_and_is_one_incident():
+    system = GatedSystem()
+    with Runner(system, system2="thread", max_staleness_s=3 / FPS) as runner:
+        runner.reset()
+        system.let_pass()
+        for step in range(10):
+            runner.step(observation(step))
+        assert runner.decision is not None
+        assert runner.decision.is_held
+        assert runner.incidents.counts == {"stale_condition": 1}
+        system.let_pass(100)
+        wait_until(lambda: len(system.newest_frames) > 1)
+
+
+def test_a_policy_of_a_folder_brings_system_2_into_a_process(
+    small_config: PolicyConfig, make_policy: Callable[[PolicyConfig], Video2Act], tmp_path: Path
+):
+    make_policy(small_config).save(tmp_path)
+    policy = Video2Act.load(tmp_path)
+    image = np.zeros((32, 32, 3), np.uint8)
+    with Runner(policy, system2="process", instruction="push", limits="data+10%") as runner:
+        runner.reset()
+        for step in range(3):
+            seen = Observation({"front": image, "wrist": image}, np.zeros(3, np.float32), "push", step / 20)
+            assert np.isfinite(runner.step(seen)).all()
+    assert isinstance(policy.system2_loader(), partial)
+    with pytest.raises(ValueError, match="loaded from a run folder, and this policy has none"):
+        Runner(make_policy(small_config), system2="process")
+
+
+def test_the_configuration_says_how_often_both_systems_run():
+    system = FakeSystem(horizon=8)
+    with Runner(system) as runner:
+        runner.reset()
+        for step in range(12):
+            runner.step(observation(step))
+    assert system.newest_frames == list(range(0, 12, CONFIG.refresh_every))
+    assert [round(c.observed_at * FPS) for c in system.conditions] == [0, 0, 0, 0, 8, 8]
