@@ -3,10 +3,11 @@
     python benchmarks/async_runtime.py --out runs/async_runtime
     python benchmarks/async_runtime.py --out runs/async_runtime --soak-s 600
 
-The policy is `tiny` with random weights, whose speed is that of a trained one; the robot is synthetic, two cameras of 128 px,
-and keeps its rate on the real clock. All modes run in turns within one run, and what counts is the ratio to the fast loop with
-System 2 off (it acts on one condition for ever). "Slow" computes every refresh ten times; "hung" never ends its second one, so
-that a process is found out, killed and started again all the while. Written to `async_runtime.json` and as a table.
+The policy is `tiny` with random weights, whose speed is that of a trained one; the robot is synthetic, two cameras of
+128 px, and keeps its rate on the real clock. All modes run in turns within one run, and what counts is the ratio to the
+fast loop with System 2 off (it acts on one condition for ever). "Slow" computes every refresh ten times; "hung" never
+ends its second one, so that a process is found out, killed and started again all the while. Written to
+`async_runtime.json` and as a table.
 """
 
 import json

@@ -1,4 +1,5 @@
-"""Your own robot: the whole program that runs on it, with cameras, motors and a policy whose System 2 works in a thread.
+"""Your own robot: the whole program that runs on it, with cameras, motors and a policy whose System 2 works in a
+thread.
 
     python examples/06_own_robot.py [run folder]
 

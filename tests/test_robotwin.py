@@ -1,4 +1,5 @@
-"""RoboTwin's evaluation script drives our policy: the folder that is copied into it, against a task with just its interface."""
+"""RoboTwin's evaluation script drives our policy: the folder that is copied into it, against a task with just its
+interface."""
 
 import ast
 import importlib
@@ -147,7 +148,8 @@ def test_it_stops_when_the_task_is_done(deployed: ModuleType, run: Path):
 
 
 def test_an_episode_leaves_nothing_to_the_next(deployed: ModuleType, run: Path, asked: list[dict[str, Any]]):
-    """The released code kept what its slow system had seen; the same scene must give the same actions, whatever came before."""
+    """The released code kept what its slow system had seen; the same scene must give the same actions, whatever came
+    before."""
 
     def last_actions(earlier: list[int]) -> list[list[float]]:
         model = deployed.get_model(words(run=str(run)))

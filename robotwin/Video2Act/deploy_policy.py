@@ -1,13 +1,15 @@
 """RoboTwin 2.0 drives a Video2Act policy: its `script/eval_policy.py` calls the four functions below.
 
 RoboTwin's own environment is older than what Video2Act needs, so the policy usually runs in another one, behind
-`video2act serve`, and is reached through PyPI's `openpi-client` (`server` in the yml). Where both fit into one environment, `run`
-names the run folder and no server is needed. Either way the policy sees every frame, also those between two plans.
+`video2act serve`, and is reached through PyPI's `openpi-client` (`server` in the yml). Where both fit into one
+environment, `run` names the run folder and no server is needed. Either way the policy sees every frame, also those
+between two plans.
 
-RoboTwin has no clock that a policy could read: one action is one control step, `1 / fps` seconds of the policy's training.
+RoboTwin has no clock that a policy could read: one action is one control step, `1 / fps` seconds of the policy's
+    training.
 
-This folder is copied into RoboTwin's `policy/`, so it imports nothing of the repository but, for `run`, the installed package;
-and it runs on Python 3.10, which is RoboTwin's.
+This folder is copied into RoboTwin's `policy/`, so it imports nothing of the repository but, for `run`, the installed
+package; and it runs on Python 3.10, which is RoboTwin's.
 """
 
 from typing import Any
@@ -39,7 +41,8 @@ OF_THE_RELEASED_CODE = {
     "config_path": "config.json in the run folder says what the policy is",
     "test_num": "RoboTwin's script runs 100 episodes, whatever it says",
     "use_wandb": "RoboTwin's script writes _result.txt and nothing else",
-    "fixed_wan_text_embed_path": "embeddings of instructions are in the policy's text cache, computed when they are missing",
+    "fixed_wan_text_embed_path": "embeddings of instructions are in the policy's text cache, computed when they are "
+    "missing",
 }
 """words of the released code's yml -> why they are not here; those of one fixed instruction follow"""
 
@@ -82,7 +85,8 @@ def encode_obs(observation: dict[str, Any]) -> dict[str, Any]:
 
 
 def eval(TASK_ENV: Any, model: "RoboTwinPolicy", observation: dict[str, Any]) -> None:  # noqa: N803 - RoboTwin's names
-    """Plan once, and execute the plan's first `action_step` actions. Ends early if the task is done or its steps are used up."""
+    """Plan once, and execute the plan's first `action_step` actions. Ends early if the task is done or its steps are
+    used up."""
     for action in model.plan(TASK_ENV.get_instruction(), encode_obs(observation), TASK_ENV.take_action_cnt):
         if TASK_ENV.take_action_cnt > model.newest_step:
             model.observe(encode_obs(TASK_ENV.get_obs()), TASK_ENV.take_action_cnt)
@@ -104,7 +108,8 @@ class RoboTwinPolicy:
 
     Args:
         driver: takes a message in the words of `video2act serve` and answers as it does.
-        cameras: the policy's names of cameras -> RoboTwin's; for names that RoboTwin, or a usual converter, does not use.
+        cameras: the policy's names of cameras -> RoboTwin's; for names that RoboTwin, or a usual converter, does not
+            use.
         action_step: actions executed of each plan; as the policy was trained, if None.
         num_joints: of both arms and grippers.
     """
@@ -150,7 +155,8 @@ class RoboTwinPolicy:
             if name not in encoded["images"]:
                 raise KeyError(
                     f"the policy looks through {camera!r}, which is RoboTwin's {name!r}, but the observation has "
-                    f"{', '.join(encoded['images'])}; switch that camera on in RoboTwin's task_config, or name another in cameras"
+                    f"{', '.join(encoded['images'])}; switch that camera on in RoboTwin's task_config, or name "
+                    f"another in cameras"
                 )
             images[camera] = encoded["images"][name]
         is_first, self.newest_step = self.newest_step < 0, step

@@ -21,8 +21,8 @@ class Incident:
     """One problem."""
 
     kind: str
-    """`system2_failed`, `system2_hangs`, `system2_busy`, `connection`, `stale_condition`, `plan_refused`, `plans_spent`,
-    `action_not_finite`, `action_outside_limits`, `hold`"""
+    """`system2_failed`, `system2_hangs`, `system2_busy`, `connection`, `stale_condition`, `plan_refused`,
+    `plans_spent`, `action_not_finite`, `action_outside_limits`, `hold`"""
     text: str
     """one line for a person"""
     time: float

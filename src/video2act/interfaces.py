@@ -1,4 +1,4 @@
-"""The sockets: what a part must offer to be plugged in. Contract tests in `tests/contracts` run every implementation."""
+"""The sockets: what a part must offer to be plugged in. Tests in `tests/contracts` run every implementation."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -18,8 +18,8 @@ from video2act.types import ActionChunk, Committed, Observation, Step, Tokens, V
 class Objective:
     """How a video model was trained, and so how it is trained on: which noise it meets, and how its errors count.
 
-    Whatever a model predicts inside (a flow, a velocity on the unit circle, a denoised clip), its error is a multiple of the
-    flow's, so that families differ in these words and not in the loss.
+    Whatever a model predicts inside (a flow, a velocity on the unit circle, a denoised clip), its error is a multiple
+    of the flow's, so that families differ in these words and not in the loss.
     """
 
     levels: Callable[[Float[Tensor, "b"], int], Float[Tensor, "b"]]
@@ -28,8 +28,8 @@ class Objective:
     """noise level -> weight of the squared error of the flow"""
     min_given: int = 0
     max_given: int | None = 0
-    """a clip keeps a random number of its first latent frames clean, from `min_given` to this; None: to all but the last. Where
-    both are 0 the model knows one noise level per clip"""
+    """a clip keeps a random number of its first latent frames clean, from `min_given` to this; None: to all but the
+    last. Where both are 0 the model knows one noise level per clip"""
     is_near_first: bool = False
     """errors count less the further they lie ahead, in proportion"""
     sampling_shift: float = 3.0
@@ -103,7 +103,8 @@ class LoadsSystem2(Protocol):
     """A system whose slow half can be loaded once more, in a process of its own."""
 
     def system2_loader(self, device: str) -> Callable[[], Perceiver]:
-        """A function that travels to another process by name. Empty device: the policy's own. Raises ValueError without a folder."""
+        """A function that travels to another process by name. Empty device: the policy's own. Raises ValueError without
+        a folder."""
         ...
 
     def trained_instruction(self) -> str:
@@ -118,10 +119,12 @@ class Continuing(Protocol):
     def continue_plan(
         self, observation: Observation, condition: VideoCondition, *, committed: Committed, guidance: float | None
     ) -> ActionChunk:
-        """As `act`, but the chunk begins with the committed actions that are frozen, and leaves the rest of them smoothly.
+        """As `act`, but the chunk begins with the committed actions that are frozen, and leaves the rest of them
+        smoothly.
 
         Args:
-            guidance: largest weight of guided denoising; None: by the training that has shown the network committed actions.
+            guidance: largest weight of guided denoising; None: by the training that has shown the network committed
+                actions.
         """
         ...
 
@@ -182,7 +185,8 @@ class EnvironmentSpec:
     max_steps: int
     """control steps after which an episode is over"""
     relative_actions: tuple[str, ...] = ()
-    """those of `action_names` that are changes or speeds: to hold still is zero of them, and the last value of the others"""
+    """those of `action_names` that are changes or speeds: to hold still is zero of them, and the last value of the
+    others"""
 
 
 @runtime_checkable

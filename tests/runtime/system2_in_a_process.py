@@ -11,7 +11,8 @@ from video2act.types import Tokens, Video
 
 
 class Counting:
-    """Its two tokens are the number of the newest frame and of the oldest one in the clip; what else it does is in a file."""
+    """Its two tokens are the number of the newest frame and of the oldest one in the clip; what else it does is in a
+    file."""
 
     def __init__(self, orders: Path | None = None):
         self._orders = orders

@@ -195,7 +195,8 @@ class TestThread:
             loop.observe(blind)
 
     def test_an_episodes_number_that_was_there_before_is_refused(self, threaded):
-        """A second policy over the same loop counts from 0 again, and got what was under way for the first one's episode."""
+        """A second policy over the same loop counts from 0 again, and got what was under way for the first one's
+        episode."""
         loop = threaded(FakeSystem())
         loop.reset(0)
         with pytest.raises(ValueError, match="episode 0 begins after episode 0; numbers count up"):

@@ -1,4 +1,4 @@
-"""Latency on the simulator's clock: what is delivered when, that it is reproducible, and that none at all is lockstep."""
+"""Latency on the simulator's clock: what is delivered when; it is reproducible, and no latency is lockstep."""
 
 import numpy as np
 import pytest

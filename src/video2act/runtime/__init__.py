@@ -1,1 +1,2 @@
-"""What happens while a policy drives a robot: two speeds, one control loop. Knows the nouns and the sockets, no network."""
+"""What happens while a policy drives a robot: two speeds, one control loop. Knows the nouns and the sockets, no
+network."""

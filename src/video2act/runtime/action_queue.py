@@ -2,8 +2,8 @@
 
 A chunk is stamped with the moment of its observation, and its actions are due from then on, one per period. A plan that
 arrives late is therefore entered where the robot is by now: the actions whose moment has passed while it was made,
-`ceil(latency * rate)` of them, are dropped. Chunks are immutable. Past the end of all of them there is no action: never a
-repeated or an invented one.
+`ceil(latency * rate)` of them, are dropped. Chunks are immutable. Past the end of all of them there is no action: never
+a repeated or an invented one.
 """
 
 from dataclasses import dataclass
@@ -70,14 +70,17 @@ class ActionQueue:
         if not finite.all():
             row, column = np.argwhere(~finite)[0]
             raise UnsoundPlanError(
-                f"the policy planned {chunk.actions[row, column]} for dimension {column} of action {row}; nothing of this "
-                "plan was sent to the robot. Check the policy's weights and normalisation statistics, and what it observed"
+                f"the policy planned {chunk.actions[row, column]} for dimension {column} of action {row}; nothing of "
+                f"this "
+                "plan was sent to the robot. Check the policy's weights and normalisation statistics, and what it "
+                "observed"
             )
         new = _Running(chunk, now)
         if not new.covers(now):
             late_s, length_s = now - chunk.observed_at, len(chunk.actions) * chunk.period
             raise UnsoundPlanError(
-                f"a plan of {length_s:.3g} s arrived {late_s:.3g} s after its observation, when it was over. Plan a longer "
+                f"a plan of {length_s:.3g} s arrived {late_s:.3g} s after its observation, when it was over. Plan a "
+                f"longer "
                 "horizon, or make planning faster"
             )
         if self._overlap == "temporal_ensemble":

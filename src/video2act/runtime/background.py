@@ -1,8 +1,9 @@
-"""What slow loops beside the control loop share: frames go into a ring, conditions come out of a mailbox, failures are noted.
+"""What slow loops beside the control loop share: frames go into a ring, conditions come out of a mailbox, failures are
+noted.
 
-The control loop waits for the first condition of an episode and never again. When System 2 raises, hangs or dies after that,
-the last condition stays and grows old, which is for `Freshness` to judge; meanwhile System 2 is started again, after a pause
-that doubles with every failure in a row.
+The control loop waits for the first condition of an episode and never again. When System 2 raises, hangs or dies after
+that, the last condition stays and grows old, which is for `Freshness` to judge; meanwhile System 2 is started again,
+after a pause that doubles with every failure in a row.
 """
 
 import threading
@@ -21,7 +22,8 @@ from video2act.runtime.refresh import TIMES_KEPT, Refreshed, RingReader
 from video2act.types import Observation, Video, VideoCondition
 
 STREAM_RING = 1024
-"""frames, for an encoder that goes on through an episode of any length: it takes in what has come since its last refresh"""
+"""frames, for an encoder that goes on through an episode of any length: it takes in what has come since its last
+refresh"""
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,12 @@ class BackgroundSlowLoop:
         self._outbox: Latest[VideoCondition | GivenUp] = Latest()
 
     def reset(self, episode: int) -> None:
-        """Raises ValueError for a number that was there before: what is still under way for that one would count for this."""
+        """Raises ValueError for a number that was there before: what is still under way for that one would count for
+        this."""
         if episode <= self._episode:
             raise ValueError(
-                f"episode {episode} begins after episode {self._episode}; numbers count up. Of a slow loop that is used again, "
+                f"episode {episode} begins after episode {self._episode}; numbers count up. Of a slow loop that is "
+                f"used again, "
                 "keep the policy too: it counts its episodes"
             )
         self._episode = episode

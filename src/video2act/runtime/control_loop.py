@@ -13,7 +13,8 @@ from video2act.runtime.runner import Runner
 
 @dataclass(frozen=True)
 class StepRecord:
-    """When one control step was, and what was acted on. Durations are of the wall clock, seconds; moments of the robot's."""
+    """When one control step was, and what was acted on. Durations are of the wall clock, seconds; moments of the
+    robot's."""
 
     time: float
     period_s: float
@@ -56,7 +57,8 @@ class Pace:
         self._due = time.monotonic()
 
     def wait(self) -> bool:
-        """Sleep until the next control step is due. Whether this one was late: it is counted, and the schedule starts anew."""
+        """Sleep until the next control step is due. Whether this one was late: it is counted, and the schedule starts
+        anew."""
         if self._period_s is None:
             return False
         self._due += self._period_s

@@ -35,13 +35,15 @@ def check_overlap(system: DualSystem, runtime: RuntimeConfig) -> None:
     """Raises ValueError if plans shall continue one another, and this system cannot make such plans."""
     if runtime.overlap in ("rtc", "rtc_trained") and not isinstance(system, Continuing):
         raise ValueError(
-            f"overlap {runtime.overlap!r} needs a system that can continue a plan, which {type(system).__name__} cannot; "
+            f"overlap {runtime.overlap!r} needs a system that can continue a plan, which {type(system).__name__} "
+            f"cannot; "
             "choose replace, blend or temporal_ensemble"
         )
 
 
 class DualPolicy:
-    """The `Policy` that drives a robot with a `DualSystem`. It numbers episodes; the slow loop decides when System 2 runs.
+    """The `Policy` that drives a robot with a `DualSystem`. It numbers episodes; the slow loop decides when System 2
+    runs.
 
     Args:
         cameras: System 1's; for those named `camera@steps` past images are kept.
@@ -108,7 +110,8 @@ class DualPolicy:
 
         Raises:
             HoldError: the condition is older than allowed, and `when_stale` is hold or wait.
-            RuntimeError: the slow loop offered a condition from another episode; or one is too old, and that is an error.
+            RuntimeError: the slow loop offered a condition from another episode; or one is too old, and that is an
+                error.
         """
         return self.begin(observation, None)().chunk
 
@@ -125,8 +128,10 @@ class DualPolicy:
             condition = find_condition()
             if condition.episode != episode:
                 raise RuntimeError(
-                    f"a condition of episode {condition.episode} was offered in episode {episode}: what System 2 saw in "
-                    "another episode must not be acted on. Let only this policy reset its slow loop, at the start of each episode"
+                    f"a condition of episode {condition.episode} was offered in episode {episode}: what System 2 saw "
+                    f"in "
+                    "another episode must not be acted on. Let only this policy reset its slow loop, at the start of "
+                    "each episode"
                 )
             started = time.perf_counter()
             if committed is None:

@@ -1,8 +1,8 @@
 """Which action is sent at a control step: begins plans when they are due, lets them take over, and checks actions.
 
-A plan is begun every `execute_steps` control steps, or when the last one is there, if that is later. A plan with a number that
-is not finite is refused, and the one before it goes on. Without a plan, without a fresh condition, or with an action outside the
-limits, the robot holds its last target. Each of these is one incident while it lasts.
+A plan is begun every `execute_steps` control steps, or when the last one is there, if that is later. A plan with a
+number that is not finite is refused, and the one before it goes on. Without a plan, without a fresh condition, or with
+an action outside the limits, the robot holds its last target. Each of these is one incident while it lasts.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,8 @@ def check_plans(execute_steps: int, config: RuntimeConfig) -> None:
         raise ValueError(f"execute_steps counts control steps between two plans: at least 1, got {execute_steps}")
     if config.overlap == "blend" and config.blend_steps > execute_steps:
         raise ValueError(
-            f"blend_steps ({config.blend_steps}) must not exceed execute_steps ({execute_steps}): a plan would be replaced "
+            f"blend_steps ({config.blend_steps}) must not exceed execute_steps ({execute_steps}): a plan would be "
+            f"replaced "
             "before it has taken over"
         )
 
@@ -158,7 +159,8 @@ class Executor:
     def _check_clock(self, now: float) -> None:
         if self._last_time is not None and now <= self._last_time:
             raise ValueError(
-                f"the robot's clock went from {self._last_time:.6f} s to {now:.6f} s within an episode; Observation.time must "
+                f"the robot's clock went from {self._last_time:.6f} s to {now:.6f} s within an episode; "
+                f"Observation.time must "
                 "rise with every control step. Use a monotonic clock, or reset the policy when an episode begins"
             )
         self._last_time = now

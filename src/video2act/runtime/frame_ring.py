@@ -1,9 +1,10 @@
-"""The last frames of a robot's cameras in one block of memory, which another thread or process reads while it is written.
+"""The last frames of a robot's cameras in one block of memory, which another thread or process reads while it is
+written.
 
-The control loop writes one slot per control step and never waits; a reader that was slow finds the newest frame and as many
-before it as a clip can need. A slot carries the number of its frame, taken away while it is written: a reader that sees another
-number before or after its copy knows that the frame is gone. So there is no queue that could grow and no lock that a dead
-process could hold.
+The control loop writes one slot per control step and never waits; a reader that was slow finds the newest frame and as
+many before it as a clip can need. A slot carries the number of its frame, taken away while it is written: a reader that
+sees another number before or after its copy knows that the frame is gone. So there is no queue that could grow and no
+lock that a dead process could hold.
 """
 
 from dataclasses import dataclass
@@ -87,7 +88,8 @@ class FrameRing:
         words = observation.instruction.encode()
         if len(words) > INSTRUCTION_BYTES:
             raise ValueError(
-                f"an instruction may have {INSTRUCTION_BYTES} bytes, got {len(words)}: {observation.instruction[:40]}..."
+                f"an instruction may have {INSTRUCTION_BYTES} bytes, got {len(words)}: "
+                f"{observation.instruction[:40]}..."
             )
         ticket = int(self._header["newest"][0]) + 1
         slot = self._slots[ticket % self.layout.capacity]

@@ -42,7 +42,8 @@ class Freshness:
         self.num_refreshes = 0
 
     def choose(self, slow_loop: SlowLoop, observation: Observation) -> Callable[[], VideoCondition]:
-        """The condition for a plan. What takes time is left to the function that is returned, which may raise HoldError.
+        """The condition for a plan. What takes time is left to the function that is returned, which may raise
+        HoldError.
 
         Raises:
             HoldError, StaleConditionError: the condition is too old; the message gives age and limit.

@@ -1,7 +1,7 @@
 """A mailbox with one slot where the newest message wins: how the slow system hands results to the fast one.
 
-A reader that is late never works through a backlog, and a writer never waits for a reader. Messages must be immutable, because
-the same object stays in the slot and may be read many times.
+A reader that is late never works through a backlog, and a writer never waits for a reader. Messages must be immutable,
+because the same object stays in the slot and may be read many times.
 """
 
 import threading

@@ -7,7 +7,8 @@
 | `process` | in a process, and on a device, of its own | depend on the speed of this machine |
 | `ws://host:port` | on another machine | depend on that machine and on the network |
 
-With simulated latency both systems are computed inline and delivered late on the observations' clock: reproducible again.
+With simulated latency both systems are computed inline and delivered late on the observations' clock: reproducible
+again.
 """
 
 import importlib
@@ -37,8 +38,10 @@ def check_encoding(system2: str, streams: tuple[StreamConfig, ...]) -> None:
     """Raises ValueError where System 2 would be sent clips, and its encoder needs the whole episode."""
     if system2 not in ("inline", "thread") and any(stream.encoding == "stream" for stream in streams):
         raise ValueError(
-            f"this policy's video encoder goes on through an episode (encoding='stream') and must see all of it, but to "
-            f"{system2!r} only the newest clip is sent; run System 2 inline or in a thread, or train with encoding='window'"
+            f"this policy's video encoder goes on through an episode (encoding='stream') and must see all of it, but "
+            f"to "
+            f"{system2!r} only the newest clip is sent; run System 2 inline or in a thread, or train with "
+            f"encoding='window'"
         )
 
 
@@ -52,7 +55,8 @@ def check_virtual(system2: str, runtime: RuntimeConfig) -> None:
     if keeps_real_time(system2, runtime):
         raise ValueError(
             "simulated latency computes both systems inline and delivers late; leave out system2 and system1 (got "
-            f"system2={system2!r}, system1={runtime.system1!r}), or leave out the simulated latency to measure this machine's own"
+            f"system2={system2!r}, system1={runtime.system1!r}), or leave out the simulated latency to measure this "
+            f"machine's own"
         )
     if runtime.when_stale == "wait" and runtime.max_staleness_s is not None:
         raise ValueError(
@@ -97,7 +101,8 @@ class System2Source:
             instruction = instruction or system.trained_instruction()
         if build is None:
             raise ValueError(
-                f"system2='process' needs load_system2, a function that makes System 2 there: {type(system).__name__} has no "
+                f"system2='process' needs load_system2, a function that makes System 2 there: {type(system).__name__} "
+                f"has no "
                 "folder to load it from"
             )
         return ProcessSlowLoop(build, self.spec, instruction=instruction, hang_timeout_s=hang_timeout_s)

@@ -1,7 +1,7 @@
 """Where plans are made: in the control loop, which then waits for each, or beside it, while the last plan is executed.
 
-`begin` takes what a plan needs from the robot. The rest may run in another thread while new frames arrive. A planner gives a
-`Plan`, or raises `HoldError` if the robot shall keep its last target.
+`begin` takes what a plan needs from the robot. The rest may run in another thread while new frames arrive. A planner
+gives a `Plan`, or raises `HoldError` if the robot shall keep its last target.
 """
 
 import time
@@ -51,7 +51,8 @@ def begin_plan(policy: Policy, observation: Observation, *, committed: Committed
         return policy.begin(observation, committed)
     if committed is not None:
         raise ValueError(
-            f"{type(policy).__name__} cannot continue a plan, which overlap rtc needs; choose replace, blend or temporal_ensemble"
+            f"{type(policy).__name__} cannot continue a plan, which overlap rtc needs; choose replace, blend or "
+            f"temporal_ensemble"
         )
 
     def work() -> Plan:
@@ -61,40 +62,8 @@ def begin_plan(policy: Policy, observation: Observation, *, committed: Committed
     return work
 
 
-@runtime_checkable
-class Planner(Protocol):
-    """Makes one plan at a time."""
-
-    @property
-    def is_busy(self) -> bool:
-        """A plan has been begun and not been taken."""
-        ...
-
-    def reset(self) -> None:
-        """A new episode begins: a plan in the making is dropped."""
-        ...
-
-    def begin(self, observation: Observation, committed: Committed | None) -> None:
-        """Raises HoldError."""
-        ...
-
-    def take(self, now: float) -> Plan | None:
-        """The plan, if it is there at the moment `now` of the robot's clock. Raises HoldError, or what planning raised."""
-        ...
-
-    def wait(self) -> Plan:
-        """The plan, however long it takes: for the first one of an episode. Raises as `take`."""
-        ...
-
-    def expected_s(self) -> float:
-        """How long a plan takes at most, judged by the last ones."""
-        ...
-
-    def close(self) -> None: ...
-
-
 class InlinePlanner:
-    """Plans in the control loop: `begin` returns when the plan is there."""
+    """Makes one plan at a time, in the control loop: `begin` returns when the plan is there."""
 
     def __init__(self, policy: Policy):
         self._policy = policy
@@ -102,24 +71,30 @@ class InlinePlanner:
 
     @property
     def is_busy(self) -> bool:
+        """A plan has been begun and not been taken."""
         return self._plan is not None
 
     def reset(self) -> None:
+        """A new episode begins: a plan in the making is dropped."""
         self._plan = None
 
     def begin(self, observation: Observation, committed: Committed | None) -> None:
+        """Raises HoldError."""
         self._plan = begin_plan(self._policy, observation, committed=committed)()
 
     def take(self, now: float) -> Plan | None:
+        """The plan, if it is there at the moment `now` of the robot's clock. Raises what planning raised."""
         plan, self._plan = self._plan, None
         return plan
 
     def wait(self) -> Plan:
+        """The plan, however long it takes: for the first one of an episode. Raises as `take`."""
         plan, self._plan = self._plan, None
         assert plan is not None, "wait was called before begin"
         return plan
 
     def expected_s(self) -> float:
+        """How long a plan takes at most, judged by the last ones."""
         return 0.0
 
     def close(self) -> None:
@@ -169,3 +144,6 @@ class ThreadPlanner:
             return work()
         finally:
             self._durations_s.append(time.monotonic() - started)
+
+
+Planner = InlinePlanner | ThreadPlanner

@@ -1,8 +1,9 @@
-"""System 2 in a process, and on a device, of its own: what it does cannot slow the control loop but by the cores they share.
+"""System 2 in a process, and on a device, of its own: what it does cannot slow the control loop but by the cores they
+share.
 
-Frames go out through a ring in shared memory, tokens come back through a pipe. A thread beside the control loop watches: a
-process that raised, died or shows no progress for `hang_timeout_s` is killed, and another one is started. The ring outlives
-it, so the new one sees the same past.
+Frames go out through a ring in shared memory, tokens come back through a pipe. A thread beside the control loop
+watches: a process that raised, died or shows no progress for `hang_timeout_s` is killed, and another one is started.
+The ring outlives it, so the new one sees the same past.
 """
 
 import os
@@ -24,7 +25,7 @@ WATCH_S = 0.05
 """between two looks at whether the process still makes progress"""
 
 NICENESS = 5
-"""added to that of the control loop, which wins where cores are short; a process that starts again is busy for seconds"""
+"""added to the control loop's: a process that starts again is busy for seconds, and cores may be short"""
 
 
 class SlowProcessError(RuntimeError):
@@ -37,7 +38,8 @@ class ProcessSlowLoop(BackgroundSlowLoop):
     Args:
         build: makes System 2 there. It travels by name: a function of a module, or a `functools.partial` of one.
         instruction: for the run that warms up; one that the video model's text encoder knows.
-        num_threads: of torch in that process; half of the machine's cores, if None, so that the control loop keeps the others.
+        num_threads: of torch in that process; half of the machine's cores, if None, so that the control loop keeps the
+            others.
         first_condition_timeout_s: bounds the wait for the first condition of an episode.
         start_timeout_s: bounds the wait for the process to be ready.
         hang_timeout_s: without progress for so long, it is taken to hang. Must be longer than any refresh.
@@ -145,7 +147,7 @@ class ProcessSlowLoop(BackgroundSlowLoop):
                 raise SlowProcessError(f"no progress for {self._hang_timeout_s:g} s; the process was killed")
 
     def _receive(self, timeout_s: float) -> tuple[bytes, bytes]:
-        """The next message, or two empty ones if none comes in time. Raises SlowProcessError for a failure or the end."""
+        """A message, or two empty ones if none comes in time. Raises SlowProcessError for a failure or the end."""
         if not wait([self._pipe], timeout_s):
             return b"", b""
         try:
@@ -187,7 +189,8 @@ class ProcessSlowLoop(BackgroundSlowLoop):
                 return
             if time.monotonic() > end:
                 raise TimeoutError(
-                    f"System 2's process was not ready within {self._start_timeout_s:g} s; its first run hangs, or loading is "
+                    f"System 2's process was not ready within {self._start_timeout_s:g} s; its first run hangs, or "
+                    f"loading is "
                     "slower than that: raise start_timeout_s"
                 )
 

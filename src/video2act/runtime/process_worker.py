@@ -1,6 +1,8 @@
-"""What runs in System 2's own process: build it, warm it up, then follow the ring of frames until the control loop is gone.
+"""What runs in System 2's own process: build it, warm it up, then follow the ring of frames until the control loop is
+gone.
 
-It talks over one pipe. Towards it: json, where the ring lies. Back: a letter, then words or safetensors. It never outlives the
+It talks over one pipe. Towards it: json, where the ring lies. Back: a letter, then words or safetensors. It never
+outlives the
 control loop: when the pipe ends, so does it, even in the middle of a refresh that hangs.
 """
 
@@ -78,7 +80,7 @@ def warm_up(system: Perceiver, job: Job) -> None:
 
 
 class Post:
-    """The process's end of the pipe. A thread listens, so that the end of the control loop is heard even during a hang."""
+    """The process's end of the pipe. A thread listens, so that a hang does not outlive the control loop."""
 
     def __init__(self, pipe: Connection):
         self._pipe = pipe

@@ -35,7 +35,8 @@ TIMES_KEPT = 10_000
 
 TURN_TIMEOUT_S = 10.0
 _turns: dict[int, threading.Lock] = {}
-"""by `id`: one thread at a time runs a network. Clients of a server share one, and a stale condition is refreshed beside a thread"""
+"""by `id`: one thread at a time runs a network. Clients of a server share one, and a stale condition is refreshed
+beside a thread"""
 
 
 def perceive(system: Perceiver, clips: dict[str, Video], *, newest: Frame) -> Refreshed:
@@ -98,7 +99,8 @@ class RingReader:
         first = max(self._next_ticket, oldest, newest - last.control_step)
         if newest - first >= ring.layout.capacity:
             raise RuntimeError(
-                f"System 2 is {newest - first + 1} frames behind and the ring holds {ring.layout.capacity}, but its encoder "
+                f"System 2 is {newest - first + 1} frames behind and the ring holds {ring.layout.capacity}, but its "
+                f"encoder "
                 "(encoding='stream') must see all of an episode: run it inline, or train with encoding='window'"
             )
         for ticket in range(first, newest + 1):

@@ -46,20 +46,23 @@ class Rates:
 
 
 class Runner:
-    """Drives a robot with a policy. Ready when it is constructed; `close`, or the end of the `with`, ends what it started.
+    """Drives a robot with a policy. Ready when it is constructed; `close`, or the end of the `with`, ends what it
+    started.
 
     Args:
-        policy: a `Video2Act`, or another system with `config`, `perceive` and `act`. A finished `Policy` (a `RemotePolicy`,
-            say) brings its own System 2; then `execute_steps` must be given.
-        system2: `inline`, `thread`, `process`, `ws://host:port` (see `places.py`), or a slow loop that is there already.
+        policy: a `Video2Act`, or another system with `config`, `perceive` and `act`. A finished `Policy` (a
+            `RemotePolicy`, say) brings its own System 2; then `execute_steps` must be given.
+        system2: `inline`, `thread`, `process`, `ws://host:port` (see `places.py`), or a slow loop that is there
+            already.
         refresh_every: control steps between refreshes of System 2; as configured, if None.
         execute_steps: control steps between plans; as configured, if None.
         limits: of actions, as an object or in the words of `RuntimeConfig.limits`.
         action_names: for messages.
-        relative_actions: those of `action_names` that are changes or speeds. To hold, they are set to zero, and all other
-            actions keep their last value. Without names, every action is taken for a target.
+        relative_actions: those of `action_names` that are changes or speeds. To hold, they are set to zero, and all
+            other actions keep their last value. Without names, every action is taken for a target.
         instruction: for the run that warms up a process; empty: one that the policy was trained on.
-        load_system2: makes System 2 in a process. It travels by name: a function of a module, or a `functools.partial` of one.
+        load_system2: makes System 2 in a process. It travels by name: a function of a module, or a `functools.partial`
+            of one.
             None: from the folder that the policy was loaded from.
         connect: makes a slow loop from an address; None: `video2act.serving.client.connect_system2`.
         simulate_latency: deliver both systems late, on the observations' clock.
@@ -128,7 +131,7 @@ class Runner:
         self.close()
 
     def close(self) -> None:
-        """End System 1's thread and what was started for System 2. A slow loop or a `Policy` that was passed in stays."""
+        """End System 1's thread and what was started for System 2. A slow loop or `Policy` that was passed in stays."""
         self._ending.close()
 
     def reset(self, spec: EnvironmentSpec | None = None, *, seed: int = 0) -> None:
@@ -202,7 +205,8 @@ class Runner:
         return Rates(*(count / elapsed_s for count in counts), self._missed_deadlines)
 
     def take_times(self) -> Times:
-        """What the two systems took since the last call. Raises TypeError for a finished `Policy`, which does not report it."""
+        """What the two systems took since the last call. Raises TypeError for a finished `Policy`, which does not
+        report it."""
         if not isinstance(self.policy, DualPolicy):
             raise TypeError(f"{type(self.policy).__name__} does not report what its systems take")
         return self.policy.take_times()
@@ -230,7 +234,8 @@ def _find_limits(policy: ConfiguredSystem | Policy, limits: str) -> Limits | Non
     statistics = getattr(policy, "statistics", None)
     if limits.startswith("data") and statistics is None:
         raise ValueError(
-            f"limits={limits!r} needs the statistics of the demonstrations, which {type(policy).__name__} does not have; "
+            f"limits={limits!r} needs the statistics of the demonstrations, which {type(policy).__name__} does not "
+            f"have; "
             "give a json file, or Limits"
         )
     return Limits.find(limits, lambda: statistics["action"])

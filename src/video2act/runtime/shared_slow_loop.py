@@ -1,8 +1,8 @@
 """One System 2 for many episodes at once: a server has one device, and every client has an episode.
 
-A single worker thread refreshes those that are due, in turn. An episode waits in line at most once. When its turn comes, its
-newest frame is used: there is no backlog, and no client starves another. Every episode has a slow loop with its own frames and
-conditions.
+A single worker thread refreshes those that are due, in turn. An episode waits in line at most once. When its turn
+comes, its newest frame is used: there is no backlog, and no client starves another. Every episode has a slow loop with
+its own frames and conditions.
 """
 
 import logging
@@ -67,7 +67,8 @@ class SharedSystem2:
         working_s = 0.0 if since is None else time.monotonic() - since
         if working_s < self._hang_timeout_s:
             return ""
-        problem = f"one refresh of System 2 has taken {working_s:.0f} s so far, more than {self._hang_timeout_s:g} s: it hangs"
+        limit_s = self._hang_timeout_s
+        problem = f"one refresh of System 2 has taken {working_s:.0f} s so far, more than {limit_s:g} s: it hangs"
         if since != self._logged:
             self._logged = since
             log.error("%s. Conditions grow old; restart the server", problem)
@@ -162,7 +163,8 @@ class SharedSlowLoop:
                 now = time.monotonic()
                 if now >= end:
                     raise TimeoutError(
-                        f"System 2 gave no condition for episode {self._episode} within {self._timeout_s} s; it hangs, serves "
+                        f"System 2 gave no condition for episode {self._episode} within {self._timeout_s} s; it "
+                        f"hangs, serves "
                         "too many clients, or its first call is slower than that: raise first_condition_timeout_s"
                     )
                 if self._failures and now >= self._retry_at:

@@ -3,13 +3,13 @@
 All loops follow `refresh_rule.py`.
 
 - `InlineSlowLoop` lets the robot wait. It is deterministic: use it to score.
-- `ThreadSlowLoop` refreshes in a worker thread. It shares Python's lock and the cores with the control loop, which becomes slower.
-  A thread that hangs cannot be ended.
+- `ThreadSlowLoop` refreshes in a worker thread. It shares Python's lock and the cores with the control loop, which
+  becomes slower. A thread that hangs cannot be ended.
 - `ProcessSlowLoop` (`process_loop.py`) gives it a process, and a device, of its own.
 - `VirtualSlowLoop` (`virtual_clock.py`) computes inline and delivers late, on the simulator's clock.
 
-Episodes are numbered, and so is everything made from their frames. What carries another number is refused, so a reset has
-nothing to clear by hand. A policy without System 2 has no streams, and its `perceive({}, ...)` returns zero tokens.
+Episodes are numbered, and so is everything made from their frames. What carries another number is refused, so a reset
+has nothing to clear by hand. A policy without System 2 has no streams, and its `perceive({}, ...)` returns zero tokens.
 """
 
 import threading
@@ -142,12 +142,14 @@ class ThreadSlowLoop(BackgroundSlowLoop):
             self._working_since = None  # said once
             self.incidents.note(
                 "system2_hangs",
-                f"System 2 (thread): one refresh has taken more than {self._hang_timeout_s:g} s; a thread cannot be killed, so "
+                f"System 2 (thread): one refresh has taken more than {self._hang_timeout_s:g} s; a thread cannot be "
+                f"killed, so "
                 "it goes on with the last condition. Run System 2 in a process to have it started again",
             )
 
     def close(self) -> None:
-        """End the thread, after the refresh it is in. One that hangs is noted and left behind: it ends with the process."""
+        """End the thread, after the refresh it is in. One that hangs is noted and left behind: it ends with the
+        process."""
         self._closing.set()
         self._frame_has_come.set()
         self._worker.join(self._hang_timeout_s)

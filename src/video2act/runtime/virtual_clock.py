@@ -1,12 +1,12 @@
 """Latency without waiting: both systems are computed at once and delivered late, on the simulator's own clock.
 
-A simulator stands still while a policy thinks, so in lockstep a slow policy looks as good as a fast one. Here System 2's
-condition and System 1's plan are withheld until as much simulated time has passed as they are said to take. Nothing depends on
-how fast this machine is: the same seed gives the same result, bit by bit, on any number of workers.
+A simulator stands still while a policy thinks, so in lockstep a slow policy looks as good as a fast one. Here System
+2's condition and System 1's plan are withheld until as much simulated time has passed as they are said to take. Nothing
+depends on how fast this machine is: the same seed gives the same result, bit by bit, on any number of workers.
 
-What is simulated: System 2 starts on the newest frame whenever it is free (and `refresh_every` allows); System 1 plans while
-its last plan is executed. What is not: at the start of an episode the robot stands still until the first condition and the
-first plan are there, as it does on a real clock, and that wait takes no simulated time.
+What is simulated: System 2 starts on the newest frame whenever it is free (and `refresh_every` allows); System 1 plans
+while its last plan is executed. What is not: at the start of an episode the robot stands still until the first
+condition and the first plan are there, as it does on a real clock, and that wait takes no simulated time.
 """
 
 import math

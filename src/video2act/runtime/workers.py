@@ -1,8 +1,9 @@
 """How worker processes are started: forked from a small server that has imported what they need and done nothing else.
 
-A process forked from a program inherits the locks of torch's threads, and a dead GL or CUDA context. One that is spawned inherits
-nothing, and imports torch and diffusers anew, which takes longer than many an evaluation. The server of `forkserver` has neither
-a context nor threads, and is there for the next workers too: a System 2 that was killed is back as soon as its weights are.
+A process forked from a program inherits the locks of torch's threads, and a dead GL or CUDA context. One that is
+    spawned inherits nothing, and imports torch and diffusers anew, which takes longer than many an evaluation. The
+    server of `forkserver` has neither a context nor threads, and is there for the next workers too: a System 2 that was
+    killed is back as soon as its weights are.
 """
 
 import os
@@ -17,8 +18,8 @@ from typing import Any
 def worker_context(work: Callable[..., Any]) -> SpawnContext | ForkServerContext:
     """The context in which to start processes that run `work`, whose module is imported once for all of them.
 
-    The first one asked for in a program decides what is imported beforehand. Variables of the environment are those of that
-    moment. Where there is no fork (Windows), processes are spawned.
+    The first one asked for in a program decides what is imported beforehand. Variables of the environment are those of
+    that moment. Where there is no fork (Windows), processes are spawned.
     """
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
