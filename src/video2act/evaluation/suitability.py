@@ -5,7 +5,7 @@ from collections.abc import Collection
 from video2act.config import PolicyConfig
 from video2act.evaluation.episodes import Evaluation
 from video2act.interfaces import EnvironmentSpec
-from video2act.runtime.assembly import check_virtual, check_where
+from video2act.runtime.places import check_virtual, check_where
 
 
 def check_fits(config: PolicyConfig, spec: EnvironmentSpec) -> None:
