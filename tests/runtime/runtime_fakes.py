@@ -21,9 +21,7 @@ from video2act.types import ActionChunk, Observation, Step, Tokens, Video, Video
 FPS = 50.0
 MOTION = StreamConfig("motion", "top", num_frames=5, stride=2, size_px=8, filter=FilterConfig(), former=FormerConfig())
 
-CONFIG = PolicyConfig(
-    2, 2, FPS, ("top",), 8, 4, 2, System1Config(), System2Config(BackboneConfig(), (MOTION,))
-)
+CONFIG = PolicyConfig(2, 2, FPS, ("top",), 8, 4, 2, System1Config(), System2Config(BackboneConfig(), (MOTION,)))
 
 
 def observation(control_step: int, instruction: str = "push") -> Observation:
