@@ -19,8 +19,7 @@ from video2act.config import (
 from video2act.data import DatasetError, LeRobotDataset
 from video2act.data.check import check_dataset
 from video2act.data.hub import locate_dataset
-from video2act.files.run_folder import CONFIG_FILE as RUN_FILE
-from video2act.files.run_folder import ROBOTS, load_config
+from video2act.files.run_folder import ROBOTS, STATISTICS_FILE, load_config
 from video2act.files.tensor_files import read_json
 from video2act.normalize import Statistics
 from video2act.presets import ANY_DATA, PRESETS, PUBLISHED, DataSpec, make_preset, small, video_model_of
@@ -41,7 +40,8 @@ def describe(what: Path) -> str:
         ValueError: the video model's files are damaged, or it is of no family known here.
     """
     name = str(what)
-    if (what / RUN_FILE).is_file() or (what / ROBOTS).is_dir():
+    # a video model's folder may hold a config.json, too
+    if (what / STATISTICS_FILE).is_file() or (what / ROBOTS).is_dir():
         return describe_run(what)
     if what.exists():
         is_model = any((what / file).exists() for file in (TUNED_CONFIG, "model_index.json", "transformer/config.json"))
