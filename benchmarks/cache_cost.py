@@ -1,9 +1,11 @@
-"""What it costs to let System 2's encoder see an episode: a window per control step, as the released code does, against a stream.
+"""What it costs to let System 2's encoder see an episode: a window per control step, as the released code does,
+against a stream.
 
     python benchmarks/cache_cost.py [--length 200]
 
-Counted, not timed: operations of the encoder of Wan 2.2 as published (built without weights), by torch's own counter, and bytes
-of the latents that are stored, for the two streams of the preset `official`. The same episode, stage and dtype on both sides.
+Counted, not timed: operations of the encoder of Wan 2.2 as published (built without weights), by torch's own counter,
+and bytes of the latents that are stored, for the two streams of the preset `official`. The same episode, stage and
+dtype on both sides.
 """
 
 from dataclasses import dataclass, replace
@@ -94,7 +96,8 @@ def main(length: int = 200) -> None:
     streams = replace(system2, filter_on="features", streams=(windows[0], motion)).streams
     print(f"An episode of {length} control steps, Wan 2.2's encoder, latents in float16.\n")
     print(
-        "| stream | windows: TFLOP | stream: TFLOP | less | windows: MB | stream: MB | less |\n|---|---|---|---|---|---|---|"
+        "| stream | windows: TFLOP | stream: TFLOP | less | windows: MB | stream: MB | less "
+        "|\n|---|---|---|---|---|---|---|"
     )
     total = [Cost(0, 0), Cost(0, 0)]
     for old, new in zip(windows, streams, strict=True):
@@ -107,7 +110,8 @@ def main(length: int = 200) -> None:
 def _print(name: str, old: Cost, new: Cost) -> None:
     flops = f"{old.flops / 1e12:.0f} | {new.flops / 1e12:.1f} | {old.flops / new.flops:.0f} x"
     print(
-        f"| {name} | {flops} | {old.num_bytes / 1e6:.1f} | {new.num_bytes / 1e6:.1f} | {old.num_bytes / new.num_bytes:.0f} x |"
+        f"| {name} | {flops} | {old.num_bytes / 1e6:.1f} | {new.num_bytes / 1e6:.1f} | "
+        f"{old.num_bytes / new.num_bytes:.0f} x |"
     )
 
 

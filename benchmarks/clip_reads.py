@@ -2,8 +2,8 @@
 
     .interop/lerobot-0.6.1/bin/python benchmarks/clip_reads.py
 
-Run it in an environment of `make test-interop`, with its FFmpeg for torchcodec (see the Makefile). Clips of 17 frames of 2
-cameras of 128 px, as float tensors on the CPU, from files as we write them (H.264) and as LeRobot records
+Run it in an environment of `make test-interop`, with its FFmpeg for torchcodec (see the Makefile). Clips of 17 frames
+of 2 cameras of 128 px, as float tensors on the CPU, from files as we write them (H.264) and as LeRobot records
 them (AV1). Prints markdown.
 """
 
@@ -107,7 +107,8 @@ def main() -> None:
     except (ImportError, RuntimeError, OSError):
         print("torchcodec cannot be loaded")
     print(
-        f"lerobot {importlib.metadata.version('lerobot')}, {os.cpu_count()} cores, clips of {FRAMES} x {len(CAMERAS)} frames"
+        f"lerobot {importlib.metadata.version('lerobot')}, {os.cpu_count()} cores, clips of {FRAMES} x "
+        f"{len(CAMERAS)} frames"
     )
     print("\n| files | reader | frames/s (median) | ours is faster by |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:

@@ -2,9 +2,9 @@
 
     python benchmarks/streaming_cost.py [--size-px 224] [--lengths 100 1000 10000]
 
-The policy is `tiny` with random weights; frames are noise. Per length of the episode: the median time of its last refreshes, the
-frames that a refresh hands over, and the bytes that the episode's history and encoder memory hold. A window of the same clip
-stands beside it. Neither figure may grow with the length.
+The policy is `tiny` with random weights; frames are noise. Per length of the episode: the median time of its last
+refreshes, the frames that a refresh hands over, and the bytes that the episode's history and encoder memory hold. A
+window of the same clip stands beside it. Neither figure may grow with the length.
 """
 
 import time

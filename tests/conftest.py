@@ -1,4 +1,5 @@
-"""Every call in a test run is shape-checked: jaxtyping's import hook wraps the library's annotated functions and dataclasses.
+"""Every call in a test run is shape-checked: jaxtyping's import hook wraps the library's annotated functions and
+dataclasses.
 
 Fixtures that many tests need: a policy as small as validation allows, batches for it, a small recorded dataset.
 """

@@ -1,4 +1,5 @@
-"""Folders as the published encoders have them (file names, keys, configs), with random weights and few narrow layers."""
+"""Folders as the published encoders have them (file names, keys, configs), with random weights and few narrow
+layers."""
 
 import io
 import json

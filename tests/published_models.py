@@ -1,4 +1,5 @@
-"""Tiny instances of published video models, random weights, written as their authors publish them: same files, names, configs.
+"""Tiny instances of published video models, random weights, written as their authors publish them: same files, names,
+configs.
 
 Each writer fills a folder and returns it. Weights are drawn wide enough that features differ visibly between blocks.
 """
@@ -165,7 +166,8 @@ def write_hunyuan(root: Path) -> Path:
 
 
 def character_tokenizer(template: str = "<bos> $A") -> PreTrainedTokenizerFast:
-    """One token per printable character, and marks: one in front, as LLaMA's tokenizer sets it, or also one at the end (CLIP)."""
+    """One token per printable character, and marks: one in front, as LLaMA's tokenizer sets it, or also one at the end
+    (CLIP)."""
     marks = ["<pad>", "<bos>", "<eos>", "<unk>"]
     words = {word: number for number, word in enumerate([*marks, "\n", *map(chr, range(32, 127))])}
     tokenizer = Tokenizer(WordLevel(words, unk_token="<unk>"))

@@ -1,4 +1,5 @@
-"""A policy of each preset over a video model, with a tiny instance of it: it perceives, acts, and takes a training step.
+"""A policy of each preset over a video model, with a tiny instance of it: it perceives, acts, and takes a training
+step.
 
 Everything else is the preset's own: streams, filters, formers, System 1. Only pictures and clips are smaller.
 """

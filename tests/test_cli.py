@@ -151,7 +151,8 @@ def test_a_process_ends_with_one_line_and_a_code(tmp_path: Path):
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == (
-        f"video2act: FileNotFoundError: {tmp_path / 'nowhere'} is not a folder; expected a dataset, which holds meta/info.json\n"
+        f"video2act: FileNotFoundError: {tmp_path / 'nowhere'} is not a folder; expected a dataset, which "
+        f"holds meta/info.json\n"
     )
 
 

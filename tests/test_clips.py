@@ -1,4 +1,5 @@
-"""One rule for clips: what training reads from a recording is what the robot's frame history holds at the same moment."""
+"""One rule for clips: what training reads from a recording is what the robot's frame history holds at the same
+moment."""
 
 from dataclasses import replace
 

@@ -1,6 +1,7 @@
 """The LeRobot plugin against today's library, over a stand-in for the few names of LeRobot that it builds on.
 
-What LeRobot itself makes of it is `make test-interop`'s business; that the plugin still fits what it calls is told here.
+What LeRobot itself makes of it is `make test-interop`'s business; that the plugin still fits what it calls is told
+here.
 """
 
 import enum

@@ -1,4 +1,5 @@
-"""A policy whose video model is frozen, trained whole, or tuned by LoRA: each way to load it gives the same tokens and actions."""
+"""A policy whose video model is frozen, trained whole, or tuned by LoRA: each way to load it gives the same tokens and
+actions."""
 
 import shutil
 from collections.abc import Callable

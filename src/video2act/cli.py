@@ -1,4 +1,5 @@
-"""`video2act VERB`: each verb is an options dataclass and the program that it calls. Programs are imported when they are needed."""
+"""`video2act VERB`: each verb is an options dataclass and the program that it calls. Programs are imported when they
+are needed."""
 
 import os
 import sys
@@ -100,7 +101,8 @@ def demo(options: data.DemoOptions) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateCommand(running.EvaluateOptions):
-    """Let a policy act in simulators: success with its interval, the expert's on the same seeds, latency, staleness, films."""
+    """Let a policy act in simulators: success with its interval, the expert's on the same seeds, latency, staleness,
+    films."""
 
     run: Path
     """the policy's run folder"""
@@ -110,7 +112,8 @@ class EvaluateCommand(running.EvaluateOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ServeCommand(running.ServeOptions):
-    """Let robots on the network use a policy, or its System 2 alone: websocket and msgpack, as openpi's client speaks them."""
+    """Let robots on the network use a policy, or its System 2 alone: websocket and msgpack, as openpi's client speaks
+    them."""
 
     run: Path
     """the policy's run folder"""
@@ -118,7 +121,8 @@ class ServeCommand(running.ServeOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class SweepCommand(running.SweepOptions):
-    """Success against n, and against the latency of a system, on the virtual clock: sweep.csv and sweep.png. Run again to go on."""
+    """Success against n, and against the latency of a system, on the virtual clock: sweep.csv and sweep.png. Run again
+    to go on."""
 
     run: Path
     """the policy's run folder"""
@@ -195,7 +199,8 @@ def main() -> None:
         sys.exit(f"video2act: {error}")
     except KeyboardInterrupt:
         sys.exit(
-            "video2act: interrupted; what was complete is kept, and the same command goes on from there (training: --resume)"
+            "video2act: interrupted; what was complete is kept, and the same command goes on from there "
+            "(training: --resume)"
         )
 
 

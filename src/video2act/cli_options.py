@@ -66,7 +66,8 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def _policy_to_start_from(words: list[str]) -> tuple[PolicyConfig, dict[str, None]]:
-    """The policy that the words name, and the parts that they leave out (`--policy.system2 None`, taken from the words).
+    """The policy that the words name, and the parts that they leave out (`--policy.system2 None`, taken from the
+    words).
 
     The data are not opened: what a preset takes of them is shown as for `ANY_DATA`.
     """
@@ -87,7 +88,8 @@ def _policy_to_start_from(words: list[str]) -> tuple[PolicyConfig, dict[str, Non
 
 
 def _policy_flags(config: Any, cls: type | None = None) -> type:
-    """A dataclass with the fields of a config, tuples of named parts as groups; of an absent part (`cls`) all may be left out."""
+    """A dataclass with the fields of a config, tuples of named parts as groups; of an absent part (`cls`) all may be
+    left out."""
     kind = cls or type(config)
     hints, docs, flags = get_type_hints(kind), field_docs(kind), []
     for name, hint in hints.items():

@@ -1,7 +1,8 @@
 """Which past frames make a clip, and how a frame becomes pixels: the one rule, used by training and by running.
 
-A clip ends at its newest frame and goes back `stride` control steps at a time. Before the episode began there is nothing to see,
-so the first frame is repeated: in training as on the robot, where the camera had been looking at a scene at rest.
+A clip ends at its newest frame and goes back `stride` control steps at a time. Before the episode began there is
+nothing to see, so the first frame is repeated: in training as on the robot, where the camera had been looking at a
+scene at rest.
 """
 
 from collections import deque
@@ -32,8 +33,8 @@ def clip_indices(newest: int, num_frames: int, *, stride: int) -> list[int]:
 def stream_indices(newest: int, stream: StreamConfig) -> list[int]:
     """Frame numbers of a stream's clip, oldest first, when `newest` is the last frame there is.
 
-    A stream looks every `every` control steps only. With `encoding="stream"` these are the frames from the beginning of the
-    episode; a `FrameHistory` hands over the new ones only.
+    A stream looks every `every` control steps only. With `encoding="stream"` these are the frames from the beginning
+    of the episode; a `FrameHistory` hands over the new ones only.
 
     Raises:
         ValueError: `newest` lies before the episode.
@@ -78,7 +79,8 @@ def resize_area(images: UInt8[np.ndarray, "t _h _w 3"], size_px: int) -> UInt8[n
 
 
 Fit = Literal["area", "pad", "lanczos"]
-"""how a frame gets its size: grey bars to a square, then averaged down; the same, then bicubic; distorted by Lanczos' filter"""
+"""how a frame gets its size: grey bars to a square, then averaged down; the same, then bicubic; distorted by Lanczos'
+filter"""
 
 GREY = 127
 """of the bars, as SigLIP was shown them in RDT-1B's training"""
@@ -136,8 +138,9 @@ def stream_image(observation: Observation, stream: str, *, camera: str) -> np.nd
 class FrameHistory:
     """The frames of the running episode that the streams' clips may still need.
 
-    Streams that read the same camera at the same size share its frames, so that each frame is resized once. A stream whose
-    encoder goes on (`encoding="stream"`) gets the frames since its last refresh, and the episode's encoder memory with them.
+    Streams that read the same camera at the same size share its frames, so that each frame is resized once. A stream
+    whose encoder goes on (`encoding="stream"`) gets the frames since its last refresh, and the episode's encoder
+    memory with them.
     """
 
     def __init__(self, streams: tuple[StreamConfig, ...]):
@@ -177,7 +180,8 @@ class FrameHistory:
             stream_image(observation, stream.name, camera=stream.camera)  # raises before anything is taken in
         if self.needs_every_frame and now != self._num_seen:
             raise RuntimeError(
-                f"control steps {self._num_seen} to {now - 1} are missing, but an encoder with encoding='stream' must see every "
+                f"control steps {self._num_seen} to {now - 1} are missing, but an encoder with "
+                f"encoding='stream' must see every "
                 "frame of an episode; begin a new episode (reset)"
             )
         self._num_seen = now + 1
@@ -189,7 +193,8 @@ class FrameHistory:
                 self._waiting[stream.name].append(self._frames[_source(stream)][-1])
 
     def clips(self, control_fps: float) -> dict[str, Video]:
-        """The clip of each stream that ends at the newest frame; `control_fps` is the rate at which frames were appended."""
+        """The clip of each stream that ends at the newest frame; `control_fps` is the rate at which frames were
+        appended."""
         clips = {}
         for stream in self._streams:
             frames = list(self._frames[_source(stream)])
@@ -223,7 +228,8 @@ class _Waiting:
             self._first += 1
         if len(self._frames) >= MAX_WAITING_FRAMES:
             raise RuntimeError(
-                f"System 2 is {len(self._frames)} frames behind, but its encoder (encoding='stream') must see all of an episode: "
+                f"System 2 is {len(self._frames)} frames behind, but its encoder (encoding='stream') must "
+                f"see all of an episode: "
                 "reset the policy, refresh more often, or train with encoding='window'"
             )
         self._frames.append(frame)
@@ -270,7 +276,8 @@ class ImageHistory:
                 images.append(observation.images[camera].copy())
 
     def complete(self, observation: Observation) -> Observation:
-        """The observation with its past images beside it. Before the episode, the first frame is repeated, as in clips."""
+        """The observation with its past images beside it. Before the episode, the first frame is repeated, as in
+        clips."""
         past = {}
         for name, (camera, lag) in self._past.items():
             images = self._images[camera]

@@ -1,9 +1,9 @@
 """The unified vector of RDT-1B (arXiv 2410.07864): 128 named places, of which every robot uses its own few.
 
-State and action have the same places, so that one network learns from robots of many shapes. A place that a robot lacks holds
-zero, and a mask beside the vector says so. Units are those of the data: radians, metres, grippers from 0 (closed) to 1 (open).
-Rotations are the first two columns of the rotation matrix (six numbers, arXiv 1812.07035). The right arm is also the arm of a
-robot that has one.
+State and action have the same places, so that one network learns from robots of many shapes. A place that a robot
+lacks holds zero, and a mask beside the vector says so. Units are those of the data: radians, metres, grippers from 0
+(closed) to 1 (open). Rotations are the first two columns of the rotation matrix (six numbers, arXiv 1812.07035). The
+right arm is also the arm of a robot that has one.
 """
 
 from dataclasses import dataclass
@@ -91,7 +91,8 @@ class Embodiment:
 
 
 def fields_of(name: str) -> tuple[str, ...]:
-    """What the numbers of a robot are: of one in `EMBODIMENTS`, or of any other, whose fields are named one by one, with commas.
+    """What the numbers of a robot are: of one in `EMBODIMENTS`, or of any other, whose fields are named one by one,
+    with commas.
 
     Raises:
         ValueError: neither; what there is is told.
@@ -113,7 +114,8 @@ def fields_of(name: str) -> tuple[str, ...]:
 
 
 def make_embodiment(name: str, state_dim: int, *, action_dim: int) -> Embodiment:
-    """The robot of that name (`fields_of`); `UNIFIED`: all places, of which the data says sample by sample which are known.
+    """The robot of that name (`fields_of`); `UNIFIED`: all places, of which the data says sample by sample which are
+    known.
 
     Raises:
         ValueError: no such robot, or its state or action has another size; both are told.

@@ -1,7 +1,7 @@
 """Policies on the Hugging Face Hub: the run folder as a repo, with a card: what the policy is, its data, its success.
 
-This file knows the config and plain values, not the policy. The card's tables come from files of the run folder: `config.json`,
-`data.json` and `eval/*/eval_info.json`. What was not measured is marked so.
+This file knows the config and plain values, not the policy. The card's tables come from files of the run folder:
+`config.json`, `data.json` and `eval/*/eval_info.json`. What was not measured is marked so.
 """
 
 import json
@@ -69,7 +69,8 @@ def model_card(config: PolicyConfig, title: str, *, num_parameters: int, source:
     environments = list(dict.fromkeys(_name(task) for info in _evaluations(run) for task in info["per_task"]))
     use = [
         f"# {title}",
-        "A [Video2Act](https://arxiv.org/abs/2512.03044) policy: a slow system that reads video through a diffusion model, and a "
+        "A [Video2Act](https://arxiv.org/abs/2512.03044) policy: a slow system that reads video through a "
+        "diffusion model, and a "
         "fast one that acts.",
         f'```python\nfrom video2act import Video2Act\n\npolicy = Video2Act.from_pretrained("{source}")\n```',
         f"```sh\nvideo2act eval {source} --env {' '.join(environments)}\n```" if environments else "",

@@ -27,7 +27,8 @@ def attention(
 ) -> Float[Tensor, "b heads n d"]:
     """Scaled dot-product attention with a boolean mask over the keys."""
     if key.shape[2] == 0:
-        # zeros that still hang on their inputs: every parameter gets a gradient, which training on several processes demands
+        # zeros that still hang on their inputs: every parameter gets a gradient, which training on several processes
+        # demands
         return (query @ key.transpose(-1, -2)) @ value
     any_visible = None
     if mask is not None:
@@ -52,8 +53,8 @@ class RmsNorm(nn.Module):
 
     Args:
         width: of the last axis.
-        form: `rms`; or `variance`: divide by the standard deviation (n - 1) without taking the mean away. That is what timm
-            1.0.3 calls RmsNorm, and what RDT-1B and everything finetuned from it were trained with.
+        form: `rms`; or `variance`: divide by the standard deviation (n - 1) without taking the mean away. That is what
+            timm 1.0.3 calls RmsNorm, and what RDT-1B and everything finetuned from it were trained with.
     """
 
     def __init__(self, width: int, form: NormForm = "rms"):
@@ -64,7 +65,8 @@ class RmsNorm(nn.Module):
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         if self.form == "variance":
             return x * torch.rsqrt(x.float().var(dim=-1, keepdim=True) + 1e-6).to(x.dtype) * self.weight.to(x.dtype)
-        # by way of the norm, which is one kernel; on a CPU, torch's own rms_norm is a chain of several and takes twice as long
+        # by way of the norm, which is one kernel; on a CPU, torch's own rms_norm is a chain of several and takes twice
+        # as long
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         return x * torch.rsqrt(norm.square() / x.shape[-1] + 1e-6).to(x.dtype) * self.weight.to(x.dtype)
 
@@ -110,14 +112,16 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def project(self, condition: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"] | None) -> KeyValue:
-        """The keys and values of a condition; they do not depend on what will be asked. No mask: everything is visible."""
+        """The keys and values of a condition; they do not depend on what will be asked. No mask: everything is
+        visible."""
         key, value = rearrange(
             self.key_value(condition), "b m (two heads d) -> two b heads m d", two=2, heads=self.num_heads
         )
         return KeyValue(self.key_norm(key), value, mask)
 
     def forward(self, x: Float[Tensor, "bq n d"], condition: KeyValue) -> Float[Tensor, "bq n d"]:
-        """Attend from `x`. Several consecutive items of `x` may share one condition: their batch is a multiple of its."""
+        """Attend from `x`. Several consecutive items of `x` may share one condition: their batch is a multiple of
+        its."""
         b = condition.key.shape[0]
         n = x.shape[1]
         query = rearrange(self.query(x), "(b r) n (heads d) -> b heads (r n) d", b=b, heads=self.num_heads)

@@ -1,7 +1,8 @@
 """Statistics of state and action, and the map to normalised units and back.
 
-The statistics are part of the policy: they live in its weights as buffers and beside them as `stats.json`. A dimension that
-never varies (the unused gripper of a reach task) is shifted, not scaled: dividing by its spread would blow up noise.
+The statistics are part of the policy: they live in its weights as buffers and beside them as `stats.json`. A dimension
+that never varies (the unused gripper of a reach task) is shifted, not scaled: dividing by its spread would blow up
+noise.
 """
 
 import json

@@ -1,7 +1,8 @@
 """Video2Act = System 2 + System 1 + normaliser: the whole policy, as one module that trains, acts, saves and loads.
 
-`files/run_folder.py` lists the files of a saved policy. A published video model stays at its source. If it was tuned with the
-policy, the run folder holds the change: the transformer's first blocks in `model.safetensors`, or its LoRA in `adapter/`.
+`files/run_folder.py` lists the files of a saved policy. A published video model stays at its source. If it was tuned
+with the policy, the run folder holds the change: the transformer's first blocks in `model.safetensors`, or its LoRA in
+`adapter/`.
 """
 
 import copy
@@ -125,7 +126,8 @@ class Video2Act(nn.Module):
         """Fast: one observation, and what System 2 last understood -> `horizon` actions in raw units.
 
         Raises:
-            ValueError: the state has another size or holds NaN; a camera is missing; the condition comes from the future.
+            ValueError: the state has another size or holds NaN; a camera is missing; the condition comes from the
+                future.
         """
         projected, noise = self._prepare(observation, condition)
         with self._precision():
@@ -178,7 +180,8 @@ class Video2Act(nn.Module):
         return ActionChunk(actions[0].cpu().numpy(), observation.time, 1 / self.config.fps)
 
     def to_bfloat16(self) -> "Video2Act":
-        """Keep the weights of System 1 and of the formers in bfloat16, and act in it: half their memory. Not for training.
+        """Keep the weights of System 1 and of the formers in bfloat16, and act in it: half their memory. Not for
+        training.
 
         The video model has its own word for that, `dtype` in its config.
         """
@@ -208,7 +211,8 @@ class Video2Act(nn.Module):
         return blind
 
     def of_robot(self, name: str) -> "Video2Act":
-        """The same weights, of one of the robots that a policy in the unified vector learned from: it takes and gives that one's
+        """The same weights, of one of the robots that a policy in the unified vector learned from: it takes and gives
+        that one's
         own numbers, and is an ordinary policy.
 
         Raises:
@@ -274,7 +278,8 @@ class Video2Act(nn.Module):
         """
         if self.folder is None:
             raise ValueError(
-                "System 2 in a process of its own is loaded from a run folder, and this policy has none; save it, and load it "
+                "System 2 in a process of its own is loaded from a run folder, and this policy has none; "
+                "save it, and load it "
                 "with Video2Act.from_pretrained"
             )
         return partial(load_system2, self.folder, device or str(self.device))
@@ -314,7 +319,8 @@ class Video2Act(nn.Module):
     def push_to_hub(
         self, repo_id: str, folder: Path | str, *, run: Path | str | None = None, private: bool = False
     ) -> str:
-        """Upload the policy and its card as `owner/name`; `folder` keeps a copy. Returns the address. Raises as `save_pretrained`."""
+        """Upload the policy and its card as `owner/name`; `folder` keeps a copy. Returns the address. Raises as
+        `save_pretrained`."""
         self._save_with_card(Path(folder), run, title=repo_id, source=repo_id)
         return hub.upload(repo_id, Path(folder), private=private)
 

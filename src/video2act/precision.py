@@ -1,4 +1,5 @@
-"""Where bfloat16 is faster than float32: on GPUs and CPUs with instructions for it. Elsewhere it would be emulated, and slow."""
+"""Where bfloat16 is faster than float32: on GPUs and CPUs with instructions for it. Elsewhere it would be emulated,
+and slow."""
 
 import contextlib
 
@@ -13,7 +14,8 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def fast_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Mixed precision where it pays. Used both when features are cached and when they are computed live, so the two agree."""
+    """Mixed precision where it pays. Used both when features are cached and when they are computed live, so the two
+    agree."""
     if has_fast_bf16(device):
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()

@@ -1,8 +1,9 @@
-"""Named policies: a starting point for each size of machine. A preset is a function of the data that it will be trained on.
+"""Named policies: a starting point for each size of machine. A preset is a function of the data that it will be
+trained on.
 
-`tiny` is the CPU-sized dual system; the others named `tiny_*` are its controls, with one thing taken away. Those named after a
-published video model put it into System 2, tapped after two thirds of its blocks, as in the paper. `rdt_1b` is System 1 at full
-size; `wan22_5b_rdt_1b` is both, the paper's policy; `official` is the released code's arrangement.
+`tiny` is the CPU-sized dual system; the others named `tiny_*` are its controls, with one thing taken away. Those named
+after a published video model put it into System 2, tapped after two thirds of its blocks, as in the paper. `rdt_1b` is
+System 1 at full size; `wan22_5b_rdt_1b` is both, the paper's policy; `official` is the released code's arrangement.
 """
 
 from collections.abc import Callable
@@ -101,7 +102,8 @@ def tiny_blind(data: DataSpec) -> PolicyConfig:
 
 
 def small(data: DataSpec) -> PolicyConfig:
-    """Wan's networks in a middle size, which `train-video --preset small` trains from nothing: 60 million parameters."""
+    """Wan's networks in a middle size, which `train-video --preset small` trains from nothing: 60 million
+    parameters."""
     backbone = PretrainedBackboneConfig("wan_small", SMALL_SOURCE, feature_layer=8, dtype="float32")
     system1 = System1Config(hidden=256, depth=6, num_heads=8, denoising=DenoisingConfig(noise_shift=3.0, noise_draws=2))
     former = FormerConfig(num_tokens=32, depth=2, num_heads=8)
@@ -128,7 +130,8 @@ def published(
     motion_px: int = 224,
     spatial_px: int = 480,
 ) -> PolicyConfig:
-    """Both systems, System 2 over a published model: the newest frame at `spatial_px`, the last `num_frames` at `motion_px`."""
+    """Both systems, System 2 over a published model: the newest frame at `spatial_px`, the last `num_frames` at
+    `motion_px`."""
     backbone = PretrainedBackboneConfig(family, source, feature_layer)
     former = FormerConfig(num_tokens=224, depth=2, num_heads=8)
     streams = paper_streams(data.cameras[0], num_frames, motion_px=motion_px, spatial_px=spatial_px, former=former)
@@ -168,7 +171,8 @@ def cogvideox(data: DataSpec) -> PolicyConfig:
 
 
 def cogvideox15(data: DataSpec) -> PolicyConfig:
-    """CogVideoX-5B, version 1.5, on the 81 frames that it was trained on; two latent frames make one of its features."""
+    """CogVideoX-5B, version 1.5, on the 81 frames that it was trained on; two latent frames make one of its
+    features."""
     return published(data, "cogvideox15", source="zai-org/CogVideoX1.5-5B", feature_layer=28, num_frames=81)
 
 
@@ -184,10 +188,11 @@ def cosmos(data: DataSpec) -> PolicyConfig:
 
 
 def rdt_system1(num_images: int) -> System1Config:
-    """System 1 of RDT-1B's size and form (arXiv 2410.07864), to begin with its weights; 1.2 billion parameters, encoders apart.
+    """System 1 of RDT-1B's size and form (arXiv 2410.07864), to begin with its weights; 1.2 billion parameters,
+    encoders apart.
 
-    `system1.embodiment` names the robot, which sizes alone do not tell. Without it, the robot keeps its own vector, and RDT-1B's
-    weights do not fit.
+    `system1.embodiment` names the robot, which sizes alone do not tell. Without it, the robot keeps its own vector,
+    and RDT-1B's weights do not fit.
     """
     return System1Config(
         hidden=2048,
@@ -224,7 +229,8 @@ def wan22_5b_rdt_1b(data: DataSpec) -> PolicyConfig:
 
 
 def official(data: DataSpec) -> PolicyConfig:
-    """The released code's arrangement without its defects: RDT-1B's System 1, two streams of the first camera through Wan 2.2 5B,
+    """The released code's arrangement without its defects: RDT-1B's System 1, two streams of the first camera through
+    Wan 2.2 5B,
     filters on latents, every feature a token; images of now and of one control step ago.
 
     20 of the video model's 30 blocks run.

@@ -1,4 +1,5 @@
-"""What holds for every `Dataset`: as written here, packed several episodes to a file by another program, several as one, a part."""
+"""What holds for every `Dataset`: as written here, packed several episodes to a file by another program, several as
+one, a part."""
 
 import json
 from pathlib import Path

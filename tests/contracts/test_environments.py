@@ -1,4 +1,5 @@
-"""The contract of `Environment`, kept by every simulator: MetaWorld, ALOHA and a Gymnasium environment behind a mapping."""
+"""The contract of `Environment`, kept by every simulator: MetaWorld, ALOHA and a Gymnasium environment behind a
+mapping."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

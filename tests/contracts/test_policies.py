@@ -48,7 +48,8 @@ class Subject(Protocol):
 
 @dataclass
 class FakeSystem:
-    """The least that keeps the contract: tokens are the mean colour of each clip, actions are those plus state and noise."""
+    """The least that keeps the contract: tokens are the mean colour of each clip, actions are those plus state and
+    noise."""
 
     config: PolicyConfig
 

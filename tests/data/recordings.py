@@ -111,7 +111,8 @@ def change_column(root: Path, file: str, name: str, values: list) -> None:
 
 
 def pack_videos(root: Path, drift_s: float = 0.0) -> Path:
-    """All episodes of a camera in one mp4, as LeRobot's own writer does; times drift, as sums of rounded durations do."""
+    """All episodes of a camera in one mp4, as LeRobot's own writer does; times drift, as sums of rounded durations
+    do."""
     info = json.loads((root / "meta/info.json").read_text())
     paths = sorted(root.glob("meta/episodes/*/*.parquet"))
     for camera in CAMERAS:

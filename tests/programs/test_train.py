@@ -339,10 +339,12 @@ os.write(1, f"\\nprocess {PartialState().process_index} of {PartialState().num_p
 """
 
 
-# with nothing to attend to, a parameter without a gradient would stop the second process (tests/test_layers.py has it small)
+# with nothing to attend to, a parameter without a gradient would stop the second process (tests/test_layers.py has it
+# small)
 @pytest.mark.parametrize("preset", ["tiny", pytest.param("tiny_blind", marks=pytest.mark.slow)])
 def test_two_processes_train_one_policy(recorded: Path, video_model: Path, tmp_path: Path, preset: str):
-    """Through torchrun, as `accelerate launch` starts several processes on GPUs but, without MPI, a single one on CPUs."""
+    """Through torchrun, as `accelerate launch` starts several processes on GPUs but, without MPI, a single one on
+    CPUs."""
     (tmp_path / "launched.py").write_text(LAUNCHED)
     model = ["--video-model", str(video_model)] if preset == "tiny" else []
     done = subprocess.run(

@@ -34,7 +34,8 @@ CONTRACT = Contract(
 
 
 class CountingPolicy:
-    """Plans what it has seen: the first column is the number of frames of this episode, the second what the state says."""
+    """Plans what it has seen: the first column is the number of frames of this episode, the second what the state
+    says."""
 
     def __init__(self) -> None:
         self.seen: list[Observation] = []

@@ -1,4 +1,5 @@
-"""A served System 2 as a slow loop: the same tokens, the newest clip, no other episode, and a server that may come and go."""
+"""A served System 2 as a slow loop: the same tokens, the newest clip, no other episode, and a server that may come and
+go."""
 
 import threading
 import time

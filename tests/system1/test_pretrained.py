@@ -109,7 +109,8 @@ class TestText:
         assert torch.equal(copied([SHORT], CPU).data, computed.data)
 
     def test_a_cache_serves_an_encoder_that_is_gone_but_never_two(self, t5: Path, tmp_path: Path):
-        """Two encoders under one name: the second finds an instruction of the first, and neither reads nor writes beside it."""
+        """Two encoders under one name: the second finds an instruction of the first, and neither reads nor writes
+        beside it."""
         first, second = Path(shutil.copytree(t5, tmp_path / "a" / "t5")), retrained(t5, tmp_path / "b" / "t5")
         computed = text_encoder(first, tmp_path / "cache")([SHORT], CPU)
         with pytest.raises(ValueError, match="computed by another text encoder"):

@@ -1,4 +1,5 @@
-"""Plans that continue one another: the guidance against the paper's own formulas, the soft mask, the option of training."""
+"""Plans that continue one another: the guidance against the paper's own formulas, the soft mask, the option of
+training."""
 
 import math
 from dataclasses import replace
@@ -43,7 +44,8 @@ def randn(seed: int) -> Tensor:
 
 
 def by_the_paper(network: Network, noise: Tensor, known: Tensor, weight: Tensor, beta: float, n: int) -> Tensor:
-    """Algorithm 1 of arXiv 2506.07339 for a velocity network, in its own time (0 noise, 1 actions), with the whole Jacobian."""
+    """Algorithm 1 of arXiv 2506.07339 for a velocity network, in its own time (0 noise, 1 actions), with the whole
+    Jacobian."""
     actions = noise.flatten()
     for i in range(n):
         tau = i / n

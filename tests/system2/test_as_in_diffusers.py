@@ -1,4 +1,5 @@
-"""What reaches the transformers of published models is what diffusers' own pipelines would give them: text, masks, positions."""
+"""What reaches the transformers of published models is what diffusers' own pipelines would give them: text, masks,
+positions."""
 
 from collections.abc import Callable
 from pathlib import Path

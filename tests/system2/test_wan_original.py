@@ -1,4 +1,5 @@
-"""Wan's original files: equal to what the released code computes from them, and to diffusers' folder of the same model."""
+"""Wan's original files: equal to what the released code computes from them, and to diffusers' folder of the same
+model."""
 
 import json
 import re
@@ -75,7 +76,8 @@ class TestParityWithTheReleasedCode:
         assert difference <= TOLERANCE
 
     def test_the_whole_transformer(self, dit: Path):
-        """The released head adds the time embedding to the wrong axis: of a batch of two, the first clip's shifts both and the
+        """The released head adds the time embedding to the wrong axis: of a batch of two, the first clip's shifts both
+        and the
         second's scales both. It is put in here; the library's head is diffusers', where each clip has its own."""
         tensors = golden("wan_dit")[2]
         transformer: Any = load_transformer(

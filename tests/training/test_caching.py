@@ -1,4 +1,5 @@
-"""Training from a cache equals training without it; a cache is filled once, shared, verified, and refused when it is stale."""
+"""Training from a cache equals training without it; a cache is filled once, shared, verified, and refused when it is
+stale."""
 
 import json
 import os

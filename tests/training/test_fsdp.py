@@ -1,7 +1,7 @@
 """Trainings whose weights FSDP divides between two processes, against the same trainings with whole weights.
 
-accelerate divides weights on accelerators only. What it is made of works on CPUs as well, so the launched programs tell it that
-these are some; everything else is what `accelerate launch --config_file configs/fsdp.yaml` does.
+accelerate divides weights on accelerators only. What it is made of works on CPUs as well, so the launched programs
+tell it that these are some; everything else is what `accelerate launch --config_file configs/fsdp.yaml` does.
 """
 
 import json
@@ -46,7 +46,8 @@ out = Path(sys.argv[1])
 
 def tell(loop):
     kinds = {type(parameter.data).__name__ for parameter in loop.module.parameters()}
-    (out / f"kind_{loop.accelerator.process_index}").write_text(f"{loop.accelerator.distributed_type.value} {' '.join(kinds)}")
+    (out / f"kind_{loop.accelerator.process_index}").write_text(f"{loop.accelerator.distributed_type.value} {'
+    '.join(kinds)}")
 """
 
 MODULE = (
@@ -110,8 +111,8 @@ from video2act.programs.train import train
 from video2act.programs.train_video import train_video
 
 what, data, policy = sys.argv[2], Path(sys.argv[3]), load(PolicyConfig, Path(sys.argv[4]))
-tuning = TuningConfig("lora", rank=2, alpha=4.0) if "lora" in what else TuningConfig("full", gradient_checkpointing=True)
-run = TrainingLoop.run
+tuning = TuningConfig("lora", rank=2, alpha=4.0) if "lora" in what else TuningConfig("full",
+gradient_checkpointing=True) run = TrainingLoop.run
 TrainingLoop.run = lambda loop, inputs, title, **options: (tell(loop), run(loop, inputs, title, **options))
 
 
@@ -183,14 +184,16 @@ def check_same(divided: Path, whole: Path) -> None:
     assert weights.keys() == expected.keys()
     differences = torch.cat([(weights[name] - tensor).abs().flatten() for name, tensor in expected.items()])
     assert (differences > 1e-5).float().mean() < 1e-3
-    # where there is no gradient but rounding (a bias before a normalization), Adam makes steps of that: of up to .008 in all
+    # where there is no gradient but rounding (a bias before a normalization), Adam makes steps of that: of up to .008
+    # in all
     assert differences.max() < 1e-3
 
 
 def test_divided_weights_are_averaged_gathered_and_saved(
     tmp_path: Path, fresh_accelerator: None, monkeypatch: pytest.MonkeyPatch
 ):
-    """Copying the average all at once failed, and what was gathered lay in more memory than it fills, which no file takes."""
+    """Copying the average all at once failed, and what was gathered lay in more memory than it fills, which no file
+    takes."""
     assert launch(MODULE, tmp_path / "divided", **DIVIDED) == ["FSDP DTensor"] * 2
     (tmp_path / "whole").mkdir()
     monkeypatch.setattr(sys, "argv", ["", str(tmp_path / "whole")])

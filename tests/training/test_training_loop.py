@@ -1,4 +1,5 @@
-"""The loop itself, on a model of one layer: what is written, what is refused, and that a resumed run is an uninterrupted one."""
+"""The loop itself, on a model of one layer: what is written, what is refused, and that a resumed run is an
+uninterrupted one."""
 
 import json
 from collections.abc import Callable

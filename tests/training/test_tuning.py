@@ -1,4 +1,5 @@
-"""Finetuning published video models with `train-video`: whole and by LoRA, for every family; and what System 2 makes of it."""
+"""Finetuning published video models with `train-video`: whole and by LoRA, for every family; and what System 2 makes
+of it."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,5 @@
-"""LeRobot's dictionaries -> Video2Act's nouns, by the same rules for frames and clips as Video2Act's own training and running."""
+"""LeRobot's dictionaries -> Video2Act's nouns, by the same rules for frames and clips as Video2Act's own training and
+running."""
 
 from typing import Any
 

@@ -1,7 +1,9 @@
-"""The knobs that LeRobot's command line sees. The policy itself is described by Video2Act's own config, kept here as json.
+"""The knobs that LeRobot's command line sees. The policy itself is described by Video2Act's own config, kept here as
+json.
 
-A new policy starts from a preset, whose config is fixed as soon as the data are known; a saved one is rebuilt from that json and
-from nothing else. LeRobot demands that fields are only ever added, because a checkpoint with an unknown field cannot be read.
+A new policy starts from a preset, whose config is fixed as soon as the data are known; a saved one is rebuilt from
+that json and from nothing else. LeRobot demands that fields are only ever added, because a checkpoint with an unknown
+field cannot be read.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +26,8 @@ class Video2ActConfig(PreTrainedConfig):
     preset: str = "tiny"
     """a preset of Video2Act; only read when a policy is new"""
     video_model: str | None = None
-    """folder of `video2act train-video`, or of the published video model that the preset names; only read when a policy is new"""
+    """folder of `video2act train-video`, or of the published video model that the preset names; only read when a
+    policy is new"""
     refresh_every: int | None = None
     """control steps between two updates of System 2; the policy's own, if None"""
     fps: float | None = None
@@ -37,7 +40,8 @@ class Video2ActConfig(PreTrainedConfig):
     condition_dropout: float = 0.05
     """chance that a training sample is shown no text, and likewise no image, no video, no state"""
     vision_dropout: float = 0.0
-    """chance that a sample is shown nothing but text and state; above 0, the text is always shown. For data of several tasks,
+    """chance that a sample is shown nothing but text and state; above 0, the text is always shown. For data of several
+    tasks,
     whose scenes tell which task it is"""
     state_noise: float = 0.02
     """standard deviation added to the normalised state in training"""
@@ -59,12 +63,14 @@ class Video2ActConfig(PreTrainedConfig):
             )  # an unknown preset is refused before data are opened
         if self.refresh_every is not None and self.refresh_every < 1:
             raise ValueError(
-                f"refresh_every counts control steps between two updates of System 2: at least 1, got {self.refresh_every}"
+                f"refresh_every counts control steps between two updates of System 2: at least 1, got "
+                f"{self.refresh_every}"
             )
         for name, mode in self.normalization_mapping.items():
             if mode is not NormalizationMode.IDENTITY:
                 raise ValueError(
-                    f"normalization_mapping asks LeRobot to normalise {name} by {mode.value}; Video2Act does that by itself, "
+                    f"normalization_mapping asks LeRobot to normalise {name} by {mode.value}; Video2Act does "
+                    f"that by itself, "
                     "with the statistics in its weights. Leave the mapping out"
                 )
 

@@ -1,7 +1,8 @@
-"""`Video2Act` behind LeRobot's policy interface. What it computes is in the package `video2act`; here are only the two contracts.
+"""`Video2Act` behind LeRobot's policy interface. What it computes is in the package `video2act`; here are only the two
+contracts.
 
-Each environment of a batch has an episode of its own: its frames, its condition, its plan. System 2 runs inside `select_action`,
-at every `refresh_every`-th control step.
+Each environment of a batch has an episode of its own: its frames, its condition, its plan. System 2 runs inside
+`select_action`, at every `refresh_every`-th control step.
 """
 
 from pathlib import Path
@@ -92,7 +93,8 @@ class Video2ActPolicy(PreTrainedPolicy):
 
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Any], **kwargs: Any) -> Tensor:
-        """A fresh chunk for every environment, `[b horizon a]`, in raw units; the observation joins its episode's history."""
+        """A fresh chunk for every environment, `[b horizon a]`, in raw units; the observation joins its episode's
+        history."""
         chunks = []
         for runner, seen in self._observed(batch):
             runner.policy.observe(seen)
@@ -108,7 +110,8 @@ class Video2ActPolicy(PreTrainedPolicy):
                 runner.reset()
         if len(seen) != len(self._runners):
             raise ValueError(
-                f"the episode began with {len(self._runners)} environments and now has {len(seen)}; reset() begins another"
+                f"the episode began with {len(self._runners)} environments and now has {len(seen)}; reset() "
+                f"begins another"
             )
         self._control_step += 1
         return list(zip(self._runners, seen, strict=True))
@@ -117,7 +120,8 @@ class Video2ActPolicy(PreTrainedPolicy):
         return torch.stack([torch.as_tensor(row) for row in rows]).to(self.model.device)
 
     def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
-        """Config and weights, these named as in a run folder of Video2Act; a published video model's stay at their source."""
+        """Config and weights, these named as in a run folder of Video2Act; a published video model's stay at their
+        source."""
         self.config._save_pretrained(save_directory)
         prefix = "model."
         gathered = None if state_dict is None else {k.removeprefix(prefix): v for k, v in state_dict.items()}

@@ -1,4 +1,5 @@
-"""What LeRobot does to observations and actions around the policy: batch and device. The policy normalises by itself."""
+"""What LeRobot does to observations and actions around the policy: batch and device. The policy normalises by
+itself."""
 
 from typing import Any
 

@@ -1,4 +1,5 @@
-"""Every knob of a policy and of its training, as one tree of frozen dataclasses that is saved as json beside the weights.
+"""Every knob of a policy and of its training, as one tree of frozen dataclasses that is saved as json beside the
+weights.
 
 Imports no torch. A value that follows from others is a property. Errors name the field, both values and what to do.
 Durations are seconds (`_s`), sizes pixels (`_px`), counts `num_`.

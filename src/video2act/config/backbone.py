@@ -14,7 +14,8 @@ class BackboneConfig(CheckedConfig):
 
     name: Literal["tiny"] = "tiny"
     feature_layer: int = 2
-    """number of transformer blocks that run; features are what leaves the last of them, or, for 0, what enters the first"""
+    """number of transformer blocks that run; features are what leaves the last of them, or, for 0, what enters the
+    first"""
     hidden: CountingInt = 128
     depth: CountingInt = 4
     num_heads: CountingInt = 4
@@ -41,7 +42,8 @@ class BackboneConfig(CheckedConfig):
 
 @dataclass(frozen=True)
 class ScratchConfig(CheckedConfig):
-    """A video model of Wan's networks that `train-video --preset small` trains from nothing; the defaults make 65 million
+    """A video model of Wan's networks that `train-video --preset small` trains from nothing; the defaults make 65
+    million
     parameters."""
 
     hidden: CountingInt = 512
@@ -104,7 +106,8 @@ class TuningConfig(CheckedConfig):
     alpha: Positive = 16.0
     """lora: their product counts alpha / rank times"""
     gradient_checkpointing: bool = False
-    """what blocks computed is computed again when gradients need it: less memory, a third more time. Published models only"""
+    """what blocks computed is computed again when gradients need it: less memory, a third more time. Published models
+    only"""
 
 
 @dataclass(frozen=True)
@@ -112,14 +115,17 @@ class PretrainedBackboneConfig(CheckedConfig):
     """A published video diffusion model. Its weights stay where they are: a run folder only names them."""
 
     name: str
-    """the family: wan21 is Wan 2.1 of 1.3 or 14 billion parameters, wan22 is Wan 2.2 TI2V-5B, wan_small one that `train-video`
+    """the family: wan21 is Wan 2.1 of 1.3 or 14 billion parameters, wan22 is Wan 2.2 TI2V-5B, wan_small one that
+    `train-video`
     has trained from nothing, cosmos is Cosmos-Predict2; any name in `GRIDS`"""
     source: str
     """a folder (diffusers' layout, or Wan's original files) or a Hugging Face repo id"""
     feature_layer: NonNegativeInt
-    """number of transformer blocks that are loaded and run; features leave the last of them, or, for 0, enter the first"""
+    """number of transformer blocks that are loaded and run; features leave the last of them, or, for 0, enter the
+    first"""
     noise_level: Fraction = 0.0
-    """0: the model sees the latents as they are; above: `(1 - level) * latents + level * noise`, always the same noise"""
+    """0: the model sees the latents as they are; above: `(1 - level) * latents + level * noise`, always the same
+    noise"""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """of the transformer's weights and of the text encoder's; the VAE stays in float32"""
     text_cache: str | None = None

@@ -1,4 +1,5 @@
-"""What annotations promise: the choices of a `Literal` and bounds of numbers, checked by one function for every config."""
+"""What annotations promise: the choices of a `Literal` and bounds of numbers, checked by one function for every
+config."""
 
 import math
 import types

@@ -1,4 +1,5 @@
-"""The options of `collect`, `info`, `view`, `bench`, `convert` and `demo`: a flag of the command line each, its help below it."""
+"""The options of `collect`, `info`, `view`, `bench`, `convert` and `demo`: a flag of the command line each, its help
+below it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +34,12 @@ class CollectOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class InfoOptions:
-    """Describe a dataset, a run, a video model or a preset: sizes, memory, tokens; how a run differs from its preset."""
+    """Describe a dataset, a run, a video model or a preset: sizes, memory, tokens; how a run differs from its
+    preset."""
 
     what: Path
-    """a LeRobotDataset v3.0 folder or repo id, a policy's run folder, a video model's folder, or the name of a preset"""
+    """a LeRobotDataset v3.0 folder or repo id, a policy's run folder, a video model's folder, or the name of a
+    preset"""
     check: bool = False
     """read every file of the dataset and decode every picture; lists what is wrong"""
 
@@ -69,7 +72,8 @@ class BenchOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class RoboTwinOptions:
-    """Turn RoboTwin 2.0's HDF5 files, raw or as the released code prepares them, into a LeRobotDataset v3.0. (Checkpoints of the
+    """Turn RoboTwin 2.0's HDF5 files, raw or as the released code prepares them, into a LeRobotDataset v3.0.
+    (Checkpoints of the
     released code: video2act-convert-released.)"""
 
     folder: Path

@@ -59,7 +59,8 @@ class PolicyConfig(CheckedConfig):
         for stream in self.system2.streams if self.system2 else ():
             check(
                 stream.former.kind != "resampler" or width % stream.former.num_heads == 0,
-                f"stream {stream.name!r}: its tokens are as wide as system1.hidden={width}, which is not divisible by the "
+                f"stream {stream.name!r}: its tokens are as wide as system1.hidden={width}, which is not "
+                f"divisible by the "
                 f"former's num_heads={stream.former.num_heads}",
             )
 
@@ -67,7 +68,8 @@ class PolicyConfig(CheckedConfig):
         """The config with fields changed by their paths: `{"horizon": 16, "system2.streams.motion.stride": 4}`.
 
         Raises:
-            ValueError: an unknown path, with the nearest ones; a value of another type; values that contradict each other.
+            ValueError: an unknown path, with the nearest ones; a value of another type; values that contradict each
+                other.
         """
         return replaced(self, changes)
 

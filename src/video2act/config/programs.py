@@ -1,4 +1,5 @@
-"""The options of each program. A field here is at once a flag of the command line and a keyword of the Python function."""
+"""The options of each program. A field here is at once a flag of the command line and a keyword of the Python
+function."""
 
 import math
 from dataclasses import dataclass, field
@@ -20,7 +21,8 @@ class EvaluateOptions:
     refresh_every: int | None = None
     """control steps between refreshes of System 2; default: as trained, or 1 with simulated latency"""
     system2: str = "inline"
-    """inline is reproducible; thread, process and ws://host:port run System 2 beside System 1, at the environment's real rate"""
+    """inline is reproducible; thread, process and ws://host:port run System 2 beside System 1, at the environment's
+    real rate"""
     simulate_latency: SimulatedLatency | None = None
     """system1=60ms,system2=400ms,jitter=20ms: results arrive this late on the simulator's clock; reproducible"""
     blind: bool = False
@@ -32,7 +34,8 @@ class EvaluateOptions:
     num_videos: int | None = None
     """films per environment, of its first episodes; default: 2, but none if nothing is written"""
     out: Path | None = None
-    """folder for the results; default: a new folder in RUN/eval, and nothing is written for a policy that is already loaded"""
+    """folder for the results; default: a new folder in RUN/eval, and nothing is written for a policy that is already
+    loaded"""
     device: str | None = None
     """device of the policy; default: cpu. A policy that is already loaded stays on its device"""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
@@ -65,7 +68,8 @@ class ServeOptions:
     limits: str = ""
     """limits of actions: data (the range of the demonstrations), data+10%, or a json file with low and high"""
     outside_limits: Literal["clamp", "hold"] = "clamp"
-    """an action outside the limits is clamped, or its plan is not sent and the robot is asked to hold its last target"""
+    """an action outside the limits is clamped, or its plan is not sent and the robot is asked to hold its last
+    target"""
     api_key_file: Path | None = None
     """file with the key that clients must send; or set VIDEO2ACT_API_KEY"""
     max_clients: int = 32

@@ -1,4 +1,5 @@
-"""How a policy is run: where System 1 plans, how old a condition may be, how chunks overlap, which actions are let through."""
+"""How a policy is run: where System 1 plans, how old a condition may be, how chunks overlap, which actions are let
+through."""
 
 import re
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ class RuntimeConfig(CheckedConfig):
     """The defaults are lockstep: the robot waits for every plan, and any condition is fresh enough."""
 
     system1: Literal["inline", "thread"] = "inline"
-    """thread: the next plan is made while the last one is executed; what passed meanwhile is dropped from its beginning"""
+    """thread: the next plan is made while the last one is executed; what passed meanwhile is dropped from its
+    beginning"""
     overlap: Overlap = "replace"
-    """where a new plan meets the old one: replace it; blend into it; temporal_ensemble: average all plans of a moment (ACT, arXiv
-    2304.13705); rtc: plan what continues the old one (real-time chunking, arXiv 2506.07339); rtc_trained: the same by a policy
-    trained for it (arXiv 2512.05964)"""
+    """where a new plan meets the old one: replace it; blend into it; temporal_ensemble: average all plans of a moment
+    (ACT, arXiv
+    2304.13705); rtc: plan what continues the old one (real-time chunking, arXiv 2506.07339); rtc_trained: the same by
+    a policy trained for it (arXiv 2512.05964)"""
     blend_steps: CountingInt = 2
     """blend: control steps over which the new plan takes over; at most execute_steps"""
     ensemble_decay: Annotated[NonNegative, FINITE] = 0.01
@@ -29,7 +32,8 @@ class RuntimeConfig(CheckedConfig):
     max_staleness_s: NonNegative | None = None
     """oldest video condition that a plan may be made on; None: any. Training has seen max_staleness_steps / fps"""
     when_stale: WhenStale = "hold"
-    """the answer to an older one: hold the last target; wait up to slack_s, then hold; run System 2 inline; end with an error"""
+    """the answer to an older one: hold the last target; wait up to slack_s, then hold; run System 2 inline; end with
+    an error"""
     slack_s: Annotated[NonNegative, FINITE] = 0.1
     """wait: how long for"""
     system2_device: str = ""
@@ -37,7 +41,8 @@ class RuntimeConfig(CheckedConfig):
     hang_timeout_s: Annotated[Positive, FINITE] = 10.0
     """System 2 in a thread, in a process or elsewhere: without progress for so long, it is taken to hang"""
     limits: str = ""
-    """what is let through to the robot: `data`, the range of the demonstrations' actions; `data+10%`, wider by so much of it; a
+    """what is let through to the robot: `data`, the range of the demonstrations' actions; `data+10%`, wider by so much
+    of it; a
     json file {"low": [...], "high": [...]}; empty: every finite number"""
     outside_limits: Literal["clamp", "hold"] = "clamp"
     """an action outside: clamped to them, or not sent and the last target held"""
@@ -70,7 +75,8 @@ class SimulatedLatency(CheckedConfig):
             found = re.fullmatch(r"\s*(system1|system2|jitter)\s*=\s*(\d+(?:\.\d+)?)\s*(ms|s)\s*", part)
             check(
                 found is not None,
-                f"expected system1=60ms,system2=400ms,jitter=20ms (ms or s; each may be left out), got {part.strip()!r}",
+                f"expected system1=60ms,system2=400ms,jitter=20ms (ms or s; each may be left out), got "
+                f"{part.strip()!r}",
             )
             assert found is not None
             check(found[1] not in seconds, f"{found[1]} is given twice in {text!r}")

@@ -20,7 +20,8 @@ class FilterConfig(CheckedConfig):
 
     name: FilterName = "none"
     low_hz: float | None = None
-    """temporal_bandpass: lowest frequency kept, on the time axis of the grid it filters; null: the lowest above 0, so that only
+    """temporal_bandpass: lowest frequency kept, on the time axis of the grid it filters; null: the lowest above 0, so
+    that only
     what stands still is dropped"""
     high_hz: float | None = None
     """temporal_bandpass: highest frequency kept; null: the highest there is"""
@@ -29,14 +30,16 @@ class FilterConfig(CheckedConfig):
     then: Literal["none", "sobel", "scharr", "laplacian"] = "none"
     """a spatial filter after a temporal one: boundaries of what moves"""
     border: Literal["replicate", "zeros"] = "replicate"
-    """sobel, scharr, laplacian: what lies around the picture. zeros is for checkpoints of the released code, which saw the
+    """sobel, scharr, laplacian: what lies around the picture. zeros is for checkpoints of the released code, which saw
+    the
     picture's own border as its strongest edge"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(
             self.then == "none" or self.name in ("temporal_bandpass", "moft"),
-            f"then={self.then!r} follows a temporal filter; after {self.name!r} it would be the only one or a second one",
+            f"then={self.then!r} follows a temporal filter; after {self.name!r} it would be the only one or "
+            f"a second one",
         )
         low, high = self.low_hz or 0.0, self.high_hz
         check(
@@ -53,9 +56,11 @@ class FormerConfig(CheckedConfig):
     depth: CountingInt = 1
     num_heads: CountingInt = 4
     kind: Literal["resampler", "projection", "frame_resampler", "constant"] = "resampler"
-    """resampler: learned queries that read the whole clip; projection: every feature becomes a token (num_tokens and depth then
-    say nothing); frame_resampler: the released code's former, whose queries belong to one frame each; constant: what that code
-    computes at its depth 0, tokens that never saw the video, here only so that such a checkpoint can be loaded"""
+    """resampler: learned queries that read the whole clip; projection: every feature becomes a token (num_tokens and
+    depth then
+    say nothing); frame_resampler: the released code's former, whose queries belong to one frame each; constant: what
+    that code computes at its depth 0, tokens that never saw the video, here only so that such a checkpoint can be
+    loaded"""
     width: NonNegativeInt = 0
     """frame_resampler, constant: width inside; 0: as wide as System 1"""
     head_dim: CountingInt = 64
@@ -93,21 +98,28 @@ class StreamConfig:
     width_px: NonNegativeInt = 0
     """width of a frame that is not square; 0: square"""
     resize: Literal["area", "lanczos"] = "area"
-    """area: averages pixels down, after grey bars where a frame is not square; lanczos: takes frames of any shape and size, and
+    """area: averages pixels down, after grey bars where a frame is not square; lanczos: takes frames of any shape and
+    size, and
     distorts them, as checkpoints of the released code were shown them"""
     channel_order: Literal["rgb", "bgr"] = "rgb"
-    """in which the video model is shown the frame; bgr for checkpoints of the released code, whose latents were made so"""
+    """in which the video model is shown the frame; bgr for checkpoints of the released code, whose latents were made
+    so"""
     encoding: Literal["window", "stream"] = "window"
-    """window: each clip is encoded as if nothing had been before it. stream: the causal encoder goes on from the beginning of the
-    episode, which costs a fraction, and a clip is the newest latents. They give different latents: a policy is trained on one"""
+    """window: each clip is encoded as if nothing had been before it. stream: the causal encoder goes on from the
+    beginning of the
+    episode, which costs a fraction, and a clip is the newest latents. They give different latents: a policy is trained
+    on one"""
     every: CountingInt = 1
-    """control steps between two refreshes of the clip: its newest frame is that of the last multiple. Beside a stream with
+    """control steps between two refreshes of the clip: its newest frame is that of the last multiple. Beside a stream
+    with
     encoding=stream, 1 stands for as many as complete a latent of every stream"""
     latent_frames: tuple[int, ...] = ()
-    """which latents of a clip the video model's transformer is shown, by number, 0 the oldest; empty: all. For checkpoints of the
+    """which latents of a clip the video model's transformer is shown, by number, 0 the oldest; empty: all. For
+    checkpoints of the
     released code, which may have been trained on some of them"""
     latent_size: tuple[int, ...] = ()
-    """height and width to which the latents are resized before the transformer; empty: as they are. For the same checkpoints"""
+    """height and width to which the latents are resized before the transformer; empty: as they are. For the same
+    checkpoints"""
 
     @property
     def frame_px(self) -> tuple[int, int]:
@@ -143,7 +155,8 @@ class StreamConfig:
         )
         check(
             not is_temporal or len(frames) != 1,
-            f"stream {self.name!r}: the filter {self.filter.name!r} needs several latents, got latent_frames={list(frames)}",
+            f"stream {self.name!r}: the filter {self.filter.name!r} needs several latents, got "
+            f"latent_frames={list(frames)}",
         )
 
 
@@ -178,7 +191,8 @@ class System2Config(CheckedConfig):
             group = self.backbone.frames_per_feature
             check(
                 (stream.num_frames - 1) % group == 0,
-                f"stream {stream.name!r}: num_frames must be 1 + a multiple of {group} (the video model merges {group} frames "
+                f"stream {stream.name!r}: num_frames must be 1 + a multiple of {group} (the video model "
+                f"merges {group} frames "
                 f"after the first), got {stream.num_frames}",
             )
             num_latents = 1 + (stream.num_frames - 1) // self.backbone.frames_per_latent
@@ -190,14 +204,17 @@ class System2Config(CheckedConfig):
             merged = group // self.backbone.frames_per_latent
             check(
                 not stream.latent_frames or (len(stream.latent_frames) - 1) % merged == 0,
-                f"stream {stream.name!r}: latent_frames must be 1 + a multiple of {merged} (the transformer merges them), got "
+                f"stream {stream.name!r}: latent_frames must be 1 + a multiple of {merged} (the transformer "
+                f"merges them), got "
                 f"{len(stream.latent_frames)}",
             )
             step = stream.stride * self.backbone.frames_per_latent
             check(
                 stream.encoding == "window" or (self.backbone.name in STREAMING and stream.every % step == 0),
-                f"stream {stream.name!r}: encoding='stream' needs a strictly causal video VAE ({', '.join(STREAMING)}; this is "
-                f"{self.backbone.name}), and every must be a multiple of {step} control steps (a latent's), got {stream.every}",
+                f"stream {stream.name!r}: encoding='stream' needs a strictly causal video VAE "
+                f"({', '.join(STREAMING)}; this is "
+                f"{self.backbone.name}), and every must be a multiple of {step} control steps (a latent's), "
+                f"got {stream.every}",
             )
 
     def _with_rhythm(self) -> tuple[StreamConfig, ...]:

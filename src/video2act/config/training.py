@@ -43,7 +43,8 @@ class VideoTrainConfig(OptimizationConfig):
     stride: CountingInt = 1
     """control steps between two frames"""
     sizes_px: tuple[CountingInt, ...] = (64,)
-    """sides of training clips. Each step draws one of them, so that one model serves streams of any; the report uses the first"""
+    """sides of training clips. Each step draws one of them, so that one model serves streams of any; the report uses
+    the first"""
     validation_fraction: float = 0.1
     """share of episodes, at the end of each dataset, that are held out for the report"""
 
@@ -62,14 +63,16 @@ class TrainConfig(OptimizationConfig):
     condition_dropout: Fraction = 0.05
     """chance that a sample's text is hidden; likewise, each by itself, its image, its video and its state"""
     vision_dropout: Fraction = 0.0
-    """chance that image and video are hidden together; above 0, text is never hidden. If each scene shows one task only, the
+    """chance that image and video are hidden together; above 0, text is never hidden. If each scene shows one task
+    only, the
     policy ignores the text. This option forces the policy to read it (0.3 in `make demo-three-tasks`)"""
     state_noise: NonNegative = 0.02
     """standard deviation added to the normalised state"""
     video_learning_rate: Positive = 1e-5
     """peak for a video model that is tuned with the policy (system2.tuning); 1e-4 is usual for LoRA"""
     image_shift_px: NonNegativeInt = 0
-    """images are shifted by up to this many pixels. Not for fixed cameras, where a pixel's position carries information"""
+    """images are shifted by up to this many pixels. Not for fixed cameras, where a pixel's position carries
+    information"""
     image_jitter: NonNegative = 0.1
     """brightness, contrast and saturation vary by up to this share"""
     weights: tuple[float, ...] | None = None

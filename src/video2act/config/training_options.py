@@ -49,9 +49,11 @@ class TrainOptions(PolicyStart):
     video_model: Path | None = None
     """a folder written by train-video, or of the published video model that the policy names"""
     init: Path | None = None
-    """begin from the weights of another run, or from RDT-1B's checkpoint (System 1); prints what fits and what does not"""
+    """begin from the weights of another run, or from RDT-1B's checkpoint (System 1); prints what fits and what does
+    not"""
     init_parts: tuple[str, ...] = ()
-    """take these parts only, by the beginning of the weights' names: system1, system2.formers, system2.formers.motion, ..."""
+    """take these parts only, by the beginning of the weights' names: system1, system2.formers, system2.formers.motion,
+    ..."""
     resume: bool = False
     """go on from the newest checkpoint in `out`"""
     cache: Path | None = None

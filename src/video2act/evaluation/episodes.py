@@ -1,7 +1,7 @@
 """The episodes of an evaluation, shared between worker processes.
 
-Every episode is a function of its seed: the environment is reset with it, and the policy's noise and simulated latencies start
-from it. With System 2 inline the results do not depend on the number of workers.
+Every episode is a function of its seed: the environment is reset with it, and the policy's noise and simulated
+latencies start from it. With System 2 inline the results do not depend on the number of workers.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Findings of an evaluation: rates with an interval, percentiles, and the content of `eval_info.json` and `steps.csv`.
 
-LeRobot's fields keep LeRobot's names and meaning, so that its readers work. Beside them stand counts, seeds, the expert's rate on
-the same scenes, latencies, staleness, versions and settings.
+LeRobot's fields keep LeRobot's names and meaning, so that its readers work. Beside them stand counts, seeds, the
+expert's rate on the same scenes, latencies, staleness, versions and settings.
 """
 
 import csv
@@ -89,7 +89,8 @@ class SuccessRate:
 
     @property
     def wilson_95(self) -> tuple[float, float]:
-        """95 % interval of the success probability (Wilson 1927). Unlike the normal approximation it is sound near 0 and 1."""
+        """95 % interval of the success probability (Wilson 1927). Unlike the normal approximation it is sound near 0
+        and 1."""
         z, n, p = 1.959964, self.n_episodes, self.share
         centre = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5

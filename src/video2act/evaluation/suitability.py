@@ -1,4 +1,5 @@
-"""What is checked before an evaluation: the environment fits the policy, its scenes are new, and it can be run as asked."""
+"""What is checked before an evaluation: the environment fits the policy, its scenes are new, and it can be run as
+asked."""
 
 from collections.abc import Collection
 
@@ -44,7 +45,8 @@ def check_runtime(evaluation: Evaluation) -> None:
     evaluation.find_limits()
     if options.runtime.overlap == "rtc_trained" and config.system1.max_delay_steps == 0:
         raise ValueError(
-            "this policy was not trained to continue a plan (max_delay_steps is 0); choose overlap rtc, which guides any "
+            "this policy was not trained to continue a plan (max_delay_steps is 0); choose overlap rtc, "
+            "which guides any "
             "policy, or train one with --max-delay-steps"
         )
     if options.simulate_latency is not None:

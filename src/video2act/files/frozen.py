@@ -1,7 +1,7 @@
 """Encoders of others, from transformers, read strictly: a tensor that the files lack is an error, not a random number.
 
-Likewise their tokenizers: one that has lost its vocabulary would call every word unknown, and every sentence would be the same.
-No code that comes with a model is ever run, and nobody is asked whether it may.
+Likewise their tokenizers: one that has lost its vocabulary would call every word unknown, and every sentence would be
+the same. No code that comes with a model is ever run, and nobody is asked whether it may.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,8 @@ def load_frozen(
         config: the model's, if it was read before, as by `read_config`.
     Raises:
         OSError: nothing is there, or the network does not allow it.
-        ValueError: a file is damaged or holds code, or a tensor is missing, of another shape or unexpected; they are named.
+        ValueError: a file is damaged or holds code, or a tensor is missing, of another shape or unexpected; they are
+            named.
     """
     folder = _folder(source)
     files = shards(folder, *WEIGHTS) if folder else []
@@ -76,7 +77,8 @@ def load_frozen(
         for file in files:  # transformers does not say which file it is
             open_tensors(file)
         raise ValueError(
-            f"{folder} cannot be read as a {kind.__name__} ({_said(error)}); download it again, weights and config from one place"
+            f"{folder} cannot be read as a {kind.__name__} ({_said(error)}); download it again, weights and "
+            f"config from one place"
         ) from error
     unexpected = [name for name in report["unexpected_keys"] if not name.startswith(not_needed)]
     problems = [
@@ -117,7 +119,8 @@ def read_config(kind: Any, source: str | Path) -> Any:
         if folder is not None:
             raise
         raise FileNotFoundError(
-            f"there is no folder {source}, and the Hugging Face repo {source} cannot be fetched ({_said(error)}); download it "
+            f"there is no folder {source}, and the Hugging Face repo {source} cannot be fetched "
+            f"({_said(error)}); download it "
             f"where the network allows and name its folder"
         ) from error
     except Exception as error:
@@ -174,8 +177,10 @@ def tokenize(tokenizer: Any, text: str) -> Tensor:
         known = tokenizer.decode([i for i in ids[0].tolist() if i != unknown], skip_special_tokens=True)
         if 2 * len("".join(known.split())) < len("".join(text.split())):
             raise ValueError(
-                f"the tokenizer in {tokenizer.name_or_path} does not know most of {text[:60]!r}, only {known[:60]!r}: say it in "
-                f"the language and letters that the text encoder was trained on; or its vocabulary is damaged, download it again"
+                f"the tokenizer in {tokenizer.name_or_path} does not know most of {text[:60]!r}, only "
+                f"{known[:60]!r}: say it in "
+                f"the language and letters that the text encoder was trained on; or its vocabulary is "
+                f"damaged, download it again"
             )
     return ids
 
@@ -201,7 +206,8 @@ def _check_vocabulary(folder: Path) -> None:
     if not any(all(map(is_there, names)) for names in VOCABULARIES):
         wanted = ", ".join(" and ".join(names) for names in VOCABULARIES)
         raise FileNotFoundError(
-            f"{folder} lacks the tokenizer's vocabulary: expected one of {wanted}; found {listing(folder)}; download it again"
+            f"{folder} lacks the tokenizer's vocabulary: expected one of {wanted}; found {listing(folder)}; "
+            f"download it again"
         )
 
 
@@ -218,7 +224,8 @@ def fetched(source: str, patterns: Sequence[str], *, part: str = "", revision: s
         return Path(snapshot_download(source, revision=revision, allow_patterns=list(patterns)))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise FileNotFoundError(
-            f"there is no folder {source}, and {part}the Hugging Face repo {source} cannot be fetched ({_said(error)}); "
+            f"there is no folder {source}, and {part}the Hugging Face repo {source} cannot be fetched "
+            f"({_said(error)}); "
             f"download it where the network allows and name its folder"
         ) from error
 

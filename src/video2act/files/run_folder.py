@@ -1,7 +1,8 @@
 """What a run folder holds: the one list that saving, loading, the card and the Hub's download share.
 
-A policy is `config.json`, `stats.json`, `model.safetensors`, and `adapter/` if its video model was tuned by LoRA. A published
-video model is not in it: the config names its source. The other files help people and programs, and are not needed to act.
+A policy is `config.json`, `stats.json`, `model.safetensors`, and `adapter/` if its video model was tuned by LoRA. A
+published video model is not in it: the config names its source. The other files help people and programs, and are not
+needed to act.
 """
 
 from pathlib import Path

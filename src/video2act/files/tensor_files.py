@@ -1,7 +1,8 @@
-"""Weights of others on disk: which files hold them, opening one without believing it, and a short name for what is in them.
+"""Weights of others on disk: which files hold them, opening one without believing it, and a short name for what is in
+them.
 
-Both systems read such files, hence their place beneath them. Safetensors, or PyTorch's own files with nothing in them but tensors
-(`weights_only`). Every error names the file.
+Both systems read such files, hence their place beneath them. Safetensors, or PyTorch's own files with nothing in them
+but tensors (`weights_only`). Every error names the file.
 """
 
 import hashlib
@@ -54,7 +55,8 @@ def shards(folder: Path, *names: str) -> list[Path]:
         found = sorted(folder.glob(f"{stem}-*-of-*.{ending}"))
         if found:
             raise FileNotFoundError(
-                f"{folder} holds {len(found)} shards ({found[0].name}, ...), but {name}.index.json, which says what is in them, "
+                f"{folder} holds {len(found)} shards ({found[0].name}, ...), but {name}.index.json, which "
+                f"says what is in them, "
                 f"is missing; download it, too"
             )
     wanted = " nor ".join(f"{name}.index.json nor {name}" for name in names)
@@ -69,7 +71,8 @@ def _listed(index: Path) -> list[Path]:
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise FileNotFoundError(
-            f"{index.parent} lacks {', '.join(missing)} of {len(files)} shards listed in {index.name}; download it again"
+            f"{index.parent} lacks {', '.join(missing)} of {len(files)} shards listed in {index.name}; "
+            f"download it again"
         )
     return files
 
@@ -82,7 +85,8 @@ def listing(folder: Path) -> str:
 
 
 def fingerprint(files: Iterable[Path], *more: object) -> str:
-    """A short name for what is in files: of both ends of each, pieces in between, and of `more`; they are not read whole."""
+    """A short name for what is in files: of both ends of each, pieces in between, and of `more`; they are not read
+    whole."""
     hasher = hashlib.sha256(repr(more).encode())
     for file in files:
         size = file.stat().st_size

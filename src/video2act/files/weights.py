@@ -22,7 +22,8 @@ def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
 
 
 def read_tensors(path: Path, part: str = "") -> dict[str, Tensor]:
-    """The tensors of a safetensors file; of those whose names begin with `part`, and without it. The others are not read.
+    """The tensors of a safetensors file; of those whose names begin with `part`, and without it. The others are not
+    read.
 
     Raises:
         FileNotFoundError: there is no such file.

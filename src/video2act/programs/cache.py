@@ -1,7 +1,7 @@
 """`video2act cache`: let System 2 see the demonstrations before training, and check what it left behind.
 
-`train` fills a cache by itself. Filled apart, it can be shared by trainings, computed where the GPUs are (accelerate launch),
-kept to a size, and hold an earlier stage, which is smaller and fits policies that differ only behind it.
+`train` fills a cache by itself. Filled apart, it can be shared by trainings, computed where the GPUs are (accelerate
+launch), kept to a size, and hold an earlier stage, which is smaller and fits policies that differ only behind it.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,8 @@ class Filled:
     """of the frames, as recorded, of the cameras that System 2 looks through: 3 bytes a pixel"""
 
     def __str__(self) -> str:
-        size = f"{self.num_bytes / 2**20:.1f} MiB in {self.dtype}, {self.num_bytes / self.num_frames / 2**10:.1f} KiB a frame"
+        size = f"{self.num_bytes / 2**20:.1f} MiB in {self.dtype}, "
+        f"{self.num_bytes / self.num_frames / 2**10:.1f} KiB a frame"
         raw = f"{self.num_bytes / self.raw_bytes:.3g} times the raw frames' {self.raw_bytes / 2**20:.1f} MiB"
         return f"{self.folder}: {size}, {raw}; {self.num_clips} moments of {self.num_frames} frames"
 

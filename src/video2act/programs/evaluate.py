@@ -1,9 +1,13 @@
-"""`video2act eval`, and `video2act.evaluate` in Python: how often a policy succeeds, how fast each system is, how stale its input.
+"""`video2act eval`, and `video2act.evaluate` in Python: how often a policy succeeds, how fast each system is, how
+stale its input.
 
-- With System 2 inline or with simulated latency the results are reproducible on any machine, with any number of workers.
-- With System 2 in a thread, in a process or elsewhere, the control loop runs at the environment's own rate, and staleness means
+- With System 2 inline or with simulated latency the results are reproducible on any machine, with any number of
+workers.
+- With System 2 in a thread, in a process or elsewhere, the control loop runs at the environment's own rate, and
+staleness means
   what it means on a robot.
-- The expert plays the same seeds, which shows scenes that nobody can solve. `blind` and `instruction` are controls: the policy
+- The expert plays the same seeds, which shows scenes that nobody can solve. `blind` and `instruction` are controls:
+the policy
   without pictures, and with another instruction.
 - Rates come with counts and a Wilson interval. Latencies are wall-clock of this machine, cold start included.
 """
@@ -48,11 +52,12 @@ class EvaluationSummary:
 def evaluate(
     policy: Video2Act | Path | str, env: str | Sequence[str], *, show: bool = False, **options: Any
 ) -> EvaluationSummary:
-    """Let a policy act in simulators and count its successes: `evaluate(policy, "metaworld:push-v3", episodes=50).success`.
+    """Let a policy act in simulators and count its successes: `evaluate(policy, "metaworld:push-v3",
+    episodes=50).success`.
 
     Args:
-        policy: a run folder, or a loaded policy. A loaded policy acts in this process with its own weights; nothing is written
-            unless `out` is given; and its training seeds are unknown, so choose `seed` clear of them.
+        policy: a run folder, or a loaded policy. A loaded policy acts in this process with its own weights; nothing is
+            written unless `out` is given; and its training seeds are unknown, so choose `seed` clear of them.
         env: names of one or several environments, as in `list_environments()`.
         show: print progress and tables.
         options: the fields of `EvaluateOptions`.

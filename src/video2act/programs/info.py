@@ -1,4 +1,5 @@
-"""What is in a dataset, or how large a video model or a preset is, on one screen: the functions behind `video2act info`."""
+"""What is in a dataset, or how large a video model or a preset is, on one screen: the functions behind `video2act
+info`."""
 
 from collections import Counter
 from difflib import get_close_matches
@@ -51,7 +52,8 @@ def describe(what: Path) -> str:
     close = get_close_matches(name, PRESETS, n=1)
     if close and what.name == name:  # the id of a repo has an owner, too
         raise FileNotFoundError(
-            f"{name} is not a folder, nor a preset; did you mean {close[0]!r}? presets are {', '.join(PRESETS)}; expected one of "
+            f"{name} is not a folder, nor a preset; did you mean {close[0]!r}? presets are "
+            f"{', '.join(PRESETS)}; expected one of "
             f"them, a dataset (a folder with meta/info.json, or a repo id owner/name), or a video model's folder"
         )
     return describe_dataset(what)

@@ -1,7 +1,8 @@
 """`video2act serve`: a policy, or its slow half, for robots on the network.
 
-One copy of the weights serves everyone. Plans are made one at a time, in the order in which they were asked for; System 2 has one
-worker of its own and takes clients in turn, so that a client's new episode never makes another one's plan wait for a refresh.
+One copy of the weights serves everyone. Plans are made one at a time, in the order in which they were asked for;
+System 2 has one worker of its own and takes clients in turn, so that a client's new episode never makes another one's
+plan wait for a refresh.
 """
 
 import json
@@ -36,7 +37,8 @@ System2Mode = Literal["thread", "inline"]
 
 
 class OneAtATime:
-    """A `DualSystem` that many threads may ask for plans. The runtime runs one refresh of a System 2 at a time by itself."""
+    """A `DualSystem` that many threads may ask for plans. The runtime runs one refresh of a System 2 at a time by
+    itself."""
 
     def __init__(self, system: Video2Act):
         self.config = system.config
@@ -140,8 +142,8 @@ def serve(run: Path | str, *, is_ready: Callable[[Server], Any] | None = None, *
         options: the fields of `ServeOptions`.
     Raises:
         TypeError: an option does not exist.
-        ValueError: a public address without a key, an option out of range, a policy without System 2 where it is to be served,
-            or an option of a whole policy where System 2 is served alone.
+        ValueError: a public address without a key, an option out of range, a policy without System 2 where it is to be
+            served, or an option of a whole policy where System 2 is served alone.
         OSError: the port is taken.
     """
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.INFO)

@@ -1,8 +1,8 @@
 """`video2act sweep`, and `sweep` in Python: success against the refresh interval of System 2, and against latency.
 
-One evaluation per point, all on the same seeds. Against n: System 2 in lockstep, refreshed every n control steps. Against latency:
-the virtual clock, where System 2 refreshes as often as its latency allows. Both are reproducible on any machine. Each evaluation
-keeps its folder and is not repeated, so an interrupted sweep goes on.
+One evaluation per point, all on the same seeds. Against n: System 2 in lockstep, refreshed every n control steps.
+Against latency: the virtual clock, where System 2 refreshes as often as its latency allows. Both are reproducible on
+any machine. Each evaluation keeps its folder and is not repeated, so an interrupted sweep goes on.
 """
 
 import csv
@@ -70,7 +70,8 @@ def _check_same(settings: dict[str, Any], folder: Path, **asked: Any) -> None:
     for name, value in asked.items():
         if settings[name] != value:
             raise ValueError(
-                f"{folder} holds an evaluation with {name} = {settings[name]}, not {value}; choose another out, or remove it"
+                f"{folder} holds an evaluation with {name} = {settings[name]}, not {value}; choose another "
+                f"out, or remove it"
             )
 
 

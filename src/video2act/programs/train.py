@@ -1,7 +1,8 @@
 """`video2act train`: teach a policy from demonstrations.
 
-The frozen video model sees every frame once, before training (`FeatureCache`); training then reads its features. The run folder
-holds the policy (`config.json`, `model.safetensors`, `stats.json`: the moving average of the weights) and the training's record.
+The frozen video model sees every frame once, before training (`FeatureCache`); training then reads its features. The
+run folder holds the policy (`config.json`, `model.safetensors`, `stats.json`: the moving average of the weights) and
+the training's record.
 """
 
 from dataclasses import asdict, replace
@@ -49,16 +50,17 @@ def train(
     cache: Path | None = None,
     live: bool = False,
 ) -> Video2Act:
-    """Train a policy, write its run folder, and return it, ready to act. Several processes: load it from the run folder.
+    """Train a policy, write its run folder, and return it, ready to act. Several processes: load it from the run
+    folder.
 
     Args:
         config: the policy; `preset(name, data)` is a beginning.
         data: demonstrations of one robot, or of several (`open_datasets` with `embodiments`).
-        out: folder to write; must not hold another training unless `resume`. For several robots it holds a run folder for each,
-            and the policy of the first is returned.
+        out: folder to write; must not hold another training unless `resume`. For several robots it holds a run folder
+            for each, and the policy of the first is returned.
         num_steps: replaces `training.num_steps`.
-        video_model: a folder written by `train-video`, which the tiny presets need; for the others it replaces the source of the
-            published video model.
+        video_model: a folder written by `train-video`, which the tiny presets need; for the others it replaces the
+            source of the published video model.
         init: another run's folder, or RDT-1B's checkpoint, whose weights this policy begins with; see `begin`.
         init_parts: take these parts only.
         cache: what System 2 sees, filled before; None fills one.
@@ -73,7 +75,8 @@ def train(
     tuning = config.system2.tuning.method if config.system2 else "frozen"
     if cache and tuning != "frozen":
         raise ValueError(
-            f"{cache} holds what a frozen video model sees, but system2.tuning.method={tuning} trains it; leave the cache out"
+            f"{cache} holds what a frozen video model sees, but system2.tuning.method={tuning} trains it; "
+            f"leave the cache out"
         )
     config = fit_robots(config, data)
     check_fit(config, data)

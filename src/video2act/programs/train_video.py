@@ -1,10 +1,12 @@
 """`video2act train-video`: teach a video model to continue the robot's videos. Actions are not needed.
 
-Three kinds of model, one training: the tiny one from nothing; a published one, whole or by LoRA; and one of Wan's networks in a
-middle size from nothing, whose VAE is trained first. What comes out is a folder that `video2act train` takes as `--video-model`:
+Three kinds of model, one training: the tiny one from nothing; a published one, whole or by LoRA; and one of Wan's
+networks in a middle size from nothing, whose VAE is trained first. What comes out is a folder that `video2act train`
+takes as `--video-model`:
     backbone.json            the tiny model's config, or which published model this is made of
-    model.safetensors        the tiny model; or transformer/ as diffusers writes it; or adapter/, a LoRA as peft writes it
-    video_report.json        on episodes never trained on: loss, and PSNR of predicted frames beside that of copying the last
+    model.safetensors        the tiny model; or transformer/ as diffusers writes it; or adapter/, a LoRA as peft writes
+    it video_report.json        on episodes never trained on: loss, and PSNR of predicted frames beside that of copying
+    the last
                              frame and of the codec, which bounds what any prediction can reach
     prediction.mp4           a true future beside the imagined one
 """
@@ -112,8 +114,8 @@ def train_video(
         data: with or without actions, of any robots.
         out: folder to write; must not hold another training unless `resume`.
         backbone: the tiny model; a published one, to be finetuned; or one of the middle size, from nothing.
-        num_steps: replaces `training.num_steps`. With 0 the model keeps its first weights (random ones behind a fitted codec,
-            say): a control.
+        num_steps: replaces `training.num_steps`. With 0 the model keeps its first weights (random ones behind a fitted
+            codec, say): a control.
         camera: the camera to learn; the first of each dataset, if None.
         tuning: what of a published model is trained.
     Raises:
@@ -154,7 +156,8 @@ def train_video(
     rank, device = loop.accelerator.process_index, loop.accelerator.device
     if isinstance(model, PretrainedBackbone):
         sentences = {task for one in footage for task in one.dataset.tasks}
-        # one process computes and writes the embeddings, the others then find them; nothing needs the encoder afterwards
+        # one process computes and writes the embeddings, the others then find them; nothing needs the encoder
+        # afterwards
         with loop.accelerator.main_process_first():
             model.text.prepare(sentences)
 
@@ -222,7 +225,8 @@ def grow_base(
     identity: dict[str, Any],
     resume: bool,
 ) -> PretrainedBackboneConfig:
-    """Train the VAE, and put a transformer of random weights beside it: a model as published ones are, but for its learning."""
+    """Train the VAE, and put a transformer of random weights beside it: a model as published ones are, but for its
+    learning."""
     base = out / BASE
     chosen = PretrainedBackboneConfig("wan_small", str(base), feature_layer=backbone.depth, dtype="float32")
     # the second, where a training was stopped after its end
@@ -264,7 +268,8 @@ def grow_base(
 
 
 def finish_grown(out: Path, model: Any, *, weights: dict[str, Tensor]) -> None:
-    """The whole model as one folder of diffusers' layout; the transformer comes last, and without it there is no model."""
+    """The whole model as one folder of diffusers' layout; the transformer comes last, and without it there is no
+    model."""
     for part in ("vae", "text_encoder", "tokenizer"):
         shutil.copytree(out / BASE / part, out / part, dirs_exist_ok=True)
     shutil.copy(out / BASE / "model_index.json", out)

@@ -1,7 +1,8 @@
-"""The contract between a server and its clients: the first message of every connection, and what later messages must fit.
+"""The contract between a server and its clients: the first message of every connection, and what later messages must
+fit.
 
-The server derives it from the policy's config; the client reads it from that first message. openpi's client gives it to its user as
-metadata.
+The server derives it from the policy's config; the client reads it from that first message. openpi's client gives it
+to its user as metadata.
 """
 
 import json
@@ -13,7 +14,8 @@ from video2act.serving.codec import MessageError
 
 PROTOCOL = "video2act/1"
 LARGEST_PX, LARGEST_RATIO = 2048, 4
-"""of an image's sides: an image is made square before it is reduced, so a long and thin one would take far more memory"""
+"""of an image's sides: an image is made square before it is reduced, so a long and thin one would take far more
+memory"""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class ImageRule:
             )
         if max(height, width) > min(LARGEST_PX, LARGEST_RATIO * min(height, width)):
             raise MessageError(
-                f"camera {camera!r}: an image has at most {LARGEST_PX} px a side, and a side at most {LARGEST_RATIO} times "
+                f"camera {camera!r}: an image has at most {LARGEST_PX} px a side, and a side at most "
+                f"{LARGEST_RATIO} times "
                 f"the other, got {height} x {width}; reduce it before it is sent"
             )
 

@@ -1,7 +1,8 @@
-"""A connection that a thread keeps up: connects, holds a conversation, and when that breaks, waits a little and connects again.
+"""A connection that a thread keeps up: connects, holds a conversation, and when that breaks, waits a little and
+connects again.
 
-Whoever drives a robot never waits here. A server that does not answer is given up after a bounded time; what will not get better
-by waiting (a wrong key, another policy) is told apart from what may, and ends the thread.
+Whoever drives a robot never waits here. A server that does not answer is given up after a bounded time; what will not
+get better by waiting (a wrong key, another policy) is told apart from what may, and ends the thread.
 """
 
 import threading
@@ -23,7 +24,8 @@ MAX_ANSWER_BYTES = 64 * 2**20
 
 
 HOLD = "hold the last target: "
-"""how an answer begins that is an error, but none of the client's or the server's: there was nothing fresh to plan on"""
+"""how an answer begins that is an error, but none of the client's or the server's: there was nothing fresh to plan
+on"""
 
 
 class RemoteError(RuntimeError):
@@ -68,8 +70,8 @@ class Link:
     """One server, one thread.
 
     Args:
-        converse: called in the thread after every connection, with the server's contract; it speaks until `is_closed` is set,
-            or raises what broke.
+        converse: called in the thread after every connection, with the server's contract; it speaks until `is_closed`
+            is set, or raises what broke.
         troubled: told of every failure, with what will be done about it.
     """
 
@@ -150,7 +152,8 @@ class Link:
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether trying again cannot help: the address is none, the key is wrong, or something else than our server answers."""
+    """Whether trying again cannot help: the address is none, the key is wrong, or something else than our server
+    answers."""
     if isinstance(error, InvalidStatus):
         return error.response.status_code in (401, 403, 404)
     return isinstance(error, InvalidURI | MessageError | PermissionError)

@@ -1,8 +1,8 @@
 """A policy that another machine computes.
 
-The newest frames of the episode are kept, as many as a clip reaches back to. What has not been sent yet is sent in order; after a
-lost connection all of them are sent again, because to the server a new connection is a new episode. There is no other queue, so
-nothing grows while a server is slow or away.
+The newest frames of the episode are kept, as many as a clip reaches back to. What has not been sent yet is sent in
+order; after a lost connection all of them are sent again, because to the server a new connection is a new episode.
+There is no other queue, so nothing grows while a server is slow or away.
 """
 
 import threading
@@ -27,7 +27,8 @@ class RemotePolicy:
         address: `ws://host:port`, or `wss://`.
         api_key: if the server asks for one.
         timeout_s: longest wait for a plan, reconnecting included.
-        first_plan_timeout_s: the same for the first plan of an episode, which waits for System 2; also for the first connection.
+        first_plan_timeout_s: the same for the first plan of an episode, which waits for System 2; also for the first
+            connection.
 
     Raises:
         ConnectionError: no server answered there, or it refused.
@@ -161,7 +162,8 @@ class RemotePolicy:
             server.took(frame)
 
     def _plan(self, server: "_Server", message: dict[str, Any], *, question: int, frame: Frame | None = None) -> None:
-        """Ask for a plan, on a new frame or on what the server has, and pass on what comes: the plan, or why there is none."""
+        """Ask for a plan, on a new frame or on what the server has, and pass on what comes: the plan, or why there is
+        none."""
         try:
             answer = server.ask(message, self._timeout_s if self._has_plan else self._first_plan_timeout_s)
         except RemoteError as error:

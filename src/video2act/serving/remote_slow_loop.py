@@ -1,7 +1,8 @@
 """A slow loop whose System 2 runs on another machine.
 
-Clips are made here, at the size that System 2 reads, and one goes out whenever the last answer is in and a refresh is due: always
-the newest. The server keeps nothing between them, so one that was started anew goes on where another left off.
+Clips are made here, at the size that System 2 reads, and one goes out whenever the last answer is in and a refresh is
+due: always the newest. The server keeps nothing between them, so one that was started anew goes on where another left
+off.
 """
 
 import threading
@@ -26,7 +27,8 @@ TIMES_KEPT = 10_000
 
 
 class RemoteSlowLoop:
-    """System 2 on another machine, as a slow loop: `observe` never waits, `condition` only for the first one of an episode.
+    """System 2 on another machine, as a slow loop: `observe` never waits, `condition` only for the first one of an
+    episode.
 
     Args:
         address: of `video2act serve RUN --only system2`.
@@ -94,7 +96,8 @@ class RemoteSlowLoop:
             self._changed.notify_all()
 
     def condition(self, observation: Observation) -> VideoCondition:
-        """The newest condition of this episode. Waits for the first one only; a server that is lost later shows in its age.
+        """The newest condition of this episode. Waits for the first one only; a server that is lost later shows in its
+        age.
 
         Raises:
             RuntimeError: no frame was observed.
@@ -117,7 +120,8 @@ class RemoteSlowLoop:
                 f"System 2 gave no condition for episode {self._episode}: {self.incidents[-1].text}"
             ) from self._link.failure
         raise TimeoutError(
-            f"System 2 at {self._link.address} gave no condition for episode {self._episode} within {self._timeout_s} s; "
+            f"System 2 at {self._link.address} gave no condition for episode {self._episode} within "
+            f"{self._timeout_s} s; "
             "it is away, hangs, or its first call is slower than that: start it, or raise first_condition_timeout_s"
             + (f". Last: {self.incidents[-1].text}" if self.incidents else "")
         )
@@ -154,7 +158,8 @@ class RemoteSlowLoop:
             raise MessageError("a whole policy is served there; start the server with --only system2")
         if contract.streams != self._streams or not np.isclose(contract.period_s * self._spec.control_fps, 1):
             raise MessageError(
-                f"another policy's System 2 is served there: streams {contract.streams} at {1 / contract.period_s:g} Hz, "
+                f"another policy's System 2 is served there: streams {contract.streams} at "
+                f"{1 / contract.period_s:g} Hz, "
                 f"this policy has {self._streams} at {self._spec.control_fps:g} Hz"
             )
 

@@ -1,10 +1,11 @@
 """A policy behind a websocket with openpi's protocol: metadata when a client connects, then one answer per message.
 
-The event loop only moves bytes. Every client has a thread that reads, checks and answers its messages in order, so one client's
-wait for System 2 does not delay the others. An error is answered as text, which openpi's client raises; the connection stays, and
-the message changed nothing. Plain HTTP on the same port: `/healthz` and `/metrics`.
+The event loop only moves bytes. Every client has a thread that reads, checks and answers its messages in order, so one
+client's wait for System 2 does not delay the others. An error is answered as text, which openpi's client raises; the
+connection stays, and the message changed nothing. Plain HTTP on the same port: `/healthz` and `/metrics`.
 
-Requests with an `Origin` are refused: a browser sends one and a robot does not, so no web page can reach a server on loopback.
+Requests with an `Origin` are refused: a browser sends one and a robot does not, so no web page can reach a server on
+loopback.
 """
 
 import asyncio
@@ -38,7 +39,8 @@ _quiet.setLevel(logging.CRITICAL)
 
 
 class Worker:
-    """A thread that runs the jobs of an event loop in order. A daemon, unlike a pool's threads: a policy that hangs must not
+    """A thread that runs the jobs of an event loop in order. A daemon, unlike a pool's threads: a policy that hangs
+    must not
     keep the process alive."""
 
     def __init__(self, name: str):
@@ -276,7 +278,8 @@ class Server:
                     await connection.send(await asyncio.wait_for(asyncio.shield(answer), self._limits.answer_timeout_s))
                 except TimeoutError:
                     self.metrics.count("errors", "timeout")
-                    reason = f"no answer within {self._limits.answer_timeout_s:g} s: the policy hangs, or is slower than that"
+                    reason = f"no answer within {self._limits.answer_timeout_s:g} s: the policy hangs, or is "
+                    "slower than that"
                     await connection.send(reason)
                     await connection.close(CloseCode.INTERNAL_ERROR, reason)
                     return

@@ -1,9 +1,10 @@
 """One client's episode: the effect of a message on a policy, and the answer.
 
 - A connection is an episode, and `reset` begins the next one. Clients never see each other's frames.
-- A policy needs a frame per control step. Robots that ask every few steps, and networks that lose messages, leave gaps. The frame
-  before a gap is repeated until its end, so that a clip spans the seconds of training; the answer counts the repeated frames. To
-  avoid gaps a client sends every observation, with `plan: False` between plans.
+- A policy needs a frame per control step. Robots that ask every few steps, and networks that lose messages, leave
+gaps. The frame
+  before a gap is repeated until its end, so that a clip spans the seconds of training; the answer counts the repeated
+  frames. To avoid gaps a client sends every observation, with `plan: False` between plans.
 - A second observation within one control step is used for a plan, but is not another frame.
 """
 
@@ -72,9 +73,9 @@ class PolicySession:
         """Observe, and plan unless the message says `plan: False`.
 
         Returns:
-            `actions`, float32 `[horizon action_dim]`, the first one for the moment `observed_at`, and `period_s` between two;
-            neither without a plan. `frames_repeated`: frames repeated before this one. `actions_clamped`: actions of the plan
-            that were outside the limits. `policy_timing`: milliseconds.
+            `actions`, float32 `[horizon action_dim]`, the first one for the moment `observed_at`, and `period_s`
+            between two; neither without a plan. `frames_repeated`: frames repeated before this one. `actions_clamped`:
+            actions of the plan that were outside the limits. `policy_timing`: milliseconds.
 
         Raises:
             MessageError: the message is wrong, or its clock runs backwards.

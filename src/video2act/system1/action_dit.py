@@ -1,17 +1,17 @@
 """The denoiser: a diffusion transformer over an action chunk (RDT-1B's block, arXiv 2410.07864).
 
-The sequence is a prefix of three tokens (diffusion timestep, a clock, state) and the noisy actions. Each block: self-attention,
-cross-attention, MLP, all pre-normed. Blocks take turns: even ones read the text, odd ones image and video, so that many image
-tokens cannot drown a short sentence.
+The sequence is a prefix of three tokens (diffusion timestep, a clock, state) and the noisy actions. Each block:
+self-attention, cross-attention, MLP, all pre-normed. Blocks take turns: even ones read the text, odd ones image and
+video, so that many image tokens cannot drown a short sentence.
 
 The mean of the text's tokens is also added to the state token: which task it is is known before anything is looked at.
 
-Conditions do not change while a chunk is denoised. `project` turns them into each block's keys and values once; `forward`, called
-at every denoising step, only asks.
+Conditions do not change while a chunk is denoised. `project` turns them into each block's keys and values once;
+`forward`, called at every denoising step, only asks.
 
-`DitConfig` says where RDT-1B differs: its clock tells the control rate, where ours tells how old the video condition is. Its
-sequence has no place left for that age, so the age is added to the video tokens, by a layer that starts at zero: RDT-1B's weights
-mean what they meant.
+`DitConfig` says where RDT-1B differs: its clock tells the control rate, where ours tells how old the video condition
+is. Its sequence has no place left for that age, so the age is added to the video tokens, by a layer that starts at
+zero: RDT-1B's weights mean what they meant.
 """
 
 from dataclasses import dataclass

@@ -1,15 +1,16 @@
-"""Schedules of noise for actions, around diffusers' schedulers: how to add noise, what the network is asked for, how to sample.
+"""Schedules of noise for actions, around diffusers' schedulers: how to add noise, what the network is asked for, how
+to sample.
 
 * `ddpm`: the squared-cosine DDPM schedule in training, DPM-Solver++ (order 2) in sampling, as RDT-1B.
 * `flow_matching`: straight lines between actions and noise, Euler steps in sampling.
 
 Under flow matching a network may predict the clean actions instead of the flow; the flow follows from them.
 
-A sample can be guided to agree with actions that are known in part (real-time chunking, arXiv 2506.07339, after PiGDM): each
-step moves the predicted clean actions by `w sigma J^T W (known - clean)`. J is the true Jacobian of the prediction with respect
-to the noisy actions, by a backward pass through the network; `w = min(limit, (alpha^2 + sigma^2) / (alpha sigma))`. On straight
-lines (alpha = 1 - level, sigma = level) that is the paper's rule. On the DDPM schedule it is the same derivation with that
-schedule's alpha and sigma, which the paper does not carry out.
+A sample can be guided to agree with actions that are known in part (real-time chunking, arXiv 2506.07339, after
+PiGDM): each step moves the predicted clean actions by `w sigma J^T W (known - clean)`. J is the true Jacobian of the
+prediction with respect to the noisy actions, by a backward pass through the network; `w = min(limit, (alpha^2 +
+sigma^2) / (alpha sigma))`. On straight lines (alpha = 1 - level, sigma = level) that is the paper's rule. On the DDPM
+schedule it is the same derivation with that schedule's alpha and sigma, which the paper does not carry out.
 """
 
 from collections.abc import Callable
@@ -41,7 +42,8 @@ class Known:
 
 
 def soft_mask(horizon: int, num_known: int, *, num_frozen: int) -> Float[Tensor, "horizon"]:
-    """How strongly each action is held to the known one (arXiv 2506.07339, equation 5): the frozen ones fully, then ever less."""
+    """How strongly each action is held to the known one (arXiv 2506.07339, equation 5): the frozen ones fully, then
+    ever less."""
     step = torch.arange(horizon, dtype=torch.float32)
     share = (num_known - step) / (num_known - num_frozen + 1)
     falling = share * (torch.exp(share) - 1) / (torch.e - 1)
@@ -59,7 +61,8 @@ class Denoising:
     def add_noise(
         self, actions: Float[Tensor, "b horizon a"], noise: Float[Tensor, "b horizon a"], *, uniform: Float[Tensor, "b"]
     ) -> tuple[Float[Tensor, "b horizon a"], Float[Tensor, "b"], Float[Tensor, "b horizon a"]]:
-        """Noise each sample to the level that its `uniform` in [0, 1) names: (noisy actions, timestep, what to predict)."""
+        """Noise each sample to the level that its `uniform` in [0, 1) names: (noisy actions, timestep, what to
+        predict)."""
         shift = self.config.noise_shift
         uniform = shift * uniform / (1 + (shift - 1) * uniform)
         if self.config.schedule == "ddpm":

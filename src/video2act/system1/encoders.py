@@ -1,7 +1,8 @@
 """Image -> Tokens: a small convolutional encoder, trained with the policy.
 
-Each camera becomes a coarse map of tokens (what is roughly where), plus one token of key points: where, to a fraction of a cell,
-each of `NUM_POINTS` learned heat maps is warm (spatial softmax, arXiv 1504.00702). Manipulation is decided by the latter.
+Each camera becomes a coarse map of tokens (what is roughly where), plus one token of key points: where, to a fraction
+of a cell, each of `NUM_POINTS` learned heat maps is warm (spatial softmax, arXiv 1504.00702). Manipulation is decided
+by the latter.
 """
 
 import torch

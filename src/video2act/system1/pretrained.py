@@ -1,11 +1,11 @@
 """Frozen encoders of others, from transformers: T5 for the instruction, SigLIP for the cameras, as RDT-1B uses them.
 
-Neither is part of the policy's weights: a run folder names where they come from (`PretrainedConfig.source`, a folder or a repo
-id). They are read when they are first needed, in bfloat16 on a GPU and in float32 on a CPU.
+Neither is part of the policy's weights: a run folder names where they come from (`PretrainedConfig.source`, a folder
+or a repo id). They are read when they are first needed, in bfloat16 on a GPU and in float32 on a CPU.
 
-A sentence always gives the same embedding, so it is computed once. `TextEmbeddings` keeps it in memory and, if told, in a folder;
-with every instruction in the folder, the text encoder (T5-XXL: 9.5 GB) need not be there at all. An instruction that is in
-neither is an error; it is never replaced by zeros.
+A sentence always gives the same embedding, so it is computed once. `TextEmbeddings` keeps it in memory and, if told,
+in a folder; with every instruction in the folder, the text encoder (T5-XXL: 9.5 GB) need not be there at all. An
+instruction that is in neither is an error; it is never replaced by zeros.
 """
 
 from collections.abc import Iterable
@@ -39,7 +39,8 @@ class T5:
 
         Raises:
             OSError: the encoder or its tokenizer is not there.
-            ValueError: the instruction has more than `max_tokens` tokens; or the encoder is of another width, or damaged.
+            ValueError: the instruction has more than `max_tokens` tokens; or the encoder is of another width, or
+                damaged.
         """
         tokenizer, encoder = self._load()
         ids = tokenize(tokenizer, instruction)
@@ -52,7 +53,8 @@ class T5:
 
     @property
     def fingerprint(self) -> str | None:
-        """Of the weights, wherever they lie. The dtype is not in it: what a GPU computed in bfloat16 serves a CPU, too."""
+        """Of the weights, wherever they lie. The dtype is not in it: what a GPU computed in bfloat16 serves a CPU,
+        too."""
         if self._fingerprint is None:
             self._fingerprint = weights_fingerprint(self.config.source)
         return self._fingerprint
@@ -77,7 +79,8 @@ class T5:
 
 
 class FrozenTextEncoder:
-    """Instructions -> `[b n width]`, padding masked; each distinct instruction is encoded once, alone, so without padding."""
+    """Instructions -> `[b n width]`, padding masked; each distinct instruction is encoded once, alone, so without
+    padding."""
 
     def __init__(self, config: PretrainedConfig):
         self.config = config
@@ -92,7 +95,8 @@ class FrozenTextEncoder:
         return self
 
     def __call__(self, instruction: list[str], device: torch.device) -> Tokens:
-        """Raises ValueError or FileNotFoundError for an instruction that is empty, too long, or neither cached nor computable."""
+        """Raises ValueError or FileNotFoundError for an instruction that is empty, too long, or neither cached nor
+        computable."""
         if self.encoder is not None:
             self.encoder.device = device
         rows = [self.embeddings(sentence)["tokens"].to(device) for sentence in instruction]

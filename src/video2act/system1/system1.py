@@ -2,8 +2,8 @@
 
 It knows System 2 only as `Tokens`. Everything here is in normalised units; the policy around it normalises.
 
-The encoders are small ones that learn along, or frozen ones of others (`pretrained.py`). With an embodiment, the denoiser works
-on unified vectors; what comes in and goes out is the robot's own.
+The encoders are small ones that learn along, or frozen ones of others (`pretrained.py`). With an embodiment, the
+denoiser works on unified vectors; what comes in and goes out is the robot's own.
 """
 
 import copy
@@ -106,7 +106,8 @@ class System1(nn.Module):
         video: Tokens,
         visible: Visibility,
     ) -> Conditions:
-        """Encode text and images and put them beside System 2's tokens, hiding what is not visible. No images, no tokens."""
+        """Encode text and images and put them beside System 2's tokens, hiding what is not visible. No images, no
+        tokens."""
         text = self._read(instruction)
         image = Tokens.empty(len(instruction), self.config.hidden, like=text.data)
         if images is not None and self.cameras:
@@ -164,7 +165,8 @@ class System1(nn.Module):
         generator: torch.Generator,
         known: Float[Tensor, "b unified"] | None = None,
     ) -> Float[Tensor, ""]:
-        """The denoising loss over real actions: neither what lies past the end of an episode nor what a robot lacks counts.
+        """The denoising loss over real actions: neither what lies past the end of an episode nor what a robot lacks
+        counts.
 
         Args:
             known: as for `project`.
@@ -177,7 +179,8 @@ class System1(nn.Module):
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         uniform = torch.rand(len(clean), generator=generator).to(clean)
         noisy, timestep, target = self.denoising.add_noise(clean, noise, uniform=uniform)
-        # padding is pure noise to the network: repeated actions, noised one by one, would tell the real ones what they are
+        # padding is pure noise to the network: repeated actions, noised one by one, would tell the real ones what they
+        # are
         noisy = torch.where(is_real[..., None], noisy, noise)
         is_committed = self._draw_committed(clean, generator)
         if is_committed is not None:
@@ -217,10 +220,11 @@ class System1(nn.Module):
         """As `sample`, for a chunk that continues one in execution.
 
         Args:
-            committed: the rest of that chunk, normalised; its first action is for the same moment as the new chunk's first.
+            committed: the rest of that chunk, normalised; its first action is for the same moment as the new chunk's
+                first.
             num_frozen: so many of them will be executed in any case; the new chunk begins with exactly these.
-            guidance: limit of the weight that guides the denoising (arXiv 2506.07339); None: the network was trained to be
-                shown committed actions (arXiv 2512.05964).
+            guidance: limit of the weight that guides the denoising (arXiv 2506.07339); None: the network was trained
+                to be shown committed actions (arXiv 2512.05964).
         Raises:
             ValueError: it was not, or for fewer of them.
         """
@@ -254,7 +258,8 @@ class System1(nn.Module):
         longest = self.config.max_delay_steps
         if longest == 0:
             raise ValueError(
-                "this policy was not trained to continue a plan (max_delay_steps is 0); use overlap rtc, which guides any one, "
+                "this policy was not trained to continue a plan (max_delay_steps is 0); use overlap rtc, "
+                "which guides any one, "
                 "or train one with --max-delay-steps"
             )
         if num_frozen > longest:

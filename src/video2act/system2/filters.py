@@ -3,8 +3,8 @@
 * Spatial filters find foreground boundaries: gradients within a frame, per channel.
 * Temporal filters find motion between frames and drop the static background.
 
-A frequency is in Hz of the filtered grid's own time axis: `Video.fps` travels with the grid, and a codec has already divided it.
-(The released code applies the camera's rate to latents, so its "1-7 Hz" are really a quarter of that.)
+A frequency is in Hz of the filtered grid's own time axis: `Video.fps` travels with the grid, and a codec has already
+divided it. (The released code applies the camera's rate to latents, so its "1-7 Hz" are really a quarter of that.)
 All of them compute in fp32 whatever comes in, and treat every item of a batch alone.
 """
 
@@ -90,7 +90,8 @@ def temporal_bandpass(video: Video, low_hz: float | None, *, high_hz: float | No
 
 
 def moft(video: Video, keep: float) -> Video:
-    """Deviation from the temporal mean, in the share `keep` of channels that vary most (motion features, arXiv 2405.14864).
+    """Deviation from the temporal mean, in the share `keep` of channels that vary most (motion features, arXiv
+    2405.14864).
 
     Each item of the batch chooses its own channels; the others become zero.
     """

@@ -1,8 +1,8 @@
 """Video -> Tokens: a perceiver resampler (arXiv 2204.14198). Learned queries read a grid of features, however large.
 
-The grid carries no positions of its own after the backbone, so a fixed embedding of frame, row and column is added to what the
-queries read: "where" survives the compression. A former without layers would return its queries, constants that never saw the
-video (as the released configuration does); the config refuses depth 0.
+The grid carries no positions of its own after the backbone, so a fixed embedding of frame, row and column is added to
+what the queries read: "where" survives the compression. A former without layers would return its queries, constants
+that never saw the video (as the released configuration does); the config refuses depth 0.
 """
 
 import torch
@@ -18,9 +18,9 @@ from video2act.types import Tokens, Video
 class ResamplerAttention(nn.Module):
     """Multi-head cross-attention of a few queries to very many features, which are read as they are.
 
-    `(W_q q) . (W_k x)` is `(W_k^T W_q q) . x`, and a weighted sum of values is the value of a weighted sum: so it is the queries
-    that are projected, into the width of the features, and no key or value of a feature is ever made. A bias of the keys would
-    add the same to all scores of a query, which softmax ignores.
+    `(W_q q) . (W_k x)` is `(W_k^T W_q q) . x`, and a weighted sum of values is the value of a weighted sum: so it is
+    the queries that are projected, into the width of the features, and no key or value of a feature is ever made. A
+    bias of the keys would add the same to all scores of a query, which softmax ignores.
     """
 
     def __init__(self, width: int, num_heads: int, *, feature_dim: int):

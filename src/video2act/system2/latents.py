@@ -1,7 +1,8 @@
 """Between the codec and the transformer: which latents of a clip the transformer is shown, and how large.
 
-All of them, as they are, unless the stream says otherwise (`StreamConfig.latent_frames`, `latent_size`). It does so in policies
-of the released code that were trained on some latents of a clip, or on resized ones. Robot, training and caches all pass here.
+All of them, as they are, unless the stream says otherwise (`StreamConfig.latent_frames`, `latent_size`). It does so in
+policies of the released code that were trained on some latents of a clip, or on resized ones. Robot, training and
+caches all pass here.
 """
 
 from dataclasses import replace

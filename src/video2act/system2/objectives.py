@@ -1,7 +1,8 @@
 """Which noise the families of video models meet in training, and how their errors count: the words of an `Objective`.
 
-A clip at noise level `l` is the mixture `(1 - l) * latents + l * noise`. All is said in terms of the flow `noise - latents`: a
-model that predicts something else makes errors that are the flow's times a factor, and its square is the weight here.
+A clip at noise level `l` is the mixture `(1 - l) * latents + l * noise`. All is said in terms of the flow `noise -
+latents`: a model that predicts something else makes errors that are the flow's times a factor, and its square is the
+weight here.
 """
 
 import math
@@ -27,7 +28,8 @@ def logit_normal(shift: float = 1.0, grows_with_frames: bool = False) -> Levels:
     """Levels whose log odds are normal around the logarithm of the shift (arXiv 2403.03206).
 
     Args:
-        grows_with_frames: the odds also grow with the square root of the number of latent frames, as in Cosmos-Predict2.
+        grows_with_frames: the odds also grow with the square root of the number of latent frames, as in
+            Cosmos-Predict2.
     """
 
     def levels(uniform: Float[Tensor, "b"], num_frames: int) -> Float[Tensor, "b"]:
@@ -52,13 +54,16 @@ def flow_error(level: Float[Tensor, "b t"]) -> Float[Tensor, "b t"]:
 
 
 def latents_error(level: Float[Tensor, "b t"]) -> Float[Tensor, "b t"]:
-    """That of the clean latents which the flow implies: full where they must be imagined, little where they show through."""
+    """That of the clean latents which the flow implies: full where they must be imagined, little where they show
+    through."""
     return level**2
 
 
 def circle_error(level: Float[Tensor, "b t"]) -> Float[Tensor, "b t"]:
-    """That of the velocity on the unit circle (arXiv 2202.00512), `(1 - l) * noise - l * latents` over its scale: CogVideoX.
+    """That of the velocity on the unit circle (arXiv 2202.00512), `(1 - l) * noise - l * latents` over its scale:
+    CogVideoX.
 
-    Also that of the clean latents under EDM's weights for noise added to data of unit deviation (arXiv 2206.00364): Cosmos.
+    Also that of the clean latents under EDM's weights for noise added to data of unit deviation (arXiv 2206.00364):
+    Cosmos.
     """
     return level**2 + (1 - level) ** 2

@@ -1,7 +1,8 @@
 """Formers of another make: those that checkpoints of the released code hold. Each is chosen by `FormerConfig.kind`.
 
 * `Projection`: every feature becomes a token of its own; nothing is compressed.
-* `FrameFormer`: a perceiver whose queries are shared out among the frames; those of a frame read that frame alone, and, if it is
+* `FrameFormer`: a perceiver whose queries are shared out among the frames; those of a frame read that frame alone,
+and, if it is
   temporal, then the same query of the other frames.
 * `ConstantTokens`: what that code computes where its former has no layers: tokens that never saw the video.
 

@@ -1,9 +1,10 @@
 """Causal video encoding that goes on where it stopped, instead of starting over with every clip.
 
-An encoder that never looks ahead gives a long video the same latents whether it is shown all of it at once or piece by piece, if
-it is allowed to remember. A clip is then the newest latents of the episode: four frames are encoded where a window of 61 was.
-These latents are not those of a window: the encoder remembers what lies before it (arXiv 2503.20314 describes the memory; how
-far the two differ is measured in `tests/system2/test_streaming.py`). So a policy is trained on one of them, and says which.
+An encoder that never looks ahead gives a long video the same latents whether it is shown all of it at once or piece by
+piece, if it is allowed to remember. A clip is then the newest latents of the episode: four frames are encoded where a
+window of 61 was. These latents are not those of a window: the encoder remembers what lies before it (arXiv 2503.20314
+describes the memory; how far the two differ is measured in `tests/system2/test_streaming.py`). So a policy is trained
+on one of them, and says which.
 """
 
 from typing import Protocol, runtime_checkable
@@ -48,8 +49,8 @@ def newest_latents(backbone: VideoBackbone, pixels: Video, *, num_latents: int) 
     """The newest latents of an episode; before its beginning, the first one is repeated.
 
     Args:
-        pixels: `EpisodeFrames`, of which only those that the memory lacks are encoded; any other video is a whole episode. If
-            the encoding fails, the memory stays as it was.
+        pixels: `EpisodeFrames`, of which only those that the memory lacks are encoded; any other video is a whole
+            episode. If the encoding fails, the memory stays as it was.
     Raises:
         RuntimeError: frames between the memory and the clip are missing.
     """
@@ -59,7 +60,8 @@ def newest_latents(backbone: VideoBackbone, pixels: Video, *, num_latents: int) 
         memory, first = EncoderMemory(), 0
     if memory.num_frames < first:
         raise RuntimeError(
-            f"the encoder has seen {memory.num_frames} frames of the episode and the clip begins with frame {first}: frames are "
+            f"the encoder has seen {memory.num_frames} frames of the episode and the clip begins with frame "
+            f"{first}: frames are "
             "missing; begin a new episode (reset)"
         )
     new = pixels.grid[:, :, memory.num_frames - first :]

@@ -1,11 +1,12 @@
 """The slow system: clips -> tokens.
 
-Per stream, in the paper's order: encode -> transformer blocks -> filter -> former; then the streams' tokens are joined. Which
-side of the transformer blocks the filter stands on is one word of the config (`filter_on`).
+Per stream, in the paper's order: encode -> transformer blocks -> filter -> former; then the streams' tokens are
+joined. Which side of the transformer blocks the filter stands on is one word of the config (`filter_on`).
 
-The way is split where gradients start. `see` is everything without a trained parameter: the frozen video diffusion model and the
-filters; what it returns can be cached and looked at. `compress` is what training learns. `perceive` is both. A video model that
-is tuned together with the policy (`learn`) moves the start of gradients to its latents, and then nothing can be cached.
+The way is split where gradients start. `see` is everything without a trained parameter: the frozen video diffusion
+model and the filters; what it returns can be cached and looked at. `compress` is what training learns. `perceive` is
+both. A video model that is tuned together with the policy (`learn`) moves the start of gradients to its latents, and
+then nothing can be cached.
 """
 
 from dataclasses import replace
@@ -60,13 +61,15 @@ class System2(nn.Module):
         return self
 
     def learn(self) -> None:
-        """Let the video model learn with the rest, as the config's `tuning` says. Raises ImportError where peft is needed."""
+        """Let the video model learn with the rest, as the config's `tuning` says. Raises ImportError where peft is
+        needed."""
         self.is_learning = self.config.tuning.method != "frozen"
         if self.is_learning:
             self.backbone.learn(self.config.tuning)
 
     def see(self, clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
-        """Stream -> filtered features, boundaries and motion. No randomness, and unless the video model learns no gradient.
+        """Stream -> filtered features, boundaries and motion. No randomness, and unless the video model learns no
+        gradient.
 
         Raises:
             ValueError: a stream of the config has no clip, or one of another shape.
@@ -152,7 +155,8 @@ class System2(nn.Module):
             save_adapter(folder / ADAPTER, taken_out(own) or self.adapter, tuning=self.config.tuning)
 
     def merge_adapter(self, folder: Path) -> None:
-        """The inverse of `save_adapter`. Raises FileNotFoundError or ValueError for an adapter that is missing or does not fit."""
+        """The inverse of `save_adapter`. Raises FileNotFoundError or ValueError for an adapter that is missing or does
+        not fit."""
         if self.config.tuning.method == "lora":
             self.backbone.merge(folder / ADAPTER)
             self.adapter = read_adapter(folder / ADAPTER)[0]
@@ -170,7 +174,8 @@ class System2(nn.Module):
         expected = (3, num_frames, *stream.frame_px)
         if shape != expected:
             raise ValueError(
-                f"stream {name!r} takes clips of [channels, frames, height, width] = {list(expected)}, got {list(shape)}"
+                f"stream {name!r} takes clips of [channels, frames, height, width] = {list(expected)}, got "
+                f"{list(shape)}"
             )
         return clips[name]
 

@@ -1,7 +1,7 @@
 """The video model's own objective: a clean past, where the model knows one, and noise to be removed.
 
-Each clip keeps a number of its first latent frames clean and noises the rest to one level; how many, which levels, and how much
-an error counts are the family's `Objective`. Models that know one noise level per clip get noise everywhere.
+Each clip keeps a number of its first latent frames clean and noises the rest to one level; how many, which levels, and
+how much an error counts are the family's `Objective`. Models that know one noise level per clip get noise everywhere.
 Sampling goes the other way, from noise to the future of a clean past, on diffusers' flow-matching schedule.
 """
 
@@ -66,7 +66,8 @@ def continue_video(
     num_steps: int,
     generator: torch.Generator,
 ) -> Video:
-    """Imagine `num_frames` more latent frames; `past` may have none. One step gives the mean of all futures, more give one."""
+    """Imagine `num_frames` more latent frames; `past` may have none. One step gives the mean of all futures, more give
+    one."""
     b, c, t, h, w = past.grid.shape
     scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=backbone.objective.sampling_shift)
     scheduler.set_timesteps(num_steps)

@@ -1,7 +1,9 @@
-"""Embeddings of frozen text encoders, System 1's and System 2's: computed once per instruction, kept in memory and on disk.
+"""Embeddings of frozen text encoders, System 1's and System 2's: computed once per instruction, kept in memory and on
+disk.
 
-Such an encoder is larger than many video models, and a robot hears few sentences. Where all of them are in the cache, the encoder
-need not be there. A sentence that is neither cached nor computable is an error: a zero in its place would be a sentence, too.
+Such an encoder is larger than many video models, and a robot hears few sentences. Where all of them are in the cache,
+the encoder need not be there. A sentence that is neither cached nor computable is an error: a zero in its place would
+be a sentence, too.
 """
 
 import hashlib
@@ -24,7 +26,8 @@ class TextEncoder(Protocol):
 
     @property
     def fingerprint(self) -> str | None:
-        """Of the encoder's weights, and of the dtype where a config chooses it, so that two encoders never share a folder; None
+        """Of the encoder's weights, and of the dtype where a config chooses it, so that two encoders never share a
+        folder; None
         while the weights are not on this machine."""
         ...
 
@@ -62,8 +65,8 @@ class TextEmbeddings:
 
         Raises:
             FileNotFoundError: the instruction is not cached and there is no encoder.
-            ValueError: the instruction is empty or too long, or what is cached is damaged, of another width or of another
-                encoder.
+            ValueError: the instruction is empty or too long, or what is cached is damaged, of another width or of
+                another encoder.
         """
         if not instruction.strip():
             raise ValueError(f"the instruction is empty ({instruction!r}); say what the robot shall do")
@@ -92,7 +95,8 @@ class TextEmbeddings:
     def _compute(self, instruction: str) -> dict[str, Tensor]:
         if self.encoder is None:
             raise FileNotFoundError(
-                f"the instruction {instruction!r} has no embedding in {self.folder}, and there is no text encoder to compute one "
+                f"the instruction {instruction!r} has no embedding in {self.folder}, and there is no text "
+                f"encoder to compute one "
                 f"({self.missing}); name or add the text encoder, or copy the cache from where it was computed"
             )
         return {name: tensor.detach().cpu().contiguous() for name, tensor in self.encoder(instruction).items()}
@@ -102,7 +106,8 @@ class TextEmbeddings:
         fingerprint = self.encoder.fingerprint
         if fingerprint is None:
             raise FileNotFoundError(
-                f"the text encoder was read, but its files are not where they are looked for, so that its embeddings cannot be "
+                f"the text encoder was read, but its files are not where they are looked for, so that its "
+                f"embeddings cannot be "
                 f"told from another's in {path.parent}; download it into a folder and name that"
             )
         if not self._is_checked:  # what was never asked for may be of another encoder, too
@@ -130,19 +135,22 @@ class TextEmbeddings:
         own = self.encoder and self.encoder.fingerprint
         if own is not None and found != own:
             raise ValueError(
-                f"{path} was computed by another text encoder ({found}, this one is {own}); choose another text_cache for this "
+                f"{path} was computed by another text encoder ({found}, this one is {own}); choose another "
+                f"text_cache for this "
                 f"model, or remove {self.folder}"
             )
         if self._source not in (None, found):
             raise ValueError(
-                f"{path} was computed by the text encoder {found}, but other instructions by {self._source}: {self.folder} holds "
+                f"{path} was computed by the text encoder {found}, but other instructions by {self._source}: "
+                f"{self.folder} holds "
                 f"embeddings of two encoders; remove those of one"
             )
         self._source = found
 
 
 class EmbeddingsOfAFamily(TextEmbeddings):
-    """For a model that comes without its text encoder: what one encoder of its family has computed; any that knows the sentences.
+    """For a model that comes without its text encoder: what one encoder of its family has computed; any that knows the
+    sentences.
 
     Args:
         folder: of the family, in it a folder for each encoder.
@@ -163,13 +171,15 @@ class EmbeddingsOfAFamily(TextEmbeddings):
         holding = [folder for folder in everywhere if not self._possible or folder in self._possible]
         if not holding and everywhere:
             raise ValueError(
-                f"the instruction {instruction!r} has an embedding in {everywhere[0]}, but other instructions have theirs in "
+                f"the instruction {instruction!r} has an embedding in {everywhere[0]}, but other "
+                f"instructions have theirs in "
                 f"{self._possible[0]}, of another text encoder; add the text encoder, or name one folder as text_cache"
             )
         for folder in holding[1:]:
             if not _equal(_open(folder / name)[1], _open(holding[0] / name)[1]):
                 raise ValueError(
-                    f"the instruction {instruction!r} has different embeddings in {holding[0]} and {folder}, of two text "
+                    f"the instruction {instruction!r} has different embeddings in {holding[0]} and {folder}, "
+                    f"of two text "
                     f"encoders; add the text encoder, or name one folder as text_cache"
                 )
         self._possible = holding or self._possible

@@ -64,7 +64,8 @@ class _Cache:
 def training_inputs(
     loader: BatchLoader, config: TrainConfig, *, loop: TrainingLoop
 ) -> Callable[[int], tuple[Any, ...]]:
-    """Micro-step -> arguments of `Video2Act.forward`: an augmented batch, its generator, what is hidden, noise on the state."""
+    """Micro-step -> arguments of `Video2Act.forward`: an augmented batch, its generator, what is hidden, noise on the
+    state."""
     first = loop.first_step * config.gradient_accumulation
     last = config.num_steps * config.gradient_accumulation
     batches = iter(DataLoader(loader, batch_size=None, sampler=range(first, last), num_workers=config.num_workers))
@@ -92,7 +93,8 @@ def training_inputs(
 
 
 def validation_loss(loader: BatchLoader, *, loop: TrainingLoop) -> Callable[[], float]:
-    """The training objective on batches of held-out episodes: always the same ones with the same noise, nothing hidden."""
+    """The training objective on batches of held-out episodes: always the same ones with the same noise, nothing
+    hidden."""
     size = loader.batch_size * loader.world_size
     steps = range(min(VALIDATION_BATCHES, -(-loader.dataset.total_frames // size)))
 
@@ -114,7 +116,8 @@ def draw_visibility(
     generator: torch.Generator,
     device: torch.device,
 ) -> Visibility:
-    """Hide text, image, video and state of each sample at random, each by itself; or image and video together, never the text."""
+    """Hide text, image, video and state of each sample at random, each by itself; or image and video together, never
+    the text."""
     text, image, video, state = (torch.rand(4, batch, generator=generator) >= condition_dropout).to(device)
     if vision_dropout:
         sees = (torch.rand(batch, generator=generator) >= vision_dropout).to(device)

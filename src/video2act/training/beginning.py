@@ -49,8 +49,8 @@ def begin_from(policy: Video2Act, source: Path, *, parts: tuple[str, ...] = ()) 
 
     Args:
         source: a run folder.
-        parts: beginnings of names (`system1`, `system2.formers.motion`); empty: everything. Weights of a published video model
-            are not in a run folder, and statistics stay those of the new data.
+        parts: beginnings of names (`system1`, `system2.formers.motion`); empty: everything. Weights of a published
+            video model are not in a run folder, and statistics stay those of the new data.
     Raises:
         FileNotFoundError: the run has no weights.
         ValueError: a part that the policy does not have, or nothing that fits.

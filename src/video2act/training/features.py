@@ -1,7 +1,7 @@
 """Fills a cache: System 2's frozen part looks at every frame of a dataset once; processes share the episodes.
 
-Where a stream is encoded as one (`encoding="stream"`), the encoder goes through the episode once; a clip is then the newest of
-its latents. Where it is encoded in windows, each clip is encoded for itself, as the robot does it.
+Where a stream is encoded as one (`encoding="stream"`), the encoder goes through the episode once; a clip is then the
+newest of its latents. Where it is encoded in windows, each clip is encoded for itself, as the robot does it.
 """
 
 from dataclasses import asdict, replace
@@ -32,7 +32,8 @@ PIECE = 16
 def cache_spec(policy: Video2Act, dataset: Dataset, *, stage: Stage = "seen", dtype: Dtype = "float16") -> CacheSpec:
     """The manifest of what a policy's System 2 sees in a dataset.
 
-    Only what the stage depends on is in it: latents know nothing of the transformer, features nothing of a filter after them.
+    Only what the stage depends on is in it: latents know nothing of the transformer, features nothing of a filter
+    after them.
     """
     system2 = policy.system2
     assert system2 is not None

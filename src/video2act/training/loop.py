@@ -1,7 +1,9 @@
-"""The training loop that `train` and `train-video` share: accelerate, AdamW, a moving average, checkpoints, a progress line.
+"""The training loop that `train` and `train-video` share: accelerate, AdamW, a moving average, checkpoints, a progress
+line.
 
-A module whose `forward` returns the loss is trained on `inputs(micro_step)`. All randomness of a step comes from (seed, step,
-rank), so nothing random needs saving, and a killed run that is resumed equals one that was never interrupted.
+A module whose `forward` returns the loss is trained on `inputs(micro_step)`. All randomness of a step comes from
+(seed, step, rank), so nothing random needs saving, and a killed run that is resumed equals one that was never
+interrupted.
 
 A run folder grows:
     metrics.jsonl            one line per step: loss, gradient norm, learning rate
@@ -40,7 +42,8 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class TrainingPausedError(RuntimeError):
-    """The time that was given is used up; a checkpoint was written, and the same command with resume goes on from it."""
+    """The time that was given is used up; a checkpoint was written, and the same command with resume goes on from
+    it."""
 
 
 class TrainingLoop:
@@ -51,7 +54,8 @@ class TrainingLoop:
         folder: the run folder.
         resume: go on from the newest checkpoint in `folder`, which must exist.
         identity: what else makes this training this one (data, preset, ...); a resumed one must agree in it.
-        rates: learning rates of their own of some parameters, by the beginning of their names; some of these may go unused.
+        rates: learning rates of their own of some parameters, by the beginning of their names; some of these may go
+            unused.
     Raises:
         FileExistsError: the folder holds a finished training, or another one and `resume` is off.
         FileNotFoundError, ValueError: there is nothing to resume, or it was started with other settings.
@@ -105,7 +109,8 @@ class TrainingLoop:
 
         Args:
             inputs: micro-step -> arguments of the module's forward, the same for the same step.
-            validate: the loss on held-out data, measured every `validate_every` steps and at the end, of the averaged weights.
+            validate: the loss on held-out data, measured every `validate_every` steps and at the end, of the averaged
+                weights.
         Raises:
             FloatingPointError: the loss is not finite; checkpoints before it are kept.
             TrainingPausedError: `max_minutes` are over.
@@ -171,7 +176,8 @@ class TrainingLoop:
         self.average.store(self.parameters)
         self.average.copy_to(self.parameters)
         state: dict[str, Any] = self.accelerator.get_state_dict(self.module)
-        # copied is what will be trained weights again, and what FSDP gathered into more memory than it fills, which no file
+        # copied is what will be trained weights again, and what FSDP gathered into more memory than it fills, which no
+        # file
         # takes; a frozen video model of gigabytes is not
         trained = {_own_part(tensor).data_ptr() for tensor in self.parameters}
         weights = {
@@ -300,7 +306,8 @@ class TrainingLoop:
         facts = json.loads((newest / "checkpoint.json").read_text())
         if facts["num_processes"] != self.accelerator.num_processes:
             raise ValueError(
-                f"{newest} was written by {facts['num_processes']} processes, this run has {self.accelerator.num_processes}; "
+                f"{newest} was written by {facts['num_processes']} processes, this run has "
+                f"{self.accelerator.num_processes}; "
                 "resume with the same number"
             )
         self.accelerator.load_state(str(newest))

@@ -54,7 +54,8 @@ def fit_robots(config: PolicyConfig, data: Dataset) -> PolicyConfig:
 
 
 def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], *, video_model: Path | None) -> Video2Act:
-    """A policy with new weights and a trained video model: a published one from the source that the config names, or from
+    """A policy with new weights and a trained video model: a published one from the source that the config names, or
+    from
     `video_model` in its place; the tiny one from `video_model`.
 
     Raises:
@@ -94,7 +95,8 @@ def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], *, vid
 
 
 def prepare_text(policy: Video2Act, dataset: Dataset, *, accelerator: Accelerator) -> None:
-    """Embed every sentence of the data by the frozen text encoders; a small one is trained along and has nothing to prepare."""
+    """Embed every sentence of the data by the frozen text encoders; a small one is trained along and has nothing to
+    prepare."""
     texts = (s for i in range(len(dataset)) for s in (*dataset.episode(i).instruction, *dataset.sentences(i)))
     sentences = tuple(dict.fromkeys(texts))
     # one process computes and writes the embeddings, the others then find them

@@ -1,7 +1,8 @@
 """What a video model has learned, on episodes that it never saw: its loss, and how well it continues a video.
 
-PSNR stands beside that of repeating the last frame, which is hard to beat one step ahead, and that of the codec, which bounds any
-prediction. A model that knows one noise level per clip cannot be given a past; of it there are the loss and imagined clips.
+PSNR stands beside that of repeating the last frame, which is hard to beat one step ahead, and that of the codec, which
+bounds any prediction. A model that knows one noise level per clip cannot be given a past; of it there are the loss and
+imagined clips.
 """
 
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ class Prediction:
 
 @dataclass(frozen=True)
 class VideoReport:
-    """What the video model learned, on episodes it was not trained on. PSNR in dB of the frames of the predicted latents."""
+    """What the video model learned, on episodes it was not trained on. PSNR in dB of the frames of the predicted
+    latents."""
 
     loss: float
     num_clips: int

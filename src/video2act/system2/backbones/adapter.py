@@ -1,7 +1,9 @@
-"""LoRA of a video transformer (arXiv 2106.09685): learned beside frozen weights, kept in a folder of its own, merged for use.
+"""LoRA of a video transformer (arXiv 2106.09685): learned beside frozen weights, kept in a folder of its own, merged
+for use.
 
-The folder is peft's own: `adapter_config.json` and `adapter_model.safetensors`, so peft reads what is written here, and adapters
-that peft has trained are read here. peft itself is needed to train; merging is one sum per matrix and needs nothing.
+The folder is peft's own: `adapter_config.json` and `adapter_model.safetensors`, so peft reads what is written here,
+and adapters that peft has trained are read here. peft itself is needed to train; merging is one sum per matrix and
+needs nothing.
 """
 
 import json
@@ -20,7 +22,8 @@ from video2act.files.weights import read_tensors
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
-"""the layers that are adapted: queries, keys, values and outputs of every attention, and of HunyuanVideo's text beside it"""
+"""the layers that are adapted: queries, keys, values and outputs of every attention, and of HunyuanVideo's text beside
+it"""
 
 _PREFIX = "base_model.model."
 _UNUSED = ("use_dora", "use_rslora", "fan_in_fan_out", "modules_to_save", "rank_pattern", "alpha_pattern", "lora_bias")
@@ -112,7 +115,8 @@ def merge(transformer: nn.Module, whole: nn.Module, *, adapter: Adapter, scale: 
     """Add `scale * B @ A` to each adapted layer, summed in float32.
 
     Args:
-        transformer: may lack blocks of `whole`, which has all layers, perhaps without memory; adapters of those are left out.
+        transformer: may lack blocks of `whole`, which has all layers, perhaps without memory; adapters of those are
+            left out.
     Raises:
         ValueError: the adapter is for another model: layers or shapes differ; they are named.
     """

@@ -1,7 +1,7 @@
 """Published weights, read one tensor at a time: what is not needed is never read, and the file is never held whole.
 
-Names and shapes come from the files' headers, so a checkpoint is compared with its config, all of it, before the first tensor is
-read. Safetensors, or PyTorch's own files with nothing in them but tensors (`weights_only`).
+Names and shapes come from the files' headers, so a checkpoint is compared with its config, all of it, before the first
+tensor is read. Safetensors, or PyTorch's own files with nothing in them but tensors (`weights_only`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,8 @@ from video2act.files.tensor_files import fingerprint, open_tensors
 from video2act.files.weights import check_fit, shapes_of
 
 REOPEN_BYTES = 32 * 2**20
-"""a mapped file stays in memory as far as it was touched; closing it after this much keeps the peak near the tensors kept"""
+"""a mapped file stays in memory as far as it was touched; closing it after this much keeps the peak near the tensors
+kept"""
 
 
 class Checkpoint:
@@ -72,7 +73,8 @@ class Checkpoint:
 
 
 def check_checkpoint(module: nn.Module, checkpoint: Checkpoint) -> None:
-    """Raises ValueError unless the checkpoint holds exactly the module's tensors; names those that differ, with both shapes."""
+    """Raises ValueError unless the checkpoint holds exactly the module's tensors; names those that differ, with both
+    shapes."""
     check_fit(shapes_of(module.state_dict()), checkpoint.shapes, source=checkpoint.where)
 
 

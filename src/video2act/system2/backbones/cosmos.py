@@ -1,9 +1,10 @@
 """Cosmos-Predict2 (2B, 14B; Text2Image and Video2World) over the VAE of Wan 2.1.
 
-Its denoiser is written for noise added to the latents. In terms of a mixture `(1 - level) * latents + level * noise`, which is
-the same scaled by `1 - level`, its input is the mixture, its timestep the level, and its output the flow; one level per frame. A
-Video2World model also takes a channel that says which frames are given: those of level 0. The channel for padding in the picture
-is empty; it is joined here, because diffusers resizes it with torchvision, and zeros have every size.
+Its denoiser is written for noise added to the latents. In terms of a mixture `(1 - level) * latents + level * noise`,
+which is the same scaled by `1 - level`, its input is the mixture, its timestep the level, and its output the flow; one
+level per frame. A Video2World model also takes a channel that says which frames are given: those of level 0. The
+channel for padding in the picture is empty; it is joined here, because diffusers resizes it with torchvision, and
+zeros have every size.
 """
 
 from typing import Any

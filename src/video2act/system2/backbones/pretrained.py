@@ -1,8 +1,8 @@
 """What all published video models have in common behind `VideoBackbone`; each family adds what is its own.
 
-Frames -> causal video VAE, normalised as the model's authors do -> latents -> the transformer's first blocks -> features. The VAE
-runs in float32: it is small, and its rounding would be in every latent. A backbone is made for looking (blocks behind
-`feature_layer` and the VAE's decoder are not loaded) or `whole`, to be trained and to imagine.
+Frames -> causal video VAE, normalised as the model's authors do -> latents -> the transformer's first blocks ->
+features. The VAE runs in float32: it is small, and its rounding would be in every latent. A backbone is made for
+looking (blocks behind `feature_layer` and the VAE's decoder are not loaded) or `whole`, to be trained and to imagine.
 """
 
 import inspect
@@ -43,8 +43,8 @@ class PretrainedBackbone(VideoBackbone):
     Args:
         config: which model, where it is, where it is tapped.
         parts: its files; found by `find`.
-        whole: also load what only `velocity` and `decode` need: the blocks behind `feature_layer` and the decoder. Then the
-            transformer's weights can be trained.
+        whole: also load what only `velocity` and `decode` need: the blocks behind `feature_layer` and the decoder.
+            Then the transformer's weights can be trained.
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged, or does not fit its config or the family.
@@ -227,7 +227,8 @@ class PretrainedBackbone(VideoBackbone):
             return EmbeddingsOfAFamily(self.text_folder(), self.config.dtype, width=width, missing=missing)
         if found != width:
             raise ValueError(
-                f"the text encoder in {self.root} gives tokens of width {found}, but {parts.transformer.path} expects {width}; "
+                f"the text encoder in {self.root} gives tokens of width {found}, but "
+                f"{parts.transformer.path} expects {width}; "
                 f"they belong to different models"
             )
         encoder = self.text_encoder()
@@ -286,7 +287,8 @@ class PretrainedBackbone(VideoBackbone):
     def _check_whole(self, what: str) -> None:
         if not self.is_whole:
             raise ValueError(
-                f"{what} needs the whole model, but this one was cut after block {self.config.feature_layer}, to look only; "
+                f"{what} needs the whole model, but this one was cut after block "
+                f"{self.config.feature_layer}, to look only; "
                 f"load it with whole=True"
             )
 
@@ -314,7 +316,8 @@ def one_level(noise_level: Float[Tensor, "b t"], model: str) -> Float[Tensor, "b
     if not is_one_level(noise_level):
         low, high = float(noise_level.min()), float(noise_level.max())
         raise ValueError(
-            f"{model} knows one noise level per clip, got levels from {low:.1f} to {high:.1f} within one; it can be trained on "
+            f"{model} knows one noise level per clip, got levels from {low:.1f} to {high:.1f} within one; it "
+            f"can be trained on "
             f"whole noisy clips, not to continue a clean past: for that choose wan22, ltx or cosmos"
         )
     return noise_level[:, 0]
@@ -333,7 +336,8 @@ def with_defaults(network: Any, part: Component) -> dict[str, Any]:
         is_count = parameter.annotation in (int, "int") and type(parameter.default) is int and parameter.default > 0
         if is_count and (type(value) is not int or value < 1):
             raise ValueError(
-                f"{part.path} says {parameter.name}={value!r}, expected a whole number above 0, as {parameter.default} is; "
+                f"{part.path} says {parameter.name}={value!r}, expected a whole number above 0, as "
+                f"{parameter.default} is; "
                 f"download it again"
             )
     defaults = {

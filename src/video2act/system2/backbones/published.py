@@ -1,7 +1,8 @@
-"""Published video models by family; the files they need are imported when one is asked for, since they bring large libraries.
+"""Published video models by family; the files they need are imported when one is asked for, since they bring large
+libraries.
 
-A source is the model's own folder (or repo), or a folder of `train-video`, which holds a finetuned transformer or a LoRA and
-names the source of everything else.
+A source is the model's own folder (or repo), or a folder of `train-video`, which holds a finetuned transformer or a
+LoRA and names the source of everything else.
 """
 
 import json
@@ -79,7 +80,8 @@ def load_published(config: PretrainedBackboneConfig, whole: bool) -> VideoBackbo
 
 
 def save_tuned(path: Path, backbone: Any, *, weights: dict[str, Tensor], tuning: TuningConfig) -> None:
-    """Write what `train-video` made of a published model: its LoRA, or its whole transformer as diffusers would write it.
+    """Write what `train-video` made of a published model: its LoRA, or its whole transformer as diffusers would write
+    it.
 
     Args:
         weights: of the backbone, under its names.

@@ -1,8 +1,9 @@
-"""A video model of the middle size, from nothing: Wan's own networks, smaller, in a folder like that of the published ones.
+"""A video model of the middle size, from nothing: Wan's own networks, smaller, in a folder like that of the published
+ones.
 
-30 to 100 million parameters: Wan 2.1's causal VAE, trained first, to reconstruct, and then its transformer, by flow matching. The
-text encoder is never trained: a small UMT5 of random weights over bytes tells a robot's few sentences apart, which is all that
-is asked of it. What comes out is read by the same code as the 5B's files.
+30 to 100 million parameters: Wan 2.1's causal VAE, trained first, to reconstruct, and then its transformer, by flow
+matching. The text encoder is never trained: a small UMT5 of random weights over bytes tells a robot's few sentences
+apart, which is all that is asked of it. What comes out is read by the same code as the 5B's files.
 """
 
 import json
@@ -42,7 +43,8 @@ def transformer_config(config: ScratchConfig) -> dict[str, Any]:
 
 
 class Reconstruction(nn.Module):
-    """A VAE under the first of its trainings: absolute error of the pixels, and a weak pull of the latents to a normal."""
+    """A VAE under the first of its trainings: absolute error of the pixels, and a weak pull of the latents to a
+    normal."""
 
     def __init__(self, config: ScratchConfig):
         super().__init__()

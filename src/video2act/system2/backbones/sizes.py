@@ -1,7 +1,8 @@
 """How large a published video model is, from configs alone: no weight is read, and no memory taken.
 
-The configs of the models that presets name are here, as their authors publish them (`transformer/config.json`, `vae/config.json`;
-what is left out is the default of diffusers' class), so that they can be compared before anything is downloaded.
+The configs of the models that presets name are here, as their authors publish them (`transformer/config.json`,
+`vae/config.json`; what is left out is the default of diffusers' class), so that they can be compared before anything
+is downloaded.
 """
 
 from dataclasses import dataclass

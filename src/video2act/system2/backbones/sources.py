@@ -63,7 +63,8 @@ def component(root: Path, part: str, *, expected_class: str) -> Component:
     path = root / part / "config.json"
     if not path.is_file():
         raise FileNotFoundError(
-            f"{root} is not a video model: {part}/config.json is missing. Expected diffusers' layout (model_index.json, "
+            f"{root} is not a video model: {part}/config.json is missing. Expected diffusers' layout "
+            f"(model_index.json, "
             f"transformer/, vae/, ...) or Wan's original files; found {listing(root)}"
         )
     config = read_json(path)

@@ -1,9 +1,10 @@
 """Running the first blocks of a published video diffusion transformer, and taking what leaves the last of them.
 
-The transformer is diffusers' own class, built without memory from its config, compared with the checkpoint, cut, and only then
-given weights: blocks behind the cut are neither loaded nor run. A block that changes nothing and remembers what it was given ends
-the list, so the transformer's own `forward` does everything before the blocks (patches, positions, noise level, text) as it was
-trained. The head after them runs on as well: it is small, and leaving a forward pass by an exception would rule out compilation.
+The transformer is diffusers' own class, built without memory from its config, compared with the checkpoint, cut, and
+only then given weights: blocks behind the cut are neither loaded nor run. A block that changes nothing and remembers
+what it was given ends the list, so the transformer's own `forward` does everything before the blocks (patches,
+positions, noise level, text) as it was trained. The head after them runs on as well: it is small, and leaving a
+forward pass by an exception would rule out compilation.
 """
 
 from collections.abc import Iterator
@@ -108,8 +109,8 @@ def load_transformer(
     """A transformer with its first `num_blocks` blocks (all, if None).
 
     Raises:
-        ValueError: the checkpoint does not hold exactly what the config describes (blocks behind the cut included), or there are
-            fewer blocks.
+        ValueError: the checkpoint does not hold exactly what the config describes (blocks behind the cut included), or
+            there are fewer blocks.
     """
     transformer = described(network, component)
     check_checkpoint(transformer, component.checkpoint)

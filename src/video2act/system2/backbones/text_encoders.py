@@ -1,9 +1,9 @@
 """The text encoders that published video models were trained with, each used as its model expects.
 
-They differ in what becomes of the padding: Wan and Cosmos hide it from the encoder and show the video model zeros in its place;
-CogVideoX and LTX let the encoder see it and keep what comes out. HunyuanVideo wraps the sentence in a fixed request to a language
-model, of which only the sentence's own tokens are kept, and adds one vector from CLIP. An encoder is loaded at the first sentence
-that it must read, onto the CPU.
+They differ in what becomes of the padding: Wan and Cosmos hide it from the encoder and show the video model zeros in
+its place; CogVideoX and LTX let the encoder see it and keep what comes out. HunyuanVideo wraps the sentence in a fixed
+request to a language model, of which only the sentence's own tokens are kept, and adds one vector from CLIP. An
+encoder is loaded at the first sentence that it must read, onto the CPU.
 """
 
 from collections.abc import Callable

@@ -2,9 +2,11 @@
 
 By interface exactly what the big ones are. Inside, what makes it learn in a minute:
 
-* one noise level per latent frame, so that a clean past and a noisy future share one model, and features of real (clean)
+* one noise level per latent frame, so that a clean past and a noisy future share one model, and features of real
+(clean)
   frames are in distribution;
-* it predicts the clean latents as a *change* from a world that stands still after the last clean frame: untrained, it repeats
+* it predicts the clean latents as a *change* from a world that stands still after the last clean frame: untrained, it
+repeats
   that frame, which is the baseline to beat;
 * noise level and instruction modulate every block (Wan's scheme: one projection, plus a learned offset per block).
 """
@@ -131,7 +133,8 @@ class TinyBackbone(VideoBackbone):
 
 
 class CodecStream:
-    """A `LatentStream`. The codec's blocks know nothing of each other: all there is to remember is that the first one is over."""
+    """A `LatentStream`. The codec's blocks know nothing of each other: all there is to remember is that the first one
+    is over."""
 
     def __init__(self, codec: LinearCodec):
         self._codec = codec

@@ -1,9 +1,10 @@
 """A causal video codec that is one matrix: the principal components of small blocks of video.
 
-The first frame stands alone (repeated to fill its block), then every `frames_per_latent` frames merge into one latent frame,
-so a latent never depends on a later pixel: the time layout of the big causal VAEs. Fitted in seconds without gradients;
-encoding is one product. Latents are whitened, each channel to unit variance: a puck or a goal marker lives in weak components,
-and a model that is not made to care for those is blind to it. What the components cannot represent bounds every prediction.
+The first frame stands alone (repeated to fill its block), then every `frames_per_latent` frames merge into one latent
+frame, so a latent never depends on a later pixel: the time layout of the big causal VAEs. Fitted in seconds without
+gradients; encoding is one product. Latents are whitened, each channel to unit variance: a puck or a goal marker lives
+in weak components, and a model that is not made to care for those is blind to it. What the components cannot represent
+bounds every prediction.
 """
 
 import torch
@@ -39,7 +40,8 @@ class LinearCodec(nn.Module):
         """Raises ValueError for a frame count or size that does not fill blocks."""
         self._check(pixels)
         g, p = self.frames_per_latent, self.patch_px
-        # the matrix product over blocks is a convolution that never overlaps, and needs no rearranged copy of the pixels
+        # the matrix product over blocks is a convolution that never overlaps, and needs no rearranged copy of the
+        # pixels
         kernel = rearrange(self.components / self.std, "(c g p q) k -> k c g p q", c=3, g=g, p=p, q=p)
         bias = -(self.mean @ self.components) / self.std
         # a frame that is repeated through its block meets the sum of the kernel over time

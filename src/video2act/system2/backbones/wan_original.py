@@ -5,8 +5,9 @@
     Wan2.1_VAE.pth or Wan2.2_VAE.pth
     models_t5_umt5-xxl-enc-bf16.pth, google/umt5-xxl/     UMT5's encoder and its tokenizer
 
-Only names differ from diffusers', not numbers, so names are all that is translated; an unknown one stays, and the strict
-comparison with the config then reports it. Configs are derived from shapes: diffusers guesses the 5B to be another model.
+Only names differ from diffusers', not numbers, so names are all that is translated; an unknown one stays, and the
+strict comparison with the config then reports it. Configs are derived from shapes: diffusers guesses the 5B to be
+another model.
 """
 
 import re
@@ -30,7 +31,8 @@ VAE_FILES = ("Wan2.2_VAE.pth", "Wan2.1_VAE.pth")
 HEAD_DIM = 128
 """of every published Wan"""
 
-# per channel, of the latents that Wan 2.2 was trained on (Wan2.2, wan/modules/vae2_2.py); those of 2.1 are diffusers' defaults
+# per channel, of the latents that Wan 2.2 was trained on (Wan2.2, wan/modules/vae2_2.py); those of 2.1 are diffusers'
+# defaults
 VAE22_MEAN = (
     -0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557, -0.1382, 0.0542, 0.2813, 0.0891,
     0.157, -0.0098, 0.0375, -0.1825, -0.2246, -0.1207, -0.0698, 0.5109, 0.2665, -0.2108, -0.2158, 0.2502,
@@ -126,13 +128,15 @@ def _num_heads(path: Path, inner: int, *, weights: Path) -> int:
     if said is None:
         if inner % HEAD_DIM:
             raise ValueError(
-                f"{weights} is {inner} wide, which is no number of heads of {HEAD_DIM}, and {path} does not say how many there "
+                f"{weights} is {inner} wide, which is no number of heads of {HEAD_DIM}, and {path} does not "
+                f"say how many there "
                 f"are; put the config.json beside the weights that came with them, with num_heads"
             )
         return inner // HEAD_DIM
     if not isinstance(said, int) or isinstance(said, bool) or said < 1 or inner % said:
         raise ValueError(
-            f"{path} says num_heads={said!r}, expected a whole number that divides {inner}, the width of the weights in "
+            f"{path} says num_heads={said!r}, expected a whole number that divides {inner}, the width of the "
+            f"weights in "
             f"{weights}; download both again from one place"
         )
     return said
@@ -152,7 +156,8 @@ def _compare(path: Path, config: dict[str, Any], *, weights: Path) -> None:
         found = config["num_attention_heads"] * config["attention_head_dim"] if ours is None else config[ours]
         if theirs in said and said[theirs] != found:
             raise ValueError(
-                f"{path} says {theirs}={said[theirs]}, but the weights in {weights} have {found}: they belong to models of "
+                f"{path} says {theirs}={said[theirs]}, but the weights in {weights} have {found}: they "
+                f"belong to models of "
                 f"different size; download both again from one place"
             )
 
@@ -180,7 +185,8 @@ _STAGE = 4
 
 
 def vae_name(name: str) -> str:
-    """`encoder.downsamples.0.residual.2.weight` -> `encoder.down_blocks.0.conv1.weight`, and so on, for both versions."""
+    """`encoder.downsamples.0.residual.2.weight` -> `encoder.down_blocks.0.conv1.weight`, and so on, for both
+    versions."""
     stem, _, leaf = name.rpartition(".")
     if stem in ("conv1", "conv2"):
         return f"{'quant_conv' if stem == 'conv1' else 'post_quant_conv'}.{leaf}"

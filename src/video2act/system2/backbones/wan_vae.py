@@ -55,8 +55,8 @@ class OverWanVae(PretrainedBackbone):
 class WanStream:
     """A `LatentStream` over Wan's encoder, whose convolutions remember the frames that their kernels reach back to.
 
-    diffusers' own `encode` works in the same pieces but forgets between two calls. The memory is held here, so that several
-    streams, and clips encoded in between, do not disturb each other.
+    diffusers' own `encode` works in the same pieces but forgets between two calls. The memory is held here, so that
+    several streams, and clips encoded in between, do not disturb each other.
     """
 
     def __init__(self, backbone: OverWanVae):
