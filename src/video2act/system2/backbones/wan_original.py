@@ -200,7 +200,8 @@ def vae_name(name: str) -> str:
     if nested:  # 2.2: stages of residual blocks, each with a sampler behind
         way, stage, number, what = nested.groups()
         is_sampler = what.startswith(("resample.", "time_conv"))
-        return f"{half}.{way}_blocks.{stage}.{f'{way}sampler' if is_sampler else f'resnets.{number}'}.{_layer(what)}.{leaf}"
+        block = f"{way}sampler" if is_sampler else f"resnets.{number}"
+        return f"{half}.{way}_blocks.{stage}.{block}.{_layer(what)}.{leaf}"
     flat = re.fullmatch(r"(down|up)samples\.(\d+)\.(.+)", rest)
     if flat is None:
         return name
