@@ -201,8 +201,9 @@ class Runner:
             return Rates(0.0, 0.0, 0.0, 0)
         elapsed_s = self._newest.time - self._began_at + self.decision.plan.chunk.period
         refreshes = self.policy.num_refreshes(self._newest) if isinstance(self.policy, DualPolicy) else 0
-        counts = (self._num_steps, self._num_plans, refreshes)
-        return Rates(*(count / elapsed_s for count in counts), self._missed_deadlines)
+        return Rates(
+            self._num_steps / elapsed_s, self._num_plans / elapsed_s, refreshes / elapsed_s, self._missed_deadlines
+        )
 
     def take_times(self) -> Times:
         """What the two systems took since the last call. Raises TypeError for a finished `Policy`, which does not
@@ -231,7 +232,7 @@ def _runtime_config(limits: Limits | str, options: dict[str, Any]) -> RuntimeCon
 
 def _find_limits(policy: ConfiguredSystem | Policy, limits: str) -> Limits | None:
     """Raises FileNotFoundError or ValueError as `Limits.find`."""
-    statistics = getattr(policy, "statistics", None)
+    statistics: Any = getattr(policy, "statistics", None)
     if limits.startswith("data") and statistics is None:
         raise ValueError(
             f"limits={limits!r} needs the statistics of the demonstrations, which {type(policy).__name__} does not "
