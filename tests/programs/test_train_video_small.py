@@ -134,7 +134,7 @@ def test_its_size_is_the_middle_one():
 
 
 def test_a_policy_without_the_model_is_told_how_to_make_it(recorded: Path, tmp_path: Path):
-    with pytest.raises(ValueError, match="this preset's video model is trained here: train-video --preset small"):
+    with pytest.raises(ValueError, match="this policy's video model is trained here: train-video --preset small"):
         train((recorded,), tmp_path / "run", config=TrainConfig(num_steps=1), preset="small")
 
 
@@ -159,13 +159,13 @@ class TestManyRobots:
         return tmp_path / "other"
 
     def test_videos_of_different_robots_go_together(self, recorded: Path, other: Path, tmp_path: Path):
-        report = train_video(
+        trained = train_video(
             (recorded, other),
             tmp_path / "model",
             config=replace(CONFIG, num_steps=1),
             backbone=replace(TINY, vae_steps=1),
         )
-        assert report.num_clips > 4
+        assert trained.report.num_clips > 4
 
     def test_a_batch_has_one_rate(self, recorded: Path, other: Path):
         footage = Footage.open([open_dataset(recorded, episodes=(0, 1)), open_dataset(other, episodes=(0,))], None)

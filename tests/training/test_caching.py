@@ -31,6 +31,7 @@ from video2act.types import Observation, Video
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 CONFIG = TrainConfig(num_steps=6, batch_size=6, warmup_steps=2, mixed_precision="no")
+STREAM = {"system2.streams.motion.encoding": "stream"}
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +72,7 @@ def policy(recorded: Path, video_model: Path, small_config: PolicyConfig) -> Vid
 def streaming(recorded: Path, video_model: Path, small_config: PolicyConfig) -> Video2Act:
     assert small_config.system2 is not None
     torch.manual_seed(0)
-    config = small_config.replace({"system2.streams.motion.encoding": "stream"})
+    config = small_config.replace(STREAM)
     return build_policy(config, LeRobotDataset(recorded).stats, video_model=video_model).eval()
 
 
@@ -88,7 +89,7 @@ class TestTraining:
     ):
         filled = fill_cache(
             (recorded,), tmp_path / "cache", preset="small", video_model=video_model, stage=stage, dtype=dtype
-        )  # type: ignore[arg-type]
+        )
         assert filled.num_frames == 36
         train(
             (recorded,),
@@ -111,9 +112,9 @@ class TestTraining:
                 preset="small",
                 video_model=video_model,
                 stage=stage,
-                encoding="stream",
+                changes=STREAM,
                 dtype="float32",
-            )  # type: ignore[arg-type]
+            )
             train(
                 (recorded,),
                 tmp_path / f"run_{stage}",
@@ -121,7 +122,7 @@ class TestTraining:
                 preset="small",
                 video_model=video_model,
                 cache=tmp_path / stage,
-                encoding="stream",
+                changes=STREAM,
             )
             runs.append(losses(tmp_path / f"run_{stage}"))
         assert np.allclose(runs[0], runs[2], rtol=1e-4)
@@ -137,7 +138,7 @@ class TestTraining:
                 preset="small",
                 video_model=video_model,
                 live=True,
-                encoding="stream",
+                changes=STREAM,
             )
 
     def test_a_cache_of_windows_does_not_serve_a_stream(self, recorded: Path, video_model: Path, tmp_path: Path):
@@ -150,7 +151,7 @@ class TestTraining:
                 preset="small",
                 video_model=video_model,
                 cache=tmp_path / "cache",
-                encoding="stream",
+                changes=STREAM,
             )
 
 
@@ -289,11 +290,19 @@ class TestFilling:
         with pytest.raises(OSError, match="the cache would take"):
             fill_cache((recorded,), tmp_path / "cache", preset="small", video_model=video_model, max_gib=1e-5)
 
-    @pytest.mark.parametrize("max_gib", [0.0, -1.0, float("nan"), float("inf")])
+    @pytest.mark.parametrize(
+        ("max_gib", "told"),
+        [
+            (0.0, r"max_gib must be positive, got 0\.0"),
+            (-1.0, r"max_gib must be positive, got -1\.0"),
+            (float("nan"), "max_gib must be positive, got nan"),
+            (float("inf"), "max_gib must be finite, got inf; leave it out for as much as the disk holds"),
+        ],
+    )
     def test_a_bound_that_is_no_size_is_refused(
-        self, recorded: Path, video_model: Path, tmp_path: Path, max_gib: float
+        self, recorded: Path, video_model: Path, tmp_path: Path, max_gib: float, told: str
     ):
-        with pytest.raises(ValueError, match="a cache needs a size above 0, got --max-gib"):
+        with pytest.raises(ValueError, match=told):
             fill_cache((recorded,), tmp_path / "cache", preset="small", video_model=video_model, max_gib=max_gib)
 
     def test_how_much_smaller_it_is_than_the_frames_is_said(self, recorded: Path, video_model: Path, tmp_path: Path):
@@ -301,6 +310,7 @@ class TestFilling:
         h, w = LeRobotDataset(recorded).image_size("front")
         assert filled.raw_bytes == 36 * h * w * 3
         assert " MiB in float16, " in str(filled)
+        assert f", {filled.num_bytes / 36 / 2**10:.1f} KiB a frame, " in str(filled)
         assert f"{filled.num_bytes / filled.raw_bytes:.3g} times the raw frames' " in str(filled)
 
     @pytest.mark.parametrize("damage", ["empty", "half", "rows", "exchanged"])
@@ -329,8 +339,8 @@ class TestFilling:
                 preset="small",
                 video_model=video_model,
                 stage="latents",
-                encoding=encoding,
-            )  # type: ignore[arg-type]
+                changes={"system2.streams.motion.encoding": encoding},
+            )
             sizes[encoding] = sum(
                 FeatureCache(tmp_path / encoding, load_spec(tmp_path / encoding)).whole(e)["motion"].grid.numel()
                 for e in range(3)

@@ -34,8 +34,8 @@ class Filled:
     """of the frames, as recorded, of the cameras that System 2 looks through: 3 bytes a pixel"""
 
     def __str__(self) -> str:
-        size = f"{self.num_bytes / 2**20:.1f} MiB in {self.dtype}, "
-        f"{self.num_bytes / self.num_frames / 2**10:.1f} KiB a frame"
+        per_frame = f"{self.num_bytes / self.num_frames / 2**10:.1f} KiB a frame"
+        size = f"{self.num_bytes / 2**20:.1f} MiB in {self.dtype}, {per_frame}"
         raw = f"{self.num_bytes / self.raw_bytes:.3g} times the raw frames' {self.raw_bytes / 2**20:.1f} MiB"
         return f"{self.folder}: {size}, {raw}; {self.num_clips} moments of {self.num_frames} frames"
 
