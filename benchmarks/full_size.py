@@ -1,3 +1,4 @@
+# pyright: reportCallIssue=false
 """The paper's sizes with random weights on one GPU: Wan 2.2 TI2V-5B under System 2, RDT-1B's System 1.
 
     python benchmarks/full_size.py --out runs/full_size            # about 15 GB of disk, 12 GB of GPU memory

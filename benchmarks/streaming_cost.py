@@ -1,3 +1,4 @@
+# pyright: reportArgumentType=false
 """Time and memory of one refresh of System 2 in a long episode, where its encoder goes on (`encoding="stream"`).
 
     python benchmarks/streaming_cost.py [--size-px 224] [--lengths 100 1000 10000]

@@ -1,3 +1,4 @@
+# pyright: reportArgumentType=false, reportCallIssue=false
 """A policy whose video model is frozen, trained whole, or tuned by LoRA: each way to load it gives the same tokens and
 actions."""
 

@@ -1,3 +1,4 @@
+# pyright: reportArgumentType=false
 """Options dataclasses as command lines: their fields become flags, and every field of a policy one `--policy.PATH`."""
 
 import argparse

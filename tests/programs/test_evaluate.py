@@ -1,3 +1,4 @@
+# pyright: reportArgumentType=false
 """Evaluating a fake policy in a fake world: shares, seeds, controls and the file that is written.
 
 The fakes are module-level, so that worker processes can import them; they see no fixtures.

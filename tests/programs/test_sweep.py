@@ -1,3 +1,4 @@
+# pyright: reportOptionalMemberAccess=false
 """The two curves of a sweep: which evaluations are run, what is written, and that an interrupted one goes on."""
 
 import csv

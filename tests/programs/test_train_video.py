@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=false
 """`train-video` as it is run, on a small recording: what it writes, reports and refuses."""
 
 import json

@@ -1,3 +1,4 @@
+# pyright: reportAssignmentType=false, reportIncompatibleMethodOverride=false
 """The video branch of the released policies, by diffusers' own Wan transformer: latents and text -> features."""
 
 from typing import Any

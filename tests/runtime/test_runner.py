@@ -1,3 +1,4 @@
+# pyright: reportArgumentType=false
 """The whole runtime in one object, for somebody who has a robot and not a simulator."""
 
 import threading

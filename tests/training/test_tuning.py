@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=false
 """Finetuning published video models with `train-video`: whole and by LoRA, for every family; and what System 2 makes
 of it."""
 
