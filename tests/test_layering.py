@@ -148,6 +148,19 @@ def test_a_file_is_one_idea(file: Path):
     assert num_lines <= 400, f"{name_of(file)} has {num_lines} lines; 400 at most: a longer file is two ideas"
 
 
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_no_string_stands_alone(file: Path):
+    """A long string was broken over two lines without parentheses, and its second half was lost."""
+    lines = file.read_text().splitlines()
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, ast.Expr) and (
+            isinstance(node.value, ast.JoinedStr)
+            or (isinstance(node.value, ast.Constant) and isinstance(node.value.value, str))
+        ):
+            text = lines[node.lineno - 1].strip()
+            assert text.startswith(('"""', 'r"""')), f"{name_of(file)} line {node.lineno}: {text} is not used"
+
+
 def test_importing_the_package_imports_none_of_its_parts():
     """Its public names come when asked for; otherwise every process of every simulator would load torch."""
     outermost = ast.parse((SOURCE / "__init__.py").read_text()).body

@@ -278,8 +278,8 @@ class Server:
                     await connection.send(await asyncio.wait_for(asyncio.shield(answer), self._limits.answer_timeout_s))
                 except TimeoutError:
                     self.metrics.count("errors", "timeout")
-                    reason = f"no answer within {self._limits.answer_timeout_s:g} s: the policy hangs, or is "
-                    "slower than that"
+                    timeout_s = self._limits.answer_timeout_s
+                    reason = f"no answer within {timeout_s:g} s: the policy hangs, or is slower than that"
                     await connection.send(reason)
                     await connection.close(CloseCode.INTERNAL_ERROR, reason)
                     return
