@@ -1,4 +1,3 @@
-# pyright: reportCallIssue=false
 """The paper's sizes with random weights on one GPU: Wan 2.2 TI2V-5B under System 2, RDT-1B's System 1.
 
     python benchmarks/full_size.py --out runs/full_size            # about 15 GB of disk, 12 GB of GPU memory
@@ -32,6 +31,7 @@ from video2act.config import RDT_FORM, PolicyConfig, PretrainedBackboneConfig, P
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act
 from video2act.presets import DataSpec, make_preset
+from video2act.system2.backbones.pretrained import PretrainedBackbone
 from video2act.system2.backbones.sizes import PUBLISHED
 from video2act.system2.backbones.tap import empty
 from video2act.system2.backbones.wan_original import VAE22_MEAN, VAE22_STD
@@ -274,6 +274,7 @@ def measure(settings: Settings) -> Found:
     with torch.no_grad():
         latents = system2.backbone.encode(clips["motion"])
         features = system2.backbone.features(latents, [INSTRUCTION]).grid.float().cpu()
+    assert isinstance(system2.backbone, PretrainedBackbone)
     text = system2.backbone.text(INSTRUCTION)["tokens"]
     parameters = sum(parameter.numel() for parameter in policy.parameters())
     num_tokens = condition.tokens.data.shape[1]

@@ -1,4 +1,3 @@
-# pyright: reportArgumentType=false
 """Time and memory of one refresh of System 2 in a long episode, where its encoder goes on (`encoding="stream"`).
 
     python benchmarks/streaming_cost.py [--size-px 224] [--lengths 100 1000 10000]
@@ -9,6 +8,7 @@ window of the same clip stands beside it. Neither figure may grow with the lengt
 """
 
 import time
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -66,7 +66,8 @@ def held_bytes(history: FrameHistory) -> int:
             return 0
         if isinstance(value, torch.Tensor):
             return value.untyped_storage().nbytes()
-        parts = value.values() if isinstance(value, dict) else value if hasattr(value, "__iter__") else ()
+        members = value.values() if isinstance(value, dict) else value
+        parts = members if isinstance(members, Iterable) else ()
         return sum(map(count, parts)) + sum(map(count, getattr(value, "__dict__", {}).values()))
 
     return count(history)

@@ -30,17 +30,6 @@ from video2act.normalize import Statistics  # noqa: E402
 from video2act.policy import Video2Act  # noqa: E402
 from video2act.types import Batch, Video  # noqa: E402
 
-KNOWN_FAILURES = Path(__file__).parent / "known_failures.txt"
-"""tests that still speak of interfaces before the move to the new layout; each line goes when its test is adapted"""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that are known to fail are reported as xfailed, never as passed by omission."""
-    known = set(KNOWN_FAILURES.read_text().splitlines()) if KNOWN_FAILURES.is_file() else set()
-    for item in items:
-        if item.nodeid in known:
-            item.add_marker(pytest.mark.xfail(reason="known failure, see tests/known_failures.txt", strict=False))
-
 
 @pytest.fixture(scope="session", autouse=True)
 def single_torch_thread() -> None:

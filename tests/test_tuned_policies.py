@@ -1,4 +1,3 @@
-# pyright: reportArgumentType=false, reportCallIssue=false
 """A policy whose video model is frozen, trained whole, or tuned by LoRA: each way to load it gives the same tokens and
 actions."""
 
@@ -115,8 +114,8 @@ def test_a_policy_that_was_pushed_to_the_hub_comes_back(
     loop = InlineSlowLoop(policy, RefreshSpec(policy.config.system2.streams, refresh_every=1, control_fps=20.0))
     loop.observe(observation())
     condition = loop.condition(observation())
-    plans = [each.act(observation(), condition).actions for each in (policy, again)]
-    assert np.array_equal(*plans)
+    first, second = (each.act(observation(), condition).actions for each in (policy, again))
+    assert np.array_equal(first, second)
 
 
 @pytest.mark.parametrize("method", TUNINGS)

@@ -1,4 +1,3 @@
-# pyright: reportArgumentType=false
 """Options dataclasses as command lines: their fields become flags, and every field of a policy one `--policy.PATH`."""
 
 import argparse
@@ -10,6 +9,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.constructors import PrimitiveConstructorSpec
 
 from video2act.config import PolicyConfig, SimulatedLatency, load
 from video2act.config.paths import dataclass_in, field_docs, replaced
@@ -23,6 +23,18 @@ FLAT = ("training", "runtime")
 
 POLICY = "--policy."
 
+LATENCY = Annotated[
+    SimulatedLatency | None,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="system1=MS,system2=MS,jitter=MS",
+        instance_from_str=lambda words: SimulatedLatency.parse(words[0]),
+        is_instance=lambda value: value is None or isinstance(value, SimulatedLatency),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+"""a latency as one word of the command line; not given: none"""
+
 
 def parse(options: type[Options], words: Sequence[str], *, program: str, positional: tuple[str, ...] = ()) -> Options:
     """The options that a command line holds. A user's mistake ends the process with a message; so does `--help`."""
@@ -31,13 +43,15 @@ def parse(options: type[Options], words: Sequence[str], *, program: str, positio
     if issubclass(options, PolicyStart):
         policy, absent = _policy_to_start_from(words)
     parsed = tyro.cli(_flags(options, positional, policy=policy), args=words, prog=program, description=options.__doc__)
-    values = {field.name: getattr(parsed, field.name, None) for field in dataclasses.fields(options)}
+    values: dict[str, Any] = {field.name: getattr(parsed, field.name, None) for field in _fields(options)}
     if policy is not None:
         values["changes"] = {**absent, **_changes(parsed.policy, words)}
-    for name, value in values.items():
-        if dataclass_in(get_type_hints(options)[name]) is SimulatedLatency and value is not None:
-            values[name] = SimulatedLatency.parse(value)
     return options(**values)
+
+
+def _fields(options: Any) -> tuple[dataclasses.Field[Any], ...]:
+    """`dataclasses.fields`, of a class whose type does not say that it is a dataclass."""
+    return dataclasses.fields(options)
 
 
 def _flags(options: type, positional: tuple[str, ...], *, policy: PolicyConfig | None) -> type:
@@ -50,7 +64,7 @@ def _flags(options: type, positional: tuple[str, ...], *, policy: PolicyConfig |
         if field.name == "changes":
             continue
         if dataclass_in(hint) is SimulatedLatency:
-            hint = str | None
+            hint = LATENCY
         elif dataclasses.is_dataclass(hint):
             flags.append((field.name, OmitArgPrefixes[hint] if field.name in FLAT else hint, _default(field)))
             continue

@@ -1,4 +1,3 @@
-# pyright: reportArgumentType=false
 """Evaluating a fake policy in a fake world: shares, seeds, controls and the file that is written.
 
 The fakes are module-level, so that worker processes can import them; they see no fixtures.
@@ -363,8 +362,9 @@ def test_an_error_reaches_the_caller_and_leaves_no_result(evaluation: Evaluation
 
 @pytest.mark.parametrize("number", ["episodes", "workers", "refresh_every"])
 def test_there_must_be_something_to_do(number: str):
+    options: dict[str, Any] = {number: 0}
     with pytest.raises(ValueError, match=f"{number} must be at least 1, got 0"):
-        EvaluateOptions(**{number: 0})
+        EvaluateOptions(**options)
 
 
 def test_a_robot_that_the_policy_was_not_trained_for_is_refused_naming_both_sides():

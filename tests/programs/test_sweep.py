@@ -1,4 +1,3 @@
-# pyright: reportOptionalMemberAccess=false
 """The two curves of a sweep: which evaluations are run, what is written, and that an interrupted one goes on."""
 
 import csv
@@ -31,7 +30,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
         n, latency = point.get("refresh_every"), point.get("simulate_latency")
         assert (point["workers"], point["num_videos"]) == (2, 0)
         made.append((n, latency))
-        steps = n if n is not None else 80 * latency.system2
+        steps = point["refresh_every"] if latency is None else 80 * latency.system2
         successes = max(0, round(episodes - steps / 4))
         share = {"successes": successes, "n_episodes": episodes, "wilson_95": [0.1, 0.9]}
         info = {

@@ -1,4 +1,3 @@
-# pyright: reportAttributeAccessIssue=false
 """`train-video` as it is run, on a small recording: what it writes, reports and refuses."""
 
 import json
@@ -71,7 +70,7 @@ class TestRun:
     def test_no_steps_give_random_weights_behind_a_fitted_codec(
         self, recorded: Path, small_backbone: BackboneConfig, trained: Path, tmp_path: Path
     ):
-        report = train_video(
+        control_model = train_video(
             (recorded,), tmp_path / "control", config=replace(CONFIG, num_steps=0), backbone=small_backbone
         )
         control = weights(tmp_path / "control")
@@ -82,15 +81,15 @@ class TestRun:
                 assert torch.equal(tensor, weights(trained)[name])
             else:
                 assert torch.equal(tensor, random[name]), name
-        assert len(report.predictions) == 3
+        assert len(control_model.report.predictions) == 3
 
     def test_actions_are_not_needed_and_not_used(self, recorded: Path, small_backbone: BackboneConfig, tmp_path: Path):
         # a dataset that is given twice is two datasets: six episodes
         config = replace(CONFIG, num_steps=0, validation_fraction=0.4)
-        report = train_video(
+        trained = train_video(
             (recorded, recorded), tmp_path / "model", config=config, backbone=small_backbone, camera="wrist"
         )
-        assert report.num_clips == 8
+        assert trained.report.num_clips == 8
         assert LeRobotDataset(recorded).action_dim == 2
 
 

@@ -1,4 +1,3 @@
-# pyright: reportAttributeAccessIssue=false
 """`train-video --preset small`, shrunken: Wan's own networks from nothing, the VAE first, then a policy over them."""
 
 import json

@@ -1,4 +1,3 @@
-# pyright: reportAssignmentType=false, reportIncompatibleMethodOverride=false
 """The video branch of the released policies, by diffusers' own Wan transformer: latents and text -> features."""
 
 from typing import Any
@@ -8,6 +7,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from einops import rearrange
 from torch import Tensor
 
+from video2act.config import TuningConfig
 from video2act.interfaces import VideoBackbone
 from video2act.system2.backbones.wan import use_exact_timesteps
 from video2act.system2.backbones.wan_original import transformer_name
@@ -79,4 +79,11 @@ class WanFeatures(VideoBackbone):
     def encode(self, pixels: Video) -> Video:
         raise NotImplementedError("these fixtures begin with latents")
 
-    decode = velocity = learn = encode
+    def decode(self, latents: Video) -> Video:
+        raise NotImplementedError("these fixtures end with features")
+
+    def velocity(self, noisy: Video, noise_level: torch.Tensor, *, instruction: list[str]) -> Video:
+        raise NotImplementedError("these fixtures are not trained")
+
+    def learn(self, tuning: TuningConfig) -> None:
+        raise NotImplementedError("these fixtures are not trained")

@@ -1,10 +1,10 @@
-# pyright: reportArgumentType=false
 """The whole runtime in one object, for somebody who has a robot and not a simulator."""
 
 import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,7 +119,7 @@ def test_to_hold_is_zero_where_an_action_is_relative():
         ({"relative_actions": ("z",), "system2": "thread"}, "relative_actions names z"),
     ],
 )
-def test_a_wrong_option_is_an_error_before_anything_is_started(options: dict[str, object], message: str):
+def test_a_wrong_option_is_an_error_before_anything_is_started(options: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         Runner(FakeSystem(), **options)
     assert not any(thread.name == "system2" for thread in threading.enumerate())

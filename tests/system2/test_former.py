@@ -30,7 +30,7 @@ def test_a_grid_of_any_size_becomes_the_promised_tokens(former: Former):
 
 
 def test_a_former_that_never_reads_is_refused():
-    with pytest.raises(ValueError, match="depth 0 never reads the video"):
+    with pytest.raises(ValueError, match="depth must be at least 1, got 0"):
         replace(CONFIG, depth=0)
 
 

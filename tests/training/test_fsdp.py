@@ -46,8 +46,8 @@ out = Path(sys.argv[1])
 
 def tell(loop):
     kinds = {type(parameter.data).__name__ for parameter in loop.module.parameters()}
-    (out / f"kind_{loop.accelerator.process_index}").write_text(f"{loop.accelerator.distributed_type.value} {'
-    '.join(kinds)}")
+    kind = f"{loop.accelerator.distributed_type.value} {' '.join(kinds)}"
+    (out / f"kind_{loop.accelerator.process_index}").write_text(kind)
 """
 
 MODULE = (

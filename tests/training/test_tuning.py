@@ -1,4 +1,3 @@
-# pyright: reportAttributeAccessIssue=false
 """Finetuning published video models with `train-video`: whole and by LoRA, for every family; and what System 2 makes
 of it."""
 
@@ -73,7 +72,7 @@ def test_every_family_is_finetuned_and_then_looked_through(
 ):
     source = folders(name)
     config = config_of(name, source, source / "text")
-    report = train_video((recorded,), tmp_path / "tuned", config=training(name), backbone=config, tuning=tuning)
+    report = train_video((recorded,), tmp_path / "tuned", config=training(name), backbone=config, tuning=tuning).report
     assert report.loss > 0
     pasts = {row.num_clean for row in report.predictions}
     expected = {"wan22": {1}, "ltx": {1}, "cosmos": {1}}
@@ -151,8 +150,8 @@ class TestLora:
         merged: Any = load_video_model(folder, whole=True)[1]
         level = torch.tensor([[0.0, 0.6, 0.6]])
         with torch.no_grad():
-            applied = backbone.velocity(latents(48), level, TEXT).grid
-            found = merged.velocity(latents(48), level, TEXT).grid
+            applied = backbone.velocity(latents(48), level, instruction=TEXT).grid
+            found = merged.velocity(latents(48), level, instruction=TEXT).grid
             unadapted = (
                 make_backbone(replace(backbone.config), whole=True).velocity(latents(48), level, instruction=TEXT).grid
             )
@@ -267,7 +266,7 @@ class TestRefused:
         assert chosen("small", scratch=ScratchConfig(hidden=64)) == ScratchConfig(hidden=64)
         assert chosen("small", video_model=tmp_path).source == str(tmp_path)
         assert chosen("wan22_5b").source == "Wan-AI/Wan2.2-TI2V-5B-Diffusers"
-        with pytest.raises(ValueError, match=r"trains its video model from nothing; leave --video-model .* out"):
+        with pytest.raises(ValueError, match=r"video model is trained from nothing; leave --video-model .* out"):
             chosen("tiny", video_model=tmp_path)
         with pytest.raises(ValueError, match="this policy has no System 2"):
             chosen("rdt_1b")

@@ -18,7 +18,7 @@ from torch.utils import data
 
 from video2act.clips import Fit, stream_indices, to_pixels
 from video2act.config import PolicyConfig, StreamConfig, camera_and_lag
-from video2act.data.cache import FeatureCache
+from video2act.data.cache import CacheSpec
 from video2act.data.embodied import EmbodiedDataset
 from video2act.data.lerobot_reader import Dataset
 from video2act.data.view import as_view
@@ -32,6 +32,15 @@ class Frames(Protocol):
     def frames(
         self, episode: int, camera: str, *, size: tuple[int, int], fit: Fit = "area"
     ) -> UInt8[np.ndarray, "t _h _w 3"]: ...
+
+
+@runtime_checkable
+class SeenFrames(Protocol):
+    """What System 2 saw at every frame (`FeatureCache`)."""
+
+    spec: CacheSpec
+
+    def read(self, places: list[tuple[int, int]]) -> dict[str, Video]: ...
 
 
 class BatchLoader(data.Dataset):
@@ -54,7 +63,7 @@ class BatchLoader(data.Dataset):
         config: PolicyConfig,
         batch_size: int,
         seed: int,
-        cache: FeatureCache | None = None,
+        cache: SeenFrames | None = None,
         rank: int = 0,
         world_size: int = 1,
         weights: tuple[float, ...] | None = None,

@@ -14,7 +14,7 @@ from video2act.config import TrainConfig
 from video2act.data import Dataset, FrameStore, as_view
 from video2act.data.augmentation import jitter, shift
 from video2act.data.cache import FeatureCache
-from video2act.data.loader import BatchLoader
+from video2act.data.loader import BatchLoader, Frames, SeenFrames
 from video2act.system1 import Visibility
 from video2act.training.loop import TrainingLoop
 from video2act.types import Batch, Video
@@ -34,8 +34,8 @@ class Renumbered:
         numbers = {place: number for number, place in enumerate(_places(whole))}
         chosen = [numbers[place] for place in _places(part)]
         is_whole = chosen == list(range(len(whole)))
-        self.store = store if is_whole else _Frames(store, chosen)
-        self.cache: Any = cache if is_whole or cache is None else _Cache(cache, chosen)
+        self.store: Frames = store if is_whole else _Frames(store, chosen)
+        self.cache: SeenFrames | None = cache if is_whole or cache is None else _Cache(cache, chosen)
 
 
 def _places(dataset: Dataset) -> list[tuple[int, int]]:
