@@ -1,5 +1,4 @@
-"""The options of each program. A field here is at once a flag of the command line and a keyword of the Python
-function."""
+"""The options of each program: every field is a flag of the command line and a keyword of the Python function."""
 
 import math
 from dataclasses import dataclass, field

@@ -89,8 +89,7 @@ class SuccessRate:
 
     @property
     def wilson_95(self) -> tuple[float, float]:
-        """95 % interval of the success probability (Wilson 1927). Unlike the normal approximation it is sound near 0
-        and 1."""
+        """95 % interval of the success probability (Wilson 1927), which is sound near 0 and 1."""
         z, n, p = 1.959964, self.n_episodes, self.share
         centre = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5

@@ -1,5 +1,4 @@
-"""What is checked before an evaluation: the environment fits the policy, its scenes are new, and it can be run as
-asked."""
+"""Checks before an evaluation: the environment fits the policy, its scenes are new, its options go together."""
 
 from collections.abc import Collection
 

@@ -1,5 +1,4 @@
-"""`video2act eval`, and `video2act.evaluate` in Python: how often a policy succeeds, how fast each system is, how
-stale its input.
+"""`video2act eval` and `video2act.evaluate`: how often a policy succeeds, how fast and how stale its systems are.
 
 - With System 2 inline or with simulated latency the results are reproducible on any machine, with any number of
 workers.
@@ -52,8 +51,7 @@ class EvaluationSummary:
 def evaluate(
     policy: Video2Act | Path | str, env: str | Sequence[str], *, show: bool = False, **options: Any
 ) -> EvaluationSummary:
-    """Let a policy act in simulators and count its successes: `evaluate(policy, "metaworld:push-v3",
-    episodes=50).success`.
+    """Let a policy act in simulators: `evaluate(policy, "metaworld:push-v3", episodes=50).success`.
 
     Args:
         policy: a run folder, or a loaded policy. A loaded policy acts in this process with its own weights; nothing is

@@ -1,8 +1,7 @@
-"""`video2act serve`: a policy, or its slow half, for robots on the network.
+"""`video2act serve`: a policy, or its System 2 alone, for robots on the network.
 
-One copy of the weights serves everyone. Plans are made one at a time, in the order in which they were asked for;
-System 2 has one worker of its own and takes clients in turn, so that a client's new episode never makes another one's
-plan wait for a refresh.
+All clients share one copy of the weights. Plans are made one at a time, in the order of the requests. System 2 has one
+worker and takes clients in turn, so that a client's new episode does not delay another client's plan.
 """
 
 import json
@@ -37,8 +36,7 @@ System2Mode = Literal["thread", "inline"]
 
 
 class OneAtATime:
-    """A `DualSystem` that many threads may ask for plans. The runtime runs one refresh of a System 2 at a time by
-    itself."""
+    """A `DualSystem` for many threads: it makes one plan at a time. The runtime already limits refreshes to one."""
 
     def __init__(self, system: Video2Act):
         self.config = system.config
@@ -53,7 +51,7 @@ class OneAtATime:
 
 @dataclass
 class Serving:
-    """What a server needs to know of a policy, and what has to be ended with it."""
+    """The parts of a server for one policy."""
 
     contract: Contract
     make_session: Callable[[], Session]
@@ -70,10 +68,10 @@ def serve_policy(
     system2: System2Mode,
     runtime: RuntimeConfig,
 ) -> Serving:
-    """Sessions of a whole policy: each client has frames, conditions and an episode of its own.
+    """Sessions of a whole policy. Each client has its own frames, conditions and episode.
 
     Raises:
-        FileNotFoundError, ValueError: the runtime names limits that there are not, or of another size.
+        FileNotFoundError, ValueError: the limits of actions cannot be read, or have another size.
     """
     config, shared_system = system.config, OneAtATime(system)
     limits = Limits.find(runtime.limits, lambda: system.statistics["action"])
@@ -98,7 +96,7 @@ def serve_policy(
 
 
 def serve_system2(system: Perceiver, config: PolicyConfig, *, instructions: tuple[str, ...]) -> Serving:
-    """Sessions of System 2 alone. Raises ValueError for one that cannot work on clips."""
+    """Sessions of System 2 alone. Raises ValueError if its encoder needs whole episodes."""
     check_encoding("another machine", config.system2.streams if config.system2 else ())
     contract, turn = Contract.of(config, "system2", instructions=instructions), threading.Lock()
 
@@ -113,7 +111,7 @@ def serve_system2(system: Perceiver, config: PolicyConfig, *, instructions: tupl
 def serving(
     policy: Video2Act, system2: System2Mode = "thread", *, runtime: RuntimeConfig | None = None, **options: Any
 ) -> Iterator[Server]:
-    """Serve a policy from a thread of this process while the block runs: to try things out, and to measure them.
+    """Serve a policy from a thread of this process while the block runs, for tests and benchmarks.
 
     Args:
         options: of `Server`; without them a free port on loopback.
@@ -128,7 +126,7 @@ def serving(
 
 
 def load_instructions(run: Path) -> tuple[str, ...]:
-    """What the policy was told in training, as far as its run folder knows."""
+    """The training instructions; none if the run folder has no list."""
     path = run / INSTRUCTIONS_FILE
     return tuple(json.loads(path.read_text())) if path.is_file() else ()
 

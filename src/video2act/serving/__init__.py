@@ -1,2 +1,1 @@
-"""Policies over a network: what a message is, the server, the client. Knows the nouns and the sockets, not what
-answers."""
+"""Policies over a network: messages, server and client. Imports the nouns and the interfaces, no policy."""

@@ -45,15 +45,13 @@ def check_bind(host: str, api_key: str | None) -> None:
     """Raises ValueError for a public address without a key."""
     if api_key is None and not is_loopback(host):
         raise ValueError(
-            f"{host} can be reached from other machines, so the server needs an API key: set --api-key-file "
-            f"or {KEY_VARIABLE} "
-            f"(make a key with {NEW_KEY}), or listen on 127.0.0.1"
+            f"{host} can be reached from other machines, so the server needs an API key: set --api-key-file or "
+            f"{KEY_VARIABLE} (make a key with {NEW_KEY}), or listen on 127.0.0.1"
         )
 
 
 def load_api_key(file: Path | None) -> str | None:
-    """The key from a file or from the environment; None without either. Other users could read it from the command
-    line.
+    """The key from a file or from the environment, or None. It is no option: others can read the command line.
 
     Raises:
         ValueError: the key is empty, or holds characters that a header cannot.

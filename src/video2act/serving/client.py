@@ -1,5 +1,4 @@
-"""The robot's side: a served policy is a `Policy`, a served System 2 is a slow loop, and the control loop does not
-know."""
+"""The robot's side: a served policy is a `Policy` like any other, a served System 2 a slow loop like any other."""
 
 from video2act.refresh_rule import RefreshSpec
 from video2act.serving.access import load_api_key
@@ -11,6 +10,5 @@ __all__ = ["RemoteError", "RemotePolicy", "RemoteSlowLoop", "connect_system2"]
 
 
 def connect_system2(address: str, spec: RefreshSpec, *, hang_timeout_s: float) -> RemoteSlowLoop:
-    """The slow loop of a policy whose System 2 is served elsewhere; the API key, if one is needed, is
-    `VIDEO2ACT_API_KEY`."""
+    """The slow loop of a policy whose System 2 is on another machine. The API key is read from `VIDEO2ACT_API_KEY`."""
     return RemoteSlowLoop(address, spec, api_key=load_api_key(None), answer_timeout_s=hang_timeout_s)

@@ -1,10 +1,10 @@
 """Messages on the wire: msgpack, with numpy arrays written as openpi's clients write them
 (`openpi_client.msgpack_numpy`).
 
-An array is a map of four byte-string keys: its bytes, dtype, shape, and a mark. Only plain numbers are accepted:
-arrays of objects need pickle, and unpickling runs code of the sender. Shape, dtype and length are compared before
-numpy sees the bytes, and lists and maps are counted while they are read: a message cannot make the receiver reserve
-much more memory than its own size, nor hold Python's lock for long.
+An array is a map of four byte-string keys: its bytes, dtype, shape, and a mark. Only plain numbers are accepted: arrays
+of objects need pickle, and unpickling runs code of the sender. Shape, dtype and length are compared before numpy sees
+the bytes, and lists and maps are counted while they are read: a message cannot make the receiver reserve much more
+memory than its own size, nor hold Python's lock for long.
 """
 
 import itertools

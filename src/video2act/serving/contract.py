@@ -1,8 +1,8 @@
 """The contract between a server and its clients: the first message of every connection, and what later messages must
 fit.
 
-The server derives it from the policy's config; the client reads it from that first message. openpi's client gives it
-to its user as metadata.
+The server derives it from the policy's config; the client reads it from that first message. openpi's client gives it to
+its user as metadata.
 """
 
 import json
@@ -34,8 +34,7 @@ class ImageRule:
         if max(height, width) > min(LARGEST_PX, LARGEST_RATIO * min(height, width)):
             raise MessageError(
                 f"camera {camera!r}: an image has at most {LARGEST_PX} px a side, and a side at most "
-                f"{LARGEST_RATIO} times "
-                f"the other, got {height} x {width}; reduce it before it is sent"
+                f"{LARGEST_RATIO} times the other, got {height} x {width}; reduce it before it is sent"
             )
 
 

@@ -1,8 +1,7 @@
-"""A connection that a thread keeps up: connects, holds a conversation, and when that breaks, waits a little and
-connects again.
+"""A connection in a thread of its own: connects, talks to the server, and reconnects after a failure.
 
-Whoever drives a robot never waits here. A server that does not answer is given up after a bounded time; what will not
-get better by waiting (a wrong key, another policy) is told apart from what may, and ends the thread.
+The control loop never waits here. Errors that may pass are tried again; errors that will not (a wrong key, another
+policy) end the thread.
 """
 
 import threading
@@ -24,12 +23,11 @@ MAX_ANSWER_BYTES = 64 * 2**20
 
 
 HOLD = "hold the last target: "
-"""how an answer begins that is an error, but none of the client's or the server's: there was nothing fresh to plan
-on"""
+"""prefix of an answer that asks the robot to hold: there was nothing fresh to plan on"""
 
 
 class RemoteError(RuntimeError):
-    """The server answered, and its answer is an error."""
+    """The server answered with an error."""
 
 
 class Ask:
@@ -42,7 +40,7 @@ class Ask:
         """The answer to a message.
 
         Raises:
-            RemoteError: it is an error.
+            RemoteError: the answer is an error.
             HoldError: there is nothing fresh to plan on.
             OSError, WebSocketException: the connection broke, or no answer came in time.
         """
@@ -70,9 +68,8 @@ class Link:
     """One server, one thread.
 
     Args:
-        converse: called in the thread after every connection, with the server's contract; it speaks until `is_closed`
-            is set, or raises what broke.
-        troubled: told of every failure, with what will be done about it.
+        converse: called in the thread after every connection, with the server's contract; runs until `is_closed`.
+        troubled: called with every failure.
     """
 
     def __init__(
@@ -86,7 +83,7 @@ class Link:
         self.address = address
         self.is_closed = threading.Event()
         self.failure: Exception | None = None
-        """why the thread has ended for good, if it has"""
+        """why the thread ended, if it did"""
         self._api_key = api_key
         self._converse = converse
         self._troubled = troubled
@@ -97,7 +94,7 @@ class Link:
         self._thread.start()
 
     def close(self) -> None:
-        """End the conversation; it is not waited for longer than a goodbye takes."""
+        """End the connection."""
         self.is_closed.set()
         connection = self._connection
         if connection is not None:
@@ -117,12 +114,12 @@ class Link:
                 if _is_final(error):
                     self._give_up(error)
                     return
-                # what went well for a while is tried again quickly
+                # a connection that held for a while is tried again quickly
                 pause_s = FIRST_PAUSE_S if time.monotonic() - began > 2 * LONGEST_PAUSE_S else pause_s
                 self._troubled(f"{self.address}: {describe_error(error)}; trying again in {pause_s:.1f} s", error)
                 self.is_closed.wait(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the control loop must learn of it
+            except Exception as error:  # noqa: BLE001 - the control loop must see it
                 self._give_up(error)
                 return
 
@@ -139,7 +136,7 @@ class Link:
             additional_headers=headers,
             open_timeout=CONNECT_TIMEOUT_S,
             close_timeout=1.0,
-            ping_interval=None,  # an answer that is late is noticed sooner than a ping would be
+            ping_interval=None,  # a late answer is noticed sooner than a ping
             proxy=None,  # a robot's server is on its own network
         ) as connection:
             self._connection = connection
@@ -152,21 +149,20 @@ class Link:
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether trying again cannot help: the address is none, the key is wrong, or something else than our server
-    answers."""
+    """Whether trying again cannot help: a bad address, a wrong key, or another kind of server."""
     if isinstance(error, InvalidStatus):
         return error.response.status_code in (401, 403, 404)
     return isinstance(error, InvalidURI | MessageError | PermissionError)
 
 
 def describe_error(error: Exception) -> str:
-    """One line that names what happened."""
+    """An error as one line."""
     if isinstance(error, InvalidStatus):
         body = (error.response.body or b"").decode(errors="replace").strip()
         return f"refused with {error.response.status_code} {error.response.reason_phrase}" + (
             f": {body}" if body else ""
         )
     if isinstance(error, ConnectionClosed):
-        said = error.rcvd.reason if error.rcvd else ""
-        return f"the connection was closed{f': {said}' if said else ' without a word'}"
+        reason = error.rcvd.reason if error.rcvd else ""
+        return f"the connection was closed{f': {reason}' if reason else ' without a reason'}"
     return str(error) or type(error).__name__

@@ -3,8 +3,7 @@
 To a policy, a message is an observation with openpi's keys: `images/<camera>` (or `images`, a map), `state`, `prompt`;
 optionally `time` (seconds, the robot's monotonic clock), `reset` (a new episode begins with this observation) and
 `plan` (False: observe only). `{"plan": True}` alone asks for a plan on the last observation. To System 2 alone, a
-message is a clip per
-stream: `clips`, `prompt`, `time`, `episode`.
+message is a clip per stream: `clips`, `prompt`, `time`, `episode`.
 
 Unknown keys are an error: a misspelt `time` would be lost.
 """

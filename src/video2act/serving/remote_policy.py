@@ -1,8 +1,8 @@
-"""A policy that another machine computes.
+"""A policy on another machine.
 
-The newest frames of the episode are kept, as many as a clip reaches back to. What has not been sent yet is sent in
-order; after a lost connection all of them are sent again, because to the server a new connection is a new episode.
-There is no other queue, so nothing grows while a server is slow or away.
+The newest frames of the episode are kept, as many as a clip spans, and sent in order. After a lost connection all of
+them are sent again, because a new connection is a new episode for the server. There is no other queue, so nothing grows
+while a server is slow or away.
 """
 
 import threading
@@ -19,27 +19,26 @@ from video2act.types import ActionChunk, Observation
 
 
 class RemotePolicy:
-    """A `Policy` that another machine computes. `observe` never waits; `infer` waits for the plan, and not for ever.
+    """A `Policy` on another machine. `observe` never waits; `infer` waits for the plan, with a timeout.
 
     `observe` and `infer` may be called from two threads.
 
     Args:
         address: `ws://host:port`, or `wss://`.
-        api_key: if the server asks for one.
-        timeout_s: longest wait for a plan, reconnecting included.
-        first_plan_timeout_s: the same for the first plan of an episode, which waits for System 2; also for the first
-            connection.
+        api_key: if the server needs one.
+        timeout_s: longest wait for a plan, including a reconnection.
+        first_plan_timeout_s: for the first connection, and for the first plan of an episode, which waits for System 2.
 
     Raises:
-        ConnectionError: no server answered there, or it refused.
-        ValueError: what answered does not serve a policy.
+        ConnectionError: no server answered, or it refused the connection.
+        ValueError: the server does not serve a policy.
     """
 
     def __init__(
         self, address: str, api_key: str | None = None, *, timeout_s: float = 2.0, first_plan_timeout_s: float = 60.0
     ):
         self.contract: Contract
-        """what the server takes and gives: cameras, sizes, horizon, `execute_steps`"""
+        """cameras, sizes, horizon, `execute_steps`, ..."""
         self.incidents = Incidents()
         self._timeout_s = timeout_s
         self._first_plan_timeout_s = first_plan_timeout_s
@@ -47,7 +46,7 @@ class RemotePolicy:
         self._frames: deque[Frame] = deque(maxlen=1)
         self._episode, self._control_step = -1, 0
         self._question = 0
-        """number of the newest plan asked for"""
+        """number of the newest request for a plan"""
         self._wanted: Frame | None = None
         self._answered: tuple[int, ActionChunk | Exception] | None = None
         self._has_plan = False
@@ -78,7 +77,7 @@ class RemotePolicy:
             self._frames.clear()
 
     def observe(self, observation: Observation) -> None:
-        """Hand a frame to the sender, and return."""
+        """Give a frame to the sender, without waiting."""
         with self._changed:
             self._frames.append(Frame(observation, self._episode, self._control_step))
             self._control_step += 1
@@ -88,8 +87,8 @@ class RemotePolicy:
         """A plan for an observation, usually the one observed last.
 
         Raises:
-            TimeoutError: no plan came in time; the message holds the last failure of the connection.
-            HoldError: what System 2 last saw is too old to plan on.
+            TimeoutError: no plan came in time; the message names the last failure of the connection.
+            HoldError: the video condition is too old to plan on.
             RemoteError: the server refused the observation, or its policy failed.
             ConnectionError: the server cannot be used any more (a wrong key, another policy in its place).
         """
@@ -137,7 +136,7 @@ class RemotePolicy:
                 self._changed.wait_for(lambda: self._wanted or self._unsent(server.sent), timeout=0.5)
                 frames, wanted, question = self._unsent(server.sent), self._wanted, self._question
             if wanted is not None and server.has_seen(wanted):
-                # newer frames wait: to go back to this observation after them, time would have to run backwards
+                # do not send it again: after newer frames the server's time would run backwards
                 self._plan(server, {"plan": True}, question=question)
                 continue
             for frame in frames:
@@ -162,8 +161,7 @@ class RemotePolicy:
             server.took(frame)
 
     def _plan(self, server: "_Server", message: dict[str, Any], *, question: int, frame: Frame | None = None) -> None:
-        """Ask for a plan, on a new frame or on what the server has, and pass on what comes: the plan, or why there is
-        none."""
+        """Ask for a plan, on a new frame or on the server's last one, and pass on the plan or the error."""
         try:
             answer = server.ask(message, self._timeout_s if self._has_plan else self._first_plan_timeout_s)
         except RemoteError as error:
@@ -182,22 +180,22 @@ class RemotePolicy:
 
     def _tell(self, question: int, answer: ActionChunk | Exception) -> None:
         with self._changed:
-            if question == self._question:  # else who asked has given up, and something else is wanted
+            if question == self._question:  # otherwise `infer` has timed out, and another plan is wanted
                 self._answered, self._wanted = (question, answer), None
                 self._changed.notify_all()
 
 
 class _Server:
-    """What the server has been shown on this connection."""
+    """The frames that the server has taken on this connection."""
 
     def __init__(self, ask: Ask):
         self.ask = ask
         self.sent = (-1, -1)
-        """episode and control step of the newest frame that needs not be sent again"""
+        """episode and control step of the newest frame that was sent"""
         self._episode = -1
-        """that the server is in: the one whose first frame it took"""
+        """the server's episode"""
         self._newest: Observation | None = None
-        """what the server would plan on; None if it refused the last frame"""
+        """the server's last frame; None if it refused that"""
 
     def message(self, frame: Frame) -> dict[str, Any]:
         now = frame.observation
@@ -205,7 +203,7 @@ class _Server:
         return {**words, "reset": frame.episode != self._episode}
 
     def has_seen(self, frame: Frame) -> bool:
-        """Whether a plan on this observation, or on a newer one of its episode, needs no picture to be sent."""
+        """Whether the server has this observation or a newer one of its episode."""
         return (
             self._newest is not None and self._episode == frame.episode and frame.observation.time <= self._newest.time
         )

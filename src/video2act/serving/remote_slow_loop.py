@@ -1,8 +1,7 @@
 """A slow loop whose System 2 runs on another machine.
 
-Clips are made here, at the size that System 2 reads, and one goes out whenever the last answer is in and a refresh is
-due: always the newest. The server keeps nothing between them, so one that was started anew goes on where another left
-off.
+Clips are made here, at System 2's size. When the last answer is in and a refresh is due, the newest clip is sent. The
+server keeps nothing between two clips, so it can be restarted at any time.
 """
 
 import threading
@@ -27,14 +26,13 @@ TIMES_KEPT = 10_000
 
 
 class RemoteSlowLoop:
-    """System 2 on another machine, as a slow loop: `observe` never waits, `condition` only for the first one of an
-    episode.
+    """System 2 on another machine: `observe` never waits, `condition` waits for the first one of an episode only.
 
     Args:
         address: of `video2act serve RUN --only system2`.
         spec: of the policy that uses the tokens; the server must serve the same streams.
-        answer_timeout_s: after which a silent server counts as gone, is left, and sought again.
-        first_condition_timeout_s: bounds the one wait there is.
+        answer_timeout_s: without an answer for so long, the connection is closed and made again.
+        first_condition_timeout_s: longest wait for the first condition of an episode.
     """
 
     def __init__(
@@ -49,7 +47,7 @@ class RemoteSlowLoop:
         if not spec.streams:
             raise ValueError("a policy without System 2 has no streams; there is nothing to ask a server for")
         self.perceive_s: deque[float] = deque(maxlen=TIMES_KEPT)
-        """seconds that every refresh took, the way there and back included"""
+        """seconds per refresh, including the network"""
         self.incidents = Incidents()
         self._streams = {stream.name: ClipShape.of(stream) for stream in spec.streams}
         self._spec = spec
@@ -62,14 +60,14 @@ class RemoteSlowLoop:
         self._condition: VideoCondition | None = None
         self._version = 0
         self._failures = 0
-        """that the server answered, in a row, in this episode"""
+        """error answers in a row, in this episode"""
         self._appended = (-1, -1)
         self._rule = RefreshRule(spec.refresh_every)
         self._link = Link(address, api_key, converse=self._converse, troubled=self._troubled)
         self._link.start()
 
     def reset(self, episode: int) -> None:
-        """Episode number `episode` begins; an answer that is still to come for an earlier one is dropped.
+        """Episode number `episode` begins; late answers for an earlier one are dropped.
 
         Raises:
             ValueError: there was such a number before.
@@ -83,7 +81,7 @@ class RemoteSlowLoop:
             self._frames.clear()
 
     def observe(self, observation: Observation) -> None:
-        """Leave a frame for the sender, and return.
+        """Give a frame to the sender, without waiting.
 
         Raises:
             KeyError: a camera that a stream reads is missing.
@@ -96,13 +94,12 @@ class RemoteSlowLoop:
             self._changed.notify_all()
 
     def condition(self, observation: Observation) -> VideoCondition:
-        """The newest condition of this episode. Waits for the first one only; a server that is lost later shows in its
-        age.
+        """The newest condition of this episode. Waits for the first one only; a lost server shows in its age.
 
         Raises:
             RuntimeError: no frame was observed.
             System2Error: there is no condition yet and the server failed again and again, or for good.
-            TimeoutError: the first condition of the episode did not come; what happened last is told.
+            TimeoutError: the first condition of the episode did not come.
         """
         with self._changed:
             if self._control_step == 0:
@@ -121,9 +118,8 @@ class RemoteSlowLoop:
             ) from self._link.failure
         raise TimeoutError(
             f"System 2 at {self._link.address} gave no condition for episode {self._episode} within "
-            f"{self._timeout_s} s; "
-            "it is away, hangs, or its first call is slower than that: start it, or raise first_condition_timeout_s"
-            + (f". Last: {self.incidents[-1].text}" if self.incidents else "")
+            f"{self._timeout_s} s; it is away, hangs, or its first call is slower than that: start it, or raise "
+            "first_condition_timeout_s" + (f". Last: {self.incidents[-1].text}" if self.incidents else "")
         )
 
     def clips(self) -> dict[str, Video]:
@@ -159,8 +155,7 @@ class RemoteSlowLoop:
         if contract.streams != self._streams or not np.isclose(contract.period_s * self._spec.control_fps, 1):
             raise MessageError(
                 f"another policy's System 2 is served there: streams {contract.streams} at "
-                f"{1 / contract.period_s:g} Hz, "
-                f"this policy has {self._streams} at {self._spec.control_fps:g} Hz"
+                f"{1 / contract.period_s:g} Hz, this policy has {self._streams} at {self._spec.control_fps:g} Hz"
             )
 
     def _next(self) -> Frame | None:
@@ -192,7 +187,7 @@ class RemoteSlowLoop:
             self._rule = self._rule.after(newest)
             self.perceive_s.append(time.perf_counter() - started)
             self._failures = 0
-            # whose tokens these are is what the answer says, not what was last asked
+            # the answer may belong to an earlier episode
             if answer["episode"] == self._episode:
                 self._version += 1
                 self._condition = VideoCondition(tokens, answer["observed_at"], answer["episode"], self._version)
@@ -200,6 +195,6 @@ class RemoteSlowLoop:
 
 
 def to_frames(clip: Video) -> UInt8[np.ndarray, "t h w 3"]:
-    """The inverse of `clips.to_pixels`, exactly: pixels that were bytes once are bytes again."""
+    """The exact inverse of `clips.to_pixels` for pixels that were bytes."""
     frames = rearrange((clip.grid + 1) * 127.5, "1 c t h w -> t h w c")
     return frames.round().to(torch.uint8).contiguous().numpy()

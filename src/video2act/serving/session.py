@@ -1,10 +1,9 @@
 """One client's episode: the effect of a message on a policy, and the answer.
 
 - A connection is an episode, and `reset` begins the next one. Clients never see each other's frames.
-- A policy needs a frame per control step. Robots that ask every few steps, and networks that lose messages, leave
-gaps. The frame
-  before a gap is repeated until its end, so that a clip spans the seconds of training; the answer counts the repeated
-  frames. To avoid gaps a client sends every observation, with `plan: False` between plans.
+- A policy needs a frame per control step. Robots that ask every few steps, and networks that lose messages, leave gaps.
+  The frame before a gap is repeated until its end, so that a clip spans the seconds of training; the answer counts the
+  repeated frames. To avoid gaps a client sends every observation, with `plan: False` between plans.
 - A second observation within one control step is used for a plan, but is not another frame.
 """
 
