@@ -111,8 +111,9 @@ from video2act.programs.train import train
 from video2act.programs.train_video import train_video
 
 what, data, policy = sys.argv[2], Path(sys.argv[3]), load(PolicyConfig, Path(sys.argv[4]))
-tuning = TuningConfig("lora", rank=2, alpha=4.0) if "lora" in what else TuningConfig("full",
-gradient_checkpointing=True) run = TrainingLoop.run
+lora, full = TuningConfig("lora", rank=2, alpha=4.0), TuningConfig("full", gradient_checkpointing=True)
+tuning = lora if "lora" in what else full
+run = TrainingLoop.run
 TrainingLoop.run = lambda loop, inputs, title, **options: (tell(loop), run(loop, inputs, title, **options))
 
 
