@@ -5,6 +5,7 @@ Fixtures that many tests need: a policy as small as validation allows, batches f
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -28,6 +29,7 @@ from video2act.config import (  # noqa: E402
 from video2act.data import DatasetWriter, Episode  # noqa: E402
 from video2act.normalize import Statistics  # noqa: E402
 from video2act.policy import Video2Act  # noqa: E402
+from video2act.presets import PRESETS, DataSpec  # noqa: E402
 from video2act.types import Batch, Video  # noqa: E402
 
 
@@ -159,6 +161,19 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 Episode({"front": frames, "wrist": frames[:, ::-1]}, state, action, instruction, seed=number)
             )
     return root
+
+
+@pytest.fixture
+def small_preset(monkeypatch: pytest.MonkeyPatch, small_config: PolicyConfig) -> Callable[[DataSpec], PolicyConfig]:
+    """The preset `small` is as small as the recording."""
+
+    def small(spec: DataSpec) -> PolicyConfig:
+        return replace(
+            small_config, state_dim=spec.state_dim, action_dim=spec.action_dim, fps=spec.fps, cameras=spec.cameras
+        )
+
+    monkeypatch.setitem(PRESETS, "small", small)
+    return small
 
 
 @pytest.fixture

@@ -35,16 +35,9 @@ CONFIG = TrainConfig(num_steps=8, batch_size=4, warmup_steps=2, save_every=3, im
 
 
 @pytest.fixture(autouse=True)
-def small_presets(monkeypatch: pytest.MonkeyPatch, small_config: PolicyConfig) -> None:
+def small_presets(monkeypatch: pytest.MonkeyPatch, small_preset: Callable[[DataSpec], PolicyConfig]) -> None:
     """Presets as small as the recording."""
-
-    def small(spec: DataSpec) -> PolicyConfig:
-        return replace(
-            small_config, state_dim=spec.state_dim, action_dim=spec.action_dim, fps=spec.fps, cameras=spec.cameras
-        )
-
-    monkeypatch.setitem(PRESETS, "small", small)
-    monkeypatch.setitem(PRESETS, "small_system1", lambda spec: replace(small(spec), system2=None))
+    monkeypatch.setitem(PRESETS, "small_system1", lambda spec: replace(small_preset(spec), system2=None))
 
 
 @pytest.fixture(scope="module")

@@ -22,26 +22,15 @@ from video2act.data import FrameStore, LeRobotDataset
 from video2act.data.cache import FeatureCache, StaleCacheError, load_spec
 from video2act.data.loader import BatchLoader
 from video2act.policy import Video2Act
-from video2act.presets import PRESETS, DataSpec
 from video2act.system2 import System2
 from video2act.training.features import cache_spec, fill, look
 from video2act.training.new_policy import build_policy
 from video2act.types import Observation, Video
 
-pytestmark = pytest.mark.usefixtures("fresh_accelerator")
+pytestmark = pytest.mark.usefixtures("fresh_accelerator", "small_preset")
 
 CONFIG = TrainConfig(num_steps=6, batch_size=6, warmup_steps=2, mixed_precision="no")
 STREAM = {"system2.streams.motion.encoding": "stream"}
-
-
-@pytest.fixture(autouse=True)
-def small_preset(monkeypatch: pytest.MonkeyPatch, small_config: PolicyConfig) -> None:
-    def small(spec: DataSpec) -> PolicyConfig:
-        return replace(
-            small_config, state_dim=spec.state_dim, action_dim=spec.action_dim, fps=spec.fps, cameras=spec.cameras
-        )
-
-    monkeypatch.setitem(PRESETS, "small", small)
 
 
 @pytest.fixture(autouse=True)
