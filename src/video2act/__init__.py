@@ -8,18 +8,22 @@ if TYPE_CHECKING:
     from video2act.envs import list_environments, make_environment
     from video2act.policy import Video2Act
     from video2act.presets import make_preset as preset
+    from video2act.programs.collect import collect
     from video2act.programs.evaluate import evaluate
     from video2act.programs.train import train
     from video2act.programs.train_video import train_video
+    from video2act.runtime.control_loop import Pace
     from video2act.runtime.runner import Runner
     from video2act.types import ActionChunk, Observation
 
 __all__ = [
     "ActionChunk",
     "Observation",
+    "Pace",
     "PolicyConfig",
     "Runner",
     "Video2Act",
+    "collect",
     "evaluate",
     "list_environments",
     "make_environment",
@@ -33,9 +37,11 @@ __all__ = [
 _PLACES = {
     "ActionChunk": ("types", "ActionChunk"),
     "Observation": ("types", "Observation"),
+    "Pace": ("runtime.control_loop", "Pace"),
     "PolicyConfig": ("config", "PolicyConfig"),
     "Runner": ("runtime.runner", "Runner"),
     "Video2Act": ("policy", "Video2Act"),
+    "collect": ("programs.collect", "collect"),
     "evaluate": ("programs.evaluate", "evaluate"),
     "list_environments": ("envs", "list_environments"),
     "make_environment": ("envs", "make_environment"),
@@ -50,7 +56,11 @@ _PLACES = {
 
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
-        raise AttributeError(f"module 'video2act' has no attribute {name!r}; it has {', '.join(__all__)}")
+        from difflib import get_close_matches
+
+        close = get_close_matches(name, __all__, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise AttributeError(f"module 'video2act' has no attribute {name!r}; {hint}it has {', '.join(__all__)}")
     from importlib import import_module
 
     module, own = _PLACES[name]

@@ -65,7 +65,7 @@ class Video2Act(nn.Module):
             else None
         )
         self.folder: Path | None = None
-        """the run folder that the policy was loaded from"""
+        """the run folder that holds these weights: set by `load` and by `train`"""
         self.is_blind = False
         self.is_coarse = False
         self._noise = torch.Generator().manual_seed(0)

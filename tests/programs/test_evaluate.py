@@ -31,6 +31,7 @@ from video2act.evaluation.episodes import Evaluation
 from video2act.evaluation.findings import SuccessRate, percentiles
 from video2act.evaluation.report import heading
 from video2act.evaluation.suitability import check_fits, check_unseen
+from video2act.files.run_folder import SCENES_FILE
 from video2act.interfaces import EnvironmentSpec
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act
@@ -449,6 +450,13 @@ class TestALoadedPolicy:
         loaded = evaluate(policy, "fake:a", episodes=2, out=tmp_path / "out")
         for part in ("staleness", "control_steps"):
             assert loaded.info[part] == kept.info[part]
+
+    def test_scenes_that_it_was_trained_on_are_refused_as_for_its_folder(self, policy: Video2Act, tmp_path: Path):
+        policy.save(tmp_path / "run")
+        (tmp_path / "run" / SCENES_FILE).write_text('{"fake:a": [7, 1001]}')
+        for trained in (tmp_path / "run", Video2Act.from_pretrained(tmp_path / "run")):
+            with pytest.raises(ValueError, match="1 of the seeds 1000..1001 are in the training data, 1001 among them"):
+                evaluate(trained, "fake:a", episodes=2)
 
     @pytest.mark.parametrize(
         ("options", "message"),

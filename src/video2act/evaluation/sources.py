@@ -81,7 +81,7 @@ class LoadedPolicy:
         return self.policy.statistics["action"]
 
     def training_seeds(self, env: str) -> list[int]:
-        return []
+        return [] if self.policy.folder is None else RunFolder(self.policy.folder).training_seeds(env)
 
     def load(self, device: str) -> EvaluatedPolicy:
         return self.policy

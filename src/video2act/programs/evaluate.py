@@ -54,8 +54,9 @@ def evaluate(
     """Let a policy act in simulators: `evaluate(policy, "metaworld:push-v3", episodes=50).success`.
 
     Args:
-        policy: a run folder, or a loaded policy. A loaded policy acts in this process with its own weights; nothing is
-            written unless `out` is given; and its training seeds are unknown, so choose `seed` clear of them.
+        policy: a run folder, or a loaded policy. A loaded policy acts in this process with its own weights, and nothing
+            is written unless `out` is given. If it has no run folder, its training seeds are unknown: choose a `seed`
+            above them.
         env: names of one or several environments, as in `list_environments()`.
         show: print progress and tables.
         options: the fields of `EvaluateOptions`.

@@ -6,6 +6,7 @@ the training's record.
 """
 
 from dataclasses import asdict, replace
+from os import PathLike
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from video2act.data import Dataset, FrameStore, open_datasets, parse_episodes, s
 from video2act.data.embodied import EmbodiedDataset
 from video2act.data.loader import BatchLoader, check_fit, check_weights
 from video2act.files.run_folder import CONFIG_FILE as POLICY_FILE
+from video2act.files.run_folder import ROBOTS
 from video2act.interop.rdt import load_rdt
 from video2act.policy import Video2Act
 from video2act.system2.backbones import CONFIG_FILE
@@ -43,8 +45,8 @@ def train(
     out: Path | str,
     training: TrainConfig | None = None,
     num_steps: int | None = None,
-    video_model: Path | str | None = None,
-    init: Path | str | None = None,
+    video_model: PathLike[str] | str | None = None,
+    init: PathLike[str] | str | None = None,
     init_parts: tuple[str, ...] = (),
     resume: bool = False,
     cache: Path | None = None,
@@ -59,8 +61,8 @@ def train(
         out: folder to write; must not hold another training unless `resume`. For several robots it holds a run folder
             for each, and the policy of the first is returned.
         num_steps: replaces `training.num_steps`.
-        video_model: a folder written by `train-video`, which the tiny presets need; for the others it replaces the
-            source of the published video model.
+        video_model: what `train_video` returned, or its folder; the tiny presets need one. For the others it replaces
+            the source of the published video model.
         init: another run's folder, or RDT-1B's checkpoint, whose weights this policy begins with; see `begin`.
         init_parts: take these parts only.
         cache: what System 2 sees, filled before; None fills one.
@@ -127,7 +129,12 @@ def train(
     loop.finish()
     if is_alone:
         policy.load_state_dict(weights)
-    return (policy.of_robot(next(iter(data.robots))) if isinstance(data, EmbodiedDataset) else policy).eval()
+    if isinstance(data, EmbodiedDataset):
+        embodiment, name = next(iter(data.robots.items()))
+        policy, out = policy.of_robot(embodiment), out / ROBOTS / name
+    if is_alone:
+        policy.folder = out
+    return policy.eval()
 
 
 def begin(policy: Video2Act, source: Path, *, parts: tuple[str, ...] = ()) -> Beginning:
