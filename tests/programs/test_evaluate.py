@@ -455,7 +455,9 @@ class TestALoadedPolicy:
         policy.save(tmp_path / "run")
         (tmp_path / "run" / SCENES_FILE).write_text('{"fake:a": [7, 1001]}')
         for trained in (tmp_path / "run", Video2Act.from_pretrained(tmp_path / "run")):
-            with pytest.raises(ValueError, match="1 of the seeds 1000..1001 are in the training data, 1001 among them"):
+            with pytest.raises(
+                ValueError, match=r"1 of the seeds 1000\.\.1001 are in the training data, 1001 among them"
+            ):
                 evaluate(trained, "fake:a", episodes=2)
 
     @pytest.mark.parametrize(
