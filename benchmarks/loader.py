@@ -18,6 +18,7 @@ import tyro
 from video2act.config import TrainConfig
 from video2act.data import FrameStore, open_datasets
 from video2act.data.loader import BatchLoader
+from video2act.frames import frame_uses
 from video2act.policy import Video2Act
 from video2act.precision import fast_precision
 from video2act.presets import DataSpec, make_preset
@@ -34,11 +35,9 @@ def main(data: tuple[Path, ...], preset: str = "tiny", *, num_batches: int = 40)
     loader = BatchLoader(dataset, FrameStore(dataset), config=config, batch_size=TrainConfig().batch_size, seed=0)
     policy = Video2Act(config, dataset.stats).train()
     optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], fused=True)
-    streams = config.system2.streams if config.system2 else ()
-    views = [*((camera, config.image_px) for camera in config.cameras), *((s.camera, s.size_px) for s in streams)]
     for episode in range(len(dataset)):
-        for camera, size_px in views:
-            loader.frames.frames(episode, camera, size=(size_px, size_px))
+        for use in frame_uses(config):
+            loader.frames.frames(episode, use.camera, size=use.size, rule=use.rule)
     ready, generator, steps = cached(policy, loader[0]), torch.Generator().manual_seed(0), count()
 
     def train_step() -> None:

@@ -6,20 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import transformers
-from PIL import Image
 
 from video2act import clips
 from video2act.clips import (
-    GREY,
     FrameHistory,
     ImageHistory,
     clip_indices,
-    fit_frames,
-    resize_area,
     to_pixels,
 )
-from video2act.config import FilterConfig, FormerConfig, StreamConfig
+from video2act.config import FilterConfig, FormerConfig, FrameConfig, StreamConfig
+from video2act.frames import fit_frames
 from video2act.types import Observation
 
 
@@ -57,7 +53,7 @@ class TestFrameHistory:
             history.append(observation(5 * number))
             clip = history.clips(control_fps=20.0)["motion"]
             chosen = recording[clip_indices(number, num_frames, stride=stride)]
-            expected = to_pixels(resize_area(chosen, 4), 20.0 / stride)
+            expected = to_pixels(fit_frames(chosen, (4, 4), rule=FrameConfig()), 20.0 / stride)
             assert torch.equal(clip.grid, expected.grid)
             assert clip.fps == expected.fps
 
@@ -88,38 +84,6 @@ class TestFrameHistory:
             history.append(observation(0, top=frame(0), side=frame(0)))
 
 
-class TestResizeArea:
-    images = np.random.default_rng(0).integers(0, 256, (3, 24, 24, 3), dtype=np.uint8)
-
-    @pytest.mark.parametrize("size", [12, 8, 6, 1])
-    def test_it_is_the_mean_of_each_block(self, size: int):
-        k = 24 // size
-        mean = self.images.reshape(3, size, k, size, k, 3).astype(float).mean(axis=(2, 4))
-        assert np.abs(resize_area(self.images, size) - mean).max() <= 0.5
-
-    def test_it_does_not_drift_brighter_or_darker(self):
-        mean = self.images.reshape(3, 12, 2, 12, 2, 3).astype(float).mean(axis=(2, 4))
-        assert abs((resize_area(self.images, 12) - mean).mean()) < 0.15
-
-    def test_white_stays_white_and_sizes_that_do_not_divide_work(self):
-        white = np.full((1, 24, 24, 3), 255, np.uint8)
-        for size in (24, 12, 10, 7):
-            assert (resize_area(white, size) == 255).all()
-        # 10 px out of 24: cells overlap, as in torch's adaptive pooling
-        small = resize_area(self.images, 10)
-        assert small.shape == (3, 10, 10, 3)
-        assert abs(small[:, 0, 0].astype(float) - self.images[:, :3, :3].mean(axis=(1, 2))).max() <= 0.5
-
-    def test_the_same_size_changes_nothing(self):
-        assert np.array_equal(resize_area(self.images, 24), self.images)
-
-    def test_enlarging_and_oblong_pictures_are_refused(self):
-        with pytest.raises(ValueError, match="at least 32 px, got 24 x 24"):
-            resize_area(self.images, 32)
-        with pytest.raises(ValueError, match="got 24 x 16"):
-            resize_area(self.images[:, :, :16], 8)
-
-
 def test_pixels_run_from_minus_one_to_one_in_the_order_of_video():
     frames = np.zeros((2, 4, 5, 3), np.uint8)
     frames[1, 2, 3] = (255, 0, 51)
@@ -128,48 +92,6 @@ def test_pixels_run_from_minus_one_to_one_in_the_order_of_video():
     assert video.fps == 7.5
     assert torch.allclose(video.grid[0, :, 1, 2, 3], torch.tensor([1.0, -1.0, -0.6]))
     assert (video.grid[0, :, 0] == -1).all()
-
-
-class TestFit:
-    frames = np.random.default_rng(0).integers(0, 256, (2, 12, 16, 3), dtype=np.uint8)
-
-    def test_padding_keeps_the_picture_between_grey_bars(self):
-        square = fit_frames(self.frames, (16, 16), fit="pad")
-        assert np.array_equal(square[:, 2:14], self.frames)
-        assert (square[:, :2] == GREY).all()
-        assert (square[:, 14:] == GREY).all()
-        upright = fit_frames(self.frames.swapaxes(1, 2), (16, 16), fit="pad")
-        assert np.array_equal(upright, square.swapaxes(1, 2))
-
-    def test_oblong_frames_are_averaged_down_between_the_same_bars(self):
-        small = fit_frames(self.frames, (8, 8), fit="area")
-        assert (small[:, 0] == GREY).all()
-        assert (small[:, 7] == GREY).all()
-        inner = self.frames.astype(int).reshape(2, 6, 2, 8, 2, 3).sum(axis=(2, 4))
-        assert np.array_equal(small[:, 1:7], (inner + 2) // 4)
-
-    def test_an_odd_remainder_goes_below(self):
-        square = fit_frames(self.frames[:, :11], (16, 16), fit="pad")
-        assert np.array_equal(square[:, 2:13], self.frames[:, :11])
-
-    def test_it_is_what_siglips_processor_does_to_a_square(self):
-        # since transformers 5, the name without Pil needs torchvision
-        make = getattr(transformers, "SiglipImageProcessorPil", transformers.SiglipImageProcessor)
-        processor = make(size={"height": 24, "width": 24})
-        expected = processor(Image.fromarray(fit_frames(self.frames, (16, 16), fit="pad")[0]), return_tensors="np")[
-            "pixel_values"
-        ][0]
-        ours = fit_frames(self.frames[:1], (24, 24), fit="pad")[0].astype(np.float32) / 127.5 - 1
-        assert np.allclose(ours.transpose(2, 0, 1), expected, atol=1e-6)
-
-    def test_distorting_takes_any_shape_to_any_shape(self):
-        assert fit_frames(self.frames, (30, 52), fit="lanczos").shape == (2, 30, 52, 3)
-        assert (fit_frames(np.full_like(self.frames, 77), (9, 7), fit="lanczos") == 77).all()
-        assert np.array_equal(fit_frames(self.frames, (12, 16), fit="lanczos"), self.frames)
-
-    def test_averaging_gives_squares_only(self):
-        with pytest.raises(ValueError, match="gives squares, not 8 x 4"):
-            fit_frames(self.frames, (8, 4), fit="area")
 
 
 class TestPastImages:
@@ -194,7 +116,7 @@ class TestPastImages:
 def test_streams_of_one_camera_and_size_share_their_frames(monkeypatch: pytest.MonkeyPatch):
     """Every stream shrank its own copy, so a camera was shrunk up to three times a control step."""
     calls = []
-    monkeypatch.setattr(clips, "fit_frames", lambda images, size, fit: calls.append(size) or images)
+    monkeypatch.setattr(clips, "fit_frames", lambda images, size, rule: calls.append(size) or images)
     wide = StreamConfig("a", "top", 5, 2, 8, FilterConfig(), FormerConfig())
     history = FrameHistory((wide, replace(wide, name="b", num_frames=1), replace(wide, name="c", size_px=4)))
     for step in range(9):

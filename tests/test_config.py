@@ -202,9 +202,8 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
         lambda: unchecked(FilterConfig, name="sobel", border="mirror"),
         "border must be one of replicate, zeros, got 'mirror'",
     ),
-    (lambda: replace(STREAM, width_px=24), "frames of 16 x 24 px need resize='lanczos'"),
     (
-        lambda: System2Config(BACKBONE, (replace(STREAM, width_px=20, resize="lanczos"),)),
+        lambda: System2Config(BACKBONE, (replace(STREAM, width_px=20),)),
         "width_px=20 is not a multiple of the backbone's patch of 8",
     ),
     (lambda: replace(POLICY, cameras=("top@0",)), "written camera@steps, e.g. head@1, got 'top@0'"),

@@ -18,6 +18,7 @@ import yaml
 from video2act.config import PolicyConfig
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act
+from video2act.presets import RELEASED_FRAMES, SIGLIP_FRAMES
 from video2act.programs import serve as program
 
 FOLDER = Path(__file__).parents[1] / "robotwin"
@@ -98,11 +99,13 @@ def deployed() -> Iterator[ModuleType]:
 def config(small_config: PolicyConfig) -> PolicyConfig:
     """Cameras as converters of RoboTwin's data name them, at their own shape."""
     assert small_config.system2 is not None
-    streams = tuple(replace(stream, camera="cam_high", resize="lanczos") for stream in small_config.system2.streams)
+    streams = tuple(
+        replace(stream, camera="cam_high", frame=RELEASED_FRAMES) for stream in small_config.system2.streams
+    )
     system2 = replace(small_config.system2, streams=streams)
     cameras = ("cam_high", "left_camera")
     return replace(
-        small_config, state_dim=NUM_JOINTS, action_dim=NUM_JOINTS, cameras=cameras, image_fit="pad", system2=system2
+        small_config, state_dim=NUM_JOINTS, action_dim=NUM_JOINTS, cameras=cameras, image=SIGLIP_FRAMES, system2=system2
     )
 
 

@@ -1,4 +1,4 @@
-"""Which past frames make a clip, and how a frame becomes pixels: the one rule, used by training and by running.
+"""Which past frames make a clip: the one rule of training and running. `frames.py` gives them their size.
 
 A clip ends at its newest frame and goes back `stride` control steps at a time. Before the episode began there is
 nothing to see, so the first frame is repeated: in training as on the robot, where the camera had been looking at a
@@ -7,15 +7,14 @@ scene at rest.
 
 from collections import deque
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import UInt8
-from PIL import Image
 
-from video2act.config import StreamConfig, camera_and_lag
+from video2act.config import FrameConfig, StreamConfig, camera_and_lag
+from video2act.frames import FrameUse, Size, fit_frames
 from video2act.types import EncoderMemory, EpisodeFrames, Observation, Video
 
 
@@ -49,76 +48,6 @@ MAX_WAITING_FRAMES = 1024
 """of a stream whose encoder must see every frame, if System 2 does not keep up"""
 
 
-def resize_area(images: UInt8[np.ndarray, "t _h _w 3"], size_px: int) -> UInt8[np.ndarray, "t {size_px} {size_px} 3"]:
-    """Average pixels down to a square of `size_px`: antialiased, and the same for demonstrations and for live frames.
-
-    Raises:
-        ValueError: the images are smaller than `size_px`, or not square (`fit_frames` makes them so).
-    """
-    t, h, w, _ = images.shape
-    if h != w or h < size_px:
-        raise ValueError(
-            f"expected square images of at least {size_px} px, got {h} x {w}; record them larger or lower the size"
-        )
-    if h == size_px:
-        return images
-    if h % size_px == 0:
-        # integer sums, a row and a column at a time: several times faster than a general resampling
-        k = h // size_px
-        blocks = images.reshape(t, size_px, k, size_px, k, 3)
-        rows = blocks[:, :, 0].astype(np.uint16)
-        for i in range(1, k):
-            rows += blocks[:, :, i]
-        total = rows[:, :, :, 0].astype(np.uint32)
-        for i in range(1, k):
-            total += rows[:, :, :, i]
-        return ((total + k * k // 2) // (k * k)).astype(np.uint8)
-    grid = rearrange(torch.from_numpy(images), "t h w c -> t c h w").float()
-    small = torch.nn.functional.interpolate(grid, size=(size_px, size_px), mode="area")
-    return rearrange(small.round().to(torch.uint8), "t c h w -> t h w c").contiguous().numpy()
-
-
-Fit = Literal["area", "pad", "lanczos"]
-"""how a frame gets its size: grey bars to a square, then averaged down; the same, then bicubic; distorted by Lanczos'
-filter"""
-
-GREY = 127
-"""of the bars, as SigLIP was shown them in RDT-1B's training"""
-
-
-def fit_frames(
-    images: UInt8[np.ndarray, "t _h _w 3"], size: tuple[int, int], *, fit: Fit
-) -> UInt8[np.ndarray, "t {size[0]} {size[1]} 3"]:
-    """Frames of one camera at the size (height, width) that a network reads.
-
-    Raises:
-        ValueError: `area` is asked for frames that are not square, or to enlarge.
-    """
-    height, width = size
-    if fit in ("area", "pad"):
-        images = _to_square(images)
-    if fit == "area":
-        if height != width:
-            raise ValueError(f"averaging down gives squares, not {height} x {width}; use another fit")
-        return resize_area(images, height)
-    if images.shape[1:3] == (height, width):
-        return images
-    kernel = Image.Resampling.BICUBIC if fit == "pad" else Image.Resampling.LANCZOS
-    return np.stack([np.asarray(Image.fromarray(image).resize((width, height), kernel)) for image in images])
-
-
-def _to_square(images: UInt8[np.ndarray, "t _h _w 3"]) -> UInt8[np.ndarray, "t side side 3"]:
-    """Grey bars above and below, or left and right, of frames that are not square."""
-    t, h, w, _ = images.shape
-    if h == w:
-        return images
-    side = max(h, w)
-    square = np.full((t, side, side, 3), GREY, np.uint8)
-    top, left = (side - h) // 2, (side - w) // 2
-    square[:, top : top + h, left : left + w] = images
-    return square
-
-
 def to_pixels(frames: UInt8[np.ndarray, "t h w 3"], fps: float) -> Video:
     """Frames of one camera -> a batch of one clip, `[1 3 t h w]` in [-1, 1]."""
     grid = rearrange(torch.from_numpy(frames), "t h w c -> 1 c t h w").float()
@@ -145,7 +74,7 @@ class FrameHistory:
 
     def __init__(self, streams: tuple[StreamConfig, ...]):
         self._streams = streams
-        self._frames: dict[tuple[str, tuple[int, int], Fit], deque[np.ndarray]] = {}
+        self._frames: dict[tuple[str, Size, FrameConfig], deque[np.ndarray]] = {}
         for stream in streams:
             shared = self._frames.get(_source(stream))
             length = max(_memory(stream), (shared.maxlen or 0) if shared is not None else 0)
@@ -173,11 +102,15 @@ class FrameHistory:
             control_step: number of the frame in its episode, where frames before it were skipped; None: the next one.
         Raises:
             KeyError: a camera that a stream reads is not in the observation.
+            ValueError: its frames are too small.
             RuntimeError: an encoder must see every frame, but frames were skipped, or too many wait for it.
         """
         now = self._num_seen if control_step is None else control_step
         for stream in self._streams:
-            stream_image(observation, stream.name, camera=stream.camera)  # raises before anything is taken in
+            # raises before anything is taken in
+            image = stream_image(observation, stream.name, camera=stream.camera)
+            if problem := FrameUse(stream.name, *_source(stream)).problem((image.shape[0], image.shape[1])):
+                raise ValueError(problem)
         if self.needs_every_frame and now != self._num_seen:
             raise RuntimeError(
                 f"control steps {self._num_seen} to {now - 1} are missing, but an encoder with "
@@ -185,9 +118,9 @@ class FrameHistory:
                 "frame of an episode; begin a new episode (reset)"
             )
         self._num_seen = now + 1
-        for (camera, size, fit), frames in self._frames.items():
+        for (camera, size, rule), frames in self._frames.items():
             # copied: an environment may draw its next frame into the same memory
-            frames.append(fit_frames(observation.images[camera][None], size, fit=fit)[0].copy())
+            frames.append(fit_frames(observation.images[camera][None], size, rule=rule)[0].copy())
         for stream in self._streams:
             if stream.encoding == "stream" and now % stream.stride == 0:
                 self._waiting[stream.name].append(self._frames[_source(stream)][-1])
@@ -241,9 +174,9 @@ class _Waiting:
         return EpisodeFrames(pixels.grid, fps, self._memory, self._first)
 
 
-def _source(stream: StreamConfig) -> tuple[str, tuple[int, int], Fit]:
+def _source(stream: StreamConfig) -> tuple[str, Size, FrameConfig]:
     """Streams with the same source read the same frames."""
-    return stream.camera, stream.frame_px, stream.resize
+    return stream.camera, stream.frame_px, stream.frame
 
 
 def _memory(stream: StreamConfig) -> int:

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from video2act import config as configs
 from video2act import hub
-from video2act.clips import fit_frames
 from video2act.config import PolicyConfig
 from video2act.embodiment import UNIFIED
 from video2act.files.atomic import write_text
 from video2act.files.run_folder import CONFIG_FILE, INSTRUCTIONS_FILE, STATISTICS_FILE, WEIGHTS_FILE, load_config
 from video2act.files.weights import load_weights, save_weights
+from video2act.frames import FrameUse, fit_frames
 from video2act.normalize import Normalizer, Statistics, load_statistics, statistics_to_json
 from video2act.system1 import System1, Visibility
 from video2act.system1.action_dit import ProjectedConditions
@@ -358,8 +358,10 @@ class Video2Act(nn.Module):
                 f"the policy was trained with camera {camera!r}, but the observation has "
                 f"{', '.join(sorted(observation.images)) or 'no camera'}"
             )
-        size = self.config.image_px
-        small = fit_frames(observation.images[camera][None], (size, size), fit=self.config.image_fit)
+        image, size = observation.images[camera], (self.config.image_px, self.config.image_px)
+        if problem := FrameUse("", camera, size, self.config.image).problem((image.shape[0], image.shape[1])):
+            raise ValueError(problem)
+        small = fit_frames(image[None], size, rule=self.config.image)
         return rearrange(torch.from_numpy(small), "1 h w c -> 1 c h w").float().to(self.device) / 127.5 - 1
 
 

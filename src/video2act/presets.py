@@ -12,11 +12,13 @@ from difflib import get_close_matches
 from typing import Protocol, runtime_checkable
 
 from video2act.config import (
+    LETTERBOX,
     RDT_FORM,
     BackboneConfig,
     DenoisingConfig,
     FilterConfig,
     FormerConfig,
+    FrameConfig,
     PolicyConfig,
     PretrainedBackboneConfig,
     PretrainedConfig,
@@ -62,14 +64,29 @@ ANY_DATA = DataSpec(14, 14, 20.0, ("camera",))
 EVERYTHING_THAT_MOVES = FilterConfig("temporal_bandpass")
 """drops only what stands still"""
 
+PUBLISHED_FRAMES = FrameConfig(max_enlargement=2.0)
+"""of streams over published models, which were trained on large frames: 320x240 is enlarged to 480 px"""
+
+SIGLIP_FRAMES = FrameConfig(resample="bicubic", max_enlargement=0.0)
+"""as in RDT-1B's training"""
+
+RELEASED_FRAMES = FrameConfig("stretch", "lanczos", max_enlargement=0.0)
+"""as the released code shows them to the video model"""
+
 
 def paper_streams(
-    camera: str, num_frames: int, *, motion_px: int, spatial_px: int, former: FormerConfig
+    camera: str,
+    num_frames: int,
+    *,
+    motion_px: int,
+    spatial_px: int,
+    former: FormerConfig,
+    frame: FrameConfig = LETTERBOX,
 ) -> tuple[StreamConfig, ...]:
     """The paper's two streams of one camera: boundaries of the newest frame, and motion of the last `num_frames`."""
     return (
-        StreamConfig("spatial", camera, 1, 1, spatial_px, FilterConfig("sobel"), former),
-        StreamConfig("motion", camera, num_frames, 1, motion_px, EVERYTHING_THAT_MOVES, former),
+        StreamConfig("spatial", camera, 1, 1, spatial_px, FilterConfig("sobel"), former, frame=frame),
+        StreamConfig("motion", camera, num_frames, 1, motion_px, EVERYTHING_THAT_MOVES, former, frame=frame),
     )
 
 
@@ -134,7 +151,8 @@ def published(
     `motion_px`."""
     backbone = PretrainedBackboneConfig(family, source, feature_layer)
     former = FormerConfig(num_tokens=224, depth=2, num_heads=8)
-    streams = paper_streams(data.cameras[0], num_frames, motion_px=motion_px, spatial_px=spatial_px, former=former)
+    sizes = {"motion_px": motion_px, "spatial_px": spatial_px}
+    streams = paper_streams(data.cameras[0], num_frames, **sizes, former=former, frame=PUBLISHED_FRAMES)
     return PolicyConfig(
         **vars(data),
         image_px=128,
@@ -212,7 +230,7 @@ def rdt_1b(data: DataSpec) -> PolicyConfig:
     return PolicyConfig(
         **vars(data),
         image_px=384,
-        image_fit="pad",
+        image=SIGLIP_FRAMES,
         horizon=64,
         execute_steps=32,
         system1=rdt_system1(len(data.cameras)),
@@ -239,8 +257,8 @@ def official(data: DataSpec) -> PolicyConfig:
     # of the 9 frequencies of 16 latent frames, all but the lowest, which stands still, and the highest
     band = FilterConfig("temporal_bandpass", low_hz=latent_hz / 16, high_hz=7 * latent_hz / 16)
     streams = (
-        StreamConfig("spatial", head, 1, 1, 480, FilterConfig("sobel"), former, width_px=832, resize="lanczos"),
-        StreamConfig("motion", head, 61, 1, 224, band, former, resize="lanczos"),
+        StreamConfig("spatial", head, 1, 1, 480, FilterConfig("sobel"), former, 832, RELEASED_FRAMES),
+        StreamConfig("motion", head, 61, 1, 224, band, former, frame=RELEASED_FRAMES),
     )
     wan = PretrainedBackboneConfig("wan22", "Wan-AI/Wan2.2-TI2V-5B-Diffusers", feature_layer=20)
     return replace(

@@ -3,6 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from recordings import make_episode, read_numbers, write_dataset
 
+from video2act.config import FrameConfig
 from video2act.data import DatasetError, FrameStore, LeRobotDataset
 
 EPISODE_BYTES = 7 * 32 * 32 * 3
@@ -13,9 +14,9 @@ class CountingDataset(LeRobotDataset):
 
     decoded = 0
 
-    def frames(self, i, camera, size_px=None, start=0, stop=None):
+    def frames(self, i, camera, *, start=0, stop=None):
         self.decoded += 1
-        return super().frames(i, camera, size_px=size_px, start=start, stop=stop)
+        return super().frames(i, camera, start=start, stop=stop)
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +31,9 @@ def dataset(root):
 
 def test_frames_are_those_of_the_dataset_and_decoded_once(dataset):
     store = FrameStore(dataset)
-    frames = store.frames(1, "front", size=(32, 32))
+    frames = store.frames(1, "front", size=(32, 32), rule=FrameConfig())
     assert read_numbers(frames) == [100 + k for k in range(7)]
-    assert store.frames(1, "front", size=(32, 32)) is frames
+    assert store.frames(1, "front", size=(32, 32), rule=FrameConfig()) is frames
     assert dataset.decoded == 1
     assert store.used_bytes == EPISODE_BYTES
     with pytest.raises(ValueError, match="read-only"):
@@ -42,23 +43,23 @@ def test_frames_are_those_of_the_dataset_and_decoded_once(dataset):
 def test_the_one_not_asked_for_the_longest_goes_first(dataset):
     store = FrameStore(dataset, budget_bytes=2 * EPISODE_BYTES)
     for episode in (0, 1, 0, 2, 0):
-        store.frames(episode, "front", size=(32, 32))
+        store.frames(episode, "front", size=(32, 32), rule=FrameConfig())
     assert dataset.decoded == 3
     assert store.used_bytes == 2 * EPISODE_BYTES
-    store.frames(1, "front", size=(32, 32))
+    store.frames(1, "front", size=(32, 32), rule=FrameConfig())
     assert dataset.decoded == 4
 
 
 def test_an_episode_above_the_budget_is_handed_out_but_not_kept(dataset):
     store = FrameStore(dataset, budget_bytes=EPISODE_BYTES - 1)
-    assert len(store.frames(0, "front", size=(32, 32))) == 7
+    assert len(store.frames(0, "front", size=(32, 32), rule=FrameConfig())) == 7
     assert store.used_bytes == 0
 
 
 def test_threads_that_want_the_same_wait_for_one_decoding(dataset):
     store = FrameStore(dataset)
     with ThreadPoolExecutor(8) as pool:
-        frames = list(pool.map(lambda k: store.frames(k % 3, "wrist", size=(64, 64)), range(48)))
+        frames = list(pool.map(lambda k: store.frames(k % 3, "wrist", size=(64, 64), rule=FrameConfig()), range(48)))
     assert dataset.decoded == 3
     assert len({id(entry) for entry in frames}) == 3
 
@@ -67,4 +68,4 @@ def test_a_failure_is_raised_again_for_the_next(dataset):
     store = FrameStore(dataset)
     for _ in range(2):
         with pytest.raises(DatasetError, match="no camera 'top'"):
-            store.frames(0, "top", size=(32, 32))
+            store.frames(0, "top", size=(32, 32), rule=FrameConfig())

@@ -14,7 +14,7 @@ from recordings import make_episode, write_dataset
 from torch.utils.data import DataLoader
 
 from video2act.clips import clip_indices
-from video2act.config import PolicyConfig
+from video2act.config import FrameConfig, PolicyConfig
 from video2act.data import EpisodeData, FrameStore, open_datasets
 from video2act.data.cache import FeatureCache
 from video2act.data.loader import BatchLoader, check_fit, episode_clips
@@ -60,11 +60,8 @@ class MemoryDataset:
     def image_size(self, camera: str) -> tuple[int, int]:
         return (16, 16)
 
-    def frames(
-        self, i: int, camera: str, size_px: int | None = None, start: int = 0, stop: int | None = None
-    ) -> np.ndarray:
+    def frames(self, i: int, camera: str, *, start: int = 0, stop: int | None = None, size: int = 16) -> np.ndarray:
         """Red says which episode, green which frame, blue which camera."""
-        size = size_px or 16
         frames = np.zeros((self.lengths[i], size, size, 3), np.uint8)
         frames[..., 0] = i
         frames[..., 1] = np.arange(self.lengths[i])[:, None, None]
@@ -76,8 +73,8 @@ class MemoryFrames:
     def __init__(self, dataset: MemoryDataset):
         self.dataset = dataset
 
-    def frames(self, episode: int, camera: str, *, size: tuple[int, int], fit: str = "area") -> np.ndarray:
-        return self.dataset.frames(episode, camera, size_px=size[0])
+    def frames(self, episode: int, camera: str, *, size: tuple[int, int], rule: FrameConfig) -> np.ndarray:
+        return self.dataset.frames(episode, camera, size=size[0])
 
 
 @pytest.fixture
@@ -332,7 +329,7 @@ class TestFit:
             (MemoryDataset(action_dim=None), "no actions .*train-video can use it"),
             (MemoryDataset(state_dim=5), "state size: the policy has 3, the dataset 5"),
             (MemoryDataset(action_dim=7), "action size: the policy has 2, the dataset 7"),
-            (MemoryDataset(fps=30.0), "control rate in Hz: the policy has 20.0, the dataset 30.0"),
+            (MemoryDataset(fps=30.0), "control rate in Hz: the policy has 20, the dataset 30"),
             (MemoryDataset(cameras=("front", "side")), "looks through wrist, which .* its cameras are front, side"),
         ],
         ids=["actions", "state", "action", "rate", "camera"],

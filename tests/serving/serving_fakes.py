@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from websockets.sync.client import ClientConnection, connect
 
+from video2act.config import FrameConfig
+from video2act.frames import FrameUse
 from video2act.serving.access import ConnectionLimits
 from video2act.serving.codec import pack, unpack
 from video2act.serving.contract import Contract, ImageRule
@@ -20,7 +22,7 @@ CONTRACT = Contract(
     serves="policy",
     cameras=("front",),
     image_size=(16, 16),
-    image_rules={"front": ImageRule(at_least_px=16)},
+    image_rules={"front": ImageRule((FrameUse("", "front", (16, 16), FrameConfig()),))},
     state_dim=2,
     action_dim=2,
     horizon=4,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from serving_fakes import CONTRACT, message
 
-from video2act.config import PolicyConfig
+from video2act.config import FrameConfig, PolicyConfig
+from video2act.frames import FrameUse
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract, ImageRule
 from video2act.serving.messages import is_plan_request, read_clips, read_observation
@@ -85,7 +86,7 @@ BAD_OBSERVATIONS: dict[str, tuple[Any, str]] = {
         message(**{"images/front": np.zeros((2049, 1024, 3), np.uint8)}),
         "at most 2048 px a side.* got 2049 x 1024",
     ),
-    "too small": (message(**{"images/front": IMAGE[:8, :8]}), "at least 16 px, got 8 x 8"),
+    "too small": (message(**{"images/front": IMAGE[:8, :8]}), "8x8 are too small for 16x16"),
     "no state": (message(state=None), "'state' is missing: 2 numbers"),
     "state of another size": (
         message(state=np.zeros(3, np.float32)),
@@ -177,7 +178,7 @@ class TestContract:
         contract = Contract.of(small_config, "policy", instructions=("push",))
         assert contract.cameras == ("front", "wrist")
         assert contract.image_size == (16, 16)
-        assert contract.image_rules["wrist"] == ImageRule(at_least_px=16)
+        assert contract.image_rules["wrist"] == ImageRule((FrameUse("", "wrist", (16, 16), FrameConfig()),))
         assert (contract.state_dim, contract.action_dim, contract.horizon, contract.execute_steps) == (3, 2, 4, 2)
         assert contract.period_s == pytest.approx(0.05)
         assert contract.history_steps == 8

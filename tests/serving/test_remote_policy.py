@@ -116,7 +116,7 @@ def test_what_the_server_refuses_is_raised_and_the_next_plan_comes(server: Serve
         policy.reset()
         wrong = Observation({"front": np.zeros((8, 8, 3), np.uint8)}, np.zeros(2, np.float32), "push", 0.0)
         policy.observe(wrong)
-        with pytest.raises(RemoteError, match="at least 16 px, got 8 x 8"):
+        with pytest.raises(RemoteError, match="8x8 are too small for 16x16"):
             policy.infer(wrong)
         policy.observe(observation(1))
         assert policy.infer(observation(1)).actions[0, 1] == 1.0

@@ -8,8 +8,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from video2act.clips import clip_indices, fit_frames, to_pixels
+from video2act.clips import clip_indices, to_pixels
 from video2act.config import PolicyConfig, camera_and_lag
+from video2act.frames import fit_frames
 from video2act.types import Batch, Observation, Video
 
 STATE, ACTION, TASK = "observation.state", "action", "task"
@@ -86,13 +87,13 @@ def training_batch(batch: dict[str, Any], config: PolicyConfig, *, generator: to
         for i, lag in enumerate(lags):
             chosen = clip_indices(t - 1 - lag, stream.num_frames, stride=stream.stride)
             rows.append(
-                to_pixels(fit_frames(video[i, chosen], stream.frame_px, fit=stream.resize), config.fps / stream.stride)
+                to_pixels(fit_frames(video[i, chosen], stream.frame_px, rule=stream.frame), config.fps / stream.stride)
             )
         clips[stream.name] = Video(torch.cat([row.grid for row in rows]), rows[0].fps).to(state.device)
     images = {}
     for name in config.cameras:
         camera, lag = camera_and_lag(name)
-        fitted = fit_frames(seen[camera][:, t - 1 - lag], (config.image_px, config.image_px), fit=config.image_fit)
+        fitted = fit_frames(seen[camera][:, t - 1 - lag], (config.image_px, config.image_px), rule=config.image)
         images[name] = rearrange(torch.from_numpy(fitted), "b h w c -> b c h w").float().to(state.device) / 127.5 - 1
     actions = batch[ACTION].float()
     return Batch(

@@ -15,6 +15,7 @@ from lerobot.optim.schedulers import DiffuserSchedulerConfig
 
 from lerobot_policy_video2act.batches import camera_name
 from video2act.config import PolicyConfig, camera_and_lag, from_json
+from video2act.frames import check_frames
 from video2act.presets import DataSpec, make_preset
 
 
@@ -80,7 +81,7 @@ class Video2ActConfig(PreTrainedConfig):
         Args:
             fps: of the dataset; needed for a new policy.
         Raises:
-            ValueError: a new policy without control rate, or features that it cannot use.
+            ValueError: a new policy without control rate, features that it cannot use, or too small frames.
         """
         if self.policy:
             return from_json(PolicyConfig, self.policy, source="the field `policy` of config.json")
@@ -92,7 +93,9 @@ class Video2ActConfig(PreTrainedConfig):
         assert self.action_feature is not None
         cameras = tuple(camera_name(key) for key in self.image_features)
         spec = DataSpec(self.robot_state_feature.shape[0], self.action_feature.shape[0], float(rate), cameras)
-        return make_preset(self.preset, spec)
+        policy = make_preset(self.preset, spec)
+        check_frames(policy, {camera_name(key): tuple(own.shape[-2:]) for key, own in self.image_features.items()})
+        return policy
 
     def validate_features(self) -> None:
         """Raises ValueError naming what is missing among the features."""

@@ -16,6 +16,7 @@ from video2act.config.backbone import (
 )
 from video2act.config.checks import check
 from video2act.config.files import from_json, load, to_json
+from video2act.config.frames import LETTERBOX, Fit, FrameConfig
 from video2act.config.paths import differences, replaced
 from video2act.config.policy import PolicyConfig, camera_and_lag
 from video2act.config.programs import EvaluateOptions, ServeOptions, SweepOptions
@@ -34,6 +35,7 @@ from video2act.config.training import OptimizationConfig, TrainConfig, VideoTrai
 
 __all__ = [
     "GRIDS",
+    "LETTERBOX",
     "RDT_FORM",
     "BackboneConfig",
     "DenoisingConfig",
@@ -41,7 +43,9 @@ __all__ = [
     "EvaluateOptions",
     "FilterConfig",
     "FilterName",
+    "Fit",
     "FormerConfig",
+    "FrameConfig",
     "Grid",
     "NormForm",
     "OptimizationConfig",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from video2act.config.checks import CheckedConfig, CountingInt, NonNegativeInt, Positive, check
+from video2act.config.frames import LETTERBOX, FrameConfig
 from video2act.config.paths import replaced
 from video2act.config.system1 import System1Config
 from video2act.config.system2 import System2Config
@@ -42,8 +43,8 @@ class PolicyConfig(CheckedConfig):
     """control steps between two updates of System 2"""
     max_staleness_steps: NonNegativeInt = 8
     """oldest condition in training, in control steps; staleness is drawn from 0..this"""
-    image_fit: Literal["area", "pad"] = "area"
-    """area: averages pixels down; pad: bicubic, may enlarge (SigLIP as in RDT-1B). What is not square gets grey bars"""
+    image: FrameConfig = LETTERBOX
+    """how the cameras' frames get that size"""
     normalize_state: Literal["mean_std", "min_max", "identity"] = "mean_std"
     normalize_action: Literal["mean_std", "min_max", "identity"] = "min_max"
     preset: str = ""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from video2act.config.backbone import BackboneConfig, PretrainedBackboneConfig, TuningConfig
 from video2act.config.checks import Bound, CheckedConfig, CountingInt, NonNegativeInt, check, check_fields
+from video2act.config.frames import LETTERBOX, FrameConfig
 from video2act.config.system1 import adaptor_depth
 
 FROZEN = TuningConfig()
@@ -97,10 +98,8 @@ class StreamConfig:
     former: FormerConfig
     width_px: NonNegativeInt = 0
     """width of a frame that is not square; 0: square"""
-    resize: Literal["area", "lanczos"] = "area"
-    """area: averages pixels down, after grey bars where a frame is not square; lanczos: takes frames of any shape and
-    size, and
-    distorts them, as checkpoints of the released code were shown them"""
+    frame: FrameConfig = LETTERBOX
+    """how a camera's frames get that size"""
     channel_order: Literal["rgb", "bgr"] = "rgb"
     """in which the video model is shown the frame; bgr for checkpoints of the released code, whose latents were made
     so"""
@@ -128,10 +127,6 @@ class StreamConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, f"stream {self.name!r}: ")
-        check(
-            self.resize == "lanczos" or self.width_px in (0, self.size_px),
-            f"stream {self.name!r}: frames of {self.size_px} x {self.width_px} px need resize='lanczos'",
-        )
         check(
             self.encoding == "window" or self.num_frames > 1,
             f"stream {self.name!r}: a single frame has no past to continue; use encoding='window'",

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from video2act.config.backbone import ScratchConfig, TuningConfig
 from video2act.config.checks import CheckedConfig, CountingInt, Positive, check
+from video2act.config.frames import Fit
 from video2act.config.training import TrainConfig, VideoTrainConfig
 
 TRAINING, VIDEO_TRAINING = TrainConfig(), VideoTrainConfig()
@@ -20,6 +21,9 @@ class PolicyStart(CheckedConfig):
     """a named policy; tiny, if neither this nor --config is given. `video2act info PRESET` shows its sizes"""
     config: Path | None = None
     """a policy's config instead of a preset: any run's config.json, or the same as yaml"""
+    fit: Fit | None = None
+    """what is done with frames of another shape than a network reads, for all streams and images: letterbox (grey
+    bars), crop (the centre) or stretch; as the preset says, if left out. `video2act info DATASET` shows the effect"""
     changes: dict[str, Any] = field(default_factory=dict)
     """fields of the policy to change, by their paths (`PolicyConfig.replace`)"""
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from video2act.config import FilterConfig, FormerConfig, StreamConfig, VideoTrainConfig
+from video2act.config import LETTERBOX, FilterConfig, FormerConfig, FrameConfig, StreamConfig, VideoTrainConfig
 from video2act.data.frame_store import FrameStore
 from video2act.data.lerobot_reader import Dataset
 from video2act.data.loader import episode_clips
+from video2act.frames import fit_problem
 from video2act.types import Video
 
 BUDGET_BYTES = 8 * 2**30
@@ -47,12 +48,24 @@ Place = tuple[int, int, int]
 
 
 class ClipSampler:
-    """Clips from all episodes of some footage."""
+    """Clips from all episodes of some footage.
 
-    def __init__(self, footage: Sequence[Footage], config: VideoTrainConfig):
+    Args:
+        frame: how frames get their size.
+    Raises:
+        ValueError: a camera is too small for one of the sizes.
+    """
+
+    def __init__(self, footage: Sequence[Footage], config: VideoTrainConfig, *, frame: FrameConfig = LETTERBOX):
+        for one in footage:
+            recorded = one.dataset.image_size(one.camera)
+            problems = [fit_problem(recorded, (size, size), rule=frame) for size in config.sizes_px]
+            if problem := next(filter(None, problems), ""):
+                raise ValueError(f"camera {one.camera!r}: {problem}; record larger frames, or lower --sizes-px")
         self.footage = tuple(footage)
         self.config = config
         self.sizes_px = config.sizes_px
+        self.frame = frame
         rates: dict[float, list[Place]] = {}
         for number, one in enumerate(footage):
             lengths = enumerate(one.dataset.lengths)
@@ -66,9 +79,8 @@ class ClipSampler:
         parts, instruction = [], []
         for number, episode, frame in places:
             one = self.footage[number]
-            stream = StreamConfig(
-                "video", one.camera, self.config.num_frames, self.config.stride, size_px, FilterConfig(), FormerConfig()
-            )
+            shape = (self.config.num_frames, self.config.stride, size_px)
+            stream = StreamConfig("video", one.camera, *shape, FilterConfig(), FormerConfig(), frame=self.frame)
             parts.append(episode_clips(one.store, stream, places=[(episode, frame)], control_fps=one.dataset.fps))
             instruction.append(one.dataset.episode(episode).instruction[frame])
         return Video(torch.cat([part.grid for part in parts]), parts[0].fps), instruction

@@ -10,11 +10,12 @@ from threading import Lock
 import numpy as np
 from jaxtyping import UInt8
 
-from video2act.clips import Fit, fit_frames
+from video2act.config import FrameConfig
 from video2act.data.lerobot_reader import Dataset
+from video2act.frames import Size, fit_frames
 
-Key = tuple[int, str, int, int, Fit]
-"""episode, camera, height, width, fit"""
+Key = tuple[int, str, Size, FrameConfig]
+"""episode, camera, size, rule"""
 
 
 class FrameStore:
@@ -33,15 +34,15 @@ class FrameStore:
         return self._used
 
     def frames(
-        self, episode: int, camera: str, *, size: tuple[int, int], fit: Fit = "area"
+        self, episode: int, camera: str, *, size: Size, rule: FrameConfig
     ) -> UInt8[np.ndarray, "t {size[0]} {size[1]} 3"]:
         """All frames of an episode, read-only, at a size (height, width).
 
         Raises:
-            IndexError, DatasetError, ValueError: no such episode or camera, a damaged file, a size above the recorded
-            one.
+            IndexError, DatasetError: no such episode or camera, a damaged file.
+            ValueError: the frames are too small.
         """
-        key = (episode, camera, *size, fit)
+        key = (episode, camera, size, rule)
         with self._lock:
             turn = self._turns.setdefault(key, Lock())
         with turn:  # the second to ask waits here for the frames that the first decodes
@@ -49,10 +50,7 @@ class FrameStore:
                 if key in self._kept:
                     self._kept.move_to_end(key)
                     return self._kept[key]
-            if fit == "area":
-                frames = self._dataset.frames(episode, camera, size_px=size[0])
-            else:
-                frames = fit_frames(self._dataset.frames(episode, camera), size, fit=fit)
+            frames = fit_frames(self._dataset.frames(episode, camera), size, rule=rule)
             frames.flags.writeable = False
             with self._lock:
                 self._keep(key, frames)

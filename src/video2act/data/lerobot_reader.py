@@ -15,7 +15,6 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from video2act.clips import resize_area
 from video2act.data.hub import locate_dataset
 from video2act.data.image_column import read_images
 from video2act.data.lerobot_format import DatasetError, load_info
@@ -95,7 +94,7 @@ class Dataset(Protocol):
         ...
 
     def frames(
-        self, i: int, camera: str, *, size_px: int | None = None, start: int = 0, stop: int | None = None
+        self, i: int, camera: str, *, start: int = 0, stop: int | None = None
     ) -> UInt8[np.ndarray, "t _h _w 3"]: ...
 
 
@@ -174,11 +173,8 @@ class LeRobotDataset:
     def image_size(self, camera: str) -> tuple[int, int]:
         return self.info.features[self._feature(camera)].image_size
 
-    def frames(
-        self, i: int, camera: str, *, size_px: int | None = None, start: int = 0, stop: int | None = None
-    ) -> UInt8[np.ndarray, "t _h _w 3"]:
-        """Decode frames `start .. stop - 1` of episode `i` (default: all), averaged down to squares of `size_px` if
-        given.
+    def frames(self, i: int, camera: str, *, start: int = 0, stop: int | None = None) -> UInt8[np.ndarray, "t _h _w 3"]:
+        """Decode frames `start .. stop - 1` of episode `i` (default: all), as recorded.
 
         Raises:
             IndexError: no such episode or frame.
@@ -192,13 +188,11 @@ class LeRobotDataset:
             raise IndexError(f"{self.root}: episode {i} has frames 0..{length - 1}, asked for {start}..{end - 1}")
         if self.info.features[feature].dtype == "image":
             first = self._tables[i].first_row + start
-            images = read_images(self.root / self.entries[i].data_file, feature, first=first, count=end - start)
-        else:
-            span = self.entries[i].videos[camera]
-            video = open_video(self.root / span.file)
-            video.check_rate(self.info.fps)
-            images = video.frames(span.first_frame(video.num_frames, self.info.fps) + start, end - start)
-        return images if size_px is None else resize_area(images, size_px)
+            return read_images(self.root / self.entries[i].data_file, feature, first=first, count=end - start)
+        span = self.entries[i].videos[camera]
+        video = open_video(self.root / span.file)
+        video.check_rate(self.info.fps)
+        return video.frames(span.first_frame(video.num_frames, self.info.fps) + start, end - start)
 
     def column(self, i: int, name: str) -> np.ndarray | list[str]:
         """Any other column of episode `i` (a reward, a force), `[t ...]`, or a list of strings.

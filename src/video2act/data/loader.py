@@ -16,12 +16,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils import data
 
-from video2act.clips import Fit, stream_indices, to_pixels
-from video2act.config import PolicyConfig, StreamConfig, camera_and_lag
+from video2act.clips import stream_indices, to_pixels
+from video2act.config import FrameConfig, PolicyConfig, StreamConfig, camera_and_lag
 from video2act.data.cache import CacheSpec
 from video2act.data.embodied import EmbodiedDataset
 from video2act.data.lerobot_reader import Dataset
 from video2act.data.view import as_view
+from video2act.frames import Size, check_frames
 from video2act.types import Batch, Video
 
 
@@ -29,9 +30,7 @@ from video2act.types import Batch, Video
 class Frames(Protocol):
     """Decoded frames of whole episodes (`FrameStore`)."""
 
-    def frames(
-        self, episode: int, camera: str, *, size: tuple[int, int], fit: Fit = "area"
-    ) -> UInt8[np.ndarray, "t _h _w 3"]: ...
+    def frames(self, episode: int, camera: str, *, size: Size, rule: FrameConfig) -> UInt8[np.ndarray, "t _h _w 3"]: ...
 
 
 @runtime_checkable
@@ -173,13 +172,10 @@ class BatchLoader(data.Dataset):
 
     def _images(self, name: str, places: list[tuple[int, int]]) -> Float[Tensor, "b 3 h w"]:
         camera, lag = camera_and_lag(name)
-        size_px, fit = self.config.image_px, self.config.image_fit
+        size, rule = (self.config.image_px,) * 2, self.config.image
         # before the episode began, its first frame is repeated, as in clips
         images = np.stack(
-            [
-                self.frames.frames(e, camera, size=(size_px, size_px), fit=fit)[max(0, frame - lag)]
-                for e, frame in places
-            ]
+            [self.frames.frames(e, camera, size=size, rule=rule)[max(0, frame - lag)] for e, frame in places]
         )
         return rearrange(torch.from_numpy(images), "b h w c -> b c h w").float() / 127.5 - 1
 
@@ -188,7 +184,7 @@ def episode_clips(frames: Frames, stream: StreamConfig, *, places: list[tuple[in
     """The stream's clips that end at (episode, frame) places, as one batch."""
     clips = []
     for episode, newest in places:
-        images = frames.frames(episode, stream.camera, size=stream.frame_px, fit=stream.resize)
+        images = frames.frames(episode, stream.camera, size=stream.frame_px, rule=stream.frame)
         chosen = stream_indices(newest, stream)
         clips.append(to_pixels(images[chosen], control_fps / stream.stride))
     return Video(torch.cat([clip.grid for clip in clips]), clips[0].fps)
@@ -215,13 +211,24 @@ def check_fit(config: PolicyConfig, dataset: Dataset) -> None:
     for word, own, other in (
         ("state size", config.state_dim, dataset.state_dim),
         ("action size", config.action_dim, dataset.action_dim),
-        ("control rate in Hz", config.fps, float(dataset.fps)),
     ):
         if own != other:
             raise ValueError(f"{word}: the policy has {own}, the dataset {other}; use the config made for this dataset")
+    check_cameras(config, dataset)
+
+
+def check_cameras(config: PolicyConfig, dataset: Dataset) -> None:
+    """Raise ValueError where a policy cannot see what a dataset holds: another rate, no such camera, too small
+    frames."""
+    if config.fps != dataset.fps:
+        raise ValueError(
+            f"control rate in Hz: the policy has {config.fps:g}, the dataset {dataset.fps:g}; use the config made for "
+            "this dataset"
+        )
     missing = [camera for camera in config.all_cameras if camera not in dataset.cameras]
     if missing:
         raise ValueError(
             f"the policy looks through {', '.join(missing)}, which the dataset does not have; "
-            f"its cameras are {', '.join(dataset.cameras)}"
+            f"its cameras are {', '.join(dataset.cameras) or 'none'}"
         )
+    check_frames(config, {camera: dataset.image_size(camera) for camera in config.all_cameras})

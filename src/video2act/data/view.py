@@ -74,11 +74,9 @@ class DatasetView:
     def image_size(self, camera: str) -> tuple[int, int]:
         return self.parts[0].image_size(camera)
 
-    def frames(
-        self, i: int, camera: str, *, size_px: int | None = None, start: int = 0, stop: int | None = None
-    ) -> UInt8[np.ndarray, "t _h _w 3"]:
+    def frames(self, i: int, camera: str, *, start: int = 0, stop: int | None = None) -> UInt8[np.ndarray, "t _h _w 3"]:
         part, own = self._place(i)
-        return part.frames(own, camera, size_px=size_px, start=start, stop=stop)
+        return part.frames(own, camera, start=start, stop=stop)
 
     def part_number(self, i: int) -> int:
         """Which of `parts` episode `i` belongs to."""

@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from video2act.config import PolicyConfig
 from video2act.evaluation.episodes import Evaluation
+from video2act.frames import frame_problems
 from video2act.interfaces import EnvironmentSpec
 from video2act.runtime.places import check_virtual, check_where
 
@@ -21,6 +22,7 @@ def check_fits(config: PolicyConfig, spec: EnvironmentSpec) -> None:
     ):
         if ours != theirs:
             problems.append(f"{name}: the policy was trained with {ours:g}, the environment has {theirs:g}")
+    problems += frame_problems(config, dict.fromkeys(spec.cameras, (spec.image_size, spec.image_size)))
     if problems:
         raise ValueError(
             f"this policy cannot drive {spec.name}; choose the environment of its data. " + "; ".join(problems)

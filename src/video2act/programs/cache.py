@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from video2act.config.training_options import FillCacheOptions, VerifyCacheOptions
 from video2act.data import Dataset, FrameStore, open_datasets, parse_episodes
 from video2act.data.cache import Dtype, FeatureCache, load_spec
+from video2act.data.loader import check_fit
 from video2act.policy import Video2Act
 from video2act.system2.backbones import CONFIG_FILE
 from video2act.training.features import cache_spec, fill, look
@@ -121,4 +122,5 @@ def _subject(options: FillCacheOptions | VerifyCacheOptions) -> tuple[Video2Act,
     config = choose_policy(options, dataset, options.cameras)
     if config.system2 is None:
         raise ValueError(f"the preset {config.preset!r} has no System 2, so there is nothing to cache")
+    check_fit(config, dataset)
     return build_policy(config, dataset.stats, video_model=options.video_model).eval(), dataset

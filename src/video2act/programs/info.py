@@ -22,6 +22,7 @@ from video2act.data.check import check_dataset
 from video2act.data.hub import locate_dataset
 from video2act.files.run_folder import ROBOTS, STATISTICS_FILE, load_config
 from video2act.files.tensor_files import read_json
+from video2act.frames import describe_fit, fit_problem, frame_uses
 from video2act.normalize import Statistics
 from video2act.presets import ANY_DATA, PRESETS, PUBLISHED, DataSpec, make_preset, small, video_model_of
 from video2act.system1 import System1
@@ -30,7 +31,7 @@ from video2act.system2.backbones.published import FAMILIES, TUNED_CONFIG, family
 from video2act.system2.backbones.sizes import size_of
 from video2act.system2.backbones.wan_original import is_original
 
-WIDTH = 110
+WIDTH = 128
 
 
 def describe(what: Path) -> str:
@@ -94,7 +95,7 @@ def describe_dataset(path: Path) -> str:
     dataset = LeRobotDataset(path)
     console = Console(width=WIDTH, color_system=None)
     with console.capture() as capture:
-        for table in (_summary(dataset), _tasks(dataset), *_ranges(dataset)):
+        for table in (_summary(dataset), _tasks(dataset), *_ranges(dataset), _presets(dataset)):
             console.print(table)
             console.print()
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"
@@ -255,6 +256,33 @@ def _camera(dataset: LeRobotDataset, camera: str) -> str:
     feature = dataset.info.features[dataset.info.cameras[camera]]
     h, w = feature.image_size
     return f"{camera}: {w} x {h} px, {(feature.video or {}).get('video.codec', feature.dtype)}"
+
+
+def _presets(dataset: LeRobotDataset) -> Table:
+    """Which presets fit the cameras, and what each does with their frames; presets that do the same share a row."""
+    table = Table(box=None)
+    table.add_column("preset", max_width=32)
+    table.add_column("what it does with the frames (otherwise: train --fit letterbox, crop or stretch)")
+    groups: dict[str, list[str]] = {}
+    for name in PRESETS if dataset.cameras else ():
+        groups.setdefault(_effect(make_preset(name, dataset), dataset), []).append(name)
+    for effect, names in groups.items():
+        table.add_row(", ".join(names), effect)
+    return table
+
+
+def _effect(policy: PolicyConfig, dataset: LeRobotDataset) -> str:
+    """What a policy does with the frames of a dataset, or why it cannot use them."""
+    problems, effects = [], dict[str, list[str]]()
+    for use in frame_uses(policy):
+        recorded = dataset.image_size(use.camera)
+        problem = fit_problem(recorded, use.size, rule=use.rule)
+        if problem:
+            problems.append(f"{use.camera}: does not fit {use.reader}: {problem}")
+        effect = f"{use.camera}: {describe_fit(recorded, use.size, rule=use.rule)}"
+        effects.setdefault(effect, []).append(use.stream or "System 1")
+    lines = problems or [f"{effect} ({', '.join(readers)})" for effect, readers in effects.items()]
+    return "\n".join(lines) or "sees nothing"
 
 
 def _tasks(dataset: LeRobotDataset) -> Table:

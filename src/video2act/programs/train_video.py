@@ -24,7 +24,10 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 
 from video2act.config import (
+    LETTERBOX,
     BackboneConfig,
+    FrameConfig,
+    PolicyConfig,
     PretrainedBackboneConfig,
     ScratchConfig,
     TuningConfig,
@@ -85,7 +88,8 @@ class VideoObjective(nn.Module):
 def main(options: TrainVideoOptions) -> None:
     """Train as the command line asks."""
     episodes = parse_episodes(options.episodes) if options.episodes else None
-    backbone = backbone_to_train(options)
+    policy = choose_policy(options, ANY_DATA)
+    backbone = backbone_to_train(options, policy)
     train_video(
         [open_dataset(path, episodes=episodes) for path in options.data],
         out=options.out,
@@ -94,6 +98,7 @@ def main(options: TrainVideoOptions) -> None:
         camera=options.camera,
         resume=options.resume,
         tuning=options.tuning,
+        frame=policy.system2.streams[0].frame if policy.system2 else LETTERBOX,
     )
 
 
@@ -107,6 +112,7 @@ def train_video(
     camera: str | None = None,
     resume: bool = False,
     tuning: TuningConfig = WHOLE,
+    frame: FrameConfig = LETTERBOX,
 ) -> TrainedVideoModel:
     """Train a video model on the frames of datasets and report on held-out episodes.
 
@@ -118,6 +124,7 @@ def train_video(
             codec, say): a control.
         camera: the camera to learn; the first of each dataset, if None.
         tuning: what of a published model is trained.
+        frame: how frames get the sizes of `training.sizes_px`; use the rule of the policy's streams.
     Raises:
         ValueError: fewer than two episodes, an unknown camera, or settings that would ruin or not train the model.
         TrainingPausedError: the time given by `max_minutes` is over.
@@ -128,13 +135,14 @@ def train_video(
     _check(config, backbone, tuning=tuning)
     halves = [split(dataset, config.validation_fraction) for dataset in datasets]
     footage = Footage.open([*(training for training, _ in halves), *(last for _, last in halves)], camera)
-    sampler = ClipSampler(footage[: len(halves)], config)
-    held_out = ClipSampler(footage[len(halves) :], config)
+    sampler = ClipSampler(footage[: len(halves)], config, frame=frame)
+    held_out = ClipSampler(footage[len(halves) :], config, frame=frame)
     identity = {
         "backbone": asdict(backbone),
         "data": " ".join(dataset.fingerprint for dataset in datasets),
         "camera": footage[0].camera,
         "tuning": asdict(tuning),
+        "frame": asdict(frame),
     }
     source = backbone
     if isinstance(backbone, ScratchConfig):
@@ -186,13 +194,15 @@ def train_video(
     return TrainedVideoModel(out, report)
 
 
-def backbone_to_train(options: TrainVideoOptions) -> BackboneConfig | PretrainedBackboneConfig | ScratchConfig:
+def backbone_to_train(
+    options: TrainVideoOptions, policy: PolicyConfig
+) -> BackboneConfig | PretrainedBackboneConfig | ScratchConfig:
     """The video model of the policy that options ask for.
 
     Raises:
         ValueError: the policy has none, or a folder is named for a model that is trained from nothing.
     """
-    backbone, video_model = video_model_in(choose_policy(options, ANY_DATA)), options.video_model
+    backbone, video_model = video_model_in(policy), options.video_model
     if isinstance(backbone, PretrainedBackboneConfig) and (backbone.source != SMALL_SOURCE or video_model):
         return replace(backbone, source=str(video_model)) if video_model else backbone
     if video_model is not None:

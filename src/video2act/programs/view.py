@@ -8,6 +8,7 @@ demonstrator's.
 from pathlib import Path
 
 from video2act.data import LeRobotDataset
+from video2act.data.loader import check_cameras
 from video2act.policy import Video2Act
 from video2act.viz.film import Recording, film
 from video2act.viz.video_writer import write_video
@@ -30,17 +31,7 @@ def view(run: Path, dataset: Path, *, episode: int, out: Path) -> Path:
     streams = config.system2.streams if config.system2 else ()
     if not config.all_cameras:
         raise ValueError(f"the policy in {run} sees nothing, so there is nothing to view; choose one with cameras")
-    if data.fps != config.fps:
-        raise ValueError(
-            f"the policy was trained at {config.fps:g} control steps per second, the dataset has {data.fps:g}"
-        )
-    lacking = [camera for camera in config.all_cameras if camera not in data.cameras]
-    if lacking:
-        raise ValueError(
-            f"the policy needs {', '.join(config.all_cameras)}, the dataset has "
-            f"{', '.join(data.cameras) or 'no camera'}; "
-            f"missing: {', '.join(lacking)}"
-        )
+    check_cameras(config, data)
     if not 0 <= episode < len(data):
         raise ValueError(f"the dataset has episodes 0 to {len(data) - 1}, got {episode}")
     frames = {camera: data.frames(episode, camera) for camera in config.all_cameras}

@@ -9,28 +9,27 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from video2act.config import PolicyConfig, StreamConfig, camera_and_lag, from_json
+from video2act.config import FrameConfig, PolicyConfig, StreamConfig, camera_and_lag, from_json
+from video2act.frames import FrameUse, fit_problem, frame_uses
 from video2act.serving.codec import MessageError
 
 PROTOCOL = "video2act/1"
 LARGEST_PX, LARGEST_RATIO = 2048, 4
-"""of an image's sides: an image is made square before it is reduced, so a long and thin one would take far more
-memory"""
+"""of an image's sides: bars are added before it is reduced, so a long and thin one would take far more memory"""
 
 
 @dataclass(frozen=True)
 class ImageRule:
-    """The images of a camera that a policy accepts; `clips.fit_frames` then gives them their size."""
+    """The images of a camera that a policy accepts; `frames.fit_frames` then gives them their size."""
 
-    at_least_px: int
-    """the longer side: images are averaged down and never enlarged; 1: any size"""
+    uses: tuple[FrameUse, ...]
+    """what the policy does with them"""
 
     def check(self, camera: str, height: int, *, width: int) -> None:
         """Raises MessageError for an image that is too small for the policy, too large or too long."""
-        if max(height, width) < self.at_least_px:
-            raise MessageError(
-                f"camera {camera!r}: the policy takes images of at least {self.at_least_px} px, got {height} x {width}"
-            )
+        for use in self.uses:
+            if problem := fit_problem((height, width), use.size, rule=use.rule):
+                raise MessageError(f"camera {camera!r}, {use.reader}: {problem}")
         if max(height, width) > min(LARGEST_PX, LARGEST_RATIO * min(height, width)):
             raise MessageError(
                 f"camera {camera!r}: an image has at most {LARGEST_PX} px a side, and a side at most "
@@ -47,11 +46,11 @@ class ClipShape:
     stride: int
     height: int
     width: int
-    resize: str
+    frame: FrameConfig
 
     @classmethod
     def of(cls, stream: StreamConfig) -> "ClipShape":
-        return cls(stream.camera, stream.num_frames, stream.stride, *stream.frame_px, stream.resize)
+        return cls(stream.camera, stream.num_frames, stream.stride, *stream.frame_px, stream.frame)
 
 
 @dataclass(frozen=True)
@@ -91,12 +90,8 @@ class Contract:
         system1 = dict(map(camera_and_lag, config.cameras)) if serves == "policy" else {}
         cameras = config.all_cameras if serves == "policy" else tuple(dict.fromkeys(s.camera for s in streams))
         sizes = [stream.frame_px for stream in streams] + [(config.image_px, config.image_px)] * bool(system1)
-        rules = {}
-        for camera in cameras:
-            reduced = [s.size_px for s in streams if s.camera == camera and s.resize == "area"]
-            if camera in system1 and config.image_fit == "area":
-                reduced.append(config.image_px)
-            rules[camera] = ImageRule(max(reduced, default=1))
+        uses = [use for use in frame_uses(config) if use.stream or serves == "policy"]
+        rules = {camera: ImageRule(tuple(use for use in uses if use.camera == camera)) for camera in cameras}
         lags = [camera_and_lag(camera)[1] for camera in config.cameras] if system1 else []
         return cls(
             serves=serves,

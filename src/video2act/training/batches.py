@@ -9,12 +9,12 @@ import torch
 from jaxtyping import UInt8
 from torch.utils.data import DataLoader
 
-from video2act.clips import Fit
-from video2act.config import TrainConfig
+from video2act.config import FrameConfig, TrainConfig
 from video2act.data import Dataset, FrameStore, as_view
 from video2act.data.augmentation import jitter, shift
 from video2act.data.cache import FeatureCache
 from video2act.data.loader import BatchLoader, Frames, SeenFrames
+from video2act.frames import Size
 from video2act.system1 import Visibility
 from video2act.training.loop import TrainingLoop
 from video2act.types import Batch, Video
@@ -47,10 +47,8 @@ class _Frames:
     def __init__(self, store: FrameStore, numbers: list[int]):
         self._store, self._numbers = store, numbers
 
-    def frames(
-        self, episode: int, camera: str, *, size: tuple[int, int], fit: Fit = "area"
-    ) -> UInt8[np.ndarray, "t _h _w 3"]:
-        return self._store.frames(self._numbers[episode], camera, size=size, fit=fit)
+    def frames(self, episode: int, camera: str, *, size: Size, rule: FrameConfig) -> UInt8[np.ndarray, "t _h _w 3"]:
+        return self._store.frames(self._numbers[episode], camera, size=size, rule=rule)
 
 
 class _Cache:

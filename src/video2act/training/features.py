@@ -141,7 +141,7 @@ def _whole_stream(
     device: torch.device,
 ) -> Video:
     """All latents of an episode `[1 c t h w]`."""
-    images = store.frames(episode, stream.camera, size=stream.frame_px, fit=stream.resize)
+    images = store.frames(episode, stream.camera, size=stream.frame_px, rule=stream.frame)
     group = system2.config.backbone.frames_per_latent
     chosen = stream_indices(length - 1, stream)
     encoder, grids, latent_fps = open_stream(system2.backbone), [], 0.0

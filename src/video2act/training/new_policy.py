@@ -35,6 +35,10 @@ def choose_policy(start: PolicyStart, data: Demonstrations, cameras: tuple[str, 
         raise ValueError("cameras are for presets; with a config, change its field cameras (--policy.cameras)")
     else:
         policy = load(PolicyConfig, start.config)
+    if start.fit is not None:
+        streams = policy.system2.streams if policy.system2 else ()
+        rules = ["image.fit", *(f"system2.streams.{stream.name}.frame.fit" for stream in streams)]
+        policy = policy.replace(dict.fromkeys(rules, start.fit))
     return policy.replace(start.changes)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from video2act.clips import FrameHistory
-from video2act.config import StreamConfig
+from video2act.config import FrameConfig, StreamConfig
+from video2act.frames import fit_frames
 from video2act.types import Observation, Video
 from video2act.viz.pictures import caption, enlarge, magnitude, overlay, rescale, robust_range, tick_strip
 
@@ -20,6 +21,10 @@ Explain = Callable[[dict[str, Video], list[str]], dict[str, Video]]
 """clips of one moment (stream -> pixels), instruction -> stream -> what its filter kept"""
 
 PANEL_PX = 256
+PANEL = (PANEL_PX, PANEL_PX)
+AS_SEEN = FrameConfig(resample="bicubic", max_enlargement=0.0)
+"""of a camera's own panel"""
+
 MAX_PLAYBACK_FPS = 20.0
 """faster control loops are shown in slow motion: at 80 Hz an episode is over before one has looked"""
 
@@ -64,10 +69,12 @@ def film(
     ranges = {stream.name: robust_range(list(maps[stream.name].values())) for stream in streams}
     staleness = [step - seen for step, seen in enumerate(recording.condition_steps)]
     for step, seen in enumerate(recording.condition_steps):
-        panels = [caption(enlarge(frames[step], PANEL_PX), name) for name, frames in recording.frames.items()]
+        shown = {name: fit_frames(frames[[step]], PANEL, rule=AS_SEEN)[0] for name, frames in recording.frames.items()}
+        panels = [caption(picture, name) for name, picture in shown.items()]
         for stream in streams:
             strength = rescale(maps[stream.name][seen], ranges[stream.name])
-            frame = enlarge(recording.frames[stream.camera][seen], PANEL_PX)
+            own = fit_frames(recording.frames[stream.camera][[seen]], stream.frame_px, rule=stream.frame)[0]
+            frame = enlarge(own, PANEL_PX)
             panels.append(caption(overlay(frame, strength), f"{stream.name}: {stream.filter.name} of {stream.camera}"))
         row = np.concatenate(panels, axis=1)
         strip = tick_strip(

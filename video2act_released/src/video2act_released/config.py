@@ -22,6 +22,7 @@ from video2act.config import (
     System2Config,
 )
 from video2act.interop.rdt_names import layers_of, num_blocks
+from video2act.presets import RELEASED_FRAMES, SIGLIP_FRAMES
 from video2act.system2.backbones import AnyConfig
 from video2act_released.streams import (
     LATENT_PX,
@@ -87,7 +88,7 @@ def policy_config(
         # the frame before the newest comes first
         cameras=(*before, *robot.cameras),
         image_px=384,
-        image_fit="pad",
+        image=SIGLIP_FRAMES,
         horizon=horizon(state),
         execute_steps=execute_steps,
         system1=system1,
@@ -147,7 +148,7 @@ def stream_config(
         width_px=0 if width == height else width,
         filter=filter_config(extraction_of(name, model), video, latent_fps=latent_fps, frames=frames),
         former=former_config(state, name),
-        resize="lanczos",
+        frame=RELEASED_FRAMES,
         latent_frames=() if len(frames) == num_latents else frames,
         latent_size=latents.size if is_resized else (),
     )
