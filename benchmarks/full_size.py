@@ -218,7 +218,7 @@ def hooked(module: nn.Module) -> Iterator[list[Any]]:
 
 @torch.no_grad()
 def reference_features(backbone: PretrainedBackboneConfig, latents: Video, text: Tensor, dtype: torch.dtype) -> Tensor:
-    """What leaves a block of diffusers' whole transformer, as `[b d t h w]`."""
+    """What leaves a block of diffusers' whole transformer, normalised, as `[b d t h w]`."""
     device = latents.grid.device
     transformer: Any = WanTransformer3DModel.from_pretrained(f"{backbone.source}/transformer", torch_dtype=dtype)
     transformer.to(device)
@@ -227,7 +227,8 @@ def reference_features(backbone: PretrainedBackboneConfig, latents: Video, text:
     with hooked(transformer.blocks[backbone.feature_layer - 1]) as left:
         transformer(latents.grid.to(dtype), torch.zeros(1, device=device), padded)
     _, _, t, h, w = latents.grid.shape
-    return left[0].view(1, t, h // 2, w // 2, -1).permute(0, 4, 1, 2, 3).float().cpu()
+    tokens = torch.nn.functional.layer_norm(left[0].float(), left[0].shape[-1:])  # the presets' `feature_norm`
+    return tokens.view(1, t, h // 2, w // 2, -1).permute(0, 4, 1, 2, 3).cpu()
 
 
 @torch.no_grad()

@@ -62,7 +62,8 @@ class VideoBackbone(nn.Module, ABC):
 
     @abstractmethod
     def features(self, latents: Video, instruction: list[str]) -> Video:
-        """Hidden states after block `feature_layer`, folded back to a grid `[b d t h w]`. Frozen, deterministic."""
+        """Hidden states after block `feature_layer`, normalised as the config's `feature_norm` says, folded back to a
+        grid `[b d t h w]`. Frozen, deterministic."""
 
     @abstractmethod
     def velocity(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, instruction: list[str]) -> Video:

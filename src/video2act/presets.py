@@ -260,7 +260,7 @@ def official(data: DataSpec) -> PolicyConfig:
         StreamConfig("spatial", head, 1, 1, 480, FilterConfig("sobel"), former, 832, RELEASED_FRAMES),
         StreamConfig("motion", head, 61, 1, 224, band, former, frame=RELEASED_FRAMES),
     )
-    wan = PretrainedBackboneConfig("wan22", "Wan-AI/Wan2.2-TI2V-5B-Diffusers", feature_layer=20)
+    wan = PretrainedBackboneConfig("wan22", "Wan-AI/Wan2.2-TI2V-5B-Diffusers", feature_layer=20, feature_norm="none")
     return replace(
         rdt_1b(data),
         cameras=(*(f"{camera}@1" for camera in data.cameras), *data.cameras),

@@ -59,7 +59,7 @@ class Subject:
     def is_published(self) -> bool:
         return self.write is not None
 
-    def make(self, whole: bool = True, fresh: bool = False, **changes: int) -> VideoBackbone:
+    def make(self, whole: bool = True, fresh: bool = False, **changes: Any) -> VideoBackbone:
         """Published ones are shared by tests that leave them as they are; the others ask for a `fresh` one."""
         config = replace(self.config, **changes)
         if self.is_published and not fresh:
@@ -298,11 +298,11 @@ class TestFeatures:
 
     def test_truncated_equals_full(self, subject: Subject):
         """Stopping after block k gives what leaves block k of a run through all blocks, with the same weights."""
-        full = subject.make(feature_layer=subject.depth)
+        full = subject.make(feature_layer=subject.depth, feature_norm="none")
         assert isinstance(full, nn.Module)
         latents = full.encode(subject.pixels())
         for layer in range(1, subject.depth + 1):
-            truncated = subject.make(whole=False, feature_layer=layer)
+            truncated = subject.make(whole=False, feature_layer=layer, feature_norm="none")
             assert isinstance(truncated, nn.Module)
             if not subject.is_published:
                 truncated.load_state_dict(full.state_dict())
@@ -318,6 +318,32 @@ class TestFeatures:
             b, d, t, h, w = features.shape
             expected = tokens.reshape(b, t, h, w, d).permute(0, 4, 1, 2, 3)
             assert torch.equal(features, expected)
+
+    def test_a_layer_norm_leaves_mean_0_and_variance_1(self, subject: Subject, backbone: VideoBackbone):
+        found = backbone.features(backbone.encode(subject.pixels()), TEXT).grid
+        assert backbone.config.feature_norm == "layer"
+        assert found.mean(dim=1).abs().max() < 1e-5
+        assert torch.allclose(found.var(dim=1, unbiased=False), torch.ones(()), atol=1e-3)
+
+    def test_a_modulated_norm_is_the_next_blocks(self, subject: Subject):
+        """Per channel one scale and one shift of the normed features; per frame, where each has its own noise level."""
+        raw, modulated = (subject.make(feature_norm=norm) for norm in ("none", "modulated"))
+        if not subject.is_published:
+            modulated.load_state_dict(raw.state_dict())
+        latents = raw.encode(subject.pixels())
+        before, found = (model.features(latents, TEXT).grid[0, :, 0].flatten(1).double() for model in (raw, modulated))
+        centred = before - before.mean(dim=0)
+        errors = []
+        for normed in (centred / centred.norm(dim=0), before / before.norm(dim=0)):  # layer norm, or RMS
+            x, y = (grid - grid.mean(dim=1, keepdim=True) for grid in (normed, found))
+            fitted = (x * y).sum(dim=1, keepdim=True) / x.square().sum(dim=1, keepdim=True) * x
+            errors.append(float((y - fitted).norm() / y.norm()))
+        assert min(errors) < 1e-4
+        assert not torch.allclose(found, before, atol=1e-2)
+
+    def test_a_modulated_norm_needs_a_next_block(self, subject: Subject):
+        with pytest.raises(ValueError, match=rf"block after feature_layer={subject.depth}, which is .* last; choose"):
+            subject.make(feature_layer=subject.depth, feature_norm="modulated")
 
     def test_what_lies_behind_the_tap_is_not_loaded(self, subject: Subject):
         if not subject.is_published:

@@ -63,7 +63,7 @@ class TestParityWithTheReleasedCode:
         tensors = golden("wan_dit")[2]
         component = wan_original.transformer(dit)
         transformer = load_transformer(
-            WanTransformer3DModel, component, lists=("blocks",), num_blocks=layers, dtype=torch.float32
+            WanTransformer3DModel, component, lists=("blocks",), layer=layers, dtype=torch.float32
         )
         use_exact_timesteps(transformer)
         tap = Tap(transformer, ("blocks",), returns_pair=False, layer=layers)
@@ -84,7 +84,7 @@ class TestParityWithTheReleasedCode:
             WanTransformer3DModel,
             wan_original.transformer(dit),
             lists=("blocks",),
-            num_blocks=None,
+            layer=None,
             dtype=torch.float32,
         )
         use_exact_timesteps(transformer)
@@ -201,6 +201,6 @@ class TestRefused:
                 WanTransformer3DModel,
                 wan_original.transformer(tmp_path),
                 lists=("blocks",),
-                num_blocks=1,
+                layer=1,
                 dtype=torch.float32,
             )

@@ -84,7 +84,8 @@ class Video2ActConfig(PreTrainedConfig):
             ValueError: a new policy without control rate, features that it cannot use, or too small frames.
         """
         if self.policy:
-            return from_json(PolicyConfig, self.policy, source="the field `policy` of config.json")
+            source = "the field `policy` of config.json"
+            return from_json(PolicyConfig, self.policy, source=source, complete=as_it_was_trained)
         rate = self.fps or fps
         if rate is None:
             raise ValueError("a new Video2Act policy needs the control rate: pass --policy.fps, in Hz")

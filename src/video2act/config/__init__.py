@@ -8,6 +8,7 @@ Durations are seconds (`_s`), sizes pixels (`_px`), counts `num_`.
 from video2act.config.backbone import (
     GRIDS,
     BackboneConfig,
+    FeatureNorm,
     Grid,
     PretrainedBackboneConfig,
     ScratchConfig,
@@ -41,6 +42,7 @@ __all__ = [
     "DenoisingConfig",
     "DitConfig",
     "EvaluateOptions",
+    "FeatureNorm",
     "FilterConfig",
     "FilterName",
     "Fit",

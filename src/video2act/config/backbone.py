@@ -7,6 +7,15 @@ from typing import Literal
 from video2act.config.checks import CheckedConfig, CountingInt, Fraction, NonNegativeInt, Positive, check
 from video2act.config.files import load_one_of
 
+FeatureNorm = Literal["none", "layer", "modulated"]
+"""How the features of a token are normalised before anything filters or reads them.
+
+layer: to mean 0 and variance 1 over the channels. modulated: as the block after `feature_layer` does it, by its own norm,
+scaled and shifted for the noise level; that block is loaded and run too. none: as they leave the block. A few channels
+then hold most of the variance and follow position, not content (massive activations, arXiv 2505.18584), and a filter
+that works channel by channel sees only those; none is for checkpoints of the released code.
+"""
+
 
 @dataclass(frozen=True)
 class BackboneConfig(CheckedConfig):
@@ -16,6 +25,8 @@ class BackboneConfig(CheckedConfig):
     feature_layer: int = 2
     """number of transformer blocks that run; features are what leaves the last of them, or, for 0, what enters the
     first"""
+    feature_norm: FeatureNorm = "layer"
+    """none, layer or modulated: how features are normalised, see `FeatureNorm`"""
     hidden: CountingInt = 128
     depth: CountingInt = 4
     num_heads: CountingInt = 4
@@ -31,6 +42,11 @@ class BackboneConfig(CheckedConfig):
         check(
             0 <= self.feature_layer <= self.depth,
             f"feature_layer must lie in 0..{self.depth} (the number of blocks), got {self.feature_layer}",
+        )
+        check(
+            self.feature_norm != "modulated" or self.feature_layer < self.depth,
+            f"feature_norm='modulated' takes the norm of the block after feature_layer={self.feature_layer}, which is "
+            f"the last; choose feature_norm='layer' or a lower feature_layer",
         )
         check(self.hidden % self.num_heads == 0, f"hidden={self.hidden} is not divisible by num_heads={self.num_heads}")
 
@@ -123,6 +139,8 @@ class PretrainedBackboneConfig(CheckedConfig):
     feature_layer: NonNegativeInt
     """number of transformer blocks that are loaded and run; features leave the last of them, or, for 0, enter the
     first"""
+    feature_norm: FeatureNorm = "layer"
+    """none, layer or modulated: how features are normalised, see `FeatureNorm`"""
     noise_level: Fraction = 0.0
     """0: the model sees the latents as they are; above: `(1 - level) * latents + level * noise`, always the same
     noise"""

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -21,14 +21,21 @@ def to_json(config: Any) -> str:
     return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
 
 
-def from_json(cls: type[Config], text: str, *, source: str) -> Config:
+Complete = Callable[[dict[str, Any]], None]
+"""fills in fields that files of older versions lack"""
+
+
+def from_json(cls: type[Config], text: str, *, source: str, complete: Complete | None = None) -> Config:
     """The inverse of `to_json`; `source` names the file in errors. Unknown and missing fields are errors."""
-    return build(cls, _parse(text, source), where=source)
+    fields = _parse(text, source)
+    if complete and isinstance(fields, dict):
+        complete(fields)
+    return build(cls, fields, where=source)
 
 
-def load(cls: type[Config], path: Path) -> Config:
+def load(cls: type[Config], path: Path, *, complete: Complete | None = None) -> Config:
     """Read a config file, json or yaml. Raises FileNotFoundError, or ValueError naming the field that is wrong."""
-    return from_json(cls, _read(path), source=str(path))
+    return from_json(cls, _read(path), source=str(path), complete=complete)
 
 
 def load_one_of(path: Path, *classes: type[Any]) -> Any:

@@ -6,6 +6,7 @@ needed to act.
 """
 
 from pathlib import Path
+from typing import Any
 
 from video2act import config as configs
 from video2act.config import PolicyConfig
@@ -40,4 +41,12 @@ def load_config(path: Path) -> PolicyConfig:
     if robots and not (path / CONFIG_FILE).is_file():
         listed = ", ".join(str(robot.parent) for robot in robots)
         raise FileNotFoundError(f"{path} is of several robots; name the folder of one of them: {listed}")
-    return configs.load(PolicyConfig, path / CONFIG_FILE)
+    return configs.load(PolicyConfig, path / CONFIG_FILE, complete=as_it_was_trained)
+
+
+def as_it_was_trained(config: dict[str, Any]) -> None:
+    """A run folder holds every field; one without `feature_norm` is older than it, and was trained on raw features."""
+    system2 = config.get("system2")
+    backbone = system2.get("backbone") if isinstance(system2, dict) else None
+    if isinstance(backbone, dict):
+        backbone.setdefault("feature_norm", "none")

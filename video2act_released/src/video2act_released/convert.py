@@ -88,16 +88,17 @@ def convert_released(
 
 
 def read_video_model(folder: Path, feature_layer: int) -> tuple[AnyConfig, dict[str, Tensor]]:
-    """The video model's config, read at the released code's layer, and its weights if the run folder must hold them.
+    """The video model's config, read raw and at the released code's layer, and its weights if the run folder must hold them.
 
     The folder was written by `train-video`, or holds Wan 2.2 as published, in diffusers' layout or its own.
     """
     if not (folder / BACKBONE_FILE).is_file():
-        return PretrainedBackboneConfig("wan22", str(folder), feature_layer), {}
+        return PretrainedBackboneConfig("wan22", str(folder), feature_layer, feature_norm="none"), {}
     config, backbone = load_video_model(folder)
     assert isinstance(backbone, nn.Module)
     is_published = isinstance(config, PretrainedBackboneConfig)
-    return replace(config, feature_layer=feature_layer), {} if is_published else backbone.state_dict()
+    read = replace(config, feature_layer=feature_layer, feature_norm="none")
+    return read, {} if is_published else backbone.state_dict()
 
 
 def policy_weights(config: PolicyConfig, state: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:

@@ -70,12 +70,23 @@ class PretrainedBackbone(VideoBackbone):
         self.is_whole = whole
         self.dtype = getattr(torch, config.dtype)
         self._check_family(parts)
-        kept = None if whole else config.feature_layer
+        is_modulated = config.feature_norm == "modulated"
         self.transformer: Any = load_transformer(
-            self.TRANSFORMER, parts.transformer, lists=self.BLOCKS, num_blocks=kept, dtype=self.dtype
+            self.TRANSFORMER,
+            parts.transformer,
+            lists=self.BLOCKS,
+            layer=None if whole else config.feature_layer,
+            is_modulated=is_modulated,
+            dtype=self.dtype,
         )
         self.vae: Any = self._load_vae(parts.vae, whole)
-        self.tap = Tap(self.transformer, self.BLOCKS, returns_pair=self.RETURNS_PAIR, layer=config.feature_layer)
+        self.tap = Tap(
+            self.transformer,
+            self.BLOCKS,
+            returns_pair=self.RETURNS_PAIR,
+            layer=config.feature_layer,
+            is_modulated=is_modulated,
+        )
         self.text = self._text(parts)
         self.transformer.requires_grad_(whole)
         self.eval()
@@ -193,10 +204,12 @@ class PretrainedBackbone(VideoBackbone):
         text = self._embed(instruction, latents.grid.device)
         with self._mixed_as_configured(latents.grid), self.tap() as recorder:
             self.run(noisy, noisy.grid.new_full((b, t), level), text=text)
-            tokens = recorder.take()
+            tokens = recorder.take().float()
+        if self.config.feature_norm == "layer":
+            tokens = nn.functional.layer_norm(tokens, tokens.shape[-1:])
         grid = self.config.grid
         return Video(
-            fold(tokens.float(), -(-t // grid.latents_per_token), h=h // grid.patch, w=w // grid.patch),
+            fold(tokens, -(-t // grid.latents_per_token), h=h // grid.patch, w=w // grid.patch),
             latents.fps / grid.latents_per_token,
         )
 

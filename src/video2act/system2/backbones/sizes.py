@@ -95,7 +95,8 @@ def size_of(config: PretrainedBackboneConfig) -> Size:
         parts = kind.find(locate(config.source))
         transformer, vae = described(kind.TRANSFORMER, parts.transformer), described(kind.VAE, parts.vae)
     num_blocks, whole = count_blocks(transformer, kind.BLOCKS), _count(transformer)
-    keep_blocks(transformer, kind.BLOCKS, num_blocks=config.feature_layer)
+    is_modulated = config.feature_norm == "modulated"
+    keep_blocks(transformer, kind.BLOCKS, layer=config.feature_layer, is_modulated=is_modulated)
     kept = _count(transformer)
     vae.decoder = None
     encoder = _count(vae)

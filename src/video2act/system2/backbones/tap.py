@@ -31,19 +31,23 @@ class InputTap(nn.Module):
     def __init__(self, returns_pair: bool):
         super().__init__()
         self.returns_pair = returns_pair
-        self._given: Tensor | None = None
+        self.given: Tensor | None = None
 
     def forward(
         self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *rest: Any, **named: Any
     ) -> Any:
-        self._given = hidden_states
+        self.given = hidden_states
         return (hidden_states, encoder_hidden_states) if self.returns_pair else hidden_states
 
     def take(self) -> Float[Tensor, "b n d"]:
         """What the block was given, once: it is not kept."""
-        given, self._given = self._given, None
+        given, self.given = self.given, None
         assert given is not None, "the transformer did not reach the recorder"
         return given
+
+
+ATTENTIONS = ("attn1", "attn")
+"""names of a block's self-attention, which reads what the block's norm and modulation made of its input"""
 
 
 class Tap:
@@ -54,21 +58,35 @@ class Tap:
         lists: the attributes that hold its blocks, in the order in which they run.
         returns_pair: whether blocks return video and text.
         layer: after how many blocks it is tapped.
+        is_modulated: take the tokens as the next block normalises and modulates them.
     Raises:
-        ValueError: the transformer has fewer blocks than `layer`.
+        ValueError: the transformer has too few blocks, or no norm can be found.
     """
 
-    def __init__(self, transformer: nn.Module, lists: tuple[str, ...], *, returns_pair: bool, layer: int):
+    def __init__(
+        self, transformer: nn.Module, lists: tuple[str, ...], *, returns_pair: bool, layer: int, is_modulated: bool = False
+    ):
         self.transformer = transformer
         self.recorder = InputTap(returns_pair)
         # the same modules in shorter lists, so that moving or training the transformer moves and trains these
-        self._cut = _cut(transformer, lists, num_blocks=layer)
-        self._cut[lists[-1]].append(self.recorder)
+        self._cut = _cut(transformer, lists, layer=layer, is_modulated=is_modulated)
+        self._attention: nn.Module | None = None
+        if is_modulated:
+            last = [block for blocks in self._cut.values() for block in blocks][-1]
+            self._attention = next((getattr(last, name) for name in ATTENTIONS if hasattr(last, name)), None)
+            if self._attention is None:
+                raise ValueError(
+                    f"feature_norm='modulated' takes what the attention of a block reads, but {type(last).__name__} has "
+                    f"none named {' or '.join(ATTENTIONS)}; choose feature_norm='layer'"
+                )
+        else:
+            self._cut[lists[-1]].append(self.recorder)
 
     @contextmanager
     def __call__(self) -> Iterator[InputTap]:
         """Inside, the transformer ends with the tapped block; `take` what left it from the recorder."""
         whole = {name: getattr(self.transformer, name) for name in self._cut}
+        hook = self._attention and self._attention.register_forward_pre_hook(self._record, with_kwargs=True)
         try:
             for name, blocks in self._cut.items():
                 setattr(self.transformer, name, blocks)
@@ -76,6 +94,11 @@ class Tap:
         finally:
             for name, blocks in whole.items():
                 setattr(self.transformer, name, blocks)
+            if hook is not None:
+                hook.remove()
+
+    def _record(self, attention: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self.recorder.given = named["hidden_states"] if "hidden_states" in named else given[0]
 
 
 def count_blocks(transformer: nn.Module, lists: tuple[str, ...]) -> int:
@@ -104,9 +127,15 @@ def described(network: Any, component: Component) -> nn.Module:
 
 
 def load_transformer(
-    network: Any, component: Component, *, lists: tuple[str, ...], num_blocks: int | None, dtype: torch.dtype
+    network: Any,
+    component: Component,
+    *,
+    lists: tuple[str, ...],
+    layer: int | None,
+    dtype: torch.dtype,
+    is_modulated: bool = False,
 ) -> nn.Module:
-    """A transformer with its first `num_blocks` blocks (all, if None).
+    """A transformer with the blocks that a `Tap` at `layer` runs (all, if None).
 
     Raises:
         ValueError: the checkpoint does not hold exactly what the config describes (blocks behind the cut included), or
@@ -114,15 +143,15 @@ def load_transformer(
     """
     transformer = described(network, component)
     check_checkpoint(transformer, component.checkpoint)
-    if num_blocks is not None:
-        keep_blocks(transformer, lists, num_blocks=num_blocks)
+    if layer is not None:
+        keep_blocks(transformer, lists, layer=layer, is_modulated=is_modulated)
     fill(transformer, component.checkpoint, dtype=dtype, in_float32=frozenset(network._keep_in_fp32_modules or ()))
     return transformer
 
 
-def keep_blocks(transformer: nn.Module, lists: tuple[str, ...], *, num_blocks: int) -> None:
-    """Drop the blocks behind the first `num_blocks`. Raises ValueError if there are fewer."""
-    for name, blocks in _cut(transformer, lists, num_blocks=num_blocks).items():
+def keep_blocks(transformer: nn.Module, lists: tuple[str, ...], *, layer: int, is_modulated: bool = False) -> None:
+    """Drop the blocks that a `Tap` at `layer` does not run. Raises ValueError if there are fewer."""
+    for name, blocks in _cut(transformer, lists, layer=layer, is_modulated=is_modulated).items():
         setattr(transformer, name, blocks)
 
 
@@ -131,12 +160,17 @@ def fold(tokens: Float[Tensor, "b n d"], t: int, *, h: int, w: int) -> Float[Ten
     return rearrange(tokens, "b (t h w) d -> b d t h w", t=t, h=h, w=w)
 
 
-def _cut(transformer: nn.Module, lists: tuple[str, ...], *, num_blocks: int) -> dict[str, nn.ModuleList]:
+def _cut(transformer: nn.Module, lists: tuple[str, ...], *, layer: int, is_modulated: bool) -> dict[str, nn.ModuleList]:
     available = count_blocks(transformer, lists)
-    if num_blocks > available:
-        raise ValueError(f"feature_layer must lie in 0..{available} (this model's blocks), got {num_blocks}")
+    if layer > available:
+        raise ValueError(f"feature_layer must lie in 0..{available} (this model's blocks), got {layer}")
+    if is_modulated and layer == available:
+        raise ValueError(
+            f"feature_norm='modulated' takes the norm of the block after feature_layer={layer}, which is this model's "
+            f"last; choose feature_norm='layer' or a lower feature_layer"
+        )
     cut = {}
-    left = num_blocks
+    left = layer + is_modulated
     for name in lists:
         blocks = list(getattr(transformer, name))[:left]
         cut[name] = nn.ModuleList(blocks)

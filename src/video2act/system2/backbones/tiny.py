@@ -38,10 +38,14 @@ class TinyBlock(nn.Module):
         self.offset = nn.Parameter(torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0, 1.0])[:, None].repeat(1, width))
 
     def forward(self, x: Float[Tensor, "b t n d"], modulation: Float[Tensor, "b t 1 6 d"]) -> Float[Tensor, "b t n d"]:
-        shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.offset).unbind(dim=3)
-        everywhere = (self.norm1(x) * (1 + scale1) + shift1).flatten(1, 2)
-        x = x + gate1 * self.attention(everywhere).view_as(x)
+        _, _, gate1, shift2, scale2, gate2 = (modulation + self.offset).unbind(dim=3)
+        x = x + gate1 * self.attention(self.modulated(x, modulation).flatten(1, 2)).view_as(x)
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+
+    def modulated(self, x: Float[Tensor, "b t n d"], modulation: Float[Tensor, "b t 1 6 d"]) -> Float[Tensor, "b t n d"]:
+        """What the attention reads."""
+        shift, scale = (modulation + self.offset).unbind(dim=3)[:2]
+        return self.norm1(x) * (1 + scale) + shift
 
 
 class TinyBackbone(VideoBackbone):
@@ -90,13 +94,18 @@ class TinyBackbone(VideoBackbone):
         """The latents are taken as clean: noise level 0, as System 2 sees real frames."""
         b, _, t, h, w = latents.grid.shape
         clean = latents.grid.new_zeros(b, t)
-        hidden = self._hidden(latents.grid, clean, instruction=instruction, num_blocks=self.config.feature_layer)
+        layer, norm = self.config.feature_layer, self.config.feature_norm
+        hidden, modulation = self._hidden(latents.grid, clean, instruction=instruction, num_blocks=layer)
+        if norm == "modulated":
+            hidden = self.blocks[layer].modulated(hidden, modulation)
+        elif norm == "layer":
+            hidden = nn.functional.layer_norm(hidden, hidden.shape[-1:])
         return Video(rearrange(hidden, "b t (h w) d -> b d t h w", h=h, w=w), latents.fps)
 
     def velocity(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, instruction: list[str]) -> Video:
         """`noise - latents`; zero on frames of level 0, which carry no noise."""
         h, w = noisy.grid.shape[3:]
-        hidden = self._hidden(noisy.grid, noise_level, instruction=instruction, num_blocks=self.config.depth)
+        hidden, _ = self._hidden(noisy.grid, noise_level, instruction=instruction, num_blocks=self.config.depth)
         change = rearrange(self.latent_out(self.norm_out(hidden)), "b t (h w) c -> b c t h w", h=h, w=w)
         clean = self._still(noisy.grid, noise_level) + change
         level = noise_level[:, None, :, None, None]
@@ -116,7 +125,8 @@ class TinyBackbone(VideoBackbone):
         *,
         instruction: list[str],
         num_blocks: int,
-    ) -> Float[Tensor, "b t n d"]:
+    ) -> tuple[Float[Tensor, "b t n d"], Float[Tensor, "b t 1 6 d"]]:
+        """Tokens after `num_blocks`, and what modulates every block."""
         _, _, t, h, w = grid.shape
         text = self.text(instruction)
         sentence = (text.data * text.mask[..., None]).sum(dim=1) / text.mask.sum(dim=1, keepdim=True)
@@ -129,7 +139,7 @@ class TinyBackbone(VideoBackbone):
         x = self.latent_in(rearrange(grid, "b c t h w -> b t (h w) c")) + position
         for block in self.blocks[:num_blocks]:
             x = block(x, modulation)
-        return x
+        return x, modulation
 
 
 class CodecStream:
