@@ -276,6 +276,7 @@ class TestPresets:
         assert policy.system1.dit.num_image_positions == 6 * 729
         assert policy.system2 is not None
         assert policy.system2.filter_on == "latents"
+        assert policy.system2.backbone.feature_norm == "none"
         assert [stream.frame_px for stream in policy.system2.streams] == [(480, 832), (224, 224)]
         assert [stream.former.kind for stream in policy.system2.streams] == ["projection", "projection"]
 

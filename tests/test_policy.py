@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -320,6 +321,18 @@ class TestFolder:
             "model.safetensors",
             "stats.json",
         ]
+
+    def test_a_run_from_before_features_were_normalised_keeps_its_raw_features(
+        self, policy: Video2Act, tmp_path: Path
+    ):
+        policy.save(tmp_path)
+        path = tmp_path / "config.json"
+        config = json.loads(path.read_text())
+        assert config["system2"]["backbone"].pop("feature_norm") == "layer"
+        path.write_text(json.dumps(config))
+        for system2 in (Video2Act.load(tmp_path).config.system2, load_system2(tmp_path).config):
+            assert system2 is not None
+            assert system2.backbone.feature_norm == "none"
 
     def test_other_weights_may_be_written_under_the_same_names(self, policy: Video2Act, tmp_path: Path):
         zeros = {name: torch.zeros_like(tensor) for name, tensor in policy.state_dict().items()}

@@ -88,6 +88,7 @@ def acting(run: Path) -> tuple[StreamConfig, ...]:
     assert not np.allclose(first, second, atol=1e-6)
     assert policy.config.system2 is not None
     assert policy.config.system2.filter_on == "latents"
+    assert policy.config.system2.backbone.feature_norm == "none"
     return policy.config.system2.streams
 
 

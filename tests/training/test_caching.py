@@ -22,6 +22,7 @@ from video2act.data import FrameStore, LeRobotDataset
 from video2act.data.cache import FeatureCache, StaleCacheError, load_spec
 from video2act.data.loader import BatchLoader
 from video2act.policy import Video2Act
+from video2act.presets import PRESETS, DataSpec
 from video2act.system2 import System2
 from video2act.training.features import cache_spec, fill, look
 from video2act.training.new_policy import build_policy
@@ -215,6 +216,18 @@ class TestKey:
         assert {
             stage: cache_spec(policy, dataset, stage=stage).name for stage in ("latents", "features", "seen")
         } == after
+
+    def test_another_norm_of_the_features_is_another_cache(self, recorded: Path, video_model: Path):
+        dataset = LeRobotDataset(recorded)
+        names: dict[str, set[str]] = {}
+        for norm in ("none", "layer", "modulated"):
+            config = PRESETS["small"](DataSpec.of(dataset)).replace({"system2.backbone.feature_norm": norm})
+            policy = build_policy(config, dataset.stats, video_model=video_model)
+            assert policy.config.system2 is not None
+            assert policy.config.system2.backbone.feature_norm == norm, "the norm is the policy's choice"
+            for stage in ("latents", "features", "seen"):
+                names.setdefault(stage, set()).add(cache_spec(policy, dataset, stage=stage).name)
+        assert {stage: len(different) for stage, different in names.items()} == {"latents": 1, "features": 3, "seen": 3}
 
     def test_other_data_is_another_cache(self, recorded: Path, video_model: Path, tmp_path: Path):
         copy = Path(shutil.copytree(recorded, tmp_path / "data"))
