@@ -15,6 +15,7 @@ from lerobot.optim.schedulers import DiffuserSchedulerConfig
 
 from lerobot_policy_video2act.batches import camera_name
 from video2act.config import PolicyConfig, camera_and_lag, from_json
+from video2act.files.run_folder import as_it_was_trained
 from video2act.frames import check_frames
 from video2act.presets import DataSpec, make_preset
 
