@@ -322,9 +322,7 @@ class TestFolder:
             "stats.json",
         ]
 
-    def test_a_run_from_before_features_were_normalised_keeps_its_raw_features(
-        self, policy: Video2Act, tmp_path: Path
-    ):
+    def test_a_run_from_before_features_were_normalised_keeps_its_raw_features(self, policy: Video2Act, tmp_path: Path):
         policy.save(tmp_path)
         path = tmp_path / "config.json"
         config = json.loads(path.read_text())

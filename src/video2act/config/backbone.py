@@ -10,10 +10,10 @@ from video2act.config.files import load_one_of
 FeatureNorm = Literal["none", "layer", "modulated"]
 """How the features of a token are normalised before anything filters or reads them.
 
-layer: to mean 0 and variance 1 over the channels. modulated: as the block after `feature_layer` does it, by its own norm,
-scaled and shifted for the noise level; that block is loaded and run too. none: as they leave the block. A few channels
-then hold most of the variance and follow position, not content (massive activations, arXiv 2505.18584), and a filter
-that works channel by channel sees only those; none is for checkpoints of the released code.
+layer: to mean 0 and variance 1 over the channels. modulated: by the norm of the block after `feature_layer`, scaled and
+shifted for the noise level; that block is loaded and run too. none: as they leave the block. A few channels then hold
+most of the variance and follow position, not content (massive activations, arXiv 2505.18584), and a filter that works
+channel by channel sees only those; none is for checkpoints of the released code.
 """
 
 

@@ -88,7 +88,7 @@ def convert_released(
 
 
 def read_video_model(folder: Path, feature_layer: int) -> tuple[AnyConfig, dict[str, Tensor]]:
-    """The video model's config, read raw and at the released code's layer, and its weights if the run folder must hold them.
+    """The video model's config, read raw at the released code's layer; its weights, if the run folder must hold them.
 
     The folder was written by `train-video`, or holds Wan 2.2 as published, in diffusers' layout or its own.
     """

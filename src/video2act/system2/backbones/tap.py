@@ -64,7 +64,13 @@ class Tap:
     """
 
     def __init__(
-        self, transformer: nn.Module, lists: tuple[str, ...], *, returns_pair: bool, layer: int, is_modulated: bool = False
+        self,
+        transformer: nn.Module,
+        lists: tuple[str, ...],
+        *,
+        returns_pair: bool,
+        layer: int,
+        is_modulated: bool = False,
     ):
         self.transformer = transformer
         self.recorder = InputTap(returns_pair)
@@ -76,8 +82,8 @@ class Tap:
             self._attention = next((getattr(last, name) for name in ATTENTIONS if hasattr(last, name)), None)
             if self._attention is None:
                 raise ValueError(
-                    f"feature_norm='modulated' takes what the attention of a block reads, but {type(last).__name__} has "
-                    f"none named {' or '.join(ATTENTIONS)}; choose feature_norm='layer'"
+                    f"feature_norm='modulated' takes a block's attention input, but {type(last).__name__} has none "
+                    f"named {' or '.join(ATTENTIONS)}; choose feature_norm='layer'"
                 )
         else:
             self._cut[lists[-1]].append(self.recorder)

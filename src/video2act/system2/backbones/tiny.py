@@ -42,7 +42,9 @@ class TinyBlock(nn.Module):
         x = x + gate1 * self.attention(self.modulated(x, modulation).flatten(1, 2)).view_as(x)
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
 
-    def modulated(self, x: Float[Tensor, "b t n d"], modulation: Float[Tensor, "b t 1 6 d"]) -> Float[Tensor, "b t n d"]:
+    def modulated(
+        self, x: Float[Tensor, "b t n d"], modulation: Float[Tensor, "b t 1 6 d"]
+    ) -> Float[Tensor, "b t n d"]:
         """What the attention reads."""
         shift, scale = (modulation + self.offset).unbind(dim=3)[:2]
         return self.norm1(x) * (1 + scale) + shift
