@@ -9,6 +9,8 @@ BIN := .venv/bin
 # modules are compiled when they are first imported: most never are
 PIP := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
 export MUJOCO_GL ?= egl
+# otherwise each process compiles the libraries anew, which takes longer than importing them
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo demo-three-tasks test test-slow test-interop lint install dev opengl clean
 
