@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from video2act import Video2Act
+from video2act.config import ConnectionLimits
 from video2act.normalize import Statistics
 from video2act.presets import DataSpec, tiny_system1
 from video2act.programs.serve import serving
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.slow_loop import InlineSlowLoop
-from video2act.serving.access import ConnectionLimits
 from video2act.serving.client import RemotePolicy
 from video2act.types import Observation
 

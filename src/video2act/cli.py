@@ -11,6 +11,7 @@ from typing import Any
 
 from video2act.config import data_options as data
 from video2act.config import programs as running
+from video2act.config import serving
 from video2act.config import training_options as training
 
 
@@ -111,7 +112,7 @@ class EvaluateCommand(running.EvaluateOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeCommand(running.ServeOptions):
+class ServeCommand(serving.ServeOptions):
     """Let robots on the network use a policy, or its System 2 alone: websocket and msgpack, as openpi's client speaks
     them."""
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from websockets.sync.client import ClientConnection, connect
 
-from video2act.config import FrameConfig
+from video2act.config import ConnectionLimits, FrameConfig
 from video2act.frames import FrameUse
-from video2act.serving.access import ConnectionLimits
 from video2act.serving.codec import pack, unpack
 from video2act.serving.contract import Contract, ImageRule
 from video2act.serving.server import Server

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from video2act.serving.access import ConnectionLimits, MessageRate, check_bind, is_loopback, load_api_key, refusal
+from video2act.config import ConnectionLimits
+from video2act.serving.access import Rate, check_bind, is_loopback, load_api_key, refusal
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
@@ -37,26 +38,30 @@ def test_a_key_that_no_header_can_hold_is_refused(tmp_path: Path, key: str):
 
 
 @pytest.mark.parametrize(
-    ("header", "reason"),
+    ("headers", "reason"),
     [
-        (None, "an API key is needed: send the header 'Authorization: Api-Key <key>'\n"),
-        ("", "the API key is wrong\n"),
-        ("secret", "the API key is wrong\n"),
-        ("Api-Key secre", "the API key is wrong\n"),
-        ("Api-Key secrets", "the API key is wrong\n"),
-        ("Api-Key geheim\xfc", "the API key is wrong\n"),
-        ("Api-Key secret", None),
+        ([], "an API key is needed: send the header 'Authorization: Api-Key <key>'\n"),
+        ([""], "the API key is wrong\n"),
+        (["secret"], "the API key is wrong\n"),
+        (["Api-Key secre"], "the API key is wrong\n"),
+        (["Api-Key secrets"], "the API key is wrong\n"),
+        (["Api-Key geheim\xfc"], "the API key is wrong\n"),
+        (["Api-Key secret"], None),
+        (
+            ["Api-Key secret", "Api-Key secret"],
+            "an API key is needed: send the header 'Authorization: Api-Key <key>', once; got 2\n",
+        ),
     ],
 )
-def test_only_the_whole_key_lets_in(header: str | None, reason: str | None):
-    assert refusal("secret", header) == reason
-    assert refusal(None, header) is None
+def test_only_the_whole_key_once_lets_in(headers: list[str], reason: str | None):
+    assert refusal("secret", headers) == reason
+    assert refusal(None, headers) is None
 
 
 def test_an_allowance_fills_up_again(monkeypatch: pytest.MonkeyPatch):
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    rate = MessageRate(10.0)
+    rate = Rate(10.0)
     assert [rate.is_exceeded() for _ in range(12)] == [False] * 10 + [True] * 2
     now[0] = 0.25
     assert [rate.is_exceeded() for _ in range(4)] == [False, False, True, True]
@@ -65,5 +70,5 @@ def test_an_allowance_fills_up_again(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_limits_are_positive():
-    with pytest.raises(ValueError, match="max_clients must be positive, got 0"):
+    with pytest.raises(ValueError, match="max_clients must be at least 1, got 0"):
         ConnectionLimits(max_clients=0)

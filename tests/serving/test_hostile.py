@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 from serving_fakes import Client, message, serving
 
-from video2act.serving.access import ConnectionLimits
+from video2act.config import ConnectionLimits
 from video2act.serving.codec import pack
 
 NUM_MESSAGES = 10_000

@@ -15,7 +15,7 @@ import pytest
 from serving_fakes import CONTRACT, Client, CountingPolicy, message, serving
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 
-from video2act.serving.access import ConnectionLimits
+from video2act.config import ConnectionLimits
 from video2act.serving.codec import pack
 from video2act.serving.server import Server
 from video2act.serving.session import PolicySession

@@ -49,53 +49,6 @@ class EvaluateOptions:
 
 
 @dataclass(frozen=True)
-class ServeOptions:
-    """How `serve` offers a policy to robots on the network."""
-
-    host: str = "127.0.0.1"
-    """address to listen on; any address but loopback needs an API key"""
-    port: int = 8000
-    """0 for any free port"""
-    only: Literal["system2"] | None = None
-    """system2: serve System 2 alone, for a robot that runs System 1 itself"""
-    system2: Literal["thread", "inline"] = "thread"
-    """thread runs System 2 beside System 1; inline is reproducible"""
-    refresh_every: int | None = None
-    """control steps between refreshes of System 2; default: as trained"""
-    max_staleness_s: float | None = None
-    """with an older video condition the robot is asked to hold its last target; default: no limit"""
-    limits: str = ""
-    """limits of actions: data (the range of the demonstrations), data+10%, or a json file with low and high"""
-    outside_limits: Literal["clamp", "hold"] = "clamp"
-    """an action outside the limits is clamped, or its plan is not sent and the robot is asked to hold its last
-    target"""
-    api_key_file: Path | None = None
-    """file with the key that clients must send; or set VIDEO2ACT_API_KEY"""
-    max_clients: int = 32
-    """connections at once"""
-    device: str = "cpu"
-    """device of the policy"""
-
-    def __post_init__(self) -> None:
-        check(0 <= self.port < 2**16, f"a port lies in 0..65535 (0: any free port), got {self.port}")
-        n = self.refresh_every
-        check(n is None or n >= 1, f"refresh_every counts control steps between refreshes: at least 1, got {n}")
-        if self.only == "system2":
-            names, default = ("system2", "refresh_every", "max_staleness_s", "limits", "outside_limits"), ServeOptions()
-            changed = [name for name in names if getattr(self, name) != getattr(default, name)]
-            check(
-                not changed,
-                f"System 2 alone makes no plans: set {', '.join(changed)} on the robot, not with only='system2'",
-            )
-
-    @property
-    def runtime(self) -> RuntimeConfig:
-        return RuntimeConfig(
-            max_staleness_s=self.max_staleness_s, limits=self.limits, outside_limits=self.outside_limits
-        )
-
-
-@dataclass(frozen=True)
 class SweepOptions:
     """Which points `sweep` measures. Every point is evaluated on the same seeds."""
 

@@ -40,6 +40,9 @@ class RuntimeConfig(CheckedConfig):
     """of System 2 in a process: cuda:1, ...; empty: the policy's"""
     hang_timeout_s: Annotated[Positive, FINITE] = 10.0
     """System 2 in a thread, in a process or elsewhere: without progress for so long, it is taken to hang"""
+    first_condition_timeout_s: Annotated[Positive, FINITE] = 60.0
+    """System 2 in a thread, in a process or elsewhere: longest wait for the first condition of an episode. The first
+    one after a start may take long: weights are read and kernels compiled"""
     limits: str = ""
     """what is let through to the robot: `data`, the range of the demonstrations' actions; `data+10%`, wider by so much
     of it; a

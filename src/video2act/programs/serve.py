@@ -25,7 +25,7 @@ from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.places import check_encoding
 from video2act.runtime.shared_slow_loop import SharedSystem2
 from video2act.runtime.slow_loop import InlineSlowLoop
-from video2act.serving.access import ConnectionLimits, check_bind, load_api_key
+from video2act.serving.access import check_bind, load_api_key
 from video2act.serving.contract import Contract
 from video2act.serving.server import Server
 from video2act.serving.session import PolicySession, Session, System2Session
@@ -168,7 +168,7 @@ def serve(run: Path | str, *, is_ready: Callable[[Server], Any] | None = None, *
             host=chosen.host,
             port=chosen.port,
             api_key=api_key,
-            limits=ConnectionLimits(max_clients=chosen.max_clients),
+            limits=chosen,
             gauges=parts.gauges,
             trouble=parts.trouble,
         )

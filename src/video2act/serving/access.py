@@ -1,36 +1,14 @@
-"""Access to a server: the API key, the addresses that need one, and the limits of one client."""
+"""Access to a server: the API key, the addresses that need one, and how often a client may do something."""
 
 import hmac
 import ipaddress
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 KEY_VARIABLE = "VIDEO2ACT_API_KEY"
 NEW_KEY = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
-
-
-@dataclass(frozen=True)
-class ConnectionLimits:
-    """ConnectionLimits of a client, so that one client cannot block the others."""
-
-    max_clients: int = 32
-    max_message_bytes: int = 16 * 2**20
-    """a larger message closes the connection (code 1009) and is not kept in memory"""
-    max_messages_per_s: float = 500.0
-    """on average over a second; further ones get an error and are not read"""
-    answer_timeout_s: float = 60.0
-    """for one answer; the first of an episode waits for System 2"""
-    message_timeout_s: float = 20.0
-    """for the rest of a message that has begun, and for the answer to a ping"""
-    shutdown_s: float = 5.0
-    """for answers in progress when the server stops"""
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
 
 
 def is_loopback(host: str) -> bool:
@@ -74,19 +52,21 @@ def authorization(api_key: str) -> str:
     return f"Api-Key {api_key}"
 
 
-def refusal(api_key: str | None, header: str | None) -> str | None:
-    """Why a request is refused; None if it is let in. Keys are compared in constant time."""
+def refusal(api_key: str | None, headers: Sequence[str]) -> str | None:
+    """Why a request with these `Authorization` headers is refused; None if it is let in. Keys are compared in constant
+    time."""
     if api_key is None:
         return None
-    if header is None:
-        return "an API key is needed: send the header 'Authorization: Api-Key <key>'\n"
-    if not hmac.compare_digest(header.encode(), authorization(api_key).encode()):
+    if len(headers) != 1:
+        found = f", once; got {len(headers)}" if headers else ""
+        return f"an API key is needed: send the header 'Authorization: Api-Key <key>'{found}\n"
+    if not hmac.compare_digest(headers[0].encode(), authorization(api_key).encode()):
         return "the API key is wrong\n"
     return None
 
 
-class MessageRate:
-    """Messages that a client may send; it fills up again within a second."""
+class Rate:
+    """An allowance that fills up again within a second."""
 
     def __init__(self, per_s: float):
         self._per_s = per_s
@@ -94,7 +74,7 @@ class MessageRate:
         self._at = time.monotonic()
 
     def is_exceeded(self) -> bool:
-        """Called once per message."""
+        """Takes one from the allowance; whether there was none left."""
         now = time.monotonic()
         self._left = min(max(1.0, self._per_s), self._left + (now - self._at) * self._per_s)
         self._at = now

@@ -20,6 +20,10 @@ MAX_LENGTH, MAX_CONTAINERS = 1024, 1024
 """entries of a list or a map, and lists and maps in a message: many numbers are sent as an array"""
 
 
+MAX_TEXT = 500
+"""letters of an error"""
+
+
 class MessageError(ValueError):
     """A message that cannot be used. The text is for the sender: what is wrong, and what was expected."""
 
@@ -136,3 +140,8 @@ def short(value: Any) -> str:
     """A value for an error message, in at most 60 letters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def bounded(text: str) -> str:
+    """A text for another machine, in at most `MAX_TEXT` letters: it may quote a message of megabytes."""
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."

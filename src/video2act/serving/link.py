@@ -14,7 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from video2act.interfaces import HoldError
 from video2act.serving.access import authorization
-from video2act.serving.codec import MessageError, pack, unpack
+from video2act.serving.codec import MessageError, bounded, pack, unpack
 from video2act.serving.contract import Contract
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
@@ -165,4 +165,4 @@ def describe_error(error: Exception) -> str:
     if isinstance(error, ConnectionClosed):
         reason = error.rcvd.reason if error.rcvd else ""
         return f"the connection was closed{f': {reason}' if reason else ' without a reason'}"
-    return str(error) or type(error).__name__
+    return bounded(str(error)) or type(error).__name__

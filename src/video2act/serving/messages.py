@@ -69,7 +69,7 @@ def read_observation(message: Any, contract: Contract) -> Observed:
         if camera not in images:
             raise MessageError(
                 f"camera {camera!r} is missing: the policy looks through {', '.join(contract.cameras)}; "
-                f"the message has {', '.join(sorted(images)) or 'no image'}"
+                f"the message has {', '.join(sorted(str(name)[:60] for name in images)) or 'no image'}"
             )
         image = _uint8(images[camera], f"camera {camera!r}", shape=("height", "width", 3))
         contract.image_rules[camera].check(camera, image.shape[0], width=image.shape[1])
@@ -131,7 +131,7 @@ def _images(fields: dict[str, Any]) -> dict[str, Any]:
     for key in [key for key in fields if key.startswith(PREFIX)]:
         camera = key.removeprefix(PREFIX)
         if camera in images:
-            raise MessageError(f"camera {camera!r} is there twice, in 'images' and as {key!r}")
+            raise MessageError(f"camera {short(camera)} is there twice, in 'images' and with {PREFIX!r} before it")
         images[camera] = fields.pop(key)
     return images
 

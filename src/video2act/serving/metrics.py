@@ -8,23 +8,37 @@ ANSWER_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0
 """upper bounds of the histogram's bins"""
 
 
+LABELS = {
+    "connections": ("accepted",),
+    "refused": ("api_key", "full"),
+    "answers": ("plan", "other"),
+    "errors": ("message", "hold", "policy", "rate", "frames", "timeout"),
+    "closed": ("1000", "1001", "1002", "1003", "1005", "1006", "1007", "1008", "1009", "1011", "other"),
+}
+"""counter -> its labels; `closed` has the code of a client's close frame, 1006 without one"""
+
+
 class Metrics:
     """Counters by label, and how long answers took."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts: dict[tuple[str, str], int] = {}
+        self._counts = {(name, label): 0 for name, labels in LABELS.items() for label in labels}
         self._bins = [0] * (len(ANSWER_SECONDS) + 1)
         self._total_s = 0.0
 
     def count(self, name: str, label: str) -> None:
-        """Add 1 to a counter; a label is never a client's text."""
+        """Add 1 to a counter. Raises KeyError for a label that is not in `LABELS`: clients must not make new ones."""
         with self._lock:
-            self._counts[name, label] = self._counts.get((name, label), 0) + 1
+            self._counts[name, label] += 1
+
+    def closed(self, code: int) -> None:
+        """Count a connection that a client has ended."""
+        self.count("closed", str(code) if str(code) in LABELS["closed"] else "other")
 
     def get(self, name: str, label: str) -> int:
         with self._lock:
-            return self._counts.get((name, label), 0)
+            return self._counts[name, label]
 
     def answered(self, seconds: float) -> None:
         """Count an answer and its duration."""
@@ -37,10 +51,9 @@ class Metrics:
         with self._lock:
             counts, bins, total_s = dict(self._counts), list(self._bins), self._total_s
         lines = []
-        for name in dict.fromkeys(name for name, _ in counts):
+        for name, labels in LABELS.items():
             lines.append(f"# TYPE {NAMESPACE}{name}_total counter")
-            labels = sorted((label, value) for (other, label), value in counts.items() if other == name)
-            lines += [f'{NAMESPACE}{name}_total{{kind="{label}"}} {value}' for label, value in labels]
+            lines += [f'{NAMESPACE}{name}_total{{kind="{label}"}} {counts[name, label]}' for label in labels]
         for name, value in gauges.items():
             lines += [f"# TYPE {NAMESPACE}{name} gauge", f"{NAMESPACE}{name} {value:g}"]
         lines.append(f"# TYPE {NAMESPACE}answer_seconds histogram")

@@ -2,7 +2,8 @@
 
 The event loop only moves bytes. Every client has a thread that reads, checks and answers its messages in order, so one
 client's wait for System 2 does not delay the others. An error is answered as text, which openpi's client raises; the
-connection stays, and the message changed nothing. Plain HTTP on the same port: `/healthz` and `/metrics`.
+connection stays, and a message that was refused changed nothing. Plain HTTP on the same port: `/healthz` and
+`/metrics`.
 
 Requests with an `Origin` are refused: a browser sends one and a robot does not, so no web page can reach a server on
 loopback.
@@ -15,9 +16,8 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
-from queue import SimpleQueue
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
@@ -25,54 +25,45 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
+from video2act.config import ConnectionLimits
 from video2act.interfaces import HoldError
-from video2act.serving.access import ConnectionLimits, MessageRate, check_bind, refusal
-from video2act.serving.codec import MessageError, pack, unpack
+from video2act.serving.access import Rate, check_bind, refusal
+from video2act.serving.codec import MessageError, bounded, pack, unpack
+from video2act.serving.connection import BoundedConnection, Connections
 from video2act.serving.link import HOLD
 from video2act.serving.metrics import Metrics
 from video2act.serving.session import Session
+from video2act.serving.worker import Worker, settle
+
+GOODBYE = "the server is shutting down"
+GOODBYE_SHARE = 0.2
+"""of `shutdown_s`, for the end of the connections"""
+PIECES_AT_ONCE = 32
+"""pieces of a message that are taken before other clients have their turn"""
+
+
+class Sparse(logging.Filter):
+    """At most a few records a second: clients can cause errors much faster."""
+
+    def __init__(self, per_s: float = 5.0):
+        super().__init__()
+        self._rate = Rate(per_s)
+        self._left_out = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if self._rate.is_exceeded():
+            self._left_out += 1
+            return False
+        if self._left_out:
+            record.msg = f"({self._left_out} records before this one were left out) {record.msg}"
+            self._left_out = 0
+        return True
+
 
 log = logging.getLogger(__name__)
-GOODBYE = "the server is shutting down"
+log.addFilter(Sparse())
 _quiet = logging.getLogger(f"{__name__}.handshakes")  # websockets logs a traceback for every port scan
 _quiet.setLevel(logging.CRITICAL)
-
-
-class Worker:
-    """A thread that runs the jobs of an event loop in order. A daemon, unlike a pool's threads: a policy that hangs
-    must not
-    keep the process alive."""
-
-    def __init__(self, name: str):
-        self._jobs: SimpleQueue[tuple[asyncio.Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        self._loop = asyncio.get_running_loop()
-        threading.Thread(target=self._work, name=name, daemon=True).start()
-
-    def run(self, job: Callable[[], Any]) -> "asyncio.Future[Any]":
-        future = self._loop.create_future()
-        self._jobs.put((future, job))
-        return future
-
-    def end(self) -> None:
-        """End the thread after its jobs."""
-        self._jobs.put(None)
-
-    def _work(self) -> None:
-        while (entry := self._jobs.get()) is not None:
-            future, job = entry
-            try:
-                result, error = job(), None
-            except Exception as raised:  # noqa: BLE001 - raised again where the future is awaited
-                result, error = None, raised
-            try:
-                self._loop.call_soon_threadsafe(_settle, future, result, error)
-            except RuntimeError:  # the loop has ended
-                return
-
-
-def _settle(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
-    if not future.done():
-        _ = future.set_result(result) if error is None else future.set_exception(error)
 
 
 class Server:
@@ -114,6 +105,8 @@ class Server:
         self._num_clients = 0
         self._busy_since: dict[asyncio.Future[Any], float] = {}
         """every answer in progress, also those that timed out"""
+        self._overdue: set[asyncio.Future[Any]] = set()
+        """those that timed out"""
         self._awaited: set[asyncio.Future[Any]] = set()
         self._is_stopping = False
         self._started_at = time.monotonic()
@@ -130,11 +123,12 @@ class Server:
         Raises:
             OSError: the port is taken, or the address is not this machine's.
         """
-        limits = self._limits
+        limits, connections = self._limits, Connections(self._limits)
         server = await serve(
-            self._serve,
+            self._serve,  # type: ignore[arg-type]
             self.host,
             self.port,
+            create_connection=connections,  # type: ignore[arg-type]
             process_request=self._answer_http,
             compression=None,  # camera frames hardly shrink, and compression takes longer than a network does
             origins=[None],
@@ -151,13 +145,19 @@ class Server:
         await stop.wait()
         self._is_stopping = True
         server.close(close_connections=False)
-        deadline = time.monotonic() + limits.shutdown_s
-        while self._awaited and time.monotonic() < deadline:
+        end = time.monotonic() + limits.shutdown_s
+        while self._awaited and time.monotonic() < end - GOODBYE_SHARE * limits.shutdown_s:
             await asyncio.sleep(0.01)
         for answer in list(self._awaited):  # the policy hangs
-            _settle(answer, None, error=MessageError(GOODBYE))
-        await asyncio.gather(*(connection.close(CloseCode.GOING_AWAY, GOODBYE) for connection in server.connections))
-        await server.wait_closed()
+            settle(answer, None, error=MessageError(GOODBYE))
+        closing = [
+            asyncio.ensure_future(connection.close(CloseCode.GOING_AWAY, GOODBYE)) for connection in connections.open
+        ]
+        if closing:
+            await asyncio.wait(closing, timeout=max(0.0, end - time.monotonic()))
+        connections.abort()  # those that never finish their handshake, or do not answer the goodbye
+        with suppress(TimeoutError):
+            await asyncio.wait_for(server.wait_closed(), 1.0)
 
     def run_until_signal(self, is_ready: Callable[[], object] = lambda: None) -> None:
         """Serve from the main thread until SIGINT or SIGTERM."""
@@ -204,7 +204,7 @@ class Server:
         path = request.path.partition("?")[0]
         if path == "/healthz":
             return self._health(connection)
-        reason = refusal(self._api_key, request.headers.get("Authorization"))
+        reason = refusal(self._api_key, request.headers.get_all("Authorization"))
         if reason is not None:
             self.metrics.count("refused", "api_key")
             return connection.respond(HTTPStatus.UNAUTHORIZED, reason)
@@ -226,14 +226,14 @@ class Server:
     def _health(self, connection: ServerConnection) -> Response:
         longest = max((time.monotonic() - since for since in self._busy_since.values()), default=0.0)
         trouble = self._trouble()
-        is_well = longest < self._limits.answer_timeout_s and not trouble and not self._is_stopping
+        is_well = not self._overdue and not trouble and not self._is_stopping
         facts = {"ok": is_well, "clients": self._num_clients, "longest_answer_in_progress_s": round(longest, 3)}
         facts |= {"trouble": trouble} if trouble else {}
         return connection.respond(
             HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE, json.dumps(facts) + "\n"
         )
 
-    async def _serve(self, connection: ServerConnection) -> None:
+    async def _serve(self, connection: BoundedConnection) -> None:
         if self._num_clients >= self._limits.max_clients:  # several may shake hands at once
             return await connection.close(
                 CloseCode.TRY_AGAIN_LATER, f"full: {self._limits.max_clients} clients are connected"
@@ -248,48 +248,70 @@ class Server:
             await connection.send(self._greeting)
             await self._converse(connection, worker, session=session)
         except ConnectionClosed as closed:
-            self.metrics.count("closed", str(closed.rcvd.code if closed.rcvd else 1006))
+            self.metrics.closed(closed.rcvd.code if closed.rcvd else 1006)
         except Exception:
             # errors of messages are answered; here the session could not be made
             log.exception("a connection failed")
             await connection.close(CloseCode.INTERNAL_ERROR, "internal error; the server's log says more")
         finally:
             self._num_clients -= 1
+            if connection.frames_exceeded:
+                self.metrics.count("errors", "frames")
             if session is not None:
                 worker.run(session.close).add_done_callback(_report)
             worker.end()
 
-    async def _converse(self, connection: ServerConnection, worker: Worker, *, session: Session) -> None:
-        rate = MessageRate(self._limits.max_messages_per_s)
-        while not self._is_stopping:
+    async def _converse(self, connection: BoundedConnection, worker: Worker, *, session: Session) -> None:
+        rate = Rate(self._limits.max_messages_per_s)
+        while True:
             data = await self._receive(connection)
             if data is None:
-                return
+                return None
+            if self._is_stopping:
+                return await connection.close(CloseCode.GOING_AWAY, GOODBYE)
             if rate.is_exceeded():
                 self.metrics.count("errors", "rate")
                 await connection.send(f"too many messages: {self._limits.max_messages_per_s:g} a second are allowed")
-            else:
-                answer = worker.run(lambda data=data: self._answer(session, data))
-                self._busy_since[answer] = time.monotonic()
-                answer.add_done_callback(self._busy_since.pop)
-                self._awaited.add(answer)
-                try:
-                    # shielded: the policy goes on with an answer that timed out, and `/healthz` shows it
-                    await connection.send(await asyncio.wait_for(asyncio.shield(answer), self._limits.answer_timeout_s))
-                except TimeoutError:
-                    self.metrics.count("errors", "timeout")
-                    timeout_s = self._limits.answer_timeout_s
-                    reason = f"no answer within {timeout_s:g} s: the policy hangs, or is slower than that"
-                    await connection.send(reason)
-                    await connection.close(CloseCode.INTERNAL_ERROR, reason)
-                    return
-                except MessageError as error:
-                    await connection.send(str(error))
-                finally:
-                    self._awaited.discard(answer)
-        await connection.close(CloseCode.GOING_AWAY, GOODBYE)
+                continue
+            answer = worker.run(lambda data=data: self._answer(session, data))
+            self._busy_since[answer] = time.monotonic()
+            answer.add_done_callback(self._is_over)
+            try:
+                answered = await self._wait_for(answer, session)
+            except MessageError as error:
+                answered = str(error)
+            if answered is None:
+                # the policy goes on with an answer that timed out, and `/healthz` shows it
+                self._overdue.add(answer)
+                self.metrics.count("errors", "timeout")
+                reason = f"no answer within {self._longest_s(session):g} s: the policy hangs, or is slower than that"
+                await connection.send(reason)
+                return await connection.close(CloseCode.INTERNAL_ERROR, reason)
+            await connection.send(answered)
 
-    async def _receive(self, connection: ServerConnection) -> str | bytes | None:
+    def _longest_s(self, session: Session) -> float:
+        """Seconds that an answer may take."""
+        return self._limits.first_answer_s if session.is_first else self._limits.answer_timeout_s
+
+    async def _wait_for(self, answer: "asyncio.Future[Any]", session: Session) -> str | bytes | None:
+        """The answer; None if it did not come in time."""
+        began = time.monotonic()
+        self._awaited.add(answer)
+        try:
+            # the session may begin an episode meanwhile, so the limit is looked up again
+            while not answer.done() and (left_s := began + self._longest_s(session) - time.monotonic()) > 0:
+                await asyncio.wait({answer}, timeout=left_s)
+        finally:
+            self._awaited.discard(answer)
+        return answer.result() if answer.done() else None
+
+    def _is_over(self, answer: "asyncio.Future[Any]") -> None:
+        del self._busy_since[answer]
+        self._overdue.discard(answer)
+        if not answer.cancelled():
+            answer.exception()  # retrieved: asyncio would log those that nobody waits for any more
+
+    async def _receive(self, connection: BoundedConnection) -> str | bytes | None:
         """One message; None if its rest did not come in time, and the connection is closed.
 
         Pings find a client that stops within a websocket frame, where it cannot answer them.
@@ -298,7 +320,10 @@ class Server:
         received = [await anext(pieces)]
         try:
             async with asyncio.timeout(self._limits.message_timeout_s):
-                received += [piece async for piece in pieces]
+                async for piece in pieces:
+                    received.append(piece)
+                    if len(received) % PIECES_AT_ONCE == 0:
+                        await asyncio.sleep(0)  # pieces that are there already are taken without a pause
         except TimeoutError:
             self.metrics.count("errors", "timeout")
             reason = f"the rest of a message did not come within {self._limits.message_timeout_s:g} s"
@@ -319,15 +344,15 @@ class Server:
             return pack({**answer, "server_timing": {"infer_ms": 1000 * seconds}})
         except MessageError as error:
             self.metrics.count("errors", "message")
-            return str(error)
+            return bounded(str(error))
         except HoldError as error:
             self.metrics.count("errors", "hold")
-            return f"{HOLD}{error}"
+            return bounded(f"{HOLD}{error}")
         except Exception as error:
             # the connection stays: the cause may pass (a missing text embedding, System 2's first refresh)
             self.metrics.count("errors", "policy")
             log.exception("the policy failed")
-            return f"the policy failed: {type(error).__name__}: {error}"
+            return bounded(f"the policy failed: {type(error).__name__}: {error}")
 
 
 def _report(closing: "asyncio.Future[Any]") -> None:

@@ -25,6 +25,9 @@ from video2act.types import Observation, Tokens, Video
 class Session(Protocol):
     """Answers one client. Called from one thread at a time."""
 
+    is_first: bool
+    """whether the episode waits for its first plan, and so for System 2's first condition"""
+
     def answer(self, message: Any) -> dict[str, Any]:
         """The answer to a message. Raises MessageError for a message that cannot be used; it then changed nothing."""
         ...
@@ -45,6 +48,7 @@ class PolicySession:
     Args:
         policy: this client's own.
         limits: of actions; an action outside is clamped, or, with `outside="hold"`, its plan is not sent.
+        check: raises ValueError for an observation that the policy cannot use. Called before the policy sees it.
         clock: seconds, for clients that send no time.
     """
 
@@ -55,18 +59,20 @@ class PolicySession:
         *,
         limits: Limits | None = None,
         outside: Literal["clamp", "hold"] = "clamp",
+        check: Callable[[Observation], None] = lambda observation: None,
         clock: Callable[[], float] = time.monotonic,
     ):
+        self.is_first = True
         self._policy = policy
         self._contract = contract
         self._limits = limits
         self._outside = outside
+        self._check = check
         self._clock = clock
         self._newest: Observation | None = None
         self._has_client_clock = False
         self._started_at = 0.0
         self._control_step = 0
-        policy.reset()
 
     def answer(self, message: Any) -> dict[str, Any]:
         """Observe, and plan unless the message says `plan: False`.
@@ -77,9 +83,9 @@ class PolicySession:
             actions of the plan that were outside the limits. `policy_timing`: milliseconds.
 
         Raises:
-            MessageError: the message is wrong, or its clock runs backwards.
-            HoldError: there is nothing fresh to plan on, or the plan leaves the limits.
-            ValueError: the plan holds a number that is not finite.
+            MessageError: the message is wrong, or its clock runs backwards; nothing has changed.
+            HoldError: there is nothing fresh to plan on, or the plan leaves the limits. The frame was observed.
+            ValueError: the plan holds a number that is not finite. The frame was observed.
         """
         started = time.perf_counter()
         repeated = 0
@@ -89,17 +95,19 @@ class PolicySession:
             newest, wants_plan = self._newest, True
         else:
             observed = read_observation(message, self._contract)
-            has_clock = observed.time is not None
+            has_clock, wants_plan = observed.time is not None, observed.wants_plan
             newest = observed.at(self._clock() if observed.time is None else observed.time)
-            if observed.is_reset or self._newest is None:
-                if self._newest is not None:
-                    self._newest = None
-                    self._policy.reset()
-                self._has_client_clock, self._started_at, self._control_step = has_clock, newest.time, 0
-                self._policy.observe(newest)
+            before = None if observed.is_reset else self._newest
+            if before is not None:
+                self._check_clock(before, newest, has_clock=has_clock)
+            try:
+                self._check(newest)
+            except ValueError as problem:
+                raise MessageError(str(problem)) from problem
+            if before is None:
+                self._begin(newest, has_clock=has_clock)
             else:
-                repeated = self._go_on(self._newest, newest, has_clock=has_clock)
-            self._newest, wants_plan = newest, observed.wants_plan
+                repeated = self._go_on(before, newest)
         timing = {"observe_ms": 1000 * (time.perf_counter() - started)}
         answer: dict[str, Any] = {"observed_at": newest.time, "frames_repeated": repeated, "policy_timing": timing}
         if wants_plan:
@@ -113,6 +121,7 @@ class PolicySession:
                 )
             if self._limits is not None:
                 actions, answer["actions_clamped"] = self._limited(actions, self._limits)
+            self.is_first = False
             # the only array in an answer: openpi's ActionChunkBroker takes one row per step of every array it finds
             answer |= {"actions": actions, "observed_at": chunk.observed_at, "period_s": chunk.period}
         return answer
@@ -131,23 +140,37 @@ class PolicySession:
             )
         return limits.clamp(actions), int(is_outside.any(axis=1).sum())
 
-    def _go_on(self, before: Observation, now: Observation, *, has_clock: bool) -> int:
-        """Observe the next frame, after filling the gap before it; returns how often the last frame was repeated."""
+    def _check_clock(self, before: Observation, now: Observation, *, has_clock: bool) -> None:
         if has_clock != self._has_client_clock:
             raise MessageError("'time' must be in every message of an episode or in none; begin another with 'reset'")
         if now.time < before.time:
             raise MessageError(
                 f"time runs backwards: {now.time:.6f} s after {before.time:.6f} s. Send 'reset' with a new episode"
             )
+
+    def _begin(self, first: Observation, *, has_clock: bool) -> None:
+        self._policy.reset()
+        self.is_first = True
+        self._has_client_clock, self._started_at, self._control_step = has_clock, first.time, 0
+        self._newest = first
+        self._policy.observe(first)
+
+    def _go_on(self, before: Observation, now: Observation) -> int:
+        """Observe the next frame, after filling the gap before it; returns how often the last frame was repeated."""
+        self._newest = now
         control_step = round((now.time - self._started_at) / self._contract.period_s)
-        if control_step == self._control_step:
+        if control_step <= self._control_step:
+            if now.instruction != before.instruction:
+                # System 2 learns of a new prompt at once; the frame counts as that of the next control step
+                self._control_step += 1
+                self._policy.observe(now)
             return 0
         # more than a clip spans changes nothing
         missing = min(control_step - self._control_step - 1, self._contract.history_steps)
+        self._control_step = control_step
         for _ in range(missing):
             self._policy.observe(before)
         self._policy.observe(now)
-        self._control_step = control_step
         return missing
 
 
@@ -156,11 +179,20 @@ class System2Session:
 
     Args:
         perceive: clips and the instruction -> tokens.
+        check: raises ValueError for an instruction that System 2 cannot read.
     """
 
-    def __init__(self, perceive: Callable[[dict[str, Video], list[str]], Tokens], contract: Contract):
+    def __init__(
+        self,
+        perceive: Callable[[dict[str, Video], list[str]], Tokens],
+        contract: Contract,
+        *,
+        check: Callable[[str], None] = lambda instruction: None,
+    ):
+        self.is_first = True
         self._perceive = perceive
         self._contract = contract
+        self._check = check
         self._newest: Clips | None = None
 
     def answer(self, message: Any) -> dict[str, Any]:
@@ -179,9 +211,14 @@ class System2Session:
                 f"clips come in order: episode {clips.episode} at {clips.time:.6f} s was sent after "
                 f"episode {before.episode} at {before.time:.6f} s"
             )
+        try:
+            self._check(clips.prompt)
+        except ValueError as problem:
+            raise MessageError(str(problem)) from problem
         started = time.perf_counter()
         tokens = self._perceive(clips.videos, [clips.prompt])
         self._newest = clips
+        self.is_first = False
         return {
             "tokens": tokens.data.float().cpu().numpy(),
             "mask": tokens.mask.cpu().numpy(),
