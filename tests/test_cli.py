@@ -441,7 +441,10 @@ class TestFit:
     def test_videos_without_actions(self, refusal: Callable[..., str], tmp_path: Path):
         videos = record(tmp_path / "videos", has_action=False)
         said = refusal("train", "--data", videos, "--out", tmp_path / "out", "--preset", "tiny_blind")
-        assert "has no actions (it was recorded as videos only); train-video can use it, train cannot" in said
+        assert (
+            "has no actions: it has no column action, and none was chosen; its columns are observation.state [4]"
+            in said
+        )
 
 
 class TestRunFolders:

@@ -57,5 +57,5 @@ def fill_cache(data: tuple[Path, ...], out: Path | None, **options: Any) -> cach
     return cache_program.fill_cache(FillCacheOptions(data=data, out=out, **options))
 
 
-def verify_cache(folder: Path, data: tuple[Path, ...] = (), **options: Any) -> str:
-    return cache_program.verify_cache(VerifyCacheOptions(folder=folder, data=data, **options))
+def verify_cache(folder: Path) -> str:
+    return cache_program.verify_cache(VerifyCacheOptions(folder=folder))

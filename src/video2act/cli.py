@@ -28,7 +28,8 @@ def collect(options: data.CollectOptions) -> None:
 def info(options: data.InfoOptions) -> None:
     from video2act.programs import info as program
 
-    print(program.check(options.what) if options.check else program.describe(options.what), end="")
+    show = program.check if options.check else program.describe
+    print(show(options.what, state=options.state, action=options.action), end="")
 
 
 def train_video(options: training.TrainVideoOptions) -> None:

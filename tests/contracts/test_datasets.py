@@ -158,6 +158,7 @@ def test_a_part_and_a_size(dataset):
     whole = dataset.frames(1, "wrist")
     assert np.array_equal(dataset.frames(1, "wrist", start=3, stop=7), whole[3:7])
     assert np.array_equal(dataset.frames(1, "wrist", start=8), whole[8:])
+    assert np.array_equal(dataset.frames(1, "wrist", start=3, reduce=lambda part: part[:, ::4]), whole[3:, ::4])
 
 
 def test_what_is_not_there(dataset):

@@ -16,7 +16,7 @@ from recordings import change_column, change_info, copy, make_episode, numbered_
 
 from video2act.data import Episode
 from video2act.data.check import check_dataset
-from video2act.data.image_column import encode_images
+from video2act.data.pictures import encode_png
 from video2act.data.video_file import encode
 from video2act.programs.info import check
 
@@ -213,7 +213,7 @@ def ragged_state(root: Path) -> None:
 
 def other_png_size(root: Path) -> None:
     cells = pq.read_table(root / DATA)[KEY].to_pylist()
-    cells[3]["bytes"] = encode_images(np.zeros((1, 32, 32, 3), np.uint8))[0]
+    cells[3]["bytes"] = encode_png(np.zeros((32, 32, 3), np.uint8))
     change_column(root, DATA, KEY, cells)
 
 
@@ -448,7 +448,7 @@ CORRUPTIONS: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda r: change_info(r, codebase_version="v4.0"),
         "v4.0, newer than v3.0, .* update video2act",
     ),
-    "png of another size": ("images", other_png_size, rf"{DATA}, row 3: {KEY} is \(32, 32\), but \(64, 64\) in row 0"),
+    "png of another size": ("images", other_png_size, f"{DATA}, row 3: .* 32 x 32 px, expected 64 x 64"),
     "words for png": ("images", text_for_png, f"{DATA}: {KEY} must hold images"),
     "damaged png": ("images", scramble_png, rf"{DATA}, row 3: {KEY} is not a readable image"),
 }

@@ -14,9 +14,9 @@ class CountingDataset(LeRobotDataset):
 
     decoded = 0
 
-    def frames(self, i, camera, *, start=0, stop=None):
+    def frames(self, i, camera, *, start=0, stop=None, reduce=None):
         self.decoded += 1
-        return super().frames(i, camera, start=start, stop=stop)
+        return super().frames(i, camera, start=start, stop=stop, reduce=reduce)
 
 
 @pytest.fixture(scope="module")

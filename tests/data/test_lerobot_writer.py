@@ -62,7 +62,7 @@ def test_an_episode_row_tells_where_everything_is(dataset):
 def test_tasks_are_the_index_that_pandas_finds(dataset):
     schema = pq.read_schema(dataset / "meta/tasks.parquet")
     assert json.loads(schema.metadata[b"pandas"])["index_columns"] == ["task"]
-    assert read_tasks(dataset) == {0: "push", 1: "pull"}
+    assert read_tasks(dataset, load_info(dataset)) == {0: "push", 1: "pull"}
 
 
 def test_statistics_of_the_dataset(dataset):

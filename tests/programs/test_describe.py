@@ -31,7 +31,10 @@ def test_everything_is_on_one_screen(tmp_path):
         "cameras eye: 16 x 16 px, h264",
         "episodes 3 of 2 to 2 frames, median 2",
         "frames 6 (0.6 s)",
-        "actions 1 numbers",
+        "state 2 numbers: observation.state",
+        "action 1 numbers: action",
+        "action float32 [1] action",
+        "observation.images.eye video [16, 16, 3] camera eye",
         "push 2",
         "pull 1",
         "y -1.5 -0.25 1 1.25",
@@ -42,7 +45,7 @@ def test_everything_is_on_one_screen(tmp_path):
 
 
 def test_a_dataset_of_videos(tmp_path):
-    assert "none: videos only" in describe_dataset(write(tmp_path / "set", None))
+    assert "action     none" in describe_dataset(write(tmp_path / "set", None))
 
 
 def test_no_dataset(tmp_path):
@@ -88,7 +91,7 @@ def test_a_mistyped_preset_is_answered_with_the_nearest(tmp_path, monkeypatch):
 def test_a_folder_with_the_name_of_a_preset_is_looked_into(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "small", None)
-    assert "none: videos only" in describe(Path("small"))
+    assert "action     none" in describe(Path("small"))
 
 
 @pytest.mark.parametrize("layout", ["diffusers", "original"])

@@ -145,9 +145,7 @@ def test_a_cache_is_filled_for_several_robots_and_read(
         backbone=small_backbone,
     )
     fill_cache(folders, cache, preset="small_seeing", video_model=model, embodiments=ROBOTS)
-    assert "4 episodes as they were written" in verify_cache(
-        cache, folders, preset="small_seeing", video_model=model, embodiments=ROBOTS
-    )
+    assert "4 episodes as they were written" in verify_cache(cache)
     train(
         folders,
         tmp_path / "run",

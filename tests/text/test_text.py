@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from video2act.text.encoder import MAX_BYTES, ByteTextEncoder
+from video2act.text.encoder import ByteTextEncoder
+from video2act.text.instruction import MAX_BYTES
 from video2act.types import Tokens
 
 SHORT, LONG = "push", "push the red block to the far corner"
@@ -50,13 +51,18 @@ def test_the_same_instruction_is_encoded_once_and_put_where_it_was_asked_for(enc
     assert not torch.equal(tokens.data[0], tokens.data[1])
 
 
-@pytest.mark.parametrize("instruction", ["", "a" * (MAX_BYTES + 1), "ü" * (MAX_BYTES // 2 + 1)])
-def test_too_long_and_empty_instructions_are_refused_not_cut(encoder: ByteTextEncoder, instruction: str):
-    with pytest.raises(ValueError, match=f"1 to {MAX_BYTES} bytes, got {len(instruction.encode())}"):
+@pytest.mark.parametrize("instruction", ["a" * (MAX_BYTES + 1), "ü" * (MAX_BYTES // 2 + 1)])
+def test_too_long_instructions_are_refused_not_cut(encoder: ByteTextEncoder, instruction: str):
+    with pytest.raises(ValueError, match=f"has {len(instruction.encode())} bytes, the encoder takes {MAX_BYTES}"):
         encoder([SHORT, instruction])
 
 
-@pytest.mark.parametrize("instruction", [" ", "\n\t "])
+@pytest.mark.parametrize("sentence", ["pick up the cube. " * 17, "把红色的方块放到蓝色的碗里" * 8])
+def test_sentences_of_289_bytes_and_97_chinese_characters_are_read(encoder: ByteTextEncoder, sentence: str):
+    assert encoder([sentence]).mask.sum() == len(sentence.encode()) + 1
+
+
+@pytest.mark.parametrize("instruction", ["", " ", "\n\t "])
 def test_white_space_is_an_empty_instruction(encoder: ByteTextEncoder, instruction: str):
     with pytest.raises(ValueError, match=r"the instruction is empty .*; say what the robot shall do"):
         encoder([SHORT, instruction])

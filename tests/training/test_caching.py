@@ -327,8 +327,9 @@ class TestFilling:
             path.write_bytes((tmp_path / "cache/000000.safetensors").read_bytes())
         else:
             path.write_bytes(content[: 0 if damage == "empty" else len(content) // 2])
-        with pytest.raises(ValueError, match=r"1 fault:\n  .*000001\.safetensors"):
-            verify_cache(tmp_path / "cache", (recorded,), preset="small", video_model=video_model)
+        if damage != "rows":  # how long the episode is, only the data say
+            with pytest.raises(ValueError, match=r"1 fault:\n  .*000001\.safetensors"):
+                verify_cache(tmp_path / "cache")
         fill_cache((recorded,), tmp_path / "cache", preset="small", video_model=video_model)
         assert path.read_bytes() == content
 
@@ -382,11 +383,10 @@ class TestVerify:
         fill_cache((recorded,), tmp_path / "cache", preset="small", video_model=video_model, stage="features")
         return tmp_path / "cache"
 
-    def test_what_is_right(self, filled: Path, recorded: Path, video_model: Path):
+    def test_what_is_right(self, filled: Path):
         assert "3 episodes as they were written; stage features" in verify_cache(filled)
-        assert "2 looked at again" in verify_cache(filled, (recorded,), preset="small", video_model=video_model)
 
-    def test_damage_and_gaps_are_listed_together(self, filled: Path, recorded: Path, video_model: Path):
+    def test_damage_and_gaps_are_listed_together(self, filled: Path):
         content = bytearray((filled / "000001.safetensors").read_bytes())
         content[-3] ^= 255
         (filled / "000001.safetensors").write_bytes(content)
@@ -394,14 +394,7 @@ class TestVerify:
         with pytest.raises(
             ValueError, match=r"2 faults:\n.*000001.* is not what was written.*\n.*000002.* never filled"
         ):
-            verify_cache(filled, (recorded,), preset="small", video_model=video_model)
-
-    def test_what_system_2_does_not_see_is_found(self, filled: Path, recorded: Path, video_model: Path):
-        cache = FeatureCache(filled, load_spec(filled))
-        wrong = {name: replace(video, grid=video.grid.flip(0)) for name, video in cache.whole(0).items()}
-        cache.write(0, wrong)
-        with pytest.raises(ValueError, match=r"episode 0, spatial: what System 2 sees now is .*% off"):
-            verify_cache(filled, (recorded,), preset="small", video_model=video_model)
+            verify_cache(filled)
 
 
 def test_batches_say_at_which_stage_they_are(recorded: Path, policy: Video2Act, tmp_path: Path):

@@ -42,6 +42,10 @@ class InfoOptions:
     preset"""
     check: bool = False
     """read every file of the dataset and decode every picture; lists what is wrong"""
+    state: tuple[str, ...] | None = None
+    """columns of the dataset that are joined to the state; observation.state, if left out"""
+    action: tuple[str, ...] | None = None
+    """columns of the dataset that are joined to the action; action, if left out"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from video2act.config.backbone import ScratchConfig, TuningConfig
-from video2act.config.checks import CheckedConfig, CountingInt, Positive, check
+from video2act.config.checks import CheckedConfig, Positive, check
 from video2act.config.frames import Fit
 from video2act.config.training import TrainConfig, VideoTrainConfig
 
@@ -36,18 +36,28 @@ class PolicyStart(CheckedConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(PolicyStart):
-    """Train a policy on demonstrations. For several processes: accelerate launch -m video2act.cli train ..."""
+class DataOptions:
+    """Which demonstrations, and which of their columns."""
 
     data: tuple[Path, ...]
     """dataset folders or repo ids, all of one robot unless --embodiments names each one's"""
-    out: Path
-    """run folder to write"""
     episodes: str | None = None
     """episodes of each dataset: 0:50 for the first fifty, or 3,7; all, if left out"""
     embodiments: tuple[str, ...] | None = None
     """for datasets of different robots, the robot of each: its name or its fields in `embodiment.py` (one_arm_7, or
     right_joint_0_pos,right_joint_1_pos,...)"""
+    state: tuple[str, ...] | None = None
+    """columns that are joined to the state, in this order; observation.state, if left out"""
+    action: tuple[str, ...] | None = None
+    """columns that are joined to the action, in this order; action, if left out"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(PolicyStart, DataOptions):
+    """Train a policy on demonstrations. For several processes: accelerate launch -m video2act.cli train ..."""
+
+    out: Path
+    """run folder to write"""
     cameras: tuple[str, ...] | None = None
     """cameras of the preset's policy, System 2's first; all of the dataset's, if left out"""
     video_model: Path | None = None
@@ -91,17 +101,11 @@ class TrainVideoOptions(PolicyStart):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FillCacheOptions(PolicyStart):
+class FillCacheOptions(PolicyStart, DataOptions):
     """Let System 2 see every frame of datasets. Run again to go on. For several processes: accelerate launch."""
 
-    data: tuple[Path, ...]
-    """dataset folders or repo ids"""
     out: Path | None = None
     """folder of the cache, for train --cache; if left out, where train looks for it"""
-    episodes: str | None = None
-    """as for train"""
-    embodiments: tuple[str, ...] | None = None
-    """as for train"""
     cameras: tuple[str, ...] | None = None
     """as for train"""
     video_model: Path | None = None
@@ -114,21 +118,9 @@ class FillCacheOptions(PolicyStart):
     """refuse to write more"""
 
 
-@dataclass(frozen=True, kw_only=True)
-class VerifyCacheOptions(PolicyStart):
-    """Compare a cache with its checksums, and, with --data, with what System 2 sees now."""
+@dataclass(frozen=True)
+class VerifyCacheOptions:
+    """Compare a cache with its checksums. Whether it is of your data and model, train and fill say."""
 
     folder: Path
     """the cache"""
-    data: tuple[Path, ...] = ()
-    """dataset folders; without them, only checksums are compared"""
-    episodes: str | None = None
-    """as the cache was filled with"""
-    embodiments: tuple[str, ...] | None = None
-    """as the cache was filled with"""
-    cameras: tuple[str, ...] | None = None
-    """as the cache was filled with"""
-    video_model: Path | None = None
-    """as the cache was filled with"""
-    sample: CountingInt = 2
-    """episodes to compare"""

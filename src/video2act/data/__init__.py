@@ -1,7 +1,7 @@
 """Demonstrations on disk and on their way to training."""
 
+from video2act.data.dataset_files import DatasetError
 from video2act.data.frame_store import FrameStore
-from video2act.data.lerobot_format import DatasetError
 from video2act.data.lerobot_reader import Dataset, EpisodeData, LeRobotDataset
 from video2act.data.lerobot_writer import DatasetWriter, EncodedEpisode, encode_episode, load_origin
 from video2act.data.opening import open_dataset, open_datasets

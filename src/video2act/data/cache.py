@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from secrets import token_hex
 from time import time
 from typing import Any, Literal, get_args
 from zlib import crc32
@@ -37,6 +38,7 @@ FACTS = "episode"
 SAMPLES = 4096
 """values of a large tensor whose places count, too"""
 
+MAX_EPISODES = 10**6
 ABANDONED_S = 3600
 """after which an unfinished file is nobody's"""
 REFILL = "remove the file and fill the cache again"
@@ -89,14 +91,14 @@ class CacheSpec:
         ]
 
 
-def load_spec(root: Path) -> CacheSpec:
+def load_spec(root: Path | str) -> CacheSpec:
     """The manifest of a cache.
 
     Raises:
         FileNotFoundError, ValueError: it is no cache, or its manifest is damaged.
         StaleCacheError: it was made by another version.
     """
-    path = root / MANIFEST
+    path = Path(root) / MANIFEST
     if not path.is_file():
         raise FileNotFoundError(f"{root} is not a cache ({MANIFEST} is missing); make one with video2act cache")
     try:
@@ -120,8 +122,8 @@ def _check_fields(fields: dict[str, Any]) -> None:
         if fields[name] not in known:
             raise ValueError(f"{name} is {fields[name]!r}, expected {', '.join(known)}")
     for name, least in (("every", 1), ("num_episodes", 0)):
-        if not isinstance(fields[name], int) or fields[name] < least:
-            raise ValueError(f"{name} is {fields[name]!r}, expected a whole number from {least}")
+        if not isinstance(fields[name], int) or not least <= fields[name] <= MAX_EPISODES:
+            raise ValueError(f"{name} is {fields[name]!r}, expected a whole number from {least} to {MAX_EPISODES}")
     streams = fields["described"].get("streams", [])
     if not isinstance(streams, list) or not all(isinstance(stream, dict) for stream in streams):
         raise ValueError(f"streams are {streams!r}, expected a list of tables")
@@ -154,38 +156,52 @@ class FeatureCache:
         StaleCacheError: the folder holds another cache.
     """
 
-    def __init__(self, root: Path, spec: CacheSpec | None = None, *, max_bytes: int | None = None):
-        self.root = root
+    def __init__(self, root: Path | str, spec: CacheSpec | None = None, *, max_bytes: int | None = None):
+        self.root = Path(root)
         self.max_bytes = max_bytes
         self.spec = spec or CacheSpec()
-        if (root / MANIFEST).is_file() and (found := self.spec.differences(load_spec(root))):
+        self._open = lru_cache(maxsize=256)(_open)
+        self._check_manifest()
+
+    def _check_manifest(self) -> None:
+        if (self.root / MANIFEST).is_file() and (found := self.spec.differences(load_spec(self.root))):
             raise StaleCacheError(
-                f"the cache {root} was made of something else: {'; '.join(found)}. Fill another folder, or remove "
+                f"the cache {self.root} was made of something else: {'; '.join(found)}. Fill another folder, or remove "
                 "this one"
             )
-        self._open = lru_cache(maxsize=256)(_open)
 
     def __contains__(self, episode: int) -> bool:
         return self._path(episode).is_file()
 
     def begin(self) -> None:
-        """Write the manifest, for the first time or again.
+        """Write the manifest, if there is none.
 
         Raises:
+            StaleCacheError: another process has begun another cache in this folder.
             ValueError: the folder holds episodes of which no manifest says what they were made of.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        found = next(self.root.glob("*.safetensors"), None)
-        if found and not (self.root / MANIFEST).is_file():
-            raise ValueError(
-                f"{self.root} holds {found.name} but no {MANIFEST}, so nobody knows what it was made of; remove "
-                "the folder, or "
-                "fill another one"
-            )
+        manifest = self.root / MANIFEST
+        if not manifest.is_file():
+            self.root.mkdir(parents=True, exist_ok=True)
+            if found := next(self.root.glob("*.safetensors"), None):
+                raise ValueError(
+                    f"{self.root} holds {found.name} but no {MANIFEST}, so nobody knows what it was made of; remove "
+                    "the folder, or fill another one"
+                )
+            temporary = self._temporary(MANIFEST)
+            try:
+                write_text(temporary, self.spec.to_json())
+                os.link(temporary, manifest)  # only one process can
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without links
+                os.replace(temporary, manifest)
+            finally:
+                temporary.unlink(missing_ok=True)
+            self._check_manifest()
         for left in self.root.glob("*.tmp"):  # of a process that was killed: one that lives would have written since
             if time() - left.stat().st_mtime > ABANDONED_S:
                 left.unlink(missing_ok=True)
-        write_text(self.root / MANIFEST, self.spec.to_json())
 
     def write(self, episode: int, seen: dict[str, Video]) -> None:
         """Store one episode; the batch axis of each video is the clip's number, or the latent's.
@@ -204,11 +220,12 @@ class FeatureCache:
             for name, video in seen.items()
         }
         facts = {"number": episode, "streams": streams}
-        temporary = self.root / f"{episode:06d}.{os.getpid()}.tmp"
+        temporary = self._temporary(f"{episode:06d}")
         try:
             # as one entry: safetensors writes several in any order, and the same cache shall be the same bytes
             save_file(tensors, temporary, metadata={FACTS: json.dumps(facts)})
-            self._check_bound(temporary.stat().st_size)
+            replaced = self._path(episode).stat().st_size if episode in self else 0
+            self._check_bound(temporary.stat().st_size - replaced)
             publish(temporary, self._path(episode))
         finally:
             temporary.unlink(missing_ok=True)
@@ -218,11 +235,6 @@ class FeatureCache:
         """Bytes that the values of an episode will take."""
         itemsize = getattr(torch, self.spec.dtype).itemsize
         return sum(video.grid.numel() * itemsize for video in seen.values())
-
-    def remove(self, episode: int) -> None:
-        """Forget an episode, if it is there."""
-        self._path(episode).unlink(missing_ok=True)
-        self._open.cache_clear()
 
     def read(self, places: list[tuple[int, int]]) -> dict[str, Video]:
         """A batch of what was seen at (episode, frame) places.
@@ -313,6 +325,10 @@ class FeatureCache:
         return (
             torch.cat([latents[:, :1].expand(-1, missing, *latents.shape[2:]), latents], dim=1) if missing else latents
         )
+
+    def _temporary(self, name: str) -> Path:
+        """Of no other process, nor of one on another machine."""
+        return self.root / f"{name}.{os.getpid()}-{token_hex(4)}.tmp"
 
     def _path(self, episode: int) -> Path:
         return self.root / f"{episode:06d}.safetensors"

@@ -7,7 +7,7 @@ tables of `meta`; rows, statistics and pictures have files of their own.
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
@@ -18,28 +18,33 @@ import numpy as np
 from video2act.data.check_pictures import picture_jobs
 from video2act.data.check_rows import data_faults, declared_faults
 from video2act.data.check_stats import stats_faults
+from video2act.data.dataset_files import DatasetError, episode_files, is_hidden
 from video2act.data.faults import Recorded, faults
 from video2act.data.lerobot_format import (
-    ACTION,
     INFO_PATH,
-    STATE,
     STATS_PATH,
     TASKS_PATH,
-    DatasetError,
     DatasetInfo,
     load_info,
 )
 from video2act.data.lerobot_tables import EpisodeEntry, read_episodes, read_table, read_tasks
+from video2act.text.instruction import check_instruction
 
 
-def check_dataset(root: Path) -> list[str]:
+def check_dataset(
+    root: Path | str, *, state: Sequence[str] | None = None, action: Sequence[str] | None = None
+) -> list[str]:
     """The faults of a dataset: one line each, with the file, what was found and what was expected.
 
+    Args:
+        state, action: columns that are joined to them, as for `open_dataset`.
     Raises:
         FileNotFoundError: there is no dataset at all.
+        ValueError: a column that does not exist.
     """
+    root = Path(root)
     try:
-        info = load_info(root)
+        info = load_info(root).choose(state=state, action=action)
     except DatasetError as error:
         return [str(error)]
     tasks: dict[int, str] = {}
@@ -51,9 +56,10 @@ def check_dataset(root: Path) -> list[str]:
         return lines
     recorded = Recorded(root, info, tuple(entries), tasks)
     lines += faults(root / INFO_PATH, lambda: _declared_rates(recorded))
+    lines += faults(root / "meta" / "episodes", lambda: _sentence_faults(recorded))
     lines += faults(root / "meta" / "episodes", lambda: _time_faults(recorded))
     lines += faults(root, lambda: _strangers(recorded))
-    columns: dict[str, list[np.ndarray]] = {STATE: [], ACTION: []}
+    columns: dict[str, list[np.ndarray]] = {key: [] for key in (*info.state, *info.action)}
     for file, group in groupby(entries, key=lambda entry: entry.data_file):
         find = partial(data_faults, recorded, file, episodes=list(group), columns=columns)
         lines += faults(root / file, find)
@@ -67,7 +73,7 @@ def check_dataset(root: Path) -> list[str]:
 def _task_faults(root: Path, info: DatasetInfo, *, tasks: dict[int, str]) -> Iterator[str]:
     """Fills `tasks`."""
     path = root / TASKS_PATH
-    tasks |= read_tasks(root)
+    tasks |= read_tasks(root, info)
     numbers = read_table(path, ["task_index"])["task_index"].to_pylist()
     if numbers != list(range(len(numbers))):
         yield f"{path}: the rows have task_index {numbers[:5]}, expected 0, 1, 2, ...: LeRobot finds a task by its row"
@@ -88,11 +94,20 @@ def _declared_rates(recorded: Recorded) -> Iterator[str]:
             )
 
 
+def _sentence_faults(recorded: Recorded) -> Iterator[str]:
+    for entry in recorded.entries:
+        for sentence in dict.fromkeys((*entry.tasks, *entry.seen, *entry.unseen)):
+            try:
+                check_instruction(sentence)
+            except ValueError as error:
+                yield f"{recorded.root}: episode {entry.index}: {error}"
+
+
 def _episode_faults(root: Path, info: DatasetInfo, *, entries: list[EpisodeEntry]) -> Iterator[str]:
     """Fills `entries`."""
     entries += read_episodes(root, info)
     before = -1
-    for path in sorted((root / "meta" / "episodes").glob("*/*.parquet")):
+    for path in episode_files(root):
         for number in read_table(path, ["episode_index"])["episode_index"].to_pylist():
             if number <= before:
                 yield (
@@ -107,7 +122,7 @@ def _time_faults(recorded: Recorded) -> Iterator[str]:
     """The end of each episode in its videos. A difference of one frame is allowed: a writer's durations are rounded."""
     info, rows = recorded.info, {}
     names = [f"videos/{key}/to_timestamp" for key in info.videos.values()]
-    for path in sorted((recorded.root / "meta" / "episodes").glob("*/*.parquet")):
+    for path in episode_files(recorded.root):
         for row in read_table(path, ["episode_index", *names]).to_pylist():
             rows[row["episode_index"]] = (path, row)
     for camera, key in info.videos.items():
@@ -132,9 +147,14 @@ def _strangers(recorded: Recorded) -> Iterator[str]:
     """Files that no episode refers to: LeRobot reads every file that it finds."""
     root, entries = recorded.root, recorded.entries
     known = {entry.data_file for entry in entries} | {span.file for entry in entries for span in entry.videos.values()}
-    found = [path for folder in ("data", "videos") for path in (root / folder).rglob("*") if path.is_file()]
+    found = [path for folder in ("data", "videos", "meta") for path in (root / folder).rglob("*") if path.is_file()]
     for path in sorted(path.relative_to(root) for path in found):
-        if path not in known and not path.name.startswith("."):
+        if path.name.startswith("._") and path.suffix in (".parquet", ".mp4"):
+            yield (
+                f"{root / path} was left by a Mac's copying and holds no data, but LeRobot reads it; remove such files "
+                "(find . -name '._*' -delete)"
+            )
+        elif path.parts[0] != "meta" and path not in known and not is_hidden(path):
             yield (
                 f"{root / path} belongs to no episode; remove it (a recording was interrupted there) or copy the "
                 "dataset again"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from video2act.data.dataset_files import episode_files
 from video2act.data.faults import Recorded
 from video2act.data.image_column import read_images
 from video2act.data.lerobot_format import DatasetInfo
@@ -43,7 +44,7 @@ def _recorded_means(recorded: Recorded) -> Means:
     """Empty where a writer kept no statistics of single episodes."""
     means: Means = {}
     names = {key: f"stats/{key}/mean" for key in recorded.info.cameras.values()}
-    for path in sorted((recorded.root / "meta" / "episodes").glob("*/*.parquet")):
+    for path in episode_files(recorded.root):
         for row in read_table(path, ["episode_index", *names.values()]).to_pylist():
             for key, name in names.items():
                 try:
@@ -68,9 +69,7 @@ class _VideoCheck:
         video = VideoReader(path, is_strict=True)
         try:
             video.check_rate(info.fps)
-            (h, w), (height, width) = video.size, info.features[info.videos[self.camera]].image_size
-            if (h, w) != (height, width):
-                yield f"{path} has frames of {h} x {w}, meta/info.json says {height} x {width}"
+            video.check_size(info.features[info.videos[self.camera]].image_size)
             needed = self.episodes[0].videos[self.camera].frames_in_file
             if video.num_frames < needed:
                 yield f"{path} holds {video.num_frames} frames, its episodes {needed}: it is cut short; copy it again"
@@ -123,12 +122,16 @@ class _VideoCheck:
             off = np.abs(found - own).max()
             others = {other: np.abs(found - mean).max() for other, mean in means.items()}
             nearest = min(others, key=lambda other: others[other])
-            where = f"{self.path}, episode {entry.index}: a mean colour of {np.round(found, 3).tolist()}, recorded was "
-            where += f"{np.round(own, 3).tolist()}"
+            where = f"{self.path}, episode {entry.index}: a mean colour of {_short(found)}, recorded was "
+            where += _short(own)
             if off > 0.03 and others[nearest] < 0.3 * off:
                 yield f"{where}; these are the pictures of {nearest}: the files were exchanged"
             elif off > OTHER_PICTURES:
                 yield f"{where}; these are other pictures, or their statistics are of other data"
+
+
+def _short(colour: np.ndarray) -> str:
+    return "[" + ", ".join(f"{value:.3g}" for value in colour) + "]"
 
 
 def _mean(frames: np.ndarray) -> np.ndarray:
@@ -137,11 +140,9 @@ def _mean(frames: np.ndarray) -> np.ndarray:
 
 
 def _image_faults(recorded: Recorded, entry: EpisodeEntry, *, key: str) -> Iterator[str]:
-    path, expected = recorded.root / entry.data_file, recorded.info.features[key].image_size
+    path, size = recorded.root / entry.data_file, recorded.info.features[key].image_size
     numbers = read_table(path, ["episode_index"])["episode_index"].to_numpy()
     begin = int(np.searchsorted(numbers, entry.index))
     for first in range(0, entry.length, STRIDE):
-        images = read_images(path, key, first=begin + first, count=min(STRIDE, entry.length - first))
-        if images.shape[1:3] != expected:
-            yield f"{path}, episode {entry.index}: {key} is {images.shape[1:3]}, meta/info.json says {expected}"
-            return
+        read_images(path, key, first=begin + first, count=min(STRIDE, entry.length - first), size=size)
+    return iter(())

@@ -8,16 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from video2act.data.dataset_files import DatasetError
 from video2act.data.faults import Recorded
-from video2act.data.lerobot_format import (
-    ACTION,
-    DEFAULT_FEATURES,
-    STATE,
-    TASKS_PATH,
-    DatasetError,
-    DatasetInfo,
-    Feature,
-)
+from video2act.data.lerobot_format import DEFAULT_FEATURES, TASKS_PATH, DatasetInfo, Feature
 from video2act.data.lerobot_tables import EpisodeEntry, FrameTable, is_list, read_column, read_frames, read_table
 
 TOLERANCE_S = 1e-4
@@ -59,9 +52,12 @@ def data_faults(
     yield from _own_faults(root, info, file=file, present=present)
     frames = read_frames(root, info, file=file, episodes=episodes)  # raises what it finds
     for episode, rows in zip(episodes, frames, strict=True):
-        columns[STATE].append(rows.state)
-        if rows.action is not None:
-            columns[ACTION].append(rows.action)
+        for keys, table in ((info.state, rows.state), (info.action, rows.action)):
+            begin = 0
+            for key in keys:
+                end = begin + info.features[key].size
+                columns[key].append(table[:, begin:end])
+                begin = end
         yield from _row_faults(recorded, episode, rows=rows)
 
 

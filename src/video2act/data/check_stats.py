@@ -26,7 +26,7 @@ def stats_faults(root: Path, info: DatasetInfo, *, columns: dict[str, list[np.nd
     if not isinstance(stats, dict):
         yield f"{path} must hold a table of features, found {type(stats).__name__}"
         return
-    wanted = [key for key, parts in columns.items() if key in info.features and parts]
+    wanted = [key for key, parts in columns.items() if parts]
     for key in (*wanted, *info.cameras.values()):
         entry = stats.get(key)
         if not isinstance(entry, dict) or not set(NAMES) <= set(entry):
@@ -43,23 +43,40 @@ def stats_faults(root: Path, info: DatasetInfo, *, columns: dict[str, list[np.nd
         if not all(np.isfinite(values).all() for values in told.values()) or (told["std"] < 0).any():
             yield f"{path}: min, max, mean and std of {key} must be finite and std not negative, found {_listed(told)}"
         elif key in columns:
-            yield from _vector_faults(path, key, told=told, values=np.concatenate(columns[key]))
+            yield from _vector_faults(
+                path, key, told=told, values=np.concatenate(columns[key]), dtype=info.features[key].dtype
+            )
         else:
             yield from _image_faults(path, key, told=told)
 
 
-def _vector_faults(path: Path, key: str, *, told: dict[str, np.ndarray], values: np.ndarray) -> Iterator[str]:
-    own = {"min": values.min(axis=0), "max": values.max(axis=0), "mean": values.mean(axis=0), "std": values.std(axis=0)}
+def _vector_faults(
+    path: Path, key: str, *, told: dict[str, np.ndarray], values: np.ndarray, dtype: str
+) -> Iterator[str]:
+    values = values.astype(np.float64)
+    spread, largest = np.ptp(values, axis=0), np.abs(values).max(axis=0)
+    eps = max(np.finfo(kind).eps for kind in (np.float32, dtype) if np.dtype(kind).kind == "f")
+    # writers add up in the column's own dtype, or subtract the mean's square from the mean of squares
+    added = np.minimum(len(values) * eps, 0.01) * largest
+    std = values.std(axis=0)
+    own = {"min": values.min(axis=0), "max": values.max(axis=0), "mean": values.mean(axis=0), "std": std}
+    rounding = {
+        "min": 4 * eps * largest,
+        "max": 4 * eps * largest,
+        "mean": added,
+        "std": added + np.sqrt(std**2 + 16 * eps * largest**2) - std,
+    }
     for name, expected in own.items():
         found = told[name].ravel()
-        spread = np.ptp(values, axis=0) + np.abs(expected) * 1e-2 + 1e-6
+        if found.shape != expected.shape:
+            yield f"{path}: {name} of {key} has {found.size} numbers, the data {expected.size}"
+            continue
         # whether they divide by the number of values or by one less is the writer's choice
-        share = 0.02 if name == "std" else 0.01
-        if found.shape != expected.shape or not (np.abs(found - expected) <= share * spread).all():
-            yield (
-                f"{path}: {name} of {key} is {np.round(found, 4).tolist()}, the data has "
-                f"{np.round(expected, 4).tolist()}"
-            )
+        allowed = (0.02 if name == "std" else 0.01) * spread + 1e-4 * np.abs(expected) + rounding[name]
+        wrong = np.flatnonzero(~(np.abs(found - expected) <= allowed))
+        if len(wrong):
+            i, more = wrong[0], f"; {len(wrong) - 1} more differ" if len(wrong) > 1 else ""
+            yield f"{path}: {name} of {key}[{i}] is {found[i]:.4g}, the data has {expected[i]:.4g}{more}"
 
 
 def _image_faults(path: Path, key: str, *, told: dict[str, np.ndarray]) -> Iterator[str]:
@@ -72,4 +89,7 @@ def _image_faults(path: Path, key: str, *, told: dict[str, np.ndarray]) -> Itera
 
 
 def _listed(told: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {np.round(values.ravel()[:4], 4).tolist()}" for name, values in told.items())
+    def short(values: np.ndarray) -> str:
+        return ", ".join(f"{value:.4g}" for value in values.ravel()[:4])
+
+    return "; ".join(f"{name} {short(values)}" for name, values in told.items())

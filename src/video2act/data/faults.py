@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from video2act.data.lerobot_format import DatasetError, DatasetInfo
+from video2act.data.dataset_files import DatasetError
+from video2act.data.lerobot_format import DatasetInfo
 from video2act.data.lerobot_tables import EpisodeEntry
 
 UNREADABLE = (TypeError, ValueError, LookupError, AttributeError, OverflowError, pa.ArrowException, OSError)

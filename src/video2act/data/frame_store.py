@@ -5,6 +5,7 @@ used episode is dropped first. Returned arrays are shared, hence read-only.
 """
 
 from collections import OrderedDict
+from functools import partial
 from threading import Lock
 
 import numpy as np
@@ -50,7 +51,8 @@ class FrameStore:
                 if key in self._kept:
                     self._kept.move_to_end(key)
                     return self._kept[key]
-            frames = fit_frames(self._dataset.frames(episode, camera), size, rule=rule)
+            # in pieces: a long episode as recorded may not fit into memory
+            frames = self._dataset.frames(episode, camera, reduce=partial(fit_frames, size=size, rule=rule))
             frames.flags.writeable = False
             with self._lock:
                 self._keep(key, frames)

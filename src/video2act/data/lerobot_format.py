@@ -11,13 +11,18 @@ images inside the data files. Only v3.0 is read: LeRobot converts older datasets
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from video2act.data.dataset_files import DatasetError, check_exists, check_relative, check_template
+
+INDICES = ("chunk_index", "file_index")
 CODEBASE_VERSION = "v3.0"
 INFO_PATH = Path("meta/info.json")
 STATS_PATH = Path("meta/stats.json")
@@ -27,14 +32,15 @@ DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 CHUNKS_SIZE = 1000
 """files in a chunk folder"""
+MAX_INFO_BYTES = 2**24
+MAX_SIDE_PX = 2**14
+MAX_NUMBERS = 10**6
+"""in a row of a column"""
+MAX_COUNTS = {"total_episodes": 10**6, "total_tasks": 10**6, "total_frames": 10**9, "chunks_size": 10**6}
 
 STATE = "observation.state"
 ACTION = "action"
 IMAGES = "observation.images."
-
-
-class DatasetError(ValueError):
-    """A dataset on disk that cannot be used as it is: which file, what is wrong, what to do."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +54,22 @@ class Feature:
     """of videos: codec, pixel format and rate, under LeRobot's `video.*` keys"""
 
     @property
+    def is_picture(self) -> bool:
+        """Whether it is stored as a video or as images: a colour camera, or depth."""
+        return self.dtype in ("video", "image")
+
+    @property
+    def is_camera(self) -> bool:
+        """Whether it holds colour pictures. Depth (one channel, or marked as depth) is no camera."""
+        video = self.video or {}
+        is_depth = video.get("is_depth_map") or video.get("video.is_depth_map")
+        is_grey = str(video.get("video.pix_fmt") or "").startswith("gray")
+        return self.is_picture and len(self.shape) == 3 and self._channels in (3, 4) and not is_depth and not is_grey
+
+    @property
     def image_size(self) -> tuple[int, int]:
         """Height and width, whether declared (h, w, c) or (c, h, w)."""
-        h, w = self.shape[1:] if self.shape[-1] not in (1, 3, 4) and self.shape[0] in (1, 3, 4) else self.shape[:2]
+        h, w = self.shape[1:] if self._is_channel_first else self.shape[:2]
         return h, w
 
     @property
@@ -59,11 +78,12 @@ class Feature:
         return prod(self.shape)
 
     @property
-    def is_camera(self) -> bool:
-        """Whether it holds colour pictures. Depth, which LeRobot packs into videos too, is left to who knows its
-        units."""
-        is_depth = bool((self.video or {}).get("is_depth_map") or (self.video or {}).get("video.is_depth_map"))
-        return self.dtype in ("video", "image") and not is_depth
+    def _is_channel_first(self) -> bool:
+        return self.shape[-1] not in (1, 3, 4) and self.shape[0] in (1, 3, 4)
+
+    @property
+    def _channels(self) -> int:
+        return self.shape[0] if self._is_channel_first else self.shape[-1]
 
     def to_json(self) -> dict[str, Any]:
         names = None if self.names is None else list(self.names)
@@ -94,6 +114,34 @@ class DatasetInfo:
     chunks_size: int = CHUNKS_SIZE
     data_path: str = DATA_PATH
     video_path: str | None = VIDEO_PATH
+    state: tuple[str, ...] = ()
+    """columns that are joined to the state"""
+    action: tuple[str, ...] = ()
+    """columns that are joined to the action; empty for a dataset of videos only"""
+
+    def choose(self, *, state: Sequence[str] | None = None, action: Sequence[str] | None = None) -> "DatasetInfo":
+        """With other columns as state and action, in this order; none for an empty sequence.
+
+        Raises:
+            ValueError: a column that does not exist, holds no numbers, or is named twice.
+        """
+        for option, columns in (("state", state), ("action", action)):
+            for name in columns or ():
+                if name not in self.columns:
+                    listed = ", ".join(f"{key} {list(feature.shape)}" for key, feature in self.columns.items())
+                    raise ValueError(f"--{option} {name}: no such column of numbers; choose from {listed or 'none'}")
+            if columns and len(set(columns)) != len(columns):
+                raise ValueError(f"--{option} names a column twice: {', '.join(columns)}; name each once")
+        return replace(
+            self,
+            state=self.state if state is None else tuple(state),
+            action=self.action if action is None else tuple(action),
+        )
+
+    @property
+    def columns(self) -> dict[str, Feature]:
+        """The columns of numbers that can be a state or an action."""
+        return {k: f for k, f in self.features.items() if k not in DEFAULT_FEATURES and is_number(f.dtype)}
 
     @property
     def cameras(self) -> dict[str, str]:
@@ -112,22 +160,30 @@ class DatasetInfo:
     def camera_rates(self) -> dict[str, float]:
         """camera -> frames per second that its feature declares; the dataset's own where it declares none."""
         videos = {camera: self.features[key].video or {} for camera, key in self.cameras.items()}
-        return {camera: float(video.get("video.fps", self.fps)) for camera, video in videos.items()}
+        return {camera: float(video.get("video.fps") or self.fps) for camera, video in videos.items()}
 
     @property
     def extra(self) -> dict[str, Feature]:
         """Columns beyond state, action and those that every dataset has."""
-        known = {STATE, ACTION, *DEFAULT_FEATURES}
-        return {k: f for k, f in self.features.items() if k not in known and f.dtype not in ("video", "image")}
+        known = {*self.state, *self.action, *DEFAULT_FEATURES}
+        return {k: f for k, f in self.features.items() if k not in known and not f.is_picture}
 
     @property
     def state_names(self) -> tuple[str, ...]:
-        return _names(self.features.get(STATE), "state")
+        return self._names(self.state, "state")
 
     @property
     def action_names(self) -> tuple[str, ...]:
-        """Empty for a dataset without actions: videos only."""
-        return _names(self.features.get(ACTION), "action")
+        """Empty for a dataset without actions."""
+        return self._names(self.action, "action")
+
+    def _names(self, columns: tuple[str, ...], word: str) -> tuple[str, ...]:
+        names: list[str] = []
+        for key in columns:
+            feature, begin = self.features[key], len(names)
+            own = feature.names if feature.names and len(feature.names) == feature.size else None
+            names += own or (f"{word}_{begin + i}" for i in range(feature.size))
+        return tuple(names)
 
     def data_file(self, chunk_index: int, file_index: int) -> Path:
         return Path(self.data_path.format(chunk_index=chunk_index, file_index=file_index))
@@ -169,9 +225,14 @@ def load_info(root: Path) -> DatasetInfo:
     if not path.is_file():
         found = ", ".join(sorted(entry.name for entry in root.iterdir())[:5]) or "nothing"
         raise FileNotFoundError(f"{root} is not a LeRobot dataset: it has no {INFO_PATH} (found: {found})")
+    check_exists(path)
+    if path.stat().st_size > MAX_INFO_BYTES:
+        raise DatasetError(
+            f"{path} has more than {MAX_INFO_BYTES // 2**20} MiB; it is not the description of a dataset"
+        )
     try:
         fields = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(
             f"{path} is not valid json ({error}); restore it from a copy or record the dataset again"
         ) from error
@@ -205,6 +266,14 @@ def load_info(root: Path) -> DatasetInfo:
     return info
 
 
+def is_number(dtype: str) -> bool:
+    """Whether a column's dtype is one of numpy's for numbers."""
+    try:
+        return np.dtype(dtype).kind in "uifb"
+    except TypeError:
+        return False
+
+
 def arrow_type(feature: Feature) -> pa.DataType:
     """How a column is stored so that `datasets` reads it without a cast: a scalar for shape (1,), else a list of
     fixed size."""
@@ -221,39 +290,57 @@ def _parse(fields: dict[str, Any]) -> DatasetInfo:
     fps = _rate(fields["fps"], "fps")
     if fps != round(fps):
         raise ValueError(f"LeRobotDataset v3.0 stores a whole number of frames per second, got fps={fps:g}")
-    counts = {
-        name: _count(fields[name], name) for name in ("total_episodes", "total_frames", "total_tasks", "chunks_size")
-    }
+    counts = {name: _count(fields[name], name, most=most) for name, most in MAX_COUNTS.items()}
     if counts["chunks_size"] < 1:
         raise ValueError(f"chunks_size must be at least 1, got {counts['chunks_size']}")
     video_path = fields["video_path"]
+    features = {key: _parse_feature(key, value) for key, value in fields["features"].items()}
     return DatasetInfo(
         robot=str(fields.get("robot_type") or "unknown"),
         fps=round(fps),
-        features={key: _parse_feature(key, value) for key, value in fields["features"].items()},
-        data_path=_template(fields["data_path"], "data_path"),
-        video_path=None if video_path is None else _template(video_path, "video_path"),
+        features=features,
+        state=(STATE,) if STATE in features else (),
+        action=(ACTION,) if ACTION in features else (),
+        data_path=check_template(fields["data_path"], "data_path", places=INDICES),
+        video_path=None
+        if video_path is None
+        else check_template(video_path, "video_path", places=("video_key", *INDICES)),
         **counts,
     )
 
 
 def _parse_feature(key: str, fields: dict[str, Any]) -> Feature:
-    names = fields.get("names")
-    if isinstance(names, dict):
-        # some robots group their motors: {"motors": ["shoulder", ...]}
-        groups = list(names.values())
-        names = groups[0] if len(groups) == 1 and isinstance(groups[0], list) else list(names)
     dtype, shape = str(fields["dtype"]), tuple(fields["shape"])
-    if not all(isinstance(size, int) and size > 0 for size in shape):
-        raise ValueError(f"the shape of {key} must be whole numbers above 0, got {list(shape)}")
-    if dtype in ("video", "image") and len(shape) != 3:
-        raise ValueError(f"the shape of {key} must be height, width and channels, got {list(shape)}")
     video = fields.get("info") or fields.get("video_info") or None
     if video is not None and not isinstance(video, dict):
         raise ValueError(f"the info of {key} must be a table of names and values, got {video!r}")
-    if video and "video.fps" in video:
+    feature = Feature(dtype, shape, _flat_names(fields.get("names")), video)
+    if not all(isinstance(size, int) and size > 0 for size in shape):
+        raise ValueError(f"the shape of {key} must be whole numbers above 0, got {list(shape)}")
+    if feature.is_picture and len(shape) not in (2, 3):
+        raise ValueError(f"the shape of {key} must be height, width and channels, got {list(shape)}")
+    if (max(shape) > MAX_SIDE_PX) if feature.is_picture else (feature.size > MAX_NUMBERS):
+        most = f"{MAX_SIDE_PX} px a side" if feature.is_picture else f"{MAX_NUMBERS} numbers a row"
+        raise ValueError(f"{key} has the shape {list(shape)}, expected at most {most}")
+    if dtype == "video":
+        check_relative(key, "the name of a video")
+        if "/" in key or key.startswith(".") or len(key) > 200:
+            raise ValueError(f"a video is named {key[:60]!r}; a folder has this name: use letters, digits, . _ and -")
+    if video and video.get("video.fps") is not None:
         _rate(video["video.fps"], f"video.fps of {key}")
-    return Feature(dtype, shape, None if names is None else tuple(map(str, names)), video)
+    return feature
+
+
+def _flat_names(names: Any) -> tuple[str, ...] | None:
+    """Names of a row's numbers. Some robots group them: `{"motors": ["shoulder", ...]}`, `{"left": [...], ...}`."""
+    if names is None:
+        return None
+    if isinstance(names, dict):
+        groups = list(names.values())
+        # without lists, the keys are the names: {"shoulder": 0, ...}
+        names = groups if all(isinstance(group, (list, dict)) for group in groups) else list(names)
+    parts = (_flat_names(name) if isinstance(name, (list, dict)) else (str(name),) for name in names)
+    return tuple(name for part in parts for name in part or ())
 
 
 def _rate(value: Any, name: str) -> float:
@@ -264,27 +351,7 @@ def _rate(value: Any, name: str) -> float:
     return float(value)
 
 
-def _count(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{name} must be a whole number of 0 or more, got {value!r}")
+def _count(value: Any, name: str, *, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise ValueError(f"{name} must be a whole number of 0 or more, got {value!r}; at most {most} are read")
     return value
-
-
-def _template(value: Any, name: str) -> str:
-    try:
-        value.format(video_key="camera", chunk_index=0, file_index=0)
-    except (AttributeError, LookupError, ValueError, TypeError) as error:
-        raise ValueError(
-            f"{name} must be a path with the places {{chunk_index}}, {{file_index}} and, of videos, "
-            f"{{video_key}}, got {value!r} "
-            f"({error})"
-        ) from error
-    return value
-
-
-def _names(feature: Feature | None, word: str) -> tuple[str, ...]:
-    if feature is None:
-        return ()
-    if feature.names is not None and len(feature.names) == feature.size:
-        return feature.names
-    return tuple(f"{word}_{i}" for i in range(feature.size))

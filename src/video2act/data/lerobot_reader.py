@@ -6,8 +6,7 @@ begins. Pixels are decoded on demand; `FrameStore` keeps them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from hashlib import sha256
+from functools import cache, cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -15,15 +14,15 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from video2act.data import fingerprint
+from video2act.data.dataset_files import DatasetError
 from video2act.data.hub import locate_dataset
 from video2act.data.image_column import read_images
-from video2act.data.lerobot_format import DatasetError, load_info
+from video2act.data.lerobot_format import load_info
 from video2act.data.lerobot_tables import FrameTable, read_column, read_episodes, read_frames, read_tasks
+from video2act.data.pictures import Reduce
 from video2act.data.video_file import open_video
 from video2act.normalize import Statistics
-
-END_BYTES, BLOCK_BYTES, NUM_BLOCKS = 2**16, 2**12, 32
-"""bytes of a file of pictures that its fingerprint reads: both ends and some blocks"""
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class EpisodeData:
     state: Float32[np.ndarray, "t s"]
     action: Float32[np.ndarray, "t a"] | None
     """None in a dataset of videos only"""
-    instruction: list[str]
+    instruction: tuple[str, ...]
     """one per frame"""
     timestamps: Float32[np.ndarray, "t"]
     """seconds since the episode began"""
@@ -76,8 +75,10 @@ class Dataset(Protocol):
     def total_frames(self) -> int: ...
     @property
     def fingerprint(self) -> str:
-        """Changes when the recording changes; of a large file of pictures a quarter of a megabyte is read."""
+        """The same for the same data, as training reads it; of a large file of pictures only samples are read."""
         ...
+
+    def episode_fingerprint(self, i: int) -> str: ...
 
     def __len__(self) -> int:
         """The number of episodes."""
@@ -94,35 +95,41 @@ class Dataset(Protocol):
         ...
 
     def frames(
-        self, i: int, camera: str, *, start: int = 0, stop: int | None = None
+        self, i: int, camera: str, *, start: int = 0, stop: int | None = None, reduce: Reduce | None = None
     ) -> UInt8[np.ndarray, "t _h _w 3"]: ...
 
 
 class LeRobotDataset:
     """A dataset folder, or a Hugging Face repo id (`owner/name`), which is fetched.
 
+    Args:
+        state: columns that are joined to the state, in this order; None: `observation.state`, if there is one.
+        action: the same for actions; None: `action`.
     Raises:
+        ValueError: a column that does not exist or holds no numbers.
         FileNotFoundError: the folder, or a file that it must hold, does not exist.
         DatasetError: another version, damaged or contradictory files, values that are not finite.
     """
 
-    def __init__(self, root: Path | str):
+    def __init__(self, root: Path | str, *, state: Sequence[str] | None = None, action: Sequence[str] | None = None):
         self.root = locate_dataset(root)
-        self.info = load_info(self.root)
+        self.info = load_info(self.root).choose(state=state, action=action)
         if self.info.total_episodes == 0:
             raise DatasetError(f"{self.root} holds no complete episode yet; record at least one")
         self.entries = read_episodes(self.root, self.info)
+        self.is_state_chosen = state is not None
+        self._file_fingerprint = cache(self._of_file)
         self.fps = float(self.info.fps)
         self.robot = self.info.robot
         self.cameras = tuple(self.info.cameras)
         self.lengths = tuple(entry.length for entry in self.entries)
         self.total_frames = self.info.total_frames
         self._check_videos()
-        tasks = read_tasks(self.root)
+        tasks = read_tasks(self.root, self.info)
         self._tables: list[FrameTable] = []
         for file, entries in groupby(self.entries, key=lambda entry: entry.data_file):
             self._tables += read_frames(self.root, self.info, file=file, episodes=list(entries))
-        self._instructions: list[list[str]] = []
+        self._instructions: list[tuple[str, ...]] = []
         for i, table in enumerate(self._tables):
             numbers = table.task_index.tolist()
             unknown = min(set(numbers) - set(tasks), default=None)
@@ -130,7 +137,7 @@ class LeRobotDataset:
                 raise DatasetError(
                     f"{self.root}: episode {i} refers to task_index {unknown}, which meta/tasks.parquet does not list"
                 )
-            self._instructions.append([tasks[number] for number in numbers])
+            self._instructions.append(tuple(tasks[number] for number in numbers))
         self.tasks = tuple(dict.fromkeys(task for instruction in self._instructions for task in instruction))
         self.state_dim: int = self._tables[0].state.shape[1]
         action = self._tables[0].action
@@ -146,15 +153,23 @@ class LeRobotDataset:
 
     @cached_property
     def _fingerprint(self) -> str:
-        hasher = sha256()
-        has_images = len(self.info.videos) < len(self.info.cameras)
-        entries = (path for folder in ("meta", "data", "videos") for path in (self.root / folder).rglob("*"))
-        for path in sorted(path for path in entries if path.is_file()):
-            # pictures by samples: hashing all their bytes would take as long as decoding them
-            is_large = path.suffix == ".mp4" or (has_images and path.is_relative_to(self.root / "data"))
-            content = _samples(path) if is_large else path.read_bytes()
-            hasher.update(str(path.relative_to(self.root)).encode() + content)
-        return hasher.hexdigest()
+        return fingerprint.of_dataset(self)
+
+    def episode_fingerprint(self, i: int) -> str:
+        entry = self.entries[i]
+        pictures = []
+        for camera, key in sorted(self.info.cameras.items()):
+            span = entry.videos.get(camera)
+            if span is None:
+                file, place = entry.data_file, f"rows from {self._tables[i].first_row}"
+            else:
+                file, place = span.file, f"{span.frames_before} of {span.frames_in_file}, {span.start_s}"
+            pictures.append(f"{camera}: {self._file_fingerprint(file, None if span else key)}, {place}")
+        return fingerprint.of_episode(self.episode(i), entry.seen, pictures=pictures)
+
+    def _of_file(self, file: Path, column: str | None) -> str:
+        path = self.root / file
+        return fingerprint.of_file(path) if column is None else fingerprint.of_column(path, column)
 
     def episode(self, i: int) -> EpisodeData:
         """State, actions and instruction of episode `i`.
@@ -173,12 +188,16 @@ class LeRobotDataset:
     def image_size(self, camera: str) -> tuple[int, int]:
         return self.info.features[self._feature(camera)].image_size
 
-    def frames(self, i: int, camera: str, *, start: int = 0, stop: int | None = None) -> UInt8[np.ndarray, "t _h _w 3"]:
+    def frames(
+        self, i: int, camera: str, *, start: int = 0, stop: int | None = None, reduce: Reduce | None = None
+    ) -> UInt8[np.ndarray, "t _h _w 3"]:
         """Decode frames `start .. stop - 1` of episode `i` (default: all), as recorded.
 
+        Args:
+            reduce: makes the frames smaller, piece by piece; an episode may be larger than memory.
         Raises:
             IndexError: no such episode or frame.
-            DatasetError: no such camera, or a file that cannot be decoded.
+            DatasetError: no such camera, a file of another size than declared, or one that cannot be decoded.
         """
         self._check_episode(i)
         feature = self._feature(camera)
@@ -186,13 +205,16 @@ class LeRobotDataset:
         end = length if stop is None else stop
         if not 0 <= start < end <= length:
             raise IndexError(f"{self.root}: episode {i} has frames 0..{length - 1}, asked for {start}..{end - 1}")
+        size = self.image_size(camera)
         if self.info.features[feature].dtype == "image":
-            first = self._tables[i].first_row + start
-            return read_images(self.root / self.entries[i].data_file, feature, first=first, count=end - start)
+            file, first = self.root / self.entries[i].data_file, self._tables[i].first_row + start
+            return read_images(file, feature, first=first, count=end - start, size=size, reduce=reduce)
         span = self.entries[i].videos[camera]
         video = open_video(self.root / span.file)
         video.check_rate(self.info.fps)
-        return video.frames(span.first_frame(video.num_frames, self.info.fps) + start, end - start)
+        video.check_size(size)
+        first = span.first_frame(video.num_frames, self.info.fps) + start
+        return video.frames(first, end - start, reduce=reduce)
 
     def column(self, i: int, name: str) -> np.ndarray | list[str]:
         """Any other column of episode `i` (a reward, a force), `[t ...]`, or a list of strings.
@@ -229,21 +251,6 @@ class LeRobotDataset:
                     f"{self.fps:g} fps; "
                     "frames and actions would drift apart: encode the videos at one rate"
                 )
-
-
-def _samples(path: Path) -> bytes:
-    """The size of a file and some of its bytes: both ends, where the lengths of all its frames are listed, and
-    blocks between."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if size <= 2 * END_BYTES + NUM_BLOCKS * BLOCK_BYTES:
-            return str(size).encode() + file.read()
-        content = [str(size).encode(), file.read(END_BYTES)]
-        for i in range(NUM_BLOCKS):
-            file.seek(END_BYTES + (size - 2 * END_BYTES) * i // NUM_BLOCKS)
-            content.append(file.read(BLOCK_BYTES))
-        file.seek(size - END_BYTES)
-        return b"".join([*content, file.read()])
 
 
 def statistics(episodes: list[EpisodeData]) -> dict[str, Statistics]:

@@ -20,7 +20,7 @@ from video2act.data.statistics import Stats, vector_stats
 STAT_NAMES = ("min", "max", "mean", "std", "count", "q01", "q10", "q50", "q90", "q99")
 
 
-def frame_columns(episode: Episode, info: DatasetInfo, *, task: int) -> dict[str, np.ndarray]:
+def frame_columns(episode: Episode, info: DatasetInfo, *, tasks: dict[str, int]) -> dict[str, np.ndarray]:
     """The columns of the next episode, without pictures."""
     columns = {STATE: episode.state.astype(np.float32)} if episode.state.shape[1] else {}
     if episode.action is not None:
@@ -31,7 +31,7 @@ def frame_columns(episode: Episode, info: DatasetInfo, *, task: int) -> dict[str
         "frame_index": frame_index,
         "episode_index": np.full_like(frame_index, info.total_episodes),
         "index": info.total_frames + frame_index,
-        "task_index": np.full_like(frame_index, task),
+        "task_index": np.array([tasks[sentence] for sentence in episode.instructions]),
     }
     return columns | dict(episode.extra)
 
@@ -78,7 +78,7 @@ def episode_parquet(episode: Episode, info: DatasetInfo, *, stats: dict[str, Sta
     for group in ("data", "meta/episodes", *(f"videos/{key}" for key in info.videos.values())):
         integers |= {f"{group}/chunk_index": chunk, f"{group}/file_index": file}
     columns: dict[str, pa.Array] = {name: pa.array([value], pa.int64()) for name, value in integers.items()}
-    columns["tasks"] = pa.array([[episode.instruction]], pa.list_(pa.string()))
+    columns["tasks"] = pa.array([list(dict.fromkeys(episode.instructions))], pa.list_(pa.string()))
     # only where there are any: most recordings have one sentence per task
     for name, sentences in ((SEEN, episode.seen), (UNSEEN, episode.unseen)):
         if sentences:

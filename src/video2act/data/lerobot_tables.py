@@ -5,21 +5,23 @@ Foreign datasets differ in what does not matter: the order of columns, columns o
 not numbers) is an error that names file, episode and frame.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from video2act.data.lerobot_format import ACTION, STATE, TASKS_PATH, DatasetError, DatasetInfo
+from video2act.data.dataset_files import MAX_INDEX, DatasetError, episode_files, open_parquet, unreadable
+from video2act.data.lerobot_format import TASKS_PATH, DatasetInfo
 
 SEED, SEEN, UNSEEN = "seed", "instructions/seen", "instructions/unseen"
 """columns of our own in `meta/episodes`: the seed that the episode was recorded from, and other sentences for the same
-task, to
-train on and to be evaluated with. Readers that do not know them pass them by."""
+task, to train on and to be evaluated with"""
+
+MAX_TIME_S = 10**9
+NONE: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True)
@@ -77,28 +79,31 @@ class FrameTable:
     """of the episode in its data file"""
 
 
-def read_table(path: Path, columns: Iterable[str] | None = None) -> pa.Table:
+def read_table(
+    path: Path, columns: Collection[str] | None = None, *, max_rows: int | None = None, sizes: Mapping[str, int] = NONE
+) -> pa.Table:
     """Read a parquet file, or those of its columns that exist.
 
+    Args:
+        max_rows: what `meta/info.json` allows for.
+        sizes: numbers in a row of a column, as declared.
     Raises:
         FileNotFoundError: no such file.
-        DatasetError: not parquet, or cut short.
+        DatasetError: not parquet, cut short, or with more rows or numbers than it may have.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; the dataset is incomplete: copy it again")
-    try:
-        # not read_table: it would take a folder named key=value above the file for a column
-        with pq.ParquetFile(path) as file:
+    with open_parquet(path, columns, max_rows=max_rows, sizes=sizes) as file:
+        try:
+            # not read_table: it would take a folder named key=value above the file for a column
             present = set(file.schema_arrow.names)
             return file.read(columns=None if columns is None else [name for name in columns if name in present])
-    except (pa.ArrowException, OSError) as error:
-        raise DatasetError(f"{path} is not a readable parquet file ({error}); it is damaged: copy it again") from error
+        except (pa.ArrowException, OSError) as error:
+            raise unreadable(path, error) from error
 
 
-def read_tasks(root: Path) -> dict[int, str]:
+def read_tasks(root: Path, info: DatasetInfo) -> dict[int, str]:
     """task_index -> instruction."""
     path = root / TASKS_PATH
-    table = read_table(path)
+    table = read_table(path, max_rows=info.total_tasks)
     name = next((column for column in ("task", "__index_level_0__") if column in table.column_names), None)
     if name is None or "task_index" not in table.column_names:
         raise DatasetError(
@@ -126,8 +131,8 @@ def read_episodes(root: Path, info: DatasetInfo) -> tuple[EpisodeEntry, ...]:
     fields = ("chunk_index", "file_index", "from_timestamp")
     columns += [f"videos/{key}/{field}" for key in videos.values() for field in fields]
     rows: list[dict] = []
-    for path in sorted(folder.glob("*/*.parquet")):
-        table = read_table(path, [*columns, SEED, SEEN, UNSEEN])
+    for path in episode_files(root):
+        table = read_table(path, [*columns, SEED, SEEN, UNSEEN], max_rows=info.total_episodes - len(rows))
         missing = [name for name in columns if name not in table.column_names]
         if missing:
             raise DatasetError(f"{path} lacks the column {', '.join(missing)}; the dataset was not written completely")
@@ -166,9 +171,10 @@ def read_frames(root: Path, info: DatasetInfo, *, file: Path, episodes: list[Epi
         DatasetError: rows are missing or out of order, or a value is not a finite number.
     """
     path = root / file
-    columns = ["episode_index", "frame_index", "timestamp", "task_index"]
-    columns += [name for name in (STATE, ACTION) if name in info.features]
-    table = read_table(path, columns)
+    vectors = (*info.state, *info.action)
+    columns = [*dict.fromkeys(("episode_index", "frame_index", "timestamp", "task_index", *vectors))]
+    sizes = {name: info.features[name].size for name in columns if name in info.features}
+    table = read_table(path, columns, max_rows=sum(episode.length for episode in episodes), sizes=sizes)
     missing = [name for name in columns if name not in table.column_names]
     if missing:
         raise DatasetError(f"{path} lacks the column {', '.join(missing)}, which meta/info.json declares")
@@ -187,15 +193,14 @@ def read_frames(root: Path, info: DatasetInfo, *, file: Path, episodes: list[Epi
             raise DatasetError(
                 f"{path}: the rows of episode {episode.index} are not in the order of frame_index; sort the file"
             )
-        values = {name: arrays[name][rows] for name in columns}
-        vectors = {
-            name: _vectors(path, info, values=values[name], name=name, episode=episode)
-            for name in (STATE, ACTION)
-            if name in values
-        }
-        state = vectors.get(STATE, np.zeros((episode.length, 0), np.float32))
-        timestamps, tasks = values["timestamp"].astype(np.float32), values["task_index"].astype(np.int64)
-        tables.append(FrameTable(state, vectors.get(ACTION), timestamps, tasks, int(rows[0])))
+        parts = {name: _vectors(path, info, values=arrays[name][rows], name=name, episode=episode) for name in vectors}
+        empty = np.zeros((episode.length, 0), np.float32)
+        state, action = (
+            np.concatenate([empty, *(parts[key] for key in keys)], axis=1) for keys in (info.state, info.action)
+        )
+        timestamps = arrays["timestamp"][rows].astype(np.float32)
+        tasks = arrays["task_index"][rows].astype(np.int64)
+        tables.append(FrameTable(state, action if info.action else None, timestamps, tasks, int(rows[0])))
     return tables
 
 
@@ -250,7 +255,8 @@ def _entry(info: DatasetInfo, videos: dict[str, VideoSpan], *, row: dict) -> Epi
 
 
 def _check_cells(path: Path, rows: list[dict]) -> None:
-    """Raise DatasetError where a cell of `meta/episodes` is empty, or has another type than its column."""
+    """Raise DatasetError where a cell of `meta/episodes` is empty, has another type than its column, or is out of
+    range."""
     for row in rows:
         for name, value in row.items():
             kind = ""
@@ -258,10 +264,14 @@ def _check_cells(path: Path, rows: list[dict]) -> None:
                 if not isinstance(value, list) or not all(isinstance(task, str) for task in value):
                     kind = "a list of sentences"
             elif name.endswith("from_timestamp"):
-                if not isinstance(value, (int, float)) or not np.isfinite(value):
+                if not isinstance(value, (int, float)) or not abs(value) < MAX_TIME_S:
                     kind = "a time in seconds"
-            elif name not in (SEED, SEEN, UNSEEN) and not isinstance(value, int):
+            elif name in (SEED, SEEN, UNSEEN):
+                continue
+            elif not isinstance(value, int) or isinstance(value, bool):
                 kind = "a whole number"
+            elif name.endswith(("chunk_index", "file_index")) and not 0 <= value < MAX_INDEX:
+                kind = f"a whole number from 0 to {MAX_INDEX - 1}"
             if kind:
                 raise DatasetError(
                     f"{path}: {name} of episode {row['episode_index']} is {value!r}, expected {kind}; copy the "

@@ -22,19 +22,22 @@ from types import TracebackType
 from typing import Any, Literal
 
 from video2act.data import lerobot_rows as rows
-from video2act.data.image_column import encode_images
+from video2act.data.dataset_files import DatasetError, check_no_links
 from video2act.data.lerobot_format import (
+    ACTION,
+    DATA_PATH,
     EPISODES_PATH,
     INFO_PATH,
+    STATE,
     STATS_PATH,
     TASKS_PATH,
     VIDEO_PATH,
-    DatasetError,
     DatasetInfo,
     Feature,
     load_info,
 )
 from video2act.data.lerobot_tables import read_episodes, read_table, read_tasks
+from video2act.data.pictures import encode_png
 from video2act.data.recording_format import Episode, check_episode, describe_features
 from video2act.data.statistics import Stats, combine, image_stats
 from video2act.data.video_file import encode
@@ -42,6 +45,8 @@ from video2act.files.atomic import publish, write_bytes
 
 ORIGIN_PATH = Path("meta/video2act.json")
 """how the recording was made, so that it is only ever continued the same way; a file that LeRobot does not look at"""
+
+FOREIGN = "another program wrote this dataset; record into a new folder and train on both"
 
 
 @dataclass(frozen=True)
@@ -59,18 +64,23 @@ class EncodedEpisode:
     image_stats: dict[str, Stats]
 
 
-def encode_episode(episode: Episode, info: DatasetInfo, *, folder: Path) -> EncodedEpisode:
+def encode_episode(episode: Episode, info: DatasetInfo, *, folder: Path | str) -> EncodedEpisode:
     """Check an episode against its dataset and write its videos into `folder`, which is made.
 
     Raises:
         ValueError: it lacks a camera or a column, or has other sizes or lengths than the dataset.
     """
     check_episode(episode, info)
+    folder = Path(folder)
     folder.mkdir(parents=True)
     videos = {camera: folder / f"{camera}.mp4" for camera in info.videos}
     for camera, path in videos.items():
         encode(path, episode.frames[camera], fps=info.fps)
-    images = {camera: encode_images(episode.frames[camera]) for camera in info.cameras if camera not in videos}
+    images = {
+        camera: [encode_png(frame) for frame in episode.frames[camera]]
+        for camera in info.cameras
+        if camera not in videos
+    }
     stats = {camera: image_stats(episode.frames[camera]) for camera in info.cameras}
     return EncodedEpisode(replace(episode, frames={}), folder, videos, images, stats)
 
@@ -88,12 +98,12 @@ class DatasetWriter:
     @classmethod
     def create(
         cls,
-        root: Path,
+        root: Path | str,
         *,
         fps: float,
         robot: str,
         cameras: tuple[str, ...],
-        image_size: int | Mapping[str, tuple[int, int]],
+        image_size: int | tuple[int, int] | Mapping[str, int | tuple[int, int]],
         state_names: tuple[str, ...],
         action_names: tuple[str, ...],
         origin: dict[str, Any] | None = None,
@@ -103,7 +113,7 @@ class DatasetWriter:
         """Begin an empty dataset. No action names: a dataset of videos only. `origin` is kept for `load_origin`.
 
         Args:
-            image_size: pixels of square frames, or height and width per camera.
+            image_size: height and width of all cameras, or one number for square frames; or one of both by camera.
             extra: columns of your own, such as `next.reward`.
             storage: frames as H.264, or as PNG in the data files: without loss, and many times larger.
 
@@ -111,6 +121,7 @@ class DatasetWriter:
             FileExistsError: the folder holds something already.
             ValueError: a frame rate that is not a whole number, or a camera or column that cannot be stored.
         """
+        root = Path(root)
         if len(set(cameras)) != len(cameras):
             raise ValueError(f"each camera needs a name of its own, got {', '.join(cameras)}")
         if fps <= 0 or abs(fps - round(fps)) > 1e-6:  # a rate that comes from 1 / period is not exact
@@ -120,14 +131,18 @@ class DatasetWriter:
             raise FileExistsError(
                 f"{root} is not empty (found {found[0]}); resume the dataset in it, or choose another folder"
             )
-        sizes = {
-            camera: (image_size, image_size) if isinstance(image_size, int) else image_size[camera]
-            for camera in cameras
-        }
+        sizes = _sizes(cameras, image_size)
         features = describe_features(
             round(fps), sizes, state_names=state_names, action_names=action_names, extra=extra or {}, storage=storage
         )
-        info = DatasetInfo(robot, round(fps), features, video_path=VIDEO_PATH if storage == "video" else None)
+        info = DatasetInfo(
+            robot,
+            round(fps),
+            features,
+            video_path=VIDEO_PATH if storage == "video" else None,
+            state=(STATE,) if state_names else (),
+            action=(ACTION,) if action_names else (),
+        )
         lock = _take(root)
         # the folder appears whole: a dataset either has its description and its origin, or does not exist
         draft = root / ".staging" / "meta"
@@ -138,14 +153,17 @@ class DatasetWriter:
         return cls(root, info, tasks={}, stats={}, lock=lock)
 
     @classmethod
-    def resume(cls, root: Path) -> "DatasetWriter":
+    def resume(cls, root: Path | str) -> "DatasetWriter":
         """Continue after the last complete episode; what an interruption left half-done is removed.
 
         Raises:
             FileNotFoundError, DatasetError: the folder holds no intact dataset.
-            DatasetError: another writer packed several episodes into a file.
+            DatasetError: another program wrote it, or it holds a link.
         """
+        root = Path(root)
         info = load_info(root)
+        if info.data_path != DATA_PATH or info.video_path not in (VIDEO_PATH, None):
+            raise DatasetError(f"{root / INFO_PATH} names its files {info.data_path}, expected {DATA_PATH}: {FOREIGN}")
         lock = _take(root)
         entries = read_episodes(root, info)
         for entry in entries:
@@ -153,11 +171,7 @@ class DatasetWriter:
             if {entry.data_file, *(span.file for span in entry.videos.values())} != set(own.values()) - {
                 own["episode"]
             }:
-                raise DatasetError(
-                    f"{root}: episode {entry.index} shares its files with others, so another program wrote this "
-                    "dataset; "
-                    "record into a new folder and train on both"
-                )
+                raise DatasetError(f"{root}: episode {entry.index} shares its files with others: {FOREIGN}")
         # files of the episode that was being written; no complete one refers to them
         for path in _files(info, info.total_episodes).values():
             (root / path).unlink(missing_ok=True)
@@ -167,7 +181,7 @@ class DatasetWriter:
         stats = (
             {key: reduce(lambda a, b: combine([a, b]), [t[key] for t in tables]) for key in tables[0]} if tables else {}
         )
-        known = read_tasks(root) if entries else {}
+        known = read_tasks(root, info) if entries else {}
         tasks = {known[i]: i for i in range(info.total_tasks)}
         return cls(root, info, tasks=tasks, stats=stats, lock=lock)
 
@@ -232,9 +246,9 @@ class DatasetWriter:
     def _commit(self, encoded: EncodedEpisode) -> None:
         episode, info = encoded.episode, self.info
         tasks = self._tasks
-        if episode.instruction not in tasks:
-            tasks = {**tasks, episode.instruction: len(tasks)}
-        columns = rows.frame_columns(episode, info, task=tasks[episode.instruction])
+        for sentence in dict.fromkeys(episode.instructions):
+            tasks = tasks if sentence in tasks else {**tasks, sentence: len(tasks)}
+        columns = rows.frame_columns(episode, info, tasks=tasks)
         images = {info.cameras[camera]: cells for camera, cells in encoded.images.items()}
         stats = rows.column_stats(columns) | {info.cameras[c]: entry for c, entry in encoded.image_stats.items()}
         total = {k: combine([self._stats[k], entry]) if k in self._stats else entry for k, entry in stats.items()}
@@ -258,13 +272,13 @@ class DatasetWriter:
         self.info, self._tasks, self._stats = info, tasks, total
 
 
-def load_origin(root: Path) -> dict[str, Any]:
+def load_origin(root: Path | str) -> dict[str, Any]:
     """How the dataset was recorded, as given to `create`; empty if this project did not record it.
 
     Raises:
         DatasetError: the file is damaged.
     """
-    path = root / ORIGIN_PATH
+    path = Path(root) / ORIGIN_PATH
     if not path.is_file():
         return {}
     try:
@@ -275,7 +289,12 @@ def load_origin(root: Path) -> dict[str, Any]:
 
 def _take(root: Path) -> Any:
     """Lock the dataset for this process, with an empty staging folder. The lock ends with the process, however it
-    ends."""
+    ends.
+
+    Raises:
+        DatasetError: another process writes the dataset, or its folder holds a link.
+    """
+    check_no_links(root)
     staging = root / ".staging"
     staging.mkdir(parents=True, exist_ok=True)
     lock = (staging / "lock").open("w")
@@ -290,6 +309,20 @@ def _take(root: Path) -> Any:
         if entry.is_dir():
             shutil.rmtree(entry)
     return lock
+
+
+def _sizes(
+    cameras: tuple[str, ...], image_size: int | tuple[int, int] | Mapping[str, int | tuple[int, int]]
+) -> dict[str, tuple[int, int]]:
+    """camera -> height and width."""
+    given = image_size if isinstance(image_size, Mapping) else dict.fromkeys(cameras, image_size)
+    if set(given) != set(cameras):
+        raise ValueError(f"image_size names the cameras {', '.join(given)}, expected {', '.join(cameras)}")
+    sizes = {camera: (size, size) if isinstance(size, int) else tuple(size) for camera, size in given.items()}
+    for camera, size in sizes.items():
+        if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+            raise ValueError(f"image_size of camera {camera!r} must be a height and a width in pixels, got {size}")
+    return {camera: sizes[camera] for camera in cameras}
 
 
 def _files(info: DatasetInfo, episode: int) -> dict[str, Path]:

@@ -17,12 +17,15 @@ from torch import Tensor
 from torch.utils import data
 
 from video2act.clips import stream_indices, to_pixels
-from video2act.config import FrameConfig, PolicyConfig, StreamConfig, camera_and_lag
+from video2act.config import BackboneConfig, FrameConfig, PolicyConfig, StreamConfig, camera_and_lag
 from video2act.data.cache import CacheSpec
 from video2act.data.embodied import EmbodiedDataset
-from video2act.data.lerobot_reader import Dataset
+from video2act.data.lerobot_format import ACTION, STATE
+from video2act.data.lerobot_reader import Dataset, LeRobotDataset
+from video2act.data.sentences import check_sentences
 from video2act.data.view import as_view
 from video2act.frames import Size, check_frames
+from video2act.text.instruction import MAX_BYTES
 from video2act.types import Batch, Video
 
 
@@ -203,11 +206,8 @@ def check_weights(dataset: Dataset, weights: tuple[float, ...] | None) -> None:
 
 
 def check_fit(config: PolicyConfig, dataset: Dataset) -> None:
-    """Raise ValueError where a policy and a dataset contradict each other."""
-    if dataset.action_dim is None:
-        raise ValueError(
-            "this dataset has no actions (it was recorded as videos only); train-video can use it, train cannot"
-        )
+    """Raise ValueError where a policy and a dataset contradict each other, or the policy cannot read a sentence."""
+    check_columns(dataset)
     for word, own, other in (
         ("state size", config.state_dim, dataset.state_dim),
         ("action size", config.action_dim, dataset.action_dim),
@@ -215,6 +215,9 @@ def check_fit(config: PolicyConfig, dataset: Dataset) -> None:
         if own != other:
             raise ValueError(f"{word}: the policy has {own}, the dataset {other}; use the config made for this dataset")
     check_cameras(config, dataset)
+    backbone = config.system2.backbone if config.system2 else None
+    reads_bytes = config.system1.text_encoder is None or isinstance(backbone, BackboneConfig)
+    check_sentences([dataset], MAX_BYTES if reads_bytes else None)
 
 
 def check_cameras(config: PolicyConfig, dataset: Dataset) -> None:
@@ -232,3 +235,23 @@ def check_cameras(config: PolicyConfig, dataset: Dataset) -> None:
             f"its cameras are {', '.join(dataset.cameras) or 'none'}"
         )
     check_frames(config, {camera: dataset.image_size(camera) for camera in config.all_cameras})
+
+
+def check_columns(dataset: Dataset) -> None:
+    """Raise ValueError where the dataset has no actions, or a state that was not chosen."""
+    part = as_view(dataset).parts[0]
+    columns = part.info.columns if isinstance(part, LeRobotDataset) else {}
+    listed = ", ".join(f"{name} [{feature.size}]" for name, feature in columns.items())
+    if dataset.action_dim is None:
+        if columns:
+            raise ValueError(
+                f"this dataset has no actions: it has no column {ACTION}, and none was chosen; its columns are "
+                f"{listed}. Choose with --action COLUMN..., or use train-video alone"
+            )
+        raise ValueError("this dataset has no actions, only pictures; train-video can use it, train cannot")
+    states = [name for name in columns if "state" in name or "qpos" in name]
+    if dataset.state_dim == 0 and states and isinstance(part, LeRobotDataset) and not part.is_state_chosen:
+        raise ValueError(
+            f"this dataset has no column {STATE}. Its columns are {listed}; choose with --state {states[0]}, or give "
+            "--state without a column for a policy that reads no state"
+        )

@@ -8,28 +8,43 @@ the unified one.
 from collections.abc import Sequence
 from pathlib import Path
 
+from video2act.config.training_options import DataOptions
+from video2act.data.dataset_files import DatasetError
 from video2act.data.embodied import EmbodiedDataset
-from video2act.data.lerobot_format import DatasetError
 from video2act.data.lerobot_reader import Dataset, LeRobotDataset
-from video2act.data.view import DatasetView, choose
+from video2act.data.view import DatasetView, choose, parse_episodes
 
 _OF_A_ROBOT = ("robot", "state_dim", "action_dim")
 """may differ between datasets whose embodiments are given"""
 
 
-def open_dataset(path: Path | str, *, episodes: Sequence[int] | None = None) -> Dataset:
+def open_dataset(
+    path: Path | str,
+    *,
+    episodes: Sequence[int] | None = None,
+    state: Sequence[str] | None = None,
+    action: Sequence[str] | None = None,
+) -> Dataset:
     """A dataset folder or a Hugging Face repo id (`owner/name`), or some of its episodes (`range(50)`).
 
+    Args:
+        state: columns that are joined to the state, in this order; None: `observation.state`, if there is one.
+        action: the same for actions; None: `action`.
     Raises:
         FileNotFoundError, DatasetError: it cannot be read.
-        ValueError: an episode that does not exist, or one that is named twice.
+        ValueError: an episode or a column that does not exist, or one that is named twice.
     """
-    dataset = LeRobotDataset(path)
+    dataset = LeRobotDataset(path, state=state, action=action)
     return dataset if episodes is None else choose(dataset, episodes)
 
 
 def open_datasets(
-    paths: Sequence[Path | str], *, episodes: Sequence[int] | None = None, embodiments: Sequence[str] | None = None
+    paths: Sequence[Path | str],
+    *,
+    episodes: Sequence[int] | None = None,
+    embodiments: Sequence[str] | None = None,
+    state: Sequence[str] | None = None,
+    action: Sequence[str] | None = None,
 ) -> Dataset:
     """One dataset, or several under one numbering of episodes.
 
@@ -37,13 +52,14 @@ def open_datasets(
         paths: folders or Hugging Face repo ids.
         episodes: the episodes to use of EACH dataset; None: all.
         embodiments: the name in `EMBODIMENTS` of each dataset's robot; None: all have the same robot.
+        state, action: as for `open_dataset`, the same for all.
     Raises:
         FileNotFoundError, DatasetError: one of them cannot be read, or two do not go together.
         ValueError: no path; an episode that does not exist; an embodiment that is unknown, or of another size.
     """
     if not paths:
         raise ValueError("expected at least one dataset folder, got none")
-    parts = [LeRobotDataset(path) for path in paths]
+    parts = [LeRobotDataset(path, state=state, action=action) for path in paths]
     chosen = None if episodes is None else [choose(part, episodes).episodes[0] for part in parts]
     if embodiments is not None:
         if len(embodiments) != len(parts):
@@ -57,6 +73,17 @@ def open_datasets(
         return parts[0]
     _check_alike(parts, ("fps", "cameras", *_OF_A_ROBOT))
     return DatasetView(parts, chosen)
+
+
+def open_chosen(options: DataOptions) -> Dataset:
+    """The datasets, episodes and columns that a command line asks for; raises as `open_datasets`."""
+    return open_datasets(
+        options.data,
+        episodes=parse_episodes(options.episodes) if options.episodes else None,
+        embodiments=options.embodiments,
+        state=options.state,
+        action=options.action,
+    )
 
 
 def _check_alike(parts: Sequence[LeRobotDataset], names: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """What is recorded, what a dataset declares of it, and whether the two agree: checked before anything is encoded."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,7 +24,8 @@ class Episode:
     state: Float[np.ndarray, "t s"]
     action: Float[np.ndarray, "t a"] | None
     """None in a dataset of videos only"""
-    instruction: str
+    instruction: str | Sequence[str]
+    """one for the episode, or one per frame, as `EpisodeData` has them"""
     seed: int | None = None
     """what the environment was reset with"""
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -33,6 +34,12 @@ class Episode:
     """other sentences for the same task, to train on"""
     unseen: tuple[str, ...] = ()
     """sentences kept for evaluation"""
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """one per frame"""
+        one = self.instruction
+        return (one,) * len(self.state) if isinstance(one, str) else tuple(one)
 
 
 def describe_features(
@@ -100,7 +107,11 @@ def check_episode(episode: Episode, info: DatasetInfo) -> None:
     length = len(episode.state)
     if length == 0:
         raise ValueError("an episode needs at least one frame")
-    for sentence in (episode.instruction, *episode.seen, *episode.unseen):
+    if len(episode.instructions) != length:
+        raise ValueError(
+            f"the episode has {length} states but {len(episode.instructions)} instructions; give one, or one per frame"
+        )
+    for sentence in dict.fromkeys((*episode.instructions, *episode.seen, *episode.unseen)):
         if not sentence.strip():
             raise ValueError(f"an episode needs a sentence that says its task, got {sentence!r}")
     _check_frames(episode, info, length=length)

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from video2act.data.lerobot_format import DatasetError
+from video2act.data.dataset_files import DatasetError
 from video2act.data.recording_format import Episode
 
 RAW_CAMERAS = {

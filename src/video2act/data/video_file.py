@@ -11,6 +11,7 @@ files stay open.
 """
 
 import os
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -21,7 +22,8 @@ from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
-from video2act.data.lerobot_format import DatasetError
+from video2act.data.dataset_files import DatasetError, check_exists
+from video2act.data.pictures import Reduce, gather
 
 CODEC = "h264"
 PIXEL_FORMAT = "yuv420p"
@@ -66,10 +68,7 @@ class VideoReader:
 
     def __init__(self, path: Path, is_strict: bool = False):
         self.path = path
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path} does not exist; the dataset lacks a video that its episodes refer to: copy it again"
-            )
+        check_exists(path)
         self._lock = Lock()
         # one for all frames: the frame's own would prepare the conversion anew each time
         self._reformatter = VideoReformatter()
@@ -111,13 +110,23 @@ class VideoReader:
                 "fps; encode it again at the dataset's rate or correct fps in meta/info.json"
             )
 
-    def frames(self, first: int, count: int) -> UInt8[np.ndarray, "{count} _h _w 3"]:
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raise DatasetError if the frames have another height and width."""
+        if self.size != size:
+            raise DatasetError(
+                f"{self.path} has frames of {self.size[0]} x {self.size[1]}, meta/info.json says {size[0]} x "
+                f"{size[1]}; copy the file again or record its episodes again"
+            )
+
+    def frames(self, first: int, count: int, *, reduce: Reduce | None = None) -> UInt8[np.ndarray, "{count} _h _w 3"]:
         """Frames `first .. first + count - 1`, RGB.
 
+        Args:
+            reduce: makes the frames smaller, piece by piece.
         Raises:
             DatasetError: there are fewer, or one cannot be decoded.
         """
-        if self.num_frames < first + count:
+        if not 0 <= first <= first + count <= self.num_frames:
             raise DatasetError(
                 f"{self.path} holds {self.num_frames} frames, but frame {first + count - 1} was asked for: the "
                 "file is cut short "
@@ -125,7 +134,7 @@ class VideoReader:
             )
         with self._lock:
             try:
-                return self._decode(first, count)
+                return gather(self._decode(first, count), count, size=self.size, reduce=reduce)
             except av.FFmpegError as error:
                 raise _damaged(self.path, error) from error
 
@@ -133,23 +142,24 @@ class VideoReader:
         with self._lock:
             self._container.close()
 
-    def _decode(self, first: int, count: int) -> np.ndarray:
+    def _decode(self, first: int, count: int) -> Iterator[np.ndarray]:
         wanted = self._times[first : first + count].tolist()
         self._container.seek(wanted[0], stream=self._stream, backward=True)
-        frames: np.ndarray | None = None
         done = 0
         for frame in self._container.decode(self._stream):
             if frame.pts is None or frame.pts < wanted[0]:
                 continue
             if frame.pts != wanted[done]:
                 raise DatasetError(f"{self.path}: frame {first + done} is missing; the file is damaged: copy it again")
-            image = self._reformatter.reformat(frame, format="rgb24").to_ndarray()
-            if frames is None:
-                frames = np.empty((count, *image.shape), np.uint8)
-            frames[done] = image
+            if (frame.height, frame.width) != self.size:
+                raise DatasetError(
+                    f"{self.path}: frame {first + done} has {frame.height} x {frame.width} px, the first "
+                    f"{self.size[0]} x {self.size[1]}; record at one size"
+                )
+            yield self._reformatter.reformat(frame, format="rgb24").to_ndarray()
             done += 1
             if done == count:
-                return frames
+                return
         raise DatasetError(f"{self.path}: frame {first + done} cannot be decoded; the file is damaged: copy it again")
 
 

@@ -6,7 +6,9 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import UInt8
 
+from video2act.data import fingerprint
 from video2act.data.lerobot_reader import Dataset, EpisodeData, LeRobotDataset, statistics
+from video2act.data.pictures import Reduce
 from video2act.normalize import Statistics
 
 
@@ -57,11 +59,15 @@ class DatasetView:
 
     @property
     def fingerprint(self) -> str:
-        names = []
-        for part, chosen in zip(self.parts, self.episodes, strict=True):
-            is_whole = chosen == tuple(range(len(part)))
-            names.append(part.fingerprint + ("" if is_whole else f" episodes {','.join(map(str, chosen))}"))
-        return " ".join(names)
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint.of_dataset(self)
+
+    def episode_fingerprint(self, i: int) -> str:
+        part, own = self._place(i)
+        return part.episode_fingerprint(own)
 
     def episode(self, i: int) -> EpisodeData:
         part, own = self._place(i)
@@ -74,9 +80,11 @@ class DatasetView:
     def image_size(self, camera: str) -> tuple[int, int]:
         return self.parts[0].image_size(camera)
 
-    def frames(self, i: int, camera: str, *, start: int = 0, stop: int | None = None) -> UInt8[np.ndarray, "t _h _w 3"]:
+    def frames(
+        self, i: int, camera: str, *, start: int = 0, stop: int | None = None, reduce: Reduce | None = None
+    ) -> UInt8[np.ndarray, "t _h _w 3"]:
         part, own = self._place(i)
-        return part.frames(own, camera, start=start, stop=stop)
+        return part.frames(own, camera, start=start, stop=stop, reduce=reduce)
 
     def part_number(self, i: int) -> int:
         """Which of `parts` episode `i` belongs to."""

@@ -6,6 +6,7 @@ task. EGL and OSMesa differ in a few pixels, so demonstrations and evaluation sh
 
 import importlib
 import os
+import re
 import sys
 from typing import Any
 
@@ -15,15 +16,36 @@ from jaxtyping import UInt8
 from video2act.envs.choices import check_choice
 
 
+class RendererError(RuntimeError):
+    """MuJoCo cannot render on this machine as `MUJOCO_GL` says."""
+
+
+def _no_renderer(error: Exception) -> RendererError:
+    return RendererError(
+        f"MuJoCo cannot render with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')} ({type(error).__name__}: {error}); "
+        "install the library (EGL: apt install libegl1 libgl1; software: libosmesa6) and set MUJOCO_GL to egl, or "
+        "osmesa, or to glfw where there is a display"
+    )
+
+
 def import_simulator(module: str) -> Any:
-    """Import a module of the `sim` extra. Raises ImportError that says how to install it."""
+    """Import a module of the `sim` extra.
+
+    Raises:
+        ImportError: it is not installed; says how to install it.
+        RendererError: `MUJOCO_GL` names no renderer, or one whose library is missing.
+    """
     if sys.platform == "linux":
         # mujoco chooses its renderer while it is imported; its own default needs a display, EGL runs on a server as
         # well
         os.environ.setdefault("MUJOCO_GL", "egl")
     try:
         return importlib.import_module(module)
+    except (RuntimeError, AttributeError, OSError) as error:
+        raise _no_renderer(error) from error
     except ImportError as error:
+        if re.search("EGL|OpenGL|OSMesa|glfw", str(error), re.IGNORECASE):
+            raise _no_renderer(error) from error
         raise ImportError(
             f'this environment needs the simulators ({error}); run: pip install "video2act[sim]"'
         ) from error
@@ -69,7 +91,16 @@ class Cameras:
 
     def _make_renderer(self) -> Any:
         mujoco = import_simulator("mujoco")
-        renderer = mujoco.Renderer(self._model, self._image_size, self._image_size)
+        hook, failure = sys.unraisablehook, None
+        sys.unraisablehook = lambda _: None  # a context that was made by half fails once more when it is freed
+        try:
+            renderer = mujoco.Renderer(self._model, self._image_size, self._image_size)
+        except (RuntimeError, ImportError, AttributeError, OSError, mujoco.FatalError) as error:
+            failure = _no_renderer(error)
+        finally:
+            sys.unraisablehook = hook
+        if failure is not None:
+            raise failure
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             renderer.scene.flags[flag] = 0
         return renderer

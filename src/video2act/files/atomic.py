@@ -27,6 +27,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
+        temporary.unlink(missing_ok=True)  # it may be a link to another file
         temporary.write_bytes(data)
         publish(temporary, path)
     finally:

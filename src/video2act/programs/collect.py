@@ -25,7 +25,8 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from video2act.data import DatasetWriter, EncodedEpisode, Episode, encode_episode, load_origin
-from video2act.data.lerobot_format import ACTION, INFO_PATH, DatasetError, DatasetInfo, load_info
+from video2act.data.dataset_files import DatasetError
+from video2act.data.lerobot_format import ACTION, INFO_PATH, DatasetInfo, load_info
 from video2act.data.lerobot_tables import read_episodes
 from video2act.envs import make_environment, make_expert
 from video2act.interfaces import Environment, EnvironmentSpec, Expert

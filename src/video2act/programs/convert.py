@@ -19,7 +19,8 @@ from typing import Any
 from rich.progress import Progress
 
 from video2act.data import DatasetWriter, EncodedEpisode, encode_episode, load_origin
-from video2act.data.lerobot_format import INFO_PATH, DatasetError, DatasetInfo
+from video2act.data.dataset_files import DatasetError
+from video2act.data.lerobot_format import INFO_PATH, DatasetInfo
 from video2act.data.lerobot_writer import ORIGIN_PATH
 from video2act.data.recording_format import MismatchError
 from video2act.data.robotwin import Order, Source, find_episodes, joint_names, read_episode

@@ -2,6 +2,7 @@
 info`."""
 
 from collections import Counter
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from video2act.config import (
 from video2act.data import DatasetError, LeRobotDataset
 from video2act.data.check import check_dataset
 from video2act.data.hub import locate_dataset
+from video2act.data.lerobot_format import DEFAULT_FEATURES
 from video2act.files.run_folder import ROBOTS, STATISTICS_FILE, load_config
 from video2act.files.tensor_files import read_json
 from video2act.frames import describe_fit, fit_problem, frame_uses
@@ -32,11 +34,14 @@ from video2act.system2.backbones.sizes import size_of
 from video2act.system2.backbones.wan_original import is_original
 
 WIDTH = 128
+Columns = Sequence[str] | None
 
 
-def describe(what: Path) -> str:
+def describe(what: Path, *, state: Columns = None, action: Columns = None) -> str:
     """A folder's dataset or video model, a repo's dataset, or a preset; plain text.
 
+    Args:
+        state, action: columns of a dataset, as for `open_dataset`.
     Raises:
         FileNotFoundError, DatasetError: it is none of them, or cannot be read.
         ValueError: the video model's files are damaged, or it is of no family known here.
@@ -47,7 +52,9 @@ def describe(what: Path) -> str:
         return describe_run(what)
     if what.exists():
         is_model = any((what / file).exists() for file in (TUNED_CONFIG, "model_index.json", "transformer/config.json"))
-        return describe_video_model(what) if is_model or is_original(what) else describe_dataset(what)
+        if is_model or is_original(what):
+            return describe_video_model(what)
+        return describe_dataset(what, state=state, action=action)
     if name in PRESETS:
         return describe_preset(name)
     close = get_close_matches(name, PRESETS, n=1)
@@ -57,7 +64,7 @@ def describe(what: Path) -> str:
             f"{', '.join(PRESETS)}; expected one of "
             f"them, a dataset (a folder with meta/info.json, or a repo id owner/name), or a video model's folder"
         )
-    return describe_dataset(what)
+    return describe_dataset(what, state=state, action=action)
 
 
 def describe_run(path: Path) -> str:
@@ -86,22 +93,23 @@ def _data_of(policy: PolicyConfig) -> DataSpec:
     return DataSpec(policy.state_dim, policy.action_dim, policy.fps, tuple(dict.fromkeys(cameras)) or ("camera",))
 
 
-def describe_dataset(path: Path) -> str:
+def describe_dataset(path: Path, *, state: Columns = None, action: Columns = None) -> str:
     """Robot, cameras, size, tasks, and the range of every number of state and action; plain text.
 
     Raises:
         FileNotFoundError, DatasetError: the dataset cannot be read.
     """
-    dataset = LeRobotDataset(path)
+    dataset = LeRobotDataset(path, state=state, action=action)
     console = Console(width=WIDTH, color_system=None)
     with console.capture() as capture:
-        for table in (_summary(dataset), _tasks(dataset), *_ranges(dataset), _presets(dataset)):
+        tables = (_summary(dataset), _columns(dataset), _tasks(dataset), *_ranges(dataset), _presets(dataset))
+        for table in tables:
             console.print(table)
             console.print()
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"
 
 
-def check(path: Path) -> str:
+def check(path: Path, *, state: Columns = None, action: Columns = None) -> str:
     """Look at every byte of a dataset; what is said when nothing is wrong.
 
     Raises:
@@ -109,7 +117,7 @@ def check(path: Path) -> str:
         DatasetError: lists all that is wrong.
     """
     root = locate_dataset(path)
-    if faults := check_dataset(root):
+    if faults := check_dataset(root, state=state, action=action):
         listed = "\n  ".join(faults)
         raise DatasetError(f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n  {listed}")
     return f"{path}: every file was read and every picture decoded; nothing is wrong\n"
@@ -245,10 +253,31 @@ def _summary(dataset: LeRobotDataset) -> Table:
         ("cameras", "\n".join(_camera(dataset, camera) for camera in dataset.cameras) or "none"),
         ("episodes", f"{len(dataset)} of {lengths[0]} to {lengths[-1]} frames, median {lengths[len(lengths) // 2]}"),
         ("frames", f"{dataset.total_frames} ({seconds:.1f} s)"),
-        ("actions", "none: videos only" if dataset.action_dim is None else f"{dataset.action_dim} numbers"),
+        ("state", _joined(dataset.info.state, dataset.state_dim)),
+        ("action", _joined(dataset.info.action, dataset.action_dim or 0)),
         ("on disk", f"{size / 2**20:.1f} MiB"),
+        ("fingerprint", f"{dataset.fingerprint[:16]}, the same for the same data as training reads it"),
     ):
         table.add_row(name, value)
+    return table
+
+
+def _joined(columns: tuple[str, ...], size: int) -> str:
+    return f"{size} numbers: {' + '.join(columns)}" if columns else "none"
+
+
+def _columns(dataset: LeRobotDataset) -> Table:
+    """Everything that is recorded in each frame, and what it is used for."""
+    info = dataset.info
+    uses = {key: f"camera {camera}" for camera, key in info.cameras.items()}
+    uses |= dict.fromkeys(info.action, "action") | dict.fromkeys(info.state, "state")
+    table = Table("column", "type", "used as", box=None)
+    for key, feature in info.features.items():
+        if key not in DEFAULT_FEATURES:
+            free = "nothing: not a colour camera" if feature.is_picture else "nothing"
+            if key in info.columns:
+                free = "nothing; train --state or --action can choose it"
+            table.add_row(key, f"{feature.dtype} {list(feature.shape)}", uses.get(key, free))
     return table
 
 

@@ -13,14 +13,14 @@ import torch
 
 from video2act.config import PolicyConfig, TrainConfig
 from video2act.config.training_options import TrainOptions
-from video2act.data import Dataset, FrameStore, open_datasets, parse_episodes, split
+from video2act.data import Dataset, FrameStore, split
 from video2act.data.embodied import EmbodiedDataset
-from video2act.data.loader import BatchLoader, check_fit, check_weights
+from video2act.data.loader import BatchLoader, check_columns, check_fit, check_weights
+from video2act.data.opening import open_chosen
 from video2act.files.run_folder import CONFIG_FILE as POLICY_FILE
 from video2act.files.run_folder import ROBOTS
 from video2act.interop.rdt import load_rdt
 from video2act.policy import Video2Act
-from video2act.system2.backbones import CONFIG_FILE
 from video2act.training.batches import Renumbered, training_inputs, validation_loss
 from video2act.training.beginning import Beginning, begin_from
 from video2act.training.features import fill
@@ -31,8 +31,8 @@ from video2act.training.record import save_runs
 
 def main(options: TrainOptions) -> None:
     """Train as the command line asks."""
-    episodes = parse_episodes(options.episodes) if options.episodes else None
-    data = open_datasets(options.data, episodes=episodes, embodiments=options.embodiments)
+    data = open_chosen(options)
+    check_columns(data)
     config = choose_policy(options, data, options.cameras)
     names = ("out", "training", "video_model", "init", "init_parts", "resume", "cache", "live")
     train(config, data, **{name: getattr(options, name) for name in names})
@@ -49,7 +49,7 @@ def train(
     init: PathLike[str] | str | None = None,
     init_parts: tuple[str, ...] = (),
     resume: bool = False,
-    cache: Path | None = None,
+    cache: Path | str | None = None,
     live: bool = False,
 ) -> Video2Act:
     """Train a policy, write its run folder, and return it, ready to act. Several processes: load it from the run
@@ -100,9 +100,7 @@ def train(
 
     store, seen = FrameStore(data), None
     if policy.system2 and not policy.system2.is_learning and not live:
-        # beside a video model of ours; a published one's folder may be shared, and is not written to
-        beside = video_model if video_model and (video_model / CONFIG_FILE).is_file() else out
-        seen = open_cache(policy, data, folder=beside, cache=cache)
+        seen = open_cache(policy, data, out=out, video_model=video_model, cache=cache)
         fill(policy, data, store=store, cache=seen, accelerator=loop.accelerator)
 
     def loader(part: Dataset) -> BatchLoader:

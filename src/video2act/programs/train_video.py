@@ -36,6 +36,7 @@ from video2act.config import (
 from video2act.config.training_options import TrainVideoOptions
 from video2act.data import Dataset, open_dataset, parse_episodes, split
 from video2act.data.clip_sampler import ClipSampler, Footage
+from video2act.data.sentences import check_sentences, hand_over
 from video2act.files.atomic import write_text
 from video2act.interfaces import VideoBackbone
 from video2act.presets import ANY_DATA, SMALL_SOURCE, video_model_in
@@ -44,6 +45,7 @@ from video2act.system2.backbones.pretrained import PretrainedBackbone
 from video2act.system2.backbones.published import TRANSFORMER, save_transformer
 from video2act.system2.backbones.scratch import Reconstruction, latent_statistics, write_base
 from video2act.system2.video_training import diffusion_loss
+from video2act.text.instruction import MAX_BYTES
 from video2act.training.loop import SETTINGS_FILE, TrainingLoop
 from video2act.training.new_policy import choose_policy
 from video2act.training.video_report import VideoReport, print_report, validate
@@ -133,6 +135,7 @@ def train_video(
     config = config if num_steps is None else replace(config, num_steps=num_steps)
     datasets = list(data) if isinstance(data, Sequence) else [data]
     _check(config, backbone, tuning=tuning)
+    check_sentences(datasets, MAX_BYTES if isinstance(backbone, BackboneConfig) else None)
     halves = [split(dataset, config.validation_fraction) for dataset in datasets]
     footage = Footage.open([*(training for training, _ in halves), *(last for _, last in halves)], camera)
     sampler = ClipSampler(footage[: len(halves)], config, frame=frame)
@@ -163,11 +166,10 @@ def train_video(
     loop = TrainingLoop(VideoObjective(model), config, folder=out, resume=resume, identity=identity)
     rank, device = loop.accelerator.process_index, loop.accelerator.device
     if isinstance(model, PretrainedBackbone):
-        sentences = {task for one in footage for task in one.dataset.tasks}
         # one process computes and writes the embeddings, the others then find them; nothing needs the encoder
         # afterwards
         with loop.accelerator.main_process_first():
-            model.text.prepare(sentences)
+            hand_over(datasets, model.text.prepare)
 
     def inputs(step: int) -> tuple[Video, list[str], torch.Generator]:
         pixels, instruction = sampler.random(config.batch_size, (config.seed, 1, step, rank))

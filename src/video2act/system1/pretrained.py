@@ -107,7 +107,7 @@ class FrozenTextEncoder:
 
     def prepare(self, instructions: Iterable[str], device: torch.device) -> None:
         """Compute what is not cached yet, then let the encoder go: nothing else needs it."""
-        for sentence in dict.fromkeys(instructions):
+        for sentence in instructions:
             self([sentence], device)
         if self.encoder is not None:
             self.encoder.let_go()

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from video2act.files.atomic import publish
+from video2act.text.instruction import check_instruction
 
 
 @runtime_checkable
@@ -68,8 +69,7 @@ class TextEmbeddings:
             ValueError: the instruction is empty or too long, or what is cached is damaged, of another width or of
                 another encoder.
         """
-        if not instruction.strip():
-            raise ValueError(f"the instruction is empty ({instruction!r}); say what the robot shall do")
+        check_instruction(instruction, max_bytes=None)
         if instruction not in self._known:
             path = self.path(instruction)
             if path is None or not path.is_file():
@@ -83,7 +83,7 @@ class TextEmbeddings:
 
     def prepare(self, instructions: Iterable[str]) -> None:
         """Compute what is not cached yet, then let the encoder go: nothing else needs it."""
-        for instruction in dict.fromkeys(instructions):
+        for instruction in instructions:
             self(instruction)
         if self.encoder is not None:
             self.encoder.let_go()

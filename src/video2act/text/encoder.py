@@ -7,10 +7,8 @@ import torch
 from torch import nn
 from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 
+from video2act.text.instruction import check_instruction
 from video2act.types import Tokens
-
-MAX_BYTES = 256
-"""longest instruction; a longer one is refused, not cut"""
 
 
 class ByteTextEncoder(nn.Module):
@@ -35,17 +33,11 @@ class ByteTextEncoder(nn.Module):
         """Returns tokens `[b n width]`, one per byte and one for the end, padding masked.
 
         Raises:
-            ValueError: an instruction is empty, only white space, or longer than `MAX_BYTES` bytes.
+            ValueError: an instruction is empty or too long (`check_instruction`).
         """
-        for sentence in instruction:
-            num_bytes = len(sentence.encode())
-            if not 0 < num_bytes <= MAX_BYTES:
-                raise ValueError(
-                    f"an instruction has 1 to {MAX_BYTES} bytes, got {num_bytes}: {sentence[:60]!r}; shorten it"
-                )
-            if not sentence.strip():
-                raise ValueError(f"the instruction is empty ({sentence!r}); say what the robot shall do")
         distinct = list(dict.fromkeys(instruction))
+        for sentence in distinct:
+            check_instruction(sentence)
         device = self.encoder.device
         tokenized = self.tokenizer(distinct, padding=True, return_tensors="pt").to(device)
         hidden = self.encoder(**tokenized).last_hidden_state

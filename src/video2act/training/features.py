@@ -76,16 +76,18 @@ def fill(
         cache.begin()
     accelerator.wait_for_everyone()
     missing = [episode for episode, length in enumerate(dataset.lengths) if cache.fault(episode, length)]
-    for episode in missing if accelerator.is_main_process else ():
-        cache.remove(episode)  # what is damaged counts for nothing
-    cache.check_room(0)
     accelerator.wait_for_everyone()
-    mine = missing[accelerator.process_index :: accelerator.num_processes]
+    if missing:
+        cache.check_room(0)
+    # by number: other programs may fill the same cache, so that processes need not miss the same
+    mine = [episode for episode in missing if episode % accelerator.num_processes == accelerator.process_index]
     is_shown = accelerator.is_main_process and bool(mine)
     for episode in track(mine, "System 2 sees the demonstrations", disable=not is_shown):
+        if cache.fault(episode, dataset.lengths[episode]) is None:
+            continue  # another program was faster
         seen = look(policy, dataset, store=store, episode=episode, spec=cache.spec, device=accelerator.device)
         # others write at the same time: all that is not there yet, at this episode's size per frame
-        left = sum(dataset.lengths[other] for other in missing if other not in cache)
+        left = sum(dataset.lengths[other] for other in missing if other == episode or other not in cache)
         cache.check_room(cache.size(seen) * left // dataset.lengths[episode])
         cache.write(episode, seen)
     accelerator.wait_for_everyone()

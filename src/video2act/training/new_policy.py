@@ -1,5 +1,6 @@
 """New policies: the config that options ask for, its weights, and what must be ready before the first training step."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,25 @@ from video2act.config.training_options import PolicyStart
 from video2act.data import Dataset
 from video2act.data.cache import FeatureCache, load_spec
 from video2act.data.embodied import EmbodiedDataset
+from video2act.data.sentences import hand_over
 from video2act.embodiment import UNIFIED
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act
 from video2act.presets import SMALL_SOURCE, Demonstrations, make_preset
 from video2act.system1.pretrained import FrozenTextEncoder
+from video2act.system2.backbones import CONFIG_FILE as BACKBONE_FILE
 from video2act.system2.backbones import load_video_model
 from video2act.system2.backbones.pretrained import PretrainedBackbone
 from video2act.training.features import cache_spec
+
+SEEN = "seen"
+"""folder of caches beside a video model, or in a run folder"""
+
+
+def can_write(folder: Path) -> bool:
+    """Whether a folder, which may not exist yet, can be written."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return os.access(existing, os.W_OK | os.X_OK)
 
 
 def choose_policy(start: PolicyStart, data: Demonstrations, cameras: tuple[str, ...] | None = None) -> PolicyConfig:
@@ -101,24 +113,33 @@ def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], *, vid
 def prepare_text(policy: Video2Act, dataset: Dataset, *, accelerator: Accelerator) -> None:
     """Embed every sentence of the data by the frozen text encoders; a small one is trained along and has nothing to
     prepare."""
-    texts = (s for i in range(len(dataset)) for s in (*dataset.episode(i).instruction, *dataset.sentences(i)))
-    sentences = tuple(dict.fromkeys(texts))
+    text = policy.system1.text
     # one process computes and writes the embeddings, the others then find them
     with accelerator.main_process_first():
-        if isinstance(policy.system1.text, FrozenTextEncoder):
-            policy.system1.text.prepare(sentences, accelerator.device)
+        if isinstance(text, FrozenTextEncoder):
+            hand_over([dataset], lambda sentences: text.prepare(sentences, accelerator.device))
         if policy.system2 and isinstance(policy.system2.backbone, PretrainedBackbone):
-            policy.system2.backbone.text.prepare(sentences)
+            hand_over([dataset], policy.system2.backbone.text.prepare)
 
 
-def open_cache(policy: Video2Act, dataset: Dataset, *, folder: Path, cache: Path | None) -> FeatureCache:
-    """The cache that a training reads: in `folder` under a name of its own, or the one that was named.
+def open_cache(
+    policy: Video2Act, dataset: Dataset, *, out: Path, video_model: Path | None, cache: Path | str | None
+) -> FeatureCache:
+    """The cache that a training reads: the one that was named, or one with a name of its own.
+
+    It lies beside a video model of ours, which other trainings share; in the run folder `out`, if the model is a
+    published one, or its folder cannot be written.
 
     Raises:
         FileNotFoundError, StaleCacheError: the named one does not exist, or was made of something else.
     """
     if cache is None:
         spec = cache_spec(policy, dataset)
-        return FeatureCache(folder / "seen" / spec.name, spec)
+        if video_model is not None and (video_model / BACKBONE_FILE).is_file():
+            beside = FeatureCache(video_model / SEEN / spec.name, spec)
+            if can_write(beside.root) or not any(map(beside.fault, *zip(*enumerate(dataset.lengths), strict=True))):
+                return beside
+            print(f"{video_model} cannot be written; what System 2 sees goes to {out / SEEN}")
+        return FeatureCache(out / SEEN / spec.name, spec)
     found = load_spec(cache)
     return FeatureCache(cache, cache_spec(policy, dataset, stage=found.stage, dtype=found.dtype))

@@ -66,6 +66,8 @@ def describe_part(dataset: LeRobotDataset, episodes: tuple[int, ...]) -> dict[st
         "episodes": len(used),
         "frames": used.total_frames,
         "tasks": list(used.tasks),
+        "state": list(dataset.info.state),
+        "action": list(dataset.info.action),
     }
 
 

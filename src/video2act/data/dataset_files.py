@@ -1,0 +1,125 @@
+"""Which files of a dataset may be read and written: a dataset can come from a stranger, and it names its own files.
+
+Reading follows links, because the Hub's cache and large disks need them; a name never leads out of the folder. Writing
+follows none: a folder that holds a link is not recorded into.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+MAX_INDEX = 10**6
+"""above every chunk and file number"""
+MAX_VALUES_PER_BYTE = 100
+"""of a column of a parquet file that declares no size; equal values take almost no bytes"""
+SPARE = 10**5
+"""rows or values above what is expected that are read, so that the error can name the one that is wrong"""
+NONE: Mapping[str, int] = {}
+
+_FIELD = re.compile(r"\{(\w+)(?::0([1-9])d)?\}")
+_POINTER = b"version https://git-lfs"
+
+
+class DatasetError(ValueError):
+    """A dataset on disk that cannot be used as it is: which file, what is wrong, what to do."""
+
+
+def check_template(value: object, name: str, *, places: tuple[str, ...]) -> str:
+    """A path of `info.json` such as `data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet`.
+
+    Raises:
+        ValueError: it has other places than `places`, a format other than `0Nd`, or may leave the dataset's folder.
+    """
+    expected = ", ".join(f"{{{place}}}" for place in places)
+    text = value if isinstance(value, str) else "{"
+    unknown = [place for place, _ in _FIELD.findall(text) if place not in places]
+    plain = _FIELD.sub("0", text)
+    if len(text) > 300 or unknown or "{" in plain or "}" in plain or "{video_key:" in text:
+        raise ValueError(
+            f"{name} must be a path with the places {expected}, of which numbers may be written as {{...:03d}}, got "
+            f"{str(value)[:100]!r}"
+        )
+    check_relative(plain, name)
+    return text
+
+
+def check_relative(path: str, name: str) -> None:
+    """Raise ValueError where a path may lead out of its folder."""
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or any(letter in path for letter in "\\\0"):
+        raise ValueError(f"{name} must be a path inside the dataset's folder, without .. and \\, got {path[:100]!r}")
+
+
+def check_no_links(root: Path) -> None:
+    """Raise DatasetError if a folder that will be written holds a link, which may lead out of it."""
+    link = next((path for path in root.rglob("*") if path.is_symlink()), None)
+    if link is not None:
+        raise DatasetError(
+            f"{link} is a link, and recording through links could change files elsewhere; copy the dataset "
+            "(cp -rL), or record into a new folder"
+        )
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a file is of a file browser (`.DS_Store`), of a Mac's copying (`._*`) or unfinished: not data."""
+    return path.name.startswith(".")
+
+
+def episode_files(root: Path) -> list[Path]:
+    """The tables of `meta/episodes`, in their order."""
+    return sorted(path for path in (root / "meta" / "episodes").glob("*/*.parquet") if not is_hidden(path))
+
+
+def check_exists(path: Path) -> None:
+    """Raise FileNotFoundError where there is no such file, DatasetError where git-lfs left a pointer in its place."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; the dataset is incomplete: copy it again")
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise DatasetError(
+                f"{path} is a pointer of Git LFS, not the file itself; run `git lfs pull` where the dataset was cloned"
+            )
+
+
+def open_parquet(
+    path: Path, columns: Collection[str] | None = None, *, max_rows: int | None = None, sizes: Mapping[str, int] = NONE
+) -> pq.ParquetFile:
+    """A parquet file, of which only the footer is read.
+
+    Args:
+        columns: those that will be read; None: all.
+        max_rows: what `meta/info.json` allows for.
+        sizes: numbers in a row of a column, as declared.
+    Raises:
+        FileNotFoundError: no such file.
+        DatasetError: not parquet, cut short, or with far more rows or numbers than it may have.
+    """
+    check_exists(path)
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, error) from error
+    rows, num_bytes = file.metadata.num_rows, path.stat().st_size
+    counts = {"rows": (rows, num_bytes * MAX_VALUES_PER_BYTE if max_rows is None else max_rows)}
+    for i in range(file.metadata.num_columns):
+        name = re.sub(r"(\.(list|bag)\.\w+)+$", "", file.schema.column(i).path)  # what lists hold
+        if columns is None or name in columns:
+            groups = (file.metadata.row_group(k).column(i) for k in range(file.metadata.num_row_groups))
+            is_declared = name in sizes and max_rows is not None
+            allowed = max_rows * sizes[name] if is_declared else num_bytes * MAX_VALUES_PER_BYTE
+            counts[f"values of {name}"] = (sum(group.num_values for group in groups), allowed)
+    for what, (count, allowed) in counts.items():
+        if count > allowed + SPARE:
+            file.close()
+            raise DatasetError(
+                f"{path} holds {count} {what}, far more than meta/info.json and its {num_bytes} bytes allow for; "
+                "copy the dataset again"
+            )
+    return file
+
+
+def unreadable(path: Path, error: Exception) -> DatasetError:
+    return DatasetError(f"{path} is not a readable parquet file ({error}); it is damaged: copy it again")

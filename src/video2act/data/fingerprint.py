@@ -1,0 +1,71 @@
+"""When are two datasets the same data? When training reads the same of them.
+
+That is: rate, cameras and their sizes, states and actions, sentences, and the files of pictures, also through links.
+What training does not read changes nothing: names and places of files, other columns, `stats.json`, what a file
+browser leaves behind.
+"""
+
+import json
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    from video2act.data.lerobot_reader import Dataset, EpisodeData
+
+END_BYTES, BLOCK_BYTES, NUM_BLOCKS = 2**16, 2**12, 32
+"""bytes of a large file of pictures that are read: both ends and some blocks"""
+
+
+def of_dataset(dataset: "Dataset") -> str:
+    facts: dict[str, Any] = {"fps": float(dataset.fps)}
+    facts["cameras"] = {camera: list(dataset.image_size(camera)) for camera in sorted(dataset.cameras)}
+    facts["episodes"] = [dataset.episode_fingerprint(i) for i in range(len(dataset))]
+    return sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def of_episode(episode: "EpisodeData", sentences: Iterable[str], *, pictures: Iterable[str]) -> str:
+    """Args: pictures: names of the parts of files in which they lie, by camera."""
+    hasher = sha256(json.dumps([list(episode.instruction), list(sentences), list(pictures)]).encode())
+    for values in (episode.state, episode.action):
+        shape = None if values is None else values.shape
+        hasher.update(f"{shape}".encode() + (b"" if values is None else np.ascontiguousarray(values).tobytes()))
+    return hasher.hexdigest()
+
+
+def of_file(path: Path) -> str:
+    """Hashing all bytes of pictures would take as long as decoding them, so large files are sampled."""
+    return _samples(path, 0, path.stat().st_size)
+
+
+def of_column(path: Path, key: str) -> str:
+    """Of a column of pictures in a parquet file."""
+    metadata, names = pq.read_metadata(path), []
+    for i in range(metadata.num_row_groups):
+        group = metadata.row_group(i)
+        for j in range(group.num_columns):
+            chunk = group.column(j)
+            if chunk.path_in_schema.startswith(f"{key}."):
+                begin = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+                names.append(_samples(path, begin, chunk.total_compressed_size))
+    return " ".join(names)
+
+
+def _samples(path: Path, begin: int, size: int) -> str:
+    hasher = sha256(str(size).encode())
+    with path.open("rb") as file:
+        file.seek(begin)
+        if size <= 2 * END_BYTES + NUM_BLOCKS * BLOCK_BYTES:
+            hasher.update(file.read(size))
+            return hasher.hexdigest()
+        hasher.update(file.read(END_BYTES))
+        for i in range(NUM_BLOCKS):
+            file.seek(begin + END_BYTES + (size - 2 * END_BYTES) * i // NUM_BLOCKS)
+            hasher.update(file.read(BLOCK_BYTES))
+        file.seek(begin + size - END_BYTES)
+        hasher.update(file.read(END_BYTES))
+    return hasher.hexdigest()

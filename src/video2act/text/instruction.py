@@ -1,0 +1,15 @@
+"""Which instructions an encoder takes: not empty, and not longer than its limit. Nothing is cut."""
+
+MAX_BYTES = 1000
+"""longest instruction of the encoder that reads bytes; with its end mark it fits into RDT-1B's 1,024 positions"""
+
+
+def check_instruction(instruction: str, max_bytes: int | None = MAX_BYTES) -> None:
+    """Raise ValueError where an instruction is empty, or longer than `max_bytes` bytes of UTF-8 (None: any length)."""
+    if not instruction.strip():
+        raise ValueError(f"the instruction is empty ({instruction!r}); say what the robot shall do")
+    num_bytes = len(instruction.encode())
+    if max_bytes is not None and num_bytes > max_bytes:
+        raise ValueError(
+            f"the instruction has {num_bytes} bytes, the encoder takes {max_bytes}: {instruction[:60]!r}...; shorten it"
+        )

@@ -1,0 +1,135 @@
+"""State and action under other names, in parts, or not there; pictures that are no cameras."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from recordings import change_info, make_episode, write_dataset
+
+from video2act.data import LeRobotDataset, open_dataset, open_datasets
+from video2act.data.check import check_dataset
+from video2act.data.loader import check_columns
+from video2act.programs.info import describe_dataset
+
+
+def rename(root, names):
+    """Columns under other names, everywhere."""
+    for path in root.glob("data/*/*.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(table.rename_columns([names.get(name, name) for name in table.column_names]), path)
+    for file in ("info", "stats"):
+        path = root / f"meta/{file}.json"
+        fields = json.loads(path.read_text())
+        table = fields["features"] if file == "info" else fields
+        for old, new in names.items():
+            table[new] = table.pop(old)
+        path.write_text(json.dumps(fields))
+    return root
+
+
+def change_feature(root, key, **changes):
+    features = json.loads((root / "meta/info.json").read_text())["features"]
+    features[key] |= changes
+    change_info(root, features=features)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_dataset(tmp_path / "set", [make_episode(0), make_episode(1, 5)])
+
+
+@pytest.fixture
+def plain(root):
+    return rename(root, {"observation.state": "state", "action": "actions"})
+
+
+def test_columns_of_other_names_are_chosen(plain):
+    data = open_dataset(plain, state=["state"], action=["actions"])
+    assert (data.state_dim, data.action_dim) == (3, 2)
+    assert np.array_equal(data.episode(1).action, make_episode(1, 5).action)
+    check_columns(data)
+    assert check_dataset(plain, state=["state"], action=["actions"]) == []
+    text = describe_dataset(plain, state=["state"], action=["actions"])
+    assert "3 numbers: state" in text
+    assert "2 numbers: actions" in text
+
+
+def test_parts_are_joined_in_the_order_that_is_asked_for(root):
+    rename(root, {"observation.state": "action.arm", "action": "action.gripper"})
+    data = open_datasets([root], state=["action.arm"], action=["action.gripper", "action.arm"])
+    episode = data.episode(0)
+    assert np.array_equal(episode.action, np.concatenate([make_episode(0).action, episode.state], axis=1))
+    assert data.parts[0].info.action_names if hasattr(data, "parts") else data.info.action_names
+    assert check_dataset(root, action=["action.gripper", "action.arm"]) == []
+
+
+def test_without_a_choice_the_columns_are_named_and_no_videos_only(plain):
+    with pytest.raises(ValueError, match=r"no column action.* state \[3\], actions \[2\].* --action") as caught:
+        check_columns(LeRobotDataset(plain))
+    assert "videos only" not in str(caught.value)
+    text = describe_dataset(plain)
+    assert "train --state or --action can choose it" in text
+    assert "videos only" not in text
+
+
+@pytest.mark.parametrize("name", ["state", "observation.environment_state", "observation.qpos"])
+def test_a_state_that_was_not_chosen_is_not_left_out_silently(root, name):
+    rename(root, {"observation.state": name})
+    with pytest.raises(ValueError, match=rf"no column observation\.state.* {name} \[3\].* --state {name}"):
+        check_columns(LeRobotDataset(root))
+    check_columns(LeRobotDataset(root, state=[name]))
+    data = LeRobotDataset(root, state=[])  # asked for
+    check_columns(data)
+    assert data.state_dim == 0
+
+
+@pytest.mark.parametrize("columns", [["nothing"], ["observation.images.front"], ["timestamp"]])
+def test_a_column_that_does_not_exist_is_refused_with_those_that_do(root, columns):
+    for option in ("state", "action"):
+        with pytest.raises(ValueError, match=rf"--{option} .*observation\.state \[3\], action \[2\]"):
+            open_dataset(root, **{option: columns})
+
+
+def test_a_column_named_twice_is_refused(root):
+    with pytest.raises(ValueError, match="names a column twice"):
+        open_dataset(root, state=["action", "action"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shape": [64, 64, 1]},
+        {"shape": [1, 64, 64]},
+        {"shape": [64, 64]},
+        {"info": {"is_depth_map": True}},
+        {"info": {"video.is_depth_map": True}},
+        {"info": {"video.pix_fmt": "gray12le"}},
+    ],
+)
+def test_depth_is_no_colour_camera(root, changes):
+    change_feature(root, "observation.images.wrist", **changes)
+    data = LeRobotDataset(root)
+    assert data.cameras == ("front",)
+    assert "not a colour camera" in describe_dataset(root)
+
+
+def test_a_rate_that_is_null_is_the_datasets(root):
+    change_feature(root, "observation.images.wrist", info={"video.fps": None})
+    assert LeRobotDataset(root).info.camera_rates() == {"front": 20.0, "wrist": 20.0}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"motors": ["a", "b", "c"]},
+        {"left": ["a", "b"], "right": ["c"]},
+        {"arms": {"left": ["a"], "right": ["b"]}, "gripper": ["c"]},
+        [["a", "b"], ["c"]],
+        {"a": 0, "b": 1, "c": 2},
+        ["a", "b", "c"],
+    ],
+)
+def test_names_in_groups_are_read(root, names):
+    change_feature(root, "observation.state", names=names)
+    assert LeRobotDataset(root).info.state_names == ("a", "b", "c")
