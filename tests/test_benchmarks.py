@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from video2act.cli_options import parse
 from video2act.config import PolicyConfig
+from video2act.data import DatasetWriter, Episode
 from video2act.presets import PRESETS, DataSpec
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
@@ -82,9 +84,32 @@ class TestLoader:
             )
 
         monkeypatch.setitem(PRESETS, "small", small)
-        assert min(benchmark("loader")["main"]((recorded,), "small", num_batches=2)) > 0
+        module = benchmark("loader")
+        options = module["LoaderOptions"](data=(recorded,), preset="small", num_batches=2)
+        assert min(module["main"](options).values()) > 0
+
+    def test_it_takes_what_train_takes(self, tmp_path: Path):
+        frames = {"top": np.zeros((5, 96, 128, 3), np.uint8)}
+        table = np.zeros((5, 3), np.float32)
+        with DatasetWriter.create(
+            tmp_path / "set",
+            fps=10,
+            robot="arm",
+            cameras=("top",),
+            image_size=(96, 128),
+            state_names=("x", "y", "z"),
+            action_names=("x", "y", "z"),
+        ) as writer:
+            for _ in range(2):
+                writer.add_episode(Episode(frames, table, table, "push"))
+        module = benchmark("loader")
+        words = f"--data {tmp_path}/set --preset rdt_1b --policy.system2 None --episodes 0:1 --loader-only"
+        words += " --num-batches 1 --batch-size 2 --action observation.state"
+        options = parse(module["LoaderOptions"], words.split(), program="loader")
+        assert module["main"](options)["load"] > 0
 
     @pytest.mark.slow
     def test_data_keeps_up_with_training(self, recorded: Path):
-        loads, trains = benchmark("loader")["main"]((recorded,), num_batches=20)
-        assert loads >= 2 * trains
+        module = benchmark("loader")
+        rates = module["main"](module["LoaderOptions"](data=(recorded,), num_batches=20))
+        assert rates["load"] >= 2 * rates["train"]

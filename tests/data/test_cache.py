@@ -297,3 +297,37 @@ class TestRoom:
         cache.write(0, seen(4))
         with pytest.raises(OSError, match=r"needs .* GiB more, the disk has"):
             cache.check_room(10**12 * cache.num_bytes)
+
+
+class TestTwoProcesses:
+    """Two programs that fill one cache keep what the other wrote."""
+
+    spec = CacheSpec(described={"weights": "a"}, num_episodes=2)
+
+    def test_only_one_of_two_caches_can_begin_in_a_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        first, second = FeatureCache(tmp_path, self.spec), FeatureCache(tmp_path, CacheSpec(described={"weights": "b"}))
+        first.begin()
+        with monkeypatch.context() as patch:
+            patch.setattr("video2act.data.cache.Path.is_file", lambda path: False)  # it looked before the other wrote
+            patch.setattr("video2act.data.cache.FeatureCache._check_manifest", lambda cache: None)
+            second.begin()
+        assert load_spec(tmp_path) == self.spec
+        with pytest.raises(StaleCacheError, match=r"weights: a there, b here"):
+            FeatureCache(tmp_path, second.spec)
+
+    def test_the_second_to_begin_the_same_cache_changes_nothing(self, tmp_path: Path):
+        FeatureCache(tmp_path, self.spec).begin()
+        before = (tmp_path / "cache.json").stat()
+        FeatureCache(tmp_path, self.spec).begin()
+        assert (tmp_path / "cache.json").stat().st_ino == before.st_ino
+
+    def test_files_in_the_making_never_share_a_name(self, tmp_path: Path):
+        cache = FeatureCache(tmp_path, self.spec)
+        assert len({cache._temporary("000000") for _ in range(100)}) == 100
+
+    def test_replacing_a_damaged_episode_counts_it_once(self, tmp_path: Path):
+        cache = FeatureCache(tmp_path, self.spec)
+        cache.write(0, seen(4))
+        bounded = FeatureCache(tmp_path, self.spec, max_bytes=cache.num_bytes + 100)
+        bounded.write(0, seen(4, 1))
+        assert torch.equal(bounded.whole(0)["motion"].grid, seen(4, 1)["motion"].grid.half().float())

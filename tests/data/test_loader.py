@@ -52,7 +52,7 @@ class MemoryDataset:
         number = np.full_like(t, i)
         state = np.stack([number, t] + [0 * t] * (self.state_dim - 2), axis=1).astype(np.float32)
         action = None if self.action_dim is None else np.stack([number, t], axis=1).astype(np.float32)
-        return EpisodeData(state, action, [f"do {i}, {k}" for k in t], (t / self.fps).astype(np.float32))
+        return EpisodeData(state, action, tuple(f"do {i}, {k}" for k in t), (t / self.fps).astype(np.float32))
 
     def sentences(self, i: int) -> tuple[str, ...]:
         return (f"say {i} so", f"or {i} so") if i else ()
@@ -60,7 +60,12 @@ class MemoryDataset:
     def image_size(self, camera: str) -> tuple[int, int]:
         return (16, 16)
 
-    def frames(self, i: int, camera: str, *, start: int = 0, stop: int | None = None, size: int = 16) -> np.ndarray:
+    def episode_fingerprint(self, i: int) -> str:
+        return f"memory {i}"
+
+    def frames(
+        self, i: int, camera: str, *, start: int = 0, stop: int | None = None, reduce: Any = None, size: int = 16
+    ) -> np.ndarray:
         """Red says which episode, green which frame, blue which camera."""
         frames = np.zeros((self.lengths[i], size, size, 3), np.uint8)
         frames[..., 0] = i
@@ -305,7 +310,7 @@ class TestCached:
                 )
                 for s in system2.config.streams
             }
-            cache.write(episode, system2.see(clips, dataset.episode(episode).instruction))
+            cache.write(episode, system2.see(clips, list(dataset.episode(episode).instruction)))
         cached = make_loader(batch_size=TOTAL, cache=cache)
         for step in range(2):
             batch = live[step]

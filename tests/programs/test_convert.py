@@ -219,7 +219,30 @@ class TestRefused:
             cells = file["observation/head_camera/rgb"][:]
             cells[2] = b"no picture"
             file["observation/head_camera/rgb"][:] = cells
-        with pytest.raises(DatasetError, match="picture 2 of cam_high cannot be decoded"):
+        with pytest.raises(DatasetError, match="picture 2 of cam_high cannot be used"):
+            convert_robotwin(raw, tmp_path / "set", workers=1)
+
+    @pytest.mark.parametrize("kind", ["external", "soft", "storage"])
+    def test_what_lies_in_another_file_is_not_read(self, raw: Path, tmp_path: Path, kind: str):
+        (tmp_path / "secret").write_bytes(bytes(6 * 6 * 8))
+        file: Any
+        with h5py.File(raw / "data/episode0.hdf5", "a") as file:
+            del file["joint_action/left_arm"]
+            if kind == "storage":
+                storage = [(str(tmp_path / "secret"), 0, h5py.h5f.UNLIMITED)]
+                file.create_dataset("joint_action/left_arm", (6, 6), np.float64, external=storage)
+            else:
+                link = h5py.ExternalLink(str(tmp_path / "secret"), "/x") if kind == "external" else h5py.SoftLink("/x")
+                file["joint_action/left_arm"] = link
+        with pytest.raises(DatasetError, match=r"episode0\.hdf5: joint_action/left_arm .*copy it into this one"):
+            convert_robotwin(raw, tmp_path / "set", workers=1)
+
+    def test_a_table_is_measured_before_it_is_read(self, raw: Path, tmp_path: Path):
+        file: Any
+        with h5py.File(raw / "data/episode0.hdf5", "a") as file:
+            del file["joint_action/left_arm"]
+            file.create_dataset("joint_action/left_arm", (10**9, 6), np.float64, chunks=(10**4, 6), compression="gzip")
+        with pytest.raises(DatasetError, match=r"left_arm has the shape \[1000000000, 6\]"):
             convert_robotwin(raw, tmp_path / "set", workers=1)
 
     def test_an_episode_of_another_robot(self, raw: Path, tmp_path: Path):

@@ -266,6 +266,54 @@ class TestFilling:
         for file in sorted((tmp_path / "whole").iterdir()):
             assert (tmp_path / "cache" / file.name).read_bytes() == file.read_bytes()
 
+    def test_what_another_program_wrote_meanwhile_is_kept(
+        self, recorded: Path, video_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Both find all episodes missing; the other writes them while this one looks at the first."""
+        fill_cache((recorded,), tmp_path / "whole", preset="small", video_model=video_model)
+        looked, kept = [], {}
+
+        def slow(*args, episode: int, **named):
+            if not looked:
+                for path in (tmp_path / "whole").glob("*.safetensors"):
+                    shutil.copy(path, tmp_path / "cache")
+                kept.update({path: path.stat().st_ino for path in (tmp_path / "cache").glob("*.safetensors")})
+            looked.append(episode)
+            return look(*args, episode=episode, **named)
+
+        monkeypatch.setattr("video2act.training.features.look", slow)
+        (tmp_path / "cache").mkdir()
+        shutil.copy(tmp_path / "whole/cache.json", tmp_path / "cache")
+        (tmp_path / "cache/000001.safetensors").write_bytes(b"damaged")
+        fill_cache((recorded,), tmp_path / "cache", preset="small", video_model=video_model)
+        assert looked == [0]
+        for path in list(kept)[1:]:
+            assert path.exists()
+        for path in (tmp_path / "whole").glob("*.safetensors"):
+            assert (tmp_path / "cache" / path.name).read_bytes() == path.read_bytes()
+
+    def test_a_video_model_that_cannot_be_written_leaves_its_cache_in_the_run_folder(
+        self,
+        recorded: Path,
+        video_model: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ):
+        model = shutil.copytree(video_model, tmp_path / "model", ignore=shutil.ignore_patterns("seen"))
+        before = sorted(model.rglob("*"))
+        monkeypatch.setattr(
+            "video2act.training.new_policy.os.access", lambda path, mode: not Path(path).is_relative_to(model)
+        )
+        train((recorded,), tmp_path / "run", config=CONFIG, preset="small", video_model=model)
+        assert (
+            f"{model} cannot be written; what System 2 sees goes to {tmp_path / 'run/seen'}" in capsys.readouterr().out
+        )
+        assert len(list((tmp_path / "run/seen").glob("*/*.safetensors"))) == 3
+        assert sorted(model.rglob("*")) == before
+        with pytest.raises(ValueError, match=r"cannot be written; name a folder for this cache with --out"):
+            fill_cache((recorded,), None, preset="small", video_model=model)
+
     def test_more_than_allowed_stops_before_an_episode(self, recorded: Path, video_model: Path, tmp_path: Path):
         with pytest.raises(OSError, match="the cache would take"):
             fill_cache((recorded,), tmp_path / "cache", preset="small", video_model=video_model, max_gib=1e-5)

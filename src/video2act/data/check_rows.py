@@ -54,7 +54,7 @@ def data_faults(
     for episode, rows in zip(episodes, frames, strict=True):
         for keys, table in ((info.state, rows.state), (info.action, rows.action)):
             begin = 0
-            for key in keys:
+            for key in keys if table is not None else ():
                 end = begin + info.features[key].size
                 columns[key].append(table[:, begin:end])
                 begin = end

@@ -108,8 +108,8 @@ def open_parquet(
         name = re.sub(r"(\.(list|bag)\.\w+)+$", "", file.schema.column(i).path)  # what lists hold
         if columns is None or name in columns:
             groups = (file.metadata.row_group(k).column(i) for k in range(file.metadata.num_row_groups))
-            is_declared = name in sizes and max_rows is not None
-            allowed = max_rows * sizes[name] if is_declared else num_bytes * MAX_VALUES_PER_BYTE
+            is_declared = max_rows is not None and name in sizes
+            allowed = max_rows * sizes[name] if is_declared else num_bytes * MAX_VALUES_PER_BYTE  # type: ignore[operator]
             counts[f"values of {name}"] = (sum(group.num_values for group in groups), allowed)
     for what, (count, allowed) in counts.items():
         if count > allowed + SPARE:

@@ -140,8 +140,8 @@ class LeRobotDataset:
             self._instructions.append(tuple(tasks[number] for number in numbers))
         self.tasks = tuple(dict.fromkeys(task for instruction in self._instructions for task in instruction))
         self.state_dim: int = self._tables[0].state.shape[1]
-        action = self._tables[0].action
-        self.action_dim: int | None = None if action is None else action.shape[1]
+        first = self._tables[0].action
+        self.action_dim: int | None = None if first is None else first.shape[1]
         self.stats = statistics([self.episode(i) for i in range(len(self))])
 
     def __len__(self) -> int:

@@ -318,11 +318,14 @@ def _sizes(
     given = image_size if isinstance(image_size, Mapping) else dict.fromkeys(cameras, image_size)
     if set(given) != set(cameras):
         raise ValueError(f"image_size names the cameras {', '.join(given)}, expected {', '.join(cameras)}")
-    sizes = {camera: (size, size) if isinstance(size, int) else tuple(size) for camera, size in given.items()}
-    for camera, size in sizes.items():
-        if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+    sizes = {}
+    for camera in cameras:
+        size = given[camera]
+        pair = (size, size) if isinstance(size, int) else tuple(size)
+        if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
             raise ValueError(f"image_size of camera {camera!r} must be a height and a width in pixels, got {size}")
-    return {camera: sizes[camera] for camera in cameras}
+        sizes[camera] = pair[0], pair[1]
+    return sizes
 
 
 def _files(info: DatasetInfo, episode: int) -> dict[str, Path]:

@@ -13,15 +13,14 @@ the processed file made of it.
 import json
 import re
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
 
 from video2act.data.dataset_files import DatasetError
+from video2act.data.pictures import decode_picture
 from video2act.data.recording_format import Episode
 
 RAW_CAMERAS = {
@@ -31,6 +30,9 @@ RAW_CAMERAS = {
     "front_camera": "cam_front",
 }
 """of raw files -> their names in processed files, which are kept"""
+
+MAX_NUMBERS, MAX_PICTURE_BYTES = 10**8, 2**26
+"""in a table of joints, and in an encoded picture"""
 
 Order = Literal["bgr", "rgb"]
 
@@ -48,7 +50,7 @@ class Source:
     """of the simulated scene"""
 
 
-def find_episodes(folder: Path, instructions: Path | None = None) -> list[Source]:
+def find_episodes(folder: Path | str, instructions: Path | str | None = None) -> list[Source]:
     """All episodes below a folder: of a task's configuration, of a task, or of many; by path, then by number.
 
     Args:
@@ -56,6 +58,7 @@ def find_episodes(folder: Path, instructions: Path | None = None) -> list[Source
     Raises:
         FileNotFoundError: there is no such folder, or no episode in it.
     """
+    folder, instructions = Path(folder), None if instructions is None else Path(instructions)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{folder} is not a folder; expected RoboTwin's TASK/CONFIG, which holds data/episode0.hdf5"
@@ -105,7 +108,7 @@ def read_episode(source: Source, task: str | None = None, *, order: Order = "bgr
         with h5py.File(source.file, "r") as file:
             is_raw = "joint_action" in file
             state, action = _raw_joints(source.file, file) if is_raw else _processed_joints(source.file, file)
-            cells = _raw_pictures(file) if is_raw else _processed_pictures(file)
+            cells = _pictures(source.file, file, is_raw=is_raw)
             if not cells:
                 raise DatasetError(f"{source.file} holds no camera; record it with rgb switched on")
             for camera, pictures in cells.items():
@@ -163,21 +166,42 @@ def _sentences(source: Source, task: str | None) -> tuple[tuple[str, ...], tuple
     )
 
 
-def _dataset(path: Path, file: Any, *, name: str) -> np.ndarray:
-    if name not in file:
+def _find(path: Path, file: Any, *, name: str) -> Any:
+    """A group or a table of the file itself; None if there is none.
+
+    Raises:
+        DatasetError: a link leads into another file, or the numbers lie in one.
+    """
+    node = file
+    for part in name.split("/"):
+        if not hasattr(node, "get") or part not in node:
+            return None
+        if type(node.get(part, getlink=True)).__name__ != "HardLink":
+            raise DatasetError(f"{path}: {name} is a link, which may lead to another file; copy it into this one")
+        node = node[part]
+    if getattr(node, "external", None) or getattr(node, "is_virtual", False):
+        raise DatasetError(f"{path}: {name} lies in another file; copy it into this one")
+    return node
+
+
+def _numbers(path: Path, file: Any, *, name: str) -> np.ndarray:
+    node = _find(path, file, name=name)
+    if node is None:
         raise DatasetError(
             f"{path} has no {name}; found {', '.join(sorted(file)) or 'nothing'}; it is no RoboTwin episode"
         )
-    if not hasattr(file[name], "shape") or file[name].dtype.kind not in "fiu":
-        raise DatasetError(f"{path}: {name} must be numbers, found {file[name]}; it is no RoboTwin episode")
-    return np.asarray(file[name])
+    if not hasattr(node, "shape") or node.dtype.kind not in "fiu":
+        raise DatasetError(f"{path}: {name} must be numbers, found {node}; it is no RoboTwin episode")
+    if len(node.shape) > 2 or node.size > MAX_NUMBERS:
+        raise DatasetError(f"{path}: {name} has the shape {list(node.shape)}; it is no RoboTwin episode")
+    return np.asarray(node)
 
 
 def _raw_joints(path: Path, file: Any) -> tuple[np.ndarray, np.ndarray]:
     parts = []
     for side in ("left", "right"):
-        arm = _dataset(path, file, name=f"joint_action/{side}_arm")
-        gripper = _dataset(path, file, name=f"joint_action/{side}_gripper")
+        arm = _numbers(path, file, name=f"joint_action/{side}_arm")
+        gripper = _numbers(path, file, name=f"joint_action/{side}_gripper")
         if arm.ndim != 2 or gripper.shape not in ((len(gripper),), (len(gripper), 1)):
             raise DatasetError(
                 f"{path}: joint_action/{side}_arm is {list(arm.shape)} and {side}_gripper {list(gripper.shape)}; "
@@ -198,7 +222,7 @@ def _raw_joints(path: Path, file: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _processed_joints(path: Path, file: Any) -> tuple[np.ndarray, np.ndarray]:
-    state, action = _dataset(path, file, name="observations/qpos"), _dataset(path, file, name="action")
+    state, action = _numbers(path, file, name="observations/qpos"), _numbers(path, file, name="action")
     if state.shape != action.shape or state.ndim != 2:
         raise DatasetError(
             f"{path}: observations/qpos is {list(state.shape)}, action {list(action.shape)}; expected one shape"
@@ -206,34 +230,29 @@ def _processed_joints(path: Path, file: Any) -> tuple[np.ndarray, np.ndarray]:
     return state.astype(np.float32), action.astype(np.float32)
 
 
-def _raw_pictures(file: Any) -> dict[str, Any]:
-    group = file.get("observation", {})
-    if not hasattr(group, "items"):
-        return {}
-    pictures = {own: group[name]["rgb"] for name, own in RAW_CAMERAS.items() if name in group and "rgb" in group[name]}
-    return {own: cells for own, cells in pictures.items() if hasattr(cells, "shape")}
-
-
-def _processed_pictures(file: Any) -> dict[str, Any]:
-    group = file.get("observations/images", {})
-    return {name: group[name] for name in sorted(group)}
+def _pictures(path: Path, file: Any, *, is_raw: bool) -> dict[str, Any]:
+    """camera -> encoded pictures."""
+    if is_raw:
+        names = {own: f"observation/{name}/rgb" for name, own in RAW_CAMERAS.items()}
+    else:
+        group = _find(path, file, name="observations/images")
+        names = {name: f"observations/images/{name}" for name in sorted(group or ())}
+    found = {own: _find(path, file, name=name) for own, name in names.items()}
+    cameras = {own: cells for own, cells in found.items() if hasattr(cells, "shape")}
+    for own, cells in cameras.items():
+        if cells.dtype.itemsize > MAX_PICTURE_BYTES:
+            raise DatasetError(f"{path}: {own} has pictures of {cells.dtype.itemsize} bytes; it is no RoboTwin episode")
+    return cameras
 
 
 def _decode(path: Path, camera: str, *, cells: Any, order: Order) -> UInt8[np.ndarray, "t _h _w 3"]:
-    frames = []
+    frames: list[np.ndarray] = []
     for number, cell in enumerate(cells):
         try:
-            with Image.open(BytesIO(bytes(cell))) as image:
-                frames.append(np.asarray(image.convert("RGB")))
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else error
+            frames.append(decode_picture(bytes(cell), size=frames[0].shape[:2] if frames else None))
+        except ValueError as error:
             raise DatasetError(
-                f"{path}: picture {number} of {camera} cannot be decoded ({reason}); record it again"
+                f"{path}: picture {number} of {camera} cannot be used: {error}; record it again"
             ) from error
-        if frames[-1].shape != frames[0].shape:
-            sizes = (f"{frame.shape[0]} x {frame.shape[1]}" for frame in (frames[-1], frames[0]))
-            raise DatasetError(
-                "{}: picture {} of {} is {}, the first {}; record it again".format(path, number, camera, *sizes)
-            )
     stacked = np.stack(frames)
     return np.ascontiguousarray(stacked[..., ::-1]) if order == "bgr" else stacked

@@ -58,7 +58,7 @@ class Collected:
 
 def collect(
     env: str,
-    out: Path,
+    out: Path | str,
     *,
     episodes: int,
     seed: int = 0,
@@ -90,7 +90,7 @@ def collect(
 
 
 def record(
-    setup: Setup, out: Path, episodes: int, *, seed: int, noise: float, workers: int, videos_only: bool
+    setup: Setup, out: Path | str, episodes: int, *, seed: int, noise: float, workers: int, videos_only: bool
 ) -> Collected:
     """`collect` for any environment that `setup` builds."""
     if episodes < 1 or workers < 1 or seed < 0 or noise < 0:
@@ -98,7 +98,7 @@ def record(
             "collect needs episodes >= 1, workers >= 1, seed >= 0 and noise >= 0; "
             f"got {episodes}, {workers}, {seed} and {noise:g}"
         )
-    started = time.monotonic()
+    out, started = Path(out), time.monotonic()
     with closing(_Team()) as team:
         spec = team.hire(setup, min(workers, episodes), noise=noise)
         writer, next_seed = _open(out, spec, seed=seed, noise=noise, videos_only=videos_only)

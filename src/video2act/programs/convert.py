@@ -29,10 +29,10 @@ from video2act.runtime.workers import end_with_program, worker_context
 
 
 def convert_robotwin(
-    folder: Path,
-    out: Path,
+    folder: Path | str,
+    out: Path | str,
     *,
-    instructions: Path | None = None,
+    instructions: Path | str | None = None,
     task: str | None = None,
     fps: int = 25,
     robot: str = "aloha_agilex",
@@ -57,7 +57,7 @@ def convert_robotwin(
         raise ValueError(f"at least one process has to work, got --workers {workers}")
     if not robot.strip():
         raise ValueError("a dataset names its robot, got an empty --robot")
-    sources = find_episodes(folder, instructions)
+    out, sources = Path(out), find_episodes(folder, instructions)
     settings = {"converted": "robotwin", "fps": fps, "robot": robot, "order": order, "task": task}
     writer = _open(out, sources, settings=settings)
     with writer, _nothing_half_begun(writer):
