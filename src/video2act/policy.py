@@ -235,12 +235,13 @@ class Video2Act(nn.Module):
 
     # files
 
-    def save(self, path: Path, weights: dict[str, Tensor] | None = None) -> None:
+    def save(self, path: Path | str, weights: dict[str, Tensor] | None = None) -> None:
         """Write a run folder; each file appears whole or not at all.
 
         Args:
             weights: to be written instead of the module's own, under the same names (their moving average, say).
         """
+        path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
         write_text(path / CONFIG_FILE, configs.to_json(self.config))
         write_text(path / STATISTICS_FILE, statistics_to_json(self.statistics))
@@ -248,10 +249,12 @@ class Video2Act(nn.Module):
             self.system2.save_adapter(path, _part_of(weights or self.state_dict(), "system2."))
         self.save_weights(path / WEIGHTS_FILE, weights)
 
-    def save_weights(self, path: Path, weights: dict[str, Tensor] | None = None) -> None:
+    def save_weights(self, path: Path | str, weights: dict[str, Tensor] | None = None) -> None:
         """The weights of `save`, without those of a published video model, which stay at their source."""
         weights = weights or self.state_dict()
-        save_weights(path, {name: tensor for name, tensor in weights.items() if not name.startswith(self._elsewhere)})
+        save_weights(
+            Path(path), {name: tensor for name, tensor in weights.items() if not name.startswith(self._elsewhere)}
+        )
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> "Video2Act":
@@ -289,9 +292,9 @@ class Video2Act(nn.Module):
         path = None if self.folder is None else self.folder / INSTRUCTIONS_FILE
         return (json.loads(path.read_text()) or [""])[0] if path is not None and path.is_file() else ""
 
-    def load_weights(self, path: Path) -> None:
+    def load_weights(self, path: Path | str) -> None:
         """The inverse of `save_weights`, strict. Raises as `load` does."""
-        load_weights(self, path, elsewhere=self._elsewhere)
+        load_weights(self, Path(path), elsewhere=self._elsewhere)
 
     def save_pretrained(self, path: Path | str, run: Path | str | None = None) -> None:
         """Write a folder for `from_pretrained` and the Hugging Face Hub: the policy and its card.

@@ -32,7 +32,7 @@ class Initialised:
     """our names of tensors that RDT-1B lacks"""
 
 
-def load_rdt(system1: System1, path: Path, *, image_places: tuple[int, ...] = ()) -> Initialised:
+def load_rdt(system1: System1, path: Path | str, *, image_places: tuple[int, ...] = ()) -> Initialised:
     """Fill a System 1 with RDT-1B's weights, strictly.
 
     Args:
@@ -43,7 +43,7 @@ def load_rdt(system1: System1, path: Path, *, image_places: tuple[int, ...] = ()
         FileNotFoundError: there is no checkpoint.
         ValueError: System 1 does not have RDT-1B's form, or tensors are missing, unexpected or of another shape.
     """
-    file = find_checkpoint(path)
+    file = find_checkpoint(Path(path))
     state = read_checkpoint(file)
     position = "model.img_cond_pos_embed"
     if position in state and system1.config.dit.num_image_positions:

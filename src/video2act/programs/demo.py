@@ -65,7 +65,7 @@ DEMOS = {
 }
 
 
-def demo(name: str, out: Path, *, seed: int = 0) -> dict[str, Any]:
+def demo(name: str, out: Path | str, *, seed: int = 0) -> dict[str, Any]:
     """Collect, train both systems, evaluate; write `summary.json` and `rollout.mp4` into `out`, and print the table.
 
     Args:
@@ -76,7 +76,7 @@ def demo(name: str, out: Path, *, seed: int = 0) -> dict[str, Any]:
     """
     if name not in DEMOS:
         raise ValueError(f"unknown demo {name!r}; choose from {', '.join(DEMOS)}")
-    plan = DEMOS[name]
+    plan, out = DEMOS[name], Path(out)
     out.mkdir(parents=True, exist_ok=True)
     stages = Stages(out / STAGES_FILE, {"demo": name, "seed": seed, **json.loads(json.dumps(asdict(plan)))})
     data = tuple(out / "data" / env.replace(":", "_") for env in plan.envs)

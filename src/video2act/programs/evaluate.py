@@ -65,6 +65,8 @@ def evaluate(
         ValueError: an environment does not fit the policy, a seed was trained on, or an option is out of range.
     """
     chosen = EvaluateOptions(**options)
+    if chosen.out is not None:
+        chosen = replace(chosen, out=Path(chosen.out))
     if isinstance(policy, str | Path):
         source = RunFolder(Path(policy))
         out = chosen.out or source.path / "eval" / f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}"

@@ -37,7 +37,7 @@ WIDTH = 128
 Columns = Sequence[str] | None
 
 
-def describe(what: Path, *, state: Columns = None, action: Columns = None) -> str:
+def describe(what: Path | str, *, state: Columns = None, action: Columns = None) -> str:
     """A folder's dataset or video model, a repo's dataset, or a preset; plain text.
 
     Args:
@@ -46,7 +46,7 @@ def describe(what: Path, *, state: Columns = None, action: Columns = None) -> st
         FileNotFoundError, DatasetError: it is none of them, or cannot be read.
         ValueError: the video model's files are damaged, or it is of no family known here.
     """
-    name = str(what)
+    what, name = Path(what), str(what)
     # a video model's folder may hold a config.json, too
     if (what / STATISTICS_FILE).is_file() or (what / ROBOTS).is_dir():
         return describe_run(what)
@@ -67,13 +67,13 @@ def describe(what: Path, *, state: Columns = None, action: Columns = None) -> st
     return describe_dataset(what, state=state, action=action)
 
 
-def describe_run(path: Path) -> str:
+def describe_run(path: Path | str) -> str:
     """How a policy differs from its preset, path by path, and its sizes; plain text.
 
     Raises:
         FileNotFoundError, ValueError: the folder holds no policy, or one that cannot be read.
     """
-    policy = load_config(path)
+    policy = load_config(Path(path))
     name = policy.preset
     lines = [f"run       {path}", f"preset    {name or 'none is recorded'}"]
     if name in PRESETS:
@@ -93,7 +93,7 @@ def _data_of(policy: PolicyConfig) -> DataSpec:
     return DataSpec(policy.state_dim, policy.action_dim, policy.fps, tuple(dict.fromkeys(cameras)) or ("camera",))
 
 
-def describe_dataset(path: Path, *, state: Columns = None, action: Columns = None) -> str:
+def describe_dataset(path: Path | str, *, state: Columns = None, action: Columns = None) -> str:
     """Robot, cameras, size, tasks, and the range of every number of state and action; plain text.
 
     Raises:
@@ -109,7 +109,7 @@ def describe_dataset(path: Path, *, state: Columns = None, action: Columns = Non
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"
 
 
-def check(path: Path, *, state: Columns = None, action: Columns = None) -> str:
+def check(path: Path | str, *, state: Columns = None, action: Columns = None) -> str:
     """Look at every byte of a dataset; what is said when nothing is wrong.
 
     Raises:
@@ -142,13 +142,13 @@ def _sizes(name: str, policy: PolicyConfig) -> str:
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"
 
 
-def describe_video_model(root: Path) -> str:
+def describe_video_model(root: Path | str) -> str:
     """What a video model's folder holds, measured from its configs; plain text.
 
     Raises:
         FileNotFoundError, ValueError: a file is missing or damaged, or it is of no family known here.
     """
-    table = Table(show_header=False, box=None)
+    root, table = Path(root), Table(show_header=False, box=None)
     table.add_row("video model", str(root))
     config = load_backbone(root / TUNED_CONFIG) if (root / TUNED_CONFIG).is_file() else None
     if isinstance(config, BackboneConfig):

@@ -14,7 +14,7 @@ from video2act.viz.film import Recording, film
 from video2act.viz.video_writer import write_video
 
 
-def view(run: Path, dataset: Path, *, episode: int, out: Path) -> Path:
+def view(run: Path | str, dataset: Path | str, *, episode: int, out: Path | str) -> Path:
     """Film what each stream keeps of one episode.
 
     Args:
@@ -26,7 +26,7 @@ def view(run: Path, dataset: Path, *, episode: int, out: Path) -> Path:
     Raises:
         ValueError: the dataset runs at another rate than the policy, lacks one of its cameras, or has no such episode.
     """
-    policy = Video2Act.load(run)
+    out, policy = Path(out), Video2Act.load(run)
     config, data = policy.config, LeRobotDataset(dataset)
     streams = config.system2.streams if config.system2 else ()
     if not config.all_cameras:
