@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from video2act.data.cache import CacheSpec, FeatureCache, StaleCacheError, load_spec, weights_fingerprint
+from video2act.data.cache import FeatureCache
+from video2act.data.cache_manifest import CacheSpec, StaleCacheError, load_spec, weights_fingerprint
 from video2act.types import Video
 
 

@@ -116,7 +116,7 @@ def test_depth_is_no_colour_camera(root, changes):
 
 def test_a_rate_that_is_null_is_the_datasets(root):
     change_feature(root, "observation.images.wrist", info={"video.fps": None})
-    assert LeRobotDataset(root).info.camera_rates() == {"front": 20.0, "wrist": 20.0}
+    assert LeRobotDataset(root).info.rate_faults() == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from recordings import CAMERAS, FPS, SIZE, contents, copy, make_episode, make_wr
 
 from video2act.data import DatasetError, DatasetWriter, Episode, LeRobotDataset, load_origin
 from video2act.data.check import check_dataset
-from video2act.data.lerobot_format import Feature
+from video2act.data.lerobot_format import Feature, load_info
 from video2act.data.lerobot_tables import read_tasks
 from video2act.data.recording_format import check_episode
 
@@ -151,6 +151,54 @@ def test_a_full_disk_keeps_what_is_complete_and_says_so(tmp_path, monkeypatch):
         assert len(LeRobotDataset(tmp_path / "set")) == 1
         writer.add_episode(make_episode(1))
     assert contents(tmp_path / "set") == contents(write_dataset(tmp_path / "other", [make_episode(0), make_episode(1)]))
+
+
+def test_what_is_read_can_be_written_with_an_instruction_for_each_frame(tmp_path, dataset):
+    read = LeRobotDataset(dataset).episode(0)
+    told = ("push", *read.instruction[1:4], "pull", "push", "pull")
+    episode = replace(make_episode(0), state=read.state, action=read.action, instruction=told)
+    again = LeRobotDataset(write_dataset(tmp_path / "again", [episode, replace(episode, instruction=read.instruction)]))
+    assert again.episode(0).instruction == told
+    assert again.episode(1).instruction == read.instruction
+    assert again.entries[0].tasks == ("push", "pull")
+    assert check_dataset(again.root) == []
+
+
+@pytest.mark.parametrize("told", [("push",) * 6, ("push",) * 6 + (" ",), ()])
+def test_instructions_that_do_not_fit_the_frames_are_refused(tmp_path, told):
+    with make_writer(tmp_path / "set") as writer, pytest.raises(ValueError, match=r"instructions; give one|a sentence"):
+        writer.add_episode(replace(make_episode(0), instruction=told))
+
+
+@pytest.mark.parametrize("size", [(48, 64), {"a": (48, 64), "b": (48, 64)}, {"a": 48, "b": (48, 64)}, 48])
+def test_one_image_size_serves_all_cameras_and_paths_may_be_texts(tmp_path, size):
+    sizes = size if isinstance(size, dict) else dict.fromkeys("ab", size)
+    pairs = {camera: (one, one) if isinstance(one, int) else one for camera, one in sizes.items()}
+    root = str(tmp_path / "set")
+    settings: Any = {"fps": 5, "robot": "arm", "cameras": ("a", "b"), "state_names": ("x",), "action_names": ("x",)}
+    DatasetWriter.create(root, image_size=size, **settings).close()
+    table = np.zeros((2, 1), np.float32)
+    with DatasetWriter.resume(root) as writer:
+        frames = {camera: np.zeros((2, *pair, 3), np.uint8) for camera, pair in pairs.items()}
+        writer.add_episode(Episode(frames, table, table, "push"))
+    data = LeRobotDataset(root)
+    assert {camera: data.image_size(camera) for camera in "ab"} == pairs
+    assert load_origin(root) == {}
+    assert check_dataset(root) == []
+
+
+@pytest.mark.parametrize("size", [(48, 64, 3), (0, 64), {"a": 48}, {"a": 48, "c": 48}])
+def test_a_size_that_is_none_is_refused(tmp_path, size):
+    with pytest.raises(ValueError, match="image_size"):
+        DatasetWriter.create(
+            tmp_path / "set",
+            fps=5,
+            robot="arm",
+            cameras=("a", "b"),
+            image_size=size,
+            state_names=("x",),
+            action_names=("x",),
+        )
 
 
 def test_a_second_writer_is_refused(tmp_path):

@@ -9,17 +9,14 @@ difference. Each file holds its episode's number and its number of rows, so that
 noticed. Channels are stored last, as a former reads them.
 """
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from secrets import token_hex
 from time import time
-from typing import Any, Literal, get_args
+from typing import Any
 from zlib import crc32
 
 import torch
@@ -27,124 +24,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from video2act.data.cache_manifest import MANIFEST, CacheSpec, StaleCacheError, load_spec
 from video2act.files.atomic import publish, write_text
-from video2act.types import Stage, Video
+from video2act.types import Video
 
-MANIFEST = "cache.json"
-FORMAT = 3
-"""of the manifest and the files; 1 had no numbers of episodes and rows in them"""
 FACTS = "episode"
 """entry of a file's metadata: its number, and of each stream rate, rows and checksum"""
-SAMPLES = 4096
-"""values of a large tensor whose places count, too"""
-
-MAX_EPISODES = 10**6
 ABANDONED_S = 3600
 """after which an unfinished file is nobody's"""
 REFILL = "remove the file and fill the cache again"
 SMALLER = "store an earlier stage, encode as a stream, or use fewer episodes or smaller streams"
-
-Dtype = Literal["float16", "bfloat16", "float32"]
-
-
-class StaleCacheError(ValueError):
-    """A cache that was made of something else; the message says of what."""
-
-
-@dataclass(frozen=True)
-class CacheSpec:
-    """The manifest."""
-
-    stage: Stage = "seen"
-    dtype: Dtype = "float16"
-    every: int = 1
-    """control steps between two clips that are stored"""
-    windows: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """streams of which single latents are stored -> control steps per latent, latents in a clip"""
-    described: Mapping[str, Any] = field(default_factory=dict)
-    """what the contents depend on, as json"""
-    num_episodes: int = 0
-    """of the dataset"""
-
-    @property
-    def name(self) -> str:
-        """A short name that changes when anything does."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
-
-    def to_json(self) -> str:
-        fields = {**vars(self), "windows": dict(self.windows), "format": FORMAT}
-        return json.dumps(fields, indent=2, sort_keys=True) + "\n"
-
-    def num_rows(self, stream: str, num_frames: int) -> int:
-        """Clips, or latents, that belong to an episode."""
-        step, _ = self.windows.get(stream, (self.every, 0))
-        last = num_frames - 1
-        return 1 + (last - last % self.every) // step
-
-    def differences(self, other: "CacheSpec") -> list[str]:
-        """What is not the same in another manifest: `streams.motion.stride: 1 there, 2 here`."""
-        ours, theirs = _flat(json.loads(self.to_json())), _flat(json.loads(other.to_json()))
-        return [
-            f"{key}: {theirs.get(key, 'nothing')} there, {ours.get(key, 'nothing')} here"
-            for key in sorted(ours | theirs)
-            if ours.get(key) != theirs.get(key)
-        ]
-
-
-def load_spec(root: Path | str) -> CacheSpec:
-    """The manifest of a cache.
-
-    Raises:
-        FileNotFoundError, ValueError: it is no cache, or its manifest is damaged.
-        StaleCacheError: it was made by another version.
-    """
-    path = Path(root) / MANIFEST
-    if not path.is_file():
-        raise FileNotFoundError(f"{root} is not a cache ({MANIFEST} is missing); make one with video2act cache")
-    try:
-        fields = json.loads(path.read_text())
-        found = fields.pop("format", 1)
-        if found == FORMAT:
-            windows = {name: (int(step), int(count)) for name, (step, count) in fields.pop("windows").items()}
-            _check_fields(fields)
-            return CacheSpec(**fields, windows=windows)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is not the manifest of a cache ({error}); remove {root} and fill it again") from error
-    raise StaleCacheError(
-        f"{root} is a cache of format {found}, expected {FORMAT}: another version of this program made it; remove "
-        "it and "
-        "fill it again"
-    )
-
-
-def _check_fields(fields: dict[str, Any]) -> None:
-    for name, known in (("stage", get_args(Stage)[1:]), ("dtype", get_args(Dtype))):
-        if fields[name] not in known:
-            raise ValueError(f"{name} is {fields[name]!r}, expected {', '.join(known)}")
-    for name, least in (("every", 1), ("num_episodes", 0)):
-        if not isinstance(fields[name], int) or not least <= fields[name] <= MAX_EPISODES:
-            raise ValueError(f"{name} is {fields[name]!r}, expected a whole number from {least} to {MAX_EPISODES}")
-    streams = fields["described"].get("streams", [])
-    if not isinstance(streams, list) or not all(isinstance(stream, dict) for stream in streams):
-        raise ValueError(f"streams are {streams!r}, expected a list of tables")
-
-
-def weights_fingerprint(weights: Mapping[str, Tensor]) -> str:
-    """A short name for the values of tensors: it changes with any of them.
-
-    Gigabytes are not hashed: of a large tensor the sum of all its bits, as numbers, and some of its values in their
-    places.
-    """
-    hasher = hashlib.sha256()
-    for name in sorted(weights):
-        tensor = weights[name].detach().contiguous().view(-1)
-        hasher.update(f"{name} {list(weights[name].shape)} {tensor.dtype}".encode())
-        bits = tensor.view(torch.uint8)
-        if len(tensor) > 16 * SAMPLES and len(bits) % 4 == 0:
-            hasher.update(str(int(bits.view(torch.int32).sum(dtype=torch.int64))).encode())
-            bits = tensor[torch.linspace(0, len(tensor) - 1, SAMPLES, dtype=torch.float64).long()].view(torch.uint8)
-        hasher.update(bits.cpu().numpy().tobytes())
-    return hasher.hexdigest()[:16]
 
 
 class FeatureCache:
@@ -377,19 +266,6 @@ def _gib(num_bytes: int) -> str:
 def _checksum(tensor: Tensor) -> int:
     values: Any = tensor.contiguous().view(-1).view(torch.uint8).numpy()
     return crc32(values)
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested json as one level of dotted keys; entries of lists go by their `name`, if they have one."""
-    if isinstance(value, list) and value and all(isinstance(item, dict) and "name" in item for item in value):
-        value = {item["name"]: item for item in value}
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {
-        key: leaf
-        for name, item in value.items()
-        for key, leaf in _flat(item, f"{prefix}.{name}" if prefix else name).items()
-    }
 
 
 def _open(path: Path, episode: int) -> tuple[Any, dict[str, dict[str, Any]]]:

@@ -55,7 +55,7 @@ def check_dataset(
     if not entries:
         return lines
     recorded = Recorded(root, info, tuple(entries), tasks)
-    lines += faults(root / INFO_PATH, lambda: _declared_rates(recorded))
+    lines += [f"{root}: {fault}" for fault in info.rate_faults()]
     lines += faults(root / "meta" / "episodes", lambda: _sentence_faults(recorded))
     lines += faults(root / "meta" / "episodes", lambda: _time_faults(recorded))
     lines += faults(root, lambda: _strangers(recorded))
@@ -82,16 +82,6 @@ def _task_faults(root: Path, info: DatasetInfo, *, tasks: dict[int, str]) -> Ite
     for sentence, count in Counter(tasks.values()).items():
         if count > 1 or not sentence.strip():
             yield f"{path}: the task {sentence!r} stands there {count} times; each needs a sentence of its own"
-
-
-def _declared_rates(recorded: Recorded) -> Iterator[str]:
-    info = recorded.info
-    for camera, rate in info.camera_rates().items():
-        if abs(rate - info.fps) > 0.01 * info.fps:
-            yield (
-                f"{recorded.root}: camera {camera!r} was recorded at {rate:g} fps, but the dataset says "
-                f"{info.fps:g} fps"
-            )
 
 
 def _sentence_faults(recorded: Recorded) -> Iterator[str]:

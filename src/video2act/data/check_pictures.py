@@ -13,10 +13,8 @@ from video2act.data.faults import Recorded
 from video2act.data.image_column import read_images
 from video2act.data.lerobot_format import DatasetInfo
 from video2act.data.lerobot_tables import EpisodeEntry, read_table
+from video2act.data.pictures import PIECE_BYTES
 from video2act.data.video_file import VideoReader
-
-STRIDE = 64
-"""pictures that are decoded at a time"""
 
 OTHER_PICTURES = 0.1
 """share of a colour's range by which the mean of other pictures differs; compression shifts it by 0.01"""
@@ -81,9 +79,8 @@ class _VideoCheck:
             yield from self._begin_faults(video.num_frames)
             if not video.is_even:
                 yield f"{path}: its frames do not follow each other evenly; encode it again at {info.fps} fps"
-            colours = [
-                _mean(video.frames(i, min(STRIDE, video.num_frames - i))) for i in range(0, video.num_frames, STRIDE)
-            ]
+            parts = _parts(video.num_frames, size=video.size)
+            colours = [_mean(video.frames(first, count)) for first, count in parts]
             if video.num_frames == needed:
                 yield from self._mean_faults(np.concatenate(colours))
         finally:
@@ -143,6 +140,12 @@ def _image_faults(recorded: Recorded, entry: EpisodeEntry, *, key: str) -> Itera
     path, size = recorded.root / entry.data_file, recorded.info.features[key].image_size
     numbers = read_table(path, ["episode_index"])["episode_index"].to_numpy()
     begin = int(np.searchsorted(numbers, entry.index))
-    for first in range(0, entry.length, STRIDE):
-        read_images(path, key, first=begin + first, count=min(STRIDE, entry.length - first), size=size)
+    for first, count in _parts(entry.length, size=size):
+        read_images(path, key, first=begin + first, count=count, size=size)
     return iter(())
+
+
+def _parts(length: int, *, size: tuple[int, int]) -> list[tuple[int, int]]:
+    """First picture and number of those that are decoded at a time."""
+    most = max(1, PIECE_BYTES // (3 * size[0] * size[1]))
+    return [(first, min(most, length - first)) for first in range(0, length, most)]

@@ -105,7 +105,7 @@ def open_parquet(
     rows, num_bytes = file.metadata.num_rows, path.stat().st_size
     counts = {"rows": (rows, num_bytes * MAX_VALUES_PER_BYTE if max_rows is None else max_rows)}
     for i in range(file.metadata.num_columns):
-        name = re.sub(r"(\.(list|bag)\.\w+)+$", "", file.schema.column(i).path)  # what lists hold
+        name = file.schema.column(i).path.partition(".list.")[0]  # what lists hold
         if columns is None or name in columns:
             groups = (file.metadata.row_group(k).column(i) for k in range(file.metadata.num_row_groups))
             is_declared = max_rows is not None and name in sizes

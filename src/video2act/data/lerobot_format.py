@@ -157,10 +157,15 @@ class DatasetInfo:
         """Those of `cameras` that are video files; the others are images in the data files."""
         return {camera: key for camera, key in self.cameras.items() if self.features[key].dtype == "video"}
 
-    def camera_rates(self) -> dict[str, float]:
-        """camera -> frames per second that its feature declares; the dataset's own where it declares none."""
-        videos = {camera: self.features[key].video or {} for camera, key in self.cameras.items()}
-        return {camera: float(video.get("video.fps") or self.fps) for camera, video in videos.items()}
+    def rate_faults(self) -> list[str]:
+        """Cameras whose feature declares another rate than the dataset."""
+        rates = {camera: (self.features[key].video or {}).get("video.fps") for camera, key in self.cameras.items()}
+        return [
+            f"camera {camera!r} was recorded at {rate:g} fps, but the dataset says {self.fps:g} fps; frames and "
+            "actions would drift apart: encode the videos at one rate"
+            for camera, rate in rates.items()
+            if rate is not None and abs(rate - self.fps) > 0.01 * self.fps
+        ]
 
     @property
     def extra(self) -> dict[str, Feature]:

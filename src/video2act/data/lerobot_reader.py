@@ -244,13 +244,8 @@ class LeRobotDataset:
                 raise FileNotFoundError(
                     f"{self.root / file} does not exist, but episodes refer to it; copy the dataset again"
                 )
-        for camera, rate in self.info.camera_rates().items():
-            if abs(rate - self.fps) > 0.01 * self.fps:
-                raise DatasetError(
-                    f"{self.root}: camera {camera!r} was recorded at {rate:g} fps, but the dataset says "
-                    f"{self.fps:g} fps; "
-                    "frames and actions would drift apart: encode the videos at one rate"
-                )
+        for fault in self.info.rate_faults():
+            raise DatasetError(f"{self.root}: {fault}")
 
 
 def statistics(episodes: list[EpisodeData]) -> dict[str, Statistics]:

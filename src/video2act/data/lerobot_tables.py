@@ -260,14 +260,14 @@ def _check_cells(path: Path, rows: list[dict]) -> None:
     for row in rows:
         for name, value in row.items():
             kind = ""
-            if name == "tasks":
+            if name in (SEED, SEEN, UNSEEN) and value is None:
+                continue
+            if name in ("tasks", SEEN, UNSEEN):
                 if not isinstance(value, list) or not all(isinstance(task, str) for task in value):
                     kind = "a list of sentences"
             elif name.endswith("from_timestamp"):
                 if not isinstance(value, (int, float)) or not abs(value) < MAX_TIME_S:
                     kind = "a time in seconds"
-            elif name in (SEED, SEEN, UNSEEN):
-                continue
             elif not isinstance(value, int) or isinstance(value, bool):
                 kind = "a whole number"
             elif name.endswith(("chunk_index", "file_index")) and not 0 <= value < MAX_INDEX:

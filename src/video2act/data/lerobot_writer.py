@@ -282,9 +282,12 @@ def load_origin(root: Path | str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        origin = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path} is not valid json ({error}); restore it or record into a new folder") from error
+    if not isinstance(origin, dict):
+        raise DatasetError(f"{path} holds no table of names and values; restore it or record into a new folder")
+    return origin
 
 
 def _take(root: Path) -> Any:

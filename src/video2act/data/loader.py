@@ -18,7 +18,7 @@ from torch.utils import data
 
 from video2act.clips import stream_indices, to_pixels
 from video2act.config import BackboneConfig, FrameConfig, PolicyConfig, StreamConfig, camera_and_lag
-from video2act.data.cache import CacheSpec
+from video2act.data.cache_manifest import CacheSpec
 from video2act.data.embodied import EmbodiedDataset
 from video2act.data.lerobot_format import ACTION, STATE
 from video2act.data.lerobot_reader import Dataset, LeRobotDataset

@@ -12,7 +12,8 @@ from accelerate import Accelerator
 
 from video2act.config.training_options import FillCacheOptions, VerifyCacheOptions
 from video2act.data import Dataset, FrameStore
-from video2act.data.cache import Dtype, FeatureCache, load_spec
+from video2act.data.cache import FeatureCache
+from video2act.data.cache_manifest import Dtype, load_spec
 from video2act.data.loader import check_columns, check_fit
 from video2act.data.opening import open_chosen
 from video2act.policy import Video2Act

@@ -1,6 +1,7 @@
 """What is in a dataset, or how large a video model or a preset is, on one screen: the functions behind `video2act
 info`."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -22,7 +23,7 @@ from video2act.data import DatasetError, LeRobotDataset
 from video2act.data.check import check_dataset
 from video2act.data.hub import locate_dataset
 from video2act.data.lerobot_format import DEFAULT_FEATURES
-from video2act.files.run_folder import ROBOTS, STATISTICS_FILE, load_config
+from video2act.files.run_folder import DATA_FILE, ROBOTS, STATISTICS_FILE, load_config
 from video2act.files.tensor_files import read_json
 from video2act.frames import describe_fit, fit_problem, frame_uses
 from video2act.normalize import Statistics
@@ -83,6 +84,10 @@ def describe_run(path: Path | str) -> str:
     else:
         known = f"the preset {name!r} is unknown here" if name else "it started from a config without a preset's name"
         lines.append(f"changed   cannot be compared: {known}")
+    data = Path(path) / DATA_FILE
+    for entry in json.loads(data.read_text()) if data.is_file() else ():
+        columns = "; ".join(f"{k}: {' + '.join(entry[k])}" for k in ("state", "action") if entry.get(k))
+        lines.append(f"data      {entry['name']}, {entry['episodes']} episodes; {columns}")
     return "\n".join(lines) + "\n\n" + _sizes(name or "none", policy)
 
 

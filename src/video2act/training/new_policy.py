@@ -9,7 +9,8 @@ from accelerate import Accelerator
 from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, load
 from video2act.config.training_options import PolicyStart
 from video2act.data import Dataset
-from video2act.data.cache import FeatureCache, load_spec
+from video2act.data.cache import FeatureCache
+from video2act.data.cache_manifest import load_spec
 from video2act.data.embodied import EmbodiedDataset
 from video2act.data.sentences import hand_over
 from video2act.embodiment import UNIFIED
