@@ -93,7 +93,7 @@ class TestLoader:
         table = np.zeros((5, 3), np.float32)
         with DatasetWriter.create(
             tmp_path / "set",
-            fps=10,
+            fps=10.0,
             robot="arm",
             cameras=("top",),
             image_size=(96, 128),

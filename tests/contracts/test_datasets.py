@@ -132,7 +132,7 @@ def test_numbers_come_back_exactly(dataset):
         assert written.action is not None
         assert np.array_equal(read.action, written.action)
         assert np.array_equal(read.timestamps, (np.arange(length) / 25).astype(np.float32))
-        assert read.instruction == [TASKS[i]] * length
+        assert read.instruction == (TASKS[i],) * length
 
 
 def test_statistics_are_those_of_all_frames(dataset):

@@ -12,7 +12,7 @@ from video2act.data import DatasetError, LeRobotDataset
 from video2act.data.check import check_dataset
 from video2act.data.loader import check_fit
 from video2act.data.sentences import check_sentences
-from video2act.presets import tiny_system1
+from video2act.presets import make_preset
 from video2act.programs.train_video import train_video
 from video2act.text.instruction import MAX_BYTES
 
@@ -68,7 +68,7 @@ class TestSentences:
     def test_before_any_training(self, root, tmp_path):
         data = LeRobotDataset(root)
         with pytest.raises(DatasetError, match=f"episode 2: the instruction has {len(LONG)} bytes"):
-            check_fit(tiny_system1(data), data)
+            check_fit(make_preset("tiny_system1", data), data)
         with pytest.raises(DatasetError, match=f"episode 2: the instruction has {len(LONG)} bytes"):
             train_video(data, out=tmp_path / "video", training=VideoTrainConfig(num_steps=1))
         assert not (tmp_path / "video").exists()

@@ -175,7 +175,7 @@ def test_one_image_size_serves_all_cameras_and_paths_may_be_texts(tmp_path, size
     sizes = size if isinstance(size, dict) else dict.fromkeys("ab", size)
     pairs = {camera: (one, one) if isinstance(one, int) else one for camera, one in sizes.items()}
     root = str(tmp_path / "set")
-    settings: Any = {"fps": 5, "robot": "arm", "cameras": ("a", "b"), "state_names": ("x",), "action_names": ("x",)}
+    settings: Any = {"fps": 5.0, "robot": "arm", "cameras": ("a", "b"), "state_names": ("x",), "action_names": ("x",)}
     DatasetWriter.create(root, image_size=size, **settings).close()
     table = np.zeros((2, 1), np.float32)
     with DatasetWriter.resume(root) as writer:
@@ -192,7 +192,7 @@ def test_a_size_that_is_none_is_refused(tmp_path, size):
     with pytest.raises(ValueError, match="image_size"):
         DatasetWriter.create(
             tmp_path / "set",
-            fps=5,
+            fps=5.0,
             robot="arm",
             cameras=("a", "b"),
             image_size=size,

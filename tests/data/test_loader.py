@@ -331,7 +331,7 @@ class TestFit:
     @pytest.mark.parametrize(
         ("dataset", "message"),
         [
-            (MemoryDataset(action_dim=None), "no actions .*train-video can use it"),
+            (MemoryDataset(action_dim=None), "no actions, only pictures; train-video can use it"),
             (MemoryDataset(state_dim=5), "state size: the policy has 3, the dataset 5"),
             (MemoryDataset(action_dim=7), "action size: the policy has 2, the dataset 7"),
             (MemoryDataset(fps=30.0), "control rate in Hz: the policy has 20, the dataset 30"),

@@ -45,7 +45,7 @@ def test_everything_is_on_one_screen(tmp_path):
 
 
 def test_a_dataset_of_videos(tmp_path):
-    assert "action     none" in describe_dataset(write(tmp_path / "set", None))
+    assert "action       none" in describe_dataset(write(tmp_path / "set", None))
 
 
 def test_no_dataset(tmp_path):
@@ -91,7 +91,7 @@ def test_a_mistyped_preset_is_answered_with_the_nearest(tmp_path, monkeypatch):
 def test_a_folder_with_the_name_of_a_preset_is_looked_into(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "small", None)
-    assert "action     none" in describe(Path("small"))
+    assert "action       none" in describe(Path("small"))
 
 
 @pytest.mark.parametrize("layout", ["diffusers", "original"])

@@ -233,8 +233,8 @@ class TestKey:
     def test_other_data_is_another_cache(self, recorded: Path, video_model: Path, tmp_path: Path):
         copy = Path(shutil.copytree(recorded, tmp_path / "data"))
         fill_cache((copy,), tmp_path / "cache", preset="small", video_model=video_model)
-        path = copy / "meta/stats.json"
-        path.write_text(path.read_text() + "\n")
+        path = next((copy / "videos").rglob("*.mp4"))
+        path.write_bytes(path.read_bytes() + bytes(1))
         with pytest.raises(StaleCacheError, match=r"data: \[.* there, \[.* here"):
             train(
                 (copy,),
@@ -459,12 +459,12 @@ def test_batches_say_at_which_stage_they_are(recorded: Path, policy: Video2Act, 
 def test_the_verbs(recorded: Path, video_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     words = ["--data", str(recorded), "--preset", "small", "--video-model", str(video_model)]
     out = str(tmp_path / "cache")
-    for command in (["cache", "fill", "--out", out, "--stage", "latents", *words], ["cache", "verify", out, *words]):
+    for command in (["cache", "fill", "--out", out, "--stage", "latents", *words], ["cache", "verify", out]):
         monkeypatch.setattr(sys, "argv", ["video2act", *command])
         cli.main()
     said = capsys.readouterr().out
     assert "36 moments of 36 frames" in said
-    assert "3 episodes as they were written, 2 looked at again; stage latents, float16" in said
+    assert "3 episodes as they were written; stage latents, float16" in said
 
 
 # tests/test_train.py has the same as part of a training

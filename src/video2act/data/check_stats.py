@@ -56,7 +56,7 @@ def _vector_faults(
     values = values.astype(np.float64)
     spread, largest = np.ptp(values, axis=0), np.abs(values).max(axis=0)
     eps = max(np.finfo(kind).eps for kind in (np.float32, dtype) if np.dtype(kind).kind == "f")
-    # writers add up in the column's own dtype, or subtract the mean's square from the mean of squares
+    # writers add up in the column's own dtype; some subtract the mean's square from the mean of squares
     added = np.minimum(len(values) * eps, 0.01) * largest
     std = values.std(axis=0)
     own = {"min": values.min(axis=0), "max": values.max(axis=0), "mean": values.mean(axis=0), "std": std}
@@ -64,7 +64,7 @@ def _vector_faults(
         "min": 4 * eps * largest,
         "max": 4 * eps * largest,
         "mean": added,
-        "std": added + np.sqrt(std**2 + 16 * eps * largest**2) - std,
+        "std": added + np.sqrt(std**2 + np.clip(len(values), 16, 1000) * eps * largest**2) - std,
     }
     for name, expected in own.items():
         found = told[name].ravel()

@@ -6,32 +6,26 @@ browser leaves behind.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
-
-if TYPE_CHECKING:
-    from video2act.data.lerobot_reader import Dataset, EpisodeData
 
 END_BYTES, BLOCK_BYTES, NUM_BLOCKS = 2**16, 2**12, 32
 """bytes of a large file of pictures that are read: both ends and some blocks"""
 
 
-def of_dataset(dataset: "Dataset") -> str:
-    facts: dict[str, Any] = {"fps": float(dataset.fps)}
-    facts["cameras"] = {camera: list(dataset.image_size(camera)) for camera in sorted(dataset.cameras)}
-    facts["episodes"] = [dataset.episode_fingerprint(i) for i in range(len(dataset))]
-    return sha256(json.dumps(facts).encode()).hexdigest()
+def of_dataset(fps: float, sizes: Mapping[str, tuple[int, int]], *, episodes: Iterable[str]) -> str:
+    """Args: sizes: of each camera. episodes: their fingerprints."""
+    return sha256(json.dumps([fps, sorted(sizes.items()), list(episodes)]).encode()).hexdigest()
 
 
-def of_episode(episode: "EpisodeData", sentences: Iterable[str], *, pictures: Iterable[str]) -> str:
-    """Args: pictures: names of the parts of files in which they lie, by camera."""
-    hasher = sha256(json.dumps([list(episode.instruction), list(sentences), list(pictures)]).encode())
-    for values in (episode.state, episode.action):
+def of_episode(vectors: Iterable[np.ndarray | None], texts: Iterable[Iterable[str]]) -> str:
+    """Args: vectors: state and action. texts: sentences, and fingerprints of pictures."""
+    hasher = sha256(json.dumps([list(part) for part in texts]).encode())
+    for values in vectors:
         shape = None if values is None else values.shape
         hasher.update(f"{shape}".encode() + (b"" if values is None else np.ascontiguousarray(values).tobytes()))
     return hasher.hexdigest()

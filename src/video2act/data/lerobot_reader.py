@@ -117,7 +117,6 @@ class LeRobotDataset:
         if self.info.total_episodes == 0:
             raise DatasetError(f"{self.root} holds no complete episode yet; record at least one")
         self.entries = read_episodes(self.root, self.info)
-        self.is_state_chosen = state is not None
         self._file_fingerprint = cache(self._of_file)
         self.fps = float(self.info.fps)
         self.robot = self.info.robot
@@ -153,7 +152,7 @@ class LeRobotDataset:
 
     @cached_property
     def _fingerprint(self) -> str:
-        return fingerprint.of_dataset(self)
+        return fingerprint_of(self)
 
     def episode_fingerprint(self, i: int) -> str:
         entry = self.entries[i]
@@ -165,7 +164,8 @@ class LeRobotDataset:
             else:
                 file, place = span.file, f"{span.frames_before} of {span.frames_in_file}, {span.start_s}"
             pictures.append(f"{camera}: {self._file_fingerprint(file, None if span else key)}, {place}")
-        return fingerprint.of_episode(self.episode(i), entry.seen, pictures=pictures)
+        episode = self.episode(i)
+        return fingerprint.of_episode((episode.state, episode.action), (episode.instruction, entry.seen, pictures))
 
     def _of_file(self, file: Path, column: str | None) -> str:
         path = self.root / file
@@ -246,6 +246,13 @@ class LeRobotDataset:
                 )
         for fault in self.info.rate_faults():
             raise DatasetError(f"{self.root}: {fault}")
+
+
+def fingerprint_of(dataset: Dataset) -> str:
+    """The same for the same data, as training reads it (`fingerprint.py`)."""
+    sizes = {camera: dataset.image_size(camera) for camera in dataset.cameras}
+    episodes = (dataset.episode_fingerprint(i) for i in range(len(dataset)))
+    return fingerprint.of_dataset(float(dataset.fps), sizes, episodes=episodes)
 
 
 def statistics(episodes: list[EpisodeData]) -> dict[str, Statistics]:

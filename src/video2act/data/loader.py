@@ -249,9 +249,8 @@ def check_columns(dataset: Dataset) -> None:
                 f"{listed}. Choose with --action COLUMN..., or use train-video alone"
             )
         raise ValueError("this dataset has no actions, only pictures; train-video can use it, train cannot")
-    states = [name for name in columns if "state" in name or "qpos" in name]
-    if dataset.state_dim == 0 and states and isinstance(part, LeRobotDataset) and not part.is_state_chosen:
+    if dataset.state_dim == 0:
         raise ValueError(
-            f"this dataset has no column {STATE}. Its columns are {listed}; choose with --state {states[0]}, or give "
-            "--state without a column for a policy that reads no state"
+            f"this dataset has no state: it has no column {STATE}, and none was chosen; its columns are {listed}. "
+            "Choose with --state COLUMN..."
         )

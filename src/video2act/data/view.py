@@ -6,8 +6,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import UInt8
 
-from video2act.data import fingerprint
-from video2act.data.lerobot_reader import Dataset, EpisodeData, LeRobotDataset, statistics
+from video2act.data.lerobot_reader import Dataset, EpisodeData, LeRobotDataset, fingerprint_of, statistics
 from video2act.data.pictures import Reduce
 from video2act.normalize import Statistics
 
@@ -63,7 +62,7 @@ class DatasetView:
 
     @cached_property
     def _fingerprint(self) -> str:
-        return fingerprint.of_dataset(self)
+        return fingerprint_of(self)
 
     def episode_fingerprint(self, i: int) -> str:
         part, own = self._place(i)

@@ -298,8 +298,9 @@ def _presets(dataset: LeRobotDataset) -> Table:
     table.add_column("preset", max_width=32)
     table.add_column("what it does with the frames (otherwise: train --fit letterbox, crop or stretch)")
     groups: dict[str, list[str]] = {}
+    data = DataSpec(max(1, dataset.state_dim), dataset.action_dim or 0, dataset.fps, dataset.cameras)
     for name in PRESETS if dataset.cameras else ():
-        groups.setdefault(_effect(make_preset(name, dataset), dataset), []).append(name)
+        groups.setdefault(_effect(make_preset(name, data), dataset), []).append(name)
     for effect, names in groups.items():
         table.add_row(", ".join(names), effect)
     return table

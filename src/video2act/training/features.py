@@ -78,8 +78,7 @@ def fill(
     accelerator.wait_for_everyone()
     missing = [episode for episode, length in enumerate(dataset.lengths) if cache.fault(episode, length)]
     accelerator.wait_for_everyone()
-    if missing:
-        cache.check_room(0)
+    cache.check_room(0)
     # by number: other programs may fill the same cache, so that processes need not miss the same
     mine = [episode for episode in missing if episode % accelerator.num_processes == accelerator.process_index]
     is_shown = accelerator.is_main_process and bool(mine)
