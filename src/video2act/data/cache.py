@@ -253,9 +253,8 @@ def _check_finite(where: str, seen: Tensor, *, stored: Tensor) -> None:
     dtype = str(stored.dtype).removeprefix("torch.")
     largest = float(seen.abs().max())
     raise ValueError(
-        f"{where}: values up to {largest:.3g} are too large for {dtype}, which would store them as infinite; fill "
-        "the cache with "
-        "--dtype bfloat16"
+        f"{where}: values up to {largest:.3g} are too large for {dtype}, which would store them as infinite; fill the "
+        "cache with --dtype bfloat16"
     )
 
 

@@ -86,9 +86,8 @@ def load_spec(root: Path | str) -> CacheSpec:
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is not the manifest of a cache ({error}); remove {root} and fill it again") from error
     raise StaleCacheError(
-        f"{root} is a cache of format {found}, expected {FORMAT}: another version of this program made it; remove "
-        "it and "
-        "fill it again"
+        f"{root} is a cache of format {found}, expected {FORMAT}: another version of this program made it; remove it "
+        "and fill it again"
     )
 
 

@@ -95,8 +95,7 @@ def _index_faults(path: Path, table: pa.Table, *, episodes: list[EpisodeEntry]) 
     elif len(index) and index[0] != begin:
         yield (
             f"{path}: index begins with {index[0]}, expected {begin}, the dataset_from_index of episode "
-            f"{episodes[0].index}; "
-            "LeRobot finds frames by it"
+            f"{episodes[0].index}; LeRobot finds frames by it"
         )
 
 
@@ -134,8 +133,7 @@ def _row_faults(recorded: Recorded, episode: EpisodeEntry, *, rows: FrameTable) 
     if len(wrong):
         yield (
             f"{where}, frame {wrong[0]}: timestamp is {times[wrong[0]]:g} s, expected {wrong[0] / fps:g} s "
-            "(frame_index / "
-            "fps); LeRobot looks frames up by it"
+            "(frame_index / fps); LeRobot looks frames up by it"
         )
     unknown = sorted(set(task_index.tolist()) - set(tasks))
     if unknown:

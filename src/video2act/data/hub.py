@@ -27,7 +27,6 @@ def locate_dataset(source: Path | str) -> Path:
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise FileNotFoundError(
             f"there is no folder {name}, and the Hugging Face dataset {name} cannot be fetched "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); download it where the "
-            "network allows "
-            "(hf download --repo-type dataset ...) and name its folder"
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); download it where the network "
+            "allows (hf download --repo-type dataset ...) and name its folder"
         ) from error

@@ -247,16 +247,13 @@ def load_info(root: Path) -> DatasetInfo:
     if re.match(r"v?([4-9]|\d\d)", version):
         raise DatasetError(
             f"{path}: this dataset is LeRobotDataset {version}, newer than {CODEBASE_VERSION}, the last one known "
-            "here; update "
-            "video2act, or write the dataset with a LeRobot of 0.4 to 0.6"
+            "here; update video2act, or write the dataset with a LeRobot of 0.4 to 0.6"
         )
     if not version.startswith("v3."):
         raise DatasetError(
             f"{path}: this dataset is LeRobotDataset {version}, expected {CODEBASE_VERSION}; convert it once with "
-            "LeRobot's "
-            "convert_dataset_v21_to_v30.py (python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id=..., "
-            "in LeRobot "
-            "before 0.5 lerobot.datasets.v30.convert_dataset_v21_to_v30)"
+            "LeRobot's convert_dataset_v21_to_v30.py (python -m lerobot.scripts.convert_dataset_v21_to_v30 "
+            "--repo-id=..., in LeRobot before 0.5 lerobot.datasets.v30.convert_dataset_v21_to_v30)"
         )
     try:
         info = _parse(fields)

@@ -100,6 +100,5 @@ def _check_alike(parts: Sequence[LeRobotDataset], names: Sequence[str]) -> None:
                 several = ", or train with each one's --embodiments" if name in _OF_A_ROBOT else ""
                 raise DatasetError(
                     f"{first.root} and {other.root} do not go together: {name} is {value} in the first and "
-                    f"{theirs[name]} "
-                    f"in the second; record them alike, train on them apart{several}"
+                    f"{theirs[name]} in the second; record them alike, train on them apart{several}"
                 )

@@ -144,9 +144,8 @@ def _sentences(source: Source, task: str | None) -> tuple[tuple[str, ...], tuple
     if source.instructions is None:
         if not task:
             raise FileNotFoundError(
-                f"{source.file} comes without instructions; name a folder with episodeN.json (--instructions), or "
-                "say the task "
-                "in a sentence (--task)"
+                f"{source.file} comes without instructions; name a folder with episodeN.json (--instructions), or say "
+                "the task in a sentence (--task)"
             )
         return (task,), ()
     try:
@@ -205,8 +204,7 @@ def _raw_joints(path: Path, file: Any) -> tuple[np.ndarray, np.ndarray]:
         if arm.ndim != 2 or gripper.shape not in ((len(gripper),), (len(gripper), 1)):
             raise DatasetError(
                 f"{path}: joint_action/{side}_arm is {list(arm.shape)} and {side}_gripper {list(gripper.shape)}; "
-                "expected joints "
-                "and one gripper at each moment"
+                "expected joints and one gripper at each moment"
             )
         parts += [arm, gripper.reshape(len(gripper), 1)]
     if len({len(part) for part in parts}) != 1:

@@ -106,8 +106,7 @@ class VideoReader:
         if self.fps is None or abs(self.fps - fps) > 0.01 * fps:
             raise DatasetError(
                 f"{self.path} plays at {'no known' if self.fps is None else f'{self.fps:g}'} fps, but the dataset "
-                f"says {fps} "
-                "fps; encode it again at the dataset's rate or correct fps in meta/info.json"
+                f"says {fps} fps; encode it again at the dataset's rate or correct fps in meta/info.json"
             )
 
     def check_size(self, size: tuple[int, int]) -> None:
@@ -128,9 +127,8 @@ class VideoReader:
         """
         if not 0 <= first <= first + count <= self.num_frames:
             raise DatasetError(
-                f"{self.path} holds {self.num_frames} frames, but frame {first + count - 1} was asked for: the "
-                "file is cut short "
-                "or the episodes' metadata is wrong; copy it again or record its episodes again"
+                f"{self.path} holds {self.num_frames} frames, but frame {first + count - 1} was asked for: the file "
+                "is cut short or the episodes' metadata is wrong; copy it again or record its episodes again"
             )
         with self._lock:
             try:

@@ -53,14 +53,12 @@ class GymEnvironment:
         if not isinstance(space, gymnasium.spaces.Box) or space.shape != (len(mapping.action_names),):
             raise ValueError(
                 f"{mapping.name}: expected an action space Box of shape ({len(mapping.action_names)},), one value for "
-                "each of "
-                f"{', '.join(mapping.action_names)}; the environment has {space}"
+                f"each of {', '.join(mapping.action_names)}; the environment has {space}"
             )
         if None in mapping.images.values() and environment.render_mode != "rgb_array":
             raise ValueError(
                 f"{mapping.name}: a camera is taken from render(), which needs render_mode='rgb_array' in "
-                "gymnasium.make; "
-                f"the environment has render_mode={environment.render_mode!r}"
+                f"gymnasium.make; the environment has render_mode={environment.render_mode!r}"
             )
         self.spec = EnvironmentSpec(
             name=mapping.name,

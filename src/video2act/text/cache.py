@@ -106,9 +106,8 @@ class TextEmbeddings:
         fingerprint = self.encoder.fingerprint
         if fingerprint is None:
             raise FileNotFoundError(
-                f"the text encoder was read, but its files are not where they are looked for, so that its "
-                f"embeddings cannot be "
-                f"told from another's in {path.parent}; download it into a folder and name that"
+                "the text encoder was read, but its files are not where they are looked for, so that its embeddings "
+                f"cannot be told from another's in {path.parent}; download it into a folder and name that"
             )
         if not self._is_checked:  # what was never asked for may be of another encoder, too
             for other in sorted(path.parent.glob("*.safetensors")):
@@ -135,15 +134,13 @@ class TextEmbeddings:
         own = self.encoder and self.encoder.fingerprint
         if own is not None and found != own:
             raise ValueError(
-                f"{path} was computed by another text encoder ({found}, this one is {own}); choose another "
-                f"text_cache for this "
-                f"model, or remove {self.folder}"
+                f"{path} was computed by another text encoder ({found}, this one is {own}); choose another text_cache "
+                f"for this model, or remove {self.folder}"
             )
         if self._source not in (None, found):
             raise ValueError(
                 f"{path} was computed by the text encoder {found}, but other instructions by {self._source}: "
-                f"{self.folder} holds "
-                f"embeddings of two encoders; remove those of one"
+                f"{self.folder} holds embeddings of two encoders; remove those of one"
             )
         self._source = found
 
@@ -178,9 +175,8 @@ class EmbeddingsOfAFamily(TextEmbeddings):
         for folder in holding[1:]:
             if not _equal(_open(folder / name)[1], _open(holding[0] / name)[1]):
                 raise ValueError(
-                    f"the instruction {instruction!r} has different embeddings in {holding[0]} and {folder}, "
-                    f"of two text "
-                    f"encoders; add the text encoder, or name one folder as text_cache"
+                    f"the instruction {instruction!r} has different embeddings in {holding[0]} and {folder}, of two "
+                    "text encoders; add the text encoder, or name one folder as text_cache"
                 )
         self._possible = holding or self._possible
         return (holding[0] if holding else self._family) / name
