@@ -152,7 +152,8 @@ class LeRobotDataset:
 
     @cached_property
     def _fingerprint(self) -> str:
-        return fingerprint_of(self)
+        sizes = {camera: self.image_size(camera) for camera in self.cameras}
+        return fingerprint.of_dataset(self.fps, sizes, episodes=map(self.episode_fingerprint, range(len(self))))
 
     def episode_fingerprint(self, i: int) -> str:
         entry = self.entries[i]
@@ -246,13 +247,6 @@ class LeRobotDataset:
                 )
         for fault in self.info.rate_faults():
             raise DatasetError(f"{self.root}: {fault}")
-
-
-def fingerprint_of(dataset: Dataset) -> str:
-    """The same for the same data, as training reads it (`fingerprint.py`)."""
-    sizes = {camera: dataset.image_size(camera) for camera in dataset.cameras}
-    episodes = (dataset.episode_fingerprint(i) for i in range(len(dataset)))
-    return fingerprint.of_dataset(float(dataset.fps), sizes, episodes=episodes)
 
 
 def statistics(episodes: list[EpisodeData]) -> dict[str, Statistics]:

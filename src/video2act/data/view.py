@@ -6,7 +6,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import UInt8
 
-from video2act.data.lerobot_reader import Dataset, EpisodeData, LeRobotDataset, fingerprint_of, statistics
+from video2act.data import fingerprint
+from video2act.data.lerobot_reader import Dataset, EpisodeData, LeRobotDataset, statistics
 from video2act.data.pictures import Reduce
 from video2act.normalize import Statistics
 
@@ -62,7 +63,8 @@ class DatasetView:
 
     @cached_property
     def _fingerprint(self) -> str:
-        return fingerprint_of(self)
+        sizes = {camera: self.image_size(camera) for camera in self.cameras}
+        return fingerprint.of_dataset(self.fps, sizes, episodes=map(self.episode_fingerprint, range(len(self))))
 
     def episode_fingerprint(self, i: int) -> str:
         part, own = self._place(i)
