@@ -38,4 +38,4 @@ def hand_over(datasets: Iterable[Dataset], encode: Callable[[Iterable[str]], obj
     try:
         encode(sentences())
     except ValueError as error:
-        raise DatasetError(f"{place}: {error}") from error
+        raise DatasetError(f"{place}: {error}" if place else str(error)) from error

@@ -42,7 +42,7 @@ from video2act.interfaces import VideoBackbone
 from video2act.presets import ANY_DATA, SMALL_SOURCE, video_model_in
 from video2act.system2.backbones import TinyBackbone, load_video_model, make_backbone, save_video_model
 from video2act.system2.backbones.pretrained import PretrainedBackbone
-from video2act.system2.backbones.published import TRANSFORMER, save_transformer
+from video2act.system2.backbones.published import TRANSFORMER, family, save_transformer
 from video2act.system2.backbones.scratch import Reconstruction, latent_statistics, write_base
 from video2act.system2.video_training import diffusion_loss
 from video2act.text.instruction import MAX_BYTES
@@ -135,7 +135,7 @@ def train_video(
     config = config if num_steps is None else replace(config, num_steps=num_steps)
     datasets = list(data) if isinstance(data, Sequence) else [data]
     _check(config, backbone, tuning=tuning)
-    check_sentences(datasets, MAX_BYTES if isinstance(backbone, BackboneConfig) else None)
+    check_sentences(datasets, _longest_sentence(backbone))
     halves = [split(dataset, config.validation_fraction) for dataset in datasets]
     footage = Footage.open([*(training for training, _ in halves), *(last for _, last in halves)], camera)
     sampler = ClipSampler(footage[: len(halves)], config, frame=frame)
@@ -210,6 +210,14 @@ def backbone_to_train(
     if video_model is not None:
         raise ValueError(f"this policy's video model is trained from nothing; leave --video-model {video_model} out")
     return backbone if isinstance(backbone, BackboneConfig) else options.scratch
+
+
+def _longest_sentence(backbone: BackboneConfig | PretrainedBackboneConfig | ScratchConfig) -> int | None:
+    """Bytes; None for a published model, whose encoder counts tokens."""
+    if isinstance(backbone, BackboneConfig):
+        return MAX_BYTES
+    # its encoder reads bytes, too, and an end mark
+    return family("wan_small").MAX_TOKENS - 1 if isinstance(backbone, ScratchConfig) else None
 
 
 def _check(config: VideoTrainConfig, backbone: Any, *, tuning: TuningConfig) -> None:
