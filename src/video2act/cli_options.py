@@ -1,4 +1,4 @@
-"""Options dataclasses as command lines: their fields become flags, and every field of a policy one `--policy.PATH`."""
+"""Flags from the options that `config/` defines: a field becomes a flag, a field of a policy `--policy.PATH`."""
 
 import argparse
 import dataclasses

@@ -1,8 +1,7 @@
-"""Dataset -> Batch. Item i is the batch of training step i: a function of (seed, step, rank) and of nothing else.
+"""How a batch is made: dataset -> `Batch`. Item i is the batch of training step i, a function of (seed, step, rank).
 
-That is what makes a resumed run equal an uninterrupted one without saving the state of any generator, and what lets
-worker processes prepare steps in any order. Frames are visited in a fresh random order every epoch, shared out between
-ranks.
+So a resumed run equals an uninterrupted one without saved generator states, and worker processes may prepare steps in
+any order. Frames are visited in a new random order in every epoch, shared out between ranks.
 """
 
 from functools import lru_cache

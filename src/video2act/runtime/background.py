@@ -1,9 +1,8 @@
-"""What slow loops beside the control loop share: frames go into a ring, conditions come out of a mailbox, failures are
-noted.
+"""What happens when System 2 fails, hangs or dies beside the control loop: the same in a thread, a process, elsewhere.
 
-The control loop waits for the first condition of an episode and never again. When System 2 raises, hangs or dies after
-that, the last condition stays and grows old, which is for `Freshness` to judge; meanwhile System 2 is started again,
-after a pause that doubles with every failure in a row.
+The last condition stays and grows old; `Freshness` judges its age. System 2 is started again after a pause, which
+doubles with every failure in a row. Each failure is noted as an incident. The control loop waits for the first
+condition of an episode only. Frames go into a ring, conditions come out of a mailbox.
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""From a loader's batches to the arguments of a training step, and to the loss on held-out episodes."""
+"""From a batch (made in `data/loader.py`) to the arguments of a training step, and the loss on held-out episodes."""
 
 from collections.abc import Callable
 from dataclasses import replace
