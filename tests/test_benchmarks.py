@@ -1,6 +1,8 @@
 """The benchmarks in miniature: the same path with narrow networks. Only `slow` tests assert how fast a machine is."""
 
+import json
 import runpy
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,27 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 def benchmark(name: str) -> dict[str, Any]:
     return runpy.run_path(str(FOLDER / f"{name}.py"))
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+def test_it_explains_itself(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    if path.stem == "clip_reads":
+        pytest.skip("runs beside the real lerobot, in an environment of make test-interop")
+    monkeypatch.setattr(sys, "argv", [path.name, "--help"])
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_path(str(path), run_name="__main__")
+    assert exit_.value.code == 0
+    assert f"usage: {path.name}" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_two_loops_in_time(tmp_path: Path):
+    program = benchmark("async_runtime")
+    program["main"](program["Settings"](tmp_path, segment_s=3.0, rounds=1))
+    found = json.loads((tmp_path / "async_runtime.json").read_text())
+    assert set(found) == {name + how for name in ("process", "thread") for how in ("", ", slow", ", hung")} | {"off"}
+    assert found["off"]["period_p99_ratio"] == 1
+    assert found["process, hung"]["incidents"] > 0
 
 
 @pytest.mark.slow

@@ -138,10 +138,10 @@ class TestHelp:
         assert "--env" in capsys.readouterr().err
 
 
-def test_a_process_ends_with_one_line_and_a_code(tmp_path: Path):
+def test_a_process_ends_with_one_line_and_a_code():
     """The one test with a process of its own: what the others call is what the shell gets."""
     done = subprocess.run(
-        [sys.executable, "-m", "video2act.cli", "info", str(tmp_path / "nowhere")],
+        [sys.executable, "-m", "video2act.cli", "eval", "run", "--env", PUSH, "--episodes", "0"],
         env={name: value for name, value in os.environ.items() if name != "VIDEO2ACT_DEBUG"},
         capture_output=True,
         text=True,
@@ -150,10 +150,7 @@ def test_a_process_ends_with_one_line_and_a_code(tmp_path: Path):
     )
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr == (
-        f"video2act: FileNotFoundError: {tmp_path / 'nowhere'} is not a folder; expected a dataset, which "
-        f"holds meta/info.json\n"
-    )
+    assert done.stderr == "video2act: ValueError: episodes must be at least 1, got 0\n"
 
 
 def test_the_traceback_is_there_for_who_asks(video2act: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -181,7 +178,7 @@ def test_a_simulated_task_is_recorded_and_described(
         "--out",
         out,
         "--episodes",
-        2,
+        1,
         "--image-size",
         32,
         "--cameras",
@@ -189,9 +186,9 @@ def test_a_simulated_task_is_recorded_and_described(
         "--workers",
         1,
     )
-    assert f"{out}: 2 episodes, 2 recorded now" in capsys.readouterr().out
+    assert f"{out}: 1 episodes, 1 recorded now" in capsys.readouterr().out
     dataset = LeRobotDataset(out)
-    assert (len(dataset), dataset.cameras, dataset.image_size("corner4")) == (2, ("corner4",), (32, 32))
+    assert (len(dataset), dataset.cameras, dataset.image_size("corner4")) == (1, ("corner4",), (32, 32))
     video2act("info", out)
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "robot sawyer" in lines

@@ -211,9 +211,7 @@ class Video2Act(nn.Module):
         return blind
 
     def of_robot(self, name: str) -> "Video2Act":
-        """The same weights, of one of the robots that a policy in the unified vector learned from: it takes and gives
-        that one's
-        own numbers, and is an ordinary policy.
+        """The policy of one robot, with the same weights, from a policy that learned from several in the unified vector.
 
         Raises:
             ValueError: the policy is not in the unified vector, or there is no such robot.

@@ -248,8 +248,7 @@ def wan22_5b_rdt_1b(data: DataSpec) -> PolicyConfig:
 
 def official(data: DataSpec) -> PolicyConfig:
     """The released code's arrangement without its defects: RDT-1B's System 1, two streams of the first camera through
-    Wan 2.2 5B,
-    filters on latents, every feature a token; images of now and of one control step ago.
+    Wan 2.2 5B, filters on latents, every feature a token; images of now and of one control step ago.
 
     20 of the video model's 30 blocks run.
     """

@@ -145,11 +145,13 @@ def test_a_failure_is_no_episode():
     assert record_episode(*set_up(), seed=FAILING_SEED, noise=0.0) is None
 
 
-def test_workers_and_interruptions_do_not_change_the_result(tmp_path):
-    one = record(set_up, tmp_path / "one", 5, workers=1, **SETTINGS)
+def test_workers_and_interruptions_do_not_change_the_result(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_Team", LocalTeam)
+        one = record(set_up, tmp_path / "one", 5, workers=1, **SETTINGS)
+        record(set_up, tmp_path / "two", 2, workers=2, **SETTINGS)
     assert (one.num_episodes, one.num_recorded, one.failed_seeds) == (5, 5, (FAILING_SEED,))
-    record(set_up, tmp_path / "two", 2, workers=2, **SETTINGS)
-    two = record(set_up, tmp_path / "two", 5, workers=2, **SETTINGS)
+    two = record(set_up, tmp_path / "two", 5, workers=2, **SETTINGS)  # real processes, which take the others' seeds
     assert (two.num_episodes, two.num_recorded) == (5, 3)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     dataset = LeRobotDataset(tmp_path / "two")

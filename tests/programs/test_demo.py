@@ -14,11 +14,12 @@ import av
 import pytest
 
 from video2act.data import LeRobotDataset
-from video2act.envs import list_environments
+from video2act.envs import list_environments, metaworld
 from video2act.hub import model_card
 from video2act.policy import Video2Act
 from video2act.programs import demo as module
 from video2act.programs.demo import DEMOS, FILM_FILE, STAGES_FILE, SUMMARY_FILE, Demo, Stages, demo
+from video2act.training import video_report
 
 KEYS = {
     "success_rate",
@@ -36,7 +37,7 @@ KEYS = {
 """what `summary.json` of a demo with one task holds; others read it"""
 
 IDENTITY = {"demo": "push", "seed": 0}
-MINIATURE = Demo({"metaworld:push-v3": 3}, video_steps=2, policy_steps=2, eval_episodes=1)
+MINIATURE = Demo({"metaworld:push-v3": 2}, video_steps=2, policy_steps=2, eval_episodes=1)
 
 
 @pytest.fixture
@@ -169,6 +170,9 @@ class TestSummary:
 @pytest.mark.usefixtures("fresh_accelerator")
 def test_the_whole_path_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(DEMOS, "miniature", MINIATURE)
+    monkeypatch.setattr(video_report, "NUM_CLIPS", 4)
+    # of the evaluation, which takes place in this process; the demonstrations are recorded whole, in others
+    monkeypatch.setattr(metaworld, "DEFAULT_MAX_STEPS", 40)
     out = tmp_path / "demo"
     summary = demo("miniature", out)
 

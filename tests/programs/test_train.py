@@ -1,9 +1,6 @@
 """`train` as it is run, on a small recording and a small video model, alone and in two processes."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import published_models
+from launched import launch_two
 from trainings import train, train_video
 from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, TrainConfig, VideoTrainConfig
 from video2act.data import LeRobotDataset, open_dataset
@@ -322,13 +320,11 @@ class TestVisibility:
 
 
 LAUNCHED = """
-import os
 from accelerate import PartialState
 from video2act.cli import main
 
 main()
-# in one piece: two processes share this pipe, and a print is a write for the text and another for the end of the line
-os.write(1, f"\\nprocess {PartialState().process_index} of {PartialState().num_processes}\\n".encode())
+print("process", PartialState().process_index, "of", PartialState().num_processes)
 """
 
 
@@ -336,25 +332,15 @@ os.write(1, f"\\nprocess {PartialState().process_index} of {PartialState().num_p
 # small)
 @pytest.mark.parametrize("preset", ["tiny", pytest.param("tiny_blind", marks=pytest.mark.slow)])
 def test_two_processes_train_one_policy(recorded: Path, video_model: Path, tmp_path: Path, preset: str):
-    """Through torchrun, as `accelerate launch` starts several processes on GPUs but, without MPI, a single one on
-    CPUs."""
+    """As torchrun starts them. (`accelerate launch` starts several on GPUs but, without MPI, a single one on CPUs.)"""
     (tmp_path / "launched.py").write_text(LAUNCHED)
     model = ["--video-model", str(video_model)] if preset == "tiny" else []
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
-            *(str(tmp_path / "launched.py"), "train", "--data", str(recorded), "--out", str(tmp_path / "run")),
-            *("--preset", preset, *model),
-            *("--num-steps", "3", "--batch-size", "2", "--warmup-steps", "1", "--save-every", "2"),
-        ],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "VIDEO2ACT_DEBUG": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+    options = (
+        *("train", "--data", str(recorded), "--out", str(tmp_path / "run"), "--preset", preset, *model),
+        *("--num-steps", "3", "--batch-size", "2", "--warmup-steps", "1", "--save-every", "2"),
     )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    assert {"process 0 of 2", "process 1 of 2"} <= set(done.stdout.splitlines())
+    said = launch_two(tmp_path / "launched.py", *options, VIDEO2ACT_DEBUG="1")
+    assert [out.splitlines()[-1] for out in said] == ["process 0 of 2", "process 1 of 2"]
     assert [line["step"] for line in metrics(tmp_path / "run")] == [0, 1, 2]
     assert np.isfinite(act(Video2Act.load(tmp_path / "run"))).all()
 

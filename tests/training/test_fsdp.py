@@ -5,10 +5,7 @@ tell it that these are some; everything else is what `accelerate launch --config
 """
 
 import json
-import os
 import runpy
-import socket
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import published_models
+from launched import launch_two
 from video2act.config import PolicyConfig, PretrainedBackboneConfig, to_json
 
 SETTINGS = yaml.safe_load((Path(__file__).parents[2] / "configs" / "fsdp.yaml").read_text())["fsdp_config"]
@@ -144,27 +142,7 @@ def launch(program: str, out: Path, *arguments: str, **environment: str) -> list
     out.mkdir()
     path = out.with_suffix(".py")
     path.write_text(program)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port} | environment
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(path), str(out), *arguments],
-            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        errors = [rank.communicate(timeout=300)[1] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(error[-4000:] for error in errors)
+    launch_two(path, str(out), *arguments, **environment)
     return [(out / f"kind_{rank}").read_text() for rank in range(2)]
 
 

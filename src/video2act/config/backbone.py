@@ -59,8 +59,7 @@ class BackboneConfig(CheckedConfig):
 @dataclass(frozen=True)
 class ScratchConfig(CheckedConfig):
     """A video model of Wan's networks that `train-video --preset small` trains from nothing; the defaults make 65
-    million
-    parameters."""
+    million parameters."""
 
     hidden: CountingInt = 512
     depth: CountingInt = 12
@@ -132,8 +131,7 @@ class PretrainedBackboneConfig(CheckedConfig):
 
     name: str
     """the family: wan21 is Wan 2.1 of 1.3 or 14 billion parameters, wan22 is Wan 2.2 TI2V-5B, wan_small one that
-    `train-video`
-    has trained from nothing, cosmos is Cosmos-Predict2; any name in `GRIDS`"""
+    `train-video` has trained from nothing, cosmos is Cosmos-Predict2; any name in `GRIDS`"""
     source: str
     """a folder (diffusers' layout, or Wan's original files) or a Hugging Face repo id"""
     feature_layer: NonNegativeInt

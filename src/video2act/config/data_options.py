@@ -1,5 +1,5 @@
-"""The options of `collect`, `info`, `view`, `bench`, `convert` and `demo`: a flag of the command line each, its help
-below it."""
+"""The options of `collect`, `info`, `view`, `bench`, `convert` and `demo`. Each field is a flag; the text below it is
+its help."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ class CollectOptions:
     cameras: tuple[str, ...] | None = None
     """the environment's usual ones, if left out"""
     image_size: int = 128
-    """pixels"""
+    """width and height of the images, pixels"""
     noise: float = 0.0
     """standard deviation of the disturbance on executed actions; recorded actions stay clean"""
     workers: int | None = None
@@ -77,8 +77,7 @@ class BenchOptions:
 @dataclass(frozen=True, kw_only=True)
 class RoboTwinOptions:
     """Turn RoboTwin 2.0's HDF5 files, raw or as the released code prepares them, into a LeRobotDataset v3.0.
-    (Checkpoints of the
-    released code: video2act-convert-released.)"""
+    (Checkpoints of the released code: video2act-convert-released.)"""
 
     folder: Path
     """TASK/CONFIG of RoboTwin, or a folder above it; of processed files, the folder that holds episode_0"""
@@ -91,7 +90,7 @@ class RoboTwinOptions:
     fps: int = 25
     """control steps per second"""
     robot: str = "aloha_agilex"
-    """its name in the dataset"""
+    """name of the robot in the dataset"""
     order: Literal["bgr", "rgb"] = "bgr"
     """colours of the stored JPEG: bgr, as RoboTwin writes them, with red and blue exchanged; rgb, if yours are right"""
     workers: int | None = None

@@ -16,13 +16,12 @@ class RuntimeConfig(CheckedConfig):
     """The defaults are lockstep: the robot waits for every plan, and any condition is fresh enough."""
 
     system1: Literal["inline", "thread"] = "inline"
-    """thread: the next plan is made while the last one is executed; what passed meanwhile is dropped from its
-    beginning"""
+    """thread: make the next plan while the last one is executed; its first actions, whose time has passed, are
+    dropped"""
     overlap: Overlap = "replace"
-    """where a new plan meets the old one: replace it; blend into it; temporal_ensemble: average all plans of a moment
-    (ACT, arXiv
-    2304.13705); rtc: plan what continues the old one (real-time chunking, arXiv 2506.07339); rtc_trained: the same by
-    a policy trained for it (arXiv 2512.05964)"""
+    """how a new plan follows the old one. replace: at once; blend: over a few steps; temporal_ensemble: the average of
+    all plans for a moment (ACT, arXiv 2304.13705); rtc: the new plan continues the old one (real-time chunking, arXiv
+    2506.07339); rtc_trained: the same with a policy that was trained for it (arXiv 2512.05964)"""
     blend_steps: CountingInt = 2
     """blend: control steps over which the new plan takes over; at most execute_steps"""
     ensemble_decay: Annotated[NonNegative, FINITE] = 0.01
@@ -32,23 +31,22 @@ class RuntimeConfig(CheckedConfig):
     max_staleness_s: NonNegative | None = None
     """oldest video condition that a plan may be made on; None: any. Training has seen max_staleness_steps / fps"""
     when_stale: WhenStale = "hold"
-    """the answer to an older one: hold the last target; wait up to slack_s, then hold; run System 2 inline; end with
-    an error"""
+    """what to do if the condition is older: hold the last target; wait up to slack_s, then hold; run System 2 inline;
+    end with an error"""
     slack_s: Annotated[NonNegative, FINITE] = 0.1
-    """wait: how long for"""
+    """when_stale=wait: the longest wait"""
     system2_device: str = ""
-    """of System 2 in a process: cuda:1, ...; empty: the policy's"""
+    """device of System 2 in a process: cuda:1, ...; empty: the policy's"""
     hang_timeout_s: Annotated[Positive, FINITE] = 10.0
-    """System 2 in a thread, in a process or elsewhere: without progress for so long, it is taken to hang"""
+    """System 2 in a thread, in a process or elsewhere: after this time without progress it counts as hung"""
     first_condition_timeout_s: Annotated[Positive, FINITE] = 60.0
     """System 2 in a thread, in a process or elsewhere: longest wait for the first condition of an episode. The first
     one after a start may take long: weights are read and kernels compiled"""
     limits: str = ""
-    """what is let through to the robot: `data`, the range of the demonstrations' actions; `data+10%`, wider by so much
-    of it; a
-    json file {"low": [...], "high": [...]}; empty: every finite number"""
+    """limits of actions: `data`, the range of the demonstrations; `data+10%`, 10 % wider; or a json file {"low": [...],
+    "high": [...]}; empty: any finite number"""
     outside_limits: Literal["clamp", "hold"] = "clamp"
-    """an action outside: clamped to them, or not sent and the last target held"""
+    """clamp an action outside the limits, or do not send it and hold the last target"""
 
 
 def data_margin(limits: str) -> float | None:

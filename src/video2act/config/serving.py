@@ -17,8 +17,8 @@ class ConnectionLimits(CheckedConfig):
     max_message_bytes: CountingInt = 16 * 2**20
     """a larger message closes the connection (code 1009) and is not kept in memory"""
     max_messages_per_s: Annotated[Positive, FINITE] = 500.0
-    """on average over a second; further ones get an error and are not read. Eight times as many frames of less than
-    1 KiB are allowed; more close the connection (code 1008)"""
+    """on average over a second; further ones get an error and are not read. Eight times as many frames of less than 1
+    KiB are allowed; more close the connection (code 1008)"""
     answer_timeout_s: Annotated[Positive, FINITE] = 60.0
     """longest time for one answer"""
     first_condition_timeout_s: Annotated[Positive, FINITE] | None = None

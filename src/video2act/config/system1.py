@@ -32,9 +32,8 @@ class DenoisingConfig(CheckedConfig):
     """denoising steps per chunk"""
     num_train_timesteps: CountingInt = 1000
     noise_shift: Positive = 1.0
-    """training draws noise levels from `s u / (1 + (s - 1) u)`, u uniform (arXiv 2403.03206); above 1, more of them
-    are high,
-    where the conditions decide"""
+    """training draws noise levels from `s u / (1 + (s - 1) u)`, u uniform (arXiv 2403.03206); above 1, more of them are
+    high, where the conditions decide"""
     loss: Literal["mse", "smooth_l1"] = "mse"
     noise_draws: CountingInt = 1
     """noise levels drawn per training sample; they share the projected conditions, so extra draws are cheap"""
@@ -55,9 +54,8 @@ class DitConfig(CheckedConfig):
     norm: NormForm = "rms"
     """rms; or variance, which timm 1.0.3 computes under that name and RDT-1B was trained with"""
     clock: Literal["staleness", "frequency"] = "staleness"
-    """the second token: the age of the video condition; or, as in RDT-1B, the control rate, and the age is added to
-    the video
-    tokens instead"""
+    """the second token: the age of the video condition; or, as in RDT-1B, the control rate, and the age is added to the
+    video tokens instead"""
     sinusoids: NonNegativeInt = 0
     """width of the sinusoidal embedding of timestep and clock; 0: as wide as hidden"""
     sinusoid_activation: Literal["gelu", "silu"] = "gelu"
@@ -127,8 +125,8 @@ class System1Config(CheckedConfig):
     """how the robot's numbers lie in the unified vector of 128 (`embodiment.py`); empty: the robot's own vector"""
     max_delay_steps: NonNegativeInt = 0
     """training-time real-time chunking (arXiv 2512.05964): training shows the first actions of a chunk as they are, 0
-    to this
-    many, and asks for the others; 0: never. A plan can then continue one that is being executed without guidance"""
+    to this many, and asks for the others; 0: never. A plan can then continue one that is being executed without
+    guidance"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

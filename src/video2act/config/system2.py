@@ -22,8 +22,7 @@ class FilterConfig(CheckedConfig):
     name: FilterName = "none"
     low_hz: float | None = None
     """temporal_bandpass: lowest frequency kept, on the time axis of the grid it filters; null: the lowest above 0, so
-    that only
-    what stands still is dropped"""
+    that only what stands still is dropped"""
     high_hz: float | None = None
     """temporal_bandpass: highest frequency kept; null: the highest there is"""
     keep: Annotated[float, Bound("must lie in (0, 1]", lambda share: 0 < share <= 1)] = 0.25
@@ -32,8 +31,7 @@ class FilterConfig(CheckedConfig):
     """a spatial filter after a temporal one: boundaries of what moves"""
     border: Literal["replicate", "zeros"] = "replicate"
     """sobel, scharr, laplacian: what lies around the picture. zeros is for checkpoints of the released code, which saw
-    the
-    picture's own border as its strongest edge"""
+    the picture's own border as its strongest edge"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,10 +56,9 @@ class FormerConfig(CheckedConfig):
     num_heads: CountingInt = 4
     kind: Literal["resampler", "projection", "frame_resampler", "constant"] = "resampler"
     """resampler: learned queries that read the whole clip; projection: every feature becomes a token (num_tokens and
-    depth then
-    say nothing); frame_resampler: the released code's former, whose queries belong to one frame each; constant: what
-    that code computes at its depth 0, tokens that never saw the video, here only so that such a checkpoint can be
-    loaded"""
+    depth then say nothing); frame_resampler: the released code's former, whose queries belong to one frame each;
+    constant: what that code computes at its depth 0, tokens that never saw the video, here only so that such a
+    checkpoint can be loaded"""
     width: NonNegativeInt = 0
     """frame_resampler, constant: width inside; 0: as wide as System 1"""
     head_dim: CountingInt = 64
@@ -105,17 +102,14 @@ class StreamConfig:
     so"""
     encoding: Literal["window", "stream"] = "window"
     """window: each clip is encoded as if nothing had been before it. stream: the causal encoder goes on from the
-    beginning of the
-    episode, which costs a fraction, and a clip is the newest latents. They give different latents: a policy is trained
-    on one"""
+    beginning of the episode, which costs a fraction, and a clip is the newest latents. They give different latents: a
+    policy is trained on one"""
     every: CountingInt = 1
     """control steps between two refreshes of the clip: its newest frame is that of the last multiple. Beside a stream
-    with
-    encoding=stream, 1 stands for as many as complete a latent of every stream"""
+    with encoding=stream, 1 stands for as many as complete a latent of every stream"""
     latent_frames: tuple[int, ...] = ()
     """which latents of a clip the video model's transformer is shown, by number, 0 the oldest; empty: all. For
-    checkpoints of the
-    released code, which may have been trained on some of them"""
+    checkpoints of the released code, which may have been trained on some of them"""
     latent_size: tuple[int, ...] = ()
     """height and width to which the latents are resized before the transformer; empty: as they are. For the same
     checkpoints"""

@@ -64,8 +64,7 @@ class TrainConfig(OptimizationConfig):
     """chance that a sample's text is hidden; likewise, each by itself, its image, its video and its state"""
     vision_dropout: Fraction = 0.0
     """chance that image and video are hidden together; above 0, text is never hidden. If each scene shows one task
-    only, the
-    policy ignores the text. This option forces the policy to read it (0.3 in `make demo-three-tasks`)"""
+    only, the policy ignores the text. This option forces the policy to read it (0.3 in `make demo-three-tasks`)"""
     state_noise: NonNegative = 0.02
     """standard deviation added to the normalised state"""
     video_learning_rate: Positive = 1e-5

@@ -1,4 +1,4 @@
-"""The options of `train`, `train-video` and `cache`: a flag of the command line each, its help below it."""
+"""The options of `train`, `train-video` and `cache`. Each field is a flag; the text below it is its help."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,7 +66,7 @@ class TrainOptions(PolicyStart, DataOptions):
     """begin from the weights of another run, or from RDT-1B's checkpoint (System 1); prints what fits and what does
     not"""
     init_parts: tuple[str, ...] = ()
-    """take these parts only, by the beginning of the weights' names: system1, system2.formers, system2.formers.motion,
+    """take only the weights whose names begin with one of these: system1, system2.formers, system2.formers.motion,
     ..."""
     resume: bool = False
     """go on from the newest checkpoint in `out`"""
@@ -115,7 +115,7 @@ class FillCacheOptions(PolicyStart, DataOptions):
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     """number format on disk"""
     max_gib: Positive | None = None
-    """refuse to write more"""
+    """refuse to write a cache larger than this"""
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,11 @@
 """`video2act eval` and `video2act.evaluate`: how often a policy succeeds, how fast and how stale its systems are.
 
-- With System 2 inline or with simulated latency the results are reproducible on any machine, with any number of
-workers.
-- With System 2 in a thread, in a process or elsewhere, the control loop runs at the environment's own rate, and
-staleness means
-  what it means on a robot.
-- The expert plays the same seeds, which shows scenes that nobody can solve. `blind` and `instruction` are controls:
-the policy
-  without pictures, and with another instruction.
-- Rates come with counts and a Wilson interval. Latencies are wall-clock of this machine, cold start included.
+- With System 2 inline, or with simulated latency, results are the same on any machine with any number of workers.
+- With System 2 in a thread, in a process or elsewhere, the control loop keeps the environment's real rate, so staleness
+  means what it means on a robot.
+- The expert plays the same seeds. This shows scenes that cannot be solved.
+- `blind` and `instruction` are controls: the policy without images, or with another instruction.
+- Rates come with counts and a Wilson interval. Latencies are wall-clock times of this machine, first calls included.
 """
 
 import datetime

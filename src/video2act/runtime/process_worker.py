@@ -1,9 +1,8 @@
 """What runs in System 2's own process: build it, warm it up, then follow the ring of frames until the control loop is
 gone.
 
-It talks over one pipe. Towards it: json, where the ring lies. Back: a letter, then words or safetensors. It never
-outlives the
-control loop: when the pipe ends, so does it, even in the middle of a refresh that hangs.
+It talks over one pipe. Towards it: json, where the ring lies. Back: a letter, then words or safetensors. When the
+pipe ends, the worker ends too, even in the middle of a refresh that hangs. So it never outlives the control loop.
 """
 
 import json
