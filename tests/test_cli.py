@@ -405,10 +405,10 @@ class TestFit:
         run, film = save(small_config, tmp_path / "run"), ("--out", tmp_path / "film.mp4")
         slow = record(tmp_path / "slow", fps=10.0)
         said = refusal("view", run, "--dataset", slow, *film)
-        assert "trained at 20 control steps per second, the dataset has 10" in said
+        assert "control rate in Hz: the policy has 20, the dataset 10" in said
         other = record(tmp_path / "other", cameras=("top",))
         said = refusal("view", run, "--dataset", other, *film)
-        assert "needs front, wrist, the dataset has top; missing: front, wrist" in said
+        assert "looks through front, wrist, which the dataset does not have; its cameras are top" in said
         fitting = record(tmp_path / "fitting")
         assert "the dataset has episodes 0 to 0, got 7" in refusal(
             "view", run, "--dataset", fitting, "--episode", 7, *film

@@ -1,6 +1,7 @@
 """Imports point one way, a program has no library it must not have, and a file is one idea."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,7 @@ def imports(tree: ast.AST, file: Path) -> set[str]:
     return modules
 
 
+@cache
 def imported_modules(file: Path) -> set[str]:
     return imports(ast.parse(file.read_text()), file)
 
