@@ -12,7 +12,7 @@ from video2act.types import ActionChunk, Observation
 
 
 class Dot(gymnasium.Env):
-    """A dot that should come to the middle of a 64 px picture."""
+    """A dot that has to move to the middle of a 64 px image."""
 
     render_mode = "rgb_array"
     observation_space = action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
@@ -45,7 +45,7 @@ if __name__ == "__main__":
     mapping = GymMapping(
         name="dot",
         robot="dot",
-        instruction="come to the middle",
+        instruction="move to the middle",
         fps=10.0,
         max_steps=200,
         image_size=64,

@@ -21,7 +21,7 @@ def demonstration(seed: int, length: int = 20) -> Episode:
     for frame, centre in zip(frames, x.astype(int), strict=True):
         frame[28:36, centre - 4 : centre + 4] = (40, 90, 200)
     state = np.stack([x, np.full(length, 32.0)], axis=1).astype(np.float32)
-    action = np.diff(state, axis=0, append=state[-1:])  # the last one stands still
+    action = np.diff(state, axis=0, append=state[-1:])  # no motion after the last frame
     return Episode({"front": frames}, state, action, instruction="push the square to the right", seed=seed)
 
 

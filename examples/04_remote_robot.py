@@ -1,4 +1,4 @@
-"""A robot whose policy runs on another machine: what it sends, what it gets, and what it does without an answer.
+"""A robot whose policy runs on another machine: what it sends and receives, and what it does without an answer.
 
     video2act serve RUN                                  # there
     python examples/04_remote_robot.py ws://there:8000   # here; needs no GPU
@@ -28,7 +28,7 @@ def random_policy() -> Video2Act:
 
 
 def look(contract: Contract) -> Observation:
-    """Your cameras and joints here; the policy says which, and how large."""
+    """Read your cameras and joints here; the contract has their names and sizes."""
     images = {camera: np.zeros((*contract.image_size, 3), np.uint8) for camera in contract.cameras}
     instruction = (*contract.instructions, "push the puck")[0]
     return Observation(images, np.zeros(contract.state_dim, np.float32), instruction, time.monotonic())
@@ -39,13 +39,13 @@ def drive(policy: RemotePolicy, control_steps: int = 24) -> None:
     policy.reset()
     for step in range(control_steps):
         observation = look(contract)
-        policy.observe(observation)  # every frame, and without waiting: System 2 watches between plans too
+        policy.observe(observation)  # send every frame, without waiting: System 2 also needs those between plans
         if step % contract.execute_steps == 0:
             started = time.perf_counter()
             try:
                 targets = policy.infer(observation).actions[: contract.execute_steps]
                 print(f"step {step:2}: {len(targets)} actions, after {1000 * (time.perf_counter() - started):.0f} ms")
-            except (TimeoutError, HoldError) as error:  # the server is away, or what it last saw is too old
+            except (TimeoutError, HoldError) as error:  # no connection, or the last condition is too old
                 targets = [None] * contract.execute_steps
                 print(f"step {step:2}: the robot holds its last target: {error}")
         print(end="" if targets[step % contract.execute_steps] is None else ".")  # your motors here

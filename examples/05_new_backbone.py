@@ -1,8 +1,8 @@
-"""Another video model under System 2: Mochi (Genmo), in forty lines. Its weights here are random, and few.
+"""Another video model for System 2: Mochi (Genmo), in forty lines, with few and random weights.
 
-Only what differs from other models is said: diffusers' classes, the grid, how latents are normalised, how a noisy clip
-and its text become a call of the transformer, and what it was trained for. Loading, cutting, caching text, LoRA and
-training are shared.
+The class holds only what differs from other models: diffusers' classes, the grid, the normalisation of latents, the
+call of the transformer for a noisy clip with its text, and the training objective. Loading, cutting, caching text, LoRA
+and training are shared.
 """
 
 import tempfile
@@ -26,7 +26,7 @@ from video2act.types import Video
 class MochiBackbone(PretrainedBackbone):
     TRANSFORMER, VAE = MochiTransformer3DModel, AutoencoderKLMochi
     RETURNS_PAIR, MAX_TOKENS = True, 256
-    objective = Objective(logit_normal(), flow_error)  # one noise level per clip: it cannot be given a past
+    objective = Objective(logit_normal(), flow_error)  # one noise level per clip: it cannot continue a clean past
 
     def geometry(self, transformer: dict[str, Any], vae: dict[str, Any]) -> dict[str, tuple[int, int]]:
         return {"the transformer's in_channels is": (transformer["in_channels"], vae["latent_channels"])}
@@ -50,7 +50,7 @@ class MochiBackbone(PretrainedBackbone):
         return mean, std / config.scaling_factor
 
     def run(self, noisy: Video, noise_level: torch.Tensor, text: dict[str, torch.Tensor]) -> torch.Tensor:
-        clean = 1 - one_level(noise_level, "Mochi")  # its clock runs from noise to video, and so does what it predicts
+        clean = 1 - one_level(noise_level, "Mochi")  # its time, and its prediction, run from noise to video
         return -self.transformer(noisy.grid.to(self.dtype), text["tokens"], 1000 * clean, text["mask"]).sample
 
 

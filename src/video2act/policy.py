@@ -211,7 +211,7 @@ class Video2Act(nn.Module):
         return blind
 
     def of_robot(self, name: str) -> "Video2Act":
-        """The policy of one robot, with the same weights, from a policy that learned from several in the unified vector.
+        """The policy of one robot, with the same weights, from one that learned from several in the unified vector.
 
         Raises:
             ValueError: the policy is not in the unified vector, or there is no such robot.

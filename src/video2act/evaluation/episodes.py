@@ -34,7 +34,7 @@ from video2act.viz.recorder import Recorder
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A policy, the environments, and the options; what the options leave open is decided here."""
+    """A policy, the environments and the options, with their defaults resolved."""
 
     source: PolicySource
     env: tuple[str, ...]

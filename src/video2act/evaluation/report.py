@@ -1,4 +1,4 @@
-"""The findings of an evaluation as tables for a terminal, made from the content of `eval_info.json`, new or old."""
+"""Tables for a terminal, from the content of an `eval_info.json`."""
 
 from collections.abc import Sequence
 from typing import Any

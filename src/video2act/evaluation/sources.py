@@ -1,4 +1,4 @@
-"""Where an evaluation gets its policy from: a run folder, or a policy that is already loaded."""
+"""Where an evaluation gets its policy: a run folder, or a policy in memory."""
 
 import json
 from dataclasses import dataclass

@@ -84,9 +84,8 @@ def collect(
         CollectionError: the expert fails on too many seeds in a row, or a worker died.
     """
     setup = partial(_set_up, env, cameras, image_size=image_size, max_steps=max_steps)
-    return record(
-        setup, out, episodes, seed=seed, noise=noise, workers=workers or os.cpu_count() or 1, videos_only=videos_only
-    )
+    workers = workers or os.cpu_count() or 1
+    return record(setup, Path(out), episodes, seed=seed, noise=noise, workers=workers, videos_only=videos_only)
 
 
 def record(
@@ -99,6 +98,8 @@ def record(
             f"got {episodes}, {workers}, {seed} and {noise:g}"
         )
     out, started = Path(out), time.monotonic()
+    if (out / INFO_PATH).is_file() and not load_origin(out):
+        raise DatasetError(f"{out} was not recorded by collect; record into a new folder and train on both")
     with closing(_Team()) as team:
         spec = team.hire(setup, min(workers, episodes), noise=noise)
         writer, next_seed = _open(out, spec, seed=seed, noise=noise, videos_only=videos_only)
@@ -274,8 +275,6 @@ def _open(out: Path, spec: EnvironmentSpec, *, seed: int, noise: float, videos_o
         )
         return writer, seed
     origin = load_origin(out)
-    if not origin:
-        raise DatasetError(f"{out} was not recorded by collect; record into a new folder and train on both")
     different = [name for name in settings if origin.get(name) != settings[name]]
     if different:
         changes = "; ".join(f"{name} was {origin.get(name)!r}, now {settings[name]!r}" for name in different)

@@ -1,7 +1,7 @@
-"""`video2act demo`: the whole path in one go, from demonstrations to a policy that acts, with its controls beside it.
+"""`video2act demo`: all steps in one command, from demonstrations to a policy that is evaluated, and its controls.
 
 Budgets are training steps, so a slow machine learns the same, later. Each stage is skipped if it is already done and
-continued if it was interrupted; its seconds are kept, and the total counts all of them.
+continued if it was interrupted. The seconds of each stage are kept, and the total counts all of them.
 """
 
 import json
@@ -33,7 +33,7 @@ EVALUATION_SEED = 1000
 
 @dataclass(frozen=True)
 class Demo:
-    """What is collected, how long is trained, how much is evaluated."""
+    """How many demonstrations are recorded, training steps taken, episodes evaluated."""
 
     episodes: dict[str, int]
     """demonstrations of each environment"""
@@ -55,7 +55,7 @@ class Demo:
 DEMOS = {
     "push": Demo({"metaworld:push-v3": 100}, video_steps=500, policy_steps=1500, eval_episodes=25),
     "three_tasks": Demo(
-        # the harder a task, the more of it: training draws from all demonstrations alike
+        # a harder task needs more demonstrations: training draws from all of them alike
         {"metaworld:push-v3": 100, "metaworld:drawer-open-v3": 30, "metaworld:button-press-topdown-v3": 30},
         video_steps=600,
         policy_steps=3000,
@@ -72,7 +72,7 @@ def demo(name: str, out: Path | str, *, seed: int = 0) -> dict[str, Any]:
         name: of `DEMOS`.
         seed: of both trainings.
     Raises:
-        ValueError: an unknown name; the message lists those there are.
+        ValueError: an unknown name; the message lists the known ones.
     """
     if name not in DEMOS:
         raise ValueError(f"unknown demo {name!r}; choose from {', '.join(DEMOS)}")
@@ -144,10 +144,10 @@ def demo(name: str, out: Path | str, *, seed: int = 0) -> dict[str, Any]:
 
 
 class Stages:
-    """What has been done and how long it took, on disk.
+    """The stages that are done, and their seconds, in a file.
 
     Raises:
-        ValueError: the file tells of another demo; what that one did must not count for this one.
+        ValueError: the file belongs to another demo.
     """
 
     def __init__(self, path: Path, identity: dict[str, Any]):
@@ -180,7 +180,7 @@ class Stages:
 
 
 def _train(folder: Path, program: Callable[[bool], object]) -> None:
-    """Start a training, go on with it, or leave it as it is if it is finished."""
+    """Start a training or resume it; a finished one is left alone."""
     settings = folder / SETTINGS_FILE
     began = settings.is_file()
     if not (began and json.loads(settings.read_text()).get(FINISHED)):
@@ -236,7 +236,7 @@ def _print(name: str, summary: dict[str, Any], *, stages: Stages) -> None:
     table.add_row("the policy, blind", f"{100 * summary['blind_rate']:.0f} %")
     table.add_row("System 1, one chunk", f"{summary['system1_ms_p50']:.1f} ms (median)")
     table.add_row("System 2, one refresh", f"{summary['system2_ms_p50']:.1f} ms (median)")
-    table.add_row("age of what System 1 is told", f"{1000 * summary['staleness_p95_s']:.0f} ms (95th percentile)")
+    table.add_row("staleness of the video condition", f"{1000 * summary['staleness_p95_s']:.0f} ms (95th percentile)")
     for stage, seconds in stages.seconds.items():
         table.add_row(f"  {stage}", f"{seconds:.0f} s")
     table.add_row("total", f"{summary['total_seconds'] / 60:.1f} minutes, installation not counted")

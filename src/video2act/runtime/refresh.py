@@ -62,7 +62,7 @@ def _perceive(system: Perceiver, clips: dict[str, Video], *, newest: Frame) -> R
     with torch.no_grad():  # gradient mode belongs to a thread: the caller's does not reach a worker
         tokens = system.perceive(clips, [newest.observation.instruction])
     if tokens.data.is_cuda:
-        # kernels are only queued so far: a published condition is a finished one, and the duration is a real one
+        # kernels are only queued so far: others must see a finished condition, and the duration must be real
         torch.cuda.current_stream(tokens.data.device).synchronize()
     return Refreshed(tokens, newest.observation.time, newest.episode, time.perf_counter() - started)
 
