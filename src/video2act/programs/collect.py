@@ -85,7 +85,7 @@ def collect(
     """
     setup = partial(_set_up, env, cameras, image_size=image_size, max_steps=max_steps)
     workers = workers or os.cpu_count() or 1
-    return record(setup, Path(out), episodes, seed=seed, noise=noise, workers=workers, videos_only=videos_only)
+    return record(setup, out, episodes, seed=seed, noise=noise, workers=workers, videos_only=videos_only)
 
 
 def record(
