@@ -3,6 +3,7 @@
 import functools
 import re
 import shlex
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -86,3 +87,16 @@ def test_every_source_file_that_is_named_exists(path: Path):
     places = (ROOT / "src" / "video2act", ROOT)
     for name in re.findall(r"`([\w/]+(?:\.py|/))`", path.read_text()):
         assert any((place / name).exists() for place in places), f"{path.name} names `{name}`, which does not exist"
+
+
+def test_parts_of_datasets_are_opened_as_the_data_page_shows(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    blocks = code_blocks((ROOT / "docs" / "data.md").read_text(), "python")
+    (block,) = (block for block in blocks if "open_datasets(" in block)
+    for name in ("push", "pull"):
+        shutil.copytree(recorded, tmp_path / "data" / name)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(block.replace("range(50)", "range(3)").replace("range(10)", "range(2)"), names)
+    assert [len(names[name]) for name in ("part", "both", "training", "validation")] == [3, 4, 2, 1]
