@@ -159,14 +159,6 @@ def test_the_traceback_is_there_for_who_asks(video2act: Call, tmp_path: Path, mo
         video2act("info", tmp_path / "nowhere")
 
 
-def test_ctrl_c_says_how_to_go_on(refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch):
-    def interrupted(dataset: object) -> str:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("video2act.programs.info.describe_dataset", interrupted)
-    assert "the same command goes on from there (training: --resume)" in refusal("info", "data")
-
-
 def test_a_simulated_task_is_recorded_and_described(
     video2act: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -490,12 +482,6 @@ class TestRunFolders:
             said = refusal(*command, "--data", recorded, "--out", out)
             assert f"{out} already holds a training; resume it, or choose another folder" in said
         assert (out / "training.json").read_text() == "{}"
-
-    def test_nothing_to_resume(self, refusal: Callable[..., str], recorded: Path, tmp_path: Path):
-        said = refusal("train", "--preset", "tiny_blind", "--data", recorded, "--out", tmp_path / "out", "--resume")
-        assert (
-            f"{tmp_path / 'out'} holds no training to resume (training.json is missing); start without resume" in said
-        )
 
     @pytest.mark.parametrize("option", ["--episodes", "--workers", "--refresh-every"])
     def test_nothing_is_no_number_of_things(self, option: str, refusal: Callable[..., str], run: Path):

@@ -2,8 +2,11 @@
 are needed."""
 
 import os
+import shlex
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,6 +16,7 @@ from video2act.config import data_options as data
 from video2act.config import programs as running
 from video2act.config import serving
 from video2act.config import training_options as training
+from video2act.training.pause import TrainingPausedError, signals_interrupt
 
 
 def collect(options: data.CollectOptions) -> None:
@@ -159,15 +163,27 @@ VERBS = {
 }
 
 
+TRAININGS = ("train", "train-video")
+GOING_ON = ("collect", "cache fill", "eval", "sweep", "convert robotwin", "demo")
+"""verbs whose command, given again, goes on where it was interrupted"""
+
+
+def verb_of(words: list[str]) -> str | None:
+    """The verb that a command line begins with."""
+    return next((" ".join(words[:size]) for size in (2, 1) if " ".join(words[:size]) in VERBS), None)
+
+
 def run(words: list[str]) -> None:
     """Parse a command line and run its verb."""
-    name = next((" ".join(words[:size]) for size in (2, 1) if " ".join(words[:size]) in VERBS), None)
+    name = verb_of(words)
     if name is not None:
         from video2act.cli_options import parse  # tyro takes a third of a second
 
         verb = VERBS[name]
         rest = words[len(name.split()) :]
-        verb.program(parse(verb.options, rest, program=f"video2act {name}", positional=verb.positional))
+        options = parse(verb.options, rest, program=f"video2act {name}", positional=verb.positional)
+        with signals_interrupt() if name in TRAININGS else nullcontext():
+            verb.program(options)
         return
     below = [known for known in VERBS if words and known.startswith(f"{words[0]} ")]
     print(overview(below or list(VERBS)), file=sys.stdout if {"-h", "--help"} & set(words) else sys.stderr)
@@ -194,16 +210,47 @@ def main() -> None:
             raise
         message = error.args[0] if isinstance(error, KeyError) else error
         sys.exit(f"video2act: {type(error).__name__}: {message}")
+    except TrainingPausedError as error:
+        _say(f"{error.message}; go on with\n  {again(sys.argv)}")
+        sys.exit(128 + error.number if error.number else 1)
     except RuntimeError as error:
         # torch's are faults in the code, and their traceback is needed; ours say what happened
         if os.environ.get("VIDEO2ACT_DEBUG") or not type(error).__module__.startswith("video2act"):
             raise
         sys.exit(f"video2act: {error}")
-    except KeyboardInterrupt:
-        sys.exit(
-            "video2act: interrupted; what was complete is kept, and the same command goes on from there "
-            "(training: --resume)"
-        )
+    except KeyboardInterrupt as error:
+        number = getattr(signal, str(error), signal.SIGINT)
+        _say(f"{number.name}; {after_an_interrupt(sys.argv)}")
+        sys.exit(128 + number)
+
+
+def after_an_interrupt(argv: list[str]) -> str:
+    """What an interrupted program has kept, and the command that goes on."""
+    verb = verb_of(argv[1:])
+    if verb in TRAININGS:
+        kept = "the newest checkpoint is kept, if there is one; this goes on from it, or from the first step"
+    elif verb in GOING_ON:
+        kept = "what was complete is kept; this goes on from there"
+    else:
+        return "nothing was written that is not complete"
+    return f"{kept}:\n  {again(argv)}"
+
+
+def again(argv: list[str]) -> str:
+    """The command that goes on, for a shell."""
+    words = [word for word in argv[1:] if word != "--no-resume"]
+    if verb_of(words) in TRAININGS and "--resume" not in words:
+        words.append("--resume")
+    start = ["video2act"] if Path(argv[0]).name == "video2act" else ["python", "-m", "video2act.cli"]
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # the launcher's own options do not reach us
+        start = ["accelerate", "launch", "--num_processes", os.environ["WORLD_SIZE"], "-m", "video2act.cli"]
+    return shlex.join([*start, *words])
+
+
+def _say(message: str) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        print(f"video2act: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Only the newest incidents are kept, because a server may run for months. The cou
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -70,5 +70,20 @@ class Incidents:
         joined._counts = Counter(self.counts) + Counter(other.counts)
         return joined
 
+    def since(self, counts: Mapping[str, int]) -> "Incidents":
+        """Those noted after the counts were as given."""
+        new = Incidents()
+        new._counts = Counter(self.counts) - Counter(counts)
+        new._newest.extend(tuple(self)[max(0, len(self) - new.total) :])
+        return new
+
     def to_json(self) -> list[dict[str, Any]]:
         return [asdict(incident) for incident in self]
+
+    @classmethod
+    def from_json(cls, newest: Iterable[Mapping[str, Any]], counts: Mapping[str, int]) -> "Incidents":
+        """The inverse of `to_json` and `counts`."""
+        incidents = cls()
+        incidents._newest.extend(Incident(**incident) for incident in newest)
+        incidents._counts = Counter(counts)
+        return incidents

@@ -25,13 +25,14 @@ from video2act.config import PolicyConfig
 from video2act.embodiment import UNIFIED
 from video2act.files.atomic import write_text
 from video2act.files.run_folder import CONFIG_FILE, INSTRUCTIONS_FILE, STATISTICS_FILE, WEIGHTS_FILE, load_config
-from video2act.files.weights import load_weights, save_weights
+from video2act.files.weights import check_file, load_weights, read_shapes, save_weights
 from video2act.frames import FrameUse, fit_frames
+from video2act.interfaces import VideoBackbone
 from video2act.normalize import Normalizer, Statistics, load_statistics, statistics_to_json
 from video2act.system1 import System1, Visibility
 from video2act.system1.action_dit import ProjectedConditions
 from video2act.system2 import System2, load_system2
-from video2act.system2.backbones import make_backbone
+from video2act.system2.backbones import make_backbone, make_published
 from video2act.types import ActionChunk, Batch, Committed, Observation, Tokens, Video, VideoCondition
 
 
@@ -41,9 +42,12 @@ class Video2Act(nn.Module):
     Args:
         config: the whole policy.
         statistics: of `state` and `action`, in raw units.
+        backbone: the video model; if None, the one that the config names.
     """
 
-    def __init__(self, config: PolicyConfig, statistics: dict[str, Statistics]):
+    def __init__(
+        self, config: PolicyConfig, statistics: dict[str, Statistics], *, backbone: VideoBackbone | None = None
+    ):
         super().__init__()
         self.config = config
         self.statistics = statistics
@@ -59,11 +63,10 @@ class Video2Act(nn.Module):
             horizon=config.horizon,
             fps=config.fps,
         )
-        self.system2 = (
-            System2(config.system2, make_backbone(config.system2.backbone), token_dim=config.system1.hidden)
-            if config.system2
-            else None
-        )
+        self.system2: System2 | None = None
+        if config.system2:
+            backbone = backbone or make_backbone(config.system2.backbone)
+            self.system2 = System2(config.system2, backbone, token_dim=config.system1.hidden)
         self.folder: Path | None = None
         """the run folder that holds these weights: set by `load` and by `train`"""
         self.is_blind = False
@@ -205,7 +208,7 @@ class Video2Act(nn.Module):
         `tiny_blind`) is the stricter control.
         """
         # a published video model is gigabytes, and the blind policy never looks through it: both hold the same one
-        shared = {id(self.system2): self.system2} if self._elsewhere else {}
+        shared = {id(self.system2): self.system2} if self.elsewhere else {}
         blind = copy.deepcopy(self, shared)
         blind.is_blind = True
         return blind
@@ -251,7 +254,7 @@ class Video2Act(nn.Module):
         """The weights of `save`, without those of a published video model, which stay at their source."""
         weights = weights or self.state_dict()
         save_weights(
-            Path(path), {name: tensor for name, tensor in weights.items() if not name.startswith(self._elsewhere)}
+            Path(path), {name: tensor for name, tensor in weights.items() if not name.startswith(self.elsewhere)}
         )
 
     @classmethod
@@ -264,8 +267,12 @@ class Video2Act(nn.Module):
         """
         path = Path(path)
         config = load_config(path)
-        policy = cls(config, load_statistics(path / STATISTICS_FILE))
-        policy.load_weights(path / WEIGHTS_FILE)
+        statistics, weights = load_statistics(path / STATISTICS_FILE), path / WEIGHTS_FILE
+        read_shapes(weights)  # a missing file is said before a video model of gigabytes is read
+        backbone = make_published(config.system2)
+        check_file(lambda: cls(config, statistics, backbone=backbone), weights)
+        policy = cls(config, statistics, backbone=backbone)
+        policy.load_weights(weights)
         if policy.system2 is not None:
             policy.system2.merge_adapter(path)
         policy.folder = path
@@ -292,7 +299,7 @@ class Video2Act(nn.Module):
 
     def load_weights(self, path: Path | str) -> None:
         """The inverse of `save_weights`, strict. Raises as `load` does."""
-        load_weights(self, Path(path), elsewhere=self._elsewhere)
+        load_weights(self, Path(path), elsewhere=self.elsewhere)
 
     def save_pretrained(self, path: Path | str, run: Path | str | None = None) -> None:
         """Write a folder for `from_pretrained` and the Hugging Face Hub: the policy and its card.
@@ -334,7 +341,7 @@ class Video2Act(nn.Module):
         hub.complete(folder, card, run=run)
 
     @property
-    def _elsewhere(self) -> tuple[str, ...]:
+    def elsewhere(self) -> tuple[str, ...]:
         """Prefixes of the names of weights that the run folder does not hold."""
         return tuple(f"system2.{prefix}" for prefix in self.system2.elsewhere) if self.system2 is not None else ()
 

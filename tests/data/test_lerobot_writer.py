@@ -202,7 +202,10 @@ def test_a_size_that_is_none_is_refused(tmp_path, size):
 
 
 def test_a_second_writer_is_refused(tmp_path):
-    with make_writer(tmp_path / "set"), pytest.raises(DatasetError, match="being written by another process"):
+    with (
+        make_writer(tmp_path / "set"),
+        pytest.raises(DatasetError, match=r"being written by a recording \(process \d+ on "),
+    ):
         DatasetWriter.resume(tmp_path / "set")
 
 

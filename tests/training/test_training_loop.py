@@ -2,6 +2,7 @@
 uninterrupted one."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -157,7 +158,7 @@ class TestResume:
         whole = fit(tmp_path / "whole", config)
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path / "killed", config, inputs=killed_at(killed * accumulation))
-        assert checkpoints(tmp_path / "killed") == [f"{killed // 3 * 3:06d}"]
+        assert checkpoints(tmp_path / "killed") == [f"{step:06d}" for step in (3, 6) if step <= killed]
         asked: list[int] = []
 
         def inputs(step: int) -> tuple[Tensor, Tensor]:
@@ -190,20 +191,42 @@ class TestResume:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         whole = fit(tmp_path / "whole")
-        rename = Path.rename
+        replace_file = os.replace
 
-        def interrupted(path: Path, target: Path) -> Path:
-            if path.name.startswith("000006"):
-                raise KeyboardInterrupt
-            return rename(path, target)
+        def interrupted(path: Path, target: Path) -> None:
+            if Path(path).name.startswith("000006"):
+                os._exit(9)
+            replace_file(path, target)
 
-        with monkeypatch.context() as patch:
-            patch.setattr(Path, "rename", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                fit(tmp_path / "killed")
+        child = os.fork()
+        if child == 0:
+            monkeypatch.setattr(os, "replace", interrupted)
+            fit(tmp_path / "killed")
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
         assert checkpoints(tmp_path / "killed") == ["000003", "000006.tmp"]
         resumed = fit(tmp_path / "killed", resume=True)
         assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
+        assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
+
+    def test_there_may_be_nothing_to_resume(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+        """The same command can always be used; it once refused where nothing was there yet."""
+        whole = fit(tmp_path / "whole")
+        resumed = fit(tmp_path / "run", resume=True)
+        assert (
+            f"{tmp_path / 'run'} holds no checkpoint to resume; starting from the first step" in capsys.readouterr().out
+        )
+        assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
+
+    @pytest.mark.parametrize("change", [{"save_every": 2}, {"max_minutes": 9.0}, {"mixed_precision": "auto"}], ids=str)
+    def test_what_does_not_change_what_is_learned_may_change(
+        self, tmp_path: Path, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr("video2act.training.loop.has_fast_bf16", lambda device: False)
+        whole = fit(tmp_path / "whole")
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path / "killed", inputs=killed_at(4))
+        resumed = fit(tmp_path / "killed", replace(CONFIG, **change), resume=True)
         assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
 
     def test_a_finished_training_is_not_started_over(self, tmp_path: Path):
@@ -231,10 +254,6 @@ class TestRefused:
             fit(tmp_path / "run", inputs=damaged)
         fit(tmp_path / "run")
         assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == CONFIG.num_steps
-
-    def test_nothing_to_resume(self, tmp_path: Path):
-        with pytest.raises(FileNotFoundError, match=r"holds no training to resume \(training\.json is missing\)"):
-            fit(tmp_path / "run", resume=True)
 
     def test_other_settings_are_named_then_and_now(self, tmp_path: Path):
         with pytest.raises(KeyboardInterrupt):

@@ -17,10 +17,9 @@ from lerobot_policy_video2act.configuration_video2act import Video2ActConfig
 from video2act.config import to_json
 from video2act.files.run_folder import WEIGHTS_FILE
 from video2act.normalize import Statistics
-from video2act.policy import Video2Act
 from video2act.runtime.runner import Runner
 from video2act.training.batches import draw_visibility
-from video2act.training.new_policy import build_policy
+from video2act.training.new_policy import build_policy, make_policy
 
 
 class Video2ActPolicy(PreTrainedPolicy):
@@ -50,7 +49,7 @@ class Video2ActPolicy(PreTrainedPolicy):
         policy = config.plan(getattr(dataset_meta, "fps", None))
         if config.policy:
             # the real statistics come with the weights
-            self.model = Video2Act(policy, {"state": _unit(policy.state_dim), "action": _unit(policy.action_dim)})
+            self.model = make_policy(policy, {"state": _unit(policy.state_dim), "action": _unit(policy.action_dim)})
         else:
             stats = dataset_stats or getattr(dataset_meta, "stats", None)
             if stats is None:

@@ -4,7 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from video2act.config.checks import CheckedConfig, CountingInt, Fraction, NonNegativeInt, Positive, check
+from video2act.config.checks import (
+    CheckedConfig,
+    CountingInt,
+    Fraction,
+    Layers,
+    NonNegativeInt,
+    Pixels,
+    Positive,
+    TrainingSteps,
+    Width,
+    check,
+)
 from video2act.config.files import load_one_of
 
 FeatureNorm = Literal["none", "layer", "modulated"]
@@ -27,15 +38,15 @@ class BackboneConfig(CheckedConfig):
     first"""
     feature_norm: FeatureNorm = "layer"
     """none, layer or modulated: how features are normalised, see `FeatureNorm`"""
-    hidden: CountingInt = 128
-    depth: CountingInt = 4
+    hidden: Width = 128
+    depth: Layers = 4
     num_heads: CountingInt = 4
-    latent_channels: CountingInt = 64
-    patch_px: CountingInt = 8
+    latent_channels: Width = 64
+    patch_px: Pixels = 8
     """pixels a side that become one latent position"""
     frames_per_latent: CountingInt = 4
     """frames merged into one latent frame, after the first, which stands alone"""
-    text_dim: CountingInt = 64
+    text_dim: Width = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,13 +72,13 @@ class ScratchConfig(CheckedConfig):
     """A video model of Wan's networks that `train-video --preset small` trains from nothing; the defaults make 65
     million parameters."""
 
-    hidden: CountingInt = 512
-    depth: CountingInt = 12
+    hidden: Width = 512
+    depth: Layers = 12
     num_heads: CountingInt = 8
-    vae_width: CountingInt = 32
+    vae_width: Width = 32
     """channels of the VAE's first stage"""
-    text_dim: CountingInt = 256
-    vae_steps: NonNegativeInt = 20000
+    text_dim: Width = 256
+    vae_steps: TrainingSteps = 20000
     """training steps of the VAE, before those of the transformer"""
     vae_learning_rate: Positive = 2e-4
     vae: str = ""
@@ -116,7 +127,7 @@ class TuningConfig(CheckedConfig):
 
     method: Literal["frozen", "lora", "full"] = "frozen"
     """lora: small matrices beside the frozen attention layers (arXiv 2106.09685); full: the whole transformer"""
-    rank: CountingInt = 16
+    rank: Width = 16
     """lora: inner width of the small matrices"""
     alpha: Positive = 16.0
     """lora: their product counts alpha / rank times"""

@@ -2,11 +2,13 @@
 config."""
 
 import math
+import reprlib
 import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 
@@ -17,11 +19,39 @@ class Bound:
     words: str
     holds: Callable[[Any], bool]
 
+    def problem(self, value: Any) -> str:
+        return "" if self.holds(value) else self.words
+
+
+@dataclass(frozen=True)
+class Between:
+    """A marker in `Annotated`: the least and the greatest number. A file of a kilobyte must not ask for a terabyte."""
+
+    least: int
+    most: int
+
+    def problem(self, value: Any) -> str:
+        if value < self.least:
+            return f"must be at least {self.least}" if self.least else "must not be negative"
+        return f"must be at most {self.most}" if value > self.most else ""
+
+
+ANY_INT = Between(-(10**6), 10**6)
+"""of a whole number whose annotation says nothing closer"""
+MAX_LETTERS, MAX_ITEMS = 10_000, 1_000
+"""of a text, and of a tuple"""
 
 FINITE = Bound("must be finite", math.isfinite)
-CountingInt = Annotated[int, Bound("must be at least 1", lambda value: value >= 1)]
-NonNegativeInt = Annotated[int, Bound("must not be negative", lambda value: value >= 0)]
-Positive = Annotated[float, Bound("must be positive", lambda value: value > 0)]
+CountingInt = Annotated[int, Between(1, 10**6)]
+NonNegativeInt = Annotated[int, Between(0, 10**6)]
+Layers = Annotated[int, Between(1, 256)]
+Width = Annotated[int, Between(1, 2**16)]
+Pixels = Annotated[int, Between(1, 2**13)]
+TrainingSteps = Annotated[int, Between(0, 10**9)]
+Seed = Annotated[int, Between(0, 2**32 - 1)]
+Processes = Annotated[int, Between(1, 1024)]
+POSITIVE = Bound("must be positive", lambda value: value > 0)
+Positive = Annotated[float, POSITIVE, FINITE]
 NonNegative = Annotated[float, Bound("must not be negative", lambda value: value >= 0)]
 Fraction = Annotated[float, Bound("must lie in [0, 1)", lambda value: 0 <= value < 1)]
 
@@ -48,8 +78,7 @@ def check_fields(config: Any, where: str = "") -> None:
     for name, hint in _hints(type(config)).items():
         value = getattr(config, name)
         if problem := _problem(hint, value):
-            listed = f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else repr(value)
-            raise ValueError(f"{where}{name} {problem}, got {listed}")
+            raise ValueError(f"{where}{name} {problem}, got {shown(value)}")
 
 
 @cache
@@ -57,13 +86,29 @@ def _hints(cls: type) -> dict[str, Any]:
     return get_type_hints(cls, include_extras=True)
 
 
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = 120
+
+
+def shown(value: Any) -> str:
+    """A value in a message: its beginning, if it is long."""
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return f"a number of {value.bit_length()} bits"
+    try:
+        text = f"[{', '.join(map(str, value[:20]))}]" if isinstance(value, tuple) else _brief.repr(value)
+    except ValueError:  # Python prints no number of more than 4,300 digits
+        text = type(value).__name__
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def _problem(hint: Any, value: Any) -> str:
     """What is wrong with a value, or nothing."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        bounds = (bound for bound in arguments[1:] if isinstance(bound, Bound))
-        broken = next((bound.words for bound in bounds if not bound.holds(value)), "")
-        return _problem(arguments[0], value) or broken
+        bounds = [bound for bound in arguments[1:] if isinstance(bound, Bound | Between)]
+        closer = next((problem for bound in bounds if (problem := bound.problem(value))), "")
+        is_number = arguments[0] in (int, float)  # which has a bound of its own, then
+        return closer or ("" if bounds and is_number else _problem(arguments[0], value))
     if origin is Literal:
         return "" if value in arguments else f"must be one of {', '.join(map(str, arguments))}"
     if origin in (typing.Union, types.UnionType):
@@ -72,5 +117,13 @@ def _problem(hint: Any, value: Any) -> str:
         problems = [_problem(member, value) for member in arguments if member is not types.NoneType]
         return "" if "" in problems else problems[0]
     if origin is tuple and arguments[-1:] == (...,):
+        if len(value) > MAX_ITEMS:
+            return f"must have at most {MAX_ITEMS} items, not {len(value)}"
         return next((problem for item in value if (problem := _problem(arguments[0], item))), "")
+    if hint is int:
+        return ANY_INT.problem(value)
+    if hint is float:
+        return FINITE.problem(value)
+    if hint in (str, Path):
+        return f"must have at most {MAX_LETTERS} letters" if len(str(value)) > MAX_LETTERS else ""
     return ""

@@ -3,37 +3,48 @@ its help."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from video2act.config.checks import (
+    Between,
+    CheckedConfig,
+    CountingInt,
+    NonNegative,
+    NonNegativeInt,
+    Pixels,
+    Processes,
+    Seed,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CollectOptions:
+class CollectOptions(CheckedConfig):
     """Record a scripted expert into a LeRobotDataset v3.0 folder. Run again to go on after an interruption."""
 
     env: str
     """metaworld:push-v3, aloha:transfer_cube, ..."""
     out: Path
     """dataset folder"""
-    episodes: int = 50
+    episodes: CountingInt = 50
     """number of episodes that the dataset will hold"""
-    seed: int = 0
+    seed: Seed = 0
     """seed of the first episode; the others count up"""
     cameras: tuple[str, ...] | None = None
     """the environment's usual ones, if left out"""
-    image_size: int = 128
+    image_size: Pixels = 128
     """width and height of the images, pixels"""
-    noise: float = 0.0
+    noise: NonNegative = 0.0
     """standard deviation of the disturbance on executed actions; recorded actions stay clean"""
-    workers: int | None = None
+    workers: Processes | None = None
     """processes; one per core, if left out"""
     videos_only: bool = False
     """leave the actions out, for train-video"""
-    max_steps: int | None = None
+    max_steps: CountingInt | None = None
     """control steps after which an episode counts as failed"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class InfoOptions:
+class InfoOptions(CheckedConfig):
     """Describe a dataset, a run, a video model or a preset: sizes, memory, tokens; how a run differs from its
     preset."""
 
@@ -49,7 +60,7 @@ class InfoOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewOptions:
+class ViewOptions(CheckedConfig):
     """Film what System 2 sees in an episode of a dataset: the camera, boundaries and motion."""
 
     run: Path
@@ -58,12 +69,12 @@ class ViewOptions:
     """dataset folder"""
     out: Path
     """the mp4 to write"""
-    episode: int = 0
+    episode: NonNegativeInt = 0
     """number of the episode"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchOptions:
+class BenchOptions(CheckedConfig):
     """Time each stage between a camera and an action."""
 
     run: Path | None = None
@@ -75,7 +86,7 @@ class BenchOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoboTwinOptions:
+class RoboTwinOptions(CheckedConfig):
     """Turn RoboTwin 2.0's HDF5 files, raw or as the released code prepares them, into a LeRobotDataset v3.0.
     (Checkpoints of the released code: video2act-convert-released.)"""
 
@@ -87,23 +98,23 @@ class RoboTwinOptions:
     """folder with episodeN.json, for processed files without instructions"""
     task: str | None = None
     """a sentence for episodes without instructions"""
-    fps: int = 25
+    fps: Annotated[int, Between(1, 10**4)] = 25
     """control steps per second"""
     robot: str = "aloha_agilex"
     """name of the robot in the dataset"""
     order: Literal["bgr", "rgb"] = "bgr"
     """colours of the stored JPEG: bgr, as RoboTwin writes them, with red and blue exchanged; rgb, if yours are right"""
-    workers: int | None = None
+    workers: Processes | None = None
     """processes; one per core, if left out"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoOptions:
+class DemoOptions(CheckedConfig):
     """The whole path: collect, train-video, train, eval. Run again to go on after an interruption."""
 
     out: Path
     """folder for data, models, film and summary"""
     name: str = "push"
     """push, or three_tasks for one policy with three instructions"""
-    seed: int = 0
+    seed: Seed = 0
     """seed of both trainings"""

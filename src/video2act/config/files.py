@@ -11,9 +11,12 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
-from video2act.config.checks import check
+from video2act.config.checks import MAX_ITEMS, check, shown
 
 Config = TypeVar("Config")
+
+MAX_BYTES = 2**20
+"""of a config file"""
 
 
 def to_json(config: Any) -> str:
@@ -35,28 +38,51 @@ def from_json(cls: type[Config], text: str, *, source: str, complete: Complete |
 
 def load(cls: type[Config], path: Path, *, complete: Complete | None = None) -> Config:
     """Read a config file, json or yaml. Raises FileNotFoundError, or ValueError naming the field that is wrong."""
-    return from_json(cls, _read(path), source=str(path), complete=complete)
+    fields = read_plain(path)
+    if complete and isinstance(fields, dict):
+        complete(fields)
+    return build(cls, fields, where=str(path))
 
 
 def load_one_of(path: Path, *classes: type[Any]) -> Any:
     """As `load`, for a file that holds a config of one of several classes, told apart by their field `name`."""
-    return build(typing.Union[classes], _parse(_read(path), str(path)), where=str(path))  # noqa: UP007
+    return build(typing.Union[classes], read_plain(path), where=str(path))  # noqa: UP007
 
 
-def _read(path: Path) -> str:
+def read_plain(path: Path) -> Any:
+    """Plain data from a file of json, or of yaml if it is named so.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, too large or too deep; or it has yaml aliases, of which a small file can make a
+            huge one.
+    """
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist; a run folder holds config.json, model.safetensors and stats.json"
         )
-    return path.read_text()
+    size = path.stat().st_size
+    check(size <= MAX_BYTES, f"{path} has {size} bytes, at most {MAX_BYTES} are read; a config has a few thousand")
+    return _parse(path.read_text(errors="replace"), str(path))
 
 
 def _parse(text: str, source: str) -> Any:
     is_yaml = source.endswith((".yaml", ".yml"))
     try:
-        return yaml.safe_load(text) if is_yaml else json.loads(text)
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        return yaml.load(text, _YamlLoader) if is_yaml else json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{source} is nested too deeply to be a config") from None
+    except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{source} is not valid {'yaml' if is_yaml else 'json'}: {error}") from error
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """Plain data only, each written out."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias (*name); write the value out")
+        return super().compose_node(parent, index)
 
 
 def build(hint: Any, value: Any, *, where: str) -> Any:
@@ -69,10 +95,11 @@ def build(hint: Any, value: Any, *, where: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if isinstance(value, hint):
             return value
-        check(isinstance(value, dict), f"{where}: expected an object for {name}, got {value!r}")
+        check(isinstance(value, dict), f"{where}: expected an object for {name}, got {shown(value)}")
         hints = get_type_hints(hint)
-        unknown = sorted(set(value) - set(hints))
-        check(not unknown, f"{where}: unknown field {', '.join(unknown)} of {name}; it has {', '.join(hints)}")
+        unknown = sorted(set(map(str, value)) - set(hints))
+        listed = ", ".join(shown(field).strip("'") for field in unknown[:10])
+        check(not unknown, f"{where}: unknown field {listed} of {name}; it has {', '.join(hints)}")
         required = {field.name for field in dataclasses.fields(hint) if field.default is dataclasses.MISSING}
         missing = sorted(required - set(value))
         check(not missing, f"{where}: missing field {', '.join(missing)} of {name}")
@@ -81,21 +108,23 @@ def build(hint: Any, value: Any, *, where: str) -> Any:
             return hint(**values)
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is tuple:
-        check(isinstance(value, list | tuple), f"{where}: expected a list, got {value!r}")
+        check(isinstance(value, list | tuple), f"{where}: expected a list, got {shown(value)}")
+        check(len(value) <= MAX_ITEMS, f"{where}: expected a list of at most {MAX_ITEMS} items, got {len(value)}")
         return tuple(build(arguments[0], item, where=f"{where}[{i}]") for i, item in enumerate(value))
     if origin is dict:
-        check(isinstance(value, dict), f"{where}: expected a map, got {value!r}")
+        check(isinstance(value, dict), f"{where}: expected a map, got {shown(value)}")
         return {key: build(arguments[1], item, where=f"{where}: {key}") for key, item in value.items()}
     if origin in (typing.Union, types.UnionType):
         if value is None and types.NoneType in arguments:
             return None
         return build(_member(arguments, value), value, where=where)
     if origin is Literal:
-        check(value in arguments, f"{where}: {value!r} is not one of {', '.join(map(repr, arguments))}")
+        check(value in arguments, f"{where}: {shown(value)} is not one of {', '.join(map(repr, arguments))}")
         return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and type(value) is int:
+        check(abs(value) < 2**1000, f"{where}: expected float, got {shown(value)}")
         return float(value)
-    check(type(value) is hint, f"{where}: expected {name}, got {value!r}")
+    check(type(value) is hint, f"{where}: expected {name}, got {shown(value)}")
     return value
 
 
@@ -120,5 +149,8 @@ def _member(union: tuple[Any, ...], value: Any) -> Any:
     names = {choice: member for member in members for choice in get_args(get_type_hints(member)["name"])}
     # one that has no list of names checks them itself
     anyone = next((member for member in members if get_type_hints(member)["name"] is str), None)
-    check(name in names or anyone is not None, f"unknown name {name!r}; choose from {', '.join(names)}")
+    check(
+        isinstance(name, str) and (name in names or anyone is not None),
+        f"unknown name {shown(name)}; choose from {', '.join(names)}",
+    )
     return names.get(name, anyone)

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from video2act.config.checks import CheckedConfig, CountingInt, NonNegativeInt, Positive, check
+from video2act.config.checks import Between, Bound, CheckedConfig, Pixels, Positive, Width, check
 from video2act.config.frames import LETTERBOX, FrameConfig
 from video2act.config.paths import replaced
 from video2act.config.system1 import System1Config
@@ -25,23 +25,23 @@ def camera_and_lag(name: str) -> tuple[str, int]:
 class PolicyConfig(CheckedConfig):
     """A whole policy. Saved as `config.json`; with the weights it rebuilds the policy."""
 
-    state_dim: CountingInt
-    action_dim: NonNegativeInt
+    state_dim: Width
+    action_dim: Annotated[int, Between(0, 2**16)]
     fps: Positive
     """control steps per second of the data and of the robot"""
-    cameras: tuple[str, ...]
+    cameras: Annotated[tuple[str, ...], Bound("must be at most 64", lambda cameras: len(cameras) <= 64)]
     """System 1's cameras; empty: the policy sees nothing. `head@1` is camera `head` one control step ago"""
-    image_px: CountingInt
+    image_px: Pixels
     """side of System 1's images"""
-    horizon: CountingInt
+    horizon: Annotated[int, Between(1, 10**4)]
     """actions in a chunk"""
     execute_steps: int
     """actions executed before the next plan"""
     system1: System1Config
     system2: System2Config | None
-    refresh_every: CountingInt = 8
+    refresh_every: Annotated[int, Between(1, 10**5)] = 8
     """control steps between two updates of System 2"""
-    max_staleness_steps: NonNegativeInt = 8
+    max_staleness_steps: Annotated[int, Between(0, 10**5)] = 8
     """oldest condition in training, in control steps; staleness is drawn from 0..this"""
     image: FrameConfig = LETTERBOX
     """how the cameras' frames get that size"""

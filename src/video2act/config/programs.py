@@ -1,23 +1,30 @@
 """The options of each program: every field is a flag of the command line and a keyword of the Python function."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from video2act.config.checks import check
+from video2act.config.checks import (
+    CheckedConfig,
+    CountingInt,
+    NonNegative,
+    NonNegativeInt,
+    Processes,
+    Seed,
+    check,
+)
 from video2act.config.runtime import RuntimeConfig, SimulatedLatency
 
 
 @dataclass(frozen=True)
-class EvaluateOptions:
+class EvaluateOptions(CheckedConfig):
     """How `evaluate` runs a policy."""
 
-    episodes: int = 50
+    episodes: CountingInt = 50
     """episodes per environment"""
-    seed: int = 1000
+    seed: Seed = 1000
     """seed of the first episode; the others count up. Must not overlap the training seeds"""
-    refresh_every: int | None = None
+    refresh_every: CountingInt | None = None
     """control steps between refreshes of System 2; default: as trained, or 1 with simulated latency"""
     system2: str = "inline"
     """inline is reproducible; thread, process and ws://host:port run System 2 beside System 1, at the environment's
@@ -28,9 +35,9 @@ class EvaluateOptions:
     """control: the policy gets no image and no video"""
     instruction: str | None = None
     """control: the policy gets this instruction instead of the environment's"""
-    workers: int | None = None
+    workers: Processes | None = None
     """processes that share the episodes; default: 2, but 1 at the real rate and for a policy that is already loaded"""
-    num_videos: int | None = None
+    num_videos: NonNegativeInt | None = None
     """films per environment, of its first episodes; default: 2, but none if nothing is written"""
     out: Path | None = None
     """folder for the results; default: a new folder in RUN/eval, and nothing is written for a policy that is already
@@ -39,30 +46,22 @@ class EvaluateOptions:
     """device of the policy; default: cpu. A policy that is already loaded stays on its device"""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
-    def __post_init__(self) -> None:
-        for name in ("episodes", "workers", "refresh_every"):
-            value = getattr(self, name)
-            check(value is None or value >= 1, f"{name} must be at least 1, got {value}")
-        check(
-            self.num_videos is None or self.num_videos >= 0, f"num_videos must not be negative, got {self.num_videos}"
-        )
-
 
 @dataclass(frozen=True)
-class SweepOptions:
+class SweepOptions(CheckedConfig):
     """Which points `sweep` measures. Every point is evaluated on the same seeds."""
 
-    refresh_every: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    refresh_every: tuple[CountingInt, ...] = (1, 2, 4, 8, 16, 32)
     """values of n, in lockstep; empty: skip this curve"""
-    latency_ms: tuple[float, ...] = (0.0, 50.0, 100.0, 200.0, 400.0, 800.0)
+    latency_ms: tuple[NonNegative, ...] = (0.0, 50.0, 100.0, 200.0, 400.0, 800.0)
     """simulated latencies; empty: skip this curve"""
     which: Literal["system1", "system2"] = "system2"
     """the system that gets the latency"""
-    episodes: int = 25
+    episodes: CountingInt = 25
     """episodes per point"""
-    seed: int = 1000
+    seed: Seed = 1000
     """seed of the first episode; the others count up. Must not overlap the training seeds"""
-    workers: int = 2
+    workers: Processes = 2
     """processes"""
     out: Path | None = None
     """folder for the results; default: RUN/sweep"""
@@ -71,13 +70,8 @@ class SweepOptions:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check(
             bool(self.refresh_every or self.latency_ms),
             "a sweep needs values of refresh_every or of latency_ms; both are empty",
-        )
-        for n in self.refresh_every:
-            check(n >= 1, f"refresh_every counts control steps between refreshes: at least 1, got {n}")
-        check(
-            all(math.isfinite(ms) and ms >= 0 for ms in self.latency_ms),
-            f"latency_ms must be finite and not negative, got {', '.join(f'{ms:g}' for ms in self.latency_ms)}",
         )

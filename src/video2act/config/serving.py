@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from video2act.config.checks import FINITE, CheckedConfig, CountingInt, Positive, check
+from video2act.config.checks import FINITE, Between, CheckedConfig, CountingInt, Positive, check
 from video2act.config.runtime import RuntimeConfig
 
 
@@ -14,7 +14,7 @@ class ConnectionLimits(CheckedConfig):
 
     max_clients: CountingInt = 32
     """connections at once"""
-    max_message_bytes: CountingInt = 16 * 2**20
+    max_message_bytes: Annotated[int, Between(1, 2**31)] = 16 * 2**20
     """a larger message closes the connection (code 1009) and is not kept in memory"""
     max_messages_per_s: Annotated[Positive, FINITE] = 500.0
     """on average over a second; further ones get an error and are not read. Eight times as many frames of less than 1

@@ -2,9 +2,9 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from video2act.config.checks import CheckedConfig, CountingInt, NonNegativeInt, Positive, check
+from video2act.config.checks import Between, CheckedConfig, CountingInt, NonNegativeInt, Positive, Width, check
 
 NormForm = Literal["rms", "variance"]
 
@@ -28,14 +28,14 @@ class DenoisingConfig(CheckedConfig):
     schedule: Literal["flow_matching", "ddpm"] = "flow_matching"
     prediction: Literal["sample", "epsilon", "velocity"] = "sample"
     """what the network outputs: the clean actions, the noise, or (flow matching) noise - actions"""
-    num_steps: CountingInt = 5
+    num_steps: Annotated[int, Between(1, 1000)] = 5
     """denoising steps per chunk"""
-    num_train_timesteps: CountingInt = 1000
+    num_train_timesteps: Annotated[int, Between(1, 10**5)] = 1000
     noise_shift: Positive = 1.0
     """training draws noise levels from `s u / (1 + (s - 1) u)`, u uniform (arXiv 2403.03206); above 1, more of them are
     high, where the conditions decide"""
     loss: Literal["mse", "smooth_l1"] = "mse"
-    noise_draws: CountingInt = 1
+    noise_draws: Annotated[int, Between(1, 1000)] = 1
     """noise levels drawn per training sample; they share the projected conditions, so extra draws are cheap"""
 
     def __post_init__(self) -> None:
@@ -56,7 +56,7 @@ class DitConfig(CheckedConfig):
     clock: Literal["staleness", "frequency"] = "staleness"
     """the second token: the age of the video condition; or, as in RDT-1B, the control rate, and the age is added to the
     video tokens instead"""
-    sinusoids: NonNegativeInt = 0
+    sinusoids: Annotated[int, Between(0, 2**16)] = 0
     """width of the sinusoidal embedding of timestep and clock; 0: as wide as hidden"""
     sinusoid_activation: Literal["gelu", "silu"] = "gelu"
     """between the two layers that read those sinusoids"""
@@ -83,7 +83,7 @@ class PretrainedConfig(CheckedConfig):
 
     source: str
     """folder or repo id, e.g. google/t5-v1_1-xxl; empty for text whose embeddings are all in the cache"""
-    width: CountingInt
+    width: Width
     """width of its tokens"""
     cache: str = ""
     """text: folder of embeddings computed before, one folder per encoder; empty: computed when asked for, and kept in
@@ -103,13 +103,13 @@ class PretrainedConfig(CheckedConfig):
 class System1Config(CheckedConfig):
     """The fast system: encoders of text and image, and the action diffusion transformer."""
 
-    hidden: CountingInt = 128
-    depth: int = 4
+    hidden: Width = 128
+    depth: Annotated[int, Between(0, 256)] = 4
     """blocks; even ones attend to text, odd ones to image and video (RDT-1B)"""
-    num_heads: CountingInt = 4
-    text_dim: CountingInt = 64
+    num_heads: Width = 4
+    text_dim: Width = 64
     """width of the small text encoder that is trained along; unused with `text_encoder`"""
-    image_channels: int = 16
+    image_channels: Width = 16
     """channels after the first convolution of the small image encoder; unused with `image_encoder`"""
     denoising: DenoisingConfig = DenoisingConfig()
     dit: DitConfig = DitConfig()
@@ -131,7 +131,7 @@ class System1Config(CheckedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(
-            self.image_channels > 0 and self.image_channels % 8 == 0,
+            self.image_channels % 8 == 0,
             f"image_channels must be a multiple of 8 (its norm has 8 groups), got {self.image_channels}",
         )
         check(

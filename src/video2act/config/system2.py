@@ -6,7 +6,17 @@ from math import lcm
 from typing import Annotated, Literal
 
 from video2act.config.backbone import BackboneConfig, PretrainedBackboneConfig, TuningConfig
-from video2act.config.checks import Bound, CheckedConfig, CountingInt, NonNegativeInt, check, check_fields
+from video2act.config.checks import (
+    Between,
+    Bound,
+    CheckedConfig,
+    CountingInt,
+    Layers,
+    Pixels,
+    Width,
+    check,
+    check_fields,
+)
 from video2act.config.frames import LETTERBOX, FrameConfig
 from video2act.config.system1 import adaptor_depth
 
@@ -51,17 +61,17 @@ class FilterConfig(CheckedConfig):
 class FormerConfig(CheckedConfig):
     """What turns a stream's features into tokens."""
 
-    num_tokens: CountingInt = 8
-    depth: CountingInt = 1
-    num_heads: CountingInt = 4
+    num_tokens: Width = 8
+    depth: Layers = 1
+    num_heads: Width = 4
     kind: Literal["resampler", "projection", "frame_resampler", "constant"] = "resampler"
     """resampler: learned queries that read the whole clip; projection: every feature becomes a token (num_tokens and
     depth then say nothing); frame_resampler: the released code's former, whose queries belong to one frame each;
     constant: what that code computes at its depth 0, tokens that never saw the video, here only so that such a
     checkpoint can be loaded"""
-    width: NonNegativeInt = 0
+    width: Annotated[int, Between(0, 2**16)] = 0
     """frame_resampler, constant: width inside; 0: as wide as System 1"""
-    head_dim: CountingInt = 64
+    head_dim: Width = 64
     """frame_resampler: width of a head"""
     num_frames: CountingInt = 1
     """frame_resampler: frames among which features and queries are shared out"""
@@ -85,15 +95,15 @@ class StreamConfig:
 
     name: str
     camera: str
-    num_frames: CountingInt
+    num_frames: Annotated[int, Between(1, 10**4)]
     """frames of a clip, newest last"""
-    stride: CountingInt
+    stride: Annotated[int, Between(1, 10**4)]
     """control steps between two frames"""
-    size_px: CountingInt
+    size_px: Pixels
     """height, and width unless `width_px` says otherwise"""
     filter: FilterConfig
     former: FormerConfig
-    width_px: NonNegativeInt = 0
+    width_px: Annotated[int, Between(0, 2**13)] = 0
     """width of a frame that is not square; 0: square"""
     frame: FrameConfig = LETTERBOX
     """how a camera's frames get that size"""
@@ -154,7 +164,7 @@ class System2Config(CheckedConfig):
     """The slow system: two streams through one frozen video diffusion model."""
 
     backbone: BackboneConfig | PretrainedBackboneConfig
-    streams: tuple[StreamConfig, ...]
+    streams: Annotated[tuple[StreamConfig, ...], Bound("must be at most 64", lambda streams: len(streams) <= 64)]
     filter_on: Literal["features", "latents"] = "features"
     """features: after the transformer blocks, as in the paper; latents: before them, as in the released code"""
     tuning: TuningConfig = FROZEN

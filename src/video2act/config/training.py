@@ -1,21 +1,32 @@
 """The knobs of the two trainings."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from video2act.config.checks import CheckedConfig, CountingInt, Fraction, NonNegative, NonNegativeInt, Positive, check
+from video2act.config.checks import (
+    Between,
+    CheckedConfig,
+    CountingInt,
+    Fraction,
+    NonNegative,
+    Pixels,
+    Positive,
+    Seed,
+    TrainingSteps,
+    check,
+)
 
 
 @dataclass(frozen=True)
 class OptimizationConfig(CheckedConfig):
     """What every training has in common. Budgets are steps, not seconds: a slow machine learns the same."""
 
-    num_steps: NonNegativeInt = 1000
+    num_steps: TrainingSteps = 1000
     batch_size: CountingInt = 32
     """samples per process and step"""
     learning_rate: Positive = 2e-3
     """peak; it rises linearly and falls as a cosine to zero"""
-    warmup_steps: NonNegativeInt = 50
+    warmup_steps: TrainingSteps = 50
     weight_decay: float = 1e-2
     max_grad_norm: Positive = 1.0
     ema_power: float = 0.75
@@ -23,26 +34,26 @@ class OptimizationConfig(CheckedConfig):
     mixed_precision: Literal["auto", "no", "bf16"] = "auto"
     """auto: bf16 where the device computes it natively"""
     gradient_accumulation: CountingInt = 1
-    save_every: CountingInt = 500
+    save_every: Annotated[int, Between(1, 10**9)] = 500
     """training steps between two checkpoints"""
     max_minutes: NonNegative = 0.0
     """stop after this time with a checkpoint to resume from; 0: no limit. For machines that are lent for a while"""
-    seed: int = 0
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)
 class VideoTrainConfig(OptimizationConfig):
     """`train-video`: the video model's own objective."""
 
-    num_steps: NonNegativeInt = 1000
+    num_steps: TrainingSteps = 1000
     batch_size: CountingInt = 8
     learning_rate: Positive = 3e-3
-    warmup_steps: NonNegativeInt = 20
-    num_frames: int = 17
+    warmup_steps: TrainingSteps = 20
+    num_frames: Annotated[int, Between(0, 10**4)] = 17
     """frames of a training clip"""
-    stride: CountingInt = 1
+    stride: Annotated[int, Between(1, 10**4)] = 1
     """control steps between two frames"""
-    sizes_px: tuple[CountingInt, ...] = (64,)
+    sizes_px: tuple[Pixels, ...] = (64,)
     """sides of training clips. Each step draws one of them, so that one model serves streams of any; the report uses
     the first"""
     validation_fraction: float = 0.1
@@ -50,9 +61,9 @@ class VideoTrainConfig(OptimizationConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check(len(self.sizes_px) > 0, "sizes_px must name at least one size")
         frames, fraction = self.num_frames, self.validation_fraction
         check(frames > 1, f"train-video needs longer clips than num_frames={frames}: there is no future to predict")
-        check(len(self.sizes_px) > 0, "sizes_px must name at least one size")
         check(0 < fraction < 1, f"validation_fraction must lie in (0, 1), got {fraction}")
 
 
@@ -69,7 +80,7 @@ class TrainConfig(OptimizationConfig):
     """standard deviation added to the normalised state"""
     video_learning_rate: Positive = 1e-5
     """peak for a video model that is tuned with the policy (system2.tuning); 1e-4 is usual for LoRA"""
-    image_shift_px: NonNegativeInt = 0
+    image_shift_px: Annotated[int, Between(0, 2**13)] = 0
     """images are shifted by up to this many pixels. Not for fixed cameras, where a pixel's position carries
     information"""
     image_jitter: NonNegative = 0.1
@@ -80,7 +91,7 @@ class TrainConfig(OptimizationConfig):
     """draw the instruction from all sentences that the episode was recorded with"""
     validation_fraction: Fraction = 0.0
     """share of episodes, at the end of each dataset, that are held out and whose loss is measured; 0: none"""
-    validate_every: CountingInt = 100
+    validate_every: Annotated[int, Between(1, 10**9)] = 100
     """training steps between two measurements of the validation loss"""
-    num_workers: NonNegativeInt = 0
+    num_workers: Annotated[int, Between(0, 1024)] = 0
     """processes that prepare batches; 0 prepares them in the training process"""

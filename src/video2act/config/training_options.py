@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from video2act.config.backbone import ScratchConfig, TuningConfig
-from video2act.config.checks import CheckedConfig, Positive, check
+from video2act.config.checks import POSITIVE, CheckedConfig, check
 from video2act.config.frames import Fit
 from video2act.config.training import TrainConfig, VideoTrainConfig
 
@@ -114,7 +114,7 @@ class FillCacheOptions(PolicyStart, DataOptions):
     """latents of the video VAE; features after the video model's blocks; seen: filtered features"""
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     """number format on disk"""
-    max_gib: Positive | None = None
+    max_gib: Annotated[float, POSITIVE] | None = None
     """refuse to write a cache larger than this"""
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from video2act.files.differences import differences
 from video2act.types import Stage
 
 MANIFEST = "cache.json"
@@ -58,12 +59,7 @@ class CacheSpec:
 
     def differences(self, other: "CacheSpec") -> list[str]:
         """What is not the same in another manifest: `streams.motion.stride: 1 there, 2 here`."""
-        ours, theirs = _flat(json.loads(self.to_json())), _flat(json.loads(other.to_json()))
-        return [
-            f"{key}: {theirs.get(key, 'nothing')} there, {ours.get(key, 'nothing')} here"
-            for key in sorted(ours | theirs)
-            if ours.get(key) != theirs.get(key)
-        ]
+        return differences(json.loads(other.to_json()), json.loads(self.to_json()), words=("there", "here"))
 
 
 def load_spec(root: Path | str) -> CacheSpec:
@@ -119,16 +115,3 @@ def weights_fingerprint(weights: Mapping[str, Tensor]) -> str:
             bits = tensor[torch.linspace(0, len(tensor) - 1, SAMPLES, dtype=torch.float64).long()].view(torch.uint8)
         hasher.update(bits.cpu().numpy().tobytes())
     return hasher.hexdigest()[:16]
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested json as one level of dotted keys; entries of lists go by their `name`, if they have one."""
-    if isinstance(value, list) and value and all(isinstance(item, dict) and "name" in item for item in value):
-        value = {item["name"]: item for item in value}
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {
-        key: leaf
-        for name, item in value.items()
-        for key, leaf in _flat(item, f"{prefix}.{name}" if prefix else name).items()
-    }

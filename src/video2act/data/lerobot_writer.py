@@ -10,8 +10,6 @@ Encoding is the slow part and needs no writer: `encode_episode` may run in other
 place.
 """
 
-import errno
-import fcntl
 import json
 import shutil
 from collections.abc import Mapping
@@ -41,7 +39,8 @@ from video2act.data.pictures import encode_png
 from video2act.data.recording_format import Episode, check_episode, describe_features
 from video2act.data.statistics import Stats, combine, image_stats
 from video2act.data.video_file import encode
-from video2act.files.atomic import publish, write_bytes
+from video2act.files.atomic import disk_full_says, publish, write_bytes
+from video2act.files.lock import FolderLock, InUseError
 
 ORIGIN_PATH = Path("meta/video2act.json")
 """how the recording was made, so that it is only ever continued the same way; a file that LeRobot does not look at"""
@@ -88,7 +87,9 @@ def encode_episode(episode: Episode, info: DatasetInfo, *, folder: Path | str) -
 class DatasetWriter:
     """The only process that changes a dataset; a second one is refused. Use `create` or `resume`."""
 
-    def __init__(self, root: Path, info: DatasetInfo, *, tasks: dict[str, int], stats: dict[str, Stats], lock: Any):
+    def __init__(
+        self, root: Path, info: DatasetInfo, *, tasks: dict[str, int], stats: dict[str, Stats], lock: FolderLock
+    ):
         self.root = root
         self.info = info
         self._tasks = tasks
@@ -204,23 +205,17 @@ class DatasetWriter:
         Raises:
             OSError: the disk is full; the complete episodes stay readable.
         """
+        kept = f"{self.root} keeps its {self.num_episodes} complete episodes: free some space and resume"
         try:
-            self._commit(episode)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            message = (
-                f"the disk is full; {self.root} keeps its {self.num_episodes} complete episodes: free some space "
-                "and resume"
-            )
-            raise OSError(errno.ENOSPC, message) from error
+            with disk_full_says(kept):
+                self._commit(episode)
         finally:
             shutil.rmtree(episode.folder, ignore_errors=True)
 
     def close(self) -> None:
         """Let others write. Work in progress is dropped."""
         shutil.rmtree(self.staging, ignore_errors=True)
-        self._lock.close()
+        self._lock.release()
 
     def discard(self) -> None:
         """Remove a dataset that holds no episode yet, so that it can be begun otherwise; `close` it then."""
@@ -290,25 +285,18 @@ def load_origin(root: Path | str) -> dict[str, Any]:
     return origin
 
 
-def _take(root: Path) -> Any:
-    """Lock the dataset for this process, with an empty staging folder. The lock ends with the process, however it
-    ends.
+def _take(root: Path) -> FolderLock:
+    """Lock the dataset for this process, with an empty staging folder.
 
     Raises:
         DatasetError: another process writes the dataset, or its folder holds a link.
     """
     check_no_links(root)
-    staging = root / ".staging"
-    staging.mkdir(parents=True, exist_ok=True)
-    lock = (staging / "lock").open("w")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.close()
-        raise DatasetError(
-            f"{root} is being written by another process; wait for it to end or choose another folder"
-        ) from error
-    for entry in staging.iterdir():
+        lock = FolderLock(root, "a recording", file=".staging/lock")
+    except InUseError as error:
+        raise DatasetError(str(error)) from error
+    for entry in (root / ".staging").iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)
     return lock

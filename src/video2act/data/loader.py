@@ -4,6 +4,7 @@ So a resumed run equals an uninterrupted one without saved generator states, and
 any order. Frames are visited in a new random order in every epoch, shared out between ranks.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import inf
 from typing import Protocol, runtime_checkable
@@ -49,6 +50,7 @@ class BatchLoader(data.Dataset):
 
     Args:
         cache: what System 2 saw at every frame; without it, batches hold the streams' pixel clips.
+        numbers: of the dataset's episodes in `frames` and `cache`, where these hold more; None: the same.
         batch_size: samples per rank.
         weights: how often each of several datasets is drawn from, per frame of the epoch; None: by their sizes.
         vary_instruction: draw one of the sentences that an episode was recorded with (`Dataset.sentences`).
@@ -65,6 +67,7 @@ class BatchLoader(data.Dataset):
         batch_size: int,
         seed: int,
         cache: SeenFrames | None = None,
+        numbers: Sequence[int] | None = None,
         rank: int = 0,
         world_size: int = 1,
         weights: tuple[float, ...] | None = None,
@@ -83,6 +86,7 @@ class BatchLoader(data.Dataset):
         self.batch_size = batch_size
         self.seed = seed
         self.cache = cache
+        self._numbers = range(len(dataset)) if numbers is None else numbers
         self.rank = rank
         self.world_size = world_size
         self.weights = weights
@@ -165,10 +169,11 @@ class BatchLoader(data.Dataset):
         system2 = self.config.system2
         if system2 is None:
             return {}
+        stored = [(self._numbers[episode], frame) for episode, frame in observed]
         if self.cache is not None:
-            return self.cache.read(observed)
+            return self.cache.read(stored)
         return {
-            stream.name: episode_clips(self.frames, stream, places=observed, control_fps=self.config.fps)
+            stream.name: episode_clips(self.frames, stream, places=stored, control_fps=self.config.fps)
             for stream in system2.streams
         }
 
@@ -177,7 +182,10 @@ class BatchLoader(data.Dataset):
         size, rule = (self.config.image_px,) * 2, self.config.image
         # before the episode began, its first frame is repeated, as in clips
         images = np.stack(
-            [self.frames.frames(e, camera, size=size, rule=rule)[max(0, frame - lag)] for e, frame in places]
+            [
+                self.frames.frames(self._numbers[episode], camera, size=size, rule=rule)[max(0, frame - lag)]
+                for episode, frame in places
+            ]
         )
         return rearrange(torch.from_numpy(images), "b h w c -> b c h w").float() / 127.5 - 1
 

@@ -4,10 +4,11 @@ Every episode is a function of its seed: the environment is reset with it, and t
 latencies start from it. With System 2 inline the results do not depend on the number of workers.
 """
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from itertools import groupby
 from multiprocessing.managers import SyncManager
@@ -21,10 +22,11 @@ from jaxtyping import Float
 from video2act.config import EvaluateOptions, PolicyConfig, StreamConfig
 from video2act.envs import make_environment, make_expert
 from video2act.evaluation.findings import EpisodeRecord, Measurements
+from video2act.evaluation.kept import FinishedEpisode, KeptEpisodes
 from video2act.evaluation.sources import EvaluatedPolicy, PolicySource
 from video2act.interfaces import Environment, Expert
 from video2act.limits import Limits
-from video2act.runtime.control_loop import EpisodeResult, StepRecord, run_episode
+from video2act.runtime.control_loop import EpisodeResult, run_episode
 from video2act.runtime.places import keeps_real_time
 from video2act.runtime.runner import Runner
 from video2act.runtime.workers import end_with_program, worker_context
@@ -117,49 +119,73 @@ class Instructed:
         self._environment.close()
 
 
-@dataclass
-class Share:
-    """The results of one worker process."""
-
-    records: list[EpisodeRecord] = field(default_factory=list)
-    measured: Measurements = field(default_factory=Measurements)
-    steps: list[tuple[str, int, StepRecord]] = field(default_factory=list)
-    """environment, seed and record of every control step"""
-
-
-def run_episodes(evaluation: Evaluation, on_episode: Callable[[bool], object]) -> list[Share]:
-    """All episodes: in this process for one worker, in a process each for several.
+def run_episodes(
+    evaluation: Evaluation, on_episode: Callable[[bool], object], *, kept: KeptEpisodes | None = None
+) -> list[FinishedEpisode]:
+    """All episodes, by environment and seed: in this process for one worker, in a process each for several.
 
     Args:
         on_episode: called after each episode, with its success.
+        kept: where finished episodes are written, and read instead of being run again.
     """
     tasks = [(env, number) for env in evaluation.env for number in range(evaluation.options.episodes)]
-    shares = [tasks[first :: evaluation.workers] for first in range(min(evaluation.workers, len(tasks)))]
-    if len(shares) == 1:
+    found = {task: episode for task in tasks if kept and (episode := _read(evaluation, kept, task=task))}
+    for episode in found.values():
+        on_episode(episode.record.success)
+    left = [task for task in tasks if task not in found]
+    found |= dict(zip(left, _run(evaluation, left, on_episode=on_episode, kept=kept), strict=True))
+    return [found[task] for task in tasks]
+
+
+def _read(evaluation: Evaluation, kept: KeptEpisodes, *, task: tuple[str, int]) -> FinishedEpisode | None:
+    env, number = task
+    episode = kept.read(env, evaluation.seeds[number])
+    is_filmed = episode is not None and episode.record.film is not None
+    return episode if is_filmed or number >= evaluation.num_videos else None
+
+
+def _run(
+    evaluation: Evaluation,
+    tasks: list[tuple[str, int]],
+    *,
+    on_episode: Callable[[bool], object],
+    kept: KeptEpisodes | None,
+) -> list[FinishedEpisode]:
+    workers = min(evaluation.workers, len(tasks))
+    if workers < 2:
         num_threads = torch.get_num_threads()
         try:
-            return [run_share(evaluation, shares[0], on_episode=on_episode)]
+            return run_share(evaluation, tasks, on_episode=on_episode, kept=kept) if tasks else []
         finally:
             torch.set_num_threads(num_threads)
     context = worker_context(run_share)
     manager = SyncManager(ctx=context)
     manager.start(end_with_program)
-    with manager, ProcessPoolExecutor(len(shares), context, end_with_program) as pool:
+    with manager, ProcessPoolExecutor(workers, context, end_with_program) as pool:
         finished = manager.Queue()
-        futures = [pool.submit(run_share, evaluation, share, on_episode=finished.put) for share in shares]
+        work = partial(run_share, evaluation, on_episode=finished.put, kept=kept)
+        futures = [pool.submit(work, tasks[first::workers]) for first in range(workers)]
         while wait(futures, timeout=0.5).not_done:
             while not finished.empty():
                 on_episode(finished.get())
-        return [future.result() for future in futures]
+        shares = [future.result() for future in futures]
+    return [shares[i % workers][i // workers] for i in range(len(tasks))]
 
 
-def run_share(evaluation: Evaluation, share: list[tuple[str, int]], *, on_episode: Callable[[bool], object]) -> Share:
+def run_share(
+    evaluation: Evaluation,
+    share: list[tuple[str, int]],
+    *,
+    on_episode: Callable[[bool], object],
+    kept: KeptEpisodes | None,
+) -> list[FinishedEpisode]:
     """The episodes (environment, number) of one worker process, with one policy and one environment at a time."""
     torch.set_num_threads(1)
     options, source, runtime = evaluation.options, evaluation.source, evaluation.options.runtime
     system = source.load(evaluation.device)
     system = system.blinded() if options.blind else system
-    config, done = system.config, Share()
+    config = system.config
+    done: list[FinishedEpisode] = []
     instruction = options.instruction or ""
     if options.system2 == "process" and not instruction:
         with closing(evaluation.make_environment(share[0][0], ())) as first:
@@ -174,6 +200,7 @@ def run_share(evaluation: Evaluation, share: list[tuple[str, int]], *, on_episod
         is_blind=options.blind,
         **{**vars(runtime), "limits": evaluation.find_limits() or ""},
     ) as runner:
+        counts: dict[str, int] = {}
         for env, numbers in groupby(share, key=lambda item: item[0]):
             with (
                 closing(evaluation.make_environment(env, () if options.blind else config.all_cameras)) as environment,
@@ -182,26 +209,29 @@ def run_share(evaluation: Evaluation, share: list[tuple[str, int]], *, on_episod
             ):
                 expert = evaluation.make_expert(unseen)
                 for _, number in numbers:
+                    started = time.perf_counter()
                     seed = evaluation.seeds[number]
                     result, film = play_policy(evaluation, environment, system=system, runner=runner, number=number)
                     times = runner.take_times()
-                    done.measured.extend(Measurements(times.act_s, times.perceive_s, staleness=times.staleness_s))
-                    _measure(done.measured, result, rate_hz=config.fps if evaluation.keeps_real_time else None)
-                    done.steps.extend((env, seed, step) for step in result.steps)
-                    done.records.append(
-                        EpisodeRecord(
-                            env=env,
-                            seed=seed,
-                            success=result.success,
-                            expert_success=play_expert(unseen, expert, seed=seed),
-                            num_steps=result.num_steps,
-                            missed_deadlines=result.missed_deadlines,
-                            duration_s=result.duration_s,
-                            film=film,
-                        )
+                    measured = Measurements(times.act_s, times.perceive_s, staleness=times.staleness_s)
+                    _measure(measured, result, rate_hz=config.fps if evaluation.keeps_real_time else None)
+                    measured.incidents = runner.incidents.since(counts)
+                    counts = runner.incidents.counts
+                    record = EpisodeRecord(
+                        env=env,
+                        seed=seed,
+                        success=result.success,
+                        expert_success=play_expert(unseen, expert, seed=seed),
+                        num_steps=result.num_steps,
+                        missed_deadlines=result.missed_deadlines,
+                        duration_s=result.duration_s,
+                        film=film,
                     )
+                    seconds = time.perf_counter() - started
+                    done.append(FinishedEpisode(record, measured, tuple(result.steps), seconds))
+                    if kept:
+                        kept.write(done[-1])
                     on_episode(result.success)
-        done.measured.incidents += runner.incidents
     return done
 
 

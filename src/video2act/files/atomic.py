@@ -4,9 +4,15 @@ A rename is atomic only within one file system, so the temporary file lies next 
 is what the user's umask says, also where a library wrote it that keeps its files to itself.
 """
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""no space left, for anybody or for this user"""
 
 _umask_lock = Lock()
 
@@ -16,10 +22,10 @@ def publish(temporary: Path, final: Path) -> None:
     final.parent.mkdir(parents=True, exist_ok=True)
     if temporary.is_file():
         temporary.chmod(0o666 & ~_umask())
-    _flush(temporary)
+    flush(temporary)
     os.replace(temporary, final)
     # the name itself lives in the folder: without this a power cut may forget the rename
-    _flush(final.parent)
+    flush(final.parent)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -28,8 +34,9 @@ def write_bytes(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         temporary.unlink(missing_ok=True)  # it may be a link to another file
-        temporary.write_bytes(data)
-        publish(temporary, path)
+        with disk_full_says(f"{path} does not fit: free some space and run it again"):
+            temporary.write_bytes(data)
+            publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -37,6 +44,25 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """As `write_bytes`, for a text."""
     write_bytes(path, text.encode())
+
+
+@contextmanager
+def disk_full_says(message: str) -> Iterator[None]:
+    """Explain the system's error.
+
+    Args:
+        message: what did not fit, what is kept and what to do.
+    Raises:
+        OSError: the disk is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        # safetensors has an error of its own for it, with the system's number in its text
+        is_full = getattr(error, "errno", None) in FULL or any(f"os error {number}" in str(error) for number in FULL)
+        if not is_full:
+            raise
+        raise OSError(errno.ENOSPC, f"the disk is full; {message}") from error
 
 
 def _umask() -> int:
@@ -47,7 +73,8 @@ def _umask() -> int:
     return umask
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -4,6 +4,7 @@ Likewise their tokenizers: one that has lost its vocabulary would call every wor
 the same. No code that comes with a model is ever run, and nobody is asked whether it may.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from video2act.files.tensor_files import fingerprint, listing, open_tensors, read_json, shards
+from video2act.files.tensor_files import check_counts, fingerprint, listing, open_tensors, read_json, shards
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """what transformers reads, the first that is there"""
@@ -59,6 +60,8 @@ def load_frozen(
     folder = _folder(source)
     files = shards(folder, *WEIGHTS) if folder else []
     config = config or read_config(kind, source)
+    if folder:
+        _check_size(kind, config, files=files, source=folder)
     # shapes that differ are reported below, with the rest
     options = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True, "trust_remote_code": False}
     try:
@@ -93,6 +96,24 @@ def load_frozen(
             "download it again, weights and config from one place, or name the encoder it is"
         )
     return model.requires_grad_(False).eval()
+
+
+def _check_size(kind: Any, config: Any, *, files: Sequence[Path], source: Path) -> None:
+    """Refuse a config that asks for much more than the files hold, before it takes memory. Raises ValueError."""
+    readers = [open_tensors(file) for file in files]
+    shapes = [reader.shape(name) for reader in readers for name in reader.names()]
+    check_counts(read_json(source / "config.json"), len(shapes), source=source / "config.json")
+    try:
+        with torch.device("meta"):
+            asked = sum(parameter.numel() for parameter in kind(config).parameters())
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
+        return  # transformers says the same below, and why
+    found = sum(math.prod(shape) for shape in shapes)
+    if asked > 2 * found + 2**20:
+        raise ValueError(
+            f"{source / 'config.json'} asks for a {kind.__name__} of {asked:.3g} numbers, the files hold {found:.3g}; "
+            "download it again, weights and config from one place"
+        )
 
 
 def read_config(kind: Any, source: str | Path) -> Any:

@@ -8,6 +8,8 @@ but tensors (`weights_only`). Every error names the file.
 import hashlib
 import json
 import pickle
+import re
+import struct
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,19 +23,54 @@ PIECE_BYTES = 2**12
 NUM_PIECES = 64
 """of each file, beside both its ends, that a fingerprint reads: what differs in one layer differs in one of them"""
 END_BYTES = 2**16
+UNREADABLE = (
+    *(EOFError, OSError, zipfile.BadZipFile, RuntimeError, ValueError),
+    # from bytes that are no pickle, but are read as one
+    *(LookupError, AttributeError, TypeError, AssertionError, struct.error),
+)
+"""exceptions that torch raises for damaged files"""
+
+MAX_COUNT = 2**20
+"""of anything that a text encoder's config counts"""
+MAX_JSON_BYTES = 2**26
+"""the index of the largest models has a few megabytes"""
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Raises FileNotFoundError, or ValueError for what is not a json object."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {path.parent} is not a complete model; download it again")
+    size = path.stat().st_size
+    if size > MAX_JSON_BYTES:
+        raise ValueError(f"{path} has {size} bytes, at most {MAX_JSON_BYTES} are read; download it again")
     try:
         content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid json ({error}); download it again") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a json object, got {type(content).__name__}; download it again")
     return content
+
+
+def check_counts(config: dict[str, Any], num_tensors: int, *, source: Path, most: int = MAX_COUNT) -> None:
+    """Refuse a network's config that would take memory or time before it meets the weights.
+
+    Args:
+        num_tensors: in the weights' files; a layer has one at least.
+        most: of anything else that is counted: widths, words, positions.
+    Raises:
+        ValueError: a number is too large, or there are more layers than tensors.
+    """
+    for name, value in config.items():
+        for number in value if isinstance(value, list) else [value]:
+            is_depth = name.endswith(("layers", "depth", "blocks")) or "layers_per" in name
+            bound = num_tensors if is_depth else most
+            is_count = isinstance(number, int | float) and "theta" not in name  # a base of frequencies counts nothing
+            if is_count and not abs(number) <= max(bound, 1):
+                why = f"the weights hold {num_tensors} tensors" if is_depth else f"no count may be beyond {most}"
+                raise ValueError(f"{source}: {name} is too large: {why}; download it again")
+        if isinstance(value, dict):
+            check_counts(value, num_tensors, source=source, most=most)
 
 
 def shards(folder: Path, *names: str) -> list[Path]:
@@ -120,28 +157,39 @@ class SafetensorsFile:
         return self._file.get_tensor(name)
 
 
+def read_torch(path: Path) -> Any:
+    """The content of a file that PyTorch wrote: tensors in containers, never code.
+
+    Raises:
+        ValueError: it is damaged, incomplete, or refers to anything else.
+    """
+    try:
+        # only files in zip form can be mapped; older ones are read whole
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        # torch's own message is long and explains how to run the code anyway
+        name = re.search(r"GLOBAL ([\w.]+)", str(error))
+        other = re.search(r"Unsupported (?!global)[^\n.]*", str(error))
+        refused = f"it refers to {name[1]}" if name else other[0] if other else "unreadable pickle"
+        raise ValueError(
+            f"{path} is damaged or holds more than tensors, perhaps code, and is not opened ({refused}); download it "
+            "again from a source that you trust"
+        ) from error
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and error.filename:  # not the content: it may not be read, say
+            raise
+        # torch explains at length what a damaged zip file is
+        reason = str(error).strip().partition("\n")[0].partition(" This is an internal")[0][:200] or "it is empty"
+        raise ValueError(
+            f"{path} is not a complete PyTorch file ({type(error).__name__}: {reason}); download it again"
+        ) from error
+
+
 class PickleFile:
     """Raises ValueError for a file that is damaged, incomplete, or holds more than tensors."""
 
     def __init__(self, path: Path):
-        try:
-            # only files in zip form can be mapped; older ones are read whole
-            content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        except pickle.UnpicklingError as error:
-            # torch's own message is long and explains how to run the code anyway
-            refused = next(
-                (line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), ""
-            )
-            raise ValueError(
-                f"{path} is damaged or holds more than tensors, perhaps code, and is not opened "
-                f"({refused or 'unreadable pickle'}); download it again from a source that you trust"
-            ) from error
-        except (RuntimeError, EOFError, ValueError, OSError, LookupError, TypeError, AttributeError) as error:
-            if isinstance(error, OSError) and error.filename:  # not the content: it may not be read, say
-                raise
-            # torch explains at length what a damaged zip file is
-            reason = str(error).splitlines()[0].partition(" This is an internal")[0] if str(error) else "it is empty"
-            raise ValueError(f"{path} is not a complete PyTorch file ({reason}); download it again") from error
+        content = read_torch(path)
         if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
             raise ValueError(
                 f"{path} must hold a dictionary of tensors, got {type(content).__name__}; download it again"

@@ -3,22 +3,42 @@
 A weight that is missing, unexpected or of another shape is an error that names it.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from video2act.files.atomic import publish
+from video2act.files.atomic import disk_full_says, publish
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
     """Replace a safetensors file in one step."""
     temporary = path.with_name(path.name + ".tmp")
-    # clones, because safetensors refuses tensors that share memory (tied embeddings)
-    save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}, temporary)
-    publish(temporary, path)
+    try:
+        with disk_full_says(f"{path} does not fit: free some space and run it again"):
+            write_tensors(temporary, weights)
+            publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file in place, of tensors on any device."""
+    written, places = {}, set()
+    for name, tensor in tensors.items():
+        written[name] = tensor.detach().cpu().contiguous()
+        storage = written[name].untyped_storage()
+        # safetensors refuses tensors that share memory (tied embeddings) or lie in more than they fill
+        if storage.data_ptr() in places or storage.nbytes() != written[name].nbytes:
+            written[name] = written[name].clone()
+        places.add(storage.data_ptr())
+    save_file(written, path)
 
 
 def read_tensors(path: Path, part: str = "") -> dict[str, Tensor]:
@@ -29,15 +49,58 @@ def read_tensors(path: Path, part: str = "") -> dict[str, Tensor]:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged.
     """
+    with _opened(path) as file:
+        return {name.removeprefix(part): file.get_tensor(name) for name in file.keys() if name.startswith(part)}  # noqa: SIM118
+
+
+def read_shapes(path: Path, part: str = "") -> dict[str, tuple[int, ...]]:
+    """As `read_tensors`, from the file's header: shapes only."""
+    with _opened(path) as file:
+        names = [name for name in file.keys() if name.startswith(part)]  # noqa: SIM118
+        return {name.removeprefix(part): tuple(file.get_slice(name).get_shape()) for name in names}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: this folder has no weights; is training still running?")
     try:
-        if not part:
-            return load_file(path)
         with safe_open(path, "pt") as file:
-            return {name.removeprefix(part): file.get_tensor(name) for name in file.keys() if name.startswith(part)}  # noqa: SIM118
+            yield file
     except SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file ({error}); copy it again") from error
+
+
+def check_file(make: Callable[[], nn.Module], path: Path, *, part: str = "") -> None:
+    """Compare a module with the header of a file, before either takes memory.
+
+    Args:
+        make: makes the module; it is called where new tensors have no memory (`meta`). Weights whose names begin with
+            the module's `elsewhere` are not compared.
+        part: as for `load_weights`.
+    Raises:
+        FileNotFoundError, ValueError: as `load_weights`.
+    """
+    found = read_shapes(path, part)
+    with torch.device("meta"):
+        module = make()
+    elsewhere = getattr(module, "elsewhere", ())
+    own = {name: tensor for name, tensor in module.state_dict().items() if not name.startswith(elsewhere)}
+    check_fit(shapes_of(own), found, source=path)
+
+
+def check_memory(make: Callable[[], nn.Module]) -> None:
+    """Refuse a module that the machine has no memory for, before it takes any. Raises ValueError."""
+    with torch.device("meta"):
+        module = make()
+    tensors = (*module.parameters(), *module.buffers())
+    needed = sum(tensor.nbytes for tensor in tensors if tensor.is_meta)
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise ValueError(
+            f"this config asks for {needed / 2**30:,.0f} GiB of weights, the machine has {there / 2**30:,.0f} GiB; "
+            "choose smaller widths or fewer layers"
+        )
 
 
 def load_weights(module: nn.Module, path: Path, *, elsewhere: tuple[str, ...] = (), part: str = "") -> None:
@@ -50,10 +113,10 @@ def load_weights(module: nn.Module, path: Path, *, elsewhere: tuple[str, ...] = 
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or a tensor is missing, unexpected or of another shape; all are named.
     """
-    weights = read_tensors(path, part)
     state = module.state_dict()
     own = {name: tensor for name, tensor in state.items() if not name.startswith(elsewhere)}
-    check_fit(shapes_of(own), shapes_of(weights), source=path)
+    check_fit(shapes_of(own), read_shapes(path, part), source=path)
+    weights = read_tensors(path, part)
     module.load_state_dict({name: tensor for name, tensor in state.items() if name not in own} | weights)
 
 

@@ -3,16 +3,11 @@
 Pickles are read as tensors and containers only; code is refused.
 """
 
-import pickle
-import re
-import struct
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
-import torch
 from torch import Tensor
 
+from video2act.files.tensor_files import read_torch
 from video2act.files.weights import read_tensors
 
 CANDIDATES = (
@@ -23,12 +18,6 @@ CANDIDATES = (
 )
 """weights files of a checkpoint folder; the first that exists is read, as in the released code"""
 EMA = "ema/pytorch_model.bin"
-UNREADABLE = (
-    *(EOFError, OSError, BadZipFile, RuntimeError, ValueError),
-    # from bytes that are no pickle, but are read as one
-    *(LookupError, AttributeError, TypeError, AssertionError, struct.error),
-)
-"""exceptions that torch raises for damaged files"""
 
 
 def find_checkpoint(path: Path, ema: bool = False) -> Path:
@@ -60,20 +49,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"{path} does not exist")
     if path.suffix == ".safetensors":
         return read_tensors(path)
-    with path.open("rb") as file:
-        is_zip = file.read(4) == b"PK\x03\x04"
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} is damaged or holds more than tensors, perhaps code, and is not opened ({_refused(error)}); "
-            "take it again from a source that you trust"
-        ) from error
-    except UNREADABLE as error:
-        reason = (str(error).strip().splitlines() or ["no message"])[0][:200]
-        raise ValueError(
-            f"{path} cannot be read ({type(error).__name__}: {reason}); the download may be incomplete, copy it again"
-        ) from error
+    content = read_torch(path)
     for key in ("module", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -83,10 +59,3 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     if strangers:
         raise ValueError(f"{path} holds {', '.join(strangers[:5])}, which are no tensors; this is not a state dict")
     return content
-
-
-def _refused(error: pickle.UnpicklingError) -> str:
-    """The name that the file refers to. Torch's own message explains how to execute it anyway."""
-    name = re.search(r"GLOBAL ([\w.]+)", str(error))
-    other = re.search(r"Unsupported (?!global)[^\n.]*", str(error))
-    return f"it refers to {name[1]}" if name else other[0] if other else "unreadable pickle"

@@ -67,7 +67,7 @@ def fill_cache(options: FillCacheOptions) -> Filled:
     assert policy.system2 is not None
     policy.system2.to(accelerator.device)
     prepare_text(policy, dataset, accelerator=accelerator)
-    fill(policy, dataset, store=FrameStore(dataset), cache=cache, accelerator=accelerator)
+    fill(policy, dataset, store=FrameStore(dataset), cache=cache, accelerator=accelerator, wait=False)
     num_clips = sum(-(-length // spec.every) for length in dataset.lengths)
     sizes = [dataset.image_size(camera) for camera in {stream.camera for stream in policy.system2.config.streams}]
     raw_bytes = sum(3 * h * w * dataset.total_frames for h, w in sizes)

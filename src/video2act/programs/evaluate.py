@@ -10,22 +10,29 @@
 
 import datetime
 import json
-import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from video2act.config import EvaluateOptions
+from video2act.data.cache_manifest import weights_fingerprint
 from video2act.evaluation.episodes import Evaluation, run_episodes
 from video2act.evaluation.findings import EpisodeRecord, Measurements, SuccessRate, make_info, rates, steps_csv
+from video2act.evaluation.kept import FOLDER as KEPT
+from video2act.evaluation.kept import FinishedEpisode, KeptEpisodes
 from video2act.evaluation.report import evaluation_tables, heading
 from video2act.evaluation.sources import LoadedPolicy, RunFolder
 from video2act.evaluation.suitability import check_fits, check_runtime, check_unseen
 from video2act.files.atomic import write_text
+from video2act.files.lock import FolderLock, InUseError
+from video2act.files.run_folder import SHARED
+from video2act.files.tensor_files import fingerprint
 from video2act.policy import Video2Act
 
 INFO_FILE = "eval_info.json"
@@ -64,13 +71,10 @@ def evaluate(
     chosen = EvaluateOptions(**options)
     if chosen.out is not None:
         chosen = replace(chosen, out=Path(chosen.out))
-    if isinstance(policy, str | Path):
-        source = RunFolder(Path(policy))
-        out = chosen.out or source.path / "eval" / f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}"
-        chosen = replace(chosen, out=out)
-    else:
-        source = LoadedPolicy(policy)
+    source = RunFolder(Path(policy)) if isinstance(policy, str | Path) else LoadedPolicy(policy)
     evaluation = Evaluation(source, (env,) if isinstance(env, str) else tuple(env), chosen)
+    if source.path is not None and chosen.out is None:
+        evaluation = replace(evaluation, options=replace(chosen, out=_folder(evaluation)))
     if not show:
         return run_evaluation(evaluation)
     bar = _EpisodeBar(len(evaluation.env) * chosen.episodes)
@@ -99,24 +103,61 @@ def run_evaluation(evaluation: Evaluation, on_episode: Callable[[bool], object] 
             raise ValueError(f"{error} (this policy looks through {cameras})") from error
         check_fits(config, environment.spec)
         environment.close()
-    started = time.perf_counter()
-    shares = run_episodes(evaluation, on_episode)
-    records = sorted(
-        (record for share in shares for record in share.records), key=lambda r: (envs.index(r.env), r.seed)
-    )
-    steps = sorted(
-        (step for share in shares for step in share.steps), key=lambda s: (envs.index(s[0]), s[1], s[2].time)
-    )
+    if out is None:
+        return _summary(evaluation, run_episodes(evaluation, on_episode))
+    kept = KeptEpisodes(out, evaluation.to_json(), policy=_fingerprint(evaluation))
+    try:
+        with FolderLock(out, "an evaluation"):
+            kept.begin()
+            try:
+                summary = _summary(evaluation, run_episodes(evaluation, on_episode, kept=kept))
+            except BaseException:
+                if kept.is_empty:
+                    kept.remove()
+                raise
+            kept.remove()
+    finally:
+        with suppress(OSError):  # where nothing was finished, no empty folder stays
+            out.rmdir()
+    return summary
+
+
+def _summary(evaluation: Evaluation, episodes: list[FinishedEpisode]) -> EvaluationSummary:
+    out, records = evaluation.options.out, [episode.record for episode in episodes]
     measured = Measurements()
-    for share in shares:
-        measured.extend(share.measured)
-    seconds = time.perf_counter() - started
-    info = make_info(evaluation.to_json(), config, records=records, measured=measured, eval_s=seconds)
+    for episode in episodes:
+        measured.extend(episode.measured)
+    eval_s = sum(episode.seconds for episode in episodes) / min(evaluation.workers, len(episodes))
+    info = make_info(evaluation.to_json(), evaluation.config, records=records, measured=measured, eval_s=eval_s)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        steps = [(episode.record.env, episode.record.seed, step) for episode in episodes for step in episode.steps]
         write_text(out / STEPS_FILE, steps_csv(steps))
         write_text(out / INFO_FILE, json.dumps(info, indent=2) + "\n")
     return EvaluationSummary(*rates(records), tuple(records), info, out and out / INFO_FILE)
+
+
+def _fingerprint(evaluation: Evaluation) -> str:
+    """Of the policy's files, or of its weights where it is loaded already."""
+    path = evaluation.source.path
+    if path is None:
+        policy = evaluation.source.load(evaluation.device)
+        return weights_fingerprint(policy.state_dict()) if isinstance(policy, torch.nn.Module) else ""
+    return fingerprint(found for name in SHARED[:4] for found in sorted(path.glob(name)))
+
+
+def _folder(evaluation: Evaluation) -> Path:
+    """Where results go if nothing is said: an unfinished evaluation with the same options, or a new folder."""
+    assert evaluation.source.path is not None
+    folder = evaluation.source.path / "eval"
+    for unfinished in sorted(folder.glob(f"*/{KEPT}"), reverse=True):
+        kept = KeptEpisodes(unfinished.parent, evaluation.to_json(), policy=_fingerprint(evaluation))
+        with suppress(ValueError, InUseError), FolderLock(unfinished.parent, "an evaluation"):
+            if not kept.differences():
+                print(f"{unfinished.parent} holds finished episodes of this evaluation; going on with it")
+                return unfinished.parent
+    stamp = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}"
+    names = (stamp, *(f"{stamp}_{number}" for number in range(2, 100)))
+    return next(folder / name for name in names if not (folder / name).exists())
 
 
 class _EpisodeBar:

@@ -198,7 +198,8 @@ def _systems(name: str, policy: PolicyConfig) -> Table:
     if backbone is None:
         table.add_row("video model", "none: System 1 alone")
     elif isinstance(backbone, BackboneConfig):
-        model = make_backbone(backbone)
+        with torch.device("meta"):
+            model = make_backbone(backbone)
         count = sum(parameter.numel() for parameter in model.parameters())
         table.add_row(
             "video model", f"tiny, trained by train-video; {backbone.feature_layer} of {backbone.depth} blocks run"

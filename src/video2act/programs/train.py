@@ -5,7 +5,7 @@ run folder holds the policy (`config.json`, `model.safetensors`, `stats.json`: t
 the training's record.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
@@ -21,10 +21,11 @@ from video2act.files.run_folder import CONFIG_FILE as POLICY_FILE
 from video2act.files.run_folder import ROBOTS
 from video2act.interop.rdt import load_rdt
 from video2act.policy import Video2Act
-from video2act.training.batches import Renumbered, training_inputs, validation_loss
+from video2act.training.batches import episode_numbers, training_inputs, validation_loss
 from video2act.training.beginning import Beginning, begin_from
 from video2act.training.features import fill
-from video2act.training.loop import TrainingLoop
+from video2act.training.identity import policy_identity, whole_path
+from video2act.training.loop import CHECKPOINTS, TrainingLoop
 from video2act.training.new_policy import build_policy, choose_policy, fit_robots, open_cache, prepare_text
 from video2act.training.record import save_runs
 
@@ -86,45 +87,50 @@ def train(
     learned, held_out = split(data, training.validation_fraction) if training.validation_fraction else (data, None)
     torch.manual_seed(training.seed)
     policy = build_policy(config, learned.stats, video_model=video_model)
-    if init and not resume:  # a resumed training goes on from its own weights
+    begun = {"init": whole_path(init), "init_parts": list(init_parts)} if init else {}
+    identity = {"policy": policy_identity(policy), "data": data.fingerprint, **begun}
+    if init and not (resume and (out / CHECKPOINTS).is_dir()):  # a resumed training goes on from its own weights
         print(begin(policy, Path(init), parts=init_parts))
     if policy.system2:
         policy.system2.learn()
 
-    # the whole policy and what it learns from: a resumed training must agree in both
-    begun = {"init": str(init), "init_parts": list(init_parts)} if init else {}
-    identity = {"policy": asdict(policy.config), "data": data.fingerprint, "video_model": str(video_model), **begun}
-    rates = {"system2.backbone.": training.video_learning_rate} if tuning != "frozen" else {}
-    loop = TrainingLoop(policy, training, folder=out, resume=resume, identity=identity, rates=rates)
-    prepare_text(policy, data, accelerator=loop.accelerator)
+    with TrainingLoop(
+        policy,
+        training,
+        folder=out,
+        resume=resume,
+        identity=identity,
+        rates={"system2.backbone.": training.video_learning_rate} if tuning != "frozen" else {},
+        elsewhere=policy.elsewhere,
+    ) as loop:
+        prepare_text(policy, data, accelerator=loop.accelerator)
+        store, seen = FrameStore(data), None
+        if policy.system2 and not policy.system2.is_learning and not live:
+            seen = open_cache(policy, data, out=out, video_model=video_model, cache=cache)
+            fill(policy, data, store=store, cache=seen, accelerator=loop.accelerator)
 
-    store, seen = FrameStore(data), None
-    if policy.system2 and not policy.system2.is_learning and not live:
-        seen = open_cache(policy, data, out=out, video_model=video_model, cache=cache)
-        fill(policy, data, store=store, cache=seen, accelerator=loop.accelerator)
+        def loader(part: Dataset) -> BatchLoader:
+            return BatchLoader(
+                part,
+                store,
+                config=policy.config,
+                batch_size=training.batch_size,
+                seed=training.seed,
+                cache=seen,
+                numbers=episode_numbers(data, part),
+                rank=loop.accelerator.process_index,
+                world_size=loop.accelerator.num_processes,
+                weights=training.weights,
+                vary_instruction=training.vary_instruction,
+            )
 
-    def loader(part: Dataset) -> BatchLoader:
-        own = Renumbered(data, part, store=store, cache=seen)
-        return BatchLoader(
-            part,
-            own.store,
-            config=policy.config,
-            batch_size=training.batch_size,
-            seed=training.seed,
-            cache=own.cache,
-            rank=loop.accelerator.process_index,
-            world_size=loop.accelerator.num_processes,
-            weights=training.weights,
-            vary_instruction=training.vary_instruction,
-        )
-
-    validate = validation_loss(loader(held_out), loop=loop) if held_out else None
-    loop.run(training_inputs(loader(learned), training, loop=loop), "policy", validate=validate)
-    weights = loop.averaged_weights()
-    if loop.is_main:
-        save_runs(policy, weights, out=out, data=data)
-    is_alone = loop.accelerator.num_processes == 1
-    loop.finish()
+        validate = validation_loss(loader(held_out), loop=loop) if held_out else None
+        loop.run(training_inputs(loader(learned), training, loop=loop), "policy", validate=validate)
+        weights = loop.averaged_weights()
+        if loop.is_main:
+            save_runs(policy, weights, out=out, data=data)
+        is_alone = loop.accelerator.num_processes == 1
+        loop.finish()
     if is_alone:
         policy.load_state_dict(weights)
     if isinstance(data, EmbodiedDataset):

@@ -38,15 +38,18 @@ from video2act.data import Dataset, open_dataset, parse_episodes, split
 from video2act.data.clip_sampler import ClipSampler, Footage
 from video2act.data.sentences import check_sentences, hand_over
 from video2act.files.atomic import write_text
+from video2act.files.weights import check_memory
 from video2act.interfaces import VideoBackbone
 from video2act.presets import ANY_DATA, SMALL_SOURCE, video_model_in
 from video2act.system2.backbones import TinyBackbone, load_video_model, make_backbone, save_video_model
 from video2act.system2.backbones.pretrained import PretrainedBackbone
 from video2act.system2.backbones.published import TRANSFORMER, family, save_transformer
 from video2act.system2.backbones.scratch import Reconstruction, latent_statistics, write_base
+from video2act.system2.backbones.sources import component
 from video2act.system2.video_training import diffusion_loss
 from video2act.text.instruction import MAX_BYTES
-from video2act.training.loop import SETTINGS_FILE, TrainingLoop
+from video2act.training.identity import backbone_identity
+from video2act.training.loop import SETTINGS_FILE, TrainingLoop, processes
 from video2act.training.new_policy import choose_policy
 from video2act.training.video_report import VideoReport, print_report, validate
 from video2act.types import Video
@@ -141,7 +144,7 @@ def train_video(
     sampler = ClipSampler(footage[: len(halves)], config, frame=frame)
     held_out = ClipSampler(footage[len(halves) :], config, frame=frame)
     identity = {
-        "backbone": asdict(backbone),
+        "backbone": backbone_identity(backbone),
         "data": " ".join(dataset.fingerprint for dataset in datasets),
         "camera": footage[0].camera,
         "tuning": asdict(tuning),
@@ -150,10 +153,10 @@ def train_video(
     source = backbone
     if isinstance(backbone, ScratchConfig):
         source = grow_base(out, backbone, config=config, sampler=sampler, identity=identity, resume=resume)
-        # the transformer's training has not begun where the VAE's was stopped
-        resume = resume and (out / SETTINGS_FILE).is_file()
     assert not isinstance(source, ScratchConfig)
 
+    if isinstance(source, BackboneConfig):
+        check_memory(lambda: make_backbone(source))
     torch.manual_seed(config.seed)
     model = make_backbone(source, whole=True)
     if isinstance(model, TinyBackbone):
@@ -161,38 +164,43 @@ def train_video(
         model.codec.fit([sampler.random(8, (config.seed, int(i)))[0] for i in fit_generator.integers(2**31, size=16)])
     else:
         assert isinstance(model, PretrainedBackbone)
+        if not isinstance(backbone, ScratchConfig):
+            identity["backbone"] = backbone_identity(backbone, model)
         model.learn(tuning)
 
-    loop = TrainingLoop(VideoObjective(model), config, folder=out, resume=resume, identity=identity)
-    rank, device = loop.accelerator.process_index, loop.accelerator.device
-    if isinstance(model, PretrainedBackbone):
-        # one process computes and writes the embeddings, the others then find them; nothing needs the encoder
-        # afterwards
-        with loop.accelerator.main_process_first():
-            hand_over(datasets, model.text.prepare)
+    elsewhere = ("backbone.",) if isinstance(model, PretrainedBackbone) else ()
+    with TrainingLoop(
+        VideoObjective(model), config, folder=out, resume=resume, identity=identity, elsewhere=elsewhere
+    ) as loop:
+        rank, device = loop.accelerator.process_index, loop.accelerator.device
+        if isinstance(model, PretrainedBackbone):
+            # one process computes and writes the embeddings, the others then find them; nothing needs the encoder
+            # afterwards
+            with loop.accelerator.main_process_first():
+                hand_over(datasets, model.text.prepare)
 
-    def inputs(step: int) -> tuple[Video, list[str], torch.Generator]:
-        pixels, instruction = sampler.random(config.batch_size, (config.seed, 1, step, rank))
-        return pixels.to(device), instruction, loop.generator(step)
+        def inputs(step: int) -> tuple[Video, list[str], torch.Generator]:
+            pixels, instruction = sampler.random(config.batch_size, (config.seed, 1, step, rank))
+            return pixels.to(device), instruction, loop.generator(step)
 
-    loop.run(inputs, "video model")
-    weights = {name.removeprefix("backbone."): tensor for name, tensor in loop.averaged_weights().items()}
-    report = VideoReport(0.0, 0, 0.0, [])
-    if loop.is_main:
-        if isinstance(backbone, ScratchConfig):
-            finish_grown(out, model, weights=weights)
-            assert isinstance(source, PretrainedBackboneConfig)
-            learned = make_backbone(replace(source, source=str(out)), whole=True)
-        else:
-            save_video_model(out, model, weights=weights, tuning=tuning)
-            learned = load_video_model(out, whole=True)[1]
-        report = validate(learned.to(device), held_out, out=out, device=device)
-        write_text(out / REPORT_FILE, json.dumps(asdict(report), indent=2) + "\n")
-        print_report(report)
-        print(f"video model: {out}   report: {out / REPORT_FILE}   clip: {out / 'prediction.mp4'}")
-    loop.finish()
-    if loop.is_main:
-        shutil.rmtree(out / BASE, ignore_errors=True)
+        loop.run(inputs, "video model")
+        weights = {name.removeprefix("backbone."): tensor for name, tensor in loop.averaged_weights().items()}
+        report = VideoReport(0.0, 0, 0.0, [])
+        if loop.is_main:
+            if isinstance(backbone, ScratchConfig):
+                finish_grown(out, model, weights=weights)
+                assert isinstance(source, PretrainedBackboneConfig)
+                learned = make_backbone(replace(source, source=str(out)), whole=True)
+            else:
+                save_video_model(out, model, weights=weights, tuning=tuning)
+                learned = load_video_model(out, whole=True)[1]
+            report = validate(learned.to(device), held_out, out=out, device=device)
+            write_text(out / REPORT_FILE, json.dumps(asdict(report), indent=2) + "\n")
+            print_report(report)
+            print(f"video model: {out}   report: {out / REPORT_FILE}   clip: {out / 'prediction.mp4'}")
+        loop.finish()
+        if loop.is_main:
+            shutil.rmtree(out / BASE, ignore_errors=True)
     return TrainedVideoModel(out, report)
 
 
@@ -255,17 +263,19 @@ def grow_base(
         return replace(chosen, source=str(grown))
     if (out / SETTINGS_FILE).is_file() and not resume:
         raise FileExistsError(f"{out} already holds a training; resume it, or choose another folder")
+    check_memory(lambda: Reconstruction(backbone))
     torch.manual_seed(config.seed)
     module = Reconstruction(backbone)
     if backbone.vae:
+        component(Path(backbone.vae), "vae", expected_class=AutoencoderKLWan.__name__)  # says what is wrong with it
         vae: Any = AutoencoderKLWan.from_pretrained(Path(backbone.vae) / "vae", local_files_only=True)
-        weights, statistics = vae.state_dict(), (list(vae.config.latents_mean), list(vae.config.latents_std))
-        is_main = True
-    else:
-        settings = replace(config, num_steps=backbone.vae_steps, learning_rate=backbone.vae_learning_rate)
-        folder = out / VAE_TRAINING
-        goes_on = resume and (folder / SETTINGS_FILE).is_file()
-        loop = TrainingLoop(module, settings, folder=folder, resume=goes_on, identity=identity)
+        statistics = (list(vae.config.latents_mean), list(vae.config.latents_std))
+        if processes().is_main_process:
+            _write_base(base, backbone, vae=vae.state_dict(), statistics=statistics)
+        processes().wait_for_everyone()
+        return chosen
+    settings = replace(config, num_steps=backbone.vae_steps, learning_rate=backbone.vae_learning_rate)
+    with TrainingLoop(module, settings, folder=out / VAE_TRAINING, resume=resume, identity=identity) as loop:
         rank, device = loop.accelerator.process_index, loop.accelerator.device
 
         def inputs(step: int) -> tuple[Video, torch.Generator]:
@@ -276,15 +286,17 @@ def grow_base(
         module.vae.load_state_dict(weights)
         clips = [sampler.random(config.batch_size, (config.seed, 3, i))[0] for i in range(16)]
         statistics = latent_statistics(module.vae.eval(), clips)
-        is_main = loop.is_main
-    if is_main:
-        growing = base.with_name(f"{BASE}.tmp")
-        shutil.rmtree(growing, ignore_errors=True)
-        write_base(growing, backbone, vae=weights, statistics=statistics)
-        growing.rename(base)
-    if not backbone.vae:
+        if loop.is_main:
+            _write_base(base, backbone, vae=weights, statistics=statistics)
         loop.finish()
     return chosen
+
+
+def _write_base(base: Path, backbone: ScratchConfig, *, vae: dict[str, Tensor], statistics: Any) -> None:
+    growing = base.with_name(f"{BASE}.tmp")
+    shutil.rmtree(growing, ignore_errors=True)
+    write_base(growing, backbone, vae=vae, statistics=statistics)
+    growing.rename(base)
 
 
 def finish_grown(out: Path, model: Any, *, weights: dict[str, Tensor]) -> None:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from video2act.config import BackboneConfig, FormerConfig, StreamConfig, System2Config
 from video2act.files.run_folder import ADAPTER, WEIGHTS_FILE, load_config
-from video2act.files.weights import load_weights
+from video2act.files.weights import check_file, load_weights, read_shapes
 from video2act.interfaces import VideoBackbone
 from video2act.precision import fast_precision
-from video2act.system2.backbones import make_backbone
+from video2act.system2.backbones import make_backbone, make_published
 from video2act.system2.backbones.adapter import Adapter, is_adapter, read_adapter, save_adapter, taken_out
 from video2act.system2.filters import make_filter
 from video2act.system2.former import Former
@@ -191,7 +191,14 @@ def load_system2(path: Path | str, device: torch.device | str = "cpu") -> System
     config = policy.system2
     if config is None:
         raise ValueError("this policy has no System 2, so there is nothing to run apart from System 1")
-    system2 = System2(config, make_backbone(config.backbone), token_dim=policy.system1.hidden)
+    read_shapes(path / WEIGHTS_FILE)  # a missing file is said before a video model of gigabytes is read
+    backbone = make_published(config)
+
+    def make() -> System2:
+        return System2(config, backbone or make_backbone(config.backbone), token_dim=policy.system1.hidden)
+
+    check_file(make, path / WEIGHTS_FILE, part="system2.")
+    system2 = make()
     load_weights(system2, path / WEIGHTS_FILE, elsewhere=system2.elsewhere, part="system2.")
     system2.merge_adapter(path)
     return system2.to(device).eval().requires_grad_(False)

@@ -4,59 +4,31 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch.utils.data import DataLoader
 
-from video2act.config import FrameConfig, TrainConfig
-from video2act.data import Dataset, FrameStore, as_view
+from video2act.config import TrainConfig
+from video2act.data import Dataset, as_view
 from video2act.data.augmentation import jitter, shift
-from video2act.data.cache import FeatureCache
-from video2act.data.loader import BatchLoader, Frames, SeenFrames
-from video2act.frames import Size
+from video2act.data.loader import BatchLoader
 from video2act.system1 import Visibility
 from video2act.training.loop import TrainingLoop
-from video2act.types import Batch, Video
+from video2act.training.pause import ignore_signals
+from video2act.types import Batch
 
 VALIDATION_BATCHES = 16
 """at most, on each process"""
 
 
-class Renumbered:
-    """The frames and the cache of a whole dataset, under the episode numbers of a part of it.
-
-    Args:
-        part: the whole dataset, or one half of its `split`.
-    """
-
-    def __init__(self, whole: Dataset, part: Dataset, *, store: FrameStore, cache: FeatureCache | None):
-        numbers = {place: number for number, place in enumerate(_places(whole))}
-        chosen = [numbers[place] for place in _places(part)]
-        is_whole = chosen == list(range(len(whole)))
-        self.store: Frames = store if is_whole else _Frames(store, chosen)
-        self.cache: SeenFrames | None = cache if is_whole or cache is None else _Cache(cache, chosen)
+def episode_numbers(whole: Dataset, part: Dataset) -> list[int]:
+    """The numbers of a part's episodes in the whole dataset, of which it is a half of `split`."""
+    numbers = {place: number for number, place in enumerate(_places(whole))}
+    return [numbers[place] for place in _places(part)]
 
 
 def _places(dataset: Dataset) -> list[tuple[int, int]]:
     """The part and the episode within it, of every episode."""
     return [(part, episode) for part, chosen in enumerate(as_view(dataset).episodes) for episode in chosen]
-
-
-class _Frames:
-    def __init__(self, store: FrameStore, numbers: list[int]):
-        self._store, self._numbers = store, numbers
-
-    def frames(self, episode: int, camera: str, *, size: Size, rule: FrameConfig) -> UInt8[np.ndarray, "t _h _w 3"]:
-        return self._store.frames(self._numbers[episode], camera, size=size, rule=rule)
-
-
-class _Cache:
-    def __init__(self, cache: FeatureCache, numbers: list[int]):
-        self._cache, self._numbers, self.spec = cache, numbers, cache.spec
-
-    def read(self, places: list[tuple[int, int]]) -> dict[str, Video]:
-        return self._cache.read([(self._numbers[episode], frame) for episode, frame in places])
 
 
 def training_inputs(
@@ -66,7 +38,8 @@ def training_inputs(
     state."""
     first = loop.first_step * config.gradient_accumulation
     last = config.num_steps * config.gradient_accumulation
-    batches = iter(DataLoader(loader, batch_size=None, sampler=range(first, last), num_workers=config.num_workers))
+    workers = {"num_workers": config.num_workers, "worker_init_fn": ignore_signals}
+    batches = iter(DataLoader(loader, batch_size=None, sampler=range(first, last), **workers))
     device = loop.accelerator.device
 
     def inputs(step: int) -> tuple[Any, ...]:

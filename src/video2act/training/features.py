@@ -4,6 +4,7 @@ Where a stream is encoded as one (`encoding="stream"`), the encoder goes through
 newest of its latents. Where it is encoded in windows, each clip is encoded for itself, as the robot does it.
 """
 
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from math import gcd
 
@@ -18,9 +19,11 @@ from video2act.data import Dataset, FrameStore
 from video2act.data.cache import FeatureCache
 from video2act.data.cache_manifest import CacheSpec, Dtype, weights_fingerprint
 from video2act.data.loader import episode_clips
+from video2act.files.lock import FolderLock
 from video2act.policy import Video2Act
 from video2act.system2 import System2
 from video2act.system2.streaming import last_latents, open_stream
+from video2act.training.identity import backbone_identity
 from video2act.types import Stage, Video
 
 BATCH = 32
@@ -46,7 +49,7 @@ def cache_spec(policy: Video2Act, dataset: Dataset, *, stage: Stage = "seen", dt
         weights = {name: tensor for name, tensor in weights.items() if name.startswith(("codec.", "vae."))}
         described["backbone"] = config.backbone.name
     else:
-        described |= {"backbone": asdict(config.backbone), "filter_on": config.filter_on}
+        described |= {"backbone": backbone_identity(config.backbone), "filter_on": config.filter_on}
     if stage == "latents" or (stage == "features" and config.filter_on == "features"):
         described["streams"] = [{**stream, "filter": None} for stream in streams]
     windows = {}
@@ -66,13 +69,27 @@ def fill(
     store: FrameStore,
     cache: FeatureCache,
     accelerator: Accelerator,
+    wait: bool = True,
 ) -> None:
     """Write the episodes that the cache does not hold yet, and those whose files are damaged.
 
+    Args:
+        wait: for another program that fills the same cache, instead of raising.
     Raises:
+        InUseError: another program fills the cache.
         ValueError: the folder holds episodes of an unknown cache, or values do not fit the cache's dtype.
         OSError: the whole would not fit into what the cache may take, or onto the disk.
     """
+    is_complete = not any(cache.fault(episode, length) for episode, length in enumerate(dataset.lengths))
+    is_writer = accelerator.is_main_process and not is_complete  # a complete cache may lie where nothing can be written
+    lock = FolderLock(cache.root, "a filling of the cache", wait=wait) if is_writer else nullcontext()
+    with lock:
+        _fill(policy, dataset, store=store, cache=cache, accelerator=accelerator)
+
+
+def _fill(
+    policy: Video2Act, dataset: Dataset, *, store: FrameStore, cache: FeatureCache, accelerator: Accelerator
+) -> None:
     if accelerator.is_main_process:
         cache.begin()
     accelerator.wait_for_everyone()

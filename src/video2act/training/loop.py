@@ -2,18 +2,18 @@
 line.
 
 A module whose `forward` returns the loss is trained on `inputs(micro_step)`. All randomness of a step comes from
-(seed, step, rank), so nothing random needs saving, and a killed run that is resumed equals one that was never
-interrupted.
+(seed, step, rank), so no random state is saved, and a killed run that is resumed equals one that was never interrupted.
 
 A run folder grows:
+    training.json            what a resumed training must agree in
     metrics.jsonl            one line per step: loss, gradient norm, learning rate
     tensorboard/             the same, drawn
-    checkpoints/000500/      everything needed to go on; only the newest is kept, and it appears whole or not at all
+    checkpoints/             everything needed to go on, see `training/checkpoints.py`
 """
 
 import json
-import logging
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
@@ -26,39 +26,45 @@ from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.utils.tensorboard.writer import SummaryWriter
 
 from video2act.config import OptimizationConfig, to_json
 from video2act.files.atomic import write_text
+from video2act.files.differences import differences
+from video2act.files.lock import FolderLock
 from video2act.precision import has_fast_bf16
+from video2act.training.checkpoints import Checkpoints
+from video2act.training.metrics import METRICS_FILE, TrainingMetrics, read_metrics
+from video2act.training.pause import StopRequest, TrainingPausedError
+from video2act.training.state import TrainingState, own_part
 
 CHECKPOINTS = "checkpoints"
 SETTINGS_FILE = "training.json"
 FINISHED = "finished"
-METRICS_FILE = "metrics.jsonl"
 
+HARMLESS = ("max_minutes", "save_every", "validate_every", "num_workers")
+"""settings that do not change what is learned"""
 
-class TrainingPausedError(RuntimeError):
-    """The time that was given is used up; a checkpoint was written, and the same command with resume goes on from
-    it."""
+TIME_IS_OVER = 1000
+"""beside the numbers of signals"""
 
 
 class TrainingLoop:
-    """One training of one module.
+    """One training of one module. It holds the lock of its folder until `finish` or `close`; `with` closes it.
 
     Args:
         module: its `forward(*inputs)` returns the loss; parameters that need no gradient are left alone.
         folder: the run folder.
-        resume: go on from the newest checkpoint in `folder`, which must exist.
-        identity: what else makes this training this one (data, preset, ...); a resumed one must agree in it.
+        resume: go on from the newest checkpoint in `folder`; from the first step, if there is none.
+        identity: what else makes this training this one (data, policy, ...); a resumed one must agree in it.
         rates: learning rates of their own of some parameters, by the beginning of their names; some of these may go
             unused.
+        elsewhere: what the names begin with of frozen weights that checkpoints need not hold.
     Raises:
+        InUseError: another program trains in the folder.
         FileExistsError: the folder holds a finished training, or another one and `resume` is off.
-        FileNotFoundError, ValueError: there is nothing to resume, or it was started with other settings.
+        ValueError: it was started with other settings, or a file of it is damaged.
     """
 
     def __init__(
@@ -70,37 +76,72 @@ class TrainingLoop:
         resume: bool,
         identity: dict[str, Any] | None = None,
         rates: dict[str, float] | None = None,
+        elsewhere: tuple[str, ...] = (),
     ):
         self.config = config
         self.folder = folder
-        self._settings = {**json.loads(to_json(config)), **json.loads(json.dumps(identity or {}))}
-        # how long one piece of it may take does not change what is learned
-        del self._settings["max_minutes"]
+        precision = {"mixed_precision": _precision(config)}
+        settings = json.loads(to_json(config)) | precision | json.loads(json.dumps(identity or {}))
+        self._settings = {name: value for name, value in settings.items() if name not in HARMLESS}
         self.accelerator = Accelerator(
-            mixed_precision=_precision(config),
+            mixed_precision=precision["mixed_precision"],
             gradient_accumulation_steps=config.gradient_accumulation,
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=bool(rates))],
         )
         self.is_main = self.accelerator.is_main_process
-        self._claim_folder(resume)
-        trainable = _groups(module, rates or {})
+        self._lock = FolderLock(folder, "a training") if self.is_main else None
+        try:
+            self._claim_folder(resume)
+            self._prepare(module, rates or {}, elsewhere=elsewhere)
+            self.first_step = self._load_newest() if resume else 0
+        except BaseException:
+            self.close()
+            raise
+        # its last epoch is the step before the first one: it begins at -1
+        self.schedule = get_cosine_schedule_with_warmup(
+            self.optimizer.optimizer, config.warmup_steps, config.num_steps, last_epoch=self.first_step - 1
+        )
+
+    def _prepare(self, module: nn.Module, rates: dict[str, float], *, elsewhere: tuple[str, ...]) -> None:
+        config = self.config
         # beta2 below the usual .999: in a training of a thousand steps the second moment must forget its start
         optimizer = torch.optim.AdamW(
-            trainable, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
+            _groups(module, rates),
+            lr=config.learning_rate,
+            betas=(0.9, 0.99),
+            weight_decay=config.weight_decay,
+            fused=True,
         )
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
         self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
         self.parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
-        self.schedule = get_cosine_schedule_with_warmup(
-            self.optimizer.optimizer, num_warmup_steps=config.warmup_steps, num_training_steps=config.num_steps
-        )
+        is_divided = any(isinstance(parameter, DTensor) for parameter in self.parameters)
         # fp32 like the parameters (mixed precision only casts within the forward pass): in bf16 an average stands still
         # what FSDP has divided cannot be copied all at once
-        whole = not any(isinstance(parameter, DTensor) for parameter in self.parameters)
         self.average = EMAModel(
-            self.parameters, decay=0.9999, use_ema_warmup=True, power=config.ema_power, foreach=whole
+            self.parameters, decay=0.9999, use_ema_warmup=True, power=config.ema_power, foreach=not is_divided
         )
-        self.accelerator.register_for_checkpointing(self.schedule)
-        self.first_step = self._load_newest() if resume else 0
+        self._state = TrainingState(
+            self.accelerator.unwrap_model(self.module),
+            self.optimizer.state,
+            self.average.shadow_params,
+            elsewhere=elsewhere,
+        )
+        self._checkpoints = Checkpoints(self.folder / CHECKPOINTS, self.accelerator, is_divided=is_divided)
+
+    def __enter__(self) -> "TrainingLoop":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other programs write the folder, and other trainings of this process choose their precision."""
+        if self._lock:
+            self._lock.release()
+        # accelerate keeps its settings for the life of the process
+        AcceleratorState._reset_state()
 
     def run(
         self, inputs: Callable[[int], tuple[Any, ...]], title: str, *, validate: Callable[[], float] | None = None
@@ -113,14 +154,23 @@ class TrainingLoop:
                 weights.
         Raises:
             FloatingPointError: the loss is not finite; checkpoints before it are kept.
-            TrainingPausedError: `max_minutes` are over.
+            TrainingPausedError: `max_minutes` are over, or a signal came: the step was finished and saved.
         """
+        try:
+            self._run(inputs, title, validate=validate)
+        except BaseException:
+            self.close()
+            raise
+
+    def _run(
+        self, inputs: Callable[[int], tuple[Any, ...]], title: str, *, validate: Callable[[], float] | None
+    ) -> None:
         self.module.train()
-        started = monotonic()
-        metrics = _Metrics(self.folder, self.first_step) if self.is_main else None
-        with self._progress(title) as progress:
-            task = progress.add_task(title, total=self.config.num_steps, completed=self.first_step, loss="", rate="")
-            for step in range(self.first_step, self.config.num_steps):
+        started, num_steps = monotonic(), self.config.num_steps
+        metrics = TrainingMetrics(self.folder, self.first_step) if self.is_main else None
+        with StopRequest() as stop, self._progress(title) as progress:
+            task = progress.add_task(title, total=num_steps, completed=self.first_step, loss="", rate="")
+            for step in range(self.first_step, num_steps):
                 loss, gradient_norm = self._step(step, inputs)
                 measured = {"loss": loss, "gradient_norm": gradient_norm}
                 measured["learning_rate"] = float(self.schedule.get_last_lr()[0])
@@ -130,17 +180,21 @@ class TrainingLoop:
                     metrics.write(step, measured)
                     rate = (step + 1 - self.first_step) / (monotonic() - started)
                     progress.update(task, advance=1, loss=str(metrics), rate=f"{rate:.1f} steps/s")
-                    if not progress.console.is_terminal and (step + 1) % max(1, self.config.num_steps // 5) == 0:
-                        done = f"{title}: step {step + 1} of {self.config.num_steps}"
-                        print(f"{done}, {metrics}, {rate:.1f} steps/s", flush=True)
-                is_over = self._is_over(started)
-                if step + 1 < self.config.num_steps and (is_over or (step + 1) % self.config.save_every == 0):
-                    self._save(step + 1)
-                    if is_over:
-                        raise TrainingPausedError(
-                            f"{title}: {self.config.max_minutes:g} minutes are over at step {step + 1} of "
-                            f"{self.config.num_steps}; resume to go on"
-                        )
+                    if not progress.console.is_terminal and (step + 1) % max(1, num_steps // 5) == 0:
+                        print(f"{title}: step {step + 1} of {num_steps}, {metrics}, {rate:.1f} steps/s", flush=True)
+                is_over = bool(self.config.max_minutes) and monotonic() - started > 60 * self.config.max_minutes
+                code = self._highest(stop.number or (TIME_IS_OVER if is_over and step + 1 < num_steps else 0))
+                if code or (step + 1 < num_steps and (step + 1) % self.config.save_every == 0):
+                    if metrics:
+                        metrics.flush_to_disk()
+                    self._checkpoints.save(step + 1, self._state.tensors())
+                if code:
+                    is_signal = code != TIME_IS_OVER
+                    why = signal.Signals(code).name if is_signal else f"{self.config.max_minutes:g} minutes are over"
+                    raise TrainingPausedError(
+                        f"{title}: {why}; step {step + 1} of {num_steps} is finished and saved in {self.folder}",
+                        code if is_signal else 0,
+                    )
         if metrics:
             metrics.close()
 
@@ -159,12 +213,12 @@ class TrainingLoop:
         self.average.restore(self.parameters)
         return loss
 
-    def _is_over(self, started: float) -> bool:
-        """Whether the time is used up, on any process: they must stop at one step."""
-        if not self.config.max_minutes:
-            return False
-        late = torch.tensor(float(monotonic() - started > 60 * self.config.max_minutes), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(late, reduction="sum") > 0)  # type: ignore[operator]
+    def _highest(self, code: int) -> int:
+        """The highest code of all processes: they must stop after the same step."""
+        if self.accelerator.num_processes == 1:
+            return code
+        codes = self.accelerator.gather(torch.tensor([code], device=self.accelerator.device))
+        return int(codes.max())  # type: ignore[union-attr]
 
     def generator(self, micro_step: int) -> torch.Generator:
         """Draws what a program needs in one micro-step: the same whenever it is asked, another on each rank."""
@@ -179,7 +233,7 @@ class TrainingLoop:
         # copied is what will be trained weights again, and what FSDP gathered into more memory than it fills, which no
         # file
         # takes; a frozen video model of gigabytes is not
-        trained = {_own_part(tensor).data_ptr() for tensor in self.parameters}
+        trained = {own_part(tensor).data_ptr() for tensor in self.parameters}
         weights = {
             name: tensor.clone()
             if tensor.data_ptr() in trained or tensor.untyped_storage().nbytes() > tensor.nbytes
@@ -196,8 +250,7 @@ class TrainingLoop:
             write_text(self.folder / SETTINGS_FILE, json.dumps({**self._settings, FINISHED: True}, indent=2) + "\n")
             shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
         self.accelerator.end_training()
-        # accelerate keeps its settings for the life of the process, but the next training may want others
-        AcceleratorState._reset_state()
+        self.close()
 
     def _step(self, step: int, inputs: Callable[[int], tuple[Any, ...]]) -> tuple[float, float]:
         # what draws from the global generators (dropout of a big backbone, say) depends on the step alone, too
@@ -238,84 +291,56 @@ class TrainingLoop:
     # checkpoints
 
     def _claim_folder(self, resume: bool) -> None:
-        settings = self.folder / SETTINGS_FILE
-        if resume:
-            if not settings.is_file():
-                raise FileNotFoundError(
-                    f"{self.folder} holds no training to resume ({SETTINGS_FILE} is missing); start without resume"
-                )
-            before, now = json.loads(settings.read_text()), self._settings
-            if before.get(FINISHED):
-                raise FileExistsError(f"{self.folder} holds a finished training; choose another folder to train again")
-            changed = [
-                f"{name}: {before.get(name)} then, {now.get(name)} now"
-                for name in now
-                if before.get(name) != now.get(name)
-            ]
-            if changed:
-                raise ValueError(
-                    f"{self.folder} was started with other settings ({'; '.join(changed)}); resume with the same ones"
-                )
-            return
+        self.accelerator.wait_for_everyone()
+        path, metrics = self.folder / SETTINGS_FILE, self.folder / METRICS_FILE
+        before = _read_settings(path) if path.is_file() else {}
+        # a folder in which no step was taken is free: there is nothing to lose
+        has_begun = bool(before.get(FINISHED)) or (metrics.is_file() and metrics.stat().st_size > 0)
+        if has_begun and not resume:
+            raise FileExistsError(f"{self.folder} already holds a training; resume it, or choose another folder")
+        if has_begun and not path.is_file():
+            raise ValueError(f"{path} is missing; restore it, or remove {self.folder} to train from the beginning")
+        if before.get(FINISHED):
+            raise FileExistsError(f"{self.folder} holds a finished training; choose another folder to train again")
+        before = {name: value for name, value in before.items() if name in self._settings}
+        changed = differences(before, self._settings, words=("then", "now")) if has_begun else []
+        if changed:
+            raise ValueError(
+                f"{self.folder} was started with other settings ({'; '.join(changed)}); resume with the same ones, or "
+                "choose another folder"
+            )
         self.accelerator.wait_for_everyone()
         if self.is_main:
-            if settings.exists() and self._has_begun():
-                raise FileExistsError(f"{self.folder} already holds a training; resume it, or choose another folder")
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_text(settings, json.dumps(self._settings, indent=2) + "\n")
-        self.accelerator.wait_for_everyone()
-
-    def _has_begun(self) -> bool:
-        """Whether there is anything to lose: a folder in which no step was taken is free."""
-        metrics = self.folder / METRICS_FILE
-        is_finished = json.loads((self.folder / SETTINGS_FILE).read_text()).get(FINISHED, False)
-        return is_finished or (metrics.is_file() and metrics.stat().st_size > 0)
-
-    def _save(self, step: int) -> None:
-        final = self.folder / CHECKPOINTS / f"{step:06d}"
-        temporary = final.with_name(final.name + ".tmp")
-        # FSDP restores none where one is missing: those of a head that the features do not pass have no state yet
-        for parameter in self.parameters:
-            if parameter not in self.optimizer.state:
-                zeros = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
-                self.optimizer.state[parameter] = {"step": torch.zeros((), device=parameter.device), **zeros}
-        # it would announce at every checkpoint that tied weights (a T5's embedding) are stored once
-        logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
-        self.accelerator.save_state(str(temporary))
-        rank = self.accelerator.process_index
-        average = {str(i): _own_part(tensor).cpu() for i, tensor in enumerate(self.average.shadow_params)}
-        save_file(average, temporary / f"average_{rank}.safetensors")
-        self.accelerator.wait_for_everyone()
-        if self.is_main:
-            facts = {"step": step, "num_processes": self.accelerator.num_processes}
-            (temporary / "checkpoint.json").write_text(json.dumps(facts))
-            temporary.rename(final)
-            for older in final.parent.iterdir():
-                if older != final:
-                    shutil.rmtree(older)
-        self.accelerator.wait_for_everyone()
+            write_text(path, json.dumps(self._settings, indent=2) + "\n")
 
     def _load_newest(self) -> int:
-        found = (path.parent for path in (self.folder / CHECKPOINTS).glob("*/checkpoint.json"))
-        complete = sorted((path for path in found if path.suffix != ".tmp"), key=lambda path: int(path.name))
-        if not complete:
-            if self.is_main:
-                print(f"{self.folder} has no complete checkpoint yet; starting from the first step")
-            return 0
-        newest = complete[-1]
-        facts = json.loads((newest / "checkpoint.json").read_text())
-        if facts["num_processes"] != self.accelerator.num_processes:
-            raise ValueError(
-                f"{newest} was written by {facts['num_processes']} processes, this run has "
-                f"{self.accelerator.num_processes}; "
-                "resume with the same number"
+        step, found = self._checkpoints.load(self.config.num_steps)
+        if self.is_main:
+            if step:
+                read_metrics(self.folder, step)
+            how = (
+                f"goes on after step {step} of {self.config.num_steps}"
+                if step
+                else ("holds no checkpoint to resume; starting from the first step")
             )
-        self.accelerator.load_state(str(newest))
-        average = load_file(newest / f"average_{self.accelerator.process_index}.safetensors")
-        for i, tensor in enumerate(self.average.shadow_params):
-            _own_part(tensor).copy_(average[str(i)])
-        self.average.optimization_step = facts["step"]
-        return facts["step"]
+            print(f"{self.folder} {how}", flush=True)
+        if step:
+            self._state.restore(found, source=f"the newest checkpoint of {self.folder}")
+            self.average.optimization_step = step
+        return step
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(path.read_bytes())
+        if isinstance(settings, dict):
+            return settings
+        problem = f"it holds {type(settings).__name__}"
+    except (ValueError, RecursionError) as error:
+        problem = str(error)
+    raise ValueError(
+        f"{path} is damaged ({problem[:200]}); restore it, or remove {path.parent} to train from the beginning"
+    )
 
 
 def _groups(module: nn.Module, rates: dict[str, float]) -> list[dict[str, Any]]:
@@ -332,47 +357,14 @@ def _groups(module: nn.Module, rates: dict[str, float]) -> list[dict[str, Any]]:
     ]
 
 
-def _own_part(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor: all of it, unless FSDP has divided it."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+def processes() -> PartialState:
+    """The processes that train together. On a CPU they must be asked for so, or several would not find each other."""
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def _precision(config: OptimizationConfig) -> str:
     if config.mixed_precision == "auto":
-        # told about the CPU, or several processes without a GPU would not find each other
-        state = PartialState(cpu=not torch.cuda.is_available())
-        assert state.device is not None
-        return "bf16" if has_fast_bf16(state.device) else "no"
+        device = processes().device
+        assert device is not None
+        return "bf16" if has_fast_bf16(device) else "no"
     return config.mixed_precision
-
-
-class _Metrics:
-    """What is measured at every step, as lines of json and for TensorBoard."""
-
-    def __init__(self, folder: Path, first_step: int):
-        path = folder / METRICS_FILE
-        # steps after the checkpoint that is resumed will be taken again
-        kept = path.read_text().splitlines()[:first_step] if path.exists() else []
-        path.write_text("".join(line + "\n" for line in kept))
-        self._file = path.open("a")
-        self._board = SummaryWriter(folder / "tensorboard", purge_step=first_step)
-        self._smooth_loss = 0.0
-        self._validation_loss: float | None = None
-        self._count = 0
-
-    def write(self, step: int, measured: dict[str, float]) -> None:
-        self._count += 1
-        self._smooth_loss += (measured["loss"] - self._smooth_loss) / min(self._count, 50)
-        self._validation_loss = measured.get("validation_loss", self._validation_loss)
-        self._file.write(json.dumps({"step": step, **measured}) + "\n")
-        self._file.flush()
-        for name, value in measured.items():
-            self._board.add_scalar(name, value, step)
-
-    def __str__(self) -> str:
-        validation = "" if self._validation_loss is None else f", validation loss {self._validation_loss:.4f}"
-        return f"loss {self._smooth_loss:.4f}{validation}"
-
-    def close(self) -> None:
-        self._file.close()
-        self._board.close()

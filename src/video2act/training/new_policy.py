@@ -14,12 +14,13 @@ from video2act.data.cache_manifest import load_spec
 from video2act.data.embodied import EmbodiedDataset
 from video2act.data.sentences import hand_over
 from video2act.embodiment import UNIFIED
+from video2act.files.weights import check_memory
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act
 from video2act.presets import SMALL_SOURCE, Demonstrations, make_preset
 from video2act.system1.pretrained import FrozenTextEncoder
 from video2act.system2.backbones import CONFIG_FILE as BACKBONE_FILE
-from video2act.system2.backbones import load_video_model
+from video2act.system2.backbones import load_video_model, make_published
 from video2act.system2.backbones.pretrained import PretrainedBackbone
 from video2act.training.features import cache_spec
 
@@ -83,7 +84,7 @@ def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], *, vid
             raise ValueError(
                 f"this policy has no System 2, so the video model {video_model} would go unused; leave it out"
             )
-        return Video2Act(config, statistics)
+        return make_policy(config, statistics)
     backbone = config.system2.backbone
     if isinstance(backbone, PretrainedBackboneConfig):
         if video_model is None and backbone.source == SMALL_SOURCE:
@@ -92,7 +93,7 @@ def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], *, vid
             )
         if video_model is not None:
             backbone = replace(backbone, source=str(video_model))
-        return Video2Act(replace(config, system2=replace(config.system2, backbone=backbone)), statistics)
+        return make_policy(replace(config, system2=replace(config.system2, backbone=backbone)), statistics)
     if video_model is None:
         raise ValueError(
             "this policy has System 2, which needs a video model: train one with train-video and pass --video-model"
@@ -105,10 +106,21 @@ def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], *, vid
         )
     # the model brings its own shape; where it is tapped is the policy's choice
     chosen = replace(backbone_config, feature_layer=backbone.feature_layer, feature_norm=backbone.feature_norm)
-    policy = Video2Act(replace(config, system2=replace(config.system2, backbone=chosen)), statistics)
+    policy = make_policy(replace(config, system2=replace(config.system2, backbone=chosen)), statistics)
     assert policy.system2 is not None
     policy.system2.backbone.load_state_dict(trained.state_dict())
     return policy
+
+
+def make_policy(config: PolicyConfig, statistics: dict[str, Statistics]) -> Video2Act:
+    """A policy with random weights, over the video model that the config names.
+
+    Raises:
+        ValueError: the machine has no memory for it.
+    """
+    backbone = make_published(config.system2)
+    check_memory(lambda: Video2Act(config, statistics, backbone=backbone))
+    return Video2Act(config, statistics, backbone=backbone)
 
 
 def prepare_text(policy: Video2Act, dataset: Dataset, *, accelerator: Accelerator) -> None:

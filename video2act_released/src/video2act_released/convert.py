@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from video2act import config as configs
 from video2act.config import PolicyConfig, PretrainedBackboneConfig
+from video2act.config.files import read_plain
 from video2act.files.atomic import write_text
 from video2act.files.run_folder import CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FILE
 from video2act.files.weights import save_weights
@@ -140,10 +140,7 @@ def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; name the yaml that the checkpoint was trained with")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid yaml: {error}") from error
+    content = read_plain(path)
     model, video = section(content, "noise_scheduler"), section(content, "motion_extraction") or {}
     if model is None:
         raise ValueError(f"{path} has no section with noise_scheduler; it is not a config of the released code")

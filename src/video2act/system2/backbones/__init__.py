@@ -6,9 +6,9 @@ from pathlib import Path
 from torch import Tensor
 
 from video2act import config as configs
-from video2act.config import BackboneConfig, PretrainedBackboneConfig, TuningConfig
+from video2act.config import BackboneConfig, PretrainedBackboneConfig, System2Config, TuningConfig
 from video2act.files.atomic import write_text
-from video2act.files.weights import load_weights, save_weights
+from video2act.files.weights import check_file, load_weights, save_weights
 from video2act.interfaces import VideoBackbone
 from video2act.system2.backbones.published import TUNED_CONFIG, load_published, save_tuned
 from video2act.system2.backbones.tiny import TinyBackbone
@@ -32,6 +32,12 @@ def make_backbone(config: AnyConfig, whole: bool = False) -> VideoBackbone:
     if isinstance(config, BackboneConfig):
         return TinyBackbone(config)
     return load_published(config, whole)
+
+
+def make_published(config: System2Config | None) -> VideoBackbone | None:
+    """A published backbone, which is compared with the files at its source; None for the tiny one and for none."""
+    is_published = config is not None and isinstance(config.backbone, PretrainedBackboneConfig)
+    return make_backbone(config.backbone) if config and is_published else None
 
 
 def save_video_model(
@@ -65,9 +71,18 @@ def load_video_model(path: Path, whole: bool = False) -> tuple[AnyConfig, VideoB
     if isinstance(config, PretrainedBackboneConfig):
         config = replace(config, source=str(path))
         return config, make_backbone(config, whole)
+    check_file(lambda: make_backbone(config), path / WEIGHTS_FILE)
     backbone = make_backbone(config)
     load_weights(backbone, path / WEIGHTS_FILE)
     return config, backbone.eval()
 
 
-__all__ = ["CONFIG_FILE", "AnyConfig", "TinyBackbone", "load_video_model", "make_backbone", "save_video_model"]
+__all__ = [
+    "CONFIG_FILE",
+    "AnyConfig",
+    "TinyBackbone",
+    "load_video_model",
+    "make_backbone",
+    "make_published",
+    "save_video_model",
+]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from video2act.files.frozen import fetched
-from video2act.files.tensor_files import listing, read_json, shards
+from video2act.files.tensor_files import check_counts, listing, read_json, shards
 from video2act.system2.backbones.checkpoint import Checkpoint
 
 NEEDED = (
@@ -24,6 +24,10 @@ NEEDED = (
     "google/*",
 )
 """what is fetched of a repo"""
+
+
+MAX_COUNT = 2**18
+"""of anything that a video model's config counts; tables of positions are computed for all of them"""
 
 
 @dataclass(frozen=True)
@@ -73,4 +77,6 @@ def component(root: Path, part: str, *, expected_class: str) -> Component:
         raise ValueError(
             f"{path} describes a {found}, but this family needs a {expected_class}; choose the family that fits"
         )
-    return Component(path, config, Checkpoint(shards(root / part, "diffusion_pytorch_model.safetensors")))
+    checkpoint = Checkpoint(shards(root / part, "diffusion_pytorch_model.safetensors"))
+    check_counts(config, len(checkpoint.shapes), source=path, most=MAX_COUNT)
+    return Component(path, config, checkpoint)

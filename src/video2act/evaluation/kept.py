@@ -1,0 +1,119 @@
+"""Finished episodes of an evaluation that is under way, on disk: an interrupted one goes on where it was.
+
+    episodes/settings.json     what an episode depends on
+    episodes/ENV_SEED.json     one finished episode
+
+The folder is removed when the evaluation is complete.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from video2act.evaluation.findings import EpisodeRecord, Measurements
+from video2act.files.atomic import disk_full_says, write_text
+from video2act.files.differences import differences
+from video2act.incidents import Incidents
+from video2act.runtime.control_loop import StepRecord
+
+FOLDER, SETTINGS_FILE = "episodes", "settings.json"
+
+HARMLESS = ("episodes", "seed", "seeds", "env", "run", "workers", "num_videos", "out")
+"""options that do not change an episode of a given environment and seed"""
+
+
+@dataclass(frozen=True)
+class FinishedEpisode:
+    """One episode, and what was measured in it."""
+
+    record: EpisodeRecord
+    measured: Measurements
+    steps: tuple[StepRecord, ...]
+    seconds: float
+    """that it took, with the expert's"""
+
+    def to_json(self) -> str:
+        measured = {part.name: getattr(self.measured, part.name) for part in fields(Measurements)}
+        measured["incidents"] = {
+            "newest": self.measured.incidents.to_json(),
+            "counts": self.measured.incidents.counts,
+        }
+        steps = [list(vars(step).values()) for step in self.steps]
+        whole = {"record": asdict(self.record), "measured": measured, "steps": steps, "seconds": self.seconds}
+        return json.dumps(whole) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "FinishedEpisode":
+        """The inverse of `to_json`. Raises ValueError, TypeError or LookupError for another text."""
+        whole = json.loads(text)
+        measured = whole["measured"]
+        incidents = Incidents.from_json(**measured.pop("incidents"))
+        steps = tuple(StepRecord(*step) for step in whole["steps"])
+        record = EpisodeRecord(**whole["record"])
+        return cls(record, Measurements(**measured, incidents=incidents), steps, float(whole["seconds"]))
+
+
+class KeptEpisodes:
+    """The episodes in one output folder. Worker processes write into it, each its own files.
+
+    Args:
+        out: the evaluation's output folder.
+        settings: what `eval_info.json` says of the options.
+        policy: fingerprint of the policy's weights.
+    """
+
+    def __init__(self, out: Path, settings: Mapping[str, Any], *, policy: str):
+        self.folder = out / FOLDER
+        chosen = {name: value for name, value in settings.items() if name not in HARMLESS}
+        self._settings = json.loads(json.dumps({**chosen, "policy": policy}, default=str))
+
+    def differences(self) -> list[str]:
+        """How the evaluation in the folder differs from this one; nothing, if no episode of it is finished.
+
+        Raises:
+            ValueError: its settings cannot be read.
+        """
+        if self.is_empty:
+            return []
+        path = self.folder / SETTINGS_FILE
+        try:
+            before = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} is damaged ({error}); remove {self.folder} to evaluate from the start") from error
+        return differences(before, self._settings, words=("then", "now"))
+
+    def begin(self) -> None:
+        """Raises ValueError where the folder holds episodes of another evaluation."""
+        if changed := self.differences():
+            raise ValueError(
+                f"{self.folder} holds finished episodes of another evaluation ({'; '.join(changed)}); choose another "
+                "out, or remove it"
+            )
+        write_text(self.folder / SETTINGS_FILE, json.dumps(self._settings, indent=2) + "\n")
+
+    def write(self, episode: FinishedEpisode) -> None:
+        record = episode.record
+        advice = f"the episodes before it are kept in {self.folder}: free some space and run it again"
+        with disk_full_says(f"episode {record.seed} of {record.env} does not fit; {advice}"):
+            write_text(self._path(record.env, record.seed), episode.to_json())
+
+    def read(self, env: str, seed: int) -> FinishedEpisode | None:
+        """An episode that is finished; None for one that is not, or whose file is damaged: it is run again."""
+        try:
+            return FinishedEpisode.from_json(self._path(env, seed).read_text())
+        except (FileNotFoundError, ValueError, TypeError, LookupError):
+            return None
+
+    @property
+    def is_empty(self) -> bool:
+        """No episode is finished."""
+        return all(path.name == SETTINGS_FILE for path in self.folder.glob("*.json"))
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, env: str, seed: int) -> Path:
+        return self.folder / f"{env.replace(':', '_').replace('/', '_')}_{seed}.json"

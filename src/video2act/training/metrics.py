@@ -1,0 +1,75 @@
+"""What is measured at every training step: lines of json, and curves for TensorBoard."""
+
+import json
+import os
+from pathlib import Path
+
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from video2act.files.atomic import disk_full_says, write_text
+
+METRICS_FILE = "metrics.jsonl"
+
+
+def read_metrics(folder: Path, num_steps: int) -> list[str]:
+    """The lines of the first `num_steps` steps.
+
+    Raises:
+        ValueError: one of them is missing or damaged.
+    """
+    path = folder / METRICS_FILE
+    lines = path.read_bytes().splitlines()[:num_steps] if path.is_file() else []
+    for step in range(num_steps):
+        try:
+            is_sound = json.loads(lines[step].decode())["step"] == step
+        except (ValueError, LookupError, TypeError):
+            is_sound = False
+        if not is_sound:
+            raise ValueError(
+                f"{path}: line {step + 1} is not the record of step {step}, although the checkpoint is of step "
+                f"{num_steps}; restore the file, or remove {folder} to train from the beginning"
+            )
+    return [line.decode() for line in lines]
+
+
+class TrainingMetrics:
+    """Appends to the records of a run folder.
+
+    Args:
+        first_step: records of later steps are dropped: these steps are taken again.
+    Raises:
+        ValueError: as `read_metrics`.
+    """
+
+    def __init__(self, folder: Path, first_step: int):
+        kept = read_metrics(folder, first_step)
+        write_text(folder / METRICS_FILE, "".join(line + "\n" for line in kept))
+        self._file = (folder / METRICS_FILE).open("a")
+        self._board = SummaryWriter(folder / "tensorboard", purge_step=first_step)
+        self._smooth_loss = 0.0
+        self._validation_loss: float | None = None
+        self._count = 0
+
+    def write(self, step: int, measured: dict[str, float]) -> None:
+        self._count += 1
+        self._smooth_loss += (measured["loss"] - self._smooth_loss) / min(self._count, 50)
+        self._validation_loss = measured.get("validation_loss", self._validation_loss)
+        with disk_full_says(
+            f"{self._file.name} does not fit; the newest checkpoint is kept: free some space and resume"
+        ):
+            self._file.write(json.dumps({"step": step, **measured}) + "\n")
+            self._file.flush()
+        for name, value in measured.items():
+            self._board.add_scalar(name, value, step)
+
+    def flush_to_disk(self) -> None:
+        """Before a checkpoint appears: a power cut must not leave it with fewer records than steps."""
+        os.fsync(self._file.fileno())
+
+    def __str__(self) -> str:
+        validation = "" if self._validation_loss is None else f", validation loss {self._validation_loss:.4f}"
+        return f"loss {self._smooth_loss:.4f}{validation}"
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
