@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from video2act.cli_options import parse
-from video2act.config import PolicyConfig
+from video2act.config import PolicyConfig, TrainConfig
 from video2act.data import DatasetWriter, Episode
 from video2act.presets import PRESETS, DataSpec
 
@@ -126,9 +125,15 @@ class TestLoader:
             for _ in range(2):
                 writer.add_episode(Episode(frames, table, table, "push"))
         module = benchmark("loader")
-        words = f"--data {tmp_path}/set --preset rdt_1b --policy.system2 None --episodes 0:1 --loader-only"
-        words += " --num-batches 1 --batch-size 2 --action observation.state"
-        options = parse(module["LoaderOptions"], words.split(), program="loader")
+        options = module["LoaderOptions"](
+            data=(tmp_path / "set",),
+            preset="rdt_1b",
+            episodes="0:1",
+            action=("observation.state",),
+            training=TrainConfig(batch_size=2),
+            num_batches=1,
+            loader_only=True,
+        )
         assert module["main"](options)["load"] > 0
 
     @pytest.mark.slow
