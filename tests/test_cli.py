@@ -388,7 +388,7 @@ class TestFit:
 
     def test_cameras_of_a_robot(self, refusal: Callable[..., str], small_config: PolicyConfig, tmp_path: Path):
         said = refusal("eval", save(small_config, tmp_path / "run"), "--env", PUSH)
-        assert "this policy looks through front, wrist" in said
+        assert "the cameras of this policy: front, wrist" in said
         assert "corner4" in said
 
     def test_rate_camera_and_episode_of_a_film(

@@ -1,7 +1,7 @@
 """Encoders of others, from transformers, read strictly: a tensor that the files lack is an error, not a random number.
 
 Likewise their tokenizers: one that has lost its vocabulary would call every word unknown, and every sentence would be
-the same. No code that comes with a model is ever run, and nobody is asked whether it may.
+the same. Code that comes with a model is never run.
 """
 
 import math

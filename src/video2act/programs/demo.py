@@ -128,8 +128,8 @@ def demo(name: str, out: Path | str, *, seed: int = 0) -> dict[str, Any]:
             show=True,
         ),
     )
-    for env, told, sentence in _wrong_instructions(plan, data):
-        label = f"{env}, told {told}".replace(":", "_")
+    for env, other, sentence in _wrong_instructions(plan, data):
+        label = f"{env}, told {other}".replace(":", "_")
         wrong = {"instruction": sentence, "num_videos": 0, "out": results / label}
         wrong |= {"episodes": plan.wrong_episodes, "seed": first, "show": True}
         stages.run(f"eval {label}", partial(evaluate, policy, env, **wrong))
@@ -190,7 +190,7 @@ def _train(folder: Path, program: Callable[[bool], object]) -> None:
 def _wrong_instructions(plan: Demo, data: tuple[Path, ...]) -> list[tuple[str, str, str]]:
     """(environment, the other task, that task's instruction) for every pair of tasks."""
     sentences = {env: LeRobotDataset(path).tasks[0] for env, path in zip(plan.envs, data, strict=True)}
-    return [(env, told, sentences[told]) for env in plan.envs for told in plan.envs if told != env]
+    return [(env, other, sentences[other]) for env in plan.envs for other in plan.envs if other != env]
 
 
 def _summary(plan: Demo, results: Path, *, stages: Stages) -> dict[str, Any]:
@@ -210,9 +210,9 @@ def _summary(plan: Demo, results: Path, *, stages: Stages) -> dict[str, Any]:
         "total_seconds": sum(stages.seconds.values()),
     }
     if len(plan.envs) > 1:
-        told = {path.name: _info(path)["overall"]["success"] for path in sorted(results.glob("*, told *"))}
+        wrong = {path.name: _info(path)["overall"]["success"] for path in sorted(results.glob("*, told *"))}
         summary["tasks"] = {f"{task['task_group']}:{task['task']}": task["success"] for task in full["per_task"]}
-        summary["wrong_instruction"] = told
+        summary["wrong_instruction"] = wrong
     return summary
 
 

@@ -100,7 +100,7 @@ def run_evaluation(evaluation: Evaluation, on_episode: Callable[[bool], object] 
             environment = evaluation.make_environment(env, config.all_cameras)
         except ValueError as error:
             cameras = ", ".join(config.all_cameras) or "no camera"
-            raise ValueError(f"{error} (this policy looks through {cameras})") from error
+            raise ValueError(f"{error} (the cameras of this policy: {cameras})") from error
         check_fits(config, environment.spec)
         environment.close()
     if out is None:

@@ -81,7 +81,7 @@ class VideoObjective(nn.Module):
     def __init__(self, backbone: VideoBackbone):
         super().__init__()
         self.backbone = backbone
-        # what FSDP wraps unless it is told otherwise: the blocks of a published transformer
+        # what FSDP wraps by default: the blocks of a published transformer
         self._no_split_modules = getattr(getattr(backbone, "transformer", None), "_no_split_modules", None)
 
     def forward(self, pixels: Video, instruction: list[str], generator: torch.Generator) -> Tensor:

@@ -38,7 +38,7 @@ def choose_policy(start: PolicyStart, data: Demonstrations, cameras: tuple[str, 
     """The policy that options ask for: a preset for the data, or a file, with their changes.
 
     Args:
-        cameras: what a preset looks through, System 2's first; all of the data's, if None.
+        cameras: the preset's, System 2's first; all of the data's, if None.
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: an unknown preset or field, or values that contradict each other.

@@ -41,7 +41,7 @@ class Recording:
     plan_steps: tuple[int, ...]
     """control steps at which System 1 planned"""
     condition_steps: tuple[int, ...]
-    """for every control step, the step whose frame was the newest that the condition in use had seen"""
+    """for each control step, the step of the newest frame in the condition that was used"""
 
     @property
     def num_steps(self) -> int:
