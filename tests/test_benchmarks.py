@@ -1,5 +1,6 @@
 """The benchmarks in miniature: the same path with narrow networks. Only `slow` tests assert how fast a machine is."""
 
+import importlib.util
 import json
 import runpy
 import sys
@@ -20,7 +21,13 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
 def benchmark(name: str) -> dict[str, Any]:
-    return runpy.run_path(str(FOLDER / f"{name}.py"))
+    """What a benchmark defines. As a module, because options are explained from its source."""
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return vars(module)
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
