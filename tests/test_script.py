@@ -65,7 +65,7 @@ def small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for seed in range(2):
             frames = rng.integers(0, 256, (20, 64, 64, 3), dtype=np.uint8)
             state, action = rng.uniform(-1, 1, (2, 20, 4)).astype(np.float32)
-            pictures = dict.fromkeys(metaworld.DEFAULT_CAMERAS, frames)
+            pictures = {str(camera): frames for camera in metaworld.DEFAULT_CAMERAS}
             writer.add_episode(Episode(pictures, state, action, metaworld.INSTRUCTIONS["push-v3"], seed=seed))
 
 
