@@ -5,6 +5,7 @@ A refusal names the thing, the value and the remedy, ends with a non-zero code, 
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -136,6 +137,30 @@ class TestHelp:
             video2act("collect", "--out", "somewhere")
         assert exit_.value.code not in (0, None)
         assert "--env" in capsys.readouterr().err
+
+    def test_the_version(self, video2act: Call, capsys: pytest.CaptureFixture[str]):
+        video2act("--version")
+        assert re.fullmatch(r"video2act \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ("eval", "run", "--env", PUSH, "--episodes", 0),
+            ("serve", "run", "--port", -1),
+            ("sweep", "run", "--env", PUSH, "--refresh-every", 0),
+        ],
+        ids=lambda command: command[0],
+    )
+    def test_a_wrong_option_names_the_help_of_its_verb(self, refusal: Callable[..., str], command: tuple[Any, ...]):
+        assert f"(options: video2act {command[0]} --help)" in refusal(*command)
+
+    @pytest.mark.parametrize("words", [("--nope",), ("--horizon", "x"), ()], ids=["unknown", "value", "missing"])
+    def test_what_the_parser_refuses_names_it_too(
+        self, video2act: Call, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+    ):
+        with pytest.raises(SystemExit):
+            video2act("train", *words)
+        assert "video2act train --help" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_process_ends_with_one_line_and_a_code():

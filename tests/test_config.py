@@ -265,7 +265,7 @@ class TestPresets:
     def test_rdt_1b_has_the_published_sizes(self):
         aloha = make_preset("rdt_1b", DataSpec(14, 14, 25.0, ("head", "right", "left"))).system1
         assert (aloha.hidden, aloha.depth, aloha.num_heads) == (2048, 28, 32)
-        assert aloha.dit.num_image_positions == 3 * 729
+        assert aloha.dit.positions_per_image == 729
         # fourteen numbers may be any robot's: which one it is must be said
         assert aloha.embodiment == ""
 
@@ -273,7 +273,7 @@ class TestPresets:
         policy = make_preset("official", DataSpec(14, 14, 25.0, ("head", "right", "left")))
         assert policy.cameras == ("head@1", "right@1", "left@1", "head", "right", "left")
         assert policy.all_cameras == ("head", "right", "left")
-        assert policy.system1.dit.num_image_positions == 6 * 729
+        assert policy.system1.dit.positions_per_image == 729
         assert policy.system2 is not None
         assert policy.system2.filter_on == "latents"
         assert policy.system2.backbone.feature_norm == "none"

@@ -1,15 +1,18 @@
 """One rule for a frame's size: what it does, what it refuses, and that it says so."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import transformers
 from PIL import Image
 
-from video2act.config import FrameConfig, PolicyConfig
+from video2act.config import FrameConfig, PolicyConfig, to_json
+from video2act.files.run_folder import load_config
 from video2act.frames import GREY, check_frames, describe_fit, fit_frames, frame_problems
-from video2act.presets import SIGLIP_FRAMES
+from video2act.presets import RELEASED_FRAMES, SIGLIP_FRAMES
 
 LETTERBOX, CROP, STRETCH = FrameConfig("letterbox"), FrameConfig("crop"), FrameConfig("stretch")
 
@@ -156,3 +159,17 @@ class TestEnlarging:
 )
 def test_what_is_done_is_said_in_one_line(recorded, size, rule, text):
     assert text in describe_fit(recorded, size, rule=rule)
+
+
+def test_older_run_folders_keep_what_they_did_with_frames(tmp_path: Path, small_config: PolicyConfig):
+    fields = json.loads(to_json(small_config))
+    del fields["image"]
+    fields["image_fit"] = "pad"
+    for stream, word in zip(fields["system2"]["streams"], ("area", "lanczos"), strict=True):
+        del stream["frame"]
+        stream["resize"] = word
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    config = load_config(tmp_path)
+    assert config.image == SIGLIP_FRAMES
+    assert config.system2 is not None
+    assert [stream.frame for stream in config.system2.streams] == [LETTERBOX, RELEASED_FRAMES]

@@ -9,7 +9,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "video2act"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("types", "config", "normalize", "embodiment", "precision", "limits", "incidents", "frames"),
+    ("types", "config", "normalize", "embodiment", "precision", "limits", "incidents", "frames", "extras"),
     ("interfaces", "presets", "clips", "layers", "files", "refresh_rule"),
     ("text",),
     ("system1", "system2", "data", "envs", "runtime", "serving", "viz"),

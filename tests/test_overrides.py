@@ -13,7 +13,7 @@ from video2act.cli_options import parse
 from video2act.config import PolicyConfig, differences, to_json
 from video2act.config.paths import leaf_paths, value_at
 from video2act.config.training_options import TrainOptions
-from video2act.presets import ANY_DATA, PRESETS, make_preset
+from video2act.presets import ANY_DATA, PRESETS, DataSpec, make_preset
 from video2act.programs.info import describe_run
 from video2act.training.new_policy import choose_policy
 
@@ -130,7 +130,30 @@ def test_a_run_is_compared_with_its_preset(run: Callable[[PolicyConfig], Path]):
     policy = make_preset("official", ANY_DATA)
     assert "nothing: the run is as its preset says" in describe_run(run(policy))
     text = describe_run(run(policy.replace({"system2.streams.motion.stride": 2})))
-    assert "changed   system2.streams.motion.stride: 1 in the preset, 2 in this run" in text
+    assert "system2.streams.motion.stride: 1 in the preset, 2 in this run" in text
+
+
+def test_a_run_says_what_the_policy_sees_and_does(run: Callable[[PolicyConfig], Path]):
+    folder = run(make_preset("tiny", DataSpec(3, 2, 20.0, ("top", "wrist"))))
+    assert "not recorded" in describe_run(folder)
+    learned = {"name": "push", "robot": "arm", "episodes": 7, "frames": 700, "tasks": ["push the block"]}
+    (folder / "data.json").write_text(json.dumps([learned]))
+    (folder / "instructions.json").write_text(json.dumps(["push the block", "pull it"]))
+    lines = [" ".join(line.split()) for line in describe_run(folder).splitlines()]
+    for line in (
+        "preset tiny",
+        "sees top: letterbox to 64x64 (spatial)",
+        "top: letterbox to 64x64, 17 frames of the last 0.8 s (motion)",
+        "wrist: letterbox to 64x64 (System 1)",
+        "state 3 numbers, normalised by mean_std",
+        "plans 8 actions of 2 numbers; 4 are executed",
+        "instruction push the block",
+        "pull it",
+        "trained on push (arm): 7 episodes, 700 frames; push the block",
+        "changed nothing: the run is as its preset says",
+    ):
+        assert line in lines
+    assert any(line.startswith("rate 20 control steps per second; System 2 refreshes every 8") for line in lines)
 
 
 def test_a_run_of_an_unknown_preset_is_not_compared(run: Callable[[PolicyConfig], Path]):
@@ -147,4 +170,4 @@ def test_info_describes_a_run(
     (folder / "stats.json").touch()
     monkeypatch.setattr(sys, "argv", ["video2act", "info", str(folder)])
     cli.main()
-    assert "preset    tiny_blind" in capsys.readouterr().out
+    assert " preset       tiny_blind" in capsys.readouterr().out

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,8 @@ class EvaluateCommand(running.EvaluateOptions):
     run: Path
     """the policy's run folder"""
     env: tuple[str, ...]
-    """metaworld:push-v3, ...; several may be given"""
+    """metaworld:push-v3, ...; a Gymnasium id; or module:function of your own, which returns an Environment. Several may
+    be given"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,11 +181,16 @@ def run(words: list[str]) -> None:
     if name is not None:
         from video2act.cli_options import parse  # tyro takes a third of a second
 
-        verb = VERBS[name]
-        rest = words[len(name.split()) :]
-        options = parse(verb.options, rest, program=f"video2act {name}", positional=verb.positional)
+        verb, program = VERBS[name], f"video2act {name}"
+        try:
+            options = parse(verb.options, words[len(name.split()) :], program=program, positional=verb.positional)
+        except ValueError as error:
+            raise ValueError(f"{error} (options: {program} --help)") from error
         with signals_interrupt() if name in TRAININGS else nullcontext():
             verb.program(options)
+        return
+    if words[:1] == ["--version"]:
+        print(f"video2act {version('video2act')}")
         return
     below = [known for known in VERBS if words and known.startswith(f"{words[0]} ")]
     print(overview(below or list(VERBS)), file=sys.stdout if {"-h", "--help"} & set(words) else sys.stderr)
@@ -198,7 +205,7 @@ def run(words: list[str]) -> None:
 def overview(names: list[str]) -> str:
     """One line for each verb."""
     lines = (f"  {name:<18}{(VERBS[name].options.__doc__ or '').splitlines()[0]}" for name in names)
-    return "\n".join(["usage: video2act VERB ... (video2act VERB --help explains a verb)", "", *lines])
+    return "\n".join(["usage: video2act VERB ... (video2act VERB --help explains a verb; --version)", "", *lines])
 
 
 def main() -> None:

@@ -137,6 +137,7 @@ def _success(run: Path | None) -> str:
         )
         for task in info["per_task"]:
             success, expert = task["success"], task["expert"]
+            shown = f"{expert['successes']}/{expert['n_episodes']}" if expert else "not run"
             low, high = success["wilson_95"]
             interval = f"{100 * low:.0f}-{100 * high:.0f} %"
             counted = f"{success['successes']}/{success['n_episodes']}"
@@ -146,7 +147,7 @@ def _success(run: Path | None) -> str:
                     control,
                     counted,
                     interval,
-                    f"{expert['successes']}/{expert['n_episodes']}",
+                    shown,
                     info.get("time", ""),
                 )
             )
@@ -162,7 +163,7 @@ def _evaluations(run: Path | None) -> list[dict[str, Any]]:
         try:
             info = json.loads(path.read_text())
             for task in info["per_task"]:
-                _ = _name(task), task["success"]["wilson_95"], task["expert"]["n_episodes"]
+                _ = _name(task), task["success"]["wilson_95"], (task["expert"] or task["success"])["n_episodes"]
         except (ValueError, TypeError, LookupError) as error:
             raise ValueError(
                 f"{path} is not the result of an evaluation ({error!r}); remove its folder, or evaluate again"
@@ -173,7 +174,7 @@ def _evaluations(run: Path | None) -> list[dict[str, Any]]:
 
 def _name(task: dict[str, Any]) -> str:
     """The environment of a row of `per_task`, as `video2act eval` takes it."""
-    return f"{task['task_group']}:{task['task']}"
+    return f"{task['task_group']}:{task['task']}".rstrip(":")
 
 
 def _table(rows: list[Any], heading: tuple[str, ...] = ("", "")) -> str:

@@ -130,6 +130,15 @@ class Continuing(Protocol):
         ...
 
 
+@runtime_checkable
+class ChecksState(Protocol):
+    """A system that knows which states it was trained on."""
+
+    def state_problem(self, observation: Observation) -> str:
+        """Numbers of the state that are clipped, because they lie far outside the training data; empty: none."""
+        ...
+
+
 class System2Error(RuntimeError):
     """System 2 cannot be started, or gives no condition. The message says where it works and what became of it."""
 
@@ -177,8 +186,8 @@ class EnvironmentSpec:
     """robot type, as written into datasets"""
     instruction: str
     cameras: tuple[str, ...]
-    image_size: int
-    """pixels; images are square"""
+    image_size: int | tuple[int, int]
+    """pixels a side, or height and width"""
     state_names: tuple[str, ...]
     action_names: tuple[str, ...]
     fps: float
@@ -188,6 +197,11 @@ class EnvironmentSpec:
     relative_actions: tuple[str, ...] = ()
     """those of `action_names` that are changes or speeds: to hold still is zero of them, and the last value of the
     others"""
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
 
 
 @runtime_checkable

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from video2act import config as configs
 from video2act import hub
 from video2act.config import PolicyConfig
-from video2act.embodiment import UNIFIED
+from video2act.embodiment import FIELDS, UNIFIED, fields_of
 from video2act.files.atomic import write_text
 from video2act.files.run_folder import CONFIG_FILE, INSTRUCTIONS_FILE, STATISTICS_FILE, WEIGHTS_FILE, load_config
 from video2act.files.weights import check_file, load_weights, read_shapes, save_weights
@@ -53,8 +53,9 @@ class Video2Act(nn.Module):
         self.statistics = statistics
         _check_size("state", config.state_dim, statistics=statistics)
         _check_size("action", config.action_dim, statistics=statistics)
-        self.normalize_state = Normalizer(statistics["state"], config.normalize_state)
-        self.normalize_action = Normalizer(statistics["action"], config.normalize_action)
+        floor = config.normalize_floor
+        self.normalize_state = Normalizer(statistics["state"], config.normalize_state, floor=floor)
+        self.normalize_action = Normalizer(statistics["action"], config.normalize_action, floor=floor)
         self.system1 = System1(
             config.system1,
             config.cameras,
@@ -74,6 +75,13 @@ class Video2Act(nn.Module):
         self._noise = torch.Generator().manual_seed(0)
 
     @property
+    def slow(self) -> System2:
+        """System 2. Raises ValueError for a policy without one."""
+        if self.system2 is None:
+            raise ValueError("this policy has no System 2 (system2 is null in its config); choose another preset")
+        return self.system2
+
+    @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
@@ -90,7 +98,7 @@ class Video2Act(nn.Module):
             state_noise: standard deviation added to the normalised state.
         """
         visible = visible or Visibility.full(len(batch.state), batch.state.device)
-        state = self.normalize_state.normalize(batch.state)
+        state = self.normalize_state.normalize(self.normalize_state.clip(batch.state))
         if state_noise:
             state = state + state_noise * torch.randn(state.shape, generator=generator).to(state)
         actions = self.normalize_action.normalize(batch.actions)
@@ -226,12 +234,11 @@ class Video2Act(nn.Module):
         robot = copy.copy(self)
         robot._modules = dict(self._modules)  # the copy's own, so that what is replaced below is not replaced here
         robot.system1 = self.system1.of_robot(name)
-        assert robot.system1.embodiment is not None
-        places = robot.system1.embodiment.places
+        places = [FIELDS[field] for field in fields_of(name)]
         robot.config = replace(self.config, state_dim=len(places), action_dim=len(places), system1=robot.system1.config)
         robot.statistics = {of: statistics.of_dimensions(places) for of, statistics in self.statistics.items()}
-        robot.normalize_state = Normalizer(robot.statistics["state"], self.config.normalize_state).to(self.device)
-        robot.normalize_action = Normalizer(robot.statistics["action"], self.config.normalize_action).to(self.device)
+        robot.normalize_state = self.normalize_state.of_dimensions(places)
+        robot.normalize_action = self.normalize_action.of_dimensions(places)
         return robot
 
     # files
@@ -350,6 +357,17 @@ class Video2Act(nn.Module):
     def _no_video(self, batch: int) -> Tokens:
         return Tokens.empty(batch, self.config.system1.hidden, like=next(self.parameters()))
 
+    def state_problem(self, observation: Observation) -> str:
+        """Numbers of the state that lie far outside the training data, and are clipped; empty if there are none, or
+        if `act` refuses the state."""
+        state = np.asarray(observation.state, dtype=np.float32)
+        return self.normalize_state.outside(state) if state.shape == (self.config.state_dim,) else ""
+
+    def scale_warnings(self) -> list[str]:
+        """Dimensions of state and action that hardly moved in the training data."""
+        maps = {"state": self.normalize_state, "action": self.normalize_action}
+        return [f"{name}: {line}" for name, normalizer in maps.items() for line in normalizer.parked()]
+
     def _state(self, observation: Observation) -> Float[Tensor, "1 s"]:
         state = torch.from_numpy(np.asarray(observation.state, dtype=np.float32))
         if state.shape != (self.config.state_dim,):
@@ -358,7 +376,7 @@ class Video2Act(nn.Module):
             )
         if not state.isfinite().all():
             raise ValueError(f"the state holds a number that is not finite: {observation.state}")
-        return state[None].to(self.device)
+        return self.normalize_state.clip(state[None].to(self.device))
 
     def _image(self, observation: Observation, camera: str) -> Float[Tensor, "1 3 h w"]:
         if camera not in observation.images:

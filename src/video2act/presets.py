@@ -205,7 +205,7 @@ def cosmos(data: DataSpec) -> PolicyConfig:
     return published(data, "cosmos", source="nvidia/Cosmos-Predict2-2B-Video2World", feature_layer=18)
 
 
-def rdt_system1(num_images: int) -> System1Config:
+def rdt_system1() -> System1Config:
     """System 1 of RDT-1B's size and form (arXiv 2410.07864), to begin with its weights; 1.2 billion parameters,
     encoders apart.
 
@@ -217,7 +217,7 @@ def rdt_system1(num_images: int) -> System1Config:
         depth=28,
         num_heads=32,
         denoising=DenoisingConfig("ddpm", "sample", num_steps=5),
-        dit=replace(RDT_FORM, num_image_positions=729 * num_images),
+        dit=RDT_FORM,
         text_encoder=PretrainedConfig("google/t5-v1_1-xxl", width=4096, max_tokens=1024),
         text_adaptor="mlp2x_gelu",
         image_encoder=PretrainedConfig("google/siglip-so400m-patch14-384", width=1152),
@@ -233,7 +233,7 @@ def rdt_1b(data: DataSpec) -> PolicyConfig:
         image=SIGLIP_FRAMES,
         horizon=64,
         execute_steps=32,
-        system1=rdt_system1(len(data.cameras)),
+        system1=rdt_system1(),
         system2=None,
         # RDT-1B reads and writes physical units
         normalize_state="identity",
@@ -264,7 +264,6 @@ def official(data: DataSpec) -> PolicyConfig:
         rdt_1b(data),
         cameras=(*(f"{camera}@1" for camera in data.cameras), *data.cameras),
         execute_steps=64,
-        system1=rdt_system1(2 * len(data.cameras)),
         system2=System2Config(wan, streams, filter_on="latents"),
         refresh_every=64,
         max_staleness_steps=0,

@@ -200,6 +200,16 @@ class TestContent:
                 expected = clip_indices(newest, stream.num_frames, stride=stream.stride)
                 assert numbers(batch.videos[stream.name].grid[i]) == [[episode, t, 0] for t in expected]
 
+    def test_an_instruction_that_changes_is_that_of_its_own_moment(self, make_loader: Callable[..., BatchLoader]):
+        """System 1 reads the present's sentence, System 2 the one of its newest frame."""
+        loader = make_loader(batch_size=TOTAL)
+        batch = loader[0]
+        for i, (episode, frame) in enumerate(loader.places(0)):
+            seen = frame - round(float(batch.staleness[i]) * 20)
+            assert batch.instruction[i] == f"do {episode}, {frame}"
+            assert batch.clip_instruction[i] == f"do {episode}, {seen}"
+        assert list(batch.clip_instruction) != batch.instruction
+
     def test_staleness_covers_its_range_and_never_reaches_before_the_episode(
         self, make_loader: Callable[..., BatchLoader], small_config: PolicyConfig
     ):

@@ -33,7 +33,7 @@ def system1(cameras: tuple[str, ...] = CAMERAS, **changes) -> System1:
         depth=DEPTH,
         num_heads=HEADS,
         denoising=DenoisingConfig("ddpm", "sample"),
-        dit=replace(RDT_FORM, num_text_positions=NUM_TEXT, num_image_positions=len(cameras) * TOKENS_PER_IMAGE),
+        dit=replace(RDT_FORM, num_text_positions=NUM_TEXT, positions_per_image=TOKENS_PER_IMAGE),
         text_encoder=PretrainedConfig("t5", TEXT, max_tokens=NUM_TEXT),
         text_adaptor="mlp2x_gelu",
         image_encoder=PretrainedConfig("siglip", IMAGE),

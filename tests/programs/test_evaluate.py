@@ -29,7 +29,7 @@ from video2act.config import (
 )
 from video2act.evaluation.episodes import Evaluation
 from video2act.evaluation.findings import SuccessRate, percentiles
-from video2act.evaluation.report import heading
+from video2act.evaluation.report import evaluation_tables, heading
 from video2act.evaluation.suitability import check_fits, check_unseen
 from video2act.files.run_folder import SCENES_FILE
 from video2act.interfaces import EnvironmentSpec
@@ -61,13 +61,13 @@ class World:
     """A goal, shown as brightness; success is to say a number near it at the last step."""
 
     def __init__(self, name: str, cameras: tuple[str, ...], fps: float = FPS):
-        self.spec = EnvironmentSpec(name, "fake", "say it", cameras, 8, ("count",), ("number",), fps, max_steps=6)
+        self.spec = EnvironmentSpec(name, "fake", "say it", cameras, 16, ("count",), ("number",), fps, max_steps=6)
         self.goal = 0
         self.seed = -1
         self.steps = 0
 
     def observe(self) -> Observation:
-        frame = np.full((8, 8, 3), self.goal, np.uint8)
+        frame = np.full((16, 16, 3), self.goal, np.uint8)
         state = np.array([self.steps], np.float32)
         return Observation(dict.fromkeys(self.spec.cameras, frame), state, self.spec.instruction, self.steps / FPS)
 
@@ -240,7 +240,18 @@ def test_the_file_has_lerobots_shape_and_what_it_takes_to_trust_it(evaluation: E
 def test_the_expert_plays_the_same_seeds(evaluation: Evaluation):
     summary = run_evaluation(changed(evaluation, episodes=10))
     assert [record.expert_success for record in summary.records] == [bool(seed % 5) for seed in range(1000, 1010)]
+    assert summary.expert is not None
     assert summary.expert.successes == 8
+
+
+def test_the_expert_may_be_left_out(evaluation: Evaluation):
+    summary = run_evaluation(changed(evaluation, episodes=2, expert=False))
+    assert summary.expert is None
+    assert {record.expert_success for record in summary.records} == {None}
+    info = json.loads((out_of(evaluation) / program.INFO_FILE).read_text())
+    assert info["overall"]["expert"] is None
+    table = evaluation_tables(info)[0]
+    assert list(table.columns[2].cells) == ["not run"]
 
 
 def test_results_do_not_depend_on_the_number_of_workers(evaluation: Evaluation):

@@ -34,7 +34,7 @@ def narrow(spec: DataSpec) -> PolicyConfig:
         depth=2,
         num_heads=4,
         denoising=DenoisingConfig("ddpm", "sample", num_steps=2),
-        dit=replace(RDT_FORM, num_text_positions=64, num_image_positions=4 * len(spec.cameras)),
+        dit=replace(RDT_FORM, num_text_positions=64, positions_per_image=4),
         text_encoder=PretrainedConfig("somewhere", TEXT_WIDTH, max_tokens=64),
         text_adaptor="mlp2x_gelu",
         image_encoder=PretrainedConfig("elsewhere", IMAGE_WIDTH),

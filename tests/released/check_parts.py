@@ -193,7 +193,7 @@ def _core(state: dict[str, Tensor], config: dict, norm: str) -> ActionDiT:
         sinusoid_activation="silu",
         pools_text=False,
         num_text_positions=state["lang_cond_pos_embed"].shape[1],
-        num_image_positions=state["img_cond_pos_embed"].shape[1],
+        positions_per_image=state["img_cond_pos_embed"].shape[1],
     )
     horizon = state["x_pos_embed"].shape[1] - 3
     width, depth = config["hidden_size"], num_blocks(state, "blocks")
@@ -205,6 +205,7 @@ def _core(state: dict[str, Tensor], config: dict, norm: str) -> ActionDiT:
         depth=depth,
         num_heads=config["num_heads"],
         form=form,
+        num_images=1,
     )
     own = dit.state_dict()
     names = dit_names(state, prefix="")

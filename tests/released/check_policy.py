@@ -62,7 +62,7 @@ class Rebuilt(nn.Module):
         self.shown = {stream: self._latents(stream, tensors) for stream in self.streams}
         self.system1 = System1(
             self._system1_config(state, norm, prediction),
-            (),
+            ("all",),
             state_dim=14,
             action_dim=14,
             horizon=horizon(state),
@@ -110,7 +110,7 @@ class Rebuilt(nn.Module):
         return latents_of(stream, self.settings, video=self.video, num_latents=num_latents)
 
     def _system1_config(self, state: dict[str, Tensor], norm: str, prediction: str) -> System1Config:
-        config = system1_config(state, self.settings, sources=Sources(text="none", image="none"))
+        config = system1_config(state, self.settings, sources=Sources(text="none", image="none"), num_images=1)
         denoising = replace(config.denoising, prediction=prediction)  # type: ignore[arg-type]
         return replace(config, dit=replace(config.dit, norm=norm), denoising=denoising)  # type: ignore[arg-type]
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from video2act.layers import sinusoidal_embedding
 from video2act.system1.action_dit import ActionDiT
 from video2act.types import Conditions, Tokens
 
@@ -96,6 +97,15 @@ def test_state_age_timestep_and_order_of_actions_matter(dit: ActionDiT):
         predict(dit, known, noisy=noisy.flip(1)).flip(1),
     ):
         assert ((base - other).abs().amax(dim=(1, 2)) > 1e-5).all()
+
+
+def test_the_age_of_a_condition_is_read_in_milliseconds(dit: ActionDiT):
+    """Seconds would change no other test, and every trained policy's meaning."""
+    seen = []
+    dit.staleness_in.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    predict(dit, conditions(), staleness=0.137)
+    expected = sinusoidal_embedding(torch.full((2,), 137.0), dit.sinusoids)
+    assert torch.allclose(seen[0], expected, atol=1e-4)
 
 
 def test_a_hidden_state_says_nothing_and_is_no_state_of_zeros(dit: ActionDiT):

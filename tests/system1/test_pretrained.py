@@ -241,7 +241,7 @@ def rdt_form(t5: Path, siglip: Path) -> System1Config:
         depth=2,
         num_heads=4,
         denoising=DenoisingConfig("ddpm", "sample", num_steps=2),
-        dit=replace(RDT_FORM, num_text_positions=64, num_image_positions=2 * 4),
+        dit=replace(RDT_FORM, num_text_positions=64, positions_per_image=4),
         text_encoder=PretrainedConfig(str(t5), TEXT_WIDTH, max_tokens=64),
         text_adaptor="mlp2x_gelu",
         image_encoder=PretrainedConfig(str(siglip), IMAGE_WIDTH),

@@ -5,7 +5,7 @@ import torch
 from einops import rearrange
 
 from video2act.config import FormerConfig
-from video2act.layers import attention
+from video2act.layers import attention, grid_embedding
 from video2act.system2.former import Former, ResamplerAttention
 from video2act.types import Video
 
@@ -79,3 +79,29 @@ def test_projecting_the_queries_is_projecting_the_features():
     )
     expected = cheap.out(rearrange(attention(query, key, value=value), "b heads n d -> b n (heads d)"))
     assert torch.allclose(cheap(queries, features), expected, atol=1e-6)
+
+
+def test_rows_and_columns_of_an_oblong_grid_keep_their_places():
+    """Positions of rows and columns could change places unnoticed while every grid was square."""
+    t, h, w, width = 2, 3, 5, 24
+    grid = rearrange(grid_embedding(t, h, w, width=width, device=torch.device("cpu")), "(t h w) d -> t h w d", t=t, h=h)
+    frame, row, column = grid[..., :8], grid[..., 8:16], grid[..., 16:]
+    assert grid.shape == (t, h, w, width)
+    assert torch.equal(frame, frame[:, :1, :1].expand(t, h, w, 8))
+    assert torch.equal(row, row[:1, :, :1].expand(t, h, w, 8))
+    assert torch.equal(column, column[:1, :1].expand(t, h, w, 8))
+    for part, count in ((frame[:, 0, 0], t), (row[0, :, 0], h), (column[0, 0], w)):
+        assert torch.cdist(part, part).add(9 * torch.eye(count)).min() > 0.1
+
+
+def test_positions_are_added_in_the_order_in_which_cells_are_read(former: Former):
+    """A former over an oblong grid equals one over the same cells with their positions written out."""
+    wide = video(b=1, t=2, h=2, w=6)
+    seen = {}
+    former.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.update(read=inputs[1]))
+    former(wide)
+    positions = grid_embedding(2, 2, 6, width=12, device=torch.device("cpu"))
+    for t, h, w in ((0, 0, 0), (0, 1, 0), (1, 0, 5), (1, 1, 3)):
+        cell = torch.nn.functional.layer_norm(wide.grid[0, :, t, h, w], (12,))
+        place = (t * 2 + h) * 6 + w
+        assert torch.allclose(seen["read"][0, place], cell + positions[place], atol=1e-5)

@@ -133,3 +133,17 @@ class TestRefused:
         expected = r"stream 'motion' takes clips of .* = \[3, 9, 16, 16\], got "
         with pytest.raises(ValueError, match=expected + str(list(shape)).replace("[", r"\[").replace("]", r"\]")):
             system2.see(shown, TEXT)
+
+
+def test_every_stream_has_an_embedding_of_its_own(config: System2Config, system2: System2):
+    """The first stream's embedding could be added to all streams unnoticed."""
+    count = config.streams[0].former.num_tokens
+    before = system2.perceive(clips(config), TEXT).data
+    for number in range(len(config.streams)):
+        with torch.no_grad():
+            system2.stream_embedding[number] += 1.0 + number
+        after = system2.perceive(clips(config), TEXT).data
+        moved = torch.zeros(before.shape[1])
+        moved[number * count : (number + 1) * count] = 1.0 + number
+        assert torch.allclose(after - before, moved[None, :, None].expand_as(before), atol=1e-5)
+        before = after

@@ -144,6 +144,7 @@ def _statistics(stats: dict[str, Any], key: str) -> Statistics:
         raise ValueError(f"the dataset's statistics have no {key!r}, only {', '.join(stats)}")
     entry = {
         name: tuple(float(value) for value in torch.as_tensor(stats[key][name]).flatten())
-        for name in ("mean", "std", "min", "max")
+        for name in ("mean", "std", "min", "max", "q01", "q99")
+        if name in stats[key] or not name.startswith("q")
     }
     return Statistics(**entry)

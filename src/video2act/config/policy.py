@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from video2act.config.checks import Between, Bound, CheckedConfig, Pixels, Positive, Width, check
+from video2act.config.checks import Between, Bound, CheckedConfig, NonNegative, Pixels, Positive, Width, check
 from video2act.config.frames import LETTERBOX, FrameConfig
 from video2act.config.paths import replaced
 from video2act.config.system1 import System1Config
@@ -45,8 +45,13 @@ class PolicyConfig(CheckedConfig):
     """oldest condition in training, in control steps; staleness is drawn from 0..this"""
     image: FrameConfig = LETTERBOX
     """how the cameras' frames get that size"""
-    normalize_state: Literal["mean_std", "min_max", "identity"] = "mean_std"
-    normalize_action: Literal["mean_std", "min_max", "identity"] = "min_max"
+    normalize_state: Literal["mean_std", "min_max", "quantile", "identity"] = "mean_std"
+    """quantile: as min_max, but between the 1st and the 99th percentile, so that outliers do not count; identity:
+    physical units. A state far outside the training range is clipped and reported as an incident, but for identity"""
+    normalize_action: Literal["mean_std", "min_max", "quantile", "identity"] = "min_max"
+    normalize_floor: NonNegative = 0.01
+    """smallest scale of a dimension, as a share of a typical one of its vector: a parked joint that trembles is not
+    scaled up. 0: no floor"""
     preset: str = ""
     """name of the preset that the policy started from; describes, and changes nothing"""
 

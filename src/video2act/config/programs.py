@@ -35,6 +35,8 @@ class EvaluateOptions(CheckedConfig):
     """control: the policy gets no image and no video"""
     instruction: str | None = None
     """control: the policy gets this instruction instead of the environment's"""
+    expert: bool = True
+    """let the environment's scripted expert play the same seeds; an environment of your own has none"""
     workers: Processes | None = None
     """processes that share the episodes; default: 2, but 1 at the real rate and for a policy that is already loaded"""
     num_videos: NonNegativeInt | None = None

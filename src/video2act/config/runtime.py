@@ -74,12 +74,9 @@ class SimulatedLatency(CheckedConfig):
         seconds: dict[str, float] = {}
         for part in text.split(","):
             found = re.fullmatch(r"\s*(system1|system2|jitter)\s*=\s*(\d+(?:\.\d+)?)\s*(ms|s)\s*", part)
-            check(
-                found is not None,
-                f"expected system1=60ms,system2=400ms,jitter=20ms (ms or s; each may be left out), got "
-                f"{part.strip()!r}",
-            )
-            assert found is not None
+            if found is None:
+                expected = "system1=60ms,system2=400ms,jitter=20ms (ms or s; each may be left out)"
+                raise ValueError(f"expected {expected}, got {part.strip()!r}")
             check(found[1] not in seconds, f"{found[1]} is given twice in {text!r}")
             seconds[found[1]] = float(found[2]) / (1000 if found[3] == "ms" else 1)
         return cls(**seconds)

@@ -16,8 +16,8 @@ def adaptor_depth(word: str) -> int:
         ValueError: the word has another form.
     """
     found = re.fullmatch(r"mlp([1-9])x_gelu", word)
-    check(found is not None, f"an adaptor is written mlpNx_gelu, N from 1 to 9 linear layers, got {word!r}")
-    assert found is not None
+    if found is None:
+        raise ValueError(f"an adaptor is written mlpNx_gelu, N from 1 to 9 linear layers, got {word!r}")
     return int(found[1])
 
 
@@ -66,8 +66,8 @@ class DitConfig(CheckedConfig):
     """the mean of the instruction's tokens is added to the state token; RDT-1B only attends to the text"""
     num_text_positions: NonNegativeInt = 0
     """learned positions of text tokens, at most that many; 0: none, the text encoder's own are enough"""
-    num_image_positions: NonNegativeInt = 0
-    """learned positions of image tokens, over all cameras; 0: none, the image encoder has its own"""
+    positions_per_image: NonNegativeInt = 0
+    """learned positions of an image's tokens, for each camera its own; 0: none, the image encoder has its own"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -157,5 +157,5 @@ RDT_FORM = DitConfig(
     action_adaptor="mlp3x_gelu",
     pools_text=False,
     num_text_positions=1024,
+    positions_per_image=27 * 27,
 )
-"""with `num_image_positions` for as many images as there are, of 27 x 27 patches each"""

@@ -6,6 +6,7 @@ marks it.
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +15,7 @@ from jaxtyping import Float32
 
 from video2act.data.lerobot_reader import EpisodeData, LeRobotDataset, summarize
 from video2act.data.view import DatasetView
-from video2act.embodiment import EMBODIMENTS, UNIFIED_DIM, make_embodiment
+from video2act.embodiment import EMBODIMENTS, FIELDS, UNIFIED_DIM, make_embodiment
 from video2act.normalize import Statistics
 
 
@@ -79,7 +80,10 @@ class EmbodiedDataset(DatasetView):
                 for place, column in zip(places, values.T, strict=True):
                     columns[name][place].append(column)
         zero = [np.zeros(1, np.float32)]
-        return {name: summarize([np.concatenate(of or zero) for of in places]) for name, places in columns.items()}
+        stats = {name: summarize([np.concatenate(of or zero) for of in places]) for name, places in columns.items()}
+        fields = {place: name for name, place in FIELDS.items()}
+        names = tuple(fields.get(place, f"unified_{place}") for place in range(UNIFIED_DIM))
+        return {name: replace(entry, names=names) for name, entry in stats.items()}
 
 
 def _names(parts: Sequence[LeRobotDataset], embodiments: Sequence[str]) -> dict[str, str]:

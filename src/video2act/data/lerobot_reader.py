@@ -5,7 +5,7 @@ begins. Pixels are decoded on demand; `FrameStore` keeps them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import groupby
 from pathlib import Path
@@ -141,7 +141,9 @@ class LeRobotDataset:
         self.state_dim: int = self._tables[0].state.shape[1]
         first = self._tables[0].action
         self.action_dim: int | None = None if first is None else first.shape[1]
-        self.stats = statistics([self.episode(i) for i in range(len(self))])
+        names = {"state": self.info.state_names, "action": self.info.action_names}
+        stats = statistics([self.episode(i) for i in range(len(self))])
+        self.stats = {name: replace(entry, names=names[name]) for name, entry in stats.items()}
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -260,4 +262,5 @@ def summarize(columns: Sequence[Float32[np.ndarray, "_n"]]) -> Statistics:
     """Of each dimension by itself; they need not have equally many values."""
     tables = [column.astype(np.float64) for column in columns]  # a sum over millions of float32 loses digits
     mean, std, low, high = (tuple(float(of(table)) for table in tables) for of in (np.mean, np.std, np.min, np.max))
-    return Statistics(mean=mean, std=std, min=low, max=high)
+    q01, q99 = (tuple(float(np.quantile(table, share)) for table in tables) for share in (0.01, 0.99))
+    return Statistics(mean, std, low, high, q01, q99)

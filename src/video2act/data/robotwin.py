@@ -22,6 +22,7 @@ from jaxtyping import UInt8
 from video2act.data.dataset_files import DatasetError
 from video2act.data.pictures import decode_picture
 from video2act.data.recording_format import Episode
+from video2act.extras import extra
 
 RAW_CAMERAS = {
     "head_camera": "cam_high",
@@ -133,10 +134,8 @@ def joint_names(state_dim: int) -> tuple[str, ...]:
 
 
 def _h5py() -> Any:
-    try:
+    with extra("robotwin", "reading RoboTwin's files"):
         import h5py
-    except ImportError as error:
-        raise ImportError("RoboTwin's files need h5py: pip install 'video2act[robotwin]'") from error
     return h5py
 
 

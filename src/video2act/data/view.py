@@ -1,6 +1,7 @@
 """Several datasets under one numbering of episodes, or a part of them: what is trained on, and what is held out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -55,7 +56,8 @@ class DatasetView:
 
     @cached_property
     def _stats(self) -> dict[str, Statistics]:
-        return statistics([self.episode(i) for i in range(len(self))])
+        stats, names = statistics([self.episode(i) for i in range(len(self))]), self.parts[0].stats
+        return {name: replace(entry, names=names[name].names) for name, entry in stats.items()}
 
     @property
     def fingerprint(self) -> str:

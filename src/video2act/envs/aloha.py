@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float
 
 from video2act.envs.choices import check_choice
-from video2act.envs.episode_clock import EpisodeClock
-from video2act.envs.simulation import Cameras, import_simulator
+from video2act.envs.simulation import SimulatedTask, import_simulator
+from video2act.extras import extra
 from video2act.interfaces import EnvironmentSpec
 from video2act.types import Observation, Step
 
@@ -40,7 +40,7 @@ _JOINTS = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_r
 _JOINT_NAMES = tuple(f"{side}_{joint}" for side in ("left", "right") for joint in _JOINTS)
 
 
-class Aloha:
+class Aloha(SimulatedTask):
     """One ALOHA task as an `Environment`."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Aloha:
         self.data = self._mujoco.MjData(self.model)
         self.reward = 0
         """stage of the task that has been reached, from 0 to 4"""
-        self.spec = EnvironmentSpec(
+        spec = EnvironmentSpec(
             name=f"aloha:{task}",
             robot="aloha",
             instruction=INSTRUCTIONS[task],
@@ -72,8 +72,7 @@ class Aloha:
             fps=1 / CONTROL_PERIOD_S,
             max_steps=max_steps,
         )
-        self._cameras = Cameras(self.model, cameras, image_size=image_size, upside_down=frozenset())
-        self._episode = EpisodeClock(self.spec)
+        super().__init__(spec, self.model)
 
     def reset(self, seed: int) -> Observation:
         mujoco, model, data = self._mujoco, self.model, self.data
@@ -107,13 +106,9 @@ class Aloha:
         done = self._episode.advance(success)
         return Step(self._observe(), done=done, success=success)
 
-    def close(self) -> None:
-        self._cameras.close()
-
     def _observe(self) -> Observation:
         left, right = self.data.qpos[:8], self.data.qpos[8:16]
-        state = np.array([*left[:6], _opening(left), *right[:6], _opening(right)], dtype=np.float32)
-        return Observation(self._cameras.capture(self.data), state, self.spec.instruction, self._episode.time)
+        return self._observation(self.data, np.array([*left[:6], _opening(left), *right[:6], _opening(right)]))
 
     def _rate(self) -> int:
         """The stage of the task, out of what touches what; gym-aloha's rule."""
@@ -142,7 +137,8 @@ def _assets() -> Path:
     """The scenes' folder, found without importing gym-aloha, which would import a second simulator stack."""
     spec = importlib.util.find_spec("gym_aloha")
     if spec is None or not spec.submodule_search_locations:
-        raise ImportError('the ALOHA scenes come with gym-aloha; run: pip install "video2act[sim]"')
+        with extra("sim", "an ALOHA scene"):
+            raise ImportError("not installed", name="gym_aloha")
     return Path(spec.submodule_search_locations[0]) / "assets"
 
 

@@ -1,6 +1,6 @@
 """Any Gymnasium environment with continuous actions as an `Environment`, by a mapping from its names to ours.
 
-Nothing is guessed and nothing converted silently: images must come out square, 8-bit and of the size that the mapping
+Nothing is guessed and nothing converted silently: images must come out 8-bit and of the size that the mapping
 states (resize with `gymnasium.wrappers`), the state must be one vector, and success must be a key of `info`. Gymnasium
 knows no instruction, camera or control rate, so the mapping brings them.
 """
@@ -13,13 +13,12 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from video2act.envs.episode_clock import EpisodeClock
+from video2act.extras import extra
 from video2act.interfaces import EnvironmentSpec
 from video2act.types import Observation, Step
 
-try:
+with extra("sim", "a Gymnasium environment"):
     import gymnasium
-except ImportError as error:
-    raise ImportError(f'video2act.envs.gym needs gymnasium ({error}); run: pip install "video2act[sim]"') from error
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,8 @@ class GymMapping:
     fps: float
     """control steps per second of the environment's own clock"""
     max_steps: int
-    image_size: int
+    image_size: int | tuple[int, int]
+    """pixels a side, or height and width"""
     images: dict[str, str | None]
     """camera -> key of the observation; None takes the picture from `render()`"""
     state: str | None
@@ -104,10 +104,10 @@ class GymEnvironment:
         return Observation(images, self._check_state(state), self.spec.instruction, self._episode.time)
 
     def _check_image(self, camera: str, source: str, *, image: Any) -> UInt8[np.ndarray, "_h _w 3"]:
-        size = self._mapping.image_size
-        if not isinstance(image, np.ndarray) or image.shape != (size, size, 3) or image.dtype != np.uint8:
+        height, width = self.spec.frame_size
+        if not isinstance(image, np.ndarray) or image.shape != (height, width, 3) or image.dtype != np.uint8:
             raise ValueError(
-                f"{self.spec.name}: camera {camera!r} expects a uint8 array of shape ({size}, {size}, 3) from "
+                f"{self.spec.name}: camera {camera!r} expects a uint8 array of shape ({height}, {width}, 3) from "
                 f"{source}, "
                 f"got {_describe(image)}; resize it with a wrapper of gymnasium, or correct image_size in the mapping"
             )
@@ -126,6 +126,75 @@ class GymEnvironment:
                 f"{', '.join(names)}, from {key}; got {_describe(state)}"
             )
         return state.astype(np.float32)
+
+
+def make_gym(name: str, cameras: tuple[str, ...] | None) -> GymEnvironment:
+    """A registered Gymnasium environment, mapped by the types of its keys.
+
+    Images are the uint8 arrays `[h w 3]` of the observation (by the last part of their keys), or the rendered picture
+    for a single camera; the state is the only vector of floats; success is `is_success` or `success` of `info`; the
+    instruction is the attribute `instruction`, or else the name.
+
+    Args:
+        cameras: the images to take; None: all.
+    Raises:
+        ValueError: one of them is missing or not clear. A function that returns a `GymEnvironment` says it exactly.
+    """
+    environment = gymnasium.make(name, render_mode="rgb_array")
+    spaces = _leaves(environment.observation_space)
+    pictures = {path: box for path, box in spaces.items() if box.dtype == np.uint8 and box.shape[2:] == (3,)}
+    vectors = {path: box for path, box in spaces.items() if len(box.shape) == 1 and box.dtype.kind == "f"}
+    states = [path for path in vectors if path.rpartition("/")[2] in STATES] or list(vectors)
+    environment.reset(seed=0)
+    _, _, _, _, info = environment.step(environment.action_space.sample())
+    success = next((key for key in SUCCESSES if key in info), None)
+    fps = environment.metadata.get("render_fps")
+    max_steps = environment.spec.max_episode_steps if environment.spec else None
+    found = {path.rpartition("/")[2]: path for path in pictures}
+    wanted = tuple(found) if cameras is None else cameras
+    images: dict[str, str | None] = {camera: found.get(camera) for camera in wanted}
+    missing = [camera for camera, path in images.items() if path is None]
+    rendered = environment.render() if missing else None
+    sizes = {pictures[path].shape[:2] for path in images.values() if path} | {getattr(rendered, "shape", ())[:2]} - {()}
+    for problem in (
+        len(states) != 1 and f"it has {len(states)} vectors of floats ({', '.join(states) or 'none'}), not one state",
+        success is None and f"info has neither {' nor '.join(SUCCESSES)}, but {', '.join(info) or 'nothing'}",
+        not fps and "its metadata has no render_fps",
+        not max_steps and "it has no time limit (max_episode_steps)",
+        len(missing) > (not found) and f"it has no camera {', '.join(missing)}, but {', '.join(found) or 'render()'}",
+        len(sizes) > 1 and f"its cameras have different sizes: {sorted(sizes)}",
+    ):
+        if problem:
+            raise ValueError(
+                f"{name}: {problem}. Write a function that returns a GymEnvironment with a GymMapping, and name it "
+                "as module:function"
+            )
+    state_size, action_size = vectors[states[0]].shape[0], environment.action_space.shape or (0,)
+    mapping = GymMapping(
+        name=name,
+        robot=name,
+        instruction=getattr(environment.unwrapped, "instruction", name),
+        fps=float(fps),
+        max_steps=int(max_steps or 0),
+        image_size=next(iter(sizes), (1, 1)),
+        images=images,
+        state=states[0] or None,
+        success=str(success),
+        state_names=tuple(f"state_{i}" for i in range(state_size)),
+        action_names=tuple(f"action_{i}" for i in range(action_size[0])),
+    )
+    return GymEnvironment(environment, mapping)
+
+
+STATES, SUCCESSES = ("agent_pos", "state", "proprio", "observation"), ("is_success", "success")
+
+
+def _leaves(space: gymnasium.Space, path: str = "") -> dict[str, gymnasium.spaces.Box]:
+    """The boxes of nested dictionaries by their paths."""
+    if isinstance(space, gymnasium.spaces.Dict):
+        parts = (_leaves(below, f"{path}/{key}".lstrip("/")) for key, below in space.spaces.items())
+        return {name: box for part in parts for name, box in part.items()}
+    return {path: space} if isinstance(space, gymnasium.spaces.Box) else {}
 
 
 def _find(tree: Any, path: str, *, where: str) -> Any:

@@ -12,9 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from video2act.envs.choices import check_choice
-from video2act.envs.episode_clock import EpisodeClock
 from video2act.envs.metaworld_tasks import INSTRUCTIONS
-from video2act.envs.simulation import Cameras, import_simulator
+from video2act.envs.simulation import SimulatedTask, import_simulator
 from video2act.interfaces import EnvironmentSpec
 from video2act.types import Observation, Step
 
@@ -27,7 +26,7 @@ DEFAULT_MAX_STEPS = 200
 UPSIDE_DOWN_CAMERAS = frozenset({"corner", "corner2", "corner3", "corner4"})
 
 
-class MetaWorld:
+class MetaWorld(SimulatedTask):
     """One MetaWorld task as an `Environment`."""
 
     def __init__(
@@ -47,7 +46,7 @@ class MetaWorld:
                 f"metaworld:{task}: the simulator ends an episode after {limit} steps; max_steps={max_steps} is not in "
                 f"1..{limit}"
             )
-        self.spec = EnvironmentSpec(
+        spec = EnvironmentSpec(
             name=f"metaworld:{task}",
             robot="sawyer",
             instruction=INSTRUCTIONS[task],
@@ -61,8 +60,7 @@ class MetaWorld:
         )
         self.privileged: Float[np.ndarray, "39"] = np.zeros(39)
         """the simulator's own observation, with the poses of objects and goal; for experts, never for a policy"""
-        self._cameras = Cameras(self._simulator.model, cameras, image_size=image_size, upside_down=UPSIDE_DOWN_CAMERAS)
-        self._episode = EpisodeClock(self.spec)
+        super().__init__(spec, self._simulator.model, upside_down=UPSIDE_DOWN_CAMERAS)
 
     def reset(self, seed: int) -> Observation:
         # trap (b): reset(seed=...) is accepted and ignored; only seed() reaches the generator that places goal and
@@ -82,7 +80,7 @@ class MetaWorld:
         return Step(self._observe(), done=done, success=success)
 
     def close(self) -> None:
-        self._cameras.close()
+        super().close()
         self._simulator.close()
 
     def _refresh_scene(self) -> None:
@@ -103,12 +101,7 @@ class MetaWorld:
         ]  # the previous frame: there is none, so the same again, as in its own reset
 
     def _observe(self) -> Observation:
-        return Observation(
-            images=self._cameras.capture(self._simulator.data),
-            state=self.privileged[:4].astype(np.float32),
-            instruction=self.spec.instruction,
-            time=self._episode.time,
-        )
+        return self._observation(self._simulator.data, self.privileged[:4])
 
 
 def _make_simulator(task: str) -> Any:

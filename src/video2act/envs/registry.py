@@ -1,8 +1,14 @@
-"""Environments by name: `metaworld:push-v3`, `aloha:insertion`.
+"""Environments by name: `metaworld:push-v3`, `aloha:insertion`; a Gymnasium id; or `module:function` of your own.
 
-A Gymnasium environment has no name here: it needs a mapping from its keys to ours, so it is built as
-`GymEnvironment(gymnasium.make(...), mapping)`.
+The function returns an `Environment`; it gets the cameras to render (None: its usual ones) if it takes an argument
+`cameras`. Modules are looked for in the working directory too. A Gymnasium id is mapped by `make_gym`.
 """
+
+import importlib
+import inspect
+import os
+import re
+import sys
 
 from video2act.envs import aloha, metaworld
 from video2act.envs.aloha import Aloha
@@ -21,9 +27,16 @@ def list_environments() -> list[str]:
 def make_environment(
     name: str, cameras: tuple[str, ...] | None = None, *, image_size: int = 128, max_steps: int | None = None
 ) -> Environment:
-    """Build an environment by name; None leaves the cameras or the time limit as they usually are for it."""
+    """Build an environment by name; None leaves the cameras or the time limit as they usually are for it.
+
+    Raises:
+        ValueError: an unknown name, or an environment of your own that is none.
+    """
+    own = None if has_expert(name) else _own(name, cameras)
+    if own is not None:
+        return own
     check_choice("environment", name, choices=list_environments())
-    family, task = name.split(":")
+    family, _, task = name.partition(":")
     if family == "metaworld":
         return MetaWorld(
             task,
@@ -37,6 +50,43 @@ def make_environment(
         image_size=image_size,
         max_steps=aloha.DEFAULT_MAX_STEPS if max_steps is None else max_steps,
     )
+
+
+def has_expert(name: str) -> bool:
+    """Whether a scripted expert knows the environment; those of your own have none."""
+    return name.partition(":")[0] in ("metaworld", "aloha")
+
+
+def _own(name: str, cameras: tuple[str, ...] | None) -> Environment | None:
+    """The environment of a Gymnasium id or of `module:function`; None if the name is neither."""
+    module, colon, function = name.partition(":")
+    if colon:
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+        try:
+            make = getattr(importlib.import_module(module), function, None)
+        except ModuleNotFoundError as error:
+            if error.name and module.partition(".")[0] != error.name.partition(".")[0]:
+                raise
+            raise ValueError(f"{name}: there is no module {module!r}, here or among the installed ones") from error
+        if callable(make):
+            takes_cameras = "cameras" in inspect.signature(make).parameters
+            environment = make(cameras=cameras) if takes_cameras else make()
+            if not isinstance(environment, Environment):
+                raise ValueError(
+                    f"{name} returned a {type(environment).__name__}, not an Environment (spec, reset, step, close); "
+                    "for Gymnasium's, return GymEnvironment(environment, GymMapping(...))"
+                )
+            return environment
+    if not re.search(r"-v\d+$", name):
+        if colon:
+            raise ValueError(f"{name}: the module {module!r} has no function {function!r}")
+        return None
+    try:
+        from video2act.envs.gym import gymnasium, make_gym
+    except ImportError:
+        return None
+    return make_gym(name, cameras) if function in gymnasium.registry or name in gymnasium.registry else None
 
 
 def make_expert(environment: Environment) -> Expert:

@@ -14,6 +14,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from video2act.envs.choices import check_choice
+from video2act.envs.episode_clock import EpisodeClock
+from video2act.extras import extra
+from video2act.interfaces import EnvironmentSpec
+from video2act.types import Observation
 
 
 class RendererError(RuntimeError):
@@ -40,15 +44,31 @@ def import_simulator(module: str) -> Any:
         # well
         os.environ.setdefault("MUJOCO_GL", "egl")
     try:
-        return importlib.import_module(module)
+        with extra("sim", "this environment"):
+            return importlib.import_module(module)
     except (RuntimeError, AttributeError, OSError) as error:
         raise _no_renderer(error) from error
     except ImportError as error:
         if re.search("EGL|OpenGL|OSMesa|glfw", str(error), re.IGNORECASE):
-            raise _no_renderer(error) from error
-        raise ImportError(
-            f'this environment needs the simulators ({error}); run: pip install "video2act[sim]"'
-        ) from error
+            raise _no_renderer(error.__cause__ or error) from error  # type: ignore[arg-type]
+        raise
+
+
+class SimulatedTask:
+    """What the environments of MuJoCo share: cameras, the clock of the episode, and how an observation is made."""
+
+    def __init__(self, spec: EnvironmentSpec, model: Any, *, upside_down: frozenset[str] = frozenset()) -> None:
+        """`upside_down`: as for `Cameras`."""
+        self.spec = spec
+        self._cameras = Cameras(model, spec.cameras, image_size=spec.frame_size[0], upside_down=upside_down)
+        self._episode = EpisodeClock(spec)
+
+    def close(self) -> None:
+        self._cameras.close()
+
+    def _observation(self, data: Any, state: np.ndarray) -> Observation:
+        images = self._cameras.capture(data)
+        return Observation(images, state.astype(np.float32), self.spec.instruction, self._episode.time)
 
 
 class Cameras:

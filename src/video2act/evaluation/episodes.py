@@ -5,9 +5,9 @@ latencies start from it. With System 2 inline the results do not depend on the n
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from itertools import groupby
@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 
 from video2act.config import EvaluateOptions, PolicyConfig, StreamConfig
-from video2act.envs import make_environment, make_expert
+from video2act.envs import has_expert, make_environment, make_expert
 from video2act.evaluation.findings import EpisodeRecord, Measurements
 from video2act.evaluation.kept import FinishedEpisode, KeptEpisodes
 from video2act.evaluation.sources import EvaluatedPolicy, PolicySource
@@ -204,10 +204,8 @@ def run_share(
         for env, numbers in groupby(share, key=lambda item: item[0]):
             with (
                 closing(evaluation.make_environment(env, () if options.blind else config.all_cameras)) as environment,
-                # the expert needs no camera, and rendering is most of a step
-                closing(evaluation.make_environment(env, ())) as unseen,
+                _expert(evaluation, env) as expert_solves,
             ):
-                expert = evaluation.make_expert(unseen)
                 for _, number in numbers:
                     started = time.perf_counter()
                     seed = evaluation.seeds[number]
@@ -221,7 +219,7 @@ def run_share(
                         env=env,
                         seed=seed,
                         success=result.success,
-                        expert_success=play_expert(unseen, expert, seed=seed),
+                        expert_success=expert_solves(seed),
                         num_steps=result.num_steps,
                         missed_deadlines=result.missed_deadlines,
                         duration_s=result.duration_s,
@@ -233,6 +231,18 @@ def run_share(
                         kept.write(done[-1])
                     on_episode(result.success)
     return done
+
+
+@contextmanager
+def _expert(evaluation: Evaluation, env: str) -> Iterator[Callable[[int], bool | None]]:
+    """A function that says whether the expert solves the scene of a seed; None where no expert plays."""
+    has_none = evaluation.make_expert is make_expert and not has_expert(env)
+    if has_none or not evaluation.options.expert:
+        yield lambda seed: None
+        return
+    # the expert needs no camera, and rendering is most of a step
+    with closing(evaluation.make_environment(env, ())) as unseen:
+        yield partial(play_expert, unseen, evaluation.make_expert(unseen))
 
 
 def _measure(measured: Measurements, result: EpisodeResult, *, rate_hz: float | None) -> None:
@@ -271,7 +281,7 @@ def play_policy(
     return result, film.as_posix()
 
 
-def play_expert(environment: Environment, expert: Expert, *, seed: int) -> bool:
+def play_expert(environment: Environment, expert: Expert, seed: int) -> bool:
     """Whether the expert solves the scene of this seed."""
     environment.reset(seed)
     expert.reset()

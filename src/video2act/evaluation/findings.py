@@ -29,7 +29,8 @@ class EpisodeRecord:
     env: str
     seed: int
     success: bool
-    expert_success: bool
+    expert_success: bool | None
+    """None: no expert played"""
     num_steps: int
     missed_deadlines: int
     duration_s: float
@@ -108,12 +109,11 @@ def percentiles(values: Sequence[float], factor: float = 1.0) -> dict[str, float
     return {"n": float(len(values)), "p50": float(p50), "p95": float(p95), "p99": float(p99), "max": float(largest)}
 
 
-def rates(records: Sequence[EpisodeRecord]) -> tuple[SuccessRate, SuccessRate]:
-    """The policy's and the expert's."""
-    n = len(records)
-    return SuccessRate(sum(record.success for record in records), n), SuccessRate(
-        sum(record.expert_success for record in records), n
-    )
+def rates(records: Sequence[EpisodeRecord]) -> tuple[SuccessRate, SuccessRate | None]:
+    """The policy's and the expert's; None where no expert played."""
+    shown = [record.expert_success for record in records if record.expert_success is not None]
+    success = SuccessRate(sum(record.success for record in records), len(records))
+    return success, SuccessRate(sum(shown), len(shown)) if shown else None
 
 
 def make_info(
@@ -135,7 +135,7 @@ def make_info(
             "n_episodes": success.n_episodes,
             "video_paths": [record.film for record in chosen if record.film is not None],
             "success": success.to_json(),
-            "expert": expert.to_json(),
+            "expert": expert and expert.to_json(),
         }
 
     per_task, groups = [], {}

@@ -47,7 +47,9 @@ def rate_text(rate: dict[str, Any] | None) -> str:
 def _success(info: dict[str, Any]) -> Table:
     table = Table("task", "success (Wilson 95 %)", "expert, same seeds", title="success", title_justify="left")
     for task in info["per_task"]:
-        table.add_row(f"{task['task_group']}:{task['task']}", rate_text(task["success"]), rate_text(task["expert"]))
+        table.add_row(
+            f"{task['task_group']}:{task['task']}".rstrip(":"), rate_text(task["success"]), rate_text(task["expert"])
+        )
     if len(info["per_task"]) > 1:
         table.add_row("overall", rate_text(info["overall"]["success"]), rate_text(info["overall"]["expert"]))
     return table

@@ -22,7 +22,7 @@ def check_fits(config: PolicyConfig, spec: EnvironmentSpec) -> None:
     ):
         if ours != theirs:
             problems.append(f"{name}: the policy was trained with {ours:g}, the environment has {theirs:g}")
-    problems += frame_problems(config, dict.fromkeys(spec.cameras, (spec.image_size, spec.image_size)))
+    problems += frame_problems(config, dict.fromkeys(spec.cameras, spec.frame_size))
     if problems:
         raise ValueError(
             f"this policy cannot drive {spec.name}; choose the environment of its data. " + "; ".join(problems)

@@ -44,9 +44,25 @@ def load_config(path: Path) -> PolicyConfig:
     return configs.load(PolicyConfig, path / CONFIG_FILE, complete=as_it_was_trained)
 
 
+OLD_FRAMES: dict[str, dict[str, Any]] = {
+    "area": {},
+    "pad": {"resample": "bicubic", "max_enlargement": 0.0},
+    "lanczos": {"fit": "stretch", "resample": "lanczos", "max_enlargement": 0.0},
+}
+
+
 def as_it_was_trained(config: dict[str, Any]) -> None:
-    """A run folder holds every field; one without `feature_norm` is older than it, and was trained on raw features."""
+    """A run folder holds every field; one without `feature_norm` is older than it, and was trained on raw features.
+    Older ones name what is done with frames by `resize` and `image_fit`, and count the positions of all images."""
     system2 = config.get("system2")
+    dit = config["system1"]["dit"] if isinstance(config.get("system1"), dict) else {}
+    if "num_image_positions" in dit:
+        dit["positions_per_image"] = dit.pop("num_image_positions") // max(1, len(config["cameras"]))
+    if "image_fit" in config:
+        config["image"] = OLD_FRAMES[config.pop("image_fit")]
+    for stream in system2["streams"] if isinstance(system2, dict) else ():
+        if "resize" in stream:
+            stream["frame"] = OLD_FRAMES[stream.pop("resize")]
     backbone = system2.get("backbone") if isinstance(system2, dict) else None
     if isinstance(backbone, dict):
         backbone.setdefault("feature_norm", "none")

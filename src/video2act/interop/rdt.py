@@ -46,7 +46,7 @@ def load_rdt(system1: System1, path: Path | str, *, image_places: tuple[int, ...
     file = find_checkpoint(Path(path))
     state = read_checkpoint(file)
     position = "model.img_cond_pos_embed"
-    if position in state and system1.config.dit.num_image_positions:
+    if position in state and system1.config.dit.positions_per_image:
         state[position] = _places(state[position], _chosen(image_places, len(system1.cameras)))
     own = {f"system1.{name}": tensor for name, tensor in system1.state_dict().items()}
     names = {f"system1.{ours}": theirs for ours, theirs in system1_names(state).items()}

@@ -64,12 +64,11 @@ def fill_cache(options: FillCacheOptions) -> Filled:
             raise ValueError(f"{video_model} cannot be written; name a folder for this cache with --out")
     cache = FeatureCache(out, spec, max_bytes=None if max_gib is None else int(max_gib * 2**30))
     accelerator = Accelerator()
-    assert policy.system2 is not None
-    policy.system2.to(accelerator.device)
+    policy.slow.to(accelerator.device)
     prepare_text(policy, dataset, accelerator=accelerator)
     fill(policy, dataset, store=FrameStore(dataset), cache=cache, accelerator=accelerator, wait=False)
     num_clips = sum(-(-length // spec.every) for length in dataset.lengths)
-    sizes = [dataset.image_size(camera) for camera in {stream.camera for stream in policy.system2.config.streams}]
+    sizes = [dataset.image_size(camera) for camera in {stream.camera for stream in policy.slow.config.streams}]
     raw_bytes = sum(3 * h * w * dataset.total_frames for h, w in sizes)
     return Filled(out, cache.num_bytes, dataset.total_frames, num_clips, dtype, raw_bytes)
 

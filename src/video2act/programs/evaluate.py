@@ -44,7 +44,8 @@ class EvaluationSummary:
     """The result of an evaluation."""
 
     success: SuccessRate
-    expert: SuccessRate
+    expert: SuccessRate | None
+    """None: no expert played"""
     records: tuple[EpisodeRecord, ...]
     info: dict[str, Any]
     """the content of `eval_info.json`"""

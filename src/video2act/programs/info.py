@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -15,6 +16,7 @@ from video2act.config import (
     BackboneConfig,
     PolicyConfig,
     PretrainedBackboneConfig,
+    System2Config,
     camera_and_lag,
     differences,
     load_backbone,
@@ -23,10 +25,10 @@ from video2act.data import DatasetError, LeRobotDataset
 from video2act.data.check import check_dataset
 from video2act.data.hub import locate_dataset
 from video2act.data.lerobot_format import DEFAULT_FEATURES
-from video2act.files.run_folder import DATA_FILE, ROBOTS, STATISTICS_FILE, load_config
+from video2act.files.run_folder import DATA_FILE, INSTRUCTIONS_FILE, ROBOTS, STATISTICS_FILE, load_config
 from video2act.files.tensor_files import read_json
 from video2act.frames import describe_fit, fit_problem, frame_uses
-from video2act.normalize import Statistics
+from video2act.normalize import Normalizer, Statistics
 from video2act.presets import ANY_DATA, PRESETS, PUBLISHED, DataSpec, make_preset, small, video_model_of
 from video2act.system1 import System1
 from video2act.system2.backbones import make_backbone
@@ -36,6 +38,8 @@ from video2act.system2.backbones.wan_original import is_original
 
 WIDTH = 128
 Columns = Sequence[str] | None
+MAX_SENTENCES = 5
+"""of a training that are shown"""
 
 
 def describe(what: Path | str, *, state: Columns = None, action: Columns = None) -> str:
@@ -69,26 +73,65 @@ def describe(what: Path | str, *, state: Columns = None, action: Columns = None)
 
 
 def describe_run(path: Path | str) -> str:
-    """How a policy differs from its preset, path by path, and its sizes; plain text.
+    """What a policy sees and does, what it learned from, how it differs from its preset, and its sizes; plain text.
 
     Raises:
         FileNotFoundError, ValueError: the folder holds no policy, or one that cannot be read.
     """
-    policy = load_config(Path(path))
+    path = Path(path)
+    policy = load_config(path)
     name = policy.preset
-    lines = [f"run       {path}", f"preset    {name or 'none is recorded'}"]
+    table = Table(show_header=False, box=None)
+    for word, value in (
+        ("run", str(path)),
+        ("preset", name or "none is recorded"),
+        ("sees", "\n".join(_views(policy)) or "nothing"),
+        ("state", f"{policy.state_dim} numbers, normalised by {policy.normalize_state}"),
+        ("plans", f"{policy.horizon} actions of {policy.action_dim} numbers; {policy.execute_steps} are executed"),
+        ("rate", f"{policy.fps:g} control steps per second; {_rhythm(policy)}"),
+        ("instruction", "\n".join(_recorded(path / INSTRUCTIONS_FILE)[:MAX_SENTENCES]) or "none is recorded"),
+        ("trained on", "\n".join(map(_trained_on, _recorded(path / DATA_FILE))) or "not recorded"),
+    ):
+        table.add_row(word, value)
     if name in PRESETS:
         found = differences(make_preset(name, _data_of(policy)), policy)
-        lines += [f"changed   {field}: {before!r} in the preset, {now!r} in this run" for field, before, now in found]
-        lines += [] if found else ["changed   nothing: the run is as its preset says"]
+        lines = [f"{field}: {before!r} in the preset, {now!r} in this run" for field, before, now in found]
+        table.add_row("changed", "\n".join(lines) or "nothing: the run is as its preset says")
     else:
         known = f"the preset {name!r} is unknown here" if name else "it started from a config without a preset's name"
-        lines.append(f"changed   cannot be compared: {known}")
-    data = Path(path) / DATA_FILE
-    for entry in json.loads(data.read_text()) if data.is_file() else ():
-        columns = "; ".join(f"{k}: {' + '.join(entry[k])}" for k in ("state", "action") if entry.get(k))
-        lines.append(f"data      {entry['name']}, {entry['episodes']} episodes; {columns}")
-    return "\n".join(lines) + "\n\n" + _sizes(name or "none", policy)
+        table.add_row("changed", f"cannot be compared: {known}")
+    return _text(table) + "\n" + _sizes(name or "none", policy)
+
+
+def _views(policy: PolicyConfig) -> list[str]:
+    """Where a policy reads its cameras, and at what size."""
+    streams = {stream.name: stream for stream in policy.system2.streams} if policy.system2 else {}
+    lines = []
+    for use in frame_uses(policy):
+        stream, clip = streams.get(use.stream), ""
+        if stream is not None and stream.num_frames > 1:
+            seconds = stream.stride * (stream.num_frames - 1) / policy.fps
+            clip = f", {stream.num_frames} frames of the last {seconds:.3g} s"
+        height, width = use.size
+        lines.append(f"{use.camera}: {use.rule.fit} to {width}x{height}{clip} ({use.stream or 'System 1'})")
+    return lines
+
+
+def _rhythm(policy: PolicyConfig) -> str:
+    if policy.system2 is None:
+        return "no System 2"
+    n, stale = policy.refresh_every, policy.max_staleness_steps / policy.fps
+    return f"System 2 refreshes every {n} steps ({n / policy.fps:.3g} s), trained on conditions up to {stale:.3g} s old"
+
+
+def _recorded(path: Path) -> list[Any]:
+    return json.loads(path.read_text()) if path.is_file() else []
+
+
+def _trained_on(data: dict[str, Any]) -> str:
+    columns = [f"{name}: {' + '.join(data[name])}" for name in ("state", "action") if data.get(name)]
+    told = "; ".join([*data["tasks"][:MAX_SENTENCES], *columns])
+    return f"{data['name']} ({data['robot']}): {data['episodes']} episodes, {data['frames']} frames; {told}"
 
 
 def _data_of(policy: PolicyConfig) -> DataSpec:
@@ -105,13 +148,12 @@ def describe_dataset(path: Path | str, *, state: Columns = None, action: Columns
         FileNotFoundError, DatasetError: the dataset cannot be read.
     """
     dataset = LeRobotDataset(path, state=state, action=action)
-    console = Console(width=WIDTH, color_system=None)
-    with console.capture() as capture:
-        tables = (_summary(dataset), _columns(dataset), _tasks(dataset), *_ranges(dataset), _presets(dataset))
-        for table in tables:
-            console.print(table)
-            console.print()
-    return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"
+    notes = [
+        f" note: {feature}: {line}"
+        for feature, statistics in dataset.stats.items()
+        for line in Normalizer(statistics, "mean_std").parked()
+    ]
+    return _text(_summary(dataset), _columns(dataset), _tasks(dataset), *_ranges(dataset), *notes, _presets(dataset))
 
 
 def check(path: Path | str, *, state: Columns = None, action: Columns = None) -> str:
@@ -138,12 +180,15 @@ def describe_preset(name: str) -> str:
 
 
 def _sizes(name: str, policy: PolicyConfig) -> str:
+    return _text(_systems(name, policy), *([_streams(policy.system2)] if policy.system2 else []))
+
+
+def _text(*parts: Table | str) -> str:
+    """Tables and lines as plain text, an empty line between two."""
     console = Console(width=WIDTH, color_system=None)
     with console.capture() as capture:
-        console.print(_systems(name, policy))
-        if policy.system2 is not None:
-            console.print()
-            console.print(_streams(policy))
+        for part in parts:
+            console.print(part, "", sep="\n", soft_wrap=isinstance(part, str))
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"
 
 
@@ -179,10 +224,7 @@ def describe_video_model(root: Path | str) -> str:
         table.add_row("VAE encoder", f"{size.encoder / 1e6:.0f} M parameters, in float32")
         table.add_row("presets", _over(families))
     table.add_row("use it", f"video2act train --preset PRESET --video-model {root}")
-    console = Console(width=WIDTH, color_system=None)
-    with console.capture() as capture:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"
+    return _text(table)
 
 
 def _over(families: list[str]) -> str:
@@ -230,14 +272,13 @@ def _systems(name: str, policy: PolicyConfig) -> Table:
     return table
 
 
-def _streams(policy: PolicyConfig) -> Table:
+def _streams(system2: System2Config) -> Table:
     table = Table(
         "stream", "frames", "frame px", "features t x h x w", "width", "feature tokens", "to System 1", box=None
     )
-    assert policy.system2 is not None
-    backbone = policy.system2.backbone
+    backbone = system2.backbone
     width = backbone.hidden if isinstance(backbone, BackboneConfig) else size_of(backbone).feature_dim
-    for stream in policy.system2.streams:
+    for stream in system2.streams:
         t = 1 + (stream.num_frames - 1) // backbone.frames_per_feature
         h, w = (side // backbone.patch_px for side in stream.frame_px)
         handed_on = t * h * w if stream.former.kind == "projection" else stream.former.num_tokens

@@ -103,6 +103,8 @@ def train(
         rates={"system2.backbone.": training.video_learning_rate} if tuning != "frozen" else {},
         elsewhere=policy.elsewhere,
     ) as loop:
+        for line in policy.scale_warnings() if loop.is_main else ():
+            print(f"note: {line} (policy.normalize_floor)")
         prepare_text(policy, data, accelerator=loop.accelerator)
         store, seen = FrameStore(data), None
         if policy.system2 and not policy.system2.is_learning and not live:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from video2act.clips import ImageHistory
 from video2act.config import RuntimeConfig
 from video2act.incidents import Incidents
-from video2act.interfaces import Continuing, DualSystem
+from video2act.interfaces import ChecksState, Continuing, DualSystem
 from video2act.runtime.freshness import Freshness
 from video2act.runtime.planner import Plan
 from video2act.runtime.refresh import TIMES_KEPT
@@ -87,7 +87,7 @@ class DualPolicy:
 
     @property
     def incidents(self) -> Incidents:
-        """Failures of System 2 that were noticed, over all episodes."""
+        """Failures of System 2 and states that were clipped, over all episodes."""
         return self._slow_loop.incidents
 
     def num_refreshes(self, observation: Observation) -> int:
@@ -123,6 +123,8 @@ class DualPolicy:
         """
         find_condition = self._freshness.choose(self._slow_loop, observation)
         complete, episode = self._images.complete(observation), self._episode
+        if isinstance(self._system, ChecksState) and (problem := self._system.state_problem(observation)):
+            self.incidents.note("state_clipped", f"the state is far outside the training data: {problem}; clipped")
 
         def work() -> Plan:
             condition = find_condition()

@@ -11,8 +11,12 @@ import itertools
 import math
 from typing import Any
 
-import msgpack
 import numpy as np
+
+from video2act.extras import extra
+
+with extra("serve", "serving"):
+    import msgpack
 
 ARRAY, SCALAR, DATA, DTYPE, SHAPE = b"__ndarray__", b"__npgeneric__", b"data", b"dtype", b"shape"
 MAX_AXES = 8

@@ -7,13 +7,15 @@ closed. Connections in the middle of their handshake are bounded too: a new one 
 
 from typing import Any
 
-from websockets.asyncio.server import ServerConnection
-from websockets.frames import CloseCode, Frame
-from websockets.http11 import Request
-from websockets.protocol import SEND_EOF, State
-
 from video2act.config import ConnectionLimits
+from video2act.extras import extra
 from video2act.serving.access import Rate
+
+with extra("serve", "serving"):
+    from websockets.asyncio.server import ServerConnection
+    from websockets.frames import CloseCode, Frame
+    from websockets.http11 import Request
+    from websockets.protocol import SEND_EOF, State
 
 SMALL_BYTES = 1024
 """larger frames are bounded by their bytes"""

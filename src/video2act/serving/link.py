@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
-from websockets.sync.client import ClientConnection, connect
-
+from video2act.extras import extra
 from video2act.interfaces import HoldError
 from video2act.serving.access import authorization
 from video2act.serving.codec import MessageError, bounded, pack, unpack
 from video2act.serving.contract import Contract
+
+with extra("serve", "serving"):
+    from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
+    from websockets.sync.client import ClientConnection, connect
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 CONNECT_TIMEOUT_S = 5.0

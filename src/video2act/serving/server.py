@@ -20,12 +20,8 @@ from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import Any
 
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
-from websockets.frames import CloseCode
-from websockets.http11 import Request, Response
-
 from video2act.config import ConnectionLimits
+from video2act.extras import extra
 from video2act.interfaces import HoldError
 from video2act.serving.access import Rate, check_bind, refusal
 from video2act.serving.codec import MessageError, bounded, pack, unpack
@@ -34,6 +30,12 @@ from video2act.serving.link import HOLD
 from video2act.serving.metrics import Metrics
 from video2act.serving.session import Session
 from video2act.serving.worker import Worker, settle
+
+with extra("serve", "serving"):
+    from websockets.asyncio.server import ServerConnection, serve
+    from websockets.exceptions import ConnectionClosed
+    from websockets.frames import CloseCode
+    from websockets.http11 import Request, Response
 
 GOODBYE = "the server is shutting down"
 GOODBYE_SHARE = 0.2

@@ -62,6 +62,7 @@ class ActionDiT(nn.Module):
 
     Args:
         form: where it may differ from ours: norm, clock, adaptors, positions of conditions.
+        num_images: how many images a sample has, for their learned positions.
         is_unified: state and actions are vectors of which a robot uses a few entries; a mask beside them says which.
         marks_committed: some actions may come clean, and a learned mark says which (training-time real-time chunking).
     """
@@ -76,6 +77,7 @@ class ActionDiT(nn.Module):
         depth: int,
         num_heads: int,
         form: DitConfig = OUR_FORM,
+        num_images: int = 0,
         is_unified: bool = False,
         marks_committed: bool = False,
     ):
@@ -110,8 +112,8 @@ class ActionDiT(nn.Module):
         self.committed_mark = nn.Parameter(torch.zeros(width)) if marks_committed else None
         if form.num_text_positions:
             self.text_position = nn.Parameter(0.02 * torch.randn(form.num_text_positions, width))
-        if form.num_image_positions:
-            self.image_position = nn.Parameter(0.02 * torch.randn(form.num_image_positions, width))
+        if form.positions_per_image:
+            self.image_position = nn.Parameter(0.02 * torch.randn(num_images * form.positions_per_image, width))
 
     def project(
         self,
@@ -140,7 +142,7 @@ class ActionDiT(nn.Module):
         if self.form.num_text_positions:
             text = Tokens(text.data + _positions(self.text_position, text.data.shape[1], name="text"), text.mask)
         # none at all is a policy that is shown no image
-        if self.form.num_image_positions and image.shape[1]:
+        if self.form.positions_per_image and image.shape[1]:
             image = image + _positions(self.image_position, image.shape[1], name="image")
         if self.form.clock == "frequency":
             if fps is None:
@@ -180,7 +182,8 @@ class ActionDiT(nn.Module):
             noisy = torch.cat([noisy, has_action], dim=2)
         actions = self.action_in(noisy)
         if is_committed is not None:
-            assert self.committed_mark is not None, "this transformer was not built to mark committed actions"
+            if self.committed_mark is None:
+                raise ValueError("this transformer was not built to mark committed actions (marks_committed)")
             actions = actions + is_committed[..., None] * self.committed_mark
         return self.denoise(actions, timestep, conditions=conditions)
 

@@ -85,6 +85,7 @@ class System1(nn.Module):
             depth=config.depth,
             num_heads=config.num_heads,
             form=config.dit,
+            num_images=len(cameras),
             is_unified=self.embodiment is not None,
             marks_committed=config.max_delay_steps > 0,
         )

@@ -72,7 +72,8 @@ def newest_latents(backbone: VideoBackbone, pixels: Video, *, num_latents: int) 
         memory.latents = Video(torch.cat([*past, found.grid], dim=2)[:, :, -num_latents:], found.fps)
         memory.encoder = encoder
         memory.num_frames += new.shape[2]
-    assert memory.latents is not None, "System2 checks that a clip has frames"
+    if memory.latents is None:
+        raise ValueError("a clip needs at least one frame of the episode, got none")
     return Video(last_latents(memory.latents.grid, num_latents), memory.latents.fps)
 
 

@@ -39,8 +39,7 @@ def cache_spec(policy: Video2Act, dataset: Dataset, *, stage: Stage = "seen", dt
     Only what the stage depends on is in it: latents know nothing of the transformer, features nothing of a filter
     after them.
     """
-    system2 = policy.system2
-    assert system2 is not None
+    system2 = policy.slow
     config = system2.config
     streams = [{**asdict(stream), "former": None} for stream in config.streams]  # formers are trained later
     weights: dict[str, Tensor] = system2.backbone.state_dict()
@@ -115,8 +114,7 @@ def look(
     policy: Video2Act, dataset: Dataset, *, store: FrameStore, episode: int, spec: CacheSpec, device: torch.device
 ) -> dict[str, Video]:
     """What the cache holds of one episode: stream -> clips one after another, or the latents of a stream."""
-    system2 = policy.system2
-    assert system2 is not None
+    system2 = policy.slow
     length, instruction = dataset.lengths[episode], dataset.episode(episode).instruction
     streamed = {
         stream.name: _whole_stream(

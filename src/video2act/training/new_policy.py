@@ -107,8 +107,7 @@ def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], *, vid
     # the model brings its own shape; where it is tapped is the policy's choice
     chosen = replace(backbone_config, feature_layer=backbone.feature_layer, feature_norm=backbone.feature_norm)
     policy = make_policy(replace(config, system2=replace(config.system2, backbone=chosen)), statistics)
-    assert policy.system2 is not None
-    policy.system2.backbone.load_state_dict(trained.state_dict())
+    policy.slow.backbone.load_state_dict(trained.state_dict())
     return policy
 
 

@@ -74,7 +74,7 @@ def policy_config(
     robot: Robot,
 ) -> PolicyConfig:
     """The whole policy. `model` and `video` are sections of the yaml."""
-    system1 = system1_config(state, model, sources=sources)
+    system1 = system1_config(state, model, sources=sources, num_images=2 * len(robot.cameras))
     streams = tuple(
         stream_config(name, state, model=model, video=video, backbone=backbone, robot=robot)
         for name in stream_names(model)
@@ -154,7 +154,9 @@ def stream_config(
     )
 
 
-def system1_config(state: Mapping[str, Tensor], model: Mapping[str, Any], *, sources: Sources) -> System1Config:
+def system1_config(
+    state: Mapping[str, Tensor], model: Mapping[str, Any], *, sources: Sources, num_images: int
+) -> System1Config:
     """System 1, from the tensors' shapes and the yaml's noise schedule.
 
     Raises:
@@ -176,7 +178,7 @@ def system1_config(state: Mapping[str, Tensor], model: Mapping[str, Any], *, sou
             action_adaptor=_adaptor(state, "state_adaptor"),
             pools_text=False,
             num_text_positions=text[1],
-            num_image_positions=image[1],
+            positions_per_image=image[1] // num_images,
         ),
         text_encoder=PretrainedConfig(
             sources.text, _width_in(state, "lang_adaptor"), cache=sources.text_cache, max_tokens=text[1]

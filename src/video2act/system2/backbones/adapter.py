@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from video2act.config import TuningConfig
+from video2act.extras import extra
 from video2act.files.atomic import publish, write_text
 from video2act.files.tensor_files import read_json
 from video2act.files.weights import read_tensors
@@ -40,10 +41,8 @@ def inject(transformer: nn.Module, tuning: TuningConfig) -> None:
         ImportError: peft is not installed.
         ValueError: the transformer has none of the layers.
     """
-    try:
+    with extra("lora", "training a LoRA"):
         from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise ImportError("LoRA is trained with peft, which is not installed: pip install 'video2act[lora]'") from error
     transformer.requires_grad_(False)
     names = [name for name, _ in transformer.named_modules() if name.endswith(TARGETS)]
     if not names:

@@ -1,0 +1,149 @@
+"""An environment of your own by name: `module:function`, or a Gymnasium id."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict
+
+from video2act.envs import has_expert, make_environment
+
+MODULE = """
+import numpy as np
+from video2act.interfaces import EnvironmentSpec
+from video2act.types import Observation, Step
+
+class Reach:
+    def __init__(self, cameras):
+        self.spec = EnvironmentSpec("reach", "arm", "reach", cameras, (24, 32), ("x",), ("dx",), 10.0, 5)
+    def reset(self, seed):
+        images = {c: np.zeros((24, 32, 3), np.uint8) for c in self.spec.cameras}
+        return Observation(images, np.zeros(1, np.float32), "reach", 0.0)
+    def step(self, action):
+        return Step(self.reset(0), True, True)
+    def close(self):
+        pass
+
+def make(cameras=None):
+    return Reach(("top", "wrist") if cameras is None else cameras)
+
+def fixed():
+    return Reach(("top",))
+
+def wrong():
+    return 3
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "my_reach.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_a_function_in_the_working_directory(here: Path):
+    assert make_environment("my_reach:make").spec.cameras == ("top", "wrist")
+    assert make_environment("my_reach:make", ("top",)).spec.cameras == ("top",)
+    assert make_environment("my_reach:fixed", ("wrist",)).spec.cameras == ("top",)
+    assert make_environment("my_reach:fixed").spec.frame_size == (24, 32)
+    assert not has_expert("my_reach:make")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("my_reach:wrong", r"my_reach:wrong returned a int, not an Environment \(spec, reset, step, close\)"),
+        ("my_reach:absent", "the module 'my_reach' has no function 'absent'"),
+        ("nowhere:make", "there is no module 'nowhere'"),
+        ("nothing", "unknown environment 'nothing'"),
+        ("metaworld:push-v9", r"Did you mean 'metaworld:push-v\d'"),
+    ],
+)
+def test_what_is_none_is_refused_by_name(here: Path, name: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        make_environment(name)
+
+
+class Point(gymnasium.Env):
+    """A point with pictures and proprioception under the usual keys."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}
+    action_space = Box(-1, 1, (2,), np.float32)
+    instruction = "move to the right"
+
+    def __init__(
+        self, render_mode: str | None = None, *, success: str = "is_success", pixels: bool = True, more: int = 0
+    ):
+        self.render_mode, self._success = render_mode, success
+        spaces: dict[str, Any] = {"agent_pos": Box(-9, 9, (2,), np.float32)}
+        if pixels:
+            spaces["pixels"] = Dict({"top": Box(0, 255, (24, 32, 3), np.uint8)})
+        self.observation_space = Dict(spaces | {f"v{i}": Box(-9, 9, (2,), np.float32) for i in range(more)})
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self._place = np.zeros(2, np.float32)
+        return self._observe(), {}
+
+    def step(self, action: np.ndarray) -> Any:
+        self._place = self._place + action
+        return self._observe(), 0.0, False, False, {self._success: bool(self._place[0] > 2)}
+
+    def render(self) -> Any:
+        return np.zeros((24, 32, 3), np.uint8)
+
+    def _observe(self) -> dict[str, Any]:
+        seen = {name: np.zeros(2, np.float32) for name in self.observation_space.spaces}  # type: ignore[attr-defined]
+        return seen | {"agent_pos": self._place, "pixels": {"top": np.zeros((24, 32, 3), np.uint8)}}
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    kinds: dict[str, dict[str, Any]] = {
+        "Point-v0": {},
+        "Drawn-v0": {"pixels": False},
+        "Unclear-v0": {"success": "goal"},
+        "Many-v0": {"more": 2},
+    }
+    for name, options in kinds.items():
+        gymnasium.register(f"own/{name}", Point, max_episode_steps=20, kwargs=options, disable_env_checker=True)
+    yield
+    for name in kinds:
+        del gymnasium.registry[f"own/{name}"]
+
+
+@pytest.mark.usefixtures("registered")
+class TestGymnasiumId:
+    def test_keys_are_found_by_their_types(self):
+        environment = make_environment("own/Point-v0", ("top",))
+        spec = environment.spec
+        assert (spec.cameras, spec.frame_size, spec.fps, spec.max_steps) == (("top",), (24, 32), 10.0, 20)
+        assert (len(spec.state_names), len(spec.action_names), spec.instruction) == (2, 2, "move to the right")
+        environment.reset(3)
+        steps = [environment.step(np.ones(2, np.float32)) for _ in range(3)]
+        assert [step.success for step in steps] == [False, False, True]
+        assert steps[-1].observation.images["top"].shape == (24, 32, 3)
+
+    def test_a_single_camera_may_be_rendered(self):
+        environment = make_environment("own/Drawn-v0", ("front",))
+        assert environment.reset(0).images["front"].shape == (24, 32, 3)
+
+    @pytest.mark.parametrize(
+        ("name", "cameras", "message"),
+        [
+            ("Point-v0", ("wrist",), "it has no camera wrist, but top"),
+            ("Drawn-v0", ("front", "wrist"), "it has no camera front, wrist"),
+            ("Unclear-v0", ("top",), "info has neither is_success nor success, but goal"),
+        ],
+    )
+    def test_what_is_not_clear_is_not_guessed(self, name: str, cameras: tuple[str, ...], message: str):
+        with pytest.raises(ValueError, match=rf"own/{name}: {message}.*name it as module:function"):
+            make_environment(f"own/{name}", cameras)
+
+    def test_the_usual_name_of_the_state_goes_first(self):
+        assert make_environment("own/Many-v0", ("top",)).spec.state_names == ("state_0", "state_1")
