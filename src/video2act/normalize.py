@@ -134,12 +134,12 @@ class Normalizer(nn.Module):
         is_outside = (raw < self.low.cpu().numpy()) | (raw > self.high.cpu().numpy())
         return ", ".join(
             f"{self._name(i)} = {raw[i]:.4g} (trained on {self.statistics.min[i]:.4g} to {self.statistics.max[i]:.4g})"
-            for i in np.flatnonzero(is_outside)
+            for i in np.flatnonzero(is_outside).tolist()
         )
 
     def parked(self) -> list[str]:
         """One line for each dimension that hardly moves, with its spread and the scale it gets instead."""
-        raised = np.flatnonzero((self.scale.cpu() > 1.001 * self._spread).numpy())
+        raised = np.flatnonzero((self.scale.cpu() > 1.001 * self._spread).numpy()).tolist()
         return [
             f"{self._name(i)} hardly moves: it varies by {self._spread[i]:.2g} around {self.shift[i]:.4g}, and is "
             f"scaled by {self.scale[i]:.2g} instead"
