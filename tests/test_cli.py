@@ -456,7 +456,7 @@ class TestFit:
         videos = record(tmp_path / "videos", has_action=False)
         said = refusal("train", "--data", videos, "--out", tmp_path / "out", "--preset", "tiny_blind")
         assert (
-            "has no actions: it has no column action, and none was chosen; its columns are observation.state [4]"
+            "has no actions: it has no column action, and none was chosen; its columns are observation.state [3]"
             in said
         )
 
