@@ -20,6 +20,7 @@ from video2act.programs.info import describe_preset
 from video2act.system2.backbones.scratch import Reconstruction
 from video2act.system2.backbones.sizes import size_of
 from video2act.training.loop import TrainingPausedError
+from video2act.training.new_policy import build_policy
 from video2act.types import Video
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
@@ -133,9 +134,10 @@ def test_its_size_is_the_middle_one():
     assert "small" in describe_preset("small")
 
 
-def test_a_policy_without_the_model_is_told_how_to_make_it(recorded: Path, tmp_path: Path):
+def test_a_policy_without_the_model_is_told_how_to_make_it(recorded: Path):
+    data = open_dataset(recorded)
     with pytest.raises(ValueError, match="this policy's video model is trained here: train-video --preset small"):
-        train((recorded,), tmp_path / "run", config=TrainConfig(num_steps=1), preset="small")
+        build_policy(small(data), data.stats, video_model=None)
 
 
 class TestManyRobots:
