@@ -69,6 +69,9 @@ class VideoBackbone(nn.Module, ABC):
     def velocity(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, instruction: list[str]) -> Video:
         """The flow `noise - latents` at `noisy = (1 - level) * latents + level * noise`; one level per latent frame."""
 
+    def check_instruction(self, instruction: str) -> None:
+        """Raises ValueError or FileNotFoundError for an instruction that the text encoder cannot read."""
+
     def merge(self, folder: Path) -> None:
         """Add a LoRA to the weights. Raises ValueError for a model that takes none, or an adapter that does not fit."""
         raise ValueError(f"{folder} holds a LoRA, but {type(self).__name__} takes none; tune this video model whole")

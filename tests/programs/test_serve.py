@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from video2act.config import PolicyConfig, RuntimeConfig
+from video2act.config import ConnectionLimits, PolicyConfig, RuntimeConfig
 from video2act.files.run_folder import INSTRUCTIONS_FILE, load_config
 from video2act.interfaces import HoldError
 from video2act.policy import Video2Act
@@ -25,9 +26,12 @@ from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.refresh import TIMES_KEPT
 from video2act.runtime.slow_loop import InlineSlowLoop
 from video2act.serving.client import RemotePolicy, RemoteSlowLoop
+from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
 from video2act.serving.server import Server
+from video2act.serving.session import PolicySession
 from video2act.system2 import load_system2
+from video2act.text.encoder import longest_instruction
 from video2act.types import ActionChunk, Observation, Tokens, Video, VideoCondition
 
 
@@ -63,10 +67,11 @@ def test_plans_are_those_of_the_same_policy_in_this_process(policy: Video2Act, s
         ),
     )
     here = DualPolicy(policy, loop, cameras=small_config.cameras)
-    policy.seed(3)
-    expected = [chunk for seed in range(2) for chunk in drive(here, seed)]
-    with program.serving(policy, "inline") as server, closing(RemotePolicy(server.address)) as remote:
+    expected = []
+    for seed in range(2):  # the noise of a served episode begins where the policy's seed says
         policy.seed(3)
+        expected += drive(here, seed)
+    with program.serving(policy, "inline") as server, closing(RemotePolicy(server.address)) as remote:
         found = [chunk for seed in range(2) for chunk in drive(remote, seed)]
     for there, local in zip(found, expected, strict=True):
         np.testing.assert_array_equal(there.actions, local.actions)
@@ -157,7 +162,9 @@ def test_the_program_serves_a_run_folder_until_it_is_told_to_stop(
 
     program.serve(tmp_path, port=0, is_ready=lambda server: threading.Thread(target=visit, args=(server,)).start())
     contract, chunks = found
-    assert contract == Contract.of(policy.config, "policy", instructions=("push", "pull"))
+    assert contract == Contract.of(
+        policy.config, "policy", instructions=("push", "pull"), max_prompt_bytes=longest_instruction(policy)
+    )
     assert len(chunks) == 5
     told = capfd.readouterr().err
     assert "at ws://127.0.0.1:" in told
@@ -246,3 +253,176 @@ def test_only_the_newest_measurements_are_kept(policy: Video2Act, small_config: 
     drive(DualPolicy(policy, loop, cameras=small_config.cameras), 0, steps=2)
     assert len(loop.perceive_s) == TIMES_KEPT
     assert loop.perceive_s[-1] > 0
+
+
+class TestRefusals:
+    """A message that is refused has changed nothing."""
+
+    @pytest.fixture
+    def session(self, policy: Video2Act) -> PolicySession:
+        session = serve(policy, "inline").make_session()
+        assert isinstance(session, PolicySession)
+        return session
+
+    def words(self, step: int, **changed: Any) -> dict[str, Any]:
+        now = observation(step)
+        return {"images": now.images, "state": now.state, "prompt": "push", "time": now.time, **changed}
+
+    @pytest.mark.parametrize(
+        ("changed", "reason"),
+        [
+            ({"prompt": "x" * 2000}, r"'prompt' must have 1 to \d+ bytes, for the policy's text encoder; got 2000"),
+            ({"prompt": "\u5b57" * 700}, "'prompt' must have 1 to .* got 2100"),
+            ({"state": np.array([3e38, 0, 0], np.float32)}, "number 0 of the state is 3e[+]38, but training has seen"),
+            ({"state": [0.0, 0.0, -1e30]}, "number 2 of the state is -1e[+]30"),
+            ({"state": [0.0, 1e300, 0.0]}, "'state' must be finite, but number 1 is 1e[+]300"),
+        ],
+    )
+    @pytest.mark.parametrize("at", [0, 3])
+    def test_a_refused_observation_leaves_the_episode_as_it_was(
+        self, policy: Video2Act, session: PolicySession, changed: dict[str, Any], reason: str, at: int
+    ):
+        """The frame of a prompt that was too long for the encoder was observed, and then the prompt was refused."""
+        other = serve(policy, "inline").make_session()
+        for step in range(6):
+            if step == at:
+                for reset in (False, True):
+                    with pytest.raises(MessageError, match=reason):
+                        session.answer(self.words(step, reset=reset, **changed))
+            found, expected = (each.answer(self.words(step)) for each in (session, other))
+            np.testing.assert_array_equal(found["actions"], expected["actions"])
+
+    def test_the_longest_prompt_is_the_encoders(self, policy: Video2Act, session: PolicySession):
+        longest = longest_instruction(policy)
+        assert longest is not None
+        assert serve(policy, "inline").contract.max_prompt_bytes == longest
+        session.answer(self.words(0, prompt="x" * longest))
+        with pytest.raises(MessageError, match=f"1 to {longest} bytes"):
+            session.answer(self.words(1, prompt="x" * (longest + 1)))
+
+    def test_a_prompt_that_an_encoder_refuses_is_refused_before_its_frame(
+        self, policy: Video2Act, session: PolicySession, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Also by an encoder that counts tokens, where the contract cannot know."""
+
+        def check(instruction: str) -> None:
+            if instruction == "long":
+                raise ValueError("the instruction has 600 tokens, the video model's text encoder takes 512")
+
+        monkeypatch.setattr(policy.system2, "check_instruction", check)
+        other = serve(policy, "inline").make_session()
+        for each in (session, other):
+            each.answer(self.words(0))
+        with pytest.raises(MessageError, match="has 600 tokens"):
+            session.answer(self.words(1, prompt="long"))
+        found, expected = (each.answer(self.words(1)) for each in (session, other))
+        np.testing.assert_array_equal(found["actions"], expected["actions"])
+
+    def test_the_largest_state_that_is_taken_gives_a_plan(self, policy: Video2Act, session: PolicySession):
+        scale = policy.normalize_state.scale.numpy()
+        largest = policy.normalize_state.shift.numpy() + 0.99 * program.MAX_NORMALISED * scale
+        assert np.isfinite(session.answer(self.words(0, state=largest))["actions"]).all()
+
+    def test_system2_alone_refuses_them_too(self, policy: Video2Act, tmp_path: Path):
+        policy.save(tmp_path)
+        parts = program.serve_system2(load_system2(tmp_path), policy.config, instructions=())
+        clips = {
+            name: np.zeros((shape.num_frames, shape.height, shape.width, 3), np.uint8)
+            for name, shape in parts.contract.streams.items()
+        }
+        message = {"clips": clips, "time": 1.0, "episode": 0}
+        session = parts.make_session()
+        with pytest.raises(MessageError, match="'prompt' must have 1 to"):
+            session.answer({**message, "prompt": "x" * 2000, "time": 5.0})
+        assert "tokens" in session.answer({**message, "prompt": "push"})
+
+
+def serve(policy: Video2Act, system2: program.System2Mode) -> program.Serving:
+    return program.serve_policy(policy, (), refresh_every=4, system2=system2, runtime=RuntimeConfig())
+
+
+def test_inline_plans_are_reproducible_for_every_client(policy: Video2Act):
+    """The noise was shared by all clients and never seeded: a plan depended on how many others had been made."""
+    with program.serving(policy, "inline") as server:
+
+        def drive_one(seed: int, episodes: int) -> list[np.ndarray]:
+            with closing(RemotePolicy(server.address, timeout_s=30.0)) as remote:
+                for _ in range(episodes):
+                    chunks = drive(remote, seed, steps=4)
+                return [chunk.actions for chunk in chunks]
+
+        alone = drive_one(0, episodes=1)
+        with ThreadPoolExecutor(4) as pool:
+            others = [pool.submit(drive_one, seed, 1) for seed in (1, 2)]
+            for each in [pool.submit(drive_one, 0, episodes) for episodes in (1, 2)]:
+                np.testing.assert_array_equal(each.result(60), alone)
+            assert not np.array_equal(others[0].result(60), others[1].result(60))
+
+
+def test_two_plans_of_an_episode_begin_with_different_noise(policy: Video2Act):
+    session = serve(policy, "inline").make_session()
+    now = observation(0)
+    words = {"images": now.images, "state": now.state, "prompt": "push", "time": 0.0}
+    first, second = session.answer(words)["actions"], session.answer({"plan": True})["actions"]
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(session.answer({**words, "reset": True})["actions"], first)
+
+
+@pytest.mark.parametrize("times", [(0.0, 0.05, 0.1, 0.15), (0.0, 0.001, 0.002, 0.003), (None,) * 4])
+def test_a_new_prompt_reaches_system2_at_once(
+    policy: Video2Act, monkeypatch: pytest.MonkeyPatch, times: tuple[float | None, ...]
+):
+    """It waited for the next refresh; within one control step, and without a clock of the client's, it was lost."""
+    heard: list[str] = []
+    perceive = policy.perceive
+    monkeypatch.setattr(policy, "perceive", lambda clips, said: (heard.append(said[0]), perceive(clips, said))[1])
+    session = serve(policy, "inline").make_session()
+    for step, (time_s, prompt) in enumerate(zip(times, ("push", "pull", "pull", "push"), strict=True)):
+        now = observation(0)
+        session.answer({"images": now.images, "state": now.state, "prompt": prompt, "time": time_s, "reset": step == 0})
+        assert heard[-1] == prompt
+
+
+def test_the_server_warms_up_before_it_listens(policy: Video2Act, monkeypatch: pytest.MonkeyPatch):
+    """The first refresh compiles kernels and reads weights: every client was told that the policy hangs."""
+    perceive, act, is_cold = policy.perceive, policy.act, {"perceive", "act"}
+
+    def slow_at_first(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*asked: Any) -> Any:
+            if name in is_cold:
+                time.sleep(0.6)
+                is_cold.remove(name)
+            return work(*asked)
+
+        return run
+
+    monkeypatch.setattr(policy, "perceive", slow_at_first("perceive", perceive))
+    monkeypatch.setattr(policy, "act", slow_at_first("act", act))
+    for mode in ("thread", "inline"):
+        is_cold |= {"perceive", "act"}
+        with program.serving(policy, mode, limits=ConnectionLimits(answer_timeout_s=0.5)) as server:
+            assert not is_cold
+            with closing(RemotePolicy(server.address)) as remote:
+                remote.reset()
+                assert np.isfinite(remote.infer(observation(0)).actions).all()
+
+
+def test_a_server_that_cannot_plan_for_its_training_instruction_does_not_start(
+    policy: Video2Act, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    policy.save(tmp_path)
+    (tmp_path / INSTRUCTIONS_FILE).write_text(json.dumps(["x" * 5000]))
+    with pytest.raises(ValueError, match="the instruction has 5000 bytes"):
+        program.serve(tmp_path, port=0)
+
+
+def test_how_long_a_first_answer_may_take_is_an_option(policy: Video2Act):
+    """A prompt that a large text encoder reads for the first time, in mid-service."""
+    gate = threading.Event()
+    perceive = policy.perceive
+    limits = ConnectionLimits(answer_timeout_s=0.2, first_condition_timeout_s=20.0)
+    with program.serving(policy, "inline", limits=limits) as server, closing(RemotePolicy(server.address)) as remote:
+        policy.perceive = lambda *asked: perceive(*asked) if gate.wait(10) else None  # type: ignore[method-assign]
+        threading.Timer(0.6, gate.set).start()
+        remote.reset()
+        assert np.isfinite(remote.infer(observation(0)).actions).all()

@@ -83,7 +83,14 @@ def test_what_is_done_is_not_repeated_and_what_is_something_else_is_refused(call
     with pytest.raises(ValueError, match=r"refresh_every_1 holds an evaluation with seeds"):
         sweep(run, "fake:a", refresh_every=(1,), latency_ms=(), episodes=5)
     with pytest.raises(ValueError, match=r"refresh_every_1 holds an evaluation with runtime"):
-        sweep(run, "fake:a", refresh_every=(1,), latency_ms=(), episodes=10, runtime=RuntimeConfig(overlap="blend"))
+        sweep(
+            run,
+            "fake:a",
+            refresh_every=(1,),
+            latency_ms=(),
+            episodes=10,
+            runtime=RuntimeConfig(overlap="temporal_ensemble"),
+        )
     os.utime(run / "model.safetensors", (2e9, 2e9))
     with pytest.raises(ValueError, match=r"was trained again after it was evaluated in .*refresh_every_1"):
         sweep(run, "fake:a", refresh_every=(1,), latency_ms=(), episodes=10)

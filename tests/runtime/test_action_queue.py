@@ -58,20 +58,6 @@ def test_replace_takes_over_at_once():
     assert taken(queue, range(2, 5)) == [100, 101, 102]
 
 
-def test_blend_goes_over_in_even_steps_and_ends_in_the_new_plan():
-    queue = ActionQueue("blend", blend_steps=3)
-    queue.accept(ActionChunk(np.zeros((10, 1)), 0.0, PERIOD), 0.0)
-    queue.accept(ActionChunk(np.full((10, 1), 8.0), 2 * PERIOD, PERIOD), 2 * PERIOD)
-    assert taken(queue, range(2, 8)) == [2, 4, 6, 8, 8, 8]
-
-
-def test_blend_uses_the_new_plan_where_the_old_one_has_ended():
-    queue = ActionQueue("blend", blend_steps=3)
-    queue.accept(ActionChunk(np.zeros((3, 1)), 0.0, PERIOD), 0.0)
-    queue.accept(ActionChunk(np.full((10, 1), 8.0), 2 * PERIOD, PERIOD), 2 * PERIOD)
-    assert taken(queue, range(2, 5)) == [2, 8, 8]
-
-
 def test_temporal_ensemble_weighs_as_act_does():
     # ACT (arXiv 2304.13705): w_i = exp(-m i), i = 0 for the oldest prediction of this moment
     queue, decay = ActionQueue("temporal_ensemble", ensemble_decay=0.5), 0.5

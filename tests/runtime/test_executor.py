@@ -319,12 +319,7 @@ class TestClock:
             assert run_episode(FakeEnvironment(), runner, seed=0).num_steps == 10
 
 
-def test_blending_longer_than_a_plan_is_executed_is_refused():
-    with pytest.raises(ValueError, match=r"blend_steps \(3\) must not exceed execute_steps \(2\)"):
-        drive(RuntimeConfig(overlap="blend", blend_steps=3))
-
-
-@pytest.mark.parametrize("overlap", ["replace", "blend", "temporal_ensemble", "rtc"])
+@pytest.mark.parametrize("overlap", ["replace", "temporal_ensemble", "rtc"])
 @pytest.mark.parametrize("where", ["inline", "thread"])
 def test_every_overlap_works_with_every_place_of_both_systems(overlap, where):
     system, environment = Continuing(), FakeEnvironment(20)

@@ -33,16 +33,18 @@ def test_an_encoder_that_needs_the_whole_episode_is_not_sent_clips(where: str, s
         check_encoding(where, streams)
 
 
-def test_how_long_a_hang_may_last_reaches_a_system2_elsewhere(small_config: PolicyConfig):
+def test_time_limits_reach_a_system2_elsewhere(small_config: PolicyConfig, monkeypatch: pytest.MonkeyPatch):
     """--hang-timeout-s went nowhere there."""
     assert small_config.system2 is not None
     asked: list[tuple] = []
 
-    def connect(address, spec, hang_timeout_s):
-        asked.append((address, spec, hang_timeout_s))
+    def connect(address, spec, hang_timeout_s, first_condition_timeout_s=60.0):
+        asked.append((address, spec, hang_timeout_s, first_condition_timeout_s))
         return InlineSlowLoop(FakeSystem(), RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS))
 
     spec = RefreshSpec(small_config.system2.streams, 4, 20.0)
-    source = System2Source(spec, RuntimeConfig(hang_timeout_s=0.5), connect=connect)
-    source.start("ws://robot:8000", FakeSystem())
-    assert asked == [("ws://robot:8000", spec, 0.5)]
+    runtime = RuntimeConfig(hang_timeout_s=0.5, first_condition_timeout_s=300.0)
+    System2Source(spec, runtime, connect=connect).start("ws://robot:8000", FakeSystem())
+    monkeypatch.setattr("video2act.serving.client.connect_system2", connect)
+    System2Source(spec, runtime).start("ws://robot:8000", FakeSystem())
+    assert asked == [("ws://robot:8000", spec, 0.5, 60.0), ("ws://robot:8000", spec, 0.5, 300.0)]

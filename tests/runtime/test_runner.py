@@ -79,6 +79,16 @@ def test_another_instruction_within_an_episode_refreshes_at_once():
     assert system.newest_frames == [0, 3]
 
 
+def test_how_long_a_first_condition_may_take_is_an_option():
+    """It was a minute, whatever the first refresh had to compile or to read."""
+    system = GatedSystem()
+    with Runner(system, system2="thread", first_condition_timeout_s=0.05) as runner:
+        runner.reset()
+        with pytest.raises(TimeoutError, match=r"no condition for episode 0 within 0\.05 s.*first_condition_timeout_s"):
+            runner.step(observation(0))
+        system.let_pass(2)
+
+
 def test_a_finished_policy_is_driven_too():
     class Scripted:
         def reset(self) -> None: ...

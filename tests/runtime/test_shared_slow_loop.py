@@ -195,3 +195,14 @@ def test_a_refresh_that_hangs_is_noticed_told_and_left_behind(gated: GatedSystem
     shared.close()
     gated.let_pass(2)
     wait_until(lambda: shared.trouble() == "")
+
+
+def test_a_refresh_that_hangs_does_not_keep_a_server_from_stopping(gated: GatedSystem):
+    """It was waited for as long as a refresh may take before it counts as hanging."""
+    shared = SharedSystem2(gated, RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS), hang_timeout_s=60.0)
+    started(shared, 0)
+    gated.has_started.acquire()
+    began = time.monotonic()
+    shared.close()
+    assert time.monotonic() - began < 2.0
+    gated.let_pass(2)

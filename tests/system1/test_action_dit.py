@@ -159,3 +159,14 @@ def test_hidden_tokens_equal_no_tokens(dit: ActionDiT):
     none = Tokens.empty(2, WIDTH, like=known.text.data)
     first, second = predict(dit, Conditions(known.text, *hidden)), predict(dit, Conditions(known.text, none, none))
     assert torch.allclose(first, second, atol=1e-6)
+
+
+def test_the_age_of_a_condition_is_told_in_milliseconds(dit: ActionDiT):
+    """In seconds, all ages that a robot meets would look alike to the sinusoids."""
+    told: list[Tensor] = []
+    dit.staleness_in.register_forward_pre_hook(lambda module, given: told.append(given[0]))
+    for staleness in (0.0, 0.05, 0.4):
+        predict(dit, conditions(), staleness=staleness)
+    for features, milliseconds in zip(told, (0.0, 50.0, 400.0), strict=True):
+        expected = sinusoidal_embedding(torch.full((2,), milliseconds), WIDTH)
+        torch.testing.assert_close(features, expected, atol=1e-4, rtol=0)

@@ -5,9 +5,9 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from video2act.config.checks import FINITE, CheckedConfig, CountingInt, NonNegative, Positive, check
+from video2act.config.checks import FINITE, CheckedConfig, NonNegative, Positive, check
 
-Overlap = Literal["replace", "blend", "temporal_ensemble", "rtc", "rtc_trained"]
+Overlap = Literal["replace", "temporal_ensemble", "rtc", "rtc_trained"]
 WhenStale = Literal["hold", "wait", "inline", "error"]
 
 
@@ -19,11 +19,9 @@ class RuntimeConfig(CheckedConfig):
     """thread: make the next plan while the last one is executed; its first actions, whose time has passed, are
     dropped"""
     overlap: Overlap = "replace"
-    """how a new plan follows the old one. replace: at once; blend: over a few steps; temporal_ensemble: the average of
+    """how a new plan follows the old one. replace: at once; temporal_ensemble: the average of
     all plans for a moment (ACT, arXiv 2304.13705); rtc: the new plan continues the old one (real-time chunking, arXiv
     2506.07339); rtc_trained: the same with a policy that was trained for it (arXiv 2512.05964)"""
-    blend_steps: CountingInt = 2
-    """blend: control steps over which the new plan takes over; at most execute_steps"""
     ensemble_decay: Annotated[NonNegative, FINITE] = 0.01
     """temporal_ensemble: the i-th oldest plan weighs `exp(-ensemble_decay * i)`; ACT's is 0.01"""
     guidance: Annotated[Positive, FINITE] = 5.0

@@ -1,52 +1,111 @@
 """`video2act serve`: a policy, or its System 2 alone, for robots on the network.
 
 All clients share one copy of the weights. Plans are made one at a time, in the order of the requests. System 2 has one
-worker and takes clients in turn, so that a client's new episode does not delay another client's plan.
+worker and takes clients in turn, so that a client's new episode does not delay another client's plan. Each client has
+noise of its own, which begins anew with every episode: with System 2 inline, the same episode gives the same plans,
+whatever other clients do.
 """
 
+import copy
 import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import torch
 from rich.console import Console
 
 from video2act.config import PolicyConfig, RuntimeConfig, ServeOptions
 from video2act.files.run_folder import INSTRUCTIONS_FILE, load_config
-from video2act.interfaces import Perceiver
+from video2act.interfaces import HoldError
 from video2act.limits import Limits
 from video2act.policy import Video2Act
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.places import check_encoding
+from video2act.runtime.refresh import warm_up
 from video2act.runtime.shared_slow_loop import SharedSystem2
-from video2act.runtime.slow_loop import InlineSlowLoop
+from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop
 from video2act.serving.access import check_bind, load_api_key
 from video2act.serving.contract import Contract
 from video2act.serving.server import Server
 from video2act.serving.session import PolicySession, Session, System2Session
-from video2act.system2 import load_system2
+from video2act.system2 import System2, load_system2
+from video2act.text.encoder import longest_instruction
 from video2act.types import ActionChunk, Observation, Tokens, Video, VideoCondition
 
 System2Mode = Literal["thread", "inline"]
+log = logging.getLogger(__name__)
+PROMPTS_KEPT = 256
+"""prompts that are not checked again"""
+MAX_NORMALISED = 1e6
+"""of a state: beyond it float32 keeps nothing of the training range apart"""
 
 
-class OneAtATime:
-    """A `DualSystem` for many threads: it makes one plan at a time. The runtime already limits refreshes to one."""
+class ClientSystem:
+    """A `DualSystem` for one client: the policy's weights, used by one client at a time, and noise of its own.
 
-    def __init__(self, system: Video2Act):
-        self.config = system.config
-        self.perceive = system.perceive
-        self._system = system
-        self._acting = threading.Lock()
+    Args:
+        turns: of plans and of refreshes, shared by all clients.
+        timeout_s: longest wait for a turn of System 2.
+    """
+
+    def __init__(self, policy: Video2Act, turns: "Turns", *, timeout_s: float):
+        self.config = policy.config
+        self._policy = policy
+        self._turns = turns
+        self._timeout_s = timeout_s
+        self.begin()
+
+    def begin(self) -> None:
+        """A new episode: its noise does not depend on earlier ones, nor on other clients."""
+        self._own = with_own_noise(self._policy)
+
+    def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
+        """Raises HoldError if others are at System 2 for too long."""
+        if not self._turns.perceiving.acquire(timeout=self._timeout_s):
+            raise HoldError(f"System 2 is busy with other clients for more than {self._timeout_s:g} s", "system2_busy")
+        try:
+            return self._policy.perceive(clips, instruction)
+        finally:
+            self._turns.perceiving.release()
 
     def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
-        with self._acting:
-            return self._system.act(observation, condition)
+        with self._turns.acting:
+            return self._own.act(observation, condition)
+
+
+def with_own_noise(policy: Video2Act) -> Video2Act:
+    """The same modules, not copies, with noise of its own: it begins where the policy's last `seed` did."""
+    own = copy.copy(policy)
+    own._noise = torch.Generator().manual_seed(policy._noise.initial_seed())
+    return own
+
+
+@dataclass(frozen=True)
+class Turns:
+    """One client at a time plans, and one refreshes."""
+
+    acting: threading.Lock = field(default_factory=threading.Lock)
+    perceiving: threading.Lock = field(default_factory=threading.Lock)
+
+
+class ClientPolicy(DualPolicy):
+    """The policy of one client."""
+
+    def __init__(self, system: ClientSystem, slow_loop: SlowLoop, *, runtime: RuntimeConfig):
+        super().__init__(system, slow_loop, cameras=system.config.cameras, runtime=runtime)
+        self._client = system
+
+    def reset(self) -> None:
+        self._client.begin()
+        super().reset()
 
 
 @dataclass
@@ -73,18 +132,41 @@ def serve_policy(
     Raises:
         FileNotFoundError, ValueError: the limits of actions cannot be read, or have another size.
     """
-    config, shared_system = system.config, OneAtATime(system)
+    config, turns, timeout_s = system.config, Turns(), runtime.first_condition_timeout_s
     limits = Limits.find(runtime.limits, lambda: system.statistics["action"])
     if limits is not None:
         limits.check_size(config.action_dim, "this policy")
-    contract = Contract.of(config, "policy", instructions=instructions)
+    contract = Contract.of(config, "policy", instructions=instructions, max_prompt_bytes=longest_instruction(system))
     spec = RefreshSpec(config.system2.streams if config.system2 else (), refresh_every, config.fps)
-    shared = SharedSystem2(shared_system, spec) if system2 == "thread" else None
+    trained = system.trained_instruction()
+    warm_up_server(system, instructions or (trained,) * bool(trained), spec)
+    shared = (
+        SharedSystem2(
+            ClientSystem(system, turns, timeout_s=timeout_s),
+            spec,
+            first_condition_timeout_s=timeout_s,
+            hang_timeout_s=runtime.hang_timeout_s,
+        )
+        if system2 == "thread"
+        else None
+    )
+
+    @lru_cache(maxsize=PROMPTS_KEPT)
+    def check_instruction(instruction: str) -> None:
+        with turns.acting, torch.no_grad():
+            system.system1.read([instruction])
+            if system.system2 is not None:
+                system.system2.check_instruction(instruction)
+
+    def check(observation: Observation) -> None:
+        check_state(system, observation)
+        check_instruction(observation.instruction)
 
     def make_session() -> Session:
-        loop = shared.new_loop() if shared else InlineSlowLoop(shared_system, spec)
-        policy = DualPolicy(shared_system, loop, cameras=config.cameras, runtime=runtime)
-        return PolicySession(policy, contract, limits=limits, outside=runtime.outside_limits)
+        client = ClientSystem(system, turns, timeout_s=timeout_s)
+        loop = shared.new_loop() if shared else InlineSlowLoop(client, spec)
+        policy = ClientPolicy(client, loop, runtime=runtime)
+        return PolicySession(policy, contract, limits=limits, outside=runtime.outside_limits, check=check)
 
     if shared is None:
         return Serving(contract, make_session)
@@ -95,16 +177,56 @@ def serve_policy(
     return Serving(contract, make_session, gauges, shared.trouble, shared.close)
 
 
-def serve_system2(system: Perceiver, config: PolicyConfig, *, instructions: tuple[str, ...]) -> Serving:
+def check_state(policy: Video2Act, observation: Observation) -> None:
+    """Raises ValueError for a state so far outside the training range that it must be a mistake of the client."""
+    state, seen = observation.state, policy.statistics["state"]
+    normalised = policy.normalize_state.normalize(torch.from_numpy(state).to(policy.device)).abs().cpu().numpy()
+    if not (normalised <= MAX_NORMALISED).all():
+        number = int(np.argmin(normalised <= MAX_NORMALISED))
+        raise ValueError(
+            f"number {number} of the state is {state[number]:.4g}, but training has seen {seen.min[number]:.4g} to "
+            f"{seen.max[number]:.4g}: no plan can be made that far outside. Check the sensor and its unit"
+        )
+
+
+def serve_system2(system: System2, config: PolicyConfig, *, instructions: tuple[str, ...]) -> Serving:
     """Sessions of System 2 alone. Raises ValueError if its encoder needs whole episodes."""
-    check_encoding("another machine", config.system2.streams if config.system2 else ())
-    contract, turn = Contract.of(config, "system2", instructions=instructions), threading.Lock()
+    assert config.system2 is not None
+    check_encoding("another machine", config.system2.streams)
+    contract = Contract.of(config, "system2", instructions=instructions, max_prompt_bytes=longest_instruction(system))
+    turn = threading.Lock()
+    warm_up_server(system, instructions, RefreshSpec(config.system2.streams, 1, config.fps))
 
     def perceive(clips: dict[str, Video], instruction: list[str]) -> Tokens:
-        with turn:
+        with turn, torch.no_grad():
             return system.perceive(clips, instruction)
 
-    return Serving(contract, lambda: System2Session(perceive, contract))
+    @lru_cache(maxsize=PROMPTS_KEPT)
+    def check(instruction: str) -> None:
+        with turn, torch.no_grad():
+            system.check_instruction(instruction)
+
+    return Serving(contract, lambda: System2Session(perceive, contract, check=check))
+
+
+def warm_up_server(system: Video2Act | System2, instructions: tuple[str, ...], spec: RefreshSpec) -> None:
+    """One refresh and one plan, before clients may connect: the first ones after a start take long.
+
+    Raises:
+        Whatever the policy raises for a training instruction. It could not serve anybody.
+    """
+    instruction = instructions[0] if instructions else "warm up"
+    try:
+        refreshed = warm_up(system, spec, instruction=instruction)
+        if isinstance(system, Video2Act):
+            px, state = system.config.image_px, np.array(system.statistics["state"].mean, np.float32)
+            images = {camera: np.zeros((px, px, 3), np.uint8) for camera in system.config.cameras}
+            with_own_noise(system).act(Observation(images, state, instruction, 0.0), refreshed.condition(1))
+    except (ValueError, OSError) as problem:
+        if instructions:
+            raise
+        # the run folder records no instruction, and this text encoder knows some sentences only
+        log.warning("the server was not warmed up, so the first answer may take longer: %s", problem)
 
 
 @contextmanager

@@ -42,12 +42,11 @@ class ActionQueue:
     """The newest plan, and the earlier ones that it overlaps with.
 
     Args:
-        overlap: `replace`, `blend` or `temporal_ensemble`; for plans that continue one another (`rtc`), as `replace`.
+        overlap: `temporal_ensemble` averages the plans; with all others, the new plan replaces the old one.
     """
 
-    def __init__(self, overlap: Overlap = "replace", blend_steps: int = 2, *, ensemble_decay: float = 0.01):
+    def __init__(self, overlap: Overlap = "replace", *, ensemble_decay: float = 0.01):
         self._overlap = overlap
-        self._blend_steps = blend_steps
         self._ensemble_decay = ensemble_decay
         self._running: list[_Running] = []
         """oldest first"""
@@ -83,10 +82,8 @@ class ActionQueue:
                 f"longer "
                 "horizon, or make planning faster"
             )
-        if self._overlap == "temporal_ensemble":
-            self._running = [*(old for old in self._running if old.covers(now)), new]
-        else:
-            self._running = [*self._running[-1:], new] if self._overlap == "blend" else [new]
+        is_averaged = self._overlap == "temporal_ensemble"
+        self._running = [*(old for old in self._running if is_averaged and old.covers(now)), new]
 
     def action(self, now: float) -> Float[np.ndarray, "a"] | None:
         """What is due at the moment `now`; None past the end of all plans."""
@@ -96,11 +93,6 @@ class ActionQueue:
         if self._overlap == "temporal_ensemble":
             weights = np.exp(-self._ensemble_decay * np.arange(len(running)))
             return np.average([plan.action(now) for plan in running], axis=0, weights=weights)
-        if self._overlap == "blend" and len(running) == 2:
-            old, new = running
-            steps = round((now - new.since) / new.chunk.period)
-            share = min(1.0, (steps + 1) / (self._blend_steps + 1))
-            return (1 - share) * old.action(now) + share * new.action(now)
         return running[-1].action(now)
 
     def rest(self, now: float) -> Float[np.ndarray, "n a"] | None:

@@ -16,7 +16,6 @@ from video2act.incidents import Incidents
 from video2act.interfaces import System2Error
 from video2act.refresh_rule import ATTEMPTS, RefreshSpec, pause_s
 from video2act.runtime.frame_ring import FrameRing, RingLayout
-from video2act.runtime.latest import Latest
 from video2act.runtime.refresh import TIMES_KEPT, Refreshed, RingReader
 from video2act.types import Observation, Video, VideoCondition
 
@@ -62,7 +61,9 @@ class BackgroundSlowLoop:
         self._num_conditions = 0
         self._numbered_episode = -1
         self._failures_in_row = 0
-        self._outbox: Latest[VideoCondition | GivenUp] = Latest()
+        self._changed = threading.Condition()
+        self._newest: VideoCondition | GivenUp | None = None
+        """what the worker gave last; a newer one takes its place"""
 
     def reset(self, episode: int) -> None:
         """Raises ValueError for a number that was there before: what is still under way for that one would count for
@@ -101,8 +102,13 @@ class BackgroundSlowLoop:
         if self._control_step == 0:
             raise RuntimeError("System 2 has seen no frame of this episode; call observe before condition")
         episode = self._episode
-        # what a refresh that began before the reset still publishes carries the old number, and is passed over here
-        message = self._outbox.wait(lambda sent: sent.episode == episode, self._timeout_s)
+
+        def has_come() -> bool:
+            # what a refresh that began before the reset still publishes carries the old number
+            return self._newest is not None and self._newest.episode == episode
+
+        with self._changed:
+            message = self._newest if self._changed.wait_for(has_come, self._timeout_s) else None
         if message is None:
             last = f"; last incident: {self.incidents[-1].text}" if self.incidents else ""
             raise TimeoutError(
@@ -142,7 +148,7 @@ class BackgroundSlowLoop:
         self._num_conditions = self._num_conditions + 1 if refreshed.episode == self._numbered_episode else 1
         self._numbered_episode = refreshed.episode
         self.perceive_s.append(refreshed.duration_s)
-        self._outbox.put(refreshed.condition(self._num_conditions))
+        self._put(refreshed.condition(self._num_conditions))
 
     def _failed(self, problem: str, cause: BaseException | None = None) -> float:
         """Note a failure; returns how long to pause before the next attempt, in seconds."""
@@ -150,11 +156,16 @@ class BackgroundSlowLoop:
         wait_s = pause_s(self._failures_in_row)
         last_line = problem.strip().splitlines()[-1]
         self.incidents.note("system2_failed", f"System 2 ({self._where}): {last_line}; next attempt in {wait_s:g} s")
-        newest = self._outbox.get()
-        has_condition = newest is not None and newest.episode == self._episode and isinstance(newest, VideoCondition)
+        newest = self._newest
+        has_condition = isinstance(newest, VideoCondition) and newest.episode == self._episode
         if self._failures_in_row >= ATTEMPTS and not has_condition:
-            self._outbox.put(GivenUp(self._episode, problem, cause))
+            self._put(GivenUp(self._episode, problem, cause))
         return wait_s
+
+    def _put(self, message: VideoCondition | GivenUp) -> None:
+        with self._changed:
+            self._newest = message
+            self._changed.notify_all()
 
     def _ring_for(self, observation: Observation) -> FrameRing:
         """The ring, made anew if cameras have another size than before."""

@@ -37,7 +37,7 @@ def check_overlap(system: DualSystem, runtime: RuntimeConfig) -> None:
         raise ValueError(
             f"overlap {runtime.overlap!r} needs a system that can continue a plan, which {type(system).__name__} "
             f"cannot; "
-            "choose replace, blend or temporal_ensemble"
+            "choose replace or temporal_ensemble"
         )
 
 

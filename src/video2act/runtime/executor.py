@@ -33,16 +33,10 @@ class Decision:
     is_clamped: bool
 
 
-def check_plans(execute_steps: int, config: RuntimeConfig) -> None:
-    """Raises ValueError if plans would still be blended into each other when the next one comes."""
+def check_execute_steps(execute_steps: int) -> None:
+    """Raises ValueError for a number below 1."""
     if execute_steps < 1:
         raise ValueError(f"execute_steps counts control steps between two plans: at least 1, got {execute_steps}")
-    if config.overlap == "blend" and config.blend_steps > execute_steps:
-        raise ValueError(
-            f"blend_steps ({config.blend_steps}) must not exceed execute_steps ({execute_steps}): a plan would be "
-            f"replaced "
-            "before it has taken over"
-        )
 
 
 class Executor:
@@ -51,17 +45,17 @@ class Executor:
     Args:
         execute_steps: control steps from the beginning of one plan to the beginning of the next.
     Raises:
-        ValueError: as `check_plans`.
+        ValueError: `execute_steps` is below 1.
     """
 
     def __init__(self, planner: Planner, guard: Guard, *, execute_steps: int, config: RuntimeConfig):
-        check_plans(execute_steps, config)
+        check_execute_steps(execute_steps)
         self.incidents = Incidents()
         self.guard = guard
         self._planner = planner
         self._execute_steps = execute_steps
         self._continues = config.overlap in ("rtc", "rtc_trained")
-        self._queue = ActionQueue(config.overlap, config.blend_steps, ensemble_decay=config.ensemble_decay)
+        self._queue = ActionQueue(config.overlap, ensemble_decay=config.ensemble_decay)
         self.reset()
 
     def reset(self) -> None:

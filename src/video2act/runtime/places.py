@@ -83,18 +83,23 @@ class System2Source:
         """
         check_where(system2)
         check_encoding(system2, self.spec.streams)
-        hang_timeout_s = self.runtime.hang_timeout_s
+        timeouts = {
+            "hang_timeout_s": self.runtime.hang_timeout_s,
+            "first_condition_timeout_s": self.runtime.first_condition_timeout_s,
+        }
         if durations is not None:
             check_virtual(system2, self.runtime)
             return VirtualSlowLoop(system, self.spec, durations=durations)
         if system2 == "inline":
             return InlineSlowLoop(system, self.spec)
         if system2 == "thread":
-            return ThreadSlowLoop(system, self.spec, hang_timeout_s=hang_timeout_s)
+            return ThreadSlowLoop(system, self.spec, **timeouts)
         if not self.spec.streams:
             raise ValueError(f"there is no System 2 to run at system2={system2!r}; choose inline")
         if system2 != "process":
-            return (self.connect or _connect)(system2, self.spec, hang_timeout_s=hang_timeout_s)
+            if self.connect is not None:
+                return self.connect(system2, self.spec, hang_timeout_s=self.runtime.hang_timeout_s)
+            return _connect(system2, self.spec, **timeouts)
         build, instruction = self.load_system2, self.instruction
         if isinstance(system, LoadsSystem2):
             build = build or system.system2_loader(self.runtime.system2_device)
@@ -105,11 +110,11 @@ class System2Source:
                 f"has no "
                 "folder to load it from"
             )
-        return ProcessSlowLoop(build, self.spec, instruction=instruction, hang_timeout_s=hang_timeout_s)
+        return ProcessSlowLoop(build, self.spec, instruction=instruction, **timeouts)
 
 
-def _connect(address: str, spec: RefreshSpec, *, hang_timeout_s: float) -> SlowLoop:
+def _connect(address: str, spec: RefreshSpec, **timeouts: float) -> SlowLoop:
     """System 2 behind `video2act serve --only system2`."""
     # by name: its websockets are an extra of the package, and the runtime knows interfaces only
     client = importlib.import_module("video2act.serving.client")
-    return client.connect_system2(address, spec, hang_timeout_s=hang_timeout_s)
+    return client.connect_system2(address, spec, **timeouts)

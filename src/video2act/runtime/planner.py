@@ -51,7 +51,7 @@ def begin_plan(policy: Policy, observation: Observation, *, committed: Committed
         return policy.begin(observation, committed)
     if committed is not None:
         raise ValueError(
-            f"{type(policy).__name__} cannot continue a plan, which overlap rtc needs; choose replace, blend or "
+            f"{type(policy).__name__} cannot continue a plan, which overlap rtc needs; choose replace or "
             f"temporal_ensemble"
         )
 

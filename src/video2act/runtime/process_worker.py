@@ -14,16 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-import numpy as np
 import torch
 from safetensors.torch import load, save
 
-from video2act.clips import FrameHistory
 from video2act.interfaces import Perceiver
-from video2act.refresh_rule import Frame, RefreshSpec
-from video2act.runtime.frame_ring import NO_STATE, FrameRing, RingLayout
-from video2act.runtime.refresh import Refreshed, Refresher, perceive
-from video2act.types import Observation, Tokens
+from video2act.refresh_rule import RefreshSpec
+from video2act.runtime.frame_ring import FrameRing, RingLayout
+from video2act.runtime.refresh import Refreshed, Refresher, warm_up
+from video2act.types import Tokens
 
 IDLE_S = 0.002
 """between two looks for a new frame; small beside any refresh"""
@@ -50,7 +48,7 @@ def run(job: Job, pipe: Connection) -> None:
     post = Post(pipe)
     try:
         system = job.build()
-        warm_up(system, job)
+        warm_up(system, job.spec, instruction=job.instruction)
         post.tell(READY)
         refresher = Refresher(system, job.spec)
         while True:
@@ -64,18 +62,6 @@ def run(job: Job, pipe: Connection) -> None:
                 post.tell(REFRESHED, pack(refreshed))
     except Exception:  # noqa: BLE001 - whatever it is, the control loop must learn of it, and starts another process
         post.tell(FAILED, traceback.format_exc().encode())
-
-
-def warm_up(system: Perceiver, job: Job) -> None:
-    """One refresh on black frames: the first one of a process is many times slower than the others."""
-    history = FrameHistory(job.spec.streams)
-    sides = {stream.camera: 0 for stream in job.spec.streams}
-    for stream in job.spec.streams:
-        sides[stream.camera] = max(sides[stream.camera], *stream.frame_px)
-    images = {camera: np.zeros((side, side, 3), np.uint8) for camera, side in sides.items()}
-    black = Observation(images, NO_STATE, job.instruction, time=0.0)
-    history.append(black)
-    perceive(system, history.clips(job.spec.control_fps), newest=Frame(black, episode=-1, control_step=0))
 
 
 class Post:

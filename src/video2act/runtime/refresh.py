@@ -8,13 +8,14 @@ import time
 import weakref
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from video2act.clips import FrameHistory
 from video2act.interfaces import HoldError, Perceiver
 from video2act.refresh_rule import Frame, RefreshRule, RefreshSpec
-from video2act.runtime.frame_ring import FrameRing
-from video2act.types import Tokens, Video, VideoCondition
+from video2act.runtime.frame_ring import NO_STATE, FrameRing
+from video2act.types import Observation, Tokens, Video, VideoCondition
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,18 @@ def _perceive(system: Perceiver, clips: dict[str, Video], *, newest: Frame) -> R
         # kernels are only queued so far: others must see a finished condition, and the duration must be real
         torch.cuda.current_stream(tokens.data.device).synchronize()
     return Refreshed(tokens, newest.observation.time, newest.episode, time.perf_counter() - started)
+
+
+def warm_up(system: Perceiver, spec: RefreshSpec, *, instruction: str) -> Refreshed:
+    """One refresh on black frames: the first one of a process is many times slower than the others."""
+    sides: dict[str, int] = {}
+    for stream in spec.streams:
+        sides[stream.camera] = max(sides.get(stream.camera, 0), *stream.frame_px)
+    images = {camera: np.zeros((side, side, 3), np.uint8) for camera, side in sides.items()}
+    black = Observation(images, NO_STATE, instruction, time=0.0)
+    history = FrameHistory(spec.streams)
+    history.append(black)
+    return perceive(system, history.clips(spec.control_fps), newest=Frame(black, episode=-1, control_step=0))
 
 
 class RingReader:

@@ -21,7 +21,7 @@ from video2act.interfaces import ConfiguredSystem, EnvironmentSpec, Perceiver, P
 from video2act.limits import Limits
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.dual_policy import DualPolicy, Times, check_overlap
-from video2act.runtime.executor import Decision, Executor, check_plans
+from video2act.runtime.executor import Decision, Executor, check_execute_steps
 from video2act.runtime.guard import Guard
 from video2act.runtime.places import Connect, System2Source
 from video2act.runtime.planner import InlinePlanner, Planner, ThreadPlanner
@@ -103,12 +103,12 @@ class Runner:
                 )
             if execute_steps is None:
                 raise ValueError(f"{type(policy).__name__} does not say how often it plans: give execute_steps")
-            check_plans(execute_steps, config)
+            check_execute_steps(execute_steps)
             self.policy: Policy = policy
         else:
             own = policy.config
             execute_steps = own.execute_steps if execute_steps is None else execute_steps
-            check_plans(execute_steps, config)
+            check_execute_steps(execute_steps)
             check_overlap(policy, config)
             if self._limits is not None:
                 self._limits.check_size(own.action_dim, "this policy")

@@ -18,6 +18,8 @@ from video2act.runtime.refresh import TIMES_KEPT, perceive
 from video2act.types import Observation, Video, VideoCondition
 
 log = logging.getLogger(__name__)
+CLOSE_S = 1.0
+"""for a refresh in progress, when a server stops"""
 
 
 class SharedSystem2:
@@ -79,9 +81,10 @@ class SharedSystem2:
         with self._changed:
             self._is_closed = True
             self._changed.notify()
-        self._worker.join(self._hang_timeout_s)
+        wait_s = min(self._hang_timeout_s, CLOSE_S)
+        self._worker.join(wait_s)
         if self._worker.is_alive():
-            log.error("System 2's thread did not end within %g s; a refresh hangs in it", self._hang_timeout_s)
+            log.error("System 2's thread did not end within %g s; a refresh hangs in it", wait_s)
 
     def _work(self) -> None:
         while True:

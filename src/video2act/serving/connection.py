@@ -9,7 +9,7 @@ from typing import Any
 
 from video2act.config import ConnectionLimits
 from video2act.extras import extra
-from video2act.serving.access import Rate
+from video2act.serving.access import frame_rate
 
 with extra("serve", "serving"):
     from websockets.asyncio.server import ServerConnection
@@ -21,8 +21,6 @@ SMALL_BYTES = 1024
 """larger frames are bounded by their bytes"""
 PIECE_BYTES = 4096
 """received bytes that are parsed between two looks at the allowance; at most 700 frames"""
-FRAMES_PER_MESSAGE = 8
-"""small frames allowed for each message allowed: pieces, pings and pongs"""
 MAX_HANDSHAKES = 64
 LAST_WORDS_S = 1.0
 """for the reason to reach a client before its connection is cut"""
@@ -67,7 +65,7 @@ class BoundedConnection(ServerConnection):
         super().__init__(*arguments, **options)
         self.frames_exceeded = False
         self._connections = connections
-        self._frames = Rate(FRAMES_PER_MESSAGE * connections.limits.max_messages_per_s)
+        self._frames = frame_rate(connections.limits)
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)

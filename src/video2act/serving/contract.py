@@ -80,12 +80,23 @@ class Contract:
     """System 2's"""
     instructions: tuple[str, ...] = ()
     """training instructions, as examples"""
+    max_prompt_bytes: int = 4096
+    """of the longest prompt in UTF-8, for all of the policy's text encoders that count bytes"""
 
     @classmethod
     def of(
-        cls, config: PolicyConfig, serves: Literal["policy", "system2"], *, instructions: tuple[str, ...] = ()
+        cls,
+        config: PolicyConfig,
+        serves: Literal["policy", "system2"],
+        *,
+        instructions: tuple[str, ...] = (),
+        max_prompt_bytes: int | None = None,
     ) -> "Contract":
-        """The contract of a policy."""
+        """The contract of a policy.
+
+        Args:
+            max_prompt_bytes: of its text encoders; None: they do not count bytes.
+        """
         streams = config.system2.streams if config.system2 else ()
         system1 = dict(map(camera_and_lag, config.cameras)) if serves == "policy" else {}
         cameras = config.all_cameras if serves == "policy" else tuple(dict.fromkeys(s.camera for s in streams))
@@ -107,6 +118,7 @@ class Contract:
             history_steps=max([s.stride * (s.num_frames - 1) for s in streams] + lags, default=0),
             streams={stream.name: ClipShape.of(stream) for stream in streams},
             instructions=instructions,
+            max_prompt_bytes=min(cls.max_prompt_bytes, max_prompt_bytes or cls.max_prompt_bytes),
         )
 
     def to_metadata(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from video2act.extras import extra
 from video2act.interfaces import HoldError
+from video2act.refresh_rule import pause_s
 from video2act.serving.access import authorization
 from video2act.serving.codec import MessageError, bounded, pack, unpack
 from video2act.serving.contract import Contract
@@ -19,8 +20,9 @@ with extra("serve", "serving"):
     from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
     from websockets.sync.client import ClientConnection, connect
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 CONNECT_TIMEOUT_S = 5.0
+STABLE_S = 10.0
+"""a connection that held for so long is tried again quickly"""
 MAX_ANSWER_BYTES = 64 * 2**20
 
 
@@ -105,7 +107,7 @@ class Link:
             self._thread.join(CONNECT_TIMEOUT_S)
 
     def _work(self) -> None:
-        pause_s = FIRST_PAUSE_S
+        failures = 0
         while not self.is_closed.is_set():
             began = time.monotonic()
             try:
@@ -116,11 +118,10 @@ class Link:
                 if _is_final(error):
                     self._give_up(error)
                     return
-                # a connection that held for a while is tried again quickly
-                pause_s = FIRST_PAUSE_S if time.monotonic() - began > 2 * LONGEST_PAUSE_S else pause_s
-                self._troubled(f"{self.address}: {describe_error(error)}; trying again in {pause_s:.1f} s", error)
-                self.is_closed.wait(pause_s)
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                failures = 1 if time.monotonic() - began > STABLE_S else failures + 1
+                wait_s = pause_s(failures)
+                self._troubled(f"{self.address}: {describe_error(error)}; trying again in {wait_s:.1f} s", error)
+                self.is_closed.wait(wait_s)
             except Exception as error:  # noqa: BLE001 - the control loop must see it
                 self._give_up(error)
                 return

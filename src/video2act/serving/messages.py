@@ -20,7 +20,6 @@ from video2act.serving.contract import Contract
 from video2act.types import Observation, Video
 
 PREFIX = "images/"
-MAX_PROMPT = 4096
 OBSERVATION_KEYS = ("images/<camera>", "images", "state", "prompt", "time", "reset", "plan")
 CLIP_KEYS = ("clips", "prompt", "time", "episode")
 
@@ -76,7 +75,7 @@ def read_observation(message: Any, contract: Contract) -> Observed:
     return Observed(
         images={camera: images[camera] for camera in contract.cameras},
         state=_state(fields, contract.state_dim),
-        prompt=_prompt(fields),
+        prompt=_prompt(fields, contract.max_prompt_bytes),
         time=_time(fields["time"]) if fields.get("time") is not None else None,
         is_reset=_flag(fields, "reset", default=False),
         wants_plan=_flag(fields, "plan", default=True),
@@ -102,7 +101,7 @@ def read_clips(message: Any, contract: Contract) -> Clips:
     episode = fields.get("episode")
     if type(episode) is not int or episode < 0:
         raise MessageError(f"'episode' must be a number of 0 or more, got {_describe(episode)}")
-    return Clips(videos, _prompt(fields), _time(fields.get("time")), episode)
+    return Clips(videos, _prompt(fields, contract.max_prompt_bytes), _time(fields.get("time")), episode)
 
 
 def _fields(message: Any) -> dict[str, Any]:
@@ -167,12 +166,13 @@ def _state(fields: dict[str, Any], size: int) -> np.ndarray:
     return state
 
 
-def _prompt(fields: dict[str, Any]) -> str:
+def _prompt(fields: dict[str, Any], max_bytes: int) -> str:
     prompt = fields.get("prompt")
     if isinstance(prompt, np.ndarray | np.generic) or not isinstance(prompt, str):
         raise MessageError(f"'prompt' must be a string, the task of the robot; got {_describe(prompt)}")
-    if not prompt.strip() or len(prompt) > MAX_PROMPT:
-        raise MessageError(f"'prompt' must have 1 to {MAX_PROMPT} letters, got {len(prompt)}")
+    num_bytes = len(prompt.encode())
+    if not prompt.strip() or num_bytes > max_bytes:
+        raise MessageError(f"'prompt' must have 1 to {max_bytes} bytes, for the policy's text encoder; got {num_bytes}")
     return prompt
 
 

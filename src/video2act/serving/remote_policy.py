@@ -204,9 +204,10 @@ class _Server:
 
     def has_seen(self, frame: Frame) -> bool:
         """Whether the server has this observation or a newer one of its episode."""
-        return (
-            self._newest is not None and self._episode == frame.episode and frame.observation.time <= self._newest.time
-        )
+        newest, asked = self._newest, frame.observation
+        if newest is None or self._episode != frame.episode:
+            return False
+        return (asked.time, asked.instruction) == (newest.time, newest.instruction) or asked.time < newest.time
 
     def took(self, frame: Frame) -> None:
         self.sent, self._episode, self._newest = max(self.sent, frame.place), frame.episode, frame.observation

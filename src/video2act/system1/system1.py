@@ -109,7 +109,7 @@ class System1(nn.Module):
     ) -> Conditions:
         """Encode text and images and put them beside System 2's tokens, hiding what is not visible. No images, no
         tokens."""
-        text = self._read(instruction)
+        text = self.read(instruction)
         image = Tokens.empty(len(instruction), self.config.hidden, like=text.data)
         if images is not None and self.cameras:
             image = self._look(images)
@@ -119,7 +119,8 @@ class System1(nn.Module):
             video=Tokens(video.data, video.mask & visible.video[:, None]),
         )
 
-    def _read(self, instruction: list[str]) -> Tokens:
+    def read(self, instruction: list[str]) -> Tokens:
+        """Raises ValueError or FileNotFoundError for an instruction that the text encoder cannot read."""
         if isinstance(self.text, FrozenTextEncoder):
             text = self.text(instruction, next(self.text_in.parameters()).device)
         else:

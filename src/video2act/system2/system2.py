@@ -133,6 +133,10 @@ class System2(nn.Module):
         device = self.stream_embedding.device
         return self.compress(self.see({name: clip.to(device) for name, clip in clips.items()}, instruction))
 
+    def check_instruction(self, instruction: str) -> None:
+        """Raises as `VideoBackbone.check_instruction`."""
+        self.backbone.check_instruction(instruction)
+
     # files
 
     @property

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 
-from video2act.text.instruction import check_instruction
+from video2act.text.instruction import MAX_BYTES, check_instruction
 from video2act.types import Tokens
 
 
@@ -16,6 +16,7 @@ class ByteTextEncoder(nn.Module):
 
     def __init__(self, width: int, num_layers: int = 2, *, num_heads: int = 4):
         super().__init__()
+        self.max_bytes = MAX_BYTES
         self.tokenizer = ByT5Tokenizer()
         self.encoder = T5EncoderModel(
             T5Config(
@@ -37,9 +38,14 @@ class ByteTextEncoder(nn.Module):
         """
         distinct = list(dict.fromkeys(instruction))
         for sentence in distinct:
-            check_instruction(sentence)
+            check_instruction(sentence, self.max_bytes)
         device = self.encoder.device
         tokenized = self.tokenizer(distinct, padding=True, return_tensors="pt").to(device)
         hidden = self.encoder(**tokenized).last_hidden_state
         which = torch.tensor([distinct.index(sentence) for sentence in instruction], device=device)
         return Tokens(hidden[which], tokenized["attention_mask"].bool()[which])
+
+
+def longest_instruction(system: nn.Module) -> int | None:
+    """Bytes of the longest instruction that every byte encoder in a module reads; None without one."""
+    return min((part.max_bytes for part in system.modules() if isinstance(part, ByteTextEncoder)), default=None)

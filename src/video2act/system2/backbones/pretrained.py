@@ -276,6 +276,9 @@ class PretrainedBackbone(VideoBackbone):
     def _decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 frames height width"]:
         return self.vae.decode(latents).sample
 
+    def check_instruction(self, instruction: str) -> None:
+        self.text(instruction)
+
     def _embed(self, instruction: list[str], device: torch.device) -> Embedding:
         each = [self.text(sentence) for sentence in instruction]
         stacked = {name: torch.stack([self.pad(name, one[name]) for one in each]).to(device) for name in each[0]}

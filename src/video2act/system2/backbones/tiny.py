@@ -82,6 +82,10 @@ class TinyBackbone(VideoBackbone):
         """Train all weights or none; the codec has none that could be."""
         self.requires_grad_(tuning.method == "full")
 
+    @torch.no_grad()
+    def check_instruction(self, instruction: str) -> None:
+        self.text([instruction])
+
     def encode(self, pixels: Video) -> Video:
         return self.codec.encode(pixels)
 
