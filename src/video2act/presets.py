@@ -264,7 +264,7 @@ def official(data: DataSpec) -> PolicyConfig:
         rdt_1b(data),
         cameras=(*(f"{camera}@1" for camera in data.cameras), *data.cameras),
         execute_steps=64,
-        system2=System2Config(wan, streams, filter_on="latents"),
+        system2=System2Config(wan, streams, filter_on="latents", reference="none"),
         refresh_every=64,
         max_staleness_steps=0,
     )

@@ -11,6 +11,7 @@ from video2act.normalize import Statistics
 from video2act.policy import Video2Act
 from video2act.presets import DataSpec, tiny
 from video2act.programs.view import view
+from video2act.viz.pictures import SCALE_PX
 
 NUM_FRAMES = 10
 
@@ -39,7 +40,7 @@ def test_an_episode_becomes_a_film_of_the_camera_and_both_streams(run: Path, tmp
     with av.open(path) as container:
         frames = list(container.decode(video=0))
     assert len(frames) == NUM_FRAMES
-    assert frames[0].width == 3 * 256
+    assert frames[0].width == 256 + 4 * (256 + SCALE_PX)
 
 
 def test_another_rate_another_camera_or_no_such_episode_is_refused(run: Path, tmp_path: Path):

@@ -218,7 +218,7 @@ class TestKey:
             stage: cache_spec(policy, dataset, stage=stage).name for stage in ("latents", "features", "seen")
         } == after
 
-    def test_another_norm_of_the_features_is_another_cache(self, recorded: Path, video_model: Path):
+    def test_another_norm_or_reference_of_the_features_is_another_cache(self, recorded: Path, video_model: Path):
         dataset = LeRobotDataset(recorded)
         names: dict[str, set[str]] = {}
         for norm in ("none", "layer", "modulated"):
@@ -228,7 +228,11 @@ class TestKey:
             assert policy.config.system2.backbone.feature_norm == norm, "the norm is the policy's choice"
             for stage in ("latents", "features", "seen"):
                 names.setdefault(stage, set()).add(cache_spec(policy, dataset, stage=stage).name)
-        assert {stage: len(different) for stage, different in names.items()} == {"latents": 1, "features": 3, "seen": 3}
+        config = PRESETS["small"](DataSpec.of(dataset)).replace({"system2.reference": "none"})
+        policy = build_policy(config, dataset.stats, video_model=video_model)
+        for stage, different in names.items():
+            different.add(cache_spec(policy, dataset, stage=stage).name)
+        assert {stage: len(different) for stage, different in names.items()} == {"latents": 1, "features": 3, "seen": 4}
 
     def test_other_data_is_another_cache(self, recorded: Path, video_model: Path, tmp_path: Path):
         copy = Path(shutil.copytree(recorded, tmp_path / "data"))

@@ -5,7 +5,19 @@ import pytest
 import torch
 
 from video2act.types import Video
-from video2act.viz.pictures import caption, colour, enlarge, magnitude, overlay, rescale, robust_range, tick_strip
+from video2act.viz.pictures import (
+    caption,
+    colour,
+    correlation,
+    enlarge,
+    magnitude,
+    overlay,
+    pixel_map,
+    rescale,
+    robust_range,
+    scale_bar,
+    tick_strip,
+)
 
 
 def test_the_magnitude_is_the_root_mean_square_over_channels_and_frames_of_the_first_clip():
@@ -15,6 +27,31 @@ def test_the_magnitude_is_the_root_mean_square_over_channels_and_frames_of_the_f
     found = magnitude(Video(grid, 10.0))
     assert found[1, 2] == pytest.approx(np.sqrt((9 + 9 + 16 + 16) / 4))
     assert np.count_nonzero(found) == 1
+
+
+def test_the_pixels_own_map_shows_a_squares_boundary_or_what_moved():
+    grid = torch.zeros(1, 3, 5, 32, 32)
+    grid[..., 8:16, 4:12] = 1.0
+    edges = pixel_map(Video(grid, 10.0), "sobel", size=(8, 8))
+    rows, columns = np.nonzero(edges)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (1, 4, 0, 3)
+    assert not pixel_map(Video(grid, 10.0), "temporal_bandpass", size=(8, 8)).any()
+    grid[:, :, -1, 24:28, 20:24] = 1.0
+    moved = pixel_map(Video(grid, 10.0), "moft", size=(8, 8))
+    assert [axis.tolist() for axis in np.nonzero(moved)] == [[6], [5]]
+
+
+def test_a_correlation_knows_agreement_from_its_opposite_and_says_where_there_is_none():
+    ramp = np.arange(12.0).reshape(3, 4)
+    assert correlation(ramp, 2 * ramp + 1) == pytest.approx(1)
+    assert correlation(ramp, -ramp) == pytest.approx(-1)
+    assert np.isnan(correlation(ramp, np.ones((3, 4))))
+
+
+def test_a_scale_bar_gets_darker_downwards():
+    bar = scale_bar(256, (0.1, 0.9)).astype(float).mean(axis=-1)
+    assert bar.shape[0] == 256
+    assert bar[30, 10] > bar[128, 10] > bar[225, 10]
 
 
 def test_one_outlier_does_not_hide_the_rest_and_a_still_map_stays_dark_beside_a_moving_one():

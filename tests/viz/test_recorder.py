@@ -10,7 +10,9 @@ import torch
 from video2act.clips import FrameHistory
 from video2act.config import FilterConfig, FormerConfig, StreamConfig
 from video2act.types import Observation, Tokens, Video, VideoCondition
+from video2act.viz import pictures
 from video2act.viz.film import film
+from video2act.viz.pictures import SCALE_PX
 from video2act.viz.recorder import Recorder
 from video2act.viz.video_writer import write_video
 
@@ -86,9 +88,26 @@ def test_a_film_is_written_in_slow_motion_with_one_picture_per_control_step(tmp_
     frames = frames_of(tmp_path / "deep" / "film.mp4")
     assert len(frames) == 10
     assert len(explained.asked) == 3, "one explanation per refresh"
-    assert frames[0].shape[1] == 4 * 256  # two cameras, two streams
+    assert frames[0].shape[1] == 2 * 256 + 4 * (256 + SCALE_PX)  # two cameras; two maps of either stream
     with av.open(tmp_path / "deep" / "film.mp4") as container:
         assert container.streams.video[0].average_rate == 20
+
+
+def test_the_film_says_the_outcome_how_far_maps_agree_and_where_nothing_moves(monkeypatch: pytest.MonkeyPatch):
+    written: list[str] = []
+    drawn = pictures.caption
+    monkeypatch.setattr("video2act.viz.film.caption", lambda image, text: (written.append(text), drawn(image, text))[1])
+    recorder = Recorder(STREAMS, FPS, explain=Explained())
+    watch(recorder, 10)
+    list(film(recorder.recording("failure"), STREAMS, explain=Explained()))
+    assert sum("failure" in text for text in written) == 10
+    first, later = (
+        next(text for text in written[start:] if text.startswith("motion:")) for start in (0, len(written) // 2)
+    )
+    assert "no motion yet" in first
+    assert "r = " in later
+    assert any(text.startswith("spatial: sobel, r = ") for text in written)
+    assert {"sobel of pixels, top", "change of pixels, top"} <= set(written)
 
 
 def test_a_second_episode_does_not_contain_the_first():

@@ -167,6 +167,10 @@ class System2Config(CheckedConfig):
     streams: Annotated[tuple[StreamConfig, ...], Bound("must be at most 64", lambda streams: len(streams) <= 64)]
     filter_on: Literal["features", "latents"] = "features"
     """features: after the transformer blocks, as in the paper; latents: before them, as in the released code"""
+    reference: Literal["none", "grey"] = "grey"
+    """grey: before a filter on features, those of a plain grey clip are subtracted. They follow position alone, and
+    would be boundaries and motion of an empty picture. They are computed once per instruction, and take as long as a
+    refresh"""
     tuning: TuningConfig = FROZEN
     """what of the video model is trained together with the policy; the paper's is frozen"""
 

@@ -277,7 +277,7 @@ def play_policy(
         return result, None
     assert options.out is not None
     film = Path("videos", name.replace(":", "_"), f"eval_episode_{number}.mp4")
-    recorder.write(options.out / film)
+    recorder.write(options.out / film, "success" if result.success else "failure")
     return result, film.as_posix()
 
 

@@ -63,6 +63,8 @@ def as_it_was_trained(config: dict[str, Any]) -> None:
     for stream in system2["streams"] if isinstance(system2, dict) else ():
         if "resize" in stream:
             stream["frame"] = OLD_FRAMES[stream.pop("resize")]
+    if isinstance(system2, dict):
+        system2.setdefault("reference", "none")
     backbone = system2.get("backbone") if isinstance(system2, dict) else None
     if isinstance(backbone, dict):
         backbone.setdefault("feature_norm", "none")

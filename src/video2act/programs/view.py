@@ -42,6 +42,7 @@ def view(run: Path | str, dataset: Path | str, *, episode: int, out: Path | str)
         fps=config.fps,
         plan_steps=tuple(range(0, num_steps, config.execute_steps)),
         condition_steps=tuple(step // config.refresh_every * config.refresh_every for step in range(num_steps)),
+        outcome="demonstration",
     )
     write_video(out, film(recording, streams, explain=policy.explain), fps=recording.playback_fps)
     return out

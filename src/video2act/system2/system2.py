@@ -25,6 +25,7 @@ from video2act.system2.backbones.adapter import Adapter, is_adapter, read_adapte
 from video2act.system2.filters import make_filter
 from video2act.system2.former import Former
 from video2act.system2.latents import show
+from video2act.system2.reference import GreyReference
 from video2act.system2.released_formers import ConstantTokens, FrameFormer, Projection
 from video2act.system2.streaming import LatentStream, newest_latents
 from video2act.types import EpisodeFrames, Stage, Tokens, Video, concatenate
@@ -45,6 +46,7 @@ class System2(nn.Module):
         self.adapter: Adapter = {}
         """the LoRA that was merged into the video model, kept to be saved again"""
         self.filters = {stream.name: make_filter(stream.filter) for stream in config.streams}
+        self.reference = GreyReference(backbone)
         self.formers = nn.ModuleDict(
             {
                 stream.name: make_former(stream.former, backbone.feature_dim, token_dim=token_dim)
@@ -116,6 +118,9 @@ class System2(nn.Module):
                         keep(grid) if self.config.filter_on == "latents" else grid, instruction
                     )
                 if self.config.filter_on == "features" and until == "seen":
+                    if self.config.reference == "grey" and stream.filter.name != "none":
+                        grey = self.reference.features(stream, instruction, fps=grid.fps, keep=not self.is_learning)
+                        grid = replace(grid, grid=grid.grid - grey)
                     grid = keep(grid)
             seen[stream.name] = replace(grid, grid=grid.grid.float())
         return seen

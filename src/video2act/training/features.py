@@ -49,6 +49,8 @@ def cache_spec(policy: Video2Act, dataset: Dataset, *, stage: Stage = "seen", dt
         described["backbone"] = config.backbone.name
     else:
         described |= {"backbone": backbone_identity(config.backbone), "filter_on": config.filter_on}
+    if stage == "seen":
+        described["reference"] = config.reference
     if stage == "latents" or (stage == "features" and config.filter_on == "features"):
         described["streams"] = [{**stream, "filter": None} for stream in streams]
     windows = {}

@@ -1,5 +1,8 @@
 """One episode as a film: its cameras, beside them what each stream's filter kept, and below them who ran when.
 
+Beside each stream's map stands what the pixels themselves say: their Sobel gradients, or, for a filter over time, their
+change within the clip. The correlation of the two is written above the stream's map.
+
 The maps are computed here, after the episode, from the recorded frames and by the same clip rule as on the robot, so
 that looking costs the control loop nothing. Cameras run at every frame; a map changes when System 2 refreshed, as it
 did for the policy.
@@ -13,9 +16,20 @@ from jaxtyping import UInt8
 
 from video2act.clips import FrameHistory
 from video2act.config import FrameConfig, StreamConfig
-from video2act.frames import fit_frames
 from video2act.types import Observation, Video
-from video2act.viz.pictures import caption, enlarge, magnitude, overlay, rescale, robust_range, tick_strip
+from video2act.viz.pictures import (
+    TEMPORAL,
+    caption,
+    correlation,
+    enlarge,
+    magnitude,
+    overlay,
+    pixel_map,
+    rescale,
+    robust_range,
+    scale_bar,
+    tick_strip,
+)
 
 Explain = Callable[[dict[str, Video], list[str]], dict[str, Video]]
 """clips of one moment (stream -> pixels), instruction -> stream -> what its filter kept"""
@@ -25,6 +39,8 @@ PANEL = (PANEL_PX, PANEL_PX)
 AS_SEEN = FrameConfig(resample="bicubic", max_enlargement=0.0)
 """of a camera's own panel"""
 
+STILL = 0.002
+"""change of grey values in [-1, 1] below which nothing moves: a quarter of an 8-bit step"""
 MAX_PLAYBACK_FPS = 20.0
 """faster control loops are shown in slow motion: at 80 Hz an episode is over before one has looked"""
 
@@ -43,6 +59,9 @@ class Recording:
     condition_steps: tuple[int, ...]
     """for each control step, the step of the newest frame in the condition that was used"""
 
+    outcome: str = ""
+    """how the episode ended, in a word or two"""
+
     @property
     def num_steps(self) -> int:
         return len(self.condition_steps)
@@ -57,25 +76,21 @@ def film(
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """The pictures of the film, one per control step."""
     refresh_steps = sorted(set(recording.condition_steps))
-    maps: dict[str, dict[int, np.ndarray]] = {stream.name: {} for stream in streams}
+    views = {stream.name: _View(stream) for stream in streams}
     history = FrameHistory(tuple(streams))
     for step in range(recording.num_steps if streams else 0):
         images = {camera: frames[step] for camera, frames in recording.frames.items()}
         history.append(Observation(images, np.zeros(0, np.float32), recording.instruction, step / recording.fps))
         if step in refresh_steps:
-            kept = explain(history.clips(recording.fps), [recording.instruction])
-            for stream in streams:
-                maps[stream.name][step] = magnitude(kept[stream.name])
-    ranges = {stream.name: robust_range(list(maps[stream.name].values())) for stream in streams}
+            clips = history.clips(recording.fps)
+            kept = explain(clips, [recording.instruction])
+            for name, view in views.items():
+                view.add(step, clips[name], kept=kept[name])
     staleness = [step - seen for step, seen in enumerate(recording.condition_steps)]
     for step, seen in enumerate(recording.condition_steps):
-        shown = {name: fit_frames(frames[[step]], PANEL, rule=AS_SEEN)[0] for name, frames in recording.frames.items()}
-        panels = [caption(picture, name) for name, picture in shown.items()]
-        for stream in streams:
-            strength = rescale(maps[stream.name][seen], ranges[stream.name])
-            own = fit_frames(recording.frames[stream.camera][[seen]], stream.frame_px, rule=stream.frame)[0]
-            frame = enlarge(own, PANEL_PX)
-            panels.append(caption(overlay(frame, strength), f"{stream.name}: {stream.filter.name} of {stream.camera}"))
+        panels = [caption(enlarge(frames[step], PANEL_PX), name) for name, frames in recording.frames.items()]
+        for view in views.values():
+            panels += view.panels(seen, enlarge(recording.frames[view.stream.camera][seen], PANEL_PX))
         row = np.concatenate(panels, axis=1)
         strip = tick_strip(
             row.shape[1],
@@ -87,7 +102,38 @@ def film(
         yield caption(np.concatenate([row, strip]), title(recording, step))
 
 
+class _View:
+    """A stream's maps over an episode, and what the pixels say; each of the two has one scale."""
+
+    def __init__(self, stream: StreamConfig):
+        self.stream = stream
+        self._maps: dict[int, np.ndarray] = {}
+        self._pixels: dict[int, np.ndarray] = {}
+
+    def add(self, step: int, clip: Video, *, kept: Video) -> None:
+        self._maps[step] = magnitude(kept)
+        h, w = self._maps[step].shape
+        self._pixels[step] = pixel_map(clip, self.stream.filter.name, size=(h, w))
+
+    def panels(self, step: int, frame: UInt8[np.ndarray, "size size 3"]) -> list[UInt8[np.ndarray, "_h _w 3"]]:
+        """The pixels' own map and the stream's, each with its scale, over the frame of a control step."""
+        name, camera = self.stream.filter.name, self.stream.camera
+        own = "change of pixels" if name in TEMPORAL else "sobel of pixels"
+        if name in TEMPORAL and self._pixels[step].max() < STILL:
+            found = "no motion yet" if step == min(self._maps) else "no motion in this clip"
+        else:
+            found = f"r = {correlation(self._maps[step], self._pixels[step]):+.2f}"
+        texts = (f"{own}, {camera}", f"{self.stream.name}: {name}, {found}")
+        drawn = []
+        for text, maps in zip(texts, (self._pixels, self._maps), strict=True):
+            value_range = robust_range(list(maps.values()))
+            picture = overlay(frame, rescale(maps[step], value_range))
+            drawn.append(caption(np.concatenate([picture, scale_bar(PANEL_PX, value_range)], axis=1), text))
+        return drawn
+
+
 def title(recording: Recording, step: int) -> str:
     speed = recording.playback_fps / recording.fps
     slow_motion = "" if speed == 1 else f", {speed:.2g}x speed"
-    return f'"{recording.instruction}"  {step / recording.fps:.2f} s{slow_motion}'
+    outcome = f"  {recording.outcome}" if recording.outcome else ""
+    return f'"{recording.instruction}"  {step / recording.fps:.2f} s{slow_motion}{outcome}'

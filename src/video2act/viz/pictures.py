@@ -11,8 +11,10 @@ Text is drawn with Pillow; matplotlib is not needed.
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
+from torch.nn import functional
 
 from video2act.types import Video
 
@@ -24,6 +26,10 @@ RAMP = np.array(
 BACKGROUND, INK, FAINT = (24, 24, 28), (235, 235, 235), (110, 110, 118)
 PLAN_COLOUR, REFRESH_COLOUR, STALENESS_COLOUR = (120, 190, 255), (246, 170, 60), (190, 120, 220)
 CAPTION_PX = 20
+SCALE_PX = 52
+"""width of a colour bar with its numbers"""
+TEMPORAL = ("temporal_bandpass", "moft")
+"""filters that find motion"""
 ROW_PX = 22
 NAME_PX = 150
 """width at the left of the tick strip that holds the names of its rows"""
@@ -33,6 +39,29 @@ def magnitude(video: Video) -> Float[np.ndarray, "h w"]:
     """How much of the signal is at each place of the first clip of a batch."""
     grid = video.grid[0].detach().float()  # [c t h w]
     return grid.square().mean(dim=(0, 1)).sqrt().cpu().numpy()
+
+
+def pixel_map(clip: Video, filter_name: str, *, size: tuple[int, int]) -> Float[np.ndarray, "{size[0]} {size[1]}"]:
+    """What a filter should find, from the pixels of the first clip of a batch, on the grid of the stream's map.
+
+    The newest frame's Sobel gradients; for a filter over time, how far pixels deviate from their mean over the clip.
+    """
+    grey = clip.grid[0].detach().float().cpu().mean(dim=0)  # [t h w]
+    if filter_name in TEMPORAL:
+        strength = (grey - grey.mean(dim=0)).square().mean(dim=0)
+    else:
+        newest = functional.pad(grey[-1][None, None], (1, 1, 1, 1), mode="replicate")
+        across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+        kernels = torch.stack([across, across.T])[:, None]
+        strength = functional.conv2d(newest, kernels).square().sum(dim=1)[0]
+    return functional.adaptive_avg_pool2d(strength[None], size)[0].sqrt().numpy()
+
+
+def correlation(first: Float[np.ndarray, "*s"], second: Float[np.ndarray, "*s"]) -> float:
+    """Pearson's, over all places; NaN where one of the two is the same everywhere."""
+    if first.std() == 0 or second.std() == 0:
+        return float("nan")
+    return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
 
 
 def robust_range(maps: Sequence[Float[np.ndarray, "h w"]]) -> tuple[float, float]:
@@ -71,6 +100,17 @@ def overlay(
     grey = frame.mean(axis=-1, keepdims=True) * 0.55
     opacity = 0.85 * smooth[..., None]
     return (grey * (1 - opacity) + colour(smooth) * opacity).round().astype(np.uint8)
+
+
+def scale_bar(height: int, value_range: tuple[float, float]) -> UInt8[np.ndarray, "{height} _w 3"]:
+    """The colour ramp, with the value drawn as full at its top and the one drawn as nothing at its bottom."""
+    bar = Image.new("RGB", (SCALE_PX, height), BACKGROUND)
+    ramp = colour(np.linspace(1, 0, height - 40)[:, None].repeat(10, axis=1))
+    bar.paste(Image.fromarray(ramp), (6, 20))
+    draw, font = ImageDraw.Draw(bar), ImageFont.load_default(12)
+    draw.text((4, 3), f"{value_range[1]:.2g}", fill=INK, font=font)
+    draw.text((4, height - 17), f"{value_range[0]:.2g}", fill=INK, font=font)
+    return np.asarray(bar)
 
 
 def caption(image: UInt8[np.ndarray, "_h w 3"], text: str) -> UInt8[np.ndarray, "_h2 w 3"]:

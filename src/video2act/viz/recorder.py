@@ -42,8 +42,8 @@ class Recorder:
         self._observed_at.append(observation.time if condition is None else condition.observed_at)
         self.actions.append(action)
 
-    def recording(self) -> Recording:
-        """The episode so far.
+    def recording(self, outcome: str = "") -> Recording:
+        """The episode so far; `outcome` says how it ended.
 
         Raises:
             ValueError: nothing was watched, or no camera was in it.
@@ -69,9 +69,10 @@ class Recorder:
             fps=self._fps,
             plan_steps=tuple(self._plan_steps),
             condition_steps=tuple(condition_steps),
+            outcome=outcome,
         )
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, outcome: str = "") -> None:
         """Make the film, as mp4."""
-        recording = self.recording()
+        recording = self.recording(outcome)
         write_video(path, film(recording, self._streams, explain=self._explain), fps=recording.playback_fps)

@@ -92,7 +92,7 @@ def policy_config(
         horizon=horizon(state),
         execute_steps=execute_steps,
         system1=system1,
-        system2=System2Config(backbone, streams, filter_on="latents"),
+        system2=System2Config(backbone, streams, filter_on="latents", reference="none"),
         # every plan sees the newest frames, as the released code does by default
         refresh_every=execute_steps,
         max_staleness_steps=0,

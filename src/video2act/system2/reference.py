@@ -1,0 +1,65 @@
+"""The features of a clip that shows nothing: plain grey, as long and as large as a stream's.
+
+A video transformer reacts to positions, and a video VAE to the picture's border, whatever the clip shows. Filters take
+that for boundaries and motion. Subtracting it leaves what the clip adds.
+"""
+
+from collections import OrderedDict
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from video2act.config import StreamConfig
+from video2act.interfaces import VideoBackbone
+from video2act.system2.latents import frame_rate, show
+from video2act.types import Video
+
+MAX_BYTES = 256 * 2**20
+"""of features that are kept; those that were used least recently are computed again"""
+
+
+class GreyReference:
+    """A backbone's features of grey clips, kept per stream and instruction for as long as its weights stay."""
+
+    def __init__(self, backbone: VideoBackbone):
+        self._backbone = backbone
+        self._weights: tuple[int, ...] = ()
+        self._kept: OrderedDict[tuple[StreamConfig, str, float], Tensor] = OrderedDict()
+
+    @torch.no_grad()
+    def features(
+        self, stream: StreamConfig, instruction: list[str], *, fps: float, keep: bool
+    ) -> Float[Tensor, "b d t h w"]:
+        """What the backbone makes of a grey clip of this stream, for each instruction.
+
+        Args:
+            fps: of the features.
+            keep: remember them. While weights are trained they are computed at each call, by one pass of the backbone
+                on every process, since processes that share weights must make the same number of passes.
+        """
+        first = next(self._backbone.parameters())
+        weights = (first.data_ptr(), *(parameter._version for parameter in self._backbone.parameters()))
+        if weights != self._weights or not keep:
+            self._kept.clear()
+            self._weights = weights
+        found = {text: self._kept.get((stream, text, fps)) for text in instruction}
+        missing = [text for text, grid in found.items() if grid is None]
+        if missing:
+            grids = self._backbone.features(self._latents(stream, fps, len(missing), first.device), missing).grid
+            found |= dict(zip(missing, grids, strict=True))
+        if keep:
+            for text, grid in found.items():
+                assert grid is not None
+                self._kept[stream, text, fps] = grid
+                self._kept.move_to_end((stream, text, fps))
+            while len(self._kept) > 1 and sum(grid.nbytes for grid in self._kept.values()) > MAX_BYTES:
+                self._kept.popitem(last=False)
+        return torch.stack([grid for text in instruction if (grid := found[text]) is not None])
+
+    def _latents(self, stream: StreamConfig, fps: float, b: int, device: torch.device) -> Video:
+        chosen = stream.latent_frames
+        pixel_fps = fps * self._backbone.config.frames_per_feature / (frame_rate(1.0, chosen) if chosen else 1.0)
+        pixels = torch.zeros(1, 3, stream.num_frames, *stream.frame_px, device=device)
+        latents = show(self._backbone.encode(Video(pixels, pixel_fps)), chosen, size=stream.latent_size)
+        return Video(latents.grid.expand(b, -1, -1, -1, -1), latents.fps)
