@@ -1,7 +1,7 @@
 """What the streams keep of synthetic scenes, for every video model and every filter.
 
 A bright square on grey ground: spatial filters light up within one cell of its boundary, temporal ones where it moves.
-Weights are random, so attention carries some of the square everywhere; "lights up" is therefore a ratio of mean energies.
+Weights are random, so attention carries some of the square everywhere: "lights up" is a ratio of mean energies.
 A VAE of random weights blurs the whole picture, so published models get latents that are averaged pixels.
 """
 
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 import published_models
 from video2act.config import FilterConfig, FilterName, FormerConfig, StreamConfig, System2Config
-from video2act.interfaces import VideoBackbone
 from video2act.system2 import System2
 from video2act.types import Video
 
