@@ -109,6 +109,7 @@ def test_depth_is_no_colour_camera(root, changes):
     data = LeRobotDataset(root)
     assert data.cameras == ("front",)
     assert "not a colour camera" in describe_dataset(root)
+    assert check_dataset(root) == []
 
 
 def test_a_rate_that_is_null_is_the_datasets(root):

@@ -12,6 +12,7 @@ noticed. Channels are stored last, as a former reads them.
 import json
 import os
 import shutil
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from secrets import token_hex
@@ -72,7 +73,8 @@ class FeatureCache:
         manifest = self.root / MANIFEST
         if not manifest.is_file():
             self.root.mkdir(parents=True, exist_ok=True)
-            if found := next(self.root.glob("*.safetensors"), None):
+            found = next(self.root.glob("*.safetensors"), None)
+            if found and not manifest.is_file():  # still: another process may have begun meanwhile
                 raise ValueError(
                     f"{self.root} holds {found.name} but no {MANIFEST}, so nobody knows what it was made of; remove "
                     "the folder, or fill another one"
@@ -89,8 +91,9 @@ class FeatureCache:
                 temporary.unlink(missing_ok=True)
             self._check_manifest()
         for left in self.root.glob("*.tmp"):  # of a process that was killed: one that lives would have written since
-            if time() - left.stat().st_mtime > ABANDONED_S:
-                left.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # finished meanwhile
+                if time() - left.stat().st_mtime > ABANDONED_S:
+                    left.unlink()
 
     def write(self, episode: int, seen: dict[str, Video]) -> None:
         """Store one episode; the batch axis of each video is the clip's number, or the latent's.

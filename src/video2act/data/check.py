@@ -137,6 +137,7 @@ def _strangers(recorded: Recorded) -> Iterator[str]:
     """Files that no episode refers to: LeRobot reads every file that it finds."""
     root, entries = recorded.root, recorded.entries
     known = {entry.data_file for entry in entries} | {span.file for entry in entries for span in entry.videos.values()}
+    depth = {key for key, feature in recorded.info.features.items() if feature.is_picture and not feature.is_camera}
     found = [path for folder in ("data", "videos", "meta") for path in (root / folder).rglob("*") if path.is_file()]
     for path in sorted(path.relative_to(root) for path in found):
         if path.name.startswith("._") and path.suffix in (".parquet", ".mp4"):
@@ -144,7 +145,7 @@ def _strangers(recorded: Recorded) -> Iterator[str]:
                 f"{root / path} was left by a Mac's copying and holds no data, but LeRobot reads it; remove such files "
                 "(find . -name '._*' -delete)"
             )
-        elif path.parts[0] != "meta" and path not in known and not is_hidden(path):
+        elif path.parts[0] != "meta" and path not in known and not depth & {*path.parts} and not is_hidden(path):
             yield (
                 f"{root / path} belongs to no episode; remove it (a recording was interrupted there) or copy the "
                 "dataset again"
