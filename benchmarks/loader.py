@@ -61,7 +61,7 @@ def main(options: LoaderOptions) -> dict[str, float]:
         for use in frame_uses(config):
             loader.frames.frames(episode, use.camera, size=use.size, rule=use.rule)
     steps = count()
-    timed = {"load": lambda: loader[next(steps)]}
+    timed: dict[str, Callable[[], object]] = {"load": lambda: loader[next(steps)]}
     if not options.loader_only:
         timed["train"] = train_step(Video2Act(config, dataset.stats).train(), loader[0])
     seconds = measure(timed, repeats=options.num_batches)

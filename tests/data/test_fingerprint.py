@@ -85,8 +85,9 @@ def test_actions_that_were_doubled_behind_a_link(sound, tmp_path):
     root = copy(sound["video"], tmp_path / "set")
     shutil.move(root / "data", tmp_path / "outside")
     (root / "data").symlink_to(tmp_path / "outside")
-    action = 2 * LeRobotDataset(root).episode(1).action
-    change_column(root, DATA, "action", list(action))
+    action = LeRobotDataset(root).episode(1).action
+    assert action is not None
+    change_column(root, DATA, "action", list(2 * action))
     assert name_of(root) != name_of(sound["video"])
 
 

@@ -173,7 +173,7 @@ def test_instructions_that_do_not_fit_the_frames_are_refused(tmp_path, told):
 @pytest.mark.parametrize("size", [(48, 64), {"a": (48, 64), "b": (48, 64)}, {"a": 48, "b": (48, 64)}, 48])
 def test_one_image_size_serves_all_cameras_and_paths_may_be_texts(tmp_path, size):
     sizes = size if isinstance(size, dict) else dict.fromkeys("ab", size)
-    pairs = {camera: (one, one) if isinstance(one, int) else one for camera, one in sizes.items()}
+    pairs: dict[str, Any] = {camera: (one, one) if isinstance(one, int) else one for camera, one in sizes.items()}
     root = str(tmp_path / "set")
     settings: Any = {"fps": 5.0, "robot": "arm", "cameras": ("a", "b"), "state_names": ("x",), "action_names": ("x",)}
     DatasetWriter.create(root, image_size=size, **settings).close()

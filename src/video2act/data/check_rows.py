@@ -52,12 +52,12 @@ def data_faults(
     yield from _own_faults(root, info, file=file, present=present)
     frames = read_frames(root, info, file=file, episodes=episodes)  # raises what it finds
     for episode, rows in zip(episodes, frames, strict=True):
-        for keys, table in ((info.state, rows.state), (info.action, rows.action)):
-            begin = 0
-            for key in keys if table is not None else ():
-                end = begin + info.features[key].size
-                columns[key].append(table[:, begin:end])
-                begin = end
+        vectors = rows.state if rows.action is None else np.concatenate([rows.state, rows.action], axis=1)
+        begin = 0
+        for key in (*info.state, *info.action):
+            end = begin + info.features[key].size
+            columns[key].append(vectors[:, begin:end])
+            begin = end
         yield from _row_faults(recorded, episode, rows=rows)
 
 

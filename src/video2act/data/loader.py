@@ -179,7 +179,7 @@ class BatchLoader(data.Dataset):
 
     def _images(self, name: str, places: list[tuple[int, int]]) -> Float[Tensor, "b 3 h w"]:
         camera, lag = camera_and_lag(name)
-        size, rule = (self.config.image_px,) * 2, self.config.image
+        size, rule = (self.config.image_px, self.config.image_px), self.config.image
         # before the episode began, its first frame is repeated, as in clips
         images = np.stack(
             [
