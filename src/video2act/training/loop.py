@@ -137,11 +137,9 @@ class TrainingLoop:
         self.close()
 
     def close(self) -> None:
-        """Let other programs write the folder, and other trainings of this process choose their precision."""
+        """Let other programs write the folder."""
         if self._lock:
             self._lock.release()
-        # accelerate keeps its settings for the life of the process
-        AcceleratorState._reset_state()
 
     def run(
         self, inputs: Callable[[int], tuple[Any, ...]], title: str, *, validate: Callable[[], float] | None = None
@@ -251,6 +249,8 @@ class TrainingLoop:
             shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
         self.accelerator.end_training()
         self.close()
+        # accelerate keeps its settings for the life of the process, but the next training may want others
+        AcceleratorState._reset_state()
 
     def _step(self, step: int, inputs: Callable[[int], tuple[Any, ...]]) -> tuple[float, float]:
         # what draws from the global generators (dropout of a big backbone, say) depends on the step alone, too
