@@ -1,8 +1,7 @@
 """Video2Act = System 2 + System 1 + normaliser: the whole policy, as one module that trains, acts, saves and loads.
 
-`files/run_folder.py` lists the files of a saved policy. A published video model stays at its source. If it was tuned
-with the policy, the run folder holds the change: the transformer's first blocks in `model.safetensors`, or its LoRA in
-`adapter/`.
+`files/run_folder.py` lists the files of a saved policy. A published video model stays at its source; what tuning
+changed is in the run folder: the transformer's first blocks in `model.safetensors`, or its LoRA in `adapter/`.
 """
 
 import copy
@@ -259,10 +258,8 @@ class Video2Act(nn.Module):
 
     def save_weights(self, path: Path | str, weights: dict[str, Tensor] | None = None) -> None:
         """The weights of `save`, without those of a published video model, which stay at their source."""
-        weights = weights or self.state_dict()
-        save_weights(
-            Path(path), {name: tensor for name, tensor in weights.items() if not name.startswith(self.elsewhere)}
-        )
+        whole = weights or self.state_dict()
+        save_weights(Path(path), {name: own for name, own in whole.items() if not name.startswith(self.elsewhere)})
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> "Video2Act":
