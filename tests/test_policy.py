@@ -190,7 +190,7 @@ class TestRefused:
             policy.act(replace(seen, images={"front": seen.images["front"]}), condition(policy))
 
     def test_images_too_small(self, policy: Video2Act):
-        with pytest.raises(ValueError, match="at least 16 px, got 8 x 8"):
+        with pytest.raises(ValueError, match="frames of 8x8 are too small for 16x16"):
             policy.act(observation(size=8), condition(policy))
 
     def test_a_condition_from_the_future(self, policy: Video2Act):

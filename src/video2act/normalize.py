@@ -86,37 +86,37 @@ class Normalizer(nn.Module):
 
     def __init__(self, statistics: Statistics, mode: Mode, *, floor: float = 0.01):
         super().__init__()
-        with torch.device("cpu"):  # values decide: on the meta device there are none
-            low, high = torch.tensor(statistics.min), torch.tensor(statistics.max)
-            shift, spread = torch.zeros_like(low), torch.ones_like(low)
-            if mode == "mean_std":
-                shift, spread = torch.tensor(statistics.mean), torch.tensor(statistics.std)
-            elif mode != "identity":
-                shift, spread = (low + high) / 2, (high - low) / 2
-            if mode == "quantile":
-                if not statistics.q01:
-                    raise ValueError(
-                        "quantile needs statistics with q01 and q99, which these lack; choose mean_std or min_max"
-                    )
-                first, last = torch.tensor(statistics.q01), torch.tensor(statistics.q99)
-                # a gripper that is closed in 99 % of all frames keeps its whole range
-                is_rare = last - first <= 1e-4 * (high - low)
-                shift = torch.where(is_rare, shift, (first + last) / 2)
-                spread = torch.where(is_rare, spread, (last - first) / 2)
-            magnitude = torch.maximum(low.abs(), high.abs())
-            is_constant = spread < torch.maximum(torch.tensor(1e-6), 1e-6 * magnitude)
-            moving = spread[~is_constant].sort().values
-            typical = moving[len(moving) // 2] if len(moving) else torch.tensor(0.0)
-            lowest = torch.maximum(floor * typical, MAGNITUDE_FLOOR * magnitude * (floor > 0))
-            scale = torch.where(is_constant, torch.ones_like(spread), torch.maximum(spread, lowest))
-            margin = torch.maximum((high - low) / 2, scale)
-            if mode == "identity":
-                scale, margin = torch.ones_like(scale), torch.full_like(scale, torch.inf)
-            self.statistics, self._spread = statistics, spread
-            self.register_buffer("shift", shift.float())
-            self.register_buffer("scale", scale.float())
-            self.register_buffer("low", (low - margin).float(), persistent=False)
-            self.register_buffer("high", (high + margin).float(), persistent=False)
+        # numpy: the module may be built on torch's meta device, where nothing can be computed
+        low, high = np.array(statistics.min, float), np.array(statistics.max, float)
+        shift, spread = np.zeros_like(low), np.ones_like(low)
+        if mode == "mean_std":
+            shift, spread = np.array(statistics.mean, float), np.array(statistics.std, float)
+        elif mode != "identity":
+            shift, spread = (low + high) / 2, (high - low) / 2
+        if mode == "quantile":
+            if not statistics.q01:
+                raise ValueError(
+                    "quantile needs statistics with q01 and q99, which these lack; choose mean_std or min_max"
+                )
+            first, last = np.array(statistics.q01, float), np.array(statistics.q99, float)
+            # a gripper that is closed in 99 % of all frames keeps its whole range
+            is_rare = last - first <= 1e-4 * (high - low)
+            shift = np.where(is_rare, shift, (first + last) / 2)
+            spread = np.where(is_rare, spread, (last - first) / 2)
+        magnitude = np.maximum(np.abs(low), np.abs(high))
+        is_constant = spread < np.maximum(1e-6, 1e-6 * magnitude)
+        moving = np.sort(spread[~is_constant])
+        typical = moving[len(moving) // 2] if len(moving) else 0.0
+        lowest = np.maximum(floor * typical, MAGNITUDE_FLOOR * magnitude * (floor > 0))
+        scale = np.where(is_constant, 1.0, np.maximum(spread, lowest))
+        margin = np.maximum((high - low) / 2, scale)
+        if mode == "identity":
+            scale, margin = np.ones_like(scale), np.full_like(scale, np.inf)
+        self.statistics, self._spread = statistics, spread
+        self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32))
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
+        self.register_buffer("low", torch.tensor(low - margin, dtype=torch.float32), persistent=False)
+        self.register_buffer("high", torch.tensor(high + margin, dtype=torch.float32), persistent=False)
 
     def normalize(self, raw: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         return (raw - self.shift) / self.scale
@@ -140,7 +140,8 @@ class Normalizer(nn.Module):
 
     def parked(self) -> list[str]:
         """One line for each dimension that hardly moves, with its spread and the scale it gets instead."""
-        raised = np.flatnonzero((self.scale.cpu() > 1.001 * self._spread).numpy()).tolist()
+        is_raised = (self.scale.cpu().numpy() > 1.001 * self._spread) & (self._spread >= 1e-6)
+        raised = np.flatnonzero(is_raised).tolist()
         return [
             f"{self._name(i)} hardly moves: it varies by {self._spread[i]:.2g} around {self.shift[i]:.4g}, and is "
             f"scaled by {self.scale[i]:.2g} instead"

@@ -159,7 +159,7 @@ def test_an_episode_cannot_be_longer_than_the_simulator_allows() -> None:
 
 def test_a_missing_simulator_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "metaworld.env_dict", None)
-    with pytest.raises(ImportError, match=r'pip install "video2act\[sim\]"'):
+    with pytest.raises(ImportError, match=r"pip install 'video2act\[sim\]'"):
         MetaWorld("push-v3")
 
 
