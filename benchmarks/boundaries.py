@@ -82,8 +82,11 @@ def live_clips(policy: Video2Act, env: str, scenes: int) -> list[tuple[dict[str,
         expert.reset()
         history.append(observation)
         for _ in range((7 + 11 * number) % 60):
-            observation = environment.step(expert.act()).observation
+            step = environment.step(expert.act())
+            observation = step.observation
             history.append(observation)
+            if step.done:
+                break
         clips.append((history.clips(policy.config.fps), observation.instruction))
     environment.close()
     return clips
