@@ -82,7 +82,7 @@ def described(small_config: PolicyConfig) -> dict[str, Any]:
     return json.loads(to_json(small_config))
 
 
-def put(config: dict[str, Any], path: str, value: Any) -> None:
+def put(config: Any, path: str, value: Any) -> None:
     *parents, last = path.split(".")
     for name in parents:
         config = config[int(name)] if isinstance(config, list) else config[name]

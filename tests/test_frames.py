@@ -20,8 +20,8 @@ LETTERBOX, CROP, STRETCH = FrameConfig("letterbox"), FrameConfig("crop"), FrameC
 class TestAveraging:
     images = np.random.default_rng(0).integers(0, 256, (3, 24, 24, 3), dtype=np.uint8)
 
-    def fit(self, *size: int) -> np.ndarray:
-        return fit_frames(self.images, size, rule=LETTERBOX)
+    def fit(self, height: int, width: int) -> np.ndarray:
+        return fit_frames(self.images, (height, width), rule=LETTERBOX)
 
     @pytest.mark.parametrize("size", [12, 8, 6, 1])
     def test_it_is_the_mean_of_each_block(self, size: int):

@@ -147,7 +147,7 @@ def test_identity_changes_nothing():
 
 def test_the_map_travels_with_the_weights():
     normalizer = Normalizer(STATISTICS, "min_max")
-    other = Normalizer(Statistics(*[(0.0,) * 3] * 4), "min_max")
+    other = Normalizer(Statistics(*[(0.0,) * 3] * 4), "min_max")  # type: ignore[arg-type]
     other.load_state_dict(normalizer.state_dict())
     assert torch.equal(other.normalize(RAW), normalizer.normalize(RAW))
     assert list(normalizer.parameters()) == []

@@ -96,7 +96,7 @@ class TestTraining:
         """A robot that measures in millimetres learns as one that measures in metres."""
         batch, policy = make_batch(small_config), make_policy(small_config)
         scaled = {
-            name: Statistics(*(tuple(1000 * v for v in values) for values in (s.mean, s.std, s.min, s.max)))
+            name: Statistics(*(tuple(1000 * v for v in values) for values in (s.mean, s.std, s.min, s.max)))  # type: ignore[arg-type]
             for name, s in policy.statistics.items()
         }
         torch.manual_seed(0)

@@ -47,7 +47,7 @@ class Scene:
         with torch.no_grad():
             self.backbone = subject.make(whole=False, fresh=True)
         if subject.is_published:
-            self.backbone.encode = averaging(subject)
+            self.backbone.encode = averaging(subject)  # type: ignore[method-assign]
 
     def energy(self, filter_name: FilterName, *places: tuple[int, int], still: tuple[int, int] | None = None) -> Tensor:
         """Root mean square over channels and frames `[cells cells]` of what a filter keeps.

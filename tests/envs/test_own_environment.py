@@ -83,7 +83,8 @@ class Point(gymnasium.Env):
         spaces: dict[str, Any] = {"agent_pos": Box(-9, 9, (2,), np.float32)}
         if pixels:
             spaces["pixels"] = Dict({"top": Box(0, 255, (24, 32, 3), np.uint8)})
-        self.observation_space = Dict(spaces | {f"v{i}": Box(-9, 9, (2,), np.float32) for i in range(more)})
+        spaces |= {f"v{i}": Box(-9, 9, (2,), np.float32) for i in range(more)}
+        self.observation_space = Dict(spaces)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed)
@@ -111,7 +112,8 @@ def registered() -> Iterator[None]:
         "Many-v0": {"more": 2},
     }
     for name, options in kinds.items():
-        gymnasium.register(f"own/{name}", Point, max_episode_steps=20, kwargs=options, disable_env_checker=True)
+        point: Any = Point
+        gymnasium.register(f"own/{name}", point, max_episode_steps=20, kwargs=options, disable_env_checker=True)
     yield
     for name in kinds:
         del gymnasium.registry[f"own/{name}"]

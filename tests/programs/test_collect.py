@@ -60,6 +60,7 @@ class Line:
 
     def _observe(self) -> Observation:
         px = self.spec.image_size
+        assert isinstance(px, int)
         image = np.full((px, px, 3), int(np.clip(abs(self.x), 0, 1) * 200), np.uint8)
         return Observation({"eye": image}, np.array([self.x], np.float32), self.spec.instruction, self._steps / 10)
 

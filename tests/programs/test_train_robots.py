@@ -163,7 +163,7 @@ def unified(small_config: PolicyConfig, make_batch: Callable[..., Batch]) -> tup
     """A policy in the unified vector, and a batch of one sample of each robot."""
     system1 = replace(small_config.system1, embodiment=UNIFIED)
     config = replace(small_config, state_dim=UNIFIED_DIM, action_dim=UNIFIED_DIM, system1=system1, system2=None)
-    some = Statistics(*(tuple([value] * UNIFIED_DIM) for value in (1.0, 2.0, -3.0, 5.0)))
+    some = Statistics(*(tuple([value] * UNIFIED_DIM) for value in (1.0, 2.0, -3.0, 5.0)))  # type: ignore[arg-type]
     torch.manual_seed(0)
     policy = Video2Act(config, {"state": some, "action": some})
     batch = make_batch(config)

@@ -15,7 +15,7 @@ from video2act.config import ScratchConfig, TrainConfig, VideoTrainConfig
 from video2act.data import DatasetWriter, Episode, open_dataset
 from video2act.data.clip_sampler import ClipSampler, Footage
 from video2act.policy import Video2Act
-from video2act.presets import PRESETS, small
+from video2act.presets import PRESETS, DataSpec, small
 from video2act.programs.info import describe_preset
 from video2act.system2.backbones.scratch import Reconstruction
 from video2act.system2.backbones.sizes import size_of
@@ -137,7 +137,7 @@ def test_its_size_is_the_middle_one():
 def test_a_policy_without_the_model_is_told_how_to_make_it(recorded: Path):
     data = open_dataset(recorded)
     with pytest.raises(ValueError, match="this policy's video model is trained here: train-video --preset small"):
-        build_policy(small(data), data.stats, video_model=None)
+        build_policy(small(DataSpec.of(data)), data.stats, video_model=None)
 
 
 class TestManyRobots:
@@ -182,6 +182,4 @@ class TestManyRobots:
 
 
 def _spec() -> Any:
-    from video2act.presets import DataSpec
-
     return DataSpec(4, 4, 80.0, ("corner4",))

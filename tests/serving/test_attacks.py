@@ -103,7 +103,7 @@ def test_the_allowance_of_frames_follows_that_of_messages():
         for _ in range(9):  # an observation in four small pieces, ten times a second
             data = pack({"plan": True})
             client.connection.send([data[:2], data[2:4], data[4:5], data[5:]])
-            assert "nothing to plan on" in client.connection.recv(5)
+            assert "nothing to plan on" in str(client.connection.recv(5))
 
 
 class TestShutdown:

@@ -27,10 +27,11 @@ from video2act.presets import PRESETS, DataSpec
 from video2act.system2 import System2
 from video2act.training.features import cache_spec, fill, look
 from video2act.training.new_policy import build_policy
-from video2act.types import Observation, Video
+from video2act.types import Observation, Stage, Video
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator", "small_preset")
 
+STAGES: tuple[Stage, ...] = ("latents", "features", "seen")
 CONFIG = TrainConfig(num_steps=6, batch_size=6, warmup_steps=2, mixed_precision="no")
 STREAM = {"system2.streams.motion.encoding": "stream"}
 
@@ -220,13 +221,13 @@ class TestKey:
 
     def test_another_norm_or_reference_of_the_features_is_another_cache(self, recorded: Path, video_model: Path):
         dataset = LeRobotDataset(recorded)
-        names: dict[str, set[str]] = {}
+        names: dict[Stage, set[str]] = {}
         for norm in ("none", "layer", "modulated"):
             config = PRESETS["small"](DataSpec.of(dataset)).replace({"system2.backbone.feature_norm": norm})
             policy = build_policy(config, dataset.stats, video_model=video_model)
             assert policy.config.system2 is not None
             assert policy.config.system2.backbone.feature_norm == norm, "the norm is the policy's choice"
-            for stage in ("latents", "features", "seen"):
+            for stage in STAGES:
                 names.setdefault(stage, set()).add(cache_spec(policy, dataset, stage=stage).name)
         config = PRESETS["small"](DataSpec.of(dataset)).replace({"system2.reference": "none"})
         policy = build_policy(config, dataset.stats, video_model=video_model)

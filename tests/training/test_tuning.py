@@ -17,10 +17,12 @@ import published_models
 from trainings import train_video
 from video2act.config import BackboneConfig, PretrainedBackboneConfig, ScratchConfig, TuningConfig, VideoTrainConfig
 from video2act.config.training_options import TrainVideoOptions
+from video2act.presets import ANY_DATA
 from video2act.programs.train_video import backbone_to_train
 from video2act.system2.backbones import load_video_model, make_backbone, save_video_model
 from video2act.system2.backbones.adapter import CONFIG_FILE, WEIGHTS_FILE
 from video2act.system2.video_training import diffusion_loss
+from video2act.training.new_policy import choose_policy
 from video2act.types import Video
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
@@ -260,7 +262,8 @@ class TestRefused:
     def test_which_model_a_preset_trains(self, tmp_path: Path):
         def chosen(preset: str, **options: Any) -> Any:
             folders = {"data": (tmp_path,), "out": tmp_path / "out"}
-            return backbone_to_train(TrainVideoOptions(preset=preset, **folders, **options))
+            asked = TrainVideoOptions(preset=preset, **folders, **options)
+            return backbone_to_train(asked, choose_policy(asked, ANY_DATA))
 
         assert chosen("tiny", changes={"system2.backbone.hidden": 64}) == BackboneConfig(hidden=64)
         assert chosen("small", scratch=ScratchConfig(hidden=64)) == ScratchConfig(hidden=64)

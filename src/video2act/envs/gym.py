@@ -170,13 +170,14 @@ def make_gym(name: str, cameras: tuple[str, ...] | None) -> GymEnvironment:
                 "as module:function"
             )
     state_size, action_size = vectors[states[0]].shape[0], environment.action_space.shape or (0,)
+    height, width = next(iter(sizes), (1, 1))
     mapping = GymMapping(
         name=name,
         robot=name,
         instruction=getattr(environment.unwrapped, "instruction", name),
         fps=float(fps),
         max_steps=int(max_steps or 0),
-        image_size=next(iter(sizes), (1, 1)),
+        image_size=(height, width),
         images=images,
         state=states[0] or None,
         success=str(success),

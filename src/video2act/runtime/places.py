@@ -110,7 +110,7 @@ class System2Source:
                 f"has no "
                 "folder to load it from"
             )
-        return ProcessSlowLoop(build, self.spec, instruction=instruction, **timeouts)
+        return ProcessSlowLoop(build, self.spec, instruction=instruction, **timeouts)  # type: ignore[arg-type]
 
 
 def _connect(address: str, spec: RefreshSpec, **timeouts: float) -> SlowLoop:

@@ -103,7 +103,7 @@ class TinyBackbone(VideoBackbone):
         layer, norm = self.config.feature_layer, self.config.feature_norm
         hidden, modulation = self._hidden(latents.grid, clean, instruction=instruction, num_blocks=layer)
         if norm == "modulated":
-            hidden = self.blocks[layer].modulated(hidden, modulation)
+            hidden = self.blocks[layer].modulated(hidden, modulation)  # type: ignore[operator]
         elif norm == "layer":
             hidden = nn.functional.layer_norm(hidden, hidden.shape[-1:])
         return Video(rearrange(hidden, "b t (h w) d -> b d t h w", h=h, w=w), latents.fps)
