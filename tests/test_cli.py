@@ -175,7 +175,7 @@ def test_a_process_ends_with_one_line_and_a_code():
     )
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr == "video2act: ValueError: episodes must be at least 1, got 0\n"
+    assert done.stderr == "video2act: ValueError: episodes must be at least 1, got 0 (options: video2act eval --help)\n"
 
 
 def test_the_traceback_is_there_for_who_asks(video2act: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

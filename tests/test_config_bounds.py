@@ -173,12 +173,12 @@ LAUGHS = "\n".join(
 )
 def test_hostile_files_are_refused_in_a_short_message(name: str, content: str | bytes, message: str, tmp_path: Path):
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    started = time.monotonic()
+    started = time.process_time()
     for read in (lambda path: load(PolicyConfig, path), load_backbone):
         with pytest.raises(ValueError, match=message) as error:
             read(tmp_path / name)
         assert len(str(error.value)) < 1500
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.fixture

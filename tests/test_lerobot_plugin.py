@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from video2act.config import PolicyConfig
+from video2act.policy import Video2Act
 from video2act.presets import PRESETS
 
 PLUGIN = Path(__file__).parents[1] / "lerobot_policy_video2act" / "src"
@@ -82,9 +83,7 @@ def policy(plugin: tuple[ModuleType, ModuleType], small_config: PolicyConfig, mo
     """A new one, of the small preset; its video model has random weights, which only a test may have."""
     configuration, modeling = plugin
     monkeypatch.setitem(PRESETS, "tiny", lambda spec: small_config)
-    monkeypatch.setattr(
-        modeling, "build_policy", lambda config, statistics, video_model: modeling.Video2Act(config, statistics)
-    )
+    monkeypatch.setattr(modeling, "build_policy", lambda config, statistics, video_model: Video2Act(config, statistics))
     shapes = {
         "observation.images.front": (3, 16, 16),
         "observation.images.wrist": (3, 16, 16),

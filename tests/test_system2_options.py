@@ -77,9 +77,9 @@ def test_a_cache_is_filled_verified_and_trained_on(
 ):
     of = ("--data", recorded, "--preset", "small_wan", "--video-model", wan)
     video2act("cache", "fill", *of, "--out", tmp_path / "seen", *options(tmp_path))
-    video2act("cache", "verify", tmp_path / "seen", *of, *options(tmp_path))
+    video2act("cache", "verify", tmp_path / "seen")
     with pytest.raises(SystemExit, match="StaleCacheError"):
-        video2act("cache", "verify", tmp_path / "seen", *of)
+        video2act("train", *of, "--out", tmp_path / "run", "--num-steps", 0, "--cache", tmp_path / "seen")
     AcceleratorState._reset_state(True)  # another process
     run = ("--out", tmp_path / "run", "--num-steps", 0, "--cache", tmp_path / "seen")
     video2act("train", *of, *run, *options(tmp_path))
