@@ -148,14 +148,15 @@ def make_gym(name: str, cameras: tuple[str, ...] | None) -> GymEnvironment:
     environment.reset(seed=0)
     _, _, _, _, info = environment.step(environment.action_space.sample())
     success = next((key for key in SUCCESSES if key in info), None)
-    fps = environment.metadata.get("render_fps")
+    fps: Any = environment.metadata.get("render_fps")
     max_steps = environment.spec.max_episode_steps if environment.spec else None
     found = {path.rpartition("/")[2]: path for path in pictures}
     wanted = tuple(found) if cameras is None else cameras
     images: dict[str, str | None] = {camera: found.get(camera) for camera in wanted}
     missing = [camera for camera, path in images.items() if path is None]
     rendered = environment.render() if missing else None
-    sizes = {pictures[path].shape[:2] for path in images.values() if path} | {getattr(rendered, "shape", ())[:2]} - {()}
+    drawn: tuple[int, ...] = getattr(rendered, "shape", ())
+    sizes: set[Any] = {pictures[path].shape[:2] for path in images.values() if path} | ({drawn[:2]} - {()})
     for problem in (
         len(states) != 1 and f"it has {len(states)} vectors of floats ({', '.join(states) or 'none'}), not one state",
         success is None and f"info has neither {' nor '.join(SUCCESSES)}, but {', '.join(info) or 'nothing'}",
