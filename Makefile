@@ -2,6 +2,7 @@
 # make test   what CI runs, under eight minutes
 # make lint   style and types
 # make test-interop   datasets exchanged with the real lerobot, 0.4 and 0.6, each in a virtual environment of its own (15 GB)
+# make mutants   90 random small changes of the core: which does no test notice? About half an hour; not in CI
 # Each installs what it needs into .venv first.
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ export MUJOCO_GL ?= egl
 # otherwise each process compiles the libraries anew, which takes longer than importing them
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo demo-three-tasks test test-slow test-interop lint install dev opengl clean
+.PHONY: demo demo-three-tasks test test-slow test-interop mutants lint install dev opengl clean
 
 demo: install opengl
 	$(BIN)/video2act demo --out runs/demo
@@ -37,6 +38,16 @@ test-interop:
 		$$venv/bin/python tests/interop/lerobot_plugin.py runs/interop/plugin-$$version; \
 		$$venv/bin/python tests/interop/lerobot_worked_example.py runs/interop/example-$$version; \
 	done
+
+# the first run of mutmut makes the mutants and finds out which test covers which function
+COUNT ?= 90
+SEED ?= 0
+mutants: dev opengl
+	$(PIP) mutmut
+	PATH=$(abspath $(BIN)):$$PATH OMP_NUM_THREADS=1 mutmut run --max-children 2 'video2act.normalize*'
+	PATH=$(abspath $(BIN)):$$PATH OMP_NUM_THREADS=1 mutmut run --max-children 2 \
+		$$($(BIN)/python scripts/sample_mutants.py $(COUNT) --seed $(SEED))
+	$(BIN)/mutmut results
 
 lint: dev
 	$(BIN)/ruff check .
