@@ -69,19 +69,22 @@ class Watch:
 def test_a_flood_of_empty_frames_does_not_freeze_the_server(
     flood: tuple[bytes, bytes], closes: bool, asyncio_log: list[logging.LogRecord]
 ):
-    """300,000 of them froze it for two to six seconds, and filled asyncio's log when the client was gone."""
+    """300,000 of them froze it for two to six seconds, and filled asyncio's log when the client was gone.
+
+    Ten times as many are sent, so that a freeze and a busy machine cannot be taken for each other.
+    """
     first, frame = flood
     with serving() as server, Client(server) as other:
         attacker = Client(server, ping_interval=None)
         raw = attacker.connection.socket
         with Watch(server) as watch:
             with suppress(OSError):
-                raw.sendall(first + 300_000 * frame)
+                raw.sendall(first + 3_000_000 * frame)
                 if closes:
                     raw.close()
             wait_until(lambda: server.metrics.get("errors", "frames") == 1)
             assert "actions" in other.ask(message())
-        assert watch.longest_s < 1.0
+        assert watch.longest_s < 4.0
         if not closes:
             with pytest.raises(ConnectionClosed, match=r"1008 \(policy violation\) too many small frames"):
                 list(attacker.connection)
