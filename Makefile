@@ -1,5 +1,5 @@
 # make demo   from nothing to a policy acting in a simulator, about twelve minutes on two cores
-# make test   what CI runs, under eight minutes
+# make test   what CI runs, about twelve minutes
 # make lint   style and types
 # make test-interop   datasets exchanged with the real lerobot, 0.4 and 0.6, each in a virtual environment of its own (15 GB)
 # make mutants   90 random small changes of the core: which does no test notice? About half an hour; not in CI
