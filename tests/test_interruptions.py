@@ -1,4 +1,4 @@
-"""What an interrupted command says: the exact command that goes on, and nothing that is not so."""
+"""An interrupted command prints the exact command that continues it, and makes no false promise."""
 
 import os
 import shlex

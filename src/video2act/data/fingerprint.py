@@ -37,7 +37,7 @@ def of_file(path: Path) -> str:
 
 
 def of_column(path: Path, key: str) -> str:
-    """Of a column of pictures in a parquet file."""
+    """Fingerprint of a column of pictures in a parquet file."""
     metadata, names = pq.read_metadata(path), []
     for i in range(metadata.num_row_groups):
         group = metadata.row_group(i)

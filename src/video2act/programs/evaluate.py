@@ -138,7 +138,7 @@ def _summary(evaluation: Evaluation, episodes: list[FinishedEpisode]) -> Evaluat
 
 
 def _fingerprint(evaluation: Evaluation) -> str:
-    """Of the policy's files, or of its weights where it is loaded already."""
+    """Fingerprint of the policy's files; of its weights, if it is loaded already."""
     path = evaluation.source.path
     if path is None:
         policy = evaluation.source.load(evaluation.device)

@@ -80,8 +80,8 @@ class Checkpoints:
         own = torch.tensor([checksum], device=self._accelerator.device)
         checksums: list[int] = self._accelerator.gather(own).tolist()  # type: ignore[union-attr]
         if self._accelerator.is_main_process:
-            names = [f"rank_{rank}.safetensors" for rank in range(len(checksums) if self._is_divided else 1)]
-            files = dict(zip(names, checksums, strict=False))
+            written = checksums if self._is_divided else checksums[:1]
+            files = {f"rank_{rank}.safetensors": checksum for rank, checksum in enumerate(written)}
             facts = {"step": step, "num_processes": self._accelerator.num_processes, "files": files}
             write_text(folder / FACTS_FILE, json.dumps(facts) + "\n")
 

@@ -16,7 +16,7 @@ from video2act.policy import Video2Act
 
 
 def policy_identity(policy: Video2Act) -> dict[str, Any]:
-    """Of a new policy and the weights that it has not learned itself."""
+    """Identity of a new policy and of the weights that it starts from."""
     described = asdict(policy.config)
     del described["preset"]  # a name, which changes nothing
     for name in ("text_encoder", "image_encoder"):
@@ -30,7 +30,7 @@ def policy_identity(policy: Video2Act) -> dict[str, Any]:
 
 
 def backbone_identity(config: Any, model: VideoBackbone | None = None) -> dict[str, Any]:
-    """Of a video model.
+    """Identity of a video model.
 
     Args:
         model: it with the weights that a training begins with; None: they are random.

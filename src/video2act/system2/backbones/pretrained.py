@@ -6,6 +6,7 @@ looking (blocks behind `feature_layer` and the VAE's decoder are not loaded) or 
 """
 
 import inspect
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -151,24 +152,25 @@ class PretrainedBackbone(VideoBackbone):
         """Width of the text tokens that a transformer of this config reads."""
         return transformer["text_embed_dim"]
 
+    @abstractmethod
     def text_encoder(self) -> TextEncoder:
-        raise NotImplementedError
+        """The encoder of the model's instructions."""
 
+    @abstractmethod
     def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         """What the VAE gives -> what the transformer was trained on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def restore(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         """The inverse of `normalise`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, text: Embedding) -> Float[Tensor, "b c t h w"]:
         """The transformer's whole forward pass at `noisy = (1 - level) * latents + level * noise`, to the flow."""
-        raise NotImplementedError
 
+    @abstractmethod
     def geometry(self, transformer: dict[str, Any], vae: dict[str, Any]) -> dict[str, tuple[int, int]]:
         """What the model's own configs say -> (found, what the family has)."""
-        raise NotImplementedError
 
     # VideoBackbone
 
