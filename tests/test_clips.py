@@ -12,11 +12,12 @@ from video2act.clips import (
     FrameHistory,
     ImageHistory,
     clip_indices,
+    stream_indices,
     to_pixels,
 )
 from video2act.config import FilterConfig, FormerConfig, FrameConfig, StreamConfig
 from video2act.frames import fit_frames
-from video2act.types import Observation
+from video2act.types import EpisodeFrames, Observation
 
 
 def stream(num_frames: int, stride: int, size_px: int = 4, name: str = "motion", camera: str = "top") -> StreamConfig:
@@ -140,3 +141,143 @@ def test_frames_that_were_skipped_still_count():
     for step in range(21 - behind.span, 21):
         behind.append(frame(step), control_step=step)
     assert (history.clips(10.0)["a"].grid == behind.clips(10.0)["a"].grid).all()
+
+
+def lit(clip: torch.Tensor) -> list[int]:
+    """The number that each frame of a clip shows."""
+    return ((clip[0, 0, :, 0, 0] + 1) * 127.5).round().int().tolist()
+
+
+class TestSeldom:
+    """A stream that looks every few control steps only, by hand."""
+
+    WINDOW = replace(stream(3, 2), every=4)
+    WHOLE = replace(stream(3, 2), every=4, encoding="stream")
+
+    @pytest.mark.parametrize(
+        ("newest", "window", "whole"),
+        [
+            (0, [0, 0, 0], [0]),
+            (3, [0, 0, 0], [0]),
+            (4, [0, 2, 4], [0, 2, 4]),
+            (7, [0, 2, 4], [0, 2, 4]),
+            (8, [4, 6, 8], [0, 2, 4, 6, 8]),
+            (13, [8, 10, 12], [0, 2, 4, 6, 8, 10, 12]),
+        ],
+    )
+    def test_its_clip_ends_at_the_last_multiple(self, newest: int, window: list[int], whole: list[int]):
+        assert stream_indices(newest, self.WINDOW) == window
+        assert stream_indices(newest, self.WHOLE) == whole
+        history = FrameHistory((self.WINDOW, replace(self.WHOLE, name="whole")))
+        for number in range(newest + 1):
+            history.append(observation(number))
+        clips = history.clips(20.0)
+        assert lit(clips["motion"].grid) == window
+        assert lit(clips["whole"].grid) == whole
+        assert (clips["motion"].fps, clips["whole"].fps) == (10.0, 10.0)
+
+    def test_before_an_episode_there_is_none(self):
+        for stream_ in (self.WINDOW, self.WHOLE):
+            with pytest.raises(ValueError, match="cannot end before the first frame"):
+                stream_indices(-1, stream_)
+
+    def test_an_encoder_that_goes_on_is_handed_what_it_lacks(self):
+        """Frames 0, 2, 4, ... are 0, 1, 2, ... of the stream; what lies after the last multiple of 4 waits."""
+        history, handed = FrameHistory((self.WHOLE,)), []
+        for number in range(15):
+            history.append(observation(number))
+            if number in (0, 5, 6, 14):
+                clip = history.clips(20.0)["motion"]
+                assert isinstance(clip, EpisodeFrames)
+                handed.append((clip.first, lit(clip.grid)))
+                clip.memory.num_frames = clip.first + clip.grid.shape[2]  # encoded
+        # what was encoded is dropped when the next frame comes
+        assert handed == [(0, [0]), (1, [2, 4]), (3, []), (3, [6, 8, 10, 12])]
+
+    def test_a_second_episode_is_as_the_first(self):
+        history = FrameHistory((self.WINDOW, replace(self.WHOLE, name="whole")))
+        seen = []
+        for _ in range(2):
+            history.reset()
+            for number in range(7):
+                history.append(observation(number))
+            clips = history.clips(20.0)
+            assert isinstance(clips["whole"], EpisodeFrames)
+            seen.append(({name: lit(clip.grid) for name, clip in clips.items()}, clips["whole"].first))
+            clips["whole"].memory.num_frames = 3
+        assert seen[0] == seen[1] == ({"motion": [0, 2, 4], "whole": [0, 2, 4]}, 0)
+
+    def test_an_encoder_gets_every_frame_though_another_stream_looks_at_windows(self):
+        history = FrameHistory((self.WINDOW, replace(self.WHOLE, name="whole")))
+        assert history.needs_every_frame
+        assert not FrameHistory((self.WINDOW,)).needs_every_frame
+        history.append(observation(0))
+        with pytest.raises(RuntimeError, match="control steps 1 to 3 are missing"):
+            history.append(observation(4), control_step=4)
+
+    def test_a_history_goes_as_far_back_as_its_longest_stream(self):
+        short, long = stream(1, 1, name="short"), replace(stream(5, 3, name="long"), every=2)
+        assert [FrameHistory(streams).span for streams in ((), (short,), (short, long), (long, short))] == [
+            1,
+            1,
+            14,
+            14,
+        ]
+
+
+class TestShared:
+    @pytest.mark.parametrize("is_reversed", [False, True])
+    def test_of_two_streams_with_the_same_frames_each_has_all_of_its_own(self, is_reversed: bool):
+        streams = (stream(5, 3, name="long"), stream(2, 1, name="short"))
+        history = FrameHistory(streams[::-1] if is_reversed else streams)
+        for number in range(20):
+            history.append(observation(number))
+        clips = {name: lit(clip.grid) for name, clip in history.clips(20.0).items()}
+        assert clips == {"long": [7, 10, 13, 16, 19], "short": [18, 19]}
+
+    def test_streams_of_another_width_or_rule_have_frames_of_their_own(self):
+        wide = replace(stream(1, 1, name="wide"), width_px=8)
+        cropped = replace(stream(1, 1, name="cropped"), frame=FrameConfig(fit="crop"))
+        picture = np.zeros((8, 16, 3), np.uint8)
+        picture[:, 4:12] = 200
+        history = FrameHistory((stream(1, 1, name="square"), wide, cropped))
+        history.append(observation(0, top=picture))
+        clips = {name: clip.grid[0, 0, 0] for name, clip in history.clips(20.0).items()}
+        assert {name: tuple(clip.shape) for name, clip in clips.items()} == {
+            "square": (4, 4),
+            "wide": (4, 8),
+            "cropped": (4, 4),
+        }
+        bright = 200 / 127.5 - 1
+        assert torch.allclose(clips["cropped"], torch.tensor(bright))
+        assert torch.allclose(clips["wide"][:, 2:6], torch.tensor(bright))
+        assert (clips["wide"][:, [0, 1, 6, 7]] == -1).all()
+        assert torch.allclose(clips["square"][0], torch.tensor(127 / 127.5 - 1))  # a bar
+
+    def test_an_environment_may_draw_into_the_same_memory(self):
+        drawn = frame(1, 4)
+        frames, images = FrameHistory((stream(2, 1),)), ImageHistory(("top@1",))
+        for number in (10, 20):
+            drawn[:] = number
+            seen = observation(0, top=drawn)
+            frames.append(seen)
+            images.append(seen)
+        assert lit(frames.clips(20.0)["motion"].grid) == [10, 20]
+        assert (images.complete(seen).images["top@1"] == 10).all()
+
+    def test_frames_too_small_for_one_stream_are_taken_in_by_none(self):
+        history = FrameHistory((stream(1, 1), stream(1, 1, size_px=16, name="large")))
+        with pytest.raises(ValueError, match="too small"):
+            history.append(observation(0))
+        with pytest.raises(RuntimeError, match="no frame has been observed"):
+            history.clips(20.0)
+
+
+def test_a_waiting_encoder_may_fall_1024_frames_behind_and_no_more(monkeypatch: pytest.MonkeyPatch):
+    assert clips.MAX_WAITING_FRAMES == 1024
+    monkeypatch.setattr(clips, "MAX_WAITING_FRAMES", 2)
+    history = FrameHistory((TestSeldom.WHOLE,))
+    for number in range(4):
+        history.append(observation(number))
+    with pytest.raises(RuntimeError, match="System 2 is 2 frames behind"):
+        history.append(observation(4))

@@ -126,6 +126,75 @@ class TestClipping:
         assert part.parked() == whole.parked()
 
 
+class TestByHand:
+    """Scales and limits of a robot in numbers. Its dimensions: a joint, a smaller one, a parked one that trembles by
+    1e-5 around -1.6, one that never moves, and a rate of 0 to 2000 that trembles by 1e-3."""
+
+    ROBOT = Statistics(
+        mean=(0.1, 0.0, -1.6, 0.3, 1000.0),
+        std=(0.4, 0.2, 1e-5, 1e-17, 1e-4),
+        min=(-1.0, -0.5, -1.60002, 0.3, 1000.0),
+        max=(1.0, 0.3, -1.59998, 0.3, 1000.0005),
+        q01=(-0.8, -0.4, -1.60001, 0.3, 1000.0),
+        q99=(0.8, 0.2, -1.59999, 0.3, 1000.0005),
+        names=("shoulder", "elbow", "wrist", "tool", "rate"),
+    )
+
+    @pytest.mark.parametrize(
+        ("mode", "shift", "scale"),
+        [
+            # the upper median of the three that move is 0.2: the wrist's floor is 0.002
+            ("mean_std", (0.1, 0.0, -1.6, 0.3, 1000.0), (0.4, 0.2, 0.002, 1.0, 1.0)),
+            ("min_max", (0.0, -0.1, -1.6, 0.3, 1000.00025), (1.0, 0.4, 0.004, 1.0, 1.0)),
+            ("quantile", (0.0, -0.1, -1.6, 0.3, 1000.00025), (0.8, 0.3, 0.003, 1.0, 1.0)),
+            ("identity", (0.0,) * 5, (1.0,) * 5),
+        ],
+    )
+    def test_shift_and_scale(self, mode: Mode, shift: tuple[float, ...], scale: tuple[float, ...]):
+        normalizer = Normalizer(self.ROBOT, mode)
+        assert normalizer.shift.tolist() == pytest.approx(shift, rel=1e-6)
+        assert normalizer.scale.tolist() == pytest.approx(scale, rel=1e-5)
+        raw = torch.tensor([0.5, -0.3, -1.5, 0.4, 1001.0])
+        expected = [(r - a) / b for r, a, b in zip(raw.tolist(), shift, scale, strict=True)]
+        assert normalizer.normalize(raw).tolist() == pytest.approx(expected, rel=1e-3)
+
+    def test_a_floor_of_half_of_a_typical_dimension(self):
+        assert Normalizer(self.ROBOT, "mean_std", floor=0.5).scale.tolist() == pytest.approx((0.4, 0.2, 0.1, 1.0, 1.0))
+
+    @pytest.mark.parametrize("place", [-1.6, 1.6])
+    def test_far_from_zero_a_parked_joint_is_scaled_by_a_thousandth_of_its_place(self, place: float):
+        parked = Statistics((0.0, place), (0.01, 1e-5), (-0.03, place - 1e-5), (0.03, place + 1e-5))
+        assert Normalizer(parked, "mean_std").scale.tolist() == pytest.approx((0.01, 0.00160001))
+        assert Normalizer(parked, "mean_std", floor=0.0).scale.tolist() == pytest.approx((0.01, 1e-5))
+
+    def test_of_few_dimensions_the_typical_one_is_the_upper_median(self):
+        for moving, scale in ((1, 1e-5), (2, 0.004), (3, 0.002), (4, 0.003)):
+            spreads = (1e-5, 0.4, 0.2, 0.3)[:moving]
+            sizes = tuple(3 * spread for spread in spreads)
+            none = (0.0,) * moving
+            statistics = Statistics(none, spreads, tuple(-size for size in sizes), sizes)
+            assert Normalizer(statistics, "mean_std").scale[0].item() == pytest.approx(scale)
+
+    def test_half_the_range_is_allowed_on_either_side_and_a_whole_scale_where_there_is_none(self):
+        normalizer = Normalizer(self.ROBOT, "mean_std")
+        low, high = normalizer.clip(torch.full((5,), -1e6)), normalizer.clip(torch.full((5,), 1e6))
+        assert low.tolist() == pytest.approx([-2.0, -0.9, -1.60202, -0.7, 999.0], abs=1e-4)
+        assert high.tolist() == pytest.approx([2.0, 0.7, -1.59798, 1.3, 1001.0005], abs=1e-4)
+
+    @pytest.mark.parametrize(("side", "number"), [(-1, -2.001), (1, 2.001)])
+    def test_one_number_outside_is_named_on_either_side(self, side: int, number: float):
+        raw = torch.tensor([number, 0.0, -1.6, 0.3, 1000.0]).numpy()
+        assert Normalizer(self.ROBOT, "mean_std").outside(raw) == f"shoulder = {number:.4g} (trained on -1 to 1)"
+
+    @pytest.mark.parametrize(("closed_share", "scale"), [(0.5e-4, 0.5), (2e-4, 1e-4)])
+    def test_quantiles_that_are_one_number_give_way_to_the_range(self, closed_share: float, scale: float):
+        """A gripper that is closed in 99 % of all frames; one that trembles while it is, does move."""
+        gripper = Statistics((0.0,), (0.1,), (0.0,), (1.0,), (0.0,), (closed_share,))
+        normalizer = Normalizer(gripper, "quantile", floor=0.0)
+        assert normalizer.scale.item() == pytest.approx(scale)
+        assert normalizer.shift.item() == pytest.approx(0.5 if scale == 0.5 else 1e-4)
+
+
 def test_outliers_do_not_count_between_quantiles():
     glitch = Statistics((0.0,), (5.0,), (-1.0,), (1000.0,), (-1.0,), (1.0,))
     assert Normalizer(glitch, "quantile").normalize(torch.tensor([0.5])) == pytest.approx(0.5)

@@ -13,7 +13,7 @@ from video2act.limits import Limits
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
 from video2act.serving.session import PolicySession, System2Session
-from video2act.types import Tokens, Video
+from video2act.types import ActionChunk, Observation, Tokens, Video
 
 
 @pytest.fixture
@@ -169,6 +169,92 @@ def test_numbers_that_are_not_finite_are_not_sent(session: PolicySession):
         session.answer(message(prompt="diverge"))
 
 
+def test_a_plan_is_made_on_the_newest_observation_within_a_control_step(session: PolicySession, policy: CountingPolicy):
+    """It is no frame of its own, and still what the robot sees now."""
+    session.answer(at(0, plan=False))
+    session.answer(at(0.4, plan=False))
+    assert session.answer({"plan": True})["actions"][0].tolist() == pytest.approx([1.0, 0.4])
+    with pytest.raises(MessageError, match=r"100\.010000 s after 100\.020000 s"):
+        session.answer(at(0.2))
+
+
+def test_two_messages_of_one_moment_are_in_order(session: PolicySession, policy: CountingPolicy):
+    session.answer(at(3))
+    assert session.answer(at(3))["frames_repeated"] == 0
+    assert frames(policy) == [3.0]
+
+
+def test_drift_is_counted_from_the_beginning_of_the_episode(session: PolicySession, policy: CountingPolicy):
+    """Robots that are a little slow: 0.8 of a control step more each time are 8 steps in ten."""
+    for number in range(11):
+        session.answer(at(0.8 * number))
+    assert len(policy.seen) == 9
+    session.answer(at(50, reset=True))
+    assert session.answer(at(51))["frames_repeated"] == 0
+    assert frames(policy) == [50.0, 51.0]
+
+
+def test_an_instruction_that_changes_within_a_control_step_is_seen_at_once(
+    session: PolicySession, policy: CountingPolicy
+):
+    session.answer(at(0))
+    session.answer(at(0.2, prompt="pull"))
+    session.answer(at(0.4, prompt="pull"))
+    session.answer(at(1, prompt="pull"))
+    assert [seen.instruction for seen in policy.seen] == ["push", "pull"]
+    session.answer(at(2, prompt="pull"))
+    assert len(policy.seen) == 3
+
+
+def test_an_episode_waits_for_its_first_plan(session: PolicySession):
+    waits = [session.is_first]
+    for message_ in (at(0, plan=False), at(1), at(2), at(3, reset=True, plan=False), at(4)):
+        session.answer(message_)
+        waits.append(session.is_first)
+    assert waits == [True, True, False, False, True, False]
+
+
+def test_what_the_policy_cannot_use_is_the_messages_fault_and_changes_nothing(policy: CountingPolicy):
+    def check(observation: Observation) -> None:
+        if observation.instruction == "odd":
+            raise ValueError("no embedding for 'odd'")
+
+    session = PolicySession(policy, CONTRACT, check=check)
+    session.answer(at(0))
+    for words in ({}, {"reset": True}):
+        with pytest.raises(MessageError, match="no embedding for 'odd'"):
+            session.answer(at(1, prompt="odd", **words))
+    assert policy.num_episodes == 1
+    assert frames(policy) == [0.0]
+    assert session.answer(at(1))["frames_repeated"] == 0
+
+
+def test_an_answer_says_for_when_its_plan_is(policy: CountingPolicy, monkeypatch: pytest.MonkeyPatch):
+    """Not for the message: a policy may answer with a plan that it has made on an earlier observation."""
+    monkeypatch.setattr(
+        policy, "infer", lambda seen: ActionChunk(np.zeros((4, 2), np.float32), seen.time - 0.02, PERIOD_S)
+    )
+    answer = PolicySession(policy, CONTRACT).answer(at(0))
+    assert answer["observed_at"] == pytest.approx(99.98)
+    assert "actions_clamped" not in answer
+
+
+def test_durations_are_in_milliseconds(session: PolicySession, monkeypatch: pytest.MonkeyPatch):
+    ticks = iter([1.0, 1.25, 2.0, 2.5])
+    monkeypatch.setattr("video2act.serving.session.time.perf_counter", lambda: next(ticks))
+    assert session.answer(at(0))["policy_timing"] == {"observe_ms": 250.0, "infer_ms": 500.0}
+
+
+def test_of_a_plan_that_is_clamped_actions_are_counted_not_numbers(policy: CountingPolicy):
+    limits = Limits((0.0, 0.0), (0.5, 0.5))
+    assert PolicySession(policy, CONTRACT, limits=limits).answer(at(9))["actions_clamped"] == 4
+
+    policy.infer = lambda seen: ActionChunk(np.array([[0.1, 0.1], [9.0, 0.1], [0.1, 0.1]]), seen.time, PERIOD_S)  # type: ignore[method-assign]
+    assert PolicySession(policy, CONTRACT, limits=limits).answer(at(0))["actions_clamped"] == 1
+    with pytest.raises(HoldError, match="number 0 of action 1 is 9"):
+        PolicySession(policy, CONTRACT, limits=limits, outside="hold").answer(at(1))
+
+
 class TestSystem2:
     @pytest.fixture
     def session(self, small_config: PolicyConfig) -> System2Session:
@@ -194,6 +280,32 @@ class TestSystem2:
         session.answer(self.clips(0, 2.5, 7))
         with pytest.raises(MessageError, match="clips come in order"):
             session.answer(self.clips(0, time, episode))
+
+    def test_it_waits_for_its_first_clips_and_measures_milliseconds(
+        self, session: System2Session, monkeypatch: pytest.MonkeyPatch
+    ):
+        ticks = iter([1.0, 1.25])
+        monkeypatch.setattr("video2act.serving.session.time.perf_counter", lambda: next(ticks))
+        assert session.is_first
+        assert session.answer(self.clips(0, 2.5, 7))["policy_timing"] == {"perceive_ms": 250.0}
+        assert not session.is_first
+
+    def test_what_cannot_be_read_or_failed_changes_nothing(self, small_config: PolicyConfig):
+        def check(instruction: str) -> None:
+            if instruction == "too long":
+                raise ValueError("too long")
+
+        def perceive(clips: dict[str, Video], instruction: list[str]) -> Tokens:
+            if instruction == ["fail"]:
+                raise ZeroDivisionError
+            return Tokens.all_visible(torch.zeros(1, 1, 1))
+
+        session = System2Session(perceive, Contract.of(small_config, "system2"), check=check)
+        for prompt, error in (("too long", MessageError), ("fail", ZeroDivisionError)):
+            with pytest.raises(error):
+                session.answer(self.clips(0, 9.0, 7) | {"prompt": prompt})
+            assert session.is_first
+        assert session.answer(self.clips(0, 2.5, 7))["observed_at"] == 2.5  # earlier than what was refused
 
     def test_a_new_episode_may_begin_at_any_time(self, session: System2Session):
         session.answer(self.clips(0, 2.5, 7))
