@@ -100,7 +100,7 @@ def test_a_repo_is_fetched_as_far_as_it_is_needed(policy: Video2Act, tmp_path: P
         asked.append((repo, revision, "model.safetensors" in allow_patterns))
         return str(tmp_path / "policy")
 
-    monkeypatch.setattr("video2act.files.frozen.snapshot_download", fetch)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
     assert Video2Act.from_pretrained("someone/push", revision="v1").config == policy.config
     assert asked == [("someone/push", "v1", True)]
 
@@ -124,7 +124,7 @@ def test_what_is_pushed_is_what_is_saved(policy: Video2Act, run: Path, tmp_path:
             calls.append((repo_id, {"files": sorted(path.name for path in Path(folder_path).iterdir())}))
             return f"https://huggingface.co/{repo_id}"
 
-    monkeypatch.setattr("video2act.hub.HfApi", Api)
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
     assert policy.push_to_hub("me/push", tmp_path / "upload", run=run, private=True) == "https://huggingface.co/me/push"
     assert calls[0] == ("me/push", {"private": True, "exist_ok": True})
     assert {"README.md", "config.json", "model.safetensors", "stats.json"} <= set(calls[1][1]["files"])

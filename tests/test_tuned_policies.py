@@ -102,8 +102,8 @@ def test_a_policy_that_was_pushed_to_the_hub_comes_back(
     def fetch(repo: str, revision: str | None, allow_patterns: list[str]) -> str:
         return str(copied(tmp_path / "hub", tmp_path / "fetched", allow_patterns))
 
-    monkeypatch.setattr("video2act.hub.HfApi", Api)
-    monkeypatch.setattr("video2act.files.frozen.snapshot_download", fetch)
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
     policy = Video2Act.load(saved(method))
     policy.push_to_hub("me/push", tmp_path / "upload")
     again = Video2Act.from_pretrained("me/push")

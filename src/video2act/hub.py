@@ -9,8 +9,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi
-
 from video2act.config import BackboneConfig, PolicyConfig
 from video2act.files.atomic import write_text
 from video2act.files.frozen import fetched
@@ -39,6 +37,8 @@ def locate_policy(source: Path | str, revision: str | None = None) -> Path:
 
 def upload(repo_id: str, folder: Path, *, private: bool = False) -> str:
     """Upload a policy's folder as a repo; returns the address."""
+    from huggingface_hub import HfApi
+
     api = HfApi()
     api.create_repo(repo_id, private=private, exist_ok=True)
     message = f"{repo_id}: a Video2Act policy"

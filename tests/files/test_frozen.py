@@ -12,7 +12,6 @@ from transformers import ByT5Tokenizer, T5EncoderModel
 
 from pretrained_folders import make_t5_folder
 from published_models import character_tokenizer
-from video2act.files import frozen
 from video2act.files.frozen import load_frozen, load_tokenizer, tokenize, weights_fingerprint
 
 SENTENCES = ("push the block", "pull the drawer open")
@@ -115,7 +114,7 @@ def test_a_repos_weights_are_named_once_they_are_here(tmp_path: Path, monkeypatc
             raise LocalEntryNotFoundError("never fetched")
         return str(folder)
 
-    monkeypatch.setattr(frozen, "snapshot_download", fetched_before)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetched_before)
     assert weights_fingerprint("some/t5") == weights_fingerprint(str(folder)) is not None
     assert weights_fingerprint("other/t5") is None
     assert weights_fingerprint(str(tmp_path / "nowhere")) is None

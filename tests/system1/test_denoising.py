@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from video2act.config import DenoisingConfig
@@ -89,6 +90,20 @@ def test_ddpm_noise_is_that_of_diffusers():
     scheduler = DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2")
     assert timestep.tolist() == [0, 250, 500, 999]
     assert torch.equal(noisy, scheduler.add_noise(clean, noise, timestep.long()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("num_steps", [1, 3, 5, 10])
+def test_flow_matching_takes_the_steps_of_diffusers(num_steps: int):
+    def flow(actions: Tensor, timestep: Tensor) -> Tensor:
+        return actions.sin() + timestep[:, None, None] / 1000
+
+    expected, scheduler = randn(0), FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000)
+    scheduler.set_timesteps(sigmas=torch.linspace(1, 0, num_steps + 1)[:-1].tolist())
+    for timestep in torch.as_tensor(scheduler.timesteps):
+        predicted = flow(expected, timestep.float().expand(len(expected)))
+        expected = scheduler.step(predicted, timestep, expected, return_dict=False)[0]  # type: ignore[arg-type]
+    config = replace(CONFIGS["flow matching, velocity"], num_steps=num_steps)
+    assert torch.equal(Denoising(config).sample(flow, randn(0)), expected)
 
 
 def test_noise_is_never_rounded_away(config: DenoisingConfig):

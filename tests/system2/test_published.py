@@ -19,7 +19,6 @@ from safetensors.torch import load_file, save_file
 
 import published_models
 from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig
-from video2act.files import frozen
 from video2act.policy import Video2Act
 from video2act.system2.backbones import TinyBackbone, make_backbone, save_video_model, sources
 from video2act.system2.backbones.pretrained import PretrainedBackbone
@@ -77,7 +76,7 @@ class TestWhereItIs:
         def unreachable(*_: Any, **__: Any) -> str:
             raise LocalEntryNotFoundError("no connection")
 
-        monkeypatch.setattr(frozen, "snapshot_download", unreachable)
+        monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
         reason = r"\(LocalEntryNotFoundError: no connection\)"
         with pytest.raises(
             FileNotFoundError, match=rf"there is no folder some/model, and .* cannot be fetched {reason}"
@@ -92,7 +91,7 @@ class TestWhereItIs:
             asked.update(repo=repo, patterns=allow_patterns)
             return str(tmp_path)
 
-        monkeypatch.setattr(frozen, "snapshot_download", fetch)
+        monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
         assert sources.locate("some/model") == tmp_path
         assert asked["repo"] == "some/model"
         assert "transformer/*" in asked["patterns"]

@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from video2act.files.tensor_files import check_counts, fingerprint, listing, open_tensors, read_json, shards
 
@@ -155,6 +152,9 @@ def weights_fingerprint(source: str) -> str | None:
     Args:
         source: a folder, or the id of a repo, which is looked for among those fetched before.
     """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
     try:
         folder = _folder(source) or Path(snapshot_download(source, local_files_only=True))
         return fingerprint(shards(folder, *WEIGHTS))
@@ -177,6 +177,8 @@ def load_tokenizer(source: str | Path) -> Any:
     described = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
     if described.get("tokenizer_class") not in WITHOUT_VOCABULARY:
         _check_vocabulary(folder)
+    from transformers import AutoTokenizer
+
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
@@ -241,6 +243,9 @@ def fetched(source: str, patterns: Sequence[str], *, part: str = "", revision: s
     Raises:
         FileNotFoundError: there is no such repo, or it cannot be reached.
     """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
     try:
         return Path(snapshot_download(source, revision=revision, allow_patterns=list(patterns)))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:

@@ -1,7 +1,7 @@
-"""Schedules of noise for actions, around diffusers' schedulers: how to add noise, what the network is asked for, how
-to sample.
+"""Noise schedules for actions: how noise is added, what the network predicts, how a chunk is sampled.
 
-* `ddpm`: the squared-cosine DDPM schedule in training, DPM-Solver++ (order 2) in sampling, as RDT-1B.
+* `ddpm`: the squared-cosine DDPM schedule in training, DPM-Solver++ (order 2) in sampling, as RDT-1B. Both are
+  diffusers' schedulers, which are imported only for this schedule: that takes seconds.
 * `flow_matching`: straight lines between actions and noise, Euler steps in sampling.
 
 Under flow matching a network may predict the clean actions instead of the flow; the flow follows from them.
@@ -17,9 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
-from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from jaxtyping import Float
 from torch import Tensor
 
@@ -56,7 +53,12 @@ class Denoising:
 
     def __init__(self, config: DenoisingConfig):
         self.config = config
-        self._ddpm = DDPMScheduler(num_train_timesteps=config.num_train_timesteps, beta_schedule="squaredcos_cap_v2")
+        if config.schedule == "ddpm":
+            from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+            self._ddpm = DDPMScheduler(
+                num_train_timesteps=config.num_train_timesteps, beta_schedule="squaredcos_cap_v2"
+            )
 
     def add_noise(
         self, actions: Float[Tensor, "b horizon a"], noise: Float[Tensor, "b horizon a"], *, uniform: Float[Tensor, "b"]
@@ -101,6 +103,8 @@ class Denoising:
         return clean.detach() + weight * sigma * pull
 
     def _sample_ddpm(self, denoise: Denoiser, noise: Tensor, *, known: Known | None) -> Tensor:
+        from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+
         # a scheduler counts its own steps, so each chunk has a fresh one
         scheduler = DPMSolverMultistepScheduler(
             num_train_timesteps=self.config.num_train_timesteps,
@@ -125,19 +129,17 @@ class Denoising:
         return actions
 
     def _sample_flow(self, denoise: Denoiser, noise: Tensor, *, known: Known | None) -> Tensor:
-        scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=self.config.num_train_timesteps)
-        # evenly spaced from pure noise: the scheduler's own default would end its first interval elsewhere
-        levels = torch.linspace(1, 0, self.config.num_steps + 1)[:-1].tolist()
-        scheduler.set_timesteps(sigmas=levels)
+        """Euler steps, evenly spaced from pure noise to none."""
+        levels = torch.linspace(1, 0, self.config.num_steps + 1)
         actions = noise
-        for timestep, level in zip(torch.as_tensor(scheduler.timesteps), levels, strict=True):
-            time = timestep.float().to(noise.device).expand(len(noise))
-            if known is None:
-                predicted = denoise(actions, time)
-                flow = predicted if self.config.prediction == "velocity" else (actions - predicted) / level
+        for level, following in zip(levels[:-1].tolist(), levels[1:].tolist(), strict=True):
+            timestep = noise.new_full((len(noise),), level * self.config.num_train_timesteps)
+            if known is not None:
+                clean = self._guided(denoise, actions, timestep=timestep, alpha=1 - level, sigma=level, known=known)
+                flow = (actions - clean) / level
+            elif self.config.prediction == "velocity":
+                flow = denoise(actions, timestep)
             else:
-                flow = (
-                    actions - self._guided(denoise, actions, timestep=time, alpha=1 - level, sigma=level, known=known)
-                ) / level
-            actions = scheduler.step(flow, timestep, actions, return_dict=False)[0]  # type: ignore[arg-type]
+                flow = (actions - denoise(actions, timestep)) / level
+            actions = actions + (following - level) * flow
         return actions

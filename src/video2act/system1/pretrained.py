@@ -10,18 +10,20 @@ instruction that is in neither is an error; it is never replaced by zeros.
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
-from transformers import SiglipVisionModel, T5EncoderModel
 
 from video2act.config import PretrainedConfig
 from video2act.files.frozen import load_frozen, load_tokenizer, read_config, tokenize, weights_fingerprint
 from video2act.text.cache import TextEmbeddings
 from video2act.types import Tokens
+
+if TYPE_CHECKING:
+    from transformers import SiglipVisionModel
 
 
 class T5:
@@ -31,7 +33,7 @@ class T5:
         self.config = config
         self._fingerprint: str | None = None
         self.device = torch.device("cpu")
-        self._parts: tuple[Any, T5EncoderModel] | None = None
+        self._parts: tuple[Any, Any] | None = None
 
     @torch.no_grad()
     def __call__(self, instruction: str) -> dict[str, Tensor]:
@@ -63,8 +65,10 @@ class T5:
         """Free its memory; it is read again if it is needed again."""
         self._parts = None
 
-    def _load(self) -> tuple[Any, T5EncoderModel]:
+    def _load(self) -> tuple[Any, Any]:
         if self._parts is None:
+            from transformers import T5EncoderModel
+
             source, width = self.config.source, self.config.width
             # what is small is read first, and says at once what is wrong with the rest
             described = read_config(T5EncoderModel, source)
@@ -142,8 +146,10 @@ class FrozenImageEncoder:
         hidden = model(pixel_values=flat).last_hidden_state.float()
         return Tokens.all_visible(rearrange(hidden, "(b k) n d -> b (k n) d", b=b))
 
-    def _load(self, device: torch.device) -> SiglipVisionModel:
+    def _load(self, device: torch.device) -> "SiglipVisionModel":
         if self._model is None:
+            from transformers import SiglipVisionModel
+
             source, width = self.config.source, self.config.width
             described = read_config(SiglipVisionModel, source)
             if described.hidden_size != width:

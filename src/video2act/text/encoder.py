@@ -5,7 +5,6 @@ Both systems read the instruction, hence its place beneath them. It is trained w
 
 import torch
 from torch import nn
-from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 
 from video2act.text.instruction import MAX_BYTES, check_instruction
 from video2act.types import Tokens
@@ -15,6 +14,8 @@ class ByteTextEncoder(nn.Module):
     """T5 over UTF-8 bytes. Each distinct instruction of a batch is encoded once."""
 
     def __init__(self, width: int, num_layers: int = 2, *, num_heads: int = 4):
+        from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
+
         super().__init__()
         self.max_bytes = MAX_BYTES
         self.tokenizer = ByT5Tokenizer()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import save_torch_state_dict
 from torch import Tensor
 
 from video2act import config as configs
@@ -104,6 +103,8 @@ def save_transformer(folder: Path, backbone: Any, *, weights: dict[str, Tensor])
     Args:
         weights: of the transformer, or of the whole backbone.
     """
+    from huggingface_hub import save_torch_state_dict
+
     weights = {
         name.removeprefix("transformer."): tensor for name, tensor in weights.items() if not name.startswith("vae.")
     }
