@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from runtime_fakes import FPS, MOTION, observation, wait_until
 from system2_in_a_process import cannot_be_built, counting, dies_at_once, obedient, threads_and_niceness
 
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.process_loop import ProcessSlowLoop
-from video2act.types import Observation, VideoCondition
+from video2act.runtime.process_worker import pack, unpack
+from video2act.runtime.refresh import Refreshed
+from video2act.types import Observation, Tokens, VideoCondition
 
 Start = Callable[..., ProcessSlowLoop]
 
@@ -208,3 +211,14 @@ def test_closing_ends_the_process_even_if_it_hangs_and_frees_the_memory(tmp_path
         shared_memory.SharedMemory(name)
     with pytest.raises(RuntimeError, match="has been closed"):
         loop.observe(observation(2))
+
+
+def test_a_result_crosses_the_pipe_to_the_bit():
+    """Its moment, too, of a robot whose clock counts seconds since 1970."""
+    tokens = Tokens(torch.randn(1, 3, 4, dtype=torch.bfloat16), torch.tensor([[True, False, True]]))
+    sent = Refreshed(tokens, 1764321234.567891, 12345678, 0.0625)
+    came = unpack(pack(sent))
+    assert (came.observed_at, came.episode, came.duration_s) == (1764321234.567891, 12345678, 0.0625)
+    assert came.tokens.data.dtype == torch.bfloat16
+    assert torch.equal(came.tokens.data, tokens.data)
+    assert torch.equal(came.tokens.mask, tokens.mask)
