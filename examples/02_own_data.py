@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from video2act.data import DatasetWriter, Episode
-from video2act.programs.info import describe_dataset
+from video2act.programs.info.dataset import describe_dataset
 
 
 def demonstration(seed: int, length: int = 20) -> Episode:

@@ -1,6 +1,6 @@
-"""Another video model for System 2: Mochi (Genmo), in forty lines, with few and random weights.
+"""Another video model for System 2: Mochi (Genmo), in a few lines, with few and random weights.
 
-The class holds only what differs from other models: diffusers' classes, the grid, the normalisation of latents, the
+The class holds only what differs from other models: diffusers' classes, the grid, the
 call of the transformer for a noisy clip with its text, and the training objective. Loading, cutting, caching text, LoRA
 and training are shared.
 """
@@ -16,10 +16,9 @@ from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 from video2act.config import GRIDS, Grid, PretrainedBackboneConfig
 from video2act.interfaces import Objective
 from video2act.system2.backbones import make_backbone
-from video2act.system2.backbones.pretrained import PretrainedBackbone, one_level
+from video2act.system2.backbones.pretrained import PretrainedBackbone
 from video2act.system2.backbones.published import FAMILIES
-from video2act.system2.backbones.text_encoders import diffusers_t5
-from video2act.system2.objectives import flow_error, logit_normal
+from video2act.system2.objectives import flow_error, logit_normal, one_level
 from video2act.types import Video
 
 
@@ -28,26 +27,8 @@ class MochiBackbone(PretrainedBackbone):
     RETURNS_PAIR, MAX_TOKENS = True, 256
     objective = Objective(logit_normal(), flow_error)  # one noise level per clip: it cannot continue a clean past
 
-    def geometry(self, transformer: dict[str, Any], vae: dict[str, Any]) -> dict[str, tuple[int, int]]:
-        return {"the transformer's in_channels is": (transformer["in_channels"], vae["latent_channels"])}
-
-    def text_encoder(self):
-        return diffusers_t5(self.root, self.dtype, max_tokens=self.max_tokens, sees_padding=False)
-
-    def normalise(self, latents: torch.Tensor) -> torch.Tensor:
-        mean, std = self.statistics(latents)
-        return (latents - mean) / std
-
-    def restore(self, latents: torch.Tensor) -> torch.Tensor:
-        mean, std = self.statistics(latents)
-        return latents * std + mean
-
-    def statistics(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        config = self.vae.config
-        mean, std = (
-            torch.tensor(numbers).to(like)[:, None, None, None] for numbers in (config.latents_mean, config.latents_std)
-        )
-        return mean, std / config.scaling_factor
+    def compression(self, vae: dict[str, Any]) -> tuple[int, int]:
+        return 8, 6  # of every Mochi; its config does not say
 
     def run(self, noisy: Video, noise_level: torch.Tensor, text: dict[str, torch.Tensor]) -> torch.Tensor:
         clean = 1 - one_level(noise_level, "Mochi")  # its time, and its prediction, run from noise to video

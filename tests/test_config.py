@@ -280,12 +280,10 @@ class TestPresets:
         assert [stream.frame_px for stream in policy.system2.streams] == [(480, 832), (224, 224)]
         assert [stream.former.kind for stream in policy.system2.streams] == ["projection", "projection"]
 
-    @pytest.mark.parametrize("preset", PUBLISHED, ids=lambda preset: preset.__name__)
+    @pytest.mark.parametrize("preset", PUBLISHED)
     @pytest.mark.parametrize("fps", [10.0, 50.0])
-    def test_the_published_models_take_every_control_rate_and_survive_json(
-        self, preset: Callable[..., PolicyConfig], fps: float
-    ):
-        policy = preset(replace(SPEC, fps=fps))
+    def test_the_published_models_take_every_control_rate_and_survive_json(self, preset: str, fps: float):
+        policy = make_preset(preset, replace(SPEC, fps=fps))
         assert policy.system2 is not None
         assert isinstance(policy.system2.backbone, PretrainedBackboneConfig)
         spatial, motion = policy.system2.streams

@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "video2act"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("types", "config", "normalize", "embodiment", "precision", "limits", "incidents", "frames", "extras"),
-    ("interfaces", "presets", "clips", "layers", "files", "refresh_rule"),
+    ("interfaces", "presets", "clips", "layers", "files", "refresh_rule", "observations"),
     ("text",),
     ("system1", "system2", "data", "envs", "runtime", "serving", "viz"),
     ("policy", "hub"),

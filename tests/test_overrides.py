@@ -14,7 +14,7 @@ from video2act.config import PolicyConfig, differences, to_json
 from video2act.config.paths import leaf_paths, value_at
 from video2act.config.training_options import TrainOptions
 from video2act.presets import ANY_DATA, PRESETS, DataSpec, make_preset
-from video2act.programs.info import describe_run
+from video2act.programs.info.run import describe_run
 from video2act.training.new_policy import choose_policy
 
 BEGIN = ["--data", "somewhere", "--out", "run"]
@@ -55,8 +55,19 @@ def test_the_command_line_and_python_change_the_same():
     assert {path: new for path, _, new in found} == changes
 
 
-def test_a_part_may_be_left_out():
-    assert choose_policy(options("--policy.system2", "None"), ANY_DATA).system2 is None
+@pytest.mark.parametrize("words", ["--policy.system2 None", "--policy.system2=null"])
+@pytest.mark.parametrize("preset", ["tiny", "rdt_1b", "tiny_system1"])
+def test_a_part_may_be_left_out_also_where_the_preset_has_none(preset: str, words: str):
+    assert choose_policy(options("--preset", preset, *words.split()), ANY_DATA).system2 is None
+
+
+def test_a_part_of_a_part_that_the_preset_lacks_may_be_left_out():
+    assert choose_policy(options("--policy.system1.text-encoder", "None"), ANY_DATA).system1.text_encoder is None
+
+
+def test_a_part_that_every_policy_needs_cannot_be_left_out():
+    with pytest.raises(ValueError, match=r"--policy\.system1: a policy needs this part; change its fields"):
+        options("--policy.system1", "None")
 
 
 @pytest.mark.parametrize("suffix", ["json", "yaml"])

@@ -14,7 +14,7 @@ from video2act.data import DatasetWriter, Episode, LeRobotDataset
 from video2act.interfaces import ChecksState
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act
-from video2act.programs.info import describe_dataset
+from video2act.programs.info.dataset import describe_dataset
 from video2act.runtime.runner import Runner
 from video2act.types import Observation, VideoCondition
 

@@ -3,9 +3,8 @@
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
@@ -92,14 +91,24 @@ def _policy_to_start_from(words: list[str]) -> tuple[PolicyConfig, dict[str, Non
     named = light.parse_known_args(words)[0]
     policy = load(PolicyConfig, named.config) if named.config else make_preset(named.preset or "tiny", ANY_DATA)
     absent: dict[str, None] = {}
-    for flag, value in list(pairwise(words)):
-        if flag.startswith(POLICY) and value in ("None", "null"):
-            path = flag.removeprefix(POLICY).replace("-", "_")
-            part = _value(policy, path)
-            if dataclasses.is_dataclass(part):
-                absent[path] = None
-                del words[words.index(flag) : words.index(flag) + 2]
+    for number, word in reversed(list(enumerate(words))):
+        flag, equals, value = word.partition("=")
+        following = [] if equals else words[number + 1 : number + 2]
+        path = flag.removeprefix(POLICY).replace("-", "_")
+        hint = _hint(policy, path) if flag.startswith(POLICY) and [value, *following][-1] in ("None", "null") else None
+        if dataclass_in(hint) is not None:
+            if type(None) not in get_args(hint):
+                raise ValueError(f"{flag}: a policy needs this part; change its fields instead ({flag}.FIELD)")
+            absent[path] = None
+            del words[number : number + 1 + len(following)]
     return replaced(policy, absent), absent
+
+
+def _hint(policy: PolicyConfig, path: str) -> Any:
+    """The type of the field at a path, whether its value is there or None; None for an unknown path."""
+    above, _, name = path.rpartition(".")
+    parent = _value(policy, above) if above else policy
+    return get_type_hints(type(parent)).get(name) if dataclasses.is_dataclass(parent) else None
 
 
 def _policy_flags(config: Any, cls: type | None = None) -> type:

@@ -59,23 +59,14 @@ def model_card(config: PolicyConfig, title: str, *, num_parameters: int, source:
     """
     if run is not None and not run.is_dir():
         raise FileNotFoundError(f"{run} is not a run folder; leave it out, or name the folder that train wrote")
-    head = [
-        "---",
-        "library_name: video2act",
-        "pipeline_tag: robotics",
-        "tags: [robotics, video2act, imitation-learning]",
-        "---",
-    ]
     environments = list(dict.fromkeys(_name(task) for info in _evaluations(run) for task in info["per_task"]))
-    use = [
+    parts = [
+        "---\nlibrary_name: video2act\npipeline_tag: robotics\ntags: [robotics, video2act, imitation-learning]\n---",
         f"# {title}",
-        "A [Video2Act](https://arxiv.org/abs/2512.03044) policy: a slow system that reads video through a "
-        "diffusion model, and a "
-        "fast one that acts.",
+        "A [Video2Act](https://arxiv.org/abs/2512.03044) policy: a slow system that reads video through a diffusion "
+        "model, and a fast one that acts.",
         f'```python\nfrom video2act import Video2Act\n\npolicy = Video2Act.from_pretrained("{source}")\n```',
         f"```sh\nvideo2act eval {source} --env {' '.join(environments)}\n```" if environments else "",
-    ]
-    body = [
         "## Policy",
         _table(_config_rows(config, num_parameters / 1e6)),
         "## Data",
@@ -83,7 +74,7 @@ def model_card(config: PolicyConfig, title: str, *, num_parameters: int, source:
         "## Success",
         _success(run),
     ]
-    return "\n".join(head) + "\n\n" + "\n\n".join(part for part in [*use, *body] if part) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _config_rows(config: PolicyConfig, millions: float) -> list[tuple[str, Any]]:
@@ -97,11 +88,8 @@ def _config_rows(config: PolicyConfig, millions: float) -> list[tuple[str, Any]]
     if config.system2 is None:
         return [*rows, ("System 2", "none")]
     backbone = config.system2.backbone
-    source = (
-        "trained by train-video"
-        if isinstance(backbone, BackboneConfig)
-        else f"`{backbone.source}`, which is not in this repo"
-    )
+    own = isinstance(backbone, BackboneConfig)
+    source = "trained by train-video" if own else f"`{backbone.source}`, which is not in this repo"
     rows.append(("video model", f"{backbone.name}, {source}"))
     for stream in config.system2.streams:
         how = f"{stream.num_frames} frames of {stream.camera}, {stream.filter.name}, encoded as a {stream.encoding}"
@@ -131,26 +119,14 @@ def _success(run: Path | None) -> str:
     rows = []
     for info in _evaluations(run):
         settings = info.get("settings", {})
-        told = settings.get("instruction")
-        control = ", ".join(
-            [*(word for word in ("blind",) if settings.get(word)), *([f"told: {told}"] if told else [])]
-        )
+        words = ["blind"] if settings.get("blind") else []
+        control = ", ".join([*words, *(f"told: {text}" for text in [settings.get("instruction")] if text)])
         for task in info["per_task"]:
             success, expert = task["success"], task["expert"]
-            shown = f"{expert['successes']}/{expert['n_episodes']}" if expert else "not run"
             low, high = success["wilson_95"]
+            counted, shown = (f"{of['successes']}/{of['n_episodes']}" if of else "not run" for of in (success, expert))
             interval = f"{100 * low:.0f}-{100 * high:.0f} %"
-            counted = f"{success['successes']}/{success['n_episodes']}"
-            rows.append(
-                (
-                    _name(task),
-                    control,
-                    counted,
-                    interval,
-                    shown,
-                    info.get("time", ""),
-                )
-            )
+            rows.append((_name(task), control, counted, interval, shown, info.get("time", "")))
     if not rows:
         return "Not evaluated."
     return _table(rows, ("environment", "control", "success", "95 % interval", "expert on the same scenes", "when"))

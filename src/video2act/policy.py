@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -25,9 +24,9 @@ from video2act.embodiment import FIELDS, UNIFIED, fields_of
 from video2act.files.atomic import write_text
 from video2act.files.run_folder import CONFIG_FILE, INSTRUCTIONS_FILE, STATISTICS_FILE, WEIGHTS_FILE, load_config
 from video2act.files.weights import check_file, load_weights, read_shapes, save_weights
-from video2act.frames import FrameUse, fit_frames
 from video2act.interfaces import VideoBackbone
 from video2act.normalize import Normalizer, Statistics, load_statistics, statistics_to_json
+from video2act.observations import read_image, read_state
 from video2act.system1 import System1, Visibility
 from video2act.system1.action_dit import ProjectedConditions
 from video2act.system2 import System2, load_system2
@@ -133,7 +132,7 @@ class Video2Act(nn.Module):
 
     @torch.no_grad()
     def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
-        """Fast: one observation, and what System 2 last understood -> `horizon` actions in raw units.
+        """Fast: one observation and System 2's newest condition -> `horizon` actions in raw units.
 
         Raises:
             ValueError: the state has another size or holds NaN; a camera is missing; the condition comes from the
@@ -156,19 +155,17 @@ class Video2Act(nn.Module):
             ValueError: as `act`; or the policy was not trained for such a delay, and no guidance is given.
         """
         projected, noise = self._prepare(observation, condition)
-        rest = self.normalize_action.normalize(
-            torch.from_numpy(committed.actions.astype(np.float32))[None].to(self.device)
-        )
+        actions = torch.from_numpy(committed.actions.astype(np.float32))[None].to(self.device)
+        known = {"committed": self.normalize_action.normalize(actions), "num_frozen": committed.num_frozen}
         with self._precision():
-            sampled = self.system1.continue_sample(
-                projected, noise, committed=rest, num_frozen=committed.num_frozen, guidance=guidance
-            )
+            sampled = self.system1.continue_sample(projected, noise, **known, guidance=guidance)
         return self._chunk(sampled, observation)
 
     def _prepare(self, observation: Observation, condition: VideoCondition) -> tuple[ProjectedConditions, Tensor]:
         """All that a chunk is denoised from, and the noise that it begins with."""
-        images = None if self.is_blind else {camera: self._image(observation, camera) for camera in self.config.cameras}
-        state = self._state(observation)
+        cameras = () if self.is_blind else self.config.cameras
+        images = {name: read_image(observation, name, config=self.config, device=self.device) for name in cameras}
+        state = self.normalize_state.clip(read_state(observation, self.config).to(self.device))
         staleness = observation.time - condition.observed_at
         if staleness < -1e-6:
             raise ValueError(
@@ -179,10 +176,9 @@ class Video2Act(nn.Module):
         video = self._no_video(1) if self.is_blind else condition.tokens.to(self.device)
         age = torch.tensor([max(0.0, staleness)], device=self.device)
         with self._precision():
-            conditions = self.system1.gather([observation.instruction], images, video=video, visible=visible)
-            projected = self.system1.project(
-                conditions, self.normalize_state.normalize(state), staleness=age, visible=visible
-            )
+            conditions = self.system1.gather([observation.instruction], images or None, video=video, visible=visible)
+            state = self.normalize_state.normalize(state)
+            projected = self.system1.project(conditions, state, staleness=age, visible=visible)
         return projected, torch.randn(1, *self.system1.noise_shape, generator=self._noise).to(self.device)
 
     def _chunk(self, normalised: Float[Tensor, "1 horizon a"], observation: Observation) -> ActionChunk:
@@ -190,10 +186,9 @@ class Video2Act(nn.Module):
         return ActionChunk(actions[0].cpu().numpy(), observation.time, 1 / self.config.fps)
 
     def to_bfloat16(self) -> "Video2Act":
-        """Keep the weights of System 1 and of the formers in bfloat16, and act in it: half their memory. Not for
-        training.
+        """Act in bfloat16: half the memory of System 1 and of the formers. Not for training.
 
-        The video model has its own word for that, `dtype` in its config.
+        The precision of the video model is `dtype` in its config.
         """
         self.system1.to(torch.bfloat16)
         if self.system2 is not None:
@@ -290,9 +285,8 @@ class Video2Act(nn.Module):
         """
         if self.folder is None:
             raise ValueError(
-                "System 2 in a process of its own is loaded from a run folder, and this policy has none; "
-                "save it, and load it "
-                "with Video2Act.from_pretrained"
+                "System 2 in a process of its own is loaded from a run folder, and this policy has none; save it, and "
+                "load it with Video2Act.from_pretrained"
             )
         return partial(load_system2, self.folder, device or str(self.device))
 
@@ -364,28 +358,6 @@ class Video2Act(nn.Module):
         """Dimensions of state and action that hardly moved in the training data."""
         maps = {"state": self.normalize_state, "action": self.normalize_action}
         return [f"{name}: {line}" for name, normalizer in maps.items() for line in normalizer.parked()]
-
-    def _state(self, observation: Observation) -> Float[Tensor, "1 s"]:
-        state = torch.from_numpy(np.asarray(observation.state, dtype=np.float32))
-        if state.shape != (self.config.state_dim,):
-            raise ValueError(
-                f"the policy was trained on a state of {self.config.state_dim} numbers, got {list(state.shape)}"
-            )
-        if not state.isfinite().all():
-            raise ValueError(f"the state holds a number that is not finite: {observation.state}")
-        return self.normalize_state.clip(state[None].to(self.device))
-
-    def _image(self, observation: Observation, camera: str) -> Float[Tensor, "1 3 h w"]:
-        if camera not in observation.images:
-            raise ValueError(
-                f"the policy was trained with camera {camera!r}, but the observation has "
-                f"{', '.join(sorted(observation.images)) or 'no camera'}"
-            )
-        image, size = observation.images[camera], (self.config.image_px, self.config.image_px)
-        if problem := FrameUse("", camera, size, self.config.image).problem((image.shape[0], image.shape[1])):
-            raise ValueError(problem)
-        small = fit_frames(image[None], size, rule=self.config.image)
-        return rearrange(torch.from_numpy(small), "1 h w c -> 1 c h w").float().to(self.device) / 127.5 - 1
 
 
 def _check_size(name: str, size: int, *, statistics: dict[str, Statistics]) -> None:

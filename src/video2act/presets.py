@@ -9,6 +9,7 @@ System 1 at full size; `wan22_5b_rdt_1b` is both, the paper's policy; `official`
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from video2act.config import (
@@ -139,8 +140,8 @@ SMALL_SOURCE = "./the folder that train-video --preset small has written"
 
 def published(
     data: DataSpec,
-    family: str,
     *,
+    family: str,
     source: str,
     feature_layer: int,
     num_frames: int = 61,
@@ -163,46 +164,23 @@ def published(
     )
 
 
-def wan21_1b(data: DataSpec) -> PolicyConfig:
-    """Wan 2.1, 1.3 billion parameters."""
-    return published(data, "wan21", source="Wan-AI/Wan2.1-T2V-1.3B-Diffusers", feature_layer=20)
-
-
-def wan21_14b(data: DataSpec) -> PolicyConfig:
-    """Wan 2.1, 14 billion parameters."""
-    return published(data, "wan21", source="Wan-AI/Wan2.1-T2V-14B-Diffusers", feature_layer=26)
-
-
-def wan22_5b(data: DataSpec) -> PolicyConfig:
-    """Wan 2.2 TI2V-5B, the paper's: 20 of 30 blocks."""
-    return published(data, "wan22", source="Wan-AI/Wan2.2-TI2V-5B-Diffusers", feature_layer=20)
-
-
-def hunyuan(data: DataSpec) -> PolicyConfig:
-    """HunyuanVideo: its 20 blocks of two streams and half of the 40 that follow."""
-    return published(data, "hunyuan", source="hunyuanvideo-community/HunyuanVideo", feature_layer=40)
-
-
-def cogvideox(data: DataSpec) -> PolicyConfig:
-    """CogVideoX-5B, version 1.0, on the 49 frames that it was trained on."""
-    return published(data, "cogvideox", source="zai-org/CogVideoX-5b", feature_layer=28, num_frames=49)
-
-
-def cogvideox15(data: DataSpec) -> PolicyConfig:
-    """CogVideoX-5B, version 1.5, on the 81 frames that it was trained on; two latent frames make one of its
-    features."""
-    return published(data, "cogvideox15", source="zai-org/CogVideoX1.5-5B", feature_layer=28, num_frames=81)
-
-
-def ltx(data: DataSpec) -> PolicyConfig:
-    """LTX-Video; it merges 8 frames and 32 pixels, so the motion stream is larger and one group shorter."""
-    sizes = {"num_frames": 57, "motion_px": 320, "spatial_px": 512}
-    return published(data, "ltx", source="Lightricks/LTX-Video", feature_layer=18, **sizes)
-
-
-def cosmos(data: DataSpec) -> PolicyConfig:
-    """Cosmos-Predict2, 2 billion parameters."""
-    return published(data, "cosmos", source="nvidia/Cosmos-Predict2-2B-Video2World", feature_layer=18)
+PUBLISHED: dict[str, Callable[[DataSpec], PolicyConfig]] = {
+    name: partial(published, family=family, source=source, feature_layer=layer, **sizes)
+    for name, family, source, layer, sizes in (
+        # two thirds of the blocks, as in the paper, whose model is the 5B
+        ("wan21_1b", "wan21", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", 20, {}),
+        ("wan21_14b", "wan21", "Wan-AI/Wan2.1-T2V-14B-Diffusers", 26, {}),
+        ("wan22_5b", "wan22", "Wan-AI/Wan2.2-TI2V-5B-Diffusers", 20, {}),
+        # its 20 blocks of two streams and half of the 40 that follow
+        ("hunyuan", "hunyuan", "hunyuanvideo-community/HunyuanVideo", 40, {}),
+        # clips as long as in their training
+        ("cogvideox", "cogvideox", "zai-org/CogVideoX-5b", 28, {"num_frames": 49}),
+        ("cogvideox15", "cogvideox15", "zai-org/CogVideoX1.5-5B", 28, {"num_frames": 81}),
+        # it merges 8 frames and 32 pixels: a larger motion stream, one group shorter
+        ("ltx", "ltx", "Lightricks/LTX-Video", 18, {"num_frames": 57, "motion_px": 320, "spatial_px": 512}),
+        ("cosmos", "cosmos", "nvidia/Cosmos-Predict2-2B-Video2World", 18, {}),
+    )
+}
 
 
 def rdt_system1() -> System1Config:
@@ -243,7 +221,7 @@ def rdt_1b(data: DataSpec) -> PolicyConfig:
 
 def wan22_5b_rdt_1b(data: DataSpec) -> PolicyConfig:
     """The paper's sizes: System 2 over Wan 2.2 TI2V-5B, System 1 of RDT-1B's."""
-    return replace(rdt_1b(data), system2=wan22_5b(data).system2)
+    return replace(rdt_1b(data), system2=PUBLISHED["wan22_5b"](data).system2)
 
 
 def official(data: DataSpec) -> PolicyConfig:
@@ -270,12 +248,10 @@ def official(data: DataSpec) -> PolicyConfig:
     )
 
 
-SMALL = (tiny, tiny_latents, tiny_system1, tiny_blind, small, small_system1)
-PUBLISHED = (wan21_1b, wan21_14b, wan22_5b, hunyuan, cogvideox, cogvideox15, ltx, cosmos)
-FULL_SIZE = (rdt_1b, wan22_5b_rdt_1b, official)
-
 PRESETS: dict[str, Callable[[DataSpec], PolicyConfig]] = {
-    preset.__name__: preset for preset in (*SMALL, *PUBLISHED, *FULL_SIZE)
+    **{preset.__name__: preset for preset in (tiny, tiny_latents, tiny_system1, tiny_blind, small, small_system1)},
+    **PUBLISHED,
+    **{preset.__name__: preset for preset in (rdt_1b, wan22_5b_rdt_1b, official)},
 }
 
 

@@ -10,7 +10,7 @@ from recordings import change_info, make_episode, write_dataset
 from video2act.data import LeRobotDataset, open_dataset, open_datasets
 from video2act.data.check import check_dataset
 from video2act.data.loader import check_columns
-from video2act.programs.info import describe_dataset
+from video2act.programs.info.dataset import describe_dataset
 
 
 def rename(root, names):

@@ -17,9 +17,10 @@ from video2act.data import DatasetWriter, Episode, FrameStore, LeRobotDataset, o
 from video2act.data.loader import BatchLoader, check_fit, episode_clips
 from video2act.evaluation.suitability import check_fits
 from video2act.interfaces import EnvironmentSpec
+from video2act.observations import read_image
 from video2act.policy import Video2Act
 from video2act.presets import PRESETS, DataSpec, make_preset
-from video2act.programs.info import describe_dataset
+from video2act.programs.info.dataset import describe_dataset
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
 from video2act.training.new_policy import choose_policy
@@ -105,13 +106,7 @@ class TestOnePath:
     rules = (FrameConfig("letterbox"), FrameConfig("crop"), FrameConfig("stretch"), FrameConfig("crop", "lanczos"))
 
     @pytest.mark.parametrize("rule", rules, ids=lambda rule: f"{rule.fit} {rule.resample}")
-    def test_the_same_frame_gives_the_same_pixels(
-        self,
-        oblong: Path,
-        small_config: PolicyConfig,
-        make_policy: Callable[[PolicyConfig], Video2Act],
-        rule: FrameConfig,
-    ):
+    def test_the_same_frame_gives_the_same_pixels(self, oblong: Path, small_config: PolicyConfig, rule: FrameConfig):
         dataset = LeRobotDataset(oblong)
         paths = ("image", "system2.streams.spatial.frame", "system2.streams.motion.frame")
         config = small_config.replace(dict.fromkeys(paths, rule))
@@ -121,7 +116,7 @@ class TestOnePath:
         places = batch.places(0)
         loaded = BatchLoader(dataset, store, config=replace(config, max_staleness_steps=0), batch_size=4, seed=0)[0]
         raw = {camera: dataset.frames(0, camera) for camera in ("front", "wrist")}
-        robot, policy = FrameHistory(config.system2.streams), make_policy(config)
+        robot = FrameHistory(config.system2.streams)
         for step in range(dataset.lengths[0]):
             images = {camera: frames[step] for camera, frames in raw.items()}
             seen = Observation(images, np.zeros(3, np.float32), "push", step / 20)
@@ -132,7 +127,8 @@ class TestOnePath:
                 for name, clip in robot.clips(20.0).items():
                     assert torch.equal(clip.grid[0], loaded.videos[name].grid[i])
                 for camera in ("front", "wrist"):
-                    assert torch.equal(policy._image(seen, camera)[0], loaded.images[camera][i])
+                    image = read_image(seen, camera, config=config, device=torch.device("cpu"))
+                    assert torch.equal(image[0], loaded.images[camera][i])
         assert {episode for episode, _ in places} >= {0}
         # the cache reads by episode_clips, as the loader does
         for stream in config.system2.streams:

@@ -16,7 +16,7 @@ from video2act.data import DatasetWriter, Episode, open_dataset
 from video2act.data.clip_sampler import ClipSampler, Footage
 from video2act.policy import Video2Act
 from video2act.presets import PRESETS, DataSpec, small
-from video2act.programs.info import describe_preset
+from video2act.programs.info.models import describe_preset
 from video2act.system2.backbones.scratch import Reconstruction
 from video2act.system2.backbones.sizes import size_of
 from video2act.training.loop import TrainingPausedError

@@ -17,8 +17,8 @@ from video2act.layers import RmsNorm, sinusoidal_embedding
 from video2act.system1.action_dit import ActionDiT
 from video2act.system1.denoising import Denoising
 from video2act.system2.filters import make_filter
+from video2act.system2.former import make_former
 from video2act.system2.latents import show
-from video2act.system2.system2 import make_former
 from video2act.types import Conditions, Tokens, Video
 from video2act_released.config import HEAD_DIM, former_config
 from video2act_released.streams import latents_of

@@ -21,8 +21,8 @@ from video2act.interop.rdt import silent_tensors
 from video2act.system1 import System1
 from video2act.system1.action_dit import ProjectedConditions
 from video2act.system1.denoising import Denoising
+from video2act.system2.former import make_former
 from video2act.system2.latents import show
-from video2act.system2.system2 import make_former
 from video2act.types import Conditions, Tokens, Video, concatenate
 from video2act_released.config import Sources, former_config, horizon, system1_config
 from video2act_released.convert import without_video_model

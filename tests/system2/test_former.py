@@ -6,7 +6,7 @@ from einops import rearrange
 
 from video2act.config import FormerConfig
 from video2act.layers import attention, grid_embedding
-from video2act.system2.former import Former, ResamplerAttention
+from video2act.system2.former import Former, ResamplerAttention, make_former
 from video2act.types import Video
 
 CONFIG = FormerConfig(num_tokens=3, depth=2, num_heads=4)
@@ -105,3 +105,30 @@ def test_positions_are_added_in_the_order_in_which_cells_are_read(former: Former
         cell = torch.nn.functional.layer_norm(wide.grid[0, :, t, h, w], (12,))
         place = (t * 2 + h) * 6 + w
         assert torch.allclose(seen["read"][0, place], cell + positions[place], atol=1e-5)
+
+
+class TestProjection:
+    """Every feature becomes a token of its own."""
+
+    @pytest.fixture
+    def projection(self) -> torch.nn.Module:
+        torch.manual_seed(0)
+        return make_former(FormerConfig(kind="projection"), feature_dim=12, token_dim=32)
+
+    def test_there_is_a_token_per_feature(self, projection: torch.nn.Module):
+        assert projection(video()).data.shape == (2, 24, 32)
+
+    def test_items_of_a_batch_are_alone(self, projection: torch.nn.Module):
+        alone = torch.cat([projection(Video(item[None], 5.0)).data for item in video().grid])
+        assert torch.allclose(projection(video()).data, alone, atol=1e-5)
+
+    def test_tokens_are_in_raster_order(self, projection: torch.nn.Module):
+        seen = video(t=3, h=2, w=4)
+        changed = Video(seen.grid.clone(), 5.0)
+        changed.grid[:, :, 1, 1, 2] += 1
+        difference = (projection(seen).data - projection(changed).data).abs().amax(dim=(0, 2))
+        assert difference.nonzero().flatten().tolist() == [1 * 8 + 1 * 4 + 2]
+
+    def test_every_weight_learns(self, projection: torch.nn.Module):
+        projection(video()).data.square().sum().backward()
+        assert [name for name, p in projection.named_parameters() if p.grad is None or not p.grad.any()] == []

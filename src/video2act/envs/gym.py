@@ -6,7 +6,7 @@ knows no instruction, camera or control rate, so the mapping brings them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -21,28 +21,21 @@ with extra("sim", "a Gymnasium environment"):
     import gymnasium
 
 
-@dataclass(frozen=True)
-class GymMapping:
-    """Where an environment keeps what a policy needs. A slash joins keys of nested dictionaries: `pixels/top`."""
+@dataclass(frozen=True, kw_only=True)
+class GymMapping(EnvironmentSpec):
+    """A spec, and where the environment keeps what a policy needs. A slash joins keys of dictionaries: `pixels/top`."""
 
-    name: str
-    robot: str
-    instruction: str
-    fps: float
-    """control steps per second of the environment's own clock"""
-    max_steps: int
-    image_size: int | tuple[int, int]
-    """pixels a side, or height and width"""
     images: dict[str, str | None]
     """camera -> key of the observation; None takes the picture from `render()`"""
     state: str | None
     """key of the observation; None if the observation itself is the state. It must hold proprioception only."""
     success: str
     """key of `info` that is true at success"""
-    state_names: tuple[str, ...]
-    action_names: tuple[str, ...]
-    relative_actions: tuple[str, ...] = ()
-    """those of them that are changes or speeds; a robot that must hold still gets zero of them, and keeps the others"""
+    cameras: tuple[str, ...] = field(init=False)
+    """the keys of `images`"""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cameras", tuple(self.images))
 
 
 class GymEnvironment:
@@ -60,18 +53,7 @@ class GymEnvironment:
                 f"{mapping.name}: a camera is taken from render(), which needs render_mode='rgb_array' in "
                 f"gymnasium.make; the environment has render_mode={environment.render_mode!r}"
             )
-        self.spec = EnvironmentSpec(
-            name=mapping.name,
-            robot=mapping.robot,
-            instruction=mapping.instruction,
-            cameras=tuple(mapping.images),
-            image_size=mapping.image_size,
-            state_names=mapping.state_names,
-            action_names=mapping.action_names,
-            fps=mapping.fps,
-            max_steps=mapping.max_steps,
-            relative_actions=mapping.relative_actions,
-        )
+        self.spec = EnvironmentSpec(**{each.name: getattr(mapping, each.name) for each in fields(EnvironmentSpec)})
         self._environment = environment
         self._mapping = mapping
         self._action_dtype = space.dtype
@@ -97,9 +79,8 @@ class GymEnvironment:
         images = {}
         for camera, key in mapping.images.items():
             image = self._environment.render() if key is None else _find(observation, key, where=where)
-            images[camera] = self._check_image(
-                camera, "render()" if key is None else f"observation {key!r}", image=image
-            )
+            source = "render()" if key is None else f"observation {key!r}"
+            images[camera] = self._check_image(camera, source, image=image)
         state = observation if mapping.state is None else _find(observation, mapping.state, where=where)
         return Observation(images, self._check_state(state), self.spec.instruction, self._episode.time)
 
@@ -108,18 +89,15 @@ class GymEnvironment:
         if not isinstance(image, np.ndarray) or image.shape != (height, width, 3) or image.dtype != np.uint8:
             raise ValueError(
                 f"{self.spec.name}: camera {camera!r} expects a uint8 array of shape ({height}, {width}, 3) from "
-                f"{source}, "
-                f"got {_describe(image)}; resize it with a wrapper of gymnasium, or correct image_size in the mapping"
+                f"{source}, got {_describe(image)}; resize it with a wrapper of gymnasium, or correct image_size in "
+                "the mapping"
             )
         return image.copy()  # many environments draw the next frame into the same array
 
     def _check_state(self, state: Any) -> Float[np.ndarray, "s"]:
         names = self._mapping.state_names
-        if (
-            not isinstance(state, np.ndarray)
-            or state.shape != (len(names),)
-            or not np.issubdtype(state.dtype, np.floating)
-        ):
+        is_vector = isinstance(state, np.ndarray) and state.shape == (len(names),)
+        if not is_vector or not np.issubdtype(state.dtype, np.floating):
             key = "the observation itself" if self._mapping.state is None else f"observation {self._mapping.state!r}"
             raise ValueError(
                 f"{self.spec.name}: the state expects a float array of shape ({len(names)},), one value for each of "

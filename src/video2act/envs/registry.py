@@ -9,6 +9,7 @@ import inspect
 import os
 import re
 import sys
+from typing import Any
 
 from video2act.envs import aloha, metaworld
 from video2act.envs.aloha import Aloha
@@ -27,7 +28,7 @@ def list_environments() -> list[str]:
 def make_environment(
     name: str, cameras: tuple[str, ...] | None = None, *, image_size: int = 128, max_steps: int | None = None
 ) -> Environment:
-    """Build an environment by name; None leaves the cameras or the time limit as they usually are for it.
+    """Build an environment by name; None leaves its usual cameras or time limit.
 
     Raises:
         ValueError: an unknown name, or an environment of your own that is none.
@@ -37,19 +38,9 @@ def make_environment(
         return own
     check_choice("environment", name, choices=list_environments())
     family, _, task = name.partition(":")
-    if family == "metaworld":
-        return MetaWorld(
-            task,
-            cameras=metaworld.DEFAULT_CAMERAS if cameras is None else cameras,
-            image_size=image_size,
-            max_steps=metaworld.DEFAULT_MAX_STEPS if max_steps is None else max_steps,
-        )
-    return Aloha(
-        task,
-        cameras=aloha.DEFAULT_CAMERAS if cameras is None else cameras,
-        image_size=image_size,
-        max_steps=aloha.DEFAULT_MAX_STEPS if max_steps is None else max_steps,
-    )
+    make: Any = MetaWorld if family == "metaworld" else Aloha
+    chosen = {"cameras": cameras, "max_steps": max_steps}
+    return make(task, **{name: value for name, value in chosen.items() if value is not None}, image_size=image_size)
 
 
 def has_expert(name: str) -> bool:

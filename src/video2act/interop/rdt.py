@@ -112,8 +112,7 @@ def _chosen(image_places: tuple[int, ...], num_cameras: int) -> tuple[int, ...]:
     if len(places) != num_cameras or not all(0 <= place < NUM_IMAGES for place in places):
         raise ValueError(
             f"{num_cameras} cameras need as many places among RDT-1B's six images (0 to 5: head, right, left, one step "
-            "ago, then "
-            f"now), got {places or 'none'}; name them as image_places"
+            f"ago, then now), got {places or 'none'}; name them as image_places"
         )
     return places
 

@@ -111,10 +111,9 @@ class FrozenTextEncoder:
 
     def prepare(self, instructions: Iterable[str], device: torch.device) -> None:
         """Compute what is not cached yet, then let the encoder go: nothing else needs it."""
-        for sentence in instructions:
-            self([sentence], device)
         if self.encoder is not None:
-            self.encoder.let_go()
+            self.encoder.device = device
+        self.embeddings.prepare(instructions)
 
 
 class FrozenImageEncoder:

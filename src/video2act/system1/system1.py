@@ -260,9 +260,8 @@ class System1(nn.Module):
         longest = self.config.max_delay_steps
         if longest == 0:
             raise ValueError(
-                "this policy was not trained to continue a plan (max_delay_steps is 0); use overlap rtc, "
-                "which guides any one, "
-                "or train one with --max-delay-steps"
+                "this policy was not trained to continue a plan (max_delay_steps is 0); use overlap rtc, which guides "
+                "any one, or train one with --max-delay-steps"
             )
         if num_frozen > longest:
             raise ValueError(

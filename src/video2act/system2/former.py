@@ -1,9 +1,13 @@
-"""Video -> Tokens: a perceiver resampler (arXiv 2204.14198). Learned queries read a grid of features, however large.
+"""Video -> Tokens: a perceiver resampler (arXiv 2204.14198). Learned queries read a grid of features of any size.
 
 The grid carries no positions of its own after the backbone, so a fixed embedding of frame, row and column is added to
 what the queries read: "where" survives the compression. A former without layers would return its queries, constants
 that never saw the video (as the released configuration does); the config refuses depth 0.
+
+`Projection` compresses nothing. The formers of the released code's checkpoints are in `video2act_released`.
 """
+
+from importlib import import_module
 
 import torch
 from einops import rearrange, repeat
@@ -11,8 +15,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from video2act.config import FormerConfig
-from video2act.layers import Mlp, SelfAttention, grid_embedding
+from video2act.layers import Mlp, SelfAttention, grid_embedding, make_adaptor
 from video2act.types import Tokens, Video
+
+
+def make_former(config: FormerConfig, feature_dim: int, *, token_dim: int) -> nn.Module:
+    """The former of a config: `Video` of features -> `Tokens`.
+
+    Raises:
+        ImportError: its kind is one of `video2act_released`, which is not installed.
+    """
+    if config.kind == "resampler":
+        return Former(config, feature_dim, token_dim=token_dim)
+    if config.kind == "projection":
+        return Projection(config, feature_dim, token_dim=token_dim)
+    try:
+        released = import_module("video2act_released.formers")
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"a former of the kind {config.kind!r} is in the distribution video2act_released ({error}): "
+            "pip install -e video2act_released, in a checkout of video2act"
+        ) from error
+    return released.make_former(config, feature_dim, token_dim=token_dim)
 
 
 class ResamplerAttention(nn.Module):
@@ -43,7 +67,7 @@ class ResamplerAttention(nn.Module):
 
 
 class FormerBlock(nn.Module):
-    """Queries read the video, then each other, then think."""
+    """Queries read the video, then each other; then an MLP."""
 
     def __init__(self, width: int, num_heads: int, *, feature_dim: int):
         super().__init__()
@@ -82,3 +106,16 @@ class Former(nn.Module):
         for block in self.blocks:
             queries = block(queries, read)
         return Tokens.all_visible(self.norm_out(queries))
+
+
+class Projection(nn.Module):
+    """Features `[b feature_dim t h w]` -> `t * h * w` tokens, in raster order, frame after frame."""
+
+    def __init__(self, config: FormerConfig, feature_dim: int, *, token_dim: int):
+        super().__init__()
+        self.norm_in = nn.LayerNorm(feature_dim)
+        self.adaptor = make_adaptor(config.adaptor, feature_dim, width_out=token_dim)
+
+    def forward(self, video: Video) -> Tokens:
+        flat = rearrange(video.grid, "b d t h w -> b (t h w) d")
+        return Tokens.all_visible(self.adaptor(self.norm_in(flat)))

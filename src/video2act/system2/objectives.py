@@ -67,3 +67,23 @@ def circle_error(level: Float[Tensor, "b t"]) -> Float[Tensor, "b t"]:
     Cosmos.
     """
     return level**2 + (1 - level) ** 2
+
+
+def is_one_level(noise_level: Float[Tensor, "b t"]) -> bool:
+    """Whether all frames of each clip have one noise level."""
+    return bool((noise_level == noise_level[:, :1]).all())
+
+
+def one_level(noise_level: Float[Tensor, "b t"], model: str) -> Float[Tensor, "b"]:
+    """The level of each clip, for a model that takes one per clip.
+
+    Raises:
+        ValueError: frames of a clip differ: the model cannot be trained to continue a clean past.
+    """
+    if not is_one_level(noise_level):
+        low, high = float(noise_level.min()), float(noise_level.max())
+        raise ValueError(
+            f"{model} knows one noise level per clip, got levels from {low:.1f} to {high:.1f} within one; it can be "
+            "trained on whole noisy clips, not to continue a clean past: for that choose wan22, ltx or cosmos"
+        )
+    return noise_level[:, 0]

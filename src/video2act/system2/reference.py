@@ -43,19 +43,18 @@ class GreyReference:
         if weights != self._weights or not keep:
             self._kept.clear()
             self._weights = weights
-        found = {text: self._kept.get((stream, text, fps)) for text in instruction}
-        missing = [text for text, grid in found.items() if grid is None]
+        found = {text: self._kept[stream, text, fps] for text in instruction if (stream, text, fps) in self._kept}
+        missing = [text for text in dict.fromkeys(instruction) if text not in found]
         if missing:
             grids = self._backbone.features(self._latents(stream, fps, len(missing), first.device), missing).grid
             found |= dict(zip(missing, grids, strict=True))
         if keep:
             for text, grid in found.items():
-                assert grid is not None
                 self._kept[stream, text, fps] = grid
                 self._kept.move_to_end((stream, text, fps))
             while len(self._kept) > 1 and sum(grid.nbytes for grid in self._kept.values()) > MAX_BYTES:
                 self._kept.popitem(last=False)
-        return torch.stack([grid for text in instruction if (grid := found[text]) is not None])
+        return torch.stack([found[text] for text in instruction])
 
     def _latents(self, stream: StreamConfig, fps: float, b: int, device: torch.device) -> Video:
         chosen = stream.latent_frames

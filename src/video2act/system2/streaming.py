@@ -60,9 +60,8 @@ def newest_latents(backbone: VideoBackbone, pixels: Video, *, num_latents: int) 
         memory, first = EncoderMemory(), 0
     if memory.num_frames < first:
         raise RuntimeError(
-            f"the encoder has seen {memory.num_frames} frames of the episode and the clip begins with frame "
-            f"{first}: frames are "
-            "missing; begin a new episode (reset)"
+            f"the encoder has seen {memory.num_frames} frames of the episode and the clip begins with frame {first}: "
+            "frames are missing; begin a new episode (reset)"
         )
     new = pixels.grid[:, :, memory.num_frames - first :]
     if new.shape[2]:

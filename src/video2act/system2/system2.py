@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from video2act.config import BackboneConfig, FormerConfig, StreamConfig, System2Config
+from video2act.config import BackboneConfig, StreamConfig, System2Config
 from video2act.files.run_folder import ADAPTER, WEIGHTS_FILE, load_config
 from video2act.files.weights import check_file, load_weights, read_shapes
 from video2act.interfaces import VideoBackbone
@@ -23,10 +23,9 @@ from video2act.precision import fast_precision
 from video2act.system2.backbones import make_backbone, make_published
 from video2act.system2.backbones.adapter import Adapter, is_adapter, read_adapter, save_adapter, taken_out
 from video2act.system2.filters import make_filter
-from video2act.system2.former import Former
+from video2act.system2.former import make_former
 from video2act.system2.latents import show
 from video2act.system2.reference import GreyReference
-from video2act.system2.released_formers import ConstantTokens, FrameFormer, Projection
 from video2act.system2.streaming import LatentStream, newest_latents
 from video2act.types import EpisodeFrames, Stage, Tokens, Video, concatenate
 
@@ -211,14 +210,3 @@ def load_system2(path: Path | str, device: torch.device | str = "cpu") -> System
     load_weights(system2, path / WEIGHTS_FILE, elsewhere=system2.elsewhere, part="system2.")
     system2.merge_adapter(path)
     return system2.to(device).eval().requires_grad_(False)
-
-
-def make_former(config: FormerConfig, feature_dim: int, *, token_dim: int) -> nn.Module:
-    """The former a config names: `Video` of features -> `Tokens`."""
-    if config.kind == "projection":
-        return Projection(config, feature_dim, token_dim=token_dim)
-    if config.kind == "frame_resampler":
-        return FrameFormer(config, feature_dim, token_dim=token_dim)
-    if config.kind == "constant":
-        return ConstantTokens(config, token_dim)
-    return Former(config, feature_dim, token_dim=token_dim)

@@ -1,9 +1,8 @@
-"""Embeddings of frozen text encoders, System 1's and System 2's: computed once per instruction, kept in memory and on
-disk.
+"""Embeddings of frozen text encoders, computed once per instruction and kept in memory and on disk.
 
-Such an encoder is larger than many video models, and a robot hears few sentences. Where all of them are in the cache,
-the encoder need not be there. A sentence that is neither cached nor computable is an error: a zero in its place would
-be a sentence, too.
+Such an encoder is larger than many video models, and a robot gets few sentences. If all of them are in the cache, the
+encoder need not be installed. A sentence that is neither cached nor computable is an error: zeros in its place would
+mean something, too.
 """
 
 import hashlib
@@ -27,9 +26,8 @@ class TextEncoder(Protocol):
 
     @property
     def fingerprint(self) -> str | None:
-        """Of the encoder's weights, and of the dtype where a config chooses it, so that two encoders never share a
-        folder; None
-        while the weights are not on this machine."""
+        """Name of the weights, and of the dtype where a config chooses it, so that two encoders never share a folder;
+        None while the weights are not on this machine."""
         ...
 
     def __call__(self, instruction: str) -> dict[str, Tensor]:
@@ -72,13 +70,8 @@ class TextEmbeddings:
         check_instruction(instruction, max_bytes=None)
         if instruction not in self._known:
             path = self.path(instruction)
-            if path is None or not path.is_file():
-                embedding = self._compute(instruction)
-                if path is not None:
-                    self._write(path, instruction, embedding=embedding)
-                self._known[instruction] = embedding
-            else:
-                self._known[instruction] = self._read(path)
+            is_kept = path is not None and path.is_file()
+            self._known[instruction] = self._read(path) if path and is_kept else self._compute(instruction, path)
         return self._known[instruction]
 
     def prepare(self, instructions: Iterable[str]) -> None:
@@ -92,18 +85,20 @@ class TextEmbeddings:
         """The file of an instruction's embedding, if there is a folder."""
         return self.folder and self.folder / file_name(instruction)
 
-    def _compute(self, instruction: str) -> dict[str, Tensor]:
+    def _compute(self, instruction: str, path: Path | None) -> dict[str, Tensor]:
+        """An embedding, which is written to `path`."""
         if self.encoder is None:
             raise FileNotFoundError(
-                f"the instruction {instruction!r} has no embedding in {self.folder}, and there is no text "
-                f"encoder to compute one "
-                f"({self.missing}); name or add the text encoder, or copy the cache from where it was computed"
+                f"the instruction {instruction!r} has no embedding in {self.folder}, and there is no text encoder to "
+                f"compute one ({self.missing}); name or add the text encoder, or copy the cache from where it was "
+                "computed"
             )
-        return {name: tensor.detach().cpu().contiguous() for name, tensor in self.encoder(instruction).items()}
+        embedding = {name: tensor.detach().cpu().contiguous() for name, tensor in self.encoder(instruction).items()}
+        if path is not None:
+            self._write(path, instruction, embedding=embedding, fingerprint=self.encoder.fingerprint)
+        return embedding
 
-    def _write(self, path: Path, instruction: str, *, embedding: dict[str, Tensor]) -> None:
-        assert self.encoder is not None
-        fingerprint = self.encoder.fingerprint
+    def _write(self, path: Path, instruction: str, *, embedding: dict[str, Tensor], fingerprint: str | None) -> None:
         if fingerprint is None:
             raise FileNotFoundError(
                 "the text encoder was read, but its files are not where they are looked for, so that its embeddings "
@@ -168,9 +163,9 @@ class EmbeddingsOfAFamily(TextEmbeddings):
         holding = [folder for folder in everywhere if not self._possible or folder in self._possible]
         if not holding and everywhere:
             raise ValueError(
-                f"the instruction {instruction!r} has an embedding in {everywhere[0]}, but other "
-                f"instructions have theirs in "
-                f"{self._possible[0]}, of another text encoder; add the text encoder, or name one folder as text_cache"
+                f"the instruction {instruction!r} has an embedding in {everywhere[0]}, but other instructions have "
+                f"theirs in {self._possible[0]}, of another text encoder; add the text encoder, or name one folder as "
+                "text_cache"
             )
         for folder in holding[1:]:
             if not _equal(_open(folder / name)[1], _open(holding[0] / name)[1]):

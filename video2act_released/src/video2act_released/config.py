@@ -120,8 +120,7 @@ def stream_config(
     if source == "spatial" and num_apart != 1:
         raise ValueError(
             f"raw_stream.num_frames={num_apart}: the released code encodes these frames each alone, where a stream "
-            "here "
-            "encodes them as one clip; only 1 can be converted"
+            "here encodes them as one clip; only 1 can be converted"
         )
     num_frames = 1 if source == "spatial" else int(settings.get("num_frames", MOTION_FRAMES))
     num_latents = 1 + (num_frames - 1) // backbone.frames_per_latent
@@ -132,8 +131,7 @@ def stream_config(
     if frames[0] < 0:
         raise ValueError(
             f"motion_stream.cache_concat_chunks={settings['cache_concat_chunks']}: the released code reads latents of "
-            "several "
-            "clips that were encoded apart; only a latent_frame_select within the newest clip can be converted"
+            "several clips that were encoded apart; only a latent_frame_select within the newest clip can be converted"
         )
     # the frames of a single stream have one size, and its latents are resized
     height, width = video_size(source, model, video=video) if not latents.size else SPATIAL_PX
@@ -206,8 +204,7 @@ def denoising_config(settings: Mapping[str, Any]) -> DenoisingConfig:
     if prediction not in ("sample", "epsilon"):
         raise ValueError(
             f"noise_scheduler: prediction_type {prediction!r} is not sample or epsilon; the released code trains every "
-            "other one "
-            "as a sample, and denoises with it as something else"
+            "other one as a sample, and denoises with it as something else"
         )
     return DenoisingConfig(
         schedule="ddpm",

@@ -126,8 +126,7 @@ def without_video_model(state: Mapping[str, Tensor], source: Path) -> dict[str, 
     if lora:
         raise ValueError(
             f"{source} holds {len(lora)} LoRA tensors of the video model ({lora[0]}, ...); merge them into the video "
-            "model first "
-            "and convert with that model"
+            "model first and convert with that model"
         )
     return {name: tensor for name, tensor in state.items() if not name.startswith(prefix)}
 

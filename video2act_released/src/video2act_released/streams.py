@@ -88,9 +88,8 @@ def latents_of(stream: str, model: Mapping[str, Any], *, video: Mapping[str, Any
         if count > len(frames) or sizes[0] != sizes[1]:
             raise ValueError(
                 f"raw_stream.latent_source motion_current takes the newest num_frames={count} latents of {sizes[0]} "
-                "from among "
-                f"the motion stream's {len(frames)} of {sizes[1]}: raw_stream's num_frames and video_size do not fit "
-                "them"
+                f"from among the motion stream's {len(frames)} of {sizes[1]}: raw_stream's num_frames and video_size "
+                "do not fit them"
             )
         frames = frames[-count:]
     return Latents(source, frames, ())
@@ -166,8 +165,7 @@ def _band(word: str, video: Mapping[str, Any], *, num_latents: int) -> tuple[flo
         listed = ", ".join(f"{frequency:.3g}" for frequency in bins.tolist())
         raise ValueError(
             f"extraction {word!r}: motion_extraction's {low:g} to {high:g} Hz holds no frequency of {num_latents} "
-            "latents "
-            f"({listed} Hz); the released code fills such a stream with zeros"
+            f"latents ({listed} Hz); the released code fills such a stream with zeros"
         )
     tolerance = 1e-6 * fps
     ours = ((bins >= low - tolerance) & (bins <= high + tolerance)).nonzero().flatten().tolist()

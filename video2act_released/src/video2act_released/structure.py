@@ -99,8 +99,7 @@ def _formers(state: Mapping[str, Tensor], model: Mapping[str, Any]) -> list[str]
         if query is not None and query.shape[0] != heads * HEAD_DIM:
             problems.append(
                 f"{heads} heads (compressor_heads of {STREAMS[stream][1]}, or token_compressor_heads, or 8) of "
-                f"{HEAD_DIM} "
-                f"channels, but {prefix}layers.0.0.to_q.weight is {list(query.shape)}"
+                f"{HEAD_DIM} channels, but {prefix}layers.0.0.to_q.weight is {list(query.shape)}"
             )
     return problems
 
@@ -133,7 +132,6 @@ def _required(settings: Mapping[str, Any], word: str, *, where: str = "") -> Any
     if word not in settings:
         raise ValueError(
             f"the yaml's model section has no {where}{word}, without which the released code does not run; name the "
-            "yaml "
-            "that the checkpoint was trained with"
+            "yaml that the checkpoint was trained with"
         )
     return settings[word]

@@ -19,10 +19,8 @@ from torch import Tensor
 from video2act.config import PretrainedBackboneConfig
 from video2act.files.tensor_files import read_json
 from video2act.interfaces import Objective
-from video2act.system2.backbones.pretrained import Embedding, Parts, PretrainedBackbone, one_level
-from video2act.system2.backbones.text_encoders import diffusers_t5
-from video2act.system2.objectives import circle_error, each_of
-from video2act.text.cache import TextEncoder
+from video2act.system2.backbones.pretrained import Embedding, Parts, PretrainedBackbone
+from video2act.system2.objectives import circle_error, each_of, one_level
 from video2act.types import Video
 
 SCHEDULERS = ("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")
@@ -34,6 +32,7 @@ class CogVideoXBackbone(PretrainedBackbone):
     TRANSFORMER = CogVideoXTransformer3DModel
     VAE = AutoencoderKLCogVideoX
     RETURNS_PAIR = True
+    SEES_PADDING = True
 
     def __init__(self, config: PretrainedBackboneConfig, parts: Parts, *, whole: bool = False):
         super().__init__(config, parts, whole=whole)
@@ -41,29 +40,12 @@ class CogVideoXBackbone(PretrainedBackbone):
         """of each timestep, as `sigma / (alpha + sigma)`"""
         self.objective = Objective(each_of(self.levels), circle_error)
 
-    def geometry(self, transformer: dict[str, Any], vae: dict[str, Any]) -> dict[str, tuple[int, int]]:
-        grid = self.config.grid
-        return {
-            "the VAE merges pixels a side:": (2 ** (len(vae["block_out_channels"]) - 1), grid.latent_px),
-            "the VAE merges frames:": (int(vae["temporal_compression_ratio"]), grid.frames_per_latent),
-            "the transformer's patch is": (transformer["patch_size"], grid.patch),
-            "the transformer's patch in time is": (transformer["patch_size_t"] or 1, grid.latents_per_token),
-            # more of them would be an image-to-video model
-            "the transformer's in_channels is": (transformer["in_channels"], vae["latent_channels"]),
-        }
+    def compression(self, vae: dict[str, Any]) -> tuple[int, int]:
+        return 2 ** (len(vae["block_out_channels"]) - 1), int(vae["temporal_compression_ratio"])
 
     @property
     def max_tokens(self) -> int:
         return self.transformer.config.max_text_seq_length
-
-    def text_encoder(self) -> TextEncoder:
-        return diffusers_t5(self.root, self.dtype, max_tokens=self.max_tokens, sees_padding=True)
-
-    def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        return latents * self.vae.config.scaling_factor
-
-    def restore(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        return latents / self.vae.config.scaling_factor
 
     def _decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 frames height width"]:
         # its decoder takes pairs of latent frames, and one alone in front: with an even number the first stands twice

@@ -16,11 +16,9 @@ from torch import Tensor
 
 from video2act.config import PretrainedBackboneConfig
 from video2act.interfaces import Objective
-from video2act.system2.backbones.pretrained import Embedding, Parts, is_one_level
-from video2act.system2.backbones.text_encoders import diffusers_t5
+from video2act.system2.backbones.pretrained import Embedding, Parts
 from video2act.system2.backbones.wan_vae import OverWanVae
-from video2act.system2.objectives import circle_error, logit_normal
-from video2act.text.cache import TextEncoder
+from video2act.system2.objectives import circle_error, is_one_level, logit_normal
 from video2act.types import Video
 
 
@@ -41,12 +39,10 @@ class CosmosBackbone(OverWanVae):
         # its weights stay as they were; `run` joins the channel instead
         self.transformer.register_to_config(concat_padding_mask=False)
 
-    def latent_channels(self, transformer: dict[str, Any], vae: dict[str, Any]) -> int:
+    def num_latents(self, transformer: dict[str, Any], vae: dict[str, Any]) -> tuple[int, int]:
+        channels, latents = super().num_latents(transformer, vae)
         # one channel more says which frames are given
-        return transformer["in_channels"] - (transformer["in_channels"] == vae["z_dim"] + 1)
-
-    def text_encoder(self) -> TextEncoder:
-        return diffusers_t5(self.root, self.dtype, max_tokens=self.max_tokens, sees_padding=False)
+        return channels - (channels == latents + 1), latents
 
     def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, text: Embedding) -> Float[Tensor, "b c t h w"]:
         per_frame = noise_level[:, None, :, None, None]

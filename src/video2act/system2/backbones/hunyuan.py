@@ -16,9 +16,9 @@ from torch import Tensor
 
 from video2act.files.tensor_files import read_json
 from video2act.interfaces import Objective
-from video2act.system2.backbones.pretrained import Embedding, PretrainedBackbone, one_level
+from video2act.system2.backbones.pretrained import Embedding, PretrainedBackbone
 from video2act.system2.backbones.text_encoders import HunyuanText
-from video2act.system2.objectives import flow_error, logit_normal
+from video2act.system2.objectives import flow_error, logit_normal, one_level
 from video2act.text.cache import TextEncoder
 from video2act.types import Video
 
@@ -37,14 +37,8 @@ class HunyuanBackbone(PretrainedBackbone):
 
     objective = Objective(logit_normal(), flow_error, sampling_shift=7.0)
 
-    def geometry(self, transformer: dict[str, Any], vae: dict[str, Any]) -> dict[str, tuple[int, int]]:
-        grid = self.config.grid
-        return {
-            "the VAE merges pixels a side:": (vae["spatial_compression_ratio"], grid.latent_px),
-            "the VAE merges frames:": (vae["temporal_compression_ratio"], grid.frames_per_latent),
-            "the transformer's patch is": (transformer["patch_size"], grid.patch),
-            "the transformer's in_channels is": (transformer["in_channels"], vae["latent_channels"]),
-        }
+    def compression(self, vae: dict[str, Any]) -> tuple[int, int]:
+        return vae["spatial_compression_ratio"], vae["temporal_compression_ratio"]
 
     def text_encoder(self) -> TextEncoder:
         """Raises ValueError if CLIP's vector has another width than the transformer expects."""
@@ -58,12 +52,6 @@ class HunyuanBackbone(PretrainedBackbone):
         return HunyuanText(
             self.root, self.dtype, template=DEFAULT_PROMPT_TEMPLATE["template"], max_tokens=self.max_tokens
         )
-
-    def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        return latents * self.vae.config.scaling_factor
-
-    def restore(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        return latents / self.vae.config.scaling_factor
 
     def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, text: Embedding) -> Float[Tensor, "b c t h w"]:
         level = one_level(noise_level, "HunyuanVideo")

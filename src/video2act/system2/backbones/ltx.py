@@ -14,11 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from video2act.interfaces import Objective
-from video2act.system2.backbones.pretrained import Embedding, PretrainedBackbone, is_one_level
+from video2act.system2.backbones.pretrained import Embedding, PretrainedBackbone
 from video2act.system2.backbones.tap import fold
-from video2act.system2.backbones.text_encoders import diffusers_t5
-from video2act.system2.objectives import flow_error, logit_normal
-from video2act.text.cache import TextEncoder
+from video2act.system2.objectives import flow_error, is_one_level, logit_normal
 from video2act.types import Video
 
 TIMESTEPS = 1000
@@ -30,35 +28,16 @@ class LTXBackbone(PretrainedBackbone):
     TRANSFORMER = LTXVideoTransformer3DModel
     VAE = AutoencoderKLLTXVideo
     MAX_TOKENS = 128
+    SEES_PADDING = True
+    TEXT_DIM = "caption_channels"
 
     # given frames are tokens of level 0, any number of them
     objective = Objective(logit_normal(3.0), flow_error, max_given=None)
 
-    def geometry(self, transformer: dict[str, Any], vae: dict[str, Any]) -> dict[str, tuple[int, int]]:
-        grid = self.config.grid
+    def compression(self, vae: dict[str, Any]) -> tuple[int, int]:
         halvings = 2 ** sum(vae["spatio_temporal_scaling"])
         side = vae["spatial_compression_ratio"] or vae["patch_size"] * halvings
-        frames = vae["temporal_compression_ratio"] or vae["patch_size_t"] * halvings
-        return {
-            "the VAE merges pixels a side:": (side, grid.latent_px),
-            "the VAE merges frames:": (frames, grid.frames_per_latent),
-            "the transformer's patch is": (transformer["patch_size"], grid.patch),
-            "the transformer's in_channels is": (transformer["in_channels"], vae["latent_channels"]),
-        }
-
-    def text_dim(self, transformer: dict[str, Any]) -> int:
-        return transformer["caption_channels"]
-
-    def text_encoder(self) -> TextEncoder:
-        return diffusers_t5(self.root, self.dtype, max_tokens=self.max_tokens, sees_padding=True)
-
-    def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        mean, std = self._statistics(latents)
-        return (latents - mean) * self.vae.config.scaling_factor / std
-
-    def restore(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        mean, std = self._statistics(latents)
-        return latents * std / self.vae.config.scaling_factor + mean
+        return side, vae["temporal_compression_ratio"] or vae["patch_size_t"] * halvings
 
     def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, text: Embedding) -> Float[Tensor, "b c t h w"]:
         _, _, t, h, w = noisy.grid.shape
@@ -79,7 +58,3 @@ class LTXBackbone(PretrainedBackbone):
     def _decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 frames height width"]:
         level = latents.new_zeros(len(latents)) if self.vae.config.timestep_conditioning else None
         return self.vae.decode(latents, level).sample
-
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        mean, std = (values.to(like)[:, None, None, None] for values in (self.vae.latents_mean, self.vae.latents_std))
-        return mean, std

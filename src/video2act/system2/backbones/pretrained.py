@@ -1,11 +1,10 @@
 """What all published video models have in common behind `VideoBackbone`; each family adds what is its own.
 
 Frames -> causal video VAE, normalised as the model's authors do -> latents -> the transformer's first blocks ->
-features. The VAE runs in float32: it is small, and its rounding would be in every latent. A backbone is made for
-looking (blocks behind `feature_layer` and the VAE's decoder are not loaded) or `whole`, to be trained and to imagine.
+features. The VAE runs in float32: it is small, and its rounding would be in every latent. A backbone is loaded cut
+(without the blocks behind `feature_layer` and the VAE's decoder), or `whole`, to be trained and to imagine.
 """
 
-import inspect
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from video2act.system2.backbones import adapter
 from video2act.system2.backbones.checkpoint import check_checkpoint, fill
 from video2act.system2.backbones.sources import Component, component
 from video2act.system2.backbones.tap import Tap, described, empty, fold, load_transformer
-from video2act.system2.backbones.text_encoders import text_width
+from video2act.system2.backbones.text_encoders import diffusers_t5, text_width
 from video2act.text.cache import EmbeddingsOfAFamily, TextEmbeddings, TextEncoder, default_folder
 from video2act.types import Video
 
@@ -60,6 +59,10 @@ class PretrainedBackbone(VideoBackbone):
     """blocks return video and text"""
     MAX_TOKENS: ClassVar[int]
     """longest instruction, of models whose config does not say"""
+    SEES_PADDING: ClassVar[bool] = False
+    """the T5 of the model reads padding like words"""
+    TEXT_DIM: ClassVar[str] = "text_embed_dim"
+    """the field of the transformer's config with the width of a text token"""
 
     config: PretrainedBackboneConfig
 
@@ -95,11 +98,8 @@ class PretrainedBackbone(VideoBackbone):
     @classmethod
     def find(cls, root: Path) -> Parts:
         """The files in a folder of diffusers' layout."""
-        return Parts(
-            root,
-            component(root, "transformer", expected_class=cls.TRANSFORMER.__name__),
-            component(root, "vae", expected_class=cls.VAE.__name__),
-        )
+        names = {"transformer": cls.TRANSFORMER.__name__, "vae": cls.VAE.__name__}
+        return Parts(root, **{part: component(root, part, expected_class=name) for part, name in names.items()})
 
     def learn(self, tuning: TuningConfig) -> None:
         """Choose which of the transformer's weights are trained; the VAE and the text encoder never are.
@@ -121,13 +121,8 @@ class PretrainedBackbone(VideoBackbone):
             FileNotFoundError, ValueError: the folder is incomplete, or its adapter is of another model.
         """
         tensors, scale = adapter.read_adapter(folder)
-        adapter.merge(
-            self.transformer,
-            empty(self.TRANSFORMER, self.parts.transformer.config),
-            adapter=tensors,
-            scale=scale,
-            source=folder,
-        )
+        uncut = empty(self.TRANSFORMER, self.parts.transformer.config)
+        adapter.merge(self.transformer, uncut, adapter=tensors, scale=scale, source=folder)
 
     def train(self, mode: bool = True) -> "PretrainedBackbone":
         """Only the transformer ever leaves evaluation mode."""
@@ -135,11 +130,10 @@ class PretrainedBackbone(VideoBackbone):
         self.vae.eval()
         return self
 
-    # what a family tells
+    # what a family says
 
     @property
     def feature_dim(self) -> int:
-        """Channels of the features."""
         config = self.transformer.config
         return config.num_attention_heads * config.attention_head_dim
 
@@ -148,29 +142,29 @@ class PretrainedBackbone(VideoBackbone):
         """Tokens of the longest instruction; shorter ones are padded to it."""
         return self.MAX_TOKENS
 
-    def text_dim(self, transformer: dict[str, Any]) -> int:
-        """Width of the text tokens that a transformer of this config reads."""
-        return transformer["text_embed_dim"]
-
     @abstractmethod
-    def text_encoder(self) -> TextEncoder:
-        """The encoder of the model's instructions."""
+    def compression(self, vae: dict[str, Any]) -> tuple[int, int]:
+        """Pixels a side, and frames, that a VAE of this config merges."""
 
-    @abstractmethod
-    def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        """What the VAE gives -> what the transformer was trained on."""
-
-    @abstractmethod
-    def restore(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        """The inverse of `normalise`."""
+    def num_latents(self, transformer: dict[str, Any], vae: dict[str, Any]) -> tuple[int, int]:
+        """Latent channels: those of the transformer's input, and the VAE's. More would be an image-to-video model."""
+        return transformer["in_channels"], vae["latent_channels"]
 
     @abstractmethod
     def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, text: Embedding) -> Float[Tensor, "b c t h w"]:
         """The transformer's whole forward pass at `noisy = (1 - level) * latents + level * noise`, to the flow."""
 
-    @abstractmethod
-    def geometry(self, transformer: dict[str, Any], vae: dict[str, Any]) -> dict[str, tuple[int, int]]:
-        """What the model's own configs say -> (found, what the family has)."""
+    def text_encoder(self) -> TextEncoder:
+        """The encoder of the model's instructions; T5, where a family says nothing else."""
+        return diffusers_t5(self.root, self.dtype, max_tokens=self.max_tokens, sees_padding=self.SEES_PADDING)
+
+    def encoder_width(self) -> int | None:
+        """Width of the text encoder that comes with the model; None if it comes without."""
+        return text_width(self.root / "text_encoder")
+
+    def text_folder(self) -> Path:
+        """Where embeddings lie if the config does not say: in it, a folder for each encoder."""
+        return default_folder(self.config.name)
 
     # VideoBackbone
 
@@ -194,6 +188,16 @@ class PretrainedBackbone(VideoBackbone):
             pixels = self._decode(self.restore(latents.grid.float()))
         return Video(pixels.float(), latents.fps * self.config.frames_per_latent)
 
+    def normalise(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        """What the VAE gives -> what the transformer was trained on."""
+        mean, std, factor = self._statistics(latents)
+        return (latents - mean) * factor / std
+
+    def restore(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        """The inverse of `normalise`."""
+        mean, std, factor = self._statistics(latents)
+        return latents * std / factor + mean
+
     def features(self, latents: Video, instruction: list[str]) -> Video:
         """At the config's noise level; with noise, always the same, so that features are a function of the video."""
         level = self.config.noise_level
@@ -210,15 +214,16 @@ class PretrainedBackbone(VideoBackbone):
         if self.config.feature_norm == "layer":
             tokens = nn.functional.layer_norm(tokens, tokens.shape[-1:])
         grid = self.config.grid
-        return Video(
-            fold(tokens, -(-t // grid.latents_per_token), h=h // grid.patch, w=w // grid.patch),
-            latents.fps / grid.latents_per_token,
-        )
+        folded = fold(tokens, -(-t // grid.latents_per_token), h=h // grid.patch, w=w // grid.patch)
+        return Video(folded, latents.fps / grid.latents_per_token)
 
     def velocity(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, instruction: list[str]) -> Video:
         """Raises ValueError for a backbone that was cut, or for noise levels that the model does not know."""
         self._check_whole("velocity")
         return Video(self.run(noisy, noise_level, text=self._embed(instruction, noisy.grid.device)).float(), noisy.fps)
+
+    def check_instruction(self, instruction: str) -> None:
+        self.text(instruction)
 
     # loading
 
@@ -233,7 +238,7 @@ class PretrainedBackbone(VideoBackbone):
 
     def _text(self, parts: Parts) -> TextEmbeddings:
         named = Path(self.config.text_cache).expanduser() if self.config.text_cache else None
-        width = self.text_dim(with_defaults(self.TRANSFORMER, parts.transformer))
+        width = parts.transformer.with_defaults(self.TRANSFORMER)[self.TEXT_DIM]
         found = self.encoder_width()
         if found is None:
             missing = f"{self.root} has none"
@@ -242,60 +247,65 @@ class PretrainedBackbone(VideoBackbone):
             return EmbeddingsOfAFamily(self.text_folder(), self.config.dtype, width=width, missing=missing)
         if found != width:
             raise ValueError(
-                f"the text encoder in {self.root} gives tokens of width {found}, but "
-                f"{parts.transformer.path} expects {width}; "
-                f"they belong to different models"
+                f"the text encoder in {self.root} gives tokens of width {found}, but {parts.transformer.path} expects "
+                f"{width}; they belong to different models"
             )
         encoder = self.text_encoder()
         return TextEmbeddings(named or self.text_folder() / str(encoder.fingerprint), encoder, width=width, missing="")
 
-    def text_folder(self) -> Path:
-        """Where embeddings lie if the config does not say: in it, a folder for each encoder."""
-        return default_folder(self.config.name)
-
-    def encoder_width(self) -> int | None:
-        """Width of the text encoder that comes with the model; None if it comes without."""
-        return text_width(self.root / "text_encoder")
-
     def _check_family(self, parts: Parts) -> None:
-        transformer, vae = with_defaults(self.TRANSFORMER, parts.transformer), with_defaults(self.VAE, parts.vae)
+        """Raises ValueError unless the model's own configs have the grid of the family."""
+        transformer, vae = parts.transformer.with_defaults(self.TRANSFORMER), parts.vae.with_defaults(self.VAE)
+        grid = self.config.grid
         try:
-            geometry = self.geometry(transformer, vae)
-        except (ArithmeticError, LookupError, TypeError) as error:
+            (side, frames), patch = self.compression(vae), transformer["patch_size"]
+            # one number for height and width, or one for each axis
+            per_token = transformer.get("patch_size_t") if isinstance(patch, int) else patch[0]
+            patch = patch if isinstance(patch, int) else patch[1]
+            found = {
+                "the VAE merges pixels a side:": (side, grid.latent_px),
+                "the VAE merges frames:": (frames, grid.frames_per_latent),
+                "the transformer's patch is": (patch, grid.patch),
+                "the transformer's patch in time is": (per_token or 1, grid.latents_per_token),
+                "the transformer's in_channels is": self.num_latents(transformer, vae),
+            }
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{parts.transformer.path} and {parts.vae.path} do not tell how large the model's patches are "
                 f"({type(error).__name__}: {error}); download them again"
             ) from error
-        for what, (found, expected) in geometry.items():
-            if found != expected:
+        for what, (value, expected) in found.items():
+            if value != expected:
                 raise ValueError(
-                    f"{self.root} is not of the family {self.config.name!r}: {what} {found}, expected {expected} "
+                    f"{self.root} is not of the family {self.config.name!r}: {what} {value}, expected {expected} "
                     f"({parts.transformer.path}, {parts.vae.path}); choose the family that fits"
                 )
 
     # running
 
+    def _statistics(self, like: Tensor) -> tuple[Any, Any, float]:
+        """Mean and deviation `[c 1 1 1]` of the VAE's latents, and a factor; 0, 1 and 1 where it names none."""
+        named = dict(self.vae.config) | dict(self.vae.named_buffers(recurse=False))
+        each = ((named.get("latents_mean"), 0.0), (named.get("latents_std"), 1.0))
+        mean, std = (
+            usual if values is None else torch.as_tensor(values).to(like)[:, None, None, None] for values, usual in each
+        )
+        return mean, std, named.get("scaling_factor", 1.0)
+
     def _decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 3 frames height width"]:
         return self.vae.decode(latents).sample
 
-    def check_instruction(self, instruction: str) -> None:
-        self.text(instruction)
-
     def _embed(self, instruction: list[str], device: torch.device) -> Embedding:
-        each = [self.text(sentence) for sentence in instruction]
-        stacked = {name: torch.stack([self.pad(name, one[name]) for one in each]).to(device) for name in each[0]}
-        stacked["mask"] = torch.stack([_mask(one, self.max_tokens) for one in each]).to(device)
-        return {
-            name: tensor.to(self.dtype) if tensor.is_floating_point() else tensor for name, tensor in stacked.items()
-        }
-
-    def pad(self, name: str, tensor: Tensor) -> Tensor:
-        """Tokens of one sentence -> `max_tokens`, with zeros behind: what these models show their transformers."""
-        if name not in ("tokens", "mask"):
-            return tensor
-        padded = tensor.new_zeros(self.max_tokens, *tensor.shape[1:])
-        padded[: len(tensor)] = tensor
-        return padded
+        """Embeddings of a batch, padded with zeros to `max_tokens`: what these models show their transformers."""
+        each = [dict(self.text(sentence)) for sentence in instruction]
+        for one in each:
+            one.setdefault("mask", torch.ones(len(one["tokens"]), dtype=torch.bool))
+            for name in ("tokens", "mask"):
+                padded = one[name].new_zeros(self.max_tokens, *one[name].shape[1:])
+                padded[: len(one[name])] = one[name]
+                one[name] = padded
+        stacked = {name: torch.stack([one[name] for one in each]).to(device) for name in each[0]}
+        return {name: part.to(self.dtype) if part.is_floating_point() else part for name, part in stacked.items()}
 
     def _mixed_as_configured(self, grid: Tensor) -> torch.autocast:
         """As configured also where weights that learn are float32: then operations run in the config's dtype."""
@@ -305,60 +315,11 @@ class PretrainedBackbone(VideoBackbone):
     def _check_whole(self, what: str) -> None:
         if not self.is_whole:
             raise ValueError(
-                f"{what} needs the whole model, but this one was cut after block "
-                f"{self.config.feature_layer}, to look only; "
-                f"load it with whole=True"
+                f"{what} needs the whole model, but this one was cut after block {self.config.feature_layer}, to look "
+                "only; load it with whole=True"
             )
-
-
-def _mask(one: Embedding, length: int) -> Tensor:
-    return one["mask"] if "mask" in one else torch.arange(length) < len(one["tokens"])
 
 
 def as_configured(grid: Tensor) -> torch.autocast:
     """No mixed precision: the config says in which precision a published model looks. Training (`velocity`) may mix."""
     return torch.autocast(grid.device.type, enabled=False)
-
-
-def is_one_level(noise_level: Float[Tensor, "b t"]) -> bool:
-    """Whether all frames of each clip have one noise level."""
-    return bool((noise_level == noise_level[:, :1]).all())
-
-
-def one_level(noise_level: Float[Tensor, "b t"], model: str) -> Float[Tensor, "b"]:
-    """The level of each clip, for a model that knows no other.
-
-    Raises:
-        ValueError: frames of a clip differ: the model cannot be trained to continue a clean past.
-    """
-    if not is_one_level(noise_level):
-        low, high = float(noise_level.min()), float(noise_level.max())
-        raise ValueError(
-            f"{model} knows one noise level per clip, got levels from {low:.1f} to {high:.1f} within one; it "
-            f"can be trained on "
-            f"whole noisy clips, not to continue a clean past: for that choose wan22, ltx or cosmos"
-        )
-    return noise_level[:, 0]
-
-
-def with_defaults(network: Any, part: Component) -> dict[str, Any]:
-    """A network's config, with the defaults of its class where the file is silent.
-
-    Raises:
-        ValueError: a count is not a positive whole number.
-    """
-    parameters = inspect.signature(network.__init__).parameters.values()
-    for parameter in parameters:
-        value = part.config.get(parameter.name, 1)
-        # an axis may be absent, and then is None; diffusers gives most of its counts a default
-        is_count = parameter.annotation in (int, "int") and type(parameter.default) is int and parameter.default > 0
-        if is_count and (type(value) is not int or value < 1):
-            raise ValueError(
-                f"{part.path} says {parameter.name}={value!r}, expected a whole number above 0, as "
-                f"{parameter.default} is; "
-                f"download it again"
-            )
-    defaults = {
-        parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty
-    }
-    return defaults | part.config

@@ -7,6 +7,7 @@ text_encoder/, tokenizer/ (and text_encoder_2/, tokenizer_2/)     may be absent 
 scheduler/    scheduler_config.json
 """
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,24 @@ class Component:
     config: dict[str, Any]
     checkpoint: Checkpoint
 
+    def with_defaults(self, network: Any) -> dict[str, Any]:
+        """The config, with the defaults of the network's class where the file is silent.
+
+        Raises:
+            ValueError: a count is not a positive whole number.
+        """
+        parameters = inspect.signature(network.__init__).parameters.values()
+        for parameter in parameters:
+            value, usual = self.config.get(parameter.name, 1), parameter.default
+            # an axis may be absent, and then is None; diffusers gives most of its counts a default
+            is_count = parameter.annotation in (int, "int") and type(usual) is int and usual > 0
+            if is_count and (type(value) is not int or value < 1):
+                raise ValueError(
+                    f"{self.path} says {parameter.name}={value!r}, expected a whole number above 0, as {usual} is; "
+                    "download it again"
+                )
+        return {each.name: each.default for each in parameters if each.default is not each.empty} | self.config
+
 
 def locate(source: str) -> Path:
     """A folder, or the folder into which a repo's needed files are fetched.
@@ -68,8 +87,7 @@ def component(root: Path, part: str, *, expected_class: str) -> Component:
     if not path.is_file():
         raise FileNotFoundError(
             f"{root} is not a video model: {part}/config.json is missing. Expected diffusers' layout "
-            f"(model_index.json, "
-            f"transformer/, vae/, ...) or Wan's original files; found {listing(root)}"
+            f"(model_index.json, transformer/, vae/, ...) or Wan's original files; found {listing(root)}"
         )
     config = read_json(path)
     found = config.get("_class_name")

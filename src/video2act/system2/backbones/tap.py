@@ -1,10 +1,9 @@
 """Running the first blocks of a published video diffusion transformer, and taking what leaves the last of them.
 
 The transformer is diffusers' own class, built without memory from its config, compared with the checkpoint, cut, and
-only then given weights: blocks behind the cut are neither loaded nor run. A block that changes nothing and remembers
-what it was given ends the list, so the transformer's own `forward` does everything before the blocks (patches,
-positions, noise level, text) as it was trained. The head after them runs on as well: it is small, and leaving a
-forward pass by an exception would rule out compilation.
+only then given weights: blocks behind the cut are neither loaded nor run. A `Recorder` ends the list, so the
+transformer's own `forward` does everything before the blocks (patches, positions, noise level, text) as it was trained.
+The head after them runs too: it is small, and leaving a forward pass by an exception would rule out compilation.
 """
 
 from collections.abc import Iterator
@@ -21,29 +20,31 @@ from video2act.system2.backbones.checkpoint import check_checkpoint, fill
 from video2act.system2.backbones.sources import Component
 
 
-class InputTap(nn.Module):
+class Recorder(nn.Module):
     """A block that changes nothing and remembers what it was given.
 
     Args:
-        returns_pair: whether the model's blocks return video and text, or video alone.
+        returns_pair: the model's blocks return video and text, not video alone.
     """
 
     def __init__(self, returns_pair: bool):
         super().__init__()
         self.returns_pair = returns_pair
-        self.given: Tensor | None = None
+        self._given: list[Tensor] = []
 
     def forward(
         self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *rest: Any, **named: Any
     ) -> Any:
-        self.given = hidden_states
+        self._given = [hidden_states]
         return (hidden_states, encoder_hidden_states) if self.returns_pair else hidden_states
+
+    def hook(self, attention: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Remember the input of another module."""
+        self._given = [named["hidden_states"] if "hidden_states" in named else given[0]]
 
     def take(self) -> Float[Tensor, "b n d"]:
         """What the block was given, once: it is not kept."""
-        given, self.given = self.given, None
-        assert given is not None, "the transformer did not reach the recorder"
-        return given
+        return self._given.pop()
 
 
 ATTENTIONS = ("attn1", "attn")
@@ -56,7 +57,7 @@ class Tap:
     Args:
         transformer: of diffusers.
         lists: the attributes that hold its blocks, in the order in which they run.
-        returns_pair: whether blocks return video and text.
+        returns_pair: blocks return video and text.
         layer: after how many blocks it is tapped.
         is_modulated: take the tokens as the next block normalises and modulates them.
     Raises:
@@ -73,38 +74,38 @@ class Tap:
         is_modulated: bool = False,
     ):
         self.transformer = transformer
-        self.recorder = InputTap(returns_pair)
+        self.recorder = Recorder(returns_pair)
         # the same modules in shorter lists, so that moving or training the transformer moves and trains these
         self._cut = _cut(transformer, lists, layer=layer, is_modulated=is_modulated)
-        self._attention: nn.Module | None = None
-        if is_modulated:
-            last = [block for blocks in self._cut.values() for block in blocks][-1]
-            self._attention = next((getattr(last, name) for name in ATTENTIONS if hasattr(last, name)), None)
-            if self._attention is None:
-                raise ValueError(
-                    f"feature_norm='modulated' takes a block's attention input, but {type(last).__name__} has none "
-                    f"named {' or '.join(ATTENTIONS)}; choose feature_norm='layer'"
-                )
-        else:
+        self._attention: list[nn.Module] = []
+        if not is_modulated:
             self._cut[lists[-1]].append(self.recorder)
+            return
+        last = [block for blocks in self._cut.values() for block in blocks][-1]
+        self._attention = [getattr(last, name) for name in ATTENTIONS if hasattr(last, name)][:1]
+        if not self._attention:
+            raise ValueError(
+                f"feature_norm='modulated' takes a block's attention input, but {type(last).__name__} has none "
+                f"named {' or '.join(ATTENTIONS)}; choose feature_norm='layer'"
+            )
 
     @contextmanager
-    def __call__(self) -> Iterator[InputTap]:
+    def __call__(self) -> Iterator[Recorder]:
         """Inside, the transformer ends with the tapped block; `take` what left it from the recorder."""
         whole = {name: getattr(self.transformer, name) for name in self._cut}
-        hook = self._attention and self._attention.register_forward_pre_hook(self._record, with_kwargs=True)
+        hooks = [each.register_forward_pre_hook(self.recorder.hook, with_kwargs=True) for each in self._attention]
         try:
-            for name, blocks in self._cut.items():
-                setattr(self.transformer, name, blocks)
+            _replace(self.transformer, self._cut)
             yield self.recorder
         finally:
-            for name, blocks in whole.items():
-                setattr(self.transformer, name, blocks)
-            if hook is not None:
+            _replace(self.transformer, whole)
+            for hook in hooks:
                 hook.remove()
 
-    def _record(self, attention: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        self.recorder.given = named["hidden_states"] if "hidden_states" in named else given[0]
+
+def _replace(transformer: nn.Module, lists: dict[str, Any]) -> None:
+    for name, blocks in lists.items():
+        setattr(transformer, name, blocks)
 
 
 def count_blocks(transformer: nn.Module, lists: tuple[str, ...]) -> int:
@@ -157,8 +158,7 @@ def load_transformer(
 
 def keep_blocks(transformer: nn.Module, lists: tuple[str, ...], *, layer: int, is_modulated: bool = False) -> None:
     """Drop the blocks that a `Tap` at `layer` does not run. Raises ValueError if there are fewer."""
-    for name, blocks in _cut(transformer, lists, layer=layer, is_modulated=is_modulated).items():
-        setattr(transformer, name, blocks)
+    _replace(transformer, _cut(transformer, lists, layer=layer, is_modulated=is_modulated))
 
 
 def fold(tokens: Float[Tensor, "b n d"], t: int, *, h: int, w: int) -> Float[Tensor, "b d t h w"]:

@@ -138,7 +138,7 @@ class HunyuanText:
 
 
 def diffusers_t5(
-    root: Path, dtype: torch.dtype, *, max_tokens: int, sees_padding: bool, clean: Callable[[str], str] = str
+    root: Path, dtype: torch.dtype, *, max_tokens: int, sees_padding: bool = False, clean: Callable[[str], str] = str
 ) -> T5Text:
     """The T5 or UMT5 of a diffusers folder."""
     folder = root / "text_encoder"

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from video2act.config import PretrainedBackboneConfig
 from video2act.interfaces import Objective
 from video2act.system2.backbones import wan_original
-from video2act.system2.backbones.pretrained import Embedding, Parts, is_one_level
+from video2act.system2.backbones.pretrained import Embedding, Parts
 from video2act.system2.backbones.text_encoders import diffusers_t5
 from video2act.system2.backbones.wan_vae import OverWanVae
-from video2act.system2.objectives import flow_error, logit_normal
+from video2act.system2.objectives import flow_error, is_one_level, logit_normal
 from video2act.text.cache import TextEncoder
 from video2act.types import Video
 
@@ -44,6 +44,7 @@ class WanBackbone(OverWanVae):
     TRANSFORMER = WanTransformer3DModel
     BLOCKS = ("blocks",)
     MAX_TOKENS = 512
+    TEXT_DIM = "text_dim"
 
     def __init__(self, config: PretrainedBackboneConfig, parts: Parts, *, whole: bool = False):
         super().__init__(config, parts, whole=whole)
@@ -60,16 +61,13 @@ class WanBackbone(OverWanVae):
         # each small model has a text encoder of its own
         return self.root / "text" if self.config.name == "wan_small" else super().text_folder()
 
-    def text_dim(self, transformer: dict[str, Any]) -> int:
-        return transformer["text_dim"]
-
     def encoder_width(self) -> int | None:
         return wan_original.text_width(self.root) if wan_original.is_original(self.root) else super().encoder_width()
 
     def text_encoder(self) -> TextEncoder:
         if wan_original.is_original(self.root):
             return wan_original.text_encoder(self.root, self.dtype, max_tokens=self.max_tokens, clean=clean)
-        return diffusers_t5(self.root, self.dtype, max_tokens=self.max_tokens, sees_padding=False, clean=clean)
+        return diffusers_t5(self.root, self.dtype, max_tokens=self.max_tokens, clean=clean)
 
     def run(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, text: Embedding) -> Float[Tensor, "b c t h w"]:
         h, w = noisy.grid.shape[3:]

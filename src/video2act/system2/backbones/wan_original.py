@@ -47,6 +47,10 @@ VAE22_STD = (
 )  # fmt: skip
 
 
+Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
+"""regular expressions over a tensor's name, applied in turn, and what stands in their place"""
+
+
 def is_original(root: Path) -> bool:
     """Whether a folder holds Wan's own files."""
     return any((root / name).is_file() for name in VAE_FILES)
@@ -54,45 +58,33 @@ def is_original(root: Path) -> bool:
 
 # the transformer
 
-_DIT_TOP = {
-    "text_embedding.0": "condition_embedder.text_embedder.linear_1",
-    "text_embedding.2": "condition_embedder.text_embedder.linear_2",
-    "time_embedding.0": "condition_embedder.time_embedder.linear_1",
-    "time_embedding.2": "condition_embedder.time_embedder.linear_2",
-    "time_projection.1": "condition_embedder.time_proj",
-    "head.head": "proj_out",
-}
-_DIT_BLOCK = {
+TRANSFORMER_NAMES = (
+    (r"^(text|time)_embedding\.0\.", r"condition_embedder.\1_embedder.linear_1."),
+    (r"^(text|time)_embedding\.2\.", r"condition_embedder.\1_embedder.linear_2."),
+    (r"^time_projection\.1\.", "condition_embedder.time_proj."),
+    (r"^head\.head\.", "proj_out."),
+    (r"^(head|blocks\.\d+)\.modulation$", lambda found: f"{found[1]}.scale_shift_table".removeprefix("head.")),
     # the norm before cross-attention is the third in the original and the second in diffusers
-    "norm3": "norm2",
-    "ffn.0": "ffn.net.0.proj",
-    "ffn.2": "ffn.net.2",
-    **{
-        f"{theirs}_attn.{a}": f"{ours}.{b}"
-        for theirs, ours in (("self", "attn1"), ("cross", "attn2"))
-        for a, b in (
-            ("q", "to_q"),
-            ("k", "to_k"),
-            ("v", "to_v"),
-            ("o", "to_out.0"),
-            ("norm_q", "norm_q"),
-            ("norm_k", "norm_k"),
-        )
-    },
-}
+    (r"^(blocks\.\d+)\.norm3\.", r"\1.norm2."),
+    (r"^(blocks\.\d+)\.ffn\.0\.", r"\1.ffn.net.0.proj."),
+    (r"^(blocks\.\d+)\.ffn\.2\.", r"\1.ffn.net.2."),
+    (r"^(blocks\.\d+)\.self_attn\.", r"\1.attn1."),
+    (r"^(blocks\.\d+)\.cross_attn\.", r"\1.attn2."),
+    (r"\.(attn[12])\.([qkv])\.", r".\1.to_\2."),
+    (r"\.(attn[12])\.o\.", r".\1.to_out.0."),
+)
 
 
 def transformer_name(name: str) -> str:
     """`blocks.0.self_attn.q.weight` -> `blocks.0.attn1.to_q.weight`, and so on."""
-    if name == "head.modulation":
-        return "scale_shift_table"
-    stem, _, leaf = name.rpartition(".")
-    block = re.fullmatch(r"(blocks\.\d+)(?:\.(.+))?", stem)
-    if block is None:
-        return f"{_DIT_TOP.get(stem, stem)}.{leaf}"
-    if block[2] is None:
-        return f"{block[1]}.scale_shift_table" if leaf == "modulation" else name
-    return f"{block[1]}.{_DIT_BLOCK.get(block[2], block[2])}.{leaf}"
+    return _renamed(name, TRANSFORMER_NAMES)
+
+
+def _renamed(name: str, rules: Rules) -> str:
+    """The name after all rules, each a regular expression and what stands in its place."""
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def transformer(root: Path) -> Component:
@@ -128,16 +120,14 @@ def _num_heads(path: Path, inner: int, *, weights: Path) -> int:
     if said is None:
         if inner % HEAD_DIM:
             raise ValueError(
-                f"{weights} is {inner} wide, which is no number of heads of {HEAD_DIM}, and {path} does not "
-                f"say how many there "
-                f"are; put the config.json beside the weights that came with them, with num_heads"
+                f"{weights} is {inner} wide, which is no number of heads of {HEAD_DIM}, and {path} does not say how "
+                "many there are; put the config.json beside the weights that came with them, with num_heads"
             )
         return inner // HEAD_DIM
     if not isinstance(said, int) or isinstance(said, bool) or said < 1 or inner % said:
         raise ValueError(
-            f"{path} says num_heads={said!r}, expected a whole number that divides {inner}, the width of the "
-            f"weights in "
-            f"{weights}; download both again from one place"
+            f"{path} says num_heads={said!r}, expected a whole number that divides {inner}, the width of the weights "
+            f"in {weights}; download both again from one place"
         )
     return said
 
@@ -156,9 +146,8 @@ def _compare(path: Path, config: dict[str, Any], *, weights: Path) -> None:
         found = config["num_attention_heads"] * config["attention_head_dim"] if ours is None else config[ours]
         if theirs in said and said[theirs] != found:
             raise ValueError(
-                f"{path} says {theirs}={said[theirs]}, but the weights in {weights} have {found}: they "
-                f"belong to models of "
-                f"different size; download both again from one place"
+                f"{path} says {theirs}={said[theirs]}, but the weights in {weights} have {found}: they belong to "
+                "models of different size; download both again from one place"
             )
 
 
@@ -177,47 +166,41 @@ def _transformer_files(root: Path) -> list[Path]:
 
 # the VAE
 
-_RESIDUAL = {"0": "norm1", "2": "conv1", "3": "norm2", "6": "conv2"}
-_MIDDLE = {"0": "resnets.0", "1": "attentions.0", "2": "resnets.1"}
-_ENDS = {"conv1": "conv_in", "head.0": "norm_out", "head.2": "conv_out"}
-_STAGE = 4
+STAGE = 4
 """entries of a stage of Wan 2.1's decoder, which is one flat list: three residual blocks and an upsampler"""
 
 
+def _decoder_stage(found: re.Match[str]) -> str:
+    stage, place = divmod(int(found[1]), STAGE)
+    return f".up_blocks.{stage}." + ("upsamplers.0." if place == STAGE - 1 else f"resnets.{place}.")
+
+
+VAE_NAMES = (
+    (r"^conv1\.", "quant_conv."),
+    (r"^conv2\.", "post_quant_conv."),
+    (r"^(\w+)\.conv1\.", r"\1.conv_in."),
+    (r"^(\w+)\.head\.0\.", r"\1.norm_out."),
+    (r"^(\w+)\.head\.2\.", r"\1.conv_out."),
+    (r"\.middle\.0\.", ".mid_block.resnets.0."),
+    (r"\.middle\.1\.", ".mid_block.attentions.0."),
+    (r"\.middle\.2\.", ".mid_block.resnets.1."),
+    (r"\.residual\.0\.", ".norm1."),
+    (r"\.residual\.2\.", ".conv1."),
+    (r"\.residual\.3\.", ".norm2."),
+    (r"\.residual\.6\.", ".conv2."),
+    (r"\.shortcut\.", ".conv_shortcut."),
+    # 2.2: stages of residual blocks, each with a sampler behind
+    (r"\.(down|up)samples\.(\d+)\.\1samples\.\d+\.(resample|time_conv)\.", r".\1_blocks.\2.\1sampler.\3."),
+    (r"\.(down|up)samples\.(\d+)\.\1samples\.(\d+)\.", r".\1_blocks.\2.resnets.\3."),
+    # 2.1: diffusers keeps the encoder's flat list, and gives the decoder stages
+    (r"\.downsamples\.(\d+)\.", r".down_blocks.\1."),
+    (r"\.upsamples\.(\d+)\.", _decoder_stage),
+)
+
+
 def vae_name(name: str) -> str:
-    """`encoder.downsamples.0.residual.2.weight` -> `encoder.down_blocks.0.conv1.weight`, and so on, for both
-    versions."""
-    stem, _, leaf = name.rpartition(".")
-    if stem in ("conv1", "conv2"):
-        return f"{'quant_conv' if stem == 'conv1' else 'post_quant_conv'}.{leaf}"
-    half, _, rest = stem.partition(".")
-    if rest in _ENDS:
-        return f"{half}.{_ENDS[rest]}.{leaf}"
-    middle = re.fullmatch(r"middle\.(\d)\.(.+)", rest)
-    if middle:
-        return f"{half}.mid_block.{_MIDDLE.get(middle[1], middle[1])}.{_layer(middle[2])}.{leaf}"
-    nested = re.fullmatch(r"(down|up)samples\.(\d+)\.(?:down|up)samples\.(\d+)\.(.+)", rest)
-    if nested:  # 2.2: stages of residual blocks, each with a sampler behind
-        way, stage, number, what = nested.groups()
-        is_sampler = what.startswith(("resample.", "time_conv"))
-        block = f"{way}sampler" if is_sampler else f"resnets.{number}"
-        return f"{half}.{way}_blocks.{stage}.{block}.{_layer(what)}.{leaf}"
-    flat = re.fullmatch(r"(down|up)samples\.(\d+)\.(.+)", rest)
-    if flat is None:
-        return name
-    way, number, what = flat[1], int(flat[2]), _layer(flat[3])
-    if way == "down":  # 2.1: diffusers keeps the encoder's flat list, and gives the decoder stages
-        return f"{half}.down_blocks.{number}.{what}.{leaf}"
-    stage, place = divmod(number, _STAGE)
-    part = "upsamplers.0" if place == _STAGE - 1 else f"resnets.{place}"
-    return f"{half}.up_blocks.{stage}.{part}.{what}.{leaf}"
-
-
-def _layer(name: str) -> str:
-    residual = re.fullmatch(r"residual\.(\d)", name)
-    if residual:
-        return _RESIDUAL.get(residual[1], name)
-    return "conv_shortcut" if name == "shortcut" else name
+    """`encoder.downsamples.0.residual.2.weight` -> `encoder.down_blocks.0.conv1.weight`, and so on, for both."""
+    return _renamed(name, VAE_NAMES)
 
 
 def vae(root: Path) -> Component:
@@ -244,24 +227,22 @@ def vae(root: Path) -> Component:
 
 # the text encoder
 
-_T5_BLOCK = {
-    "norm1": "layer.0.layer_norm",
-    "norm2": "layer.1.layer_norm",
-    "ffn.gate.0": "layer.1.DenseReluDense.wi_0",
-    "ffn.fc1": "layer.1.DenseReluDense.wi_1",
-    "ffn.fc2": "layer.1.DenseReluDense.wo",
-    "pos_embedding.embedding": "layer.0.SelfAttention.relative_attention_bias",
-    **{f"attn.{name}": f"layer.0.SelfAttention.{name}" for name in "qkvo"},
-}
+TEXT_NAMES = (
+    (r"^token_embedding\.", "shared."),
+    (r"^norm\.", "encoder.final_layer_norm."),
+    (r"^blocks\.(\d+)\.norm1\.", r"encoder.block.\1.layer.0.layer_norm."),
+    (r"^blocks\.(\d+)\.norm2\.", r"encoder.block.\1.layer.1.layer_norm."),
+    (r"^blocks\.(\d+)\.attn\.", r"encoder.block.\1.layer.0.SelfAttention."),
+    (r"^blocks\.(\d+)\.pos_embedding\.embedding\.", r"encoder.block.\1.layer.0.SelfAttention.relative_attention_bias."),
+    (r"^blocks\.(\d+)\.ffn\.gate\.0\.", r"encoder.block.\1.layer.1.DenseReluDense.wi_0."),
+    (r"^blocks\.(\d+)\.ffn\.fc1\.", r"encoder.block.\1.layer.1.DenseReluDense.wi_1."),
+    (r"^blocks\.(\d+)\.ffn\.fc2\.", r"encoder.block.\1.layer.1.DenseReluDense.wo."),
+)
 
 
 def text_name(name: str) -> str:
     """`blocks.0.attn.q.weight` -> `encoder.block.0.layer.0.SelfAttention.q.weight`, and so on."""
-    stem, _, leaf = name.rpartition(".")
-    block = re.fullmatch(r"blocks\.(\d+)\.(.+)", stem)
-    if block:
-        return f"encoder.block.{block[1]}.{_T5_BLOCK.get(block[2], block[2])}.{leaf}"
-    return f"{ {'token_embedding': 'shared', 'norm': 'encoder.final_layer_norm'}.get(stem, stem) }.{leaf}"
+    return _renamed(name, TEXT_NAMES)
 
 
 def text_width(root: Path) -> int | None:

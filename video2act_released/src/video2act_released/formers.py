@@ -1,12 +1,10 @@
-"""Formers of another make: those that checkpoints of the released code hold. Each is chosen by `FormerConfig.kind`.
+"""Formers of the released code, which its checkpoints hold. `video2act` finds them here by `FormerConfig.kind`.
 
-* `Projection`: every feature becomes a token of its own; nothing is compressed.
-* `FrameFormer`: a perceiver whose queries are shared out among the frames; those of a frame read that frame alone,
-and, if it is
-  temporal, then the same query of the other frames.
-* `ConstantTokens`: what that code computes where its former has no layers: tokens that never saw the video.
+* `frame_resampler`: a perceiver whose queries are divided among the frames. The queries of a frame read that frame
+  alone, and, if it is temporal, the same query of the other frames.
+* `constant`: what that code computes where its former has no layers: tokens that do not depend on the video.
 
-All of them norm the features and end with an adaptor to the width of System 1. `Former` (former.py) is ours.
+Both end with an adaptor to the width of System 1.
 """
 
 import torch
@@ -19,21 +17,15 @@ from video2act.layers import attention, make_adaptor
 from video2act.types import Tokens, Video
 
 
-class Projection(nn.Module):
-    """Features `[b feature_dim t h w]` -> `t * h * w` tokens, in raster order, frame after frame."""
-
-    def __init__(self, config: FormerConfig, feature_dim: int, *, token_dim: int):
-        super().__init__()
-        self.norm_in = nn.LayerNorm(feature_dim)
-        self.adaptor = make_adaptor(config.adaptor, feature_dim, width_out=token_dim)
-
-    def forward(self, video: Video) -> Tokens:
-        flat = rearrange(video.grid, "b d t h w -> b (t h w) d")
-        return Tokens.all_visible(self.adaptor(self.norm_in(flat)))
+def make_former(config: FormerConfig, feature_dim: int, *, token_dim: int) -> nn.Module:
+    """The former of a config: `Video` of features -> `Tokens`."""
+    if config.kind == "constant":
+        return ConstantTokens(config, token_dim)
+    return FrameFormer(config, feature_dim, token_dim=token_dim)
 
 
 class ConstantTokens(nn.Module):
-    """Learned tokens. The video is not looked at: load such a checkpoint, but do not train another one."""
+    """Learned tokens; the video is ignored. Such a checkpoint can be loaded; training another one makes no sense."""
 
     def __init__(self, config: FormerConfig, token_dim: int):
         super().__init__()
@@ -87,7 +79,7 @@ class TimeAttention(nn.Module):
 
 
 class FrameFormerBlock(nn.Module):
-    """Read the frame, then (temporal) the other frames' queries, then think."""
+    """Read the frame, then (temporal) the other frames' queries, then an MLP."""
 
     def __init__(self, width: int, config: FormerConfig):
         super().__init__()

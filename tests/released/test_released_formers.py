@@ -1,17 +1,17 @@
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
 from video2act.config import FormerConfig
-from video2act.system2.system2 import make_former
+from video2act.system2.former import make_former
 from video2act.types import Tokens, Video
 
 FRAMES = FormerConfig(
     num_tokens=6, depth=2, num_heads=2, kind="frame_resampler", width=24, head_dim=8, num_frames=3, is_temporal=True
 )
 CONFIGS = {
-    "projection": FormerConfig(kind="projection"),
     "frames": replace(FRAMES, is_temporal=False),
     "frames, temporal": FRAMES,
     "constant": FormerConfig(num_tokens=6, kind="constant", width=24),
@@ -29,7 +29,7 @@ def tokens(name: str, seen: Video) -> Tokens:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_tokens_have_the_promised_number_and_width(name: str):
-    assert tokens(name, video()).data.shape == (2, 24 if name == "projection" else 6, 32)
+    assert tokens(name, video()).data.shape == (2, 6, 32)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -55,14 +55,6 @@ def test_a_frames_queries_read_that_frame_and_only_temporal_ones_hear_of_others(
     assert (heard > 1e-6).all() if name == "frames, temporal" else (heard == 0).all()
 
 
-def test_a_projections_tokens_are_in_raster_order():
-    seen = video()
-    changed = Video(seen.grid.clone(), 5.0)
-    changed.grid[:, :, 1, 1, 2] += 1
-    difference = (tokens("projection", seen).data - tokens("projection", changed).data).abs().amax(dim=(0, 2))
-    assert difference.nonzero().flatten().tolist() == [1 * 8 + 1 * 4 + 2]
-
-
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_weight_learns(name: str):
     torch.manual_seed(0)
@@ -76,3 +68,9 @@ def test_features_that_cannot_be_shared_out_are_refused():
     former = make_former(replace(FRAMES, num_frames=2), feature_dim=12, token_dim=32)
     with pytest.raises(ValueError, match="1 x 1 x 3 features cannot be shared out among num_frames=2"):
         former(Video(torch.zeros(1, 12, 1, 1, 3), 5.0))
+
+
+def test_without_the_distribution_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "video2act_released.formers", None)
+    with pytest.raises(ImportError, match=r"kind 'frame_resampler' .* pip install -e video2act_released"):
+        make_former(FRAMES, feature_dim=12, token_dim=32)

@@ -1,0 +1,56 @@
+"""`video2act info`: a dataset, a policy, a video model or a preset on one screen."""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+from video2act.data import DatasetError
+from video2act.data.check import check_dataset
+from video2act.data.hub import locate_dataset
+from video2act.files.run_folder import ROBOTS, STATISTICS_FILE
+from video2act.presets import PRESETS
+from video2act.programs.info.dataset import Columns, describe_dataset
+from video2act.programs.info.models import describe_preset, describe_video_model
+from video2act.programs.info.run import describe_run
+from video2act.system2.backbones.published import TUNED_CONFIG
+from video2act.system2.backbones.wan_original import is_original
+
+
+def describe(what: Path | str, *, state: Columns = None, action: Columns = None) -> str:
+    """A folder's dataset, policy or video model, a repo's dataset, or a preset; plain text.
+
+    Args:
+        state, action: columns of a dataset, as for `open_dataset`.
+    Raises:
+        FileNotFoundError, DatasetError: it is none of them, or cannot be read.
+        ValueError: the video model's files are damaged, or its family is unknown.
+    """
+    what, name = Path(what), str(what)
+    # a video model's folder may hold a config.json, too
+    if (what / STATISTICS_FILE).is_file() or (what / ROBOTS).is_dir():
+        return describe_run(what)
+    is_model = any((what / file).exists() for file in (TUNED_CONFIG, "model_index.json", "transformer/config.json"))
+    if what.exists() and (is_model or is_original(what)):
+        return describe_video_model(what)
+    if name in PRESETS and not what.exists():
+        return describe_preset(name)
+    close = get_close_matches(name, PRESETS, n=1)
+    if close and what.name == name and not what.exists():  # the id of a repo has an owner, too
+        raise FileNotFoundError(
+            f"{name} is not a folder, nor a preset; did you mean {close[0]!r}? presets are {', '.join(PRESETS)}; "
+            "expected one of them, a dataset (a folder with meta/info.json, or a repo id owner/name), or a video "
+            "model's folder"
+        )
+    return describe_dataset(what, state=state, action=action)
+
+
+def check(path: Path | str, *, state: Columns = None, action: Columns = None) -> str:
+    """Read every byte of a dataset; returns a sentence if nothing is wrong.
+
+    Raises:
+        FileNotFoundError: there is no dataset.
+        DatasetError: lists all faults.
+    """
+    if faults := check_dataset(locate_dataset(path), state=state, action=action):
+        listed = "\n  ".join(faults)
+        raise DatasetError(f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n  {listed}")
+    return f"{path}: every file was read and every picture decoded; nothing is wrong\n"

@@ -1,0 +1,121 @@
+"""How large a preset's two systems or a video model are: parameters, memory and tokens, from configs alone."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from rich.table import Table
+from torch import nn
+
+from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, System2Config, load_backbone
+from video2act.files.tensor_files import read_json
+from video2act.presets import ANY_DATA, PUBLISHED, make_preset, video_model_of
+from video2act.programs.info.tables import as_text, facts
+from video2act.system1 import System1
+from video2act.system2.backbones import make_backbone
+from video2act.system2.backbones.published import FAMILIES, TUNED_CONFIG, family
+from video2act.system2.backbones.sizes import size_of
+from video2act.system2.backbones.wan_original import is_original
+
+
+def describe_preset(name: str) -> str:
+    """Both systems of a preset: parameters, memory and tokens per stream; plain text.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    return sizes(name, make_preset(name, ANY_DATA))
+
+
+def sizes(name: str, policy: PolicyConfig) -> str:
+    """`describe_preset`, of any policy."""
+    streams = [_streams(policy.system2)] if policy.system2 else []
+    return as_text(facts((("preset", name), *_video_model(policy.system2), _system1(policy))), *streams)
+
+
+def describe_video_model(root: Path | str) -> str:
+    """What a video model's folder holds; plain text.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is missing or damaged, or the family is unknown.
+    """
+    root = Path(root)
+    rows = (("video model", str(root)), *_contents(root))
+    return as_text(facts((*rows, ("use it", f"video2act train --preset PRESET --video-model {root}"))))
+
+
+def _contents(root: Path) -> Iterator[tuple[str, str]]:
+    config = load_backbone(root / TUNED_CONFIG) if (root / TUNED_CONFIG).is_file() else None
+    if isinstance(config, BackboneConfig):
+        yield "kind", f"tiny, {config.depth} blocks, trained by train-video"
+        yield "presets", "tiny, tiny_latents"
+    elif config:
+        yield "kind", f"{config.name}, finetuned by train-video from {config.source}"
+        yield "presets", _over([config.name])
+    else:
+        is_wan = is_original(root)
+        path = root / "transformer" / "config.json"
+        found = "WanTransformer3DModel" if is_wan else read_json(path).get("_class_name")
+        families = [name for name in FAMILIES if family(name).TRANSFORMER.__name__ == found]
+        if not families:
+            raise ValueError(
+                f"{root} is a video model, but of the kind {found}; known are the families {', '.join(FAMILIES)}"
+            )
+        size = size_of(PretrainedBackboneConfig(families[0], str(root), feature_layer=0))
+        layout = "in the original files" if is_wan else "in diffusers' layout"
+        yield "kind", f"{found} (of {', '.join(families)}), {layout}"
+        yield "blocks", f"{size.num_blocks} of width {size.feature_dim}"
+        yield "parameters", f"{size.whole / 1e9:.2f} B of the transformer"
+        yield "VAE encoder", f"{size.encoder / 1e6:.0f} M parameters, in float32"
+        yield "presets", _over(families)
+
+
+def _over(families: list[str]) -> str:
+    """The presets over models of these families."""
+    over = ["small", *PUBLISHED]
+    return ", ".join(name for name in over if getattr(video_model_of(name), "name", "") in families)
+
+
+def _video_model(system2: System2Config | None) -> Iterator[tuple[str, str]]:
+    backbone = system2.backbone if system2 else None
+    if backbone is None:
+        yield "video model", "none: System 1 alone"
+    elif isinstance(backbone, BackboneConfig):
+        with torch.device("meta"):
+            count = _count(make_backbone(backbone))
+        yield "video model", f"tiny, trained by train-video; {backbone.feature_layer} of {backbone.depth} blocks run"
+        yield "parameters", f"{count / 1e6:.2f} M, {4 * count / 1e6:.1f} MB in float32"
+    else:
+        size = size_of(backbone)
+        yield "video model", f"{backbone.name} from {backbone.source}"
+        yield "blocks", f"{backbone.feature_layer} of {size.num_blocks} are loaded and run"
+        yield "parameters", f"{size.kept / 1e9:.2f} B loaded of the transformer's {size.whole / 1e9:.2f} B"
+        yield "VAE encoder", f"{size.encoder / 1e6:.0f} M parameters, in float32"
+        yield "memory", f"{size.bytes / 1e9:.2f} GB of weights ({backbone.dtype}, VAE float32), text encoder apart"
+
+
+def _system1(policy: PolicyConfig) -> tuple[str, str]:
+    sizes = {"state_dim": policy.state_dim, "action_dim": policy.action_dim, "horizon": policy.horizon}
+    with torch.device("meta"):
+        count = _count(System1(policy.system1, policy.cameras, **sizes, fps=policy.fps))
+    encoders = [encoder.source for encoder in (policy.system1.text_encoder, policy.system1.image_encoder) if encoder]
+    apart = f", {' and '.join(encoders)} apart" if encoders else ""
+    return "System 1", f"{count / 1e6:.2f} M parameters{apart}"
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _streams(system2: System2Config) -> Table:
+    columns = ("stream", "frames", "frame px", "features t x h x w", "width", "feature tokens", "to System 1")
+    table, backbone = Table(*columns, box=None), system2.backbone
+    width = backbone.hidden if isinstance(backbone, BackboneConfig) else size_of(backbone).feature_dim
+    for stream in system2.streams:
+        t = 1 + (stream.num_frames - 1) // backbone.frames_per_feature
+        h, w = (side // backbone.patch_px for side in stream.frame_px)
+        handed_on = t * h * w if stream.former.kind == "projection" else stream.former.num_tokens
+        frame = "{} x {}".format(*stream.frame_px)
+        row = (stream.num_frames, frame, f"{t} x {h} x {w}", width, t * h * w, handed_on)
+        table.add_row(stream.name, *map(str, row))
+    return table

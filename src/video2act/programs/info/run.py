@@ -1,0 +1,84 @@
+"""What a policy sees and does, its training data, and how it differs from its preset."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from video2act.config import PolicyConfig, camera_and_lag, differences
+from video2act.files.run_folder import DATA_FILE, INSTRUCTIONS_FILE, load_config
+from video2act.frames import frame_uses
+from video2act.presets import PRESETS, DataSpec, make_preset
+from video2act.programs.info.models import sizes
+from video2act.programs.info.tables import as_text, facts
+
+MAX_SENTENCES = 5
+"""of a training that are shown"""
+
+
+def describe_run(path: Path | str) -> str:
+    """A policy: its inputs and outputs, its data, its differences from its preset, and its sizes; plain text.
+
+    Raises:
+        FileNotFoundError, ValueError: the folder holds no policy, or one that cannot be read.
+    """
+    path = Path(path)
+    policy = load_config(path)
+    rows = (
+        ("run", str(path)),
+        ("preset", policy.preset or "none is recorded"),
+        ("sees", "\n".join(_views(policy)) or "nothing"),
+        ("state", f"{policy.state_dim} numbers, normalised by {policy.normalize_state}"),
+        ("plans", f"{policy.horizon} actions of {policy.action_dim} numbers; {policy.execute_steps} are executed"),
+        ("rate", f"{policy.fps:g} control steps per second; {_rhythm(policy)}"),
+        ("instruction", "\n".join(_recorded(path / INSTRUCTIONS_FILE)[:MAX_SENTENCES]) or "none is recorded"),
+        ("trained on", "\n".join(map(_trained_on, _recorded(path / DATA_FILE))) or "not recorded"),
+        ("changed", _changes(policy)),
+    )
+    return as_text(facts(rows)) + "\n" + sizes(policy.preset or "none", policy)
+
+
+def _changes(policy: PolicyConfig) -> str:
+    name = policy.preset
+    if name not in PRESETS:
+        known = f"the preset {name!r} is unknown here" if name else "it started from a config without a preset's name"
+        return f"cannot be compared: {known}"
+    found = differences(make_preset(name, _data_of(policy)), policy)
+    lines = [f"{field}: {before!r} in the preset, {now!r} in this run" for field, before, now in found]
+    return "\n".join(lines) or "nothing: the run is as its preset says"
+
+
+def _views(policy: PolicyConfig) -> Iterator[str]:
+    """Which cameras a policy reads, and at what size."""
+    streams = {stream.name: stream for stream in policy.system2.streams} if policy.system2 else {}
+    for use in frame_uses(policy):
+        stream, clip = streams.get(use.stream), ""
+        if stream is not None and stream.num_frames > 1:
+            seconds = stream.stride * (stream.num_frames - 1) / policy.fps
+            clip = f", {stream.num_frames} frames of the last {seconds:.3g} s"
+        height, width = use.size
+        yield f"{use.camera}: {use.rule.fit} to {width}x{height}{clip} ({use.stream or 'System 1'})"
+
+
+def _rhythm(policy: PolicyConfig) -> str:
+    if policy.system2 is None:
+        return "no System 2"
+    n, stale = policy.refresh_every, policy.max_staleness_steps / policy.fps
+    return f"System 2 refreshes every {n} steps ({n / policy.fps:.3g} s), trained on conditions up to {stale:.3g} s old"
+
+
+def _recorded(path: Path) -> list[Any]:
+    return json.loads(path.read_text()) if path.is_file() else []
+
+
+def _trained_on(data: dict[str, Any]) -> str:
+    columns = [f"{name}: {' + '.join(data[name])}" for name in ("state", "action") if data.get(name)]
+    listed = "; ".join([*data["tasks"][:MAX_SENTENCES], *columns])
+    return f"{data['name']} ({data['robot']}): {data['episodes']} episodes, {data['frames']} frames; {listed}"
+
+
+def _data_of(policy: PolicyConfig) -> DataSpec:
+    """Data for which a preset makes such a policy."""
+    streams = policy.system2.streams if policy.system2 else ()
+    cameras = [*(camera_and_lag(camera)[0] for camera in policy.cameras), *(stream.camera for stream in streams)]
+    return DataSpec(policy.state_dim, policy.action_dim, policy.fps, tuple(dict.fromkeys(cameras)) or ("camera",))
