@@ -93,11 +93,13 @@ def video2act(preset: Callable[[DataSpec], PolicyConfig]) -> Video2Act:
     return Video2Act(preset(DataSpec(3, 2, 20.0, ("top",))), statistics).eval()
 
 
+SMALLER = {"system1.hidden": 32, "system1.depth": 2, "system1.denoising.num_steps": 2}
+
 SYSTEMS: dict[str, Callable[[], Subject]] = {
     "fake_dual": fake_dual,
     "fake_system1": fake_system1,
-    "video2act_tiny": lambda: video2act(tiny),
-    "video2act_tiny_system1": lambda: video2act(tiny_system1),
+    "video2act_tiny": lambda: video2act(lambda data: tiny(data).replace(SMALLER)),
+    "video2act_tiny_system1": lambda: video2act(lambda data: tiny_system1(data).replace(SMALLER)),
 }
 
 

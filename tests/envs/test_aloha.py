@@ -33,19 +33,21 @@ def test_resets_states_and_rewards_equal_the_original(task: str, monkeypatch: py
     ours, theirs = Aloha(task, cameras=()), original.AlohaEnv(task, obs_type="pixels_agent_pos")
     expert = AlohaExpert(ours)
     rewards = set()
-    for seed in (0, 1000):  # the second also shows that nothing of the first episode is left
+    # a whole episode; the beginning of another shows that nothing of the first is left
+    for seed, num_steps in ((1000, ours.spec.max_steps), (0, 60)):
         ours.reset(seed)
         expert.reset()
         observation, _ = theirs.reset(seed=seed)
         np.testing.assert_array_equal(ours.data.qpos, theirs._env.physics.data.qpos)
-        is_done = False
-        while not is_done:  # the expert's actions pass through every stage of the reward
+        for _ in range(num_steps):  # the expert's actions pass through every stage of the reward
             action = expert.act().astype(np.float64)  # the original computes in the type it is given
             step = ours.step(action)
             observation, reward, is_done, _, _ = theirs.step(action)
             assert (ours.reward, step.success) == (reward, is_done)
             np.testing.assert_array_equal(step.observation.state, observation["agent_pos"].astype(np.float32))
             rewards.add(reward)
+            if is_done:
+                break
     assert {0, 2, 4} <= rewards
 
 
@@ -99,7 +101,7 @@ def test_an_unknown_task_is_answered_with_what_exists() -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_the_expert_succeeds(task: str) -> None:
     environment = Aloha(task, cameras=())
-    assert [run_expert(environment, seed) for seed in (1000, 1001)] == [True, True]
+    assert run_expert(environment, seed=1001)  # above, it succeeds on seed 1000
     environment.close()
 
 

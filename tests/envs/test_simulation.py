@@ -3,17 +3,37 @@
 import os
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
-PROGRAM = """
+SIMULATORS = ("mujoco", "metaworld", "gymnasium", "gym_aloha")
+
+PROGRAM = f"""
+import sys
 from video2act.envs import make_environment
+print("imported:", [module for module in {SIMULATORS} if module in sys.modules])
 from video2act.envs.simulation import RendererError
 try:
     make_environment("aloha:insertion", image_size=16).reset(0)
 except RendererError as error:
     print("said:", error)
 """
+
+
+@cache
+def run(**variables: str) -> tuple[str, str]:
+    """The two lines that the program prints, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=os.environ | variables, check=False
+    )
+    imported, answer = (done.stdout + done.stderr).splitlines()
+    return imported, answer
+
+
+def test_importing_the_package_imports_no_simulator() -> None:
+    pytest.importorskip("gym_aloha")
+    assert run(MUJOCO_GL="bogus")[0] == "imported: []"
 
 
 @pytest.mark.parametrize(
@@ -23,12 +43,9 @@ except RendererError as error:
         ({"MUJOCO_GL": "egl", "MUJOCO_EGL_DEVICE_ID": "99"}, "MUJOCO_GL=egl"),
     ],
 )
-def test_a_missing_or_wrong_egl_is_one_clear_line(variables, reason):
+def test_a_missing_or_wrong_egl_is_one_clear_line(variables: dict[str, str], reason: str) -> None:
     pytest.importorskip("gym_aloha")
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=os.environ | variables, check=False
-    )
-    (line,) = (done.stdout + done.stderr).splitlines()
+    line = run(**variables)[1]
     assert line.startswith(f"said: MuJoCo cannot render with MUJOCO_GL={variables['MUJOCO_GL']}")
     assert reason in line
     assert "apt install libegl1" in line

@@ -16,6 +16,7 @@ SYSTEM2_STAGES = ("encode", "features", "filter", "former")
 
 @pytest.fixture
 def few_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "WARM_UPS", 0)
     monkeypatch.setattr(bench, "measure", lambda work, repeats=1, device=None: measure(work, 1, device=device))
 
 

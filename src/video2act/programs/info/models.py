@@ -29,8 +29,12 @@ def describe_preset(name: str) -> str:
 
 def sizes(name: str, policy: PolicyConfig) -> str:
     """`describe_preset`, of any policy."""
-    streams = [_streams(policy.system2)] if policy.system2 else []
-    return as_text(facts((("preset", name), *_video_model(policy.system2), _system1(policy))), *streams)
+    if policy.system2 is None:
+        return as_text(facts((("preset", name), ("video model", "none: System 1 alone"), _system1(policy))))
+    backbone = policy.system2.backbone
+    tiny = isinstance(backbone, BackboneConfig)
+    width, rows = (backbone.hidden, _tiny(backbone)) if tiny else _published(backbone)
+    return as_text(facts((("preset", name), *rows, _system1(policy))), _streams(policy.system2, width))
 
 
 def describe_video_model(root: Path | str) -> str:
@@ -76,22 +80,28 @@ def _over(families: list[str]) -> str:
     return ", ".join(name for name in over if getattr(video_model_of(name), "name", "") in families)
 
 
-def _video_model(system2: System2Config | None) -> Iterator[tuple[str, str]]:
-    backbone = system2.backbone if system2 else None
-    if backbone is None:
-        yield "video model", "none: System 1 alone"
-    elif isinstance(backbone, BackboneConfig):
-        with torch.device("meta"):
-            count = _count(make_backbone(backbone))
-        yield "video model", f"tiny, trained by train-video; {backbone.feature_layer} of {backbone.depth} blocks run"
-        yield "parameters", f"{count / 1e6:.2f} M, {4 * count / 1e6:.1f} MB in float32"
-    else:
-        size = size_of(backbone)
-        yield "video model", f"{backbone.name} from {backbone.source}"
-        yield "blocks", f"{backbone.feature_layer} of {size.num_blocks} are loaded and run"
-        yield "parameters", f"{size.kept / 1e9:.2f} B loaded of the transformer's {size.whole / 1e9:.2f} B"
-        yield "VAE encoder", f"{size.encoder / 1e6:.0f} M parameters, in float32"
-        yield "memory", f"{size.bytes / 1e9:.2f} GB of weights ({backbone.dtype}, VAE float32), text encoder apart"
+Rows = list[tuple[str, str]]
+
+
+def _tiny(backbone: BackboneConfig) -> Rows:
+    with torch.device("meta"):
+        count = _count(make_backbone(backbone))
+    return [
+        ("video model", f"tiny, trained by train-video; {backbone.feature_layer} of {backbone.depth} blocks run"),
+        ("parameters", f"{count / 1e6:.2f} M, {4 * count / 1e6:.1f} MB in float32"),
+    ]
+
+
+def _published(backbone: PretrainedBackboneConfig) -> tuple[int, Rows]:
+    """Width of the features, and what is listed."""
+    size = size_of(backbone)
+    return size.feature_dim, [
+        ("video model", f"{backbone.name} from {backbone.source}"),
+        ("blocks", f"{backbone.feature_layer} of {size.num_blocks} are loaded and run"),
+        ("parameters", f"{size.kept / 1e9:.2f} B loaded of the transformer's {size.whole / 1e9:.2f} B"),
+        ("VAE encoder", f"{size.encoder / 1e6:.0f} M parameters, in float32"),
+        ("memory", f"{size.bytes / 1e9:.2f} GB of weights ({backbone.dtype}, VAE float32), text encoder apart"),
+    ]
 
 
 def _system1(policy: PolicyConfig) -> tuple[str, str]:
@@ -107,10 +117,9 @@ def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _streams(system2: System2Config) -> Table:
+def _streams(system2: System2Config, width: int) -> Table:
     columns = ("stream", "frames", "frame px", "features t x h x w", "width", "feature tokens", "to System 1")
     table, backbone = Table(*columns, box=None), system2.backbone
-    width = backbone.hidden if isinstance(backbone, BackboneConfig) else size_of(backbone).feature_dim
     for stream in system2.streams:
         t = 1 + (stream.num_frames - 1) // backbone.frames_per_feature
         h, w = (side // backbone.patch_px for side in stream.frame_px)
