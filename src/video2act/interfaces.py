@@ -16,10 +16,10 @@ from video2act.types import ActionChunk, Committed, Observation, Step, Tokens, V
 
 @dataclass(frozen=True)
 class Objective:
-    """How a video model was trained, and so how it is trained on: which noise it meets, and how its errors count.
+    """How a video model is trained: the noise levels of its clips, and how its errors count.
 
-    Whatever a model predicts inside (a flow, a velocity on the unit circle, a denoised clip), its error is a multiple
-    of the flow's, so that families differ in these words and not in the loss.
+    A model may predict a flow, a velocity on the unit circle or a denoised clip: its error is a multiple of the flow's.
+    So families differ in these fields and share one loss.
     """
 
     levels: Callable[[Float[Tensor, "b"], int], Float[Tensor, "b"]]
@@ -29,11 +29,11 @@ class Objective:
     min_given: int = 0
     max_given: int | None = 0
     """a clip keeps a random number of its first latent frames clean, from `min_given` to this; None: to all but the
-    last. Where both are 0 the model knows one noise level per clip"""
+    last. If both are 0, a clip has one noise level"""
     is_near_first: bool = False
-    """errors count less the further they lie ahead, in proportion"""
+    """errors count less the further ahead they are, in proportion"""
     sampling_shift: float = 3.0
-    """of the noise schedule on which it imagines (arXiv 2403.03206)"""
+    """of the noise schedule in sampling (arXiv 2403.03206)"""
 
 
 class VideoBackbone(nn.Module, ABC):
@@ -41,7 +41,6 @@ class VideoBackbone(nn.Module, ABC):
 
     config: BackboneConfig | PretrainedBackboneConfig
     objective: Objective
-    """how it was trained, and is trained on"""
 
     @property
     @abstractmethod
@@ -79,7 +78,7 @@ class VideoBackbone(nn.Module, ABC):
 
 @runtime_checkable
 class Perceiver(Protocol):
-    """System 2 alone: all that a process or a machine of its own needs to hold."""
+    """System 2 alone, as a process or a machine of its own holds it."""
 
     def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
         """Slow: pixel clips, one per stream -> tokens."""
@@ -91,24 +90,23 @@ class DualSystem(Perceiver, Protocol):
     """The two systems of one policy."""
 
     def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
-        """Fast: one observation and what System 2 last understood -> a chunk of actions in raw units."""
+        """Fast: one observation and System 2's newest condition -> a chunk of actions in raw units."""
         ...
 
 
 @runtime_checkable
 class ConfiguredSystem(DualSystem, Protocol):
-    """A dual system that says how it is to be run; `Video2Act` is one."""
+    """A dual system with a config; `Video2Act` is one."""
 
     config: PolicyConfig
 
 
 @runtime_checkable
 class LoadsSystem2(Protocol):
-    """A system whose slow half can be loaded once more, in a process of its own."""
+    """A system whose System 2 can be loaded again, in another process."""
 
     def system2_loader(self, device: str) -> Callable[[], Perceiver]:
-        """A function that travels to another process by name. Empty device: the policy's own. Raises ValueError without
-        a folder."""
+        """A function that can be pickled. Empty device: the policy's own. Raises ValueError without a run folder."""
         ...
 
     def trained_instruction(self) -> str:
@@ -123,34 +121,32 @@ class Continuing(Protocol):
     def continue_plan(
         self, observation: Observation, condition: VideoCondition, *, committed: Committed, guidance: float | None
     ) -> ActionChunk:
-        """As `act`, but the chunk begins with the committed actions that are frozen, and leaves the rest of them
-        smoothly.
+        """As `act`, but the chunk begins with the frozen committed actions and continues the others smoothly.
 
         Args:
-            guidance: largest weight of guided denoising; None: by the training that has shown the network committed
-                actions.
+            guidance: largest weight of guided denoising; None: for networks trained on committed actions.
         """
         ...
 
 
 @runtime_checkable
 class ChecksState(Protocol):
-    """A system that knows which states it was trained on."""
+    """A system that knows the range of its training states."""
 
     def state_problem(self, observation: Observation) -> str:
-        """Numbers of the state that are clipped, because they lie far outside the training data; empty: none."""
+        """The numbers of the state that are clipped, being far outside the training data; empty: none."""
         ...
 
 
 class System2Error(RuntimeError):
-    """System 2 cannot be started, or gives no condition. The message says where it works and what became of it."""
+    """System 2 cannot be started, or gives no condition. The message names its place and what happened."""
 
 
 class HoldError(RuntimeError):
-    """There is nothing fresh or sound to plan on: the robot keeps its last target. The message says why.
+    """There is no fresh or sound condition to plan on: the robot keeps its last target. The message says why.
 
     Args:
-        kind: of the incident that this is; see `incidents.py`.
+        kind: of the incident; see `incidents.py`.
     """
 
     def __init__(self, message: str, kind: str = "hold"):
@@ -163,7 +159,7 @@ class Policy(Protocol):
     """Anything that drives a robot: local, threaded or remote."""
 
     def reset(self) -> None:
-        """A new episode begins; nothing seen before may reach it."""
+        """Begin an episode; earlier observations must not affect it."""
         ...
 
     def observe(self, observation: Observation) -> None:
@@ -174,14 +170,14 @@ class Policy(Protocol):
         """Called when a new plan is due.
 
         Raises:
-            HoldError: there is nothing fresh to plan on; the robot shall keep its last target.
+            HoldError: there is nothing fresh to plan on; the robot keeps its last target.
         """
         ...
 
 
 @dataclass(frozen=True)
 class EnvironmentSpec:
-    """What is true of an environment before it is reset."""
+    """The fixed properties of an environment."""
 
     name: str
     """how `make_environment` finds it, e.g. `metaworld:push-v3`"""
@@ -198,8 +194,7 @@ class EnvironmentSpec:
     max_steps: int
     """control steps after which an episode is over"""
     relative_actions: tuple[str, ...] = ()
-    """those of `action_names` that are changes or speeds: to hold still is zero of them, and the last value of the
-    others"""
+    """those of `action_names` that are changes or speeds: a robot holds still with zeros here, and its last others"""
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -226,20 +221,20 @@ class Environment(Protocol):
 
 @runtime_checkable
 class Expert(Protocol):
-    """A scripted demonstrator. It may read the simulator's privileged state; a policy never does."""
+    """A scripted demonstrator. It may read the simulator's privileged state; a policy may not."""
 
     def reset(self) -> None:
         """Called after the environment's reset."""
         ...
 
     def act(self) -> Float[np.ndarray, "a"]:
-        """The action it would take now, clean of noise."""
+        """The next action, without noise."""
         ...
 
 
 @runtime_checkable
 class Watcher(Protocol):
-    """Looks on while a policy acts: recorder, logger, dashboard. The control loop never grows."""
+    """Gets every step of the control loop: recorder, logger, dashboard."""
 
     def on_reset(self, observation: Observation) -> None: ...
 

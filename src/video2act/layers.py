@@ -1,9 +1,8 @@
-"""The few layers that both systems are made of.
+"""The layers that both systems share.
 
-* Masks are boolean, always: True may be attended to. A float mask would be *added*, and padding would keep weight.
-* A query that may attend to nothing gets zeros, not NaN: a policy that is shown no image still has an answer.
-* Cross-attention projects its keys and values in a step of its own (`project`), so that a sampler which asks the same
-  conditions again and again pays for them once.
+* Masks are boolean: True may be attended to. A float mask would be *added*, and padding would keep weight.
+* A query that may attend to nothing gets zeros, not NaN: a policy without images still acts.
+* Cross-attention projects its keys and values in a separate step (`project`), once for all denoising steps.
 """
 
 import math
@@ -17,6 +16,8 @@ from torch import Tensor, nn
 
 from video2act.config import NormForm, adaptor_depth
 
+Activation = Literal["gelu", "silu"]
+
 
 def attention(
     query: Float[Tensor, "b heads n d"],
@@ -27,18 +28,17 @@ def attention(
 ) -> Float[Tensor, "b heads n d"]:
     """Scaled dot-product attention with a boolean mask over the keys."""
     if key.shape[2] == 0:
-        # zeros that still hang on their inputs: every parameter gets a gradient, which training on several processes
-        # demands
+        # zeros that keep the graph: DDP needs a gradient for every parameter
         return (query @ key.transpose(-1, -2)) @ value
     any_visible = None
     if mask is not None:
         any_visible = mask.any(dim=1)
-        # where nothing is visible, look at everything and throw the answer away: no NaN on any device
+        # where nothing is visible, attend to everything and drop the result: no NaN on any device
         mask = mask | ~any_visible[:, None]
         any_visible = rearrange(any_visible, "b -> b 1 1 1")
         mask = rearrange(mask, "b m -> b 1 1 m")
     if query.device.type == "cpu":
-        # for the short sequences of a CPU-sized policy, the flash kernel's backward costs more than it saves
+        # for short sequences, the flash kernel's backward costs more than it saves
         scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)
@@ -53,8 +53,8 @@ class RmsNorm(nn.Module):
 
     Args:
         width: of the last axis.
-        form: `rms`; or `variance`: divide by the standard deviation (n - 1) without taking the mean away. That is what
-            timm 1.0.3 calls RmsNorm, and what RDT-1B and everything finetuned from it were trained with.
+        form: `rms`; or `variance`: divide by the standard deviation (n - 1) without subtracting the mean, as timm
+            1.0.3 does under the name RmsNorm. RDT-1B and its finetuned versions were trained with it.
     """
 
     def __init__(self, width: int, form: NormForm = "rms"):
@@ -65,8 +65,7 @@ class RmsNorm(nn.Module):
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         if self.form == "variance":
             return x * torch.rsqrt(x.float().var(dim=-1, keepdim=True) + 1e-6).to(x.dtype) * self.weight.to(x.dtype)
-        # by way of the norm, which is one kernel; on a CPU, torch's own rms_norm is a chain of several and takes twice
-        # as long
+        # one kernel; on a CPU, torch's own rms_norm is a chain of several and takes twice as long
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         return x * torch.rsqrt(norm.square() / x.shape[-1] + 1e-6).to(x.dtype) * self.weight.to(x.dtype)
 
@@ -112,16 +111,14 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def project(self, condition: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"] | None) -> KeyValue:
-        """The keys and values of a condition; they do not depend on what will be asked. No mask: everything is
-        visible."""
+        """The keys and values of a condition. No mask: everything is visible."""
         key, value = rearrange(
             self.key_value(condition), "b m (two heads d) -> two b heads m d", two=2, heads=self.num_heads
         )
         return KeyValue(self.key_norm(key), value, mask)
 
     def forward(self, x: Float[Tensor, "bq n d"], condition: KeyValue) -> Float[Tensor, "bq n d"]:
-        """Attend from `x`. Several consecutive items of `x` may share one condition: their batch is a multiple of
-        its."""
+        """Attend from `x`. Consecutive items of `x` may share a condition: their batch is a multiple of its."""
         b = condition.key.shape[0]
         n = x.shape[1]
         query = rearrange(self.query(x), "(b r) n (heads d) -> b heads (r n) d", b=b, heads=self.num_heads)
@@ -133,12 +130,7 @@ class Mlp(nn.Module):
     """Two linear layers with an activation between them: GELU (its tanh form) or SiLU."""
 
     def __init__(
-        self,
-        width: int,
-        hidden: int | None = None,
-        *,
-        out: int | None = None,
-        activation: Literal["gelu", "silu"] = "gelu",
+        self, width: int, hidden: int | None = None, *, out: int | None = None, activation: Activation = "gelu"
     ):
         super().__init__()
         self.activation = activation
@@ -147,9 +139,8 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         up = self.up(x)
-        return self.down(
-            nn.functional.silu(up) if self.activation == "silu" else nn.functional.gelu(up, approximate="tanh")
-        )
+        is_silu = self.activation == "silu"
+        return self.down(nn.functional.silu(up) if is_silu else nn.functional.gelu(up, approximate="tanh"))
 
 
 def make_adaptor(word: str, width_in: int, *, width_out: int) -> nn.Module:
@@ -183,14 +174,9 @@ def grid_embedding(t: int, h: int, w: int, *, width: int, device: torch.device) 
     temporal = width - 2 * spatial
     frame = sinusoidal_embedding(torch.arange(t, device=device).float(), temporal, max_period=100.0)
     # 32 periods across the picture: fine enough to tell neighbours apart on a grid of 64
-    row = sinusoidal_embedding(64.0 * (torch.arange(h, device=device) + 0.5) / h, spatial, max_period=100.0)
-    column = sinusoidal_embedding(64.0 * (torch.arange(w, device=device) + 0.5) / w, spatial, max_period=100.0)
-    grid = torch.cat(
-        [
-            frame[:, None, None].expand(t, h, w, temporal),
-            row[None, :, None].expand(t, h, w, spatial),
-            column[None, None, :].expand(t, h, w, spatial),
-        ],
-        dim=-1,
+    row, column = (
+        sinusoidal_embedding(64.0 * (torch.arange(side, device=device) + 0.5) / side, spatial, max_period=100.0)
+        for side in (h, w)
     )
-    return rearrange(grid, "t h w d -> (t h w) d")
+    axes = (frame[:, None, None], row[None, :, None], column[None, None])
+    return torch.cat([axis.expand(t, h, w, -1) for axis in axes], dim=-1).flatten(0, 2)

@@ -49,19 +49,13 @@ class Video2Act(nn.Module):
         super().__init__()
         self.config = config
         self.statistics = statistics
-        _check_size("state", config.state_dim, statistics=statistics)
-        _check_size("action", config.action_dim, statistics=statistics)
+        for name, size in (("state", config.state_dim), ("action", config.action_dim)):
+            _check_size(name, size, statistics=statistics)
         floor = config.normalize_floor
         self.normalize_state = Normalizer(statistics["state"], config.normalize_state, floor=floor)
         self.normalize_action = Normalizer(statistics["action"], config.normalize_action, floor=floor)
-        self.system1 = System1(
-            config.system1,
-            config.cameras,
-            state_dim=config.state_dim,
-            action_dim=config.action_dim,
-            horizon=config.horizon,
-            fps=config.fps,
-        )
+        sizes = {"state_dim": config.state_dim, "action_dim": config.action_dim, "horizon": config.horizon}
+        self.system1 = System1(config.system1, config.cameras, **sizes, fps=config.fps)
         self.system2: System2 | None = None
         if config.system2:
             backbone = backbone or make_backbone(config.system2.backbone)
@@ -125,7 +119,7 @@ class Video2Act(nn.Module):
 
     @torch.no_grad()
     def explain(self, clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
-        """What System 2 sees in the clips: per stream the filtered features, before they are compressed."""
+        """Per stream the filtered features of the clips, before compression; empty without System 2."""
         if self.system2 is None:
             return {}
         return self.system2.see({name: clip.to(self.device) for name, clip in clips.items()}, instruction)
@@ -162,7 +156,7 @@ class Video2Act(nn.Module):
         return self._chunk(sampled, observation)
 
     def _prepare(self, observation: Observation, condition: VideoCondition) -> tuple[ProjectedConditions, Tensor]:
-        """All that a chunk is denoised from, and the noise that it begins with."""
+        """The conditions of a chunk, and the noise that it starts from."""
         cameras = () if self.is_blind else self.config.cameras
         images = {name: read_image(observation, name, config=self.config, device=self.device) for name in cameras}
         state = self.normalize_state.clip(read_state(observation, self.config).to(self.device))
@@ -200,33 +194,31 @@ class Video2Act(nn.Module):
         return torch.autocast(self.device.type, torch.bfloat16) if self.is_coarse else nullcontext()
 
     def seed(self, seed: int) -> None:
-        """Fix the noise that the coming chunks start from."""
+        """Fix the noise of the next chunks."""
         self._noise.manual_seed(seed)
 
     def blinded(self) -> "Video2Act":
-        """The same weights, shown neither image nor video: a control that must fail where seeing matters.
+        """The same weights without image and video: a control that must fail where vision matters.
 
-        Training hides image and video independently and so hardly ever together; a policy trained blind (the preset
-        `tiny_blind`) is the stricter control.
+        Training rarely hides both together, so a policy trained blind (preset `tiny_blind`) is the stricter control.
         """
-        # a published video model is gigabytes, and the blind policy never looks through it: both hold the same one
+        # a published video model is gigabytes, and the blind policy does not use it: both share one
         shared = {id(self.system2): self.system2} if self.elsewhere else {}
         blind = copy.deepcopy(self, shared)
         blind.is_blind = True
         return blind
 
     def of_robot(self, name: str) -> "Video2Act":
-        """The policy of one robot, with the same weights, from one that learned from several in the unified vector.
+        """The policy for one robot, with the same weights, of one for several robots in the unified vector.
 
         Raises:
             ValueError: the policy is not in the unified vector, or there is no such robot.
         """
-        if self.config.system1.embodiment != UNIFIED:
-            raise ValueError(
-                f"this policy is of one robot ({self.config.system1.embodiment or 'its own vector'}), not of several"
-            )
+        own = self.config.system1.embodiment
+        if own != UNIFIED:
+            raise ValueError(f"this policy is of one robot ({own or 'its own vector'}), not of several")
         robot = copy.copy(self)
-        robot._modules = dict(self._modules)  # the copy's own, so that what is replaced below is not replaced here
+        robot._modules = dict(self._modules)  # a copy, so that this policy keeps its own modules
         robot.system1 = self.system1.of_robot(name)
         places = [FIELDS[field] for field in fields_of(name)]
         robot.config = replace(self.config, state_dim=len(places), action_dim=len(places), system1=robot.system1.config)
@@ -241,7 +233,7 @@ class Video2Act(nn.Module):
         """Write a run folder; each file appears whole or not at all.
 
         Args:
-            weights: to be written instead of the module's own, under the same names (their moving average, say).
+            weights: written instead of the module's own, under the same names, e.g. their moving average.
         """
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
@@ -267,7 +259,7 @@ class Video2Act(nn.Module):
         path = Path(path)
         config = load_config(path)
         statistics, weights = load_statistics(path / STATISTICS_FILE), path / WEIGHTS_FILE
-        read_shapes(weights)  # a missing file is said before a video model of gigabytes is read
+        read_shapes(weights)  # report a missing file before reading a video model of gigabytes
         backbone = make_published(config.system2)
         check_file(lambda: cls(config, statistics, backbone=backbone), weights)
         policy = cls(config, statistics, backbone=backbone)
@@ -278,7 +270,7 @@ class Video2Act(nn.Module):
         return policy.to(device).eval()
 
     def system2_loader(self, device: str = "") -> Callable[[], System2]:
-        """Makes System 2 in another process: from the run folder, on the policy's device if none is given.
+        """A function that loads System 2 in another process, on the policy's device if none is given.
 
         Raises:
             ValueError: the policy was not loaded from a folder.
@@ -325,7 +317,7 @@ class Video2Act(nn.Module):
     def push_to_hub(
         self, repo_id: str, folder: Path | str, *, run: Path | str | None = None, private: bool = False
     ) -> str:
-        """Upload the policy and its card as `owner/name`; `folder` keeps a copy. Returns the address. Raises as
+        """Upload policy and card as `owner/name`; `folder` keeps a copy. Returns the address. Raises as
         `save_pretrained`."""
         self._save_with_card(Path(folder), run, title=repo_id, source=repo_id)
         return hub.upload(repo_id, Path(folder), private=private)
@@ -333,7 +325,7 @@ class Video2Act(nn.Module):
     def _save_with_card(self, folder: Path, run: Path | str | None, *, title: str, source: str) -> None:
         run = None if run is None else Path(run)
         num_parameters = sum(parameter.numel() for parameter in self.parameters())
-        # the card first: a damaged run is refused before anything is written
+        # the card first: a damaged run raises before anything is written
         card = hub.model_card(self.config, title, num_parameters=num_parameters, source=source, run=run)
         self.save(folder)
         hub.complete(folder, card, run=run)
@@ -343,14 +335,11 @@ class Video2Act(nn.Module):
         """Prefixes of the names of weights that the run folder does not hold."""
         return tuple(f"system2.{prefix}" for prefix in self.system2.elsewhere) if self.system2 is not None else ()
 
-    # checks of what comes from outside
-
     def _no_video(self, batch: int) -> Tokens:
         return Tokens.empty(batch, self.config.system1.hidden, like=next(self.parameters()))
 
     def state_problem(self, observation: Observation) -> str:
-        """Numbers of the state that lie far outside the training data, and are clipped; empty if there are none, or
-        if `act` refuses the state."""
+        """The numbers of the state that are clipped, being far outside the training data; empty if there are none."""
         state = np.asarray(observation.state, dtype=np.float32)
         return self.normalize_state.outside(state) if state.shape == (self.config.state_dim,) else ""
 

@@ -307,7 +307,7 @@ class TestRefusals:
 
         def check(instruction: str) -> None:
             if instruction == "long":
-                raise ValueError("the instruction has 600 tokens, the video model's text encoder takes 512")
+                raise ValueError("the instruction has 600 tokens, the text encoder takes 512")
 
         monkeypatch.setattr(policy.system2, "check_instruction", check)
         other = serve(policy, "inline").make_session()

@@ -1,9 +1,8 @@
 """ALOHA: two ViperX arms over a table, in the scenes of gym-aloha, stepped by MuJoCo directly.
 
-Resets, stepping and reward equal those of gym-aloha's own environments, to the bit (a test compares them). Those render
-three large pictures at every step whatever is asked for, 4 steps per second on a CPU. An action is 14 absolute joint
-targets at 50 Hz; the simulator clamps each to its actuator's range. An episode ends at the first success, reward 4, as
-it does there.
+Resets, stepping and reward equal those of gym-aloha's environments, to the bit (a test compares them). Those always
+render three large pictures per step: 4 steps per second on a CPU. An action is 14 absolute joint targets at 50 Hz; the
+simulator clamps each to its actuator's range. An episode ends at the first success, reward 4, as in gym-aloha.
 """
 
 import importlib.util
@@ -80,8 +79,7 @@ class Aloha(SimulatedTask):
         model.opt.disableflags = flags | mujoco.mjtDisableBit.mjDSBL_ACTUATION
         mujoco.mj_resetData(model, data)
         # The original runs these three passes, the first before the arms are placed and all without actuation. Each
-        # starts the contact solver from the last one's result, so leaving one out changes the episode, in the last
-        # digits first.
+        # warm-starts the contact solver of the next, so leaving one out changes the episode.
         mujoco.mj_forward(model, data)
         data.qpos[:16] = data.ctrl[:] = START_ARM * 2
         data.qpos[16:] = _place_objects(self.task, seed)
@@ -96,8 +94,8 @@ class Aloha(SimulatedTask):
         self._episode.check(action)
         mujoco, model, data = self._mujoco, self.model, self.data
         data.ctrl[:] = np.concatenate([_actuator_targets(action[:7]), _actuator_targets(action[7:])])
-        # the original's order: positions and velocities are current before the action, so only the second half of a
-        # step is due; at the end, the first half of the next step makes contacts and pictures current
+        # the original's order: positions are current before the action, so only the second half of a step is due; at
+        # the end, the first half of the next step updates contacts and pictures
         mujoco.mj_step2(model, data)
         mujoco.mj_step(model, data, nstep=round(CONTROL_PERIOD_S / model.opt.timestep) - 1)
         mujoco.mj_step1(model, data)

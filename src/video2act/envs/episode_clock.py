@@ -1,8 +1,4 @@
-"""Where an episode stands: how many control steps it has taken, and whether another may follow.
-
-Every environment of this package owns one, so that the clock, the time limit and the refusal of a wrong action are the
-same in all of them.
-"""
+"""The clock of an episode, its time limit and the checks of an action, the same for all environments here."""
 
 from typing import Literal
 
@@ -13,7 +9,7 @@ from video2act.interfaces import EnvironmentSpec
 
 
 class EpisodeClock:
-    """The clock and the rules of the episode that an environment is in."""
+    """Counts the control steps of an environment's episode, and refuses wrong actions."""
 
     def __init__(self, spec: EnvironmentSpec) -> None:
         self._spec = spec
@@ -34,8 +30,7 @@ class EpisodeClock:
             raise RuntimeError(f"{self._spec.name}: step() before reset(); call reset(seed) first")
         if self._phase == "over":
             raise RuntimeError(
-                f"{self._spec.name}: the episode ended after {self._num_steps} steps (Step.done); call reset(seed) for "
-                "another"
+                f"{self._spec.name}: the episode ended after {self._num_steps} steps (Step.done); call reset(seed)"
             )
         names = self._spec.action_names
         if action.shape != (len(names),):
@@ -44,10 +39,9 @@ class EpisodeClock:
                 f"{action.shape}"
             )
         if not np.isfinite(action).all():
-            bad = ", ".join(
-                f"{name} = {value}" for name, value in zip(names, action, strict=True) if not np.isfinite(value)
-            )
-            # a simulator clips a NaN to nothing in particular and goes on; a robot may do worse
+            pairs = zip(names, action, strict=True)
+            bad = ", ".join(f"{name} = {value}" for name, value in pairs if not np.isfinite(value))
+            # a simulator turns a NaN into any action and goes on
             raise ValueError(f"{self._spec.name}: every value of an action must be finite, got {bad}")
 
     def advance(self, is_over: bool) -> bool:

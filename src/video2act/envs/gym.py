@@ -1,8 +1,8 @@
 """Any Gymnasium environment with continuous actions as an `Environment`, by a mapping from its names to ours.
 
-Nothing is guessed and nothing converted silently: images must come out 8-bit and of the size that the mapping
-states (resize with `gymnasium.wrappers`), the state must be one vector, and success must be a key of `info`. Gymnasium
-knows no instruction, camera or control rate, so the mapping brings them.
+Nothing is converted: images must be 8-bit and of the mapping's size (resize with `gymnasium.wrappers`), the state must
+be one vector, and success must be a key of `info`. The mapping also has what Gymnasium lacks: instruction, cameras and
+control rate.
 """
 
 from collections.abc import Mapping
@@ -116,7 +116,7 @@ def make_gym(name: str, cameras: tuple[str, ...] | None) -> GymEnvironment:
     Args:
         cameras: the images to take; None: all.
     Raises:
-        ValueError: one of them is missing or not clear. A function that returns a `GymEnvironment` says it exactly.
+        ValueError: one of them is missing or ambiguous; then a function has to return a `GymEnvironment`.
     """
     environment = gymnasium.make(name, render_mode="rgb_array")
     spaces = _leaves(environment.observation_space)

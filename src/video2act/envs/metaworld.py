@@ -1,9 +1,9 @@
 """MetaWorld: a Sawyer arm on a table, 50 tasks, goals and objects placed anew by every seed.
 
-A policy sees camera images and the gripper's own position and opening, never the pose of an object or of the goal. An
-action moves the gripper by up to 1 cm per axis and sets how hard the fingers close. An episode ends at the first
-success, because in several tasks success is a moment (a button springs back). The simulator has five traps, marked (a)
-to (e) below; each has a test of its name.
+A policy gets camera images and the gripper's position and opening, not the poses of objects or goal. An action moves
+the gripper by up to 1 cm per axis and sets how hard the fingers close. An episode ends at the first success, because in
+several tasks success is a moment (a button springs back). The simulator has five traps, marked (a) to (e) below; each
+has a test of its name.
 """
 
 from typing import Any
@@ -63,8 +63,7 @@ class MetaWorld(SimulatedTask):
         super().__init__(spec, self._simulator.model, upside_down=UPSIDE_DOWN_CAMERAS)
 
     def reset(self, seed: int) -> Observation:
-        # trap (b): reset(seed=...) is accepted and ignored; only seed() reaches the generator that places goal and
-        # objects
+        # trap (b): reset(seed=...) is ignored; only seed() reaches the generator that places goal and objects
         self._simulator.seed(seed)
         self._simulator.reset()
         self._refresh_scene()
@@ -86,19 +85,15 @@ class MetaWorld(SimulatedTask):
     def _refresh_scene(self) -> None:
         """Bring what is seen after a reset in line with what will be simulated."""
         mujoco, simulator = import_simulator("mujoco"), self._simulator
-        # trap (e): a reset moves drawers, windows, pegs, ... in the model but leaves their computed poses, up to 20 cm
-        # off; the first frame would show them elsewhere. Kinematics alone: a full mj_forward would also disturb the
-        # solver's warm start.
+        # trap (e): a reset moves drawers, windows, pegs, ... in the model but not their computed poses, which the first
+        # frame shows: up to 20 cm off. Kinematics alone: mj_forward would also disturb the solver's warm start.
         mujoco.mj_kinematics(simulator.model, simulator.data)
         mujoco.mj_camlight(simulator.model, simulator.data)
-        # trap (c): a reset leaves the goal's marker where the XML has it; step() moves it, so only the first frame
-        # would be wrong
+        # trap (c): a reset leaves the goal's marker at its place in the XML, so the first frame would be wrong
         for site, position in simulator._target_site_config:
             simulator._set_pos_site(site, position)
         self.privileged = simulator._get_obs()
-        self.privileged[18:36] = self.privileged[
-            :18
-        ]  # the previous frame: there is none, so the same again, as in its own reset
+        self.privileged[18:36] = self.privileged[:18]  # the previous frame, as in its own reset: the same again
 
     def _observe(self) -> Observation:
         return self._observation(self._simulator.data, self.privileged[:4])
@@ -107,11 +102,11 @@ class MetaWorld(SimulatedTask):
 def _make_simulator(task: str) -> Any:
     """MetaWorld's own environment of `task`, with goals that vary by seed and that its experts can read."""
     simulator = import_simulator("metaworld.env_dict").ALL_V3_ENVIRONMENTS[task]()
-    # trap (a): the flag alone is not enough. The observation space was cached while the flag was still up, with the
-    # goal's bounds at zero, and step() clips to it; experts then aim at the origin.
+    # trap (a): the flag alone is not enough. step() clips to an observation space that was cached before, with the
+    # goal's bounds at zero; experts then aim at the origin.
     simulator._partially_observable = False
     simulator.__dict__.pop("sawyer_observation_space", None)
-    # set_task() would freeze one placement; this draws a new one at each reset, out of the generator that seed() seeds
+    # set_task() would freeze one placement; this draws a new one at each reset, with the generator of seed()
     simulator._freeze_rand_vec = False
     simulator.seeded_rand_vec = True
     simulator._set_task_called = True

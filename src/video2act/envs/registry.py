@@ -1,7 +1,7 @@
 """Environments by name: `metaworld:push-v3`, `aloha:insertion`; a Gymnasium id; or `module:function` of your own.
 
-The function returns an `Environment`; it gets the cameras to render (None: its usual ones) if it takes an argument
-`cameras`. Modules are looked for in the working directory too. A Gymnasium id is mapped by `make_gym`.
+The function returns an `Environment`; if it has a parameter `cameras`, it gets the cameras to render (None: its usual
+ones). Modules may be in the working directory. A Gymnasium id is mapped by `make_gym`.
 """
 
 import importlib

@@ -1,7 +1,7 @@
-"""What the MuJoCo environments share: importing a simulator only when one is built, and photographing its scene.
+"""What the MuJoCo environments share: a late import of the simulator, and pictures of its scene.
 
-Shadows, reflections and multisampling are off: they slow a software renderer down ten times and say nothing about the
-task. EGL and OSMesa differ in a few pixels, so demonstrations and evaluation should run under the same `MUJOCO_GL`.
+Shadows, reflections and multisampling are off: they slow a software renderer down ten times. EGL and OSMesa differ in a
+few pixels, so demonstrations and evaluation should run under the same `MUJOCO_GL`.
 """
 
 import importlib
@@ -40,8 +40,7 @@ def import_simulator(module: str) -> Any:
         RendererError: `MUJOCO_GL` names no renderer, or one whose library is missing.
     """
     if sys.platform == "linux":
-        # mujoco chooses its renderer while it is imported; its own default needs a display, EGL runs on a server as
-        # well
+        # mujoco chooses its renderer at import; its own default needs a display, EGL does not
         os.environ.setdefault("MUJOCO_GL", "egl")
     try:
         with extra("sim", "this environment"):
@@ -55,7 +54,7 @@ def import_simulator(module: str) -> Any:
 
 
 class SimulatedTask:
-    """What the environments of MuJoCo share: cameras, the clock of the episode, and how an observation is made."""
+    """Cameras, clock and observations of a MuJoCo environment."""
 
     def __init__(self, spec: EnvironmentSpec, model: Any, *, upside_down: frozenset[str] = frozenset()) -> None:
         """`upside_down`: as for `Cameras`."""
@@ -78,7 +77,7 @@ class Cameras:
     """
 
     def __init__(self, model: Any, names: tuple[str, ...], *, image_size: int, upside_down: frozenset[str]) -> None:
-        """`upside_down` names the cameras that are mounted on their head; their pictures are turned by 180 degrees."""
+        """`upside_down`: cameras that are mounted upside down; their pictures are turned by 180 degrees."""
         available = [model.camera(index).name for index in range(model.ncam)]
         for name in names:
             check_choice("camera", name, choices=available)
@@ -112,7 +111,7 @@ class Cameras:
     def _make_renderer(self) -> Any:
         mujoco = import_simulator("mujoco")
         hook, failure = sys.unraisablehook, None
-        sys.unraisablehook = lambda _: None  # a context that was made by half fails once more when it is freed
+        sys.unraisablehook = lambda _: None  # a half-made context fails again when it is freed
         try:
             renderer = mujoco.Renderer(self._model, self._image_size, self._image_size)
         except (RuntimeError, ImportError, AttributeError, OSError, mujoco.FatalError) as error:

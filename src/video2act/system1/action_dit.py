@@ -1,17 +1,14 @@
 """The denoiser: a diffusion transformer over an action chunk (RDT-1B's block, arXiv 2410.07864).
 
-The sequence is a prefix of three tokens (diffusion timestep, a clock, state) and the noisy actions. Each block:
-self-attention, cross-attention, MLP, all pre-normed. Blocks take turns: even ones read the text, odd ones image and
-video, so that many image tokens cannot drown a short sentence.
+The sequence is a prefix of three tokens (diffusion timestep, a clock, state) and the noisy actions. Each block has
+self-attention, cross-attention and an MLP, all pre-normed. Even blocks attend to the text, odd ones to image and video,
+so that many image tokens cannot outweigh a short sentence. The mean of the text's tokens is also added to the state
+token, so that the task is known from the first block on.
 
-The mean of the text's tokens is also added to the state token: which task it is is known before anything is looked at.
+`project` computes each block's keys and values once per chunk; `forward` runs at every denoising step.
 
-Conditions do not change while a chunk is denoised. `project` turns them into each block's keys and values once;
-`forward`, called at every denoising step, only asks.
-
-`DitConfig` says where RDT-1B differs: its clock tells the control rate, where ours tells how old the video condition
-is. Its sequence has no place left for that age, so the age is added to the video tokens, by a layer that starts at
-zero: RDT-1B's weights mean what they meant.
+`DitConfig` has the differences of RDT-1B. Its clock is the control rate; ours is the age of the video condition. In its
+form the age is added to the video tokens, by a zero-initialised layer, so pretrained behaviour is unchanged.
 """
 
 from dataclasses import dataclass
@@ -61,9 +58,9 @@ class ActionDiT(nn.Module):
     """Noisy actions `[b*r horizon a]` and the conditions of `b` samples -> the prediction, of the same shape.
 
     Args:
-        form: where it may differ from ours: norm, clock, adaptors, positions of conditions.
-        num_images: how many images a sample has, for their learned positions.
-        is_unified: state and actions are vectors of which a robot uses a few entries; a mask beside them says which.
+        form: norm, clock, adaptors, positions of conditions.
+        num_images: images of a sample, for their learned positions.
+        is_unified: a robot uses some entries of state and actions; a mask beside them says which.
         marks_committed: some actions may come clean, and a learned mark says which (training-time real-time chunking).
     """
 
@@ -86,13 +83,10 @@ class ActionDiT(nn.Module):
         self.form = form
         self.is_unified = is_unified
         self.sinusoids = form.sinusoids or width
-        self.action_in = make_adaptor(
-            form.action_adaptor, 2 * action_dim if is_unified else action_dim, width_out=width
-        )
-        # a hidden state is told apart from a state of zeros by what stands beside it
-        self.state_in = make_adaptor(
-            form.state_adaptor, 2 * state_dim if is_unified else state_dim + 1, width_out=width
-        )
+        # the entries beside the state say whether it is hidden, or zero
+        action_width, state_width = (2 * action_dim, 2 * state_dim) if is_unified else (action_dim, state_dim + 1)
+        self.action_in = make_adaptor(form.action_adaptor, action_width, width_out=width)
+        self.state_in = make_adaptor(form.state_adaptor, state_width, width_out=width)
         self.timestep_in = Mlp(self.sinusoids, width, out=width, activation=form.sinusoid_activation)
         self.staleness_in = Mlp(self.sinusoids, width, out=width, activation=form.sinusoid_activation)
         self.position = nn.Parameter(0.02 * torch.randn(NUM_PREFIX + horizon, width))
@@ -108,7 +102,7 @@ class ActionDiT(nn.Module):
         if form.pools_text:
             self.norm_pooled = RmsNorm(width, form.norm)
             self.pooled_text_in = nn.Linear(width, width)
-        # zero at first: weights trained without it mean what they meant
+        # zero-initialised, so the behaviour of weights trained without it is unchanged
         self.committed_mark = nn.Parameter(torch.zeros(width)) if marks_committed else None
         if form.num_text_positions:
             self.text_position = nn.Parameter(0.02 * torch.randn(form.num_text_positions, width))
@@ -130,7 +124,7 @@ class ActionDiT(nn.Module):
         Args:
             has_state: 1 where the state is known; for a unified vector, entry by entry.
             staleness: age of the video condition, seconds.
-            fps: control steps per second; needed where the clock tells it.
+            fps: control steps per second; needed if it is the clock.
             has_action: which entries of an action the robot has; needed for a unified vector.
         Raises:
             ValueError: a condition has more tokens than there are learned positions; fps or has_action is missing.
@@ -141,12 +135,12 @@ class ActionDiT(nn.Module):
         text = conditions.text
         if self.form.num_text_positions:
             text = Tokens(text.data + _positions(self.text_position, text.data.shape[1], name="text"), text.mask)
-        # none at all is a policy that is shown no image
+        # a blind policy has none
         if self.form.positions_per_image and image.shape[1]:
             image = image + _positions(self.image_position, image.shape[1], name="image")
         if self.form.clock == "frequency":
             if fps is None:
-                raise ValueError("this transformer's clock tells the control rate; pass fps")
+                raise ValueError("this transformer's clock is the control rate; pass fps")
             clock = self.frequency_in(sinusoidal_embedding(fps, self.sinusoids))[:, None]
             video = video + age
         else:

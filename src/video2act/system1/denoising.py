@@ -6,11 +6,10 @@
 
 Under flow matching a network may predict the clean actions instead of the flow; the flow follows from them.
 
-A sample can be guided to agree with actions that are known in part (real-time chunking, arXiv 2506.07339, after
-PiGDM): each step moves the predicted clean actions by `w sigma J^T W (known - clean)`. J is the true Jacobian of the
-prediction with respect to the noisy actions, by a backward pass through the network; `w = min(limit, (alpha^2 +
-sigma^2) / (alpha sigma))`. On straight lines (alpha = 1 - level, sigma = level) that is the paper's rule. On the DDPM
-schedule it is the same derivation with that schedule's alpha and sigma, which the paper does not carry out.
+A sample can be guided to agree with known actions (real-time chunking, arXiv 2506.07339, after PiGDM): each step moves
+the predicted clean actions by `w sigma J^T W (known - clean)`. J is the Jacobian of the prediction with respect to the
+noisy actions, by a backward pass; `w = min(limit, (alpha^2 + sigma^2) / (alpha sigma))`. On straight lines (alpha = 1 -
+level, sigma = level) that is the paper's rule; the DDPM schedule uses the same derivation with its alpha and sigma.
 """
 
 from collections.abc import Callable
@@ -39,8 +38,7 @@ class Known:
 
 
 def soft_mask(horizon: int, num_known: int, *, num_frozen: int) -> Float[Tensor, "horizon"]:
-    """How strongly each action is held to the known one (arXiv 2506.07339, equation 5): the frozen ones fully, then
-    ever less."""
+    """Weight of each known action (arXiv 2506.07339, equation 5): 1 for the frozen ones, then falling."""
     step = torch.arange(horizon, dtype=torch.float32)
     share = (num_known - step) / (num_known - num_frozen + 1)
     falling = share * (torch.exp(share) - 1) / (torch.e - 1)
@@ -63,8 +61,7 @@ class Denoising:
     def add_noise(
         self, actions: Float[Tensor, "b horizon a"], noise: Float[Tensor, "b horizon a"], *, uniform: Float[Tensor, "b"]
     ) -> tuple[Float[Tensor, "b horizon a"], Float[Tensor, "b"], Float[Tensor, "b horizon a"]]:
-        """Noise each sample to the level that its `uniform` in [0, 1) names: (noisy actions, timestep, what to
-        predict)."""
+        """Noise each sample to the level of its `uniform` in [0, 1): (noisy actions, timestep, target)."""
         shift = self.config.noise_shift
         uniform = shift * uniform / (1 + (shift - 1) * uniform)
         if self.config.schedule == "ddpm":
@@ -79,10 +76,9 @@ class Denoising:
     def sample(
         self, denoise: Denoiser, noise: Float[Tensor, "b horizon a"], *, known: Known | None = None
     ) -> Float[Tensor, "b horizon a"]:
-        """Denoise in `num_steps` steps, guided towards what is known. Deterministic given the noise."""
-        if self.config.schedule == "ddpm":
-            return self._sample_ddpm(denoise, noise, known=known)
-        return self._sample_flow(denoise, noise, known=known)
+        """Denoise in `num_steps` steps, guided towards the known actions. Deterministic given the noise."""
+        sample = self._sample_ddpm if self.config.schedule == "ddpm" else self._sample_flow
+        return sample(denoise, noise, known=known)
 
     def _guided(
         self, denoise: Denoiser, noisy: Tensor, *, timestep: Tensor, alpha: float, sigma: float, known: Known
@@ -122,9 +118,8 @@ class Denoising:
                 predicted = denoise(actions, level)
             else:
                 kept = float(self._ddpm.alphas_cumprod[int(timestep)])
-                predicted = self._guided(
-                    denoise, actions, timestep=level, alpha=kept**0.5, sigma=(1 - kept) ** 0.5, known=known
-                )
+                alpha, sigma = kept**0.5, (1 - kept) ** 0.5
+                predicted = self._guided(denoise, actions, timestep=level, alpha=alpha, sigma=sigma, known=known)
             actions = scheduler.step(predicted, timestep, actions, return_dict=False)[0]  # type: ignore[arg-type]
         return actions
 

@@ -1,14 +1,14 @@
-"""Frozen encoders of others, from transformers: T5 for the instruction, SigLIP for the cameras, as RDT-1B uses them.
+"""Frozen encoders from transformers, as in RDT-1B: T5 for the instruction, SigLIP for the cameras.
 
-Neither is part of the policy's weights: a run folder names where they come from (`PretrainedConfig.source`, a folder
-or a repo id). They are read when they are first needed, in bfloat16 on a GPU and in float32 on a CPU.
+Neither is part of the policy's weights: a run folder names their source, a folder or a repo id. They are loaded at the
+first use, in bfloat16 on a GPU and in float32 on a CPU.
 
-A sentence always gives the same embedding, so it is computed once. `TextEmbeddings` keeps it in memory and, if told,
-in a folder; with every instruction in the folder, the text encoder (T5-XXL: 9.5 GB) need not be there at all. An
-instruction that is in neither is an error; it is never replaced by zeros.
+`TextEmbeddings` computes the embedding of a sentence once. With all of them in its folder, the text encoder (T5-XXL:
+9.5 GB) need not be there.
 """
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,68 +18,31 @@ from jaxtyping import Float
 from torch import Tensor
 
 from video2act.config import PretrainedConfig
-from video2act.files.frozen import load_frozen, load_tokenizer, read_config, tokenize, weights_fingerprint
+from video2act.files.frozen import load_frozen, read_config, weights_fingerprint
 from video2act.text.cache import TextEmbeddings
+from video2act.text.t5 import T5Text
 from video2act.types import Tokens
 
 if TYPE_CHECKING:
     from transformers import SiglipVisionModel
 
 
-class T5:
-    """A `TextEncoder`, read from its source at the first sentence."""
+def t5(config: PretrainedConfig) -> T5Text:
+    """The T5 of a config. Its fingerprint has no dtype: embeddings of a GPU in bfloat16 serve a CPU, too."""
 
-    def __init__(self, config: PretrainedConfig):
-        self.config = config
-        self._fingerprint: str | None = None
-        self.device = torch.device("cpu")
-        self._parts: tuple[Any, Any] | None = None
+    def load(device: torch.device) -> Any:
+        from transformers import T5EncoderModel
 
-    @torch.no_grad()
-    def __call__(self, instruction: str) -> dict[str, Tensor]:
-        """`tokens` [n width].
-
-        Raises:
-            OSError: the encoder or its tokenizer is not there.
-            ValueError: the instruction has more than `max_tokens` tokens; or the encoder is of another width, or
-                damaged.
-        """
-        tokenizer, encoder = self._load()
-        ids = tokenize(tokenizer, instruction)
-        if ids.shape[1] > self.config.max_tokens:
+        described = read_config(T5EncoderModel, config.source)
+        if described.d_model != config.width:
             raise ValueError(
-                f"the instruction has {ids.shape[1]} tokens, more than max_tokens={self.config.max_tokens}: "
-                f"{instruction[:60]!r}...; shorten it"
+                f"the text encoder {config.source} is {described.d_model} wide, the config says {config.width}"
             )
-        return {"tokens": encoder(input_ids=ids.to(encoder.device)).last_hidden_state[0]}
+        given = {"dtype": _dtype(device), "not_needed": ("decoder.", "lm_head."), "config": described}
+        return load_frozen(T5EncoderModel, config.source, **given).to(device)
 
-    @property
-    def fingerprint(self) -> str | None:
-        """Of the weights, wherever they lie. The dtype is not in it: what a GPU computed in bfloat16 serves a CPU,
-        too."""
-        if self._fingerprint is None:
-            self._fingerprint = weights_fingerprint(self.config.source)
-        return self._fingerprint
-
-    def let_go(self) -> None:
-        """Free its memory; it is read again if it is needed again."""
-        self._parts = None
-
-    def _load(self) -> tuple[Any, Any]:
-        if self._parts is None:
-            from transformers import T5EncoderModel
-
-            source, width = self.config.source, self.config.width
-            # what is small is read first, and says at once what is wrong with the rest
-            described = read_config(T5EncoderModel, source)
-            if described.d_model != width:
-                raise ValueError(f"the text encoder {source} is {described.d_model} wide, the config says {width}")
-            tokenizer = load_tokenizer(source)
-            encoder = load_frozen(
-                T5EncoderModel, source, dtype=_dtype(self.device), not_needed=("decoder.", "lm_head."), config=described
-            )
-            self._parts = tokenizer, encoder.to(self.device)
-        return self._parts
+    fingerprint = partial(weights_fingerprint, config.source)
+    return T5Text(load, fingerprint, tokenizer=config.source, max_tokens=config.max_tokens)
 
 
 class FrozenTextEncoder:
@@ -88,7 +51,7 @@ class FrozenTextEncoder:
 
     def __init__(self, config: PretrainedConfig):
         self.config = config
-        self.encoder = T5(config) if config.source else None
+        self.encoder = t5(config) if config.source else None
         folder = Path(config.cache) if config.cache else None
         self.embeddings = TextEmbeddings(
             folder, self.encoder, width=config.width, missing="text_encoder.source is empty"

@@ -1,13 +1,13 @@
 """The fast system: text, image and System 2's tokens -> a denoised action chunk.
 
-It knows System 2 only as `Tokens`. Everything here is in normalised units; the policy around it normalises.
-
-The encoders are small ones that learn along, or frozen ones of others (`pretrained.py`). With an embodiment, the
-denoiser works on unified vectors; what comes in and goes out is the robot's own.
+It knows System 2 only as `Tokens`. All units are normalised, by the policy around it. The encoders are small ones,
+trained with it, or frozen published ones (`pretrained.py`). With an embodiment, the denoiser works on unified vectors;
+inputs and outputs are the robot's own.
 """
 
 import copy
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -43,7 +43,7 @@ class System1(nn.Module):
     """Encoders and denoiser.
 
     Args:
-        fps: control steps per second; needed where the denoiser's clock tells it.
+        fps: control steps per second; needed if it is the denoiser's clock.
     """
 
     def __init__(
@@ -60,18 +60,16 @@ class System1(nn.Module):
         self.config = config
         self.cameras = cameras
         self.fps = fps
-        self.embodiment = (
-            make_embodiment(config.embodiment, state_dim, action_dim=action_dim) if config.embodiment else None
-        )
-        if self.embodiment:
+        self.embodiment = None
+        if config.embodiment:
+            self.embodiment = make_embodiment(config.embodiment, state_dim, action_dim=action_dim)
             state_dim = action_dim = UNIFIED_DIM
         self.noise_shape = (horizon, action_dim)
         """of what `sample` starts from"""
         frozen = config.text_encoder
-        self.text = ByteTextEncoder(config.text_dim) if frozen is None else FrozenTextEncoder(frozen)
-        self.text_in = make_adaptor(
-            config.text_adaptor, config.text_dim if frozen is None else frozen.width, width_out=config.hidden
-        )
+        self.text = FrozenTextEncoder(frozen) if frozen else ByteTextEncoder(config.text_dim)
+        text_dim = frozen.width if frozen else config.text_dim
+        self.text_in = make_adaptor(config.text_adaptor, text_dim, width_out=config.hidden)
         if config.image_encoder is None:
             self.image = nn.ModuleList(ImageEncoder(config.image_channels, config.hidden) for _ in cameras)
         else:
@@ -92,7 +90,7 @@ class System1(nn.Module):
         self.denoising = Denoising(config.denoising)
 
     def of_robot(self, name: str) -> "System1":
-        """The same modules, not copies, for one robot of those that a System 1 in the unified vector learned from."""
+        """The same modules, not copies, for one robot of the unified vector."""
         size = len(fields_of(name))
         system1 = copy.copy(self)
         system1.config = replace(self.config, embodiment=name)
@@ -107,8 +105,7 @@ class System1(nn.Module):
         video: Tokens,
         visible: Visibility,
     ) -> Conditions:
-        """Encode text and images and put them beside System 2's tokens, hiding what is not visible. No images, no
-        tokens."""
+        """Encode text and images beside System 2's tokens, and mask what is hidden. No images give no tokens."""
         text = self.read(instruction)
         image = Tokens.empty(len(instruction), self.config.hidden, like=text.data)
         if images is not None and self.cameras:
@@ -121,10 +118,9 @@ class System1(nn.Module):
 
     def read(self, instruction: list[str]) -> Tokens:
         """Raises ValueError or FileNotFoundError for an instruction that the text encoder cannot read."""
-        if isinstance(self.text, FrozenTextEncoder):
-            text = self.text(instruction, next(self.text_in.parameters()).device)
-        else:
-            text = self.text(instruction)
+        device = next(self.text_in.parameters()).device
+        is_frozen = isinstance(self.text, FrozenTextEncoder)
+        text = self.text(instruction, device) if is_frozen else self.text(instruction)
         return Tokens(self.text_in(text.data), text.mask)
 
     def _look(self, images: dict[str, Float[Tensor, "b 3 _h _w"]]) -> Tokens:
@@ -143,10 +139,10 @@ class System1(nn.Module):
         visible: Visibility,
         known: Float[Tensor, "b unified"] | None = None,
     ) -> ProjectedConditions:
-        """Everything the denoiser reads again and again, computed once.
+        """What all denoising steps read, computed once.
 
         Args:
-            known: of several robots: the places that each sample's has; None: those of the embodiment.
+            known: with several robots, the entries that each sample's robot has; None: those of the embodiment.
         """
         has_state = visible.state[:, None].to(state)
         has_action = None
@@ -167,8 +163,7 @@ class System1(nn.Module):
         generator: torch.Generator,
         known: Float[Tensor, "b unified"] | None = None,
     ) -> Float[Tensor, ""]:
-        """The denoising loss over real actions: neither what lies past the end of an episode nor what a robot lacks
-        counts.
+        """The denoising loss over real actions, without those past the end of an episode and entries a robot lacks.
 
         Args:
             known: as for `project`.
@@ -181,8 +176,7 @@ class System1(nn.Module):
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         uniform = torch.rand(len(clean), generator=generator).to(clean)
         noisy, timestep, target = self.denoising.add_noise(clean, noise, uniform=uniform)
-        # padding is pure noise to the network: repeated actions, noised one by one, would tell the real ones what they
-        # are
+        # padding is pure noise: repeated actions, noised one by one, would reveal the real ones
         noisy = torch.where(is_real[..., None], noisy, noise)
         is_committed = self._draw_committed(clean, generator)
         if is_committed is not None:
@@ -195,20 +189,22 @@ class System1(nn.Module):
             error = nn.functional.smooth_l1_loss(predicted, target, reduction="none", beta=0.1)
         else:
             error = nn.functional.mse_loss(predicted, target, reduction="none")
-        # places that the robot lacks are noised, as RDT-1B's were, but count for nothing
-        if known is not None:
-            has = known.repeat_interleave(draws, dim=0)[:, None]
-            per_action = (error * has).sum(dim=2) / has.sum(dim=2)
-        else:
-            per_action = (self.embodiment.own(error) if self.embodiment else error).mean(dim=2)
+        # entries that the robot lacks are noised, as in RDT-1B, but do not count
+        per_action = self._own(error).mean(dim=2) if known is None else _masked_mean(error, known, draws=draws)
         return (per_action * is_real).sum() / is_real.sum().clamp(min=1)
 
     def sample(
         self, conditions: ProjectedConditions, noise: Float[Tensor, "b horizon n"]
     ) -> Float[Tensor, "b horizon a"]:
-        """Denoise a chunk, starting from `noise_shape`; the conditions' keys and values are reused at every step."""
-        actions = self.denoising.sample(lambda noisy, timestep: self.dit(noisy, timestep, conditions).float(), noise)
-        return self.embodiment.own(actions) if self.embodiment else actions
+        """Denoise a chunk from noise of `noise_shape`."""
+        return self._own(self.denoising.sample(partial(self._predict, conditions), noise))
+
+    def _predict(self, conditions: ProjectedConditions, noisy: Tensor, timestep: Tensor) -> Tensor:
+        return self.dit(noisy, timestep, conditions).float()
+
+    def _own(self, unified: Float[Tensor, "b horizon n"]) -> Float[Tensor, "b horizon a"]:
+        """The robot's entries."""
+        return self.embodiment.own(unified) if self.embodiment else unified
 
     def continue_sample(
         self,
@@ -222,13 +218,12 @@ class System1(nn.Module):
         """As `sample`, for a chunk that continues one in execution.
 
         Args:
-            committed: the rest of that chunk, normalised; its first action is for the same moment as the new chunk's
-                first.
-            num_frozen: so many of them will be executed in any case; the new chunk begins with exactly these.
-            guidance: limit of the weight that guides the denoising (arXiv 2506.07339); None: the network was trained
-                to be shown committed actions (arXiv 2512.05964).
+            committed: the rest of that chunk, normalised, from the new chunk's first moment on.
+            num_frozen: the first of them that will be executed in any case; the new chunk begins with exactly these.
+            guidance: limit of the guidance's weight (arXiv 2506.07339); None: for a network trained on committed
+                actions (arXiv 2512.05964).
         Raises:
-            ValueError: it was not, or for fewer of them.
+            ValueError: without guidance: it was not trained on them, or on fewer.
         """
         horizon, num_known = noise.shape[1], min(committed.shape[1], noise.shape[1])
         known = committed.new_zeros(len(committed), horizon, committed.shape[2])
@@ -239,11 +234,8 @@ class System1(nn.Module):
             weight = soft_mask(horizon, num_known, num_frozen=num_frozen).to(noise)[None, :, None]
             if self.embodiment:
                 weight = weight * self.embodiment.known(noise)
-            actions = self.denoising.sample(
-                lambda noisy, timestep: self.dit(noisy, timestep, conditions).float(),
-                noise,
-                known=Known(unified, weight, guidance),
-            )
+            guide = Known(unified, weight, guidance)
+            actions = self.denoising.sample(partial(self._predict, conditions), noise, known=guide)
         else:
             self._check_trained_for(num_frozen)
             is_committed = (torch.arange(horizon, device=noise.device) < num_frozen)[None]
@@ -253,8 +245,7 @@ class System1(nn.Module):
                 ).float(),
                 noise,
             )
-        own = self.embodiment.own(actions) if self.embodiment else actions
-        return torch.cat([known[:, :num_frozen], own[:, num_frozen:]], dim=1)
+        return torch.cat([known[:, :num_frozen], self._own(actions)[:, num_frozen:]], dim=1)
 
     def _check_trained_for(self, num_frozen: int) -> None:
         longest = self.config.max_delay_steps
@@ -276,3 +267,9 @@ class System1(nn.Module):
             return None
         num_committed = torch.randint(0, longest + 1, (len(clean), 1), generator=generator).to(clean.device)
         return torch.arange(clean.shape[1], device=clean.device)[None] < num_committed
+
+
+def _masked_mean(error: Float[Tensor, "n horizon a"], known: Float[Tensor, "b a"], *, draws: int) -> Tensor:
+    """Mean over the entries that each sample's robot has, `[n horizon]`."""
+    has = known.repeat_interleave(draws, dim=0)[:, None]
+    return (error * has).sum(dim=2) / has.sum(dim=2)

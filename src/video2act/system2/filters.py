@@ -1,11 +1,10 @@
 """Video -> Video: what is kept of a stream before it is compressed (paper section 3.2, arXiv 2512.03044).
 
-* Spatial filters find foreground boundaries: gradients within a frame, per channel.
-* Temporal filters find motion between frames and drop the static background.
+Spatial filters find foreground boundaries: gradients within a frame, per channel. Temporal filters find motion between
+frames and drop the static background. All compute in float32, each item of a batch alone.
 
-A frequency is in Hz of the filtered grid's own time axis: `Video.fps` travels with the grid, and a codec has already
-divided it. (The released code applies the camera's rate to latents, so its "1-7 Hz" are really a quarter of that.)
-All of them compute in fp32 whatever comes in, and treat every item of a batch alone.
+A frequency is in Hz of the filtered grid's time axis: `Video.fps` travels with the grid, and a codec has divided it.
+(The released code applies the camera's rate to latents, so its "1-7 Hz" are a quarter of that.)
 """
 
 from collections.abc import Callable
@@ -13,7 +12,6 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -29,22 +27,20 @@ LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
 
 
 def make_filter(config: FilterConfig) -> Callable[[Video], Video]:
-    """The filter a config names, as a function."""
+    """The filter of a config, as a function."""
     if config.then != "none":
         first = make_filter(replace(config, then="none"))
         second = make_filter(FilterConfig(config.then, border=config.border))
         return lambda video: second(first(video))
-    if config.name == "none":
-        return lambda video: video
-    if config.name == "sobel":
-        return lambda video: sobel(video, config.border)
-    if config.name == "scharr":
-        return lambda video: scharr(video, config.border)
-    if config.name == "laplacian":
-        return lambda video: laplacian(video, config.border)
-    if config.name == "temporal_bandpass":
-        return lambda video: temporal_bandpass(video, config.low_hz, high_hz=config.high_hz)
-    return lambda video: moft(video, config.keep)
+    filters: dict[str, Callable[[Video], Video]] = {
+        "none": lambda video: video,
+        "sobel": lambda video: sobel(video, config.border),
+        "scharr": lambda video: scharr(video, config.border),
+        "laplacian": lambda video: laplacian(video, config.border),
+        "temporal_bandpass": lambda video: temporal_bandpass(video, config.low_hz, high_hz=config.high_hz),
+        "moft": lambda video: moft(video, config.keep),
+    }
+    return filters[config.name]
 
 
 def sobel(video: Video, border: Border = "replicate") -> Video:
@@ -53,14 +49,13 @@ def sobel(video: Video, border: Border = "replicate") -> Video:
 
 
 def scharr(video: Video, border: Border = "replicate") -> Video:
-    """Gradient magnitude with Scharr's kernels, nearer to rotation invariance than Sobel's."""
+    """Gradient magnitude with Scharr's kernels, closer to rotation invariance than Sobel's."""
     return _gradient_magnitude(video, SCHARR, border=border)
 
 
 def laplacian(video: Video, border: Border = "replicate") -> Video:
     """Absolute second derivative: both sides of an edge."""
-    frames = _frames(video)
-    return replace(video, grid=_like(_convolve(frames, LAPLACIAN, border=border).abs(), video))
+    return replace(video, grid=_convolve(video, LAPLACIAN, border=border).abs().to(video.grid.dtype))
 
 
 def temporal_bandpass(video: Video, low_hz: float | None, *, high_hz: float | None) -> Video:
@@ -106,30 +101,23 @@ def moft(video: Video, keep: float) -> Video:
     return replace(video, grid=(change * mask[:, :, None, None, None]).to(video.grid.dtype))
 
 
-def _gradient_magnitude(video: Video, kernel: tuple[tuple[float, ...], ...], *, border: Border) -> Video:
-    frames = _frames(video)
-    across = _convolve(frames, kernel, border=border)
-    down = _convolve(frames, tuple(zip(*kernel, strict=True)), border=border)
+Kernel = tuple[tuple[float, ...], ...]
+
+
+def _gradient_magnitude(video: Video, kernel: Kernel, *, border: Border) -> Video:
+    across = _convolve(video, kernel, border=border)
+    down = _convolve(video, tuple(zip(*kernel, strict=True)), border=border)
     # the tiny constant keeps the gradient finite where nothing changes, and is taken off again: no edge is exactly 0
     magnitude = (across.square() + down.square() + 1e-6).sqrt()
     # but not for checkpoints of the released code, which were trained with it left in
-    return replace(video, grid=_like(magnitude if border == "zeros" else magnitude - 1e-3, video))
+    return replace(video, grid=(magnitude if border == "zeros" else magnitude - 1e-3).to(video.grid.dtype))
 
 
-def _frames(video: Video) -> Float[Tensor, "n 1 h w"]:
-    return rearrange(video.grid.float(), "b c t h w -> (b c t) 1 h w")
-
-
-def _like(frames: Float[Tensor, "n 1 h w"], video: Video) -> Float[Tensor, "b c t h w"]:
-    b, c, t, _, _ = video.grid.shape
-    return rearrange(frames, "(b c t) 1 h w -> b c t h w", b=b, c=c, t=t).to(video.grid.dtype)
-
-
-def _convolve(
-    frames: Float[Tensor, "n 1 h w"], kernel: tuple[tuple[float, ...], ...], *, border: Border
-) -> Float[Tensor, "n 1 h w"]:
+def _convolve(video: Video, kernel: Kernel, *, border: Border) -> Float[Tensor, "b c t h w"]:
+    """Each frame of each channel, in float32."""
+    frames = video.grid.float().flatten(0, 2)[:, None]
     # replicate, not zeros: a zero border would be the strongest edge of the picture
     padded = torch.nn.functional.pad(frames, (1, 1, 1, 1), mode="constant" if border == "zeros" else "replicate")
     weight = torch.tensor(kernel, device=frames.device)[None, None]
     with torch.autocast(frames.device.type, enabled=False):
-        return torch.nn.functional.conv2d(padded, weight)
+        return torch.nn.functional.conv2d(padded, weight).view_as(video.grid)

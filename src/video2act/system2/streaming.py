@@ -1,10 +1,9 @@
-"""Causal video encoding that goes on where it stopped, instead of starting over with every clip.
+"""Causal video encoding that continues where it stopped, instead of encoding every clip anew.
 
-An encoder that never looks ahead gives a long video the same latents whether it is shown all of it at once or piece by
-piece, if it is allowed to remember. A clip is then the newest latents of the episode: four frames are encoded where a
-window of 61 was. These latents are not those of a window: the encoder remembers what lies before it (arXiv 2503.20314
-describes the memory; how far the two differ is measured in `tests/system2/test_streaming.py`). So a policy is trained
-on one of them, and says which.
+A causal encoder gives a long video the same latents whether it gets all of it at once or in pieces, if it keeps its
+memory (arXiv 2503.20314). A clip is then the newest latents of the episode: four frames are encoded where a window has
+61. These latents differ from a window's, because the memory reaches back before it (`tests/system2/test_streaming.py`
+measures by how much). So a policy is trained on one of the two, and its config says which.
 """
 
 from typing import Protocol, runtime_checkable
@@ -20,10 +19,7 @@ class LatentStream(Protocol):
     """An encoder in the middle of an episode."""
 
     def push(self, pixels: Video) -> Video:
-        """The next frames -> their latents: first 1 frame and a multiple of the group, then multiples of the group.
-
-        If it raises, the encoder stays where it was.
-        """
+        """The next frames -> their latents: first 1 + a multiple of the group, then multiples."""
         ...
 
 
@@ -46,11 +42,10 @@ def open_stream(backbone: VideoBackbone) -> LatentStream:
 
 
 def newest_latents(backbone: VideoBackbone, pixels: Video, *, num_latents: int) -> Video:
-    """The newest latents of an episode; before its beginning, the first one is repeated.
+    """The newest latents of an episode; before its beginning, the first one is repeated. An error changes no memory.
 
     Args:
-        pixels: `EpisodeFrames`, of which only those that the memory lacks are encoded; any other video is a whole
-            episode. If the encoding fails, the memory stays as it was.
+        pixels: a whole episode; or `EpisodeFrames`, of which only those that the memory lacks are encoded.
     Raises:
         RuntimeError: frames between the memory and the clip are missing.
     """

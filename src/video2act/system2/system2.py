@@ -1,12 +1,11 @@
 """The slow system: clips -> tokens.
 
 Per stream, in the paper's order: encode -> transformer blocks -> filter -> former; then the streams' tokens are
-joined. Which side of the transformer blocks the filter stands on is one word of the config (`filter_on`).
+joined. `filter_on` puts the filter before or behind the blocks.
 
-The way is split where gradients start. `see` is everything without a trained parameter: the frozen video diffusion
-model and the filters; what it returns can be cached and looked at. `compress` is what training learns. `perceive` is
-both. A video model that is tuned together with the policy (`learn`) moves the start of gradients to its latents, and
-then nothing can be cached.
+The path is split where gradients start. `see` is the frozen video model and the filters; its result can be cached.
+`compress` is trained. `perceive` is both. With a video model that is tuned too (`learn`), gradients start at its
+latents, and nothing can be cached.
 """
 
 from dataclasses import replace
@@ -62,15 +61,13 @@ class System2(nn.Module):
         return self
 
     def learn(self) -> None:
-        """Let the video model learn with the rest, as the config's `tuning` says. Raises ImportError where peft is
-        needed."""
+        """Train the video model too, as `tuning` in the config says. Raises ImportError where peft is needed."""
         self.is_learning = self.config.tuning.method != "frozen"
         if self.is_learning:
             self.backbone.learn(self.config.tuning)
 
     def see(self, clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
-        """Stream -> filtered features, boundaries and motion. No randomness, and unless the video model learns no
-        gradient.
+        """Stream -> filtered features: boundaries and motion. Deterministic; no gradient unless the video model learns.
 
         Raises:
             ValueError: a stream of the config has no clip, or one of another shape.
@@ -79,7 +76,7 @@ class System2(nn.Module):
 
     @torch.no_grad()
     def encode(self, clips: dict[str, Video], streams: tuple[StreamConfig, ...] | None = None) -> dict[str, Video]:
-        """The first part of `see`: stream -> latents. Of all streams, or of some."""
+        """The first part of `see`: stream -> latents, of all streams or of some."""
         latents = {}
         for stream in self.config.streams if streams is None else streams:
             pixels = self._clip(clips, stream)
@@ -113,9 +110,8 @@ class System2(nn.Module):
             with fast_precision(grid.grid.device), torch.set_grad_enabled(self.is_learning and torch.is_grad_enabled()):
                 if stage == "latents":
                     grid = show(grid, stream.latent_frames, size=stream.latent_size)
-                    grid = self.backbone.features(
-                        keep(grid) if self.config.filter_on == "latents" else grid, instruction
-                    )
+                    grid = keep(grid) if self.config.filter_on == "latents" else grid
+                    grid = self.backbone.features(grid, instruction)
                 if self.config.filter_on == "features" and until == "seen":
                     if self.config.reference == "grey" and stream.filter.name != "none":
                         grey = self.reference.features(stream, instruction, fps=grid.fps, keep=not self.is_learning)
@@ -125,7 +121,7 @@ class System2(nn.Module):
         return seen
 
     def compress(self, seen: dict[str, Video]) -> Tokens:
-        """Trained: what was seen -> tokens, the streams one after another."""
+        """Trained: filtered features -> tokens, the streams one after another."""
         joined = []
         for number, stream in enumerate(self.config.streams):
             tokens = self.formers[stream.name](seen[stream.name])
@@ -145,13 +141,13 @@ class System2(nn.Module):
 
     @property
     def elsewhere(self) -> tuple[str, ...]:
-        """Prefixes of the names of weights that a run folder does not hold: they stay at the video model's source."""
+        """Prefixes of the names of weights that stay at the video model's source, not in a run folder."""
         if isinstance(self.config.backbone, BackboneConfig):
             return ()
         return ("backbone.vae.",) if self.config.tuning.method == "full" else ("backbone.",)
 
     def save_adapter(self, folder: Path, weights: dict[str, Tensor]) -> None:
-        """Write the LoRA of a video model that is tuned so.
+        """Write the LoRA of the video model, if it has one.
 
         Args:
             folder: the run folder.
@@ -163,8 +159,7 @@ class System2(nn.Module):
             save_adapter(folder / ADAPTER, taken_out(own) or self.adapter, tuning=self.config.tuning)
 
     def merge_adapter(self, folder: Path) -> None:
-        """The inverse of `save_adapter`. Raises FileNotFoundError or ValueError for an adapter that is missing or does
-        not fit."""
+        """The inverse of `save_adapter`. Raises FileNotFoundError or ValueError: it is missing, or does not fit."""
         if self.config.tuning.method == "lora":
             self.backbone.merge(folder / ADAPTER)
             self.adapter = read_adapter(folder / ADAPTER)[0]
@@ -189,7 +184,7 @@ class System2(nn.Module):
 
 
 def load_system2(path: Path | str, device: torch.device | str = "cpu") -> System2:
-    """System 2 of a run folder without System 1: what a process or a machine of its own holds. A `Perceiver`.
+    """System 2 of a run folder without System 1, for another process or machine. A `Perceiver`.
 
     Raises:
         FileNotFoundError, ValueError: as `Video2Act.load`; or the policy has no System 2.
@@ -199,7 +194,7 @@ def load_system2(path: Path | str, device: torch.device | str = "cpu") -> System
     config = policy.system2
     if config is None:
         raise ValueError("this policy has no System 2, so there is nothing to run apart from System 1")
-    read_shapes(path / WEIGHTS_FILE)  # a missing file is said before a video model of gigabytes is read
+    read_shapes(path / WEIGHTS_FILE)  # report a missing file before reading a video model of gigabytes
     backbone = make_published(config)
 
     def make() -> System2:

@@ -1,11 +1,10 @@
-"""One episode as a film: its cameras, beside them what each stream's filter kept, and below them who ran when.
+"""One episode as a film: its cameras, the map of each stream's filter, and a timeline of both systems.
 
-Beside each stream's map stands what the pixels themselves say: their Sobel gradients, or, for a filter over time, their
-change within the clip. The correlation of the two is written above the stream's map.
+Beside each map is the one of the pixels: their Sobel gradients, or, for a filter over time, their change within the
+clip. The correlation of the two is written above the stream's map.
 
-The maps are computed here, after the episode, from the recorded frames and by the same clip rule as on the robot, so
-that looking costs the control loop nothing. Cameras run at every frame; a map changes when System 2 refreshed, as it
-did for the policy.
+The maps are computed after the episode, from the recorded frames and by the robot's clip rule, so that they cost the
+control loop nothing. A map changes when System 2 refreshed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -42,12 +41,12 @@ AS_SEEN = FrameConfig(resample="bicubic", max_enlargement=0.0)
 STILL = 0.002
 """change of grey values in [-1, 1] below which nothing moves: a quarter of an 8-bit step"""
 MAX_PLAYBACK_FPS = 20.0
-"""faster control loops are shown in slow motion: at 80 Hz an episode is over before one has looked"""
+"""faster control loops are shown in slow motion"""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What is left of an episode once it is over."""
+    """An episode that is over."""
 
     frames: dict[str, UInt8[np.ndarray, "t _h _w 3"]]
     """camera -> every frame"""
@@ -103,7 +102,7 @@ def film(
 
 
 class _View:
-    """A stream's maps over an episode, and what the pixels say; each of the two has one scale."""
+    """A stream's maps over an episode and those of the pixels; each of the two has one scale."""
 
     def __init__(self, stream: StreamConfig):
         self.stream = stream

@@ -1,11 +1,8 @@
-"""Pure functions that turn what System 2 kept of a video into pictures a person can read: numbers in, uint8 RGB out.
+"""Pure functions that draw filtered features: numbers in, uint8 RGB out. Text is drawn with Pillow.
 
-- A map is the root mean square of a grid over its channels and frames: how much is there, not in which direction.
-- Maps of one episode share one scale, cut at percentiles, so that a still scene looks still and one outlier hides
-  nothing.
-- The colour ramp gets steadily lighter, so that it orders values in grey print and for colour-blind eyes as well.
-
-Text is drawn with Pillow; matplotlib is not needed.
+- A map is the root mean square of a grid over its channels and frames.
+- Maps of one episode share one scale, cut at percentiles, so that a still scene looks still despite outliers.
+- The colour ramp gets steadily lighter, so that it also orders values in grey print and for colour-blind readers.
 """
 
 from collections.abc import Sequence
@@ -94,7 +91,7 @@ def enlarge(image: UInt8[np.ndarray, "_h _w 3"], size_px: int) -> UInt8[np.ndarr
 def overlay(
     frame: UInt8[np.ndarray, "size size 3"], strength: Float[np.ndarray, "_h _w"]
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """A map laid over the frame it was made from; the frame turns grey and dim, so that colour always means the map."""
+    """A map over its frame, which turns grey and dim, so that colour always means the map."""
     size = frame.shape[0]
     smooth = np.asarray(Image.fromarray(strength.astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR))
     grey = frame.mean(axis=-1, keepdims=True) * 0.55
@@ -124,10 +121,11 @@ def caption(image: UInt8[np.ndarray, "_h w 3"], text: str) -> UInt8[np.ndarray, 
 def tick_strip(
     width: int, plan_steps: Sequence[int], *, refresh_steps: Sequence[int], staleness: Sequence[int], now: int
 ) -> UInt8[np.ndarray, "_h {width} 3"]:
-    """Who ran when, over a whole episode, with a cursor at control step `now`.
+    """The timeline of an episode, with a cursor at control step `now`: plans, refreshes and staleness.
 
-    Ticks of System 1 (plans) and System 2 (the control steps whose frame a new condition saw), and below them how many
-    control steps old the condition in use was, one value per control step.
+    Args:
+        refresh_steps: control steps of the frames that new conditions saw.
+        staleness: age of the condition in use, in control steps, for each control step.
     """
     num_steps = len(staleness)
     strip = Image.new("RGB", (width, 3 * ROW_PX + 4), BACKGROUND)

@@ -15,7 +15,7 @@ class Recorder:
     """Watches one episode at a time; `write` makes the film of the last one."""
 
     def __init__(self, streams: tuple[StreamConfig, ...], fps: float, *, explain: Explain):
-        """`fps` is the rate of the control loop; `explain` says what each stream's filter keeps of its clip."""
+        """`fps` is the rate of the control loop; `explain` gives the filtered features of clips."""
         self._streams = streams
         self._fps = fps
         self._explain = explain
@@ -49,22 +49,15 @@ class Recorder:
             ValueError: nothing was watched, or no camera was in it.
         """
         if not self._observations:
-            raise ValueError(
-                "nothing was recorded; pass the recorder to run_episode as a watcher before asking for its film"
-            )
+            raise ValueError("nothing was recorded; pass the recorder to run_episode as a watcher first")
         if not self._observations[0].images:
-            raise ValueError(
-                "the episode has no camera images, so there is nothing to film; give the environment a camera"
-            )
+            raise ValueError("the episode has no camera images to film; give the environment a camera")
         times = np.array([observation.time for observation in self._observations])
         # a condition is stamped with the time of its newest frame: the nearest observation is that frame
         condition_steps = [int(np.abs(times - seen).argmin()) for seen in self._observed_at]
         cameras = self._observations[0].images
         return Recording(
-            frames={
-                camera: np.stack([observation.images[camera] for observation in self._observations])
-                for camera in cameras
-            },
+            frames={camera: np.stack([each.images[camera] for each in self._observations]) for camera in cameras},
             instruction=self._observations[0].instruction,
             fps=self._fps,
             plan_steps=tuple(self._plan_steps),

@@ -1,10 +1,9 @@
 """Scripted bimanual experts: a timetable of hand poses, inverse kinematics, and a slow correction.
 
-The idea of the timetable is ACT's (arXiv 2304.13705): poses at fixed times, straight lines between them. Three things
-make it land in this simulator. Joints sag under gravity, so what is missing is integrated and added to the targets. The
-fingers creep, because their friction exceeds their actuators' force, so a grip is commanded at once and given time to
-close. And a peg never sits in the hand as planned, so in `insertion` the right arm lines it up with the socket on the
-way in.
+The timetable is ACT's idea (arXiv 2304.13705): poses at fixed times, straight lines between them. Joints sag under
+gravity, so their error is integrated and added to the targets. The fingers move slowly, because their friction exceeds
+their actuators' force, so a grip is commanded at once and gets time to close. A peg is never gripped as planned:
+in `insertion` the right arm aligns it with the socket on the way in.
 """
 
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ OPEN, CLOSED = 1.0, 0.0
 GRIP_STEPS = 6
 """control steps over which a change of grip is commanded"""
 
-# heights of the finger tips above the table when they close; 5 mm lower and they rest on it, which keeps them open
+# heights of the finger tips above the table when they close; 5 mm lower they rest on it and stay open
 CUBE_GRIP_M, PEG_GRIP_M, SOCKET_GRIP_M = 0.030, 0.028, 0.030
 
 INTEGRAL_GAIN, MAX_CORRECTION = 0.05, 0.15  # per control step; radians
@@ -32,7 +31,7 @@ FACING: dict[str, Quaternion] = {"left": np.array([1.0, 0.0, 0.0, 0.0]), "right"
 
 @dataclass(frozen=True)
 class Waypoint:
-    """Where a hand shall be at a control step."""
+    """The pose of a hand at a control step."""
 
     step: int
     position: Position
@@ -50,10 +49,7 @@ class Timetables:
 
 
 class AlohaExpert:
-    """Follows a plan made from the objects' places at the reset.
-
-    The plan runs on time: call `act` once per control step.
-    """
+    """Follows a plan made from the objects' places at the reset. Call `act` once per control step."""
 
     def __init__(self, environment: Aloha) -> None:
         self._environment = environment
@@ -64,9 +60,8 @@ class AlohaExpert:
         for arm in self._arms.values():
             arm.reset()
         make_plan = {"transfer_cube": _plan_transfer, "insertion": _plan_insertion}[self._environment.task]
-        self._plan = make_plan(
-            self._environment.data.qpos[16:].copy(), self._arms["left"].home, self._arms["right"].home
-        )
+        objects = self._environment.data.qpos[16:].copy()
+        self._plan = make_plan(objects, self._arms["left"].home, self._arms["right"].home)
         self._step = 0
         self._correction = np.zeros(12)
         self._align = np.zeros(3)
@@ -75,20 +70,17 @@ class AlohaExpert:
         self._step += 1
         left, right = _at(self._plan.left, self._step), _at(self._plan.right, self._step)
         right = replace(right, position=right.position + self._align)
+        hands = {"left": left, "right": right}
         wanted = np.concatenate(
-            [
-                self._arms["left"].solve(left.position, left.orientation),
-                self._arms["right"].solve(right.position, right.orientation),
-            ]
+            [self._arms[side].solve(hand.position, hand.orientation) for side, hand in hands.items()]
         )
         joints = self._environment.data.qpos
         missing = wanted - np.concatenate([joints[:6], joints[8:14]])
         self._correction = (self._correction + INTEGRAL_GAIN * missing).clip(-MAX_CORRECTION, MAX_CORRECTION)
         if self._environment.task == "insertion" and self._step >= ALIGN_FROM_STEP:
             peg, socket = joints[16:19], joints[23:26]
-            self._align[1:] += (ALIGN_GAIN * (socket - peg)[1:]).clip(
-                -MAX_ALIGN_M, MAX_ALIGN_M
-            )  # across the peg, which points along x
+            # across the peg, which points along x
+            self._align[1:] += (ALIGN_GAIN * (socket - peg)[1:]).clip(-MAX_ALIGN_M, MAX_ALIGN_M)
         target = wanted + self._correction
         return np.array([*target[:6], left.gripper, *target[6:], right.gripper], dtype=np.float32)
 
@@ -154,7 +146,7 @@ def _moved(position: Position, x: float = 0.0, *, z: float = 0.0) -> Position:
 
 
 def _at(timetable: list[Waypoint], step: int) -> Waypoint:
-    """Where the hand shall be at `step`: between two waypoints, or at the last one for ever."""
+    """The hand's pose at `step`: between two waypoints, or at the last one."""
     if step >= timetable[-1].step:
         return timetable[-1]
     index = max(i for i, waypoint in enumerate(timetable) if waypoint.step <= step)

@@ -1,7 +1,7 @@
-"""Inverse kinematics of one ViperX arm: where the finger tips shall be -> six joint angles.
+"""Inverse kinematics of one ViperX arm: pose of the finger tips -> six joint angles.
 
-Damped least squares on a scratch copy of the simulation's state, so that solving never disturbs what is simulated. Each
-solution is the start of the next search, which keeps the joints from jumping between two solutions of one pose.
+Damped least squares on a copy of the simulation's state. Each search starts from the last solution, so that the joints
+do not jump between two solutions of one pose.
 """
 
 from typing import Any, Literal
@@ -35,8 +35,7 @@ class ArmIK:
         self._hand = model.body(f"vx300s_{side}/gripper_link").id
         first = model.joint(f"vx300s_{side}/waist").qposadr[0]
         self._joints = np.arange(first, first + 6)
-        # both arms are chains of hinges that come before every free joint, so positions and velocities share their
-        # indices
+        # all hinges come before the free joints, so positions and velocities share their indices
         self._limits = model.jnt_range[self._joints]
         self._jacobian = np.zeros((6, model.nv))
         self.reset()
@@ -73,7 +72,7 @@ class ArmIK:
         return self._scratch.xpos[self._hand] + rotation @ FINGER_TIPS_M, self._scratch.xquat[self._hand].copy()
 
     def _error(self, position: Position, orientation: Quaternion) -> Float[np.ndarray, "6"]:
-        """What is missing in metres and in radians; also brings the Jacobian to the same point."""
+        """The error in metres and in radians; also updates the Jacobian."""
         tips, turned = self._pose()
         self._mujoco.mj_jac(self._model, self._scratch, self._jacobian[:3], self._jacobian[3:], tips, self._hand)
         inverse, difference, angle = np.zeros(4), np.zeros(4), np.zeros(3)

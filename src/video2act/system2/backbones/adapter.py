@@ -1,9 +1,7 @@
-"""LoRA of a video transformer (arXiv 2106.09685): learned beside frozen weights, kept in a folder of its own, merged
-for use.
+"""LoRA of a video transformer (arXiv 2106.09685): trained beside frozen weights, saved apart, merged for use.
 
-The folder is peft's own: `adapter_config.json` and `adapter_model.safetensors`, so peft reads what is written here,
-and adapters that peft has trained are read here. peft itself is needed to train; merging is one sum per matrix and
-needs nothing.
+The folder has peft's layout (`adapter_config.json`, `adapter_model.safetensors`), in both directions. Training needs
+peft; merging is one sum per matrix and needs nothing.
 """
 
 import json
@@ -23,8 +21,7 @@ from video2act.files.weights import read_tensors
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
-"""the layers that are adapted: queries, keys, values and outputs of every attention, and of HunyuanVideo's text beside
-it"""
+"""the adapted layers: queries, keys, values and outputs of every attention, and of HunyuanVideo's text beside it"""
 
 _PREFIX = "base_model.model."
 _UNUSED = ("use_dora", "use_rslora", "fan_in_fan_out", "modules_to_save", "rank_pattern", "alpha_pattern", "lora_bias")
@@ -35,7 +32,7 @@ Adapter = dict[str, Tensor]
 
 
 def inject(transformer: nn.Module, tuning: TuningConfig) -> None:
-    """Put trainable adapters, in float32, beside the frozen attention layers; untrained, they change nothing.
+    """Put trainable float32 adapters beside the frozen attention layers; untrained, they change nothing.
 
     Raises:
         ImportError: peft is not installed.
@@ -67,21 +64,13 @@ def taken_out(weights: dict[str, Tensor]) -> Adapter:
 def save_adapter(folder: Path, adapter: Adapter, *, tuning: TuningConfig) -> None:
     """Write an adapter's folder; each file appears whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    described = {
-        "peft_type": "LORA",
-        "r": tuning.rank,
-        "lora_alpha": tuning.alpha,
-        "target_modules": sorted({name.partition(".lora_")[0] for name in adapter}),
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "task_type": None,
-        "inference_mode": True,
-    }
+    layers = sorted({name.partition(".lora_")[0] for name in adapter})
+    described = {"peft_type": "LORA", "r": tuning.rank, "lora_alpha": tuning.alpha, "target_modules": layers}
+    described |= {"lora_dropout": 0.0, "bias": "none", "task_type": None, "inference_mode": True}
     write_text(folder / CONFIG_FILE, json.dumps(described, indent=2) + "\n")
     temporary = folder / f"{WEIGHTS_FILE}.tmp"
-    save_file(
-        {_PREFIX + name: tensor.detach().cpu().clone().contiguous() for name, tensor in adapter.items()}, temporary
-    )
+    whole = {_PREFIX + name: tensor.detach().cpu().clone().contiguous() for name, tensor in adapter.items()}
+    save_file(whole, temporary)
     publish(temporary, folder / WEIGHTS_FILE)
 
 
@@ -99,11 +88,12 @@ def read_adapter(folder: Path) -> tuple[Adapter, float]:
         raise ValueError(
             f"{path} must describe a LORA with r and lora_alpha, got peft_type={kind!r}, r={rank!r}, {alpha=}"
         )
+    bias = config.get("bias", "none")
     extras = [f"{name}={config[name]!r}" for name in _UNUSED if config.get(name)]
-    if extras or config.get("bias", "none") != "none":
-        said = ", ".join([*extras, f"bias={config.get('bias', 'none')!r}"])
+    if extras or bias != "none":
         raise ValueError(
-            f"{path} asks for more than plain LoRA ({said}); merge this adapter into its model with peft first"
+            f"{path} asks for more than plain LoRA ({', '.join([*extras, f'bias={bias!r}'])}); merge this adapter into "
+            "its model with peft first"
         )
     tensors = read_tensors(folder / WEIGHTS_FILE)
     return {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}, alpha / rank
@@ -114,10 +104,9 @@ def merge(transformer: nn.Module, whole: nn.Module, *, adapter: Adapter, scale: 
     """Add `scale * B @ A` to each adapted layer, summed in float32.
 
     Args:
-        transformer: may lack blocks of `whole`, which has all layers, perhaps without memory; adapters of those are
-            left out.
+        transformer: may lack blocks of `whole` (on the meta device); their adapters are left out.
     Raises:
-        ValueError: the adapter is for another model: layers or shapes differ; they are named.
+        ValueError: the adapter is for another model: the layers that differ are named.
     """
     pairs: dict[str, dict[str, Tensor]] = {}
     for name, tensor in adapter.items():

@@ -1,7 +1,7 @@
-"""Published weights, read one tensor at a time: what is not needed is never read, and the file is never held whole.
+"""Published weights, read one tensor at a time: no file is held whole, and only the needed tensors are read.
 
-Names and shapes come from the files' headers, so a checkpoint is compared with its config, all of it, before the first
-tensor is read. Safetensors, or PyTorch's own files with nothing in them but tensors (`weights_only`).
+Names and shapes come from the files' headers, so the whole checkpoint is compared with its config before the first
+tensor is read. Files are safetensors, or PyTorch's own with nothing but tensors (`weights_only`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,8 +14,7 @@ from video2act.files.tensor_files import fingerprint, open_tensors
 from video2act.files.weights import check_fit, shapes_of
 
 REOPEN_BYTES = 32 * 2**20
-"""a mapped file stays in memory as far as it was touched; closing it after this much keeps the peak near the tensors
-kept"""
+"""a mapped file stays in memory as far as it was read; it is reopened after this much"""
 
 
 class Checkpoint:
@@ -38,10 +37,8 @@ class Checkpoint:
             for original in reader.names():
                 name = rename(original)
                 if name in self._places:
-                    other, twin = self._places[name]
-                    raise ValueError(
-                        f"{file} holds {original} and {other} holds {twin}: both are {name}; remove one file"
-                    )
+                    twin = "{1} in {0}".format(*self._places[name])
+                    raise ValueError(f"{original} in {file} and {twin} are both {name}; remove one file")
                 self._places[name] = (file, original)
                 self.shapes[name] = reader.shape(original)
 
@@ -73,8 +70,7 @@ class Checkpoint:
 
 
 def check_checkpoint(module: nn.Module, checkpoint: Checkpoint) -> None:
-    """Raises ValueError unless the checkpoint holds exactly the module's tensors; names those that differ, with both
-    shapes."""
+    """Raises ValueError, with the names and shapes, unless the checkpoint holds exactly the module's tensors."""
     check_fit(shapes_of(module.state_dict()), checkpoint.shapes, source=checkpoint.where)
 
 

@@ -1,8 +1,7 @@
-"""Published video models by family; the files they need are imported when one is asked for, since they bring large
-libraries.
+"""Published video models by family, imported when one is needed: they bring large libraries.
 
-A source is the model's own folder (or repo), or a folder of `train-video`, which holds a finetuned transformer or a
-LoRA and names the source of everything else.
+A source is the model's folder or repo, or a folder of `train-video`, which holds a finetuned transformer or a LoRA and
+names the source of the rest.
 """
 
 import json
@@ -37,7 +36,7 @@ FAMILIES: dict[str, Any] = {
 TUNED_CONFIG = "backbone.json"
 """of a folder of `train-video`"""
 ADAPTER, TRANSFORMER = "adapter", "transformer"
-"""what such a folder holds of a published model: a LoRA, or the whole transformer in diffusers' layout"""
+"""what such a folder holds: a LoRA, or the whole transformer in diffusers' layout"""
 
 
 def family(name: str) -> Any:
@@ -79,15 +78,13 @@ def load_published(config: PretrainedBackboneConfig, whole: bool) -> VideoBackbo
 
 
 def save_tuned(path: Path, backbone: Any, *, weights: dict[str, Tensor], tuning: TuningConfig) -> None:
-    """Write what `train-video` made of a published model: its LoRA, or its whole transformer as diffusers would write
-    it.
+    """Write a folder of `train-video`: a LoRA, or the whole transformer in diffusers' layout.
 
     Args:
         weights: of the backbone, under its names.
     """
-    own = {
-        name.removeprefix("transformer."): tensor for name, tensor in weights.items() if name.startswith("transformer.")
-    }
+    prefix = "transformer."
+    own = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
     if tuning.method == "lora":
         save_adapter(path / ADAPTER, taken_out(own), tuning=tuning)
     else:
@@ -105,21 +102,19 @@ def save_transformer(folder: Path, backbone: Any, *, weights: dict[str, Tensor])
     """
     from huggingface_hub import save_torch_state_dict
 
-    weights = {
-        name.removeprefix("transformer."): tensor for name, tensor in weights.items() if not name.startswith("vae.")
-    }
     kind, temporary = type(backbone).TRANSFORMER, folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     config = backbone.parts.transformer.config | {"_class_name": kind.__name__}
     write_text(temporary / "config.json", json.dumps(config, indent=2) + "\n")
-    # trained in float32; kept as the model was published
-    exact = set(kind._keep_in_fp32_modules or ())
+    # trained in float32, saved in the dtype of the published model
+    exact, dtype = set(kind._keep_in_fp32_modules or ()), getattr(torch, backbone.config.dtype)
     kept = {
-        name: tensor.detach().to(
-            "cpu", torch.float32 if exact & set(name.split(".")) else getattr(torch, backbone.config.dtype)
+        name.removeprefix("transformer."): tensor.detach().to(
+            "cpu", torch.float32 if exact & set(name.split(".")) else dtype
         )
         for name, tensor in weights.items()
+        if not name.startswith("vae.")
     }
     pattern = "diffusion_pytorch_model{suffix}.safetensors"
     save_torch_state_dict(kept, temporary, filename_pattern=pattern, max_shard_size="10GB")

@@ -1,9 +1,8 @@
-"""A video model of the middle size, from nothing: Wan's own networks, smaller, in a folder like that of the published
-ones.
+"""A video model of the middle size, trained from nothing: Wan's networks, smaller, in a folder like a published one.
 
 30 to 100 million parameters: Wan 2.1's causal VAE, trained first, to reconstruct, and then its transformer, by flow
-matching. The text encoder is never trained: a small UMT5 of random weights over bytes tells a robot's few sentences
-apart, which is all that is asked of it. What comes out is read by the same code as the 5B's files.
+matching. The text encoder is a small UMT5 of random weights over bytes and is never trained: that is enough to tell a
+robot's few sentences apart. The same code reads the result and the 5B's files.
 """
 
 import json
@@ -43,8 +42,7 @@ def transformer_config(config: ScratchConfig) -> dict[str, Any]:
 
 
 class Reconstruction(nn.Module):
-    """A VAE under the first of its trainings: absolute error of the pixels, and a weak pull of the latents to a
-    normal."""
+    """A VAE and its loss: absolute error of the pixels, and a weak pull of the latents to a normal."""
 
     def __init__(self, config: ScratchConfig):
         super().__init__()
@@ -69,10 +67,8 @@ class Reconstruction(nn.Module):
 def latent_statistics(vae: Any, clips: list[Video]) -> tuple[list[float], list[float]]:
     """Mean and deviation of each latent channel over clips: what the transformer's input is normalised by."""
     device = next(vae.parameters()).device
-    latents = [
-        vae.encode(clip.grid.to(device)).latent_dist.mode().movedim(1, -1).flatten(0, -2).double() for clip in clips
-    ]
-    together = torch.cat(latents)
+    latents = (vae.encode(clip.grid.to(device)).latent_dist.mode() for clip in clips)
+    together = torch.cat([each.movedim(1, -1).flatten(0, -2).double() for each in latents])
     return together.mean(dim=0).tolist(), together.std(dim=0).clamp(min=1e-6).tolist()
 
 
@@ -85,11 +81,8 @@ def write_base(
     codec.load_state_dict(vae)
     codec.save_pretrained(folder / "vae")
     width = config.text_dim
-    encoder = UMT5EncoderModel(
-        UMT5Config(
-            vocab_size=384, d_model=width, d_kv=width // 4, d_ff=2 * width, num_layers=2, num_heads=4, dropout_rate=0.0
-        )
-    )
+    shape = {"vocab_size": 384, "d_model": width, "d_kv": width // 4, "d_ff": 2 * width}
+    encoder = UMT5EncoderModel(UMT5Config(**shape, num_layers=2, num_heads=4, dropout_rate=0.0))
     encoder.save_pretrained(folder / "text_encoder")
     ByT5Tokenizer().save_pretrained(folder / "tokenizer")
     write_text(folder / "model_index.json", json.dumps({"_class_name": "WanPipeline"}) + "\n")

@@ -1,8 +1,7 @@
 """How large a published video model is, from configs alone: no weight is read, and no memory taken.
 
-The configs of the models that presets name are here, as their authors publish them (`transformer/config.json`,
-`vae/config.json`; what is left out is the default of diffusers' class), so that they can be compared before anything
-is downloaded.
+The configs of the models that presets name are here, so that they can be compared before a download. They are as their
+authors publish them; what is left out is the default of diffusers' class.
 """
 
 from dataclasses import dataclass
@@ -21,14 +20,10 @@ Configs = tuple[dict[str, Any], dict[str, Any]]
 """of the transformer and of the VAE"""
 
 _WAN = {"attention_head_dim": 128, "in_channels": 16, "out_channels": 16}
-_VAE22 = {
-    "base_dim": 160,
-    "decoder_base_dim": 256,
-    "z_dim": 48,
-    "is_residual": True,
-    "in_channels": 12,
-    "out_channels": 12,
-}
+_VAE22 = {"base_dim": 160, "decoder_base_dim": 256, "z_dim": 48, "is_residual": True}
+_VAE22 |= {"in_channels": 12, "out_channels": 12, "patch_size": 2, "scale_factor_spatial": 16}
+_COGVIDEOX = {"num_attention_heads": 48, "num_layers": 42, "use_rotary_positional_embeddings": True}
+_COGVIDEOX15 = {"patch_size_t": 2, "patch_bias": False, "sample_height": 300, "sample_width": 300, "sample_frames": 81}
 
 PUBLISHED: dict[str, Configs] = {
     SMALL_SOURCE: (transformer_config(ScratchConfig()), vae_config(ScratchConfig())),
@@ -36,26 +31,11 @@ PUBLISHED: dict[str, Configs] = {
     "Wan-AI/Wan2.1-T2V-14B-Diffusers": (_WAN | {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40}, {}),
     "Wan-AI/Wan2.2-TI2V-5B-Diffusers": (
         {"num_attention_heads": 24, "ffn_dim": 14336, "num_layers": 30, "in_channels": 48, "out_channels": 48},
-        _VAE22 | {"patch_size": 2, "scale_factor_spatial": 16},
+        _VAE22,
     ),
     "hunyuanvideo-community/HunyuanVideo": ({"guidance_embeds": True}, {}),
-    "zai-org/CogVideoX-5b": (
-        {"num_attention_heads": 48, "num_layers": 42, "use_rotary_positional_embeddings": True},
-        {"scaling_factor": 0.7},
-    ),
-    "zai-org/CogVideoX1.5-5B": (
-        {
-            "num_attention_heads": 48,
-            "num_layers": 42,
-            "use_rotary_positional_embeddings": True,
-            "patch_size_t": 2,
-            "patch_bias": False,
-            "sample_height": 300,
-            "sample_width": 300,
-            "sample_frames": 81,
-        },
-        {"scaling_factor": 0.7},
-    ),
+    "zai-org/CogVideoX-5b": (_COGVIDEOX, {"scaling_factor": 0.7}),
+    "zai-org/CogVideoX1.5-5B": (_COGVIDEOX | _COGVIDEOX15, {"scaling_factor": 0.7}),
     "Lightricks/LTX-Video": ({}, {}),
     "nvidia/Cosmos-Predict2-2B-Video2World": (
         {"num_attention_heads": 16, "in_channels": 17, "rope_scale": (1.0, 3.0, 3.0), "extra_pos_embed_type": None},
@@ -66,13 +46,13 @@ PUBLISHED: dict[str, Configs] = {
 
 @dataclass(frozen=True)
 class Size:
-    """Of a video model as System 2 uses it, and of the whole."""
+    """A video model's, whole and as System 2 loads it."""
 
     num_blocks: int
     whole: int
     """parameters of the transformer"""
     kept: int
-    """parameters of the transformer that are loaded: its first blocks, and what stands before and behind them"""
+    """loaded parameters of the transformer: its first blocks, and what stands before and behind them"""
     encoder: int
     """parameters of the VAE's encoder"""
     bytes: int

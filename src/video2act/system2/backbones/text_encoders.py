@@ -16,68 +16,12 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, LlamaModel, T5EncoderModel, UMT5EncoderModel
 
 from video2act.files.frozen import load_frozen, load_tokenizer
-from video2act.files.frozen import tokenize as tokens_of
 from video2act.files.tensor_files import read_json, shards
 from video2act.system2.backbones.checkpoint import Checkpoint
+from video2act.text.t5 import T5Text, tokenize
 
 LLAMA_SKIPPED_LAYERS = 2
 """HunyuanVideo reads the language model before its last layers, which are about the next word"""
-
-
-class T5Text:
-    """T5 or UMT5.
-
-    Args:
-        load: builds the encoder with its weights.
-        fingerprint: their `identity`.
-        tokenizer: its folder.
-        max_tokens: the longest sentence that the video model was trained on, its end mark included.
-        sees_padding: the encoder reads the padding like words, and all tokens are kept.
-        clean: what the model's authors do to a sentence first.
-    """
-
-    def __init__(
-        self,
-        load: Callable[[], nn.Module],
-        fingerprint: str,
-        *,
-        tokenizer: Path,
-        max_tokens: int,
-        sees_padding: bool,
-        clean: Callable[[str], str] = str,
-    ):
-        self._load = load
-        self.fingerprint = fingerprint
-        self._tokenizer_folder = tokenizer
-        self.max_tokens = max_tokens
-        self.sees_padding = sees_padding
-        self._clean = clean
-
-    @cached_property
-    def encoder(self) -> nn.Module:
-        return self._load()
-
-    def let_go(self) -> None:
-        self.__dict__.pop("encoder", None)
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        return load_tokenizer(self._tokenizer_folder)
-
-    @torch.no_grad()
-    def __call__(self, instruction: str) -> dict[str, Tensor]:
-        """`tokens` [n d]; where the encoder sees the padding n is `max_tokens`, and `mask` [n] says which are words.
-
-        Raises:
-            ValueError: the instruction has more than `max_tokens` tokens.
-        """
-        ids = tokenize(self.tokenizer, self._clean(instruction), max_tokens=self.max_tokens, instruction=instruction)
-        if not self.sees_padding:
-            return {"tokens": self.encoder(ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]}
-        padded = torch.full((1, self.max_tokens), self.tokenizer.pad_token_id)
-        padded[:, : ids.shape[1]] = ids
-        mask = torch.arange(self.max_tokens) < ids.shape[1]
-        return {"tokens": self.encoder(padded).last_hidden_state[0], "mask": mask}
 
 
 class HunyuanText:
@@ -101,17 +45,17 @@ class HunyuanText:
         for name in ("_llama", "_clip"):
             self.__dict__.pop(name, None)
 
+    def _pair(self, kind: Any, number: str) -> tuple[Any, Any]:
+        encoder = load_encoder(kind, self.root / f"text_encoder{number}", dtype=self.dtype)
+        return load_tokenizer(self.root / f"tokenizer{number}"), encoder
+
     @cached_property
     def _llama(self) -> tuple[Any, Any]:
-        return load_tokenizer(self.root / "tokenizer"), load_encoder(
-            LlamaModel, self.root / "text_encoder", dtype=self.dtype
-        )
+        return self._pair(LlamaModel, "")
 
     @cached_property
     def _clip(self) -> tuple[Any, Any]:
-        return load_tokenizer(self.root / "tokenizer_2"), load_encoder(
-            CLIPTextModel, self.root / "text_encoder_2", dtype=self.dtype
-        )
+        return self._pair(CLIPTextModel, "_2")
 
     @torch.no_grad()
     def __call__(self, instruction: str) -> dict[str, Tensor]:
@@ -122,59 +66,31 @@ class HunyuanText:
         """
         tokenizer, llama = self._llama
         before = tokenizer(self.template.partition("{}")[0], return_tensors="pt").input_ids.shape[1]
-        ids = tokenize(
-            tokenizer,
-            self.template.format(instruction),
-            max_tokens=before + self.max_tokens,
-            instruction=instruction,
-            num_fixed=before,
-        )
+        limit, text = before + self.max_tokens, self.template.format(instruction)
+        ids = tokenize(tokenizer, text, max_tokens=limit, instruction=instruction, num_fixed=before)
         hidden = llama(ids, attention_mask=torch.ones_like(ids), output_hidden_states=True).hidden_states
         tokenizer, clip = self._clip
-        pooled = clip(
-            tokenize(tokenizer, instruction, max_tokens=clip.config.max_position_embeddings, instruction=instruction)
-        ).pooler_output[0]
+        limit = clip.config.max_position_embeddings
+        pooled = clip(tokenize(tokenizer, instruction, max_tokens=limit, instruction=instruction)).pooler_output[0]
         return {"tokens": hidden[-(LLAMA_SKIPPED_LAYERS + 1)][0, before:], "pooled": pooled}
 
 
 def diffusers_t5(
     root: Path, dtype: torch.dtype, *, max_tokens: int, sees_padding: bool = False, clean: Callable[[str], str] = str
 ) -> T5Text:
-    """The T5 or UMT5 of a diffusers folder."""
+    """The T5 or UMT5 of a diffusers folder, in `dtype` on the CPU."""
     folder = root / "text_encoder"
     kind = UMT5EncoderModel if read_json(folder / "config.json").get("model_type") == "umt5" else T5EncoderModel
-
-    def load() -> nn.Module:
-        return load_encoder(kind, folder, dtype=dtype)
-
+    fingerprint = identity(weights_of(folder).fingerprint(), dtype)
+    form = {"max_tokens": max_tokens, "sees_padding": sees_padding, "clean": clean}
     return T5Text(
-        load,
-        identity(weights_of(folder).fingerprint(), dtype),
-        tokenizer=root / "tokenizer",
-        max_tokens=max_tokens,
-        sees_padding=sees_padding,
-        clean=clean,
+        lambda _: load_encoder(kind, folder, dtype=dtype), lambda: fingerprint, tokenizer=root / "tokenizer", **form
     )
 
 
 def identity(weights: str, dtype: torch.dtype) -> str:
     """Which embeddings are the same: of the same weights, computed in the same dtype."""
     return f"{weights}-{str(dtype).removeprefix('torch.')}"
-
-
-def tokenize(tokenizer: Any, text: str, *, max_tokens: int, instruction: str, num_fixed: int = 0) -> Tensor:
-    """Ids [1 n].
-
-    Raises:
-        ValueError: there are more than `max_tokens`; they are not cut. Or the tokenizer knows hardly any of them.
-    """
-    ids = tokens_of(tokenizer, text)
-    if ids.shape[1] > max_tokens:
-        raise ValueError(
-            f"the instruction has {ids.shape[1] - num_fixed} tokens, the video model's text encoder takes "
-            f"{max_tokens - num_fixed}: {instruction[:60]!r}; shorten it"
-        )
-    return ids
 
 
 def weights_of(folder: Path) -> Checkpoint:

@@ -1,14 +1,12 @@
 """The CPU-sized video backbone: a linear causal codec and a small video diffusion transformer. No download.
 
-By interface exactly what the big ones are. Inside, what makes it learn in a minute:
+What makes it learn in a minute:
 
-* one noise level per latent frame, so that a clean past and a noisy future share one model, and features of real
-(clean)
-  frames are in distribution;
-* it predicts the clean latents as a *change* from a world that stands still after the last clean frame: untrained, it
-repeats
-  that frame, which is the baseline to beat;
-* noise level and instruction modulate every block (Wan's scheme: one projection, plus a learned offset per block).
+* Each latent frame has its own noise level, so that a clean past and a noisy future share one model, and features of
+  real (clean) frames are in distribution.
+* It predicts the clean latents as a *change* from the last clean frame. Untrained, it repeats that frame, which is the
+  baseline to beat.
+* Noise level and instruction modulate every block (Wan's scheme: one projection, plus a learned offset per block).
 """
 
 import torch
@@ -42,9 +40,7 @@ class TinyBlock(nn.Module):
         x = x + gate1 * self.attention(self.modulated(x, modulation).flatten(1, 2)).view_as(x)
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
 
-    def modulated(
-        self, x: Float[Tensor, "b t n d"], modulation: Float[Tensor, "b t 1 6 d"]
-    ) -> Float[Tensor, "b t n d"]:
+    def modulated(self, x: Float[Tensor, "b t n d"], modulation: Tensor) -> Float[Tensor, "b t n d"]:
         """What the attention reads."""
         shift, scale = (modulation + self.offset).unbind(dim=3)[:2]
         return self.norm1(x) * (1 + scale) + shift
@@ -139,9 +135,7 @@ class TinyBackbone(VideoBackbone):
         noise = self.noise_in(sinusoidal_embedding(1000.0 * noise_level, self.config.hidden))
         per_frame = self.modulation(nn.functional.silu(noise + self.text_in(sentence)[:, None]))
         modulation = rearrange(per_frame, "b t (six d) -> b t 1 six d", six=6)
-        position = grid_embedding(t, h, w, width=self.config.hidden, device=grid.device).view(
-            t, h * w, self.config.hidden
-        )
+        position = grid_embedding(t, h, w, width=self.config.hidden, device=grid.device).unflatten(0, (t, h * w))
         x = self.latent_in(rearrange(grid, "b c t h w -> b t (h w) c")) + position
         for block in self.blocks[:num_blocks]:
             x = block(x, modulation)
@@ -149,18 +143,14 @@ class TinyBackbone(VideoBackbone):
 
 
 class CodecStream:
-    """A `LatentStream`. The codec's blocks know nothing of each other: all there is to remember is that the first one
-    is over."""
+    """A `LatentStream`. The codec's blocks are independent: only the last frame is kept, in place of a first block."""
 
     def __init__(self, codec: LinearCodec):
         self._codec = codec
         self._last: Tensor | None = None
 
     def push(self, pixels: Video) -> Video:
-        if self._last is None:
-            latents = self._codec.encode(pixels)
-        else:
-            whole = self._codec.encode(Video(torch.cat([self._last, pixels.grid], dim=2), pixels.fps))
-            latents = Video(whole.grid[:, :, 1:], whole.fps)
+        past = [] if self._last is None else [self._last]
+        whole = self._codec.encode(Video(torch.cat([*past, pixels.grid], dim=2), pixels.fps))
         self._last = pixels.grid[:, :, -1:]
-        return latents
+        return Video(whole.grid[:, :, len(past) :], whole.fps)

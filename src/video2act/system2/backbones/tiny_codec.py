@@ -1,10 +1,9 @@
 """A causal video codec that is one matrix: the principal components of small blocks of video.
 
 The first frame stands alone (repeated to fill its block), then every `frames_per_latent` frames merge into one latent
-frame, so a latent never depends on a later pixel: the time layout of the big causal VAEs. Fitted in seconds without
-gradients; encoding is one product. Latents are whitened, each channel to unit variance: a puck or a goal marker lives
-in weak components, and a model that is not made to care for those is blind to it. What the components cannot represent
-bounds every prediction.
+frame, as in the large causal VAEs: a latent never depends on a later pixel. It is fitted in seconds without gradients.
+Latents are whitened, each channel to unit variance, because a puck or a goal marker is in weak components. What the
+components cannot represent bounds every prediction.
 """
 
 import torch

@@ -24,7 +24,8 @@ from video2act.files.tensor_files import read_json, shards
 from video2act.files.weights import check_fit
 from video2act.system2.backbones.checkpoint import Checkpoint, fill
 from video2act.system2.backbones.sources import Component
-from video2act.system2.backbones.text_encoders import T5Text, identity
+from video2act.system2.backbones.text_encoders import identity
+from video2act.text.t5 import T5Text
 
 T5_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
 VAE_FILES = ("Wan2.2_VAE.pth", "Wan2.1_VAE.pth")
@@ -254,21 +255,11 @@ def text_width(root: Path) -> int | None:
 
 
 def text_encoder(root: Path, dtype: torch.dtype, *, max_tokens: int, clean: Callable[[str], str]) -> T5Text:
-    """UMT5's encoder; loaded when it first reads a sentence."""
+    """UMT5's encoder, in `dtype` on the CPU."""
     checkpoint = Checkpoint([root / T5_FILE], text_name)
-
-    def load() -> nn.Module:
-        return load_text_encoder(checkpoint, dtype)
-
     fingerprint = identity(checkpoint.fingerprint(), dtype)
-    return T5Text(
-        load,
-        fingerprint,
-        tokenizer=root / "google" / "umt5-xxl",
-        max_tokens=max_tokens,
-        sees_padding=False,
-        clean=clean,
-    )
+    form = {"tokenizer": root / "google" / "umt5-xxl", "max_tokens": max_tokens, "clean": clean}
+    return T5Text(lambda _: load_text_encoder(checkpoint, dtype), lambda: fingerprint, **form)
 
 
 def load_text_encoder(checkpoint: Checkpoint, dtype: torch.dtype) -> nn.Module:
