@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from video2act.clips import FrameHistory
-from video2act.config import FrameConfig, StreamConfig
+from video2act.config import StreamConfig
 from video2act.types import Observation, Video
 from video2act.viz.pictures import (
     TEMPORAL,
@@ -34,9 +34,6 @@ Explain = Callable[[dict[str, Video], list[str]], dict[str, Video]]
 """clips of one moment (stream -> pixels), instruction -> stream -> what its filter kept"""
 
 PANEL_PX = 256
-PANEL = (PANEL_PX, PANEL_PX)
-AS_SEEN = FrameConfig(resample="bicubic", max_enlargement=0.0)
-"""of a camera's own panel"""
 
 STILL = 0.002
 """change of grey values in [-1, 1] below which nothing moves: a quarter of an 8-bit step"""

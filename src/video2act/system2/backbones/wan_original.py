@@ -5,11 +5,11 @@
     Wan2.1_VAE.pth or Wan2.2_VAE.pth
     models_t5_umt5-xxl-enc-bf16.pth, google/umt5-xxl/     UMT5's encoder and its tokenizer
 
-Only names differ from diffusers', not numbers, so names are all that is translated; an unknown one stays, and the
-strict comparison with the config then reports it. Configs are derived from shapes: diffusers guesses the 5B to be
-another model.
+Only names differ from diffusers', so only names are translated; an unknown one stays, and the strict comparison with
+the config reports it. Configs are derived from shapes: diffusers mistakes the 5B for another model.
 """
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -91,33 +91,39 @@ def _renamed(name: str, rules: Rules) -> str:
 def transformer(root: Path) -> Component:
     """Raises FileNotFoundError without weights, ValueError for a file that is not Wan's transformer."""
     checkpoint = Checkpoint(_transformer_files(root), transformer_name)
-    shapes = checkpoint.shapes
-    inner, channels, *patch = _shape(shapes, "patch_embedding.weight", num_axes=5, where=checkpoint.where)
-    head = _shape(shapes, "proj_out.weight", num_axes=2, where=checkpoint.where)
-    text = _shape(shapes, "condition_embedder.text_embedder.linear_1.weight", num_axes=2, where=checkpoint.where)
-    time = _shape(shapes, "condition_embedder.time_embedder.linear_1.weight", num_axes=2, where=checkpoint.where)
-    ffn = _shape(shapes, "blocks.0.ffn.net.0.proj.weight", num_axes=2, where=checkpoint.where)
+    inner, channels, *patch = _shape(checkpoint, "patch_embedding.weight", num_axes=5)
     path = root / "config.json"
-    num_heads = _num_heads(path, inner, weights=checkpoint.where)
+    said = read_json(path) if path.is_file() else {}
+    num_heads = _num_heads(path, said.get("num_heads"), inner=inner, weights=checkpoint.where)
+    sizes = {
+        "dim": inner,
+        "in_dim": channels,
+        "out_dim": _shape(checkpoint, "proj_out.weight")[0] // math.prod(patch),
+        "ffn_dim": _shape(checkpoint, "blocks.0.ffn.net.0.proj.weight")[0],
+        "num_layers": _num_blocks(checkpoint, r"blocks\.(\d+)\."),
+    }
+    for name, found in sizes.items():
+        if said.get(name, found) != found:
+            raise ValueError(
+                f"{path} says {name}={said[name]}, but the weights in {checkpoint.where} have {found}: they belong to "
+                "models of different size; download both again from one place"
+            )
     config = {
         "patch_size": tuple(patch),
         "num_attention_heads": num_heads,
         "attention_head_dim": inner // num_heads,
         "in_channels": channels,
-        "out_channels": head[0] // (patch[0] * patch[1] * patch[2]),
-        "text_dim": text[1],
-        "freq_dim": time[1],
-        "ffn_dim": ffn[0],
-        "num_layers": 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("blocks.")),
+        "out_channels": sizes["out_dim"],
+        "text_dim": _shape(checkpoint, "condition_embedder.text_embedder.linear_1.weight")[1],
+        "freq_dim": _shape(checkpoint, "condition_embedder.time_embedder.linear_1.weight")[1],
+        "ffn_dim": sizes["ffn_dim"],
+        "num_layers": sizes["num_layers"],
     }
-    if path.is_file():
-        _compare(path, config, weights=checkpoint.where)
     return Component(checkpoint.where, config, checkpoint)
 
 
-def _num_heads(path: Path, inner: int, *, weights: Path) -> int:
+def _num_heads(path: Path, said: Any, *, inner: int, weights: Path) -> int:
     """As config.json says; without it, of heads as wide as every published Wan's."""
-    said = read_json(path).get("num_heads") if path.is_file() else None
     if said is None:
         if inner % HEAD_DIM:
             raise ValueError(
@@ -131,25 +137,6 @@ def _num_heads(path: Path, inner: int, *, weights: Path) -> int:
             f"in {weights}; download both again from one place"
         )
     return said
-
-
-def _compare(path: Path, config: dict[str, Any], *, weights: Path) -> None:
-    """What config.json says of sizes must be what the weights are."""
-    said = read_json(path)
-    names = {
-        "dim": None,
-        "in_dim": "in_channels",
-        "out_dim": "out_channels",
-        "ffn_dim": "ffn_dim",
-        "num_layers": "num_layers",
-    }
-    for theirs, ours in names.items():
-        found = config["num_attention_heads"] * config["attention_head_dim"] if ours is None else config[ours]
-        if theirs in said and said[theirs] != found:
-            raise ValueError(
-                f"{path} says {theirs}={said[theirs]}, but the weights in {weights} have {found}: they belong to "
-                "models of different size; download both again from one place"
-            )
 
 
 def _transformer_files(root: Path) -> list[Path]:
@@ -208,9 +195,9 @@ def vae(root: Path) -> Component:
     """Raises ValueError for a file that is not Wan's VAE."""
     path = next(root / name for name in VAE_FILES if (root / name).is_file())
     checkpoint = Checkpoint([path], vae_name)
-    base, channels = _shape(checkpoint.shapes, "encoder.conv_in.weight", num_axes=5, where=path)[:2]
-    latent = _shape(checkpoint.shapes, "post_quant_conv.weight", num_axes=5, where=path)[0]
-    decoder = _shape(checkpoint.shapes, "decoder.conv_in.weight", num_axes=5, where=path)[0]
+    base, channels = _shape(checkpoint, "encoder.conv_in.weight", num_axes=5)[:2]
+    latent = _shape(checkpoint, "post_quant_conv.weight", num_axes=5)[0]
+    decoder = _shape(checkpoint, "decoder.conv_in.weight", num_axes=5)[0]
     config: dict[str, Any] = {"base_dim": base, "z_dim": latent}
     if path.name == VAE_FILES[0]:
         config |= {
@@ -251,7 +238,7 @@ def text_width(root: Path) -> int | None:
     path = root / T5_FILE
     if not path.is_file():
         return None
-    return _shape(Checkpoint([path], text_name).shapes, "shared.weight", num_axes=2, where=path)[1]
+    return _shape(Checkpoint([path], text_name), "shared.weight")[1]
 
 
 def text_encoder(root: Path, dtype: torch.dtype, *, max_tokens: int, clean: Callable[[str], str]) -> T5Text:
@@ -264,18 +251,16 @@ def text_encoder(root: Path, dtype: torch.dtype, *, max_tokens: int, clean: Call
 
 def load_text_encoder(checkpoint: Checkpoint, dtype: torch.dtype) -> nn.Module:
     """Raises ValueError for a file that is not UMT5's encoder."""
-    shapes, where = checkpoint.shapes, checkpoint.where
-    words, width = _shape(shapes, "shared.weight", num_axes=2, where=where)
-    inner = _shape(shapes, "encoder.block.0.layer.0.SelfAttention.q.weight", num_axes=2, where=where)[0]
-    buckets, heads = _shape(
-        shapes, "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", num_axes=2, where=where
-    )
+    words, width = _shape(checkpoint, "shared.weight")
+    attention, block = "encoder.block.0.layer.0.SelfAttention", r"encoder\.block\.(\d+)\."
+    inner = _shape(checkpoint, f"{attention}.q.weight")[0]
+    buckets, heads = _shape(checkpoint, f"{attention}.relative_attention_bias.weight")
     config = UMT5Config(
         vocab_size=words,
         d_model=width,
         d_kv=inner // heads,
-        d_ff=_shape(shapes, "encoder.block.0.layer.1.DenseReluDense.wi_0.weight", num_axes=2, where=where)[0],
-        num_layers=1 + max(int(name.split(".")[2]) for name in shapes if name.startswith("encoder.block.")),
+        d_ff=_shape(checkpoint, "encoder.block.0.layer.1.DenseReluDense.wi_0.weight")[0],
+        num_layers=_num_blocks(checkpoint, block),
         num_heads=heads,
         relative_attention_num_buckets=buckets,
         feed_forward_proj="gated-gelu",
@@ -285,15 +270,22 @@ def load_text_encoder(checkpoint: Checkpoint, dtype: torch.dtype) -> nn.Module:
         encoder: Any = UMT5EncoderModel(config).eval()
     tied = "encoder.embed_tokens.weight"  # the same table as `shared`
     own = {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items() if name != tied}
-    check_fit(own, shapes, source=where)
+    check_fit(own, checkpoint.shapes, source=checkpoint.where)
     encoder.encoder.embed_tokens = nn.Identity()
     fill(encoder, checkpoint, dtype=dtype)
     encoder.set_input_embeddings(encoder.shared)
     return encoder
 
 
-def _shape(shapes: dict[str, tuple[int, ...]], name: str, *, num_axes: int, where: Path) -> tuple[int, ...]:
-    if name not in shapes or len(shapes[name]) != num_axes:
-        found = list(shapes[name]) if name in shapes else "none"
-        raise ValueError(f"{where} is not Wan's file of that name: expected {name} with {num_axes} axes, found {found}")
-    return shapes[name]
+def _shape(checkpoint: Checkpoint, name: str, *, num_axes: int = 2) -> tuple[int, ...]:
+    shape = checkpoint.shapes.get(name)
+    if shape is None or len(shape) != num_axes:
+        raise ValueError(
+            f"{checkpoint.where} is not Wan's file of that name: expected {name} with {num_axes} axes, found "
+            f"{'none' if shape is None else list(shape)}"
+        )
+    return shape
+
+
+def _num_blocks(checkpoint: Checkpoint, pattern: str) -> int:
+    return 1 + max(int(found[1]) for name in checkpoint.shapes if (found := re.match(pattern, name)))
