@@ -178,7 +178,7 @@ def test_the_walk_sees_what_it_should():
     assert {"config", "types"} <= imported_parts(SOURCE / "clips.py")
     assert "system2" in imported_parts(SOURCE / "policy.py")
     assert SOURCE / "config" / "__init__.py" in imported_files(SOURCE / "clips.py")
-    assert SOURCE / "frames.py" in imported_files(SOURCE / "policy.py")
+    assert SOURCE / "observations.py" in imported_files(SOURCE / "policy.py")
 
 
 RELEASED = SOURCE.parents[1] / "video2act_released" / "src" / "video2act_released"

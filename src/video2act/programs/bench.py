@@ -63,7 +63,7 @@ def bench_stages(run: Path | None = None, preset: str = "tiny", *, device: str =
     conditions = system1.gather(INSTRUCTION, images, video=tokens, visible=visible)
     state, age = torch.zeros(1, config.state_dim, device=device), torch.zeros(1, device=device)
     projected = system1.project(conditions, state, staleness=age, visible=visible)
-    noise = torch.zeros(1, config.horizon, config.action_dim, device=device)
+    noise = torch.zeros(1, *system1.noise_shape, device=device)
     image = np.zeros((2 * config.image_px, 2 * config.image_px, 3), np.uint8)
     seen = Observation(
         dict.fromkeys(config.cameras, image), np.zeros(config.state_dim, np.float32), INSTRUCTION[0], time=0.0

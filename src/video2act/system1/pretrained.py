@@ -29,20 +29,23 @@ if TYPE_CHECKING:
 
 def t5(config: PretrainedConfig) -> T5Text:
     """The T5 of a config. Its fingerprint has no dtype: embeddings of a GPU in bfloat16 serve a CPU, too."""
+    source = config.source
 
-    def load(device: torch.device) -> Any:
+    def described() -> tuple[Any, Any]:
         from transformers import T5EncoderModel
 
-        described = read_config(T5EncoderModel, config.source)
-        if described.d_model != config.width:
-            raise ValueError(
-                f"the text encoder {config.source} is {described.d_model} wide, the config says {config.width}"
-            )
-        given = {"dtype": _dtype(device), "not_needed": ("decoder.", "lm_head."), "config": described}
-        return load_frozen(T5EncoderModel, config.source, **given).to(device)
+        found = read_config(T5EncoderModel, source)
+        if found.d_model != config.width:
+            raise ValueError(f"the text encoder {source} is {found.d_model} wide, the config says {config.width}")
+        return T5EncoderModel, found
 
-    fingerprint = partial(weights_fingerprint, config.source)
-    return T5Text(load, fingerprint, tokenizer=config.source, max_tokens=config.max_tokens)
+    def load(device: torch.device) -> Any:
+        kind, found = described()
+        given = {"dtype": _dtype(device), "not_needed": ("decoder.", "lm_head."), "config": found}
+        return load_frozen(kind, source, **given).to(device)
+
+    fingerprint = partial(weights_fingerprint, source)
+    return T5Text(load, fingerprint, tokenizer=source, max_tokens=config.max_tokens, check=described)
 
 
 class FrozenTextEncoder:

@@ -22,6 +22,7 @@ class T5Text:
         max_tokens: the longest sentence, its end mark included.
         sees_padding: the encoder reads the padding like words, and all tokens are kept.
         clean: what the model's authors do to a sentence first.
+        check: raises for an encoder of the wrong kind; called first, as it reads the least.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class T5Text:
         max_tokens: int,
         sees_padding: bool = False,
         clean: Callable[[str], str] = str,
+        check: Callable[[], object] = lambda: None,
     ):
         self._load = load
         self._find_fingerprint = fingerprint
@@ -40,6 +42,7 @@ class T5Text:
         self.max_tokens = max_tokens
         self.sees_padding = sees_padding
         self._clean = clean
+        self._check = check
         self._fingerprint: str | None = None
         self.device = torch.device("cpu")
 
@@ -49,6 +52,7 @@ class T5Text:
 
     @cached_property
     def tokenizer(self) -> Any:
+        self._check()
         return load_tokenizer(self._source)
 
     @property

@@ -1,7 +1,7 @@
 """Running the first blocks of a published video diffusion transformer, and taking what leaves the last of them.
 
 The transformer is diffusers' own class, built without memory from its config, compared with the checkpoint, cut, and
-only then given weights: blocks behind the cut are neither loaded nor run. A `Recorder` ends the list, so the
+only then given weights: blocks behind the cut are neither loaded nor run. A `InputRecorder` ends the list, so the
 transformer's own `forward` does everything before the blocks (patches, positions, noise level, text) as it was trained.
 The head after them runs too: it is small, and leaving a forward pass by an exception would rule out compilation.
 """
@@ -20,7 +20,7 @@ from video2act.system2.backbones.checkpoint import check_checkpoint, fill
 from video2act.system2.backbones.sources import Component
 
 
-class Recorder(nn.Module):
+class InputRecorder(nn.Module):
     """A block that changes nothing and remembers what it was given.
 
     Args:
@@ -74,7 +74,7 @@ class Tap:
         is_modulated: bool = False,
     ):
         self.transformer = transformer
-        self.recorder = Recorder(returns_pair)
+        self.recorder = InputRecorder(returns_pair)
         # the same modules in shorter lists, so that moving or training the transformer moves and trains these
         self._cut = _cut(transformer, lists, layer=layer, is_modulated=is_modulated)
         self._attention: list[nn.Module] = []
@@ -90,7 +90,7 @@ class Tap:
             )
 
     @contextmanager
-    def __call__(self) -> Iterator[Recorder]:
+    def __call__(self) -> Iterator[InputRecorder]:
         """Inside, the transformer ends with the tapped block; `take` what left it from the recorder."""
         whole = {name: getattr(self.transformer, name) for name in self._cut}
         hooks = [each.register_forward_pre_hook(self.recorder.hook, with_kwargs=True) for each in self._attention]
