@@ -1,5 +1,4 @@
-"""`video2act VERB`: each verb is an options dataclass and the program that it calls. Programs are imported when they
-are needed."""
+"""`video2act VERB`: each verb is an options dataclass and a program, which is imported when it runs."""
 
 import os
 import shlex
@@ -9,6 +8,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,108 +20,20 @@ from video2act.config import training_options as training
 from video2act.training.pause import TrainingPausedError, signals_interrupt
 
 
-def collect(options: data.CollectOptions) -> None:
-    from video2act.programs import collect as program
-
-    done = program.collect(**vars(options))
-    print(
-        f"{done.dataset}: {done.num_episodes} episodes, {done.num_recorded} recorded now in {done.duration_s:.0f} s; "
-        f"the expert failed on {len(done.failed_seeds)} seeds, which were left out"
-    )
-
-
-def info(options: data.InfoOptions) -> None:
-    from video2act.programs import info as program
-
-    show = program.check if options.check else program.describe
-    print(show(options.what, state=options.state, action=options.action), end="")
-
-
-def train_video(options: training.TrainVideoOptions) -> None:
-    from video2act.programs import train_video as program
-
-    program.main(options)
-
-
-def train(options: training.TrainOptions) -> None:
-    from video2act.programs import train as program
-
-    program.main(options)
-
-
-def fill_cache(options: training.FillCacheOptions) -> None:
-    from video2act.programs import cache as program
-
-    print(program.fill_cache(options))
-
-
-def verify_cache(options: training.VerifyCacheOptions) -> None:
-    from video2act.programs import cache as program
-
-    print(program.verify_cache(options))
-
-
-def evaluate(options: "EvaluateCommand") -> None:
-    from video2act.programs import evaluate as program
-
-    values = {name: value for name, value in vars(options).items() if name != "run"}
-    program.evaluate(options.run, show=True, **values)
-
-
-def serve(options: "ServeCommand") -> None:
-    from video2act.programs import serve as program
-
-    program.serve(**vars(options))
-
-
-def sweep(options: "SweepCommand") -> None:
-    from video2act.programs import sweep as program
-
-    table = program.sweep(show=True, **vars(options))
-    print(f"{table}   plot: {table.with_suffix('.png')}")
-
-
-def view(options: data.ViewOptions) -> None:
-    from video2act.programs import view as program
-
-    print(program.view(options.run, options.dataset, episode=options.episode, out=options.out))
-
-
-def bench(options: data.BenchOptions) -> None:
-    from video2act.programs import bench as program
-
-    program.bench_stages(options.run, options.preset, device=options.device)
-
-
-def convert_robotwin(options: data.RoboTwinOptions) -> None:
-    from video2act.programs.convert import convert_robotwin as program
-
-    values = {name: value for name, value in vars(options).items() if name not in ("folder", "out")}
-    print(f"{options.out}: {program(options.folder, options.out, **values)} episodes")
-
-
-def demo(options: data.DemoOptions) -> None:
-    from video2act.programs import demo as program
-
-    program.demo(options.name, options.out, seed=options.seed)
-
-
 @dataclass(frozen=True, kw_only=True)
 class EvaluateCommand(running.EvaluateOptions):
-    """Let a policy act in simulators: success with its interval, the expert's on the same seeds, latency, staleness,
-    films."""
+    """Let a policy act in simulators: success with its interval, the expert's on the same seeds, latency, films."""
 
     run: Path
     """the policy's run folder"""
     env: tuple[str, ...]
-    """metaworld:push-v3, ...; a Gymnasium id; or module:function of your own, which returns an Environment. Several may
-    be given"""
+    """one or more: metaworld:push-v3, ...; a Gymnasium id; or module:function of your own, which returns an
+    Environment"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServeCommand(serving.ServeOptions):
-    """Let robots on the network use a policy, or its System 2 alone: websocket and msgpack, as openpi's client speaks
-    them."""
+    """Let robots on the network use a policy, or its System 2 alone, by openpi's protocol: websocket and msgpack."""
 
     run: Path
     """the policy's run folder"""
@@ -129,8 +41,7 @@ class ServeCommand(serving.ServeOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class SweepCommand(running.SweepOptions):
-    """Success against n, and against the latency of a system, on the virtual clock: sweep.csv and sweep.png. Run again
-    to go on."""
+    """Success against n and a system's latency, in simulated time: sweep.csv and sweep.png. Run again to go on."""
 
     run: Path
     """the policy's run folder"""
@@ -148,20 +59,61 @@ class Verb:
     """options that are given by their place, without a flag"""
 
 
+def program(module: str, run: Callable[[Any, Any], object]) -> Callable[[Any], None]:
+    """A program, imported when it runs: `run` calls its module with the options, and its answer is printed."""
+
+    def call(options: Any) -> None:
+        answer = run(import_module(f"video2act.programs.{module}"), options)
+        if isinstance(answer, str | Path):
+            print(str(answer).removesuffix("\n"))
+
+    return call
+
+
+def _without(options: Any, *names: str) -> dict[str, Any]:
+    return {name: value for name, value in vars(options).items() if name not in names}
+
+
+def _collected(done: Any) -> str:
+    return (
+        f"{done.dataset}: {done.num_episodes} episodes, {done.num_recorded} recorded now in {done.duration_s:.0f} s; "
+        f"the expert failed on {len(done.failed_seeds)} seeds, which were left out"
+    )
+
+
+def _info(info: Any, options: data.InfoOptions) -> str:
+    show = info.check if options.check else info.describe
+    return show(options.what, state=options.state, action=options.action)
+
+
+def _evaluate(evaluation: Any, options: EvaluateCommand) -> None:
+    evaluation.evaluate(options.run, show=True, **_without(options, "run"))
+
+
+def _sweep(sweeping: Any, options: SweepCommand) -> str:
+    table = sweeping.sweep(show=True, **vars(options))
+    return f"{table}   plot: {table.with_suffix('.png')}"
+
+
+def _convert(convert: Any, options: data.RoboTwinOptions) -> str:
+    count = convert.convert_robotwin(options.folder, options.out, **_without(options, "folder", "out"))
+    return f"{options.out}: {count} episodes"
+
+
 VERBS = {
-    "collect": Verb(data.CollectOptions, collect),
-    "info": Verb(data.InfoOptions, info, ("what",)),
-    "train-video": Verb(training.TrainVideoOptions, train_video),
-    "cache fill": Verb(training.FillCacheOptions, fill_cache),
-    "cache verify": Verb(training.VerifyCacheOptions, verify_cache, ("folder",)),
-    "train": Verb(training.TrainOptions, train),
-    "eval": Verb(EvaluateCommand, evaluate, ("run",)),
-    "serve": Verb(ServeCommand, serve, ("run",)),
-    "sweep": Verb(SweepCommand, sweep, ("run",)),
-    "view": Verb(data.ViewOptions, view, ("run",)),
-    "bench": Verb(data.BenchOptions, bench),
-    "convert robotwin": Verb(data.RoboTwinOptions, convert_robotwin, ("folder",)),
-    "demo": Verb(data.DemoOptions, demo),
+    "collect": Verb(data.CollectOptions, program("collect", lambda p, o: _collected(p.collect(**vars(o))))),
+    "info": Verb(data.InfoOptions, program("info", _info), ("what",)),
+    "train-video": Verb(training.TrainVideoOptions, program("train_video", lambda p, o: p.main(o))),
+    "cache fill": Verb(training.FillCacheOptions, program("cache", lambda p, o: str(p.fill_cache(o)))),
+    "cache verify": Verb(training.VerifyCacheOptions, program("cache", lambda p, o: p.verify_cache(o)), ("folder",)),
+    "train": Verb(training.TrainOptions, program("train", lambda p, o: p.main(o))),
+    "eval": Verb(EvaluateCommand, program("evaluate", _evaluate), ("run",)),
+    "serve": Verb(ServeCommand, program("serve", lambda p, o: p.serve(**vars(o))), ("run",)),
+    "sweep": Verb(SweepCommand, program("sweep", _sweep), ("run",)),
+    "view": Verb(data.ViewOptions, program("view", lambda p, o: p.view(**vars(o))), ("run",)),
+    "bench": Verb(data.BenchOptions, program("bench", lambda p, o: p.bench_stages(**vars(o)))),
+    "convert robotwin": Verb(data.RoboTwinOptions, program("convert", _convert), ("folder",)),
+    "demo": Verb(data.DemoOptions, program("demo", lambda p, o: p.demo(**vars(o)))),
 }
 
 
