@@ -40,11 +40,10 @@ def make_former(config: FormerConfig, feature_dim: int, *, token_dim: int) -> nn
 
 
 class ResamplerAttention(nn.Module):
-    """Multi-head cross-attention of a few queries to very many features, which are read as they are.
+    """Multi-head cross-attention of a few queries to very many features, without keys and values of the features.
 
-    `(W_q q) . (W_k x)` is `(W_k^T W_q q) . x`, and a weighted sum of values is the value of a weighted sum: so it is
-    the queries that are projected, into the width of the features, and no key or value of a feature is ever made. A
-    bias of the keys would add the same to all scores of a query, which softmax ignores.
+    `(W_q q) . (W_k x)` is `(W_k^T W_q q) . x`, and a weighted sum of values is the value of a weighted sum. So the
+    queries are projected into the width of the features. Keys need no bias: softmax ignores it.
     """
 
     def __init__(self, width: int, num_heads: int, *, feature_dim: int):
@@ -89,7 +88,7 @@ class Former(nn.Module):
 
     def __init__(self, config: FormerConfig, feature_dim: int, *, token_dim: int):
         super().__init__()
-        # without weights of its own: what the queries read needs no gradient, which halves the backward pass
+        # without weights: the features need no gradient, which halves the backward pass
         self.norm_in = nn.LayerNorm(feature_dim, elementwise_affine=False)
         self.queries = nn.Parameter(0.02 * torch.randn(config.num_tokens, token_dim))
         self.blocks = nn.ModuleList(

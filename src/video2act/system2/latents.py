@@ -1,8 +1,7 @@
-"""Between the codec and the transformer: which latents of a clip the transformer is shown, and how large.
+"""Which latents of a clip the transformer gets, and how large: `StreamConfig.latent_frames` and `latent_size`.
 
-All of them, as they are, unless the stream says otherwise (`StreamConfig.latent_frames`, `latent_size`). It does so in
-policies of the released code that were trained on some latents of a clip, or on resized ones. Robot, training and
-caches all pass here.
+By default all of them, as they are. Policies of the released code may have been trained on some of them, or on resized
+ones.
 """
 
 from dataclasses import replace
@@ -32,5 +31,5 @@ def show(latents: Video, frames: tuple[int, ...], *, size: tuple[int, ...]) -> V
 
 
 def frame_rate(fps: float, frames: tuple[int, ...]) -> float:
-    """Of chosen frames of a video, on average; of a single one the video's."""
+    """The mean rate of chosen frames of a video; for a single one the video's."""
     return fps * (len(frames) - 1) / (frames[-1] - frames[0]) if len(frames) > 1 else fps

@@ -1,8 +1,7 @@
-"""Which noise the families of video models meet in training, and how their errors count: the words of an `Objective`.
+"""Noise levels and error weights of the families of video models: the values of an `Objective`.
 
-A clip at noise level `l` is the mixture `(1 - l) * latents + l * noise`. All is said in terms of the flow `noise -
-latents`: a model that predicts something else makes errors that are the flow's times a factor, and its square is the
-weight here.
+A clip at noise level `l` is the mixture `(1 - l) * latents + l * noise`, its flow `noise - latents`. If a model predicts
+something else, its error is the flow's times a factor, and the square of that is the weight here.
 """
 
 import math
@@ -54,17 +53,13 @@ def flow_error(level: Float[Tensor, "b t"]) -> Float[Tensor, "b t"]:
 
 
 def latents_error(level: Float[Tensor, "b t"]) -> Float[Tensor, "b t"]:
-    """That of the clean latents which the flow implies: full where they must be imagined, little where they show
-    through."""
+    """The error of the clean latents that the flow implies: large where they must be imagined."""
     return level**2
 
 
 def circle_error(level: Float[Tensor, "b t"]) -> Float[Tensor, "b t"]:
-    """That of the velocity on the unit circle (arXiv 2202.00512), `(1 - l) * noise - l * latents` over its scale:
-    CogVideoX.
-
-    Also that of the clean latents under EDM's weights for noise added to data of unit deviation (arXiv 2206.00364):
-    Cosmos.
+    """The error of the velocity on the unit circle (arXiv 2202.00512), `(1 - l) * noise - l * latents` over its scale:
+    CogVideoX. It equals that of the clean latents under EDM's weights (arXiv 2206.00364): Cosmos.
     """
     return level**2 + (1 - level) ** 2
 

@@ -1,7 +1,7 @@
-"""The features of a clip that shows nothing: plain grey, as long and as large as a stream's.
+"""The features of a plain grey clip of a stream's size.
 
-A video transformer reacts to positions, and a video VAE to the picture's border, whatever the clip shows. Filters take
-that for boundaries and motion. Subtracting it leaves what the clip adds.
+A video transformer reacts to positions and a video VAE to the picture's border, whatever the clip shows, and filters
+take that for boundaries and motion. Subtracting it leaves what the clip adds.
 """
 
 from collections import OrderedDict
@@ -16,11 +16,11 @@ from video2act.system2.latents import frame_rate, show
 from video2act.types import Video
 
 MAX_BYTES = 256 * 2**20
-"""of features that are kept; those that were used least recently are computed again"""
+"""of kept features; the least recently used are dropped"""
 
 
 class GreyReference:
-    """A backbone's features of grey clips, kept per stream and instruction for as long as its weights stay."""
+    """A backbone's features of grey clips, kept per stream and instruction while its weights stay the same."""
 
     def __init__(self, backbone: VideoBackbone):
         self._backbone = backbone
@@ -31,12 +31,12 @@ class GreyReference:
     def features(
         self, stream: StreamConfig, instruction: list[str], *, fps: float, keep: bool
     ) -> Float[Tensor, "b d t h w"]:
-        """What the backbone makes of a grey clip of this stream, for each instruction.
+        """Features of a grey clip of this stream, for each instruction.
 
         Args:
             fps: of the features.
-            keep: remember them. While weights are trained they are computed at each call, by one pass of the backbone
-                on every process, since processes that share weights must make the same number of passes.
+            keep: cache them. While weights are trained they are computed at each call: processes that share weights
+                must run the backbone equally often.
         """
         first = next(self._backbone.parameters())
         weights = (first.data_ptr(), *(parameter._version for parameter in self._backbone.parameters()))

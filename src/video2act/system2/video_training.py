@@ -1,8 +1,8 @@
-"""The video model's own objective: a clean past, where the model knows one, and noise to be removed.
+"""Training of a video model, and sampling from it.
 
-Each clip keeps a number of its first latent frames clean and noises the rest to one level; how many, which levels, and
-how much an error counts are the family's `Objective`. Models that know one noise level per clip get noise everywhere.
-Sampling goes the other way, from noise to the future of a clean past, on diffusers' flow-matching schedule.
+In training, a clip keeps some of its first latent frames clean and noises the rest to one level, as the family's
+`Objective` says; models with one noise level per clip get noise everywhere. Sampling turns noise into the future of a
+clean past, on diffusers' flow-matching schedule.
 """
 
 import torch
@@ -37,7 +37,7 @@ def diffusion_loss(
     flow = backbone.velocity(noisy, noise_level, instruction=instruction).grid.float()
     per_frame = (flow - (noise - latents.grid)).square().mean(dim=(1, 3, 4)) * objective.weight(noise_level)
     if objective.is_near_first:
-        # the further ahead, the larger the error, about in proportion: without this the far future drowns the near one
+        # errors grow about in proportion to the distance: without this the far future would dominate
         per_frame = per_frame / (torch.arange(1, t + 1, device=device) - num_clean).clamp(min=1)
     return (per_frame * is_noised).sum() / is_noised.sum()
 
@@ -66,8 +66,7 @@ def continue_video(
     num_steps: int,
     generator: torch.Generator,
 ) -> Video:
-    """Imagine `num_frames` more latent frames; `past` may have none. One step gives the mean of all futures, more give
-    one."""
+    """Imagine `num_frames` more latent frames; `past` may have none. One step gives the mean of all futures."""
     b, c, t, h, w = past.grid.shape
     scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=backbone.objective.sampling_shift)
     scheduler.set_timesteps(num_steps)

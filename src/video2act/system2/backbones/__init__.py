@@ -1,4 +1,4 @@
-"""Video diffusion models, each behind `VideoBackbone`, and the folder in which a trained one is kept."""
+"""Video diffusion models, each a `VideoBackbone`, and the folder of a trained one."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,32 +21,31 @@ AnyConfig = BackboneConfig | PretrainedBackboneConfig
 
 
 def make_backbone(config: AnyConfig, whole: bool = False) -> VideoBackbone:
-    """The backbone a config names: the tiny one with random weights, a published one with those of its source.
+    """The backbone of a config: the tiny one with random weights, a published one with those of its source.
 
     Args:
-        whole: of a published one, load also what only `velocity` and `decode` need.
+        whole: of a published one, also load what only `velocity` and `decode` need.
     Raises:
         FileNotFoundError: the source or one of its files is missing.
         ValueError: the source holds another model than the config names, or is damaged.
     """
-    if isinstance(config, BackboneConfig):
-        return TinyBackbone(config)
-    return load_published(config, whole)
+    return TinyBackbone(config) if isinstance(config, BackboneConfig) else load_published(config, whole)
 
 
 def make_published(config: System2Config | None) -> VideoBackbone | None:
-    """A published backbone, which is compared with the files at its source; None for the tiny one and for none."""
-    is_published = config is not None and isinstance(config.backbone, PretrainedBackboneConfig)
-    return make_backbone(config.backbone) if config and is_published else None
+    """A published backbone, compared with the files at its source; None for the tiny one and for none."""
+    if config is None or isinstance(config.backbone, BackboneConfig):
+        return None
+    return make_backbone(config.backbone)
 
 
 def save_video_model(
     path: Path, backbone: VideoBackbone, *, weights: dict[str, Tensor], tuning: TuningConfig = WHOLE
 ) -> None:
-    """Write a folder that `load_video_model` reads, and every config as `source`.
+    """Write a folder for `load_video_model`, which is also a `source` of configs.
 
     Args:
-        weights: of the backbone, under its names. Of a published one only the transformer is written, or its LoRA.
+        weights: of the backbone, under its names. Of a published one only the transformer or its LoRA is written.
     """
     path.mkdir(parents=True, exist_ok=True)
     if not isinstance(backbone, TinyBackbone):
@@ -57,7 +56,7 @@ def save_video_model(
 
 
 def load_video_model(path: Path, whole: bool = False) -> tuple[AnyConfig, VideoBackbone]:
-    """A folder written by `train-video` -> its config and the model, ready to look.
+    """A folder written by `train-video` -> its config and the model, ready for use.
 
     Args:
         whole: as in `make_backbone`.

@@ -2,9 +2,9 @@
 
 Not flow matching: it was trained on `alpha * latents + sigma * noise` with `alpha^2 + sigma^2 = 1`, to predict
 `alpha * noise - sigma * latents`, with one noise level per clip. A mixture `(1 - level) * latents + level * noise` is
-such a sum but for its scale, so levels and flows are converted, both ways exactly; the level is told to the model as
-the nearest of its 1000 timesteps. Its VAE convolves causally, but its group norms see chunks of 8 frames. Version 1.5
-joins two latent frames in a token.
+such a sum up to a factor, so levels and flows are converted exactly; the model's input is the nearest of its 1000
+timesteps. Its VAE convolves causally, but its group norms see chunks of 8 frames. In version 1.5 a token is two latent
+frames.
 """
 
 from typing import Any
@@ -107,8 +107,7 @@ class CogVideoXBackbone(PretrainedBackbone):
 
 
 def centred_crop(size: tuple[int, int], trained: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Where a grid lies within the one of training if it is scaled to fit, centred: its first and last corner (h,
-    w)."""
+    """First and last corner (h, w) of a grid within the one of training, scaled to fit and centred."""
     scale = min(trained[0] / size[0], trained[1] / size[1])
     height, width = (round(scale * side) for side in size)
     top, left = round((trained[0] - height) / 2), round((trained[1] - width) / 2)

@@ -2,9 +2,8 @@
 
 Its denoiser is written for noise added to the latents. In terms of a mixture `(1 - level) * latents + level * noise`,
 which is the same scaled by `1 - level`, its input is the mixture, its timestep the level, and its output the flow; one
-level per frame. A Video2World model also takes a channel that says which frames are given: those of level 0. The
-channel for padding in the picture is empty; it is joined here, because diffusers resizes it with torchvision, and
-zeros have every size.
+level per frame. A Video2World model also has a channel that marks the given frames, those of level 0. The channel for
+padding is zero; it is joined here, because diffusers resizes it with torchvision.
 """
 
 from typing import Any

@@ -1,9 +1,9 @@
 """HunyuanVideo: blocks of two streams (video and text side by side), then blocks of one; text from LLaMA and CLIP.
 
 Flow matching with one noise level per clip, so it can imagine a clip but not continue a clean past. The published
-model is distilled with guidance and wants to be told its strength; 1 is the distribution it was trained on. Its VAE
-convolves causally, but its group norms, and for clips of more than 16 frames its tiles in time, let a latent depend a
-little on later frames.
+model is distilled with guidance and takes its strength as an input; 1 is the distribution of its training. Its VAE
+convolves causally, but through its group norms, and its tiles in time (clips of more than 16 frames), a latent depends
+a little on later frames.
 """
 
 from typing import Any

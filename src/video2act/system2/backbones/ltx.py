@@ -1,9 +1,7 @@
-"""LTX-Video: a VAE that merges 32 x 32 pixels and 8 frames, and a transformer that takes each latent position as a
-token.
+"""LTX-Video: a VAE that merges 32 x 32 pixels and 8 frames; each latent position is a token.
 
-Flow matching with a noise level per token. Positions are in seconds and pixels, so the rate of the clip matters. The
-text encoder sees the padding, the transformer does not. Decoders of later versions take a noise level of their own;
-here it is 0.
+Flow matching with a noise level per token. Positions are in seconds and pixels, so the clip's rate matters. The text
+encoder sees the padding, the transformer does not. Decoders of later versions take a noise level; here it is 0.
 """
 
 from typing import Any

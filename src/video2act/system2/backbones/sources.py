@@ -1,4 +1,4 @@
-"""Where a published model's files are: a folder in diffusers' layout, or a Hugging Face repo that is fetched into one.
+"""The files of a published model: a folder in diffusers' layout, or a Hugging Face repo that is fetched into one.
 
 model_index.json
 transformer/  config.json, diffusion_pytorch_model.safetensors or its shards and their index
@@ -26,9 +26,8 @@ NEEDED = (
 )
 """what is fetched of a repo"""
 
-
 MAX_COUNT = 2**18
-"""of anything that a video model's config counts; tables of positions are computed for all of them"""
+"""largest count in a video model's config; tables of positions are computed for all of them"""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Wan: 2.1 (1.3 and 14 billion parameters) and 2.2 TI2V-5B, from diffusers' folders or from the original files.
 
-Flow matching. The 5B was trained with a noise level per token, so that a clean first frame and a noisy future share a
-clip; the others accept it, but know only one level per clip. `wan_small` is the same network, smaller, trained from
-nothing. The text is padded with zeros to 512 tokens, and the transformer attends to them, as it was trained to.
+Flow matching. The 5B was trained with a noise level per token, so that a clip can have a clean first frame and a noisy
+future; the others take that form, but were trained on one level per clip. `wan_small` is the same network, smaller,
+trained from nothing. The text is padded with zeros to 512 tokens, which the transformer attends to, as in its training.
 """
 
 import html
@@ -26,7 +26,7 @@ from video2act.text.cache import TextEncoder
 from video2act.types import Video
 
 TIMESTEPS = 1000
-"""the network is told the noise level in these units"""
+"""units of the noise level in the network's input"""
 
 OBJECTIVES = {
     # text to video: one noise level per clip

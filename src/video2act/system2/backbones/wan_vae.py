@@ -1,4 +1,4 @@
-"""What Wan and Cosmos-Predict2 share: Wan's causal VAE, its normalisation, and what a model over it must look like."""
+"""What Wan and Cosmos-Predict2 share: Wan's causal VAE."""
 
 from typing import Any
 
@@ -30,8 +30,7 @@ class OverWanVae(PretrainedBackbone):
 class WanStream:
     """A `LatentStream` over Wan's encoder, whose convolutions remember the frames that their kernels reach back to.
 
-    diffusers' own `encode` works in the same pieces but forgets between two calls. The memory is held here, so that
-    several streams, and clips encoded in between, do not disturb each other.
+    diffusers' `encode` forgets that memory after a call. Here each stream has its own.
     """
 
     def __init__(self, backbone: OverWanVae):
