@@ -24,7 +24,7 @@ from published_models import (
 from video2act.config import PretrainedBackboneConfig
 from video2act.system2.backbones import make_backbone, wan_original
 from video2act.system2.backbones.checkpoint import fill
-from video2act.system2.backbones.tap import Tap, empty, load_transformer
+from video2act.system2.backbones.tap import Cut, Tap, empty, load_transformer
 from video2act.system2.backbones.wan import use_exact_timesteps
 from video2act.types import Video
 
@@ -63,10 +63,10 @@ class TestParityWithTheReleasedCode:
         tensors = golden("wan_dit")[2]
         component = wan_original.transformer(dit)
         transformer = load_transformer(
-            WanTransformer3DModel, component, lists=("blocks",), layer=layers, dtype=torch.float32
+            WanTransformer3DModel, component, cut=Cut(("blocks",), layers), dtype=torch.float32
         )
         use_exact_timesteps(transformer)
-        tap = Tap(transformer, ("blocks",), returns_pair=False, layer=layers)
+        tap = Tap(transformer, Cut(("blocks",), layers), returns_pair=False)
         text = tensors["context"] if context == "context" else torch.zeros(2, 9, tensors["context"].shape[-1])
         with torch.no_grad(), tap() as recorder:
             transformer(tensors["latent"], torch.tensor(timestep), text)
@@ -83,8 +83,7 @@ class TestParityWithTheReleasedCode:
         transformer: Any = load_transformer(
             WanTransformer3DModel,
             wan_original.transformer(dit),
-            lists=("blocks",),
-            layer=None,
+            cut=None,
             dtype=torch.float32,
         )
         use_exact_timesteps(transformer)
@@ -200,7 +199,6 @@ class TestRefused:
             load_transformer(
                 WanTransformer3DModel,
                 wan_original.transformer(tmp_path),
-                lists=("blocks",),
-                layer=1,
+                cut=Cut(("blocks",), 1),
                 dtype=torch.float32,
             )

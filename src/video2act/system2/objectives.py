@@ -1,7 +1,7 @@
 """Noise levels and error weights of the families of video models: the values of an `Objective`.
 
-A clip at noise level `l` is the mixture `(1 - l) * latents + l * noise`, its flow `noise - latents`. If a model predicts
-something else, its error is the flow's times a factor, and the square of that is the weight here.
+A clip at noise level `l` is the mixture `(1 - l) * latents + l * noise`; its flow is `noise - latents`. If a model
+predicts something else, its error is the flow's times a factor, and the square of that is the weight here.
 """
 
 import math

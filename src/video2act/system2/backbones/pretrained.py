@@ -19,7 +19,7 @@ from video2act.interfaces import VideoBackbone
 from video2act.system2.backbones import adapter
 from video2act.system2.backbones.checkpoint import check_checkpoint, fill
 from video2act.system2.backbones.sources import Component, component
-from video2act.system2.backbones.tap import Tap, described, empty, fold, load_transformer
+from video2act.system2.backbones.tap import Cut, Tap, described, empty, fold, load_transformer
 from video2act.system2.backbones.text_encoders import diffusers_t5, text_width
 from video2act.text.cache import EmbeddingsOfAFamily, TextEmbeddings, TextEncoder, default_folder
 from video2act.types import Video
@@ -74,23 +74,12 @@ class PretrainedBackbone(VideoBackbone):
         self.is_whole = whole
         self.dtype = getattr(torch, config.dtype)
         self._check_family(parts)
-        is_modulated = config.feature_norm == "modulated"
+        cut = self.cut(config)
         self.transformer: Any = load_transformer(
-            self.TRANSFORMER,
-            parts.transformer,
-            lists=self.BLOCKS,
-            layer=None if whole else config.feature_layer,
-            is_modulated=is_modulated,
-            dtype=self.dtype,
+            self.TRANSFORMER, parts.transformer, cut=None if whole else cut, dtype=self.dtype
         )
         self.vae: Any = self._load_vae(parts.vae, whole)
-        self.tap = Tap(
-            self.transformer,
-            self.BLOCKS,
-            returns_pair=self.RETURNS_PAIR,
-            layer=config.feature_layer,
-            is_modulated=is_modulated,
-        )
+        self.tap = Tap(self.transformer, cut, returns_pair=self.RETURNS_PAIR)
         self.text = self._text(parts)
         self.transformer.requires_grad_(whole)
         self.eval()
@@ -100,6 +89,11 @@ class PretrainedBackbone(VideoBackbone):
         """The files in a folder of diffusers' layout."""
         names = {"transformer": cls.TRANSFORMER.__name__, "vae": cls.VAE.__name__}
         return Parts(root, **{part: component(root, part, expected_class=name) for part, name in names.items()})
+
+    @classmethod
+    def cut(cls, config: PretrainedBackboneConfig) -> Cut:
+        """The blocks that features need."""
+        return Cut(cls.BLOCKS, config.feature_layer, config.feature_norm == "modulated")
 
     def learn(self, tuning: TuningConfig) -> None:
         """Choose which of the transformer's weights are trained; the VAE and the text encoder never are.

@@ -14,7 +14,7 @@ from video2act.presets import SMALL_SOURCE
 from video2act.system2.backbones.published import family
 from video2act.system2.backbones.scratch import transformer_config, vae_config
 from video2act.system2.backbones.sources import locate
-from video2act.system2.backbones.tap import count_blocks, described, empty, keep_blocks
+from video2act.system2.backbones.tap import count_blocks, described, empty
 
 Configs = tuple[dict[str, Any], dict[str, Any]]
 """of the transformer and of the VAE"""
@@ -75,8 +75,7 @@ def size_of(config: PretrainedBackboneConfig) -> Size:
         parts = kind.find(locate(config.source))
         transformer, vae = described(kind.TRANSFORMER, parts.transformer), described(kind.VAE, parts.vae)
     num_blocks, whole = count_blocks(transformer, kind.BLOCKS), _count(transformer)
-    is_modulated = config.feature_norm == "modulated"
-    keep_blocks(transformer, kind.BLOCKS, layer=config.feature_layer, is_modulated=is_modulated)
+    kind.cut(config).apply(transformer)
     kept = _count(transformer)
     vae.decoder = None
     encoder = _count(vae)

@@ -8,6 +8,7 @@ The head after them runs too: it is small, and leaving a forward pass by an exce
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -51,35 +52,55 @@ ATTENTIONS = ("attn1", "attn")
 """names of a block's self-attention, which reads what the block's norm and modulation made of its input"""
 
 
+@dataclass(frozen=True)
+class Cut:
+    """Which blocks of a diffusers transformer run."""
+
+    lists: tuple[str, ...]
+    """the attributes that hold its blocks, in the order in which they run"""
+    layer: int
+    """so many blocks run"""
+    is_modulated: bool = False
+    """one more is kept, for the norm and modulation of its input"""
+
+    def apply(self, transformer: nn.Module) -> None:
+        """Drop the other blocks. Raises ValueError if there are fewer."""
+        _replace(transformer, self.blocks(transformer))
+
+    def blocks(self, transformer: nn.Module) -> dict[str, nn.ModuleList]:
+        """The kept blocks. Raises ValueError if there are fewer."""
+        available = count_blocks(transformer, self.lists)
+        if self.layer > available:
+            raise ValueError(f"feature_layer must lie in 0..{available} (this model's blocks), got {self.layer}")
+        if self.is_modulated and self.layer == available:
+            raise ValueError(
+                f"feature_norm='modulated' takes the norm of the block after feature_layer={self.layer}, which is this "
+                "model's last; choose feature_norm='layer' or a lower feature_layer"
+            )
+        kept, left = {}, self.layer + self.is_modulated
+        for name in self.lists:
+            kept[name] = nn.ModuleList(list(getattr(transformer, name))[:left])
+            left -= len(kept[name])
+        return kept
+
+
 class Tap:
     """A transformer that can be run up to a block; by one thread at a time.
 
     Args:
-        transformer: of diffusers.
-        lists: the attributes that hold its blocks, in the order in which they run.
         returns_pair: blocks return video and text.
-        layer: after how many blocks it is tapped.
-        is_modulated: take the tokens as the next block normalises and modulates them.
     Raises:
         ValueError: the transformer has too few blocks, or no norm can be found.
     """
 
-    def __init__(
-        self,
-        transformer: nn.Module,
-        lists: tuple[str, ...],
-        *,
-        returns_pair: bool,
-        layer: int,
-        is_modulated: bool = False,
-    ):
+    def __init__(self, transformer: nn.Module, cut: Cut, *, returns_pair: bool):
         self.transformer = transformer
         self.recorder = InputRecorder(returns_pair)
         # the same modules in shorter lists, so that moving or training the transformer moves and trains these
-        self._cut = _cut(transformer, lists, layer=layer, is_modulated=is_modulated)
+        self._cut = cut.blocks(transformer)
         self._attention: list[nn.Module] = []
-        if not is_modulated:
-            self._cut[lists[-1]].append(self.recorder)
+        if not cut.is_modulated:
+            self._cut[cut.lists[-1]].append(self.recorder)
             return
         last = [block for blocks in self._cut.values() for block in blocks][-1]
         self._attention = [getattr(last, name) for name in ATTENTIONS if hasattr(last, name)][:1]
@@ -133,16 +154,8 @@ def described(network: Any, component: Component) -> nn.Module:
         ) from error
 
 
-def load_transformer(
-    network: Any,
-    component: Component,
-    *,
-    lists: tuple[str, ...],
-    layer: int | None,
-    dtype: torch.dtype,
-    is_modulated: bool = False,
-) -> nn.Module:
-    """A transformer with the blocks that a `Tap` at `layer` runs (all, if None).
+def load_transformer(network: Any, component: Component, *, cut: Cut | None, dtype: torch.dtype) -> nn.Module:
+    """A transformer with the blocks of a cut (all, if None).
 
     Raises:
         ValueError: the checkpoint does not hold exactly what the config describes (blocks behind the cut included), or
@@ -150,35 +163,12 @@ def load_transformer(
     """
     transformer = described(network, component)
     check_checkpoint(transformer, component.checkpoint)
-    if layer is not None:
-        keep_blocks(transformer, lists, layer=layer, is_modulated=is_modulated)
+    if cut is not None:
+        cut.apply(transformer)
     fill(transformer, component.checkpoint, dtype=dtype, in_float32=frozenset(network._keep_in_fp32_modules or ()))
     return transformer
-
-
-def keep_blocks(transformer: nn.Module, lists: tuple[str, ...], *, layer: int, is_modulated: bool = False) -> None:
-    """Drop the blocks that a `Tap` at `layer` does not run. Raises ValueError if there are fewer."""
-    _replace(transformer, _cut(transformer, lists, layer=layer, is_modulated=is_modulated))
 
 
 def fold(tokens: Float[Tensor, "b n d"], t: int, *, h: int, w: int) -> Float[Tensor, "b d t h w"]:
     """Tokens in raster order, time first and width last, back to their grid."""
     return rearrange(tokens, "b (t h w) d -> b d t h w", t=t, h=h, w=w)
-
-
-def _cut(transformer: nn.Module, lists: tuple[str, ...], *, layer: int, is_modulated: bool) -> dict[str, nn.ModuleList]:
-    available = count_blocks(transformer, lists)
-    if layer > available:
-        raise ValueError(f"feature_layer must lie in 0..{available} (this model's blocks), got {layer}")
-    if is_modulated and layer == available:
-        raise ValueError(
-            f"feature_norm='modulated' takes the norm of the block after feature_layer={layer}, which is this model's "
-            f"last; choose feature_norm='layer' or a lower feature_layer"
-        )
-    cut = {}
-    left = layer + is_modulated
-    for name in lists:
-        blocks = list(getattr(transformer, name))[:left]
-        cut[name] = nn.ModuleList(blocks)
-        left -= len(blocks)
-    return cut
