@@ -1,9 +1,8 @@
-"""Named policies: a starting point for each size of machine. A preset is a function of the data that it will be
-trained on.
+"""Named policies for machines of several sizes. A preset is a function of the training data.
 
-`tiny` is the CPU-sized dual system; the others named `tiny_*` are its controls, with one thing taken away. Those named
-after a published video model put it into System 2, tapped after two thirds of its blocks, as in the paper. `rdt_1b` is
-System 1 at full size; `wan22_5b_rdt_1b` is both, the paper's policy; `official` is the released code's arrangement.
+`tiny` is the CPU-sized dual system; the others named `tiny_*` are its controls, each lacks one part. Those named after
+a published video model use it in System 2, tapped after two thirds of its blocks, as in the paper. `rdt_1b` is System 1
+at full size; `wan22_5b_rdt_1b` is both, the paper's policy; `official` is the released code's arrangement.
 """
 
 from collections.abc import Callable
@@ -45,7 +44,7 @@ class Demonstrations(Protocol):
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What a preset needs to know of the demonstrations."""
+    """The properties of demonstrations that a preset depends on."""
 
     state_dim: int
     action_dim: int
@@ -60,7 +59,7 @@ class DataSpec:
 
 
 ANY_DATA = DataSpec(14, 14, 20.0, ("camera",))
-"""stands for data that are not opened yet: sizes hardly depend on them"""
+"""for data that are not opened yet: sizes hardly depend on them"""
 
 EVERYTHING_THAT_MOVES = FilterConfig("temporal_bandpass")
 """drops only what stands still"""
@@ -120,8 +119,7 @@ def tiny_blind(data: DataSpec) -> PolicyConfig:
 
 
 def small(data: DataSpec) -> PolicyConfig:
-    """Wan's networks in a middle size, which `train-video --preset small` trains from nothing: 60 million
-    parameters."""
+    """Wan's networks with 60 million parameters, which `train-video --preset small` trains from nothing."""
     backbone = PretrainedBackboneConfig("wan_small", SMALL_SOURCE, feature_layer=8, dtype="float32")
     system1 = System1Config(hidden=256, depth=6, num_heads=8, denoising=DenoisingConfig(noise_shift=3.0, noise_draws=2))
     former = FormerConfig(num_tokens=32, depth=2, num_heads=8)
@@ -148,8 +146,7 @@ def published(
     motion_px: int = 224,
     spatial_px: int = 480,
 ) -> PolicyConfig:
-    """Both systems, System 2 over a published model: the newest frame at `spatial_px`, the last `num_frames` at
-    `motion_px`."""
+    """System 2 over a published model: the newest frame at `spatial_px`, the last `num_frames` at `motion_px`."""
     backbone = PretrainedBackboneConfig(family, source, feature_layer)
     former = FormerConfig(num_tokens=224, depth=2, num_heads=8)
     sizes = {"motion_px": motion_px, "spatial_px": spatial_px}
@@ -184,11 +181,9 @@ PUBLISHED: dict[str, Callable[[DataSpec], PolicyConfig]] = {
 
 
 def rdt_system1() -> System1Config:
-    """System 1 of RDT-1B's size and form (arXiv 2410.07864), to begin with its weights; 1.2 billion parameters,
-    encoders apart.
+    """System 1 of RDT-1B's size and form (arXiv 2410.07864): 1.2 billion parameters, encoders apart.
 
-    `system1.embodiment` names the robot, which sizes alone do not tell. Without it, the robot keeps its own vector,
-    and RDT-1B's weights do not fit.
+    To load RDT-1B's weights, `system1.embodiment` must name the robot; without it, the robot keeps its own vector.
     """
     return System1Config(
         hidden=2048,
@@ -226,9 +221,7 @@ def wan22_5b_rdt_1b(data: DataSpec) -> PolicyConfig:
 
 def official(data: DataSpec) -> PolicyConfig:
     """The released code's arrangement without its defects: RDT-1B's System 1, two streams of the first camera through
-    Wan 2.2 5B, filters on latents, every feature a token; images of now and of one control step ago.
-
-    20 of the video model's 30 blocks run.
+    20 of Wan 2.2 5B's 30 blocks, filters on latents, every feature a token; images of now and one control step ago.
     """
     former, head, latent_hz = FormerConfig(kind="projection"), data.cameras[0], data.fps / 4
     # of the 9 frequencies of 16 latent frames, all but the lowest, which stands still, and the highest
@@ -271,9 +264,9 @@ def make_preset(name: str, data: Demonstrations, cameras: tuple[str, ...] | None
     """The policy of a name for a dataset.
 
     Args:
-        cameras: what the policy looks through, System 2's first; all of the data's, if None.
+        cameras: of the policy, System 2's first; all of the data's, if None.
     Raises:
-        ValueError: an unknown name; the message lists the known ones.
+        ValueError: an unknown name.
     """
     if name not in PRESETS:
         close = get_close_matches(name, PRESETS, n=1)

@@ -37,8 +37,8 @@ def load_rdt(system1: System1, path: Path | str, *, image_places: tuple[int, ...
 
     Args:
         path: the file, or its folder.
-        image_places: for each of our cameras, the RDT-1B image (0 to 5) that it replaces. Default: 0 to 5 for six
-            cameras, the newest images (3, 4, 5) for three, 3 for one.
+        image_places: for each camera, the RDT-1B image (0 to 5) that it replaces. Default: 0 to 5 for six cameras, the
+            newest images (3, 4, 5) for three, 3 for one.
     Raises:
         FileNotFoundError: there is no checkpoint.
         ValueError: System 1 does not have RDT-1B's form, or tensors are missing, unexpected or of another shape.
@@ -92,7 +92,7 @@ def rename(
 
 
 def silent_tensors(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our tensors that RDT-1B lacks, with values that add nothing: types of tokens, age, the streams' embedding."""
+    """Our tensors that RDT-1B lacks, with values that change nothing: types of tokens, age, streams' embedding."""
     silent = ("system2.stream_embedding", *(f"system1.dit.{name}" for name in OWN_OF_DIT))
     tensors = {name: torch.zeros(tensor.shape) for name, tensor in own.items() if name.startswith(silent)}
     # the layer after it is zero; with zeros here, too, neither could learn

@@ -1,7 +1,6 @@
 """Our tensors' names in a checkpoint of RDT-1B, and of the released Video2Act code, which was finetuned from it.
 
-Every map goes from our name to theirs. Two of ours may come from one of theirs: their code embeds state and actions
-with one adaptor, ours has one each. The values are equal after a conversion; a later finetuning may change them apart.
+Every map goes from our name to theirs. Their adaptor of state and actions becomes two of ours, with equal values.
 """
 
 import re

@@ -43,10 +43,10 @@ class TextEmbeddings:
     """Instruction -> embedding.
 
     Args:
-        folder: one safetensors file per instruction, of one encoder; None keeps them in memory alone.
-        encoder: computes what the folder does not hold; None where the model comes without one.
-        width: of a token, as the model that reads it expects.
-        missing: where an encoder was looked for, for the error.
+        folder: one safetensors file per instruction, of one encoder; None: memory only.
+        encoder: computes missing embeddings; None if the model comes without one.
+        width: of a token, as its reader expects.
+        missing: why there is no encoder, for the error.
     """
 
     def __init__(self, folder: Path | None, encoder: TextEncoder | None, *, width: int, missing: str):
@@ -56,7 +56,7 @@ class TextEmbeddings:
         self.missing = missing
         self._known: dict[str, dict[str, Tensor]] = {}
         self._source: str | None = None
-        """fingerprint of the encoder that all of them are of, once it is known"""
+        """fingerprint of the encoder of all embeddings, once it is known"""
         self._is_checked = False
 
     def __call__(self, instruction: str) -> dict[str, Tensor]:
@@ -64,8 +64,7 @@ class TextEmbeddings:
 
         Raises:
             FileNotFoundError: the instruction is not cached and there is no encoder.
-            ValueError: the instruction is empty or too long, or what is cached is damaged, of another width or of
-                another encoder.
+            ValueError: the instruction is empty or too long, or its file is damaged, of another width or encoder.
         """
         check_instruction(instruction, max_bytes=None)
         if instruction not in self._known:
@@ -75,7 +74,7 @@ class TextEmbeddings:
         return self._known[instruction]
 
     def prepare(self, instructions: Iterable[str]) -> None:
-        """Compute what is not cached yet, then let the encoder go: nothing else needs it."""
+        """Compute missing embeddings, then free the encoder."""
         for instruction in instructions:
             self(instruction)
         if self.encoder is not None:
@@ -101,10 +100,10 @@ class TextEmbeddings:
     def _write(self, path: Path, instruction: str, *, embedding: dict[str, Tensor], fingerprint: str | None) -> None:
         if fingerprint is None:
             raise FileNotFoundError(
-                "the text encoder was read, but its files are not where they are looked for, so that its embeddings "
-                f"cannot be told from another's in {path.parent}; download it into a folder and name that"
+                "the text encoder was read, but its files are not at the expected place, so its embeddings cannot be "
+                f"distinguished from another's in {path.parent}; download it into a folder and name that"
             )
-        if not self._is_checked:  # what was never asked for may be of another encoder, too
+        if not self._is_checked:  # unused files may be of another encoder, too
             for other in sorted(path.parent.glob("*.safetensors")):
                 self._check_source(other, _open(other)[0])
             self._is_checked = True
@@ -125,7 +124,7 @@ class TextEmbeddings:
         return embedding
 
     def _check_source(self, path: Path, found: str) -> None:
-        """All that is used, and all that lies together, is of one encoder: of this one, if it is on this machine."""
+        """All embeddings of a folder must be of one encoder: of this one, if it is on this machine."""
         own = self.encoder and self.encoder.fingerprint
         if own is not None and found != own:
             raise ValueError(
@@ -141,11 +140,10 @@ class TextEmbeddings:
 
 
 class EmbeddingsOfAFamily(TextEmbeddings):
-    """For a model that comes without its text encoder: what one encoder of its family has computed; any that knows the
-    sentences.
+    """For a model without its text encoder: the embeddings of any encoder of its family that knows the sentences.
 
     Args:
-        folder: of the family, in it a folder for each encoder.
+        folder: of the family; it has a folder for each encoder.
         dtype: in which the encoder ran.
     """
 
@@ -154,10 +152,10 @@ class EmbeddingsOfAFamily(TextEmbeddings):
         self._family = folder
         self._dtype = dtype
         self._possible: list[Path] = []
-        """folders that hold every instruction asked for until now"""
+        """folders with every instruction so far"""
 
     def path(self, instruction: str) -> Path:
-        """Raises ValueError where encoders differ and nothing says which one is meant."""
+        """Raises ValueError if encoders differ and none is named."""
         name = file_name(instruction)
         everywhere = [path.parent for path in sorted(self._family.glob(f"*-{self._dtype}/{name}"))]
         holding = [folder for folder in everywhere if not self._possible or folder in self._possible]
@@ -177,7 +175,7 @@ class EmbeddingsOfAFamily(TextEmbeddings):
         return (holding[0] if holding else self._family) / name
 
     def _check_source(self, path: Path, found: str) -> None:
-        """Folders that remain possible agree in what was asked for, whoever computed it."""
+        """The possible folders agree in every instruction so far, whoever computed it."""
 
 
 def file_name(instruction: str) -> str:

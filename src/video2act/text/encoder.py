@@ -1,6 +1,6 @@
 """Instruction -> Tokens: a small T5 encoder that reads bytes, so that it needs no vocabulary file and no download.
 
-Both systems read the instruction, hence its place beneath them. It is trained with whatever it serves.
+Both systems use it; it is trained with them.
 """
 
 import torch

@@ -1,7 +1,4 @@
-"""Pictures -> an mp4 that plays everywhere: H.264, 4:2:0, index at the front so that a browser can start at once.
-
-For looking at. Datasets are written elsewhere, under stricter rules (every frame findable, the same bytes every time).
-"""
+"""Pictures -> an mp4 for players and browsers: H.264, 4:2:0, index at the front. (Datasets are written elsewhere.)"""
 
 from collections.abc import Iterable
 from fractions import Fraction

@@ -40,12 +40,8 @@ class Waypoint:
     """0 closed, 1 open; commanded from the moment the waypoint before it is reached"""
 
 
-@dataclass(frozen=True)
-class Timetables:
-    """The timetables of both hands."""
-
-    left: list[Waypoint]
-    right: list[Waypoint]
+Timetables = dict[str, list[Waypoint]]
+"""of the left and the right hand"""
 
 
 class AlohaExpert:
@@ -68,7 +64,7 @@ class AlohaExpert:
 
     def act(self) -> Float[np.ndarray, "14"]:
         self._step += 1
-        left, right = _at(self._plan.left, self._step), _at(self._plan.right, self._step)
+        left, right = (_at(self._plan[side], self._step) for side in ("left", "right"))
         right = replace(right, position=right.position + self._align)
         hands = {"left": left, "right": right}
         wanted = np.concatenate(
@@ -94,8 +90,8 @@ def _plan_transfer(
     grip = np.array([x, y, CUBE_GRIP_M])
     meet = np.array([0.0, 0.5, 0.25])
     wait, take = _moved(meet, x=-0.1, z=-0.02), _moved(meet, x=0.02, z=-0.02)
-    return Timetables(
-        left=[
+    return {
+        "left": [
             Waypoint(0, *left_home, CLOSED),
             Waypoint(72, wait, sideways, OPEN),
             Waypoint(158, wait, sideways, OPEN),
@@ -103,7 +99,7 @@ def _plan_transfer(
             Waypoint(223, take, sideways, CLOSED),
             Waypoint(259, wait, FACING["left"], CLOSED),
         ],
-        right=[
+        "right": [
             Waypoint(0, *right_home, CLOSED),
             Waypoint(65, _moved(grip, z=0.1), down, OPEN),
             Waypoint(94, grip, down, OPEN),
@@ -114,7 +110,7 @@ def _plan_transfer(
             Waypoint(223, meet, down, OPEN),
             Waypoint(259, _moved(meet, x=0.1), down, OPEN),
         ],
-    )
+    }
 
 
 def _plan_insertion(
@@ -135,10 +131,10 @@ def _plan_insertion(
         ]
 
     peg, socket = np.array([*objects[0:2], PEG_GRIP_M]), np.array([*objects[7:9], SOCKET_GRIP_M])
-    return Timetables(
-        left=one_hand(left_home, socket, down=_facing("left", _tilt(60.0)), side=-1.0),
-        right=one_hand(right_home, peg, down=_facing("right", _tilt(-60.0)), side=1.0),
-    )
+    return {
+        "left": one_hand(left_home, socket, down=_facing("left", _tilt(60.0)), side=-1.0),
+        "right": one_hand(right_home, peg, down=_facing("right", _tilt(-60.0)), side=1.0),
+    }
 
 
 def _moved(position: Position, x: float = 0.0, *, z: float = 0.0) -> Position:
