@@ -11,6 +11,7 @@ from video2act.clips import FrameHistory
 from video2act.config import PolicyConfig
 from video2act.files.weights import save_weights
 from video2act.normalize import Statistics
+from video2act.observations import read_image
 from video2act.policy import Video2Act
 from video2act.system1 import Visibility
 from video2act.system2 import load_system2
@@ -277,7 +278,8 @@ class TestBlinded:
         policy.seed(3)
         noise = torch.randn(1, 4, 2, generator=generator(3))
         hidden = Visibility(*(torch.tensor([value]) for value in (True, False, False, True)))
-        images = {camera: policy._image(seen, camera) for camera in policy.config.cameras}
+        where = {"config": policy.config, "device": policy.device}
+        images = {camera: read_image(seen, camera, **where) for camera in policy.config.cameras}
         with torch.no_grad():
             conditions = policy.system1.gather(["push"], images, video=video.tokens, visible=hidden)
             state = policy.normalize_state.normalize(torch.from_numpy(seen.state)[None])
