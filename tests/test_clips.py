@@ -96,8 +96,10 @@ def test_pixels_run_from_minus_one_to_one_in_the_order_of_video():
 
 
 class TestPastImages:
-    def test_each_is_as_old_as_its_name_says_and_not_older_than_the_episode(self):
-        history = ImageHistory(("top@1", "top@3", "top", "wrist@2"))
+    @pytest.mark.parametrize("is_reversed", [False, True])
+    def test_each_is_as_old_as_its_name_says_and_not_older_than_the_episode(self, is_reversed: bool):
+        cameras = ("top@1", "top@3", "top", "wrist@2")
+        history = ImageHistory(cameras[::-1] if is_reversed else cameras)
         for episode in range(2):
             history.reset()
             for step in range(6):
@@ -266,11 +268,20 @@ class TestShared:
         assert (images.complete(seen).images["top@1"] == 10).all()
 
     def test_frames_too_small_for_one_stream_are_taken_in_by_none(self):
-        history = FrameHistory((stream(1, 1), stream(1, 1, size_px=16, name="large")))
+        history = FrameHistory((stream(2, 1), stream(1, 1, size_px=16, name="large")))
         with pytest.raises(ValueError, match="too small"):
             history.append(observation(0))
         with pytest.raises(RuntimeError, match="no frame has been observed"):
             history.clips(20.0)
+        history.append(observation(1, top=frame(9, 16)))
+        assert lit(history.clips(20.0)["motion"].grid) == [9, 9]
+
+    def test_what_was_never_seen_is_as_the_oldest_frame(self):
+        """A history that begins within an episode."""
+        history = FrameHistory((stream(3, 2),))
+        for number in (10, 11):
+            history.append(observation(number), control_step=number)
+        assert lit(history.clips(20.0)["motion"].grid) == [10, 10, 11]
 
 
 def test_a_waiting_encoder_may_fall_1024_frames_behind_and_no_more(monkeypatch: pytest.MonkeyPatch):

@@ -200,6 +200,13 @@ class TestRefused:
         ):
             policy.act(observation(), condition(policy, observed_at=1.5))
 
+    def test_rounding_of_clocks_is_no_future(self, policy: Video2Act):
+        now = condition(policy)
+        plan = act(policy, observation(), now)
+        assert np.array_equal(plan, act(policy, observation(), replace(now, observed_at=1.0 + 5e-7)))
+        with pytest.raises(ValueError, match=r"observed 0\.002 s after"):
+            policy.act(observation(), replace(now, observed_at=1.002))
+
     def test_statistics_of_another_robot(self, small_config: PolicyConfig, small_statistics: dict[str, Statistics]):
         with pytest.raises(ValueError, match="action_dim=2, but the statistics describe 3 dimensions"):
             Video2Act(small_config, small_statistics | {"action": small_statistics["state"]})

@@ -39,6 +39,18 @@ def test_a_short_instruction_after_a_long_one_is_short():
         assert frame.observation.instruction == words
 
 
+def test_the_longest_instruction_passes_whole_and_a_longer_one_is_refused():
+    ring = FrameRing(RingLayout(SIZE, 1))
+    longest = "ü" * 2048
+    ring.write(observation(0, longest), 0, control_step=0)
+    frame = ring.read(0)
+    assert frame is not None
+    assert frame.observation.instruction == longest
+    with pytest.raises(ValueError, match="an instruction may have 4096 bytes, got 4097"):
+        ring.write(observation(1, longest + "."), 0, control_step=1)
+    assert ring.newest == 0
+
+
 def test_it_holds_the_newest_frames_and_older_ones_are_gone():
     ring = FrameRing(RingLayout(SIZE, 3))
     assert ring.newest == -1

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from video2act.config import DitConfig
 from video2act.layers import sinusoidal_embedding
 from video2act.system1.action_dit import ActionDiT
 from video2act.types import Conditions, Tokens
@@ -170,3 +171,28 @@ def test_the_age_of_a_condition_is_told_in_milliseconds(dit: ActionDiT):
     for features, milliseconds in zip(told, (0.0, 50.0, 400.0), strict=True):
         expected = sinusoidal_embedding(torch.full((2,), milliseconds), WIDTH)
         torch.testing.assert_close(features, expected, atol=1e-4, rtol=0)
+
+
+def test_where_the_clock_tells_the_rate_the_age_adds_nothing_until_it_is_trained():
+    """So weights that were trained without it mean what they meant."""
+    torch.manual_seed(0)
+    dit = ActionDiT(
+        action_dim=2,
+        state_dim=3,
+        horizon=HORIZON,
+        width=WIDTH,
+        depth=4,
+        num_heads=4,
+        form=DitConfig(clock="frequency"),
+        marks_committed=True,
+    )
+    assert not dit.staleness_in(randn(3, dit.sinusoids)).any()
+    assert dit.committed_mark is not None
+    assert not dit.committed_mark.any()
+    told = []
+    dit.frequency_in.register_forward_pre_hook(lambda _, inputs: told.append(inputs[0]))
+    ages = torch.tensor([0.1, 0.9])
+    dit.project(conditions(), randn(2, 3), has_state=HAS_STATE, staleness=ages, fps=torch.full((2,), 25.0))
+    assert torch.allclose(told[0], sinusoidal_embedding(torch.full((2,), 25.0), dit.sinusoids))
+    with pytest.raises(ValueError, match="clock tells the control rate; pass fps"):
+        dit.project(conditions(), randn(2, 3), has_state=HAS_STATE, staleness=ages)
