@@ -118,9 +118,10 @@ class System1(nn.Module):
 
     def read(self, instruction: list[str]) -> Tokens:
         """Raises ValueError or FileNotFoundError for an instruction that the text encoder cannot read."""
-        device = next(self.text_in.parameters()).device
-        is_frozen = isinstance(self.text, FrozenTextEncoder)
-        text = self.text(instruction, device) if is_frozen else self.text(instruction)
+        if isinstance(self.text, FrozenTextEncoder):
+            text = self.text(instruction, next(self.text_in.parameters()).device)
+        else:
+            text = self.text(instruction)
         return Tokens(self.text_in(text.data), text.mask)
 
     def _look(self, images: dict[str, Float[Tensor, "b 3 _h _w"]]) -> Tokens:

@@ -81,7 +81,7 @@ def write_base(
     codec.load_state_dict(vae)
     codec.save_pretrained(folder / "vae")
     width = config.text_dim
-    shape = {"vocab_size": 384, "d_model": width, "d_kv": width // 4, "d_ff": 2 * width}
+    shape: dict[str, Any] = {"vocab_size": 384, "d_model": width, "d_kv": width // 4, "d_ff": 2 * width}
     encoder = UMT5EncoderModel(UMT5Config(**shape, num_layers=2, num_heads=4, dropout_rate=0.0))
     encoder.save_pretrained(folder / "text_encoder")
     ByT5Tokenizer().save_pretrained(folder / "tokenizer")
