@@ -11,7 +11,7 @@ from typing import Any
 
 from video2act.config import BackboneConfig, PolicyConfig
 from video2act.files.atomic import write_text
-from video2act.files.frozen import fetched
+from video2act.files.fetched import fetched
 from video2act.files.run_folder import BESIDE, CARD_FILE, DATA_FILE, SHARED
 
 

@@ -9,6 +9,7 @@ import pytest
 from recordings import change_column, copy, make_episode, pack_videos, write_dataset
 
 from video2act.data import DatasetWriter, LeRobotDataset, open_dataset, open_datasets
+from video2act.data.fingerprint import of_file
 from video2act.data.video_file import encode
 
 DATA = "data/chunk-000/file-001.parquet"
@@ -135,3 +136,15 @@ def test_packed_episodes_are_told_from_each_other(sound, tmp_path):
 
 def test_other_columns_are_other_data(sound):
     assert name_of(sound["video"], state=["action"]) != name_of(sound["video"])
+
+
+def test_a_byte_in_the_middle_of_a_file_of_a_megabyte(tmp_path):
+    """Files above 256 KiB were sampled."""
+    path = tmp_path / "pictures.mp4"
+    content = bytearray(np.random.default_rng(0).bytes(2**20))
+    names = set()
+    for place in (300_000, 500_001, 700_002):
+        content[place] ^= 1
+        path.write_bytes(content)
+        names.add(of_file(path))
+    assert len(names) == 3

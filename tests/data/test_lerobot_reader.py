@@ -333,7 +333,7 @@ def test_a_repo_id_is_fetched_in_the_version_of_the_format(monkeypatch, root):
         asked.append((repo, repo_type, revision))
         return str(root)
 
-    monkeypatch.setattr("video2act.data.hub.snapshot_download", fetch)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
     assert LeRobotDataset("someone/pushing").tasks == ("push", "pull")
     assert asked == [("someone/pushing", "dataset", "v3.0")]
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from recordings import make_episode, write_dataset
 
-from video2act.data import DatasetError, LeRobotDataset, open_datasets
+from video2act.data import DatasetError, DatasetWriter, Episode, LeRobotDataset, open_datasets
 
 
 @pytest.fixture
@@ -37,3 +37,25 @@ def test_what_does_not_go_together_names_both(tmp_path, first):
     other = write_dataset(tmp_path / "other", [make_episode(2)], robot="leg")
     with pytest.raises(DatasetError, match="robot is arm in the first and leg in the second"):
         open_datasets([first, other])
+
+
+@pytest.mark.parametrize("embodiments", [None, ("one_arm_position", "one_arm_position")])
+def test_cameras_of_different_sizes_are_named(tmp_path, embodiments):
+    """The message listed all cameras of both, without a word on what to do."""
+    for name, side in (("large", 64), ("small", 32)):
+        record(tmp_path / name, {"front": (64, 64), "wrist": (side, 64)})
+    expected = (
+        r"large and .*small do not go together: the height and width of camera 'wrist' is \(64, 64\) in the first and "
+        r"\(32, 64\) in the second; record them alike"
+    )
+    with pytest.raises(DatasetError, match=expected):
+        open_datasets([tmp_path / "large", tmp_path / "small"], embodiments=embodiments)
+
+
+def record(root, sizes):
+    names = ("a", "b", "c", "d")
+    with DatasetWriter.create(
+        root, fps=20, robot="arm", cameras=tuple(sizes), image_size=sizes, state_names=names, action_names=names
+    ) as writer:
+        frames = {camera: np.zeros((2, *size, 3), np.uint8) for camera, size in sizes.items()}
+        writer.add_episode(Episode(frames, np.zeros((2, 4), np.float32), np.zeros((2, 4), np.float32), "push"))

@@ -190,6 +190,22 @@ def test_nonsense_is_refused(tmp_path):
         record(set_up, tmp_path / "a", 0, workers=1, **SETTINGS)
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("metaworld:pusch-v3", r"unknown environment 'metaworld:pusch-v3'\. Did you mean 'metaworld:push-v3'\?"),
+        ("nothing", "unknown environment 'nothing'"),
+        ("my_module:make", "unknown environment with a scripted expert 'my_module:make'"),
+    ],
+)
+def test_an_unknown_environment_is_refused_before_a_worker_starts(name, expected, tmp_path, monkeypatch):
+    """A worker was started, and imported the simulators, before it found out."""
+    monkeypatch.setattr(module, "_Team", None)
+    with pytest.raises(ValueError, match=expected):
+        module.collect(name, tmp_path / "set", episodes=1)
+    assert not (tmp_path / "set").exists()
+
+
 def test_ctrl_c_keeps_what_is_complete(tmp_path, local, monkeypatch):
     rename, count = os.replace, iter(range(1000))
 

@@ -291,7 +291,7 @@ class TestRefused:
 
     @pytest.mark.parametrize("workers", [0, -1])
     def test_no_process_converts_nothing(self, raw: Path, tmp_path: Path, workers: int):
-        with pytest.raises(ValueError, match="at least one process has to work"):
+        with pytest.raises(ValueError, match="workers must be at least 1"):
             convert_robotwin(raw, tmp_path / "set", workers=workers)
         assert not (tmp_path / "set").exists()
 

@@ -151,6 +151,7 @@ class TestTraining:
         oblong: Path,
         small_backbone: BackboneConfig,
         small_preset: Callable[[DataSpec], PolicyConfig],
+        capsys: pytest.CaptureFixture[str],
         tmp_path: Path,
     ):
         train_video((oblong,), tmp_path / "video", config=VIDEO, backbone=small_backbone)
@@ -163,6 +164,10 @@ class TestTraining:
             changes=fit,
             video_model=tmp_path / "video",
         )
+        # only the stream that does otherwise than train-video did is named
+        printed = capsys.readouterr().out
+        expected = "note: stream 'motion' shows the video model frames that it did not learn from: crop 640x480"
+        assert printed.count("note: stream") == printed.count(expected) == 1
         images = {"front": np.zeros((480, 640, 3), np.uint8), "wrist": np.zeros((240, 320, 3), np.uint8)}
         observation = Observation(images, np.zeros(3, np.float32), "push", 0.0)
         loaded = Video2Act.load(tmp_path / "run")
@@ -172,6 +177,7 @@ class TestTraining:
         assert np.isfinite(loaded.act(observation, VideoCondition(tokens, 0.0, 0)).actions).all()
         filled = fill_cache((oblong,), tmp_path / "cache", preset="small", video_model=tmp_path / "video")
         assert filled.num_frames == 20
+        assert "note: stream" not in capsys.readouterr().out
 
     def test_one_word_changes_every_stream_and_image(self, oblong: Path):
         data = open_dataset(oblong)

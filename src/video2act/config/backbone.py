@@ -15,6 +15,7 @@ from video2act.config.checks import (
     TrainingSteps,
     Width,
     check,
+    check_divisible,
 )
 from video2act.config.files import load_one_of
 
@@ -50,16 +51,14 @@ class BackboneConfig(CheckedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        layer, depth = self.feature_layer, self.depth
+        check(0 <= layer <= depth, f"feature_layer must lie in 0..{depth} (the number of blocks), got {layer}")
         check(
-            0 <= self.feature_layer <= self.depth,
-            f"feature_layer must lie in 0..{self.depth} (the number of blocks), got {self.feature_layer}",
+            self.feature_norm != "modulated" or layer < depth,
+            f"feature_norm='modulated' takes the norm of the block after feature_layer={layer}, which is the last; "
+            "choose feature_norm='layer' or a lower feature_layer",
         )
-        check(
-            self.feature_norm != "modulated" or self.feature_layer < self.depth,
-            f"feature_norm='modulated' takes the norm of the block after feature_layer={self.feature_layer}, which is "
-            f"the last; choose feature_norm='layer' or a lower feature_layer",
-        )
-        check(self.hidden % self.num_heads == 0, f"hidden={self.hidden} is not divisible by num_heads={self.num_heads}")
+        check_divisible(self, "hidden", "num_heads")
 
     @property
     def frames_per_feature(self) -> int:
@@ -86,11 +85,9 @@ class ScratchConfig(CheckedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.hidden % self.num_heads == 0, f"hidden={self.hidden} is not divisible by num_heads={self.num_heads}")
-        check(
-            self.hidden // self.num_heads % 2 == 0,
-            f"a head of {self.hidden // self.num_heads} is not even; positions need it",
-        )
+        check_divisible(self, "hidden", "num_heads")
+        head = self.hidden // self.num_heads
+        check(head % 2 == 0, f"a head of {head} is not even; positions need it")
         check(self.text_dim % 4 == 0, f"text_dim must be a multiple of 4, got {self.text_dim}")
 
 

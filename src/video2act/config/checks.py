@@ -5,7 +5,8 @@ import math
 import reprlib
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -56,10 +57,25 @@ NonNegative = Annotated[float, Bound("must not be negative", lambda value: value
 Fraction = Annotated[float, Bound("must lie in [0, 1)", lambda value: 0 <= value < 1)]
 
 
+def check_divisible(config: Any, name: str, by: str) -> None:
+    """Raise ValueError unless one field is a multiple of another."""
+    value, part = getattr(config, name), getattr(config, by)
+    check(value % part == 0, f"{name}={value} is not divisible by {by}={part}")
+
+
 def check(condition: bool, message: str) -> None:
     """Raise ValueError with a message that says what was expected, what came and what to do."""
     if not condition:
         raise ValueError(message)
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Begin the message of a ValueError with the place where it happened."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}" if where else str(error)) from error
 
 
 class CheckedConfig:

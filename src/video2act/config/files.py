@@ -4,14 +4,13 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
-from video2act.config.checks import MAX_ITEMS, check, shown
+from video2act.config.checks import MAX_ITEMS, check, located, shown
 
 Config = TypeVar("Config")
 
@@ -126,15 +125,6 @@ def build(hint: Any, value: Any, *, where: str) -> Any:
         return float(value)
     check(type(value) is hint, f"{where}: expected {name}, got {shown(value)}")
     return value
-
-
-@contextmanager
-def located(where: str) -> Iterator[None]:
-    """Begin the message of a ValueError with the place where it happened."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}" if where else str(error)) from error
 
 
 def _member(union: tuple[Any, ...], value: Any) -> Any:

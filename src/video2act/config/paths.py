@@ -15,7 +15,8 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from video2act.config.files import build, located
+from video2act.config.checks import located
+from video2act.config.files import build
 
 Config = TypeVar("Config")
 

@@ -63,11 +63,11 @@ class PolicyConfig(CheckedConfig):
         for camera in self.cameras:
             camera_and_lag(camera)
         for stream in self.system2.streams if self.system2 else ():
+            heads = stream.former.num_heads
             check(
-                stream.former.kind != "resampler" or width % stream.former.num_heads == 0,
-                f"stream {stream.name!r}: its tokens are as wide as system1.hidden={width}, which is not "
-                f"divisible by the "
-                f"former's num_heads={stream.former.num_heads}",
+                stream.former.kind != "resampler" or width % heads == 0,
+                f"stream {stream.name!r}: its tokens are as wide as system1.hidden={width}, which is not divisible by "
+                f"the former's num_heads={heads}",
             )
 
     def replace(self, changes: Mapping[str, Any]) -> "PolicyConfig":

@@ -4,7 +4,16 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from video2act.config.checks import Between, CheckedConfig, CountingInt, NonNegativeInt, Positive, Width, check
+from video2act.config.checks import (
+    Between,
+    CheckedConfig,
+    CountingInt,
+    NonNegativeInt,
+    Positive,
+    Width,
+    check,
+    check_divisible,
+)
 
 NormForm = Literal["rms", "variance"]
 
@@ -93,10 +102,8 @@ class PretrainedConfig(CheckedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(
-            bool(self.source or self.cache),
-            "an encoder needs a source (folder or repo id) or, for text, a cache folder",
-        )
+        has_origin = bool(self.source or self.cache)
+        check(has_origin, "an encoder needs a source (folder or repo id) or, for text, a cache folder")
 
 
 @dataclass(frozen=True)
@@ -130,22 +137,14 @@ class System1Config(CheckedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(
-            self.image_channels % 8 == 0,
-            f"image_channels must be a multiple of 8 (its norm has 8 groups), got {self.image_channels}",
-        )
-        check(
-            self.depth >= 2, f"depth must be at least 2 (one block for text, one for image and video), got {self.depth}"
-        )
-        check(self.hidden % self.num_heads == 0, f"hidden={self.hidden} is not divisible by num_heads={self.num_heads}")
+        channels, depth, positions = self.image_channels, self.depth, self.dit.num_text_positions
+        check(channels % 8 == 0, f"image_channels must be a multiple of 8 (its norm has 8 groups), got {channels}")
+        check(depth >= 2, f"depth must be at least 2 (one block for text, one for image and video), got {depth}")
+        check_divisible(self, "hidden", "num_heads")
         adaptor_depth(self.text_adaptor)
         adaptor_depth(self.image_adaptor)
-        check(
-            not (self.text_encoder and self.dit.num_text_positions)
-            or self.text_encoder.max_tokens <= self.dit.num_text_positions,
-            f"text of up to {self.text_encoder and self.text_encoder.max_tokens} tokens does not fit "
-            f"num_text_positions={self.dit.num_text_positions}",
-        )
+        longest = self.text_encoder.max_tokens if self.text_encoder and positions else 0
+        check(longest <= positions, f"text of up to {longest} tokens does not fit num_text_positions={positions}")
 
 
 RDT_FORM = DitConfig(

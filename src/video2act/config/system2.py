@@ -16,6 +16,7 @@ from video2act.config.checks import (
     Width,
     check,
     check_fields,
+    located,
 )
 from video2act.config.frames import LETTERBOX, FrameConfig
 from video2act.config.system1 import adaptor_depth
@@ -45,16 +46,16 @@ class FilterConfig(CheckedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(
-            self.then == "none" or self.name in ("temporal_bandpass", "moft"),
-            f"then={self.then!r} follows a temporal filter; after {self.name!r} it would be the only one or "
-            f"a second one",
-        )
+        is_right = self.then == "none" or self.is_temporal
+        check(is_right, f"then={self.then!r} follows a temporal filter; leave it out after {self.name!r}")
         low, high = self.low_hz or 0.0, self.high_hz
-        check(
-            low >= 0 and (high is None or low < high),
-            f"temporal_bandpass needs 0 <= low_hz < high_hz, got {self.low_hz} and {self.high_hz}",
-        )
+        is_band = low >= 0 and (high is None or low < high)
+        check(is_band, f"temporal_bandpass needs 0 <= low_hz < high_hz, got {self.low_hz} and {high}")
+
+    @property
+    def is_temporal(self) -> bool:
+        """Whether it needs a clip of several frames."""
+        return self.name in ("temporal_bandpass", "moft")
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,8 @@ class FormerConfig(CheckedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(
-            self.num_tokens % self.num_frames == 0,
-            f"num_tokens={self.num_tokens} cannot be shared out among num_frames={self.num_frames}",
-        )
+        tokens, frames = self.num_tokens, self.num_frames
+        check(tokens % frames == 0, f"num_tokens={tokens} cannot be shared out among num_frames={frames}")
         adaptor_depth(self.adaptor)
 
 
@@ -131,31 +130,25 @@ class StreamConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, f"stream {self.name!r}: ")
-        check(
-            self.encoding == "window" or self.num_frames > 1,
-            f"stream {self.name!r}: a single frame has no past to continue; use encoding='window'",
-        )
-        is_temporal = self.filter.name in ("temporal_bandpass", "moft")
-        check(
-            not is_temporal or self.num_frames > 1,
-            f"stream {self.name!r}: the filter {self.filter.name!r} needs a clip of several frames, got num_frames=1",
-        )
-        self._check_latents(is_temporal)
+        with located(f"stream {self.name!r}"):
+            self._check()
 
-    def _check_latents(self, is_temporal: bool) -> None:
-        frames, size = self.latent_frames, self.latent_size
+    def _check(self) -> None:
+        several, latents, size = self.num_frames > 1, list(self.latent_frames), list(self.latent_size)
+        temporal = self.filter.name if self.filter.is_temporal else ""
+        check(self.encoding == "window" or several, "a single frame has no past to continue; use encoding='window'")
+        check(not temporal or several, f"the filter {temporal!r} needs a clip of several frames, got num_frames=1")
         check(
-            all(frame >= 0 for frame in frames) and all(a < b for a, b in pairwise(frames)),
-            f"stream {self.name!r}: latent_frames must be numbers from 0, each once, oldest first, got {list(frames)}",
+            all(frame >= 0 for frame in latents) and all(a < b for a, b in pairwise(latents)),
+            f"latent_frames must be numbers from 0, each once, oldest first, got {latents}",
         )
         check(
             len(size) in (0, 2) and all(side > 0 for side in size),
-            f"stream {self.name!r}: latent_size must be height and width, or empty, got {list(size)}",
+            f"latent_size must be height and width, or empty, got {size}",
         )
         check(
-            not is_temporal or len(frames) != 1,
-            f"stream {self.name!r}: the filter {self.filter.name!r} needs several latents, got "
-            f"latent_frames={list(frames)}",
+            not temporal or len(latents) != 1,
+            f"the filter {temporal!r} needs several latents, got latent_frames={latents}",
         )
 
 
@@ -185,45 +178,45 @@ class System2Config(CheckedConfig):
         names = [stream.name for stream in self.streams]
         check(len(set(names)) == len(names), f"stream names must differ, got {names}")
         for stream in self.streams:
-            patch = self.backbone.patch_px
-            for name, side in zip(("size_px", "width_px"), stream.frame_px, strict=True):
-                check(
-                    side % patch == 0,
-                    f"stream {stream.name!r}: {name}={side} is not a multiple of the backbone's patch of {patch} px",
-                )
-            group = self.backbone.frames_per_feature
-            check(
-                (stream.num_frames - 1) % group == 0,
-                f"stream {stream.name!r}: num_frames must be 1 + a multiple of {group} (the video model "
-                f"merges {group} frames "
-                f"after the first), got {stream.num_frames}",
-            )
-            num_latents = 1 + (stream.num_frames - 1) // self.backbone.frames_per_latent
-            check(
-                max(stream.latent_frames, default=0) < num_latents,
-                f"stream {stream.name!r}: latent_frames asks for latent {max(stream.latent_frames, default=0)}, but "
-                f"{stream.num_frames} frames make {num_latents} latents, numbered from 0",
-            )
-            merged = group // self.backbone.frames_per_latent
-            check(
-                not stream.latent_frames or (len(stream.latent_frames) - 1) % merged == 0,
-                f"stream {stream.name!r}: latent_frames must be 1 + a multiple of {merged} (the transformer "
-                f"merges them), got "
-                f"{len(stream.latent_frames)}",
-            )
-            step = stream.stride * self.backbone.frames_per_latent
-            check(
-                stream.encoding == "window" or (self.backbone.name in STREAMING and stream.every % step == 0),
-                f"stream {stream.name!r}: encoding='stream' needs a strictly causal video VAE "
-                f"({', '.join(STREAMING)}; this is "
-                f"{self.backbone.name}), and every must be a multiple of {step} control steps (a latent's), "
-                f"got {stream.every}",
-            )
+            with located(f"stream {stream.name!r}"):
+                self._check_stream(stream)
+
+    def _check_stream(self, stream: StreamConfig) -> None:
+        """Whether the video model's grid divides it."""
+        patch, group, per_latent = (
+            self.backbone.patch_px,
+            self.backbone.frames_per_feature,
+            self.backbone.frames_per_latent,
+        )
+        for name, side in zip(("size_px", "width_px"), stream.frame_px, strict=True):
+            check(side % patch == 0, f"{name}={side} is not a multiple of the backbone's patch of {patch} px")
+        check(
+            (stream.num_frames - 1) % group == 0,
+            f"num_frames must be 1 + a multiple of {group} (the video model merges {group} frames after the first), "
+            f"got {stream.num_frames}",
+        )
+        num_latents, last = 1 + (stream.num_frames - 1) // per_latent, max(stream.latent_frames, default=0)
+        check(
+            last < num_latents,
+            f"latent_frames asks for latent {last}, but {stream.num_frames} frames make {num_latents} latents, "
+            "numbered from 0",
+        )
+        merged, chosen = group // per_latent, len(stream.latent_frames)
+        check(
+            not chosen or (chosen - 1) % merged == 0,
+            f"latent_frames must be 1 + a multiple of {merged} (the transformer merges them), got {chosen}",
+        )
+        step = stream.stride * per_latent
+        check(
+            stream.encoding == "window" or (self.backbone.name in STREAMING and stream.every % step == 0),
+            f"encoding='stream' needs a strictly causal video VAE ({', '.join(STREAMING)}; this is "
+            f"{self.backbone.name}), and every must be a multiple of {step} control steps (a latent's), got "
+            f"{stream.every}",
+        )
 
     def _with_rhythm(self) -> tuple[StreamConfig, ...]:
         """The streams; `every` follows from the latents' length where one is encoded as a stream and none is given."""
-        steps = [s.stride * self.backbone.frames_per_latent for s in self.streams if s.encoding == "stream"]
-        rhythm = lcm(*steps) if steps else 1
+        rhythm = lcm(*(s.stride * self.backbone.frames_per_latent for s in self.streams if s.encoding == "stream"))
         return tuple(replace(s, every=rhythm) if s.every == 1 else s for s in self.streams)
 
 

@@ -55,30 +55,22 @@ class FeatureCache:
 
     def _check_manifest(self) -> None:
         if (self.root / MANIFEST).is_file() and (found := self.spec.differences(load_spec(self.root))):
-            raise StaleCacheError(
-                f"the cache {self.root} was made of something else: {'; '.join(found)}. Fill another folder, or remove "
-                "this one"
-            )
+            problem = f"the cache {self.root} was made of something else: {'; '.join(found)}"
+            raise StaleCacheError(f"{problem}. Fill another folder, or remove this one")
 
     def __contains__(self, episode: int) -> bool:
         return self._path(episode).is_file()
 
     def begin(self) -> None:
-        """Write the manifest, if there is none.
-
-        Raises:
-            StaleCacheError: another process has begun another cache in this folder.
-            ValueError: the folder holds episodes of which no manifest says what they were made of.
-        """
+        """Write the manifest, if there is none. Raises StaleCacheError: another process has begun another cache in this
+        folder; ValueError: the folder holds episodes of which no manifest says what they were made of."""
         manifest = self.root / MANIFEST
         if not manifest.is_file():
             self.root.mkdir(parents=True, exist_ok=True)
             found = next(self.root.glob("*.safetensors"), None)
             if found and not manifest.is_file():  # still: another process may have begun meanwhile
-                raise ValueError(
-                    f"{self.root} holds {found.name} but no {MANIFEST}, so nobody knows what it was made of; remove "
-                    "the folder, or fill another one"
-                )
+                problem = f"{self.root} holds {found.name} but no {MANIFEST}, so nobody knows what it was made of"
+                raise ValueError(f"{problem}; remove the folder, or fill another one")
             temporary = self._temporary(MANIFEST)
             try:
                 write_text(temporary, self.spec.to_json())
@@ -96,12 +88,8 @@ class FeatureCache:
                     left.unlink()
 
     def write(self, episode: int, seen: dict[str, Video]) -> None:
-        """Store one episode; the batch axis of each video is the clip's number, or the latent's.
-
-        Raises:
-            ValueError: a value is not finite, or too large for the dtype.
-            OSError: the files would take more than `max_bytes`.
-        """
+        """Store one episode; the batch axis of each video is the clip's number, or the latent's. Raises ValueError: a
+        value is not finite, or too large for the dtype; OSError: the files would take more than `max_bytes`."""
         self.root.mkdir(parents=True, exist_ok=True)
         dtype = getattr(torch, self.spec.dtype)
         tensors = {name: video.grid.to("cpu", dtype).movedim(1, -1).contiguous() for name, video in seen.items()}
@@ -129,24 +117,18 @@ class FeatureCache:
         return sum(video.grid.numel() * itemsize for video in seen.values())
 
     def read(self, places: list[tuple[int, int]]) -> dict[str, Video]:
-        """A batch of what was seen at (episode, frame) places.
-
-        Raises:
-            FileNotFoundError: an episode has not been written.
-            ValueError: a file is damaged, or of another episode; it is named.
-        """
-        rows: dict[str, list[Tensor]] = {}
-        facts: dict[str, dict[str, Any]] = {}
-        for episode, frame in places:
-            file, facts = self._open(self._path(episode), episode)
-            for name in facts:
-                rows.setdefault(name, []).append(self._clip(file, name, episode=episode, frame=frame))
-        return {k: Video(torch.cat(clips).float().movedim(-1, 1), facts[k]["fps"]) for k, clips in rows.items()}
+        """A batch of what was seen at (episode, frame) places. Raises FileNotFoundError: an episode has not been
+        written; ValueError: a file is damaged, or of another episode; it is named."""
+        opened = [(*self._open(self._path(episode), episode), episode, frame) for episode, frame in places]
+        return {
+            name: _video([self._clip(file, name, episode=i, frame=frame) for file, _, i, frame in opened], facts)
+            for name, facts in opened[-1][1].items()
+        }
 
     def whole(self, episode: int) -> dict[str, Video]:
         """All that is stored of an episode, as it was written."""
         file, facts = self._open(self._path(episode), episode)
-        return {k: Video(file.get_tensor(k).float().movedim(-1, 1), entry["fps"]) for k, entry in facts.items()}
+        return {name: _video([file.get_tensor(name)], entry) for name, entry in facts.items()}
 
     def fault(self, episode: int, num_frames: int | None = None) -> str | None:
         """What is wrong with the file of an episode, as far as it shows without reading the values; None: nothing.
@@ -169,8 +151,8 @@ class FeatureCache:
 
     def verify(self, episode: int, num_frames: int | None = None) -> str | None:
         """Read an episode whole and compare it with its checksums; what is wrong, if anything."""
-        if told := self.fault(episode, num_frames):
-            return told
+        if fault := self.fault(episode, num_frames):
+            return fault
         path = self._path(episode)
         file, facts = _open(path, episode)
         for name, entry in facts.items():
@@ -187,11 +169,8 @@ class FeatureCache:
         return sum(path.stat().st_size for path in (*self.root.glob("*.safetensors"), *self.root.glob(MANIFEST)))
 
     def check_room(self, num_bytes: int) -> None:
-        """Refuse to go on where what is still to be written does not fit.
-
-        Raises:
-            OSError: it is more than `max_bytes` in all, or than the disk has.
-        """
+        """Refuse to go on where what is still to be written does not fit. Raises OSError: it is more than `max_bytes`
+        in all, or than the disk has."""
         self._check_bound(num_bytes)
         free = shutil.disk_usage(self.root).free
         if num_bytes > 0.95 * free:
@@ -214,9 +193,8 @@ class FeatureCache:
         # single latents, one after another: those before the episode are its first
         latents = slices[max(0, row - length + 1) : row + 1].movedim(1, 0)
         missing = length - latents.shape[1]
-        return (
-            torch.cat([latents[:, :1].expand(-1, missing, *latents.shape[2:]), latents], dim=1) if missing else latents
-        )
+        first = latents[:, :1].expand(-1, missing, *latents.shape[2:])
+        return torch.cat([first, latents], dim=1) if missing else latents
 
     def _temporary(self, name: str) -> Path:
         """Of no other process, nor of one on another machine."""
@@ -226,23 +204,29 @@ class FeatureCache:
         return self.root / f"{episode:06d}.safetensors"
 
 
+def _video(rows: list[Tensor], facts: dict[str, Any]) -> Video:
+    """Stored rows as a batch."""
+    return Video(torch.cat(rows).float().movedim(-1, 1), facts["fps"])
+
+
 def _facts(path: Path, file: Any, *, episode: int) -> dict[str, dict[str, Any]]:
-    """Stream -> rate, rows and checksum. Raises ValueError where the file does not say them, or is of another
-    episode."""
+    """Stream -> rate, rows and checksum. Raises ValueError where the file lacks them, or is of another episode."""
     try:
         facts = json.loads((file.metadata() or {})[FACTS])
         number, streams = facts["number"], facts["streams"]
         rows = {name: file.get_slice(name).get_shape()[0] for name in streams}
-        told = {name: (float(entry["fps"]), int(entry["crc32"]), int(entry["rows"])) for name, entry in streams.items()}
+        written = {
+            name: (float(entry["fps"]), int(entry["crc32"]), int(entry["rows"])) for name, entry in streams.items()
+        }
     except (KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
         raise ValueError(f"{path} was not written by this program, or is damaged ({error}); {REFILL}") from error
     if number != episode:
         raise ValueError(f"{path} holds episode {number}, expected {episode}: files were exchanged; {REFILL}")
-    for name, (*_, count) in told.items():
+    if not written:
+        raise ValueError(f"{path} holds no stream; {REFILL}")
+    for name, (*_, count) in written.items():
         if rows[name] != count:
             raise ValueError(f"{path}: {name} has {rows[name]} rows, but {count} were written; {REFILL}")
-    if not told:
-        raise ValueError(f"{path} holds no stream; {REFILL}")
     return streams
 
 
@@ -250,15 +234,11 @@ def _check_finite(where: str, seen: Tensor, *, stored: Tensor) -> None:
     if bool(stored.isfinite().all()):
         return
     if not bool(seen.isfinite().all()):
-        raise ValueError(
-            f"{where}: System 2 sees values that are not finite; its weights, or the precision it runs in, are wrong"
-        )
+        problem = "System 2 sees values that are not finite"
+        raise ValueError(f"{where}: {problem}; its weights, or the precision it runs in, are wrong")
     dtype = str(stored.dtype).removeprefix("torch.")
-    largest = float(seen.abs().max())
-    raise ValueError(
-        f"{where}: values up to {largest:.3g} are too large for {dtype}, which would store them as infinite; fill the "
-        "cache with --dtype bfloat16"
-    )
+    problem = f"values up to {float(seen.abs().max()):.3g} are too large for {dtype}, which would store infinity"
+    raise ValueError(f"{where}: {problem}; fill the cache with --dtype bfloat16")
 
 
 def _gib(num_bytes: int) -> str:
@@ -273,9 +253,8 @@ def _checksum(tensor: Tensor) -> int:
 def _open(path: Path, episode: int) -> tuple[Any, dict[str, dict[str, Any]]]:
     """A file, and what it says of its streams."""
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist: the cache of this episode was never filled; remove {path.parent} and retry"
-        )
+        problem = f"{path} does not exist: the cache of this episode was never filled"
+        raise FileNotFoundError(f"{problem}; remove {path.parent} and retry")
     try:
         file = safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:

@@ -63,12 +63,8 @@ class CacheSpec:
 
 
 def load_spec(root: Path | str) -> CacheSpec:
-    """The manifest of a cache.
-
-    Raises:
-        FileNotFoundError, ValueError: it is no cache, or its manifest is damaged.
-        StaleCacheError: it was made by another version.
-    """
+    """The manifest of a cache. Raises FileNotFoundError, ValueError: it is no cache, or its manifest is damaged;
+    StaleCacheError: it was made by another version."""
     path = Path(root) / MANIFEST
     if not path.is_file():
         raise FileNotFoundError(f"{root} is not a cache ({MANIFEST} is missing); make one with video2act cache")
@@ -81,10 +77,8 @@ def load_spec(root: Path | str) -> CacheSpec:
             return CacheSpec(**fields, windows=windows)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is not the manifest of a cache ({error}); remove {root} and fill it again") from error
-    raise StaleCacheError(
-        f"{root} is a cache of format {found}, expected {FORMAT}: another version of this program made it; remove it "
-        "and fill it again"
-    )
+    problem = f"{root} is a cache of format {found}, expected {FORMAT}: another version of this program made it"
+    raise StaleCacheError(f"{problem}; remove it and fill it again")
 
 
 def _check_fields(fields: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +18,13 @@ import numpy as np
 from video2act.data.check_pictures import picture_jobs
 from video2act.data.check_rows import data_faults, declared_faults
 from video2act.data.check_stats import stats_faults
-from video2act.data.dataset_files import DatasetError, episode_files, is_hidden
+from video2act.data.dataset_files import DatasetError, is_hidden
 from video2act.data.faults import Recorded, faults
-from video2act.data.lerobot_format import (
-    INFO_PATH,
-    STATS_PATH,
-    TASKS_PATH,
-    DatasetInfo,
-    load_info,
-)
-from video2act.data.lerobot_tables import EpisodeEntry, read_episodes, read_table, read_tasks
+from video2act.data.lerobot_format import INFO_PATH, STATS_PATH, TASKS_PATH, DatasetInfo, load_info
+from video2act.data.lerobot_tables import EpisodeEntry, read_episodes, read_rows, read_table, read_tasks
 from video2act.text.instruction import check_instruction
+
+EPISODES = Path("meta/episodes")
 
 
 def check_dataset(
@@ -51,18 +47,17 @@ def check_dataset(
     entries: list[EpisodeEntry] = []
     lines = faults(root / TASKS_PATH, lambda: _task_faults(root, info, tasks=tasks))
     lines += faults(root / INFO_PATH, lambda: declared_faults(root / INFO_PATH, info))
-    lines += faults(root / "meta" / "episodes", lambda: _episode_faults(root, info, entries=entries))
+    lines += faults(root / EPISODES, lambda: _episode_faults(root, info, entries=entries))
     if not entries:
         return lines
     recorded = Recorded(root, info, tuple(entries), tasks)
     lines += [f"{root}: {fault}" for fault in info.rate_faults()]
-    lines += faults(root / "meta" / "episodes", lambda: _sentence_faults(recorded))
-    lines += faults(root / "meta" / "episodes", lambda: _time_faults(recorded))
-    lines += faults(root, lambda: _strangers(recorded))
+    for find in (_sentence_faults, _time_faults, _strangers):
+        lines += faults(root / EPISODES, partial(find, recorded))
     columns: dict[str, list[np.ndarray]] = {key: [] for key in (*info.state, *info.action)}
     for file, group in groupby(entries, key=lambda entry: entry.data_file):
-        find = partial(data_faults, recorded, file, episodes=list(group), columns=columns)
-        lines += faults(root / file, find)
+        find_rows = partial(data_faults, recorded, file, episodes=list(group), columns=columns)
+        lines += faults(root / file, find_rows)
     lines += faults(root / STATS_PATH, lambda: stats_faults(root, info, columns=columns))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for found in pool.map(lambda job: faults(*job), picture_jobs(recorded)):
@@ -81,7 +76,17 @@ def _task_faults(root: Path, info: DatasetInfo, *, tasks: dict[int, str]) -> Ite
         yield f"{path} lists {len(tasks)} tasks but meta/info.json says total_tasks={info.total_tasks}"
     for sentence, count in Counter(tasks.values()).items():
         if count > 1 or not sentence.strip():
-            yield f"{path}: the task {sentence!r} stands there {count} times; each needs a sentence of its own"
+            yield f"{path}: {count} tasks have the sentence {sentence!r}; each needs a sentence of its own"
+
+
+def _episode_faults(root: Path, info: DatasetInfo, *, entries: list[EpisodeEntry]) -> Iterator[str]:
+    """Fills `entries`."""
+    entries += read_episodes(root, info)
+    numbers = [(-1, root), *((row["episode_index"], path) for path, row in read_rows(root, ()))]
+    for (before, _), (number, path) in pairwise(numbers):
+        if number <= before:
+            yield f"{path}: episode {number} comes after episode {before}; LeRobot finds it by its row: sort the files"
+            return
 
 
 def _sentence_faults(recorded: Recorded) -> Iterator[str]:
@@ -93,44 +98,21 @@ def _sentence_faults(recorded: Recorded) -> Iterator[str]:
                 yield f"{recorded.root}: episode {entry.index}: {error}"
 
 
-def _episode_faults(root: Path, info: DatasetInfo, *, entries: list[EpisodeEntry]) -> Iterator[str]:
-    """Fills `entries`."""
-    entries += read_episodes(root, info)
-    before = -1
-    for path in episode_files(root):
-        for number in read_table(path, ["episode_index"])["episode_index"].to_pylist():
-            if number <= before:
-                yield (
-                    f"{path}: episode {number} comes after episode {before}; LeRobot finds it by its row: sort the "
-                    "files"
-                )
-                return
-            before = number
-
-
 def _time_faults(recorded: Recorded) -> Iterator[str]:
     """The end of each episode in its videos. A difference of one frame is allowed: a writer's durations are rounded."""
-    info, rows = recorded.info, {}
-    names = [f"videos/{key}/to_timestamp" for key in info.videos.values()]
-    for path in episode_files(recorded.root):
-        for row in read_table(path, ["episode_index", *names]).to_pylist():
-            rows[row["episode_index"]] = (path, row)
-    for camera, key in info.videos.items():
+    info = recorded.info
+    names = {camera: f"videos/{key}/to_timestamp" for camera, key in info.videos.items()}
+    rows = {row["episode_index"]: (path, row) for path, row in read_rows(recorded.root, names.values())}
+    for camera, name in names.items():
         for entry in recorded.entries:
-            span = entry.videos[camera]
             path, row = rows[entry.index]
-            if f"videos/{key}/to_timestamp" not in row:
-                yield (
-                    f"{path} lacks the column videos/{key}/to_timestamp, by which LeRobot splits videos; copy the "
-                    "dataset again"
-                )
+            if name not in row:
+                yield f"{path} lacks the column {name}, by which LeRobot splits videos; copy the dataset again"
                 continue
-            end, expected = row[f"videos/{key}/to_timestamp"], span.start_s + entry.length / info.fps
+            end, expected = row[name], entry.videos[camera].start_s + entry.length / info.fps
             if not isinstance(end, (int, float)) or not abs(end - expected) <= 1.05 / info.fps:
-                yield (
-                    f"{path}: to_timestamp of {key} is {end} s for episode {entry.index}, expected {expected:g} s: "
-                    f"{entry.length} frames after its from_timestamp"
-                )
+                what = f"to_timestamp of {info.videos[camera]} is {end} s for episode {entry.index}"
+                yield f"{path}: {what}, expected {expected:g} s: {entry.length} frames after its from_timestamp"
 
 
 def _strangers(recorded: Recorded) -> Iterator[str]:
@@ -141,12 +123,8 @@ def _strangers(recorded: Recorded) -> Iterator[str]:
     found = [path for folder in ("data", "videos", "meta") for path in (root / folder).rglob("*") if path.is_file()]
     for path in sorted(path.relative_to(root) for path in found):
         if path.name.startswith("._") and path.suffix in (".parquet", ".mp4"):
-            yield (
-                f"{root / path} was left by a Mac's copying and holds no data, but LeRobot reads it; remove such files "
-                "(find . -name '._*' -delete)"
-            )
+            what = "was left by a Mac's copying and holds no data, but LeRobot reads it"
+            yield f"{root / path} {what}; remove such files (find . -name '._*' -delete)"
         elif path.parts[0] != "meta" and path not in known and not depth & {*path.parts} and not is_hidden(path):
-            yield (
-                f"{root / path} belongs to no episode; remove it (a recording was interrupted there) or copy the "
-                "dataset again"
-            )
+            what = "belongs to no episode; remove it (a recording was interrupted there) or copy the dataset again"
+            yield f"{root / path} {what}"

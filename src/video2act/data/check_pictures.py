@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from video2act.data.dataset_files import episode_files
 from video2act.data.faults import Recorded
 from video2act.data.image_column import read_images
 from video2act.data.lerobot_format import DatasetInfo
-from video2act.data.lerobot_tables import EpisodeEntry, read_table
+from video2act.data.lerobot_tables import EpisodeEntry, read_rows, read_table
 from video2act.data.pictures import PIECE_BYTES
 from video2act.data.video_file import VideoReader
 
@@ -42,15 +41,14 @@ def _recorded_means(recorded: Recorded) -> Means:
     """Empty where a writer kept no statistics of single episodes."""
     means: Means = {}
     names = {key: f"stats/{key}/mean" for key in recorded.info.cameras.values()}
-    for path in episode_files(recorded.root):
-        for row in read_table(path, ["episode_index", *names.values()]).to_pylist():
-            for key, name in names.items():
-                try:
-                    mean = np.asarray(row.get(name), dtype=np.float64).ravel()
-                except (TypeError, ValueError):
-                    continue
-                if mean.shape == (3,) and ((mean >= 0) & (mean <= 1)).all():
-                    means[row["episode_index"], key] = mean
+    for _, row in read_rows(recorded.root, names.values()):
+        for key, name in names.items():
+            try:
+                mean = np.asarray(row.get(name), dtype=np.float64).ravel()
+            except (TypeError, ValueError):
+                continue
+            if mean.shape == (3,) and ((mean >= 0) & (mean <= 1)).all():
+                means[row["episode_index"], key] = mean
     return means
 
 
@@ -68,20 +66,16 @@ class _VideoCheck:
         try:
             video.check_rate(info.fps)
             video.check_size(info.features[info.videos[self.camera]].image_size)
-            needed = self.episodes[0].videos[self.camera].frames_in_file
-            if video.num_frames < needed:
-                yield f"{path} holds {video.num_frames} frames, its episodes {needed}: it is cut short; copy it again"
-            if video.num_frames > needed:
-                yield (
-                    f"{path} holds {video.num_frames} frames, its episodes {needed}: another file, or frames of no "
-                    "episode"
-                )
-            yield from self._begin_faults(video.num_frames)
+            found, needed = video.num_frames, self.episodes[0].videos[self.camera].frames_in_file
+            if found != needed:
+                what = "another file, or frames of no episode" if found > needed else "it is cut short; copy it again"
+                yield f"{path} holds {found} frames, its episodes {needed}: {what}"
+            yield from self._begin_faults(found)
             if not video.is_even:
                 yield f"{path}: its frames do not follow each other evenly; encode it again at {info.fps} fps"
-            parts = _parts(video.num_frames, size=video.size)
+            parts = _parts(found, size=video.size)
             colours = [_mean(video.frames(first, count)) for first, count in parts]
-            if video.num_frames == needed:
+            if found == needed:
                 yield from self._mean_faults(np.concatenate(colours))
         finally:
             video.close()
@@ -101,29 +95,25 @@ class _VideoCheck:
                 yield f"{begins}, but there is nothing between it and {end:g} s; correct its from_timestamp"
             end, before = start + entry.length * frame_s, entry.index
         if not is_full and end > (num_frames + 0.5) * frame_s:
-            yield (
-                f"{self.path}: episode {before} ends at {end:g} s, after the file's last frame; correct its "
-                "from_timestamp"
-            )
+            what = f"episode {before} ends at {end:g} s, after the file's last frame"
+            yield f"{self.path}: {what}; correct its from_timestamp"
 
     def _mean_faults(self, colours: np.ndarray) -> Iterator[str]:
-        """Whether the pictures are those that were recorded, judged by their mean colour, which two cameras seldom
-        share."""
+        """Whether the pictures are those that were recorded: two cameras seldom share a mean colour."""
+        key = self.info.videos[self.camera]
         for entry in self.episodes:
             first = entry.videos[self.camera].frames_before
             found = colours[first : first + entry.length].mean(axis=0)
             means = {k: self.means[entry.index, k] for k in self.info.videos.values() if (entry.index, k) in self.means}
-            own = means.get(self.info.videos[self.camera])
-            if own is None:
+            if key not in means:
                 continue
-            off = np.abs(found - own).max()
-            others = {other: np.abs(found - mean).max() for other, mean in means.items()}
-            nearest = min(others, key=lambda other: others[other])
-            where = f"{self.path}, episode {entry.index}: a mean colour of {_short(found)}, recorded was "
-            where += _short(own)
-            if off > 0.03 and others[nearest] < 0.3 * off:
+            off = {other: np.abs(found - mean).max() for other, mean in means.items()}
+            nearest = min(off, key=lambda other: off[other])
+            where = f"{self.path}, episode {entry.index}: a mean colour of {_short(found)}"
+            where += f", recorded was {_short(means[key])}"
+            if off[key] > 0.03 and off[nearest] < 0.3 * off[key]:
                 yield f"{where}; these are the pictures of {nearest}: the files were exchanged"
-            elif off > OTHER_PICTURES:
+            elif off[key] > OTHER_PICTURES:
                 yield f"{where}; these are other pictures, or their statistics are of other data"
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from video2act.data.dataset_files import DatasetError
 from video2act.data.faults import Recorded
 from video2act.data.lerobot_format import DEFAULT_FEATURES, TASKS_PATH, DatasetInfo, Feature
-from video2act.data.lerobot_tables import EpisodeEntry, FrameTable, is_list, read_column, read_frames, read_table
+from video2act.data.lerobot_tables import EpisodeEntry, FrameTable, leaf_type, read_column, read_frames, read_table
 
 TOLERANCE_S = 1e-4
 """largest difference that LeRobot allows between a time and its frame's"""
@@ -26,7 +26,7 @@ def declared_faults(path: Path, info: DatasetInfo) -> Iterator[str]:
     for key, feature in info.features.items():
         if "/" in key:
             yield f"{path}: a feature is named {key!r}; LeRobot allows no slash: rename it"
-        if feature.dtype not in (*TEXT, *NESTED) and _kind(feature) is None:
+        if feature.dtype not in NESTED and _kind(feature) is None:
             yield f"{path}: {key} has the dtype {feature.dtype!r}, which is none; correct it to what its column holds"
 
 
@@ -36,14 +36,12 @@ def data_faults(
     """The faults of one data file; states and actions are added to `columns`."""
     root, info, path = recorded.root, recorded.info, recorded.root / file
     declared = {key for key, feature in info.features.items() if feature.dtype != "video"}
-    table = read_table(path, [*DEFAULT_FEATURES])
-    schema = pq.read_schema(path)
+    table, schema = read_table(path, [*DEFAULT_FEATURES]), pq.read_schema(path)
     present = set(schema.names)
-    if present - declared:
-        listed = ", ".join(sorted(present - declared))
-        yield f"{path} has the column {listed}, which meta/info.json does not declare: LeRobot refuses to read the file"
-    if declared - present:
-        yield f"{path} lacks the column {', '.join(sorted(declared - present))}, which meta/info.json declares"
+    if more := ", ".join(sorted(present - declared)):
+        yield f"{path} has the column {more}, which meta/info.json does not declare: LeRobot refuses to read the file"
+    if fewer := ", ".join(sorted(declared - present)):
+        yield f"{path} lacks the column {fewer}, which meta/info.json declares"
     expected = sum(episode.length for episode in episodes)
     if len(table) != expected:
         yield f"{path} holds {len(table)} rows, its episodes {expected}"
@@ -51,13 +49,12 @@ def data_faults(
     yield from _index_faults(path, table, episodes=episodes)
     yield from _own_faults(root, info, file=file, present=present)
     frames = read_frames(root, info, file=file, episodes=episodes)  # raises what it finds
+    keys = (*info.state, *info.action)
+    ends = np.cumsum([info.features[key].size for key in keys])
     for episode, rows in zip(episodes, frames, strict=True):
         vectors = rows.state if rows.action is None else np.concatenate([rows.state, rows.action], axis=1)
-        begin = 0
-        for key in (*info.state, *info.action):
-            end = begin + info.features[key].size
-            columns[key].append(vectors[:, begin:end])
-            begin = end
+        for key, values in zip(keys, np.split(vectors, ends[:-1], axis=1), strict=False):
+            columns[key].append(values)
         yield from _row_faults(recorded, episode, rows=rows)
 
 
@@ -67,13 +64,10 @@ def _type_faults(path: Path, info: DatasetInfo, *, schema: pa.Schema) -> Iterato
         feature = info.features.get(name)
         if feature is None or feature.dtype in NESTED:
             continue
-        expected = "U" if feature.dtype in TEXT else _kind(feature)
-        stored = schema.field(name).type
-        if expected is not None and _leaf(stored) not in (expected, ""):
-            yield (
-                f"{path}: {name} is stored as {stored}, but meta/info.json declares {feature.dtype}; LeRobot may "
-                "not read it"
-            )
+        expected, stored = _kind(feature), schema.field(name).type
+        if expected is not None and _stored_kind(stored) not in (expected, ""):
+            declared = f"but meta/info.json declares {feature.dtype}; LeRobot may not read it"
+            yield f"{path}: {name} is stored as {stored}, {declared}"
 
 
 def _index_faults(path: Path, table: pa.Table, *, episodes: list[EpisodeEntry]) -> Iterator[str]:
@@ -82,28 +76,23 @@ def _index_faults(path: Path, table: pa.Table, *, episodes: list[EpisodeEntry]) 
         return
     column = table["index"]
     if column.null_count or not pa.types.is_integer(column.type):
-        yield (
-            f"{path}: index must hold whole numbers and none missing, found {column.type} with {column.null_count} "
-            "empty cells"
-        )
+        found = f"found {column.type} with {column.null_count} empty cells"
+        yield f"{path}: index must hold whole numbers and none missing, {found}"
         return
-    index = np.asarray(column)
-    begin = min(episode.begin for episode in episodes)
+    index, begin = np.asarray(column), min(episode.begin for episode in episodes)
     if len(index) and not np.array_equal(index, index[0] + np.arange(len(index))):
         wrong = int(np.flatnonzero(np.diff(index) != 1)[0]) + 1
         yield f"{path}, row {wrong}: index is {index[wrong]} after {index[wrong - 1]}; numbers are duplicate or missing"
     elif len(index) and index[0] != begin:
-        yield (
-            f"{path}: index begins with {index[0]}, expected {begin}, the dataset_from_index of episode "
-            f"{episodes[0].index}; LeRobot finds frames by it"
-        )
+        expected = f"expected {begin}, the dataset_from_index of episode {episodes[0].index}"
+        yield f"{path}: index begins with {index[0]}, {expected}; LeRobot finds frames by it"
 
 
 def _own_faults(root: Path, info: DatasetInfo, *, file: Path, present: set[str]) -> Iterator[str]:
     """Columns beyond state, action and those of every dataset."""
     path = root / file
     for name, feature in info.extra.items():
-        if name not in present or feature.dtype in NESTED or (feature.dtype not in TEXT and _kind(feature) is None):
+        if name not in present or feature.dtype in NESTED or _kind(feature) is None:
             continue  # listed already, or of a kind that is not checked
         try:
             values = read_column(root, file, name=name, first=0, count=2**62)
@@ -121,32 +110,24 @@ def _own_faults(root: Path, info: DatasetInfo, *, file: Path, present: set[str])
 
 
 def _row_faults(recorded: Recorded, episode: EpisodeEntry, *, rows: FrameTable) -> Iterator[str]:
-    where, fps, tasks = (
-        f"{recorded.root / episode.data_file}, episode {episode.index}",
-        recorded.info.fps,
-        recorded.tasks,
-    )
-    times, task_index = rows.timestamps, rows.task_index
-    late = np.abs(times - np.arange(len(times)) / fps)
-    allowed = TOLERANCE_S + 1e-6 * np.arange(len(times)) / fps  # a float32 cannot do better
-    wrong = np.flatnonzero(~(late <= allowed))
+    where, tasks = f"{recorded.root / episode.data_file}, episode {episode.index}", recorded.tasks
+    times, due = rows.timestamps, np.arange(len(rows.timestamps)) / recorded.info.fps
+    wrong = np.flatnonzero(~(np.abs(times - due) <= TOLERANCE_S + 1e-6 * due))  # a float32 cannot do better
     if len(wrong):
-        yield (
-            f"{where}, frame {wrong[0]}: timestamp is {times[wrong[0]]:g} s, expected {wrong[0] / fps:g} s "
-            "(frame_index / fps); LeRobot looks frames up by it"
-        )
-    unknown = sorted(set(task_index.tolist()) - set(tasks))
-    if unknown:
+        expected = f"expected {due[wrong[0]]:g} s (frame_index / fps); LeRobot looks frames up by it"
+        yield f"{where}, frame {wrong[0]}: timestamp is {times[wrong[0]]:g} s, {expected}"
+    numbers = set(rows.task_index.tolist())
+    if unknown := sorted(numbers - set(tasks)):
         yield f"{where} refers to task_index {unknown[0]}, which {TASKS_PATH} does not list"
-    elif {tasks[i] for i in set(task_index.tolist())} != set(episode.tasks):
-        yield (
-            f"{where}: its rows say {tasks[int(task_index[0])]!r}, meta/episodes says "
-            f"{', '.join(map(repr, episode.tasks))}"
-        )
+    elif {tasks[i] for i in numbers} != set(episode.tasks):
+        listed = ", ".join(map(repr, episode.tasks))
+        yield f"{where}: its rows say {tasks[int(rows.task_index[0])]!r}, meta/episodes says {listed}"
 
 
 def _kind(feature: Feature) -> str | None:
-    """Numpy's letter for the kind of number, `i` of all whole ones; None: not numbers."""
+    """Numpy's letter for the kind of number, `i` of all whole ones; `U` for text; None: neither."""
+    if feature.dtype in TEXT:
+        return "U"
     try:
         kind = np.dtype(feature.dtype).kind
     except TypeError:
@@ -154,13 +135,10 @@ def _kind(feature: Feature) -> str | None:
     return {"u": "i"}.get(kind, kind) if kind in "uifb" else None
 
 
-def _leaf(stored: pa.DataType) -> str:
-    """The same letter for what lists hold; `U` for text, empty for columns without any value."""
-    if isinstance(stored, pa.BaseExtensionType):
-        stored = stored.storage_type
-    while is_list(stored):
-        stored = stored.value_type
-    if pa.types.is_string(stored) or pa.types.is_large_string(stored) or pa.types.is_dictionary(stored):
+def _stored_kind(stored: pa.DataType) -> str:
+    """The same letter for what lists hold; empty for columns without any value."""
+    leaf = leaf_type(stored)
+    if pa.types.is_string(leaf) or pa.types.is_large_string(leaf) or pa.types.is_dictionary(leaf):
         return "U"
     letters = {"i": pa.types.is_integer, "f": pa.types.is_floating, "b": pa.types.is_boolean, "": pa.types.is_null}
-    return next((letter for letter, test in letters.items() if test(stored)), "other")
+    return next((letter for letter, test in letters.items() if test(leaf)), "other")

@@ -1,9 +1,8 @@
 """`meta/stats.json`, with which LeRobot normalises: whether it is of this data."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,32 +25,30 @@ def stats_faults(root: Path, info: DatasetInfo, *, columns: dict[str, list[np.nd
     if not isinstance(stats, dict):
         yield f"{path} must hold a table of features, found {type(stats).__name__}"
         return
-    wanted = [key for key, parts in columns.items() if parts]
-    for key in (*wanted, *info.cameras.values()):
+    for key in (*(key for key, parts in columns.items() if parts), *info.cameras.values()):
         entry = stats.get(key)
         if not isinstance(entry, dict) or not set(NAMES) <= set(entry):
             yield f"{path} has no min, max, mean and std of {key}"
             continue
-        told = {}
+        found = {}
         for name in NAMES:
             try:
-                told[name] = np.asarray(entry[name], dtype=np.float64)
+                found[name] = np.asarray(entry[name], dtype=np.float64)
             except (TypeError, ValueError):
                 yield f"{path}: {name} of {key} must be numbers, found {str(entry[name])[:60]}"
-        if len(told) < len(NAMES):
+        if len(found) < len(NAMES):
             continue
-        if not all(np.isfinite(values).all() for values in told.values()) or (told["std"] < 0).any():
-            yield f"{path}: min, max, mean and std of {key} must be finite and std not negative, found {_listed(told)}"
+        if not all(np.isfinite(values).all() for values in found.values()) or (found["std"] < 0).any():
+            yield f"{path}: min, max, mean and std of {key} must be finite and std not negative, found {_listed(found)}"
         elif key in columns:
-            yield from _vector_faults(
-                path, key, told=told, values=np.concatenate(columns[key]), dtype=info.features[key].dtype
-            )
+            dtype, values = info.features[key].dtype, np.concatenate(columns[key])
+            yield from _vector_faults(path, key, told=found, values=values, dtype=dtype)
         else:
-            yield from _image_faults(path, key, told=told)
+            yield from _image_faults(f"{path}: statistics of {key}", found)
 
 
 def _vector_faults(
-    path: Path, key: str, *, told: dict[str, np.ndarray], values: np.ndarray, dtype: str
+    path: Path, key: str, *, told: Mapping[str, np.ndarray], values: np.ndarray, dtype: str
 ) -> Iterator[str]:
     values = values.astype(np.float64)
     spread, largest = np.ptp(values, axis=0), np.abs(values).max(axis=0)
@@ -60,36 +57,32 @@ def _vector_faults(
     added = np.minimum(len(values) * eps, 0.01) * largest
     std = values.std(axis=0)
     own = {"min": values.min(axis=0), "max": values.max(axis=0), "mean": values.mean(axis=0), "std": std}
-    rounding = {
-        "min": 4 * eps * largest,
-        "max": 4 * eps * largest,
-        "mean": added,
-        "std": added + np.sqrt(std**2 + np.clip(len(values), 16, 1000) * eps * largest**2) - std,
-    }
+    rounding = dict.fromkeys(("min", "max"), 4 * eps * largest)
+    rounding["mean"] = added
+    rounding["std"] = added + np.sqrt(std**2 + np.clip(len(values), 16, 1000) * eps * largest**2) - std
     for name, expected in own.items():
-        found = told[name].ravel()
+        found, where = told[name].ravel(), f"{path}: {name} of {key}"
         if found.shape != expected.shape:
-            yield f"{path}: {name} of {key} has {found.size} numbers, the data {expected.size}"
+            yield f"{where} has {found.size} numbers, the data {expected.size}"
             continue
         # whether they divide by the number of values or by one less is the writer's choice
         allowed = (0.02 if name == "std" else 0.01) * spread + 1e-4 * np.abs(expected) + rounding[name]
         wrong = np.flatnonzero(~(np.abs(found - expected) <= allowed))
         if len(wrong):
             i, more = wrong[0], f"; {len(wrong) - 1} more differ" if len(wrong) > 1 else ""
-            yield f"{path}: {name} of {key}[{i}] is {found[i]:.4g}, the data has {expected[i]:.4g}{more}"
+            yield f"{where}[{i}] is {found[i]:.4g}, the data has {expected[i]:.4g}{more}"
 
 
-def _image_faults(path: Path, key: str, *, told: dict[str, np.ndarray]) -> Iterator[str]:
-    if any(values.shape != (3, 1, 1) for values in told.values()):
-        yield (
-            f"{path}: statistics of {key} have the shape {list(told['mean'].shape)}, expected [3, 1, 1], one per colour"
-        )
-    elif told["min"].min() < -1e-3 or told["max"].max() > 1 + 1e-3 or told["mean"].max() > 1 or told["mean"].min() < 0:
-        yield f"{path}: statistics of {key} are not of pictures from 0 to 1, found {_listed(told)}; divide by 255"
+def _image_faults(where: str, found: Mapping[str, np.ndarray]) -> Iterator[str]:
+    low, high, mean = found["min"], found["max"], found["mean"]
+    if any(values.shape != (3, 1, 1) for values in found.values()):
+        yield f"{where} have the shape {list(mean.shape)}, expected [3, 1, 1], one per colour"
+    elif low.min() < -1e-3 or high.max() > 1 + 1e-3 or mean.max() > 1 or mean.min() < 0:
+        yield f"{where} are not of pictures from 0 to 1, found {_listed(found)}; divide by 255"
 
 
-def _listed(told: dict[str, Any]) -> str:
+def _listed(found: Mapping[str, np.ndarray]) -> str:
     def short(values: np.ndarray) -> str:
         return ", ".join(f"{value:.4g}" for value in values.ravel()[:4])
 
-    return "; ".join(f"{name} {short(values)}" for name, values in told.items())
+    return "; ".join(f"{name} {short(values)}" for name, values in found.items())

@@ -11,6 +11,10 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from video2act.files.fetched import fetched_dataset
+
+CODEBASE_VERSION = "v3.0"
+"""of the format; LeRobot tags repos with it"""
 MAX_INDEX = 10**6
 """above every chunk and file number"""
 MAX_VALUES_PER_BYTE = 100
@@ -23,16 +27,36 @@ _FIELD = re.compile(r"\{(\w+)(?::0([1-9])d)?\}")
 _POINTER = b"version https://git-lfs"
 
 
+COPY = "copy the dataset again"
+RECORD = "copy the file again or record its episodes again"
+RESTORE = "restore the file from a copy or record the dataset again"
+"""remedies of files that are damaged"""
+
+
 class DatasetError(ValueError):
-    """A dataset on disk that cannot be used as it is: which file, what is wrong, what to do."""
+    """A dataset on disk that cannot be used as it is.
+
+    Args:
+        problem: which file, and what is wrong.
+        remedy: what to do.
+    """
+
+    def __init__(self, problem: str, remedy: str = ""):
+        super().__init__(f"{problem}; {remedy}" if remedy else problem)
+
+
+def locate_dataset(source: Path | str) -> Path:
+    """A folder as it is, or the folder into which a dataset repo `owner/name` is fetched. Raises FileNotFoundError:
+    there is neither such a folder nor a repo that can be reached."""
+    folder, name = Path(source).expanduser(), str(source)
+    if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        return folder  # whoever opens it says what is wrong with it
+    return fetched_dataset(name, CODEBASE_VERSION)
 
 
 def check_template(value: object, name: str, *, places: tuple[str, ...]) -> str:
-    """A path of `info.json` such as `data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet`.
-
-    Raises:
-        ValueError: it has other places than `places`, a format other than `0Nd`, or may leave the dataset's folder.
-    """
+    """A path of `info.json` such as `data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet`. Raises ValueError: it
+    has other places than `places`, a format other than `0Nd`, or may leave the dataset's folder."""
     expected = ", ".join(f"{{{place}}}" for place in places)
     text = value if isinstance(value, str) else "{"
     unknown = [place for place, _ in _FIELD.findall(text) if place not in places]
@@ -57,10 +81,8 @@ def check_no_links(root: Path) -> None:
     """Raise DatasetError if a folder that will be written holds a link, which may lead out of it."""
     link = next((path for path in root.rglob("*") if path.is_symlink()), None)
     if link is not None:
-        raise DatasetError(
-            f"{link} is a link, and recording through links could change files elsewhere; copy the dataset "
-            "(cp -rL), or record into a new folder"
-        )
+        problem = f"{link} is a link, and recording through links could change files elsewhere"
+        raise DatasetError(problem, "copy the dataset (cp -rL), or record into a new folder")
 
 
 def is_hidden(path: Path) -> bool:
@@ -79,9 +101,8 @@ def check_exists(path: Path) -> None:
         raise FileNotFoundError(f"{path} does not exist; the dataset is incomplete: copy it again")
     with path.open("rb") as file:
         if file.read(len(_POINTER)) == _POINTER:
-            raise DatasetError(
-                f"{path} is a pointer of Git LFS, not the file itself; run `git lfs pull` where the dataset was cloned"
-            )
+            problem = f"{path} is a pointer of Git LFS, not the file itself"
+            raise DatasetError(problem, "run `git lfs pull` where the dataset was cloned")
 
 
 def open_parquet(
@@ -102,24 +123,23 @@ def open_parquet(
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
-    rows, num_bytes = file.metadata.num_rows, path.stat().st_size
-    counts = {"rows": (rows, num_bytes * MAX_VALUES_PER_BYTE if max_rows is None else max_rows)}
-    for i in range(file.metadata.num_columns):
+    metadata, most = file.metadata, path.stat().st_size * MAX_VALUES_PER_BYTE
+    counts = {"rows": (metadata.num_rows, most if max_rows is None else max_rows)}
+    for i in range(metadata.num_columns):
         name = file.schema.column(i).path.partition(".list.")[0]  # what lists hold
         if columns is None or name in columns:
-            groups = (file.metadata.row_group(k).column(i) for k in range(file.metadata.num_row_groups))
-            is_declared = max_rows is not None and name in sizes
-            allowed = max_rows * sizes[name] if is_declared else num_bytes * MAX_VALUES_PER_BYTE  # type: ignore[operator]
-            counts[f"values of {name}"] = (sum(group.num_values for group in groups), allowed)
+            count = sum(metadata.row_group(k).column(i).num_values for k in range(metadata.num_row_groups))
+            allowed = most if max_rows is None or name not in sizes else max_rows * sizes[name]
+            counts[f"values of {name}"] = (count, allowed)
     for what, (count, allowed) in counts.items():
         if count > allowed + SPARE:
             file.close()
             raise DatasetError(
-                f"{path} holds {count} {what}, far more than meta/info.json and its {num_bytes} bytes allow for; "
-                "copy the dataset again"
+                f"{path} holds {count} {what}, far more than meta/info.json and its size allow for", COPY
             )
     return file
 
 
 def unreadable(path: Path, error: Exception) -> DatasetError:
-    return DatasetError(f"{path} is not a readable parquet file ({error}); it is damaged: copy it again")
+    """A file that pyarrow cannot read."""
+    return DatasetError(f"{path} is not a readable parquet file ({error})", "it is damaged: copy it again")

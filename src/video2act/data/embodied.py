@@ -55,28 +55,26 @@ class EmbodiedDataset(DatasetView):
 
     def episode(self, i: int) -> EpisodeData:
         episode, robot = super().episode(i), self._embodiments[self.part_number(i)]
-        assert episode.action is not None
-        state, action = (robot.unify(torch.tensor(own)).numpy() for own in (episode.state, episode.action))
+        state, action = (robot.unify(torch.tensor(own)).numpy() for own in (episode.state, episode.actions))
         return EpisodeData(state, action, episode.instruction, episode.timestamps)
 
     def dimension_mask(self, i: int) -> Float32[np.ndarray, "unified"]:
         """1 at the places of episode `i`'s robot, 0 elsewhere."""
         return self._embodiments[self.part_number(i)].known(torch.zeros(0)).numpy()
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         return f"{super().fingerprint} as {' '.join(self.embodiments)}"
 
     @cached_property
-    def _stats(self) -> dict[str, Statistics]:
+    def stats(self) -> dict[str, Statistics]:
         """For each place over the robots that have it; zeros for places that no robot has."""
         columns: dict[str, list[list[np.ndarray]]] = {
             name: [[] for _ in range(UNIFIED_DIM)] for name in ("state", "action")
         }
         for i in range(len(self)):
             episode, places = super().episode(i), self._embodiments[self.part_number(i)].places
-            assert episode.action is not None
-            for name, values in (("state", episode.state), ("action", episode.action)):
+            for name, values in (("state", episode.state), ("action", episode.actions)):
                 for place, column in zip(places, values.T, strict=True):
                     columns[name][place].append(column)
         zero = [np.zeros(1, np.float32)]
@@ -89,17 +87,14 @@ class EmbodiedDataset(DatasetView):
 def _names(parts: Sequence[LeRobotDataset], embodiments: Sequence[str]) -> dict[str, str]:
     """Raises ValueError where a name is given to two robots, or cannot be a folder's."""
     names: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for part, embodiment in zip(parts, embodiments, strict=True):
         name = embodiment if embodiment in EMBODIMENTS else part.robot
         if not re.fullmatch(r"\w[\w.-]*", name):
-            raise ValueError(
-                f"{part.root} calls its robot {name!r}; a folder will have this name: use letters, digits, _ - ."
-            )
-        namesake = next((other for other, called in names.items() if called == name and other != embodiment), None)
-        if namesake:
-            raise ValueError(
-                f"{part.root}: two robots are called {name!r}, with the fields {namesake} and {embodiment}; "
-                "give one of them another robot_type in meta/info.json"
-            )
+            remedy = "a folder will have this name: use letters, digits, _ - ."
+            raise ValueError(f"{part.root} calls its robot {name!r}; {remedy}")
+        if owners.setdefault(name, embodiment) != embodiment:
+            problem = f"two robots are called {name!r}, with the fields {owners[name]} and {embodiment}"
+            raise ValueError(f"{part.root}: {problem}; give one of them another robot_type in meta/info.json")
         names[embodiment] = name
     return names

@@ -6,20 +6,25 @@ browser leaves behind.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
+WHOLE_BYTES = 2**22
+"""pictures of one file, or one column of a row group, that are read whole"""
 END_BYTES, BLOCK_BYTES, NUM_BLOCKS = 2**16, 2**12, 32
-"""bytes of a large file of pictures that are read: both ends and some blocks"""
+"""bytes of larger ones that are read: both ends and some blocks"""
 
 
-def of_dataset(fps: float, sizes: Mapping[str, tuple[int, int]], *, episodes: Iterable[str]) -> str:
-    """Args: sizes: of each camera. episodes: their fingerprints."""
-    return sha256(json.dumps([fps, sorted(sizes.items()), list(episodes)]).encode()).hexdigest()
+def of_dataset(dataset: Any) -> str:
+    """Args: dataset: a `Dataset`."""
+    sizes = sorted((camera, dataset.image_size(camera)) for camera in dataset.cameras)
+    episodes = [dataset.episode_fingerprint(i) for i in range(len(dataset))]
+    return sha256(json.dumps([dataset.fps, sizes, episodes]).encode()).hexdigest()
 
 
 def of_episode(vectors: Iterable[np.ndarray | None], texts: Iterable[Iterable[str]]) -> str:
@@ -32,7 +37,7 @@ def of_episode(vectors: Iterable[np.ndarray | None], texts: Iterable[Iterable[st
 
 
 def of_file(path: Path) -> str:
-    """Hashing all bytes of pictures would take as long as decoding them, so large files are sampled."""
+    """Fingerprint of a file of pictures; of a large one samples are read, since all would take as long as decoding."""
     return _samples(path, 0, path.stat().st_size)
 
 
@@ -53,7 +58,7 @@ def _samples(path: Path, begin: int, size: int) -> str:
     hasher = sha256(str(size).encode())
     with path.open("rb") as file:
         file.seek(begin)
-        if size <= 2 * END_BYTES + NUM_BLOCKS * BLOCK_BYTES:
+        if size <= WHOLE_BYTES:
             hasher.update(file.read(size))
             return hasher.hexdigest()
         hasher.update(file.read(END_BYTES))

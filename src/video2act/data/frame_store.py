@@ -37,12 +37,8 @@ class FrameStore:
     def frames(
         self, episode: int, camera: str, *, size: Size, rule: FrameConfig
     ) -> UInt8[np.ndarray, "t {size[0]} {size[1]} 3"]:
-        """All frames of an episode, read-only, at a size (height, width).
-
-        Raises:
-            IndexError, DatasetError: no such episode or camera, a damaged file.
-            ValueError: the frames are too small.
-        """
+        """All frames of an episode, read-only, at a size (height, width). Raises IndexError, DatasetError: no such
+        episode or camera, a damaged file; ValueError: the frames are too small."""
         key = (episode, camera, size, rule)
         with self._lock:
             turn = self._turns.setdefault(key, Lock())

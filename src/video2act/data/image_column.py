@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import UInt8
 
-from video2act.data.dataset_files import DatasetError, open_parquet, unreadable
+from video2act.data.dataset_files import COPY, DatasetError, open_parquet, unreadable
 from video2act.data.pictures import Reduce, decode_picture, gather
 
 CELL = pa.struct({"bytes": pa.binary(), "path": pa.string()})
@@ -40,9 +40,7 @@ def read_images(
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
     if len(cells) != count:
-        raise DatasetError(
-            f"{path} holds {len(cells)} of the {count} images of {key} from row {first}; copy the dataset again"
-        )
+        raise DatasetError(f"{path} holds {len(cells)} of the {count} images of {key} from row {first}", COPY)
     return gather(_decoded(path, key, first=first, cells=cells, size=size), count, size=size, reduce=reduce)
 
 
@@ -58,9 +56,8 @@ def _cells(file: pq.ParquetFile, key: str, *, first: int, count: int) -> list[An
 def _decoded(path: Path, key: str, *, first: int, cells: list[Any], size: tuple[int, int]) -> Iterator[np.ndarray]:
     for row, cell in enumerate(cells, first):
         if cell and not isinstance(cell, dict):
-            raise DatasetError(
-                f"{path}: {key} must hold images as {{bytes, path}}, found {type(cell).__name__}; record it again"
-            )
+            problem = f"{path}: {key} must hold images as {{bytes, path}}, found {type(cell).__name__}"
+            raise DatasetError(problem, "record it again")
         if not cell or not cell.get("bytes"):
             named = f" and only names {str(cell['path'])[:60]}" if cell and cell.get("path") else ""
             raise DatasetError(f"{path}, row {row}: {key} holds no image{named}; let LeRobot embed the images")

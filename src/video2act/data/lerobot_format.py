@@ -20,10 +20,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from video2act.data.dataset_files import DatasetError, check_exists, check_relative, check_template
+from video2act.data.dataset_files import (
+    CODEBASE_VERSION,
+    RESTORE,
+    DatasetError,
+    check_exists,
+    check_template,
+)
 
 INDICES = ("chunk_index", "file_index")
-CODEBASE_VERSION = "v3.0"
 INFO_PATH = Path("meta/info.json")
 STATS_PATH = Path("meta/stats.json")
 TASKS_PATH = Path("meta/tasks.parquet")
@@ -120,11 +125,8 @@ class DatasetInfo:
     """columns that are joined to the action; empty for a dataset of videos only"""
 
     def choose(self, *, state: Sequence[str] | None = None, action: Sequence[str] | None = None) -> "DatasetInfo":
-        """With other columns as state and action, in this order; none for an empty sequence.
-
-        Raises:
-            ValueError: a column that does not exist, holds no numbers, or is named twice.
-        """
+        """With other columns as state and action, in this order; none for an empty sequence. Raises ValueError: a
+        column that does not exist, holds no numbers, or is named twice."""
         for option, columns in (("state", state), ("action", action)):
             for name in columns or ():
                 if name not in self.columns:
@@ -132,11 +134,8 @@ class DatasetInfo:
                     raise ValueError(f"--{option} {name}: no such column of numbers; choose from {listed or 'none'}")
             if columns and len(set(columns)) != len(columns):
                 raise ValueError(f"--{option} names a column twice: {', '.join(columns)}; name each once")
-        return replace(
-            self,
-            state=self.state if state is None else tuple(state),
-            action=self.action if action is None else tuple(action),
-        )
+        chosen = {"state": state, "action": action}
+        return replace(self, **{name: tuple(columns) for name, columns in chosen.items() if columns is not None})
 
     @property
     def columns(self) -> dict[str, Feature]:
@@ -175,16 +174,16 @@ class DatasetInfo:
 
     @property
     def state_names(self) -> tuple[str, ...]:
-        return self._names(self.state, "state")
+        return self._names("state")
 
     @property
     def action_names(self) -> tuple[str, ...]:
         """Empty for a dataset without actions."""
-        return self._names(self.action, "action")
+        return self._names("action")
 
-    def _names(self, columns: tuple[str, ...], word: str) -> tuple[str, ...]:
+    def _names(self, word: str) -> tuple[str, ...]:
         names: list[str] = []
-        for key in columns:
+        for key in getattr(self, word):
             feature, begin = self.features[key], len(names)
             own = feature.names if feature.names and len(feature.names) == feature.size else None
             names += own or (f"{word}_{begin + i}" for i in range(feature.size))
@@ -195,7 +194,7 @@ class DatasetInfo:
 
     def video_file(self, feature: str, chunk_index: int, *, file_index: int) -> Path:
         if self.video_path is None:
-            raise DatasetError(f"{INFO_PATH} declares the video {feature!r} but no video_path; the dataset is damaged")
+            raise DatasetError(f"{INFO_PATH} declares the video {feature!r} but no video_path", RESTORE)
         return Path(self.video_path.format(video_key=feature, chunk_index=chunk_index, file_index=file_index))
 
     def to_json(self) -> str:
@@ -218,12 +217,8 @@ class DatasetInfo:
 
 
 def load_info(root: Path) -> DatasetInfo:
-    """Read `meta/info.json`.
-
-    Raises:
-        FileNotFoundError: no folder, or not a LeRobot dataset.
-        DatasetError: an older version, or a damaged file.
-    """
+    """Read `meta/info.json`. Raises FileNotFoundError: no folder, or not a LeRobot dataset; DatasetError: an older
+    version, or a damaged file."""
     path = root / INFO_PATH
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder; expected a dataset, which holds {INFO_PATH}")
@@ -232,39 +227,31 @@ def load_info(root: Path) -> DatasetInfo:
         raise FileNotFoundError(f"{root} is not a LeRobot dataset: it has no {INFO_PATH} (found: {found})")
     check_exists(path)
     if path.stat().st_size > MAX_INFO_BYTES:
-        raise DatasetError(
-            f"{path} has more than {MAX_INFO_BYTES // 2**20} MiB; it is not the description of a dataset"
-        )
+        raise DatasetError(f"{path} has more than {MAX_INFO_BYTES // 2**20} MiB, too much for a dataset's description")
     try:
         fields = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
-        raise DatasetError(
-            f"{path} is not valid json ({error}); restore it from a copy or record the dataset again"
-        ) from error
+        raise DatasetError(f"{path} is not valid json ({error})", RESTORE) from error
     if not isinstance(fields, dict) or "codebase_version" not in fields:
         raise DatasetError(f"{path} names no codebase_version; it is not the description of a LeRobot dataset")
     version = str(fields["codebase_version"])
+    this = f"{path}: this dataset is LeRobotDataset {version}"
     if re.match(r"v?([4-9]|\d\d)", version):
-        raise DatasetError(
-            f"{path}: this dataset is LeRobotDataset {version}, newer than {CODEBASE_VERSION}, the last one known "
-            "here; update video2act, or write the dataset with a LeRobot of 0.4 to 0.6"
-        )
+        problem = f"{this}, newer than {CODEBASE_VERSION}, the last version that is read"
+        raise DatasetError(problem, "update video2act, or write the dataset with a LeRobot of 0.4 to 0.6")
     if not version.startswith("v3."):
         raise DatasetError(
-            f"{path}: this dataset is LeRobotDataset {version}, expected {CODEBASE_VERSION}; convert it once with "
-            "LeRobot's convert_dataset_v21_to_v30.py (python -m lerobot.scripts.convert_dataset_v21_to_v30 "
-            "--repo-id=..., in LeRobot before 0.5 lerobot.datasets.v30.convert_dataset_v21_to_v30)"
+            f"{this}, expected {CODEBASE_VERSION}",
+            "convert it once with LeRobot's convert_dataset_v21_to_v30.py (python -m lerobot.scripts."
+            "convert_dataset_v21_to_v30 --repo-id=..., in LeRobot before 0.5 lerobot.datasets.v30...)",
         )
     try:
         info = _parse(fields)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        what = f"missing field {error}" if isinstance(error, KeyError) else str(error)
-        raise DatasetError(f"{path}: {what}; restore the file from a copy or record the dataset again") from error
-    missing = [name for name in DEFAULT_FEATURES if name not in info.features]
-    if missing:
-        raise DatasetError(
-            f"{path}: features lack {', '.join(missing)}, which every v3.0 dataset has; the file is damaged"
-        )
+        problem = f"missing field {error}" if isinstance(error, KeyError) else str(error)
+        raise DatasetError(f"{path}: {problem}", RESTORE) from error
+    if missing := ", ".join(name for name in DEFAULT_FEATURES if name not in info.features):
+        raise DatasetError(f"{path}: features lack {missing}, which every v3.0 dataset has", RESTORE)
     return info
 
 
@@ -281,11 +268,8 @@ def arrow_type(feature: Feature) -> pa.DataType:
     fixed size."""
     scalar = pa.type_for_alias(feature.dtype)
     if len(feature.shape) != 1:
-        raise ValueError(
-            f"columns of other than one axis are read but not written, got the shape {feature.shape}; flatten it"
-        )
-    size = feature.shape[0]
-    return scalar if size == 1 else pa.list_(scalar, size)
+        raise ValueError(f"only columns of one axis are written, got the shape {feature.shape}; flatten it")
+    return scalar if feature.shape == (1,) else pa.list_(scalar, feature.shape[0])
 
 
 def _parse(fields: dict[str, Any]) -> DatasetInfo:
@@ -295,8 +279,9 @@ def _parse(fields: dict[str, Any]) -> DatasetInfo:
     counts = {name: _count(fields[name], name, most=most) for name, most in MAX_COUNTS.items()}
     if counts["chunks_size"] < 1:
         raise ValueError(f"chunks_size must be at least 1, got {counts['chunks_size']}")
-    video_path = fields["video_path"]
     features = {key: _parse_feature(key, value) for key, value in fields["features"].items()}
+    if (video_path := fields["video_path"]) is not None:
+        check_template(video_path, "video_path", places=("video_key", *INDICES))
     return DatasetInfo(
         robot=str(fields.get("robot_type") or "unknown"),
         fps=round(fps),
@@ -304,9 +289,7 @@ def _parse(fields: dict[str, Any]) -> DatasetInfo:
         state=(STATE,) if STATE in features else (),
         action=(ACTION,) if ACTION in features else (),
         data_path=check_template(fields["data_path"], "data_path", places=INDICES),
-        video_path=None
-        if video_path is None
-        else check_template(video_path, "video_path", places=("video_key", *INDICES)),
+        video_path=video_path,
         **counts,
     )
 
@@ -324,10 +307,8 @@ def _parse_feature(key: str, fields: dict[str, Any]) -> Feature:
     if (max(shape) > MAX_SIDE_PX) if feature.is_picture else (feature.size > MAX_NUMBERS):
         most = f"{MAX_SIDE_PX} px a side" if feature.is_picture else f"{MAX_NUMBERS} numbers a row"
         raise ValueError(f"{key} has the shape {list(shape)}, expected at most {most}")
-    if dtype == "video":
-        check_relative(key, "the name of a video")
-        if "/" in key or key.startswith(".") or len(key) > 200:
-            raise ValueError(f"a video is named {key[:60]!r}; a folder has this name: use letters, digits, . _ and -")
+    if dtype == "video" and not re.fullmatch(r"[^/.\\\0][^/\\\0]{0,199}", key):
+        raise ValueError(f"a video is named {key[:60]!r}; a folder has this name: use letters, digits, . _ and -")
     if video and video.get("video.fps") is not None:
         _rate(video["video.fps"], f"video.fps of {key}")
     return feature

@@ -15,8 +15,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from video2act.data import fingerprint
-from video2act.data.dataset_files import DatasetError
-from video2act.data.hub import locate_dataset
+from video2act.data.dataset_files import COPY, DatasetError, locate_dataset
 from video2act.data.image_column import read_images
 from video2act.data.lerobot_format import load_info
 from video2act.data.lerobot_tables import FrameTable, read_column, read_episodes, read_frames, read_tasks
@@ -40,6 +39,13 @@ class EpisodeData:
     @property
     def length(self) -> int:
         return len(self.timestamps)
+
+    @property
+    def actions(self) -> Float32[np.ndarray, "t a"]:
+        """Those of a dataset that has actions. Raises ValueError in a dataset of videos only."""
+        if self.action is None:
+            raise ValueError("this episode has no actions; use a dataset with actions")
+        return self.action
 
 
 @runtime_checkable
@@ -128,15 +134,11 @@ class LeRobotDataset:
         self._tables: list[FrameTable] = []
         for file, entries in groupby(self.entries, key=lambda entry: entry.data_file):
             self._tables += read_frames(self.root, self.info, file=file, episodes=list(entries))
-        self._instructions: list[tuple[str, ...]] = []
         for i, table in enumerate(self._tables):
-            numbers = table.task_index.tolist()
-            unknown = min(set(numbers) - set(tasks), default=None)
-            if unknown is not None:
-                raise DatasetError(
-                    f"{self.root}: episode {i} refers to task_index {unknown}, which meta/tasks.parquet does not list"
-                )
-            self._instructions.append(tuple(tasks[number] for number in numbers))
+            if unknown := set(table.task_index.tolist()) - set(tasks):
+                what = f"refers to task_index {min(unknown)}, which meta/tasks.parquet does not list"
+                raise DatasetError(f"{self.root}: episode {i} {what}")
+        self._instructions = [tuple(tasks[number] for number in table.task_index.tolist()) for table in self._tables]
         self.tasks = tuple(dict.fromkeys(task for instruction in self._instructions for task in instruction))
         self.state_dim: int = self._tables[0].state.shape[1]
         first = self._tables[0].action
@@ -148,14 +150,9 @@ class LeRobotDataset:
     def __len__(self) -> int:
         return len(self.entries)
 
-    @property
-    def fingerprint(self) -> str:
-        return self._fingerprint
-
     @cached_property
-    def _fingerprint(self) -> str:
-        sizes = {camera: self.image_size(camera) for camera in self.cameras}
-        return fingerprint.of_dataset(self.fps, sizes, episodes=map(self.episode_fingerprint, range(len(self))))
+    def fingerprint(self) -> str:
+        return fingerprint.of_dataset(self)
 
     def episode_fingerprint(self, i: int) -> str:
         entry = self.entries[i]
@@ -175,11 +172,7 @@ class LeRobotDataset:
         return fingerprint.of_file(path) if column is None else fingerprint.of_column(path, column)
 
     def episode(self, i: int) -> EpisodeData:
-        """State, actions and instruction of episode `i`.
-
-        Raises:
-            IndexError: there is no such episode.
-        """
+        """State, actions and instruction of episode `i`. Raises IndexError: there is no such episode."""
         self._check_episode(i)
         table = self._tables[i]
         return EpisodeData(table.state, table.action, self._instructions[i], table.timestamps)
@@ -220,15 +213,11 @@ class LeRobotDataset:
         return video.frames(first, end - start, reduce=reduce)
 
     def column(self, i: int, name: str) -> np.ndarray | list[str]:
-        """Any other column of episode `i` (a reward, a force), `[t ...]`, or a list of strings.
-
-        Raises:
-            IndexError, DatasetError: there is no such episode or column.
-        """
+        """Any other column of episode `i` (a reward, a force), `[t ...]`, or a list of strings. Raises IndexError,
+        DatasetError: there is no such episode or column."""
         self._check_episode(i)
-        return read_column(
-            self.root, self.entries[i].data_file, name=name, first=self._tables[i].first_row, count=self.lengths[i]
-        )
+        first = self._tables[i].first_row
+        return read_column(self.root, self.entries[i].data_file, name=name, first=first, count=self.lengths[i])
 
     def _check_episode(self, i: int) -> None:
         if not 0 <= i < len(self):
@@ -236,17 +225,14 @@ class LeRobotDataset:
 
     def _feature(self, camera: str) -> str:
         if camera not in self.info.cameras:
-            raise DatasetError(
-                f"{self.root} has no camera {camera!r}; its cameras are {', '.join(self.cameras) or 'none'}"
-            )
+            listed = ", ".join(self.cameras) or "none"
+            raise DatasetError(f"{self.root} has no camera {camera!r}; its cameras are {listed}")
         return self.info.cameras[camera]
 
     def _check_videos(self) -> None:
         for file in dict.fromkeys(span.file for entry in self.entries for span in entry.videos.values()):
             if not (self.root / file).is_file():
-                raise FileNotFoundError(
-                    f"{self.root / file} does not exist, but episodes refer to it; copy the dataset again"
-                )
+                raise FileNotFoundError(f"{self.root / file} does not exist, but episodes refer to it; {COPY}")
         for fault in self.info.rate_faults():
             raise DatasetError(f"{self.root}: {fault}")
 

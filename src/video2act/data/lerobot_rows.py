@@ -101,10 +101,8 @@ def episode_stats(table: pa.Table, info: DatasetInfo) -> dict[str, Stats]:
 
 
 def stats_json(stats: dict[str, Stats]) -> str:
-    return (
-        json.dumps({key: {name: entry[name].tolist() for name in STAT_NAMES} for key, entry in stats.items()}, indent=4)
-        + "\n"
-    )
+    lists = {key: {name: entry[name].tolist() for name in STAT_NAMES} for key, entry in stats.items()}
+    return json.dumps(lists, indent=4) + "\n"
 
 
 def _arrow(values: np.ndarray, kind: pa.DataType) -> pa.Array:
@@ -115,7 +113,6 @@ def _arrow(values: np.ndarray, kind: pa.DataType) -> pa.Array:
 
 def _parquet(table: pa.Table, has_many_rows: bool = True) -> bytes:
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table, sink, use_dictionary=has_many_rows, write_statistics=has_many_rows, store_schema=has_many_rows
-    )
+    options = dict.fromkeys(("use_dictionary", "write_statistics", "store_schema"), has_many_rows)
+    pq.write_table(table, sink, **options)
     return sink.getvalue().to_pybytes()

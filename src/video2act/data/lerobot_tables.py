@@ -5,7 +5,7 @@ Foreign datasets differ in what does not matter: the order of columns, columns o
 not numbers) is an error that names file, episode and frame.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from video2act.data.dataset_files import MAX_INDEX, DatasetError, episode_files, open_parquet, unreadable
+from video2act.data.dataset_files import COPY, MAX_INDEX, DatasetError, episode_files, open_parquet, unreadable
 from video2act.data.lerobot_format import TASKS_PATH, DatasetInfo
 
 SEED, SEEN, UNSEEN = "seed", "instructions/seen", "instructions/unseen"
 """columns of our own in `meta/episodes`: the seed that the episode was recorded from, and other sentences for the same
 task, to train on and to be evaluated with"""
+
+OWN = (SEED, SEEN, UNSEEN)
 
 MAX_TIME_S = 10**9
 NONE: Mapping[str, int] = {}
@@ -100,76 +102,82 @@ def read_table(
             raise unreadable(path, error) from error
 
 
+def read_rows(root: Path, columns: Iterable[str]) -> list[tuple[Path, dict[str, Any]]]:
+    """The rows of `meta/episodes` and their files: episode_index, and those of these columns that exist."""
+    names = list(dict.fromkeys(("episode_index", *columns)))
+    return [(path, row) for path in episode_files(root) for row in read_table(path, names).to_pylist()]
+
+
 def read_tasks(root: Path, info: DatasetInfo) -> dict[int, str]:
     """task_index -> instruction."""
     path = root / TASKS_PATH
     table = read_table(path, max_rows=info.total_tasks)
     name = next((column for column in ("task", "__index_level_0__") if column in table.column_names), None)
     if name is None or "task_index" not in table.column_names:
-        raise DatasetError(
-            f"{path} needs the columns task and task_index, found {', '.join(table.column_names) or 'none'}"
-        )
+        found = ", ".join(table.column_names) or "none"
+        raise DatasetError(f"{path} needs the columns task and task_index, found {found}")
     tasks = dict(zip(table["task_index"].to_pylist(), table[name].to_pylist(), strict=True))
     for number, sentence in tasks.items():
         if not isinstance(number, int) or not isinstance(sentence, str):
-            raise DatasetError(
-                f"{path}: expected a task_index and a sentence in each row, found {number!r} and {sentence!r}"
-            )
+            found = f"found {number!r} and {sentence!r}"
+            raise DatasetError(f"{path}: expected a task_index and a sentence in each row, {found}")
     return tasks
 
 
 def read_episodes(root: Path, info: DatasetInfo) -> tuple[EpisodeEntry, ...]:
-    """All complete episodes, in order.
-
-    Raises:
-        DatasetError: the rows contradict each other or `info.json`.
-    """
-    folder = root / "meta" / "episodes"
-    videos = info.videos
+    """All complete episodes, in order. Raises DatasetError: the rows contradict each other or `info.json`."""
+    folder, videos = root / "meta" / "episodes", info.videos
     columns = ["episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index"]
     columns += ["data/chunk_index", "data/file_index"]
     fields = ("chunk_index", "file_index", "from_timestamp")
     columns += [f"videos/{key}/{field}" for key in videos.values() for field in fields]
-    rows: list[dict] = []
+    rows: list[dict[str, Any]] = []
     for path in episode_files(root):
-        table = read_table(path, [*columns, SEED, SEEN, UNSEEN], max_rows=info.total_episodes - len(rows))
-        missing = [name for name in columns if name not in table.column_names]
-        if missing:
-            raise DatasetError(f"{path} lacks the column {', '.join(missing)}; the dataset was not written completely")
-        rows += table.to_pylist()
-        _check_cells(path, rows[-len(table) :] if len(table) else [])
+        table = read_table(path, [*columns, *OWN], max_rows=info.total_episodes - len(rows))
+        if missing := ", ".join(name for name in columns if name not in table.column_names):
+            raise DatasetError(f"{path} lacks the column {missing}; the dataset was not written completely")
+        found = table.to_pylist()
+        for row in found:
+            for name, value in row.items():
+                if expected := _expected(name, value):
+                    where = f"{path}: {name} of episode {row['episode_index']}"
+                    raise DatasetError(f"{where} is {value!r}, expected {expected}", COPY)
+        rows += found
     rows.sort(key=lambda row: row["episode_index"])
     # one row more is an episode whose recording was interrupted just before info.json made it count
-    if len(rows) not in (info.total_episodes, info.total_episodes + 1):
-        raise DatasetError(
-            f"{folder} lists {len(rows)} episodes but meta/info.json says total_episodes={info.total_episodes}; "
-            "copy the dataset again"
-        )
-    rows = rows[: info.total_episodes]
-    begin = 0
+    total = info.total_episodes
+    if len(rows) not in (total, total + 1):
+        raise DatasetError(f"{folder} lists {len(rows)} episodes but meta/info.json says total_episodes={total}", COPY)
+    rows, begin = rows[:total], 0
     for i, row in enumerate(rows):
-        span = (row["dataset_from_index"], row["dataset_to_index"])
-        if row["episode_index"] != i or row["length"] < 1 or span != (begin, begin + row["length"]):
-            raise DatasetError(
-                f"{folder}: expected episode {i} to begin at row {begin}, found episode {row['episode_index']} "
-                f"of {row['length']} frames in rows {span[0]}..{span[1]}; copy the dataset again"
-            )
-        begin += row["length"]
+        first, end = row["dataset_from_index"], row["dataset_to_index"]
+        if row["episode_index"] != i or row["length"] < 1 or (first, end) != (begin, begin + row["length"]):
+            found_row = f"found episode {row['episode_index']} of {row['length']} frames in rows {first}..{end}"
+            raise DatasetError(f"{folder}: expected episode {i} to begin at row {begin}, {found_row}", COPY)
+        begin = end
     if begin != info.total_frames:
-        raise DatasetError(
-            f"{folder} lists {begin} frames but meta/info.json says total_frames={info.total_frames}; copy the "
-            "dataset again"
-        )
+        said = f"meta/info.json says total_frames={info.total_frames}"
+        raise DatasetError(f"{folder} lists {begin} frames but {said}", COPY)
     spans = {camera: _spans(info, key, rows=rows) for camera, key in videos.items()}
-    return tuple(_entry(info, {camera: spans[camera][i] for camera in spans}, row=row) for i, row in enumerate(rows))
+    return tuple(
+        EpisodeEntry(
+            index=i,
+            begin=row["dataset_from_index"],
+            length=row["length"],
+            tasks=tuple(row["tasks"]),
+            data_file=info.data_file(row["data/chunk_index"], row["data/file_index"]),
+            videos={camera: spans[camera][i] for camera in spans},
+            seed=row.get(SEED),
+            seen=tuple(row.get(SEEN) or ()),
+            unseen=tuple(row.get(UNSEEN) or ()),
+        )
+        for i, row in enumerate(rows)
+    )
 
 
 def read_frames(root: Path, info: DatasetInfo, *, file: Path, episodes: list[EpisodeEntry]) -> list[FrameTable]:
-    """What one data file holds of these episodes.
-
-    Raises:
-        DatasetError: rows are missing or out of order, or a value is not a finite number.
-    """
+    """What one data file holds of these episodes. Raises DatasetError: rows are missing or out of order, or a value is
+    not a finite number."""
     path = root / file
     vectors = (*info.state, *info.action)
     columns = [*dict.fromkeys(("episode_index", "frame_index", "timestamp", "task_index", *vectors))]
@@ -183,16 +191,12 @@ def read_frames(root: Path, info: DatasetInfo, *, file: Path, episodes: list[Epi
     for episode in episodes:
         rows = np.flatnonzero(arrays["episode_index"] == episode.index)
         if len(rows) != episode.length:
-            raise DatasetError(
-                f"{path} holds {len(rows)} frames of episode {episode.index}, expected {episode.length}; copy the "
-                "dataset again"
-            )
-        if rows[-1] - rows[0] + 1 != episode.length or not np.array_equal(
-            arrays["frame_index"][rows], np.arange(episode.length)
-        ):
-            raise DatasetError(
-                f"{path}: the rows of episode {episode.index} are not in the order of frame_index; sort the file"
-            )
+            found = f"{len(rows)} frames of episode {episode.index}, expected {episode.length}"
+            raise DatasetError(f"{path} holds {found}", COPY)
+        frames = arrays["frame_index"][rows]
+        if rows[-1] - rows[0] + 1 != len(rows) or not np.array_equal(frames, np.arange(len(rows))):
+            what = f"the rows of episode {episode.index} are not in the order of frame_index"
+            raise DatasetError(f"{path}: {what}; sort the file")
         parts = {name: _vectors(path, info, values=arrays[name][rows], name=name, episode=episode) for name in vectors}
         empty = np.zeros((episode.length, 0), np.float32)
         state, action = (
@@ -205,11 +209,8 @@ def read_frames(root: Path, info: DatasetInfo, *, file: Path, episodes: list[Epi
 
 
 def read_column(root: Path, file: Path, *, name: str, first: int, count: int) -> np.ndarray | list[str]:
-    """Rows `first .. first + count - 1` of any column of a data file, `[count ...]`, or a list of strings.
-
-    Raises:
-        FileNotFoundError, DatasetError: no such file or column, or what it holds is not a table of numbers.
-    """
+    """Rows `first .. first + count - 1` of any column of a data file, `[count ...]`, or a list of strings. Raises
+    FileNotFoundError, DatasetError: no such file or column, or what it holds is not a table of numbers."""
     path = root / file
     table = read_table(path, [name])
     if name not in table.column_names:
@@ -219,87 +220,59 @@ def read_column(root: Path, file: Path, *, name: str, first: int, count: int) ->
         return _array(path, rows, name=name)
     texts: list[Any] = rows[name].to_pylist()
     if None in texts:
-        raise DatasetError(
-            f"{path}, row {first + texts.index(None)}: {name} is empty, expected a text; record the episode again"
-        )
+        where = f"{path}, row {first + texts.index(None)}"
+        raise DatasetError(f"{where}: {name} is empty, expected a text; record the episode again")
     return texts
 
 
-def _spans(info: DatasetInfo, key: str, *, rows: list[dict]) -> list[VideoSpan]:
+def _spans(info: DatasetInfo, key: str, *, rows: list[dict[str, Any]]) -> dict[int, VideoSpan]:
     """Where each episode lies in the videos of one camera; within a file in the order of time."""
-    spans: list[VideoSpan | None] = [None] * len(rows)
-    files: dict[Path, list[int]] = {}
-    for i, row in enumerate(rows):
-        file = info.video_file(key, row[f"videos/{key}/chunk_index"], file_index=row[f"videos/{key}/file_index"])
-        files.setdefault(file, []).append(i)
-    for file, episodes in files.items():
-        episodes.sort(key=lambda i: rows[i][f"videos/{key}/from_timestamp"])
-        ends = np.cumsum([rows[i]["length"] for i in episodes]).tolist()
-        for i, end in zip(episodes, ends, strict=True):
-            spans[i] = VideoSpan(file, rows[i][f"videos/{key}/from_timestamp"], end - rows[i]["length"], ends[-1])
-    return [span for span in spans if span is not None]
-
-
-def _entry(info: DatasetInfo, videos: dict[str, VideoSpan], *, row: dict) -> EpisodeEntry:
-    return EpisodeEntry(
-        index=row["episode_index"],
-        begin=row["dataset_from_index"],
-        length=row["length"],
-        tasks=tuple(row["tasks"]),
-        data_file=info.data_file(row["data/chunk_index"], row["data/file_index"]),
-        videos=videos,
-        seed=row.get(SEED),
-        seen=tuple(row.get(SEEN) or ()),
-        unseen=tuple(row.get(UNSEEN) or ()),
-    )
-
-
-def _check_cells(path: Path, rows: list[dict]) -> None:
-    """Raise DatasetError where a cell of `meta/episodes` is empty, has another type than its column, or is out of
-    range."""
+    spans: dict[int, VideoSpan] = {}
+    files: dict[Path, list[dict[str, Any]]] = {}
     for row in rows:
-        for name, value in row.items():
-            kind = ""
-            if name in (SEED, SEEN, UNSEEN) and value is None:
-                continue
-            if name in ("tasks", SEEN, UNSEEN):
-                if not isinstance(value, list) or not all(isinstance(task, str) for task in value):
-                    kind = "a list of sentences"
-            elif name.endswith("from_timestamp"):
-                if not isinstance(value, (int, float)) or not abs(value) < MAX_TIME_S:
-                    kind = "a time in seconds"
-            elif not isinstance(value, int) or isinstance(value, bool):
-                kind = "a whole number"
-            elif name.endswith(("chunk_index", "file_index")) and not 0 <= value < MAX_INDEX:
-                kind = f"a whole number from 0 to {MAX_INDEX - 1}"
-            if kind:
-                raise DatasetError(
-                    f"{path}: {name} of episode {row['episode_index']} is {value!r}, expected {kind}; copy the "
-                    "dataset again"
-                )
+        file = info.video_file(key, row[f"videos/{key}/chunk_index"], file_index=row[f"videos/{key}/file_index"])
+        files.setdefault(file, []).append(row)
+    for file, episodes in files.items():
+        before, total = 0, sum(row["length"] for row in episodes)
+        for row in sorted(episodes, key=lambda row: row[f"videos/{key}/from_timestamp"]):
+            start_s = row[f"videos/{key}/from_timestamp"]
+            spans[row["episode_index"]] = VideoSpan(file, start_s, before, total)
+            before += row["length"]
+    return spans
+
+
+def _expected(name: str, value: Any) -> str:
+    """What a cell of `meta/episodes` must hold; empty if it does."""
+    if name in OWN and value is None:
+        return ""
+    if name in ("tasks", SEEN, UNSEEN):
+        is_right = isinstance(value, list) and all(isinstance(task, str) for task in value)
+        return "" if is_right else "a list of sentences"
+    if name.endswith("from_timestamp"):
+        return "" if isinstance(value, (int, float)) and abs(value) < MAX_TIME_S else "a time in seconds"
+    if not isinstance(value, int) or isinstance(value, bool):
+        return "a whole number"
+    is_outside = name.endswith(("chunk_index", "file_index")) and not 0 <= value < MAX_INDEX
+    return f"a whole number from 0 to {MAX_INDEX - 1}" if is_outside else ""
 
 
 def _vectors(path: Path, info: DatasetInfo, *, values: np.ndarray, name: str, episode: EpisodeEntry) -> np.ndarray:
     table, feature = values.reshape(episode.length, -1).astype(np.float32), info.features[name]
     if table.shape[1] != feature.size:
-        raise DatasetError(
-            f"{path}: {name} has {table.shape[1]} numbers a row, but meta/info.json declares the shape {feature.shape}"
-        )
+        declared = f"but meta/info.json declares the shape {feature.shape}"
+        raise DatasetError(f"{path}: {name} has {table.shape[1]} numbers a row, {declared}")
     is_bad = ~np.isfinite(table)
     if is_bad.any():
-        frame, dimension = np.argwhere(is_bad)[0]
-        raise DatasetError(
-            f"{path}: episode {episode.index}, frame {frame}: {name}[{dimension}] is {table[frame, dimension]}; "
-            "training on it would spread it everywhere: remove the episode or record it again"
-        )
+        frame, i = np.argwhere(is_bad)[0]
+        what = f"episode {episode.index}, frame {frame}: {name}[{i}] is {table[frame, i]}"
+        raise DatasetError(f"{path}: {what}, which training would spread; remove the episode or record it again")
     return table
 
 
 def _array(path: Path, table: pa.Table, *, name: str) -> np.ndarray:
     """A column as `[rows]` or `[rows values]`, whatever lists its cells are nested in."""
-    column = table[name].combine_chunks()
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    chunks = table[name].chunks
+    column = pa.concat_arrays(chunks) if chunks else pa.array([], table[name].type)
     if isinstance(column, pa.ExtensionArray):
         column = column.storage  # `datasets` marks its arrays of several axes
     values, num_missing, is_ragged = column, column.null_count, False
@@ -310,11 +283,18 @@ def _array(path: Path, table: pa.Table, *, name: str) -> np.ndarray:
         num_missing += values.null_count
     is_number = any(test(values.type) for test in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean))
     if not is_number or num_missing or is_ragged:
-        raise DatasetError(
-            f"{path}: {name} must hold numbers, equally many in each row and none missing, found {column.type}"
-        )
+        expected = "must hold numbers, equally many in each row and none missing"
+        raise DatasetError(f"{path}: {name} {expected}, found {column.type}")
     array = values.to_numpy(zero_copy_only=False)
     return array.reshape(len(column), -1) if values is not column and len(column) else array
+
+
+def leaf_type(kind: pa.DataType) -> pa.DataType:
+    """The type of the values in lists, however nested."""
+    kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+    while is_list(kind):
+        kind = kind.value_type
+    return kind
 
 
 def is_list(kind: pa.DataType) -> bool:

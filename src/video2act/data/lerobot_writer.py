@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 from video2act.data import lerobot_rows as rows
@@ -64,22 +63,16 @@ class EncodedEpisode:
 
 
 def encode_episode(episode: Episode, info: DatasetInfo, *, folder: Path | str) -> EncodedEpisode:
-    """Check an episode against its dataset and write its videos into `folder`, which is made.
-
-    Raises:
-        ValueError: it lacks a camera or a column, or has other sizes or lengths than the dataset.
-    """
+    """Check an episode against its dataset and write its videos into `folder`, which is made. Raises ValueError: it
+    lacks a camera or a column, or has other sizes or lengths than the dataset."""
     check_episode(episode, info)
     folder = Path(folder)
     folder.mkdir(parents=True)
     videos = {camera: folder / f"{camera}.mp4" for camera in info.videos}
     for camera, path in videos.items():
         encode(path, episode.frames[camera], fps=info.fps)
-    images = {
-        camera: [encode_png(frame) for frame in episode.frames[camera]]
-        for camera in info.cameras
-        if camera not in videos
-    }
+    others = [camera for camera in info.cameras if camera not in videos]
+    images = {camera: [encode_png(frame) for frame in episode.frames[camera]] for camera in others}
     stats = {camera: image_stats(episode.frames[camera]) for camera in info.cameras}
     return EncodedEpisode(replace(episode, frames={}), folder, videos, images, stats)
 
@@ -129,9 +122,8 @@ class DatasetWriter:
             raise ValueError(f"LeRobotDataset v3.0 stores a whole number of frames per second, got fps={fps:g}")
         found = [entry.name for entry in root.iterdir() if entry.name != ".staging"] if root.is_dir() else []
         if found:
-            raise FileExistsError(
-                f"{root} is not empty (found {found[0]}); resume the dataset in it, or choose another folder"
-            )
+            remedy = "resume the dataset in it, or choose another folder"
+            raise FileExistsError(f"{root} is not empty (found {found[0]}); {remedy}")
         sizes = _sizes(cameras, image_size)
         features = describe_features(
             round(fps), sizes, state_names=state_names, action_names=action_names, extra=extra or {}, storage=storage
@@ -149,7 +141,7 @@ class DatasetWriter:
         draft = root / ".staging" / "meta"
         draft.mkdir()
         (draft / INFO_PATH.name).write_text(info.to_json())
-        (draft / ORIGIN_PATH.name).write_text(json.dumps(origin or {}, indent=2) + "\n")
+        (draft / ORIGIN_PATH.name).write_text(origin_json(origin or {}))
         publish(draft, root / "meta")
         return cls(root, info, tasks={}, stats={}, lock=lock)
 
@@ -168,10 +160,8 @@ class DatasetWriter:
         lock = _take(root)
         entries = read_episodes(root, info)
         for entry in entries:
-            own = _files(info, entry.index)
-            if {entry.data_file, *(span.file for span in entry.videos.values())} != set(own.values()) - {
-                own["episode"]
-            }:
+            own = {path for name, path in _files(info, entry.index).items() if name != "episode"}
+            if {entry.data_file, *(span.file for span in entry.videos.values())} != own:
                 raise DatasetError(f"{root}: episode {entry.index} shares its files with others: {FOREIGN}")
         # files of the episode that was being written; no complete one refers to them
         for path in _files(info, info.total_episodes).values():
@@ -179,9 +169,8 @@ class DatasetWriter:
         paths = [root / _files(info, entry.index)["episode"] for entry in entries]
         tables = [rows.episode_stats(read_table(path), info) for path in paths]
         # two at a time, as `commit` does: another order of adding up would change the last digit
-        stats = (
-            {key: reduce(lambda a, b: combine([a, b]), [t[key] for t in tables]) for key in tables[0]} if tables else {}
-        )
+        keys = tables[0] if tables else {}
+        stats = {key: reduce(lambda a, b: combine([a, b]), [table[key] for table in tables]) for key in keys}
         known = read_tasks(root, info) if entries else {}
         tasks = {known[i]: i for i in range(info.total_tasks)}
         return cls(root, info, tasks=tasks, stats=stats, lock=lock)
@@ -200,11 +189,8 @@ class DatasetWriter:
         self.commit(encode_episode(episode, self.info, folder=self.staging / f"episode-{self.num_episodes}"))
 
     def commit(self, episode: EncodedEpisode) -> None:
-        """Make an encoded episode the next one of the dataset.
-
-        Raises:
-            OSError: the disk is full; the complete episodes stay readable.
-        """
+        """Make an encoded episode the next one of the dataset. Raises OSError: the disk is full; the complete episodes
+        stay readable."""
         kept = f"{self.root} keeps its {self.num_episodes} complete episodes: free some space and resume"
         try:
             with disk_full_says(kept):
@@ -220,9 +206,7 @@ class DatasetWriter:
     def discard(self) -> None:
         """Remove a dataset that holds no episode yet, so that it can be begun otherwise; `close` it then."""
         if self.num_episodes:
-            raise ValueError(
-                f"{self.root} holds {self.num_episodes} episodes; remove the folder if they are not wanted"
-            )
+            raise ValueError(f"{self.root} holds {self.num_episodes} episodes; remove the folder to drop them")
         own = [*_files(self.info, 0).values(), TASKS_PATH, STATS_PATH, ORIGIN_PATH, INFO_PATH]
         for path in own:  # info.json last: until then it is a dataset
             (self.root / path).unlink(missing_ok=True)
@@ -233,9 +217,7 @@ class DatasetWriter:
     def __enter__(self) -> "DatasetWriter":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _commit(self, encoded: EncodedEpisode) -> None:
@@ -268,29 +250,45 @@ class DatasetWriter:
 
 
 def load_origin(root: Path | str) -> dict[str, Any]:
-    """How the dataset was recorded, as given to `create`; empty if this project did not record it.
-
-    Raises:
-        DatasetError: the file is damaged.
-    """
+    """How the dataset was recorded, as given to `create`; empty if this project did not record it. Raises DatasetError:
+    the file is damaged."""
     path = Path(root) / ORIGIN_PATH
     if not path.is_file():
         return {}
+    remedy = "restore it or record into a new folder"
     try:
         origin = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} is not valid json ({error}); restore it or record into a new folder") from error
+        raise DatasetError(f"{path} is not valid json ({error})", remedy) from error
     if not isinstance(origin, dict):
-        raise DatasetError(f"{path} holds no table of names and values; restore it or record into a new folder")
+        raise DatasetError(f"{path} holds no table of names and values", remedy)
+    return origin
+
+
+def origin_json(origin: Mapping[str, Any]) -> str:
+    """The inverse of `load_origin`, as a text."""
+    return json.dumps(origin, indent=2) + "\n"
+
+
+def check_origin(root: Path | str, settings: Mapping[str, Any], *, made: str) -> dict[str, Any]:
+    """The origin of a dataset that is to be continued.
+
+    Args:
+        made: how it was made, for the error: `recorded`.
+    Raises:
+        DatasetError: it was made with other settings; each difference is named.
+    """
+    origin = load_origin(root)
+    changed = [f"{k} was {origin.get(k)!r}, now {value!r}" for k, value in settings.items() if origin.get(k) != value]
+    if changed:
+        remedy = "repeat the settings, or choose a new folder"
+        raise DatasetError(f"{root} was {made} otherwise: {'; '.join(changed)}", remedy)
     return origin
 
 
 def _take(root: Path) -> FolderLock:
-    """Lock the dataset for this process, with an empty staging folder.
-
-    Raises:
-        DatasetError: another process writes the dataset, or its folder holds a link.
-    """
+    """Lock the dataset for this process, with an empty staging folder. Raises DatasetError: another process writes the
+    dataset, or its folder holds a link."""
     check_no_links(root)
     try:
         lock = FolderLock(root, "a recording", file=".staging/lock")

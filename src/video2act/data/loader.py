@@ -28,6 +28,8 @@ from video2act.frames import Size, check_frames
 from video2act.text.instruction import MAX_BYTES
 from video2act.types import Batch, Video
 
+OTHER_CONFIG = "use the config made for this dataset"
+
 
 @runtime_checkable
 class Frames(Protocol):
@@ -75,11 +77,10 @@ class BatchLoader(data.Dataset):
     ):
         check_fit(config, dataset)
         check_weights(dataset, weights)
-        is_streamed = any(stream.encoding == "stream" for stream in config.system2.streams) if config.system2 else False
-        if is_streamed and cache is None:
-            raise ValueError(
-                "a stream is encoded once for all training steps, into a cache; train with one, or in windows"
-            )
+        self._streams = config.system2.streams if config.system2 else ()
+        if cache is None and any(stream.encoding == "stream" for stream in self._streams):
+            problem = "a stream is encoded once for all training steps, into a cache"
+            raise ValueError(f"{problem}; train with one, or in windows")
         self.dataset = dataset
         self.frames = frames
         self.config = config
@@ -142,22 +143,19 @@ class BatchLoader(data.Dataset):
         return rng.permutation(np.concatenate(chosen))
 
     def _instructions(self, step: int, places: list[tuple[int, int]]) -> list[str]:
-        told = [self.dataset.episode(episode).instruction[frame] for episode, frame in places]
+        own = [self.dataset.episode(episode).instruction[frame] for episode, frame in places]
         if not self.vary_instruction:
-            return told
+            return own
         # a generator of its own: what else is drawn in a step does not depend on this choice
         rng = np.random.default_rng([self.seed, step, self.rank, 1])
-        draws = rng.random(len(places))
-        sentences = [self.dataset.sentences(episode) or (own,) for (episode, _), own in zip(places, told, strict=True)]
-        return [known[int(draw * len(known))] for known, draw in zip(sentences, draws, strict=True)]
+        choices = [self.dataset.sentences(i) or (one,) for (i, _), one in zip(places, own, strict=True)]
+        return [some[int(draw * len(some))] for some, draw in zip(choices, rng.random(len(places)), strict=True)]
 
     def _row(self, number: int, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """State, action chunk and padding flags; past the end, the last action is repeated and flagged."""
         episode = self.dataset.episode(number)
-        assert episode.action is not None
-        ahead = frame + np.arange(self.config.horizon)
-        is_pad = ahead >= episode.length
-        return episode.state[frame], episode.action[np.minimum(ahead, episode.length - 1)], is_pad
+        ahead, last = frame + np.arange(self.config.horizon), episode.length - 1
+        return episode.state[frame], episode.actions[np.minimum(ahead, last)], ahead > last
 
     def _dimension_mask(self, places: list[tuple[int, int]]) -> Float[Tensor, "b s"] | None:
         if not isinstance(self.dataset, EmbodiedDataset):
@@ -166,28 +164,19 @@ class BatchLoader(data.Dataset):
 
     def _videos(self, observed: list[tuple[int, int]]) -> dict[str, Video]:
         """The streams' clips: pixels, or from the cache."""
-        system2 = self.config.system2
-        if system2 is None:
-            return {}
         stored = [(self._numbers[episode], frame) for episode, frame in observed]
-        if self.cache is not None:
+        if self.cache is not None and self._streams:
             return self.cache.read(stored)
-        return {
-            stream.name: episode_clips(self.frames, stream, places=stored, control_fps=self.config.fps)
-            for stream in system2.streams
-        }
+        fps = self.config.fps
+        return {s.name: episode_clips(self.frames, s, places=stored, control_fps=fps) for s in self._streams}
 
     def _images(self, name: str, places: list[tuple[int, int]]) -> Float[Tensor, "b 3 h w"]:
         camera, lag = camera_and_lag(name)
         size, rule = (self.config.image_px, self.config.image_px), self.config.image
+        stored = ((self._numbers[episode], frame) for episode, frame in places)
         # before the episode began, its first frame is repeated, as in clips
-        images = np.stack(
-            [
-                self.frames.frames(self._numbers[episode], camera, size=size, rule=rule)[max(0, frame - lag)]
-                for episode, frame in places
-            ]
-        )
-        return rearrange(torch.from_numpy(images), "b h w c -> b c h w").float() / 127.5 - 1
+        images = [self.frames.frames(i, camera, size=size, rule=rule)[max(0, frame - lag)] for i, frame in stored]
+        return rearrange(torch.from_numpy(np.stack(images)), "b h w c -> b c h w").float() / 127.5 - 1
 
 
 def episode_clips(frames: Frames, stream: StreamConfig, *, places: list[tuple[int, int]], control_fps: float) -> Video:
@@ -206,21 +195,18 @@ def check_weights(dataset: Dataset, weights: tuple[float, ...] | None) -> None:
         return
     count = len(as_view(dataset).parts)
     if len(weights) != count or not all(0 <= weight < inf for weight in weights) or sum(weights) <= 0:
-        listed = ", ".join(f"{weight:g}" for weight in weights)
-        raise ValueError(
-            f"{count} datasets need as many weights, none negative and not all zero, all finite; got {listed or 'none'}"
-        )
+        listed = ", ".join(f"{weight:g}" for weight in weights) or "none"
+        problem = f"{count} datasets need as many weights, none negative and not all zero, all finite"
+        raise ValueError(f"{problem}; got {listed}")
 
 
 def check_fit(config: PolicyConfig, dataset: Dataset) -> None:
     """Raise ValueError where a policy and a dataset contradict each other, or the policy cannot read a sentence."""
     check_columns(dataset)
-    for word, own, other in (
-        ("state size", config.state_dim, dataset.state_dim),
-        ("action size", config.action_dim, dataset.action_dim),
-    ):
+    for word in ("state", "action"):
+        own, other = getattr(config, f"{word}_dim"), getattr(dataset, f"{word}_dim")
         if own != other:
-            raise ValueError(f"{word}: the policy has {own}, the dataset {other}; use the config made for this dataset")
+            raise ValueError(f"{word} size: the policy has {own}, the dataset {other}; {OTHER_CONFIG}")
     check_cameras(config, dataset)
     backbone = config.system2.backbone if config.system2 else None
     reads_bytes = config.system1.text_encoder is None or isinstance(backbone, BackboneConfig)
@@ -231,15 +217,12 @@ def check_cameras(config: PolicyConfig, dataset: Dataset) -> None:
     """Raise ValueError where a policy cannot see what a dataset holds: another rate, no such camera, too small
     frames."""
     if config.fps != dataset.fps:
+        rates = f"the policy has {config.fps:g}, the dataset {dataset.fps:g}"
+        raise ValueError(f"control rate in Hz: {rates}; {OTHER_CONFIG}")
+    if missing := ", ".join(camera for camera in config.all_cameras if camera not in dataset.cameras):
+        found = ", ".join(dataset.cameras) or "none"
         raise ValueError(
-            f"control rate in Hz: the policy has {config.fps:g}, the dataset {dataset.fps:g}; use the config made for "
-            "this dataset"
-        )
-    missing = [camera for camera in config.all_cameras if camera not in dataset.cameras]
-    if missing:
-        raise ValueError(
-            f"the policy looks through {', '.join(missing)}, which the dataset does not have; "
-            f"its cameras are {', '.join(dataset.cameras) or 'none'}"
+            f"the policy looks through {missing}, which the dataset does not have; its cameras are {found}"
         )
     check_frames(config, {camera: dataset.image_size(camera) for camera in config.all_cameras})
 
@@ -249,15 +232,10 @@ def check_columns(dataset: Dataset) -> None:
     part = as_view(dataset).parts[0]
     columns = part.info.columns if isinstance(part, LeRobotDataset) else {}
     listed = ", ".join(f"{name} [{feature.size}]" for name, feature in columns.items())
-    if dataset.action_dim is None:
-        if columns:
-            raise ValueError(
-                f"this dataset has no actions: it has no column {ACTION}, and none was chosen; its columns are "
-                f"{listed}. Choose with --action COLUMN..., or use train-video alone"
-            )
+    if dataset.action_dim is None and not columns:
         raise ValueError("this dataset has no actions, only pictures; train-video can use it, train cannot")
-    if dataset.state_dim == 0:
-        raise ValueError(
-            f"this dataset has no state: it has no column {STATE}, and none was chosen; its columns are {listed}. "
-            "Choose with --state COLUMN..."
-        )
+    for word, size, column in (("action", dataset.action_dim, ACTION), ("state", dataset.state_dim, STATE)):
+        if not size:
+            problem = f"this dataset has no {word}: it has no column {column}, and none was chosen"
+            also = ", or use train-video alone" if word == "action" else ""
+            raise ValueError(f"{problem}; its columns are {listed}. Choose with --{word} COLUMN...{also}")

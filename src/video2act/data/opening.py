@@ -63,10 +63,8 @@ def open_datasets(
     chosen = None if episodes is None else [choose(part, episodes).episodes[0] for part in parts]
     if embodiments is not None:
         if len(embodiments) != len(parts):
-            listed = ", ".join(embodiments) or "none"
-            raise ValueError(
-                f"{len(parts)} datasets need as many embodiments, one each, got {len(embodiments)}: {listed}"
-            )
+            given = f"got {len(embodiments)}: {', '.join(embodiments) or 'none'}"
+            raise ValueError(f"{len(parts)} datasets need as many embodiments, one each, {given}")
         _check_alike(parts, ("fps", "cameras"))
         return EmbodiedDataset(parts, embodiments, episodes=chosen)
     if len(parts) == 1 and chosen is None:
@@ -87,18 +85,20 @@ def open_chosen(options: DataOptions) -> Dataset:
 
 
 def _check_alike(parts: Sequence[LeRobotDataset], names: Sequence[str]) -> None:
-    def description(dataset: LeRobotDataset) -> dict[str, object]:
-        sizes = {camera: dataset.image_size(camera) for camera in sorted(dataset.cameras)}
-        return {name: sizes if name == "cameras" else getattr(dataset, name) for name in names}
+    def sizes(dataset: LeRobotDataset) -> dict[str, tuple[int, int]]:
+        return {camera: dataset.image_size(camera) for camera in sorted(dataset.cameras)}
 
     first = parts[0]
-    ours = description(first)
     for other in parts[1:]:
-        theirs = description(other)
-        for name, value in ours.items():
-            if theirs[name] != value:
+        pairs = {name: (getattr(first, name), getattr(other, name)) for name in names}
+        remedy = "record them alike, train on them apart"
+        if "cameras" in pairs:
+            ours, theirs = pairs["cameras"] = sizes(first), sizes(other)
+            if ours.keys() == theirs.keys():  # name the one that differs
+                pairs |= {f"the height and width of camera {key!r}": (ours[key], theirs[key]) for key in ours}
+                del pairs["cameras"]
+        for name, (value, others) in pairs.items():
+            if value != others:
                 several = ", or train with each one's --embodiments" if name in _OF_A_ROBOT else ""
-                raise DatasetError(
-                    f"{first.root} and {other.root} do not go together: {name} is {value} in the first and "
-                    f"{theirs[name]} in the second; record them alike, train on them apart{several}"
-                )
+                found = f"{name} is {value} in the first and {others} in the second"
+                raise DatasetError(f"{first.root} and {other.root} do not go together: {found}", remedy + several)

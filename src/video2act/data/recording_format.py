@@ -51,11 +51,8 @@ def describe_features(
     extra: Mapping[str, Feature],
     storage: Literal["video", "image"],
 ) -> dict[str, Feature]:
-    """The features of `info.json`.
-
-    Raises:
-        ValueError: a camera or an extra column that cannot be stored, or has the name of another.
-    """
+    """The features of `info.json`. Raises ValueError: a camera or an extra column that cannot be stored, or has the
+    name of another."""
     for camera in sizes:
         _check_camera(camera)
     vectors = {STATE: state_names, ACTION: action_names}
@@ -75,9 +72,7 @@ def describe_features(
         features[IMAGES + camera] = Feature(storage, (h, w, 3), axes, video if storage == "video" else None)
     for name, feature in extra.items():
         if name in features or name in DEFAULT_FEATURES or "/" in name:
-            raise ValueError(
-                f"a column may not be named {name!r}: it exists already, or holds a slash; choose another name"
-            )
+            raise ValueError(f"a column may not be named {name!r}: it exists, or holds a slash; choose another name")
         try:
             arrow_type(feature)
         except ValueError as error:
@@ -88,44 +83,41 @@ def describe_features(
 def _check_camera(name: str) -> None:
     """A camera's name becomes a folder's name, and a column's, which readers shorten."""
     if not name.strip() or name.startswith(".") or any(letter in name for letter in "/\\\0"):
-        raise ValueError(
-            f"a camera may not be named {name!r}: a folder will have this name; use letters, digits, _ and -"
-        )
+        remedy = "a folder will have this name; use letters, digits, _ and -"
+        raise ValueError(f"a camera may not be named {name!r}: {remedy}")
     if name.startswith("observation."):
         raise ValueError(f"a camera may not be named {name!r}: call it {name.split('.')[-1]!r}, the rest is added")
 
 
 def check_episode(episode: Episode, info: DatasetInfo) -> None:
     """Raise ValueError where an episode cannot be stored, MismatchError where it does not fit the dataset."""
-    action_dim = 0 if episode.action is None else episode.action.shape[-1]
-    vectors = [("state", STATE, episode.state)]
+    vectors = {STATE: ("state", episode.state)}
     if episode.action is not None:
-        vectors.append(("action", ACTION, episode.action))
-    for name, _, values in vectors:
+        vectors[ACTION] = ("action", episode.action)
+    for name, values in vectors.values():
         if values.ndim != 2:
             raise ValueError(f"{name} must be a table, one row per frame, got the shape {values.shape}")
-    length = len(episode.state)
+    length, num_instructions = len(episode.state), len(episode.instructions)
     if length == 0:
         raise ValueError("an episode needs at least one frame")
-    if len(episode.instructions) != length:
-        raise ValueError(
-            f"the episode has {length} states but {len(episode.instructions)} instructions; give one, or one per frame"
-        )
+    if num_instructions != length:
+        raise ValueError(f"the episode has {length} states but {num_instructions} instructions; give one, or one each")
     for sentence in dict.fromkeys((*episode.instructions, *episode.seen, *episode.unseen)):
         if not sentence.strip():
             raise ValueError(f"an episode needs a sentence that says its task, got {sentence!r}")
     _check_frames(episode, info, length=length)
-    for name, key, found in (("state", STATE, episode.state.shape[1]), ("action", ACTION, action_dim)):
-        expected = info.features[key].shape[0] if key in info.features else 0
-        if found != expected:
-            raise MismatchError(f"the dataset has {expected} numbers per {name}, the episode {found}")
+    for key in (STATE, ACTION):
+        name, values = vectors.get(key, ("action", np.zeros((length, 0))))
+        expected = info.features[key].size if key in info.features else 0
+        if values.shape[1] != expected:
+            raise MismatchError(f"the dataset has {expected} numbers per {name}, the episode {values.shape[1]}")
     if set(episode.extra) != set(info.extra):
-        listed = (", ".join(sorted(names)) or "none" for names in (info.extra, episode.extra))
-        raise MismatchError("the dataset has the extra columns {}, the episode {}".format(*listed))
-    for name, values in (*((name, values) for name, _, values in vectors), *episode.extra.items()):
+        ours, theirs = (", ".join(sorted(names)) or "none" for names in (info.extra, episode.extra))
+        raise MismatchError(f"the dataset has the extra columns {ours}, the episode {theirs}")
+    for name, values in (*vectors.values(), *episode.extra.items()):
         if len(values) != length:
             raise ValueError(f"the episode has {length} states but {len(values)} {name}s")
-    for name, _, values in vectors:
+    for name, values in vectors.values():
         _check_values(name, values, dtype="float32")
     for name, values in episode.extra.items():
         _check_column(name, values, feature=info.extra[name], length=length)
@@ -134,20 +126,16 @@ def check_episode(episode: Episode, info: DatasetInfo) -> None:
 def _check_frames(episode: Episode, info: DatasetInfo, *, length: int) -> None:
     for camera, key in info.cameras.items():
         if camera not in episode.frames:
-            raise MismatchError(
-                f"the dataset has camera {camera!r}, the episode only {', '.join(episode.frames) or 'none'}"
-            )
+            found = ", ".join(episode.frames) or "none"
+            raise MismatchError(f"the dataset has camera {camera!r}, the episode only {found}")
         frames, expected = episode.frames[camera], (length, *info.features[key].shape)
         if frames.shape != expected:
             raise MismatchError(f"camera {camera!r}: expected frames of shape {expected}, got {frames.shape}")
         if frames.dtype != np.uint8:
             raise ValueError(f"camera {camera!r}: expected whole numbers from 0 to 255 (uint8), got {frames.dtype}")
-    more = [camera for camera in episode.frames if camera not in info.cameras]
-    if more:
-        listed = ", ".join(info.cameras) or "none"
-        raise MismatchError(
-            f"the episode has camera {more[0]!r}, the dataset only {listed}; leave it out, or begin a dataset with it"
-        )
+    if more := [camera for camera in episode.frames if camera not in info.cameras]:
+        found = f"the episode has camera {more[0]!r}, the dataset only {', '.join(info.cameras) or 'none'}"
+        raise MismatchError(f"{found}; leave it out, or begin a dataset with it")
 
 
 def _check_column(name: str, values: np.ndarray, *, feature: Feature, length: int) -> None:

@@ -35,6 +35,9 @@ RAW_CAMERAS = {
 MAX_NUMBERS, MAX_PICTURE_BYTES = 10**8, 2**26
 """in a table of joints, and in an encoded picture"""
 
+FOREIGN, EMBED = "it is no RoboTwin episode", "copy it into this one"
+GENERATE, COPY_OR_REMOVE = "generate the instructions again", "copy it again or remove it"
+
 Order = Literal["bgr", "rgb"]
 
 
@@ -61,13 +64,11 @@ def find_episodes(folder: Path | str, instructions: Path | str | None = None) ->
     """
     folder, instructions = Path(folder), None if instructions is None else Path(instructions)
     if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{folder} is not a folder; expected RoboTwin's TASK/CONFIG, which holds data/episode0.hdf5"
-        )
+        expected = "expected RoboTwin's TASK/CONFIG, which holds data/episode0.hdf5"
+        raise FileNotFoundError(f"{folder} is not a folder; {expected}")
     if instructions is not None and not instructions.is_dir():
-        raise FileNotFoundError(
-            f"{instructions} is not a folder; expected one that holds episode0.json (--instructions)"
-        )
+        expected = "expected one that holds episode0.json (--instructions)"
+        raise FileNotFoundError(f"{instructions} is not a folder; {expected}")
     files = [file for file in folder.rglob("*.hdf5") if re.fullmatch(r"episode_?\d+", file.stem)]
     if not files:
         raise FileNotFoundError(f"{folder} holds no episodeN.hdf5 (raw) and no episode_N/episode_N.hdf5 (processed)")
@@ -80,13 +81,13 @@ def _source(folder: Path, file: Path, *, instructions: Path | None) -> Source:
     beside = [file.parent.parent / "instructions" / f"episode{number}.json", file.parent / "instructions.json"]
     if instructions is not None:
         beside = [instructions / f"episode{number}.json"]
-    seeds_file = file.parent.parent / "seed.txt"
+    seeds_file, seed = file.parent.parent / "seed.txt", None
     seeds = seeds_file.read_text().split() if file.parent.name == "data" and seeds_file.is_file() else []
-    if number < len(seeds) and not re.fullmatch(r"\d+", seeds[number]):
-        raise DatasetError(
-            f"{seeds_file}: seed {number} is {seeds[number]!r}, expected a whole number; correct or remove the file"
-        )
-    seed = int(seeds[number]) if number < len(seeds) else None
+    if number < len(seeds):
+        if not re.fullmatch(r"\d+", seeds[number]):
+            problem = f"{seeds_file}: seed {number} is {seeds[number]!r}, expected a whole number"
+            raise DatasetError(problem, "correct or remove the file")
+        seed = int(seeds[number])
     found = next((path for path in beside if path.is_file()), None)
     return Source(file, str(file.relative_to(folder)), found, seed)
 
@@ -103,7 +104,8 @@ def read_episode(source: Source, task: str | None = None, *, order: Order = "bgr
         DatasetError: the file is damaged, or lacks what it must hold; both are named.
         ImportError: h5py is not installed.
     """
-    h5py = _h5py()
+    with extra("robotwin", "reading RoboTwin's files"):
+        import h5py
     seen, unseen = _sentences(source, task)
     try:
         with h5py.File(source.file, "r") as file:
@@ -111,7 +113,7 @@ def read_episode(source: Source, task: str | None = None, *, order: Order = "bgr
             state, action = _raw_joints(source.file, file) if is_raw else _processed_joints(source.file, file)
             cells = _pictures(source.file, file, is_raw=is_raw)
             if not cells:
-                raise DatasetError(f"{source.file} holds no camera; record it with rgb switched on")
+                raise DatasetError(f"{source.file} holds no camera", "record it with rgb switched on")
             for camera, pictures in cells.items():
                 if len(pictures) < len(state):
                     raise DatasetError(f"{source.file}: {camera} has {len(pictures)} pictures for {len(state)} states")
@@ -120,9 +122,7 @@ def read_episode(source: Source, task: str | None = None, *, order: Order = "bgr
                 for camera, pictures in cells.items()
             }
     except OSError as error:
-        raise DatasetError(
-            f"{source.file} is not a readable HDF5 file ({error}); copy it again or remove it"
-        ) from error
+        raise DatasetError(f"{source.file} is not a readable HDF5 file ({error})", COPY_OR_REMOVE) from error
     return Episode(frames, state, action, seen[0], source.seed, seen=seen, unseen=unseen)
 
 
@@ -133,65 +133,49 @@ def joint_names(state_dim: int) -> tuple[str, ...]:
     return tuple(n for s in sides for n in (*(f"{s}_joint_{i}_pos" for i in range(num_joints)), f"{s}_gripper_open"))
 
 
-def _h5py() -> Any:
-    with extra("robotwin", "reading RoboTwin's files"):
-        import h5py
-    return h5py
-
-
 def _sentences(source: Source, task: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if source.instructions is None:
         if not task:
-            raise FileNotFoundError(
-                f"{source.file} comes without instructions; name a folder with episodeN.json (--instructions), or say "
-                "the task in a sentence (--task)"
-            )
+            remedy = "name a folder with episodeN.json (--instructions), or say the task in a sentence (--task)"
+            raise FileNotFoundError(f"{source.file} comes without instructions; {remedy}")
         return (task,), ()
     try:
         content = json.loads(source.instructions.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatasetError(
-            f"{source.instructions} is not valid json ({error}); generate the instructions again"
-        ) from error
+        raise DatasetError(f"{source.instructions} is not valid json ({error})", GENERATE) from error
     if isinstance(content, dict):
         seen, unseen = content.get("seen") or content.get("instructions") or [], content.get("unseen") or []
         are_lists = isinstance(seen, list) and isinstance(unseen, list)
         sentences = [*seen, *unseen] if are_lists else [None]
         if seen and all(isinstance(sentence, str) and sentence.strip() for sentence in sentences):
             return tuple(seen), tuple(unseen)
-    raise DatasetError(
-        f'{source.instructions} must hold {{"seen": [sentences], "unseen": [sentences]}}; generate it again'
-    )
+    expected = '{"seen": [sentences], "unseen": [sentences]}'
+    raise DatasetError(f"{source.instructions} must hold {expected}", GENERATE)
 
 
 def _find(path: Path, file: Any, *, name: str) -> Any:
-    """A group or a table of the file itself; None if there is none.
-
-    Raises:
-        DatasetError: a link leads into another file, or the numbers lie in one.
-    """
+    """A group or a table of the file itself; None if there is none. Raises DatasetError: a link leads into another
+    file, or the numbers lie in one."""
     node = file
     for part in name.split("/"):
         if not hasattr(node, "get") or part not in node:
             return None
         if type(node.get(part, getlink=True)).__name__ != "HardLink":
-            raise DatasetError(f"{path}: {name} is a link, which may lead to another file; copy it into this one")
+            raise DatasetError(f"{path}: {name} is a link, which may lead to another file", EMBED)
         node = node[part]
     if getattr(node, "external", None) or getattr(node, "is_virtual", False):
-        raise DatasetError(f"{path}: {name} lies in another file; copy it into this one")
+        raise DatasetError(f"{path}: {name} lies in another file", EMBED)
     return node
 
 
 def _numbers(path: Path, file: Any, *, name: str) -> np.ndarray:
     node = _find(path, file, name=name)
     if node is None:
-        raise DatasetError(
-            f"{path} has no {name}; found {', '.join(sorted(file)) or 'nothing'}; it is no RoboTwin episode"
-        )
+        raise DatasetError(f"{path} has no {name}; found {', '.join(sorted(file)) or 'nothing'}", FOREIGN)
     if not hasattr(node, "shape") or node.dtype.kind not in "fiu":
-        raise DatasetError(f"{path}: {name} must be numbers, found {node}; it is no RoboTwin episode")
+        raise DatasetError(f"{path}: {name} must be numbers, found {node}", FOREIGN)
     if len(node.shape) > 2 or node.size > MAX_NUMBERS:
-        raise DatasetError(f"{path}: {name} has the shape {list(node.shape)}; it is no RoboTwin episode")
+        raise DatasetError(f"{path}: {name} has the shape {list(node.shape)}", FOREIGN)
     return np.asarray(node)
 
 
@@ -201,17 +185,14 @@ def _raw_joints(path: Path, file: Any) -> tuple[np.ndarray, np.ndarray]:
         arm = _numbers(path, file, name=f"joint_action/{side}_arm")
         gripper = _numbers(path, file, name=f"joint_action/{side}_gripper")
         if arm.ndim != 2 or gripper.shape not in ((len(gripper),), (len(gripper), 1)):
-            raise DatasetError(
-                f"{path}: joint_action/{side}_arm is {list(arm.shape)} and {side}_gripper {list(gripper.shape)}; "
-                "expected joints and one gripper at each moment"
-            )
+            found = f"joint_action/{side}_arm is {list(arm.shape)} and {side}_gripper {list(gripper.shape)}"
+            raise DatasetError(f"{path}: {found}; expected joints and one gripper at each moment")
         parts += [arm, gripper.reshape(len(gripper), 1)]
     if len({len(part) for part in parts}) != 1:
         raise DatasetError(f"{path}: joint_action has parts of {', '.join(str(len(part)) for part in parts)} moments")
     if parts[0].shape != parts[2].shape:
-        raise DatasetError(
-            f"{path}: arms of {parts[0].shape[1]} and {parts[2].shape[1]} joints; only equal ones are converted"
-        )
+        found = f"arms of {parts[0].shape[1]} and {parts[2].shape[1]} joints"
+        raise DatasetError(f"{path}: {found}; only equal ones are converted")
     joints = np.concatenate(parts, axis=1).astype(np.float32)
     if len(joints) < 2:
         raise DatasetError(f"{path} holds {len(joints)} moments; an action needs a next one")
@@ -221,9 +202,8 @@ def _raw_joints(path: Path, file: Any) -> tuple[np.ndarray, np.ndarray]:
 def _processed_joints(path: Path, file: Any) -> tuple[np.ndarray, np.ndarray]:
     state, action = _numbers(path, file, name="observations/qpos"), _numbers(path, file, name="action")
     if state.shape != action.shape or state.ndim != 2:
-        raise DatasetError(
-            f"{path}: observations/qpos is {list(state.shape)}, action {list(action.shape)}; expected one shape"
-        )
+        found = f"observations/qpos is {list(state.shape)}, action {list(action.shape)}"
+        raise DatasetError(f"{path}: {found}; expected one shape")
     return state.astype(np.float32), action.astype(np.float32)
 
 
@@ -238,7 +218,7 @@ def _pictures(path: Path, file: Any, *, is_raw: bool) -> dict[str, Any]:
     cameras = {own: cells for own, cells in found.items() if hasattr(cells, "shape")}
     for own, cells in cameras.items():
         if cells.dtype.itemsize > MAX_PICTURE_BYTES:
-            raise DatasetError(f"{path}: {own} has pictures of {cells.dtype.itemsize} bytes; it is no RoboTwin episode")
+            raise DatasetError(f"{path}: {own} has pictures of {cells.dtype.itemsize} bytes", FOREIGN)
     return cameras
 
 
@@ -248,8 +228,7 @@ def _decode(path: Path, camera: str, *, cells: Any, order: Order) -> UInt8[np.nd
         try:
             frames.append(decode_picture(bytes(cell), size=frames[0].shape[:2] if frames else None))
         except ValueError as error:
-            raise DatasetError(
-                f"{path}: picture {number} of {camera} cannot be used: {error}; record it again"
-            ) from error
+            problem = f"{path}: picture {number} of {camera} cannot be used: {error}"
+            raise DatasetError(problem, "record it again") from error
     stacked = np.stack(frames)
     return np.ascontiguousarray(stacked[..., ::-1]) if order == "bgr" else stacked

@@ -23,11 +23,7 @@ def check_sentences(datasets: Iterable[Dataset], max_bytes: int | None) -> None:
 
 
 def hand_over(datasets: Iterable[Dataset], encode: Callable[[Iterable[str]], object]) -> None:
-    """Let `encode` take the distinct sentences one by one.
-
-    Raises:
-        DatasetError: it refused one; the episode is named.
-    """
+    """Let `encode` take the distinct sentences one by one. Raises DatasetError, with the episode, if it refuses one."""
     place = ""
 
     def sentences() -> Iterator[str]:

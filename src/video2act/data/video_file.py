@@ -22,30 +22,26 @@ from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
-from video2act.data.dataset_files import DatasetError, check_exists
+from video2act.data.dataset_files import RECORD, DatasetError, check_exists
 from video2act.data.pictures import Reduce, gather
 
 CODEC = "h264"
 PIXEL_FORMAT = "yuv420p"
 KEY_FRAME_EVERY = 4
+DAMAGED = "the file is damaged: copy it again"
 MAX_OPEN = 32
 """files that stay open"""
 ENCODER_OPTIONS = {"preset": "veryfast", "crf": "18", "tune": "fastdecode", "bf": "0", "g": str(KEY_FRAME_EVERY)}
 
 
 def encode(path: Path, frames: UInt8[np.ndarray, "t h w 3"], *, fps: int) -> None:
-    """Write an mp4.
-
-    Raises:
-        ValueError: no frames, or an odd size, which 4:2:0 colour cannot store.
-    """
+    """Write an mp4. Raises ValueError: no frames, or an odd size, which 4:2:0 colour cannot store."""
     t, h, w, _ = frames.shape
     if t == 0:
         raise ValueError(f"cannot write {path.name}: a video needs at least one frame")
     if h % 2 or w % 2:
-        raise ValueError(
-            f"cannot write {path.name}: H.264 stores even sizes, got {h} x {w}; record with an even image size"
-        )
+        problem = f"H.264 stores even sizes, got {h} x {w}"
+        raise ValueError(f"cannot write {path.name}: {problem}; record with an even image size")
     with av.open(path, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options=ENCODER_OPTIONS)
         stream.width, stream.height, stream.pix_fmt = w, h, PIXEL_FORMAT
@@ -75,7 +71,7 @@ class VideoReader:
         try:
             self._container: InputContainer = av.open(path)
             if not self._container.streams.video:
-                raise DatasetError(f"{path} holds no video stream; copy the file again or record its episodes again")
+                raise DatasetError(f"{path} holds no video stream", RECORD)
             self._stream = self._container.streams.video[0]
             # frames of a policy are small: handing them to other threads takes longer than decoding them
             self._stream.codec_context.thread_count = 1
@@ -104,18 +100,15 @@ class VideoReader:
     def check_rate(self, fps: int) -> None:
         """Raise DatasetError if the file plays at another rate."""
         if self.fps is None or abs(self.fps - fps) > 0.01 * fps:
-            raise DatasetError(
-                f"{self.path} plays at {'no known' if self.fps is None else f'{self.fps:g}'} fps, but the dataset "
-                f"says {fps} fps; encode it again at the dataset's rate or correct fps in meta/info.json"
-            )
+            found = "no known" if self.fps is None else f"{self.fps:g}"
+            remedy = "encode it again at the dataset's rate or correct fps in meta/info.json"
+            raise DatasetError(f"{self.path} plays at {found} fps, but the dataset says {fps} fps", remedy)
 
     def check_size(self, size: tuple[int, int]) -> None:
         """Raise DatasetError if the frames have another height and width."""
         if self.size != size:
-            raise DatasetError(
-                f"{self.path} has frames of {self.size[0]} x {self.size[1]}, meta/info.json says {size[0]} x "
-                f"{size[1]}; copy the file again or record its episodes again"
-            )
+            found, expected = (f"{h} x {w}" for h, w in (self.size, size))
+            raise DatasetError(f"{self.path} has frames of {found}, meta/info.json says {expected}", RECORD)
 
     def frames(self, first: int, count: int, *, reduce: Reduce | None = None) -> UInt8[np.ndarray, "{count} _h _w 3"]:
         """Frames `first .. first + count - 1`, RGB.
@@ -126,10 +119,8 @@ class VideoReader:
             DatasetError: there are fewer, or one cannot be decoded.
         """
         if not 0 <= first <= first + count <= self.num_frames:
-            raise DatasetError(
-                f"{self.path} holds {self.num_frames} frames, but frame {first + count - 1} was asked for: the file "
-                "is cut short or the episodes' metadata is wrong; copy it again or record its episodes again"
-            )
+            problem = f"holds {self.num_frames} frames, but frame {first + count - 1} was asked for"
+            raise DatasetError(f"{self.path} {problem}: the file is cut short or its metadata are wrong", RECORD)
         with self._lock:
             try:
                 return gather(self._decode(first, count), count, size=self.size, reduce=reduce)
@@ -148,17 +139,15 @@ class VideoReader:
             if frame.pts is None or frame.pts < wanted[0]:
                 continue
             if frame.pts != wanted[done]:
-                raise DatasetError(f"{self.path}: frame {first + done} is missing; the file is damaged: copy it again")
+                raise DatasetError(f"{self.path}: frame {first + done} is missing", DAMAGED)
             if (frame.height, frame.width) != self.size:
-                raise DatasetError(
-                    f"{self.path}: frame {first + done} has {frame.height} x {frame.width} px, the first "
-                    f"{self.size[0]} x {self.size[1]}; record at one size"
-                )
+                sizes = f"{frame.height} x {frame.width} px, the first {self.size[0]} x {self.size[1]}"
+                raise DatasetError(f"{self.path}: frame {first + done} has {sizes}", "record at one size")
             yield self._reformatter.reformat(frame, format="rgb24").to_ndarray()
             done += 1
             if done == count:
                 return
-        raise DatasetError(f"{self.path}: frame {first + done} cannot be decoded; the file is damaged: copy it again")
+        raise DatasetError(f"{self.path}: frame {first + done} cannot be decoded", DAMAGED)
 
 
 @lru_cache(maxsize=MAX_OPEN)
@@ -177,6 +166,4 @@ def open_video(path: Path) -> VideoReader:
 
 
 def _damaged(path: Path, error: Exception) -> DatasetError:
-    return DatasetError(
-        f"{path} cannot be decoded ({error}); it is damaged: copy it again or record its episodes again"
-    )
+    return DatasetError(f"{path} cannot be decoded ({error}): it is damaged", RECORD)

@@ -50,23 +50,14 @@ class DatasetView:
     def tasks(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(task for k, i in self._places for task in self.parts[k].episode(i).instruction))
 
-    @property
-    def stats(self) -> dict[str, Statistics]:
-        return self._stats
-
     @cached_property
-    def _stats(self) -> dict[str, Statistics]:
+    def stats(self) -> dict[str, Statistics]:
         stats, names = statistics([self.episode(i) for i in range(len(self))]), self.parts[0].stats
         return {name: replace(entry, names=names[name].names) for name, entry in stats.items()}
 
-    @property
-    def fingerprint(self) -> str:
-        return self._fingerprint
-
     @cached_property
-    def _fingerprint(self) -> str:
-        sizes = {camera: self.image_size(camera) for camera in self.cameras}
-        return fingerprint.of_dataset(self.fps, sizes, episodes=map(self.episode_fingerprint, range(len(self))))
+    def fingerprint(self) -> str:
+        return fingerprint.of_dataset(self)
 
     def episode_fingerprint(self, i: int) -> str:
         part, own = self._place(i)
@@ -106,14 +97,11 @@ def as_view(dataset: Dataset) -> DatasetView:
 
 
 def choose(dataset: LeRobotDataset, episodes: Sequence[int]) -> DatasetView:
-    """Some episodes of a dataset, in the order given.
-
-    Raises:
-        ValueError: an episode that does not exist, one that is named twice, or none at all.
-    """
-    outside = next((i for i in episodes if not 0 <= i < len(dataset)), None)
-    if outside is not None:
-        raise ValueError(f"{dataset.root} has episodes 0..{len(dataset) - 1}, asked for {outside}; choose among them")
+    """Some episodes of a dataset, in the order given. Raises ValueError: an episode that does not exist, one that is
+    named twice, or none at all."""
+    for i in episodes:
+        if not 0 <= i < len(dataset):
+            raise ValueError(f"{dataset.root} has episodes 0..{len(dataset) - 1}, asked for {i}; choose among them")
     if len(set(episodes)) != len(episodes) or not episodes:
         raise ValueError(f"name at least one episode, and each once; got {', '.join(map(str, episodes)) or 'none'}")
     return DatasetView([dataset], [episodes])
@@ -121,11 +109,7 @@ def choose(dataset: LeRobotDataset, episodes: Sequence[int]) -> DatasetView:
 
 def split(dataset: Dataset, fraction: float) -> tuple[DatasetView, DatasetView]:
     """Training and validation episodes. The last `fraction` of each part's episodes is held out: at least one, never
-    all.
-
-    Raises:
-        ValueError: a part has fewer than two episodes.
-    """
+    all. Raises ValueError: a part has fewer than two episodes."""
     view = as_view(dataset)
     counts = [num_held_out(len(chosen), fraction) for chosen in view.episodes]
     halves = list(zip(view.episodes, counts, strict=True))
@@ -140,11 +124,7 @@ def num_held_out(count: int, fraction: float) -> int:
 
 
 def parse_episodes(text: str) -> Sequence[int]:
-    """`"0:10"` -> range(0, 10), `"3,7"` -> (3, 7).
-
-    Raises:
-        ValueError: neither form.
-    """
+    """`"0:10"` -> range(0, 10), `"3,7"` -> (3, 7). Raises ValueError: neither form."""
     begin, colon, end = text.partition(":")
     try:
         return range(int(begin or 0), int(end)) if colon else tuple(int(number) for number in text.split(","))

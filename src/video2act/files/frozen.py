@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from video2act.files.fetched import brief, fetched, unreachable
 from video2act.files.tensor_files import check_counts, fingerprint, listing, open_tensors, read_json, shards
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -32,6 +33,8 @@ WITHOUT_VOCABULARY = ("ByT5Tokenizer",)
 
 TOKENIZER_FILES = ("*.json", "*.model", "*.txt")
 """what is fetched of a repo for its tokenizer"""
+
+AGAIN = "download it again, weights and config from one place"
 
 
 def load_frozen(
@@ -68,18 +71,12 @@ def load_frozen(
     except MemoryError:
         raise
     except Exception as error:
-        if folder is None:
-            if isinstance(error, OSError):
-                raise
-            raise ValueError(
-                f"{source} cannot be read as a {kind.__name__} ({_said(error)}); download it again"
-            ) from error
+        if folder is None and isinstance(error, OSError):
+            raise
         for file in files:  # transformers does not say which file it is
             open_tensors(file)
-        raise ValueError(
-            f"{folder} cannot be read as a {kind.__name__} ({_said(error)}); download it again, weights and "
-            f"config from one place"
-        ) from error
+        problem = f"{folder or source} cannot be read as a {kind.__name__} ({brief(error)})"
+        raise ValueError(f"{problem}; {AGAIN}") from error
     unexpected = [name for name in report["unexpected_keys"] if not name.startswith(not_needed)]
     problems = [
         *(f"missing {name}" for name in sorted(report["missing_keys"])),
@@ -88,10 +85,7 @@ def load_frozen(
     ]
     if problems:
         listed = "\n  ".join(problems[:10])
-        raise ValueError(
-            f"{source} does not hold a {kind.__name__}:\n  {listed}\n"
-            "download it again, weights and config from one place, or name the encoder it is"
-        )
+        raise ValueError(f"{source} does not hold a {kind.__name__}:\n  {listed}\n{AGAIN}, or name the encoder it is")
     return model.requires_grad_(False).eval()
 
 
@@ -107,10 +101,8 @@ def _check_size(kind: Any, config: Any, *, files: Sequence[Path], source: Path) 
         return  # transformers says the same below, and why
     found = sum(math.prod(shape) for shape in shapes)
     if asked > 2 * found + 2**20:
-        raise ValueError(
-            f"{source / 'config.json'} asks for a {kind.__name__} of {asked:.3g} numbers, the files hold {found:.3g}; "
-            "download it again, weights and config from one place"
-        )
+        problem = f"asks for a {kind.__name__} of {asked:.3g} numbers, the files hold {found:.3g}"
+        raise ValueError(f"{source / 'config.json'} {problem}; {AGAIN}")
 
 
 def read_config(kind: Any, source: str | Path) -> Any:
@@ -136,13 +128,9 @@ def read_config(kind: Any, source: str | Path) -> Any:
     except OSError as error:
         if folder is not None:
             raise
-        raise FileNotFoundError(
-            f"there is no folder {source}, and the Hugging Face repo {source} cannot be fetched "
-            f"({_said(error)}); download it "
-            f"where the network allows and name its folder"
-        ) from error
+        raise unreachable(source, "the Hugging Face repo", error=error) from error
     except Exception as error:
-        raise ValueError(f"the config.json of {source} cannot be used ({_said(error)}); download it again") from error
+        raise ValueError(f"the config.json of {source} cannot be used ({brief(error)}); download it again") from error
     raise ValueError(f"{source} holds a model of the kind {found}, not a {kind.__name__}; name the encoder it is")
 
 
@@ -182,17 +170,12 @@ def load_tokenizer(source: str | Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
-        raise ValueError(
-            f"{folder} does not hold a tokenizer that can be read ({_said(error)}); download it again"
-        ) from error
+        problem = f"{folder} does not hold a tokenizer that can be read ({brief(error)})"
+        raise ValueError(f"{problem}; download it again") from error
 
 
 def tokenize(tokenizer: Any, text: str) -> Tensor:
-    """Ids [1 n], not cut.
-
-    Raises:
-        ValueError: most of the text is unknown to the tokenizer.
-    """
+    """Ids [1 n], not cut. Raises ValueError: most of the text is unknown to the tokenizer."""
     ids = tokenizer(text, return_tensors="pt", truncation=False, verbose=False).input_ids
     unknown = tokenizer.unk_token_id
     if unknown is not None and bool((ids == unknown).any()):
@@ -200,10 +183,8 @@ def tokenize(tokenizer: Any, text: str) -> Tensor:
         known = tokenizer.decode([i for i in ids[0].tolist() if i != unknown], skip_special_tokens=True)
         if 2 * len("".join(known.split())) < len("".join(text.split())):
             raise ValueError(
-                f"the tokenizer in {tokenizer.name_or_path} does not know most of {text[:60]!r}, only "
-                f"{known[:60]!r}: say it in "
-                f"the language and letters that the text encoder was trained on; or its vocabulary is "
-                f"damaged, download it again"
+                f"the tokenizer in {tokenizer.name_or_path} does not know most of {text[:60]!r}, only {known[:60]!r}; "
+                "use the language and letters of the text encoder's training, or download a damaged vocabulary again"
             )
     return ids
 
@@ -214,9 +195,8 @@ def _folder(source: str | Path) -> Path | None:
     if isinstance(source, Path) or folder.is_dir():
         return folder
     if source.startswith((".", "~", "/")) or source.count("/") > 1:
-        raise FileNotFoundError(
-            f"{source} is not a folder; name the encoder's folder, or a Hugging Face repo id (owner/name)"
-        )
+        remedy = "name the encoder's folder, or a Hugging Face repo id (owner/name)"
+        raise FileNotFoundError(f"{source} is not a folder; {remedy}")
     return None
 
 
@@ -228,34 +208,5 @@ def _check_vocabulary(folder: Path) -> None:
 
     if not any(all(map(is_there, names)) for names in VOCABULARIES):
         wanted = ", ".join(" and ".join(names) for names in VOCABULARIES)
-        raise FileNotFoundError(
-            f"{folder} lacks the tokenizer's vocabulary: expected one of {wanted}; found {listing(folder)}; "
-            f"download it again"
-        )
-
-
-def fetched(source: str, patterns: Sequence[str], *, part: str = "", revision: str | None = None) -> Path:
-    """The folder into which a repo's files of these patterns are fetched.
-
-    Args:
-        part: names the files in an error.
-
-    Raises:
-        FileNotFoundError: there is no such repo, or it cannot be reached.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=list(patterns)))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        raise FileNotFoundError(
-            f"there is no folder {source}, and {part}the Hugging Face repo {source} cannot be fetched "
-            f"({_said(error)}); "
-            f"download it where the network allows and name its folder"
-        ) from error
-
-
-def _said(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].rstrip(': ')}" if lines else type(error).__name__
+        found = f"expected one of {wanted}; found {listing(folder)}"
+        raise FileNotFoundError(f"{folder} lacks the tokenizer's vocabulary: {found}; download it again")

@@ -8,7 +8,6 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import TextIO
 from weakref import WeakSet
 
@@ -47,9 +46,8 @@ class FolderLock:
                 holder = _holder(opened)
                 opened.close()
                 if not wait:
-                    raise InUseError(
-                        f"{folder} is being written by {holder}; wait for it to end, or choose another folder"
-                    ) from error
+                    remedy = "wait for it to end, or choose another folder"
+                    raise InUseError(f"{folder} is being written by {holder}; {remedy}") from error
                 if not is_announced:
                     print(f"{folder} is being written by {holder}; waiting for it to end", flush=True)
                     is_announced = True
@@ -83,9 +81,7 @@ class FolderLock:
     def __enter__(self) -> "FolderLock":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.release()
 
 

@@ -31,12 +31,8 @@ SHARED = (CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FILE, f"{ADAPTER}/*", *BESIDE, C
 
 
 def load_config(path: Path) -> PolicyConfig:
-    """The config of a run folder.
-
-    Raises:
-        FileNotFoundError: the folder has none. For a training on several robots the message lists their folders.
-        ValueError: the file is not a policy's config.
-    """
+    """The config of a run folder. Raises FileNotFoundError: the folder has none. For a training on several robots the
+    message lists their folders; ValueError: the file is not a policy's config."""
     robots = sorted((path / ROBOTS).glob(f"*/{CONFIG_FILE}"))
     if robots and not (path / CONFIG_FILE).is_file():
         listed = ", ".join(str(robot.parent) for robot in robots)

@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+AGAIN = "download it again"
 PIECE_BYTES = 2**12
 NUM_PIECES = 64
 """of each file, beside both its ends, that a fingerprint reads: what differs in one layer differs in one of them"""
@@ -91,10 +92,9 @@ def shards(folder: Path, *names: str) -> list[Path]:
         stem, _, ending = name.rpartition(".")
         found = sorted(folder.glob(f"{stem}-*-of-*.{ending}"))
         if found:
+            missing = f"{name}.index.json, which says what is in them, is missing"
             raise FileNotFoundError(
-                f"{folder} holds {len(found)} shards ({found[0].name}, ...), but {name}.index.json, which "
-                f"says what is in them, "
-                f"is missing; download it, too"
+                f"{folder} holds {len(found)} shards ({found[0].name}, ...), but {missing}; download it, too"
             )
     wanted = " nor ".join(f"{name}.index.json nor {name}" for name in names)
     raise FileNotFoundError(f"{folder} has neither {wanted}; found {listing(folder)}")
@@ -105,12 +105,9 @@ def _listed(index: Path) -> list[Path]:
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise ValueError(f"{index} has no weight_map from tensors to files; download it again")
     files = [index.parent / name for name in sorted(set(weight_map.values()))]
-    missing = [file.name for file in files if not file.is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{index.parent} lacks {', '.join(missing)} of {len(files)} shards listed in {index.name}; "
-            f"download it again"
-        )
+    if missing := ", ".join(file.name for file in files if not file.is_file()):
+        listed = f"{len(files)} shards listed in {index.name}"
+        raise FileNotFoundError(f"{index.parent} lacks {missing} of {listed}; {AGAIN}")
     return files
 
 
@@ -141,11 +138,11 @@ def fingerprint(files: Iterable[Path], *more: object) -> str:
 class SafetensorsFile:
     """Raises ValueError for a file that is damaged or incomplete."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, word: str = "complete", *, remedy: str = AGAIN):
         try:
             self._file = safe_open(path, framework="pt")
         except SafetensorError as error:
-            raise ValueError(f"{path} is not a complete safetensors file ({error}); download it again") from error
+            raise ValueError(f"{path} is not a {word} safetensors file ({error}); {remedy}") from error
 
     def names(self) -> list[str]:
         return list(self._file.keys())
@@ -158,11 +155,8 @@ class SafetensorsFile:
 
 
 def read_torch(path: Path) -> Any:
-    """The content of a file that PyTorch wrote: tensors in containers, never code.
-
-    Raises:
-        ValueError: it is damaged, incomplete, or refers to anything else.
-    """
+    """The content of a file that PyTorch wrote: tensors in containers, never code. Raises ValueError: it is damaged,
+    incomplete, or refers to anything else."""
     try:
         # only files in zip form can be mapped; older ones are read whole
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -171,18 +165,15 @@ def read_torch(path: Path) -> Any:
         name = re.search(r"GLOBAL ([\w.]+)", str(error))
         other = re.search(r"Unsupported (?!global)[^\n.]*", str(error))
         refused = f"it refers to {name[1]}" if name else other[0] if other else "unreadable pickle"
-        raise ValueError(
-            f"{path} is damaged or holds more than tensors, perhaps code, and is not opened ({refused}); download it "
-            "again from a source that you trust"
-        ) from error
+        problem = f"{path} is damaged or holds more than tensors, perhaps code, and is not opened ({refused})"
+        raise ValueError(f"{problem}; download it again from a source that you trust") from error
     except UNREADABLE as error:
         if isinstance(error, OSError) and error.filename:  # not the content: it may not be read, say
             raise
         # torch explains at length what a damaged zip file is
         reason = str(error).strip().partition("\n")[0].partition(" This is an internal")[0][:200] or "it is empty"
-        raise ValueError(
-            f"{path} is not a complete PyTorch file ({type(error).__name__}: {reason}); download it again"
-        ) from error
+        problem = f"{path} is not a complete PyTorch file ({type(error).__name__}: {reason})"
+        raise ValueError(f"{problem}; {AGAIN}") from error
 
 
 class PickleFile:
@@ -191,9 +182,7 @@ class PickleFile:
     def __init__(self, path: Path):
         content = read_torch(path)
         if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
-            raise ValueError(
-                f"{path} must hold a dictionary of tensors, got {type(content).__name__}; download it again"
-            )
+            raise ValueError(f"{path} must hold a dictionary of tensors, got {type(content).__name__}; {AGAIN}")
         self._tensors: dict[str, Tensor] = content
 
     def names(self) -> list[str]:
@@ -207,18 +196,13 @@ class PickleFile:
 
 
 def open_tensors(path: Path) -> SafetensorsFile | PickleFile:
-    """A file of tensors, which are read when they are asked for.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is incomplete, damaged, of another kind, or holds anything but tensors.
-    """
+    """A file of tensors, which are read when they are asked for. Raises FileNotFoundError: there is no such file;
+    ValueError: it is incomplete, damaged, of another kind, or holds anything but tensors."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the download is not complete; download it again")
     if path.suffix == ".safetensors":
         return SafetensorsFile(path)
     if path.suffix in (".pth", ".pt", ".bin"):
         return PickleFile(path)
-    raise ValueError(
-        f"{path}: weights are read from .safetensors, .pth, .pt or .bin files, not from {path.suffix or 'others'}"
-    )
+    readers = ".safetensors, .pth, .pt or .bin files"
+    raise ValueError(f"{path}: weights are read from {readers}, not from {path.suffix or 'others'}")

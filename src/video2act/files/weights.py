@@ -4,17 +4,15 @@ A weight that is missing, unexpected or of another shape is an error that names 
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from video2act.files.atomic import disk_full_says, publish
+from video2act.files.tensor_files import SafetensorsFile
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
@@ -43,32 +41,21 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def read_tensors(path: Path, part: str = "") -> dict[str, Tensor]:
     """The tensors of a safetensors file; of those whose names begin with `part`, and without it. The others are not
-    read.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged.
-    """
-    with _opened(path) as file:
-        return {name.removeprefix(part): file.get_tensor(name) for name in file.keys() if name.startswith(part)}  # noqa: SIM118
+    read. Raises FileNotFoundError: there is no such file; ValueError: the file is damaged."""
+    file = _opened(path)
+    return {name.removeprefix(part): file.read(name) for name in file.names() if name.startswith(part)}
 
 
 def read_shapes(path: Path, part: str = "") -> dict[str, tuple[int, ...]]:
     """As `read_tensors`, from the file's header: shapes only."""
-    with _opened(path) as file:
-        names = [name for name in file.keys() if name.startswith(part)]  # noqa: SIM118
-        return {name.removeprefix(part): tuple(file.get_slice(name).get_shape()) for name in names}
+    file = _opened(path)
+    return {name.removeprefix(part): file.shape(name) for name in file.names() if name.startswith(part)}
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> SafetensorsFile:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: this folder has no weights; is training still running?")
-    try:
-        with safe_open(path, "pt") as file:
-            yield file
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a readable safetensors file ({error}); copy it again") from error
+    return SafetensorsFile(path, "readable", remedy="copy it again")
 
 
 def check_file(make: Callable[[], nn.Module], path: Path, *, part: str = "") -> None:
@@ -97,10 +84,8 @@ def check_memory(make: Callable[[], nn.Module]) -> None:
     needed = sum(tensor.nbytes for tensor in tensors if tensor.is_meta)
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:
-        raise ValueError(
-            f"this config asks for {needed / 2**30:,.0f} GiB of weights, the machine has {there / 2**30:,.0f} GiB; "
-            "choose smaller widths or fewer layers"
-        )
+        sizes = f"{needed / 2**30:,.0f} GiB of weights, the machine has {there / 2**30:,.0f} GiB"
+        raise ValueError(f"this config asks for {sizes}; choose smaller widths or fewer layers")
 
 
 def load_weights(module: nn.Module, path: Path, *, elsewhere: tuple[str, ...] = (), part: str = "") -> None:
@@ -126,25 +111,18 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def check_fit(own: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], *, source: Path | str) -> None:
-    """Compare the shapes that a module has with those that a file holds.
-
-    Raises:
-        ValueError: a tensor is missing, unexpected or of another shape; at most ten of each kind are named.
-    """
+    """Compare the shapes that a module has with those that a file holds. Raises ValueError: a tensor is missing,
+    unexpected or of another shape; at most ten of each kind are named."""
     kinds = (
         [f"missing {name} {list(shape)}" for name, shape in own.items() if name not in found],
         [f"unexpected {name} {list(shape)}" for name, shape in found.items() if name not in own],
         [
             f"{name} is {list(found[name])}, the config asks for {list(shape)}"
             for name, shape in own.items()
-            if name in found and found[name] != shape
+            if found.get(name, shape) != shape
         ],
     )
-    problems = [
-        line for kind in kinds for line in (*kind[:10], *([f"and {len(kind) - 10} more"] if len(kind) > 10 else []))
-    ]
-    if problems:
-        listed = "\n  ".join(problems)
-        raise ValueError(
-            f"{source} does not fit its config:\n  {listed}\ntake weights and config from one place, copied whole"
-        )
+    more = ([f"and {len(kind) - 10} more"] if len(kind) > 10 else [] for kind in kinds)
+    if problems := [line for kind, rest in zip(kinds, more, strict=True) for line in (*kind[:10], *rest)]:
+        listed, remedy = "\n  ".join(problems), "take weights and config from one place, copied whole"
+        raise ValueError(f"{source} does not fit its config:\n  {listed}\n{remedy}")

@@ -19,7 +19,7 @@ from video2act.data.opening import open_chosen
 from video2act.policy import Video2Act
 from video2act.system2.backbones import CONFIG_FILE
 from video2act.training.features import cache_spec, fill
-from video2act.training.new_policy import SEEN, build_policy, can_write, choose_policy, prepare_text
+from video2act.training.new_policy import SEEN, build_policy, can_write, choose_policy, frame_notes, prepare_text
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,8 @@ class Filled:
 
 
 def fill_cache(options: FillCacheOptions) -> Filled:
-    """Fill a cache, or go on filling it.
-
-    Raises:
-        ValueError: the policy has no System 2, `out` is needed, or `max_gib` is no size.
-        StaleCacheError: `out` holds a cache of something else.
-        OSError: it would not fit.
-    """
+    """Fill a cache, or go on filling it. Raises ValueError: the policy has no System 2, `out` is needed, or `max_gib`
+    is no size; StaleCacheError: `out` holds a cache of something else; OSError: it would not fit."""
     max_gib, out, video_model = options.max_gib, options.out, options.video_model
     if max_gib is not None and not isfinite(max_gib):
         raise ValueError(f"max_gib must be finite, got {max_gib:g}; leave it out for as much as the disk holds")
@@ -64,6 +59,8 @@ def fill_cache(options: FillCacheOptions) -> Filled:
             raise ValueError(f"{video_model} cannot be written; name a folder for this cache with --out")
     cache = FeatureCache(out, spec, max_bytes=None if max_gib is None else int(max_gib * 2**30))
     accelerator = Accelerator()
+    for line in frame_notes(policy.config, dataset, video_model) if accelerator.is_main_process else ():
+        print(f"note: {line}")
     policy.slow.to(accelerator.device)
     prepare_text(policy, dataset, accelerator=accelerator)
     fill(policy, dataset, store=FrameStore(dataset), cache=cache, accelerator=accelerator, wait=False)
@@ -74,12 +71,8 @@ def fill_cache(options: FillCacheOptions) -> Filled:
 
 
 def verify_cache(options: VerifyCacheOptions) -> str:
-    """Read every episode and compare it with its checksums.
-
-    Raises:
-        FileNotFoundError: there is no cache.
-        ValueError: lists all that is wrong.
-    """
+    """Read every episode and compare it with its checksums. Raises FileNotFoundError: there is no cache; ValueError:
+    lists all that is wrong."""
     folder, spec = options.folder, load_spec(options.folder)
     cache = FeatureCache(folder, spec)
     faults = [fault for episode in range(spec.num_episodes) if (fault := cache.verify(episode))]

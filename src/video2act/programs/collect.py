@@ -28,7 +28,9 @@ from video2act.data import DatasetWriter, EncodedEpisode, Episode, encode_episod
 from video2act.data.dataset_files import DatasetError
 from video2act.data.lerobot_format import ACTION, INFO_PATH, DatasetInfo, load_info
 from video2act.data.lerobot_tables import read_episodes
-from video2act.envs import make_environment, make_expert
+from video2act.data.lerobot_writer import check_origin
+from video2act.envs import has_expert, list_environments, make_environment, make_expert
+from video2act.envs.choices import check_choice
 from video2act.interfaces import Environment, EnvironmentSpec, Expert
 
 MAX_FAILURES_IN_A_ROW = 20
@@ -81,8 +83,12 @@ def collect(
 
     Raises:
         DatasetError: `out` was recorded with other settings.
+        ValueError: an unknown environment, or one without an expert.
         CollectionError: the expert fails on too many seeds in a row, or a worker died.
     """
+    # before a worker starts: a name that cannot be recorded, such as one of your own environments, which has no expert
+    kind = "environment" if has_expert(env) or ":" not in env else "environment with a scripted expert"
+    check_choice(kind, env, choices=list_environments())
     setup = partial(_set_up, env, cameras, image_size=image_size, max_steps=max_steps)
     workers = workers or os.cpu_count() or 1
     return record(setup, out, episodes, seed=seed, noise=noise, workers=workers, videos_only=videos_only)
@@ -99,7 +105,7 @@ def record(
         )
     out, started = Path(out), time.monotonic()
     if (out / INFO_PATH).is_file() and not load_origin(out):
-        raise DatasetError(f"{out} was not recorded by collect; record into a new folder and train on both")
+        raise DatasetError(f"{out} was not recorded by collect", "record into a new folder and train on both")
     with closing(_Team()) as team:
         spec = team.hire(setup, min(workers, episodes), noise=noise)
         writer, next_seed = _open(out, spec, seed=seed, noise=noise, videos_only=videos_only)
@@ -274,13 +280,7 @@ def _open(out: Path, spec: EnvironmentSpec, *, seed: int, noise: float, videos_o
             origin=settings,
         )
         return writer, seed
-    origin = load_origin(out)
-    different = [name for name in settings if origin.get(name) != settings[name]]
-    if different:
-        changes = "; ".join(f"{name} was {origin.get(name)!r}, now {settings[name]!r}" for name in different)
-        raise DatasetError(
-            f"{out} was recorded with other settings: {changes}. Repeat them, or record into a new folder"
-        )
+    check_origin(out, settings, made="recorded")
     seeds = [entry.seed for entry in read_episodes(out, load_info(out)) if entry.seed is not None]
     return DatasetWriter.resume(out), max(seeds, default=seed - 1) + 1
 

@@ -6,7 +6,6 @@ number. The same command continues an interrupted conversion. An unreadable epis
 episodes are kept.
 """
 
-import json
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -18,47 +17,33 @@ from typing import Any
 
 from rich.progress import Progress
 
+from video2act.config.data_options import RoboTwinOptions
 from video2act.data import DatasetWriter, EncodedEpisode, encode_episode, load_origin
 from video2act.data.dataset_files import DatasetError
 from video2act.data.lerobot_format import INFO_PATH, DatasetInfo
-from video2act.data.lerobot_writer import ORIGIN_PATH
+from video2act.data.lerobot_writer import ORIGIN_PATH, check_origin, origin_json
 from video2act.data.recording_format import MismatchError
-from video2act.data.robotwin import Order, Source, find_episodes, joint_names, read_episode
+from video2act.data.robotwin import Source, find_episodes, joint_names, read_episode
 from video2act.files.atomic import write_text
 from video2act.runtime.workers import end_with_program, worker_context
 
 
-def convert_robotwin(
-    folder: Path | str,
-    out: Path | str,
-    *,
-    instructions: Path | str | None = None,
-    task: str | None = None,
-    fps: int = 25,
-    robot: str = "aloha_agilex",
-    order: Order = "bgr",
-    workers: int | None = None,
-) -> int:
+def convert_robotwin(folder: Path | str, out: Path | str, **options: Any) -> int:
     """Convert every episode below `folder`; returns how many the dataset holds. Run again to go on.
 
     Args:
-        instructions: folder with `episodeN.json`, where the files come without.
-        task: a sentence for episodes without instructions.
-        fps: control steps per second.
-        robot: its name in the dataset.
-        order: see `read_episode`.
-        workers: processes; None for one per core.
+        options: the fields of `RoboTwinOptions`.
     Raises:
         FileNotFoundError: there are no episodes, or no instructions.
         DatasetError: a file is damaged or unlike the first one, or `out` holds another conversion.
         ValueError: a number is out of range.
     """
-    if workers is not None and workers < 1:
-        raise ValueError(f"at least one process has to work, got --workers {workers}")
-    if not robot.strip():
+    chosen = RoboTwinOptions(folder=Path(folder), out=Path(out), **options)
+    workers, instructions = chosen.workers, chosen.instructions
+    if not chosen.robot.strip():
         raise ValueError("a dataset names its robot, got an empty --robot")
     out, sources = Path(out), find_episodes(folder, instructions)
-    settings = {"converted": "robotwin", "fps": fps, "robot": robot, "order": order, "task": task}
+    settings = {"converted": "robotwin"} | {name: getattr(chosen, name) for name in ("fps", "robot", "order", "task")}
     writer = _open(out, sources, settings=settings)
     with writer, _nothing_half_begun(writer):
         left = sources[writer.num_episodes :]
@@ -104,10 +89,8 @@ def _encoded(
             while running:
                 yield running.popleft().result()
         except BrokenProcessPool as error:
-            raise OSError(
-                "a process ended without a word (often a lack of memory); run the same command again, with fewer "
-                "workers"
-            ) from error
+            advice = "run the same command again, with fewer workers"
+            raise OSError(f"a process ended without a word (often a lack of memory); {advice}") from error
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -119,9 +102,8 @@ def _convert(source: Source, info: DatasetInfo, folder: Path, settings: dict[str
     except DatasetError:
         raise
     except MismatchError as error:  # with the first episode
-        raise DatasetError(
-            f"{source.file}: {error}; convert different robots and cameras into datasets of their own"
-        ) from error
+        remedy = "convert different robots and cameras into datasets of their own"
+        raise DatasetError(f"{source.file}: {error}", remedy) from error
     except ValueError as error:
         raise DatasetError(f"{source.file}: {error}") from error
 
@@ -131,37 +113,29 @@ def _open(out: Path, sources: list[Source], *, settings: dict[str, Any]) -> Data
     if not (out / INFO_PATH).is_file():
         first = read_episode(sources[0], settings["task"], order=settings["order"])
         if first.state.shape[1] % 2:
-            raise DatasetError(
-                f"{sources[0].file}: {first.state.shape[1]} joints and grippers; expected two arms of equally many"
-            )
+            found = f"{first.state.shape[1]} joints and grippers; expected two arms of equally many"
+            raise DatasetError(f"{sources[0].file}: {found}")
+        joints = joint_names(first.state.shape[1])
         return DatasetWriter.create(
             out,
             fps=float(settings["fps"]),
             robot=settings["robot"],
             cameras=tuple(first.frames),
             image_size={camera: frames.shape[1:3] for camera, frames in first.frames.items()},
-            state_names=joint_names(first.state.shape[1]),
-            action_names=joint_names(first.state.shape[1]),
+            state_names=joints,
+            action_names=joints,
             origin={**settings, "episodes": names},
         )
-    origin = load_origin(out)
-    if origin.get("converted") != "robotwin":
-        raise DatasetError(f"{out} was not converted from RoboTwin; convert into a new folder and train on both")
-    changed = [
-        f"{key} was {origin.get(key)!r}, now {value!r}" for key, value in settings.items() if origin.get(key) != value
-    ]
-    if changed:
-        raise DatasetError(
-            f"{out} was converted otherwise: {'; '.join(changed)}. Repeat the settings, or choose a new folder"
-        )
+    if load_origin(out).get("converted") != "robotwin":
+        raise DatasetError(f"{out} was not converted from RoboTwin", "convert into a new folder and train on both")
+    origin = check_origin(out, settings, made="converted")
     writer = DatasetWriter.resume(out)
     done = origin["episodes"][: writer.num_episodes]
     if names[: len(done)] != done:
         writer.close()
         other = next((name for name, old in zip(names, done, strict=False) if name != old), "fewer episodes")
-        raise DatasetError(
-            f"{out} holds other episodes than the folder now begins with (found {other}); choose a new folder"
-        )
+        problem = f"{out} holds other episodes than the folder now begins with (found {other})"
+        raise DatasetError(problem, "choose a new folder")
     # the folder may have grown since
-    write_text(out / ORIGIN_PATH, json.dumps({**settings, "episodes": names}, indent=2) + "\n")
+    write_text(out / ORIGIN_PATH, origin_json({**settings, "episodes": names}))
     return writer

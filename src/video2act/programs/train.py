@@ -26,7 +26,7 @@ from video2act.training.beginning import Beginning, begin_from
 from video2act.training.features import fill
 from video2act.training.identity import policy_identity, whole_path
 from video2act.training.loop import CHECKPOINTS, TrainingLoop
-from video2act.training.new_policy import build_policy, choose_policy, fit_robots, open_cache, prepare_text
+from video2act.training.new_policy import build_policy, choose_policy, fit_robots, frame_notes, open_cache, prepare_text
 from video2act.training.record import save_runs
 
 
@@ -77,10 +77,8 @@ def train(
     training = training if num_steps is None else replace(training, num_steps=num_steps)
     tuning = config.system2.tuning.method if config.system2 else "frozen"
     if cache and tuning != "frozen":
-        raise ValueError(
-            f"{cache} holds what a frozen video model sees, but system2.tuning.method={tuning} trains it; "
-            f"leave the cache out"
-        )
+        problem = f"{cache} holds what a frozen video model sees, but system2.tuning.method={tuning} trains it"
+        raise ValueError(f"{problem}; leave the cache out")
     config = fit_robots(config, data)
     check_fit(config, data)
     check_weights(data, training.weights)
@@ -103,8 +101,9 @@ def train(
         rates={"system2.backbone.": training.video_learning_rate} if tuning != "frozen" else {},
         elsewhere=policy.elsewhere,
     ) as loop:
-        for line in policy.scale_warnings() if loop.is_main else ():
-            print(f"note: {line} (policy.normalize_floor)")
+        notes = [f"{line} (policy.normalize_floor)" for line in policy.scale_warnings()]
+        for line in (*notes, *frame_notes(config, data, video_model)) if loop.is_main else ():
+            print(f"note: {line}")
         prepare_text(policy, data, accelerator=loop.accelerator)
         store, seen = FrameStore(data), None
         if policy.system2 and not policy.system2.is_learning and not live:
@@ -153,9 +152,7 @@ def begin(policy: Video2Act, source: Path, *, parts: tuple[str, ...] = ()) -> Be
     if (source / POLICY_FILE).is_file():
         return begin_from(policy, source, parts=parts)
     if parts not in ((), ("system1",)):
-        raise ValueError(
-            f"{source} has no {POLICY_FILE}, so it is read as RDT-1B's checkpoint, which fills system1 only; "
-            f"got init_parts {', '.join(parts)}"
-        )
+        problem = f"{source} has no {POLICY_FILE}, so it is read as RDT-1B's checkpoint, which fills system1 only"
+        raise ValueError(f"{problem}; got init_parts {', '.join(parts)}")
     loaded = load_rdt(policy.system1, source)
     return Beginning(source, loaded.taken, (), (), loaded.own)

@@ -3,12 +3,11 @@
 Three kinds of model, one training: the tiny one from nothing; a published one, whole or by LoRA; and one of Wan's
 networks in a middle size from nothing, whose VAE is trained first. What comes out is a folder that `video2act train`
 takes as `--video-model`:
-    backbone.json            the tiny model's config, or which published model this is made of
-    model.safetensors        the tiny model; or transformer/ as diffusers writes it; or adapter/, a LoRA as peft writes
-    it video_report.json        on episodes never trained on: loss, and PSNR of predicted frames beside that of copying
-    the last
-                             frame and of the codec, which bounds what any prediction can reach
-    prediction.mp4           a true future beside the imagined one
+    backbone.json        the tiny model's config, or which published model this is made of
+    model.safetensors    the tiny model; or transformer/ as diffusers writes it; or adapter/, a LoRA as peft writes it
+    video_report.json    on held-out episodes: loss, and PSNR of predicted frames beside that of copying the last frame
+                         and of the codec, which no prediction can exceed
+    prediction.mp4       a true future beside the imagined one
 """
 
 import json
@@ -49,8 +48,9 @@ from video2act.system2.backbones.sources import component
 from video2act.system2.video_training import diffusion_loss
 from video2act.text.instruction import MAX_BYTES
 from video2act.training.identity import backbone_identity
-from video2act.training.loop import SETTINGS_FILE, TrainingLoop, processes
+from video2act.training.loop import TrainingLoop, processes
 from video2act.training.new_policy import choose_policy
+from video2act.training.settings import SETTINGS_FILE
 from video2act.training.video_report import VideoReport, print_report, validate
 from video2act.types import Video
 
@@ -207,11 +207,8 @@ def train_video(
 def backbone_to_train(
     options: TrainVideoOptions, policy: PolicyConfig
 ) -> BackboneConfig | PretrainedBackboneConfig | ScratchConfig:
-    """The video model of the policy that options ask for.
-
-    Raises:
-        ValueError: the policy has none, or a folder is named for a model that is trained from nothing.
-    """
+    """The video model of the policy that options ask for. Raises ValueError: the policy has none, or a folder is named
+    for a model that is trained from nothing."""
     backbone, video_model = video_model_in(policy), options.video_model
     if isinstance(backbone, PretrainedBackboneConfig) and (backbone.source != SMALL_SOURCE or video_model):
         return replace(backbone, source=str(video_model)) if video_model else backbone
@@ -235,10 +232,9 @@ def _check(config: VideoTrainConfig, backbone: Any, *, tuning: TuningConfig) -> 
         if tuning.method == "lora":
             raise ValueError("tuning.method=lora is for published video models; one from nothing is trained whole")
     elif config.num_steps and config.learning_rate > HIGHEST_RATE:
-        raise ValueError(
-            f"a learning rate of {config.learning_rate:g} ruins a published video model (it is the tiny one's); "
-            f"usual are 1e-4 for LoRA and 1e-5 for the whole model, at most {HIGHEST_RATE:g}: set learning-rate"
-        )
+        problem = f"a learning rate of {config.learning_rate:g} ruins a published video model (it is the tiny one's)"
+        usual = f"usual are 1e-4 for LoRA and 1e-5 for the whole model, at most {HIGHEST_RATE:g}: set learning-rate"
+        raise ValueError(f"{problem}; {usual}")
 
 
 # a model from nothing

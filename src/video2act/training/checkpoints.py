@@ -38,11 +38,8 @@ class Checkpoints:
         """step of the newest checkpoint that is sound"""
 
     def save(self, step: int, tensors: dict[str, Tensor]) -> None:
-        """Write a checkpoint, then remove all but it and the one before it.
-
-        Raises:
-            OSError: the disk is full; the checkpoints before it are kept.
-        """
+        """Write a checkpoint, then remove all but it and the one before it. Raises OSError: the disk is full; the
+        checkpoints before it are kept."""
         final = self.folder / f"{step:06d}"
         temporary = final.with_name(f"{final.name}.tmp")
         before = "there is none before it" if self._last is None else f"that of step {self._last} is kept"
@@ -118,16 +115,14 @@ class Checkpoints:
         except (OSError, ValueError, LookupError, TypeError) as error:
             return 0, f"{FACTS_FILE}: {type(error).__name__}: {error}"
         if isinstance(step, int) and step > num_steps:
-            raise ValueError(
-                f"{path / FACTS_FILE} is of step {step}, but the training ends at num_steps={num_steps}; remove {path}"
-            )
+            problem = f"{path / FACTS_FILE} is of step {step}, but the training ends at num_steps={num_steps}"
+            raise ValueError(f"{problem}; remove {path}")
         if step != int(path.name):
             return 0, f"{FACTS_FILE} names step {step}"
         if num_processes != self._accelerator.num_processes:
-            raise ValueError(
-                f"{path} was written by {num_processes} processes, this run has {self._accelerator.num_processes}; "
-                "resume with the same number"
-            )
+            now = self._accelerator.num_processes
+            problem = f"{path} was written by {num_processes} processes, this run has {now}"
+            raise ValueError(f"{problem}; resume with the same number")
         try:
             is_same = _checksum(self._file(path)) == checksum
         except OSError as error:

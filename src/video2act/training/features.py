@@ -8,8 +8,10 @@ from contextlib import nullcontext
 from dataclasses import asdict, replace
 from math import gcd
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from jaxtyping import UInt8
 from rich.progress import track
 from torch import Tensor
 
@@ -53,11 +55,8 @@ def cache_spec(policy: Video2Act, dataset: Dataset, *, stage: Stage = "seen", dt
         described["reference"] = config.reference
     if stage == "latents" or (stage == "features" and config.filter_on == "features"):
         described["streams"] = [{**stream, "filter": None} for stream in streams]
-    windows = {}
-    if stage == "latents":
-        for stream in config.streams:
-            if stream.encoding == "stream":
-                windows[stream.name] = (_latent_step(system2, stream), _clip_latents(system2, stream))
+    streamed = [stream for stream in config.streams if stage == "latents" and stream.encoding == "stream"]
+    windows = {s.name: (_latent_step(system2, s), _clip_latents(system2, s)) for s in streamed}
     every = gcd(*(stream.every for stream in config.streams))
     return CacheSpec(stage, dtype, every, windows, {**described, "weights": weights_fingerprint(weights)}, len(dataset))
 
@@ -116,33 +115,22 @@ def look(
     policy: Video2Act, dataset: Dataset, *, store: FrameStore, episode: int, spec: CacheSpec, device: torch.device
 ) -> dict[str, Video]:
     """What the cache holds of one episode: stream -> clips one after another, or the latents of a stream."""
-    system2 = policy.slow
-    length, instruction = dataset.lengths[episode], dataset.episode(episode).instruction
-    streamed = {
-        stream.name: _whole_stream(
-            system2, store, episode=episode, stream=stream, length=length, fps=policy.config.fps, device=device
-        )
-        for stream in system2.config.streams
-        if stream.encoding == "stream"
-    }
-    moments = range(0, length, spec.every)
+    system2, fps, instruction = policy.slow, policy.config.fps, dataset.episode(episode).instruction
+    windowed = tuple(stream for stream in system2.config.streams if stream.encoding == "window")
+    streams = [stream for stream in system2.config.streams if stream not in windowed]
+    images = {s.name: store.frames(episode, s.camera, size=s.frame_px, rule=s.frame) for s in streams}
+    streamed = {s.name: _whole_stream(system2, s, images=images[s.name], fps=fps, device=device) for s in streams}
+    moments = range(0, dataset.lengths[episode], spec.every)
     parts: list[dict[str, Video]] = []
     for first in range(0, len(moments), BATCH):
         frames = moments[first : first + BATCH]
-        latents = {}
-        for stream in system2.config.streams:
-            if stream.name in streamed:
-                latents[stream.name] = _clips(system2, stream, latents=streamed[stream.name], frames=frames)
-        windowed = tuple(stream for stream in system2.config.streams if stream.name not in streamed)
+        latents = {s.name: _clips(system2, s, latents=streamed[s.name], frames=frames) for s in streams}
         if windowed:
             places = [(episode, frame) for frame in frames]
-            clips = {
-                s.name: episode_clips(store, s, places=places, control_fps=policy.config.fps).to(device)
-                for s in windowed
-            }
+            clips = {s.name: episode_clips(store, s, places=places, control_fps=fps).to(device) for s in windowed}
             latents |= system2.encode(clips, windowed)
-        told = [instruction[frame] for frame in frames]
-        parts.append(system2.see_on("latents", latents, instruction=told, until=spec.stage))
+        sentences = [instruction[frame] for frame in frames]
+        parts.append(system2.see_on("latents", latents, instruction=sentences, until=spec.stage))
     seen = {name: Video(torch.cat([part[name].grid for part in parts]), video.fps) for name, video in parts[0].items()}
     # latents one by one, each once
     single = {name: replace(video, grid=video.grid[0].movedim(0, 1)[:, :, None]) for name, video in streamed.items()}
@@ -150,19 +138,11 @@ def look(
 
 
 def _whole_stream(
-    system2: System2,
-    store: FrameStore,
-    *,
-    episode: int,
-    stream: StreamConfig,
-    length: int,
-    fps: float,
-    device: torch.device,
+    system2: System2, stream: StreamConfig, *, images: UInt8[np.ndarray, "t h w 3"], fps: float, device: torch.device
 ) -> Video:
     """All latents of an episode `[1 c t h w]`."""
-    images = store.frames(episode, stream.camera, size=stream.frame_px, rule=stream.frame)
     group = system2.config.backbone.frames_per_latent
-    chosen = stream_indices(length - 1, stream)
+    chosen = stream_indices(len(images) - 1, stream)
     encoder, grids, latent_fps = open_stream(system2.backbone), [], 0.0
     begin = 0
     while begin < len(chosen):

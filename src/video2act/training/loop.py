@@ -11,10 +11,10 @@ A run folder grows:
     checkpoints/             everything needed to go on, see `training/checkpoints.py`
 """
 
-import json
 import shutil
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -29,25 +29,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from video2act.config import OptimizationConfig, to_json
-from video2act.files.atomic import write_text
-from video2act.files.differences import differences
+from video2act.config import OptimizationConfig
 from video2act.files.lock import FolderLock
 from video2act.precision import has_fast_bf16
 from video2act.training.checkpoints import Checkpoints
-from video2act.training.metrics import METRICS_FILE, TrainingMetrics, read_metrics
+from video2act.training.metrics import TrainingMetrics, read_metrics
 from video2act.training.pause import StopRequest, TrainingPausedError
+from video2act.training.settings import FINISHED, check_folder, settings_of, write_settings
 from video2act.training.state import TrainingState, own_part
 
 CHECKPOINTS = "checkpoints"
-SETTINGS_FILE = "training.json"
-FINISHED = "finished"
 
-HARMLESS = ("max_minutes", "save_every", "validate_every", "num_workers")
-"""settings that do not change what is learned"""
-
+NO_CHECKPOINT = "holds no checkpoint to resume; starting from the first step"
 TIME_IS_OVER = 1000
 """beside the numbers of signals"""
+
+
+Inputs = Callable[[int], tuple[Any, ...]]
+"""micro-step -> arguments of the module's forward"""
 
 
 class TrainingLoop:
@@ -80,18 +79,21 @@ class TrainingLoop:
     ):
         self.config = config
         self.folder = folder
-        precision = {"mixed_precision": _precision(config)}
-        settings = json.loads(to_json(config)) | precision | json.loads(json.dumps(identity or {}))
-        self._settings = {name: value for name, value in settings.items() if name not in HARMLESS}
+        precision = _precision(config)
+        self._settings = settings_of(config, {"mixed_precision": precision, **(identity or {})})
         self.accelerator = Accelerator(
-            mixed_precision=precision["mixed_precision"],
+            mixed_precision=precision,
             gradient_accumulation_steps=config.gradient_accumulation,
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=bool(rates))],
         )
         self.is_main = self.accelerator.is_main_process
         self._lock = FolderLock(folder, "a training") if self.is_main else None
         try:
-            self._claim_folder(resume)
+            self.accelerator.wait_for_everyone()
+            check_folder(folder, self._settings, resume=resume)
+            self.accelerator.wait_for_everyone()
+            if self.is_main:
+                write_settings(folder, self._settings)
             self._prepare(module, rates or {}, elsewhere=elsewhere)
             self.first_step = self._load_newest() if resume else 0
         except BaseException:
@@ -105,13 +107,8 @@ class TrainingLoop:
     def _prepare(self, module: nn.Module, rates: dict[str, float], *, elsewhere: tuple[str, ...]) -> None:
         config = self.config
         # beta2 below the usual .999: in a training of a thousand steps the second moment must forget its start
-        optimizer = torch.optim.AdamW(
-            _groups(module, rates),
-            lr=config.learning_rate,
-            betas=(0.9, 0.99),
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        options = {"lr": config.learning_rate, "betas": (0.9, 0.99), "weight_decay": config.weight_decay, "fused": True}
+        optimizer = torch.optim.AdamW(_groups(module, rates), **options)
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
         self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
@@ -122,12 +119,8 @@ class TrainingLoop:
         self.average = EMAModel(
             self.parameters, decay=0.9999, use_ema_warmup=True, power=config.ema_power, foreach=not is_divided
         )
-        self._state = TrainingState(
-            self.accelerator.unwrap_model(self.module),
-            self.optimizer.state,
-            self.average.shadow_params,
-            elsewhere=elsewhere,
-        )
+        whole, moments = self.accelerator.unwrap_model(self.module), self.optimizer.state
+        self._state = TrainingState(whole, moments, self.average.shadow_params, elsewhere=elsewhere)
         self._checkpoints = Checkpoints(self.folder / CHECKPOINTS, self.accelerator, is_divided=is_divided)
 
     def __enter__(self) -> "TrainingLoop":
@@ -141,9 +134,7 @@ class TrainingLoop:
         if self._lock:
             self._lock.release()
 
-    def run(
-        self, inputs: Callable[[int], tuple[Any, ...]], title: str, *, validate: Callable[[], float] | None = None
-    ) -> None:
+    def run(self, inputs: Inputs, title: str, *, validate: Callable[[], float] | None = None) -> None:
         """Train to `num_steps`.
 
         Args:
@@ -154,19 +145,16 @@ class TrainingLoop:
             FloatingPointError: the loss is not finite; checkpoints before it are kept.
             TrainingPausedError: `max_minutes` are over, or a signal came: the step was finished and saved.
         """
-        try:
+        with ExitStack() as on_error:
+            on_error.callback(self.close)
             self._run(inputs, title, validate=validate)
-        except BaseException:
-            self.close()
-            raise
+            on_error.pop_all()
 
-    def _run(
-        self, inputs: Callable[[int], tuple[Any, ...]], title: str, *, validate: Callable[[], float] | None
-    ) -> None:
+    def _run(self, inputs: Inputs, title: str, *, validate: Callable[[], float] | None) -> None:
         self.module.train()
         started, num_steps = monotonic(), self.config.num_steps
         metrics = TrainingMetrics(self.folder, self.first_step) if self.is_main else None
-        with StopRequest() as stop, self._progress(title) as progress:
+        with StopRequest() as stop, self._progress() as progress:
             task = progress.add_task(title, total=num_steps, completed=self.first_step, loss="", rate="")
             for step in range(self.first_step, num_steps):
                 loss, gradient_norm = self._step(step, inputs)
@@ -228,31 +216,27 @@ class TrainingLoop:
         self.average.store(self.parameters)
         self.average.copy_to(self.parameters)
         state: dict[str, Any] = self.accelerator.get_state_dict(self.module)
-        # copied is what will be trained weights again, and what FSDP gathered into more memory than it fills, which no
-        # file
-        # takes; a frozen video model of gigabytes is not
         trained = {own_part(tensor).data_ptr() for tensor in self.parameters}
-        weights = {
-            name: tensor.clone()
-            if tensor.data_ptr() in trained or tensor.untyped_storage().nbytes() > tensor.nbytes
-            else tensor
-            for name, tensor in state.items()
-        }
+        for name, tensor in state.items():
+            # copied: what will hold trained weights again, and what FSDP gathered into more memory than it fills, which
+            # no file takes; but not a frozen video model of gigabytes
+            if tensor.data_ptr() in trained or tensor.untyped_storage().nbytes() > tensor.nbytes:
+                state[name] = tensor.clone()
         self.average.restore(self.parameters)
-        return weights
+        return state
 
     def finish(self) -> None:
         """Mark the training as finished and remove what was only needed to resume. Call it when the result is saved."""
         self.accelerator.wait_for_everyone()
         if self.is_main:
-            write_text(self.folder / SETTINGS_FILE, json.dumps({**self._settings, FINISHED: True}, indent=2) + "\n")
+            write_settings(self.folder, self._settings | {FINISHED: True})
             shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
         self.accelerator.end_training()
         self.close()
         # accelerate keeps its settings for the life of the process, but the next training may want others
         AcceleratorState._reset_state()
 
-    def _step(self, step: int, inputs: Callable[[int], tuple[Any, ...]]) -> tuple[float, float]:
+    def _step(self, step: int, inputs: Inputs) -> tuple[float, float]:
         # what draws from the global generators (dropout of a big backbone, say) depends on the step alone, too
         set_seed(hash((self.config.seed, step, self.accelerator.process_index)) % 2**31)
         losses = []
@@ -270,77 +254,28 @@ class TrainingLoop:
             losses.append(loss.detach())
         mean = float(self.accelerator.reduce(torch.stack(losses).mean(), reduction="mean"))  # type: ignore[arg-type]
         if not torch.isfinite(torch.tensor(mean)):
-            raise FloatingPointError(
-                f"the loss of step {step} is {mean}; lower the learning rate, or look for outliers in the data"
-            )
+            remedy = "lower the learning rate, or look for outliers in the data"
+            raise FloatingPointError(f"the loss of step {step} is {mean}; {remedy}")
         self.schedule.step()
         self.average.step(self.parameters)
         return mean, gradient_norm
 
-    def _progress(self, title: str) -> Progress:
-        return Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[loss]}"),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            disable=not self.is_main,
-        )
-
-    # checkpoints
-
-    def _claim_folder(self, resume: bool) -> None:
-        self.accelerator.wait_for_everyone()
-        path, metrics = self.folder / SETTINGS_FILE, self.folder / METRICS_FILE
-        before = _read_settings(path) if path.is_file() else {}
-        # a folder in which no step was taken is free: there is nothing to lose
-        has_begun = bool(before.get(FINISHED)) or (metrics.is_file() and metrics.stat().st_size > 0)
-        if has_begun and not resume:
-            raise FileExistsError(f"{self.folder} already holds a training; resume it, or choose another folder")
-        if has_begun and not path.is_file():
-            raise ValueError(f"{path} is missing; restore it, or remove {self.folder} to train from the beginning")
-        if before.get(FINISHED):
-            raise FileExistsError(f"{self.folder} holds a finished training; choose another folder to train again")
-        before = {name: value for name, value in before.items() if name in self._settings}
-        changed = differences(before, self._settings, words=("then", "now")) if has_begun else []
-        if changed:
-            raise ValueError(
-                f"{self.folder} was started with other settings ({'; '.join(changed)}); resume with the same ones, or "
-                "choose another folder"
-            )
-        self.accelerator.wait_for_everyone()
-        if self.is_main:
-            write_text(path, json.dumps(self._settings, indent=2) + "\n")
+    def _progress(self) -> Progress:
+        title, loss, rate = (TextColumn(f"{{task.{name}}}") for name in ("description", "fields[loss]", "fields[rate]"))
+        columns = (BarColumn(), MofNCompleteColumn(), loss, rate, TimeRemainingColumn())
+        return Progress(title, *columns, disable=not self.is_main)
 
     def _load_newest(self) -> int:
         step, found = self._checkpoints.load(self.config.num_steps)
         if self.is_main:
             if step:
                 read_metrics(self.folder, step)
-            how = (
-                f"goes on after step {step} of {self.config.num_steps}"
-                if step
-                else ("holds no checkpoint to resume; starting from the first step")
-            )
-            print(f"{self.folder} {how}", flush=True)
+            goes_on = f"goes on after step {step} of {self.config.num_steps}"
+            print(f"{self.folder} {goes_on if step else NO_CHECKPOINT}", flush=True)
         if step:
             self._state.restore(found, source=f"the newest checkpoint of {self.folder}")
             self.average.optimization_step = step
         return step
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(path.read_bytes())
-        if isinstance(settings, dict):
-            return settings
-        problem = f"it holds {type(settings).__name__}"
-    except (ValueError, RecursionError) as error:
-        problem = str(error)
-    raise ValueError(
-        f"{path} is damaged ({problem[:200]}); restore it, or remove {path.parent} to train from the beginning"
-    )
 
 
 def _groups(module: nn.Module, rates: dict[str, float]) -> list[dict[str, Any]]:
@@ -350,11 +285,8 @@ def _groups(module: nn.Module, rates: dict[str, float]) -> list[dict[str, Any]]:
         if parameter.requires_grad:
             start = next((start for start in rates if name.startswith(start)), "")
             own.setdefault(start, []).append(parameter)
-    return [
-        {"params": parameters, **({"lr": rates[start]} if start else {})}
-        for start, parameters in own.items()
-        if parameters
-    ]
+    own_rates = {start: {"lr": rate} for start, rate in rates.items()}
+    return [{"params": parameters, **own_rates.get(start, {})} for start, parameters in own.items() if parameters]
 
 
 def processes() -> PartialState:
@@ -364,7 +296,5 @@ def processes() -> PartialState:
 
 def _precision(config: OptimizationConfig) -> str:
     if config.mixed_precision == "auto":
-        device = processes().device
-        assert device is not None
-        return "bf16" if has_fast_bf16(device) else "no"
+        return "bf16" if has_fast_bf16(torch.device(processes().device or "cpu")) else "no"
     return config.mixed_precision

@@ -12,11 +12,7 @@ METRICS_FILE = "metrics.jsonl"
 
 
 def read_metrics(folder: Path, num_steps: int) -> list[str]:
-    """The lines of the first `num_steps` steps.
-
-    Raises:
-        ValueError: one of them is missing or damaged.
-    """
+    """The lines of the first `num_steps` steps. Raises ValueError: one of them is missing or damaged."""
     path = folder / METRICS_FILE
     lines = path.read_bytes().splitlines()[:num_steps] if path.is_file() else []
     for step in range(num_steps):
@@ -25,10 +21,8 @@ def read_metrics(folder: Path, num_steps: int) -> list[str]:
         except (ValueError, LookupError, TypeError):
             is_sound = False
         if not is_sound:
-            raise ValueError(
-                f"{path}: line {step + 1} is not the record of step {step}, although the checkpoint is of step "
-                f"{num_steps}; restore the file, or remove {folder} to train from the beginning"
-            )
+            what = f"line {step + 1} is not the record of step {step}, although the checkpoint is of step {num_steps}"
+            raise ValueError(f"{path}: {what}; restore it, or remove {folder} to train from the beginning")
     return [line.decode() for line in lines]
 
 
@@ -54,9 +48,8 @@ class TrainingMetrics:
         self._count += 1
         self._smooth_loss += (measured["loss"] - self._smooth_loss) / min(self._count, 50)
         self._validation_loss = measured.get("validation_loss", self._validation_loss)
-        with disk_full_says(
-            f"{self._file.name} does not fit; the newest checkpoint is kept: free some space and resume"
-        ):
+        kept = "the newest checkpoint is kept: free some space and resume"
+        with disk_full_says(f"{self._file.name} does not fit; {kept}"):
             self._file.write(json.dumps({"step": step, **measured}) + "\n")
             self._file.flush()
         for name, value in measured.items():

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, load
+from video2act.config import BackboneConfig, FrameConfig, PolicyConfig, PretrainedBackboneConfig, load
+from video2act.config.files import build
 from video2act.config.training_options import PolicyStart
 from video2act.data import Dataset
 from video2act.data.cache import FeatureCache
@@ -15,6 +16,7 @@ from video2act.data.embodied import EmbodiedDataset
 from video2act.data.sentences import hand_over
 from video2act.embodiment import UNIFIED
 from video2act.files.weights import check_memory
+from video2act.frames import describe_fit
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act
 from video2act.presets import SMALL_SOURCE, Demonstrations, make_preset
@@ -23,6 +25,7 @@ from video2act.system2.backbones import CONFIG_FILE as BACKBONE_FILE
 from video2act.system2.backbones import load_video_model, make_published
 from video2act.system2.backbones.pretrained import PretrainedBackbone
 from video2act.training.features import cache_spec
+from video2act.training.settings import SETTINGS_FILE, read_settings
 
 SEEN = "seen"
 """folder of caches beside a video model, or in a run folder"""
@@ -57,33 +60,47 @@ def choose_policy(start: PolicyStart, data: Demonstrations, cameras: tuple[str, 
 
 
 def fit_robots(config: PolicyConfig, data: Dataset) -> PolicyConfig:
-    """The config in the unified vector, if the data are of robots whose embodiments are named; else as it is.
-
-    Raises:
-        ValueError: the config names one robot.
-    """
+    """The config in the unified vector, if the data are of robots whose embodiments are named; else as it is. Raises
+    ValueError: the config names one robot."""
     if not isinstance(data, EmbodiedDataset):
         return config
     if config.system1.embodiment not in ("", UNIFIED):
-        raise ValueError(
-            f"embodiments names each dataset's robot; leave system1.embodiment={config.system1.embodiment} out"
-        )
+        remedy = f"leave system1.embodiment={config.system1.embodiment} out"
+        raise ValueError(f"embodiments names each dataset's robot; {remedy}")
     return config.replace({"system1.embodiment": UNIFIED})
+
+
+def frame_notes(config: PolicyConfig, data: Dataset, video_model: Path | None) -> list[str]:
+    """One line for each stream whose frames get their size by another rule than those that our video model learned."""
+    path = video_model / SETTINGS_FILE if video_model else None
+    if path is None or config.system2 is None or not path.is_file():
+        return []
+    trained = read_settings(path).get("frame")
+    if not isinstance(trained, dict):  # the video model is older than the rule
+        return []
+    learned, notes = build(FrameConfig, trained, where=f"{path}: frame"), []
+    for stream in config.system2.streams:
+        recorded, size = data.image_size(stream.camera), stream.frame_px
+        ours, theirs = (describe_fit(recorded, size, rule=rule) for rule in (stream.frame, learned))
+        if (ours, stream.frame.resample) != (theirs, learned.resample) and recorded != size:
+            notes.append(
+                f"stream {stream.name!r} shows the video model frames that it did not learn from: {ours} "
+                f"({stream.frame.resample}), learned: {theirs} ({learned.resample}); train it with the same --fit"
+            )
+    return notes
 
 
 def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], *, video_model: Path | None) -> Video2Act:
     """A policy with new weights and a trained video model: a published one from the source that the config names, or
-    from
-    `video_model` in its place; the tiny one from `video_model`.
+    from `video_model` in its place; the tiny one from `video_model`.
 
     Raises:
         ValueError: the config has System 2 but there is no video model, or the reverse.
     """
     if config.system2 is None:
         if video_model is not None:
-            raise ValueError(
-                f"this policy has no System 2, so the video model {video_model} would go unused; leave it out"
-            )
+            problem = f"this policy has no System 2, so the video model {video_model} would go unused"
+            raise ValueError(f"{problem}; leave it out")
         return make_policy(config, statistics)
     backbone = config.system2.backbone
     if isinstance(backbone, PretrainedBackboneConfig):
@@ -95,15 +112,12 @@ def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], *, vid
             backbone = replace(backbone, source=str(video_model))
         return make_policy(replace(config, system2=replace(config.system2, backbone=backbone)), statistics)
     if video_model is None:
-        raise ValueError(
-            "this policy has System 2, which needs a video model: train one with train-video and pass --video-model"
-        )
+        remedy = "train one with train-video and pass --video-model"
+        raise ValueError(f"this policy has System 2, which needs a video model: {remedy}")
     backbone_config, trained = load_video_model(video_model)
     if not isinstance(backbone_config, BackboneConfig):
-        raise ValueError(
-            f"{video_model} holds a {backbone_config.name} video model, but this policy is over the tiny one; "
-            f"choose a preset over {backbone_config.name}"
-        )
+        problem = f"{video_model} holds a {backbone_config.name} video model, but this policy is over the tiny one"
+        raise ValueError(f"{problem}; choose a preset over {backbone_config.name}")
     # the model brings its own shape; where it is tapped is the policy's choice
     chosen = replace(backbone_config, feature_layer=backbone.feature_layer, feature_norm=backbone.feature_norm)
     policy = make_policy(replace(config, system2=replace(config.system2, backbone=chosen)), statistics)
@@ -112,11 +126,8 @@ def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], *, vid
 
 
 def make_policy(config: PolicyConfig, statistics: dict[str, Statistics]) -> Video2Act:
-    """A policy with random weights, over the video model that the config names.
-
-    Raises:
-        ValueError: the machine has no memory for it.
-    """
+    """A policy with random weights, over the video model that the config names. Raises ValueError: the machine has no
+    memory for it."""
     backbone = make_published(config.system2)
     check_memory(lambda: Video2Act(config, statistics, backbone=backbone))
     return Video2Act(config, statistics, backbone=backbone)

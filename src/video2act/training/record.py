@@ -42,12 +42,8 @@ Part = tuple[LeRobotDataset, tuple[int, ...]]
 
 def _parts(data: Dataset) -> list[Part]:
     view = as_view(data)
-    return [(_on_disk(part), chosen) for part, chosen in zip(view.parts, view.episodes, strict=True)]
-
-
-def _on_disk(part: Dataset) -> LeRobotDataset:
-    assert isinstance(part, LeRobotDataset)
-    return part
+    pairs = zip(view.parts, view.episodes, strict=True)
+    return [(part, chosen) for part, chosen in pairs if isinstance(part, LeRobotDataset)]
 
 
 def _save(policy: Video2Act, weights: dict[str, Tensor], *, out: Path, own: list[Part], data: Dataset) -> None:

@@ -5,9 +5,11 @@ bounds any prediction. A model that knows one noise level per clip cannot be giv
 imagined clips.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log10
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -63,22 +65,13 @@ def validate(backbone: VideoBackbone, sampler: ClipSampler, *, out: Path, device
             pixels, instruction = sampler.clips(places[first : first + BATCH], sampler.sizes_px[0])
             pixels = pixels.to(device)
             latents = backbone.encode(pixels)
-            losses.append(
-                (
-                    float(diffusion_loss(backbone, latents, instruction=instruction, generator=generator)),
-                    len(instruction),
-                )
-            )
+            given: dict[str, Any] = {"instruction": instruction, "generator": generator}
+            losses.append((float(diffusion_loss(backbone, latents, **given)), len(instruction)))
             codec = backbone.decode(latents)
             codec_errors.append(_error(codec.grid, pixels.grid))
-            for key, triple in _continued(
-                backbone, pixels, latents=latents, codec=codec, instruction=instruction, generator=generator
-            ).items():
+            for key, triple in _continued(backbone, pixels, latents=latents, codec=codec, **given).items():
                 errors.setdefault(key, []).append(triple)
-    predictions = [
-        Prediction(*key, *(_decibels([triple[k] for triple in triples]) for k in range(3)))
-        for key, triples in errors.items()
-    ]
+    predictions = [Prediction(*key, *map(_decibels, zip(*triples, strict=True))) for key, triples in errors.items()]
     num_clips = sum(count for _, count in losses)
     chosen = sampler.spread(4)[0][:4]
     pixels, instruction = sampler.clips(chosen, sampler.sizes_px[0])
@@ -123,7 +116,7 @@ def _error(a: Tensor, b: Tensor) -> Tensor:
     return (a.clamp(-1, 1) - b.clamp(-1, 1)).square().mean(dim=(1, 2, 3, 4)).cpu()
 
 
-def _decibels(errors: list[Tensor]) -> float:
+def _decibels(errors: Sequence[Tensor]) -> float:
     """Peak signal-to-noise ratio of pixels in [-1, 1] from the mean error over all clips."""
     return 10 * log10(4 / max(float(torch.cat(errors).mean()), 1e-10))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from video2act.data import DatasetError
 from video2act.data.check import check_dataset
-from video2act.data.hub import locate_dataset
+from video2act.data.dataset_files import locate_dataset
 from video2act.files.run_folder import ROBOTS, STATISTICS_FILE
 from video2act.presets import PRESETS
 from video2act.programs.info.dataset import Columns, describe_dataset

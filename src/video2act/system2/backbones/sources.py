@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from video2act.files.frozen import fetched
+from video2act.files.fetched import fetched
 from video2act.files.tensor_files import check_counts, listing, read_json, shards
 from video2act.system2.backbones.checkpoint import Checkpoint
 
