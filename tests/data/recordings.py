@@ -125,10 +125,12 @@ def pack_videos(root: Path, drift_s: float = 0.0) -> Path:
             file.unlink()
         encode(files[0], np.concatenate(frames), fps=info["fps"])
         for i, path in enumerate(paths):
-            name = str(path.relative_to(root))
-            change_column(root, name, f"videos/{key}/file_index", [0])
             start = before / info["fps"] + i * drift_s
-            change_column(root, name, f"videos/{key}/from_timestamp", [start])
-            change_column(root, name, f"videos/{key}/to_timestamp", [start + lengths[i] / info["fps"]])
+            columns = {"file_index": 0, "from_timestamp": start, "to_timestamp": start + lengths[i] / info["fps"]}
+            table = pq.read_table(path)
+            for name, value in columns.items():
+                name = f"videos/{key}/{name}"
+                table = table.set_column(table.column_names.index(name), name, pa.array([value]))
+            pq.write_table(table, path)
             before += lengths[i]
     return root

@@ -242,11 +242,15 @@ def test_images_of_several_episodes_in_one_file(tmp_path):
         assert np.array_equal(dataset.frames(i, "wrist", start=3), episode.frames["wrist"][3:])
 
 
+@pytest.fixture(scope="module")
+def four(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("four") / "set", [make_episode(i, 5 + i) for i in range(4)])
+
+
 @pytest.mark.parametrize("drift_s", [0.0, 0.04, -0.04], ids=["exact", "late", "early"])
-def test_frames_are_found_by_counting_where_times_drift(tmp_path, drift_s):
+def test_frames_are_found_by_counting_where_times_drift(four, tmp_path, drift_s):
     """Of four episodes in one file, the last is told to begin more than two frames off."""
-    root = write_dataset(tmp_path / "set", [make_episode(i, 5 + i) for i in range(4)])
-    dataset = LeRobotDataset(pack_videos(root, drift_s))
+    dataset = LeRobotDataset(pack_videos(copy(four, tmp_path / "set"), drift_s))
     for i in range(4):
         assert read_numbers(dataset.frames(i, "front")) == [100 * i + k for k in range(5 + i)]
 

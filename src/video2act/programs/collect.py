@@ -24,6 +24,7 @@ from typing import Any, cast
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from video2act.config.data_options import CollectOptions
 from video2act.data import DatasetWriter, EncodedEpisode, Episode, encode_episode, load_origin
 from video2act.data.dataset_files import DatasetError
 from video2act.data.lerobot_format import ACTION, INFO_PATH, DatasetInfo, load_info
@@ -58,40 +59,31 @@ class Collected:
     duration_s: float
 
 
-def collect(
-    env: str,
-    out: Path | str,
-    *,
-    episodes: int,
-    seed: int = 0,
-    cameras: tuple[str, ...] | None = None,
-    image_size: int = 128,
-    noise: float = 0.0,
-    workers: int | None = None,
-    videos_only: bool = False,
-    max_steps: int | None = None,
-) -> Collected:
+def collect(env: str, out: Path | str, **options: Any) -> Collected:
     """Record expert episodes until the dataset `out` holds `episodes` of them, with those that it holds already.
 
     Args:
         env: a name of `list_environments`.
-        seed: of the first episode; the others count up.
-        cameras: None: the environment's default.
-        noise: standard deviation of the disturbance; grippers get none.
-        workers: processes; None: one per core.
-        videos_only: leave the actions out, for `train-video`.
-
+        options: the other fields of `CollectOptions`.
     Raises:
         DatasetError: `out` was recorded with other settings.
         ValueError: an unknown environment, or one without an expert.
         CollectionError: the expert fails on too many seeds in a row, or a worker died.
     """
+    chosen = CollectOptions(env=env, out=Path(out), **options)
     # before a worker starts: a name that cannot be recorded, such as one of your own environments, which has no expert
     kind = "environment" if has_expert(env) or ":" not in env else "environment with a scripted expert"
     check_choice(kind, env, choices=list_environments())
-    setup = partial(_set_up, env, cameras, image_size=image_size, max_steps=max_steps)
-    workers = workers or os.cpu_count() or 1
-    return record(setup, out, episodes, seed=seed, noise=noise, workers=workers, videos_only=videos_only)
+    setup = partial(_set_up, env, chosen.cameras, image_size=chosen.image_size, max_steps=chosen.max_steps)
+    return record(
+        setup,
+        chosen.out,
+        chosen.episodes,
+        seed=chosen.seed,
+        noise=chosen.noise,
+        workers=chosen.workers or os.cpu_count() or 1,
+        videos_only=chosen.videos_only,
+    )
 
 
 def record(
