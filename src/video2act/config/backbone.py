@@ -49,8 +49,7 @@ class BackboneConfig(CheckedConfig):
     """frames merged into one latent frame, after the first, which stands alone"""
     text_dim: Width = 64
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         layer, depth = self.feature_layer, self.depth
         check(0 <= layer <= depth, f"feature_layer must lie in 0..{depth} (the number of blocks), got {layer}")
         check(
@@ -83,8 +82,7 @@ class ScratchConfig(CheckedConfig):
     vae: str = ""
     """a folder of such a model, whose VAE is taken instead of training one"""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         check_divisible(self, "hidden", "num_heads")
         head = self.hidden // self.num_heads
         check(head % 2 == 0, f"a head of {head} is not even; positions need it")
@@ -155,8 +153,7 @@ class PretrainedBackboneConfig(CheckedConfig):
     text_cache: str | None = None
     """folder of text embeddings, all of one encoder; if null, one per family and encoder in the user's cache folder"""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         check(self.name in GRIDS, f"unknown video model {self.name!r}; choose from {', '.join(GRIDS)}")
         check(bool(self.source), f"the video model {self.name!r} needs a source: a folder or a Hugging Face repo id")
 

@@ -79,22 +79,17 @@ def located(where: str) -> Iterator[None]:
 
 
 class CheckedConfig:
-    """A dataclass whose values are checked against its annotations when it is made."""
+    """A dataclass whose values are checked when it is made: against its annotations, then with one another."""
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        for name, hint in _hints(type(self)).items():
+            value = getattr(self, name)
+            if problem := _problem(hint, value):
+                raise ValueError(f"{name} {problem}, got {shown(value)}")
+        self._check()
 
-
-def check_fields(config: Any, where: str = "") -> None:
-    """Raise ValueError for a value that its field's annotation excludes.
-
-    Args:
-        where: what the message begins with.
-    """
-    for name, hint in _hints(type(config)).items():
-        value = getattr(config, name)
-        if problem := _problem(hint, value):
-            raise ValueError(f"{where}{name} {problem}, got {shown(value)}")
+    def _check(self) -> None:
+        """Raise ValueError for values that contradict each other."""
 
 
 @cache

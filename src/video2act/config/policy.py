@@ -55,8 +55,7 @@ class PolicyConfig(CheckedConfig):
     preset: str = ""
     """name of the preset that the policy started from; describes, and changes nothing"""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         steps, delay, width = self.execute_steps, self.system1.max_delay_steps, self.system1.hidden
         check(1 <= steps <= self.horizon, f"execute_steps must lie in 1..horizon ({self.horizon}), got {steps}")
         check(delay < self.horizon, f"max_delay_steps ({delay}) must be smaller than horizon ({self.horizon})")

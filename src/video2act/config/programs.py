@@ -71,8 +71,7 @@ class SweepOptions(CheckedConfig):
     """device of the policy"""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         check(
             bool(self.refresh_every or self.latency_ms),
             "a sweep needs values of refresh_every or of latency_ms; both are empty",

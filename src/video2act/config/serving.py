@@ -61,8 +61,7 @@ class ServeOptions(ConnectionLimits):
     device: str = "cpu"
     """device of the policy"""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         check(0 <= self.port < 2**16, f"a port lies in 0..65535 (0: any free port), got {self.port}")
         n = self.refresh_every
         check(n is None or n >= 1, f"refresh_every counts control steps between refreshes: at least 1, got {n}")

@@ -47,8 +47,7 @@ class DenoisingConfig(CheckedConfig):
     noise_draws: Annotated[int, Between(1, 1000)] = 1
     """noise levels drawn per training sample; they share the projected conditions, so extra draws are cheap"""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         allowed = {"flow_matching": ("sample", "velocity"), "ddpm": ("sample", "epsilon")}
         check(
             self.prediction in allowed[self.schedule],
@@ -78,8 +77,7 @@ class DitConfig(CheckedConfig):
     positions_per_image: NonNegativeInt = 0
     """learned positions of an image's tokens, for each camera its own; 0: none, the image encoder has its own"""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         check(self.sinusoids % 2 == 0, f"sinusoids come in pairs, got {self.sinusoids}")
         adaptor_depth(self.state_adaptor)
         adaptor_depth(self.action_adaptor)
@@ -100,8 +98,7 @@ class PretrainedConfig(CheckedConfig):
     max_tokens: CountingInt = 1024
     """text: the longest instruction; a longer one is refused, not cut"""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         has_origin = bool(self.source or self.cache)
         check(has_origin, "an encoder needs a source (folder or repo id) or, for text, a cache folder")
 
@@ -135,8 +132,7 @@ class System1Config(CheckedConfig):
     to this many, and asks for the others; 0: never. A plan can then continue one that is being executed without
     guidance"""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         channels, depth, positions = self.image_channels, self.depth, self.dit.num_text_positions
         check(channels % 8 == 0, f"image_channels must be a multiple of 8 (its norm has 8 groups), got {channels}")
         check(depth >= 2, f"depth must be at least 2 (one block for text, one for image and video), got {depth}")

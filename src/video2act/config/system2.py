@@ -15,7 +15,6 @@ from video2act.config.checks import (
     Pixels,
     Width,
     check,
-    check_fields,
     located,
 )
 from video2act.config.frames import LETTERBOX, FrameConfig
@@ -44,8 +43,7 @@ class FilterConfig(CheckedConfig):
     """sobel, scharr, laplacian: what lies around the picture. zeros is for checkpoints of the released code, which saw
     the picture's own border as its strongest edge"""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         is_right = self.then == "none" or self.is_temporal
         check(is_right, f"then={self.then!r} follows a temporal filter; leave it out after {self.name!r}")
         low, high = self.low_hz or 0.0, self.high_hz
@@ -81,15 +79,14 @@ class FormerConfig(CheckedConfig):
     adaptor: str = "mlp2x_gelu"
     """all but resampler: the last step, to System 1's width"""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         tokens, frames = self.num_tokens, self.num_frames
         check(tokens % frames == 0, f"num_tokens={tokens} cannot be shared out among num_frames={frames}")
         adaptor_depth(self.adaptor)
 
 
 @dataclass(frozen=True)
-class StreamConfig:
+class StreamConfig(CheckedConfig):
     """One way of looking: which frames, how large, what is kept, how it is compressed."""
 
     name: str
@@ -129,9 +126,8 @@ class StreamConfig:
         return self.size_px, self.width_px or self.size_px
 
     def __post_init__(self) -> None:
-        check_fields(self, f"stream {self.name!r}: ")
         with located(f"stream {self.name!r}"):
-            self._check()
+            super().__post_init__()
 
     def _check(self) -> None:
         several, latents, size = self.num_frames > 1, list(self.latent_frames), list(self.latent_size)
@@ -167,8 +163,7 @@ class System2Config(CheckedConfig):
     tuning: TuningConfig = FROZEN
     """what of the video model is trained together with the policy; the paper's is frozen"""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         object.__setattr__(self, "streams", self._with_rhythm())
         check(
             self.tuning.method != "lora" or isinstance(self.backbone, PretrainedBackboneConfig),

@@ -59,8 +59,7 @@ class VideoTrainConfig(OptimizationConfig):
     validation_fraction: float = 0.1
     """share of episodes, at the end of each dataset, that are held out for the report"""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         check(len(self.sizes_px) > 0, "sizes_px must name at least one size")
         frames, fraction = self.num_frames, self.validation_fraction
         check(frames > 1, f"train-video needs longer clips than num_frames={frames}: there is no future to predict")

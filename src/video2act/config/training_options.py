@@ -27,8 +27,7 @@ class PolicyStart(CheckedConfig):
     changes: dict[str, Any] = field(default_factory=dict)
     """fields of the policy to change, by their paths (`PolicyConfig.replace`)"""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         check(
             self.preset is None or self.config is None,
             f"a policy starts from --preset {self.preset} or from --config {self.config}; leave one of them out",

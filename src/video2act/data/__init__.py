@@ -7,22 +7,3 @@ from video2act.data.lerobot_writer import DatasetWriter, EncodedEpisode, encode_
 from video2act.data.opening import open_dataset, open_datasets
 from video2act.data.recording_format import Episode
 from video2act.data.view import DatasetView, as_view, parse_episodes, split
-
-__all__ = [
-    "Dataset",
-    "DatasetError",
-    "DatasetView",
-    "DatasetWriter",
-    "EncodedEpisode",
-    "Episode",
-    "EpisodeData",
-    "FrameStore",
-    "LeRobotDataset",
-    "as_view",
-    "encode_episode",
-    "load_origin",
-    "open_dataset",
-    "open_datasets",
-    "parse_episodes",
-    "split",
-]
