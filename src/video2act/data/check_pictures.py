@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from video2act.data.faults import Recorded
-from video2act.data.image_column import read_images
 from video2act.data.lerobot_format import DatasetInfo
 from video2act.data.lerobot_tables import EpisodeEntry, read_rows, read_table
-from video2act.data.pictures import PIECE_BYTES
+from video2act.data.pictures import PIECE_BYTES, read_images
 from video2act.data.video_file import VideoReader
 
 OTHER_PICTURES = 0.1

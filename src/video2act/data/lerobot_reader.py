@@ -16,10 +16,9 @@ from jaxtyping import Float32, UInt8
 
 from video2act.data import fingerprint
 from video2act.data.dataset_files import COPY, DatasetError, locate_dataset
-from video2act.data.image_column import read_images
 from video2act.data.lerobot_format import load_info
 from video2act.data.lerobot_tables import FrameTable, read_column, read_episodes, read_frames, read_tasks
-from video2act.data.pictures import Reduce
+from video2act.data.pictures import Reduce, read_images
 from video2act.data.video_file import open_video
 from video2act.normalize import Statistics
 

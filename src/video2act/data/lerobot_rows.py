@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from video2act.data.image_column import CELL
 from video2act.data.lerobot_format import ACTION, STATE, DatasetInfo, arrow_type
 from video2act.data.lerobot_tables import SEED, SEEN, UNSEEN
+from video2act.data.pictures import CELL
 from video2act.data.recording_format import Episode
 from video2act.data.statistics import Stats, vector_stats
 

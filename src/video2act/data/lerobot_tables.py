@@ -84,15 +84,7 @@ class FrameTable:
 def read_table(
     path: Path, columns: Collection[str] | None = None, *, max_rows: int | None = None, sizes: Mapping[str, int] = NONE
 ) -> pa.Table:
-    """Read a parquet file, or those of its columns that exist.
-
-    Args:
-        max_rows: what `meta/info.json` allows for.
-        sizes: numbers in a row of a column, as declared.
-    Raises:
-        FileNotFoundError: no such file.
-        DatasetError: not parquet, cut short, or with more rows or numbers than it may have.
-    """
+    """Read a parquet file, or those of its columns that exist. Arguments and errors as for `open_parquet`."""
     with open_parquet(path, columns, max_rows=max_rows, sizes=sizes) as file:
         try:
             # not read_table: it would take a folder named key=value above the file for a column

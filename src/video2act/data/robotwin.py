@@ -1,13 +1,11 @@
 """Reads demonstrations of RoboTwin 2.0, as its simulator records them and as the released Video2Act code prepares them.
 
     raw         TASK/CONFIG/data/episode7.hdf5          TASK/CONFIG/instructions/episode7.json, TASK/CONFIG/seed.txt
-    processed   TASK.../episode_7/episode_7.hdf5        TASK.../episode_7/instructions.json, or a folder named by the
-    user
+    processed   TASK.../episode_7/episode_7.hdf5        TASK.../episode_7/instructions.json, or another folder
 
-Both hold pictures as JPEG whose red and blue are exchanged: arrays in the order R, G, B were given to an encoder that
-takes B, G, R. They are put right here, so that a picture is what the camera saw. In a raw file the joints of one
-moment are the state, and those of the next moment its action; so it gives one step less than it has moments, as does
-the processed file made of it.
+Both hold JPEG with red and blue exchanged: arrays in the order R, G, B were given to an encoder that takes B, G, R.
+This is corrected here. In a raw file the joints of one moment are the state, and those of the next moment its action;
+so it gives one step less than it has moments, as does the processed file made of it.
 """
 
 import json
@@ -97,8 +95,7 @@ def read_episode(source: Source, task: str | None = None, *, order: Order = "bgr
 
     Args:
         task: the sentence for episodes that come without any.
-        order: of the colours that were given to the JPEG encoder as B, G, R; `rgb` for files that were written
-            correctly.
+        order: of the colours in the JPEG; `rgb` for files that were written correctly.
     Raises:
         FileNotFoundError: no sentence is known.
         DatasetError: the file is damaged, or lacks what it must hold; both are named.
