@@ -149,11 +149,10 @@ def train_video(
         "tuning": asdict(tuning),
         "frame": asdict(frame),
     }
-    source = backbone
     if isinstance(backbone, ScratchConfig):
         source = grow_base(out, backbone, config=config, sampler=sampler, identity=identity, resume=resume)
-    assert not isinstance(source, ScratchConfig)
-
+    else:
+        source = backbone
     if isinstance(source, BackboneConfig):
         check_memory(lambda: make_backbone(source))
     torch.manual_seed(config.seed)
@@ -161,8 +160,7 @@ def train_video(
     if isinstance(model, TinyBackbone):
         fit_generator = np.random.default_rng([config.seed, 0])
         model.codec.fit([sampler.random(8, (config.seed, int(i)))[0] for i in fit_generator.integers(2**31, size=16)])
-    else:
-        assert isinstance(model, PretrainedBackbone)
+    elif isinstance(model, PretrainedBackbone):
         if not isinstance(backbone, ScratchConfig):
             identity["backbone"] = backbone_identity(backbone, model)
         model.learn(tuning)
@@ -186,9 +184,8 @@ def train_video(
         weights = {name.removeprefix("backbone."): tensor for name, tensor in loop.averaged_weights().items()}
         report = VideoReport(0.0, 0, 0.0, [])
         if loop.is_main:
-            if isinstance(backbone, ScratchConfig):
+            if isinstance(backbone, ScratchConfig) and isinstance(source, PretrainedBackboneConfig):
                 finish_grown(out, model, weights=weights)
-                assert isinstance(source, PretrainedBackboneConfig)
                 learned = make_backbone(replace(source, source=str(out)), whole=True)
             else:
                 save_video_model(out, model, weights=weights, tuning=tuning)
