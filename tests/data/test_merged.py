@@ -55,7 +55,7 @@ def test_cameras_of_different_sizes_are_named(tmp_path, embodiments):
 def record(root, sizes):
     names = ("a", "b", "c", "d")
     with DatasetWriter.create(
-        root, fps=20, robot="arm", cameras=tuple(sizes), image_size=sizes, state_names=names, action_names=names
+        root, fps=20.0, robot="arm", cameras=tuple(sizes), image_size=sizes, state_names=names, action_names=names
     ) as writer:
         frames = {camera: np.zeros((2, *size, 3), np.uint8) for camera, size in sizes.items()}
         writer.add_episode(Episode(frames, np.zeros((2, 4), np.float32), np.zeros((2, 4), np.float32), "push"))
