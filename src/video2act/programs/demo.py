@@ -24,7 +24,7 @@ from video2act.programs.collect import collect
 from video2act.programs.evaluate import evaluate
 from video2act.programs.train import train
 from video2act.programs.train_video import train_video
-from video2act.training.identity import FINISHED, SETTINGS_FILE
+from video2act.training.settings import FINISHED, SETTINGS_FILE
 
 SUMMARY_FILE, STAGES_FILE, FILM_FILE = "summary.json", "stages.json", "rollout.mp4"
 EVALUATION_SEED = 1000

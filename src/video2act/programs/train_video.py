@@ -47,9 +47,10 @@ from video2act.system2.backbones.scratch import Reconstruction, latent_statistic
 from video2act.system2.backbones.sources import component
 from video2act.system2.video_training import diffusion_loss
 from video2act.text.instruction import MAX_BYTES
-from video2act.training.identity import SETTINGS_FILE, backbone_identity
+from video2act.training.identity import backbone_identity
 from video2act.training.loop import TrainingLoop, processes
 from video2act.training.new_policy import choose_policy
+from video2act.training.settings import SETTINGS_FILE
 from video2act.training.video_report import VideoReport, print_report, validate
 from video2act.types import Video
 

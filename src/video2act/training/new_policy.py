@@ -25,7 +25,7 @@ from video2act.system2.backbones import CONFIG_FILE as BACKBONE_FILE
 from video2act.system2.backbones import load_video_model, make_published
 from video2act.system2.backbones.pretrained import PretrainedBackbone
 from video2act.training.features import cache_spec
-from video2act.training.identity import SETTINGS_FILE, read_settings
+from video2act.training.settings import SETTINGS_FILE, read_settings
 
 SEEN = "seen"
 """folder of caches beside a video model, or in a run folder"""

@@ -1,0 +1,63 @@
+"""`training.json`: the settings that a resumed training must agree in, and whether the training has finished."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from video2act.config import OptimizationConfig, to_json
+from video2act.files.atomic import write_text
+from video2act.files.differences import differences
+from video2act.training.metrics import METRICS_FILE
+
+SETTINGS_FILE = "training.json"
+FINISHED = "finished"
+
+HARMLESS = ("max_minutes", "save_every", "validate_every", "num_workers")
+"""settings that do not change what is learned"""
+
+
+def settings_of(config: OptimizationConfig, identity: dict[str, Any]) -> dict[str, Any]:
+    """Args: identity: what else makes a training this one."""
+    settings = json.loads(to_json(config)) | json.loads(json.dumps(identity))
+    return {name: value for name, value in settings.items() if name not in HARMLESS}
+
+
+def write_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Write a run folder's settings."""
+    write_text(folder / SETTINGS_FILE, json.dumps(settings, indent=2) + "\n")
+
+
+def check_folder(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
+    """Whether a training with these settings may write the folder.
+
+    Raises:
+        FileExistsError: it holds a finished training, or another one and `resume` is off.
+        ValueError: it was started with other settings, or `training.json` is damaged or missing.
+    """
+    path, metrics = folder / SETTINGS_FILE, folder / METRICS_FILE
+    before = read_settings(path) if path.is_file() else {}
+    # a folder in which no step was taken is free: there is nothing to lose
+    has_begun = bool(before.get(FINISHED)) or (metrics.is_file() and metrics.stat().st_size > 0)
+    if has_begun and not resume:
+        raise FileExistsError(f"{folder} already holds a training; resume it, or choose another folder")
+    if has_begun and not path.is_file():
+        raise ValueError(f"{path} is missing; restore it, or remove {folder} to train from the beginning")
+    if before.get(FINISHED):
+        raise FileExistsError(f"{folder} holds a finished training; choose another folder to train again")
+    before = {name: value for name, value in before.items() if name in settings}
+    if has_begun and (changed := differences(before, settings, words=("then", "now"))):
+        problem = f"{folder} was started with other settings ({'; '.join(changed)})"
+        raise ValueError(f"{problem}; resume with the same ones, or choose another folder")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Raises ValueError for a damaged file."""
+    try:
+        settings = json.loads(path.read_bytes())
+        if isinstance(settings, dict):
+            return settings
+        problem = f"it holds {type(settings).__name__}"
+    except (ValueError, RecursionError) as error:
+        problem = str(error)
+    remedy = f"restore it, or remove {path.parent} to train from the beginning"
+    raise ValueError(f"{path} is damaged ({problem[:200]}); {remedy}")
