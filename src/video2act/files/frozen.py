@@ -92,7 +92,7 @@ def load_frozen(
 def _check_size(kind: Any, config: Any, *, files: Sequence[Path], source: Path) -> None:
     """Refuse a config that asks for much more than the files hold, before it takes memory. Raises ValueError."""
     readers = [open_tensors(file) for file in files]
-    shapes = [reader.shape(name) for reader in readers for name in reader.names()]
+    shapes = [shape for reader in readers for shape in reader.shapes.values()]
     check_counts(read_json(source / "config.json"), len(shapes), source=source / "config.json")
     try:
         with torch.device("meta"):

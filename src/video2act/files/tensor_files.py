@@ -11,7 +11,8 @@ import pickle
 import re
 import struct
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -135,23 +136,22 @@ def fingerprint(files: Iterable[Path], *more: object) -> str:
     return hasher.hexdigest()[:16]
 
 
-class SafetensorsFile:
+@dataclass(frozen=True)
+class TensorFile:
+    """The tensors of a file. They are read when they are asked for."""
+
+    shapes: dict[str, tuple[int, ...]]
+    read: Callable[[str], Tensor]
+
+
+def open_safetensors(path: Path, word: str = "complete", *, remedy: str = AGAIN) -> TensorFile:
     """Raises ValueError for a file that is damaged or incomplete."""
-
-    def __init__(self, path: Path, word: str = "complete", *, remedy: str = AGAIN):
-        try:
-            self._file = safe_open(path, framework="pt")
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a {word} safetensors file ({error}); {remedy}") from error
-
-    def names(self) -> list[str]:
-        return list(self._file.keys())
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._file.get_slice(name).get_shape())
-
-    def read(self, name: str) -> Tensor:
-        return self._file.get_tensor(name)
+    try:
+        file = safe_open(path, framework="pt")
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a {word} safetensors file ({error}); {remedy}") from error
+    return TensorFile(shapes, file.get_tensor)
 
 
 def read_torch(path: Path) -> Any:
@@ -176,33 +176,21 @@ def read_torch(path: Path) -> Any:
         raise ValueError(f"{problem}; {AGAIN}") from error
 
 
-class PickleFile:
-    """Raises ValueError for a file that is damaged, incomplete, or holds more than tensors."""
-
-    def __init__(self, path: Path):
-        content = read_torch(path)
-        if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
-            raise ValueError(f"{path} must hold a dictionary of tensors, got {type(content).__name__}; {AGAIN}")
-        self._tensors: dict[str, Tensor] = content
-
-    def names(self) -> list[str]:
-        return list(self._tensors)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._tensors[name].shape)
-
-    def read(self, name: str) -> Tensor:
-        return self._tensors[name]
+def _open_pickle(path: Path) -> TensorFile:
+    content = read_torch(path)
+    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
+        raise ValueError(f"{path} must hold a dictionary of tensors, got {type(content).__name__}; {AGAIN}")
+    return TensorFile({name: tuple(tensor.shape) for name, tensor in content.items()}, content.__getitem__)
 
 
-def open_tensors(path: Path) -> SafetensorsFile | PickleFile:
+def open_tensors(path: Path) -> TensorFile:
     """A file of tensors, which are read when they are asked for. Raises FileNotFoundError: there is no such file;
     ValueError: it is incomplete, damaged, of another kind, or holds anything but tensors."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the download is not complete; download it again")
     if path.suffix == ".safetensors":
-        return SafetensorsFile(path)
+        return open_safetensors(path)
     if path.suffix in (".pth", ".pt", ".bin"):
-        return PickleFile(path)
+        return _open_pickle(path)
     readers = ".safetensors, .pth, .pt or .bin files"
     raise ValueError(f"{path}: weights are read from {readers}, not from {path.suffix or 'others'}")

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from video2act.files.atomic import disk_full_says, publish
-from video2act.files.tensor_files import SafetensorsFile
+from video2act.files.tensor_files import TensorFile, open_safetensors
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
@@ -43,19 +43,19 @@ def read_tensors(path: Path, part: str = "") -> dict[str, Tensor]:
     """The tensors of a safetensors file; of those whose names begin with `part`, and without it. The others are not
     read. Raises FileNotFoundError: there is no such file; ValueError: the file is damaged."""
     file = _opened(path)
-    return {name.removeprefix(part): file.read(name) for name in file.names() if name.startswith(part)}
+    return {name.removeprefix(part): file.read(name) for name in file.shapes if name.startswith(part)}
 
 
 def read_shapes(path: Path, part: str = "") -> dict[str, tuple[int, ...]]:
     """As `read_tensors`, from the file's header: shapes only."""
-    file = _opened(path)
-    return {name.removeprefix(part): file.shape(name) for name in file.names() if name.startswith(part)}
+    shapes = _opened(path).shapes
+    return {name.removeprefix(part): shape for name, shape in shapes.items() if name.startswith(part)}
 
 
-def _opened(path: Path) -> SafetensorsFile:
+def _opened(path: Path) -> TensorFile:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: this folder has no weights; is training still running?")
-    return SafetensorsFile(path, "readable", remedy="copy it again")
+    return open_safetensors(path, "readable", remedy="copy it again")
 
 
 def check_file(make: Callable[[], nn.Module], path: Path, *, part: str = "") -> None:

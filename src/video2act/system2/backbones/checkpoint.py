@@ -34,13 +34,13 @@ class Checkpoint:
         self.shapes: dict[str, tuple[int, ...]] = {}
         for file in self.files:
             reader = open_tensors(file)
-            for original in reader.names():
+            for original in reader.shapes:
                 name = rename(original)
                 if name in self._places:
                     twin = "{1} in {0}".format(*self._places[name])
                     raise ValueError(f"{original} in {file} and {twin} are both {name}; remove one file")
                 self._places[name] = (file, original)
-                self.shapes[name] = reader.shape(original)
+                self.shapes[name] = reader.shapes[original]
 
     @property
     def where(self) -> Path:
