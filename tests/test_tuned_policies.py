@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import published_models
+from several_systems import SeveralSystems
 from video2act.config import PolicyConfig, PretrainedBackboneConfig, TuningConfig
 from video2act.interfaces import Perceiver
 from video2act.policy import Video2Act
@@ -125,19 +126,19 @@ def test_system_2_alone_perceives_as_the_whole_policy(method: str, saved: Callab
     assert torch.equal(tokens_of(alone, policy).data, tokens_of(policy, policy).data)
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_system_2_in_a_process_perceives_as_the_whole_policy(method: str, saved: Callable[[str], Path]):
-    policy = Video2Act.load(saved(method))
-    assert policy.config.system2 is not None
-    loop = ProcessSlowLoop(
-        partial(load_system2, saved(method)),
-        RefreshSpec(policy.config.system2.streams, refresh_every=1, control_fps=20.0),
-        instruction="push",
-    )
+def test_system_2_in_a_process_perceives_as_the_whole_policy(saved: Callable[[str], Path]):
+    runs = {method: saved(method) for method in ("full", "lora")}
+    policies = {method: Video2Act.load(run) for method, run in runs.items()}
+    config = policies["lora"].config.system2
+    assert config is not None
+    spec = RefreshSpec(config.streams, refresh_every=1, control_fps=20.0)
+    loop = ProcessSlowLoop(partial(SeveralSystems, runs), spec, instruction="lora")
     try:
-        loop.reset(0)
-        loop.observe(observation())
-        tokens = loop.condition(observation()).tokens
+        for episode, (method, policy) in enumerate(policies.items()):
+            loop.reset(episode)
+            named = replace(observation(), instruction=method)
+            loop.observe(named)
+            tokens = loop.condition(named).tokens
+            assert torch.allclose(tokens.data, tokens_of(policy, policy).data, atol=1e-5)
     finally:
         loop.close()
-    assert torch.allclose(tokens.data, tokens_of(policy, policy).data, atol=1e-5)

@@ -15,7 +15,14 @@ from safetensors.torch import load_file
 import published_models
 from launched import launch_two
 from trainings import train, train_video
-from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, TrainConfig, VideoTrainConfig
+from video2act.config import (
+    BackboneConfig,
+    PolicyConfig,
+    PretrainedBackboneConfig,
+    TrainConfig,
+    VideoTrainConfig,
+    to_json,
+)
 from video2act.data import LeRobotDataset, open_dataset
 from video2act.data.cache import FeatureCache
 from video2act.policy import Video2Act
@@ -330,13 +337,17 @@ print("process", PartialState().process_index, "of", PartialState().num_processe
 
 # with nothing to attend to, a parameter without a gradient would stop the second process (tests/test_layers.py has it
 # small)
-@pytest.mark.parametrize("preset", ["tiny", pytest.param("tiny_blind", marks=pytest.mark.slow)])
-def test_two_processes_train_one_policy(recorded: Path, video_model: Path, tmp_path: Path, preset: str):
+@pytest.mark.parametrize("preset", ["", pytest.param("tiny_blind", marks=pytest.mark.slow)])
+def test_two_processes_train_one_policy(
+    recorded: Path, video_model: Path, small_config: PolicyConfig, tmp_path: Path, preset: str
+):
     """As torchrun starts them. (`accelerate launch` starts several on GPUs but, without MPI, a single one on CPUs.)"""
     (tmp_path / "launched.py").write_text(LAUNCHED)
-    model = ["--video-model", str(video_model)] if preset == "tiny" else []
+    (tmp_path / "small.json").write_text(to_json(small_config))
+    small = ("--config", str(tmp_path / "small.json"), "--video-model", str(video_model))
     options = (
-        *("train", "--data", str(recorded), "--out", str(tmp_path / "run"), "--preset", preset, *model),
+        *("train", "--data", str(recorded), "--out", str(tmp_path / "run")),
+        *(("--preset", preset) if preset else small),
         *("--num-steps", "3", "--batch-size", "2", "--warmup-steps", "1", "--save-every", "2"),
     )
     said = launch_two(tmp_path / "launched.py", *options, VIDEO2ACT_DEBUG="1")
