@@ -140,7 +140,7 @@ class Committed:
     actions: Float[np.ndarray, "n a"]
     """raw units; the first one is meant for the moment of the observation"""
     num_frozen: int
-    """so many of them will be executed before the new plan can take over, whatever it says"""
+    """number of them that are executed before the new plan can take over"""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which video diffusion model System 2 looks through, and where it is tapped."""
+"""Which video diffusion model System 2 uses, and after which block."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -38,7 +38,7 @@ class Between:
 
 
 ANY_INT = Between(-(10**6), 10**6)
-"""of a whole number whose annotation says nothing closer"""
+"""bound of a whole number without a bound of its own"""
 MAX_LETTERS, MAX_ITEMS = 10_000, 1_000
 """of a text, and of a tuple"""
 
@@ -64,7 +64,7 @@ def check_divisible(config: Any, name: str, by: str) -> None:
 
 
 def check(condition: bool, message: str) -> None:
-    """Raise ValueError with a message that says what was expected, what came and what to do."""
+    """Raise ValueError. The message holds what was expected, the value and the remedy."""
     if not condition:
         raise ValueError(message)
 

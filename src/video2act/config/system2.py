@@ -65,7 +65,7 @@ class FormerConfig(CheckedConfig):
     num_heads: Width = 4
     kind: Literal["resampler", "projection", "frame_resampler", "constant"] = "resampler"
     """resampler: learned queries that read the whole clip; projection: every feature becomes a token (num_tokens and
-    depth then say nothing); frame_resampler: the released code's former, whose queries belong to one frame each;
+    depth have no effect); frame_resampler: the released code's former, whose queries belong to one frame each;
     constant: what that code computes at its depth 0, tokens that never saw the video, here only so that such a
     checkpoint can be loaded"""
     width: Annotated[int, Between(0, 2**16)] = 0
@@ -96,7 +96,7 @@ class StreamConfig(CheckedConfig):
     stride: Annotated[int, Between(1, 10**4)]
     """control steps between two frames"""
     size_px: Pixels
-    """height, and width unless `width_px` says otherwise"""
+    """height, and width unless `width_px` is given"""
     filter: FilterConfig
     former: FormerConfig
     width_px: Annotated[int, Between(0, 2**13)] = 0
@@ -216,4 +216,4 @@ class System2Config(CheckedConfig):
 
 
 STREAMING = ("tiny", "wan21", "wan22", "cosmos")
-"""video models whose encoder can go on where it stopped"""
+"""video models whose encoder can continue where it stopped"""

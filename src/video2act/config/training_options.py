@@ -23,7 +23,7 @@ class PolicyStart(CheckedConfig):
     """a policy's config instead of a preset: any run's config.json, or the same as yaml"""
     fit: Fit | None = None
     """what is done with frames of another shape than a network reads, for all streams and images: letterbox (grey
-    bars), crop (the centre) or stretch; as the preset says, if left out. `video2act info DATASET` shows the effect"""
+    bars), crop (the centre) or stretch; the preset's, if left out. `video2act info DATASET` shows the effect"""
     changes: dict[str, Any] = field(default_factory=dict)
     """fields of the policy to change, by their paths (`PolicyConfig.replace`)"""
 
@@ -68,7 +68,7 @@ class TrainOptions(PolicyStart, DataOptions):
     """take only the weights whose names begin with one of these: system1, system2.formers, system2.formers.motion,
     ..."""
     resume: bool = False
-    """go on from the newest checkpoint in `out`"""
+    """continue from the newest checkpoint in `out`"""
     cache: Path | None = None
     """folder of `video2act cache fill`; if left out, System 2 sees the demonstrations before training"""
     live: bool = False
@@ -95,7 +95,7 @@ class TrainVideoOptions(PolicyStart):
     scratch: ScratchConfig = SCRATCH
     """sizes of the model that the preset small trains from nothing"""
     resume: bool = False
-    """go on from the newest checkpoint in `out`"""
+    """continue from the newest checkpoint in `out`"""
     training: VideoTrainConfig = VIDEO_TRAINING
 
 
@@ -104,7 +104,7 @@ class FillCacheOptions(PolicyStart, DataOptions):
     """Let System 2 see every frame of datasets. Run again to go on. For several processes: accelerate launch."""
 
     out: Path | None = None
-    """folder of the cache, for train --cache; if left out, where train looks for it"""
+    """folder of the cache, for train --cache; if left out, where train finds it"""
     cameras: tuple[str, ...] | None = None
     """as for train"""
     video_model: Path | None = None
@@ -119,7 +119,7 @@ class FillCacheOptions(PolicyStart, DataOptions):
 
 @dataclass(frozen=True)
 class VerifyCacheOptions:
-    """Compare a cache with its checksums. Whether it is of your data and model, train and fill say."""
+    """Compare a cache with its checksums. `train` and `cache fill` check whether it fits data and model."""
 
     folder: Path
     """the cache"""

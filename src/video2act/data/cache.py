@@ -32,7 +32,7 @@ from video2act.types import Video
 FACTS = "episode"
 """entry of a file's metadata: its number, and of each stream rate, rows and checksum"""
 ABANDONED_S = 3600
-"""after which an unfinished file is nobody's"""
+"""age at which an unfinished file counts as abandoned"""
 REFILL = "remove the file and fill the cache again"
 SMALLER = "store an earlier stage, encode as a stream, or use fewer episodes or smaller streams"
 
@@ -63,7 +63,7 @@ class FeatureCache:
 
     def begin(self) -> None:
         """Write the manifest, if there is none. Raises StaleCacheError: another process has begun another cache in this
-        folder; ValueError: the folder holds episodes of which no manifest says what they were made of."""
+        folder; ValueError: the folder holds episodes but no manifest."""
         manifest = self.root / MANIFEST
         if not manifest.is_file():
             self.root.mkdir(parents=True, exist_ok=True)
@@ -251,7 +251,7 @@ def _checksum(tensor: Tensor) -> int:
 
 
 def _open(path: Path, episode: int) -> tuple[Any, dict[str, dict[str, Any]]]:
-    """A file, and what it says of its streams."""
+    """A file, and its entry for each stream."""
     if not path.is_file():
         problem = f"{path} does not exist: the cache of this episode was never filled"
         raise FileNotFoundError(f"{problem}; remove {path.parent} and retry")

@@ -24,7 +24,7 @@ Dtype = Literal["float16", "bfloat16", "float32"]
 
 
 class StaleCacheError(ValueError):
-    """A cache that was made of something else; the message says of what."""
+    """A cache that was made of something else; the message names the differences."""
 
 
 @dataclass(frozen=True)

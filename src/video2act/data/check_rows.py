@@ -106,7 +106,7 @@ def _own_faults(root: Path, info: DatasetInfo, *, file: Path, present: set[str])
             yield f"{path}: {name} has {width} numbers a row, but meta/info.json declares the shape {feature.shape}"
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             place = np.argwhere(~np.isfinite(values))[0]
-            yield f"{path}, row {place[0]}: {name} is {values[tuple(place)]}; whoever reads the column meets it"
+            yield f"{path}, row {place[0]}: {name} is {values[tuple(place)]}; readers of the column will find it"
 
 
 def _row_faults(recorded: Recorded, episode: EpisodeEntry, *, rows: FrameTable) -> Iterator[str]:

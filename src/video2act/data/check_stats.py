@@ -42,13 +42,13 @@ def stats_faults(root: Path, info: DatasetInfo, *, columns: dict[str, list[np.nd
             yield f"{path}: min, max, mean and std of {key} must be finite and std not negative, found {_listed(found)}"
         elif key in columns:
             dtype, values = info.features[key].dtype, np.concatenate(columns[key])
-            yield from _vector_faults(path, key, told=found, values=values, dtype=dtype)
+            yield from _vector_faults(path, key, found=found, values=values, dtype=dtype)
         else:
             yield from _image_faults(f"{path}: statistics of {key}", found)
 
 
 def _vector_faults(
-    path: Path, key: str, *, told: Mapping[str, np.ndarray], values: np.ndarray, dtype: str
+    path: Path, key: str, *, found: Mapping[str, np.ndarray], values: np.ndarray, dtype: str
 ) -> Iterator[str]:
     values = values.astype(np.float64)
     spread, largest = np.ptp(values, axis=0), np.abs(values).max(axis=0)
@@ -57,20 +57,19 @@ def _vector_faults(
     added = np.minimum(len(values) * eps, 0.01) * largest
     std = values.std(axis=0)
     own = {"min": values.min(axis=0), "max": values.max(axis=0), "mean": values.mean(axis=0), "std": std}
-    rounding = dict.fromkeys(("min", "max"), 4 * eps * largest)
-    rounding["mean"] = added
-    rounding["std"] = added + np.sqrt(std**2 + np.clip(len(values), 16, 1000) * eps * largest**2) - std
+    deviation = added + np.sqrt(std**2 + np.clip(len(values), 16, 1000) * eps * largest**2) - std
+    rounding = {"min": 4 * eps * largest, "max": 4 * eps * largest, "mean": added, "std": deviation}
     for name, expected in own.items():
-        found, where = told[name].ravel(), f"{path}: {name} of {key}"
-        if found.shape != expected.shape:
-            yield f"{where} has {found.size} numbers, the data {expected.size}"
+        stored, where = found[name].ravel(), f"{path}: {name} of {key}"
+        if stored.shape != expected.shape:
+            yield f"{where} has {stored.size} numbers, the data {expected.size}"
             continue
         # whether they divide by the number of values or by one less is the writer's choice
         allowed = (0.02 if name == "std" else 0.01) * spread + 1e-4 * np.abs(expected) + rounding[name]
-        wrong = np.flatnonzero(~(np.abs(found - expected) <= allowed))
+        wrong = np.flatnonzero(~(np.abs(stored - expected) <= allowed))
         if len(wrong):
             i, more = wrong[0], f"; {len(wrong) - 1} more differ" if len(wrong) > 1 else ""
-            yield f"{where}[{i}] is {found[i]:.4g}, the data has {expected[i]:.4g}{more}"
+            yield f"{where}[{i}] is {stored[i]:.4g}, the data has {expected[i]:.4g}{more}"
 
 
 def _image_faults(where: str, found: Mapping[str, np.ndarray]) -> Iterator[str]:

@@ -75,7 +75,7 @@ class ClipSampler:
         """places of equal rate"""
 
     def clips(self, places: Sequence[Place], size_px: int) -> tuple[Video, list[str]]:
-        """The clips that end at places of equal rate, and what the robot was told."""
+        """The clips that end at places of equal rate, and their instructions."""
         parts, instruction = [], []
         for number, episode, frame in places:
             one = self.footage[number]

@@ -50,7 +50,7 @@ def locate_dataset(source: Path | str) -> Path:
     there is neither such a folder nor a repo that can be reached."""
     folder, name = Path(source).expanduser(), str(source)
     if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        return folder  # whoever opens it says what is wrong with it
+        return folder  # opening it raises the error
     return fetched_dataset(name, CODEBASE_VERSION)
 
 

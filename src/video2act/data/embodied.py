@@ -62,12 +62,12 @@ class EmbodiedDataset(DatasetView):
         """1 at the places of episode `i`'s robot, 0 elsewhere."""
         return self._embodiments[self.part_number(i)].known(torch.zeros(0)).numpy()
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         return f"{super().fingerprint} as {' '.join(self.embodiments)}"
 
     @cached_property
-    def stats(self) -> dict[str, Statistics]:
+    def _stats(self) -> dict[str, Statistics]:
         """For each place over the robots that have it; zeros for places that no robot has."""
         columns: dict[str, list[list[np.ndarray]]] = {
             name: [[] for _ in range(UNIFIED_DIM)] for name in ("state", "action")

@@ -7,6 +7,7 @@ browser leaves behind.
 
 import json
 from collections.abc import Iterable
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,18 @@ END_BYTES, BLOCK_BYTES, NUM_BLOCKS = 2**16, 2**12, 32
 """bytes of larger ones that are read: both ends and some blocks"""
 
 
-def of_dataset(dataset: Any) -> str:
-    """Args: dataset: a `Dataset`."""
-    sizes = sorted((camera, dataset.image_size(camera)) for camera in dataset.cameras)
-    episodes = [dataset.episode_fingerprint(i) for i in range(len(dataset))]
-    return sha256(json.dumps([dataset.fps, sizes, episodes]).encode()).hexdigest()
+class Fingerprinted:
+    """A dataset whose fingerprint is made of those of its episodes, once."""
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self: Any) -> str:
+        sizes = sorted((camera, self.image_size(camera)) for camera in self.cameras)
+        episodes = [self.episode_fingerprint(i) for i in range(len(self))]
+        return sha256(json.dumps([self.fps, sizes, episodes]).encode()).hexdigest()
 
 
 def of_episode(vectors: Iterable[np.ndarray | None], texts: Iterable[Iterable[str]]) -> str:

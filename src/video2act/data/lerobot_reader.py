@@ -6,7 +6,7 @@ begins. Pixels are decoded on demand; `FrameStore` keeps them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -104,7 +104,7 @@ class Dataset(Protocol):
     ) -> UInt8[np.ndarray, "t _h _w 3"]: ...
 
 
-class LeRobotDataset:
+class LeRobotDataset(fingerprint.Fingerprinted):
     """A dataset folder, or a Hugging Face repo id (`owner/name`), which is fetched.
 
     Args:
@@ -148,10 +148,6 @@ class LeRobotDataset:
 
     def __len__(self) -> int:
         return len(self.entries)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return fingerprint.of_dataset(self)
 
     def episode_fingerprint(self, i: int) -> str:
         entry = self.entries[i]

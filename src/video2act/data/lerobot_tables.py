@@ -33,7 +33,7 @@ class VideoSpan:
     file: Path
     """relative to the dataset"""
     start_s: float
-    """when, in the file, the episode begins, as its writer says"""
+    """when the episode begins in the file, according to its writer"""
     frames_before: int
     """of the dataset's earlier episodes in the file"""
     frames_in_file: int
@@ -148,8 +148,8 @@ def read_episodes(root: Path, info: DatasetInfo) -> tuple[EpisodeEntry, ...]:
             raise DatasetError(f"{folder}: expected episode {i} to begin at row {begin}, {found_row}", COPY)
         begin = end
     if begin != info.total_frames:
-        said = f"meta/info.json says total_frames={info.total_frames}"
-        raise DatasetError(f"{folder} lists {begin} frames but {said}", COPY)
+        total = f"meta/info.json says total_frames={info.total_frames}"
+        raise DatasetError(f"{folder} lists {begin} frames but {total}", COPY)
     spans = {camera: _spans(info, key, rows=rows) for camera, key in videos.items()}
     return tuple(
         EpisodeEntry(

@@ -42,7 +42,7 @@ from video2act.files.atomic import disk_full_says, publish, write_bytes
 from video2act.files.lock import FolderLock, InUseError
 
 ORIGIN_PATH = Path("meta/video2act.json")
-"""how the recording was made, so that it is only ever continued the same way; a file that LeRobot does not look at"""
+"""how the recording was made, so that it is only continued the same way; LeRobot ignores this file"""
 
 FOREIGN = "another program wrote this dataset; record into a new folder and train on both"
 

@@ -148,7 +148,7 @@ def _check_column(name: str, values: np.ndarray, *, feature: Feature, length: in
             raise ValueError(f"{name}: expected texts, got {values.dtype}")
         return
     if not np.can_cast(values.dtype, feature.dtype, "same_kind"):
-        raise ValueError(f"{name} was declared as {feature.dtype}, got {values.dtype}, which would lose what it says")
+        raise ValueError(f"{name} was declared as {feature.dtype}, got {values.dtype}, which would lose information")
     _check_values(name, values, dtype=feature.dtype)
 
 

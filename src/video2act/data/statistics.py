@@ -12,7 +12,7 @@ Stats = dict[str, np.ndarray]
 
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 MAX_IMAGES = 100
-"""frames of an episode that are looked at"""
+"""frames of an episode that are sampled"""
 
 
 def vector_stats(values: Num[np.ndarray, "t *d"]) -> Stats:

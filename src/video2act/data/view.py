@@ -7,13 +7,13 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import UInt8
 
-from video2act.data import fingerprint
+from video2act.data.fingerprint import Fingerprinted
 from video2act.data.lerobot_reader import Dataset, EpisodeData, LeRobotDataset, statistics
 from video2act.data.pictures import Reduce
 from video2act.normalize import Statistics
 
 
-class DatasetView:
+class DatasetView(Fingerprinted):
     """A `Dataset` made of chosen episodes of others. Use `open_datasets` or `split`, which check that they agree.
 
     Statistics are those of the chosen episodes only.
@@ -50,14 +50,14 @@ class DatasetView:
     def tasks(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(task for k, i in self._places for task in self.parts[k].episode(i).instruction))
 
-    @cached_property
+    @property
     def stats(self) -> dict[str, Statistics]:
-        stats, names = statistics([self.episode(i) for i in range(len(self))]), self.parts[0].stats
-        return {name: replace(entry, names=names[name].names) for name, entry in stats.items()}
+        return self._stats
 
     @cached_property
-    def fingerprint(self) -> str:
-        return fingerprint.of_dataset(self)
+    def _stats(self) -> dict[str, Statistics]:
+        stats, names = statistics([self.episode(i) for i in range(len(self))]), self.parts[0].stats
+        return {name: replace(entry, names=names[name].names) for name, entry in stats.items()}
 
     def episode_fingerprint(self, i: int) -> str:
         part, own = self._place(i)

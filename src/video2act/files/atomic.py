@@ -1,7 +1,7 @@
 """Files that appear whole or not at all: written beside, flushed to the disk, then renamed into place.
 
-A rename is atomic only within one file system, so the temporary file lies next to its destination. Who may read a file
-is what the user's umask says, also where a library wrote it that keeps its files to itself.
+A rename is atomic only within one file system, so the temporary file lies next to its destination. The user's
+umask decides who may read a file, also if a library wrote it with fewer rights.
 """
 
 import errno

@@ -49,7 +49,7 @@ def load_frozen(
 
     Args:
         kind: its class.
-        source: a folder, or the id of a repo; a `Path` is never looked for anywhere else.
+        source: a folder, or the id of a repo; a `Path` is never fetched.
         not_needed: beginnings of names of tensors that the files may hold beyond the model's.
         config: the model's, if it was read before, as by `read_config`.
     Raises:
@@ -73,7 +73,7 @@ def load_frozen(
     except Exception as error:
         if folder is None and isinstance(error, OSError):
             raise
-        for file in files:  # transformers does not say which file it is
+        for file in files:  # transformers does not name the file
             open_tensors(file)
         problem = f"{folder or source} cannot be read as a {kind.__name__} ({brief(error)})"
         raise ValueError(f"{problem}; {AGAIN}") from error
@@ -98,7 +98,7 @@ def _check_size(kind: Any, config: Any, *, files: Sequence[Path], source: Path) 
         with torch.device("meta"):
             asked = sum(parameter.numel() for parameter in kind(config).parameters())
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
-        return  # transformers says the same below, and why
+        return  # transformers raises the same error below, with the reason
     found = sum(math.prod(shape) for shape in shapes)
     if asked > 2 * found + 2**20:
         problem = f"asks for a {kind.__name__} of {asked:.3g} numbers, the files hold {found:.3g}"
@@ -117,7 +117,7 @@ def read_config(kind: Any, source: str | Path) -> Any:
     """
     folder = _folder(source)
     if folder is not None:
-        read_json(folder / "config.json")  # transformers does not say which file is damaged
+        read_json(folder / "config.json")  # transformers does not name the damaged file
     own = kind.config_class
     try:
         described, _ = own.get_config_dict(folder or source, local_files_only=folder is not None)
@@ -146,7 +146,7 @@ def weights_fingerprint(source: str) -> str | None:
     try:
         folder = _folder(source) or Path(snapshot_download(source, local_files_only=True))
         return fingerprint(shards(folder, *WEIGHTS))
-    except (OSError, HFValidationError):  # whoever needs the weights says what is missing
+    except (OSError, HFValidationError):  # loading the weights raises the error
         return None
 
 
@@ -154,7 +154,7 @@ def load_tokenizer(source: str | Path) -> Any:
     """A tokenizer that has its vocabulary.
 
     Args:
-        source: its folder, or the id of a repo; a `Path` is never looked for anywhere else.
+        source: its folder, or the id of a repo; a `Path` is never fetched.
     Raises:
         FileNotFoundError: the folder or its vocabulary is missing, or the repo cannot be fetched.
         ValueError: a file is damaged, or the tokenizer would need code that comes with it.
@@ -201,7 +201,7 @@ def _folder(source: str | Path) -> Path | None:
 
 
 def _check_vocabulary(folder: Path) -> None:
-    """Without one, transformers 5 builds a tokenizer that knows no word, and says nothing."""
+    """Without one, transformers 5 builds a tokenizer without any word, and does not warn."""
 
     def is_there(name: str) -> bool:
         return (folder / name).is_file() and (folder / name).stat().st_size > 0

@@ -86,7 +86,7 @@ class FolderLock:
 
 
 def _holder(opened: TextIO) -> str:
-    """What a lock's file says of its holder."""
+    """The holder that a lock's file names."""
     try:
         opened.seek(0)
         facts = json.loads(opened.read(4096))

@@ -168,7 +168,7 @@ def read_torch(path: Path) -> Any:
         problem = f"{path} is damaged or holds more than tensors, perhaps code, and is not opened ({refused})"
         raise ValueError(f"{problem}; download it again from a source that you trust") from error
     except UNREADABLE as error:
-        if isinstance(error, OSError) and error.filename:  # not the content: it may not be read, say
+        if isinstance(error, OSError) and error.filename:  # not the content: missing rights, for example
             raise
         # torch explains at length what a damaged zip file is
         reason = str(error).strip().partition("\n")[0].partition(" This is an internal")[0][:200] or "it is empty"

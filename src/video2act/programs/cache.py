@@ -30,10 +30,10 @@ class Filled:
     num_bytes: int
     num_frames: int
     num_clips: int
-    """that were looked at, or would be, one by one"""
+    """clips that were seen"""
     dtype: Dtype
     raw_bytes: int
-    """of the frames, as recorded, of the cameras that System 2 looks through: 3 bytes a pixel"""
+    """of the frames, as recorded, of System 2's cameras: 3 bytes a pixel"""
 
     def __str__(self) -> str:
         per_frame = f"{self.num_bytes / self.num_frames / 2**10:.1f} KiB a frame"

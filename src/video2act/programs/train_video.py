@@ -125,8 +125,8 @@ def train_video(
         data: with or without actions, of any robots.
         out: folder to write; must not hold another training unless `resume`.
         backbone: the tiny model; a published one, to be finetuned; or one of the middle size, from nothing.
-        num_steps: replaces `training.num_steps`. With 0 the model keeps its first weights (random ones behind a fitted
-            codec, say): a control.
+        num_steps: replaces `training.num_steps`. With 0 the model keeps its first weights (such as random ones behind a
+            fitted codec): a control.
         camera: the camera to learn; the first of each dataset, if None.
         tuning: what of a published model is trained.
         frame: how frames get the sizes of `training.sizes_px`; use the rule of the policy's streams.
@@ -260,7 +260,7 @@ def grow_base(
     torch.manual_seed(config.seed)
     module = Reconstruction(backbone)
     if backbone.vae:
-        component(Path(backbone.vae), "vae", expected_class=AutoencoderKLWan.__name__)  # says what is wrong with it
+        component(Path(backbone.vae), "vae", expected_class=AutoencoderKLWan.__name__)  # raises if it is damaged
         vae: Any = AutoencoderKLWan.from_pretrained(Path(backbone.vae) / "vae", local_files_only=True)
         statistics = (list(vae.config.latents_mean), list(vae.config.latents_std))
         if processes().is_main_process:

@@ -1,4 +1,4 @@
-"""Fills a cache: System 2's frozen part looks at every frame of a dataset once; processes share the episodes.
+"""Fills a cache: System 2's frozen part sees every frame of a dataset once; processes share the episodes.
 
 Where a stream is encoded as one (`encoding="stream"`), the encoder goes through the episode once; a clip is then the
 newest of its latents. Where it is encoded in windows, each clip is encoded for itself, as the robot does it.
@@ -29,7 +29,7 @@ from video2act.training.identity import backbone_identity
 from video2act.types import Stage, Video
 
 BATCH = 32
-"""clips that are looked at together"""
+"""clips that are seen together"""
 
 PIECE = 16
 """latents that a stream encodes at a time"""

@@ -237,7 +237,7 @@ class TrainingLoop:
         AcceleratorState._reset_state()
 
     def _step(self, step: int, inputs: Inputs) -> tuple[float, float]:
-        # what draws from the global generators (dropout of a big backbone, say) depends on the step alone, too
+        # draws from the global generators, such as a backbone's dropout, depend on the step alone, too
         set_seed(hash((self.config.seed, step, self.accelerator.process_index)) % 2**31)
         losses = []
         gradient_norm = 0.0

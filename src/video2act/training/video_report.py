@@ -118,7 +118,7 @@ def _error(a: Tensor, b: Tensor) -> Tensor:
 
 def _decibels(errors: Sequence[Tensor]) -> float:
     """Peak signal-to-noise ratio of pixels in [-1, 1] from the mean error over all clips."""
-    return 10 * log10(4 / max(float(torch.cat(errors).mean()), 1e-10))
+    return 10 * log10(4 / max(float(torch.cat(list(errors)).mean()), 1e-10))
 
 
 def film(backbone: VideoBackbone, truth: Video, *, instruction: list[str], path: Path) -> None:
