@@ -35,7 +35,8 @@ from video2act.programs.collect import CollectionError, collect
 from video2act.programs.evaluate import evaluate
 from video2act.programs.train import train
 from video2act.programs.train_video import REPORT_FILE, train_video
-from video2act.training.loop import FINISHED, SETTINGS_FILE, TrainingPausedError
+from video2act.training.loop import TrainingPausedError
+from video2act.training.settings import FINISHED, SETTINGS_FILE
 
 TASKS = ("metaworld:push-v3", "metaworld:pick-place-v3")
 CAMERAS = ("corner4", "gripperPOV")
