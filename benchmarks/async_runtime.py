@@ -37,7 +37,8 @@ from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.control_loop import EpisodeResult, run_episode
 from video2act.runtime.process_loop import ProcessSlowLoop
 from video2act.runtime.runner import Runner
-from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop, ThreadSlowLoop
+from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop
+from video2act.runtime.thread_loop import ThreadSlowLoop
 from video2act.system2 import load_system2
 from video2act.types import Observation, Step, Tokens, Video
 
@@ -214,7 +215,6 @@ def soak(settings: Settings, run: Path, policy: Video2Act) -> dict[str, Any]:
                 f"{samples[-1][0]:6.0f} s   loop {samples[-1][1]:.1f} MiB   System 2 {samples[-1][2]:.1f} MiB",
                 flush=True,
             )
-        ring = loop._ring.layout.num_bytes / 2**20 if loop._ring else 0.0
     # the first fifth fills caches
     settled = samples[len(samples) // 5 :]
     return {
@@ -222,7 +222,6 @@ def soak(settings: Settings, run: Path, policy: Video2Act) -> dict[str, Any]:
         "control_steps": steps,
         "refreshes": len(loop.perceive_s),  # the newest only
         "incidents": loop.incidents.to_json(),
-        "ring_mib": ring,
         "loop_growth_mib": settled[-1][1] - settled[0][1],
         "system2_growth_mib": settled[-1][2] - settled[0][2],
         "samples": samples,

@@ -71,7 +71,7 @@ def tokens_of(system: Perceiver, policy: Video2Act) -> Tokens:
     loop = InlineSlowLoop(system, RefreshSpec(policy.config.system2.streams, refresh_every=1, control_fps=20.0))
     loop.reset(0)
     loop.observe(observation())
-    return loop.condition(observation()).tokens
+    return loop.condition().tokens
 
 
 def test_tuning_changes_the_tokens(saved: Callable[[str], Path]):
@@ -114,7 +114,7 @@ def test_a_policy_that_was_pushed_to_the_hub_comes_back(
     assert policy.config.system2 is not None
     loop = InlineSlowLoop(policy, RefreshSpec(policy.config.system2.streams, refresh_every=1, control_fps=20.0))
     loop.observe(observation())
-    condition = loop.condition(observation())
+    condition = loop.condition()
     first, second = (each.act(observation(), condition).actions for each in (policy, again))
     assert np.array_equal(first, second)
 
@@ -138,7 +138,7 @@ def test_system_2_in_a_process_perceives_as_the_whole_policy(saved: Callable[[st
             loop.reset(episode)
             named = replace(observation(), instruction=method)
             loop.observe(named)
-            tokens = loop.condition(named).tokens
+            tokens = loop.condition().tokens
             assert torch.allclose(tokens.data, tokens_of(policy, policy).data, atol=1e-5)
     finally:
         loop.close()

@@ -72,7 +72,7 @@ def encode_obs(observation: dict[str, Any]) -> dict[str, Any]:
     """RoboTwin's observation -> its pictures by camera, and the state: all joints and grippers, left arm first.
 
     Raises:
-        KeyError: RoboTwin was told (task_config) not to render, or not to give joint positions.
+        KeyError: RoboTwin's task_config switches rendering or joint positions off.
     """
     pictures = {name: part["rgb"] for name, part in observation["observation"].items() if "rgb" in part}
     if not pictures:
@@ -219,7 +219,7 @@ def check_words(words: dict[str, Any]) -> None:
     """Refuse what would be ignored, and what is missing. Raises ValueError."""
     for name in FIXED_INSTRUCTION + tuple(OF_THE_RELEASED_CODE):
         if words.get(name) not in (None, False, ""):
-            reason = OF_THE_RELEASED_CODE.get(name, "the policy is told RoboTwin's instruction of every episode")
+            reason = OF_THE_RELEASED_CODE.get(name, "the policy gets RoboTwin's instruction of every episode")
             raise ValueError(f"{name} is a word of the released code's deploy_policy.yml; take it out: {reason}")
     unknown = sorted(set(words) - FROM_ROBOTWIN - OURS - set(FIXED_INSTRUCTION) - set(OF_THE_RELEASED_CODE))
     if unknown:
@@ -244,7 +244,7 @@ def _robotwin_camera(camera: str, chosen: dict[str, str]) -> str:
     name = chosen.get(camera) or OTHER_NAMES.get(camera, camera)
     if camera not in chosen and name not in ROBOTWIN_CAMERAS:
         raise ValueError(
-            f"the policy looks through {camera!r}; say in deploy_policy.yml which camera of RoboTwin that is, "
+            f"the policy looks through {camera!r}; name RoboTwin's camera for it in deploy_policy.yml, "
             f"e.g. cameras: {{{camera}: head_camera}} ({', '.join(ROBOTWIN_CAMERAS)})"
         )
     return name

@@ -54,6 +54,12 @@ def to_pixels(frames: UInt8[np.ndarray, "t h w 3"], fps: float) -> Video:
     return Video(grid / 127.5 - 1, fps)
 
 
+def to_frames(clip: Video) -> UInt8[np.ndarray, "t h w 3"]:
+    """The exact inverse of `to_pixels` for a clip of frames."""
+    frames = rearrange((clip.grid + 1) * 127.5, "1 c t h w -> t h w c")
+    return frames.round().to(torch.uint8).contiguous().numpy()
+
+
 def stream_image(observation: Observation, stream: str, *, camera: str) -> np.ndarray:
     """The image that a stream reads. Raises KeyError, naming the cameras there are, if it is missing."""
     if camera not in observation.images:

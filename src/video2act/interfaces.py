@@ -130,6 +130,15 @@ class Continuing(Protocol):
 
 
 @runtime_checkable
+class BeginsEpisodes(Protocol):
+    """A system with something of its own in each episode."""
+
+    def begin_episode(self) -> None:
+        """Called before the first frame of an episode."""
+        ...
+
+
+@runtime_checkable
 class ChecksState(Protocol):
     """A system that knows the range of its training states."""
 

@@ -18,6 +18,7 @@ from video2act.config import (
     FilterConfig,
     FormerConfig,
     PolicyConfig,
+    RuntimeConfig,
     StreamConfig,
     System1Config,
     System2Config,
@@ -27,9 +28,9 @@ from video2act.policy import Video2Act
 from video2act.presets import DataSpec, tiny, tiny_system1
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.dual_policy import DualPolicy
-from video2act.runtime.shared_slow_loop import SharedSystem2
-from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop, ThreadSlowLoop
-from video2act.serving.client import RemoteSlowLoop
+from video2act.runtime.places import System2Source
+from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop
+from video2act.runtime.thread_loop import System2Worker, ThreadSlowLoop
 from video2act.serving.contract import Contract
 from video2act.serving.server import Server
 from video2act.serving.session import System2Session
@@ -198,8 +199,8 @@ def threaded(subject: Subject) -> SlowLoop:
 
 def shared(subject: Subject) -> SlowLoop:
     """One of a server's clients, and the only one."""
-    worker = SharedSystem2(subject, RefreshSpec(streams_of(subject), refresh_every=4, control_fps=subject.config.fps))
-    loop = worker.new_loop()
+    worker = System2Worker(subject)
+    loop = ThreadSlowLoop(worker, RefreshSpec(streams_of(subject), refresh_every=4, control_fps=subject.config.fps))
     loop.close = worker.close  # type: ignore[method-assign]
     return loop
 
@@ -211,7 +212,8 @@ def remote(subject: Subject) -> SlowLoop:
     contract, ending = Contract.of(subject.config, "system2"), ExitStack()
     server = Server(lambda: System2Session(subject.perceive, contract), contract.to_metadata(), port=0)
     address = ending.enter_context(server.running()).address
-    loop = RemoteSlowLoop(address, RefreshSpec(streams_of(subject), refresh_every=4, control_fps=subject.config.fps))
+    spec = RefreshSpec(streams_of(subject), refresh_every=4, control_fps=subject.config.fps)
+    loop = System2Source(spec, RuntimeConfig()).start(address, subject)
     ending.callback(loop.close)
     loop.close = ending.close  # type: ignore[method-assign]
     return loop

@@ -23,9 +23,10 @@ from video2act.policy import Video2Act
 from video2act.programs import serve as program
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.dual_policy import DualPolicy
+from video2act.runtime.places import System2Source
 from video2act.runtime.refresh import TIMES_KEPT
 from video2act.runtime.slow_loop import InlineSlowLoop
-from video2act.serving.client import RemotePolicy, RemoteSlowLoop
+from video2act.serving.client import RemotePolicy
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
 from video2act.serving.server import Server
@@ -120,9 +121,8 @@ def test_system2_alone_serves_a_robot_that_runs_system1(policy: Video2Act, small
     policy.save(tmp_path)
     serving = program.serve_system2(load_system2(tmp_path), load_config(tmp_path), instructions=())
     with Server(serving.make_session, serving.contract.to_metadata(), port=0).running() as server:
-        loop = RemoteSlowLoop(
-            server.address, RefreshSpec(small_config.system2.streams, refresh_every=4, control_fps=small_config.fps)
-        )
+        spec = RefreshSpec(small_config.system2.streams, refresh_every=4, control_fps=small_config.fps)
+        loop = System2Source(spec, RuntimeConfig()).start(server.address, policy)
         with closing(DualPolicy(policy, loop, cameras=small_config.cameras)) as robot:
             for chunk in drive(robot, seed=1):
                 assert np.isfinite(chunk.actions).all()

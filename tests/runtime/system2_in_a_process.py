@@ -48,6 +48,10 @@ def cannot_be_built() -> Counting:
     raise FileNotFoundError("runs/nowhere does not exist")
 
 
+def ends_early() -> Counting:
+    raise EOFError("the weights end early")
+
+
 def dies_at_once() -> Counting:
     os.kill(os.getpid(), signal.SIGKILL)
     return Counting()

@@ -9,7 +9,8 @@ from video2act.runtime import control_loop
 from video2act.runtime.control_loop import Pace, run_episode
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.runner import Runner
-from video2act.runtime.slow_loop import InlineSlowLoop, ThreadSlowLoop
+from video2act.runtime.slow_loop import InlineSlowLoop
+from video2act.runtime.thread_loop import ThreadSlowLoop
 from video2act.types import ActionChunk, Observation, VideoCondition
 
 

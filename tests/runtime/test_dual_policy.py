@@ -5,7 +5,8 @@ from runtime_fakes import FPS, MOTION, FakeSystem, observation
 
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.dual_policy import DualPolicy
-from video2act.runtime.slow_loop import InlineSlowLoop, ThreadSlowLoop
+from video2act.runtime.slow_loop import InlineSlowLoop
+from video2act.runtime.thread_loop import ThreadSlowLoop
 from video2act.types import ActionChunk, Observation, VideoCondition
 
 
@@ -36,8 +37,8 @@ def test_a_condition_from_another_episode_is_refused():
 
         kept: VideoCondition | None = None
 
-        def condition(self, observation):
-            self.kept = self.kept or super().condition(observation)
+        def condition(self):
+            self.kept = self.kept or super().condition()
             return self.kept
 
     policy = DualPolicy(system, KeepsTheFirst(system, RefreshSpec((MOTION,), refresh_every=4, control_fps=FPS)))
@@ -93,4 +94,4 @@ def test_a_threaded_policy_ends_its_thread_when_closed():
     policy.observe(observation(0))
     policy.infer(observation(0))
     policy.close()
-    assert not loop._worker.is_alive()
+    assert not loop._worker._thread.is_alive()

@@ -13,28 +13,49 @@ from video2act.config import RuntimeConfig, SimulatedLatency
 from video2act.interfaces import HoldError, System2Error
 from video2act.limits import Limits
 from video2act.refresh_rule import Frame, RefreshSpec
-from video2act.runtime.background import BackgroundSlowLoop
 from video2act.runtime.control_loop import run_episode
 from video2act.runtime.dual_policy import DualPolicy
-from video2act.runtime.refresh import Refreshed, perceive
+from video2act.runtime.refresh import perceive
 from video2act.runtime.runner import Runner
 from video2act.runtime.slow_loop import InlineSlowLoop
+from video2act.runtime.system2_worker import Refreshing, System2Worker
+from video2act.runtime.thread_loop import ThreadSlowLoop
 from video2act.types import ActionChunk, Observation, Tokens, Video, VideoCondition
 
 SPEC = RefreshSpec((MOTION,), 1, FPS)
 
 
-class Hand(BackgroundSlowLoop):
+class Nobody(System2Worker):
+    """In place of the worker: refreshes are made by hand."""
+
+    def __init__(self) -> None: ...
+
+    def ask(self, loop: Refreshing, *, not_before: float = 0.0) -> None: ...
+
+    def forget(self, loop: Refreshing) -> None: ...
+
+    def trouble(self) -> str:
+        return ""
+
+
+class Hand(ThreadSlowLoop):
     """A slow loop beside the control loop whose refreshes are made by hand."""
 
     def __init__(self, spec: RefreshSpec = SPEC):
-        super().__init__("by hand", spec, first_condition_timeout_s=0.05, hang_timeout_s=1.0)
-
-    def publish(self, step: int, episode: int, duration_s: float = 0.25) -> None:
-        self._publish(Refreshed(Tokens.empty(1, 1, like=torch.zeros(1)), step / FPS, episode, duration_s))
+        super().__init__(Nobody(), spec, first_condition_timeout_s=0.05, hang_timeout_s=1.0, where="by hand")
 
     def fail(self, times: int) -> list[float]:
-        return [self._failed("Traceback ...\nValueError: a broken lens") for _ in range(times)]
+        pauses = []
+        for _ in range(times):
+            with pytest.raises(ValueError, match="a broken lens"):
+                self.refresh(Broken())
+            pauses.append(self.failed(ValueError("Traceback ...\nValueError: a broken lens")))
+        return pauses
+
+
+class Broken(FakeSystem):
+    def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
+        raise ValueError("a broken lens")
 
 
 class TestBackground:
@@ -54,26 +75,29 @@ class TestBackground:
         loop, versions = Hand(), []
         for episode in range(2):
             loop.reset(episode)
-            loop.observe(observation(0))
             for step in range(3):
-                loop.publish(step, episode)
-                versions.append(loop.condition(observation(step)).version)
+                loop.observe(observation(step))
+                assert loop.refresh(FakeSystem())
+                versions.append(loop.condition().version)
         assert versions == [1, 2, 3, 1, 2, 3]
-        assert list(loop.perceive_s) == [0.25] * 6
+        assert len(loop.perceive_s) == 6
 
     def test_a_condition_of_the_episode_before_does_not_count_and_is_not_given(self):
+        class ResetsMeanwhile(FakeSystem):
+            def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
+                loop.reset(1)
+                loop.observe(observation(0))
+                return super().perceive(clips, instruction)
+
         loop = Hand()
         loop.reset(0)
         loop.observe(observation(0))
-        loop.publish(0, 0)
-        loop.reset(1)
-        loop.observe(observation(0))
-        loop.publish(0, 0)  # was under way at the reset
+        loop.refresh(ResetsMeanwhile())
         with pytest.raises(TimeoutError, match="no condition for episode 1"):
-            loop.condition(observation(0))
+            loop.condition()
         loop.fail(3)
         with pytest.raises(System2Error, match=r"3 times in a row:(?s:.*)a broken lens"):
-            loop.condition(observation(0))
+            loop.condition()
 
     def test_an_episode_is_given_up_for_three_failures_of_its_own(self):
         loop = Hand()
@@ -84,19 +108,20 @@ class TestBackground:
         loop.observe(observation(0))
         assert loop.fail(2) == [0.1, 0.2]
         with pytest.raises(TimeoutError):
-            loop.condition(observation(0))
+            loop.condition()
         assert loop.fail(1) == [0.4]
         with pytest.raises(System2Error):
-            loop.condition(observation(0))
+            loop.condition()
 
     def test_a_success_ends_the_row_of_failures_and_a_failure_keeps_the_last_condition(self):
         loop = Hand()
         loop.reset(0)
         loop.observe(observation(0))
         loop.fail(2)
-        loop.publish(0, 0)
+        assert loop.refresh(FakeSystem())
+        loop.observe(observation(1))
         assert loop.fail(4) == [0.1, 0.2, 0.4, 0.8]
-        assert loop.condition(observation(0)).version == 1
+        assert loop.condition().version == 1
         assert loop.incidents.counts == {"system2_failed": 6}
 
     def test_cameras_may_be_oblong_and_change_their_size(self):
@@ -105,14 +130,11 @@ class TestBackground:
         for step, size in enumerate(((8, 12), (8, 12), (12, 8))):
             loop.observe(replace(observation(step), images={"top": np.full((*size, 3), step, np.uint8)}))
             assert loop.clips()["motion"].grid.shape == (1, 3, 5, 8, 8)
-        assert loop._ring is not None
-        # while as much as a clip spans is read, as much again may be written
-        assert loop._ring.layout.capacity >= 2 * FrameHistory((MOTION,)).span
 
     def test_a_closed_loop_takes_no_frame(self):
         loop = Hand()
         loop.reset(0)
-        loop._closing.set()
+        loop.close()
         with pytest.raises(RuntimeError, match="has been closed"):
             loop.observe(observation(0))
 
@@ -238,7 +260,7 @@ class TestFreshness:
         for _ in range(2):
             result = run_episode(FakeEnvironment(10), runner, seed=0)
             versions.append([step.condition_version for step in result.steps])
-            assert policy.num_refreshes(observation(9)) == 3
+            assert policy.num_refreshes() == 3
         assert versions == [[1] * 6 + [-1] * 2 + [-2] * 2] * 2
         assert [condition.episode for condition in system.conditions] == [0] * 5 + [1] * 5
         assert len(policy.take_times().perceive_s) == 6
@@ -323,4 +345,4 @@ def test_an_inline_refresh_that_failed_is_tried_again_at_the_next_step():
         loop.observe(observation(0))
     system.is_broken = False
     loop.observe(observation(1))
-    assert loop.condition(observation(1)).observed_at == 1 / FPS
+    assert loop.condition().observed_at == 1 / FPS

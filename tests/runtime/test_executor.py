@@ -21,7 +21,8 @@ from video2act.runtime.freshness import StaleConditionError
 from video2act.runtime.guard import Guard
 from video2act.runtime.planner import InlinePlanner
 from video2act.runtime.runner import Runner
-from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop, ThreadSlowLoop
+from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop
+from video2act.runtime.thread_loop import ThreadSlowLoop
 from video2act.types import ActionChunk, Committed, Observation, VideoCondition
 
 SPEC = FakeEnvironment().spec
@@ -102,12 +103,17 @@ class TestStaleness:
 
     def test_wait_takes_what_comes_in_time(self):
         class ComesLate(StuckAfterFirst):
-            def condition(self, observation: Observation) -> VideoCondition:
-                asked.append(observation.time)
-                condition = super().condition(observation)
-                return replace(condition, observed_at=observation.time, version=2) if len(asked) > 6 else condition
+            num_asked, newest = 0, 0.0
 
-        asked: list[float] = []
+            def observe(self, observation: Observation) -> None:
+                self.newest = observation.time
+                super().observe(observation)
+
+            def condition(self) -> VideoCondition:
+                self.num_asked += 1
+                condition = super().condition()
+                return replace(condition, observed_at=self.newest, version=2) if self.num_asked > 6 else condition
+
         runtime = RuntimeConfig(max_staleness_s=0.1, when_stale="wait", slack_s=5.0)
         result, actions, _, _ = drive(
             runtime, loop=ComesLate(FakeSystem(), RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS))

@@ -8,16 +8,15 @@ from dataclasses import replace
 import pytest
 from runtime_fakes import FPS, MOTION, FakeSystem, GatedSystem, observation
 
+from video2act.config import FrameConfig
 from video2act.interfaces import HoldError
 from video2act.refresh_rule import Frame, RefreshSpec
-from video2act.runtime import refresh
-from video2act.runtime.background import STREAM_RING, BackgroundSlowLoop
-from video2act.runtime.frame_ring import FrameRing, RingLayout
-from video2act.runtime.refresh import Refresher, perceive
+from video2act.runtime import refresh, thread_loop
+from video2act.runtime.refresh import perceive, warm_up
+from video2act.runtime.thread_loop import ThreadSlowLoop
 from video2act.types import Tokens, Video
 
 CLIPS: dict[str, Video] = {}
-STREAMING = replace(MOTION, encoding="stream")
 
 
 def test_two_threads_are_not_in_one_network():
@@ -51,30 +50,38 @@ def test_another_refresh_is_not_waited_for_without_end(monkeypatch: pytest.Monke
     hanging.join()
 
 
-def test_an_encoder_that_sees_whole_episodes_does_not_take_40000_frames_of_memory():
-    loop = BackgroundSlowLoop(
-        "thread", RefreshSpec((STREAMING,), 1, FPS), first_condition_timeout_s=1.0, hang_timeout_s=1.0
-    )
+def test_an_encoder_that_sees_whole_episodes_and_falls_behind_is_noted_and_the_robot_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Frames wait for it, but not without end; and the control loop must not pay for it."""
+    monkeypatch.setattr(thread_loop, "MAX_WAITING", 8)
+    system = GatedSystem()
+    loop = ThreadSlowLoop(system, RefreshSpec((replace(MOTION, encoding="stream", stride=1),), 1, FPS))
     loop.reset(0)
     loop.observe(observation(0))
-    assert loop._ring is not None
-    assert loop._ring.layout.capacity == STREAM_RING
+    system.let_pass()
+    assert loop.condition().observed_at == 0.0
+    for step in range(1, 30):  # System 2 is stuck at its gate
+        loop.observe(observation(step))
+        assert loop.condition().observed_at == 0.0
+    (incident,) = loop.incidents
+    assert "frames behind, but its encoder (encoding='stream') must see all of an episode" in incident.text
+    system.let_pass(100)
+    loop.reset(1)
+    loop.observe(observation(50))
+    assert loop.condition().observed_at == 50 / FPS
+    loop.close()
 
 
-def written(ring: FrameRing, episode: int, steps: range) -> None:
-    for step in steps:
-        ring.write(observation(step), episode, control_step=step)
-
-
-def test_one_that_falls_behind_further_than_the_ring_reaches_says_so():
-    ring = FrameRing(RingLayout({"top": (8, 8)}, capacity=8))
-    refresher = Refresher(FakeSystem(), RefreshSpec((STREAMING,), refresh_every=1, control_fps=FPS))
-    written(ring, 0, range(5))
-    assert refresher.work(ring) is not None
-    written(ring, 0, range(5, 12))
-    assert refresher.work(ring) is not None
-    written(ring, 0, range(12, 21))
-    with pytest.raises(RuntimeError, match="System 2 is 9 frames behind and the ring holds 8, but its encoder"):
-        refresher.work(ring)
-    written(ring, 1, range(3))  # what is behind it now is of an episode that is over
-    assert refresher.work(ring) is not None
+def test_a_warm_up_shows_black_frames_large_enough_for_every_stream():
+    large = replace(MOTION, name="large", size_px=16, width_px=24, num_frames=1)
+    small = replace(MOTION, frame=FrameConfig(fit="crop"))
+    system = FakeSystem()
+    refreshed = warm_up(system, RefreshSpec((large, small), 1, FPS), instruction="push")
+    assert refreshed.episode == -1
+    (clips,) = system.clips
+    assert {name: tuple(clip.grid.shape) for name, clip in clips.items()} == {
+        "large": (1, 3, 1, 16, 24),
+        "motion": (1, 3, 5, 8, 8),
+    }
+    assert (clips["motion"].grid == -1).all()

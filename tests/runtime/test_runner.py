@@ -17,7 +17,7 @@ from video2act.limits import Limits
 from video2act.policy import Video2Act
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.control_loop import run_episode
-from video2act.runtime.slow_loop import ThreadSlowLoop
+from video2act.runtime.thread_loop import ThreadSlowLoop
 from video2act.types import ActionChunk, Observation
 
 
@@ -145,7 +145,7 @@ def test_a_slow_loop_that_was_passed_in_is_not_closed():
     Runner(FakeSystem(), system2=loop).close()
     loop.reset(0)
     loop.observe(observation(0))
-    assert loop.condition(observation(0)).episode == 0
+    assert loop.condition().episode == 0
     loop.close()
 
 

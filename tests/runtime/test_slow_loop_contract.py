@@ -12,18 +12,18 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from runtime_fakes import CONFIG, FPS, MOTION, observation, wait_until
+from runtime_fakes import CONFIG, FPS, MOTION, FakeSystem, observation, wait_until
 from system2_in_a_process import Counting, obedient
 
 from video2act.clips import FrameHistory
-from video2act.config import SimulatedLatency
+from video2act.config import RuntimeConfig, SimulatedLatency
 from video2act.refresh_rule import RefreshSpec
+from video2act.runtime.places import System2Source
 from video2act.runtime.process_loop import ProcessSlowLoop
-from video2act.runtime.shared_slow_loop import SharedSystem2
-from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop, ThreadSlowLoop
+from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop
+from video2act.runtime.thread_loop import System2Worker, ThreadSlowLoop
 from video2act.runtime.virtual_clock import Durations, VirtualSlowLoop
 from video2act.serving.contract import Contract
-from video2act.serving.remote_slow_loop import RemoteSlowLoop
 from video2act.serving.server import Server
 from video2act.serving.session import System2Session
 
@@ -50,15 +50,16 @@ def process(orders: Path, ending: ExitStack) -> SlowLoop:
 
 
 def shared(orders: Path, ending: ExitStack) -> SlowLoop:
-    worker = SharedSystem2(Counting(orders), SPEC)
+    worker = System2Worker(Counting(orders))
     ending.callback(worker.close)
-    return worker.new_loop()
+    return ThreadSlowLoop(worker, SPEC)
 
 
 def remote(orders: Path, ending: ExitStack) -> SlowLoop:
     contract, system = Contract.of(CONFIG, "system2"), Counting(orders)
     server = Server(lambda: System2Session(system.perceive, contract), contract.to_metadata(), port=0)
-    return RemoteSlowLoop(ending.enter_context(server.running()).address, SPEC)
+    address = ending.enter_context(server.running()).address
+    return System2Source(SPEC, RuntimeConfig()).start(address, FakeSystem())
 
 
 LOOPS: dict[str, Make] = {make.__name__: make for make in (inline, virtual, thread, process, shared, remote)}
@@ -84,7 +85,7 @@ class Subject:
 
     def refreshed(self) -> int:
         """The frame of the newest condition."""
-        return round(self.loop.condition(observation(0)).observed_at * FPS)
+        return round(self.loop.condition().observed_at * FPS)
 
     def refreshes_at(self, step: int, instruction: str = "push") -> bool:
         """Whether the next frame is refreshed on."""
@@ -151,10 +152,10 @@ def test_a_reset_makes_the_first_frame_due(subject: Subject):
     subject.wait_for(0, 1)
     subject.begin()
     with pytest.raises(RuntimeError, match="no frame of this episode"):
-        subject.loop.condition(observation(0))
+        subject.loop.condition()
     subject.observe(50)
     assert subject.wait_for(50) == 50
-    assert subject.loop.condition(observation(50)).version == 1
+    assert subject.loop.condition().version == 1
     assert not subject.refreshes_at(51)
 
 
@@ -195,7 +196,7 @@ def test_simulated_latency_skips_too():
     seen = []
     for step in range(30):
         loop.observe(observation(step))
-        seen.append(round(loop.condition(observation(step)).observed_at * FPS))
+        seen.append(round(loop.condition().observed_at * FPS))
     assert seen == [0] * 14 + [4] * 10 + [14] * 6
 
 

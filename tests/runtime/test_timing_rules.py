@@ -10,18 +10,16 @@ import pytest
 import torch
 from runtime_fakes import FPS, MOTION, FakeEnvironment, FakeSystem, GatedSystem, observation
 
-from video2act.clips import FrameHistory
 from video2act.config import PolicyConfig, RuntimeConfig
 from video2act.interfaces import HoldError
 from video2act.policy import Video2Act
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.control_loop import Pace, run_episode
 from video2act.runtime.dual_policy import DualPolicy
-from video2act.runtime.frame_ring import FrameRing, RingLayout
 from video2act.runtime.freshness import Freshness
-from video2act.runtime.refresh import Refresher, RingReader
 from video2act.runtime.runner import Runner
-from video2act.runtime.slow_loop import InlineSlowLoop, ThreadSlowLoop
+from video2act.runtime.slow_loop import InlineSlowLoop
+from video2act.runtime.thread_loop import ThreadSlowLoop
 from video2act.types import ActionChunk, Observation, Tokens, VideoCondition
 
 
@@ -39,7 +37,7 @@ class Conditions(InlineSlowLoop):
     def observe(self, observation: Observation) -> None:
         pass
 
-    def condition(self, observation: Observation) -> VideoCondition:
+    def condition(self) -> VideoCondition:
         return self._coming.pop(0) if len(self._coming) > 1 else self._coming[0]
 
 
@@ -80,7 +78,7 @@ class TestAge:
             def observe(self, observation: Observation) -> None:
                 self.newest = observation.time
 
-            def condition(self, observation: Observation) -> VideoCondition:
+            def condition(self) -> VideoCondition:
                 self.num_asked += 1
                 return seen_at(0) if self.num_asked < 40 else seen_at(self.newest * FPS)
 
@@ -102,13 +100,13 @@ class TestAge:
         for step in range(1, 8):
             loop.observe(observation(step))
         system.let_pass()
-        assert loop.condition(observation(7)).observed_at == 0.0
+        assert loop.condition().observed_at == 0.0
         assert system.has_started.acquire(timeout=5)
         for step in range(8, 11):
             loop.observe(observation(step))
         system.let_pass()  # one: a second refresh, of a newer frame, must not overtake the look at this one
         end = time.monotonic() + 5
-        while (newest := loop.condition(observation(10))).version < 2 and time.monotonic() < end:
+        while (newest := loop.condition()).version < 2 and time.monotonic() < end:
             time.sleep(0.001)
         system.let_pass(100)
         loop.close()
@@ -171,45 +169,6 @@ class TestPlans:
         # begun at 0 and 4; due again at 8 and held until the first fresh condition, of step 11
         assert [step.is_held for step in result.steps] == [False] * 8 + [True] * 3 + [False] * 3
         assert len(system.conditions) == 3
-
-
-class TestRefreshes:
-    def ring(self) -> FrameRing:
-        return FrameRing(RingLayout({"top": (8, 8)}, 64))
-
-    def test_one_that_has_fallen_behind_does_not_run_back_to_back(self):
-        """The next refresh is due n steps after the frame that was used, not after the one that was due."""
-        system, ring = FakeSystem(), self.ring()
-        refresher = Refresher(system, RefreshSpec((MOTION,), 4, FPS))
-        for step in range(30):
-            ring.write(observation(step), 0, control_step=step)
-            if step not in range(1, 19):  # away from frame 1 to frame 18
-                refresher.work(ring)
-        assert system.newest_frames == [0, 19, 23, 27]
-
-    def test_nothing_new_is_no_refresh(self):
-        system, ring = FakeSystem(), self.ring()
-        refresher = Refresher(system, RefreshSpec((MOTION,), 1, FPS))
-        ring.write(observation(0), 0, control_step=0)
-        assert refresher.work(ring) is not None
-        assert refresher.work(ring) is None
-        assert system.newest_frames == [0]
-
-    @pytest.mark.parametrize("every", [1, 2, 3, 4])
-    @pytest.mark.parametrize("pause", [1, 3, 7, 20])
-    def test_a_stream_that_looks_seldom_sees_the_same_in_a_ring(self, every: int, pause: int):
-        """Frames between two refreshes are skipped, but none that a clip of `every` > 1 goes back to."""
-        spec = RefreshSpec((replace(MOTION, every=every, stride=3),), 1, FPS)
-        ring, reader, history = self.ring(), RingReader(spec), FrameHistory(spec.streams)
-        for step in range(60):
-            ring.write(observation(step), 0, control_step=step)
-            history.append(observation(step))
-            if step % pause == 0:
-                reader.catch_up(ring)
-                found, expected = reader.clips()["motion"].grid, history.clips(FPS)["motion"].grid
-                assert torch.equal(found, expected)
-                newest = round((float(found[0, 0, -1, 0, 0]) + 1) * 127.5)
-                assert newest == step - step % every
 
 
 class TestPace:

@@ -56,7 +56,7 @@ def test_a_condition_is_used_from_the_first_control_step_at_which_it_is_there():
     seen = []
     for step in range(10):
         loop.observe(observation(step))
-        seen.append(round(loop.condition(observation(step)).observed_at * FPS))
+        seen.append(round(loop.condition().observed_at * FPS))
     assert seen == [0, 0, 0, 0, 1, 1, 1, 4, 4, 4]
 
 

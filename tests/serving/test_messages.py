@@ -58,7 +58,7 @@ BAD_OBSERVATIONS: dict[str, tuple[Any, str]] = {
     "a misspelt word": (message(tme=1.0), "unknown in a message: 'tme'; it may hold"),
     "no camera": (
         message(**{"images/front": None}),
-        "camera 'front' is missing: the policy looks through front; the message has no",
+        "camera 'front' is missing: the policy needs front; the message has no",
     ),
     "another camera": (
         {**message(**{"images/front": None}), "images": {"left": IMAGE}},

@@ -61,10 +61,10 @@ def instructions(batch: dict[str, Any], count: int, *, otherwise: str | None = N
         ValueError: a sample has none, and none is given for that case.
     """
     words = batch.get(TASK) or ""
-    told = [words] * count if isinstance(words, str) else list(words)
-    if not all(told) and otherwise is None:
-        raise ValueError(f"nothing tells the policy what to do: {TASK!r} is empty. Pass --policy.instruction")
-    return [sentence or str(otherwise) for sentence in told]
+    sentences = [words] * count if isinstance(words, str) else list(words)
+    if not all(sentences) and otherwise is None:
+        raise ValueError(f"the policy has no instruction: {TASK!r} is empty. Pass --policy.instruction")
+    return [sentence or str(otherwise) for sentence in sentences]
 
 
 def training_batch(batch: dict[str, Any], config: PolicyConfig, *, generator: torch.Generator) -> Batch:

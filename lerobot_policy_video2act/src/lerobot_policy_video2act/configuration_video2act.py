@@ -35,16 +35,15 @@ class Video2ActConfig(PreTrainedConfig):
     fps: float | None = None
     """control rate in Hz; taken from the dataset when a policy is new"""
     instruction: str | None = None
-    """what the policy is told where an environment of LeRobot says nothing (aloha's do not)"""
+    """the instruction in environments of LeRobot that have none, such as aloha's"""
     policy: str = ""
     """the whole policy's config as json, written by the plugin; not to be set by hand"""
 
     condition_dropout: float = 0.05
-    """chance that a training sample is shown no text, and likewise no image, no video, no state"""
+    """chance that a training sample has no text; the same for images, video and state"""
     vision_dropout: float = 0.0
-    """chance that a sample is shown nothing but text and state; above 0, the text is always shown. For data of several
-    tasks,
-    whose scenes tell which task it is"""
+    """chance that a sample has only text and state; above 0, it always has its text. For data of several tasks whose
+    scenes show which task it is"""
     state_noise: float = 0.02
     """standard deviation added to the normalised state in training"""
     optimizer_lr: float = 2e-3
@@ -72,8 +71,7 @@ class Video2ActConfig(PreTrainedConfig):
             if mode is not NormalizationMode.IDENTITY:
                 raise ValueError(
                     f"normalization_mapping asks LeRobot to normalise {name} by {mode.value}; Video2Act does "
-                    f"that by itself, "
-                    "with the statistics in its weights. Leave the mapping out"
+                    "that by itself, with the statistics in its weights. Leave the mapping out"
                 )
 
     def plan(self, fps: float | None = None) -> PolicyConfig:
@@ -90,17 +88,19 @@ class Video2ActConfig(PreTrainedConfig):
         rate = self.fps or fps
         if rate is None:
             raise ValueError("a new Video2Act policy needs the control rate: pass --policy.fps, in Hz")
-        self.validate_features()
-        assert self.robot_state_feature is not None
-        assert self.action_feature is not None
+        state_dim, action_dim = self._sizes()
         cameras = tuple(camera_name(key) for key in self.image_features)
-        spec = DataSpec(self.robot_state_feature.shape[0], self.action_feature.shape[0], float(rate), cameras)
+        spec = DataSpec(state_dim, action_dim, float(rate), cameras)
         policy = make_preset(self.preset, spec)
         check_frames(policy, {camera_name(key): tuple(own.shape[-2:]) for key, own in self.image_features.items()})
         return policy
 
     def validate_features(self) -> None:
         """Raises ValueError naming what is missing among the features."""
+        self._sizes()
+
+    def _sizes(self) -> tuple[int, int]:
+        """Of state and action."""
         inputs, outputs = (
             ", ".join(features or {}) or "none" for features in (self.input_features, self.output_features)
         )
@@ -110,6 +110,7 @@ class Video2ActConfig(PreTrainedConfig):
             raise ValueError(f"Video2Act needs the output `action`; there are {outputs}")
         if not self.image_features:
             raise ValueError("Video2Act needs at least one camera (a feature of type VISUAL)")
+        return self.robot_state_feature.shape[0], self.action_feature.shape[0]
 
     @property
     def _shape(self) -> PolicyConfig:

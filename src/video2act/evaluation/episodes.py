@@ -273,9 +273,8 @@ def play_policy(
         environment = Instructed(environment, options.instruction)
     system.seed(seed)
     result = run_episode(environment, runner, seed=seed, watchers=[recorder] if is_filmed else [], rate_hz=rate_hz)
-    if not is_filmed:
+    if not is_filmed or options.out is None:
         return result, None
-    assert options.out is not None
     film = Path("videos", name.replace(":", "_"), f"eval_episode_{number}.mp4")
     recorder.write(options.out / film, "success" if result.success else "failure")
     return result, film.as_posix()

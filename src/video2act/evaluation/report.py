@@ -40,7 +40,7 @@ def heading(info: dict[str, Any]) -> str:
 
 
 def rate_text(rate: dict[str, Any] | None) -> str:
-    """As a `Rate` is printed; `not run` without one."""
+    """As a `SuccessRate` is printed; `not run` without one."""
     return "not run" if rate is None else str(SuccessRate(rate["successes"], rate["n_episodes"]))
 
 

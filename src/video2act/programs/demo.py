@@ -48,7 +48,6 @@ class Demo:
 
     @property
     def envs(self) -> list[str]:
-        """The environments, in the order in which they are collected."""
         return list(self.episodes)
 
 
@@ -99,40 +98,18 @@ def demo(name: str, out: Path | str, *, seed: int = 0) -> dict[str, Any]:
 
     stages.run("train", partial(_train, policy, act))
 
-    # in the run folder, where the model card looks for them
-    envs, first, results = plan.envs, EVALUATION_SEED, policy / "eval"
-    stages.run(
-        "eval full",
-        partial(
-            evaluate,
-            policy,
-            envs,
-            episodes=plan.eval_episodes,
-            seed=first,
-            num_videos=1,
-            out=results / "full",
-            show=True,
-        ),
-    )
-    stages.run(
-        "eval blind",
-        partial(
-            evaluate,
-            policy,
-            envs,
-            episodes=plan.eval_episodes,
-            seed=first,
-            blind=True,
-            num_videos=0,
-            out=results / "blind",
-            show=True,
-        ),
-    )
+    results = policy / "eval"  # the model card looks for them there
+    common = {"seed": EVALUATION_SEED, "show": True}
+    full = {"episodes": plan.eval_episodes, **common}
+    evaluations: list[tuple[str, list[str], dict[str, Any]]] = [
+        ("full", plan.envs, {"num_videos": 1, **full}),
+        ("blind", plan.envs, {"num_videos": 0, "blind": True, **full}),
+    ]
     for env, other, sentence in _wrong_instructions(plan, data):
-        label = f"{env}, told {other}".replace(":", "_")
-        wrong = {"instruction": sentence, "num_videos": 0, "out": results / label}
-        wrong |= {"episodes": plan.wrong_episodes, "seed": first, "show": True}
-        stages.run(f"eval {label}", partial(evaluate, policy, env, **wrong))
+        wrong = {"num_videos": 0, "instruction": sentence, "episodes": plan.wrong_episodes, **common}
+        evaluations.append((f"{env}, told {other}".replace(":", "_"), [env], wrong))
+    for label, envs, options in evaluations:
+        stages.run(f"eval {label}", partial(evaluate, policy, envs, out=results / label, **options))
 
     summary = _summary(plan, results, stages=stages)
     write_text(out / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")

@@ -147,9 +147,10 @@ def _fingerprint(evaluation: Evaluation) -> str:
 
 
 def _folder(evaluation: Evaluation) -> Path:
-    """Where results go if nothing is said: an unfinished evaluation with the same options, or a new folder."""
-    assert evaluation.source.path is not None
-    folder = evaluation.source.path / "eval"
+    """The default of `out`: the folder of an unfinished evaluation with the same options, or a new one."""
+    if (run := evaluation.source.path) is None:
+        raise ValueError("a policy in memory has no folder; set out")
+    folder = run / "eval"
     for unfinished in sorted(folder.glob(f"*/{KEPT}"), reverse=True):
         kept = KeptEpisodes(unfinished.parent, evaluation.to_json(), policy=_fingerprint(evaluation))
         with suppress(ValueError, InUseError), FolderLock(unfinished.parent, "an evaluation"):

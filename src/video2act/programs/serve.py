@@ -12,7 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -23,15 +23,14 @@ from rich.console import Console
 
 from video2act.config import PolicyConfig, RuntimeConfig, ServeOptions
 from video2act.files.run_folder import INSTRUCTIONS_FILE, load_config
-from video2act.interfaces import HoldError
 from video2act.limits import Limits
 from video2act.policy import Video2Act
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.places import check_encoding
-from video2act.runtime.refresh import warm_up
-from video2act.runtime.shared_slow_loop import SharedSystem2
-from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop
+from video2act.runtime.refresh import turn, warm_up
+from video2act.runtime.slow_loop import InlineSlowLoop
+from video2act.runtime.thread_loop import System2Worker, ThreadSlowLoop
 from video2act.serving.access import check_bind, load_api_key
 from video2act.serving.contract import Contract
 from video2act.serving.server import Server
@@ -52,32 +51,28 @@ class ClientSystem:
     """A `DualSystem` for one client: the policy's weights, used by one client at a time, and noise of its own.
 
     Args:
-        turns: of plans and of refreshes, shared by all clients.
-        timeout_s: longest wait for a turn of System 2.
+        acting: held while a plan is made; shared by all clients.
+        timeout_s: longest wait for System 2, which all clients share.
     """
 
-    def __init__(self, policy: Video2Act, turns: "Turns", *, timeout_s: float):
+    def __init__(self, policy: Video2Act, acting: threading.Lock, *, timeout_s: float):
         self.config = policy.config
         self._policy = policy
-        self._turns = turns
+        self._acting = acting
         self._timeout_s = timeout_s
-        self.begin()
+        self.begin_episode()
 
-    def begin(self) -> None:
-        """A new episode: its noise does not depend on earlier ones, nor on other clients."""
+    def begin_episode(self) -> None:
+        """Its noise depends neither on earlier episodes nor on other clients."""
         self._own = with_own_noise(self._policy)
 
     def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
         """Raises HoldError if others are at System 2 for too long."""
-        if not self._turns.perceiving.acquire(timeout=self._timeout_s):
-            raise HoldError(f"System 2 is busy with other clients for more than {self._timeout_s:g} s", "system2_busy")
-        try:
+        with turn(self._policy, self._timeout_s):
             return self._policy.perceive(clips, instruction)
-        finally:
-            self._turns.perceiving.release()
 
     def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
-        with self._turns.acting:
+        with self._acting:
             return self._own.act(observation, condition)
 
 
@@ -88,26 +83,6 @@ def with_own_noise(policy: Video2Act) -> Video2Act:
     return own
 
 
-@dataclass(frozen=True)
-class Turns:
-    """One client at a time plans, and one refreshes."""
-
-    acting: threading.Lock = field(default_factory=threading.Lock)
-    perceiving: threading.Lock = field(default_factory=threading.Lock)
-
-
-class ClientPolicy(DualPolicy):
-    """The policy of one client."""
-
-    def __init__(self, system: ClientSystem, slow_loop: SlowLoop, *, runtime: RuntimeConfig):
-        super().__init__(system, slow_loop, cameras=system.config.cameras, runtime=runtime)
-        self._client = system
-
-    def reset(self) -> None:
-        self._client.begin()
-        super().reset()
-
-
 @dataclass
 class Serving:
     """The parts of a server for one policy."""
@@ -116,7 +91,7 @@ class Serving:
     make_session: Callable[[], Session]
     gauges: Callable[[], dict[str, float]] = dict
     trouble: Callable[[], str] = str
-    close: Callable[[], None] = lambda: None
+    close: Callable[[], object] = lambda: None
 
 
 def serve_policy(
@@ -132,7 +107,7 @@ def serve_policy(
     Raises:
         FileNotFoundError, ValueError: the limits of actions cannot be read, or have another size.
     """
-    config, turns, timeout_s = system.config, Turns(), runtime.first_condition_timeout_s
+    config, acting, timeout_s = system.config, threading.Lock(), runtime.first_condition_timeout_s
     limits = Limits.find(runtime.limits, lambda: system.statistics["action"])
     if limits is not None:
         limits.check_size(config.action_dim, "this policy")
@@ -140,20 +115,11 @@ def serve_policy(
     spec = RefreshSpec(config.system2.streams if config.system2 else (), refresh_every, config.fps)
     trained = system.trained_instruction()
     warm_up_server(system, instructions or (trained,) * bool(trained), spec)
-    shared = (
-        SharedSystem2(
-            ClientSystem(system, turns, timeout_s=timeout_s),
-            spec,
-            first_condition_timeout_s=timeout_s,
-            hang_timeout_s=runtime.hang_timeout_s,
-        )
-        if system2 == "thread"
-        else None
-    )
+    worker = System2Worker(system, hang_timeout_s=runtime.hang_timeout_s) if system2 == "thread" else None
 
     @lru_cache(maxsize=PROMPTS_KEPT)
     def check_instruction(instruction: str) -> None:
-        with turns.acting, torch.no_grad():
+        with acting, torch.no_grad():
             system.system1.read([instruction])
             if system.system2 is not None:
                 system.system2.check_instruction(instruction)
@@ -163,18 +129,22 @@ def serve_policy(
         check_instruction(observation.instruction)
 
     def make_session() -> Session:
-        client = ClientSystem(system, turns, timeout_s=timeout_s)
-        loop = shared.new_loop() if shared else InlineSlowLoop(client, spec)
-        policy = ClientPolicy(client, loop, runtime=runtime)
+        client = ClientSystem(system, acting, timeout_s=timeout_s)
+        loop = (
+            ThreadSlowLoop(worker, spec, first_condition_timeout_s=timeout_s, hang_timeout_s=runtime.hang_timeout_s)
+            if worker
+            else InlineSlowLoop(client, spec)
+        )
+        policy = DualPolicy(client, loop, cameras=config.cameras, runtime=runtime)
         return PolicySession(policy, contract, limits=limits, outside=runtime.outside_limits, check=check)
 
-    if shared is None:
+    if worker is None:
         return Serving(contract, make_session)
 
     def gauges() -> dict[str, float]:
-        return {"refreshes": shared.num_refreshes, "refresh_failures": shared.num_failures}
+        return {"refreshes": worker.num_refreshes, "refresh_failures": worker.num_failures}
 
-    return Serving(contract, make_session, gauges, shared.trouble, shared.close)
+    return Serving(contract, make_session, gauges, worker.trouble, worker.close)
 
 
 def check_state(policy: Video2Act, observation: Observation) -> None:
@@ -191,11 +161,11 @@ def check_state(policy: Video2Act, observation: Observation) -> None:
 
 def serve_system2(system: System2, config: PolicyConfig, *, instructions: tuple[str, ...]) -> Serving:
     """Sessions of System 2 alone. Raises ValueError if its encoder needs whole episodes."""
-    assert config.system2 is not None
-    check_encoding("another machine", config.system2.streams)
+    streams = config.system2.streams if config.system2 else ()
+    check_encoding("another machine", streams)
     contract = Contract.of(config, "system2", instructions=instructions, max_prompt_bytes=longest_instruction(system))
     turn = threading.Lock()
-    warm_up_server(system, instructions, RefreshSpec(config.system2.streams, 1, config.fps))
+    warm_up_server(system, instructions, RefreshSpec(streams, 1, config.fps))
 
     def perceive(clips: dict[str, Video], instruction: list[str]) -> Tokens:
         with turn, torch.no_grad():

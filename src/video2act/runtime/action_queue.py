@@ -1,9 +1,8 @@
 """The plans that are being executed: which action is due at a moment, and what happens where two plans overlap.
 
-A chunk is stamped with the moment of its observation, and its actions are due from then on, one per period. A plan that
-arrives late is therefore entered where the robot is by now: the actions whose moment has passed while it was made,
-`ceil(latency * rate)` of them, are dropped. Chunks are immutable. Past the end of all of them there is no action: never
-a repeated or an invented one.
+The actions of a chunk are due from the moment of its observation on, one per period. So a plan that arrives late begins
+with the action that is due by now: the `ceil(latency * rate)` actions before it are dropped. Past the end of all chunks
+there is no action: none is repeated or invented.
 """
 
 from dataclasses import dataclass
@@ -70,8 +69,7 @@ class ActionQueue:
             row, column = np.argwhere(~finite)[0]
             raise UnsoundPlanError(
                 f"the policy planned {chunk.actions[row, column]} for dimension {column} of action {row}; nothing of "
-                f"this "
-                "plan was sent to the robot. Check the policy's weights and normalisation statistics, and what it "
+                "this plan was sent to the robot. Check the policy's weights and normalisation statistics, and what it "
                 "observed"
             )
         new = _Running(chunk, now)
@@ -79,8 +77,7 @@ class ActionQueue:
             late_s, length_s = now - chunk.observed_at, len(chunk.actions) * chunk.period
             raise UnsoundPlanError(
                 f"a plan of {length_s:.3g} s arrived {late_s:.3g} s after its observation, when it was over. Plan a "
-                f"longer "
-                "horizon, or make planning faster"
+                "longer horizon, or make planning faster"
             )
         is_averaged = self._overlap == "temporal_ensemble"
         self._running = [*(old for old in self._running if is_averaged and old.covers(now)), new]

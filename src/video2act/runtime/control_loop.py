@@ -92,14 +92,12 @@ def run_episode(
     began = started = time.perf_counter()
     pace = Pace(rate_hz)
     while not is_done:
-        action = runner.step(observation)
-        decision = runner.decision
-        assert decision is not None
+        decision = runner.decide(observation)
         condition = decision.plan.condition
         for watcher in watchers:
-            watcher.on_step(observation, action, condition=condition, is_new_plan=decision.is_new_plan)
+            watcher.on_step(observation, decision.action, condition=condition, is_new_plan=decision.is_new_plan)
         step_started = time.perf_counter()
-        step = environment.step(action)
+        step = environment.step(decision.action)
         environment_step_s.append(time.perf_counter() - step_started)
         is_late = pace.wait()
         now = time.perf_counter()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from video2act.clips import ImageHistory
 from video2act.config import RuntimeConfig
 from video2act.incidents import Incidents
-from video2act.interfaces import ChecksState, Continuing, DualSystem
+from video2act.interfaces import BeginsEpisodes, ChecksState, Continuing, DualSystem
 from video2act.runtime.freshness import Freshness
 from video2act.runtime.planner import Plan
 from video2act.runtime.refresh import TIMES_KEPT
@@ -36,8 +36,7 @@ def check_overlap(system: DualSystem, runtime: RuntimeConfig) -> None:
     if runtime.overlap in ("rtc", "rtc_trained") and not isinstance(system, Continuing):
         raise ValueError(
             f"overlap {runtime.overlap!r} needs a system that can continue a plan, which {type(system).__name__} "
-            f"cannot; "
-            "choose replace or temporal_ensemble"
+            "cannot; choose replace or temporal_ensemble"
         )
 
 
@@ -90,13 +89,15 @@ class DualPolicy:
         """Failures of System 2 and states that were clipped, over all episodes."""
         return self._slow_loop.incidents
 
-    def num_refreshes(self, observation: Observation) -> int:
+    def num_refreshes(self) -> int:
         """Refreshes of System 2 in the running episode, once it has given a condition."""
-        return self._slow_loop.condition(observation).version + self._freshness.num_refreshes
+        return self._slow_loop.condition().version + self._freshness.num_refreshes
 
     def reset(self) -> None:
         self._episode += 1
         self.condition = None
+        if isinstance(self._system, BeginsEpisodes):
+            self._system.begin_episode()
         self._images.reset()
         self._freshness.reset()
         self._slow_loop.reset(self._episode)
@@ -131,9 +132,8 @@ class DualPolicy:
             if condition.episode != episode:
                 raise RuntimeError(
                     f"a condition of episode {condition.episode} was offered in episode {episode}: what System 2 saw "
-                    f"in "
-                    "another episode must not be acted on. Let only this policy reset its slow loop, at the start of "
-                    "each episode"
+                    "in another episode must not be acted on. Let only this policy reset its slow loop, at the start "
+                    "of each episode"
                 )
             started = time.perf_counter()
             if committed is None:

@@ -84,8 +84,10 @@ class Executor:
             is_new_plan = self._accept(lambda: self._begin(observation), now) or is_new_plan
         if self._plan is None and self._planner.is_busy:  # the first plan of an episode: the robot stands still anyway
             is_new_plan = self._accept(self._planner.wait, now)
+        if self._plan is None:
+            reason = self._hold or HoldError("the planner has made no plan")
+            raise HoldError(f"{reason}. There is no earlier target to hold", reason.kind)
         action, is_held, is_clamped = self._action(now)
-        assert self._plan is not None
         self._last_action = action
         return Decision(action, self._plan, is_new_plan, is_held, is_clamped)
 
@@ -154,8 +156,8 @@ class Executor:
         if self._last_time is not None and now <= self._last_time:
             raise ValueError(
                 f"the robot's clock went from {self._last_time:.6f} s to {now:.6f} s within an episode; "
-                f"Observation.time must "
-                "rise with every control step. Use a monotonic clock, or reset the policy when an episode begins"
+                f"Observation.time must rise "
+                "with every control step. Use a monotonic clock, or reset the policy when an episode begins"
             )
         self._last_time = now
 

@@ -42,13 +42,12 @@ class Freshness:
         self.num_refreshes = 0
 
     def choose(self, slow_loop: SlowLoop, observation: Observation) -> Callable[[], VideoCondition]:
-        """The condition for a plan. What takes time is left to the function that is returned, which may raise
-        HoldError.
+        """A function that gives the condition for a plan. It does what takes time, and may raise HoldError.
 
         Raises:
             HoldError, StaleConditionError: the condition is too old; the message gives age and limit.
         """
-        condition = slow_loop.condition(observation)
+        condition = slow_loop.condition()
         if self._is_fresh(condition, observation):
             return lambda: condition
         config = self._config
@@ -81,7 +80,7 @@ class Freshness:
     def _wait(self, slow_loop: SlowLoop, observation: Observation, *, problem: str) -> VideoCondition:
         end = time.monotonic() + self._config.slack_s
         while time.monotonic() < end:
-            condition = slow_loop.condition(observation)
+            condition = slow_loop.condition()
             if self._is_fresh(condition, observation):
                 # beside a running control loop, it may have seen more than the observation that is planned from
                 return replace(condition, observed_at=min(condition.observed_at, observation.time))

@@ -19,10 +19,13 @@ from video2act.config import RuntimeConfig, StreamConfig
 from video2act.interfaces import DualSystem, LoadsSystem2, Perceiver
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.process_loop import ProcessSlowLoop
-from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop, ThreadSlowLoop
+from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop
+from video2act.runtime.thread_loop import ThreadSlowLoop
 from video2act.runtime.virtual_clock import Durations, VirtualSlowLoop
 
 REMOTE = ("ws://", "wss://")
+CONNECT_S = 10.0
+"""for a connection that is made again, before the answer is waited for"""
 
 Connect = Callable[..., SlowLoop]
 """address, spec, hang_timeout_s -> System 2 on another machine"""
@@ -38,10 +41,9 @@ def check_encoding(system2: str, streams: tuple[StreamConfig, ...]) -> None:
     """Raises ValueError where System 2 would be sent clips, and its encoder needs the whole episode."""
     if system2 not in ("inline", "thread") and any(stream.encoding == "stream" for stream in streams):
         raise ValueError(
-            f"this policy's video encoder goes on through an episode (encoding='stream') and must see all of it, but "
-            f"to "
+            "this policy's video encoder goes on through an episode (encoding='stream') and must see all of it, but to "
             f"{system2!r} only the newest clip is sent; run System 2 inline or in a thread, or train with "
-            f"encoding='window'"
+            "encoding='window'"
         )
 
 
@@ -83,23 +85,20 @@ class System2Source:
         """
         check_where(system2)
         check_encoding(system2, self.spec.streams)
-        timeouts = {
-            "hang_timeout_s": self.runtime.hang_timeout_s,
-            "first_condition_timeout_s": self.runtime.first_condition_timeout_s,
-        }
+        hang_s, first_s = self.runtime.hang_timeout_s, self.runtime.first_condition_timeout_s
         if durations is not None:
             check_virtual(system2, self.runtime)
             return VirtualSlowLoop(system, self.spec, durations=durations)
         if system2 == "inline":
             return InlineSlowLoop(system, self.spec)
         if system2 == "thread":
-            return ThreadSlowLoop(system, self.spec, **timeouts)
+            return ThreadSlowLoop(system, self.spec, first_condition_timeout_s=first_s, hang_timeout_s=hang_s)
         if not self.spec.streams:
             raise ValueError(f"there is no System 2 to run at system2={system2!r}; choose inline")
         if system2 != "process":
             if self.connect is not None:
-                return self.connect(system2, self.spec, hang_timeout_s=self.runtime.hang_timeout_s)
-            return _connect(system2, self.spec, **timeouts)
+                return self.connect(system2, self.spec, hang_timeout_s=hang_s)
+            return _connect(system2, self.spec, hang_timeout_s=hang_s, first_condition_timeout_s=first_s)
         build, instruction = self.load_system2, self.instruction
         if isinstance(system, LoadsSystem2):
             build = build or system.system2_loader(self.runtime.system2_device)
@@ -107,14 +106,23 @@ class System2Source:
         if build is None:
             raise ValueError(
                 f"system2='process' needs load_system2, a function that makes System 2 there: {type(system).__name__} "
-                f"has no "
-                "folder to load it from"
+                f"has no folder to load it from"
             )
-        return ProcessSlowLoop(build, self.spec, instruction=instruction, **timeouts)  # type: ignore[arg-type]
+        return ProcessSlowLoop(
+            build, self.spec, instruction=instruction, first_condition_timeout_s=first_s, hang_timeout_s=hang_s
+        )
 
 
-def _connect(address: str, spec: RefreshSpec, **timeouts: float) -> SlowLoop:
+def _connect(address: str, spec: RefreshSpec, *, hang_timeout_s: float, first_condition_timeout_s: float) -> SlowLoop:
     """System 2 behind `video2act serve --only system2`."""
     # by name: its websockets are an extra of the package, and the runtime knows interfaces only
     client = importlib.import_module("video2act.serving.client")
-    return client.connect_system2(address, spec, **timeouts)
+    system = client.connect_system2(address, spec, answer_timeout_s=hang_timeout_s)
+    return ThreadSlowLoop(
+        system,
+        spec,
+        first_condition_timeout_s=first_condition_timeout_s,
+        hang_timeout_s=hang_timeout_s + CONNECT_S,  # an answer that is late is a failure of the connection
+        where=address,
+        end_system=system.close,
+    )

@@ -1,9 +1,9 @@
-"""Where plans are made: in the control loop, which then waits for each, or beside it, while the last plan is executed.
+"""Where plans are made: in the control loop, which waits for each, or beside it, while the last plan is executed.
 
-`begin` takes what a plan needs from the robot. The rest may run in another thread while new frames arrive. A planner
-gives a `Plan`, or raises `HoldError` if the robot shall keep its last target.
+`begin` takes what a plan needs from the robot. The rest may run in another thread while new frames arrive.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from video2act.types import ActionChunk, Committed, Observation, VideoCondition
 
 DURATIONS_REMEMBERED = 10
 """plans: enough to meet the slow ones, few enough to forget a cold start"""
+NO_PLAN = "no plan has been begun; call begin before wait"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Plan:
 
 @runtime_checkable
 class BeginsPlans(Protocol):
-    """A policy that can take what it needs now and plan later, in another thread; and that can continue a plan."""
+    """A policy that takes what it needs now, plans later, perhaps in another thread, and can continue a plan."""
 
     def begin(self, observation: Observation, committed: Committed | None) -> Callable[[], Plan]: ...
 
@@ -52,7 +53,7 @@ def begin_plan(policy: Policy, observation: Observation, *, committed: Committed
     if committed is not None:
         raise ValueError(
             f"{type(policy).__name__} cannot continue a plan, which overlap rtc needs; choose replace or "
-            f"temporal_ensemble"
+            "temporal_ensemble"
         )
 
     def work() -> Plan:
@@ -89,8 +90,8 @@ class InlinePlanner:
 
     def wait(self) -> Plan:
         """The plan, however long it takes: for the first one of an episode. Raises as `take`."""
-        plan, self._plan = self._plan, None
-        assert plan is not None, "wait was called before begin"
+        if (plan := self.take(math.inf)) is None:
+            raise RuntimeError(NO_PLAN)
         return plan
 
     def expected_s(self) -> float:
@@ -127,8 +128,9 @@ class ThreadPlanner:
         return self.wait() if self._future is not None and self._future.done() else None
 
     def wait(self) -> Plan:
-        assert self._future is not None, "wait was called before begin"
         future, self._future = self._future, None
+        if future is None:
+            raise RuntimeError(NO_PLAN)
         return future.result()
 
     def expected_s(self) -> float:

@@ -58,19 +58,18 @@ class Runner:
         execute_steps: control steps between plans; as configured, if None.
         limits: of actions, as an object or in the words of `RuntimeConfig.limits`.
         action_names: for messages.
-        relative_actions: those of `action_names` that are changes or speeds. To hold, they are set to zero, and all
-            other actions keep their last value. Without names, every action is taken for a target.
+        relative_actions: those of `action_names` that are changes or speeds. To hold is zero of them, and the last
+            value of the others. Without names, every action is a target.
         instruction: for the run that warms up a process; empty: one that the policy was trained on.
-        load_system2: makes System 2 in a process. It travels by name: a function of a module, or a `functools.partial`
-            of one.
-            None: from the folder that the policy was loaded from.
-        connect: makes a slow loop from an address; None: `video2act.serving.client.connect_system2`.
+        load_system2: makes System 2 in a process: a function of a module, or a `functools.partial` of one. None: from
+            the folder that the policy was loaded from.
+        connect: makes a slow loop from an address; None: one that asks `video2act serve --only system2`.
         simulate_latency: deliver both systems late, on the observations' clock.
-        is_blind: neither system is shown an image: the control of an evaluation.
+        is_blind: neither system gets an image: the control of an evaluation.
         runtime: the fields of `RuntimeConfig`.
     Raises:
-        TypeError: an option that there is not.
-        ValueError: options that exclude each other, or do not fit the policy. Nothing has been started then.
+        TypeError: an option does not exist.
+        ValueError: options exclude each other, or do not fit the policy. Nothing has been started then.
         System2Error, TimeoutError: System 2 could not be started.
     """
 
@@ -158,6 +157,11 @@ class Runner:
 
     def step(self, observation: Observation) -> Float[np.ndarray, "a"]:
         """The action for the moment of this observation. Call it once per control step, with rising `Observation.time`.
+        Raises as `decide`."""
+        return self.decide(observation).action
+
+    def decide(self, observation: Observation) -> Decision:
+        """As `step`; the action with its reasons.
 
         Raises:
             ValueError: the clock did not advance, or the first plan is unsound.
@@ -167,14 +171,14 @@ class Runner:
         """
         started = time.perf_counter()
         self.policy.observe(observation)
-        self.decision = self._executor.decide(observation)
+        decision = self.decision = self._executor.decide(observation)
         if self._newest is None:
             self._began_at = observation.time
         self._newest = observation
         self._num_steps += 1
-        self._num_plans += self.decision.is_new_plan
-        self._missed_deadlines += time.perf_counter() - started > self.decision.plan.chunk.period
-        return self.decision.action
+        self._num_plans += decision.is_new_plan
+        self._missed_deadlines += time.perf_counter() - started > decision.plan.chunk.period
+        return decision
 
     @property
     def incidents(self) -> Incidents:
@@ -200,7 +204,7 @@ class Runner:
         if self.decision is None or self._newest is None:
             return Rates(0.0, 0.0, 0.0, 0)
         elapsed_s = self._newest.time - self._began_at + self.decision.plan.chunk.period
-        refreshes = self.policy.num_refreshes(self._newest) if isinstance(self.policy, DualPolicy) else 0
+        refreshes = self.policy.num_refreshes() if isinstance(self.policy, DualPolicy) else 0
         return Rates(
             self._num_steps / elapsed_s, self._num_plans / elapsed_s, refreshes / elapsed_s, self._missed_deadlines
         )
@@ -236,7 +240,6 @@ def _find_limits(policy: ConfiguredSystem | Policy, limits: str) -> Limits | Non
     if limits.startswith("data") and statistics is None:
         raise ValueError(
             f"limits={limits!r} needs the statistics of the demonstrations, which {type(policy).__name__} does not "
-            f"have; "
-            "give a json file, or Limits"
+            "have; give a json file, or Limits"
         )
     return Limits.find(limits, lambda: statistics["action"])

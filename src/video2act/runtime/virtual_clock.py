@@ -1,12 +1,11 @@
 """Latency without waiting: both systems are computed at once and delivered late, on the simulator's own clock.
 
-A simulator stands still while a policy thinks, so in lockstep a slow policy looks as good as a fast one. Here System
-2's condition and System 1's plan are withheld until as much simulated time has passed as they are said to take. Nothing
-depends on how fast this machine is: the same seed gives the same result, bit by bit, on any number of workers.
+A simulator stands still while a policy thinks, so in lockstep a slow policy looks as good as a fast one. Here
+conditions and plans are withheld for the simulated latency. The speed of this machine does not matter: the same seed
+gives the same result on any number of workers.
 
-What is simulated: System 2 starts on the newest frame whenever it is free (and `refresh_every` allows); System 1 plans
-while its last plan is executed. What is not: at the start of an episode the robot stands still until the first
-condition and the first plan are there, as it does on a real clock, and that wait takes no simulated time.
+System 2 starts on the newest frame whenever it is free and `refresh_every` allows it. System 1 plans while its last
+plan is executed. The wait for the first condition and the first plan of an episode takes no simulated time.
 """
 
 import math
@@ -30,7 +29,8 @@ class Durations:
         self.seed(0)
 
     def seed(self, seed: int) -> None:
-        """Of an episode. Each system draws from its own stream: how often one runs does not change the other."""
+        """An episode begins. Each system has random numbers of its own, so how often one runs does not change the
+        other."""
         self._draws = {
             name: np.random.default_rng([seed, number]) for number, name in enumerate(("system1", "system2"))
         }
@@ -39,7 +39,6 @@ class Durations:
         """Seconds."""
         mean = getattr(self.latency, system)
         jitter = self.latency.jitter
-        # no draw without jitter: the stream of a latency that is certain stays out of it
         return max(0.0, mean + self._draws[system].uniform(-jitter, jitter)) if jitter else mean
 
     def longest(self, system: str) -> float:
@@ -48,7 +47,7 @@ class Durations:
 
 
 class VirtualSlowLoop(InlineSlowLoop):
-    """System 2, delivered late. `perceive_s` holds what a refresh took to compute, not what was simulated."""
+    """System 2, delivered late. `perceive_s` holds computing times, not simulated ones."""
 
     def __init__(self, system: Perceiver, spec: RefreshSpec, *, durations: Durations):
         self._durations = durations
@@ -87,16 +86,16 @@ class VirtualPlanner(InlinePlanner):
     def begin(self, observation: Observation, committed: Committed | None) -> None:
         latency_s = self._durations.draw("system1")
         super().begin(observation, committed)
-        assert self._plan is not None
-        self._ready_at = observation.time + latency_s - EARLY * self._plan.chunk.period
+        self._ready_at = observation.time + latency_s
 
     def take(self, now: float) -> Plan | None:
-        return super().take(now) if now >= self._ready_at else None
+        is_late = self._plan is not None and now < self._ready_at - EARLY * self._plan.chunk.period
+        return None if is_late else super().take(now)
 
     def expected_s(self) -> float:
         return self._durations.longest("system1")
 
 
 def steps_of(duration_s: float, rate_hz: float) -> int:
-    """Control steps until something that takes so long is there."""
+    """A duration in control steps, rounded up."""
     return math.ceil(duration_s * rate_hz - EARLY)

@@ -1,9 +1,8 @@
 """How worker processes are started: forked from a small server that has imported what they need and done nothing else.
 
-A process forked from a program inherits the locks of torch's threads, and a dead GL or CUDA context. One that is
-    spawned inherits nothing, and imports torch and diffusers anew, which takes longer than many an evaluation. The
-    server of `forkserver` has neither a context nor threads, and is there for the next workers too: a System 2 that was
-    killed is back as soon as its weights are.
+A process forked from a program inherits the locks of torch's threads, and a dead GL or CUDA context. A spawned one
+inherits nothing, but imports torch and diffusers anew, which takes longer than many an evaluation. The server of
+`forkserver` has neither a context nor threads, and serves the next workers too.
 """
 
 import os
@@ -15,17 +14,18 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Any
 
 
-def worker_context(work: Callable[..., Any]) -> SpawnContext | ForkServerContext:
-    """The context in which to start processes that run `work`, whose module is imported once for all of them.
+def worker_context(*works: Callable[..., Any]) -> SpawnContext | ForkServerContext:
+    """The context in which to start processes that run these functions, whose modules are imported once for all of
+    them.
 
-    The first one asked for in a program decides what is imported beforehand. Variables of the environment are those of
+    The first call in a program decides what is imported beforehand, and the variables of the environment are those of
     that moment. Where there is no fork (Windows), processes are spawned.
     """
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
     context = get_context("forkserver")
-    function = work.func if isinstance(work, partial) else work
-    context.set_forkserver_preload([function.__module__])
+    functions = (work.func if isinstance(work, partial) else work for work in works)
+    context.set_forkserver_preload([function.__module__ for function in functions])
     return context
 
 
@@ -34,8 +34,8 @@ def end_with_program() -> None:
 
     A pool's worker otherwise waits for more work for ever when its program was killed.
     """
-    program = parent_process()
-    assert program is not None, "this is no worker"
+    if (program := parent_process()) is None:
+        raise RuntimeError("end_with_program was called outside of a worker process")
 
     def watch() -> None:
         program.join()

@@ -7,10 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from video2act.config import ConnectionLimits
-
 KEY_VARIABLE = "VIDEO2ACT_API_KEY"
-FRAMES_PER_MESSAGE = 8
 NEW_KEY = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
 
@@ -85,13 +82,3 @@ class Rate:
             return True
         self._left -= 1
         return False
-
-
-def message_rate(limits: ConnectionLimits) -> Rate:
-    """Messages that one client may send."""
-    return Rate(limits.max_messages_per_s)
-
-
-def frame_rate(limits: ConnectionLimits) -> Rate:
-    """Small frames that one client may send: the pieces of its messages, pings and pongs."""
-    return Rate(FRAMES_PER_MESSAGE * limits.max_messages_per_s)

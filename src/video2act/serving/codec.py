@@ -39,9 +39,7 @@ def pack(message: Any) -> bytes:
         TypeError: a value that msgpack cannot write.
         ValueError: an array that is not of booleans, integers or floats.
     """
-    packed = msgpack.packb(message, default=_encode)
-    assert packed is not None
-    return packed
+    return msgpack.Packer(default=_encode).pack(message)
 
 
 def unpack(data: bytes) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from video2act.config import ConnectionLimits
 from video2act.extras import extra
-from video2act.serving.access import frame_rate
+from video2act.serving.access import Rate
 
 with extra("serve", "serving"):
     from websockets.asyncio.server import ServerConnection
@@ -17,6 +17,8 @@ with extra("serve", "serving"):
     from websockets.http11 import Request
     from websockets.protocol import SEND_EOF, State
 
+FRAMES_PER_MESSAGE = 8
+"""small frames: the pieces of a message, pings and pongs"""
 SMALL_BYTES = 1024
 """larger frames are bounded by their bytes"""
 PIECE_BYTES = 4096
@@ -65,7 +67,7 @@ class BoundedConnection(ServerConnection):
         super().__init__(*arguments, **options)
         self.frames_exceeded = False
         self._connections = connections
-        self._frames = frame_rate(connections.limits)
+        self._frames = Rate(FRAMES_PER_MESSAGE * connections.limits.max_messages_per_s)
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)

@@ -1,12 +1,12 @@
-"""A connection in a thread of its own: connects, talks to the server, and reconnects after a failure.
+"""Connections to a server: one, and one that is made again after a failure, in a thread of its own.
 
-The control loop never waits here. Errors that may pass are tried again; errors that will not (a wrong key, another
-policy) end the thread.
+Errors that may pass are tried again. Errors that will not (a wrong key, another policy) are final.
 """
 
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from video2act.extras import extra
@@ -18,13 +18,12 @@ from video2act.serving.contract import Contract
 
 with extra("serve", "serving"):
     from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
-    from websockets.sync.client import ClientConnection, connect
+    from websockets.sync.client import connect
 
 CONNECT_TIMEOUT_S = 5.0
 STABLE_S = 10.0
 """a connection that held for so long is tried again quickly"""
 MAX_ANSWER_BYTES = 64 * 2**20
-
 
 HOLD = "hold the last target: "
 """prefix of an answer that asks the robot to hold: there was nothing fresh to plan on"""
@@ -34,13 +33,37 @@ class RemoteError(RuntimeError):
     """The server answered with an error."""
 
 
-class Ask:
-    """Sends a message and waits for its answer."""
+TROUBLE = (OSError, WebSocketException, MessageError)
+"""what a connection can raise, beside the server's own `RemoteError` and `HoldError`"""
 
-    def __init__(self, connection: ClientConnection):
-        self._connection = connection
 
-    def __call__(self, message: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+class Connection:
+    """One connection to a server, open when it is constructed.
+
+    Raises:
+        OSError, WebSocketException: no server answered, or it refused the connection.
+        MessageError: another kind of server answered.
+    """
+
+    def __init__(self, address: str, api_key: str | None):
+        connecting = connect(
+            address,
+            compression=None,
+            max_size=MAX_ANSWER_BYTES,
+            additional_headers={"Authorization": authorization(api_key)} if api_key else None,
+            open_timeout=CONNECT_TIMEOUT_S,
+            close_timeout=1.0,
+            ping_interval=None,  # a late answer is noticed sooner than a ping
+            proxy=None,  # a robot's server is on its own network
+        )
+        self._socket = ExitStack().enter_context(connecting)
+        try:
+            self.contract = Contract.from_metadata(self._receive(CONNECT_TIMEOUT_S))
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, message: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         """The answer to a message.
 
         Raises:
@@ -48,19 +71,18 @@ class Ask:
             HoldError: there is nothing fresh to plan on.
             OSError, WebSocketException: the connection broke, or no answer came in time.
         """
-        self._connection.send(pack(message))
+        self._socket.send(pack(message))
         answer = self._receive(timeout_s)
         if not isinstance(answer, dict):
             raise MessageError(f"the server answered with a {type(answer).__name__}, expected a map")
         return answer
 
-    def contract(self) -> Contract:
-        """The first message of a connection."""
-        return Contract.from_metadata(self._receive(CONNECT_TIMEOUT_S))
+    def close(self) -> None:
+        self._socket.close()
 
     def _receive(self, timeout_s: float) -> Any:
         try:
-            answer = self._connection.recv(timeout_s)
+            answer = self._socket.recv(timeout_s)
         except TimeoutError as error:
             raise TimeoutError(f"no answer for {timeout_s:g} s") from error
         if isinstance(answer, str):
@@ -69,10 +91,10 @@ class Ask:
 
 
 class Link:
-    """One server, one thread.
+    """One server, one thread. The control loop never waits for it.
 
     Args:
-        converse: called in the thread after every connection, with the server's contract; runs until `is_closed`.
+        converse: called in the thread with every new connection; runs until `is_closed`.
         troubled: called with every failure.
     """
 
@@ -81,8 +103,8 @@ class Link:
         address: str,
         api_key: str | None,
         *,
-        converse: Callable[[Ask, Contract], None],
-        troubled: Callable[[str, Exception], None],
+        converse: Callable[[Connection], None],
+        troubled: Callable[[str], None],
     ):
         self.address = address
         self.is_closed = threading.Event()
@@ -91,7 +113,7 @@ class Link:
         self._api_key = api_key
         self._converse = converse
         self._troubled = troubled
-        self._connection: ClientConnection | None = None
+        self._connection: Connection | None = None
         self._thread = threading.Thread(target=self._work, name=f"link to {address}", daemon=True)
 
     def start(self) -> None:
@@ -112,46 +134,29 @@ class Link:
             began = time.monotonic()
             try:
                 self._connect_and_converse()
-            except (OSError, WebSocketException, RemoteError, MessageError) as error:
+            except Exception as error:  # noqa: BLE001 - the control loop must see it
                 if self.is_closed.is_set():
                     return
-                if _is_final(error):
-                    self._give_up(error)
+                if is_final(error) or not isinstance(error, (*TROUBLE, RemoteError)):
+                    self.failure = error
+                    self._troubled(f"{self.address}: {describe_error(error)}; given up")
                     return
                 failures = 1 if time.monotonic() - began > STABLE_S else failures + 1
                 wait_s = pause_s(failures)
-                self._troubled(f"{self.address}: {describe_error(error)}; trying again in {wait_s:.1f} s", error)
+                self._troubled(f"{self.address}: {describe_error(error)}; trying again in {wait_s:.1f} s")
                 self.is_closed.wait(wait_s)
-            except Exception as error:  # noqa: BLE001 - the control loop must see it
-                self._give_up(error)
-                return
-
-    def _give_up(self, error: Exception) -> None:
-        self.failure = error
-        self._troubled(f"{self.address}: {describe_error(error)}; given up", error)
 
     def _connect_and_converse(self) -> None:
-        headers = {"Authorization": authorization(self._api_key)} if self._api_key else None
-        with connect(
-            self.address,
-            compression=None,
-            max_size=MAX_ANSWER_BYTES,
-            additional_headers=headers,
-            open_timeout=CONNECT_TIMEOUT_S,
-            close_timeout=1.0,
-            ping_interval=None,  # a late answer is noticed sooner than a ping
-            proxy=None,  # a robot's server is on its own network
-        ) as connection:
-            self._connection = connection
-            try:
-                if not self.is_closed.is_set():
-                    ask = Ask(connection)
-                    self._converse(ask, ask.contract())
-            finally:
-                self._connection = None
+        self._connection = connection = Connection(self.address, self._api_key)
+        try:
+            if not self.is_closed.is_set():
+                self._converse(connection)
+        finally:
+            self._connection = None
+            connection.close()
 
 
-def _is_final(error: Exception) -> bool:
+def is_final(error: Exception) -> bool:
     """Whether trying again cannot help: a bad address, a wrong key, or another kind of server."""
     if isinstance(error, InvalidStatus):
         return error.response.status_code in (401, 403, 404)
@@ -162,9 +167,8 @@ def describe_error(error: Exception) -> str:
     """An error as one line."""
     if isinstance(error, InvalidStatus):
         body = (error.response.body or b"").decode(errors="replace").strip()
-        return f"refused with {error.response.status_code} {error.response.reason_phrase}" + (
-            f": {body}" if body else ""
-        )
+        reason = f"refused with {error.response.status_code} {error.response.reason_phrase}"
+        return f"{reason}: {body}" if body else reason
     if isinstance(error, ConnectionClosed):
         reason = error.rcvd.reason if error.rcvd else ""
         return f"the connection was closed{f': {reason}' if reason else ' without a reason'}"

@@ -67,7 +67,7 @@ def read_observation(message: Any, contract: Contract) -> Observed:
     for camera in contract.cameras:
         if camera not in images:
             raise MessageError(
-                f"camera {camera!r} is missing: the policy looks through {', '.join(contract.cameras)}; "
+                f"camera {camera!r} is missing: the policy needs {', '.join(contract.cameras)}; "
                 f"the message has {', '.join(sorted(str(name)[:60] for name in images)) or 'no image'}"
             )
         image = _uint8(images[camera], f"camera {camera!r}", shape=("height", "width", 3))

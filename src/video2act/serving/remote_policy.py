@@ -14,7 +14,7 @@ from video2act.interfaces import HoldError
 from video2act.refresh_rule import Frame
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
-from video2act.serving.link import Ask, Link, RemoteError
+from video2act.serving.link import Connection, Link, RemoteError
 from video2act.types import ActionChunk, Observation
 
 
@@ -50,9 +50,7 @@ class RemotePolicy:
         self._wanted: Frame | None = None
         self._answered: tuple[int, ActionChunk | Exception] | None = None
         self._has_plan = False
-        self._link = Link(
-            address, api_key, converse=self._converse, troubled=lambda incident, error: self._note(incident)
-        )
+        self._link = Link(address, api_key, converse=self._converse, troubled=self._note)
         self._contracted: Contract | None = None
         self._link.start()
         with self._changed:
@@ -123,14 +121,15 @@ class RemotePolicy:
             self.incidents.note("connection", incident)
             self._changed.notify_all()
 
-    def _converse(self, ask: Ask, contract: Contract) -> None:
+    def _converse(self, connection: Connection) -> None:
+        contract = connection.contract
         with self._changed:
             if self._contracted not in (None, contract):
                 raise MessageError("another policy answers there now; start the robot's program anew")
             self._contracted = contract
             self._frames = deque(self._frames, maxlen=contract.history_steps + 1)
             self._changed.notify_all()
-        server = _Server(ask)
+        server = _Server(connection)
         while not self._link.is_closed.is_set():
             with self._changed:
                 self._changed.wait_for(lambda: self._wanted or self._unsent(server.sent), timeout=0.5)
@@ -188,8 +187,8 @@ class RemotePolicy:
 class _Server:
     """The frames that the server has taken on this connection."""
 
-    def __init__(self, ask: Ask):
-        self.ask = ask
+    def __init__(self, connection: Connection):
+        self.ask = connection.ask
         self.sent = (-1, -1)
         """episode and control step of the newest frame that was sent"""
         self._episode = -1

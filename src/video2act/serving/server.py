@@ -23,7 +23,7 @@ from typing import Any
 from video2act.config import ConnectionLimits
 from video2act.extras import extra
 from video2act.interfaces import HoldError
-from video2act.serving.access import Rate, check_bind, message_rate, refusal
+from video2act.serving.access import Rate, check_bind, refusal
 from video2act.serving.codec import MessageError, bounded, pack, unpack
 from video2act.serving.connection import BoundedConnection, Connections
 from video2act.serving.link import HOLD
@@ -245,10 +245,10 @@ class Server:
         worker = Worker(f"client {connection.remote_address}")
         session: Session | None = None
         try:
-            session = await worker.run(self._make_session)
-            assert session is not None
+            made: Session = await worker.run(self._make_session)
+            session = made
             await connection.send(self._greeting)
-            await self._converse(connection, worker, session=session)
+            await self._converse(connection, worker, session=made)
         except ConnectionClosed as closed:
             self.metrics.closed(closed.rcvd.code if closed.rcvd else 1006)
         except Exception:
@@ -264,7 +264,7 @@ class Server:
             worker.end()
 
     async def _converse(self, connection: BoundedConnection, worker: Worker, *, session: Session) -> None:
-        rate = message_rate(self._limits)
+        rate = Rate(self._limits.max_messages_per_s)
         while True:
             data = await self._receive(connection)
             if data is None:
