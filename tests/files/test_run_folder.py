@@ -35,7 +35,7 @@ def tokens(run: Path) -> torch.Tensor:
     observation = Observation(images, np.zeros(3, np.float32), "push", 0.0)
     loop.reset(0)
     loop.observe(observation)
-    return loop.condition(observation).tokens.data
+    return loop.condition().tokens.data
 
 
 @pytest.fixture
