@@ -201,7 +201,7 @@ def test_the_run_folder_may_follow_the_task(deployed: ModuleType, run: Path):
         ({"run": "a", "acton_step": 4}, "unknown in deploy_policy.yml: acton_step; ours are action_step, api_key"),
         (
             {"run": "a", "fixed_lang_embed": True},
-            "fixed_lang_embed is a word of the released code's.*told RoboTwin's instruction",
+            "fixed_lang_embed is a word of the released code's.*gets RoboTwin's instruction",
         ),
         (
             {"run": "a", "model_config_path": "x.yaml"},

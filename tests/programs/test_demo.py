@@ -37,7 +37,7 @@ KEYS = {
 """what `summary.json` of a demo with one task holds; others read it"""
 
 IDENTITY = {"demo": "push", "seed": 0}
-MINIATURE = Demo({"metaworld:push-v3": 1}, video_steps=2, policy_steps=2, eval_episodes=1)
+MINIATURE = Demo({"metaworld:push-v3": 2}, video_steps=2, policy_steps=2, eval_episodes=1)
 
 
 @pytest.fixture
