@@ -110,3 +110,12 @@ def test_a_reset_forgets_every_plan():
     queue.accept(chunk(0), 0.0)
     queue.reset()
     assert (queue.newest, queue.action(0.0)) == (None, None)
+
+
+def test_a_plan_for_later_is_refused_and_the_old_one_stays():
+    """Its last actions would be taken for those of before its first."""
+    queue = ActionQueue()
+    queue.accept(chunk(0), 0.0)
+    with pytest.raises(UnsoundPlanError, match=r"arrived -0\.2 s after"):
+        queue.accept(chunk(50, observed_at=0.4), 0.2)
+    assert taken(queue, range(4)) == [0, 1, 2, 3]

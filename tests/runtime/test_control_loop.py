@@ -126,6 +126,19 @@ def test_the_rate_is_kept_on_the_real_clock():
     assert result.duration_s >= 0.099
 
 
+def test_a_step_lasts_from_its_beginning_to_that_of_the_next_and_may_be_late():
+    environment = FakeEnvironment(num_steps=5, step_s=0.03)
+    slow, free = (
+        run_episode(environment, Runner(make_policy(FakeSystem()), execute_steps=2), seed=0, rate_hz=rate_hz)
+        for rate_hz in (FPS, None)
+    )
+    for result, is_late in ((slow, True), (free, False)):
+        assert [step.is_late for step in result.steps] == [is_late] * 5
+        assert result.missed_deadlines == 5 * is_late
+        assert min(step.period_s for step in result.steps) >= 0.03
+        assert sum(step.period_s for step in result.steps) <= result.duration_s
+
+
 def test_a_rate_must_be_positive():
     with pytest.raises(ValueError, match=r"got 0\.0; use None"):
         Pace(0.0)

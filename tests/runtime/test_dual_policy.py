@@ -61,6 +61,7 @@ def test_the_second_episode_equals_the_first():
         for step in range(5):
             policy.observe(observation(step))
             policy.infer(observation(step))
+            assert policy.condition is system.conditions[-1]
         seen.append([(c.observed_at, c.tokens.data.item()) for c in system.conditions[-5:]])
     assert seen[0] == seen[1]
     assert {c.episode for c in system.conditions} == {0, 1}

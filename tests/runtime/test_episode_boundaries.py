@@ -177,8 +177,49 @@ class TestExecutor:
         )
         for _ in range(2):
             runner.reset()
-            assert [runner.step(observation(step))[0] for step in range(4, 8)] == [4, 5, 5, 5]
+            assert [runner.step(observation(step))[0] for step in range(6, 9)] == [5, 5, 5]
         assert runner.incidents.counts == {"action_outside_limits": 2}
+
+    def test_no_plan_of_the_episode_before_is_averaged_with_a_new_one(self):
+        runner = runner_of(FakeSystem(), execute_steps=1, overlap="temporal_ensemble")
+        for first in (0, 100):
+            runner.reset()
+            for step in range(3):
+                seen = replace(observation(step), state=np.array([first + step, 0.0], np.float32))
+                assert runner.step(seen)[0] == first + step
+
+    def test_no_plan_that_was_under_way_at_a_reset_comes_in_the_next_episode(self):
+        system = FakeSystem(horizon=8)
+        runner = Runner(system, execute_steps=4, simulate_latency=SimulatedLatency(system1=0.05, system2=0.03))
+        results = [run_episode(FakeEnvironment(6), runner, seed=0) for _ in range(2)]
+        first, second = ([(s.plan_age_s, s.is_new_plan, s.condition_version) for s in r.steps] for r in results)
+        assert first == second
+
+    def test_a_plan_that_is_refused_is_not_the_one_in_execution(self):
+        class Unsound(FakeSystem):
+            def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
+                chunk = super().act(observation, condition)
+                return replace(chunk, actions=chunk.actions * np.nan) if 2 <= observation.state[0] < 4 else chunk
+
+        runner, decisions = runner_of(Unsound(horizon=8)), []
+        runner.reset()
+        for step in range(6):
+            runner.step(observation(step))
+            assert runner.decision is not None
+            decisions.append((round(runner.decision.plan.chunk.observed_at * FPS), bool(runner.decision.is_new_plan)))
+        assert decisions == [(0, True), (0, False), (0, False), (0, False), (4, True), (4, False)]
+        assert runner.incidents.counts == {"plan_refused": 1}
+        for number, step in enumerate((2, 4, 2)):  # refused, sound, refused again
+            runner.step(replace(observation(10 + 2 * number), state=np.array([step, 0.0], np.float32)))
+        assert runner.incidents.counts == {"plan_refused": 3}
+
+    def test_no_plan_is_begun_while_one_is_being_made(self):
+        """A plan takes 5 control steps, and one is due every 2: it would be begun anew for ever."""
+        runner = Runner(FakeSystem(horizon=16), execute_steps=2, simulate_latency=SimulatedLatency(system1=0.1))
+        result = run_episode(FakeEnvironment(14), runner, seed=0)
+        ages = [round(step.plan_age_s * FPS) for step in result.steps]
+        assert ages == [0, 1, 2, 3, 4, 5, 6, 5, 6, 7, 8, 9, 5, 6]
+        assert [number for number, step in enumerate(result.steps) if step.is_new_plan] == [0, 7, 12]
 
     def test_a_clamped_action_is_what_is_held(self):
         """Not the planned one: the robot was never sent there."""
@@ -237,6 +278,23 @@ class TestCommitted:
         run_episode(FakeEnvironment(5), runner, seed=0)
         seen = [(int(image["top"][0, 0, 0]), int(image["top@2"][0, 0, 0])) for image in system.images]
         assert seen == [(2, 0), (4, 2)]
+
+
+def test_past_images_do_not_reach_back_into_the_episode_before():
+    class Shown(FakeSystem):
+        def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
+            shown.append(int(observation.images["top@2"][0, 0, 0]))
+            return super().act(observation, condition)
+
+    shown: list[int] = []
+    system = Shown()
+    policy = DualPolicy(system, InlineSlowLoop(system, SPEC), cameras=("top@2",))
+    for first in (0, 50):
+        policy.reset()
+        for step in range(first, first + 4):
+            policy.observe(observation(step))
+            policy.infer(observation(step))
+    assert shown == [0, 0, 0, 1, 50, 50, 50, 51]
 
 
 class TestFreshness:

@@ -287,6 +287,13 @@ class TestGuard:
         with pytest.raises(ValueError, match=r"dimension 0: low must not be above high, got 1\.0 and 0\.0"):
             Limits((1.0,), (0.0,))
 
+    @pytest.mark.parametrize("size", [1, 3])
+    def test_limits_of_another_size_are_refused_for_actions_without_names_too(self, size: int):
+        """Those of one number would hold for all."""
+        guard = Guard(limits=Limits((0.0,) * size, (1.0,) * size))
+        with pytest.raises(ValueError, match=f"limits are for {size} numbers, but an action of the robot has 2"):
+            guard.check(np.zeros(2))
+
     def test_limits_from_a_file(self, tmp_path: Path):
         path = tmp_path / "limits.json"
         path.write_text(json.dumps({"low": [0, -1], "high": [6, 1]}))

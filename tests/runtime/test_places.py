@@ -1,13 +1,15 @@
 """Where System 2 may work, as far as no loop has to be started to know."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from runtime_fakes import FPS, MOTION, FakeSystem
 
 from video2act.config import PolicyConfig, RuntimeConfig
 from video2act.refresh_rule import RefreshSpec
-from video2act.runtime.places import System2Source, check_encoding, check_where
+from video2act.runtime import places
+from video2act.runtime.places import System2Source, check_encoding, check_where, keeps_real_time
 from video2act.runtime.slow_loop import InlineSlowLoop
 from video2act.runtime.thread_loop import ThreadSlowLoop
 
@@ -59,3 +61,32 @@ def test_time_limits_reach_a_system2_elsewhere(small_config: PolicyConfig, monke
     assert asked == [("ws://robot:8000", spec, 0.5)] * 2
     assert isinstance(loop, ThreadSlowLoop)
     assert loop._timeout_s == 0.2
+
+
+@pytest.mark.parametrize(("system2", "made"), [("thread", "ThreadSlowLoop"), ("process", "ProcessSlowLoop")])
+def test_each_limit_of_time_reaches_the_slow_loop_under_its_own_name(
+    system2: str, made: str, monkeypatch: pytest.MonkeyPatch
+):
+    told: list[dict[str, Any]] = []
+    spec = RefreshSpec((MOTION,), 1, FPS)
+
+    def make(*arguments: Any, **named: Any) -> InlineSlowLoop:
+        told.append(named)
+        return InlineSlowLoop(FakeSystem(), spec)
+
+    monkeypatch.setattr(places, made, make)
+    runtime = RuntimeConfig(hang_timeout_s=3.0, first_condition_timeout_s=7.0)
+    source = System2Source(spec, runtime, "push", FakeSystem)
+    source.start(system2, FakeSystem())
+    assert {name: value for name, value in told[0].items() if name != "instruction"} == {
+        "hang_timeout_s": 3.0,
+        "first_condition_timeout_s": 7.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("system2", "system1", "is_kept"),
+    [("inline", "inline", False), ("inline", "thread", True), ("thread", "inline", True), ("ws://a:1", "inline", True)],
+)
+def test_real_time_is_kept_where_something_works_beside_the_control_loop(system2: str, system1: Any, is_kept: bool):
+    assert keeps_real_time(system2, RuntimeConfig(system1=system1)) == is_kept

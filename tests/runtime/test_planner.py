@@ -99,5 +99,21 @@ def test_a_plan_that_is_not_there_yet_is_not_waited_for():
     planner.close()
 
 
-def assert_passes(gate) -> None:
+def test_a_reset_waits_for_the_plan_in_the_making():
+    """Or it would run beside the first plan of the next episode, in the same network."""
+    gate, has_ended = threading.Event(), threading.Event()
+
+    def plan() -> None:
+        assert_passes(gate)
+        has_ended.set()
+
+    planner = ThreadPlanner(Finished(plan))
+    planner.begin(observation(0), None)
+    threading.Timer(0.05, gate.set).start()
+    planner.reset()
+    assert has_ended.is_set()
+    planner.close()
+
+
+def assert_passes(gate: threading.Event) -> None:
     assert gate.wait(5)

@@ -39,6 +39,7 @@ def test_two_threads_are_not_in_one_network():
 
 
 def test_another_refresh_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch):
+    assert refresh.TURN_TIMEOUT_S == 10.0  # seconds: longer than a refresh, shorter than a person's patience
     monkeypatch.setattr(refresh, "TURN_TIMEOUT_S", 0.05)
     system, frame = GatedSystem(), Frame(observation(0), 0, 0)
     hanging = threading.Thread(target=perceive, args=(system, CLIPS), kwargs={"newest": frame})

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from video2act.policy import Video2Act
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.control_loop import run_episode
 from video2act.runtime.thread_loop import ThreadSlowLoop
-from video2act.types import ActionChunk, Observation
+from video2act.types import ActionChunk, Observation, VideoCondition
 
 
 def serve_in_a_thread(address: str, spec: RefreshSpec, *, hang_timeout_s: float) -> ThreadSlowLoop:
@@ -187,3 +188,37 @@ def test_the_configuration_says_how_often_both_systems_run():
             runner.step(observation(step))
     assert system.newest_frames == list(range(0, 12, CONFIG.refresh_every))
     assert [round(c.observed_at * FPS) for c in system.conditions] == [0, 0, 0, 0, 8, 8]
+
+
+def test_a_new_episode_has_decided_nothing_and_counts_from_its_own_beginning():
+    with Runner(FakeSystem(), refresh_every=4, execute_steps=2) as runner:
+        for first in (0, 1000):
+            runner.reset()
+            assert runner.decision is runner.condition is runner.staleness_s is None
+            assert runner.rates.control_hz == 0.0
+            for step in range(first, first + 20):
+                runner.step(observation(step))
+            rates = runner.rates
+            assert (rates.control_hz, rates.system1_hz) == (pytest.approx(FPS), pytest.approx(FPS / 2))
+            assert rates.system2_hz == pytest.approx(FPS / 4)
+
+
+def test_the_blind_control_is_shown_nothing():
+    class Remembers(FakeSystem):
+        config = replace(CONFIG, cameras=("top", "top@2"))
+
+        def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
+            cameras.append(sorted(observation.images))
+            return super().act(observation, condition)
+
+    cameras: list[list[str]] = []
+    system = Remembers()
+    for is_blind in (False, True):
+        with Runner(system, is_blind=is_blind) as runner:
+            runner.reset()
+            runner.step(observation(0))
+    assert cameras == [["top", "top@2"], ["top"]]
+    assert [sorted(clips) for clips in system.clips] == [["motion"], []]
+    with Runner(system, is_blind=True) as runner:
+        runner.reset()
+        runner.step(replace(observation(0), images={}))

@@ -232,6 +232,19 @@ class TestThread:
         assert loop.incidents[-1].text == "System 2 (thread): it did not end within 0.05 s; a refresh hangs in it"
         system.let_pass()
 
+    def test_a_hang_is_said_once_and_what_takes_milliseconds_is_none(self, threaded):
+        for hang_timeout_s, counts in ((0.02, {"system2_hangs": 1}), (10.0, {})):
+            system = GatedSystem()
+            loop = threaded(system, hang_timeout_s=hang_timeout_s)
+            loop.reset(0)
+            loop.observe(observation(0))
+            assert system.has_started.acquire(timeout=10)
+            for step in range(1, 4):
+                time.sleep(0.03)
+                loop.observe(observation(step))
+            assert loop.incidents.counts == counts
+            system.let_pass(5)
+
     def test_asking_before_observing_is_an_error_at_once(self, threaded):
         loop = threaded(FakeSystem())
         loop.reset(0)

@@ -64,6 +64,11 @@ class TestAge:
         condition = freshness.choose(Conditions(seen_at(0), seen_at(0), seen_at(12)), observation(10))()
         assert condition.observed_at == observation(10).time
 
+    def test_one_that_was_waited_for_keeps_its_age(self):
+        freshness = Freshness(replace(self.RUNTIME, when_stale="wait", slack_s=5.0), FakeSystem())
+        condition = freshness.choose(Conditions(seen_at(0), seen_at(4), seen_at(7)), observation(10))()
+        assert condition.observed_at == observation(7).time
+
     def test_such_an_episode_goes_on(self):
         class Strict(FakeSystem):
             def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:

@@ -107,7 +107,18 @@ def test_how_often_one_system_runs_does_not_change_the_others_durations():
         durations.draw("system1")
     assert [durations.draw("system2") for _ in range(3)] == first
     assert all(0.05 <= draw <= 0.15 for draw in first)
+    assert Durations(SimulatedLatency(0.1, 0.1, 0.05)).draw("system1") != first[0]
     assert len(set(first)) == 3
+
+
+def test_durations_lie_evenly_around_their_mean_and_are_never_negative():
+    around, short = Durations(SimulatedLatency(0.1, 0.2, 0.05)), Durations(SimulatedLatency(0.01, 0.01, 0.05))
+    draws = [around.draw("system1") for _ in range(200)]
+    assert min(draws) == pytest.approx(0.05, abs=0.003)
+    assert max(draws) == pytest.approx(0.15, abs=0.003)
+    assert sum(draws) / 200 == pytest.approx(0.1, abs=0.005)
+    assert (around.longest("system1"), around.longest("system2")) == pytest.approx((0.15, 0.25))
+    assert min(short.draw("system2") for _ in range(50)) == 0.0
 
 
 @pytest.mark.parametrize(("latency", "steps"), [(0.0, 0), (0.02, 1), (0.021, 2), (0.1, 5), (0.1000001, 6)])
