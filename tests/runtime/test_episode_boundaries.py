@@ -186,7 +186,7 @@ class TestExecutor:
             runner.reset()
             for step in range(3):
                 seen = replace(observation(step), state=np.array([first + step, 0.0], np.float32))
-                assert runner.step(seen)[0] == first + step
+                assert runner.step(seen)[0] == pytest.approx(first + step)
 
     def test_no_plan_that_was_under_way_at_a_reset_comes_in_the_next_episode(self):
         system = FakeSystem(horizon=8)
