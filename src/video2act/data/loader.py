@@ -234,8 +234,11 @@ def check_columns(dataset: Dataset) -> None:
     listed = ", ".join(f"{name} [{feature.size}]" for name, feature in columns.items())
     if dataset.action_dim is None and not columns:
         raise ValueError("this dataset has no actions, only pictures; train-video can use it, train cannot")
-    for word, size, column in (("action", dataset.action_dim, ACTION), ("state", dataset.state_dim, STATE)):
+    for word, missing, size, column in (
+        ("action", "actions", dataset.action_dim, ACTION),
+        ("state", "state", dataset.state_dim, STATE),
+    ):
         if not size:
-            problem = f"this dataset has no {word}: it has no column {column}, and none was chosen"
+            problem = f"this dataset has no {missing}: it has no column {column}, and none was chosen"
             also = ", or use train-video alone" if word == "action" else ""
             raise ValueError(f"{problem}; its columns are {listed}. Choose with --{word} COLUMN...{also}")
