@@ -24,7 +24,7 @@ from video2act.programs import serve as program
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.places import System2Source
-from video2act.runtime.refresh import TIMES_KEPT
+from video2act.runtime.refresh import TIMES_KEPT, turn
 from video2act.runtime.slow_loop import InlineSlowLoop
 from video2act.serving.client import RemotePolicy
 from video2act.serving.codec import MessageError
@@ -129,6 +129,13 @@ def test_system2_alone_serves_a_robot_that_runs_system1(policy: Video2Act, small
             assert robot.condition is not None
             assert robot.condition.tokens.data.shape == (1, 6, 32)
             assert robot.condition.version >= 1
+
+
+def test_one_lock_guards_system_2_whoever_asks(policy: Video2Act):
+    """A client's refresh had a lock of its own, beside that of the shared worker."""
+    client = program.ClientSystem(policy, threading.Lock(), timeout_s=0.05)
+    with turn(policy), pytest.raises(HoldError, match=r"at another refresh for more than 0\.05 s"):
+        client.perceive({}, ["push"])
 
 
 def test_a_stale_condition_holds_the_robot(policy: Video2Act, monkeypatch: pytest.MonkeyPatch):
