@@ -204,6 +204,27 @@ class TestSystem1:
         assert_golden(f"continued, guidance {guidance}", actions)
 
 
+def test_what_is_learned_begins_small(small_config: PolicyConfig, small_statistics: dict[str, Statistics]):
+    """Embeddings and queries with a deviation of 0.02; heat maps six times as sharp as a plain softmax."""
+    torch.manual_seed(0)
+    policy = Video2Act(small_config, small_statistics)
+    former = policy.slow.formers["motion"]
+    dit, encoder = policy.system1.dit, policy.system1.image[0]  # type: ignore[index]
+    embeddings = (
+        policy.slow.stream_embedding,
+        former.queries,
+        dit.position,
+        dit.image_type,
+        dit.video_type,
+        encoder.position,
+    )
+    for embedding in embeddings:
+        assert isinstance(embedding, Tensor)
+        assert embedding.std().item() == pytest.approx(0.02, rel=0.3)
+    assert encoder.sharpness.item() == 6.0  # type: ignore[operator, union-attr]
+    assert not policy.slow.backbone.latent_out.weight.any()  # type: ignore[union-attr]
+
+
 class TestPolicy:
     """In raw units, from a picture to an action."""
 

@@ -148,6 +148,21 @@ class TestActing:
         # without seeding, the next chunk starts from other noise
         assert not np.array_equal(act(policy, observation(), video), policy.act(observation(), video).actions)
 
+    def test_no_gradient_is_recorded(self, policy: Video2Act, small_config: PolicyConfig, make_batch: MakeBatch):
+        batch = make_batch(small_config)
+        assert not policy.perceive(batch.videos, batch.instruction).data.requires_grad
+        assert not any(video.grid.requires_grad for video in policy.explain(batch.videos, batch.instruction).values())
+
+    def test_half_the_memory_gives_nearly_the_same_plan(self, make_policy: MakePolicy, small_config: PolicyConfig):
+        policy = make_policy(small_config)
+        plan = act(policy, observation(), condition(policy))
+        half = policy.to_bfloat16()
+        assert half.system1.dit.position.dtype == torch.bfloat16
+        assert half.normalize_action.scale.dtype == torch.float32
+        again = act(half, observation(), condition(half))
+        assert again.dtype == np.float32
+        assert np.allclose(again, plan, atol=0.05)
+
     def test_actions_come_in_raw_units(self, make_policy: MakePolicy, small_config: PolicyConfig):
         policy = make_policy(small_config)
         shift = policy.normalize_action.shift.clone()

@@ -1,12 +1,16 @@
 """What a cache gives back: the values that were written last, in their dtype, at their rate, in their places."""
 
 import os
+import shutil
 from pathlib import Path
 from time import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from test_cache import seen
 
 from video2act.data.cache import FeatureCache
@@ -125,3 +129,22 @@ class TestWhatIsWrong:
             os.utime(tmp_path / f"{name}.tmp", (time() - age_s, time() - age_s))
         FeatureCache(tmp_path, SPEC).begin()
         assert sorted(path.name for path in tmp_path.iterdir()) == ["cache.json", "new.tmp"]
+
+    def test_a_twentieth_of_the_disk_stays_free(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        cache = FeatureCache(tmp_path)
+        monkeypatch.setattr(shutil, "disk_usage", lambda root: SimpleNamespace(free=1000))
+        cache.check_room(950)
+        with pytest.raises(OSError, match="the disk has"):
+            cache.check_room(951)
+
+    @pytest.mark.parametrize("rows", [3, 5])
+    def test_a_file_with_another_number_of_rows_than_were_written(self, tmp_path: Path, rows: int):
+        cache = FeatureCache(tmp_path)
+        cache.write(0, seen(4))
+        path = tmp_path / "000000.safetensors"
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        whole = {name: torch.cat([tensor, tensor])[:rows].contiguous() for name, tensor in tensors.items()}
+        save_file(whole, path, metadata=metadata)
+        assert f"has {rows} rows, but 4 were written" in (FeatureCache(tmp_path).fault(0) or "")

@@ -1,12 +1,15 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from recordings import CAMERAS, FPS, SIZE, numbered_frames
 
-from video2act.data import DatasetError, DatasetWriter, Episode, LeRobotDataset, open_datasets, split
+from video2act.config import PolicyConfig
+from video2act.data import DatasetError, DatasetWriter, Episode, FrameStore, LeRobotDataset, open_datasets, split
 from video2act.data.embodied import EmbodiedDataset
-from video2act.embodiment import EMBODIMENTS, FIELDS, UNIFIED_DIM
+from video2act.data.loader import BatchLoader
+from video2act.embodiment import EMBODIMENTS, FIELDS, UNIFIED, UNIFIED_DIM
 
 ROBOTS = ("one_arm_position", "two_arms_7")
 SHARED = FIELDS["right_gripper_open"]
@@ -124,3 +127,23 @@ def test_two_robots_of_one_name_are_refused_before_one_is_written_over_the_other
 def test_a_robots_name_that_is_no_folders_is_refused(tmp_path, robot):
     with pytest.raises(ValueError, match=r"calls its robot .* use letters, digits"):
         open_datasets([record_own(tmp_path / "own", robot)], embodiments=FIELDS_OF_TWO[:1])
+
+
+def test_each_sample_of_a_batch_says_which_dimensions_its_robot_has(folders, small_config: PolicyConfig):
+    mixed = open_datasets(folders, embodiments=ROBOTS)
+    config = replace(
+        small_config,
+        state_dim=UNIFIED_DIM,
+        action_dim=UNIFIED_DIM,
+        fps=FPS,
+        cameras=(),
+        system1=replace(small_config.system1, embodiment=UNIFIED),
+        system2=None,
+    )
+    loader = BatchLoader(mixed, FrameStore(mixed), config=config, batch_size=mixed.total_frames, seed=0)
+    batch = loader[0]
+    assert batch.dimension_mask is not None
+    for known, (episode, frame), state in zip(batch.dimension_mask, loader.places(0), batch.state, strict=True):
+        assert np.array_equal(known.numpy(), mixed.dimension_mask(episode))
+        assert np.array_equal(state.numpy(), mixed.episode(episode).state[frame])
+    assert len({tuple(known.tolist()) for known in batch.dimension_mask}) == 2

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from test_loader import TOTAL, MemoryDataset, MemoryFrames, numbers
 
-from video2act.config import PolicyConfig
+from video2act.config import FrameConfig, PolicyConfig
 from video2act.data.loader import BatchLoader, check_fit
 
 
@@ -90,3 +91,23 @@ class TestNumbers:
     def test_a_robot_of_another_rate_is_refused_whichever_is_faster(self, small_config: PolicyConfig, fps: float):
         with pytest.raises(ValueError, match=f"the policy has 20, the dataset {fps:g}"):
             check_fit(small_config, MemoryDataset(fps=fps))
+
+
+def test_frames_are_asked_for_at_the_size_of_their_stream(small_config: PolicyConfig):
+    """Height first, width second."""
+    asked: set[tuple[str, tuple[int, int]]] = set()
+
+    class Sized(MemoryFrames):
+        def frames(self, episode: int, camera: str, *, size: tuple[int, int], rule: FrameConfig) -> np.ndarray:
+            asked.add((camera, size))
+            return np.zeros((self.dataset.lengths[episode], *size, 3), np.uint8)
+
+    assert small_config.system2 is not None
+    spatial, motion = small_config.system2.streams
+    streams = (replace(spatial, width_px=24), replace(motion, size_px=8, width_px=16))
+    config = replace(small_config, image_px=12, system2=replace(small_config.system2, streams=streams))
+    dataset = MemoryDataset()
+    batch = BatchLoader(dataset, Sized(dataset), config=config, batch_size=2, seed=0)[0]
+    assert asked == {("front", (16, 24)), ("front", (8, 16)), ("front", (12, 12)), ("wrist", (12, 12))}
+    assert batch.videos["spatial"].grid.shape == (2, 3, 1, 16, 24)
+    assert batch.videos["motion"].grid.shape == (2, 3, 9, 8, 16)
