@@ -1,5 +1,6 @@
 """What of one episode must not reach the next, and what must: every part of the runtime, in a second episode."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -124,6 +125,36 @@ class TestBackground:
         assert loop.condition().version == 1
         assert loop.incidents.counts == {"system2_failed": 6}
 
+    def test_a_system_2_that_is_of_no_more_use_ends_every_episode_at_once(self):
+        loop, gone = Hand(), System2Error("its weights are not those of this policy")
+        for episode in range(2):
+            loop.reset(episode)
+            loop.observe(observation(0))
+            if episode == 0:
+                loop.refresh(FakeSystem())
+                loop.observe(observation(1))
+                assert loop.failed(gone) == math.inf
+                assert loop.condition().version == 1, "the last condition stays"
+            else:
+                with pytest.raises(System2Error, match="cannot be used any more: .*not those of this policy"):
+                    loop.condition()
+
+    def test_a_connection_that_is_away_is_tried_for_as_long_as_it_takes(self):
+        loop = Hand()
+        loop.reset(0)
+        loop.observe(observation(0))
+        with pytest.raises(ValueError, match="a broken lens"):
+            loop.refresh(Broken())
+        assert [loop.failed(ConnectionError("nobody listens")) for _ in range(4)] == [0.1, 0.2, 0.4, 0.8]
+        with pytest.raises(TimeoutError, match="no condition for episode 0"):
+            loop.condition()
+        assert loop.incidents.counts == {"connection": 4}
+        assert loop.refresh(FakeSystem())
+        assert loop.condition().version == 1
+        loop.close()
+        assert loop.failed(ConnectionError("nobody listens")) == math.inf
+        assert loop.incidents.counts == {"connection": 4}
+
     def test_cameras_may_be_oblong_and_change_their_size(self):
         loop = Hand()
         loop.reset(0)
@@ -246,38 +277,6 @@ class TestExecutor:
         actions = [float(runner.step(observation(step))[0]) for step in range(2)]
         weight = np.exp(-1.0)
         assert actions == pytest.approx([0.0, weight / (1 + weight)])
-
-
-class Continuing(FakeSystem):
-    def __init__(self, horizon: int = 8):
-        super().__init__(horizon)
-        self.asked: list[tuple[list[float], int]] = []
-        self.images: list[dict[str, np.ndarray]] = []
-
-    def continue_plan(self, observation: Observation, condition, committed, guidance) -> ActionChunk:
-        self.asked.append((committed.actions[:, 0].tolist(), committed.num_frozen))
-        self.images.append(observation.images)
-        return self.act(observation, condition)
-
-
-class TestCommitted:
-    @pytest.mark.parametrize(("latency_s", "num_frozen"), [(0.0, 0), (0.02, 1), (0.05, 3), (0.5, 4)])
-    def test_as_many_actions_are_frozen_as_are_executed_while_a_plan_is_made(self, latency_s: float, num_frozen: int):
-        """At 50 Hz; never more than the plan still holds."""
-        system = Continuing(horizon=8)
-        runner = Runner(system, execute_steps=4, overlap="rtc", simulate_latency=SimulatedLatency(system1=latency_s))
-        run_episode(FakeEnvironment(6), runner, seed=0)
-        assert system.asked[0] == ([4.0, 5, 6, 7], num_frozen)
-
-    def test_a_plan_that_continues_sees_past_images_too(self):
-        system = Continuing()
-        policy = DualPolicy(
-            system, InlineSlowLoop(system, SPEC), cameras=("top", "top@2"), runtime=RuntimeConfig(overlap="rtc")
-        )
-        runner = Runner(policy, execute_steps=2, overlap="rtc")
-        run_episode(FakeEnvironment(5), runner, seed=0)
-        seen = [(int(image["top"][0, 0, 0]), int(image["top@2"][0, 0, 0])) for image in system.images]
-        assert seen == [(2, 0), (4, 2)]
 
 
 def test_past_images_do_not_reach_back_into_the_episode_before():
