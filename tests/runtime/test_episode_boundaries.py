@@ -136,7 +136,7 @@ class TestBackground:
                 assert loop.failed(gone) == math.inf
                 assert loop.condition().version == 1, "the last condition stays"
             else:
-                with pytest.raises(System2Error, match="cannot be used any more: .*not those of this policy"):
+                with pytest.raises(System2Error, match=r"cannot be used any more: .*not those of this policy"):
                     loop.condition()
 
     def test_a_connection_that_is_away_is_tried_for_as_long_as_it_takes(self):

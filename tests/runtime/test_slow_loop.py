@@ -232,6 +232,24 @@ class TestThread:
         assert loop.incidents[-1].text == "System 2 (thread): it did not end within 0.05 s; a refresh hangs in it"
         system.let_pass()
 
+    def test_between_two_failures_there_is_a_pause_that_grows(self, threaded):
+        class Fails(FakeSystem):
+            def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
+                began.append(time.monotonic())
+                if len(began) < 3:
+                    raise ZeroDivisionError
+                return super().perceive(clips, instruction)
+
+        began: list[float] = []
+        loop = threaded(Fails())
+        loop.reset(0)
+        loop.observe(observation(0))
+        assert loop.condition().version == 1
+        first, second, third = began
+        assert second - first >= 0.1
+        assert third - second >= 0.2
+        assert third - first < 5
+
     def test_a_hang_is_said_once_and_what_takes_milliseconds_is_none(self, threaded):
         for hang_timeout_s, counts in ((0.02, {"system2_hangs": 1}), (10.0, {})):
             system = GatedSystem()
