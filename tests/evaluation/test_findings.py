@@ -45,7 +45,8 @@ def measured() -> Measurements:
 
 @pytest.fixture
 def info(small_config: PolicyConfig) -> dict:
-    return make_info({"blind": False}, small_config, records=RECORDS, measured=measured(), eval_s=6.0)
+    config = replace(small_config, max_staleness_steps=6)
+    return make_info({"blind": False}, config, records=RECORDS, measured=measured(), eval_s=6.0)
 
 
 def test_successes_by_task_by_group_and_overall(info: dict):
@@ -71,7 +72,7 @@ def test_successes_by_task_by_group_and_overall(info: dict):
     assert (info["control_steps"], info["missed_deadlines"]) == (60, 7)
 
 
-def test_latencies_and_ages(info: dict, small_config: PolicyConfig):
+def test_latencies_and_ages(info: dict):
     found = {
         name: (part["n"], pytest.approx(part["max"]))
         for group in ("latency_s", "staleness", "runtime")
@@ -88,7 +89,7 @@ def test_latencies_and_ages(info: dict, small_config: PolicyConfig):
         "jitter_s": (7, 0.004),
         "step_staleness_s": (8, 0.2),
     }
-    assert info["staleness"]["max_steps_in_training"] == small_config.max_staleness_steps
+    assert info["staleness"]["max_steps_in_training"] == 6
     runtime = info["runtime"]
     assert (runtime["system1_hz"], runtime["system2_hz"]) == (2.0, 1.0)
     assert (runtime["held_steps"], runtime["clamped_steps"]) == (3, 2)

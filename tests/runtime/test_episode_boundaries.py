@@ -83,6 +83,20 @@ class TestBackground:
         assert versions == [1, 2, 3, 1, 2, 3]
         assert len(loop.perceive_s) == 6
 
+    def test_a_refresh_sees_the_clips_of_the_newest_frame_at_the_robots_rate(self):
+        loop, system = Hand(), FakeSystem()
+        loop.reset(0)
+        for step in range(12):
+            loop.observe(observation(step))
+            if step in (4, 11):
+                assert loop.refresh(system)
+                assert not loop.refresh(system), "nothing new"
+        assert system.newest_frames == [4, 11]
+        for clips in (system.clips[-1], loop.clips()):
+            assert clips["motion"].fps == FPS / MOTION.stride
+            frames = (clips["motion"].grid[0, 0, :, 0, 0] + 1) * 127.5
+            assert frames.round().int().tolist() == [3, 5, 7, 9, 11]
+
     def test_a_condition_of_the_episode_before_does_not_count_and_is_not_given(self):
         class ResetsMeanwhile(FakeSystem):
             def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:

@@ -77,6 +77,16 @@ def test_what_is_seen_may_be_cached(config: System2Config, system2: System2):
     assert first["motion"].fps == 5.0
 
 
+def test_what_a_coarse_video_model_sees_is_handed_on_in_full_precision(
+    config: System2Config, system2: System2, monkeypatch: pytest.MonkeyPatch
+):
+    features = system2.backbone.features
+    monkeypatch.setattr(
+        system2.backbone, "features", lambda latents, text: features(latents, text).to("cpu", torch.bfloat16)
+    )
+    assert {video.grid.dtype for video in system2.see(clips(config), TEXT).values()} == {torch.float32}
+
+
 def test_training_mode_changes_nothing_that_is_seen(config: System2Config, system2: System2):
     before = system2.see(clips(config), TEXT)["motion"].grid
     assert torch.equal(system2.train().see(clips(config), TEXT)["motion"].grid, before)
