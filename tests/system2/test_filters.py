@@ -115,6 +115,16 @@ class TestSpatial:
         assert strength[[3, 4]].min() > 0.9
         assert strength[[0, 1, 2, 5, 6, 7]].abs().max() < 1e-6
 
+    @pytest.mark.parametrize(("name", "side"), [("sobel", (1, 2, 1)), ("scharr", (3, 10, 3))])
+    def test_a_step_of_one_by_hand(self, name: str, side: tuple[int, int, int]):
+        """At a straight edge, one cell outside a corner of ones, and in that corner."""
+        grid = torch.zeros(1, 1, 1, 6, 6)
+        grid[..., 3:, 3:] = 1.0
+        found = SPATIAL[name](Video(grid, FPS)).grid[0, 0, 0]
+        assert found[5, 3].item() == pytest.approx(sum(side), abs=2e-3)
+        assert found[2, 2].item() == pytest.approx(math.hypot(side[0], side[0]), abs=2e-3)
+        assert found[3, 3].item() == pytest.approx(math.hypot(side[0] + side[1], side[0] + side[1]), abs=2e-3)
+
     @pytest.mark.parametrize("name", SPATIAL)
     def test_frames_and_channels_do_not_mix(self, name: str):
         video = noise()
