@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from test_cache import seen
 
 from video2act.data.cache import FeatureCache
-from video2act.data.cache_manifest import CacheSpec, weights_fingerprint
+from video2act.data.cache_manifest import CacheSpec, StaleCacheError, weights_fingerprint
 from video2act.types import Video
 
 SPEC = CacheSpec(described={"weights": "a"})
@@ -129,6 +129,18 @@ class TestWhatIsWrong:
             os.utime(tmp_path / f"{name}.tmp", (time() - age_s, time() - age_s))
         FeatureCache(tmp_path, SPEC).begin()
         assert sorted(path.name for path in tmp_path.iterdir()) == ["cache.json", "new.tmp"]
+
+    def test_another_cache_that_was_begun_at_the_same_moment_is_noticed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        def taken(source: str, target: Path) -> None:
+            target.write_text(CacheSpec(described={"weights": "b"}).to_json())
+            raise FileExistsError
+
+        monkeypatch.setattr(os, "link", taken)
+        with pytest.raises(StaleCacheError, match="weights: b there, a here"):
+            FeatureCache(tmp_path, SPEC).begin()
+        assert [path.name for path in tmp_path.iterdir()] == ["cache.json"]
 
     def test_a_twentieth_of_the_disk_stays_free(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         cache = FeatureCache(tmp_path)

@@ -85,6 +85,13 @@ def test_defaults_follow_from_the_other_options(evaluation: Evaluation):
     assert replace(free, source=FakeRun(None)).workers == 1  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("every", "per_episode"), [(1, 6), (2, 3), (None, 2)])
+def test_system_2_refreshes_as_often_as_was_asked_for(evaluation: Evaluation, every: int | None, per_episode: int):
+    info = run_evaluation(changed(evaluation, refresh_every=every)).info
+    assert info["latency_s"]["system2"]["n"] == 3 * per_episode
+    assert info["settings"]["refresh_every"] == (every or 4)
+
+
 def test_only_the_first_episodes_are_filmed_each_with_its_outcome(
     evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
 ):

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from video2act.config import BackboneConfig, FilterConfig, FormerConfig, StreamConfig
+from video2act.config import BackboneConfig, FilterConfig, FormerConfig, PolicyConfig, StreamConfig, TuningConfig
+from video2act.system2 import System2
 from video2act.system2 import reference as module
 from video2act.system2.backbones import TinyBackbone
 from video2act.system2.reference import GreyReference
@@ -99,3 +100,19 @@ def test_what_was_used_least_recently_goes_first(backbone: Counting, monkeypatch
     assert backbone.texts == ["push", "pull", "lift"], "push was kept: it had been used again"
     reference.features(STREAM, ["pull"], fps=2.5, keep=True)
     assert backbone.texts[3:] == ["pull"]
+
+
+@pytest.mark.parametrize("method", ["frozen", "full"])
+def test_it_is_kept_unless_the_video_model_learns(
+    small_config: PolicyConfig, method: str, monkeypatch: pytest.MonkeyPatch
+):
+    config = replace(small_config.system2, tuning=TuningConfig(method))  # type: ignore[type-var, arg-type]
+    system2 = System2(config, TinyBackbone(config.backbone), token_dim=32)
+    system2.learn()
+    kept, features = [], system2.reference.features
+    monkeypatch.setattr(
+        system2.reference, "features", lambda *a, **words: (kept.append(words["keep"]), features(*a, **words))[1]
+    )
+    frames = {"spatial": 1, "motion": 9}
+    system2.see({name: Video(torch.zeros(1, 3, t, 16, 16), 20.0) for name, t in frames.items()}, ["push"])
+    assert kept == [method == "frozen"] * 2
