@@ -83,3 +83,20 @@ def test_what_a_robot_lacks_teaches_nothing(policy: Video2Act):
     assert torch.equal(loss(state + 9 * written, actions + 9 * written[:, None]), before)
     assert loss(state + mask, actions) != before
     assert loss(state, actions + mask[:, None]) != before
+
+
+def test_every_robot_counts_the_same_however_many_dimensions_it_has(policy: Video2Act, monkeypatch: pytest.MonkeyPatch):
+    """A network that always says 7: the loss is the mean over samples of the mean over their own dimensions."""
+    monkeypatch.setattr(policy.system1.dit, "forward", lambda noisy, *rest: torch.full_like(noisy, 7.0))
+    mask = torch.zeros(2, UNIFIED_DIM)
+    mask[0, PLACES] = 1
+    mask[1, PLACES[:2]] = 1
+    actions = torch.randn(2, 4, UNIFIED_DIM, generator=torch.Generator().manual_seed(0)) + 5
+    is_pad = torch.zeros(2, 4, dtype=torch.bool)
+    batch = Batch(
+        {}, {}, torch.zeros(2, UNIFIED_DIM), ["push", "pull"], actions, is_pad, torch.zeros(2), dimension_mask=mask
+    )
+    assert policy.config.system1.denoising.prediction == "sample"
+    squares = (7 - policy.normalize_action.normalize(actions)).square()
+    own = [squares[i][:, mask[i] == 1].mean() for i in range(2)]
+    assert policy(batch, torch.Generator().manual_seed(1)).item() == pytest.approx(float(sum(own)) / 2, rel=1e-5)

@@ -9,7 +9,9 @@ import pytest
 from test_loader import TOTAL, MemoryDataset, MemoryFrames, numbers
 
 from video2act.config import FrameConfig, PolicyConfig
+from video2act.data.cache_manifest import CacheSpec
 from video2act.data.loader import BatchLoader, check_fit
+from video2act.types import Stage, Video
 
 
 @pytest.fixture
@@ -111,3 +113,21 @@ def test_frames_are_asked_for_at_the_size_of_their_stream(small_config: PolicyCo
     assert asked == {("front", (16, 24)), ("front", (8, 16)), ("front", (12, 12)), ("wrist", (12, 12))}
     assert batch.videos["spatial"].grid.shape == (2, 3, 1, 16, 24)
     assert batch.videos["motion"].grid.shape == (2, 3, 9, 8, 16)
+
+
+@pytest.mark.parametrize("stage", ["latents", "features", "seen"])
+def test_a_batch_is_as_far_processed_as_its_cache(make_loader: Callable[..., BatchLoader], stage: Stage):
+    asked: list[list[tuple[int, int]]] = []
+
+    class Cache:
+        spec = CacheSpec(stage=stage)
+
+        def read(self, places: list[tuple[int, int]]) -> dict[str, Video]:
+            asked.append(places)
+            return {}
+
+    loader = make_loader(cache=Cache(), numbers=(4, 5, 6))
+    batch = loader[3]
+    assert batch.stage == stage
+    lags = (20 * batch.staleness).round().int().tolist()
+    assert asked == [[(4 + episode, t - lag) for (episode, t), lag in zip(loader.places(3), lags, strict=True)]]
