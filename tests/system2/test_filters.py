@@ -209,6 +209,8 @@ class TestMoft:
     def test_at_least_one_channel_is_kept(self):
         assert (moft(noise(), keep=0.01).grid.abs().amax(dim=(2, 3, 4)) > 0).sum(dim=1).tolist() == [1, 1]
 
-    def test_a_single_frame_is_refused(self):
+    def test_a_single_frame_is_refused_and_two_are_enough(self):
+        two = moft(noise(t=2), keep=1.0).grid
+        assert torch.allclose(two[:, :, 0], (noise(t=2).grid[:, :, 0] - noise(t=2).grid[:, :, 1]) / 2, atol=1e-6)
         with pytest.raises(ValueError, match="at least 2 frames, got 1"):
             moft(noise(t=1), keep=0.5)
