@@ -116,7 +116,9 @@ def test_frames_are_asked_for_at_the_size_of_their_stream(small_config: PolicyCo
 
 
 @pytest.mark.parametrize("stage", ["latents", "features", "seen"])
-def test_a_batch_is_as_far_processed_as_its_cache(make_loader: Callable[..., BatchLoader], stage: Stage):
+def test_a_batch_is_as_far_processed_as_its_cache(
+    make_loader: Callable[..., BatchLoader], small_config: PolicyConfig, stage: Stage
+):
     asked: list[list[tuple[int, int]]] = []
 
     class Cache:
@@ -126,7 +128,7 @@ def test_a_batch_is_as_far_processed_as_its_cache(make_loader: Callable[..., Bat
             asked.append(places)
             return {}
 
-    loader = make_loader(cache=Cache(), numbers=(4, 5, 6))
+    loader = make_loader(cache=Cache(), numbers=(4, 5, 6), config=replace(small_config, cameras=()))
     batch = loader[3]
     assert batch.stage == stage
     lags = (20 * batch.staleness).round().int().tolist()
