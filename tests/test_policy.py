@@ -332,15 +332,15 @@ class TestWithoutSystem2:
 
 class TestFolder:
     def test_a_loaded_policy_acts_as_the_saved_one(self, policy: Video2Act, tmp_path: Path):
-        policy.save(tmp_path / "run")
-        again = Video2Act.load(tmp_path / "run")
+        policy.save(tmp_path / "runs" / "first")
+        again = Video2Act.load(tmp_path / "runs" / "first")
         assert again.config == policy.config
         assert again.statistics == policy.statistics
         assert not again.training
         assert np.array_equal(
             act(policy, observation(), condition(policy)), act(again, observation(), condition(again))
         )
-        assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        assert sorted(path.name for path in (tmp_path / "runs" / "first").iterdir()) == [
             "config.json",
             "model.safetensors",
             "stats.json",
