@@ -9,6 +9,7 @@ import torch
 
 from video2act.clips import FrameHistory
 from video2act.config import PolicyConfig
+from video2act.files.run_folder import INSTRUCTIONS_FILE
 from video2act.files.weights import save_weights
 from video2act.normalize import Statistics
 from video2act.observations import read_image
@@ -267,6 +268,17 @@ class TestSystem2Alone:
         history.append(observation())
         clips = history.clips(20.0)
         assert torch.equal(alone.perceive(clips, ["push"]).data, policy.perceive(clips, ["push"]).data)
+
+    def test_it_warms_up_on_an_instruction_of_the_training_where_one_is_recorded(
+        self, policy: Video2Act, tmp_path: Path
+    ):
+        assert policy.trained_instruction() == ""
+        policy.save(tmp_path)
+        loaded = Video2Act.load(tmp_path)
+        assert loaded.trained_instruction() == ""
+        for sentences, first in ((["push it", "pull"], "push it"), ([], "")):
+            (tmp_path / INSTRUCTIONS_FILE).write_text(json.dumps(sentences))
+            assert loaded.trained_instruction() == first
 
     def test_a_policy_without_system_2_has_none_to_load(
         self, make_policy: MakePolicy, small_config: PolicyConfig, tmp_path: Path
