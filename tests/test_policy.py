@@ -269,9 +269,7 @@ class TestSystem2Alone:
         clips = history.clips(20.0)
         assert torch.equal(alone.perceive(clips, ["push"]).data, policy.perceive(clips, ["push"]).data)
 
-    def test_it_warms_up_on_an_instruction_of_the_training_where_one_is_recorded(
-        self, policy: Video2Act, tmp_path: Path
-    ):
+    def test_it_warms_up_on_an_instruction_of_the_training_if_it_knows_one(self, policy: Video2Act, tmp_path: Path):
         assert policy.trained_instruction() == ""
         policy.save(tmp_path)
         loaded = Video2Act.load(tmp_path)

@@ -131,6 +131,7 @@ def test_a_robots_name_that_is_no_folders_is_refused(tmp_path, robot):
 
 def test_each_sample_of_a_batch_says_which_dimensions_its_robot_has(folders, small_config: PolicyConfig):
     mixed = open_datasets(folders, embodiments=ROBOTS)
+    assert isinstance(mixed, EmbodiedDataset)
     config = replace(
         small_config,
         state_dim=UNIFIED_DIM,

@@ -73,7 +73,8 @@ def test_defaults_follow_from_the_other_options(evaluation: Evaluation):
     """Two workers, unless a clock must be kept or the policy is in memory; n as trained, unless it is simulated."""
     free = changed(evaluation, workers=None, refresh_every=None, num_videos=None)
     assert (free.workers, free.refresh_every, free.num_videos, free.keeps_real_time) == (2, 4, 2, False)
-    for options in ({"system2": "thread"}, {"runtime": RuntimeConfig(system1="thread")}):
+    beside: list[dict[str, Any]] = [{"system2": "thread"}, {"runtime": RuntimeConfig(system1="thread")}]
+    for options in beside:
         kept = changed(free, **options)
         assert (kept.workers, kept.keeps_real_time) == (1, True)
     assert changed(free, simulate_latency=SimulatedLatency(0.1)).refresh_every == 1

@@ -84,7 +84,7 @@ def test_while_weights_are_trained_it_is_computed_each_time(backbone: Counting):
         reference.features(STREAM, ["push"], fps=2.5, keep=False)
     assert backbone.texts == ["push"] * 3
     reference.features(STREAM, ["push"], fps=2.5, keep=True)
-    for changed in (backbone.latent_in.bias, backbone.blocks[0].offset, backbone.text_in.bias):
+    for changed in (backbone.latent_in.bias, backbone.modulation.bias, backbone.text_in.bias):
         before = reference.features(STREAM, ["push"], fps=2.5, keep=True)
         with torch.no_grad():
             changed.add_(0.1)
