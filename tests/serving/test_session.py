@@ -199,6 +199,7 @@ def test_an_instruction_that_changes_within_a_control_step_is_seen_at_once(
 ):
     session.answer(at(0))
     session.answer(at(0.2, prompt="pull"))
+    assert [seen.instruction for seen in policy.seen] == ["push", "pull"]
     session.answer(at(0.4, prompt="pull"))
     session.answer(at(1, prompt="pull"))
     assert [seen.instruction for seen in policy.seen] == ["push", "pull"]
