@@ -79,6 +79,21 @@ class TestTraining:
         cached = replace(batch, videos=policy.system2.see(batch.videos, batch.instruction), stage="seen")
         assert policy(cached, generator()) == policy(batch, generator())
 
+    def test_system_2_reads_the_sentence_of_its_clip_and_system_1_that_of_the_present(
+        self, policy: Video2Act, small_config: PolicyConfig, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+    ):
+        """They differ where an instruction changes within an episode."""
+        told: list[list[str]] = []
+        see_on, gather = policy.slow.see_on, policy.system1.gather
+        monkeypatch.setattr(
+            policy.slow, "see_on", lambda *a, **words: (told.append(words["instruction"]), see_on(*a, **words))[1]
+        )
+        monkeypatch.setattr(policy.system1, "gather", lambda *a, **words: (told.append(a[0]), gather(*a, **words))[1])
+        batch = make_batch(small_config)
+        policy(replace(batch, clip_instruction=("lift", "turn")), generator())
+        policy(batch, generator())
+        assert told == [["lift", "turn"], batch.instruction, batch.instruction, batch.instruction]
+
     def test_change_the_padding_of_the_text_and_nothing_changes(
         self, policy: Video2Act, small_config: PolicyConfig, make_batch: MakeBatch
     ):
