@@ -161,6 +161,9 @@ class TestByHand:
     def test_a_floor_of_half_of_a_typical_dimension(self):
         assert Normalizer(self.ROBOT, "mean_std", floor=0.5).scale.tolist() == pytest.approx((0.4, 0.2, 0.1, 1.0, 1.0))
 
+    def test_without_a_floor_what_is_a_millionth_of_its_size_is_rounding_still(self):
+        assert Normalizer(self.ROBOT, "mean_std", floor=0.0).scale.tolist() == pytest.approx((0.4, 0.2, 1e-5, 1.0, 1.0))
+
     @pytest.mark.parametrize("place", [-1.6, 1.6])
     def test_far_from_zero_a_parked_joint_is_scaled_by_a_thousandth_of_its_place(self, place: float):
         parked = Statistics((0.0, place), (0.01, 1e-5), (-0.03, place - 1e-5), (0.03, place + 1e-5))

@@ -97,6 +97,12 @@ def test_an_encoder_that_looks_ahead_is_refused():
         open_stream(LooksAhead())
 
 
+def test_the_newest_latents_and_the_first_for_what_was_before():
+    latents = torch.arange(5.0)[None, None, :, None, None]
+    for count, expected in ((3, [2, 3, 4]), (5, [0, 1, 2, 3, 4]), (7, [0, 0, 0, 1, 2, 3, 4]), (1, [4])):
+        assert last_latents(latents, count).flatten().tolist() == expected
+
+
 class TestMemory:
     """An episode's own memory: only new frames are encoded."""
 
