@@ -79,6 +79,16 @@ class TestTraining:
         cached = replace(batch, videos=policy.system2.see(batch.videos, batch.instruction), stage="seen")
         assert policy(cached, generator()) == policy(batch, generator())
 
+    def test_a_state_far_outside_the_training_data_is_clipped_as_when_acting(
+        self, policy: Video2Act, small_config: PolicyConfig, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+    ):
+        """And normalised: the first dimension lies in 0 to 2, with half that range allowed on either side."""
+        told, project = [], policy.system1.project
+        monkeypatch.setattr(policy.system1, "project", lambda *a, **words: (told.append(a[1]), project(*a, **words))[1])
+        far = torch.tensor([[1e6, 2.0, 3.0], [-1e6, 3.0, 1.0]])
+        policy(replace(make_batch(small_config), state=far), generator())
+        assert told[0].tolist() == [[4.0, 0.0, 0.0], [-4.0, 1.0, -1.0]]
+
     def test_system_2_reads_the_sentence_of_its_clip_and_system_1_that_of_the_present(
         self, policy: Video2Act, small_config: PolicyConfig, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
     ):

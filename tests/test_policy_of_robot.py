@@ -10,6 +10,7 @@ from video2act.config import PolicyConfig
 from video2act.embodiment import EMBODIMENTS, FIELDS, UNIFIED, UNIFIED_DIM
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act
+from video2act.system1 import Visibility
 from video2act.types import Batch, Observation, Tokens, VideoCondition
 
 ROBOT = "one_arm_position"
@@ -100,3 +101,19 @@ def test_every_robot_counts_the_same_however_many_dimensions_it_has(policy: Vide
     squares = (7 - policy.normalize_action.normalize(actions)).square()
     own = [squares[i][:, mask[i] == 1].mean() for i in range(2)]
     assert policy(batch, torch.Generator().manual_seed(1)).item() == pytest.approx(float(sum(own)) / 2, rel=1e-5)
+
+
+def test_a_state_that_is_hidden_says_nothing(policy: Video2Act):
+    robot = policy.of_robot(ROBOT)
+    shown, hidden = (Visibility.full(1, torch.device("cpu")), torch.zeros(1, dtype=torch.bool))
+    video = Tokens.empty(1, robot.config.system1.hidden, like=torch.zeros(1))
+
+    def state_token(value: float, visible: Visibility) -> torch.Tensor:
+        conditions = robot.system1.gather(["push"], {}, video=video, visible=visible)
+        state = torch.full((1, len(PLACES)), value)
+        return robot.system1.project(conditions, state, staleness=torch.zeros(1), visible=visible).state
+
+    assert not torch.allclose(state_token(1.0, shown), state_token(2.0, shown), atol=1e-4)
+    unseen = replace(shown, state=hidden)
+    assert torch.equal(state_token(1.0, unseen), state_token(2.0, unseen))
+    assert not torch.allclose(state_token(0.0, shown), state_token(0.0, unseen), atol=1e-4)
