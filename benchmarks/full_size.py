@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from video2act.config import RDT_FORM, PolicyConfig, PretrainedBackboneConfig, PretrainedConfig
-from video2act.normalize import Statistics
 from video2act.policy import Video2Act
 from video2act.presets import DataSpec, make_preset
+from video2act.statistics import Statistics
 from video2act.system2.backbones.pretrained import PretrainedBackbone
 from video2act.system2.backbones.sizes import PUBLISHED
 from video2act.system2.backbones.tap import empty

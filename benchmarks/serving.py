@@ -16,13 +16,13 @@ import torch
 
 from video2act import Video2Act
 from video2act.config import ConnectionLimits
-from video2act.normalize import Statistics
 from video2act.presets import DataSpec, tiny_system1
 from video2act.programs.serve import serving
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.slow_loop import InlineSlowLoop
 from video2act.serving.client import RemotePolicy
+from video2act.statistics import Statistics
 from video2act.types import Observation
 
 CAMERAS, SIZE, STATE_DIM, FPS = ("head", "left", "right"), 224, 14, 50.0

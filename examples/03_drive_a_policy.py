@@ -9,8 +9,8 @@ import sys
 
 from video2act import Runner, Video2Act
 from video2act.envs import make_environment
-from video2act.normalize import Statistics
 from video2act.presets import DataSpec, tiny
+from video2act.statistics import Statistics
 
 ENVIRONMENT, CONTROL_STEPS = "metaworld:push-v3", 24
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from video2act import Video2Act
 from video2act.interfaces import HoldError
-from video2act.normalize import Statistics
 from video2act.presets import DataSpec, tiny
 from video2act.programs.serve import serving
 from video2act.serving.client import RemotePolicy
 from video2act.serving.contract import Contract
+from video2act.statistics import Statistics
 from video2act.types import Observation
 
 

@@ -14,12 +14,12 @@ from diffusers import AutoencoderKLMochi, MochiTransformer3DModel
 from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 
 from video2act.config import GRIDS, Grid, PretrainedBackboneConfig
-from video2act.interfaces import Objective
 from video2act.system2.backbones import make_backbone
 from video2act.system2.backbones.pretrained import PretrainedBackbone
 from video2act.system2.backbones.published import FAMILIES
 from video2act.system2.objectives import flow_error, logit_normal, one_level
 from video2act.types import Video
+from video2act.video_backbone import Objective
 
 
 class MochiBackbone(PretrainedBackbone):

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from video2act import Runner, Video2Act
-from video2act.normalize import Statistics
 from video2act.presets import DataSpec, tiny
 from video2act.runtime.control_loop import Pace
+from video2act.statistics import Statistics
 from video2act.types import Observation
 
 

@@ -9,11 +9,22 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "video2act"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("types", "config", "normalize", "embodiment", "precision", "limits", "incidents", "frames", "extras"),
-    ("interfaces", "presets", "clips", "layers", "files", "refresh_rule", "observations"),
+    (
+        "types",
+        "config",
+        "statistics",
+        "normalize",
+        "embodiment",
+        "precision",
+        "limits",
+        "incidents",
+        "frames",
+        "extras",
+    ),
+    ("interfaces", "video_backbone", "presets", "clips", "layers", "files", "refresh_rule", "observations"),
     ("text",),
     ("system1", "system2", "data", "envs", "runtime", "serving", "viz"),
-    ("policy", "hub"),
+    ("policy", "hub", "engines"),
     ("training", "evaluation", "interop"),
     ("programs",),
     ("cli", "cli_options", "__init__"),
@@ -23,12 +34,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 FRIENDS = {
-    "normalize": {"config", "types"},
+    "normalize": {"config", "types", "statistics"},
     "embodiment": {"config", "types"},
-    "limits": {"config", "types", "normalize"},
+    "limits": {"config", "types", "statistics"},
     "frames": {"config"},
+    "interfaces": {"video_backbone"},
     "presets": {"clips"},
     "policy": {"hub"},
+    "engines": {"policy"},
     "cli": {"cli_options"},
 }
 """parts that import others of their own floor; all others are strangers to each other"""

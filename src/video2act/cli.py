@@ -17,6 +17,7 @@ from video2act.config import data_options as data
 from video2act.config import programs as running
 from video2act.config import serving
 from video2act.config import training_options as training
+from video2act.extras import distribution
 from video2act.training.pause import TrainingPausedError, signals_interrupt
 
 
@@ -112,6 +113,7 @@ VERBS = {
     "sweep": Verb(SweepCommand, program("sweep", _sweep), ("run",)),
     "view": Verb(data.ViewOptions, program("view", lambda p, o: p.view(**vars(o))), ("run",)),
     "bench": Verb(data.BenchOptions, program("bench", lambda p, o: p.bench_stages(**vars(o)))),
+    "export": Verb(running.ExportOptions, program("export", lambda p, o: p.export(**vars(o))), ("run",)),
     "convert robotwin": Verb(data.RoboTwinOptions, program("convert", _convert), ("folder",)),
     "demo": Verb(data.DemoOptions, program("demo", lambda p, o: p.demo(**vars(o)))),
 }
@@ -142,7 +144,7 @@ def run(words: list[str]) -> None:
             verb.program(options)
         return
     if words[:1] == ["--version"]:
-        print(f"video2act {version('video2act')}")
+        print(f"video2act {version(distribution())}")
         return
     below = [known for known in VERBS if words and known.startswith(f"{words[0]} ")]
     print(overview(below or list(VERBS)), file=sys.stdout if {"-h", "--help"} & set(words) else sys.stderr)

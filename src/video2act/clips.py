@@ -9,13 +9,11 @@ from collections import deque
 from dataclasses import replace
 
 import numpy as np
-import torch
-from einops import rearrange
 from jaxtyping import UInt8
 
 from video2act.config import FrameConfig, StreamConfig, camera_and_lag
 from video2act.frames import FrameUse, Size, fit_frames
-from video2act.types import EncoderMemory, EpisodeFrames, Observation, Video
+from video2act.types import Clip, EncoderMemory, EpisodeFrames, Observation, Video
 
 
 def clip_indices(newest: int, num_frames: int, *, stride: int) -> list[int]:
@@ -48,16 +46,16 @@ MAX_WAITING_FRAMES = 1024
 """of a stream whose encoder must see every frame, if System 2 does not keep up"""
 
 
-def to_pixels(frames: UInt8[np.ndarray, "t h w 3"], fps: float) -> Video:
+def to_pixels(frames: UInt8[np.ndarray, "t h w 3"], fps: float) -> Clip:
     """Frames of one camera -> a batch of one clip, `[1 3 t h w]` in [-1, 1]."""
-    grid = rearrange(torch.from_numpy(frames), "t h w c -> 1 c t h w").float()
-    return Video(grid / 127.5 - 1, fps)
+    return Clip(frames, fps)
 
 
 def to_frames(clip: Video) -> UInt8[np.ndarray, "t h w 3"]:
     """The exact inverse of `to_pixels` for a clip of frames."""
-    frames = rearrange((clip.grid + 1) * 127.5, "1 c t h w -> t h w c")
-    return frames.round().to(torch.uint8).contiguous().numpy()
+    if isinstance(clip, Clip):
+        return clip.frames
+    return np.rint((np.asarray(clip.grid)[0].transpose(1, 2, 3, 0) + 1) * 127.5).astype(np.uint8)
 
 
 def stream_image(observation: Observation, stream: str, *, camera: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 
 
 @contextmanager
@@ -17,6 +18,14 @@ def extra(name: str, purpose: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise ImportError(
-            f"{purpose} needs {(error.name or name).partition('.')[0]} ({error}): pip install 'video2act[{name}]'"
-        ) from error
+        needed = (error.name or name).partition(".")[0]
+        raise ImportError(f"{purpose} needs {needed} ({error}): pip install '{distribution()}[{name}]'") from error
+
+
+def distribution() -> str:
+    """The one that brought this package: the whole of it, or what a robot needs."""
+    try:
+        version("video2act-runtime")
+    except PackageNotFoundError:
+        return "video2act"
+    return "video2act-runtime"

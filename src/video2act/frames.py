@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from einops import rearrange
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from video2act.config import FrameConfig, PolicyConfig, camera_and_lag
@@ -169,9 +167,20 @@ def _average(frames: UInt8[np.ndarray, "t _h _w 3"], size: Size) -> UInt8[np.nda
         for i in range(1, across):
             total += rows[:, :, :, i]
         return ((total + down * across // 2) // (down * across)).astype(np.uint8)
-    grid = rearrange(torch.from_numpy(np.ascontiguousarray(frames)), "t h w c -> t c h w").float()
-    small = torch.nn.functional.interpolate(grid, size=size, mode="area")
-    return rearrange(small.round().to(torch.uint8), "t c h w -> t h w c").contiguous().numpy()
+    rows, num_rows = _window_sums(frames, height, axis=1)
+    total, num_columns = _window_sums(rows, width, axis=2)
+    mean = total.astype(np.float32) / num_rows[:, None, None] / num_columns[:, None]
+    return np.rint(mean).astype(np.uint8)
+
+
+def _window_sums(frames: np.ndarray, size: int, *, axis: int) -> tuple[np.ndarray, Float[np.ndarray, "{size}"]]:
+    """Sums over `size` windows that cover an axis, which may share a pixel, and the number of pixels in each."""
+    length = frames.shape[axis]
+    begin = np.arange(size) * length // size
+    end = -(-(np.arange(size) + 1) * length // size)
+    edges = np.stack([begin, end], axis=1).ravel()[:-1]  # the last window ends where the axis does
+    sums = np.add.reduceat(frames, edges, axis=axis, dtype=np.uint32)
+    return np.take(sums, np.arange(0, len(edges), 2), axis=axis), (end - begin).astype(np.float32)
 
 
 def _text(size: Size) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from video2act.config import data_margin
-from video2act.normalize import Statistics
+from video2act.statistics import Statistics
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,6 @@
-"""Statistics of state and action, and the map to normalised units and back.
+"""The map of state and action to normalised units and back. It lives in the policy's weights, as buffers."""
 
-The statistics are part of the policy: the map lives in its weights as buffers, the statistics beside them as
-`stats.json`.
-"""
-
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,55 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from video2act.statistics import Statistics, load_statistics, statistics_to_json
+
+__all__ = ["Mode", "Normalizer", "Statistics", "load_statistics", "statistics_to_json"]
+
 Mode = Literal["mean_std", "min_max", "quantile", "identity"]
 
 MAGNITUDE_FLOOR = 0.001
 """smallest scale of a dimension, as a share of its largest number: 0.3 rad, give or take 1e-5, is a parked joint"""
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Statistics of one feature, per dimension, in raw units."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    min: tuple[float, ...]
-    max: tuple[float, ...]
-    q01: tuple[float, ...] = ()
-    """1 % of all values lie below; empty if they were not computed, and so with `q99` and `names`"""
-    q99: tuple[float, ...] = ()
-    names: tuple[str, ...] = ()
-    """of the dimensions, for messages"""
-
-    def __post_init__(self) -> None:
-        sizes = {len(self.mean), len(self.std), len(self.min), len(self.max)}
-        sizes |= {len(values) for values in (self.q01, self.q99, self.names) if values}
-        if len(sizes) != 1 or bool(self.q01) != bool(self.q99):
-            raise ValueError(f"mean, std, min and max must have one size, got {sorted(sizes)}")
-
-    def of_dimensions(self, chosen: Sequence[int]) -> "Statistics":
-        """Of these dimensions only, in this order."""
-        return Statistics(**{name: tuple(values[i] for i in chosen if values) for name, values in vars(self).items()})
-
-
-def statistics_to_json(statistics: dict[str, Statistics]) -> str:
-    """The inverse of `load_statistics`."""
-    return json.dumps({name: asdict(entry) for name, entry in statistics.items()}, indent=2) + "\n"
-
-
-def load_statistics(path: Path) -> dict[str, Statistics]:
-    """Raises FileNotFoundError or ValueError naming the file."""
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist; a run folder holds config.json, model.safetensors and stats.json"
-        )
-    try:
-        entries = json.loads(path.read_text())
-        return {
-            name: Statistics(**{key: tuple(values) for key, values in entry.items()}) for name, entry in entries.items()
-        }
-    except (json.JSONDecodeError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} does not hold statistics (mean, std, min, max per feature): {error}") from error
 
 
 class Normalizer(nn.Module):
@@ -132,19 +84,15 @@ class Normalizer(nn.Module):
 
     def outside(self, raw: Float[np.ndarray, "d"]) -> str:
         """The values that `clip` changes, by name, with their training range; empty if there are none."""
-        is_outside = (raw < self.low.cpu().numpy()) | (raw > self.high.cpu().numpy())
-        return ", ".join(
-            f"{self._name(i)} = {raw[i]:.4g} (trained on {self.statistics.min[i]:.4g} to {self.statistics.max[i]:.4g})"
-            for i in np.flatnonzero(is_outside).tolist()
-        )
+        return self.statistics.outside(raw, self.low.cpu().numpy(), high=self.high.cpu().numpy())
 
     def parked(self) -> list[str]:
         """One line for each dimension that hardly moves, with its spread and the scale it gets instead."""
         is_raised = (self.scale.cpu().numpy() > 1.001 * self._spread) & (self._spread >= 1e-6)
         raised = np.flatnonzero(is_raised).tolist()
         return [
-            f"{self._name(i)} hardly moves: it varies by {self._spread[i]:.2g} around {self.shift[i]:.4g}, and is "
-            f"scaled by {self.scale[i]:.2g} instead"
+            f"{self.statistics.name(i)} hardly moves: it varies by {self._spread[i]:.2g} around {self.shift[i]:.4g}, "
+            f"and is scaled by {self.scale[i]:.2g} instead"
             for i in raised
         ]
 
@@ -155,6 +103,3 @@ class Normalizer(nn.Module):
             setattr(part, name, getattr(self, name)[list(chosen)])
         part._spread = self._spread[list(chosen)]
         return part
-
-    def _name(self, i: int) -> str:
-        return self.statistics.names[i] if self.statistics.names else f"dimension {i}"

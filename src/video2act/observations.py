@@ -1,30 +1,36 @@
-"""One observation as a policy reads it: tensors, or an error that names what does not fit the policy."""
+"""One observation as a policy reads it, or an error that names what does not fit the policy.
+
+The checks are the same for every engine, so they need no torch; `read_state` and `read_image` make tensors.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from einops import rearrange
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, UInt8
 
 from video2act.config import PolicyConfig
 from video2act.frames import FrameUse, fit_frames
-from video2act.types import Observation
+from video2act.types import Observation, VideoCondition
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    Tensor = Any
 
 
-def read_state(observation: Observation, config: PolicyConfig) -> Float[Tensor, "1 s"]:
+def state_array(observation: Observation, config: PolicyConfig) -> Float[np.ndarray, "1 s"]:
     """The state in raw units. Raises ValueError for another size, or a number that is not finite."""
-    state = torch.from_numpy(np.asarray(observation.state, dtype=np.float32))
+    state = np.asarray(observation.state, dtype=np.float32)
     if state.shape != (config.state_dim,):
         raise ValueError(f"the policy was trained on a state of {config.state_dim} numbers, got {list(state.shape)}")
-    if not state.isfinite().all():
+    if not np.isfinite(state).all():
         raise ValueError(f"the state holds a number that is not finite: {observation.state}")
     return state[None]
 
 
-def read_image(
-    observation: Observation, camera: str, *, config: PolicyConfig, device: torch.device
-) -> Float[Tensor, "1 3 h w"]:
-    """An image of System 1's size, in [-1, 1]. Raises ValueError for a missing camera, or a frame that does not fit."""
+def image_array(observation: Observation, camera: str, *, config: PolicyConfig) -> UInt8[np.ndarray, "1 h w 3"]:
+    """An image of System 1's size. Raises ValueError for a missing camera, or a frame that does not fit."""
     if camera not in observation.images:
         raise ValueError(
             f"the policy was trained with camera {camera!r}, but the observation has "
@@ -33,5 +39,32 @@ def read_image(
     image, size = observation.images[camera], (config.image_px, config.image_px)
     if problem := FrameUse("", camera, size, config.image).problem((image.shape[0], image.shape[1])):
         raise ValueError(problem)
-    small = fit_frames(image[None], size, rule=config.image)
-    return rearrange(torch.from_numpy(small), "1 h w c -> 1 c h w").float().to(device) / 127.5 - 1
+    return fit_frames(image[None], size, rule=config.image)
+
+
+def staleness_of(condition: VideoCondition, observation: Observation) -> float:
+    """Age of the condition, seconds. Raises ValueError for one from the future."""
+    staleness = observation.time - condition.observed_at
+    if staleness < -1e-6:
+        raise ValueError(
+            f"the video condition was observed {-staleness:.3f} s after the observation it is used with "
+            f"({condition.observed_at:.3f} s against {observation.time:.3f} s); their clocks differ"
+        )
+    return max(0.0, staleness)
+
+
+def read_state(observation: Observation, config: PolicyConfig) -> Float[Tensor, "1 s"]:
+    """`state_array` as a tensor."""
+    import torch
+
+    return torch.from_numpy(state_array(observation, config))
+
+
+def read_image(
+    observation: Observation, camera: str, *, config: PolicyConfig, device: "torch.device"
+) -> Float[Tensor, "1 3 h w"]:
+    """`image_array` as a tensor in [-1, 1]."""
+    import torch
+
+    small = torch.from_numpy(image_array(observation, camera, config=config))
+    return small.permute(0, 3, 1, 2).float().to(device) / 127.5 - 1

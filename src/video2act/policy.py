@@ -24,14 +24,16 @@ from video2act.embodiment import FIELDS, UNIFIED, fields_of
 from video2act.files.atomic import write_text
 from video2act.files.run_folder import CONFIG_FILE, INSTRUCTIONS_FILE, STATISTICS_FILE, WEIGHTS_FILE, load_config
 from video2act.files.weights import check_file, load_weights, read_shapes, save_weights
-from video2act.interfaces import VideoBackbone
-from video2act.normalize import Normalizer, Statistics, load_statistics, statistics_to_json
-from video2act.observations import read_image, read_state
+from video2act.normalize import Normalizer
+from video2act.observations import read_image, read_state, staleness_of
+from video2act.statistics import Statistics, load_statistics, statistics_to_json
 from video2act.system1 import System1, Visibility
 from video2act.system1.action_dit import ProjectedConditions
 from video2act.system2 import System2, load_system2
 from video2act.system2.backbones import make_backbone, make_published
+from video2act.text.encoder import longest_instruction
 from video2act.types import ActionChunk, Batch, Committed, Observation, Tokens, Video, VideoCondition
+from video2act.video_backbone import VideoBackbone
 
 
 class Video2Act(nn.Module):
@@ -160,15 +162,9 @@ class Video2Act(nn.Module):
         cameras = () if self.is_blind else self.config.cameras
         images = {name: read_image(observation, name, config=self.config, device=self.device) for name in cameras}
         state = self.normalize_state.clip(read_state(observation, self.config).to(self.device))
-        staleness = observation.time - condition.observed_at
-        if staleness < -1e-6:
-            raise ValueError(
-                f"the video condition was observed {-staleness:.3f} s after the observation it is used with "
-                f"({condition.observed_at:.3f} s against {observation.time:.3f} s); their clocks differ"
-            )
         visible = Visibility.full(1, self.device)
         video = self._no_video(1) if self.is_blind else condition.tokens.to(self.device)
-        age = torch.tensor([max(0.0, staleness)], device=self.device)
+        age = torch.tensor([staleness_of(condition, observation)], device=self.device)
         with self._precision():
             conditions = self.system1.gather([observation.instruction], images or None, video=video, visible=visible)
             state = self.normalize_state.normalize(state)
@@ -196,6 +192,12 @@ class Video2Act(nn.Module):
     def seed(self, seed: int) -> None:
         """Fix the noise of the next chunks."""
         self._noise.manual_seed(seed)
+
+    def with_own_noise(self) -> "Video2Act":
+        """The same modules, not copies, with noise of its own: it begins where the last `seed` did."""
+        own = copy.copy(self)
+        own._noise = torch.Generator().manual_seed(self._noise.initial_seed())
+        return own
 
     def blinded(self) -> "Video2Act":
         """The same weights without image and video: a control that must fail where vision matters.
@@ -342,6 +344,21 @@ class Video2Act(nn.Module):
         """The numbers of the state that are clipped, being far outside the training data; empty if there are none."""
         state = np.asarray(observation.state, dtype=np.float32)
         return self.normalize_state.outside(state) if state.shape == (self.config.state_dim,) else ""
+
+    def normalised_state(self, observation: Observation) -> Float[np.ndarray, "s"]:
+        return self.normalize_state.normalize(torch.from_numpy(observation.state).to(self.device)).cpu().numpy()
+
+    @torch.no_grad()
+    def check_instruction(self, instruction: str) -> None:
+        """Raises ValueError or FileNotFoundError for an instruction that a text encoder cannot read."""
+        self.system1.read([instruction])
+        if self.system2 is not None:
+            self.system2.check_instruction(instruction)
+
+    @property
+    def max_instruction_bytes(self) -> int | None:
+        """Of the longest instruction that every byte encoder reads; None without one."""
+        return longest_instruction(self)
 
     def scale_warnings(self) -> list[str]:
         """Dimensions of state and action that hardly moved in the training data."""

@@ -1,17 +1,24 @@
 """The nouns, in the order data travels from a camera to an action.
 
 Axis letters, here and everywhere: b batch, c channel, t frame, h w grid, n token, d width, s state, a action.
-What crosses the edge of the system is numpy in raw units (`Observation`, `ActionChunk`); what lives inside is torch.
+What crosses the edge of the system is numpy in raw units (`Observation`, `ActionChunk`). Inside are arrays of the
+engine that computes: torch tensors, or numpy where an exported policy runs without PyTorch. So torch is imported by
+what makes tensors only.
 Everything is immutable: a message that crosses a thread cannot change under its reader.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, UInt8
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    Tensor = Any
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,27 @@ class Video:
     fps: float
     """frames per second of THIS time axis; a codec that merges 4 frames divides it by 4"""
 
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Video":
+    def to(self, device: "torch.device | str", dtype: "torch.dtype | None" = None) -> "Video":
         return replace(self, grid=self.grid.to(device=device, dtype=dtype))
+
+
+class Clip(Video):
+    """Frames of one camera, as a frame history keeps them. Only `grid` makes torch pixels of them."""
+
+    def __init__(self, frames: UInt8[np.ndarray, "t h w 3"], fps: float):
+        object.__setattr__(self, "frames", frames)
+        object.__setattr__(self, "fps", fps)
+
+    frames: UInt8[np.ndarray, "t h w 3"]
+
+    @cached_property
+    def grid(self) -> Float[Tensor, "1 3 t h w"]:
+        import torch
+
+        return torch.from_numpy(self.frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+
+    def to(self, device: "torch.device | str", dtype: "torch.dtype | None" = None) -> Video:
+        return Video(self.grid.to(device=device, dtype=dtype), self.fps)
 
 
 class EncoderMemory:
@@ -84,19 +110,21 @@ class Tokens:
 
     @classmethod
     def all_visible(cls, data: Tensor) -> "Tokens":
-        return cls(data, torch.ones(data.shape[:2], dtype=torch.bool, device=data.device))
+        return cls(data, data.new_ones(data.shape[:2]).bool())
 
     @classmethod
     def empty(cls, batch: int, width: int, *, like: Tensor) -> "Tokens":
         """No token at all: what a policy without System 2, or without cameras, attends to."""
-        return cls(like.new_zeros(batch, 0, width), torch.zeros(batch, 0, dtype=torch.bool, device=like.device))
+        return cls(like.new_zeros(batch, 0, width), like.new_zeros(batch, 0).bool())
 
-    def to(self, device: torch.device | str) -> "Tokens":
+    def to(self, device: "torch.device | str") -> "Tokens":
         return Tokens(self.data.to(device), self.mask.to(device))
 
 
 def concatenate(*tokens: Tokens) -> Tokens:
     """Join sequences along the token axis."""
+    import torch
+
     return Tokens(torch.cat([t.data for t in tokens], dim=1), torch.cat([t.mask for t in tokens], dim=1))
 
 
@@ -167,7 +195,7 @@ class Batch:
     dimension_mask: Float[Tensor, "b s"] | None = None
     """in the unified vector: 1 at the dimensions that a sample's robot has, 0 elsewhere; None: it has all"""
 
-    def to(self, device: torch.device | str) -> "Batch":
+    def to(self, device: "torch.device | str") -> "Batch":
         return replace(
             self,
             videos={name: video.to(device) for name, video in self.videos.items()},

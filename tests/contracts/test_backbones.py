@@ -24,11 +24,11 @@ from video2act.config import (
     StreamConfig,
     System2Config,
 )
-from video2act.interfaces import VideoBackbone
 from video2act.system2 import System2
 from video2act.system2.backbones import AnyConfig, TinyBackbone, load_video_model, make_backbone, save_video_model
 from video2act.system2.backbones.pretrained import PretrainedBackbone
 from video2act.types import Video
+from video2act.video_backbone import VideoBackbone
 
 FPS = 20.0
 TEXT = ["push the block", "pull"]

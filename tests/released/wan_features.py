@@ -8,10 +8,10 @@ from einops import rearrange
 from torch import Tensor
 
 from video2act.config import TuningConfig
-from video2act.interfaces import VideoBackbone
 from video2act.system2.backbones.wan import use_exact_timesteps
 from video2act.system2.backbones.wan_original import transformer_name
 from video2act.types import Video
+from video2act.video_backbone import VideoBackbone
 
 
 def load_wan(weights: dict[str, Tensor], config: dict[str, Any]) -> WanTransformer3DModel:

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from video2act.interfaces import Objective
 from video2act.system2.backbones import TinyBackbone
 from video2act.system2.objectives import (
     circle_error,
@@ -14,6 +13,7 @@ from video2act.system2.objectives import (
     shifted_uniform,
 )
 from video2act.system2.video_training import given_frames
+from video2act.video_backbone import Objective
 
 HALF = torch.tensor([0.25, 0.5])
 

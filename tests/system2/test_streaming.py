@@ -12,12 +12,12 @@ import torch
 import published_models
 from video2act.clips import FrameHistory
 from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, System2Config
-from video2act.interfaces import VideoBackbone
 from video2act.system2 import System2
 from video2act.system2.backbones import make_backbone
 from video2act.system2.backbones.tiny import CodecStream
 from video2act.system2.streaming import last_latents, newest_latents, open_stream
 from video2act.types import EncoderMemory, EpisodeFrames, Observation, Video
+from video2act.video_backbone import VideoBackbone
 
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "wan21": lambda root: published_models.write_wan21(root, text=False),

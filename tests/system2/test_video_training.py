@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from video2act.config import BackboneConfig, TuningConfig
-from video2act.interfaces import VideoBackbone
 from video2act.system2.backbones import TinyBackbone
 from video2act.system2.video_training import continue_video, diffusion_loss
 from video2act.types import Video
+from video2act.video_backbone import VideoBackbone
 
 TEXT = ["push", "pull", "push", "lift"]
 

@@ -16,8 +16,8 @@ from lerobot_policy_video2act.batches import observations, training_batch
 from lerobot_policy_video2act.configuration_video2act import Video2ActConfig
 from video2act.config import to_json
 from video2act.files.run_folder import WEIGHTS_FILE
-from video2act.normalize import Statistics
 from video2act.runtime.runner import Runner
+from video2act.statistics import Statistics
 from video2act.training.batches import draw_visibility
 from video2act.training.new_policy import build_policy, make_policy
 

@@ -20,7 +20,7 @@ from video2act.config.files import from_json, load, to_json
 from video2act.config.frames import LETTERBOX, Fit, FrameConfig
 from video2act.config.paths import differences, replaced
 from video2act.config.policy import PolicyConfig, camera_and_lag
-from video2act.config.programs import EvaluateOptions, SweepOptions
+from video2act.config.programs import EvaluateOptions, ExportOptions, SweepOptions
 from video2act.config.runtime import Overlap, RuntimeConfig, SimulatedLatency, WhenStale, data_margin
 from video2act.config.serving import ConnectionLimits, ServeOptions
 from video2act.config.system1 import (

@@ -15,6 +15,32 @@ from video2act.config.checks import (
 )
 from video2act.config.runtime import RuntimeConfig, SimulatedLatency
 
+EngineName = Literal["torch", "onnxruntime", "openvino"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(CheckedConfig):
+    """Write a policy for an engine that runs without PyTorch, and check there that it acts as before."""
+
+    run: Path
+    """the policy's run folder"""
+    to: Literal["onnx", "openvino"]
+    """onnx is run by onnxruntime"""
+    out: Path | None = None
+    """folder to write; default: RUN/onnx or RUN/openvino"""
+    data: Path | None = None
+    """dataset with recorded observations for the check; default: drawn ones, within the range of the training"""
+    episode: NonNegativeInt = 0
+    """of that dataset"""
+    only: Literal["system1"] | None = None
+    """system1: leave System 2 out, which then must be served elsewhere; for published video models"""
+    int8: bool = False
+    """onnx: store the weights of matrices in 8 bits. Smaller, not exact: evaluate what it does to success"""
+
+    @property
+    def folder(self) -> Path:
+        return self.out or self.run / self.to
+
 
 @dataclass(frozen=True)
 class EvaluateOptions(CheckedConfig):
@@ -46,6 +72,8 @@ class EvaluateOptions(CheckedConfig):
     loaded"""
     device: str | None = None
     """device of the policy; default: cpu. A policy that is already loaded stays on its device"""
+    engine: EngineName = "torch"
+    """what computes the policy; onnxruntime and openvino run folders that `export` has written"""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 

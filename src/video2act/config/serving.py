@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from video2act.config.checks import FINITE, Between, CheckedConfig, CountingInt, Positive, check
+from video2act.config.programs import EngineName
 from video2act.config.runtime import RuntimeConfig
 
 
@@ -60,12 +61,15 @@ class ServeOptions(ConnectionLimits):
     """file with the key that clients must send; or set VIDEO2ACT_API_KEY"""
     device: str = "cpu"
     """device of the policy"""
+    engine: EngineName = "torch"
+    """what computes the policy; onnxruntime and openvino run folders that `export` has written"""
 
     def _check(self) -> None:
         check(0 <= self.port < 2**16, f"a port lies in 0..65535 (0: any free port), got {self.port}")
         n = self.refresh_every
         check(n is None or n >= 1, f"refresh_every counts control steps between refreshes: at least 1, got {n}")
         if self.only == "system2":
+            check(self.engine == "torch", "System 2 is served alone by engine torch only; leave engine out")
             names, default = ("system2", "refresh_every", "max_staleness_s", "limits", "outside_limits"), ServeOptions()
             changed = [name for name in names if getattr(self, name) != getattr(default, name)]
             check(

@@ -16,7 +16,7 @@ from jaxtyping import Float32
 from video2act.data.lerobot_reader import EpisodeData, LeRobotDataset, summarize
 from video2act.data.view import DatasetView
 from video2act.embodiment import EMBODIMENTS, FIELDS, UNIFIED_DIM, make_embodiment
-from video2act.normalize import Statistics
+from video2act.statistics import Statistics
 
 
 class EmbodiedDataset(DatasetView):

@@ -20,7 +20,7 @@ from video2act.data.lerobot_format import load_info
 from video2act.data.lerobot_tables import FrameTable, read_column, read_episodes, read_frames, read_tasks
 from video2act.data.pictures import Reduce, read_images
 from video2act.data.video_file import open_video
-from video2act.normalize import Statistics
+from video2act.statistics import Statistics
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from video2act.data.fingerprint import Fingerprinted
 from video2act.data.lerobot_reader import Dataset, EpisodeData, LeRobotDataset, statistics
 from video2act.data.pictures import Reduce
-from video2act.normalize import Statistics
+from video2act.statistics import Statistics
 
 
 class DatasetView(Fingerprinted):

@@ -267,7 +267,9 @@ def play_policy(
     """Episode `number` of an environment, and the path of its film in the output folder, if there is one."""
     options, config, seed = evaluation.options, system.config, evaluation.seeds[number]
     is_filmed, name = number < evaluation.num_videos, environment.spec.name
-    recorder = Recorder(evaluation.streams, config.fps, explain=system.explain)
+    # features do not leave an exported graph
+    streams = evaluation.streams if options.engine == "torch" else ()
+    recorder = Recorder(streams, config.fps, explain=system.explain)
     rate_hz = environment.spec.fps if evaluation.keeps_real_time else None
     if options.instruction is not None:
         environment = Instructed(environment, options.instruction)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from video2act.config import PolicyConfig
+from video2act.engines.choice import load_policy
 from video2act.files.run_folder import SCENES_FILE, STATISTICS_FILE, load_config
 from video2act.interfaces import DualSystem, Perceiver
-from video2act.normalize import Statistics, load_statistics
 from video2act.policy import Video2Act
+from video2act.statistics import Statistics, load_statistics
 from video2act.system2 import load_system2
 from video2act.types import Video
 
@@ -49,6 +50,7 @@ class RunFolder:
     """A policy on disk. Raises FileNotFoundError or ValueError as `Video2Act.load` does."""
 
     path: Path
+    engine: str = "torch"
 
     def config(self) -> PolicyConfig:
         return load_config(self.path)
@@ -61,7 +63,7 @@ class RunFolder:
         return json.loads(path.read_text()).get(env, []) if path.is_file() else []
 
     def load(self, device: str) -> EvaluatedPolicy:
-        return Video2Act.load(self.path, device)
+        return load_policy(self.path, self.engine, device=device)
 
     def load_system2(self, device: str) -> Perceiver:
         return load_system2(self.path, device)

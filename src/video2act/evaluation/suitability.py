@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from video2act.config import PolicyConfig
+from video2act.engines.choice import load_policy
 from video2act.evaluation.episodes import Evaluation
 from video2act.frames import frame_problems
 from video2act.interfaces import EnvironmentSpec
@@ -39,10 +40,23 @@ def check_unseen(seeds: range, training_seeds: Collection[int]) -> None:
         )
 
 
+def check_exported(evaluation: Evaluation) -> None:
+    """Raises ImportError, FileNotFoundError or ValueError for a folder or options that the engine cannot run."""
+    options = evaluation.options
+    if options.blind:
+        raise ValueError("the blind control changes what the networks read; evaluate it with engine torch")
+    if options.system2 == "process":
+        raise ValueError("an exported policy runs System 2 inline or in a thread; choose system2='thread'")
+    if evaluation.source.path is not None:
+        load_policy(evaluation.source.path, options.engine, device=evaluation.device)
+
+
 def check_runtime(evaluation: Evaluation) -> None:
     """Raises ValueError or FileNotFoundError if the evaluation cannot be run with its options."""
     options, config = evaluation.options, evaluation.config
     check_where(options.system2)
+    if options.engine != "torch":
+        check_exported(evaluation)
     evaluation.find_limits()
     if options.runtime.overlap == "rtc_trained" and config.system1.max_delay_steps == 0:
         raise ValueError(

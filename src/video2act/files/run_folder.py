@@ -5,6 +5,7 @@ published video model is not in it: the config names its source. The other files
 needed to act.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,12 @@ def load_config(path: Path) -> PolicyConfig:
         listed = ", ".join(str(robot.parent) for robot in robots)
         raise FileNotFoundError(f"{path} is of several robots; name the folder of one of them: {listed}")
     return configs.load(PolicyConfig, path / CONFIG_FILE, complete=as_it_was_trained)
+
+
+def load_instructions(run: Path) -> tuple[str, ...]:
+    """The training instructions; none if the run folder has no list."""
+    path = run / INSTRUCTIONS_FILE
+    return tuple(json.loads(path.read_text())) if path.is_file() else ()
 
 
 OLD_FRAMES: dict[str, dict[str, Any]] = {

@@ -12,9 +12,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from video2act.normalize import Statistics
 from video2act.policy import Video2Act
 from video2act.presets import DataSpec, make_preset
+from video2act.statistics import Statistics
 from video2act.system1 import Visibility
 from video2act.system2.system2 import System2
 from video2act.types import Observation, Video, VideoCondition

@@ -22,6 +22,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from video2act.config import EvaluateOptions
 from video2act.data.cache_manifest import weights_fingerprint
+from video2act.engines.choice import check_engine
+from video2act.engines.folder import is_exported
 from video2act.evaluation.episodes import Evaluation, run_episodes
 from video2act.evaluation.findings import EpisodeRecord, Measurements, SuccessRate, make_info, rates, steps_csv
 from video2act.evaluation.kept import FOLDER as KEPT
@@ -72,7 +74,12 @@ def evaluate(
     chosen = EvaluateOptions(**options)
     if chosen.out is not None:
         chosen = replace(chosen, out=Path(chosen.out))
-    source = RunFolder(Path(policy)) if isinstance(policy, str | Path) else LoadedPolicy(policy)
+    is_folder = isinstance(policy, str | Path)
+    if is_folder:
+        check_engine(policy, chosen.engine)
+    elif chosen.engine != "torch":
+        raise ValueError(f"engine={chosen.engine!r} is of a folder, but a loaded policy was given; pass its folder")
+    source = RunFolder(Path(policy), chosen.engine) if is_folder else LoadedPolicy(policy)
     evaluation = Evaluation(source, (env,) if isinstance(env, str) else tuple(env), chosen)
     if source.path is not None and chosen.out is None:
         evaluation = replace(evaluation, options=replace(chosen, out=_folder(evaluation)))
@@ -143,7 +150,8 @@ def _fingerprint(evaluation: Evaluation) -> str:
     if path is None:
         policy = evaluation.source.load(evaluation.device)
         return weights_fingerprint(policy.state_dict()) if isinstance(policy, torch.nn.Module) else ""
-    return fingerprint(found for name in SHARED[:4] for found in sorted(path.glob(name)))
+    files = ("*",) if is_exported(path) else SHARED[:4]
+    return fingerprint(found for name in files for found in sorted(path.glob(name)) if found.is_file())
 
 
 def _folder(evaluation: Evaluation) -> Path:

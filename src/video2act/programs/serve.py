@@ -6,8 +6,6 @@ noise of its own, which begins anew with every episode: with System 2 inline, th
 whatever other clients do.
 """
 
-import copy
-import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -15,16 +13,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from video2act.config import PolicyConfig, RuntimeConfig, ServeOptions
-from video2act.files.run_folder import INSTRUCTIONS_FILE, load_config
+from video2act.engines.choice import check_engine, load_policy
+from video2act.files.run_folder import load_config, load_instructions
+from video2act.interfaces import ConfiguredSystem, Perceiver
 from video2act.limits import Limits
-from video2act.policy import Video2Act
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.places import check_encoding
@@ -35,9 +33,11 @@ from video2act.serving.access import check_bind, load_api_key
 from video2act.serving.contract import Contract
 from video2act.serving.server import Server
 from video2act.serving.session import PolicySession, Session, System2Session
-from video2act.system2 import System2, load_system2
-from video2act.text.encoder import longest_instruction
+from video2act.statistics import Statistics
 from video2act.types import ActionChunk, Observation, Tokens, Video, VideoCondition
+
+if TYPE_CHECKING:
+    from video2act.system2 import System2
 
 System2Mode = Literal["thread", "inline"]
 log = logging.getLogger(__name__)
@@ -45,6 +45,20 @@ PROMPTS_KEPT = 256
 """prompts that are not checked again"""
 MAX_NORMALISED = 1e6
 """of a state: beyond it float32 keeps nothing of the training range apart"""
+
+
+@runtime_checkable
+class ServedPolicy(ConfiguredSystem, Protocol):
+    """What a server needs of a policy; `Video2Act` and `EnginePolicy` have it."""
+
+    statistics: dict[str, Statistics]
+
+    @property
+    def max_instruction_bytes(self) -> int | None: ...
+    def with_own_noise(self) -> ConfiguredSystem: ...
+    def check_instruction(self, instruction: str) -> None: ...
+    def normalised_state(self, observation: Observation) -> np.ndarray: ...
+    def trained_instruction(self) -> str: ...
 
 
 class ClientSystem:
@@ -55,7 +69,7 @@ class ClientSystem:
         timeout_s: longest wait for System 2, which all clients share.
     """
 
-    def __init__(self, policy: Video2Act, acting: threading.Lock, *, timeout_s: float):
+    def __init__(self, policy: ServedPolicy, acting: threading.Lock, *, timeout_s: float):
         self.config = policy.config
         self._policy = policy
         self._acting = acting
@@ -64,7 +78,7 @@ class ClientSystem:
 
     def begin_episode(self) -> None:
         """Its noise depends neither on earlier episodes nor on other clients."""
-        self._own = with_own_noise(self._policy)
+        self._own = self._policy.with_own_noise()
 
     def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
         """Raises HoldError if others are at System 2 for too long."""
@@ -74,13 +88,6 @@ class ClientSystem:
     def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
         with self._acting:
             return self._own.act(observation, condition)
-
-
-def with_own_noise(policy: Video2Act) -> Video2Act:
-    """The same modules, not copies, with noise of its own: it begins where the policy's last `seed` did."""
-    own = copy.copy(policy)
-    own._noise = torch.Generator().manual_seed(policy._noise.initial_seed())
-    return own
 
 
 @dataclass
@@ -95,7 +102,7 @@ class Serving:
 
 
 def serve_policy(
-    system: Video2Act,
+    system: ServedPolicy,
     instructions: tuple[str, ...],
     *,
     refresh_every: int,
@@ -111,7 +118,7 @@ def serve_policy(
     limits = Limits.find(runtime.limits, lambda: system.statistics["action"])
     if limits is not None:
         limits.check_size(config.action_dim, "this policy")
-    contract = Contract.of(config, "policy", instructions=instructions, max_prompt_bytes=longest_instruction(system))
+    contract = Contract.of(config, "policy", instructions=instructions, max_prompt_bytes=system.max_instruction_bytes)
     spec = RefreshSpec(config.system2.streams if config.system2 else (), refresh_every, config.fps)
     trained = system.trained_instruction()
     warm_up_server(system, instructions or (trained,) * bool(trained), spec)
@@ -119,10 +126,8 @@ def serve_policy(
 
     @lru_cache(maxsize=PROMPTS_KEPT)
     def check_instruction(instruction: str) -> None:
-        with acting, torch.no_grad():
-            system.system1.read([instruction])
-            if system.system2 is not None:
-                system.system2.check_instruction(instruction)
+        with acting:
+            system.check_instruction(instruction)
 
     def check(observation: Observation) -> None:
         check_state(system, observation)
@@ -147,20 +152,24 @@ def serve_policy(
     return Serving(contract, make_session, gauges, worker.trouble, worker.close)
 
 
-def check_state(policy: Video2Act, observation: Observation) -> None:
+def check_state(policy: ServedPolicy, observation: Observation) -> None:
     """Raises ValueError for a state so far outside the training range that it must be a mistake of the client."""
     state, seen = observation.state, policy.statistics["state"]
-    normalised = policy.normalize_state.normalize(torch.from_numpy(state).to(policy.device)).abs().cpu().numpy()
-    if not (normalised <= MAX_NORMALISED).all():
-        number = int(np.argmin(normalised <= MAX_NORMALISED))
+    is_near = np.abs(policy.normalised_state(observation)) <= MAX_NORMALISED
+    if not is_near.all():
+        number = int(np.argmin(is_near))
         raise ValueError(
             f"number {number} of the state is {state[number]:.4g}, but training has seen {seen.min[number]:.4g} to "
             f"{seen.max[number]:.4g}: no plan can be made that far outside. Check the sensor and its unit"
         )
 
 
-def serve_system2(system: System2, config: PolicyConfig, *, instructions: tuple[str, ...]) -> Serving:
+def serve_system2(system: "System2", config: PolicyConfig, *, instructions: tuple[str, ...]) -> Serving:
     """Sessions of System 2 alone. Raises ValueError if its encoder needs whole episodes."""
+    import torch
+
+    from video2act.text.encoder import longest_instruction
+
     streams = config.system2.streams if config.system2 else ()
     check_encoding("another machine", streams)
     contract = Contract.of(config, "system2", instructions=instructions, max_prompt_bytes=longest_instruction(system))
@@ -179,7 +188,7 @@ def serve_system2(system: System2, config: PolicyConfig, *, instructions: tuple[
     return Serving(contract, lambda: System2Session(perceive, contract, check=check))
 
 
-def warm_up_server(system: Video2Act | System2, instructions: tuple[str, ...], spec: RefreshSpec) -> None:
+def warm_up_server(system: Perceiver, instructions: tuple[str, ...], spec: RefreshSpec) -> None:
     """One refresh and one plan, before clients may connect: the first ones after a start take long.
 
     Raises:
@@ -188,10 +197,10 @@ def warm_up_server(system: Video2Act | System2, instructions: tuple[str, ...], s
     instruction = instructions[0] if instructions else "warm up"
     try:
         refreshed = warm_up(system, spec, instruction=instruction)
-        if isinstance(system, Video2Act):
+        if isinstance(system, ServedPolicy):
             px, state = system.config.image_px, np.array(system.statistics["state"].mean, np.float32)
             images = {camera: np.zeros((px, px, 3), np.uint8) for camera in system.config.cameras}
-            with_own_noise(system).act(Observation(images, state, instruction, 0.0), refreshed.condition(1))
+            system.with_own_noise().act(Observation(images, state, instruction, 0.0), refreshed.condition(1))
     except (ValueError, OSError) as problem:
         if instructions:
             raise
@@ -201,7 +210,7 @@ def warm_up_server(system: Video2Act | System2, instructions: tuple[str, ...], s
 
 @contextmanager
 def serving(
-    policy: Video2Act, system2: System2Mode = "thread", *, runtime: RuntimeConfig | None = None, **options: Any
+    policy: ServedPolicy, system2: System2Mode = "thread", *, runtime: RuntimeConfig | None = None, **options: Any
 ) -> Iterator[Server]:
     """Serve a policy from a thread of this process while the block runs, for tests and benchmarks.
 
@@ -215,12 +224,6 @@ def serving(
     with Server(parts.make_session, parts.contract.to_metadata(), **options).running() as server:
         yield server
     parts.close()
-
-
-def load_instructions(run: Path) -> tuple[str, ...]:
-    """The training instructions; none if the run folder has no list."""
-    path = run / INSTRUCTIONS_FILE
-    return tuple(json.loads(path.read_text())) if path.is_file() else ()
 
 
 def serve(run: Path | str, *, is_ready: Callable[[Server], Any] | None = None, **options: Any) -> None:
@@ -240,11 +243,14 @@ def serve(run: Path | str, *, is_ready: Callable[[Server], Any] | None = None, *
     console, run, chosen = Console(stderr=True), Path(run), ServeOptions(**options)
     api_key = load_api_key(chosen.api_key_file)
     check_bind(chosen.host, api_key)  # before gigabytes are loaded
+    check_engine(run, chosen.engine)
     instructions = load_instructions(run)
     if chosen.only == "system2":
+        from video2act.system2 import load_system2
+
         parts = serve_system2(load_system2(run, chosen.device), load_config(run), instructions=instructions)
     else:
-        policy = Video2Act.load(run, chosen.device)
+        policy = load_policy(run, chosen.engine, device=chosen.device)
         parts = serve_policy(
             policy,
             instructions,

@@ -38,7 +38,6 @@ from video2act.data.clip_sampler import ClipSampler, Footage
 from video2act.data.sentences import check_sentences, hand_over
 from video2act.files.atomic import write_text
 from video2act.files.weights import check_memory
-from video2act.interfaces import VideoBackbone
 from video2act.presets import ANY_DATA, SMALL_SOURCE, video_model_in
 from video2act.system2.backbones import TinyBackbone, load_video_model, make_backbone, save_video_model
 from video2act.system2.backbones.pretrained import PretrainedBackbone
@@ -53,6 +52,7 @@ from video2act.training.new_policy import choose_policy
 from video2act.training.settings import SETTINGS_FILE
 from video2act.training.video_report import VideoReport, print_report, validate
 from video2act.types import Video
+from video2act.video_backbone import VideoBackbone
 
 REPORT_FILE = "video_report.json"
 BASE, VAE_TRAINING = "base", "vae_training"

@@ -1,14 +1,14 @@
 """One refresh of System 2, wherever it works: one thread at a time, timed, on the clips that end at one frame."""
 
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from video2act.clips import FrameHistory
 from video2act.interfaces import HoldError, Perceiver
@@ -63,9 +63,10 @@ def perceive(system: Perceiver, clips: dict[str, Video], *, newest: Frame) -> Re
     """One refresh: the clips that end at `newest` -> tokens. Raises HoldError as `turn`."""
     with turn(system):
         started = time.perf_counter()
-        with torch.no_grad():  # gradient mode belongs to a thread: the caller's does not reach a worker
+        torch = sys.modules.get("torch")  # without it in memory, no system of this process has tensors
+        with torch.no_grad() if torch else nullcontext():  # a thread has a gradient mode of its own
             tokens = system.perceive(clips, [newest.observation.instruction])
-        if tokens.data.is_cuda:
+        if torch and getattr(tokens.data, "is_cuda", False):
             # kernels are only queued so far: others must see a finished condition, and the duration must be real
             torch.cuda.current_stream(tokens.data.device).synchronize()
         return Refreshed(tokens, newest.observation.time, newest.episode, time.perf_counter() - started)

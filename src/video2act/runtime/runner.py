@@ -6,10 +6,12 @@ with Runner(policy, system2="thread", max_staleness_s=0.5) as runner:
         robot.send(runner.step(observation))
 """
 
+import importlib
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,8 +52,10 @@ class Runner:
     started.
 
     Args:
-        policy: a `Video2Act`, or another system with `config`, `perceive` and `act`. A finished `Policy` (a
-            `RemotePolicy`, say) brings its own System 2; then `execute_steps` must be given.
+        policy: a `Video2Act`, or another system with `config`, `perceive` and `act`; or the folder of one. A finished
+            `Policy` (a `RemotePolicy`, say) brings its own System 2; then `execute_steps` must be given.
+        engine: what computes the policy of a folder: `torch`, or `onnxruntime` or `openvino` for a folder that
+            `video2act export` has written.
         system2: `inline`, `thread`, `process`, `ws://host:port` (see `places.py`), or a slow loop that is there
             already.
         refresh_every: control steps between refreshes of System 2; as configured, if None.
@@ -75,8 +79,9 @@ class Runner:
 
     def __init__(
         self,
-        policy: ConfiguredSystem | Policy,
+        policy: ConfiguredSystem | Policy | Path | str,
         *,
+        engine: str = "",
         system2: str | SlowLoop = "inline",
         refresh_every: int | None = None,
         execute_steps: int | None = None,
@@ -91,6 +96,7 @@ class Runner:
         **runtime: Any,
     ):
         self._config = config = _runtime_config(limits, runtime)
+        policy = _load(policy, engine)
         self._limits = limits if isinstance(limits, Limits) else _find_limits(policy, limits)
         self._durations = None if simulate_latency is None else Durations(simulate_latency)
         self._ending = ExitStack()
@@ -223,6 +229,18 @@ class Runner:
         if self._durations is not None:
             return VirtualPlanner(self.policy, self._durations)
         return ThreadPlanner(self.policy) if self._config.system1 == "thread" else InlinePlanner(self.policy)
+
+
+def _load(policy: Any, engine: str) -> Any:
+    """The policy of a folder; any other is one already. Raises ValueError for an engine beside a loaded policy."""
+    if isinstance(policy, str | Path):
+        # by name: it stands above the runtime, which knows interfaces only
+        return importlib.import_module("video2act.engines.choice").load_policy(policy, engine or "torch")
+    if engine:
+        raise ValueError(
+            f"engine={engine!r} is of a folder, but {type(policy).__name__} is loaded already; leave it out"
+        )
+    return policy
 
 
 def _runtime_config(limits: Limits | str, options: dict[str, Any]) -> RuntimeConfig:

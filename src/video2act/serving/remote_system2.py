@@ -4,11 +4,11 @@ Clips are made here, at System 2's size. The server keeps nothing between two cl
 after a lost connection, the next clip makes a new one.
 """
 
+import sys
 import threading
 import time
 
 import numpy as np
-import torch
 
 from video2act.clips import to_frames
 from video2act.interfaces import System2Error
@@ -60,7 +60,9 @@ class RemoteSystem2:
         except TROUBLE as error:
             self._disconnect()
             raise (System2Error if is_final(error) else ConnectionError)(describe_error(error)) from error
-        return Tokens(torch.from_numpy(answer["tokens"]), torch.from_numpy(answer["mask"]))
+        # an exported policy reads numpy as well, and may run where there is no PyTorch
+        array = sys.modules["torch"].from_numpy if "torch" in sys.modules else np.asarray
+        return Tokens(array(answer["tokens"]), array(answer["mask"]))
 
     def close(self) -> None:
         """End the connection. An answer that is waited for is given up."""

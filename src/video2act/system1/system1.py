@@ -109,7 +109,7 @@ class System1(nn.Module):
         text = self.read(instruction)
         image = Tokens.empty(len(instruction), self.config.hidden, like=text.data)
         if images is not None and self.cameras:
-            image = self._look(images)
+            image = self.look(images)
         return Conditions(
             text=Tokens(text.data, text.mask & visible.text[:, None]),
             image=Tokens(image.data, image.mask & visible.image[:, None]),
@@ -124,7 +124,7 @@ class System1(nn.Module):
             text = self.text(instruction)
         return Tokens(self.text_in(text.data), text.mask)
 
-    def _look(self, images: dict[str, Float[Tensor, "b 3 _h _w"]]) -> Tokens:
+    def look(self, images: dict[str, Float[Tensor, "b 3 _h _w"]]) -> Tokens:
         if isinstance(self.image, FrozenImageEncoder):
             seen = self.image(torch.stack([images[camera] for camera in self.cameras], dim=1))
             return Tokens(self.image_in(seen.data), seen.mask)

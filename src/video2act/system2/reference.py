@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from video2act.config import StreamConfig
-from video2act.interfaces import VideoBackbone
 from video2act.system2.latents import frame_rate, show
 from video2act.types import Video
+from video2act.video_backbone import VideoBackbone
 
 MAX_BYTES = 256 * 2**20
 """of kept features; the least recently used are dropped"""

@@ -10,8 +10,8 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from video2act.interfaces import VideoBackbone
 from video2act.types import EncoderMemory, EpisodeFrames, Video
+from video2act.video_backbone import VideoBackbone
 
 
 @runtime_checkable

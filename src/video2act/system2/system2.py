@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from video2act.config import BackboneConfig, StreamConfig, System2Config
 from video2act.files.run_folder import ADAPTER, WEIGHTS_FILE, load_config
 from video2act.files.weights import check_file, load_weights, read_shapes
-from video2act.interfaces import VideoBackbone
 from video2act.precision import fast_precision
 from video2act.system2.backbones import make_backbone, make_published
 from video2act.system2.backbones.adapter import Adapter, is_adapter, read_adapter, save_adapter, taken_out
@@ -27,6 +26,7 @@ from video2act.system2.latents import show
 from video2act.system2.reference import GreyReference
 from video2act.system2.streaming import LatentStream, newest_latents
 from video2act.types import EpisodeFrames, Stage, Tokens, Video, concatenate
+from video2act.video_backbone import VideoBackbone
 
 
 class System2(nn.Module):

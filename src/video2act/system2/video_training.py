@@ -10,8 +10,8 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchE
 from jaxtyping import Float
 from torch import Tensor
 
-from video2act.interfaces import Objective, VideoBackbone
 from video2act.types import Video
+from video2act.video_backbone import Objective, VideoBackbone
 
 
 def diffusion_loss(

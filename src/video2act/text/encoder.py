@@ -6,22 +6,24 @@ Both systems use it; it is trained with them.
 import torch
 from torch import nn
 
-from video2act.text.instruction import MAX_BYTES, check_instruction
+from video2act.text.instruction import MAX_BYTES, byte_tokens
 from video2act.types import Tokens
+
+NUM_TOKENS = 384
+"""of ByT5: bytes, padding, end, unknown, and 125 that nothing uses here"""
 
 
 class ByteTextEncoder(nn.Module):
     """T5 over UTF-8 bytes. Each distinct instruction of a batch is encoded once."""
 
     def __init__(self, width: int, num_layers: int = 2, *, num_heads: int = 4):
-        from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
+        from transformers import T5Config, T5EncoderModel
 
         super().__init__()
         self.max_bytes = MAX_BYTES
-        self.tokenizer = ByT5Tokenizer()
         self.encoder = T5EncoderModel(
             T5Config(
-                vocab_size=len(self.tokenizer),
+                vocab_size=NUM_TOKENS,
                 d_model=width,
                 d_kv=width // num_heads,
                 d_ff=2 * width,
@@ -38,13 +40,13 @@ class ByteTextEncoder(nn.Module):
             ValueError: an instruction is empty or too long (`check_instruction`).
         """
         distinct = list(dict.fromkeys(instruction))
-        for sentence in distinct:
-            check_instruction(sentence, self.max_bytes)
         device = self.encoder.device
-        tokenized = self.tokenizer(distinct, padding=True, return_tensors="pt").to(device)
-        hidden = self.encoder(**tokenized).last_hidden_state
+        numbers = [torch.tensor(byte_tokens(sentence), device=device) for sentence in distinct]
+        ids = nn.utils.rnn.pad_sequence(numbers, batch_first=True)
+        mask = ids != 0
+        hidden = self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         which = torch.tensor([distinct.index(sentence) for sentence in instruction], device=device)
-        return Tokens(hidden[which], tokenized["attention_mask"].bool()[which])
+        return Tokens(hidden[which], mask[which])
 
 
 def longest_instruction(system: nn.Module) -> int | None:

@@ -13,3 +13,9 @@ def check_instruction(instruction: str, max_bytes: int | None = MAX_BYTES) -> No
         raise ValueError(
             f"the instruction has {num_bytes} bytes, the encoder takes {max_bytes}: {instruction[:60]!r}...; shorten it"
         )
+
+
+def byte_tokens(instruction: str) -> list[int]:
+    """ByT5's numbers of the bytes, and of the end. Raises ValueError as `check_instruction`."""
+    check_instruction(instruction)
+    return [3 + byte for byte in instruction.encode()] + [1]

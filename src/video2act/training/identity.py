@@ -11,8 +11,8 @@ from typing import Any
 from video2act.config import PretrainedBackboneConfig, ScratchConfig
 from video2act.data.cache_manifest import weights_fingerprint
 from video2act.files import frozen
-from video2act.interfaces import VideoBackbone
 from video2act.policy import Video2Act
+from video2act.video_backbone import VideoBackbone
 
 
 def policy_identity(policy: Video2Act) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from video2act.data.sentences import hand_over
 from video2act.embodiment import UNIFIED
 from video2act.files.weights import check_memory
 from video2act.frames import describe_fit
-from video2act.normalize import Statistics
 from video2act.policy import Video2Act
 from video2act.presets import SMALL_SOURCE, Demonstrations, make_preset
+from video2act.statistics import Statistics
 from video2act.system1.pretrained import FrozenTextEncoder
 from video2act.system2.backbones import CONFIG_FILE as BACKBONE_FILE
 from video2act.system2.backbones import load_video_model, make_published

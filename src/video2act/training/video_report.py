@@ -17,9 +17,9 @@ from rich.table import Table
 from torch import Tensor
 
 from video2act.data.clip_sampler import ClipSampler
-from video2act.interfaces import VideoBackbone
 from video2act.system2.video_training import continue_video, diffusion_loss, given_frames
 from video2act.types import Video
+from video2act.video_backbone import VideoBackbone
 from video2act.viz.video_writer import write_video
 
 NUM_CLIPS, BATCH = 48, 8

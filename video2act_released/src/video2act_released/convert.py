@@ -30,8 +30,8 @@ from video2act.files.run_folder import CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FIL
 from video2act.files.weights import save_weights
 from video2act.interop.checkpoints import find_checkpoint, read_checkpoint
 from video2act.interop.rdt import silent_tensors
-from video2act.normalize import Statistics, statistics_to_json
 from video2act.policy import Video2Act
+from video2act.statistics import Statistics, statistics_to_json
 from video2act.system2.backbones import CONFIG_FILE as BACKBONE_FILE
 from video2act.system2.backbones import AnyConfig, load_video_model
 from video2act_released.config import NUM_STATE, Robot, Sources, policy_config

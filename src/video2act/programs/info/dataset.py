@@ -10,9 +10,10 @@ from video2act.config import PolicyConfig
 from video2act.data import LeRobotDataset
 from video2act.data.lerobot_format import DEFAULT_FEATURES
 from video2act.frames import describe_fit, fit_problem, frame_uses
-from video2act.normalize import Normalizer, Statistics
+from video2act.normalize import Normalizer
 from video2act.presets import PRESETS, DataSpec, make_preset
 from video2act.programs.info.tables import as_text, facts
+from video2act.statistics import Statistics
 
 Columns = Sequence[str] | None
 

@@ -9,9 +9,9 @@ from video2act import config as configs
 from video2act.config import BackboneConfig, PretrainedBackboneConfig, System2Config, TuningConfig
 from video2act.files.atomic import write_text
 from video2act.files.weights import check_file, load_weights, save_weights
-from video2act.interfaces import VideoBackbone
 from video2act.system2.backbones.published import TUNED_CONFIG, load_published, save_tuned
 from video2act.system2.backbones.tiny import TinyBackbone
+from video2act.video_backbone import VideoBackbone
 
 CONFIG_FILE, WEIGHTS_FILE = TUNED_CONFIG, "model.safetensors"
 

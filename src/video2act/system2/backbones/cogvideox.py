@@ -18,10 +18,10 @@ from torch import Tensor
 
 from video2act.config import PretrainedBackboneConfig
 from video2act.files.tensor_files import read_json
-from video2act.interfaces import Objective
 from video2act.system2.backbones.pretrained import Embedding, Parts, PretrainedBackbone
 from video2act.system2.objectives import circle_error, each_of, one_level
 from video2act.types import Video
+from video2act.video_backbone import Objective
 
 SCHEDULERS = ("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")
 

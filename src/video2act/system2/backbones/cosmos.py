@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from video2act.config import PretrainedBackboneConfig
-from video2act.interfaces import Objective
 from video2act.system2.backbones.pretrained import Embedding, Parts
 from video2act.system2.backbones.wan_vae import OverWanVae
 from video2act.system2.objectives import circle_error, is_one_level, logit_normal
 from video2act.types import Video
+from video2act.video_backbone import Objective
 
 
 class CosmosBackbone(OverWanVae):

@@ -15,12 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from video2act.files.tensor_files import read_json
-from video2act.interfaces import Objective
 from video2act.system2.backbones.pretrained import Embedding, PretrainedBackbone
 from video2act.system2.backbones.text_encoders import HunyuanText
 from video2act.system2.objectives import flow_error, logit_normal, one_level
 from video2act.text.cache import TextEncoder
 from video2act.types import Video
+from video2act.video_backbone import Objective
 
 TIMESTEPS = 1000
 GUIDANCE = 1.0

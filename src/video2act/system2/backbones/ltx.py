@@ -11,11 +11,11 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
-from video2act.interfaces import Objective
 from video2act.system2.backbones.pretrained import Embedding, PretrainedBackbone
 from video2act.system2.backbones.tap import fold
 from video2act.system2.objectives import flow_error, is_one_level, logit_normal
 from video2act.types import Video
+from video2act.video_backbone import Objective
 
 TIMESTEPS = 1000
 

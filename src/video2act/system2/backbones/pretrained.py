@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from video2act.config import PretrainedBackboneConfig, TuningConfig
-from video2act.interfaces import VideoBackbone
 from video2act.system2.backbones import adapter
 from video2act.system2.backbones.checkpoint import check_checkpoint, fill
 from video2act.system2.backbones.sources import Component, component
@@ -23,6 +22,7 @@ from video2act.system2.backbones.tap import Cut, Tap, described, empty, fold, lo
 from video2act.system2.backbones.text_encoders import diffusers_t5, text_width
 from video2act.text.cache import EmbeddingsOfAFamily, TextEmbeddings, TextEncoder, default_folder
 from video2act.types import Video
+from video2act.video_backbone import VideoBackbone
 
 Embedding = dict[str, Tensor]
 """of a batch of instructions: `tokens` [b n d], and what else the family's encoder gives"""
@@ -206,7 +206,7 @@ class PretrainedBackbone(VideoBackbone):
             self.run(noisy, noisy.grid.new_full((b, t), level), text=text)
             tokens = recorder.take().float()
         if self.config.feature_norm == "layer":
-            tokens = nn.functional.layer_norm(tokens, tokens.shape[-1:])
+            tokens = nn.functional.layer_norm(tokens, (self.feature_dim,))
         grid = self.config.grid
         folded = fold(tokens, -(-t // grid.latents_per_token), h=h // grid.patch, w=w // grid.patch)
         return Video(folded, latents.fps / grid.latents_per_token)

@@ -17,9 +17,9 @@ from torch import Tensor
 from video2act import config as configs
 from video2act.config import PretrainedBackboneConfig, TuningConfig
 from video2act.files.atomic import write_text
-from video2act.interfaces import VideoBackbone
 from video2act.system2.backbones.adapter import save_adapter, taken_out
 from video2act.system2.backbones.sources import Component, component, locate
+from video2act.video_backbone import VideoBackbone
 
 FAMILIES: dict[str, Any] = {
     "wan21": "wan.WanBackbone",

@@ -15,12 +15,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from video2act.config import BackboneConfig, TuningConfig
-from video2act.interfaces import Objective, VideoBackbone
 from video2act.layers import Mlp, SelfAttention, grid_embedding, sinusoidal_embedding
 from video2act.system2.backbones.tiny_codec import LinearCodec
 from video2act.system2.objectives import latents_error, shifted_uniform
 from video2act.text.encoder import ByteTextEncoder
 from video2act.types import Video
+from video2act.video_backbone import Objective, VideoBackbone
 
 
 class TinyBlock(nn.Module):
@@ -101,7 +101,7 @@ class TinyBackbone(VideoBackbone):
         if norm == "modulated":
             hidden = self.blocks[layer].modulated(hidden, modulation)  # type: ignore[operator]
         elif norm == "layer":
-            hidden = nn.functional.layer_norm(hidden, hidden.shape[-1:])
+            hidden = nn.functional.layer_norm(hidden, (self.feature_dim,))
         return Video(rearrange(hidden, "b t (h w) d -> b d t h w", h=h, w=w), latents.fps)
 
     def velocity(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, instruction: list[str]) -> Video:

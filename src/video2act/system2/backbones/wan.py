@@ -16,7 +16,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from video2act.config import PretrainedBackboneConfig
-from video2act.interfaces import Objective
 from video2act.system2.backbones import wan_original
 from video2act.system2.backbones.pretrained import Embedding, Parts
 from video2act.system2.backbones.text_encoders import diffusers_t5
@@ -24,6 +23,7 @@ from video2act.system2.backbones.wan_vae import OverWanVae
 from video2act.system2.objectives import flow_error, is_one_level, logit_normal
 from video2act.text.cache import TextEncoder
 from video2act.types import Video
+from video2act.video_backbone import Objective
 
 TIMESTEPS = 1000
 """units of the noise level in the network's input"""

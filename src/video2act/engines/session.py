@@ -1,0 +1,81 @@
+"""One exported graph, run by onnxruntime or OpenVINO: named arrays in, named arrays out."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from video2act.engines.folder import SUFFIX
+from video2act.extras import extra
+
+Arrays = dict[str, np.ndarray]
+Graph = Callable[[Arrays], Arrays]
+"""may be called from several threads"""
+
+
+def open_graph(folder: Path, name: str, *, engine: str, num_threads: int) -> Graph:
+    """A graph of an exported folder, ready to run.
+
+    Args:
+        num_threads: that one run uses; no thread spins while it waits.
+    Raises:
+        FileNotFoundError, ValueError: the file is missing or damaged.
+        ImportError: the engine is not installed; with the line that installs it.
+    """
+    path = folder / f"{name}{SUFFIX[engine]}"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; export the policy again")
+    open_one = _onnxruntime if engine == "onnxruntime" else _openvino
+    try:
+        return open_one(path, num_threads)
+    except ImportError:
+        raise
+    except Exception as error:  # engines have no common class of errors
+        raise ValueError(f"{engine} cannot read {path}: {error}; export the policy again") from error
+
+
+def check_installed(engine: str) -> None:
+    """Raises ImportError with the line that installs the engine."""
+    with extra("engine", f"engine {engine}"):
+        importlib.import_module(engine)
+
+
+def _onnxruntime(path: Path, num_threads: int) -> Graph:
+    with extra("engine", "engine onnxruntime"):
+        import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    read, names = {given.name for given in session.get_inputs()}, [made.name for made in session.get_outputs()]
+
+    def run(given: Arrays) -> Arrays:
+        # an input that no output depends on is not in the graph
+        made = session.run(names, {name: array for name, array in given.items() if name in read})
+        return dict(zip(names, made, strict=True))
+
+    return run
+
+
+def _openvino(path: Path, num_threads: int) -> Graph:
+    with extra("engine", "engine openvino"):
+        import openvino
+
+    # a processor with bfloat16 would use it by itself
+    settings = {"INFERENCE_NUM_THREADS": num_threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+    request, turn = compiled.create_infer_request(), Lock()
+    read = {name for given in compiled.inputs for name in given.get_names()}
+    names = [made.get_any_name() for made in compiled.outputs]
+
+    def run(given: Arrays) -> Arrays:
+        with turn:
+            made = request.infer({name: array for name, array in given.items() if name in read}, share_inputs=True)
+            # copied: the request writes its next results into the same memory
+            return {name: np.array(made[number]) for number, name in enumerate(names)}
+
+    return run

@@ -1,0 +1,65 @@
+"""Statistics of state and action, which belong to a policy: `stats.json` in its run folder. Needs no torch."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics of one feature, per dimension, in raw units."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    min: tuple[float, ...]
+    max: tuple[float, ...]
+    q01: tuple[float, ...] = ()
+    """1 % of all values lie below; empty if they were not computed, and so with `q99` and `names`"""
+    q99: tuple[float, ...] = ()
+    names: tuple[str, ...] = ()
+    """of the dimensions, for messages"""
+
+    def __post_init__(self) -> None:
+        sizes = {len(self.mean), len(self.std), len(self.min), len(self.max)}
+        sizes |= {len(values) for values in (self.q01, self.q99, self.names) if values}
+        if len(sizes) != 1 or bool(self.q01) != bool(self.q99):
+            raise ValueError(f"mean, std, min and max must have one size, got {sorted(sizes)}")
+
+    def of_dimensions(self, chosen: Sequence[int]) -> "Statistics":
+        """Of these dimensions only, in this order."""
+        return Statistics(**{name: tuple(values[i] for i in chosen if values) for name, values in vars(self).items()})
+
+    def name(self, dimension: int) -> str:
+        """Of a dimension, for messages."""
+        return self.names[dimension] if self.names else f"dimension {dimension}"
+
+    def outside(self, raw: Float[np.ndarray, "d"], low: Float[np.ndarray, "d"], *, high: Float[np.ndarray, "d"]) -> str:
+        """The values below `low` or above `high`, by name, with their training range; empty if there are none."""
+        return ", ".join(
+            f"{self.name(i)} = {raw[i]:.4g} (trained on {self.min[i]:.4g} to {self.max[i]:.4g})"
+            for i in np.flatnonzero((raw < low) | (raw > high)).tolist()
+        )
+
+
+def statistics_to_json(statistics: dict[str, Statistics]) -> str:
+    """The inverse of `load_statistics`."""
+    return json.dumps({name: asdict(entry) for name, entry in statistics.items()}, indent=2) + "\n"
+
+
+def load_statistics(path: Path) -> dict[str, Statistics]:
+    """Raises FileNotFoundError or ValueError naming the file."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist; a run folder holds config.json, model.safetensors and stats.json"
+        )
+    try:
+        entries = json.loads(path.read_text())
+        return {
+            name: Statistics(**{key: tuple(values) for key, values in entry.items()}) for name, entry in entries.items()
+        }
+    except (json.JSONDecodeError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} does not hold statistics (mean, std, min, max per feature): {error}") from error

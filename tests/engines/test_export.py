@@ -1,0 +1,170 @@
+"""Exporting: every form of policy that can be exported is exact, and what cannot is refused before any work."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from engine_fakes import observations
+
+from video2act.config import DenoisingConfig, FilterConfig, PolicyConfig, PretrainedBackboneConfig, PretrainedConfig
+from video2act.engines import export
+from video2act.engines.export import check_exportable, export_policy
+from video2act.engines.folder import ENGINE_FILE
+from video2act.engines.graphs import linear_schedule
+from video2act.engines.parity import Parity
+from video2act.engines.policy import EnginePolicy
+from video2act.policy import Video2Act
+from video2act.programs.export import drawn_observations, recorded_observations
+from video2act.programs.export import export as export_run
+from video2act.system1.denoising import Denoising
+
+Save = Callable[[PolicyConfig], Video2Act]
+
+FORMS: dict[str, dict[str, Any]] = {
+    "ddpm, RDT's form": {
+        "system1.denoising": DenoisingConfig("ddpm", "epsilon", num_steps=4),
+        "system1.dit.norm": "variance",
+        "system1.dit.clock": "frequency",
+        "system1.dit.pools_text": False,
+        "system1.dit.num_text_positions": 40,
+        "system1.dit.positions_per_image": 17,
+        "normalize_action": "mean_std",
+    },
+    "latents, moft, boundaries of what moves": {
+        "system2.filter_on": "latents",
+        "system2.streams.motion.filter": FilterConfig("moft", keep=0.5, then="sobel"),
+        "system2.streams.spatial.channel_order": "bgr",
+        "cameras": (),
+    },
+    "System 1 alone": {"system2": None, "cameras": ("front@2", "front")},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_exact(save_run: Save, small_config: PolicyConfig, form: str, tmp_path: Path):
+    policy = save_run(small_config.replace(FORMS[form]))
+    seen = observations(policy.config)
+    found = export_policy(policy, tmp_path / "out", engine="onnxruntime", observations=seen, checked_on="noise")
+    assert found.actions < 1e-5
+    assert found.tokens < 1e-5
+    record = json.loads((tmp_path / "out" / ENGINE_FILE).read_text())
+    assert record["parity"]["checked_on"] == "noise"
+    assert record["has_system2"] == (policy.config.system2 is not None)
+
+
+def test_system1_alone_takes_any_tokens(save_run: Save, small_config: PolicyConfig, tmp_path: Path):
+    policy = save_run(small_config)
+    seen = observations(policy.config)
+    export_policy(
+        policy, tmp_path / "out", engine="onnxruntime", observations=seen, checked_on="noise", only_system1=True
+    )
+    exported = EnginePolicy(tmp_path / "out")
+    assert not (tmp_path / "out" / "perceive.onnx").exists()
+    with pytest.raises(ValueError, match="serve RUN --only system2"):
+        exported.perceive({}, ["push the block"])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        DenoisingConfig("flow_matching", "sample", num_steps=5),
+        DenoisingConfig("flow_matching", "velocity", num_steps=3),
+        DenoisingConfig("ddpm", "sample", num_steps=6),
+        DenoisingConfig("ddpm", "epsilon", num_steps=1),
+    ],
+)
+def test_a_schedule_is_its_coefficients(config: DenoisingConfig):
+    """The solver's own result, for a denoiser that is not linear."""
+    denoising, noise = Denoising(config), torch.randn(1, 4, 2, generator=torch.Generator().manual_seed(0))
+
+    def denoise(noisy: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(noisy) + timestep[:, None, None] / 1000
+
+    timesteps, rows = linear_schedule(denoising)
+    known = [noise.double()]
+    for timestep, row in zip(timesteps, rows, strict=False):
+        noisy = sum(float(weight) * part for weight, part in zip(row, known, strict=False))
+        known.append(denoise(noisy, torch.tensor([timestep])))
+    result = sum(float(weight) * part for weight, part in zip(rows[-1], known, strict=True))
+    assert len(timesteps) == config.num_steps
+    assert torch.allclose(result.float(), denoising.sample(denoise, noise), atol=2e-6)
+
+
+def test_no_folder_is_left_where_the_check_fails(policy: Video2Act, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(export, "compare", lambda *args, **options: Parity(actions=3e-4, tokens=0.0))
+    with pytest.raises(ValueError, match=r"from PyTorch by 0.0003 in normalised actions .* nothing was exported"):
+        export_policy(
+            policy, tmp_path / "out", engine="onnxruntime", observations=observations(policy.config), checked_on=""
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_number_that_is_not_finite_fails_the_check():
+    for parity in (Parity(float("nan"), 0.0), Parity(0.0, float("inf"))):
+        with pytest.raises(ValueError, match="differs from PyTorch"):
+            parity.check()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"system1.image_encoder": PretrainedConfig("google/siglip", width=8)}, "System 1's image encoder .google/sig"),
+        ({"system2.streams.motion.encoding": "stream"}, "stream 'motion' of System 2 has encoding='stream'"),
+    ],
+)
+def test_what_cannot_be_exported_is_named(small_config: PolicyConfig, changes: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        check_exportable(small_config.replace(changes), has_system2=True)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("wan22", "float32"), ("wan_small", "bfloat16")])
+def test_a_published_video_model_is_named(small_config: PolicyConfig, name: str, dtype: str):
+    assert small_config.system2 is not None
+    backbone = PretrainedBackboneConfig(name, "somewhere", feature_layer=1, dtype=dtype)  # type: ignore[arg-type]
+    streams = tuple(replace(stream, size_px=64) for stream in small_config.system2.streams)
+    config = replace(small_config, system2=replace(small_config.system2, backbone=backbone, streams=streams))
+    with pytest.raises(ValueError, match=r"System 2's video model .* --only system1"):
+        check_exportable(config, has_system2=True)
+    check_exportable(config, has_system2=False)
+
+
+def test_int8_is_for_onnxruntime(policy: Video2Act, tmp_path: Path):
+    with pytest.raises(ValueError, match="int8 is written for onnxruntime"):
+        export_policy(policy, tmp_path / "out", engine="openvino", observations=[], checked_on="", int8=True)
+
+
+def test_another_folder_is_not_overwritten(policy: Video2Act, tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="exists; remove it"):
+        export_policy(policy, tmp_path, engine="onnxruntime", observations=[], checked_on="")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_int8_records_what_it_changed(policy: Video2Act, tmp_path: Path):
+    out, seen = tmp_path / "out", observations(policy.config)
+    export_policy(policy, out, engine="onnxruntime", observations=seen, checked_on="noise", int8=True)
+    record = json.loads((out / ENGINE_FILE).read_text())
+    assert record["is_int8"]
+    assert record["parity"]["actions"] < 1e-5 < record["parity"]["int8"]["actions"] < 1.0
+    assert EnginePolicy(out).exported.is_int8
+
+
+def test_the_program_checks_on_recorded_observations(policy: Video2Act, recorded: Path, tmp_path: Path):
+    said = export_run(str(policy.folder), to="onnx", out=tmp_path / "out", data=recorded, episode=1)
+    assert "on episode 1 of push" in said
+    for data, episode, message in ((recorded, 9, "has episodes 0..2, asked for 9"),):
+        with pytest.raises(ValueError, match=message):
+            list(recorded_observations(policy.config, data, episode=episode))
+
+
+def test_drawn_observations_fit_the_policy(policy: Video2Act, small_config: PolicyConfig):
+    drawn = drawn_observations(small_config, policy.statistics["state"], instruction="push")
+    first, second = next(drawn), next(drawn)
+    assert set(first.images) == {"front", "wrist"}
+    assert (first.images["front"] != second.images["front"]).any()
+    assert (first.state <= 6.0).all()
+    assert (first.state >= 0.0).all()
