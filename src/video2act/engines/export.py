@@ -3,9 +3,11 @@
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -210,7 +212,7 @@ def _save(
     """
     graph, arrays, names = graph.eval(), tuple(given.values()), [*given, *outputs]
     made = graph(*arrays)  # before the tracer, also to fill what is made once
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _unchecked():
         warnings.simplefilter("ignore")  # a tracer warns of every size that it takes for a constant, as is meant
         torch.onnx.export(
             graph,
@@ -224,6 +226,17 @@ def _save(
             dynamo=False,
         )
     return made if isinstance(made, tuple) else (made,)
+
+
+@contextmanager
+def _unchecked() -> Iterator[None]:
+    """No checks of annotations, where a test run has installed them: to a tracer, sizes are tensors."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def _to_openvino(folder: Path) -> None:

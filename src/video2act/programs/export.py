@@ -85,7 +85,7 @@ def drawn_observations(config: PolicyConfig, statistics: Statistics, *, instruct
     backgrounds = {camera: draw.integers(0, 256, (side, side, 3), dtype=np.uint8) for camera in sorted(cameras)}
     for step in itertools.count():
         images = {camera: picture.copy() for camera, picture in backgrounds.items()}
-        place = step * side // NUM_OBSERVATIONS
+        place = step % (side - side // 8)
         for picture in images.values():
             picture[place : place + side // 8, place : place + side // 4] = (250, 40, 40)
         state = draw.uniform(low, high).astype(np.float32)
