@@ -5,6 +5,7 @@ is computed once and kept.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 
@@ -15,6 +16,7 @@ from video2act.engines.folder import Engine, load_arrays, load_exported
 from video2act.engines.noise import TorchNoise
 from video2act.engines.session import Arrays, Graph, check_installed, open_graph
 from video2act.files.run_folder import STATISTICS_FILE, load_config, load_instructions
+from video2act.interfaces import Perceiver
 from video2act.observations import image_array, staleness_of, state_array
 from video2act.statistics import load_statistics
 from video2act.text.instruction import byte_tokens, check_instruction
@@ -177,7 +179,7 @@ class EnginePolicy:
         """An instruction of the training; empty if none is recorded."""
         return next(iter(load_instructions(self.folder)), "")
 
-    def system2_loader(self, device: str = "") -> object:
+    def system2_loader(self, device: str = "") -> Callable[[], Perceiver]:
         """Raises ValueError: an engine computes outside Python's lock, so a thread is as good as a process."""
         raise ValueError("an exported policy runs System 2 inline or in a thread; choose system2='thread'")
 
@@ -190,7 +192,7 @@ class EnginePolicy:
 
 
 def _tokens(data: Float[np.ndarray, "b n d"]) -> Tokens:
-    return Tokens(data, np.ones(data.shape[:2], bool))
+    return Tokens(data, np.ones(data.shape[:2], bool))  # type: ignore[arg-type]
 
 
 def _pixels(clip: Video) -> Float[np.ndarray, "b 3 t h w"]:
