@@ -33,6 +33,8 @@ def exportable_copy(policy: Video2Act) -> Video2Act:
         for name, child in list(parent.named_children()):
             if isinstance(child, RmsNorm) and child.form == "rms":
                 setattr(parent, name, MeanSquareNorm(child))
+            elif isinstance(child, nn.AdaptiveAvgPool2d):
+                setattr(parent, name, PoolByMatrix(child))
     return policy
 
 
@@ -45,6 +47,25 @@ class MeanSquareNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x / torch.sqrt(x.pow(2).mean(dim=-1, keepdim=True) + 1e-6) * self.weight
+
+
+class PoolByMatrix(nn.Module):
+    """Average pooling to a fixed size: a matrix for rows and one for columns, for the size of the first input."""
+
+    def __init__(self, pool: nn.AdaptiveAvgPool2d):
+        super().__init__()
+        self._size = pool.output_size
+        self._matrices: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._matrices is None:
+            rows, columns = (
+                nn.functional.adaptive_avg_pool1d(torch.eye(side)[None], self._size)[0]  # type: ignore[arg-type]
+                for side in x.shape[2:]
+            )
+            self._matrices = rows.T, columns
+        rows, columns = self._matrices
+        return rows @ x @ columns
 
 
 class ConditionsGraph(nn.Module):

@@ -38,13 +38,14 @@ class ImageEncoder(nn.Module):
         self.heat = nn.Conv2d(2 * channels, NUM_POINTS, 1)
         # a softmax over a few hundred cells is nearly flat at first; a sharper one finds small things sooner
         self.sharpness = nn.Parameter(torch.full((1,), 6.0))  # FSDP divides no number without an axis
+        self.pool = nn.AdaptiveAvgPool2d(MAP_SIZE)
         self.map_out = nn.Linear(4 * channels, width)
         self.point_out = nn.Linear(2 * NUM_POINTS, width)
         self.position = nn.Parameter(0.02 * torch.randn(MAP_SIZE**2 + 1, width))
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Tokens:
         fine = self.fine(image)
-        pooled = nn.functional.adaptive_avg_pool2d(self.coarse(fine), MAP_SIZE)
+        pooled = self.pool(self.coarse(fine))
         map_tokens = self.map_out(rearrange(pooled, "b c h w -> b (h w) c"))
         point_token = self.point_out(key_points(self.sharpness * self.heat(fine)))[:, None]
         return Tokens.all_visible(torch.cat([map_tokens, point_token], dim=1) + self.position)
