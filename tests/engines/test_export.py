@@ -103,6 +103,22 @@ def test_no_folder_is_left_where_the_check_fails(policy: Video2Act, tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
+def test_a_part_with_an_operation_that_no_engine_has_is_named(
+    save_run: Save, small_config: PolicyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    policy = save_run(small_config)
+    monkeypatch.setattr(
+        policy.system1.dit.norm_out, "forward", lambda x: torch.linalg.eigvals(x @ x.mT).real[..., None] * x
+    )
+    with pytest.raises(
+        ValueError, match="System 1's denoiser cannot be exported: .*; run this policy with engine torch"
+    ):
+        export_policy(
+            policy, tmp_path / "out", engine="onnxruntime", observations=observations(policy.config), checked_on=""
+        )
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_number_that_is_not_finite_fails_the_check():
     for parity in (Parity(float("nan"), 0.0), Parity(0.0, float("inf"))):
         with pytest.raises(ValueError, match="differs from PyTorch"):

@@ -11,6 +11,7 @@ import jaxtyping
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.onnx.errors import OnnxExporterError
 
 from video2act.config import BackboneConfig, PolicyConfig
 from video2act.engines.folder import ARRAYS_FILE, ENGINE_FILE, SUFFIX, Engine, Exported
@@ -36,6 +37,13 @@ from video2act.types import Observation
 OPSET = 18
 INSTRUCTION = "move"
 """stands for any sentence while a graph is traced"""
+PARTS = {
+    "instruction": "the text encoders",
+    "perceive": "System 2",
+    "conditions": "System 1's image encoder or conditions",
+    "step": "System 1's denoiser",
+}
+"""graph -> what it holds"""
 ANY_TOKENS = 8
 """of System 2, where it is not exported and gives any number"""
 
@@ -212,19 +220,23 @@ def _save(
     """
     graph, arrays, names = graph.eval(), tuple(given.values()), [*given, *outputs]
     made = graph(*arrays)  # before the tracer, also to fill what is made once
+    options = {
+        "input_names": list(given),
+        "output_names": list(outputs),
+        "dynamic_axes": {name: {axis: "n"} for name, axis in free.items() if name in names},
+        "opset_version": OPSET,
+        # the newer exporter takes 10 to 50 times as long for these graphs, and they run equally fast
+        "dynamo": False,
+    }
     with warnings.catch_warnings(), _unchecked():
         warnings.simplefilter("ignore")  # a tracer warns of every size that it takes for a constant, as is meant
-        torch.onnx.export(
-            graph,
-            arrays,
-            str(path),
-            input_names=list(given),
-            output_names=list(outputs),
-            dynamic_axes={name: {axis: "n"} for name, axis in free.items() if name in names},
-            opset_version=OPSET,
-            # the newer exporter takes 10 to 50 times as long for these graphs, and they run equally fast
-            dynamo=False,
-        )
+        try:
+            torch.onnx.export(graph, arrays, str(path), **options)
+        except (OnnxExporterError, RuntimeError) as error:
+            reason = str(error).partition("[Caused")[0].strip()
+            raise ValueError(
+                f"{PARTS[path.stem]} cannot be exported: {reason[:300]}; run this policy with engine torch"
+            ) from error
     return made if isinstance(made, tuple) else (made,)
 
 
