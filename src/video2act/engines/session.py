@@ -69,13 +69,14 @@ def _openvino(path: Path, num_threads: int) -> Graph:
     settings = {"INFERENCE_NUM_THREADS": num_threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
     request, turn = compiled.create_infer_request(), Lock()
-    read = {name for given in compiled.inputs for name in given.get_names()}
-    names = [made.get_any_name() for made in compiled.outputs]
+    # a port may have other names beside that of the graph
+    inputs, outputs = ([port.get_names() for port in ports] for ports in (compiled.inputs, compiled.outputs))
 
     def run(given: Arrays) -> Arrays:
         with turn:
-            made = request.infer({name: array for name, array in given.items() if name in read}, share_inputs=True)
+            made = request.infer({name: array for name, array in given.items() if any(name in own for own in inputs)})
             # copied: the request writes its next results into the same memory
-            return {name: np.array(made[number]) for number, name in enumerate(names)}
+            arrays = [np.array(made[number]) for number in range(len(outputs))]
+        return {name: array for names, array in zip(outputs, arrays, strict=True) for name in names}
 
     return run
