@@ -4,7 +4,8 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import jaxtyping
@@ -231,7 +232,8 @@ def _save(
     with warnings.catch_warnings(), _unchecked():
         warnings.simplefilter("ignore")  # a tracer warns of every size that it takes for a constant, as is meant
         try:
-            torch.onnx.export(graph, arrays, str(path), **options)
+            with redirect_stdout(StringIO()):  # an exporter that fails prints its whole graph
+                torch.onnx.export(graph, arrays, str(path), **options)
         except (OnnxExporterError, RuntimeError) as error:
             reason = str(error).partition("[Caused")[0].strip()
             raise ValueError(
