@@ -142,13 +142,16 @@ def _write(policy: Video2Act, folder: Path, *, engine: Engine, has_system2: bool
     with torch.no_grad():
         read = [_read(own, perceive, sentence) for sentence in sentences]
         if is_read:
-            ids, free = {"ids": torch.ones(1, 7, dtype=torch.long)}, {"ids": 1, "text": 1, "said": 1}
+            ids, free = (
+                {"ids": torch.ones(1, 7, dtype=torch.long)},
+                {"ids": (1, "bytes"), "text": (1, "bytes"), "said": (1, "bytes")},
+            )
             _save(InstructionGraph(own, perceive), ids, outputs=heard, path=folder / "instruction.onnx", free=free)
         tokens = torch.zeros(1, ANY_TOKENS, own.config.system1.hidden)
         if perceive is not None:
             seen = dict(zip(heard[1:], read[0][1:], strict=True))
             seen |= {f"pixels_{s.name}": torch.zeros(1, 3, s.num_frames, *s.frame_px) for s in perceive.streams}
-            free = {"said": 1} if is_read else {}
+            free = {"said": (1, "bytes")} if is_read else {}
             tokens = _save(perceive, seen, outputs=["tokens"], path=folder / "perceive.onnx", free=free)[0]
         keys = _save_system1(own, folder, text=read[0][0], video=tokens, is_any_video=perceive is None)
         arrays = _arrays(own)
@@ -179,8 +182,9 @@ def _save_system1(policy: Video2Act, folder: Path, *, text: Tensor, video: Tenso
     pairs = [(f"key_{block}", f"value_{block}") for block in range(config.system1.depth)]
     keys = ["clock", "state_token", *(name for pair in pairs for name in pair)]
     # blocks take turns: even ones read the text, whose length is that of the instruction, odd ones image and video
-    open_blocks = pairs if is_any_video and config.system2 else pairs[::2]
-    free = {name: 2 for pair in open_blocks for name in pair} | {"text": 1} | ({"video": 1} if is_any_video else {})
+    free = {"text": (1, "text"), **{name: (2, "text") for pair in pairs[::2] for name in pair}}
+    if is_any_video and config.system2:
+        free |= {"video": (1, "video"), **{name: (2, "seen") for pair in pairs[1::2] for name in pair}}
     conditions = ConditionsGraph(policy)
     has_action = conditions.project(*given.values()).has_action
     made = _save(conditions, given, outputs=keys, path=folder / "conditions.onnx", free=free)
@@ -212,19 +216,19 @@ def _arrays(policy: Video2Act) -> dict[str, np.ndarray]:
 
 
 def _save(
-    graph: nn.Module, given: dict[str, Tensor], *, outputs: Iterable[str], path: Path, free: dict[str, int]
+    graph: nn.Module, given: dict[str, Tensor], *, outputs: Iterable[str], path: Path, free: dict[str, tuple[int, str]]
 ) -> tuple[Tensor, ...]:
     """Trace a graph. Returns what it makes of the inputs.
 
     Args:
-        free: names of inputs and outputs -> their axis whose size is open.
+        free: names of inputs and outputs -> their axis whose size is open, and the name of that size.
     """
     graph, arrays, names = graph.eval(), tuple(given.values()), [*given, *outputs]
     made = graph(*arrays)  # before the tracer, also to fill what is made once
     options = {
         "input_names": list(given),
         "output_names": list(outputs),
-        "dynamic_axes": {name: {axis: "n"} for name, axis in free.items() if name in names},
+        "dynamic_axes": {name: dict([axis]) for name, axis in free.items() if name in names},
         "opset_version": OPSET,
         # the newer exporter takes 10 to 50 times as long for these graphs, and they run equally fast
         "dynamo": False,

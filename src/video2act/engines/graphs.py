@@ -7,12 +7,13 @@ the kept features of grey clips, and a Fourier transform, which is a matrix wher
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
 
-from video2act.config import StreamConfig
+from video2act.config import FilterConfig, StreamConfig
 from video2act.layers import KeyValue, RmsNorm
 from video2act.policy import Video2Act
 from video2act.system1 import System1, Visibility
@@ -207,13 +208,23 @@ def _has_reference(system2: System2, stream: StreamConfig) -> bool:
 
 def _traceable(stream: StreamConfig) -> Callable[[Video], Video]:
     config = stream.filter
-    if config.name != "temporal_bandpass":
+    if config.name not in ("temporal_bandpass", "moft"):
         return make_filter(config)
-    band = _AsMatrix(make_filter(replace(config, then="none")))
+    alone = replace(config, then="none")
+    over_time = partial(_moft, keep=config.keep) if config.name == "moft" else _AsMatrix(make_filter(alone))
     if config.then == "none":
-        return band
-    then = make_filter(replace(config, name=config.then, then="none", low_hz=None, high_hz=None))
-    return lambda video: then(band(video))
+        return over_time
+    then = make_filter(FilterConfig(config.then, border=config.border))
+    return lambda video: then(over_time(video))
+
+
+def _moft(video: Video, *, keep: float) -> Video:
+    """`moft`, whose scattered mask no engine has: channels that vary as much as the last one that is kept."""
+    grid = video.grid
+    variance = grid.var(dim=2).mean(dim=(2, 3))
+    least = variance.topk(max(1, int(grid.shape[1] * keep)), dim=1).values[:, -1:]
+    change = grid - grid.mean(dim=2, keepdim=True)
+    return replace(video, grid=change * (variance >= least)[:, :, None, None, None])
 
 
 class _AsMatrix:
