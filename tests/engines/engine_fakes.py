@@ -6,8 +6,6 @@ from video2act.config import PolicyConfig
 from video2act.interfaces import EnvironmentSpec
 from video2act.types import Observation, Step
 
-ENGINES = ("onnxruntime", "openvino")
-
 
 def observations(config: PolicyConfig, number: int = 12) -> list[Observation]:
     """Consecutive ones of a camera of 40x40 px that sees noise."""

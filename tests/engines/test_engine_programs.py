@@ -1,6 +1,5 @@
 """`eval`, `serve` and `export` as programs: the engine is an option, and every mistake is answered before any work."""
 
-import shutil
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -70,19 +69,19 @@ def test_a_wrong_folder_or_option_is_answered_before_any_work(policy: Video2Act,
 
 
 def test_the_command_exports_and_says_how_exact_it_is(
-    policy: Video2Act, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    policy: Video2Act, recorded: Path, onnx_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path
 ):
-    run = tmp_path / "run"
-    assert policy.folder is not None
-    shutil.copytree(policy.folder, run, ignore=shutil.ignore_patterns("*onnx*", "openvino"))
-    monkeypatch.setattr(sys, "argv", ["video2act", "export", str(run), "--to", "onnx"])
+    out = tmp_path / "out"
+    words = ["video2act", "export", str(policy.folder), "--to", "onnx", "--out", str(out), "--data", str(recorded)]
+    monkeypatch.setattr(sys, "argv", [*words, "--episode", "1"])
     cli.main()
-    said = capsys.readouterr().out
-    assert "on drawn observations normalised actions differ from PyTorch's by at most" in said
-    assert (run / "onnx" / "step.onnx").is_file()
-    monkeypatch.setattr(sys, "argv", ["video2act", "export", str(run / "onnx"), "--to", "onnx"])
-    with pytest.raises(SystemExit, match="holds an exported policy"):
-        cli.main()
-    monkeypatch.setattr(sys, "argv", ["video2act", "export", str(run), "--to", "tensorrt"])
-    with pytest.raises(SystemExit):
-        cli.main()
+    assert "on episode 1 of push normalised actions differ from PyTorch's by at most" in capsys.readouterr().out
+    assert (out / "step.onnx").is_file()
+    for wrong, message in (
+        (["video2act", "export", str(onnx_folder), "--to", "onnx"], "holds an exported policy"),
+        (words, "exists; remove it, or choose another folder with --out"),
+        (["video2act", "export", str(tmp_path), "--to", "onnx"], "config.json"),
+    ):
+        monkeypatch.setattr(sys, "argv", wrong)
+        with pytest.raises(SystemExit, match=message):
+            cli.main()

@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from engine_fakes import observations
 
 from video2act.config import DenoisingConfig, FilterConfig, PolicyConfig, PretrainedBackboneConfig, PretrainedConfig
+from video2act.data import open_dataset
 from video2act.engines import export
 from video2act.engines.export import check_exportable, export_policy
 from video2act.engines.folder import ENGINE_FILE
@@ -19,7 +21,6 @@ from video2act.engines.parity import Parity
 from video2act.engines.policy import EnginePolicy
 from video2act.policy import Video2Act
 from video2act.programs.export import drawn_observations, recorded_observations
-from video2act.programs.export import export as export_run
 from video2act.system1.denoising import Denoising
 
 Save = Callable[[PolicyConfig], Video2Act]
@@ -156,6 +157,7 @@ def test_another_folder_is_not_overwritten(policy: Video2Act, tmp_path: Path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_int8_records_what_it_changed(policy: Video2Act, tmp_path: Path):
     out, seen = tmp_path / "out", observations(policy.config)
     export_policy(policy, out, engine="onnxruntime", observations=seen, checked_on="noise", int8=True)
@@ -165,12 +167,17 @@ def test_int8_records_what_it_changed(policy: Video2Act, tmp_path: Path):
     assert EnginePolicy(out).exported.is_int8
 
 
-def test_the_program_checks_on_recorded_observations(policy: Video2Act, recorded: Path, tmp_path: Path):
-    said = export_run(str(policy.folder), to="onnx", out=tmp_path / "out", data=recorded, episode=1)
-    assert "on episode 1 of push" in said
-    for data, episode, message in ((recorded, 9, "has episodes 0..2, asked for 9"),):
-        with pytest.raises(ValueError, match=message):
-            list(recorded_observations(policy.config, data, episode=episode))
+def test_recorded_observations_are_those_of_an_episode(policy: Video2Act, recorded: Path):
+    found = list(recorded_observations(policy.config, recorded, episode=1))
+    dataset = open_dataset(recorded)
+    assert len(found) == dataset.lengths[1]
+    assert np.array_equal(found[3].images["wrist"], dataset.frames(1, "wrist")[3])
+    assert np.array_equal(found[3].state, dataset.episode(1).state[3])
+    assert found[3].time == pytest.approx(3 / 20)
+    with pytest.raises(ValueError, match=r"has episodes 0..2, asked for 9"):
+        list(recorded_observations(policy.config, recorded, episode=9))
+    with pytest.raises(ValueError, match=r"does not fit this policy: it has cameras .* the policy needs front, top"):
+        list(recorded_observations(replace(policy.config, cameras=("front", "top")), recorded, episode=0))
 
 
 def test_drawn_observations_fit_the_policy(policy: Video2Act, small_config: PolicyConfig):

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.models.t5.modeling_t5 import T5Attention
 
 from video2act.config import FilterConfig, StreamConfig
 from video2act.layers import KeyValue, RmsNorm
@@ -24,6 +26,7 @@ from video2act.system2.backbones.pretrained import PretrainedBackbone
 from video2act.system2.backbones.tiny import TinyBackbone
 from video2act.system2.filters import make_filter
 from video2act.text.encoder import ByteTextEncoder
+from video2act.text.instruction import MAX_BYTES
 from video2act.types import Conditions, Tokens, Video
 
 
@@ -36,7 +39,22 @@ def exportable_copy(policy: Video2Act) -> Video2Act:
                 setattr(parent, name, MeanSquareNorm(child))
             elif isinstance(child, nn.AdaptiveAvgPool2d):
                 setattr(parent, name, PoolByMatrix(child))
+            elif isinstance(child, T5Attention) and child.has_relative_attention_bias:
+                _tabulate_positions(child)
     return policy
+
+
+def _tabulate_positions(attention: Any) -> None:
+    """T5 puts distances into buckets by a logarithm, whose last bit decides at a bucket's edge and differs between
+    engines: a table of all distances instead."""
+    furthest = MAX_BYTES + 1
+    table = attention._relative_position_bucket(
+        torch.arange(-furthest, furthest + 1),
+        bidirectional=not attention.is_decoder,
+        num_buckets=attention.relative_attention_num_buckets,
+        max_distance=attention.relative_attention_max_distance,
+    )
+    attention._relative_position_bucket = lambda distance, **_: table[distance + furthest]
 
 
 class MeanSquareNorm(nn.Module):

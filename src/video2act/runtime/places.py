@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from video2act.config import RuntimeConfig, StreamConfig
 from video2act.interfaces import DualSystem, LoadsSystem2, Perceiver
 from video2act.refresh_rule import RefreshSpec
+from video2act.runtime.process_loop import ProcessSlowLoop
 from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop
 from video2act.runtime.thread_loop import ThreadSlowLoop
 from video2act.runtime.virtual_clock import Durations, VirtualSlowLoop
@@ -107,8 +108,6 @@ class System2Source:
                 f"system2='process' needs load_system2, a function that makes System 2 there: {type(system).__name__} "
                 f"has no folder to load it from"
             )
-        from video2act.runtime.process_loop import ProcessSlowLoop  # needs torch, which no other place does
-
         return ProcessSlowLoop(
             build, self.spec, instruction=instruction, first_condition_timeout_s=first_s, hang_timeout_s=hang_s
         )

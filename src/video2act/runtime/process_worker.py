@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-import torch
-from safetensors.torch import load, save
-
 from video2act.clips import to_pixels
 from video2act.interfaces import Perceiver
 from video2act.refresh_rule import RefreshSpec
@@ -38,6 +35,8 @@ class Job:
 
 def run(job: Job, pipe: Connection) -> None:
     """The process's main function."""
+    import torch  # here: a program without torch imports this module, too
+
     end_with_program()  # even in the middle of a refresh that hangs
     torch.set_num_threads(job.num_threads)
     # Ctrl-C in a terminal reaches every process; this one ends when the program does
@@ -67,9 +66,13 @@ def _receive(pipe: Connection) -> Any:
 
 def pack(tokens: Tokens) -> bytes:
     """As safetensors, because numpy has no bfloat16."""
+    from safetensors.torch import save
+
     return save({"data": tokens.data.cpu().contiguous(), "mask": tokens.mask.cpu().contiguous()})
 
 
 def unpack(content: bytes) -> Tokens:
     """The inverse of `pack`."""
+    from safetensors.torch import load
+
     return Tokens(**load(content))
