@@ -4,8 +4,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from io import StringIO
+from contextlib import contextmanager
 from pathlib import Path
 
 import jaxtyping
@@ -236,7 +235,7 @@ def _save(
     with warnings.catch_warnings(), _unchecked():
         warnings.simplefilter("ignore")  # a tracer warns of every size that it takes for a constant, as is meant
         try:
-            with redirect_stdout(StringIO()):  # an exporter that fails prints its whole graph
+            with _silent():
                 torch.onnx.export(graph, arrays, str(path), **options)
         except (OnnxExporterError, RuntimeError) as error:
             reason = str(error).partition("[Caused")[0].strip()
@@ -255,6 +254,19 @@ def _unchecked() -> Iterator[None]:
         yield
     finally:
         jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing on standard output: an exporter that fails prints its whole graph, from C++."""
+    kept = os.dup(1)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _to_openvino(folder: Path) -> None:
