@@ -36,7 +36,9 @@ def exportable_copy(policy: Video2Act) -> Video2Act:
     for parent in list(policy.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, RmsNorm) and child.form == "rms":
-                setattr(parent, name, MeanSquareNorm(child))
+                setattr(parent, name, MeanSquareNorm(child.weight, 1e-6))
+            elif isinstance(child, nn.RMSNorm):
+                setattr(parent, name, MeanSquareNorm(child.weight, child.eps or torch.finfo(torch.float32).eps))
             elif isinstance(child, nn.AdaptiveAvgPool2d):
                 setattr(parent, name, PoolByMatrix(child))
             elif isinstance(child, T5Attention) and child.has_relative_attention_bias:
@@ -58,14 +60,15 @@ def _tabulate_positions(attention: Any) -> None:
 
 
 class MeanSquareNorm(nn.Module):
-    """`RmsNorm` in the operations that engines recognise and fuse."""
+    """Root-mean-square norm in the operations that engines recognise and fuse."""
 
-    def __init__(self, norm: RmsNorm):
+    def __init__(self, weight: Tensor | None, eps: float):
         super().__init__()
-        self.weight = norm.weight
+        self.weight, self.eps = weight, eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return x / torch.sqrt(x.pow(2).mean(dim=-1, keepdim=True) + 1e-6) * self.weight
+        normal = x / torch.sqrt(x.pow(2).mean(dim=-1, keepdim=True) + self.eps)
+        return normal if self.weight is None else normal * self.weight
 
 
 class PoolByMatrix(nn.Module):
