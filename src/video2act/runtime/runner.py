@@ -237,9 +237,7 @@ def _load(policy: Any, engine: str) -> Any:
         # by name: it stands above the runtime, which knows interfaces only
         return importlib.import_module("video2act.engines.choice").load_policy(policy, engine or "torch")
     if engine:
-        raise ValueError(
-            f"engine={engine!r} is of a folder, but {type(policy).__name__} is loaded already; leave it out"
-        )
+        raise ValueError(f"engine={engine!r} is for a folder, but {type(policy).__name__} is loaded; leave it out")
     return policy
 
 
