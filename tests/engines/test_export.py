@@ -27,7 +27,7 @@ Save = Callable[[PolicyConfig], Video2Act]
 
 FORMS: dict[str, dict[str, Any]] = {
     "ddpm, RDT's form": {
-        "system1.denoising": DenoisingConfig("ddpm", "epsilon", num_steps=4),
+        "system1.denoising": DenoisingConfig("ddpm", "sample", num_steps=4),
         "system1.dit.norm": "variance",
         "system1.dit.clock": "frequency",
         "system1.dit.pools_text": False,
