@@ -95,7 +95,10 @@ def test_a_schedule_is_its_coefficients(config: DenoisingConfig):
     assert torch.allclose(result.float(), denoising.sample(denoise, noise), atol=2e-6)
 
 
-def test_no_folder_is_left_where_the_check_fails(policy: Video2Act, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_no_folder_is_left_where_the_check_fails(
+    save_run: Save, small_config: PolicyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    policy = save_run(small_config.replace({"system2": None}))
     monkeypatch.setattr(export, "compare", lambda *args, **options: Parity(actions=3e-4, tokens=0.0))
     with pytest.raises(ValueError, match=r"from PyTorch by 0.0003 in normalised actions .* nothing was exported"):
         export_policy(
@@ -107,7 +110,7 @@ def test_no_folder_is_left_where_the_check_fails(policy: Video2Act, tmp_path: Pa
 def test_a_part_with_an_operation_that_no_engine_has_is_named(
     save_run: Save, small_config: PolicyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    policy = save_run(small_config)
+    policy = save_run(small_config.replace({"system2": None}))
     monkeypatch.setattr(policy.system1.dit.action_out, "forward", lambda x: torch.special.i1e(x[..., :2]))
     with pytest.raises(ValueError, match=r"System 1's denoiser cannot be exported: .*; run this policy with engine"):
         export_policy(

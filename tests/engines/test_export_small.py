@@ -34,7 +34,8 @@ def policy(
     return save_run(replace(small_config, system2=system2))
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_it_is_exact_and_knows_the_instructions_of_the_training(policy: Video2Act, engine: str, tmp_path: Path):
     seen = [replace(observation, instruction="push the block") for observation in observations(policy.config)]
     found = export_policy(policy, tmp_path / "out", engine=engine, observations=seen, checked_on="noise")  # type: ignore[arg-type]
