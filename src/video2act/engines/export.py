@@ -1,5 +1,6 @@
 """A policy -> the folder of an engine, with its check: the engine gives what PyTorch gives, or no folder is left."""
 
+import logging
 import os
 import shutil
 import warnings
@@ -282,7 +283,9 @@ def _quantise(folder: Path) -> None:
     with extra("engine", "export --int8"):
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    logging.disable(logging.WARNING)  # a hint to optimise the graphs first, for each of them; that needs sympy
     for path in sorted(folder.glob("*.onnx")):
         smaller = path.with_suffix(".int8")
         quantize_dynamic(path, smaller, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
         os.replace(smaller, path)
+    logging.disable(logging.NOTSET)
