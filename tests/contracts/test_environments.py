@@ -53,6 +53,9 @@ NAMES = (
     "metaworld:hammer-v3",
     "aloha:transfer_cube",
     "aloha:insertion",
+    "moving:intercept",
+    "moving:push",
+    "moving:hidden",
 )
 ENVIRONMENTS = {**{name: by_name(name) for name in NAMES}, "gym:reacher": make_reacher}
 

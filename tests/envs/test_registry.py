@@ -6,18 +6,20 @@ import pytest
 from video2act.envs import list_environments, make_environment, make_expert
 from video2act.envs.experts.aloha import AlohaExpert
 from video2act.envs.experts.metaworld import MetaWorldExpert
+from video2act.envs.experts.moving import MovingExpert
 from video2act.interfaces import EnvironmentSpec
 from video2act.types import Observation, Step
 
 
 def test_every_listed_name_is_listed_once() -> None:
     names = list_environments()
-    assert len(names) == len(set(names)) == 52
+    assert len(names) == len(set(names)) == 55
     assert {"metaworld:push-v3", "aloha:insertion", "aloha:transfer_cube"} <= set(names)
 
 
 @pytest.mark.parametrize(
-    ("name", "expert"), [("metaworld:reach-v3", MetaWorldExpert), ("aloha:insertion", AlohaExpert)]
+    ("name", "expert"),
+    [("metaworld:reach-v3", MetaWorldExpert), ("aloha:insertion", AlohaExpert), ("moving:push", MovingExpert)],
 )
 def test_a_name_makes_an_environment_and_its_expert(name: str, expert: type) -> None:
     environment = make_environment(name, cameras=(), max_steps=7)
@@ -55,7 +57,7 @@ def test_an_environment_without_expert_says_which_have_one() -> None:
 
         def close(self) -> None: ...
 
-    with pytest.raises(ValueError, match=r"no expert for 'robot' \(Robot\); MetaWorld and Aloha"):
+    with pytest.raises(ValueError, match=r"no expert for 'robot' \(Robot\); MetaWorld, Aloha and Moving"):
         make_expert(Robot())
 
 

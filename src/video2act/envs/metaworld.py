@@ -39,7 +39,7 @@ class MetaWorld(SimulatedTask):
     ) -> None:
         """`cameras` may be empty: then nothing is rendered, for a policy that sees nothing or to rate an expert."""
         check_choice("MetaWorld task", task, choices=INSTRUCTIONS)
-        self._simulator = _make_simulator(task)
+        self._simulator = make_simulator(task)
         limit = self._simulator.max_path_length
         if not 1 <= max_steps <= limit:
             raise ValueError(
@@ -99,7 +99,7 @@ class MetaWorld(SimulatedTask):
         return self._observation(self._simulator.data, self.privileged[:4])
 
 
-def _make_simulator(task: str) -> Any:
+def make_simulator(task: str) -> Any:
     """MetaWorld's own environment of `task`, with goals that vary by seed and that its experts can read."""
     simulator = import_simulator("metaworld.env_dict").ALL_V3_ENVIRONMENTS[task]()
     # trap (a): the flag alone is not enough. step() clips to an observation space that was cached before, with the

@@ -11,18 +11,23 @@ import re
 import sys
 from typing import Any
 
-from video2act.envs import aloha, metaworld
+from video2act.envs import aloha, metaworld, moving
 from video2act.envs.aloha import Aloha
 from video2act.envs.choices import check_choice
 from video2act.envs.experts.aloha import AlohaExpert
 from video2act.envs.experts.metaworld import MetaWorldExpert
+from video2act.envs.experts.moving import MovingExpert
 from video2act.envs.metaworld import MetaWorld
+from video2act.envs.moving import Moving
 from video2act.interfaces import Environment, Expert
+
+FAMILIES = {"metaworld": MetaWorld, "aloha": Aloha, "moving": Moving}
 
 
 def list_environments() -> list[str]:
     """Every name that `make_environment` knows; needs no simulator."""
-    return [f"metaworld:{task}" for task in metaworld.INSTRUCTIONS] + [f"aloha:{task}" for task in aloha.INSTRUCTIONS]
+    tasks = {"metaworld": metaworld.INSTRUCTIONS, "aloha": aloha.INSTRUCTIONS, "moving": moving.TASKS}
+    return [f"{family}:{task}" for family in tasks for task in tasks[family]]
 
 
 def make_environment(
@@ -38,14 +43,14 @@ def make_environment(
         return own
     check_choice("environment", name, choices=list_environments())
     family, _, task = name.partition(":")
-    make: Any = MetaWorld if family == "metaworld" else Aloha
+    make: Any = FAMILIES[family]
     chosen = {"cameras": cameras, "max_steps": max_steps}
     return make(task, **{name: value for name, value in chosen.items() if value is not None}, image_size=image_size)
 
 
 def has_expert(name: str) -> bool:
     """Whether a scripted expert knows the environment; those of your own have none."""
-    return name.partition(":")[0] in ("metaworld", "aloha")
+    return name.partition(":")[0] in FAMILIES
 
 
 def _own(name: str, cameras: tuple[str, ...] | None) -> Environment | None:
@@ -86,6 +91,8 @@ def make_expert(environment: Environment) -> Expert:
         return MetaWorldExpert(environment)
     if isinstance(environment, Aloha):
         return AlohaExpert(environment)
+    if isinstance(environment, Moving):
+        return MovingExpert(environment)
     raise ValueError(
-        f"no expert for {environment.spec.name!r} ({type(environment).__name__}); MetaWorld and Aloha have one"
+        f"no expert for {environment.spec.name!r} ({type(environment).__name__}); MetaWorld, Aloha and Moving have one"
     )
