@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 
 from video2act.config import EvaluateOptions, PolicyConfig, StreamConfig
+from video2act.engines.policy import EnginePolicy
 from video2act.envs import has_expert, make_environment, make_expert
 from video2act.evaluation.findings import EpisodeRecord, Measurements
 from video2act.evaluation.kept import FinishedEpisode, KeptEpisodes
@@ -268,7 +269,7 @@ def play_policy(
     options, config, seed = evaluation.options, system.config, evaluation.seeds[number]
     is_filmed, name = number < evaluation.num_videos, environment.spec.name
     # features do not leave an exported graph
-    streams = evaluation.streams if options.engine == "torch" else ()
+    streams = () if isinstance(system, EnginePolicy) else evaluation.streams
     recorder = Recorder(streams, config.fps, explain=system.explain)
     rate_hz = environment.spec.fps if evaluation.keeps_real_time else None
     if options.instruction is not None:
