@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from video2act.config import PolicyConfig
 from video2act.engines.choice import load_policy
+from video2act.engines.policy import EnginePolicy
 from video2act.files.run_folder import SCENES_FILE, STATISTICS_FILE, load_config
 from video2act.interfaces import DualSystem, Perceiver
 from video2act.policy import Video2Act
@@ -73,7 +74,7 @@ class RunFolder:
 class LoadedPolicy:
     """A policy in memory. It is used as it is: on its device, with its weights."""
 
-    policy: Video2Act
+    policy: Video2Act | EnginePolicy
     path: None = None
 
     def config(self) -> PolicyConfig:

@@ -24,6 +24,7 @@ from video2act.config import EvaluateOptions
 from video2act.data.cache_manifest import weights_fingerprint
 from video2act.engines.choice import check_engine
 from video2act.engines.folder import is_exported
+from video2act.engines.policy import EnginePolicy
 from video2act.evaluation.episodes import Evaluation, run_episodes
 from video2act.evaluation.findings import EpisodeRecord, Measurements, SuccessRate, make_info, rates, steps_csv
 from video2act.evaluation.kept import FOLDER as KEPT
@@ -56,7 +57,7 @@ class EvaluationSummary:
 
 
 def evaluate(
-    policy: Video2Act | Path | str, env: str | Sequence[str], *, show: bool = False, **options: Any
+    policy: Video2Act | EnginePolicy | Path | str, env: str | Sequence[str], *, show: bool = False, **options: Any
 ) -> EvaluationSummary:
     """Let a policy act in simulators: `evaluate(policy, "metaworld:push-v3", episodes=50).success`.
 
