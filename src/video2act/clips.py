@@ -46,7 +46,7 @@ MAX_WAITING_FRAMES = 1024
 """of a stream whose encoder must see every frame, if System 2 does not keep up"""
 
 
-def to_pixels(frames: UInt8[np.ndarray, "t h w 3"], fps: float) -> Clip:
+def to_pixels(frames: UInt8[np.ndarray, "t h w 3"], fps: float) -> Video:
     """Frames of one camera -> a batch of one clip, `[1 3 t h w]` in [-1, 1]."""
     return Clip(frames, fps)
 

@@ -88,9 +88,9 @@ def test_a_schedule_is_its_coefficients(config: DenoisingConfig):
     timesteps, rows = linear_schedule(denoising)
     known = [noise.double()]
     for timestep, row in zip(timesteps, rows, strict=False):
-        noisy = sum(float(weight) * part for weight, part in zip(row, known, strict=False))
+        noisy = torch.stack([float(weight) * part for weight, part in zip(row, known, strict=False)]).sum(dim=0)
         known.append(denoise(noisy, torch.tensor([timestep])))
-    result = sum(float(weight) * part for weight, part in zip(rows[-1], known, strict=True))
+    result = torch.stack([float(weight) * part for weight, part in zip(rows[-1], known, strict=True)]).sum(dim=0)
     assert len(timesteps) == config.num_steps
     assert torch.allclose(result.float(), denoising.sample(denoise, noise), atol=2e-6)
 

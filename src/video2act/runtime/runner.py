@@ -96,34 +96,34 @@ class Runner:
         **runtime: Any,
     ):
         self._config = config = _runtime_config(limits, runtime)
-        policy = _load(policy, engine)
-        self._limits = limits if isinstance(limits, Limits) else _find_limits(policy, limits)
+        loaded = _load(policy, engine)
+        self._limits = limits if isinstance(limits, Limits) else _find_limits(loaded, limits)
         self._durations = None if simulate_latency is None else Durations(simulate_latency)
         self._ending = ExitStack()
         guard = self._make_guard(action_names, relative_actions)
-        if isinstance(policy, Policy):
+        if isinstance(loaded, Policy):
             if system2 != "inline" or refresh_every is not None:
                 raise ValueError(
-                    f"{type(policy).__name__} brings its own System 2: leave system2 and refresh_every out"
+                    f"{type(loaded).__name__} brings its own System 2: leave system2 and refresh_every out"
                 )
             if execute_steps is None:
-                raise ValueError(f"{type(policy).__name__} does not say how often it plans: give execute_steps")
+                raise ValueError(f"{type(loaded).__name__} does not say how often it plans: give execute_steps")
             check_execute_steps(execute_steps)
-            self.policy: Policy = policy
+            self.policy: Policy = loaded
         else:
-            own = policy.config
+            own = loaded.config
             execute_steps = own.execute_steps if execute_steps is None else execute_steps
             check_execute_steps(execute_steps)
-            check_overlap(policy, config)
+            check_overlap(loaded, config)
             if self._limits is not None:
                 self._limits.check_size(own.action_dim, "this policy")
             if isinstance(system2, str):
                 streams = own.system2.streams if own.system2 and not is_blind else ()
                 spec = RefreshSpec(streams, own.refresh_every if refresh_every is None else refresh_every, own.fps)
                 source = System2Source(spec, config, instruction, load_system2, connect)
-                system2 = source.start(system2, policy, durations=self._durations)
+                system2 = source.start(system2, loaded, durations=self._durations)
                 self._ending.callback(system2.close)
-            self.policy = DualPolicy(policy, system2, cameras=() if is_blind else own.cameras, runtime=config)
+            self.policy = DualPolicy(loaded, system2, cameras=() if is_blind else own.cameras, runtime=config)
         planner = self._make_planner()
         self._ending.callback(planner.close)
         self._executor = Executor(planner, guard, execute_steps=execute_steps, config=config)
@@ -231,7 +231,7 @@ class Runner:
         return ThreadPlanner(self.policy) if self._config.system1 == "thread" else InlinePlanner(self.policy)
 
 
-def _load(policy: Any, engine: str) -> Any:
+def _load(policy: Any, engine: str) -> ConfiguredSystem | Policy:
     """The policy of a folder; any other is one already. Raises ValueError for an engine beside a loaded policy."""
     if isinstance(policy, str | Path):
         # by name: it stands above the runtime, which knows interfaces only
