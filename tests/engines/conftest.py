@@ -8,7 +8,6 @@ from engine_fakes import observations
 
 from video2act.config import PolicyConfig
 from video2act.engines.export import export_policy
-from video2act.engines.folder import Engine
 from video2act.engines.policy import EnginePolicy
 from video2act.policy import Video2Act
 
@@ -36,17 +35,12 @@ def policy(save_run: Callable[[PolicyConfig], Video2Act], small_config: PolicyCo
 @pytest.fixture(scope="session")
 def onnx_folder(policy: Video2Act) -> Path:
     """The small policy, exported for onnxruntime."""
-    return _export(policy, "onnxruntime")
-
-
-def _export(policy: Video2Act, engine: Engine) -> Path:
     assert policy.folder is not None
-    out = policy.folder / engine
-    export_policy(policy, out, engine=engine, observations=observations(policy.config), checked_on="noise")
+    out, seen = policy.folder / "onnx", observations(policy.config)
+    export_policy(policy, out, engine="onnxruntime", observations=seen, checked_on="noise")
     return out
 
 
-@pytest.fixture(scope="session", params=["onnxruntime", pytest.param("openvino", marks=pytest.mark.slow)])
-def exported(request: pytest.FixtureRequest, policy: Video2Act, onnx_folder: Path) -> EnginePolicy:
-    """The small policy, run by each engine in turn."""
-    return EnginePolicy(onnx_folder if request.param == "onnxruntime" else _export(policy, "openvino"), request.param)
+@pytest.fixture(scope="session")
+def exported(onnx_folder: Path) -> EnginePolicy:
+    return EnginePolicy(onnx_folder)

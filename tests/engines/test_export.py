@@ -15,11 +15,12 @@ from video2act.config import DenoisingConfig, FilterConfig, PolicyConfig, Pretra
 from video2act.data import open_dataset
 from video2act.engines import export
 from video2act.engines.export import check_exportable, export_policy
-from video2act.engines.folder import ENGINE_FILE
+from video2act.engines.folder import ENGINE_FILE, Engine
 from video2act.engines.graphs import linear_schedule
 from video2act.engines.parity import Parity
 from video2act.engines.policy import EnginePolicy
 from video2act.policy import Video2Act
+from video2act.presets import DataSpec, tiny
 from video2act.programs.export import drawn_observations, recorded_observations
 from video2act.system1.denoising import Denoising
 
@@ -158,6 +159,19 @@ def test_another_folder_is_not_overwritten(policy: Video2Act, tmp_path: Path):
     with pytest.raises(FileExistsError, match="exists; remove it"):
         export_policy(policy, tmp_path, engine="onnxruntime", observations=[], checked_on="")
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_tiny_is_exact(save_run: Save, engine: Engine, tmp_path: Path):
+    policy = save_run(tiny(DataSpec(3, 2, 20.0, ("front", "wrist"))))
+    seen = [
+        replace(one, images={name: np.tile(image, (3, 3, 1)) for name, image in one.images.items()})
+        for one in observations(policy.config)
+    ]
+    found = export_policy(policy, tmp_path / "out", engine=engine, observations=seen, checked_on="noise")
+    assert found.actions < 1e-5
+    assert found.tokens < 5e-5
 
 
 @pytest.mark.slow
