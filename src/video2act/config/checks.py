@@ -2,6 +2,7 @@
 config."""
 
 import math
+import re
 import reprlib
 import types
 import typing
@@ -51,6 +52,13 @@ Pixels = Annotated[int, Between(1, 2**13)]
 TrainingSteps = Annotated[int, Between(0, 10**9)]
 Seed = Annotated[int, Between(0, 2**32 - 1)]
 Processes = Annotated[int, Between(1, 1024)]
+PoolName = Annotated[
+    str,
+    Bound(
+        "must be local, ray or ray://HOST:PORT",
+        lambda value: re.fullmatch(r"local|ray|ray://[^\s/]+:\d{1,5}", value) is not None,
+    ),
+]
 POSITIVE = Bound("must be positive", lambda value: value > 0)
 Positive = Annotated[float, POSITIVE, FINITE]
 NonNegative = Annotated[float, Bound("must not be negative", lambda value: value >= 0)]

@@ -12,6 +12,7 @@ from video2act.config.checks import (
     NonNegative,
     NonNegativeInt,
     Pixels,
+    PoolName,
     Processes,
     Seed,
 )
@@ -36,7 +37,9 @@ class CollectOptions(CheckedConfig):
     noise: NonNegative = 0.0
     """standard deviation of the disturbance on executed actions; recorded actions stay clean"""
     workers: Processes | None = None
-    """processes; one per core, if left out"""
+    """processes; one per core of this machine, if left out"""
+    pool: PoolName = "local"
+    """where the workers run: local, or on a Ray cluster: ray (this machine's), ray://HOST:PORT. See docs/scaling.md"""
     videos_only: bool = False
     """leave the actions out, for train-video"""
     max_steps: CountingInt | None = None

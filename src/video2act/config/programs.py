@@ -9,6 +9,7 @@ from video2act.config.checks import (
     CountingInt,
     NonNegative,
     NonNegativeInt,
+    PoolName,
     Processes,
     Seed,
     check,
@@ -65,6 +66,8 @@ class EvaluateOptions(CheckedConfig):
     """let the environment's scripted expert play the same seeds; an environment of your own has none"""
     workers: Processes | None = None
     """processes that share the episodes; default: 2, but 1 at the real rate and for a policy that is already loaded"""
+    pool: PoolName = "local"
+    """where the workers run: local, or on a Ray cluster: ray (this machine's), ray://HOST:PORT. See docs/scaling.md"""
     num_videos: NonNegativeInt | None = None
     """films per environment, of its first episodes; default: 2, but none if nothing is written"""
     out: Path | None = None
@@ -93,6 +96,8 @@ class SweepOptions(CheckedConfig):
     """seed of the first episode; the others count up. Must not overlap the training seeds"""
     workers: Processes = 2
     """processes"""
+    pool: PoolName = "local"
+    """where the workers run: local, or on a Ray cluster: ray (this machine's), ray://HOST:PORT. See docs/scaling.md"""
     out: Path | None = None
     """folder for the results; default: RUN/sweep"""
     device: str = "cpu"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from video2act.config.backbone import ScratchConfig, TuningConfig
-from video2act.config.checks import POSITIVE, CheckedConfig, check
+from video2act.config.checks import POSITIVE, CheckedConfig, PoolName, Processes, check
 from video2act.config.frames import Fit
 from video2act.config.training import TrainConfig, VideoTrainConfig
 
@@ -101,7 +101,7 @@ class TrainVideoOptions(PolicyStart):
 
 @dataclass(frozen=True, kw_only=True)
 class FillCacheOptions(PolicyStart, DataOptions):
-    """Let System 2 see every frame of datasets. Run again to go on. For several processes: accelerate launch."""
+    """Let System 2 see every frame of datasets. Run again to go on. On several GPUs: accelerate launch."""
 
     out: Path | None = None
     """folder of the cache, for train --cache; if left out, where train finds it"""
@@ -115,6 +115,10 @@ class FillCacheOptions(PolicyStart, DataOptions):
     """number format on disk"""
     max_gib: Annotated[float, POSITIVE] | None = None
     """refuse to write a cache larger than this"""
+    workers: Processes = 1
+    """processes of the pool; the device of one is that of accelerate, several compute on the CPU"""
+    pool: PoolName = "local"
+    """where the workers run: local, or on a Ray cluster: ray (this machine's), ray://HOST:PORT. See docs/scaling.md"""
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,16 @@
-"""The episodes of an evaluation, shared between worker processes.
+"""The episodes of an evaluation, shared between the workers of a pool.
 
 Every episode is a function of its seed: the environment is reset with it, and the policy's noise and simulated
 latencies start from it. With System 2 inline the results do not depend on the number of workers.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, wait
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
-from itertools import groupby
-from multiprocessing.managers import SyncManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,8 +26,8 @@ from video2act.interfaces import Environment, Expert
 from video2act.limits import Limits
 from video2act.runtime.control_loop import EpisodeResult, run_episode
 from video2act.runtime.places import keeps_real_time
+from video2act.runtime.pool import open_pool
 from video2act.runtime.runner import Runner
-from video2act.runtime.workers import end_with_program, worker_context
 from video2act.types import Observation, Step
 from video2act.viz.recorder import Recorder
 
@@ -120,118 +117,130 @@ class Instructed:
         self._environment.close()
 
 
+class EpisodeTask(NamedTuple):
+    """One episode of an evaluation."""
+
+    env: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"episode {self.number} of {self.env}"
+
+
 def run_episodes(
     evaluation: Evaluation, on_episode: Callable[[bool], object], *, kept: KeptEpisodes | None = None
 ) -> list[FinishedEpisode]:
-    """All episodes, by environment and seed: in this process for one worker, in a process each for several.
+    """All episodes, by environment and seed, from the workers of the pool.
 
     Args:
         on_episode: called after each episode, with its success.
         kept: where finished episodes are written, and read instead of being run again.
     """
-    tasks = [(env, number) for env in evaluation.env for number in range(evaluation.options.episodes)]
+    tasks = [EpisodeTask(env, number) for env in evaluation.env for number in range(evaluation.options.episodes)]
     found = {task: episode for task in tasks if kept and (episode := _read(evaluation, kept, task=task))}
     for episode in found.values():
         on_episode(episode.record.success)
     left = [task for task in tasks if task not in found]
-    found |= dict(zip(left, _run(evaluation, left, on_episode=on_episode, kept=kept), strict=True))
+    with closing(_play(evaluation, left)) as played:
+        for task, episode in played:
+            if kept:
+                kept.write(episode)
+            on_episode(episode.record.success)
+            found[task] = episode
     return [found[task] for task in tasks]
 
 
-def _read(evaluation: Evaluation, kept: KeptEpisodes, *, task: tuple[str, int]) -> FinishedEpisode | None:
-    env, number = task
-    episode = kept.read(env, evaluation.seeds[number])
+def _read(evaluation: Evaluation, kept: KeptEpisodes, *, task: EpisodeTask) -> FinishedEpisode | None:
+    episode = kept.read(task.env, evaluation.seeds[task.number])
     is_filmed = episode is not None and episode.record.film is not None
-    return episode if is_filmed or number >= evaluation.num_videos else None
+    return episode if is_filmed or task.number >= evaluation.num_videos else None
 
 
-def _run(
-    evaluation: Evaluation,
-    tasks: list[tuple[str, int]],
-    *,
-    on_episode: Callable[[bool], object],
-    kept: KeptEpisodes | None,
-) -> list[FinishedEpisode]:
-    workers = min(evaluation.workers, len(tasks))
-    if workers < 2:
-        num_threads = torch.get_num_threads()
-        try:
-            return run_share(evaluation, tasks, on_episode=on_episode, kept=kept) if tasks else []
-        finally:
-            torch.set_num_threads(num_threads)
-    context = worker_context(run_share)
-    manager = SyncManager(ctx=context)
-    manager.start(end_with_program)
-    with manager, ProcessPoolExecutor(workers, context, end_with_program) as pool:
-        finished = manager.Queue()
-        work = partial(run_share, evaluation, on_episode=finished.put, kept=kept)
-        futures = [pool.submit(work, tasks[first::workers]) for first in range(workers)]
-        while wait(futures, timeout=0.5).not_done:
-            while not finished.empty():
-                on_episode(finished.get())
-        shares = [future.result() for future in futures]
-    return [shares[i % workers][i // workers] for i in range(len(tasks))]
+def _play(evaluation: Evaluation, tasks: list[EpisodeTask]) -> Generator[tuple[EpisodeTask, FinishedEpisode]]:
+    if not tasks:
+        return
+    folders = (evaluation.source.path, evaluation.options.out)
+    num_threads = torch.get_num_threads()
+    try:
+        with open_pool(
+            partial(EpisodeWorker, evaluation),
+            min(evaluation.workers, len(tasks)),
+            pool=evaluation.options.pool,
+            folders=[folder for folder in folders if folder is not None],
+            uses_gpu=evaluation.device.startswith("cuda"),
+        ) as pool:
+            yield from pool.results(tasks)
+    finally:
+        torch.set_num_threads(num_threads)
 
 
-def run_share(
-    evaluation: Evaluation,
-    share: list[tuple[str, int]],
-    *,
-    on_episode: Callable[[bool], object],
-    kept: KeptEpisodes | None,
-) -> list[FinishedEpisode]:
-    """The episodes (environment, number) of one worker process, with one policy and one environment at a time."""
-    torch.set_num_threads(1)
-    options, source, runtime = evaluation.options, evaluation.source, evaluation.options.runtime
-    system = source.load(evaluation.device)
-    system = system.blinded() if options.blind else system
-    config = system.config
-    done: list[FinishedEpisode] = []
-    instruction = options.instruction or ""
-    if options.system2 == "process" and not instruction:
-        with closing(evaluation.make_environment(share[0][0], ())) as first:
-            instruction = first.spec.instruction
-    with Runner(
-        system,
-        system2=options.system2,
-        refresh_every=evaluation.refresh_every,
-        instruction=instruction,
-        load_system2=partial(source.load_system2, runtime.system2_device or evaluation.device),
-        simulate_latency=options.simulate_latency,
-        is_blind=options.blind,
-        **{**vars(runtime), "limits": evaluation.find_limits() or ""},
-    ) as runner:
-        counts: dict[str, int] = {}
-        for env, numbers in groupby(share, key=lambda item: item[0]):
-            with (
-                closing(evaluation.make_environment(env, () if options.blind else config.all_cameras)) as environment,
-                _expert(evaluation, env) as expert_solves,
-            ):
-                for _, number in numbers:
-                    started = time.perf_counter()
-                    seed = evaluation.seeds[number]
-                    result, film = play_policy(evaluation, environment, system=system, runner=runner, number=number)
-                    times = runner.take_times()
-                    measured = Measurements(times.act_s, times.perceive_s, staleness=times.staleness_s)
-                    _measure(measured, result, rate_hz=config.fps if evaluation.keeps_real_time else None)
-                    measured.incidents = runner.incidents.since(counts)
-                    counts = runner.incidents.counts
-                    record = EpisodeRecord(
-                        env=env,
-                        seed=seed,
-                        success=result.success,
-                        expert_success=expert_solves(seed),
-                        num_steps=result.num_steps,
-                        missed_deadlines=result.missed_deadlines,
-                        duration_s=result.duration_s,
-                        film=film,
-                    )
-                    seconds = time.perf_counter() - started
-                    done.append(FinishedEpisode(record, measured, tuple(result.steps), seconds))
-                    if kept:
-                        kept.write(done[-1])
-                    on_episode(result.success)
-    return done
+class EpisodeWorker:
+    """Plays episodes with one policy, in one environment at a time."""
+
+    def __init__(self, evaluation: Evaluation):
+        torch.set_num_threads(1)
+        options, source, runtime = evaluation.options, evaluation.source, evaluation.options.runtime
+        system = source.load(evaluation.device)
+        self._evaluation = evaluation
+        self._system = system.blinded() if options.blind else system
+        instruction = options.instruction or ""
+        if options.system2 == "process" and not instruction:
+            with closing(evaluation.make_environment(evaluation.env[0], ())) as first:
+                instruction = first.spec.instruction
+        self._whole, self._scene = ExitStack(), ExitStack()
+        self._runner = self._whole.enter_context(
+            Runner(
+                self._system,
+                system2=options.system2,
+                refresh_every=evaluation.refresh_every,
+                instruction=instruction,
+                load_system2=partial(source.load_system2, runtime.system2_device or evaluation.device),
+                simulate_latency=options.simulate_latency,
+                is_blind=options.blind,
+                **{**vars(runtime), "limits": evaluation.find_limits() or ""},
+            )
+        )
+        self._counts: dict[str, int] = {}
+        self._env = ""
+
+    def __call__(self, task: EpisodeTask) -> FinishedEpisode:
+        evaluation, config, runner = self._evaluation, self._system.config, self._runner
+        if task.env != self._env:
+            self._enter(task.env)
+        started = time.perf_counter()
+        seed = evaluation.seeds[task.number]
+        result, film = play_policy(
+            evaluation, self._environment, system=self._system, runner=runner, number=task.number
+        )
+        times = runner.take_times()
+        measured = Measurements(times.act_s, times.perceive_s, staleness=times.staleness_s)
+        _measure(measured, result, rate_hz=config.fps if evaluation.keeps_real_time else None)
+        measured.incidents = runner.incidents.since(self._counts)
+        self._counts = runner.incidents.counts
+        record = EpisodeRecord(
+            env=task.env,
+            seed=seed,
+            success=result.success,
+            expert_success=self._expert_solves(seed),
+            num_steps=result.num_steps,
+            missed_deadlines=result.missed_deadlines,
+            duration_s=result.duration_s,
+            film=film,
+        )
+        return FinishedEpisode(record, measured, tuple(result.steps), time.perf_counter() - started)
+
+    def _enter(self, env: str) -> None:
+        evaluation = self._evaluation
+        self._scene.close()
+        self._env = ""
+        cameras = () if evaluation.options.blind else self._system.config.all_cameras
+        self._environment = self._scene.enter_context(closing(evaluation.make_environment(env, cameras)))
+        self._expert_solves = self._scene.enter_context(_expert(evaluation, env))
+        self._env = env
+
+    def close(self) -> None:
+        self._scene.close()
+        self._whole.close()
 
 
 @contextmanager

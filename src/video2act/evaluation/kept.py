@@ -21,7 +21,7 @@ from video2act.runtime.control_loop import StepRecord
 
 FOLDER, SETTINGS_FILE = "episodes", "settings.json"
 
-HARMLESS = ("episodes", "seed", "seeds", "env", "run", "workers", "num_videos", "out")
+HARMLESS = ("episodes", "seed", "seeds", "env", "run", "workers", "pool", "num_videos", "out")
 """options that do not change an episode of a given environment and seed"""
 
 
@@ -57,7 +57,7 @@ class FinishedEpisode:
 
 
 class KeptEpisodes:
-    """The episodes in one output folder. Worker processes write into it, each its own files.
+    """The episodes in one output folder.
 
     Args:
         out: the evaluation's output folder.

@@ -8,6 +8,7 @@ from video2act.evaluation.episodes import Evaluation
 from video2act.frames import frame_problems
 from video2act.interfaces import EnvironmentSpec
 from video2act.runtime.places import check_virtual, check_where
+from video2act.runtime.pool import LOCAL
 
 
 def check_fits(config: PolicyConfig, spec: EnvironmentSpec) -> None:
@@ -71,6 +72,7 @@ def check_runtime(evaluation: Evaluation) -> None:
     if evaluation.source.path is None:
         for name, value in (
             ("workers", options.workers not in (None, 1)),
+            (f"pool={options.pool!r}", options.pool != LOCAL),
             ("device", options.device),
             ("system2='process'", options.system2 == "process"),
         ):

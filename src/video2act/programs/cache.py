@@ -5,10 +5,13 @@ launch), kept to a size, and hold an earlier stage, which is smaller and fits po
 """
 
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from pathlib import Path
+from typing import NamedTuple
 
 from accelerate import Accelerator
+from rich.progress import Progress
 
 from video2act.config.training_options import FillCacheOptions, VerifyCacheOptions
 from video2act.data import Dataset, FrameStore
@@ -16,9 +19,11 @@ from video2act.data.cache import FeatureCache
 from video2act.data.cache_manifest import Dtype, load_spec
 from video2act.data.loader import check_columns, check_fit
 from video2act.data.opening import open_chosen
+from video2act.files.lock import FolderLock
 from video2act.policy import Video2Act
+from video2act.runtime.pool import LOCAL, open_pool
 from video2act.system2.backbones import CONFIG_FILE
-from video2act.training.features import cache_spec, fill
+from video2act.training.features import PROGRESS, cache_spec, fill, fill_episode
 from video2act.training.new_policy import SEEN, build_policy, can_write, choose_policy, frame_notes, prepare_text
 
 
@@ -63,11 +68,77 @@ def fill_cache(options: FillCacheOptions) -> Filled:
         print(f"note: {line}")
     policy.slow.to(accelerator.device)
     prepare_text(policy, dataset, accelerator=accelerator)
-    fill(policy, dataset, store=FrameStore(dataset), cache=cache, accelerator=accelerator, wait=False)
+    if options.pool == LOCAL and options.workers == 1:
+        fill(policy, dataset, store=FrameStore(dataset), cache=cache, accelerator=accelerator, wait=False)
+    else:
+        _fill_shared(options, dataset, cache=cache, uses_gpu=accelerator.device.type == "cuda")
     num_clips = sum(-(-length // spec.every) for length in dataset.lengths)
     sizes = [dataset.image_size(camera) for camera in {stream.camera for stream in policy.slow.config.streams}]
     raw_bytes = sum(3 * h * w * dataset.total_frames for h, w in sizes)
     return Filled(out, cache.num_bytes, dataset.total_frames, num_clips, dtype, raw_bytes)
+
+
+def _fill_shared(options: FillCacheOptions, dataset: Dataset, *, cache: FeatureCache, uses_gpu: bool) -> None:
+    """`fill` by the workers of a pool."""
+    with FolderLock(cache.root, "a filling of the cache"):
+        cache.begin()
+        lengths = dict(enumerate(dataset.lengths))
+        left = {episode: length for episode, length in lengths.items() if cache.fault(episode, length)}
+        cache.check_room(0)
+        if not left:
+            return
+        with (
+            open_pool(
+                partial(CacheWorker, options, cache.root, cache.max_bytes),
+                min(options.workers, len(left)),
+                pool=options.pool,
+                folders=[cache.root, *(data for data in options.data if data.is_dir())],
+                uses_gpu=uses_gpu,
+            ) as pool,
+            Progress() as progress,
+        ):
+            bar = progress.add_task(PROGRESS, total=len(left))
+            # one by one: how much is left depends on what is finished then
+            for task, _ in pool.results(CacheTask(episode, sum(left.values())) for episode in list(left)):
+                del left[task.episode]
+                progress.advance(bar)
+
+
+class CacheTask(NamedTuple):
+    """One episode of a cache."""
+
+    episode: int
+    frames_left: int
+    """frames that the cache lacks, with this episode's"""
+
+    def __str__(self) -> str:
+        return f"episode {self.episode}"
+
+
+class CacheWorker:
+    """Lets System 2 see an episode, and writes the cache's file of it."""
+
+    def __init__(self, options: FillCacheOptions, out: Path, max_bytes: int | None):
+        accelerator = Accelerator()
+        self._policy, self._dataset = _subject(options)
+        self._policy.slow.to(accelerator.device)
+        prepare_text(self._policy, self._dataset, accelerator=accelerator)
+        self._store, self._device = FrameStore(self._dataset), accelerator.device
+        spec = cache_spec(self._policy, self._dataset, stage=options.stage, dtype=options.dtype)
+        self._cache = FeatureCache(out, spec, max_bytes=max_bytes)
+
+    def __call__(self, task: CacheTask) -> None:
+        fill_episode(
+            self._policy,
+            self._dataset,
+            store=self._store,
+            cache=self._cache,
+            episode=task.episode,
+            frames_left=task.frames_left,
+            device=self._device,
+        )
+
+    def close(self) -> None: ...
 
 
 def verify_cache(options: VerifyCacheOptions) -> str:

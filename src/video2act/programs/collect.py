@@ -1,4 +1,4 @@
-"""Records demonstrations: a scripted expert drives a simulator, in as many processes as there are cores.
+"""Records demonstrations: a scripted expert drives a simulator, in the workers of a pool.
 
 The dataset does not depend on the number of workers, and an interrupted recording continues to the same result: seeds
 are handed out in order, finished episodes are committed in that order, and seeds on which the expert fails are skipped.
@@ -10,16 +10,14 @@ demonstrations show how to recover from states that the expert alone would never
 
 import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, cast
+from secrets import token_hex
+from typing import Any
 
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -33,6 +31,8 @@ from video2act.data.lerobot_writer import check_origin
 from video2act.envs import has_expert, list_environments, make_environment, make_expert
 from video2act.envs.choices import check_choice
 from video2act.interfaces import Environment, EnvironmentSpec, Expert
+from video2act.runtime.pool import LOCAL, Pool, open_pool
+from video2act.runtime.workers import check_sees
 
 MAX_FAILURES_IN_A_ROW = 20
 """after this many failed seeds the recording stops: the expert cannot do the task"""
@@ -68,7 +68,8 @@ def collect(env: str, out: Path | str, **options: Any) -> Collected:
     Raises:
         DatasetError: `out` was recorded with other settings.
         ValueError: an unknown environment, or one without an expert.
-        CollectionError: the expert fails on too many seeds in a row, or a worker died.
+        CollectionError: the expert fails on too many seeds in a row.
+        WorkerDiedError: a worker ended; the message names its seed.
     """
     chosen = CollectOptions(env=env, out=Path(out), **options)
     # before a worker starts: a name that cannot be recorded, such as one of your own environments, which has no expert
@@ -83,11 +84,20 @@ def collect(env: str, out: Path | str, **options: Any) -> Collected:
         noise=chosen.noise,
         workers=chosen.workers or os.cpu_count() or 1,
         videos_only=chosen.videos_only,
+        pool=chosen.pool,
     )
 
 
 def record(
-    setup: Setup, out: Path | str, episodes: int, *, seed: int, noise: float, workers: int, videos_only: bool
+    setup: Setup,
+    out: Path | str,
+    episodes: int,
+    *,
+    seed: int,
+    noise: float,
+    workers: int,
+    videos_only: bool,
+    pool: str = LOCAL,
 ) -> Collected:
     """`collect` for any environment that `setup` builds."""
     if episodes < 1 or workers < 1 or seed < 0 or noise < 0:
@@ -98,10 +108,20 @@ def record(
     out, started = Path(out), time.monotonic()
     if (out / INFO_PATH).is_file() and not load_origin(out):
         raise DatasetError(f"{out} was not recorded by collect", "record into a new folder and train on both")
-    with closing(_Team()) as team:
-        spec = team.hire(setup, min(workers, episodes), noise=noise)
+    with open_pool(
+        partial(RecordingWorker, setup, noise),
+        min(workers, episodes),
+        pool=pool,
+        alone=False,  # this process only moves files
+        # spawn: renderers do not survive a fork, and `worker_context`'s server imports what its first caller needs,
+        # here no torch
+        context=multiprocessing.get_context("spawn"),
+        folders=[next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())],
+    ) as team:
+        team.submit(None)
+        _, spec = team.take()
         writer, next_seed = _open(out, spec, seed=seed, noise=noise, videos_only=videos_only)
-        with writer:
+        with writer, closing(team):  # the workers end before their staging folder does
             before = writer.num_episodes
             failed = _fill(writer, team, wanted=episodes, first_seed=next_seed)
             return Collected(out, writer.num_episodes, writer.num_episodes - before, failed, time.monotonic() - started)
@@ -150,101 +170,35 @@ class _Job:
     info: DatasetInfo
     folder: Path
 
-    def run(self, environment: Environment, expert: Expert, *, noise: float) -> EncodedEpisode | None:
-        """Record and encode the episode; None if the expert failed."""
-        episode = record_episode(environment, expert, seed=self.seed, noise=noise)
-        if episode is not None and ACTION not in self.info.features:
-            episode = replace(episode, action=None)
-        return None if episode is None else encode_episode(episode, self.info, folder=self.folder)
+    def __str__(self) -> str:
+        return f"seed {self.seed}"
 
 
-def _work(connection: Connection, setup: Setup, *, noise: float) -> None:
-    """A worker: send the environment's spec, then answer every job with its result."""
-    # Ctrl-C reaches the whole process group; the collector ends its workers itself
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        environment, expert = setup()
-        connection.send(environment.spec)
-        while True:
-            connection.send(connection.recv().run(environment, expert, noise=noise))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the collector ended
-    except OSError as error:
-        # a plain OSError: those of libraries do not always survive pickling
-        advice = "the complete episodes are kept: remove the cause and run the same command again"
-        connection.send(OSError(error.errno, f"{error.strerror or error} while recording; {advice}"))
-    except (ImportError, ValueError, RuntimeError) as error:
-        connection.send(error)
+class RecordingWorker:
+    """Records and encodes the episode of a seed; answers None where the expert failed, and its spec to no job."""
 
+    def __init__(self, setup: Setup, noise: float):
+        self._environment, self._expert = setup()
+        self._noise = noise
 
-class _Team:
-    """The workers, each with the seed that it records.
-
-    A pool of concurrent.futures would not do: it names neither the seed nor the exit code of a worker that died, and it
-    ends only after the episodes in progress.
-    """
-
-    def __init__(self) -> None:
-        self._workers: dict[Connection, BaseProcess] = {}
-        self._seeds: dict[Connection, int] = {}
-
-    def hire(self, setup: Setup, size: int, *, noise: float) -> EnvironmentSpec:
-        """Start the workers; returns their environment's spec."""
-        # spawn: renderers do not survive a fork, and `runtime.workers`' server imports what its first caller needs,
-        # here no torch
-        context = multiprocessing.get_context("spawn")
-        for _ in range(size):
-            ours, theirs = context.Pipe()
-            worker = context.Process(target=_work, args=(theirs, setup), kwargs={"noise": noise}, daemon=True)
-            worker.start()
-            theirs.close()  # then the pipe ends when the worker ends
-            self._workers[ours] = worker
-        specs = [self._receive(connection) for connection in self._workers]
-        return specs[0]
-
-    @property
-    def num_busy(self) -> int:
-        return len(self._seeds)
-
-    @property
-    def is_free(self) -> bool:
-        return len(self._seeds) < len(self._workers)
-
-    def assign(self, job: _Job) -> None:
-        connection = next(connection for connection in self._workers if connection not in self._seeds)
-        self._seeds[connection] = job.seed
-        connection.send(job)
-
-    def results(self) -> dict[int, EncodedEpisode | None]:
-        """Wait until a worker has finished; seed -> episode, or None where the expert failed."""
-        results = {}
-        for connection in cast("list[Connection]", wait(list(self._seeds))):
-            result = self._receive(connection)
-            results[self._seeds.pop(connection)] = result
-        return results
+    def __call__(self, job: _Job | None) -> EncodedEpisode | EnvironmentSpec | None:
+        if job is None:
+            return self._environment.spec
+        check_sees(job.folder.parent)
+        try:
+            episode = record_episode(self._environment, self._expert, seed=job.seed, noise=self._noise)
+            if episode is not None and ACTION not in job.info.features:
+                episode = replace(episode, action=None)
+            # a folder of its own: a worker that is thought dead may still write
+            folder = job.folder.with_name(f"{job.folder.name}-{token_hex(4)}")
+            return None if episode is None else encode_episode(episode, job.info, folder=folder)
+        except OSError as error:
+            # a plain OSError: those of libraries do not always survive pickling
+            advice = "the complete episodes are kept: remove the cause and run the same command again"
+            raise OSError(error.errno, f"{error.strerror or error} while recording; {advice}") from None
 
     def close(self) -> None:
-        for connection, worker in self._workers.items():
-            connection.close()
-            worker.terminate()
-        for worker in self._workers.values():
-            worker.join()
-
-    def _receive(self, connection: Connection) -> Any:
-        try:
-            message = connection.recv()
-        except (EOFError, ConnectionResetError) as error:
-            worker = self._workers[connection]
-            worker.join()
-            seed = self._seeds.get(connection)
-            where = "while it set up the simulator" if seed is None else f"on seed {seed}"
-            raise CollectionError(
-                f"a recording worker ended with exit code {worker.exitcode} {where} (a negative code is a signal, "
-                "-9 often a lack of memory); run the same command again, with fewer workers if it recurs"
-            ) from error
-        if isinstance(message, Exception):
-            raise message
-        return message
+        self._environment.close()
 
 
 def _open(out: Path, spec: EnvironmentSpec, *, seed: int, noise: float, videos_only: bool) -> tuple[DatasetWriter, int]:
@@ -277,7 +231,7 @@ def _open(out: Path, spec: EnvironmentSpec, *, seed: int, noise: float, videos_o
     return DatasetWriter.resume(out), max(seeds, default=seed - 1) + 1
 
 
-def _fill(writer: DatasetWriter, team: _Team, *, wanted: int, first_seed: int) -> tuple[int, ...]:
+def _fill(writer: DatasetWriter, team: Pool, *, wanted: int, first_seed: int) -> tuple[int, ...]:
     """Record until the dataset holds `wanted` episodes; returns the seeds that failed."""
     finished: dict[int, EncodedEpisode | None] = {}
     failed: list[int] = []
@@ -289,12 +243,13 @@ def _fill(writer: DatasetWriter, team: _Team, *, wanted: int, first_seed: int) -
     with Progress(*columns) as progress:
         bar = progress.add_task("recording", total=wanted, completed=before, rate=0.0, failed=0)
         while writer.num_episodes < wanted:
-            promised = writer.num_episodes + team.num_busy + sum(episode is not None for episode in finished.values())
-            while team.is_free and promised < wanted:
+            promised = writer.num_episodes + team.num_running + sum(episode is not None for episode in finished.values())
+            while team.has_free and promised < wanted:
                 # named after this process, too: a worker of a collector that was killed may still be at the same seed
-                team.assign(_Job(next_job, writer.info, writer.staging / f"{os.getpid()}-seed-{next_job}"))
+                team.submit(_Job(next_job, writer.info, writer.staging / f"{os.getpid()}-seed-{next_job}"))
                 next_job, promised = next_job + 1, promised + 1
-            finished |= team.results()
+            job, episode = team.take()
+            finished[job.seed] = episode
             while next_commit in finished:
                 episode = finished.pop(next_commit)
                 if episode is None:

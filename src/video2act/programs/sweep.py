@@ -52,7 +52,7 @@ def sweep(run: Path | str, env: str, *, show: bool = False, **options: Any) -> P
     for curve, x, point in points:
         folder = out / f"{curve}_{x:g}"
         if not (folder / INFO_FILE).is_file():
-            machine = {"workers": chosen.workers, "device": chosen.device, "num_videos": 0}
+            machine = {"workers": chosen.workers, "pool": chosen.pool, "device": chosen.device, "num_videos": 0}
             evaluate(run, env, out=folder, show=show, **shared, **machine, **point)
         info = json.loads((folder / INFO_FILE).read_text())
         seeds = list(range(chosen.seed, chosen.seed + chosen.episodes))

@@ -31,6 +31,8 @@ from video2act.types import Stage, Video
 BATCH = 32
 """clips that are seen together"""
 
+PROGRESS = "System 2 sees the demonstrations"
+
 PIECE = 16
 """latents that a stream encodes at a time"""
 
@@ -99,15 +101,33 @@ def _fill(
     # by number: other programs may fill the same cache, so that processes need not miss the same
     mine = [episode for episode in missing if episode % accelerator.num_processes == accelerator.process_index]
     is_shown = accelerator.is_main_process and bool(mine)
-    for episode in track(mine, "System 2 sees the demonstrations", disable=not is_shown):
-        if cache.fault(episode, dataset.lengths[episode]) is None:
-            continue  # another program was faster
-        seen = look(policy, dataset, store=store, episode=episode, spec=cache.spec, device=accelerator.device)
-        # others write at the same time: all that is not there yet, at this episode's size per frame
+    for episode in track(mine, PROGRESS, disable=not is_shown):
+        # others write at the same time: all that is not there yet
         left = sum(dataset.lengths[other] for other in missing if other == episode or other not in cache)
-        cache.check_room(cache.size(seen) * left // dataset.lengths[episode])
-        cache.write(episode, seen)
+        fill_episode(
+            policy, dataset, store=store, cache=cache, episode=episode, frames_left=left, device=accelerator.device
+        )
     accelerator.wait_for_everyone()
+
+
+def fill_episode(
+    policy: Video2Act,
+    dataset: Dataset,
+    *,
+    store: FrameStore,
+    cache: FeatureCache,
+    episode: int,
+    frames_left: int,
+    device: torch.device,
+) -> None:
+    """Write one episode, if the cache does not hold it. Raises OSError: at its size per frame, the `frames_left` that
+    the cache still lacks do not fit."""
+    length = dataset.lengths[episode]
+    if cache.fault(episode, length) is None:
+        return  # another program was faster
+    seen = look(policy, dataset, store=store, episode=episode, spec=cache.spec, device=device)
+    cache.check_room(cache.size(seen) * frames_left // length)
+    cache.write(episode, seen)
 
 
 @torch.no_grad()
