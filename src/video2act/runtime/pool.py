@@ -1,0 +1,119 @@
+"""A pool: where shares of work run. Local processes, or Ray's actors where one machine is outgrown.
+
+A worker is built once per process and does one task after another; results arrive as they are finished. A task is a
+function of its content (a seed, the number of an episode), so the results do not depend on the pool or its size. Of
+scheduling, only this is here: a free worker gets the next task.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
+from contextlib import ExitStack, contextmanager
+from multiprocessing.context import ForkServerContext, SpawnContext
+from pathlib import Path
+from typing import Any
+
+from video2act.runtime.ray_workers import ray_slots
+from video2act.runtime.workers import MakeWorker, OwnSlot, ProcessSlot, Slot, worker_context
+
+LOCAL = "local"
+"""the name of the pool of local processes; other names are Ray's"""
+
+
+class Pool:
+    """Workers that share tasks."""
+
+    def __init__(self, slots: Sequence[Slot]):
+        self._free = list(reversed(slots))
+        self._running: dict[Future[Any], tuple[Slot, Any]] = {}
+
+    @property
+    def has_free(self) -> bool:
+        return bool(self._free)
+
+    @property
+    def num_running(self) -> int:
+        """Tasks whose result was not taken."""
+        return len(self._running)
+
+    def submit(self, task: Any) -> None:
+        """Give a task to a free worker. `str(task)` names it in errors."""
+        slot = self._free[-1]
+        self._running[slot.submit(task)] = slot, task
+        self._free.pop()
+
+    def take(self) -> tuple[Any, Any]:
+        """Wait for a result; returns the task and its result. Raises what the worker raised, or WorkerDiedError."""
+        future = next(iter(wait(self._running, return_when=FIRST_COMPLETED).done))
+        slot, task = self._running.pop(future)
+        self._free.append(slot)
+        return task, _result(slot, future, f"on {task}")
+
+    def results(self, tasks: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+        """Each task with its result, as they are finished. Tasks are taken one by one, when a worker is free."""
+        for task in tasks:
+            self.submit(task)
+            if not self.has_free:
+                yield self.take()
+        while self.num_running:
+            yield self.take()
+
+    def close(self) -> None:
+        """End the workers, also in the middle of their tasks."""
+        busy = [slot for slot, _ in self._running.values()]
+        for slots, is_busy in ((busy, True), (self._free, False)):
+            for slot in slots:
+                slot.close(is_busy=is_busy)
+        self._free, self._running = [], {}
+
+
+@contextmanager
+def open_pool(
+    make_worker: MakeWorker,
+    size: int,
+    *,
+    pool: str = LOCAL,
+    alone: bool = True,
+    context: SpawnContext | ForkServerContext | None = None,
+    folders: Sequence[Path] = (),
+    uses_gpu: bool = False,
+) -> Iterator[Pool]:
+    """A pool whose workers are built.
+
+    Args:
+        size: number of workers.
+        pool: `local`, `ray` (the cluster that this machine is in) or `ray://host:port`.
+        alone: a single local worker runs in this process.
+        context: how local processes are started; forked from a server, if left out.
+        folders: folders that the workers read or write; every node of a cluster must see them.
+        uses_gpu: each of Ray's workers gets a GPU.
+    Raises:
+        ImportError: Ray is not installed. ConnectionError: no Ray answers at the address. FileNotFoundError: a node
+            does not see a folder. Anything that `make_worker` raises.
+    """
+    with ExitStack() as stack:
+        slots: Sequence[Slot]
+        if pool != LOCAL:
+            slots = stack.enter_context(
+                ray_slots(make_worker, size, address=pool, folders=folders, num_gpus=int(uses_gpu))
+            )
+        elif size == 1 and alone:
+            slots = [OwnSlot(make_worker)]
+        else:
+            context = context or worker_context(make_worker)
+            slots = [ProcessSlot(make_worker, context) for _ in range(size)]
+        workers = Pool(slots)
+        stack.callback(workers.close)
+        built = {slot.ready: slot for slot in slots}
+        for ready in as_completed(built):
+            _result(built[ready], ready, "while it was set up")
+        yield workers
+
+
+def _result(slot: Slot, future: Future[Any], where: str) -> Any:
+    error = future.exception()
+    if error is None:
+        return future.result()
+    explained = slot.explain(error, where)
+    if explained is error:
+        raise error
+    raise explained from error

@@ -1,0 +1,161 @@
+"""Workers on the nodes of a Ray cluster: one actor each. Ray places them, starts them again and repeats their task when
+their node is lost.
+
+A task may therefore be done twice: what a worker writes has a name of its own, or is written whole. The nodes have this
+package installed and see the same folders. Ray's own arguments, such as the number of nodes, belong to `ray start`.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from video2act.extras import extra
+from video2act.runtime.workers import MakeWorker, Slot, Worker, WorkerDiedError, attempt, check_sees
+
+ANSWER_S = 5
+"""how long an address has to answer"""
+TRIES_AGAIN = 3
+"""times that a worker is started again, and that a task is repeated"""
+VARIABLES = ("MUJOCO_GL", "PYOPENGL_PLATFORM", "HF_HOME", "HF_HUB_OFFLINE")
+"""variables of the environment that the workers get from the program"""
+
+
+@contextmanager
+def ray_slots(
+    make_worker: MakeWorker, size: int, *, address: str, folders: Sequence[Path], num_gpus: int
+) -> Iterator[list[Slot]]:
+    """A slot for each of `size` actors, spread over the nodes. Raises as `open_pool` does."""
+    with extra("cluster", f"pool={address}"):
+        import grpc  # noqa: F401
+        import ray
+    with _connected(address):
+        found = int(ray.cluster_resources().get("GPU", 0))
+        if size * num_gpus > found:
+            raise ValueError(f"{size} workers on GPUs need {size} GPUs, the Ray cluster has {found}: lower --workers")
+        place = _Place(
+            os.getcwd(),
+            tuple(path for path in sys.path if path and not path.startswith((sys.prefix, sys.base_prefix))),
+            {name: os.environ[name] for name in VARIABLES if name in os.environ},
+            tuple(str(folder) for folder in folders),
+        )
+        actor = ray.remote(
+            # num_cpus: of a running worker. A lost node's workers find a place on nodes that are full
+            num_cpus=0,
+            num_gpus=num_gpus,
+            max_restarts=TRIES_AGAIN,
+            max_task_retries=TRIES_AGAIN,
+            scheduling_strategy="SPREAD",
+        )(_Actor)
+        # as bytes: the worker's own modules are found after `place` is taken
+        packed = ray.cloudpickle.dumps(make_worker)
+        yield [RaySlot(actor.remote(packed, place)) for _ in range(size)]
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[None]:
+    import ray
+
+    if ray.is_initialized():
+        if address != "ray":
+            raise ValueError(f"this process is connected to Ray already, so it cannot go to {address}; use pool='ray'")
+        yield
+        return
+    target = address if address != "ray" else os.environ.get("RAY_ADDRESS", "")
+    if ":" in target:
+        _check_answers(target)
+    ray.init(target or None, log_to_driver=False, logging_level="ERROR")
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raises ConnectionError where nothing answers; Ray itself would try for minutes."""
+    import grpc
+
+    channel = grpc.insecure_channel(address.removeprefix("ray://"), options=[("grpc.enable_http_proxy", 0)])
+    try:
+        grpc.channel_ready_future(channel).result(ANSWER_S)
+    except grpc.FutureTimeoutError as error:
+        raise ConnectionError(
+            f"no Ray cluster answers at {address} within {ANSWER_S} s; start one with `ray start --head` on that "
+            "machine, whose port for ray:// addresses is 10001, or use --pool local"
+        ) from error
+    finally:
+        channel.close()
+
+
+class _Place:
+    """What a worker finds on its node as the program has it: folder, modules, variables."""
+
+    def __init__(self, folder: str, modules: tuple[str, ...], variables: dict[str, str], seen: tuple[str, ...]):
+        self.folder, self.modules, self.variables, self.seen = folder, modules, variables, seen
+
+    def take(self) -> None:
+        """Raises FileNotFoundError: the node does not see a folder."""
+        os.environ.update(self.variables)
+        check_sees(self.folder, *(os.path.join(self.folder, folder) for folder in self.seen))
+        os.chdir(self.folder)
+        sys.path += [path for path in self.modules if path not in sys.path]
+
+
+class _Actor:
+    """A worker in a process of Ray's. It is built at the first call, so that its errors come as they are."""
+
+    def __init__(self, packed: bytes, place: _Place):
+        self._packed, self._place = packed, place
+        self._worker: Worker | None = None
+
+    def ready(self) -> None:
+        self._get()
+
+    def do(self, task: Any) -> Any:
+        return attempt(self._get(), task)
+
+    def close(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    def _get(self) -> Worker:
+        if self._worker is None:
+            from ray import cloudpickle
+
+            self._place.take()
+            self._worker = attempt(cloudpickle.loads(self._packed))
+        return self._worker
+
+
+class RaySlot:
+    """One actor."""
+
+    def __init__(self, actor: Any):
+        self._actor = actor
+        self.ready: Future[None] = actor.ready.remote().future()
+
+    def submit(self, task: Any) -> Future[Any]:
+        return self._actor.do.remote(task).future()
+
+    def explain(self, error: BaseException, where: str) -> BaseException:
+        from ray.exceptions import RayError, RayTaskError
+
+        if isinstance(error, RayTaskError):
+            return error.cause
+        if isinstance(error, RayError):
+            problem = str(error).strip().replace("\n", " ")
+            return WorkerDiedError(f"a worker on Ray ended {TRIES_AGAIN + 1} times {where}: {problem}")
+        return error
+
+    def close(self, *, is_busy: bool) -> None:
+        import ray
+        from ray.exceptions import RayError
+
+        if not is_busy and self.ready.done():
+            with suppress(RayError, TimeoutError):  # it is ended in any case
+                self._actor.close.remote().future().result(ANSWER_S)
+        ray.kill(self._actor)
