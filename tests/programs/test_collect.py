@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from video2act.data.lerobot_tables import read_episodes
 from video2act.interfaces import EnvironmentSpec
 from video2act.programs import collect as module
 from video2act.programs.collect import record, record_episode
+from video2act.runtime.pool import Pool
 from video2act.types import Observation, Step
 
 SETTINGS = {"seed": 10, "noise": 0.05, "videos_only": False}
@@ -90,41 +92,39 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-class LocalTeam(module._Team):
+class Jumbled(Pool):
     """Records in this process and answers out of order."""
 
-    def __init__(self):
-        self.jobs: list = []
+    def __init__(self, worker: module.RecordingWorker):
+        super().__init__(())
+        self.worker, self.jobs = worker, []
         self.order = np.random.default_rng(0)
 
-    def hire(self, setup, size, noise):
-        self.environment, self.expert = setup()
-        self.noise = noise
-        return self.environment.spec
-
     @property
-    def num_busy(self):
+    def num_running(self):
         return len(self.jobs)
 
     @property
-    def is_free(self):
+    def has_free(self):
         return len(self.jobs) < 3
 
-    def assign(self, job):
-        self.jobs.append(job)
+    def submit(self, task):
+        self.jobs.append(task)
 
-    def results(self):
+    def take(self):
         job = self.jobs.pop(self.order.integers(len(self.jobs)))
-        return {job.seed: job.run(self.environment, self.expert, noise=self.noise)}
+        return job, self.worker(job)
 
-    def close(self):
-        self.jobs = []
+
+@contextmanager
+def open_jumbled(make_worker, size, **_):
+    yield Jumbled(make_worker())
 
 
 @pytest.fixture
 def local(monkeypatch):
     """No processes."""
-    monkeypatch.setattr(module, "_Team", LocalTeam)
+    monkeypatch.setattr(module, "open_pool", open_jumbled)
 
 
 def test_noise_moves_the_arm_but_not_the_label():
@@ -148,7 +148,7 @@ def test_a_failure_is_no_episode():
 
 def test_workers_and_interruptions_do_not_change_the_result(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_Team", LocalTeam)
+        patch.setattr(module, "open_pool", open_jumbled)
         one = record(set_up, tmp_path / "one", 5, workers=1, **SETTINGS)
         record(set_up, tmp_path / "two", 2, workers=2, **SETTINGS)
     assert (one.num_episodes, one.num_recorded, one.failed_seeds) == (5, 5, (FAILING_SEED,))
@@ -200,7 +200,7 @@ def test_nonsense_is_refused(tmp_path):
 )
 def test_an_unknown_environment_is_refused_before_a_worker_starts(name, expected, tmp_path, monkeypatch):
     """A worker was started, and imported the simulators, before it found out."""
-    monkeypatch.setattr(module, "_Team", None)
+    monkeypatch.setattr(module, "open_pool", None)
     with pytest.raises(ValueError, match=expected):
         module.collect(name, tmp_path / "set", episodes=1)
     assert not (tmp_path / "set").exists()

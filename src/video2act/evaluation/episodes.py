@@ -156,7 +156,9 @@ def _read(evaluation: Evaluation, kept: KeptEpisodes, *, task: EpisodeTask) -> F
     return episode if is_filmed or task.number >= evaluation.num_videos else None
 
 
-def _play(evaluation: Evaluation, tasks: list[EpisodeTask]) -> Generator[tuple[EpisodeTask, FinishedEpisode]]:
+def _play(
+    evaluation: Evaluation, tasks: list[EpisodeTask]
+) -> Generator[tuple[EpisodeTask, FinishedEpisode], None, None]:
     if not tasks:
         return
     folders = (evaluation.source.path, evaluation.options.out)

@@ -243,7 +243,9 @@ def _fill(writer: DatasetWriter, team: Pool, *, wanted: int, first_seed: int) ->
     with Progress(*columns) as progress:
         bar = progress.add_task("recording", total=wanted, completed=before, rate=0.0, failed=0)
         while writer.num_episodes < wanted:
-            promised = writer.num_episodes + team.num_running + sum(episode is not None for episode in finished.values())
+            promised = (
+                writer.num_episodes + team.num_running + sum(episode is not None for episode in finished.values())
+            )
             while team.has_free and promised < wanted:
                 # named after this process, too: a worker of a collector that was killed may still be at the same seed
                 team.submit(_Job(next_job, writer.info, writer.staging / f"{os.getpid()}-seed-{next_job}"))

@@ -1,19 +1,17 @@
-"""`video2act convert robotwin`: RoboTwin's HDF5 files -> a LeRobotDataset v3.0, in as many processes as there are
+"""`video2act convert robotwin`: RoboTwin's HDF5 files -> a LeRobotDataset v3.0, in as many local processes as there are
 cores.
 
-Processes decode and encode episodes, one process commits them in order, so the dataset does not depend on their
+Workers decode and encode episodes, one process commits them in order, so the dataset does not depend on their
 number. The same command continues an interrupted conversion. An unreadable episode stops the conversion; complete
 episodes are kept.
 """
 
 import os
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.progress import Progress
 
@@ -25,7 +23,7 @@ from video2act.data.lerobot_writer import ORIGIN_PATH, check_origin, origin_json
 from video2act.data.recording_format import MismatchError
 from video2act.data.robotwin import Source, find_episodes, joint_names, read_episode
 from video2act.files.atomic import write_text
-from video2act.runtime.workers import end_with_program, worker_context
+from video2act.runtime.pool import open_pool
 
 
 def convert_robotwin(folder: Path | str, out: Path | str, **options: Any) -> int:
@@ -48,9 +46,10 @@ def convert_robotwin(folder: Path | str, out: Path | str, **options: Any) -> int
     with writer, _nothing_half_begun(writer):
         left = sources[writer.num_episodes :]
         num_workers = min(workers or os.cpu_count() or 1, max(1, len(left)))
-        with Progress() as progress:
+        episodes = _encoded(left, writer, num_workers=num_workers, settings=settings)
+        with Progress() as progress, closing(episodes):
             bar = progress.add_task("converting", total=len(sources), completed=writer.num_episodes)
-            for episode in _encoded(left, writer, num_workers=num_workers, settings=settings):
+            for episode in episodes:
                 writer.commit(episode)
                 progress.update(bar, completed=writer.num_episodes)
         return writer.num_episodes
@@ -69,43 +68,50 @@ def _nothing_half_begun(writer: DatasetWriter) -> Iterator[None]:
 
 def _encoded(
     sources: list[Source], writer: DatasetWriter, *, num_workers: int, settings: dict[str, Any]
-) -> Iterator[EncodedEpisode]:
-    """The episodes in order, each encoded by whichever process is free."""
-    jobs: list[tuple[Source, DatasetInfo, Path, dict[str, Any]]] = [
-        (source, writer.info, writer.staging / f"episode-{writer.num_episodes + i}", settings)
-        for i, source in enumerate(sources)
-    ]
-    if num_workers == 1:
-        yield from (_convert(*job) for job in jobs)
+) -> Generator[EncodedEpisode, None, None]:
+    """The episodes in order, each encoded by whichever worker is free."""
+    first = writer.num_episodes
+    jobs = (_Job(source, writer.staging / f"episode-{i}", i) for i, source in enumerate(sources, first))
+    waiting: dict[int, EncodedEpisode] = {}
+    if not sources:
         return
-    with ProcessPoolExecutor(num_workers, worker_context(_convert), end_with_program) as pool:
-        running: deque[Future[EncodedEpisode]] = deque()
+    with open_pool(partial(ConvertingWorker, writer.info, settings), num_workers) as pool:
+        for job, episode in pool.results(jobs):
+            waiting[job.number] = episode
+            while first in waiting:
+                yield waiting.pop(first)
+                first += 1
+
+
+class _Job(NamedTuple):
+    source: Source
+    folder: Path
+    number: int
+
+    def __str__(self) -> str:
+        return str(self.source.file)
+
+
+class ConvertingWorker:
+    """Decodes and encodes an episode of RoboTwin."""
+
+    def __init__(self, info: DatasetInfo, settings: dict[str, Any]):
+        self._info, self._settings = info, settings
+
+    def __call__(self, job: _Job) -> EncodedEpisode:
+        source = job.source
         try:
-            # a few ahead: more would wait on disk
-            for job in jobs:
-                running.append(pool.submit(_convert, *job))
-                if len(running) == 2 * num_workers:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
-        except BrokenProcessPool as error:
-            advice = "run the same command again, with fewer workers"
-            raise OSError(f"a process ended without a word (often a lack of memory); {advice}") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+            episode = read_episode(source, self._settings["task"], order=self._settings["order"])
+            return encode_episode(episode, self._info, folder=job.folder)
+        except DatasetError:
+            raise
+        except MismatchError as error:  # with the first episode
+            remedy = "convert different robots and cameras into datasets of their own"
+            raise DatasetError(f"{source.file}: {error}", remedy) from error
+        except ValueError as error:
+            raise DatasetError(f"{source.file}: {error}") from error
 
-
-def _convert(source: Source, info: DatasetInfo, folder: Path, settings: dict[str, Any]) -> EncodedEpisode:
-    try:
-        episode = read_episode(source, settings["task"], order=settings["order"])
-        return encode_episode(episode, info, folder=folder)
-    except DatasetError:
-        raise
-    except MismatchError as error:  # with the first episode
-        remedy = "convert different robots and cameras into datasets of their own"
-        raise DatasetError(f"{source.file}: {error}", remedy) from error
-    except ValueError as error:
-        raise DatasetError(f"{source.file}: {error}") from error
+    def close(self) -> None: ...
 
 
 def _open(out: Path, sources: list[Source], *, settings: dict[str, Any]) -> DatasetWriter:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from video2act.extras import extra
-from video2act.runtime.workers import MakeWorker, Slot, Worker, WorkerDiedError, attempt, check_sees
+from video2act.runtime.workers import MakeWorker, Slot, TaskWorker, WorkerDiedError, attempt, check_sees
 
 ANSWER_S = 5
 """how long an address has to answer"""
@@ -109,7 +109,7 @@ class _Actor:
 
     def __init__(self, packed: bytes, place: _Place):
         self._packed, self._place = packed, place
-        self._worker: Worker | None = None
+        self._worker: TaskWorker | None = None
 
     def ready(self) -> None:
         self._get()
@@ -122,7 +122,7 @@ class _Actor:
             self._worker.close()
             self._worker = None
 
-    def _get(self) -> Worker:
+    def _get(self) -> TaskWorker:
         if self._worker is None:
             from ray import cloudpickle
 
@@ -148,7 +148,7 @@ class RaySlot:
             return error.cause
         if isinstance(error, RayError):
             problem = str(error).strip().replace("\n", " ")
-            return WorkerDiedError(f"a worker on Ray ended {TRIES_AGAIN + 1} times {where}: {problem}")
+            return WorkerDiedError(f"a worker on Ray ended {where}, {TRIES_AGAIN} repetitions included: {problem}")
         return error
 
     def close(self, *, is_busy: bool) -> None:

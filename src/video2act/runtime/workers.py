@@ -19,17 +19,18 @@ from functools import partial
 from multiprocessing import active_children, get_all_start_methods, get_context, parent_process
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
-class Worker(Protocol):
+@runtime_checkable
+class TaskWorker(Protocol):
     """Does one task after another. It is built once per process, where it loads what its tasks need."""
 
     def __call__(self, task: Any, /) -> Any: ...
     def close(self) -> None: ...
 
 
-MakeWorker = Callable[[], Worker]
+MakeWorker = Callable[[], TaskWorker]
 """picklable: a module's function or class, or a `partial` of one"""
 
 
@@ -41,6 +42,7 @@ class WorkerFailedError(RuntimeError):
     """A worker raised an exception that cannot travel between processes; the message holds its type and text."""
 
 
+@runtime_checkable
 class Slot(Protocol):
     """Where one worker runs."""
 
@@ -150,7 +152,7 @@ class ProcessSlot:
         self._executor.shutdown(cancel_futures=True)
 
 
-_worker: list[Worker] = []
+_worker: list[TaskWorker] = []
 """in a worker process: its worker"""
 
 
