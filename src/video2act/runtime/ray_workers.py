@@ -18,8 +18,8 @@ from video2act.runtime.workers import MakeWorker, Slot, TaskWorker, WorkerDiedEr
 
 ANSWER_S = 5
 """how long an address has to answer"""
-TRIES_AGAIN = 3
-"""times that a worker is started again, and that a task is repeated"""
+RESTARTS = 3
+"""times that a worker is started again; as long as it is, its task is repeated"""
 VARIABLES = ("MUJOCO_GL", "PYOPENGL_PLATFORM", "HF_HOME", "HF_HUB_OFFLINE")
 """variables of the environment that the workers get from the program"""
 
@@ -46,8 +46,8 @@ def ray_slots(
             # num_cpus: of a running worker. A lost node's workers find a place on nodes that are full
             num_cpus=0,
             num_gpus=num_gpus,
-            max_restarts=TRIES_AGAIN,
-            max_task_retries=TRIES_AGAIN,
+            max_restarts=RESTARTS,
+            max_task_retries=-1,  # a call to a node that is being lost counts as one, so 3 are soon used up
             scheduling_strategy="SPREAD",
         )(_Actor)
         # as bytes: the worker's own modules are found after `place` is taken
@@ -148,7 +148,7 @@ class RaySlot:
             return error.cause
         if isinstance(error, RayError):
             problem = str(error).strip().replace("\n", " ")
-            return WorkerDiedError(f"a worker on Ray ended {where}, {TRIES_AGAIN} repetitions included: {problem}")
+            return WorkerDiedError(f"a worker on Ray ended {where}, also when it was started again: {problem}")
         return error
 
     def close(self, *, is_busy: bool) -> None:
