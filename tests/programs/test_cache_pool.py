@@ -1,0 +1,31 @@
+"""A cache that the workers of a pool fill is the one that a single process fills."""
+
+from pathlib import Path
+
+import pytest
+
+from trainings import fill_cache, train_video, verify_cache
+from video2act.config import BackboneConfig, PolicyConfig, VideoTrainConfig
+from video2act.config.files import to_json
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
+
+
+def test_two_workers_write_what_one_process_writes(
+    recorded: Path, small_backbone: BackboneConfig, small_config: PolicyConfig, tmp_path: Path
+):
+    model, config = tmp_path / "video", tmp_path / "config.json"
+    training = VideoTrainConfig(num_steps=1, batch_size=2, num_frames=9, sizes_px=(16,))
+    train_video((recorded,), model, config=training, backbone=small_backbone)
+    config.write_text(to_json(small_config))
+    for name, workers in (("one", 1), ("two", 2)):
+        fill_cache((recorded,), tmp_path / name, config=config, video_model=model, workers=workers)
+    written = [{path.name: path.read_bytes() for path in (tmp_path / name).glob("*.*")} for name in ("one", "two")]
+    assert len(written[0]) == 4
+    assert written[0] == written[1]
+    # what is there already needs no worker
+    (tmp_path / "two" / "000001.safetensors").unlink()
+    fill_cache((recorded,), tmp_path / "two", config=config, video_model=model, workers=2)
+    assert verify_cache(tmp_path / "two").startswith(f"{tmp_path / 'two'}: 3 episodes")
+    with pytest.raises(OSError, match="the cache would take .* more than"):
+        fill_cache((recorded,), tmp_path / "small", config=config, video_model=model, workers=2, max_gib=1e-6)
