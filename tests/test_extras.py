@@ -15,7 +15,7 @@ from video2act.envs import make_environment
 from video2act.extras import extra
 
 ROOT = Path(__file__).parents[1]
-MODULES = {"gym-aloha": "gym_aloha"}
+MODULES = {"gym-aloha": "gym_aloha", "ray[client]": "ray"}
 """distribution -> module, where they differ"""
 
 
@@ -50,7 +50,7 @@ def unguarded(tree: ast.AST, optional: dict[str, str], inside: str = "") -> Iter
 
 def test_every_optional_import_says_how_it_is_installed():
     optional = optional_modules()
-    assert {"peft", "websockets", "msgpack", "h5py", "gymnasium"} <= set(optional)
+    assert {"peft", "websockets", "msgpack", "h5py", "gymnasium", "ray"} <= set(optional)
     for file in (ROOT / "src").rglob("*.py"):
         assert not list(unguarded(ast.parse(file.read_text()), optional)), file.name
 

@@ -6,6 +6,7 @@ package installed and see the same folders. Ray's own arguments, such as the num
 """
 
 import os
+import pickle
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -30,9 +31,9 @@ def ray_slots(
 ) -> Iterator[list[Slot]]:
     """A slot for each of `size` actors, spread over the nodes. Raises as `open_pool` does."""
     with extra("cluster", f"pool={address}"):
-        import grpc  # noqa: F401
+        import grpc
         import ray
-    with _connected(address):
+    with _connected(ray, address, grpc=grpc):
         found = int(ray.cluster_resources().get("GPU", 0))
         if size * num_gpus > found:
             raise ValueError(f"{size} workers on GPUs need {size} GPUs, the Ray cluster has {found}: lower --workers")
@@ -52,13 +53,11 @@ def ray_slots(
         )(_Actor)
         # as bytes: the worker's own modules are found after `place` is taken
         packed = ray.cloudpickle.dumps(make_worker)
-        yield [RaySlot(actor.remote(packed, place)) for _ in range(size)]
+        yield [RaySlot(actor.remote(packed, place), ray) for _ in range(size)]
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[None]:
-    import ray
-
+def _connected(ray: Any, address: str, *, grpc: Any) -> Iterator[None]:
     if ray.is_initialized():
         if address != "ray":
             raise ValueError(f"this process is connected to Ray already, so it cannot go to {address}; use pool='ray'")
@@ -66,7 +65,7 @@ def _connected(address: str) -> Iterator[None]:
         return
     target = address if address != "ray" else os.environ.get("RAY_ADDRESS", "")
     if ":" in target:
-        _check_answers(target)
+        _check_answers(target, grpc)
     ray.init(target or None, log_to_driver=False, logging_level="ERROR")
     try:
         yield
@@ -74,10 +73,8 @@ def _connected(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _check_answers(address: str) -> None:
+def _check_answers(address: str, grpc: Any) -> None:
     """Raises ConnectionError where nothing answers; Ray itself would try for minutes."""
-    import grpc
-
     channel = grpc.insecure_channel(address.removeprefix("ray://"), options=[("grpc.enable_http_proxy", 0)])
     try:
         grpc.channel_ready_future(channel).result(ANSWER_S)
@@ -124,38 +121,31 @@ class _Actor:
 
     def _get(self) -> TaskWorker:
         if self._worker is None:
-            from ray import cloudpickle
-
             self._place.take()
-            self._worker = attempt(cloudpickle.loads(self._packed))
+            self._worker = attempt(pickle.loads(self._packed))
         return self._worker
 
 
 class RaySlot:
     """One actor."""
 
-    def __init__(self, actor: Any):
-        self._actor = actor
+    def __init__(self, actor: Any, ray: Any):
+        self._actor, self._ray = actor, ray
         self.ready: Future[None] = actor.ready.remote().future()
 
     def submit(self, task: Any) -> Future[Any]:
         return self._actor.do.remote(task).future()
 
     def explain(self, error: BaseException, where: str) -> BaseException:
-        from ray.exceptions import RayError, RayTaskError
-
-        if isinstance(error, RayTaskError):
-            return error.cause
-        if isinstance(error, RayError):
+        if isinstance(error, self._ray.exceptions.RayTaskError):
+            return error.cause  # type: ignore[attr-defined]
+        if isinstance(error, self._ray.exceptions.RayError):
             problem = str(error).strip().replace("\n", " ")
             return WorkerDiedError(f"a worker on Ray ended {where}, also when it was started again: {problem}")
         return error
 
     def close(self, *, is_busy: bool) -> None:
-        import ray
-        from ray.exceptions import RayError
-
         if not is_busy and self.ready.done():
-            with suppress(RayError, TimeoutError):  # it is ended in any case
+            with suppress(self._ray.exceptions.RayError, TimeoutError):  # it is ended in any case
                 self._actor.close.remote().future().result(ANSWER_S)
-        ray.kill(self._actor)
+        self._ray.kill(self._actor)
