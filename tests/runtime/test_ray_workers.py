@@ -57,7 +57,7 @@ def test_an_address_that_does_not_answer_is_named_in_seconds(mute: int, monkeypa
 @pytest.fixture
 def cluster(ray: Any) -> Iterator[Any]:
     """Two nodes; this process is connected to the first, and the second can be killed."""
-    from ray.cluster_utils import Cluster
+    from ray.cluster_utils import Cluster  # type: ignore[import-not-found]
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     cluster.second = cluster.add_node(num_cpus=1)

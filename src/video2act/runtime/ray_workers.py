@@ -32,7 +32,7 @@ def ray_slots(
     """A slot for each of `size` actors, spread over the nodes. Raises as `open_pool` does."""
     with extra("cluster", f"pool={address}"):
         import grpc
-        import ray
+        import ray  # type: ignore[import-not-found]
     with _connected(ray, address, grpc=grpc):
         found = int(ray.cluster_resources().get("GPU", 0))
         if size * num_gpus > found:
