@@ -116,7 +116,7 @@ class FillCacheOptions(PolicyStart, DataOptions):
     max_gib: Annotated[float, POSITIVE] | None = None
     """refuse to write a cache larger than this"""
     workers: Processes = 1
-    """processes of the pool; the device of one is that of accelerate, several compute on the CPU"""
+    """processes of the pool. Local ones share a GPU; on Ray each gets one, if this machine computes on a GPU"""
     pool: PoolName = "local"
     """where the workers run: local, or on a Ray cluster: ray (this machine's), ray://HOST:PORT. See docs/scaling.md"""
 

@@ -64,11 +64,14 @@ def fill_cache(options: FillCacheOptions) -> Filled:
             raise ValueError(f"{video_model} cannot be written; name a folder for this cache with --out")
     cache = FeatureCache(out, spec, max_bytes=None if max_gib is None else int(max_gib * 2**30))
     accelerator = Accelerator()
+    is_shared = options.pool != LOCAL or options.workers > 1
+    if is_shared and accelerator.num_processes > 1:
+        raise ValueError("accelerate launch shares the episodes already; leave --pool and --workers out, or the launcher")
     for line in frame_notes(policy.config, dataset, video_model) if accelerator.is_main_process else ():
         print(f"note: {line}")
     policy.slow.to(accelerator.device)
     prepare_text(policy, dataset, accelerator=accelerator)
-    if options.pool == LOCAL and options.workers == 1:
+    if not is_shared:
         fill(policy, dataset, store=FrameStore(dataset), cache=cache, accelerator=accelerator, wait=False)
     else:
         _fill_shared(options, dataset, cache=cache, uses_gpu=accelerator.device.type == "cuda")
