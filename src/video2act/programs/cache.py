@@ -1,7 +1,8 @@
 """`video2act cache`: let System 2 see the demonstrations before training, and check what it left behind.
 
-`train` fills a cache by itself. Filled apart, it can be shared by trainings, computed where the GPUs are (accelerate
-launch), kept to a size, and hold an earlier stage, which is smaller and fits policies that differ only behind it.
+`train` fills a cache by itself. Filled apart, it can be shared by trainings, computed by many machines (a pool, or
+accelerate launch), kept to a size, and hold an earlier stage, which is smaller and fits policies that differ only
+behind it.
 """
 
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ def fill_cache(options: FillCacheOptions) -> Filled:
     accelerator = Accelerator()
     is_shared = options.pool != LOCAL or options.workers > 1
     if is_shared and accelerator.num_processes > 1:
-        raise ValueError("accelerate launch shares the episodes already; leave --pool and --workers out, or the launcher")
+        raise ValueError("accelerate launch shares the episodes already; leave out --pool and --workers, or launch")
     for line in frame_notes(policy.config, dataset, video_model) if accelerator.is_main_process else ():
         print(f"note: {line}")
     policy.slow.to(accelerator.device)
@@ -90,12 +91,13 @@ def _fill_shared(options: FillCacheOptions, dataset: Dataset, *, cache: FeatureC
         cache.check_room(0)
         if not left:
             return
+        sources = [path for path in (*options.data, options.video_model) if path is not None and path.is_dir()]
         with (
             open_pool(
                 partial(CacheWorker, options, cache.root, cache.max_bytes),
                 min(options.workers, len(left)),
                 pool=options.pool,
-                folders=[cache.root, *(data for data in options.data if data.is_dir())],
+                folders=[cache.root, *sources],
                 uses_gpu=uses_gpu,
             ) as pool,
             Progress() as progress,
