@@ -66,7 +66,14 @@ def _connected(ray: Any, address: str, *, grpc: Any) -> Iterator[None]:
     target = address if address != "ray" else os.environ.get("RAY_ADDRESS", "")
     if ":" in target:
         _check_answers(target, grpc)
-    ray.init(target or None, log_to_driver=False, logging_level="ERROR")
+    try:
+        ray.init(target or None, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError) as error:
+        raise ConnectionError(
+            f"the Ray cluster at {target or 'this machine'} cannot be used ({error}): Python and Ray must have the same "
+            "version on all machines; a cluster with a token needs RAY_AUTH_MODE=token and the head's ~/.ray/auth_token "
+            "here; ray:// addresses have the port of --ray-client-server-port"
+        ) from error
     try:
         yield
     finally:
