@@ -70,9 +70,9 @@ def _connected(ray: Any, address: str, *, grpc: Any) -> Iterator[None]:
         ray.init(target or None, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError) as error:
         raise ConnectionError(
-            f"the Ray cluster at {target or 'this machine'} cannot be used ({error}): Python and Ray must have the same "
-            "version on all machines; a cluster with a token needs RAY_AUTH_MODE=token and the head's ~/.ray/auth_token "
-            "here; ray:// addresses have the port of --ray-client-server-port"
+            f"the Ray cluster at {target or 'this machine'} cannot be used ({error}). Python and Ray must have the "
+            "same version on all machines; a cluster with a token needs RAY_AUTH_MODE=token here, and the head's "
+            "~/.ray/auth_token; the port of ray:// is that of --ray-client-server-port"
         ) from error
     try:
         yield
