@@ -103,6 +103,14 @@ class TestKeysAndValues:
         assert difference <= 1e-4
 
 
+def test_a_growing_dataset(tmp_path: Path):
+    program = benchmark("growth")
+    options = program["GrowthOptions"](episodes=(2, 5), frames=9, image_px=64, batch_size=2, num_batches=2)
+    found = program["main"](options)
+    assert list(found) == [2, 5]
+    assert all(value > 0 for row in found.values() for value in row.values())
+
+
 class TestLoader:
     @pytest.mark.parametrize("has_system2", [True, False])
     def test_both_rates_are_measured_on_real_batches(

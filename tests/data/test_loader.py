@@ -78,8 +78,11 @@ class MemoryFrames:
     def __init__(self, dataset: MemoryDataset):
         self.dataset = dataset
 
-    def frames(self, episode: int, camera: str, *, size: tuple[int, int], rule: FrameConfig) -> np.ndarray:
-        return self.dataset.frames(episode, camera, size=size[0])
+    def plan(self, uses: Any, *, batch_bytes: int) -> None:
+        pass
+
+    def read(self, wanted: Any, camera: str, *, size: tuple[int, int], rule: FrameConfig) -> np.ndarray:
+        return np.stack([self.dataset.frames(i, camera, size=size[0])[list(numbers)] for i, numbers in wanted])
 
 
 @pytest.fixture

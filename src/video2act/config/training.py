@@ -39,6 +39,9 @@ class OptimizationConfig(CheckedConfig):
     max_minutes: NonNegative = 0.0
     """stop after this time with a checkpoint to resume from; 0: no limit. For machines that are lent for a while"""
     seed: Seed = 0
+    frames_gib: Positive = 4.0
+    """memory for decoded frames in GiB, for each process of a training with its workers. Episodes that do not fit are
+    read from their files for each batch, with the same result"""
 
 
 @dataclass(frozen=True)

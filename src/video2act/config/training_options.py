@@ -113,6 +113,8 @@ class FillCacheOptions(PolicyStart, DataOptions):
     """latents of the video VAE; features after the video model's blocks; seen: filtered features"""
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     """number format on disk"""
+    frames_gib: Annotated[float, POSITIVE] = TRAINING.frames_gib
+    """memory for decoded frames in GiB; of an episode that does not fit, pieces are read"""
     max_gib: Annotated[float, POSITIVE] | None = None
     """refuse to write a cache larger than this"""
     workers: Processes = 1

@@ -130,7 +130,7 @@ def _image_faults(recorded: Recorded, entry: EpisodeEntry, *, key: str) -> Itera
     numbers = read_table(path, ["episode_index"])["episode_index"].to_numpy()
     begin = int(np.searchsorted(numbers, entry.index))
     for first, count in _parts(entry.length, size=size):
-        read_images(path, key, first=begin + first, count=count, size=size)
+        read_images(path, key, rows=range(begin + first, begin + first + count), size=size)
     return iter(())
 
 

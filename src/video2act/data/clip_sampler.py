@@ -11,14 +11,11 @@ import numpy as np
 import torch
 
 from video2act.config import LETTERBOX, FilterConfig, FormerConfig, FrameConfig, StreamConfig, VideoTrainConfig
-from video2act.data.frame_store import FrameStore
+from video2act.data.frame_store import GIB, FrameStore, check_budget
 from video2act.data.lerobot_reader import Dataset
 from video2act.data.loader import episode_clips
 from video2act.frames import fit_problem
 from video2act.types import Video
-
-BUDGET_BYTES = 8 * 2**30
-"""of decoded frames, over all datasets"""
 
 
 @dataclass(frozen=True)
@@ -30,13 +27,24 @@ class Footage:
     camera: str
 
     @classmethod
-    def open(cls, datasets: Sequence[Dataset], camera: str | None) -> list["Footage"]:
-        """Args: camera: None for the first of each dataset. Raises ValueError for one that a dataset does not have."""
+    def open(cls, datasets: Sequence[Dataset], camera: str | None, *, config: VideoTrainConfig) -> list["Footage"]:
+        """The datasets share the memory for decoded frames.
+
+        Args:
+            camera: None for the first of each dataset.
+        Raises:
+            ValueError: a dataset does not have the camera; the memory does not hold one batch.
+        """
         for dataset in datasets:
             if camera is not None and camera not in dataset.cameras:
                 raise ValueError(f"the dataset has no camera {camera!r}; its cameras are {', '.join(dataset.cameras)}")
         total = sum(dataset.total_frames for dataset in datasets)
-        shares = [BUDGET_BYTES * dataset.total_frames // total for dataset in datasets]
+        budget, batch = (
+            int(config.frames_gib * GIB),
+            config.batch_size * config.num_frames * 3 * max(config.sizes_px) ** 2,
+        )
+        check_budget(budget, batch)
+        shares = [(budget - batch) * dataset.total_frames // total for dataset in datasets]
         return [
             cls(dataset, FrameStore(dataset, share), camera or dataset.cameras[0])
             for dataset, share in zip(datasets, shares, strict=True)
@@ -62,6 +70,7 @@ class ClipSampler:
             problems = [fit_problem(recorded, (size, size), rule=frame) for size in config.sizes_px]
             if problem := next(filter(None, problems), ""):
                 raise ValueError(f"camera {one.camera!r}: {problem}; record larger frames, or lower --sizes-px")
+            one.store.plan([(one.camera, (size, size), frame) for size in config.sizes_px])
         self.footage = tuple(footage)
         self.config = config
         self.sizes_px = config.sizes_px
@@ -76,14 +85,17 @@ class ClipSampler:
 
     def clips(self, places: Sequence[Place], size_px: int) -> tuple[Video, list[str]]:
         """The clips that end at places of equal rate, and their instructions."""
-        parts, instruction = [], []
-        for number, episode, frame in places:
-            one = self.footage[number]
+        order, parts = [], []
+        for number in sorted({number for number, _, _ in places}):
+            one, chosen = self.footage[number], [i for i, place in enumerate(places) if place[0] == number]
             shape = (self.config.num_frames, self.config.stride, size_px)
             stream = StreamConfig("video", one.camera, *shape, FilterConfig(), FormerConfig(), frame=self.frame)
-            parts.append(episode_clips(one.store, stream, places=[(episode, frame)], control_fps=one.dataset.fps))
-            instruction.append(one.dataset.episode(episode).instruction[frame])
-        return Video(torch.cat([part.grid for part in parts]), parts[0].fps), instruction
+            own = [places[i][1:] for i in chosen]
+            parts.append(episode_clips(one.store, stream, places=own, control_fps=one.dataset.fps))
+            order += chosen
+        grid = torch.cat([part.grid for part in parts])[np.argsort(order)]
+        instruction = [self.footage[n].dataset.episode(i).instruction[frame] for n, i, frame in places]
+        return Video(grid, parts[0].fps), instruction
 
     def random(self, count: int, seed: tuple[int, ...]) -> tuple[Video, list[str]]:
         """`count` clips of one random size that end at random frames."""

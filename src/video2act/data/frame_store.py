@@ -1,65 +1,223 @@
-"""Keeps decoded frames in memory: decoding takes as long as training does, and training reads every episode many times.
+"""Decoded frames within a budget: episodes that fit stay in memory, of all others the wanted frames are read.
 
-An episode of one camera at one size is decoded once, for all threads, and kept within a budget; the least recently
-used episode is dropped first. Returned arrays are shared, hence read-only.
+Training reads every frame many times in random order, so dropping old episodes for new ones would decode a whole
+episode for each sample. Therefore the first episodes that fit stay for good, each decoded once when it is first
+wanted. Frames of the others are sought in their files at every batch, several episodes at once. Both ways give the same
+bytes. Memory is shared with worker processes, so the budget holds for all of them together.
 """
 
-from collections import OrderedDict
+import mmap
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Lock
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 
 from video2act.config import FrameConfig
 from video2act.data.lerobot_reader import Dataset
 from video2act.frames import Size, fit_frames
 
-Key = tuple[int, str, Size, FrameConfig]
-"""episode, camera, size, rule"""
+GIB = 2**30
+PIECE = 256
+"""frames of an episode that are decoded at a time"""
+# pages are taken when they are written
+SHARED = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+
+Use = tuple[str, Size, FrameConfig]
+"""camera, size (height, width), rule"""
 
 
 class FrameStore:
-    """The frames of a dataset at any sizes."""
+    """The frames of a dataset at any sizes.
 
-    def __init__(self, dataset: Dataset, budget_bytes: int = 4 * 2**30):
+    Args:
+        budget_bytes: memory for decoded frames.
+        episodes: those that may stay in memory; None: all.
+    """
+
+    def __init__(self, dataset: Dataset, budget_bytes: int = 4 * GIB, *, episodes: Sequence[int] | None = None):
         self._dataset = dataset
-        self._budget = budget_bytes
+        self._budget = self._free = budget_bytes
+        self._episodes = range(len(dataset)) if episodes is None else episodes
+        self._kept: dict[Use, _Kept] = {}
+        self._needed = 0
         self._lock = Lock()
-        self._kept: OrderedDict[Key, np.ndarray] = OrderedDict()
-        self._turns: dict[Key, Lock] = {}
-        self._used = 0
 
     @property
     def used_bytes(self) -> int:
-        return self._used
+        """Memory of the frames that are decoded now."""
+        return sum(kept.used_bytes for kept in self._kept.values())
+
+    def of_episode(self, episode: int) -> "FrameStore":
+        """A store with the same budget for one episode, which is read from its beginning to its end."""
+        return FrameStore(self._dataset, self._budget, episodes=(episode,))
+
+    def plan(self, uses: Sequence[Use], *, batch_bytes: int = 0) -> None:
+        """Choose the episodes that stay in memory, before worker processes begin.
+
+        Args:
+            batch_bytes: what the frames of one batch take.
+        Raises:
+            ValueError: the budget does not hold one batch.
+            OSError: the system does not give so much memory.
+        """
+        check_budget(self._budget, batch_bytes)
+        new = [use for use in dict.fromkeys(uses) if use not in self._kept]
+        frame_bytes = sum(_frame_bytes(size) for _, size, _ in new)
+        ends = np.cumsum([self._dataset.lengths[i] for i in self._episodes])
+        count = int(np.searchsorted(ends * frame_bytes, max(0, self._free - batch_bytes), side="right"))
+        self._needed += int(ends[-1]) * frame_bytes
+        for use in new:
+            lengths = {i: self._dataset.lengths[i] for i in self._episodes[:count]}
+            self._kept[use] = _Kept(lengths, use[1])
+            self._free -= self._kept[use].total_bytes
+
+    def __str__(self) -> str:
+        """What stays in memory, in one line."""
+        needed, budget = f"{self._needed / GIB:.3g} GiB", f"{self._budget / GIB:.3g} GiB (frames-gib)"
+        count, total = min((kept.count for kept in self._kept.values()), default=0), len(self._episodes)
+        if count == total:
+            return f"decoded frames take {needed} of {budget}: all stay in memory"
+        return (
+            f"decoded frames would take {needed}, the budget is {budget}: {count} of {total} episodes stay in memory, "
+            "frames of the others are read from their files for each batch"
+        )
+
+    def read(
+        self, wanted: Sequence[tuple[int, Sequence[int]]], camera: str, *, size: Size, rule: FrameConfig
+    ) -> UInt8[np.ndarray, "b t {size[0]} {size[1]} 3"]:
+        """Chosen frames of episodes.
+
+        Args:
+            wanted: episode and frame numbers of each sample, equally many; they may repeat.
+        Raises:
+            IndexError, DatasetError: no such episode, frame or camera, a damaged file.
+            ValueError: the frames are too small.
+        """
+        kept = self._planned((camera, size, rule))
+        found = np.empty((len(wanted), len(wanted[0][1]), *size, 3), np.uint8)
+        samples: dict[int, list[int]] = {}
+        for place, (episode, _) in enumerate(wanted):
+            samples.setdefault(episode, []).append(place)
+
+        def read(episode: int) -> None:
+            places = samples[episode]
+            if episode in kept:
+                whole = self._whole(kept, episode, use=(camera, size, rule))
+                for place in places:
+                    found[place] = whole[list(wanted[place][1])]
+                return
+            numbers = sorted({number for place in places for number in wanted[place][1]})
+            reduce = partial(fit_frames, size=size, rule=rule)
+            frames = self._dataset.frames(episode, camera, numbers=numbers, reduce=reduce)
+            for place in places:
+                found[place] = frames[np.searchsorted(numbers, wanted[place][1])]
+
+        threads = min(len(samples), torch.get_num_threads())
+        if threads == 1:
+            for episode in samples:
+                read(episode)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(read, samples))
+        return found
 
     def frames(
         self, episode: int, camera: str, *, size: Size, rule: FrameConfig
     ) -> UInt8[np.ndarray, "t {size[0]} {size[1]} 3"]:
-        """All frames of an episode, read-only, at a size (height, width). Raises IndexError, DatasetError: no such
-        episode or camera, a damaged file; ValueError: the frames are too small."""
-        key = (episode, camera, size, rule)
-        with self._lock:
-            turn = self._turns.setdefault(key, Lock())
-        with turn:  # the second to ask waits here for the frames that the first decodes
-            with self._lock:
-                if key in self._kept:
-                    self._kept.move_to_end(key)
-                    return self._kept[key]
-            # in pieces: a long episode as recorded may not fit into memory
+        """All frames of an episode, read-only. Errors as for `read`."""
+        use = camera, size, rule
+        kept = self._planned(use)
+        if episode in kept:
+            frames = self._whole(kept, episode, use=use)
+        else:
             frames = self._dataset.frames(episode, camera, reduce=partial(fit_frames, size=size, rule=rule))
-            frames.flags.writeable = False
-            with self._lock:
-                self._keep(key, frames)
-            return frames
+        frames.flags.writeable = False
+        return frames
 
-    def _keep(self, key: Key, frames: np.ndarray) -> None:
-        """An episode larger than the whole budget is handed out but not kept."""
-        if frames.nbytes > self._budget:
-            return
-        while self._used + frames.nbytes > self._budget:
-            _, dropped = self._kept.popitem(last=False)
-            self._used -= dropped.nbytes
-        self._kept[key] = frames
-        self._used += frames.nbytes
+    def _planned(self, use: Use) -> "_Kept":
+        with self._lock:
+            if use not in self._kept:
+                self.plan([use])
+        return self._kept[use]
+
+    def _whole(self, kept: "_Kept", episode: int, *, use: Use) -> np.ndarray:
+        camera, size, rule = use
+        frames = kept.frames(episode)
+        with kept.turn(episode):  # the second to ask waits here for the frames that the first decodes
+            if not kept.is_ready(episode):
+                reduce = partial(fit_frames, size=size, rule=rule)
+                for start in range(0, len(frames), PIECE):
+                    stop = min(start + PIECE, len(frames))
+                    frames[start:stop] = self._dataset.frames(episode, camera, start=start, stop=stop, reduce=reduce)
+                kept.set_ready(episode)
+        return frames
+
+
+class _Kept:
+    """Shared memory for some episodes of one camera at one size, filled on demand.
+
+    Two processes may fill the same episode: they write the same bytes.
+    """
+
+    def __init__(self, lengths: dict[int, int], size: Size):
+        self._size = size
+        self._begin = dict(zip(lengths, np.cumsum([0, *lengths.values()])[:-1].tolist(), strict=True))
+        self._lengths = lengths
+        self._place = {episode: place for place, episode in enumerate(lengths)}
+        self._turns: dict[int, Lock] = {}
+        self.total_bytes = sum(lengths.values()) * _frame_bytes(size)
+        self._frames = _shared(self.total_bytes).reshape(-1, *size, 3)
+        self._is_ready = _shared(len(lengths))
+
+    def __contains__(self, episode: int) -> bool:
+        return episode in self._place
+
+    @property
+    def count(self) -> int:
+        return len(self._lengths)
+
+    @property
+    def used_bytes(self) -> int:
+        num_frames = sum(length for episode, length in self._lengths.items() if self.is_ready(episode))
+        return num_frames * _frame_bytes(self._size)
+
+    def frames(self, episode: int) -> np.ndarray:
+        begin = self._begin[episode]
+        return self._frames[begin : begin + self._lengths[episode]]
+
+    def turn(self, episode: int) -> Lock:
+        return self._turns.setdefault(episode, Lock())
+
+    def is_ready(self, episode: int) -> bool:
+        return bool(self._is_ready[self._place[episode]])
+
+    def set_ready(self, episode: int) -> None:
+        self._is_ready[self._place[episode]] = 1
+
+
+def check_budget(budget_bytes: int, batch_bytes: int) -> None:
+    """Raise ValueError where the frames of one batch take more than the budget."""
+    if batch_bytes > budget_bytes:
+        needed, given = (f"{size / GIB:.3g} GiB" for size in (batch_bytes, budget_bytes))
+        remedy = f"set --frames-gib to at least {np.ceil(1000 * batch_bytes / GIB) / 1000:g}, or lower --batch-size"
+        raise ValueError(
+            f"the frames of one batch take {needed}, but the budget for decoded frames is {given}; {remedy}"
+        )
+
+
+def _frame_bytes(size: Size) -> int:
+    return 3 * size[0] * size[1]
+
+
+def _shared(num_bytes: int) -> np.ndarray:
+    """Zeros that child processes share."""
+    if num_bytes == 0:
+        return np.zeros(0, np.uint8)
+    try:
+        return np.frombuffer(mmap.mmap(-1, num_bytes, flags=SHARED), np.uint8)
+    except OSError as error:
+        raise OSError(f"no memory for {num_bytes / GIB:.3g} GiB of frames ({error}); lower --frames-gib") from error

@@ -100,7 +100,14 @@ class Dataset(Protocol):
         ...
 
     def frames(
-        self, i: int, camera: str, *, start: int = 0, stop: int | None = None, reduce: Reduce | None = None
+        self,
+        i: int,
+        camera: str,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        numbers: Sequence[int] | None = None,
+        reduce: Reduce | None = None,
     ) -> UInt8[np.ndarray, "t _h _w 3"]: ...
 
 
@@ -180,11 +187,19 @@ class LeRobotDataset(fingerprint.Fingerprinted):
         return self.info.features[self._feature(camera)].image_size
 
     def frames(
-        self, i: int, camera: str, *, start: int = 0, stop: int | None = None, reduce: Reduce | None = None
+        self,
+        i: int,
+        camera: str,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        numbers: Sequence[int] | None = None,
+        reduce: Reduce | None = None,
     ) -> UInt8[np.ndarray, "t _h _w 3"]:
         """Decode frames `start .. stop - 1` of episode `i` (default: all), as recorded.
 
         Args:
+            numbers: the frames to decode instead, ascending, each once.
             reduce: makes the frames smaller, piece by piece; an episode may be larger than memory.
         Raises:
             IndexError: no such episode or frame.
@@ -194,18 +209,20 @@ class LeRobotDataset(fingerprint.Fingerprinted):
         feature = self._feature(camera)
         length = self.lengths[i]
         end = length if stop is None else stop
-        if not 0 <= start < end <= length:
-            raise IndexError(f"{self.root}: episode {i} has frames 0..{length - 1}, asked for {start}..{end - 1}")
+        chosen = range(start, end) if numbers is None else numbers
+        if not chosen or not 0 <= chosen[0] <= chosen[-1] < length:
+            asked = f"{chosen[0]}..{chosen[-1]}" if chosen else f"{start}..{end - 1}"
+            raise IndexError(f"{self.root}: episode {i} has frames 0..{length - 1}, asked for {asked}")
         size = self.image_size(camera)
         if self.info.features[feature].dtype == "image":
-            file, first = self.root / self.entries[i].data_file, self._tables[i].first_row + start
-            return read_images(file, feature, first=first, count=end - start, size=size, reduce=reduce)
+            file, first = self.root / self.entries[i].data_file, self._tables[i].first_row
+            return read_images(file, feature, rows=[first + number for number in chosen], size=size, reduce=reduce)
         span = self.entries[i].videos[camera]
         video = open_video(self.root / span.file)
         video.check_rate(self.info.fps)
         video.check_size(size)
-        first = span.first_frame(video.num_frames, self.info.fps) + start
-        return video.frames(first, end - start, reduce=reduce)
+        first = span.first_frame(video.num_frames, self.info.fps)
+        return video.chosen([first + number for number in chosen], reduce=reduce)
 
     def column(self, i: int, name: str) -> np.ndarray | list[str]:
         """Any other column of episode `i` (a reward, a force), `[t ...]`, or a list of strings. Raises IndexError,

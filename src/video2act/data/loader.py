@@ -6,7 +6,7 @@ any order. Frames are visited in a new random order in every epoch, shared out b
 
 from collections.abc import Sequence
 from functools import lru_cache
-from math import inf
+from math import inf, prod
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -24,7 +24,7 @@ from video2act.data.lerobot_format import ACTION, STATE
 from video2act.data.lerobot_reader import Dataset, LeRobotDataset
 from video2act.data.sentences import check_sentences
 from video2act.data.view import as_view
-from video2act.frames import Size, check_frames
+from video2act.frames import Size, check_frames, frame_uses
 from video2act.text.instruction import MAX_BYTES
 from video2act.types import Batch, Video
 
@@ -33,9 +33,13 @@ OTHER_CONFIG = "use the config made for this dataset"
 
 @runtime_checkable
 class Frames(Protocol):
-    """Decoded frames of whole episodes (`FrameStore`)."""
+    """Decoded frames of episodes (`FrameStore`)."""
 
-    def frames(self, episode: int, camera: str, *, size: Size, rule: FrameConfig) -> UInt8[np.ndarray, "t _h _w 3"]: ...
+    def plan(self, uses: Sequence[tuple[str, Size, FrameConfig]], *, batch_bytes: int) -> None: ...
+
+    def read(
+        self, wanted: Sequence[tuple[int, Sequence[int]]], camera: str, *, size: Size, rule: FrameConfig
+    ) -> UInt8[np.ndarray, "b t _h _w 3"]: ...
 
 
 @runtime_checkable
@@ -57,7 +61,8 @@ class BatchLoader(data.Dataset):
         weights: how often each of several datasets is drawn from, per frame of the epoch; None: by their sizes.
         vary_instruction: draw one of the sentences that an episode was recorded with (`Dataset.sentences`).
     Raises:
-        ValueError: the dataset has no actions, or does not fit the policy; both sides are named.
+        ValueError: the dataset has no actions, or does not fit the policy; both sides are named. The frames of a
+            batch do not fit into the memory for decoded frames.
     """
 
     def __init__(
@@ -92,6 +97,9 @@ class BatchLoader(data.Dataset):
         self.world_size = world_size
         self.weights = weights
         self.vary_instruction = vary_instruction
+        uses = [use for use in frame_uses(config) if cache is None or not use.stream]
+        needed = batch_bytes(config, batch_size, is_cached=cache is not None)
+        frames.plan([(use.camera, use.size, use.rule) for use in uses], batch_bytes=needed)
         # global frame number -> episode, frame
         self._episode = np.repeat(np.arange(len(dataset)), dataset.lengths)
         self._frame = np.concatenate([np.arange(length) for length in dataset.lengths])
@@ -173,19 +181,24 @@ class BatchLoader(data.Dataset):
     def _images(self, name: str, places: list[tuple[int, int]]) -> Float[Tensor, "b 3 h w"]:
         camera, lag = camera_and_lag(name)
         size, rule = (self.config.image_px, self.config.image_px), self.config.image
-        stored = ((self._numbers[episode], frame) for episode, frame in places)
         # before the episode began, its first frame is repeated, as in clips
-        images = [self.frames.frames(i, camera, size=size, rule=rule)[max(0, frame - lag)] for i, frame in stored]
-        return rearrange(torch.from_numpy(np.stack(images)), "b h w c -> b c h w").float() / 127.5 - 1
+        wanted = [(self._numbers[episode], (max(0, frame - lag),)) for episode, frame in places]
+        images = self.frames.read(wanted, camera, size=size, rule=rule)
+        return rearrange(torch.from_numpy(images), "b 1 h w c -> b c h w").float() / 127.5 - 1
+
+
+def batch_bytes(config: PolicyConfig, batch_size: int, *, is_cached: bool) -> int:
+    """Of the decoded frames of a batch: System 1's images and, without a cache, the streams' clips."""
+    streams = config.system2.streams if config.system2 and not is_cached else ()
+    clips = sum(prod((stream.num_frames, *stream.frame_px)) for stream in streams)
+    return 3 * batch_size * (clips + len(config.cameras) * config.image_px**2)
 
 
 def episode_clips(frames: Frames, stream: StreamConfig, *, places: list[tuple[int, int]], control_fps: float) -> Video:
     """The stream's clips that end at (episode, frame) places, as one batch."""
-    clips = []
-    for episode, newest in places:
-        images = frames.frames(episode, stream.camera, size=stream.frame_px, rule=stream.frame)
-        chosen = stream_indices(newest, stream)
-        clips.append(to_pixels(images[chosen], control_fps / stream.stride))
+    wanted = [(episode, stream_indices(newest, stream)) for episode, newest in places]
+    images = frames.read(wanted, stream.camera, size=stream.frame_px, rule=stream.frame)
+    clips = [to_pixels(clip, control_fps / stream.stride) for clip in images]
     return Video(torch.cat([clip.grid for clip in clips]), clips[0].fps)
 
 

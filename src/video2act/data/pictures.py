@@ -5,7 +5,7 @@ is `{bytes, path}`, as `datasets` writes images. LeRobot embeds the bytes when a
 names a path is an error, since it is not portable.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ CELL = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 FORMATS = ("PNG", "JPEG", "WEBP")
 """other decoders of Pillow are not needed, and some start programs"""
 MAX_PIXELS = 2**24
-PIECE_BYTES = 2**26
+PIECE_BYTES = 2**24
 """of frames that are reduced at a time"""
 
 
@@ -76,11 +76,12 @@ def gather(
 
 
 def read_images(
-    path: Path, key: str, *, first: int, count: int, size: tuple[int, int], reduce: Reduce | None = None
-) -> UInt8[np.ndarray, "{count} _h _w 3"]:
-    """Rows `first .. first + count - 1` of a data file, RGB.
+    path: Path, key: str, *, rows: Sequence[int], size: tuple[int, int], reduce: Reduce | None = None
+) -> UInt8[np.ndarray, "_t _h _w 3"]:
+    """Chosen rows of a data file, RGB.
 
     Args:
+        rows: ascending, each once.
         size: height and width, as declared.
         reduce: makes the frames smaller, piece by piece.
     Raises:
@@ -91,12 +92,14 @@ def read_images(
         with open_parquet(path, ()) as file:
             if key not in file.schema_arrow.names:
                 raise DatasetError(f"{path} lacks the column {key}, which meta/info.json declares")
+            first, count = rows[0], rows[-1] - rows[0] + 1
             cells = _cells(file, key, first=first, count=count)
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
     if len(cells) != count:
         raise DatasetError(f"{path} holds {len(cells)} of the {count} images of {key} from row {first}", COPY)
-    return gather(_decoded(path, key, first=first, cells=cells, size=size), count, size=size, reduce=reduce)
+    chosen = [(row, cells[row - first]) for row in rows]
+    return gather(_decoded(path, key, cells=chosen, size=size), len(rows), size=size, reduce=reduce)
 
 
 def _cells(file: pq.ParquetFile, key: str, *, first: int, count: int) -> list[Any]:
@@ -108,8 +111,8 @@ def _cells(file: pq.ParquetFile, key: str, *, first: int, count: int) -> list[An
     return file.read_row_groups(groups, columns=[key]).slice(offset, count)[key].to_pylist()
 
 
-def _decoded(path: Path, key: str, *, first: int, cells: list[Any], size: tuple[int, int]) -> Iterator[np.ndarray]:
-    for row, cell in enumerate(cells, first):
+def _decoded(path: Path, key: str, *, cells: list[tuple[int, Any]], size: tuple[int, int]) -> Iterator[np.ndarray]:
+    for row, cell in cells:
         if cell and not isinstance(cell, dict):
             problem = f"{path}: {key} must hold images as {{bytes, path}}, found {type(cell).__name__}"
             raise DatasetError(problem, "record it again")

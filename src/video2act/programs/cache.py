@@ -18,6 +18,7 @@ from video2act.config.training_options import FillCacheOptions, VerifyCacheOptio
 from video2act.data import Dataset, FrameStore
 from video2act.data.cache import FeatureCache
 from video2act.data.cache_manifest import Dtype, load_spec
+from video2act.data.frame_store import GIB
 from video2act.data.loader import check_columns, check_fit
 from video2act.data.opening import open_chosen
 from video2act.files.lock import FolderLock
@@ -73,7 +74,8 @@ def fill_cache(options: FillCacheOptions) -> Filled:
     policy.slow.to(accelerator.device)
     prepare_text(policy, dataset, accelerator=accelerator)
     if not is_shared:
-        fill(policy, dataset, store=FrameStore(dataset), cache=cache, accelerator=accelerator, wait=False)
+        store = FrameStore(dataset, int(options.frames_gib * GIB))
+        fill(policy, dataset, store=store, cache=cache, accelerator=accelerator, wait=False)
     else:
         _fill_shared(options, dataset, cache=cache, uses_gpu=accelerator.device.type == "cuda")
     num_clips = sum(-(-length // spec.every) for length in dataset.lengths)
@@ -128,7 +130,7 @@ class CacheWorker:
         self._policy, self._dataset = _subject(options)
         self._policy.slow.to(accelerator.device)
         prepare_text(self._policy, self._dataset, accelerator=accelerator)
-        self._store, self._device = FrameStore(self._dataset), accelerator.device
+        self._store, self._device = FrameStore(self._dataset, int(options.frames_gib * GIB)), accelerator.device
         spec = cache_spec(self._policy, self._dataset, stage=options.stage, dtype=options.dtype)
         self._cache = FeatureCache(out, spec, max_bytes=max_bytes)
 

@@ -15,7 +15,8 @@ from video2act.config import PolicyConfig, TrainConfig
 from video2act.config.training_options import TrainOptions
 from video2act.data import Dataset, FrameStore, split
 from video2act.data.embodied import EmbodiedDataset
-from video2act.data.loader import BatchLoader, check_columns, check_fit, check_weights
+from video2act.data.frame_store import GIB, check_budget
+from video2act.data.loader import BatchLoader, batch_bytes, check_columns, check_fit, check_weights
 from video2act.data.opening import open_chosen
 from video2act.files.run_folder import CONFIG_FILE as POLICY_FILE
 from video2act.files.run_folder import ROBOTS
@@ -82,6 +83,8 @@ def train(
     config = fit_robots(config, data)
     check_fit(config, data)
     check_weights(data, training.weights)
+    budget, is_cached = int(training.frames_gib * GIB), tuning == "frozen" and not live
+    check_budget(budget, batch_bytes(config, training.batch_size, is_cached=is_cached))
     learned, held_out = split(data, training.validation_fraction) if training.validation_fraction else (data, None)
     torch.manual_seed(training.seed)
     policy = build_policy(config, learned.stats, video_model=video_model)
@@ -105,7 +108,7 @@ def train(
         for line in (*notes, *frame_notes(config, data, video_model)) if loop.is_main else ():
             print(f"note: {line}")
         prepare_text(policy, data, accelerator=loop.accelerator)
-        store, seen = FrameStore(data), None
+        store, seen = FrameStore(data, budget), None
         if policy.system2 and not policy.system2.is_learning and not live:
             seen = open_cache(policy, data, out=out, video_model=video_model, cache=cache)
             fill(policy, data, store=store, cache=seen, accelerator=loop.accelerator)
@@ -125,8 +128,11 @@ def train(
                 vary_instruction=training.vary_instruction,
             )
 
+        batches = loader(learned)
         validate = validation_loss(loader(held_out), loop=loop) if held_out else None
-        loop.run(training_inputs(loader(learned), training, loop=loop), "policy", validate=validate)
+        if loop.is_main:
+            print(f"note: {store}")
+        loop.run(training_inputs(batches, training, loop=loop), "policy", validate=validate)
         weights = loop.averaged_weights()
         if loop.is_main:
             save_runs(policy, weights, out=out, data=data)

@@ -140,7 +140,8 @@ def train_video(
     _check(config, backbone, tuning=tuning)
     check_sentences(datasets, _longest_sentence(backbone))
     halves = [split(dataset, config.validation_fraction) for dataset in datasets]
-    footage = Footage.open([*(training for training, _ in halves), *(last for _, last in halves)], camera)
+    parts = [*(training for training, _ in halves), *(last for _, last in halves)]
+    footage = Footage.open(parts, camera, config=config)
     sampler = ClipSampler(footage[: len(halves)], config, frame=frame)
     held_out = ClipSampler(footage[len(halves) :], config, frame=frame)
     identity = {
@@ -181,6 +182,8 @@ def train_video(
             pixels, instruction = sampler.random(config.batch_size, (config.seed, 1, step, rank))
             return pixels.to(device), instruction, loop.generator(step)
 
+        for one in footage[: len(halves)] if loop.is_main else ():
+            print(f"note: {one.store}")
         loop.run(inputs, "video model")
         weights = {name.removeprefix("backbone."): tensor for name, tensor in loop.averaged_weights().items()}
         report = VideoReport(0.0, 0, 0.0, [])

@@ -8,10 +8,8 @@ from contextlib import nullcontext
 from dataclasses import asdict, replace
 from math import gcd
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from jaxtyping import UInt8
 from rich.progress import track
 from torch import Tensor
 
@@ -138,9 +136,13 @@ def look(
     system2, fps, instruction = policy.slow, policy.config.fps, dataset.episode(episode).instruction
     windowed = tuple(stream for stream in system2.config.streams if stream.encoding == "window")
     streams = [stream for stream in system2.config.streams if stream not in windowed]
-    images = {s.name: store.frames(episode, s.camera, size=s.frame_px, rule=s.frame) for s in streams}
-    streamed = {s.name: _whole_stream(system2, s, images=images[s.name], fps=fps, device=device) for s in streams}
-    moments = range(0, dataset.lengths[episode], spec.every)
+    length, store = dataset.lengths[episode], store.of_episode(episode)
+    store.plan([(s.camera, s.frame_px, s.frame) for s in system2.config.streams])
+    streamed = {
+        s.name: _whole_stream(system2, s, store=store, place=(episode, length - 1), fps=fps, device=device)
+        for s in streams
+    }
+    moments = range(0, length, spec.every)
     parts: list[dict[str, Video]] = []
     for first in range(0, len(moments), BATCH):
         frames = moments[first : first + BATCH]
@@ -158,16 +160,23 @@ def look(
 
 
 def _whole_stream(
-    system2: System2, stream: StreamConfig, *, images: UInt8[np.ndarray, "t h w 3"], fps: float, device: torch.device
+    system2: System2,
+    stream: StreamConfig,
+    *,
+    store: FrameStore,
+    place: tuple[int, int],
+    fps: float,
+    device: torch.device,
 ) -> Video:
-    """All latents of an episode `[1 c t h w]`."""
-    group = system2.config.backbone.frames_per_latent
-    chosen = stream_indices(len(images) - 1, stream)
+    """All latents of an episode up to a frame `[1 c t h w]`."""
+    group, (episode, newest) = system2.config.backbone.frames_per_latent, place
+    chosen = stream_indices(newest, stream)
     encoder, grids, latent_fps = open_stream(system2.backbone), [], 0.0
     begin = 0
     while begin < len(chosen):
         end = begin + PIECE * group + (begin == 0)
-        pixels = to_pixels(images[chosen[begin:end]], fps / stream.stride).to(device)
+        images = store.read([(episode, chosen[begin:end])], stream.camera, size=stream.frame_px, rule=stream.frame)
+        pixels = to_pixels(images[0], fps / stream.stride).to(device)
         if stream.channel_order == "bgr":
             pixels = replace(pixels, grid=pixels.grid.flip(1))
         latents = system2.continue_stream(encoder, pixels)

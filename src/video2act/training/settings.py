@@ -12,7 +12,7 @@ from video2act.training.metrics import METRICS_FILE
 SETTINGS_FILE = "training.json"
 FINISHED = "finished"
 
-HARMLESS = ("max_minutes", "save_every", "validate_every", "num_workers")
+HARMLESS = ("max_minutes", "save_every", "validate_every", "num_workers", "frames_gib")
 """settings that do not change what is learned"""
 
 
