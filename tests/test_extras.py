@@ -88,7 +88,7 @@ def test_a_lora_and_robotwins_files(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ImportError, match=r"training a LoRA needs peft .*pip install 'video2act\[lora\]'"):
         adapter.inject(nn.Linear(2, 2), TuningConfig("lora"))
     with pytest.raises(ImportError, match=r"RoboTwin's files needs h5py .*pip install 'video2act\[robotwin\]'"):
-        robotwin._h5py()
+        robotwin.read_episode(robotwin.Source(Path("a.hdf5"), "a", None, None))
 
 
 def test_the_cause_is_named():
