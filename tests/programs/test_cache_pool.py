@@ -29,3 +29,20 @@ def test_two_workers_write_what_one_process_writes(
     assert verify_cache(tmp_path / "two").startswith(f"{tmp_path / 'two'}: 3 episodes")
     with pytest.raises(OSError, match=r"the cache would take .* more than"):
         fill_cache((recorded,), tmp_path / "small", config=config, video_model=model, workers=2, max_gib=1e-6)
+
+
+@pytest.mark.slow
+def test_ray_writes_what_one_process_writes(
+    recorded: Path, small_backbone: BackboneConfig, small_config: PolicyConfig, tmp_path: Path
+):
+    """Ray starts on this machine."""
+    pytest.importorskip("ray")
+    model, config = tmp_path / "video", tmp_path / "config.json"
+    training = VideoTrainConfig(num_steps=1, batch_size=2, num_frames=9, sizes_px=(16,))
+    train_video((recorded,), model, config=training, backbone=small_backbone)
+    config.write_text(to_json(small_config))
+    for name, pool in (("local", "local"), ("ray", "ray")):
+        fill_cache((recorded,), tmp_path / name, config=config, video_model=model, workers=2, pool=pool)
+    written = [{path.name: path.read_bytes() for path in (tmp_path / name).glob("*.*")} for name in ("local", "ray")]
+    assert len(written[0]) == 4
+    assert written[0] == written[1]
