@@ -9,15 +9,19 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pool_work import Squares
 
+from video2act.config import EvaluateOptions
+from video2act.evaluation.episodes import Evaluation
+from video2act.programs.evaluate import run_evaluation
 from video2act.runtime.pool import open_pool
 from video2act.runtime.workers import WorkerDiedError
 
@@ -55,16 +59,16 @@ def test_an_address_that_does_not_answer_is_named_in_seconds(mute: int, monkeypa
 
 
 @pytest.fixture
-def cluster(ray: Any) -> Iterator[Any]:
-    """Two nodes; this process is connected to the first, and the second can be killed."""
+def cluster(ray: Any) -> Iterator[Callable[[], None]]:
+    """Two nodes, and this process is connected to the first; kills the second."""
     from ray.cluster_utils import Cluster  # type: ignore[import-not-found]
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.second = cluster.add_node(num_cpus=1)
+    second = cluster.add_node(num_cpus=1)
     ray.init(cluster.address, log_to_driver=False)
     try:
         cluster.wait_for_nodes()
-        yield cluster
+        yield partial(cluster.remove_node, second, allow_graceful=False)
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -94,10 +98,10 @@ def test_errors_arrive_and_a_missing_folder_names_node_and_path(tmp_path: Path):
 
 
 @slow
-def test_the_share_of_a_killed_node_is_taken_over(cluster: Any, tmp_path: Path):
+def test_the_share_of_a_killed_node_is_taken_over(cluster: Callable[[], None], tmp_path: Path):
     log = tmp_path / "log"
     with open_pool(partial(Squares, log=log), 4, pool="ray") as pool:
-        killer = threading.Timer(0.3, lambda: cluster.remove_node(cluster.second, allow_graceful=False))
+        killer = threading.Timer(0.3, cluster)
         killer.start()
         found = {task: square for task, (square, _) in pool.results(range(300))}
         killer.join()
@@ -108,48 +112,40 @@ def test_the_share_of_a_killed_node_is_taken_over(cluster: Any, tmp_path: Path):
 @slow
 @pytest.mark.usefixtures("cluster")
 def test_a_recording_is_the_same_byte_for_byte(tmp_path: Path):
-    from test_collect import SETTINGS, contents, record, set_up
-
-    record(set_up, tmp_path / "local", 6, workers=2, **SETTINGS)
-    done = record(set_up, tmp_path / "ray", 6, workers=2, pool="ray", **SETTINGS)
+    it = import_module("test_collect")
+    it.record(it.set_up, tmp_path / "local", 6, workers=2, **it.SETTINGS)
+    done = it.record(it.set_up, tmp_path / "ray", 6, workers=2, pool="ray", **it.SETTINGS)
     assert (done.num_episodes, done.failed_seeds) == (6, (12,))
-    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+    assert it.contents(tmp_path / "ray") == it.contents(tmp_path / "local")
 
 
 @slow
 @pytest.mark.usefixtures("cluster")
-def test_a_recording_survives_a_killed_node(cluster: Any, tmp_path: Path):
-    from test_collect import SETTINGS, contents, record, set_up
-
-    slow_set_up = partial(set_up, "", 32, 0.05)
-    record(slow_set_up, tmp_path / "local", 30, workers=2, **SETTINGS)
+def test_a_recording_survives_a_killed_node(cluster: Callable[[], None], tmp_path: Path):
+    it = import_module("test_collect")
+    slow_set_up = partial(it.set_up, "", 32, 0.05)
+    it.record(slow_set_up, tmp_path / "local", 30, workers=2, **it.SETTINGS)
     killer = threading.Thread(target=_kill_when, args=(cluster, tmp_path / "ray/meta/info.json"))
     killer.start()
-    record(slow_set_up, tmp_path / "ray", 30, workers=4, pool="ray", **SETTINGS)
+    it.record(slow_set_up, tmp_path / "ray", 30, workers=4, pool="ray", **it.SETTINGS)
     killer.join()
-    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+    assert it.contents(tmp_path / "ray") == it.contents(tmp_path / "local")
 
 
-def _kill_when(cluster: Any, info: Path) -> None:
+def _kill_when(kill: Callable[[], None], info: Path) -> None:
     """Kill the second node when the dataset holds an episode."""
     while not (info.is_file() and json.loads(info.read_text())["total_episodes"]):
         time.sleep(0.05)
-    cluster.remove_node(cluster.second, allow_graceful=False)
+    kill()
 
 
 @slow
 @pytest.mark.usefixtures("cluster")
 def test_an_evaluation_is_the_same(tmp_path: Path):
-    from test_evaluate import FakeRun, fake_environment, fake_expert
-    from test_evaluate_resumed import untimed
-
-    from video2act.config import EvaluateOptions
-    from video2act.evaluation.episodes import Evaluation
-    from video2act.programs.evaluate import run_evaluation
-
+    it, untimed = import_module("test_evaluate"), import_module("test_evaluate_resumed").untimed
     (tmp_path / "run").mkdir()
     options = EvaluateOptions(episodes=6, refresh_every=4, workers=1, num_videos=1, out=tmp_path / "local")
-    local = Evaluation(FakeRun(tmp_path / "run"), ("fake:a", "fake:b"), options, fake_environment, fake_expert)
+    local = Evaluation(it.FakeRun(tmp_path / "run"), ("fake:a", "fake:b"), options, it.fake_environment, it.fake_expert)
     distributed = replace(local, options=replace(options, workers=3, pool="ray", out=tmp_path / "ray"))
     done: list[bool] = []
     results = [run_evaluation(local), run_evaluation(distributed, done.append)]

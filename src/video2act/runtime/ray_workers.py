@@ -33,6 +33,7 @@ def ray_slots(
     with extra("cluster", f"pool={address}"):
         import grpc
         import ray  # type: ignore[import-not-found]
+        from ray import cloudpickle  # type: ignore[import-not-found]
     with _connected(ray, address, grpc=grpc):
         found = int(ray.cluster_resources().get("GPU", 0))
         if size * num_gpus > found:
@@ -52,7 +53,7 @@ def ray_slots(
             scheduling_strategy="SPREAD",
         )(_Actor)
         # as bytes: the worker's own modules are found after `place` is taken
-        packed = ray.cloudpickle.dumps(make_worker)
+        packed = cloudpickle.dumps(make_worker)
         yield [RaySlot(actor.remote(packed, place), ray) for _ in range(size)]
 
 
@@ -127,10 +128,12 @@ class _Actor:
             self._worker = None
 
     def _get(self) -> TaskWorker:
-        if self._worker is None:
-            self._place.take()
-            self._worker = attempt(pickle.loads(self._packed))
-        return self._worker
+        if self._worker is not None:
+            return self._worker
+        self._place.take()
+        worker: TaskWorker = attempt(pickle.loads(self._packed))
+        self._worker = worker
+        return worker
 
 
 class RaySlot:
