@@ -65,6 +65,10 @@ def _connected(ray: Any, address: str, *, grpc: Any) -> Iterator[None]:
         yield
         return
     target = address if address != "ray" else os.environ.get("RAY_ADDRESS", "")
+    # where `ray start` leaves the cluster of this machine, which may have been killed since
+    found = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+    if not target and found.is_file():
+        target = found.read_text().strip()
     if ":" in target:
         _check_answers(target, grpc)
     try:
@@ -89,7 +93,8 @@ def _check_answers(address: str, grpc: Any) -> None:
     except grpc.FutureTimeoutError as error:
         raise ConnectionError(
             f"no Ray cluster answers at {address} within {ANSWER_S} s; start one with `ray start --head` on that "
-            "machine, whose port for ray:// addresses is 10001, or use --pool local"
+            "machine, whose port for ray:// addresses is 10001, or use --pool local; `ray stop` forgets a cluster "
+            "that was killed"
         ) from error
     finally:
         channel.close()
