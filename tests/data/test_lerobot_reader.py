@@ -144,7 +144,7 @@ def test_a_task_without_a_sentence_is_not_called_none(root):
         ({"total_episodes": 3}, "lists 2 episodes but .* says total_episodes=3"),
         ({"total_frames": 13}, "lists 12 frames but .* says total_frames=13"),
         ({"total_frames": "x"}, "total_frames must be a whole number of 0 or more, got 'x'"),
-        ({"data_path": "data/{}.parquet"}, "info.json: data_path must be a path with the places"),
+        ({"data_path": "data/{}.parquet"}, "info.json: data_path must be a path in which only"),
         ({"codebase_version": "v4.0"}, "v4.0, newer than v3.0, .*update video2act"),
     ],
 )

@@ -297,7 +297,7 @@ class TestWeights:
     def test_weights_that_do_not_belong_are_refused(
         self, merged: Any, small_config: PolicyConfig, weights: tuple[float, ...]
     ):
-        with pytest.raises(ValueError, match="3 datasets need as many weights, none negative and not all zero"):
+        with pytest.raises(ValueError, match="--weights needs 3 numbers, one per dataset: finite, 0 or more"):
             self.loader(merged, small_config, weights)
 
 

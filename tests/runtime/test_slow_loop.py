@@ -200,7 +200,7 @@ class TestThread:
         episode."""
         loop = threaded(FakeSystem())
         loop.reset(0)
-        with pytest.raises(ValueError, match="episode 0 begins after episode 0; numbers count up"):
+        with pytest.raises(ValueError, match="episode numbers must increase: got 0 after 0"):
             loop.reset(0)
 
     def test_an_image_that_is_not_bytes_is_told_and_not_converted(self, threaded):

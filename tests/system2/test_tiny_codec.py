@@ -55,5 +55,5 @@ def test_fitted_to_one_colour_it_stays_finite():
 
 
 def test_more_components_than_values_are_refused():
-    with pytest.raises(ValueError, match="a block of 48 values has no 64 components"):
+    with pytest.raises(ValueError, match="latent_channels=64 is more than the 48 values of a block"):
         LinearCodec(latent_channels=64, patch_px=4, frames_per_latent=1)

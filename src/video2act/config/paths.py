@@ -92,7 +92,7 @@ def _plant(tree: dict[str, Any], names: list[str], value: Any, *, path: str) -> 
     for name in names[:-1]:
         tree = tree.setdefault(name, {})
         if not isinstance(tree, dict):
-            raise ValueError(f"{path}: a part of it is already replaced as a whole; change one of them")
+            raise ValueError(f"cannot set {path}: another change replaces a part above it; remove one of the two")
     last = names[-1]
     if isinstance(value, Mapping):
         tree.setdefault(last, {})

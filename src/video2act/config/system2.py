@@ -202,10 +202,15 @@ class System2Config(CheckedConfig):
             f"latent_frames must be 1 + a multiple of {merged} (the transformer merges them), got {chosen}",
         )
         step = stream.stride * per_latent
+        is_window = stream.encoding == "window"
         check(
-            stream.encoding == "window" or (self.backbone.name in STREAMING and stream.every % step == 0),
+            is_window or self.backbone.name in STREAMING,
             f"encoding='stream' needs a strictly causal video VAE ({', '.join(STREAMING)}; this is "
-            f"{self.backbone.name}), and every must be a multiple of {step} control steps (a latent's), got "
+            f"{self.backbone.name})",
+        )
+        check(
+            is_window or stream.every % step == 0,
+            f"encoding='stream': every must be a multiple of {step} control steps (stride x frames of a latent), got "
             f"{stream.every}",
         )
 

@@ -63,8 +63,8 @@ def check_template(value: object, name: str, *, places: tuple[str, ...]) -> str:
     plain = _FIELD.sub("0", text)
     if len(text) > 300 or unknown or "{" in plain or "}" in plain or "{video_key:" in text:
         raise ValueError(
-            f"{name} must be a path with the places {expected}, of which numbers may be written as {{...:03d}}, got "
-            f"{str(value)[:100]!r}"
+            f"{name} must be a path in which only {expected} may be filled in (numbers may be padded, as in "
+            f"{{episode_index:03d}}), got {str(value)[:100]!r}"
         )
     check_relative(plain, name)
     return text

@@ -84,8 +84,8 @@ class BatchLoader(data.Dataset):
         check_weights(dataset, weights)
         self._streams = config.system2.streams if config.system2 else ()
         if cache is None and any(stream.encoding == "stream" for stream in self._streams):
-            problem = "a stream is encoded once for all training steps, into a cache"
-            raise ValueError(f"{problem}; train with one, or in windows")
+            problem = "encoding='stream' needs a cache, which holds each episode encoded as a whole"
+            raise ValueError(f"{problem}; train without --live, or set the stream's encoding to 'window'")
         self.dataset = dataset
         self.frames = frames
         self.config = config
@@ -209,7 +209,7 @@ def check_weights(dataset: Dataset, weights: tuple[float, ...] | None) -> None:
     count = len(as_view(dataset).parts)
     if len(weights) != count or not all(0 <= weight < inf for weight in weights) or sum(weights) <= 0:
         listed = ", ".join(f"{weight:g}" for weight in weights) or "none"
-        problem = f"{count} datasets need as many weights, none negative and not all zero, all finite"
+        problem = f"--weights needs {count} numbers, one per dataset: finite, 0 or more, at least one above 0"
         raise ValueError(f"{problem}; got {listed}")
 
 

@@ -68,8 +68,8 @@ def check_exportable(config: PolicyConfig, *, has_system2: bool) -> None:
     for stream in config.system2.streams:
         if stream.encoding == "stream":
             raise ValueError(
-                f"stream {stream.name!r} of System 2 has encoding='stream': its encoder goes on through an episode, "
-                f"which a graph cannot; {elsewhere}"
+                f"stream {stream.name!r} of System 2 has encoding='stream', whose encoder keeps a state through an "
+                f"episode and cannot be exported; {elsewhere}"
             )
 
 

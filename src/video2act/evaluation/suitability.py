@@ -62,7 +62,7 @@ def check_runtime(evaluation: Evaluation) -> None:
     if options.runtime.overlap == "rtc_trained" and config.system1.max_delay_steps == 0:
         raise ValueError(
             "this policy was not trained to continue a plan (max_delay_steps is 0); choose overlap rtc, which guides "
-            "any policy, or train one with --max-delay-steps"
+            "any policy, or train one with --policy.system1.max-delay-steps"
         )
     if options.simulate_latency is not None:
         check_virtual(options.system2, options.runtime)

@@ -54,8 +54,8 @@ def load_rdt(system1: System1, path: Path | str, *, image_places: tuple[int, ...
     strangers = sorted(set(own) - set(names) - set(added))
     if strangers:
         raise ValueError(
-            f"this System 1 is not of RDT-1B's form, which has no {', '.join(strangers[:5])}; use the preset rdt_1b, "
-            "and name the robot (system1.embodiment, e.g. aloha_agilex)"
+            f"RDT-1B's checkpoint has no {', '.join(strangers[:5])}, which this System 1 needs; use --preset rdt_1b "
+            "and name the robot: --policy.system1.embodiment, e.g. aloha_agilex"
         )
     weights = rename(state, names, own=own, source=str(file)) | added
     system1.load_state_dict({name.removeprefix("system1."): tensor for name, tensor in weights.items()})

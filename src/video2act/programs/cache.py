@@ -60,7 +60,10 @@ def fill_cache(options: FillCacheOptions) -> Filled:
     spec = cache_spec(policy, dataset, stage=stage, dtype=dtype)
     if out is None:
         if video_model is None or not (video_model / CONFIG_FILE).is_file() or (stage, dtype) != ("seen", "float16"):
-            raise ValueError("name a folder for this cache with --out, and give it to train with --cache")
+            raise ValueError(
+                "only stage seen in float16 beside a train-video folder has a place of its own; name a folder for this "
+                "cache with --out, and give it to train with --cache"
+            )
         out = video_model / SEEN / spec.name
         if not can_write(out):
             raise ValueError(f"{video_model} cannot be written; name a folder for this cache with --out")

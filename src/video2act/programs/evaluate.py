@@ -79,7 +79,7 @@ def evaluate(
     if is_folder:
         check_engine(policy, chosen.engine)
     elif chosen.engine != "torch":
-        raise ValueError(f"engine={chosen.engine!r} is of a folder, but a loaded policy was given; pass its folder")
+        raise ValueError(f"engine={chosen.engine!r} reads an exported folder, got a loaded policy; pass the folder")
     source = RunFolder(Path(policy), chosen.engine) if is_folder else LoadedPolicy(policy)
     evaluation = Evaluation(source, (env,) if isinstance(env, str) else tuple(env), chosen)
     if source.path is not None and chosen.out is None:

@@ -41,9 +41,8 @@ def check_encoding(system2: str, streams: tuple[StreamConfig, ...]) -> None:
     """Raises ValueError where System 2 would be sent clips, and its encoder needs the whole episode."""
     if system2 not in ("inline", "thread") and any(stream.encoding == "stream" for stream in streams):
         raise ValueError(
-            "this policy's video encoder goes on through an episode (encoding='stream') and must see all of it, but to "
-            f"{system2!r} only the newest clip is sent; run System 2 inline or in a thread, or train with "
-            "encoding='window'"
+            f"system2={system2!r} gets only the newest clip, but encoding='stream' needs every frame of the episode; "
+            "run System 2 inline or in a thread, or train with encoding='window'"
         )
 
 

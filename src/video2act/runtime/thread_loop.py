@@ -103,8 +103,8 @@ class ThreadSlowLoop:
         with self._changed:
             if episode <= self._episode:
                 raise ValueError(
-                    f"episode {episode} begins after episode {self._episode}; numbers count up. To use a slow loop "
-                    "again, keep its policy too: the policy counts the episodes"
+                    f"episode numbers must increase: got {episode} after {self._episode}. Use the DualPolicy again "
+                    "together with its slow loop, or make a new slow loop"
                 )
             self._episode, self._control_step, self._version = episode, 0, 0
             self._is_behind = False

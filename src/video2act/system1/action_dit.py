@@ -134,10 +134,13 @@ class ActionDiT(nn.Module):
         image, video = conditions.image.data + self.image_type, conditions.video.data + self.video_type
         text = conditions.text
         if self.form.num_text_positions:
-            text = Tokens(text.data + _positions(self.text_position, text.data.shape[1], name="text"), text.mask)
+            text = Tokens(
+                text.data + _positions(self.text_position, text.data.shape[1], name="text", field="num_text_positions"),
+                text.mask,
+            )
         # a blind policy has none
         if self.form.positions_per_image and image.shape[1]:
-            image = image + _positions(self.image_position, image.shape[1], name="image")
+            image = image + _positions(self.image_position, image.shape[1], name="image", field="positions_per_image")
         if self.form.clock == "frequency":
             if fps is None:
                 raise ValueError("this transformer's clock is the control rate; pass fps")
@@ -208,10 +211,10 @@ def _mean(tokens: Tokens) -> Float[Tensor, "b d"]:
     return (tokens.data * visible).sum(dim=1) / visible.sum(dim=1).clamp(min=1)
 
 
-def _positions(table: Float[Tensor, "n d"], num_tokens: int, *, name: str) -> Float[Tensor, "m d"]:
+def _positions(table: Float[Tensor, "n d"], num_tokens: int, *, name: str, field: str) -> Float[Tensor, "m d"]:
     if num_tokens > len(table):
         raise ValueError(
-            f"{num_tokens} {name} tokens, but the transformer has learned {len(table)} positions for them; "
-            f"give it fewer, or raise num_{name}_positions"
+            f"{num_tokens} {name} tokens, but the transformer has only {len(table)} learned positions for them; "
+            f"raise system1.dit.{field}, or use a shorter text or smaller images"
         )
     return table[:num_tokens]

@@ -253,7 +253,7 @@ class System1(nn.Module):
         if longest == 0:
             raise ValueError(
                 "this policy was not trained to continue a plan (max_delay_steps is 0); use overlap rtc, which guides "
-                "any one, or train one with --max-delay-steps"
+                "any policy, or train one with --policy.system1.max-delay-steps"
             )
         if num_frozen > longest:
             raise ValueError(

@@ -28,7 +28,10 @@ class LinearCodec(nn.Module):
         self.frames_per_latent = frames_per_latent
         size = 3 * frames_per_latent * patch_px**2
         if latent_channels > size:
-            raise ValueError(f"a block of {size} values has no {latent_channels} components; lower latent_channels")
+            raise ValueError(
+                f"latent_channels={latent_channels} is more than the {size} values of a block (3 x {frames_per_latent} "
+                f"frames x {patch_px} x {patch_px} px); lower it"
+            )
         # random until fitted: an orthonormal basis, so that encode and decode are meaningful from the start
         basis, _ = torch.linalg.qr(torch.randn(size, latent_channels))
         self.register_buffer("mean", torch.zeros(size))
