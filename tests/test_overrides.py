@@ -110,7 +110,7 @@ def test_an_unknown_option_is_answered_with_near_ones(capsys: pytest.CaptureFixt
         ({"horizon": {"x": 1}}, "horizon is a value, 8; it has no field x"),
         ({"system2.streams.motion.stride": 0}, "system2.streams.motion: .*stride must be at least 1, got 0"),
         ({"system1.text_encoder.source": "t5"}, "system1.text_encoder: missing field width"),
-        ({"system2": None, "system2.filter_on": "latents"}, "already replaced as a whole"),
+        ({"system2": None, "system2.filter_on": "latents"}, "another change replaces a part above it"),
     ],
     ids=str,
 )

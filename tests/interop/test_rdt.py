@@ -105,7 +105,7 @@ def test_a_system1_of_another_size_or_form_is_refused(tmp_path: Path, state: dic
     write(tmp_path, state)
     with pytest.raises(ValueError, match=r"text_in\.up\.weight\) is \[32, 24\], the config asks for \[64, 24\]"):
         load_rdt(system1(hidden=64), tmp_path)
-    with pytest.raises(ValueError, match=r"not of RDT-1B's form.*blocks\.2"):
+    with pytest.raises(ValueError, match=r"RDT-1B's checkpoint has no .*blocks\.2"):
         load_rdt(system1(depth=3), tmp_path)
 
 

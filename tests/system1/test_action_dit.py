@@ -194,5 +194,5 @@ def test_where_the_clock_tells_the_rate_the_age_adds_nothing_until_it_is_trained
     ages = torch.tensor([0.1, 0.9])
     dit.project(conditions(), randn(2, 3), has_state=HAS_STATE, staleness=ages, fps=torch.full((2,), 25.0))
     assert torch.allclose(told[0], sinusoidal_embedding(torch.full((2,), 25.0), dit.sinusoids))
-    with pytest.raises(ValueError, match="clock tells the control rate; pass fps"):
+    with pytest.raises(ValueError, match="clock is the control rate; pass fps"):
         dit.project(conditions(), randn(2, 3), has_state=HAS_STATE, staleness=ages)

@@ -308,7 +308,7 @@ class TestSystem1OfRdtsForm:
         system1.cameras = ("front", "wrist", "top")
         visible = Visibility.full(1, CPU)
         conditions = system1.gather([SHORT], images, video=Tokens.empty(1, 32, like=torch.zeros(1)), visible=visible)
-        with pytest.raises(ValueError, match="12 image tokens, but the transformer has learned 8 positions"):
+        with pytest.raises(ValueError, match=r"12 image tokens, .*only 8 learned positions.*dit\.positions_per_image"):
             system1.project(conditions, torch.zeros(1, 4), staleness=torch.zeros(1), visible=visible)
 
 

@@ -122,7 +122,7 @@ class TestTraining:
         assert Video2Act.load(tmp_path / "run_seen").config.system2.streams[1].encoding == "stream"  # type: ignore[union-attr]
 
     def test_a_stream_without_a_cache_is_refused(self, recorded: Path, video_model: Path, tmp_path: Path):
-        with pytest.raises(ValueError, match="a stream is encoded once for all training steps"):
+        with pytest.raises(ValueError, match="encoding='stream' needs a cache"):
             train(
                 (recorded,),
                 tmp_path / "run",
