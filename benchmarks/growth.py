@@ -22,9 +22,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from video2act.cli_options import parse
+from video2act.cli_flags import parse
 from video2act.data import DatasetWriter, Episode, FrameStore, LeRobotDataset
-from video2act.data.loader import BatchLoader, batch_bytes
+from video2act.data.batches import BatchLoader, batch_bytes
 from video2act.presets import DataSpec, make_preset
 
 CHUNK = 1000

@@ -15,11 +15,11 @@ from itertools import count
 import numpy as np
 import torch
 
-from video2act.cli_options import parse
+from video2act.cli_flags import parse
 from video2act.config import TrainConfig
 from video2act.config.training_options import TRAINING, DataOptions, PolicyStart
 from video2act.data import FrameStore
-from video2act.data.loader import BatchLoader, check_columns
+from video2act.data.batches import BatchLoader, check_columns
 from video2act.data.opening import open_chosen
 from video2act.frames import frame_uses
 from video2act.policy import Video2Act

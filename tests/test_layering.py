@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("policy", "hub", "engines"),
     ("training", "evaluation", "interop"),
     ("programs",),
-    ("cli", "cli_options", "__init__"),
+    ("cli", "cli_flags", "__init__"),
 )
 """parts (files or folders of the package) from the ground up; a file imports its own part and lower floors"""
 
@@ -42,7 +42,7 @@ FRIENDS = {
     "presets": {"clips"},
     "policy": {"hub"},
     "engines": {"policy"},
-    "cli": {"cli_options"},
+    "cli": {"cli_flags"},
 }
 """parts that import others of their own floor; all others are strangers to each other"""
 
@@ -201,7 +201,7 @@ RELEASED = SOURCE.parents[1] / "video2act_released" / "src" / "video2act_release
 def test_the_released_distribution_stands_beside_the_core(file: Path):
     """It imports the core below the programs; the core never imports it."""
     assert libraries(file).isdisjoint(FORBIDDEN_LIBRARIES)
-    assert imported_parts(file).isdisjoint({"programs", "training", "evaluation", "cli", "cli_options"})
+    assert imported_parts(file).isdisjoint({"programs", "training", "evaluation", "cli", "cli_flags"})
     assert len(file.read_text().splitlines()) <= 400
     assert not [name_of(core) for core in FILES if "video2act_released" in libraries(core)]
 

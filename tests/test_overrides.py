@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from video2act import cli
-from video2act.cli_options import parse
+from video2act.cli_flags import parse
 from video2act.config import PolicyConfig, differences, to_json
 from video2act.config.paths import leaf_paths, value_at
 from video2act.config.training_options import TrainOptions

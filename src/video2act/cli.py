@@ -133,7 +133,7 @@ def run(words: list[str]) -> None:
     """Parse a command line and run its verb."""
     name = verb_of(words)
     if name is not None:
-        from video2act.cli_options import parse  # tyro takes a third of a second
+        from video2act.cli_flags import parse  # tyro takes a third of a second
 
         verb, program = VERBS[name], f"video2act {name}"
         try:

@@ -7,8 +7,8 @@ from recordings import CAMERAS, FPS, SIZE, numbered_frames
 
 from video2act.config import PolicyConfig
 from video2act.data import DatasetError, DatasetWriter, Episode, FrameStore, LeRobotDataset, open_datasets, split
+from video2act.data.batches import BatchLoader
 from video2act.data.embodied import EmbodiedDataset
-from video2act.data.loader import BatchLoader
 from video2act.embodiment import EMBODIMENTS, FIELDS, UNIFIED, UNIFIED_DIM
 
 ROBOTS = ("one_arm_position", "two_arms_7")

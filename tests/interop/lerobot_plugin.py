@@ -110,7 +110,7 @@ def same_batches(data: Path, saved: Path) -> None:
     from lerobot_policy_video2act.batches import training_batch
 
     from video2act.data import FrameStore, LeRobotDataset
-    from video2act.data.loader import BatchLoader
+    from video2act.data.batches import BatchLoader
 
     config: Any = PreTrainedConfig.from_pretrained(saved)
     policy = replace(config.plan(), max_staleness_steps=0)

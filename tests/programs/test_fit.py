@@ -14,7 +14,7 @@ from video2act.clips import FrameHistory
 from video2act.config import BackboneConfig, FrameConfig, PolicyConfig, TrainConfig, VideoTrainConfig
 from video2act.config.training_options import TrainOptions
 from video2act.data import DatasetWriter, Episode, FrameStore, LeRobotDataset, open_dataset
-from video2act.data.loader import BatchLoader, check_fit, episode_clips
+from video2act.data.batches import BatchLoader, check_fit, episode_clips
 from video2act.evaluation.suitability import check_fits
 from video2act.interfaces import EnvironmentSpec
 from video2act.observations import read_image

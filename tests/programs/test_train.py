@@ -29,9 +29,9 @@ from video2act.policy import Video2Act
 from video2act.presets import PRESETS, DataSpec
 from video2act.system2 import System2
 from video2act.system2.backbones import make_backbone, save_video_model
-from video2act.training.batches import draw_visibility
 from video2act.training.loop import TrainingLoop
 from video2act.training.new_policy import build_policy
+from video2act.training.step_inputs import draw_visibility
 from video2act.types import Observation, Tokens, Video, VideoCondition
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")

@@ -19,9 +19,9 @@ from video2act import cli
 from video2act.clips import FrameHistory
 from video2act.config import BackboneConfig, PolicyConfig, TrainConfig, VideoTrainConfig
 from video2act.data import FrameStore, LeRobotDataset
+from video2act.data.batches import BatchLoader
 from video2act.data.cache import FeatureCache
 from video2act.data.cache_manifest import StaleCacheError, load_spec
-from video2act.data.loader import BatchLoader
 from video2act.policy import Video2Act
 from video2act.presets import PRESETS, DataSpec
 from video2act.system2 import System2

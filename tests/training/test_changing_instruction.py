@@ -8,7 +8,7 @@ import torch
 
 from video2act.config import PolicyConfig
 from video2act.data import EpisodeData, FrameStore, LeRobotDataset
-from video2act.data.loader import episode_clips
+from video2act.data.batches import episode_clips
 from video2act.policy import Video2Act
 from video2act.training.features import cache_spec, look
 

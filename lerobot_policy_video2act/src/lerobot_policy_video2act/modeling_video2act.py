@@ -18,8 +18,8 @@ from video2act.config import to_json
 from video2act.files.run_folder import WEIGHTS_FILE
 from video2act.runtime.runner import Runner
 from video2act.statistics import Statistics
-from video2act.training.batches import draw_visibility
 from video2act.training.new_policy import build_policy, make_policy
+from video2act.training.step_inputs import draw_visibility
 
 
 class Video2ActPolicy(PreTrainedPolicy):

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from video2act.config import LETTERBOX, FilterConfig, FormerConfig, FrameConfig, StreamConfig, VideoTrainConfig
+from video2act.data.batches import episode_clips
 from video2act.data.frame_store import GIB, FrameStore, check_budget
 from video2act.data.lerobot_reader import Dataset
-from video2act.data.loader import episode_clips
 from video2act.frames import fit_problem
 from video2act.types import Video
 

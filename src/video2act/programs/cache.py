@@ -16,10 +16,10 @@ from rich.progress import Progress
 
 from video2act.config.training_options import FillCacheOptions, VerifyCacheOptions
 from video2act.data import Dataset, FrameStore
+from video2act.data.batches import check_columns, check_fit
 from video2act.data.cache import FeatureCache
 from video2act.data.cache_manifest import Dtype, load_spec
 from video2act.data.frame_store import GIB
-from video2act.data.loader import check_columns, check_fit
 from video2act.data.opening import open_chosen
 from video2act.files.lock import FolderLock
 from video2act.policy import Video2Act

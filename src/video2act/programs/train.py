@@ -14,21 +14,21 @@ import torch
 from video2act.config import PolicyConfig, TrainConfig
 from video2act.config.training_options import TrainOptions
 from video2act.data import Dataset, FrameStore, split
+from video2act.data.batches import BatchLoader, batch_bytes, check_columns, check_fit, check_weights
 from video2act.data.embodied import EmbodiedDataset
 from video2act.data.frame_store import GIB, check_budget
-from video2act.data.loader import BatchLoader, batch_bytes, check_columns, check_fit, check_weights
 from video2act.data.opening import open_chosen
 from video2act.files.run_folder import CONFIG_FILE as POLICY_FILE
 from video2act.files.run_folder import ROBOTS
 from video2act.interop.rdt import load_rdt
 from video2act.policy import Video2Act
-from video2act.training.batches import episode_numbers, training_inputs, validation_loss
 from video2act.training.beginning import Beginning, begin_from
 from video2act.training.features import fill
 from video2act.training.identity import policy_identity, whole_path
 from video2act.training.loop import CHECKPOINTS, TrainingLoop
 from video2act.training.new_policy import build_policy, choose_policy, fit_robots, frame_notes, open_cache, prepare_text
 from video2act.training.record import save_runs
+from video2act.training.step_inputs import episode_numbers, training_inputs, validation_loss
 
 
 def main(options: TrainOptions) -> None:

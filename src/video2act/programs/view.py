@@ -8,7 +8,7 @@ demonstrator's.
 from pathlib import Path
 
 from video2act.data import LeRobotDataset
-from video2act.data.loader import check_cameras
+from video2act.data.batches import check_cameras
 from video2act.policy import Video2Act
 from video2act.viz.film import Recording, film
 from video2act.viz.video_writer import write_video

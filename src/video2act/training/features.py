@@ -16,9 +16,9 @@ from torch import Tensor
 from video2act.clips import stream_indices, to_pixels
 from video2act.config import StreamConfig
 from video2act.data import Dataset, FrameStore
+from video2act.data.batches import episode_clips
 from video2act.data.cache import FeatureCache
 from video2act.data.cache_manifest import CacheSpec, Dtype, weights_fingerprint
-from video2act.data.loader import episode_clips
 from video2act.files.lock import FolderLock
 from video2act.policy import Video2Act
 from video2act.system2 import System2

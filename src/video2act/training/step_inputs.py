@@ -1,4 +1,4 @@
-"""From a batch (made in `data/loader.py`) to the arguments of a training step, and the loss on held-out episodes."""
+"""From a batch (made in `data/batches.py`) to the arguments of a training step, and the loss on held-out episodes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from video2act.config import TrainConfig
 from video2act.data import Dataset, as_view
 from video2act.data.augmentation import jitter, shift
-from video2act.data.loader import BatchLoader
+from video2act.data.batches import BatchLoader
 from video2act.system1 import Visibility
 from video2act.training.loop import TrainingLoop
 from video2act.training.pause import ignore_signals

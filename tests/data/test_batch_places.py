@@ -9,8 +9,8 @@ import pytest
 from test_loader import TOTAL, MemoryDataset, MemoryFrames, numbers
 
 from video2act.config import FrameConfig, PolicyConfig
+from video2act.data.batches import BatchLoader, check_fit
 from video2act.data.cache_manifest import CacheSpec
-from video2act.data.loader import BatchLoader, check_fit
 from video2act.types import Stage, Video
 
 
