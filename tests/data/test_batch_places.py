@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_loader import TOTAL, MemoryDataset, MemoryFrames, numbers
+from test_batches import TOTAL, MemoryDataset, MemoryFrames, numbers
 
 from video2act.config import FrameConfig, PolicyConfig
 from video2act.data.batches import BatchLoader, check_fit

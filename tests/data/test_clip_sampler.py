@@ -1,10 +1,11 @@
 """Clips for video models: their stride, their rate, their sentence, and how often each rate comes."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
-from test_loader import MemoryDataset, numbers
+from test_batches import MemoryDataset, numbers
 
 from video2act.config import FrameConfig, VideoTrainConfig
 from video2act.data.clip_sampler import ClipSampler, Footage
@@ -17,8 +18,12 @@ class Store(FrameStore):
     def __init__(self, dataset: MemoryDataset):
         self.dataset = dataset  # type: ignore[assignment]
 
-    def frames(self, episode: int, camera: str, *, size: tuple[int, int], rule: FrameConfig) -> np.ndarray:
-        return self.dataset.frames(episode, camera, size=size[0])  # type: ignore[call-arg, arg-type]
+    def plan(self, uses: Any, *, batch_bytes: int = 0) -> None:
+        pass
+
+    def read(self, wanted: Any, camera: str, *, size: tuple[int, int], rule: FrameConfig) -> np.ndarray:
+        frames = self.dataset.frames
+        return np.stack([frames(episode, camera, size=size[0])[list(chosen)] for episode, chosen in wanted])  # type: ignore[call-arg, arg-type]
 
 
 def sampler(*datasets: MemoryDataset, sizes_px: tuple[int, ...] = (16,), stride: int = 2) -> ClipSampler:

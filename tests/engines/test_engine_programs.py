@@ -62,7 +62,7 @@ def test_a_wrong_folder_or_option_is_answered_before_any_work(policy: Video2Act,
         evaluate(onnx_folder, WORLD, engine="onnxruntime", blind=True, episodes=1, out=out)
     with pytest.raises(ValueError, match="choose system2='thread'"):
         evaluate(onnx_folder, WORLD, engine="onnxruntime", system2="process", episodes=1, out=out)
-    with pytest.raises(ValueError, match="a loaded policy was given"):
+    with pytest.raises(ValueError, match="reads an exported folder, got a loaded policy"):
         evaluate(policy, WORLD, engine="onnxruntime", episodes=1)
     with pytest.raises(ValueError, match="by engine torch only"):
         ServeOptions(only="system2", engine="onnxruntime")

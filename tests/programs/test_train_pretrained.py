@@ -90,7 +90,7 @@ def test_weights_that_do_not_fit_stop_the_training_before_it_begins(
     recorded: Path, tmp_path: Path, sources: dict[str, str]
 ):
     torch.save({"model.x_pos_embed": torch.zeros(1, 7, 32)}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"not of RDT-1B's form|does not fit"):
+    with pytest.raises(ValueError, match=r"RDT-1B's checkpoint has no|does not fit"):
         train(
             (recorded,), tmp_path / "run", config=TrainConfig(num_steps=1), preset="narrow", cameras=CAMERAS,
             changes=sources, init=tmp_path,

@@ -170,7 +170,9 @@ class TestManyRobots:
         assert trained.report.num_clips > 4
 
     def test_a_batch_has_one_rate(self, recorded: Path, other: Path):
-        footage = Footage.open([open_dataset(recorded, episodes=(0, 1)), open_dataset(other, episodes=(0,))], None)
+        footage = Footage.open(
+            [open_dataset(recorded, episodes=(0, 1)), open_dataset(other, episodes=(0,))], None, config=CONFIG
+        )
         assert [one.camera for one in footage] == ["front", "top"]
         sampler = ClipSampler(footage, CONFIG)
         said: dict[float, set[str]] = {}

@@ -32,7 +32,7 @@ def test_an_encoder_that_needs_the_whole_episode_is_not_sent_clips(where: str, s
     check_encoding(where, windows)
     streams = (spatial, replace(motion, encoding="stream"))
     check_encoding("thread", streams)
-    with pytest.raises(ValueError, match=rf"to '{where}' only the newest clip is sent.*inline or in a thread"):
+    with pytest.raises(ValueError, match=rf"system2='{where}' gets only the newest clip.*inline or in a thread"):
         check_encoding(where, streams)
 
 

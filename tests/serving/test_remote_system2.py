@@ -142,7 +142,7 @@ def test_it_refreshes_at_most_every_n_steps(system2, loop_of, perceiver: Perceiv
 def test_an_episodes_number_that_was_there_before_is_refused(system2, loop_of):
     with system2() as server, closing(loop_of(server)) as loop:
         loop.reset(0)
-        with pytest.raises(ValueError, match="episode 0 begins after episode 0"):
+        with pytest.raises(ValueError, match="episode numbers must increase: got 0 after 0"):
             loop.reset(0)
 
 

@@ -6,7 +6,6 @@ package installed and see the same folders. Ray's own arguments, such as the num
 """
 
 import os
-import pickle
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -33,7 +32,6 @@ def ray_slots(
     with extra("cluster", f"pool={address}"):
         import grpc
         import ray  # type: ignore[import-not-found]
-        from ray import cloudpickle  # type: ignore[import-not-found]
     with _connected(ray, address, grpc=grpc):
         found = int(ray.cluster_resources().get("GPU", 0))
         if size * num_gpus > found:
@@ -52,9 +50,9 @@ def ray_slots(
             max_task_retries=-1,  # a call to a node that is being lost counts as one, so 3 are soon used up
             scheduling_strategy="SPREAD",
         )(_Actor)
-        # as bytes: the worker's own modules are found after `place` is taken
-        packed = cloudpickle.dumps(make_worker)
-        yield [RaySlot(actor.remote(packed, place), ray) for _ in range(size)]
+        # Ray reads what is inside a list when the actor asks for it: its modules are found after `place` is taken
+        inside = [ray.put(make_worker)]
+        yield [RaySlot(actor.remote(inside, place), ray) for _ in range(size)]
 
 
 @contextmanager
@@ -117,8 +115,8 @@ class _Place:
 class _Actor:
     """A worker in a process of Ray's. It is built at the first call, so that its errors come as they are."""
 
-    def __init__(self, packed: bytes, place: _Place):
-        self._packed, self._place = packed, place
+    def __init__(self, make_worker: list[Any], place: _Place):
+        self._make_worker, self._place = make_worker, place
         self._worker: TaskWorker | None = None
 
     def ready(self) -> None:
@@ -135,10 +133,11 @@ class _Actor:
     def _get(self) -> TaskWorker:
         if self._worker is not None:
             return self._worker
+        import ray  # type: ignore[import-not-found]
+
         self._place.take()
-        worker: TaskWorker = attempt(pickle.loads(self._packed))
-        self._worker = worker
-        return worker
+        self._worker = attempt(ray.get(self._make_worker[0]))
+        return self._worker
 
 
 class RaySlot:

@@ -6,6 +6,7 @@ forked from a small server (`forkserver`) that has imported what they need: it h
 serves the next workers too.
 """
 
+import copy
 import os
 import pickle
 import signal
@@ -181,7 +182,7 @@ def attempt(work: Callable[..., Any], *arguments: Any) -> Any:
         return work(*arguments)
     except Exception as error:
         try:
-            pickle.loads(pickle.dumps(error))
+            pickle.dumps(copy.copy(error))  # a copy is made as at the other end
         except (TypeError, AttributeError, pickle.PickleError):
             raise WorkerFailedError(f"{type(error).__name__}: {error}") from None
         raise
