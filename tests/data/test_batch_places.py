@@ -100,9 +100,9 @@ def test_frames_are_asked_for_at_the_size_of_their_stream(small_config: PolicyCo
     asked: set[tuple[str, tuple[int, int]]] = set()
 
     class Sized(MemoryFrames):
-        def frames(self, episode: int, camera: str, *, size: tuple[int, int], rule: FrameConfig) -> np.ndarray:
+        def read(self, wanted: Any, camera: str, *, size: tuple[int, int], rule: FrameConfig) -> np.ndarray:
             asked.add((camera, size))
-            return np.zeros((self.dataset.lengths[episode], *size, 3), np.uint8)
+            return np.zeros((len(wanted), len(wanted[0][1]), *size, 3), np.uint8)
 
     assert small_config.system2 is not None
     spatial, motion = small_config.system2.streams

@@ -64,7 +64,15 @@ class MemoryDataset:
         return f"memory {i}"
 
     def frames(
-        self, i: int, camera: str, *, start: int = 0, stop: int | None = None, reduce: Any = None, size: int = 16
+        self,
+        i: int,
+        camera: str,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        numbers: Any = None,
+        reduce: Any = None,
+        size: int = 16,
     ) -> np.ndarray:
         """Red says which episode, green which frame, blue which camera."""
         frames = np.zeros((self.lengths[i], size, size, 3), np.uint8)

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -27,12 +28,12 @@ def shared(gated: GatedSystem) -> Iterator[System2Worker]:
     shared.close()
 
 
-def loop_of(shared: System2Worker, refresh_every: int = 1, **timeouts: float) -> ThreadSlowLoop:
+def loop_of(shared: System2Worker, refresh_every: int = 1, **timeouts: Any) -> ThreadSlowLoop:
     spec = RefreshSpec((MOTION,), refresh_every=refresh_every, control_fps=FPS)
     return ThreadSlowLoop(shared, spec, **{"first_condition_timeout_s": 5.0, **timeouts})
 
 
-def started(shared: System2Worker, first: int, **timeouts: float) -> ThreadSlowLoop:
+def started(shared: System2Worker, first: int, **timeouts: Any) -> ThreadSlowLoop:
     """A loop whose episode has begun with frame `first`."""
     loop = loop_of(shared, **timeouts)
     loop.reset(0)
