@@ -59,7 +59,7 @@ def main(options: LoaderOptions) -> dict[str, float]:
     )
     for episode in range(len(dataset)):
         for use in frame_uses(config):
-            loader.frames.frames(episode, use.camera, size=use.size, rule=use.rule)
+            loader.frames.read([(episode, [0])], use.camera, size=use.size, rule=use.rule)
     steps = count()
     timed: dict[str, Callable[[], object]] = {"load": lambda: loader[next(steps)]}
     if not options.loader_only:

@@ -81,7 +81,7 @@ class TestNumbers:
         self, make_loader: Callable[..., BatchLoader], small_config: PolicyConfig
     ):
         streamed = small_config.replace({"system2.streams.motion.encoding": "stream"})
-        with pytest.raises(ValueError, match="encoded once for all training steps, into a cache"):
+        with pytest.raises(ValueError, match="encoding='stream' needs a cache"):
             make_loader(config=streamed)
 
     @pytest.mark.parametrize("size", [2, 4])

@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def _onnxruntime(path: Path, num_threads: int) -> Graph:
 
     def run(given: Arrays) -> Arrays:
         # an input that no output depends on is not in the graph
-        made = session.run(names, {name: array for name, array in given.items() if name in read})
+        made: Any = session.run(names, {name: array for name, array in given.items() if name in read})
         return dict(zip(names, made, strict=True))
 
     return run

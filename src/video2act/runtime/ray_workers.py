@@ -136,8 +136,9 @@ class _Actor:
         import ray  # type: ignore[import-not-found]
 
         self._place.take()
-        self._worker = attempt(ray.get(self._make_worker[0]))
-        return self._worker
+        worker: TaskWorker = attempt(ray.get(self._make_worker[0]))
+        self._worker = worker
+        return worker
 
 
 class RaySlot:

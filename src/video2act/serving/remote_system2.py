@@ -7,6 +7,7 @@ after a lost connection, the next clip makes a new one.
 import sys
 import threading
 import time
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ class RemoteSystem2:
             self._disconnect()
             raise (System2Error if is_final(error) else ConnectionError)(describe_error(error)) from error
         # an exported policy reads numpy as well, and may run where there is no PyTorch
-        array = sys.modules["torch"].from_numpy if "torch" in sys.modules else np.asarray
+        array: Any = sys.modules["torch"].from_numpy if "torch" in sys.modules else np.asarray
         return Tokens(array(answer["tokens"]), array(answer["mask"]))
 
     def close(self) -> None:
