@@ -1,8 +1,10 @@
 """The local pool with real processes, and what must hold of any pool."""
 
+import multiprocessing
 import os
 import re
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -75,6 +77,26 @@ def test_an_error_of_the_set_up_arrives_before_any_task():
 def test_a_worker_that_dies_is_named_with_its_task_and_exit_code():
     with open_pool(Squares, 2) as pool, pytest.raises(WorkerDiedError, match="ended with exit code 3 on exit "):
         list(pool.results([1, 2, "exit", 3]))
+
+
+def test_the_exit_code_is_known_also_where_the_executor_reads_it_first(monkeypatch: pytest.MonkeyPatch):
+    """Only one `waitpid` learns the code of a spawned process. The pool's own one came too late and said None."""
+    really = os.waitpid
+
+    def slowly(pid: int, options: int) -> tuple[int, int]:
+        is_own = threading.current_thread() is threading.main_thread()
+        time.sleep(0.1 * is_own)
+        found = really(pid, options)
+        time.sleep(0.5 * (not is_own))
+        return found
+
+    monkeypatch.setattr(os, "waitpid", slowly)
+    context = multiprocessing.get_context("spawn")
+    with (
+        open_pool(Squares, 1, alone=False, context=context) as pool,
+        pytest.raises(WorkerDiedError, match="ended with exit code 3 on exit "),
+    ):
+        list(pool.results(["exit"]))
 
 
 def test_ctrl_c_is_left_to_the_program():

@@ -133,7 +133,8 @@ class _Actor:
     def _get(self) -> TaskWorker:
         if self._worker is not None:
             return self._worker
-        import ray  # type: ignore[import-not-found]
+        with extra("cluster", "a worker on Ray"):
+            import ray  # type: ignore[import-not-found]
 
         self._place.take()
         worker: TaskWorker = attempt(ray.get(self._make_worker[0]))

@@ -138,7 +138,8 @@ class ProcessSlot:
     def explain(self, error: BaseException, where: str) -> BaseException:
         if not isinstance(error, BrokenProcessPool):
             return error
-        self._process.join(5)
+        # the executor's thread waits for its process; whoever waits beside it may be too late to learn the code
+        self._executor.shutdown()
         return WorkerDiedError(
             f"a worker ended with exit code {self._process.exitcode} {where} (a negative code is a signal, "
             "-9 often a lack of memory); run the same command again, with fewer workers if it recurs"
