@@ -357,7 +357,7 @@ class Video2Act(nn.Module):
 
     @property
     def max_instruction_bytes(self) -> int | None:
-        """Of the longest instruction that every byte encoder reads; None without one."""
+        """Bytes of the longest instruction that every byte encoder reads; None without one."""
         return longest_instruction(self)
 
     def scale_warnings(self) -> list[str]:

@@ -30,7 +30,7 @@ class Statistics:
             raise ValueError(f"mean, std, min and max must have one size, got {sorted(sizes)}")
 
     def of_dimensions(self, chosen: Sequence[int]) -> "Statistics":
-        """Of these dimensions only, in this order."""
+        """The statistics of these dimensions only, in this order."""
         return Statistics(**{name: tuple(values[i] for i in chosen if values) for name, values in vars(self).items()})
 
     def name(self, dimension: int) -> str:

@@ -313,26 +313,15 @@ def test_a_whole_policy_is_refused(loop_of):
 
 def test_the_key_comes_from_the_environment(small_config: PolicyConfig, system2, monkeypatch: pytest.MonkeyPatch):
     assert small_config.system2 is not None
+    spec = RefreshSpec(small_config.system2.streams, refresh_every=1, control_fps=small_config.fps)
     with system2(api_key="secret") as server:
         monkeypatch.setenv("VIDEO2ACT_API_KEY", "secret")
-        with closing(
-            connected(
-                server.address,
-                RefreshSpec(small_config.system2.streams, refresh_every=1, control_fps=small_config.fps),
-                answer_timeout_s=10.0,
-            )
-        ) as loop:
+        with closing(connected(server.address, spec, answer_timeout_s=10.0)) as loop:
             loop.reset(0)
             loop.observe(observation(0))
             assert loop.condition().observed_at == 0.0
         monkeypatch.setenv("VIDEO2ACT_API_KEY", "wrong")
-        with closing(
-            connected(
-                server.address,
-                RefreshSpec(small_config.system2.streams, refresh_every=1, control_fps=small_config.fps),
-                answer_timeout_s=10.0,
-            )
-        ) as loop:
+        with closing(connected(server.address, spec, answer_timeout_s=10.0)) as loop:
             loop.reset(0)
             loop.observe(observation(0))
             with pytest.raises(RuntimeError, match="401 Unauthorized: the API key is wrong"):

@@ -188,7 +188,7 @@ class BatchLoader(data.Dataset):
 
 
 def batch_bytes(config: PolicyConfig, batch_size: int, *, is_cached: bool) -> int:
-    """Of the decoded frames of a batch: System 1's images and, without a cache, the streams' clips."""
+    """Bytes of the decoded frames of a batch: System 1's images and, without a cache, the streams' clips."""
     streams = config.system2.streams if config.system2 and not is_cached else ()
     clips = sum(prod((stream.num_frames, *stream.frame_px)) for stream in streams)
     return 3 * batch_size * (clips + len(config.cameras) * config.image_px**2)

@@ -203,10 +203,11 @@ class PerceiveGraph(nn.Module):
 
     def forward(self, text: Tensor, *rest: Tensor) -> Tensor:
         self._text = text
-        self._grey = dict(zip((stream.name for stream in self.referenced), rest, strict=False))
+        count = len(self.referenced)
+        self._grey = dict(zip((stream.name for stream in self.referenced), rest[:count], strict=True))
         clips = {
             stream.name: Video(pixels, self.fps / stream.stride)
-            for stream, pixels in zip(self.streams, rest[len(self.referenced) :], strict=True)
+            for stream, pixels in zip(self.streams, rest[count:], strict=True)
         }
         return self.system2.perceive(clips, [""]).data
 

@@ -109,7 +109,7 @@ class EnginePolicy:
     def _denoise(self, keys: Arrays) -> Float[np.ndarray, "1 horizon n"]:
         rows = self._arrays["schedule"]
         known = [self._noise.draw(1, *self._arrays["noise_shape"].tolist())]
-        for timestep, row in zip(self._arrays["timesteps"], rows, strict=False):
+        for timestep, row in zip(self._arrays["timesteps"], rows[:-1], strict=True):
             noisy = np.tensordot(row[: len(known)], np.stack(known), axes=1).astype(np.float32)
             step = {"noisy": noisy, "timestep": timestep[None].astype(np.float32)}
             known.append(self._step({name: keys[name] for name in self.exported.keys} | step)["prediction"])
@@ -144,7 +144,7 @@ class EnginePolicy:
 
     @property
     def max_instruction_bytes(self) -> int | None:
-        """Of the longest instruction that the byte encoders read; None without them."""
+        """Bytes of the longest instruction that the byte encoders read; None without them."""
         return self.exported.max_bytes or None
 
     def _said(self, instruction: str) -> Arrays:

@@ -22,6 +22,9 @@ DEFAULT_CAMERAS = ("corner4", "gripperPOV")
 
 DEFAULT_MAX_STEPS = 200
 
+STATE_NAMES = ("gripper_x", "gripper_y", "gripper_z", "gripper_opening")
+ACTION_NAMES = ("delta_x", "delta_y", "delta_z", "gripper_effort")
+
 # trap (d): these cameras are mounted on their head; topview, behindGripper and gripperPOV are upright
 UPSIDE_DOWN_CAMERAS = frozenset({"corner", "corner2", "corner3", "corner4"})
 
@@ -52,11 +55,11 @@ class MetaWorld(SimulatedTask):
             instruction=INSTRUCTIONS[task],
             cameras=cameras,
             image_size=image_size,
-            state_names=("gripper_x", "gripper_y", "gripper_z", "gripper_opening"),
-            action_names=("delta_x", "delta_y", "delta_z", "gripper_effort"),
+            state_names=STATE_NAMES,
+            action_names=ACTION_NAMES,
             fps=1 / self._simulator.dt,  # frame_skip 5 x 2.5 ms = 80 Hz
             max_steps=max_steps,
-            relative_actions=("delta_x", "delta_y", "delta_z"),
+            relative_actions=ACTION_NAMES[:3],
         )
         self.privileged: Float[np.ndarray, "39"] = np.zeros(39)
         """the simulator's own observation, with the poses of objects and goal; for experts, never for a policy"""

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from video2act.envs.choices import check_choice
-from video2act.envs.metaworld import UPSIDE_DOWN_CAMERAS, make_simulator
+from video2act.envs.metaworld import ACTION_NAMES, STATE_NAMES, UPSIDE_DOWN_CAMERAS, make_simulator
 from video2act.envs.simulation import SimulatedTask, import_simulator
 from video2act.interfaces import EnvironmentSpec
 from video2act.types import Observation, Step
@@ -91,11 +91,11 @@ class Moving(SimulatedTask):
             instruction=chosen.instruction,
             cameras=cameras,
             image_size=image_size,
-            state_names=("gripper_x", "gripper_y", "gripper_z", "gripper_opening"),
-            action_names=("delta_x", "delta_y", "delta_z", "gripper_effort"),
+            state_names=STATE_NAMES,
+            action_names=ACTION_NAMES,
             fps=1 / self._simulator.dt,
             max_steps=max_steps,
-            relative_actions=("delta_x", "delta_y", "delta_z"),
+            relative_actions=ACTION_NAMES[:3],
         )
         model = self._simulator.model
         self._object, self._geom = model.joint("objjoint"), model.geom("objGeom")

@@ -9,6 +9,7 @@ import inspect
 import os
 import re
 import sys
+from collections.abc import Collection
 from typing import Any
 
 from video2act.envs import aloha, metaworld, moving
@@ -21,13 +22,17 @@ from video2act.envs.metaworld import MetaWorld
 from video2act.envs.moving import Moving
 from video2act.interfaces import Environment, Expert
 
-FAMILIES = {"metaworld": MetaWorld, "aloha": Aloha, "moving": Moving}
+FAMILIES: dict[str, tuple[Any, Any, Collection[str]]] = {
+    "metaworld": (MetaWorld, MetaWorldExpert, metaworld.INSTRUCTIONS),
+    "aloha": (Aloha, AlohaExpert, aloha.INSTRUCTIONS),
+    "moving": (Moving, MovingExpert, moving.TASKS),
+}
+"""an environment, its expert, its tasks"""
 
 
 def list_environments() -> list[str]:
     """Every name that `make_environment` knows; needs no simulator."""
-    tasks = {"metaworld": metaworld.INSTRUCTIONS, "aloha": aloha.INSTRUCTIONS, "moving": moving.TASKS}
-    return [f"{family}:{task}" for family in tasks for task in tasks[family]]
+    return [f"{family}:{task}" for family, (_, _, tasks) in FAMILIES.items() for task in tasks]
 
 
 def make_environment(
@@ -43,7 +48,7 @@ def make_environment(
         return own
     check_choice("environment", name, choices=list_environments())
     family, _, task = name.partition(":")
-    make: Any = FAMILIES[family]
+    make, _, _ = FAMILIES[family]
     chosen = {"cameras": cameras, "max_steps": max_steps}
     return make(task, **{name: value for name, value in chosen.items() if value is not None}, image_size=image_size)
 
@@ -87,12 +92,11 @@ def _own(name: str, cameras: tuple[str, ...] | None) -> Environment | None:
 
 def make_expert(environment: Environment) -> Expert:
     """The scripted demonstrator of an environment."""
-    if isinstance(environment, MetaWorld):
-        return MetaWorldExpert(environment)
-    if isinstance(environment, Aloha):
-        return AlohaExpert(environment)
-    if isinstance(environment, Moving):
-        return MovingExpert(environment)
+    for kind, expert, _ in FAMILIES.values():
+        if isinstance(environment, kind):
+            return expert(environment)
+    *others, last = (kind.__name__ for kind, _, _ in FAMILIES.values())
     raise ValueError(
-        f"no expert for {environment.spec.name!r} ({type(environment).__name__}); MetaWorld, Aloha and Moving have one"
+        f"no expert for {environment.spec.name!r} ({type(environment).__name__}); {', '.join(others)} and {last} have "
+        "one"
     )

@@ -59,7 +59,11 @@ def export(run: Path | str, **options: Any) -> str:
 
 
 def recorded_observations(config: PolicyConfig, data: Path, *, episode: int) -> Iterator[Observation]:
-    """Of an episode. Raises FileNotFoundError, IndexError or ValueError for a dataset that does not fit the policy."""
+    """The observations of an episode.
+
+    Raises:
+        FileNotFoundError, IndexError, ValueError: the dataset does not fit the policy.
+    """
     dataset = open_dataset(data)
     missing = set(config.all_cameras) - set(dataset.cameras)
     if missing or dataset.state_dim != config.state_dim:

@@ -203,12 +203,12 @@ class ProcessSlowLoop(ThreadSlowLoop):
 
     @property
     def num_starts(self) -> int:
-        """Of the process, the first one included."""
+        """How often the process was started, the first time included."""
         return self._system2.num_starts
 
     @property
     def pid(self) -> int | None:
-        """Of the process that works now."""
+        """The number of the process that works now; None without one."""
         process = self._system2.process
         return None if process is None else process.pid
 

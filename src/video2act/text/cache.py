@@ -179,7 +179,7 @@ class EmbeddingsOfAFamily(TextEmbeddings):
 
 
 def file_name(instruction: str) -> str:
-    """Of an instruction's embedding."""
+    """The file of an instruction's embedding."""
     return f"{hashlib.sha256(instruction.encode()).hexdigest()[:32]}.safetensors"
 
 

@@ -190,7 +190,7 @@ class TrainingLoop:
 
     @torch.no_grad()
     def _validation_loss(self, validate: Callable[[], float]) -> float:
-        """Of the averaged weights, which are those that a run keeps."""
+        """The loss of the averaged weights, which are those that a run keeps."""
         self.average.store(self.parameters)
         self.average.copy_to(self.parameters)
         self.module.eval()

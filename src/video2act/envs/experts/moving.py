@@ -4,11 +4,10 @@
 memory), at the setting that serves it best. How far it falls short shows that the task needs motion, or memory.
 """
 
-import warnings
-
 import numpy as np
 from jaxtyping import Float
 
+from video2act.envs.experts.metaworld import scripted_action
 from video2act.envs.moving import BALL_RADIUS_M, TASKS, Moving
 from video2act.envs.simulation import import_simulator
 
@@ -70,9 +69,7 @@ class MovingExpert:
             goal = np.array(MIDDLE)
         is_held = np.linalg.norm(hand[:2] - puck[:2]) < 0.03 and abs(hand[2] - puck[2]) < 0.045
         privileged[36:38] = goal + (hand[:2] - puck[:2] if is_held else 0)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Constant", category=UserWarning)  # the clip in `act` follows
-            action = self._policy.get_action(privileged)
+        action = scripted_action(self._policy, privileged)
         action[:3] *= GAIN if self._environment.task == "push" else 1
         return action
 
