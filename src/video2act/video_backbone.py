@@ -69,6 +69,9 @@ class VideoBackbone(nn.Module, ABC):
     def check_instruction(self, instruction: str) -> None:
         """Raises ValueError or FileNotFoundError for an instruction that the text encoder cannot read."""
 
+    def drop_rest(self) -> None:
+        """Keep only what `encode` and `features` need: what a run folder holds. The tiny model is kept whole."""
+
     def merge(self, folder: Path) -> None:
         """Add a LoRA to the weights. Raises ValueError for a model that takes none, or an adapter that does not fit."""
         raise ValueError(f"{folder} holds a LoRA, but {type(self).__name__} takes none; tune this video model whole")

@@ -117,14 +117,16 @@ TrainingLoop.run = lambda loop, inputs, title, **options: (tell(loop), run(loop,
 
 def learn(**limit):
     resume = (out / "checkpoints").is_dir()
-    if "video" in what:
+    if what.startswith("video"):
         config = VideoTrainConfig(num_frames=5, sizes_px=(32,), learning_rate=1e-3, **settings, **limit)
         backbone = policy.system2.backbone
         train_video(open_dataset(data), out=out, training=config, backbone=backbone, resume=resume, tuning=tuning)
     else:
-        config = TrainConfig(video_learning_rate=1e-3, num_workers=0, **settings, **limit)
+        beside = {"video_loss_weight": 0.5, "video_batch_size": 2} if "joint" in what else {}
+        config = TrainConfig(video_learning_rate=1e-3, num_workers=0, **beside, **settings, **limit)
         tuned = policy.replace({"system2.tuning": tuning})
-        train(tuned, open_dataset(data), out=out, training=config, resume=resume)
+        others = [open_dataset(data)] if beside else []
+        train(tuned, open_dataset(data), out=out, training=config, resume=resume, video_data=others)
 
 
 if "ACCELERATE_USE_FSDP" in os.environ:
@@ -182,7 +184,7 @@ def test_divided_weights_are_averaged_gathered_and_saved(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["video full", "video lora", "policy full", "policy lora"])
+@pytest.mark.parametrize("what", ["video full", "video lora", "policy full", "policy lora", "joint full", "joint lora"])
 def test_every_training_goes_with_divided_weights(
     what: str, recorded: Path, small_config: PolicyConfig, tmp_path: Path
 ):

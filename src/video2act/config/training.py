@@ -82,6 +82,11 @@ class TrainConfig(OptimizationConfig):
     """standard deviation added to the normalised state"""
     video_learning_rate: Positive = 1e-5
     """peak for a video model that is tuned with the policy (system2.tuning); 1e-4 is usual for LoRA"""
+    video_loss_weight: NonNegative = 0.0
+    """weight of the video model's own loss beside that of the actions, where it is tuned with the policy; 0: without.
+    UVA (arXiv 2503.00200), PAD and Fast-WAM report gains; it costs nothing when the policy acts"""
+    video_batch_size: CountingInt = 8
+    """clips for that loss, per process and step"""
     image_shift_px: Annotated[int, Between(0, 2**13)] = 0
     """images are shifted by up to this many pixels. Not for fixed cameras, where a pixel's position carries
     information"""

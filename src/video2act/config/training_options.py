@@ -69,6 +69,9 @@ class TrainOptions(PolicyStart, DataOptions):
     ..."""
     resume: bool = False
     """continue from the newest checkpoint in `out`"""
+    video_data: tuple[Path, ...] = ()
+    """dataset folders or repo ids, of any robots, whose frames are added for --video-loss-weight; actions are not
+    needed. They must have the camera of the stream with the longest clip"""
     cache: Path | None = None
     """folder of `video2act cache fill`; if left out, System 2 sees the demonstrations before training"""
     live: bool = False

@@ -25,6 +25,8 @@ class Footage:
     dataset: Dataset
     store: FrameStore
     camera: str
+    episodes: tuple[int, ...] | None = None
+    """those that clips are drawn from; None: all"""
 
     @classmethod
     def open(cls, datasets: Sequence[Dataset], camera: str | None, *, config: VideoTrainConfig) -> list["Footage"]:
@@ -60,25 +62,36 @@ class ClipSampler:
 
     Args:
         frame: how frames get their size.
+        width_px: width of frames that are not square; 0: square.
     Raises:
         ValueError: a camera is too small for one of the sizes.
     """
 
-    def __init__(self, footage: Sequence[Footage], config: VideoTrainConfig, *, frame: FrameConfig = LETTERBOX):
+    def __init__(
+        self,
+        footage: Sequence[Footage],
+        config: VideoTrainConfig,
+        *,
+        frame: FrameConfig = LETTERBOX,
+        width_px: int = 0,
+    ):
+        sizes = [(size, width_px or size) for size in config.sizes_px]
         for one in footage:
             recorded = one.dataset.image_size(one.camera)
-            problems = [fit_problem(recorded, (size, size), rule=frame) for size in config.sizes_px]
+            problems = [fit_problem(recorded, size, rule=frame) for size in sizes]
             if problem := next(filter(None, problems), ""):
                 raise ValueError(f"camera {one.camera!r}: {problem}; record larger frames, or lower --sizes-px")
-            one.store.plan([(one.camera, (size, size), frame) for size in config.sizes_px])
+            one.store.plan([(one.camera, size, frame) for size in sizes])
         self.footage = tuple(footage)
         self.config = config
         self.sizes_px = config.sizes_px
         self.frame = frame
+        self.width_px = width_px
         rates: dict[float, list[Place]] = {}
         for number, one in enumerate(footage):
-            lengths = enumerate(one.dataset.lengths)
-            places = [(number, episode, frame) for episode, length in lengths for frame in range(length)]
+            lengths, chosen = one.dataset.lengths, one.episodes
+            episodes = range(len(lengths)) if chosen is None else chosen
+            places = [(number, episode, frame) for episode in episodes for frame in range(lengths[episode])]
             rates.setdefault(float(one.dataset.fps), []).extend(places)
         self.groups = [places for places in rates.values() if places]
         """places of equal rate"""
@@ -89,7 +102,8 @@ class ClipSampler:
         for number in sorted({number for number, _, _ in places}):
             one, chosen = self.footage[number], [i for i, place in enumerate(places) if place[0] == number]
             shape = (self.config.num_frames, self.config.stride, size_px)
-            stream = StreamConfig("video", one.camera, *shape, FilterConfig(), FormerConfig(), frame=self.frame)
+            rule = {"width_px": self.width_px, "frame": self.frame}
+            stream = StreamConfig("video", one.camera, *shape, FilterConfig(), FormerConfig(), **rule)
             own = [places[i][1:] for i in chosen]
             parts.append(episode_clips(one.store, stream, places=own, control_fps=one.dataset.fps))
             order += chosen

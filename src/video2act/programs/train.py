@@ -5,6 +5,7 @@ run folder holds the policy (`config.json`, `model.safetensors`, `stats.json`: t
 the training's record.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 
 from video2act.config import PolicyConfig, TrainConfig
 from video2act.config.training_options import TrainOptions
-from video2act.data import Dataset, FrameStore, split
+from video2act.data import Dataset, open_dataset, split
 from video2act.data.batches import BatchLoader, batch_bytes, check_columns, check_fit, check_weights
 from video2act.data.embodied import EmbodiedDataset
 from video2act.data.frame_store import GIB, check_budget
@@ -23,6 +24,15 @@ from video2act.files.run_folder import ROBOTS
 from video2act.interop.rdt import load_rdt
 from video2act.policy import Video2Act
 from video2act.training.beginning import Beginning, begin_from
+from video2act.training.beside import (
+    PREFIX,
+    LearningBeside,
+    VideoClips,
+    check_beside,
+    clip_bytes,
+    measure_cost,
+    shares_of,
+)
 from video2act.training.features import fill
 from video2act.training.identity import policy_identity, whole_path
 from video2act.training.loop import CHECKPOINTS, TrainingLoop
@@ -33,11 +43,11 @@ from video2act.training.step_inputs import episode_numbers, training_inputs, val
 
 def main(options: TrainOptions) -> None:
     """Train as the command line asks."""
-    data = open_chosen(options)
+    data, video_data = open_chosen(options), [open_dataset(path) for path in options.video_data]
     check_columns(data)
     config = choose_policy(options, data, options.cameras)
     names = ("out", "training", "video_model", "init", "init_parts", "resume", "cache", "live")
-    train(config, data, **{name: getattr(options, name) for name in names})
+    train(config, data, video_data=video_data, **{name: getattr(options, name) for name in names})
 
 
 def train(
@@ -50,6 +60,7 @@ def train(
     video_model: PathLike[str] | str | None = None,
     init: PathLike[str] | str | None = None,
     init_parts: tuple[str, ...] = (),
+    video_data: Dataset | Sequence[Dataset] = (),
     resume: bool = False,
     cache: Path | str | None = None,
     live: bool = False,
@@ -67,6 +78,7 @@ def train(
             the source of the published video model.
         init: another run's folder, or RDT-1B's checkpoint, whose weights this policy begins with; see `begin`.
         init_parts: take these parts only.
+        video_data: more datasets, with or without actions, for `training.video_loss_weight`.
         cache: what System 2 sees, filled before; None fills one.
         live: run System 2 at every step; slow, and the same except for the cache's rounding.
     Raises:
@@ -82,33 +94,41 @@ def train(
         raise ValueError(f"{problem}; leave the cache out")
     config = fit_robots(config, data)
     check_fit(config, data)
+    videos = [video_data] if isinstance(video_data, Dataset) else list(video_data)
+    check_beside(config, training, video_data=videos)
     check_weights(data, training.weights)
     budget, is_cached = int(training.frames_gib * GIB), tuning == "frozen" and not live
-    check_budget(budget, batch_bytes(config, training.batch_size, is_cached=is_cached))
+    needed = batch_bytes(config, training.batch_size, is_cached=is_cached) + clip_bytes(config, training)
+    check_budget(budget, needed)
     learned, held_out = split(data, training.validation_fraction) if training.validation_fraction else (data, None)
     torch.manual_seed(training.seed)
-    policy = build_policy(config, learned.stats, video_model=video_model)
+    weight = training.video_loss_weight
+    policy = build_policy(config, learned.stats, video_model=video_model, whole=weight > 0)
     begun = {"init": whole_path(init), "init_parts": list(init_parts)} if init else {}
     identity = {"policy": policy_identity(policy), "data": data.fingerprint, **begun}
+    if weight:
+        identity["video_data"] = " ".join(dataset.fingerprint for dataset in videos)
     if init and not (resume and (out / CHECKPOINTS).is_dir()):  # a resumed training goes on from its own weights
         print(begin(policy, Path(init), parts=init_parts))
     if policy.system2:
         policy.system2.learn()
 
+    module, prefix = (LearningBeside(policy, weight), PREFIX) if weight else (policy, "")
     with TrainingLoop(
-        policy,
+        module,
         training,
         folder=out,
         resume=resume,
         identity=identity,
-        rates={"system2.backbone.": training.video_learning_rate} if tuning != "frozen" else {},
-        elsewhere=policy.elsewhere,
+        rates={f"{prefix}system2.backbone.": training.video_learning_rate} if tuning != "frozen" else {},
+        elsewhere=tuple(prefix + name for name in policy.elsewhere),
     ) as loop:
         notes = [f"{line} (policy.normalize_floor)" for line in policy.scale_warnings()]
         for line in (*notes, *frame_notes(config, data, video_model)) if loop.is_main else ():
             print(f"note: {line}")
-        prepare_text(policy, data, accelerator=loop.accelerator)
-        store, seen = FrameStore(data, budget), None
+        prepare_text(policy, data, videos=videos, accelerator=loop.accelerator)
+        store, video_stores = shares_of(budget, data, video_data=videos)
+        seen = None
         if policy.system2 and not policy.system2.is_learning and not live:
             seen = open_cache(policy, data, out=out, video_model=video_model, cache=cache)
             fill(policy, data, store=store, cache=seen, accelerator=loop.accelerator)
@@ -130,14 +150,25 @@ def train(
 
         batches = loader(learned)
         validate = validation_loss(loader(held_out), loop=loop) if held_out else None
-        if loop.is_main:
-            print(f"note: {store}")
-        loop.run(training_inputs(batches, training, loop=loop), "policy", validate=validate)
-        weights = loop.averaged_weights()
+        inputs, cost = training_inputs(batches, training, loop=loop), None
+        if weight:
+            pairs = list(zip(videos, video_stores, strict=True))
+            episodes = episode_numbers(data, learned)
+            clips = VideoClips(policy, data, training, store=store, episodes=episodes, video_data=pairs)
+            inputs, cost = clips.beside(inputs, loop), measure_cost(loop, batches, clips=clips)
+        for line in (*(store, *video_stores), *([cost] if cost else [])) if loop.is_main else ():
+            print(f"note: {line}")
+        loop.run(inputs, "policy", validate=validate)
+        weights = {name.removeprefix(prefix): tensor for name, tensor in loop.averaged_weights().items()}
+        if policy.system2 and weight:
+            policy.system2.backbone.drop_rest()
+            weights = {name: weights[name] for name in policy.state_dict()}
         if loop.is_main:
             save_runs(policy, weights, out=out, data=data)
+        if loop.is_main and cost:
+            print(cost)
         is_alone = loop.accelerator.num_processes == 1
-        loop.finish()
+        loop.finish(cost.record() if cost else None)
     if is_alone:
         policy.load_state_dict(weights)
     if isinstance(data, EmbodiedDataset):

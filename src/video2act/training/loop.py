@@ -1,8 +1,9 @@
 """The training loop that `train` and `train-video` share: accelerate, AdamW, a moving average, checkpoints, a progress
 line.
 
-A module whose `forward` returns the loss is trained on `inputs(micro_step)`. All randomness of a step comes from
-(seed, step, rank), so no random state is saved, and a killed run that is resumed equals one that was never interrupted.
+A module whose `forward` returns the loss, or several by name (`LOSS` is their sum), is trained on `inputs(micro_step)`.
+All randomness of a step comes from (seed, step, rank), so no random state is saved, and a killed run that is resumed
+equals one that was never interrupted.
 
 A run folder grows:
     training.json            what a resumed training must agree in
@@ -13,7 +14,7 @@ A run folder grows:
 
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
@@ -40,6 +41,9 @@ from video2act.training.state import TrainingState, own_part
 
 CHECKPOINTS = "checkpoints"
 
+LOSS = "loss"
+"""of several losses of a module, the one that is minimised"""
+
 NO_CHECKPOINT = "holds no checkpoint to resume; starting from the first step"
 TIME_IS_OVER = 1000
 """beside the numbers of signals"""
@@ -53,7 +57,8 @@ class TrainingLoop:
     """One training of one module. It holds the lock of its folder until `finish` or `close`; `with` closes it.
 
     Args:
-        module: its `forward(*inputs)` returns the loss; parameters that need no gradient are left alone.
+        module: its `forward(*inputs)` returns the loss, or losses by name; parameters that need no gradient are left
+            alone.
         folder: the run folder.
         resume: go on from the newest checkpoint in `folder`; from the first step, if there is none.
         identity: what else makes this training this one (data, policy, ...); a resumed one must agree in it.
@@ -157,13 +162,12 @@ class TrainingLoop:
         with StopRequest() as stop, self._progress() as progress:
             task = progress.add_task(title, total=num_steps, completed=self.first_step, loss="", rate="")
             for step in range(self.first_step, num_steps):
-                loss, gradient_norm = self._step(step, inputs)
-                measured = {"loss": loss, "gradient_norm": gradient_norm}
-                measured["learning_rate"] = float(self.schedule.get_last_lr()[0])
+                losses, gradient_norm = self._step(step, inputs)
+                others = {"gradient_norm": gradient_norm, "learning_rate": float(self.schedule.get_last_lr()[0])}
                 if validate and self._is_validation_due(step):
-                    measured["validation_loss"] = self._validation_loss(validate)
+                    others["validation_loss"] = self._validation_loss(validate)
                 if metrics:
-                    metrics.write(step, measured)
+                    metrics.write(step, losses, others=others)
                     rate = (step + 1 - self.first_step) / (monotonic() - started)
                     progress.update(task, advance=1, loss=str(metrics), rate=f"{rate:.1f} steps/s")
                     if not progress.console.is_terminal and (step + 1) % max(1, num_steps // 5) == 0:
@@ -225,40 +229,49 @@ class TrainingLoop:
         self.average.restore(self.parameters)
         return state
 
-    def finish(self) -> None:
-        """Mark the training as finished and remove what was only needed to resume. Call it when the result is saved."""
+    def finish(self, record: Mapping[str, Any] | None = None) -> None:
+        """Mark the training as finished and remove what was only needed to resume. Call it when the result is saved.
+
+        Args:
+            record: what is kept in `training.json` beside the settings.
+        """
         self.accelerator.wait_for_everyone()
         if self.is_main:
-            write_settings(self.folder, self._settings | {FINISHED: True})
+            write_settings(self.folder, {**self._settings, **(record or {}), FINISHED: True})
             shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
         self.accelerator.end_training()
         self.close()
         # accelerate keeps its settings for the life of the process, but the next training may want others
         AcceleratorState._reset_state()
 
-    def _step(self, step: int, inputs: Inputs) -> tuple[float, float]:
+    def _step(self, step: int, inputs: Inputs) -> tuple[dict[str, float], float]:
+        """Losses by name, and the norm of the gradient."""
         # draws from the global generators, such as a backbone's dropout, depend on the step alone, too
         set_seed(hash((self.config.seed, step, self.accelerator.process_index)) % 2**31)
-        losses = []
+        measured: list[dict[str, Tensor]] = []
         gradient_norm = 0.0
         for micro in range(self.config.gradient_accumulation):
             with self.accelerator.accumulate(self.module):
-                loss = self.module(*inputs(step * self.config.gradient_accumulation + micro))
-                self.accelerator.backward(loss)
+                found = self.module(*inputs(step * self.config.gradient_accumulation + micro))
+                losses = dict(found) if isinstance(found, Mapping) else {LOSS: found}
+                self.accelerator.backward(losses[LOSS])
                 if self.accelerator.sync_gradients:
                     norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
                     # under FSDP it is one number in parts
                     gradient_norm = float((norm.full_tensor() if isinstance(norm, DTensor) else norm) or 0.0)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-            losses.append(loss.detach())
-        mean = float(self.accelerator.reduce(torch.stack(losses).mean(), reduction="mean"))  # type: ignore[arg-type]
-        if not torch.isfinite(torch.tensor(mean)):
+            measured.append({name: loss.detach() for name, loss in losses.items()})
+        means = {}
+        for name in measured[0]:
+            mean = torch.stack([micro[name] for micro in measured]).mean()
+            means[name] = float(self.accelerator.reduce(mean, reduction="mean"))  # type: ignore[arg-type]
+        if not torch.isfinite(torch.tensor(means[LOSS])):
             remedy = "lower the learning rate, or look for outliers in the data"
-            raise FloatingPointError(f"the loss of step {step} is {mean}; {remedy}")
+            raise FloatingPointError(f"the loss of step {step} is {means[LOSS]}; {remedy}")
         self.schedule.step()
         self.average.step(self.parameters)
-        return mean, gradient_norm
+        return means, gradient_norm
 
     def _progress(self) -> Progress:
         title, loss, rate = (TextColumn(f"{{task.{name}}}") for name in ("description", "fields[loss]", "fields[rate]"))

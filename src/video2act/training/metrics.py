@@ -40,13 +40,17 @@ class TrainingMetrics:
         write_text(folder / METRICS_FILE, "".join(line + "\n" for line in kept))
         self._file = (folder / METRICS_FILE).open("a")
         self._board = SummaryWriter(folder / "tensorboard", purge_step=first_step)
-        self._smooth_loss = 0.0
+        self._smooth: dict[str, float] = {}
         self._validation_loss: float | None = None
         self._count = 0
 
-    def write(self, step: int, measured: dict[str, float]) -> None:
+    def write(self, step: int, losses: dict[str, float], *, others: dict[str, float]) -> None:
+        """Record a step: its `loss`, the parts of that, if there are any, and what else was measured."""
         self._count += 1
-        self._smooth_loss += (measured["loss"] - self._smooth_loss) / min(self._count, 50)
+        measured = losses | others
+        for name, loss in losses.items():
+            before = self._smooth.get(name, 0.0)
+            self._smooth[name] = before + (loss - before) / min(self._count, 50)
         self._validation_loss = measured.get("validation_loss", self._validation_loss)
         kept = "the newest checkpoint is kept: free some space and resume"
         with disk_full_says(f"{self._file.name} does not fit; {kept}"):
@@ -61,7 +65,8 @@ class TrainingMetrics:
 
     def __str__(self) -> str:
         validation = "" if self._validation_loss is None else f", validation loss {self._validation_loss:.4f}"
-        return f"loss {self._smooth_loss:.4f}{validation}"
+        total, *parts = (f"{name.replace('_', ' ')} {loss:.4f}" for name, loss in self._smooth.items())
+        return total + (f" ({', '.join(parts)})" if parts else "") + validation
 
     def close(self) -> None:
         self._file.close()

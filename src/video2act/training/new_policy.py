@@ -1,6 +1,7 @@
 """New policies: the config that options ask for, its weights, and what must be ready before the first training step."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,7 +91,9 @@ def frame_notes(config: PolicyConfig, data: Dataset, video_model: Path | None) -
     return notes
 
 
-def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], *, video_model: Path | None) -> Video2Act:
+def build_policy(
+    config: PolicyConfig, statistics: dict[str, Statistics], *, video_model: Path | None, whole: bool = False
+) -> Video2Act:
     """A policy with new weights and a trained video model: a published one from the source that the config names, or
     from `video_model` in its place; the tiny one from `video_model`.
 
@@ -110,7 +113,7 @@ def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], *, vid
             )
         if video_model is not None:
             backbone = replace(backbone, source=str(video_model))
-        return make_policy(replace(config, system2=replace(config.system2, backbone=backbone)), statistics)
+        return make_policy(replace(config, system2=replace(config.system2, backbone=backbone)), statistics, whole=whole)
     if video_model is None:
         remedy = "train one with train-video and pass --video-model"
         raise ValueError(f"this policy has System 2, which needs a video model: {remedy}")
@@ -125,24 +128,26 @@ def build_policy(config: PolicyConfig, statistics: dict[str, Statistics], *, vid
     return policy
 
 
-def make_policy(config: PolicyConfig, statistics: dict[str, Statistics]) -> Video2Act:
+def make_policy(config: PolicyConfig, statistics: dict[str, Statistics], *, whole: bool = False) -> Video2Act:
     """A policy with random weights, over the video model that the config names. Raises ValueError: the machine has no
     memory for it."""
-    backbone = make_published(config.system2)
+    backbone = make_published(config.system2, whole)
     check_memory(lambda: Video2Act(config, statistics, backbone=backbone))
     return Video2Act(config, statistics, backbone=backbone)
 
 
-def prepare_text(policy: Video2Act, dataset: Dataset, *, accelerator: Accelerator) -> None:
-    """Embed every sentence of the data by the frozen text encoders; a small one is trained along and has nothing to
-    prepare."""
+def prepare_text(
+    policy: Video2Act, dataset: Dataset, *, videos: Sequence[Dataset] = (), accelerator: Accelerator
+) -> None:
+    """Embed every sentence of the data by the frozen text encoders, those of `videos` by the video model's; a small
+    encoder is trained along and has nothing to prepare."""
     text = policy.system1.text
     # one process computes and writes the embeddings, the others then find them
     with accelerator.main_process_first():
         if isinstance(text, FrozenTextEncoder):
             hand_over([dataset], lambda sentences: text.prepare(sentences, accelerator.device))
         if policy.system2 and isinstance(policy.system2.backbone, PretrainedBackbone):
-            hand_over([dataset], policy.system2.backbone.text.prepare)
+            hand_over([dataset, *videos], policy.system2.backbone.text.prepare)
 
 
 def open_cache(

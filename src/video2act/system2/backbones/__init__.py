@@ -32,11 +32,11 @@ def make_backbone(config: AnyConfig, whole: bool = False) -> VideoBackbone:
     return TinyBackbone(config) if isinstance(config, BackboneConfig) else load_published(config, whole)
 
 
-def make_published(config: System2Config | None) -> VideoBackbone | None:
+def make_published(config: System2Config | None, whole: bool = False) -> VideoBackbone | None:
     """A published backbone, compared with the files at its source; None for the tiny one and for none."""
     if config is None or isinstance(config.backbone, BackboneConfig):
         return None
-    return make_backbone(config.backbone)
+    return make_backbone(config.backbone, whole)
 
 
 def save_video_model(

@@ -108,6 +108,11 @@ class PretrainedBackbone(VideoBackbone):
         if tuning.gradient_checkpointing:
             self.transformer.enable_gradient_checkpointing()
 
+    def drop_rest(self) -> None:
+        self.cut(self.config).apply(self.transformer)
+        self.vae.decoder = self.vae.post_quant_conv = None
+        self.is_whole = False
+
     def merge(self, folder: Path) -> None:
         """Add a LoRA to the weights.
 
