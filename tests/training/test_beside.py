@@ -207,7 +207,7 @@ def test_what_cannot_learn_beside_is_refused_before_any_work(
     other = LeRobotDataset(write_free(tmp_path / "top", recorded, ("top",)))
     with pytest.raises(ValueError, match=r"dataset 1 of video_data has no camera 'front'.* its cameras are top"):
         train((recorded,), out, config=CONFIG, **joint, video_data=[other])
-    long = LeRobotDataset(write_free(tmp_path / "long", recorded, sentence="push " * 100))
+    long = LeRobotDataset(write_free(tmp_path / "long", recorded, sentence="push " * 300))
     with pytest.raises(ValueError, match=r"episode 0: .*bytes"):
         train((recorded,), out, config=CONFIG, **joint, video_data=[long])
     assert not out.exists()
