@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 
 from video2act.cli_flags import parse
 from video2act.data import DatasetWriter, Episode, FrameStore, LeRobotDataset
-from video2act.data.batches import BatchLoader, batch_bytes
+from video2act.data.batches import BatchLoader
+from video2act.data.fit import batch_bytes
 from video2act.presets import DataSpec, make_preset
 
 CHUNK = 1000

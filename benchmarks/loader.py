@@ -19,13 +19,14 @@ from video2act.cli_flags import parse
 from video2act.config import TrainConfig
 from video2act.config.training_options import TRAINING, DataOptions, PolicyStart
 from video2act.data import FrameStore
-from video2act.data.batches import BatchLoader, check_columns
+from video2act.data.batches import BatchLoader
+from video2act.data.fit import check_columns
 from video2act.data.opening import open_chosen
 from video2act.frames import frame_uses
 from video2act.policy import Video2Act
 from video2act.precision import fast_precision
 from video2act.programs.bench import measure
-from video2act.training.new_policy import choose_policy, fit_robots
+from video2act.training.choice import choose_policy, fit_robots
 from video2act.types import Batch
 
 

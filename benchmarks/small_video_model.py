@@ -34,9 +34,10 @@ from video2act.presets import PRESETS, DataSpec, make_preset, small
 from video2act.programs.collect import CollectionError, collect
 from video2act.programs.evaluate import evaluate
 from video2act.programs.train import train
-from video2act.programs.train_video import REPORT_FILE, train_video
+from video2act.programs.train_video import train_video
 from video2act.training.loop import TrainingPausedError
 from video2act.training.settings import FINISHED, SETTINGS_FILE
+from video2act.training.video_model_training import REPORT_FILE
 
 TASKS = ("metaworld:push-v3", "metaworld:pick-place-v3")
 CAMERAS = ("corner4", "gripperPOV")

@@ -421,14 +421,14 @@ class TestFit:
     ):
         run, film = save(small_config, tmp_path / "run"), ("--out", tmp_path / "film.mp4")
         slow = record(tmp_path / "slow", fps=10.0)
-        said = refusal("view", run, "--dataset", slow, *film)
+        said = refusal("view", run, "--data", slow, *film)
         assert "control rate in Hz: the policy has 20, the dataset 10" in said
         other = record(tmp_path / "other", cameras=("top",))
-        said = refusal("view", run, "--dataset", other, *film)
+        said = refusal("view", run, "--data", other, *film)
         assert "looks through front, wrist, which the dataset does not have; its cameras are top" in said
         fitting = record(tmp_path / "fitting")
         assert "the dataset has episodes 0 to 0, got 7" in refusal(
-            "view", run, "--dataset", fitting, "--episode", 7, *film
+            "view", run, "--data", fitting, "--episode", 7, *film
         )
         assert not (tmp_path / "film.mp4").exists()
 

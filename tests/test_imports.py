@@ -3,8 +3,11 @@ everything."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "video2act"
 
 SECONDS_EACH = ("diffusers", "transformers", "scipy", "accelerate", "huggingface_hub", "pandas", "torch._dynamo")
 """libraries that take a good part of a second or more"""
@@ -14,6 +17,13 @@ def loaded_by(statement: str) -> set[str]:
     """The modules in memory after a statement."""
     code = f"import sys; {statement}; print(*sys.modules)"
     return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_a_program_loads_torch_when_its_input_is_checked():
+    """A program's module opens and compares its input; what computes is imported by its functions."""
+    programs = sorted(path.stem for path in (SOURCE / "programs").glob("*.py") if path.stem != "__init__")
+    names = ", ".join(f"video2act.programs.{name}" for name in (*programs, "info"))
+    assert {"torch", *SECONDS_EACH} & loaded_by(f"import {names}") == set()
 
 
 @pytest.mark.parametrize(

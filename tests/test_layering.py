@@ -24,8 +24,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("interfaces", "video_backbone", "presets", "clips", "layers", "files", "refresh_rule", "observations"),
     ("text",),
     ("system1", "system2", "data", "envs", "runtime", "serving", "viz"),
-    ("policy", "hub", "engines"),
-    ("training", "evaluation", "interop"),
+    ("policy", "hub", "engines", "interop"),
+    ("training", "evaluation"),
     ("programs",),
     ("cli", "cli_flags", "__init__"),
 )

@@ -15,7 +15,7 @@ from video2act.config.paths import leaf_paths, value_at
 from video2act.config.training_options import TrainOptions
 from video2act.presets import ANY_DATA, PRESETS, DataSpec, make_preset
 from video2act.programs.info.run import describe_run
-from video2act.training.new_policy import choose_policy
+from video2act.training.choice import choose_policy
 
 BEGIN = ["--data", "somewhere", "--out", "run"]
 

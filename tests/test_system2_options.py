@@ -13,9 +13,9 @@ import published_models
 from video2act import cli
 from video2act import config as configs
 from video2act.config import PolicyConfig, PretrainedBackboneConfig
+from video2act.files.video_model import BACKBONE_FILE
 from video2act.policy import Video2Act
 from video2act.presets import PRESETS
-from video2act.system2.backbones.published import TUNED_CONFIG
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -69,7 +69,7 @@ def test_train(video2act: Callable[..., None], wan: Path, recorded: Path, tmp_pa
 def test_train_video(video2act: Callable[..., None], wan: Path, recorded: Path, tmp_path: Path):
     out = ("--data", recorded, "--out", tmp_path / "tuned", "--num-steps", 0, "--num-frames", 5, "--sizes-px", 32)
     video2act("train-video", *out, "--preset", "small_wan", "--video-model", wan, *options(tmp_path))
-    check(configs.load_backbone(tmp_path / "tuned" / TUNED_CONFIG), tmp_path)
+    check(configs.load_backbone(tmp_path / "tuned" / BACKBONE_FILE), tmp_path)
 
 
 def test_a_cache_is_filled_verified_and_trained_on(

@@ -19,7 +19,7 @@ from video2act.presets import make_preset
 from video2act.programs import cache as cache_program
 from video2act.programs import train as train_program
 from video2act.programs import train_video as train_video_program
-from video2act.programs.train_video import TrainedVideoModel
+from video2act.training.video_model_training import TrainedVideoModel
 
 
 def train(

@@ -7,9 +7,14 @@ right arm is also the arm of a robot that has one.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+else:
+    Tensor = Any
 
 UNIFIED_DIM = 128
 UNIFIED = "unified"

@@ -9,8 +9,9 @@ import pytest
 from test_batches import TOTAL, MemoryDataset, MemoryFrames, numbers
 
 from video2act.config import FrameConfig, PolicyConfig
-from video2act.data.batches import BatchLoader, check_fit
+from video2act.data.batches import BatchLoader
 from video2act.data.cache_manifest import CacheSpec
+from video2act.data.fit import check_fit
 from video2act.types import Stage, Video
 
 

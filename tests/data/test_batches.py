@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 from video2act.clips import clip_indices
 from video2act.config import FrameConfig, PolicyConfig
 from video2act.data import EpisodeData, FrameStore, open_datasets
-from video2act.data.batches import BatchLoader, check_fit, episode_clips
+from video2act.data.batches import BatchLoader, episode_clips
 from video2act.data.cache import FeatureCache
+from video2act.data.fit import check_fit
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act
 from video2act.types import Batch, Video

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from video2act.data.cache import FeatureCache
-from video2act.data.cache_manifest import CacheSpec, StaleCacheError, load_spec, weights_fingerprint
+from video2act.data.cache_manifest import CacheSpec, StaleCacheError, load_spec
+from video2act.files.fingerprint import tensors_fingerprint
 from video2act.types import Video
 
 
@@ -68,22 +69,22 @@ class TestFingerprint:
 
     def test_it_is_that_of_the_contents_in_whatever_order(self):
         again = {name: self.weights[name].clone() for name in ("a", "b")}
-        assert weights_fingerprint(again) == weights_fingerprint(self.weights)
+        assert tensors_fingerprint(again) == tensors_fingerprint(self.weights)
 
     @pytest.mark.parametrize("name", ["a", "b"])
     def test_one_changed_weight_is_another_name(self, name: str):
         changed = {key: tensor.clone() for key, tensor in self.weights.items()}
         changed[name].view(-1)[-1] += 1
-        assert weights_fingerprint(changed) != weights_fingerprint(self.weights)
+        assert tensors_fingerprint(changed) != tensors_fingerprint(self.weights)
 
     def test_other_names_are_another_name(self):
-        assert weights_fingerprint({"c": self.weights["a"], "b": self.weights["b"]}) != weights_fingerprint(
+        assert tensors_fingerprint({"c": self.weights["a"], "b": self.weights["b"]}) != tensors_fingerprint(
             self.weights
         )
 
     def test_a_matrix_that_is_no_block_of_memory_has_one_too(self):
         matrix = torch.arange(6.0).view(2, 3)
-        assert weights_fingerprint({"a": matrix.T}) == weights_fingerprint({"a": matrix.T.contiguous()})
+        assert tensors_fingerprint({"a": matrix.T}) == tensors_fingerprint({"a": matrix.T.contiguous()})
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     def test_of_a_large_tensor_every_value_counts(self, dtype: torch.dtype):
@@ -91,15 +92,15 @@ class TestFingerprint:
         large = torch.randn(
             300_001 if dtype is torch.float32 else 300_002, generator=torch.Generator().manual_seed(0)
         ).to(dtype)
-        before = weights_fingerprint({"a": large})
+        before = tensors_fingerprint({"a": large})
         for place in (1, 77_777, 300_000):
             changed = large.clone()
             changed[place] += 1
-            assert weights_fingerprint({"a": changed}) != before
+            assert tensors_fingerprint({"a": changed}) != before
 
     def test_two_values_that_change_places_are_noticed_where_it_looks(self):
         large = torch.arange(300_000.0)
-        assert weights_fingerprint({"a": large.flip(0)}) != weights_fingerprint({"a": large})
+        assert tensors_fingerprint({"a": large.flip(0)}) != tensors_fingerprint({"a": large})
 
 
 class TestManifest:

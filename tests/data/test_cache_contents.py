@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from test_cache import seen
 
 from video2act.data.cache import FeatureCache
-from video2act.data.cache_manifest import CacheSpec, StaleCacheError, weights_fingerprint
+from video2act.data.cache_manifest import CacheSpec, StaleCacheError
+from video2act.files.fingerprint import tensors_fingerprint
 from video2act.types import Video
 
 SPEC = CacheSpec(described={"weights": "a"})
@@ -100,9 +101,9 @@ class TestWhatIsWrong:
     def test_of_fingerprints_shape_type_and_place_count(self):
         flat = torch.arange(6.0)
         names = {
-            weights_fingerprint({"a": tensor}) for tensor in (flat, flat.view(2, 3), flat.flip(0), flat.view(3, 2))
+            tensors_fingerprint({"a": tensor}) for tensor in (flat, flat.view(2, 3), flat.flip(0), flat.view(3, 2))
         }
-        names |= {weights_fingerprint({"a": flat.view(torch.int32)}), weights_fingerprint({"b": flat})}
+        names |= {tensors_fingerprint({"a": flat.view(torch.int32)}), tensors_fingerprint({"b": flat})}
         assert len(names) == 6
 
     def test_a_bound_is_met_exactly(self, tmp_path: Path):

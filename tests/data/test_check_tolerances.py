@@ -9,8 +9,8 @@ from recordings import make_episode, write_dataset
 
 from video2act.config import VideoTrainConfig
 from video2act.data import DatasetError, LeRobotDataset
-from video2act.data.batches import check_fit
 from video2act.data.check import check_dataset
+from video2act.data.fit import check_fit
 from video2act.data.sentences import check_sentences
 from video2act.presets import make_preset
 from video2act.programs.train_video import train_video

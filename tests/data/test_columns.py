@@ -8,8 +8,8 @@ import pytest
 from recordings import change_info, make_episode, write_dataset
 
 from video2act.data import LeRobotDataset, open_dataset, open_datasets
-from video2act.data.batches import check_columns
 from video2act.data.check import check_dataset
+from video2act.data.fit import check_columns
 from video2act.programs.info.dataset import describe_dataset
 
 

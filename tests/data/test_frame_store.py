@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 
 from video2act.config import FrameConfig, PolicyConfig
 from video2act.data import DatasetError, FrameStore, LeRobotDataset, video_file
-from video2act.data.batches import BatchLoader, batch_bytes
+from video2act.data.batches import BatchLoader
+from video2act.data.fit import batch_bytes
 from video2act.data.video_file import VideoReader
 
 RULE = FrameConfig()

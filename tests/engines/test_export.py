@@ -14,7 +14,8 @@ from engine_fakes import observations
 from video2act.config import DenoisingConfig, FilterConfig, PolicyConfig, PretrainedBackboneConfig, PretrainedConfig
 from video2act.data import open_dataset
 from video2act.engines import export
-from video2act.engines.export import check_exportable, export_policy
+from video2act.engines.choice import check_exportable
+from video2act.engines.export import export_policy
 from video2act.engines.folder import ENGINE_FILE, Engine
 from video2act.engines.graphs import linear_schedule
 from video2act.engines.parity import Parity

@@ -12,7 +12,7 @@ from transformers import ByT5Tokenizer, T5EncoderModel
 
 from pretrained_folders import make_t5_folder
 from published_models import character_tokenizer
-from video2act.files.frozen import load_frozen, load_tokenizer, tokenize, weights_fingerprint
+from video2act.files.frozen import load_frozen, load_tokenizer, source_fingerprint, tokenize
 
 SENTENCES = ("push the block", "pull the drawer open")
 
@@ -115,9 +115,9 @@ def test_a_repos_weights_are_named_once_they_are_here(tmp_path: Path, monkeypatc
         return str(folder)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetched_before)
-    assert weights_fingerprint("some/t5") == weights_fingerprint(str(folder)) is not None
-    assert weights_fingerprint("other/t5") is None
-    assert weights_fingerprint(str(tmp_path / "nowhere")) is None
+    assert source_fingerprint("some/t5") == source_fingerprint(str(folder)) is not None
+    assert source_fingerprint("other/t5") is None
+    assert source_fingerprint(str(tmp_path / "nowhere")) is None
 
 
 def test_a_repo_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch):

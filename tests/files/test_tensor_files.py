@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from video2act.files.tensor_files import fingerprint, open_tensors, shards
+from video2act.files.fingerprint import fingerprint
+from video2act.files.tensor_files import open_tensors, shards
 
 NAME = "model.safetensors"
 WEIGHTS = {f"layer{i}.weight": torch.full((300, 40), float(i)) for i in range(20)}

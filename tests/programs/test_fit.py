@@ -14,7 +14,8 @@ from video2act.clips import FrameHistory
 from video2act.config import BackboneConfig, FrameConfig, PolicyConfig, TrainConfig, VideoTrainConfig
 from video2act.config.training_options import TrainOptions
 from video2act.data import DatasetWriter, Episode, FrameStore, LeRobotDataset, open_dataset
-from video2act.data.batches import BatchLoader, check_fit, episode_clips
+from video2act.data.batches import BatchLoader, episode_clips
+from video2act.data.fit import check_fit
 from video2act.evaluation.suitability import check_fits
 from video2act.interfaces import EnvironmentSpec
 from video2act.observations import read_image
@@ -23,7 +24,7 @@ from video2act.presets import PRESETS, DataSpec, make_preset
 from video2act.programs.info.dataset import describe_dataset
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
-from video2act.training.new_policy import choose_policy
+from video2act.training.choice import choose_policy
 from video2act.types import Observation, VideoCondition
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")

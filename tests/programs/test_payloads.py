@@ -17,9 +17,9 @@ from video2act.config import BackboneConfig, PolicyConfig
 from video2act.interop.checkpoints import CANDIDATES, EMA
 from video2act.policy import Video2Act
 from video2act.presets import PRESETS, DataSpec
-from video2act.programs.train import begin
 from video2act.system2 import load_system2
 from video2act.system2.backbones import load_video_model, make_backbone, save_video_model
+from video2act.training.policy_training import begin
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 

@@ -22,7 +22,7 @@ from video2act.programs.train_video import backbone_to_train
 from video2act.system2.backbones import load_video_model, make_backbone, save_video_model
 from video2act.system2.backbones.adapter import CONFIG_FILE, WEIGHTS_FILE
 from video2act.system2.video_training import diffusion_loss
-from video2act.training.new_policy import choose_policy
+from video2act.training.choice import choose_policy
 from video2act.types import Video
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")

@@ -115,6 +115,9 @@ GRIDS: dict[str, Grid] = {
 }
 """of every family of published models; loading compares it with the model's own config"""
 
+WAN_TOKENS = 512
+"""longest instruction of the Wan family, with an end mark"""
+
 
 @dataclass(frozen=True)
 class TuningConfig(CheckedConfig):

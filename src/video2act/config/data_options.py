@@ -68,7 +68,7 @@ class ViewOptions(CheckedConfig):
 
     run: Path
     """the policy's run folder"""
-    dataset: Path
+    data: Path
     """dataset folder"""
     out: Path
     """the mp4 to write"""

@@ -6,7 +6,6 @@ any order. Frames are visited in a new random order in every epoch, shared out b
 
 from collections.abc import Sequence
 from functools import lru_cache
-from math import inf, prod
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -17,18 +16,14 @@ from torch import Tensor
 from torch.utils import data
 
 from video2act.clips import stream_indices, to_pixels
-from video2act.config import BackboneConfig, FrameConfig, PolicyConfig, StreamConfig, camera_and_lag
+from video2act.config import FrameConfig, PolicyConfig, StreamConfig, camera_and_lag
 from video2act.data.cache_manifest import CacheSpec
 from video2act.data.embodied import EmbodiedDataset
-from video2act.data.lerobot_format import ACTION, STATE
-from video2act.data.lerobot_reader import Dataset, LeRobotDataset
-from video2act.data.sentences import check_sentences
+from video2act.data.fit import batch_bytes, check_fit, check_weights
+from video2act.data.lerobot_reader import Dataset
 from video2act.data.view import as_view
-from video2act.frames import Size, check_frames, frame_uses
-from video2act.text.instruction import MAX_BYTES
+from video2act.frames import Size, frame_uses
 from video2act.types import Batch, Video
-
-OTHER_CONFIG = "use the config made for this dataset"
 
 
 @runtime_checkable
@@ -187,71 +182,9 @@ class BatchLoader(data.Dataset):
         return rearrange(torch.from_numpy(images), "b 1 h w c -> b c h w").float() / 127.5 - 1
 
 
-def batch_bytes(config: PolicyConfig, batch_size: int, *, is_cached: bool) -> int:
-    """Bytes of the decoded frames of a batch: System 1's images and, without a cache, the streams' clips."""
-    streams = config.system2.streams if config.system2 and not is_cached else ()
-    clips = sum(prod((stream.num_frames, *stream.frame_px)) for stream in streams)
-    return 3 * batch_size * (clips + len(config.cameras) * config.image_px**2)
-
-
 def episode_clips(frames: Frames, stream: StreamConfig, *, places: list[tuple[int, int]], control_fps: float) -> Video:
     """The stream's clips that end at (episode, frame) places, as one batch."""
     wanted = [(episode, stream_indices(newest, stream)) for episode, newest in places]
     images = frames.read(wanted, stream.camera, size=stream.frame_px, rule=stream.frame)
     clips = [to_pixels(clip, control_fps / stream.stride) for clip in images]
     return Video(torch.cat([clip.grid for clip in clips]), clips[0].fps)
-
-
-def check_weights(dataset: Dataset, weights: tuple[float, ...] | None) -> None:
-    """Raise ValueError where weights do not belong to the datasets."""
-    if weights is None:
-        return
-    count = len(as_view(dataset).parts)
-    if len(weights) != count or not all(0 <= weight < inf for weight in weights) or sum(weights) <= 0:
-        listed = ", ".join(f"{weight:g}" for weight in weights) or "none"
-        problem = f"--weights needs {count} numbers, one per dataset: finite, 0 or more, at least one above 0"
-        raise ValueError(f"{problem}; got {listed}")
-
-
-def check_fit(config: PolicyConfig, dataset: Dataset) -> None:
-    """Raise ValueError where a policy and a dataset contradict each other, or the policy cannot read a sentence."""
-    check_columns(dataset)
-    for word in ("state", "action"):
-        own, other = getattr(config, f"{word}_dim"), getattr(dataset, f"{word}_dim")
-        if own != other:
-            raise ValueError(f"{word} size: the policy has {own}, the dataset {other}; {OTHER_CONFIG}")
-    check_cameras(config, dataset)
-    backbone = config.system2.backbone if config.system2 else None
-    reads_bytes = config.system1.text_encoder is None or isinstance(backbone, BackboneConfig)
-    check_sentences([dataset], MAX_BYTES if reads_bytes else None)
-
-
-def check_cameras(config: PolicyConfig, dataset: Dataset) -> None:
-    """Raise ValueError where a policy cannot see what a dataset holds: another rate, no such camera, too small
-    frames."""
-    if config.fps != dataset.fps:
-        rates = f"the policy has {config.fps:g}, the dataset {dataset.fps:g}"
-        raise ValueError(f"control rate in Hz: {rates}; {OTHER_CONFIG}")
-    if missing := ", ".join(camera for camera in config.all_cameras if camera not in dataset.cameras):
-        found = ", ".join(dataset.cameras) or "none"
-        raise ValueError(
-            f"the policy looks through {missing}, which the dataset does not have; its cameras are {found}"
-        )
-    check_frames(config, {camera: dataset.image_size(camera) for camera in config.all_cameras})
-
-
-def check_columns(dataset: Dataset) -> None:
-    """Raise ValueError where the dataset has no actions, or a state that was not chosen."""
-    part = as_view(dataset).parts[0]
-    columns = part.info.columns if isinstance(part, LeRobotDataset) else {}
-    listed = ", ".join(f"{name} [{feature.size}]" for name, feature in columns.items())
-    if dataset.action_dim is None and not columns:
-        raise ValueError("this dataset has no actions, only pictures; train-video can use it, train cannot")
-    for word, missing, size, column in (
-        ("action", "actions", dataset.action_dim, ACTION),
-        ("state", "state", dataset.state_dim, STATE),
-    ):
-        if not size:
-            problem = f"this dataset has no {missing}: it has no column {column}, and none was chosen"
-            also = ", or use train-video alone" if word == "action" else ""
-            raise ValueError(f"{problem}; its columns are {listed}. Choose with --{word} COLUMN...{also}")

@@ -7,9 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
-from torch import Tensor
-
 from video2act.files.differences import differences
 from video2act.types import Stage
 
@@ -17,8 +14,6 @@ MANIFEST = "cache.json"
 FORMAT = 3
 """of the manifest and the files; 1 had no numbers of episodes and rows in them"""
 MAX_EPISODES = 10**6
-SAMPLES = 4096
-"""values of a large tensor whose places count, too"""
 
 Dtype = Literal["float16", "bfloat16", "float32"]
 
@@ -91,21 +86,3 @@ def _check_fields(fields: dict[str, Any]) -> None:
     streams = fields["described"].get("streams", [])
     if not isinstance(streams, list) or not all(isinstance(stream, dict) for stream in streams):
         raise ValueError(f"streams are {streams!r}, expected a list of tables")
-
-
-def weights_fingerprint(weights: Mapping[str, Tensor]) -> str:
-    """A short name for the values of tensors: it changes with any of them.
-
-    Gigabytes are not hashed: of a large tensor the sum of all its bits, as numbers, and some of its values in their
-    places.
-    """
-    hasher = hashlib.sha256()
-    for name in sorted(weights):
-        tensor = weights[name].detach().contiguous().view(-1)
-        hasher.update(f"{name} {list(weights[name].shape)} {tensor.dtype}".encode())
-        bits = tensor.view(torch.uint8)
-        if len(tensor) > 16 * SAMPLES and len(bits) % 4 == 0:
-            hasher.update(str(int(bits.view(torch.int32).sum(dtype=torch.int64))).encode())
-            bits = tensor[torch.linspace(0, len(tensor) - 1, SAMPLES, dtype=torch.float64).long()].view(torch.uint8)
-        hasher.update(bits.cpu().numpy().tobytes())
-    return hasher.hexdigest()[:16]

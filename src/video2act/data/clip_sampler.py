@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from video2act.config import LETTERBOX, FilterConfig, FormerConfig, FrameConfig, StreamConfig, VideoTrainConfig
-from video2act.data.batches import episode_clips
 from video2act.data.frame_store import GIB, FrameStore, check_budget
 from video2act.data.lerobot_reader import Dataset
 from video2act.frames import fit_problem
@@ -98,6 +96,10 @@ class ClipSampler:
 
     def clips(self, places: Sequence[Place], size_px: int) -> tuple[Video, list[str]]:
         """The clips that end at places of equal rate, and their instructions."""
+        from torch import cat  # here: footage is opened and checked without it
+
+        from video2act.data.batches import episode_clips
+
         order, parts = [], []
         for number in sorted({number for number, _, _ in places}):
             one, chosen = self.footage[number], [i for i, place in enumerate(places) if place[0] == number]
@@ -107,7 +109,7 @@ class ClipSampler:
             own = [places[i][1:] for i in chosen]
             parts.append(episode_clips(one.store, stream, places=own, control_fps=one.dataset.fps))
             order += chosen
-        grid = torch.cat([part.grid for part in parts])[np.argsort(order)]
+        grid = cat([part.grid for part in parts])[np.argsort(order)]
         instruction = [self.footage[n].dataset.episode(i).instruction[frame] for n, i, frame in places]
         return Video(grid, parts[0].fps), instruction
 

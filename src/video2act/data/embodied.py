@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
-import torch
 from jaxtyping import Float32
 
 from video2act.data.lerobot_reader import EpisodeData, LeRobotDataset, summarize
@@ -55,12 +54,14 @@ class EmbodiedDataset(DatasetView):
 
     def episode(self, i: int) -> EpisodeData:
         episode, robot = super().episode(i), self._embodiments[self.part_number(i)]
-        state, action = (robot.unify(torch.tensor(own)).numpy() for own in (episode.state, episode.actions))
-        return EpisodeData(state, action, episode.instruction, episode.timestamps)
+        unified = np.zeros((2, episode.length, UNIFIED_DIM), np.float32)
+        unified[..., list(robot.places)] = episode.state, episode.actions
+        return EpisodeData(*unified, episode.instruction, episode.timestamps)
 
     def dimension_mask(self, i: int) -> Float32[np.ndarray, "unified"]:
         """1 at the places of episode `i`'s robot, 0 elsewhere."""
-        return self._embodiments[self.part_number(i)].known(torch.zeros(0)).numpy()
+        places = self._embodiments[self.part_number(i)].places
+        return np.isin(np.arange(UNIFIED_DIM), places).astype(np.float32)
 
     @property
     def fingerprint(self) -> str:

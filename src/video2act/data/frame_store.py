@@ -13,7 +13,6 @@ from functools import partial
 from threading import Lock
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 
 from video2act.config import FrameConfig
@@ -116,7 +115,9 @@ class FrameStore:
             for place in places:
                 found[place] = frames[np.searchsorted(numbers, wanted[place][1])]
 
-        threads = min(len(samples), torch.get_num_threads())
+        from torch import get_num_threads  # here: data are opened and checked without it
+
+        threads = min(len(samples), get_num_threads())
         if threads == 1:
             for episode in samples:
                 read(episode)

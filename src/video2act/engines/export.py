@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.onnx.errors import OnnxExporterError
 
-from video2act.config import BackboneConfig, PolicyConfig
+from video2act.engines.choice import check_export
 from video2act.engines.folder import ARRAYS_FILE, ENGINE_FILE, SUFFIX, Engine, Exported
 from video2act.engines.graphs import (
     ConditionsGraph,
@@ -26,7 +26,6 @@ from video2act.engines.graphs import (
 )
 from video2act.engines.parity import Parity, compare
 from video2act.engines.policy import EnginePolicy
-from video2act.engines.session import check_installed
 from video2act.extras import extra
 from video2act.files.atomic import publish, write_text
 from video2act.files.run_folder import CONFIG_FILE, INSTRUCTIONS_FILE, SCENES_FILE, STATISTICS_FILE, load_instructions
@@ -47,30 +46,6 @@ PARTS = {
 """graph -> what it holds"""
 ANY_TOKENS = 8
 """of System 2, where it is not exported and gives any number"""
-
-
-def check_exportable(config: PolicyConfig, *, has_system2: bool) -> None:
-    """Raises ValueError naming the part of the policy that cannot be exported."""
-    if config.system1.image_encoder is not None:
-        raise ValueError(
-            f"System 1's image encoder ({config.system1.image_encoder.source}) is a published network, which is not "
-            f"exported; run this policy with engine torch"
-        )
-    if config.system2 is None or not has_system2:
-        return
-    backbone, elsewhere = config.system2.backbone, "export System 1 alone (--only system1) and serve System 2"
-    if not isinstance(backbone, BackboneConfig) and backbone.name != "wan_small":
-        raise ValueError(
-            f"System 2's video model ({backbone.name}) cannot be exported, only tiny and wan_small; {elsewhere}"
-        )
-    if not isinstance(backbone, BackboneConfig) and backbone.dtype != "float32":
-        raise ValueError(f"System 2's video model runs in {backbone.dtype}, engines in float32; {elsewhere}")
-    for stream in config.system2.streams:
-        if stream.encoding == "stream":
-            raise ValueError(
-                f"stream {stream.name!r} of System 2 has encoding='stream', whose encoder keeps a state through an "
-                f"episode and cannot be exported; {elsewhere}"
-            )
 
 
 def export_policy(
@@ -96,12 +71,7 @@ def export_policy(
         ValueError: a part of the policy cannot be exported, or the check fails.
     """
     config, has_system2 = policy.config, policy.system2 is not None and not only_system1
-    check_exportable(config, has_system2=has_system2)
-    check_installed(engine)
-    if int8 and engine != "onnxruntime":
-        raise ValueError("int8 is written for onnxruntime; export with --to onnx")
-    if out.exists():
-        raise FileExistsError(f"{out} exists; remove it, or choose another folder with --out")
+    check_export(config, out, engine=engine, has_system2=has_system2, int8=int8)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)

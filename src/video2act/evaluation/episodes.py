@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from video2act.config import EvaluateOptions, PolicyConfig, StreamConfig
@@ -162,6 +161,8 @@ def _play(
     if not tasks:
         return
     folders = (evaluation.source.path, evaluation.options.out)
+    import torch  # here: an evaluation is checked without it
+
     num_threads = torch.get_num_threads()
     try:
         with open_pool(
@@ -180,6 +181,8 @@ class EpisodeWorker:
     """Plays episodes with one policy, in one environment at a time."""
 
     def __init__(self, evaluation: Evaluation):
+        import torch
+
         torch.set_num_threads(1)
         options, source, runtime = evaluation.options, evaluation.source, evaluation.options.runtime
         system = source.load(evaluation.device)

@@ -3,17 +3,20 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from video2act.config import PolicyConfig
 from video2act.engines.choice import load_policy
 from video2act.engines.policy import EnginePolicy
 from video2act.files.run_folder import SCENES_FILE, STATISTICS_FILE, load_config
 from video2act.interfaces import DualSystem, Perceiver
-from video2act.policy import Video2Act
 from video2act.statistics import Statistics, load_statistics
-from video2act.system2 import load_system2
 from video2act.types import Video
+
+if TYPE_CHECKING:
+    from video2act.policy import Video2Act
+else:
+    Video2Act = Any
 
 
 @runtime_checkable
@@ -67,6 +70,8 @@ class RunFolder:
         return load_policy(self.path, self.engine, device=device)
 
     def load_system2(self, device: str) -> Perceiver:
+        from video2act.system2 import load_system2
+
         return load_system2(self.path, device)
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from video2act.files.fetched import brief, fetched, unreachable
-from video2act.files.tensor_files import check_counts, fingerprint, listing, open_tensors, read_json, shards
+from video2act.files.fingerprint import fingerprint
+from video2act.files.tensor_files import check_counts, listing, open_tensors, read_json, shards
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """what transformers reads, the first that is there"""
@@ -134,7 +135,7 @@ def read_config(kind: Any, source: str | Path) -> Any:
     raise ValueError(f"{source} holds a model of the kind {found}, not a {kind.__name__}; name the encoder it is")
 
 
-def weights_fingerprint(source: str) -> str | None:
+def source_fingerprint(source: str) -> str | None:
     """A short name for an encoder's weights; None while they are not on this machine.
 
     Args:

@@ -41,6 +41,12 @@ def load_config(path: Path) -> PolicyConfig:
     return configs.load(PolicyConfig, path / CONFIG_FILE, complete=as_it_was_trained)
 
 
+def check_weights_exist(path: Path) -> None:
+    """Raise FileNotFoundError where a folder has no weights."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: this folder has no weights; is training still running?")
+
+
 def load_instructions(run: Path) -> tuple[str, ...]:
     """The training instructions; none if the run folder has no list."""
     path = run / INSTRUCTIONS_FILE

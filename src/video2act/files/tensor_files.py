@@ -1,17 +1,15 @@
-"""Weights of others on disk: which files hold them, opening one without believing it, and a short name for what is in
-them.
+"""Weights of others on disk: which files hold them, and opening one without believing it.
 
 Both systems read such files, hence their place beneath them. Safetensors, or PyTorch's own files with nothing in them
 but tensors (`weights_only`). Every error names the file.
 """
 
-import hashlib
 import json
 import pickle
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,6 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 AGAIN = "download it again"
-PIECE_BYTES = 2**12
-NUM_PIECES = 64
-"""of each file, beside both its ends, that a fingerprint reads: what differs in one layer differs in one of them"""
-END_BYTES = 2**16
 UNREADABLE = (
     *(EOFError, OSError, zipfile.BadZipFile, RuntimeError, ValueError),
     # from bytes that are no pickle, but are read as one
@@ -117,23 +111,6 @@ def listing(folder: Path) -> str:
     if not folder.is_dir():
         return "no such folder"
     return ", ".join(sorted(path.name for path in folder.iterdir())[:12]) or "nothing"
-
-
-def fingerprint(files: Iterable[Path], *more: object) -> str:
-    """A short name for what is in files: of both ends of each, pieces in between, and of `more`; they are not read
-    whole."""
-    hasher = hashlib.sha256(repr(more).encode())
-    for file in files:
-        size = file.stat().st_size
-        hasher.update(str(size).encode())
-        with file.open("rb") as opened:
-            hasher.update(opened.read(END_BYTES))
-            for number in range(NUM_PIECES):
-                opened.seek(number * size // NUM_PIECES)
-                hasher.update(opened.read(PIECE_BYTES))
-            opened.seek(max(0, size - END_BYTES))
-            hasher.update(opened.read())
-    return hasher.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from video2act.files.atomic import disk_full_says, publish
+from video2act.files.run_folder import check_weights_exist
 from video2act.files.tensor_files import TensorFile, open_safetensors
 
 
@@ -53,8 +54,7 @@ def read_shapes(path: Path, part: str = "") -> dict[str, tuple[int, ...]]:
 
 
 def _opened(path: Path) -> TensorFile:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: this folder has no weights; is training still running?")
+    check_weights_exist(path)
     return open_safetensors(path, "readable", remedy="copy it again")
 
 

@@ -6,26 +6,34 @@ Times on a shared machine are noisy. `measure` therefore runs all work in turns,
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from video2act.policy import Video2Act
+from video2act.engines.choice import check_engine
+from video2act.files.run_folder import load_config
 from video2act.presets import DataSpec, make_preset
 from video2act.statistics import Statistics
-from video2act.system1 import Visibility
-from video2act.system2.system2 import System2
 from video2act.types import Observation, Video, VideoCondition
+
+if TYPE_CHECKING:
+    import torch
+
+    from video2act.policy import Video2Act
+    from video2act.system2.system2 import System2
+else:
+    Video2Act = System2 = Any
 
 REPEATS, WARM_UPS = 20, 3
 INSTRUCTION = ["push the puck to the goal"]
+ROBOT = DataSpec(4, 4, 80.0, ("front", "wrist"))
 
 Work = dict[str, Callable[[], object]]
 
 
-def measure(work: Work, repeats: int = REPEATS, *, device: torch.device | None = None) -> dict[str, np.ndarray]:
+def measure(work: Work, repeats: int = REPEATS, *, device: "torch.device | None" = None) -> dict[str, np.ndarray]:
     """Seconds of each piece of work, `repeats` times, in turns: a slow moment of the machine then slows all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for repeat in range(-WARM_UPS, repeats):
@@ -33,13 +41,14 @@ def measure(work: Work, repeats: int = REPEATS, *, device: torch.device | None =
             started = perf_counter()
             run()
             if device and device.type == "cuda":
+                import torch
+
                 torch.cuda.synchronize(device)
             if repeat >= 0:
                 seconds[name].append(perf_counter() - started)
     return {name: np.array(values) for name, values in seconds.items()}
 
 
-@torch.no_grad()
 def bench_stages(run: Path | None = None, preset: str = "tiny", *, device: str = "cpu") -> dict[str, np.ndarray]:
     """Time every stage and print the table.
 
@@ -48,7 +57,32 @@ def bench_stages(run: Path | None = None, preset: str = "tiny", *, device: str =
     Returns:
         stage -> seconds of each repetition.
     """
+    if run is None:
+        make_preset(preset, ROBOT)
+    else:
+        check_engine(run, "torch")
+        load_config(run)
+
+    import torch  # after the input was checked
+
+    from video2act.policy import Video2Act
+
     policy = Video2Act.load(run, device) if run else random_policy(preset).to(device).eval()
+    with torch.no_grad():
+        seconds = measure(_work(policy, device), device=policy.device)
+    table = Table("stage", "p50 ms", "p95 ms", title=f"{device}, {torch.get_num_threads()} threads")
+    for name, values in seconds.items():
+        table.add_row(name, *(f"{1000 * np.percentile(values, share):.2f}" for share in (50, 95)))
+    Console().print(table)
+    return seconds
+
+
+def _work(policy: Video2Act, device: str) -> Work:
+    """Every stage, from a camera to an action."""
+    import torch
+
+    from video2act.system1 import Visibility
+
     config, system1 = policy.config, policy.system1
     streams = config.system2.streams if config.system2 else ()
     clips = {
@@ -75,12 +109,7 @@ def bench_stages(run: Path | None = None, preset: str = "tiny", *, device: str =
         "System 1: one denoising step": lambda: system1.dit(noise, age, projected),
         "System 1: one chunk": lambda: policy.act(seen, condition),
     }
-    seconds = measure(work, device=policy.device)
-    table = Table("stage", "p50 ms", "p95 ms", title=f"{device}, {torch.get_num_threads()} threads")
-    for name, values in seconds.items():
-        table.add_row(name, *(f"{1000 * np.percentile(values, share):.2f}" for share in (50, 95)))
-    Console().print(table)
-    return seconds
+    return work
 
 
 def _system2_work(system2: System2, clips: dict[str, Video]) -> Work:
@@ -103,6 +132,10 @@ def _system2_work(system2: System2, clips: dict[str, Video]) -> Work:
 
 def random_policy(preset: str) -> Video2Act:
     """A preset with random weights, for a robot of 4 numbers and two cameras: for timing only."""
+    import torch
+
+    from video2act.policy import Video2Act
+
     torch.manual_seed(0)
     unit = Statistics(mean=(0.0,) * 4, std=(1.0,) * 4, min=(-1.0,) * 4, max=(1.0,) * 4)
-    return Video2Act(make_preset(preset, DataSpec(4, 4, 80.0, ("front", "wrist"))), {"state": unit, "action": unit})
+    return Video2Act(make_preset(preset, ROBOT), {"state": unit, "action": unit})

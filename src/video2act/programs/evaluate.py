@@ -14,14 +14,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from video2act.config import EvaluateOptions
-from video2act.data.cache_manifest import weights_fingerprint
 from video2act.engines.choice import check_engine
 from video2act.engines.folder import is_exported
 from video2act.engines.policy import EnginePolicy
@@ -33,10 +31,14 @@ from video2act.evaluation.report import evaluation_tables, heading
 from video2act.evaluation.sources import LoadedPolicy, RunFolder
 from video2act.evaluation.suitability import check_fits, check_runtime, check_unseen
 from video2act.files.atomic import write_text
+from video2act.files.fingerprint import fingerprint, tensors_fingerprint
 from video2act.files.lock import FolderLock, InUseError
 from video2act.files.run_folder import SHARED
-from video2act.files.tensor_files import fingerprint
-from video2act.policy import Video2Act
+
+if TYPE_CHECKING:
+    from video2act.policy import Video2Act
+else:
+    Video2Act = Any
 
 INFO_FILE = "eval_info.json"
 STEPS_FILE = "steps.csv"
@@ -150,7 +152,7 @@ def _fingerprint(evaluation: Evaluation) -> str:
     path = evaluation.source.path
     if path is None:
         policy = evaluation.source.load(evaluation.device)
-        return weights_fingerprint(policy.state_dict()) if isinstance(policy, torch.nn.Module) else ""
+        return "" if isinstance(policy, EnginePolicy) else tensors_fingerprint(policy.state_dict())
     files = ("*",) if is_exported(path) else SHARED[:4]
     return fingerprint(found for name in files for found in sorted(path.glob(name)) if found.is_file())
 

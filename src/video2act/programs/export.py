@@ -9,11 +9,9 @@ import numpy as np
 
 from video2act.config import ExportOptions, PolicyConfig, camera_and_lag
 from video2act.data import open_dataset
-from video2act.engines.choice import check_engine
-from video2act.engines.export import check_exportable, export_policy
+from video2act.engines.choice import check_engine, check_export
 from video2act.engines.folder import Engine
 from video2act.files.run_folder import STATISTICS_FILE, load_config, load_instructions
-from video2act.policy import Video2Act
 from video2act.statistics import Statistics, load_statistics
 from video2act.types import Observation
 
@@ -34,7 +32,8 @@ def export(run: Path | str, **options: Any) -> str:
     chosen = ExportOptions(run=Path(run), **options)
     check_engine(chosen.run, "torch")
     config = load_config(chosen.run)
-    check_exportable(config, has_system2=chosen.only is None)
+    engine = ENGINE_OF[chosen.to]
+    check_export(config, chosen.folder, engine=engine, has_system2=chosen.only is None, int8=chosen.int8)
     statistics = load_statistics(chosen.run / STATISTICS_FILE)["state"]
     if chosen.data is None:
         instruction = next(iter(load_instructions(chosen.run)), "move")
@@ -42,11 +41,16 @@ def export(run: Path | str, **options: Any) -> str:
     else:
         observations = recorded_observations(config, chosen.data, episode=chosen.episode)
         checked_on = f"episode {chosen.episode} of {chosen.data.name}"
+    observations = list(itertools.islice(observations, NUM_OBSERVATIONS))
+
+    from video2act.engines.export import export_policy  # torch: after the input was checked
+    from video2act.policy import Video2Act
+
     parity = export_policy(
         Video2Act.load(chosen.run),
         chosen.folder,
-        engine=ENGINE_OF[chosen.to],
-        observations=list(itertools.islice(observations, NUM_OBSERVATIONS)),
+        engine=engine,
+        observations=observations,
         checked_on=checked_on,
         only_system1=chosen.only is not None,
         int8=chosen.int8,

@@ -244,17 +244,17 @@ def serve(run: Path | str, *, is_ready: Callable[[Server], Any] | None = None, *
     api_key = load_api_key(chosen.api_key_file)
     check_bind(chosen.host, api_key)  # before gigabytes are loaded
     check_engine(run, chosen.engine)
-    instructions = load_instructions(run)
+    config, instructions = load_config(run), load_instructions(run)
     if chosen.only == "system2":
         from video2act.system2 import load_system2
 
-        parts = serve_system2(load_system2(run, chosen.device), load_config(run), instructions=instructions)
+        parts = serve_system2(load_system2(run, chosen.device), config, instructions=instructions)
     else:
         policy = load_policy(run, chosen.engine, device=chosen.device)
         parts = serve_policy(
             policy,
             instructions,
-            refresh_every=chosen.refresh_every or policy.config.refresh_every,
+            refresh_every=chosen.refresh_every or config.refresh_every,
             system2=chosen.system2,
             runtime=chosen.runtime,
         )

@@ -8,37 +8,43 @@ demonstrator's.
 from pathlib import Path
 
 from video2act.data import LeRobotDataset
-from video2act.data.batches import check_cameras
-from video2act.policy import Video2Act
+from video2act.data.fit import check_cameras
+from video2act.engines.choice import check_engine
+from video2act.files.run_folder import load_config
 from video2act.viz.film import Recording, film
 from video2act.viz.video_writer import write_video
 
 
-def view(run: Path | str, dataset: Path | str, *, episode: int, out: Path | str) -> Path:
+def view(run: Path | str, data: Path | str, *, episode: int, out: Path | str) -> Path:
     """Film what each stream keeps of one episode.
 
     Args:
         run: folder with the policy.
-        dataset: LeRobotDataset v3.0 with the policy's cameras.
+        data: LeRobotDataset v3.0 with the policy's cameras.
         episode: number of the episode in it.
         out: the mp4 to write.
 
     Raises:
         ValueError: the dataset runs at another rate than the policy, lacks one of its cameras, or has no such episode.
     """
-    out, policy = Path(out), Video2Act.load(run)
-    config, data = policy.config, LeRobotDataset(dataset)
+    out, run = Path(out), Path(run)
+    check_engine(run, "torch")
+    config, dataset = load_config(run), LeRobotDataset(data)
     streams = config.system2.streams if config.system2 else ()
     if not config.all_cameras:
         raise ValueError(f"the policy in {run} sees nothing, so there is nothing to view; choose one with cameras")
-    check_cameras(config, data)
-    if not 0 <= episode < len(data):
-        raise ValueError(f"the dataset has episodes 0 to {len(data) - 1}, got {episode}")
-    frames = {camera: data.frames(episode, camera) for camera in config.all_cameras}
+    check_cameras(config, dataset)
+    if not 0 <= episode < len(dataset):
+        raise ValueError(f"the dataset has episodes 0 to {len(dataset) - 1}, got {episode}")
+
+    from video2act.policy import Video2Act  # torch: after the input was checked
+
+    policy = Video2Act.load(run)
+    frames = {camera: dataset.frames(episode, camera) for camera in config.all_cameras}
     num_steps = len(frames[config.all_cameras[0]])
     recording = Recording(
         frames=frames,
-        instruction=data.episode(episode).instruction[0],
+        instruction=dataset.episode(episode).instruction[0],
         fps=config.fps,
         plan_steps=tuple(range(0, num_steps, config.execute_steps)),
         condition_steps=tuple(step // config.refresh_every * config.refresh_every for step in range(num_steps)),

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from video2act.config import PretrainedConfig
-from video2act.files.frozen import load_frozen, read_config, weights_fingerprint
+from video2act.files.frozen import load_frozen, read_config, source_fingerprint
 from video2act.text.cache import TextEmbeddings
 from video2act.text.t5 import T5Text
 from video2act.types import Tokens
@@ -44,7 +44,7 @@ def t5(config: PretrainedConfig) -> T5Text:
         given = {"dtype": _dtype(device), "not_needed": ("decoder.", "lm_head."), "config": found}
         return load_frozen(kind, source, **given).to(device)
 
-    fingerprint = partial(weights_fingerprint, source)
+    fingerprint = partial(source_fingerprint, source)
     return T5Text(load, fingerprint, tokenizer=source, max_tokens=config.max_tokens, check=described)
 
 

@@ -8,75 +8,27 @@ its first blocks: the rest is dropped before the run folder is written.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import prod
 from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from video2act.config import BackboneConfig, PolicyConfig, StreamConfig, System2Config, TrainConfig, VideoTrainConfig
+from video2act.config import TrainConfig, VideoTrainConfig
 from video2act.data import Dataset, FrameStore
 from video2act.data.batches import BatchLoader
 from video2act.data.clip_sampler import ClipSampler, Footage
 from video2act.data.frame_store import GIB
-from video2act.data.sentences import check_sentences
 from video2act.policy import Video2Act
 from video2act.system1 import Visibility
 from video2act.system2.video_training import diffusion_loss
-from video2act.text.instruction import MAX_BYTES
+from video2act.training.choice import clip_of
 from video2act.training.loop import LOSS, Inputs, TrainingLoop
 from video2act.training.state import own_part
 from video2act.types import Batch, Video
 
 PREFIX = "policy."
 """before the names of the policy's weights in a joint training"""
-
-
-def check_beside(config: PolicyConfig, training: TrainConfig, *, video_data: Sequence[Dataset]) -> None:
-    """Raise ValueError where the video loss cannot be learned, or video data would go unused."""
-    weight = training.video_loss_weight
-    if not weight:
-        if video_data:
-            raise ValueError(
-                "video_data is for the video model's own loss; set video_loss_weight above 0 (.1 is usual)"
-            )
-        return
-    if config.system2 is None:
-        problem = f"video_loss_weight={weight:g} trains a video model, but this policy has no System 2"
-        raise ValueError(f"{problem}; set it to 0, or choose another preset")
-    if config.system2.tuning.method == "frozen":
-        raise ValueError(
-            f"video_loss_weight={weight:g} trains the video model, but system2.tuning.method=frozen keeps it as it is; "
-            "set --policy.system2.tuning.method full, or lora for a published one"
-        )
-    stream = clip_of(config.system2)
-    if stream.num_frames == 1:
-        raise ValueError(
-            f"video_loss_weight={weight:g} needs clips with a future to predict, but every stream shows one frame; "
-            "add a stream of several, or set it to 0"
-        )
-    for number, dataset in enumerate(video_data):
-        if stream.camera not in dataset.cameras:
-            raise ValueError(
-                f"dataset {number + 1} of video_data has no camera {stream.camera!r}, which stream {stream.name!r} "
-                f"looks through; its cameras are {', '.join(dataset.cameras)}"
-            )
-    # a published model's encoder checks its own
-    check_sentences(video_data, MAX_BYTES if isinstance(config.system2.backbone, BackboneConfig) else None)
-
-
-def clip_of(config: System2Config) -> StreamConfig:
-    """The stream whose clips the video model learns from: the first of those with the most frames."""
-    return max(config.streams, key=lambda stream: stream.num_frames)
-
-
-def clip_bytes(config: PolicyConfig, training: TrainConfig) -> int:
-    """Bytes of the decoded frames of a batch for the video loss."""
-    if not training.video_loss_weight or config.system2 is None:
-        return 0
-    stream = clip_of(config.system2)
-    return 3 * training.video_batch_size * stream.num_frames * prod(stream.frame_px)
 
 
 class LearningBeside(nn.Module):

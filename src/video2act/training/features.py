@@ -18,7 +18,8 @@ from video2act.config import StreamConfig
 from video2act.data import Dataset, FrameStore
 from video2act.data.batches import episode_clips
 from video2act.data.cache import FeatureCache
-from video2act.data.cache_manifest import CacheSpec, Dtype, weights_fingerprint
+from video2act.data.cache_manifest import CacheSpec, Dtype
+from video2act.files.fingerprint import tensors_fingerprint
 from video2act.files.lock import FolderLock
 from video2act.policy import Video2Act
 from video2act.system2 import System2
@@ -58,7 +59,7 @@ def cache_spec(policy: Video2Act, dataset: Dataset, *, stage: Stage = "seen", dt
     streamed = [stream for stream in config.streams if stage == "latents" and stream.encoding == "stream"]
     windows = {s.name: (_latent_step(system2, s), _clip_latents(system2, s)) for s in streamed}
     every = gcd(*(stream.every for stream in config.streams))
-    return CacheSpec(stage, dtype, every, windows, {**described, "weights": weights_fingerprint(weights)}, len(dataset))
+    return CacheSpec(stage, dtype, every, windows, {**described, "weights": tensors_fingerprint(weights)}, len(dataset))
 
 
 @torch.no_grad()

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from video2act.config import PretrainedBackboneConfig, ScratchConfig
-from video2act.data.cache_manifest import weights_fingerprint
-from video2act.files import frozen
+from video2act.files.fingerprint import tensors_fingerprint
+from video2act.files.frozen import source_fingerprint
 from video2act.policy import Video2Act
 from video2act.video_backbone import VideoBackbone
 
@@ -21,7 +21,7 @@ def policy_identity(policy: Video2Act) -> dict[str, Any]:
     del described["preset"]  # a name, which changes nothing
     for name in ("text_encoder", "image_encoder"):
         if encoder := described["system1"][name]:
-            encoder["source"] = frozen.weights_fingerprint(encoder["source"]) or whole_path(encoder["source"])
+            encoder["source"] = source_fingerprint(encoder["source"]) or whole_path(encoder["source"])
             encoder["cache"] = whole_path(encoder["cache"])
     if policy.system2:
         config, backbone = policy.system2.config, policy.system2.backbone
@@ -41,7 +41,7 @@ def backbone_identity(config: Any, model: VideoBackbone | None = None) -> dict[s
         del described["source"]
     if isinstance(config, ScratchConfig):
         described["vae"] = whole_path(config.vae)
-    return described if model is None else {**described, "weights": weights_fingerprint(model.state_dict())}
+    return described if model is None else {**described, "weights": tensors_fingerprint(model.state_dict())}
 
 
 def whole_path(path: str | os.PathLike[str] | None) -> str:

@@ -7,8 +7,7 @@ from pathlib import Path
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from video2act.files.atomic import disk_full_says, write_text
-
-METRICS_FILE = "metrics.jsonl"
+from video2act.training.settings import METRICS_FILE
 
 
 def read_metrics(folder: Path, num_steps: int) -> list[str]:

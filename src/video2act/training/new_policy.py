@@ -1,94 +1,28 @@
-"""New policies: the config that options ask for, its weights, and what must be ready before the first training step."""
+"""New policies: their weights, and what must be ready before the first training step."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from accelerate import Accelerator
 
-from video2act.config import BackboneConfig, FrameConfig, PolicyConfig, PretrainedBackboneConfig, load
-from video2act.config.files import build
-from video2act.config.training_options import PolicyStart
+from video2act.config import PolicyConfig, PretrainedBackboneConfig
 from video2act.data import Dataset
 from video2act.data.cache import FeatureCache
 from video2act.data.cache_manifest import load_spec
-from video2act.data.embodied import EmbodiedDataset
 from video2act.data.sentences import hand_over
-from video2act.embodiment import UNIFIED
+from video2act.files.video_model import BACKBONE_FILE
 from video2act.files.weights import check_memory
-from video2act.frames import describe_fit
 from video2act.policy import Video2Act
-from video2act.presets import SMALL_SOURCE, Demonstrations, make_preset
 from video2act.statistics import Statistics
 from video2act.system1.pretrained import FrozenTextEncoder
-from video2act.system2.backbones import CONFIG_FILE as BACKBONE_FILE
 from video2act.system2.backbones import load_video_model, make_published
 from video2act.system2.backbones.pretrained import PretrainedBackbone
+from video2act.training.choice import can_write, check_video_model
 from video2act.training.features import cache_spec
-from video2act.training.settings import SETTINGS_FILE, read_settings
 
 SEEN = "seen"
 """folder of caches beside a video model, or in a run folder"""
-
-
-def can_write(folder: Path) -> bool:
-    """Whether a folder, which may not exist yet, can be written."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return os.access(existing, os.W_OK | os.X_OK)
-
-
-def choose_policy(start: PolicyStart, data: Demonstrations, cameras: tuple[str, ...] | None = None) -> PolicyConfig:
-    """The policy that options ask for: a preset for the data, or a file, with their changes.
-
-    Args:
-        cameras: the preset's, System 2's first; all of the data's, if None.
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: an unknown preset or field, or values that contradict each other.
-    """
-    if start.config is None:
-        policy = make_preset(start.preset or "tiny", data, cameras)
-    elif cameras is not None:
-        raise ValueError("cameras are for presets; with a config, change its field cameras (--policy.cameras)")
-    else:
-        policy = load(PolicyConfig, start.config)
-    if start.fit is not None:
-        streams = policy.system2.streams if policy.system2 else ()
-        rules = ["image.fit", *(f"system2.streams.{stream.name}.frame.fit" for stream in streams)]
-        policy = policy.replace(dict.fromkeys(rules, start.fit))
-    return policy.replace(start.changes)
-
-
-def fit_robots(config: PolicyConfig, data: Dataset) -> PolicyConfig:
-    """The config in the unified vector, if the data are of robots whose embodiments are named; else as it is. Raises
-    ValueError: the config names one robot."""
-    if not isinstance(data, EmbodiedDataset):
-        return config
-    if config.system1.embodiment not in ("", UNIFIED):
-        remedy = f"leave system1.embodiment={config.system1.embodiment} out"
-        raise ValueError(f"embodiments names each dataset's robot; {remedy}")
-    return config.replace({"system1.embodiment": UNIFIED})
-
-
-def frame_notes(config: PolicyConfig, data: Dataset, video_model: Path | None) -> list[str]:
-    """One line for each stream whose frames get their size by another rule than those that our video model learned."""
-    path = video_model / SETTINGS_FILE if video_model else None
-    if path is None or config.system2 is None or not path.is_file():
-        return []
-    trained = read_settings(path).get("frame")
-    if not isinstance(trained, dict):  # the video model is older than the rule
-        return []
-    learned, notes = build(FrameConfig, trained, where=f"{path}: frame"), []
-    for stream in config.system2.streams:
-        recorded, size = data.image_size(stream.camera), stream.frame_px
-        ours, theirs = (describe_fit(recorded, size, rule=rule) for rule in (stream.frame, learned))
-        if (ours, stream.frame.resample) != (theirs, learned.resample) and recorded != size:
-            notes.append(
-                f"stream {stream.name!r} shows the video model frames that it did not learn from: {ours} "
-                f"({stream.frame.resample}), learned: {theirs} ({learned.resample}); train it with the same --fit"
-            )
-    return notes
 
 
 def build_policy(
@@ -100,30 +34,16 @@ def build_policy(
     Raises:
         ValueError: the config has System 2 but there is no video model, or the reverse.
     """
-    if config.system2 is None:
-        if video_model is not None:
-            problem = f"this policy has no System 2, so the video model {video_model} would go unused"
-            raise ValueError(f"{problem}; leave it out")
-        return make_policy(config, statistics)
+    check_video_model(config, video_model)
+    if config.system2 is None or video_model is None:
+        return make_policy(config, statistics, whole=whole)
     backbone = config.system2.backbone
     if isinstance(backbone, PretrainedBackboneConfig):
-        if video_model is None and backbone.source == SMALL_SOURCE:
-            raise ValueError(
-                "this policy's video model is trained here: train-video --preset small, then pass --video-model"
-            )
-        if video_model is not None:
-            backbone = replace(backbone, source=str(video_model))
-        return make_policy(replace(config, system2=replace(config.system2, backbone=backbone)), statistics, whole=whole)
-    if video_model is None:
-        remedy = "train one with train-video and pass --video-model"
-        raise ValueError(f"this policy has System 2, which needs a video model: {remedy}")
-    backbone_config, trained = load_video_model(video_model)
-    if not isinstance(backbone_config, BackboneConfig):
-        problem = f"{video_model} holds a {backbone_config.name} video model, but this policy is over the tiny one"
-        raise ValueError(f"{problem}; choose a preset over {backbone_config.name}")
+        return make_policy(config.replace({"system2.backbone.source": str(video_model)}), statistics, whole=whole)
+    learned, trained = load_video_model(video_model)
     # the model brings its own shape; where it is tapped is the policy's choice
-    chosen = replace(backbone_config, feature_layer=backbone.feature_layer, feature_norm=backbone.feature_norm)
-    policy = make_policy(replace(config, system2=replace(config.system2, backbone=chosen)), statistics)
+    chosen = replace(learned, feature_layer=backbone.feature_layer, feature_norm=backbone.feature_norm)
+    policy = make_policy(config.replace({"system2.backbone": chosen}), statistics)
     policy.slow.backbone.load_state_dict(trained.state_dict())
     return policy
 

@@ -7,9 +7,8 @@ from typing import Any
 from video2act.config import OptimizationConfig, to_json
 from video2act.files.atomic import write_text
 from video2act.files.differences import differences
-from video2act.training.metrics import METRICS_FILE
 
-SETTINGS_FILE = "training.json"
+SETTINGS_FILE, METRICS_FILE = "training.json", "metrics.jsonl"
 FINISHED = "finished"
 
 HARMLESS = ("max_minutes", "save_every", "validate_every", "num_workers", "frames_gib")
@@ -27,6 +26,24 @@ def write_settings(folder: Path, settings: dict[str, Any]) -> None:
     write_text(folder / SETTINGS_FILE, json.dumps(settings, indent=2) + "\n")
 
 
+def check_free(folder: Path, *, resume: bool) -> bool:
+    """Whether a training that may go on has begun in a folder.
+
+    Raises:
+        FileExistsError: the folder holds a finished training, or another one and `resume` is off.
+        ValueError: `training.json` is damaged.
+    """
+    path, metrics = folder / SETTINGS_FILE, folder / METRICS_FILE
+    is_finished = path.is_file() and bool(read_settings(path).get(FINISHED))
+    # a folder in which no step was taken is free: there is nothing to lose
+    has_begun = is_finished or (metrics.is_file() and metrics.stat().st_size > 0)
+    if has_begun and not resume:
+        raise FileExistsError(f"{folder} already holds a training; resume it, or choose another folder")
+    if is_finished:
+        raise FileExistsError(f"{folder} holds a finished training; choose another folder to train again")
+    return has_begun
+
+
 def check_folder(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
     """Whether a training with these settings may write the folder.
 
@@ -34,16 +51,10 @@ def check_folder(folder: Path, settings: dict[str, Any], *, resume: bool) -> Non
         FileExistsError: it holds a finished training, or another one and `resume` is off.
         ValueError: it was started with other settings, or `training.json` is damaged or missing.
     """
-    path, metrics = folder / SETTINGS_FILE, folder / METRICS_FILE
+    path, has_begun = folder / SETTINGS_FILE, check_free(folder, resume=resume)
     before = read_settings(path) if path.is_file() else {}
-    # a folder in which no step was taken is free: there is nothing to lose
-    has_begun = bool(before.get(FINISHED)) or (metrics.is_file() and metrics.stat().st_size > 0)
-    if has_begun and not resume:
-        raise FileExistsError(f"{folder} already holds a training; resume it, or choose another folder")
     if has_begun and not path.is_file():
         raise ValueError(f"{path} is missing; restore it, or remove {folder} to train from the beginning")
-    if before.get(FINISHED):
-        raise FileExistsError(f"{folder} holds a finished training; choose another folder to train again")
     before = {name: value for name, value in before.items() if name in settings}
     if has_begun and (changed := differences(before, settings, words=("then", "now"))):
         problem = f"{folder} was started with other settings ({'; '.join(changed)})"

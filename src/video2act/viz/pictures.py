@@ -8,10 +8,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
-from torch.nn import functional
 
 from video2act.types import Video
 
@@ -43,6 +41,9 @@ def pixel_map(clip: Video, filter_name: str, *, size: tuple[int, int]) -> Float[
 
     The newest frame's Sobel gradients; for a filter over time, how far pixels deviate from their mean over the clip.
     """
+    import torch  # here: films of recorded frames alone need none
+    from torch.nn import functional
+
     grey = clip.grid[0].detach().float().cpu().mean(dim=0)  # [t h w]
     if filter_name in TEMPORAL:
         strength = (grey - grey.mean(dim=0)).square().mean(dim=0)

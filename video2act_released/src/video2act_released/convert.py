@@ -27,12 +27,12 @@ from video2act.config import PolicyConfig, PretrainedBackboneConfig
 from video2act.config.files import read_plain
 from video2act.files.atomic import write_text
 from video2act.files.run_folder import CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FILE
+from video2act.files.video_model import BACKBONE_FILE
 from video2act.files.weights import save_weights
 from video2act.interop.checkpoints import find_checkpoint, read_checkpoint
 from video2act.interop.rdt import silent_tensors
 from video2act.policy import Video2Act
 from video2act.statistics import Statistics, statistics_to_json
-from video2act.system2.backbones import CONFIG_FILE as BACKBONE_FILE
 from video2act.system2.backbones import AnyConfig, load_video_model
 from video2act_released.config import NUM_STATE, Robot, Sources, policy_config
 from video2act_released.structure import check_structure

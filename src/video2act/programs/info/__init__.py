@@ -7,12 +7,11 @@ from video2act.data import DatasetError
 from video2act.data.check import check_dataset
 from video2act.data.dataset_files import locate_dataset
 from video2act.files.run_folder import ROBOTS, STATISTICS_FILE
+from video2act.files.video_model import is_video_model
 from video2act.presets import PRESETS
 from video2act.programs.info.dataset import Columns, describe_dataset
 from video2act.programs.info.models import describe_preset, describe_video_model
 from video2act.programs.info.run import describe_run
-from video2act.system2.backbones.published import TUNED_CONFIG
-from video2act.system2.backbones.wan_original import is_original
 
 
 def describe(what: Path | str, *, state: Columns = None, action: Columns = None) -> str:
@@ -28,8 +27,7 @@ def describe(what: Path | str, *, state: Columns = None, action: Columns = None)
     # a video model's folder may hold a config.json, too
     if (what / STATISTICS_FILE).is_file() or (what / ROBOTS).is_dir():
         return describe_run(what)
-    is_model = any((what / file).exists() for file in (TUNED_CONFIG, "model_index.json", "transformer/config.json"))
-    if what.exists() and (is_model or is_original(what)):
+    if is_video_model(what):
         return describe_video_model(what)
     if name in PRESETS and not what.exists():
         return describe_preset(name)

@@ -10,7 +10,6 @@ from video2act.config import PolicyConfig
 from video2act.data import LeRobotDataset
 from video2act.data.lerobot_format import DEFAULT_FEATURES
 from video2act.frames import describe_fit, fit_problem, frame_uses
-from video2act.normalize import Normalizer
 from video2act.presets import PRESETS, DataSpec, make_preset
 from video2act.programs.info.tables import as_text, facts
 from video2act.statistics import Statistics
@@ -25,6 +24,8 @@ def describe_dataset(path: Path | str, *, state: Columns = None, action: Columns
         FileNotFoundError, DatasetError: the dataset cannot be read.
     """
     dataset = LeRobotDataset(path, state=state, action=action)
+    from video2act.normalize import Normalizer  # torch: after the dataset was opened
+
     notes = [
         f" note: {feature}: {line}"
         for feature, statistics in dataset.stats.items()

@@ -1,21 +1,18 @@
-"""How large a preset's two systems or a video model are: parameters, memory and tokens, from configs alone."""
+"""How large a preset's two systems or a video model are: parameters, memory and tokens, from configs alone.
+
+Torch is imported by the functions that count parameters: a damaged config is an error before.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import torch
 from rich.table import Table
-from torch import nn
 
 from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, System2Config, load_backbone
-from video2act.files.tensor_files import read_json
+from video2act.files.video_model import BACKBONE_FILE, is_original
 from video2act.presets import ANY_DATA, PUBLISHED, make_preset, video_model_of
 from video2act.programs.info.tables import as_text, facts
-from video2act.system1 import System1
-from video2act.system2.backbones import make_backbone
-from video2act.system2.backbones.published import FAMILIES, TUNED_CONFIG, family
-from video2act.system2.backbones.sizes import size_of
-from video2act.system2.backbones.wan_original import is_original
 
 
 def describe_preset(name: str) -> str:
@@ -49,7 +46,7 @@ def describe_video_model(root: Path | str) -> str:
 
 
 def _contents(root: Path) -> Iterator[tuple[str, str]]:
-    config = load_backbone(root / TUNED_CONFIG) if (root / TUNED_CONFIG).is_file() else None
+    config = load_backbone(root / BACKBONE_FILE) if (root / BACKBONE_FILE).is_file() else None
     if isinstance(config, BackboneConfig):
         yield "kind", f"tiny, {config.depth} blocks, trained by train-video"
         yield "presets", "tiny, tiny_latents"
@@ -57,6 +54,10 @@ def _contents(root: Path) -> Iterator[tuple[str, str]]:
         yield "kind", f"{config.name}, finetuned by train-video from {config.source}"
         yield "presets", _over([config.name])
     else:
+        from video2act.files.tensor_files import read_json
+        from video2act.system2.backbones.published import FAMILIES, family
+        from video2act.system2.backbones.sizes import size_of
+
         is_wan = is_original(root)
         path = root / "transformer" / "config.json"
         found = "WanTransformer3DModel" if is_wan else read_json(path).get("_class_name")
@@ -84,6 +85,10 @@ Rows = list[tuple[str, str]]
 
 
 def _tiny(backbone: BackboneConfig) -> Rows:
+    import torch
+
+    from video2act.system2.backbones import make_backbone
+
     with torch.device("meta"):
         count = _count(make_backbone(backbone))
     return [
@@ -94,6 +99,8 @@ def _tiny(backbone: BackboneConfig) -> Rows:
 
 def _published(backbone: PretrainedBackboneConfig) -> tuple[int, Rows]:
     """Width of the features, and what is listed."""
+    from video2act.system2.backbones.sizes import size_of
+
     size = size_of(backbone)
     return size.feature_dim, [
         ("video model", f"{backbone.name} from {backbone.source}"),
@@ -105,6 +112,10 @@ def _published(backbone: PretrainedBackboneConfig) -> tuple[int, Rows]:
 
 
 def _system1(policy: PolicyConfig) -> tuple[str, str]:
+    import torch
+
+    from video2act.system1 import System1
+
     sizes = {"state_dim": policy.state_dim, "action_dim": policy.action_dim, "horizon": policy.horizon}
     with torch.device("meta"):
         count = _count(System1(policy.system1, policy.cameras, **sizes, fps=policy.fps))
@@ -113,7 +124,7 @@ def _system1(policy: PolicyConfig) -> tuple[str, str]:
     return "System 1", f"{count / 1e6:.2f} M parameters{apart}"
 
 
-def _count(module: nn.Module) -> int:
+def _count(module: Any) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 

@@ -8,12 +8,13 @@ from torch import Tensor
 from video2act import config as configs
 from video2act.config import BackboneConfig, PretrainedBackboneConfig, System2Config, TuningConfig
 from video2act.files.atomic import write_text
+from video2act.files.video_model import BACKBONE_FILE, load_video_config
 from video2act.files.weights import check_file, load_weights, save_weights
-from video2act.system2.backbones.published import TUNED_CONFIG, load_published, save_tuned
+from video2act.system2.backbones.published import load_published, save_tuned
 from video2act.system2.backbones.tiny import TinyBackbone
 from video2act.video_backbone import VideoBackbone
 
-CONFIG_FILE, WEIGHTS_FILE = TUNED_CONFIG, "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 
 WHOLE = TuningConfig("full")
 
@@ -52,7 +53,7 @@ def save_video_model(
         save_tuned(path, backbone, weights=weights, tuning=tuning)
         return
     save_weights(path / WEIGHTS_FILE, weights)
-    write_text(path / CONFIG_FILE, configs.to_json(backbone.config))
+    write_text(path / BACKBONE_FILE, configs.to_json(backbone.config))
 
 
 def load_video_model(path: Path, whole: bool = False) -> tuple[AnyConfig, VideoBackbone]:
@@ -64,9 +65,7 @@ def load_video_model(path: Path, whole: bool = False) -> tuple[AnyConfig, VideoB
         FileNotFoundError: the folder or one of its files is missing.
         ValueError: the weights do not fit the config; the tensors are named.
     """
-    if not (path / CONFIG_FILE).is_file():
-        raise FileNotFoundError(f"{path} is not a video model ({CONFIG_FILE} is missing); make one with train-video")
-    config = configs.load_backbone(path / CONFIG_FILE)
+    config = load_video_config(path)
     if isinstance(config, PretrainedBackboneConfig):
         config = replace(config, source=str(path))
         return config, make_backbone(config, whole)
@@ -77,7 +76,6 @@ def load_video_model(path: Path, whole: bool = False) -> tuple[AnyConfig, VideoB
 
 
 __all__ = [
-    "CONFIG_FILE",
     "AnyConfig",
     "TinyBackbone",
     "load_video_model",

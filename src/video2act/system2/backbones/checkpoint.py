@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from video2act.files.tensor_files import fingerprint, open_tensors
+from video2act.files.fingerprint import fingerprint
+from video2act.files.tensor_files import open_tensors
 from video2act.files.weights import check_fit, shapes_of
 
 REOPEN_BYTES = 32 * 2**20

@@ -17,6 +17,7 @@ from torch import Tensor
 from video2act import config as configs
 from video2act.config import PretrainedBackboneConfig, TuningConfig
 from video2act.files.atomic import write_text
+from video2act.files.video_model import BACKBONE_FILE
 from video2act.system2.backbones.adapter import save_adapter, taken_out
 from video2act.system2.backbones.sources import Component, component, locate
 from video2act.video_backbone import VideoBackbone
@@ -33,8 +34,6 @@ FAMILIES: dict[str, Any] = {
 }
 """name in `PretrainedBackboneConfig` -> file and class, or the class itself"""
 
-TUNED_CONFIG = "backbone.json"
-"""of a folder of `train-video`"""
 ADAPTER, TRANSFORMER = "adapter", "transformer"
 """what such a folder holds: a LoRA, or the whole transformer in diffusers' layout"""
 
@@ -58,8 +57,8 @@ def load_published(config: PretrainedBackboneConfig, whole: bool) -> VideoBackbo
     root = locate(config.source)
     adapters: list[Path] = []
     transformer: Component | None = None
-    while (root / TUNED_CONFIG).is_file():  # what was finetuned may have been finetuned before
-        base = configs.load_backbone(root / TUNED_CONFIG)
+    while (root / BACKBONE_FILE).is_file():  # what was finetuned may have been finetuned before
+        base = configs.load_backbone(root / BACKBONE_FILE)
         if not isinstance(base, PretrainedBackboneConfig) or base.name != config.name:
             raise ValueError(
                 f"{root} holds a {base.name} video model, but the config names {config.name}; choose what fits"
@@ -91,7 +90,7 @@ def save_tuned(path: Path, backbone: Any, *, weights: dict[str, Tensor], tuning:
         save_transformer(path / TRANSFORMER, backbone, weights=own)
     # last: with it, the folder is a video model
     source = locate(backbone.config.source).resolve()
-    write_text(path / TUNED_CONFIG, configs.to_json(replace(backbone.config, source=str(source))))
+    write_text(path / BACKBONE_FILE, configs.to_json(replace(backbone.config, source=str(source))))
 
 
 def save_transformer(folder: Path, backbone: Any, *, weights: dict[str, Tensor]) -> None:

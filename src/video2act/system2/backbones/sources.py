@@ -14,6 +14,7 @@ from typing import Any
 
 from video2act.files.fetched import fetched
 from video2act.files.tensor_files import check_counts, listing, read_json, shards
+from video2act.files.video_model import find_source
 from video2act.system2.backbones.checkpoint import Checkpoint
 
 NEEDED = (
@@ -64,15 +65,7 @@ def locate(source: str) -> Path:
     Raises:
         FileNotFoundError: there is neither such a folder nor a repo that can be reached.
     """
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder
-    is_repo_id = source.count("/") == 1 and not source.startswith((".", "~", "/"))
-    if not is_repo_id:
-        raise FileNotFoundError(
-            f"{source} is not a folder; name a video model's folder, or a Hugging Face repo id (owner/name)"
-        )
-    return fetched(source, NEEDED)
+    return find_source(source) or fetched(source, NEEDED)
 
 
 def component(root: Path, part: str, *, expected_class: str) -> Component:

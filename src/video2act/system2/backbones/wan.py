@@ -16,6 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from video2act.config import PretrainedBackboneConfig
+from video2act.config.backbone import WAN_TOKENS
+from video2act.files.video_model import is_original
 from video2act.system2.backbones import wan_original
 from video2act.system2.backbones.pretrained import Embedding, Parts
 from video2act.system2.backbones.text_encoders import diffusers_t5
@@ -43,7 +45,7 @@ class WanBackbone(OverWanVae):
 
     TRANSFORMER = WanTransformer3DModel
     BLOCKS = ("blocks",)
-    MAX_TOKENS = 512
+    MAX_TOKENS = WAN_TOKENS
     TEXT_DIM = "text_dim"
 
     def __init__(self, config: PretrainedBackboneConfig, parts: Parts, *, whole: bool = False):
@@ -53,7 +55,7 @@ class WanBackbone(OverWanVae):
 
     @classmethod
     def find(cls, root: Path) -> Parts:
-        if wan_original.is_original(root):
+        if is_original(root):
             return Parts(root, wan_original.transformer(root), wan_original.vae(root))
         return super().find(root)
 
@@ -62,10 +64,10 @@ class WanBackbone(OverWanVae):
         return self.root / "text" if self.config.name == "wan_small" else super().text_folder()
 
     def encoder_width(self) -> int | None:
-        return wan_original.text_width(self.root) if wan_original.is_original(self.root) else super().encoder_width()
+        return wan_original.text_width(self.root) if is_original(self.root) else super().encoder_width()
 
     def text_encoder(self) -> TextEncoder:
-        if wan_original.is_original(self.root):
+        if is_original(self.root):
             return wan_original.text_encoder(self.root, self.dtype, max_tokens=self.max_tokens, clean=clean)
         return diffusers_t5(self.root, self.dtype, max_tokens=self.max_tokens, clean=clean)
 

@@ -21,6 +21,7 @@ from torch import nn
 from transformers import UMT5Config, UMT5EncoderModel
 
 from video2act.files.tensor_files import read_json, shards
+from video2act.files.video_model import WAN_VAE_FILES
 from video2act.files.weights import check_fit
 from video2act.system2.backbones.checkpoint import Checkpoint, fill
 from video2act.system2.backbones.sources import Component
@@ -28,7 +29,6 @@ from video2act.system2.backbones.text_encoders import identity
 from video2act.text.t5 import T5Text
 
 T5_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
-VAE_FILES = ("Wan2.2_VAE.pth", "Wan2.1_VAE.pth")
 HEAD_DIM = 128
 """of every published Wan"""
 
@@ -50,11 +50,6 @@ VAE22_STD = (
 
 Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 """regular expressions over a tensor's name, applied in turn, and what stands in their place"""
-
-
-def is_original(root: Path) -> bool:
-    """Whether a folder holds Wan's own files."""
-    return any((root / name).is_file() for name in VAE_FILES)
 
 
 # the transformer
@@ -143,7 +138,7 @@ def _transformer_files(root: Path) -> list[Path]:
     single = "diffusion_pytorch_model.safetensors"
     if (root / single).is_file() or (root / f"{single}.index.json").is_file():
         return shards(root, single)
-    others = {root / name for name in (*VAE_FILES, T5_FILE)}
+    others = {root / name for name in (*WAN_VAE_FILES, T5_FILE)}
     files = sorted(root.glob("*.safetensors")) or sorted(set(root.glob("*.pth")) - others)
     if not files:
         raise FileNotFoundError(
@@ -193,13 +188,13 @@ def vae_name(name: str) -> str:
 
 def vae(root: Path) -> Component:
     """Raises ValueError for a file that is not Wan's VAE."""
-    path = next(root / name for name in VAE_FILES if (root / name).is_file())
+    path = next(root / name for name in WAN_VAE_FILES if (root / name).is_file())
     checkpoint = Checkpoint([path], vae_name)
     base, channels = _shape(checkpoint, "encoder.conv_in.weight", num_axes=5)[:2]
     latent = _shape(checkpoint, "post_quant_conv.weight", num_axes=5)[0]
     decoder = _shape(checkpoint, "decoder.conv_in.weight", num_axes=5)[0]
     config: dict[str, Any] = {"base_dim": base, "z_dim": latent}
-    if path.name == VAE_FILES[0]:
+    if path.name == WAN_VAE_FILES[0]:
         config |= {
             "decoder_base_dim": decoder // 4,  # its widest stage is four times as wide
             "in_channels": channels,

@@ -1,0 +1,42 @@
+"""By which files the folder of a video model is recognised, and its config: what needs no torch."""
+
+from pathlib import Path
+
+from video2act.config import BackboneConfig, PretrainedBackboneConfig, load_backbone
+
+BACKBONE_FILE = "backbone.json"
+"""of a folder of `train-video`"""
+WAN_VAE_FILES = ("Wan2.2_VAE.pth", "Wan2.1_VAE.pth")
+"""one of them is in a folder of Wan's own files"""
+DIFFUSERS_FILES = ("model_index.json", "transformer/config.json")
+
+
+def is_original(root: Path) -> bool:
+    """Whether a folder holds Wan's own files."""
+    return any((root / name).is_file() for name in WAN_VAE_FILES)
+
+
+def is_video_model(root: Path) -> bool:
+    """Whether a folder holds a video model of any kind."""
+    return is_original(root) or any((root / name).is_file() for name in (BACKBONE_FILE, *DIFFUSERS_FILES))
+
+
+def load_video_config(folder: Path) -> BackboneConfig | PretrainedBackboneConfig:
+    """The config in a folder of `train-video`. Raises FileNotFoundError: it has none; ValueError: it is damaged."""
+    if not (folder / BACKBONE_FILE).is_file():
+        raise FileNotFoundError(
+            f"{folder} is not a video model ({BACKBONE_FILE} is missing); make one with train-video"
+        )
+    return load_backbone(folder / BACKBONE_FILE)
+
+
+def find_source(source: str) -> Path | None:
+    """The folder of a published model; None for a repo's id. Raises FileNotFoundError: it is neither."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if source.count("/") != 1 or source.startswith((".", "~", "/")):
+        raise FileNotFoundError(
+            f"{source} is not a folder; name a video model's folder, or a Hugging Face repo id (owner/name)"
+        )
+    return None

@@ -1,0 +1,145 @@
+"""Every verb checks its input before it imports torch: a mistake is an error within a second, not after several.
+
+The bad inputs run in one process whose torch cannot be imported.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from video2act.config import PolicyConfig
+from video2act.policy import Video2Act
+
+PUSH = "metaworld:push-v3"
+
+CODE = """
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from video2act.cli import main
+for words in json.loads(sys.argv[1]):
+    sys.argv, said = ["video2act", *words], io.StringIO()
+    try:
+        with redirect_stderr(said), redirect_stdout(said):
+            main()
+        result = "no error"
+    except SystemExit as end:
+        result = f"{end.code}"
+    except BaseException as error:
+        result = f"{type(error).__name__}: {error}"
+    print(json.dumps(result + said.getvalue()))
+"""
+
+
+@pytest.fixture(scope="module")
+def said(
+    recorded: Path,
+    make_policy: Callable[[PolicyConfig], Video2Act],
+    small_config: PolicyConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, str]:
+    """What each command of `commands` ends with."""
+    root = tmp_path_factory.mktemp("input")
+    (root / "poison").mkdir()
+    (root / "poison" / "torch.py").write_text('raise AssertionError("torch was imported")')
+    make_policy(small_config).save(root / "run")
+    make_policy(small_config).save(root / "no_weights")
+    (root / "no_weights" / "model.safetensors").unlink()
+    make_policy(small_config).save(root / "damaged")
+    (root / "damaged" / "config.json").write_text('{"horizon": ')
+    for name, config in (("tiny_model", '{"name": "tiny"}'), ("broken_model", '{"name": ')):
+        (root / name).mkdir()
+        (root / name / "backbone.json").write_text(config)
+    (root / "trained").mkdir()
+    (root / "trained" / "training.json").write_text("{}")
+    (root / "trained" / "metrics.jsonl").write_text('{"step": 0}\n')
+    (root / "written").mkdir()
+    (root / "key").write_text("secret")
+    named = commands(str(root), str(recorded))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root / "poison"), *filter(None, sys.path)])}
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, json.dumps([words.split() for words, _ in named.values()])],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(named), done.stderr
+    return {name: json.loads(line) for name, line in zip(named, lines, strict=True)}
+
+
+def commands(root: str, data: str) -> dict[str, tuple[str, str]]:
+    """Name of a mistake -> the command, and what its error says."""
+    out, tiny = f"--out {root}/out", f"--video-model {root}/tiny_model"
+    system1 = f"train --data {data} {out} --preset tiny_system1"
+    return {
+        "info: no such thing": (f"info {root}/nowhere", "is not a folder"),
+        "info: a preset misspelt": ("info tiny_system", "did you mean 'tiny_system1'?"),
+        "info: a damaged run": (f"info {root}/damaged", "is not valid json"),
+        "info: a damaged video model": (f"info {root}/broken_model", "is not valid json"),
+        "info: a column that is not there": (f"info {data} --state force", "force"),
+        "train: no dataset": (f"train --data {root}/nowhere {out}", "is not a folder"),
+        "train: a preset misspelt": (f"train --data {data} {out} --preset tyni", "tyni"),
+        "train: no config": (f"train --data {data} {out} --config {root}/nowhere.json", "nowhere.json does not exist"),
+        "train: no such episode": (f"{system1} --episodes 0:9", "has episodes 0..2, asked for 3"),
+        "train: no such camera": (f"{system1} --cameras side", "side"),
+        "train: no video model": (f"train --data {data} {out}", "needs a video model"),
+        "train: no such video model": (f"train --data {data} {out} --video-model {root}/no", "is not a video model"),
+        "train: a damaged video model": (
+            f"train --data {data} {out} --video-model {root}/broken_model",
+            "is not valid json",
+        ),
+        "train: no such cache": (f"train --data {data} {out} {tiny} --cache {root}/no", "is not a cache"),
+        "train: nothing to begin with": (f"{system1} --init {root}/no", "no does not exist"),
+        "train: weights of other data": (f"{system1} --weights 1 2", "--weights needs 1 numbers"),
+        "train: a batch beyond the budget": (f"{system1} --frames-gib 1e-6", "the frames of one batch take"),
+        "train: out holds a training": (
+            f"train --data {data} --preset tiny_system1 --out {root}/trained",
+            "already holds a training",
+        ),
+        "train-video: no dataset": (f"train-video --data {root}/nowhere {out}", "is not a folder"),
+        "train-video: no such camera": (f"train-video --data {data} {out} --camera side", "no camera 'side'"),
+        "train-video: out holds a training": (
+            f"train-video --data {data} --out {root}/trained",
+            "already holds a training",
+        ),
+        "train-video: no published model": (
+            f"train-video --data {data} {out} --preset wan21_1b --video-model {root}/nowhere",
+            "is not a folder",
+        ),
+        "cache fill: no video model": (f"cache fill --data {data} {out} {tiny[:-5]}", "is not a video model"),
+        "cache fill: no System 2": (f"cache fill --data {data} {out} --preset tiny_system1", "nothing to cache"),
+        "cache fill: no place": (f"cache fill --data {data} {tiny} --stage latents", "name a folder for this cache"),
+        "cache verify: no cache": (f"cache verify {root}/nowhere", "is not a cache"),
+        "eval: no run": (f"eval {root}/nowhere --env {PUSH}", "does not exist; a run folder holds"),
+        "eval: no weights": (f"eval {root}/no_weights --env {PUSH}", "this folder has no weights"),
+        "eval: an unknown environment": (f"eval {root}/run --env metaworld:pus", "Did you mean 'metaworld:push-v3'"),
+        "eval: another robot's environment": (f"eval {root}/run --env {PUSH}", "front, wrist"),
+        "eval: no such place": (f"eval {root}/run --env {PUSH} --system2 cloud", "cloud"),
+        "serve: no run": (f"serve {root}/nowhere", "does not exist; a run folder holds"),
+        "serve: no key": (f"serve {root}/run --host 0.0.0.0", "key"),
+        "sweep: no run": (f"sweep {root}/nowhere --env {PUSH}", "does not exist; a run folder holds"),
+        "view: no run": (f"view {root}/nowhere --data {data} --out {root}/a.mp4", "does not exist; a run folder holds"),
+        "view: no dataset": (f"view {root}/run --data {root}/nowhere --out {root}/a.mp4", "is not a folder"),
+        "view: no such episode": (f"view {root}/run --data {data} --episode 9 --out {root}/a.mp4", "episodes 0 to 2"),
+        "bench: no run": (f"bench --run {root}/nowhere", "does not exist; a run folder holds"),
+        "bench: no preset": ("bench --preset tyni", "tyni"),
+        "export: no run": (f"export {root}/nowhere --to onnx", "does not exist; a run folder holds"),
+        "export: out exists": (f"export {root}/run --to onnx --out {root}/written", "written exists"),
+        "export: no such episode": (f"export {root}/run --to onnx --data {data} --episode 9", "has episodes 0..2"),
+        "convert: no folder": (f"convert robotwin {root}/nowhere {out}", "is not a folder"),
+        "collect: an unknown environment": (f"collect --env metaworld:pus {out}", "Did you mean 'metaworld:push-v3'"),
+        "demo: no such demo": (f"demo --name pus {out}", "unknown demo 'pus'"),
+    }
+
+
+@pytest.mark.parametrize("name", commands("", ""))
+def test_a_mistake_is_an_error_before_torch_is_imported(name: str, said: dict[str, str]):
+    words = commands("", "")[name][1]
+    assert "torch was imported" not in said[name]
+    assert words in said[name]
