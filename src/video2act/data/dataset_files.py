@@ -120,13 +120,12 @@ def open_parquet(
     """
     check_exists(path)
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, pre_buffer=False)  # files are many and small: reading ahead takes longer
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
     metadata, most = file.metadata, path.stat().st_size * MAX_VALUES_PER_BYTE
     counts = {"rows": (metadata.num_rows, most if max_rows is None else max_rows)}
-    for i in range(metadata.num_columns):
-        name = file.schema.column(i).path.partition(".list.")[0]  # what lists hold
+    for i, (name, *_) in enumerate(file.reader.column_paths):  # behind the name: what lists hold
         if columns is None or name in columns:
             count = sum(metadata.row_group(k).column(i).num_values for k in range(metadata.num_row_groups))
             allowed = most if max_rows is None or name not in sizes else max_rows * sizes[name]

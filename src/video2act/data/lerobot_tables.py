@@ -23,6 +23,8 @@ task, to train on and to be evaluated with"""
 OWN = (SEED, SEEN, UNSEEN)
 
 MAX_TIME_S = 10**9
+MANY_ROWS = 10**4
+"""in a file: above, its columns are read in parallel, which takes longer for small ones"""
 NONE: Mapping[str, int] = {}
 
 
@@ -87,9 +89,9 @@ def read_table(
     """Read a parquet file, or those of its columns that exist. Arguments and errors as for `open_parquet`."""
     with open_parquet(path, columns, max_rows=max_rows, sizes=sizes) as file:
         try:
-            # not read_table: it would take a folder named key=value above the file for a column
-            present = set(file.schema_arrow.names)
-            return file.read(columns=None if columns is None else [name for name in columns if name in present])
+            # not read_table: it would take a folder named key=value above the file for a column. Names that do not exist
+            # are passed over
+            return file.read(columns, use_threads=file.metadata.num_rows > MANY_ROWS)
         except (pa.ArrowException, OSError) as error:
             raise unreadable(path, error) from error
 
@@ -179,9 +181,13 @@ def read_frames(root: Path, info: DatasetInfo, *, file: Path, episodes: list[Epi
     if missing:
         raise DatasetError(f"{path} lacks the column {', '.join(missing)}, which meta/info.json declares")
     arrays = {name: _array(path, table, name=name) for name in columns}
+    # sorted once: a file of thousands of episodes is not searched for each of them
+    order = np.argsort(arrays["episode_index"], kind="stable")
+    numbers, wanted = arrays["episode_index"][order], [episode.index for episode in episodes]
+    spans = zip(np.searchsorted(numbers, wanted), np.searchsorted(numbers, wanted, side="right"), strict=True)
     tables = []
-    for episode in episodes:
-        rows = np.flatnonzero(arrays["episode_index"] == episode.index)
+    for episode, (begin, end) in zip(episodes, spans, strict=True):
+        rows = order[begin:end]
         if len(rows) != episode.length:
             found = f"{len(rows)} frames of episode {episode.index}, expected {episode.length}"
             raise DatasetError(f"{path} holds {found}", COPY)
