@@ -123,6 +123,28 @@ class TestHelp:
         what = (cli.VERBS[verb].options.__doc__ or "").split(".")[0].split(":")[0]
         assert " ".join(what.split()[:4]) in text
 
+    @pytest.mark.parametrize("verb", cli.VERBS)
+    def test_the_line_of_a_verb_is_not_cut_in_mid_sentence(self, verb: str):
+        assert cli.overview([verb]).endswith("."), cli.overview([verb])
+
+    def test_values_that_come_from_the_data_are_not_shown_as_defaults(
+        self, video2act: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setenv("COLUMNS", "60")  # one column of boxes
+        with pytest.raises(SystemExit):
+            video2act("train", "--help")
+        text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        for flag in ("state-dim INT", "action-dim INT", "fps FLOAT", "system2.streams.motion.camera STR"):
+            assert re.search(rf"--policy\.{flag} (?:(?!--policy|default:).)*\(from the data\)", text), flag
+        assert re.search(r"--policy\.horizon INT (?:(?!--policy).)*\(default: 8\)", text)
+
+    def test_train_video_does_not_offer_to_train_nothing(
+        self, video2act: Call, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ):
+        with pytest.raises(SystemExit):
+            video2act("train-video", "--data", tmp_path, "--out", tmp_path / "out", "--tuning.method", "frozen")
+        assert "'frozen'" in capsys.readouterr().err
+
     def test_a_verb_that_does_not_exist_is_answered_with_those_that_do(
         self, video2act: Call, capsys: pytest.CaptureFixture[str]
     ):

@@ -11,9 +11,9 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from video2act.config import PolicyConfig, SimulatedLatency, load
-from video2act.config.paths import dataclass_in, field_docs, replaced
+from video2act.config.paths import dataclass_in, differences, field_docs, replaced
 from video2act.config.training_options import PolicyStart
-from video2act.presets import ANY_DATA, PRESETS, make_preset
+from video2act.presets import ANY_DATA, PRESETS, DataSpec, make_preset
 
 Options = TypeVar("Options")
 
@@ -21,6 +21,9 @@ FLAT = ("training", "runtime")
 """groups whose fields are flags without a prefix"""
 
 POLICY = "--policy."
+
+OTHER_DATA = DataSpec(7, 6, 10.0, ("top",))
+"""nothing is as in `ANY_DATA`: what differs between policies for both comes from the data"""
 
 LATENCY = Annotated[
     SimulatedLatency | None,
@@ -38,10 +41,11 @@ LATENCY = Annotated[
 def parse(options: type[Options], words: Sequence[str], *, program: str, positional: tuple[str, ...] = ()) -> Options:
     """The options that a command line holds. A user's mistake ends the process with a message; so does `--help`."""
     words = list(words)
-    policy = None
+    policy, from_data = None, set[str]()
     if issubclass(options, PolicyStart):
-        policy, absent = _policy_to_start_from(words)
-    parsed = tyro.cli(_flags(options, positional, policy=policy), args=words, prog=program, description=options.__doc__)
+        policy, absent, from_data = _policy_to_start_from(words)
+    flags = _flags(options, positional, policy=policy, from_data=from_data)
+    parsed = tyro.cli(flags, args=words, prog=program, description=options.__doc__)
     values: dict[str, Any] = {field.name: getattr(parsed, field.name, None) for field in _fields(options)}
     if policy is not None:
         values["changes"] = {**absent, **_changes(parsed.policy, words)}
@@ -53,7 +57,7 @@ def _fields(options: Any) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(options)
 
 
-def _flags(options: type, positional: tuple[str, ...], *, policy: PolicyConfig | None) -> type:
+def _flags(options: type, positional: tuple[str, ...], *, policy: PolicyConfig | None, from_data: set[str]) -> type:
     """A dataclass whose annotations tell tyro how to show each field."""
     hints, docs, flags = get_type_hints(options, include_extras=True), dict(field_docs(options)), []
     if policy is not None:
@@ -70,7 +74,7 @@ def _flags(options: type, positional: tuple[str, ...], *, policy: PolicyConfig |
         hint = Positional[hint] if field.name in positional else hint
         flags.append((field.name, Annotated[hint, arg(help=docs.get(field.name))], _default(field)))
     if policy is not None:
-        below = _policy_flags(policy)
+        below = _policy_flags(policy, from_data=from_data)
         flags.append(("policy", below, dataclasses.field(default=below())))
     return dataclasses.make_dataclass(options.__name__, flags, frozen=True, kw_only=True)
 
@@ -79,17 +83,20 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return dataclasses.field(default=field.default, default_factory=field.default_factory)  # type: ignore[call-overload]
 
 
-def _policy_to_start_from(words: list[str]) -> tuple[PolicyConfig, dict[str, None]]:
-    """The policy that the words name, and the parts that they leave out (`--policy.system2 None`, taken from the
-    words).
+def _policy_to_start_from(words: list[str]) -> tuple[PolicyConfig, dict[str, None], set[str]]:
+    """The policy that the words name; the parts that they leave out (`--policy.system2 None`, taken from the words);
+    and the paths of what a preset takes from the data.
 
-    The data are not opened: what a preset takes of them is shown as for `ANY_DATA`.
+    The data are not opened, so values that come from them are those of `ANY_DATA`, and help does not show them.
     """
     light = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     light.add_argument("--preset")
     light.add_argument("--config", type=Path)
     named = light.parse_known_args(words)[0]
-    policy = load(PolicyConfig, named.config) if named.config else make_preset(named.preset or "tiny", ANY_DATA)
+    preset, from_data = named.preset or "tiny", set[str]()
+    policy = load(PolicyConfig, named.config) if named.config else make_preset(preset, ANY_DATA)
+    if not named.config:
+        from_data = {path for path, _, _ in differences(policy, make_preset(preset, OTHER_DATA))}
     absent: dict[str, None] = {}
     for number, word in reversed(list(enumerate(words))):
         flag, equals, value = word.partition("=")
@@ -101,7 +108,7 @@ def _policy_to_start_from(words: list[str]) -> tuple[PolicyConfig, dict[str, Non
                 raise ValueError(f"{flag}: a policy needs this part; change its fields instead ({flag}.FIELD)")
             absent[path] = None
             del words[number : number + 1 + len(following)]
-    return replaced(policy, absent), absent
+    return replaced(policy, absent), absent, from_data
 
 
 def _hint(policy: PolicyConfig, path: str) -> Any:
@@ -111,25 +118,36 @@ def _hint(policy: PolicyConfig, path: str) -> Any:
     return get_type_hints(type(parent)).get(name) if dataclasses.is_dataclass(parent) else None
 
 
-def _policy_flags(config: Any, cls: type | None = None) -> type:
+def _policy_flags(config: Any, cls: type | None = None, *, from_data: set[str], path: str = "") -> type:
     """A dataclass with the fields of a config, tuples of named parts as groups; of an absent part (`cls`) all may be
-    left out."""
+    left out.
+
+    Args:
+        from_data: paths of fields whose values come from the data.
+        path: of the config, with a dot at its end.
+    """
     kind = cls or type(config)
     hints, docs, flags = get_type_hints(kind), field_docs(kind), []
     for name, hint in hints.items():
         value = None if cls else getattr(config, name)
         absent = None if cls or value is not None else dataclass_in(hint)
         if isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
-            parts = [(part.name.replace("-", "_"), _policy_flags(part)) for part in value]
-            group = [(part, flag, dataclasses.field(default=flag())) for part, flag in parts]
+            named = {part.name.replace("-", "_"): part for part in value}
+            parts = {
+                key: _policy_flags(part, from_data=from_data, path=f"{path}{name}.{key}.")
+                for key, part in named.items()
+            }
+            group = [(key, flag, dataclasses.field(default=flag())) for key, flag in parts.items()]
             below = dataclasses.make_dataclass(name, group, frozen=True)
         elif dataclasses.is_dataclass(value) or absent is not None:
-            below = _policy_flags(value, absent)
+            below = _policy_flags(value, absent, from_data=from_data, path=f"{path}{name}.")
         elif (name, kind) == ("preset", PolicyConfig):
             continue
         else:
             leaf = hint | None if cls else hint
-            flags.append((name, Annotated[leaf, arg(help=docs.get(name))], dataclasses.field(default=value)))
+            shown = "(from the data)" if path + name in from_data else None
+            shown_as = arg(help=docs.get(name), help_behavior_hint=shown)
+            flags.append((name, Annotated[leaf, shown_as], dataclasses.field(default=value)))
             continue
         flags.append((name, below, dataclasses.field(default=below())))
     made = dataclasses.make_dataclass(kind.__name__, flags, frozen=True)

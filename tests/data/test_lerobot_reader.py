@@ -242,6 +242,28 @@ def test_images_of_several_episodes_in_one_file(tmp_path):
         assert np.array_equal(dataset.frames(i, "wrist", start=3), episode.frames["wrist"][3:])
 
 
+def test_a_file_of_many_episodes_is_not_searched_for_each_of_them(tmp_path, monkeypatch):
+    """10,000 episodes in one file were 10,000 looks at all of its rows. Episodes in any order are found."""
+    episodes = [make_episode(i, 4 + i) for i in range(3)]
+    root = write_dataset(tmp_path / "joined", episodes)
+    files = sorted(root.glob("data/*/*.parquet"))
+    pq.write_table(pa.concat_tables(pq.read_table(files[i]) for i in (2, 0, 1)), files[0])
+    for i in range(1, 3):
+        files[i].unlink()
+        change_column(root, f"meta/episodes/chunk-000/file-{i:03d}.parquet", "data/file_index", [0])
+    sizes = []
+    monkeypatch.setattr(np, "flatnonzero", lambda values: pytest.fail("all rows were searched"))
+    argsort = np.argsort
+    monkeypatch.setattr(
+        np, "argsort", lambda values, **options: sizes.append(len(values)) or argsort(values, **options)
+    )
+    dataset = LeRobotDataset(root)
+    assert sizes == [sum(dataset.lengths)]
+    for i, episode in enumerate(episodes):
+        assert np.array_equal(dataset.episode(i).state, episode.state)
+        assert np.array_equal(dataset.episode(i).action, episode.action)
+
+
 @pytest.fixture(scope="module")
 def four(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("four") / "set", [make_episode(i, 5 + i) for i in range(4)])

@@ -260,6 +260,18 @@ def test_an_episode_that_does_not_fit_is_refused(tmp_path, change, message):
         writer.add_episode(Episode(**{**vars(make_episode(0)), **change}))
 
 
+def test_a_writer_that_refuses_to_go_on_leaves_no_lock(dataset):
+    """The dataset could not be repaired by the same process."""
+    path = dataset / "meta/tasks.parquet"
+    tasks = path.read_bytes()
+    path.write_bytes(b"damaged")
+    with pytest.raises(DatasetError, match=r"tasks\.parquet is not a readable parquet file"):
+        DatasetWriter.resume(dataset)
+    path.write_bytes(tasks)
+    with DatasetWriter.resume(dataset) as writer:
+        assert writer.num_episodes > 0
+
+
 def test_files_of_another_writer_are_not_continued(dataset):
     path = dataset / "meta/episodes/chunk-000/file-001.parquet"
     table = pq.read_table(path)

@@ -15,8 +15,8 @@ from test_server import get, wait_until
 from websockets.exceptions import ConnectionClosed
 
 from video2act.config import ConnectionLimits
+from video2act.serving.bounded_connection import MAX_HANDSHAKES
 from video2act.serving.codec import MAX_TEXT, pack
-from video2act.serving.connection import MAX_HANDSHAKES
 from video2act.serving.link import RemoteError, describe_error
 from video2act.serving.server import Server, Sparse
 from video2act.serving.session import PolicySession

@@ -48,8 +48,10 @@ class CollectOptions(CheckedConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class InfoOptions(CheckedConfig):
-    """Describe a dataset, a run, a video model or a preset: sizes, memory, tokens; how a run differs from its
-    preset."""
+    """Describe a dataset, a run, a video model or a preset: sizes, memory, tokens.
+
+    Of a run also how it differs from its preset.
+    """
 
     what: Path
     """a LeRobotDataset v3.0 folder or repo id, a policy's run folder, a video model's folder, or the name of a

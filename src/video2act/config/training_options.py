@@ -10,7 +10,15 @@ from video2act.config.frames import Fit
 from video2act.config.training import TrainConfig, VideoTrainConfig
 
 TRAINING, VIDEO_TRAINING = TrainConfig(), VideoTrainConfig()
-SCRATCH, WHOLE = ScratchConfig(), TuningConfig("full")
+SCRATCH = ScratchConfig()
+
+
+@dataclass(frozen=True)
+class VideoTuningConfig(TuningConfig):
+    """How `train-video` trains a published model: it leaves none frozen."""
+
+    method: Literal["lora", "full"] = "full"
+    """lora: small matrices beside the frozen attention layers (arXiv 2106.09685); full: the whole transformer"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +101,7 @@ class TrainVideoOptions(PolicyStart):
     """camera to learn; the first of each dataset, if left out"""
     video_model: Path | None = None
     """folder of the published model, if not at the policy's source; it may be finetuned already"""
-    tuning: TuningConfig = WHOLE
+    tuning: VideoTuningConfig = field(default_factory=VideoTuningConfig)
     """what of a published model is trained"""
     scratch: ScratchConfig = SCRATCH
     """sizes of the model that the preset small trains from nothing"""

@@ -89,8 +89,7 @@ def read_table(
     """Read a parquet file, or those of its columns that exist. Arguments and errors as for `open_parquet`."""
     with open_parquet(path, columns, max_rows=max_rows, sizes=sizes) as file:
         try:
-            # not read_table: it would take a folder named key=value above the file for a column. Names that do not exist
-            # are passed over
+            # not pq.read_table: it would take a folder named key=value above the file for a column
             return file.read(columns, use_threads=file.metadata.num_rows > MANY_ROWS)
         except (pa.ArrowException, OSError) as error:
             raise unreadable(path, error) from error

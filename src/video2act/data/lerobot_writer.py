@@ -158,6 +158,16 @@ class DatasetWriter:
         if info.data_path != DATA_PATH or info.video_path not in (VIDEO_PATH, None):
             raise DatasetError(f"{root / INFO_PATH} names its files {info.data_path}, expected {DATA_PATH}: {FOREIGN}")
         lock = _take(root)
+        try:
+            tasks, stats = cls._recorded(root, info)
+        except BaseException:
+            lock.release()  # another program may repair the dataset
+            raise
+        return cls(root, info, tasks=tasks, stats=stats, lock=lock)
+
+    @staticmethod
+    def _recorded(root: Path, info: DatasetInfo) -> tuple[dict[str, int], dict[str, Stats]]:
+        """Tasks and statistics of the complete episodes; files of an incomplete one are removed."""
         entries = read_episodes(root, info)
         for entry in entries:
             own = {path for name, path in _files(info, entry.index).items() if name != "episode"}
@@ -172,8 +182,7 @@ class DatasetWriter:
         keys = tables[0] if tables else {}
         stats = {key: reduce(lambda a, b: combine([a, b]), [table[key] for table in tables]) for key in keys}
         known = read_tasks(root, info) if entries else {}
-        tasks = {known[i]: i for i in range(info.total_tasks)}
-        return cls(root, info, tasks=tasks, stats=stats, lock=lock)
+        return {known[i]: i for i in range(info.total_tasks)}, stats
 
     @property
     def num_episodes(self) -> int:

@@ -24,8 +24,8 @@ from video2act.config import ConnectionLimits
 from video2act.extras import extra
 from video2act.interfaces import HoldError
 from video2act.serving.access import Rate, check_bind, refusal
+from video2act.serving.bounded_connection import BoundedConnection, Connections
 from video2act.serving.codec import MessageError, bounded, pack, unpack
-from video2act.serving.connection import BoundedConnection, Connections
 from video2act.serving.link import HOLD
 from video2act.serving.metrics import Metrics
 from video2act.serving.session import Session
