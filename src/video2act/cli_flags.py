@@ -76,7 +76,7 @@ def _flags(options: type, positional: tuple[str, ...], *, policy: PolicyConfig |
     if policy is not None:
         below = _policy_flags(policy, from_data=from_data)
         flags.append(("policy", below, dataclasses.field(default=below())))
-    return dataclasses.make_dataclass(options.__name__, flags, frozen=True, kw_only=True)
+    return _made(options.__name__, flags)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
@@ -138,7 +138,7 @@ def _policy_flags(config: Any, cls: type | None = None, *, from_data: set[str], 
                 for key, part in named.items()
             }
             group = [(key, flag, dataclasses.field(default=flag())) for key, flag in parts.items()]
-            below = dataclasses.make_dataclass(name, group, frozen=True)
+            below = _made(name, group)
         elif dataclasses.is_dataclass(value) or absent is not None:
             below = _policy_flags(value, absent, from_data=from_data, path=f"{path}{name}.")
         elif (name, kind) == ("preset", PolicyConfig):
@@ -150,8 +150,14 @@ def _policy_flags(config: Any, cls: type | None = None, *, from_data: set[str], 
             flags.append((name, Annotated[leaf, shown_as], dataclasses.field(default=value)))
             continue
         flags.append((name, below, dataclasses.field(default=below())))
-    made = dataclasses.make_dataclass(kind.__name__, flags, frozen=True)
-    made.__doc__ = kind.__doc__
+    return _made(kind.__name__, flags, doc=kind.__doc__)
+
+
+def _made(name: str, flags: list[tuple[str, Any, Any]], *, doc: str | None = None) -> type:
+    made = dataclasses.make_dataclass(name, flags, frozen=True, kw_only=True)
+    made.__doc__ = doc
+    # of no file: tyro would look for comments on fields in a source that does not exist, which doubled its time
+    made.__module__ = "builtins"
     return made
 
 
