@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 import video2act as v2a
+from video2act.config import TrainConfig, VideoTrainConfig
 from video2act.data import DatasetWriter, Episode
 from video2act.envs import metaworld
+from video2act.programs import train, train_video
 from video2act.training import video_report
 
 ROOT = Path(__file__).parents[1]
@@ -47,9 +50,11 @@ def test_the_notebook_is_committed_without_outputs():
 
 @pytest.fixture
 def small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two short recordings of MetaWorld's robot with made-up pictures, few clips in the report, short episodes."""
+    """Two short recordings of MetaWorld's robot with made-up pictures, small batches and short episodes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(video_report, "NUM_CLIPS", 2)
+    monkeypatch.setattr(train_video, "VideoTrainConfig", partial(VideoTrainConfig, batch_size=2, num_frames=9))
+    monkeypatch.setattr(train, "TrainConfig", partial(TrainConfig, batch_size=2))
     monkeypatch.setattr(metaworld, "DEFAULT_MAX_STEPS", 8)
     rng = np.random.default_rng(0)
     writer = DatasetWriter.create(

@@ -13,8 +13,8 @@ import published_models
 from video2act import cli
 from video2act import config as configs
 from video2act.config import PolicyConfig, PretrainedBackboneConfig
+from video2act.files.run_folder import load_config
 from video2act.files.video_model import BACKBONE_FILE
-from video2act.policy import Video2Act
 from video2act.presets import PRESETS
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
@@ -56,16 +56,6 @@ def check(backbone: Any, tmp_path: Path) -> None:
     assert (backbone.feature_layer, backbone.noise_level, backbone.text_cache) == (2, 0.25, str(tmp_path / "texts"))
 
 
-def test_train(video2act: Callable[..., None], wan: Path, recorded: Path, tmp_path: Path):
-    out = ("--data", recorded, "--out", tmp_path / "run", "--num-steps", 0)
-    video2act("train", *out, "--preset", "small_wan", "--video-model", wan, *options(tmp_path))
-    policy = Video2Act.load(tmp_path / "run")
-    assert policy.config.system2 is not None
-    check(policy.config.system2.backbone, tmp_path)
-    assert len(list((tmp_path / "texts").glob("*.safetensors"))) == 2
-    assert not (tmp_path / "cache" / "video2act" / "text").exists()
-
-
 def test_train_video(video2act: Callable[..., None], wan: Path, recorded: Path, tmp_path: Path):
     out = ("--data", recorded, "--out", tmp_path / "tuned", "--num-steps", 0, "--num-frames", 5, "--sizes-px", 32)
     video2act("train-video", *out, "--preset", "small_wan", "--video-model", wan, *options(tmp_path))
@@ -83,6 +73,12 @@ def test_a_cache_is_filled_verified_and_trained_on(
     AcceleratorState._reset_state(True)  # another process
     run = ("--out", tmp_path / "run", "--num-steps", 0, "--cache", tmp_path / "seen")
     video2act("train", *of, *run, *options(tmp_path))
+    config = load_config(tmp_path / "run")
+    assert config.system2 is not None
+    check(config.system2.backbone, tmp_path)
+    # sentences are kept where the option says
+    assert len(list((tmp_path / "texts").glob("*.safetensors"))) == 2
+    assert not (tmp_path / "cache" / "video2act" / "text").exists()
 
 
 @pytest.mark.parametrize("verb", ["train", "train-video", "cache fill"])

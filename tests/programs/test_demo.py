@@ -7,12 +7,14 @@ pixels.
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
 
+from video2act.config import TrainConfig, VideoTrainConfig
 from video2act.data import LeRobotDataset
 from video2act.envs import list_environments, metaworld
 from video2act.hub import model_card
@@ -170,9 +172,11 @@ class TestSummary:
 @pytest.mark.usefixtures("fresh_accelerator")
 def test_the_whole_path_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(DEMOS, "miniature", MINIATURE)
-    monkeypatch.setattr(video_report, "NUM_CLIPS", 4)
+    monkeypatch.setattr(video_report, "NUM_CLIPS", 2)
+    monkeypatch.setattr(module, "VideoTrainConfig", partial(VideoTrainConfig, batch_size=2, num_frames=9))
+    monkeypatch.setattr(module, "TrainConfig", partial(TrainConfig, batch_size=2))
     # of the evaluation, which takes place in this process; the demonstrations are recorded whole, in others
-    monkeypatch.setattr(metaworld, "DEFAULT_MAX_STEPS", 40)
+    monkeypatch.setattr(metaworld, "DEFAULT_MAX_STEPS", 16)
     out = tmp_path / "demo"
     summary = demo("miniature", out)
 

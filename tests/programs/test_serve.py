@@ -102,17 +102,17 @@ def test_many_clients_share_one_policy_and_none_sees_anothers_frames(
         frame = np.full((16, 16, 3), 10 * number, np.uint8)
         count = 0
         with closing(RemotePolicy(address, timeout_s=20.0)) as remote:
-            for _ in range(3):
+            for _ in range(2):
                 remote.reset()
-                for step in range(8):
+                for step in range(6):
                     now = Observation({"front": frame, "wrist": frame}, np.zeros(3, np.float32), "push", step / 20)
                     remote.observe(now)
                     count += remote.infer(now).actions[0, 0] == np.float32(10 * number / 127.5 - 1)
         return count
 
-    with program.serving(policy, "thread") as server, ThreadPoolExecutor(20) as pool:
-        counts = list(pool.map(drive_one, range(20), [server.address] * 20))
-    assert counts == [24] * 20
+    with program.serving(policy, "thread") as server, ThreadPoolExecutor(12) as pool:
+        counts = list(pool.map(drive_one, range(12), [server.address] * 12))
+    assert counts == [12] * 12
     assert mixed == []
 
 
@@ -265,11 +265,25 @@ def test_only_the_newest_measurements_are_kept(policy: Video2Act, small_config: 
 class TestRefusals:
     """A message that is refused has changed nothing."""
 
+    @pytest.fixture(scope="class")
+    def policy(self, small_config: PolicyConfig, make_policy: Callable[[PolicyConfig], Video2Act]) -> Video2Act:
+        return make_policy(small_config)
+
+    @pytest.fixture(scope="class")
+    def served(self, policy: Video2Act) -> program.Serving:
+        return serve(policy, "inline")
+
     @pytest.fixture
-    def session(self, policy: Video2Act) -> PolicySession:
-        session = serve(policy, "inline").make_session()
+    def session(self, served: program.Serving) -> PolicySession:
+        session = served.make_session()
         assert isinstance(session, PolicySession)
         return session
+
+    @pytest.fixture(scope="class")
+    def expected(self, served: program.Serving) -> list[np.ndarray]:
+        """The plans of six steps without a mistake."""
+        session = served.make_session()
+        return [session.answer(self.words(step))["actions"] for step in range(6)]
 
     def words(self, step: int, **changed: Any) -> dict[str, Any]:
         now = observation(step)
@@ -285,30 +299,33 @@ class TestRefusals:
             ({"state": [0.0, 1e300, 0.0]}, "'state' must be finite, but number 1 is 1e[+]300"),
         ],
     )
-    @pytest.mark.parametrize("at", [0, 3])
     def test_a_refused_observation_leaves_the_episode_as_it_was(
-        self, policy: Video2Act, session: PolicySession, changed: dict[str, Any], reason: str, at: int
+        self, session: PolicySession, expected: list[np.ndarray], changed: dict[str, Any], reason: str
     ):
         """The frame of a prompt that was too long for the encoder was observed, and then the prompt was refused."""
-        other = serve(policy, "inline").make_session()
         for step in range(6):
-            if step == at:
+            if step in (0, 3):
                 for reset in (False, True):
                     with pytest.raises(MessageError, match=reason):
                         session.answer(self.words(step, reset=reset, **changed))
-            found, expected = (each.answer(self.words(step)) for each in (session, other))
-            np.testing.assert_array_equal(found["actions"], expected["actions"])
+            np.testing.assert_array_equal(session.answer(self.words(step))["actions"], expected[step])
 
-    def test_the_longest_prompt_is_the_encoders(self, policy: Video2Act, session: PolicySession):
+    def test_the_longest_prompt_is_the_encoders(
+        self, policy: Video2Act, served: program.Serving, session: PolicySession
+    ):
         longest = longest_instruction(policy)
         assert longest is not None
-        assert serve(policy, "inline").contract.max_prompt_bytes == longest
+        assert served.contract.max_prompt_bytes == longest
         session.answer(self.words(0, prompt="x" * longest))
         with pytest.raises(MessageError, match=f"1 to {longest} bytes"):
             session.answer(self.words(1, prompt="x" * (longest + 1)))
 
     def test_a_prompt_that_an_encoder_refuses_is_refused_before_its_frame(
-        self, policy: Video2Act, session: PolicySession, monkeypatch: pytest.MonkeyPatch
+        self,
+        policy: Video2Act,
+        served: program.Serving,
+        session: PolicySession,
+        monkeypatch: pytest.MonkeyPatch,
     ):
         """Also by an encoder that counts tokens, where the contract cannot know."""
 
@@ -317,7 +334,7 @@ class TestRefusals:
                 raise ValueError("the instruction has 600 tokens, the text encoder takes 512")
 
         monkeypatch.setattr(policy.system2, "check_instruction", check)
-        other = serve(policy, "inline").make_session()
+        other = served.make_session()
         for each in (session, other):
             each.answer(self.words(0))
         with pytest.raises(MessageError, match="has 600 tokens"):
