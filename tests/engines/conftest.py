@@ -13,6 +13,12 @@ from video2act.policy import Video2Act
 
 
 @pytest.fixture(scope="session")
+def small_config(small_config: PolicyConfig) -> PolicyConfig:
+    """One block that reads the text and one that reads the rest: an export takes as long as a policy is deep."""
+    return small_config.replace({"system1.depth": 2})
+
+
+@pytest.fixture(scope="session")
 def save_run(
     make_policy: Callable[[PolicyConfig], Video2Act], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[PolicyConfig], Video2Act]:

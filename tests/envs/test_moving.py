@@ -49,7 +49,7 @@ def play(environment: Moving, seed: int, action: np.ndarray) -> list[Step]:
 
 class TestExperts:
     def test_an_expert_without_velocity_or_memory_falls_short(self, unseen: Moving):
-        num_seeds = 8
+        num_seeds = 4
         whole = successes(unseen, num_seeds, is_handicapped=False)
         without = successes(unseen, num_seeds, is_handicapped=True)
         assert whole == num_seeds

@@ -114,6 +114,10 @@ def commands(root: str, data: str) -> dict[str, tuple[str, str]]:
         ),
         "cache fill: no video model": (f"cache fill --data {data} {out} {tiny[:-5]}", "is not a video model"),
         "cache fill: no System 2": (f"cache fill --data {data} {out} --preset tiny_system1", "nothing to cache"),
+        "cache fill: what is looked at together exceeds the budget": (
+            f"cache fill --data {data} {out} {tiny} --frames-gib 1e-6",
+            "the frames that System 2 reads together take",
+        ),
         "cache fill: no place": (f"cache fill --data {data} {tiny} --stage latents", "name a folder for this cache"),
         "cache verify: no cache": (f"cache verify {root}/nowhere", "is not a cache"),
         "eval: no run": (f"eval {root}/nowhere --env {PUSH}", "does not exist; a run folder holds"),

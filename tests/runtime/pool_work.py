@@ -37,6 +37,9 @@ class Squares:
                 return 0, os.getpid()
             case "sleep":
                 time.sleep(600)
+            case "slow":
+                time.sleep(0.3)
+                return 0, os.getpid()
         self._note(str(task))
         time.sleep(0.02)
         return int(task) ** 2, os.getpid()

@@ -13,7 +13,8 @@ import pytest
 from pool_work import Squares
 
 from video2act.config import EvaluateOptions
-from video2act.runtime.pool import open_pool
+from video2act.runtime import pool as pool_module
+from video2act.runtime.pool import num_workers, open_pool
 from video2act.runtime.workers import WorkerDiedError, WorkerFailedError, check_sees
 
 
@@ -34,6 +35,33 @@ def test_a_worker_is_built_once_and_closed(tmp_path: Path):
         lines = log.read_text().split()
         assert lines.count("built") == lines.count("closed") == size
         assert sorted(set(lines) - {"built", "closed"}) == ["0", "1", "2", "3"]
+
+
+def test_finished_tasks_wait_for_a_slow_one_in_a_bounded_number():
+    """Conversions ran ahead of a slow episode without a bound: all others waited, encoded, on the disk."""
+    taken: list[str] = []
+
+    def tasks():
+        for number in ("slow", *map(str, range(1, 12))):
+            taken.append(number)
+            yield number
+
+    with open_pool(Squares, 2) as pool:
+        found = pool.in_order(tasks(), ahead=4)
+        assert next(found)[0] == "slow"
+        assert taken == ["slow", "1", "2", "3"]
+        assert [task for task, _ in found] == [str(number) for number in range(1, 12)]
+    with open_pool(Squares, 1) as alone:
+        assert [square for _, (square, _) in alone.in_order([3, 3, 2], ahead=2)] == [9, 9, 4]
+
+
+def test_a_pool_on_ray_is_as_large_as_the_cluster(monkeypatch: pytest.MonkeyPatch):
+    """It had as many workers as this machine has cores."""
+    monkeypatch.setattr(pool_module, "cluster_size", lambda address, kind: {"CPU": 64, "GPU": 8}[kind])
+    assert num_workers(None, pool="ray://head:10001", local=2) == 64
+    assert num_workers(None, pool="ray", local=2, uses_gpu=True) == 8
+    assert num_workers(None, pool="local", local=2) == 2
+    assert num_workers(3, pool="ray", local=2) == 3
 
 
 def test_tasks_are_taken_one_by_one_when_a_worker_is_free():

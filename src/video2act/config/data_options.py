@@ -37,7 +37,7 @@ class CollectOptions(CheckedConfig):
     noise: NonNegative = 0.0
     """standard deviation of the disturbance on executed actions; recorded actions stay clean"""
     workers: Processes | None = None
-    """processes; one per core of this machine, if left out"""
+    """processes; one per core of this machine, or of the Ray cluster, if left out"""
     pool: PoolName = "local"
     """where the workers run: local, or on a Ray cluster: ray (this machine's), ray://HOST:PORT. See docs/scaling.md"""
     videos_only: bool = False

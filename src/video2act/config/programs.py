@@ -65,7 +65,8 @@ class EvaluateOptions(CheckedConfig):
     expert: bool = True
     """let the environment's scripted expert play the same seeds; an environment of your own has none"""
     workers: Processes | None = None
-    """processes that share the episodes; default: 2, but 1 at the real rate and for a policy that is already loaded"""
+    """processes that share the episodes; default: 2, on Ray one per core (or GPU) of the cluster. At the real rate, and
+    for a policy that is already loaded, 1"""
     pool: PoolName = "local"
     """where the workers run: local, or on a Ray cluster: ray (this machine's), ray://HOST:PORT. See docs/scaling.md"""
     num_videos: NonNegativeInt | None = None
@@ -94,8 +95,8 @@ class SweepOptions(CheckedConfig):
     """episodes per point"""
     seed: Seed = 1000
     """seed of the first episode; the others count up. Must not overlap the training seeds"""
-    workers: Processes = 2
-    """processes"""
+    workers: Processes | None = None
+    """processes; default: as for eval"""
     pool: PoolName = "local"
     """where the workers run: local, or on a Ray cluster: ray (this machine's), ray://HOST:PORT. See docs/scaling.md"""
     out: Path | None = None

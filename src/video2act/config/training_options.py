@@ -128,8 +128,9 @@ class FillCacheOptions(PolicyStart, DataOptions):
     """memory for decoded frames in GiB; of an episode that does not fit, pieces are read"""
     max_gib: Annotated[float, POSITIVE] | None = None
     """refuse to write a cache larger than this"""
-    workers: Processes = 1
-    """processes of the pool. Local ones share a GPU; on Ray each gets one, if this machine computes on a GPU"""
+    workers: Processes | None = None
+    """processes of the pool. Local ones share a GPU; on Ray each gets one, if this machine computes on a GPU. Default:
+    1, on Ray one per core (or GPU) of the cluster"""
     pool: PoolName = "local"
     """where the workers run: local, or on a Ray cluster: ray (this machine's), ray://HOST:PORT. See docs/scaling.md"""
 

@@ -200,14 +200,14 @@ class _Kept:
         self._is_ready[self._place[episode]] = 1
 
 
-def check_budget(budget_bytes: int, batch_bytes: int) -> None:
-    """Raise ValueError where the frames of one batch take more than the budget."""
+def check_budget(
+    budget_bytes: int, batch_bytes: int, *, what: str = "of one batch", lower: str = "--batch-size"
+) -> None:
+    """Raise ValueError where frames that are needed together take more than the budget."""
     if batch_bytes > budget_bytes:
         needed, given = (f"{size / GIB:.3g} GiB" for size in (batch_bytes, budget_bytes))
-        remedy = f"set --frames-gib to at least {np.ceil(1000 * batch_bytes / GIB) / 1000:g}, or lower --batch-size"
-        raise ValueError(
-            f"the frames of one batch take {needed}, but the budget for decoded frames is {given}; {remedy}"
-        )
+        remedy = f"set --frames-gib to at least {np.ceil(1000 * batch_bytes / GIB) / 1000:g}, or lower {lower}"
+        raise ValueError(f"the frames {what} take {needed}, but the budget for decoded frames is {given}; {remedy}")
 
 
 def _frame_bytes(size: Size) -> int:

@@ -25,7 +25,7 @@ from video2act.interfaces import Environment, Expert
 from video2act.limits import Limits
 from video2act.runtime.control_loop import EpisodeResult, run_episode
 from video2act.runtime.places import keeps_real_time
-from video2act.runtime.pool import open_pool
+from video2act.runtime.pool import num_workers, open_pool
 from video2act.runtime.runner import Runner
 from video2act.types import Observation, Step
 from video2act.viz.recorder import Recorder
@@ -63,9 +63,13 @@ class Evaluation:
     def refresh_every(self) -> int:
         return self.options.refresh_every or (1 if self.options.simulate_latency else self.config.refresh_every)
 
-    @property
+    @cached_property
     def workers(self) -> int:
-        return self.options.workers or (1 if self.keeps_real_time or self.source.path is None else 2)
+        options, is_alone = self.options, self.keeps_real_time or self.source.path is None
+        if options.workers is None and is_alone:
+            return 1
+        uses_gpu = self.device.startswith("cuda")
+        return num_workers(options.workers, pool=options.pool, local=2, uses_gpu=uses_gpu)
 
     @property
     def device(self) -> str:

@@ -31,7 +31,7 @@ from video2act.data.lerobot_writer import check_origin
 from video2act.envs import has_expert, list_environments, make_environment, make_expert
 from video2act.envs.choices import check_choice
 from video2act.interfaces import Environment, EnvironmentSpec, Expert
-from video2act.runtime.pool import LOCAL, Pool, open_pool
+from video2act.runtime.pool import LOCAL, Pool, num_workers, open_pool
 from video2act.runtime.workers import check_sees
 
 MAX_FAILURES_IN_A_ROW = 20
@@ -82,7 +82,7 @@ def collect(env: str, out: Path | str, **options: Any) -> Collected:
         chosen.episodes,
         seed=chosen.seed,
         noise=chosen.noise,
-        workers=chosen.workers or os.cpu_count() or 1,
+        workers=num_workers(chosen.workers, pool=chosen.pool, local=os.cpu_count() or 1),
         videos_only=chosen.videos_only,
         pool=chosen.pool,
     )

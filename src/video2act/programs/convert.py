@@ -25,6 +25,9 @@ from video2act.data.robotwin import Source, find_episodes, joint_names, read_epi
 from video2act.files.atomic import write_text
 from video2act.runtime.pool import open_pool
 
+AHEAD = 4
+"""episodes for each worker that may be encoded before the next one in order is"""
+
 
 def convert_robotwin(folder: Path | str, out: Path | str, **options: Any) -> int:
     """Convert every episode below `folder`; returns how many the dataset holds. Run again to go on.
@@ -69,24 +72,18 @@ def _nothing_half_begun(writer: DatasetWriter) -> Iterator[None]:
 def _encoded(
     sources: list[Source], writer: DatasetWriter, *, num_workers: int, settings: dict[str, Any]
 ) -> Generator[EncodedEpisode, None, None]:
-    """The episodes in order, each encoded by whichever worker is free."""
+    """The episodes in order, each encoded by whichever worker is free; few wait on the disk for a slow one."""
     first = writer.num_episodes
-    jobs = (_Job(source, writer.staging / f"episode-{i}", i) for i, source in enumerate(sources, first))
-    waiting: dict[int, EncodedEpisode] = {}
+    jobs = (_Job(source, writer.staging / f"episode-{i}") for i, source in enumerate(sources, first))
     if not sources:
         return
     with open_pool(partial(ConvertingWorker, writer.info, settings), num_workers) as pool:
-        for job, episode in pool.results(jobs):
-            waiting[job.number] = episode
-            while first in waiting:
-                yield waiting.pop(first)
-                first += 1
+        yield from (episode for _, episode in pool.in_order(jobs, ahead=AHEAD * num_workers))
 
 
 class _Job(NamedTuple):
     source: Source
     folder: Path
-    number: int
 
     def __str__(self) -> str:
         return str(self.source.file)

@@ -5,6 +5,7 @@ function of its content (a seed, the number of an episode), so the results do no
 scheduling, only this is here: a free worker gets the next task.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from contextlib import ExitStack, contextmanager
@@ -12,7 +13,7 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 from typing import Any
 
-from video2act.runtime.ray_workers import ray_slots
+from video2act.runtime.ray_workers import cluster_size, ray_slots
 from video2act.runtime.workers import MakeWorker, OwnSlot, ProcessSlot, Slot, worker_context
 
 LOCAL = "local"
@@ -57,6 +58,23 @@ class Pool:
         while self.num_running:
             yield self.take()
 
+    def in_order(self, tasks: Iterable[Any], *, ahead: int) -> Iterator[tuple[Any, Any]]:
+        """Each task with its result, in the order of the tasks. At most `ahead` tasks are begun whose results were not
+        given: finished ones wait for a slow one before them."""
+        source, begun, finished = iter(tasks), deque[Any](), dict[int, list[Any]]()
+        while True:
+            while self.has_free and len(begun) < ahead and (task := next(source, None)) is not None:
+                self.submit(task)
+                begun.append(task)
+            if not begun:
+                return
+            if finished.get(id(begun[0])):
+                task = begun.popleft()
+                yield task, finished[id(task)].pop()
+            else:
+                task, result = self.take()
+                finished.setdefault(id(task), []).append(result)
+
     def close(self) -> None:
         """End the workers, also in the middle of their tasks."""
         busy = [slot for slot, _ in self._running.values()]
@@ -64,6 +82,13 @@ class Pool:
             for slot in slots:
                 slot.close(is_busy=is_busy)
         self._free, self._running = [], {}
+
+
+def num_workers(asked: int | None, *, pool: str, local: int, uses_gpu: bool = False) -> int:
+    """The size of a pool that was asked for; else one worker per core of a Ray cluster, or per GPU, or `local`."""
+    if asked is not None:
+        return asked
+    return local if pool == LOCAL else cluster_size(pool, "GPU" if uses_gpu else "CPU")
 
 
 @contextmanager

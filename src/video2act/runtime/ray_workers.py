@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,17 @@ def ray_slots(
         # Ray reads what is inside a list when the actor asks for it: its modules are found after `place` is taken
         inside = [ray.put(make_worker)]
         yield [RaySlot(actor.remote(inside, place), ray) for _ in range(size)]
+
+
+@cache
+def cluster_size(address: str, kind: str = "CPU") -> int:
+    """Cores of a cluster, or its GPUs (`kind`); those of this machine, where none is running yet. Raises as `open_pool`
+    does."""
+    with extra("cluster", f"pool={address}"):
+        import grpc
+        import ray  # type: ignore[import-not-found]
+    with _connected(ray, address, grpc=grpc):
+        return max(1, int(ray.cluster_resources().get(kind, 0)))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from video2act.data.cache_manifest import Dtype
 from video2act.data.fit import check_columns, check_fit
 from video2act.data.opening import open_chosen
 from video2act.files.video_model import BACKBONE_FILE
-from video2act.training.choice import check_video_model, choose_policy
+from video2act.training.choice import check_look, check_video_model, choose_policy
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ def contents(options: FillCacheOptions) -> tuple[PolicyConfig, Dataset]:
     check_fit(config, dataset)
     video_model = options.video_model
     check_video_model(config, video_model)
+    check_look(config, options.frames_gib)
     has_place = video_model is not None and (video_model / BACKBONE_FILE).is_file()
     if options.out is None and (not has_place or (options.stage, options.dtype) != ("seen", "float16")):
         raise ValueError(

@@ -13,7 +13,7 @@ from video2act.data import Dataset, FrameStore
 from video2act.data.cache import FeatureCache
 from video2act.data.frame_store import GIB
 from video2act.files.lock import FolderLock
-from video2act.runtime.pool import LOCAL, open_pool
+from video2act.runtime.pool import LOCAL, num_workers, open_pool
 from video2act.training.cache_contents import Filled, contents
 from video2act.training.choice import can_write, frame_notes
 from video2act.training.features import PROGRESS, cache_spec, fill, fill_episode
@@ -33,7 +33,7 @@ def fill_chosen(options: FillCacheOptions, config: PolicyConfig, *, dataset: Dat
             raise ValueError(f"{video_model} cannot be written; name a folder for this cache with --out")
     cache = FeatureCache(out, spec, max_bytes=None if max_gib is None else int(max_gib * 2**30))
     accelerator = Accelerator()
-    is_shared = options.pool != LOCAL or options.workers > 1
+    is_shared = options.pool != LOCAL or (options.workers or 1) > 1
     if is_shared and accelerator.num_processes > 1:
         raise ValueError("accelerate launch shares the episodes already; leave out --pool and --workers, or launch")
     for line in frame_notes(policy.config, dataset, video_model) if accelerator.is_main_process else ():
@@ -60,11 +60,12 @@ def _fill_shared(options: FillCacheOptions, dataset: Dataset, *, cache: FeatureC
         cache.check_room(0)
         if not left:
             return
+        size = num_workers(options.workers, pool=options.pool, local=1, uses_gpu=uses_gpu)
         sources = [path for path in (*options.data, options.video_model) if path is not None and path.is_dir()]
         with (
             open_pool(
                 partial(CacheWorker, options, cache.root, cache.max_bytes),
-                min(options.workers, len(left)),
+                min(size, len(left)),
                 pool=options.pool,
                 folders=[cache.root, *sources],
                 uses_gpu=uses_gpu,

@@ -22,6 +22,7 @@ from video2act.config.files import build
 from video2act.config.training_options import PolicyStart
 from video2act.data import Dataset
 from video2act.data.embodied import EmbodiedDataset
+from video2act.data.frame_store import GIB, check_budget
 from video2act.data.sentences import check_sentences
 from video2act.embodiment import UNIFIED
 from video2act.files.video_model import find_source, load_video_config
@@ -29,6 +30,11 @@ from video2act.frames import describe_fit
 from video2act.presets import SMALL_SOURCE, Demonstrations, make_preset
 from video2act.text.instruction import MAX_BYTES
 from video2act.training.settings import SETTINGS_FILE, read_settings
+
+BATCH = 32
+"""clips that System 2 sees together when a cache is filled"""
+PIECE = 16
+"""latents that a stream encodes at a time"""
 
 
 def choose_policy(start: PolicyStart, data: Demonstrations, cameras: tuple[str, ...] | None = None) -> PolicyConfig:
@@ -158,3 +164,19 @@ def clip_bytes(config: PolicyConfig, training: TrainConfig) -> int:
         return 0
     stream = clip_of(config.system2)
     return 3 * training.video_batch_size * stream.num_frames * prod(stream.frame_px)
+
+
+def check_look(config: PolicyConfig, frames_gib: float) -> None:
+    """Raise ValueError where the frames that System 2 reads together do not fit into the memory for frames."""
+    needed, lower = look_bytes(config), "a stream's size"
+    check_budget(int(frames_gib * GIB), needed, what="that System 2 reads together", lower=lower)
+
+
+def look_bytes(config: PolicyConfig) -> int:
+    """Bytes of the decoded frames that System 2 reads together when a cache is filled."""
+    if config.system2 is None:
+        return 0
+    group = config.system2.backbone.frames_per_latent
+    windows = [s.num_frames * prod(s.frame_px) for s in config.system2.streams if s.encoding == "window"]
+    pieces = [(PIECE * group + 1) * prod(s.frame_px) for s in config.system2.streams if s.encoding == "stream"]
+    return 3 * max(BATCH * sum(windows), *pieces, 0)

@@ -24,16 +24,11 @@ from video2act.files.lock import FolderLock
 from video2act.policy import Video2Act
 from video2act.system2 import System2
 from video2act.system2.streaming import last_latents, open_stream
+from video2act.training.choice import BATCH, PIECE, look_bytes
 from video2act.training.identity import backbone_identity
 from video2act.types import Stage, Video
 
-BATCH = 32
-"""clips that are seen together"""
-
 PROGRESS = "System 2 sees the demonstrations"
-
-PIECE = 16
-"""latents that a stream encodes at a time"""
 
 
 def cache_spec(policy: Video2Act, dataset: Dataset, *, stage: Stage = "seen", dtype: Dtype = "float16") -> CacheSpec:
@@ -138,7 +133,7 @@ def look(
     windowed = tuple(stream for stream in system2.config.streams if stream.encoding == "window")
     streams = [stream for stream in system2.config.streams if stream not in windowed]
     length, store = dataset.lengths[episode], store.of_episode(episode)
-    store.plan([(s.camera, s.frame_px, s.frame) for s in system2.config.streams])
+    store.plan([(s.camera, s.frame_px, s.frame) for s in system2.config.streams], batch_bytes=look_bytes(policy.config))
     streamed = {
         s.name: _whole_stream(system2, s, store=store, place=(episode, length - 1), fps=fps, device=device)
         for s in streams
