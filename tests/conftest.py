@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from multiprocessing import forkserver
 from pathlib import Path
 
 # without bytecode on disk, each of the processes that tests start compiles 6,700 modules anew (10 s of CPU)
@@ -51,6 +52,19 @@ def no_wait_for_the_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_server_for_all_workers() -> Iterator[None]:
+    """Worker processes are forked from a server that imports what the first of them needs. Here it imports what any
+    test's worker needs: otherwise each of these would import torch and diffusers anew, for 4 to 6 s."""
+    preload = forkserver.set_forkserver_preload
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forkserver, "set_forkserver_preload", lambda names: preload([*names, *OF_WORKERS]))
+        yield
+
+
+OF_WORKERS = ("video2act.training.cache_filling", "video2act.evaluation.episodes", "video2act.system2.backbones.wan")
 
 
 @pytest.fixture(scope="session")

@@ -63,6 +63,8 @@ def cluster_size(address: str, kind: str = "CPU") -> int:
     with extra("cluster", f"pool={address}"):
         import grpc
         import ray  # type: ignore[import-not-found]
+    if kind == "CPU" and not ray.is_initialized() and not _target(address):
+        return os.cpu_count() or 1  # what Ray will start on this machine has as many
     with _connected(ray, address, grpc=grpc):
         return max(1, int(ray.cluster_resources().get(kind, 0)))
 
@@ -74,11 +76,7 @@ def _connected(ray: Any, address: str, *, grpc: Any) -> Iterator[None]:
             raise ValueError(f"this process is connected to Ray already, so it cannot go to {address}; use pool='ray'")
         yield
         return
-    target = address if address != "ray" else os.environ.get("RAY_ADDRESS", "")
-    # where `ray start` leaves the cluster of this machine, which may have been killed since
-    found = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
-    if not target and found.is_file():
-        target = found.read_text().strip()
+    target = _target(address)
     if ":" in target:
         _check_answers(target, grpc)
     try:
@@ -93,6 +91,14 @@ def _connected(ray: Any, address: str, *, grpc: Any) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _target(address: str) -> str:
+    """Where the cluster is; empty if none was started."""
+    target = address if address != "ray" else os.environ.get("RAY_ADDRESS", "")
+    # where `ray start` leaves the cluster of this machine, which may have been killed since
+    found = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+    return found.read_text().strip() if not target and found.is_file() else target
 
 
 def _check_answers(address: str, grpc: Any) -> None:
