@@ -309,7 +309,7 @@ class TestFilling:
         model = shutil.copytree(video_model, tmp_path / "model", ignore=shutil.ignore_patterns("seen"))
         before = sorted(model.rglob("*"))
         monkeypatch.setattr(
-            "video2act.training.new_policy.os.access", lambda path, mode: not Path(path).is_relative_to(model)
+            "video2act.training.choice.os.access", lambda path, mode: not Path(path).is_relative_to(model)
         )
         train((recorded,), tmp_path / "run", config=CONFIG, preset="small", video_model=model)
         assert (
