@@ -5,6 +5,7 @@ The bad inputs run in one process whose torch cannot be imported.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from video2act.config import PolicyConfig
+from video2act.files.lock import FolderLock
 from video2act.policy import Video2Act
 
 PUSH = "metaworld:push-v3"
@@ -58,16 +60,18 @@ def said(
     (root / "trained" / "training.json").write_text("{}")
     (root / "trained" / "metrics.jsonl").write_text('{"step": 0}\n')
     (root / "written").mkdir()
+    shutil.copytree(root / "trained", root / "in_use")
     (root / "key").write_text("secret")
     named = commands(str(root), str(recorded))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root / "poison"), *filter(None, sys.path)])}
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, json.dumps([words.split() for words, _ in named.values()])],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    with FolderLock(root / "in_use", "a training"):
+        done = subprocess.run(
+            [sys.executable, "-c", CODE, json.dumps([words.split() for words, _ in named.values()])],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
     lines = done.stdout.splitlines()
     assert len(lines) == len(named), done.stderr
     return {name: json.loads(line) for name, line in zip(named, lines, strict=True)}
@@ -101,6 +105,10 @@ def commands(root: str, data: str) -> dict[str, tuple[str, str]]:
         "train: out holds a training": (
             f"train --data {data} --preset tiny_system1 --out {root}/trained",
             "already holds a training",
+        ),
+        "train: out is in use": (
+            f"train --data {data} --preset tiny_system1 --out {root}/in_use",
+            "is being written by a training (process",
         ),
         "train-video: no dataset": (f"train-video --data {root}/nowhere {out}", "is not a folder"),
         "train-video: no such camera": (f"train-video --data {data} {out} --camera side", "no camera 'side'"),

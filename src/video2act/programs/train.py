@@ -19,7 +19,7 @@ from video2act.data.fit import batch_bytes, check_columns, check_fit, check_weig
 from video2act.data.frame_store import GIB, check_budget
 from video2act.data.opening import open_chosen
 from video2act.training.choice import check_beside, check_look, check_video_model, choose_policy, clip_bytes, fit_robots
-from video2act.training.settings import check_free
+from video2act.training.settings import check_out
 
 if TYPE_CHECKING:
     from video2act.policy import Video2Act
@@ -95,7 +95,7 @@ def train(
         raise FileNotFoundError(f"{init} does not exist; --init takes a run folder, or RDT-1B's checkpoint")
     if cache is not None:
         load_spec(cache)
-    check_free(out, resume=resume)
+    check_out(out, resume=resume)
 
     from video2act.training.policy_training import train_policy  # torch: after the input was checked
 

@@ -34,7 +34,7 @@ from video2act.files.video_model import find_source
 from video2act.presets import ANY_DATA, SMALL_SOURCE, video_model_in
 from video2act.text.instruction import MAX_BYTES
 from video2act.training.choice import choose_policy
-from video2act.training.settings import check_free
+from video2act.training.settings import check_out
 
 if TYPE_CHECKING:
     from video2act.training.video_model_training import TrainedVideoModel
@@ -96,7 +96,7 @@ def train_video(
     datasets = list(data) if isinstance(data, Sequence) else [data]
     _check(config, backbone, tuning=tuning)
     check_sentences(datasets, _longest_sentence(backbone))
-    check_free(out, resume=resume)
+    check_out(out, resume=resume)
     halves = [split(dataset, config.validation_fraction) for dataset in datasets]
     parts = [*(training for training, _ in halves), *(last for _, last in halves)]
     footage = Footage.open(parts, camera, config=config)

@@ -1,12 +1,14 @@
 """`training.json`: the settings that a resumed training must agree in, and whether the training has finished."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from video2act.config import OptimizationConfig, to_json
 from video2act.files.atomic import write_text
 from video2act.files.differences import differences
+from video2act.files.lock import LOCK_FILE, FolderLock
 
 SETTINGS_FILE, METRICS_FILE = "training.json", "metrics.jsonl"
 FINISHED = "finished"
@@ -42,6 +44,14 @@ def check_free(folder: Path, *, resume: bool) -> bool:
     if is_finished:
         raise FileExistsError(f"{folder} holds a finished training; choose another folder to train again")
     return has_begun
+
+
+def check_out(folder: Path, *, resume: bool) -> None:
+    """`check_free`, before this training takes the folder's lock. Raises InUseError: another program has it."""
+    is_first = os.environ.get("RANK", "0") == "0"  # the others of a launch would meet the first one's lock
+    if is_first and (folder / LOCK_FILE).is_file():
+        FolderLock(folder, "a training").release()
+    check_free(folder, resume=resume)
 
 
 def check_folder(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
