@@ -68,6 +68,9 @@ def test_a_cache_is_filled_verified_and_trained_on(
     of = ("--data", recorded, "--preset", "small_wan", "--video-model", wan)
     video2act("cache", "fill", *of, "--out", tmp_path / "seen", *options(tmp_path))
     video2act("cache", "verify", tmp_path / "seen")
+    # sentences are kept where the option says
+    assert len(list((tmp_path / "texts").glob("*.safetensors"))) == 2
+    assert not (tmp_path / "cache" / "video2act" / "text").exists()
     with pytest.raises(SystemExit, match="StaleCacheError"):
         video2act("train", *of, "--out", tmp_path / "run", "--num-steps", 0, "--cache", tmp_path / "seen")
     AcceleratorState._reset_state(True)  # another process
@@ -76,9 +79,6 @@ def test_a_cache_is_filled_verified_and_trained_on(
     config = load_config(tmp_path / "run")
     assert config.system2 is not None
     check(config.system2.backbone, tmp_path)
-    # sentences are kept where the option says
-    assert len(list((tmp_path / "texts").glob("*.safetensors"))) == 2
-    assert not (tmp_path / "cache" / "video2act" / "text").exists()
 
 
 @pytest.mark.parametrize("verb", ["train", "train-video", "cache fill"])
