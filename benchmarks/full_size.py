@@ -165,7 +165,7 @@ def prepared(settings: Settings) -> PolicyConfig:
         streams = tuple(
             replace(s, former=former, size_px=64, num_frames=min(17, s.num_frames)) for s in config.system2.streams
         )
-        system2 = replace(system2, backbone=replace(backbone, feature_layer=2), streams=streams)
+        system2 = replace(system2, backbone=replace(backbone, feature_layers=(2,)), streams=streams)
     return replace(config, system1=system1, system2=system2)
 
 
@@ -224,7 +224,7 @@ def reference_features(backbone: PretrainedBackboneConfig, latents: Video, text:
     transformer.to(device)
     padded = torch.zeros(1, 512, text.shape[1], device=device, dtype=dtype)
     padded[0, : len(text)] = text.to(padded)
-    with hooked(transformer.blocks[backbone.feature_layer - 1]) as left:
+    with hooked(transformer.blocks[backbone.feature_layers[-1] - 1]) as left:
         transformer(latents.grid.to(dtype), torch.zeros(1, device=device), padded)
     _, _, t, h, w = latents.grid.shape
     tokens = torch.nn.functional.layer_norm(left[0].float(), left[0].shape[-1:])  # the presets' `feature_norm`

@@ -64,7 +64,7 @@ def write_tiny(root: Path) -> Path:
 if __name__ == "__main__":
     root = write_tiny(Path(tempfile.mkdtemp()))
     config = PretrainedBackboneConfig(
-        "mochi", str(root), feature_layer=2, dtype="float32", text_cache=str(root / "text")
+        "mochi", str(root), feature_layers=(2,), dtype="float32", text_cache=str(root / "text")
     )
     backbone = make_backbone(config)
     latents = backbone.encode(Video(2 * torch.rand(1, 3, 13, 32, 32) - 1, fps=24.0))

@@ -70,7 +70,7 @@ OF_WORKERS = ("video2act.training.cache_filling", "video2act.evaluation.episodes
 @pytest.fixture(scope="session")
 def small_backbone() -> BackboneConfig:
     return BackboneConfig(
-        feature_layer=1,
+        feature_layers=(1,),
         hidden=32,
         depth=2,
         num_heads=4,

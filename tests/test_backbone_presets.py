@@ -40,7 +40,7 @@ def over_a_tiny_instance(config: PolicyConfig, root: Path) -> PolicyConfig:
         return config
     family = "wan21" if backbone.name == "wan_small" else backbone.name
     source = getattr(published_models, f"write_{family}")(root)
-    tiny = replace(backbone, source=str(source), feature_layer=2, text_cache=str(root / "text"))
+    tiny = replace(backbone, source=str(source), feature_layers=(2,), text_cache=str(root / "text"))
     num_frames, size = 1 + 2 * tiny.frames_per_feature, 2 * tiny.patch_px
     spatial, motion = system2.streams
     streams = (replace(spatial, size_px=size), replace(motion, size_px=size, num_frames=num_frames))

@@ -30,7 +30,7 @@ from video2act.presets import PRESETS, PUBLISHED, DataSpec, make_preset
 SPEC = DataSpec(state_dim=4, action_dim=3, fps=20.0, cameras=("top", "wrist"))
 STREAM = StreamConfig("motion", "top", 9, 1, 16, FilterConfig(), FormerConfig())
 BACKBONE = BackboneConfig()
-WAN22 = PretrainedBackboneConfig("wan22", "some/model", feature_layer=20)
+WAN22 = PretrainedBackboneConfig("wan22", "some/model", feature_layers=(20,))
 POLICY = make_preset("tiny", SPEC)
 
 
@@ -142,17 +142,20 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
         "'temporal_bandpass' needs a clip of several frames, got num_frames=1",
     ),
     (lambda: unchecked(BackboneConfig, name="huge"), "name must be one of tiny, got 'huge'"),
-    (lambda: BackboneConfig(feature_layer=5), r"must lie in 0\.\.4 \(the number of blocks\), got 5"),
-    (lambda: BackboneConfig(feature_layer=-1), "got -1"),
+    (lambda: BackboneConfig(feature_layers=(5,)), r"must lie in 0\.\.4 \(the number of blocks\), got 5"),
+    (lambda: BackboneConfig(feature_layers=(-1,)), "feature_layers must be numbers of blocks from 0, each once"),
     (lambda: BackboneConfig(hidden=130), "hidden=130 is not divisible by num_heads=4"),
     (
-        lambda: unchecked(PretrainedBackboneConfig, name="sora", source="x", feature_layer=1),
+        lambda: unchecked(PretrainedBackboneConfig, name="sora", source="x", feature_layers=(1,)),
         "'sora'; choose from wan21, wan22",
     ),
-    (lambda: PretrainedBackboneConfig("wan22", "", 20), "'wan22' needs a source"),
-    (lambda: PretrainedBackboneConfig("wan22", "x", -1), "feature_layer must not be negative, got -1"),
+    (lambda: PretrainedBackboneConfig("wan22", "", (20,)), "'wan22' needs a source"),
+    (lambda: PretrainedBackboneConfig("wan22", "x", (-1,)), "feature_layers must be numbers of blocks"),
     (lambda: replace(WAN22, noise_level=1.0), r"noise_level must lie in \[0, 1\), got 1.0"),
-    (lambda: unchecked(PretrainedBackboneConfig, name="ltx", source="x", feature_layer=1, dtype="int8"), "got 'int8'"),
+    (
+        lambda: unchecked(PretrainedBackboneConfig, name="ltx", source="x", feature_layers=(1,), dtype="int8"),
+        "got 'int8'",
+    ),
     (
         lambda: System2Config(WAN22, (replace(STREAM, size_px=80),)),
         "size_px=80 is not a multiple of the backbone's patch of 32",
@@ -259,7 +262,7 @@ class TestPresets:
         assert replace(make_preset("tiny_blind", SPEC), system2=system2, cameras=cameras, preset="tiny") == POLICY
         latents = make_preset("tiny_latents", SPEC)
         assert latents.system2 is not None
-        assert latents.system2.backbone.feature_layer == 0
+        assert latents.system2.backbone.feature_layers == (0,)
         assert replace(latents, system2=POLICY.system2, preset="tiny") == POLICY
 
     def test_rdt_1b_has_the_published_sizes(self):

@@ -263,7 +263,7 @@ def test_a_published_folders_config_is_bounded(part: str, name: str, value: floa
     source = write_wan21(tmp_path / "wan21")
     path = source / part / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
-    config = PretrainedBackboneConfig("wan21", str(source), 1, dtype="float32", text_cache=str(tmp_path / "text"))
+    config = PretrainedBackboneConfig("wan21", str(source), (1,), dtype="float32", text_cache=str(tmp_path / "text"))
     started = time.monotonic()
     with pytest.raises(ValueError, match=r"(too large|does not fit|can be built|not of the family)"):
         make_backbone(config)

@@ -84,7 +84,14 @@ class TestLayers:
 
 class TestSystem2:
     BACKBONE = BackboneConfig(
-        feature_layer=1, hidden=24, depth=3, num_heads=2, latent_channels=6, patch_px=2, frames_per_latent=4, text_dim=8
+        feature_layers=(1,),
+        hidden=24,
+        depth=3,
+        num_heads=2,
+        latent_channels=6,
+        patch_px=2,
+        frames_per_latent=4,
+        text_dim=8,
     )
 
     @pytest.fixture

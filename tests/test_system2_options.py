@@ -28,7 +28,7 @@ def wan(tmp_path: Path, small_config: PolicyConfig, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     source = published_models.write_wan21(tmp_path / "wan21")
     assert small_config.system2 is not None
-    backbone = PretrainedBackboneConfig("wan21", "its/repo", 1, dtype="float32")
+    backbone = PretrainedBackboneConfig("wan21", "its/repo", (1,), dtype="float32")
     streams = tuple(replace(stream, size_px=32) for stream in small_config.system2.streams)
     config = replace(small_config, system2=replace(small_config.system2, backbone=backbone, streams=streams))
     monkeypatch.setitem(PRESETS, "small_wan", lambda spec: config)
@@ -46,14 +46,14 @@ def video2act(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def options(tmp_path: Path) -> tuple[object, ...]:
     return (
-        *(f"{BACKBONE}feature-layer", 2, f"{BACKBONE}noise-level", 0.25),
+        *(f"{BACKBONE}feature-layers", 2, f"{BACKBONE}noise-level", 0.25),
         *(f"{BACKBONE}text-cache", tmp_path / "texts"),
     )
 
 
 def check(backbone: Any, tmp_path: Path) -> None:
     assert isinstance(backbone, PretrainedBackboneConfig)
-    assert (backbone.feature_layer, backbone.noise_level, backbone.text_cache) == (2, 0.25, str(tmp_path / "texts"))
+    assert (backbone.feature_layers, backbone.noise_level, backbone.text_cache) == ((2,), 0.25, str(tmp_path / "texts"))
 
 
 def test_train_video(video2act: Callable[..., None], wan: Path, recorded: Path, tmp_path: Path):

@@ -39,7 +39,7 @@ def saved(
     """Folders of `save_pretrained`: the small policy over a tiny Wan, whose tuned weights were moved."""
     folder = tmp_path_factory.mktemp("tuned")
     source = published_models.write_wan21(folder / "wan21")
-    backbone = PretrainedBackboneConfig("wan21", str(source), 2, dtype="float32", text_cache=str(folder / "text"))
+    backbone = PretrainedBackboneConfig("wan21", str(source), (2,), dtype="float32", text_cache=str(folder / "text"))
 
     def save(method: str) -> Path:
         if not (folder / method).exists():

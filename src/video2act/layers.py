@@ -24,19 +24,19 @@ def attention(
     key: Float[Tensor, "b heads m d"],
     *,
     value: Float[Tensor, "b heads m d"],
-    mask: Bool[Tensor, "b m"] | None = None,
+    mask: Bool[Tensor, "b m"] | Bool[Tensor, "b n m"] | None = None,
 ) -> Float[Tensor, "b heads n d"]:
-    """Scaled dot-product attention with a boolean mask over the keys."""
+    """Scaled dot-product attention with a boolean mask over the keys, for all queries or for each."""
     if key.shape[2] == 0:
         # zeros that keep the graph: DDP needs a gradient for every parameter
         return (query @ key.transpose(-1, -2)) @ value
     any_visible = None
     if mask is not None:
-        any_visible = mask.any(dim=1)
+        mask = mask[:, None] if mask.ndim == 2 else mask  # b n m
+        any_visible = mask.any(dim=2, keepdim=True)
         # where nothing is visible, attend to everything and drop the result: no NaN on any device
-        mask = mask | ~any_visible[:, None]
-        any_visible = rearrange(any_visible, "b -> b 1 1 1")
-        mask = rearrange(mask, "b m -> b 1 1 m")
+        mask = (mask | ~any_visible)[:, None]
+        any_visible = any_visible[:, None]
     if query.device.type == "cpu":
         # for short sequences, the flash kernel's backward costs more than it saves
         scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
@@ -70,6 +70,36 @@ class RmsNorm(nn.Module):
         return x * torch.rsqrt(norm.square() / x.shape[-1] + 1e-6).to(x.dtype) * self.weight.to(x.dtype)
 
 
+Rotation = tuple[Float[Tensor, "_b 1 _n _half"], Float[Tensor, "_b 1 _n _half"]]
+"""cosines and sines of the angles of each token"""
+
+
+def rotate(x: Float[Tensor, "b heads n d"], rotation: Rotation) -> Float[Tensor, "b heads n d"]:
+    """Turn pairs of channels by the tokens' angles: attention then depends on distances (arXiv 2104.09864)."""
+    cos, sin = rotation
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+
+def grid_rotation(numbers: Float[Tensor, "b t"], h: int, w: int, *, head_dim: int) -> Rotation:
+    """Angles of grids whose frames have these numbers: the pairs of channels are shared between time, rows and columns.
+
+    Distances are in frames and cells, so what moves looks the same everywhere in the picture.
+    """
+    pairs = head_dim // 2
+    spatial, (b, t), device = pairs // 3, numbers.shape, numbers.device
+
+    def angles(position: Tensor, count: int) -> Tensor:
+        # from a radian a step down to a sixteenth of that
+        return position[..., None] * 16.0 ** -(torch.arange(count, device=device) / max(1, count))
+
+    frame = angles(numbers, pairs - 2 * spatial)[:, :, None, None]
+    row = angles(torch.arange(h, device=device).float(), spatial)[:, None]
+    column = angles(torch.arange(w, device=device).float(), spatial)
+    angle = torch.cat([axis.expand(b, t, h, w, -1) for axis in (frame, row, column)], dim=-1).flatten(1, 3)[:, None]
+    return angle.cos(), angle.sin()
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with RMS-normalised queries and keys."""
 
@@ -81,11 +111,17 @@ class SelfAttention(nn.Module):
         self.key_norm = RmsNorm(width // num_heads, norm)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+    def forward(
+        self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n n"] | None = None, *, rotation: Rotation | None = None
+    ) -> Float[Tensor, "b n d"]:
+        """Attend; `mask` says which tokens (last axis) each token may attend to, `rotation` where they stand."""
         query, key, value = rearrange(
             self.qkv(x), "b n (three heads d) -> three b heads n d", three=3, heads=self.num_heads
         )
-        mixed = attention(self.query_norm(query), self.key_norm(key), value=value)
+        query, key = self.query_norm(query), self.key_norm(key)
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
+        mixed = attention(query, key, value=value, mask=mask)
         return self.out(rearrange(mixed, "b heads n d -> b n (heads d)"))
 
 
@@ -166,17 +202,22 @@ def sinusoidal_embedding(
 
 
 def grid_embedding(t: int, h: int, w: int, *, width: int, device: torch.device) -> Float[Tensor, "n {width}"]:
-    """Fixed sinusoidal positions of a `t h w` grid in raster order; the width is shared between the three axes.
+    """Fixed sinusoidal positions of a `t h w` grid in raster order, with frames numbered from 0."""
+    return frames_embedding(torch.arange(t, device=device)[None].float(), h, w, width=width)[0].flatten(0, 1)
+
+
+def frames_embedding(numbers: Float[Tensor, "b t"], h: int, w: int, *, width: int) -> Float[Tensor, "b t n {width}"]:
+    """Fixed sinusoidal positions of grids whose frames have these numbers; the width is shared between the three axes.
 
     Heights and widths are measured from 0 to 1 across the picture, so that one model reads grids of several sizes.
     """
-    spatial = 2 * (width // 6)
+    spatial, (b, t), device = 2 * (width // 6), numbers.shape, numbers.device
     temporal = width - 2 * spatial
-    frame = sinusoidal_embedding(torch.arange(t, device=device).float(), temporal, max_period=100.0)
+    frame = sinusoidal_embedding(numbers, temporal, max_period=100.0)
     # 32 periods across the picture: fine enough to tell neighbours apart on a grid of 64
     row, column = (
         sinusoidal_embedding(64.0 * (torch.arange(side, device=device) + 0.5) / side, spatial, max_period=100.0)
         for side in (h, w)
     )
-    axes = (frame[:, None, None], row[None, :, None], column[None, None])
-    return torch.cat([axis.expand(t, h, w, -1) for axis in axes], dim=-1).flatten(0, 2)
+    axes = (frame[:, :, None, None], row[:, None], column)
+    return torch.cat([axis.expand(b, t, h, w, -1) for axis in axes], dim=-1).flatten(2, 3)

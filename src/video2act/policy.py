@@ -126,6 +126,12 @@ class Video2Act(nn.Module):
             return {}
         return self.system2.see({name: clip.to(self.device) for name, clip in clips.items()}, instruction)
 
+    def foresee(self, clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
+        """As `System2.foresee`; empty without System 2."""
+        if self.system2 is None:
+            return {}
+        return self.system2.foresee({name: clip.to(self.device) for name, clip in clips.items()}, instruction)
+
     @torch.no_grad()
     def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
         """Fast: one observation and System 2's newest condition -> `horizon` actions in raw units.

@@ -1,14 +1,16 @@
 """Named policies for machines of several sizes. A preset is a function of the training data.
 
-`tiny` is the CPU-sized dual system; the others named `tiny_*` are its controls, each lacks one part. Those named after
-a published video model use it in System 2, tapped after two thirds of its blocks, as in the paper. `rdt_1b` is System 1
-at full size; `wan22_5b_rdt_1b` is both, the paper's policy; `official` is the released code's arrangement.
+`tiny` is the CPU-sized dual system in the paper's form, which reads the past; `tiny_lookahead` also reads what the
+video model imagines. The others named `tiny_*` are controls, each lacks one part. Those named after a published video
+model use it in System 2, tapped after two thirds of its blocks, as in the paper. `rdt_1b` is System 1 at full size;
+`wan22_5b_rdt_1b` is both, the paper's policy; `official` is the released code's arrangement.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
+from math import ceil
 from typing import Protocol, runtime_checkable
 
 from video2act.config import (
@@ -74,8 +76,17 @@ RELEASED_FRAMES = FrameConfig("stretch", "lanczos", max_enlargement=0.0)
 """as the released code shows them to the video model"""
 
 
+WINDOW_S = 0.8
+"""how far a motion stream looks back at least: what moves slowly does not move in 0.2 s"""
+
+
+def window_stride(fps: float, num_frames: int) -> int:
+    """Control steps between the frames of a clip, so that it spans `WINDOW_S` seconds or more."""
+    return max(1, ceil(WINDOW_S * fps / (num_frames - 1) - 1e-6))
+
+
 def paper_streams(
-    camera: str,
+    data: DataSpec,
     num_frames: int,
     *,
     motion_px: int,
@@ -83,16 +94,17 @@ def paper_streams(
     former: FormerConfig,
     frame: FrameConfig = LETTERBOX,
 ) -> tuple[StreamConfig, ...]:
-    """The paper's two streams of one camera: boundaries of the newest frame, and motion of the last `num_frames`."""
+    """The paper's two streams of the first camera: boundaries of the newest frame, and motion of `num_frames`."""
+    camera, stride = data.cameras[0], window_stride(data.fps, num_frames)
     return (
         StreamConfig("spatial", camera, 1, 1, spatial_px, FilterConfig("sobel"), former, frame=frame),
-        StreamConfig("motion", camera, num_frames, 1, motion_px, EVERYTHING_THAT_MOVES, former, frame=frame),
+        StreamConfig("motion", camera, num_frames, stride, motion_px, EVERYTHING_THAT_MOVES, former, frame=frame),
     )
 
 
 def tiny(data: DataSpec) -> PolicyConfig:
     """Both systems, about two million parameters."""
-    streams = paper_streams(data.cameras[0], 17, motion_px=64, spatial_px=64, former=FormerConfig())
+    streams = paper_streams(data, 17, motion_px=64, spatial_px=64, former=FormerConfig())
     return PolicyConfig(
         **vars(data),
         image_px=64,
@@ -103,9 +115,29 @@ def tiny(data: DataSpec) -> PolicyConfig:
     )
 
 
+def looking_ahead(policy: PolicyConfig, num_frames: int, *, imagine: int) -> PolicyConfig:
+    """The policy whose motion stream shows `num_frames` and imagines `imagine` more, both `WINDOW_S` long or longer."""
+    shorter = min(imagine, num_frames - 1 or imagine)
+    stride, motion = window_stride(policy.fps, shorter + 1), "system2.streams.motion"
+    return policy.replace(
+        {
+            f"{motion}.num_frames": num_frames,
+            f"{motion}.stride": stride,
+            f"{motion}.imagine.num_frames": imagine,
+            # a band-pass over past and future made the offline probe worse (docs/lookahead.md)
+            f"{motion}.filter": FilterConfig(),
+        }
+    )
+
+
+def tiny_lookahead(data: DataSpec) -> PolicyConfig:
+    """`tiny`, whose motion stream reads what the video model expects to happen: 9 frames, and 8 imagined ones."""
+    return looking_ahead(tiny(data), 9, imagine=8)
+
+
 def tiny_latents(data: DataSpec) -> PolicyConfig:
     """`tiny`, with the codec's latents in place of the video model's features."""
-    return tiny(data).replace({"system2.backbone.feature_layer": 0})
+    return tiny(data).replace({"system2.backbone.feature_layers": (0,)})
 
 
 def tiny_system1(data: DataSpec) -> PolicyConfig:
@@ -120,11 +152,16 @@ def tiny_blind(data: DataSpec) -> PolicyConfig:
 
 def small(data: DataSpec) -> PolicyConfig:
     """Wan's networks with 60 million parameters, which `train-video --preset small` trains from nothing."""
-    backbone = PretrainedBackboneConfig("wan_small", SMALL_SOURCE, feature_layer=8, dtype="float32")
+    backbone = PretrainedBackboneConfig("wan_small", SMALL_SOURCE, feature_layers=(8,), dtype="float32")
     system1 = System1Config(hidden=256, depth=6, num_heads=8, denoising=DenoisingConfig(noise_shift=3.0, noise_draws=2))
     former = FormerConfig(num_tokens=32, depth=2, num_heads=8)
-    streams = paper_streams(data.cameras[0], 17, motion_px=128, spatial_px=128, former=former)
+    streams = paper_streams(data, 17, motion_px=128, spatial_px=128, former=former)
     return replace(tiny(data), image_px=128, system1=system1, system2=System2Config(backbone, streams))
+
+
+def small_lookahead(data: DataSpec) -> PolicyConfig:
+    """`small`, looking ahead as `tiny_lookahead` does."""
+    return looking_ahead(small(data), 9, imagine=8)
 
 
 def small_system1(data: DataSpec) -> PolicyConfig:
@@ -147,10 +184,10 @@ def published(
     spatial_px: int = 480,
 ) -> PolicyConfig:
     """System 2 over a published model: the newest frame at `spatial_px`, the last `num_frames` at `motion_px`."""
-    backbone = PretrainedBackboneConfig(family, source, feature_layer)
+    backbone = PretrainedBackboneConfig(family, source, (feature_layer,))
     former = FormerConfig(num_tokens=224, depth=2, num_heads=8)
     sizes = {"motion_px": motion_px, "spatial_px": spatial_px}
-    streams = paper_streams(data.cameras[0], num_frames, **sizes, former=former, frame=PUBLISHED_FRAMES)
+    streams = paper_streams(data, num_frames, **sizes, former=former, frame=PUBLISHED_FRAMES)
     return PolicyConfig(
         **vars(data),
         image_px=128,
@@ -159,6 +196,11 @@ def published(
         system1=System1Config(hidden=512, depth=8, num_heads=8, text_dim=256, image_channels=32),
         system2=System2Config(backbone, streams),
     )
+
+
+def published_lookahead(data: DataSpec, *, name: str, num_frames: int, imagine: int) -> PolicyConfig:
+    """A published model's preset, looking ahead from as many frames as the model was trained to continue."""
+    return looking_ahead(PUBLISHED[name](data), num_frames, imagine=imagine)
 
 
 PUBLISHED: dict[str, Callable[[DataSpec], PolicyConfig]] = {
@@ -176,6 +218,17 @@ PUBLISHED: dict[str, Callable[[DataSpec], PolicyConfig]] = {
         # it merges 8 frames and 32 pixels: a larger motion stream, one group shorter
         ("ltx", "ltx", "Lightricks/LTX-Video", 18, {"num_frames": 57, "motion_px": 320, "spatial_px": 512}),
         ("cosmos", "cosmos", "nvidia/Cosmos-Predict2-2B-Video2World", 18, {}),
+    )
+}
+
+
+LOOKAHEAD: dict[str, Callable[[DataSpec], PolicyConfig]] = {
+    f"{name}_lookahead": partial(published_lookahead, name=name, num_frames=shown, imagine=imagine)
+    for name, shown, imagine in (
+        # as each was trained: a clean first frame; one or two clean latents; any number of them
+        ("wan22_5b", 1, 60),
+        ("cosmos", 5, 56),
+        ("ltx", 25, 32),
     )
 }
 
@@ -230,7 +283,9 @@ def official(data: DataSpec) -> PolicyConfig:
         StreamConfig("spatial", head, 1, 1, 480, FilterConfig("sobel"), former, 832, RELEASED_FRAMES),
         StreamConfig("motion", head, 61, 1, 224, band, former, frame=RELEASED_FRAMES),
     )
-    wan = PretrainedBackboneConfig("wan22", "Wan-AI/Wan2.2-TI2V-5B-Diffusers", feature_layer=20, feature_norm="none")
+    wan = PretrainedBackboneConfig(
+        "wan22", "Wan-AI/Wan2.2-TI2V-5B-Diffusers", feature_layers=(20,), feature_norm="none"
+    )
     return replace(
         rdt_1b(data),
         cameras=(*(f"{camera}@1" for camera in data.cameras), *data.cameras),
@@ -242,8 +297,10 @@ def official(data: DataSpec) -> PolicyConfig:
 
 
 PRESETS: dict[str, Callable[[DataSpec], PolicyConfig]] = {
-    **{preset.__name__: preset for preset in (tiny, tiny_latents, tiny_system1, tiny_blind, small, small_system1)},
+    **{preset.__name__: preset for preset in (tiny, tiny_lookahead, tiny_latents, tiny_system1, tiny_blind)},
+    **{preset.__name__: preset for preset in (small, small_lookahead, small_system1)},
     **PUBLISHED,
+    **LOOKAHEAD,
     **{preset.__name__: preset for preset in (rdt_1b, wan22_5b_rdt_1b, official)},
 }
 
@@ -258,6 +315,14 @@ def video_model_in(policy: PolicyConfig) -> BackboneConfig | PretrainedBackboneC
     if policy.system2 is None:
         raise ValueError("this policy has no System 2 and so no video model; choose another preset")
     return policy.system2.backbone
+
+
+def streams_of(name: str, data: Demonstrations) -> tuple[StreamConfig, ...]:
+    """The streams of a preset. Raises ValueError for an unknown name, or a preset without System 2."""
+    policy = make_preset(name, data)
+    if policy.system2 is None:
+        raise ValueError(f"the preset {name} has no System 2 and so no streams; choose another preset")
+    return policy.system2.streams
 
 
 def make_preset(name: str, data: Demonstrations, cameras: tuple[str, ...] | None = None) -> PolicyConfig:

@@ -42,8 +42,13 @@ class VideoBackbone(nn.Module, ABC):
 
     @property
     @abstractmethod
+    def width(self) -> int:
+        """Channels of the hidden states."""
+
+    @property
     def feature_dim(self) -> int:
-        """Channels of what `features` returns."""
+        """Channels of what `features` returns: those of all tapped layers."""
+        return self.width * len(self.config.feature_layers)
 
     @abstractmethod
     def learn(self, tuning: TuningConfig) -> None:
@@ -58,13 +63,23 @@ class VideoBackbone(nn.Module, ABC):
         """Normalised latents -> pixels in [-1, 1]."""
 
     @abstractmethod
-    def features(self, latents: Video, instruction: list[str]) -> Video:
-        """Hidden states after block `feature_layer`, normalised as the config's `feature_norm` says, folded back to a
-        grid `[b d t h w]`. Frozen, deterministic."""
+    def features(
+        self, latents: Video, instruction: list[str], *, noise_level: Float[Tensor, "b t"] | None = None
+    ) -> Video:
+        """Hidden states after the blocks of `feature_layers`, each normalised as the config's `feature_norm` says, on a
+        grid `[b d t h w]`, the channels of one layer after those of another. Frozen, deterministic.
+
+        Args:
+            noise_level: of each latent frame, which holds its noise already; None: all are clean.
+        """
 
     @abstractmethod
     def velocity(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, instruction: list[str]) -> Video:
         """The flow `noise - latents` at `noisy = (1 - level) * latents + level * noise`; one level per latent frame."""
+
+    def hold(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The next latent frame if nothing moved; a codec whose latents span several frames may know better."""
+        return latents
 
     def check_instruction(self, instruction: str) -> None:
         """Raises ValueError or FileNotFoundError for an instruction that the text encoder cannot read."""

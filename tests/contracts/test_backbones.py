@@ -109,7 +109,7 @@ def blocks(backbone: VideoBackbone) -> list[nn.Module]:
 
 def published(name: Any, write: Callable[[Path], Path], latent_channels: int, size_px: int, **facts: Any) -> Subject:
     """A family of published models, tapped after its first block."""
-    config = PretrainedBackboneConfig(name, "to be written", feature_layer=1, dtype="float32")
+    config = PretrainedBackboneConfig(name, "to be written", feature_layers=(1,), dtype="float32")
     return Subject(config, latent_channels, write, size_px=size_px, **facts)
 
 
@@ -124,7 +124,14 @@ def write_mochi(root: Path) -> Path:
 MOCHI = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "05_new_backbone.py"))
 
 TINY = BackboneConfig(
-    feature_layer=1, hidden=32, depth=3, num_heads=4, latent_channels=16, patch_px=8, frames_per_latent=4, text_dim=16
+    feature_layers=(1,),
+    hidden=32,
+    depth=3,
+    num_heads=4,
+    latent_channels=16,
+    patch_px=8,
+    frames_per_latent=4,
+    text_dim=16,
 )
 SEES_ALL = {"is_causal": False, "has_level_per_frame": False}
 BACKBONES: dict[str, Subject] = {
@@ -298,11 +305,11 @@ class TestFeatures:
 
     def test_truncated_equals_full(self, subject: Subject):
         """Stopping after block k gives what leaves block k of a run through all blocks, with the same weights."""
-        full = subject.make(feature_layer=subject.depth, feature_norm="none")
+        full = subject.make(feature_layers=(subject.depth,), feature_norm="none")
         assert isinstance(full, nn.Module)
         latents = full.encode(subject.pixels())
         for layer in range(1, subject.depth + 1):
-            truncated = subject.make(whole=False, feature_layer=layer, feature_norm="none")
+            truncated = subject.make(whole=False, feature_layers=(layer,), feature_norm="none")
             assert isinstance(truncated, nn.Module)
             if not subject.is_published:
                 truncated.load_state_dict(full.state_dict())
@@ -342,14 +349,14 @@ class TestFeatures:
         assert not torch.allclose(found, before, atol=1e-2)
 
     def test_a_modulated_norm_needs_a_next_block(self, subject: Subject):
-        with pytest.raises(ValueError, match=rf"block after feature_layer={subject.depth}, which is .* last; choose"):
-            subject.make(feature_layer=subject.depth, feature_norm="modulated")
+        with pytest.raises(ValueError, match=rf"block after block {subject.depth}, which is .* last; choose"):
+            subject.make(feature_layers=(subject.depth,), feature_norm="modulated")
 
     def test_what_lies_behind_the_tap_is_not_loaded(self, subject: Subject):
         if not subject.is_published:
             pytest.skip("the tiny model is always whole")
         for layer in range(subject.depth + 1):
-            assert len(blocks(subject.make(whole=False, feature_layer=layer))) == layer
+            assert len(blocks(subject.make(whole=False, feature_layers=(layer,)))) == layer
         cut = subject.make(whole=False)
         assert isinstance(cut, nn.Module)
         assert not any(".decoder." in name for name in cut.state_dict())
@@ -357,14 +364,14 @@ class TestFeatures:
             cut.decode(cut.encode(subject.pixels(b=1)))
 
     def test_deeper_is_different(self, subject: Subject):
-        depths = [subject.make(feature_layer=layer) for layer in range(subject.depth + 1)]
+        depths = [subject.make(feature_layers=(layer,)) for layer in range(subject.depth + 1)]
         with torch.no_grad():
             grids = [backbone.features(backbone.encode(subject.pixels()), TEXT).grid for backbone in depths]
         for shallow, deep in pairwise(grids):
             assert (shallow - deep).abs().mean() > 1e-3
 
     def test_before_any_mixing_a_cell_of_the_grid_is_a_cell_of_the_latents(self, subject: Subject):
-        backbone = subject.make(feature_layer=0)
+        backbone = subject.make(feature_layers=(0,))
         latents = backbone.encode(subject.pixels(b=1))
         _, _, t, h, w = latents.grid.shape
         with torch.no_grad():

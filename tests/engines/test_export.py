@@ -142,7 +142,7 @@ def test_what_cannot_be_exported_is_named(small_config: PolicyConfig, changes: d
 @pytest.mark.parametrize(("name", "dtype"), [("wan22", "float32"), ("wan_small", "bfloat16")])
 def test_a_published_video_model_is_named(small_config: PolicyConfig, name: str, dtype: str):
     assert small_config.system2 is not None
-    backbone = PretrainedBackboneConfig(name, "somewhere", feature_layer=1, dtype=dtype)  # type: ignore[arg-type]
+    backbone = PretrainedBackboneConfig(name, "somewhere", feature_layers=(1,), dtype=dtype)  # type: ignore[arg-type]
     streams = tuple(replace(stream, size_px=64) for stream in small_config.system2.streams)
     config = replace(small_config, system2=replace(small_config.system2, backbone=backbone, streams=streams))
     with pytest.raises(ValueError, match=r"System 2's video model .*--only system1"):

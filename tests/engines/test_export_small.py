@@ -28,7 +28,7 @@ def policy(
     write_base(folder, NARROW, vae=vae, statistics=([0.0] * 16, [1.0] * 16))
     assert small_config.system2 is not None
     streams = tuple(replace(stream, size_px=32) for stream in small_config.system2.streams)
-    backbone = PretrainedBackboneConfig("wan_small", str(folder), feature_layer=1, dtype="float32")
+    backbone = PretrainedBackboneConfig("wan_small", str(folder), feature_layers=(1,), dtype="float32")
     # with random weights a grey clip has nearly the features of any other, and their difference is mostly rounding
     system2 = replace(small_config.system2, backbone=backbone, streams=streams, reference="none")
     return save_run(replace(small_config, system2=system2))

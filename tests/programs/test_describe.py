@@ -109,7 +109,7 @@ def test_a_video_models_folder_is_named_and_measured(tmp_path, layout):
 
 def test_what_train_video_has_written_is_named(tmp_path, small_backbone):
     root = published_models.write_ltx(tmp_path / "ltx")
-    config = PretrainedBackboneConfig("ltx", str(root), 1, dtype="float32", text_cache=str(tmp_path))
+    config = PretrainedBackboneConfig("ltx", str(root), (1,), dtype="float32", text_cache=str(tmp_path))
     backbone = make_backbone(config, whole=True)
     assert isinstance(backbone, nn.Module)
     save_video_model(tmp_path / "tuned", backbone, weights=backbone.state_dict())

@@ -122,6 +122,9 @@ class Reader:
     def explain(self, clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
         return clips
 
+    def foresee(self, clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
+        return {}
+
     def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
         seen = condition.tokens.data.mean().item() if condition.tokens.data.numel() else 0.0
         sign = 1 if observation.instruction == "say it" else -1

@@ -359,7 +359,7 @@ def test_two_processes_train_one_policy(
 class TestOverAPublishedVideoModel:
     def test_a_finetuned_one_is_not_the_tiny_one(self, recorded: Path, small_config: PolicyConfig, tmp_path: Path):
         source = published_models.write_wan21(tmp_path / "wan21", text=False)
-        config = PretrainedBackboneConfig("wan21", str(source), 1, dtype="float32")
+        config = PretrainedBackboneConfig("wan21", str(source), (1,), dtype="float32")
         whole: Any = make_backbone(config, whole=True)
         save_video_model(tmp_path / "tuned", whole, weights=whole.state_dict())
         with pytest.raises(
@@ -377,7 +377,9 @@ class TestOverAPublishedVideoModel:
     ):
         source = published_models.write_wan21(tmp_path / "wan21")
         assert small_config.system2 is not None
-        backbone = PretrainedBackboneConfig("wan21", "its/repo", 1, dtype="float32", text_cache=str(tmp_path / "text"))
+        backbone = PretrainedBackboneConfig(
+            "wan21", "its/repo", (1,), dtype="float32", text_cache=str(tmp_path / "text")
+        )
         streams = tuple(replace(stream, size_px=32) for stream in small_config.system2.streams)
         config = replace(small_config, system2=replace(small_config.system2, backbone=backbone, streams=streams))
         monkeypatch.setitem(PRESETS, "small_wan", lambda spec: config)

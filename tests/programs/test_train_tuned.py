@@ -28,7 +28,7 @@ TEXT = ["push", "pull"]
 @pytest.fixture
 def wan(tmp_path: Path) -> PretrainedBackboneConfig:
     source = published_models.write_wan21(tmp_path / "wan21")
-    return PretrainedBackboneConfig("wan21", str(source), 2, dtype="float32", text_cache=str(tmp_path / "text"))
+    return PretrainedBackboneConfig("wan21", str(source), (2,), dtype="float32", text_cache=str(tmp_path / "text"))
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from video2act_released.config import Robot, Sources, policy_config
 from video2act_released.convert import convert_released, policy_weights, unit_statistics
 from video2act_released.structure import check_structure
 
-BACKBONE = BackboneConfig(feature_layer=1, hidden=FEATURES, depth=2, num_heads=4, latent_channels=16, text_dim=16)
+BACKBONE = BackboneConfig(feature_layers=(1,), hidden=FEATURES, depth=2, num_heads=4, latent_channels=16, text_dim=16)
 SENTENCE = "push the block"
 CAMERAS = ("cam_high", "cam_right_wrist", "cam_left_wrist")
 
@@ -313,7 +313,7 @@ def test_every_tensor_of_the_real_size_has_its_place(variant: str):
     streams = model["dual_stream_framepack"]
     streams["raw_stream"]["video_size"], streams["motion_stream"]["video_size"] = [480, 832], [224, 224]
     streams["motion_stream"]["num_frames"] = 61
-    backbone = BackboneConfig(feature_layer=1, hidden=3072, depth=1, num_heads=24)
+    backbone = BackboneConfig(feature_layers=(1,), hidden=3072, depth=1, num_heads=24)
     check_structure(state, model, source=variant)
     config = policy_config(state, model, video=model["video"], backbone=backbone, sources=Sources(), robot=Robot())
     assert (config.horizon, config.system1.hidden, config.system1.depth, config.system1.num_heads) == (64, 2048, 28, 32)

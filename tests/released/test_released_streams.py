@@ -12,7 +12,7 @@ from video2act.types import Video
 from video2act_released.config import Robot, denoising_config, former_config, stream_config
 from video2act_released.streams import filter_config, latents_of, stream_names
 
-BACKBONE = BackboneConfig(feature_layer=1, hidden=FEATURES, depth=2, num_heads=4, latent_channels=16, text_dim=16)
+BACKBONE = BackboneConfig(feature_layers=(1,), hidden=FEATURES, depth=2, num_heads=4, latent_channels=16, text_dim=16)
 
 
 def model(raw: dict[str, Any] | None = None, motion: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def without(state: dict[str, Tensor], *beginnings: str) -> dict[str, Tensor]:
 
 
 def configured(state: dict[str, Tensor], settings: dict[str, Any]) -> PolicyConfig:
-    backbone = BackboneConfig(feature_layer=1, hidden=48, depth=2, num_heads=4, latent_channels=16, text_dim=16)
+    backbone = BackboneConfig(feature_layers=(1,), hidden=48, depth=2, num_heads=4, latent_channels=16, text_dim=16)
     return policy_config(state, settings, video=settings["video"], backbone=backbone, sources=Sources(), robot=Robot())
 
 

@@ -65,11 +65,15 @@ class WanFeatures(VideoBackbone):
         self.context = torch.zeros(0)
 
     @property
-    def feature_dim(self) -> int:
+    def width(self) -> int:
         return self.model.patch_embedding.out_channels
 
+    @property
+    def feature_dim(self) -> int:
+        return self.width
+
     @torch.no_grad()
-    def features(self, latents: Video, instruction: list[str]) -> Video:
+    def features(self, latents: Video, instruction: list[str], *, noise_level: torch.Tensor | None = None) -> Video:
         _, _, t, h, w = latents.grid.shape
         p_t, p_h, p_w = self.patch_size
         zero = torch.zeros(len(latents.grid))

@@ -28,7 +28,9 @@ TEXT = "push the red block to the goal"
 
 
 def load(name: Any, root: Path) -> Any:
-    return make_backbone(PretrainedBackboneConfig(name, str(root), 1, dtype="float32", text_cache=str(root / "text")))
+    return make_backbone(
+        PretrainedBackboneConfig(name, str(root), (1,), dtype="float32", text_cache=str(root / "text"))
+    )
 
 
 def pipeline(root: Path, encoder: Any) -> Any:

@@ -15,7 +15,7 @@ from video2act.types import Video
 
 def load(name: Any, root: Path) -> Any:
     getattr(published_models, f"write_{name}")(root)
-    config = PretrainedBackboneConfig(name, str(root), 1, dtype="float32", text_cache=str(root / "text"))
+    config = PretrainedBackboneConfig(name, str(root), (1,), dtype="float32", text_cache=str(root / "text"))
     return make_backbone(config, whole=True)
 
 

@@ -30,7 +30,7 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
 
 def load(name: Any, root: Path, **changes: Any) -> Any:
     FAMILIES[name](root)
-    config = PretrainedBackboneConfig(name, str(root), 1, dtype="float32", text_cache=str(root / "text"))
+    config = PretrainedBackboneConfig(name, str(root), (1,), dtype="float32", text_cache=str(root / "text"))
     return make_backbone(replace(config, **changes), whole=True)
 
 
@@ -131,7 +131,7 @@ class TestFamilies:
 
     def test_cosmos_without_the_channel_for_given_frames_gets_none(self, tmp_path: Path):
         published_models.write_cosmos(tmp_path, in_channels=16)
-        backbone = make_backbone(PretrainedBackboneConfig("cosmos", str(tmp_path), 1, dtype="float32"))
+        backbone = make_backbone(PretrainedBackboneConfig("cosmos", str(tmp_path), (1,), dtype="float32"))
         assert given_frames(backbone.objective, 4) == (0, 0)
 
     def test_a_short_clip_is_given_less(self):

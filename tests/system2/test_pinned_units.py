@@ -27,7 +27,7 @@ def test_the_tiny_model_reads_noise_levels_on_a_scale_of_1000(small_backbone: Ba
 @pytest.mark.parametrize(("name", "writer"), [("ltx", "write_ltx"), ("wan22", "write_wan22")])
 def test_published_models_read_them_on_a_scale_of_1000_too(tmp_path, name: str, writer: str):
     root = getattr(published_models, writer)(tmp_path / name)
-    config = PretrainedBackboneConfig(name, str(root), 1, dtype="float32", text_cache=str(tmp_path / "text"))
+    config = PretrainedBackboneConfig(name, str(root), (1,), dtype="float32", text_cache=str(tmp_path / "text"))
     model, seen = make_backbone(config, whole=True), []
     assert isinstance(model, nn.Module)
     model.transformer.register_forward_pre_hook(  # type: ignore[operator, union-attr]

@@ -40,7 +40,9 @@ def wan(published_wan: Path, tmp_path: Path) -> Path:
 
 
 def config_of(root: Path, name: Any = "wan21", **changes: Any) -> PretrainedBackboneConfig:
-    config = PretrainedBackboneConfig(name, str(root), feature_layer=1, dtype="float32", text_cache=str(root / "text"))
+    config = PretrainedBackboneConfig(
+        name, str(root), feature_layers=(1,), dtype="float32", text_cache=str(root / "text")
+    )
     return replace(config, **changes)
 
 
@@ -273,8 +275,8 @@ class TestOfAnotherSize:
             load(wan).features(latents(), TEXT)
 
     def test_a_tap_behind_the_last_block(self, wan: Path):
-        with pytest.raises(ValueError, match=r"feature_layer must lie in 0\.\.3 \(this model's blocks\), got 4"):
-            load(wan, feature_layer=4)
+        with pytest.raises(ValueError, match=r"feature_layers must lie in 0\.\.3 \(this model's blocks\), got 4"):
+            load(wan, feature_layers=(4,))
 
 
 class TestText:

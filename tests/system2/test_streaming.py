@@ -31,10 +31,10 @@ def backbone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     if request.param == "tiny":
         torch.manual_seed(0)
         return make_backbone(
-            BackboneConfig(feature_layer=1, hidden=32, depth=2, latent_channels=16, text_dim=16)
+            BackboneConfig(feature_layers=(1,), hidden=32, depth=2, latent_channels=16, text_dim=16)
         ).eval()  # type: ignore[attr-defined]
     source = WRITERS[request.param](tmp_path_factory.mktemp(request.param))
-    return make_backbone(PretrainedBackboneConfig(request.param, str(source), 1, dtype="float32"))
+    return make_backbone(PretrainedBackboneConfig(request.param, str(source), (1,), dtype="float32"))
 
 
 def pixels(backbone: Any, num_frames: int, seed: int = 0) -> Video:
@@ -88,7 +88,7 @@ def test_what_does_not_fill_latents_is_refused(backbone: Any):
 class LooksAhead(VideoBackbone):
     """A `VideoBackbone` and no more."""
 
-    feature_dim = 1  # type: ignore[assignment]
+    width = feature_dim = 1  # type: ignore[assignment]
     encode = decode = features = velocity = learn = lambda self, *arguments: arguments[0]  # type: ignore[assignment]
 
 
@@ -284,7 +284,7 @@ class TestSystem2:
         ):
             replace(
                 config,
-                backbone=PretrainedBackboneConfig("hunyuan", "x", 1),
+                backbone=PretrainedBackboneConfig("hunyuan", "x", (1,)),
                 streams=(replace(config.streams[1], num_frames=9),),
             )
 

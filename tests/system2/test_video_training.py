@@ -36,7 +36,7 @@ class Spy(VideoBackbone):
         self.noise_level = torch.empty(0)
         self.noisy = torch.empty(0)
 
-    feature_dim = 1  # type: ignore[assignment]
+    width = feature_dim = 1  # type: ignore[assignment]
     objective = TinyBackbone.objective
 
     def learn(self, tuning: TuningConfig) -> None:

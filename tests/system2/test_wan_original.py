@@ -63,14 +63,14 @@ class TestParityWithTheReleasedCode:
         tensors = golden("wan_dit")[2]
         component = wan_original.transformer(dit)
         transformer = load_transformer(
-            WanTransformer3DModel, component, cut=Cut(("blocks",), layers), dtype=torch.float32
+            WanTransformer3DModel, component, cut=Cut(("blocks",), (layers,)), dtype=torch.float32
         )
         use_exact_timesteps(transformer)
-        tap = Tap(transformer, Cut(("blocks",), layers), returns_pair=False)
+        tap = Tap(transformer, Cut(("blocks",), (layers,)), returns_pair=False)
         text = tensors["context"] if context == "context" else torch.zeros(2, 9, tensors["context"].shape[-1])
-        with torch.no_grad(), tap() as recorder:
+        with torch.no_grad(), tap() as recorders:
             transformer(tensors["latent"], torch.tensor(timestep), text)
-            tokens = recorder.take()
+            tokens = recorders[0].take()
         difference = (tokens - tensors[expected]).abs().max()
         print(f"{expected}: {difference:.1e}")
         assert difference <= TOLERANCE
@@ -121,7 +121,7 @@ def test_original_files_and_diffusers_folder_are_one_model(family: Any, write: A
     pixels = Video(2 * torch.rand(1, 3, 5, 64, 64, generator=torch.Generator().manual_seed(0)) - 1, 20.0)
     results = []
     for source in (root, original):
-        config = PretrainedBackboneConfig(family, str(source), 2, dtype="float32", text_cache=str(source / "text"))
+        config = PretrainedBackboneConfig(family, str(source), (2,), dtype="float32", text_cache=str(source / "text"))
         backbone = make_backbone(config)
         with torch.no_grad():
             latents = backbone.vae.encode(pixels.grid).latent_dist.mode()  # type: ignore[attr-defined]
@@ -199,6 +199,6 @@ class TestRefused:
             load_transformer(
                 WanTransformer3DModel,
                 wan_original.transformer(tmp_path),
-                cut=Cut(("blocks",), 1),
+                cut=Cut(("blocks",), (1,)),
                 dtype=torch.float32,
             )

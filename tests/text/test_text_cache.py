@@ -109,7 +109,7 @@ class TestTheUsersCacheFolder:
 
     @staticmethod
     def look(root: Path, dtype: str = "float32") -> Tensor:
-        config = PretrainedBackboneConfig("wan21", str(root), 1, dtype=dtype)  # type: ignore[arg-type]
+        config = PretrainedBackboneConfig("wan21", str(root), (1,), dtype=dtype)  # type: ignore[arg-type]
         latents = Video(torch.randn(1, 16, 3, 4, 4, generator=torch.Generator().manual_seed(0)), 5.0)
         return make_backbone(config).features(latents, ["push the block"]).grid
 

@@ -38,7 +38,7 @@ CONFIG = TrainConfig(
 def over_wan(tmp_path: Path, small_config: PolicyConfig, monkeypatch: pytest.MonkeyPatch) -> PretrainedBackboneConfig:
     """The preset `over_wan` is the small policy over a tiny Wan, tapped after its first block."""
     source = published_models.write_wan21(tmp_path / "wan21")
-    wan = PretrainedBackboneConfig("wan21", str(source), 1, dtype="float32", text_cache=str(tmp_path / "text"))
+    wan = PretrainedBackboneConfig("wan21", str(source), (1,), dtype="float32", text_cache=str(tmp_path / "text"))
     assert small_config.system2 is not None
     streams = tuple(replace(stream, size_px=32) for stream in small_config.system2.streams)
     config = replace(small_config, system2=replace(small_config.system2, backbone=wan, streams=streams))

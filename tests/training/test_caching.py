@@ -68,6 +68,14 @@ def streaming(recorded: Path, video_model: Path, small_config: PolicyConfig) -> 
     return build_policy(config, LeRobotDataset(recorded).stats, video_model=video_model).eval()
 
 
+@pytest.fixture
+def looking_ahead(recorded: Path, video_model: Path, small_config: PolicyConfig) -> Video2Act:
+    torch.manual_seed(0)
+    changes = {f"system2.streams.{name}.imagine.num_frames": 4 for name in ("spatial", "motion")}
+    config = small_config.replace({**changes, "system2.backbone.feature_layers": (0, 1)})
+    return build_policy(config, LeRobotDataset(recorded).stats, video_model=video_model).eval()
+
+
 def losses(folder: Path) -> np.ndarray:
     return np.array([json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()])
 
@@ -150,7 +158,7 @@ class TestTraining:
 class TestAgreement:
     """What training reads at a moment is what the robot sees at that moment."""
 
-    @pytest.mark.parametrize("kind", ["policy", "streaming"])
+    @pytest.mark.parametrize("kind", ["policy", "streaming", "looking_ahead"])
     def test_the_cache_holds_what_is_perceived_while_running(
         self, recorded: Path, kind: str, request: pytest.FixtureRequest, tmp_path: Path
     ):
@@ -182,7 +190,7 @@ class TestAgreement:
         assert windows.shape == (12, 16, 3, 2, 2)  # a clip of 3 latents at every step
         assert stream.shape == (3, 16, 1, 2, 2)  # every latent once: of frames 0, 1-4, 5-8
 
-    @pytest.mark.parametrize("kind", ["policy", "streaming"])
+    @pytest.mark.parametrize("kind", ["policy", "streaming", "looking_ahead"])
     def test_what_is_seen_does_not_depend_on_the_stage_that_was_cached(
         self, recorded: Path, kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ):

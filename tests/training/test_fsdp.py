@@ -189,7 +189,7 @@ def test_every_training_goes_with_divided_weights(
     what: str, recorded: Path, small_config: PolicyConfig, tmp_path: Path
 ):
     source = published_models.write_wan21(tmp_path / "wan21")
-    wan = PretrainedBackboneConfig("wan21", str(source), 2, dtype="float32", text_cache=str(tmp_path / "text"))
+    wan = PretrainedBackboneConfig("wan21", str(source), (2,), dtype="float32", text_cache=str(tmp_path / "text"))
     assert small_config.system2 is not None
     streams = tuple(replace(stream, size_px=32) for stream in small_config.system2.streams)
     policy = tmp_path / "policy.json"

@@ -46,7 +46,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 def config_of(name: Any, source: Path, text: Path, **changes: Any) -> PretrainedBackboneConfig:
-    return replace(PretrainedBackboneConfig(name, str(source), 1, dtype="float32", text_cache=str(text)), **changes)
+    return replace(PretrainedBackboneConfig(name, str(source), (1,), dtype="float32", text_cache=str(text)), **changes)
 
 
 def training(name: str, **changes: Any) -> VideoTrainConfig:

@@ -32,5 +32,12 @@ from video2act.config.system1 import (
     System1Config,
     adaptor_depth,
 )
-from video2act.config.system2 import FilterConfig, FilterName, FormerConfig, StreamConfig, System2Config
+from video2act.config.system2 import (
+    FilterConfig,
+    FilterName,
+    FormerConfig,
+    ImagineConfig,
+    StreamConfig,
+    System2Config,
+)
 from video2act.config.training import OptimizationConfig, TrainConfig, VideoTrainConfig

@@ -1,10 +1,12 @@
 """Which video diffusion model System 2 uses, and after which block."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from video2act.config.checks import (
+    Bound,
     CheckedConfig,
     CountingInt,
     Fraction,
@@ -19,10 +21,24 @@ from video2act.config.checks import (
 )
 from video2act.config.files import load_one_of
 
+FeatureLayers = Annotated[
+    tuple[NonNegativeInt, ...],
+    Bound(
+        "must be numbers of blocks from 0, each once, the lowest first",
+        lambda layers: 0 < len(layers) <= 1024 and all(a < b for a, b in pairwise((-1, *layers))),
+    ),
+]
+"""After how many of its blocks a video model is tapped: one number, or several, whose features are joined. 0 is what
+enters the first block; blocks behind the last tap are neither loaded nor run."""
+
+FeatureJoin = Literal["concatenate", "mixture"]
+"""How the features of several layers are joined. concatenate: side by side, as wide as all of them. mixture: a sum with
+weights that each former learns (arXiv 1802.05365), as wide as one."""
+
 FeatureNorm = Literal["none", "layer", "modulated"]
 """How the features of a token are normalised before anything filters or reads them.
 
-layer: to mean 0 and variance 1 over the channels. modulated: by the norm of the block after `feature_layer`, scaled and
+layer: to mean 0 and variance 1 over the channels. modulated: by the norm of the block after each tap, scaled and
 shifted for the noise level; that block is loaded and run too. none: as they leave the block. A few channels then hold
 most of the variance and follow position, not content (massive activations, arXiv 2505.18584), and a filter that works
 channel by channel sees only those; none is for checkpoints of the released code.
@@ -34,9 +50,10 @@ class BackboneConfig(CheckedConfig):
     """The CPU-sized video model, and where it is tapped. Trained by `train-video`, kept in the run folder."""
 
     name: Literal["tiny"] = "tiny"
-    feature_layer: int = 2
-    """number of transformer blocks that run; features are what leaves the last of them, or, for 0, what enters the
-    first"""
+    feature_layers: FeatureLayers = (2,)
+    """the blocks after which it is tapped, see `FeatureLayers`"""
+    feature_join: FeatureJoin = "concatenate"
+    """concatenate or mixture: how several layers are joined, see `FeatureJoin`"""
     feature_norm: FeatureNorm = "layer"
     """none, layer or modulated: how features are normalised, see `FeatureNorm`"""
     hidden: Width = 128
@@ -50,12 +67,12 @@ class BackboneConfig(CheckedConfig):
     text_dim: Width = 64
 
     def _check(self) -> None:
-        layer, depth = self.feature_layer, self.depth
-        check(0 <= layer <= depth, f"feature_layer must lie in 0..{depth} (the number of blocks), got {layer}")
+        layer, depth = self.feature_layers[-1], self.depth
+        check(layer <= depth, f"feature_layers must lie in 0..{depth} (the number of blocks), got {layer}")
         check(
             self.feature_norm != "modulated" or layer < depth,
-            f"feature_norm='modulated' takes the norm of the block after feature_layer={layer}, which is the last; "
-            "choose feature_norm='layer' or a lower feature_layer",
+            f"feature_norm='modulated' takes the norm of the block after block {layer}, which is the last; "
+            "choose feature_norm='layer' or lower feature_layers",
         )
         check_divisible(self, "hidden", "num_heads")
 
@@ -143,9 +160,10 @@ class PretrainedBackboneConfig(CheckedConfig):
     `train-video` has trained from nothing, cosmos is Cosmos-Predict2; any name in `GRIDS`"""
     source: str
     """a folder (diffusers' layout, or Wan's original files) or a Hugging Face repo id"""
-    feature_layer: NonNegativeInt
-    """number of transformer blocks that are loaded and run; features leave the last of them, or, for 0, enter the
-    first"""
+    feature_layers: FeatureLayers
+    """the blocks after which it is tapped, see `FeatureLayers`"""
+    feature_join: FeatureJoin = "concatenate"
+    """concatenate or mixture: how several layers are joined, see `FeatureJoin`"""
     feature_norm: FeatureNorm = "layer"
     """none, layer or modulated: how features are normalised, see `FeatureNorm`"""
     noise_level: Fraction = 0.0

@@ -86,6 +86,25 @@ class FormerConfig(CheckedConfig):
 
 
 @dataclass(frozen=True)
+class ImagineConfig(CheckedConfig):
+    """What the video model imagines beyond a stream's newest frame, in the same pass (arXiv 2412.14803)."""
+
+    num_frames: Annotated[int, Between(0, 10**4)] = 0
+    """future frames, as far apart as those of the clip; 0: the stream does not look ahead"""
+    level: Annotated[float, Bound("must lie in (0, 1]", lambda level: 0 < level <= 1)] = 1.0
+    """noise level at which they are appended. 1: noise alone; below, mixed with the newest latent, held still"""
+    keep: Literal["past", "future", "all"] = "all"
+    """the positions whose features are kept"""
+
+    def _check(self) -> None:
+        is_used = self.num_frames > 0 or (self.level == 1 and self.keep == "all")
+        check(is_used, "level and keep have no effect with num_frames=0; set imagine.num_frames, or leave them out")
+
+
+NOTHING = ImagineConfig()
+
+
+@dataclass(frozen=True)
 class StreamConfig(CheckedConfig):
     """One way of looking: which frames, how large, what is kept, how it is compressed."""
 
@@ -106,6 +125,8 @@ class StreamConfig(CheckedConfig):
     channel_order: Literal["rgb", "bgr"] = "rgb"
     """in which the video model is shown the frame; bgr for checkpoints of the released code, whose latents were made
     so"""
+    imagine: ImagineConfig = NOTHING
+    """the future that the video model imagines beside the clip"""
     encoding: Literal["window", "stream"] = "window"
     """window: each clip is encoded as if nothing had been before it. stream: the causal encoder goes on from the
     beginning of the episode, which costs a fraction, and a clip is the newest latents. They give different latents: a
@@ -130,9 +151,13 @@ class StreamConfig(CheckedConfig):
             super().__post_init__()
 
     def _check(self) -> None:
-        several, latents, size = self.num_frames > 1, list(self.latent_frames), list(self.latent_size)
+        several = self.num_frames + self.imagine.num_frames > 1
+        latents, size = list(self.latent_frames), list(self.latent_size)
         temporal = self.filter.name if self.filter.is_temporal else ""
-        check(self.encoding == "window" or several, "a single frame has no past to continue; use encoding='window'")
+        check(
+            self.encoding == "window" or self.num_frames > 1,
+            "a single frame has no past to continue; use encoding='window'",
+        )
         check(not temporal or several, f"the filter {temporal!r} needs a clip of several frames, got num_frames=1")
         check(
             all(frame >= 0 for frame in latents) and all(a < b for a, b in pairwise(latents)),
@@ -176,6 +201,12 @@ class System2Config(CheckedConfig):
             with located(f"stream {stream.name!r}"):
                 self._check_stream(stream)
 
+    def feature_frames(self, stream: StreamConfig) -> int:
+        """Frames of the features that a stream keeps."""
+        group = self.backbone.frames_per_feature
+        past, future = 1 + (stream.num_frames - 1) // group, stream.imagine.num_frames // group
+        return {"past": past, "future": future, "all": past + future}[stream.imagine.keep]
+
     def _check_stream(self, stream: StreamConfig) -> None:
         """Whether the video model's grid divides it."""
         patch, group, per_latent = (
@@ -196,6 +227,7 @@ class System2Config(CheckedConfig):
             f"latent_frames asks for latent {last}, but {stream.num_frames} frames make {num_latents} latents, "
             "numbered from 0",
         )
+        self._check_imagination(stream)
         merged, chosen = group // per_latent, len(stream.latent_frames)
         check(
             not chosen or (chosen - 1) % merged == 0,
@@ -214,6 +246,28 @@ class System2Config(CheckedConfig):
             f"{stream.every}",
         )
 
+    def _check_imagination(self, stream: StreamConfig) -> None:
+        """Whether the video model can look ahead, and what is asked fits its grid."""
+        ahead, name, group = stream.imagine.num_frames, self.backbone.name, self.backbone.frames_per_feature
+        if not ahead:
+            return
+        form = IMAGE_TO_VIDEO.get(name)
+        instead = f"; diffusers has an image-to-video form of it ({form})" if form else ""
+        check(
+            name in LOOKING_AHEAD,
+            f"imagine needs a video model that takes a clean past beside a noisy future ({', '.join(LOOKING_AHEAD)}); "
+            f"{name} knows one noise level per clip{instead}; leave imagine out, or choose one of these",
+        )
+        check(
+            ahead % group == 0,
+            f"imagine.num_frames must be a multiple of {group} (the video model merges {group} frames), got {ahead}",
+        )
+        check(not stream.latent_frames, "imagine continues the clip's newest latent; leave latent_frames out")
+        check(
+            self.filter_on == "features" or stream.filter.name == "none",
+            "imagine appends noise to the latents, which a filter on latents has changed; use filter_on='features'",
+        )
+
     def _with_rhythm(self) -> tuple[StreamConfig, ...]:
         """The streams; `every` follows from the latents' length where one is encoded as a stream and none is given."""
         rhythm = lcm(*(s.stride * self.backbone.frames_per_latent for s in self.streams if s.encoding == "stream"))
@@ -222,3 +276,13 @@ class System2Config(CheckedConfig):
 
 STREAMING = ("tiny", "wan21", "wan22", "cosmos")
 """video models whose encoder can continue where it stopped"""
+
+LOOKING_AHEAD = ("tiny", "wan_small", "wan21", "wan22", "ltx", "cosmos")
+"""video models whose latent frames may each have their own noise level"""
+
+IMAGE_TO_VIDEO = {
+    "hunyuan": "HunyuanVideoImageToVideoPipeline",
+    "cogvideox": "CogVideoXImageToVideoPipeline",
+    "cogvideox15": "CogVideoXImageToVideoPipeline",
+}
+"""of the others: what continues a clean first frame, not yet a backbone here"""

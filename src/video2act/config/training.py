@@ -52,10 +52,11 @@ class VideoTrainConfig(OptimizationConfig):
     batch_size: CountingInt = 8
     learning_rate: Positive = 3e-3
     warmup_steps: TrainingSteps = 20
-    num_frames: Annotated[int, Between(0, 10**4)] = 17
-    """frames of a training clip"""
-    stride: Annotated[int, Between(1, 10**4)] = 1
-    """control steps between two frames"""
+    num_frames: Annotated[int, Between(0, 10**4)] = 0
+    """frames of a training clip; 0: what the policy's longest stream shows and imagines, or, where none imagines, shows
+    and one latent more"""
+    stride: Annotated[int, Between(0, 10**4)] = 0
+    """control steps between two frames; 0: that of the policy's streams. It may not differ from theirs"""
     sizes_px: tuple[Pixels, ...] = (64,)
     """sides of training clips. Each step draws one of them, so that one model serves streams of any; the report uses
     the first"""
@@ -65,7 +66,7 @@ class VideoTrainConfig(OptimizationConfig):
     def _check(self) -> None:
         check(len(self.sizes_px) > 0, "sizes_px must name at least one size")
         frames, fraction = self.num_frames, self.validation_fraction
-        check(frames > 1, f"train-video needs longer clips than num_frames={frames}: there is no future to predict")
+        check(frames != 1, f"train-video needs longer clips than num_frames={frames}: there is no future to predict")
         check(0 < fraction < 1, f"validation_fraction must lie in (0, 1), got {fraction}")
 
 

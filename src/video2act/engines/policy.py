@@ -190,6 +190,8 @@ class EnginePolicy:
         """Nothing: features do not leave the graph."""
         return {}
 
+    foresee = explain
+
 
 def _tokens(data: Float[np.ndarray, "b n d"]) -> Tokens:
     return Tokens(data, np.ones(data.shape[:2], bool))  # type: ignore[arg-type]

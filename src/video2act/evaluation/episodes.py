@@ -288,7 +288,7 @@ def play_policy(
     is_filmed, name = number < evaluation.num_videos, environment.spec.name
     # features do not leave an exported graph
     streams = () if isinstance(system, EnginePolicy) else evaluation.streams
-    recorder = Recorder(streams, config.fps, explain=system.explain)
+    recorder = Recorder(streams, config.fps, explain=system.explain, foresee=system.foresee)
     rate_hz = environment.spec.fps if evaluation.keeps_real_time else None
     if options.instruction is not None:
         environment = Instructed(environment, options.instruction)

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from video2act.config import (
-    LETTERBOX,
     BackboneConfig,
-    FrameConfig,
     PolicyConfig,
     PretrainedBackboneConfig,
     ScratchConfig,
+    StreamConfig,
     TuningConfig,
     VideoTrainConfig,
 )
@@ -31,10 +30,11 @@ from video2act.data import Dataset, open_dataset, parse_episodes, split
 from video2act.data.clip_sampler import ClipSampler, Footage
 from video2act.data.sentences import check_sentences
 from video2act.files.video_model import find_source
-from video2act.presets import ANY_DATA, SMALL_SOURCE, video_model_in
+from video2act.presets import ANY_DATA, SMALL_SOURCE, streams_of, video_model_in
 from video2act.text.instruction import MAX_BYTES
 from video2act.training.choice import choose_policy
 from video2act.training.settings import check_out
+from video2act.training.video_clips import clips_of_streams
 
 if TYPE_CHECKING:
     from video2act.training.video_model_training import TrainedVideoModel
@@ -50,17 +50,18 @@ TINY, WHOLE = BackboneConfig(), TuningConfig("full")
 def main(options: TrainVideoOptions) -> None:
     """Train as the command line asks."""
     episodes = parse_episodes(options.episodes) if options.episodes else None
-    policy = choose_policy(options, ANY_DATA)
+    datasets = [open_dataset(path, episodes=episodes) for path in options.data]
+    policy = choose_policy(options, replace(ANY_DATA, fps=float(datasets[0].fps)))
     backbone = backbone_to_train(options, policy)
     train_video(
-        [open_dataset(path, episodes=episodes) for path in options.data],
+        datasets,
         out=options.out,
         backbone=backbone,
         training=options.training,
         camera=options.camera,
         resume=options.resume,
         tuning=options.tuning,
-        frame=policy.system2.streams[0].frame if policy.system2 else LETTERBOX,
+        streams=policy.system2.streams if policy.system2 else None,
     )
 
 
@@ -74,7 +75,7 @@ def train_video(
     camera: str | None = None,
     resume: bool = False,
     tuning: TuningConfig = WHOLE,
-    frame: FrameConfig = LETTERBOX,
+    streams: Sequence[StreamConfig] | None = None,
 ) -> TrainedVideoModel:
     """Train a video model on the frames of datasets and report on held-out episodes.
 
@@ -86,7 +87,8 @@ def train_video(
             fitted codec): a control.
         camera: the camera to learn; the first of each dataset, if None.
         tuning: what of a published model is trained.
-        frame: how frames get the sizes of `training.sizes_px`; use the rule of the policy's streams.
+        streams: of the policy that will use the model: they say how far frames lie apart, and how they get their size;
+            None: those of the preset tiny.
     Raises:
         ValueError: fewer than two episodes, an unknown camera, or settings that would ruin or not train the model.
         TrainingPausedError: the time given by `max_minutes` is over.
@@ -94,6 +96,10 @@ def train_video(
     out, config = Path(out), training or VideoTrainConfig()
     config = config if num_steps is None else replace(config, num_steps=num_steps)
     datasets = list(data) if isinstance(data, Sequence) else [data]
+    if streams is None:
+        streams = streams_of("tiny", replace(ANY_DATA, fps=float(datasets[0].fps)))
+    frame, frames_per_feature = streams[0].frame, getattr(backbone, "frames_per_feature", TINY.frames_per_feature)
+    config = clips_of_streams(config, streams, frames_per_feature=frames_per_feature)
     _check(config, backbone, tuning=tuning)
     check_sentences(datasets, _longest_sentence(backbone))
     check_out(out, resume=resume)

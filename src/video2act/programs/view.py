@@ -50,5 +50,7 @@ def view(run: Path | str, data: Path | str, *, episode: int, out: Path | str) ->
         condition_steps=tuple(step // config.refresh_every * config.refresh_every for step in range(num_steps)),
         outcome="demonstration",
     )
-    write_video(out, film(recording, streams, explain=policy.explain), fps=recording.playback_fps)
+    write_video(
+        out, film(recording, streams, explain=policy.explain, foresee=policy.foresee), fps=recording.playback_fps
+    )
     return out

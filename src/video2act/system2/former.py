@@ -7,6 +7,7 @@ that never saw the video (as the released configuration does); the config refuse
 `Projection` compresses nothing. The formers of the released code's checkpoints are in `video2act_released`.
 """
 
+from dataclasses import replace
 from importlib import import_module
 
 import torch
@@ -105,6 +106,24 @@ class Former(nn.Module):
         for block in self.blocks:
             queries = block(queries, read)
         return Tokens.all_visible(self.norm_out(queries))
+
+
+class LayerMixture(nn.Module):
+    """Features of several layers `[b layers*d t h w]` -> their weighted sum `[b d t h w]` (arXiv 1802.05365).
+
+    The weights add up to one and start equal; a learned factor scales the sum.
+    """
+
+    def __init__(self, num_layers: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(num_layers))
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, video: Video) -> Video:
+        layers = rearrange(video.grid, "b (layers d) t h w -> layers b d t h w", layers=len(self.weight))
+        return replace(
+            video, grid=self.scale * torch.einsum("l, l b d t h w -> b d t h w", self.weight.softmax(0), layers)
+        )
 
 
 class Projection(nn.Module):

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from video2act.config import StreamConfig
+from video2act.system2.imagination import features_of
 from video2act.system2.latents import frame_rate, show
 from video2act.types import Video
 from video2act.video_backbone import VideoBackbone
@@ -46,7 +47,8 @@ class GreyReference:
         found = {text: self._kept[stream, text, fps] for text in instruction if (stream, text, fps) in self._kept}
         missing = [text for text in dict.fromkeys(instruction) if text not in found]
         if missing:
-            grids = self._backbone.features(self._latents(stream, fps, len(missing), first.device), missing).grid
+            latents = self._latents(stream, fps, len(missing), first.device)
+            grids = features_of(stream, latents, instruction=missing, backbone=self._backbone).grid
             found |= dict(zip(missing, grids, strict=True))
         if keep:
             for text, grid in found.items():

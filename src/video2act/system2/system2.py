@@ -21,7 +21,8 @@ from video2act.precision import fast_precision
 from video2act.system2.backbones import make_backbone, make_published
 from video2act.system2.backbones.adapter import Adapter, is_adapter, read_adapter, save_adapter, taken_out
 from video2act.system2.filters import make_filter
-from video2act.system2.former import make_former
+from video2act.system2.former import LayerMixture, make_former
+from video2act.system2.imagination import features_of, foreseen
 from video2act.system2.latents import show
 from video2act.system2.reference import GreyReference
 from video2act.system2.streaming import LatentStream, newest_latents
@@ -45,11 +46,13 @@ class System2(nn.Module):
         """the LoRA that was merged into the video model, kept to be saved again"""
         self.filters = {stream.name: make_filter(stream.filter) for stream in config.streams}
         self.reference = GreyReference(backbone)
+        num_layers = len(config.backbone.feature_layers)
+        is_mixed = config.backbone.feature_join == "mixture" and num_layers > 1
+        names = [stream.name for stream in config.streams]
+        self.mixtures = nn.ModuleDict({name: LayerMixture(num_layers) for name in names} if is_mixed else {})
+        read_dim = backbone.width if is_mixed else backbone.feature_dim
         self.formers = nn.ModuleDict(
-            {
-                stream.name: make_former(stream.former, backbone.feature_dim, token_dim=token_dim)
-                for stream in config.streams
-            }
+            {stream.name: make_former(stream.former, read_dim, token_dim=token_dim) for stream in config.streams}
         )
         # which stream a token comes from
         self.stream_embedding = nn.Parameter(0.02 * torch.randn(len(config.streams), token_dim))
@@ -111,7 +114,7 @@ class System2(nn.Module):
                 if stage == "latents":
                     grid = show(grid, stream.latent_frames, size=stream.latent_size)
                     grid = keep(grid) if self.config.filter_on == "latents" else grid
-                    grid = self.backbone.features(grid, instruction)
+                    grid = features_of(stream, grid, instruction=instruction, backbone=self.backbone)
                 if self.config.filter_on == "features" and until == "seen":
                     if self.config.reference == "grey" and stream.filter.name != "none":
                         grey = self.reference.features(stream, instruction, fps=grid.fps, keep=not self.is_learning)
@@ -124,7 +127,10 @@ class System2(nn.Module):
         """Trained: filtered features -> tokens, the streams one after another."""
         joined = []
         for number, stream in enumerate(self.config.streams):
-            tokens = self.formers[stream.name](seen[stream.name])
+            video = seen[stream.name]
+            if stream.name in self.mixtures:
+                video = self.mixtures[stream.name](video)
+            tokens = self.formers[stream.name](video)
             joined.append(Tokens(tokens.data + self.stream_embedding[number], tokens.mask))
         return concatenate(*joined)
 
@@ -132,6 +138,17 @@ class System2(nn.Module):
         """Slow: clips, on any device -> tokens `[b n token_dim]` on its own."""
         device = self.stream_embedding.device
         return self.compress(self.see({name: clip.to(device) for name, clip in clips.items()}, instruction))
+
+    @torch.no_grad()
+    def foresee(self, clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
+        """Stream -> the frames that it imagines, as pixels; empty where none looks ahead, or the video model was loaded
+        without its decoder."""
+        streams = [stream for stream in self.config.streams if stream.imagine.num_frames]
+        if not getattr(self.backbone, "is_whole", True):
+            return {}
+        latents = self.encode(clips, tuple(streams))
+        given = {"instruction": instruction, "backbone": self.backbone}
+        return {stream.name: foreseen(stream, latents[stream.name], **given) for stream in streams}
 
     def check_instruction(self, instruction: str) -> None:
         """Raises as `VideoBackbone.check_instruction`."""

@@ -1,9 +1,9 @@
 """The video model's own loss beside that of the actions, where it is tuned with the policy.
 
 UVA (arXiv 2503.00200), PAD (2411.18179) and Fast-WAM train one network for actions and video; the video loss needs no
-actions, so datasets without them can be added. Here the video model reads clips as long as those of the stream with the
-most frames, with that stream's camera, stride, size and rule. The loss needs the whole transformer, but the policy only
-its first blocks: the rest is dropped before the run folder is written.
+actions, so datasets without them can be added. Here the video model reads clips of the stream with the most frames, a
+future included, with that stream's camera, stride, size and rule. The loss needs the whole transformer, but the policy
+only its first blocks: the rest is dropped before the run folder is written.
 """
 
 from collections.abc import Sequence

@@ -5,12 +5,14 @@ Nothing here needs torch: a mistake on the command line is an error within a sec
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
 from video2act.config import (
     BackboneConfig,
     FrameConfig,
+    ImagineConfig,
     PolicyConfig,
     PretrainedBackboneConfig,
     StreamConfig,
@@ -30,6 +32,7 @@ from video2act.frames import describe_fit
 from video2act.presets import SMALL_SOURCE, Demonstrations, make_preset
 from video2act.text.instruction import MAX_BYTES
 from video2act.training.settings import SETTINGS_FILE, read_settings
+from video2act.training.video_clips import check_rate
 
 BATCH = 32
 """clips that System 2 sees together when a cache is filled"""
@@ -77,7 +80,13 @@ def check_video_model(config: PolicyConfig, video_model: Path | None) -> None:
             problem = f"this policy has no System 2, so the video model {video_model} would go unused"
             raise ValueError(f"{problem}; leave it out")
         return
-    backbone = config.system2.backbone
+    check_kind(config.system2, video_model)
+    check_rate(config, video_model)
+
+
+def check_kind(config: System2Config, video_model: Path | None) -> None:
+    """Raise FileNotFoundError or ValueError where a System 2 has no video model, or one of another kind."""
+    backbone = config.backbone
     if isinstance(backbone, PretrainedBackboneConfig):
         if video_model is None and backbone.source == SMALL_SOURCE:
             raise ValueError(
@@ -138,7 +147,7 @@ def check_beside(config: PolicyConfig, training: TrainConfig, *, video_data: Seq
             "set --policy.system2.tuning.method full, or lora for a published one"
         )
     stream = clip_of(config.system2)
-    if stream.num_frames == 1:
+    if all(one.num_frames + one.imagine.num_frames == 1 for one in config.system2.streams):
         raise ValueError(
             f"video_loss_weight={weight:g} needs clips with a future to predict, but every stream shows one frame; "
             "add a stream of several, or set it to 0"
@@ -154,8 +163,11 @@ def check_beside(config: PolicyConfig, training: TrainConfig, *, video_data: Seq
 
 
 def clip_of(config: System2Config) -> StreamConfig:
-    """The stream whose clips the video model learns from: the first of those with the most frames."""
-    return max(config.streams, key=lambda stream: stream.num_frames)
+    """The stream whose clips the video model learns from: the first of those with the most frames. They hold what it
+    shows and imagines; where it imagines nothing, one latent more, to be predicted."""
+    longest = max(config.streams, key=lambda stream: stream.num_frames + stream.imagine.num_frames)
+    future = longest.imagine.num_frames or config.backbone.frames_per_feature
+    return replace(longest, num_frames=longest.num_frames + future, imagine=ImagineConfig())
 
 
 def clip_bytes(config: PolicyConfig, training: TrainConfig) -> int:

@@ -51,6 +51,8 @@ def cache_spec(policy: Video2Act, dataset: Dataset, *, stage: Stage = "seen", dt
         described["reference"] = config.reference
     if stage == "latents" or (stage == "features" and config.filter_on == "features"):
         described["streams"] = [{**stream, "filter": None} for stream in streams]
+    if stage == "latents":
+        described["streams"] = [{**stream, "imagine": None} for stream in described["streams"]]
     streamed = [stream for stream in config.streams if stage == "latents" and stream.encoding == "stream"]
     windows = {s.name: (_latent_step(system2, s), _clip_latents(system2, s)) for s in streamed}
     every = gcd(*(stream.every for stream in config.streams))

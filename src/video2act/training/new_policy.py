@@ -6,7 +6,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from video2act.config import PolicyConfig, PretrainedBackboneConfig
+from video2act.config import PolicyConfig, PretrainedBackboneConfig, System2Config
 from video2act.data import Dataset
 from video2act.data.cache import FeatureCache
 from video2act.data.cache_manifest import load_spec
@@ -16,10 +16,11 @@ from video2act.files.weights import check_memory
 from video2act.policy import Video2Act
 from video2act.statistics import Statistics
 from video2act.system1.pretrained import FrozenTextEncoder
-from video2act.system2.backbones import load_video_model, make_published
+from video2act.system2.backbones import load_video_model, make_backbone, make_published
 from video2act.system2.backbones.pretrained import PretrainedBackbone
-from video2act.training.choice import can_write, check_video_model
+from video2act.training.choice import can_write, check_kind, check_video_model
 from video2act.training.features import cache_spec
+from video2act.video_backbone import VideoBackbone
 
 SEEN = "seen"
 """folder of caches beside a video model, or in a run folder"""
@@ -35,23 +36,42 @@ def build_policy(
         ValueError: the config has System 2 but there is no video model, or the reverse.
     """
     check_video_model(config, video_model)
-    if config.system2 is None or video_model is None:
-        return make_policy(config, statistics, whole=whole)
-    backbone = config.system2.backbone
-    if isinstance(backbone, PretrainedBackboneConfig):
-        return make_policy(config.replace({"system2.backbone.source": str(video_model)}), statistics, whole=whole)
+    if config.system2 is None:
+        return make_policy(config, statistics)
+    system2, backbone = open_video_model(config.system2, video_model, whole=whole)
+    return make_policy(replace(config, system2=system2), statistics, backbone=backbone)
+
+
+def open_video_model(
+    config: System2Config, video_model: Path | None, *, whole: bool = False
+) -> tuple[System2Config, VideoBackbone]:
+    """The video model of a System 2, tapped as its config says, and the config of what was found.
+
+    Args:
+        whole: as in `make_backbone`.
+    Raises:
+        FileNotFoundError, ValueError: as `check_kind`.
+    """
+    check_kind(config, video_model)
+    backbone = config.backbone
+    if video_model is None or isinstance(backbone, PretrainedBackboneConfig):
+        if video_model is not None:
+            backbone = replace(backbone, source=str(video_model))
+        return replace(config, backbone=backbone), make_backbone(backbone, whole)
     learned, trained = load_video_model(video_model)
     # the model brings its own shape; where it is tapped is the policy's choice
-    chosen = replace(learned, feature_layer=backbone.feature_layer, feature_norm=backbone.feature_norm)
-    policy = make_policy(config.replace({"system2.backbone": chosen}), statistics)
-    policy.slow.backbone.load_state_dict(trained.state_dict())
-    return policy
+    tap = {name: getattr(backbone, name) for name in ("feature_layers", "feature_join", "feature_norm")}
+    tapped = make_backbone(replace(learned, **tap))
+    tapped.load_state_dict(trained.state_dict())
+    return replace(config, backbone=tapped.config), tapped
 
 
-def make_policy(config: PolicyConfig, statistics: dict[str, Statistics], *, whole: bool = False) -> Video2Act:
-    """A policy with random weights, over the video model that the config names. Raises ValueError: the machine has no
-    memory for it."""
-    backbone = make_published(config.system2, whole)
+def make_policy(
+    config: PolicyConfig, statistics: dict[str, Statistics], *, backbone: VideoBackbone | None = None
+) -> Video2Act:
+    """A policy with random weights, over a video model; the one that the config names, if None. Raises ValueError: the
+    machine has no memory for it."""
+    backbone = backbone or make_published(config.system2)
     check_memory(lambda: Video2Act(config, statistics, backbone=backbone))
     return Video2Act(config, statistics, backbone=backbone)
 

@@ -34,6 +34,7 @@ from video2act.system2.video_training import diffusion_loss
 from video2act.training.identity import backbone_identity
 from video2act.training.loop import TrainingLoop, processes
 from video2act.training.settings import SETTINGS_FILE
+from video2act.training.video_clips import RATES
 from video2act.training.video_report import VideoReport, print_report, validate
 from video2act.types import Video
 from video2act.video_backbone import VideoBackbone
@@ -92,6 +93,7 @@ def train_video_model(
         "camera": sampler.footage[0].camera,
         "tuning": asdict(tuning),
         "frame": asdict(frame),
+        RATES: sorted({float(dataset.fps) / config.stride for dataset in datasets}),
     }
     if isinstance(backbone, ScratchConfig):
         source = grow_base(out, backbone, config=config, sampler=sampler, identity=identity, resume=resume)
@@ -161,7 +163,7 @@ def grow_base(
     """Train the VAE, and put a transformer of random weights beside it: a model as published ones are, but for its
     learning."""
     base = out / BASE
-    chosen = PretrainedBackboneConfig("wan_small", str(base), feature_layer=backbone.depth, dtype="float32")
+    chosen = PretrainedBackboneConfig("wan_small", str(base), feature_layers=(backbone.depth,), dtype="float32")
     # the second, where a training was stopped after its end
     grown = next((root for root in (base, out) if (root / TRANSFORMER).is_dir()), None)
     if resume and grown:

@@ -1,14 +1,15 @@
 """One episode as a film: its cameras, the map of each stream's filter, and a timeline of both systems.
 
 Beside each map is the one of the pixels: their Sobel gradients, or, for a filter over time, their change within the
-clip. The correlation of the two is written above the stream's map.
+clip. The correlation of the two is written above the stream's map. Where a stream looks ahead, the map of the imagined
+frames follows, and the last of them beside the frame that really came.
 
 The maps are computed after the episode, from the recorded frames and by the robot's clip rule, so that they cost the
 control loop nothing. A map changes when System 2 refreshed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import UInt8
@@ -32,6 +33,14 @@ from video2act.viz.pictures import (
 
 Explain = Callable[[dict[str, Video], list[str]], dict[str, Video]]
 """clips of one moment (stream -> pixels), instruction -> stream -> what its filter kept"""
+
+Foresee = Callable[[dict[str, Video], list[str]], dict[str, Video]]
+"""the same -> stream -> the frames that it imagines, as pixels"""
+
+
+def imagines_nothing(clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
+    return {}
+
 
 PANEL_PX = 256
 
@@ -68,7 +77,7 @@ class Recording:
 
 
 def film(
-    recording: Recording, streams: Sequence[StreamConfig], *, explain: Explain
+    recording: Recording, streams: Sequence[StreamConfig], *, explain: Explain, foresee: Foresee = imagines_nothing
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """The pictures of the film, one per control step."""
     refresh_steps = sorted(set(recording.condition_steps))
@@ -80,13 +89,16 @@ def film(
         if step in refresh_steps:
             clips = history.clips(recording.fps)
             kept = explain(clips, [recording.instruction])
+            imagined = foresee(clips, [recording.instruction])
             for name, view in views.items():
-                view.add(step, clips[name], kept=kept[name])
+                view.add(step, clips[name], kept=kept[name], imagined=imagined.get(name))
     staleness = [step - seen for step, seen in enumerate(recording.condition_steps)]
     for step, seen in enumerate(recording.condition_steps):
         panels = [caption(enlarge(frames[step], PANEL_PX), name) for name, frames in recording.frames.items()]
         for view in views.values():
-            panels += view.panels(seen, enlarge(recording.frames[view.stream.camera][seen], PANEL_PX))
+            frames = recording.frames[view.stream.camera]
+            panels += view.panels(seen, enlarge(frames[seen], PANEL_PX))
+            panels += view.future(seen, frames, control_fps=recording.fps)
         row = np.concatenate(panels, axis=1)
         strip = tick_strip(
             row.shape[1],
@@ -105,8 +117,19 @@ class _View:
         self.stream = stream
         self._maps: dict[int, np.ndarray] = {}
         self._pixels: dict[int, np.ndarray] = {}
+        self._future_maps: dict[int, np.ndarray] = {}
+        self._imagined: dict[int, np.ndarray] = {}
 
-    def add(self, step: int, clip: Video, *, kept: Video) -> None:
+    def add(self, step: int, clip: Video, *, kept: Video, imagined: Video | None) -> None:
+        look, num_frames = self.stream.imagine, self.stream.num_frames
+        if look.num_frames and look.keep == "all":
+            t = kept.grid.shape[2]  # of 1 + (frames after the first) / group
+            num_past = t - look.num_frames * (t - 1) // (num_frames - 1 + look.num_frames)
+            self._future_maps[step] = magnitude(replace(kept, grid=kept.grid[:, :, num_past:]))
+            kept = replace(kept, grid=kept.grid[:, :, :num_past])
+        if imagined is not None:
+            last = imagined.grid[0, :, -1].detach().float().cpu().numpy()
+            self._imagined[step] = np.rint((last.transpose(1, 2, 0) + 1) * 127.5).astype(np.uint8)
         self._maps[step] = magnitude(kept)
         h, w = self._maps[step].shape
         self._pixels[step] = pixel_map(clip, self.stream.filter.name, size=(h, w))
@@ -125,6 +148,23 @@ class _View:
             value_range = robust_range(list(maps.values()))
             picture = overlay(frame, rescale(maps[step], value_range))
             drawn.append(caption(np.concatenate([picture, scale_bar(PANEL_PX, value_range)], axis=1), text))
+        return drawn
+
+    def future(
+        self, step: int, frames: UInt8[np.ndarray, "t _h _w 3"], *, control_fps: float
+    ) -> list[UInt8[np.ndarray, "_h2 _w2 3"]]:
+        """What a control step's clip imagines: the map of it, its last frame, and the frame that really came."""
+        steps = self.stream.imagine.num_frames * self.stream.stride
+        ahead, drawn = f"{steps / control_fps:.2g} s ahead", []
+        if step in self._future_maps:
+            value_range = robust_range(list(self._future_maps.values()))
+            picture = overlay(enlarge(frames[step], PANEL_PX), rescale(self._future_maps[step], value_range))
+            picture = np.concatenate([picture, scale_bar(PANEL_PX, value_range)], axis=1)
+            drawn.append(caption(picture, f"{self.stream.name}: {self.stream.filter.name} of the imagined"))
+        if step in self._imagined:
+            drawn.append(caption(enlarge(self._imagined[step], PANEL_PX), f"imagined, {ahead}"))
+            came = min(step + steps, len(frames) - 1)
+            drawn.append(caption(enlarge(frames[came], PANEL_PX), f"what came, {ahead}" * (came == step + steps)))
         return drawn
 
 

@@ -7,18 +7,21 @@ from jaxtyping import Float
 
 from video2act.config import StreamConfig
 from video2act.types import Observation, VideoCondition
-from video2act.viz.film import Explain, Recording, film
+from video2act.viz.film import Explain, Foresee, Recording, film, imagines_nothing
 from video2act.viz.video_writer import write_video
 
 
 class Recorder:
     """Watches one episode at a time; `write` makes the film of the last one."""
 
-    def __init__(self, streams: tuple[StreamConfig, ...], fps: float, *, explain: Explain):
-        """`fps` is the rate of the control loop; `explain` gives the filtered features of clips."""
+    def __init__(
+        self, streams: tuple[StreamConfig, ...], fps: float, *, explain: Explain, foresee: Foresee = imagines_nothing
+    ):
+        """`fps` is the rate of the control loop; `explain` gives the filtered features of clips, `foresee` what is
+        imagined after them."""
         self._streams = streams
         self._fps = fps
-        self._explain = explain
+        self._explain, self._foresee = explain, foresee
         self._observations: list[Observation] = []
         self._observed_at: list[float] = []
         self._plan_steps: list[int] = []
@@ -68,4 +71,8 @@ class Recorder:
     def write(self, path: Path, outcome: str = "") -> None:
         """Make the film, as mp4."""
         recording = self.recording(outcome)
-        write_video(path, film(recording, self._streams, explain=self._explain), fps=recording.playback_fps)
+        write_video(
+            path,
+            film(recording, self._streams, explain=self._explain, foresee=self._foresee),
+            fps=recording.playback_fps,
+        )

@@ -93,11 +93,11 @@ def read_video_model(folder: Path, feature_layer: int) -> tuple[AnyConfig, dict[
     The folder was written by `train-video`, or holds Wan 2.2 as published, in diffusers' layout or its own.
     """
     if not (folder / BACKBONE_FILE).is_file():
-        return PretrainedBackboneConfig("wan22", str(folder), feature_layer, feature_norm="none"), {}
+        return PretrainedBackboneConfig("wan22", str(folder), (feature_layer,), feature_norm="none"), {}
     config, backbone = load_video_model(folder)
     assert isinstance(backbone, nn.Module)
     is_published = isinstance(config, PretrainedBackboneConfig)
-    read = replace(config, feature_layer=feature_layer, feature_norm="none")
+    read = replace(config, feature_layers=(feature_layer,), feature_norm="none")
     return read, {} if is_published else backbone.state_dict()
 
 

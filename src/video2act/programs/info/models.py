@@ -66,7 +66,7 @@ def _contents(root: Path) -> Iterator[tuple[str, str]]:
             raise ValueError(
                 f"{root} is a video model, but of the kind {found}; known are the families {', '.join(FAMILIES)}"
             )
-        size = size_of(PretrainedBackboneConfig(families[0], str(root), feature_layer=0))
+        size = size_of(PretrainedBackboneConfig(families[0], str(root), feature_layers=(0,)))
         layout = "in the original files" if is_wan else "in diffusers' layout"
         yield "kind", f"{found} (of {', '.join(families)}), {layout}"
         yield "blocks", f"{size.num_blocks} of width {size.feature_dim}"
@@ -92,7 +92,11 @@ def _tiny(backbone: BackboneConfig) -> Rows:
     with torch.device("meta"):
         count = _count(make_backbone(backbone))
     return [
-        ("video model", f"tiny, trained by train-video; {backbone.feature_layer} of {backbone.depth} blocks run"),
+        (
+            "video model",
+            f"tiny, trained by train-video; {backbone.feature_layers[-1]} of {backbone.depth} blocks run"
+            + _taps(backbone),
+        ),
         ("parameters", f"{count / 1e6:.2f} M, {4 * count / 1e6:.1f} MB in float32"),
     ]
 
@@ -104,11 +108,17 @@ def _published(backbone: PretrainedBackboneConfig) -> tuple[int, Rows]:
     size = size_of(backbone)
     return size.feature_dim, [
         ("video model", f"{backbone.name} from {backbone.source}"),
-        ("blocks", f"{backbone.feature_layer} of {size.num_blocks} are loaded and run"),
+        ("blocks", f"{backbone.feature_layers[-1]} of {size.num_blocks} are loaded and run{_taps(backbone)}"),
         ("parameters", f"{size.kept / 1e9:.2f} B loaded of the transformer's {size.whole / 1e9:.2f} B"),
         ("VAE encoder", f"{size.encoder / 1e6:.0f} M parameters, in float32"),
         ("memory", f"{size.bytes / 1e9:.2f} GB of weights ({backbone.dtype}, VAE float32), text encoder apart"),
     ]
+
+
+def _taps(backbone: BackboneConfig | PretrainedBackboneConfig) -> str:
+    layers = backbone.feature_layers
+    joined = {"concatenate": "side by side", "mixture": "in a learned mixture"}[backbone.feature_join]
+    return f", tapped after {', '.join(map(str, layers))}, {joined}" if len(layers) > 1 else ""
 
 
 def _system1(policy: PolicyConfig) -> tuple[str, str]:
@@ -132,10 +142,11 @@ def _streams(system2: System2Config, width: int) -> Table:
     columns = ("stream", "frames", "frame px", "features t x h x w", "width", "feature tokens", "to System 1")
     table, backbone = Table(*columns, box=None), system2.backbone
     for stream in system2.streams:
-        t = 1 + (stream.num_frames - 1) // backbone.frames_per_feature
+        t = system2.feature_frames(stream)
         h, w = (side // backbone.patch_px for side in stream.frame_px)
         handed_on = t * h * w if stream.former.kind == "projection" else stream.former.num_tokens
         frame = "{} x {}".format(*stream.frame_px)
-        row = (stream.num_frames, frame, f"{t} x {h} x {w}", width, t * h * w, handed_on)
+        frames = f"{stream.num_frames}{f' + {ahead} imagined' if (ahead := stream.imagine.num_frames) else ''}"
+        row = (frames, frame, f"{t} x {h} x {w}", width, t * h * w, handed_on)
         table.add_row(stream.name, *map(str, row))
     return table

@@ -56,6 +56,8 @@ def _views(policy: PolicyConfig) -> Iterator[str]:
         if stream is not None and stream.num_frames > 1:
             seconds = stream.stride * (stream.num_frames - 1) / policy.fps
             clip = f", {stream.num_frames} frames of the last {seconds:.3g} s"
+        if stream is not None and (ahead := stream.imagine.num_frames):
+            clip += f", {ahead} imagined, {ahead * stream.stride / policy.fps:.3g} s ahead"
         height, width = use.size
         yield f"{use.camera}: {use.rule.fit} to {width}x{height}{clip} ({use.stream or 'System 1'})"
 

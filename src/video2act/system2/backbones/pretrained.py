@@ -2,7 +2,7 @@
 
 Frames -> causal video VAE, normalised as the model's authors do -> latents -> the transformer's first blocks ->
 features. The VAE runs in float32: it is small, and its rounding would be in every latent. A backbone is loaded cut
-(without the blocks behind `feature_layer` and the VAE's decoder), or `whole`, to be trained and to imagine.
+(without the blocks behind the last tap and the VAE's decoder), or `whole`, to be trained and to imagine.
 """
 
 from abc import abstractmethod
@@ -20,6 +20,7 @@ from video2act.system2.backbones.checkpoint import check_checkpoint, fill
 from video2act.system2.backbones.sources import Component, component
 from video2act.system2.backbones.tap import Cut, Tap, described, empty, fold, load_transformer
 from video2act.system2.backbones.text_encoders import diffusers_t5, text_width
+from video2act.system2.imagination import seeded_noise
 from video2act.text.cache import EmbeddingsOfAFamily, TextEmbeddings, TextEncoder, default_folder
 from video2act.types import Video
 from video2act.video_backbone import VideoBackbone
@@ -43,7 +44,7 @@ class PretrainedBackbone(VideoBackbone):
     Args:
         config: which model, where it is, where it is tapped.
         parts: its files; found by `find`.
-        whole: also load what only `velocity` and `decode` need: the blocks behind `feature_layer` and the decoder.
+        whole: also load what only `velocity` and `decode` need: the blocks behind the last tap and the decoder.
             Then the transformer's weights can be trained.
     Raises:
         FileNotFoundError: a file is missing.
@@ -93,7 +94,7 @@ class PretrainedBackbone(VideoBackbone):
     @classmethod
     def cut(cls, config: PretrainedBackboneConfig) -> Cut:
         """The blocks that features need."""
-        return Cut(cls.BLOCKS, config.feature_layer, config.feature_norm == "modulated")
+        return Cut(cls.BLOCKS, config.feature_layers, config.feature_norm == "modulated")
 
     def learn(self, tuning: TuningConfig) -> None:
         """Choose which of the transformer's weights are trained; the VAE and the text encoder never are.
@@ -132,7 +133,7 @@ class PretrainedBackbone(VideoBackbone):
     # what a family says
 
     @property
-    def feature_dim(self) -> int:
+    def width(self) -> int:
         config = self.transformer.config
         return config.num_attention_heads * config.attention_head_dim
 
@@ -197,24 +198,27 @@ class PretrainedBackbone(VideoBackbone):
         mean, std, factor = self._statistics(latents)
         return latents * std / factor + mean
 
-    def features(self, latents: Video, instruction: list[str]) -> Video:
-        """At the config's noise level; with noise, always the same, so that features are a function of the video."""
-        level = self.config.noise_level
-        noisy = latents
-        if level:
-            generator = torch.Generator().manual_seed(0)
-            noise = torch.randn(latents.grid.shape[1:], generator=generator).to(latents.grid)
-            noisy = Video((1 - level) * latents.grid + level * noise, latents.fps)
-        b, _, t, h, w = noisy.grid.shape
+    def features(
+        self, latents: Video, instruction: list[str], *, noise_level: Float[Tensor, "b t"] | None = None
+    ) -> Video:
+        """Clean frames at the config's noise level; with noise, always the same, so that features are a function of
+        the video."""
+        b, _, t, h, w = latents.grid.shape
+        level = latents.grid.new_zeros(b, t) if noise_level is None else noise_level
+        noisy, grid = latents, self.config.grid
+        if self.config.noise_level:
+            added = self.config.noise_level * (level == 0)
+            noise, factor = seeded_noise(latents.grid, seed=0), added[:, None, :, None, None]
+            noisy, level = Video((1 - factor) * latents.grid + factor * noise, latents.fps), level + added
         text = self._embed(instruction, latents.grid.device)
-        with self._mixed_as_configured(latents.grid), self.tap() as recorder:
-            self.run(noisy, noisy.grid.new_full((b, t), level), text=text)
-            tokens = recorder.take().float()
+        with self._mixed_as_configured(latents.grid), self.tap() as recorders:
+            self.run(noisy, level, text=text)
+            layers = [recorder.take().float() for recorder in recorders]
         if self.config.feature_norm == "layer":
-            tokens = nn.functional.layer_norm(tokens, (self.feature_dim,))
-        grid = self.config.grid
-        folded = fold(tokens, -(-t // grid.latents_per_token), h=h // grid.patch, w=w // grid.patch)
-        return Video(folded, latents.fps / grid.latents_per_token)
+            layers = [nn.functional.layer_norm(tokens, (self.width,)) for tokens in layers]
+        shape = {"h": h // grid.patch, "w": w // grid.patch}
+        folded = [fold(tokens, -(-t // grid.latents_per_token), **shape) for tokens in layers]
+        return Video(torch.cat(folded, dim=1), latents.fps / grid.latents_per_token)
 
     def velocity(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, instruction: list[str]) -> Video:
         """Raises ValueError for a backbone that was cut, or for noise levels that the model does not know."""
@@ -314,8 +318,8 @@ class PretrainedBackbone(VideoBackbone):
     def _check_whole(self, what: str) -> None:
         if not self.is_whole:
             raise ValueError(
-                f"{what} needs the whole model, but this one was cut after block {self.config.feature_layer}, to look "
-                "only; load it with whole=True"
+                f"{what} needs the whole model, but this one was cut after block {self.config.feature_layers[-1]}, "
+                "to look only; load it with whole=True"
             )
 
 

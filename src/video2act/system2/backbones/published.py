@@ -76,6 +76,15 @@ def load_published(config: PretrainedBackboneConfig, whole: bool) -> VideoBackbo
     return backbone
 
 
+def randomise(backbone: Any) -> None:
+    """Give the transformer the random weights of a new one, from torch's own generator."""
+    kind, own = type(backbone).TRANSFORMER, backbone.transformer
+    with torch.device(next(own.parameters()).device):
+        fresh = kind.from_config(dict(own.config))
+    backbone.cut(backbone.config).apply(fresh)
+    own.load_state_dict(fresh.state_dict())
+
+
 def save_tuned(path: Path, backbone: Any, *, weights: dict[str, Tensor], tuning: TuningConfig) -> None:
     """Write a folder of `train-video`: a LoRA, or the whole transformer in diffusers' layout.
 

@@ -1,7 +1,7 @@
-"""Running the first blocks of a published video diffusion transformer, and taking what leaves the last of them.
+"""Running the first blocks of a published video diffusion transformer, and taking what leaves some of them.
 
 The transformer is diffusers' own class, built without memory from its config, compared with the checkpoint, cut, and
-only then given weights: blocks behind the cut are neither loaded nor run. A `InputRecorder` ends the list, so the
+only then given weights: blocks behind the cut are neither loaded nor run. Each tap is an `InputRecorder`, so the
 transformer's own `forward` does everything before the blocks (patches, positions, noise level, text) as it was trained.
 The head after them runs too: it is small, and leaving a forward pass by an exception would rule out compilation.
 """
@@ -58,8 +58,8 @@ class Cut:
 
     lists: tuple[str, ...]
     """the attributes that hold its blocks, in the order in which they run"""
-    layer: int
-    """so many blocks run"""
+    layers: tuple[int, ...]
+    """it is tapped after so many blocks; the last number of them run"""
     is_modulated: bool = False
     """one more is kept, for the norm and modulation of its input"""
 
@@ -70,14 +70,15 @@ class Cut:
     def blocks(self, transformer: nn.Module) -> dict[str, nn.ModuleList]:
         """The kept blocks. Raises ValueError if there are fewer."""
         available = count_blocks(transformer, self.lists)
-        if self.layer > available:
-            raise ValueError(f"feature_layer must lie in 0..{available} (this model's blocks), got {self.layer}")
-        if self.is_modulated and self.layer == available:
+        last = self.layers[-1]
+        if last > available:
+            raise ValueError(f"feature_layers must lie in 0..{available} (this model's blocks), got {last}")
+        if self.is_modulated and last == available:
             raise ValueError(
-                f"feature_norm='modulated' takes the norm of the block after feature_layer={self.layer}, which is this "
-                "model's last; choose feature_norm='layer' or a lower feature_layer"
+                f"feature_norm='modulated' takes the norm of the block after block {last}, which is this model's last; "
+                "choose feature_norm='layer' or lower feature_layers"
             )
-        kept, left = {}, self.layer + self.is_modulated
+        kept, left = {}, last + self.is_modulated
         for name in self.lists:
             kept[name] = nn.ModuleList(list(getattr(transformer, name))[:left])
             left -= len(kept[name])
@@ -85,7 +86,7 @@ class Cut:
 
 
 class Tap:
-    """A transformer that can be run up to a block; by one thread at a time.
+    """A transformer that can be run up to a block and tapped on the way; by one thread at a time.
 
     Args:
         returns_pair: blocks return video and text.
@@ -95,33 +96,51 @@ class Tap:
 
     def __init__(self, transformer: nn.Module, cut: Cut, *, returns_pair: bool):
         self.transformer = transformer
-        self.recorder = InputRecorder(returns_pair)
+        self._recorders = {layer: InputRecorder(returns_pair) for layer in cut.layers}
         # the same modules in shorter lists, so that moving or training the transformer moves and trains these
         self._cut = cut.blocks(transformer)
-        self._attention: list[nn.Module] = []
-        if not cut.is_modulated:
-            self._cut[cut.lists[-1]].append(self.recorder)
+        self._attentions: dict[int, nn.Module] = {}
+        """of the blocks after the taps, whose input is taken"""
+        blocks = [block for kept in self._cut.values() for block in kept]
+        if cut.is_modulated:
+            self._attentions = {layer: _attention(blocks[layer]) for layer in cut.layers}
             return
-        last = [block for blocks in self._cut.values() for block in blocks][-1]
-        self._attention = [getattr(last, name) for name in ATTENTIONS if hasattr(last, name)][:1]
-        if not self._attention:
-            raise ValueError(
-                f"feature_norm='modulated' takes a block's attention input, but {type(last).__name__} has none "
-                f"named {' or '.join(ATTENTIONS)}; choose feature_norm='layer'"
-            )
+        number = 0
+        for name, kept in self._cut.items():
+            tapped = nn.ModuleList()
+            for block in kept:
+                tapped.extend([self._recorders[number]] if number in self._recorders else [])
+                tapped.append(block)
+                number += 1
+            self._cut[name] = tapped
+        self._cut[cut.lists[-1]].append(self._recorders[cut.layers[-1]])
 
     @contextmanager
-    def __call__(self) -> Iterator[InputRecorder]:
-        """Inside, the transformer ends with the tapped block; `take` what left it from the recorder."""
+    def __call__(self) -> Iterator[list[InputRecorder]]:
+        """Inside, the transformer ends with the last tapped block; `take` from the recorders what left each."""
         whole = {name: getattr(self.transformer, name) for name in self._cut}
-        hooks = [each.register_forward_pre_hook(self.recorder.hook, with_kwargs=True) for each in self._attention]
+        hooks = [
+            attention.register_forward_pre_hook(self._recorders[layer].hook, with_kwargs=True)
+            for layer, attention in self._attentions.items()
+        ]
         try:
             _replace(self.transformer, self._cut)
-            yield self.recorder
+            yield list(self._recorders.values())
         finally:
             _replace(self.transformer, whole)
             for hook in hooks:
                 hook.remove()
+
+
+def _attention(block: nn.Module) -> nn.Module:
+    """A block's self-attention. Raises ValueError: it has none by a known name."""
+    for name in ATTENTIONS:
+        if hasattr(block, name):
+            return getattr(block, name)
+    raise ValueError(
+        f"feature_norm='modulated' takes a block's attention input, but {type(block).__name__} has none named "
+        f"{' or '.join(ATTENTIONS)}; choose feature_norm='layer'"
+    )
 
 
 def _replace(transformer: nn.Module, lists: dict[str, Any]) -> None:

@@ -2,22 +2,23 @@
 
 What makes it learn in a minute:
 
-* Each latent frame has its own noise level, so that a clean past and a noisy future share one model, and features of
-  real (clean) frames are in distribution.
+* Each latent frame has its own noise level, so that a clean past and a noisy future share one model.
+* Clean frames attend to clean frames only, and frames are numbered from the newest clean one. So features of real
+  frames are what they were in training, whatever is imagined behind them, and however long the clip is.
 * It predicts the clean latents as a *change* from the last clean frame. Untrained, it repeats that frame, which is the
   baseline to beat.
 * Noise level and instruction modulate every block (Wan's scheme: one projection, plus a learned offset per block).
 """
 
 import torch
-from einops import rearrange
-from jaxtyping import Float
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from video2act.config import BackboneConfig, TuningConfig
-from video2act.layers import Mlp, SelfAttention, grid_embedding, sinusoidal_embedding
+from video2act.layers import Mlp, Rotation, SelfAttention, frames_embedding, grid_rotation, sinusoidal_embedding
 from video2act.system2.backbones.tiny_codec import LinearCodec
-from video2act.system2.objectives import latents_error, shifted_uniform
+from video2act.system2.objectives import is_one_level, latents_error, shifted_uniform
 from video2act.text.encoder import ByteTextEncoder
 from video2act.types import Video
 from video2act.video_backbone import Objective, VideoBackbone
@@ -35,9 +36,17 @@ class TinyBlock(nn.Module):
         # shift, scale, gate of either branch; gates start open
         self.offset = nn.Parameter(torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0, 1.0])[:, None].repeat(1, width))
 
-    def forward(self, x: Float[Tensor, "b t n d"], modulation: Float[Tensor, "b t 1 6 d"]) -> Float[Tensor, "b t n d"]:
+    def forward(
+        self,
+        x: Float[Tensor, "b t n d"],
+        modulation: Float[Tensor, "b t 1 6 d"],
+        *,
+        mask: Bool[Tensor, "b m m"] | None,
+        rotation: Rotation,
+    ) -> Float[Tensor, "b t n d"]:
         _, _, gate1, shift2, scale2, gate2 = (modulation + self.offset).unbind(dim=3)
-        x = x + gate1 * self.attention(self.modulated(x, modulation).flatten(1, 2)).view_as(x)
+        read = self.modulated(x, modulation).flatten(1, 2)
+        x = x + gate1 * self.attention(read, mask, rotation=rotation).view_as(x)
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
 
     def modulated(self, x: Float[Tensor, "b t n d"], modulation: Tensor) -> Float[Tensor, "b t n d"]:
@@ -71,7 +80,7 @@ class TinyBackbone(VideoBackbone):
         nn.init.zeros_(self.latent_out.bias)
 
     @property
-    def feature_dim(self) -> int:
+    def width(self) -> int:
         return self.config.hidden
 
     def learn(self, tuning: TuningConfig) -> None:
@@ -92,33 +101,39 @@ class TinyBackbone(VideoBackbone):
     def decode(self, latents: Video) -> Video:
         return self.codec.decode(latents)
 
-    def features(self, latents: Video, instruction: list[str]) -> Video:
-        """The latents are taken as clean: noise level 0, as System 2 sees real frames."""
+    def hold(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return self.codec.hold(latents)
+
+    def features(
+        self, latents: Video, instruction: list[str], *, noise_level: Float[Tensor, "b t"] | None = None
+    ) -> Video:
         b, _, t, h, w = latents.grid.shape
-        clean = latents.grid.new_zeros(b, t)
-        layer, norm = self.config.feature_layer, self.config.feature_norm
-        hidden, modulation = self._hidden(latents.grid, clean, instruction=instruction, num_blocks=layer)
+        level = latents.grid.new_zeros(b, t) if noise_level is None else noise_level
+        layers, norm = self.config.feature_layers, self.config.feature_norm
+        hidden, modulation = self._hidden(latents.grid, level, instruction=instruction, num_blocks=layers[-1])
+        tapped = [hidden[layer] for layer in layers]
         if norm == "modulated":
-            hidden = self.blocks[layer].modulated(hidden, modulation)  # type: ignore[operator]
+            pairs = zip(layers, tapped, strict=True)
+            tapped = [self.blocks[layer].modulated(x, modulation) for layer, x in pairs]  # type: ignore[operator]
         elif norm == "layer":
-            hidden = nn.functional.layer_norm(hidden, (self.feature_dim,))
-        return Video(rearrange(hidden, "b t (h w) d -> b d t h w", h=h, w=w), latents.fps)
+            tapped = [nn.functional.layer_norm(x, (self.width,)) for x in tapped]
+        grid = rearrange(tapped, "layers b t (h w) d -> b (layers d) t h w", h=h, w=w)
+        return Video(grid, latents.fps)
 
     def velocity(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, instruction: list[str]) -> Video:
         """`noise - latents`; zero on frames of level 0, which carry no noise."""
         h, w = noisy.grid.shape[3:]
         hidden, _ = self._hidden(noisy.grid, noise_level, instruction=instruction, num_blocks=self.config.depth)
-        change = rearrange(self.latent_out(self.norm_out(hidden)), "b t (h w) c -> b c t h w", h=h, w=w)
+        change = rearrange(self.latent_out(self.norm_out(hidden[-1])), "b t (h w) c -> b c t h w", h=h, w=w)
         clean = self._still(noisy.grid, noise_level) + change
         level = noise_level[:, None, :, None, None]
         return Video(torch.where(level > 0, (noisy.grid - clean) / level.clamp(min=1e-3), 0.0), noisy.fps)
 
     def _still(self, grid: Float[Tensor, "b c t h w"], noise_level: Float[Tensor, "b t"]) -> Float[Tensor, "b c 1 h w"]:
         """The latents of a world that stands still after each clip's newest clean frame; zeros where there is none."""
-        number = torch.arange(1, grid.shape[2] + 1, device=grid.device) * (noise_level == 0)
-        newest = number.amax(dim=1)  # 1-based; 0: no clean frame
-        frames = grid[torch.arange(len(grid), device=grid.device), :, (newest - 1).clamp(min=0)]
-        return (self.codec.hold(frames) * (newest > 0)[:, None, None, None])[:, :, None]
+        newest = newest_clean(noise_level)
+        frames = grid[torch.arange(len(grid), device=grid.device), :, newest.clamp(min=0)]
+        return (self.codec.hold(frames) * (newest >= 0)[:, None, None, None])[:, :, None]
 
     def _hidden(
         self,
@@ -127,19 +142,31 @@ class TinyBackbone(VideoBackbone):
         *,
         instruction: list[str],
         num_blocks: int,
-    ) -> tuple[Float[Tensor, "b t n d"], Float[Tensor, "b t 1 6 d"]]:
-        """Tokens after `num_blocks`, and what modulates every block."""
+    ) -> tuple[list[Float[Tensor, "b t n d"]], Float[Tensor, "b t 1 6 d"]]:
+        """Tokens before the first block and after each of `num_blocks`, and what modulates every block."""
         _, _, t, h, w = grid.shape
         text = self.text(instruction)
         sentence = (text.data * text.mask[..., None]).sum(dim=1) / text.mask.sum(dim=1, keepdim=True)
         noise = self.noise_in(sinusoidal_embedding(1000.0 * noise_level, self.config.hidden))
         per_frame = self.modulation(nn.functional.silu(noise + self.text_in(sentence)[:, None]))
         modulation = rearrange(per_frame, "b t (six d) -> b t 1 six d", six=6)
-        position = grid_embedding(t, h, w, width=self.config.hidden, device=grid.device).unflatten(0, (t, h * w))
+        number = torch.arange(t, device=grid.device) - newest_clean(noise_level)[:, None]
+        position = frames_embedding(number.float(), h, w, width=self.config.hidden)
+        rotation = grid_rotation(number.float(), h, w, head_dim=self.config.hidden // self.config.num_heads)
         x = self.latent_in(rearrange(grid, "b c t h w -> b t (h w) c")) + position
+        is_clean = repeat(noise_level == 0, "b t -> b (t n)", n=h * w)
+        # a clean frame does not look at noise
+        mask = None if is_one_level(noise_level) else is_clean[:, None] | ~is_clean[:, :, None]
+        hidden = [x]
         for block in self.blocks[:num_blocks]:
-            x = block(x, modulation)
-        return x, modulation
+            hidden.append(block(hidden[-1], modulation, mask=mask, rotation=rotation))
+        return hidden, modulation
+
+
+def newest_clean(noise_level: Float[Tensor, "b t"]) -> Int[Tensor, "b"]:
+    """The number of the newest frame without noise; -1: there is none."""
+    number = torch.arange(1, noise_level.shape[1] + 1, device=noise_level.device) * (noise_level == 0)
+    return number.amax(dim=1) - 1
 
 
 class CodecStream:

@@ -1,0 +1,75 @@
+"""Looking ahead: future latents are appended as noise, and the video model runs over past and future in one pass.
+
+What its blocks make of the noise is what it expects to happen (arXiv 2412.14803, 2512.15692). The noise is always the
+same, so features are a function of the past alone, in training, caches and on the robot. No frame after the newest one
+is read.
+"""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from video2act.config import ImagineConfig, StreamConfig
+from video2act.types import Video
+from video2act.video_backbone import VideoBackbone
+
+
+def features_of(stream: StreamConfig, latents: Video, *, instruction: list[str], backbone: VideoBackbone) -> Video:
+    """A video model's features of a stream's latents and of the future that the stream imagines."""
+    imagine, num_past = stream.imagine, latents.grid.shape[2]
+    if not imagine.num_frames:
+        return backbone.features(latents, instruction)
+    still = backbone.hold(latents.grid[:, :, -1])
+    whole, level = append_future(latents, imagine, frames_per_latent=backbone.config.frames_per_latent, still=still)
+    return kept_positions(backbone.features(whole, instruction, noise_level=level), imagine, num_past=num_past)
+
+
+def foreseen(stream: StreamConfig, latents: Video, *, instruction: list[str], backbone: VideoBackbone) -> Video:
+    """The frames `[b 3 num_frames h w]` that a video model imagines after a stream's clip, in one denoising step.
+
+    That is the mean of all futures: blurred where several are possible.
+
+    Raises:
+        ValueError: a published model that was loaded without the blocks and the decoder that this needs.
+    """
+    config, past = stream.imagine, latents.grid
+    whole, level = append_future(
+        latents,
+        config,
+        frames_per_latent=backbone.config.frames_per_latent,
+        still=backbone.hold(past[:, :, -1]),
+    )
+    flow = backbone.velocity(whole, level, instruction=instruction).grid
+    clean = replace(whole, grid=whole.grid - level[:, None, :, None, None] * flow)
+    pixels = backbone.decode(clean)
+    return replace(pixels, grid=pixels.grid[:, :, -config.num_frames :].clamp(-1, 1))
+
+
+def append_future(
+    latents: Video, config: ImagineConfig, *, frames_per_latent: int, still: Float[Tensor, "b c h w"]
+) -> tuple[Video, Float[Tensor, "b t"]]:
+    """The latents with those that are to be imagined behind them, and the noise level of each.
+
+    Args:
+        still: the next latent of a world that stands still, which levels below 1 mix with the noise.
+    """
+    b, _, t, _, _ = latents.grid.shape
+    num_future = config.num_frames // frames_per_latent
+    noise = seeded_noise(still[:, :, None].expand(-1, -1, num_future, -1, -1), seed=1)
+    future = (1 - config.level) * still[:, :, None] + config.level * noise
+    level = latents.grid.new_zeros(b, t + num_future)
+    level[:, t:] = config.level
+    return Video(torch.cat([latents.grid, future], dim=2), latents.fps), level
+
+
+def kept_positions(features: Video, config: ImagineConfig, *, num_past: int) -> Video:
+    """The features of the past, of the future or of both."""
+    first, last = {"past": (0, num_past), "future": (num_past, None), "all": (0, None)}[config.keep]
+    return Video(features.grid[:, :, first:last], features.fps)
+
+
+def seeded_noise(like: Float[Tensor, "b c t h w"], *, seed: int) -> Float[Tensor, "c t h w"]:
+    """Normal noise for one item of a batch: the same on every device and at every call."""
+    return torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(seed)).to(like)

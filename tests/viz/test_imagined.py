@@ -1,0 +1,55 @@
+"""The film of a stream that looks ahead: what was imagined beside what really came."""
+
+import numpy as np
+import torch
+
+from video2act.clips import to_frames
+from video2act.config import FilterConfig, FormerConfig, ImagineConfig, StreamConfig
+from video2act.types import Video
+from video2act.viz.film import PANEL_PX, Recording, film
+
+FPS, FRAMES = 20.0, 12
+AHEAD = StreamConfig("motion", "top", 5, 1, 16, FilterConfig(), FormerConfig(), imagine=ImagineConfig(4))
+
+
+def recording() -> Recording:
+    frames = np.stack([np.full((16, 16, 3), 20 * step, np.uint8) for step in range(FRAMES)])
+    return Recording({"top": frames}, "push", FPS, (0,), tuple(range(FRAMES)))
+
+
+def explain(clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
+    """Three frames of features: two of the past, and a third of the future, which is bright at the left."""
+    grid = torch.zeros(1, 4, 3, 2, 2)
+    grid[:, :, 2, :, 0] = 1.0
+    return {"motion": Video(grid, 5.0)}
+
+
+def foresee(clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
+    """Frames of the grey value that will come, four steps ahead."""
+    newest = int(to_frames(clips["motion"])[-1, 0, 0, 0])
+    return {"motion": Video(torch.full((1, 3, 4, 16, 16), (newest + 80) / 127.5 - 1), FPS)}
+
+
+def panels(step: int, width: int) -> np.ndarray:
+    """The last panels of a picture of the film, without captions and timeline."""
+    picture = list(film(recording(), [AHEAD], explain=explain, foresee=foresee))[step]
+    return picture[-PANEL_PX - 70 : -70, -width:]
+
+
+def test_the_imagined_frame_stands_beside_the_one_that_came():
+    both = panels(3, 2 * PANEL_PX)
+    imagined, came = both[60:-60, 60 : PANEL_PX - 60], both[60:-60, PANEL_PX + 60 : -60]
+    assert (imagined == 20 * 7).all()
+    assert (came == 20 * 7).all()
+
+
+def test_the_map_of_the_imagined_shows_the_future_alone():
+    left_to_right = panels(3, 2 * PANEL_PX + PANEL_PX + 52)[:, :PANEL_PX].astype(float).sum(axis=2)
+    assert left_to_right[:, :60].mean() > 2 * left_to_right[:, -60:].mean()
+
+
+def test_without_a_decoder_there_is_the_map_alone():
+    wide, narrow = (
+        next(film(recording(), [AHEAD], explain=explain, **given)).shape[1] for given in ({"foresee": foresee}, {})
+    )
+    assert wide - narrow == 2 * PANEL_PX
