@@ -247,10 +247,7 @@ class TestNames:
 
     def test_preset(self, refusal: Callable[..., str], recorded: Path, tmp_path: Path):
         said = refusal("train", "--data", recorded, "--out", tmp_path / "out", "--preset", "tinny")
-        assert (
-            "unknown preset 'tinny'; did you mean 'tiny'? choose from tiny, tiny_latents, tiny_system1, tiny_blind, "
-            in said
-        )
+        assert "unknown preset 'tinny'; did you mean 'tiny'? choose from tiny, tiny_lookahead, tiny_latents, " in said
         assert "unknown preset 'huge'; choose from tiny" in refusal("bench", "--preset", "huge")
 
     def test_camera_of_a_simulator(self, refusal: Callable[..., str], tmp_path: Path):

@@ -23,14 +23,14 @@ from video2act.config import (
     PolicyConfig,
     System1Config,
 )
-from video2act.layers import CrossAttention, Mlp, RmsNorm, SelfAttention, grid_embedding, make_adaptor
+from video2act.layers import CrossAttention, Mlp, RmsNorm, SelfAttention, grid_embedding, grid_rotation, make_adaptor
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act
 from video2act.system1 import System1, Visibility
 from video2act.system1.encoders import ImageEncoder, key_points
 from video2act.system2.backbones.tiny import TinyBackbone
 from video2act.system2.backbones.tiny_codec import LinearCodec
-from video2act.system2.former import Former
+from video2act.system2.former import Former, LayerMixture
 from video2act.system2.video_training import continue_video, diffusion_loss
 from video2act.types import Batch, Observation, Tokens, Video, VideoCondition
 
@@ -80,6 +80,15 @@ class TestLayers:
 
     def test_positions(self):
         assert_golden("grid 2 x 3 x 5", grid_embedding(2, 3, 5, width=24, device=CPU))
+        turned = grid_rotation(torch.tensor([[-1.0, 0.0, 2.0]]), 3, 5, head_dim=12)
+        assert_golden("rotated", filled(SelfAttention(24, 2))(waves(1, 45, 24), rotation=turned))
+
+    def test_mixture_of_layers(self):
+        mixture = LayerMixture(3)
+        mixture.load_state_dict({"weight": torch.tensor([0.5, -0.2, 1.0]), "scale": torch.tensor(1.5)})
+        # weights .319, .158 and .525 of the softmax
+        layers = torch.tensor([1.0, 10.0, 100.0]).view(1, 3, 1, 1, 1)
+        assert float(mixture(Video(layers, 5.0)).grid.detach()) == pytest.approx(81.473, abs=0.01)
 
 
 class TestSystem2:
@@ -310,12 +319,12 @@ GOLDEN: dict[str, list[float]] = {
     "codec encodes one frame": [-0.40891, -0.01230, -1.41826, -0.47062, -0.12793, 0.33432, 0.82061, 0.63643, 3.83207],
     "codec decodes": [0.75474, 0.29358, 0.08772, 0.07051, -0.42003, -0.07967, -0.30394, 0.19856, -4.53144],
     "codec holds": [0.29205, 0.13868, 0.21127, -0.09752, 0.24065, -0.11001, 0.47500, -0.05361, -0.48823],
-    "features, none": [7.17971, -4.40151, -1.53965, 0.99541, -0.20207, -3.05434, -0.06225, 0.88896, -37.53440],
-    "features, layer": [1.17361, -0.51416, -0.39871, -0.23149, -0.68597, -1.06100, 0.51490, 0.84021, -3.77268],
-    "features, modulated": [4.63468, 1.23723, -1.55180, -1.19668, 0.60288, -2.82768, -0.80088, -0.74327, 0.23486],
-    "flow": [0.00000, 0.00000, 0.00000, -2.12865, 0.00000, -0.08455, 1.89894, -0.87868, -7.90418],
-    "loss of clips": [2.51259, 2.51259],
-    "imagined": [0.29552, 0.84380, 2.25546, 0.86733, 1.76181, 0.70704, -0.86840, 2.76113, -0.42368],
+    "features, none": [5.25353, -4.75325, 1.83840, 1.00449, 1.35668, 2.42127, -0.67866, 0.37549, -23.16050],
+    "features, layer": [1.01207, -0.61604, 0.09302, -0.30633, 0.23184, 0.99148, 0.46152, 0.93260, -0.39351],
+    "features, modulated": [4.25392, 1.11449, -0.18473, -1.16301, 1.88733, 0.93855, -0.79965, -0.76422, -1.18727],
+    "flow": [0.00000, 0.00000, 0.00000, -3.22691, 0.00000, -0.67884, 4.03323, -0.49980, -3.35406],
+    "loss of clips": [2.39874, 2.39874],
+    "imagined": [0.29552, 0.84380, 1.82209, 0.86733, 4.56483, 0.70704, -0.86840, 0.50668, -2.61794],
     "former": [1.62194, -1.38623, 0.16520, -0.23844, 1.96205, 0.73983, 0.85681, -1.17165, 1.46964],
     "image encoder": [1.35249, -1.13499, -0.21638, -0.59330, 0.90211, 1.89797, 0.61349, -1.41355, 13.15760],
     "prediction, ours": [0.82803, 1.01905, 0.84186, 0.74221, 0.56754, 0.99287, 0.96600, 0.68539, 0.35878],
@@ -339,9 +348,9 @@ GOLDEN: dict[str, list[float]] = {
     "sample, ddpm sample": [0.88896, 0.89485, 0.94276, 0.92023, 0.89892, 0.93708, 0.91378, 0.72926, 0.73690],
     "continued, guidance 5.0": [0.29552, 0.84169, 0.82856, 0.81980, 0.42738, 0.99147, 0.91860, 0.71633, 0.62291],
     "continued, guidance None": [0.29552, 0.84220, 0.82917, 0.81980, 0.42738, 0.98615, 0.91795, 0.71662, 0.63455],
-    "seen, spatial": [2.07741, 2.81116, 1.40925, 1.50589, 1.07493, 0.88785, 4.29816, 5.44463, -3.47292],
-    "seen, motion": [1.88625, 2.38481, 0.79029, 0.48458, 1.25343, 3.76351, 1.90244, 1.10262, 4.70307],
-    "tokens": [-0.14041, -0.66927, 0.90001, 1.50070, 0.60771, -0.26090, -0.09777, 0.54404, 10.19223],
+    "seen, spatial": [1.98115, 2.74858, 2.06056, 0.81284, 1.16012, 0.57245, 3.81654, 5.62584, 1.11289],
+    "seen, motion": [2.32482, 3.50756, 1.65541, 0.40208, 1.46152, 3.75124, 1.40557, 1.47083, -1.97833],
+    "tokens": [-0.10760, -0.84891, 0.77687, 1.52373, 0.63959, -0.34600, 0.08955, 0.67520, 10.31072],
     "loss of a batch": [2.29896, 2.29896],
     "action, condition of 0.0 s": [2.84908, -0.20381, 2.74307, -0.15468, 2.53516, -0.11596, 3.14524, -0.23798, 2.90114],
     "action, condition of 0.15 s": [
@@ -355,4 +364,5 @@ GOLDEN: dict[str, list[float]] = {
         -0.23856,
         2.90498,
     ],
+    "rotated": [-8.65412, 12.96444, -14.67875, -1.25125, -3.61539, -10.25337, 12.45070, 0.50782, 0.39829],
 }

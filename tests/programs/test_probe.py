@@ -15,8 +15,11 @@ from video2act.config import BackboneConfig, PolicyConfig, VideoTrainConfig, to_
 from video2act.config.probe import ProbeOptions
 from video2act.data import DatasetWriter, Episode
 from video2act.programs import probe as program
-from video2act.programs.probe import BLIND, Row, arms_of, probe, randomise, verdict
+from video2act.programs.probe import BLIND, Row, probe, verdict
 from video2act.system2.backbones import load_video_model
+from video2act.training import probing
+from video2act.training.probe_arms import arms_of, split_of
+from video2act.training.probing import randomise
 
 FAST = {"labelled": 3, "held_out": 2, "seeds": 2, "num_steps": 20, "every": 3}
 
@@ -83,7 +86,7 @@ def test_an_interrupted_probe_goes_on(
     options: Callable[..., ProbeOptions], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     measured: list[str] = []
-    see = program._see
+    see = probing.see
 
     def counted(arm: Any, *arguments: Any, **options: Any) -> Any:
         measured.append(arm.weights)
@@ -91,7 +94,7 @@ def test_an_interrupted_probe_goes_on(
             raise KeyboardInterrupt
         return see(arm, *arguments, **options)
 
-    monkeypatch.setattr(program, "_see", counted)
+    monkeypatch.setattr(probing, "see", counted)
     asked = options(weights=("trained", "latents"))
     with pytest.raises(KeyboardInterrupt):
         probe(asked)
@@ -114,7 +117,7 @@ def test_what_comes_later_never_leaks_into_what_is_imagined(options: Callable[..
     asked = options(imagine=(4,), weights=("trained", "future"))
     config = program.choose_policy(asked, program.DataSpec(3, 2, 20.0, ("front", "wrist")))
     dataset = program.open_chosen(asked)
-    split = program._splits(asked, len(dataset))
+    split = split_of(asked, len(dataset))
     store = program.FrameStore(dataset)
 
     class Altered(program.FrameStore):
@@ -126,11 +129,11 @@ def test_what_comes_later_never_leaks_into_what_is_imagined(options: Callable[..
                 clip[np.array(indices) >= 7] = 0
             return clips
 
-    early = np.array([frame < 7 for _, frame in program._places(dataset, asked, split=split)])
+    early = np.array([frame < 7 for _, frame in probing.places_of(dataset, asked, split=split)])
     for arm in arms_of(asked, config.system2):
-        system2 = program._system2(arm, asked)
+        system2 = probing.system2_of(arm, asked)
         seen, altered = (
-            program._see(arm, system2, dataset, store=frames, options=asked, split=split).grid[early]
+            probing.see(arm, system2, dataset, store=frames, options=asked, split=split).grid[early]
             for frames in (store, Altered(dataset))
         )
         assert torch.equal(seen, altered) == (arm.weights == "trained"), arm.name
