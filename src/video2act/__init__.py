@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from video2act.presets import make_preset as preset
     from video2act.programs.collect import collect
     from video2act.programs.evaluate import evaluate
+    from video2act.programs.label import label
     from video2act.programs.train import train
     from video2act.programs.train_video import train_video
     from video2act.runtime.control_loop import Pace
@@ -25,6 +26,7 @@ __all__ = [
     "Video2Act",
     "collect",
     "evaluate",
+    "label",
     "list_environments",
     "make_environment",
     "open_dataset",
@@ -43,6 +45,7 @@ _PLACES = {
     "Video2Act": ("policy", "Video2Act"),
     "collect": ("programs.collect", "collect"),
     "evaluate": ("programs.evaluate", "evaluate"),
+    "label": ("programs.label", "label"),
     "list_environments": ("envs", "list_environments"),
     "make_environment": ("envs", "make_environment"),
     "open_dataset": ("data", "open_dataset"),

@@ -107,6 +107,7 @@ VERBS = {
     "train-video": Verb(training.TrainVideoOptions, program("train_video", lambda p, o: p.main(o))),
     "cache fill": Verb(training.FillCacheOptions, program("cache", lambda p, o: str(p.fill_cache(o)))),
     "cache verify": Verb(training.VerifyCacheOptions, program("cache", lambda p, o: p.verify_cache(o)), ("folder",)),
+    "label": Verb(training.LabelOptions, program("label", lambda p, o: p.main(o))),
     "train": Verb(training.TrainOptions, program("train", lambda p, o: p.main(o))),
     "eval": Verb(EvaluateCommand, program("evaluate", _evaluate), ("run",)),
     "serve": Verb(ServeCommand, program("serve", lambda p, o: p.serve(**vars(o))), ("run",)),
@@ -121,7 +122,7 @@ VERBS = {
 
 
 TRAININGS = ("train", "train-video")
-GOING_ON = ("collect", "cache fill", "eval", "sweep", "probe", "convert robotwin", "demo")
+GOING_ON = ("collect", "cache fill", "label", "eval", "sweep", "probe", "convert robotwin", "demo")
 """verbs whose command, given again, goes on where it was interrupted"""
 
 
@@ -141,7 +142,7 @@ def run(words: list[str]) -> None:
             options = parse(verb.options, words[len(name.split()) :], program=program, positional=verb.positional)
         except ValueError as error:
             raise ValueError(f"{error} (options: {program} --help)") from error
-        with signals_interrupt() if name in TRAININGS else nullcontext():
+        with signals_interrupt() if name in (*TRAININGS, "label") else nullcontext():
             verb.program(options)
         return
     if words[:1] == ["--version"]:

@@ -40,4 +40,4 @@ from video2act.config.system2 import (
     StreamConfig,
     System2Config,
 )
-from video2act.config.training import OptimizationConfig, TrainConfig, VideoTrainConfig
+from video2act.config.training import InverseTrainConfig, OptimizationConfig, TrainConfig, VideoTrainConfig

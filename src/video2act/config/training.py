@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from video2act.config.checks import (
+    FINITE,
     Between,
+    Bound,
     CheckedConfig,
     CountingInt,
     Fraction,
@@ -83,7 +85,7 @@ class TrainConfig(OptimizationConfig):
     """standard deviation added to the normalised state"""
     video_learning_rate: Positive = 1e-5
     """peak for a video model that is tuned with the policy (system2.tuning); 1e-4 is usual for LoRA"""
-    video_loss_weight: NonNegative = 0.0
+    video_loss_weight: Annotated[NonNegative, FINITE] = 0.0
     """weight of the video model's own loss beside that of the actions, where it is tuned with the policy; 0: without.
     UVA (arXiv 2503.00200), PAD and Fast-WAM report gains; it costs nothing when the policy acts"""
     video_batch_size: CountingInt = 8
@@ -103,3 +105,23 @@ class TrainConfig(OptimizationConfig):
     """training steps between two measurements of the validation loss"""
     num_workers: Annotated[int, Between(0, 1024)] = 0
     """processes that prepare batches; 0 prepares them in the training process"""
+
+
+@dataclass(frozen=True)
+class InverseTrainConfig(OptimizationConfig):
+    """`label`: the inverse-dynamics model."""
+
+    num_steps: TrainingSteps = 2000
+    learning_rate: Positive = 1e-3
+    context: Annotated[int, Between(1, 64)] = 4
+    """frames before the action that the model sees, and as many after it"""
+    stride: Annotated[int, Between(1, 10**4)] = 1
+    """control steps between two of these frames"""
+    image_px: Annotated[int, Between(32, 2**13)] = 64
+    """side of the frames that the model reads"""
+    image_shift_px: Annotated[int, Between(0, 2**13)] = 4
+    """in training the frames of a moment are shifted together by up to this many pixels"""
+    channels: Annotated[int, Between(8, 1024), Bound("must be a multiple of 8", lambda value: value % 8 == 0)] = 32
+    """width of the first convolution"""
+    held_out_fraction: Annotated[float, Bound("must lie in (0, 1)", lambda value: 0 < value < 1)] = 0.2
+    """share of the episodes with recorded actions, drawn by the seed, that only measure the model's error"""

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from video2act.config.backbone import ScratchConfig, TuningConfig
 from video2act.config.checks import POSITIVE, CheckedConfig, PoolName, Processes, check
 from video2act.config.frames import Fit
-from video2act.config.training import TrainConfig, VideoTrainConfig
+from video2act.config.training import InverseTrainConfig, TrainConfig, VideoTrainConfig
 
-TRAINING, VIDEO_TRAINING = TrainConfig(), VideoTrainConfig()
+TRAINING, VIDEO_TRAINING, INVERSE_TRAINING = TrainConfig(), VideoTrainConfig(), InverseTrainConfig()
 SCRATCH = ScratchConfig()
 
 
@@ -108,6 +108,28 @@ class TrainVideoOptions(PolicyStart):
     resume: bool = False
     """continue from the newest checkpoint in `out`"""
     training: VideoTrainConfig = VIDEO_TRAINING
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions(CheckedConfig):
+    """Write actions for videos that have none, by an inverse-dynamics model. Run again to go on after an
+    interruption."""
+
+    data: tuple[Path, ...]
+    """dataset folders or repo ids with recorded actions, all of one robot"""
+    videos: tuple[Path, ...]
+    """dataset folders or repo ids of the same robot without actions"""
+    out: Path
+    """dataset folder to write: the videos' episodes, with labels as their actions"""
+    episodes: str | None = None
+    """episodes of each dataset with actions: 0:50 for the first fifty, or 3,7; all, if left out"""
+    cameras: tuple[str, ...] | None = None
+    """cameras that the model looks through; all, if left out"""
+    use_state: bool = False
+    """let the model read the state, too, which the videos must have"""
+    model: Path | None = None
+    """folder of the inverse-dynamics model; OUT.model, if left out. One that is trained already is used again"""
+    training: InverseTrainConfig = INVERSE_TRAINING
 
 
 @dataclass(frozen=True, kw_only=True)

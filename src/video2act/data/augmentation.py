@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def shift(image: Float[Tensor, "b 3 h w"], max_px: int, *, generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:
+def shift(image: Float[Tensor, "b c h w"], max_px: int, *, generator: torch.Generator) -> Float[Tensor, "b c h w"]:
     """Move each image by up to `max_px` pixels either way; the border is repeated."""
     if max_px == 0:
         return image

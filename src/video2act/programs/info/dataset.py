@@ -8,6 +8,7 @@ from rich.table import Table
 
 from video2act.config import PolicyConfig
 from video2act.data import LeRobotDataset
+from video2act.data.labels import load_labels
 from video2act.data.lerobot_format import DEFAULT_FEATURES
 from video2act.frames import describe_fit, fit_problem, frame_uses
 from video2act.presets import PRESETS, DataSpec, make_preset
@@ -47,6 +48,7 @@ def _summary(dataset: LeRobotDataset) -> Table:
         ("frames", f"{dataset.total_frames} ({seconds:.1f} s)"),
         ("state", _joined(dataset.info.state, dataset.state_dim)),
         ("action", _joined(dataset.info.action, dataset.action_dim or 0)),
+        *([("labels", str(labels))] if (labels := load_labels(dataset.root)) else []),
         ("on disk", f"{size / 2**20:.1f} MiB"),
         ("fingerprint", f"{dataset.fingerprint[:16]}, the same for the same data as training reads it"),
     )
