@@ -105,13 +105,14 @@ def _data(run: Path | None) -> str:
         sets = json.loads(path.read_text())
         names = ("name", "robot", "episodes", "frames")
         rows = [(*(entry[name] for name in names), "; ".join(entry["tasks"][:5])) for entry in sets]
+        labels = [f"{entry['name']}: {entry['labels']}." for entry in sets if "labels" in entry]
     except (ValueError, TypeError, LookupError) as error:
         raise ValueError(
             f"{path} does not list what was trained on ({error!r}); restore it, or leave out the run folder"
         ) from error
     if not rows:
         return "Not recorded."
-    return _table(rows, ("dataset", "robot", "episodes", "frames", "tasks"))
+    return "\n\n".join([_table(rows, ("dataset", "robot", "episodes", "frames", "tasks")), *labels])
 
 
 def _success(run: Path | None) -> str:

@@ -16,6 +16,7 @@ from video2act.config import InverseTrainConfig, PolicyConfig, TrainConfig
 from video2act.data import DatasetWriter, Episode, LeRobotDataset, load_origin, open_datasets
 from video2act.data.labels import load_labels
 from video2act.files.lock import FolderLock, InUseError
+from video2act.policy import Video2Act
 from video2act.presets import PRESETS
 from video2act.programs import info
 from video2act.programs.label import label, split_by_seed
@@ -129,6 +130,10 @@ class TestLabels:
         (line,) = [line for line in capsys.readouterr().out.splitlines() if "labels" in line]
         assert line.startswith(f"note: {labelled}: the actions of 3 episodes are labels")
         assert len(json.loads((tmp_path / "run" / "scenes.json").read_text())[ENVIRONMENT]) == 9
+        policy = Video2Act.load(tmp_path / "run")
+        policy.save_pretrained(tmp_path / "upload", run=tmp_path / "run")
+        card = (tmp_path / "upload" / "README.md").read_text()
+        assert card.count("labels of an inverse-dynamics model, not recorded") == 1
 
     def test_a_trained_model_labels_other_videos(
         self, labelled: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -235,3 +240,7 @@ class TestRefused:
             run(data, videos, labelled)
         with pytest.raises(FileExistsError, match="holds no labels that could be continued"):
             run(data, videos, data)
+
+    def test_labels_in_place_of_recorded_actions(self, videos: Path, labelled: Path, tmp_path: Path):
+        with pytest.raises(ValueError, match=r"learns from recorded actions, but .* are labels of an inverse-dynamics"):
+            run(labelled, videos, tmp_path / "out")

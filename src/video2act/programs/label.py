@@ -35,7 +35,7 @@ from video2act.data import (
     parse_episodes,
 )
 from video2act.data.frame_store import GIB
-from video2act.data.labels import LABELS, DimensionError, Labels
+from video2act.data.labels import LABELS, DimensionError, Labels, label_notes
 from video2act.data.lerobot_format import INFO_PATH
 from video2act.data.lerobot_reader import statistics
 from video2act.files.atomic import write_text
@@ -140,6 +140,8 @@ def _check(
     """Raise ValueError where nothing can be learned from the data, or not for these videos."""
     if data.action_dim is None:
         raise ValueError("label learns from recorded actions, but the data have none; name datasets that have")
+    if notes := label_notes(data):
+        raise ValueError(f"label learns from recorded actions, but {notes[0]}; name the recorded ones")
     first, *others = _parts(data)
     for other in others:
         ours, theirs = first.info.action_names, other.info.action_names

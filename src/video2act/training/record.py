@@ -8,6 +8,7 @@ from torch import Tensor
 
 from video2act.data import Dataset, LeRobotDataset, as_view, load_origin
 from video2act.data.embodied import EmbodiedDataset
+from video2act.data.labels import load_labels
 from video2act.files.atomic import write_text
 from video2act.files.run_folder import DATA_FILE, INSTRUCTIONS_FILE, ROBOTS, SCENES_FILE
 from video2act.policy import Video2Act
@@ -55,7 +56,7 @@ def _save(policy: Video2Act, weights: dict[str, Tensor], *, out: Path, own: list
 
 def describe_part(dataset: LeRobotDataset, episodes: tuple[int, ...]) -> dict[str, Any]:
     """What a policy learned from, for its card."""
-    used = as_view(dataset).select([episodes])
+    used, labels = as_view(dataset).select([episodes]), load_labels(dataset.root)
     return {
         "name": dataset.root.name,
         "robot": dataset.robot,
@@ -64,6 +65,7 @@ def describe_part(dataset: LeRobotDataset, episodes: tuple[int, ...]) -> dict[st
         "tasks": list(used.tasks),
         "state": list(dataset.info.state),
         "action": list(dataset.info.action),
+        **({"labels": str(labels)} if labels else {}),
     }
 
 
