@@ -25,7 +25,7 @@ from video2act.training.inverse_dynamics import MomentReader
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 CONFIG = InverseTrainConfig(
-    num_steps=3, batch_size=8, warmup_steps=1, context=1, image_px=32, image_shift_px=0, channels=8
+    num_steps=3, batch_size=8, warmup_steps=1, context=1, stride=1, image_px=32, image_shift_px=0, channels=8
 )
 ENVIRONMENT = "metaworld:push-v3"
 
@@ -148,7 +148,7 @@ class TestLabels:
     def test_the_state_is_read_where_it_is_asked_for(self, data: Path, videos: Path, tmp_path: Path):
         run(data, videos, tmp_path / "out", use_state=True)
         weights = load_file(tmp_path / "out.model" / "model.safetensors")
-        assert weights["out.0.weight"].shape[1] == 32 * 8 + 3 * 2
+        assert weights["out.0.weight"].shape[1] == (17 + 2) * 64 + 3 * 2
 
 
 class TestLearning:

@@ -111,17 +111,17 @@ class TrainConfig(OptimizationConfig):
 class InverseTrainConfig(OptimizationConfig):
     """`label`: the inverse-dynamics model."""
 
-    num_steps: TrainingSteps = 2000
+    num_steps: TrainingSteps = 1000
     learning_rate: Positive = 1e-3
-    context: Annotated[int, Between(1, 64)] = 4
+    context: Annotated[int, Between(1, 64)] = 2
     """frames before the action that the model sees, and as many after it"""
-    stride: Annotated[int, Between(1, 10**4)] = 1
+    stride: Annotated[int, Between(1, 10**4)] = 2
     """control steps between two of these frames"""
     image_px: Annotated[int, Between(32, 2**13)] = 64
     """side of the frames that the model reads"""
     image_shift_px: Annotated[int, Between(0, 2**13)] = 4
     """in training the frames of a moment are shifted together by up to this many pixels"""
-    channels: Annotated[int, Between(8, 1024), Bound("must be a multiple of 8", lambda value: value % 8 == 0)] = 32
-    """width of the first convolution"""
+    channels: Annotated[int, Between(8, 1024), Bound("must be a multiple of 8", lambda value: value % 8 == 0)] = 16
+    """width of the image encoder's first convolution"""
     held_out_fraction: Annotated[float, Bound("must lie in (0, 1)", lambda value: 0 < value < 1)] = 0.2
     """share of the episodes with recorded actions, drawn by the seed, that only measure the model's error"""

@@ -1,8 +1,9 @@
 """A small inverse-dynamics model: frames before and after a moment -> the action at that moment (VPT, arXiv
 2206.11795).
 
-Frames of a camera are stacked as channels, all but the middle one as differences from it: motion is what an action
-shows. The model reads the future, so it needs far fewer examples than a policy; it cannot act.
+Each frame goes through System 1's image encoder. Of the middle one all tokens count: what is where. Of the others only
+how far the key points are from those of the middle one: motion is what an action shows. The model reads the future, so
+it needs far fewer examples than a policy; it cannot act.
 """
 
 from collections.abc import Sequence
@@ -20,11 +21,13 @@ from video2act.data.augmentation import shift
 from video2act.data.labels import DimensionError
 from video2act.normalize import Normalizer
 from video2act.statistics import Statistics
-from video2act.system1.encoders import ConvBlock
+from video2act.system1.encoders import MAP_SIZE, ImageEncoder
 
 BATCH = 64
 """moments that are predicted together"""
-HIDDEN = 256
+WIDTH, HIDDEN = 64, 256
+MOTION_SCALE = 10.0
+"""of key points, which move by hundredths of the picture"""
 
 
 @dataclass(frozen=True)
@@ -54,20 +57,10 @@ class InverseDynamics(nn.Module):
         self.state = Normalizer(statistics["state"], "mean_std") if "state" in statistics else None
         for name in ("min", "max"):  # of the recorded actions
             self.register_buffer(f"action_{name}", torch.tensor(getattr(statistics["action"], name)))
-        width, window = config.channels, 2 * config.context + 1
-        self.eyes = nn.ModuleList(
-            nn.Sequential(
-                ConvBlock(3 * window, width, stride=2),
-                ConvBlock(width, 2 * width, stride=2),
-                ConvBlock(2 * width, 2 * width, stride=2),
-                ConvBlock(2 * width, 2 * width, stride=1),
-                nn.AdaptiveAvgPool2d(4),
-                nn.Flatten(),
-            )
-            for _ in cameras
-        )
+        self.eyes = nn.ModuleList(ImageEncoder(config.channels, WIDTH) for _ in cameras)
+        window, num_tokens = 2 * config.context + 1, MAP_SIZE**2 + 1
         state_dim = len(statistics["state"].mean) if self.state else 0
-        size = len(self.cameras) * 32 * width + window * state_dim
+        size = len(self.cameras) * (num_tokens + window - 1) * WIDTH + window * state_dim
         self.out = nn.Sequential(
             nn.Linear(size, HIDDEN), nn.LayerNorm(HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, len(statistics["action"].mean))
         )
@@ -91,10 +84,11 @@ class InverseDynamics(nn.Module):
         seen = []
         for camera, eye in zip(self.cameras, self.eyes, strict=True):
             frames = moments.frames[camera]
-            middle = frames[:, self.config.context : self.config.context + 1]
-            changes = frames - middle
-            changes[:, self.config.context] = middle[:, 0]
-            seen.append(eye(rearrange(changes, "b t c h w -> b (t c) h w")))
+            tokens = eye(frames.flatten(0, 1)).data.unflatten(0, frames.shape[:2])
+            middle, points = tokens[:, self.config.context], tokens[:, :, -1]
+            motion = MOTION_SCALE * (points - middle[:, None, -1])
+            others = [t for t in range(frames.shape[1]) if t != self.config.context]
+            seen += [middle.flatten(1), motion[:, others].flatten(1)]
         if self.state is not None:
             seen.append(self.state.normalize(moments.state).flatten(1))
         return self.out(torch.cat(seen, dim=1))
