@@ -41,5 +41,5 @@ def test_recorded_actions_have_no_record(tmp_path: Path):
 def test_a_damaged_record_is_named(changed: dict[str, object], tmp_path: Path):
     record = LABELS.record()
     root = write(tmp_path / "damaged", {"labels": record["labels"] | changed})
-    with pytest.raises(DatasetError, match=r"video2act.json: the record 'labels' cannot be read .*label again"):
+    with pytest.raises(DatasetError, match=r"(?s)video2act.json: the record 'labels' cannot be read .*label again"):
         load_labels(root)

@@ -155,7 +155,7 @@ class TestLearning:
     def test_the_error_is_below_that_of_the_mean_action(self, videos: Path, tmp_path: Path):
         """The square moves as the action says."""
         data = write(tmp_path / "data", range(30, 42))
-        config = replace(CONFIG, num_steps=150, batch_size=16, learning_rate=3e-3)
+        config = replace(CONFIG, num_steps=100, batch_size=16, learning_rate=3e-3)
         labels = run(data, videos, tmp_path / "out", config=config)
         assert labels.error < 0.6 * labels.mean_error
         # labels of the videos are as good: their true actions are known here
