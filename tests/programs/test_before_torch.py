@@ -110,6 +110,9 @@ def commands(root: str, data: str) -> dict[str, tuple[str, str]]:
             f"train --data {data} --preset tiny_system1 --out {root}/in_use",
             "is being written by a training (process",
         ),
+        "label: no dataset": (f"label --data {root}/nowhere --videos {data} {out}", "is not a folder"),
+        "label: too few episodes": (f"label --data {data} --videos {data} {out}", "at least 5 episodes"),
+        "train: video data without their loss": (f"{system1} --video-data {data}", "set video_loss_weight above 0"),
         "train-video: no dataset": (f"train-video --data {root}/nowhere {out}", "is not a folder"),
         "train-video: no such camera": (f"train-video --data {data} {out} --camera side", "no camera 'side'"),
         "train-video: out holds a training": (

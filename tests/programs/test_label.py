@@ -19,8 +19,9 @@ from video2act.files.lock import FolderLock, InUseError
 from video2act.policy import Video2Act
 from video2act.presets import PRESETS
 from video2act.programs import info
-from video2act.programs.label import label, split_by_seed
+from video2act.programs.label import label
 from video2act.training.inverse_dynamics import MomentReader
+from video2act.training.labelling import split_by_seed
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -138,7 +139,7 @@ class TestLabels:
     def test_a_trained_model_labels_other_videos(
         self, labelled: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr("video2act.programs.label._train", None)
+        monkeypatch.setattr("video2act.training.labelling._train", None)
         other = write(tmp_path / "other", [20], has_action=False)
         model = labelled.with_name("labelled.model")
         assert run(data, other, tmp_path / "out", model=model).episodes == (0,)

@@ -81,8 +81,12 @@ def load_labels(root: Path | str) -> Labels | None:
 
 def label_notes(data: Dataset) -> list[str]:
     """One line for each dataset that holds labels."""
-    parts = [part for part in as_view(data).parts if isinstance(part, LeRobotDataset)]
-    return [f"{part.root}: {labels}" for part in parts if (labels := load_labels(part.root))]
+    return [f"{part.root}: {labels}" for part in recorded_parts(data) if (labels := load_labels(part.root))]
+
+
+def recorded_parts(data: Dataset) -> list[LeRobotDataset]:
+    """The datasets on disk that some data are made of."""
+    return [part for part in as_view(data).parts if isinstance(part, LeRobotDataset)]
 
 
 def _root_mean_square(values: Sequence[float]) -> float:

@@ -17,6 +17,7 @@ from video2act.data import Dataset, open_dataset, split
 from video2act.data.cache_manifest import load_spec
 from video2act.data.fit import batch_bytes, check_columns, check_fit, check_weights
 from video2act.data.frame_store import GIB, check_budget
+from video2act.data.labels import label_notes
 from video2act.data.opening import open_chosen
 from video2act.training.choice import check_beside, check_look, check_video_model, choose_policy, clip_bytes, fit_robots
 from video2act.training.settings import check_out
@@ -83,6 +84,7 @@ def train(
     videos = [video_data] if isinstance(video_data, Dataset) else list(video_data)
     check_beside(config, training, video_data=videos)
     check_weights(data, training.weights)
+    label_notes(data)  # raises where their record is damaged
     is_cached = tuning == "frozen" and not live
     needed = batch_bytes(config, training.batch_size, is_cached=is_cached) + clip_bytes(config, training)
     check_budget(int(training.frames_gib * GIB), needed)

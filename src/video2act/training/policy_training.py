@@ -10,6 +10,7 @@ from video2act.data import Dataset, split
 from video2act.data.batches import BatchLoader
 from video2act.data.embodied import EmbodiedDataset
 from video2act.data.frame_store import GIB
+from video2act.data.labels import label_notes
 from video2act.files.run_folder import CONFIG_FILE as POLICY_FILE
 from video2act.files.run_folder import ROBOTS
 from video2act.interop.rdt import load_rdt
@@ -65,7 +66,7 @@ def train_policy(
         elsewhere=tuple(prefix + name for name in policy.elsewhere),
     ) as loop:
         notes = [f"{line} (policy.normalize_floor)" for line in policy.scale_warnings()]
-        for line in (*notes, *frame_notes(config, data, video_model)) if loop.is_main else ():
+        for line in (*notes, *label_notes(data), *frame_notes(config, data, video_model)) if loop.is_main else ():
             print(f"note: {line}")
         prepare_text(policy, data, videos=video_data, accelerator=loop.accelerator)
         store, video_stores = shares_of(int(training.frames_gib * GIB), data, video_data=video_data)
@@ -103,7 +104,8 @@ def train_policy(
         weights = {name.removeprefix(prefix): tensor for name, tensor in loop.averaged_weights().items()}
         if policy.system2 and weight:
             policy.system2.backbone.drop_rest()
-            weights = {name: weights[name] for name in policy.state_dict()}
+            kept = policy.state_dict().keys()
+            weights = {name: tensor for name, tensor in weights.items() if name in kept}
         if loop.is_main:
             save_runs(policy, weights, out=out, data=data)
         if loop.is_main and cost:
