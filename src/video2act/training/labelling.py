@@ -22,6 +22,7 @@ from video2act.files.atomic import write_text
 from video2act.files.weights import load_weights, save_weights
 from video2act.training.inverse_dynamics import InverseDynamics, MomentReader, held_out_errors
 from video2act.training.loop import TrainingLoop, processes
+from video2act.training.settings import check_free
 
 MODEL_FILE, WEIGHTS_FILE = "inverse_dynamics.json", "model.safetensors"
 
@@ -83,7 +84,8 @@ def _train(
 ) -> None:
     data, (learned, held_out) = reader.data, episodes
     places = [(episode, frame) for episode in learned for frame in range(data.lengths[episode])]
-    with TrainingLoop(network, config, folder=folder, resume=True, identity=identity) as loop:
+    has_begun = check_free(folder, resume=True)
+    with TrainingLoop(network, config, folder=folder, resume=has_begun, identity=identity) as loop:
         rank, device = loop.accelerator.process_index, loop.accelerator.device
 
         def inputs(step: int) -> tuple[Any, ...]:
