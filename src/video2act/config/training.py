@@ -112,6 +112,7 @@ class InverseTrainConfig(OptimizationConfig):
     """`label`: the inverse-dynamics model."""
 
     num_steps: TrainingSteps = 1000
+    batch_size: CountingInt = 16
     learning_rate: Positive = 1e-3
     context: Annotated[int, Between(1, 64)] = 2
     """frames before the action that the model sees, and as many after it"""
