@@ -9,7 +9,6 @@ on these labels is VPT's recipe (arXiv 2206.11795), and the control that every u
     OUT.model/    the model: inverse_dynamics.json, model.safetensors, and the record of its training
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from video2act.config import LETTERBOX, InverseTrainConfig
 from video2act.config.training_options import LabelOptions
 from video2act.data import Dataset, load_origin, open_datasets, parse_episodes
 from video2act.data.labels import LABELS, Labels, label_notes, recorded_parts
-from video2act.data.lerobot_format import INFO_PATH
+from video2act.data.lerobot_format import INFO_PATH, load_info
 from video2act.files.differences import differences
 from video2act.frames import fit_problem
 from video2act.training.settings import FINISHED, SETTINGS_FILE, read_settings, settings_of
@@ -144,7 +143,7 @@ def _check_out(out: Path, settings: dict[str, Any], *, total: int) -> None:
     origin = load_origin(out)
     if changed := differences({name: origin.get(name) for name in settings}, settings, words=("then", "now")):
         raise FileExistsError(f"{out} was labelled otherwise ({'; '.join(changed)}); choose another folder")
-    if json.loads((out / INFO_PATH).read_text())["total_episodes"] >= total:
+    if load_info(out).total_episodes >= total:
         raise FileExistsError(f"{out} holds these labels already, of all {total} episodes; choose another folder")
 
 
