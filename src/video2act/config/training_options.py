@@ -112,8 +112,7 @@ class TrainVideoOptions(PolicyStart):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelOptions(CheckedConfig):
-    """Write actions for videos that have none, by an inverse-dynamics model. Run again to go on after an
-    interruption."""
+    """Write actions for videos that have none, by an inverse-dynamics model. Run again to go on."""
 
     data: tuple[Path, ...]
     """dataset folders or repo ids with recorded actions, all of one robot"""
