@@ -43,6 +43,11 @@ FORMS: dict[str, dict[str, Any]] = {
         "system2.streams.spatial.channel_order": "bgr",
         "cameras": (),
     },
+    "an imagined future, a mixture of layers": {
+        "system2.streams.motion.imagine.num_frames": 4,
+        "system2.backbone.feature_layers": (0, 1),
+        "system2.backbone.feature_join": "mixture",
+    },
     "System 1 alone": {"system2": None, "cameras": ("front@2", "front")},
 }
 

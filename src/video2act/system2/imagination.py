@@ -7,6 +7,7 @@ is read.
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -72,4 +73,6 @@ def kept_positions(features: Video, config: ImagineConfig, *, num_past: int) -> 
 
 def seeded_noise(like: Float[Tensor, "b c t h w"], *, seed: int) -> Float[Tensor, "c t h w"]:
     """Normal noise for one item of a batch: the same on every device and at every call."""
-    return torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(seed)).to(like)
+    # by numpy: a generator of torch's cannot be exported to another engine
+    drawn = np.random.default_rng(seed).standard_normal(like.shape[1:], dtype=np.float32)
+    return torch.from_numpy(drawn).to(like)
