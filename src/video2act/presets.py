@@ -21,6 +21,7 @@ from video2act.config import (
     FilterConfig,
     FormerConfig,
     FrameConfig,
+    Orientation,
     PolicyConfig,
     PretrainedBackboneConfig,
     PretrainedConfig,
@@ -42,6 +43,8 @@ class Demonstrations(Protocol):
     def fps(self) -> float: ...
     @property
     def cameras(self) -> tuple[str, ...]: ...
+    @property
+    def orientation(self) -> Orientation: ...
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,13 @@ class DataSpec:
     fps: float
     cameras: tuple[str, ...]
     """the first one is also System 2's"""
+    orientation: Orientation = "upright"
 
     @classmethod
     def of(cls, data: Demonstrations, cameras: tuple[str, ...] | None = None) -> "DataSpec":
         """Of a dataset, through all its cameras or the chosen ones."""
-        return cls(data.state_dim, data.action_dim or 0, float(data.fps), data.cameras if cameras is None else cameras)
+        chosen = data.cameras if cameras is None else cameras
+        return cls(data.state_dim, data.action_dim or 0, float(data.fps), chosen, data.orientation)
 
 
 ANY_DATA = DataSpec(14, 14, 20.0, ("camera",))

@@ -57,11 +57,14 @@ NAMES = (
     "moving:push",
     "moving:hidden",
 )
-ENVIRONMENTS = {**{name: by_name(name) for name in NAMES}, "gym:reacher": make_reacher}
+ENVIRONMENTS = {**{name: by_name(name) for name in (*NAMES, "libero:libero_goal/7")}, "gym:reacher": make_reacher}
+PARAMETERS = [pytest.param(name, marks=pytest.mark.libero if "libero" in name else ()) for name in ENVIRONMENTS]
 
 
-@pytest.fixture(scope="module", params=ENVIRONMENTS, ids=list(ENVIRONMENTS))
+@pytest.fixture(scope="module", params=PARAMETERS, ids=list(ENVIRONMENTS))
 def environment(request: pytest.FixtureRequest) -> Iterator[Environment]:
+    if "libero" in request.param:
+        pytest.importorskip("libero", reason="needs the extra libero")
     made = ENVIRONMENTS[request.param]()
     with pytest.raises(RuntimeError, match=r"reset"):  # the one moment at which no test has reset it yet
         made.step(some_action(made))

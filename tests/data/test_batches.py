@@ -37,6 +37,7 @@ class MemoryDataset:
     state_dim: int = 3
     action_dim: int | None = 2
     robot: str = "arm"
+    orientation: str = "upright"
     tasks: tuple[str, ...] = ()
     stats: Any = None
     fingerprint: str = "memory"

@@ -13,7 +13,7 @@ from video2act.types import Observation, Step
 
 def test_every_listed_name_is_listed_once() -> None:
     names = list_environments()
-    assert len(names) == len(set(names)) == 55
+    assert len(names) == len(set(names)) == 55 + 290
     assert {"metaworld:push-v3", "aloha:insertion", "aloha:transfer_cube"} <= set(names)
 
 
@@ -57,7 +57,7 @@ def test_an_environment_without_expert_says_which_have_one() -> None:
 
         def close(self) -> None: ...
 
-    with pytest.raises(ValueError, match=r"no expert for 'robot' \(Robot\); MetaWorld, Aloha and Moving"):
+    with pytest.raises(ValueError, match=r"no expert for 'robot' \(Robot\); MetaWorld, Aloha, Moving and Libero"):
         make_expert(Robot())
 
 

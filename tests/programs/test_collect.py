@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from video2act.interfaces import EnvironmentSpec
 from video2act.programs import collect as module
 from video2act.programs.collect import record, record_episode
 from video2act.runtime.pool import Pool
+from video2act.training.record import scenes
 from video2act.types import Observation, Step
 
 SETTINGS = {"seed": 10, "noise": 0.05, "videos_only": False}
@@ -86,6 +89,12 @@ class Walker:
 def set_up(fault: str = "", px: int = 32, delay_s: float = 0.0) -> tuple[Line, Walker]:
     line = Line(px, delay_s)
     return line, Walker(line, fault)
+
+
+def set_up_task(name: str) -> tuple[Line, Walker]:
+    line, walker = set_up()
+    line.spec = replace(line.spec, name=name, instruction=f"do {name}")
+    return line, walker
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -167,6 +176,22 @@ def test_order_of_completion_does_not_matter(tmp_path, local):
     assert record(set_up, tmp_path / "a", 2, workers=1, **SETTINGS).num_episodes == 4
 
 
+def test_a_suite_is_one_dataset_with_equally_many_episodes_of_each_task(tmp_path, local):
+    suite = {name: partial(set_up_task, name) for name in ("line/0", "line/1")}
+    record(suite, tmp_path / "two", 3, workers=1, **SETTINGS, environment="line")
+    for path in ("one", "two"):  # the second goes on with what it has
+        record(suite, tmp_path / path, 6, workers=1, **SETTINGS, environment="line")
+    one, two = (LeRobotDataset(tmp_path / name) for name in ("one", "two"))
+    for dataset in (one, two):
+        of_each = Counter((entry.environment, entry.tasks) for entry in dataset.entries)
+        assert of_each == {("line/0", ("do line/0",)): 3, ("line/1", ("do line/1",)): 3}
+    assert scenes([(one, tuple(range(6)))]) == {task: [10, 11, 13] for task in suite}  # 12 fails
+    pairs = [{(entry.environment, entry.seed) for entry in dataset.entries} for dataset in (one, two)]
+    assert pairs[0] == pairs[1]
+    with pytest.raises(DatasetError, match="environment was 'line', now 'line/0'"):
+        record(suite["line/0"], tmp_path / "one", 7, workers=1, **SETTINGS)
+
+
 def test_videos_only(tmp_path, local):
     record(set_up, tmp_path / "videos", 1, workers=1, seed=0, noise=0.0, videos_only=True)
     dataset = LeRobotDataset(tmp_path / "videos")
@@ -196,6 +221,9 @@ def test_nonsense_is_refused(tmp_path):
         ("metaworld:pusch-v3", r"unknown environment 'metaworld:pusch-v3'\. Did you mean 'metaworld:push-v3'\?"),
         ("nothing", "unknown environment 'nothing'"),
         ("my_module:make", "unknown environment with a scripted expert 'my_module:make'"),
+        ("libero:libero_90/3", "unknown environment with a scripted expert 'libero:libero_90/3'"),
+        ("libero:libero_90", "unknown environment with a scripted expert 'libero:libero_90/0'"),
+        ("libero:libero_91", r"unknown environment 'libero:libero_91'\. Did you mean"),
     ],
 )
 def test_an_unknown_environment_is_refused_before_a_worker_starts(name, expected, tmp_path, monkeypatch):

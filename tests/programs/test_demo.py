@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -49,7 +50,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     class Named:
         def __init__(self, path: Path):
-            self.tasks = (f"do {path.name}",)
+            self.entries = [SimpleNamespace(environment=None, tasks=(f"do {path.name}",))]
 
     def note(name: str) -> Callable[..., None]:
         return lambda *arguments, **options: called.append(name)
@@ -57,8 +58,9 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in ("collect", "train_video", "train", "evaluate"):
         monkeypatch.setattr(module, name, note(name))
     monkeypatch.setattr(module, "LeRobotDataset", Named)
-    for name in ("open_dataset", "open_datasets", "make_preset"):
+    for name in ("open_dataset", "open_datasets"):
         monkeypatch.setattr(module, name, lambda *arguments: None)
+    monkeypatch.setattr(module, "make_preset", lambda *arguments: SimpleNamespace(replace=lambda changes: None))
     return called
 
 
@@ -90,16 +92,32 @@ def write_evaluation(folder: Path, *arguments: Any) -> None:
 class TestPlans:
     @pytest.mark.parametrize("name", DEMOS)
     def test_a_plan_names_environments_that_exist(self, name: str):
-        assert set(DEMOS[name].envs) <= set(list_environments())
+        assert set(DEMOS[name].tasks) <= set(list_environments())
         assert (
             max(DEMOS[name].episodes.values()) < module.EVALUATION_SEED
         )  # demonstrations count up from 0; failures leave room
 
     def test_an_unknown_one_is_answered_with_those_there_are(self, tmp_path: Path, programs: list[str]):
-        with pytest.raises(ValueError, match="unknown demo 'pull'; choose from push, three_tasks"):
+        with pytest.raises(ValueError, match="unknown demo 'pull'; choose from push, three_tasks, libero"):
             demo("pull", tmp_path / "out")
         assert not (tmp_path / "out").exists()
         assert programs == []
+
+    def test_of_many_tasks_each_hears_one_other_instruction(self, monkeypatch: pytest.MonkeyPatch):
+        plan = DEMOS["libero"]
+        entries = [SimpleNamespace(environment=task, tasks=(f"do {task}",)) for task in plan.tasks]
+        monkeypatch.setattr(module, "LeRobotDataset", lambda path: SimpleNamespace(entries=entries))
+        wrong = module._wrong_instructions(plan, (Path("data"),))
+        assert [task for task, _, _ in wrong] == list(plan.tasks)
+        assert all(sentence == f"do {other}" != f"do {task}" for task, other, sentence in wrong)
+
+    def test_it_says_first_how_long_it_takes(
+        self, tmp_path: Path, programs: list[str], capsys: pytest.CaptureFixture[str]
+    ):
+        with pytest.raises(FileNotFoundError):  # nothing was evaluated
+            demo("push", tmp_path)
+        assert capsys.readouterr().out.startswith("push: about 12 minutes on two cores; interrupted, the same")
+        assert programs[0] == "collect"
 
 
 class TestStages:

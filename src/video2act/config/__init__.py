@@ -17,7 +17,7 @@ from video2act.config.backbone import (
 )
 from video2act.config.checks import check
 from video2act.config.files import from_json, load, to_json
-from video2act.config.frames import LETTERBOX, Fit, FrameConfig
+from video2act.config.frames import LETTERBOX, Fit, FrameConfig, Orientation
 from video2act.config.paths import differences, replaced
 from video2act.config.policy import PolicyConfig, camera_and_lag
 from video2act.config.programs import EvaluateOptions, ExportOptions, SweepOptions

@@ -23,11 +23,11 @@ class CollectOptions(CheckedConfig):
     """Record a scripted expert into a LeRobotDataset v3.0 folder. Run again to go on after an interruption."""
 
     env: str
-    """metaworld:push-v3, aloha:transfer_cube, ..."""
+    """metaworld:push-v3, aloha:transfer_cube, ...; a suite (libero:libero_object) is recorded into one dataset"""
     out: Path
     """dataset folder"""
     episodes: CountingInt = 50
-    """number of episodes that the dataset will hold"""
+    """number of episodes that the dataset will hold; of a suite, equally many of each task"""
     seed: Seed = 0
     """seed of the first episode; the others count up"""
     cameras: tuple[str, ...] | None = None
@@ -120,6 +120,6 @@ class DemoOptions(CheckedConfig):
     out: Path
     """folder for data, models, film and summary"""
     name: str = "push"
-    """push, or three_tasks for one policy with three instructions"""
+    """push; three_tasks, one policy with three instructions; or libero, one for ten tasks (about five hours)"""
     seed: Seed = 0
     """seed of both trainings"""

@@ -6,6 +6,8 @@ from typing import Literal
 from video2act.config.checks import CheckedConfig, NonNegative
 
 Fit = Literal["letterbox", "crop", "stretch"]
+Orientation = Literal["upright", "lerobot"]
+"""lerobot: mirrored left-right, as LeRobot, openpi and published checkpoints have LIBERO's pictures"""
 
 
 @dataclass(frozen=True)

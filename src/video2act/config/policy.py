@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from video2act.config.checks import Between, Bound, CheckedConfig, NonNegative, Pixels, Positive, Width, check
-from video2act.config.frames import LETTERBOX, FrameConfig
+from video2act.config.frames import LETTERBOX, FrameConfig, Orientation
 from video2act.config.paths import replaced
 from video2act.config.system1 import System1Config
 from video2act.config.system2 import System2Config
@@ -52,6 +52,8 @@ class PolicyConfig(CheckedConfig):
     normalize_floor: NonNegative = 0.01
     """smallest scale of a dimension, as a share of a typical one of its vector: a parked joint that trembles is not
     scaled up. 0: no floor"""
+    orientation: Orientation = "upright"
+    """of the pictures in the training data; an environment with another one is refused. lerobot: LIBERO's, mirrored"""
     preset: str = ""
     """name of the preset that the policy started from; describes, and changes nothing"""
 

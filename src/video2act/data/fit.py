@@ -43,6 +43,10 @@ def check_cameras(config: PolicyConfig, dataset: Dataset) -> None:
     if config.fps != dataset.fps:
         rates = f"the policy has {config.fps:g}, the dataset {dataset.fps:g}"
         raise ValueError(f"control rate in Hz: {rates}; {OTHER_CONFIG}")
+    if config.all_cameras and config.orientation != dataset.orientation:
+        ours, theirs = config.orientation, dataset.orientation
+        remedy = f"set --policy.orientation {theirs}, or choose other data"
+        raise ValueError(f"orientation of the pictures: the policy has {ours}, the dataset {theirs}; {remedy}")
     if missing := ", ".join(camera for camera in config.all_cameras if camera not in dataset.cameras):
         found = ", ".join(dataset.cameras) or "none"
         raise ValueError(

@@ -14,10 +14,12 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from video2act.config import Orientation
 from video2act.data import fingerprint
 from video2act.data.dataset_files import COPY, DatasetError, locate_dataset
 from video2act.data.lerobot_format import load_info
 from video2act.data.lerobot_tables import FrameTable, read_column, read_episodes, read_frames, read_tasks
+from video2act.data.lerobot_writer import load_orientation
 from video2act.data.pictures import Reduce, read_images
 from video2act.data.video_file import open_video
 from video2act.statistics import Statistics
@@ -57,6 +59,8 @@ class Dataset(Protocol):
     def robot(self) -> str: ...
     @property
     def cameras(self) -> tuple[str, ...]: ...
+    @property
+    def orientation(self) -> Orientation: ...
     @property
     def state_dim(self) -> int: ...
     @property
@@ -133,6 +137,7 @@ class LeRobotDataset(fingerprint.Fingerprinted):
         self.fps = float(self.info.fps)
         self.robot = self.info.robot
         self.cameras = tuple(self.info.cameras)
+        self.orientation: Orientation = load_orientation(self.root, self.info)
         self.lengths = tuple(entry.length for entry in self.entries)
         self.total_frames = self.info.total_frames
         self._check_videos()

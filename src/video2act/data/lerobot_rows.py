@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from video2act.data.lerobot_format import ACTION, STATE, DatasetInfo, arrow_type
-from video2act.data.lerobot_tables import SEED, SEEN, UNSEEN
+from video2act.data.lerobot_tables import ENVIRONMENT, SEED, SEEN, UNSEEN
 from video2act.data.pictures import CELL
 from video2act.data.recording_format import Episode
 from video2act.data.statistics import Stats, vector_stats
@@ -79,6 +79,8 @@ def episode_parquet(episode: Episode, info: DatasetInfo, *, stats: dict[str, Sta
         integers |= {f"{group}/chunk_index": chunk, f"{group}/file_index": file}
     columns: dict[str, pa.Array] = {name: pa.array([value], pa.int64()) for name, value in integers.items()}
     columns["tasks"] = pa.array([list(dict.fromkeys(episode.instructions))], pa.list_(pa.string()))
+    if episode.environment is not None:
+        columns[ENVIRONMENT] = pa.array([episode.environment], pa.string())
     # only where there are any: most recordings have one sentence per task
     for name, sentences in ((SEEN, episode.seen), (UNSEEN, episode.unseen)):
         if sentences:

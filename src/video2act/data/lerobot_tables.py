@@ -16,11 +16,11 @@ import pyarrow as pa
 from video2act.data.dataset_files import COPY, MAX_INDEX, DatasetError, episode_files, open_parquet, unreadable
 from video2act.data.lerobot_format import TASKS_PATH, DatasetInfo
 
-SEED, SEEN, UNSEEN = "seed", "instructions/seen", "instructions/unseen"
-"""columns of our own in `meta/episodes`: the seed that the episode was recorded from, and other sentences for the same
-task, to train on and to be evaluated with"""
+SEED, ENVIRONMENT, SEEN, UNSEEN = "seed", "environment", "instructions/seen", "instructions/unseen"
+"""columns of our own in `meta/episodes`: the seed and the environment that the episode was recorded from, and other
+sentences for the same task, to train on and to be evaluated with"""
 
-OWN = (SEED, SEEN, UNSEEN)
+OWN = (SEED, ENVIRONMENT, SEEN, UNSEEN)
 
 MAX_TIME_S = 10**9
 MANY_ROWS = 10**4
@@ -65,6 +65,8 @@ class EpisodeEntry:
     """camera -> where its frames are"""
     seed: int | None
     """what it was recorded from, if this project recorded it"""
+    environment: str | None = None
+    """where, if the dataset holds several"""
     seen: tuple[str, ...] = ()
     """other sentences for the task, to train on"""
     unseen: tuple[str, ...] = ()
@@ -161,6 +163,7 @@ def read_episodes(root: Path, info: DatasetInfo) -> tuple[EpisodeEntry, ...]:
             data_file=info.data_file(row["data/chunk_index"], row["data/file_index"]),
             videos={camera: spans[camera][i] for camera in spans},
             seed=row.get(SEED),
+            environment=row.get(ENVIRONMENT),
             seen=tuple(row.get(SEEN) or ()),
             unseen=tuple(row.get(UNSEEN) or ()),
         )
@@ -242,6 +245,8 @@ def _expected(name: str, value: Any) -> str:
     """What a cell of `meta/episodes` must hold; empty if it does."""
     if name in OWN and value is None:
         return ""
+    if name == ENVIRONMENT:
+        return "" if isinstance(value, str) else "the name of an environment"
     if name in ("tasks", SEEN, UNSEEN):
         is_right = isinstance(value, list) and all(isinstance(task, str) for task in value)
         return "" if is_right else "a list of sentences"

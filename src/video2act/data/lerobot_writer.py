@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from video2act.config import Orientation
 from video2act.data import lerobot_rows as rows
 from video2act.data.dataset_files import DatasetError, check_no_links
 from video2act.data.lerobot_format import (
@@ -274,6 +275,17 @@ def load_origin(root: Path | str) -> dict[str, Any]:
     return origin
 
 
+def load_orientation(root: Path | str, info: DatasetInfo) -> Orientation:
+    """Of the pictures: the recorded word; `lerobot` without one, if cameras and sizes are those of LeRobot's LIBERO.
+    Raises DatasetError: another word."""
+    is_form = {"image", "image2"} <= info.cameras.keys() and [len(info.state_names), len(info.action_names)] == [8, 7]
+    word = load_origin(root).get("orientation", "lerobot" if is_form else "upright")
+    if word not in get_args(Orientation):
+        known = ", ".join(get_args(Orientation))
+        raise DatasetError(f"{Path(root) / ORIGIN_PATH}: orientation is {word!r}, known are {known}", "correct it")
+    return word
+
+
 def origin_json(origin: Mapping[str, Any]) -> str:
     """The inverse of `load_origin`, as a text."""
     return json.dumps(origin, indent=2) + "\n"
@@ -287,7 +299,7 @@ def check_origin(root: Path | str, settings: Mapping[str, Any], *, made: str) ->
     Raises:
         DatasetError: it was made with other settings; each difference is named.
     """
-    origin = load_origin(root)
+    origin = {"orientation": "upright", **load_origin(root)}
     changed = [f"{k} was {origin.get(k)!r}, now {value!r}" for k, value in settings.items() if origin.get(k) != value]
     if changed:
         remedy = "repeat the settings, or choose a new folder"

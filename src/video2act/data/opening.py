@@ -65,11 +65,11 @@ def open_datasets(
         if len(embodiments) != len(parts):
             given = f"got {len(embodiments)}: {', '.join(embodiments) or 'none'}"
             raise ValueError(f"{len(parts)} datasets need as many embodiments, one each, {given}")
-        _check_alike(parts, ("fps", "cameras"))
+        _check_alike(parts, ("fps", "cameras", "orientation"))
         return EmbodiedDataset(parts, embodiments, episodes=chosen)
     if len(parts) == 1 and chosen is None:
         return parts[0]
-    _check_alike(parts, ("fps", "cameras", *_OF_A_ROBOT))
+    _check_alike(parts, ("fps", "cameras", "orientation", *_OF_A_ROBOT))
     return DatasetView(parts, chosen)
 
 

@@ -28,6 +28,8 @@ class Episode:
     """one for the episode, or one per frame, as `EpisodeData` has them"""
     seed: int | None = None
     """what the environment was reset with"""
+    environment: str | None = None
+    """its name, in a dataset of several"""
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
     """columns of the dataset's own, one row per frame"""
     seen: tuple[str, ...] = ()

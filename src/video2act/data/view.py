@@ -29,6 +29,7 @@ class DatasetView(Fingerprinted):
         self.episodes = tuple(map(tuple, chosen))
         first = self.parts[0]
         self.fps, self.robot, self.cameras = first.fps, first.robot, first.cameras
+        self.orientation = first.orientation
         self.state_dim, self.action_dim = first.state_dim, first.action_dim
         self._places = [(k, i) for k, chosen in enumerate(self.episodes) for i in chosen]
         self.lengths = tuple(self.parts[k].lengths[i] for k, i in self._places)

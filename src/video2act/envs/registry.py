@@ -9,53 +9,86 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from video2act.envs import aloha, metaworld, moving
+from video2act.envs import aloha, libero, metaworld, moving
 from video2act.envs.aloha import Aloha
 from video2act.envs.choices import check_choice
+from video2act.envs.experts import libero as libero_expert
 from video2act.envs.experts.aloha import AlohaExpert
+from video2act.envs.experts.libero import LiberoExpert
 from video2act.envs.experts.metaworld import MetaWorldExpert
 from video2act.envs.experts.moving import MovingExpert
+from video2act.envs.libero import Libero
 from video2act.envs.metaworld import MetaWorld
 from video2act.envs.moving import Moving
 from video2act.interfaces import Environment, Expert
 
-FAMILIES: dict[str, tuple[Any, Any, Collection[str]]] = {
-    "metaworld": (MetaWorld, MetaWorldExpert, metaworld.INSTRUCTIONS),
-    "aloha": (Aloha, AlohaExpert, aloha.INSTRUCTIONS),
-    "moving": (Moving, MovingExpert, moving.TASKS),
+
+@dataclass(frozen=True)
+class Family:
+    """Environments of one simulator."""
+
+    environment: Any
+    expert: Any
+    tasks: Collection[str]
+    demonstrated: Collection[str]
+    """those of `tasks` that the expert can do"""
+
+
+FAMILIES = {
+    "metaworld": Family(MetaWorld, MetaWorldExpert, metaworld.INSTRUCTIONS, metaworld.INSTRUCTIONS),
+    "aloha": Family(Aloha, AlohaExpert, aloha.INSTRUCTIONS, aloha.INSTRUCTIONS),
+    "moving": Family(Moving, MovingExpert, moving.TASKS, moving.TASKS),
+    "libero": Family(Libero, LiberoExpert, libero.TASKS, libero_expert.TASKS),
 }
-"""an environment, its expert, its tasks"""
 
 
 def list_environments() -> list[str]:
     """Every name that `make_environment` knows; needs no simulator."""
-    return [f"{family}:{task}" for family, (_, _, tasks) in FAMILIES.items() for task in tasks]
+    return [f"{name}:{task}" for name, family in FAMILIES.items() for task in family.tasks]
+
+
+def expand_suites(names: Sequence[str]) -> tuple[str, ...]:
+    """Each suite, such as `libero:libero_object`, replaced by its tasks; other names stay."""
+    known = list_environments()
+    tasks = ([each for each in known if each.startswith(f"{name}/")] or [name] for name in names)
+    return tuple(each for found in tasks for each in found)
 
 
 def make_environment(
-    name: str, cameras: tuple[str, ...] | None = None, *, image_size: int = 128, max_steps: int | None = None
+    name: str,
+    cameras: tuple[str, ...] | None = None,
+    *,
+    image_size: int = 128,
+    max_steps: int | None = None,
+    to_demonstrate: bool = False,
 ) -> Environment:
     """Build an environment by name; None leaves its usual cameras or time limit.
 
+    Args:
+        to_demonstrate: scenes of its own for demonstrations, where the others are kept for evaluation (LIBERO).
     Raises:
         ValueError: an unknown name, or an environment of your own that is none.
     """
-    own = None if has_expert(name) else _own(name, cameras)
+    family, _, task = name.partition(":")
+    own = None if family in FAMILIES else _own(name, cameras)
     if own is not None:
         return own
     check_choice("environment", name, choices=list_environments())
-    family, _, task = name.partition(":")
-    make, _, _ = FAMILIES[family]
-    chosen = {"cameras": cameras, "max_steps": max_steps}
-    return make(task, **{name: value for name, value in chosen.items() if value is not None}, image_size=image_size)
+    chosen: dict[str, Any] = {"cameras": cameras, "max_steps": max_steps}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    if to_demonstrate and family == "libero":
+        chosen["official"] = False
+    return FAMILIES[family].environment(task, **chosen, image_size=image_size)
 
 
 def has_expert(name: str) -> bool:
-    """Whether a scripted expert knows the environment; those of your own have none."""
-    return name.partition(":")[0] in FAMILIES
+    """Whether a scripted expert can do the environment's task; those of your own have none."""
+    family, _, task = name.partition(":")
+    return family in FAMILIES and task in FAMILIES[family].demonstrated
 
 
 def _own(name: str, cameras: tuple[str, ...] | None) -> Environment | None:
@@ -92,10 +125,10 @@ def _own(name: str, cameras: tuple[str, ...] | None) -> Environment | None:
 
 def make_expert(environment: Environment) -> Expert:
     """The scripted demonstrator of an environment."""
-    for kind, expert, _ in FAMILIES.values():
-        if isinstance(environment, kind):
-            return expert(environment)
-    *others, last = (kind.__name__ for kind, _, _ in FAMILIES.values())
+    for family in FAMILIES.values():
+        if isinstance(environment, family.environment):
+            return family.expert(environment)
+    *others, last = (family.environment.__name__ for family in FAMILIES.values())
     raise ValueError(
         f"no expert for {environment.spec.name!r} ({type(environment).__name__}); {', '.join(others)} and {last} have "
         "one"

@@ -8,6 +8,9 @@ import importlib
 import os
 import re
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -56,10 +59,10 @@ def import_simulator(module: str) -> Any:
 class SimulatedTask:
     """Cameras, clock and observations of a MuJoCo environment."""
 
-    def __init__(self, spec: EnvironmentSpec, model: Any, *, upside_down: frozenset[str] = frozenset()) -> None:
-        """`upside_down`: as for `Cameras`."""
+    def __init__(self, spec: EnvironmentSpec, model: Any, **views: Any) -> None:
+        """`views`: `upside_down`, `mirrored` and `hidden_group` of `Cameras`."""
         self.spec = spec
-        self._cameras = Cameras(model, spec.cameras, image_size=spec.frame_size[0], upside_down=upside_down)
+        self._cameras = Cameras(model, spec.cameras, image_size=spec.frame_size[0], **views)
         self._episode = EpisodeClock(spec)
 
     def close(self) -> None:
@@ -70,15 +73,33 @@ class SimulatedTask:
         return Observation(images, state.astype(np.float32), self.spec.instruction, self._episode.time)
 
 
+_NEVER_SHOWN = 5
+"""MuJoCo shows the geoms of groups 0 to 2"""
+
+
 class Cameras:
     """Named cameras of one MuJoCo model.
 
     The renderer, which holds a GL context, exists from the first picture until `close`.
     """
 
-    def __init__(self, model: Any, names: tuple[str, ...], *, image_size: int, upside_down: frozenset[str]) -> None:
-        """`upside_down`: cameras that are mounted upside down; their pictures are turned by 180 degrees."""
-        available = [model.camera(index).name for index in range(model.ncam)]
+    def __init__(
+        self,
+        model: Any,
+        names: tuple[str, ...],
+        *,
+        image_size: int,
+        upside_down: frozenset[str] = frozenset(),
+        mirrored: Mapping[str, str] = MappingProxyType({}),
+        hidden_group: int | None = None,
+    ) -> None:
+        """
+        Args:
+            upside_down: cameras that are mounted upside down; their pictures are turned by 180 degrees.
+            mirrored: further names, of cameras of the model whose pictures are mirrored left-right.
+            hidden_group: geoms of this group are not shown.
+        """
+        available = [*mirrored, *(model.camera(index).name for index in range(model.ncam))]
         for name in names:
             check_choice("camera", name, choices=available)
         if len(set(names)) < len(names):
@@ -87,7 +108,8 @@ class Cameras:
             raise ValueError(f"image_size must be a positive number of pixels, got {image_size}")
         model.vis.quality.offsamples = 0
         model.vis.global_.offwidth = model.vis.global_.offheight = image_size
-        self._model, self._names, self._image_size, self._upside_down = model, names, image_size, upside_down
+        self._model, self._names, self._image_size = model, names, image_size
+        self._upside_down, self._mirrored, self._hidden_group = upside_down, mirrored, hidden_group
         self._renderer: Any = None
 
     def capture(self, data: Any) -> dict[str, UInt8[np.ndarray, "_h _w 3"]]:
@@ -98,15 +120,34 @@ class Cameras:
             self._renderer = self._make_renderer()
         images = {}
         for name in self._names:
-            self._renderer.update_scene(data, camera=name)
+            with self._only_in_view(data, self._mirrored.get(name, name)) as camera:
+                self._renderer.update_scene(data, camera)
             image = self._renderer.render()
-            images[name] = np.ascontiguousarray(image[::-1, ::-1]) if name in self._upside_down else image
+            if name in self._upside_down:
+                image = np.ascontiguousarray(image[::-1, ::-1])
+            images[name] = np.ascontiguousarray(image[:, ::-1]) if name in self._mirrored else image
         return images
 
     def close(self) -> None:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+    @contextmanager
+    def _only_in_view(self, data: Any, camera: str) -> Iterator[str]:
+        """Hide what the camera cannot see: MuJoCo would draw it, too. A geom is out of view if its bounding sphere lies
+        outside one side of the view; a radius of 0 is a plane, which has no bounds."""
+        model, number = self._model, self._model.camera(camera).id
+        right, up, back = ((data.geom_xpos - data.cam_xpos[number]) @ data.cam_xmat[number].reshape(3, 3)).T
+        radius, half = model.geom_rbound, np.radians(model.cam_fovy[number]) / 2
+        sides = np.maximum(np.abs(right), np.abs(up)) * np.cos(half) + back * np.sin(half)
+        is_seen = ((sides <= radius) & (back <= radius)) | (radius == 0)
+        groups = model.geom_group.copy()
+        model.geom_group[~is_seen | (groups == self._hidden_group)] = _NEVER_SHOWN
+        try:
+            yield camera
+        finally:
+            model.geom_group[:] = groups
 
     def _make_renderer(self) -> Any:
         mujoco = import_simulator("mujoco")

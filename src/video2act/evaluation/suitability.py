@@ -24,6 +24,11 @@ def check_fits(config: PolicyConfig, spec: EnvironmentSpec) -> None:
     ):
         if ours != theirs:
             problems.append(f"{name}: the policy was trained with {ours:g}, the environment has {theirs:g}")
+    if config.all_cameras and config.orientation != spec.orientation:
+        problems.append(
+            f"orientation of the pictures: the policy was trained on {config.orientation}, the environment shows "
+            f"{spec.orientation}"
+        )
     problems += frame_problems(config, dict.fromkeys(spec.cameras, spec.frame_size))
     if problems:
         raise ValueError(

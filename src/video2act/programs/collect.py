@@ -2,6 +2,7 @@
 
 The dataset does not depend on the number of workers, and an interrupted recording continues to the same result: seeds
 are handed out in order, finished episodes are committed in that order, and seeds on which the expert fails are skipped.
+A suite of tasks is recorded into one dataset, task after task, with equally many episodes of each.
 A worker simulates, renders and encodes; this process only moves finished files into the dataset.
 
 With `noise` the executed action is the expert's plus a disturbance; the recorded action stays clean. So the
@@ -11,7 +12,7 @@ demonstrations show how to recover from states that the expert alone would never
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,10 +26,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from video2act.config.data_options import CollectOptions
 from video2act.data import DatasetWriter, EncodedEpisode, Episode, encode_episode, load_origin
 from video2act.data.dataset_files import DatasetError
-from video2act.data.lerobot_format import ACTION, INFO_PATH, DatasetInfo, load_info
+from video2act.data.lerobot_format import ACTION, INFO_PATH, DatasetInfo
 from video2act.data.lerobot_tables import read_episodes
 from video2act.data.lerobot_writer import check_origin
-from video2act.envs import has_expert, list_environments, make_environment, make_expert
+from video2act.envs import expand_suites, has_expert, list_environments, make_environment, make_expert
 from video2act.envs.choices import check_choice
 from video2act.interfaces import Environment, EnvironmentSpec, Expert
 from video2act.runtime.pool import LOCAL, Pool, num_workers, open_pool
@@ -63,7 +64,7 @@ def collect(env: str, out: Path | str, **options: Any) -> Collected:
     """Record expert episodes until the dataset `out` holds `episodes` of them, with those that it holds already.
 
     Args:
-        env: a name of `list_environments`.
+        env: a name of `list_environments`, or a suite: `libero:libero_object`.
         options: the other fields of `CollectOptions`.
     Raises:
         DatasetError: `out` was recorded with other settings.
@@ -73,11 +74,16 @@ def collect(env: str, out: Path | str, **options: Any) -> Collected:
     """
     chosen = CollectOptions(env=env, out=Path(out), **options)
     # before a worker starts: a name that cannot be recorded, such as one of your own environments, which has no expert
-    kind = "environment" if has_expert(env) or ":" not in env else "environment with a scripted expert"
-    check_choice(kind, env, choices=list_environments())
-    setup = partial(_set_up, env, chosen.cameras, image_size=chosen.image_size, max_steps=chosen.max_steps)
+    tasks, known = expand_suites([env]), list_environments()
+    demonstrated = [name for name in known if has_expert(name)]
+    families = {name.partition(":")[0] for name in known}
+    for task in tasks:
+        if task not in known and (":" not in task or task.partition(":")[0] in families):
+            check_choice("environment", task, choices=known)
+        check_choice("environment with a scripted expert", task, choices=demonstrated)
+    set_up = partial(_set_up, cameras=chosen.cameras, image_size=chosen.image_size, max_steps=chosen.max_steps)
     return record(
-        setup,
+        {task: partial(set_up, task) for task in tasks},
         chosen.out,
         chosen.episodes,
         seed=chosen.seed,
@@ -85,11 +91,12 @@ def collect(env: str, out: Path | str, **options: Any) -> Collected:
         workers=num_workers(chosen.workers, pool=chosen.pool, local=os.cpu_count() or 1),
         videos_only=chosen.videos_only,
         pool=chosen.pool,
+        environment=env,
     )
 
 
 def record(
-    setup: Setup,
+    setup: Setup | Mapping[str, Setup],
     out: Path | str,
     episodes: int,
     *,
@@ -98,8 +105,14 @@ def record(
     workers: int,
     videos_only: bool,
     pool: str = LOCAL,
+    environment: str | None = None,
 ) -> Collected:
-    """`collect` for any environment that `setup` builds."""
+    """`collect` for any environment that `setup` builds, or for several alike by their names.
+
+    Args:
+        environment: the name that the dataset keeps; the environment's own, if None.
+    """
+    setups = {"": setup} if callable(setup) else setup
     if episodes < 1 or workers < 1 or seed < 0 or noise < 0:
         raise ValueError(
             "collect needs episodes >= 1, workers >= 1, seed >= 0 and noise >= 0; "
@@ -109,7 +122,7 @@ def record(
     if (out / INFO_PATH).is_file() and not load_origin(out):
         raise DatasetError(f"{out} was not recorded by collect", "record into a new folder and train on both")
     with open_pool(
-        partial(RecordingWorker, setup, noise),
+        partial(RecordingWorker, setups, noise),
         min(workers, episodes),
         pool=pool,
         alone=False,  # this process only moves files
@@ -120,10 +133,17 @@ def record(
     ) as team:
         team.submit(None)
         _, spec = team.take()
-        writer, next_seed = _open(out, spec, seed=seed, noise=noise, videos_only=videos_only)
+        spec = replace(spec, name=environment or spec.name)
+        writer = _open(out, spec, seed=seed, noise=noise, videos_only=videos_only)
         with writer, closing(team):  # the workers end before their staging folder does
-            before = writer.num_episodes
-            failed = _fill(writer, team, wanted=episodes, first_seed=next_seed)
+            entries = read_episodes(out, writer.info) if writer.num_episodes else ()
+            before, failed = writer.num_episodes, ()
+            for number, task in enumerate(setups):
+                have = [entry for entry in entries if len(setups) == 1 or entry.environment == task]
+                share = episodes // len(setups) + (number < episodes % len(setups))
+                first = max((entry.seed for entry in have if entry.seed is not None), default=seed - 1) + 1
+                wanted = writer.num_episodes + max(0, share - len(have))
+                failed += _fill(writer, team, task=task, wanted=wanted, first_seed=first)
             return Collected(out, writer.num_episodes, writer.num_episodes - before, failed, time.monotonic() - started)
 
 
@@ -154,37 +174,47 @@ def record_episode(environment: Environment, expert: Expert, *, seed: int, noise
         action=np.stack(actions).astype(np.float32),
         instruction=observation.instruction,
         seed=seed,
+        environment=spec.name,
     )
 
 
 def _set_up(
     name: str, cameras: tuple[str, ...] | None, *, image_size: int, max_steps: int | None
 ) -> tuple[Environment, Expert]:
-    environment = make_environment(name, cameras, image_size=image_size, max_steps=max_steps)
+    environment = make_environment(name, cameras, image_size=image_size, max_steps=max_steps, to_demonstrate=True)
     return environment, make_expert(environment)
 
 
 @dataclass(frozen=True)
 class _Job:
+    task: str
     seed: int
     info: DatasetInfo
     folder: Path
 
     def __str__(self) -> str:
-        return f"seed {self.seed}"
+        return f"seed {self.seed}" + (f" of {self.task}" if self.task else "")
 
 
 class RecordingWorker:
     """Records and encodes the episode of a seed; answers None where the expert failed, and its spec to no job."""
 
-    def __init__(self, setup: Setup, noise: float):
-        self._environment, self._expert = setup()
-        self._noise = noise
+    def __init__(self, setups: Mapping[str, Setup], noise: float):
+        self._setups, self._noise = setups, noise
+        self._enter(next(iter(setups)))
+
+    def _enter(self, task: str) -> None:
+        """One environment at a time: some take a gigabyte."""
+        self._environment, self._expert = self._setups[task]()
+        self._task = task
 
     def __call__(self, job: _Job | None) -> EncodedEpisode | EnvironmentSpec | None:
         if job is None:
             return self._environment.spec
         check_sees(job.folder.parent)
+        if job.task != self._task:
+            self.close()
+            self._enter(job.task)
         try:
             episode = record_episode(self._environment, self._expert, seed=job.seed, noise=self._noise)
             if episode is not None and ACTION not in job.info.features:
@@ -201,8 +231,8 @@ class RecordingWorker:
         self._environment.close()
 
 
-def _open(out: Path, spec: EnvironmentSpec, *, seed: int, noise: float, videos_only: bool) -> tuple[DatasetWriter, int]:
-    """The dataset to write, new or continued, and the first seed that it has not seen."""
+def _open(out: Path, spec: EnvironmentSpec, *, seed: int, noise: float, videos_only: bool) -> DatasetWriter:
+    """The dataset to write, new or continued."""
     settings: dict[str, Any] = {
         "environment": spec.name,
         "robot": spec.robot,
@@ -212,10 +242,11 @@ def _open(out: Path, spec: EnvironmentSpec, *, seed: int, noise: float, videos_o
         "max_steps": spec.max_steps,
         "noise": noise,
         "videos_only": videos_only,
+        "orientation": spec.orientation,
         "seed": seed,
     }
     if not (out / INFO_PATH).is_file():
-        writer = DatasetWriter.create(
+        return DatasetWriter.create(
             out,
             fps=spec.fps,
             robot=spec.robot,
@@ -225,13 +256,11 @@ def _open(out: Path, spec: EnvironmentSpec, *, seed: int, noise: float, videos_o
             action_names=() if videos_only else spec.action_names,
             origin=settings,
         )
-        return writer, seed
     check_origin(out, settings, made="recorded")
-    seeds = [entry.seed for entry in read_episodes(out, load_info(out)) if entry.seed is not None]
-    return DatasetWriter.resume(out), max(seeds, default=seed - 1) + 1
+    return DatasetWriter.resume(out)
 
 
-def _fill(writer: DatasetWriter, team: Pool, *, wanted: int, first_seed: int) -> tuple[int, ...]:
+def _fill(writer: DatasetWriter, team: Pool, *, task: str, wanted: int, first_seed: int) -> tuple[int, ...]:
     """Record until the dataset holds `wanted` episodes; returns the seeds that failed."""
     finished: dict[int, EncodedEpisode | None] = {}
     failed: list[int] = []
@@ -248,7 +277,8 @@ def _fill(writer: DatasetWriter, team: Pool, *, wanted: int, first_seed: int) ->
             )
             while team.has_free and promised < wanted:
                 # named after this process, too: a worker of a collector that was killed may still be at the same seed
-                team.submit(_Job(next_job, writer.info, writer.staging / f"{os.getpid()}-seed-{next_job}"))
+                folder = writer.staging / f"{os.getpid()}-seed-{next_job}"
+                team.submit(_Job(task, next_job, writer.info, folder))
                 next_job, promised = next_job + 1, promised + 1
             job, episode = team.take()
             finished[job.seed] = episode

@@ -23,6 +23,7 @@ from video2act.config import EvaluateOptions
 from video2act.engines.choice import check_engine
 from video2act.engines.folder import is_exported
 from video2act.engines.policy import EnginePolicy
+from video2act.envs import expand_suites
 from video2act.evaluation.episodes import Evaluation, run_episodes
 from video2act.evaluation.findings import EpisodeRecord, Measurements, SuccessRate, make_info, rates, steps_csv
 from video2act.evaluation.kept import FOLDER as KEPT
@@ -67,7 +68,7 @@ def evaluate(
         policy: a run folder, or a loaded policy. A loaded policy acts in this process with its own weights, and nothing
             is written unless `out` is given. If it has no run folder, its training seeds are unknown: choose a `seed`
             above them.
-        env: names of one or several environments, as in `list_environments()`.
+        env: names of one or several environments, as in `list_environments()`, or of suites (`libero:libero_object`).
         show: print progress and tables.
         options: the fields of `EvaluateOptions`.
     Raises:
@@ -83,7 +84,7 @@ def evaluate(
     elif chosen.engine != "torch":
         raise ValueError(f"engine={chosen.engine!r} reads an exported folder, got a loaded policy; pass the folder")
     source = RunFolder(Path(policy), chosen.engine) if is_folder else LoadedPolicy(policy)
-    evaluation = Evaluation(source, (env,) if isinstance(env, str) else tuple(env), chosen)
+    evaluation = Evaluation(source, expand_suites([env] if isinstance(env, str) else env), chosen)
     if source.path is not None and chosen.out is None:
         evaluation = replace(evaluation, options=replace(chosen, out=_folder(evaluation)))
     if not show:

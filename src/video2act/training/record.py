@@ -73,8 +73,9 @@ def scenes(parts: list[Part]) -> dict[str, list[int]]:
     """Environment -> seeds of the episodes that `collect` recorded."""
     seeds: dict[str, list[int]] = {}
     for dataset, chosen in parts:
-        environment = load_origin(dataset.root).get("environment")
-        if environment is not None:
-            found = (dataset.entries[episode].seed for episode in chosen)
-            seeds.setdefault(environment, []).extend(seed for seed in found if seed is not None)
+        recorded = load_origin(dataset.root).get("environment")
+        for entry in (dataset.entries[episode] for episode in chosen):
+            environment = entry.environment or recorded
+            if environment is not None and entry.seed is not None:
+                seeds.setdefault(environment, []).append(entry.seed)
     return seeds

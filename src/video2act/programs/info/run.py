@@ -83,4 +83,5 @@ def _data_of(policy: PolicyConfig) -> DataSpec:
     """Data for which a preset makes such a policy."""
     streams = policy.system2.streams if policy.system2 else ()
     cameras = [*(camera_and_lag(camera)[0] for camera in policy.cameras), *(stream.camera for stream in streams)]
-    return DataSpec(policy.state_dim, policy.action_dim, policy.fps, tuple(dict.fromkeys(cameras)) or ("camera",))
+    names = tuple(dict.fromkeys(cameras)) or ("camera",)
+    return DataSpec(policy.state_dim, policy.action_dim, policy.fps, names, policy.orientation)
