@@ -22,7 +22,7 @@ FLAT = ("training", "runtime")
 
 POLICY = "--policy."
 
-OTHER_DATA = DataSpec(7, 6, 10.0, ("top",))
+OTHER_DATA = DataSpec(7, 6, 10.0, ("top",), "lerobot")
 """nothing is as in `ANY_DATA`: what differs between policies for both comes from the data"""
 
 LATENCY = Annotated[

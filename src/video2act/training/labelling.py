@@ -142,7 +142,7 @@ def _write(
             image_size={camera: videos.image_size(camera) for camera in videos.cameras},
             state_names=first.info.state_names,
             action_names=names,
-            origin=origin,
+            origin={**origin, "orientation": videos.orientation},
             storage="video" if first.info.videos else "image",
         )
     reader = MomentReader(
