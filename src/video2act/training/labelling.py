@@ -161,6 +161,7 @@ def _write(
                     reader.predict(network, number, device=device),
                     recorded.instruction,
                     seed=entry.seed,
+                    environment=entry.environment,
                     seen=entry.seen,
                     unseen=entry.unseen,
                 )
