@@ -56,7 +56,8 @@ class EmbodiedDataset(DatasetView):
         episode, robot = super().episode(i), self._embodiments[self.part_number(i)]
         unified = np.zeros((2, episode.length, UNIFIED_DIM), np.float32)
         unified[..., list(robot.places)] = episode.state, episode.actions
-        return EpisodeData(*unified, episode.instruction, episode.timestamps)
+        state, action = unified
+        return EpisodeData(state, action, episode.instruction, episode.timestamps)
 
     def dimension_mask(self, i: int) -> Float32[np.ndarray, "unified"]:
         """1 at the places of episode `i`'s robot, 0 elsewhere."""

@@ -153,7 +153,8 @@ def _fingerprint(evaluation: Evaluation) -> str:
     path = evaluation.source.path
     if path is None:
         policy = evaluation.source.load(evaluation.device)
-        return "" if isinstance(policy, EnginePolicy) else tensors_fingerprint(policy.state_dict())
+        weights = getattr(policy, "state_dict", None)  # an engine's policy, or a test's, has none
+        return tensors_fingerprint(weights()) if weights else ""
     files = ("*",) if is_exported(path) else SHARED[:4]
     return fingerprint(found for name in files for found in sorted(path.glob(name)) if found.is_file())
 
