@@ -135,7 +135,7 @@ class LiberoExpert:
                 speed = CARRYING_SPEED if stage.gripper == CLOSED else 1.0
                 move = np.clip(GAIN * error / METRES_PER_ACTION, -1, 1) * speed
                 turn = GAIN * np.array([*self._tilt(), left]) / RADIANS_PER_ACTION
-                yield np.array([*move, *np.clip(turn, -0.3, 0.3), stage.gripper], dtype=np.float32)
+                yield np.array([*move, *np.clip(turn, -0.7, 0.7), stage.gripper], dtype=np.float32)
 
     def _hand(self) -> tuple[Float[np.ndarray, "3"], float]:
         """Position of the point between the fingers, and the turn of the hand from where the fingers close along y."""
