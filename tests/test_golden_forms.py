@@ -85,7 +85,7 @@ class TestLayers:
 
     def test_mixture_of_layers(self):
         mixture = LayerMixture(3)
-        mixture.load_state_dict({"weight": torch.tensor([0.5, -0.2, 1.0]), "scale": torch.tensor(1.5)})
+        mixture.load_state_dict({"weight": torch.tensor([0.5, -0.2, 1.0]), "scale": torch.tensor([1.5])})
         # weights .319, .158 and .525 of the softmax
         layers = torch.tensor([1.0, 10.0, 100.0]).view(1, 3, 1, 1, 1)
         assert float(mixture(Video(layers, 5.0)).grid.detach()) == pytest.approx(81.473, abs=0.01)

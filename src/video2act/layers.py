@@ -91,7 +91,7 @@ def grid_rotation(numbers: Float[Tensor, "b t"], h: int, w: int, *, head_dim: in
 
     def angles(position: Tensor, count: int) -> Tensor:
         # from a radian a step down to a sixteenth of that
-        return position[..., None] * 16.0 ** -(torch.arange(count, device=device) / max(1, count))
+        return position[..., None] * torch.exp(-math.log(16.0) * torch.arange(count, device=device) / max(1, count))
 
     frame = angles(numbers, pairs - 2 * spatial)[:, :, None, None]
     row = angles(torch.arange(h, device=device).float(), spatial)[:, None]

@@ -117,7 +117,7 @@ class LayerMixture(nn.Module):
     def __init__(self, num_layers: int):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(num_layers))
-        self.scale = nn.Parameter(torch.ones(()))
+        self.scale = nn.Parameter(torch.ones(1))
 
     def forward(self, video: Video) -> Video:
         layers = rearrange(video.grid, "b (layers d) t h w -> layers b d t h w", layers=len(self.weight))

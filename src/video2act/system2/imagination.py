@@ -60,8 +60,7 @@ def append_future(
     num_future = config.num_frames // frames_per_latent
     noise = seeded_noise(still[:, :, None].expand(-1, -1, num_future, -1, -1), seed=1)
     future = (1 - config.level) * still[:, :, None] + config.level * noise
-    level = latents.grid.new_zeros(b, t + num_future)
-    level[:, t:] = config.level
+    level = torch.cat([latents.grid.new_zeros(b, t), latents.grid.new_full((b, num_future), config.level)], dim=1)
     return Video(torch.cat([latents.grid, future], dim=2), latents.fps), level
 
 

@@ -117,8 +117,8 @@ class TinyBackbone(VideoBackbone):
             tapped = [self.blocks[layer].modulated(x, modulation) for layer, x in pairs]  # type: ignore[operator]
         elif norm == "layer":
             tapped = [nn.functional.layer_norm(x, (self.width,)) for x in tapped]
-        grid = rearrange(tapped, "layers b t (h w) d -> b (layers d) t h w", h=h, w=w)
-        return Video(grid, latents.fps)
+        grids = [rearrange(x, "b t (h w) d -> b d t h w", h=h, w=w) for x in tapped]
+        return Video(torch.cat(grids, dim=1), latents.fps)
 
     def velocity(self, noisy: Video, noise_level: Float[Tensor, "b t"], *, instruction: list[str]) -> Video:
         """`noise - latents`; zero on frames of level 0, which carry no noise."""
