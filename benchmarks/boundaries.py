@@ -99,7 +99,7 @@ def compare(policy: Video2Act, clips: list[tuple[dict[str, Video], str]]) -> dic
     if system2 is None:
         raise ValueError("this policy has no System 2, so it has no streams to look at")
     kept = [policy.explain(clip, [sentence]) for clip, sentence in clips]
-    plain = {name: replace(clip, grid=torch.zeros_like(clip.grid)) for name, clip in clips[0][0].items()}
+    plain = {name: Video(torch.zeros_like(clip.grid), clip.fps) for name, clip in clips[0][0].items()}
     of_grey = policy.explain(plain, [clips[0][1]])
     config = system2.config
     system2.config = replace(config, reference="none")
