@@ -8,7 +8,7 @@ import torch
 
 from video2act.config import InverseTrainConfig
 from video2act.data import FrameStore, LeRobotDataset
-from video2act.training.inverse_dynamics import InverseDynamics, MomentReader, Moments
+from video2act.training.inverse_dynamics import InverseDynamics, MomentReader, Surroundings
 
 CONFIG = InverseTrainConfig(context=2, stride=3, image_px=32, channels=8)
 
@@ -44,8 +44,8 @@ def test_every_frame_and_the_state_count(reader: MomentReader, model: InverseDyn
         for frame in range(5):
             frames = {name: grid.clone() for name, grid in moments.frames.items()}
             frames[camera][0, frame, :, 8:16, 8:16] *= -1
-            assert not np.array_equal(model.predict(Moments(frames, moments.state)), before)
-    assert not np.array_equal(model.predict(Moments(moments.frames, moments.state + 1)), before)
+            assert not np.array_equal(model.predict(Surroundings(frames, moments.state)), before)
+    assert not np.array_equal(model.predict(Surroundings(moments.frames, moments.state + 1)), before)
 
 
 def test_labels_stay_within_the_recorded_range(reader: MomentReader, model: InverseDynamics):

@@ -31,7 +31,7 @@ MOTION_SCALE = 10.0
 
 
 @dataclass(frozen=True)
-class Moments:
+class Surroundings:
     """What the model reads of some moments."""
 
     frames: dict[str, Float[Tensor, "b t 3 h w"]]
@@ -65,13 +65,15 @@ class InverseDynamics(nn.Module):
             nn.Linear(size, HIDDEN), nn.LayerNorm(HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, len(statistics["action"].mean))
         )
 
-    def forward(self, moments: Moments, action: Float[Tensor, "b a"], generator: torch.Generator) -> Float[Tensor, ""]:
+    def forward(
+        self, moments: Surroundings, action: Float[Tensor, "b a"], generator: torch.Generator
+    ) -> Float[Tensor, ""]:
         """Mean square error of the normalised actions, on shifted frames."""
         frames = {camera: self._shifted(frames, generator) for camera, frames in moments.frames.items()}
-        return (self._normalised(Moments(frames, moments.state)) - self.action.normalize(action)).square().mean()
+        return (self._normalised(Surroundings(frames, moments.state)) - self.action.normalize(action)).square().mean()
 
     @torch.no_grad()
-    def predict(self, moments: Moments) -> Float32[np.ndarray, "b a"]:
+    def predict(self, moments: Surroundings) -> Float32[np.ndarray, "b a"]:
         """Actions in raw units, within the range of the recorded ones."""
         raw = self.action.restore(self._normalised(moments))
         return raw.clamp(self.action_min, self.action_max).cpu().numpy().astype(np.float32)
@@ -80,7 +82,7 @@ class InverseDynamics(nn.Module):
         stacked = rearrange(frames, "b t c h w -> b (t c) h w")
         return shift(stacked, self.config.image_shift_px, generator=generator).view_as(frames)
 
-    def _normalised(self, moments: Moments) -> Float[Tensor, "b a"]:
+    def _normalised(self, moments: Surroundings) -> Float[Tensor, "b a"]:
         seen = []
         for camera, eye in zip(self.cameras, self.eyes, strict=True):
             frames = moments.frames[camera]
@@ -102,7 +104,7 @@ class MomentReader:
         size = (config.image_px, config.image_px)
         store.plan([(camera, size, LETTERBOX) for camera in cameras])
 
-    def read(self, places: Sequence[tuple[int, int]], *, device: torch.device, has_state: bool) -> Moments:
+    def read(self, places: Sequence[tuple[int, int]], *, device: torch.device, has_state: bool) -> Surroundings:
         """The moments at (episode, frame); beyond an episode its first or last frame is repeated."""
         around = self.config.stride * np.arange(-self.config.context, self.config.context + 1)
         ends = [self.data.lengths[episode] - 1 for episode, _ in places]
@@ -119,7 +121,7 @@ class MomentReader:
         }
         states = [self.data.episode(episode).state[own] for episode, own in wanted]
         state = torch.from_numpy(np.stack(states)).to(device)
-        return Moments(frames, state if has_state else state[..., :0])
+        return Surroundings(frames, state if has_state else state[..., :0])
 
     def predict(self, model: InverseDynamics, episode: int, *, device: torch.device) -> Float32[np.ndarray, "t a"]:
         """The action at every frame of an episode."""
