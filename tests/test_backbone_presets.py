@@ -43,7 +43,12 @@ def over_a_tiny_instance(config: PolicyConfig, root: Path) -> PolicyConfig:
     tiny = replace(backbone, source=str(source), feature_layers=(2,), text_cache=str(root / "text"))
     num_frames, size = 1 + 2 * tiny.frames_per_feature, 2 * tiny.patch_px
     spatial, motion = system2.streams
-    streams = (replace(spatial, size_px=size), replace(motion, size_px=size, num_frames=num_frames))
+    imagine = motion.imagine
+    if imagine.num_frames:
+        imagine = replace(imagine, num_frames=tiny.frames_per_feature)
+        num_frames = min(num_frames, motion.num_frames)
+    motion = replace(motion, size_px=size, num_frames=num_frames, imagine=imagine)
+    streams = (replace(spatial, size_px=size), motion)
     return replace(config, system2=replace(system2, backbone=tiny, streams=streams))
 
 

@@ -14,7 +14,7 @@ from recordings import make_episode, write_dataset
 from torch.utils.data import DataLoader
 
 from video2act.clips import clip_indices
-from video2act.config import FrameConfig, PolicyConfig
+from video2act.config import FrameConfig, Orientation, PolicyConfig
 from video2act.data import EpisodeData, FrameStore, open_datasets
 from video2act.data.batches import BatchLoader, episode_clips
 from video2act.data.cache import FeatureCache
@@ -37,7 +37,7 @@ class MemoryDataset:
     state_dim: int = 3
     action_dim: int | None = 2
     robot: str = "arm"
-    orientation: str = "upright"
+    orientation: Orientation = "upright"
     tasks: tuple[str, ...] = ()
     stats: Any = None
     fingerprint: str = "memory"

@@ -58,7 +58,7 @@ def write(
                 frames[t, y - 4 : y + 4, x - 4 : x + 4] = 220
             state = place.astype(np.float32)[:, : len(described["state_names"])]
             recorded = action if has_action else None
-            sentences = {"seen": ("shove",), "unseen": ("nudge",)}
+            sentences: dict[str, Any] = {"seen": ("shove",), "unseen": ("nudge",)}
             writer.add_episode(Episode(dict.fromkeys(cameras, frames), state, recorded, "push", number, **sentences))
     return root
 
@@ -214,7 +214,8 @@ class TestRefused:
     def test_data_that_do_not_go_with_the_videos(
         self, changed: dict[str, Any], match: str, videos: Path, tmp_path: Path
     ):
-        data = write(tmp_path / "data", **{"numbers": range(5)} | changed)
+        given: dict[str, Any] = {"numbers": range(5)} | changed
+        data = write(tmp_path / "data", **given)
         with pytest.raises(ValueError, match=match):
             run(data, videos, tmp_path / "out")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]

@@ -37,7 +37,7 @@ def moving(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for t in range(14):
                 x = (8 + way * t) % 16
                 frames[t, 4:12, x] = 220
-            action = np.tile(np.float32([way, 0.1 * (number % 2)]), (14, 1))
+            action = np.tile(np.array([way, 0.1 * (number % 2)], np.float32), (14, 1))
             images = {"front": frames, "wrist": frames}
             writer.add_episode(Episode(images, np.zeros((14, 3), np.float32), action, "go", seed=number))
     return root

@@ -72,7 +72,7 @@ def metrics(folder: Path) -> list[dict[str, float]]:
 def killed_at(last: int) -> Iterator[None]:
     take_step = TrainingLoop._step
 
-    def step(self: TrainingLoop, number: int, inputs: Callable[[int], tuple[Any, ...]]) -> tuple[float, float]:
+    def step(self: TrainingLoop, number: int, inputs: Callable[[int], tuple[Any, ...]]) -> Any:
         if number == last:
             raise KeyboardInterrupt
         return take_step(self, number, inputs)

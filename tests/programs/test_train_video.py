@@ -99,7 +99,7 @@ class TestResume:
     ):
         take_step, out = TrainingLoop._step, tmp_path / "killed"
 
-        def killed(self: TrainingLoop, step: int, inputs: Callable[[int], tuple[Any, ...]]) -> tuple[float, float]:
+        def killed(self: TrainingLoop, step: int, inputs: Callable[[int], tuple[Any, ...]]) -> Any:
             if step == 5:
                 raise KeyboardInterrupt
             return take_step(self, step, inputs)

@@ -170,11 +170,12 @@ class TestManyRobots:
         assert trained.report.num_clips > 4
 
     def test_a_batch_has_one_rate(self, recorded: Path, other: Path):
+        config = replace(CONFIG, stride=1)
         footage = Footage.open(
-            [open_dataset(recorded, episodes=(0, 1)), open_dataset(other, episodes=(0,))], None, config=CONFIG
+            [open_dataset(recorded, episodes=(0, 1)), open_dataset(other, episodes=(0,))], None, config=config
         )
         assert [one.camera for one in footage] == ["front", "top"]
-        sampler = ClipSampler(footage, CONFIG)
+        sampler = ClipSampler(footage, config)
         said: dict[float, set[str]] = {}
         for seed in range(20):
             clips, instruction = sampler.random(3, (seed,))

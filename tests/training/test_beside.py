@@ -92,7 +92,7 @@ def test_a_published_model_learns_both_and_the_run_folder_holds_what_the_policy_
     policy = train((recorded,), run, config=CONFIG, **options)
     for line in metrics(run):
         assert line["loss"] == pytest.approx(line["action_loss"] + 0.5 * line["video_loss"], rel=1e-5)
-    transformer = policy.slow.backbone.transformer
+    transformer: Any = policy.slow.backbone.transformer
     assert len(transformer.blocks) == 1
     names = [name for name in load_file(run / "model.safetensors") if "backbone" in name]
     if tuning.method == "lora":
@@ -103,11 +103,10 @@ def test_a_published_model_learns_both_and_the_run_folder_holds_what_the_policy_
     loaded = Video2Act.from_pretrained(run)
     clips = make_batch(policy.config).videos
     seen = [each.perceive(clips, ["push", "look"]).data for each in (policy, loaded)]
-    assert torch.allclose(*seen, atol=1e-5)
-    before: Any = make_backbone(over_wan)
-    assert not torch.equal(
-        before.transformer.blocks[0].attn1.to_q.weight, loaded.slow.backbone.transformer.blocks[0].attn1.to_q.weight
-    )
+    assert torch.allclose(seen[0], seen[1], atol=1e-5)
+    models: list[Any] = [make_backbone(over_wan), loaded.slow.backbone]
+    before, after = (model.transformer.blocks[0].attn1.to_q.weight for model in models)
+    assert not torch.equal(before, after)
 
 
 def test_the_video_loss_teaches_what_the_actions_alone_do_not(video_model: Path, recorded: Path, tmp_path: Path):
@@ -146,8 +145,9 @@ def test_a_killed_joint_training_with_video_data_that_goes_on_equals_one_that_wa
     other = replace(CONFIG, video_loss_weight=0.25)
     with pytest.raises(ValueError, match=r"started with other settings \(video_loss_weight: 0.5 then, 0.25 now"):
         train((recorded,), tmp_path / "killed", config=other, resume=True, **options)
+    without: dict[str, Any] = {**options, "video_data": ()}
     with pytest.raises(ValueError, match="video_data"):
-        train((recorded,), tmp_path / "killed", config=CONFIG, resume=True, **options | {"video_data": ()})
+        train((recorded,), tmp_path / "killed", config=CONFIG, resume=True, **without)
     train((recorded,), tmp_path / "killed", config=CONFIG, resume=True, **options)
     for name in ("model.safetensors", "metrics.jsonl"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -50,7 +50,8 @@ def test_every_frame_and_the_state_count(reader: MomentReader, model: InverseDyn
 
 def test_labels_stay_within_the_recorded_range(reader: MomentReader, model: InverseDynamics):
     with torch.no_grad():
-        model.out[-1].bias.fill_(100.0)
+        last: Any = model.out[-1]
+        last.bias.fill_(100.0)
     recorded = np.concatenate([reader.data.episode(i).actions for i in range(3)])
     found = reader.predict(model, 1, device=torch.device("cpu"))
     assert np.allclose(found, np.broadcast_to(recorded.max(axis=0), (12, 2)))

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import UInt8
 
+from video2act.config import Orientation
 from video2act.data.fingerprint import Fingerprinted
 from video2act.data.lerobot_reader import Dataset, EpisodeData, LeRobotDataset, statistics
 from video2act.data.pictures import Reduce
@@ -29,7 +30,7 @@ class DatasetView(Fingerprinted):
         self.episodes = tuple(map(tuple, chosen))
         first = self.parts[0]
         self.fps, self.robot, self.cameras = first.fps, first.robot, first.cameras
-        self.orientation = first.orientation
+        self.orientation: Orientation = first.orientation
         self.state_dim, self.action_dim = first.state_dim, first.action_dim
         self._places = [(k, i) for k, chosen in enumerate(self.episodes) for i in chosen]
         self.lengths = tuple(self.parts[k].lengths[i] for k, i in self._places)
