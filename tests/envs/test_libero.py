@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -229,7 +230,8 @@ class TestTraps:
             renderer.update_scene(data, camera)
             np.testing.assert_array_equal(renderer.render(), image)
         model.geom_group[:] = groups
-        assert len(mujoco.MjvOption().geomgroup) == 6
+        module: Any = mujoco
+        assert module.mjNGROUP == 6
 
     def test_b_g_k_a_seed_is_the_same_scene_to_the_pixel_whatever_came_before(self, soup: Libero):
         first = walk(soup, 3)

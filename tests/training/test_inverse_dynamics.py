@@ -1,6 +1,7 @@
 """What the inverse-dynamics model reads: frames on both sides of a moment, and what changes between them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
