@@ -6,7 +6,7 @@ import torch
 from video2act.clips import to_frames
 from video2act.config import FilterConfig, FormerConfig, ImagineConfig, StreamConfig
 from video2act.types import Video
-from video2act.viz.film import PANEL_PX, Recording, film
+from video2act.viz.film import PANEL_PX, Explain, Recording, film
 
 FPS, FRAMES = 20.0, 12
 AHEAD = StreamConfig("motion", "top", 5, 1, 16, FilterConfig(), FormerConfig(), imagine=ImagineConfig(4))
@@ -53,3 +53,23 @@ def test_without_a_decoder_there_is_the_map_alone():
         next(film(recording(), [AHEAD], explain=explain, **given)).shape[1] for given in ({"foresee": foresee}, {})
     )
     assert wide - narrow == 2 * PANEL_PX
+
+
+def test_unfiltered_features_are_shown_by_what_changes():
+    """Normalised features are as large everywhere, so their size would be a map of nothing."""
+
+    def moving(clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
+        grid = torch.ones(1, 4, 3, 2, 2)
+        grid[:, :, 0, 0, 0], grid[:, :, 2, 1, 1] = -1.0, -1.0
+        return {"motion": Video(grid, 5.0)}
+
+    past = panels_of(moving, slice(-2 * (PANEL_PX + 52), -(PANEL_PX + 52) - 52))
+    future = panels_of(moving, slice(-(PANEL_PX + 52), -52))
+    for found, (row, column) in ((past, (0, 0)), (future, (1, 1))):
+        cells = found.reshape(2, PANEL_PX // 2, 2, PANEL_PX // 2, 3).astype(float).sum(axis=(1, 3, 4))
+        assert np.unravel_index(cells.argmax(), (2, 2)) == (row, column)
+
+
+def panels_of(explain: Explain, columns: slice) -> np.ndarray:
+    picture = next(film(recording(), [AHEAD], explain=explain))
+    return picture[-PANEL_PX - 70 : -70, columns]

@@ -111,10 +111,16 @@ def film(
 
 
 class _View:
-    """A stream's maps over an episode and those of the pixels; each of the two has one scale."""
+    """A stream's maps over an episode and those of the pixels; each of the two has one scale.
+
+    Normalised features without a filter are equally large everywhere. Then the maps show what differs: over the clip,
+    and, of the imagined frames, from the newest one.
+    """
 
     def __init__(self, stream: StreamConfig):
         self.stream = stream
+        self._is_plain = stream.filter.name == "none"
+        self._is_over_time = stream.filter.name in TEMPORAL or (self._is_plain and stream.num_frames > 1)
         self._maps: dict[int, np.ndarray] = {}
         self._pixels: dict[int, np.ndarray] = {}
         self._future_maps: dict[int, np.ndarray] = {}
@@ -125,24 +131,28 @@ class _View:
         if look.num_frames and look.keep == "all":
             t = kept.grid.shape[2]  # of 1 + (frames after the first) / group
             num_past = t - look.num_frames * (t - 1) // (num_frames - 1 + look.num_frames)
-            self._future_maps[step] = magnitude(replace(kept, grid=kept.grid[:, :, num_past:]))
-            kept = replace(kept, grid=kept.grid[:, :, :num_past])
+            future, past = kept.grid[:, :, num_past:], kept.grid[:, :, :num_past]
+            self._future_maps[step] = magnitude(replace(kept, grid=future - past[:, :, -1:] * self._is_plain))
+            kept = replace(kept, grid=past)
         if imagined is not None:
             last = imagined.grid[0, :, -1].detach().float().cpu().numpy()
             self._imagined[step] = np.rint((last.transpose(1, 2, 0) + 1) * 127.5).astype(np.uint8)
+        if self._is_plain:
+            axes = 2 if kept.grid.shape[2] > 1 else (3, 4)
+            kept = replace(kept, grid=kept.grid - kept.grid.mean(dim=axes, keepdim=True))
         self._maps[step] = magnitude(kept)
         h, w = self._maps[step].shape
-        self._pixels[step] = pixel_map(clip, self.stream.filter.name, size=(h, w))
+        self._pixels[step] = pixel_map(clip, TEMPORAL[0] if self._is_over_time else "sobel", size=(h, w))
 
     def panels(self, step: int, frame: UInt8[np.ndarray, "size size 3"]) -> list[UInt8[np.ndarray, "_h _w 3"]]:
         """The pixels' own map and the stream's, each with its scale, over the frame of a control step."""
-        name, camera = self.stream.filter.name, self.stream.camera
-        own = "change of pixels" if name in TEMPORAL else "sobel of pixels"
-        if name in TEMPORAL and self._pixels[step].max() < STILL:
+        name = "change of features" if self._is_plain else self.stream.filter.name
+        own = "change of pixels" if self._is_over_time else "sobel of pixels"
+        if self._is_over_time and self._pixels[step].max() < STILL:
             found = "no motion yet" if step == min(self._maps) else "no motion in this clip"
         else:
             found = f"r = {correlation(self._maps[step], self._pixels[step]):+.2f}"
-        texts = (f"{own}, {camera}", f"{self.stream.name}: {name}, {found}")
+        texts = (f"{own}, {self.stream.camera}", f"{self.stream.name}: {name}, {found}")
         drawn = []
         for text, maps in zip(texts, (self._pixels, self._maps), strict=True):
             value_range = robust_range(list(maps.values()))
@@ -160,11 +170,13 @@ class _View:
             value_range = robust_range(list(self._future_maps.values()))
             picture = overlay(enlarge(frames[step], PANEL_PX), rescale(self._future_maps[step], value_range))
             picture = np.concatenate([picture, scale_bar(PANEL_PX, value_range)], axis=1)
-            drawn.append(caption(picture, f"{self.stream.name}: {self.stream.filter.name} of the imagined"))
+            found = "expected change" if self._is_plain else f"{self.stream.filter.name} of the imagined"
+            drawn.append(caption(picture, f"{self.stream.name}: {found}"))
         if step in self._imagined:
             drawn.append(caption(enlarge(self._imagined[step], PANEL_PX), f"imagined, {ahead}"))
             came = min(step + steps, len(frames) - 1)
-            drawn.append(caption(enlarge(frames[came], PANEL_PX), f"what came, {ahead}" * (came == step + steps)))
+            text = f"what came, {ahead}" if came == step + steps else "the episode's last frame"
+            drawn.append(caption(enlarge(frames[came], PANEL_PX), text))
         return drawn
 
 
