@@ -51,6 +51,8 @@ class Stage:
     max_steps: int
     tolerance_m: float = 0.0
     """the stage is over when the gripper is this near"""
+    is_carrying: bool = False
+    """something is held, so the hand goes slower"""
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,9 @@ class LiberoExpert:
             Stage(start + np.array([0, 0, ABOVE_M]), grasp.yaw, OPEN, 50, 0.015),
             Stage(start, grasp.yaw, OPEN, 30, 0.003),
             Stage(start, grasp.yaw, CLOSED, CLOSING_STEPS),
-            Stage(np.array([*start[:2], top]), grasp.yaw, CLOSED, 40, 0.03),
-            Stage(np.array([*over, top]), grasp.yaw, CLOSED, 60, 0.015),
-            Stage(end, grasp.yaw, CLOSED, 30, 0.02),
+            Stage(np.array([*start[:2], top]), grasp.yaw, CLOSED, 40, 0.03, is_carrying=True),
+            Stage(np.array([*over, top]), grasp.yaw, CLOSED, 60, 0.015, is_carrying=True),
+            Stage(end, grasp.yaw, CLOSED, 30, 0.02, is_carrying=True),
             Stage(None, grasp.yaw, OPEN, 8),
             Stage(np.array([*over, top]), grasp.yaw, OPEN, 20, 0.03),
         )
@@ -132,7 +134,7 @@ class LiberoExpert:
                 left = (stage.yaw - yaw + np.pi / 2) % np.pi - np.pi / 2  # half a turn is the same grasp
                 if np.linalg.norm(error) < stage.tolerance_m and abs(left) < 0.1:
                     break
-                speed = CARRYING_SPEED if stage.gripper == CLOSED else 1.0
+                speed = CARRYING_SPEED if stage.is_carrying else 1.0
                 move = np.clip(GAIN * error / METRES_PER_ACTION, -1, 1) * speed
                 turn = GAIN * np.array([*self._tilt(), left]) / RADIANS_PER_ACTION
                 yield np.array([*move, *np.clip(turn, -0.7, 0.7), stage.gripper], dtype=np.float32)
