@@ -178,6 +178,15 @@ def test_a_system_2_that_cannot_be_built_is_an_error_at_once_with_its_traceback(
         start(cannot_be_built)
 
 
+def test_one_that_died_before_it_was_given_its_priority_still_says_why(start: Start, monkeypatch: pytest.MonkeyPatch):
+    def is_too_late(which: int, pid: int, priority: int) -> None:
+        raise ProcessLookupError(3, "No such process")
+
+    monkeypatch.setattr("video2act.runtime.process_loop.os.setpriority", is_too_late)
+    with pytest.raises(RuntimeError, match=r"(?s)cannot_be_built.*runs/nowhere does not exist"):
+        start(cannot_be_built)
+
+
 def test_an_error_that_looks_like_the_end_of_the_pipe_is_told_too(start: Start):
     with pytest.raises(RuntimeError, match=r"(?s)could not be started in a process.*the weights end early"):
         start(ends_early)

@@ -71,9 +71,11 @@ class ProcessSystem2:
         try:
             process.start()
             if process.pid is not None:
-                # from here, not there: it begins with imports, at the pace of whoever sets no limit
-                os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
-        except OSError as problem:  # no memory, too many processes, or dead before it was given its priority
+                # one that has died already: its answer, below, says why
+                with suppress(ProcessLookupError):
+                    # from here, not there: it begins with imports, at the pace of whoever sets no limit
+                    os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
+        except OSError as problem:  # no memory, too many processes
             raise SlowProcessError(f"a process could not be started: {problem}") from problem
         theirs.close()  # or its end would not be noticed
         self.num_starts += 1
