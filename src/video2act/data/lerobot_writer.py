@@ -276,7 +276,9 @@ def load_origin(root: Path | str) -> dict[str, Any]:
 
 
 def load_orientation(root: Path | str, info: DatasetInfo) -> Orientation:
-    """Of the pictures: the recorded word; `lerobot` without one, if cameras and sizes are those of LeRobot's LIBERO.
+    """The orientation of a dataset's pictures: the recorded word. A dataset without one counts as `lerobot` if its
+    cameras and sizes are those of LeRobot's LIBERO.
+
     Raises DatasetError: another word."""
     is_form = {"image", "image2"} <= info.cameras.keys() and [len(info.state_names), len(info.action_names)] == [8, 7]
     word = load_origin(root).get("orientation", "lerobot" if is_form else "upright")

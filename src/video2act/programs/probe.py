@@ -1,8 +1,8 @@
 """`video2act probe`: which tap of a video model says most about the next actions, on your own data, in minutes.
 
 Rows share their episodes, moments and seeds, so they compare in pairs. Done rows are kept, so an interrupted probe goes
-on. The table says first whether the task can show a difference: where even the true future lowers the error no further
-than the past does, nothing that looks ahead can be told from what does not.
+on. The table says first whether the task can show a difference. If the true future lowers the error no further than the
+past does, the task cannot rank taps that look ahead.
 """
 
 import json
