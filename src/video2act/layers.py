@@ -112,16 +112,33 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(
-        self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n n"] | None = None, *, rotation: Rotation | None = None
+        self,
+        x: Float[Tensor, "b n d"],
+        mask: Bool[Tensor, "b n n"] | None = None,
+        *,
+        rotation: Rotation | None = None,
+        num_closed: int = 0,
     ) -> Float[Tensor, "b n d"]:
-        """Attend; `mask` says which tokens (last axis) each token may attend to, `rotation` where they stand."""
+        """Attend.
+
+        Args:
+            mask: which tokens (last axis) each token may attend to.
+            rotation: where the tokens stand.
+            num_closed: the first tokens that attend to one another only, in every sample. Two attentions without a
+                mask cost less than one with it.
+        """
         query, key, value = rearrange(
             self.qkv(x), "b n (three heads d) -> three b heads n d", three=3, heads=self.num_heads
         )
         query, key = self.query_norm(query), self.key_norm(key)
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
-        mixed = attention(query, key, value=value, mask=mask)
+        if num_closed:
+            closed = [part[:, :, :num_closed] for part in (query, key, value)]
+            first = attention(closed[0], closed[1], value=closed[2])
+            mixed = torch.cat([first, attention(query[:, :, num_closed:], key, value=value, mask=mask)], dim=2)
+        else:
+            mixed = attention(query, key, value=value, mask=mask)
         return self.out(rearrange(mixed, "b heads n d -> b n (heads d)"))
 
 

@@ -11,7 +11,7 @@ import torch
 
 from video2act.config import BackboneConfig, FilterConfig, FormerConfig, ImagineConfig, StreamConfig, VideoTrainConfig
 from video2act.system2.backbones import TinyBackbone
-from video2act.system2.backbones.tiny import newest_clean
+from video2act.system2.backbones.tiny import first_clean, newest_clean
 from video2act.training.video_clips import clips_of_streams
 from video2act.types import Video
 
@@ -68,6 +68,23 @@ def test_real_frames_do_not_look_at_noise(tiny: TinyBackbone):
     before, after = (in_training(tiny, video, 3) for video in (latents, changed))
     assert torch.equal(before[:, :, :3], after[:, :, :3])
     assert not torch.allclose(before[:, :, 3:], after[:, :, 3:])
+
+
+@torch.no_grad()
+def test_two_attentions_equal_one_under_a_mask(tiny: TinyBackbone):
+    """Clips with the same number of clean frames take the short way; beside another clip they take the long one."""
+    latents = Video(torch.randn(2, 16, 5, 2, 2), 5.0)
+    level = torch.tensor([[0.0, 0.0, 0.9, 0.9, 0.9], [0.0, 0.0, 0.0, 0.9, 0.9]])
+    masked = tiny.features(latents, TEXT, noise_level=level).grid
+    assert (first_clean(level), first_clean(level[:1]), first_clean(level[1:])) == (0, 2, 3)
+    for item in range(2):
+        alone = tiny.features(Video(latents.grid[[item]], 5.0), [TEXT[item]], noise_level=level[[item]]).grid
+        assert torch.allclose(alone[0], masked[item], atol=1e-5)
+
+
+def test_clips_that_do_not_begin_with_the_same_clean_frames_are_not_split():
+    for level in ([[0.9, 0.0]], [[0.0, 0.9, 0.0]], [[0.0, 0.0]], [[0.9, 0.9]], [[0.0, 0.5], [0.5, 0.5]]):
+        assert first_clean(torch.tensor(level)) == 0
 
 
 def test_frames_are_numbered_from_the_newest_clean_one():

@@ -19,12 +19,12 @@ from video2act.video_backbone import VideoBackbone
 
 def features_of(stream: StreamConfig, latents: Video, *, instruction: list[str], backbone: VideoBackbone) -> Video:
     """A video model's features of a stream's latents and of the future that the stream imagines."""
-    imagine, num_past = stream.imagine, latents.grid.shape[2]
+    imagine = stream.imagine
     if not imagine.num_frames:
         return backbone.features(latents, instruction)
-    still = backbone.hold(latents.grid[:, :, -1])
-    whole, level = append_future(latents, imagine, frames_per_latent=backbone.config.frames_per_latent, still=still)
-    return kept_positions(backbone.features(whole, instruction, noise_level=level), imagine, num_past=num_past)
+    whole, level = append_future(latents, imagine, backbone=backbone)
+    features = backbone.features(whole, instruction, noise_level=level)
+    return kept_positions(features, imagine, num_past=latents.grid.shape[2])
 
 
 def foreseen(stream: StreamConfig, latents: Video, *, instruction: list[str], backbone: VideoBackbone) -> Video:
@@ -35,31 +35,25 @@ def foreseen(stream: StreamConfig, latents: Video, *, instruction: list[str], ba
     Raises:
         ValueError: a published model that was loaded without the blocks and the decoder that this needs.
     """
-    config, past = stream.imagine, latents.grid
-    whole, level = append_future(
-        latents,
-        config,
-        frames_per_latent=backbone.config.frames_per_latent,
-        still=backbone.hold(past[:, :, -1]),
-    )
+    whole, level = append_future(latents, stream.imagine, backbone=backbone)
     flow = backbone.velocity(whole, level, instruction=instruction).grid
     clean = replace(whole, grid=whole.grid - level[:, None, :, None, None] * flow)
     pixels = backbone.decode(clean)
-    return replace(pixels, grid=pixels.grid[:, :, -config.num_frames :].clamp(-1, 1))
+    return replace(pixels, grid=pixels.grid[:, :, -stream.imagine.num_frames :].clamp(-1, 1))
 
 
 def append_future(
-    latents: Video, config: ImagineConfig, *, frames_per_latent: int, still: Float[Tensor, "b c h w"]
+    latents: Video, config: ImagineConfig, *, backbone: VideoBackbone
 ) -> tuple[Video, Float[Tensor, "b t"]]:
     """The latents with those that are to be imagined behind them, and the noise level of each.
 
-    Args:
-        still: the next latent of a world that stands still, which levels below 1 mix with the noise.
+    Levels below 1 mix the next latent of a world that stands still with the noise.
     """
     b, _, t, _, _ = latents.grid.shape
-    num_future = config.num_frames // frames_per_latent
-    noise = seeded_noise(still[:, :, None].expand(-1, -1, num_future, -1, -1), seed=1)
-    future = (1 - config.level) * still[:, :, None] + config.level * noise
+    num_future = config.num_frames // backbone.config.frames_per_latent
+    still = backbone.hold(latents.grid[:, :, -1])[:, :, None]
+    noise = seeded_noise(still.expand(-1, -1, num_future, -1, -1), seed=1)
+    future = (1 - config.level) * still + config.level * noise
     level = torch.cat([latents.grid.new_zeros(b, t), latents.grid.new_full((b, num_future), config.level)], dim=1)
     return Video(torch.cat([latents.grid, future], dim=2), latents.fps), level
 

@@ -42,11 +42,12 @@ class TinyBlock(nn.Module):
         modulation: Float[Tensor, "b t 1 6 d"],
         *,
         mask: Bool[Tensor, "b m m"] | None,
+        num_closed: int,
         rotation: Rotation,
     ) -> Float[Tensor, "b t n d"]:
         _, _, gate1, shift2, scale2, gate2 = (modulation + self.offset).unbind(dim=3)
         read = self.modulated(x, modulation).flatten(1, 2)
-        x = x + gate1 * self.attention(read, mask, rotation=rotation).view_as(x)
+        x = x + gate1 * self.attention(read, mask, rotation=rotation, num_closed=num_closed).view_as(x)
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
 
     def modulated(self, x: Float[Tensor, "b t n d"], modulation: Tensor) -> Float[Tensor, "b t n d"]:
@@ -154,12 +155,14 @@ class TinyBackbone(VideoBackbone):
         position = frames_embedding(number.float(), h, w, width=self.config.hidden)
         rotation = grid_rotation(number.float(), h, w, head_dim=self.config.hidden // self.config.num_heads)
         x = self.latent_in(rearrange(grid, "b c t h w -> b t (h w) c")) + position
-        is_clean = repeat(noise_level == 0, "b t -> b (t n)", n=h * w)
         # a clean frame does not look at noise
-        mask = None if is_one_level(noise_level) else is_clean[:, None] | ~is_clean[:, :, None]
+        mask, num_closed = None, h * w * first_clean(noise_level)
+        if not num_closed and not is_one_level(noise_level):
+            is_clean = repeat(noise_level == 0, "b t -> b (t n)", n=h * w)
+            mask = is_clean[:, None] | ~is_clean[:, :, None]
         hidden = [x]
         for block in self.blocks[:num_blocks]:
-            hidden.append(block(hidden[-1], modulation, mask=mask, rotation=rotation))
+            hidden.append(block(hidden[-1], modulation, mask=mask, num_closed=num_closed, rotation=rotation))
         return hidden, modulation
 
 
@@ -167,6 +170,15 @@ def newest_clean(noise_level: Float[Tensor, "b t"]) -> Int[Tensor, "b"]:
     """The number of the newest frame without noise; -1: there is none."""
     number = torch.arange(1, noise_level.shape[1] + 1, device=noise_level.device) * (noise_level == 0)
     return number.amax(dim=1) - 1
+
+
+def first_clean(noise_level: Float[Tensor, "b t"]) -> int:
+    """How many frames at the beginning of every clip are clean, where all others are noised; 0: the clips differ."""
+    is_clean = noise_level[0] == 0
+    count = int(is_clean.sum())
+    is_beginning = torch.arange(len(is_clean), device=is_clean.device) < count
+    is_same = bool((is_clean == is_beginning).all() and ((noise_level == 0) == is_clean).all())
+    return count if is_same and count < len(is_clean) else 0
 
 
 class CodecStream:
