@@ -6,8 +6,9 @@ here.
 
 import enum
 import importlib
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.distributed import FileStore, init_device_mesh
 
 from video2act.config import PolicyConfig
 from video2act.policy import Video2Act
@@ -74,13 +76,15 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[ModuleType, Module
     monkeypatch.setitem(sys.modules, package.__name__, package)
     names = [f"{package.__name__}.{name}" for name in ("configuration_video2act", "modeling_video2act")]
     yield importlib.import_module(names[0]), importlib.import_module(names[1])
-    for name in [*names, f"{package.__name__}.batches"]:
+    for name in [*names, f"{package.__name__}.batches", f"{package.__name__}.chunking"]:
         sys.modules.pop(name)
 
 
 @pytest.fixture
-def policy(plugin: tuple[ModuleType, ModuleType], small_config: PolicyConfig, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A new one, of the small preset; its video model has random weights, which only a test may have."""
+def make(
+    plugin: tuple[ModuleType, ModuleType], small_config: PolicyConfig, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    """Makes a new policy of the small preset; its video model has random weights, which only a test may have."""
     configuration, modeling = plugin
     monkeypatch.setitem(PRESETS, "tiny", lambda spec: small_config)
     monkeypatch.setattr(modeling, "build_policy", lambda config, statistics, video_model: Video2Act(config, statistics))
@@ -89,16 +93,26 @@ def policy(plugin: tuple[ModuleType, ModuleType], small_config: PolicyConfig, mo
         "observation.images.wrist": (3, 16, 16),
         "observation.state": (3,),
     }
-    config = configuration.Video2ActConfig(
-        input_features={name: SimpleNamespace(shape=shape) for name, shape in shapes.items()},
-        output_features={"action": SimpleNamespace(shape=(2,))},
-        fps=small_config.fps,
-    )
     stats = {
         name: {"mean": [0.0] * size, "std": [1.0] * size, "min": [-1.0] * size, "max": [1.0] * size}
         for name, size in (("observation.state", 3), ("action", 2))
     }
-    return modeling.Video2ActPolicy(config, stats)
+
+    def made(**options: Any) -> Any:
+        config = configuration.Video2ActConfig(
+            input_features={name: SimpleNamespace(shape=shape) for name, shape in shapes.items()},
+            output_features={"action": SimpleNamespace(shape=(2,))},
+            fps=small_config.fps,
+            **options,
+        )
+        return modeling.Video2ActPolicy(config, stats).eval()
+
+    return made
+
+
+@pytest.fixture
+def policy(make: Callable[..., Any]) -> Any:
+    return make()
 
 
 def training_batch(policy: Any, real_steps: int) -> dict[str, Any]:
@@ -118,18 +132,180 @@ def training_batch(policy: Any, real_steps: int) -> dict[str, Any]:
 
 def test_it_takes_a_training_step(policy: Any):
     """It handed over one chance where the library had begun to take two."""
-    loss, told = policy(training_batch(policy, 3))
+    loss, told = policy.train()(training_batch(policy, 3))
     loss.backward()
     assert torch.isfinite(loss)
     assert any(parameter.grad is not None for parameter in policy.parameters())
     assert told["staleness_s"] >= 0
 
 
+def seen_by(policy: Any, batch: int = 2) -> dict[str, Any]:
+    """A batch of newest observations."""
+    of = training_batch(policy, 3)
+    seen = {name: of[name][:batch, -1] for name in of if name.startswith("observation.") and "_is_pad" not in name}
+    return {**seen, "task": ["push", "pull"][:batch]}
+
+
 def test_it_acts(policy: Any, small_config: PolicyConfig):
-    seen = {
-        name: value[:, -1] for name, value in training_batch(policy, 3).items() if name.startswith("observation.images")
-    }
-    seen = {name: value for name, value in seen.items() if not name.endswith("_is_pad")}
-    seen |= {"observation.state": torch.zeros(2, 3), "task": ["push", "pull"]}
-    assert policy.eval().select_action(seen).shape == (2, 2)
-    assert policy.predict_action_chunk(seen).shape == (2, small_config.horizon, 2)
+    assert policy.select_action(seen_by(policy)).shape == (2, 2)
+    assert policy.predict_action_chunk(seen_by(policy)).shape == (2, small_config.horizon, 2)
+
+
+# real-time chunking
+
+
+@pytest.mark.parametrize("rows", [1, 2], ids=["one robot, as LeRobot's rollout", "batched"])
+def test_a_chunk_continues_what_is_left_of_the_last_one(policy: Any, rows: int):
+    seen = seen_by(policy, batch=rows)
+    left = policy.predict_action_chunk(seen, inference_delay=0)[:, 1:4] + 0.25
+    handed = left[0] if rows == 1 else left
+    again = policy.predict_action_chunk(seen, inference_delay=2, prev_chunk_left_over=handed)
+    torch.testing.assert_close(again[:, :2], left[:, :2], msg="the actions that are executed meanwhile")
+    assert not torch.equal(again[:, 2:], policy.predict_action_chunk(seen, inference_delay=2)[:, 2:])
+
+
+def test_it_continues_in_inference_mode(policy: Any):
+    """Guidance takes gradients, which tensors made in inference mode do not have."""
+    with torch.inference_mode():
+        seen = {name: value.clone() if torch.is_tensor(value) else value for name, value in seen_by(policy, 1).items()}
+        left = policy.predict_action_chunk(seen, inference_delay=0)[0, 1:]
+        again = policy.predict_action_chunk(seen, inference_delay=1, prev_chunk_left_over=left)
+    torch.testing.assert_close(again[0, 0], left[0])
+
+
+def test_rows_that_lerobot_fills_up_are_no_actions(plugin: Any):
+    chunking = importlib.import_module("lerobot_policy_video2act.chunking")
+    left = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0], [0.0, 0.0]])
+    found = chunking.committed_actions(left, 3, execution_horizon=None, batch=1, action_dim=2)
+    assert (len(found[0].actions), found[0].num_frozen) == (2, 2)
+    found = chunking.committed_actions(left, 0, execution_horizon=1, batch=1, action_dim=2)
+    assert (len(found[0].actions), found[0].num_frozen) == (1, 0)
+    assert chunking.committed_actions(left[2:], 1, execution_horizon=None, batch=1, action_dim=2) == [None]
+
+
+@pytest.mark.parametrize(
+    ("left", "delay", "complaint"),
+    [
+        ((3, 5), 1, r"\[n 2\] or \[1 n 2\].*\[3, 5\]"),
+        ((2, 3, 2), 1, r"got \[2, 3, 2\]"),
+        ((3, 2), -1, "at least 0; got -1"),
+    ],
+)
+def test_another_shape_is_refused(policy: Any, left: tuple[int, ...], delay: int, complaint: str):
+    with pytest.raises(ValueError, match=complaint):
+        policy.predict_action_chunk(seen_by(policy, 1), inference_delay=delay, prev_chunk_left_over=torch.ones(left))
+
+
+def test_no_unknown_argument_is_swallowed(policy: Any):
+    for call in (policy.predict_action_chunk, policy.select_action):
+        with pytest.raises(TypeError, match="inference_delays"):
+            call(seen_by(policy), inference_delays=2)
+    with pytest.raises(TypeError, match="dataset_stat"):
+        type(policy)(policy.config, dataset_stat={})
+
+
+def test_lerobots_rollout_finds_what_it_asks_for(policy: Any):
+    """Its own check, `supports_rtc_inference`."""
+    assert policy.supports_rtc()
+    inspect.signature(policy.predict_action_chunk).bind(object(), inference_delay=0, prev_chunk_left_over=None)
+
+
+def test_control_steps_between_two_chunks_are_counted_on_the_wall_clock(policy: Any, monkeypatch: pytest.MonkeyPatch):
+    """LeRobot's rollout asks once per chunk, but System 2's clips have a frame per control step."""
+    now, fps = [0.0], policy.model.config.fps
+    monkeypatch.setattr(policy._elapsed, "_clock", lambda: now[0])
+    observed: list[float] = []
+    seen = seen_by(policy, 1)
+    policy.predict_action_chunk(seen, inference_delay=0)
+    own = policy._runners[0].policy
+    observe = own.observe
+    monkeypatch.setattr(own, "observe", lambda frame: (observed.append(frame.time * fps), observe(frame)))
+    now[0] += 3.2 / fps
+    policy.predict_action_chunk(seen, inference_delay=1)
+    assert observed == pytest.approx([0, 0, 3])
+    now[0] += 0.2 / fps
+    policy.predict_action_chunk(seen, inference_delay=1)
+    now[0] += 1.6 / fps
+    policy.predict_action_chunk(seen, inference_delay=1)
+    assert observed == pytest.approx([0, 0, 3, 4, 5]), "the parts of a step must not add up"
+    policy.predict_action_chunk(seen)
+    assert observed[-1] == pytest.approx(6), "without a delay it is the next control step"
+
+
+def test_lerobots_settings_of_real_time_chunking_count(make: Callable[..., Any]):
+    policy = make(rtc_training_max_delay=3)
+    seen, left = seen_by(policy, 1), torch.full((4, 2), 0.3)
+
+    def frozen(**settings: Any) -> Any:
+        policy.config.rtc_config = SimpleNamespace(max_guidance_weight=7.0, **settings)
+        policy.reset()
+        chunk = policy.predict_action_chunk(seen, inference_delay=2, prev_chunk_left_over=left)
+        return bool((chunk[0, :2] == left[:2]).all()), policy._runners[0].policy._guidance
+
+    assert frozen(enabled=False) == (False, None)
+    assert frozen(enabled=True) == (True, 7.0)
+    assert frozen(enabled=True, mode="trained") == (True, None)
+    with pytest.raises(ValueError, match="at most 3"):
+        policy.predict_action_chunk(seen, inference_delay=4, prev_chunk_left_over=left)
+
+
+def test_trained_chunking_needs_the_training(make: Callable[..., Any]):
+    with pytest.raises(ValueError, match=r"--policy\.overlap=rtc,"):
+        make(overlap="rtc_trained")
+    with pytest.raises(ValueError, match="rtc or rtc_trained, got 'replace'"):
+        make(overlap="replace")
+    policy = make(overlap="rtc_trained", rtc_training_max_delay=2)
+    assert policy.model.config.system1.max_delay_steps == 2
+    policy.predict_action_chunk(seen_by(policy, 1), inference_delay=0)
+    assert policy._runners[0].policy._guidance is None
+
+
+# LeRobot's other hooks
+
+
+def test_queued_actions_are_dropped(policy: Any):
+    seen = seen_by(policy)
+    policy.select_action(seen)
+    policy.select_action(seen)
+    assert not policy._runners[0].decision.is_new_plan
+    policy.drop_queued_actions()
+    policy.select_action(seen)
+    assert all(runner.decision.is_new_plan for runner in policy._runners)
+
+
+def test_peft_adapts_the_blocks_of_system1(policy: Any):
+    peft = pytest.importorskip("peft")
+    count = len(policy.model.system1.dit.blocks)
+    policy.requires_grad_(False)
+    adapted = peft.get_peft_model(policy, peft.LoraConfig(r=2, **policy._get_default_peft_targets()))
+    loss, _ = adapted(training_batch(policy, 3))
+    loss.backward()
+    trained = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+    assert len(trained) == 2 * 7 * count
+    assert all(".system1.dit.blocks." in name for name in trained)
+    assert policy.get_optim_params()
+    assert policy.select_action(seen_by(policy)).shape == (2, 2)
+
+
+def test_its_fsdp_units_are_gathered_where_they_are_used(policy: Any, tmp_path: Path):
+    """A unit's weights are there in its own `forward` only."""
+    from torch.distributed import destroy_process_group, init_process_group
+    from torch.distributed.fsdp import fully_shard
+
+    batch = training_batch(policy, 3)
+    torch.manual_seed(0)
+    whole, _ = policy.train()(batch)
+    init_process_group("gloo", store=FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        units = [module for module in policy.modules() if type(module).__name__ in policy._fsdp_wrap_modules]
+        for module in units:
+            fully_shard(module, mesh=mesh)
+        fully_shard(policy, mesh=mesh)
+        torch.manual_seed(0)
+        sharded, _ = policy(batch)
+        sharded.backward()
+    finally:
+        destroy_process_group()
+    assert len(units) > 10
+    torch.testing.assert_close(sharded, whole)

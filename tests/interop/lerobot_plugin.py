@@ -172,7 +172,7 @@ def saved_and_loaded(saved: Path, folder: Path) -> None:
     policy.reset()
     for _ in range(2 * size.refresh_every + 1):
         action = policy.select_action(batch)
-        refreshes.append(len(policy._episodes[0].policy.perceive_s))
+        refreshes.append(len(policy._runners[0].policy.times.perceive_s))
     assert action.shape == (2, size.action_dim)
     assert refreshes[-1] == 3, "System 2 must look at control steps 0, n and 2n"
     print(f"saved and loaded: equal plans; System 2 looked {refreshes[-1]} times in {len(refreshes)} control steps")

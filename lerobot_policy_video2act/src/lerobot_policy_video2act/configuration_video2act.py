@@ -6,7 +6,7 @@ that json and from nothing else. LeRobot demands that fields are only ever added
 field cannot be read.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.configs.types import NormalizationMode
@@ -36,6 +36,11 @@ class Video2ActConfig(PreTrainedConfig):
     """control rate in Hz; taken from the dataset when a policy is new"""
     instruction: str | None = None
     """the instruction in environments of LeRobot that have none, such as aloha's"""
+    overlap: str = "rtc"
+    """how a chunk of `lerobot-rollout --inference.type=rtc` continues the one in execution. rtc: by guided denoising,
+    which works with any policy; rtc_trained: by a policy that was trained for it"""
+    rtc_training_max_delay: int = 0
+    """longest delay in control steps that training shows, for rtc_trained; 0: none. Only read when a policy is new"""
     policy: str = ""
     """the whole policy's config as json, written by the plugin; not to be set by hand"""
 
@@ -56,8 +61,12 @@ class Video2ActConfig(PreTrainedConfig):
         default_factory=lambda: dict.fromkeys(("VISUAL", "STATE", "ACTION"), NormalizationMode.IDENTITY)
     )
 
+    rtc_config = None  # no field: `lerobot-rollout` sets it, and its class differs between versions
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.overlap not in ("rtc", "rtc_trained"):
+            raise ValueError(f"overlap must be rtc or rtc_trained, got {self.overlap!r}")
         if not self.policy:
             make_preset(
                 self.preset, DataSpec(1, 1, 30.0, ("any",))
@@ -92,6 +101,8 @@ class Video2ActConfig(PreTrainedConfig):
         cameras = tuple(camera_name(key) for key in self.image_features)
         spec = DataSpec(state_dim, action_dim, float(rate), cameras)
         policy = make_preset(self.preset, spec)
+        system1 = replace(policy.system1, max_delay_steps=self.rtc_training_max_delay)
+        policy = replace(policy, system1=system1)
         check_frames(policy, {camera_name(key): tuple(own.shape[-2:]) for key, own in self.image_features.items()})
         return policy
 

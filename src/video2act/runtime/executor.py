@@ -70,6 +70,10 @@ class Executor:
         self._noted: dict[str, str] = {}
         """subject -> kind of the incident that lasts"""
 
+    def replan(self) -> None:
+        """The next plan is due at once."""
+        self._begun_at = None
+
     def decide(self, observation: Observation) -> Decision:
         """The action for the moment of this observation.
 

@@ -186,6 +186,10 @@ class Runner:
         self._missed_deadlines += time.perf_counter() - started > decision.plan.chunk.period
         return decision
 
+    def replan(self) -> None:
+        """Begin a plan at the next control step, whatever is left of the running one."""
+        self._executor.replan()
+
     @property
     def incidents(self) -> Incidents:
         """What went wrong and was survived, over all episodes."""
