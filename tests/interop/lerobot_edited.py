@@ -2,9 +2,9 @@
 
     python tests/interop/lerobot_edited.py FOLDER
 
-Deletes episodes, splits, merges, removes features and renames tasks, of a dataset that we wrote and of one that LeRobot
-recorded. Each result must have no fault, and hold the numbers and the pictures of the episodes that are left. Prints one
-line per edit and ends with an error at the first difference.
+Deletes episodes, splits, merges, removes features and renames tasks, of two datasets that we wrote and of one that
+LeRobot recorded. Each result must have no fault, and hold the numbers and the pictures of the episodes that are left.
+Prints a line per edit and ends with an error at the first difference.
 """
 
 import json
