@@ -13,6 +13,7 @@ from video2act.clips import (
     ImageHistory,
     clip_indices,
     stream_indices,
+    to_frames,
     to_pixels,
 )
 from video2act.config import FilterConfig, FormerConfig, FrameConfig, StreamConfig
@@ -292,3 +293,19 @@ def test_a_waiting_encoder_may_fall_1024_frames_behind_and_no_more(monkeypatch: 
         history.append(observation(number))
     with pytest.raises(RuntimeError, match="System 2 is 2 frames behind"):
         history.append(observation(4))
+
+
+def test_a_still_clip_is_the_newest_frame_again_and_again_in_training_and_on_the_robot():
+    stream = StreamConfig("motion", "front", 5, 2, 16, FilterConfig(), FormerConfig(), is_still=True)
+    assert stream_indices(7, stream) == [7] * 5
+    assert stream_indices(7, replace(stream, every=4)) == [4] * 5
+    history = FrameHistory((stream,))
+    assert history.span == 1
+    for number in range(8):
+        image = np.full((16, 16, 3), 10 * number, np.uint8)
+        history.append(Observation({"front": image}, np.zeros(3, np.float32), "push", number / 20))
+    clip = history.clips(20.0)["motion"]
+    assert (to_frames(clip) == 70).all()
+    assert (clip.grid.shape[2], clip.fps) == (5, 10.0), "shape and rate are those of the moving clip"
+    with pytest.raises(ValueError, match="is_still repeats the newest frame"):
+        replace(stream, num_frames=1)

@@ -26,6 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("system1", "system2", "data", "envs", "runtime", "serving", "viz"),
     ("policy", "hub", "engines", "interop"),
     ("training", "evaluation"),
+    ("study",),
     ("programs",),
     ("cli", "cli_flags", "__init__"),
 )

@@ -182,3 +182,15 @@ def test_info_describes_a_run(
     monkeypatch.setattr(sys, "argv", ["video2act", "info", str(folder)])
     cli.main()
     assert " preset       tiny_blind" in capsys.readouterr().out
+
+
+def test_a_stream_can_be_left_out(capsys: pytest.CaptureFixture[str]):
+    tiny = make_preset("tiny", ANY_DATA)
+    alone = tiny.replace({"system2.streams.spatial": None, "system2.streams.motion.stride": 2})
+    assert alone.system2 is not None
+    assert [(stream.name, stream.stride) for stream in alone.system2.streams] == [("motion", 2)]
+    with pytest.raises(ValueError, match="System 2 needs at least one stream"):
+        alone.replace({"system2.streams.motion": None})
+    words = ["--data", "d", "--out", "o", "--policy.system2.streams.spatial", "None", "--policy.horizon", "16"]
+    options = parse(TrainOptions, words, program="video2act train")
+    assert options.changes == {"system2.streams.spatial": None, "horizon": 16}

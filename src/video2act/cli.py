@@ -16,6 +16,7 @@ from typing import Any
 from video2act.config import data_options as data
 from video2act.config import probe, serving
 from video2act.config import programs as running
+from video2act.config import study as studies
 from video2act.config import training_options as training
 from video2act.extras import distribution
 from video2act.training.pause import TrainingPausedError, signals_interrupt
@@ -112,6 +113,7 @@ VERBS = {
     "eval": Verb(EvaluateCommand, program("evaluate", _evaluate), ("run",)),
     "serve": Verb(ServeCommand, program("serve", lambda p, o: p.serve(**vars(o))), ("run",)),
     "sweep": Verb(SweepCommand, program("sweep", _sweep), ("run",)),
+    "study": Verb(studies.StudyOptions, program("study", lambda p, o: p.study(o)), ("study",)),
     "probe": Verb(probe.ProbeOptions, program("probe", lambda p, o: p.probe(o))),
     "view": Verb(data.ViewOptions, program("view", lambda p, o: p.view(**vars(o))), ("run",)),
     "bench": Verb(data.BenchOptions, program("bench", lambda p, o: p.bench_stages(**vars(o)))),
@@ -122,7 +124,7 @@ VERBS = {
 
 
 TRAININGS = ("train", "train-video")
-GOING_ON = ("collect", "cache fill", "label", "eval", "sweep", "probe", "convert robotwin", "demo")
+GOING_ON = ("collect", "cache fill", "label", "eval", "sweep", "study", "probe", "convert robotwin", "demo")
 """verbs whose command, given again, goes on where it was interrupted"""
 
 

@@ -115,6 +115,8 @@ def _hint(policy: PolicyConfig, path: str) -> Any:
     """The type of the field at a path, whether its value is there or None; None for an unknown path."""
     above, _, name = path.rpartition(".")
     parent = _value(policy, above) if above else policy
+    if isinstance(parent, tuple) and (part := _value(parent, name)) is not None:
+        return type(part) | None  # a stream can be left out
     return get_type_hints(type(parent)).get(name) if dataclasses.is_dataclass(parent) else None
 
 

@@ -39,7 +39,7 @@ def stream_indices(newest: int, stream: StreamConfig) -> list[int]:
     looked = newest - newest % stream.every
     if stream.encoding == "stream" and newest >= 0:
         return list(range(0, looked + 1, stream.stride))
-    return clip_indices(looked, stream.num_frames, stride=stream.stride)
+    return clip_indices(looked, stream.num_frames, stride=0 if stream.is_still else stream.stride)
 
 
 MAX_WAITING_FRAMES = 1024
@@ -187,7 +187,7 @@ def _memory(stream: StreamConfig) -> int:
     """Frames that a stream's window may still need."""
     if stream.encoding == "stream":
         return 1
-    return stream.stride * (stream.num_frames - 1) + stream.every
+    return (0 if stream.is_still else stream.stride) * (stream.num_frames - 1) + stream.every
 
 
 class ImageHistory:

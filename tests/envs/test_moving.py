@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from video2act.envs.experts.moving import MovingExpert
-from video2act.envs.moving import BALL_RADIUS_M, BALL_SPEED_M_S, DRIFT_SPEED_M_S, SHOWN_S, TASKS, Moving
+from video2act.envs.moving import BALL_RADIUS_M, BALL_SPEED_M_S, DRIFT_SPEED_M_S, SHOWN_S, TASKS, WITH_VELOCITY, Moving
 from video2act.evaluation.episodes import play_expert
 from video2act.types import Step
 
 STILL = np.zeros(4, dtype=np.float32)
 
 
-@pytest.fixture(scope="module", params=list(TASKS))
+@pytest.fixture(scope="module", params=[name for name in TASKS if not name.endswith(WITH_VELOCITY)])
 def unseen(request: pytest.FixtureRequest) -> Iterator[Moving]:
     """A task without cameras."""
     made = Moving(request.param, ())
@@ -162,3 +162,17 @@ def test_the_ball_touches_the_table(intercept: Moving):
     for _ in range(10):
         intercept.step(STILL)
     assert intercept.object[2] == pytest.approx(BALL_RADIUS_M, abs=0.01)
+
+
+def test_the_true_velocity_is_in_the_state_of_the_tasks_named_after_it_and_nothing_else_differs():
+    plain, told = Moving("intercept", ()), Moving("intercept_velocity", ())
+    assert told.spec.state_names == (*plain.spec.state_names, "velocity_x", "velocity_y")
+    for seed in range(3):
+        before, same = plain.reset(seed), told.reset(seed)
+        np.testing.assert_array_equal(same.state[:4], before.state)
+        np.testing.assert_allclose(same.state[4:], plain.velocity, rtol=1e-6)
+    action = np.full(4, 0.5, np.float32)
+    np.testing.assert_array_equal(told.step(action).observation.state[:4], plain.step(action).observation.state)
+    assert MovingExpert(told)
+    plain.close()
+    told.close()

@@ -5,6 +5,7 @@ import json
 import types
 import typing
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -98,14 +99,24 @@ def build(hint: Any, value: Any, *, where: str) -> Any:
         hints = get_type_hints(hint)
         unknown = sorted(set(map(str, value)) - set(hints))
         listed = ", ".join(shown(field).strip("'") for field in unknown[:10])
-        check(not unknown, f"{where}: unknown field {listed} of {name}; it has {', '.join(hints)}")
-        required = {field.name for field in dataclasses.fields(hint) if field.default is dataclasses.MISSING}
+        close = get_close_matches(unknown[0], hints, n=1) if unknown else []
+        it = f"did you mean {close[0]!r}? It" if close else "it"
+        check(not unknown, f"{where}: unknown field {listed} of {name}; {it} has {', '.join(hints)}")
+        required = {
+            field.name
+            for field in dataclasses.fields(hint)
+            if field.default is field.default_factory is dataclasses.MISSING
+        }
         missing = sorted(required - set(value))
         check(not missing, f"{where}: missing field {', '.join(missing)} of {name}")
         values = {key: build(hints[key], item, where=f"{where}: {key}") for key, item in value.items()}
         with located(where):
             return hint(**values)
     origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if hint is Path and isinstance(value, str | Path):
+        return Path(value)
     if origin is tuple:
         check(isinstance(value, list | tuple), f"{where}: expected a list, got {shown(value)}")
         check(len(value) <= MAX_ITEMS, f"{where}: expected a list of at most {MAX_ITEMS} items, got {len(value)}")

@@ -25,7 +25,8 @@ def replaced(config: Config, changes: Mapping[str, Any]) -> Config:
     """The config with fields changed, all at once, so that each may depend on the others.
 
     Args:
-        changes: path -> value. A mapping as value changes several fields below a path.
+        changes: path -> value. A mapping as value changes several fields below a path; None takes a part out that a
+            config can be without, such as one of several streams.
     Raises:
         ValueError: an unknown path, with the nearest ones; a value of another type; values that contradict each other.
     """
@@ -123,12 +124,14 @@ def _changed(hint: Any, config: Any, change: Any, *, where: str) -> Any:
         raise ValueError(_unknown(unknown, below, where))
     is_tuple = isinstance(config, tuple)
     hints = dict.fromkeys(below, get_args(hint)[0]) if is_tuple else get_type_hints(type(config))
+    removed = {name for name, inner in change.items() if is_tuple and inner == _Value(None)}
     new = {
         name: _changed(hints[name], below[name], inner, where=f"{where}.{name}".lstrip("."))
         for name, inner in change.items()
+        if name not in removed
     }
     if is_tuple:
-        return tuple({**below, **new}.values())
+        return tuple(item for name, item in {**below, **new}.items() if name not in removed)
     with located(where):
         return dataclasses.replace(config, **new)
 

@@ -140,6 +140,9 @@ class StreamConfig(CheckedConfig):
     latent_size: tuple[int, ...] = ()
     """height and width to which the latents are resized before the transformer; empty: as they are. For the same
     checkpoints"""
+    is_still: bool = False
+    """every frame of the clip is the newest one, in training and on the robot: a control, which has all of a clip but
+    its motion"""
 
     @property
     def frame_px(self) -> tuple[int, int]:
@@ -152,6 +155,10 @@ class StreamConfig(CheckedConfig):
 
     def _check(self) -> None:
         several = self.num_frames + self.imagine.num_frames > 1
+        check(
+            not self.is_still or (self.num_frames > 1 and self.encoding == "window"),
+            "is_still repeats the newest frame of a clip; it needs num_frames above 1 and encoding='window'",
+        )
         latents, size = list(self.latent_frames), list(self.latent_size)
         temporal = self.filter.name if self.filter.is_temporal else ""
         check(

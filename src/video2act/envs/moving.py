@@ -7,6 +7,8 @@
   because the arm runs at 40 % of its usual speed. It often begins outside of the picture. The puck reaches the goal
   only where the arm aims ahead.
 * `moving:hidden`: the goal is shown for 0.3 s, then hidden. This one needs memory, not motion.
+* `moving:intercept_velocity`, `moving:push_velocity`: the same scenes, with the true velocity in the state. A policy
+  that is trained there shows what perceiving the motion could bring at most.
 
 One picture does not contain the answer, and neither does the state: it holds the gripper's own position and opening.
 Experts without velocity, or without memory, fall short (a test measures it). The physics, the arm and the action are
@@ -43,6 +45,8 @@ GOAL_RADIUS_M = 0.05
 
 SHOWN_S = 0.3
 
+VELOCITY_NAMES = ("velocity_x", "velocity_y")
+
 _HAND = ("hand", "rightclaw", "leftclaw", "rightpad", "leftpad")
 
 
@@ -63,6 +67,8 @@ TASKS = {
     "push": MovingTask("push the puck to the moving goal", 260, (0.0, 0.6, 0.2), arm_speed=0.4),
     "hidden": MovingTask("push the puck to where the goal was shown", 200, (0.0, 0.6, 0.2)),
 }
+WITH_VELOCITY = "_velocity"
+TASKS |= {f"{name}{WITH_VELOCITY}": TASKS[name] for name in ("intercept", "push")}
 
 
 class Moving(SimulatedTask):
@@ -77,7 +83,8 @@ class Moving(SimulatedTask):
         max_steps: int | None = None,
     ) -> None:
         check_choice("moving task", task, choices=TASKS)
-        self.task, chosen = task, TASKS[task]
+        self.task, chosen = task.removesuffix(WITH_VELOCITY), TASKS[task]
+        self._is_velocity_shown = task != self.task
         limit = chosen.max_steps
         max_steps = limit if max_steps is None else max_steps
         if not 1 <= max_steps <= limit:
@@ -91,7 +98,7 @@ class Moving(SimulatedTask):
             instruction=chosen.instruction,
             cameras=cameras,
             image_size=image_size,
-            state_names=STATE_NAMES,
+            state_names=(*STATE_NAMES, *VELOCITY_NAMES[: 2 * self._is_velocity_shown]),
             action_names=ACTION_NAMES,
             fps=1 / self._simulator.dt,
             max_steps=max_steps,
@@ -100,12 +107,12 @@ class Moving(SimulatedTask):
         model = self._simulator.model
         self._object, self._geom = model.joint("objjoint"), model.geom("objGeom")
         self._hand = {i for i in range(model.ngeom) if model.body(model.geom_bodyid[i]).name in _HAND}
-        if task == "intercept":
+        if self.task == "intercept":
             self._make_ball(model)
         super().__init__(spec, model, upside_down=UPSIDE_DOWN_CAMERAS)
         self.velocity: Float[np.ndarray, "2"] = np.zeros(2)
-        """of the ball or the goal, m/s; like `privileged`, `object` and `goal` for tests and experts, never for a
-        policy"""
+        """of the ball or the goal, m/s; like `privileged`, `object` and `goal` for tests and experts. A policy sees it
+        only in the tasks that are named after it"""
         self.is_struck = False
         self.privileged: Float[np.ndarray, "39"] = np.zeros(39)
         """MetaWorld's own observation"""
@@ -145,7 +152,7 @@ class Moving(SimulatedTask):
         self._show()
         self._mujoco.mj_forward(simulator.model, simulator.data)
         self.privileged = simulator._get_obs()
-        return self._observation(simulator.data, self.privileged[:4])
+        return self._observation(simulator.data, self._state)
 
     def step(self, action: Float[np.ndarray, "_a"]) -> Step:
         self._episode.check(action)
@@ -161,11 +168,15 @@ class Moving(SimulatedTask):
         success, is_lost = self._rate(forward_m_s=(self.privileged[1] - before[1]) * self.spec.fps)
         done = self._episode.advance(success or is_lost)
         self._show()
-        return Step(self._observation(simulator.data, self.privileged[:4]), done=done, success=success)
+        return Step(self._observation(simulator.data, self._state), done=done, success=success)
 
     def close(self) -> None:
         super().close()
         self._simulator.close()
+
+    @property
+    def _state(self) -> Float[np.ndarray, "s"]:
+        return np.concatenate([self.privileged[:4], self.velocity[: 2 * self._is_velocity_shown]])
 
     def _rate(self, *, forward_m_s: float) -> tuple[bool, bool]:
         """Whether the task is solved, and whether it no longer can be."""

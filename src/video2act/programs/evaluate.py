@@ -25,7 +25,15 @@ from video2act.engines.folder import is_exported
 from video2act.engines.policy import EnginePolicy
 from video2act.envs import expand_suites
 from video2act.evaluation.episodes import Evaluation, run_episodes
-from video2act.evaluation.findings import EpisodeRecord, Measurements, SuccessRate, make_info, rates, steps_csv
+from video2act.evaluation.findings import (
+    INFO_FILE,
+    EpisodeRecord,
+    Measurements,
+    SuccessRate,
+    make_info,
+    rates,
+    steps_csv,
+)
 from video2act.evaluation.kept import FOLDER as KEPT
 from video2act.evaluation.kept import FinishedEpisode, KeptEpisodes
 from video2act.evaluation.report import evaluation_tables, heading
@@ -41,7 +49,6 @@ if TYPE_CHECKING:
 else:
     Video2Act = Any
 
-INFO_FILE = "eval_info.json"
 STEPS_FILE = "steps.csv"
 
 

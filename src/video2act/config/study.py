@@ -1,0 +1,239 @@
+"""A study as data: arms x training seeds x scenes, what they share, and the contrast that was named beforehand."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+from video2act.config.checks import Bound, CheckedConfig, CountingInt, PoolName, Processes, Seed, check
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9_]*"
+
+Plain = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetPlan(CheckedConfig):
+    """Where a dataset comes from: one of the three."""
+
+    folder: str = ""
+    """a dataset that exists, seen from the yaml file"""
+    collect: Plain = field(default_factory=dict)
+    """fields of `collect`: env, episodes, noise, ..."""
+    label: Plain = field(default_factory=dict)
+    """fields of `label`; data and videos are names of this study's datasets"""
+
+    def _check(self) -> None:
+        given = [name for name in ("folder", "collect", "label") if getattr(self, name)]
+        check(len(given) == 1, f"a dataset has one of folder, collect and label, got {', '.join(given) or 'none'}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoModelPlan(CheckedConfig):
+    """How a video model is trained."""
+
+    data: tuple[str, ...]
+    """names of datasets; actions are not needed"""
+    options: Plain = field(default_factory=dict)
+    """other fields of `train-video`: preset, changes, episodes, camera, ..."""
+    training: Plain = field(default_factory=dict)
+    """its knobs: num_steps, batch_size, ...; num_steps 0 leaves random weights behind a fitted codec"""
+    per_seed: bool = False
+    """one for each training seed; else all seeds share one"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmPlan(CheckedConfig):
+    """One setting: what is trained, and how it is evaluated. What is left out is the study's."""
+
+    title: str = ""
+    """for tables; the arm's name, if left out"""
+    preset: str = "tiny"
+    changes: Plain = field(default_factory=dict)
+    """fields of the policy by their paths, as `train --policy.PATH` takes them"""
+    options: Plain = field(default_factory=dict)
+    """other fields of `train`: cameras, episodes, ..."""
+    data: tuple[str, ...] = ()
+    """names of datasets"""
+    video_data: tuple[str, ...] = ()
+    """names of datasets, for training.video_loss_weight"""
+    video_model: str = ""
+    """name of a video model; the study's, if left out and the policy has a System 2"""
+    training: Plain = field(default_factory=dict)
+    """knobs of the training, over those of the study"""
+    env: tuple[str, ...] = ()
+    """where it is evaluated: the same scenes in another form, such as one whose state holds more"""
+    evaluate: Plain = field(default_factory=dict)
+    """fields of `eval`, over those of the study. Arms that differ in these alone share their trainings"""
+    policy: str = ""
+    """a run folder that was trained elsewhere, seen from the yaml file; {seed} stands for the training seed"""
+    results: str = ""
+    """an eval_info.json that was made elsewhere, likewise; nothing is run"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast(CheckedConfig):
+    """A difference that the study is about: success of `arm` less that of `than`."""
+
+    arm: str
+    than: str
+    goal_points: float | None = None
+    """the difference that was hoped for, in percentage points; it is printed beside the result"""
+    why: str = ""
+    """what it would show"""
+
+    def __str__(self) -> str:
+        return f"{self.arm} - {self.than}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenes(CheckedConfig):
+    """The evaluation seeds, which all arms share. They must not be those of demonstrations."""
+
+    seed: Seed = 3000
+    episodes: CountingInt = 50
+    """per environment"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice(CheckedConfig):
+    """A smaller form of the study, for a look or a test."""
+
+    arms: tuple[str, ...] = ()
+    """all, if left out"""
+    seeds: tuple[Seed, ...] = ()
+    changes: Plain = field(default_factory=dict)
+    """fields of the study to change, by their paths: `datasets.demos.collect.episodes: 10`"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig(CheckedConfig):
+    """The content of a study's yaml file."""
+
+    name: Annotated[str, Bound("must be letters, digits and _", lambda name: bool(re.fullmatch(NAME, name)))]
+    question: str = ""
+    env: tuple[str, ...]
+    datasets: dict[str, DatasetPlan]
+    data: tuple[str, ...]
+    """names of the datasets that arms are trained on"""
+    video_models: dict[str, VideoModelPlan] = field(default_factory=dict)
+    video_model: str = ""
+    """the name of the one that arms use"""
+    training: Plain = field(default_factory=dict)
+    """knobs of every training: num_steps, batch_size, ..."""
+    evaluate: Plain = field(default_factory=dict)
+    """fields of `eval` for every arm"""
+    arms: dict[str, ArmPlan]
+    seeds: tuple[Seed, ...]
+    """training seeds, which all arms share"""
+    scenes: Scenes = field(default_factory=Scenes)
+    primary: Contrast
+    """named before the run, printed first"""
+    secondary: tuple[Contrast, ...] = ()
+    slices: dict[str, Slice] = field(default_factory=dict)
+
+    def _check(self) -> None:
+        for what, names in (("dataset", self.datasets), ("video model", self.video_models), ("arm", self.arms)):
+            for name in names:
+                check(bool(re.fullmatch(NAME, name)), f"the name of a {what} is letters, digits and _, got {name!r}")
+        check(len(self.arms) > 1, "a study compares arms; name two or more")
+        check(0 < len(set(self.seeds)) == len(self.seeds), f"seeds must be given, each once, got {list(self.seeds)}")
+        for name in (*self.data, *(name for plan in self.video_models.values() for name in plan.data)):
+            known("dataset", name, self.datasets)
+        for name, plan in self.datasets.items():
+            for other in (*plan.label.get("data", ()), *plan.label.get("videos", ())):
+                known(f"dataset (of dataset {name})", other, [each for each in self.datasets if each != name])
+        if self.video_model:
+            known("video model", self.video_model, self.video_models)
+        for name, arm in self.arms.items():
+            for other in (*arm.data, *arm.video_data):
+                known(f"dataset (of arm {name})", other, self.datasets)
+            if arm.video_model:
+                known(f"video model (of arm {name})", arm.video_model, self.video_models)
+            check(not (arm.policy and arm.results), f"arm {name}: give policy or results, not both")
+        for contrast in self.contrasts:
+            for name in (contrast.arm, contrast.than):
+                known(f"arm (of contrast {contrast})", name, self.arms)
+            check(contrast.arm != contrast.than, f"contrast {contrast}: an arm does not differ from itself")
+        for name, part in self.slices.items():
+            for arm in part.arms:
+                known(f"arm (of slice {name})", arm, self.arms)
+
+    @property
+    def contrasts(self) -> tuple[Contrast, ...]:
+        """The primary one first."""
+        return (self.primary, *self.secondary)
+
+    def title(self, arm: str) -> str:
+        return self.arms[arm].title or arm
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions(CheckedConfig):
+    """Train and evaluate every arm of a yaml file with every seed, and compare them. Run again to go on."""
+
+    study: Path
+    """the yaml file; see docs/evidence.md"""
+    out: Path
+    """folder for data, policies, evaluations, table.md, plots and study.html"""
+    arms: tuple[str, ...] | None = None
+    """a part of the arms"""
+    seeds: tuple[Seed, ...] | None = None
+    """a part of the training seeds"""
+    slice: str | None = None
+    """a smaller form that the file names, such as smoke"""
+    workers: Processes | None = None
+    """jobs at once; default: 2, on Ray one per core (or GPU) of the cluster"""
+    pool: PoolName = "local"
+    """where the jobs run: local, or on a Ray cluster: ray (this machine's), ray://HOST:PORT. See docs/scaling.md"""
+    dry_run: bool = False
+    """list the jobs with an estimate of their time, and run nothing"""
+    report_only: bool = False
+    """write the report of what is done, and run nothing"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(CheckedConfig):
+    """Compare evaluations on the same scenes: paired tests, intervals, and what cannot be told apart."""
+
+    evaluations: tuple[Path, ...]
+    """folders of `eval`, or their eval_info.json. Several that differ in the training seed alone are one arm: join them
+    by commas"""
+    out: Path | None = None
+    """json to write"""
+    confidence: Annotated[float, Bound("must lie in (0.5, 1)", lambda value: 0.5 < value < 1)] = 0.95
+
+    def _check(self) -> None:
+        check(len(self.evaluations) > 1, f"compare needs two evaluations or more, got {len(self.evaluations)}")
+
+
+def known(what: str, name: str, choices: Collection[str]) -> None:
+    """Raises ValueError for a name that is not among the choices, with the nearest ones."""
+    if name in choices:
+        return
+    close = get_close_matches(name, choices, n=2)
+    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    raise ValueError(f"there is no {what} {name!r}; {hint}there are {', '.join(choices) or 'none'}")
+
+
+def changed(plain: Plain, changes: Plain, *, where: str) -> Plain:
+    """Plain data with values changed by their paths (`scenes.episodes`). Raises ValueError for an unknown path; the
+    last name of a path may be new."""
+    copied = _copied(plain)
+    for path, value in changes.items():
+        *above, last = path.split(".")
+        place = copied
+        for name in above:
+            if name not in place and name in ("training", "scenes", "evaluate", "options", "changes"):
+                place[name] = {}
+            known(f"field of the study ({where}: {path})", name, place)
+            place = place[name]
+            check(isinstance(place, dict), f"{where}: {path}: {name} is a value; it has no {last}")
+        place[last] = value
+    return copied
+
+
+def _copied(plain: Any) -> Any:
+    return {name: _copied(value) for name, value in plain.items()} if isinstance(plain, dict) else plain

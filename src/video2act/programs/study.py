@@ -1,0 +1,104 @@
+"""`video2act study`: every arm with every seed on the same scenes, as jobs of a pool; then the comparison.
+
+The yaml file is the study: data, video models, arms, seeds, scenes, and the primary contrast, which is named before
+anything is run. All of it is checked before the first job. Every job is skipped if it is done and goes on if it was
+interrupted; one that fails stops those that need it, not the others. The report is written after each evaluation, and
+says what is missing.
+"""
+
+import os
+import sys
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+
+from video2act.config import to_json
+from video2act.config.study import StudyConfig, StudyOptions, known
+from video2act.files.atomic import write_text
+from video2act.files.lock import FolderLock
+from video2act.runtime.pool import num_workers, open_pool
+from video2act.study.jobs import StudyJob, StudyPlan, load_study, plan_jobs
+from video2act.study.report import write_report
+from video2act.study.times import time_table
+from video2act.study.worker import JobWorker, Outcome, is_finished
+
+
+class StudyFailedError(RuntimeError):
+    """Some jobs failed; what the others did is kept."""
+
+
+def study(options: StudyOptions) -> Path | str:
+    """Run what is missing of a study and write its report.
+
+    Returns:
+        The path of `table.md`; of a dry run, the list of jobs.
+    Raises:
+        FileNotFoundError, ValueError: something in the file is wrong, or `out` holds another study.
+        StudyFailedError: some jobs failed; the message says which, and why.
+    """
+    config = load_study(options.study, options.slice)
+    arms, seeds = _part(config, options)
+    plan, out = plan_jobs(config, options.study.absolute().parent), options.out.absolute()
+    jobs = plan.needed(arms, seeds)
+    done = {name for name, job in jobs.items() if is_finished(out, job)}
+    if options.dry_run:
+        return time_table(jobs, out, done=done)
+    if not options.report_only:
+        out.mkdir(parents=True, exist_ok=True)
+        with FolderLock(out, "a study"):
+            write_text(out / "study.json", to_json(config))
+            failed = _run(plan, jobs, done, options=options)
+    table = write_report(plan, out, arms=arms, seeds=seeds)
+    if not options.report_only and failed:
+        listed = "\n".join(f"  {outcome.job.name}: {outcome.error}" for outcome in failed)
+        raise StudyFailedError(
+            f"{len(failed)} jobs failed, which are tried again by the same command; {table} has the others\n{listed}"
+        )
+    return table
+
+
+def _part(config: StudyConfig, options: StudyOptions) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The arms and seeds that were asked for."""
+    arms = options.arms or (config.slices[options.slice].arms if options.slice else ()) or tuple(config.arms)
+    for arm in arms:
+        known("arm", arm, config.arms)
+    seeds = config.seeds if options.seeds is None else options.seeds
+    for seed in seeds:
+        known("training seed", str(seed), [str(each) for each in config.seeds])
+    return arms, seeds
+
+
+def _run(plan: StudyPlan, jobs: dict[str, StudyJob], done: Collection[str], *, options: StudyOptions) -> list[Outcome]:
+    """Run the jobs that are not done, each after those that it needs; returns those that failed."""
+    finished, failed = set(done), list[Outcome]()
+    waiting = {name: job for name, job in jobs.items() if name not in finished}
+    if not waiting:
+        return []
+    out, total = options.out.absolute(), len(jobs)
+    places = [os.getcwd(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    path = os.pathsep.join(dict.fromkeys(os.path.abspath(place) for place in places if place))
+    workers = num_workers(options.workers, pool=options.pool, local=2)
+    with open_pool(partial(JobWorker, out, path), min(workers, len(waiting)), pool=options.pool, folders=[out]) as pool:
+        while True:
+            while pool.has_free and (job := _next(waiting, finished)) is not None:
+                del waiting[job.name]
+                print(f"[{len(finished)}/{total}] begins: {job.name}", flush=True)
+                pool.submit(job)
+            if not pool.num_running:
+                return failed
+            job, outcome = pool.take()
+            if outcome.error:
+                failed.append(outcome)
+                print(f"failed: {job.name}: {outcome.error}", file=sys.stderr, flush=True)
+                continue
+            finished.add(job.name)
+            seconds, success = outcome.record["seconds"], outcome.record["result"]
+            found = f": {success['successes']} of {success['n_episodes']}" if success else ""
+            print(f"[{len(finished)}/{total}] done: {job.name} ({seconds:.0f} s){found}", flush=True)
+            if success:
+                write_report(plan, out)
+
+
+def _next(waiting: dict[str, StudyJob], finished: set[str]) -> StudyJob | None:
+    """The first job that has all it needs."""
+    return next((job for job in waiting.values() if finished.issuperset(job.needs)), None)

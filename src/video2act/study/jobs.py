@@ -1,0 +1,261 @@
+"""The jobs of a study: commands of this package, each with the folder that it writes and the jobs that it waits for.
+
+A job is a command line that anybody can type, run in the study's folder. Arms that ask for the same training share it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from video2act.config import EvaluateOptions, SimulatedLatency
+from video2act.config.checks import check, located
+from video2act.config.data_options import CollectOptions
+from video2act.config.files import build, read_plain
+from video2act.config.study import ArmPlan, Plain, StudyConfig, changed, known
+from video2act.config.training_options import LabelOptions, TrainOptions, TrainVideoOptions
+from video2act.envs import expand_suites, list_environments
+from video2act.envs.choices import check_choice
+from video2act.evaluation.findings import INFO_FILE
+from video2act.presets import ANY_DATA
+from video2act.training.choice import choose_policy
+
+MANAGED = ("seed", "out", "data", "resume", "video_model", "workers", "pool", "episodes")
+"""options that the study sets itself"""
+
+
+@dataclass(frozen=True)
+class StudyJob:
+    """A command, and what it needs."""
+
+    name: str
+    words: tuple[str, ...]
+    """after `video2act`; folders are seen from the study's, or absolute"""
+    out: str
+    """folder that it writes"""
+    needs: tuple[str, ...] = ()
+    """names of jobs before it"""
+    amount: int = 1
+    """training steps, or episodes"""
+
+    @property
+    def kind(self) -> str:
+        """The verb."""
+        return self.words[0]
+
+    def __str__(self) -> str:
+        return f"job {self.name}"
+
+
+@dataclass
+class StudyPlan:
+    """The jobs of a study by name, in the order in which they are begun."""
+
+    config: StudyConfig
+    jobs: dict[str, StudyJob] = field(default_factory=dict)
+    results: dict[tuple[str, int], str] = field(default_factory=dict)
+    """the eval_info.json of each arm and training seed, seen from the study's folder"""
+
+    def add(self, job: StudyJob) -> str:
+        """Take in a job, unless there is one with the same command; returns its name."""
+        for other in self.jobs.values():
+            if _without_out(other) == _without_out(job):
+                return other.name
+        self.jobs[job.name] = job
+        return job.name
+
+    def needed(self, arms: Any, seeds: Any) -> dict[str, StudyJob]:
+        """The jobs that these arms and seeds need."""
+        chosen = {f"eval_{arm}_seed{seed}" for arm in arms for seed in seeds}
+        found, left = set[str](), [name for name in self.jobs if name in chosen]
+        while left:
+            name = left.pop()
+            found.add(name)
+            left += self.jobs[name].needs
+        return {name: job for name, job in self.jobs.items() if name in found}
+
+
+def _without_out(job: StudyJob) -> tuple[str, ...]:
+    return tuple(word for word in job.words if word != job.out)
+
+
+def load_study(path: Path, part: str | None) -> StudyConfig:
+    """A study's yaml file, in the smaller form `part` if one is named.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: an unknown field, arm, dataset or slice, with the nearest ones; values that contradict each other.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; a study is a yaml file, such as those in studies/")
+    plain = read_plain(path)
+    study: StudyConfig = build(StudyConfig, plain, where=str(path))
+    if part is None:
+        return study
+    known(f"slice in {path}", part, study.slices)
+    smaller = study.slices[part]
+    made = changed(plain, smaller.changes, where=f"slice {part}")
+    made |= {"seeds": list(smaller.seeds)} if smaller.seeds else {}
+    return build(StudyConfig, made, where=f"{path}, slice {part}")
+
+
+def plan_jobs(config: StudyConfig, folder: Path) -> StudyPlan:
+    """Every job of a study, after all of it was checked.
+
+    Args:
+        folder: of the yaml file; relative folders in it are seen from there.
+    Raises:
+        FileNotFoundError, ValueError: something that a job would refuse.
+    """
+    plan = StudyPlan(config)
+    made = _Made(plan, folder)
+    for env in (*config.env, *(env for arm in config.arms.values() for env in arm.env)):
+        _check_environment(env)
+    for name in config.datasets:
+        made.dataset(name)
+    for seed in config.seeds:
+        for name, arm in config.arms.items():
+            with located(f"arm {name}"):
+                made.arm(name, arm, seed=seed)
+    return plan
+
+
+@dataclass
+class _Made:
+    """Adds jobs to a plan. Each method returns a folder, and the job that makes it, if one does."""
+
+    plan: StudyPlan
+    folder: Path
+
+    def dataset(self, name: str) -> tuple[str, tuple[str, ...]]:
+        entry, config = self.plan.config.datasets[name], self.plan.config
+        out = f"data/{name}"
+        with located(f"dataset {name}"):
+            if entry.folder:
+                found = (self.folder / entry.folder).resolve()
+                check((found / "meta/info.json").is_file(), f"{found} holds no dataset; collect one, or name another")
+                return str(found), ()
+            if entry.collect:
+                _refuse(entry.collect, ("out", "workers", "pool"), "datasets")
+                options = build(CollectOptions, {**entry.collect, "out": out}, where="collect")
+                _check_environment(options.env)
+                _check_scenes(config, range(options.seed, options.seed + options.episodes))
+                words = ("collect", "--out", out, *flags(entry.collect), "--workers", "1")
+                job = StudyJob(f"collect_{name}", words, out, amount=options.episodes)
+            else:
+                _refuse(entry.label, ("out",), "datasets")
+                data, needs = self.folders(entry.label.get("data", ()))
+                videos, more = self.folders(entry.label.get("videos", ()))
+                given = {**entry.label, "data": data, "videos": videos}
+                label: LabelOptions = build(LabelOptions, {**given, "out": out}, where="label")
+                training = given.pop("training", {})
+                words = ("label", "--out", out, *flags(given), *flags(training))
+                job = StudyJob(f"label_{name}", words, out, (*needs, *more), label.training.num_steps)
+        return out, (self.plan.add(job),)
+
+    def folders(self, names: Any) -> tuple[list[str], tuple[str, ...]]:
+        found = [self.dataset(name) for name in names]
+        return [folder for folder, _ in found], tuple(dict.fromkeys(need for _, needs in found for need in needs))
+
+    def video_model(self, name: str, seed: int) -> tuple[str, tuple[str, ...]]:
+        entry = self.plan.config.video_models[name]
+        title = f"{name}_seed{seed}" if entry.per_seed else name
+        out = f"video_models/{title}"
+        with located(f"video model {name}"):
+            _refuse(entry.options, MANAGED[:5], "video_models")
+            _refuse(entry.training, ("seed",), "video_models")
+            data, needs = self.folders(entry.data)
+            given = {**entry.options, "data": data, "out": out, "training": entry.training}
+            options: TrainVideoOptions = build(TrainVideoOptions, given, where="options")
+            choose_policy(options, ANY_DATA)
+        chosen = {"seed": seed} if entry.per_seed else {}
+        words = ("train-video", "--out", out, "--data", *data, *flags(entry.options), *flags(entry.training | chosen))
+        job = StudyJob(f"train_video_{title}", words, out, needs, max(1, options.training.num_steps))
+        return out, (self.plan.add(job),)
+
+    def policy(self, name: str, arm: ArmPlan, *, seed: int) -> tuple[str, tuple[str, ...]]:
+        config, out = self.plan.config, f"policies/{name}_seed{seed}"
+        _refuse(arm.options, (*MANAGED[:5], "video_data", "preset", "changes", "training"), "arms")
+        training = {**config.training, **arm.training}
+        _refuse(training, ("seed",), "training")
+        data, needs = self.folders(arm.data or config.data)
+        videos, more = self.folders(arm.video_data)
+        given: Plain = {"preset": arm.preset, "changes": arm.changes, **arm.options}
+        whole = {**given, "data": data, "video_data": videos, "training": training, "out": out}
+        options: TrainOptions = build(TrainOptions, whole, where="options")
+        policy = choose_policy(options, ANY_DATA, options.cameras)
+        words = ["train", "--out", out, "--data", *data]
+        check(bool(policy.system2) or not arm.video_model, f"{arm.preset} has no System 2; leave video_model out")
+        if policy.system2 is not None:
+            model = arm.video_model or config.video_model
+            check(bool(model), "this policy has a System 2, which needs a video model; name one (video_model)")
+            folder, last = self.video_model(model, seed)
+            words += ["--video-model", folder]
+            more = (*more, *last)
+        words += [*flags({"video_data": videos} if videos else {}), *flags(given), *flags({**training, "seed": seed})]
+        steps = max(1, options.training.num_steps)
+        made = self.plan.add(StudyJob(f"train_{name}_seed{seed}", tuple(words), out, (*needs, *more), steps))
+        return self.plan.jobs[made].out, (made,)
+
+    def arm(self, name: str, arm: ArmPlan, *, seed: int) -> None:
+        config, out = self.plan.config, f"evaluations/{name}_seed{seed}"
+        if arm.results:
+            self.plan.results[name, seed] = str((self.folder / arm.results.format(seed=seed)).resolve())
+            return
+        if arm.policy:
+            policy, needs = str((self.folder / arm.policy.format(seed=seed)).resolve()), ()
+        else:
+            policy, needs = self.policy(name, arm, seed=seed)
+        evaluate = {"expert": False, **config.evaluate, **arm.evaluate}
+        _refuse(evaluate, (*MANAGED[:2], *MANAGED[-3:], "num_videos", "engine"), "evaluate")
+        latency = evaluate.get("simulate_latency")
+        parsed = {"simulate_latency": SimulatedLatency.parse(str(latency))} if latency else {}
+        options: EvaluateOptions = build(EvaluateOptions, {**evaluate, **parsed}, where="evaluate")
+        check(options.system2 == "inline", f"a study evaluates inline, to be reproducible, not {options.system2!r}")
+        envs, scenes = arm.env or config.env, config.scenes
+        words = ("eval", policy, "--env", *envs, "--out", out, *flags({**vars(scenes), **evaluate}))
+        words += ("--workers", "1", "--num-videos", "0")
+        amount = scenes.episodes * len(expand_suites(envs))
+        job = StudyJob(f"eval_{name}_seed{seed}", words, out, needs, amount)
+        self.plan.jobs[job.name] = job
+        self.plan.results[name, seed] = f"{out}/{INFO_FILE}"
+
+
+def flags(values: Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
+    """Values as words of a command line; those below `changes` as `--policy.PATH`."""
+    return tuple(word for name, value in values.items() for word in _flag(name, value, prefix))
+
+
+def _flag(name: str, value: Any, prefix: str) -> Iterator[str]:
+    if name == "changes" and not prefix:
+        yield from flags(value, "policy.")
+    elif isinstance(value, dict):
+        yield from flags(value, f"{prefix}{name}.")
+    elif isinstance(value, bool):
+        above, dot, last = f"{prefix}{name}".replace("_", "-").rpartition(".")
+        yield f"--{above}{dot}{'' if value else 'no-'}{last}"
+    else:
+        yield f"--{prefix}{name}".replace("_", "-")
+        yield from (str(item) for item in (value if isinstance(value, list | tuple) else [value]))
+
+
+def _refuse(given: Plain, names: tuple[str, ...], where: str) -> None:
+    taken = [name for name in names if name in given]
+    check(not taken, f"{', '.join(taken)} cannot be set in {where}: the study sets it itself")
+
+
+def _check_environment(name: str) -> None:
+    listed = list_environments()
+    families = {each.partition(":")[0] for each in listed}
+    if name.partition(":")[0] in families and expand_suites([name]) == (name,):
+        check_choice("environment", name, choices=listed)
+
+
+def _check_scenes(config: StudyConfig, seen: range) -> None:
+    scenes = range(config.scenes.seed, config.scenes.seed + config.scenes.episodes)
+    shared = range(max(seen.start, scenes.start), min(seen.stop, scenes.stop))
+    check(
+        len(shared) == 0,
+        f"its seeds {seen.start}..{seen.stop - 1} and the scenes {scenes.start}..{scenes.stop - 1} overlap: success "
+        "there may be memory; choose another scenes.seed",
+    )

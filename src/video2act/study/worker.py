@@ -1,0 +1,197 @@
+"""Runs one job of a study after another: each is a process of its own, with a log, whose result is a small json.
+
+    jobs/NAME.json   command, result, seconds and CPU-seconds of every attempt, machine, versions
+    logs/NAME.log    what it printed
+
+An interrupted job goes on where it was: trainings at their newest checkpoint, evaluations after their last episode.
+"""
+
+import ctypes
+import json
+import os
+import platform
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from video2act.evaluation.findings import INFO_FILE, versions
+from video2act.files.atomic import write_text
+from video2act.study.jobs import StudyJob
+from video2act.training.settings import FINISHED, SETTINGS_FILE, read_settings
+
+COMMAND = (sys.executable, "-m", "video2act.cli")
+TRAININGS = ("train", "train-video")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended."""
+
+    job: StudyJob
+    record: dict[str, Any]
+    error: str = ""
+    """the last line of its log; empty: it is done"""
+
+
+class JobWorker:
+    """Runs jobs in the study's folder.
+
+    Args:
+        folder: the study's, absolute.
+        path: PYTHONPATH of the jobs.
+    """
+
+    def __init__(self, folder: Path, path: str):
+        self._folder = folder
+        self._environment = {**os.environ, "PYTHONPATH": path}
+        # one thread each: two jobs of one thread do more than one of two, and sums do not depend on the machine
+        self._environment.setdefault("OMP_NUM_THREADS", "1")
+
+    def __call__(self, job: StudyJob) -> Outcome:
+        record = read_record(self._folder, job) or _new_record(job)
+        words = list(job.words)
+        is_done, has_begun = _progress(self._folder / job.out, job)
+        code = 0
+        if not is_done:
+            words += ["--resume"] if has_begun else []
+            code, attempt = self._run(job, words)
+            record["attempts"].append(attempt)
+        for name in ("seconds", "cpu_seconds"):
+            record[name] = round(sum(attempt[name] for attempt in record["attempts"]), 3)
+        if code == 0:
+            record |= {"finished": True, "result": _result(self._folder / job.out, job), "versions": versions()}
+        write_text(_record_path(self._folder, job.name), json.dumps(record, indent=2) + "\n")
+        return Outcome(job, record, "" if code == 0 else _last_line(log_path(self._folder, job.name), code))
+
+    def close(self) -> None:
+        pass
+
+    def _run(self, job: StudyJob, words: list[str]) -> tuple[int, dict[str, Any]]:
+        log, command = log_path(self._folder, job.name), [*COMMAND, *words]
+        log.parent.mkdir(parents=True, exist_ok=True)
+        started, began = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+        with log.open("ab") as written:
+            written.write(f"== {started} video2act {shlex.join(words)}\n".encode())
+            written.flush()
+            with _child(command, cwd=self._folder, env=self._environment, output=written) as process:
+                # the child's own use, with that of its processes: what the computation cost
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+        return process.returncode, {
+            "started": started,
+            "seconds": round(time.monotonic() - began, 3),
+            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
+            "max_memory_mib": usage.ru_maxrss // 1024,
+            "exit_code": process.returncode,
+            "machine": machine(),
+        }
+
+
+@contextmanager
+def _child(command: list[str], *, cwd: Path, env: dict[str, str], output: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends when this one does, however that ended."""
+    parent = os.getpid()
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+    def end_with_parent() -> None:
+        if libc is not None:
+            libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a training then writes a checkpoint
+            if os.getppid() != parent:
+                os._exit(1)
+
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        preexec_fn=end_with_parent,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            process.wait()
+
+
+def read_record(folder: Path, job: StudyJob) -> dict[str, Any] | None:
+    """What is recorded of a job; None: nothing.
+
+    Raises:
+        ValueError: it was run with another command, or its file is damaged.
+    """
+    path = _record_path(folder, job.name)
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text())
+        words = tuple(record["words"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it, and the job is looked at again") from error
+    if words != job.words:
+        changed = [f"{word} then" for word in words if word not in job.words]
+        changed += [f"{word} now" for word in job.words if word not in words]
+        raise ValueError(
+            f"{folder} holds job {job.name} with another command ({', '.join(changed) or 'another order'}); choose "
+            f"another out, or remove {path} and {folder / job.out}"
+        )
+    return record
+
+
+def is_finished(folder: Path, job: StudyJob) -> bool:
+    record = read_record(folder, job)
+    return record is not None and bool(record.get("finished"))
+
+
+def log_path(folder: Path, name: str) -> Path:
+    return folder / "logs" / f"{name}.log"
+
+
+def machine() -> dict[str, Any]:
+    """Of this process: what the seconds depend on."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
+        model = next((value.strip() for name, _, value in lines if name.strip() == "model name"), model)
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
+    return {"host": socket.gethostname(), "cpu": model, "cores": os.cpu_count(), "threads": threads}
+
+
+def _new_record(job: StudyJob) -> dict[str, Any]:
+    command = f"video2act {shlex.join(job.words)}"
+    return {"name": job.name, "command": command, "words": list(job.words), "finished": False, "attempts": []}
+
+
+def _record_path(folder: Path, name: str) -> Path:
+    return folder / "jobs" / f"{name}.json"
+
+
+def _progress(out: Path, job: StudyJob) -> tuple[bool, bool]:
+    """Whether a job is done already, and whether it has to be told to go on."""
+    settings = out / SETTINGS_FILE
+    if job.kind in TRAININGS and settings.is_file():
+        return bool(read_settings(settings).get(FINISHED)), True
+    return job.kind == "eval" and (out / INFO_FILE).is_file(), False
+
+
+def _result(out: Path, job: StudyJob) -> dict[str, Any]:
+    if job.kind != "eval":
+        return {}
+    return json.loads((out / INFO_FILE).read_text())["overall"]["success"]
+
+
+def _last_line(log: Path, code: int) -> str:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return f"exit code {code}: {lines[-1][:500]}; see {log}"

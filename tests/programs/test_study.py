@@ -1,0 +1,124 @@
+"""A study from its yaml file to its table: what is run, what goes on, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from small_study import STUDY, player, write_study
+from video2act.config.study import StudyOptions
+from video2act.programs.study import StudyFailedError, study
+from video2act.study import worker
+
+
+@pytest.fixture(autouse=True)
+def _played(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One worker runs in this process, where the commands are played."""
+    monkeypatch.setattr(worker, "COMMAND", player(tmp_path))
+
+
+def run(folder: Path, plan: Path | None = None, **options: Any) -> Any:
+    return study(StudyOptions(study=plan or write_study(folder), out=folder / "out", workers=1, **options))
+
+
+def played(folder: Path) -> list[str]:
+    """The commands that were run."""
+    path = folder / "out/played.txt"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    path.unlink(missing_ok=True)
+    return lines
+
+
+def test_all_jobs_are_run_once_and_recorded(tmp_path: Path):
+    table = run(tmp_path)
+    assert len(played(tmp_path)) == 2 + 6 + 6
+    assert "| the frozen clip | " in table.read_text()
+    record = json.loads((tmp_path / "out/jobs/eval_good_seed1.json").read_text())
+    assert record["command"].startswith("video2act eval policies/good_seed1 --env moving:intercept --out evaluations/")
+    assert record["result"]["n_episodes"] == 10
+    assert record["cpu_seconds"] > 0
+    assert record["attempts"][0]["machine"]["cores"] >= 1
+    assert record["versions"]["numpy"]
+    run(tmp_path)
+    assert played(tmp_path) == [], "what is done was repeated"
+
+
+def test_a_part_first_and_the_rest_later(tmp_path: Path):
+    run(tmp_path, arms=("good",), seeds=(1,))
+    assert [line.split()[0] for line in played(tmp_path)] == ["collect", "train-video", "train", "eval"]
+    run(tmp_path)
+    assert len(played(tmp_path)) == 10
+    with pytest.raises(ValueError, match=r"there is no arm 'god'; did you mean 'good'\?"):
+        run(tmp_path, arms=("god",))
+    with pytest.raises(ValueError, match="there is no training seed '7'"):
+        run(tmp_path, seeds=(7,))
+
+
+def test_a_failed_job_stops_those_that_need_it_and_is_tried_again(tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/broken.txt").write_text("policies/bad_seed0")
+    with pytest.raises(StudyFailedError, match=r"1 jobs failed(.|\n)*train_bad_seed0: exit code 1: the disk is full"):
+        run(tmp_path)
+    assert not any("evaluations/bad_seed0" in line for line in played(tmp_path))
+    (tmp_path / "out/broken.txt").unlink()
+    run(tmp_path)
+    assert len(played(tmp_path)) == 2
+    record = json.loads((tmp_path / "out/jobs/train_bad_seed0.json").read_text())
+    assert [attempt["exit_code"] for attempt in record["attempts"]] == [1, 0]
+    assert record["cpu_seconds"] == pytest.approx(sum(attempt["cpu_seconds"] for attempt in record["attempts"]))
+
+
+def test_a_training_that_was_interrupted_goes_on(tmp_path: Path):
+    folder = tmp_path / "out/policies/good_seed0"
+    folder.mkdir(parents=True)
+    (folder / "training.json").write_text('{"num_steps": 10}')
+    run(tmp_path, arms=("good",), seeds=(0,))
+    trained = [line for line in played(tmp_path) if line.startswith("train ")]
+    assert trained[0].endswith("--resume")
+
+
+def test_a_training_that_is_finished_but_not_recorded_is_not_repeated(tmp_path: Path):
+    folder = tmp_path / "out/policies/good_seed0"
+    folder.mkdir(parents=True)
+    (folder / "training.json").write_text('{"finished": true}')
+    run(tmp_path, arms=("good",), seeds=(0,))
+    assert not any(line.startswith("train ") for line in played(tmp_path))
+
+
+def test_another_study_in_the_folder_is_refused_before_any_work(tmp_path: Path):
+    run(tmp_path, arms=("good",), seeds=(0,))
+    played(tmp_path)
+    other = write_study(tmp_path, training={"num_steps": 99})
+    with pytest.raises(ValueError, match=r"job train_good_seed0 with another command \(10 then, 99 now\)"):
+        run(tmp_path, other)
+    assert played(tmp_path) == []
+
+
+def test_a_dry_run_lists_what_is_left_and_runs_nothing(tmp_path: Path):
+    listed = run(tmp_path, dry_run=True)
+    assert "14 of 14 jobs to do" in listed
+    assert not (tmp_path / "out").exists()
+    run(tmp_path, seeds=(0,))
+    played(tmp_path)
+    listed = run(tmp_path, dry_run=True)
+    assert "6 of 14 jobs to do" in listed
+    assert "eval_good_seed0: done" in listed
+    assert "train_good_seed1: to do, about" in listed
+    assert played(tmp_path) == []
+
+
+def test_the_smoke_slice_is_two_arms_of_one_seed(tmp_path: Path):
+    run(tmp_path, slice="smoke")
+    evaluated = [line for line in played(tmp_path) if line.startswith("eval")]
+    assert len(evaluated) == 2
+    assert all("--episodes 5" in line for line in evaluated)
+
+
+def test_an_evaluation_on_other_scenes_is_not_compared(tmp_path: Path):
+    theirs = tmp_path / "theirs.json"
+    metrics = {"successes": [True], "seeds": [17]}
+    theirs.write_text(json.dumps({"per_task": [{"metrics": metrics}]}))
+    arms = {**STUDY["arms"], "alone": {"results": "theirs.json"}}
+    with pytest.raises(ValueError, match=r"theirs\.json was evaluated on seeds \[17\]"):
+        run(tmp_path, write_study(tmp_path, arms=arms))

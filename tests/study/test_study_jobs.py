@@ -1,0 +1,167 @@
+"""What a study's yaml file becomes: commands that share what they can, checked before the first is run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from small_study import STUDY, write_study
+from video2act import cli
+from video2act.cli_flags import parse
+from video2act.study.jobs import StudyPlan, flags, load_study, plan_jobs
+
+REPOSITORY = Path(__file__).parents[2]
+COMMITTED = sorted((REPOSITORY / "studies").glob("*.yaml"))
+
+
+def plan(folder: Path, **changes: Any) -> StudyPlan:
+    path = write_study(folder, **changes)
+    return plan_jobs(load_study(path, None), folder)
+
+
+def parsed(words: tuple[str, ...]) -> Any:
+    """The options that the command line makes of a job's words."""
+    verb = cli.VERBS[words[0]]
+    return parse(verb.options, list(words[1:]), program="video2act", positional=verb.positional)
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_every_committed_study_is_valid(path: Path):
+    """All of its forms are planned; the arms of its smallest one are commands that the command line takes."""
+    config, smoke = load_study(path, None), load_study(path, "smoke")
+    assert len(config.seeds) >= 3
+    for part in config.slices:
+        plan_jobs(load_study(path, part), path.parent)
+    plan_jobs(config, path.parent)
+    for job in plan_jobs(smoke, path.parent).needed(config.slices["smoke"].arms, smoke.seeds).values():
+        parsed(job.words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_every_job_of_a_committed_study_is_a_command(path: Path):
+    config = load_study(path, None)
+    for job in plan_jobs(config, path.parent).needed(config.arms, config.seeds[:1]).values():
+        parsed(job.words)
+
+
+def test_jobs_are_shared_and_wait_for_what_they_need(tmp_path: Path):
+    jobs = plan(tmp_path).jobs
+    assert list(jobs)[:4] == ["collect_demos", "train_video_trained", "train_good_seed0", "eval_good_seed0"]
+    assert len([name for name in jobs if name.startswith("train_video")]) == 1
+    assert jobs["train_good_seed0"].needs == ("collect_demos", "train_video_trained")
+    assert jobs["train_alone_seed1"].needs == ("collect_demos",)
+    assert jobs["eval_bad_seed1"].needs == ("train_bad_seed1",)
+
+
+def test_arms_that_differ_in_their_evaluation_alone_share_a_training(tmp_path: Path):
+    arms = {"good": {}, "bad": {"evaluate": {"refresh_every": 4}}, "alone": {"evaluate": {"blind": True}}}
+    jobs = plan(tmp_path, arms=arms).jobs
+    assert [name for name in jobs if name.startswith("train_good")] == ["train_good_seed0", "train_good_seed1"]
+    assert not any(name.startswith(("train_bad", "train_alone")) for name in jobs)
+    assert parsed(jobs["eval_bad_seed1"].words).refresh_every == 4
+    assert jobs["eval_bad_seed1"].words[1] == "policies/good_seed1"
+
+
+def test_a_video_model_of_each_seed(tmp_path: Path):
+    models = {"trained": {"data": ["demos"], "per_seed": True}}
+    jobs = plan(tmp_path, video_models=models).jobs
+    assert parsed(jobs["train_video_trained_seed1"].words).training.seed == 1
+    assert "video_models/trained_seed1" in jobs["train_good_seed1"].words
+
+
+def test_words_mean_what_the_file_says(tmp_path: Path):
+    arms = {
+        **STUDY["arms"],
+        "good": {
+            "changes": {
+                "horizon": 16,
+                "system2": {"streams": {"motion": {"filter": {"name": "none"}}}},
+                "system2.streams.spatial": None,
+                "system2.backbone.feature_layers": [1, 3],
+            },
+            "training": {"learning_rate": 1e-3},
+            "options": {"cameras": ["corner4"]},
+            "evaluate": {"simulate_latency": "system2=400ms"},
+        },
+    }
+    jobs = plan(tmp_path, arms=arms).jobs
+    train, evaluate = parsed(jobs["train_good_seed1"].words), parsed(jobs["eval_good_seed0"].words)
+    assert (train.training.seed, train.training.num_steps, train.training.learning_rate) == (1, 10, 1e-3)
+    assert train.cameras == ("corner4",)
+    assert train.changes == {
+        "horizon": 16,
+        "system2.streams.motion.filter.name": "none",
+        "system2.streams.spatial": None,
+        "system2.backbone.feature_layers": (1, 3),
+    }
+    assert (evaluate.simulate_latency.system2, evaluate.expert, evaluate.workers) == (0.4, False, 1)
+    assert parsed(jobs["train_bad_seed0"].words).changes == {"system2.streams.motion.is_still": True}
+    assert flags({"a_b": False, "c": [1, 2]}) == ("--no-a-b", "--c", "1", "2")
+
+
+def test_labels_and_results_from_elsewhere(tmp_path: Path):
+    datasets = {
+        **STUDY["datasets"],
+        "free": {"collect": {"env": "moving:intercept", "videos_only": True, "seed": 500, "episodes": 9}},
+        "labelled": {"label": {"data": ["demos"], "videos": ["free"], "training": {"num_steps": 7}}},
+    }
+    arms = {**STUDY["arms"], "bad": {"results": "theirs/seed{seed}.json"}, "alone": {"data": ["demos", "labelled"]}}
+    made = plan(tmp_path, datasets=datasets, arms=arms)
+    assert made.results["bad", 1] == str(tmp_path / "theirs/seed1.json")
+    assert "eval_bad_seed0" not in made.jobs
+    label = made.jobs["label_labelled"]
+    assert label.needs == ("collect_demos", "collect_free")
+    assert parsed(label.words).training.num_steps == 7
+    assert parsed(made.jobs["train_alone_seed0"].words).data == (Path("data/demos"), Path("data/labelled"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"datasets": {}}, r"there is no dataset 'demos'; there are none"),
+        ({"data": ["demo"]}, r"no dataset 'demo'; did you mean 'demos'\?"),
+        ({"primary": {"arm": "god", "than": "bad"}}, r"no arm \(of contrast god - bad\) 'god'; did you mean 'good'"),
+        ({"primary": {"arm": "bad", "than": "bad"}}, "does not differ from itself"),
+        ({"questions": "?"}, r"unknown field questions of StudyConfig; did you mean 'question'\?"),
+        ({"arms": {"good": {"chnges": {}}, "bad": {}, "alone": {}}}, r"chnges of ArmPlan; did you mean 'changes'\?"),
+        ({"arms": {"good": {"preset": "tinny"}, "bad": {}, "alone": {}}}, r"unknown preset 'tinny'; did you mean"),
+        (
+            {"arms": {"good": {"changes": {"system2.streams.moton.stride": 2}}, "bad": {}, "alone": {}}},
+            r"arm good: .*has no 'moton'; did you mean motion\?",
+        ),
+        (
+            {"arms": {"good": {"training": {"num_step": 2}}, "bad": {}, "alone": {}}},
+            r"num_step of TrainConfig; did you mean 'num_steps'\?",
+        ),
+        ({"arms": {"good": {"training": {"seed": 2}}, "bad": {}, "alone": {}}}, "seed cannot be set in training"),
+        ({"arms": {"good": {"evaluate": {"system2": "thread"}}, "bad": {}, "alone": {}}}, "evaluates inline"),
+        ({"arms": {"good": {"evaluate": {"seed": 2}}, "bad": {}, "alone": {}}}, "seed cannot be set in evaluate"),
+        ({"arms": {"good": {"evaluate": {"blnd": True}}, "bad": {}, "alone": {}}}, "did you mean 'blind'"),
+        ({"arms": {"good": {"video_model": "other"}, "bad": {}, "alone": {}}}, "no video model .* 'other'"),
+        ({"video_model": ""}, "needs a video model; name one"),
+        ({"scenes": {"seed": 2}}, r"seeds 0\.\.3 and the scenes 2\.\.51 overlap"),
+        ({"seeds": [0, 0]}, "each once"),
+        ({"env": ["moving:intercpt"]}, "intercept"),
+        ({"datasets": {"demos": {"folder": "nowhere"}}}, r"dataset demos: .*nowhere holds no dataset"),
+        ({"datasets": {"demos": {}}}, "one of folder, collect and label, got none"),
+        ({"datasets": {"demos": {"collect": {"env": "moving:intercept", "episode": 3}}}}, "did you mean 'episodes'"),
+        ({"slices": {"smoke": {"arms": ["god"]}}}, r"no arm \(of slice smoke\) 'god'"),
+    ],
+)
+def test_what_is_wrong_is_refused_before_any_work(tmp_path: Path, changes: dict[str, Any], said: str):
+    with pytest.raises(ValueError, match=said):
+        plan(tmp_path, **changes)
+
+
+def test_a_slice_is_a_smaller_study(tmp_path: Path):
+    path = write_study(tmp_path)
+    smoke = load_study(path, "smoke")
+    assert (smoke.seeds, smoke.scenes.episodes, smoke.scenes.seed) == ((0,), 5, 3000)
+    with pytest.raises(ValueError, match=r"no slice in .*small\.yaml 'smok'; did you mean 'smoke'\?"):
+        load_study(path, "smok")
+    with pytest.raises(FileNotFoundError, match="a study is a yaml file"):
+        load_study(tmp_path / "other.yaml", None)
+    wrong = write_study(tmp_path, slices={"smoke": {"changes": {"datasets.demo.collect.episodes": 2}}})
+    with pytest.raises(ValueError, match=r"smoke: datasets\.demo\.collect\.episodes\) 'demo'; did you mean 'demos'"):
+        load_study(wrong, "smoke")
