@@ -204,6 +204,15 @@ class TestGrasp:
         assert room(can, 0, 0.107) == pytest.approx([0, -0.041], abs=0.002)
         assert room(can, 0, -0.15) == room(can, 0.09, -0.1) == room(box(0.066, 0.066, 0.04), 0, -0.107) == [0, 0]
 
+    def test_the_hand_turns_where_the_palm_would_meet_a_neighbour(self):
+        """The orange juice: 5 cm wide both ways, with a bottle behind it that the palm would rest on."""
+        carton, bottle = box(0.053, 0.053, 0.13), box(0.05, 0.05, 0.19) + np.array([0, 0.09, 0])
+        assert choose_grasp(carton).yaw == 0
+        turned = choose_grasp(carton, [bottle])
+        assert abs(turned.yaw) > 0.4
+        assert room_needed(choose_grasp(carton), bottle).any() and not room_needed(turned, bottle).any()
+        assert choose_grasp(carton, [bottle + np.array([0, 0.2, 0])]).yaw == 0
+
     def test_a_bowl_is_held_at_its_rim(self):
         grasp = choose_grasp(box(0.11, 0.11, 0.05))
         assert grasp.position[1] == pytest.approx(0.055, abs=0.01)

@@ -5,7 +5,7 @@ down, close, up, over the goal, down, open, up. Boxes and bottles are held acros
 Drawers, knobs and pushing have no script.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,7 +83,7 @@ class LiberoExpert:
         _, thing, place = self._environment.simulator.parsed_problem["goal_state"][0]
         yield from self._make_room(thing, place)
         points = self._points(thing)
-        grasp = choose_grasp(points)
+        grasp = choose_grasp(points, self._others(thing, place))
         goal = self._goal(place)
         # the object's middle, not the hand, has to arrive over the goal
         middle = (points.min(axis=0) + points.max(axis=0)) / 2
@@ -104,13 +104,11 @@ class LiberoExpert:
 
     def _make_room(self, thing: str, place: str) -> Iterator[Float[np.ndarray, "7"]]:
         """Push a flat object away from a tall one beside it, on which the palm would come to rest."""
-        points = self._points(thing)
-        grasp = choose_grasp(points)
-        others = [name for name in self._environment.simulator.objects_dict if name not in (thing, place)]
-        others = [name for name in others if not place.startswith(name)]
+        points, others = self._points(thing), self._others(thing, place)
+        grasp = choose_grasp(points, others)
         away = np.zeros(2)
         for other in others:
-            away = away if away.any() else room_needed(grasp, self._points(other))
+            away = away if away.any() else room_needed(grasp, other)
         if not away.any():
             return
         direction = away / np.linalg.norm(away)
@@ -125,6 +123,11 @@ class LiberoExpert:
             Stage(beyond, yaw, CLOSED, 30, 0.01),
             Stage(beyond + high, yaw, CLOSED, 20, 0.05),
         )
+
+    def _others(self, thing: str, place: str) -> list[Float[np.ndarray, "_n 3"]]:
+        """Corners of the objects that stand around."""
+        names = (name for name in self._environment.simulator.objects_dict if name != thing)
+        return [self._points(name) for name in names if not place.startswith(name)]
 
     def _follow(self, *stages: Stage) -> Iterator[Float[np.ndarray, "7"]]:
         for stage in stages:
@@ -200,16 +203,20 @@ def room_needed(grasp: Grasp, other: Float[np.ndarray, "n 3"]) -> Float[np.ndarr
     return -np.sign(along.mean()) * across * (gap_m + 0.01)
 
 
-def choose_grasp(points: Float[np.ndarray, "n 3"]) -> Grasp:
-    """Across the narrow side, with as little turning as possible; at the rim, if nothing fits between the fingers."""
+def choose_grasp(points: Float[np.ndarray, "n 3"], others: Sequence[Float[np.ndarray, "_n 3"]] = ()) -> Grasp:
+    """Across the narrow side, with as little turning as possible; at the rim, if nothing fits between the fingers.
+
+    Args:
+        others: corners of the objects around it. Where another turn also fits, the palm comes down beside them.
+    """
     low, high = points.min(axis=0), points.max(axis=0)
-    height = max(low[2] + LOWEST_M, (low[2] + high[2]) / 2)
-    yaws = np.linspace(-np.pi / 2, np.pi / 2, 37)
-    across = np.stack([-np.sin(yaws), np.cos(yaws)])  # the direction in which the fingers close
-    along = points[:, :2] @ across
-    widths = np.ptp(along, axis=0)
-    yaw = float(yaws[np.argmin(widths + TURN_COSTS_M * np.abs(yaws))])
-    if widths.min() > WIDEST_M:
-        middle = (low + high) / 2
+    middle = (low + high) / 2
+    position = np.array([*middle[:2], max(low[2] + LOWEST_M, middle[2])])
+    grasps = [Grasp(position, float(yaw)) for yaw in np.linspace(-np.pi / 2, np.pi / 2, 37)]
+    # of the object, in the direction in which the fingers close
+    widths = [float(np.ptp(points[:, :2] @ np.array([-np.sin(grasp.yaw), np.cos(grasp.yaw)]))) for grasp in grasps]
+    fitting = [(grasp, width) for grasp, width in zip(grasps, widths, strict=True) if width <= WIDEST_M]
+    if not fitting:
         return Grasp(np.array([middle[0], high[1] - 0.005, high[2] - RIM_DEPTH_M]), 0.0)
-    return Grasp(np.array([*((low + high) / 2)[:2], height]), yaw)
+    free = [pair for pair in fitting if not any(room_needed(pair[0], other).any() for other in others)]
+    return min(free or fitting, key=lambda pair: pair[1] + TURN_COSTS_M * abs(pair[0].yaw))[0]
