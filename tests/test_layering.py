@@ -20,6 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "incidents",
         "frames",
         "extras",
+        "threads",
     ),
     ("interfaces", "video_backbone", "presets", "clips", "layers", "files", "refresh_rule", "observations"),
     ("text",),

@@ -59,6 +59,8 @@ class Verb:
     program: Callable[[Any], None]
     positional: tuple[str, ...] = ()
     """options that are given by their place, without a flag"""
+    computes: bool = True
+    """it has `--threads`"""
 
 
 def program(module: str, run: Callable[[Any, Any], object]) -> Callable[[Any], None]:
@@ -103,8 +105,8 @@ def _convert(convert: Any, options: data.RoboTwinOptions) -> str:
 
 
 VERBS = {
-    "collect": Verb(data.CollectOptions, program("collect", lambda p, o: _collected(p.collect(**vars(o))))),
-    "info": Verb(data.InfoOptions, program("info", _info), ("what",)),
+    "collect": Verb(data.CollectOptions, program("collect", lambda p, o: _collected(p.collect(**vars(o)))), computes=False),
+    "info": Verb(data.InfoOptions, program("info", _info), ("what",), computes=False),
     "train-video": Verb(training.TrainVideoOptions, program("train_video", lambda p, o: p.main(o))),
     "cache fill": Verb(training.FillCacheOptions, program("cache", lambda p, o: str(p.fill_cache(o)))),
     "cache verify": Verb(training.VerifyCacheOptions, program("cache", lambda p, o: p.verify_cache(o)), ("folder",)),
@@ -118,7 +120,7 @@ VERBS = {
     "view": Verb(data.ViewOptions, program("view", lambda p, o: p.view(**vars(o))), ("run",)),
     "bench": Verb(data.BenchOptions, program("bench", lambda p, o: p.bench_stages(**vars(o)))),
     "export": Verb(running.ExportOptions, program("export", lambda p, o: p.export(**vars(o))), ("run",)),
-    "convert robotwin": Verb(data.RoboTwinOptions, program("convert", _convert), ("folder",)),
+    "convert robotwin": Verb(data.RoboTwinOptions, program("convert", _convert), ("folder",), computes=False),
     "demo": Verb(data.DemoOptions, program("demo", lambda p, o: p.demo(**vars(o)))),
 }
 
@@ -141,7 +143,8 @@ def run(words: list[str]) -> None:
 
         verb, program = VERBS[name], f"video2act {name}"
         try:
-            options = parse(verb.options, words[len(name.split()) :], program=program, positional=verb.positional)
+            rest, kept = words[len(name.split()) :], {"positional": verb.positional, "has_threads": verb.computes}
+            options = parse(verb.options, rest, program=program, **kept)
         except ValueError as error:
             raise ValueError(f"{error} (options: {program} --help)") from error
         with signals_interrupt() if name in (*TRAININGS, "label") else nullcontext():

@@ -14,6 +14,7 @@ from video2act.config import PolicyConfig, SimulatedLatency, load
 from video2act.config.paths import dataclass_in, differences, field_docs, replaced
 from video2act.config.training_options import PolicyStart
 from video2act.presets import ANY_DATA, PRESETS, DataSpec, make_preset
+from video2act.threads import use_threads
 
 Options = TypeVar("Options")
 
@@ -37,15 +38,35 @@ LATENCY = Annotated[
 ]
 """a latency as one word of the command line; not given: none"""
 
+THREADS = (
+    "threads",
+    Annotated[int | None, arg(help="threads that compute; default: OMP_NUM_THREADS, or half of the cores")],
+    dataclasses.field(default=None),
+)
 
-def parse(options: type[Options], words: Sequence[str], *, program: str, positional: tuple[str, ...] = ()) -> Options:
-    """The options that a command line holds. A user's mistake ends the process with a message; so does `--help`."""
+
+def parse(
+    options: type[Options],
+    words: Sequence[str],
+    *,
+    program: str,
+    positional: tuple[str, ...] = (),
+    has_threads: bool = False,
+) -> Options:
+    """The options that a command line holds. A user's mistake ends the process with a message; so does `--help`.
+
+    Args:
+        positional: options that are given by their place.
+        has_threads: the program computes; `--threads` is one of its flags, and takes effect here.
+    """
     words = list(words)
     policy, from_data = None, set[str]()
     if issubclass(options, PolicyStart):
         policy, absent, from_data = _policy_to_start_from(words)
-    flags = _flags(options, positional, policy=policy, from_data=from_data)
+    flags = _flags(options, positional, policy=policy, from_data=from_data, more=[THREADS] * has_threads)
     parsed = tyro.cli(flags, args=words, prog=program, description=options.__doc__)
+    if has_threads:
+        use_threads(parsed.threads)
     values: dict[str, Any] = {field.name: getattr(parsed, field.name, None) for field in _fields(options)}
     if policy is not None:
         values["changes"] = {**absent, **_changes(parsed.policy, words)}
@@ -57,8 +78,15 @@ def _fields(options: Any) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(options)
 
 
-def _flags(options: type, positional: tuple[str, ...], *, policy: PolicyConfig | None, from_data: set[str]) -> type:
-    """A dataclass whose annotations tell tyro how to show each field."""
+def _flags(
+    options: type,
+    positional: tuple[str, ...],
+    *,
+    policy: PolicyConfig | None,
+    from_data: set[str],
+    more: Sequence[tuple[str, Any, Any]],
+) -> type:
+    """A dataclass whose annotations tell tyro how to show each field, and each of `more`."""
     hints, docs, flags = get_type_hints(options, include_extras=True), dict(field_docs(options)), []
     if policy is not None:
         docs["preset"] += f". One of {', '.join(PRESETS)}"
@@ -73,6 +101,7 @@ def _flags(options: type, positional: tuple[str, ...], *, policy: PolicyConfig |
             continue
         hint = Positional[hint] if field.name in positional else hint
         flags.append((field.name, Annotated[hint, arg(help=docs.get(field.name))], _default(field)))
+    flags += more
     if policy is not None:
         below = _policy_flags(policy, from_data=from_data)
         flags.append(("policy", below, dataclasses.field(default=below())))

@@ -21,7 +21,7 @@ from video2act.data.lerobot_writer import ORIGIN_PATH, check_origin
 from video2act.data.opening import open_datasets
 from video2act.envs import expand_suites, has_expert, list_environments, make_environment, make_expert
 from video2act.envs.experts.libero import TASKS as EXPERTS_TASKS
-from video2act.envs.experts.libero import choose_grasp, room_needed
+from video2act.envs.experts.libero import choose_grasp, meets_palm
 from video2act.envs.libero import ACTION_NAMES, STATE_NAMES, TASKS, Libero, axis_angle
 from video2act.evaluation.episodes import play_expert
 from video2act.evaluation.suitability import check_fits
@@ -197,12 +197,12 @@ class TestGrasp:
         """The cream cheese: the palm came to rest on a can beside it, 2 cm too high to hold anything."""
         grasp, can = choose_grasp(box(0.08, 0.04, 0.02)), box(0.066, 0.066, 0.08)
 
-        def room(neighbour: np.ndarray, x: float, y: float) -> list[float]:
-            return room_needed(grasp, neighbour + np.array([x, y, 0])).tolist()
+        def meets(neighbour: np.ndarray, x: float, y: float) -> bool:
+            return meets_palm(grasp, neighbour + np.array([x, y, 0]))
 
-        assert room(can, 0, -0.107) == pytest.approx([0, 0.041], abs=0.002)
-        assert room(can, 0, 0.107) == pytest.approx([0, -0.041], abs=0.002)
-        assert room(can, 0, -0.15) == room(can, 0.09, -0.1) == room(box(0.066, 0.066, 0.04), 0, -0.107) == [0, 0]
+        assert meets(can, 0, -0.107) and meets(can, 0, 0.107)
+        assert not meets(can, 0, -0.15) and not meets(can, 0.09, -0.1), "beside the palm"
+        assert not meets(box(0.066, 0.066, 0.04), 0, -0.107), "below the palm"
 
     def test_the_hand_turns_where_the_palm_would_meet_a_neighbour(self):
         """The orange juice: 5 cm wide both ways, with a bottle behind it that the palm would rest on."""
@@ -210,7 +210,7 @@ class TestGrasp:
         assert choose_grasp(carton).yaw == 0
         turned = choose_grasp(carton, [bottle])
         assert abs(turned.yaw) > 0.4
-        assert room_needed(choose_grasp(carton), bottle).any() and not room_needed(turned, bottle).any()
+        assert meets_palm(choose_grasp(carton), bottle) and not meets_palm(turned, bottle)
         assert choose_grasp(carton, [bottle + np.array([0, 0.2, 0])]).yaw == 0
 
     def test_a_bowl_is_held_at_its_rim(self):

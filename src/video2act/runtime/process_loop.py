@@ -18,6 +18,7 @@ from video2act.refresh_rule import RefreshRule, RefreshSpec
 from video2act.runtime.process_worker import FAILED, Job, run, unpack
 from video2act.runtime.thread_loop import ThreadSlowLoop
 from video2act.runtime.workers import worker_context
+from video2act.threads import default_threads
 from video2act.types import Tokens, Video
 
 NICENESS = 5
@@ -190,7 +191,7 @@ class ProcessSlowLoop(ThreadSlowLoop):
         start_timeout_s: float = 300.0,
         hang_timeout_s: float = 10.0,
     ):
-        threads = max(1, (os.cpu_count() or 2) // 2) if num_threads is None else num_threads
+        threads = default_threads() if num_threads is None else num_threads
         job = Job(build, spec, instruction, threads)
         self._system2 = ProcessSystem2(job, start_timeout_s=start_timeout_s, hang_timeout_s=hang_timeout_s)
         super().__init__(

@@ -35,8 +35,6 @@ RIM_DEPTH_M = 0.015
 PALM_ABOVE_M, PALM_HALF_M = 0.039, (0.105, 0.035)
 """of the palm: how high above the point between the fingers, and half of its extent along and beside the way of the
 fingers"""
-FINGER_M = 0.012
-"""half of a finger's width"""
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,6 @@ class LiberoExpert:
 
     def _act(self) -> Iterator[Float[np.ndarray, "7"]]:
         _, thing, place = self._environment.simulator.parsed_problem["goal_state"][0]
-        yield from self._make_room(thing, place)
         points = self._points(thing)
         grasp = choose_grasp(points, self._others(thing, place))
         goal = self._goal(place)
@@ -100,28 +97,6 @@ class LiberoExpert:
             Stage(end, grasp.yaw, CLOSED, 30, 0.02, is_carrying=True),
             Stage(None, grasp.yaw, OPEN, 8),
             Stage(np.array([*over, top]), grasp.yaw, OPEN, 20, 0.03),
-        )
-
-    def _make_room(self, thing: str, place: str) -> Iterator[Float[np.ndarray, "7"]]:
-        """Push a flat object away from a tall one beside it, on which the palm would come to rest."""
-        points, others = self._points(thing), self._others(thing, place)
-        grasp = choose_grasp(points, others)
-        away = np.zeros(2)
-        for other in others:
-            away = away if away.any() else room_needed(grasp, other)
-        if not away.any():
-            return
-        direction = away / np.linalg.norm(away)
-        half_m = np.ptp(points[:, :2] @ direction) / 2
-        yaw = grasp.yaw + np.pi / 2
-        behind = grasp.position - np.array([*(direction * (half_m + FINGER_M)), 0])
-        beyond = behind + np.array([*(away + direction * FINGER_M), 0])
-        high = np.array([0, 0, ABOVE_M])
-        yield from self._follow(
-            Stage(behind + high, yaw, CLOSED, 50, 0.015),
-            Stage(behind, yaw, CLOSED, 30, 0.01),
-            Stage(beyond, yaw, CLOSED, 30, 0.01),
-            Stage(beyond + high, yaw, CLOSED, 20, 0.05),
         )
 
     def _others(self, thing: str, place: str) -> list[Float[np.ndarray, "_n 3"]]:
@@ -189,18 +164,15 @@ class LiberoExpert:
         return np.concatenate(corners)
 
 
-def room_needed(grasp: Grasp, other: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "2"]:
-    """How far an object has to move so that the palm comes down beside another one, in metres; zero if it does now."""
+def meets_palm(grasp: Grasp, other: Float[np.ndarray, "n 3"]) -> bool:
+    """Whether the palm would come down on another object, on which it comes to rest."""
     if other[:, 2].max() < grasp.position[2] + PALM_ABOVE_M:
-        return np.zeros(2)
+        return False
     across = np.array([-np.sin(grasp.yaw), np.cos(grasp.yaw)])
     relative = other[:, :2] - grasp.position[:2]
     along, beside = relative @ across, relative @ np.array([across[1], -across[0]])
     is_beside = beside.min() > PALM_HALF_M[1] or beside.max() < -PALM_HALF_M[1]
-    gap_m = PALM_HALF_M[0] - np.abs(along).min()
-    if is_beside or gap_m <= 0:
-        return np.zeros(2)
-    return -np.sign(along.mean()) * across * (gap_m + 0.01)
+    return not is_beside and bool(np.abs(along).min() < PALM_HALF_M[0])
 
 
 def choose_grasp(points: Float[np.ndarray, "n 3"], others: Sequence[Float[np.ndarray, "_n 3"]] = ()) -> Grasp:
@@ -218,5 +190,5 @@ def choose_grasp(points: Float[np.ndarray, "n 3"], others: Sequence[Float[np.nda
     fitting = [(grasp, width) for grasp, width in zip(grasps, widths, strict=True) if width <= WIDEST_M]
     if not fitting:
         return Grasp(np.array([middle[0], high[1] - 0.005, high[2] - RIM_DEPTH_M]), 0.0)
-    free = [pair for pair in fitting if not any(room_needed(pair[0], other).any() for other in others)]
+    free = [pair for pair in fitting if not any(meets_palm(pair[0], other) for other in others)]
     return min(free or fitting, key=lambda pair: pair[1] + TURN_COSTS_M * abs(pair[0].yaw))[0]
