@@ -105,7 +105,9 @@ def _convert(convert: Any, options: data.RoboTwinOptions) -> str:
 
 
 VERBS = {
-    "collect": Verb(data.CollectOptions, program("collect", lambda p, o: _collected(p.collect(**vars(o)))), computes=False),
+    "collect": Verb(
+        data.CollectOptions, program("collect", lambda p, o: _collected(p.collect(**vars(o)))), computes=False
+    ),
     "info": Verb(data.InfoOptions, program("info", _info), ("what",), computes=False),
     "train-video": Verb(training.TrainVideoOptions, program("train_video", lambda p, o: p.main(o))),
     "cache fill": Verb(training.FillCacheOptions, program("cache", lambda p, o: str(p.fill_cache(o)))),

@@ -200,9 +200,9 @@ class TestGrasp:
         def meets(neighbour: np.ndarray, x: float, y: float) -> bool:
             return meets_palm(grasp, neighbour + np.array([x, y, 0]))
 
-        assert meets(can, 0, -0.107) and meets(can, 0, 0.107)
-        assert not meets(can, 0, -0.15) and not meets(can, 0.09, -0.1), "beside the palm"
-        assert not meets(box(0.066, 0.066, 0.04), 0, -0.107), "below the palm"
+        beside, below = [meets(can, 0, -0.15), meets(can, 0.09, -0.1)], meets(box(0.066, 0.066, 0.04), 0, -0.107)
+        assert [meets(can, 0, y) for y in (-0.107, 0.107)] == [True, True]
+        assert ([*beside, below]) == [False, False, False]
 
     def test_the_hand_turns_where_the_palm_would_meet_a_neighbour(self):
         """The orange juice: 5 cm wide both ways, with a bottle behind it that the palm would rest on."""
@@ -210,7 +210,7 @@ class TestGrasp:
         assert choose_grasp(carton).yaw == 0
         turned = choose_grasp(carton, [bottle])
         assert abs(turned.yaw) > 0.4
-        assert meets_palm(choose_grasp(carton), bottle) and not meets_palm(turned, bottle)
+        assert [meets_palm(grasp, bottle) for grasp in (choose_grasp(carton), turned)] == [True, False]
         assert choose_grasp(carton, [bottle + np.array([0, 0.2, 0])]).yaw == 0
 
     def test_a_bowl_is_held_at_its_rim(self):
