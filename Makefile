@@ -5,6 +5,8 @@
 # make lint   style and types
 # make test-interop   datasets exchanged with the real lerobot, 0.4 and 0.6, each in a virtual environment of its own (15 GB)
 # make mutants   90 random small changes of the core: which does no test notice? About half an hour; not in CI
+# make docs   the documentation as a site in site/; make docs-serve shows it while you write
+# make wheel   a wheel in dist/, installed into a clean environment and tried
 # Each installs what it needs into .venv first.
 
 PYTHON ?= python3
@@ -15,7 +17,7 @@ export MUJOCO_GL ?= egl
 # otherwise each process compiles the libraries anew, which takes longer than importing them
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: libero libero-demo demo demo-three-tasks test test-slow test-interop mutants lint install dev opengl clean
+.PHONY: docs docs-serve wheel libero libero-demo demo demo-three-tasks test test-slow test-interop mutants lint install dev opengl clean
 
 demo: install opengl
 	$(BIN)/video2act demo --out runs/demo
@@ -59,6 +61,18 @@ lint: dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
+docs-serve: .venv/docs
+	$(BIN)/mkdocs serve
+
+wheel:
+	rm -rf dist build
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
+	PYTHON=$(PYTHON) scripts/try_wheel.sh dist/*.whl build/wheel_venv
+
 install: .venv/installed
 dev: .venv/dev
 
@@ -76,6 +90,12 @@ dev: .venv/dev
 	$(PIP) --no-deps openpi-client  # it asks for an older numpy, and works with this one
 	touch $@
 
+# the tools of the extra alone: docstrings are read, not imported
+.venv/docs: pyproject.toml constraints.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(PIP) $$($(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
+	touch $@
+
 libero: .venv/libero opengl
 .venv/libero: .venv/installed
 	$(PIP) -e '.[libero]'
@@ -86,4 +106,4 @@ opengl:
 	@ldconfig -p | grep -q libEGL.so.1 && ldconfig -p | grep -q libOSMesa.so || sh scripts/install_opengl.sh
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs site build dist
