@@ -3,7 +3,9 @@
 # make libero-demo   one policy for the ten tasks of LIBERO-Object, about five hours on two cores
 # make test   what CI runs, about twelve minutes
 # make lint   style and types
-# make test-interop   datasets exchanged with the real lerobot, 0.4 and 0.6, each in a virtual environment of its own (15 GB)
+# make test-interop   datasets and policies exchanged with the real lerobot, 0.4, 0.6 and 0.7, each in its own environment (7 GB each)
+# make baselines-venv   an environment to train and serve LeRobot's ACT and Diffusion Policy in: baselines/README.md
+# make mikasa-venv   an environment for MIKASA-Robo, whose ball a served policy intercepts: examples/09_mikasa_intercept.py
 # make mutants   90 random small changes of the core: which does no test notice? About half an hour; not in CI
 # make docs   the documentation as a site in site/; make docs-serve shows it while you write
 # make wheel   a wheel in dist/, installed into a clean environment and tried
@@ -17,7 +19,7 @@ export MUJOCO_GL ?= egl
 # otherwise each process compiles the libraries anew, which takes longer than importing them
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: docs docs-serve wheel libero libero-demo demo demo-three-tasks test test-slow test-interop mutants lint install dev opengl clean
+.PHONY: docs docs-serve wheel libero libero-demo demo demo-three-tasks test test-slow test-interop baselines-venv mikasa-venv mutants lint install dev opengl clean
 
 demo: install opengl
 	$(BIN)/video2act demo --out runs/demo
@@ -34,17 +36,24 @@ test: dev opengl
 test-slow: dev opengl
 	$(BIN)/python -m pytest -q -m slow
 
-# needs python3.11 and python3.12; VIRTUAL_ENVS may lie on another disk
+# needs python3.11 and python3.12; VIRTUAL_ENVS may lie on another disk. A version that the index does not serve is left out
 VIRTUAL_ENVS ?= .interop
+LEROBOTS ?= 0.4.4 0.6.1 0.7.0
 test-interop:
-	scripts/interop_venvs.sh $(VIRTUAL_ENVS)
-	set -e; for version in 0.4.4 0.6.1; do \
-		venv=$(abspath $(VIRTUAL_ENVS))/lerobot-$$version; \
+	scripts/interop_venvs.sh $(VIRTUAL_ENVS) $(LEROBOTS)
+	set -e; for version in $(LEROBOTS); do \
+		venv=$(abspath $(VIRTUAL_ENVS))/lerobot-$$version; [ -f $$venv/complete ] || continue; \
 		export PYTHONPATH=src HF_HUB_OFFLINE=1 LD_LIBRARY_PATH=$$(echo $$venv/ffmpeg:$$venv/lib/python3*/site-packages/av.libs); \
-		$$venv/bin/python tests/interop/lerobot_exchange.py runs/interop/$$version; \
-		$$venv/bin/python tests/interop/lerobot_plugin.py runs/interop/plugin-$$version; \
-		$$venv/bin/python tests/interop/lerobot_worked_example.py runs/interop/example-$$version; \
+		for part in exchange edited plugin rollout metaworld baselines worked_example; do \
+			$$venv/bin/python tests/interop/lerobot_$$part.py runs/interop/$$part-$$version; \
+		done; \
 	done
+
+baselines-venv:
+	scripts/interop_venvs.sh $(VIRTUAL_ENVS) 0.6.1
+
+mikasa-venv:
+	scripts/mikasa_venv.sh .mikasa
 
 # the first run of mutmut makes the mutants and finds out which test covers which function
 COUNT ?= 90

@@ -31,6 +31,6 @@ venv() { # version, python, requirements...
     touch "$folder/$name/complete"
 }
 new='aloha,pusht,metaworld,training,evaluation,core_scripts,diffusers-dep,transformers-dep,peft-dep'
-venv 0.4.4 "${PYTHON311:-python3.11}" 'lerobot[aloha,pusht,transformers-dep]==0.4.4' 'torch==2.10.*' 'diffusers==0.35.*' 'transformers==4.57.*'
+venv 0.4.4 "${PYTHON311:-python3.11}" 'lerobot[aloha,pusht,metaworld,transformers-dep]==0.4.4' 'torch==2.10.*' 'diffusers==0.35.*' 'transformers==4.57.*'
 venv 0.6.1 "${PYTHON312:-python3.12}" "lerobot[$new]==0.6.1" 'torch==2.11.*' 'diffusers==0.39.*' 'transformers==5.5.*'
 venv 0.7.0 "${PYTHON312:-python3.12}" "lerobot[$new]==0.7.0"

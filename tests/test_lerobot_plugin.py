@@ -263,6 +263,21 @@ def test_trained_chunking_needs_the_training(make: Callable[..., Any]):
 # LeRobot's other hooks
 
 
+def test_lerobot_loads_the_weights_by_position(policy: Any, tmp_path: Path):
+    """`from_pretrained` of every LeRobot calls it so; keyword-only arguments made every evaluation fail."""
+    file = tmp_path / "model.safetensors"
+    policy.model.save_weights(file)
+    before = policy.predict_action_chunk(seen_by(policy))
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.zero_()
+    policy.reset()
+    policy.model.seed(0)
+    type(policy)._load_as_safetensor(policy, str(file), "cpu", False)
+    torch.testing.assert_close(policy.predict_action_chunk(seen_by(policy)).isfinite(), before.isfinite())
+    assert any(bool(parameter.any()) for parameter in policy.parameters())
+
+
 def test_queued_actions_are_dropped(policy: Any):
     seen = seen_by(policy)
     policy.select_action(seen)

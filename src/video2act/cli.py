@@ -26,8 +26,8 @@ from video2act.training.pause import TrainingPausedError, signals_interrupt
 class EvaluateCommand(running.EvaluateOptions):
     """Let a policy act in simulators: success with its interval, the expert's on the same seeds, latency, films."""
 
-    run: Path
-    """the policy's run folder"""
+    run: str
+    """the policy's run folder, or the address of a served policy: ws://host:port"""
     env: tuple[str, ...]
     """one or more: metaworld:push-v3, ...; a Gymnasium id; or module:function of your own, which returns an
     Environment"""

@@ -89,6 +89,15 @@ class BeginsEpisodes(Protocol):
 
 
 @runtime_checkable
+class Observes(Protocol):
+    """A system that wants to see every frame itself."""
+
+    def observe(self, observation: Observation) -> None:
+        """Called at every control step."""
+        ...
+
+
+@runtime_checkable
 class ChecksState(Protocol):
     """A system that knows the range of its training states."""
 

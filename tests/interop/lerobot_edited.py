@@ -50,7 +50,7 @@ def check(root: Path, kept: list[int], *, tasks: tuple[str, ...] = TASKS, camera
             error = ((dataset.frames(i, camera).astype(float) - frames_of(original, camera)) ** 2).mean(axis=(1, 2, 3))
             worst = min(worst, float(10 * np.log10(255**2 / max(error.max(), 1e-9))))
     assert worst > LEAST_PSNR, f"a picture differs by {worst:.1f} dB"
-    return f"{len(kept)} episodes, {dataset.num_frames} rows, worst picture {worst:.1f} dB"
+    return f"{len(kept)} episodes, {sum(dataset.lengths)} rows, worst picture {worst:.1f} dB"
 
 
 def edits(source: Path, folder: Path) -> None:

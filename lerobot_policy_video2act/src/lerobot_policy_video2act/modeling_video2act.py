@@ -217,7 +217,7 @@ class Video2ActPolicy(PreTrainedPolicy):
 
     @classmethod
     def _load_as_safetensor(
-        cls, model: "Video2ActPolicy", model_file: str, *, map_location: str, strict: bool
+        cls, model: "Video2ActPolicy", model_file: str, map_location: str, strict: bool
     ) -> "Video2ActPolicy":
         """Strict whatever LeRobot asks for: a weight that is missing would be a random one."""
         model.model.load_weights(Path(model_file))

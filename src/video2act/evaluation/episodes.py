@@ -87,10 +87,10 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """The options as `eval_info.json` holds them."""
-        path, out = self.source.path, self.options.out
+        out = self.options.out
         return {
             **asdict(self.options),
-            "run": None if path is None else str(path),
+            "run": self.source.name,
             "env": list(self.env),
             "seeds": list(self.seeds),
             "refresh_every": self.refresh_every,

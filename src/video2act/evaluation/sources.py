@@ -37,7 +37,12 @@ class PolicySource(Protocol):
 
     @property
     def path(self) -> Path | None:
-        """The run folder; None for a policy in memory, which is evaluated in this process."""
+        """The run folder; None for a policy in memory or elsewhere, which is evaluated from this process."""
+        ...
+
+    @property
+    def name(self) -> str | None:
+        """Where the policy is: its folder or its address; None for one in memory."""
         ...
 
     def config(self) -> PolicyConfig: ...
@@ -56,6 +61,10 @@ class RunFolder:
 
     path: Path
     engine: str = "torch"
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
 
     def config(self) -> PolicyConfig:
         return load_config(self.path)
@@ -82,6 +91,7 @@ class LoadedPolicy:
 
     policy: Video2Act | EnginePolicy
     path: None = None
+    name: None = None
 
     def config(self) -> PolicyConfig:
         return self.policy.config

@@ -11,7 +11,7 @@
 import datetime
 import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ from video2act.evaluation.findings import (
 from video2act.evaluation.kept import FOLDER as KEPT
 from video2act.evaluation.kept import FinishedEpisode, KeptEpisodes
 from video2act.evaluation.report import evaluation_tables, heading
-from video2act.evaluation.sources import LoadedPolicy, RunFolder
+from video2act.evaluation.sources import LoadedPolicy, PolicySource, RunFolder
 from video2act.evaluation.suitability import check_fits, check_runtime, check_unseen
 from video2act.files.atomic import write_text
 from video2act.files.fingerprint import fingerprint, tensors_fingerprint
@@ -72,9 +72,9 @@ def evaluate(
     """Let a policy act in simulators: `evaluate(policy, "metaworld:push-v3", episodes=50).success`.
 
     Args:
-        policy: a run folder, or a loaded policy. A loaded policy acts in this process with its own weights, and nothing
-            is written unless `out` is given. If it has no run folder, its training seeds are unknown: choose a `seed`
-            above them.
+        policy: a run folder, a loaded policy, or the address of a served one (`ws://host:port`). A loaded policy acts
+            in this process with its own weights. For it and a served one, nothing is written unless `out` is given.
+            Without a run folder the training seeds are unknown: choose a `seed` above them.
         env: names of one or several environments, as in `list_environments()`, or of suites (`libero:libero_object`).
         show: print progress and tables.
         options: the fields of `EvaluateOptions`.
@@ -85,18 +85,37 @@ def evaluate(
     chosen = EvaluateOptions(**options)
     if chosen.out is not None:
         chosen = replace(chosen, out=Path(chosen.out))
-    is_folder = isinstance(policy, str | Path)
-    if is_folder:
-        check_engine(policy, chosen.engine)
-    elif chosen.engine != "torch":
-        raise ValueError(f"engine={chosen.engine!r} reads an exported folder, got a loaded policy; pass the folder")
-    source = RunFolder(Path(policy), chosen.engine) if is_folder else LoadedPolicy(policy)
-    evaluation = Evaluation(source, expand_suites([env] if isinstance(env, str) else env), chosen)
-    if source.path is not None and chosen.out is None:
-        evaluation = replace(evaluation, options=replace(chosen, out=_folder(evaluation)))
+    with ExitStack() as ending:
+        evaluation = Evaluation(
+            _source(policy, chosen, ending), expand_suites([env] if isinstance(env, str) else env), chosen
+        )
+        if evaluation.source.path is not None and chosen.out is None:
+            evaluation = replace(evaluation, options=replace(chosen, out=_folder(evaluation)))
+        return _run(evaluation, show=show)
+
+
+def _source(policy: Video2Act | EnginePolicy | Path | str, options: EvaluateOptions, ending: ExitStack) -> PolicySource:
+    """Where the policy comes from; `ending` ends what that has opened."""
+    if isinstance(policy, str) and policy.startswith(("ws://", "wss://")):
+        from video2act.evaluation.served import ServedPolicy
+
+        if options.engine != "torch":
+            raise ValueError(f"engine={options.engine!r} reads an exported folder, and {policy} computes elsewhere")
+        served = ServedPolicy(policy)
+        ending.callback(served.close)
+        return served
+    if isinstance(policy, str | Path):
+        check_engine(policy, options.engine)
+        return RunFolder(Path(policy), options.engine)
+    if options.engine != "torch":
+        raise ValueError(f"engine={options.engine!r} reads an exported folder, got a loaded policy; pass the folder")
+    return LoadedPolicy(policy)
+
+
+def _run(evaluation: Evaluation, *, show: bool) -> EvaluationSummary:
     if not show:
         return run_evaluation(evaluation)
-    bar = _EpisodeBar(len(evaluation.env) * chosen.episodes)
+    bar = _EpisodeBar(len(evaluation.env) * evaluation.options.episodes)
     with bar.progress:
         summary = run_evaluation(evaluation, bar.advance)
     Console().print(heading(summary.info), *evaluation_tables(summary.info), summary.path or "", sep="\n")

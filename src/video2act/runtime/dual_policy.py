@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from video2act.clips import ImageHistory
 from video2act.config import RuntimeConfig
 from video2act.incidents import Incidents
-from video2act.interfaces import BeginsEpisodes, ChecksState, Continuing, DualSystem
+from video2act.interfaces import BeginsEpisodes, ChecksState, Continuing, DualSystem, Observes
 from video2act.runtime.freshness import Freshness
 from video2act.runtime.planner import Plan
 from video2act.runtime.refresh import TIMES_KEPT
@@ -104,6 +104,8 @@ class DualPolicy:
 
     def observe(self, observation: Observation) -> None:
         self._images.append(observation)
+        if isinstance(self._system, Observes):
+            self._system.observe(observation)
         self._slow_loop.observe(observation)
 
     def infer(self, observation: Observation) -> ActionChunk:
