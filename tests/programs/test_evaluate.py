@@ -142,6 +142,7 @@ class FakeRun:
 
     path: Path
     policy: Reader | None = field(default_factory=Reader)
+    name = "fake"
 
     def config(self) -> PolicyConfig:
         return CONFIG if self.policy is None else self.policy.config

@@ -18,7 +18,6 @@ from video2act.serving.remote_policy import RemotePolicy
 from video2act.statistics import Statistics
 from video2act.types import ActionChunk, Observation, Tokens, Video, VideoCondition
 
-SCHEMES = ("ws://", "wss://")
 PLAN_TIMEOUT_S = 60.0
 """an evaluation does not run in real time"""
 
@@ -46,13 +45,13 @@ class ServedSystem:
 
     def __init__(self, remote: RemotePolicy):
         self.config = config_of(remote.contract)
-        self._remote = remote
+        self.remote = remote
 
     def begin_episode(self) -> None:
-        self._remote.reset()
+        self.remote.reset()
 
     def observe(self, observation: Observation) -> None:
-        self._remote.observe(observation)
+        self.remote.observe(observation)
 
     def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
         """No tokens: the server perceives."""
@@ -61,7 +60,7 @@ class ServedSystem:
 
     def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
         """Raises RemoteError, TimeoutError, ConnectionError or HoldError as `RemotePolicy.infer`."""
-        return self._remote.infer(observation)
+        return self.remote.infer(observation)
 
     def seed(self, seed: int) -> None:
         """The server's noise is its own."""
@@ -111,4 +110,4 @@ class ServedPolicy:
 
     def close(self) -> None:
         if "_system" in vars(self):
-            self._system._remote.close()
+            self._system.remote.close()
