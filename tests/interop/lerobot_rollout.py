@@ -11,26 +11,34 @@ import importlib.util
 import json
 import os
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from lerobot_exchange import write_ours
 from lerobot_plugin import run
 
-HERE = Path(__file__).parent
+
+def call(main: Callable[[], object], *words: str) -> None:
+    """A command of LeRobot in this process: importing it anew each time takes much longer."""
+    print("$", main.__module__.rpartition(".")[2], *words, flush=True)
+    with patch.object(sys, "argv", [main.__module__, *words]):
+        main()
 
 
 def make(folder: Path) -> tuple[Path, Path]:
-    """A dataset and a new policy."""
+    """A dataset and a new policy; what is there already is kept."""
     from lerobot.datasets.lerobot_dataset import LeRobotDatasetMetadata
     from lerobot.policies.factory import make_policy, make_pre_post_processors
     from lerobot_policy_video2act import Video2ActConfig
 
     data, video_model, saved = folder / "data", folder / "video", folder / "policy"
-    write_ours(data, "video")
-    run("video2act", "train-video", "--data", str(data), "--out", str(video_model), "--num-steps", "2")
+    if not (data / "meta" / "info.json").is_file():
+        write_ours(data, "video")
+    if not (video_model / "model.safetensors").is_file():
+        run("video2act", "train-video", "--data", str(data), "--out", str(video_model), "--num-steps", "2")
     meta = LeRobotDatasetMetadata("local/rollout", root=data)
     config = Video2ActConfig(
         video_model=str(video_model), device="cpu", push_to_hub=False, rtc_training_max_delay=6, refresh_every=4
@@ -43,38 +51,37 @@ def make(folder: Path) -> tuple[Path, Path]:
 
 
 def roll_out(policy: Path, folder: Path, *words: str) -> list[list[float]]:
-    """The actions that the robot got in five seconds."""
+    """The actions that the robot got in eight seconds."""
+    from lerobot.scripts.lerobot_rollout import main as rollout_main
+
     log = folder / "actions.json"
     log.unlink(missing_ok=True)
-    command = [
-        str(Path(sys.executable).parent / "lerobot-rollout"),
-        "--strategy.type=base",
-        f"--policy.path={policy}",
-        "--policy.device=cpu",
-        "--robot.discover_packages_path=still_robot",
-        "--robot.type=still",
-        "--task=push the block",
-        "--fps=20",
-        "--duration=8",
-        "--play_sounds=false",
-        "--return_to_initial_position=false",
-        *words,
-    ]
-    paths = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": paths, "STILL_ROBOT_LOG": str(log)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    said = done.stdout + done.stderr
-    if done.returncode != 0 or "inference error" in said or not log.is_file():
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{said[-6000:]}")
+    with patch.dict(os.environ, STILL_ROBOT_LOG=str(log)):
+        call(
+            rollout_main,
+            "--strategy.type=base",
+            f"--policy.path={policy}",
+            "--policy.device=cpu",
+            "--robot.discover_packages_path=still_robot",
+            "--robot.type=still",
+            "--task=push the block",
+            "--fps=20",
+            "--duration=8",
+            "--play_sounds=false",
+            "--return_to_initial_position=false",
+            *words,
+        )
     return json.loads(log.read_text())
 
 
 def adapt(data: Path, policy: Path, folder: Path) -> Path:
     """Two steps of LoRA; the saved adapter."""
+    from lerobot.scripts.lerobot_train import main as train_main
+
     out = folder / "adapted"
     shutil.rmtree(out, ignore_errors=True)
-    run(
-        "lerobot-train",
+    call(
+        train_main,
         f"--policy.path={policy}",
         "--policy.device=cpu",
         "--policy.push_to_hub=false",
@@ -98,8 +105,7 @@ def main(folder: Path) -> None:
     if importlib.util.find_spec("lerobot.rollout") is None:
         print("this LeRobot has no lerobot-rollout: skipped")
         return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     data, policy = make(folder)
     rtc = ("--inference.type=rtc", "--inference.rtc.execution_horizon=8", "--inference.queue_threshold=8")
     for name, words in (("sync", ()), ("rtc", rtc), ("rtc_trained", (*rtc, "--policy.overlap=rtc_trained"))):
@@ -108,7 +114,7 @@ def main(folder: Path) -> None:
         assert sizes == {3}, sizes
         assert len(actions) > 10, f"{len(actions)} actions"
         assert torch.isfinite(torch.tensor(actions)).all()
-        print(f"lerobot-rollout, {name}: {len(actions)} actions in 8 s at 20 Hz")
+        print(f"lerobot-rollout, {name}: {len(actions)} actions in 8 s at 20 Hz", flush=True)
     if importlib.util.find_spec("peft") is None:
         print("peft is not installed: LoRA is skipped")
         return
