@@ -63,7 +63,8 @@ def main(folder: Path) -> None:
     data = folder / "data"
     if not (data / "meta" / "info.json").is_file():
         collected = ("--out", str(data), "--episodes", "3", "--workers", "1", "--image-size", str(PX))
-        run("video2act", "collect", "--env", ENV, *collected)
+        # MetaWorld 3.0.0, which LeRobot asks for, has no corner4
+        run("video2act", "collect", "--env", ENV, "--cameras", "corner", "gripperPOV", *collected)
     for kind in DEFAULTS:
         policy = train(kind, data, folder / kind)
         shutil.rmtree(folder / f"eval_{kind}", ignore_errors=True)
