@@ -1,9 +1,11 @@
 """CPU latency of our `tiny` beside LeRobot's own ACT and Diffusion Policy, on one thread, in turns, in one run.
 
-    .interop/lerobot-0.6.1/bin/pip install onnxruntime onnx onnxscript
-    .interop/lerobot-0.6.1/bin/python benchmarks/lerobot_policies.py [--px 64] [--json FILE]
+    .interop/lerobot-0.6.1/bin/pip install onnxruntime
+    .venv/bin/python benchmarks/lerobot_policies.py --export runs/tiny_onnx       # in our own environment
+    .interop/lerobot-0.6.1/bin/python benchmarks/lerobot_policies.py --exported runs/tiny_onnx [--px 64] [--json FILE]
 
-Runs in LeRobot's virtual environment (`scripts/interop_venvs.sh`). All policies have random weights, the same two
+The measurement runs in LeRobot's virtual environment (`scripts/interop_venvs.sh`); its transformers cannot be exported
+from, so the exported policy comes from ours. All policies have random weights, the same two
 cameras, state and action sizes, and LeRobot's ones their default configs. A plan goes from a raw observation to a chunk
 of raw actions; for LeRobot's policies that includes their processors. Policies execute different numbers of actions of
 a chunk, so the time an executed action costs stands beside it; ours includes its share of System 2's refreshes.
@@ -45,16 +47,24 @@ def drawn(px: int, count: int) -> list[Observation]:
     ]
 
 
-def ours(observations: list[Observation], engine: str, folder: Path) -> tuple[Work, int, int, int]:
-    """A plan and a refresh of `tiny`; its horizon, `execute_steps` and `refresh_every`."""
+def export(out: Path) -> None:
+    """Writes `tiny` with random weights for onnxruntime."""
+    with tempfile.TemporaryDirectory() as folder:
+        policy, observations = random_tiny(Path(folder) / "run"), drawn(64, 40)
+        export_policy(policy, out, engine="onnxruntime", observations=observations, checked_on="drawn")
+
+
+def random_tiny(run: Path) -> Video2Act:
     torch.manual_seed(0)
     unit = Statistics(mean=(0.0,) * 4, std=(1.0,) * 4, min=(-1.0,) * 4, max=(1.0,) * 4)
     config = make_preset("tiny", DataSpec(STATE_DIM, ACTION_DIM, FPS, CAMERAS))
-    Video2Act(config, {"state": unit, "action": unit}).save(folder / "run")
-    system: Any = Video2Act.load(folder / "run")
-    if engine != "torch":
-        export_policy(system, folder / engine, engine=engine, observations=observations, checked_on="drawn")  # type: ignore[arg-type]
-        system = load_policy(folder / engine, engine)
+    Video2Act(config, {"state": unit, "action": unit}).save(run)
+    return Video2Act.load(run)
+
+
+def ours(observations: list[Observation], engine: str, system: Any) -> tuple[Work, int, int, int]:
+    """A plan and a refresh of `tiny`; its horizon, `execute_steps` and `refresh_every`."""
+    config = system.config
     history = FrameHistory(config.system2.streams if config.system2 else ())
     for observation in observations:
         history.append(observation)
@@ -110,14 +120,17 @@ def theirs(kind: str, observation: Observation, px: int) -> tuple[Callable[[], A
     return plan, chunk, config.n_action_steps
 
 
-def compare(px: int, engines: list[str], *, repeats: int) -> list[dict[str, Any]]:
+def compare(px: int, exported: Path | None, *, repeats: int) -> list[dict[str, Any]]:
     """One row per policy: medians in milliseconds, and how many times as long as our tiny in PyTorch."""
     observations = drawn(px, 24)
     work: Work = {}
     chunks: dict[str, tuple[int, int, int]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for engine in engines:
-            own, *sizes = ours(observations, engine, Path(folder))
+        systems: dict[str, Any] = {"torch": random_tiny(Path(folder) / "run")}
+        if exported:
+            systems["onnxruntime"] = load_policy(exported, "onnxruntime")
+        for engine, system in systems.items():
+            own, *sizes = ours(observations, engine, system)
             work |= own
             chunks[f"tiny, {engine}"] = tuple(sizes)  # type: ignore[assignment]
         for kind in ("act", "diffusion"):
@@ -149,12 +162,16 @@ def compare(px: int, engines: list[str], *, repeats: int) -> list[dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--px", type=int, default=64, help="side of the pictures; tiny's own is 64")
-    parser.add_argument("--engines", nargs="+", default=["torch", "onnxruntime"])
+    parser.add_argument("--exported", type=Path, help="what --export has written; default: without onnxruntime")
+    parser.add_argument("--export", type=Path, help="write that folder, and end")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    rows = compare(chosen.px, chosen.engines, repeats=chosen.repeats)
+    if chosen.export:
+        export(chosen.export)
+        return
+    rows = compare(chosen.px, chosen.exported, repeats=chosen.repeats)
     print("| policy | one plan, ms | times tiny's | chunk, executed | refresh, ms | ms per executed action | times |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:
