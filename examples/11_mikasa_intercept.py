@@ -2,7 +2,7 @@
 
 make mikasa-venv                                # an environment of its own: ManiSkill asks for numpy below 2
 video2act serve RUN                             # elsewhere: a policy of these cameras, 9 numbers of state, 7 of action
-. .mikasa/mesa.env && .mikasa/bin/python examples/09_mikasa_intercept.py --episodes 10
+. .mikasa/mesa.env && .mikasa/bin/python examples/11_mikasa_intercept.py --episodes 10
 """
 
 import argparse
@@ -18,7 +18,6 @@ STATE_DIM, ACTION_DIM, FPS, STEPS = 9, 7, 20, 60
 
 
 def connect(host: str, port: int) -> WebsocketClientPolicy:
-    """Raises SystemExit where the served policy is of another robot."""
     policy = WebsocketClientPolicy(host, port)
     served = policy.get_server_metadata()
     for name, ours in (("state_dim", STATE_DIM), ("action_dim", ACTION_DIM), ("period_s", 1 / FPS)):
@@ -50,12 +49,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="InterceptSlow-VLA-v0", help="or InterceptMedium-VLA-v0, InterceptFast-VLA-v0")
     parser.add_argument("--episodes", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--server", default="127.0.0.1:8000")
     chosen = parser.parse_args()
     host, _, port = chosen.server.rpartition(":")
     policy = connect(host, int(port))
     how = {"obs_mode": "rgb", "control_mode": "pd_ee_delta_pose", "sim_backend": "physx_cpu", "render_backend": "cpu"}
     environment = gymnasium.make(chosen.env, num_envs=1, **how)
-    successes = [play(environment, policy, chosen.seed + i) for i in range(chosen.episodes)]
+    successes = [play(environment, policy, seed) for seed in range(1000, 1000 + chosen.episodes)]
     print(f"{chosen.env}: {sum(successes)} of {len(successes)} episodes")
