@@ -5,7 +5,7 @@
 # make lint   style and types
 # make test-interop   datasets and policies exchanged with the real lerobot, 0.4, 0.6 and 0.7, each in its own environment (7 GB each)
 # make baselines-venv   an environment to train and serve LeRobot's ACT and Diffusion Policy in: baselines/README.md
-# make mikasa-venv   an environment for MIKASA-Robo, whose ball a served policy intercepts: examples/11_mikasa_intercept.py
+# make mikasa-venv   an environment for MIKASA-Robo, whose ball a served policy intercepts: examples/12_mikasa_intercept.py
 # make mutants   90 random small changes of the core: which does no test notice? About half an hour; not in CI
 # make docs   the documentation as a site in site/; make docs-serve shows it while you write
 # make wheel   a wheel in dist/, installed into a clean environment and tried

@@ -2,7 +2,7 @@
 
 make mikasa-venv                                # an environment of its own: ManiSkill asks for numpy below 2
 video2act serve RUN                             # elsewhere: a policy of these cameras, 9 numbers of state, 7 of action
-. .mikasa/mesa.env && .mikasa/bin/python examples/11_mikasa_intercept.py --episodes 10
+. .mikasa/mesa.env && .mikasa/bin/python examples/12_mikasa_intercept.py --episodes 10
 """
 
 import argparse
