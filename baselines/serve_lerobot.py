@@ -83,7 +83,7 @@ def _instructions(data: Path) -> tuple[str, ...]:
     return LeRobotDataset(data).tasks
 
 
-class ServedPolicy:
+class LeRobotPolicy:
     """LeRobot's policy behind our `Policy`: every observation is one control step.
 
     Args:
@@ -172,7 +172,7 @@ def make_server(recipe: Recipe, loaded: tuple[Any, Any, Any], *, host: str, port
                     f"camera {camera!r}: the policy was trained with {size}, got {found}; it does not resize"
                 )
 
-    policy = ServedPolicy(*loaded[:2], after=loaded[2], fps=recipe.fps)
+    policy = LeRobotPolicy(*loaded[:2], after=loaded[2], fps=recipe.fps)
     return Server(lambda: PolicySession(policy, contract, check=check), contract.to_metadata(), host=host, port=port)
 
 

@@ -75,7 +75,7 @@ class ServedSystem:
         return {}
 
 
-class ServedPolicy:
+class ServedSource:
     """A `PolicySource` at an address. The API key is read from `VIDEO2ACT_API_KEY`.
 
     Raises:

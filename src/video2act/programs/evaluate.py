@@ -97,11 +97,11 @@ def evaluate(
 def _source(policy: Video2Act | EnginePolicy | Path | str, options: EvaluateOptions, ending: ExitStack) -> PolicySource:
     """Where the policy comes from; `ending` ends what that has opened."""
     if isinstance(policy, str) and policy.startswith(("ws://", "wss://")):
-        from video2act.evaluation.served import ServedPolicy
+        from video2act.evaluation.served import ServedSource
 
         if options.engine != "torch":
             raise ValueError(f"engine={options.engine!r} reads an exported folder, and {policy} computes elsewhere")
-        served = ServedPolicy(policy)
+        served = ServedSource(policy)
         ending.callback(served.close)
         return served
     if isinstance(policy, str | Path):
