@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("robostats")
 from small_study import STUDY, player, write_study
 from video2act.config.study import StudyOptions
 from video2act.programs.study import StudyFailedError, study
@@ -120,5 +121,44 @@ def test_an_evaluation_on_other_scenes_is_not_compared(tmp_path: Path):
     metrics = {"successes": [True], "seeds": [17]}
     theirs.write_text(json.dumps({"per_task": [{"metrics": metrics}]}))
     arms = {**STUDY["arms"], "alone": {"results": "theirs.json"}}
-    with pytest.raises(ValueError, match=r"theirs\.json was evaluated on seeds \[17\]"):
+    with pytest.raises(ValueError, match=r"theirs\.json was evaluated on 1 seeds from 17, the others on 10 from 3000"):
         run(tmp_path, write_study(tmp_path, arms=arms))
+
+
+class TestReport:
+    def test_the_primary_contrast_stands_first_and_what_is_missing_is_listed(self, tmp_path: Path):
+        text = run(tmp_path, seeds=(0,)).read_text()
+        assert text.index("## Primary contrast, named before the run") < text.index("## Arms")
+        assert "**good - the frozen clip: +60.0 points** over 1 training seed." in text
+        assert "One seed says nothing about other trainings. The goal was +20 points: reached." in text
+        assert "It was chosen because it shows this: motion alone differs." in text
+        assert "Nothing: every arm and seed that was asked for is done." in text
+        text = run(tmp_path, report_only=True).read_text()
+        assert len(played(tmp_path)) == 8, "a report runs nothing"
+        assert "the frozen clip: seeds 1" in text
+        assert "CPU-hours: collect 0.00, train 0.00, train-video 0.00, eval 0.00." in text.replace(
+            "collect 0.00, train-video 0.00, train 0.00", "collect 0.00, train 0.00, train-video 0.00"
+        )
+
+    def test_nothing_is_done_yet(self, tmp_path: Path):
+        text = run(tmp_path, report_only=True).read_text()
+        assert "**good - the frozen clip: not known yet.**" in text
+        assert "No evaluation is done yet." in text
+        assert not (tmp_path / "out/study.html").exists()
+
+    def test_it_is_a_page_with_plots_and_numbers_to_compute_again(self, tmp_path: Path):
+        run(tmp_path)
+        out = tmp_path / "out"
+        page = (out / "study.html").read_text()
+        assert page.index("Primary contrast") < page.index("<svg")
+        assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+            "http://creativecommons.org", ""
+        )
+        for name in ("success", "contrasts"):
+            assert (out / f"plots/{name}.png").read_bytes().startswith(b"\x89PNG")
+            assert b"<svg" in (out / f"plots/{name}.svg").read_bytes()
+        numbers = json.loads((out / "results.json").read_text())
+        assert numbers["primary"]["per_seed"] == pytest.approx({"0": 0.6, "1": 0.6})
+        assert numbers["scenes"]["good"]["0"].count("1") == 9
+        assert numbers["secondary"][0]["p_holm"] == numbers["secondary"][0]["p"] == 0.5
+        assert numbers["compute"]["cpu_seconds"]["train"] > 0

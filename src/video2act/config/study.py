@@ -203,7 +203,6 @@ class CompareOptions(CheckedConfig):
     by commas"""
     out: Path | None = None
     """json to write"""
-    confidence: Annotated[float, Bound("must lie in (0.5, 1)", lambda value: 0.5 < value < 1)] = 0.95
 
     def _check(self) -> None:
         check(len(self.evaluations) > 1, f"compare needs two evaluations or more, got {len(self.evaluations)}")

@@ -8,16 +8,17 @@ says what is missing.
 
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from video2act.config import to_json
 from video2act.config.study import StudyConfig, StudyOptions, known
 from video2act.files.atomic import write_text
 from video2act.files.lock import FolderLock
 from video2act.runtime.pool import num_workers, open_pool
-from video2act.study.jobs import StudyJob, StudyPlan, load_study, plan_jobs
+from video2act.study.jobs import StudyJob, load_study, plan_jobs
 from video2act.study.report import write_report
 from video2act.study.times import time_table
 from video2act.study.worker import JobWorker, Outcome, is_finished
@@ -38,6 +39,7 @@ def study(options: StudyOptions) -> Path | str:
     """
     config = load_study(options.study, options.slice)
     arms, seeds = _part(config, options)
+    part: dict[str, Any] = {"arms": arms, "seeds": seeds}
     plan, out = plan_jobs(config, options.study.absolute().parent), options.out.absolute()
     jobs = plan.needed(arms, seeds)
     done = {name for name, job in jobs.items() if is_finished(out, job)}
@@ -47,8 +49,8 @@ def study(options: StudyOptions) -> Path | str:
         out.mkdir(parents=True, exist_ok=True)
         with FolderLock(out, "a study"):
             write_text(out / "study.json", to_json(config))
-            failed = _run(plan, jobs, done, options=options)
-    table = write_report(plan, out, arms=arms, seeds=seeds)
+            failed = _run(jobs, done, options=options, report=partial(write_report, plan, out, **part))
+    table = write_report(plan, out, **part)
     if not options.report_only and failed:
         listed = "\n".join(f"  {outcome.job.name}: {outcome.error}" for outcome in failed)
         raise StudyFailedError(
@@ -68,14 +70,16 @@ def _part(config: StudyConfig, options: StudyOptions) -> tuple[tuple[str, ...], 
     return arms, seeds
 
 
-def _run(plan: StudyPlan, jobs: dict[str, StudyJob], done: Collection[str], *, options: StudyOptions) -> list[Outcome]:
+def _run(
+    jobs: dict[str, StudyJob], done: Collection[str], *, options: StudyOptions, report: Callable[..., object]
+) -> list[Outcome]:
     """Run the jobs that are not done, each after those that it needs; returns those that failed."""
     finished, failed = set(done), list[Outcome]()
     waiting = {name: job for name, job in jobs.items() if name not in finished}
     if not waiting:
         return []
     out, total = options.out.absolute(), len(jobs)
-    places = [os.getcwd(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    places = [*os.environ.get("PYTHONPATH", "").split(os.pathsep), os.getcwd()]  # for environments of your own
     path = os.pathsep.join(dict.fromkeys(os.path.abspath(place) for place in places if place))
     workers = num_workers(options.workers, pool=options.pool, local=2)
     with open_pool(partial(JobWorker, out, path), min(workers, len(waiting)), pool=options.pool, folders=[out]) as pool:
@@ -96,7 +100,7 @@ def _run(plan: StudyPlan, jobs: dict[str, StudyJob], done: Collection[str], *, o
             found = f": {success['successes']} of {success['n_episodes']}" if success else ""
             print(f"[{len(finished)}/{total}] done: {job.name} ({seconds:.0f} s){found}", flush=True)
             if success:
-                write_report(plan, out)
+                report(is_last=False)
 
 
 def _next(waiting: dict[str, StudyJob], finished: set[str]) -> StudyJob | None:

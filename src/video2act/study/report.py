@@ -1,27 +1,166 @@
-"""The report of a study."""
+"""The report of a study, also of one that is partly done: `table.md`, `results.json`, plots and `study.html`.
 
-from collections.abc import Iterable
+The primary contrast stands first, whatever it says. What is missing is listed.
+"""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from video2act.config.study import Contrast
+from video2act.evaluation.comparison import Difference, Rate, cannot_be_told_apart, difference, holm, rate
 from video2act.files.atomic import write_text
 from video2act.study.jobs import StudyPlan
-from video2act.study.results import read_results
+from video2act.study.plots import draw
+from video2act.study.results import Results, read_results
+from video2act.study.sections import (
+    DIFFERENCE_COLUMNS,
+    SCENE_COLUMNS,
+    Section,
+    difference_cells,
+    in_words,
+    rate_cells,
+    scene_rows,
+    to_markdown,
+    to_page,
+)
+from video2act.study.worker import read_record
+from video2act.viz.charts import Share, share_chart
+from video2act.viz.page import Page
 
 
 def write_report(
-    plan: StudyPlan, folder: Path, *, arms: Iterable[str] | None = None, seeds: Iterable[int] | None = None
+    plan: StudyPlan, folder: Path, *, arms: Collection[str], seeds: Collection[int], is_last: bool = True
 ) -> Path:
-    config = plan.config
-    results = read_results(plan, folder)
-    chosen = list(arms or config.arms)
-    lines = [f"# {config.name}", "", config.question, ""]
-    lines.append("| arm | " + " | ".join(f"seed {seed}" for seed in config.seeds) + " |")
-    lines.append("|" + "---|" * (len(config.seeds) + 1))
-    for arm in chosen:
-        cells = [
-            f"{results[arm, seed].sum()}/{results[arm, seed].size}" if (arm, seed) in results else "-"
-            for seed in config.seeds
-        ]
-        lines.append(f"| {config.title(arm)} | {' | '.join(cells)} |")
-    write_text(folder / "table.md", "\n".join(lines) + "\n")
+    """Write what is known so far; returns the path of `table.md`.
+
+    Args:
+        is_last: draw the plots and write `study.html`, too.
+    Raises:
+        ValueError: an evaluation was made on other scenes.
+    """
+    config, results = plan.config, read_results(plan, folder, seeds)
+    results = {arm: results[arm] for arm in config.arms if arm in results and arm in arms}
+    rates = {arm: rate(outcomes) for arm, outcomes in results.items()}
+    primary, secondary = _differences(plan, results)
+    costs = _costs(plan, folder)
+    sections = [
+        _primary(plan, primary),
+        _arms(plan, results, rates=rates, seeds=seeds),
+        *_contrasts(primary, secondary),
+        _missing(plan, results, arms=arms, seeds=seeds),
+        _compute(costs),
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "table.md", to_markdown(config.name, [Section("", (config.question,)), *sections]))
+    content = {
+        "study": config.name,
+        "primary": primary and primary.to_json(),
+        "secondary": [each.to_json() for each in secondary],
+        "arms": {arm: vars(rates[arm]) for arm in results},
+        # one letter for each scene, so that anybody can compute it again
+        "scenes": {
+            arm: {seed: "".join("01"[int(w)] for w in won) for seed, won in results[arm].items()} for arm in results
+        },
+        "compute": costs,
+    }
+    write_text(folder / "results.json", json.dumps(content, indent=2) + "\n")
+    if is_last and results:
+        titles = {arm: config.title(arm) for arm in rates}
+        figures = draw(folder / "plots", titles, rates=rates, differences=[*([primary] if primary else []), *secondary])
+        page = Page(config.name, config.question)
+        to_page(page, sections[:1])
+        page.figure(share_chart([_share(titles[arm], rates[arm]) for arm in rates]), "Success and its interval")
+        for figure in figures:
+            page.figure(figure.read_bytes(), figure.stem)
+        to_page(page, sections[1:])
+        page.write(folder / "study.html")
     return folder / "table.md"
+
+
+def _differences(plan: StudyPlan, results: Results) -> tuple[Difference | None, list[Difference]]:
+    """The primary contrast, and the secondary ones with their p corrected for each other."""
+
+    def of(contrast: Contrast) -> Difference | None:
+        pair = [(plan.config.title(name), results.get(name, {})) for name in (contrast.arm, contrast.than)]
+        return difference(*pair) if set(pair[0][1]) & set(pair[1][1]) else None
+
+    found = [each for contrast in plan.config.secondary if (each := of(contrast))]
+    tested = [each.p for each in found if each.p is not None]
+    corrected = iter(holm(tested))
+    return of(plan.config.primary), [
+        each if each.p is None else replace(each, p_holm=next(corrected)) for each in found
+    ]
+
+
+def _primary(plan: StudyPlan, primary: Difference | None) -> Section:
+    contrast = plan.config.primary
+    names = f"{plan.config.title(contrast.arm)} - {plan.config.title(contrast.than)}"
+    said = in_words(primary, contrast.goal_points) if primary else f"**{names}: not known yet.**"
+    why = f"It was chosen because it shows this: {contrast.why}." if contrast.why else ""
+    return Section("Primary contrast, named before the run", tuple(filter(None, (said, why))))
+
+
+def _arms(plan: StudyPlan, results: Results, *, rates: dict[str, Rate], seeds: Collection[int]) -> Section:
+    columns = ("arm", "mean", "95 % interval", "interval by", *(f"seed {seed}" for seed in seeds))
+    rows = []
+    for arm, outcomes in results.items():
+        counts = [f"{outcomes[seed].sum()}/{outcomes[seed].size}" if seed in outcomes else "-" for seed in seeds]
+        rows.append((*rate_cells(plan.config.title(arm), rates[arm]), *counts))
+    text = ("Successes of each training seed on the same scenes.",) if rows else ("No evaluation is done yet.",)
+    if len(results) > 1:
+        names = ", ".join(plan.config.title(arm) for arm in cannot_be_told_apart(results))
+        text += (f"None is shown to be better than any of these (all pairs, Holm): {names}.",)
+    return Section("Arms", text, columns, tuple(rows))
+
+
+def _contrasts(primary: Difference | None, secondary: Sequence[Difference]) -> list[Section]:
+    found = [*([primary] if primary else []), *secondary]
+    text = (
+        "Paired by training seed: sign-flip test, t interval. The first is the primary one; Holm corrects the others "
+        "for each other. Seeds needed: for a power of .8, if the difference and its spread are as measured.",
+    )
+    scenes = ("For each training by itself, which says nothing about other trainings.",)
+    rows = tuple(row for each in found for row in scene_rows(each))
+    return [
+        Section("Contrasts", text, DIFFERENCE_COLUMNS, tuple(difference_cells(each) for each in found)),
+        Section("The same contrasts over scenes", scenes, SCENE_COLUMNS, rows),
+    ]
+
+
+def _missing(plan: StudyPlan, results: Results, *, arms: Collection[str], seeds: Collection[int]) -> Section:
+    missing = {
+        arm: [seed for seed in seeds if seed not in results.get(arm, {})] for arm in plan.config.arms if arm in arms
+    }
+    listed = tuple(
+        f"{plan.config.title(arm)}: seeds {', '.join(map(str, left))}" for arm, left in missing.items() if left
+    )
+    other = [arm for arm in plan.config.arms if arm not in arms]
+    left_out = (f"Arms that were not asked for: {', '.join(other)}.",) if other else ()
+    return Section("Missing", (listed or ("Nothing: every arm and seed that was asked for is done.",)) + left_out)
+
+
+def _costs(plan: StudyPlan, folder: Path) -> dict[str, Any]:
+    """CPU-seconds by kind of job, machines and versions."""
+    spent, machines, versions = dict[str, float](), dict[str, Any](), dict[str, Any]()
+    for job in plan.jobs.values():
+        record = read_record(folder, job)
+        for attempt in record["attempts"] if record else ():
+            spent[job.kind] = round(spent.get(job.kind, 0.0) + attempt["cpu_seconds"], 3)
+            machines[attempt["machine"]["host"]] = attempt["machine"]
+        versions |= (record or {}).get("versions", {})
+    return {"cpu_seconds": spent, "machines": list(machines.values()), "versions": versions}
+
+
+def _compute(costs: dict[str, Any]) -> Section:
+    spent = ", ".join(f"{kind} {seconds / 3600:.2f}" for kind, seconds in costs["cpu_seconds"].items())
+    machines = "; ".join(f"{each['cpu']}, {each['cores']} cores" for each in costs["machines"])
+    versions = ", ".join(f"{name} {version}" for name, version in costs["versions"].items() if version)
+    return Section("Compute", (f"CPU-hours: {spent or 'none'}. Machine: {machines or 'none'}. Versions: {versions}.",))
+
+
+def _share(name: str, found: Rate) -> Share:
+    low, high = (found.share if bound is None else bound for bound in (found.low, found.high))
+    return Share(name, found.share, low, high, f"{100 * found.share:.0f} %")

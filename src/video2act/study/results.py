@@ -1,6 +1,7 @@
 """What the evaluations of a study found: success of each scene, by arm and training seed."""
 
 import json
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,34 +10,39 @@ from jaxtyping import Bool
 
 from video2act.study.jobs import StudyPlan
 
-Results = dict[tuple[str, int], Bool[np.ndarray, "scenes"]]
+Results = dict[str, dict[int, Bool[np.ndarray, "scenes"]]]
+"""arm -> training seed -> success of each scene"""
 
 
-def read_results(plan: StudyPlan, folder: Path) -> Results:
-    """Of the evaluations that are done.
+def read_results(plan: StudyPlan, folder: Path, seeds: Collection[int]) -> Results:
+    """Of the evaluations that are done; an arm without any is left out.
 
     Raises:
         ValueError: one was made on other scenes.
     """
     found: Results = {}
-    scenes = plan.config.scenes
-    seeds = list(range(scenes.seed, scenes.seed + scenes.episodes))
-    for key, place in plan.results.items():
-        path = folder / place
-        if path.is_file():
-            info = json.loads(path.read_text())
-            found[key] = successes(info, seeds, where=path)
+    scenes = range(plan.config.scenes.seed, plan.config.scenes.seed + plan.config.scenes.episodes)
+    for (arm, seed), place in plan.results.items():
+        if seed in seeds and (folder / place).is_file():
+            info = json.loads((folder / place).read_text())
+            found.setdefault(arm, {})[seed] = scene_results(info, scenes, where=folder / place)
     return found
 
 
-def successes(info: dict[str, Any], seeds: list[int], *, where: Path) -> Bool[np.ndarray, "scenes"]:
-    values = []
+def scene_results(info: dict[str, Any], scenes: Sequence[int], *, where: Path) -> Bool[np.ndarray, "scenes"]:
+    """Success in every scene, task after task, from the content of an `eval_info.json`.
+
+    Raises:
+        ValueError: it was made on other scenes.
+    """
+    won: list[bool] = []
     for task in info["per_task"]:
         metrics = task["metrics"]
-        if metrics["seeds"] != seeds:
+        if metrics["seeds"] != list(scenes):
+            theirs, ours = metrics["seeds"], list(scenes)
             raise ValueError(
-                f"{where} was evaluated on seeds {metrics['seeds'][:3]}..., the study's scenes are {seeds[:3]}...; "
-                "evaluate it on these"
+                f"{where} was evaluated on {len(theirs)} seeds from {theirs[0]}, the others on {len(ours)} from "
+                f"{ours[0]}; evaluate all on the same"
             )
-        values += metrics["successes"]
-    return np.array(values, bool)
+        won += metrics["successes"]
+    return np.array(won, bool)

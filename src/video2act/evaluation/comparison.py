@@ -1,0 +1,219 @@
+"""Comparisons of policies on the same scenes, by libraries: robostats and scipy (the extra `study`).
+
+Two questions, and a test for each. Both are paired: the arms of a comparison share training seeds and scenes.
+
+- *Would another training find the same?* One number per training seed, the difference of the success rates; a sign-flip
+  test over these numbers, which is exact, and a t interval. A seed moves success more than most methods do, so this is
+  the question that decides.
+- *Would these very policies do the same on other scenes?* McNemar's exact test and Tango's interval over the scenes,
+  for each training seed by itself: episodes of different trainings are not repetitions of one experiment.
+
+Rates and differences are shares: .2 is 20 points. Intervals are of 95 %.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from video2act.extras import extra
+
+with extra("study", "a comparison of evaluations"):
+    import robostats  # type: ignore[import-not-found]
+    from robostats.kmodel import adjust  # type: ignore[import-not-found]
+    from scipy import stats  # type: ignore[import-not-found]
+
+NEAR_END = 0.05
+"""where every seed is this near to 0 or to 1, a t interval would end beyond it, or have no width"""
+MAX_SEEDS = 40
+"""up to which seeds are counted that a difference would need"""
+
+Outcomes = Mapping[int, Bool[np.ndarray, "scenes"]]
+"""success of each scene, by training seed"""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Success of an arm, with its interval."""
+
+    share: float
+    low: float | None
+    """None: one number for each of two seeds that agree says nothing of others"""
+    high: float | None
+    method: str
+    per_seed: dict[int, float]
+
+
+@dataclass(frozen=True)
+class SceneTest:
+    """Two policies on the same scenes."""
+
+    difference: float
+    low: float
+    high: float
+    """Tango's interval"""
+    p: float
+    """McNemar's, exact"""
+    only_first: int
+    """scenes that the first alone solves"""
+    only_second: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The success of one arm less that of another."""
+
+    first: str
+    second: str
+    difference: float
+    per_seed: dict[int, float]
+    low: float | None
+    high: float | None
+    """t interval over the training seeds; None: fewer than two, or all alike"""
+    p: float | None
+    """of the sign-flip test over training seeds; None: fewer than two"""
+    smallest_p: float
+    """that so many seeds can reach"""
+    seeds_needed: int | None
+    """training seeds for a power of .8, if the difference and its spread are as measured; None: fewer than three were
+    measured, or more than MAX_SEEDS are needed"""
+    scenes: dict[int, SceneTest]
+    """by training seed"""
+    p_holm: float | None = None
+    """p, corrected for the comparisons beside it"""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def rate(outcomes: Outcomes) -> Rate:
+    """Success and its interval: over training seeds by t; for one seed, or where all of them are near 0 or 1, over the
+    scenes by Clopper and Pearson, counted once."""
+    per_seed = {seed: float(won.mean()) for seed, won in outcomes.items()}
+    shares = np.array(list(per_seed.values()))
+    mean, num_scenes = float(shares.mean()), next(iter(outcomes.values())).size
+    if len(shares) == 1 or max(shares) <= NEAR_END or min(shares) >= 1 - NEAR_END:
+        # 400 episodes of 8 seeds are not 400 independent ones: the scenes of one seed are counted
+        found = robostats.clopper_pearson(round(mean * num_scenes), num_scenes)
+        return Rate(mean, found.lower, found.upper, "Clopper-Pearson over scenes", per_seed)
+    bounds = _t_interval(shares)
+    low, high = (max(0.0, bounds[0]), min(1.0, bounds[1])) if bounds else (None, None)
+    return Rate(mean, low, high, "t over training seeds", per_seed)
+
+
+def sign_flip(differences: Float[np.ndarray, "seeds"]) -> float:
+    """Two-sided p: how often the mean is as far from 0 if each difference could as well have the other sign. Exact up
+    to 16 seeds."""
+    return float(_sign_flip(np.asarray(differences, float)).pvalue)
+
+
+def _sign_flip(differences: Float[np.ndarray, "*r seeds"], axis: int = -1, num: int = 2**16) -> Any:
+    how: dict[str, Any] = {"permutation_type": "samples", "vectorized": True, "batch": 64, "rng": 0}
+    return stats.permutation_test((differences,), np.mean, n_resamples=num, axis=axis, **how)
+
+
+def power(difference: float, spread: float, num_seeds: int) -> float:
+    """How often the sign-flip test over so many seeds finds a true difference (p < .05), by simulation.
+
+    Args:
+        spread: standard deviation of the difference between training seeds.
+    """
+    if num_seeds < 6:
+        return 0.0  # 2 / 2**5 is more than .05
+    rng = np.random.default_rng(0)
+    found = stats.power(
+        lambda sample, axis: _sign_flip(sample, axis, num=1024),
+        lambda size: rng.normal(difference, spread, size),
+        (num_seeds,),
+        significance=0.05,
+        vectorized=True,
+        n_resamples=400,
+    )
+    return float(found.power)
+
+
+def seeds_needed(difference: float, spread: float, *, wanted: float = 0.8) -> int | None:
+    """The fewest seeds with that power; None: more than MAX_SEEDS."""
+    if spread == 0 and difference != 0:
+        return 6
+    low, high = 5, MAX_SEEDS + 1  # low is too few, high is enough or beyond what is counted
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(difference, spread, middle) >= wanted else (middle, high)
+    return high if high <= MAX_SEEDS else None
+
+
+def scene_test(first: Bool[np.ndarray, "scenes"], second: Bool[np.ndarray, "others"]) -> SceneTest:
+    """McNemar's exact test and Tango's 95 % interval. Raises ValueError: other numbers of scenes."""
+    if first.size != second.size:
+        raise ValueError(f"one policy was evaluated on {first.size} scenes, the other on {second.size}")
+    found: Any = robostats.compare(robostats.pair(_records("first", first), _records("second", second)))
+    low, high = found.interval.lower, found.interval.upper
+    counts = found.n_a_success_b_failure, found.n_b_success_a_failure
+    return SceneTest(found.delta, low, high, found.p_value, *counts)
+
+
+def difference(first: tuple[str, Outcomes], second: tuple[str, Outcomes]) -> Difference:
+    """Of two arms with their names, over the training seeds that both have. Raises ValueError: none is shared."""
+    (name, ours), (other, theirs) = first, second
+    seeds = [seed for seed in ours if seed in theirs]
+    if not seeds:
+        raise ValueError(f"{name} and {other} share no training seed that is done")
+    per_seed = {seed: float(ours[seed].mean() - theirs[seed].mean()) for seed in seeds}
+    values = np.array(list(per_seed.values()))
+    low, high = _t_interval(values) or (None, None)
+    mean, spread = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return Difference(
+        first=name,
+        second=other,
+        difference=mean,
+        per_seed=per_seed,
+        low=low,
+        high=high,
+        p=sign_flip(values) if len(values) > 1 else None,
+        smallest_p=2.0 ** (1 - len(values)),
+        seeds_needed=seeds_needed(abs(mean), spread) if len(values) > 2 and mean != 0 else None,
+        scenes={seed: scene_test(ours[seed], theirs[seed]) for seed in seeds},
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Each p corrected for the others beside it (Holm 1979)."""
+    return adjust(list(p_values), "holm")
+
+
+def cannot_be_told_apart(arms: Mapping[str, Outcomes]) -> list[str]:
+    """The arms that none is shown to be better than, after Holm's correction over all pairs.
+
+    One training seed each: over scenes, by robostats. Several: by sign-flip tests over the seeds; with few seeds and
+    many pairs no arm can be told apart, which is then true.
+    """
+    if all(len(outcomes) == 1 for outcomes in arms.values()):
+        rows = [_records(name, next(iter(outcomes.values()))) for name, outcomes in arms.items()]
+        found = robostats.indistinguishable_set(robostats.align(*rows))
+        return [list(arms)[row] for row in found.members]
+    pairs = [(a, b, _seed_differences(arms[a], arms[b])) for a, b in combinations(arms, 2)]
+    tested = [(a, b, values) for a, b, values in pairs if len(values) > 1]
+    corrected = holm([sign_flip(values) for _, _, values in tested])
+    worse = {(b if values.mean() > 0 else a) for (a, b, values), p in zip(tested, corrected, strict=True) if p < 0.05}
+    return [name for name in arms if name not in worse]
+
+
+def _seed_differences(first: Outcomes, second: Outcomes) -> Float[np.ndarray, "seeds"]:
+    return np.array([first[seed].mean() - second[seed].mean() for seed in first if seed in second])
+
+
+def _t_interval(values: Float[np.ndarray, "seeds"]) -> tuple[float, float] | None:
+    """Of the mean; None for fewer than two values, or equal ones."""
+    if len(values) < 2 or np.ptp(values) < 1e-12:
+        return None
+    found = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    return float(found.low), float(found.high)
+
+
+def _records(name: str, outcomes: Bool[np.ndarray, "scenes"]) -> Any:
+    won = enumerate(outcomes.tolist())
+    return robostats.RecordSet(robostats.EpisodeRecord(name, "task", each, scenario_id=str(n)) for n, each in won)

@@ -1,0 +1,116 @@
+"""`video2act compare`: two or more evaluations on the same scenes, with tests that are paired.
+
+Each argument is one arm: an evaluation, or several of the same arm with other training seeds, joined by commas, which
+are paired in this order. Evaluations on other scenes are refused, with what differs.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from video2act.config.study import CompareOptions
+from video2act.evaluation.comparison import cannot_be_told_apart, difference, holm, rate
+from video2act.evaluation.findings import INFO_FILE
+from video2act.files.atomic import write_text
+from video2act.files.differences import differences
+from video2act.study.results import Results, scene_results
+from video2act.study.sections import (
+    DIFFERENCE_COLUMNS,
+    SCENE_COLUMNS,
+    Section,
+    difference_cells,
+    in_words,
+    rate_cells,
+    scene_rows,
+    to_markdown,
+)
+
+NAMES = ("run", "out", "workers", "pool", "num_videos", "device", "episodes", "seed", "seeds", "env", "expert")
+"""settings that differ without a difference in what is measured, or are compared by themselves"""
+
+
+def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> str:
+    """Compare evaluations, and write the numbers as json if `out` is given.
+
+    Returns:
+        The comparison as markdown.
+    Raises:
+        FileNotFoundError: a folder holds no evaluation.
+        ValueError: they were made on other scenes or in other environments; arms have other numbers of evaluations.
+    """
+    options = CompareOptions(evaluations=tuple(map(Path, evaluations)), out=out)
+    found = {str(arm): [_read(Path(part)) for part in str(arm).split(",")] for arm in options.evaluations}
+    if len(found) < len(options.evaluations):
+        raise ValueError(f"an evaluation is named twice in {', '.join(map(str, options.evaluations))}; name it once")
+    names = _short(list(found))
+    arms, notes = _results(dict(zip(names, found.values(), strict=True)))
+    rates = {name: rate(outcomes) for name, outcomes in arms.items()}
+    pairs = [difference((a, arms[a]), (b, arms[b])) for a, b in combinations(arms, 2)]
+    tested = [pair.p if pair.p is not None else next(iter(pair.scenes.values())).p for pair in pairs]
+    if len(pairs) > 1:
+        pairs = [replace(pair, p_holm=p) for pair, p in zip(pairs, holm(tested), strict=True)]
+    told = cannot_be_told_apart(arms)
+    sections = [
+        Section("", tuple(in_words(pair) for pair in pairs[:1])),
+        Section(
+            "Arms", notes, ("arm", "mean", "95 % interval", "interval by"), tuple(rate_cells(n, rates[n]) for n in arms)
+        ),
+        Section("Over training seeds", (), DIFFERENCE_COLUMNS, tuple(map(difference_cells, pairs))),
+        Section("Over scenes", (), SCENE_COLUMNS, tuple(row for pair in pairs for row in scene_rows(pair))),
+        Section("", (f"None is shown to be better than any of these (all pairs, Holm): {', '.join(told)}.",)),
+    ]
+    if out is not None:
+        numbers = {
+            "arms": {name: asdict(each) for name, each in rates.items()},
+            "pairs": [pair.to_json() for pair in pairs],
+            "cannot_be_told_apart": told,
+            "notes": notes,
+        }
+        write_text(out, json.dumps(numbers, indent=2) + "\n")
+    return to_markdown("", sections)
+
+
+def _read(path: Path) -> tuple[Path, dict[str, Any]]:
+    file = path / INFO_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(f"{path} holds no {INFO_FILE}; name a folder that `video2act eval` has written")
+    try:
+        info = json.loads(file.read_text())
+        _ = [task["metrics"]["successes"] for task in info["per_task"]], info["settings"]["env"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{file} is not what `video2act eval` writes ({type(error).__name__}: {error})") from error
+    return file, info
+
+
+def _results(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tuple[Results, tuple[str, ...]]:
+    """Success of each scene, and how the evaluations differ otherwise. Raises ValueError: they cannot be paired."""
+    counts = {name: len(entries) for name, entries in found.items()}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise ValueError(f"every arm needs an evaluation for each training seed, got {listed}")
+    (first, one), *_ = next(iter(found.values()))
+    arms, notes = Results(), []
+    for name, entries in found.items():
+        for seed, (path, info) in enumerate(entries):
+            if info["settings"]["env"] != one["settings"]["env"]:
+                theirs, ours = info["settings"]["env"], one["settings"]["env"]
+                raise ValueError(f"{path} was evaluated in {', '.join(theirs)}, {first} in {', '.join(ours)}")
+            arms.setdefault(name, {})[seed] = scene_results(info, one["per_task"][0]["metrics"]["seeds"], where=path)
+            kept = [{key: value for key, value in each["settings"].items() if key not in NAMES} for each in (one, info)]
+            notes += [f"Settings differ: {line}." for line in differences(*kept, words=(f"in {first}", f"in {path}"))]
+    return arms, tuple(dict.fromkeys(notes))
+
+
+def _short(names: list[str]) -> list[str]:
+    """Names without the folders that all of them share."""
+    parts = [Path(name.split(",")[0]).parts for name in names]
+    shared = 0
+    while all(len(each) > shared + 1 and each[shared] == parts[0][shared] for each in parts):
+        shared += 1
+    ends = 0
+    while all(len(each) > shared + ends + 1 and each[-1 - ends] == parts[0][-1 - ends] for each in parts):
+        ends += 1
+    return ["/".join(each[shared : len(each) - ends]) for each in parts]

@@ -1,0 +1,116 @@
+"""The parts of a report, once for a terminal or a markdown file and once for a page; and comparisons in words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from video2act.evaluation.comparison import Difference, Rate
+from video2act.viz.page import Page
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, paragraphs, and a table."""
+
+    title: str
+    text: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[Any, ...], ...] = ()
+
+
+def to_markdown(title: str, sections: Sequence[Section]) -> str:
+    lines = [f"# {title}", ""] if title else []
+    for section in sections:
+        lines += [f"## {section.title}", ""] if section.title else []
+        for paragraph in section.text:
+            lines += [paragraph, ""]
+        if section.rows:
+            lines += [_row(section.columns), "|" + "---|" * len(section.columns)]
+            lines += [*(_row(row) for row in section.rows), ""]
+    return "\n".join(lines)
+
+
+def to_page(page: Page, sections: Sequence[Section]) -> None:
+    for section in sections:
+        if section.title:
+            page.section(section.title)
+        for paragraph in section.text:
+            page.text(paragraph.replace("**", ""))
+        if section.rows:
+            page.table(section.columns, section.rows)
+
+
+def rate_cells(name: str, rate: Rate) -> tuple[str, ...]:
+    """Name, mean, interval, and how that was computed."""
+    interval = "-" if rate.low is None or rate.high is None else f"{100 * rate.low:.0f}-{100 * rate.high:.0f} %"
+    return (name, f"{100 * rate.share:.0f} %", interval, rate.method)
+
+
+DIFFERENCE_COLUMNS = ("contrast", "points", "95 % interval", "seeds better / worse", "p", "p (Holm)", "seeds needed")
+
+
+def difference_cells(found: Difference) -> tuple[str, ...]:
+    """A row under `DIFFERENCE_COLUMNS`."""
+    values = found.per_seed.values()
+    signs = f"{sum(value > 0 for value in values)} / {sum(value < 0 for value in values)} of {len(values)}"
+    needed = "-" if len(values) < 3 or found.difference == 0 else str(found.seeds_needed or "> 40")
+    points = f"{100 * found.difference:+.1f}"
+    return (_name(found), points, _interval(found), signs, p_text(found.p), p_text(found.p_holm), needed)
+
+
+SCENE_COLUMNS = ("contrast", "seed", "points", "Tango 95 %", "only the first", "only the second", "McNemar p")
+
+
+def scene_rows(found: Difference) -> list[tuple[Any, ...]]:
+    """Rows under `SCENE_COLUMNS`, one for each training seed."""
+    return [
+        (
+            _name(found),
+            seed,
+            f"{100 * test.difference:+.1f}",
+            f"{100 * test.low:+.0f} to {100 * test.high:+.0f}",
+            test.only_first,
+            test.only_second,
+            p_text(test.p),
+        )
+        for seed, test in found.scenes.items()
+    ]
+
+
+def in_words(found: Difference, goal_points: float | None = None) -> str:
+    """What was found, and what it does not show."""
+    num, points = len(found.per_seed), 100 * found.difference
+    said = f"**{_name(found)}: {points:+.1f} points** over {num} training seed{'s' * (num > 1)}"
+    if found.low is not None:
+        said += f" (95 % interval {_interval(found)})"
+    if found.p is None:
+        said += ". One seed says nothing about other trainings."
+    elif found.p < 0.05:
+        said += f", sign-flip p = {p_text(found.p)}: {found.first} is {'better' if points > 0 else 'worse'}."
+    else:
+        said += f", sign-flip p = {p_text(found.p)}: these seeds cannot tell the two apart."
+        if found.smallest_p >= 0.05:
+            said += f" No result of {num} seeds could: the smallest p they can reach is {p_text(found.smallest_p)}."
+        if found.seeds_needed is not None:
+            said += f" If the difference and its spread are as measured, about {found.seeds_needed} seeds would."
+        elif num > 2:
+            said += " If the difference is as measured, more than 40 seeds would be needed."
+    if goal_points is not None:
+        said += f" The goal was {goal_points:+g} points: {'' if points >= goal_points else 'not '}reached."
+    return said
+
+
+def p_text(p: float | None) -> str:
+    return "-" if p is None else f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
+
+
+def _name(found: Difference) -> str:
+    return f"{found.first} - {found.second}"
+
+
+def _interval(found: Difference) -> str:
+    return "-" if found.low is None or found.high is None else f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
+
+
+def _row(cells: Sequence[Any]) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
