@@ -162,3 +162,17 @@ class TestReport:
         assert numbers["scenes"]["good"]["0"].count("1") == 9
         assert numbers["secondary"][0]["p_holm"] == numbers["secondary"][0]["p"] == 0.5
         assert numbers["compute"]["cpu_seconds"]["train"] > 0
+
+
+COMMITTED = Path(__file__).parents[2] / "studies"
+SMOKE = COMMITTED / "results/moving_intercept_smoke.json"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SMOKE.is_file(), reason=f"{SMOKE.name} is not committed yet")
+def test_the_smallest_slice_gives_the_committed_row_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """For real: two policies are trained and evaluated, in some minutes."""
+    monkeypatch.undo()
+    run(tmp_path, COMMITTED / "moving_intercept.yaml", slice="smoke")
+    found, committed = (json.loads(path.read_text()) for path in (tmp_path / "out/results.json", SMOKE))
+    assert found["scenes"] == committed["scenes"]

@@ -27,13 +27,14 @@ def parsed(words: tuple[str, ...]) -> Any:
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_every_committed_study_is_valid(path: Path):
-    """All of its forms are planned; the arms of its smallest one are commands that the command line takes."""
+    """All of its forms are planned; the command line takes what the smallest one runs."""
     config, smoke = load_study(path, None), load_study(path, "smoke")
     assert len(config.seeds) >= 3
     for part in config.slices:
         plan_jobs(load_study(path, part), path.parent)
     plan_jobs(config, path.parent)
-    for job in plan_jobs(smoke, path.parent).needed(config.slices["smoke"].arms, smoke.seeds).values():
+    jobs = plan_jobs(smoke, path.parent).needed(config.slices["smoke"].arms, smoke.seeds).values()
+    for job in {job.kind: job for job in jobs}.values():  # parsing takes its time
         parsed(job.words)
 
 

@@ -36,7 +36,7 @@ Outcomes = Mapping[int, Bool[np.ndarray, "scenes"]]
 
 
 @dataclass(frozen=True)
-class Rate:
+class ArmRate:
     """Success of an arm, with its interval."""
 
     share: float
@@ -89,7 +89,7 @@ class Difference:
         return asdict(self)
 
 
-def rate(outcomes: Outcomes) -> Rate:
+def rate(outcomes: Outcomes) -> ArmRate:
     """Success and its interval: over training seeds by t; for one seed, or where all of them are near 0 or 1, over the
     scenes by Clopper and Pearson, counted once."""
     per_seed = {seed: float(won.mean()) for seed, won in outcomes.items()}
@@ -98,10 +98,10 @@ def rate(outcomes: Outcomes) -> Rate:
     if len(shares) == 1 or max(shares) <= NEAR_END or min(shares) >= 1 - NEAR_END:
         # 400 episodes of 8 seeds are not 400 independent ones: the scenes of one seed are counted
         found = robostats.clopper_pearson(round(mean * num_scenes), num_scenes)
-        return Rate(mean, found.lower, found.upper, "Clopper-Pearson over scenes", per_seed)
+        return ArmRate(mean, found.lower, found.upper, "Clopper-Pearson over scenes", per_seed)
     bounds = _t_interval(shares)
     low, high = (max(0.0, bounds[0]), min(1.0, bounds[1])) if bounds else (None, None)
-    return Rate(mean, low, high, "t over training seeds", per_seed)
+    return ArmRate(mean, low, high, "t over training seeds", per_seed)
 
 
 def sign_flip(differences: Float[np.ndarray, "seeds"]) -> float:
@@ -126,13 +126,13 @@ def power(difference: float, spread: float, num_seeds: int) -> float:
     rng = np.random.default_rng(0)
     found = stats.power(
         lambda sample, axis: _sign_flip(sample, axis, num=1024),
-        lambda size: rng.normal(difference, spread, size),
+        (lambda size: rng.normal(difference, spread, size),),
         (num_seeds,),
         significance=0.05,
         vectorized=True,
         n_resamples=400,
     )
-    return float(found.power)
+    return found.power.item()
 
 
 def seeds_needed(difference: float, spread: float, *, wanted: float = 0.8) -> int | None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from video2act.evaluation.comparison import Difference, Rate
+from video2act.evaluation.comparison import ArmRate, Difference
 from video2act.extras import extra
 from video2act.files.atomic import write_bytes
 
@@ -13,7 +13,7 @@ BLUE, GREY = "#1f5fa8", "#888888"
 
 
 def draw(
-    folder: Path, titles: Mapping[str, str], *, rates: Mapping[str, Rate], differences: Sequence[Difference]
+    folder: Path, titles: Mapping[str, str], *, rates: Mapping[str, ArmRate], differences: Sequence[Difference]
 ) -> list[Path]:
     """Write the plots; returns the svg files. A dot is a training seed, a bar the interval of the mean."""
     arms = [(titles[arm], 100 * each.share, each.per_seed.values(), each.low, each.high) for arm, each in rates.items()]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from video2act.config.study import Contrast
-from video2act.evaluation.comparison import Difference, Rate, cannot_be_told_apart, difference, holm, rate
+from video2act.evaluation.comparison import ArmRate, Difference, cannot_be_told_apart, difference, holm, rate
 from video2act.files.atomic import write_text
 from video2act.study.jobs import StudyPlan
 from video2act.study.plots import draw
@@ -103,7 +103,7 @@ def _primary(plan: StudyPlan, primary: Difference | None) -> Section:
     return Section("Primary contrast, named before the run", tuple(filter(None, (said, why))))
 
 
-def _arms(plan: StudyPlan, results: Results, *, rates: dict[str, Rate], seeds: Collection[int]) -> Section:
+def _arms(plan: StudyPlan, results: Results, *, rates: dict[str, ArmRate], seeds: Collection[int]) -> Section:
     columns = ("arm", "mean", "95 % interval", "interval by", *(f"seed {seed}" for seed in seeds))
     rows = []
     for arm, outcomes in results.items():
@@ -161,6 +161,6 @@ def _compute(costs: dict[str, Any]) -> Section:
     return Section("Compute", (f"CPU-hours: {spent or 'none'}. Machine: {machines or 'none'}. Versions: {versions}.",))
 
 
-def _share(name: str, found: Rate) -> Share:
+def _share(name: str, found: ArmRate) -> Share:
     low, high = (found.share if bound is None else bound for bound in (found.low, found.high))
     return Share(name, found.share, low, high, f"{100 * found.share:.0f} %")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from video2act.evaluation.comparison import Difference, Rate
+from video2act.evaluation.comparison import ArmRate, Difference
 from video2act.viz.page import Page
 
 
@@ -40,7 +40,7 @@ def to_page(page: Page, sections: Sequence[Section]) -> None:
             page.table(section.columns, section.rows)
 
 
-def rate_cells(name: str, rate: Rate) -> tuple[str, ...]:
+def rate_cells(name: str, rate: ArmRate) -> tuple[str, ...]:
     """Name, mean, interval, and how that was computed."""
     interval = "-" if rate.low is None or rate.high is None else f"{100 * rate.low:.0f}-{100 * rate.high:.0f} %"
     return (name, f"{100 * rate.share:.0f} %", interval, rate.method)
