@@ -117,8 +117,10 @@ VERBS = {
     "eval": Verb(EvaluateCommand, program("evaluate", _evaluate), ("run",)),
     "serve": Verb(ServeCommand, program("serve", lambda p, o: p.serve(**vars(o))), ("run",)),
     "sweep": Verb(SweepCommand, program("sweep", _sweep), ("run",)),
-    "study": Verb(studies.StudyOptions, program("study", lambda p, o: p.study(o)), ("study",)),
-    "compare": Verb(studies.CompareOptions, program("compare", lambda p, o: p.compare(**vars(o))), ("evaluations",)),
+    "study": Verb(studies.StudyOptions, program("study", lambda p, o: p.study(o)), ("study",), computes=False),
+    "compare": Verb(
+        studies.CompareOptions, program("compare", lambda p, o: p.compare(**vars(o))), ("evaluations",), computes=False
+    ),
     "probe": Verb(probe.ProbeOptions, program("probe", lambda p, o: p.probe(o))),
     "view": Verb(data.ViewOptions, program("view", lambda p, o: p.view(**vars(o))), ("run",)),
     "bench": Verb(data.BenchOptions, program("bench", lambda p, o: p.bench_stages(**vars(o)))),
