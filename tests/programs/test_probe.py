@@ -13,7 +13,7 @@ import torch
 from trainings import train_video
 from video2act.config import BackboneConfig, PolicyConfig, VideoTrainConfig, to_json
 from video2act.config.probe import ProbeOptions
-from video2act.data import DatasetWriter, Episode
+from video2act.data import DatasetWriter, Episode, open_dataset
 from video2act.programs import probe as program
 from video2act.programs.probe import BLIND, Row, probe, verdict
 from video2act.system2.backbones import load_video_model
@@ -39,7 +39,9 @@ def moving(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 frames[t, 4:12, x] = 220
             action = np.tile(np.array([way, 0.1 * (number % 2)], np.float32), (14, 1))
             images = {"front": frames, "wrist": frames}
-            writer.add_episode(Episode(images, np.zeros((14, 3), np.float32), action, "go", seed=number))
+            state = np.zeros((14, 3), np.float32)
+            state[:, 2] = np.arange(14)
+            writer.add_episode(Episode(images, state, action, "go", seed=number))
     return root
 
 
@@ -179,3 +181,27 @@ def test_what_cannot_be_probed_is_refused(options: Callable[..., ProbeOptions], 
 def test_layers_that_are_no_numbers_are_refused(options: Callable[..., ProbeOptions]):
     with pytest.raises(ValueError, match="layers are numbers, or several with commas between them"):
         options(layers=("1;2",))
+
+
+class TestPredictingTheState:
+    """`--predict`: is the ball's true velocity in the features?"""
+
+    def test_the_target_is_the_state_and_the_head_does_not_get_it(self, moving: Path, options: Callable[..., Any]):
+        data, given = open_dataset(moving), options(predict=("x", "grip"))
+        moments = probing.moments_of(given, data, horizon=8, split=split_of(given, len(data)))
+        assert moments.target.shape == (len(moments.episode), 1, 2)
+        assert not moments.state.any()
+        grip = moments.target[:, 0, 1]
+        assert grip[:5].diff() == pytest.approx(float(grip[1] - grip[0]))
+        assert float(grip.std()) == pytest.approx(1, abs=0.2)
+
+    def test_the_table_names_what_was_predicted(self, options: Callable[..., ProbeOptions]):
+        table = probe(options(weights=("latents",), predict=("x",))).read_text()
+        assert "Mean square error of x on 2 held-out episodes" in table
+        assert BLIND in table
+
+    def test_an_unknown_dimension_is_refused_before_any_work(self, options: Callable[..., ProbeOptions]):
+        given = options(predict=("velocity",))
+        with pytest.raises(ValueError, match="--predict velocity: .* those of the data are x, y, grip"):
+            probe(given)
+        assert not given.out.exists()

@@ -15,8 +15,8 @@ Tapped = Literal["trained", "random", "latents", "still", "future"]
 class ProbeOptions(PolicyStart, DataOptions):
     """How much features say about the next actions, by tap: a small head is trained offline on a few episodes.
 
-    Every list is varied with every other; a list that is left out keeps the stream's own value. A run blind, from state
-    and instruction alone, stands beside.
+    Every list is varied with every other; a list that is left out keeps the stream's own value. A run blind, without
+    features, stands beside.
     """
 
     out: Path
@@ -45,6 +45,9 @@ class ProbeOptions(PolicyStart, DataOptions):
     """which positions are read, where frames are imagined"""
     filters: tuple[FilterName, ...] = ()
     """filters of the stream"""
+    predict: tuple[str, ...] = ()
+    """dimensions of the state that are predicted in place of the next actions, such as a simulator's true velocities;
+    the head then gets features and instruction alone"""
     labelled: CountingInt = 10
     """episodes that the head is trained on"""
     held_out: CountingInt = 20

@@ -26,7 +26,7 @@ from video2act.training.choice import check_kind, choose_policy
 from video2act.training.probe_arms import Arm, arms_of, split_of
 from video2act.viz.dots import Dots, draw_dots
 
-BLIND = "blind: state and instruction alone"
+BLIND = "blind: no features"
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ def probe(options: ProbeOptions) -> Path:
     arms = list(arms_of(options, policy.system2))
     for arm in arms:
         check_kind(arm.system2, options.video_model)
+    _check_predicted(options, dataset)
     needed = options.labelled + options.held_out
     if len(dataset) < needed:
         raise ValueError(
@@ -82,6 +83,14 @@ def probe(options: ProbeOptions) -> Path:
             _write(out, options, dataset, _rows(arms, done))
     _print(_rows(arms, done))
     return out / "table.md"
+
+
+def _check_predicted(options: ProbeOptions, dataset: Dataset) -> None:
+    names = dataset.stats["state"].names or ()
+    for name in options.predict:
+        if name not in names:
+            listed = ", ".join(names) or "without names"
+            raise ValueError(f"--predict {name}: the state has no such dimension; those of the data are {listed}")
 
 
 # what is written
@@ -123,6 +132,7 @@ def _identity(options: ProbeOptions, dataset: Dataset) -> dict[str, Any]:
         "stream",
         "camera",
         "changes",
+        "predict",
     )
     return {name: getattr(options, name) for name in kept} | {"data": dataset.fingerprint, "model": _model(options)}
 
@@ -160,13 +170,14 @@ def _write(out: Path, options: ProbeOptions, dataset: Dataset, rows: list[Row]) 
     for row in rows:
         each = " | ".join(f"{error:.3f}" for error in row.errors)
         lines.append(f"| {row.name} | {np.mean(row.errors):.3f} | {each} |")
+    target = ", ".join(options.predict) or "the next actions"
     lines.append(
-        f"\nMean square error of the next actions on {options.held_out} held-out episodes, {options.labelled} labelled "
-        "ones, as a share of the actions' variance: 1 is predicting the mean."
+        f"\nMean square error of {target} on {options.held_out} held-out episodes, {options.labelled} labelled ones, as "
+        "a share of the variance: 1 is predicting the mean."
     )
     write_text(out / "table.md", "\n".join(lines) + "\n")
     draw_dots(
-        out / "probe.png", [Dots(row.name, row.errors) for row in rows], x_title="held-out error of the next actions"
+        out / "probe.png", [Dots(row.name, row.errors) for row in rows], x_title=f"held-out error of {target}"
     )
 
 

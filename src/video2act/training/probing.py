@@ -45,8 +45,8 @@ class Moments:
     """normalised"""
     sentence: Int[Tensor, "n"]
     """number of the instruction"""
-    actions: Float[Tensor, "n horizon a"]
-    """normalised: an error of 1 is that of predicting the mean"""
+    target: Float[Tensor, "n horizon a"]
+    """the next actions, or dimensions of the state; normalised: an error of 1 is that of predicting the mean"""
     episode: Int[np.ndarray, "n"]
 
 
@@ -57,7 +57,7 @@ class Probe(nn.Module):
         feature_dim: channels of the features; None: blind.
         num_layers: layers whose features are mixed; 1: they are read as they are.
         num_sentences: different instructions in the data.
-        shape: horizon and size of an action.
+        shape: of the target.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ def _squared_error(probe: Probe, moments: Moments, *, chosen: Int[Tensor, "n"]) 
     video = moments.features
     features = None if video is None else Video(video.grid[chosen].float(), video.fps)
     found = probe(features, moments.state[chosen], moments.sentence[chosen])
-    return (found - moments.actions[chosen]).square().mean(dim=(1, 2))
+    return (found - moments.target[chosen]).square().mean(dim=(1, 2))
 
 
 def places_of(dataset: Dataset, options: ProbeOptions, *, split: Split) -> list[tuple[int, int]]:
@@ -141,6 +141,8 @@ def moments_of(options: ProbeOptions, dataset: Dataset, *, horizon: int, split: 
     places = places_of(dataset, options, split=split)
     normalize = {word: Normalizer(dataset.stats[word], "mean_std") for word in ("state", "action")}
     sentences = {text: number for number, text in enumerate(dataset.tasks)}
+    names = dataset.stats["state"].names or ()
+    columns = [names.index(name) for name in options.predict]
     state, actions, numbers = [], [], []
     for i, frame in places:
         episode = dataset.episode(i)
@@ -148,13 +150,11 @@ def moments_of(options: ProbeOptions, dataset: Dataset, *, horizon: int, split: 
         state.append(episode.state[frame])
         actions.append(episode.actions[np.minimum(frame + np.arange(horizon), episode.length - 1)])
         numbers.append(sentences[episode.instruction[frame]])
-    return Moments(
-        None,
-        normalize["state"].normalize(torch.from_numpy(np.stack(state)).float()),
-        torch.tensor(numbers),
-        normalize["action"].normalize(torch.from_numpy(np.stack(actions)).float()),
-        np.array([i for i, _ in places]),
-    )
+    known = normalize["state"].normalize(torch.from_numpy(np.stack(state)).float())
+    target = normalize["action"].normalize(torch.from_numpy(np.stack(actions)).float())
+    if columns:
+        known, target = torch.zeros_like(known), known[:, None, columns]
+    return Moments(None, known, torch.tensor(numbers), target, np.array([i for i, _ in places]))
 
 
 def system2_of(arm: Arm, options: ProbeOptions) -> System2:
@@ -212,7 +212,7 @@ def measure(options: ProbeOptions, moments: Moments, *, num_layers: int, former:
             num_layers=num_layers,
             state_dim=moments.state.shape[1],
             num_sentences=int(moments.sentence.max()) + 1,
-            shape=(moments.actions.shape[1], moments.actions.shape[2]),
+            shape=(moments.target.shape[1], moments.target.shape[2]),
             former=former,
         )
 
