@@ -202,6 +202,6 @@ class TestPredictingTheState:
 
     def test_an_unknown_dimension_is_refused_before_any_work(self, options: Callable[..., ProbeOptions]):
         given = options(predict=("velocity",))
-        with pytest.raises(ValueError, match="--predict velocity: .* those of the data are x, y, grip"):
+        with pytest.raises(ValueError, match=r"--predict velocity: .* those of the data are x, y, grip"):
             probe(given)
         assert not given.out.exists()

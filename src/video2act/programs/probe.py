@@ -172,13 +172,11 @@ def _write(out: Path, options: ProbeOptions, dataset: Dataset, rows: list[Row]) 
         lines.append(f"| {row.name} | {np.mean(row.errors):.3f} | {each} |")
     target = ", ".join(options.predict) or "the next actions"
     lines.append(
-        f"\nMean square error of {target} on {options.held_out} held-out episodes, {options.labelled} labelled ones, as "
-        "a share of the variance: 1 is predicting the mean."
+        f"\nMean square error of {target} on {options.held_out} held-out episodes, {options.labelled} labelled ones, "
+        "as a share of the variance: 1 is predicting the mean."
     )
     write_text(out / "table.md", "\n".join(lines) + "\n")
-    draw_dots(
-        out / "probe.png", [Dots(row.name, row.errors) for row in rows], x_title=f"held-out error of {target}"
-    )
+    draw_dots(out / "probe.png", [Dots(row.name, row.errors) for row in rows], x_title=f"held-out error of {target}")
 
 
 def _print(rows: list[Row]) -> None:
