@@ -115,6 +115,7 @@ VERBS = {
     "label": Verb(training.LabelOptions, program("label", lambda p, o: p.main(o))),
     "train": Verb(training.TrainOptions, program("train", lambda p, o: p.main(o))),
     "eval": Verb(EvaluateCommand, program("evaluate", _evaluate), ("run",)),
+    "run": Verb(running.RunOptions, program("run", lambda p, o: str(p.run(o))), ("run",)),
     "serve": Verb(ServeCommand, program("serve", lambda p, o: p.serve(**vars(o))), ("run",)),
     "sweep": Verb(SweepCommand, program("sweep", _sweep), ("run",)),
     "study": Verb(studies.StudyOptions, program("study", lambda p, o: p.study(o)), ("study",), computes=False),
@@ -123,6 +124,9 @@ VERBS = {
     ),
     "probe": Verb(probe.ProbeOptions, program("probe", lambda p, o: p.probe(o))),
     "view": Verb(data.ViewOptions, program("view", lambda p, o: p.view(**vars(o))), ("run",)),
+    "report": Verb(
+        data.ReportOptions, program("report", lambda p, o: p.report(o.what, **_without(o, "what"))), ("what",)
+    ),
     "bench": Verb(data.BenchOptions, program("bench", lambda p, o: p.bench_stages(**vars(o)))),
     "export": Verb(running.ExportOptions, program("export", lambda p, o: p.export(**vars(o))), ("run",)),
     "convert robotwin": Verb(data.RoboTwinOptions, program("convert", _convert), ("folder",), computes=False),

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from video2act.config import Orientation, PolicyConfig
-from video2act.types import ActionChunk, Committed, Observation, Step, Tokens, Video, VideoCondition
+from video2act.incidents import Incident
+from video2act.types import ActionChunk, Committed, Observation, Plan, Step, Tokens, Video, VideoCondition
 
 if TYPE_CHECKING:
     from video2act.video_backbone import Objective as Objective
@@ -202,17 +203,26 @@ class Expert(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Decision:
+    """What is sent to the robot at one control step, and why."""
+
+    action: Float[np.ndarray, "a"]
+    plan: Plan
+    """the newest one"""
+    is_new_plan: bool
+    is_held: bool
+    is_clamped: bool
+    incidents: tuple[Incident, ...] = ()
+    """those since the step before"""
+
+
 @runtime_checkable
 class Watcher(Protocol):
     """Gets every step of the control loop: recorder, logger, dashboard."""
 
-    def on_reset(self, observation: Observation) -> None: ...
+    def on_reset(self, observation: Observation) -> None:
+        """An episode begins with this observation; `on_step` gets it too."""
+        ...
 
-    def on_step(
-        self,
-        observation: Observation,
-        action: Float[np.ndarray, "a"],
-        *,
-        condition: VideoCondition | None,
-        is_new_plan: bool,
-    ) -> None: ...
+    def on_step(self, observation: Observation, decision: Decision) -> None: ...

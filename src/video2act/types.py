@@ -161,6 +161,15 @@ class ActionChunk:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """A chunk, and the condition it was made on."""
+
+    chunk: ActionChunk
+    condition: VideoCondition | None
+    """None for a policy that does not report it"""
+
+
+@dataclass(frozen=True)
 class Committed:
     """What the robot will do from the moment of an observation on, unless a new plan takes over: the rest of the
     running plan."""

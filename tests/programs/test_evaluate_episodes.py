@@ -19,6 +19,7 @@ from video2act.interfaces import EnvironmentSpec
 from video2act.limits import Limits
 from video2act.programs.evaluate import run_evaluation
 from video2act.runtime.control_loop import EpisodeResult, StepRecord
+from video2act.trace import Trace
 from video2act.types import Step
 
 
@@ -173,6 +174,15 @@ class TestKept:
         Measurements(system1=[0.1], jitter=[0.2], held_steps=3, incidents=Incidents()),
         (step(0.02, 0.1, True, False), step(0.05, None, False, True)),
         2.5,
+        Trace(
+            np.array([0.0, 0.1]),
+            np.array([[0.1], [1 / 3]], np.float32),
+            np.zeros((2, 1), np.float32),
+            np.full((1, 4, 1), 1 / 3, np.float32),
+            np.array([0]),
+            np.array([0]),
+            np.array([0, 0]),
+        ),
     )
 
     def test_an_episode_comes_back_whole_and_is_no_other(self, tmp_path: Path):
@@ -182,6 +192,8 @@ class TestKept:
         found = kept.read("fake:a/b", 17)
         assert found is not None
         assert found.to_json() == self.EPISODE.to_json()
+        for name, array in self.EPISODE.trace.arrays().items():
+            assert np.array_equal(getattr(found.trace, name), array)
         assert (found.record, found.steps, found.seconds) == (self.EPISODE.record, self.EPISODE.steps, 2.5)
         for other in (("fake:a/b", 7), ("fake:a/b", 117), ("fake:a", 17), ("fake", 17)):
             assert kept.read(*other) is None

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from runtime_fakes import FPS, MOTION, FakeEnvironment, FakeSystem, GatedSystem
 
+from video2act.interfaces import Decision
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime import control_loop
 from video2act.runtime.control_loop import Pace, run_episode
@@ -24,11 +25,10 @@ class Notebook:
     def on_reset(self, observation: Observation) -> None:
         self.resets += 1
 
-    def on_step(
-        self, observation: Observation, action: np.ndarray, condition: VideoCondition | None, is_new_plan: bool
-    ) -> None:
+    def on_step(self, observation: Observation, decision: Decision) -> None:
+        condition = decision.plan.condition
         assert condition is not None
-        self.steps.append((observation.time, action, condition.observed_at, is_new_plan))
+        self.steps.append((observation.time, decision.action, condition.observed_at, decision.is_new_plan))
 
 
 def make_policy(system: FakeSystem, refresh_every: int = 4) -> DualPolicy:

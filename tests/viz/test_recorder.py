@@ -9,7 +9,8 @@ import torch
 
 from video2act.clips import FrameHistory
 from video2act.config import FilterConfig, FormerConfig, StreamConfig
-from video2act.types import Observation, Tokens, Video, VideoCondition
+from video2act.interfaces import Decision
+from video2act.types import ActionChunk, Observation, Plan, Tokens, Video, VideoCondition
 from video2act.viz import pictures
 from video2act.viz.film import film
 from video2act.viz.pictures import SCALE_PX
@@ -50,7 +51,9 @@ def watch(recorder: Recorder, num_steps: int, refresh_every: int = 4) -> None:
     recorder.on_reset(observation(0))
     for step in range(num_steps):
         condition = VideoCondition(nothing, step // refresh_every * refresh_every / FPS, episode=0)
-        recorder.on_step(observation(step), np.array([float(step)]), condition=condition, is_new_plan=step % 2 == 0)
+        action = np.array([float(step)])
+        plan = Plan(ActionChunk(action[None], step // 2 * 2 / FPS, 1 / FPS), condition)
+        recorder.on_step(observation(step), Decision(action, plan, step % 2 == 0, is_held=False, is_clamped=False))
 
 
 def test_a_recording_knows_when_each_system_ran():
@@ -60,7 +63,7 @@ def test_a_recording_knows_when_each_system_ran():
     assert recording.plan_steps == (0, 2, 4, 6, 8)
     assert recording.condition_steps == (0, 0, 0, 0, 4, 4, 4, 4, 8, 8)
     assert list(recording.frames) == ["top", "wrist"]
-    assert [action[0] for action in recorder.actions] == list(range(10))
+    assert [action[0] for action in recorder.trace().actions] == list(range(10))
 
 
 def test_the_maps_are_made_from_the_clips_the_policy_saw():
@@ -115,7 +118,7 @@ def test_a_second_episode_does_not_contain_the_first():
     watch(recorder, 10)
     watch(recorder, 6)
     assert recorder.recording().num_steps == 6
-    assert len(recorder.actions) == 6
+    assert len(recorder.trace().actions) == 6
 
 
 def test_a_policy_without_system_2_is_filmed_by_its_cameras(tmp_path: Path):

@@ -15,7 +15,9 @@ from video2act.config.checks import (
     PoolName,
     Processes,
     Seed,
+    check,
 )
+from video2act.config.runtime import RerunWord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +68,36 @@ class InfoOptions(CheckedConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ViewOptions(CheckedConfig):
-    """Film what System 2 sees in an episode of a dataset: the camera, boundaries and motion."""
+    """Film what System 2 sees in an episode of a dataset: the camera, boundaries and motion; or show it in Rerun."""
 
     run: Path
     """the policy's run folder"""
     data: Path
     """dataset folder"""
-    out: Path
-    """the mp4 to write"""
+    out: Path | None = None
+    """the mp4 to write; with --rerun file, an .rrd"""
     episode: NonNegativeInt = 0
     """number of the episode"""
+    rerun: RerunWord | None = None
+    """show it in Rerun instead of filming it (extra `view`). live: in its viewer; file: as .rrd"""
+
+    def _check(self) -> None:
+        check(self.out is not None or self.rerun == "live", "name the film to write with --out, or choose --rerun live")
+
+
+@dataclass(frozen=True)
+class ReportOptions(CheckedConfig):
+    """Write one HTML page about a training and its evaluations: success, films, what both systems see, losses, time."""
+
+    what: Path
+    """a run folder, or the folder of one evaluation"""
+    out: Path | None = None
+    """the page; default: report.html in that folder"""
+    films: Literal["auto", "yes", "no"] = "auto"
+    """play the best and the worst episode again, and show what both systems saw in them: about a minute. auto: not for
+    an environment of your own (module:function), which may be a robot"""
+    device: str = "cpu"
+    """of the policy, for the films"""
 
 
 @dataclass(frozen=True, kw_only=True)

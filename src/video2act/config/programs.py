@@ -2,19 +2,21 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from video2act.config.checks import (
+    FINITE,
     CheckedConfig,
     CountingInt,
     NonNegative,
     NonNegativeInt,
     PoolName,
+    Positive,
     Processes,
     Seed,
     check,
 )
-from video2act.config.runtime import RuntimeConfig, SimulatedLatency
+from video2act.config.runtime import RerunWord, RuntimeConfig, SimulatedLatency
 
 EngineName = Literal["torch", "onnxruntime", "openvino"]
 
@@ -71,6 +73,8 @@ class EvaluateOptions(CheckedConfig):
     """where the workers run: local, or on a Ray cluster: ray (this machine's), ray://HOST:PORT. See docs/scaling.md"""
     num_videos: NonNegativeInt | None = None
     """films per environment, of its first episodes; default: 2, but none if nothing is written"""
+    rerun: RerunWord | None = None
+    """show the filmed episodes in Rerun (extra `view`). live: in its viewer; file: as .rrd beside the films"""
     out: Path | None = None
     """folder for the results; default: a new folder in RUN/eval, and nothing is written for a policy that is already
     loaded"""
@@ -110,3 +114,39 @@ class SweepOptions(CheckedConfig):
             bool(self.refresh_every or self.latency_ms),
             "a sweep needs values of refresh_every or of latency_ms; both are empty",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(CheckedConfig):
+    """Run a policy on a robot or simulator before your eyes: pause, say something else, take over, record it."""
+
+    run: Path
+    """the policy's run folder"""
+    env: str
+    """metaworld:push-v3, ...; or module:function of your own, which returns an Environment: a robot, say"""
+    episodes: CountingInt = 1
+    """after these the program ends; escape ends it before"""
+    seed: Seed = 1000
+    """of the first episode"""
+    instruction: str | None = None
+    """instead of the environment's; another one can be typed while it runs"""
+    record: Path | None = None
+    """write the episodes that are kept as a LeRobot dataset into this folder, or add them to it. Its column
+    `intervention` marks the control steps that a person decided"""
+    record_only: Literal["all", "corrections"] = "all"
+    """corrections: each stretch by hand becomes an episode, and nothing else is recorded (DAgger)"""
+    jog: Annotated[Positive, FINITE] = 0.05
+    """by hand: how far one key press moves, as a share of the action's range in the demonstrations"""
+    max_steps: CountingInt | None = None
+    """control steps of an episode; default: the environment's"""
+    system2: str = "thread"
+    """inline, thread, process or ws://host:port"""
+    refresh_every: CountingInt | None = None
+    """control steps between refreshes of System 2; default: as trained"""
+    rerun: str | None = None
+    """show it in Rerun, too (extra `view`): live, or a file that ends in .rrd"""
+    device: str = "cpu"
+    """device of the policy"""
+    engine: EngineName = "torch"
+    """what computes the policy; onnxruntime and openvino run folders that `export` has written"""
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)

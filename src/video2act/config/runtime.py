@@ -9,6 +9,8 @@ from video2act.config.checks import FINITE, CheckedConfig, NonNegative, Positive
 
 Overlap = Literal["replace", "temporal_ensemble", "rtc", "rtc_trained"]
 WhenStale = Literal["hold", "wait", "inline", "error"]
+RerunWord = Literal["live", "file"]
+"""how Rerun shows something: in its viewer, or in a file for it"""
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ class OptimizationConfig(CheckedConfig):
     frames_gib: Positive = 4.0
     """memory for decoded frames in GiB, for each process of a training with its workers. Episodes that do not fit are
     read from their files for each batch, with the same result"""
+    track: Literal["wandb", "trackio"] | None = None
+    """send the losses there, too (extra `track`). wandb works offline where there is no network or no key"""
 
 
 @dataclass(frozen=True)

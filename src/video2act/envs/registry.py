@@ -85,6 +85,11 @@ def make_environment(
     return FAMILIES[family].environment(task, **chosen, image_size=image_size)
 
 
+def is_own(name: str) -> bool:
+    """Whether a name is of an environment of your own (module:function), which may be a robot."""
+    return ":" in name and name.partition(":")[0] not in FAMILIES
+
+
 def has_expert(name: str) -> bool:
     """Whether a scripted expert can do the environment's task; those of your own have none."""
     family, _, task = name.partition(":")

@@ -21,14 +21,16 @@ from video2act.envs import has_expert, make_environment, make_expert
 from video2act.evaluation.findings import EpisodeRecord, Measurements
 from video2act.evaluation.kept import FinishedEpisode, KeptEpisodes
 from video2act.evaluation.sources import EvaluatedPolicy, PolicySource
-from video2act.interfaces import Environment, Expert
+from video2act.interfaces import Environment, Expert, Watcher
 from video2act.limits import Limits
 from video2act.runtime.control_loop import EpisodeResult, run_episode
 from video2act.runtime.places import keeps_real_time
 from video2act.runtime.pool import num_workers, open_pool
 from video2act.runtime.runner import Runner
+from video2act.trace import Trace, Tracer
 from video2act.types import Observation, Step
 from video2act.viz.recorder import Recorder
+from video2act.viz.rerun_log import RerunLog
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ class Evaluation:
     def num_videos(self) -> int:
         if self.options.out is None or self.options.blind or not self.config.all_cameras:
             return 0
+        return self.num_shown
+
+    @property
+    def num_shown(self) -> int:
+        """Episodes per environment that are filmed or shown in Rerun."""
         return 2 if self.options.num_videos is None else self.options.num_videos
 
     def find_limits(self) -> Limits | None:
@@ -218,7 +225,7 @@ class EpisodeWorker:
             self._enter(task.env)
         started = time.perf_counter()
         seed = evaluation.seeds[task.number]
-        result, film = play_policy(
+        result, trace, film = play_policy(
             evaluation, self._environment, system=self._system, runner=runner, number=task.number
         )
         times = runner.take_times()
@@ -236,7 +243,7 @@ class EpisodeWorker:
             duration_s=result.duration_s,
             film=film,
         )
-        return FinishedEpisode(record, measured, tuple(result.steps), time.perf_counter() - started)
+        return FinishedEpisode(record, measured, tuple(result.steps), time.perf_counter() - started, trace)
 
     def _enter(self, env: str) -> None:
         evaluation = self._evaluation
@@ -282,23 +289,33 @@ def play_policy(
     system: EvaluatedPolicy,
     runner: Runner,
     number: int,
-) -> tuple[EpisodeResult, str | None]:
-    """Episode `number` of an environment, and the path of its film in the output folder, if there is one."""
+) -> tuple[EpisodeResult, Trace, str | None]:
+    """Episode `number` of an environment, what it did, and the path of its film in the output folder, if there is
+    one."""
     options, config, seed = evaluation.options, system.config, evaluation.seeds[number]
     is_filmed, name = number < evaluation.num_videos, environment.spec.name
     # features do not leave an exported graph
     streams = () if isinstance(system, EnginePolicy) else evaluation.streams
     recorder = Recorder(streams, config.fps, explain=system.explain, foresee=system.foresee)
+    watcher = recorder if is_filmed else Tracer()
     rate_hz = environment.spec.fps if evaluation.keeps_real_time else None
     if options.instruction is not None:
         environment = Instructed(environment, options.instruction)
     system.seed(seed)
-    result = run_episode(environment, runner, seed=seed, watchers=[recorder] if is_filmed else [], rate_hz=rate_hz)
-    if not is_filmed or options.out is None:
-        return result, None
     film = Path("videos", name.replace(":", "_"), f"eval_episode_{number}.mp4")
+    with ExitStack() as ending:
+        watchers: list[Watcher] = [watcher]
+        if options.rerun and number < evaluation.num_shown:
+            where = "live" if options.rerun == "live" or options.out is None else options.out / film.with_suffix(".rrd")
+            spec, explained = environment.spec, {"explain": system.explain, "foresee": system.foresee}
+            names = {"state_names": spec.state_names, "action_names": spec.action_names}
+            maps = {"fps": config.fps, "streams": streams, **explained} if streams else {}
+            watchers.append(ending.enter_context(RerunLog(where, **names, **maps)))
+        result = run_episode(environment, runner, seed=seed, watchers=watchers, rate_hz=rate_hz)
+    if not is_filmed or options.out is None:
+        return result, watcher.trace(), None
     recorder.write(options.out / film, "success" if result.success else "failure")
-    return result, film.as_posix()
+    return result, watcher.trace(), film.as_posix()
 
 
 def play_expert(environment: Environment, expert: Expert, seed: int) -> bool:

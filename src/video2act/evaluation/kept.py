@@ -18,10 +18,11 @@ from video2act.files.atomic import disk_full_says, write_text
 from video2act.files.differences import differences
 from video2act.incidents import Incidents
 from video2act.runtime.control_loop import StepRecord
+from video2act.trace import Trace, trace_of
 
 FOLDER, SETTINGS_FILE = "episodes", "settings.json"
 
-HARMLESS = ("episodes", "seed", "seeds", "env", "run", "workers", "pool", "num_videos", "out")
+HARMLESS = ("episodes", "seed", "seeds", "env", "run", "workers", "pool", "num_videos", "out", "rerun")
 """options that do not change an episode of a given environment and seed"""
 
 
@@ -34,6 +35,7 @@ class FinishedEpisode:
     steps: tuple[StepRecord, ...]
     seconds: float
     """that it took, with the expert's"""
+    trace: Trace
 
     def to_json(self) -> str:
         measured = {part.name: getattr(self.measured, part.name) for part in fields(Measurements)}
@@ -42,7 +44,9 @@ class FinishedEpisode:
             "counts": self.measured.incidents.counts,
         }
         steps = [list(vars(step).values()) for step in self.steps]
+        trace = {name: array.tolist() for name, array in self.trace.arrays().items()}
         whole = {"record": asdict(self.record), "measured": measured, "steps": steps, "seconds": self.seconds}
+        whole["trace"] = trace
         return json.dumps(whole) + "\n"
 
     @classmethod
@@ -53,7 +57,8 @@ class FinishedEpisode:
         incidents = Incidents.from_json(**measured.pop("incidents"))
         steps = tuple(StepRecord(*step) for step in whole["steps"])
         record = EpisodeRecord(**whole["record"])
-        return cls(record, Measurements(**measured, incidents=incidents), steps, float(whole["seconds"]))
+        measurements = Measurements(**measured, incidents=incidents)
+        return cls(record, measurements, steps, float(whole["seconds"]), trace_of(whole["trace"]))
 
 
 class KeptEpisodes:

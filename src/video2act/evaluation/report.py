@@ -57,8 +57,15 @@ def _success(info: dict[str, Any]) -> Table:
 
 def _timing(info: dict[str, Any]) -> Table:
     table = Table("measured", "n", "p50", "p95", "p99", "max", title="latency and staleness", title_justify="left")
+    for row in timing_rows(info):
+        table.add_row(*row)
+    return table
+
+
+def timing_rows(info: dict[str, Any]) -> list[tuple[str, ...]]:
+    """What was measured, its number, p50, p95, p99 and max."""
     runtime = info.get("runtime", {})
-    for name, factor, percentiles in (
+    measured = (
         ("System 1, one plan (ms)", 1000.0, info["latency_s"]["system1"]),
         ("System 2, one refresh (ms)", 1000.0, info["latency_s"]["system2"]),
         ("environment, one step (ms)", 1000.0, info["latency_s"]["environment_step"]),
@@ -66,9 +73,8 @@ def _timing(info: dict[str, Any]) -> Table:
         ("distance from its period (ms)", 1000.0, runtime.get("jitter_s")),
         ("staleness of a plan (s)", 1.0, info["staleness"]["seconds"]),
         ("staleness of a plan (control steps)", 1.0, info["staleness"]["control_steps"]),
-    ):
-        table.add_row(name, *_cells(percentiles, factor))
-    return table
+    )
+    return [(name, *_cells(percentiles, factor)) for name, factor, percentiles in measured]
 
 
 def _cells(percentiles: dict[str, Any] | None, factor: float) -> Sequence[str]:

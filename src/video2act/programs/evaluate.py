@@ -37,19 +37,20 @@ from video2act.evaluation.findings import (
 from video2act.evaluation.kept import FOLDER as KEPT
 from video2act.evaluation.kept import FinishedEpisode, KeptEpisodes
 from video2act.evaluation.report import evaluation_tables, heading
+from video2act.evaluation.results import STEPS_FILE
 from video2act.evaluation.sources import LoadedPolicy, PolicySource, RunFolder
 from video2act.evaluation.suitability import check_fits, check_runtime, check_unseen
+from video2act.evaluation.traces import write_traces
 from video2act.files.atomic import write_text
 from video2act.files.fingerprint import fingerprint, tensors_fingerprint
 from video2act.files.lock import FolderLock, InUseError
 from video2act.files.run_folder import SHARED
+from video2act.viz.rerun_log import check_rerun
 
 if TYPE_CHECKING:
     from video2act.policy import Video2Act
 else:
     Video2Act = Any
-
-STEPS_FILE = "steps.csv"
 
 
 @dataclass(frozen=True)
@@ -123,12 +124,17 @@ def _run(evaluation: Evaluation, *, show: bool) -> EvaluationSummary:
 
 
 def run_evaluation(evaluation: Evaluation, on_episode: Callable[[bool], object] = bool) -> EvaluationSummary:
-    """Check the evaluation, run its episodes, and write `eval_info.json` and `steps.csv` if there is a folder for them.
+    """Check the evaluation and run its episodes; write `eval_info.json`, `steps.csv` and `traces.safetensors` if there
+    is a folder for them.
 
     Args:
         on_episode: called after each episode, with its success.
     """
     config, envs, out = evaluation.config, evaluation.env, evaluation.options.out
+    if (rerun := evaluation.options.rerun) is not None:
+        check_rerun()
+        if rerun == "file" and out is None:
+            raise ValueError("rerun=file writes beside the films; set out, or choose live")
     if not envs:
         raise ValueError("environments must be at least 1, got 0")
     check_runtime(evaluation)
@@ -170,6 +176,7 @@ def _summary(evaluation: Evaluation, episodes: list[FinishedEpisode]) -> Evaluat
     if out is not None:
         steps = [(episode.record.env, episode.record.seed, step) for episode in episodes for step in episode.steps]
         write_text(out / STEPS_FILE, steps_csv(steps))
+        write_traces(out, [(episode.record.env, episode.record.seed, episode.trace) for episode in episodes])
         write_text(out / INFO_FILE, json.dumps(info, indent=2) + "\n")
     return EvaluationSummary(*rates(records), tuple(records), info, out and out / INFO_FILE)
 

@@ -21,6 +21,7 @@ from video2act.data.lerobot_format import INFO_PATH, load_info
 from video2act.files.differences import differences
 from video2act.frames import fit_problem
 from video2act.training.settings import FINISHED, SETTINGS_FILE, check_out, read_settings, settings_of
+from video2act.training.trackers import check_tracker
 
 HANDFUL = 5
 """episodes with recorded actions, at least"""
@@ -73,6 +74,7 @@ def label(
     _check_out(out, settings, total=len(videos))
     is_trained = _is_trained(folder, settings["model"])
     if not is_trained:
+        check_tracker(config.track)
         check_out(folder, resume=True)
 
     from video2act.training.labelling import write_labels  # torch: after the input was checked

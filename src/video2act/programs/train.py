@@ -21,6 +21,7 @@ from video2act.data.labels import label_notes
 from video2act.data.opening import open_chosen
 from video2act.training.choice import check_beside, check_look, check_video_model, choose_policy, clip_bytes, fit_robots
 from video2act.training.settings import check_out
+from video2act.training.trackers import check_tracker
 
 if TYPE_CHECKING:
     from video2act.policy import Video2Act
@@ -97,6 +98,7 @@ def train(
         raise FileNotFoundError(f"{init} does not exist; --init takes a run folder, or RDT-1B's checkpoint")
     if cache is not None:
         load_spec(cache)
+    check_tracker(training.track)
     check_out(out, resume=resume)
 
     from video2act.training.policy_training import train_policy  # torch: after the input was checked

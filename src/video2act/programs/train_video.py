@@ -34,6 +34,7 @@ from video2act.presets import ANY_DATA, SMALL_SOURCE, streams_of, video_model_in
 from video2act.text.instruction import MAX_BYTES
 from video2act.training.choice import choose_policy
 from video2act.training.settings import check_out
+from video2act.training.trackers import check_tracker
 from video2act.training.video_clips import clips_of_streams
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def train_video(
     config = clips_of_streams(config, streams, frames_per_feature=frames_per_feature)
     _check(config, backbone, tuning=tuning)
     check_sentences(datasets, _longest_sentence(backbone))
+    check_tracker(config.track)
     check_out(out, resume=resume)
     halves = [split(dataset, config.validation_fraction) for dataset in datasets]
     parts = [*(training for training, _ in halves), *(last for _, last in halves)]

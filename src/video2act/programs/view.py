@@ -7,27 +7,42 @@ demonstrator's.
 
 from pathlib import Path
 
+from video2act.config.runtime import RerunWord
 from video2act.data import LeRobotDataset
 from video2act.data.fit import check_cameras
 from video2act.engines.choice import check_engine
 from video2act.files.run_folder import load_config
 from video2act.viz.film import Recording, film
+from video2act.viz.rerun_log import RerunLog, check_rerun
 from video2act.viz.video_writer import write_video
 
 
-def view(run: Path | str, data: Path | str, *, episode: int, out: Path | str) -> Path:
-    """Film what each stream keeps of one episode.
+def view(
+    run: Path | str,
+    data: Path | str,
+    *,
+    episode: int = 0,
+    out: Path | str | None = None,
+    rerun: RerunWord | None = None,
+) -> Path | None:
+    """Film what each stream keeps of one episode, or show it in Rerun. Returns what was written.
 
     Args:
         run: folder with the policy.
         data: LeRobotDataset v3.0 with the policy's cameras.
         episode: number of the episode in it.
-        out: the mp4 to write.
+        out: the mp4 to write; with rerun=file, an .rrd.
+        rerun: show it in Rerun instead: `live` in its viewer, or `file`.
 
     Raises:
+        ImportError: Rerun is wanted and not installed.
         ValueError: the dataset runs at another rate than the policy, lacks one of its cameras, or has no such episode.
     """
-    out, run = Path(out), Path(run)
+    run, out = Path(run), None if out is None else Path(out)
+    if out is None and rerun != "live":
+        raise ValueError("name the film to write (out), or choose rerun='live'")
+    if rerun is not None:
+        check_rerun("live" if rerun == "live" or out is None else out)
     check_engine(run, "torch")
     config, dataset = load_config(run), LeRobotDataset(data)
     streams = config.system2.streams if config.system2 else ()
@@ -50,7 +65,11 @@ def view(run: Path | str, data: Path | str, *, episode: int, out: Path | str) ->
         condition_steps=tuple(step // config.refresh_every * config.refresh_every for step in range(num_steps)),
         outcome="demonstration",
     )
-    write_video(
-        out, film(recording, streams, explain=policy.explain, foresee=policy.foresee), fps=recording.playback_fps
-    )
-    return out
+    maps = {"explain": policy.explain, "foresee": policy.foresee}
+    if rerun is not None:
+        shown, where = dataset.episode(episode), "live" if out is None or rerun == "live" else out
+        with RerunLog(where, fps=config.fps, streams=streams, **maps) as log:
+            log.show_demonstration(recording, states=shown.state, actions=shown.action)
+    elif out is not None:
+        write_video(out, film(recording, streams, **maps), fps=recording.playback_fps)
+    return None if rerun == "live" else out

@@ -29,6 +29,8 @@ class StepRecord:
     is_clamped: bool
     is_late: bool
     """it took longer than the period"""
+    incidents: str = ""
+    """kinds of those since the step before, separated by spaces"""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def run_episode(
         decision = runner.decide(observation)
         condition = decision.plan.condition
         for watcher in watchers:
-            watcher.on_step(observation, decision.action, condition=condition, is_new_plan=decision.is_new_plan)
+            watcher.on_step(observation, decision)
         step_started = time.perf_counter()
         step = environment.step(decision.action)
         environment_step_s.append(time.perf_counter() - step_started)
@@ -112,6 +114,7 @@ def run_episode(
                 is_held=decision.is_held,
                 is_clamped=decision.is_clamped,
                 is_late=is_late,
+                incidents=" ".join(incident.kind for incident in decision.incidents),
             )
         )
         started = now

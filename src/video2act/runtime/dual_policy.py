@@ -13,10 +13,9 @@ from video2act.config import RuntimeConfig
 from video2act.incidents import Incidents
 from video2act.interfaces import BeginsEpisodes, ChecksState, Continuing, DualSystem, Observes
 from video2act.runtime.freshness import Freshness
-from video2act.runtime.planner import Plan
 from video2act.runtime.refresh import TIMES_KEPT
 from video2act.runtime.slow_loop import SlowLoop
-from video2act.types import ActionChunk, Committed, Observation, VideoCondition
+from video2act.types import ActionChunk, Committed, Observation, Plan, VideoCondition
 
 
 @dataclass(frozen=True)

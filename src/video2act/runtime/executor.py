@@ -6,31 +6,18 @@ an action outside the limits, the robot holds its last target. Each of these is 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from video2act.config import RuntimeConfig
 from video2act.incidents import Incidents
-from video2act.interfaces import HoldError
+from video2act.interfaces import Decision, HoldError
 from video2act.runtime.action_queue import EARLY, ActionQueue, UnsoundPlanError
 from video2act.runtime.guard import Guard
-from video2act.runtime.planner import Plan, Planner
+from video2act.runtime.planner import Planner
 from video2act.runtime.virtual_clock import steps_of
-from video2act.types import Committed, Observation
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What is sent to the robot at one control step, and why."""
-
-    action: Float[np.ndarray, "a"]
-    plan: Plan
-    """the newest one"""
-    is_new_plan: bool
-    is_held: bool
-    is_clamped: bool
+from video2act.types import Committed, Observation, Plan
 
 
 def check_execute_steps(execute_steps: int) -> None:
@@ -94,6 +81,16 @@ class Executor:
         action, is_held, is_clamped = self._action(now)
         self._last_action = action
         return Decision(action, self._plan, is_new_plan, is_held, is_clamped)
+
+    def interrupt(self, observation: Observation, action: Float[np.ndarray, "a"]) -> None:
+        """Someone else acts at this control step. What was planned before is dropped: the next `decide` plans anew, and
+        waits for that plan, as at the start of an episode. Raises ValueError: the clock did not advance."""
+        self._check_clock(observation.time)
+        if self._plan is not None or self._planner.is_busy:
+            self._planner.reset()
+            self._queue.reset()
+        self._plan = self._begun_at = self._hold = None
+        self._last_action = action
 
     def close(self) -> None:
         self._planner.close()

@@ -8,24 +8,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from video2act.interfaces import Policy
-from video2act.types import ActionChunk, Committed, Observation, VideoCondition
+from video2act.types import Committed, Observation, Plan, VideoCondition
 
 DURATIONS_REMEMBERED = 10
 """plans: enough to meet the slow ones, few enough to forget a cold start"""
 NO_PLAN = "no plan has been begun; call begin before wait"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A chunk, and the condition it was made on."""
-
-    chunk: ActionChunk
-    condition: VideoCondition | None
-    """None for a policy that does not report it"""
 
 
 @runtime_checkable

@@ -8,9 +8,9 @@ with Runner(policy, system2="thread", max_staleness_s=0.5) as runner:
 
 import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ from jaxtyping import Float
 
 from video2act.config import RuntimeConfig, SimulatedLatency
 from video2act.incidents import Incidents
-from video2act.interfaces import ConfiguredSystem, EnvironmentSpec, Perceiver, Policy
+from video2act.interfaces import ConfiguredSystem, Decision, EnvironmentSpec, Perceiver, Policy, Watcher
 from video2act.limits import Limits
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.dual_policy import DualPolicy, Times, check_overlap
-from video2act.runtime.executor import Decision, Executor, check_execute_steps
+from video2act.runtime.executor import Executor, check_execute_steps
 from video2act.runtime.guard import Guard
 from video2act.runtime.places import Connect, System2Source
 from video2act.runtime.planner import InlinePlanner, Planner, ThreadPlanner
@@ -70,6 +70,7 @@ class Runner:
         connect: makes a slow loop from an address; None: one that asks `video2act serve --only system2`.
         simulate_latency: deliver both systems late, on the observations' clock.
         is_blind: neither system gets an image: the control of an evaluation.
+        watch: sees every step: a `Watcher`, or several, such as `viz.rerun_log.RerunLog`.
         runtime: the fields of `RuntimeConfig`.
     Raises:
         TypeError: an option does not exist.
@@ -93,12 +94,15 @@ class Runner:
         connect: Connect | None = None,
         simulate_latency: SimulatedLatency | None = None,
         is_blind: bool = False,
+        watch: Watcher | Sequence[Watcher] = (),
         **runtime: Any,
     ):
         self._config = config = _runtime_config(limits, runtime)
         loaded = _load(policy, engine)
         self._limits = limits if isinstance(limits, Limits) else _find_limits(loaded, limits)
         self._durations = None if simulate_latency is None else Durations(simulate_latency)
+        self._watchers = tuple(watch) if isinstance(watch, Sequence) else (watch,)
+        self._incidents_seen: dict[str, int] = {}
         self._ending = ExitStack()
         guard = self._make_guard(action_names, relative_actions)
         if isinstance(loaded, Policy):
@@ -159,7 +163,7 @@ class Runner:
         """what the last step decided, and why"""
         self._newest: Observation | None = None
         self._began_at = 0.0
-        self._num_steps = self._num_plans = self._missed_deadlines = 0
+        self._num_steps = self._num_decided = self._num_plans = self._missed_deadlines = 0
 
     def step(self, observation: Observation) -> Float[np.ndarray, "a"]:
         """The action for the moment of this observation. Call it once per control step, with rising `Observation.time`.
@@ -177,14 +181,52 @@ class Runner:
         """
         started = time.perf_counter()
         self.policy.observe(observation)
-        decision = self.decision = self._executor.decide(observation)
-        if self._newest is None:
+        decision = self._executor.decide(observation)
+        if self._num_incidents() > sum(self._incidents_seen.values()):
+            incidents = self.incidents
+            decision = replace(decision, incidents=tuple(incidents.since(self._incidents_seen)))
+            self._incidents_seen = incidents.counts
+        self.decision = decision
+        if self._num_steps == 0:
+            self._began_at = observation.time
+        if self._num_decided == 0:
+            for watcher in self._watchers:
+                watcher.on_reset(observation)
+        self._newest = observation
+        self._num_steps += 1
+        self._num_decided += 1
+        self._num_plans += decision.is_new_plan
+        self._missed_deadlines += time.perf_counter() - started > decision.plan.chunk.period
+        for watcher in self._watchers:
+            watcher.on_step(observation, decision)
+        return decision
+
+    def let(self, action: Float[np.ndarray, "a"], observation: Observation) -> Float[np.ndarray, "a"]:
+        """A person, or a pause, decides this control step. System 2 sees it, plans are dropped, and the next `step`
+        plans anew. Returns the action that may be sent: inside the limits, or the last target again if they forbid it.
+        Raises ValueError: it is not finite."""
+        checked = self._executor.guard.check(action)
+        if checked.kind == "action_not_finite" or (checked.action is None and self.decision is None):
+            raise ValueError(f"an action that was given by hand is {checked.problem}")
+        sent = checked.action
+        if sent is None:
+            assert self.decision is not None
+            sent = self.hold_action(self.decision.action)
+        self.policy.observe(observation)
+        self._executor.interrupt(observation, sent)
+        if self.decision is not None:
+            self.decision = replace(self.decision, action=sent, is_new_plan=False, incidents=())
+            for watcher in self._watchers:
+                watcher.on_step(observation, self.decision)
+        if self._num_steps == 0:
             self._began_at = observation.time
         self._newest = observation
         self._num_steps += 1
-        self._num_plans += decision.is_new_plan
-        self._missed_deadlines += time.perf_counter() - started > decision.plan.chunk.period
-        return decision
+        return sent
+
+    def hold_action(self, last: Float[np.ndarray, "a"]) -> Float[np.ndarray, "a"]:
+        """The action that keeps the robot where the last one sent it."""
+        return self._executor.guard.hold(last)
 
     def replan(self) -> None:
         """Begin a plan at the next control step, whatever is left of the running one."""
@@ -193,9 +235,15 @@ class Runner:
     @property
     def incidents(self) -> Incidents:
         """What went wrong and was survived, over all episodes."""
+        return self._executor.incidents + self._incidents_of_policy()
+
+    def _incidents_of_policy(self) -> Incidents:
         of_policy = getattr(self.policy, "incidents", None)
-        own = self._executor.incidents
-        return own + of_policy if isinstance(of_policy, Incidents) else own
+        return of_policy if isinstance(of_policy, Incidents) else Incidents()
+
+    def _num_incidents(self) -> int:
+        """Without the sorting that joins both: it is asked at every control step."""
+        return self._executor.incidents.total + self._incidents_of_policy().total
 
     @property
     def condition(self) -> VideoCondition | None:

@@ -16,9 +16,9 @@ from video2act.config import SimulatedLatency
 from video2act.interfaces import Perceiver, Policy
 from video2act.refresh_rule import Frame, RefreshSpec
 from video2act.runtime.action_queue import EARLY
-from video2act.runtime.planner import InlinePlanner, Plan
+from video2act.runtime.planner import InlinePlanner
 from video2act.runtime.slow_loop import InlineSlowLoop
-from video2act.types import Committed, Observation, VideoCondition
+from video2act.types import Committed, Observation, Plan, VideoCondition
 
 
 class Durations:

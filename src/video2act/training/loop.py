@@ -38,6 +38,7 @@ from video2act.training.metrics import TrainingMetrics, read_metrics
 from video2act.training.pause import StopRequest, TrainingPausedError
 from video2act.training.settings import FINISHED, check_folder, settings_of, write_settings
 from video2act.training.state import TrainingState, own_part
+from video2act.training.trackers import PROJECT, tracker_options
 
 CHECKPOINTS = "checkpoints"
 
@@ -89,6 +90,7 @@ class TrainingLoop:
         self.accelerator = Accelerator(
             mixed_precision=precision,
             gradient_accumulation_steps=config.gradient_accumulation,
+            log_with=config.track,
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=bool(rates))],
         )
         self.is_main = self.accelerator.is_main_process
@@ -152,6 +154,7 @@ class TrainingLoop:
         """
         with ExitStack() as on_error:
             on_error.callback(self.close)
+            on_error.callback(lambda: [tracker.finish() for tracker in self.accelerator.trackers])
             self._run(inputs, title, validate=validate)
             on_error.pop_all()
 
@@ -159,6 +162,9 @@ class TrainingLoop:
         self.module.train()
         started, num_steps = monotonic(), self.config.num_steps
         metrics = TrainingMetrics(self.folder, self.first_step) if self.is_main else None
+        if self.config.track:
+            options = {self.config.track: tracker_options(self.config.track, self.folder)} if self.is_main else {}
+            self.accelerator.init_trackers(PROJECT, _plain(self._settings), options)
         with StopRequest() as stop, self._progress() as progress:
             task = progress.add_task(title, total=num_steps, completed=self.first_step, loss="", rate="")
             for step in range(self.first_step, num_steps):
@@ -168,6 +174,7 @@ class TrainingLoop:
                     others["validation_loss"] = self._validation_loss(validate)
                 if metrics:
                     metrics.write(step, losses, others=others)
+                    self.accelerator.log({**losses, **others}, step=step)
                     rate = (step + 1 - self.first_step) / (monotonic() - started)
                     progress.update(task, advance=1, loss=str(metrics), rate=f"{rate:.1f} steps/s")
                     if not progress.console.is_terminal and (step + 1) % max(1, num_steps // 5) == 0:
@@ -289,6 +296,11 @@ class TrainingLoop:
             self._state.restore(found, source=f"the newest checkpoint of {self.folder}")
             self.average.optimization_step = step
         return step
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those that every tracker takes."""
+    return {name: value for name, value in settings.items() if isinstance(value, str | int | float)}
 
 
 def _groups(module: nn.Module, rates: dict[str, float]) -> list[dict[str, Any]]:

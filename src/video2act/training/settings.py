@@ -13,7 +13,7 @@ from video2act.files.lock import LOCK_FILE, FolderLock
 SETTINGS_FILE, METRICS_FILE = "training.json", "metrics.jsonl"
 FINISHED = "finished"
 
-HARMLESS = ("max_minutes", "save_every", "validate_every", "num_workers", "frames_gib")
+HARMLESS = ("max_minutes", "save_every", "validate_every", "num_workers", "frames_gib", "track")
 """settings that do not change what is learned"""
 
 

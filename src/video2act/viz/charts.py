@@ -87,8 +87,8 @@ def line_chart(
     names = list(dict.fromkeys(line.name for line in lines if line.name))
     for line in lines:
         colour = names.index(line.name) % NUM_COLOURS if line.name else 0
-        faint = ' opacity="0.45"' if line.is_faint else ""
-        width = 1 if line.is_faint else 1.6
+        faint = ' opacity="0.6"' if line.is_faint else ""
+        width = 1.2 if line.is_faint else 1.6
         for run in _runs(line, is_log):
             path = "L".join(f"{x:.1f} {y:.1f}" for x, y in (place(*point) for point in run))
             end = "h0.1" if len(run) == 1 else ""
@@ -221,8 +221,8 @@ def _range(values: Sequence[Number], margin: float = 0.0) -> tuple[float, float]
 
 
 def _ticks(low: Number, high: Number) -> list[float]:
-    """About five round numbers between two values."""
-    rough = (high - low) / 4
+    """Three to six round numbers between two values."""
+    rough = (high - low) / 5.5
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)

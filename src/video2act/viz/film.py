@@ -19,6 +19,7 @@ from video2act.config import StreamConfig
 from video2act.types import Observation, Video
 from video2act.viz.pictures import (
     TEMPORAL,
+    arrange,
     caption,
     correlation,
     enlarge,
@@ -77,29 +78,33 @@ class Recording:
 
 
 def film(
-    recording: Recording, streams: Sequence[StreamConfig], *, explain: Explain, foresee: Foresee = imagines_nothing
+    recording: Recording,
+    streams: Sequence[StreamConfig],
+    *,
+    explain: Explain,
+    foresee: Foresee = imagines_nothing,
+    columns: int | None = None,
+    shows_cameras: bool = True,
+    shows_maps: bool = True,
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """The pictures of the film, one per control step."""
+    """The pictures of the film, one per control step.
+
+    Args:
+        columns: panels beside one another; None: all in one row.
+        shows_cameras: begin with the cameras' own pictures.
+        shows_maps: follow with the maps of the streams; without, the streams only say that there are refreshes.
+    """
     refresh_steps = sorted(set(recording.condition_steps))
-    views = {stream.name: _View(stream) for stream in streams}
-    history = FrameHistory(tuple(streams))
-    for step in range(recording.num_steps if streams else 0):
-        images = {camera: frames[step] for camera, frames in recording.frames.items()}
-        history.append(Observation(images, np.zeros(0, np.float32), recording.instruction, step / recording.fps))
-        if step in refresh_steps:
-            clips = history.clips(recording.fps)
-            kept = explain(clips, [recording.instruction])
-            imagined = foresee(clips, [recording.instruction])
-            for name, view in views.items():
-                view.add(step, clips[name], kept=kept[name], imagined=imagined.get(name))
+    views = stream_views(recording, streams if shows_maps else (), explain=explain, foresee=foresee)
     staleness = [step - seen for step, seen in enumerate(recording.condition_steps)]
     for step, seen in enumerate(recording.condition_steps):
-        panels = [caption(enlarge(frames[step], PANEL_PX), name) for name, frames in recording.frames.items()]
+        cameras = recording.frames.items() if shows_cameras else ()
+        panels = [caption(enlarge(frames[step], PANEL_PX), name) for name, frames in cameras]
         for view in views.values():
             frames = recording.frames[view.stream.camera]
             panels += view.panels(seen, enlarge(frames[seen], PANEL_PX))
-            panels += view.future(seen, frames, control_fps=recording.fps)
-        row = np.concatenate(panels, axis=1)
+            panels += view.future(seen, frames, control_fps=recording.fps).values()
+        row = arrange(panels, columns or len(panels))
         strip = tick_strip(
             row.shape[1],
             recording.plan_steps,
@@ -110,7 +115,25 @@ def film(
         yield caption(np.concatenate([row, strip]), title(recording, step))
 
 
-class _View:
+def stream_views(
+    recording: Recording, streams: Sequence[StreamConfig], *, explain: Explain, foresee: Foresee = imagines_nothing
+) -> dict[str, "StreamView"]:
+    """Stream -> its maps, of each control step whose frame a condition has seen."""
+    views = {stream.name: StreamView(stream) for stream in streams}
+    history, refresh_steps = FrameHistory(tuple(streams)), set(recording.condition_steps)
+    for step in range(recording.num_steps if streams else 0):
+        images = {camera: frames[step] for camera, frames in recording.frames.items()}
+        history.append(Observation(images, np.zeros(0, np.float32), recording.instruction, step / recording.fps))
+        if step in refresh_steps:
+            clips = history.clips(recording.fps)
+            kept = explain(clips, [recording.instruction])
+            imagined = foresee(clips, [recording.instruction])
+            for name, view in views.items():
+                view.add(step, clips[name], kept=kept[name], imagined=imagined.get(name))
+    return views
+
+
+class StreamView:
     """A stream's maps over an episode and those of the pixels; each of the two has one scale.
 
     Normalised features without a filter are equally large everywhere. Then the maps show what differs: over the clip,
@@ -162,21 +185,22 @@ class _View:
 
     def future(
         self, step: int, frames: UInt8[np.ndarray, "t _h _w 3"], *, control_fps: float
-    ) -> list[UInt8[np.ndarray, "_h2 _w2 3"]]:
-        """What a control step's clip imagines: the map of it, its last frame, and the frame that really came."""
+    ) -> dict[str, UInt8[np.ndarray, "_h2 _w2 3"]]:
+        """What a control step's clip imagines: the map of it (`expected`), its last frame (`imagined`), and the frame
+        that really came (`came`)."""
         steps = self.stream.imagine.num_frames * self.stream.stride
-        ahead, drawn = f"{steps / control_fps:.2g} s ahead", []
+        ahead, drawn = f"{steps / control_fps:.2g} s ahead", {}
         if step in self._future_maps:
             value_range = robust_range(list(self._future_maps.values()))
             picture = overlay(enlarge(frames[step], PANEL_PX), rescale(self._future_maps[step], value_range))
             picture = np.concatenate([picture, scale_bar(PANEL_PX, value_range)], axis=1)
             found = "expected change" if self._is_plain else f"{self.stream.filter.name} of the imagined"
-            drawn.append(caption(picture, f"{self.stream.name}: {found}"))
+            drawn["expected"] = caption(picture, f"{self.stream.name}: {found}")
         if step in self._imagined:
-            drawn.append(caption(enlarge(self._imagined[step], PANEL_PX), f"imagined, {ahead}"))
+            drawn["imagined"] = caption(enlarge(self._imagined[step], PANEL_PX), f"imagined, {ahead}")
             came = min(step + steps, len(frames) - 1)
             text = f"what came, {ahead}" if came == step + steps else "the episode's last frame"
-            drawn.append(caption(enlarge(frames[came], PANEL_PX), text))
+            drawn["came"] = caption(enlarge(frames[came], PANEL_PX), text)
         return drawn
 
 

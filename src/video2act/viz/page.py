@@ -43,6 +43,7 @@ th { font-weight: 600; }
 figure { margin: 0; padding: 10px; background: var(--card); border: 1px solid var(--line); border-radius: 6px;
   min-width: 0; }
 figure.wide { grid-column: 1 / -1; }
+.films { grid-template-columns: repeat(auto-fill, minmax(min(100%, 500px), 1fr)); }
 figure img, figure video, figure svg { display: block; width: 100%; height: auto; }
 figure.wide svg { max-width: 800px; }
 figcaption { margin-top: 6px; }
@@ -67,6 +68,7 @@ class Page:
         self._parts: list[str] = []
         self._figures: list[str] = []
         """those that stand side by side so far"""
+        self._are_films = False
         self._sections: list[str] = []
 
     def section(self, title: str, text: str = "") -> None:
@@ -111,7 +113,7 @@ class Page:
             shown = f'<img alt="{escape(caption)}" src="{_data("image/png", image)}">'
         else:
             shown = _inline(image if isinstance(image, str) else image.decode("utf-8", "replace"))
-        self._figure(shown, caption, is_wide)
+        self._figure(shown, caption, is_wide=is_wide)
 
     def film(self, film: bytes, caption: str, *, is_wide: bool = False) -> None:
         """A film from `video_writer.webm`, or an mp4. Raises ValueError for anything else."""
@@ -120,7 +122,7 @@ class Page:
             raise ValueError("a film on a page is webm or mp4; got other bytes")
         source = _data(kind, film)
         shown = f'<video controls loop muted playsinline preload="auto" aria-label="{escape(caption)}" src="{source}">'
-        self._figure(f"{shown}</video>", caption, is_wide)
+        self._figure(f"{shown}</video>", caption, is_wide=is_wide, is_film=True)
 
     def html(self) -> str:
         self._close_figures()
@@ -141,7 +143,10 @@ class Page:
         write_text(path, self.html())
         return path
 
-    def _figure(self, shown: str, caption: str, is_wide: bool) -> None:
+    def _figure(self, shown: str, caption: str, *, is_wide: bool, is_film: bool = False) -> None:
+        if is_film != self._are_films:  # films stand with films: they need more room
+            self._close_figures()
+            self._are_films = is_film
         kind = ' class="wide"' if is_wide else ""
         self._figures.append(f"<figure{kind}>{shown}<figcaption>{escape(caption)}</figcaption></figure>")
 
@@ -151,7 +156,8 @@ class Page:
 
     def _close_figures(self) -> None:
         if self._figures:
-            self._parts.append(f'<div class="grid">{"".join(self._figures)}</div>')
+            kind = "grid films" if self._are_films else "grid"
+            self._parts.append(f'<div class="{kind}">{"".join(self._figures)}</div>')
             self._figures = []
 
 

@@ -20,13 +20,13 @@ RAMP = np.array(
 
 BACKGROUND, INK, FAINT = (24, 24, 28), (235, 235, 235), (110, 110, 118)
 PLAN_COLOUR, REFRESH_COLOUR, STALENESS_COLOUR = (120, 190, 255), (246, 170, 60), (190, 120, 220)
-CAPTION_PX = 20
+CAPTION_PX = 24
 SCALE_PX = 52
 """width of a colour bar with its numbers"""
 TEMPORAL = ("temporal_bandpass", "moft")
 """filters that find motion"""
-ROW_PX = 22
-NAME_PX = 150
+ROW_PX = 24
+NAME_PX = 176
 """width at the left of the tick strip that holds the names of its rows"""
 
 
@@ -105,7 +105,7 @@ def scale_bar(height: int, value_range: tuple[float, float]) -> UInt8[np.ndarray
     bar = Image.new("RGB", (SCALE_PX, height), BACKGROUND)
     ramp = colour(np.linspace(1, 0, height - 40)[:, None].repeat(10, axis=1))
     bar.paste(Image.fromarray(ramp), (6, 20))
-    draw, font = ImageDraw.Draw(bar), ImageFont.load_default(12)
+    draw, font = ImageDraw.Draw(bar), ImageFont.load_default(13)
     draw.text((4, 3), f"{value_range[1]:.2g}", fill=INK, font=font)
     draw.text((4, height - 17), f"{value_range[0]:.2g}", fill=INK, font=font)
     return np.asarray(bar)
@@ -115,8 +115,22 @@ def caption(image: UInt8[np.ndarray, "_h w 3"], text: str) -> UInt8[np.ndarray, 
     """The image with a line of text above it."""
     width = image.shape[1]
     bar = Image.new("RGB", (width, CAPTION_PX), BACKGROUND)
-    ImageDraw.Draw(bar).text((6, 3), text, fill=INK, font=ImageFont.load_default(12))
+    fonts = [ImageFont.load_default(size) for size in range(16, 9, -1)]
+    font = next((font for font in fonts if font.getlength(text) <= width - 8), fonts[-1])
+    ImageDraw.Draw(bar).text((6, CAPTION_PX / 2), text, fill=INK, font=font, anchor="lm")
     return np.concatenate([np.asarray(bar), image])
+
+
+def arrange(panels: Sequence[UInt8[np.ndarray, "h _w 3"]], columns: int) -> UInt8[np.ndarray, "_h2 _w2 3"]:
+    """Panels of one height in rows; the last row, and narrow panels below wide ones, are filled up."""
+    rows = [np.concatenate(panels[begin : begin + columns], axis=1) for begin in range(0, len(panels), columns)]
+    width = max(row.shape[1] for row in rows)
+    filled = []
+    for row in rows:
+        h, w, _ = row.shape
+        rest = np.broadcast_to(np.array(BACKGROUND, np.uint8), (h, width - w, 3))
+        filled.append(np.concatenate([row, rest], axis=1))
+    return np.concatenate(filled)
 
 
 def tick_strip(
@@ -130,7 +144,7 @@ def tick_strip(
     """
     num_steps = len(staleness)
     strip = Image.new("RGB", (width, 3 * ROW_PX + 4), BACKGROUND)
-    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(12)
+    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(15)
 
     def x(step: int) -> float:
         return NAME_PX + (width - NAME_PX - 8) * step / max(1, num_steps - 1)

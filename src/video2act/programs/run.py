@@ -1,0 +1,229 @@
+"""`video2act run`: a policy acts before a person, who can pause it, change its instruction and take over by hand.
+
+What happens can be recorded as a LeRobot dataset. Its column `intervention` marks the control steps that a person
+decided, so that a training can use them (DAgger). Without a terminal there are no keys, and the status is one line per
+second.
+"""
+
+import sys
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console, Group
+from rich.live import Live as Screen
+from rich.table import Table
+from rich.text import Text
+
+from video2act.config.programs import RunOptions
+from video2act.data import DatasetWriter, Episode
+from video2act.data.lerobot_format import INFO_PATH, Feature
+from video2act.engines.choice import check_engine, load_policy
+from video2act.envs import make_environment
+from video2act.evaluation.suitability import check_fits
+from video2act.files.run_folder import STATISTICS_FILE, load_config
+from video2act.interfaces import Environment, EnvironmentSpec, Watcher
+from video2act.runtime.keys import Keys, TerminalKeys
+from video2act.runtime.live import JOG, Live, LiveEpisode, Status
+from video2act.runtime.runner import Runner
+from video2act.statistics import load_statistics
+from video2act.viz.rerun_log import RerunLog, check_rerun
+
+INTERVENTION = "intervention"
+KEYS = "space pause   : instruction   tab by hand   enter keep   backspace drop   escape quit"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run did."""
+
+    episodes: int
+    successes: int
+    corrected_steps: int
+    recorded: int
+    """episodes that were added to the dataset"""
+    dataset: Path | None
+
+    def __str__(self) -> str:
+        text = f"{self.episodes} episodes, {self.successes} successes, {self.corrected_steps} control steps by hand"
+        return text + (f"; {self.recorded} episodes recorded in {self.dataset}" if self.dataset else "")
+
+
+def run(options: RunOptions, *, keys: Keys | None = None, watch: tuple[Watcher, ...] = ()) -> Ran:
+    """Run episodes.
+
+    Args:
+        keys: where a person's keys come from; None: the terminal.
+        watch: sees every step.
+    Raises:
+        ValueError: the environment does not fit the policy, or the dataset does not fit the environment.
+        ImportError: Rerun is wanted and not installed.
+    """
+    check_engine(options.run, options.engine)
+    config = load_config(options.run)
+    if options.rerun is not None:
+        check_rerun(options.rerun)
+    if options.record is None and options.record_only != "all":
+        raise ValueError("record_only says what is recorded; name the dataset with --record")
+    environment = make_environment(options.env, config.all_cameras or None, max_steps=options.max_steps)
+    with ExitStack() as ending:
+        ending.enter_context(closing(environment))
+        spec = environment.spec
+        check_fits(config, spec)
+        writer = _open(options, spec, ending)
+        policy: Any = load_policy(options.run, options.engine, device=options.device)
+        if options.rerun is not None:
+            names = {"state_names": spec.state_names, "action_names": spec.action_names}
+            watch = (*watch, ending.enter_context(RerunLog(options.rerun, **names)))
+        runner = ending.enter_context(
+            Runner(
+                policy,
+                system2=options.system2,
+                refresh_every=options.refresh_every,
+                watch=watch,
+                **vars(options.runtime),
+            )
+        )
+        if keys is None:
+            keys = ending.enter_context(TerminalKeys())
+        dashboard = ending.enter_context(Dashboard(spec, writer))
+        ranges = load_statistics(options.run / STATISTICS_FILE)["action"]
+        live = Live(
+            environment,
+            runner,
+            keys=keys,
+            show=dashboard.show,
+            jog=options.jog * (np.array(ranges.max) - np.array(ranges.min)),
+            rate_hz=spec.fps,
+            instruction=options.instruction,
+        )
+        return _episodes(live, options, environment, writer)
+
+
+def _episodes(live: Live, options: RunOptions, environment: Environment, writer: DatasetWriter | None) -> Ran:
+    done = Ran(0, 0, 0, 0, options.record)
+    for number in range(options.episodes):
+        episode = live.episode(options.seed + number)
+        recorded = 0
+        if writer is not None and episode.is_kept:
+            whole = [slice(0, len(episode.actions))] if episode.actions else []
+            for stretch in whole if options.record_only == "all" else episode.corrections:
+                writer.add_episode(_row(episode, stretch, cameras=environment.spec.cameras, seed=options.seed + number))
+                recorded += 1
+        done = replace(
+            done,
+            episodes=done.episodes + 1,
+            successes=done.successes + episode.success,
+            corrected_steps=done.corrected_steps + sum(episode.is_by_hand),
+            recorded=done.recorded + recorded,
+        )
+        if episode.quits:
+            break
+    return done
+
+
+def _open(options: RunOptions, spec: EnvironmentSpec, ending: ExitStack) -> DatasetWriter | None:
+    """The dataset that is recorded into, new or continued."""
+    if options.record is None:
+        return None
+    if (options.record / INFO_PATH).is_file():
+        writer = DatasetWriter.resume(options.record)
+        ending.enter_context(writer)
+        if INTERVENTION not in writer.info.extra:
+            raise ValueError(
+                f"{options.record} has no column {INTERVENTION!r}; record into a new folder and train on both"
+            )
+        return writer
+    return ending.enter_context(
+        DatasetWriter.create(
+            options.record,
+            fps=spec.fps,
+            robot=spec.robot,
+            cameras=spec.cameras,
+            image_size=spec.image_size,
+            state_names=spec.state_names,
+            action_names=spec.action_names,
+            extra={INTERVENTION: Feature("bool", (1,), None)},
+        )
+    )
+
+
+def _row(episode: LiveEpisode, part: slice, *, cameras: tuple[str, ...], seed: int) -> Episode:
+    seen = episode.observations[part]
+    return Episode(
+        frames={camera: np.stack([each.images[camera] for each in seen]) for camera in cameras},
+        state=np.stack([each.state for each in seen]).astype(np.float32),
+        action=np.stack(episode.actions[part]).astype(np.float32),
+        instruction=[each.instruction for each in seen],
+        seed=seed if part.start == 0 else None,
+        extra={INTERVENTION: np.array(episode.is_by_hand[part])[:, None]},
+    )
+
+
+class Dashboard:
+    """Shows the status: in place in a terminal, else as a line per second."""
+
+    def __init__(self, spec: EnvironmentSpec, writer: DatasetWriter | None, console: Console | None = None):
+        self._spec, self._writer = spec, writer
+        self._console = console or Console(file=sys.stderr)
+        self._screen = Screen(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        self._lines = 0
+
+    def __enter__(self) -> "Dashboard":
+        if self._screen is not None:
+            self._screen.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._screen is not None:
+            self._screen.stop()
+
+    def show(self, status: Status) -> None:
+        recorded = 0 if self._writer is None else self._writer.num_episodes
+        if self._screen is not None:
+            self._screen.update(draw(status, self._spec, recorded=recorded), refresh=True)
+            return
+        self._lines += 1
+        if self._lines % 4 == 1:  # the status comes four times per second
+            self._console.print(one_line(status), highlight=False, soft_wrap=True)
+
+
+def one_line(status: Status) -> str:
+    staleness = "-" if status.staleness_s is None else f"{1000 * status.staleness_s:.0f} ms"
+    return (
+        f"episode {status.episode}, step {status.control_step}, {status.mode}: {status.rates.control_hz:.1f} Hz, "
+        f"staleness {staleness}, {status.late_steps} late, {status.num_incidents} incidents"
+    )
+
+
+def draw(status: Status, spec: EnvironmentSpec, *, recorded: int) -> Group:
+    """The dashboard of a terminal."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    rates, colour = status.rates, {"policy": "green", "paused": "yellow", "by hand": "magenta"}[status.mode]
+    staleness = "no System 2" if status.staleness_s is None else f"{1000 * status.staleness_s:.0f} ms"
+    said = status.instruction if status.typed is None else f"{status.typed}_"
+    rows: list[tuple[str, str]] = [
+        ("episode", f"{status.episode}, control step {status.control_step}; {recorded} recorded"),
+        (
+            "rates",
+            f"control {rates.control_hz:.1f} of {spec.fps:g} Hz   System 1 {rates.system1_hz:.1f}   "
+            f"System 2 {rates.system2_hz:.1f}",
+        ),
+        ("staleness", staleness),
+        ("late", f"{status.late_steps} control steps"),
+        ("by hand", f"{status.num_corrected} control steps"),
+        ("incidents", f"{status.num_incidents}"),
+    ]
+    table.add_row(Text("now"), Text(status.mode, style=f"bold {colour}"))
+    table.add_row(Text("instruction"), Text(said, style="" if status.typed is None else "reverse"))
+    for name, value in rows:
+        table.add_row(Text(name), Text(value))
+    troubles = [
+        Text(f"  {incident.kind}: {incident.text}", style="red", overflow="ellipsis", no_wrap=True)
+        for incident in status.incidents
+    ]
+    jogs = "   ".join(f"{up}/{down} {name}" for (up, down), name in zip(JOG, spec.action_names, strict=False))
+    help_lines = [Text(KEYS, style="dim")] + ([Text(jogs, style="dim")] if status.mode == "by hand" else [])
+    return Group(table, *troubles, *help_lines)

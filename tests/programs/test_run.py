@@ -1,0 +1,122 @@
+"""`video2act run`: what is recorded of a run, and that it needs no terminal."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from video2act.config import PolicyConfig
+from video2act.config.programs import RunOptions
+from video2act.data import LeRobotDataset
+from video2act.data.lerobot_tables import read_table
+from video2act.incidents import Incident
+from video2act.policy import Video2Act
+from video2act.programs.run import Dashboard, draw, run
+from video2act.runtime.keys import QueuedKeys
+from video2act.runtime.live import Status
+from video2act.runtime.runner import Rates
+
+ENV = "report_world:make"
+
+
+@pytest.fixture(scope="module")
+def folder(
+    tmp_path_factory: pytest.TempPathFactory,
+    small_config: PolicyConfig,
+    make_policy: Callable[[PolicyConfig], Video2Act],
+) -> Path:
+    path = tmp_path_factory.mktemp("live") / "policy"
+    make_policy(small_config).save(path)
+    return path
+
+
+def options(folder: Path, **changes) -> RunOptions:
+    return RunOptions(**{"run": folder, "env": ENV, "seed": 1001, "system2": "inline", **changes})
+
+
+CORRECTED = ([], [], ["tab"], ["d"], ["d"], ["tab"])
+
+
+def test_a_run_is_recorded_with_its_corrections_and_its_instructions(folder: Path, tmp_path: Path):
+    out = tmp_path / "recorded"
+    keys = QueuedKeys([*CORRECTED, [":", "p", "u", "l", "l", "enter"]])
+    done = run(options(folder, record=out), keys=keys)
+    assert (done.episodes, done.recorded, done.corrected_steps) == (1, 1, 3)
+    dataset = LeRobotDataset(out)
+    episode = dataset.episode(0)
+    assert episode.instruction == ("push the square",) * 6 + ("pull",) * 6
+    assert dataset.frames(0, "front").shape == (12, 64, 64, 3)
+    (file,) = (out / "data").rglob("*.parquet")
+    marks = read_table(file).column("intervention").to_pylist()
+    assert np.ravel(marks).tolist() == [False] * 2 + [True] * 3 + [False] * 7
+
+
+def test_a_second_run_adds_to_the_dataset_and_dropped_episodes_are_not_in_it(folder: Path, tmp_path: Path):
+    out = tmp_path / "recorded"
+    run(options(folder, record=out), keys=QueuedKeys())
+    done = run(options(folder, record=out, episodes=3), keys=QueuedKeys([[], [], ["backspace"], [], [], ["escape"]]))
+    assert (done.episodes, done.recorded) == (2, 0)
+    assert len(LeRobotDataset(out)) == 1
+    run(options(folder, record=out), keys=QueuedKeys())
+    assert len(LeRobotDataset(out)) == 2
+
+
+def test_corrections_alone_become_episodes(folder: Path, tmp_path: Path):
+    out = tmp_path / "corrections"
+    keys = QueuedKeys([*CORRECTED, [], ["tab"], ["tab"]])
+    done = run(options(folder, record=out, record_only="corrections"), keys=keys)
+    dataset = LeRobotDataset(out)
+    assert done.recorded == len(dataset) == 2
+    assert dataset.lengths == (3, 1)
+
+
+def test_wrong_options_are_errors_before_anything_runs(folder: Path, tmp_path: Path, recorded: Path):
+    with pytest.raises(ValueError, match="--record"):
+        run(options(folder, record_only="corrections"), keys=QueuedKeys())
+    with pytest.raises(ValueError, match="no column 'intervention'"):
+        run(options(folder, record=recorded), keys=QueuedKeys())
+    with pytest.raises(ValueError, match=r"\.rrd"):
+        run(options(folder, rerun="film.mp4"), keys=QueuedKeys())
+
+
+def status(**changes) -> Status:
+    incidents = (Incident("hold", "System 2 is [red]away[/red]", 0.0),)
+    rest = {"late_steps": 2, "num_incidents": 7, "incidents": incidents, "num_corrected": 3}
+    return Status(
+        **{
+            "mode": "by hand",
+            "instruction": "push",
+            "typed": None,
+            "episode": 1,
+            "control_step": 40,
+            "rates": Rates(19.8, 9.9, 2.4, 0),
+            "staleness_s": 0.123,
+            **rest,
+            **changes,
+        }
+    )
+
+
+def test_the_dashboard_shows_rates_staleness_and_incidents():
+    from report_world import make
+
+    console = Console(file=io.StringIO(), width=100)
+    console.print(draw(status(), make().spec, recorded=5))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    for part in ("by hand", "19.8 of 20 Hz", "123 ms", "2 control steps", "hold: System 2 is [red]away", "d/a dx"):
+        assert part in text
+    console.print(draw(status(typed="pul"), make().spec, recorded=5))
+    assert "pul_" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_without_a_terminal_the_status_is_a_line_per_second():
+    from report_world import make
+
+    file = io.StringIO()
+    with Dashboard(make().spec, None, Console(file=file)) as dashboard:
+        for _ in range(8):
+            dashboard.show(status())
+    assert file.getvalue().count("episode 1, step 40, by hand: 19.8 Hz, staleness 123 ms, 2 late, 7 incidents") == 2
