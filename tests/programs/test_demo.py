@@ -57,6 +57,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     for name in ("collect", "train_video", "train", "evaluate"):
         monkeypatch.setattr(module, name, note(name))
+    monkeypatch.setattr(module, "report", lambda run, out: out)
     monkeypatch.setattr(module, "LeRobotDataset", Named)
     for name in ("open_dataset", "open_datasets"):
         monkeypatch.setattr(module, name, lambda *arguments: None)

@@ -23,11 +23,12 @@ from video2act.files.atomic import write_text
 from video2act.presets import make_preset
 from video2act.programs.collect import collect
 from video2act.programs.evaluate import evaluate
+from video2act.programs.report import report
 from video2act.programs.train import train
 from video2act.programs.train_video import train_video
 from video2act.training.settings import FINISHED, SETTINGS_FILE
 
-SUMMARY_FILE, STAGES_FILE, FILM_FILE = "summary.json", "stages.json", "rollout.mp4"
+SUMMARY_FILE, STAGES_FILE, FILM_FILE, PAGE_FILE = "summary.json", "stages.json", "rollout.mp4", "report.html"
 EVALUATION_SEED = 1000
 """demonstrations take their seeds from 0 up"""
 
@@ -88,7 +89,8 @@ MAX_PAIRS = 6
 
 
 def demo(name: str, out: Path | str, *, seed: int = 0) -> dict[str, Any]:
-    """Collect, train both systems, evaluate; write `summary.json` and `rollout.mp4` into `out`, and print the table.
+    """Collect, train both systems, evaluate; write `summary.json`, `rollout.mp4` and `report.html` into `out`, and print the
+    table.
 
     Args:
         name: of `DEMOS`.
@@ -141,7 +143,9 @@ def demo(name: str, out: Path | str, *, seed: int = 0) -> dict[str, Any]:
     film = next((results / "full").rglob("*.mp4"))
     shutil.copyfile(film, out / FILM_FILE)
     _print(name, summary, stages=stages)
+    stages.run("report", partial(report, policy, out=out / PAGE_FILE))
     print(f"policy: {policy}   film: {out / FILM_FILE}   summary: {out / SUMMARY_FILE}")
+    print(f"the report, for a browser: {(out / PAGE_FILE).resolve()}")
     return summary
 
 

@@ -17,10 +17,12 @@ from video2act.evaluation import pages
 from video2act.evaluation.findings import INFO_FILE
 from video2act.evaluation.report import heading
 from video2act.evaluation.results import EpisodeOutcome, Results, best_and_worst
+from video2act.files.atomic import write_bytes
 from video2act.files.run_folder import CONFIG_FILE, WEIGHTS_FILE, load_config
 from video2act.viz.page import Page
 
 FilmsWord = Literal["auto", "yes", "no"]
+STUDY_PAGE = "study.html"
 SYSTEM2_TEXT = (
     "Colour is what a stream keeps of the picture; beside it stands the same measured in the pixels, and r is the "
     "correlation of the two. Sobel finds boundaries, the band-pass motion. A stream that looks ahead shows its "
@@ -36,7 +38,7 @@ def report(what: Path | str, *, out: Path | str | None = None, films: FilmsWord 
     """Write the page.
 
     Args:
-        what: a run folder, or the folder of an evaluation.
+        what: a run folder, or the folder of an evaluation or of a study.
         out: the page; None: `report.html` in the folder.
         films: play the best and the worst episode again, and show what both systems saw in them. `auto`: not for an
             environment of your own, which may be a robot.
@@ -52,6 +54,9 @@ def report(what: Path | str, *, out: Path | str | None = None, films: FilmsWord 
         main = Results(what)
         _ = main.info
         return _write(out, _run_of(main), main=main, others=[], options=options)
+    if (what / STUDY_PAGE).is_file():
+        write_bytes(out, (what / STUDY_PAGE).read_bytes())  # `study` writes it, with its data
+        return out
     if not (what / CONFIG_FILE).is_file():
         raise FileNotFoundError(
             f"{what} holds neither a policy ({CONFIG_FILE}) nor an evaluation ({INFO_FILE}); name a run folder, or a "
