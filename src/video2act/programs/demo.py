@@ -89,8 +89,7 @@ MAX_PAIRS = 6
 
 
 def demo(name: str, out: Path | str, *, seed: int = 0) -> dict[str, Any]:
-    """Collect, train both systems, evaluate; write `summary.json`, `rollout.mp4` and `report.html` into `out`, and print the
-    table.
+    """Collect, train both systems, evaluate; print the table, and write it, a film and a report into `out`.
 
     Args:
         name: of `DEMOS`.
