@@ -120,3 +120,17 @@ def test_without_a_terminal_the_status_is_a_line_per_second():
         for _ in range(8):
             dashboard.show(status())
     assert file.getvalue().count("episode 1, step 40, by hand: 19.8 Hz, staleness 123 ms, 2 late, 7 incidents") == 2
+
+
+def test_a_package_can_offer_a_robot_by_a_name(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    from importlib.metadata import EntryPoint
+
+    from video2act.envs import registry
+
+    entry = EntryPoint("arm", "report_world:make", registry.ENTRY_POINTS)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry] if group == registry.ENTRY_POINTS else [])
+    assert registry.is_own("arm")
+    assert not registry.is_own("metaworld:push-v3")
+    assert run(options(folder, env="arm"), keys=QueuedKeys([[], [], ["escape"]])).episodes == 1
+    with pytest.raises(ValueError, match="time limit of its own"):
+        run(options(folder, max_steps=3), keys=QueuedKeys())

@@ -1,4 +1,5 @@
-"""Environments by name: `metaworld:push-v3`, `aloha:insertion`; a Gymnasium id; or `module:function` of your own.
+"""Environments by name: `metaworld:push-v3`, `aloha:insertion`; a Gymnasium id; or one of your own, `module:function` or
+the name of an entry point in the group `video2act.environments`.
 
 The function returns an `Environment`; if it has a parameter `cameras`, it gets the cameras to render (None: its usual
 ones). Modules may be in the working directory. A Gymnasium id is mapped by `make_gym`.
@@ -9,8 +10,9 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from video2act.envs import aloha, libero, metaworld, moving
@@ -37,6 +39,8 @@ class Family:
     demonstrated: Collection[str]
     """those of `tasks` that the expert can do"""
 
+
+ENTRY_POINTS = "video2act.environments"
 
 FAMILIES = {
     "metaworld": Family(MetaWorld, MetaWorldExpert, metaworld.INSTRUCTIONS, metaworld.INSTRUCTIONS),
@@ -75,6 +79,9 @@ def make_environment(
     """
     family, _, task = name.partition(":")
     own = None if family in FAMILIES else _own(name, cameras)
+    if own is not None and max_steps is not None:
+        own.close()
+        raise ValueError(f"{name} has a time limit of its own; leave max_steps={max_steps} out")
     if own is not None:
         return own
     check_choice("environment", name, choices=list_environments())
@@ -86,8 +93,13 @@ def make_environment(
 
 
 def is_own(name: str) -> bool:
-    """Whether a name is of an environment of your own (module:function), which may be a robot."""
-    return ":" in name and name.partition(":")[0] not in FAMILIES
+    """Whether a name is of an environment of your own, which may be a robot."""
+    return (":" in name and name.partition(":")[0] not in FAMILIES) or name in _entry_points()
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    """What installed packages offer, by name."""
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
 
 
 def has_expert(name: str) -> bool:
@@ -97,8 +109,10 @@ def has_expert(name: str) -> bool:
 
 
 def _own(name: str, cameras: tuple[str, ...] | None) -> Environment | None:
-    """The environment of a Gymnasium id or of `module:function`; None if the name is neither."""
+    """The environment of an entry point, a Gymnasium id or `module:function`; None if the name is none of them."""
     module, colon, function = name.partition(":")
+    if (entry := _entry_points().get(name)) is not None:
+        return _made(name, entry.load(), cameras=cameras)
     if colon:
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
@@ -109,14 +123,7 @@ def _own(name: str, cameras: tuple[str, ...] | None) -> Environment | None:
                 raise
             raise ValueError(f"{name}: there is no module {module!r}, here or among the installed ones") from error
         if callable(make):
-            takes_cameras = "cameras" in inspect.signature(make).parameters
-            environment = make(cameras=cameras) if takes_cameras else make()
-            if not isinstance(environment, Environment):
-                raise ValueError(
-                    f"{name} returned a {type(environment).__name__}, not an Environment (spec, reset, step, close); "
-                    "for Gymnasium's, return GymEnvironment(environment, GymMapping(...))"
-                )
-            return environment
+            return _made(name, make, cameras=cameras)
     if not re.search(r"-v\d+$", name):
         if colon:
             raise ValueError(f"{name}: the module {module!r} has no function {function!r}")
@@ -126,6 +133,16 @@ def _own(name: str, cameras: tuple[str, ...] | None) -> Environment | None:
     except ImportError:
         return None
     return make_gym(name, cameras) if function in gymnasium.registry or name in gymnasium.registry else None
+
+
+def _made(name: str, make: Callable[..., Any], *, cameras: tuple[str, ...] | None) -> Environment:
+    environment = make(cameras=cameras) if "cameras" in inspect.signature(make).parameters else make()
+    if not isinstance(environment, Environment):
+        raise ValueError(
+            f"{name} returned a {type(environment).__name__}, not an Environment (spec, reset, step, close); "
+            "for Gymnasium's, return GymEnvironment(environment, GymMapping(...))"
+        )
+    return environment
 
 
 def make_expert(environment: Environment) -> Expert:

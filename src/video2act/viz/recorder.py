@@ -9,7 +9,6 @@ from video2act.interfaces import Decision
 from video2act.trace import Tracer
 from video2act.types import Observation
 from video2act.viz.film import Explain, Foresee, Recording, film, imagines_nothing
-from video2act.viz.video_writer import write_video
 
 
 class Recorder(Tracer):
@@ -55,6 +54,8 @@ class Recorder(Tracer):
 
     def write(self, path: Path, outcome: str = "") -> None:
         """Make the film, as mp4."""
+        from video2act.viz.video_writer import write_video  # PyAV: a robot that only watches needs none
+
         recording = self.recording(outcome)
         write_video(
             path,
