@@ -1,5 +1,5 @@
-"""Environments by name: `metaworld:push-v3`, `aloha:insertion`; a Gymnasium id; or one of your own, `module:function` or
-the name of an entry point in the group `video2act.environments`.
+"""Environments by name: `metaworld:push-v3`, `aloha:insertion`; a Gymnasium id; or one of your own: `module:function`,
+or an entry point in the group `video2act.environments`.
 
 The function returns an `Environment`; if it has a parameter `cameras`, it gets the cameras to render (None: its usual
 ones). Modules may be in the working directory. A Gymnasium id is mapped by `make_gym`.
