@@ -127,9 +127,9 @@ def test_intervals_end_where_a_share_ends():
 def test_a_line_of_the_log_for_every_control_step():
     steps = [
         StepRecord(0.0, 0.05, None, None, 0.0, True, False, False, True),
-        StepRecord(0.05, 0.06, 0.1, 3, 0.05, False, True, True, False),
+        StepRecord(0.05, 0.06, 0.1, 3, 0.05, False, True, True, False, "hold late"),
     ]
     rows = list(csv.DictReader(io.StringIO(steps_csv([("push:left", 7, steps[0]), ("pull", 8, steps[1])]))))
     assert [(row["env"], row["seed"]) for row in rows] == [("push:left", "7"), ("pull", "8")]
-    assert list(rows[0].values())[2:] == ["0.0", "0.05", "", "", "0.0", "1", "0", "0", "1"]
-    assert list(rows[1].values())[2:] == ["0.05", "0.06", "0.1", "3", "0.05", "0", "1", "1", "0"]
+    assert list(rows[0].values())[2:] == ["0.0", "0.05", "", "", "0.0", "1", "0", "0", "1", ""]
+    assert list(rows[1].values())[2:] == ["0.05", "0.06", "0.1", "3", "0.05", "0", "1", "1", "0", "hold late"]

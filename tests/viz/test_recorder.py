@@ -129,7 +129,7 @@ def test_a_policy_without_system_2_is_filmed_by_its_cameras(tmp_path: Path):
 
 
 def test_nothing_watched_nothing_filmed(tmp_path: Path):
-    with pytest.raises(ValueError, match="nothing was recorded"):
+    with pytest.raises(ValueError, match="no step was watched"):
         Recorder(STREAMS, FPS, explain=Explained()).write(tmp_path / "film.mp4")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from video2act.config import PolicyConfig
@@ -21,7 +22,14 @@ def rows(path: Path) -> dict[str, list[dict]]:
 
     found: dict[str, list[dict]] = {}
     for chunk in RrdReader(path).stream():
-        found.setdefault(chunk.entity_path, []).extend(chunk.to_record_batch().to_pylist())
+        batch = chunk.to_record_batch()
+        columns = {}
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            is_time = pa.types.is_duration(column.type) or pa.types.is_timestamp(column.type)
+            columns[name] = (column.cast(pa.int64()) if is_time else column).to_pylist()  # nanoseconds
+        found.setdefault(chunk.entity_path, []).extend(
+            dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+        )
     return found
 
 
@@ -43,7 +51,7 @@ def test_an_evaluated_episode_is_in_the_file(policy_folder: Path, tmp_path: Path
     found = rows(path)
     assert {"/camera/front", "/camera/wrist", "/state", "/action", "/plan/chunk", "/staleness"} <= set(found)
     assert [row["control_step"] for row in found["/camera/front"]] == list(range(12))
-    robot = sorted(row["robot"].total_seconds() for row in found["/action"] if row.get("robot") is not None)
+    robot = sorted(row["robot"] / 1e9 for row in found["/action"] if row.get("robot") is not None)
     assert robot == pytest.approx([step / 20 for step in range(12)])
     # plans every 2 steps, refreshes every 4, each counted on a timeline of its own
     assert [row["system1"] for row in found["/plan/chunk"]] == list(range(6))

@@ -59,7 +59,7 @@ def losses(page: Page, folder: Path, *, title: str) -> bool:
     return bool(names)
 
 
-def _means(values: list[float], size: int) -> list[float]:
+def _means(values: list[float | int], size: int) -> list[float]:
     return [float(np.mean(values[begin : begin + size])) for begin in range(0, len(values), size)]
 
 
