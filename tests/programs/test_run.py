@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
 from video2act.config import PolicyConfig
 from video2act.config.programs import RunOptions
 from video2act.data import LeRobotDataset
-from video2act.data.lerobot_tables import read_table
 from video2act.incidents import Incident
 from video2act.policy import Video2Act
 from video2act.programs.run import Dashboard, draw, run
@@ -50,7 +50,7 @@ def test_a_run_is_recorded_with_its_corrections_and_its_instructions(folder: Pat
     assert episode.instruction == ("push the square",) * 6 + ("pull",) * 6
     assert dataset.frames(0, "front").shape == (12, 64, 64, 3)
     (file,) = (out / "data").rglob("*.parquet")
-    marks = read_table(file).column("intervention").to_pylist()
+    marks = pq.read_table(file).column("intervention").to_pylist()
     assert np.ravel(marks).tolist() == [False] * 2 + [True] * 3 + [False] * 7
 
 

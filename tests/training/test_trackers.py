@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.utils import LoggerType
 from torch import nn
 
 from video2act.config import OptimizationConfig
 from video2act.training import trackers
 from video2act.training.loop import TrainingLoop
 from video2act.training.pause import TrainingPausedError
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 WANDB = '''
 """A package of the same name that writes down what it gets."""
@@ -60,6 +63,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: wandb\nVersion: 9.0\n")
     monkeypatch.syspath_prepend(str(tmp_path / "packages"))
     monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    monkeypatch.setattr("accelerate.tracking._available_trackers", [LoggerType.WANDB])
     for name in ("WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody answers
@@ -94,6 +98,14 @@ def test_a_training_that_stops_finishes_its_run_too(calls: Path, tmp_path: Path)
     ):
         loop.run(lambda step: (torch.ones(1),), "line")
     assert json.loads(calls.read_text().splitlines()[-1]) == {"finished": True}
+
+
+def test_a_tracker_that_accelerate_leaves_out_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("accelerate.tracking._available_trackers", [])
+    config = OptimizationConfig(num_steps=1, batch_size=1, track="wandb", mixed_precision="no")
+    with pytest.raises(ImportError, match="pip install -U accelerate wandb"):
+        TrainingLoop(Line(), config, folder=tmp_path / "run", resume=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_package_that_is_missing_is_an_error_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch):

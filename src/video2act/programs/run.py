@@ -158,7 +158,7 @@ def _row(episode: LiveEpisode, part: slice, *, cameras: tuple[str, ...], seed: i
         action=np.stack(episode.actions[part]).astype(np.float32),
         instruction=[each.instruction for each in seen],
         seed=seed if part.start == 0 else None,
-        extra={INTERVENTION: np.array(episode.is_by_hand[part])[:, None]},
+        extra={INTERVENTION: np.array(episode.is_by_hand[part])},
     )
 
 

@@ -93,6 +93,8 @@ class TrainingLoop:
             log_with=config.track,
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=bool(rates))],
         )
+        if config.track and not self.accelerator.log_with:  # it would go on without
+            raise ImportError(f"this accelerate cannot use {config.track}: pip install -U accelerate {config.track}")
         self.is_main = self.accelerator.is_main_process
         self._lock = FolderLock(folder, "a training") if self.is_main else None
         try:
