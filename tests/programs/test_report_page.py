@@ -17,6 +17,7 @@ from video2act.evaluation.results import EpisodeOutcome, Results, best_and_worst
 from video2act.policy import Video2Act
 from video2act.programs.evaluate import evaluate
 from video2act.programs.report import report
+from video2act.viz.video_writer import write_video
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def run(
     make_policy(small_config).save(folder)
     lines = [{"step": step, "loss": 1 / (step + 1), "gradient_norm": 2.0} for step in range(50)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    options = {"episodes": 3, "workers": 1, "num_videos": 1, "out": folder / "eval" / "first"}
+    options = {"episodes": 3, "workers": 1, "num_videos": 0, "out": folder / "eval" / "first"}
     evaluate(folder, "report_world:make", **options)
     return folder
 
@@ -89,6 +90,10 @@ def test_an_evaluation_without_traces_says_so_and_shows_its_own_film(run: Path, 
     old = tmp_path / "old" / "eval" / "a"
     shutil.copytree(run / "eval" / "first", old)
     (old / "traces.safetensors").unlink()
+    info = json.loads((old / "eval_info.json").read_text())
+    info["per_task"][0]["metrics"]["video_paths"] = ["film.mp4"]
+    (old / "eval_info.json").write_text(json.dumps(info))
+    write_video(old / "film.mp4", np.zeros((3, 32, 48, 3), np.uint8), fps=5.0)
     for name in ("config.json", "stats.json", "model.safetensors"):
         shutil.copyfile(run / name, tmp_path / "old" / name)
     text = report(old, out=tmp_path / "page.html").read_text()
