@@ -5,7 +5,6 @@ A simulator that starts from the same seed and gets the same actions shows the s
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -22,7 +21,7 @@ class Trace:
     """of the observations, seconds on the robot's clock"""
     states: Float[np.ndarray, "t s"]
     actions: Float[np.ndarray, "t a"]
-    """what was sent"""
+    """what was sent, in the dtype in which it was sent: a simulator rounds by it"""
     plans: Float[np.ndarray, "p horizon a"]
     plan_steps: Int[np.ndarray, "p"]
     """control steps of the observations that the plans were made on; the first action is meant for that step"""
@@ -35,10 +34,9 @@ class Trace:
         return {part.name: getattr(self, part.name) for part in fields(self)}
 
 
-def trace_of(arrays: Mapping[str, Any]) -> Trace:
-    """The inverse of `Trace.arrays`, from arrays or lists. Raises TypeError or LookupError: one is missing."""
-    kinds = {"times": np.float64, "states": np.float32, "actions": np.float32, "plans": np.float32}
-    return Trace(**{part.name: np.array(arrays[part.name], kinds.get(part.name, np.int64)) for part in fields(Trace)})
+def trace_of(arrays: Mapping[str, np.ndarray]) -> Trace:
+    """The inverse of `Trace.arrays`. Raises LookupError: one is missing."""
+    return Trace(**{part.name: arrays[part.name] for part in fields(Trace)})
 
 
 class Tracer:
@@ -72,9 +70,9 @@ class Tracer:
         ]
         return Trace(
             times=times,
-            states=np.stack([observation.state for observation, _ in self._steps]).astype(np.float32),
-            actions=np.stack([decision.action for decision in decisions]).astype(np.float32),
-            plans=np.stack([chunk.actions for _, chunk in begun]).astype(np.float32),
+            states=np.stack([observation.state for observation, _ in self._steps]),
+            actions=np.stack([decision.action for decision in decisions]),
+            plans=np.stack([chunk.actions for _, chunk in begun]),
             plan_steps=np.array([step_of(chunk.observed_at) for _, chunk in begun]),
             taken_steps=np.array([step for step, _ in begun]),
             condition_steps=np.array([step_of(time) for time in seen]),

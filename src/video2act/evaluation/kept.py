@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from video2act.evaluation.findings import EpisodeRecord, Measurements
 from video2act.files.atomic import disk_full_says, write_text
 from video2act.files.differences import differences
@@ -44,7 +46,7 @@ class FinishedEpisode:
             "counts": self.measured.incidents.counts,
         }
         steps = [list(vars(step).values()) for step in self.steps]
-        trace = {name: array.tolist() for name, array in self.trace.arrays().items()}
+        trace = {name: (array.dtype.str, array.tolist()) for name, array in self.trace.arrays().items()}
         whole = {"record": asdict(self.record), "measured": measured, "steps": steps, "seconds": self.seconds}
         whole["trace"] = trace
         return json.dumps(whole) + "\n"
@@ -57,8 +59,9 @@ class FinishedEpisode:
         incidents = Incidents.from_json(**measured.pop("incidents"))
         steps = tuple(StepRecord(*step) for step in whole["steps"])
         record = EpisodeRecord(**whole["record"])
+        trace = {name: np.array(values, dtype) for name, (dtype, values) in whole["trace"].items()}
         measurements = Measurements(**measured, incidents=incidents)
-        return cls(record, measurements, steps, float(whole["seconds"]), trace_of(whole["trace"]))
+        return cls(record, measurements, steps, float(whole["seconds"]), trace_of(trace))
 
 
 class KeptEpisodes:

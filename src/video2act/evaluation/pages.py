@@ -128,7 +128,10 @@ def incidents(page: Page, results: Results) -> None:
     """Everything that went wrong, in its episode and at its moment."""
     marks, rows = [], []
     for (env, seed), lines in results.steps.items():
-        name, times = f"{env.partition(':')[2] or env} {seed}"[-18:], [float(line["time"]) for line in lines]
+        task, times = env.partition(":")[2] or env, [float(line["time"]) for line in lines]
+        name = f"{task[: 17 - len(str(seed))]} {seed}"
+        if name in {name for name, _ in rows}:  # two tasks whose names begin alike
+            name = f"{len(rows)}: {seed}"
         rows.append((name, times[-1]))
         for kind, text in (("is_held", "held"), ("is_clamped", "clamped"), ("is_late", "late")):
             for is_on, run in groupby(range(len(lines)), key=lambda step: lines[step].get(kind) == "1"):

@@ -32,5 +32,5 @@ def replay(environment: Environment, seed: int, *, trace: Trace) -> Replay:
         observation, success = step.observation, success or step.success
         if step.done:
             break
-    states = np.stack([each.state for each in observations])
+    states = np.stack([each.state for each in observations]).astype(trace.states.dtype)
     return Replay(observations, success, float(np.abs(states - trace.states[: len(states)]).max(initial=0.0)))

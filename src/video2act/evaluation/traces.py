@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -24,7 +25,7 @@ def read_traces(folder: Path) -> dict[tuple[str, int], Trace]:
     if not path.is_file():
         return {}
     try:
-        found: dict[tuple[str, int], dict[str, object]] = {}
+        found: dict[tuple[str, int], dict[str, np.ndarray]] = {}
         for key, array in load(path.read_bytes()).items():
             env, seed, name = key.rsplit(" ", 2)
             found.setdefault((env, int(seed)), {})[name] = array

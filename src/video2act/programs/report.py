@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.text import Text
+
 from video2act.config import PolicyConfig
 from video2act.config.data_options import ReportOptions
 from video2act.engines.folder import is_exported
@@ -84,7 +86,7 @@ def _write(
     title = f"video2act: {name}" if main is None or others or run == options.what else f"video2act: {name}, {main.name}"
     page = Page(title, f"{options.what}. Written on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.")
     if main is not None:
-        page.section("Success", heading(main.info))
+        page.section("Success", Text.from_markup(heading(main.info)).plain)
         pages.success(page, [main, *others])
     chosen = list(zip(("Best episode", "Worst episode"), best_and_worst(main.episodes), strict=True)) if main else []
     if len({episode for _, episode in chosen}) == 1:
