@@ -9,7 +9,7 @@ import select
 import sys
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 NAMES = {
     "\n": "enter",
@@ -22,6 +22,7 @@ NAMES = {
 }
 
 
+@runtime_checkable
 class Keys(Protocol):
     """A source of keys."""
 
