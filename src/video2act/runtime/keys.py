@@ -5,6 +5,7 @@ A test, or a program without a terminal, uses `QueuedKeys`. Names: a letter is i
 """
 
 import os
+import re
 import select
 import sys
 from collections import deque
@@ -20,6 +21,8 @@ NAMES = {
     "\x1b": "escape",
     " ": "space",
 }
+SEQUENCE = re.compile(r"\x1b[\[O][0-9;]*[A-Za-z~]")
+"""what an arrow or a function key sends: none of ours, and not `escape`"""
 
 
 @runtime_checkable
@@ -76,6 +79,4 @@ class TerminalKeys:
             if not read:
                 break
             text += read.decode("utf-8", "ignore")
-        if text.startswith("\x1b") and len(text) > 1:
-            return []  # an arrow or another key that sends a sequence: none of ours
-        return [NAMES.get(letter, letter) for letter in text]
+        return [NAMES.get(letter, letter) for letter in SEQUENCE.sub("", text)]
