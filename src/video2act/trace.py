@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from video2act.interfaces import Decision
-from video2act.types import Observation
+from video2act.types import ActionChunk, Observation
 
 
 @dataclass(frozen=True)
@@ -43,37 +43,46 @@ class Tracer:
     """A watcher that keeps the trace of one episode at a time."""
 
     def __init__(self) -> None:
-        self._steps: list[tuple[Observation, Decision]] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self._times: list[float] = []
+        self._states: list[np.ndarray] = []
+        self._actions: list[np.ndarray] = []
+        self._seen_at: list[float] = []
+        """of the newest frame in the condition"""
+        self._plans: list[tuple[int, ActionChunk]] = []
+        """control step at which it took over, and the plan"""
 
     def on_reset(self, observation: Observation) -> None:
-        self._steps = []
+        self._begin()
 
     def on_step(self, observation: Observation, decision: Decision) -> None:
-        bare = Observation({}, observation.state, observation.instruction, observation.time)
-        self._steps.append((bare, decision))
+        plan, step = decision.plan, len(self._times)
+        if decision.is_new_plan:
+            self._plans.append((step, plan.chunk))
+        self._times.append(observation.time)
+        self._states.append(observation.state)
+        self._actions.append(decision.action)
+        # not the condition itself: its tokens would stay in the memory of the device
+        self._seen_at.append(observation.time if plan.condition is None else plan.condition.observed_at)
 
     def trace(self) -> Trace:
         """The episode so far. Raises ValueError: nothing was watched."""
-        if not self._steps:
+        if not self._times:
             raise ValueError("no step was watched; pass the tracer to run_episode or to the Runner as a watcher first")
-        times = np.array([observation.time for observation, _ in self._steps])
+        times = np.array(self._times)
 
         def step_of(time: float) -> int:
             """A plan or condition has the time of an observation: the nearest one."""
             return int(np.abs(times - time).argmin())
 
-        decisions = [decision for _, decision in self._steps]
-        begun = [(step, decision.plan.chunk) for step, decision in enumerate(decisions) if decision.is_new_plan]
-        seen = [
-            observation.time if decision.plan.condition is None else decision.plan.condition.observed_at
-            for observation, decision in self._steps
-        ]
         return Trace(
             times=times,
-            states=np.stack([observation.state for observation, _ in self._steps]),
-            actions=np.stack([decision.action for decision in decisions]),
-            plans=np.stack([chunk.actions for _, chunk in begun]),
-            plan_steps=np.array([step_of(chunk.observed_at) for _, chunk in begun]),
-            taken_steps=np.array([step for step, _ in begun]),
-            condition_steps=np.array([step_of(time) for time in seen]),
+            states=np.stack(self._states),
+            actions=np.stack(self._actions),
+            plans=np.stack([chunk.actions for _, chunk in self._plans]),
+            plan_steps=np.array([step_of(chunk.observed_at) for _, chunk in self._plans]),
+            taken_steps=np.array([step for step, _ in self._plans]),
+            condition_steps=np.array([step_of(time) for time in self._seen_at]),
         )
