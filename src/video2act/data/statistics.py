@@ -5,7 +5,7 @@ cannot be combined exactly: like LeRobot 0.4 we average them, weighted by the nu
 """
 
 import numpy as np
-from jaxtyping import Num, UInt8
+from jaxtyping import Bool, Num, UInt8
 
 Stats = dict[str, np.ndarray]
 """min, max, mean, std, count and the quantiles of one feature"""
@@ -15,7 +15,7 @@ MAX_IMAGES = 100
 """frames of an episode that are sampled"""
 
 
-def vector_stats(values: Num[np.ndarray, "t *d"]) -> Stats:
+def vector_stats(values: Num[np.ndarray, "t *d"] | Bool[np.ndarray, "t *d"]) -> Stats:
     """Per dimension over time; shape `[d]`, and `[1]` for a column of scalars."""
     table = values.reshape(len(values), -1).astype(np.float64)
     quantiles = np.quantile(table, list(QUANTILES.values()), axis=0)
