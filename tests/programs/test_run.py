@@ -116,7 +116,7 @@ def test_without_a_terminal_the_status_is_a_line_per_second():
     from report_world import make
 
     file = io.StringIO()
-    with Dashboard(make().spec, None, Console(file=file)) as dashboard:
+    with Dashboard(make().spec, None, console=Console(file=file)) as dashboard:
         for _ in range(8):
             dashboard.show(status())
     assert file.getvalue().count("episode 1, step 40, by hand: 19.8 Hz, staleness 123 ms, 2 late, 7 incidents") == 2

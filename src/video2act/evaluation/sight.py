@@ -67,7 +67,7 @@ def see(title: str, episode: EpisodeOutcome, *, trace: Trace, config: PolicyConf
     return Seen(title, episode, trace, found, recording, names)
 
 
-def show_episodes(page: Page, seen: Sequence[Seen], streams: Sequence[StreamConfig]) -> None:
+def show_episodes(page: Page, seen: Sequence[Seen], *, streams: Sequence[StreamConfig]) -> None:
     """The cameras' films, with the ticks of both systems."""
     for each in seen:
         drawn = film(each.recording, streams, explain=_nothing, shows_maps=False)
@@ -84,7 +84,7 @@ def show_episodes(page: Page, seen: Sequence[Seen], streams: Sequence[StreamConf
             )
 
 
-def show_system2(page: Page, seen: Sequence[Seen], policy: Video2Act) -> None:
+def show_system2(page: Page, seen: Sequence[Seen], *, policy: Video2Act) -> None:
     """The maps of every stream over the camera's picture."""
     assert policy.config.system2 is not None
     for each in seen:
@@ -99,7 +99,7 @@ def show_system2(page: Page, seen: Sequence[Seen], policy: Video2Act) -> None:
         page.film(webm(drawn, fps=each.recording.playback_fps), f"{each.title}. {each.episode}")
 
 
-def show_attention(page: Page, seen: Sequence[Seen], policy: Video2Act) -> None:
+def show_attention(page: Page, seen: Sequence[Seen], *, policy: Video2Act) -> None:
     """Shares per block, words, and places of the pictures."""
     for each in seen:
         found = attended(each, policy)

@@ -147,7 +147,7 @@ def _show(
                 for title, episode, trace in traced
             ]
             streams = config.system2.streams if config.system2 and not main.info["settings"]["blind"] else ()
-            sight.show_episodes(page, seen, streams)
+            sight.show_episodes(page, seen, streams=streams)
         except (ImportError, ValueError) as error:
             reason = f"The episodes cannot be played again here: {error}"
     if reason:
@@ -175,9 +175,9 @@ def _show_insides(page: Page, seen: Sequence[Any], *, run: Path, is_blind: bool,
     policy = Video2Act.load(run, device)
     if policy.system2 is not None and not is_blind:
         page.section("What System 2 sees", SYSTEM2_TEXT)
-        sight.show_system2(page, seen, policy)
+        sight.show_system2(page, seen, policy=policy)
     page.section("Where System 1 attends", ATTENTION_TEXT)
-    sight.show_attention(page, seen, policy.blinded() if is_blind else policy)
+    sight.show_attention(page, seen, policy=policy.blinded() if is_blind else policy)
 
 
 def _films_of_evaluation(page: Page, results: Results) -> None:

@@ -72,7 +72,7 @@ def run(options: RunOptions, *, keys: Keys | None = None, watch: tuple[Watcher, 
         ending.enter_context(closing(environment))
         spec = environment.spec
         check_fits(config, spec)
-        writer = _open(options, spec, ending)
+        writer = _open(options, spec, ending=ending)
         policy: Any = load_policy(options.run, options.engine, device=options.device)
         if options.rerun is not None:
             names = {"state_names": spec.state_names, "action_names": spec.action_names}
@@ -99,10 +99,10 @@ def run(options: RunOptions, *, keys: Keys | None = None, watch: tuple[Watcher, 
             rate_hz=spec.fps,
             instruction=options.instruction,
         )
-        return _episodes(live, options, environment, writer)
+        return _episodes(live, options, environment=environment, writer=writer)
 
 
-def _episodes(live: Live, options: RunOptions, environment: Environment, writer: DatasetWriter | None) -> Ran:
+def _episodes(live: Live, options: RunOptions, *, environment: Environment, writer: DatasetWriter | None) -> Ran:
     done = Ran(0, 0, 0, 0, options.record)
     for number in range(options.episodes):
         episode = live.episode(options.seed + number)
@@ -124,7 +124,7 @@ def _episodes(live: Live, options: RunOptions, environment: Environment, writer:
     return done
 
 
-def _open(options: RunOptions, spec: EnvironmentSpec, ending: ExitStack) -> DatasetWriter | None:
+def _open(options: RunOptions, spec: EnvironmentSpec, *, ending: ExitStack) -> DatasetWriter | None:
     """The dataset that is recorded into, new or continued."""
     if options.record is None:
         return None
@@ -165,7 +165,7 @@ def _row(episode: LiveEpisode, part: slice, *, cameras: tuple[str, ...], seed: i
 class Dashboard:
     """Shows the status: in place in a terminal, else as a line per second."""
 
-    def __init__(self, spec: EnvironmentSpec, writer: DatasetWriter | None, console: Console | None = None):
+    def __init__(self, spec: EnvironmentSpec, writer: DatasetWriter | None, *, console: Console | None = None):
         self._spec, self._writer = spec, writer
         self._console = console or Console(file=sys.stderr)
         self._screen = Screen(console=self._console, auto_refresh=False) if self._console.is_terminal else None
