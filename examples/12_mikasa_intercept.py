@@ -6,6 +6,7 @@ video2act serve RUN                             # elsewhere: a policy of these c
 """
 
 import argparse
+from typing import Any
 
 import gymnasium
 import mikasa_robo_suite.vla.memory_envs  # type: ignore[import-not-found]  # noqa: F401 - registers the environments
@@ -53,7 +54,12 @@ if __name__ == "__main__":
     chosen = parser.parse_args()
     host, _, port = chosen.server.rpartition(":")
     policy = connect(host, int(port))
-    how = {"obs_mode": "rgb", "control_mode": "pd_ee_delta_pose", "sim_backend": "physx_cpu", "render_backend": "cpu"}
-    environment = gymnasium.make(chosen.env, num_envs=1, **how)
+    how: Any = {
+        "obs_mode": "rgb",
+        "control_mode": "pd_ee_delta_pose",
+        "sim_backend": "physx_cpu",
+        "render_backend": "cpu",
+    }
+    environment = gymnasium.make(chosen.env, num_envs=1, render_backend="cpu", **how)
     successes = [play(environment, policy, seed) for seed in range(1000, 1000 + chosen.episodes)]
     print(f"{chosen.env}: {sum(successes)} of {len(successes)} episodes")

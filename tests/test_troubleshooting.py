@@ -45,8 +45,9 @@ def test_every_raise_has_a_text():
     for file in error_messages.files(error_messages.SOURCE):
         tree = error_messages.parse(file)
         for node in ast.walk(tree):
-            call = node.exc if isinstance(node, ast.Raise) else None
-            is_ours = isinstance(call, ast.Call) and ast.unparse(call.func) in ("ValueError", "FileNotFoundError")
+            if not isinstance(node, ast.Raise) or not isinstance(call := node.exc, ast.Call):
+                continue
+            is_ours = ast.unparse(call.func) in ("ValueError", "FileNotFoundError")
             if is_ours and not [text for part in call.args for text in error_messages.literals(part, tree)]:
                 silent.append(f"{file.relative_to(ROOT)}:{node.lineno}")
     assert len(silent) <= 8, silent  # they pass on a problem that a function of another file has worded

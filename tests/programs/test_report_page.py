@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,7 +142,7 @@ def test_attention_is_that_of_the_layer_itself(
     from video2act.system1.attention import weights
 
     policy = make_policy(replace(small_config, system2=None))
-    cross = policy.system1.dit.blocks[1].cross
+    cross: Any = policy.system1.dit.blocks[1].cross
     torch.manual_seed(0)
     x, mask = torch.randn(1, 5, 32), torch.ones(1, 7, dtype=torch.bool)
     mask[0, 4:] = False

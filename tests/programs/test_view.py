@@ -37,7 +37,7 @@ def record(root: Path, fps: float, camera: str) -> Path:
 
 def test_an_episode_becomes_a_film_of_the_camera_and_both_streams(run: Path, tmp_path: Path):
     path = view(run, record(tmp_path / "data", 20.0, "top"), episode=0, out=tmp_path / "film.mp4")
-    with av.open(path) as container:
+    with av.open(path, "r") as container:
         frames = list(container.decode(video=0))
     assert len(frames) == NUM_FRAMES
     assert frames[0].width == 256 + 4 * (256 + SCALE_PX)

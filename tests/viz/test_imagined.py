@@ -49,9 +49,8 @@ def test_the_map_of_the_imagined_shows_the_future_alone():
 
 
 def test_without_a_decoder_there_is_the_map_alone():
-    wide, narrow = (
-        next(film(recording(), [AHEAD], explain=explain, **given)).shape[1] for given in ({"foresee": foresee}, {})
-    )
+    wide = next(film(recording(), [AHEAD], explain=explain, foresee=foresee)).shape[1]
+    narrow = next(film(recording(), [AHEAD], explain=explain)).shape[1]
     assert wide - narrow == 2 * PANEL_PX
 
 

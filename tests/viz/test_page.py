@@ -99,7 +99,7 @@ def test_a_film_of_another_file_becomes_webm_with_all_its_frames(tmp_path: Path)
 
     write_video(tmp_path / "a.mp4", FRAMES, fps=5.0)
     content = webm_of(tmp_path / "a.mp4")
-    with av.open(io.BytesIO(content)) as container:
+    with av.open(io.BytesIO(content), "r") as container:
         assert container.streams.video[0].codec_context.name in ("vp9", "libvpx-vp9")
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == 6

@@ -132,7 +132,7 @@ def power(difference: float, spread: float, num_seeds: int) -> float:
         vectorized=True,
         n_resamples=400,
     )
-    return found.power.item()
+    return float(np.asarray(found.power).item())
 
 
 def seeds_needed(difference: float, spread: float, *, wanted: float = 0.8) -> int | None:

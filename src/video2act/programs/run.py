@@ -75,8 +75,8 @@ def run(options: RunOptions, *, keys: Keys | None = None, watch: tuple[Watcher, 
         writer = _open(options, spec, ending=ending)
         policy: Any = load_policy(options.run, options.engine, device=options.device)
         if options.rerun is not None:
-            names = {"state_names": spec.state_names, "action_names": spec.action_names}
-            watch = (*watch, ending.enter_context(RerunLog(options.rerun, **names)))
+            log = RerunLog(options.rerun, state_names=spec.state_names, action_names=spec.action_names)
+            watch = (*watch, ending.enter_context(log))
         runner = ending.enter_context(
             Runner(
                 policy,

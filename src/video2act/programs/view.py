@@ -6,6 +6,7 @@ demonstrator's.
 """
 
 from pathlib import Path
+from typing import Any
 
 from video2act.config.runtime import RerunWord
 from video2act.data import LeRobotDataset
@@ -65,7 +66,7 @@ def view(
         condition_steps=tuple(step // config.refresh_every * config.refresh_every for step in range(num_steps)),
         outcome="demonstration",
     )
-    maps = {"explain": policy.explain, "foresee": policy.foresee}
+    maps: dict[str, Any] = {"explain": policy.explain, "foresee": policy.foresee}
     if rerun is not None:
         shown, where = dataset.episode(episode), "live" if out is None or rerun == "live" else out
         with RerunLog(where, fps=config.fps, streams=streams, **maps) as log:

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.video
@@ -50,13 +51,13 @@ def _encode(
     codec: tuple[str, dict[str, str]],
     name: str,
 ) -> None:
-    stream: av.video.VideoStream | None = None
+    stream: Any = None
     for frame in frames:
         # 4:2:0 stores colour for blocks of 2 x 2: an odd size is completed by repeating its last row or column
         h, w, _ = frame.shape
         even = np.pad(frame, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge")
         if stream is None:
-            stream = container.add_stream(codec[0], rate=Fraction(fps).limit_denominator(1000), options=codec[1])  # type: ignore[call-overload]
+            stream = container.add_stream(codec[0], rate=Fraction(fps).limit_denominator(1000), options=codec[1])
             stream.height, stream.width, stream.pix_fmt = *even.shape[:2], "yuv420p"
         container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
     if stream is None:
