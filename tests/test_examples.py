@@ -27,7 +27,7 @@ def test_it_runs_and_says_what_happened(
 ):
     if path.stem == "12_mikasa_intercept":
         pytest.skip("runs in an environment of its own, made by make mikasa-venv")
-    if path.stem == "08_gym_pusht":
+    if path.stem == "13_gym_pusht":
         pytest.importorskip("gym_pusht", reason="make dev installs it")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -38,7 +38,7 @@ def test_it_runs_and_says_what_happened(
         "03_drive_a_policy": "step  0: a plan of",
         "04_remote_robot": "step 20: 4 actions, after ",
         "06_own_robot": "System 1 at ",
-        "08_gym_pusht": "success: False, after 300 control steps",
+        "13_gym_pusht": "success: False, after 300 control steps",
         "05_new_backbone": "latents [1, 4, 3, 4, 4] at 4 Hz, features [1, 32, 3, 2, 2]",
     }
     assert expected[path.stem] in capsys.readouterr().out

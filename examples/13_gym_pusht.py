@@ -1,6 +1,6 @@
 """gym-pusht through the ordinary Gymnasium mapping, with LeRobot's names: `pip install 'gym-pusht' 'pymunk<7'`.
 
-PYTHONPATH=examples video2act eval RUN --env 08_gym_pusht:push_t
+PYTHONPATH=examples video2act eval RUN --env 13_gym_pusht:push_t
 """
 
 import gym_pusht  # noqa: F401 - registers the environment
