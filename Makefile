@@ -1,7 +1,7 @@
-# make demo   from nothing to a policy acting in a simulator, about twelve minutes on two cores
+# make demo   from nothing to a policy acting in a simulator, about a quarter of an hour on two cores
 # make libero   adds LIBERO to .venv: 340 MiB
 # make libero-demo   one policy for the ten tasks of LIBERO-Object, about five hours on two cores
-# make test   what CI runs, about twelve minutes
+# make test   what CI runs, about a quarter of an hour
 # make lint   style and types
 # make test-interop   datasets and policies exchanged with the real lerobot, 0.4, 0.6 and 0.7, each in its own environment (7 GB each)
 # make baselines-venv   an environment to train and serve LeRobot's ACT and Diffusion Policy in: baselines/README.md
