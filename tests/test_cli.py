@@ -274,7 +274,9 @@ class TestNames:
 
     def test_field_of_the_configuration(self, refusal: Callable[..., str], run: Path):
         edit_json(run / "config.json", lambda config: config.update(horizont=3))
-        assert "unknown field horizont of PolicyConfig; it has state_dim" in refusal("eval", run, "--env", PUSH)
+        assert "unknown field horizont of PolicyConfig; did you mean 'horizon'? It has state_dim" in refusal(
+            "eval", run, "--env", PUSH
+        )
 
     def test_demo(self, refusal: Callable[..., str], tmp_path: Path):
         said = refusal("demo", "--name", "pull", "--out", tmp_path / "demo")

@@ -13,7 +13,7 @@ from video2act.types import Observation, Step
 
 def test_every_listed_name_is_listed_once() -> None:
     names = list_environments()
-    assert len(names) == len(set(names)) == 55 + 290
+    assert len(names) == len(set(names)) == 57 + 290
     assert {"metaworld:push-v3", "aloha:insertion", "aloha:transfer_cube"} <= set(names)
 
 

@@ -1,14 +1,29 @@
 """Checks before an evaluation: the environment fits the policy, its scenes are new, its options go together."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from video2act.config import PolicyConfig
 from video2act.engines.choice import load_policy
 from video2act.evaluation.episodes import Evaluation
 from video2act.frames import frame_problems
-from video2act.interfaces import EnvironmentSpec
+from video2act.interfaces import Environment, EnvironmentSpec
 from video2act.runtime.places import check_virtual, check_where
 from video2act.runtime.pool import LOCAL
+
+
+def make_fitting(config: PolicyConfig, make: Callable[[], Environment]) -> Environment:
+    """An environment that fits a policy. Raises ValueError: it does not, or cannot be made; the cameras are named."""
+    try:
+        environment = make()
+    except ValueError as error:
+        cameras = ", ".join(config.all_cameras) or "no camera"
+        raise ValueError(f"{error} (the cameras of this policy: {cameras})") from error
+    try:
+        check_fits(config, environment.spec)
+    except ValueError:
+        environment.close()
+        raise
+    return environment
 
 
 def check_fits(config: PolicyConfig, spec: EnvironmentSpec) -> None:

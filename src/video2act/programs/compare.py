@@ -12,21 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from video2act.config.study import CompareOptions
-from video2act.evaluation.comparison import cannot_be_told_apart, difference, holm, rate
 from video2act.evaluation.findings import INFO_FILE
 from video2act.files.atomic import write_text
 from video2act.files.differences import differences
 from video2act.study.results import Results, scene_results
-from video2act.study.sections import (
-    DIFFERENCE_COLUMNS,
-    SCENE_COLUMNS,
-    Section,
-    difference_cells,
-    in_words,
-    rate_cells,
-    scene_rows,
-    to_markdown,
-)
 
 NAMES = ("run", "out", "workers", "pool", "num_videos", "device", "episodes", "seed", "seeds", "env", "expert")
 """settings that differ without a difference in what is measured, or are compared by themselves"""
@@ -47,6 +36,19 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
         raise ValueError(f"an evaluation is named twice in {', '.join(map(str, options.evaluations))}; name it once")
     names = _short(list(found))
     arms, notes = _results(dict(zip(names, found.values(), strict=True)))
+    # scipy: after the input was checked
+    from video2act.evaluation.comparison import cannot_be_told_apart, difference, holm, rate
+    from video2act.study.sections import (
+        DIFFERENCE_COLUMNS,
+        SCENE_COLUMNS,
+        Section,
+        difference_cells,
+        in_words,
+        rate_cells,
+        scene_rows,
+        to_markdown,
+    )
+
     rates = {name: rate(outcomes) for name, outcomes in arms.items()}
     pairs = [difference((a, arms[a]), (b, arms[b])) for a, b in combinations(arms, 2)]
     tested = [pair.p if pair.p is not None else next(iter(pair.scenes.values())).p for pair in pairs]

@@ -137,12 +137,12 @@ def demo(name: str, out: Path | str, *, seed: int = 0) -> dict[str, Any]:
     for label, envs, options in evaluations:
         stages.run(f"eval {label}", partial(evaluate, policy, envs, out=results / label, **options))
 
+    stages.run("report", partial(report, policy, out=out / PAGE_FILE))
     summary = _summary(plan, results, stages=stages)
     write_text(out / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
     film = next((results / "full").rglob("*.mp4"))
     shutil.copyfile(film, out / FILM_FILE)
     _print(name, summary, stages=stages)
-    stages.run("report", partial(report, policy, out=out / PAGE_FILE))
     print(f"policy: {policy}   film: {out / FILM_FILE}   summary: {out / SUMMARY_FILE}")
     print(f"the report, for a browser: {(out / PAGE_FILE).resolve()}")
     return summary

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ from video2act.evaluation.kept import FinishedEpisode, KeptEpisodes
 from video2act.evaluation.report import evaluation_tables, heading
 from video2act.evaluation.results import STEPS_FILE
 from video2act.evaluation.sources import LoadedPolicy, PolicySource, RunFolder
-from video2act.evaluation.suitability import check_fits, check_runtime, check_unseen
+from video2act.evaluation.suitability import check_runtime, check_unseen, make_fitting
 from video2act.evaluation.traces import write_traces
 from video2act.files.atomic import write_text
 from video2act.files.fingerprint import fingerprint, tensors_fingerprint
@@ -140,13 +141,7 @@ def run_evaluation(evaluation: Evaluation, on_episode: Callable[[bool], object] 
     check_runtime(evaluation)
     for env in envs:
         check_unseen(evaluation.seeds, evaluation.source.training_seeds(env))
-        try:
-            environment = evaluation.make_environment(env, config.all_cameras)
-        except ValueError as error:
-            cameras = ", ".join(config.all_cameras) or "no camera"
-            raise ValueError(f"{error} (the cameras of this policy: {cameras})") from error
-        check_fits(config, environment.spec)
-        environment.close()
+        make_fitting(config, partial(evaluation.make_environment, env, config.all_cameras)).close()
     if out is None:
         return _summary(evaluation, run_episodes(evaluation, on_episode))
     kept = KeptEpisodes(out, evaluation.to_json(), policy=_fingerprint(evaluation))

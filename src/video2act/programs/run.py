@@ -8,6 +8,7 @@ second.
 import sys
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from video2act.data import DatasetWriter, Episode
 from video2act.data.lerobot_format import INFO_PATH, Feature
 from video2act.engines.choice import check_engine, load_policy
 from video2act.envs import make_environment
-from video2act.evaluation.suitability import check_fits
+from video2act.evaluation.suitability import make_fitting
 from video2act.files.run_folder import STATISTICS_FILE, load_config
 from video2act.interfaces import Environment, EnvironmentSpec, Watcher
 from video2act.runtime.keys import Keys, TerminalKeys
@@ -67,11 +68,11 @@ def run(options: RunOptions, *, keys: Keys | None = None, watch: tuple[Watcher, 
         check_rerun(options.rerun)
     if options.record is None and options.record_only != "all":
         raise ValueError("record_only says what is recorded; name the dataset with --record")
-    environment = make_environment(options.env, config.all_cameras or None, max_steps=options.max_steps)
+    make = partial(make_environment, options.env, config.all_cameras or None, max_steps=options.max_steps)
+    environment = make_fitting(config, make)
     with ExitStack() as ending:
         ending.enter_context(closing(environment))
         spec = environment.spec
-        check_fits(config, spec)
         writer = _open(options, spec, ending=ending)
         policy: Any = load_policy(options.run, options.engine, device=options.device)
         if options.rerun is not None:

@@ -19,7 +19,6 @@ from video2act.files.atomic import write_text
 from video2act.files.lock import FolderLock
 from video2act.runtime.pool import num_workers, open_pool
 from video2act.study.jobs import StudyJob, load_study, plan_jobs
-from video2act.study.report import write_report
 from video2act.study.times import time_table
 from video2act.study.worker import JobWorker, Outcome, is_finished
 
@@ -45,6 +44,8 @@ def study(options: StudyOptions) -> Path | str:
     done = {name for name, job in jobs.items() if is_finished(out, job)}
     if options.dry_run:
         return time_table(jobs, out, done=done)
+    from video2act.study.report import write_report  # scipy: after the input was checked, before any job
+
     if not options.report_only:
         out.mkdir(parents=True, exist_ok=True)
         with FolderLock(out, "a study"):
