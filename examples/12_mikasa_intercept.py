@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from openpi_client.websocket_client_policy import WebsocketClientPolicy  # type: ignore[import-not-found]
 
-CAMERAS = {"base_camera", "hand_camera"}
-STATE_DIM, ACTION_DIM, FPS, STEPS = 9, 7, 20, 60
+CAMERAS, STATE_DIM, ACTION_DIM, FPS, STEPS = {"base_camera", "hand_camera"}, 9, 7, 20, 60
 
 
 def connect(host: str, port: int) -> WebsocketClientPolicy:
@@ -54,12 +53,7 @@ if __name__ == "__main__":
     chosen = parser.parse_args()
     host, _, port = chosen.server.rpartition(":")
     policy = connect(host, int(port))
-    how: Any = {
-        "obs_mode": "rgb",
-        "control_mode": "pd_ee_delta_pose",
-        "sim_backend": "physx_cpu",
-        "render_backend": "cpu",
-    }
+    how: Any = {"obs_mode": "rgb", "control_mode": "pd_ee_delta_pose", "sim_backend": "physx_cpu"}
     environment = gymnasium.make(chosen.env, num_envs=1, render_backend="cpu", **how)
     successes = [play(environment, policy, seed) for seed in range(1000, 1000 + chosen.episodes)]
     print(f"{chosen.env}: {sum(successes)} of {len(successes)} episodes")
