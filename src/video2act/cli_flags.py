@@ -63,7 +63,7 @@ def parse(
     policy, from_data = None, set[str]()
     if issubclass(options, PolicyStart):
         policy, absent, from_data = _policy_to_start_from(words)
-    flags = _flags(options, positional, policy=policy, from_data=from_data, more=[THREADS] * has_threads)
+    flags = _flags(options, positional, policy=policy, from_data=from_data, more=[THREADS] if has_threads else [])
     parsed = tyro.cli(flags, args=words, prog=program, description=options.__doc__)
     if has_threads:
         use_threads(parsed.threads)

@@ -20,7 +20,7 @@ from video2act.types import ActionChunk, Observation, VideoCondition
 
 @dataclass(frozen=True)
 class Attention:
-    """Of one plan. Means over actions, heads and denoising steps."""
+    """The attention of one plan, as means over actions, heads and denoising steps."""
 
     chunk: ActionChunk
     """the plan"""

@@ -157,12 +157,15 @@ def scene_test(first: Bool[np.ndarray, "scenes"], second: Bool[np.ndarray, "othe
 
 
 def difference(first: tuple[str, Outcomes], second: tuple[str, Outcomes]) -> Difference:
-    """Of two arms with their names, over the training seeds that both have. Raises ValueError: none is shared."""
+    """The first arm less the second, over the training seeds that both have. Each comes with its name.
+
+    Raises:
+        ValueError: they share no training seed.
+    """
     (name, ours), (other, theirs) = first, second
-    seeds = [seed for seed in ours if seed in theirs]
-    if not seeds:
+    per_seed = _seed_differences(ours, theirs)
+    if not per_seed:
         raise ValueError(f"{name} and {other} share no training seed that is done")
-    per_seed = {seed: float(ours[seed].mean() - theirs[seed].mean()) for seed in seeds}
     values = np.array(list(per_seed.values()))
     low, high = _t_interval(values) or (None, None)
     mean, spread = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
@@ -176,7 +179,7 @@ def difference(first: tuple[str, Outcomes], second: tuple[str, Outcomes]) -> Dif
         p=sign_flip(values) if len(values) > 1 else None,
         smallest_p=2.0 ** (1 - len(values)),
         seeds_needed=seeds_needed(abs(mean), spread) if len(values) > 2 and mean != 0 else None,
-        scenes={seed: scene_test(ours[seed], theirs[seed]) for seed in seeds},
+        scenes={seed: scene_test(ours[seed], theirs[seed]) for seed in per_seed},
     )
 
 
@@ -195,19 +198,20 @@ def cannot_be_told_apart(arms: Mapping[str, Outcomes]) -> list[str]:
         rows = [_records(name, next(iter(outcomes.values()))) for name, outcomes in arms.items()]
         found = robostats.indistinguishable_set(robostats.align(*rows))
         return [list(arms)[row] for row in found.members]
-    pairs = [(a, b, _seed_differences(arms[a], arms[b])) for a, b in combinations(arms, 2)]
+    pairs = [(a, b, np.array(list(_seed_differences(arms[a], arms[b]).values()))) for a, b in combinations(arms, 2)]
     tested = [(a, b, values) for a, b, values in pairs if len(values) > 1]
     corrected = holm([sign_flip(values) for _, _, values in tested])
     worse = {(b if values.mean() > 0 else a) for (a, b, values), p in zip(tested, corrected, strict=True) if p < 0.05}
     return [name for name in arms if name not in worse]
 
 
-def _seed_differences(first: Outcomes, second: Outcomes) -> Float[np.ndarray, "seeds"]:
-    return np.array([first[seed].mean() - second[seed].mean() for seed in first if seed in second])
+def _seed_differences(first: Outcomes, second: Outcomes) -> dict[int, float]:
+    """Difference of success for each training seed that both have."""
+    return {seed: float(first[seed].mean() - second[seed].mean()) for seed in first if seed in second}
 
 
 def _t_interval(values: Float[np.ndarray, "seeds"]) -> tuple[float, float] | None:
-    """Of the mean; None for fewer than two values, or equal ones."""
+    """The 95 % interval of the mean; None for fewer than two values, or equal ones."""
     if len(values) < 2 or np.ptp(values) < 1e-12:
         return None
     found = stats.ttest_1samp(values, 0).confidence_interval(0.95)

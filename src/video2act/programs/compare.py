@@ -38,16 +38,7 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
     arms, notes = _results(dict(zip(names, found.values(), strict=True)))
     # scipy: after the input was checked
     from video2act.evaluation.comparison import cannot_be_told_apart, difference, holm, rate
-    from video2act.study.sections import (
-        DIFFERENCE_COLUMNS,
-        SCENE_COLUMNS,
-        Section,
-        difference_cells,
-        in_words,
-        rate_cells,
-        scene_rows,
-        to_markdown,
-    )
+    from video2act.study.sections import Section, difference_sections, in_words, rate_cells, to_markdown
 
     rates = {name: rate(outcomes) for name, outcomes in arms.items()}
     pairs = [difference((a, arms[a]), (b, arms[b])) for a, b in combinations(arms, 2)]
@@ -60,8 +51,7 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
         Section(
             "Arms", notes, ("arm", "mean", "95 % interval", "interval by"), tuple(rate_cells(n, rates[n]) for n in arms)
         ),
-        Section("Over training seeds", (), DIFFERENCE_COLUMNS, tuple(map(difference_cells, pairs))),
-        Section("Over scenes", (), SCENE_COLUMNS, tuple(row for pair in pairs for row in scene_rows(pair))),
+        *difference_sections(Section("Over training seeds"), Section("Over scenes"), found=pairs),
         Section("", (f"None is shown to be better than any of these (all pairs, Holm): {', '.join(told)}.",)),
     ]
     if out is not None:

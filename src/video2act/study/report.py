@@ -16,13 +16,10 @@ from video2act.study.jobs import StudyPlan
 from video2act.study.plots import draw
 from video2act.study.results import Results, read_results
 from video2act.study.sections import (
-    DIFFERENCE_COLUMNS,
-    SCENE_COLUMNS,
     Section,
-    difference_cells,
+    difference_sections,
     in_words,
     rate_cells,
-    scene_rows,
     to_markdown,
     to_page,
 )
@@ -123,11 +120,9 @@ def _contrasts(primary: Difference | None, secondary: Sequence[Difference]) -> l
         "for each other. Seeds needed: for a power of .8, if the difference and its spread are as measured.",
     )
     scenes = ("For each training by itself, which says nothing about other trainings.",)
-    rows = tuple(row for each in found for row in scene_rows(each))
-    return [
-        Section("Contrasts", text, DIFFERENCE_COLUMNS, tuple(difference_cells(each) for each in found)),
-        Section("The same contrasts over scenes", scenes, SCENE_COLUMNS, rows),
-    ]
+    return difference_sections(
+        Section("Contrasts", text), Section("The same contrasts over scenes", scenes), found=found
+    )
 
 
 def _missing(plan: StudyPlan, results: Results, *, arms: Collection[str], seeds: Collection[int]) -> Section:

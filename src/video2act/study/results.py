@@ -15,7 +15,7 @@ Results = dict[str, dict[int, Bool[np.ndarray, "scenes"]]]
 
 
 def read_results(plan: StudyPlan, folder: Path, seeds: Collection[int]) -> Results:
-    """Of the evaluations that are done; an arm without any is left out.
+    """The results of the evaluations that are done; an arm without any is left out.
 
     Raises:
         ValueError: one was made on other scenes.

@@ -1,7 +1,7 @@
 """The parts of a report, once for a terminal or a markdown file and once for a page; and comparisons in words."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from video2act.evaluation.comparison import ArmRate, Difference
@@ -74,6 +74,15 @@ def scene_rows(found: Difference) -> list[tuple[Any, ...]]:
             p_text(test.p),
         )
         for seed, test in found.scenes.items()
+    ]
+
+
+def difference_sections(over_seeds: Section, over_scenes: Section, *, found: Sequence[Difference]) -> list[Section]:
+    """The two tables of differences, below these headings and texts."""
+    rows = tuple(row for each in found for row in scene_rows(each))
+    return [
+        replace(over_seeds, columns=DIFFERENCE_COLUMNS, rows=tuple(map(difference_cells, found))),
+        replace(over_scenes, columns=SCENE_COLUMNS, rows=rows),
     ]
 
 
