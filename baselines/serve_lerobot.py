@@ -131,7 +131,7 @@ def load_lerobot(folder: Path, device: str) -> tuple[Any, Any, Any]:
     except ImportError as error:
         raise ImportError(
             f"{error}. This script runs in LeRobot's virtual environment: `make baselines-venv` makes one; then "
-            "baselines/venv/bin/python baselines/serve_lerobot.py ..."
+            ".interop/lerobot-0.6.1/bin/python baselines/serve_lerobot.py ..."
         ) from error
     register_third_party_plugins()
     config = PreTrainedConfig.from_pretrained(folder)
