@@ -1,6 +1,7 @@
 import torch
 
-from video2act.data.augmentation import jitter, shift
+from video2act.data.augmentation import jitter, shift, vary_clips
+from video2act.types import Video
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -56,3 +57,31 @@ def test_black_stays_black_and_grey_stays_grey():
     assert torch.allclose(jitter(black, 0.5, generator=generator()), black, atol=1e-6)
     grey = jitter(images()[:, :1].expand(-1, 3, -1, -1).contiguous(), 0.3, generator=generator())
     assert torch.allclose(grey[:, 0], grey[:, 1], atol=1e-6)
+
+
+class TestVaryClips:
+    def vary(self, grid: torch.Tensor, shift_px: int = 2, amount: float = 0.3) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return vary_clips(Video(grid, 20.0), shift_px=shift_px, amount=amount, generator=generator).grid
+
+    def test_what_stands_still_goes_on_standing_still(self):
+        still = (2 * torch.rand(3, 3, 1, 8, 10) - 1).expand(-1, -1, 5, -1, -1)
+        varied = self.vary(still)
+        assert varied.shape == still.shape
+        assert torch.allclose(varied, varied[:, :, :1].expand_as(varied))
+        assert not torch.allclose(varied, still, atol=0.05)
+
+    def test_what_moves_moves_by_as_much(self):
+        clip = torch.full((1, 3, 4, 12, 12), -1.0)
+        for frame in range(4):
+            clip[0, :, frame, 6, 4 + frame] = 1.0
+        place = self.vary(clip, amount=0.0)[0, 0].flatten(1).argmax(dim=1)
+        assert torch.equal(place.diff(), torch.ones(3, dtype=place.dtype))
+
+    def test_clips_differ_from_each_other(self):
+        varied = self.vary((2 * torch.rand(1, 3, 2, 8, 8) - 1).expand(6, -1, -1, -1, -1), amount=0.0)
+        assert any(not torch.equal(varied[0], other) for other in varied[1:])
+
+    def test_nothing_happens_at_zero(self):
+        clips = 2 * torch.rand(2, 3, 2, 8, 8) - 1
+        assert torch.equal(self.vary(clips, 0, 0.0), clips)

@@ -97,6 +97,13 @@ class TrainConfig(OptimizationConfig):
     information"""
     image_jitter: NonNegative = 0.1
     """brightness, contrast and saturation vary by up to this share"""
+    clip_shift_px: Annotated[int, Between(0, 2**13)] = 0
+    """System 2's clips are shifted by up to this many of their pixels, all frames of a clip alike"""
+    clip_jitter: NonNegative = 0.0
+    """brightness, contrast and saturation of the clips vary by up to this share"""
+    clip_copies: Annotated[int, Between(1, 256)] = 4
+    """where clips vary and are cached: how many varied copies of each clip the cache holds, beside the one as recorded.
+    Each copy takes the time and the place of the first"""
     weights: tuple[float, ...] | None = None
     """how often each of several datasets is drawn from; if null, by their sizes"""
     vary_instruction: bool = False

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from video2act.config.backbone import ScratchConfig, TuningConfig
-from video2act.config.checks import POSITIVE, CheckedConfig, PoolName, Processes, check
+from video2act.config.checks import POSITIVE, Between, CheckedConfig, NonNegative, PoolName, Processes, check
 from video2act.config.frames import Fit
 from video2act.config.training import InverseTrainConfig, TrainConfig, VideoTrainConfig
 
@@ -148,7 +148,13 @@ class FillCacheOptions(PolicyStart, DataOptions):
     frames_gib: Annotated[float, POSITIVE] = TRAINING.frames_gib
     """memory for decoded frames in GiB; of an episode that does not fit, pieces are read"""
     max_gib: Annotated[float, POSITIVE] | None = None
-    """refuse to write a cache larger than this"""
+    """refuse to write a cache larger than this, with its copies"""
+    clip_shift_px: Annotated[int, Between(0, 2**13)] = TRAINING.clip_shift_px
+    """fill varied copies, too: as for train"""
+    clip_jitter: NonNegative = TRAINING.clip_jitter
+    """as for train"""
+    clip_copies: Annotated[int, Between(1, 256)] = TRAINING.clip_copies
+    """as for train"""
     workers: Processes | None = None
     """processes of the pool. Local ones share a GPU; on Ray each gets one, if this machine computes on a GPU. Default:
     1, on Ray one per core (or GPU) of the cluster"""

@@ -5,6 +5,7 @@ any order. Frames are visited in a new random order in every epoch, shared out b
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
@@ -51,6 +52,7 @@ class BatchLoader(data.Dataset):
 
     Args:
         cache: what System 2 saw at every frame; without it, batches hold the streams' pixel clips.
+        copies: what it saw in varied clips; each sample's clip comes from one of these or from `cache`, drawn.
         numbers: of the dataset's episodes in `frames` and `cache`, where these hold more; None: the same.
         batch_size: samples per rank.
         weights: how often each of several datasets is drawn from, per frame of the epoch; None: by their sizes.
@@ -69,6 +71,7 @@ class BatchLoader(data.Dataset):
         batch_size: int,
         seed: int,
         cache: SeenFrames | None = None,
+        copies: Sequence[SeenFrames] = (),
         numbers: Sequence[int] | None = None,
         rank: int = 0,
         world_size: int = 1,
@@ -87,6 +90,7 @@ class BatchLoader(data.Dataset):
         self.batch_size = batch_size
         self.seed = seed
         self.cache = cache
+        self.copies = copies
         self._numbers = range(len(dataset)) if numbers is None else numbers
         self.rank = rank
         self.world_size = world_size
@@ -110,7 +114,7 @@ class BatchLoader(data.Dataset):
         instruction = self._instructions(step, places)
         rows = [self._row(episode, frame) for episode, frame in places]
         return Batch(
-            videos=self._videos(observed),
+            videos=self._videos(step, observed),
             images={camera: self._images(camera, places) for camera in self.config.cameras},
             state=torch.from_numpy(np.stack([row[0] for row in rows])),
             instruction=instruction,
@@ -165,11 +169,14 @@ class BatchLoader(data.Dataset):
             return None
         return torch.from_numpy(np.stack([self.dataset.dimension_mask(episode) for episode, _ in places]))
 
-    def _videos(self, observed: list[tuple[int, int]]) -> dict[str, Video]:
+    def _videos(self, step: int, observed: list[tuple[int, int]]) -> dict[str, Video]:
         """The streams' clips: pixels, or from the cache."""
         stored = [(self._numbers[episode], frame) for episode, frame in observed]
         if self.cache is not None and self._streams:
-            return self.cache.read(stored)
+            if not self.copies:
+                return self.cache.read(stored)
+            rng = np.random.default_rng([self.seed, step, self.rank, 2])
+            return _read_drawn([self.cache, *self.copies], stored, rng=rng)
         fps = self.config.fps
         return {s.name: episode_clips(self.frames, s, places=stored, control_fps=fps) for s in self._streams}
 
@@ -180,6 +187,21 @@ class BatchLoader(data.Dataset):
         wanted = [(self._numbers[episode], (max(0, frame - lag),)) for episode, frame in places]
         images = self.frames.read(wanted, camera, size=size, rule=rule)
         return rearrange(torch.from_numpy(images), "b 1 h w c -> b c h w").float() / 127.5 - 1
+
+
+def _read_drawn(
+    caches: Sequence[SeenFrames], places: list[tuple[int, int]], *, rng: np.random.Generator
+) -> dict[str, Video]:
+    """What was seen at places, each read from one of the caches."""
+    drawn = rng.integers(0, len(caches), size=len(places))
+    order = np.argsort(drawn, kind="stable")
+    groups = [[places[i] for i in order if drawn[i] == number] for number in range(len(caches))]
+    parts = [cache.read(group) for cache, group in zip(caches, groups, strict=True) if group]
+    back = torch.from_numpy(np.argsort(order))
+    return {
+        name: replace(video, grid=torch.cat([part[name].grid for part in parts])[back])
+        for name, video in parts[0].items()
+    }
 
 
 def episode_clips(frames: Frames, stream: StreamConfig, *, places: list[tuple[int, int]], control_fps: float) -> Video:

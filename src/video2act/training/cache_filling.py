@@ -11,10 +11,12 @@ from video2act.config import PolicyConfig
 from video2act.config.training_options import FillCacheOptions
 from video2act.data import Dataset, FrameStore
 from video2act.data.cache import FeatureCache
+from video2act.data.cache_manifest import CacheSpec
 from video2act.data.frame_store import GIB
 from video2act.files.lock import FolderLock
 from video2act.runtime.pool import LOCAL, num_workers, open_pool
 from video2act.training.cache_contents import Filled, contents
+from video2act.training.cache_copies import COPIES, open_copies
 from video2act.training.choice import can_write, frame_notes
 from video2act.training.features import PROGRESS, cache_spec, fill, fill_episode
 from video2act.training.new_policy import SEEN, build_policy, prepare_text
@@ -32,6 +34,8 @@ def fill_chosen(options: FillCacheOptions, config: PolicyConfig, *, dataset: Dat
         if not can_write(out):
             raise ValueError(f"{video_model} cannot be written; name a folder for this cache with --out")
     cache = FeatureCache(out, spec, max_bytes=None if max_gib is None else int(max_gib * 2**30))
+    varied = {"shift_px": options.clip_shift_px, "jitter": options.clip_jitter, "copies": options.clip_copies}
+    caches = [cache, *open_copies(cache, **varied, root=out / COPIES)]
     accelerator = Accelerator()
     is_shared = options.pool != LOCAL or (options.workers or 1) > 1
     if is_shared and accelerator.num_processes > 1:
@@ -40,15 +44,21 @@ def fill_chosen(options: FillCacheOptions, config: PolicyConfig, *, dataset: Dat
         print(f"note: {line}")
     policy.slow.to(accelerator.device)
     prepare_text(policy, dataset, accelerator=accelerator)
-    if not is_shared:
-        store = FrameStore(dataset, int(options.frames_gib * GIB))
-        fill(policy, dataset, store=store, cache=cache, accelerator=accelerator, wait=False)
-    else:
-        _fill_shared(options, dataset, cache=cache, uses_gpu=accelerator.device.type == "cuda")
+    store = FrameStore(dataset, int(options.frames_gib * GIB))
+    for one in caches:
+        expected = cache.num_bytes * len(caches)
+        if one is not cache and cache.max_bytes is not None and expected > cache.max_bytes:
+            takes = f"the cache and its {len(caches) - 1} copies would take {expected / 2**30:.2f} GiB"
+            raise OSError(f"{takes}, more than {max_gib:g} GiB; fewer --clip-copies take less")
+        if not is_shared:
+            fill(policy, dataset, store=store, cache=one, accelerator=accelerator, wait=False)
+        else:
+            _fill_shared(options, dataset, cache=one, uses_gpu=accelerator.device.type == "cuda")
     num_clips = sum(-(-length // spec.every) for length in dataset.lengths)
     sizes = [dataset.image_size(camera) for camera in {stream.camera for stream in policy.slow.config.streams}]
     raw_bytes = sum(3 * h * w * dataset.total_frames for h, w in sizes)
-    return Filled(out, cache.num_bytes, dataset.total_frames, num_clips, dtype, raw_bytes)
+    num_bytes = sum(one.num_bytes for one in caches)
+    return Filled(out, num_bytes, dataset.total_frames, num_clips, dtype, raw_bytes)
 
 
 def _fill_shared(options: FillCacheOptions, dataset: Dataset, *, cache: FeatureCache, uses_gpu: bool) -> None:
@@ -64,7 +74,7 @@ def _fill_shared(options: FillCacheOptions, dataset: Dataset, *, cache: FeatureC
         sources = [path for path in (*options.data, options.video_model) if path is not None and path.is_dir()]
         with (
             open_pool(
-                partial(CacheWorker, options, cache.root, cache.max_bytes),
+                partial(CacheWorker, options, cache.root, cache.spec, cache.max_bytes),
                 min(size, len(left)),
                 pool=options.pool,
                 folders=[cache.root, *sources],
@@ -93,14 +103,13 @@ class CacheTask(NamedTuple):
 class CacheWorker:
     """Lets System 2 see an episode, and writes the cache's file of it."""
 
-    def __init__(self, options: FillCacheOptions, out: Path, max_bytes: int | None):
+    def __init__(self, options: FillCacheOptions, out: Path, spec: CacheSpec, max_bytes: int | None):
         accelerator = Accelerator()
         config, self._dataset = contents(options)
         self._policy = build_policy(config, self._dataset.stats, video_model=options.video_model).eval()
         self._policy.slow.to(accelerator.device)
         prepare_text(self._policy, self._dataset, accelerator=accelerator)
         self._store, self._device = FrameStore(self._dataset, int(options.frames_gib * GIB)), accelerator.device
-        spec = cache_spec(self._policy, self._dataset, stage=options.stage, dtype=options.dtype)
         self._cache = FeatureCache(out, spec, max_bytes=max_bytes)
 
     def __call__(self, task: CacheTask) -> None:

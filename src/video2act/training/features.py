@@ -24,6 +24,7 @@ from video2act.files.lock import FolderLock
 from video2act.policy import Video2Act
 from video2act.system2 import System2
 from video2act.system2.streaming import last_latents, open_stream
+from video2act.training.cache_copies import Variation, variation_of
 from video2act.training.choice import BATCH, PIECE, look_bytes
 from video2act.training.identity import backbone_identity
 from video2act.types import Stage, Video
@@ -132,12 +133,15 @@ def look(
 ) -> dict[str, Video]:
     """What the cache holds of one episode: stream -> clips one after another, or the latents of a stream."""
     system2, fps, instruction = policy.slow, policy.config.fps, dataset.episode(episode).instruction
+    variation = variation_of(spec)
     windowed = tuple(stream for stream in system2.config.streams if stream.encoding == "window")
     streams = [stream for stream in system2.config.streams if stream not in windowed]
     length, store = dataset.lengths[episode], store.of_episode(episode)
     store.plan([(s.camera, s.frame_px, s.frame) for s in system2.config.streams], batch_bytes=look_bytes(policy.config))
     streamed = {
-        s.name: _whole_stream(system2, s, store=store, place=(episode, length - 1), fps=fps, device=device)
+        s.name: _whole_stream(
+            system2, s, store=store, place=(episode, length - 1), fps=fps, device=device, variation=variation
+        )
         for s in streams
     }
     moments = range(0, length, spec.every)
@@ -147,7 +151,9 @@ def look(
         latents = {s.name: _clips(system2, s, latents=streamed[s.name], frames=frames) for s in streams}
         if windowed:
             places = [(episode, frame) for frame in frames]
-            clips = {s.name: episode_clips(store, s, places=places, control_fps=fps).to(device) for s in windowed}
+            clips = {s.name: episode_clips(store, s, places=places, control_fps=fps) for s in windowed}
+            clips = variation.of(clips, episode=episode, first=first) if variation else clips
+            clips = {name: video.to(device) for name, video in clips.items()}
             latents |= system2.encode(clips, windowed)
         sentences = [instruction[frame] for frame in frames]
         parts.append(system2.see_on("latents", latents, instruction=sentences, until=spec.stage))
@@ -165,6 +171,7 @@ def _whole_stream(
     place: tuple[int, int],
     fps: float,
     device: torch.device,
+    variation: Variation | None,
 ) -> Video:
     """All latents of an episode up to a frame `[1 c t h w]`."""
     group, (episode, newest) = system2.config.backbone.frames_per_latent, place
@@ -174,7 +181,10 @@ def _whole_stream(
     while begin < len(chosen):
         end = begin + PIECE * group + (begin == 0)
         images = store.read([(episode, chosen[begin:end])], stream.camera, size=stream.frame_px, rule=stream.frame)
-        pixels = to_pixels(images[0], fps / stream.stride).to(device)
+        pixels = to_pixels(images[0], fps / stream.stride)
+        if variation:  # with the same draws for each piece
+            pixels = variation.of({stream.name: pixels}, episode=episode, first=0)[stream.name]
+        pixels = pixels.to(device)
         if stream.channel_order == "bgr":
             pixels = replace(pixels, grid=pixels.grid.flip(1))
         latents = system2.continue_stream(encoder, pixels)

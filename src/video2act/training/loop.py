@@ -196,6 +196,8 @@ class TrainingLoop:
                     )
         if metrics:
             metrics.close()
+            if note := metrics.overfit_note():
+                print(f"note: {note}")
 
     def _is_validation_due(self, step: int) -> bool:
         every = getattr(self.config, "validate_every", 0)

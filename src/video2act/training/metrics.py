@@ -9,6 +9,9 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from video2act.files.atomic import disk_full_says, write_text
 from video2act.training.settings import METRICS_FILE
 
+BY_HEART = 2.0
+"""a validation loss of so many times the training loss is worth a word"""
+
 
 def read_metrics(folder: Path, num_steps: int) -> list[str]:
     """The lines of the first `num_steps` steps. Raises ValueError: one of them is missing or damaged."""
@@ -66,6 +69,15 @@ class TrainingMetrics:
         validation = "" if self._validation_loss is None else f", validation loss {self._validation_loss:.4f}"
         total, *parts = (f"{name.replace('_', ' ')} {loss:.4f}" for name, loss in self._smooth.items())
         return total + (f" ({', '.join(parts)})" if parts else "") + validation
+
+    def overfit_note(self) -> str | None:
+        """What to say where the loss of held-out episodes is far above that of training."""
+        training, validation = self._smooth.get("loss", 0.0), self._validation_loss
+        if validation is None or validation < BY_HEART * training:
+            return None
+        found = f"the loss on held-out episodes, {validation:.4f}, is {validation / max(training, 1e-9):.1f} times"
+        remedies = "more demonstrations help most, then --weight-decay, and varied images and clips"
+        return f"{found} that of training, so the policy learns its episodes by heart: {remedies} (docs/training.md)"
 
     def close(self) -> None:
         self._file.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from video2act.config import PolicyConfig, PretrainedBackboneConfig, System2Config
+from video2act.config import PolicyConfig, PretrainedBackboneConfig, System2Config, TrainConfig
 from video2act.data import Dataset
 from video2act.data.cache import FeatureCache
 from video2act.data.cache_manifest import load_spec
@@ -18,6 +18,7 @@ from video2act.statistics import Statistics
 from video2act.system1.pretrained import FrozenTextEncoder
 from video2act.system2.backbones import load_video_model, make_backbone, make_published
 from video2act.system2.backbones.pretrained import PretrainedBackbone
+from video2act.training.cache_copies import COPIES, open_copies
 from video2act.training.choice import can_write, check_kind, check_video_model
 from video2act.training.features import cache_spec
 from video2act.video_backbone import VideoBackbone
@@ -111,3 +112,11 @@ def open_cache(
         return FeatureCache(out / SEEN / spec.name, spec)
     found = load_spec(cache)
     return FeatureCache(cache, cache_spec(policy, dataset, stage=found.stage, dtype=found.dtype))
+
+
+def copies_of(cache: FeatureCache, training: TrainConfig, *, out: Path) -> list[FeatureCache]:
+    """The varied copies that a training draws from: in the cache's folder, or in the run folder `out` where that cannot
+    be written."""
+    root = cache.root if can_write(cache.root) else out / SEEN
+    varied = {"shift_px": training.clip_shift_px, "jitter": training.clip_jitter, "copies": training.clip_copies}
+    return open_copies(cache, **varied, root=root / COPIES)

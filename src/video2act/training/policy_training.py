@@ -8,6 +8,7 @@ import torch
 from video2act.config import PolicyConfig, TrainConfig
 from video2act.data import Dataset, split
 from video2act.data.batches import BatchLoader
+from video2act.data.cache import FeatureCache
 from video2act.data.embodied import EmbodiedDataset
 from video2act.data.frame_store import GIB
 from video2act.data.labels import label_notes
@@ -21,7 +22,7 @@ from video2act.training.choice import frame_notes
 from video2act.training.features import fill
 from video2act.training.identity import policy_identity, whole_path
 from video2act.training.loop import CHECKPOINTS, TrainingLoop
-from video2act.training.new_policy import build_policy, open_cache, prepare_text
+from video2act.training.new_policy import build_policy, copies_of, open_cache, prepare_text
 from video2act.training.record import save_runs
 from video2act.training.step_inputs import episode_numbers, training_inputs, validation_loss
 
@@ -70,12 +71,14 @@ def train_policy(
             print(f"note: {line}")
         prepare_text(policy, data, videos=video_data, accelerator=loop.accelerator)
         store, video_stores = shares_of(int(training.frames_gib * GIB), data, video_data=video_data)
-        seen = None
+        seen, copies = None, []
         if policy.system2 and not policy.system2.is_learning and not live:
             seen = open_cache(policy, data, out=out, video_model=video_model, cache=cache)
-            fill(policy, data, store=store, cache=seen, accelerator=loop.accelerator)
+            copies = copies_of(seen, training, out=out)
+            for one in (seen, *copies):
+                fill(policy, data, store=store, cache=one, accelerator=loop.accelerator)
 
-        def loader(part: Dataset) -> BatchLoader:
+        def loader(part: Dataset, copies: Sequence[FeatureCache] = ()) -> BatchLoader:
             return BatchLoader(
                 part,
                 store,
@@ -83,6 +86,7 @@ def train_policy(
                 batch_size=training.batch_size,
                 seed=training.seed,
                 cache=seen,
+                copies=copies,
                 numbers=episode_numbers(data, part),
                 rank=loop.accelerator.process_index,
                 world_size=loop.accelerator.num_processes,
@@ -90,7 +94,7 @@ def train_policy(
                 vary_instruction=training.vary_instruction,
             )
 
-        batches = loader(learned)
+        batches = loader(learned, copies)
         validate = validation_loss(loader(held_out), loop=loop) if held_out else None
         inputs, cost = training_inputs(batches, training, loop=loop), None
         if weight:

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from video2act.config import TrainConfig
 from video2act.data import Dataset, as_view
-from video2act.data.augmentation import jitter, shift
+from video2act.data.augmentation import jitter, shift, vary_clips
 from video2act.data.batches import BatchLoader
 from video2act.system1 import Visibility
 from video2act.training.loop import TrainingLoop
@@ -51,6 +51,10 @@ def training_inputs(
             )
             for camera, image in batch.images.items()
         }
+        videos = batch.videos
+        if batch.stage == "pixels" and (config.clip_shift_px or config.clip_jitter):
+            given = {"shift_px": config.clip_shift_px, "amount": config.clip_jitter, "generator": generator}
+            videos = {name: vary_clips(clips, **given) for name, clips in videos.items()}
         visible = draw_visibility(
             len(batch.state),
             config.condition_dropout,
@@ -58,7 +62,7 @@ def training_inputs(
             generator=generator,
             device=device,
         )
-        return replace(batch, images=images).to(device), generator, visible, config.state_noise
+        return replace(batch, images=images, videos=videos).to(device), generator, visible, config.state_noise
 
     return inputs
 

@@ -1,0 +1,49 @@
+"""Varied copies of a cache. System 2 is frozen and its output stored, so a training sees the same features of a moment
+in every epoch, and can learn the episodes by heart. A copy holds what System 2 sees in shifted and recoloured clips. A
+batch draws each clip from one of the copies, or as it was recorded.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from video2act.data.augmentation import vary_clips
+from video2act.data.cache import FeatureCache
+from video2act.data.cache_manifest import CacheSpec
+from video2act.types import Video
+
+VARIED = "varied"
+"""entry of a copy's manifest"""
+COPIES = "copies"
+"""folder within a cache's"""
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How the clips of a copy differ from those that were recorded."""
+
+    shift_px: int
+    jitter: float
+    copy: int
+    """its number, from 1: other draws"""
+
+    def of(self, clips: dict[str, Video], *, episode: int, first: int) -> dict[str, Video]:
+        """The streams' clips varied; the same draws for the same episode and first moment, whoever computes them."""
+        generator = torch.Generator().manual_seed(hash((self.copy, episode, first)) % 2**63)
+        given = {"shift_px": self.shift_px, "amount": self.jitter, "generator": generator}
+        return {name: vary_clips(video, **given) for name, video in clips.items()}
+
+
+def variation_of(spec: CacheSpec) -> Variation | None:
+    """Of a copy; None: it holds the clips as recorded."""
+    return Variation(**spec.described[VARIED]) if VARIED in spec.described else None
+
+
+def open_copies(cache: FeatureCache, *, shift_px: int, jitter: float, copies: int, root: Path) -> list[FeatureCache]:
+    """The varied copies of a cache, below `root`; none where nothing varies."""
+    if not shift_px and not jitter:
+        return []
+    variations = [Variation(shift_px, jitter, number) for number in range(1, copies + 1)]
+    specs = [replace(cache.spec, described={**cache.spec.described, VARIED: vars(one)}) for one in variations]
+    return [FeatureCache(root / spec.name, spec) for spec in specs]

@@ -1,0 +1,20 @@
+"""What the records of a training say of it."""
+
+from pathlib import Path
+
+import pytest
+
+from video2act.training.metrics import TrainingMetrics
+
+
+@pytest.mark.parametrize(("held_out", "is_said"), [(0.3, True), (0.15, False), (None, False)])
+def test_learning_by_heart_is_said(tmp_path: Path, held_out: float | None, is_said: bool):
+    metrics = TrainingMetrics(tmp_path, 0)
+    for step in range(60):
+        metrics.write(step, {"loss": 0.1}, others={} if held_out is None else {"validation_loss": held_out})
+    note = metrics.overfit_note()
+    assert bool(note) == is_said
+    if note:
+        assert "0.3000, is 3.0 times that of training" in note
+        assert "--weight-decay" in note
+    metrics.close()
