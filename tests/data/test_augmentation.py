@@ -1,6 +1,6 @@
 import torch
 
-from video2act.data.augmentation import jitter, shift, vary_clips
+from video2act.data.augmentation import jitter, shift, vary_clips, vary_images
 from video2act.types import Video
 
 
@@ -85,3 +85,20 @@ class TestVaryClips:
     def test_nothing_happens_at_zero(self):
         clips = 2 * torch.rand(2, 3, 2, 8, 8) - 1
         assert torch.equal(self.vary(clips, 0, 0.0), clips)
+
+
+class TestVaryImages:
+    def vary(self, images: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return vary_images(images, shift_px=3, amount=0.2, generator=generator())
+
+    def test_a_past_image_does_not_move_against_the_present_one(self):
+        same = images()
+        varied = self.vary({"front": same, "side": same, "front@8": same, "front@16": same})
+        assert torch.equal(varied["front"], varied["front@8"])
+        assert torch.equal(varied["front"], varied["front@16"])
+        assert not torch.equal(varied["front"], varied["side"])
+
+    def test_past_images_change_nothing_for_the_others(self):
+        alone = self.vary({"front": images(), "side": images(3)})
+        beside = self.vary({"front": images(), "front@8": images(), "side": images(3)})
+        assert all(torch.equal(alone[name], beside[name]) for name in alone)

@@ -6,6 +6,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from video2act.config import camera_and_lag
 from video2act.types import Video
 
 
@@ -22,6 +23,22 @@ def shift(image: Float[Tensor, "b c h w"], max_px: int, *, generator: torch.Gene
 def jitter(image: Float[Tensor, "b 3 h w"], amount: float, *, generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:
     """Scale brightness, contrast and saturation of each image in [-1, 1] by factors in `1 - amount .. 1 + amount`."""
     return image if amount == 0 else _recolour(image, _factors(len(image), amount, generator=generator))
+
+
+def vary_images(
+    images: dict[str, Float[Tensor, "b 3 h w"]], *, shift_px: int, amount: float, generator: torch.Generator
+) -> dict[str, Float[Tensor, "b 3 h w"]]:
+    """`shift` and `jitter` each camera's images. Those of one camera at several lags (`head`, `head@8`) vary alike, so
+    that what moved between them is what moved in the scene."""
+    varied, before = {}, dict[str, Tensor]()
+    for name, image in images.items():
+        camera, _ = camera_and_lag(name)
+        after = generator.get_state()
+        generator.set_state(before.setdefault(camera, after))
+        varied[name] = jitter(shift(image, shift_px, generator=generator), amount, generator=generator)
+        if before[camera] is not after:
+            generator.set_state(after)
+    return varied
 
 
 def vary_clips(clips: Video, *, shift_px: int, amount: float, generator: torch.Generator) -> Video:

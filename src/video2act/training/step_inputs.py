@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from video2act.config import TrainConfig
 from video2act.data import Dataset, as_view
-from video2act.data.augmentation import jitter, shift, vary_clips
+from video2act.data.augmentation import vary_clips, vary_images
 from video2act.data.batches import BatchLoader
 from video2act.system1 import Visibility
 from video2act.training.loop import TrainingLoop
@@ -45,12 +45,9 @@ def training_inputs(
     def inputs(step: int) -> tuple[Any, ...]:
         generator = loop.generator(step)
         batch: Batch = next(batches)
-        images = {
-            camera: jitter(
-                shift(image, config.image_shift_px, generator=generator), config.image_jitter, generator=generator
-            )
-            for camera, image in batch.images.items()
-        }
+        images = vary_images(
+            batch.images, shift_px=config.image_shift_px, amount=config.image_jitter, generator=generator
+        )
         videos = batch.videos
         if batch.stage == "pixels" and (config.clip_shift_px or config.clip_jitter):
             given = {"shift_px": config.clip_shift_px, "amount": config.clip_jitter, "generator": generator}
