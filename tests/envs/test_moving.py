@@ -121,6 +121,13 @@ class TestWhatIsSeen:
         assert np.array_equal(states[0], states[1])
         assert np.array_equal(states[0], states[2])
 
+    def test_the_state_of_an_arm_that_waits_does_not_tell_the_time(self, intercept: Moving):
+        """The gripper was still closing when the episode began. Time and the ball's place gave its speed away."""
+        first = intercept.reset(0).state
+        waits = np.array([0, 0, 0, 1], dtype=np.float32)
+        later = np.stack([intercept.step(waits).observation.state for _ in range(40)])
+        assert np.abs(later - first).max() < 2e-4
+
     def test_the_goal_is_drawn_where_it_is(self):
         """The marker stood still while the goal drifted: the simulator moves it only until the next forward pass."""
         for task in ("push", "hidden"):

@@ -36,6 +36,8 @@ BALL_SPEED_M_S = ((0.25, 0.40), (0.50, 0.65), (0.75, 0.90))
 """slow, medium and fast"""
 KNOCKED_OFF_M = 0.1
 """how far beyond the lane a ball that was struck has to be"""
+SETTLE_STEPS = 120
+"""in which the arm of the intercept task closes its gripper and comes to rest before an episode begins"""
 STRIKE_SPEED_M_S = 0.3
 """slower than this the gripper does not strike, it only stands in the way"""
 
@@ -140,8 +142,7 @@ class Moving(SimulatedTask):
         if self.task == "intercept":
             side, lane = random.choice([-1, 1]), random.uniform(*LANE_Y_M)
             self.velocity = np.array([side * random.uniform(*random.choice(BALL_SPEED_M_S)), 0.0])
-            start = self._object.qposadr[0]
-            simulator.data.qpos[start : start + 3] = -side * BALL_START_X_M, lane, BALL_RADIUS_M
+            self._settle(-side * BALL_START_X_M, lane)
         elif self.task == "push":
             side, angle = random.choice([-1, 1]), random.uniform(-DRIFT_ANGLE_RAD, DRIFT_ANGLE_RAD)
             self.velocity = random.uniform(*DRIFT_SPEED_M_S) * np.array([side * np.cos(angle), np.sin(angle)])
@@ -194,6 +195,17 @@ class Moving(SimulatedTask):
         data = self._simulator.data
         pairs = data.contact.geom[: data.ncon]
         return any(self._geom.id in pair and self._hand & set(pair) for pair in pairs.tolist())
+
+    def _settle(self, x: float, y: float) -> None:
+        """Come to rest with the ball at its start. A gripper that is still closing would tell the time, which tells, with
+        the ball's place, its speed."""
+        simulator, place, speed = self._simulator, self._object.qposadr[0], self._object.dofadr[0]
+        for step in range(SETTLE_STEPS + 1):
+            simulator.data.qpos[place : place + 3] = x, y, BALL_RADIUS_M
+            simulator.data.qvel[speed : speed + 6] = 0
+            if step < SETTLE_STEPS:
+                towards = np.array(TASKS["intercept"].hand) - simulator._get_obs()[:3]
+                simulator.step(np.clip([*(25 * towards), 1.0], -1, 1).astype(np.float32))
 
     def _place_goal(self, position: Float[np.ndarray, "2"]) -> None:
         self._simulator._target_pos = np.array([*position, 0.02])
