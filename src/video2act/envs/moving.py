@@ -197,8 +197,8 @@ class Moving(SimulatedTask):
         return any(self._geom.id in pair and self._hand & set(pair) for pair in pairs.tolist())
 
     def _settle(self, x: float, y: float) -> None:
-        """Come to rest with the ball at its start. A gripper that is still closing would tell the time, which tells, with
-        the ball's place, its speed."""
+        """Come to rest, with the ball at its start. A gripper that is still closing would tell the time. With it, the
+        ball's place would tell its speed."""
         simulator, place, speed = self._simulator, self._object.qposadr[0], self._object.dofadr[0]
         for step in range(SETTLE_STEPS + 1):
             simulator.data.qpos[place : place + 3] = x, y, BALL_RADIUS_M
