@@ -10,8 +10,8 @@
 * `moving:intercept_velocity`, `moving:push_velocity`: the same scenes, with the true velocity in the state. A policy
   that is trained there shows what perceiving the motion could bring at most.
 
-One picture does not contain the answer, and neither does the state: it holds the gripper's own position and opening. (In
-`push` the place where the goal begins tells something of its speed: a fast one must begin far away to be reached.)
+One picture does not contain the answer, and neither does the state: it holds the gripper's own position and opening.
+(In `push` the place where the goal begins tells something of its speed: a fast one must begin far away to be reached.)
 Experts without velocity, or without memory, fall short (a test measures it). The physics, the arm and the action are
 MetaWorld's; the tasks are not, so their rates compare with no other work.
 """
