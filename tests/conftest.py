@@ -135,6 +135,18 @@ def make_policy(small_statistics: dict[str, Statistics]) -> Callable[[PolicyConf
 
 
 @pytest.fixture(scope="session")
+def saved_policy(
+    tmp_path_factory: pytest.TempPathFactory,
+    small_config: PolicyConfig,
+    make_policy: Callable[[PolicyConfig], Video2Act],
+) -> Path:
+    """A run folder that no test changes."""
+    folder = tmp_path_factory.mktemp("saved") / "policy"
+    make_policy(small_config).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def make_batch() -> Callable[..., Batch]:
     """A random batch that fits a config."""
 

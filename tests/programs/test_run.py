@@ -1,7 +1,6 @@
 """`video2act run`: what is recorded of a run, and that it needs no terminal."""
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,28 +8,15 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from video2act.config import PolicyConfig
 from video2act.config.programs import RunOptions
 from video2act.data import LeRobotDataset
 from video2act.incidents import Incident
-from video2act.policy import Video2Act
 from video2act.programs.run import Dashboard, draw, run
 from video2act.runtime.keys import QueuedKeys
 from video2act.runtime.live import Status
 from video2act.runtime.runner import Rates
 
 ENV = "report_world:make"
-
-
-@pytest.fixture(scope="module")
-def folder(
-    tmp_path_factory: pytest.TempPathFactory,
-    small_config: PolicyConfig,
-    make_policy: Callable[[PolicyConfig], Video2Act],
-) -> Path:
-    path = tmp_path_factory.mktemp("live") / "policy"
-    make_policy(small_config).save(path)
-    return path
 
 
 def options(folder: Path, **changes) -> RunOptions:
@@ -40,10 +26,10 @@ def options(folder: Path, **changes) -> RunOptions:
 CORRECTED = ([], [], ["tab"], ["d"], ["d"], ["tab"])
 
 
-def test_a_run_is_recorded_with_its_corrections_and_its_instructions(folder: Path, tmp_path: Path):
+def test_a_run_is_recorded_with_its_corrections_and_its_instructions(saved_policy: Path, tmp_path: Path):
     out = tmp_path / "recorded"
     keys = QueuedKeys([*CORRECTED, [":", "p", "u", "l", "l", "enter"]])
-    done = run(options(folder, record=out), keys=keys)
+    done = run(options(saved_policy, record=out), keys=keys)
     assert (done.episodes, done.recorded, done.corrected_steps) == (1, 1, 3)
     dataset = LeRobotDataset(out)
     episode = dataset.episode(0)
@@ -54,32 +40,34 @@ def test_a_run_is_recorded_with_its_corrections_and_its_instructions(folder: Pat
     assert np.ravel(marks).tolist() == [False] * 2 + [True] * 3 + [False] * 7
 
 
-def test_a_second_run_adds_to_the_dataset_and_dropped_episodes_are_not_in_it(folder: Path, tmp_path: Path):
+def test_a_second_run_adds_to_the_dataset_and_dropped_episodes_are_not_in_it(saved_policy: Path, tmp_path: Path):
     out = tmp_path / "recorded"
-    run(options(folder, record=out), keys=QueuedKeys())
-    done = run(options(folder, record=out, episodes=3), keys=QueuedKeys([[], [], ["backspace"], [], [], ["escape"]]))
+    run(options(saved_policy, record=out), keys=QueuedKeys())
+    done = run(
+        options(saved_policy, record=out, episodes=3), keys=QueuedKeys([[], [], ["backspace"], [], [], ["escape"]])
+    )
     assert (done.episodes, done.recorded) == (2, 0)
     assert len(LeRobotDataset(out)) == 1
-    run(options(folder, record=out), keys=QueuedKeys())
+    run(options(saved_policy, record=out), keys=QueuedKeys())
     assert len(LeRobotDataset(out)) == 2
 
 
-def test_corrections_alone_become_episodes(folder: Path, tmp_path: Path):
+def test_corrections_alone_become_episodes(saved_policy: Path, tmp_path: Path):
     out = tmp_path / "corrections"
     keys = QueuedKeys([*CORRECTED, [], ["tab"], ["tab"]])
-    done = run(options(folder, record=out, record_only="corrections"), keys=keys)
+    done = run(options(saved_policy, record=out, record_only="corrections"), keys=keys)
     dataset = LeRobotDataset(out)
     assert done.recorded == len(dataset) == 2
     assert dataset.lengths == (3, 1)
 
 
-def test_wrong_options_are_errors_before_anything_runs(folder: Path, tmp_path: Path, recorded: Path):
+def test_wrong_options_are_errors_before_anything_runs(saved_policy: Path, tmp_path: Path, recorded: Path):
     with pytest.raises(ValueError, match="--record"):
-        run(options(folder, record_only="corrections"), keys=QueuedKeys())
+        run(options(saved_policy, record_only="corrections"), keys=QueuedKeys())
     with pytest.raises(ValueError, match="no column 'intervention'"):
-        run(options(folder, record=recorded), keys=QueuedKeys())
+        run(options(saved_policy, record=recorded), keys=QueuedKeys())
     with pytest.raises(ValueError, match=r"\.rrd"):
-        run(options(folder, rerun="film.mp4"), keys=QueuedKeys())
+        run(options(saved_policy, rerun="film.mp4"), keys=QueuedKeys())
 
 
 def status(**changes) -> Status:
@@ -122,7 +110,7 @@ def test_without_a_terminal_the_status_is_a_line_per_second():
     assert file.getvalue().count("episode 1, step 40, by hand: 19.8 Hz, staleness 123 ms, 2 late, 7 incidents") == 2
 
 
-def test_a_package_can_offer_a_robot_by_a_name(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_package_can_offer_a_robot_by_a_name(saved_policy: Path, monkeypatch: pytest.MonkeyPatch):
     from importlib.metadata import EntryPoint
 
     from video2act.envs import registry
@@ -131,6 +119,6 @@ def test_a_package_can_offer_a_robot_by_a_name(folder: Path, monkeypatch: pytest
     monkeypatch.setattr(registry, "entry_points", lambda group: [entry] if group == registry.ENTRY_POINTS else [])
     assert registry.is_own("arm")
     assert not registry.is_own("metaworld:push-v3")
-    assert run(options(folder, env="arm"), keys=QueuedKeys([[], [], ["escape"]])).episodes == 1
+    assert run(options(saved_policy, env="arm"), keys=QueuedKeys([[], [], ["escape"]])).episodes == 1
     with pytest.raises(ValueError, match="time limit of its own"):
-        run(options(folder, max_steps=3), keys=QueuedKeys())
+        run(options(saved_policy, max_steps=3), keys=QueuedKeys())

@@ -1,6 +1,5 @@
 """What the Rerun file holds is what happened: every step, both systems' ticks on their own timelines, and the maps."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,6 @@ import pyarrow as pa
 import pytest
 
 from video2act.config import PolicyConfig
-from video2act.policy import Video2Act
 from video2act.programs.evaluate import evaluate
 from video2act.programs.view import view
 from video2act.viz.rerun_log import RerunLog
@@ -33,20 +31,9 @@ def rows(path: Path) -> dict[str, list[dict]]:
     return found
 
 
-@pytest.fixture(scope="module")
-def policy_folder(
-    tmp_path_factory: pytest.TempPathFactory,
-    small_config: PolicyConfig,
-    make_policy: Callable[[PolicyConfig], Video2Act],
-) -> Path:
-    folder = tmp_path_factory.mktemp("shown") / "policy"
-    make_policy(small_config).save(folder)
-    return folder
-
-
-def test_an_evaluated_episode_is_in_the_file(policy_folder: Path, tmp_path: Path):
+def test_an_evaluated_episode_is_in_the_file(saved_policy: Path, tmp_path: Path):
     options = {"episodes": 1, "seed": 1001, "workers": 1, "num_videos": 1, "rerun": "file", "out": tmp_path / "e"}
-    evaluate(policy_folder, "report_world:make", **options)
+    evaluate(saved_policy, "report_world:make", **options)
     (path,) = (tmp_path / "e").rglob("*.rrd")
     found = rows(path)
     assert {"/camera/front", "/camera/wrist", "/state", "/action", "/plan/chunk", "/staleness"} <= set(found)
@@ -62,9 +49,9 @@ def test_an_evaluated_episode_is_in_the_file(policy_folder: Path, tmp_path: Path
         assert sorted((row["control_step"], row["system2"]) for row in kept) == [(0, 0), (4, 1), (8, 2)]
 
 
-def test_a_demonstration_is_shown_without_a_film(policy_folder: Path, recorded: Path, tmp_path: Path):
+def test_a_demonstration_is_shown_without_a_film(saved_policy: Path, recorded: Path, tmp_path: Path):
     out = tmp_path / "demonstration.rrd"
-    assert view(policy_folder, recorded, episode=1, out=out, rerun="file") == out
+    assert view(saved_policy, recorded, episode=1, out=out, rerun="file") == out
     found = rows(out)
     assert len(found["/camera/wrist"]) == 12
     assert len(found["/system2/motion/kept"]) == 3
@@ -96,11 +83,11 @@ def test_another_ending_and_streams_without_weights_are_errors(tmp_path: Path, s
 
 
 def test_rerun_that_is_missing_is_an_error_before_any_work(
-    policy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    saved_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     import sys
 
     monkeypatch.setitem(sys.modules, "rerun", None)
     with pytest.raises(ImportError, match=r"pip install 'video2act(-runtime)?\[view\]'"):
-        evaluate(policy_folder, "report_world:make", episodes=1, rerun="file", out=tmp_path / "e")
+        evaluate(saved_policy, "report_world:make", episodes=1, rerun="file", out=tmp_path / "e")
     assert not (tmp_path / "e").exists()
