@@ -20,47 +20,51 @@ def shift(image: Float[Tensor, "b c h w"], max_px: int, *, generator: torch.Gene
     return torch.stack([item[:, y : y + h, x : x + w] for item, (y, x) in zip(padded, offsets, strict=True)])
 
 
-def jitter(image: Float[Tensor, "b 3 h w"], amount: float, *, generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:
-    """Scale brightness, contrast and saturation of each image in [-1, 1] by factors in `1 - amount .. 1 + amount`."""
-    return image if amount == 0 else _recolour(image, _factors(len(image), amount, generator=generator))
+def jitter(
+    image: Float[Tensor, "b 3 h w"], amount: float, *, generator: torch.Generator, num_alike: int = 1
+) -> Float[Tensor, "b 3 h w"]:
+    """Scale brightness, contrast and saturation of each image in [-1, 1] by factors in `1 - amount .. 1 + amount`.
 
-
-def vary_images(
-    images: dict[str, Float[Tensor, "b 3 h w"]], *, shift_px: int, amount: float, generator: torch.Generator
-) -> dict[str, Float[Tensor, "b 3 h w"]]:
-    """`shift` and `jitter` each camera's images. Those of one camera at several lags (`head`, `head@8`) vary alike, so
-    that what moved between them is what moved in the scene."""
-    varied, before = {}, dict[str, Tensor]()
-    for name, image in images.items():
-        camera, _ = camera_and_lag(name)
-        after = generator.get_state()
-        generator.set_state(before.setdefault(camera, after))
-        varied[name] = jitter(shift(image, shift_px, generator=generator), amount, generator=generator)
-        if before[camera] is not after:
-            generator.set_state(after)
-    return varied
-
-
-def vary_clips(clips: Video, *, shift_px: int, amount: float, generator: torch.Generator) -> Video:
-    """Shift and recolour clips `[b 3 t h w]` as `shift` and `jitter` do images, all frames of a clip alike: nothing
-    moves that did not move."""
-    b, _, t = clips.grid.shape[:3]
-    grid = rearrange(clips.grid, "b c t h w -> b (c t) h w")
-    frames = rearrange(shift(grid, shift_px, generator=generator), "b (c t) h w -> (b t) c h w", t=t)
-    if amount:
-        frames = _recolour(frames, _factors(b, amount, generator=generator).repeat_interleave(t, dim=1))
-    return Video(rearrange(frames, "(b t) c h w -> b c t h w", t=t), clips.fps)
-
-
-def _factors(count: int, amount: float, *, generator: torch.Generator) -> Float[Tensor, "3 b 1 1 1"]:
-    return 1 + amount * (2 * torch.rand(3, count, 1, 1, 1, generator=generator) - 1)
-
-
-def _recolour(image: Float[Tensor, "b 3 h w"], factors: Float[Tensor, "3 b 1 1 1"]) -> Float[Tensor, "b 3 h w"]:
-    brightness, contrast, saturation = factors.to(image)
+    Args:
+        num_alike: so many images, one after another, share their factors.
+    """
+    if amount == 0:
+        return image
+    factors = 1 + amount * (2 * torch.rand(3, len(image) // num_alike, 1, 1, 1, generator=generator) - 1)
+    brightness, contrast, saturation = factors.repeat_interleave(num_alike, dim=1).to(image)
     unit = (image + 1) / 2 * brightness
     mean = unit.mean(dim=(1, 2, 3), keepdim=True)
     unit = mean + contrast * (unit - mean)
     grey = unit.mean(dim=1, keepdim=True)
     unit = grey + saturation * (unit - grey)
     return unit.clamp(0, 1) * 2 - 1
+
+
+def vary_images(
+    images: dict[str, Float[Tensor, "b 3 h w"]], *, shift_px: int, amount: float, generator: torch.Generator
+) -> dict[str, Float[Tensor, "b 3 h w"]]:
+    """`shift` and `jitter` each camera's images. Those of one camera at several lags (`head`, `head@8`) vary alike, as
+    the frames of a clip do, so that what moved between them is what moved in the scene."""
+    lags: dict[str, list[str]] = {}
+    for name in images:
+        lags.setdefault(camera_and_lag(name)[0], []).append(name)
+    varied = {}
+    for names in lags.values():
+        frames = torch.stack([images[name] for name in names], dim=2)
+        frames = _vary(frames, shift_px=shift_px, amount=amount, generator=generator)
+        varied |= zip(names, frames.unbind(dim=2), strict=True)
+    return varied
+
+
+def vary_clips(clips: Video, *, shift_px: int, amount: float, generator: torch.Generator) -> Video:
+    """Shift and recolour clips `[b 3 t h w]`, all frames of a clip alike: nothing moves that did not move."""
+    return Video(_vary(clips.grid, shift_px=shift_px, amount=amount, generator=generator), clips.fps)
+
+
+def _vary(
+    frames: Float[Tensor, "b 3 t h w"], *, shift_px: int, amount: float, generator: torch.Generator
+) -> Float[Tensor, "b 3 t h w"]:
+    t = frames.shape[2]
+    flat = shift(rearrange(frames, "b c t h w -> b (c t) h w"), shift_px, generator=generator)
+    images = jitter(rearrange(flat, "b (c t) h w -> (b t) c h w", t=t), amount, generator=generator, num_alike=t)
+    return rearrange(images, "(b t) c h w -> b c t h w", t=t)

@@ -200,13 +200,16 @@ class Moving(SimulatedTask):
     def _settle(self, x: float, y: float) -> None:
         """Come to rest, with the ball at its start. A gripper that is still closing would tell the time. With it, the
         ball's place would tell its speed."""
-        simulator, place, speed = self._simulator, self._object.qposadr[0], self._object.dofadr[0]
-        for step in range(SETTLE_STEPS + 1):
-            simulator.data.qpos[place : place + 3] = x, y, BALL_RADIUS_M
-            simulator.data.qvel[speed : speed + 6] = 0
-            if step < SETTLE_STEPS:
-                towards = np.array(TASKS["intercept"].hand) - simulator._get_obs()[:3]
-                simulator.step(np.clip([*(25 * towards), 1.0], -1, 1).astype(np.float32))
+        for _ in range(SETTLE_STEPS):
+            self._place_ball(x, y)
+            towards = np.array(TASKS["intercept"].hand) - self._simulator._get_obs()[:3]
+            self._simulator.step(np.clip([*(25 * towards), 1.0], -1, 1).astype(np.float32))
+        self._place_ball(x, y)
+
+    def _place_ball(self, x: float, y: float) -> None:
+        data, place, speed = self._simulator.data, self._object.qposadr[0], self._object.dofadr[0]
+        data.qpos[place : place + 3] = x, y, BALL_RADIUS_M
+        data.qvel[speed : speed + 6] = 0
 
     def _place_goal(self, position: Float[np.ndarray, "2"]) -> None:
         self._simulator._target_pos = np.array([*position, 0.02])

@@ -36,7 +36,7 @@ class Variation:
 
 
 def variation_of(spec: CacheSpec) -> Variation | None:
-    """Of a copy; None: it holds the clips as recorded."""
+    """How the clips of a copy vary; None where a cache holds them as recorded."""
     return Variation(**spec.described[VARIED]) if VARIED in spec.described else None
 
 

@@ -35,7 +35,7 @@ def fill_chosen(options: FillCacheOptions, config: PolicyConfig, *, dataset: Dat
             raise ValueError(f"{video_model} cannot be written; name a folder for this cache with --out")
     cache = FeatureCache(out, spec, max_bytes=None if max_gib is None else int(max_gib * 2**30))
     varied = {"shift_px": options.clip_shift_px, "jitter": options.clip_jitter, "copies": options.clip_copies}
-    caches = [cache, *open_copies(cache, **varied, root=out / COPIES)]
+    copies = open_copies(cache, **varied, root=out / COPIES)
     accelerator = Accelerator()
     is_shared = options.pool != LOCAL or (options.workers or 1) > 1
     if is_shared and accelerator.num_processes > 1:
@@ -44,20 +44,22 @@ def fill_chosen(options: FillCacheOptions, config: PolicyConfig, *, dataset: Dat
         print(f"note: {line}")
     policy.slow.to(accelerator.device)
     prepare_text(policy, dataset, accelerator=accelerator)
-    store = FrameStore(dataset, int(options.frames_gib * GIB))
-    for one in caches:
-        expected = cache.num_bytes * len(caches)
-        if one is not cache and cache.max_bytes is not None and expected > cache.max_bytes:
-            takes = f"the cache and its {len(caches) - 1} copies would take {expected / 2**30:.2f} GiB"
-            raise OSError(f"{takes}, more than {max_gib:g} GiB; fewer --clip-copies take less")
-        if not is_shared:
-            fill(policy, dataset, store=store, cache=one, accelerator=accelerator, wait=False)
-        else:
-            _fill_shared(options, dataset, cache=one, uses_gpu=accelerator.device.type == "cuda")
+    if is_shared:
+        fill_one = partial(_fill_shared, options, dataset, uses_gpu=accelerator.device.type == "cuda")
+    else:
+        store = FrameStore(dataset, int(options.frames_gib * GIB))
+        fill_one = partial(fill, policy, dataset, store=store, accelerator=accelerator, wait=False)
+    fill_one(cache=cache)
+    expected = cache.num_bytes * (1 + len(copies))
+    if copies and cache.max_bytes is not None and expected > cache.max_bytes:
+        takes = f"the cache and its {len(copies)} copies would take {expected / 2**30:.2f} GiB"
+        raise OSError(f"{takes}, more than {max_gib:g} GiB; fewer --clip-copies take less")
+    for copy in copies:
+        fill_one(cache=copy)
     num_clips = sum(-(-length // spec.every) for length in dataset.lengths)
     sizes = [dataset.image_size(camera) for camera in {stream.camera for stream in policy.slow.config.streams}]
     raw_bytes = sum(3 * h * w * dataset.total_frames for h, w in sizes)
-    num_bytes = sum(one.num_bytes for one in caches)
+    num_bytes = sum(one.num_bytes for one in (cache, *copies))
     return Filled(out, num_bytes, dataset.total_frames, num_clips, dtype, raw_bytes)
 
 

@@ -49,7 +49,7 @@ def training_inputs(
             batch.images, shift_px=config.image_shift_px, amount=config.image_jitter, generator=generator
         )
         videos = batch.videos
-        if batch.stage == "pixels" and (config.clip_shift_px or config.clip_jitter):
+        if batch.stage == "pixels":
             given = {"shift_px": config.clip_shift_px, "amount": config.clip_jitter, "generator": generator}
             videos = {name: vary_clips(clips, **given) for name, clips in videos.items()}
         visible = draw_visibility(
