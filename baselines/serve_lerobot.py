@@ -162,6 +162,7 @@ def make_server(recipe: Recipe, loaded: tuple[Any, Any, Any], *, host: str, port
         history_steps=1,
         streams={},
         instructions=recipe.instructions,
+        frame_sizes=dict(recipe.images),
     )
 
     def check(observation: Observation) -> None:

@@ -153,6 +153,9 @@ class FakeRun:
     def training_seeds(self, env: str) -> list[int]:
         return [3, 1030]
 
+    def frame_sizes(self) -> dict[str, tuple[int, int]]:
+        return {}
+
     def load(self, device: str) -> Reader:
         if self.policy is None:
             raise NoWeightsError(f"no weights in {self.path.name}")
@@ -161,7 +164,7 @@ class FakeRun:
     load_system2 = load
 
 
-def fake_environment(name: str, cameras: tuple[str, ...]) -> World:
+def fake_environment(name: str, cameras: tuple[str, ...], *, image_size: Any = None) -> World:
     return World(name, cameras)
 
 
@@ -402,7 +405,7 @@ def test_seeds_of_the_demonstrations_are_refused():
     check_unseen(range(1000, 1010), range(50))
 
 
-def fake_robot(name: str, cameras: tuple[str, ...]) -> World:
+def fake_robot(name: str, cameras: tuple[str, ...], *, image_size: Any = None) -> World:
     """The robot of `small_config`; its frames are large enough for it."""
     return Robot(name, cameras, fps=20.0)
 

@@ -30,7 +30,7 @@ class Watched:
         self.cameras: list[tuple[str, ...]] = []
         self.seeds: list[list[int]] = []
 
-    def __call__(self, name: str, cameras: tuple[str, ...]) -> World:
+    def __call__(self, name: str, cameras: tuple[str, ...], *, image_size: object = None) -> World:
         seeds: list[int] = []
         self.cameras.append(cameras)
         self.seeds.append(seeds)

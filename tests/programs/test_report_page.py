@@ -70,7 +70,7 @@ def test_a_trace_plays_the_same_episode_again(run: Path, small_config: PolicyCon
     results = Results(run / "eval" / "first")
     for episode in results.episodes:
         trace = results.traces[episode.env, episode.seed]
-        seen = sight.see("it", episode, trace=trace, config=small_config, instruction=None)
+        seen = sight.see("it", episode, trace=trace, config=small_config, settings=results.info["settings"])
         assert seen.replay.difference == 0
         assert seen.replay.success == episode.success
         assert len(seen.replay.observations) == episode.num_steps == len(trace.actions)
@@ -80,7 +80,8 @@ def test_a_trace_of_another_scene_is_noticed(run: Path, small_config: PolicyConf
     results = Results(run / "eval" / "first")
     first, second = results.episodes[:2]
     trace = results.traces[second.env, second.seed]
-    assert sight.see("it", first, trace=trace, config=small_config, instruction=None).replay.difference > 0
+    seen = sight.see("it", first, trace=trace, config=small_config, settings=results.info["settings"])
+    assert seen.replay.difference > 0
 
 
 def test_an_evaluation_without_traces_says_so_and_shows_its_own_film(run: Path, tmp_path: Path):
@@ -154,7 +155,7 @@ def test_shares_name_every_camera_and_stream_and_add_up(run: Path, small_config:
     results = Results(run / "eval" / "first")
     episode = results.episodes[0]
     trace = results.traces[episode.env, episode.seed]
-    seen = sight.see("it", episode, trace=trace, config=small_config, instruction=None)
+    seen = sight.see("it", episode, trace=trace, config=small_config, settings=results.info["settings"])
     found = sight.attended(seen, Video2Act.load(run))
     assert len(found) == len(trace.plans)
     names = ["front", "wrist", "System 2: spatial", "System 2: motion"]

@@ -362,7 +362,7 @@ class TestRefusals:
 
 
 def serve(policy: Video2Act, system2: program.System2Mode) -> program.Serving:
-    return program.serve_policy(policy, (), refresh_every=4, system2=system2, runtime=RuntimeConfig())
+    return program.serve_policy(policy, (), frame_sizes={}, refresh_every=4, system2=system2, runtime=RuntimeConfig())
 
 
 def test_inline_plans_are_reproducible_for_every_client(policy: Video2Act):

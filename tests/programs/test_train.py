@@ -221,7 +221,12 @@ def test_a_part_of_a_dataset_is_trained_on_and_recorded(recorded: Path, tmp_path
     train(
         (recorded,), tmp_path / "run", config=replace(CONFIG, num_steps=1), preset="small_system1", episodes=range(1, 3)
     )
-    assert json.loads((tmp_path / "run" / "data.json").read_text())[0]["episodes"] == 2
+    described = json.loads((tmp_path / "run" / "data.json").read_text())[0]
+    assert described["episodes"] == 2
+    assert described["frame_sizes"] == {
+        camera: list(size) for camera, size in load_frame_sizes(tmp_path / "run").items()
+    }
+    assert set(described["frame_sizes"]) == {"front", "wrist"}
 
 
 class TestResume:

@@ -10,6 +10,7 @@ from video2act.config.checks import (
     CountingInt,
     NonNegative,
     NonNegativeInt,
+    Pixels,
     PoolName,
     Positive,
     Processes,
@@ -75,6 +76,8 @@ class EvaluateOptions(CheckedConfig):
     """films per environment, of its first episodes; default: 2, but none if nothing is written"""
     rerun: RerunWord | None = None
     """show the filmed episodes in Rerun (extra `view`). live: in its viewer; file: as .rrd beside the films"""
+    image_size: Pixels | None = None
+    """width and height of a simulator's images, pixels; default: as the training data was recorded"""
     out: Path | None = None
     """folder for the results; default: a new folder in RUN/eval, and nothing is written for a policy that is already
     loaded"""
@@ -139,6 +142,8 @@ class RunOptions(CheckedConfig):
     """by hand: how far one key press moves, as a share of the action's range in the demonstrations"""
     max_steps: CountingInt | None = None
     """control steps of an episode; default: the environment's"""
+    image_size: Pixels | None = None
+    """width and height of a simulator's images, pixels; default: as the training data was recorded"""
     system2: str = "thread"
     """inline, thread, process or ws://host:port"""
     refresh_every: CountingInt | None = None

@@ -28,7 +28,7 @@ from video2act.engines.parity import Parity, compare
 from video2act.engines.policy import EnginePolicy
 from video2act.extras import extra
 from video2act.files.atomic import publish, write_text
-from video2act.files.run_folder import CONFIG_FILE, INSTRUCTIONS_FILE, SCENES_FILE, STATISTICS_FILE, load_instructions
+from video2act.files.run_folder import BESIDE, CONFIG_FILE, INSTRUCTIONS_FILE, STATISTICS_FILE, load_instructions
 from video2act.policy import Video2Act
 from video2act.text.encoder import ByteTextEncoder
 from video2act.text.instruction import MAX_BYTES
@@ -94,7 +94,7 @@ def export_policy(
 
 def _write(policy: Video2Act, folder: Path, *, engine: Engine, has_system2: bool) -> Exported:
     assert policy.folder is not None
-    for name in (CONFIG_FILE, STATISTICS_FILE, INSTRUCTIONS_FILE, SCENES_FILE):
+    for name in (CONFIG_FILE, STATISTICS_FILE, *BESIDE):
         if (policy.folder / name).is_file():
             shutil.copyfile(policy.folder / name, folder / name)
     own = exportable_copy(policy)

@@ -2,7 +2,7 @@
 
 ```
 engine.json          this file's `Exported`: engine, parts, arrays' meaning, the result of the check
-config.json, stats.json, instructions.json, scenes.json    as in the run folder
+config.json, stats.json, instructions.json, scenes.json, data.json    as in the run folder
 arrays.npz           schedule of the denoising, bounds of the state, map of the actions; embeddings of instructions
 instruction.onnx     bytes of an instruction -> what both systems read of it; only with encoders that read bytes
 conditions.onnx      images, state, age, text and video tokens -> keys and values of System 1

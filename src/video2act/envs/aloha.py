@@ -47,7 +47,7 @@ class Aloha(SimulatedTask):
         task: str,
         cameras: tuple[str, ...] = DEFAULT_CAMERAS,
         *,
-        image_size: int = 128,
+        image_size: int | tuple[int, int] = 128,
         max_steps: int = DEFAULT_MAX_STEPS,
     ) -> None:
         check_choice("ALOHA task", task, choices=INSTRUCTIONS)

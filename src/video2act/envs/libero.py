@@ -68,7 +68,7 @@ class Libero(SimulatedTask):
         task: str,
         cameras: tuple[str, ...] = DEFAULT_CAMERAS,
         *,
-        image_size: int = 128,
+        image_size: int | tuple[int, int] = 128,
         max_steps: int | None = None,
         official: bool = True,
     ) -> None:

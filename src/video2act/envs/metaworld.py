@@ -37,7 +37,7 @@ class MetaWorld(SimulatedTask):
         task: str,
         cameras: tuple[str, ...] = DEFAULT_CAMERAS,
         *,
-        image_size: int = 128,
+        image_size: int | tuple[int, int] = 128,
         max_steps: int = DEFAULT_MAX_STEPS,
     ) -> None:
         """`cameras` may be empty: then nothing is rendered, for a policy that sees nothing or to rate an expert."""

@@ -82,7 +82,7 @@ class Moving(SimulatedTask):
         task: str,
         cameras: tuple[str, ...] = DEFAULT_CAMERAS,
         *,
-        image_size: int = 128,
+        image_size: int | tuple[int, int] = 128,
         max_steps: int | None = None,
     ) -> None:
         check_choice("moving task", task, choices=TASKS)

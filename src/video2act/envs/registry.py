@@ -66,13 +66,14 @@ def make_environment(
     name: str,
     cameras: tuple[str, ...] | None = None,
     *,
-    image_size: int = 128,
+    image_size: int | tuple[int, int] | None = None,
     max_steps: int | None = None,
     to_demonstrate: bool = False,
 ) -> Environment:
-    """Build an environment by name; None leaves its usual cameras or time limit.
+    """Build an environment by name; None leaves its usual cameras, image size (128 px) or time limit.
 
     Args:
+        image_size: pixels a side of a simulator's images, or height and width. Those of your own have their own.
         to_demonstrate: scenes of its own for demonstrations, where the others are kept for evaluation (LIBERO).
     Raises:
         ValueError: an unknown name, or an environment of your own that is none.
@@ -85,11 +86,11 @@ def make_environment(
     if own is not None:
         return own
     check_choice("environment", name, choices=list_environments())
-    chosen: dict[str, Any] = {"cameras": cameras, "max_steps": max_steps}
+    chosen: dict[str, Any] = {"cameras": cameras, "image_size": image_size, "max_steps": max_steps}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     if to_demonstrate and family == "libero":
         chosen["official"] = False
-    return FAMILIES[family].environment(task, **chosen, image_size=image_size)
+    return FAMILIES[family].environment(task, **chosen)
 
 
 def is_own(name: str) -> bool:

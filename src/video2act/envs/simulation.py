@@ -62,7 +62,7 @@ class SimulatedTask:
     def __init__(self, spec: EnvironmentSpec, model: Any, **views: Any) -> None:
         """`views`: `upside_down`, `mirrored` and `hidden_group` of `Cameras`."""
         self.spec = spec
-        self._cameras = Cameras(model, spec.cameras, image_size=spec.frame_size[0], **views)
+        self._cameras = Cameras(model, spec.cameras, frame_size=spec.frame_size, **views)
         self._episode = EpisodeClock(spec)
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class Cameras:
         model: Any,
         names: tuple[str, ...],
         *,
-        image_size: int,
+        frame_size: tuple[int, int],
         upside_down: frozenset[str] = frozenset(),
         mirrored: Mapping[str, str] = MappingProxyType({}),
         hidden_group: int | None = None,
@@ -104,11 +104,11 @@ class Cameras:
             check_choice("camera", name, choices=available)
         if len(set(names)) < len(names):
             raise ValueError(f"cameras must differ, got {', '.join(names)}")
-        if image_size < 1:
-            raise ValueError(f"image_size must be a positive number of pixels, got {image_size}")
+        if min(frame_size) < 1:
+            raise ValueError(f"image_size must be a positive number of pixels, got {frame_size}")
         model.vis.quality.offsamples = 0
-        model.vis.global_.offwidth = model.vis.global_.offheight = image_size
-        self._model, self._names, self._image_size = model, names, image_size
+        model.vis.global_.offheight, model.vis.global_.offwidth = frame_size
+        self._model, self._names, self._frame_size = model, names, frame_size
         self._upside_down, self._mirrored, self._hidden_group = upside_down, mirrored, hidden_group
         self._renderer: Any = None
 
@@ -154,7 +154,7 @@ class Cameras:
         hook, failure = sys.unraisablehook, None
         sys.unraisablehook = lambda _: None  # a half-made context fails again when it is freed
         try:
-            renderer = mujoco.Renderer(self._model, self._image_size, self._image_size)
+            renderer = mujoco.Renderer(self._model, *self._frame_size)
         except (RuntimeError, ImportError, AttributeError, OSError, mujoco.FatalError) as error:
             failure = _no_renderer(error)
         finally:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -20,7 +20,8 @@ from video2act.engines.policy import EnginePolicy
 from video2act.envs import has_expert, make_environment, make_expert
 from video2act.evaluation.findings import EpisodeRecord, Measurements
 from video2act.evaluation.kept import FinishedEpisode, KeptEpisodes
-from video2act.evaluation.sources import EvaluatedPolicy, PolicySource
+from video2act.evaluation.sources import EvaluatedPolicy, PolicySource, rendered_size
+from video2act.files.run_folder import FrameSizes
 from video2act.interfaces import Environment, Expert, Watcher
 from video2act.limits import Limits
 from video2act.runtime.control_loop import EpisodeResult, run_episode
@@ -33,6 +34,15 @@ from video2act.viz.recorder import Recorder
 from video2act.viz.rerun_log import RerunLog
 
 
+@runtime_checkable
+class MakeEnvironment(Protocol):
+    """As `make_environment`."""
+
+    def __call__(
+        self, name: str, cameras: tuple[str, ...], /, *, image_size: int | tuple[int, int] | None
+    ) -> Environment: ...
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """A policy, the environments and the options, with their defaults resolved."""
@@ -40,13 +50,31 @@ class Evaluation:
     source: PolicySource
     env: tuple[str, ...]
     options: EvaluateOptions
-    make_environment: Callable[[str, tuple[str, ...]], Environment] = make_environment
+    make_environment: MakeEnvironment = make_environment
     """module-level functions: they travel to worker processes by name"""
     make_expert: Callable[[Environment], Expert] = make_expert
 
     @cached_property
     def config(self) -> PolicyConfig:
         return self.source.config()
+
+    @cached_property
+    def recorded_sizes(self) -> FrameSizes:
+        """Height and width of the policy's cameras in its training data; empty if they are not recorded."""
+        recorded = self.source.frame_sizes()
+        return {camera: recorded[camera] for camera in self.config.all_cameras if camera in recorded}
+
+    @property
+    def image_size(self) -> int | tuple[int, int] | None:
+        """What a simulator renders: as chosen, or as recorded. None: not recorded, its usual size.
+
+        Raises:
+            ValueError: the cameras were recorded at several sizes, and none is chosen.
+        """
+        return rendered_size(self.recorded_sizes, self.options.image_size)
+
+    def open_environment(self, env: str, cameras: tuple[str, ...]) -> Environment:
+        return self.make_environment(env, cameras, image_size=self.image_size)
 
     @property
     def streams(self) -> tuple[StreamConfig, ...]:
@@ -100,6 +128,8 @@ class Evaluation:
             "run": self.source.name,
             "env": list(self.env),
             "seeds": list(self.seeds),
+            "image_size": self.image_size,
+            "recorded_sizes": self.recorded_sizes if self.config.all_cameras else None,
             "refresh_every": self.refresh_every,
             "workers": self.workers,
             "num_videos": self.num_videos,
@@ -201,7 +231,7 @@ class EpisodeWorker:
         self._system = system.blinded() if options.blind else system
         instruction = options.instruction or ""
         if options.system2 == "process" and not instruction:
-            with closing(evaluation.make_environment(evaluation.env[0], ())) as first:
+            with closing(evaluation.open_environment(evaluation.env[0], ())) as first:
                 instruction = first.spec.instruction
         self._whole, self._scene = ExitStack(), ExitStack()
         self._runner = self._whole.enter_context(
@@ -250,7 +280,7 @@ class EpisodeWorker:
         self._scene.close()
         self._env = ""
         cameras = () if evaluation.options.blind else self._system.config.all_cameras
-        self._environment = self._scene.enter_context(closing(evaluation.make_environment(env, cameras)))
+        self._environment = self._scene.enter_context(closing(evaluation.open_environment(env, cameras)))
         self._expert_solves = self._scene.enter_context(_expert(evaluation, env))
         self._env = env
 
@@ -267,7 +297,7 @@ def _expert(evaluation: Evaluation, env: str) -> Iterator[Callable[[int], bool |
         yield lambda seed: None
         return
     # the expert needs no camera, and rendering is most of a step
-    with closing(evaluation.make_environment(env, ())) as unseen:
+    with closing(evaluation.open_environment(env, ())) as unseen:
         yield partial(play_expert, unseen, evaluation.make_expert(unseen))
 
 

@@ -22,6 +22,8 @@ def heading(info: dict[str, Any]) -> str:
         notes.append("BLIND: no image, no video")
     if settings["instruction"] is not None:
         notes.append(f"instruction replaced by {settings['instruction']!r}")
+    if note := _frames_note(settings):
+        notes.append(note)
     if settings.get("simulate_latency"):
         simulated = settings["simulate_latency"].items()
         notes.append("SIMULATED latency: " + ", ".join(f"{name} {1000 * value:g} ms" for name, value in simulated))
@@ -37,6 +39,20 @@ def heading(info: dict[str, Any]) -> str:
         late = f"{info['missed_deadlines']} of {info['control_steps']}"
         notes.append(f"{late} control steps were LATE: this machine is too slow, on a robot staleness would be larger")
     return escape("; ".join(notes))
+
+
+def _frames_note(settings: dict[str, Any]) -> str:
+    """What to know where the pictures may have another size than in training; older evaluations do not say it."""
+    chosen, recorded = settings.get("image_size"), settings.get("recorded_sizes")
+    shown = [chosen, chosen] if isinstance(chosen, int) else list(chosen or ())
+    if recorded is None or settings["blind"]:
+        return ""
+    if not recorded:
+        size = f"{chosen} px" if chosen else "of the environment's usual size"
+        return f"images {size}: their size in training is NOT RECORDED"
+    differing = {camera: size for camera, size in recorded.items() if list(size) != shown}
+    listed = ", ".join(f"{camera} {height} x {width}" for camera, (height, width) in differing.items())
+    return f"images of {chosen} px, in training: {listed}" if listed else ""
 
 
 def rate_text(rate: dict[str, Any] | None) -> str:

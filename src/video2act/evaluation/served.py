@@ -11,6 +11,7 @@ import torch
 
 from video2act.config import FrameConfig, PolicyConfig, System1Config
 from video2act.evaluation.sources import EvaluatedPolicy
+from video2act.files.run_folder import FrameSizes
 from video2act.interfaces import Perceiver
 from video2act.serving.access import load_api_key
 from video2act.serving.contract import Contract
@@ -101,6 +102,9 @@ class ServedSource:
     def training_seeds(self, env: str) -> list[int]:
         """Unknown: choose a `seed` above them."""
         return []
+
+    def frame_sizes(self) -> FrameSizes:
+        return self._system.remote.contract.frame_sizes
 
     def load(self, device: str) -> EvaluatedPolicy:
         return self._system

@@ -42,15 +42,17 @@ class Seen:
     action_names: tuple[str, ...]
 
 
-def see(title: str, episode: EpisodeOutcome, *, trace: Trace, config: PolicyConfig, instruction: str | None) -> Seen:
+def see(title: str, episode: EpisodeOutcome, *, trace: Trace, config: PolicyConfig, settings: dict[str, Any]) -> Seen:
     """Play an episode again.
 
     Args:
-        instruction: what the policy got instead of the environment's.
+        settings: of the evaluation, from `eval_info.json`.
     Raises:
         ImportError, ValueError: the environment cannot be made on this machine.
     """
-    environment = make_environment(episode.env, config.all_cameras or None)
+    size, instruction = settings.get("image_size"), settings["instruction"]
+    image_size = tuple(size) if isinstance(size, list) else size  # none in older files
+    environment = make_environment(episode.env, config.all_cameras or None, image_size=image_size)
     with closing(environment):
         shown = environment if instruction is None else Instructed(environment, instruction)
         found = replay(shown, episode.seed, trace=trace)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from video2act.config import PolicyConfig
 from video2act.engines.choice import load_policy
 from video2act.engines.policy import EnginePolicy
-from video2act.files.run_folder import SCENES_FILE, STATISTICS_FILE, load_config
+from video2act.files.run_folder import SCENES_FILE, STATISTICS_FILE, FrameSizes, load_config, load_frame_sizes
 from video2act.interfaces import DualSystem, Perceiver
 from video2act.statistics import Statistics, load_statistics
 from video2act.types import Video
@@ -51,6 +51,10 @@ class PolicySource(Protocol):
         """Seeds of this environment in the training data; empty if they are not recorded."""
         ...
 
+    def frame_sizes(self) -> FrameSizes:
+        """Height and width of each camera's frames in the training data; empty if they are not recorded."""
+        ...
+
     def load(self, device: str) -> EvaluatedPolicy: ...
     def load_system2(self, device: str) -> Perceiver: ...
 
@@ -75,6 +79,9 @@ class RunFolder:
     def training_seeds(self, env: str) -> list[int]:
         path = self.path / SCENES_FILE
         return json.loads(path.read_text()).get(env, []) if path.is_file() else []
+
+    def frame_sizes(self) -> FrameSizes:
+        return load_frame_sizes(self.path)
 
     def load(self, device: str) -> EvaluatedPolicy:
         return load_policy(self.path, self.engine, device=device)
@@ -102,6 +109,9 @@ class LoadedPolicy:
     def training_seeds(self, env: str) -> list[int]:
         return [] if self.policy.folder is None else RunFolder(self.policy.folder).training_seeds(env)
 
+    def frame_sizes(self) -> FrameSizes:
+        return {} if self.policy.folder is None else load_frame_sizes(self.policy.folder)
+
     def load(self, device: str) -> EvaluatedPolicy:
         return self.policy
 
@@ -109,3 +119,20 @@ class LoadedPolicy:
         raise ValueError(
             "System 2 in a process of its own is loaded from a run folder; evaluate the policy's run folder"
         )
+
+
+def rendered_size(recorded: FrameSizes, chosen: int | None) -> int | tuple[int, int] | None:
+    """What a simulator renders for a policy: the chosen size, or the recorded one; None where neither is there.
+
+    Raises:
+        ValueError: the cameras were recorded at several sizes, and none is chosen.
+    """
+    if chosen is not None or not recorded:
+        return chosen
+    if len(set(recorded.values())) > 1:
+        listed = ", ".join(f"{camera} {height} x {width}" for camera, (height, width) in recorded.items())
+        raise ValueError(
+            f"the training data's cameras differ in height and width ({listed}), and a simulator renders all of them "
+            "at one size; choose it: --image-size"
+        )
+    return next(iter(recorded.values()))

@@ -1,9 +1,10 @@
 """Checks before an evaluation: the environment fits the policy, its scenes are new, its options go together."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from video2act.config import PolicyConfig
 from video2act.engines.choice import load_policy
+from video2act.envs import is_own
 from video2act.evaluation.episodes import Evaluation
 from video2act.frames import frame_problems
 from video2act.interfaces import Environment, EnvironmentSpec
@@ -61,6 +62,12 @@ def check_unseen(seeds: range, training_seeds: Collection[int]) -> None:
         )
 
 
+def check_image_size(image_size: int | None, envs: Sequence[str]) -> None:
+    """Raises ValueError where an environment of your own would have to obey a chosen image size."""
+    if image_size is not None and (own := [env for env in envs if is_own(env)]):
+        raise ValueError(f"{own[0]} has an image size of its own; leave image_size={image_size} out")
+
+
 def check_exported(evaluation: Evaluation) -> None:
     """Raises ImportError, FileNotFoundError or ValueError for a folder or options that the engine cannot run."""
     options = evaluation.options
@@ -76,6 +83,7 @@ def check_runtime(evaluation: Evaluation) -> None:
     """Raises ValueError or FileNotFoundError if the evaluation cannot be run with its options."""
     options, config = evaluation.options, evaluation.config
     check_where(options.system2)
+    check_image_size(options.image_size, evaluation.env)
     if options.engine != "torch":
         check_exported(evaluation)
     evaluation.find_limits()

@@ -25,6 +25,9 @@ CARD_FILE = "README.md"
 ROBOTS = "robots"
 """of a training on several robots: one run folder each, by the names of their embodiments"""
 
+FrameSizes = dict[str, tuple[int, int]]
+"""camera -> height and width"""
+
 BESIDE = (SCENES_FILE, INSTRUCTIONS_FILE, DATA_FILE)
 """files that go to the Hub with the policy, where they exist"""
 SHARED = (CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FILE, f"{ADAPTER}/*", *BESIDE, CARD_FILE)
@@ -51,6 +54,23 @@ def load_instructions(run: Path) -> tuple[str, ...]:
     """The training instructions; none if the run folder has no list."""
     path = run / INSTRUCTIONS_FILE
     return tuple(json.loads(path.read_text())) if path.is_file() else ()
+
+
+def load_frame_sizes(run: Path) -> FrameSizes:
+    """Height and width of each camera's frames in the training data; none where an older training did not record them.
+
+    Raises:
+        ValueError: the file names something else.
+    """
+    path = run / DATA_FILE
+    sizes: FrameSizes = {}
+    try:
+        for part in json.loads(path.read_text()) if path.is_file() else ():
+            for camera, (height, width) in part.get("frame_sizes", {}).items():
+                sizes[str(camera)] = (int(height), int(width))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} does not describe the training data ({error}); copy the run folder again") from error
+    return sizes
 
 
 OLD_FRAMES: dict[str, dict[str, Any]] = {

@@ -141,12 +141,12 @@ def _show(
         from video2act.evaluation import sight  # torch
 
         try:
-            instruction = main.info["settings"]["instruction"]
+            settings = main.info["settings"]
             seen = [
-                sight.see(title, episode, trace=trace, config=config, instruction=instruction)
+                sight.see(title, episode, trace=trace, config=config, settings=settings)
                 for title, episode, trace in traced
             ]
-            streams = config.system2.streams if config.system2 and not main.info["settings"]["blind"] else ()
+            streams = config.system2.streams if config.system2 and not settings["blind"] else ()
             sight.show_episodes(page, seen, streams=streams)
         except (ImportError, ValueError) as error:
             reason = f"The episodes cannot be played again here: {error}"

@@ -23,8 +23,9 @@ from video2act.data import DatasetWriter, Episode
 from video2act.data.lerobot_format import INFO_PATH, Feature
 from video2act.engines.choice import check_engine, load_policy
 from video2act.envs import make_environment
-from video2act.evaluation.suitability import make_fitting
-from video2act.files.run_folder import STATISTICS_FILE, load_config
+from video2act.evaluation.sources import rendered_size
+from video2act.evaluation.suitability import check_image_size, make_fitting
+from video2act.files.run_folder import STATISTICS_FILE, load_config, load_frame_sizes
 from video2act.interfaces import Environment, EnvironmentSpec, Watcher
 from video2act.runtime.keys import Keys, TerminalKeys
 from video2act.runtime.live import JOG, Live, LiveEpisode, Status
@@ -68,7 +69,12 @@ def run(options: RunOptions, *, keys: Keys | None = None, watch: tuple[Watcher, 
         check_rerun(options.rerun)
     if options.record is None and options.record_only != "all":
         raise ValueError("record_only says what is recorded; name the dataset with --record")
-    make = partial(make_environment, options.env, config.all_cameras or None, max_steps=options.max_steps)
+    check_image_size(options.image_size, [options.env])
+    recorded = load_frame_sizes(options.run)
+    sizes = {camera: recorded[camera] for camera in config.all_cameras if camera in recorded}
+    size = rendered_size(sizes, options.image_size)
+    cameras = config.all_cameras or None
+    make = partial(make_environment, options.env, cameras, image_size=size, max_steps=options.max_steps)
     environment = make_fitting(config, make)
     with ExitStack() as ending:
         ending.enter_context(closing(environment))

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from video2act.config import PolicyConfig, RuntimeConfig, ServeOptions
 from video2act.engines.choice import check_engine, load_policy
-from video2act.files.run_folder import load_config, load_instructions
+from video2act.files.run_folder import FrameSizes, load_config, load_frame_sizes, load_instructions
 from video2act.interfaces import ConfiguredSystem, Perceiver
 from video2act.limits import Limits
 from video2act.refresh_rule import RefreshSpec
@@ -105,6 +105,7 @@ def serve_policy(
     system: ServedPolicy,
     instructions: tuple[str, ...],
     *,
+    frame_sizes: FrameSizes,
     refresh_every: int,
     system2: System2Mode,
     runtime: RuntimeConfig,
@@ -118,7 +119,13 @@ def serve_policy(
     limits = Limits.find(runtime.limits, lambda: system.statistics["action"])
     if limits is not None:
         limits.check_size(config.action_dim, "this policy")
-    contract = Contract.of(config, "policy", instructions=instructions, max_prompt_bytes=system.max_instruction_bytes)
+    contract = Contract.of(
+        config,
+        "policy",
+        instructions=instructions,
+        frame_sizes=frame_sizes,
+        max_prompt_bytes=system.max_instruction_bytes,
+    )
     spec = RefreshSpec(config.system2.streams if config.system2 else (), refresh_every, config.fps)
     trained = system.trained_instruction()
     warm_up_server(system, instructions or (trained,) * bool(trained), spec)
@@ -218,7 +225,12 @@ def serving(
         options: of `Server`; without them a free port on loopback.
     """
     parts = serve_policy(
-        policy, (), refresh_every=policy.config.refresh_every, system2=system2, runtime=runtime or RuntimeConfig()
+        policy,
+        (),
+        frame_sizes={},
+        refresh_every=policy.config.refresh_every,
+        system2=system2,
+        runtime=runtime or RuntimeConfig(),
     )
     options = {"port": 0, "gauges": parts.gauges, "trouble": parts.trouble, **options}
     with Server(parts.make_session, parts.contract.to_metadata(), **options).running() as server:
@@ -254,6 +266,7 @@ def serve(run: Path | str, *, is_ready: Callable[[Server], Any] | None = None, *
         parts = serve_policy(
             policy,
             instructions,
+            frame_sizes=load_frame_sizes(run),
             refresh_every=chosen.refresh_every or config.refresh_every,
             system2=chosen.system2,
             runtime=chosen.runtime,

@@ -6,7 +6,9 @@ its user as metadata.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 from video2act.config import FrameConfig, PolicyConfig, StreamConfig, camera_and_lag, from_json
@@ -80,6 +82,8 @@ class Contract:
     """System 2's"""
     instructions: tuple[str, ...] = ()
     """training instructions, as examples"""
+    frame_sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """height and width of the cameras' frames in the training data; empty if they are not recorded"""
     max_prompt_bytes: int = 4096
     """of the longest prompt in UTF-8, for all of the policy's text encoders that count bytes"""
 
@@ -90,6 +94,7 @@ class Contract:
         serves: Literal["policy", "system2"],
         *,
         instructions: tuple[str, ...] = (),
+        frame_sizes: Mapping[str, tuple[int, int]] = MappingProxyType({}),
         max_prompt_bytes: int | None = None,
     ) -> "Contract":
         """The contract of a policy.
@@ -118,6 +123,7 @@ class Contract:
             history_steps=max([s.stride * (s.num_frames - 1) for s in streams] + lags, default=0),
             streams={stream.name: ClipShape.of(stream) for stream in streams},
             instructions=instructions,
+            frame_sizes={camera: frame_sizes[camera] for camera in cameras if camera in frame_sizes},
             max_prompt_bytes=min(cls.max_prompt_bytes, max_prompt_bytes or cls.max_prompt_bytes),
         )
 

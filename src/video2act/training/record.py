@@ -51,11 +51,16 @@ def _save(policy: Video2Act, weights: dict[str, Tensor], *, out: Path, own: list
     policy.save(out, weights)
     write_text(out / SCENES_FILE, json.dumps(scenes(own)) + "\n")
     write_text(out / INSTRUCTIONS_FILE, json.dumps(sorted(data.tasks)[:MAX_INSTRUCTIONS], indent=2) + "\n")
-    write_text(out / DATA_FILE, json.dumps([describe_part(*part) for part in _parts(data)], indent=2) + "\n")
+    described = [describe_part(*part, is_own=part in own) for part in _parts(data)]
+    write_text(out / DATA_FILE, json.dumps(described, indent=2) + "\n")
 
 
-def describe_part(dataset: LeRobotDataset, episodes: tuple[int, ...]) -> dict[str, Any]:
-    """What a policy learned from, for its card."""
+def describe_part(dataset: LeRobotDataset, episodes: tuple[int, ...], *, is_own: bool) -> dict[str, Any]:
+    """What a policy learned from.
+
+    Args:
+        is_own: it is of the policy's robot, so that an evaluation shows frames of its size.
+    """
     used, labels = as_view(dataset).select([episodes]), load_labels(dataset.root)
     return {
         "name": dataset.root.name,
@@ -65,6 +70,7 @@ def describe_part(dataset: LeRobotDataset, episodes: tuple[int, ...]) -> dict[st
         "tasks": list(used.tasks),
         "state": list(dataset.info.state),
         "action": list(dataset.info.action),
+        **({"frame_sizes": {camera: dataset.image_size(camera) for camera in dataset.cameras}} if is_own else {}),
         **({"labels": str(labels)} if labels else {}),
     }
 

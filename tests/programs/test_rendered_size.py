@@ -1,0 +1,116 @@
+"""A simulator renders what a policy was trained on: demonstrations of 64 px were evaluated at 128 px, and nobody heard
+of it. With the recorded size a policy solved 35 scenes of 50 where it had solved 23."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from video2act.config import EvaluateOptions, RuntimeConfig
+from video2act.envs import make_environment
+from video2act.evaluation.episodes import EpisodeTask, EpisodeWorker, Evaluation
+from video2act.evaluation.report import heading
+from video2act.evaluation.sources import LoadedPolicy, RunFolder, rendered_size
+from video2act.evaluation.suitability import check_image_size
+from video2act.files.run_folder import DATA_FILE, load_frame_sizes
+from video2act.policy import Video2Act
+from video2act.programs.evaluate import evaluate
+from video2act.programs.serve import serve_policy
+from video2act.serving.contract import Contract
+
+SIZES = {"front": (24, 32), "wrist": (24, 32)}
+
+
+@pytest.fixture
+def run(saved_policy: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    shutil.copytree(saved_policy, folder)
+    describe(folder, SIZES)
+    return folder
+
+
+def describe(folder: Path, sizes: Any) -> None:
+    (folder / DATA_FILE).write_text(json.dumps([{"name": "demos", "frame_sizes": sizes}]))
+
+
+class Seen:
+    """Remembers the sizes that were asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def __call__(self, name: str, cameras: tuple[str, ...], *, image_size: Any) -> Any:
+        self.asked.append(image_size)
+        raise RuntimeError("enough")
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [(None, (24, 32)), (96, 96)])
+def test_an_evaluation_asks_for_the_recorded_size_or_the_chosen_one(run: Path, chosen: int | None, expected: Any):
+    seen = Seen()
+    options = EvaluateOptions(image_size=chosen, expert=False, num_videos=0)
+    worker = EpisodeWorker(Evaluation(RunFolder(run), ("moving:push",), options, seen))
+    with pytest.raises(RuntimeError, match="enough"):
+        worker(EpisodeTask("moving:push", 0))
+    assert seen.asked == [expected]
+
+
+def test_a_loaded_and_a_served_policy_know_the_recorded_size(run: Path):
+    policy = Video2Act.from_pretrained(run, device="cpu")
+    assert LoadedPolicy(policy).frame_sizes() == SIZES
+    contract = serve_policy(
+        policy, (), frame_sizes=load_frame_sizes(run), refresh_every=4, system2="inline", runtime=RuntimeConfig()
+    ).contract
+    assert Contract.from_metadata(json.loads(json.dumps(contract.to_metadata()))).frame_sizes == SIZES
+
+
+def test_a_policy_that_does_not_know_it_leaves_the_usual_size_and_says_so(run: Path):
+    (run / DATA_FILE).unlink()
+    evaluation = Evaluation(RunFolder(run), ("moving:push",), EvaluateOptions(num_videos=0))
+    assert evaluation.image_size is None
+    assert "NOT RECORDED" in heading(info(evaluation))
+
+
+def test_a_chosen_size_is_named_beside_the_recorded_one(run: Path):
+    options = EvaluateOptions(num_videos=0)
+    assert "training" not in heading(info(Evaluation(RunFolder(run), ("moving:push",), options)))
+    other = Evaluation(RunFolder(run), ("moving:push",), replace(options, image_size=96))
+    assert "images of 96 px, in training: front 24 x 32, wrist 24 x 32" in heading(info(other))
+
+
+def info(evaluation: Evaluation) -> dict[str, Any]:
+    return {"settings": evaluation.to_json(), "missed_deadlines": 0}
+
+
+def test_cameras_of_several_sizes_need_a_choice(run: Path):
+    describe(run, SIZES | {"wrist": (64, 64)})
+    with pytest.raises(ValueError, match=r"front 24 x 32, wrist 64 x 64.*--image-size"):
+        evaluate(run, "moving:push", episodes=1, expert=False)
+    assert rendered_size({"front": (24, 32), "wrist": (64, 64)}, 64) == 64
+
+
+def test_an_environment_of_your_own_does_not_obey_a_choice():
+    with pytest.raises(ValueError, match="own:make has an image size of its own; leave image_size=64 out"):
+        check_image_size(64, ["moving:push", "own:make"])
+    check_image_size(None, ["own:make"])
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", '[{"frame_sizes": {"front": 64}}]', '[{"frame_sizes": [2]}]', "5"])
+def test_a_damaged_record_is_named(run: Path, text: str):
+    (run / DATA_FILE).write_text(text)
+    with pytest.raises(ValueError, match="does not describe the training data"):
+        load_frame_sizes(run)
+
+
+@pytest.mark.parametrize("name", ["moving:push", "metaworld:push-v3", "aloha:insertion"])
+def test_a_simulator_renders_oblong_pictures(name: str):
+    pytest.importorskip("mujoco")
+    environment = make_environment(name, image_size=(24, 32), max_steps=2)
+    try:
+        shapes = {image.shape for image in environment.reset(0).images.values()}
+    finally:
+        environment.close()
+    assert shapes == {(24, 32, 3)}
+    assert environment.spec.frame_size == (24, 32)
