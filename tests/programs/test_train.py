@@ -223,10 +223,8 @@ def test_a_part_of_a_dataset_is_trained_on_and_recorded(recorded: Path, tmp_path
     )
     described = json.loads((tmp_path / "run" / "data.json").read_text())[0]
     assert described["episodes"] == 2
-    assert described["frame_sizes"] == {
-        camera: list(size) for camera, size in load_frame_sizes(tmp_path / "run").items()
-    }
-    assert set(described["frame_sizes"]) == {"front", "wrist"}
+    data = open_dataset(recorded)
+    assert described["frame_sizes"] == {camera: list(data.image_size(camera)) for camera in data.cameras}
 
 
 class TestResume:

@@ -7,6 +7,7 @@ picture is computed from what really happened, and the page says how exactly tha
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
