@@ -206,13 +206,13 @@ def test_shapes_are_compared_before_memory_is_taken(
     put(described, path, value)
     (run / "config.json").write_text(json.dumps(described))
     no_memory(monkeypatch)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(ValueError, match=r"does not fit its config|_dim=65536, but the statistics describe"):
         Video2Act.from_pretrained(run)
     if path.startswith(("system2", "system1.hidden")):
         with pytest.raises(ValueError, match="does not fit its config"):
             load_system2(run)
-    assert time.monotonic() - started < 8
+    assert time.process_time() - started < 8
 
 
 @pytest.mark.parametrize(("name", "value"), [("depth", 256), ("hidden", 2**16), ("latent_channels", 2**16)])

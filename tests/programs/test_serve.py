@@ -409,26 +409,29 @@ def test_a_new_prompt_reaches_system2_at_once(
 
 def test_the_server_warms_up_before_it_listens(policy: Video2Act, monkeypatch: pytest.MonkeyPatch):
     """The first refresh compiles kernels and reads weights: every client was told that the policy hangs."""
-    perceive, act, is_cold = policy.perceive, policy.act, {"perceive", "act"}
+    is_cold: set[str] = set()
 
     def slow_at_first(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def run(*asked: Any) -> Any:
-            if name in is_cold:
-                time.sleep(0.6)
-                is_cold.remove(name)
+            is_cold.discard(name)
             return work(*asked)
 
         return run
 
-    monkeypatch.setattr(policy, "perceive", slow_at_first("perceive", perceive))
-    monkeypatch.setattr(policy, "act", slow_at_first("act", act))
+    monkeypatch.setattr(policy, "perceive", slow_at_first("perceive", policy.perceive))
+    monkeypatch.setattr(policy, "act", slow_at_first("act", policy.act))
+    listen = program.Server.__init__
+
+    def warm(*given: Any, **options: Any) -> None:
+        assert not is_cold
+        listen(*given, **options)
+
+    monkeypatch.setattr(program.Server, "__init__", warm)
     for mode in ("thread", "inline"):
         is_cold |= {"perceive", "act"}
-        with program.serving(policy, mode, limits=ConnectionLimits(answer_timeout_s=0.5)) as server:
-            assert not is_cold
-            with closing(RemotePolicy(server.address)) as remote:
-                remote.reset()
-                assert np.isfinite(remote.infer(observation(0)).actions).all()
+        with program.serving(policy, mode) as server, closing(RemotePolicy(server.address)) as remote:
+            remote.reset()
+            assert np.isfinite(remote.infer(observation(0)).actions).all()
 
 
 def test_a_server_that_cannot_plan_for_its_training_instruction_does_not_start(
