@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from video2act import cli
-from video2act.envs import list_environments
+from video2act.envs import expand_suites, is_own, list_environments
 from video2act.programs.demo import DEMOS
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +58,8 @@ def test_every_command_is_understood(
     ((verb, options),) = recorded_calls
     assert verb in (words[0], " ".join(words[:2]))
     named = options.get("env", ())
-    assert {named} if isinstance(named, str) else set(named) <= set(list_environments())
+    named = {name for name in expand_suites([named] if isinstance(named, str) else named) if not is_own(name)}
+    assert named <= set(list_environments())
     assert options.get("name", "push") in DEMOS
 
 
