@@ -175,7 +175,7 @@ class StudyOptions(CheckedConfig):
     """Train and evaluate every arm of a yaml file with every seed, and compare them. Run again to go on."""
 
     study: Path
-    """the yaml file; see docs/evidence.md"""
+    """the yaml file; see docs/evaluating.md"""
     out: Path
     """folder for data, policies, evaluations, table.md, plots and study.html"""
     arms: tuple[str, ...] | None = None

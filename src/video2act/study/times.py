@@ -7,7 +7,7 @@ from video2act.study.jobs import StudyJob
 from video2act.study.worker import read_record
 
 SECONDS = {"collect": 0.8, "label": 0.1, "train-video": 0.3, "train": 0.3, "eval": 2.0}
-"""of one core, for an episode or a training step of the preset tiny (docs/results.md)"""
+"""of one core, for an episode or a training step of the preset tiny (docs/training.md)"""
 
 
 def seconds_per_unit(jobs: Mapping[str, StudyJob], folder: Path) -> dict[str, float]:

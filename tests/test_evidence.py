@@ -1,0 +1,49 @@
+"""The page of evidence: intervals follow from the seeds beside them, and its figures can be drawn."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+evidence_plots = pytest.importorskip("evidence_plots")  # needs the extra `study`
+
+PAGE = (ROOT / "docs" / "evidence.md").read_text()
+SEEDS = evidence_plots.seed_tables(PAGE)
+STATED = {(table[0][0], row[0]): row[-1] for table in evidence_plots.tables(PAGE) for row in table[1:]}
+
+
+@pytest.mark.parametrize(("table", "row"), [(table, row) for table in SEEDS for row in SEEDS[table]])
+def test_every_interval_is_the_one_of_its_seeds(table: str, row: str):
+    values, stated = SEEDS[table][row], STATED[table, row]
+    if len(values) == 1:
+        assert stated == "one seed"
+        return
+    mean, low, high = evidence_plots.interval(values)
+    if "%" not in stated:
+        assert stated == f"{mean:+.0f} ({low:+.0f} to {high:+.0f})"
+    else:
+        assert stated == f"{mean:.0f} % ({max(low, 0):.0f} to {min(high, 100):.0f})"
+
+
+def test_differences_are_those_of_the_counts():
+    arms, differences = SEEDS["policy, push"], SEEDS["both systems, minus"]
+    of_row = dict(zip(differences, list(arms)[1:], strict=True))  # in the same order
+    for row, arm in of_row.items():
+        assert differences[row] == pytest.approx([a - b for a, b in zip(arms["both systems"], arms[arm], strict=True)])
+
+
+def test_the_first_table_repeats_the_contrasts():
+    first = str(evidence_plots.tables(PAGE)[0])
+    for row in ("System 1 alone", "random weights"):
+        mean, _, interval = STATED["both systems, minus", row].partition(" ")
+        assert f"{mean} points {interval}" in first
+
+
+def test_the_figures_of_the_page_exist_and_are_drawn():
+    named = set(re.findall(r"images/(evidence_\w+\.svg)", PAGE))
+    assert named == {path.name for path in (ROOT / "docs" / "images").glob("evidence_*.svg")}
+    assert len(evidence_plots.draw_seeds({"push": SEEDS["policy, push"]}).axes) == 1
+    assert evidence_plots.draw_late(PAGE).axes[0].get_legend()
