@@ -20,7 +20,7 @@ BLUE, GREY, RED = "#1f5fa8", "#777777", "#b5442e"
 def tables(page: str) -> list[list[list[str]]]:
     """Every table of a markdown page as rows of cells, the header first."""
     found = re.findall(r"(?:^\|.*\|\n)+", page, re.MULTILINE)
-    rows = [[line.strip("|").split(" | ") for line in table.splitlines()] for table in found]
+    rows = [[line[1:-1].split("|") for line in table.splitlines()] for table in found]
     return [[[cell.strip() for cell in row] for row in (table[0], *table[2:])] for table in rows]
 
 
@@ -37,6 +37,8 @@ def seed_tables(page: str) -> dict[str, dict[str, list[float]]]:
 def interval(values: list[float]) -> tuple[float, float, float]:
     """Mean and the 95 % interval of Student's t. Needs two values."""
     mean = sum(values) / len(values)
+    if len(set(values)) == 1:
+        return mean, mean, mean
     low, high = stats.t.interval(0.95, len(values) - 1, loc=mean, scale=stats.sem(values))
     return mean, float(low), float(high)
 
