@@ -1,8 +1,7 @@
 """Which past frames make a clip: the one rule of training and running. `frames.py` gives them their size.
 
-A clip ends at its newest frame and goes back `stride` control steps at a time. Before the episode began there is
-nothing to see, so the first frame is repeated: in training as on the robot, where the camera had been looking at a
-scene at rest.
+A clip ends at its newest frame and goes back `stride` control steps at a time. Before the beginning of the episode the
+first frame is repeated, in training as on the robot: the scene was at rest.
 """
 
 from collections import deque

@@ -100,7 +100,7 @@ def fields_of(name: str) -> tuple[str, ...]:
     with commas.
 
     Raises:
-        ValueError: neither; what there is is told.
+        ValueError: neither; the message lists what there is.
     """
     if name in EMBODIMENTS:
         return EMBODIMENTS[name]
@@ -123,7 +123,7 @@ def make_embodiment(name: str, state_dim: int, *, action_dim: int) -> Embodiment
     known.
 
     Raises:
-        ValueError: no such robot, or its state or action has another size; both are told.
+        ValueError: no such robot, or its state or action has another size; the message names both.
     """
     if name == UNIFIED and state_dim == action_dim == UNIFIED_DIM:
         return Embodiment(tuple(range(UNIFIED_DIM)))

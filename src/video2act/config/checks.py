@@ -1,5 +1,4 @@
-"""What annotations promise: the choices of a `Literal` and bounds of numbers, checked by one function for every
-config."""
+"""Checks of every config by its annotations: the choices of a `Literal` and the bounds of numbers."""
 
 import math
 import re

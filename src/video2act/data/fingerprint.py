@@ -1,4 +1,4 @@
-"""When are two datasets the same data? When training reads the same of them.
+"""Whether two datasets are the same data: training would read the same from both.
 
 That is: rate, cameras and their sizes, states and actions, sentences, and the files of pictures, also through links.
 What training does not read changes nothing: names and places of files, other columns, `stats.json`, what a file

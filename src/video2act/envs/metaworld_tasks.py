@@ -1,4 +1,4 @@
-"""MetaWorld's 50 tasks, each with the sentence that a policy is told. The sentences are ours; MetaWorld has none."""
+"""MetaWorld's 50 tasks, each with its instruction. The sentences are ours; MetaWorld has none."""
 
 INSTRUCTIONS = {
     "assembly-v3": "put the ring over the peg",

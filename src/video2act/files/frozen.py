@@ -1,4 +1,4 @@
-"""Encoders of others, from transformers, read strictly: a tensor that the files lack is an error, not a random number.
+"""Published encoders, from transformers, read strictly: a tensor that the files lack is an error, not a random number.
 
 Likewise their tokenizers: one that has lost its vocabulary would call every word unknown, and every sentence would be
 the same. Code that comes with a model is never run.

@@ -1,4 +1,4 @@
-"""Weights of others on disk: which files hold them, and opening one without believing it.
+"""Weights that other code wrote: which files hold them, and how they are opened without trust.
 
 Both systems read such files, hence their place beneath them. Safetensors, or PyTorch's own files with nothing in them
 but tensors (`weights_only`). Every error names the file.

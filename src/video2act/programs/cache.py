@@ -1,4 +1,4 @@
-"""`video2act cache`: let System 2 see the demonstrations before training, and check what it left behind.
+"""`video2act cache`: let System 2 see the demonstrations before training, and check the stored result.
 
 `train` fills a cache by itself. Filled apart, it can be shared by trainings, computed by many machines (a pool, or
 accelerate launch), kept to a size, and hold an earlier stage, which is smaller and fits policies that differ only

@@ -1,7 +1,7 @@
 """`video2act view`: a recorded demonstration as System 2 sees it, as a film.
 
 The same film as of an evaluated episode, with the ticks of the schedule that the policy would follow: it plans every
-`execute_steps` control steps and refreshes System 2 every `refresh_every`. Nobody acts here; the frames are the
+`execute_steps` control steps and refreshes System 2 every `refresh_every`. The policy does not act: the frames are the
 demonstrator's.
 """
 

@@ -1,4 +1,4 @@
-"""One episode of a policy in an environment: observe, decide, act. Watchers look on; the loop never grows.
+"""One episode of a policy in an environment: observe, decide, act. Watchers get every step, so the loop stays small.
 
 Success is success at any control step, as in the benchmarks. There are no rewards.
 """

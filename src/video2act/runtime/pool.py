@@ -1,8 +1,8 @@
-"""A pool: where shares of work run. Local processes, or Ray's actors where one machine is outgrown.
+"""A pool: where shares of work run. Local processes, or Ray's actors if one machine is not enough.
 
 A worker is built once per process and does one task after another; results arrive as they are finished. A task is a
-function of its content (a seed, the number of an episode), so the results do not depend on the pool or its size. Of
-scheduling, only this is here: a free worker gets the next task.
+function of its content (a seed, the number of an episode), so the results do not depend on the pool or its size.
+Scheduling is simple: a free worker gets the next task.
 """
 
 from collections import deque

@@ -1,5 +1,4 @@
-"""System 2 in a process, and on a device, of its own: what it does cannot slow the control loop but by the cores they
-share.
+"""System 2 in a process, and on a device, of its own: it slows the control loop only through cores that both use.
 
 A thread beside the control loop sends clips and waits for tokens. A process that raised, died or gives no answer for
 `hang_timeout_s` is killed, and another one is started. The frames stay here, so the new one sees the same past.

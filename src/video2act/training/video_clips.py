@@ -1,4 +1,4 @@
-"""Which clips a video model learns: those of the streams that will read it. The streams' config is the one word for it.
+"""Which clips a video model learns: those of the streams that will read it, as their config defines them.
 
 A model that has seen frames 12 ms apart does not know what moves in frames 50 ms apart, so a policy refuses a video
 model of ours that learned another rate.

@@ -1,8 +1,8 @@
 """What a video model has learned, on episodes that it never saw: its loss, and how well it continues a video.
 
 PSNR stands beside that of repeating the last frame, which is hard to beat one step ahead, and that of the codec, which
-bounds any prediction. A model that knows one noise level per clip cannot be given a past; of it there are the loss and
-imagined clips.
+bounds any prediction. A model that knows one noise level per clip cannot be given a past: its report has the loss and
+imagined clips only.
 """
 
 from collections.abc import Sequence

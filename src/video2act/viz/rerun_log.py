@@ -5,7 +5,7 @@ Timelines: `robot` (its clock), `control_step`, `system1` (number of the plan), 
 
     camera/NAME               each picture
     state, action             numbers with their names; action is what was sent
-    plan/chunk, plan/NAME     each action chunk, whole, and the action it has for now
+    plan/chunk, plan/now      each action chunk, whole, and the action that it has for this moment
     system2/STREAM/...        boundaries or motion over the camera picture; the imagined frame and the one that came
     staleness, incidents, held, clamped
 
