@@ -148,7 +148,8 @@ def test_a_run_says_what_the_policy_sees_and_does(run: Callable[[PolicyConfig], 
     folder = run(make_preset("tiny", DataSpec(3, 2, 20.0, ("top", "wrist"))))
     assert "not recorded" in describe_run(folder)
     learned = {"name": "push", "robot": "arm", "episodes": 7, "frames": 700, "tasks": ["push the block"]}
-    (folder / "data.json").write_text(json.dumps([learned]))
+    sizes = {"frame_sizes": {"top": (480, 640), "wrist": (96, 96)}}
+    (folder / "data.json").write_text(json.dumps([learned, learned | sizes]))  # older run folders have no sizes
     (folder / "instructions.json").write_text(json.dumps(["push the block", "pull it"]))
     lines = [" ".join(line.split()) for line in describe_run(folder).splitlines()]
     for line in (
@@ -161,6 +162,7 @@ def test_a_run_says_what_the_policy_sees_and_does(run: Callable[[PolicyConfig], 
         "instruction push the block",
         "pull it",
         "trained on push (arm): 7 episodes, 700 frames; push the block",
+        "push (arm): 7 episodes, 700 frames; push the block; top 640x480, wrist 96x96",
         "changed nothing: the run is as its preset says",
     ):
         assert line in lines

@@ -75,7 +75,8 @@ def _recorded(path: Path) -> list[Any]:
 
 def _trained_on(data: dict[str, Any]) -> str:
     columns = [f"{name}: {' + '.join(data[name])}" for name in ("state", "action") if data.get(name)]
-    listed = "; ".join([*data["tasks"][:MAX_SENTENCES], *columns])
+    frames = [f"{camera} {width}x{height}" for camera, (height, width) in data.get("frame_sizes", {}).items()]
+    listed = "; ".join([*data["tasks"][:MAX_SENTENCES], *columns, ", ".join(frames)]).removesuffix("; ")
     return f"{data['name']} ({data['robot']}): {data['episodes']} episodes, {data['frames']} frames; {listed}"
 
 
