@@ -5,7 +5,6 @@ changed is in the run folder: the transformer's first blocks in `model.safetenso
 """
 
 import copy
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -22,7 +21,7 @@ from video2act import hub
 from video2act.config import PolicyConfig
 from video2act.embodiment import FIELDS, UNIFIED, fields_of
 from video2act.files.atomic import write_text
-from video2act.files.run_folder import CONFIG_FILE, INSTRUCTIONS_FILE, STATISTICS_FILE, WEIGHTS_FILE, load_config
+from video2act.files.run_folder import CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FILE, load_config, load_instructions
 from video2act.files.weights import check_file, load_weights, read_shapes, save_weights
 from video2act.normalize import Normalizer
 from video2act.observations import read_image, read_state, staleness_of
@@ -292,8 +291,7 @@ class Video2Act(nn.Module):
 
     def trained_instruction(self) -> str:
         """An instruction of the training; empty if the run folder records none."""
-        path = None if self.folder is None else self.folder / INSTRUCTIONS_FILE
-        return (json.loads(path.read_text()) or [""])[0] if path is not None and path.is_file() else ""
+        return "" if self.folder is None else next(iter(load_instructions(self.folder)), "")
 
     def load_weights(self, path: Path | str) -> None:
         """The inverse of `save_weights`, strict. Raises as `load` does."""

@@ -13,9 +13,9 @@ from video2act.config import BackboneConfig, PolicyConfig, TrainConfig, VideoTra
 from video2act.data import FrameStore, LeRobotDataset
 from video2act.data.batches import BatchLoader
 from video2act.data.cache import FeatureCache
-from video2act.data.cache_manifest import CacheSpec, StaleCacheError
+from video2act.data.cache_manifest import COPIES, CacheSpec, StaleCacheError
 from video2act.policy import Video2Act
-from video2act.training.cache_copies import COPIES, open_copies
+from video2act.training.cache_copies import open_copies
 from video2act.training.features import cache_spec, fill, look
 from video2act.training.new_policy import build_policy
 from video2act.types import Video

@@ -5,10 +5,11 @@ import re
 import reprlib
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -60,7 +61,7 @@ PoolName = Annotated[
 ]
 POSITIVE = Bound("must be positive", lambda value: value > 0)
 Positive = Annotated[float, POSITIVE, FINITE]
-NonNegative = Annotated[float, Bound("must not be negative", lambda value: value >= 0)]
+NonNegative = Annotated[float, Bound("must not be negative", lambda value: value >= 0), FINITE]
 Fraction = Annotated[float, Bound("must lie in [0, 1)", lambda value: 0 <= value < 1)]
 
 
@@ -91,7 +92,7 @@ class CheckedConfig:
     def __post_init__(self) -> None:
         for name, hint in _hints(type(self)).items():
             value = getattr(self, name)
-            if problem := _problem(hint, value):
+            if problem := problem_of(hint, value):
                 raise ValueError(f"{name} {problem}, got {shown(value)}")
         self._check()
 
@@ -119,25 +120,33 @@ def shown(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def _problem(hint: Any, value: Any) -> str:
+def members(arguments: tuple[Any, ...], value: Sequence[Any]) -> tuple[Any, ...]:
+    """The type of each item of a tuple, from `get_args` of the tuple's own."""
+    return arguments[:1] * len(value) if arguments[-1:] == (...,) else arguments
+
+
+def problem_of(hint: Any, value: Any) -> str:
     """What is wrong with a value, or nothing."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         bounds = [bound for bound in arguments[1:] if isinstance(bound, Bound | Between)]
         closer = next((problem for bound in bounds if (problem := bound.problem(value))), "")
         is_number = arguments[0] in (int, float)  # which has a bound of its own, then
-        return closer or ("" if bounds and is_number else _problem(arguments[0], value))
+        return closer or ("" if bounds and is_number else problem_of(arguments[0], value))
     if origin is Literal:
         return "" if value in arguments else f"must be one of {', '.join(map(str, arguments))}"
     if origin in (typing.Union, types.UnionType):
         if value is None and types.NoneType in arguments:
             return ""
-        problems = [_problem(member, value) for member in arguments if member is not types.NoneType]
+        problems = [problem_of(member, value) for member in arguments if member is not types.NoneType]
         return "" if "" in problems else problems[0]
-    if origin is tuple and arguments[-1:] == (...,):
+    if origin in (tuple, dict):
         if len(value) > MAX_ITEMS:
             return f"must have at most {MAX_ITEMS} items, not {len(value)}"
-        return next((problem for item in value if (problem := _problem(arguments[0], item))), "")
+        hints = arguments * len(value) if origin is dict else members(arguments, value)
+        items = chain.from_iterable(value.items()) if origin is dict else value
+        pairs = zip(hints, items, strict=True)
+        return next((problem for each, item in pairs if (problem := problem_of(each, item))), "")
     if hint is int:
         return ANY_INT.problem(value)
     if hint is float:

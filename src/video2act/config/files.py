@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
-from video2act.config.checks import MAX_ITEMS, check, located, shown
+from video2act.config.checks import MAX_ITEMS, check, located, members, shown
 
 Config = TypeVar("Config")
 
@@ -120,7 +120,10 @@ def build(hint: Any, value: Any, *, where: str) -> Any:
     if origin is tuple:
         check(isinstance(value, list | tuple), f"{where}: expected a list, got {shown(value)}")
         check(len(value) <= MAX_ITEMS, f"{where}: expected a list of at most {MAX_ITEMS} items, got {len(value)}")
-        return tuple(build(arguments[0], item, where=f"{where}[{i}]") for i, item in enumerate(value))
+        hints = members(arguments, value)
+        check(len(value) == len(hints), f"{where}: expected {len(hints)} items, got {shown(value)}")
+        pairs = zip(hints, value, strict=True)
+        return tuple(build(each, item, where=f"{where}[{i}]") for i, (each, item) in enumerate(pairs))
     if origin is dict:
         check(isinstance(value, dict), f"{where}: expected a map, got {shown(value)}")
         return {key: build(arguments[1], item, where=f"{where}: {key}") for key, item in value.items()}

@@ -3,9 +3,9 @@ through."""
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-from video2act.config.checks import FINITE, CheckedConfig, NonNegative, Positive, check
+from video2act.config.checks import CheckedConfig, NonNegative, Positive, check
 
 Overlap = Literal["replace", "temporal_ensemble", "rtc", "rtc_trained"]
 WhenStale = Literal["hold", "wait", "inline", "error"]
@@ -24,22 +24,22 @@ class RuntimeConfig(CheckedConfig):
     """how a new plan follows the old one. replace: at once; temporal_ensemble: the average of
     all plans for a moment (ACT, arXiv 2304.13705); rtc: the new plan continues the old one (real-time chunking, arXiv
     2506.07339); rtc_trained: the same with a policy that was trained for it (arXiv 2512.05964)"""
-    ensemble_decay: Annotated[NonNegative, FINITE] = 0.01
+    ensemble_decay: NonNegative = 0.01
     """temporal_ensemble: the i-th oldest plan weighs `exp(-ensemble_decay * i)`; ACT's is 0.01"""
-    guidance: Annotated[Positive, FINITE] = 5.0
+    guidance: Positive = 5.0
     """rtc: the largest weight of the guidance; 5 in the paper"""
     max_staleness_s: NonNegative | None = None
     """oldest video condition that a plan may be made on; None: any. Training has seen max_staleness_steps / fps"""
     when_stale: WhenStale = "hold"
     """what to do if the condition is older: hold the last target; wait up to slack_s, then hold; run System 2 inline;
     end with an error"""
-    slack_s: Annotated[NonNegative, FINITE] = 0.1
+    slack_s: NonNegative = 0.1
     """when_stale=wait: the longest wait"""
     system2_device: str = ""
     """device of System 2 in a process: cuda:1, ...; empty: the policy's"""
-    hang_timeout_s: Annotated[Positive, FINITE] = 10.0
+    hang_timeout_s: Positive = 10.0
     """System 2 in a thread, in a process or elsewhere: after this time without progress it counts as hung"""
-    first_condition_timeout_s: Annotated[Positive, FINITE] = 60.0
+    first_condition_timeout_s: Positive = 60.0
     """System 2 in a thread, in a process or elsewhere: longest wait for the first condition of an episode. The first
     one after a start may take long: weights are read and kernels compiled"""
     limits: str = ""
@@ -59,9 +59,9 @@ def data_margin(limits: str) -> float | None:
 class SimulatedLatency(CheckedConfig):
     """How long each system takes on a virtual clock, seconds."""
 
-    system1: Annotated[NonNegative, FINITE] = 0.0
-    system2: Annotated[NonNegative, FINITE] = 0.0
-    jitter: Annotated[NonNegative, FINITE] = 0.0
+    system1: NonNegative = 0.0
+    system2: NonNegative = 0.0
+    jitter: NonNegative = 0.0
     """each duration is drawn evenly from its mean plus and minus this, and is never negative"""
 
     @classmethod

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from video2act.config.checks import (
-    FINITE,
     Between,
     Bound,
     CheckedConfig,
@@ -87,7 +86,7 @@ class TrainConfig(OptimizationConfig):
     """standard deviation added to the normalised state"""
     video_learning_rate: Positive = 1e-5
     """peak for a video model that is tuned with the policy (system2.tuning); 1e-4 is usual for LoRA"""
-    video_loss_weight: Annotated[NonNegative, FINITE] = 0.0
+    video_loss_weight: NonNegative = 0.0
     """weight of the video model's own loss beside that of the actions, where it is tuned with the policy; 0: without.
     UVA (arXiv 2503.00200), PAD and Fast-WAM report gains; it costs nothing when the policy acts"""
     video_batch_size: CountingInt = 8
@@ -95,11 +94,11 @@ class TrainConfig(OptimizationConfig):
     image_shift_px: Annotated[int, Between(0, 2**13)] = 0
     """images are shifted by up to this many pixels. Not for fixed cameras, where a pixel's position carries
     information"""
-    image_jitter: NonNegative = 0.1
+    image_jitter: Fraction = 0.1
     """brightness, contrast and saturation vary by up to this share"""
     clip_shift_px: Annotated[int, Between(0, 2**13)] = 0
     """System 2's clips are shifted by up to this many of their pixels, all frames of a clip alike"""
-    clip_jitter: NonNegative = 0.0
+    clip_jitter: Fraction = 0.0
     """brightness, contrast and saturation of the clips vary by up to this share"""
     clip_copies: Annotated[int, Between(1, 256)] = 4
     """where clips vary and are cached: how many varied copies of each clip the cache holds, beside the one as recorded.

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from video2act.config.backbone import ScratchConfig, TuningConfig
-from video2act.config.checks import POSITIVE, Between, CheckedConfig, NonNegative, PoolName, Processes, check
+from video2act.config.checks import Between, CheckedConfig, Fraction, PoolName, Positive, Processes, check
 from video2act.config.frames import Fit
 from video2act.config.training import InverseTrainConfig, TrainConfig, VideoTrainConfig
 
@@ -145,13 +145,13 @@ class FillCacheOptions(PolicyStart, DataOptions):
     """latents of the video VAE; features after the video model's blocks; seen: filtered features"""
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     """number format on disk"""
-    frames_gib: Annotated[float, POSITIVE] = TRAINING.frames_gib
+    frames_gib: Positive = TRAINING.frames_gib
     """memory for decoded frames in GiB; of an episode that does not fit, pieces are read"""
-    max_gib: Annotated[float, POSITIVE] | None = None
+    max_gib: Positive | None = None
     """refuse to write a cache larger than this, with its copies"""
     clip_shift_px: Annotated[int, Between(0, 2**13)] = TRAINING.clip_shift_px
     """fill varied copies, too: as for train"""
-    clip_jitter: NonNegative = TRAINING.clip_jitter
+    clip_jitter: Fraction = TRAINING.clip_jitter
     """as for train"""
     clip_copies: Annotated[int, Between(1, 256)] = TRAINING.clip_copies
     """as for train"""

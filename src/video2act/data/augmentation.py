@@ -14,10 +14,11 @@ def shift(image: Float[Tensor, "b c h w"], max_px: int, *, generator: torch.Gene
     """Move each image by up to `max_px` pixels either way; the border is repeated."""
     if max_px == 0:
         return image
-    h, w = image.shape[2:]
-    padded = torch.nn.functional.pad(image, (max_px,) * 4, mode="replicate")
-    offsets = torch.randint(0, 2 * max_px + 1, (len(image), 2), generator=generator).tolist()
-    return torch.stack([item[:, y : y + h, x : x + w] for item, (y, x) in zip(padded, offsets, strict=True)])
+    offsets = torch.randint(0, 2 * max_px + 1, (len(image), 2), generator=generator) - max_px
+    # chosen, not cut out of a padded image: a large shift would pad to gigabytes
+    sides = zip(image.shape[2:], offsets.T, strict=True)
+    rows, columns = ((torch.arange(side) + by[:, None]).clamp(0, side - 1) for side, by in sides)
+    return torch.stack([item[:, y][..., x] for item, y, x in zip(image, rows, columns, strict=True)])
 
 
 def jitter(

@@ -12,6 +12,7 @@ noticed. Channels are stored last, as a former reads them.
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -149,6 +150,10 @@ class FeatureCache:
                 return f"{path}: {name} has {entry['rows']} rows, expected {expected}; {REFILL}"
         return None
 
+    def missing(self, lengths: Sequence[int]) -> list[int]:
+        """The episodes of a dataset whose files are not there, or damaged, by the numbers of their frames."""
+        return [episode for episode, length in enumerate(lengths) if self.fault(episode, length)]
+
     def verify(self, episode: int, num_frames: int | None = None) -> str | None:
         """Read an episode whole and compare it with its checksums; what is wrong, if anything."""
         if fault := self.fault(episode, num_frames):
@@ -172,7 +177,9 @@ class FeatureCache:
         """Refuse to go on where what is still to be written does not fit. Raises OSError: it is more than `max_bytes`
         in all, or than the disk has."""
         self._check_bound(num_bytes)
-        free = shutil.disk_usage(self.root).free
+        free = shutil.disk_usage(
+            next(each for each in (self.root, *self.root.absolute().parents) if each.exists())
+        ).free
         if num_bytes > 0.95 * free:
             raise OSError(f"the cache needs {_gib(num_bytes)} more, the disk has {_gib(free)}: {SMALLER}")
 

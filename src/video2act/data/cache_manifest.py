@@ -11,6 +11,8 @@ from video2act.files.differences import differences
 from video2act.types import Stage
 
 MANIFEST = "cache.json"
+COPIES = "copies"
+"""folder of a cache's varied copies, within its own"""
 FORMAT = 3
 """of the manifest and the files; 1 had no numbers of episodes and rows in them"""
 MAX_EPISODES = 10**6

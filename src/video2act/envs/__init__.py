@@ -3,6 +3,22 @@
 Importing this package imports no simulator.
 """
 
-from video2act.envs.registry import expand_suites, has_expert, is_own, list_environments, make_environment, make_expert
+from video2act.envs.registry import (
+    expand_suites,
+    has_expert,
+    is_own,
+    is_simulated,
+    list_environments,
+    make_environment,
+    make_expert,
+)
 
-__all__ = ["expand_suites", "has_expert", "is_own", "list_environments", "make_environment", "make_expert"]
+__all__ = [
+    "expand_suites",
+    "has_expert",
+    "is_own",
+    "is_simulated",
+    "list_environments",
+    "make_environment",
+    "make_expert",
+]

@@ -95,7 +95,12 @@ def make_environment(
 
 def is_own(name: str) -> bool:
     """Whether a name is of an environment of your own, which may be a robot."""
-    return (":" in name and name.partition(":")[0] not in FAMILIES) or name in _entry_points()
+    return (":" in name and not is_simulated(name)) or name in _entry_points()
+
+
+def is_simulated(name: str) -> bool:
+    """Whether an environment is of this package: a simulator that renders images of any size."""
+    return name.partition(":")[0] in FAMILIES
 
 
 def _entry_points() -> dict[str, EntryPoint]:

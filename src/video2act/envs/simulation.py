@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from video2act.config.checks import Pixels, problem_of, shown
 from video2act.envs.choices import check_choice
 from video2act.envs.episode_clock import EpisodeClock
 from video2act.extras import extra
@@ -104,8 +105,8 @@ class Cameras:
             check_choice("camera", name, choices=available)
         if len(set(names)) < len(names):
             raise ValueError(f"cameras must differ, got {', '.join(names)}")
-        if min(frame_size) < 1:
-            raise ValueError(f"image_size must be a positive number of pixels, got {frame_size}")
+        if problem := problem_of(tuple[Pixels, Pixels], frame_size):
+            raise ValueError(f"image_size {problem}, got {shown(frame_size)}")
         model.vis.quality.offsamples = 0
         model.vis.global_.offheight, model.vis.global_.offwidth = frame_size
         self._model, self._names, self._frame_size = model, names, frame_size

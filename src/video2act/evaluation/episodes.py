@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from video2act.config import EvaluateOptions, PolicyConfig, StreamConfig
 from video2act.engines.policy import EnginePolicy
-from video2act.envs import has_expert, make_environment, make_expert
+from video2act.envs import has_expert, is_simulated, make_environment, make_expert
 from video2act.evaluation.findings import EpisodeRecord, Measurements
 from video2act.evaluation.kept import FinishedEpisode, KeptEpisodes
 from video2act.evaluation.sources import EvaluatedPolicy, PolicySource, rendered_size
@@ -39,7 +39,7 @@ class MakeEnvironment(Protocol):
     """As `make_environment`."""
 
     def __call__(
-        self, name: str, cameras: tuple[str, ...], /, *, image_size: int | tuple[int, int] | None
+        self, name: str, cameras: tuple[str, ...], /, *, image_size: tuple[int, int] | None
     ) -> Environment: ...
 
 
@@ -65,13 +65,15 @@ class Evaluation:
         return {camera: recorded[camera] for camera in self.config.all_cameras if camera in recorded}
 
     @property
-    def image_size(self) -> int | tuple[int, int] | None:
-        """What a simulator renders: as chosen, or as recorded. None: not recorded, its usual size.
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width that a simulator renders: as chosen, or as recorded. None: not recorded, so its usual size;
+        or every environment has a size of its own.
 
         Raises:
             ValueError: the cameras were recorded at several sizes, and none is chosen.
         """
-        return rendered_size(self.recorded_sizes, self.options.image_size)
+        is_free = any(map(is_simulated, self.env))
+        return rendered_size(self.recorded_sizes, self.options.image_size) if is_free else None
 
     def open_environment(self, env: str, cameras: tuple[str, ...]) -> Environment:
         return self.make_environment(env, cameras, image_size=self.image_size)

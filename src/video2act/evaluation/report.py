@@ -44,15 +44,14 @@ def heading(info: dict[str, Any]) -> str:
 def _frames_note(settings: dict[str, Any]) -> str:
     """What to know where the pictures may have another size than in training; older evaluations do not say it."""
     chosen, recorded = settings.get("image_size"), settings.get("recorded_sizes")
-    shown = [chosen, chosen] if isinstance(chosen, int) else list(chosen or ())
     if recorded is None or settings["blind"]:
         return ""
+    size = "{} x {} px".format(*chosen) if chosen else "the environment's own size"
     if not recorded:
-        size = f"{chosen} px" if chosen else "of the environment's usual size"
-        return f"images {size}: their size in training is NOT RECORDED"
-    differing = {camera: size for camera, size in recorded.items() if list(size) != shown}
+        return f"images of {size}: their size in training is NOT RECORDED"
+    differing = {camera: each for camera, each in recorded.items() if list(each) != list(chosen or ())}
     listed = ", ".join(f"{camera} {height} x {width}" for camera, (height, width) in differing.items())
-    return f"images of {chosen} px, in training: {listed}" if listed else ""
+    return f"images of {size}, in training: {listed}" if listed else ""
 
 
 def rate_text(rate: dict[str, Any] | None) -> str:

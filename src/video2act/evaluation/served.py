@@ -90,7 +90,7 @@ class ServedSource:
 
     @cached_property
     def _system(self) -> ServedSystem:
-        remote = RemotePolicy(self.name, load_api_key(None), timeout_s=PLAN_TIMEOUT_S)
+        remote = RemotePolicy(self.name, load_api_key(None), timeout_s=PLAN_TIMEOUT_S, waits=False)
         return ServedSystem(remote)
 
     def config(self) -> PolicyConfig:

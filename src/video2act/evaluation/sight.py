@@ -13,6 +13,7 @@ import numpy as np
 
 from video2act.clips import FrameHistory, ImageHistory
 from video2act.config import PolicyConfig, StreamConfig
+from video2act.config.files import build
 from video2act.envs import make_environment
 from video2act.evaluation.attention import Attention, attend
 from video2act.evaluation.episodes import Instructed
@@ -51,8 +52,9 @@ def see(title: str, episode: EpisodeOutcome, *, trace: Trace, config: PolicyConf
     Raises:
         ImportError, ValueError: the environment cannot be made on this machine.
     """
-    size, instruction = settings.get("image_size"), settings["instruction"]
-    image_size = tuple(size) if isinstance(size, list) else size  # none in older files
+    instruction = settings["instruction"]
+    # older files have none
+    image_size = build(tuple[int, int] | None, settings.get("image_size"), where="image_size")
     environment = make_environment(episode.env, config.all_cameras or None, image_size=image_size)
     with closing(environment):
         shown = environment if instruction is None else Instructed(environment, instruction)

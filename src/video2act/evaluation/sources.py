@@ -1,6 +1,5 @@
 """Where an evaluation gets its policy: a run folder, or a policy in memory."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from video2act.config import PolicyConfig
 from video2act.engines.choice import load_policy
 from video2act.engines.policy import EnginePolicy
-from video2act.files.run_folder import SCENES_FILE, STATISTICS_FILE, FrameSizes, load_config, load_frame_sizes
+from video2act.files.run_folder import STATISTICS_FILE, FrameSizes, load_config, load_frame_sizes, load_training_seeds
 from video2act.interfaces import DualSystem, Perceiver
 from video2act.statistics import Statistics, load_statistics
 from video2act.types import Video
@@ -77,8 +76,7 @@ class RunFolder:
         return load_statistics(self.path / STATISTICS_FILE)["action"]
 
     def training_seeds(self, env: str) -> list[int]:
-        path = self.path / SCENES_FILE
-        return json.loads(path.read_text()).get(env, []) if path.is_file() else []
+        return load_training_seeds(self.path, env)
 
     def frame_sizes(self) -> FrameSizes:
         return load_frame_sizes(self.path)
@@ -107,7 +105,7 @@ class LoadedPolicy:
         return self.policy.statistics["action"]
 
     def training_seeds(self, env: str) -> list[int]:
-        return [] if self.policy.folder is None else RunFolder(self.policy.folder).training_seeds(env)
+        return [] if self.policy.folder is None else load_training_seeds(self.policy.folder, env)
 
     def frame_sizes(self) -> FrameSizes:
         return {} if self.policy.folder is None else load_frame_sizes(self.policy.folder)
@@ -121,18 +119,18 @@ class LoadedPolicy:
         )
 
 
-def rendered_size(recorded: FrameSizes, chosen: int | None) -> int | tuple[int, int] | None:
-    """What a simulator renders for a policy: the chosen size, or the recorded one; None where neither is there.
+def rendered_size(recorded: FrameSizes, chosen: int | None) -> tuple[int, int] | None:
+    """Height and width that a simulator renders for a policy: those chosen, or recorded; None where neither is there.
 
     Raises:
         ValueError: the cameras were recorded at several sizes, and none is chosen.
     """
-    if chosen is not None or not recorded:
-        return chosen
+    if chosen is not None:
+        return chosen, chosen
     if len(set(recorded.values())) > 1:
         listed = ", ".join(f"{camera} {height} x {width}" for camera, (height, width) in recorded.items())
         raise ValueError(
             f"the training data's cameras differ in height and width ({listed}), and a simulator renders all of them "
             "at one size; choose it: --image-size"
         )
-    return next(iter(recorded.values()))
+    return next(iter(recorded.values()), None)

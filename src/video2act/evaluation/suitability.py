@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from video2act.config import PolicyConfig
 from video2act.engines.choice import load_policy
-from video2act.envs import is_own
+from video2act.envs import is_simulated
 from video2act.evaluation.episodes import Evaluation
 from video2act.frames import frame_problems
 from video2act.interfaces import Environment, EnvironmentSpec
@@ -64,7 +64,7 @@ def check_unseen(seeds: range, training_seeds: Collection[int]) -> None:
 
 def check_image_size(image_size: int | None, envs: Sequence[str]) -> None:
     """Raises ValueError where an environment of your own would have to obey a chosen image size."""
-    if image_size is not None and (own := [env for env in envs if is_own(env)]):
+    if image_size is not None and (own := [env for env in envs if not is_simulated(env)]):
         raise ValueError(f"{own[0]} has an image size of its own; leave image_size={image_size} out")
 
 

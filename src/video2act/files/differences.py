@@ -7,7 +7,8 @@ SHOWN = 120
 
 
 def differences(before: Any, now: Any, *, words: tuple[str, str]) -> list[str]:
-    """`streams.motion.stride: 1 then, 2 now`, for every value that is not the same.
+    """`streams.motion.stride: 1 then, 2 now`, for every value that is not the same. One that is missing is the same as
+    null.
 
     Args:
         words: what stands after the first value, and after the second.
@@ -16,7 +17,7 @@ def differences(before: Any, now: Any, *, words: tuple[str, str]) -> list[str]:
     return [
         f"{key}: {short(first.get(key, 'nothing'))} {words[0]}, {short(second.get(key, 'nothing'))} {words[1]}"
         for key in dict.fromkeys((*second, *first))
-        if first.get(key, _flat) != second.get(key, _flat)
+        if first.get(key) != second.get(key)
     ]
 
 

@@ -6,11 +6,14 @@ needed to act.
 """
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from video2act import config as configs
 from video2act.config import PolicyConfig
+from video2act.config.checks import CheckedConfig, Pixels, check, shown
+from video2act.config.files import build
 
 CONFIG_FILE, WEIGHTS_FILE, STATISTICS_FILE = "config.json", "model.safetensors", "stats.json"
 ADAPTER = "adapter"
@@ -25,8 +28,16 @@ CARD_FILE = "README.md"
 ROBOTS = "robots"
 """of a training on several robots: one run folder each, by the names of their embodiments"""
 
-FrameSizes = dict[str, tuple[int, int]]
+FrameSizes = dict[str, tuple[Pixels, Pixels]]
 """camera -> height and width"""
+
+
+@dataclass(frozen=True)
+class Part(CheckedConfig):
+    """What is read of a dataset's entry in `data.json`."""
+
+    frame_sizes: FrameSizes = field(default_factory=dict)
+
 
 BESIDE = (SCENES_FILE, INSTRUCTIONS_FILE, DATA_FILE)
 """files that go to the Hub with the policy, where they exist"""
@@ -53,24 +64,42 @@ def check_weights_exist(path: Path) -> None:
 def load_instructions(run: Path) -> tuple[str, ...]:
     """The training instructions; none if the run folder has no list."""
     path = run / INSTRUCTIONS_FILE
-    return tuple(json.loads(path.read_text())) if path.is_file() else ()
+    return build(tuple[str, ...], read_beside(path, list), where=str(path))
+
+
+def load_training_seeds(run: Path, env: str) -> list[int]:
+    """Seeds of an environment in the training data; none if they are not recorded."""
+    path = run / SCENES_FILE
+    seeds = read_beside(path, dict).get(env, [])
+    check(
+        isinstance(seeds, list) and all(type(seed) is int for seed in seeds),
+        f"{path}: expected a list of seeds for {env}, got {shown(seeds)}; copy the run folder again",
+    )
+    return seeds
 
 
 def load_frame_sizes(run: Path) -> FrameSizes:
     """Height and width of each camera's frames in the training data; none where an older training did not record them.
 
     Raises:
-        ValueError: the file names something else.
+        ValueError: the file describes something else.
     """
-    path = run / DATA_FILE
-    sizes: FrameSizes = {}
-    try:
-        for part in json.loads(path.read_text()) if path.is_file() else ():
-            for camera, (height, width) in part.get("frame_sizes", {}).items():
-                sizes[str(camera)] = (int(height), int(width))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} does not describe the training data ({error}); copy the run folder again") from error
+    path, sizes = run / DATA_FILE, FrameSizes()
+    for part in read_beside(path, list):
+        recorded = part.get("frame_sizes", {}) if isinstance(part, dict) else part
+        sizes |= build(Part, {"frame_sizes": recorded}, where=str(path)).frame_sizes
     return sizes
+
+
+def read_beside(path: Path, kind: type[list] | type[dict]) -> Any:
+    """The list or the map in a file of `BESIDE`; empty where there is none. Raises ValueError: it is damaged."""
+    try:
+        found = json.loads(path.read_bytes()) if path.is_file() else kind()
+        problem = "" if isinstance(found, kind) else f"expected a {kind.__name__}, got {shown(found)}"
+    except (ValueError, RecursionError) as error:
+        found, problem = kind(), str(error)[:200]
+    check(not problem, f"{path} is damaged ({problem}); copy the run folder again")
+    return found
 
 
 OLD_FRAMES: dict[str, dict[str, Any]] = {

@@ -20,11 +20,12 @@ from rich.text import Text
 
 from video2act.config.programs import RunOptions
 from video2act.data import DatasetWriter, Episode
-from video2act.data.lerobot_format import INFO_PATH, Feature
+from video2act.data.lerobot_format import ACTION, INFO_PATH, STATE, DatasetInfo, Feature
 from video2act.engines.choice import check_engine, load_policy
-from video2act.envs import make_environment
+from video2act.envs import is_simulated, make_environment
 from video2act.evaluation.sources import rendered_size
 from video2act.evaluation.suitability import check_image_size, make_fitting
+from video2act.files.differences import differences
 from video2act.files.run_folder import STATISTICS_FILE, load_config, load_frame_sizes
 from video2act.interfaces import Environment, EnvironmentSpec, Watcher
 from video2act.runtime.keys import Keys, TerminalKeys
@@ -70,7 +71,7 @@ def run(options: RunOptions, *, keys: Keys | None = None, watch: tuple[Watcher, 
     if options.record is None and options.record_only != "all":
         raise ValueError("record_only says what is recorded; name the dataset with --record")
     check_image_size(options.image_size, [options.env])
-    recorded = load_frame_sizes(options.run)
+    recorded = load_frame_sizes(options.run) if is_simulated(options.env) else {}
     sizes = {camera: recorded[camera] for camera in config.all_cameras if camera in recorded}
     size = rendered_size(sizes, options.image_size)
     cameras = config.all_cameras or None
@@ -142,6 +143,10 @@ def _open(options: RunOptions, spec: EnvironmentSpec, *, ending: ExitStack) -> D
             raise ValueError(
                 f"{options.record} has no column {INTERVENTION!r}; record into a new folder and train on both"
             )
+        if changed := differences(_shape_of(writer.info), _shape_of(spec), words=("there", "here")):
+            raise ValueError(
+                f"{options.record} was recorded otherwise ({'; '.join(changed)}); record into a new folder"
+            )
         return writer
     return ending.enter_context(
         DatasetWriter.create(
@@ -152,9 +157,30 @@ def _open(options: RunOptions, spec: EnvironmentSpec, *, ending: ExitStack) -> D
             image_size=spec.image_size,
             state_names=spec.state_names,
             action_names=spec.action_names,
+            origin={"environment": spec.name, "orientation": spec.orientation},
             extra={INTERVENTION: Feature("bool", (1,), None)},
         )
     )
+
+
+def _shape_of(recorded: DatasetInfo | EnvironmentSpec) -> dict[str, Any]:
+    """What the episodes of a dataset have in common."""
+    if isinstance(recorded, EnvironmentSpec):
+        names, sizes = (
+            (recorded.state_names, recorded.action_names),
+            dict.fromkeys(recorded.cameras, recorded.frame_size),
+        )
+    else:
+        absent = Feature("float32", ())
+        names = tuple(recorded.features.get(column, absent).names or () for column in (STATE, ACTION))
+        sizes = {camera: recorded.features[key].shape[:2] for camera, key in recorded.cameras.items()}
+    return {
+        "robot": recorded.robot,
+        "control steps per second": round(recorded.fps),
+        "state": names[0],
+        "action": names[1],
+        "height and width of camera": sizes,
+    }
 
 
 def _row(episode: LiveEpisode, part: slice, *, cameras: tuple[str, ...], seed: int) -> Episode:

@@ -12,6 +12,8 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from video2act.config import FrameConfig, PolicyConfig, StreamConfig, camera_and_lag, from_json
+from video2act.config.checks import CheckedConfig, NonNegativeInt, Positive
+from video2act.files.run_folder import FrameSizes
 from video2act.frames import FrameUse, fit_problem, frame_uses
 from video2act.serving.codec import MessageError
 
@@ -56,7 +58,7 @@ class ClipShape:
 
 
 @dataclass(frozen=True)
-class Contract:
+class Contract(CheckedConfig):
     """What a server takes and gives."""
 
     serves: Literal["policy", "system2"]
@@ -74,15 +76,15 @@ class Contract:
     """actions to execute before the next plan, as trained"""
     refresh_every: int
     """control steps between two refreshes of System 2"""
-    period_s: float
+    period_s: Positive
     """seconds between two actions, and between two observations"""
-    history_steps: int
+    history_steps: NonNegativeInt
     """control steps that the policy looks back; a client that reconnects sends as many again"""
     streams: dict[str, ClipShape]
     """System 2's"""
     instructions: tuple[str, ...] = ()
     """training instructions, as examples"""
-    frame_sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    frame_sizes: FrameSizes = field(default_factory=dict)
     """height and width of the cameras' frames in the training data; empty if they are not recorded"""
     max_prompt_bytes: int = 4096
     """of the longest prompt in UTF-8, for all of the policy's text encoders that count bytes"""

@@ -96,6 +96,7 @@ class Link:
     Args:
         converse: called in the thread with every new connection; runs until `is_closed`.
         troubled: called with every failure.
+        waits: for a server that is not there yet; if not, a failure before the first connection is final.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Link:
         *,
         converse: Callable[[Connection], None],
         troubled: Callable[[str], None],
+        waits: bool,
     ):
         self.address = address
         self.is_closed = threading.Event()
@@ -113,6 +115,7 @@ class Link:
         self._api_key = api_key
         self._converse = converse
         self._troubled = troubled
+        self._tries_again = waits
         self._connection: Connection | None = None
         self._thread = threading.Thread(target=self._work, name=f"link to {address}", daemon=True)
 
@@ -137,7 +140,8 @@ class Link:
             except Exception as error:  # noqa: BLE001 - the control loop must see it
                 if self.is_closed.is_set():
                     return
-                if is_final(error) or not isinstance(error, (*TROUBLE, RemoteError)):
+                may_pass = isinstance(error, (*TROUBLE, RemoteError)) and not is_final(error)
+                if not (may_pass and self._tries_again):
                     self.failure = error
                     self._troubled(f"{self.address}: {describe_error(error)}; given up")
                     return
@@ -148,6 +152,7 @@ class Link:
 
     def _connect_and_converse(self) -> None:
         self._connection = connection = Connection(self.address, self._api_key)
+        self._tries_again = True
         try:
             if not self.is_closed.is_set():
                 self._converse(connection)

@@ -28,6 +28,7 @@ class RemotePolicy:
         api_key: if the server needs one.
         timeout_s: longest wait for a plan, including a reconnection.
         first_plan_timeout_s: for the first connection, and for the first plan of an episode, which waits for System 2.
+        waits: for a server that is still starting; if not, it must answer at the first try.
 
     Raises:
         ConnectionError: no server answered, or it refused the connection.
@@ -35,7 +36,13 @@ class RemotePolicy:
     """
 
     def __init__(
-        self, address: str, api_key: str | None = None, *, timeout_s: float = 2.0, first_plan_timeout_s: float = 60.0
+        self,
+        address: str,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 2.0,
+        first_plan_timeout_s: float = 60.0,
+        waits: bool = True,
     ):
         self.contract: Contract
         """cameras, sizes, horizon, `execute_steps`, ..."""
@@ -50,7 +57,7 @@ class RemotePolicy:
         self._wanted: Frame | None = None
         self._answered: tuple[int, ActionChunk | Exception] | None = None
         self._has_plan = False
-        self._link = Link(address, api_key, converse=self._converse, troubled=self._note)
+        self._link = Link(address, api_key, converse=self._converse, troubled=self._note, waits=waits)
         self._contracted: Contract | None = None
         self._link.start()
         with self._changed:
@@ -60,7 +67,8 @@ class RemotePolicy:
             reason = (
                 self.incidents[-1].text if self.incidents else f"{address}: no answer within {first_plan_timeout_s:g} s"
             )
-            raise ConnectionError(f"no policy is served there: {reason}") from self._link.failure
+            remedy = "start it with `video2act serve RUN`, and wait until it says where it serves"
+            raise ConnectionError(f"no policy is served there: {reason}; {remedy}") from self._link.failure
         self.contract = self._contracted
         if self.contract.serves != "policy":
             self._link.close()

@@ -3,6 +3,7 @@ in every epoch, and can learn the episodes by heart. A copy holds what System 2 
 batch draws each clip from one of the copies, or as it was recorded.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,8 +16,6 @@ from video2act.types import Video
 
 VARIED = "varied"
 """entry of a copy's manifest"""
-COPIES = "copies"
-"""folder within a cache's"""
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,17 @@ class Variation:
 def variation_of(spec: CacheSpec) -> Variation | None:
     """How the clips of a copy vary; None where a cache holds them as recorded."""
     return Variation(**spec.described[VARIED]) if VARIED in spec.described else None
+
+
+def check_room(cache: FeatureCache, copies: Sequence[FeatureCache]) -> None:
+    """Raise OSError where the copies of a cache that is filled will not fit: beside it within its bound, or on the
+    disk."""
+    whole, largest = cache.num_bytes * (1 + len(copies)), cache.max_bytes
+    if copies and largest is not None and whole > largest:
+        takes = f"the cache and its {len(copies)} copies would take {whole / 2**30:.2f} GiB"
+        raise OSError(f"{takes}, more than {largest / 2**30:g} GiB; fewer --clip-copies take less")
+    for copy in copies[-1:]:
+        copy.check_room(sum(max(0, cache.num_bytes - each.num_bytes) for each in copies))
 
 
 def open_copies(cache: FeatureCache, *, shift_px: int, jitter: float, copies: int, root: Path) -> list[FeatureCache]:

@@ -1,6 +1,8 @@
 """Fills a cache as `video2act cache fill` asks: in this process, by accelerate's, or by the workers of a pool."""
 
-from functools import partial
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,12 +13,12 @@ from video2act.config import PolicyConfig
 from video2act.config.training_options import FillCacheOptions
 from video2act.data import Dataset, FrameStore
 from video2act.data.cache import FeatureCache
-from video2act.data.cache_manifest import CacheSpec
+from video2act.data.cache_manifest import COPIES, CacheSpec
 from video2act.data.frame_store import GIB
 from video2act.files.lock import FolderLock
-from video2act.runtime.pool import LOCAL, num_workers, open_pool
+from video2act.runtime.pool import LOCAL, Pool, num_workers, open_pool
 from video2act.training.cache_contents import Filled, contents
-from video2act.training.cache_copies import COPIES, open_copies
+from video2act.training.cache_copies import check_room, open_copies
 from video2act.training.choice import can_write, frame_notes
 from video2act.training.features import PROGRESS, cache_spec, fill, fill_episode
 from video2act.training.new_policy import SEEN, build_policy, prepare_text
@@ -44,49 +46,61 @@ def fill_chosen(options: FillCacheOptions, config: PolicyConfig, *, dataset: Dat
         print(f"note: {line}")
     policy.slow.to(accelerator.device)
     prepare_text(policy, dataset, accelerator=accelerator)
-    if is_shared:
-        fill_one = partial(_fill_shared, options, dataset, uses_gpu=accelerator.device.type == "cuda")
-    else:
-        store = FrameStore(dataset, int(options.frames_gib * GIB))
-        fill_one = partial(fill, policy, dataset, store=store, accelerator=accelerator, wait=False)
-    fill_one(cache=cache)
-    expected = cache.num_bytes * (1 + len(copies))
-    if copies and cache.max_bytes is not None and expected > cache.max_bytes:
-        takes = f"the cache and its {len(copies)} copies would take {expected / 2**30:.2f} GiB"
-        raise OSError(f"{takes}, more than {max_gib:g} GiB; fewer --clip-copies take less")
-    for copy in copies:
-        fill_one(cache=copy)
+    caches = (cache, *copies)
+    with ExitStack() as ending:
+        if is_shared:
+            uses_gpu = accelerator.device.type == "cuda"
+            team = lru_cache(
+                partial(_open_team, options, caches, lengths=dataset.lengths, uses_gpu=uses_gpu, ending=ending)
+            )
+            fill_one = partial(_fill_shared, team, dataset)
+        else:
+            store = FrameStore(dataset, int(options.frames_gib * GIB))
+            fill_one = partial(fill, policy, dataset, store=store, accelerator=accelerator, wait=False)
+        for one in caches:
+            fill_one(cache=one)
+            check_room(cache, copies)
     num_clips = sum(-(-length // spec.every) for length in dataset.lengths)
     sizes = [dataset.image_size(camera) for camera in {stream.camera for stream in policy.slow.config.streams}]
     raw_bytes = sum(3 * h * w * dataset.total_frames for h, w in sizes)
-    num_bytes = sum(one.num_bytes for one in (cache, *copies))
+    num_bytes = sum(one.num_bytes for one in caches)
     return Filled(out, num_bytes, dataset.total_frames, num_clips, dtype, raw_bytes)
 
 
-def _fill_shared(options: FillCacheOptions, dataset: Dataset, *, cache: FeatureCache, uses_gpu: bool) -> None:
+def _open_team(
+    options: FillCacheOptions,
+    caches: Sequence[FeatureCache],
+    *,
+    lengths: Sequence[int],
+    uses_gpu: bool,
+    ending: ExitStack,
+) -> Pool:
+    """Workers that fill one cache after another."""
+    size = num_workers(options.workers, pool=options.pool, local=1, uses_gpu=uses_gpu)
+    sources = [path for path in (*options.data, options.video_model) if path is not None and path.is_dir()]
+    making = open_pool(
+        partial(CacheWorker, options),
+        min(size, max(len(cache.missing(lengths)) for cache in caches)),
+        pool=options.pool,
+        folders=[caches[0].root, *sources],
+        uses_gpu=uses_gpu,
+    )
+    return ending.enter_context(making)
+
+
+def _fill_shared(team: Callable[[], Pool], dataset: Dataset, *, cache: FeatureCache) -> None:
     """`fill` by the workers of a pool."""
     with FolderLock(cache.root, "a filling of the cache"):
         cache.begin()
-        lengths = dict(enumerate(dataset.lengths))
-        left = {episode: length for episode, length in lengths.items() if cache.fault(episode, length)}
+        left = {episode: dataset.lengths[episode] for episode in cache.missing(dataset.lengths)}
         cache.check_room(0)
         if not left:
             return
-        size = num_workers(options.workers, pool=options.pool, local=1, uses_gpu=uses_gpu)
-        sources = [path for path in (*options.data, options.video_model) if path is not None and path.is_dir()]
-        with (
-            open_pool(
-                partial(CacheWorker, options, cache.root, cache.spec, cache.max_bytes),
-                min(size, len(left)),
-                pool=options.pool,
-                folders=[cache.root, *sources],
-                uses_gpu=uses_gpu,
-            ) as pool,
-            Progress() as progress,
-        ):
+        pool, place = team(), (cache.root, cache.spec, cache.max_bytes)
+        with Progress() as progress:
             bar = progress.add_task(PROGRESS, total=len(left))
             # one by one: how much is left depends on what is finished then
-            for task, _ in pool.results(CacheTask(episode, sum(left.values())) for episode in list(left)):
+            for task, _ in pool.results(CacheTask(*place, episode, sum(left.values())) for episode in list(left)):
                 del left[task.episode]
                 progress.advance(bar)
 
@@ -94,6 +108,9 @@ def _fill_shared(options: FillCacheOptions, dataset: Dataset, *, cache: FeatureC
 class CacheTask(NamedTuple):
     """One episode of a cache."""
 
+    root: Path
+    spec: CacheSpec
+    max_bytes: int | None
     episode: int
     frames_left: int
     """frames that the cache lacks, with this episode's"""
@@ -103,23 +120,22 @@ class CacheTask(NamedTuple):
 
 
 class CacheWorker:
-    """Lets System 2 see an episode, and writes the cache's file of it."""
+    """Lets System 2 see an episode, and writes a cache's file of it."""
 
-    def __init__(self, options: FillCacheOptions, out: Path, spec: CacheSpec, max_bytes: int | None):
+    def __init__(self, options: FillCacheOptions):
         accelerator = Accelerator()
         config, self._dataset = contents(options)
         self._policy = build_policy(config, self._dataset.stats, video_model=options.video_model).eval()
         self._policy.slow.to(accelerator.device)
         prepare_text(self._policy, self._dataset, accelerator=accelerator)
         self._store, self._device = FrameStore(self._dataset, int(options.frames_gib * GIB)), accelerator.device
-        self._cache = FeatureCache(out, spec, max_bytes=max_bytes)
 
     def __call__(self, task: CacheTask) -> None:
         fill_episode(
             self._policy,
             self._dataset,
             store=self._store,
-            cache=self._cache,
+            cache=FeatureCache(task.root, task.spec, max_bytes=task.max_bytes),
             episode=task.episode,
             frames_left=task.frames_left,
             device=self._device,

@@ -79,8 +79,8 @@ def fill(
         ValueError: the folder holds episodes of an unknown cache, or values do not fit the cache's dtype.
         OSError: the whole would not fit into what the cache may take, or onto the disk.
     """
-    is_complete = not any(cache.fault(episode, length) for episode, length in enumerate(dataset.lengths))
-    is_writer = accelerator.is_main_process and not is_complete  # a complete cache may lie where nothing can be written
+    # a complete cache may lie where nothing can be written
+    is_writer = accelerator.is_main_process and cache.missing(dataset.lengths)
     lock = FolderLock(cache.root, "a filling of the cache", wait=wait) if is_writer else nullcontext()
     with lock:
         _fill(policy, dataset, store=store, cache=cache, accelerator=accelerator)
@@ -92,7 +92,7 @@ def _fill(
     if accelerator.is_main_process:
         cache.begin()
     accelerator.wait_for_everyone()
-    missing = [episode for episode, length in enumerate(dataset.lengths) if cache.fault(episode, length)]
+    missing = cache.missing(dataset.lengths)
     accelerator.wait_for_everyone()
     cache.check_room(0)
     # by number: other programs may fill the same cache, so that processes need not miss the same

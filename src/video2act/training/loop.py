@@ -99,7 +99,7 @@ class TrainingLoop:
         self._lock = FolderLock(folder, "a training") if self.is_main else None
         try:
             self.accelerator.wait_for_everyone()
-            check_folder(folder, self._settings, resume=resume)
+            check_folder(folder, self._settings, defaults=type(config)(), resume=resume)
             self.accelerator.wait_for_everyone()
             if self.is_main:
                 write_settings(folder, self._settings)

@@ -73,7 +73,7 @@ class TrainingMetrics:
     def overfit_note(self) -> str | None:
         """What to say where the loss of held-out episodes is far above that of training."""
         training, validation = self._smooth.get("loss", 0.0), self._validation_loss
-        if validation is None or validation < BY_HEART * training:
+        if validation is None or not validation >= BY_HEART * training:  # not a number, where the loss diverged
             return None
         found = f"the loss on held-out episodes, {validation:.4f}, is {validation / max(training, 1e-9):.1f} times"
         remedies = "more demonstrations help most, then --weight-decay, and varied images and clips"

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from video2act.config import PolicyConfig, PretrainedBackboneConfig, System2Config, TrainConfig
 from video2act.data import Dataset
 from video2act.data.cache import FeatureCache
-from video2act.data.cache_manifest import load_spec
+from video2act.data.cache_manifest import COPIES, load_spec
 from video2act.data.sentences import hand_over
 from video2act.files.video_model import BACKBONE_FILE
 from video2act.files.weights import check_memory
@@ -18,7 +18,7 @@ from video2act.statistics import Statistics
 from video2act.system1.pretrained import FrozenTextEncoder
 from video2act.system2.backbones import load_video_model, make_backbone, make_published
 from video2act.system2.backbones.pretrained import PretrainedBackbone
-from video2act.training.cache_copies import COPIES, open_copies
+from video2act.training.cache_copies import open_copies
 from video2act.training.choice import can_write, check_kind, check_video_model
 from video2act.training.features import cache_spec
 from video2act.video_backbone import VideoBackbone
@@ -106,7 +106,7 @@ def open_cache(
         spec = cache_spec(policy, dataset)
         if video_model is not None and (video_model / BACKBONE_FILE).is_file():
             beside = FeatureCache(video_model / SEEN / spec.name, spec)
-            if can_write(beside.root) or not any(map(beside.fault, *zip(*enumerate(dataset.lengths), strict=True))):
+            if can_write(beside.root) or not beside.missing(dataset.lengths):
                 return beside
             print(f"{video_model} cannot be written; what System 2 sees goes to {out / SEEN}")
         return FeatureCache(out / SEEN / spec.name, spec)
@@ -114,9 +114,14 @@ def open_cache(
     return FeatureCache(cache, cache_spec(policy, dataset, stage=found.stage, dtype=found.dtype))
 
 
-def copies_of(cache: FeatureCache, training: TrainConfig, *, out: Path) -> list[FeatureCache]:
+def copies_of(cache: FeatureCache, training: TrainConfig, *, lengths: Sequence[int], out: Path) -> list[FeatureCache]:
     """The varied copies that a training draws from: in the cache's folder, or in the run folder `out` where that cannot
-    be written."""
-    root = cache.root if can_write(cache.root) else out / SEEN
+    be written and a copy is not complete.
+
+    Args:
+        lengths: frames of each episode.
+    """
     varied = {"shift_px": training.clip_shift_px, "jitter": training.clip_jitter, "copies": training.clip_copies}
-    return open_copies(cache, **varied, root=root / COPIES)
+    beside, own = (open_copies(cache, **varied, root=root / COPIES) for root in (cache.root, out / SEEN))
+    is_free = can_write(cache.root)
+    return [one if is_free or not one.missing(lengths) else other for one, other in zip(beside, own, strict=True)]

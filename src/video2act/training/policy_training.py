@@ -18,6 +18,7 @@ from video2act.interop.rdt import load_rdt
 from video2act.policy import Video2Act
 from video2act.training.beginning import Beginning, begin_from
 from video2act.training.beside import PREFIX, LearningBeside, VideoClips, measure_cost, shares_of
+from video2act.training.cache_copies import check_room
 from video2act.training.choice import frame_notes
 from video2act.training.features import fill
 from video2act.training.identity import policy_identity, whole_path
@@ -74,9 +75,10 @@ def train_policy(
         seen, copies = None, []
         if policy.system2 and not policy.system2.is_learning and not live:
             seen = open_cache(policy, data, out=out, video_model=video_model, cache=cache)
-            copies = copies_of(seen, training, out=out)
+            copies = copies_of(seen, training, lengths=data.lengths, out=out)
             for one in (seen, *copies):
                 fill(policy, data, store=store, cache=one, accelerator=loop.accelerator)
+                check_room(seen, copies)
 
         def loader(part: Dataset, copies: Sequence[FeatureCache] = ()) -> BatchLoader:
             return BatchLoader(

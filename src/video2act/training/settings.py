@@ -54,9 +54,11 @@ def check_out(folder: Path, *, resume: bool) -> None:
     check_free(folder, resume=resume)
 
 
-def check_folder(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
+def check_folder(folder: Path, settings: dict[str, Any], *, defaults: OptimizationConfig, resume: bool) -> None:
     """Whether a training with these settings may write the folder.
 
+    Args:
+        defaults: what a setting was that an older version did not have.
     Raises:
         FileExistsError: it holds a finished training, or another one and `resume` is off.
         ValueError: it was started with other settings, or `training.json` is damaged or missing.
@@ -65,7 +67,7 @@ def check_folder(folder: Path, settings: dict[str, Any], *, resume: bool) -> Non
     before = read_settings(path) if path.is_file() else {}
     if has_begun and not path.is_file():
         raise ValueError(f"{path} is missing; restore it, or remove {folder} to train from the beginning")
-    before = {name: value for name, value in before.items() if name in settings}
+    before = {name: value for name, value in (settings_of(defaults, {}) | before).items() if name in settings}
     if has_begun and (changed := differences(before, settings, words=("then", "now"))):
         problem = f"{folder} was started with other settings ({'; '.join(changed)})"
         raise ValueError(f"{problem}; resume with the same ones, or choose another folder")

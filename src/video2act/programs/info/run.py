@@ -1,12 +1,11 @@
 """What a policy sees and does, its training data, and how it differs from its preset."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from video2act.config import PolicyConfig, camera_and_lag, differences
-from video2act.files.run_folder import DATA_FILE, INSTRUCTIONS_FILE, load_config
+from video2act.files.run_folder import DATA_FILE, load_config, load_instructions, read_beside
 from video2act.frames import frame_uses
 from video2act.presets import PRESETS, DataSpec, make_preset
 from video2act.programs.info.models import sizes
@@ -31,8 +30,8 @@ def describe_run(path: Path | str) -> str:
         ("state", f"{policy.state_dim} numbers, normalised by {policy.normalize_state}"),
         ("plans", f"{policy.horizon} actions of {policy.action_dim} numbers; {policy.execute_steps} are executed"),
         ("rate", f"{policy.fps:g} control steps per second; {_rhythm(policy)}"),
-        ("instruction", "\n".join(_recorded(path / INSTRUCTIONS_FILE)[:MAX_SENTENCES]) or "none is recorded"),
-        ("trained on", "\n".join(map(_trained_on, _recorded(path / DATA_FILE))) or "not recorded"),
+        ("instruction", "\n".join(load_instructions(path)[:MAX_SENTENCES]) or "none is recorded"),
+        ("trained on", "\n".join(map(_trained_on, read_beside(path / DATA_FILE, list))) or "not recorded"),
         ("changed", _changes(policy)),
     )
     return as_text(facts(rows)) + "\n" + sizes(policy.preset or "none", policy)
@@ -67,10 +66,6 @@ def _rhythm(policy: PolicyConfig) -> str:
         return "no System 2"
     n, stale = policy.refresh_every, policy.max_staleness_steps / policy.fps
     return f"System 2 refreshes every {n} steps ({n / policy.fps:.3g} s), trained on conditions up to {stale:.3g} s old"
-
-
-def _recorded(path: Path) -> list[Any]:
-    return json.loads(path.read_text()) if path.is_file() else []
 
 
 def _trained_on(data: dict[str, Any]) -> str:
