@@ -102,3 +102,18 @@ class TestVaryImages:
         alone = self.vary({"front": images(), "side": images(3)})
         beside = self.vary({"front": images(), "front@8": images(), "side": images(3)})
         assert all(torch.equal(alone[name], beside[name]) for name in alone)
+
+
+def test_a_large_shift_needs_no_more_memory_than_the_images():
+    """Padding by 8192 px on each side made an image of 12 px one of 16396 px."""
+    white = torch.ones(2, 3, 12, 12)
+    assert torch.equal(shift(white, 8192, generator=generator()), white)
+    small = images()
+    assert shift(small, 8192, generator=generator()).shape == small.shape
+    assert torch.equal(shift(small, 5, generator=generator(1)), padded(small, 5, generator=generator(1)))
+
+
+def padded(image: torch.Tensor, max_px: int, *, generator: torch.Generator) -> torch.Tensor:
+    offsets = torch.randint(0, 2 * max_px + 1, (len(image), 2), generator=generator).tolist()
+    whole = torch.nn.functional.pad(image, (max_px,) * 4, mode="replicate")
+    return torch.stack([each[:, y : y + 12, x : x + 12] for each, (y, x) in zip(whole, offsets, strict=True)])

@@ -153,3 +153,16 @@ def test_without_out_the_same_command_finds_its_unfinished_folder(
     assert program._folder(changed(small, blind=True)) != first
     with FolderLock(first, "an evaluation"):
         assert program._folder(small) != first
+
+
+def test_an_evaluation_that_is_older_than_a_setting_goes_on(
+    small: Evaluation, interrupted: Interrupted, tmp_path: Path
+):
+    """It was begun anew: image_size: nothing then, None now."""
+    stop_after(small, interrupted, 3)
+    path = tmp_path / "out/episodes/settings.json"
+    settings = json.loads(path.read_text())
+    assert settings.pop("image_size") is None
+    path.write_text(json.dumps(settings))
+    run_evaluation(small)
+    assert len(interrupted.played) == 8

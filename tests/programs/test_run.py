@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from video2act.config.programs import RunOptions
-from video2act.data import LeRobotDataset
+from video2act.data import LeRobotDataset, load_origin
 from video2act.incidents import Incident
 from video2act.programs.run import Dashboard, draw, run
 from video2act.runtime.keys import QueuedKeys
@@ -50,6 +50,17 @@ def test_a_second_run_adds_to_the_dataset_and_dropped_episodes_are_not_in_it(sav
     assert len(LeRobotDataset(out)) == 1
     run(options(saved_policy, record=out), keys=QueuedKeys())
     assert len(LeRobotDataset(out)) == 2
+
+
+def test_a_dataset_of_other_pictures_is_refused_before_the_episode(saved_policy: Path, tmp_path: Path):
+    """It was refused after the episode, which a person had driven by hand."""
+    out = tmp_path / "recorded"
+    run(options(saved_policy, record=out), keys=QueuedKeys())
+    assert load_origin(out) == {"environment": ENV, "orientation": "upright"}
+    info = out / "meta/info.json"
+    info.write_text(info.read_text().replace("64", "48"))
+    with pytest.raises(ValueError, match=r"height and width of camera.front: \(48, 48\) there, \(64, 64\) here"):
+        run(options(saved_policy, record=out), keys=QueuedKeys())
 
 
 def test_corrections_alone_become_episodes(saved_policy: Path, tmp_path: Path):

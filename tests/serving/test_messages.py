@@ -203,3 +203,13 @@ class TestContract:
             MessageError, match="its first message does not fit: metadata: missing field action_dim, execute_steps"
         ):
             Contract.from_metadata({"protocol": "video2act/1", "cameras": []})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("period_s", 0.0), ("period_s", -1.0), ("history_steps", -1), ("image_size", []), ("image_size", [8])],
+)
+def test_a_server_that_announces_nonsense_is_refused(field: str, value: Any, small_config: PolicyConfig):
+    metadata = Contract.of(small_config, "policy").to_metadata()
+    with pytest.raises(MessageError, match=f"does not fit: .*{field}"):
+        Contract.from_metadata(metadata | {field: value})

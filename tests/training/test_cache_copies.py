@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,9 +16,9 @@ from video2act.data.batches import BatchLoader
 from video2act.data.cache import FeatureCache
 from video2act.data.cache_manifest import COPIES, CacheSpec, StaleCacheError
 from video2act.policy import Video2Act
-from video2act.training.cache_copies import open_copies
+from video2act.training.cache_copies import check_room, open_copies
 from video2act.training.features import cache_spec, fill, look
-from video2act.training.new_policy import build_policy
+from video2act.training.new_policy import SEEN, build_policy, copies_of
 from video2act.types import Video
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator", "small_preset")
@@ -173,3 +174,48 @@ def test_an_interrupted_copy_is_finished(recorded: Path, policy: Video2Act, tmp_
     (copy.root / "000001.safetensors").unlink()
     fill(policy, dataset, **given)
     assert torch.equal(copy.whole(1)["motion"].grid, before)
+
+
+def test_complete_copies_where_nothing_can_be_written_are_read(
+    recorded: Path, policy: Video2Act, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """They were filled again, into the run folder."""
+    dataset = LeRobotDataset(recorded)
+    cache = FeatureCache(tmp_path / "cache", cache_spec(policy, dataset))
+    first, second = copies_of(cache, CONFIG, lengths=dataset.lengths, out=tmp_path / "run")
+    fill(policy, dataset, store=FrameStore(dataset), cache=first, accelerator=Accelerator())
+    monkeypatch.setattr("video2act.training.new_policy.can_write", lambda folder: False)
+    found = copies_of(cache, CONFIG, lengths=dataset.lengths, out=tmp_path / "run")
+    assert [copy.root for copy in found] == [first.root, tmp_path / "run" / SEEN / COPIES / second.root.name]
+
+
+def test_copies_are_verified_with_their_cache(recorded: Path, video_model: Path, tmp_path: Path):
+    fill_cache((recorded,), tmp_path, preset="small", video_model=video_model, clip_jitter=0.1, clip_copies=1)
+    assert "3 episodes and 1 varied copies of them" in verify_cache(tmp_path)
+    damaged = next((tmp_path / COPIES).rglob("000001.safetensors"))
+    damaged.unlink()
+    with pytest.raises(ValueError, match=str(damaged)):
+        verify_cache(tmp_path)
+
+
+def test_copies_that_the_disk_cannot_hold_are_refused_before_the_first(
+    recorded: Path, policy: Video2Act, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    dataset = LeRobotDataset(recorded)
+    cache = FeatureCache(tmp_path, cache_spec(policy, dataset))
+    fill(policy, dataset, store=FrameStore(dataset), cache=cache, accelerator=Accelerator())
+    copies = open_copies(cache, shift_px=1, jitter=0.0, copies=3, root=tmp_path / COPIES)
+    check_room(cache, copies)
+    disk = SimpleNamespace(free=2 * cache.num_bytes)
+    monkeypatch.setattr("video2act.data.cache.shutil.disk_usage", lambda folder: disk)
+    with pytest.raises(OSError, match=r"the cache needs .* more, the disk has"):
+        check_room(cache, copies)
+    assert not (tmp_path / COPIES).exists()
+
+
+@pytest.mark.parametrize(
+    "options", [{"clip_jitter": float("inf")}, {"image_jitter": 1.5}, {"clip_jitter": -0.1}], ids=str
+)
+def test_a_variation_that_leaves_no_picture_is_refused(options: dict[str, float]):
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\)"):
+        TrainConfig(**options)  # type: ignore[arg-type]

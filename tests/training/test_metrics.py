@@ -18,3 +18,10 @@ def test_learning_by_heart_is_said(tmp_path: Path, held_out: float | None, is_sa
         assert "0.3000, is 3.0 times that of training" in note
         assert "--weight-decay" in note
     metrics.close()
+
+
+def test_a_loss_that_is_not_a_number_is_not_learning_by_heart(tmp_path: Path):
+    metrics = TrainingMetrics(tmp_path, 0)
+    metrics.write(0, {"loss": 0.1}, others={"validation_loss": float("nan")})
+    assert metrics.overfit_note() is None
+    metrics.close()

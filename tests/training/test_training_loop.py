@@ -218,6 +218,20 @@ class TestResume:
         )
         assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
 
+    def test_a_training_that_is_older_than_a_setting_goes_on(self, tmp_path: Path):
+        """The error said: clip_copies: nothing then, 4 now; resume with the same ones."""
+        whole = fit(tmp_path / "whole")
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path / "killed", inputs=killed_at(4))
+        path = tmp_path / "killed/training.json"
+        settings = json.loads(path.read_text())
+        del settings["weight_decay"]
+        path.write_text(json.dumps(settings))
+        with pytest.raises(ValueError, match=r"weight_decay: 0.01 then, 0.3 now"):
+            fit(tmp_path / "killed", replace(CONFIG, weight_decay=0.3), resume=True)
+        resumed = fit(tmp_path / "killed", resume=True)
+        assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
+
     @pytest.mark.parametrize("change", [{"save_every": 2}, {"max_minutes": 9.0}, {"mixed_precision": "auto"}], ids=str)
     def test_what_does_not_change_what_is_learned_may_change(
         self, tmp_path: Path, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
