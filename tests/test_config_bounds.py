@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 import video2act.config
 from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneConfig, load, load_backbone, to_json
-from video2act.config.checks import _problem
+from video2act.config.checks import problem_of
 from video2act.files.weights import check_memory
 from video2act.policy import Video2Act
 from video2act.system2 import load_system2
@@ -69,12 +69,12 @@ def test_every_number_has_a_bound(cls: type, name: str):
     hint = get_type_hints(cls, include_extras=True)[name]
     kinds = numbers_in(hint)
     if int in kinds:
-        assert _problem(hint, wrap(hint, 10**10)), "no upper bound"
-        assert _problem(hint, wrap(hint, -(10**10))), "no lower bound"
-        assert _problem(hint, wrap(hint, 10**5000)), "no upper bound"
+        assert problem_of(hint, wrap(hint, 10**10)), "no upper bound"
+        assert problem_of(hint, wrap(hint, -(10**10))), "no lower bound"
+        assert problem_of(hint, wrap(hint, 10**5000)), "no upper bound"
     if float in kinds:
         for value in (float("-inf"), float("nan")):
-            assert _problem(hint, wrap(hint, value)), f"{value} is taken"
+            assert problem_of(hint, wrap(hint, value)), f"{value} is taken"
 
 
 @pytest.fixture
