@@ -114,6 +114,10 @@ def commands(root: str, data: str) -> dict[str, tuple[str, str]]:
         "label: too few episodes": (f"label --data {data} --videos {data} {out}", "at least 5 episodes"),
         "train: video data without their loss": (f"{system1} --video-data {data}", "set video_loss_weight above 0"),
         "train-video: no dataset": (f"train-video --data {root}/nowhere {out}", "is not a folder"),
+        "train-video: tuning as for train": (
+            f"train-video --data {data} {out} --policy.system2.tuning.method lora",
+            "train-video takes --tuning.method",
+        ),
         "train-video: no such camera": (f"train-video --data {data} {out} --camera side", "no camera 'side'"),
         "train-video: out holds a training": (
             f"train-video --data {data} --out {root}/trained",

@@ -10,7 +10,7 @@ takes as `--video-model`:
     prediction.mp4       a true future beside the imagined one
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,7 @@ TINY, WHOLE = BackboneConfig(), TuningConfig("full")
 
 def main(options: TrainVideoOptions) -> None:
     """Train as the command line asks."""
+    _check_tuning_path(options.changes)
     episodes = parse_episodes(options.episodes) if options.episodes else None
     datasets = [open_dataset(path, episodes=episodes) for path in options.data]
     policy = choose_policy(options, replace(ANY_DATA, fps=float(datasets[0].fps)))
@@ -147,6 +148,16 @@ def _longest_sentence(backbone: BackboneConfig | PretrainedBackboneConfig | Scra
         return MAX_BYTES
     # its encoder reads bytes, too, and an end mark
     return WAN_TOKENS - 1 if isinstance(backbone, ScratchConfig) else None
+
+
+def _check_tuning_path(changes: Iterable[str]) -> None:
+    """Raises ValueError for an option of `train` that would have no effect here."""
+    for path in changes:
+        if path.replace("-", "_").startswith("system2.tuning"):
+            raise ValueError(
+                f"--policy.{path} is how `train` tunes the video model with the policy; train-video takes "
+                "--tuning.method full or lora, --tuning.rank, --tuning.alpha"
+            )
 
 
 def _check(config: VideoTrainConfig, backbone: Any, *, tuning: TuningConfig) -> None:
