@@ -28,8 +28,9 @@ def random_policy() -> Video2Act:
 
 
 def look(contract: Contract) -> Observation:
-    """Read your cameras and joints here; the contract has their names and sizes."""
-    images = {camera: np.zeros((*contract.image_size, 3), np.uint8) for camera in contract.cameras}
+    """Read your cameras and joints here; the contract has their names, and the sizes of the training data."""
+    sizes = {camera: contract.frame_sizes.get(camera, contract.image_size) for camera in contract.cameras}
+    images = {camera: np.zeros((*size, 3), np.uint8) for camera, size in sizes.items()}
     instruction = (*contract.instructions, "push the puck")[0]
     return Observation(images, np.zeros(contract.state_dim, np.float32), instruction, time.monotonic())
 

@@ -1,8 +1,7 @@
 """Another video model for System 2: Mochi (Genmo), in a few lines, with few and random weights.
 
-The class holds only what differs from other models: diffusers' classes, the grid, the
-call of the transformer for a noisy clip with its text, and the training objective. Loading, cutting, caching text, LoRA
-and training are shared.
+The class holds only what differs from other models: diffusers' classes, the grid, the call of the transformer for a
+noisy clip with its text, and the training objective. Loading, cutting, caching text, LoRA and training are shared.
 """
 
 import tempfile

@@ -1,6 +1,6 @@
 """MIKASA-Robo's Intercept (a rolling ball), driven by our server through PyPI's openpi-client.
 
-make mikasa-venv                                # an environment of its own: ManiSkill asks for numpy below 2
+make mikasa-venv                                # a virtual environment of its own: ManiSkill needs numpy below 2
 video2act serve RUN                             # elsewhere: a policy of these cameras, 9 numbers of state, 7 of action
 . .mikasa/mesa.env && .mikasa/bin/python examples/12_mikasa_intercept.py --episodes 10
 """
