@@ -121,7 +121,7 @@ class SweepOptions(CheckedConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(CheckedConfig):
-    """Run a policy on a robot or simulator before your eyes: pause, say something else, take over, record it."""
+    """Run a policy on a robot or simulator and watch it: pause, change the instruction, take over by hand, record."""
 
     run: Path
     """the policy's run folder"""

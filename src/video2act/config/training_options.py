@@ -123,7 +123,7 @@ class LabelOptions(CheckedConfig):
     episodes: str | None = None
     """episodes of each dataset with actions: 0:50 for the first fifty, or 3,7; all, if left out"""
     cameras: tuple[str, ...] | None = None
-    """cameras that the model looks through; all, if left out"""
+    """cameras that the model reads; all, if left out"""
     use_state: bool = False
     """let the model read the state, too, which the videos must have"""
     model: Path | None = None

@@ -55,7 +55,7 @@ def label(
         data: one or several datasets of a robot with recorded actions.
         videos: of the same robot, without actions.
         out: dataset folder to write.
-        cameras: those that the model looks through; all, if None.
+        cameras: those that the model reads; all, if None.
         use_state: the model reads the state too.
         model: the model's folder; `out` with `.model` behind its name, if None.
     Returns:
