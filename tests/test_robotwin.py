@@ -257,7 +257,7 @@ def test_the_folder_needs_nothing_but_what_robotwin_has():
     tree = ast.parse((FOLDER / "Video2Act" / "deploy_policy.py").read_text())
     imported = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
-    assert imported == {"numpy", "typing"}
+    assert imported == {"numpy", "pathlib", "typing"}
 
 
 @pytest.mark.parametrize("where", ["ws://127.0.0.1:8000", "/data/run"])

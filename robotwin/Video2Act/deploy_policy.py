@@ -12,6 +12,7 @@ This folder is copied into RoboTwin's `policy/`, so it imports nothing of the re
 package; and it runs on Python 3.10, which is RoboTwin's.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -200,6 +201,7 @@ class _LocalDriver:
 
 def _local_driver(words: dict[str, Any]) -> _LocalDriver:
     from video2act.config import RuntimeConfig
+    from video2act.files.run_folder import load_frame_sizes
     from video2act.policy import Video2Act
     from video2act.programs.serve import serve_policy
 
@@ -210,7 +212,12 @@ def _local_driver(words: dict[str, Any]) -> _LocalDriver:
     policy.seed(int(words.get("seed") or 0))
     # inline: success rates are scores, and those are reproducible
     serving = serve_policy(
-        policy, (), refresh_every=policy.config.refresh_every, system2="inline", runtime=RuntimeConfig()
+        policy,
+        (),
+        frame_sizes=load_frame_sizes(Path(run)),
+        refresh_every=policy.config.refresh_every,
+        system2="inline",
+        runtime=RuntimeConfig(),
     )
     return _LocalDriver(serving.make_session(), serving.contract.to_metadata())
 

@@ -344,7 +344,7 @@ def test_a_server_that_starts_late_is_waited_for(system2, loop_of, small_config:
 def test_a_server_that_stays_away_is_told_at_the_end_of_the_wait(system2, loop_of):
     with system2() as server:
         pass
-    with closing(loop_of(server, first_condition_timeout_s=0.3)) as loop:
+    with closing(loop_of(server, first_condition_timeout_s=1.0)) as loop:
         loop.reset(0)
         loop.observe(observation(0))
         with pytest.raises(TimeoutError, match=r"it hangs, is away, .* Last incident: .*refused"):
