@@ -97,6 +97,15 @@ class TestTheSite:
         assert "... is a pointer of Git LFS" in (tmp_path / "troubleshooting.html").read_text()
 
 
+OPTIONS = {
+    node.target.id
+    for file in [*sorted((ROOT / "src" / "video2act" / "config").glob("*.py")), ROOT / "src" / "video2act" / "cli.py"]
+    for node in ast.walk(ast.parse(file.read_text()))
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+} | {"help", "version", "policy", "PATH", "threads"}
+"""fields of the options of all programs"""
+FOREIGN_OPTIONS = {"machine_rank", "settings", "ema", "rgb_latents", "soak_s"}
+"""of accelerate, the converter of the released code, the benchmarks"""
 FOREIGN = {
     "source",
     "cd",
@@ -131,6 +140,17 @@ class TestCommands:
         ours = {"video2act", "make", "python", "pip", "accelerate", "torchrun", "video2act-convert-released"}
         unknown = {(page, words[0]) for page, words in self.lines("sh", "bash") if words[0] not in ours | FOREIGN}
         assert not unknown, f"say in this test how these are checked: {unknown}"
+
+    @pytest.mark.parametrize("path", PROSE, ids=lambda path: path.name)
+    def test_every_option_in_a_sentence_is_one_of_ours(self, path: Path):
+        """`--clip-jitter`, `--policy.system2.filter-on`: the last word is a field that a program has as a flag."""
+        if path.name == "interop.md":
+            return  # LeRobot's options
+        for span in re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)):
+            is_foreign = span.split()[0] in FOREIGN | {"accelerate", "pip", "python", "tensorboard"}
+            for option in () if is_foreign else re.findall(r"--([a-z][\w.-]*)", span):
+                name = option.rstrip(".").rpartition(".")[2].replace("-", "_").removeprefix("no_")
+                assert name in OPTIONS | FOREIGN_OPTIONS, f"{path.name}: `{span}`: no program has --{option}"
 
     def test_every_make_target_exists(self):
         targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
