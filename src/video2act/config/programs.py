@@ -102,6 +102,8 @@ class SweepOptions(CheckedConfig):
     """episodes per point"""
     seed: Seed = 1000
     """seed of the first episode; the others count up. Must not overlap the training seeds"""
+    image_size: Pixels | None = None
+    """width and height of a simulator's images, pixels; default: as the training data was recorded"""
     workers: Processes | None = None
     """processes; default: as for eval"""
     pool: PoolName = "local"

@@ -47,7 +47,9 @@ def sweep(run: Path | str, env: str, *, show: bool = False, **options: Any) -> P
     for ms in chosen.latency_ms:
         latency = replace(SimulatedLatency(), **{chosen.which: ms / 1000})
         points.append((f"{chosen.which}_latency_ms", float(ms), {"simulate_latency": latency}))
-    shared = {"episodes": chosen.episodes, "seed": chosen.seed, "runtime": chosen.runtime}
+    names = ("episodes", "seed", "image_size", "runtime")
+    shared = {name: getattr(chosen, name) for name in names}
+    shown = [chosen.image_size] * 2
     rows: list[dict[str, Any]] = []
     for curve, x, point in points:
         folder = out / f"{curve}_{x:g}"
@@ -56,7 +58,10 @@ def sweep(run: Path | str, env: str, *, show: bool = False, **options: Any) -> P
             evaluate(run, env, out=folder, show=show, **shared, **machine, **point)
         info = json.loads((folder / INFO_FILE).read_text())
         seeds = list(range(chosen.seed, chosen.seed + chosen.episodes))
-        _check_same(info["settings"], folder, run=str(run), env=[env], seeds=seeds, runtime=asdict(chosen.runtime))
+        if chosen.image_size is None and not rows:  # all points alike
+            shown = info["settings"].get("image_size")
+        asked = {"run": str(run), "env": [env], "seeds": seeds, "image_size": shown, "runtime": asdict(chosen.runtime)}
+        _check_same(info["settings"], folder, **asked)
         if (run / WEIGHTS_FILE).stat().st_mtime > (folder / INFO_FILE).stat().st_mtime:
             raise ValueError(
                 f"{run} was trained again after it was evaluated in {folder}; remove that, or choose another out"
@@ -68,10 +73,9 @@ def sweep(run: Path | str, env: str, *, show: bool = False, **options: Any) -> P
 
 def _check_same(settings: dict[str, Any], folder: Path, **asked: Any) -> None:
     for name, value in asked.items():
-        if settings[name] != value:
+        if (found := settings.get(name)) != value:
             raise ValueError(
-                f"{folder} holds an evaluation with {name} = {settings[name]}, not {value}; choose another "
-                f"out, or remove it"
+                f"{folder} holds an evaluation with {name} = {found}, not {value}; choose another out, or remove it"
             )
 
 
