@@ -114,7 +114,7 @@ def test_what_is_done_is_not_repeated_and_what_is_something_else_is_refused(call
 @pytest.mark.parametrize(("n", "ms"), [((4, 0), ()), ((1,), (0.0, -1.0)), ((1,), (float("inf"),))])
 def test_all_values_are_looked_at_before_the_first_evaluation(calls: list[Call], run: Path, n, ms):
     with pytest.raises(
-        ValueError, match=r"at least 1, got \[4, 0\]|latency_ms must not be negative, got|latency_ms must be finite, got"
+        ValueError, match=r"at least 1, got \[4, 0\]|latency_ms must not be negative, got|latency_ms must be finite"
     ):
         sweep(run, "fake:a", refresh_every=n, latency_ms=ms)
     assert not calls
