@@ -25,6 +25,7 @@ from video2act.files.run_folder import (
 )
 from video2act.policy import Video2Act
 from video2act.programs.evaluate import evaluate
+from video2act.programs.info.run import describe_run
 from video2act.programs.serve import serve_policy
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
@@ -177,3 +178,10 @@ def test_a_simulator_renders_oblong_pictures(name: str):
         environment.close()
     assert shapes == {(24, 32, 3)}
     assert environment.spec.frame_size == (24, 32)
+
+
+@pytest.mark.parametrize("text", ["[1]", '[{"name": "demos"}]', '[{"tasks": 5, "name": "demos"}]', "{}"])
+def test_info_names_a_record_that_it_cannot_read(run: Path, text: str):
+    (run / DATA_FILE).write_text(text)
+    with pytest.raises(ValueError, match=r"data\.json.*copy the run folder again"):
+        describe_run(run)

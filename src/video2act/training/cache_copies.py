@@ -54,6 +54,6 @@ def open_copies(cache: FeatureCache, *, shift_px: int, jitter: float, copies: in
     """The varied copies of a cache, below `root`; none where nothing varies."""
     if not shift_px and not jitter:
         return []
-    variations = [Variation(shift_px, jitter, number) for number in range(1, copies + 1)]
+    variations = [Variation(shift_px, float(jitter), number) for number in range(1, copies + 1)]
     specs = [replace(cache.spec, described={**cache.spec.described, VARIED: vars(one)}) for one in variations]
     return [FeatureCache(root / spec.name, spec) for spec in specs]

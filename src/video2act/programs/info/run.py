@@ -23,6 +23,11 @@ def describe_run(path: Path | str) -> str:
     """
     path = Path(path)
     policy = load_config(path)
+    try:
+        trained_on = "\n".join(map(_trained_on, read_beside(path / DATA_FILE, list)))
+    except (LookupError, TypeError, AttributeError) as error:
+        problem = f"{path / DATA_FILE} does not list what was trained on ({error!r})"
+        raise ValueError(f"{problem}; copy the run folder again") from error
     rows = (
         ("run", str(path)),
         ("preset", policy.preset or "none is recorded"),
@@ -31,7 +36,7 @@ def describe_run(path: Path | str) -> str:
         ("plans", f"{policy.horizon} actions of {policy.action_dim} numbers; {policy.execute_steps} are executed"),
         ("rate", f"{policy.fps:g} control steps per second; {_rhythm(policy)}"),
         ("instruction", "\n".join(load_instructions(path)[:MAX_SENTENCES]) or "none is recorded"),
-        ("trained on", "\n".join(map(_trained_on, read_beside(path / DATA_FILE, list))) or "not recorded"),
+        ("trained on", trained_on or "not recorded"),
         ("changed", _changes(policy)),
     )
     return as_text(facts(rows)) + "\n" + sizes(policy.preset or "none", policy)
