@@ -180,7 +180,12 @@ def test_a_simulator_renders_oblong_pictures(name: str):
     assert environment.spec.frame_size == (24, 32)
 
 
-@pytest.mark.parametrize("text", ["[1]", '[{"name": "demos"}]', '[{"tasks": 5, "name": "demos"}]', "{}"])
+SIZED = '"name": "demos", "robot": "arm", "episodes": 1, "frames": 2, "tasks": [], "frame_sizes": {"front": [1, 2, 3]}'
+
+
+@pytest.mark.parametrize(
+    "text", ["[1]", '[{"name": "demos"}]', '[{"tasks": 5, "name": "demos"}]', "{}", f"[{{{SIZED}}}]"]
+)
 def test_info_names_a_record_that_it_cannot_read(run: Path, text: str):
     (run / DATA_FILE).write_text(text)
     with pytest.raises(ValueError, match=r"data\.json.*copy the run folder again"):

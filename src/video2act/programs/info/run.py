@@ -23,9 +23,10 @@ def describe_run(path: Path | str) -> str:
     """
     path = Path(path)
     policy = load_config(path)
+    recorded = read_beside(path / DATA_FILE, list)
     try:
-        trained_on = "\n".join(map(_trained_on, read_beside(path / DATA_FILE, list)))
-    except (LookupError, TypeError, AttributeError) as error:
+        trained_on = "\n".join(map(_trained_on, recorded))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         problem = f"{path / DATA_FILE} does not list what was trained on ({error!r})"
         raise ValueError(f"{problem}; copy the run folder again") from error
     rows = (
