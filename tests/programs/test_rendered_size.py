@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from video2act.config import EvaluateOptions, PolicyConfig, RuntimeConfig
+from video2act.config.checks import Pixels, problem_of
 from video2act.envs import make_environment
 from video2act.evaluation.episodes import EpisodeTask, EpisodeWorker, Evaluation
 from video2act.evaluation.report import heading
@@ -155,6 +156,7 @@ def test_an_absurd_size_is_refused_before_there_is_a_renderer():
     pytest.importorskip("mujoco")
     with pytest.raises(ValueError, match="image_size must be at most 8192"):
         make_environment("moving:push", image_size=(64, 10**9))
+    assert problem_of(tuple[Pixels, Pixels], (64,)) == "must have 2 items, not 1"
 
 
 def test_a_gymnasium_environment_does_not_obey_a_choice_either():

@@ -140,6 +140,20 @@ class TestReport:
             "collect 0.00, train-video 0.00, train 0.00", "collect 0.00, train 0.00, train-video 0.00"
         )
 
+    def test_evaluations_with_images_of_several_sizes_are_named(self, tmp_path: Path):
+        """A study that an older version began at 128 px went on at the recorded size, and nobody heard of it."""
+        assert "several sizes" not in run(tmp_path, seeds=(0,)).read_text()
+        info = tmp_path / "out/evaluations/bad_seed0/eval_info.json"
+        whole = json.loads(info.read_text())
+        whole["settings"]["image_size"] = [64, 64]
+        info.write_text(json.dumps(whole))
+        text = run(tmp_path, report_only=True).read_text()
+        assert "images of several sizes, so arms may differ by that alone. 128 x 128 px: good (seed 0), " in text
+        assert "64 x 64 px: the frozen clip (seed 0)." in text
+        whole["settings"]["recorded_sizes"] = None
+        info.write_text(json.dumps(whole))
+        assert "several sizes" not in run(tmp_path, report_only=True).read_text()
+
     def test_nothing_is_done_yet(self, tmp_path: Path):
         text = run(tmp_path, report_only=True).read_text()
         assert "**good - the frozen clip: not known yet.**" in text

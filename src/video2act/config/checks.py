@@ -144,6 +144,8 @@ def problem_of(hint: Any, value: Any) -> str:
         if len(value) > MAX_ITEMS:
             return f"must have at most {MAX_ITEMS} items, not {len(value)}"
         hints = arguments * len(value) if origin is dict else members(arguments, value)
+        if origin is tuple and len(hints) != len(value):
+            return f"must have {len(hints)} items, not {len(value)}"
         items = chain.from_iterable(value.items()) if origin is dict else value
         pairs = zip(hints, items, strict=True)
         return next((problem for each, item in pairs if (problem := problem_of(each, item))), "")

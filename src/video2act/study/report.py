@@ -14,7 +14,7 @@ from video2act.evaluation.comparison import ArmRate, Difference, cannot_be_told_
 from video2act.files.atomic import write_text
 from video2act.study.jobs import StudyPlan
 from video2act.study.plots import draw
-from video2act.study.results import Results, read_results
+from video2act.study.results import Results, read_results, size_note
 from video2act.study.sections import (
     Section,
     difference_sections,
@@ -45,7 +45,7 @@ def write_report(
     costs = _costs(plan, folder)
     sections = [
         _primary(plan, primary),
-        _arms(plan, results, rates=rates, seeds=seeds),
+        _arms(plan, results, rates=rates, seeds=seeds, note=size_note(plan, folder, seeds)),
         *_contrasts(primary, secondary),
         _missing(plan, results, arms=arms, seeds=seeds),
         _compute(costs),
@@ -100,7 +100,9 @@ def _primary(plan: StudyPlan, primary: Difference | None) -> Section:
     return Section("Primary contrast, named before the run", tuple(filter(None, (said, why))))
 
 
-def _arms(plan: StudyPlan, results: Results, *, rates: dict[str, ArmRate], seeds: Collection[int]) -> Section:
+def _arms(
+    plan: StudyPlan, results: Results, *, rates: dict[str, ArmRate], seeds: Collection[int], note: str
+) -> Section:
     columns = ("arm", "mean", "95 % interval", "interval by", *(f"seed {seed}" for seed in seeds))
     rows = []
     for arm, outcomes in results.items():
@@ -110,7 +112,7 @@ def _arms(plan: StudyPlan, results: Results, *, rates: dict[str, ArmRate], seeds
     if len(results) > 1:
         names = ", ".join(plan.config.title(arm) for arm in cannot_be_told_apart(results))
         text += (f"None is shown to be better than any of these (all pairs, Holm): {names}.",)
-    return Section("Arms", text, columns, tuple(rows))
+    return Section("Arms", text + (note,) * bool(note), columns, tuple(rows))
 
 
 def _contrasts(primary: Difference | None, secondary: Sequence[Difference]) -> list[Section]:

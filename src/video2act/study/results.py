@@ -29,6 +29,21 @@ def read_results(plan: StudyPlan, folder: Path, seeds: Collection[int]) -> Resul
     return found
 
 
+def size_note(plan: StudyPlan, folder: Path, seeds: Collection[int]) -> str:
+    """Which evaluations showed images of which size, where they differ: those of an older version showed 128 px."""
+    shown: dict[str, list[str]] = {}
+    for (arm, seed), place in plan.results.items():
+        if seed in seeds and (folder / place).is_file():
+            settings = json.loads((folder / place).read_text()).get("settings", {})
+            height, width = settings.get("image_size") or (128, 128)  # the usual size
+            if settings.get("recorded_sizes", ()) is not None:  # it has cameras
+                shown.setdefault(f"{height} x {width} px", []).append(f"{plan.config.title(arm)} (seed {seed})")
+    listed = "; ".join(f"{size}: {', '.join(names)}" for size, names in shown.items())
+    return f"Simulators rendered images of several sizes, so arms may differ by that alone. {listed}." * (
+        len(shown) > 1
+    )
+
+
 def scene_results(info: dict[str, Any], scenes: Sequence[int], *, where: Path) -> Bool[np.ndarray, "scenes"]:
     """Success in every scene, task after task, from the content of an `eval_info.json`.
 
