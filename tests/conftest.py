@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 # without bytecode on disk, each of the processes that tests start compiles 6,700 modules anew (10 s of CPU)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -228,3 +229,17 @@ def _reset_accelerator() -> None:
     AcceleratorState._reset_state()
     GradientState._reset_state()
     PartialState._reset_state()
+
+
+@pytest.fixture
+def short_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MetaWorld's episodes end after 8 control steps, in this process."""
+    from video2act.envs import registry
+
+    family = registry.FAMILIES["metaworld"]
+
+    class Short(family.environment):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **{"max_steps": 8, **options})
+
+    monkeypatch.setitem(registry.FAMILIES, "metaworld", replace(family, environment=Short))

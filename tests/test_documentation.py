@@ -206,12 +206,11 @@ class TestScripts:
                 assert node.attr in v2a.__all__
 
     @pytest.fixture
-    def run_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_folder(self, short_episodes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """`runs/push`: a policy for MetaWorld with random weights; short episodes."""
         unit = Statistics(mean=(0.0,) * 4, std=(1.0,) * 4, min=(-1.0,) * 4, max=(1.0,) * 4)
         config: PolicyConfig = tiny_system1(DataSpec(4, 4, 80.0, tuple(metaworld.DEFAULT_CAMERAS)))
         Video2Act(config, {"state": unit, "action": unit}).save(tmp_path / "runs" / "push")
-        monkeypatch.setattr(metaworld, "DEFAULT_MAX_STEPS", 8)
         monkeypatch.chdir(tmp_path)
 
     @pytest.mark.parametrize("page", RUN)

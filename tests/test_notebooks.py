@@ -73,13 +73,12 @@ def test_the_readme_lists_every_notebook():
 
 
 @pytest.fixture
-def small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def small_world(short_episodes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two short recordings of MetaWorld's robot with made-up pictures, small batches and short episodes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(video_report, "NUM_CLIPS", 2)
     monkeypatch.setattr(train_video, "VideoTrainConfig", partial(VideoTrainConfig, batch_size=2, num_frames=9))
     monkeypatch.setattr(train, "TrainConfig", partial(TrainConfig, batch_size=2))
-    monkeypatch.setattr(metaworld, "DEFAULT_MAX_STEPS", 8)
     rng = np.random.default_rng(0)
     writer = DatasetWriter.create(
         tmp_path / "data" / "push",

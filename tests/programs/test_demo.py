@@ -17,7 +17,7 @@ import pytest
 
 from video2act.config import TrainConfig, VideoTrainConfig
 from video2act.data import LeRobotDataset
-from video2act.envs import list_environments, metaworld
+from video2act.envs import list_environments
 from video2act.hub import model_card
 from video2act.policy import Video2Act
 from video2act.programs import demo as module
@@ -189,13 +189,12 @@ class TestSummary:
 
 
 @pytest.mark.usefixtures("fresh_accelerator")
+@pytest.mark.usefixtures("short_episodes")  # of the evaluation; demonstrations are recorded whole, in other processes
 def test_the_whole_path_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(DEMOS, "miniature", MINIATURE)
     monkeypatch.setattr(video_report, "NUM_CLIPS", 2)
     monkeypatch.setattr(module, "VideoTrainConfig", partial(VideoTrainConfig, batch_size=2, num_frames=9))
     monkeypatch.setattr(module, "TrainConfig", partial(TrainConfig, batch_size=2))
-    # of the evaluation, which takes place in this process; the demonstrations are recorded whole, in others
-    monkeypatch.setattr(metaworld, "DEFAULT_MAX_STEPS", 16)
     out = tmp_path / "demo"
     summary = demo("miniature", out)
 
@@ -215,6 +214,7 @@ def test_the_whole_path_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "Not evaluated." not in card
 
     evaluated = json.loads((out / "policy" / "eval" / "full" / "eval_info.json").read_text())
+    assert evaluated["control_steps"] == 8
     with av.open(out / FILM_FILE) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == evaluated["control_steps"]
