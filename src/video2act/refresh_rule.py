@@ -14,9 +14,6 @@ from dataclasses import dataclass
 from video2act.config import StreamConfig
 from video2act.types import Observation
 
-ATTEMPTS = 3
-"""failures in a row after which an episode that has no condition yet is given up"""
-
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
 

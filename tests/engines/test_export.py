@@ -28,7 +28,7 @@ from video2act.system1.denoising import Denoising
 Save = Callable[[PolicyConfig], Video2Act]
 
 FORMS: dict[str, dict[str, Any]] = {
-    "ddpm, RDT's form": {
+    "RDT's System 1 (ddpm); latents, moft, boundaries of what moves": {
         "system1.denoising": DenoisingConfig("ddpm", "sample", num_steps=4),
         "system1.dit.norm": "variance",
         "system1.dit.clock": "frequency",
@@ -36,14 +36,12 @@ FORMS: dict[str, dict[str, Any]] = {
         "system1.dit.num_text_positions": 40,
         "system1.dit.positions_per_image": 17,
         "normalize_action": "mean_std",
-    },
-    "latents, moft, boundaries of what moves": {
         "system2.filter_on": "latents",
         "system2.streams.motion.filter": FilterConfig("moft", keep=0.5, then="sobel"),
         "system2.streams.spatial.channel_order": "bgr",
-        "cameras": (),
     },
-    "an imagined future, a mixture of layers": {
+    "an imagined future, a mixture of layers, no images": {
+        "cameras": (),
         "system2.streams.motion.imagine.num_frames": 4,
         "system2.backbone.feature_layers": (0, 1),
         "system2.backbone.feature_join": "mixture",

@@ -69,10 +69,10 @@ def rows(folder: Path) -> dict[str, list[float]]:
 
 
 def test_a_grid_gives_a_table_a_plot_and_a_verdict(options: Callable[..., ProbeOptions], tmp_path: Path):
-    table = probe(options(imagine=(0, 4), layers=("1", "0,1"), keep=("all", "future"))).read_text()
+    table = probe(options(imagine=(0, 4), layers=("1", "0,1"), keep=("future",))).read_text()
     found = rows(tmp_path / "out")
-    # per layer: trained and random without, with all, with the future alone; still likewise; one ceiling; latents once
-    assert len(found) == 1 + 2 * (3 * 3 + 1) + 1
+    # per layer: trained, random and still, without and with the future; one ceiling; latents once
+    assert len(found) == 1 + 2 * (3 * 2 + 1) + 1
     assert all(len(errors) == 2 and all(np.isfinite(errors)) for errors in found.values())
     assert all(name in table for name in found)
     assert (tmp_path / "out" / "probe.png").is_file()

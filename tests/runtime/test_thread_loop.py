@@ -9,7 +9,8 @@ import pytest
 import torch
 from runtime_fakes import FPS, MOTION, FakeSystem, GatedSystem, observation, wait_until
 
-from video2act.refresh_rule import ATTEMPTS, RefreshSpec
+from video2act.refresh_rule import RefreshSpec
+from video2act.runtime.failures import ATTEMPTS
 from video2act.runtime.slow_loop import SlowLoop
 from video2act.runtime.thread_loop import System2Worker, ThreadSlowLoop
 from video2act.types import Tokens, Video

@@ -1,25 +1,23 @@
 """System 2 beside the control loop: in a thread, which may wait for a process or for another machine.
 
-What happens when System 2 fails, hangs or dies is the same everywhere. The last condition stays and grows old;
-`Freshness` judges its age. System 2 is tried again after a pause, which doubles with every failure in a row. Each
-failure is noted as an incident. The control loop waits for the first condition of an episode only.
+The control loop waits for the first condition of an episode only. What happens when System 2 fails: `failures.py`.
 """
 
 import logging
 import math
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from video2act.clips import FrameHistory, stream_image
 from video2act.frames import FrameUse
 from video2act.incidents import Incidents
-from video2act.interfaces import Perceiver, System2Error
-from video2act.refresh_rule import ATTEMPTS, Frame, RefreshRule, RefreshSpec, pause_s
+from video2act.interfaces import Perceiver
+from video2act.refresh_rule import Frame, RefreshRule, RefreshSpec
+from video2act.runtime.failures import Failures, GivenUp
 from video2act.runtime.refresh import TIMES_KEPT, perceive
 from video2act.runtime.system2_worker import System2Worker
 from video2act.types import Observation, Video, VideoCondition
@@ -27,14 +25,6 @@ from video2act.types import Observation, Video, VideoCondition
 log = logging.getLogger(__name__)
 MAX_WAITING = 1024
 """frames that wait for an encoder that must see all of them (`encoding="stream"`)"""
-
-
-@dataclass(frozen=True)
-class GivenUp:
-    """In place of a first condition."""
-
-    problem: str
-    cause: Exception
 
 
 class ThreadSlowLoop:
@@ -72,6 +62,7 @@ class ThreadSlowLoop:
         self._where = where
         self._end_system = end_system
         self._is_shared = isinstance(system, System2Worker)
+        self._failures = Failures(where, self.incidents, is_shared=self._is_shared)
         self._changed = threading.Condition()
         self._reading = threading.Lock()
         """of the history; never asked for by `observe`, since to resize frames takes milliseconds"""
@@ -87,9 +78,6 @@ class ThreadSlowLoop:
         self._answer: VideoCondition | GivenUp | None = None
         """the newest of System 2, in this episode"""
         self._version = 0
-        self._failures_in_row = 0
-        self._end: GivenUp | None = None
-        """why System 2 cannot be used any more"""
         self._is_behind = False
         """the encoder has missed frames, and cannot go on in this episode"""
         self._is_in_trouble = self._is_closed = False
@@ -108,8 +96,8 @@ class ThreadSlowLoop:
                 )
             self._episode, self._control_step, self._version = episode, 0, 0
             self._is_behind = False
-            self._failures_in_row = 0  # an episode is given up for its own failures
-            self._answer = self._end
+            self._failures.forget()
+            self._answer = self._failures.end
             self._waiting.clear()
             self._worker.forget(self)
 
@@ -127,7 +115,7 @@ class ThreadSlowLoop:
         with self._changed:
             newest = Frame(copied, self._episode, self._control_step)
             self._control_step += 1
-            is_due = self._make_room() and self._end is None and self._rule.is_due(newest)
+            is_due = self._make_room() and self._failures.end is None and self._rule.is_due(newest)
             if not self._is_behind:
                 self._waiting.append(newest)
         if is_due:
@@ -160,8 +148,7 @@ class ThreadSlowLoop:
                 f"first_condition_timeout_s{last}"
             )
         if isinstance(answer, GivenUp):
-            times = "and cannot be used any more" if answer is self._end else f"{ATTEMPTS} times in a row"
-            raise System2Error(f"System 2 ({self._where}) failed {times}: {answer.problem}") from answer.cause
+            raise answer.error(self._where) from answer.cause
         return answer
 
     def clips(self) -> dict[str, Video]:
@@ -245,7 +232,7 @@ class ThreadSlowLoop:
                 self._rule = self._rule.after(newest)
                 self._version += 1
                 self._answer = refreshed.condition(self._version)
-                self._failures_in_row = 0
+                self._failures.forget()
                 self._changed.notify_all()
         return True
 
@@ -253,32 +240,12 @@ class ThreadSlowLoop:
         """For subclasses: called before the newest frame is taken."""
 
     def failed(self, error: Exception) -> float:
-        """Note a failed refresh; returns the pause before the next attempt in seconds, infinite if there is none.
-
-        A `ConnectionError` may pass, however often it comes. A `System2Error` is final.
-        """
+        """Note a failed refresh; returns the pause before the next attempt in seconds, infinite if there is none."""
         with self._changed:
             if self._is_closed:
                 return math.inf
-            is_current = self._in_work == self._episode
-            self._failures_in_row += is_current
-            is_final, is_away = isinstance(error, System2Error), isinstance(error, ConnectionError)
-            wait_s = pause_s(self._failures_in_row)
-            line = f"{type(error).__name__}: {error}"
-            self.incidents.note(
-                "connection" if is_away else "system2_failed",
-                f"System 2 ({self._where}): {line.strip().splitlines()[-1]}; "
-                + ("given up" if is_final else f"next attempt in {wait_s:g} s"),
-            )
-            if self._is_shared:  # a client of a server gets one line, and the server's log the rest
-                log.error("System 2 failed", exc_info=error)
-            elif self._where == "thread":
-                line = "".join(traceback.format_exception(error))
-            given_up = GivenUp(line, error)
-            if is_final:
-                self._end = given_up
-            is_hopeless = is_final or (self._failures_in_row >= ATTEMPTS and not is_away)
-            if is_hopeless and not isinstance(self._answer, VideoCondition):
+            wait_s, given_up = self._failures.note(error, is_current=self._in_work == self._episode)
+            if given_up and not isinstance(self._answer, VideoCondition):
                 self._answer = given_up
                 self._changed.notify_all()
-            return math.inf if is_final else wait_s
+            return wait_s
