@@ -30,8 +30,10 @@ libero-demo: libero
 demo-three-tasks: install opengl
 	$(BIN)/video2act demo --name three_tasks --out runs/three_tasks
 
+# one worker more than cores: tests also wait, for processes and servers
+WORKERS ?= $$(n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n + 1 : 4)))
 test: dev opengl
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 test-slow: dev opengl
 	$(BIN)/python -m pytest -q -m slow

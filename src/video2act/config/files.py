@@ -126,6 +126,7 @@ def build(hint: Any, value: Any, *, where: str) -> Any:
         return tuple(build(each, item, where=f"{where}[{i}]") for i, (each, item) in enumerate(pairs))
     if origin is dict:
         check(isinstance(value, dict), f"{where}: expected a map, got {shown(value)}")
+        check(len(value) <= MAX_ITEMS, f"{where}: expected a map of at most {MAX_ITEMS} items, got {len(value)}")
         return {key: build(arguments[1], item, where=f"{where}: {key}") for key, item in value.items()}
     if origin in (typing.Union, types.UnionType):
         if value is None and types.NoneType in arguments:
