@@ -121,7 +121,7 @@ def test_every_part_has_a_place(part: str):
 
 @pytest.mark.parametrize("part", PARTS)
 def test_imports_point_one_way(part: str):
-    for file, other in ((file, other) for file in files_of(part) for other in imported_parts(file) - {part}):
+    for file, other in ((path, other) for path in files_of(part) for other in imported_parts(path) - {part}):
         assert other in FLOOR, f"{name_of(file)} imports video2act.{other}, which has no floor"
         assert FLOOR[other] <= FLOOR[part], f"{name_of(file)} must not import {other}, which stands above it"
         if FLOOR[other] == FLOOR[part]:
