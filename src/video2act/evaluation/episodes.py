@@ -21,7 +21,7 @@ from video2act.envs import has_expert, is_simulated, make_environment, make_expe
 from video2act.evaluation.findings import EpisodeRecord, Measurements
 from video2act.evaluation.kept import FinishedEpisode, KeptEpisodes
 from video2act.evaluation.sources import EvaluatedPolicy, PolicySource, rendered_size
-from video2act.files.run_folder import FrameSizes
+from video2act.files.run_folder import FrameSizes, sizes_of
 from video2act.interfaces import Environment, Expert, Watcher
 from video2act.limits import Limits
 from video2act.runtime.control_loop import EpisodeResult, run_episode
@@ -61,8 +61,7 @@ class Evaluation:
     @cached_property
     def recorded_sizes(self) -> FrameSizes:
         """Height and width of the policy's cameras in its training data; empty if they are not recorded."""
-        recorded = self.source.frame_sizes()
-        return {camera: recorded[camera] for camera in self.config.all_cameras if camera in recorded}
+        return sizes_of(self.config.all_cameras, self.source.frame_sizes())
 
     @property
     def image_size(self) -> tuple[int, int] | None:

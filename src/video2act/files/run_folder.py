@@ -6,6 +6,7 @@ needed to act.
 """
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,11 @@ def load_frame_sizes(run: Path) -> FrameSizes:
         recorded = part.get("frame_sizes", {}) if isinstance(part, dict) else part
         sizes |= build(Part, {"frame_sizes": recorded}, where=str(path)).frame_sizes
     return sizes
+
+
+def sizes_of(cameras: Iterable[str], recorded: Mapping[str, tuple[int, int]]) -> FrameSizes:
+    """Those of some cameras; without the cameras whose size is not recorded."""
+    return {camera: recorded[camera] for camera in cameras if camera in recorded}
 
 
 def read_beside(path: Path, kind: type[list] | type[dict]) -> Any:

@@ -26,7 +26,7 @@ from video2act.envs import is_simulated, make_environment
 from video2act.evaluation.sources import rendered_size
 from video2act.evaluation.suitability import check_image_size, make_fitting
 from video2act.files.differences import differences
-from video2act.files.run_folder import STATISTICS_FILE, load_config, load_frame_sizes
+from video2act.files.run_folder import STATISTICS_FILE, load_config, load_frame_sizes, sizes_of
 from video2act.interfaces import Environment, EnvironmentSpec, Watcher
 from video2act.runtime.keys import Keys, TerminalKeys
 from video2act.runtime.live import JOG, Live, LiveEpisode, Status
@@ -72,8 +72,7 @@ def run(options: RunOptions, *, keys: Keys | None = None, watch: tuple[Watcher, 
         raise ValueError("record_only says what is recorded; name the dataset with --record")
     check_image_size(options.image_size, [options.env])
     recorded = load_frame_sizes(options.run) if is_simulated(options.env) else {}
-    sizes = {camera: recorded[camera] for camera in config.all_cameras if camera in recorded}
-    size = rendered_size(sizes, options.image_size)
+    size = rendered_size(sizes_of(config.all_cameras, recorded), options.image_size)
     cameras = config.all_cameras or None
     make = partial(make_environment, options.env, cameras, image_size=size, max_steps=options.max_steps)
     environment = make_fitting(config, make)
@@ -166,19 +165,17 @@ def _open(options: RunOptions, spec: EnvironmentSpec, *, ending: ExitStack) -> D
 def _shape_of(recorded: DatasetInfo | EnvironmentSpec) -> dict[str, Any]:
     """What the episodes of a dataset have in common."""
     if isinstance(recorded, EnvironmentSpec):
-        names, sizes = (
-            (recorded.state_names, recorded.action_names),
-            dict.fromkeys(recorded.cameras, recorded.frame_size),
-        )
+        state, action = recorded.state_names, recorded.action_names
+        sizes = dict.fromkeys(recorded.cameras, recorded.frame_size)
     else:
         absent = Feature("float32", ())
-        names = tuple(recorded.features.get(column, absent).names or () for column in (STATE, ACTION))
+        state, action = (recorded.features.get(column, absent).names or () for column in (STATE, ACTION))
         sizes = {camera: recorded.features[key].shape[:2] for camera, key in recorded.cameras.items()}
     return {
         "robot": recorded.robot,
         "control steps per second": round(recorded.fps),
-        "state": names[0],
-        "action": names[1],
+        "state": state,
+        "action": action,
         "height and width of camera": sizes,
     }
 

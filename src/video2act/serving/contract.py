@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from video2act.config import FrameConfig, PolicyConfig, StreamConfig, camera_and_lag, from_json
 from video2act.config.checks import CheckedConfig, NonNegativeInt, Positive
-from video2act.files.run_folder import FrameSizes
+from video2act.files.run_folder import FrameSizes, sizes_of
 from video2act.frames import FrameUse, fit_problem, frame_uses
 from video2act.serving.codec import MessageError
 
@@ -125,7 +125,7 @@ class Contract(CheckedConfig):
             history_steps=max([s.stride * (s.num_frames - 1) for s in streams] + lags, default=0),
             streams={stream.name: ClipShape.of(stream) for stream in streams},
             instructions=instructions,
-            frame_sizes={camera: frame_sizes[camera] for camera in cameras if camera in frame_sizes},
+            frame_sizes=sizes_of(cameras, frame_sizes),
             max_prompt_bytes=min(cls.max_prompt_bytes, max_prompt_bytes or cls.max_prompt_bytes),
         )
 

@@ -42,12 +42,13 @@ def variation_of(spec: CacheSpec) -> Variation | None:
 def check_room(cache: FeatureCache, copies: Sequence[FeatureCache]) -> None:
     """Raise OSError where the copies of a cache that is filled will not fit: beside it within its bound, or on the
     disk."""
-    whole, largest = cache.num_bytes * (1 + len(copies)), cache.max_bytes
+    size, largest = cache.num_bytes, cache.max_bytes
+    whole = size * (1 + len(copies))
     if copies and largest is not None and whole > largest:
         takes = f"the cache and its {len(copies)} copies would take {whole / 2**30:.2f} GiB"
         raise OSError(f"{takes}, more than {largest / 2**30:g} GiB; fewer --clip-copies take less")
     for copy in copies[-1:]:
-        copy.check_room(sum(max(0, cache.num_bytes - each.num_bytes) for each in copies))
+        copy.check_room(sum(max(0, size - each.num_bytes) for each in copies))
 
 
 def open_copies(cache: FeatureCache, *, shift_px: int, jitter: float, copies: int, root: Path) -> list[FeatureCache]:

@@ -57,9 +57,10 @@ def fill_chosen(options: FillCacheOptions, config: PolicyConfig, *, dataset: Dat
         else:
             store = FrameStore(dataset, int(options.frames_gib * GIB))
             fill_one = partial(fill, policy, dataset, store=store, accelerator=accelerator, wait=False)
-        for one in caches:
-            fill_one(cache=one)
-            check_room(cache, copies)
+        fill_one(cache=cache)
+        check_room(cache, copies)
+        for copy in copies:
+            fill_one(cache=copy)
     num_clips = sum(-(-length // spec.every) for length in dataset.lengths)
     sizes = [dataset.image_size(camera) for camera in {stream.camera for stream in policy.slow.config.streams}]
     raw_bytes = sum(3 * h * w * dataset.total_frames for h, w in sizes)

@@ -76,9 +76,10 @@ def train_policy(
         if policy.system2 and not policy.system2.is_learning and not live:
             seen = open_cache(policy, data, out=out, video_model=video_model, cache=cache)
             copies = copies_of(seen, training, lengths=data.lengths, out=out)
-            for one in (seen, *copies):
-                fill(policy, data, store=store, cache=one, accelerator=loop.accelerator)
-                check_room(seen, copies)
+            fill(policy, data, store=store, cache=seen, accelerator=loop.accelerator)
+            check_room(seen, copies)
+            for copy in copies:
+                fill(policy, data, store=store, cache=copy, accelerator=loop.accelerator)
 
         def loader(part: Dataset, copies: Sequence[FeatureCache] = ()) -> BatchLoader:
             return BatchLoader(
