@@ -36,7 +36,7 @@ from video2act.programs.evaluate import evaluate
 from video2act.programs.train import train
 from video2act.programs.train_video import train_video
 from video2act.training.loop import TrainingPausedError
-from video2act.training.settings import FINISHED, SETTINGS_FILE
+from video2act.training.resuming import FINISHED, SETTINGS_FILE
 from video2act.training.video_model_training import REPORT_FILE
 
 TASKS = ("metaworld:push-v3", "metaworld:pick-place-v3")

@@ -26,7 +26,7 @@ from video2act.programs.evaluate import evaluate
 from video2act.programs.report import report
 from video2act.programs.train import train
 from video2act.programs.train_video import train_video
-from video2act.training.settings import FINISHED, SETTINGS_FILE
+from video2act.training.resuming import FINISHED, SETTINGS_FILE
 
 SUMMARY_FILE, STAGES_FILE, FILM_FILE, PAGE_FILE = "summary.json", "stages.json", "rollout.mp4", "report.html"
 EVALUATION_SEED = 1000

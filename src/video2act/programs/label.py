@@ -20,7 +20,7 @@ from video2act.data.labels import LABELS, Labels, label_notes, recorded_parts
 from video2act.data.lerobot_format import INFO_PATH, load_info
 from video2act.files.differences import differences
 from video2act.frames import fit_problem
-from video2act.training.settings import FINISHED, SETTINGS_FILE, check_out, read_settings, settings_of
+from video2act.training.resuming import FINISHED, SETTINGS_FILE, check_out, read_settings, settings_of
 from video2act.training.trackers import check_tracker
 
 HANDFUL = 5

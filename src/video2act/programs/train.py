@@ -20,7 +20,7 @@ from video2act.data.frame_store import GIB, check_budget
 from video2act.data.labels import label_notes
 from video2act.data.opening import open_chosen
 from video2act.training.choice import check_beside, check_look, check_video_model, choose_policy, clip_bytes, fit_robots
-from video2act.training.settings import check_out
+from video2act.training.resuming import check_out
 from video2act.training.trackers import check_tracker
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from video2act.files.video_model import find_source
 from video2act.presets import ANY_DATA, SMALL_SOURCE, streams_of, video_model_in
 from video2act.text.instruction import MAX_BYTES
 from video2act.training.choice import choose_policy
-from video2act.training.settings import check_out
+from video2act.training.resuming import check_out
 from video2act.training.trackers import check_tracker
 from video2act.training.video_clips import clips_of_streams
 

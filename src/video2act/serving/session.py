@@ -17,7 +17,7 @@ from video2act.interfaces import HoldError, Policy
 from video2act.limits import Limits
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
-from video2act.serving.messages import Clips, is_plan_request, read_clips, read_observation
+from video2act.serving.message_checks import Clips, is_plan_request, read_clips, read_observation
 from video2act.types import Observation, Tokens, Video
 
 

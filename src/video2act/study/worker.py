@@ -26,7 +26,7 @@ from typing import Any
 from video2act.evaluation.findings import INFO_FILE, versions
 from video2act.files.atomic import write_text
 from video2act.study.jobs import StudyJob
-from video2act.training.settings import FINISHED, SETTINGS_FILE, read_settings
+from video2act.training.resuming import FINISHED, SETTINGS_FILE, read_settings
 
 COMMAND = (sys.executable, "-m", "video2act.cli")
 TRAININGS = ("train", "train-video")

@@ -31,7 +31,7 @@ from video2act.files.video_model import find_source, load_video_config
 from video2act.frames import describe_fit
 from video2act.presets import SMALL_SOURCE, Demonstrations, make_preset
 from video2act.text.instruction import MAX_BYTES
-from video2act.training.settings import SETTINGS_FILE, read_settings
+from video2act.training.resuming import SETTINGS_FILE, read_settings
 from video2act.training.video_clips import check_rate
 
 BATCH = 32

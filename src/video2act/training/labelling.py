@@ -22,7 +22,7 @@ from video2act.files.atomic import write_text
 from video2act.files.weights import load_weights, save_weights
 from video2act.training.inverse_dynamics import InverseDynamics, MomentReader, held_out_errors
 from video2act.training.loop import TrainingLoop, processes
-from video2act.training.settings import check_free
+from video2act.training.resuming import check_free
 
 MODEL_FILE, WEIGHTS_FILE = "inverse_dynamics.json", "model.safetensors"
 

@@ -36,7 +36,7 @@ from video2act.precision import has_fast_bf16
 from video2act.training.checkpoints import Checkpoints
 from video2act.training.metrics import TrainingMetrics, read_metrics
 from video2act.training.pause import StopRequest, TrainingPausedError
-from video2act.training.settings import FINISHED, check_folder, settings_of, write_settings
+from video2act.training.resuming import FINISHED, check_folder, settings_of, write_settings
 from video2act.training.state import TrainingState, own_part
 from video2act.training.trackers import PROJECT, tracker_options
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from video2act.files.atomic import disk_full_says, write_text
-from video2act.training.settings import METRICS_FILE
+from video2act.training.resuming import METRICS_FILE
 
 BY_HEART = 2.0
 """a validation loss of so many times the training loss is worth a word"""

@@ -10,7 +10,7 @@ from math import isclose
 from pathlib import Path
 
 from video2act.config import PolicyConfig, StreamConfig, VideoTrainConfig
-from video2act.training.settings import SETTINGS_FILE, read_settings
+from video2act.training.resuming import SETTINGS_FILE, read_settings
 
 RATES = "clip_hz"
 """in `training.json` of a video model: frames per second of its clips, of each dataset"""

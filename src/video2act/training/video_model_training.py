@@ -33,7 +33,7 @@ from video2act.system2.backbones.sources import component
 from video2act.system2.video_training import diffusion_loss
 from video2act.training.identity import backbone_identity
 from video2act.training.loop import TrainingLoop, processes
-from video2act.training.settings import SETTINGS_FILE
+from video2act.training.resuming import SETTINGS_FILE
 from video2act.training.video_clips import RATES
 from video2act.training.video_report import VideoReport, print_report, validate
 from video2act.types import Video

@@ -10,7 +10,7 @@ from video2act.config import FrameConfig, PolicyConfig
 from video2act.frames import FrameUse
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract, ImageRule
-from video2act.serving.messages import is_plan_request, read_clips, read_observation
+from video2act.serving.message_checks import is_plan_request, read_clips, read_observation
 
 IMAGE = np.zeros((16, 16, 3), np.uint8)
 
