@@ -19,7 +19,7 @@ export MUJOCO_GL ?= egl
 # otherwise each process compiles the libraries anew, which takes longer than importing them
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: docs docs-serve wheel libero libero-demo demo demo-three-tasks test test-slow test-interop baselines-venv mikasa-venv mutants lint install dev opengl clean
+.PHONY: docs docs-serve wheel libero libero-demo demo demo-three-tasks test test-slow test-interop baselines-venv mikasa-venv mutants lint install dev opengl browser clean
 
 demo: install opengl
 	$(BIN)/video2act demo --out runs/demo
@@ -114,7 +114,14 @@ libero: .venv/libero opengl
 
 # MuJoCo draws without a screen through EGL; these are Debian's names for it
 opengl:
-	@ldconfig -p | grep -q libEGL.so.1 && ldconfig -p | grep -q libOSMesa.so || sh scripts/install_opengl.sh
+	@ldconfig -p | grep -q libEGL.so.1 && ldconfig -p | grep -q libOSMesa.so || \
+		sh scripts/install_packages.sh "MuJoCo needs EGL" libegl1 libgl1-mesa-dri libosmesa6
+
+# in which a test opens a report's page; without one it is skipped
+browser:
+	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
+		command -v $$name >/dev/null && exit 0; \
+	done; sh scripts/install_packages.sh "The test of a report's page needs Chromium" chromium
 
 clean:
 	rm -rf .venv runs site build dist
