@@ -38,6 +38,7 @@ FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 FRIENDS = {
     "normalize": {"config", "types", "statistics"},
     "embodiment": {"config", "types"},
+    "statistics": {"config"},
     "limits": {"config", "types", "statistics"},
     "frames": {"config"},
     "interfaces": {"video_backbone"},

@@ -394,9 +394,22 @@ class TestFolder:
             assert system2.backbone.feature_norm == "none"
 
     def test_other_weights_may_be_written_under_the_same_names(self, policy: Video2Act, tmp_path: Path):
-        zeros = {name: torch.zeros_like(tensor) for name, tensor in policy.state_dict().items()}
+        kept = {name: tensor for name, tensor in policy.state_dict().items() if name.startswith("normalize_")}
+        zeros = {name: torch.zeros_like(tensor) for name, tensor in policy.state_dict().items()} | kept
         policy.save(tmp_path, zeros)
-        assert all((tensor == 0).all() for tensor in Video2Act.load(tmp_path).state_dict().values())
+        found = Video2Act.load(tmp_path).state_dict()
+        assert all((tensor == 0).all() for name, tensor in found.items() if name not in kept)
+
+    def test_statistics_of_another_run_are_refused(self, policy: Video2Act, tmp_path: Path):
+        """Limits and clipping would be those of another robot."""
+        policy.save(tmp_path)
+        entries = json.loads((tmp_path / "stats.json").read_text())
+        for values in entries.values():
+            for name in ("mean", "min", "max", "q01", "q99"):
+                values[name] = [value + 1.0 for value in values.get(name, ())]
+        (tmp_path / "stats.json").write_text(json.dumps(entries))
+        with pytest.raises(ValueError, match=r"stats\.json: state is not that of these weights .*copy the run folder"):
+            Video2Act.load(tmp_path)
 
     @pytest.mark.parametrize("name", ["config.json", "stats.json", "model.safetensors"])
     def test_a_folder_that_lacks_a_file_is_refused(self, policy: Video2Act, tmp_path: Path, name: str):

@@ -4,12 +4,12 @@ This file knows the config and plain values, not the policy. The card's tables c
 `config.json`, `data.json` and `eval/*/eval_info.json`. What was not measured is marked so.
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from video2act.config import BackboneConfig, PolicyConfig
+from video2act.config.plain import read_json
 from video2act.files.atomic import write_text
 from video2act.files.fetched import fetched
 from video2act.files.run_folder import BESIDE, CARD_FILE, DATA_FILE, SHARED
@@ -102,7 +102,7 @@ def _data(run: Path | None) -> str:
     if path is None or not path.is_file():
         return "Not recorded."
     try:
-        sets = json.loads(path.read_text())
+        sets = read_json(path)
         names = ("name", "robot", "episodes", "frames")
         rows = [(*(entry[name] for name in names), "; ".join(entry["tasks"][:5])) for entry in sets]
         labels = [f"{entry['name']}: {entry['labels']}." for entry in sets if "labels" in entry]
@@ -138,7 +138,7 @@ def _evaluations(run: Path | None) -> list[dict[str, Any]]:
     infos = []
     for path in paths:
         try:
-            info = json.loads(path.read_text())
+            info = read_json(path)
             for task in info["per_task"]:
                 _ = _name(task), task["success"]["wilson_95"], (task["expert"] or task["success"])["n_episodes"]
         except (ValueError, TypeError, LookupError) as error:

@@ -1,6 +1,5 @@
 """Between which numbers an action must lie to be sent: given in a file, or taken from the demonstrations."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from video2act.config import data_margin
+from video2act.config.plain import read_json
 from video2act.statistics import Statistics
 
 
@@ -69,7 +69,7 @@ class Limits:
                 f'{path} does not exist; limits are "data", "data+10%" or a json file with low and high'
             )
         try:
-            found = json.loads(path.read_text())
+            found = read_json(path)
             return cls(tuple(map(float, found["low"])), tuple(map(float, found["high"])))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, OverflowError) as error:
             raise ValueError(f'{path} does not hold limits, {{"low": [...], "high": [...]}}: {error}') from error

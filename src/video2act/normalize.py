@@ -96,6 +96,15 @@ class Normalizer(nn.Module):
             for i in raised
         ]
 
+    def check_same(self, shift: Tensor, where: str) -> None:
+        """Raise ValueError where the statistics say another `shift` than the weights that were loaded: the limits of
+        this policy would be those of another."""
+        other = np.flatnonzero(((self.shift - shift).abs() > 0.01 * self.scale).cpu().numpy())
+        if len(other):
+            i = int(other[0])
+            found = f"{self.statistics.name(i)} lies around {shift[i]:.4g}, in the weights around {self.shift[i]:.4g}"
+            raise ValueError(f"{where} is not that of these weights ({found}); copy the run folder whole")
+
     def of_dimensions(self, chosen: Sequence[int]) -> "Normalizer":
         """The same map of these dimensions only, in this order."""
         part = Normalizer(self.statistics.of_dimensions(chosen), "identity")

@@ -270,7 +270,11 @@ class Video2Act(nn.Module):
         backbone = make_published(config.system2)
         check_file(lambda: cls(config, statistics, backbone=backbone), weights)
         policy = cls(config, statistics, backbone=backbone)
+        maps = {"state": policy.normalize_state, "action": policy.normalize_action}
+        described = {name: each.shift.clone() for name, each in maps.items()}
         policy.load_weights(weights)
+        for name, each in maps.items():
+            each.check_same(described[name], f"{path / STATISTICS_FILE}: {name}")
         if policy.system2 is not None:
             policy.system2.merge_adapter(path)
         policy.folder = path

@@ -2,8 +2,22 @@
 and slow."""
 
 import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 import torch
+
+_is_full: ContextVar[bool] = ContextVar("_is_full", default=False)
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Within it, `fast_precision` changes nothing: an exported graph is the same whatever machine writes it."""
+    token = _is_full.set(True)
+    try:
+        yield
+    finally:
+        _is_full.reset(token)
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -16,6 +30,6 @@ def has_fast_bf16(device: torch.device) -> bool:
 def fast_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
     """Mixed precision where it pays. Used both when features are cached and when they are computed live, so the two
     agree."""
-    if has_fast_bf16(device):
+    if has_fast_bf16(device) and not _is_full.get():
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()

@@ -1,12 +1,17 @@
 """Statistics of state and action, which belong to a policy: `stats.json` in its run folder. Needs no torch."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+
+from video2act.config.checks import shown
+from video2act.config.plain import read_json
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,22 @@ def load_statistics(path: Path) -> dict[str, Statistics]:
             f"{path} does not exist; a run folder holds config.json, model.safetensors and stats.json"
         )
     try:
-        entries = json.loads(path.read_text())
-        return {
-            name: Statistics(**{key: tuple(values) for key, values in entry.items()}) for name, entry in entries.items()
-        }
-    except (json.JSONDecodeError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} does not hold statistics (mean, std, min, max per feature): {error}") from error
+        return {name: _statistics(entry, name) for name, entry in read_json(path).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        problem = f"{path} does not hold statistics (mean, std, min, max per feature): {str(error)[:200]}"
+        raise ValueError(f"{problem}; copy the run folder again") from error
+
+
+def _statistics(entry: dict[str, Any], feature: str) -> Statistics:
+    """From json, whose numbers may be any. Raises ValueError, TypeError."""
+    found = Statistics(**{name: tuple(values) for name, values in entry.items()})
+    for name, values in vars(found).items():
+        kinds = (str,) if name == "names" else (int, float)
+        for value in values:
+            is_sound = isinstance(value, kinds) and (name == "names" or (abs(value) < 2**1000 and math.isfinite(value)))
+            if not is_sound or (name == "std" and value < 0):
+                raise ValueError(f"{name} of {feature} holds {shown(value)}")
+    for low, high in zip(found.min, found.max, strict=True):
+        if low > high:
+            raise ValueError(f"min of {feature} is {low}, above max, {high}")
+    return found

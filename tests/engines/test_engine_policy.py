@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -227,6 +228,30 @@ def test_a_damaged_or_missing_file_is_named(onnx_folder: Path, tmp_path: Path, f
         EnginePolicy(copy)
     (copy / file).unlink()
     with pytest.raises((FileNotFoundError, ValueError), match=r"export|does not exist"):
+        EnginePolicy(copy)
+
+
+@pytest.mark.parametrize("file", ["config.json", "stats.json", "step.onnx"])
+def test_a_file_that_is_not_the_one_that_was_checked_is_named(onnx_folder: Path, tmp_path: Path, file: str):
+    """Edited by hand, or of another export: whole, readable, and not what the record of the check is about."""
+    copy = shutil.copytree(onnx_folder, tmp_path / "copy")
+    if file == "step.onnx":
+        (copy / file).write_bytes((copy / "conditions.onnx").read_bytes())
+    else:
+        (copy / file).write_text((copy / file).read_text() + "\n")
+    with pytest.raises(ValueError, match=rf"{file} is not the file that was exported and checked; export the policy"):
+        EnginePolicy(copy)
+
+
+def test_an_array_that_would_fill_the_memory_is_refused(onnx_folder: Path, tmp_path: Path):
+    copy = shutil.copytree(onnx_folder, tmp_path / "copy")
+    record = json.loads((copy / "engine.json").read_text())
+    (copy / "engine.json").write_text(json.dumps({**record, "files": {}}))
+    with zipfile.ZipFile(copy / "arrays.npz", "w", zipfile.ZIP_DEFLATED) as packed, packed.open("a.npy", "w") as out:
+        for _ in range(2**7 + 1):
+            out.write(bytes(2**23))
+    assert (copy / "arrays.npz").stat().st_size < 2**22
+    with pytest.raises(ValueError, match=r"arrays\.npz is damaged \(its arrays have .* export the policy again"):
         EnginePolicy(copy)
 
 

@@ -208,3 +208,14 @@ def test_drawn_observations_fit_the_policy(policy: Video2Act, small_config: Poli
     assert (first.images["front"] != second.images["front"]).any()
     assert (first.state <= 6.0).all()
     assert (first.state >= 0.0).all()
+
+
+def test_a_graph_does_not_depend_on_the_processor_that_writes_it(monkeypatch: pytest.MonkeyPatch):
+    """Processors with bfloat16 wrote graphs that no engine reads."""
+    from video2act import precision
+
+    monkeypatch.setattr(precision, "has_fast_bf16", lambda device: True)
+    with precision.full_precision(), precision.fast_precision(torch.device("cpu")):
+        assert not torch.is_autocast_enabled("cpu")
+    with precision.fast_precision(torch.device("cpu")):
+        assert torch.is_autocast_enabled("cpu")

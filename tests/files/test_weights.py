@@ -100,3 +100,25 @@ def test_a_failing_write_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: 
     with pytest.raises(OSError, match="no space left"):
         save_weights(path, network().state_dict())
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.int32, torch.bool])
+def test_weights_of_another_kind_are_not_rounded_into_place(kind: torch.dtype, tmp_path: Path):
+    saved = {name: tensor.to(kind) for name, tensor in network().state_dict().items()}
+    save_weights(tmp_path / "w.safetensors", saved)
+    with pytest.raises(ValueError, match=rf"0\.bias holds {kind}, the module torch\.float32"):
+        load_weights(network(), tmp_path / "w.safetensors")
+
+
+def test_weights_of_another_precision_are_loaded(tmp_path: Path):
+    save_weights(tmp_path / "w.safetensors", {name: t.double() for name, t in network().state_dict().items()})
+    load_weights(network(), tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_named(number: float, tmp_path: Path):
+    saved = network().state_dict()
+    saved["1.weight"][1] = number
+    save_weights(tmp_path / "w.safetensors", saved)
+    with pytest.raises(ValueError, match=r"w\.safetensors: 1\.weight holds numbers that are not finite"):
+        load_weights(network(), tmp_path / "w.safetensors")

@@ -9,14 +9,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-import yaml
-
 from video2act.config.checks import MAX_ITEMS, check, located, members, shown
+from video2act.config.plain import parse_json, parse_yaml
 
 Config = TypeVar("Config")
 
-MAX_BYTES = 2**20
-"""of a config file"""
+MAX_BYTES, MAX_YAML_BYTES = 2**20, 2**17
+"""of a config file; yaml takes a hundred times as long to read as json"""
 
 
 def to_json(config: Any) -> str:
@@ -30,18 +29,23 @@ Complete = Callable[[dict[str, Any]], None]
 
 def from_json(cls: type[Config], text: str, *, source: str, complete: Complete | None = None) -> Config:
     """The inverse of `to_json`; `source` names the file in errors. Unknown and missing fields are errors."""
-    fields = _parse(text, source)
-    if complete and isinstance(fields, dict):
-        complete(fields)
-    return build(cls, fields, where=source)
+    return _built(cls, _parse(text, source), source=source, complete=complete)
 
 
 def load(cls: type[Config], path: Path, *, complete: Complete | None = None) -> Config:
     """Read a config file, json or yaml. Raises FileNotFoundError, or ValueError naming the field that is wrong."""
-    fields = read_plain(path)
-    if complete and isinstance(fields, dict):
-        complete(fields)
-    return build(cls, fields, where=str(path))
+    return _built(cls, read_plain(path), source=str(path), complete=complete)
+
+
+def _built(cls: type[Config], fields: Any, *, source: str, complete: Complete | None) -> Config:
+    try:
+        if complete and isinstance(fields, dict):
+            complete(fields)
+    except (LookupError, TypeError, AttributeError) as error:
+        what = f"{type(error).__name__}: {shown(error.args[0]) if error.args else ''}"
+        problem = f"{source} is in the form of no version of this program ({what})"
+        raise ValueError(f"{problem}; copy it again, or undo what was edited by hand") from error
+    return build(cls, fields, where=source)
 
 
 def load_one_of(path: Path, *classes: type[Any]) -> Any:
@@ -54,35 +58,27 @@ def read_plain(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, too large or too deep; or it has yaml aliases, of which a small file can make a
-            huge one.
+        ValueError: it is damaged, too large or too deep; or it has a name that stands twice, or yaml's aliases or
+            tags.
     """
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist; a run folder holds config.json, model.safetensors and stats.json"
         )
     size = path.stat().st_size
-    check(size <= MAX_BYTES, f"{path} has {size} bytes, at most {MAX_BYTES} are read; a config has a few thousand")
-    return _parse(path.read_text(errors="replace"), str(path))
+    most = MAX_YAML_BYTES if path.suffix in (".yaml", ".yml") else MAX_BYTES
+    check(size <= most, f"{path} has {size} bytes, at most {most} are read; a config has a few thousand")
+    return _parse(path.read_bytes(), str(path))
 
 
-def _parse(text: str, source: str) -> Any:
+def _parse(text: str | bytes, source: str) -> Any:
     is_yaml = source.endswith((".yaml", ".yml"))
     try:
-        return yaml.load(text, _YamlLoader) if is_yaml else json.loads(text)
-    except RecursionError:
-        raise ValueError(f"{source} is nested too deeply to be a config") from None
-    except (ValueError, yaml.YAMLError) as error:
+        if not is_yaml:
+            return parse_json(text)
+        return parse_yaml(text if isinstance(text, str) else text.decode("utf-8-sig", errors="replace"))
+    except ValueError as error:
         raise ValueError(f"{source} is not valid {'yaml' if is_yaml else 'json'}: {error}") from error
-
-
-class _YamlLoader(yaml.SafeLoader):
-    """Plain data only, each written out."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has an alias (*name); write the value out")
-        return super().compose_node(parent, index)
 
 
 def build(hint: Any, value: Any, *, where: str) -> Any:
@@ -127,7 +123,11 @@ def build(hint: Any, value: Any, *, where: str) -> Any:
     if origin is dict:
         check(isinstance(value, dict), f"{where}: expected a map, got {shown(value)}")
         check(len(value) <= MAX_ITEMS, f"{where}: expected a map of at most {MAX_ITEMS} items, got {len(value)}")
-        return {key: build(arguments[1], item, where=f"{where}: {key}") for key, item in value.items()}
+        of_key, of_item = arguments
+        return {
+            build(of_key, key, where=f"{where}: name {shown(key)}"): build(of_item, item, where=f"{where}: {key}")
+            for key, item in value.items()
+        }
     if origin in (typing.Union, types.UnionType):
         if value is None and types.NoneType in arguments:
             return None

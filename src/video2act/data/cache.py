@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from video2act.config.plain import parse_json
 from video2act.data.cache_manifest import MANIFEST, CacheSpec, StaleCacheError, load_spec
 from video2act.files.atomic import publish, write_text
 from video2act.types import Video
@@ -219,7 +220,7 @@ def _video(rows: list[Tensor], facts: dict[str, Any]) -> Video:
 def _facts(path: Path, file: Any, *, episode: int) -> dict[str, dict[str, Any]]:
     """Stream -> rate, rows and checksum. Raises ValueError where the file lacks them, or is of another episode."""
     try:
-        facts = json.loads((file.metadata() or {})[FACTS])
+        facts = parse_json((file.metadata() or {})[FACTS])
         number, streams = facts["number"], facts["streams"]
         rows = {name: file.get_slice(name).get_shape()[0] for name in streams}
         written = {

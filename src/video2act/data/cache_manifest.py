@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from video2act.config.plain import read_json
 from video2act.files.differences import differences
 from video2act.types import Stage
 
@@ -66,7 +67,7 @@ def load_spec(root: Path | str) -> CacheSpec:
     if not path.is_file():
         raise FileNotFoundError(f"{root} is not a cache ({MANIFEST} is missing); make one with video2act cache")
     try:
-        fields = json.loads(path.read_text())
+        fields = read_json(path)
         found = fields.pop("format", 1)
         if found == FORMAT:
             windows = {name: (int(step), int(count)) for name, (step, count) in fields.pop("windows").items()}

@@ -21,6 +21,7 @@ from video2act.data.check_stats import stats_faults
 from video2act.data.dataset_files import DatasetError, is_hidden
 from video2act.data.faults import Recorded, faults
 from video2act.data.lerobot_format import INFO_PATH, STATS_PATH, TASKS_PATH, DatasetInfo, load_info
+from video2act.data.lerobot_reader import LeRobotDataset
 from video2act.data.lerobot_tables import EpisodeEntry, read_episodes, read_rows, read_table, read_tasks
 from video2act.text.instruction import check_instruction
 
@@ -62,7 +63,15 @@ def check_dataset(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for found in pool.map(lambda job: faults(*job), picture_jobs(recorded)):
             lines += found
+    if not lines:  # what is called sound can be opened
+        lines += faults(root, lambda: _opening_faults(root, state=state, action=action))
     return list(dict.fromkeys(lines))
+
+
+def _opening_faults(root: Path, **columns: Sequence[str] | None) -> Iterator[str]:
+    """Of what only a reader joins; they are raised."""
+    LeRobotDataset(root, **columns)
+    yield from ()
 
 
 def _task_faults(root: Path, info: DatasetInfo, *, tasks: dict[int, str]) -> Iterator[str]:

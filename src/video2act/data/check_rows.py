@@ -12,6 +12,7 @@ from video2act.data.dataset_files import DatasetError
 from video2act.data.faults import Recorded
 from video2act.data.lerobot_format import DEFAULT_FEATURES, TASKS_PATH, DatasetInfo, Feature
 from video2act.data.lerobot_tables import EpisodeEntry, FrameTable, leaf_type, read_column, read_frames, read_table
+from video2act.files.differences import short
 
 TOLERANCE_S = 1e-4
 """largest difference that LeRobot allows between a time and its frame's"""
@@ -39,9 +40,10 @@ def data_faults(
     table, schema = read_table(path, [*DEFAULT_FEATURES]), pq.read_schema(path)
     present = set(schema.names)
     if more := ", ".join(sorted(present - declared)):
-        yield f"{path} has the column {more}, which meta/info.json does not declare: LeRobot refuses to read the file"
+        what = "which meta/info.json does not declare: LeRobot refuses to read the file"
+        yield f"{path} has the column {short(more)}, {what}"
     if fewer := ", ".join(sorted(declared - present)):
-        yield f"{path} lacks the column {fewer}, which meta/info.json declares"
+        yield f"{path} lacks the column {short(fewer)}, which meta/info.json declares"
     expected = sum(episode.length for episode in episodes)
     if len(table) != expected:
         yield f"{path} holds {len(table)} rows, its episodes {expected}"
@@ -130,7 +132,7 @@ def _kind(feature: Feature) -> str | None:
         return "U"
     try:
         kind = np.dtype(feature.dtype).kind
-    except TypeError:
+    except (TypeError, ValueError):
         return None
     return {"u": "i"}.get(kind, kind) if kind in "uifb" else None
 

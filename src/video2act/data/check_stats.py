@@ -1,11 +1,11 @@
 """`meta/stats.json`, with which LeRobot normalises: whether it is of this data."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from video2act.config.plain import read_json
 from video2act.data.lerobot_format import STATS_PATH, DatasetInfo
 
 NAMES = ("min", "max", "mean", "std")
@@ -18,8 +18,8 @@ def stats_faults(root: Path, info: DatasetInfo, *, columns: dict[str, list[np.nd
         yield f"{path} does not exist; LeRobot normalises with it"
         return
     try:
-        stats = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        stats = read_json(path)
+    except ValueError as error:
         yield f"{path} is not valid json ({error})"
         return
     if not isinstance(stats, dict):

@@ -124,6 +124,10 @@ def open_parquet(
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
     metadata, most = file.metadata, path.stat().st_size * MAX_VALUES_PER_BYTE
+    names = file.schema_arrow.names
+    if twice := next((name for name in names if (columns is None or name in columns) and names.count(name) > 1), None):
+        file.close()
+        raise DatasetError(f"{path} has the column {twice} twice", "remove one of them")
     counts = {"rows": (metadata.num_rows, most if max_rows is None else max_rows)}
     for i, (name, *_) in enumerate(file.reader.column_paths):  # behind the name: what lists hold
         if columns is None or name in columns:

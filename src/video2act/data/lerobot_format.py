@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from video2act.config.checks import shown
+from video2act.config.plain import read_json
 from video2act.data.dataset_files import (
     CODEBASE_VERSION,
     RESTORE,
@@ -41,6 +43,8 @@ MAX_INFO_BYTES = 2**24
 MAX_SIDE_PX = 2**14
 MAX_NUMBERS = 10**6
 """in a row of a column"""
+MAX_FEATURES, MAX_AXES, MAX_LETTERS = 1000, 8, 200
+"""of a dataset, of a shape and of groups of names, and of a name"""
 MAX_COUNTS = {"total_episodes": 10**6, "total_tasks": 10**6, "total_frames": 10**9, "chunks_size": 10**6}
 
 STATE = "observation.state"
@@ -229,12 +233,12 @@ def load_info(root: Path) -> DatasetInfo:
     if path.stat().st_size > MAX_INFO_BYTES:
         raise DatasetError(f"{path} has more than {MAX_INFO_BYTES // 2**20} MiB, too much for a dataset's description")
     try:
-        fields = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
+        fields = read_json(path)
+    except ValueError as error:
         raise DatasetError(f"{path} is not valid json ({error})", RESTORE) from error
     if not isinstance(fields, dict) or "codebase_version" not in fields:
         raise DatasetError(f"{path} names no codebase_version; it is not the description of a LeRobot dataset")
-    version = str(fields["codebase_version"])
+    version = str(fields["codebase_version"])[:40]
     this = f"{path}: this dataset is LeRobotDataset {version}"
     if re.match(r"v?([4-9]|\d\d)", version):
         problem = f"{this}, newer than {CODEBASE_VERSION}, the last version that is read"
@@ -259,7 +263,7 @@ def is_number(dtype: str) -> bool:
     """Whether a column's dtype is one of numpy's for numbers."""
     try:
         return np.dtype(dtype).kind in "uifb"
-    except TypeError:
+    except (TypeError, ValueError):
         return False
 
 
@@ -279,11 +283,17 @@ def _parse(fields: dict[str, Any]) -> DatasetInfo:
     counts = {name: _count(fields[name], name, most=most) for name, most in MAX_COUNTS.items()}
     if counts["chunks_size"] < 1:
         raise ValueError(f"chunks_size must be at least 1, got {counts['chunks_size']}")
+    for name in (robot := fields.get("robot_type") or "unknown", *fields["features"]):
+        if not isinstance(name, str) or len(name) > MAX_LETTERS or not name.isprintable():
+            problem = f"robot_type and the names of features must have at most {MAX_LETTERS} printable letters"
+            raise ValueError(f"{problem}, got {shown(name)}")
+    if (count := len(fields["features"])) > MAX_FEATURES:
+        raise ValueError(f"a dataset has at most {MAX_FEATURES} features, got {count}")
     features = {key: _parse_feature(key, value) for key, value in fields["features"].items()}
     if (video_path := fields["video_path"]) is not None:
         check_template(video_path, "video_path", places=("video_key", *INDICES))
     return DatasetInfo(
-        robot=str(fields.get("robot_type") or "unknown"),
+        robot=robot,
         fps=round(fps),
         features=features,
         state=(STATE,) if STATE in features else (),
@@ -296,33 +306,40 @@ def _parse(fields: dict[str, Any]) -> DatasetInfo:
 
 def _parse_feature(key: str, fields: dict[str, Any]) -> Feature:
     dtype, shape = str(fields["dtype"]), tuple(fields["shape"])
+    if not all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in shape):
+        raise ValueError(f"the shape of {key} must be whole numbers above 0, got {shown(shape)}")
+    if len(shape) > MAX_AXES:  # before its numbers are multiplied
+        raise ValueError(f"the shape of {key} must have at most {MAX_AXES} axes, got {len(shape)}")
     video = fields.get("info") or fields.get("video_info") or None
     if video is not None and not isinstance(video, dict):
-        raise ValueError(f"the info of {key} must be a table of names and values, got {video!r}")
+        raise ValueError(f"the info of {key} must be a table of names and values, got {shown(video)}")
     feature = Feature(dtype, shape, _flat_names(fields.get("names")), video)
-    if not all(isinstance(size, int) and size > 0 for size in shape):
-        raise ValueError(f"the shape of {key} must be whole numbers above 0, got {list(shape)}")
     if feature.is_picture and len(shape) not in (2, 3):
-        raise ValueError(f"the shape of {key} must be height, width and channels, got {list(shape)}")
+        raise ValueError(f"the shape of {key} must be height, width and channels, got {shown(shape)}")
     if (max(shape) > MAX_SIDE_PX) if feature.is_picture else (feature.size > MAX_NUMBERS):
         most = f"{MAX_SIDE_PX} px a side" if feature.is_picture else f"{MAX_NUMBERS} numbers a row"
-        raise ValueError(f"{key} has the shape {list(shape)}, expected at most {most}")
+        raise ValueError(f"{key} has the shape {shown(shape)}, expected at most {most}")
     if dtype == "video" and not re.fullmatch(r"[^/.\\\0][^/\\\0]{0,199}", key):
         raise ValueError(f"a video is named {key[:60]!r}; a folder has this name: use letters, digits, . _ and -")
+    for name in ("is_depth_map", "video.is_depth_map"):
+        if (mark := (video or {}).get(name)) not in (None, True, False):  # any text would make a camera depth
+            raise ValueError(f"{name} of {key} must be true or false, got {shown(mark)}")
     if video and video.get("video.fps") is not None:
         _rate(video["video.fps"], f"video.fps of {key}")
     return feature
 
 
-def _flat_names(names: Any) -> tuple[str, ...] | None:
+def _flat_names(names: Any, depth: int = 0) -> tuple[str, ...] | None:
     """Names of a row's numbers. Some robots group them: `{"motors": ["shoulder", ...]}`, `{"left": [...], ...}`."""
     if names is None:
         return None
+    if depth > MAX_AXES:
+        raise ValueError(f"names are in groups of groups, more than {MAX_AXES} deep")
     if isinstance(names, dict):
         groups = list(names.values())
         # without lists, the keys are the names: {"shoulder": 0, ...}
         names = groups if all(isinstance(group, (list, dict)) for group in groups) else list(names)
-    parts = (_flat_names(name) if isinstance(name, (list, dict)) else (str(name),) for name in names)
+    parts = (_flat_names(name, depth + 1) if isinstance(name, (list, dict)) else (str(name),) for name in names)
     return tuple(name for part in parts for name in part or ())
 
 

@@ -13,8 +13,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from video2act.data.dataset_files import COPY, MAX_INDEX, DatasetError, episode_files, open_parquet, unreadable
+from video2act.config.checks import shown
+from video2act.data.dataset_files import (
+    COPY,
+    MAX_INDEX,
+    RECORD,
+    DatasetError,
+    episode_files,
+    open_parquet,
+    unreadable,
+)
 from video2act.data.lerobot_format import TASKS_PATH, DatasetInfo
+from video2act.files.differences import short
 
 SEED, ENVIRONMENT, SEEN, UNSEEN = "seed", "environment", "instructions/seen", "instructions/unseen"
 """columns of our own in `meta/episodes`: the seed and the environment that the episode was recorded from, and other
@@ -22,7 +32,8 @@ sentences for the same task, to train on and to be evaluated with"""
 
 OWN = (SEED, ENVIRONMENT, SEEN, UNSEEN)
 
-MAX_TIME_S = 10**9
+MAX_TIME_S, MAX_NUMBER = 10**9, 2**53
+"""of a time, and of numbers of rows and tasks"""
 MANY_ROWS = 10**4
 """in a file: above, its columns are read in parallel, which takes longer for small ones"""
 NONE: Mapping[str, int] = {}
@@ -111,12 +122,12 @@ def read_tasks(root: Path, info: DatasetInfo) -> dict[int, str]:
     if name is None or "task_index" not in table.column_names:
         found = ", ".join(table.column_names) or "none"
         raise DatasetError(f"{path} needs the columns task and task_index, found {found}")
-    tasks = dict(zip(table["task_index"].to_pylist(), table[name].to_pylist(), strict=True))
-    for number, sentence in tasks.items():
-        if not isinstance(number, int) or not isinstance(sentence, str):
-            found = f"found {number!r} and {sentence!r}"
-            raise DatasetError(f"{path}: expected a task_index and a sentence in each row, {found}")
-    return tasks
+    rows = list(zip(table["task_index"].to_pylist(), table[name].to_pylist(), strict=True))
+    for number, sentence in rows:
+        if type(number) is not int or not isinstance(sentence, str):
+            found = f"found {shown(number)} and {shown(sentence)}"
+            raise DatasetError(f"{path}: expected a task_index and a sentence in each row, {found}", COPY)
+    return dict(rows)
 
 
 def read_episodes(root: Path, info: DatasetInfo) -> tuple[EpisodeEntry, ...]:
@@ -130,7 +141,7 @@ def read_episodes(root: Path, info: DatasetInfo) -> tuple[EpisodeEntry, ...]:
     for path in episode_files(root):
         table = read_table(path, [*columns, *OWN], max_rows=info.total_episodes - len(rows))
         if missing := ", ".join(name for name in columns if name not in table.column_names):
-            raise DatasetError(f"{path} lacks the column {missing}; the dataset was not written completely")
+            raise DatasetError(f"{path} lacks the column {short(missing)}; the dataset was not written completely")
         found = table.to_pylist()
         for row in found:
             for name, value in row.items():
@@ -183,6 +194,8 @@ def read_frames(root: Path, info: DatasetInfo, *, file: Path, episodes: list[Epi
     if missing:
         raise DatasetError(f"{path} lacks the column {', '.join(missing)}, which meta/info.json declares")
     arrays = {name: _array(path, table, name=name) for name in columns}
+    for name in ("episode_index", "frame_index", "task_index"):
+        _check_whole(path, arrays[name], name=name)
     # sorted once: a file of thousands of episodes is not searched for each of them
     order = np.argsort(arrays["episode_index"], kind="stable")
     numbers, wanted = arrays["episode_index"][order], [episode.index for episode in episodes]
@@ -271,6 +284,14 @@ def _vectors(path: Path, info: DatasetInfo, *, values: np.ndarray, name: str, ep
     return table
 
 
+def _check_whole(path: Path, values: np.ndarray, *, name: str) -> None:
+    is_near = np.abs(values.astype(np.float64)) < MAX_NUMBER
+    is_wrong = ~is_near | (values != np.where(is_near, values, 0).astype(np.int64))
+    if is_wrong.any():
+        row = int(is_wrong.argmax())
+        raise DatasetError(f"{path}, row {row}: {name} is {values[row]}, expected a whole number", COPY)
+
+
 def _array(path: Path, table: pa.Table, *, name: str) -> np.ndarray:
     """A column as `[rows]` or `[rows values]`, whatever lists its cells are nested in."""
     chunks = table[name].chunks
@@ -286,7 +307,7 @@ def _array(path: Path, table: pa.Table, *, name: str) -> np.ndarray:
     is_number = any(test(values.type) for test in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean))
     if not is_number or num_missing or is_ragged:
         expected = "must hold numbers, equally many in each row and none missing"
-        raise DatasetError(f"{path}: {name} {expected}, found {column.type}")
+        raise DatasetError(f"{path}: {name} {expected}, found {column.type}", RECORD)
     array = values.to_numpy(zero_copy_only=False)
     return array.reshape(len(column), -1) if values is not column and len(column) else array
 

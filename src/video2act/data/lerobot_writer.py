@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from video2act.config import Orientation
+from video2act.config.plain import read_json
 from video2act.data import lerobot_rows as rows
 from video2act.data.dataset_files import DatasetError, check_no_links
 from video2act.data.lerobot_format import (
@@ -267,8 +268,8 @@ def load_origin(root: Path | str) -> dict[str, Any]:
         return {}
     remedy = "restore it or record into a new folder"
     try:
-        origin = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
+        origin = read_json(path)
+    except ValueError as error:
         raise DatasetError(f"{path} is not valid json ({error})", remedy) from error
     if not isinstance(origin, dict):
         raise DatasetError(f"{path} holds no table of names and values", remedy)

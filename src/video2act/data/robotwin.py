@@ -8,7 +8,6 @@ This is corrected here. In a raw file the joints of one moment are the state, an
 so it gives one step less than it has moments, as does the processed file made of it.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import UInt8
 
+from video2act.config.plain import read_json
 from video2act.data.dataset_files import DatasetError
 from video2act.data.pictures import decode_picture
 from video2act.data.recording_format import Episode
@@ -137,8 +137,8 @@ def _sentences(source: Source, task: str | None) -> tuple[tuple[str, ...], tuple
             raise FileNotFoundError(f"{source.file} comes without instructions; {remedy}")
         return (task,), ()
     try:
-        content = json.loads(source.instructions.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = read_json(source.instructions)
+    except ValueError as error:
         raise DatasetError(f"{source.instructions} is not valid json ({error})", GENERATE) from error
     if isinstance(content, dict):
         seen, unseen = content.get("seen") or content.get("instructions") or [], content.get("unseen") or []

@@ -5,7 +5,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import jaxtyping
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.onnx.errors import OnnxExporterError
 
 from video2act.engines.choice import check_export
-from video2act.engines.folder import ARRAYS_FILE, ENGINE_FILE, SUFFIX, Engine, Exported
+from video2act.engines.folder import ARRAYS_FILE, ENGINE_FILE, SUFFIX, Engine, Exported, fingerprints
 from video2act.engines.graphs import (
     ConditionsGraph,
     InstructionGraph,
@@ -30,6 +30,7 @@ from video2act.extras import extra
 from video2act.files.atomic import publish, write_text
 from video2act.files.run_folder import BESIDE, CONFIG_FILE, INSTRUCTIONS_FILE, STATISTICS_FILE, load_instructions
 from video2act.policy import Video2Act
+from video2act.precision import full_precision
 from video2act.text.encoder import ByteTextEncoder
 from video2act.text.instruction import MAX_BYTES
 from video2act.types import Observation
@@ -73,7 +74,9 @@ def export_policy(
     config, has_system2 = policy.config, policy.system2 is not None and not only_system1
     check_export(config, out, engine=engine, has_system2=has_system2, int8=int8)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, temporary, ignore_errors=True)
+        stack.enter_context(full_precision())
         temporary.mkdir(parents=True)
         exported = _write(policy, temporary, engine=engine, has_system2=has_system2)
         write_text(temporary / ENGINE_FILE, exported.to_json())
@@ -84,11 +87,9 @@ def export_policy(
             _quantise(temporary)
             changed = compare(policy, EnginePolicy(temporary, engine), observations=observations)
             record["int8"] = changed.to_json()
-        found = Exported(**{**vars(exported), "is_int8": int8, "parity": record})
+        found = Exported(**{**vars(exported), "is_int8": int8, "parity": record, "files": fingerprints(temporary)})
         write_text(temporary / ENGINE_FILE, found.to_json())
         publish(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return parity
 
 
@@ -133,7 +134,9 @@ def _write(policy: Video2Act, folder: Path, *, engine: Engine, has_system2: bool
     np.savez(folder / ARRAYS_FILE, **arrays)  # type: ignore[arg-type]
     if engine == "openvino":
         _to_openvino(folder)
-    return Exported(engine, has_system2, False, MAX_BYTES if is_read else 0, [] if is_read else sentences, keys)
+    return Exported(
+        engine, has_system2, False, MAX_BYTES if is_read else 0, () if is_read else tuple(sentences), tuple(keys)
+    )
 
 
 def _read(policy: Video2Act, perceive: PerceiveGraph | None, sentence: str) -> tuple[Tensor, ...]:

@@ -14,16 +14,24 @@ OpenVINO's graphs are `.xml` with a `.bin` beside them. Nothing in the folder ca
 """
 
 import json
+import zipfile
+import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from video2act.files.run_folder import CONFIG_FILE, WEIGHTS_FILE
+from video2act.config.checks import shown
+from video2act.config.files import build
+from video2act.config.plain import damage_named, read_json
+from video2act.files.fingerprint import fingerprint
+from video2act.files.run_folder import CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FILE
 
 Engine = Literal["onnxruntime", "openvino"]
 ENGINE_FILE, ARRAYS_FILE = "engine.json", "arrays.npz"
+MAX_ARRAYS_BYTES = 2**30
+"""of the embeddings of instructions, once they are unpacked"""
 FORMAT = 1
 SUFFIX: dict[str, str] = {"onnxruntime": ".onnx", "openvino": ".xml"}
 WRITTEN_BY: dict[str, str] = {"onnxruntime": "onnx", "openvino": "openvino"}
@@ -40,12 +48,14 @@ class Exported:
     is_int8: bool
     max_bytes: int
     """of an instruction, where encoders read bytes; 0: only the instructions below are known"""
-    instructions: list[str]
+    instructions: tuple[str, ...]
     """those whose embeddings are in `arrays.npz`, by their number"""
-    keys: list[str]
+    keys: tuple[str, ...]
     """outputs of `conditions` that are inputs of `step`"""
     parity: dict[str, Any] = field(default_factory=dict)
     """the largest differences from PyTorch, and what they were measured on"""
+    files: dict[str, str] = field(default_factory=dict)
+    """fingerprints of the files that decide what the policy does; empty in exports of older versions"""
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -69,18 +79,28 @@ def load_exported(folder: Path, engine: str) -> Exported:
             f"{folder} is no exported policy: it has no {ENGINE_FILE}; write one with video2act export RUN --to "
             f"{WRITTEN_BY[engine]}"
         )
-    try:
-        found = Exported(**json.loads(path.read_text()))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); export the policy again") from error
-    if found.format != FORMAT:
-        raise ValueError(f"{path} has format {found.format}, this version reads {FORMAT}; export the policy again")
+    with damage_named(path, "export the policy again"):
+        fields = read_json(path)
+        form = fields.get("format", FORMAT)
+        found = build(Exported, fields, where=path.name) if form == FORMAT else None
+    if found is None:
+        raise ValueError(f"{path} has format {shown(form)}, this version reads {FORMAT}; export the policy again")
     if found.engine != engine:
         raise ValueError(
             f"{folder} was exported for {found.engine}, not for {engine}: choose engine {found.engine}, or export the "
             f"run folder with --to {WRITTEN_BY[engine]}"
         )
+    for name, mark in fingerprints(folder).items():
+        if found.files.get(name, mark) != mark:
+            raise ValueError(f"{folder / name} is not the file that was exported and checked; export the policy again")
     return found
+
+
+def fingerprints(folder: Path) -> dict[str, str]:
+    """Of the graphs and of what they are used with."""
+    names = sorted(path.name for path in folder.iterdir() if path.suffix in (".onnx", ".xml", ".bin", ".data"))
+    chosen = (CONFIG_FILE, STATISTICS_FILE, ARRAYS_FILE, *names)
+    return {name: fingerprint([folder / name]) for name in chosen if (folder / name).is_file()}
 
 
 def load_arrays(folder: Path) -> dict[str, np.ndarray]:
@@ -89,7 +109,11 @@ def load_arrays(folder: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; export the policy again")
     try:
+        with zipfile.ZipFile(path) as packed:
+            size = sum(entry.file_size for entry in packed.infolist())
+        if size > MAX_ARRAYS_BYTES:
+            raise ValueError(f"its arrays have {size} bytes, at most {MAX_ARRAYS_BYTES} are read")
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError, KeyError) as error:
+    except (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}); export the policy again") from error

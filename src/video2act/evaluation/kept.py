@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from video2act.config.plain import parse_json, read_json
 from video2act.evaluation.findings import EpisodeRecord, Measurements
 from video2act.files.atomic import disk_full_says, write_text
 from video2act.files.differences import differences
@@ -54,7 +55,7 @@ class FinishedEpisode:
     @classmethod
     def from_json(cls, text: str) -> "FinishedEpisode":
         """The inverse of `to_json`. Raises ValueError, TypeError or LookupError for another text."""
-        whole = json.loads(text)
+        whole = parse_json(text)
         measured = whole["measured"]
         incidents = Incidents.from_json(**measured.pop("incidents"))
         steps = tuple(StepRecord(*step) for step in whole["steps"])
@@ -88,7 +89,7 @@ class KeptEpisodes:
             return []
         path = self.folder / SETTINGS_FILE
         try:
-            before = json.loads(path.read_text())
+            before = read_json(path)
         except (OSError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({error}); remove {self.folder} to evaluate from the start") from error
         return differences(before, self._settings, words=("then", "now"))

@@ -1,12 +1,12 @@
 """The sections of a report that need no policy and no simulator: success, time, plans, incidents, losses."""
 
-import json
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
+from video2act.config.plain import damage_named, parse_json
 from video2act.evaluation.report import rate_text, timing_rows
 from video2act.evaluation.results import EpisodeOutcome, Results, env_of
 from video2act.trace import Trace
@@ -40,7 +40,9 @@ def losses(page: Page, folder: Path, *, title: str) -> bool:
     path = folder / "metrics.jsonl"
     if not path.is_file():
         return False
-    records = [json.loads(line) for line in path.read_text().splitlines()]
+    with damage_named(path, "train again, or remove the file: the report does without"):
+        lines = [parse_json(line) for line in path.read_bytes().splitlines()]
+        records = [{"step": record["step"]} | {name: float(record[name]) for name in record} for record in lines]
     names = [name for name in dict.fromkeys(name for record in records for name in record) if "loss" in name]
     for group, is_log in ((names, True), (["gradient_norm"], True), (["learning_rate"], False)):
         lines, size = [], 1

@@ -1,7 +1,6 @@
 """The folder of an evaluation that is complete, as other programs read it."""
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from video2act.config.plain import read_json
 from video2act.evaluation.findings import INFO_FILE
 from video2act.evaluation.traces import read_traces
 from video2act.trace import Trace
@@ -43,7 +43,7 @@ class Results:
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist: {self.folder} holds no finished evaluation")
         try:
-            info = json.loads(path.read_text())
+            info = read_json(path)
             _ = info["per_task"], info["settings"], info["overall"], info["latency_s"]
         except (ValueError, LookupError, TypeError) as error:
             raise ValueError(f"{path} is not the result of an evaluation ({error!r}); evaluate again") from error

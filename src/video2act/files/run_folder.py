@@ -5,7 +5,6 @@ published video model is not in it: the config names its source. The other files
 needed to act.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from video2act import config as configs
 from video2act.config import PolicyConfig
 from video2act.config.checks import CheckedConfig, Pixels, check, shown
 from video2act.config.files import build
+from video2act.config.plain import read_json
 
 CONFIG_FILE, WEIGHTS_FILE, STATISTICS_FILE = "config.json", "model.safetensors", "stats.json"
 ADAPTER = "adapter"
@@ -100,9 +100,9 @@ def sizes_of(cameras: Iterable[str], recorded: Mapping[str, tuple[int, int]]) ->
 def read_beside(path: Path, kind: type[list] | type[dict]) -> Any:
     """The list or the map in a file of `BESIDE`; empty where there is none. Raises ValueError: it is damaged."""
     try:
-        found = json.loads(path.read_bytes()) if path.is_file() else kind()
+        found = read_json(path) if path.is_file() else kind()
         problem = "" if isinstance(found, kind) else f"expected a {kind.__name__}, got {shown(found)}"
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         found, problem = kind(), str(error)[:200]
     check(not problem, f"{path} is damaged ({problem}); copy the run folder again")
     return found

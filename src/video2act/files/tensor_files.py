@@ -4,7 +4,6 @@ Both systems read such files, hence their place beneath them. Safetensors, or Py
 but tensors (`weights_only`). Every error names the file.
 """
 
-import json
 import pickle
 import re
 import struct
@@ -17,6 +16,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from video2act.config import plain
 
 AGAIN = "download it again"
 UNREADABLE = (
@@ -40,8 +41,8 @@ def read_json(path: Path) -> dict[str, Any]:
     if size > MAX_JSON_BYTES:
         raise ValueError(f"{path} has {size} bytes, at most {MAX_JSON_BYTES} are read; download it again")
     try:
-        content = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
+        content = plain.read_json(path)
+    except ValueError as error:
         raise ValueError(f"{path} is not valid json ({error}); download it again") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a json object, got {type(content).__name__}; download it again")

@@ -102,7 +102,19 @@ def load_weights(module: nn.Module, path: Path, *, elsewhere: tuple[str, ...] = 
     own = {name: tensor for name, tensor in state.items() if not name.startswith(elsewhere)}
     check_fit(shapes_of(own), read_shapes(path, part), source=path)
     weights = read_tensors(path, part)
+    _check_values(weights, own, source=path)
     module.load_state_dict({name: tensor for name, tensor in state.items() if name not in own} | weights)
+
+
+def _check_values(found: Mapping[str, Tensor], own: Mapping[str, Tensor], *, source: Path) -> None:
+    """Raise ValueError for numbers of another kind than the module's, which loading would round, and for ones that are
+    none."""
+    for name, tensor in found.items():
+        if tensor.is_floating_point() != own[name].is_floating_point():
+            kinds = f"{name} holds {tensor.dtype}, the module {own[name].dtype}"
+            raise ValueError(f"{source} does not fit its config: {kinds}; copy the file again")
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"{source}: {name} holds numbers that are not finite; copy the file again, or train again")
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

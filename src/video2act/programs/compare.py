@@ -11,6 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from video2act.config.plain import read_json
 from video2act.config.study import CompareOptions
 from video2act.evaluation.findings import INFO_FILE
 from video2act.files.atomic import write_text
@@ -70,7 +71,7 @@ def _read(path: Path) -> tuple[Path, dict[str, Any]]:
     if not file.is_file():
         raise FileNotFoundError(f"{path} holds no {INFO_FILE}; name a folder that `video2act eval` has written")
     try:
-        info = json.loads(file.read_text())
+        info = read_json(file)
         _ = [task["metrics"]["successes"] for task in info["per_task"]], info["settings"]["env"]
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{file} is not what `video2act eval` writes ({type(error).__name__}: {error})") from error

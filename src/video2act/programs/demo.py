@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from video2act.config import TrainConfig, VideoTrainConfig
+from video2act.config.plain import damage_named, read_json
 from video2act.data import LeRobotDataset, open_dataset, open_datasets
 from video2act.envs import expand_suites
 from video2act.files.atomic import write_text
@@ -26,7 +27,7 @@ from video2act.programs.evaluate import evaluate
 from video2act.programs.report import report
 from video2act.programs.train import train
 from video2act.programs.train_video import train_video
-from video2act.training.resuming import FINISHED, SETTINGS_FILE
+from video2act.training.resuming import FINISHED, SETTINGS_FILE, read_settings
 
 SUMMARY_FILE, STAGES_FILE, FILM_FILE, PAGE_FILE = "summary.json", "stages.json", "rollout.mp4", "report.html"
 EVALUATION_SEED = 1000
@@ -160,7 +161,9 @@ class Stages:
         self._identity = identity
         self.seconds: dict[str, float] = {}
         if path.is_file():
-            before = json.loads(path.read_text())
+            with damage_named(path, "remove it, and all stages are looked at again"):
+                before = read_json(path)
+                self.seconds = {name: float(seconds) for name, seconds in before["seconds"].items()}
             changed = [
                 f"{key}: {before.get(key)} then, {value} now"
                 for key, value in identity.items()
@@ -170,7 +173,6 @@ class Stages:
                 raise ValueError(
                     f"{path.parent} holds another demo ({'; '.join(changed)}); choose another folder, or remove it"
                 )
-            self.seconds = before["seconds"]
 
     def run(self, name: str, work: Callable[[], object]) -> None:
         """Do the work, unless it is done already."""
@@ -188,7 +190,7 @@ def _train(folder: Path, program: Callable[[bool], object]) -> None:
     """Start a training or resume it; a finished one is left alone."""
     settings = folder / SETTINGS_FILE
     began = settings.is_file()
-    if not (began and json.loads(settings.read_text()).get(FINISHED)):
+    if not (began and read_settings(settings).get(FINISHED)):
         program(began)
 
 
@@ -233,7 +235,9 @@ def _share(rate: dict[str, Any]) -> float:
 
 
 def _info(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "eval_info.json").read_text())
+    path = folder / "eval_info.json"
+    with damage_named(path, "remove its folder, and it is evaluated again"):
+        return read_json(path)
 
 
 def _print(name: str, summary: dict[str, Any], *, stages: Stages) -> None:

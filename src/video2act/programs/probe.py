@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from video2act.config.plain import damage_named, read_json
 from video2act.config.probe import ProbeOptions
 from video2act.data import Dataset, FrameStore
 from video2act.data.fit import check_columns
@@ -147,12 +148,14 @@ def _read(out: Path, options: ProbeOptions, dataset: Dataset) -> dict[str, list[
     path = out / "probe.json"
     if not path.is_file():
         return {}
-    before, now = json.loads(path.read_text()), json.loads(json.dumps(_identity(options, dataset), default=str))
-    changed = [f"{name}: {before['settings'].get(name)} then, {now[name]} now" for name in now]
-    changed = [line for line, name in zip(changed, now, strict=True) if before["settings"].get(name) != now[name]]
+    with damage_named(path, "remove it to probe from the start"):
+        before = read_json(path)
+        settings, errors = dict(before["settings"]), {row["name"]: row["errors"] for row in before["rows"]}
+    now = json.loads(json.dumps(_identity(options, dataset), default=str))
+    changed = [f"{name}: {settings.get(name)} then, {now[name]} now" for name in now if settings.get(name) != now[name]]
     if changed:
         raise ValueError(f"{out} holds another probe ({'; '.join(changed)}); choose another folder, or remove it")
-    return {row["name"]: row["errors"] for row in before["rows"]}
+    return errors
 
 
 def _write(out: Path, options: ProbeOptions, dataset: Dataset, rows: list[Row]) -> None:

@@ -7,12 +7,12 @@ any machine. Each evaluation keeps its folder and is not repeated, so an interru
 
 import csv
 import io
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from video2act.config import SimulatedLatency, SweepOptions
+from video2act.config.plain import damage_named, read_json
 from video2act.files.atomic import write_text
 from video2act.files.run_folder import WEIGHTS_FILE
 from video2act.programs.evaluate import INFO_FILE, evaluate
@@ -56,7 +56,9 @@ def sweep(run: Path | str, env: str, *, show: bool = False, **options: Any) -> P
         if not (folder / INFO_FILE).is_file():
             machine = {"workers": chosen.workers, "pool": chosen.pool, "device": chosen.device, "num_videos": 0}
             evaluate(run, env, out=folder, show=show, **shared, **machine, **point)
-        info = json.loads((folder / INFO_FILE).read_text())
+        with damage_named(folder / INFO_FILE, f"remove {folder}, and it is evaluated again"):
+            info = read_json(folder / INFO_FILE)
+            row = _row(curve, x, info=info)
         seeds = list(range(chosen.seed, chosen.seed + chosen.episodes))
         if chosen.image_size is None and not rows:  # all points alike
             shown = info["settings"].get("image_size")
@@ -66,7 +68,7 @@ def sweep(run: Path | str, env: str, *, show: bool = False, **options: Any) -> P
             raise ValueError(
                 f"{run} was trained again after it was evaluated in {folder}; remove that, or choose another out"
             )
-        rows.append(_row(curve, x, info=info))
+        rows.append(row)
         _write(out, rows)
     return out / "sweep.csv"
 

@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from video2act.config.plain import damage_named, read_json
 from video2act.evaluation.findings import INFO_FILE, versions
 from video2act.files.atomic import write_text
 from video2act.study.jobs import StudyJob
@@ -135,7 +136,7 @@ def read_record(folder: Path, job: StudyJob) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        record = json.loads(path.read_text())
+        record = read_json(path)
         words = tuple(record["words"])
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}); remove it, and the job is looked at again") from error
@@ -189,7 +190,8 @@ def _progress(out: Path, job: StudyJob) -> tuple[bool, bool]:
 def _result(out: Path, job: StudyJob) -> dict[str, Any]:
     if job.kind != "eval":
         return {}
-    return json.loads((out / INFO_FILE).read_text())["overall"]["success"]
+    with damage_named(out / INFO_FILE, "remove its folder, and it is evaluated again"):
+        return read_json(out / INFO_FILE)["overall"]["success"]
 
 
 def _last_line(log: Path, code: int) -> str:

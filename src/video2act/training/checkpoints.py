@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from video2act.config.plain import read_json
 from video2act.files.atomic import disk_full_says, flush, publish, write_text
 from video2act.files.weights import read_tensors, write_tensors
 
@@ -109,7 +110,7 @@ class Checkpoints:
     def _look(self, path: Path, num_steps: int) -> tuple[int, str]:
         """The step of a checkpoint, and what is damaged in it, if anything."""
         try:
-            facts = json.loads((path / FACTS_FILE).read_text())
+            facts = read_json(path / FACTS_FILE)
             step, num_processes = facts["step"], facts["num_processes"]
             checksum = facts["files"][self._file(path).name]
         except (OSError, ValueError, LookupError, TypeError) as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from video2act.config.plain import parse_json
 from video2act.files.atomic import disk_full_says, write_text
 from video2act.training.resuming import METRICS_FILE
 
@@ -19,7 +20,7 @@ def read_metrics(folder: Path, num_steps: int) -> list[str]:
     lines = path.read_bytes().splitlines()[:num_steps] if path.is_file() else []
     for step in range(num_steps):
         try:
-            is_sound = json.loads(lines[step].decode())["step"] == step
+            is_sound = parse_json(lines[step])["step"] == step
         except (ValueError, LookupError, TypeError):
             is_sound = False
         if not is_sound:

@@ -6,15 +6,27 @@ from pathlib import Path
 from typing import Any
 
 from video2act.config import OptimizationConfig, to_json
+from video2act.config.plain import read_json
 from video2act.files.atomic import write_text
 from video2act.files.differences import differences
 from video2act.files.lock import LOCK_FILE, FolderLock
+from video2act.files.run_folder import WEIGHTS_FILE
 
 SETTINGS_FILE, METRICS_FILE = "training.json", "metrics.jsonl"
 FINISHED = "finished"
 
 HARMLESS = ("max_minutes", "save_every", "validate_every", "num_workers", "frames_gib", "track")
 """settings that do not change what is learned"""
+OF_OTHERS = {
+    "meta/info.json": "a dataset",
+    WEIGHTS_FILE: "weights, but no record of their training",
+    "model_index.json": "a published model",
+    "cache.json": "a cache",
+    "engine.json": "an exported policy",
+    "eval_info.json": "an evaluation",
+    "study.json": "a study",
+}
+"""files by which a folder is known that a training would write over, or mix with"""
 
 
 def settings_of(config: OptimizationConfig, identity: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +59,16 @@ def check_free(folder: Path, *, resume: bool) -> bool:
 
 
 def check_out(folder: Path, *, resume: bool) -> None:
-    """`check_free`, before this training takes the folder's lock. Raises InUseError: another program has it."""
+    """`check_free`, before this training takes the folder's lock.
+
+    Raises:
+        InUseError: another program has it.
+        FileExistsError: the folder is a dataset, or holds weights that are not this training's; or as `check_free`.
+    """
+    if not (folder / SETTINGS_FILE).is_file():
+        for name, what in OF_OTHERS.items():
+            if (folder / name).is_file():
+                raise FileExistsError(f"{folder} holds {what} ({name}); choose another folder for a training")
     is_first = os.environ.get("RANK", "0") == "0"  # the others of a launch would meet the first one's lock
     if is_first and (folder / LOCK_FILE).is_file():
         FolderLock(folder, "a training").release()
@@ -76,11 +97,11 @@ def check_folder(folder: Path, settings: dict[str, Any], *, defaults: Optimizati
 def read_settings(path: Path) -> dict[str, Any]:
     """Raises ValueError for a damaged file."""
     try:
-        settings = json.loads(path.read_bytes())
+        settings = read_json(path)
         if isinstance(settings, dict):
             return settings
         problem = f"it holds {type(settings).__name__}"
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         problem = str(error)
     remedy = f"restore it, or remove {path.parent} to train from the beginning"
     raise ValueError(f"{path} is damaged ({problem[:200]}); {remedy}")
