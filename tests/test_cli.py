@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -198,6 +199,16 @@ def test_a_process_ends_with_one_line_and_a_code():
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == "video2act: ValueError: episodes must be at least 1, got 0 (options: video2act eval --help)\n"
+
+
+def test_a_reader_that_goes_away_is_no_mistake():
+    """`video2act info data/push | head` ended with `BrokenPipeError`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "video2act.cli", "--help"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
 def test_the_traceback_is_there_for_who_asks(video2act: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from video2act.config.paths import leaf_paths, value_at
 from video2act.config.training_options import TrainOptions
 from video2act.presets import ANY_DATA, PRESETS, DataSpec, make_preset
 from video2act.programs.info.run import describe_run
+from video2act.statistics import Statistics, statistics_to_json
 from video2act.training.choice import choose_policy
 
 BEGIN = ["--data", "somewhere", "--out", "run"]
@@ -167,6 +169,19 @@ def test_a_run_says_what_the_policy_sees_and_does(run: Callable[[PolicyConfig], 
     ):
         assert line in lines
     assert any(line.startswith("rate 20 control steps per second; System 2 refreshes every 8") for line in lines)
+
+
+def test_a_run_names_the_numbers_that_a_robot_gives_and_gets(run: Callable[[PolicyConfig], Path]):
+    """A state that is joined from several columns has an order that only the dataset knew."""
+    folder = run(make_preset("tiny", DataSpec(2, 2, 20.0, ("top",))))
+    some = Statistics((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0))
+    numbers = {"state": replace(some, names=("arm.pos", "gripper.pos")), "action": replace(some, names=("dx", "dy"))}
+    (folder / "stats.json").write_text(statistics_to_json(numbers))
+    lines = [line.strip() for line in describe_run(folder).splitlines()]
+    assert "arm.pos, gripper.pos" in lines
+    assert "dx, dy" in lines
+    (folder / "stats.json").write_text(statistics_to_json({"state": some, "action": some}))  # older ones have no names
+    assert "2 numbers, normalised by mean_std" in describe_run(folder)
 
 
 def test_a_run_of_an_unknown_preset_is_not_compared(run: Callable[[PolicyConfig], Path]):

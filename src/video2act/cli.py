@@ -163,7 +163,8 @@ def run(words: list[str]) -> None:
         print(f"video2act {version(distribution())}")
         return
     below = [known for known in VERBS if words and known.startswith(f"{words[0]} ")]
-    print(overview(below or list(VERBS)), file=sys.stdout if {"-h", "--help"} & set(words) else sys.stderr)
+    page = sys.stdout if {"-h", "--help"} & set(words) else sys.stderr
+    print(overview(below or list(VERBS)), file=page, flush=True)
     if not {"-h", "--help"} & set(words):
         asked = " ".join(words[: 2 if below else 1])
         close = get_close_matches(asked, VERBS, n=1)
@@ -182,7 +183,10 @@ def main() -> None:
     """Run a verb. A user's mistake is reported in one line; with VIDEO2ACT_DEBUG set, with its traceback."""
     try:
         run(sys.argv[1:])
+        sys.stdout.flush()
     except (ValueError, OSError, KeyError, FloatingPointError, ImportError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            sys.exit(128 + signal.SIGPIPE)
         if os.environ.get("VIDEO2ACT_DEBUG"):
             raise
         message = error.args[0] if isinstance(error, KeyError) else error
@@ -199,6 +203,16 @@ def main() -> None:
         number = getattr(signal, str(error), signal.SIGINT)
         _say(f"{number.name}; {after_an_interrupt(sys.argv)}")
         sys.exit(128 + number)
+
+
+def _nobody_reads() -> bool:
+    """Whether who read the output has gone, as `| head` does; what is left of it is then dropped."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def after_an_interrupt(argv: list[str]) -> str:

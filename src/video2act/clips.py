@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from video2act.config import FrameConfig, StreamConfig, camera_and_lag
-from video2act.frames import FrameUse, Size, fit_frames
+from video2act.frames import FrameUse, Size, check_frame, fit_frames
 from video2act.types import Clip, EncoderMemory, EpisodeFrames, Observation, Video
 
 
@@ -58,13 +58,14 @@ def to_frames(clip: Video) -> UInt8[np.ndarray, "t h w 3"]:
 
 
 def stream_image(observation: Observation, stream: str, *, camera: str) -> np.ndarray:
-    """The image that a stream reads. Raises KeyError, naming the cameras there are, if it is missing."""
+    """The image that a stream reads. Raises KeyError, naming the cameras there are, if it is missing; ValueError for
+    what is not an image."""
     if camera not in observation.images:
         raise KeyError(
             f"stream {stream!r} reads camera {camera!r}, but the observation has "
             f"{', '.join(sorted(observation.images)) or 'no camera'}"
         )
-    return observation.images[camera]
+    return check_frame(observation.images[camera], camera)
 
 
 class FrameHistory:
@@ -105,7 +106,7 @@ class FrameHistory:
             control_step: number of the frame in its episode, where frames before it were skipped; None: the next one.
         Raises:
             KeyError: a camera that a stream reads is not in the observation.
-            ValueError: its frames are too small.
+            ValueError: its frames are too small, or are none.
             RuntimeError: an encoder must see every frame, but frames were skipped, or too many wait for it.
         """
         now = self._num_seen if control_step is None else control_step
@@ -209,7 +210,7 @@ class ImageHistory:
         """Take in the images of one control step; a camera that is not there is missed when a policy asks for it."""
         for camera, images in self._images.items():
             if camera in observation.images:
-                images.append(observation.images[camera].copy())
+                images.append(check_frame(observation.images[camera], camera).copy())
 
     def complete(self, observation: Observation) -> Observation:
         """The observation with its past images beside it. Before the episode, the first frame is repeated, as in

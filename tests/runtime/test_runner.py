@@ -69,6 +69,65 @@ def test_a_step_that_takes_longer_than_a_control_period_is_counted():
         assert runner.rates.missed_deadlines >= 2
 
 
+def test_all_steps_at_which_the_robot_stood_still_are_counted():
+    """An incident is one while it lasts: a robot stood still for 77 of 90 steps, and four of them said so."""
+    with Runner(FakeSystem(), refresh_every=100, execute_steps=2, max_staleness_s=3 / FPS) as runner:
+        runner.reset()
+        for step in range(10):
+            runner.step(observation(step))
+        assert runner.incidents.counts == {"stale_condition": 1}
+        assert runner.rates.held_steps == 6
+        runner.reset()
+        runner.step(observation(0))
+        assert runner.rates.held_steps == 0
+
+
+def test_an_old_condition_is_not_blamed_on_a_clipped_state():
+    class FarOut(FakeSystem):
+        def state_problem(self, observation: Observation) -> str:
+            return "x = 9"
+
+    with Runner(FarOut(), refresh_every=100, execute_steps=2, max_staleness_s=3 / FPS) as runner:
+        runner.reset()
+        for step in range(10):
+            runner.step(observation(step))
+        old = [incident.text for incident in runner.incidents if incident.kind == "stale_condition"]
+    assert old == ["the video condition is 0.080 s old, and max_staleness_s is 0.06"]
+
+
+FRAME = np.full((8, 8, 3), 7, np.uint8)
+NO_IMAGES = {
+    "missing": (None, "trained with camera 'top', but the observation has wrist"),
+    "failed": ("gone", r"camera 'top' must be uint8 \[height width 3\], got str; for a camera that fails"),
+    "0 to 1": (FRAME / np.float32(255), r"got float32 \[8, 8, 3\]; of .* from 0 to 1 make"),
+    "channels first": (FRAME.transpose(2, 0, 1), r"got uint8 \[3, 8, 8\]"),
+    "grey": (FRAME[..., 0], r"got uint8 \[8, 8\]"),
+    "with alpha": (np.dstack([FRAME, FRAME[..., :1]]), r"got uint8 \[8, 8, 4\]"),
+    "empty": (FRAME[:0], r"got uint8 \[0, 8, 3\]"),
+}
+
+
+@pytest.mark.parametrize("camera", ["top", "top@2"])
+@pytest.mark.parametrize("case", NO_IMAGES)
+def test_what_is_no_image_is_refused_at_every_control_step(case: str, camera: str):
+    """Numbers of 0 to 1 were rounded to a black image, without a word; a camera that failed was an AttributeError, and
+    only where a plan began."""
+    found, message = NO_IMAGES[case]
+    config = replace(FakeSystem.config, cameras=(camera,), system2=None)
+    system = FakeSystem()
+    system.config = config
+    with Runner(system, execute_steps=4) as runner:
+        runner.reset()
+        runner.step(observation(0))
+        bad = observation(1)
+        bad.images["wrist"] = bad.images.pop("top")
+        if found is not None:
+            bad.images["top"] = found
+        with pytest.raises(ValueError, match=message):
+            runner.step(bad)
+        assert runner.step(observation(2))[0] == 2  # the episode goes on
+
+
 def test_another_instruction_within_an_episode_refreshes_at_once():
     system = FakeSystem()
     with Runner(system, refresh_every=100) as runner:

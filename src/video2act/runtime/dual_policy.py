@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from video2act.clips import ImageHistory
-from video2act.config import RuntimeConfig
+from video2act.config import RuntimeConfig, camera_and_lag
 from video2act.incidents import Incidents
 from video2act.interfaces import BeginsEpisodes, ChecksState, Continuing, DualSystem, Observes
+from video2act.observations import camera_image
 from video2act.runtime.freshness import Freshness
 from video2act.runtime.refresh import TIMES_KEPT
 from video2act.runtime.slow_loop import SlowLoop
@@ -44,7 +45,8 @@ class DualPolicy:
     runs.
 
     Args:
-        cameras: System 1's; for those named `camera@steps` past images are kept.
+        cameras: System 1's, of which each observation must have an image; for those named `camera@steps` past images
+            are kept.
     Raises:
         ValueError: as `check_overlap`.
     """
@@ -65,6 +67,7 @@ class DualPolicy:
         """what the last plan was made on; None before the first plan of an episode"""
         self._system = system
         self._slow_loop = slow_loop
+        self._cameras = tuple(dict.fromkeys(camera_and_lag(camera)[0] for camera in cameras))
         self._images = ImageHistory(cameras)
         self._freshness = Freshness(runtime, system)
         self._guidance = runtime.guidance if runtime.overlap == "rtc" else None
@@ -102,6 +105,9 @@ class DualPolicy:
         self._slow_loop.reset(self._episode)
 
     def observe(self, observation: Observation) -> None:
+        """Raises ValueError for a camera without an image, at any control step: not only where a plan needs it."""
+        for camera in self._cameras:
+            camera_image(observation, camera)
         self._images.append(observation)
         if isinstance(self._system, Observes):
             self._system.observe(observation)

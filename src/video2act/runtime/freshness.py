@@ -17,6 +17,8 @@ from video2act.types import Observation, VideoCondition
 
 POLL_S = 0.001
 ROUNDING_S = 1e-6
+FAILURES = ("system2_failed", "system2_hangs", "system2_busy", "connection")
+"""the incidents that can explain an old condition"""
 
 
 class StaleConditionError(RuntimeError):
@@ -53,7 +55,7 @@ class Freshness:
         config = self._config
         problem = (
             f"the video condition is {observation.time - condition.observed_at:.3f} s old, and max_staleness_s is "
-            f"{config.max_staleness_s:g}" + (f"; {slow_loop.incidents[-1].text}" if slow_loop.incidents else "")
+            f"{config.max_staleness_s:g}{_last_failure(slow_loop)}"
         )
         if config.when_stale == "error":
             raise StaleConditionError(problem)
@@ -86,3 +88,9 @@ class Freshness:
                 return replace(condition, observed_at=min(condition.observed_at, observation.time))
             time.sleep(POLL_S)
         raise HoldError(f"{problem}; nothing newer came within slack_s = {self._config.slack_s:g}", "stale_condition")
+
+
+def _last_failure(slow_loop: SlowLoop) -> str:
+    """What went wrong with System 2 last. Its loop also notes what is no failure of it, such as clipped states."""
+    failed = [incident.text for incident in slow_loop.incidents if incident.kind in FAILURES]
+    return f"; {failed[-1]}" if failed else ""

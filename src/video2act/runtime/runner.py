@@ -45,6 +45,8 @@ class Rates:
     """refreshes"""
     missed_deadlines: int
     """calls of `step` that took longer than a control period"""
+    held_steps: int = 0
+    """control steps at which the robot was told to keep its last target"""
 
 
 class Runner:
@@ -163,7 +165,7 @@ class Runner:
         """what the last step decided, and why"""
         self._newest: Observation | None = None
         self._began_at = 0.0
-        self._num_steps = self._num_decided = self._num_plans = self._missed_deadlines = 0
+        self._num_steps = self._num_decided = self._num_plans = self._missed_deadlines = self._held_steps = 0
 
     def step(self, observation: Observation) -> Float[np.ndarray, "a"]:
         """The action for the moment of this observation. Call it once per control step, with rising `Observation.time`.
@@ -174,7 +176,7 @@ class Runner:
         """As `step`; the action with its reasons.
 
         Raises:
-            ValueError: the clock did not advance, or the first plan is unsound.
+            ValueError: the clock did not advance, a camera of the policy has no image, or the first plan is unsound.
             HoldError: there is nothing to plan on at the first step, and so no target to hold.
             StaleConditionError: the condition is too old, and `when_stale` is error.
             System2Error, TimeoutError: System 2 gave no first condition of this episode.
@@ -196,6 +198,7 @@ class Runner:
         self._num_steps += 1
         self._num_decided += 1
         self._num_plans += decision.is_new_plan
+        self._held_steps += decision.is_held
         self._missed_deadlines += time.perf_counter() - started > decision.plan.chunk.period
         for watcher in self._watchers:
             watcher.on_step(observation, decision)
@@ -264,7 +267,11 @@ class Runner:
         elapsed_s = self._newest.time - self._began_at + self.decision.plan.chunk.period
         refreshes = self.policy.num_refreshes() if isinstance(self.policy, DualPolicy) else 0
         return Rates(
-            self._num_steps / elapsed_s, self._num_plans / elapsed_s, refreshes / elapsed_s, self._missed_deadlines
+            self._num_steps / elapsed_s,
+            self._num_plans / elapsed_s,
+            refreshes / elapsed_s,
+            self._missed_deadlines,
+            self._held_steps,
         )
 
     def take_times(self) -> Times:

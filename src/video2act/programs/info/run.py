@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from video2act.config import PolicyConfig, camera_and_lag, differences
-from video2act.files.run_folder import DATA_FILE, load_config, load_instructions, read_beside
+from video2act.files.run_folder import DATA_FILE, STATISTICS_FILE, load_config, load_instructions, read_beside
 from video2act.frames import frame_uses
 from video2act.presets import PRESETS, DataSpec, make_preset
 from video2act.programs.info.models import sizes
 from video2act.programs.info.tables import as_text, facts
+from video2act.statistics import load_statistics
 
 MAX_SENTENCES = 5
 """of a training that are shown"""
@@ -29,18 +30,30 @@ def describe_run(path: Path | str) -> str:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         problem = f"{path / DATA_FILE} does not list what was trained on ({error!r})"
         raise ValueError(f"{problem}; copy the run folder again") from error
+    names = _names(path)
     rows = (
         ("run", str(path)),
         ("preset", policy.preset or "none is recorded"),
         ("sees", "\n".join(_views(policy)) or "nothing"),
-        ("state", f"{policy.state_dim} numbers, normalised by {policy.normalize_state}"),
-        ("plans", f"{policy.horizon} actions of {policy.action_dim} numbers; {policy.execute_steps} are executed"),
+        ("state", f"{policy.state_dim} numbers, normalised by {policy.normalize_state}{names['state']}"),
+        (
+            "plans",
+            f"{policy.horizon} actions of {policy.action_dim} numbers; {policy.execute_steps} are "
+            f"executed{names['action']}",
+        ),
         ("rate", f"{policy.fps:g} control steps per second; {_rhythm(policy)}"),
         ("instruction", "\n".join(load_instructions(path)[:MAX_SENTENCES]) or "none is recorded"),
         ("trained on", trained_on or "not recorded"),
         ("changed", _changes(policy)),
     )
     return as_text(facts(rows)) + "\n" + sizes(policy.preset or "none", policy)
+
+
+def _names(path: Path) -> dict[str, str]:
+    """What the numbers of state and action are, in the order in which a robot gives and gets them."""
+    statistics = load_statistics(path / STATISTICS_FILE) if (path / STATISTICS_FILE).is_file() else {}
+    listed = {kind: ", ".join(entry.names) for kind, entry in statistics.items() if entry.names}
+    return {kind: f"\n{listed[kind]}" if kind in listed else "" for kind in ("state", "action")}
 
 
 def _changes(policy: PolicyConfig) -> str:
