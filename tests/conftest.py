@@ -48,6 +48,14 @@ def single_torch_thread() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_bfloat16_on_processors() -> Iterator[None]:
+    """What is compared to 1e-4 must not depend on the machine. Tests of mixed precision turn it on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def no_wait_for_the_disk() -> Iterator[None]:
     """No test cuts the power; every file that is written would wait 10 ms for the disk."""
     with pytest.MonkeyPatch.context() as patch:

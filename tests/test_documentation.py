@@ -216,7 +216,7 @@ class TestScripts:
     @pytest.mark.parametrize("page", RUN)
     @pytest.mark.usefixtures("run_folder")
     def test_it_runs(self, page: str, capsys: pytest.CaptureFixture[str]):
-        (script,) = [text for name, _, text in SCRIPTS if name == page]
+        script = next(text for name, _, text in SCRIPTS if name == page)
         for number, smaller in (("range(200)", "range(8)"), ("episodes=50", "episodes=1")):
             script = script.replace(number, smaller)
         # without System 2 there is nothing to run in a thread

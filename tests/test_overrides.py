@@ -195,7 +195,7 @@ def test_info_describes_a_run(
     run: Callable[[PolicyConfig], Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     folder = run(make_preset("tiny_blind", ANY_DATA))
-    (folder / "stats.json").touch()
+    (folder / "stats.json").write_text("{}")
     monkeypatch.setattr(sys, "argv", ["video2act", "info", str(folder)])
     cli.main()
     assert " preset       tiny_blind" in capsys.readouterr().out

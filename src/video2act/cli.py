@@ -1,6 +1,7 @@
 """`video2act VERB`: each verb is an options dataclass and a program, which is imported when it runs."""
 
 import os
+import select
 import shlex
 import signal
 import sys
@@ -207,12 +208,12 @@ def main() -> None:
 
 def _nobody_reads() -> bool:
     """Whether who read the output has gone, as `| head` does; what is left of it is then dropped."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+    output = select.poll()
+    output.register(sys.stdout, 0)  # a pipe's error is told unasked
+    is_gone = any(what & select.POLLERR for _, what in output.poll(0))
+    if is_gone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    return is_gone
 
 
 def after_an_interrupt(argv: list[str]) -> str:

@@ -28,15 +28,14 @@ KERNELS = {
 def check_frame(frame: object, camera: str) -> UInt8[np.ndarray, "h w 3"]:
     """The frame itself, as a camera gave it. Raises ValueError for anything but RGB pixels: what a camera gives when it
     fails, numbers of 0 to 1 (which would turn black), channels before rows."""
-    wanted = f"camera {camera!r} must be uint8 [height width 3]"
     if not isinstance(frame, np.ndarray):
-        raise ValueError(f"{wanted}, got {type(frame).__name__}; for a camera that fails see docs/robot.md")
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
-        raise ValueError(
-            f"{wanted}, got {frame.dtype} {list(frame.shape)}; of [3 height width] from 0 to 1 make "
-            "(255 * image).round().astype('uint8').transpose(1, 2, 0)"
-        )
-    return frame
+        found, remedy = type(frame).__name__, "for a camera that fails see docs/robot.md"
+    elif frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
+        found = f"{frame.dtype} {list(frame.shape)}"
+        remedy = "of [3 height width] from 0 to 1 make (255 * image).round().astype('uint8').transpose(1, 2, 0)"
+    else:
+        return frame
+    raise ValueError(f"camera {camera!r} must be uint8 [height width 3], got {found}; {remedy}")
 
 
 def fit_frames(

@@ -50,9 +50,3 @@ def onnx_folder(policy: Video2Act) -> Path:
 @pytest.fixture(scope="session")
 def exported(onnx_folder: Path) -> EnginePolicy:
     return EnginePolicy(onnx_folder)
-
-
-@pytest.fixture(autouse=True)
-def pytorch_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a processor with bfloat16, PyTorch itself differs by more than an engine does."""
-    monkeypatch.setattr("video2act.precision.has_fast_bf16", lambda device: False)

@@ -208,7 +208,7 @@ class TestThread:
         loop.reset(0)
         wrong = observation(0)
         wrong.images["top"] = np.zeros((8, 8, 3), np.float32)
-        with pytest.raises(ValueError, match=r"camera 'top' gave float32 of shape \(8, 8, 3\); an image is uint8"):
+        with pytest.raises(ValueError, match=r"camera 'top' must be uint8 .* got float32 \[8, 8, 3\]"):
             loop.observe(wrong)
 
     def test_a_first_condition_that_never_comes_is_an_error_not_a_hang(self, threaded):

@@ -36,12 +36,6 @@ CONFIG = TrainConfig(num_steps=6, batch_size=6, warmup_steps=2, mixed_precision=
 STREAM = {"system2.streams.motion.encoding": "stream"}
 
 
-@pytest.fixture(autouse=True)
-def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that differences are those of the cache."""
-    monkeypatch.setattr("video2act.precision.has_fast_bf16", lambda device: False)
-
-
 @pytest.fixture(scope="module")
 def video_model(recorded: Path, small_backbone: BackboneConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("video") / "model"

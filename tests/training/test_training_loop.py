@@ -233,10 +233,7 @@ class TestResume:
         assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
 
     @pytest.mark.parametrize("change", [{"save_every": 2}, {"max_minutes": 9.0}, {"mixed_precision": "auto"}], ids=str)
-    def test_what_does_not_change_what_is_learned_may_change(
-        self, tmp_path: Path, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-    ):
-        monkeypatch.setattr("video2act.training.loop.has_fast_bf16", lambda device: False)
+    def test_what_does_not_change_what_is_learned_may_change(self, tmp_path: Path, change: dict[str, Any]):
         whole = fit(tmp_path / "whole")
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path / "killed", inputs=killed_at(4))

@@ -10,8 +10,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
-
 from video2act.clips import FrameHistory, stream_image
 from video2act.frames import FrameUse
 from video2act.incidents import Incidents
@@ -174,11 +172,6 @@ class ThreadSlowLoop:
         images = {}
         for stream in self._spec.streams:
             image = stream_image(observation, stream.name, camera=stream.camera)
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                raise ValueError(
-                    f"camera {stream.camera!r} gave {image.dtype} of shape {image.shape}; "
-                    "an image is uint8 of shape (height, width, 3)"
-                )
             use = FrameUse(stream.name, stream.camera, stream.frame_px, stream.frame)
             if problem := use.problem((image.shape[0], image.shape[1])):
                 raise ValueError(problem)
