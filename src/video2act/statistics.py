@@ -72,12 +72,16 @@ def _statistics(entry: dict[str, Any], feature: str) -> Statistics:
     """From json, whose numbers may be any. Raises ValueError, TypeError."""
     found = Statistics(**{name: tuple(values) for name, values in entry.items()})
     for name, values in vars(found).items():
-        kinds = (str,) if name == "names" else (int, float)
+        least = 0 if name == "std" else -math.inf
         for value in values:
-            is_sound = isinstance(value, kinds) and (name == "names" or (abs(value) < 2**1000 and math.isfinite(value)))
-            if not is_sound or (name == "std" and value < 0):
+            if not (isinstance(value, str) if name == "names" else _is_sound(value, least)):
                 raise ValueError(f"{name} of {feature} holds {shown(value)}")
     for low, high in zip(found.min, found.max, strict=True):
         if low > high:
             raise ValueError(f"min of {feature} is {low}, above max, {high}")
     return found
+
+
+def _is_sound(value: Any, least: float) -> bool:
+    """Whether it is a number that can be computed with."""
+    return isinstance(value, int | float) and abs(value) < 2**1000 and math.isfinite(value) and value >= least
