@@ -77,6 +77,12 @@ def check(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def check_once(values: Sequence[Any], what: str, *, why: str) -> None:
+    """Raise ValueError, naming the first value that is given twice, and why that would be wrong."""
+    for place, value in enumerate(values):
+        check(value not in values[:place], f"{what} {value} is given twice; name it once: {why}")
+
+
 @contextmanager
 def located(where: str) -> Iterator[None]:
     """Begin the message of a ValueError with the place where it happened."""

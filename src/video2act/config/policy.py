@@ -4,7 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from video2act.config.checks import Between, Bound, CheckedConfig, NonNegative, Pixels, Positive, Width, check
+from video2act.config.checks import (
+    Between,
+    Bound,
+    CheckedConfig,
+    NonNegative,
+    Pixels,
+    Positive,
+    Width,
+    check,
+    check_once,
+)
 from video2act.config.frames import LETTERBOX, FrameConfig, Orientation
 from video2act.config.paths import replaced
 from video2act.config.system1 import System1Config
@@ -61,6 +71,7 @@ class PolicyConfig(CheckedConfig):
         steps, delay, width = self.execute_steps, self.system1.max_delay_steps, self.system1.hidden
         check(1 <= steps <= self.horizon, f"execute_steps must lie in 1..horizon ({self.horizon}), got {steps}")
         check(delay < self.horizon, f"max_delay_steps ({delay}) must be smaller than horizon ({self.horizon})")
+        check_once(self.cameras, "camera", why="its images would be read twice")
         for camera in self.cameras:
             camera_and_lag(camera)
         for stream in self.system2.streams if self.system2 else ():

@@ -8,6 +8,7 @@ the unified one.
 from collections.abc import Sequence
 from pathlib import Path
 
+from video2act.config.checks import check_once
 from video2act.config.training_options import DataOptions
 from video2act.data.dataset_files import DatasetError
 from video2act.data.embodied import EmbodiedDataset
@@ -55,11 +56,14 @@ def open_datasets(
         state, action: as for `open_dataset`, the same for all.
     Raises:
         FileNotFoundError, DatasetError: one of them cannot be read, or two do not go together.
-        ValueError: no path; an episode that does not exist; an embodiment that is unknown, or of another size.
+        ValueError: no path; a dataset twice; an episode that does not exist; an embodiment that is unknown, or of
+            another size.
     """
     if not paths:
         raise ValueError("expected at least one dataset folder, got none")
     parts = [LeRobotDataset(path, state=state, action=action) for path in paths]
+    folders = [part.root.resolve() for part in parts]
+    check_once(folders, "dataset", why="its episodes that are held out would also be trained on")
     chosen = None if episodes is None else [choose(part, episodes).episodes[0] for part in parts]
     if embodiments is not None:
         if len(embodiments) != len(parts):

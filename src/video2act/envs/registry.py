@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from video2act.config.checks import check_once
 from video2act.envs import aloha, libero, metaworld, moving
 from video2act.envs.aloha import Aloha
 from video2act.envs.choices import check_choice
@@ -56,10 +57,13 @@ def list_environments() -> list[str]:
 
 
 def expand_suites(names: Sequence[str]) -> tuple[str, ...]:
-    """Each suite, such as `libero:libero_object`, replaced by its tasks; other names stay."""
+    """Each suite, such as `libero:libero_object`, replaced by its tasks; other names stay. Raises ValueError: a task
+    is named twice."""
     known = list_environments()
     tasks = ([each for each in known if each.startswith(f"{name}/")] or [name] for name in names)
-    return tuple(each for found in tasks for each in found)
+    expanded = tuple(each for found in tasks for each in found)
+    check_once(expanded, "environment", why="its scenes would be counted twice")
+    return expanded
 
 
 def make_environment(
