@@ -72,7 +72,7 @@ def _statistics(entry: dict[str, Any], feature: str) -> Statistics:
     """From json, whose numbers may be any. Raises ValueError, TypeError."""
     found = Statistics(**{name: tuple(values) for name, values in entry.items()})
     for name, values in vars(found).items():
-        least = 0 if name == "std" else -math.inf
+        least = 0.0 if name == "std" else -math.inf
         for value in values:
             if not (isinstance(value, str) if name == "names" else _is_sound(value, least)):
                 raise ValueError(f"{name} of {feature} holds {shown(value)}")
