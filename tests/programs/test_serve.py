@@ -198,7 +198,7 @@ def test_what_only_a_whole_policy_has_is_refused_for_system2_alone(policy: Video
 def test_a_refresh_of_every_zeroth_step_is_refused(policy: Video2Act, tmp_path: Path):
     """It was taken for the policy's own."""
     policy.save(tmp_path)
-    with pytest.raises(ValueError, match=r"refresh_every counts control steps .* at least 1, got 0"):
+    with pytest.raises(ValueError, match="refresh_every must be at least 1, got 0"):
         program.serve(tmp_path, refresh_every=0)
 
 
@@ -239,7 +239,7 @@ def test_a_policy_without_system2_is_served(
 
 
 def test_a_port_that_is_none_is_refused_before_anything_is_loaded(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"a port lies in 0\.\.65535 .* got 99999"):
+    with pytest.raises(ValueError, match="port must be at most 65535, got 99999"):
         program.serve(tmp_path / "no run folder", port=99999)
 
 

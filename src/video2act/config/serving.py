@@ -42,13 +42,13 @@ class ServeOptions(ConnectionLimits):
 
     host: str = "127.0.0.1"
     """address to listen on; any address but loopback needs an API key"""
-    port: int = 8000
+    port: Annotated[int, Between(0, 2**16 - 1)] = 8000
     """0 for any free port"""
     only: Literal["system2"] | None = None
     """system2: serve System 2 alone, for a robot that runs System 1 itself"""
     system2: Literal["thread", "inline"] = "thread"
     """thread runs System 2 beside System 1; inline is reproducible"""
-    refresh_every: int | None = None
+    refresh_every: CountingInt | None = None
     """control steps between refreshes of System 2; default: as trained"""
     max_staleness_s: float | None = None
     """with an older video condition the robot is asked to hold its last target; default: no limit"""
@@ -65,9 +65,6 @@ class ServeOptions(ConnectionLimits):
     """what computes the policy; onnxruntime and openvino run folders that `export` has written"""
 
     def _check(self) -> None:
-        check(0 <= self.port < 2**16, f"a port lies in 0..65535 (0: any free port), got {self.port}")
-        n = self.refresh_every
-        check(n is None or n >= 1, f"refresh_every counts control steps between refreshes: at least 1, got {n}")
         if self.only == "system2":
             check(self.engine == "torch", "System 2 is served alone by engine torch only; leave engine out")
             names, default = ("system2", "refresh_every", "max_staleness_s", "limits", "outside_limits"), ServeOptions()
