@@ -26,7 +26,7 @@ def evaluated(folder: Path) -> list[tuple[str, str, int, int, str]]:
 
 
 def test_there_are_some():
-    assert {folder.name for folder in FOLDERS} >= {"moving_intercept", "push"}
+    assert {folder.name for folder in FOLDERS} >= {"moving_intercept", "push", "three_tasks"}
 
 
 @of_each

@@ -213,6 +213,18 @@ def test_a_served_plan_keeps_the_demonstrations_limits(policy: Video2Act):
             assert (chunk.actions <= np.array(seen.max, np.float32)).all()
 
 
+def test_a_client_is_told_of_a_state_that_is_clipped(policy: Video2Act):
+    """Plans came back as if nothing was wrong, for a gripper that stood 1,000 m away."""
+    with program.serving(policy, "inline") as server, closing(RemotePolicy(server.address)) as remote:
+        remote.reset()
+        for step, state in enumerate((np.zeros(3), np.full(3, 1000.0))):
+            seen = replace(observation(step), state=state.astype(np.float32))
+            remote.observe(seen)
+            remote.infer(seen)
+            assert remote.incidents.counts == ({"state_clipped": 1} if step else {})
+    assert "the state is far outside the training data" in remote.incidents[-1].text
+
+
 def test_limits_of_another_robot_are_refused(policy: Video2Act, tmp_path: Path):
     policy.save(tmp_path)
     (tmp_path / "limits.json").write_text('{"low": [0], "high": [1]}')

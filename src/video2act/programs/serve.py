@@ -58,6 +58,7 @@ class ServedPolicy(ConfiguredSystem, Protocol):
     def with_own_noise(self) -> ConfiguredSystem: ...
     def check_instruction(self, instruction: str) -> None: ...
     def normalised_state(self, observation: Observation) -> np.ndarray: ...
+    def state_problem(self, observation: Observation) -> str: ...
     def trained_instruction(self) -> str: ...
 
 
@@ -148,7 +149,8 @@ def serve_policy(
             else InlineSlowLoop(client, spec)
         )
         policy = DualPolicy(client, loop, cameras=config.cameras, runtime=runtime)
-        return PolicySession(policy, contract, limits=limits, outside=runtime.outside_limits, check=check)
+        guard = {"limits": limits, "outside": runtime.outside_limits}
+        return PolicySession(policy, contract, check=check, state_problem=system.state_problem, **guard)
 
     if worker is None:
         return Serving(contract, make_session)

@@ -181,6 +181,11 @@ class RemotePolicy:
         if frame is not None:
             server.took(frame)
         is_plan = isinstance(answer, dict)
+        if is_plan and "state_clipped" in answer:
+            told = (
+                f"{self._link.address}: the state is far outside the training data: {answer['state_clipped']}; clipped"
+            )
+            self.incidents.note("state_clipped", told[:500])
         self._tell(
             question, ActionChunk(answer["actions"], answer["observed_at"], answer["period_s"]) if is_plan else answer
         )

@@ -49,6 +49,7 @@ class PolicySession:
         policy: this client's own.
         limits: of actions; an action outside is clamped, or, with `outside="hold"`, its plan is not sent.
         check: raises ValueError for an observation that the policy cannot use. Called before the policy sees it.
+        state_problem: the numbers of a state that the policy clips; see `ChecksState`.
         clock: seconds, for clients that send no time.
     """
 
@@ -60,6 +61,7 @@ class PolicySession:
         limits: Limits | None = None,
         outside: Literal["clamp", "hold"] = "clamp",
         check: Callable[[Observation], None] = lambda observation: None,
+        state_problem: Callable[[Observation], str] = lambda observation: "",
         clock: Callable[[], float] = time.monotonic,
     ):
         self.is_first = True
@@ -68,6 +70,7 @@ class PolicySession:
         self._limits = limits
         self._outside = outside
         self._check = check
+        self._state_problem = state_problem
         self._clock = clock
         self._newest: Observation | None = None
         self._has_client_clock = False
@@ -80,7 +83,8 @@ class PolicySession:
         Returns:
             `actions`, float32 `[horizon action_dim]`, the first one for the moment `observed_at`, and `period_s`
             between two; neither without a plan. `frames_repeated`: frames repeated before this one. `actions_clamped`:
-            actions of the plan that were outside the limits. `policy_timing`: milliseconds.
+            actions of the plan that were outside the limits. `state_clipped`: numbers of the state far outside the
+            training data, if there are any. `policy_timing`: milliseconds.
 
         Raises:
             MessageError: the message is wrong, or its clock runs backwards; nothing has changed.
@@ -121,6 +125,8 @@ class PolicySession:
                 )
             if self._limits is not None:
                 actions, answer["actions_clamped"] = self._limited(actions, self._limits)
+            if problem := self._state_problem(newest):
+                answer["state_clipped"] = problem
             self.is_first = False
             # the only array in an answer: openpi's ActionChunkBroker takes one row per step of every array it finds
             answer |= {"actions": actions, "observed_at": chunk.observed_at, "period_s": chunk.period}
