@@ -82,7 +82,7 @@ def _without(options: Any, *names: str) -> dict[str, Any]:
 def _collected(done: Any) -> str:
     return (
         f"{done.dataset}: {done.num_episodes} episodes, {done.num_recorded} recorded now in {done.duration_s:.0f} s; "
-        f"the expert failed on {len(done.failed_seeds)} seeds, which were left out"
+        f"seeds on which the expert failed, left out: {len(done.failed_seeds)}"
     )
 
 

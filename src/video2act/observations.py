@@ -34,7 +34,7 @@ def camera_image(observation: Observation, camera: str) -> UInt8[np.ndarray, "h 
     if camera not in observation.images:
         raise ValueError(
             f"the policy was trained with camera {camera!r}, but the observation has "
-            f"{', '.join(sorted(observation.images)) or 'no camera'}"
+            f"{', '.join(sorted(observation.images)) or 'no camera'}; for a camera that fails see docs/robot.md"
         )
     return check_frame(observation.images[camera], camera)
 

@@ -281,3 +281,9 @@ def test_the_blind_control_is_shown_nothing():
     with Runner(system, is_blind=True) as runner:
         runner.reset()
         runner.step(replace(observation(0), images={}))
+
+
+def test_before_the_first_action_there_is_nothing_to_hold():
+    """A camera that failed at the first step gave `None` as the action to send."""
+    with Runner(FakeSystem()) as runner, pytest.raises(ValueError, match="no action to hold yet"):
+        runner.hold_action(None)

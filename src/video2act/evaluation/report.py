@@ -17,7 +17,9 @@ def evaluation_tables(info: dict[str, Any]) -> list[Table]:
 def heading(info: dict[str, Any]) -> str:
     """One line to print above the tables: settings, controls, and what limits the meaning of the numbers."""
     settings = info["settings"]
-    notes = [f"System 2 {settings['system2']}, every {settings['refresh_every']} control steps"]
+    has_system2 = info.get("latency_s", {}).get("system2", {}) is not None
+    how = f"System 2 {settings['system2']}, every {settings['refresh_every']} control steps"
+    notes = [how if has_system2 else "no System 2"]
     if settings["blind"]:
         notes.append("BLIND: no image, no video")
     if settings["instruction"] is not None:

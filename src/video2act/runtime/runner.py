@@ -227,8 +227,10 @@ class Runner:
         self._num_steps += 1
         return sent
 
-    def hold_action(self, last: Float[np.ndarray, "a"]) -> Float[np.ndarray, "a"]:
-        """The action that keeps the robot where the last one sent it."""
+    def hold_action(self, last: Float[np.ndarray, "a"] | None) -> Float[np.ndarray, "a"]:
+        """The action that keeps the robot where the last one sent it. Raises ValueError: there is no last one yet."""
+        if last is None:
+            raise ValueError("there is no action to hold yet; wait until the first `step` has given one")
         return self._executor.guard.hold(last)
 
     def replan(self) -> None:
