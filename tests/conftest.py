@@ -70,10 +70,18 @@ def one_server_for_all_workers() -> Iterator[None]:
     preload = forkserver.set_forkserver_preload
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forkserver, "set_forkserver_preload", lambda names: preload([*names, *OF_WORKERS]))
+        # the server looks for modules there, and for nothing that pytest has added to its own path
+        path = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        patch.setenv("PYTHONPATH", os.pathsep.join(path))
         yield
 
 
-OF_WORKERS = ("video2act.training.cache_filling", "video2act.evaluation.episodes", "video2act.system2.backbones.wan")
+OF_WORKERS = (
+    "float32_workers",
+    "video2act.training.cache_filling",
+    "video2act.evaluation.episodes",
+    "video2act.system2.backbones.wan",
+)
 
 
 @pytest.fixture(scope="session")
