@@ -70,7 +70,7 @@ def one_server_for_all_workers() -> Iterator[None]:
     preload = forkserver.set_forkserver_preload
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forkserver, "set_forkserver_preload", lambda names: preload([*names, *OF_WORKERS]))
-        # the server looks for modules there, and for nothing that pytest has added to its own path
+        # the server does not know the folders that pytest adds to its own path
         path = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         patch.setenv("PYTHONPATH", os.pathsep.join(path))
         yield

@@ -87,8 +87,7 @@ class TestNames:
         path.write_text(path.read_text().replace(json.dumps(KEY)[1:-1], json.dumps(key)[1:-1]))
         for use in (LeRobotDataset, DatasetWriter.resume):
             with pytest.raises(
-                DatasetError,
-                match=r"info\.json: (the name of a video|a video is|.* names of features)",
+                DatasetError, match=r"info\.json: (a video is named|robot_type and the names of features)"
             ):
                 use(root)
 

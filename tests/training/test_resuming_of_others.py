@@ -1,4 +1,4 @@
-"""A training writes over nothing that it has not made."""
+"""A training does not overwrite what another program wrote."""
 
 from pathlib import Path
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from video2act.data.dataset_files import DatasetError
 from video2act.data.faults import Recorded
-from video2act.data.lerobot_format import DEFAULT_FEATURES, TASKS_PATH, DatasetInfo, Feature
+from video2act.data.lerobot_format import DEFAULT_FEATURES, TASKS_PATH, DatasetInfo, Feature, number_kind
 from video2act.data.lerobot_tables import EpisodeEntry, FrameTable, leaf_type, read_column, read_frames, read_table
 from video2act.files.differences import short
 
@@ -130,11 +130,8 @@ def _kind(feature: Feature) -> str | None:
     """Numpy's letter for the kind of number, `i` of all whole ones; `U` for text; None: neither."""
     if feature.dtype in TEXT:
         return "U"
-    try:
-        kind = np.dtype(feature.dtype).kind
-    except (TypeError, ValueError):
-        return None
-    return {"u": "i"}.get(kind, kind) if kind in "uifb" else None
+    kind = number_kind(feature.dtype)
+    return "i" if kind == "u" else kind
 
 
 def _stored_kind(stored: pa.DataType) -> str:

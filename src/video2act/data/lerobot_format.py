@@ -144,7 +144,7 @@ class DatasetInfo:
     @property
     def columns(self) -> dict[str, Feature]:
         """The columns of numbers that can be a state or an action."""
-        return {k: f for k, f in self.features.items() if k not in DEFAULT_FEATURES and is_number(f.dtype)}
+        return {k: f for k, f in self.features.items() if k not in DEFAULT_FEATURES and number_kind(f.dtype)}
 
     @property
     def cameras(self) -> dict[str, str]:
@@ -259,12 +259,13 @@ def load_info(root: Path) -> DatasetInfo:
     return info
 
 
-def is_number(dtype: str) -> bool:
-    """Whether a column's dtype is one of numpy's for numbers."""
+def number_kind(dtype: str) -> str | None:
+    """Numpy's letter for a column's kind of number: `u`, `i`, `f` or `b`; None: it holds none."""
     try:
-        return np.dtype(dtype).kind in "uifb"
+        kind = np.dtype(dtype).kind
     except (TypeError, ValueError):
-        return False
+        return None
+    return kind if kind in "uifb" else None
 
 
 def arrow_type(feature: Feature) -> pa.DataType:

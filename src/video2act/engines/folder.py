@@ -97,7 +97,7 @@ def load_exported(folder: Path, engine: str) -> Exported:
 
 
 def fingerprints(folder: Path) -> dict[str, str]:
-    """Of the graphs and of what they are used with."""
+    """File -> fingerprint, of the graphs, the config, the statistics and the arrays."""
     names = sorted(path.name for path in folder.iterdir() if path.suffix in (".onnx", ".xml", ".bin", ".data"))
     chosen = (CONFIG_FILE, STATISTICS_FILE, ARRAYS_FILE, *names)
     return {name: fingerprint([folder / name]) for name in chosen if (folder / name).is_file()}

@@ -149,8 +149,14 @@ def serve_policy(
             else InlineSlowLoop(client, spec)
         )
         policy = DualPolicy(client, loop, cameras=config.cameras, runtime=runtime)
-        guard = {"limits": limits, "outside": runtime.outside_limits}
-        return PolicySession(policy, contract, check=check, state_problem=system.state_problem, **guard)
+        return PolicySession(
+            policy,
+            contract,
+            limits=limits,
+            outside=runtime.outside_limits,
+            check=check,
+            state_problem=system.state_problem,
+        )
 
     if worker is None:
         return Serving(contract, make_session)
