@@ -3,7 +3,8 @@
 Written as H.264 with a constant rate that starts at exactly zero: no B-frames, so that decoding order is display
 order, and a key frame every few frames, so that a frame is found by decoding at most `KEY_FRAME_EVERY` of them. Tuned
 for decoding, which happens more often than encoding and is twice as fast for 7 % more bytes. One thread, because
-x264's output depends on the number of threads and a recording must not.
+x264's output depends on the number of threads and a recording must not; no macroblock tree, because x264's AVX-512
+code for it reads memory that nobody wrote, so that the same frames give other bytes once in a hundred files.
 
 Read by frame number, the n-th frame of the file in display order, never by comparing floating-point times: those drift
 in files that were joined from many. Frames are asked for in ascending order and decoded in one pass, which seeks over
@@ -37,7 +38,14 @@ MAX_OPEN = 32
 ONE_THREAD: dict[str, int] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 MAX_LISTED = 2**16
 """files whose frames stay listed"""
-ENCODER_OPTIONS = {"preset": "veryfast", "crf": "18", "tune": "fastdecode", "bf": "0", "g": str(KEY_FRAME_EVERY)}
+ENCODER_OPTIONS = {
+    "preset": "veryfast",
+    "crf": "18",
+    "tune": "fastdecode",
+    "bf": "0",
+    "g": str(KEY_FRAME_EVERY),
+    "mbtree": "0",
+}
 
 
 def encode(path: Path, frames: UInt8[np.ndarray, "t h w 3"], *, fps: int) -> None:
