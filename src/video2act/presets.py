@@ -45,6 +45,8 @@ class Demonstrations(Protocol):
     def cameras(self) -> tuple[str, ...]: ...
     @property
     def orientation(self) -> Orientation: ...
+    @property
+    def relative_actions(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,14 @@ class DataSpec:
     cameras: tuple[str, ...]
     """the first one is also System 2's"""
     orientation: Orientation = "upright"
+    relative_actions: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, data: Demonstrations, cameras: tuple[str, ...] | None = None) -> "DataSpec":
         """Of a dataset, through all its cameras or the chosen ones."""
         chosen = data.cameras if cameras is None else cameras
-        return cls(data.state_dim, data.action_dim or 0, float(data.fps), chosen, data.orientation)
+        relative = data.relative_actions
+        return cls(data.state_dim, data.action_dim or 0, float(data.fps), chosen, data.orientation, relative)
 
 
 ANY_DATA = DataSpec(14, 14, 20.0, ("camera",))

@@ -38,6 +38,7 @@ class MemoryDataset:
     action_dim: int | None = 2
     robot: str = "arm"
     orientation: Orientation = "upright"
+    relative_actions: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     stats: Any = None
     fingerprint: str = "memory"

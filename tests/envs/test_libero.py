@@ -17,8 +17,8 @@ from video2act.config import PolicyConfig
 from video2act.data import DatasetWriter, Episode, open_dataset
 from video2act.data.dataset_files import DatasetError
 from video2act.data.fit import check_cameras
-from video2act.data.lerobot_writer import ORIGIN_PATH, check_origin
 from video2act.data.opening import open_datasets
+from video2act.data.origin import ORIGIN_PATH, check_origin
 from video2act.envs import expand_suites, has_expert, list_environments, make_environment, make_expert
 from video2act.envs.experts.libero import TASKS as EXPERTS_TASKS
 from video2act.envs.experts.libero import choose_grasp, meets_palm

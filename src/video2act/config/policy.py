@@ -64,6 +64,9 @@ class PolicyConfig(CheckedConfig):
     scaled up. 0: no floor"""
     orientation: Orientation = "upright"
     """of the pictures in the training data; an environment with another one is refused. lerobot: LIBERO's, mirrored"""
+    relative_actions: tuple[str, ...] = ()
+    """names of the actions that are changes or speeds, as the training data record them; the others are targets. To
+    hold, a robot gets zeros of these, and its last others"""
     preset: str = ""
     """name of the preset that the policy started from; describes, and changes nothing"""
 
@@ -74,6 +77,7 @@ class PolicyConfig(CheckedConfig):
         check_once(self.cameras, "camera", why="its images would be read twice")
         for camera in self.cameras:
             camera_and_lag(camera)
+        check_once(self.relative_actions, "relative action", why="each action is relative or is not")
         for stream in self.system2.streams if self.system2 else ():
             heads = stream.former.num_heads
             check(

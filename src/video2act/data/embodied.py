@@ -46,6 +46,7 @@ class EmbodiedDataset(DatasetView):
             for name, part in zip(embodiments, parts, strict=True)
         )
         self.state_dim = self.action_dim = UNIFIED_DIM
+        self.relative_actions = ()  # each robot has its own
         self.robots = _names(parts, embodiments)
         self.robot = "+".join(self.robots)
 

@@ -32,6 +32,7 @@ def check_fit(config: PolicyConfig, dataset: Dataset) -> None:
         if own != other:
             raise ValueError(f"{word} size: the policy has {own}, the dataset {other}; {OTHER_CONFIG}")
     check_cameras(config, dataset)
+    check_relative_actions(config, dataset)
     backbone = config.system2.backbone if config.system2 else None
     reads_bytes = config.system1.text_encoder is None or isinstance(backbone, BackboneConfig)
     check_sentences([dataset], MAX_BYTES if reads_bytes else None)
@@ -53,6 +54,20 @@ def check_cameras(config: PolicyConfig, dataset: Dataset) -> None:
             f"the policy looks through {missing}, which the dataset does not have; its cameras are {found}"
         )
     check_frames(config, {camera: dataset.image_size(camera) for camera in config.all_cameras})
+
+
+def check_relative_actions(config: PolicyConfig, dataset: Dataset) -> None:
+    """Raise ValueError where a policy holds a robot still in another way than its data were recorded."""
+    ours, theirs = config.relative_actions, dataset.relative_actions
+    names = dataset.stats["action"].names
+    if unknown := [name for name in ours if names and name not in names]:
+        problem = f"--policy.relative-actions names {', '.join(unknown)}, but the actions are {', '.join(names)}"
+        raise ValueError(f"{problem}; name some of these, or none")
+    if theirs and set(ours) != set(theirs):
+        found = f"the policy has {', '.join(ours) or 'none'}, the dataset {', '.join(theirs)}"
+        raise ValueError(
+            f"actions that are changes or speeds: {found}; set --policy.relative-actions {' '.join(theirs)}"
+        )
 
 
 def check_columns(dataset: Dataset) -> None:

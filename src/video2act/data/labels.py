@@ -9,7 +9,7 @@ from typing import Any
 
 from video2act.data.dataset_files import DatasetError
 from video2act.data.lerobot_reader import Dataset, LeRobotDataset
-from video2act.data.lerobot_writer import ORIGIN_PATH, load_origin
+from video2act.data.origin import ORIGIN_PATH, load_origin
 from video2act.data.view import as_view
 
 LABELS = "labels"

@@ -10,16 +10,13 @@ Encoding is the slow part and needs no writer: `encode_episode` may run in other
 place.
 """
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from video2act.config import Orientation
-from video2act.config.plain import read_json
 from video2act.data import lerobot_rows as rows
 from video2act.data.dataset_files import DatasetError, check_no_links
 from video2act.data.lerobot_format import (
@@ -36,15 +33,13 @@ from video2act.data.lerobot_format import (
     load_info,
 )
 from video2act.data.lerobot_tables import read_episodes, read_table, read_tasks
+from video2act.data.origin import ORIGIN_PATH, RELATIVE, check_relative, origin_json
 from video2act.data.pictures import encode_png
 from video2act.data.recording_format import Episode, check_episode, describe_features
 from video2act.data.statistics import Stats, combine, image_stats
 from video2act.data.video_file import encode
 from video2act.files.atomic import disk_full_says, publish, write_bytes
 from video2act.files.lock import FolderLock, InUseError
-
-ORIGIN_PATH = Path("meta/video2act.json")
-"""how the recording was made, so that it is only continued the same way; LeRobot ignores this file"""
 
 FOREIGN = "another program wrote this dataset; record into a new folder and train on both"
 
@@ -102,6 +97,7 @@ class DatasetWriter:
         image_size: int | tuple[int, int] | Mapping[str, int | tuple[int, int]],
         state_names: tuple[str, ...],
         action_names: tuple[str, ...],
+        relative_actions: tuple[str, ...] = (),
         origin: dict[str, Any] | None = None,
         extra: Mapping[str, Feature] | None = None,
         storage: Literal["video", "image"] = "video",
@@ -110,12 +106,15 @@ class DatasetWriter:
 
         Args:
             image_size: height and width of all cameras, or one number for square frames; or one of both by camera.
+            relative_actions: those of `action_names` that are changes or speeds. To hold, a robot gets zeros of these
+                and its last others; a policy that is trained on the dataset records them.
             extra: columns of your own, such as `next.reward`.
             storage: frames as H.264, or as PNG in the data files: without loss, and many times larger.
 
         Raises:
             FileExistsError: the folder holds something already.
-            ValueError: a frame rate that is not a whole number, or a camera or column that cannot be stored.
+            ValueError: a frame rate that is not a whole number, a camera or column that cannot be stored, or a relative
+                action that is not among the names.
         """
         root = Path(root)
         if len(set(cameras)) != len(cameras):
@@ -126,6 +125,7 @@ class DatasetWriter:
         if found:
             remedy = "resume the dataset in it, or choose another folder"
             raise FileExistsError(f"{root} is not empty (found {found[0]}); {remedy}")
+        check_relative(relative_actions, action_names)
         sizes = _sizes(cameras, image_size)
         features = describe_features(
             round(fps), sizes, state_names=state_names, action_names=action_names, extra=extra or {}, storage=storage
@@ -143,7 +143,9 @@ class DatasetWriter:
         draft = root / ".staging" / "meta"
         draft.mkdir()
         (draft / INFO_PATH.name).write_text(info.to_json())
-        (draft / ORIGIN_PATH.name).write_text(origin_json(origin or {}))
+        (draft / ORIGIN_PATH.name).write_text(
+            origin_json({**(origin or {}), **({RELATIVE: list(relative_actions)} if relative_actions else {})})
+        )
         publish(draft, root / "meta")
         return cls(root, info, tasks={}, stats={}, lock=lock)
 
@@ -258,56 +260,6 @@ class DatasetWriter:
         )
         write_bytes(self.root / INFO_PATH, info.to_json().encode())
         self.info, self._tasks, self._stats = info, tasks, total
-
-
-def load_origin(root: Path | str) -> dict[str, Any]:
-    """How the dataset was recorded, as given to `create`; empty if this project did not record it. Raises DatasetError:
-    the file is damaged."""
-    path = Path(root) / ORIGIN_PATH
-    if not path.is_file():
-        return {}
-    remedy = "restore it or record into a new folder"
-    try:
-        origin = read_json(path)
-    except ValueError as error:
-        raise DatasetError(f"{path} is not valid json ({error})", remedy) from error
-    if not isinstance(origin, dict):
-        raise DatasetError(f"{path} holds no table of names and values", remedy)
-    return origin
-
-
-def load_orientation(root: Path | str, info: DatasetInfo) -> Orientation:
-    """The orientation of a dataset's pictures: the recorded word. A dataset without one counts as `lerobot` if its
-    cameras and sizes are those of LeRobot's LIBERO.
-
-    Raises DatasetError: another word."""
-    is_form = {"image", "image2"} <= info.cameras.keys() and [len(info.state_names), len(info.action_names)] == [8, 7]
-    word = load_origin(root).get("orientation", "lerobot" if is_form else "upright")
-    if word not in get_args(Orientation):
-        known = ", ".join(get_args(Orientation))
-        raise DatasetError(f"{Path(root) / ORIGIN_PATH}: orientation is {word!r}, known are {known}", "correct it")
-    return word
-
-
-def origin_json(origin: Mapping[str, Any]) -> str:
-    """The inverse of `load_origin`, as a text."""
-    return json.dumps(origin, indent=2) + "\n"
-
-
-def check_origin(root: Path | str, settings: Mapping[str, Any], *, made: str) -> dict[str, Any]:
-    """The origin of a dataset that is to be continued.
-
-    Args:
-        made: how it was made, for the error: `recorded`.
-    Raises:
-        DatasetError: it was made with other settings; each difference is named.
-    """
-    origin = {"orientation": "upright", **load_origin(root)}
-    changed = [f"{k} was {origin.get(k)!r}, now {value!r}" for k, value in settings.items() if origin.get(k) != value]
-    if changed:
-        remedy = "repeat the settings, or choose a new folder"
-        raise DatasetError(f"{root} was {made} otherwise: {'; '.join(changed)}", remedy)
-    return origin
 
 
 def _take(root: Path) -> FolderLock:

@@ -15,7 +15,7 @@ from video2act.data.embodied import EmbodiedDataset
 from video2act.data.lerobot_reader import Dataset, LeRobotDataset
 from video2act.data.view import DatasetView, choose, parse_episodes
 
-_OF_A_ROBOT = ("robot", "state_dim", "action_dim")
+_OF_A_ROBOT = ("robot", "state_dim", "action_dim", "relative_actions")
 """may differ between datasets whose embodiments are given"""
 
 

@@ -28,7 +28,7 @@ from video2act.data import DatasetWriter, EncodedEpisode, Episode, encode_episod
 from video2act.data.dataset_files import DatasetError
 from video2act.data.lerobot_format import ACTION, INFO_PATH, DatasetInfo
 from video2act.data.lerobot_tables import read_episodes
-from video2act.data.lerobot_writer import check_origin
+from video2act.data.origin import check_origin
 from video2act.envs import expand_suites, has_expert, list_environments, make_environment, make_expert
 from video2act.envs.choices import check_choice
 from video2act.interfaces import Environment, EnvironmentSpec, Expert
@@ -254,6 +254,7 @@ def _open(out: Path, spec: EnvironmentSpec, *, seed: int, noise: float, videos_o
             image_size=spec.image_size,
             state_names=spec.state_names,
             action_names=() if videos_only else spec.action_names,
+            relative_actions=() if videos_only else spec.relative_actions,
             origin=settings,
         )
     check_origin(out, settings, made="recorded")

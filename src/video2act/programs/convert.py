@@ -19,7 +19,7 @@ from video2act.config.data_options import RoboTwinOptions
 from video2act.data import DatasetWriter, EncodedEpisode, encode_episode, load_origin
 from video2act.data.dataset_files import DatasetError
 from video2act.data.lerobot_format import INFO_PATH, DatasetInfo
-from video2act.data.lerobot_writer import ORIGIN_PATH, check_origin, origin_json
+from video2act.data.origin import ORIGIN_PATH, check_origin, origin_json
 from video2act.data.recording_format import MismatchError
 from video2act.data.robotwin import Source, find_episodes, joint_names, read_episode
 from video2act.files.atomic import write_text

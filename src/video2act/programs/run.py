@@ -156,6 +156,7 @@ def _open(options: RunOptions, spec: EnvironmentSpec, *, ending: ExitStack) -> D
             image_size=spec.image_size,
             state_names=spec.state_names,
             action_names=spec.action_names,
+            relative_actions=spec.relative_actions,
             origin={"environment": spec.name, "orientation": spec.orientation},
             extra={INTERVENTION: Feature("bool", (1,), None)},
         )

@@ -123,6 +123,7 @@ def serve_policy(
     contract = Contract.of(
         config,
         "policy",
+        action_names=system.statistics["action"].names,
         instructions=instructions,
         frame_sizes=frame_sizes,
         max_prompt_bytes=system.max_instruction_bytes,

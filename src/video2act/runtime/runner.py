@@ -63,9 +63,9 @@ class Runner:
         refresh_every: control steps between refreshes of System 2; as configured, if None.
         execute_steps: control steps between plans; as configured, if None.
         limits: of actions, as an object or in the words of `RuntimeConfig.limits`.
-        action_names: for messages.
+        action_names: for messages; those of the training data, if empty.
         relative_actions: those of `action_names` that are changes or speeds. To hold is zero of them, and the last
-            value of the others. Without names, every action is a target.
+            value of the others. None: those that the policy recorded of its training data.
         instruction: for the run that warms up a process; empty: one that the policy was trained on.
         load_system2: makes System 2 in a process: a function of a module, or a `functools.partial` of one. None: from
             the folder that the policy was loaded from.
@@ -90,7 +90,7 @@ class Runner:
         execute_steps: int | None = None,
         limits: Limits | str = "",
         action_names: tuple[str, ...] = (),
-        relative_actions: tuple[str, ...] = (),
+        relative_actions: tuple[str, ...] | None = None,
         instruction: str = "",
         load_system2: Callable[[], Perceiver] | None = None,
         connect: Connect | None = None,
@@ -106,7 +106,10 @@ class Runner:
         self._watchers = tuple(watch) if isinstance(watch, Sequence) else (watch,)
         self._incidents_seen: dict[str, int] = {}
         self._ending = ExitStack()
-        guard = self._make_guard(action_names, relative_actions)
+        recorded_names, recorded_relative = _recorded_actions(loaded)
+        guard = self._make_guard(
+            action_names or recorded_names, recorded_relative if relative_actions is None else relative_actions
+        )
         if isinstance(loaded, Policy):
             if system2 != "inline" or refresh_every is not None:
                 raise ValueError(
@@ -300,6 +303,17 @@ def _load(policy: Any, engine: str) -> ConfiguredSystem | Policy:
     if engine:
         raise ValueError(f"engine={engine!r} is for a folder, but {type(policy).__name__} is loaded; leave it out")
     return policy
+
+
+def _recorded_actions(policy: ConfiguredSystem | Policy) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the actions, and those that are relative, as the policy or its server says; empty where it does not."""
+    contract: Any = getattr(policy, "contract", None)
+    if contract is not None:
+        return contract.action_names, contract.relative_actions
+    if isinstance(policy, Policy):
+        return (), ()
+    statistics: Any = getattr(policy, "statistics", None)
+    return (statistics["action"].names if statistics else ()), policy.config.relative_actions
 
 
 def _runtime_config(limits: Limits | str, options: dict[str, Any]) -> RuntimeConfig:

@@ -72,6 +72,10 @@ class Contract(CheckedConfig):
     action_dim: int
     horizon: int
     """actions in an answer"""
+    action_names: tuple[str, ...]
+    """empty if the training data did not name them"""
+    relative_actions: tuple[str, ...]
+    """those that are changes or speeds: to hold, a robot gets zeros of these"""
     execute_steps: int
     """actions to execute before the next plan, as trained"""
     refresh_every: int
@@ -95,6 +99,7 @@ class Contract(CheckedConfig):
         config: PolicyConfig,
         serves: Literal["policy", "system2"],
         *,
+        action_names: tuple[str, ...] = (),
         instructions: tuple[str, ...] = (),
         frame_sizes: Mapping[str, tuple[int, int]] = MappingProxyType({}),
         max_prompt_bytes: int | None = None,
@@ -102,6 +107,7 @@ class Contract(CheckedConfig):
         """The contract of a policy.
 
         Args:
+            action_names: of the training data.
             max_prompt_bytes: of its text encoders; None: they do not count bytes.
         """
         streams = config.system2.streams if config.system2 else ()
@@ -119,6 +125,8 @@ class Contract(CheckedConfig):
             state_dim=config.state_dim,
             action_dim=config.action_dim,
             horizon=config.horizon,
+            action_names=action_names,
+            relative_actions=config.relative_actions,
             execute_steps=config.execute_steps,
             refresh_every=config.refresh_every,
             period_s=1 / config.fps,

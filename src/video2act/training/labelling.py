@@ -61,7 +61,8 @@ def write_labels(
     errors = held_out_errors(network, reader, episodes=held_out, names=names)
     labels = Labels(tuple(range(len(videos))), len(learned), len(held_out), errors)
     _print_errors(errors, labels)
-    _write(out, videos, network, config=config, names=names, origin={**settings, **labels.record()})
+    origin = {**settings, **labels.record()}
+    _write(out, videos, network, config=config, names=names, relative_actions=data.relative_actions, origin=origin)
     print(f"{out}: {labels}")
     return labels
 
@@ -123,6 +124,7 @@ def _write(
     *,
     config: InverseTrainConfig,
     names: tuple[str, ...],
+    relative_actions: tuple[str, ...],
     origin: dict[str, Any],
 ) -> None:
     """Every episode with its labels; those that are there already are left."""
@@ -142,6 +144,7 @@ def _write(
             image_size={camera: videos.image_size(camera) for camera in videos.cameras},
             state_names=first.info.state_names,
             action_names=names,
+            relative_actions=relative_actions,
             origin={**origin, "orientation": videos.orientation},
             storage="video" if first.info.videos else "image",
         )

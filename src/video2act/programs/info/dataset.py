@@ -48,6 +48,7 @@ def _summary(dataset: LeRobotDataset) -> Table:
         ("frames", f"{dataset.total_frames} ({seconds:.1f} s)"),
         ("state", _joined(dataset.info.state, dataset.state_dim)),
         ("action", _joined(dataset.info.action, dataset.action_dim or 0)),
+        ("relative", ", ".join(dataset.relative_actions) or "no action is recorded as a change or a speed"),
         *([("labels", str(labels))] if (labels := load_labels(dataset.root)) else []),
         ("on disk", f"{size / 2**20:.1f} MiB"),
         ("fingerprint", f"{dataset.fingerprint[:16]}, the same for the same data as training reads it"),

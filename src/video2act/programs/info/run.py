@@ -41,6 +41,7 @@ def describe_run(path: Path | str) -> str:
             f"{policy.horizon} actions of {policy.action_dim} numbers; {policy.execute_steps} are "
             f"executed{names['action']}",
         ),
+        ("relative", ", ".join(policy.relative_actions) or "none: every action is a target"),
         ("rate", f"{policy.fps:g} control steps per second; {_rhythm(policy)}"),
         ("instruction", "\n".join(load_instructions(path)[:MAX_SENTENCES]) or "none is recorded"),
         ("trained on", trained_on or "not recorded"),
@@ -99,4 +100,5 @@ def _data_of(policy: PolicyConfig) -> DataSpec:
     streams = policy.system2.streams if policy.system2 else ()
     cameras = [*(camera_and_lag(camera)[0] for camera in policy.cameras), *(stream.camera for stream in streams)]
     names = tuple(dict.fromkeys(cameras)) or ("camera",)
-    return DataSpec(policy.state_dim, policy.action_dim, policy.fps, names, policy.orientation)
+    relative = policy.relative_actions
+    return DataSpec(policy.state_dim, policy.action_dim, policy.fps, names, policy.orientation, relative)

@@ -1,0 +1,94 @@
+"""How a dataset was recorded: a file of our own in its `meta` folder, which LeRobot ignores.
+
+A dataset is only continued as it was begun. What a policy must know of its actions and pictures, and LeRobot's
+`info.json` has no field for, stands here too: which actions are relative, and the orientation of the pictures.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from video2act.config import Orientation
+from video2act.config.checks import check_once
+from video2act.config.plain import read_json
+from video2act.data.dataset_files import DatasetError
+from video2act.data.lerobot_format import ACTION, DatasetInfo
+
+ORIGIN_PATH = Path("meta/video2act.json")
+RELATIVE = "relative_actions"
+
+
+def load_origin(root: Path | str) -> dict[str, Any]:
+    """How the dataset was recorded, as given to `create`; empty if this project did not record it. Raises DatasetError:
+    the file is damaged."""
+    path = Path(root) / ORIGIN_PATH
+    if not path.is_file():
+        return {}
+    remedy = "restore it or record into a new folder"
+    try:
+        origin = read_json(path)
+    except ValueError as error:
+        raise DatasetError(f"{path} is not valid json ({error})", remedy) from error
+    if not isinstance(origin, dict):
+        raise DatasetError(f"{path} holds no table of names and values", remedy)
+    return origin
+
+
+def load_orientation(root: Path | str, info: DatasetInfo) -> Orientation:
+    """The orientation of a dataset's pictures: the recorded word. A dataset without one counts as `lerobot` if its
+    cameras and sizes are those of LeRobot's LIBERO.
+
+    Raises DatasetError: another word."""
+    is_form = {"image", "image2"} <= info.cameras.keys() and [len(info.state_names), len(info.action_names)] == [8, 7]
+    word = load_origin(root).get("orientation", "lerobot" if is_form else "upright")
+    if word not in get_args(Orientation):
+        known = ", ".join(get_args(Orientation))
+        raise DatasetError(f"{Path(root) / ORIGIN_PATH}: orientation is {word!r}, known are {known}", "correct it")
+    return word
+
+
+def load_relative_actions(root: Path | str, info: DatasetInfo) -> tuple[str, ...]:
+    """Names of the actions that are changes or speeds; empty if the dataset records none. Columns of actions that were
+    chosen otherwise may leave some out.
+
+    Raises DatasetError: the record is no list of names, or names what the recorded actions do not have."""
+    names, path = load_origin(root).get(RELATIVE, []), Path(root) / ORIGIN_PATH
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DatasetError(f"{path}: {RELATIVE} is {names!r}, expected a list of names of actions", "correct it")
+    if info.action != (ACTION,):
+        return tuple(name for name in names if name in info.action_names)
+    try:
+        check_relative(tuple(names), info.action_names)
+    except ValueError as error:
+        raise DatasetError(f"{path}: {error}", "correct it") from error
+    return tuple(names)
+
+
+def check_relative(relative_actions: tuple[str, ...], action_names: tuple[str, ...]) -> None:
+    """Raise ValueError for a relative action that is given twice or is not among the names of the actions."""
+    check_once(relative_actions, "relative action", why="each action is relative or is not")
+    if unknown := [name for name in relative_actions if name not in action_names]:
+        listed = ", ".join(action_names) or "not named"
+        raise ValueError(f"{RELATIVE} names {', '.join(unknown)}, but the actions are {listed}")
+
+
+def origin_json(origin: Mapping[str, Any]) -> str:
+    """The inverse of `load_origin`, as a text."""
+    return json.dumps(origin, indent=2) + "\n"
+
+
+def check_origin(root: Path | str, settings: Mapping[str, Any], *, made: str) -> dict[str, Any]:
+    """The origin of a dataset that is to be continued.
+
+    Args:
+        made: how it was made, for the error: `recorded`.
+    Raises:
+        DatasetError: it was made with other settings; each difference is named.
+    """
+    origin = {"orientation": "upright", **load_origin(root)}
+    changed = [f"{k} was {origin.get(k)!r}, now {value!r}" for k, value in settings.items() if origin.get(k) != value]
+    if changed:
+        remedy = "repeat the settings, or choose a new folder"
+        raise DatasetError(f"{root} was {made} otherwise: {'; '.join(changed)}", remedy)
+    return origin
