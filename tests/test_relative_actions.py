@@ -16,7 +16,7 @@ from video2act.policy import Video2Act
 from video2act.presets import make_preset
 from video2act.serving.contract import Contract
 from video2act.statistics import Statistics
-from video2act.types import Observation
+from video2act.types import ActionChunk, Observation
 
 NAMES = ("dx", "dy", "grip")
 RELATIVE = ("dx", "dy")
@@ -71,7 +71,8 @@ def test_a_server_says_it_to_its_clients(policy: Video2Act):
 
         def reset(self) -> None: ...
         def observe(self, observation: Observation) -> None: ...
-        def infer(self, observation: Observation) -> None: ...
+        def infer(self, observation: Observation) -> ActionChunk:
+            raise NotImplementedError
 
     with Runner(Remote(), execute_steps=2) as runner:
         held = runner.hold_action(np.ones(3, np.float32))

@@ -56,7 +56,7 @@ def test_a_dataset_of_other_pictures_is_refused_before_the_episode(saved_policy:
     """It was refused after the episode, which a person had driven by hand."""
     out = tmp_path / "recorded"
     run(options(saved_policy, record=out), keys=QueuedKeys())
-    assert load_origin(out) == {"environment": ENV, "orientation": "upright"}
+    assert load_origin(out) == {"environment": ENV, "orientation": "upright", "relative_actions": ["dx", "dy"]}
     info = out / "meta/info.json"
     info.write_text(info.read_text().replace("64", "48"))
     with pytest.raises(ValueError, match=r"height and width of camera.front: \(48, 48\) there, \(64, 64\) here"):

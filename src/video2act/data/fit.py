@@ -59,7 +59,7 @@ def check_cameras(config: PolicyConfig, dataset: Dataset) -> None:
 def check_relative_actions(config: PolicyConfig, dataset: Dataset) -> None:
     """Raise ValueError where a policy holds a robot still in another way than its data were recorded."""
     ours, theirs = config.relative_actions, dataset.relative_actions
-    names = dataset.stats["action"].names
+    names = dataset.stats["action"].names if ours else ()
     if unknown := [name for name in ours if names and name not in names]:
         problem = f"--policy.relative-actions names {', '.join(unknown)}, but the actions are {', '.join(names)}"
         raise ValueError(f"{problem}; name some of these, or none")

@@ -72,10 +72,6 @@ class Contract(CheckedConfig):
     action_dim: int
     horizon: int
     """actions in an answer"""
-    action_names: tuple[str, ...]
-    """empty if the training data did not name them"""
-    relative_actions: tuple[str, ...]
-    """those that are changes or speeds: to hold, a robot gets zeros of these"""
     execute_steps: int
     """actions to execute before the next plan, as trained"""
     refresh_every: int
@@ -90,6 +86,10 @@ class Contract(CheckedConfig):
     """training instructions, as examples"""
     frame_sizes: FrameSizes = field(default_factory=dict)
     """height and width of the cameras' frames in the training data; empty if they are not recorded"""
+    action_names: tuple[str, ...] = ()
+    """empty if the training data did not name them"""
+    relative_actions: tuple[str, ...] = ()
+    """those that are changes or speeds: to hold, a robot gets zeros of these"""
     max_prompt_bytes: int = 4096
     """of the longest prompt in UTF-8, for all of the policy's text encoders that count bytes"""
 
