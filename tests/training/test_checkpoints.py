@@ -148,16 +148,18 @@ def test_a_cut_line_behind_the_checkpoint_is_no_damage(killed: Path, whole: dict
 
 
 @pytest.mark.parametrize(
-    "full",
+    ("full", "reason"),
     [
-        OSError(errno.ENOSPC, "No space left on device"),
-        OSError(errno.EDQUOT, "Disk quota exceeded"),
-        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the quota of this disk is used up"),
+        (OSError(errno.EFBIG, "File too large"), r"a file may not be that large \(ulimit -f"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "the disk is full"),
+        (SafetensorError("I/O error: File too large (os error 27)"), "a file may not be that large"),
     ],
-    ids=["disk", "quota", "safetensors"],
+    ids=["disk", "quota", "limit", "safetensors", "safetensors' limit"],
 )
 def test_a_full_disk_says_so_and_keeps_the_older_checkpoint(
-    tmp_path: Path, whole: dict[str, Tensor], full: Exception, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, whole: dict[str, Tensor], full: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
 ):
     write = checkpoints.write_tensors
 
@@ -169,9 +171,7 @@ def test_a_full_disk_says_so_and_keeps_the_older_checkpoint(
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "write_tensors", fails)
-        message = (
-            r"the disk is full; the checkpoint of step 6 does not fit into .*checkpoints; that of step 3 is kept: free"
-        )
+        message = f"{reason}.*; the checkpoint of step 6 does not fit into .*checkpoints; that of step 3 is kept: free"
         with pytest.raises(OSError, match=message):
             fit(tmp_path / "run")
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["000003"]

@@ -148,3 +148,22 @@ def test_a_video_of_odd_size_is_completed_and_starts_with_its_index(tmp_path: Pa
 def test_a_video_of_no_frames_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="at least one frame"):
         write_video(tmp_path / "empty.mp4", [], fps=10.0)
+
+
+@pytest.mark.parametrize("place", ["/proc/film.mp4", "/dev/null/film.mp4"])
+def test_a_film_that_cannot_be_written_names_the_file(place: str):
+    with pytest.raises(OSError, match=place.removesuffix("/film.mp4")):
+        write_video(Path(place), [np.zeros((16, 16, 3), np.uint8)], fps=10.0)
+
+
+def test_a_film_that_breaks_off_leaves_the_older_one(tmp_path: Path):
+    def broken():
+        yield np.zeros((16, 16, 3), np.uint8)
+        raise KeyboardInterrupt
+
+    write_video(tmp_path / "a.mp4", [np.zeros((16, 16, 3), np.uint8)], fps=10.0)
+    before = (tmp_path / "a.mp4").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        write_video(tmp_path / "a.mp4", broken(), fps=10.0)
+    assert (tmp_path / "a.mp4").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]

@@ -11,7 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of this disk is used up",
+    errno.EFBIG: "a file may not be that large (ulimit -f, or the file system)",
+}
 """no space left, for anybody or for this user"""
 
 _umask_lock = Lock()
@@ -28,17 +32,25 @@ def publish(temporary: Path, final: Path) -> None:
     flush(final.parent)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace the content of `path`; a reader sees the old content or the new, never a mixture."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file to write, which takes the place of `path` at the end; a reader sees the old content or the new,
+    never a mixture. After an error nothing of it is left. Raises OSError as `disk_full_says`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         temporary.unlink(missing_ok=True)  # it may be a link to another file
         with disk_full_says(f"{path} does not fit: free some space and run it again"):
-            temporary.write_bytes(data)
+            yield temporary
             publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace the content of `path`, as `replacing` does."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -53,16 +65,18 @@ def disk_full_says(message: str) -> Iterator[None]:
     Args:
         message: what did not fit, what is kept and what to do.
     Raises:
-        OSError: the disk is full.
+        OSError: the disk is full, the quota used up, or the file larger than allowed.
     """
     try:
         yield
     except Exception as error:
         # safetensors has an error of its own for it, with the system's number in its text
-        is_full = getattr(error, "errno", None) in FULL or any(f"os error {number}" in str(error) for number in FULL)
-        if not is_full:
+        found = [
+            number for number in FULL if getattr(error, "errno", None) == number or f"os error {number})" in str(error)
+        ]
+        if not found:
             raise
-        raise OSError(errno.ENOSPC, f"the disk is full; {message}") from error
+        raise OSError(found[0], f"{FULL[found[0]]}; {message}") from error
 
 
 def _umask() -> int:

@@ -11,20 +11,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from video2act.files.atomic import disk_full_says, publish
+from video2act.files.atomic import replacing
 from video2act.files.run_folder import check_weights_exist
 from video2act.files.tensor_files import TensorFile, open_safetensors
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
     """Replace a safetensors file in one step."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with disk_full_says(f"{path} does not fit: free some space and run it again"):
-            write_tensors(temporary, weights)
-            publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        write_tensors(temporary, weights)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

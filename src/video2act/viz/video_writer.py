@@ -13,15 +13,27 @@ import numpy as np
 from av.container import OutputContainer
 from jaxtyping import UInt8
 
+from video2act.files.atomic import replacing
+
 H264 = ("libx264", {"crf": "20"})
 VP9 = ("libvpx-vp9", {"crf": "32", "b": "0", "deadline": "realtime", "cpu-used": "8", "threads": "1"})
 
 
 def write_video(path: Path, frames: Iterable[UInt8[np.ndarray, "h w 3"]], *, fps: float) -> None:
-    """Write frames of one size into an mp4, as they come. Raises ValueError if there are none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(path, "w", format="mp4", options={"movflags": "faststart"}) as container:
-        _encode(container, frames, fps=fps, codec=H264, name=path.name)
+    """Write frames of one size into an mp4, as they come; it appears whole or not at all.
+
+    Raises:
+        ValueError: there are none.
+        OSError: the file cannot be written.
+    """
+    try:
+        with (
+            replacing(path) as temporary,
+            av.open(temporary, "w", format="mp4", options={"movflags": "faststart"}) as container,
+        ):
+            _encode(container, frames, fps=fps, codec=H264, name=path.name)
+    except av.FFmpegError as error:
+        raise OSError(f"cannot write {path}: {error.strerror}; choose a folder that can be written to") from error
 
 
 def webm(frames: Iterable[UInt8[np.ndarray, "h w 3"]], *, fps: float) -> bytes:
