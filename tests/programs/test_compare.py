@@ -6,18 +6,14 @@ from typing import Any
 
 import pytest
 
+from evaluations import evaluation_info, write_info
+
 pytest.importorskip("robostats")
 from video2act.programs.compare import compare
 
 
 def evaluation(folder: Path, successes: list[bool], *, first: int = 1000, **settings: Any) -> Path:
-    seeds = list(range(first, first + len(successes)))
-    metrics = {"successes": successes, "seeds": seeds}
-    chosen = {"env": ["fake:a"], "run": str(folder), "refresh_every": 8, "blind": False, **settings}
-    folder.mkdir(parents=True)
-    info = {"per_task": [{"task_group": "fake", "task": "a", "metrics": metrics}], "settings": chosen}
-    (folder / "eval_info.json").write_text(json.dumps(info))
-    return folder
+    return write_info(folder, evaluation_info({"fake:a": successes}, first=first, run=str(folder), **settings))
 
 
 def test_two_evaluations_are_compared_scene_by_scene(tmp_path: Path):
@@ -63,7 +59,7 @@ def test_what_differs_otherwise_is_said(tmp_path: Path):
     a = evaluation(tmp_path / "a", [True, False])
     b = evaluation(tmp_path / "b", [True, True], refresh_every=1, workers=7)
     text = compare([a, b])
-    assert f"Settings differ: refresh_every: 8 in {a}/eval_info.json, 1 in {b}/eval_info.json." in text
+    assert f"Settings differ: refresh_every: 8 in {a}, 1 in {b}." in text
     assert "workers" not in text
 
 
@@ -72,14 +68,14 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path):
     other = evaluation(tmp_path / "b", [True, False], first=2000)
     with pytest.raises(ValueError, match="on 2 seeds from 2000, the others on 2 from 1000; evaluate all on the same"):
         compare([a, other])
-    with pytest.raises(ValueError, match=r"was evaluated in fake:b, .*a/eval_info\.json in fake:a"):
+    with pytest.raises(ValueError, match=r"was evaluated in fake:b, .*/a in fake:a"):
         compare([a, evaluation(tmp_path / "c", [True, False], env=["fake:b"])])
-    with pytest.raises(FileNotFoundError, match=r"nowhere holds no eval_info\.json"):
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist; name the folder of an evaluation"):
         compare([a, tmp_path / "nowhere"])
     with pytest.raises(ValueError, match="two evaluations or more, got 1"):
         compare([a])
     with pytest.raises(ValueError, match="named twice"):
         compare([a, a])
     (other / "eval_info.json").write_text('{"per_task": [{}]}')
-    with pytest.raises(ValueError, match="is not what `video2act eval` writes"):
+    with pytest.raises(ValueError, match=r"b/eval_info\.json is damaged .*per_task\[0\] has no task_group"):
         compare([a, other])

@@ -11,11 +11,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from video2act.config.plain import read_json
 from video2act.config.study import CompareOptions
-from video2act.evaluation.findings import INFO_FILE
 from video2act.files.atomic import write_text
 from video2act.files.differences import differences
+from video2act.files.evaluation_folder import read_evaluation
 from video2act.study.results import Results, scene_results
 
 NAMES = ("run", "out", "workers", "pool", "num_videos", "device", "episodes", "seed", "seeds", "env", "expert")
@@ -32,7 +31,8 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
         ValueError: they were made on other scenes or in other environments; arms have other numbers of evaluations.
     """
     options = CompareOptions(evaluations=tuple(map(Path, evaluations)), out=out)
-    found = {str(arm): [_read(Path(part)) for part in str(arm).split(",")] for arm in options.evaluations}
+    parts = {str(arm): [Path(part) for part in str(arm).split(",")] for arm in options.evaluations}
+    found = {arm: [(path, read_evaluation(path)) for path in paths] for arm, paths in parts.items()}
     if len(found) < len(options.evaluations):
         raise ValueError(f"an evaluation is named twice in {', '.join(map(str, options.evaluations))}; name it once")
     names = _short(list(found))
@@ -64,18 +64,6 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
         }
         write_text(out, json.dumps(numbers, indent=2) + "\n")
     return to_markdown("", sections)
-
-
-def _read(path: Path) -> tuple[Path, dict[str, Any]]:
-    file = path / INFO_FILE if path.is_dir() else path
-    if not file.is_file():
-        raise FileNotFoundError(f"{path} holds no {INFO_FILE}; name a folder that `video2act eval` has written")
-    try:
-        info = read_json(file)
-        _ = [task["metrics"]["successes"] for task in info["per_task"]], info["settings"]["env"]
-    except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{file} is not what `video2act eval` writes ({type(error).__name__}: {error})") from error
-    return file, info
 
 
 def _results(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tuple[Results, tuple[str, ...]]:

@@ -16,10 +16,10 @@ from video2act.config.data_options import ReportOptions
 from video2act.engines.folder import is_exported
 from video2act.envs import is_own
 from video2act.evaluation import pages
-from video2act.evaluation.findings import INFO_FILE
 from video2act.evaluation.report import heading
 from video2act.evaluation.results import EpisodeOutcome, Results, best_and_worst
 from video2act.files.atomic import write_bytes
+from video2act.files.evaluation_folder import INFO_FILE, evaluations_of
 from video2act.files.run_folder import CONFIG_FILE, WEIGHTS_FILE, load_config
 from video2act.viz.page import Page
 
@@ -65,7 +65,7 @@ def report(what: Path | str, *, out: Path | str | None = None, films: FilmsWord 
             "folder in RUN/eval"
         )
     load_config(what)
-    found = [Results(path.parent) for path in (what / "eval").glob(f"*/{INFO_FILE}")]
+    found = [Results(folder) for folder in evaluations_of(what)]
     found.sort(key=lambda each: (not each.is_control, each.info["time"]), reverse=True)
     return _write(out, what, main=found[0] if found else None, others=found[1:], options=options)
 
