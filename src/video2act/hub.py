@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from video2act.config import BackboneConfig, PolicyConfig
-from video2act.config.plain import read_json
 from video2act.files.atomic import write_text
 from video2act.files.evaluation_folder import env_of, evaluations_of, read_evaluation
 from video2act.files.fetched import fetched
-from video2act.files.run_folder import BESIDE, CARD_FILE, DATA_FILE, SHARED
+from video2act.files.run_folder import BESIDE, CARD_FILE, SHARED, load_trained_datasets
 
 
 def complete(folder: Path, card: str, *, run: Path | None = None) -> None:
@@ -100,18 +99,9 @@ def _config_rows(config: PolicyConfig, millions: float) -> list[tuple[str, Any]]
 
 
 def _data(run: Path | None) -> str:
-    path = run / DATA_FILE if run else None
-    if path is None or not path.is_file():
-        return "Not recorded."
-    try:
-        sets = read_json(path)
-        names = ("name", "robot", "episodes", "frames")
-        rows = [(*(entry[name] for name in names), "; ".join(entry["tasks"][:5])) for entry in sets]
-        labels = [f"{entry['name']}: {entry['labels']}." for entry in sets if "labels" in entry]
-    except (ValueError, TypeError, LookupError) as error:
-        raise ValueError(
-            f"{path} does not list what was trained on ({error!r}); restore it, or leave out the run folder"
-        ) from error
+    sets = load_trained_datasets(run) if run else ()
+    rows = [(data.name, data.robot, data.episodes, data.frames, "; ".join(data.tasks[:5])) for data in sets]
+    labels = [f"{data.name}: {data.labels}." for data in sets if data.labels]
     if not rows:
         return "Not recorded."
     return "\n\n".join([_table(rows, ("dataset", "robot", "episodes", "frames", "tasks")), *labels])
