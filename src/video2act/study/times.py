@@ -9,7 +9,7 @@ from video2act.study.worker import read_record
 SECONDS = {"collect": 0.8, "label": 0.1, "train-video": 0.3, "train": 0.3, "eval": 2.0}
 """of one core, for an episode or a training step of the preset tiny (docs/training.md)"""
 START_SECONDS = {"collect": 3.0, "label": 10.0, "train-video": 20.0, "train": 10.0, "eval": 10.0}
-"""of one core, before the first unit and after the last: libraries, checks, models; measured on jobs of few units, label as train"""
+"""of one core, before and after its units: libraries, checks, models; measured on short jobs (label: as train)"""
 
 
 def job_seconds(jobs: Mapping[str, StudyJob], folder: Path) -> dict[str, float]:
