@@ -30,7 +30,7 @@ if words[0] == "eval":
     rate = {"success": {"successes": sum(won), "n_episodes": len(won), "wilson_95": [0.0, 1.0]}, "expert": None}
     metrics = {"successes": won, "seeds": seeds, "num_steps": [10] * len(won)}
     task = {"task_group": "moving", "task": "intercept", "metrics": metrics, **rate}
-    settings = {"seeds": seeds, "env": ["moving:intercept"], "blind": False, "instruction": None}
+    settings = {"run": words[1], "seeds": seeds, "env": ["moving:intercept"], "blind": False, "instruction": None}
     info = {"per_task": [task], "overall": rate, "settings": settings, "control_steps": 100, "time": "now"}
     info["latency_s"] = {"system1": None, "system2": None}
     info |= {"staleness": {"seconds": None, "control_steps": None}, "runtime": {"held_steps": 0}}

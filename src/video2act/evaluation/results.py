@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from video2act.evaluation.traces import read_traces
-from video2act.files.evaluation_folder import env_of, read_evaluation
+from video2act.files.evaluation_folder import env_of, is_control, read_evaluation
 from video2act.trace import Trace
 
 STEPS_FILE = "steps.csv"
@@ -73,7 +73,7 @@ class Results:
 
     @property
     def is_control(self) -> bool:
-        return bool(self.info["settings"]["blind"] or self.info["settings"]["instruction"])
+        return is_control(self.info)
 
 
 def best_and_worst(episodes: Sequence[EpisodeOutcome]) -> tuple[EpisodeOutcome, EpisodeOutcome]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from video2act.config.checks import check, shown
 from video2act.config.plain import damage_named, read_json
+from video2act.files.run_folder import CONFIG_FILE
 
 INFO_FILE = "eval_info.json"
 RATE = {"successes": int, "n_episodes": int, "wilson_95": [float]}
@@ -17,7 +18,7 @@ FORM = {
     "staleness": {"seconds?": PERCENTILES, "control_steps?": PERCENTILES},
     "runtime": {"held_steps": int},
     "control_steps": int,
-    "settings": {"env": [str], "blind": bool, "instruction?": str},
+    "settings": {"run?": str, "env": [str], "blind": bool, "instruction?": str},
     "time": str,
 }
 """what other programs read; where a name ends with `?`, the value may be null"""
@@ -41,6 +42,24 @@ def read_evaluation(place: Path) -> dict[str, Any]:
             counts = {len(task["metrics"][name]) for name in METRICS} | {task["success"]["n_episodes"]}
             check(len(counts) == 1, f"{env_of(task)} has {' and '.join(map(str, sorted(counts)))} episodes")
     return info
+
+
+def is_control(info: dict[str, Any]) -> bool:
+    """Whether the policy saw nothing, or was told something else."""
+    return bool(info["settings"]["blind"] or info["settings"]["instruction"])
+
+
+def newest_evaluation(run: Path) -> Path | None:
+    """A run's newest finished evaluation; a control only if there is no other."""
+    found = [(read_evaluation(folder), folder) for folder in evaluations_of(run)]
+    return max(found, key=lambda each: (not is_control(each[0]), each[0]["time"]))[1] if found else None
+
+
+def run_of(folder: Path, info: dict[str, Any]) -> Path | None:
+    """The run folder of an evaluation, if it is still there: above it, or where a study or `eval` named it."""
+    above, named = folder.resolve().parents[1], info["settings"]["run"]
+    places = (above, above / named, Path(named)) if named else (above,)
+    return next((run for run in places if (run / CONFIG_FILE).is_file()), None)
 
 
 def env_of(task: dict[str, Any]) -> str:
