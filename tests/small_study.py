@@ -27,10 +27,13 @@ if words[0] == "eval":
     seeds = list(range(int(after("--seed")), int(after("--seed")) + int(after("--episodes"))))
     share = {"good": 0.9, "bad": 0.3}.get(arm, 0.5) - 0.02 * int(seed)
     won = [(7 * s) % 10 < 10 * share for s in seeds]
-    success = {"successes": sum(won), "n_episodes": len(won), "wilson_95": [0, 1]}
-    task = {"task_group": "moving", "task": "intercept", "metrics": {"successes": won, "seeds": seeds}}
-    settings = {"seeds": seeds, "env": ["moving:intercept"]}
-    info = {"per_task": [task], "overall": {"success": success}, "settings": settings}
+    rate = {"success": {"successes": sum(won), "n_episodes": len(won), "wilson_95": [0.0, 1.0]}, "expert": None}
+    metrics = {"successes": won, "seeds": seeds, "num_steps": [10] * len(won)}
+    task = {"task_group": "moving", "task": "intercept", "metrics": metrics, **rate}
+    settings = {"run": words[1], "seeds": seeds, "env": ["moving:intercept"], "blind": False, "instruction": None}
+    info = {"per_task": [task], "overall": rate, "settings": settings, "control_steps": 100, "time": "now"}
+    info["latency_s"] = {"system1": None, "system2": None}
+    info |= {"staleness": {"seconds": None, "control_steps": None}, "runtime": {"held_steps": 0}}
     (out / "eval_info.json").write_text(json.dumps(info))
 """
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from evaluations import evaluation_info, write_info
 from video2act.config import PolicyConfig
 from video2act.policy import Video2Act
 
@@ -24,12 +25,8 @@ def run(tmp_path: Path) -> Path:
     data = [{"name": "push", "robot": "sawyer", "episodes": 100, "frames": 6000, "tasks": ["push the puck"]}]
     (folder / "data.json").write_text(json.dumps(data))
     (folder / "scenes.json").write_text('{"metaworld:push-v3": [0, 1]}')
-    rate = {"successes": 24, "n_episodes": 25, "wilson_95": [0.805, 0.993]}
-    expert = {"successes": 25, "n_episodes": 25, "wilson_95": [0.867, 1.0]}
-    task = {"task_group": "metaworld", "task": "push-v3", "success": rate, "expert": expert}
-    (folder / "eval/one/eval_info.json").write_text(
-        json.dumps({"per_task": [task], "settings": {"blind": False}, "time": "now"})
-    )
+    info = evaluation_info({"metaworld:push-v3": [True] * 24 + [False]}, expert=25)
+    write_info(folder / "eval/one", info | {"time": "now"})
     return folder
 
 
@@ -68,7 +65,7 @@ def test_the_card_names_a_path_that_works_and_what_was_evaluated(policy: Video2A
     path = run / "eval/one/eval_info.json"
     info = json.loads(path.read_text())
     tasks = [*info["per_task"], info["per_task"][0] | {"task": "drawer-open-v3"}]
-    path.write_text(json.dumps(info | {"per_task": tasks, "settings": {"blind": False, "instruction": "open it"}}))
+    path.write_text(json.dumps(info | {"per_task": tasks, "settings": info["settings"] | {"instruction": "open it"}}))
     policy.save_pretrained(tmp_path / "up/push", run)
     card = (tmp_path / "up/push/README.md").read_text()
     assert f'Video2Act.from_pretrained("{tmp_path}/up/push")' in card

@@ -4,13 +4,16 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from small_study import PLAYED, player, write_study
 from video2act import cli
+from video2act.study import worker
 from video2act.training.loop import TrainingLoop
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
@@ -134,6 +137,63 @@ def test_other_commands_promise_what_they_keep(
     code, printed = interrupted(*words.split())
     assert code == 130
     assert f"video2act: SIGINT; {said}" in printed
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A signal that the program leaves alone fails the test, not the tests' process."""
+
+    def ignored(number: int, frame: object) -> None:
+        pytest.fail(f"{signal.Signals(number).name} was not heard")
+
+    before = signal.signal(signal.SIGTERM, ignored)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Nothing to choose."""
+
+
+@pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize("verb", cli.GOING_ON)
+def test_every_command_that_goes_on_says_so_when_a_scheduler_ends_it(
+    verb: str, interrupted: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+):
+    """Trainings did. A study, a collection, an evaluation that SIGTERM ended said nothing."""
+    monkeypatch.setitem(cli.VERBS, verb, cli.Verb(NoOptions, lambda _: os.kill(os.getpid(), signal.SIGTERM)))
+    code, printed = interrupted(*verb.split())
+    assert code == 128 + signal.SIGTERM
+    assert f"SIGTERM; what was complete is kept; this goes on from there:\n  video2act {verb}\n" in printed
+
+
+@pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_study_that_is_ended_in_a_job_goes_on_with_the_command_that_it_prints(
+    number: signal.Signals,
+    tmp_path: Path,
+    interrupted: Callable[..., tuple[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    script = tmp_path / "ended.py"
+    script.write_text(
+        f"import os, sys, time\nif 'train' in sys.argv: os.kill(os.getppid(), {number}); time.sleep(60)\n{PLAYED}"
+    )
+    words = ("study", write_study(tmp_path), "--out", tmp_path / "out", "--workers", 1, "--slice", "smoke")
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "COMMAND", (sys.executable, "-S", str(script)))
+        code, printed = interrupted(*words)
+    assert code == 128 + number
+    assert f"video2act: {number.name}; what was complete is kept; this goes on from there:" in printed
+    command = shlex.split(printed.splitlines()[-1])
+    assert command == ["video2act", *map(str, words)]
+    monkeypatch.setattr(worker, "COMMAND", player(tmp_path))
+    monkeypatch.setattr(sys, "argv", command)
+    cli.main()
+    played = (tmp_path / "out/played.txt").read_text().splitlines()
+    assert [line.split()[0] for line in played].count("collect") == 1
+    assert (tmp_path / "out/table.md").is_file()
 
 
 def test_of_several_processes_the_launcher_is_named(monkeypatch: pytest.MonkeyPatch):

@@ -157,7 +157,7 @@ def run(words: list[str]) -> None:
             options = parse(verb.options, rest, program=program, **kept)
         except ValueError as error:
             raise ValueError(f"{error} (options: {program} --help)") from error
-        with signals_interrupt() if name in (*TRAININGS, "label") else nullcontext():
+        with signals_interrupt() if name in (*TRAININGS, *GOING_ON) else nullcontext():
             verb.program(options)
         return
     if words[:1] == ["--version"]:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from video2act.config import BackboneConfig, PolicyConfig
-from video2act.config.plain import read_json
 from video2act.files.atomic import write_text
+from video2act.files.evaluation_folder import env_of, evaluations_of, read_evaluation
 from video2act.files.fetched import fetched
-from video2act.files.run_folder import BESIDE, CARD_FILE, DATA_FILE, SHARED
+from video2act.files.run_folder import BESIDE, CARD_FILE, SHARED, load_trained_datasets
 
 
 def complete(folder: Path, card: str, *, run: Path | None = None) -> None:
@@ -59,7 +59,8 @@ def model_card(config: PolicyConfig, title: str, *, num_parameters: int, source:
     """
     if run is not None and not run.is_dir():
         raise FileNotFoundError(f"{run} is not a run folder; leave it out, or name the folder that train wrote")
-    environments = list(dict.fromkeys(_name(task) for info in _evaluations(run) for task in info["per_task"]))
+    evaluations = [read_evaluation(folder) for folder in evaluations_of(run)] if run else []
+    environments = list(dict.fromkeys(env_of(task) for info in evaluations for task in info["per_task"]))
     parts = [
         "---\nlibrary_name: video2act\npipeline_tag: robotics\ntags: [robotics, video2act, imitation-learning]\n---",
         f"# {title}",
@@ -72,7 +73,7 @@ def model_card(config: PolicyConfig, title: str, *, num_parameters: int, source:
         "## Data",
         _data(run),
         "## Success",
-        _success(run),
+        _success(evaluations),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -98,60 +99,30 @@ def _config_rows(config: PolicyConfig, millions: float) -> list[tuple[str, Any]]
 
 
 def _data(run: Path | None) -> str:
-    path = run / DATA_FILE if run else None
-    if path is None or not path.is_file():
-        return "Not recorded."
-    try:
-        sets = read_json(path)
-        names = ("name", "robot", "episodes", "frames")
-        rows = [(*(entry[name] for name in names), "; ".join(entry["tasks"][:5])) for entry in sets]
-        labels = [f"{entry['name']}: {entry['labels']}." for entry in sets if "labels" in entry]
-    except (ValueError, TypeError, LookupError) as error:
-        raise ValueError(
-            f"{path} does not list what was trained on ({error!r}); restore it, or leave out the run folder"
-        ) from error
+    sets = load_trained_datasets(run) if run else ()
+    rows = [(data.name, data.robot, data.episodes, data.frames, "; ".join(data.tasks[:5])) for data in sets]
+    labels = [f"{data.name}: {data.labels}." for data in sets if data.labels]
     if not rows:
         return "Not recorded."
     return "\n\n".join([_table(rows, ("dataset", "robot", "episodes", "frames", "tasks")), *labels])
 
 
-def _success(run: Path | None) -> str:
+def _success(evaluations: list[dict[str, Any]]) -> str:
     """Every evaluation of the run folder; a rate with its interval, never alone."""
     rows = []
-    for info in _evaluations(run):
-        settings = info.get("settings", {})
-        words = ["blind"] if settings.get("blind") else []
-        control = ", ".join([*words, *(f"told: {text}" for text in [settings.get("instruction")] if text)])
+    for info in evaluations:
+        settings = info["settings"]
+        words = ["blind"] if settings["blind"] else []
+        control = ", ".join([*words, *(f"told: {text}" for text in [settings["instruction"]] if text)])
         for task in info["per_task"]:
             success, expert = task["success"], task["expert"]
             low, high = success["wilson_95"]
             counted, shown = (f"{of['successes']}/{of['n_episodes']}" if of else "not run" for of in (success, expert))
             interval = f"{100 * low:.0f}-{100 * high:.0f} %"
-            rows.append((_name(task), control, counted, interval, shown, info.get("time", "")))
+            rows.append((env_of(task), control, counted, interval, shown, info["time"]))
     if not rows:
         return "Not evaluated."
     return _table(rows, ("environment", "control", "success", "95 % interval", "expert on the same scenes", "when"))
-
-
-def _evaluations(run: Path | None) -> list[dict[str, Any]]:
-    paths = sorted(run.glob("eval/*/eval_info.json")) if run else []
-    infos = []
-    for path in paths:
-        try:
-            info = read_json(path)
-            for task in info["per_task"]:
-                _ = _name(task), task["success"]["wilson_95"], (task["expert"] or task["success"])["n_episodes"]
-        except (ValueError, TypeError, LookupError) as error:
-            raise ValueError(
-                f"{path} is not the result of an evaluation ({error!r}); remove its folder, or evaluate again"
-            ) from error
-        infos.append(info)
-    return infos
-
-
-def _name(task: dict[str, Any]) -> str:
-    """The environment of a row of `per_task`, as `video2act eval` takes it."""
-    return f"{task['task_group']}:{task['task']}".rstrip(":")
 
 
 def _table(rows: list[Any], heading: tuple[str, ...] = ("", "")) -> str:

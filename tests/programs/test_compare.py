@@ -6,18 +6,14 @@ from typing import Any
 
 import pytest
 
+from evaluations import evaluation_info, write_info
+
 pytest.importorskip("robostats")
 from video2act.programs.compare import compare
 
 
 def evaluation(folder: Path, successes: list[bool], *, first: int = 1000, **settings: Any) -> Path:
-    seeds = list(range(first, first + len(successes)))
-    metrics = {"successes": successes, "seeds": seeds}
-    chosen = {"env": ["fake:a"], "run": str(folder), "refresh_every": 8, "blind": False, **settings}
-    folder.mkdir(parents=True)
-    info = {"per_task": [{"task_group": "fake", "task": "a", "metrics": metrics}], "settings": chosen}
-    (folder / "eval_info.json").write_text(json.dumps(info))
-    return folder
+    return write_info(folder, evaluation_info({"fake:a": successes}, first=first, run=str(folder), **settings))
 
 
 def test_two_evaluations_are_compared_scene_by_scene(tmp_path: Path):
@@ -63,8 +59,69 @@ def test_what_differs_otherwise_is_said(tmp_path: Path):
     a = evaluation(tmp_path / "a", [True, False])
     b = evaluation(tmp_path / "b", [True, True], refresh_every=1, workers=7)
     text = compare([a, b])
-    assert f"Settings differ: refresh_every: 8 in {a}/eval_info.json, 1 in {b}/eval_info.json." in text
+    assert f"Settings differ: refresh_every: 8 in {a}, 1 in {b}." in text
     assert "workers" not in text
+
+
+def train(run: Path, **settings: Any) -> None:
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "config.json").write_text("{}")
+    policy = {"system2": {"streams": [{"name": "motion", "is_still": settings.pop("is_still", False)}]}}
+    (run / "training.json").write_text(json.dumps({"num_steps": 10, "policy": policy, **settings, "finished": True}))
+
+
+def test_how_the_trainings_differ_is_said_in_one_line(tmp_path: Path):
+    """Whether two policies differ in the seed alone, nobody could see in a comparison of them."""
+    a, b, c = (evaluation(tmp_path / f"{name}/eval/x", [True, False]) for name in "abc")
+    for name, settings in (("a", {}), ("b", {"is_still": True}), ("c", {"policy": {"system2": None}, "num_steps": 9})):
+        train(tmp_path / name, **settings)
+    text = compare([a, b, c])
+    start = f"Trainings of {tmp_path}/a and {tmp_path}"
+    still = "policy.system2.streams.motion.is_still: False in the first, True in the second"
+    assert f"{start}/b differ in {still} (training.json)." in text
+    assert f"{start}/c differ in num_steps: 10 in the first, 9 in the second; policy.system2: {{'streams': " in text
+    assert "nothing in the second (training.json)" in text
+    train(tmp_path / "b")
+    assert "Trainings" not in compare([a, b])
+    assert "Trainings" not in compare([a, evaluation(tmp_path / "a/eval/y", [True, True])])
+    (tmp_path / "b/training.json").unlink()  # a policy that was copied without it
+    (tmp_path / "b/config.json").write_text('{"horizon": 8}')
+    assert "differ in horizon: nothing in the first, 8 in the second (config.json)." in compare([a, b])
+    (tmp_path / "b/config.json").unlink()
+    assert "Trainings" not in compare([a, b]), "the run folder is not there"
+
+
+def test_of_many_differences_the_first_are_named(tmp_path: Path):
+    a, b = (evaluation(tmp_path / f"{name}/eval/x", [True, False]) for name in "ab")
+    train(tmp_path / "a", **{f"option{n}": 0 for n in range(6)})
+    train(tmp_path / "b", **{f"option{n}": 1 for n in range(6)})
+    text = compare([a, b])
+    assert "option3: 0 in the first, 1 in the second; and 2 more fields (training.json)." in text
+    assert "option4" not in text
+
+
+def test_of_a_study_the_trainings_lie_beside_the_evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name, steps in (("a", 1), ("b", 2)):
+        folder = evaluation(tmp_path / "study/evaluations" / name, [True, False])
+        info = json.loads((folder / "eval_info.json").read_text())
+        info["settings"]["run"] = f"policies/{name}"
+        write_info(folder, info)
+        train(tmp_path / "study/policies" / name, num_steps=steps)
+    monkeypatch.chdir(tmp_path / "study/evaluations")
+    assert "policies/b differ in num_steps: 1 in the first, 2 in the second" in compare(["a", "b"])
+
+
+def test_run_folders_are_answered_with_their_newest_evaluation(tmp_path: Path):
+    """The error said that the run folder holds no eval_info.json."""
+    for name, when, blind in (("old", "2026-01", False), ("new", "2026-02", False), ("blind", "2026-03", True)):
+        write_info(tmp_path / "a/eval" / name, evaluation_info({"fake:a": [True]}, blind=blind) | {"time": when})
+    for name in ("a", "b"):
+        train(tmp_path / name)
+    with pytest.raises(ValueError, match="evaluations are compared, not run folders") as refused:
+        compare([tmp_path / "a", tmp_path / "b"])
+    said = str(refused.value)
+    assert f"such as {tmp_path}/a, {tmp_path}/b; name an evaluation of each: {tmp_path}/a/eval/new, what " in said
+    assert f"what `video2act eval {tmp_path}/b --env ...` will write" in said
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path):
@@ -72,14 +129,14 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path):
     other = evaluation(tmp_path / "b", [True, False], first=2000)
     with pytest.raises(ValueError, match="on 2 seeds from 2000, the others on 2 from 1000; evaluate all on the same"):
         compare([a, other])
-    with pytest.raises(ValueError, match=r"was evaluated in fake:b, .*a/eval_info\.json in fake:a"):
+    with pytest.raises(ValueError, match=r"was evaluated in fake:b, .*/a in fake:a"):
         compare([a, evaluation(tmp_path / "c", [True, False], env=["fake:b"])])
-    with pytest.raises(FileNotFoundError, match=r"nowhere holds no eval_info\.json"):
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist; name the folder of an evaluation"):
         compare([a, tmp_path / "nowhere"])
     with pytest.raises(ValueError, match="two evaluations or more, got 1"):
         compare([a])
     with pytest.raises(ValueError, match="named twice"):
         compare([a, a])
     (other / "eval_info.json").write_text('{"per_task": [{}]}')
-    with pytest.raises(ValueError, match="is not what `video2act eval` writes"):
+    with pytest.raises(ValueError, match=r"b/eval_info\.json is damaged .*per_task\[0\] has no task_group"):
         compare([a, other])

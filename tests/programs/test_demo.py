@@ -10,11 +10,11 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import av
 import pytest
 
+from evaluations import evaluation_info, write_info
 from video2act.config import TrainConfig, VideoTrainConfig
 from video2act.data import LeRobotDataset
 from video2act.envs import list_environments
@@ -65,27 +65,10 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return called
 
 
-def evaluation(successes: int, expert: int, n: int, tasks: dict[str, int]) -> dict[str, Any]:
-    """As much of `eval_info.json` as a summary is made of."""
-
-    def rate(count: int, total: int) -> dict[str, Any]:
-        return {"successes": count, "n_episodes": total, "wilson_95": [0.125, 0.75]}
-
-    def per_task(name: str, count: int) -> dict[str, Any]:
-        group, _, task = name.partition(":")
-        return {"task_group": group, "task": task, "success": rate(count, n // len(tasks))}
-
-    return {
-        "overall": {"success": rate(successes, n), "expert": rate(expert, n)},
-        "per_task": [per_task(name, count) for name, count in tasks.items()],
-        "latency_s": {"system1": {"p50": 0.0125}, "system2": {"p50": 0.031}},
-        "staleness": {"seconds": {"p95": 0.05}},
-    }
-
-
-def write_evaluation(folder: Path, *arguments: Any) -> None:
-    folder.mkdir(parents=True)
-    (folder / "eval_info.json").write_text(json.dumps(evaluation(*arguments)))
+def write_evaluation(folder: Path, expert: int, n: int, tasks: dict[str, int]) -> None:
+    """Successes of each task, and of its expert, among so many scenes."""
+    won = {task: [scene < successes for scene in range(n)] for task, successes in tasks.items()}
+    write_info(folder, evaluation_info(won, expert=expert))
     (folder / "videos").mkdir()
     (folder / "videos" / "eval_episode_0.mp4").write_bytes(b"film")
 
@@ -132,6 +115,14 @@ class TestStages:
         assert done == ["collect"]
         assert again.seconds == {"collect": 7.5}
 
+    def test_what_it_made_is_made_again_if_it_was_removed(self, tmp_path: Path):
+        made, done = tmp_path / "made", list[str]()
+        for _ in range(2):
+            Stages(tmp_path / "stages.json", IDENTITY).run("eval", lambda: done.append("eval"), made=made)
+        made.touch()
+        Stages(tmp_path / "stages.json", IDENTITY).run("eval", lambda: done.append("eval"), made=made)
+        assert len(done) == 2
+
     def test_what_was_interrupted_is_not_done(self, tmp_path: Path):
         def interrupted() -> None:
             raise KeyboardInterrupt
@@ -152,15 +143,15 @@ class TestStages:
 class TestSummary:
     def test_of_one_task_it_has_exactly_the_agreed_keys(self, tmp_path: Path, programs: list[str]):
         out = tmp_path / "demo"
-        write_evaluation(out / "policy" / "eval" / "full", 18, 24, 25, {"metaworld:push-v3": 18})
-        write_evaluation(out / "policy" / "eval" / "blind", 2, 24, 25, {"metaworld:push-v3": 2})
+        write_evaluation(out / "policy" / "eval" / "full", 24, 25, {"metaworld:push-v3": 18})
+        write_evaluation(out / "policy" / "eval" / "blind", 24, 25, {"metaworld:push-v3": 2})
         identity = {"demo": "push", "seed": 0, **json.loads(json.dumps(asdict(DEMOS["push"])))}
         (out / STAGES_FILE).write_text(json.dumps({**identity, "seconds": {"train-video": 20.0, "train": 40.5}}))
         summary = demo("push", out)
         assert set(summary) == KEYS
         assert json.loads((out / SUMMARY_FILE).read_text()) == summary
         assert (summary["successes"], summary["episodes"], summary["success_rate"]) == (18, 25, 0.72)
-        assert (summary["wilson_low"], summary["wilson_high"]) == (0.125, 0.75)
+        assert (summary["wilson_low"], summary["wilson_high"]) == pytest.approx((0.524, 0.857), abs=1e-3)
         assert (summary["expert_rate"], summary["blind_rate"]) == (0.96, 0.08)
         assert summary["system1_ms_p50"] == pytest.approx(12.5)
         assert summary["system2_ms_p50"] == pytest.approx(31)
@@ -177,10 +168,10 @@ class TestSummary:
         monkeypatch.setitem(DEMOS, "two", Demo({"metaworld:a": 2, "metaworld:b": 3}, 2, 2, 4))
         out = tmp_path / "demo"
         tasks = {"metaworld:a": 3, "metaworld:b": 1}
-        write_evaluation(out / "policy" / "eval" / "full", 4, 8, 8, tasks)
-        write_evaluation(out / "policy" / "eval" / "blind", 0, 8, 8, tasks)
+        write_evaluation(out / "policy" / "eval" / "full", 4, 4, tasks)
+        write_evaluation(out / "policy" / "eval" / "blind", 4, 4, tasks)
         for name in ("metaworld_a, told metaworld_b", "metaworld_b, told metaworld_a"):
-            write_evaluation(out / "policy" / "eval" / name, 1, 4, 4, {"metaworld:a": 1})
+            write_evaluation(out / "policy" / "eval" / name, 4, 4, {"metaworld:a": 1})
         summary = demo("two", out)
         assert set(summary) == KEYS | {"tasks", "wrong_instruction"}
         assert {task: rate["successes"] for task, rate in summary["tasks"].items()} == tasks

@@ -112,7 +112,7 @@ def test_a_folder_that_is_neither_is_an_error_that_says_what_to_name(tmp_path: P
     with pytest.raises(FileNotFoundError, match=r"neither a policy .* nor an evaluation"):
         report(tmp_path)
     (tmp_path / "eval_info.json").write_text("{}")
-    with pytest.raises(ValueError, match="not the result of an evaluation"):
+    with pytest.raises(ValueError, match=r"eval_info\.json is damaged \(it has no per_task\)"):
         report(tmp_path)
     assert not (tmp_path / "report.html").exists()
 

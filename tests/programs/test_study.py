@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("robostats")
+from evaluations import evaluation_info
 from small_study import STUDY, player, write_study
 from video2act.config.study import StudyOptions
 from video2act.programs.study import StudyFailedError, study
@@ -118,11 +119,25 @@ def test_the_smoke_slice_is_two_arms_of_one_seed(tmp_path: Path):
 
 def test_an_evaluation_on_other_scenes_is_not_compared(tmp_path: Path):
     theirs = tmp_path / "theirs.json"
-    metrics = {"successes": [True], "seeds": [17]}
-    theirs.write_text(json.dumps({"per_task": [{"metrics": metrics}]}))
+    theirs.write_text(json.dumps(evaluation_info({"moving:intercept": [True]}, first=17)))
     arms = {**STUDY["arms"], "alone": {"results": "theirs.json"}}
     with pytest.raises(ValueError, match=r"theirs\.json was evaluated on 1 seeds from 17, the others on 10 from 3000"):
         run(tmp_path, write_study(tmp_path, arms=arms))
+
+
+def test_a_result_that_was_removed_is_made_again(tmp_path: Path):
+    """The remedy of a damaged result was to remove it; the study then took the evaluation for done, without one."""
+    run(tmp_path)
+    played(tmp_path)
+    result = tmp_path / "out/evaluations/bad_seed0/eval_info.json"
+    result.write_text("{")
+    with pytest.raises(ValueError, match=r"bad_seed0/eval_info\.json is damaged .*remove this file and evaluate again"):
+        run(tmp_path)
+    result.unlink()
+    run(tmp_path)
+    (only,) = played(tmp_path)
+    assert only.startswith("eval policies/bad_seed0")
+    assert result.is_file()
 
 
 class TestReport:

@@ -1,7 +1,6 @@
 """The two curves of a sweep: which evaluations are run, what is written, and that an interrupted one goes on."""
 
 import csv
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluations import evaluation_info, write_info
 from video2act.config import RuntimeConfig, SimulatedLatency
 from video2act.programs import sweep as program
 from video2act.programs.sweep import sweep
@@ -33,22 +33,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
         made.append((n, latency))
         steps = point["refresh_every"] if latency is None else 80 * latency.system2
         successes = max(0, round(episodes - steps / 4))
-        share = {"successes": successes, "n_episodes": episodes, "wilson_95": [0.1, 0.9]}
-        info = {
-            "overall": {"success": share},
-            "staleness": {"control_steps": {"p50": steps / 2, "p95": steps, "max": steps}},
-            "runtime": {"held_steps": 0},
-            "control_steps": 100,
-            "settings": {
-                "run": str(run),
-                "env": [env],
-                "seeds": list(range(seed, seed + episodes)),
-                "runtime": asdict(runtime),
-                "image_size": size and [size, size],
-            },
+        settings = {
+            "run": str(run),
+            "seeds": list(range(seed, seed + episodes)),
+            "runtime": asdict(runtime),
+            "image_size": size and [size, size],
         }
-        out.mkdir(parents=True)
-        (out / "eval_info.json").write_text(json.dumps(info))
+        won = [scene < successes for scene in range(episodes)]
+        write_info(out, evaluation_info({env: won}, first=seed, **settings))
 
     monkeypatch.setattr(program, "evaluate", evaluate)
     return made

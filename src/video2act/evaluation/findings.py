@@ -19,8 +19,6 @@ from video2act.config import PolicyConfig
 from video2act.incidents import Incidents
 from video2act.runtime.control_loop import StepRecord
 
-INFO_FILE = "eval_info.json"
-
 PACKAGES = ("video2act", "torch", "diffusers", "transformers", "numpy", "mujoco", "metaworld", "gym-aloha", "av")
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from video2act.config.plain import damage_named, parse_json
 from video2act.evaluation.report import rate_text, timing_rows
-from video2act.evaluation.results import EpisodeOutcome, Results, env_of
+from video2act.evaluation.results import EpisodeOutcome, Results
+from video2act.files.evaluation_folder import env_of
 from video2act.trace import Trace
 from video2act.viz.charts import Line, Mark, Share, line_chart, share_chart, timeline_chart
 from video2act.viz.page import Page

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from video2act.evaluation.findings import SuccessRate
+from video2act.files.evaluation_folder import env_of
 
 
 def evaluation_tables(info: dict[str, Any]) -> list[Table]:
@@ -64,9 +65,7 @@ def rate_text(rate: dict[str, Any] | None) -> str:
 def _success(info: dict[str, Any]) -> Table:
     table = Table("task", "success (Wilson 95 %)", "expert, same seeds", title="success", title_justify="left")
     for task in info["per_task"]:
-        table.add_row(
-            f"{task['task_group']}:{task['task']}".rstrip(":"), rate_text(task["success"]), rate_text(task["expert"])
-        )
+        table.add_row(env_of(task), rate_text(task["success"]), rate_text(task["expert"]))
     if len(info["per_task"]) > 1:
         table.add_row("overall", rate_text(info["overall"]["success"]), rate_text(info["overall"]["expert"]))
     return table

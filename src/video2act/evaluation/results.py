@@ -8,9 +8,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from video2act.config.plain import read_json
-from video2act.evaluation.findings import INFO_FILE
 from video2act.evaluation.traces import read_traces
+from video2act.files.evaluation_folder import env_of, is_control, read_evaluation
 from video2act.trace import Trace
 
 STEPS_FILE = "steps.csv"
@@ -39,15 +38,7 @@ class Results:
 
     @cached_property
     def info(self) -> dict[str, Any]:
-        path = self.folder / INFO_FILE
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist: {self.folder} holds no finished evaluation")
-        try:
-            info = read_json(path)
-            _ = info["per_task"], info["settings"], info["overall"], info["latency_s"]
-        except (ValueError, LookupError, TypeError) as error:
-            raise ValueError(f"{path} is not the result of an evaluation ({error!r}); evaluate again") from error
-        return info
+        return read_evaluation(self.folder)
 
     @cached_property
     def steps(self) -> dict[tuple[str, int], list[dict[str, str]]]:
@@ -82,12 +73,7 @@ class Results:
 
     @property
     def is_control(self) -> bool:
-        return bool(self.info["settings"]["blind"] or self.info["settings"]["instruction"])
-
-
-def env_of(task: dict[str, Any]) -> str:
-    """The environment of an entry of `per_task`."""
-    return f"{task['task_group']}:{task['task']}".rstrip(":")
+        return is_control(self.info)
 
 
 def best_and_worst(episodes: Sequence[EpisodeOutcome]) -> tuple[EpisodeOutcome, EpisodeOutcome]:

@@ -6,19 +6,25 @@ SHOWN = 120
 """characters of a value that a message shows"""
 
 
-def differences(before: Any, now: Any, *, words: tuple[str, str]) -> list[str]:
+def differences(before: Any, now: Any, *, words: tuple[str, str], place: str = "") -> list[str]:
     """`streams.motion.stride: 1 then, 2 now`, for every value that is not the same. One that is missing is the same as
-    null.
+    null; of an object that only one of them has, the fields are not listed.
 
     Args:
         words: what stands after the first value, and after the second.
+        place: of the values in the whole documents.
     """
-    first, second = _flat(before), _flat(now)
-    return [
-        f"{key}: {short(first.get(key, 'nothing'))} {words[0]}, {short(second.get(key, 'nothing'))} {words[1]}"
-        for key in dict.fromkeys((*second, *first))
-        if first.get(key) != second.get(key)
-    ]
+    first, second = _by_name(before), _by_name(now)
+    if isinstance(first, dict) and isinstance(second, dict):
+        found = []
+        for name in dict.fromkeys((*second, *first)):
+            inner = f"{place}.{name}" if place else name
+            found += differences(first.get(name), second.get(name), words=words, place=inner)
+        return found
+    if first == second or (_is_empty(first) and _is_empty(second)):
+        return []
+    then, there = ("nothing" if value is None else short(value) for value in (before, now))
+    return [f"{place}: {then} {words[0]}, {there} {words[1]}"]
 
 
 def short(value: Any) -> str:
@@ -27,14 +33,11 @@ def short(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested json as one level of dotted keys; entries of lists go by their `name`, if they have one."""
-    if isinstance(value, list) and value and all(isinstance(item, dict) and "name" in item for item in value):
-        value = {item["name"]: item for item in value}
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {
-        key: leaf
-        for name, item in value.items()
-        for key, leaf in _flat(item, f"{prefix}.{name}" if prefix else name).items()
-    }
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, dict) and all(map(_is_empty, value.values())))
+
+
+def _by_name(value: Any) -> Any:
+    """Entries of a list go by their `name`, if they have one."""
+    is_named = isinstance(value, list) and value and all(isinstance(item, dict) and "name" in item for item in value)
+    return {item["name"]: item for item in value} if is_named else value

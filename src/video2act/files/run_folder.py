@@ -5,16 +5,16 @@ published video model is not in it: the config names its source. The other files
 needed to act.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 from video2act import config as configs
 from video2act.config import PolicyConfig
-from video2act.config.checks import CheckedConfig, Pixels, check, shown
+from video2act.config.checks import MAX_ITEMS, Between, CheckedConfig, Pixels, check, shown
 from video2act.config.files import build
-from video2act.config.plain import read_json
+from video2act.config.plain import damage_named, read_json
 
 CONFIG_FILE, WEIGHTS_FILE, STATISTICS_FILE = "config.json", "model.safetensors", "stats.json"
 ADAPTER = "adapter"
@@ -29,15 +29,31 @@ CARD_FILE = "README.md"
 ROBOTS = "robots"
 """of a training on several robots: one run folder each, by the names of their embodiments"""
 
+Made = TypeVar("Made")
 FrameSizes = dict[str, tuple[Pixels, Pixels]]
 """camera -> height and width"""
 
 
-@dataclass(frozen=True)
-class Part(CheckedConfig):
-    """What is read of a dataset's entry in `data.json`."""
+Count = Annotated[int, Between(0, 10**12)]
 
+
+@dataclass(frozen=True)
+class TrainedDataset(CheckedConfig):
+    """A dataset of the training, as `data.json` lists it."""
+
+    name: str
+    robot: str
+    episodes: Count
+    frames: Count
+    tasks: tuple[str, ...]
+    """at most the first thousand"""
+    state: tuple[str, ...] = ()
+    """columns of the dataset; older run folders have none"""
+    action: tuple[str, ...] = ()
     frame_sizes: FrameSizes = field(default_factory=dict)
+    """of the robot's cameras; older run folders have none"""
+    labels: str = ""
+    """how well actions were labelled that were not recorded"""
 
 
 BESIDE = (SCENES_FILE, INSTRUCTIONS_FILE, DATA_FILE)
@@ -64,32 +80,38 @@ def check_weights_exist(path: Path) -> None:
 
 def load_instructions(run: Path) -> tuple[str, ...]:
     """The training instructions; none if the run folder has no list."""
-    path = run / INSTRUCTIONS_FILE
-    return build(tuple[str, ...], read_beside(path, list), where=str(path))
+    return _read(run / INSTRUCTIONS_FILE, lambda found: build(tuple[str, ...], found, where="it"), otherwise=())
 
 
 def load_training_seeds(run: Path, env: str) -> list[int]:
     """Seeds of an environment in the training data; none if they are not recorded."""
-    path = run / SCENES_FILE
-    seeds = read_beside(path, dict).get(env, [])
-    check(
-        isinstance(seeds, list) and all(type(seed) is int for seed in seeds),
-        f"{path}: expected a list of seeds for {env}, got {shown(seeds)}; copy the run folder again",
-    )
-    return seeds
+
+    def seeds(found: Any) -> list[int]:
+        check(isinstance(found, dict), f"expected a map, got {shown(found)}")
+        listed = found.get(env, [])
+        is_list = isinstance(listed, list) and all(type(seed) is int for seed in listed)
+        check(is_list, f"expected a list of seeds for {env}, got {shown(listed)}")
+        return listed
+
+    return _read(run / SCENES_FILE, seeds, otherwise=[])
+
+
+def load_trained_datasets(run: Path) -> tuple[TrainedDataset, ...]:
+    """The datasets of the training; none if they are not recorded."""
+
+    def datasets(found: Any) -> tuple[TrainedDataset, ...]:
+        for entry in found if isinstance(found, list) else ():
+            if isinstance(entry, dict) and isinstance(entry.get("tasks"), list):
+                entry["tasks"] = entry["tasks"][:MAX_ITEMS]
+        return build(tuple[TrainedDataset, ...], found, where="it")
+
+    return _read(run / DATA_FILE, datasets, otherwise=())
 
 
 def load_frame_sizes(run: Path) -> FrameSizes:
-    """Height and width of each camera's frames in the training data; none where an older training did not record them.
-
-    Raises:
-        ValueError: the file describes something else.
-    """
-    path, sizes = run / DATA_FILE, FrameSizes()
-    for part in read_beside(path, list):
-        recorded = part.get("frame_sizes", {}) if isinstance(part, dict) else part
-        sizes |= build(Part, {"frame_sizes": recorded}, where=str(path)).frame_sizes
-    return sizes
+    """Height and width of each camera's frames in the training data; none where an older training did not record
+    them."""
+    return {camera: size for data in load_trained_datasets(run) for camera, size in data.frame_sizes.items()}
 
 
 def sizes_of(cameras: Iterable[str], recorded: Mapping[str, tuple[int, int]]) -> FrameSizes:
@@ -97,15 +119,12 @@ def sizes_of(cameras: Iterable[str], recorded: Mapping[str, tuple[int, int]]) ->
     return {camera: recorded[camera] for camera in cameras if camera in recorded}
 
 
-def read_beside(path: Path, kind: type[list] | type[dict]) -> Any:
-    """The list or the map in a file of `BESIDE`; empty where there is none. Raises ValueError: it is damaged."""
-    try:
-        found = read_json(path) if path.is_file() else kind()
-        problem = "" if isinstance(found, kind) else f"expected a {kind.__name__}, got {shown(found)}"
-    except ValueError as error:
-        found, problem = kind(), str(error)[:200]
-    check(not problem, f"{path} is damaged ({problem}); copy the run folder again")
-    return found
+def _read(path: Path, make: Callable[[Any], Made], *, otherwise: Made) -> Made:
+    """What is made of a file of `BESIDE`; `otherwise` where there is none. Raises ValueError: it is damaged."""
+    if not path.is_file():
+        return otherwise
+    with damage_named(path, "copy the run folder again"):
+        return make(read_json(path))
 
 
 OLD_FRAMES: dict[str, dict[str, Any]] = {

@@ -5,21 +5,25 @@ are paired in this order. Evaluations on other scenes are refused, with what dif
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from video2act.config.plain import read_json
+from video2act.config.checks import check
 from video2act.config.study import CompareOptions
-from video2act.evaluation.findings import INFO_FILE
 from video2act.files.atomic import write_text
 from video2act.files.differences import differences
+from video2act.files.evaluation_folder import newest_evaluation, read_evaluation, run_of
+from video2act.files.run_folder import CONFIG_FILE
 from video2act.study.results import Results, scene_results
+from video2act.training.resuming import SETTINGS_FILE, read_settings
 
 NAMES = ("run", "out", "workers", "pool", "num_videos", "device", "episodes", "seed", "seeds", "env", "expert")
 """settings that differ without a difference in what is measured, or are compared by themselves"""
+SHOWN = 4
+"""differences of two trainings that are listed"""
 
 
 def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> str:
@@ -29,10 +33,13 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
         The comparison as markdown.
     Raises:
         FileNotFoundError: a folder holds no evaluation.
-        ValueError: they were made on other scenes or in other environments; arms have other numbers of evaluations.
+        ValueError: they were made on other scenes or in other environments; arms have other numbers of evaluations; a
+            run folder stands for its evaluation.
     """
     options = CompareOptions(evaluations=tuple(map(Path, evaluations)), out=out)
-    found = {str(arm): [_read(Path(part)) for part in str(arm).split(",")] for arm in options.evaluations}
+    parts = {str(arm): [Path(part) for part in str(arm).split(",")] for arm in options.evaluations}
+    _refuse_runs([path for paths in parts.values() for path in paths])
+    found = {arm: [(path, read_evaluation(path)) for path in paths] for arm, paths in parts.items()}
     if len(found) < len(options.evaluations):
         raise ValueError(f"an evaluation is named twice in {', '.join(map(str, options.evaluations))}; name it once")
     names = _short(list(found))
@@ -66,16 +73,25 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
     return to_markdown("", sections)
 
 
-def _read(path: Path) -> tuple[Path, dict[str, Any]]:
-    file = path / INFO_FILE if path.is_dir() else path
-    if not file.is_file():
-        raise FileNotFoundError(f"{path} holds no {INFO_FILE}; name a folder that `video2act eval` has written")
-    try:
-        info = read_json(file)
-        _ = [task["metrics"]["successes"] for task in info["per_task"]], info["settings"]["env"]
-    except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{file} is not what `video2act eval` writes ({type(error).__name__}: {error})") from error
-    return file, info
+def _refuse_runs(paths: Sequence[Path]) -> None:
+    """Raise ValueError where a run folder stands for an evaluation: which one is meant is for the user to say."""
+    runs = [path for path in paths if (path / CONFIG_FILE).is_file()]
+    newest = [str(newest_evaluation(run) or f"what `video2act eval {run} --env ...` will write") for run in runs]
+    named = f"{', '.join(map(str, runs))}; name an evaluation of each: {', '.join(newest)}"
+    check(not runs, f"evaluations are compared, not run folders such as {named}")
+
+
+def _trainings_differ(arms: Sequence[list[tuple[Path, dict[str, Any]]]]) -> Iterator[str]:
+    """How the first training of each arm differs from that of the first arm, where their run folders are there."""
+    first, *others = [run_of(path if path.is_dir() else path.parent, info) for (path, info), *_ in arms]
+    for other in others:
+        if first is None or other is None or first.resolve() == other.resolve():
+            continue
+        name = SETTINGS_FILE if all((run / SETTINGS_FILE).is_file() for run in (first, other)) else CONFIG_FILE
+        settings = [read_settings(run / name) for run in (first, other)]
+        found = differences(*settings, words=("in the first", "in the second"))
+        more = f"; and {len(found) - SHOWN} more fields" if len(found) > SHOWN else ""
+        yield f"Trainings of {first} and {other} differ in {'; '.join(found[:SHOWN])}{more} ({name})." * bool(found)
 
 
 def _results(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tuple[Results, tuple[str, ...]]:
@@ -94,7 +110,8 @@ def _results(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tuple[Resul
             arms.setdefault(name, {})[seed] = scene_results(info, one["per_task"][0]["metrics"]["seeds"], where=path)
             kept = [{key: value for key, value in each["settings"].items() if key not in NAMES} for each in (one, info)]
             notes += [f"Settings differ: {line}." for line in differences(*kept, words=(f"in {first}", f"in {path}"))]
-    return arms, tuple(dict.fromkeys(notes))
+    notes += _trainings_differ(list(found.values()))
+    return arms, tuple(filter(None, dict.fromkeys(notes)))
 
 
 def _short(names: list[str]) -> list[str]:

@@ -21,6 +21,7 @@ from video2act.config.plain import damage_named, read_json
 from video2act.data import LeRobotDataset, open_dataset, open_datasets
 from video2act.envs import expand_suites
 from video2act.files.atomic import write_text
+from video2act.files.evaluation_folder import INFO_FILE, env_of, read_evaluation
 from video2act.presets import make_preset
 from video2act.programs.collect import collect
 from video2act.programs.evaluate import evaluate
@@ -136,7 +137,8 @@ def demo(name: str, out: Path | str, *, seed: int = 0) -> dict[str, Any]:
         label = f"{env}, told {other}".replace(":", "_").replace("/", "_")
         evaluations.append((label, [env], wrong))
     for label, envs, options in evaluations:
-        stages.run(f"eval {label}", partial(evaluate, policy, envs, out=results / label, **options))
+        work = partial(evaluate, policy, envs, out=results / label, **options)
+        stages.run(f"eval {label}", work, made=results / label / INFO_FILE)
 
     stages.run("report", partial(report, policy, out=out / PAGE_FILE))
     summary = _summary(plan, results, stages=stages)
@@ -174,9 +176,9 @@ class Stages:
                     f"{path.parent} holds another demo ({'; '.join(changed)}); choose another folder, or remove it"
                 )
 
-    def run(self, name: str, work: Callable[[], object]) -> None:
-        """Do the work, unless it is done already."""
-        if name in self.seconds:
+    def run(self, name: str, work: Callable[[], object], *, made: Path | None = None) -> None:
+        """Do the work, unless it is done already and the file that it made is there."""
+        if name in self.seconds and (made is None or made.is_file()):
             print(f"{name}: already done in {self.seconds[name]:.0f} s")
             return
         print(f"== {name}", flush=True)
@@ -208,7 +210,7 @@ def _wrong_instructions(plan: Demo, data: tuple[Path, ...]) -> list[tuple[str, s
 
 
 def _summary(plan: Demo, results: Path, *, stages: Stages) -> dict[str, Any]:
-    full, blind = _info(results / "full"), _info(results / "blind")
+    full, blind = read_evaluation(results / "full"), read_evaluation(results / "blind")
     success = full["overall"]["success"]
     summary = {
         "success_rate": _share(success),
@@ -224,20 +226,14 @@ def _summary(plan: Demo, results: Path, *, stages: Stages) -> dict[str, Any]:
         "total_seconds": sum(stages.seconds.values()),
     }
     if len(plan.tasks) > 1:
-        wrong = {path.name: _info(path)["overall"]["success"] for path in sorted(results.glob("*, told *"))}
-        summary["tasks"] = {f"{task['task_group']}:{task['task']}": task["success"] for task in full["per_task"]}
+        wrong = {path.name: read_evaluation(path)["overall"]["success"] for path in sorted(results.glob("*, told *"))}
+        summary["tasks"] = {env_of(task): task["success"] for task in full["per_task"]}
         summary["wrong_instruction"] = wrong
     return summary
 
 
 def _share(rate: dict[str, Any]) -> float:
     return rate["successes"] / rate["n_episodes"]
-
-
-def _info(folder: Path) -> dict[str, Any]:
-    path = folder / "eval_info.json"
-    with damage_named(path, "remove its folder, and it is evaluated again"):
-        return read_json(path)
 
 
 def _print(name: str, summary: dict[str, Any], *, stages: Stages) -> None:

@@ -27,7 +27,6 @@ from video2act.engines.policy import EnginePolicy
 from video2act.envs import expand_suites
 from video2act.evaluation.episodes import Evaluation, run_episodes
 from video2act.evaluation.findings import (
-    INFO_FILE,
     EpisodeRecord,
     Measurements,
     SuccessRate,
@@ -43,6 +42,7 @@ from video2act.evaluation.sources import LoadedPolicy, PolicySource, RunFolder
 from video2act.evaluation.suitability import check_runtime, check_unseen, make_fitting
 from video2act.evaluation.traces import write_traces
 from video2act.files.atomic import write_text
+from video2act.files.evaluation_folder import INFO_FILE
 from video2act.files.fingerprint import fingerprint, tensors_fingerprint
 from video2act.files.lock import FolderLock, InUseError
 from video2act.files.run_folder import SHARED

@@ -16,10 +16,10 @@ from video2act.config.data_options import ReportOptions
 from video2act.engines.folder import is_exported
 from video2act.envs import is_own
 from video2act.evaluation import pages
-from video2act.evaluation.findings import INFO_FILE
 from video2act.evaluation.report import heading
 from video2act.evaluation.results import EpisodeOutcome, Results, best_and_worst
 from video2act.files.atomic import write_bytes
+from video2act.files.evaluation_folder import INFO_FILE, evaluations_of, run_of
 from video2act.files.run_folder import CONFIG_FILE, WEIGHTS_FILE, load_config
 from video2act.viz.page import Page
 
@@ -54,8 +54,7 @@ def report(what: Path | str, *, out: Path | str | None = None, films: FilmsWord 
         raise ValueError(f"{out} is a folder; name the page, such as {out / 'report.html'}")
     if (what / INFO_FILE).is_file():
         main = Results(what)
-        _ = main.info
-        return _write(out, _run_of(main), main=main, others=[], options=options)
+        return _write(out, run_of(what, main.info), main=main, others=[], options=options)
     if (what / STUDY_PAGE).is_file():
         write_bytes(out, (what / STUDY_PAGE).read_bytes())  # `study` writes it, with its data
         return out
@@ -65,18 +64,9 @@ def report(what: Path | str, *, out: Path | str | None = None, films: FilmsWord 
             "folder in RUN/eval"
         )
     load_config(what)
-    found = [Results(path.parent) for path in (what / "eval").glob(f"*/{INFO_FILE}")]
+    found = [Results(folder) for folder in evaluations_of(what)]
     found.sort(key=lambda each: (not each.is_control, each.info["time"]), reverse=True)
     return _write(out, what, main=found[0] if found else None, others=found[1:], options=options)
-
-
-def _run_of(results: Results) -> Path | None:
-    """The run folder of an evaluation, if it is still there."""
-    named = results.info["settings"].get("run")
-    for folder in (results.folder.resolve().parents[1], *([Path(named)] if named else [])):
-        if (folder / CONFIG_FILE).is_file():
-            return folder
-    return None
 
 
 def _write(

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from video2act.config import SimulatedLatency, SweepOptions
-from video2act.config.plain import damage_named, read_json
 from video2act.files.atomic import write_text
+from video2act.files.evaluation_folder import INFO_FILE, read_evaluation
 from video2act.files.run_folder import WEIGHTS_FILE
-from video2act.programs.evaluate import INFO_FILE, evaluate
+from video2act.programs.evaluate import evaluate
 from video2act.viz.curves import Curve, draw_curves
 
 TITLES = {
@@ -56,9 +56,7 @@ def sweep(run: Path | str, env: str, *, show: bool = False, **options: Any) -> P
         if not (folder / INFO_FILE).is_file():
             machine = {"workers": chosen.workers, "pool": chosen.pool, "device": chosen.device, "num_videos": 0}
             evaluate(run, env, out=folder, show=show, **shared, **machine, **point)
-        with damage_named(folder / INFO_FILE, f"remove {folder}, and it is evaluated again"):
-            info = read_json(folder / INFO_FILE)
-            row = _row(curve, x, info=info)
+        info = read_evaluation(folder)
         seeds = list(range(chosen.seed, chosen.seed + chosen.episodes))
         if chosen.image_size is None and not rows:  # all points alike
             shown = info["settings"].get("image_size")
@@ -68,7 +66,7 @@ def sweep(run: Path | str, env: str, *, show: bool = False, **options: Any) -> P
             raise ValueError(
                 f"{run} was trained again after it was evaluated in {folder}; remove that, or choose another out"
             )
-        rows.append(row)
+        rows.append(_row(curve, x, info=info))
         _write(out, rows)
     return out / "sweep.csv"
 

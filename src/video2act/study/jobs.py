@@ -16,7 +16,7 @@ from video2act.config.study import ArmPlan, Plain, StudyConfig, changed, known
 from video2act.config.training_options import LabelOptions, TrainOptions, TrainVideoOptions
 from video2act.envs import expand_suites, list_environments
 from video2act.envs.choices import check_choice
-from video2act.evaluation.findings import INFO_FILE
+from video2act.files.evaluation_folder import INFO_FILE
 from video2act.presets import ANY_DATA
 from video2act.training.choice import choose_policy
 

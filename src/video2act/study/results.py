@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from video2act.config.plain import damage_named, read_json
+from video2act.files.evaluation_folder import read_evaluation
 from video2act.study.jobs import StudyPlan
 
 Results = dict[str, dict[int, Bool[np.ndarray, "scenes"]]]
@@ -24,7 +24,7 @@ def read_results(plan: StudyPlan, folder: Path, seeds: Collection[int]) -> Resul
     scenes = range(plan.config.scenes.seed, plan.config.scenes.seed + plan.config.scenes.episodes)
     for (arm, seed), place in plan.results.items():
         if seed in seeds and (folder / place).is_file():
-            info = _evaluated(folder / place)
+            info = read_evaluation(folder / place)
             found.setdefault(arm, {})[seed] = scene_results(info, scenes, where=folder / place)
     return found
 
@@ -34,7 +34,7 @@ def size_note(plan: StudyPlan, folder: Path, seeds: Collection[int]) -> str:
     shown: dict[str, list[str]] = {}
     for (arm, seed), place in plan.results.items():
         if seed in seeds and (folder / place).is_file():
-            settings = _evaluated(folder / place).get("settings", {})
+            settings = read_evaluation(folder / place)["settings"]
             height, width = settings.get("image_size") or (128, 128)  # the usual size
             if settings.get("recorded_sizes", ()) is not None:  # it has cameras
                 shown.setdefault(f"{height} x {width} px", []).append(f"{plan.config.title(arm)} (seed {seed})")
@@ -42,18 +42,6 @@ def size_note(plan: StudyPlan, folder: Path, seeds: Collection[int]) -> str:
     return f"Simulators rendered images of several sizes, so arms may differ by that alone. {listed}." * (
         len(shown) > 1
     )
-
-
-def _evaluated(path: Path) -> dict[str, Any]:
-    """The content of an `eval_info.json`."""
-    with damage_named(path, "remove its folder, and it is evaluated again"):
-        info = read_json(path)
-        for task in info["per_task"]:
-            wins, seeds = task["metrics"]["successes"], task["metrics"]["seeds"]
-            if len(wins) != len(seeds) or not set(wins) <= {True, False}:
-                raise ValueError("it needs true or false for each seed")
-        _ = dict(info.get("settings", {}))
-    return info
 
 
 def scene_results(info: dict[str, Any], scenes: Sequence[int], *, where: Path) -> Bool[np.ndarray, "scenes"]:

@@ -23,9 +23,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from video2act.config.plain import damage_named, read_json
-from video2act.evaluation.findings import INFO_FILE, versions
+from video2act.config.plain import read_json
+from video2act.evaluation.findings import versions
 from video2act.files.atomic import write_text
+from video2act.files.evaluation_folder import INFO_FILE, read_evaluation
 from video2act.study.jobs import StudyJob
 from video2act.training.resuming import FINISHED, SETTINGS_FILE, read_settings
 
@@ -152,7 +153,8 @@ def read_record(folder: Path, job: StudyJob) -> dict[str, Any] | None:
 
 def is_finished(folder: Path, job: StudyJob) -> bool:
     record = read_record(folder, job)
-    return record is not None and bool(record.get("finished"))
+    has_result = job.kind != "eval" or (folder / job.out / INFO_FILE).is_file()
+    return record is not None and bool(record.get("finished")) and has_result
 
 
 def log_path(folder: Path, name: str) -> Path:
@@ -190,8 +192,7 @@ def _progress(out: Path, job: StudyJob) -> tuple[bool, bool]:
 def _result(out: Path, job: StudyJob) -> dict[str, Any]:
     if job.kind != "eval":
         return {}
-    with damage_named(out / INFO_FILE, "remove its folder, and it is evaluated again"):
-        return read_json(out / INFO_FILE)["overall"]["success"]
+    return read_evaluation(out)["overall"]["success"]
 
 
 def _last_line(log: Path, code: int) -> str:

@@ -9,6 +9,7 @@ from video2act.config import OptimizationConfig, to_json
 from video2act.config.plain import read_json
 from video2act.files.atomic import write_text
 from video2act.files.differences import differences
+from video2act.files.evaluation_folder import INFO_FILE
 from video2act.files.lock import LOCK_FILE, FolderLock
 from video2act.files.run_folder import WEIGHTS_FILE
 
@@ -23,7 +24,7 @@ OF_OTHERS = {
     "model_index.json": "a published model",
     "cache.json": "a cache",
     "engine.json": "an exported policy",
-    "eval_info.json": "an evaluation",
+    INFO_FILE: "an evaluation",
     "study.json": "a study",
 }
 """files by which a folder is known that a training would write over, or mix with"""

@@ -2,10 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from video2act.config import PolicyConfig, camera_and_lag, differences
-from video2act.files.run_folder import DATA_FILE, STATISTICS_FILE, load_config, load_instructions, read_beside
+from video2act.files.run_folder import (
+    STATISTICS_FILE,
+    TrainedDataset,
+    load_config,
+    load_instructions,
+    load_trained_datasets,
+)
 from video2act.frames import frame_uses
 from video2act.presets import PRESETS, DataSpec, make_preset
 from video2act.programs.info.models import sizes
@@ -24,12 +29,7 @@ def describe_run(path: Path | str) -> str:
     """
     path = Path(path)
     policy = load_config(path)
-    recorded = read_beside(path / DATA_FILE, list)
-    try:
-        trained_on = "\n".join(map(_trained_on, recorded))
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        problem = f"{path / DATA_FILE} does not list what was trained on ({error!r})"
-        raise ValueError(f"{problem}; copy the run folder again") from error
+    trained_on = "\n".join(map(_trained_on, load_trained_datasets(path)))
     names = _names(path)
     rows = (
         ("run", str(path)),
@@ -88,11 +88,11 @@ def _rhythm(policy: PolicyConfig) -> str:
     return f"System 2 refreshes every {n} steps ({n / policy.fps:.3g} s), trained on conditions up to {stale:.3g} s old"
 
 
-def _trained_on(data: dict[str, Any]) -> str:
-    columns = [f"{name}: {' + '.join(data[name])}" for name in ("state", "action") if data.get(name)]
-    frames = [f"{camera} {width}x{height}" for camera, (height, width) in data.get("frame_sizes", {}).items()]
-    listed = "; ".join([*data["tasks"][:MAX_SENTENCES], *columns, ", ".join(frames)]).removesuffix("; ")
-    return f"{data['name']} ({data['robot']}): {data['episodes']} episodes, {data['frames']} frames; {listed}"
+def _trained_on(data: TrainedDataset) -> str:
+    columns = [f"{name}: {' + '.join(used)}" for name, used in (("state", data.state), ("action", data.action)) if used]
+    frames = [f"{camera} {width}x{height}" for camera, (height, width) in data.frame_sizes.items()]
+    listed = "; ".join([*data.tasks[:MAX_SENTENCES], *columns, ", ".join(frames)]).removesuffix("; ")
+    return f"{data.name} ({data.robot}): {data.episodes} episodes, {data.frames} frames; {listed}"
 
 
 def _data_of(policy: PolicyConfig) -> DataSpec:

@@ -1,0 +1,80 @@
+"""What `eval` leaves in a folder, as every other program reads it: `eval_info.json`, checked in one place."""
+
+from pathlib import Path
+from typing import Any
+
+from video2act.config.checks import check, shown
+from video2act.config.plain import damage_named, read_json
+from video2act.files.run_folder import CONFIG_FILE
+
+INFO_FILE = "eval_info.json"
+RATE = {"successes": int, "n_episodes": int, "wilson_95": [float]}
+PERCENTILES = {"p50": float, "p95": float}
+METRICS = {"successes": [bool], "seeds": [int], "num_steps": [int]}
+FORM = {
+    "per_task": [{"task_group": str, "task": str, "metrics": METRICS, "success": RATE, "expert?": RATE}],
+    "overall": {"success": RATE, "expert?": RATE},
+    "latency_s": {"system1?": PERCENTILES, "system2?": PERCENTILES},
+    "staleness": {"seconds?": PERCENTILES, "control_steps?": PERCENTILES},
+    "runtime": {"held_steps": int},
+    "control_steps": int,
+    "settings": {"run?": str, "env": [str], "blind": bool, "instruction?": str},
+    "time": str,
+}
+"""what other programs read; where a name ends with `?`, the value may be null"""
+
+
+def evaluations_of(run: Path) -> list[Path]:
+    """Folders of a run's finished evaluations."""
+    return sorted(path.parent for path in (run / "eval").glob(f"*/{INFO_FILE}"))
+
+
+def read_evaluation(place: Path) -> dict[str, Any]:
+    """The content of `eval_info.json`; `place` is the file, or its folder. Raises FileNotFoundError: there is none.
+    ValueError: it is not what `eval` writes; the message names the value."""
+    path = place / INFO_FILE if place.is_dir() else place
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; name the folder of an evaluation that is finished")
+    with damage_named(path, "name what `video2act eval` wrote, or remove this file and evaluate again"):
+        info = read_json(path)
+        _check_form(info, FORM, "it")
+        for task in info["per_task"]:
+            counts = {len(task["metrics"][name]) for name in METRICS} | {task["success"]["n_episodes"]}
+            check(len(counts) == 1, f"{env_of(task)} has {' and '.join(map(str, sorted(counts)))} episodes")
+    return info
+
+
+def is_control(info: dict[str, Any]) -> bool:
+    """Whether the policy saw nothing, or was told something else."""
+    return bool(info["settings"]["blind"] or info["settings"]["instruction"])
+
+
+def newest_evaluation(run: Path) -> Path | None:
+    """A run's newest finished evaluation; a control only if there is no other."""
+    found = [(read_evaluation(folder), folder) for folder in evaluations_of(run)]
+    return max(found, key=lambda each: (not is_control(each[0]), each[0]["time"]))[1] if found else None
+
+
+def run_of(folder: Path, info: dict[str, Any]) -> Path | None:
+    """The run folder of an evaluation, if it is still there: above it, or where a study or `eval` named it."""
+    above, named = folder.resolve().parents[1], info["settings"]["run"]
+    places = (above, above / named, Path(named)) if named else (above,)
+    return next((run for run in places if (run / CONFIG_FILE).is_file()), None)
+
+
+def env_of(task: dict[str, Any]) -> str:
+    """The environment of an entry of `per_task`, as `eval` takes it."""
+    return f"{task['task_group']}:{task['task']}".rstrip(":")
+
+
+def _check_form(found: Any, form: Any, where: str) -> None:
+    kind = form if isinstance(form, type) else type(form)
+    check(type(found) is kind and found != [], f"{where}: expected {kind.__name__}, got {shown(found)}")
+    if isinstance(form, list):
+        for number, item in enumerate(found):
+            _check_form(item, form[0], f"{where}[{number}]")
+    elif isinstance(form, dict):
+        for name, part in form.items():
+            check(name.rstrip("?") in found, f"{where} has no {name.rstrip('?')}")
+            if not name.endswith("?") or found[name[:-1]] is not None:
+                _check_form(found[name.rstrip("?")], part, f"{where}: {name.rstrip('?')}")
