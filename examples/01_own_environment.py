@@ -32,13 +32,12 @@ class Dot(gymnasium.Env):
 
 
 class RandomPolicy:
-    def reset(self) -> None:
-        self.generator = np.random.default_rng(0)
-
+    def reset(self) -> None: ...
     def observe(self, observation: Observation) -> None: ...
 
     def infer(self, observation: Observation) -> ActionChunk:
-        return ActionChunk(self.generator.uniform(-1, 1, (8, 2)), observation.time, period=1 / 10)
+        generator = np.random.default_rng(int(10 * observation.time))
+        return ActionChunk(generator.uniform(-1, 1, (8, 2)), observation.time, period=1 / 10)
 
 
 if __name__ == "__main__":
@@ -54,6 +53,7 @@ if __name__ == "__main__":
         success="arrived",
         state_names=("x", "y"),
         action_names=("dx", "dy"),
+        relative_actions=("dx", "dy"),  # changes: a robot that holds gets zeros of them
     )
     result = run_episode(GymEnvironment(Dot(), mapping), Runner(RandomPolicy(), execute_steps=4), seed=0)
     print(f"success: {result.success}, after {result.num_steps} control steps")

@@ -35,6 +35,7 @@ if __name__ == "__main__":
         image_size=64,
         state_names=("x", "y"),
         action_names=("dx", "dy"),
+        relative_actions=("dx", "dy"),  # changes, not targets: a robot that holds gets zeros of them
     ) as writer:
         for seed in range(3):
             writer.add_episode(demonstration(seed))

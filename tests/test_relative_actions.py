@@ -10,11 +10,14 @@ import pytest
 from video2act import Runner
 from video2act.config import PolicyConfig
 from video2act.data import DatasetError, DatasetWriter, Episode, LeRobotDataset, open_datasets
-from video2act.data.fit import check_fit
-from video2act.data.origin import ORIGIN_PATH
+from video2act.data.fit import check_fit, relative_notes
+from video2act.data.origin import ORIGIN_PATH, look_relative
+from video2act.interfaces import HoldError
 from video2act.policy import Video2Act
 from video2act.presets import make_preset
+from video2act.programs.info.dataset import describe_dataset
 from video2act.serving.contract import Contract
+from video2act.serving.session import PolicySession
 from video2act.statistics import Statistics
 from video2act.types import ActionChunk, Observation
 
@@ -79,6 +82,22 @@ def test_a_server_says_it_to_its_clients(policy: Video2Act):
     np.testing.assert_array_equal(held, np.array([0, 0, 1], np.float32))
 
 
+def test_clients_of_other_programs_are_told_how_to_hold(policy: Video2Act):
+    """They repeated the last action, which drove the arm on."""
+
+    class Stale:
+        def reset(self) -> None: ...
+        def observe(self, observation: Observation) -> None: ...
+        def close(self) -> None: ...
+        def infer(self, observation: Observation) -> ActionChunk:
+            raise HoldError("the condition is too old", "stale_condition")
+
+    session = PolicySession(Stale(), Contract.of(policy.config, "policy", action_names=NAMES))
+    message = {"images": observation(0.0).images, "state": np.zeros(1, np.float32), "prompt": "push"}
+    with pytest.raises(HoldError, match="too old; to hold, send zeros of dx, dy and the last values of the others"):
+        session.answer(message)
+
+
 def test_other_names_need_other_relative_actions(policy: Video2Act):
     with pytest.raises(ValueError, match="relative_actions names dx, dy, but the actions are a, b, c"):
         Runner(policy, action_names=("a", "b", "c"))
@@ -137,3 +156,18 @@ def test_an_older_run_has_no_such_field(small_config: PolicyConfig, small_statis
     with Runner(Video2Act(small_config, small_statistics).eval()) as runner:
         last = np.array([0.5, 0.5], np.float32)
         np.testing.assert_array_equal(runner.hold_action(last), last)
+
+
+@pytest.mark.parametrize("name", ["dx", "dYaw", "delta_x", "arm.delta_2", "joint_vel", "base speed", "velocity1"])
+def test_a_name_that_looks_like_a_change_is_pointed_out(name: str, tmp_path: Path):
+    """Data of which nobody had said that their actions are changes made a robot drive on while it held."""
+    dataset = LeRobotDataset(write(tmp_path / "set", (), (name, "grip")))
+    config = make_preset("tiny_system1", dataset)
+    assert relative_notes(config, dataset)[0].endswith(f"add --policy.relative-actions {name}")
+    assert f"if {name} are" in describe_dataset(dataset.root).replace("\n", " ")
+    assert not relative_notes(config.replace({"relative_actions": (name,)}), dataset)
+
+
+@pytest.mark.parametrize("name", ["x", "depth", "gripper", "model_x", "dial", "level", "relay"])
+def test_other_names_are_targets(name: str):
+    assert look_relative((name,)) == ()

@@ -54,6 +54,15 @@ def test_a_function_in_the_working_directory(here: Path):
     assert not has_expert("my_reach:make")
 
 
+def test_its_time_limit_holds_although_it_never_says_that_an_episode_is_over(here: Path):
+    """An evaluation of such an environment never ended."""
+    (here / "my_endless.py").write_text(MODULE.replace("True, True", "False, False"))
+    environment = make_environment("my_endless:fixed")
+    for _ in range(2):
+        environment.reset(0)
+        assert [environment.step(np.zeros(1)).done for _ in range(5)] == [False] * 4 + [True]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -1,5 +1,7 @@
 """The whole runtime in one object, for somebody who has a robot and not a simulator."""
 
+import json
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,10 +16,12 @@ from system2_in_a_process import counting
 
 from video2act import Runner
 from video2act.config import PolicyConfig
+from video2act.files.run_folder import DATA_FILE
 from video2act.limits import Limits
 from video2act.policy import Video2Act
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.control_loop import run_episode
+from video2act.runtime.slow_loop import InlineSlowLoop
 from video2act.runtime.thread_loop import ThreadSlowLoop
 from video2act.types import ActionChunk, Observation, VideoCondition
 
@@ -69,9 +73,50 @@ def test_a_step_that_takes_longer_than_a_control_period_is_counted():
         assert runner.rates.missed_deadlines >= 2
 
 
+def test_frames_of_another_size_than_the_training_datas_are_an_incident(saved_policy: Path, tmp_path: Path):
+    """They were taken silently, although a policy may succeed less on them."""
+    shutil.copytree(saved_policy, tmp_path / "run")
+    data = {"name": "a", "robot": "arm", "episodes": 1, "frames": 9, "tasks": ["push"]}
+    sizes = {"front": [32, 48], "wrist": [16, 16], "side": [8, 8]}
+    (tmp_path / "run" / DATA_FILE).write_text(json.dumps([{**data, "frame_sizes": sizes}]))
+    images = {"front": np.zeros((16, 16, 3), np.uint8), "wrist": np.zeros((16, 16, 3), np.uint8)}
+    with Runner(tmp_path / "run") as runner:
+        for episode in (1, 2):
+            runner.reset()
+            for step in range(3):
+                runner.step(Observation(images, np.zeros(3, np.float32), "push", step / 20))
+            assert runner.incidents.counts == {"image_size": episode}
+        assert "camera 'front' gives 16x16, the training data are 48x32" in runner.incidents[0].text
+
+
+def test_an_action_by_hand_that_is_clamped_is_counted():
+    with Runner(FakeSystem(), limits=Limits((-1.0, -1.0), (1.0, 1.0))) as runner:
+        runner.reset()
+        assert list(runner.let(np.array([9.0, 0.0], np.float32), observation(0))) == [1.0, 0.0]
+        assert runner.incidents.counts == {"action_outside_limits": 1}
+
+
+def seldom(system: FakeSystem) -> dict[str, Any]:
+    """System 2 is refreshed at the first control step only."""
+    return {"system2": InlineSlowLoop(system, RefreshSpec((MOTION,), refresh_every=100, control_fps=FPS))}
+
+
+@pytest.mark.parametrize("when_stale", ["hold", "error", "wait"])
+def test_a_limit_that_no_condition_can_keep_is_refused(when_stale: str):
+    """At 10 Hz and a refresh every 8 steps, half a second made a healthy robot hold a third of the time."""
+    message = (
+        r"max_staleness_s=0\.05 is shorter than the 0\.16 s between two refreshes of System 2 \(every 8 control steps "
+        r"at 50 Hz\).*refresh_every=2"
+    )
+    with pytest.raises(ValueError, match=message):
+        Runner(FakeSystem(), refresh_every=8, max_staleness_s=0.05, when_stale=when_stale)
+    Runner(FakeSystem(), refresh_every=8, max_staleness_s=0.16, when_stale=when_stale).close()
+    Runner(FakeSystem(), refresh_every=8, max_staleness_s=0.0, when_stale="inline").close()
+
+
 def test_all_steps_at_which_the_robot_stood_still_are_counted():
     """An incident is one while it lasts: a robot stood still for 77 of 90 steps, and four of them said so."""
-    with Runner(FakeSystem(), refresh_every=100, execute_steps=2, max_staleness_s=3 / FPS) as runner:
+    with Runner(FakeSystem(), **seldom(FakeSystem()), execute_steps=2, max_staleness_s=3 / FPS) as runner:
         runner.reset()
         for step in range(10):
             runner.step(observation(step))
@@ -87,7 +132,7 @@ def test_an_old_condition_is_not_blamed_on_a_clipped_state():
         def state_problem(self, observation: Observation) -> str:
             return "x = 9"
 
-    with Runner(FarOut(), refresh_every=100, execute_steps=2, max_staleness_s=3 / FPS) as runner:
+    with Runner(FarOut(), **seldom(FarOut()), execute_steps=2, max_staleness_s=3 / FPS) as runner:
         runner.reset()
         for step in range(10):
             runner.step(observation(step))
@@ -211,7 +256,7 @@ def test_a_slow_loop_that_was_passed_in_is_not_closed():
 
 def test_an_old_condition_shows_and_is_one_incident():
     system = GatedSystem()
-    with Runner(system, system2="thread", max_staleness_s=3 / FPS) as runner:
+    with Runner(system, system2="thread", refresh_every=3, max_staleness_s=3 / FPS) as runner:
         runner.reset()
         system.let_pass()
         for step in range(10):

@@ -5,6 +5,7 @@ from math import inf, prod
 from video2act.config import BackboneConfig, PolicyConfig
 from video2act.data.lerobot_format import ACTION, STATE
 from video2act.data.lerobot_reader import Dataset, LeRobotDataset
+from video2act.data.origin import look_relative
 from video2act.data.sentences import check_sentences
 from video2act.data.view import as_view
 from video2act.frames import check_frames
@@ -68,6 +69,16 @@ def check_relative_actions(config: PolicyConfig, dataset: Dataset) -> None:
         raise ValueError(
             f"actions that are changes or speeds: {found}; set --policy.relative-actions {' '.join(theirs)}"
         )
+
+
+def relative_notes(config: PolicyConfig, dataset: Dataset) -> list[str]:
+    """A line where actions have names of changes or speeds and nothing says that they are: a robot would go on moving
+    while it holds."""
+    names = () if config.relative_actions else look_relative(dataset.stats["action"].names)
+    if not names:
+        return []
+    remedy = f"if they are changes or speeds, add --policy.relative-actions {' '.join(names)}"
+    return [f"actions {', '.join(names)} are taken for targets, which a robot that holds gets again; {remedy}"]
 
 
 def check_columns(dataset: Dataset) -> None:

@@ -5,6 +5,7 @@ A dataset is only continued as it was begun. What a policy must know of its acti
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -17,6 +18,9 @@ from video2act.data.lerobot_format import ACTION, DatasetInfo
 
 ORIGIN_PATH = Path("meta/video2act.json")
 RELATIVE = "relative_actions"
+LIKE_CHANGES = re.compile(
+    r"^d(x|y|z|rx|ry|rz|roll|pitch|yaw|theta)$|(^|[_. ])(delta|relative|vel|velocity|speed)([_. ]|\d|$)"
+)
 
 
 def load_origin(root: Path | str) -> dict[str, Any]:
@@ -63,6 +67,11 @@ def load_relative_actions(root: Path | str, info: DatasetInfo) -> tuple[str, ...
     except ValueError as error:
         raise DatasetError(f"{path}: {error}", "correct it") from error
     return tuple(names)
+
+
+def look_relative(action_names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names that are usual for changes and speeds: dx, delta_yaw, vel_2."""
+    return tuple(name for name in action_names if LIKE_CHANGES.search(name.lower()))
 
 
 def check_relative(relative_actions: tuple[str, ...], action_names: tuple[str, ...]) -> None:

@@ -1,11 +1,35 @@
 """The clock of an episode, its time limit and the checks of an action, the same for all environments here."""
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from video2act.interfaces import EnvironmentSpec
+from video2act.interfaces import Environment, EnvironmentSpec, Step
+from video2act.types import Observation
+
+
+class TimeLimit:
+    """An environment of a user's own, whose episodes end after `spec.max_steps` control steps although its `step` does
+    not say so."""
+
+    def __init__(self, environment: Environment):
+        self.spec = environment.spec
+        self._environment = environment
+        self._num_steps = 0
+
+    def reset(self, seed: int) -> Observation:
+        self._num_steps = 0
+        return self._environment.reset(seed)
+
+    def step(self, action: Float[np.ndarray, "a"]) -> Step:
+        self._num_steps += 1
+        step = self._environment.step(action)
+        return replace(step, done=step.done or self._num_steps >= self.spec.max_steps)
+
+    def close(self) -> None:
+        self._environment.close()
 
 
 class EpisodeClock:

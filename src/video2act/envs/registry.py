@@ -19,6 +19,7 @@ from video2act.config.checks import check_once
 from video2act.envs import aloha, libero, metaworld, moving
 from video2act.envs.aloha import Aloha
 from video2act.envs.choices import check_choice
+from video2act.envs.episode_clock import TimeLimit
 from video2act.envs.experts import libero as libero_expert
 from video2act.envs.experts.aloha import AlohaExpert
 from video2act.envs.experts.libero import LiberoExpert
@@ -88,7 +89,7 @@ def make_environment(
         own.close()
         raise ValueError(f"{name} has a time limit of its own; leave max_steps={max_steps} out")
     if own is not None:
-        return own
+        return TimeLimit(own)
     check_choice("environment", name, choices=list_environments())
     chosen: dict[str, Any] = {"cameras": cameras, "image_size": image_size, "max_steps": max_steps}
     chosen = {name: value for name, value in chosen.items() if value is not None}

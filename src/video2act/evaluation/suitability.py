@@ -8,6 +8,8 @@ from video2act.envs import is_simulated
 from video2act.evaluation.episodes import Evaluation
 from video2act.frames import frame_problems
 from video2act.interfaces import Environment, EnvironmentSpec
+from video2act.refresh_rule import RefreshSpec
+from video2act.runtime.freshness import check_staleness_limit
 from video2act.runtime.places import check_virtual, check_where
 from video2act.runtime.pool import LOCAL
 
@@ -87,6 +89,8 @@ def check_runtime(evaluation: Evaluation) -> None:
     if options.engine != "torch":
         check_exported(evaluation)
     evaluation.find_limits()
+    streams = config.system2.streams if config.system2 and not options.blind else ()
+    check_staleness_limit(options.runtime, RefreshSpec(streams, evaluation.refresh_every, config.fps))
     if options.runtime.overlap == "rtc_trained" and config.system1.max_delay_steps == 0:
         raise ValueError(
             "this policy was not trained to continue a plan (max_delay_steps is 0); choose overlap rtc, which guides "

@@ -25,6 +25,7 @@ from video2act.interfaces import ConfiguredSystem, Perceiver
 from video2act.limits import Limits
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.dual_policy import DualPolicy
+from video2act.runtime.freshness import check_staleness_limit
 from video2act.runtime.places import check_encoding
 from video2act.runtime.refresh import turn, warm_up
 from video2act.runtime.slow_loop import InlineSlowLoop
@@ -129,6 +130,7 @@ def serve_policy(
         max_prompt_bytes=system.max_instruction_bytes,
     )
     spec = RefreshSpec(config.system2.streams if config.system2 else (), refresh_every, config.fps)
+    check_staleness_limit(runtime, spec)
     trained = system.trained_instruction()
     warm_up_server(system, instructions or (trained,) * bool(trained), spec)
     worker = System2Worker(system, hang_timeout_s=runtime.hang_timeout_s) if system2 == "thread" else None

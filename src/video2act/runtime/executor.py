@@ -101,7 +101,7 @@ class Executor:
         if planned is not None:
             checked = self.guard.check(planned)
             if checked.action is not None:
-                self._note("action", checked.kind, text=checked.problem)
+                self.note("action", checked.kind, text=checked.problem)
                 return checked.action, False, bool(checked.kind)
             kind, problem = checked.kind, f"an action was {checked.problem}"
         elif self._hold:
@@ -110,7 +110,7 @@ class Executor:
             kind, problem = "plans_spent", "all plans are spent and no new one has come; held"
         if self._last_action is None:
             raise HoldError(f"{problem}. There is no earlier target to hold", kind)
-        self._note("action", kind, text=problem)
+        self.note("action", kind, text=problem)
         return self.guard.hold(self._last_action), True, False
 
     # plans
@@ -146,10 +146,10 @@ class Executor:
         except UnsoundPlanError as problem:
             if self._plan is None:
                 raise
-            self._note("plan", "plan_refused", text=str(problem))
+            self.note("plan", "plan_refused", text=str(problem))
             self._begun_at = None  # try again at the next step; until then the plan before it goes on
             return False
-        self._note("plan", "")
+        self.note("plan", "")
         self._plan = plan
         return True
 
@@ -162,8 +162,12 @@ class Executor:
             )
         self._last_time = now
 
-    def _note(self, subject: str, kind: str, *, text: str = "") -> None:
-        """Note an incident when it begins or becomes one of another kind; an empty kind ends it."""
+    def note(self, subject: str, kind: str, *, text: str = "") -> None:
+        """Note an incident when it begins or becomes one of another kind; an empty kind ends it.
+
+        Args:
+            subject: what it is about: at most one incident of each lasts.
+        """
         if kind and kind != self._noted.get(subject):
             self.incidents.note(kind, text)
         self._noted[subject] = kind

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from video2act.config import RuntimeConfig
 from video2act.interfaces import HoldError, Perceiver
-from video2act.refresh_rule import Frame
+from video2act.refresh_rule import Frame, RefreshSpec
 from video2act.runtime.refresh import TIMES_KEPT, perceive
 from video2act.runtime.slow_loop import SlowLoop
 from video2act.types import Observation, VideoCondition
@@ -23,6 +23,20 @@ FAILURES = ("system2_failed", "system2_hangs", "system2_busy", "connection")
 
 class StaleConditionError(RuntimeError):
     """`when_stale="error"`: the condition is older than allowed."""
+
+
+def check_staleness_limit(config: RuntimeConfig, spec: RefreshSpec) -> None:
+    """Raise ValueError where a condition is older than allowed before the next refresh is even due."""
+    limit, interval_s = config.max_staleness_s, spec.refresh_every / spec.control_fps
+    if limit is None or not spec.streams or config.when_stale == "inline" or limit + ROUNDING_S >= interval_s:
+        return
+    steps = int(limit * spec.control_fps + ROUNDING_S)
+    often = f"refresh more often (refresh_every={steps}), " if steps > 0 else ""
+    raise ValueError(
+        f"max_staleness_s={limit:g} is shorter than the {interval_s:g} s between two refreshes of System 2 (every "
+        f"{spec.refresh_every} control steps at {spec.control_fps:g} Hz), so that no condition would be fresh enough "
+        f"in between; {often}set when_stale=inline, or allow {interval_s:g} s and the time of a refresh"
+    )
 
 
 class Freshness:

@@ -24,10 +24,12 @@ from video2act.limits import Limits
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.dual_policy import DualPolicy, Times, check_overlap
 from video2act.runtime.executor import Executor, check_execute_steps
+from video2act.runtime.freshness import check_staleness_limit
 from video2act.runtime.guard import Guard
 from video2act.runtime.places import Connect, System2Source
 from video2act.runtime.planner import InlinePlanner, Planner, ThreadPlanner
 from video2act.runtime.slow_loop import SlowLoop
+from video2act.runtime.training_record import TrainingRecord
 from video2act.runtime.virtual_clock import Durations, VirtualPlanner
 from video2act.types import Observation, VideoCondition
 
@@ -106,10 +108,9 @@ class Runner:
         self._watchers = tuple(watch) if isinstance(watch, Sequence) else (watch,)
         self._incidents_seen: dict[str, int] = {}
         self._ending = ExitStack()
-        recorded_names, recorded_relative = _recorded_actions(loaded)
-        guard = self._make_guard(
-            action_names or recorded_names, recorded_relative if relative_actions is None else relative_actions
-        )
+        self._recorded = recorded = TrainingRecord.of(loaded)
+        relative_actions = recorded.relative_actions if relative_actions is None else relative_actions
+        guard = self._make_guard(action_names or recorded.action_names, relative_actions)
         if isinstance(loaded, Policy):
             if system2 != "inline" or refresh_every is not None:
                 raise ValueError(
@@ -129,6 +130,7 @@ class Runner:
             if isinstance(system2, str):
                 streams = own.system2.streams if own.system2 and not is_blind else ()
                 spec = RefreshSpec(streams, own.refresh_every if refresh_every is None else refresh_every, own.fps)
+                check_staleness_limit(config, spec)
                 source = System2Source(spec, config, instruction, load_system2, connect)
                 system2 = source.start(system2, loaded, durations=self._durations)
                 self._ending.callback(system2.close)
@@ -186,6 +188,8 @@ class Runner:
         """
         started = time.perf_counter()
         self.policy.observe(observation)
+        for camera, problem in self._recorded.other_sizes(observation):
+            self._executor.note(f"camera {camera}", "image_size" if problem else "", text=problem)
         decision = self._executor.decide(observation)
         if self._num_incidents() > sum(self._incidents_seen.values()):
             incidents = self.incidents
@@ -214,6 +218,7 @@ class Runner:
         checked = self._executor.guard.check(action)
         if checked.kind == "action_not_finite" or (checked.action is None and self.decision is None):
             raise ValueError(f"an action that was given by hand is {checked.problem}")
+        self._executor.note("action", checked.kind, text=checked.problem)
         sent = checked.action
         if sent is None:
             assert self.decision is not None
@@ -303,17 +308,6 @@ def _load(policy: Any, engine: str) -> ConfiguredSystem | Policy:
     if engine:
         raise ValueError(f"engine={engine!r} is for a folder, but {type(policy).__name__} is loaded; leave it out")
     return policy
-
-
-def _recorded_actions(policy: ConfiguredSystem | Policy) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the actions, and those that are relative, as the policy or its server says; empty where it does not."""
-    contract: Any = getattr(policy, "contract", None)
-    if contract is not None:
-        return contract.action_names, contract.relative_actions
-    if isinstance(policy, Policy):
-        return (), ()
-    statistics: Any = getattr(policy, "statistics", None)
-    return (statistics["action"].names if statistics else ()), policy.config.relative_actions
 
 
 def _runtime_config(limits: Limits | str, options: dict[str, Any]) -> RuntimeConfig:

@@ -116,7 +116,10 @@ class PolicySession:
         answer: dict[str, Any] = {"observed_at": newest.time, "frames_repeated": repeated, "policy_timing": timing}
         if wants_plan:
             planned = time.perf_counter()
-            chunk = self._policy.infer(newest)
+            try:
+                chunk = self._policy.infer(newest)
+            except HoldError as reason:
+                raise HoldError(f"{reason}{self._how_to_hold()}", reason.kind) from reason
             timing["infer_ms"] = 1000 * (time.perf_counter() - planned)
             actions = np.asarray(chunk.actions, np.float32)
             if not np.isfinite(actions).all():
@@ -142,9 +145,14 @@ class PolicySession:
             step, number = (int(place[0]) for place in is_outside.nonzero())
             raise HoldError(
                 f"number {number} of action {step} is {actions[step, number]:.4g}, outside the limits "
-                f"{limits.low[number]:.4g} to {limits.high[number]:.4g}"
+                f"{limits.low[number]:.4g} to {limits.high[number]:.4g}{self._how_to_hold()}"
             )
         return limits.clamp(actions), int(is_outside.any(axis=1).sum())
+
+    def _how_to_hold(self) -> str:
+        """For clients of other programs, which would repeat the last action."""
+        relative = ", ".join(self._contract.relative_actions)
+        return f"; to hold, send zeros of {relative} and the last values of the others" if relative else ""
 
     def _check_clock(self, before: Observation, now: Observation, *, has_clock: bool) -> None:
         if has_clock != self._has_client_clock:

@@ -104,14 +104,22 @@ def check_kind(config: System2Config, video_model: Path | None) -> None:
 
 
 def frame_notes(config: PolicyConfig, data: Dataset, video_model: Path | None) -> list[str]:
-    """One line for each stream whose frames get their size by another rule than those that our video model learned."""
+    """One line for each stream that shows our video model another camera than it learned from, or frames that get their
+    size by another rule."""
     path = video_model / SETTINGS_FILE if video_model else None
     if path is None or config.system2 is None or not path.is_file():
         return []
-    trained = read_settings(path).get("frame")
+    settings, notes = read_settings(path), []
+    trained, camera = settings.get("frame"), settings.get("camera")
+    for stream in config.system2.streams if camera else ():
+        if stream.camera != camera:
+            notes.append(
+                f"stream {stream.name!r} looks through {stream.camera!r}, but the video model learned from {camera!r}; "
+                f"train one with --camera {stream.camera}"
+            )
     if not isinstance(trained, dict):  # the video model is older than the rule
-        return []
-    learned, notes = build(FrameConfig, trained, where=f"{path}: frame"), []
+        return notes
+    learned = build(FrameConfig, trained, where=f"{path}: frame")
     for stream in config.system2.streams:
         recorded, size = data.image_size(stream.camera), stream.frame_px
         ours, theirs = (describe_fit(recorded, size, rule=rule) for rule in (stream.frame, learned))

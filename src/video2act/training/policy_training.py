@@ -10,6 +10,7 @@ from video2act.data import Dataset, split
 from video2act.data.batches import BatchLoader
 from video2act.data.cache import FeatureCache
 from video2act.data.embodied import EmbodiedDataset
+from video2act.data.fit import relative_notes
 from video2act.data.frame_store import GIB
 from video2act.data.labels import label_notes
 from video2act.files.run_folder import CONFIG_FILE as POLICY_FILE
@@ -68,7 +69,8 @@ def train_policy(
         elsewhere=tuple(prefix + name for name in policy.elsewhere),
     ) as loop:
         notes = [f"{line} (policy.normalize_floor)" for line in policy.scale_warnings()]
-        for line in (*notes, *label_notes(data), *frame_notes(config, data, video_model)) if loop.is_main else ():
+        notes += [*label_notes(data), *relative_notes(config, data), *frame_notes(config, data, video_model)]
+        for line in notes if loop.is_main else ():
             print(f"note: {line}")
         prepare_text(policy, data, videos=video_data, accelerator=loop.accelerator)
         store, video_stores = shares_of(int(training.frames_gib * GIB), data, video_data=video_data)

@@ -10,6 +10,7 @@ from video2act.config import PolicyConfig
 from video2act.data import LeRobotDataset
 from video2act.data.labels import load_labels
 from video2act.data.lerobot_format import DEFAULT_FEATURES
+from video2act.data.origin import look_relative
 from video2act.frames import describe_fit, fit_problem, frame_uses
 from video2act.presets import PRESETS, DataSpec, make_preset
 from video2act.programs.info.tables import as_text, facts
@@ -48,12 +49,17 @@ def _summary(dataset: LeRobotDataset) -> Table:
         ("frames", f"{dataset.total_frames} ({seconds:.1f} s)"),
         ("state", _joined(dataset.info.state, dataset.state_dim)),
         ("action", _joined(dataset.info.action, dataset.action_dim or 0)),
-        ("relative", ", ".join(dataset.relative_actions) or "no action is recorded as a change or a speed"),
+        ("relative", ", ".join(dataset.relative_actions) or _unrecorded(dataset)),
         *([("labels", str(labels))] if (labels := load_labels(dataset.root)) else []),
         ("on disk", f"{size / 2**20:.1f} MiB"),
         ("fingerprint", f"{dataset.fingerprint[:16]}, the same for the same data as training reads it"),
     )
     return facts(rows)
+
+
+def _unrecorded(dataset: LeRobotDataset) -> str:
+    text, names = "no action is recorded as a change or a speed", look_relative(dataset.info.action_names)
+    return f"{text}; if {', '.join(names)} are, train --policy.relative-actions {' '.join(names)}" if names else text
 
 
 def _joined(columns: tuple[str, ...], size: int) -> str:

@@ -85,7 +85,8 @@ def _rhythm(policy: PolicyConfig) -> str:
     if policy.system2 is None:
         return "no System 2"
     n, stale = policy.refresh_every, policy.max_staleness_steps / policy.fps
-    return f"System 2 refreshes every {n} steps ({n / policy.fps:.3g} s), trained on conditions up to {stale:.3g} s old"
+    rhythm = f"System 2 refreshes every {n} steps ({n / policy.fps:.3g} s, the least max_staleness_s)"
+    return f"{rhythm}, trained on conditions up to {stale:.3g} s old"
 
 
 def _trained_on(data: TrainedDataset) -> str:
