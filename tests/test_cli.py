@@ -251,10 +251,14 @@ class TestNames:
     def test_task(self, refusal: Callable[..., str], run: Path, tmp_path: Path):
         said = refusal("collect", "--env", "metaworld:pusch-v3", "--out", tmp_path / "data", "--workers", 1)
         assert "unknown environment 'metaworld:pusch-v3'. Did you mean 'metaworld:push-v3'?" in said
-        assert "aloha:transfer_cube" in said
-        assert "metaworld:drawer-open-v3" in said
+        assert "There are families aloha (2)" in said
         assert not (tmp_path / "data").exists()
-        assert "unknown environment 'pushing'" in refusal("eval", run, "--env", "pushing")
+        said = refusal("eval", run, "--env", "push-v3")
+        assert "unknown environment 'push-v3'. Did you mean 'metaworld:push-v3'? There are families" in said
+        assert "the cameras of this policy" not in said, "this is about no camera"
+        said = refusal("run", run, "--env", PUSH, "--max-steps", 9999)
+        assert "max_steps=9999 is not in" in said
+        assert "the cameras of this policy" not in said
 
     def test_preset(self, refusal: Callable[..., str], recorded: Path, tmp_path: Path):
         said = refusal("train", "--data", recorded, "--out", tmp_path / "out", "--preset", "tinny")
