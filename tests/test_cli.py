@@ -251,10 +251,14 @@ class TestNames:
     def test_task(self, refusal: Callable[..., str], run: Path, tmp_path: Path):
         said = refusal("collect", "--env", "metaworld:pusch-v3", "--out", tmp_path / "data", "--workers", 1)
         assert "unknown environment 'metaworld:pusch-v3'. Did you mean 'metaworld:push-v3'?" in said
-        assert "aloha:transfer_cube" in said
-        assert "metaworld:drawer-open-v3" in said
+        assert "There are families aloha (2)" in said
         assert not (tmp_path / "data").exists()
-        assert "unknown environment 'pushing'" in refusal("eval", run, "--env", "pushing")
+        said = refusal("eval", run, "--env", "push-v3")
+        assert "unknown environment 'push-v3'. Did you mean 'metaworld:push-v3'? There are families" in said
+        assert "the cameras of this policy" not in said, "this is about no camera"
+        said = refusal("run", run, "--env", PUSH, "--max-steps", 9999)
+        assert "max_steps=9999 is not in" in said
+        assert "the cameras of this policy" not in said
 
     def test_preset(self, refusal: Callable[..., str], recorded: Path, tmp_path: Path):
         said = refusal("train", "--data", recorded, "--out", tmp_path / "out", "--preset", "tinny")
@@ -523,7 +527,10 @@ class TestRunFolders:
 
     def test_system_2_without_a_video_model(self, refusal: Callable[..., str], recorded: Path, tmp_path: Path):
         said = refusal("train", "--data", recorded, "--out", tmp_path / "out")
-        assert "System 2, which needs a video model: train one with train-video and pass --video-model" in said
+        assert (
+            "System 2, which needs a video model: train one (train-video, or train_video), and give its folder" in said
+        )
+        assert "(--video-model, or video_model=...)" in said, "for Python, too"
         said = refusal("train", "--data", recorded, "--out", tmp_path / "out", "--video-model", tmp_path / "nowhere")
         assert (
             f"{tmp_path / 'nowhere'} is not a video model (backbone.json is missing); make one with train-video" in said
@@ -537,7 +544,7 @@ class TestRunFolders:
         (out / "metrics.jsonl").write_text('{"step": 0}\n')  # a step was taken, so there is something to lose
         for command in (("train", "--preset", "tiny_blind"), ("train-video",)):
             said = refusal(*command, "--data", recorded, "--out", out)
-            assert f"{out} already holds a training; resume it, or choose another folder" in said
+            assert f"{out} already holds a training; continue it with --resume (resume=True), or choose" in said
         assert (out / "training.json").read_text() == "{}"
 
     @pytest.mark.parametrize("option", ["--episodes", "--workers", "--refresh-every"])

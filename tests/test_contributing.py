@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,14 +19,19 @@ CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 COMMITS = sorted((ROOT / "examples" / "commits").glob("*.patch"))
 
 FILTER = """
+import sys
 import torch
+from video2act.cli_flags import parse
 from video2act.config import FilterConfig
+from video2act.config.training_options import TrainOptions
 from video2act.system2.filters import make_filter
 from video2act.types import Video
 step = torch.zeros(1, 1, 1, 5, 6)
 step[..., 3:] = 1.0
 found = make_filter(FilterConfig("prewitt"))(Video(step, 8.0)).grid[0, 0, 0, 2]
 assert torch.allclose(found, torch.tensor([0.0, 0.0, 3.0, 3.0, 0.0, 0.0]), atol=0.01), found
+options = parse(TrainOptions, sys.argv[1:], program="video2act train")
+assert options.changes == {"system2.streams.spatial.filter.name": "prewitt"}, options.changes
 """
 ENGINE = """
 from pathlib import Path
@@ -38,6 +44,7 @@ save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), "dou
 double = open_graph(Path(), "double", engine="reference", num_threads=1)
 assert double({"x": np.float32([1, 2]), "unused": np.zeros(1)})["y"].tolist() == [2, 4]
 """
+TRAIN = re.search(r"^video2act train (.+?)\n```", CONTRIBUTING, re.MULTILINE | re.DOTALL)
 CHECKS = {"new_filter": FILTER, "new_engine": ENGINE}
 
 
@@ -58,7 +65,9 @@ def test_a_commit_applies_and_does_what_it_says(
     commit: Path, patched: Callable[[Path], dict[str, str]], tmp_path: Path
 ):
     environment = patched(commit)
-    subprocess.run([sys.executable, "-c", CHECKS[commit.stem]], cwd=tmp_path, env=environment, check=True)
+    assert TRAIN is not None
+    words = shlex.split(TRAIN[1].replace("\\\n", " "))  # the command that uses the new filter
+    subprocess.run([sys.executable, "-c", CHECKS[commit.stem], *words], cwd=tmp_path, env=environment, check=True)
 
 
 @pytest.mark.slow

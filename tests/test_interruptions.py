@@ -95,6 +95,19 @@ def test_the_command_that_goes_on_can_be_interrupted_and_given_again(
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
+def test_a_piece_that_is_saved_does_not_end_like_an_error(
+    recorded: Path, tmp_path: Path, interrupted: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+):
+    """`--max-minutes` ended with 1, the code for errors: no shell loop could tell them apart."""
+    words = (*TRAIN, "--data", recorded, "--out", tmp_path / "run", "--resume", "--max-minutes", 1e-9)
+    for step in range(1, 5):
+        code, said = interrupted(*words)
+        assert (code, f"minutes are over; step {step} of 5 is finished and saved" in said) == (75, True)
+    monkeypatch.setattr(sys, "argv", ["video2act", *map(str, words)])
+    cli.main()
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_before_the_first_step_the_message_is_true_too(
     number: signal.Signals,

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from video2act.config import PolicyConfig
     from video2act.data import open_dataset, open_datasets
+    from video2act.data.opening import preset
     from video2act.envs import list_environments, make_environment
     from video2act.policy import Video2Act
-    from video2act.presets import make_preset as preset
     from video2act.programs.collect import collect
     from video2act.programs.evaluate import evaluate
     from video2act.programs.label import label
@@ -50,7 +50,7 @@ _PLACES = {
     "make_environment": ("envs", "make_environment"),
     "open_dataset": ("data", "open_dataset"),
     "open_datasets": ("data", "open_datasets"),
-    "preset": ("presets", "make_preset"),
+    "preset": ("data.opening", "preset"),
     "train": ("programs.train", "train"),
     "train_video": ("programs.train_video", "train_video"),
 }

@@ -20,7 +20,7 @@ from video2act.config import programs as running
 from video2act.config import study as studies
 from video2act.config import training_options as training
 from video2act.extras import distribution
-from video2act.training.pause import TrainingPausedError, signals_interrupt
+from video2act.training.pause import SAVED_FOR_LATER, TrainingPausedError, signals_interrupt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +194,7 @@ def main() -> None:
         sys.exit(f"video2act: {type(error).__name__}: {message}")
     except TrainingPausedError as error:
         _say(f"{error.message}; go on with\n  {again(sys.argv)}")
-        sys.exit(128 + error.number if error.number else 1)
+        sys.exit(128 + error.number if error.number else SAVED_FOR_LATER)
     except RuntimeError as error:
         # torch's are faults in the code, and their traceback is needed; ours say what happened
         if os.environ.get("VIDEO2ACT_DEBUG") or not type(error).__module__.startswith("video2act"):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from video2act.envs import list_environments, make_environment, make_expert
+from video2act.envs.choices import check_choice
 from video2act.envs.experts.aloha import AlohaExpert
 from video2act.envs.experts.metaworld import MetaWorldExpert
 from video2act.envs.experts.moving import MovingExpert
@@ -40,11 +41,31 @@ def test_what_is_not_said_is_as_usual() -> None:
 
 def test_an_unknown_name_is_answered_with_what_exists() -> None:
     with pytest.raises(
-        ValueError, match=r"unknown environment 'metaworld:push'. Did you mean 'metaworld:push-v3'\?.*aloha:insertion"
+        ValueError, match=r"unknown environment 'metaworld:push'. Did you mean 'metaworld:push-v3'\?.*list_environments"
     ):
         make_environment("metaworld:push")
-    with pytest.raises(ValueError, match=r"unknown environment 'push-v3'"):
-        make_environment("push-v3")
+    with pytest.raises(ValueError, match=r"Choose from: aloha:insertion, aloha:transfer_cube\. There are families"):
+        make_environment("aloha:insert")
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("push-v3", "'metaworld:push-v3'"),
+        ("pusch-v3", "'metaworld:push-v3'"),
+        ("sim:push-v3", "'metaworld:push-v3'"),
+        ("transfer_cub", "'aloha:transfer_cube'"),
+        ("libero_object/3", "'libero:libero_object/3'"),
+        ("intercept", "'moving:intercept'"),
+    ],
+)
+def test_a_forgotten_family_is_found_and_no_wall_of_names_is_printed(name: str, near: str) -> None:
+    """`eval --env push-v3` listed seventy names, and not the one that was meant first."""
+    with pytest.raises(ValueError, match=rf"unknown environment '{name}'. Did you mean {near}\?") as refused:
+        check_choice("environment", name, choices=list_environments())
+    said = str(refused.value)
+    assert len(said) < 260
+    assert "There are families aloha (2), libero (290), metaworld (50), moving (5); this lists all: python -c " in said
 
 
 def test_an_environment_without_expert_says_which_have_one() -> None:

@@ -20,14 +20,14 @@ def test_two_evaluations_are_compared_scene_by_scene(tmp_path: Path):
     a = evaluation(tmp_path / "runs/a/eval", [True] * 9 + [False] + [True] * 10)
     b = evaluation(tmp_path / "runs/b/eval", [False] * 9 + [True] + [True] * 10)
     text = compare([a, b / "eval_info.json"], out=tmp_path / "out.json")
-    assert "**a/eval - b/eval/eval_info.json: +40.0 points** over 1 training seed." in text
+    assert "**a - b: +40.0 points** over 1 training seed." in text
     assert "One seed says nothing about other trainings." in text
-    assert "| a/eval - b/eval/eval_info.json | 0 | +40.0 |" in text
+    assert "| a - b | 0 | +40.0 |" in text
     numbers = json.loads((tmp_path / "out.json").read_text())
     scenes = numbers["pairs"][0]["scenes"]["0"]
     assert (scenes["only_first"], scenes["only_second"]) == (9, 1)
     assert scenes["p"] == pytest.approx(22 / 1024)  # two ends of ten tosses, 0 or 1 each
-    assert numbers["cannot_be_told_apart"] == ["a/eval"]
+    assert numbers["cannot_be_told_apart"] == ["a"]
 
 
 def test_names_do_not_repeat_what_all_share(tmp_path: Path):
@@ -111,17 +111,48 @@ def test_of_a_study_the_trainings_lie_beside_the_evaluations(tmp_path: Path, mon
     assert "policies/b differ in num_steps: 1 in the first, 2 in the second" in compare(["a", "b"])
 
 
-def test_run_folders_are_answered_with_their_newest_evaluation(tmp_path: Path):
+def test_arms_are_called_by_their_runs_not_by_the_time_of_their_evaluation(tmp_path: Path, monkeypatch: Any):
+    """`2026-11-29_09-33-46 - 2026-11-29_09-56-31`: which policy is which, nobody could see."""
+    monkeypatch.chdir(tmp_path)
+    for place, run in (("e/09-33", "runs/push"), ("e/09-56", "runs/alone"), ("e/10-12", "runs/push")):
+        write_info(tmp_path / place, evaluation_info({"fake:a": [True, False]}, run=run))
+    assert "**push - alone: +0.0 points**" in compare(["e/09-33", "e/09-56"])
+    text = compare(["e/09-33", "e/09-56", "e/10-12"])
+    for names in ("push/09-33 - alone", "push/09-33 - push/10-12", "alone - push/10-12"):
+        assert f"| {names} |" in text
+    write_info(tmp_path / "served", evaluation_info({"fake:a": [True, False]}, run="ws://robot:8000"))
+    write_info(tmp_path / "in_memory", evaluation_info({"fake:a": [True, False]}, run=None))
+    assert "robot:8000 - " in (text := compare(["served", "in_memory"]))
+    assert "in_memory:" in text
+
+
+def test_a_folder_with_one_evaluation_stands_for_it(tmp_path: Path):
+    """The documented `a0/eval,a1/eval` did not work with the folders that `eval` makes."""
+    for name in ("a0", "a1", "b0", "b1"):
+        evaluation(tmp_path / name / "eval/2026-11-29_09-33-46", [name[0] == "a", False])
+        train(tmp_path / name)
+    arms = [",".join(f"{tmp_path}/{name}{n}/eval" for n in range(2)) for name in "ab"]
+    assert "**a0 - b0: +50.0 points** over 2 training seeds" in compare(arms)
+    assert "**a0 - b0: +50.0 points** over 1 training seed" in compare([tmp_path / "a0", tmp_path / "b0"])
+    with pytest.raises(ValueError, match="named twice"):
+        compare([tmp_path / "a0/eval", tmp_path / "a0/eval/2026-11-29_09-33-46"])
+
+
+def test_of_several_evaluations_the_newest_is_named(tmp_path: Path):
     """The error said that the run folder holds no eval_info.json."""
     for name, when, blind in (("old", "2026-01", False), ("new", "2026-02", False), ("blind", "2026-03", True)):
         write_info(tmp_path / "a/eval" / name, evaluation_info({"fake:a": [True]}, blind=blind) | {"time": when})
     for name in ("a", "b"):
         train(tmp_path / name)
-    with pytest.raises(ValueError, match="evaluations are compared, not run folders") as refused:
-        compare([tmp_path / "a", tmp_path / "b"])
-    said = str(refused.value)
-    assert f"such as {tmp_path}/a, {tmp_path}/b; name an evaluation of each: {tmp_path}/a/eval/new, what " in said
-    assert f"what `video2act eval {tmp_path}/b --env ...` will write" in said
+    for place in ("a", "a/eval"):
+        with pytest.raises(ValueError, match="no evaluation, or several of them, in ") as refused:
+            compare([tmp_path / place, tmp_path / "b"])
+        said = str(refused.value)
+        assert f"in {tmp_path}/{place}; name one of each: {tmp_path}/a/eval/new" in said
+    with pytest.raises(
+        ValueError, match=r"in .*/b; name one of each: what `video2act eval .*/b --env \.\.\.` will write"
+    ):
+        compare([tmp_path / "b", tmp_path / "a/eval/new"])
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path):

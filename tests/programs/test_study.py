@@ -155,6 +155,18 @@ class TestReport:
             "collect 0.00, train-video 0.00, train 0.00", "collect 0.00, train 0.00, train-video 0.00"
         )
 
+    def test_a_slice_is_named_and_its_goal_is_not_judged(self, tmp_path: Path):
+        """A smoke test's page said that the study's goal was not reached, and not that it was a smoke test's."""
+        text = run(tmp_path, slice="smoke").read_text()
+        notice = "These are numbers of the slice smoke, not of the whole study."
+        assert text.index(notice) < text.index("Is good better than bad?")
+        assert "It changes: arms good, bad; seeds 0; scenes.episodes 5. The goal is the whole study's" in text
+        assert "The goal was" not in text
+        page = (tmp_path / "out/study.html").read_text()
+        assert page.index(notice) < page.index("Primary contrast, named before the run</h2>")
+        assert "The goal was" not in page
+        assert json.loads((tmp_path / "out/results.json").read_text())["slice"] == "smoke"
+
     def test_evaluations_with_images_of_several_sizes_are_named(self, tmp_path: Path):
         """A study that an older version began at 128 px went on at the recorded size, and nobody heard of it."""
         assert "several sizes" not in run(tmp_path, seeds=(0,)).read_text()

@@ -273,7 +273,7 @@ class TestRefused:
         assert (trained / "model.safetensors").read_bytes() == before
 
     def test_system_2_without_a_video_model(self, recorded: Path, tmp_path: Path):
-        with pytest.raises(ValueError, match="needs a video model: train one with train-video"):
+        with pytest.raises(ValueError, match=r"needs a video model: train one \(train-video, or train_video\)"):
             train((recorded,), tmp_path / "run", config=CONFIG, preset="tiny")
         assert not (tmp_path / "run").exists()
 

@@ -136,7 +136,7 @@ def test_its_size_is_the_middle_one():
 
 def test_a_policy_without_the_model_is_told_how_to_make_it(recorded: Path):
     data = open_dataset(recorded)
-    with pytest.raises(ValueError, match="this policy's video model is trained here: train-video --preset small"):
+    with pytest.raises(ValueError, match="by train-video --preset small; give its folder"):
         build_policy(small(DataSpec.of(data)), data.stats, video_model=None)
 
 

@@ -252,7 +252,9 @@ class TestResume:
 class TestRefused:
     def test_a_folder_that_holds_a_training(self, tmp_path: Path):
         fit(tmp_path / "run")
-        with pytest.raises(FileExistsError, match="already holds a training; resume it, or choose another folder"):
+        with pytest.raises(
+            FileExistsError, match=r"already holds a training; continue it with --resume \(resume=True\)"
+        ):
             fit(tmp_path / "run")
 
     def test_a_folder_in_which_no_step_was_taken_is_free(self, tmp_path: Path):

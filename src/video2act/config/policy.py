@@ -86,13 +86,17 @@ class PolicyConfig(CheckedConfig):
                 f"the former's num_heads={heads}",
             )
 
-    def replace(self, changes: Mapping[str, Any]) -> "PolicyConfig":
+    def replace(self, changes: Mapping[str, Any] | None = None, **by_keyword: Any) -> "PolicyConfig":
         """The config with fields changed by their paths: `{"horizon": 16, "system2.streams.motion.stride": 4}`.
 
         Raises:
+            TypeError: something else than one mapping.
             ValueError: an unknown path, with the nearest ones; a value of another type; values that contradict each
                 other.
         """
+        if by_keyword or not isinstance(changes, Mapping):
+            given = ", ".join(f"{name}={value!r}" for name, value in by_keyword.items()) or repr(changes)
+            raise TypeError(f'replace takes a dict of paths, such as replace({{"horizon": 16}}), got {given}')
         return replaced(self, changes)
 
     @property

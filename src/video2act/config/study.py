@@ -199,8 +199,8 @@ class CompareOptions(CheckedConfig):
     """Compare evaluations on the same scenes: paired tests, intervals, and what cannot be told apart."""
 
     evaluations: tuple[Path, ...]
-    """folders of `eval`, or their eval_info.json. Several that differ in the training seed alone are one arm: join them
-    by commas"""
+    """folders of `eval`, their eval_info.json, or runs with one evaluation. Several that differ in the training seed
+    alone are one arm: join them by commas"""
     out: Path | None = None
     """json to write"""
 

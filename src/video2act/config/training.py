@@ -38,7 +38,8 @@ class OptimizationConfig(CheckedConfig):
     save_every: Annotated[int, Between(1, 10**9)] = 500
     """training steps between two checkpoints"""
     max_minutes: NonNegative = 0.0
-    """stop after this time with a checkpoint to resume from; 0: no limit. For machines that are lent for a while"""
+    """stop after this time with a checkpoint to resume from, and exit code 75; 0: no limit. For machines that are lent
+    for a while"""
     seed: Seed = 0
     frames_gib: Positive = 4.0
     """memory for decoded frames in GiB, for each process of a training with its workers. Episodes that do not fit are

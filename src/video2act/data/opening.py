@@ -6,15 +6,20 @@ the unified one.
 """
 
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 
+from video2act.config import PolicyConfig
 from video2act.config.checks import check_once
 from video2act.config.training_options import DataOptions
 from video2act.data.dataset_files import DatasetError
 from video2act.data.embodied import EmbodiedDataset
 from video2act.data.lerobot_reader import Dataset, LeRobotDataset
 from video2act.data.view import DatasetView, choose, parse_episodes
+from video2act.presets import Demonstrations, make_preset
 
+AnyDataset = Dataset | PathLike[str] | str
+"""a dataset, or what `open_dataset` takes"""
 _OF_A_ROBOT = ("robot", "state_dim", "action_dim", "relative_actions")
 """may differ between datasets whose embodiments are given"""
 
@@ -40,7 +45,7 @@ def open_dataset(
 
 
 def open_datasets(
-    paths: Sequence[Path | str],
+    paths: Sequence[Path | str] | Path | str,
     *,
     episodes: Sequence[int] | None = None,
     embodiments: Sequence[str] | None = None,
@@ -59,6 +64,7 @@ def open_datasets(
         ValueError: no path; a dataset twice; an episode that does not exist; an embodiment that is unknown, or of
             another size.
     """
+    paths = [paths] if isinstance(paths, Path | str) else paths
     if not paths:
         raise ValueError("expected at least one dataset folder, got none")
     parts = [LeRobotDataset(path, state=state, action=action) for path in paths]
@@ -75,6 +81,42 @@ def open_datasets(
         return parts[0]
     _check_alike(parts, ("fps", "cameras", "orientation", *_OF_A_ROBOT))
     return DatasetView(parts, chosen)
+
+
+def as_dataset(data: AnyDataset) -> Dataset:
+    """The dataset itself, or the one in a folder. Raises TypeError for anything else; or as `open_dataset`."""
+    if isinstance(data, str | PathLike):
+        return open_dataset(Path(data) if isinstance(data, PathLike) else data)
+    if not isinstance(data, Dataset):
+        raise TypeError(f"expected a dataset or its folder, got {_kind(data)}; open_dataset(folder) opens one")
+    return data
+
+
+def as_datasets(data: AnyDataset | Sequence[AnyDataset]) -> list[Dataset]:
+    """One or several, each as `as_dataset`."""
+    return [as_dataset(each) for each in (data if isinstance(data, list | tuple) else [data])]  # type: ignore[list-item]
+
+
+def preset(
+    name: str, data: Demonstrations | PathLike[str] | str, cameras: tuple[str, ...] | None = None
+) -> PolicyConfig:
+    """The policy of a name for a dataset: `preset("tiny", "data/push")`.
+
+    Args:
+        data: a dataset, or its folder.
+        cameras: of the policy, System 2's first; all of the data's, if None.
+    Raises:
+        TypeError: not a name and a dataset.
+        ValueError: an unknown name.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"a preset is asked for by its name, then the data: preset('tiny', data); got {_kind(name)}")
+    known = data if isinstance(data, Demonstrations) else as_dataset(data)
+    return make_preset(name, known, cameras)
+
+
+def _kind(value: object) -> str:
+    return f"a value of type {type(value).__name__}"
 
 
 def open_chosen(options: DataOptions) -> Dataset:

@@ -3,14 +3,45 @@
 from collections.abc import Collection
 from difflib import get_close_matches
 
+SHOWN = 30
+"""names of a family that are listed; of more, only their number is"""
+ALL = "python -c \"import video2act; print(*video2act.list_environments(), sep='\\n')\""
+
 
 def check_choice(kind: str, value: str, *, choices: Collection[str]) -> None:
-    """Raise ValueError, with the closest match and all choices, unless `value` is one of them; `kind` is their noun.
-    Choices that differ in a last number (`suite/0`, `suite/1`) are listed as one (`suite/0..1`)."""
+    """Raise ValueError, with the closest match and the choices, unless `value` is one of them; `kind` is their noun.
+    Choices that differ in a last number (`suite/0`, `suite/1`) are listed as one (`suite/0..1`); of `family:name` those
+    of the same family, if they are few."""
     if value not in choices:
-        close = get_close_matches(value, choices, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"unknown {kind} {value!r}.{hint} Choose from: {', '.join(_ranges(choices))}")
+        close = _closest(value, choices)
+        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        listed = _families(value, choices) if any(":" in each for each in choices) else _listed(choices)
+        raise ValueError(f"unknown {kind} {value!r}.{hint} {listed}")
+
+
+def _closest(value: str, choices: Collection[str]) -> list[str]:
+    """The nearest choice. Where a family was forgotten or is not known, those with the nearest name in any family."""
+    family = value.partition(":")[0]
+    is_known = any(each.startswith(f"{family}:") for each in choices)
+    names = {each.partition(":")[2]: each for each in choices if ":" in each}
+    near = get_close_matches(value.rpartition(":")[2], names, n=1)
+    if near and not is_known:
+        return sorted(each for each in choices if each.partition(":")[2] == near[0])
+    return get_close_matches(value, choices, n=1)
+
+
+def _families(value: str, choices: Collection[str]) -> str:
+    families: dict[str, list[str]] = {}
+    for each in choices:
+        families.setdefault(each.partition(":")[0], []).append(each)
+    same = _ranges(families.get(value.partition(":")[0], ()))
+    own = f"{_listed(same)}. " if 0 < len(same) <= SHOWN else ""
+    counts = ", ".join(f"{family} ({len(names)})" for family, names in sorted(families.items()))
+    return f"{own}There are families {counts}; this lists all: {ALL}"
+
+
+def _listed(choices: Collection[str]) -> str:
+    return f"Choose from: {', '.join(_ranges(choices))}"
 
 
 def _ranges(choices: Collection[str]) -> list[str]:

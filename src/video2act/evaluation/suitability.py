@@ -15,10 +15,13 @@ from video2act.runtime.pool import LOCAL
 
 
 def make_fitting(config: PolicyConfig, make: Callable[[], Environment]) -> Environment:
-    """An environment that fits a policy. Raises ValueError: it does not, or cannot be made; the cameras are named."""
+    """An environment that fits a policy. Raises ValueError: it does not, or cannot be made; where it lacks a camera,
+    those of the policy are named."""
     try:
         environment = make()
     except ValueError as error:
+        if "camera" not in str(error):
+            raise
         cameras = ", ".join(config.all_cameras) or "no camera"
         raise ValueError(f"{error} (the cameras of this policy: {cameras})") from error
     try:

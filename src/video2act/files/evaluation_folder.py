@@ -1,5 +1,6 @@
 """What `eval` leaves in a folder, as every other program reads it: `eval_info.json`, checked in one place."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,16 @@ def evaluations_of(run: Path) -> list[Path]:
     return sorted(path.parent for path in (run / "eval").glob(f"*/{INFO_FILE}"))
 
 
+def evaluations_below(place: Path) -> list[Path]:
+    """Folders of the finished evaluations that a name stands for: its own, as a folder or its `eval_info.json`; else
+    those of a run folder, or of its folder `eval`."""
+    if place.name == INFO_FILE and place.is_file():
+        return [place.parent]
+    if (place / INFO_FILE).is_file():
+        return [place]
+    return evaluations_of(place) or evaluations_of(place.parent) * (place.name == "eval")
+
+
 def read_evaluation(place: Path) -> dict[str, Any]:
     """The content of `eval_info.json`; `place` is the file, or its folder. Raises FileNotFoundError: there is none.
     ValueError: it is not what `eval` writes; the message names the value."""
@@ -49,9 +60,9 @@ def is_control(info: dict[str, Any]) -> bool:
     return bool(info["settings"]["blind"] or info["settings"]["instruction"])
 
 
-def newest_evaluation(run: Path) -> Path | None:
-    """A run's newest finished evaluation; a control only if there is no other."""
-    found = [(read_evaluation(folder), folder) for folder in evaluations_of(run)]
+def newest_evaluation(folders: Sequence[Path]) -> Path | None:
+    """The newest of some evaluations; a control only if there is no other."""
+    found = [(read_evaluation(folder), folder) for folder in folders]
     return max(found, key=lambda each: (not is_control(each[0]), each[0]["time"]))[1] if found else None
 
 

@@ -1,7 +1,8 @@
 """`video2act compare`: two or more evaluations on the same scenes, with tests that are paired.
 
 Each argument is one arm: an evaluation, or several of the same arm with other training seeds, joined by commas, which
-are paired in this order. Evaluations on other scenes are refused, with what differs.
+are paired in this order. A folder with one evaluation below it (RUN, RUN/eval) stands for it. Evaluations on other
+scenes are refused, with what differs. An arm is called by its (first) run folder.
 """
 
 import json
@@ -15,7 +16,7 @@ from video2act.config.checks import check
 from video2act.config.study import CompareOptions
 from video2act.files.atomic import write_text
 from video2act.files.differences import differences
-from video2act.files.evaluation_folder import newest_evaluation, read_evaluation, run_of
+from video2act.files.evaluation_folder import evaluations_below, newest_evaluation, read_evaluation, run_of
 from video2act.files.run_folder import CONFIG_FILE
 from video2act.study.results import Results, scene_results
 from video2act.training.resuming import SETTINGS_FILE, read_settings
@@ -34,16 +35,15 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
     Raises:
         FileNotFoundError: a folder holds no evaluation.
         ValueError: they were made on other scenes or in other environments; arms have other numbers of evaluations; a
-            run folder stands for its evaluation.
+            folder holds several evaluations, or one is named twice.
     """
     options = CompareOptions(evaluations=tuple(map(Path, evaluations)), out=out)
-    parts = {str(arm): [Path(part) for part in str(arm).split(",")] for arm in options.evaluations}
-    _refuse_runs([path for paths in parts.values() for path in paths])
-    found = {arm: [(path, read_evaluation(path)) for path in paths] for arm, paths in parts.items()}
-    if len(found) < len(options.evaluations):
+    parts = [_evaluations([Path(part) for part in str(arm).split(",")]) for arm in options.evaluations]
+    places = [path.resolve() for paths in parts for path in paths]
+    if len(set(places)) < len(places):
         raise ValueError(f"an evaluation is named twice in {', '.join(map(str, options.evaluations))}; name it once")
-    names = _short(list(found))
-    arms, notes = _results(dict(zip(names, found.values(), strict=True)))
+    found = [[(path, read_evaluation(path)) for path in paths] for paths in parts]
+    arms, notes = _results(dict(zip(_labels([first for first, *_ in found]), found, strict=True)))
     # scipy: after the input was checked
     from video2act.evaluation.comparison import cannot_be_told_apart, difference, holm, rate
     from video2act.study.sections import Section, difference_sections, in_words, rate_cells, to_markdown
@@ -73,17 +73,24 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
     return to_markdown("", sections)
 
 
-def _refuse_runs(paths: Sequence[Path]) -> None:
-    """Raise ValueError where a run folder stands for an evaluation: which one is meant is for the user to say."""
-    runs = [path for path in paths if (path / CONFIG_FILE).is_file()]
-    newest = [str(newest_evaluation(run) or f"what `video2act eval {run} --env ...` will write") for run in runs]
-    named = f"{', '.join(map(str, runs))}; name an evaluation of each: {', '.join(newest)}"
-    check(not runs, f"evaluations are compared, not run folders such as {named}")
+def _evaluations(places: Sequence[Path]) -> list[Path]:
+    """The folder of each evaluation, or of the only one below a folder. Raises ValueError where a run has none, or a
+    folder several: which one is meant is for the user to say."""
+    found = {place: evaluations_below(place) for place in places}
+    unclear = [
+        place for place, below in found.items() if len(below) > 1 or (not below and (place / CONFIG_FILE).is_file())
+    ]
+    newest = [
+        newest_evaluation(found[each]) or f"what `video2act eval {each} --env ...` will write" for each in unclear
+    ]
+    named = f"{', '.join(map(str, unclear))}; name one of each: {', '.join(map(str, newest))}"
+    check(not unclear, f"no evaluation, or several of them, in {named}")
+    return [below[0] if below else place for place, below in found.items()]
 
 
 def _trainings_differ(arms: Sequence[list[tuple[Path, dict[str, Any]]]]) -> Iterator[str]:
     """How the first training of each arm differs from that of the first arm, where their run folders are there."""
-    first, *others = [run_of(path if path.is_dir() else path.parent, info) for (path, info), *_ in arms]
+    first, *others = [_run(path, info) for (path, info), *_ in arms]
     for other in others:
         if first is None or other is None or first.resolve() == other.resolve():
             continue
@@ -114,9 +121,33 @@ def _results(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tuple[Resul
     return arms, tuple(filter(None, dict.fromkeys(notes)))
 
 
+def _labels(firsts: Sequence[tuple[Path, dict[str, Any]]]) -> list[str]:
+    """What each arm is called, by its first evaluation: the run folder; where several are of one run, the evaluation,
+    too. Both without the folders that all share."""
+    runs = [_run_name(path, info) for path, info in firsts]
+    short = dict(zip(dict.fromkeys(runs), _short(list(dict.fromkeys(runs))), strict=True))
+    labels = [short[run] for run in runs]
+    for run in short:
+        own = [number for number, each in enumerate(runs) if each == run]
+        names = _short([str(firsts[number][0].resolve()) for number in own])
+        for number, name in zip(own, names, strict=True):
+            labels[number] += f"/{name}" * (len(own) > 1)
+    return labels
+
+
+def _run_name(path: Path, info: dict[str, Any]) -> str:
+    """Where the policy of an evaluation is, or was; where it was served, its address."""
+    run, named = _run(path, info), info["settings"]["run"]
+    return str(run.resolve()) if run else named or str(path.resolve())
+
+
+def _run(path: Path, info: dict[str, Any]) -> Path | None:
+    return run_of(path if path.is_dir() else path.parent, info)
+
+
 def _short(names: list[str]) -> list[str]:
-    """Names without the folders that all of them share."""
-    parts = [Path(name.split(",")[0]).parts for name in names]
+    """Paths without the folders that all of them share."""
+    parts = [Path(name).parts for name in names]
     shared = 0
     while all(len(each) > shared + 1 and each[shared] == parts[0][shared] for each in parts):
         shared += 1

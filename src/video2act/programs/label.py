@@ -18,6 +18,7 @@ from video2act.config.training_options import LabelOptions
 from video2act.data import Dataset, load_origin, open_datasets, parse_episodes
 from video2act.data.labels import LABELS, Labels, label_notes, recorded_parts
 from video2act.data.lerobot_format import INFO_PATH, load_info
+from video2act.data.opening import AnyDataset, as_dataset
 from video2act.files.differences import differences
 from video2act.frames import fit_problem
 from video2act.training.resuming import FINISHED, SETTINGS_FILE, check_out, read_settings, settings_of
@@ -39,8 +40,8 @@ def main(options: LabelOptions) -> None:
 
 
 def label(
-    data: Dataset,
-    videos: Dataset,
+    data: AnyDataset,
+    videos: AnyDataset,
     *,
     out: Path | str,
     cameras: Sequence[str] | None = None,
@@ -52,8 +53,8 @@ def label(
     goes on after an interruption.
 
     Args:
-        data: one or several datasets of a robot with recorded actions.
-        videos: of the same robot, without actions.
+        data: one or several datasets of a robot with recorded actions (`open_datasets`), or a folder.
+        videos: of the same robot, without actions; likewise.
         out: dataset folder to write.
         cameras: those that the model reads; all, if None.
         use_state: the model reads the state too.
@@ -65,6 +66,7 @@ def label(
         ValueError: too few episodes; data and videos that do not go together.
         TrainingPausedError: a signal came, or the time given by `max_minutes` is over.
     """
+    data, videos = as_dataset(data), as_dataset(videos)
     out, config = Path(out), training or InverseTrainConfig()
     folder = out.with_name(f"{out.name}.model") if model is None else Path(model)
     looks = tuple(cameras or data.cameras)

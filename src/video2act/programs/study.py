@@ -38,7 +38,7 @@ def study(options: StudyOptions) -> Path | str:
     """
     config = load_study(options.study, options.slice)
     arms, seeds = _part(config, options)
-    part: dict[str, Any] = {"arms": arms, "seeds": seeds}
+    part: dict[str, Any] = {"arms": arms, "seeds": seeds, "part": options.slice}
     plan, out = plan_jobs(config, options.study.absolute().parent), options.out.absolute()
     jobs = plan.needed(arms, seeds)
     done = {name for name, job in jobs.items() if is_finished(out, job)}

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from video2act.config import PolicyConfig, TrainConfig
 from video2act.config.training_options import TrainOptions
-from video2act.data import Dataset, open_dataset, split
+from video2act.data import open_dataset, split
 from video2act.data.cache_manifest import load_spec
 from video2act.data.fit import batch_bytes, check_columns, check_fit, check_weights
 from video2act.data.frame_store import GIB, check_budget
 from video2act.data.labels import label_notes
-from video2act.data.opening import open_chosen
+from video2act.data.opening import AnyDataset, as_dataset, as_datasets, open_chosen
 from video2act.training.choice import check_beside, check_look, check_video_model, choose_policy, clip_bytes, fit_robots
 from video2act.training.resuming import check_out
 from video2act.training.trackers import check_tracker
@@ -40,7 +40,7 @@ def main(options: TrainOptions) -> None:
 
 def train(
     config: PolicyConfig,
-    data: Dataset,
+    data: AnyDataset,
     *,
     out: Path | str,
     training: TrainConfig | None = None,
@@ -48,7 +48,7 @@ def train(
     video_model: PathLike[str] | str | None = None,
     init: PathLike[str] | str | None = None,
     init_parts: tuple[str, ...] = (),
-    video_data: Dataset | Sequence[Dataset] = (),
+    video_data: AnyDataset | Sequence[AnyDataset] = (),
     resume: bool = False,
     cache: Path | str | None = None,
     live: bool = False,
@@ -58,7 +58,7 @@ def train(
 
     Args:
         config: the policy; `preset(name, data)` is a beginning.
-        data: demonstrations of one robot, or of several (`open_datasets` with `embodiments`).
+        data: demonstrations of one robot, or their folder; or of several (`open_datasets` with `embodiments`).
         out: folder to write; must not hold another training unless `resume`. For several robots it holds a run folder
             for each, and the policy of the first is returned.
         num_steps: replaces `training.num_steps`.
@@ -70,9 +70,14 @@ def train(
         cache: what System 2 sees, filled before; None fills one.
         live: run System 2 at every step; slow, and the same except for the cache's rounding.
     Raises:
+        TypeError: not a policy's config and a dataset.
         ValueError: the data do not fit, the video model is missing, or nothing of `init` fits.
         TrainingPausedError: the time given by `max_minutes` is over.
     """
+    if not isinstance(config, PolicyConfig):
+        order = "train takes a policy's config, then the data: train(preset('tiny', data), data, out=...)"
+        raise TypeError(f"{order}; got a value of type {type(config).__name__} first")
+    data, videos = as_dataset(data), as_datasets(video_data)
     out, video_model = Path(out), None if video_model is None else Path(video_model)
     training = training or TrainConfig()
     training = training if num_steps is None else replace(training, num_steps=num_steps)
@@ -82,7 +87,6 @@ def train(
         raise ValueError(f"{problem}; leave the cache out")
     config = fit_robots(config, data)
     check_fit(config, data)
-    videos = [video_data] if isinstance(video_data, Dataset) else list(video_data)
     check_beside(config, training, video_data=videos)
     check_weights(data, training.weights)
     label_notes(data)  # raises where their record is damaged
@@ -95,7 +99,7 @@ def train(
         split(data, training.validation_fraction)
     check_video_model(config, video_model)
     if init is not None and not resume and not Path(init).exists():
-        raise FileNotFoundError(f"{init} does not exist; --init takes a run folder, or RDT-1B's checkpoint")
+        raise FileNotFoundError(f"{init} does not exist; init takes a run folder, or RDT-1B's checkpoint")
     if cache is not None:
         load_spec(cache)
     check_tracker(training.track)

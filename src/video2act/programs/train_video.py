@@ -26,8 +26,9 @@ from video2act.config import (
 )
 from video2act.config.backbone import WAN_TOKENS
 from video2act.config.training_options import TrainVideoOptions
-from video2act.data import Dataset, open_dataset, parse_episodes, split
+from video2act.data import open_dataset, parse_episodes, split
 from video2act.data.clip_sampler import ClipSampler, Footage
+from video2act.data.opening import AnyDataset, as_datasets
 from video2act.data.sentences import check_sentences
 from video2act.files.video_model import find_source
 from video2act.presets import ANY_DATA, SMALL_SOURCE, streams_of, video_model_in
@@ -68,7 +69,7 @@ def main(options: TrainVideoOptions) -> None:
 
 
 def train_video(
-    data: Dataset | Sequence[Dataset],
+    data: AnyDataset | Sequence[AnyDataset],
     *,
     out: Path | str,
     backbone: BackboneConfig | PretrainedBackboneConfig | ScratchConfig = TINY,
@@ -82,7 +83,7 @@ def train_video(
     """Train a video model on the frames of datasets and report on held-out episodes.
 
     Args:
-        data: with or without actions, of any robots.
+        data: datasets or their folders, with or without actions, of any robots.
         out: folder to write; must not hold another training unless `resume`.
         backbone: the tiny model; a published one, to be finetuned; or one of the middle size, from nothing.
         num_steps: replaces `training.num_steps`. With 0 the model keeps its first weights (such as random ones behind a
@@ -97,7 +98,7 @@ def train_video(
     """
     out, config = Path(out), training or VideoTrainConfig()
     config = config if num_steps is None else replace(config, num_steps=num_steps)
-    datasets = list(data) if isinstance(data, Sequence) else [data]
+    datasets = as_datasets(data)
     if streams is None:
         streams = streams_of("tiny", replace(ANY_DATA, fps=float(datasets[0].fps)))
     frame, frames_per_feature = streams[0].frame, getattr(backbone, "frames_per_feature", TINY.frames_per_feature)

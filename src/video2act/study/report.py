@@ -29,11 +29,18 @@ from video2act.viz.page import Page
 
 
 def write_report(
-    plan: StudyPlan, folder: Path, *, arms: Collection[str], seeds: Collection[int], is_last: bool = True
+    plan: StudyPlan,
+    folder: Path,
+    *,
+    arms: Collection[str],
+    seeds: Collection[int],
+    part: str | None = None,
+    is_last: bool = True,
 ) -> Path:
     """Write what is known so far; returns the path of `table.md`.
 
     Args:
+        part: the slice that it is of. The goal is the whole study's, and is not judged then.
         is_last: draw the plots and write `study.html`, too.
     Raises:
         ValueError: an evaluation was made on other scenes.
@@ -42,18 +49,19 @@ def write_report(
     results = {arm: results[arm] for arm in config.arms if arm in results and arm in arms}
     rates = {arm: rate(outcomes) for arm, outcomes in results.items()}
     primary, secondary = _differences(plan, results)
-    costs = _costs(plan, folder)
+    costs, notice = _costs(plan, folder), _slice(plan, part)
     sections = [
-        _primary(plan, primary),
+        _primary(plan, primary, has_goal=part is None),
         _arms(plan, results, rates=rates, seeds=seeds, note=size_note(plan, folder, seeds)),
         *_contrasts(primary, secondary),
         _missing(plan, results, arms=arms, seeds=seeds),
         _compute(costs),
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "table.md", to_markdown(config.name, [Section("", (config.question,)), *sections]))
+    write_text(folder / "table.md", to_markdown(config.name, [Section("", (*notice, config.question)), *sections]))
     content = {
         "study": config.name,
+        "slice": part,
         "primary": primary and primary.to_json(),
         "secondary": [each.to_json() for each in secondary],
         "arms": {arm: vars(rates[arm]) for arm in results},
@@ -68,7 +76,7 @@ def write_report(
         titles = {arm: config.title(arm) for arm in rates}
         figures = draw(folder / "plots", titles, rates=rates, differences=[*([primary] if primary else []), *secondary])
         page = Page(config.name, config.question)
-        to_page(page, sections[:1])
+        to_page(page, [Section("", notice), sections[0]])
         page.figure(share_chart([_share(titles[arm], rates[arm]) for arm in rates]), "Success and its interval")
         for figure in figures:
             page.figure(figure.read_bytes(), figure.stem)
@@ -92,10 +100,23 @@ def _differences(plan: StudyPlan, results: Results) -> tuple[Difference | None, 
     ]
 
 
-def _primary(plan: StudyPlan, primary: Difference | None) -> Section:
+def _slice(plan: StudyPlan, part: str | None) -> tuple[str, ...]:
+    """That a report is of a slice, and how that differs from the study."""
+    if part is None:
+        return ()
+    made = plan.config.slices[part]
+    of = {"arms": made.arms, "seeds": made.seeds}
+    changes = [f"{name} {', '.join(map(str, values))}" for name, values in of.items() if values]
+    changes += [f"{path} {value}" for path, value in made.changes.items()]
+    said = f"**These are numbers of the slice {part}, not of the whole study.** It changes: {'; '.join(changes)}."
+    has_goal = plan.config.primary.goal_points is not None
+    return (said + " The goal is the whole study's, and is not judged here." * has_goal,)
+
+
+def _primary(plan: StudyPlan, primary: Difference | None, *, has_goal: bool) -> Section:
     contrast = plan.config.primary
     names = f"{plan.config.title(contrast.arm)} - {plan.config.title(contrast.than)}"
-    said = in_words(primary, contrast.goal_points) if primary else f"**{names}: not known yet.**"
+    said = in_words(primary, contrast.goal_points if has_goal else None) if primary else f"**{names}: not known yet.**"
     why = f"It was chosen because it shows this: {contrast.why}." if contrast.why else ""
     return Section("Primary contrast, named before the run", tuple(filter(None, (said, why))))
 

@@ -89,13 +89,12 @@ def check_kind(config: System2Config, video_model: Path | None) -> None:
     backbone = config.backbone
     if isinstance(backbone, PretrainedBackboneConfig):
         if video_model is None and backbone.source == SMALL_SOURCE:
-            raise ValueError(
-                "this policy's video model is trained here: train-video --preset small, then pass --video-model"
-            )
+            problem = "this policy's video model is trained here, by train-video --preset small"
+            raise ValueError(f"{problem}; give its folder (--video-model, or video_model=...)")
         find_source(backbone.source if video_model is None else str(video_model))
         return
     if video_model is None:
-        remedy = "train one with train-video and pass --video-model"
+        remedy = "train one (train-video, or train_video), and give its folder (--video-model, or video_model=...)"
         raise ValueError(f"this policy has System 2, which needs a video model: {remedy}")
     found = load_video_config(video_model)
     if not isinstance(found, BackboneConfig):

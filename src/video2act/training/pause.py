@@ -14,6 +14,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C, and what schedulers send before they take the machine away"""
 
 
+SAVED_FOR_LATER = 75
+"""exit code where `max_minutes` are over: EX_TEMPFAIL of sysexits.h, try again. Signals end with 128 + their number"""
+
+
 class TrainingPausedError(RuntimeError):
     """A training stopped before its end, with a checkpoint.
 

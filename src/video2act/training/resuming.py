@@ -53,7 +53,8 @@ def check_free(folder: Path, *, resume: bool) -> bool:
     # a folder in which no step was taken is free: there is nothing to lose
     has_begun = is_finished or (metrics.is_file() and metrics.stat().st_size > 0)
     if has_begun and not resume:
-        raise FileExistsError(f"{folder} already holds a training; resume it, or choose another folder")
+        remedy = "continue it with --resume (resume=True), or choose another folder"
+        raise FileExistsError(f"{folder} already holds a training; {remedy}")
     if is_finished:
         raise FileExistsError(f"{folder} holds a finished training; choose another folder to train again")
     return has_begun

@@ -169,7 +169,8 @@ def grow_base(
     if resume and grown:
         return replace(chosen, source=str(grown))
     if (out / SETTINGS_FILE).is_file() and not resume:
-        raise FileExistsError(f"{out} already holds a training; resume it, or choose another folder")
+        remedy = "continue it with --resume (resume=True), or choose another folder"
+        raise FileExistsError(f"{out} already holds a training; {remedy}")
     check_memory(lambda: Reconstruction(backbone))
     torch.manual_seed(config.seed)
     module = Reconstruction(backbone)
