@@ -148,7 +148,8 @@ def test_of_several_evaluations_the_newest_is_named(tmp_path: Path):
         with pytest.raises(ValueError, match="no evaluation, or several of them, in ") as refused:
             compare([tmp_path / place, tmp_path / "b"])
         said = str(refused.value)
-        assert f"in {tmp_path}/{place}; name one of each: {tmp_path}/a/eval/new" in said
+        will = f"what `video2act eval {tmp_path}/b --env ...` will write"
+        assert f"in {tmp_path}/{place}, {tmp_path}/b; name one of each: {tmp_path}/a/eval/new, {will}" in said
     with pytest.raises(
         ValueError, match=r"in .*/b; name one of each: what `video2act eval .*/b --env \.\.\.` will write"
     ):

@@ -38,11 +38,11 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
             folder holds several evaluations, or one is named twice.
     """
     options = CompareOptions(evaluations=tuple(map(Path, evaluations)), out=out)
-    parts = [_evaluations([Path(part) for part in str(arm).split(",")]) for arm in options.evaluations]
-    places = [path.resolve() for paths in parts for path in paths]
-    if len(set(places)) < len(places):
+    named = [[Path(part) for part in str(arm).split(",")] for arm in options.evaluations]
+    folders = _evaluations([place for arm in named for place in arm])
+    if len({folder.resolve() for folder in folders.values()}) < sum(map(len, named)):
         raise ValueError(f"an evaluation is named twice in {', '.join(map(str, options.evaluations))}; name it once")
-    found = [[(path, read_evaluation(path)) for path in paths] for paths in parts]
+    found = [[(folders[place], read_evaluation(folders[place])) for place in arm] for arm in named]
     arms, notes = _results(dict(zip(_labels([first for first, *_ in found]), found, strict=True)))
     # scipy: after the input was checked
     from video2act.evaluation.comparison import cannot_be_told_apart, difference, holm, rate
@@ -73,7 +73,7 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
     return to_markdown("", sections)
 
 
-def _evaluations(places: Sequence[Path]) -> list[Path]:
+def _evaluations(places: Sequence[Path]) -> dict[Path, Path]:
     """The folder of each evaluation, or of the only one below a folder. Raises ValueError where a run has none, or a
     folder several: which one is meant is for the user to say."""
     found = {place: evaluations_below(place) for place in places}
@@ -85,7 +85,7 @@ def _evaluations(places: Sequence[Path]) -> list[Path]:
     ]
     named = f"{', '.join(map(str, unclear))}; name one of each: {', '.join(map(str, newest))}"
     check(not unclear, f"no evaluation, or several of them, in {named}")
-    return [below[0] if below else place for place, below in found.items()]
+    return {place: below[0] if below else place for place, below in found.items()}
 
 
 def _trainings_differ(arms: Sequence[list[tuple[Path, dict[str, Any]]]]) -> Iterator[str]:
