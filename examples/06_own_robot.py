@@ -34,7 +34,8 @@ class Robot:
 
 
 def drive(policy: Video2Act, robot: Robot) -> None:
-    with Runner(policy, system2="thread", max_staleness_s=0.5, limits="data+10%") as runner:
+    oldest_s = 2 * policy.config.refresh_every / policy.config.fps
+    with Runner(policy, system2="thread", max_staleness_s=oldest_s, limits="data+10%") as runner:
         runner.reset()
         for observation in robot.observations(policy, num_steps=40):
             robot.send(runner.step(observation))

@@ -32,7 +32,7 @@ SMALLER = {
         "(40)": "(6)",
     },
     "08_own_data": {"range(20)": "range(2)", "num_steps=300": "num_steps=1"},
-    "09_own_robot": {"drive(200": "drive(8", "range(40)": "range(4)"},
+    "09_own_robot": {"drive(200": "drive(8"},
     "10_what_system2_sees": {},
     "11_comparing_two_policies": {"50, 2000": "2, 2000"},
 }

@@ -37,6 +37,7 @@ ANSWERS = {
     "v2a.preset('tiny', folder + '/nowhere')": "FileNotFoundError: ",
     # a folder is opened: what is refused then comes later
     "v2a.train(config, folder, out=out, video_model='nowhere')": "ValueError: this policy has no System 2",
+    "v2a.Runner(out, limits={'low': [0.0]})": "TypeError: limits is an object, Limits(low, high), or a text: data, ",
     "v2a.train(config, data, out=out, video_data=folder)": "ValueError: video_data is for the video model's own loss",
     "v2a.train(config, data, out=out, video_data=several)": "ValueError: video_data is for the video model's own loss",
     "v2a.train(v2a.preset('tiny', data), data, out=out)": "ValueError: this policy has System 2, which needs a video ",

@@ -77,7 +77,7 @@ def test_a_server_says_it_to_its_clients(policy: Video2Act):
         def infer(self, observation: Observation) -> ActionChunk:
             raise NotImplementedError
 
-    with Runner(Remote(), execute_steps=2) as runner:
+    with Runner(Remote()) as runner:  # how often to plan is in its contract, too
         held = runner.hold_action(np.ones(3, np.float32))
     np.testing.assert_array_equal(held, np.array([0, 0, 1], np.float32))
 

@@ -3,7 +3,7 @@
 `VideoBackbone` and its `Objective` live in `video_backbone.py`: they need torch, which the other sockets do not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -154,8 +154,8 @@ class EnvironmentSpec:
     """robot type, as written into datasets"""
     instruction: str
     cameras: tuple[str, ...]
-    image_size: int | tuple[int, int]
-    """pixels a side, or height and width"""
+    image_size: int | tuple[int, int] | Mapping[str, tuple[int, int]]
+    """pixels a side, or height and width; or height and width by camera"""
     state_names: tuple[str, ...]
     action_names: tuple[str, ...]
     fps: float
@@ -168,9 +168,12 @@ class EnvironmentSpec:
     """of the pictures: `upright`, or `lerobot`, LIBERO's mirrored form"""
 
     @property
-    def frame_size(self) -> tuple[int, int]:
-        """Height and width of the images."""
-        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+    def frame_sizes(self) -> dict[str, tuple[int, int]]:
+        """Height and width of each camera's images."""
+        size = self.image_size
+        if isinstance(size, Mapping):
+            return {camera: size[camera] for camera in self.cameras}
+        return dict.fromkeys(self.cameras, (size, size) if isinstance(size, int) else size)
 
 
 @runtime_checkable

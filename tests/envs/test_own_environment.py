@@ -50,7 +50,7 @@ def test_a_function_in_the_working_directory(here: Path):
     assert make_environment("my_reach:make").spec.cameras == ("top", "wrist")
     assert make_environment("my_reach:make", ("top",)).spec.cameras == ("top",)
     assert make_environment("my_reach:fixed", ("wrist",)).spec.cameras == ("top",)
-    assert make_environment("my_reach:fixed").spec.frame_size == (24, 32)
+    assert make_environment("my_reach:fixed").spec.frame_sizes == {"top": (24, 32)}
     assert not has_expert("my_reach:make")
 
 
@@ -61,6 +61,22 @@ def test_its_time_limit_holds_although_it_never_says_that_an_episode_is_over(her
     for _ in range(2):
         environment.reset(0)
         assert [environment.step(np.zeros(1)).done for _ in range(5)] == [False] * 4 + [True]
+
+
+def test_cameras_may_differ_in_size_and_pictures_are_compared_with_the_spec(here: Path):
+    """`run --record` lost an episode after it: the second camera's pictures had another size than the first's."""
+    sizes = '{"top": (24, 32), "wrist": (16, 16)}'
+    module = MODULE.replace("(24, 32), (", f"{sizes}, (")
+    (here / "my_two.py").write_text(module)
+    (here / "my_true.py").write_text(module.replace("zeros((24, 32, 3)", "zeros((*self.spec.image_size[c], 3)"))
+    (here / "my_half.py").write_text(MODULE.replace("(24, 32), (", '{"top": (24, 32)}, ('))
+    with pytest.raises(ValueError, match="image_size of its spec has no size of camera wrist; add it"):
+        make_environment("my_half:make")
+    environment = make_environment("my_true:make")
+    assert environment.spec.frame_sizes == {"top": (24, 32), "wrist": (16, 16)}
+    assert environment.reset(0).images["wrist"].shape == (16, 16, 3)
+    with pytest.raises(ValueError, match="camera 'wrist' gives an image of 32x24, and the spec says 16x16; correct"):
+        make_environment("my_two:make").reset(0)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +149,7 @@ class TestGymnasiumId:
     def test_keys_are_found_by_their_types(self):
         environment = make_environment("own/Point-v0", ("top",))
         spec = environment.spec
-        assert (spec.cameras, spec.frame_size, spec.fps, spec.max_steps) == (("top",), (24, 32), 10.0, 20)
+        assert (spec.cameras, spec.frame_sizes, spec.fps, spec.max_steps) == (("top",), {"top": (24, 32)}, 10.0, 20)
         assert (len(spec.state_names), len(spec.action_names), spec.instruction) == (2, 2, "move to the right")
         environment.reset(3)
         steps = [environment.step(np.ones(2, np.float32)) for _ in range(3)]

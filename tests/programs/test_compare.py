@@ -156,6 +156,17 @@ def test_of_several_evaluations_the_newest_is_named(tmp_path: Path):
         compare([tmp_path / "b", tmp_path / "a/eval/new"])
 
 
+def test_evaluations_of_one_training_are_not_several_seeds(tmp_path: Path):
+    """Two evaluations of each of two runs, joined by commas, counted as two training seeds."""
+    for name in "ab":
+        train(tmp_path / name)
+        for time in ("new", "old"):
+            evaluation(tmp_path / name / "eval" / time, [name == "a", False])
+    arms = [",".join(f"{tmp_path}/{name}/eval/{time}" for time in ("new", "old")) for name in "ab"]
+    with pytest.raises(ValueError, match="/new and .*/old are of one training, .*/a; they are not two training seeds"):
+        compare(arms)
+
+
 def test_what_cannot_be_compared_is_refused(tmp_path: Path):
     a = evaluation(tmp_path / "a", [True, False])
     other = evaluation(tmp_path / "b", [True, False], first=2000)

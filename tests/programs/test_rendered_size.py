@@ -187,4 +187,4 @@ def test_a_simulator_renders_oblong_pictures(name: str):
     finally:
         environment.close()
     assert shapes == {(24, 32, 3)}
-    assert environment.spec.frame_size == (24, 32)
+    assert set(environment.spec.frame_sizes.values()) == {(24, 32)}

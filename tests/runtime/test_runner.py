@@ -89,6 +89,15 @@ def test_frames_of_another_size_than_the_training_datas_are_an_incident(saved_po
         assert "camera 'front' gives 16x16, the training data are 48x32" in runner.incidents[0].text
 
 
+def test_an_instruction_that_is_none_is_refused_at_once():
+    with Runner(FakeSystem()) as runner:
+        runner.reset()
+        runner.step(observation(0))
+        object.__setattr__(untold := observation(1), "instruction", None)
+        with pytest.raises(ValueError, match="the instruction of an observation is a sentence, got None"):
+            runner.step(untold)
+
+
 def test_an_action_by_hand_that_is_clamped_is_counted():
     with Runner(FakeSystem(), limits=Limits((-1.0, -1.0), (1.0, 1.0))) as runner:
         runner.reset()

@@ -10,9 +10,9 @@ from video2act.interfaces import Environment, EnvironmentSpec, Step
 from video2act.types import Observation
 
 
-class TimeLimit:
-    """An environment of a user's own, whose episodes end after `spec.max_steps` control steps although its `step` does
-    not say so."""
+class OwnEnvironment:
+    """An environment of a user's own, held to its spec: episodes end after `spec.max_steps` control steps although its
+    `step` does not say so, and pictures of other sizes are refused when an episode begins."""
 
     def __init__(self, environment: Environment):
         self.spec = environment.spec
@@ -20,8 +20,18 @@ class TimeLimit:
         self._num_steps = 0
 
     def reset(self, seed: int) -> Observation:
+        """Raises ValueError: a camera's image is missing, or has another size than the spec says."""
         self._num_steps = 0
-        return self._environment.reset(seed)
+        observation = self._environment.reset(seed)
+        for camera, (height, width) in self.spec.frame_sizes.items():
+            image = observation.images.get(camera)
+            if image is None or image.shape[:2] != (height, width):
+                found = "no image" if image is None else f"an image of {image.shape[1]}x{image.shape[0]}"
+                raise ValueError(
+                    f"{self.spec.name}: camera {camera!r} gives {found}, and the spec says {width}x{height}; correct "
+                    "image_size: (height, width), or a dict of them by camera"
+                )
+        return observation
 
     def step(self, action: Float[np.ndarray, "a"]) -> Step:
         self._num_steps += 1

@@ -85,7 +85,7 @@ class GymEnvironment:
         return Observation(images, self._check_state(state), self.spec.instruction, self._episode.time)
 
     def _check_image(self, camera: str, source: str, *, image: Any) -> UInt8[np.ndarray, "_h _w 3"]:
-        height, width = self.spec.frame_size
+        height, width = self.spec.frame_sizes[camera]
         if not isinstance(image, np.ndarray) or image.shape != (height, width, 3) or image.dtype != np.uint8:
             raise ValueError(
                 f"{self.spec.name}: camera {camera!r} expects a uint8 array of shape ({height}, {width}, 3) from "

@@ -10,7 +10,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -19,7 +19,7 @@ from video2act.config.checks import check_once
 from video2act.envs import aloha, libero, metaworld, moving
 from video2act.envs.aloha import Aloha
 from video2act.envs.choices import check_choice
-from video2act.envs.episode_clock import TimeLimit
+from video2act.envs.episode_clock import OwnEnvironment
 from video2act.envs.experts import libero as libero_expert
 from video2act.envs.experts.aloha import AlohaExpert
 from video2act.envs.experts.libero import LiberoExpert
@@ -89,7 +89,7 @@ def make_environment(
         own.close()
         raise ValueError(f"{name} has a time limit of its own; leave max_steps={max_steps} out")
     if own is not None:
-        return TimeLimit(own)
+        return OwnEnvironment(own)
     check_choice("environment", name, choices=list_environments())
     chosen: dict[str, Any] = {"cameras": cameras, "image_size": image_size, "max_steps": max_steps}
     chosen = {name: value for name, value in chosen.items() if value is not None}
@@ -153,6 +153,10 @@ def _made(name: str, make: Callable[..., Any], *, cameras: tuple[str, ...] | Non
             f"{name} returned a {type(environment).__name__}, not an Environment (spec, reset, step, close); "
             "for Gymnasium's, return GymEnvironment(environment, GymMapping(...))"
         )
+    size = environment.spec.image_size
+    missing = [each for each in environment.spec.cameras if each not in size] if isinstance(size, Mapping) else []
+    if missing:
+        raise ValueError(f"{name}: image_size of its spec has no size of camera {', '.join(missing)}; add it")
     return environment
 
 

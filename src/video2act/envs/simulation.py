@@ -8,6 +8,7 @@ import importlib
 import os
 import re
 import sys
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -63,7 +64,8 @@ class SimulatedTask:
     def __init__(self, spec: EnvironmentSpec, model: Any, **views: Any) -> None:
         """`views`: `upside_down`, `mirrored` and `hidden_group` of `Cameras`."""
         self.spec = spec
-        self._cameras = Cameras(model, spec.cameras, frame_size=spec.frame_size, **views)
+        size = next(iter(spec.frame_sizes.values()), (1, 1))  # all cameras of a simulator have one
+        self._cameras = Cameras(model, spec.cameras, frame_size=size, **views)
         self._episode = EpisodeClock(spec)
 
     def close(self) -> None:
@@ -119,6 +121,8 @@ class Cameras:
             return {}
         if self._renderer is None:
             self._renderer = self._make_renderer()
+            # also where nobody closes: at the end of the program, while what frees a GL context is still there
+            self._end = weakref.finalize(self, self._renderer.close)
         images = {}
         for name in self._names:
             with self._only_in_view(data, self._mirrored.get(name, name)) as camera:
@@ -131,7 +135,7 @@ class Cameras:
 
     def close(self) -> None:
         if self._renderer is not None:
-            self._renderer.close()
+            self._end()
             self._renderer = None
 
     @contextmanager

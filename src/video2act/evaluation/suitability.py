@@ -50,7 +50,7 @@ def check_fits(config: PolicyConfig, spec: EnvironmentSpec) -> None:
             f"orientation of the pictures: the policy was trained on {config.orientation}, the environment shows "
             f"{spec.orientation}"
         )
-    problems += frame_problems(config, dict.fromkeys(spec.cameras, spec.frame_size))
+    problems += frame_problems(config, spec.frame_sizes)
     if problems:
         raise ValueError(
             f"this policy cannot drive {spec.name}; choose the environment of its data. " + "; ".join(problems)

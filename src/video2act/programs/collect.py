@@ -251,7 +251,7 @@ def _open(out: Path, spec: EnvironmentSpec, *, seed: int, noise: float, videos_o
             fps=spec.fps,
             robot=spec.robot,
             cameras=spec.cameras,
-            image_size=spec.image_size,
+            image_size=spec.frame_sizes,
             state_names=spec.state_names,
             action_names=() if videos_only else spec.action_names,
             relative_actions=() if videos_only else spec.relative_actions,

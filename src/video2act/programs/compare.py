@@ -42,6 +42,8 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
     folders = _evaluations([place for arm in named for place in arm])
     if len({folder.resolve() for folder in folders.values()}) < sum(map(len, named)):
         raise ValueError(f"an evaluation is named twice in {', '.join(map(str, options.evaluations))}; name it once")
+    for arm in named:
+        _check_own_trainings([folders[place] for place in arm])
     found = [[(folders[place], read_evaluation(folders[place])) for place in arm] for arm in named]
     arms, notes = _results(dict(zip(_labels([first for first, *_ in found]), found, strict=True)))
     # scipy: after the input was checked
@@ -86,6 +88,16 @@ def _evaluations(places: Sequence[Path]) -> dict[Path, Path]:
     named = f"{', '.join(map(str, unclear))}; name one of each: {', '.join(map(str, newest))}"
     check(not unclear, f"no evaluation, or several of them, in {named}")
     return {place: below[0] if below else place for place, below in found.items()}
+
+
+def _check_own_trainings(arm: Sequence[Path]) -> None:
+    """Raise ValueError where an arm joins evaluations of one training: it would count as several training seeds."""
+    runs: dict[Path, Path] = {}
+    for folder in arm:
+        run = _run(folder, read_evaluation(folder))
+        if run is not None and (first := runs.setdefault(run.resolve(), folder)) != folder:
+            problem = f"{first} and {folder} are of one training, {run}; they are not two training seeds"
+            raise ValueError(f"{problem}. Join evaluations of several trainings, or name one of these")
 
 
 def _trainings_differ(arms: Sequence[list[tuple[Path, dict[str, Any]]]]) -> Iterator[str]:

@@ -153,7 +153,7 @@ def _open(options: RunOptions, spec: EnvironmentSpec, *, ending: ExitStack) -> D
             fps=spec.fps,
             robot=spec.robot,
             cameras=spec.cameras,
-            image_size=spec.image_size,
+            image_size=spec.frame_sizes,
             state_names=spec.state_names,
             action_names=spec.action_names,
             relative_actions=spec.relative_actions,
@@ -167,7 +167,7 @@ def _shape_of(recorded: DatasetInfo | EnvironmentSpec) -> dict[str, Any]:
     """What the episodes of a dataset have in common."""
     if isinstance(recorded, EnvironmentSpec):
         state, action = recorded.state_names, recorded.action_names
-        sizes = dict.fromkeys(recorded.cameras, recorded.frame_size)
+        sizes = recorded.frame_sizes
     else:
         absent = Feature("float32", ())
         state, action = (recorded.features.get(column, absent).names or () for column in (STATE, ACTION))

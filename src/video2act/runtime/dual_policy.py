@@ -105,7 +105,10 @@ class DualPolicy:
         self._slow_loop.reset(self._episode)
 
     def observe(self, observation: Observation) -> None:
-        """Raises ValueError for a camera without an image, at any control step: not only where a plan needs it."""
+        """Raises ValueError for a camera without an image, or an instruction that is none, at any control step: not
+        only where a plan needs it."""
+        if not isinstance(observation.instruction, str):
+            raise ValueError(f"the instruction of an observation is a sentence, got {observation.instruction!r}")
         for camera in self._cameras:
             camera_image(observation, camera)
         self._images.append(observation)

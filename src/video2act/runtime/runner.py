@@ -57,7 +57,8 @@ class Runner:
 
     Args:
         policy: a `Video2Act`, or another system with `config`, `perceive` and `act`; or the folder of one. A finished
-            `Policy` (a `RemotePolicy`, say) brings its own System 2; then `execute_steps` must be given.
+            `Policy` brings its own System 2; then `execute_steps` must be given, but for a `RemotePolicy`, which knows
+            it from its server.
         engine: what computes the policy of a folder: `torch`, or `onnxruntime` or `openvino` for a folder that
             `video2act export` has written.
         system2: `inline`, `thread`, `process`, `ws://host:port` (see `places.py`), or a slow loop that is there
@@ -77,7 +78,7 @@ class Runner:
         watch: sees every step: a `Watcher`, or several, such as `viz.rerun_log.RerunLog`.
         runtime: the fields of `RuntimeConfig`.
     Raises:
-        TypeError: an option does not exist.
+        TypeError: an option does not exist, or `limits` is of another kind.
         ValueError: options exclude each other, or do not fit the policy. Nothing has been started then.
         System2Error, TimeoutError: System 2 could not be started.
     """
@@ -116,6 +117,8 @@ class Runner:
                 raise ValueError(
                     f"{type(loaded).__name__} brings its own System 2: leave system2 and refresh_every out"
                 )
+            if execute_steps is None:
+                execute_steps = getattr(getattr(loaded, "contract", None), "execute_steps", None)
             if execute_steps is None:
                 raise ValueError(f"{type(loaded).__name__} does not say how often it plans: give execute_steps")
             check_execute_steps(execute_steps)
@@ -315,6 +318,10 @@ def _runtime_config(limits: Limits | str, options: dict[str, Any]) -> RuntimeCon
     if unknown:
         raise TypeError(
             f"Runner has no option {', '.join(unknown)}; those of the runtime are {', '.join(RUNTIME_OPTIONS)}"
+        )
+    if not isinstance(limits, Limits | str):
+        raise TypeError(
+            f"limits is an object, Limits(low, high), or a text: data, data+10%, or a json file; got {limits!r}"
         )
     return RuntimeConfig(limits=limits if isinstance(limits, str) else "", **options)
 
