@@ -163,7 +163,7 @@ def test_evaluations_of_one_training_are_not_several_seeds(tmp_path: Path):
         for time in ("new", "old"):
             evaluation(tmp_path / name / "eval" / time, [name == "a", False])
     arms = [",".join(f"{tmp_path}/{name}/eval/{time}" for time in ("new", "old")) for name in "ab"]
-    with pytest.raises(ValueError, match="/new and .*/old are of one training, .*/a; they are not two training seeds"):
+    with pytest.raises(ValueError, match=r"/new and .*/old are of one training, .*/a; they are not two training seeds"):
         compare(arms)
 
 
