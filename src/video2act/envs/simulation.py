@@ -4,6 +4,7 @@ Shadows, reflections and multisampling are off: they slow a software renderer do
 few pixels, so demonstrations and evaluation should run under the same `MUJOCO_GL`.
 """
 
+import atexit
 import importlib
 import os
 import re
@@ -11,6 +12,7 @@ import sys
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -114,6 +116,8 @@ class Cameras:
         self._model, self._names, self._frame_size = model, names, frame_size
         self._upside_down, self._mirrored, self._hidden_group = upside_down, mirrored, hidden_group
         self._renderer: Any = None
+        # where nobody closes: before the hook that MuJoCo has registered with its first context ends EGL
+        self._end = partial(_close, weakref.ref(self))
 
     def capture(self, data: Any) -> dict[str, UInt8[np.ndarray, "_h _w 3"]]:
         """One upright RGB picture per camera of the scene in `data`."""
@@ -121,8 +125,7 @@ class Cameras:
             return {}
         if self._renderer is None:
             self._renderer = self._make_renderer()
-            # also where nobody closes: at the end of the program, while what frees a GL context is still there
-            self._end = weakref.finalize(self, self._renderer.close)
+            atexit.register(self._end)
         images = {}
         for name in self._names:
             with self._only_in_view(data, self._mirrored.get(name, name)) as camera:
@@ -135,7 +138,8 @@ class Cameras:
 
     def close(self) -> None:
         if self._renderer is not None:
-            self._end()
+            atexit.unregister(self._end)
+            self._renderer.close()
             self._renderer = None
 
     @contextmanager
@@ -169,3 +173,8 @@ class Cameras:
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             renderer.scene.flags[flag] = 0
         return renderer
+
+
+def _close(cameras: "weakref.ref[Cameras]") -> None:
+    if (still := cameras()) is not None:
+        still.close()
