@@ -89,6 +89,18 @@ def test_frames_of_another_size_than_the_training_datas_are_an_incident(saved_po
         assert "camera 'front' gives 16x16, the training data are 48x32" in runner.incidents[0].text
 
 
+@pytest.mark.parametrize(("factor", "number"), [(1.0, 0), (1.2, 0), (0.5, 1), (2.0, 1)])
+def test_a_loop_at_another_rate_than_the_training_datas_is_an_incident(factor: float, number: int):
+    """At twice the rate each change was sent twice, and a robot moved twice as fast."""
+    with Runner(FakeSystem(horizon=60)) as runner:
+        for episode in (1, 2):
+            runner.reset()
+            for step in range(20):
+                runner.step(replace(observation(step), time=step * factor / FPS))
+            assert runner.incidents.counts.get("control_rate", 0) == number * episode
+    assert all("runs at " in incident.text for incident in runner.incidents)
+
+
 def test_an_instruction_that_is_none_is_refused_at_once():
     with Runner(FakeSystem()) as runner:
         runner.reset()

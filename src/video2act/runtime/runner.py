@@ -8,6 +8,7 @@ with Runner(policy, system2="thread", max_staleness_s=0.5) as runner:
 
 import importlib
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
@@ -29,7 +30,7 @@ from video2act.runtime.guard import Guard
 from video2act.runtime.places import Connect, System2Source
 from video2act.runtime.planner import InlinePlanner, Planner, ThreadPlanner
 from video2act.runtime.slow_loop import SlowLoop
-from video2act.runtime.training_record import TrainingRecord
+from video2act.runtime.training_record import RATE_STEPS, TrainingRecord
 from video2act.runtime.virtual_clock import Durations, VirtualPlanner
 from video2act.types import Observation, VideoCondition
 
@@ -172,6 +173,7 @@ class Runner:
         self.decision: Decision | None = None
         """what the last step decided, and why"""
         self._newest: Observation | None = None
+        self._intervals: deque[float] = deque(maxlen=RATE_STEPS)
         self._began_at = 0.0
         self._num_steps = self._num_decided = self._num_plans = self._missed_deadlines = self._held_steps = 0
 
@@ -191,6 +193,10 @@ class Runner:
         """
         started = time.perf_counter()
         self.policy.observe(observation)
+        if self._newest is not None:
+            self._intervals.append(observation.time - self._newest.time)
+        other_rate = self._recorded.other_rate(self._intervals)
+        self._executor.note("rate", "control_rate" if other_rate else "", text=other_rate)
         for camera, problem in self._recorded.other_sizes(observation):
             self._executor.note(f"camera {camera}", "image_size" if problem else "", text=problem)
         decision = self._executor.decide(observation)

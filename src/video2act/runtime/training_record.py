@@ -1,12 +1,16 @@
 """What a policy recorded of its training data, and the runtime follows: names of the actions, which of them are
-relative, and the sizes of the cameras' frames."""
+relative, the sizes of the cameras' frames, and the control rate."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from video2act.files.run_folder import FrameSizes, load_frame_sizes
 from video2act.types import Observation
+
+RATE_STEPS, RATE_FACTOR = 10, 1.25
+"""control steps whose median interval is compared, and how far it may be off"""
 
 
 @dataclass(frozen=True)
@@ -17,18 +21,33 @@ class TrainingRecord:
     relative_actions: tuple[str, ...] = ()
     """changes or speeds"""
     frame_sizes: FrameSizes = field(default_factory=dict)
+    period_s: float | None = None
+    """seconds between two control steps"""
 
     @classmethod
     def of(cls, policy: Any) -> "TrainingRecord":
         """Of a policy: a served one says it in its contract, one of a run folder in its config and beside it. Raises
         ValueError: the folder's record is damaged."""
         if (contract := getattr(policy, "contract", None)) is not None:
-            return cls(contract.action_names, contract.relative_actions, contract.frame_sizes)
+            return cls(contract.action_names, contract.relative_actions, contract.frame_sizes, contract.period_s)
         if (config := getattr(policy, "config", None)) is None:
             return cls()
         statistics, folder = getattr(policy, "statistics", None), getattr(policy, "folder", None)
         names = statistics["action"].names if statistics else ()
-        return cls(names, config.relative_actions, {} if folder is None else load_frame_sizes(folder))
+        sizes = {} if folder is None else load_frame_sizes(folder)
+        return cls(names, config.relative_actions, sizes, 1 / config.fps)
+
+    def other_rate(self, intervals_s: Sequence[float]) -> str:
+        """What is wrong with the time between the last observations; empty if nothing is, or they are too few."""
+        if self.period_s is None or len(intervals_s) < RATE_STEPS:
+            return ""
+        found = median(intervals_s)
+        if 1 / RATE_FACTOR <= found / self.period_s <= RATE_FACTOR:
+            return ""
+        return (
+            f"the control loop runs at {1 / found:.3g} Hz, and the training data at {1 / self.period_s:.3g} Hz: "
+            "changes add up to another speed, and clips span another time"
+        )
 
     def other_sizes(self, observation: Observation) -> Iterator[tuple[str, str]]:
         """For each camera of the training data that is there: its name, and the problem, empty if there is none."""
