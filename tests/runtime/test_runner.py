@@ -101,6 +101,16 @@ def test_a_loop_at_another_rate_than_the_training_datas_is_an_incident(factor: f
     assert all("runs at " in incident.text for incident in runner.incidents)
 
 
+def test_a_clock_that_stands_still_is_told_as_often_as_it_is_tried():
+    """Its intervals of 0 s were counted, and the tenth try divided by them."""
+    with Runner(FakeSystem(horizon=60)) as runner:
+        runner.reset()
+        runner.step(observation(0))
+        for _ in range(12):
+            with pytest.raises(ValueError, match=r"Observation\.time must rise"):
+                runner.step(observation(0))
+
+
 def test_an_instruction_that_is_none_is_refused_at_once():
     with Runner(FakeSystem()) as runner:
         runner.reset()

@@ -143,9 +143,8 @@ class DatasetWriter:
         draft = root / ".staging" / "meta"
         draft.mkdir()
         (draft / INFO_PATH.name).write_text(info.to_json())
-        (draft / ORIGIN_PATH.name).write_text(
-            origin_json({**(origin or {}), **({RELATIVE: list(relative_actions)} if relative_actions else {})})
-        )
+        recorded = {RELATIVE: list(relative_actions)} if relative_actions else {}
+        (draft / ORIGIN_PATH.name).write_text(origin_json({**(origin or {}), **recorded}))
         publish(draft, root / "meta")
         return cls(root, info, tasks={}, stats={}, lock=lock)
 

@@ -1,5 +1,6 @@
 """The clock of an episode, its time limit and the checks of an action, the same for all environments here."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -12,10 +13,14 @@ from video2act.types import Observation
 
 class OwnEnvironment:
     """An environment of a user's own, held to its spec: episodes end after `spec.max_steps` control steps although its
-    `step` does not say so, and pictures of other sizes are refused when an episode begins."""
+    `step` does not say so, and pictures of other sizes are refused when an episode begins. Raises ValueError: the spec
+    leaves out the size of a camera."""
 
     def __init__(self, environment: Environment):
-        self.spec = environment.spec
+        self.spec = spec = environment.spec
+        sized = spec.image_size if isinstance(spec.image_size, Mapping) else spec.cameras
+        if missing := ", ".join(camera for camera in spec.cameras if camera not in sized):
+            raise ValueError(f"{spec.name}: image_size of its spec has no size of camera {missing}; add it")
         self._environment = environment
         self._num_steps = 0
 

@@ -10,7 +10,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -153,10 +153,6 @@ def _made(name: str, make: Callable[..., Any], *, cameras: tuple[str, ...] | Non
             f"{name} returned a {type(environment).__name__}, not an Environment (spec, reset, step, close); "
             "for Gymnasium's, return GymEnvironment(environment, GymMapping(...))"
         )
-    size = environment.spec.image_size
-    missing = [each for each in environment.spec.cameras if each not in size] if isinstance(size, Mapping) else []
-    if missing:
-        raise ValueError(f"{name}: image_size of its spec has no size of camera {', '.join(missing)}; add it")
     return environment
 
 

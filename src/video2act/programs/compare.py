@@ -42,9 +42,9 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
     folders = _evaluations([place for arm in named for place in arm])
     if len({folder.resolve() for folder in folders.values()}) < sum(map(len, named)):
         raise ValueError(f"an evaluation is named twice in {', '.join(map(str, options.evaluations))}; name it once")
-    for arm in named:
-        _check_own_trainings([folders[place] for place in arm])
     found = [[(folders[place], read_evaluation(folders[place])) for place in arm] for arm in named]
+    for arm in found:
+        _check_own_trainings(arm)
     arms, notes = _results(dict(zip(_labels([first for first, *_ in found]), found, strict=True)))
     # scipy: after the input was checked
     from video2act.evaluation.comparison import cannot_be_told_apart, difference, holm, rate
@@ -90,11 +90,11 @@ def _evaluations(places: Sequence[Path]) -> dict[Path, Path]:
     return {place: below[0] if below else place for place, below in found.items()}
 
 
-def _check_own_trainings(arm: Sequence[Path]) -> None:
+def _check_own_trainings(arm: Sequence[tuple[Path, dict[str, Any]]]) -> None:
     """Raise ValueError where an arm joins evaluations of one training: it would count as several training seeds."""
     runs: dict[Path, Path] = {}
-    for folder in arm:
-        run = _run(folder, read_evaluation(folder))
+    for folder, info in arm:
+        run = _run(folder, info)
         if run is not None and (first := runs.setdefault(run.resolve(), folder)) != folder:
             problem = f"{first} and {folder} are of one training, {run}; they are not two training seeds"
             raise ValueError(f"{problem}. Join evaluations of several trainings, or name one of these")

@@ -193,8 +193,6 @@ class Runner:
         """
         started = time.perf_counter()
         self.policy.observe(observation)
-        if self._newest is not None:
-            self._intervals.append(observation.time - self._newest.time)
         other_rate = self._recorded.other_rate(self._intervals)
         self._executor.note("rate", "control_rate" if other_rate else "", text=other_rate)
         for camera, problem in self._recorded.other_sizes(observation):
@@ -210,6 +208,8 @@ class Runner:
         if self._num_decided == 0:
             for watcher in self._watchers:
                 watcher.on_reset(observation)
+        if self._newest is not None:
+            self._intervals.append(observation.time - self._newest.time)
         self._newest = observation
         self._num_steps += 1
         self._num_decided += 1

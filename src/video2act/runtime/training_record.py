@@ -26,8 +26,8 @@ class TrainingRecord:
 
     @classmethod
     def of(cls, policy: Any) -> "TrainingRecord":
-        """Of a policy: a served one says it in its contract, one of a run folder in its config and beside it. Raises
-        ValueError: the folder's record is damaged."""
+        """What a policy recorded. A served policy sends it in its contract; a policy of a run folder has it in its
+        config, its statistics and `data.json`. Raises ValueError: the folder's record is damaged."""
         if (contract := getattr(policy, "contract", None)) is not None:
             return cls(contract.action_names, contract.relative_actions, contract.frame_sizes, contract.period_s)
         if (config := getattr(policy, "config", None)) is None:
@@ -53,7 +53,9 @@ class TrainingRecord:
         """For each camera of the training data that is there: its name, and the problem, empty if there is none."""
         for camera, (height, width) in self.frame_sizes.items():
             if (image := observation.images.get(camera)) is not None:
-                found = f"{image.shape[1]}x{image.shape[0]}"
-                is_same = image.shape[:2] == (height, width)
-                problem = f"camera {camera!r} gives {found}, the training data are {width}x{height}: less may succeed"
-                yield camera, "" if is_same else problem
+                problem = ""
+                if image.shape[:2] != (height, width):
+                    found = f"{image.shape[1]}x{image.shape[0]}"
+                    problem = f"camera {camera!r} gives {found}, the training data are {width}x{height}"
+                    problem += ": less may succeed"
+                yield camera, problem
