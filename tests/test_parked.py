@@ -40,7 +40,7 @@ def observation(*state: float) -> Observation:
 
 def plan(policy: Video2Act, *state: float) -> np.ndarray:
     policy.seed(0)
-    return policy.act(observation(*state), VideoCondition(policy._no_video(1), 0.0, 0)).actions
+    return policy.act(observation(*state), VideoCondition(policy._no_tokens(1), 0.0, 0)).actions
 
 
 def test_a_trembling_joint_moves_the_plan_less_than_a_joint_that_moves(policy: Video2Act):

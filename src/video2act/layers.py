@@ -7,10 +7,10 @@
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -65,9 +65,9 @@ class RmsNorm(nn.Module):
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         if self.form == "variance":
             return x * torch.rsqrt(x.float().var(dim=-1, keepdim=True) + 1e-6).to(x.dtype) * self.weight.to(x.dtype)
-        # one kernel; on a CPU, torch's own rms_norm is a chain of several and takes twice as long
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        return x * torch.rsqrt(norm.square() / x.shape[-1] + 1e-6).to(x.dtype) * self.weight.to(x.dtype)
+        # x / sqrt(norm ** 2 / d + eps), with sqrt(d) at the weight. On a CPU, torch's own rms_norm takes longer
+        d, norm = x.shape[-1], torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        return x * torch.rsqrt(norm * norm + 1e-6 * d).to(x.dtype) * (self.weight * math.sqrt(d)).to(x.dtype)
 
 
 Rotation = tuple[Float[Tensor, "_b 1 _n _half"], Float[Tensor, "_b 1 _n _half"]]
@@ -127,9 +127,8 @@ class SelfAttention(nn.Module):
             num_closed: the first tokens that attend to one another only, in every sample. Two attentions without a
                 mask cost less than one with it.
         """
-        query, key, value = rearrange(
-            self.qkv(x), "b n (three heads d) -> three b heads n d", three=3, heads=self.num_heads
-        )
+        # einops' patterns cost as much as a small operation, and a plan has a hundred of these
+        query, key, value = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         query, key = self.query_norm(query), self.key_norm(key)
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
@@ -139,7 +138,7 @@ class SelfAttention(nn.Module):
             mixed = torch.cat([first, attention(query[:, :, num_closed:], key, value=value, mask=mask)], dim=2)
         else:
             mixed = attention(query, key, value=value, mask=mask)
-        return self.out(rearrange(mixed, "b heads n d -> b n (heads d)"))
+        return self.out(mixed.transpose(1, 2).flatten(2))
 
 
 @dataclass(frozen=True)
@@ -149,6 +148,7 @@ class KeyValue:
     key: Float[Tensor, "b heads m d"]
     value: Float[Tensor, "b heads m d"]
     mask: Bool[Tensor, "b m"] | None
+    """None: all are visible"""
 
 
 class CrossAttention(nn.Module):
@@ -165,18 +165,16 @@ class CrossAttention(nn.Module):
 
     def project(self, condition: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"] | None) -> KeyValue:
         """The keys and values of a condition. No mask: everything is visible."""
-        key, value = rearrange(
-            self.key_value(condition), "b m (two heads d) -> two b heads m d", two=2, heads=self.num_heads
-        )
+        key, value = self.key_value(condition).unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         return KeyValue(self.key_norm(key), value, mask)
 
     def forward(self, x: Float[Tensor, "bq n d"], condition: KeyValue) -> Float[Tensor, "bq n d"]:
         """Attend from `x`. Consecutive items of `x` may share a condition: their batch is a multiple of its."""
-        b = condition.key.shape[0]
-        n = x.shape[1]
-        query = rearrange(self.query(x), "(b r) n (heads d) -> b heads (r n) d", b=b, heads=self.num_heads)
+        shape = x.shape
+        together = self.query(x).reshape(len(condition.key), -1, shape[2])  # items that share a condition
+        query = together.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
         mixed = attention(self.query_norm(query), condition.key, value=condition.value, mask=condition.mask)
-        return self.out(rearrange(mixed, "b heads (r n) d -> (b r) n (heads d)", n=n))
+        return self.out(mixed.transpose(1, 2).reshape(shape))
 
 
 class Mlp(nn.Module):
@@ -209,12 +207,17 @@ def make_adaptor(word: str, width_in: int, *, width_out: int) -> nn.Module:
     return nn.Sequential(*layers)
 
 
+@cache
+def _frequencies(count: int, max_period: float, *, device: torch.device) -> Float[Tensor, "{count}"]:
+    with torch.inference_mode(False):
+        return torch.exp(-math.log(max_period) * torch.arange(count, device=device) / count)
+
+
 def sinusoidal_embedding(
     position: Float[Tensor, "*b"], width: int, *, max_period: float = 10_000.0
 ) -> Float[Tensor, "*b {width}"]:
     """Cosines, then sines, of geometrically spaced frequencies (arXiv 1706.03762). `width` must be even."""
-    frequency = torch.exp(-math.log(max_period) * torch.arange(width // 2, device=position.device) / (width // 2))
-    angle = position[..., None].float() * frequency
+    angle = position[..., None].float() * _frequencies(width // 2, max_period, device=position.device)
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 

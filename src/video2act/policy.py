@@ -31,7 +31,7 @@ from video2act.system1.action_dit import ProjectedConditions
 from video2act.system2 import System2, load_system2
 from video2act.system2.backbones import make_backbone, make_published
 from video2act.text.encoder import longest_instruction
-from video2act.types import ActionChunk, Batch, Committed, Observation, Tokens, Video, VideoCondition
+from video2act.types import ActionChunk, Batch, Committed, Conditions, Observation, Tokens, Video, VideoCondition
 from video2act.video_backbone import VideoBackbone
 
 
@@ -99,7 +99,7 @@ class Video2Act(nn.Module):
         if mask is not None:  # missing dimensions stay zero after normalisation
             state, actions = state * mask, actions * mask[:, None]
         if self.system2 is None:
-            video = self._no_video(len(state))
+            video = self._no_tokens(len(state))
         else:
             instruction = list(batch.clip_instruction) or batch.instruction
             seen = self.system2.see_on(batch.stage, batch.videos, instruction=instruction)
@@ -114,7 +114,7 @@ class Video2Act(nn.Module):
     def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
         """Slow: clips, one per stream -> System 2's tokens. Empty for a policy without System 2."""
         if self.system2 is None or self.is_blind:
-            return self._no_video(len(instruction))
+            return self._no_tokens(len(instruction))
         with self._precision():
             return self.system2.perceive(clips, instruction)
 
@@ -131,7 +131,7 @@ class Video2Act(nn.Module):
             return {}
         return self.system2.foresee({name: clip.to(self.device) for name, clip in clips.items()}, instruction)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
         """Fast: one observation and System 2's newest condition -> `horizon` actions in raw units.
 
@@ -168,12 +168,14 @@ class Video2Act(nn.Module):
         images = {name: read_image(observation, name, config=self.config, device=self.device) for name in cameras}
         state = self.normalize_state.clip(read_state(observation, self.config).to(self.device))
         visible = Visibility.full(1, self.device)
-        video = self._no_video(1) if self.is_blind else condition.tokens.to(self.device)
+        video = self._no_tokens(1) if self.is_blind else condition.tokens.to(self.device)
         age = torch.tensor([staleness_of(condition, observation)], device=self.device)
         with self._precision():
-            conditions = self.system1.gather([observation.instruction], images or None, video=video, visible=visible)
-            state = self.normalize_state.normalize(state)
-            projected = self.system1.project(conditions, state, staleness=age, visible=visible)
+            heard = self.system1.hear(observation.instruction)
+            image = self.system1.look(images) if images else self._no_tokens(1)
+            conditions, state = Conditions(heard.tokens, image, video), self.normalize_state.normalize(state)
+            text = heard.projected
+            projected = self.system1.project(conditions, state, staleness=age, visible=visible, text=text)
         return projected, torch.randn(1, *self.system1.noise_shape, generator=self._noise).to(self.device)
 
     def _chunk(self, normalised: Float[Tensor, "1 horizon a"], observation: Observation) -> ActionChunk:
@@ -195,7 +197,8 @@ class Video2Act(nn.Module):
         return torch.autocast(self.device.type, torch.bfloat16) if self.is_coarse else nullcontext()
 
     def seed(self, seed: int) -> None:
-        """Fix the noise of the next chunks."""
+        """Fix the noise of the next chunks; programs do it when an episode begins."""
+        self.system1.forget()
         self._noise.manual_seed(seed)
 
     def with_own_noise(self) -> "Video2Act":
@@ -345,7 +348,7 @@ class Video2Act(nn.Module):
         """Prefixes of the names of weights that the run folder does not hold."""
         return tuple(f"system2.{prefix}" for prefix in self.system2.elsewhere) if self.system2 is not None else ()
 
-    def _no_video(self, batch: int) -> Tokens:
+    def _no_tokens(self, batch: int) -> Tokens:
         return Tokens.empty(batch, self.config.system1.hidden, like=next(self.parameters()))
 
     def state_problem(self, observation: Observation) -> str:

@@ -174,7 +174,7 @@ class TestTraining:
         loaded = Video2Act.load(tmp_path / "run")
         assert loaded.config == policy.config
         assert loaded.config.image.fit == "stretch"
-        tokens = loaded._no_video(1)
+        tokens = loaded._no_tokens(1)
         assert np.isfinite(loaded.act(observation, VideoCondition(tokens, 0.0, 0)).actions).all()
         filled = fill_cache((oblong,), tmp_path / "cache", preset="small", video_model=tmp_path / "video")
         assert filled.num_frames == 20
@@ -216,7 +216,7 @@ class TestActing:
             FrameHistory(small_config.system2.streams).append(observation)
         policy = make_policy(small_config)
         with pytest.raises(ValueError, match="camera 'front', System 1: frames of 12x9"):
-            policy.act(observation, VideoCondition(policy._no_video(1), 0.0, 0))
+            policy.act(observation, VideoCondition(policy._no_tokens(1), 0.0, 0))
 
     def test_the_server(self, small_config: PolicyConfig):
         contract = Contract.from_metadata(Contract.of(small_config, "policy").to_metadata())

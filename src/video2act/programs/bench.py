@@ -95,6 +95,7 @@ def _work(policy: Video2Act, device: str) -> Work:
     tokens, visible = policy.perceive(clips, INSTRUCTION), Visibility.full(1, policy.device)
     images = {camera: torch.zeros(1, 3, config.image_px, config.image_px, device=device) for camera in config.cameras}
     conditions = system1.gather(INSTRUCTION, images, video=tokens, visible=visible)
+    text = system1.hear(INSTRUCTION[0]).projected
     state, age = torch.zeros(1, config.state_dim, device=device), torch.zeros(1, device=device)
     projected = system1.project(conditions, state, staleness=age, visible=visible)
     noise = torch.zeros(1, *system1.noise_shape, device=device)
@@ -103,10 +104,23 @@ def _work(policy: Video2Act, device: str) -> Work:
         dict.fromkeys(config.cameras, image), np.zeros(config.state_dim, np.float32), INSTRUCTION[0], time=0.0
     )
     condition = VideoCondition(tokens, seen.time, episode=0)
+
+    def hear_anew() -> None:
+        system1.forget()
+        system1.hear(INSTRUCTION[0])
+
+    def act_anew() -> None:
+        system1.forget()
+        policy.act(seen, condition)
+
+    work["System 1: a new instruction"] = hear_anew
+    if images:
+        work["System 1: images"] = lambda: system1.look(images)
+    given = {"staleness": age, "visible": visible, "text": text}
     work |= {
-        "System 1: text and images": lambda: system1.gather(INSTRUCTION, images, video=tokens, visible=visible),
-        "System 1: keys and values": lambda: system1.project(conditions, state, staleness=age, visible=visible),
+        "System 1: keys and values": lambda: system1.project(conditions, state, **given),
         "System 1: one denoising step": lambda: system1.dit(noise, age, projected),
+        "System 1: one chunk of a new instruction": act_anew,
         "System 1: one chunk": lambda: policy.act(seen, condition),
     }
     return work

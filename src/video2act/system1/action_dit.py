@@ -44,6 +44,16 @@ class Block(nn.Module):
 
 
 @dataclass(frozen=True)
+class ProjectedText:
+    """All that the transformer reads of an instruction. It depends on nothing else, so one serves many chunks."""
+
+    key_values: tuple[KeyValue, ...]
+    """of the even blocks"""
+    pooled: Float[Tensor, "b d"] | None
+    """what is added to the state token"""
+
+
+@dataclass(frozen=True)
 class ProjectedConditions:
     """Keys and values of the conditions, one entry per block, and the tokens of the prefix that stay the same."""
 
@@ -118,6 +128,7 @@ class ActionDiT(nn.Module):
         staleness: Float[Tensor, "b"],
         fps: Float[Tensor, "b"] | None = None,
         has_action: Float[Tensor, "b a"] | None = None,
+        text: ProjectedText | None = None,
     ) -> ProjectedConditions:
         """What does not depend on the noisy actions, computed once per chunk.
 
@@ -126,18 +137,14 @@ class ActionDiT(nn.Module):
             staleness: age of the video condition, seconds.
             fps: control steps per second; needed if it is the clock.
             has_action: which entries of an action the robot has; needed for a unified vector.
+            text: of `project_text`, from an earlier chunk; that of the conditions, if None.
         Raises:
             ValueError: a condition has more tokens than there are learned positions; fps or has_action is missing.
         """
+        text = text or self.project_text(conditions.text)
         # milliseconds: the sinusoid's finest period is then 6 ms
         age = self.staleness_in(sinusoidal_embedding(1000 * staleness, self.sinusoids))[:, None]
         image, video = conditions.image.data + self.image_type, conditions.video.data + self.video_type
-        text = conditions.text
-        if self.form.num_text_positions:
-            text = Tokens(
-                text.data + _positions(self.text_position, text.data.shape[1], name="text", field="num_text_positions"),
-                text.mask,
-            )
         # a blind policy has none
         if self.form.positions_per_image and image.shape[1]:
             image = image + _positions(self.image_position, image.shape[1], name="image", field="positions_per_image")
@@ -149,17 +156,31 @@ class ActionDiT(nn.Module):
         else:
             clock = age
         seen = concatenate(Tokens(image, conditions.image.mask), Tokens(video, conditions.video.mask))
-        read = (text, seen)
         known = self.state_in(torch.cat([state * has_state, has_state], dim=1))
-        if self.form.pools_text:
-            known = known + self.pooled_text_in(self.norm_pooled(_mean(text)))
-        crosses: list[CrossAttention] = [block.cross for block in self.blocks]  # type: ignore[misc]
+        if text.pooled is not None:
+            known = known + text.pooled
+        of_seen = self._key_values(seen, first=1)
         return ProjectedConditions(
-            key_values=tuple(cross.project(read[i % 2].data, read[i % 2].mask) for i, cross in enumerate(crosses)),
+            key_values=tuple((text.key_values, of_seen)[i % 2][i // 2] for i in range(len(self.blocks))),
             clock=clock,
             state=known[:, None],
             has_action=self._entries(has_action),
         )
+
+    def project_text(self, text: Tokens) -> ProjectedText:
+        """Raises ValueError: there are more tokens than learned positions."""
+        if self.form.num_text_positions:
+            num_tokens = text.data.shape[1]
+            position = _positions(self.text_position, num_tokens, name="text", field="num_text_positions")
+            text = Tokens(text.data + position, text.mask)
+        pooled = self.pooled_text_in(self.norm_pooled(_mean(text))) if self.form.pools_text else None
+        return ProjectedText(self._key_values(text, first=0), pooled)
+
+    def _key_values(self, tokens: Tokens, *, first: int) -> tuple[KeyValue, ...]:
+        """Of every other block."""
+        mask = _unless_all(tokens.mask)
+        crosses: list[CrossAttention] = [block.cross for block in self.blocks[first::2]]  # type: ignore[misc]
+        return tuple(cross.project(tokens.data, mask) for cross in crosses)
 
     def forward(
         self,
@@ -203,6 +224,11 @@ class ActionDiT(nn.Module):
         if self.is_unified and has_action is None:
             raise ValueError("a unified vector needs has_action: which of its entries the robot has")
         return None if has_action is None or not self.is_unified else has_action[:, None]
+
+
+def _unless_all(mask: Bool[Tensor, "b m"]) -> Bool[Tensor, "b m"] | None:
+    """None for a mask that hides nothing: attention without one is faster. On a GPU, asking would cost more."""
+    return None if mask.device.type == "cpu" and bool(mask.all()) else mask
 
 
 def _mean(tokens: Tokens) -> Float[Tensor, "b d"]:

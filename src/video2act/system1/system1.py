@@ -8,6 +8,7 @@ inputs and outputs are the robot's own.
 import copy
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from video2act.config import System1Config
 from video2act.embodiment import UNIFIED_DIM, fields_of, make_embodiment
 from video2act.layers import make_adaptor
-from video2act.system1.action_dit import ActionDiT, ProjectedConditions
+from video2act.system1.action_dit import ActionDiT, ProjectedConditions, ProjectedText
 from video2act.system1.denoising import Denoising, Known, soft_mask
 from video2act.system1.encoders import ImageEncoder
 from video2act.system1.pretrained import FrozenImageEncoder, FrozenTextEncoder
@@ -37,6 +38,18 @@ class Visibility:
     def full(cls, batch: int, device: torch.device) -> "Visibility":
         shown = torch.ones(batch, dtype=torch.bool, device=device)
         return cls(shown, shown, shown, shown)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """An instruction as the denoiser reads it."""
+
+    tokens: Tokens
+    projected: ProjectedText
+
+
+MAX_HEARD = 8
+"""instructions that are kept: a server's clients may have different ones"""
 
 
 class System1(nn.Module):
@@ -88,6 +101,8 @@ class System1(nn.Module):
             marks_committed=config.max_delay_steps > 0,
         )
         self.denoising = Denoising(config.denoising)
+        self._heard: dict[str, Heard] = {}
+        self.register_load_state_dict_post_hook(_forget)
 
     def of_robot(self, name: str) -> "System1":
         """The same modules, not copies, for one robot of the unified vector."""
@@ -116,6 +131,34 @@ class System1(nn.Module):
             video=Tokens(video.data, video.mask & visible.video[:, None]),
         )
 
+    @torch.no_grad()
+    def hear(self, instruction: str) -> Heard:
+        """What the next chunks read of an instruction, made once. Only for acting: it has no gradient.
+
+        Raises as `read`.
+        """
+        heard = self._heard.get(instruction)
+        if heard is None:
+            # also within inference mode, whose tensors a guided chunk could not use
+            with torch.inference_mode(False), torch.no_grad():
+                tokens = self.read([instruction])
+                heard = Heard(tokens, self.dit.project_text(tokens))
+            # a new dict: the threads of a server share this one
+            self._heard = {**dict(list(self._heard.items())[1 - MAX_HEARD :]), instruction: heard}
+        return heard
+
+    def forget(self) -> None:
+        """Drop what is kept of instructions: weights may have changed."""
+        self._heard = {}
+
+    def train(self, mode: bool = True) -> "System1":
+        self.forget()
+        return super().train(mode)
+
+    def _apply(self, *args: Any, **options: Any) -> "System1":
+        self.forget()
+        return super()._apply(*args, **options)
+
     def read(self, instruction: list[str]) -> Tokens:
         """Raises ValueError or FileNotFoundError for an instruction that the text encoder cannot read."""
         if isinstance(self.text, FrozenTextEncoder):
@@ -139,11 +182,13 @@ class System1(nn.Module):
         staleness: Float[Tensor, "b"],
         visible: Visibility,
         known: Float[Tensor, "b unified"] | None = None,
+        text: ProjectedText | None = None,
     ) -> ProjectedConditions:
         """What all denoising steps read, computed once.
 
         Args:
             known: with several robots, the entries that each sample's robot has; None: those of the embodiment.
+            text: of `heard`; that of the conditions, if None.
         """
         has_state = visible.state[:, None].to(state)
         has_action = None
@@ -152,7 +197,7 @@ class System1(nn.Module):
             state, has_state, has_action = self.embodiment.unify(state), known * has_state, known
         fps = None if self.fps is None else torch.full_like(staleness, self.fps)
         return self.dit.project(
-            conditions, state, has_state=has_state, staleness=staleness, fps=fps, has_action=has_action
+            conditions, state, has_state=has_state, staleness=staleness, fps=fps, has_action=has_action, text=text
         )
 
     def loss(
@@ -268,6 +313,11 @@ class System1(nn.Module):
             return None
         num_committed = torch.randint(0, longest + 1, (len(clean), 1), generator=generator).to(clean.device)
         return torch.arange(clean.shape[1], device=clean.device)[None] < num_committed
+
+
+def _forget(system1: nn.Module, _: object) -> None:
+    """A function, since a bound method would stay that of the original in a copy."""
+    cast(System1, system1).forget()
 
 
 def _masked_mean(error: Float[Tensor, "n horizon a"], known: Float[Tensor, "b a"], *, draws: int) -> Tensor:
