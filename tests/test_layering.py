@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "threads",
     ),
     ("interfaces", "video_backbone", "presets", "clips", "layers", "files", "refresh_rule", "observations", "trace"),
-    ("text",),
+    ("text", "training_record"),
     ("system1", "system2", "data", "envs", "runtime", "serving", "viz"),
     ("policy", "hub", "engines", "interop"),
     ("training", "evaluation"),

@@ -31,11 +31,24 @@ def check_frame(frame: object, camera: str) -> UInt8[np.ndarray, "h w 3"]:
     if not isinstance(frame, np.ndarray):
         found, remedy = type(frame).__name__, "for a camera that fails see docs/robot.md"
     elif frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
-        found = f"{frame.dtype} {list(frame.shape)}"
-        remedy = "of [3 height width] from 0 to 1 make (255 * image).round().astype('uint8').transpose(1, 2, 0)"
+        found, remedy = f"{frame.dtype} {list(frame.shape)}", _to_rgb(frame)
     else:
         return frame
     raise ValueError(f"camera {camera!r} must be uint8 [height width 3], got {found}; {remedy}")
+
+
+def _to_rgb(frame: np.ndarray) -> str:
+    """How to make RGB pixels of an array that is something else."""
+    image, is_picture = "image", frame.ndim == 3 and bool(frame.size)
+    if is_picture and frame.shape[2] not in (3, 4) and frame.shape[0] in (3, 4):
+        image, frame = f"{image}.transpose(1, 2, 0)", frame.transpose(1, 2, 0)
+    if not is_picture or frame.shape[2] not in (3, 4):
+        return "for a camera that fails see docs/robot.md"
+    if frame.shape[2] == 4:
+        image += "[..., :3]"
+    if np.issubdtype(frame.dtype, np.floating):
+        return f"give (255 * {image}).round().astype('uint8'), if its numbers are from 0 to 1"
+    return f"give {image}" if frame.dtype == np.uint8 else f"give {image}.astype('uint8'), if 255 is white"
 
 
 def fit_frames(

@@ -136,6 +136,7 @@ def test_system_2_hanging_is_noticed_within_its_timeout_and_replaced(start: Star
         assert time.monotonic() - called < 0.2, "the control loop waited for a System 2 that hangs"
         time.sleep(1 / FPS)
     assert "no progress for 0.5 s; the process was killed" in loop.incidents[0].text
+    assert loop.incidents[0].kind == "system2_hangs"
     assert time.monotonic() - began < 2
     orders.unlink()
     feed_until(loop, lambda c: newest_number(c) > step, first=step + 1)

@@ -175,10 +175,18 @@ FRAME = np.full((8, 8, 3), 7, np.uint8)
 NO_IMAGES = {
     "missing": (None, "trained with camera 'top', but the observation has wrist"),
     "failed": ("gone", r"camera 'top' must be uint8 \[height width 3\], got str; for a camera that fails"),
-    "0 to 1": (FRAME / np.float32(255), r"got float32 \[8, 8, 3\]; of .* from 0 to 1 make"),
-    "channels first": (FRAME.transpose(2, 0, 1), r"got uint8 \[3, 8, 8\]"),
+    "0 to 1": (
+        FRAME / np.float32(255),
+        r"got float32 \[8, 8, 3\]; give \(255 \* image\)\.round\(\)\.astype\('uint8'\), ",
+    ),
+    "channels first": (FRAME.transpose(2, 0, 1), r"got uint8 \[3, 8, 8\]; give image\.transpose\(1, 2, 0\)$"),
+    "both": (
+        FRAME.transpose(2, 0, 1) / np.float32(255),
+        r"give \(255 \* image\.transpose\(1, 2, 0\)\)\.round\(\)\.astype\('uint8'\), if its numbers are from 0 to 1",
+    ),
+    "wide": (FRAME.astype(np.int64), r"got int64 \[8, 8, 3\]; give image\.astype\('uint8'\), if 255 is white"),
     "grey": (FRAME[..., 0], r"got uint8 \[8, 8\]"),
-    "with alpha": (np.dstack([FRAME, FRAME[..., :1]]), r"got uint8 \[8, 8, 4\]"),
+    "with alpha": (np.dstack([FRAME, FRAME[..., :1]]), r"got uint8 \[8, 8, 4\]; give image\[\.\.\., :3\]$"),
     "empty": (FRAME[:0], r"got uint8 \[0, 8, 3\]"),
 }
 
@@ -202,6 +210,49 @@ def test_what_is_no_image_is_refused_at_every_control_step(case: str, camera: st
         with pytest.raises(ValueError, match=message):
             runner.step(bad)
         assert runner.step(observation(2))[0] == 2  # the episode goes on
+
+
+@pytest.mark.parametrize("bad", [[np.nan, 0.0, 0.0], [0.0]], ids=["not finite", "too short"])
+def test_a_state_that_is_none_is_refused_at_every_control_step(bad: list[float]):
+    """It was noticed where a plan began, and between plans never."""
+    system = FakeSystem()
+    system.config = replace(FakeSystem.config, state_dim=3)
+    states = [np.zeros(3, np.float32), np.array(bad, np.float32)]
+    with Runner(system, execute_steps=4) as runner:
+        runner.reset()
+        runner.step(replace(observation(0), state=states[0]))
+        with pytest.raises(ValueError, match=r"not finite|a state of 3 numbers"):
+            runner.step(replace(observation(1), state=states[1]))
+        runner.step(replace(observation(2), state=states[0]))
+
+
+def test_after_a_plan_that_failed_the_next_one_is_tried_at_the_next_step():
+    """It was tried where the failed plan would have ended."""
+
+    class Fails(FakeSystem):
+        def act(self, observation: Observation, condition: VideoCondition):
+            if observation.time == 4 / FPS:
+                raise ValueError("a sensor")
+            return super().act(observation, condition)
+
+    system = Fails()
+    with Runner(system, **seldom(system), execute_steps=4) as runner:
+        runner.reset()
+        decided = [runner.decide(observation(step)).is_new_plan for step in range(4)]
+        with pytest.raises(ValueError, match="a sensor"):
+            runner.step(observation(4))
+        decided += [runner.decide(observation(step)).is_new_plan for step in (5, 6)]
+    assert decided == [True, False, False, False, True, False]
+
+
+def test_a_jump_of_the_clock_is_noted_once():
+    """A clock that went from seconds since the start to seconds since 1970 gave no sign."""
+    with Runner(FakeSystem(horizon=60)) as runner:
+        runner.reset()
+        for time in (0, 1, 2, 1e9, 1e9 + 1, 1e9 + 2):
+            runner.step(replace(observation(0), time=time / FPS))
+        assert runner.incidents.counts == {"time_gap": 1}
+    assert "2e+07 s between two observations" in next(i.text for i in runner.incidents if i.kind == "time_gap")
 
 
 def test_another_instruction_within_an_episode_refreshes_at_once():

@@ -1,5 +1,6 @@
 """What a message does to a policy: episodes, time, gaps. No network."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,41 @@ def test_a_clock_that_runs_backwards_is_refused_and_changes_nothing(session: Pol
         session.answer(at(1))
     session.answer(at(3))
     assert frames(policy) == [2.0, 3.0]
+
+
+def test_a_clock_that_stands_still_is_refused_and_changes_nothing(session: PolicySession, policy: CountingPolicy):
+    """System 2 saw the first frame for ever, and nothing said so."""
+    session.answer(at(2))
+    with pytest.raises(MessageError, match=r"time stands still: two observations of 100\.100000 s"):
+        session.answer(message(3, time=100.0 + 2 * PERIOD_S))
+    session.answer(at(3))
+    assert frames(policy) == [2.0, 3.0]
+
+
+def test_an_observation_that_is_sent_again_is_planned_on_again(session: PolicySession, policy: CountingPolicy):
+    session.answer(at(2, plan=False))
+    assert session.answer(at(2))["actions"][0].tolist() == [1.0, 2.0]
+    assert frames(policy) == [2.0]
+
+
+@pytest.mark.parametrize("every", [1, 4, 0.5])
+def test_observations_that_come_too_fast_are_told(session: PolicySession, every: float):
+    """Every other one is no frame for System 2. A client that asks every few control steps leaves gaps, which is
+    allowed."""
+    answers = [session.answer(at(every * step)) for step in range(12)]
+    told = ["control_rate" in answer for answer in answers]
+    assert told == ([False] * 10 + [True] * 2 if every == 0.5 else [False] * 12)
+    assert (
+        every != 0.5 or "the control loop runs at 40 Hz, and the training data at 20 Hz" in answers[-1]["control_rate"]
+    )
+
+
+def test_frames_of_another_size_than_in_training_are_told(policy: CountingPolicy):
+    """Only a `Runner` noted them."""
+    contract = replace(CONTRACT, frame_sizes=dict.fromkeys(CONTRACT.cameras, (480, 640)))
+    answer = PolicySession(policy, contract).answer(at(0))
+    assert "the training data are 640x480" in answer["image_size"]
+    assert "image_size" not in PolicySession(policy, CONTRACT).answer(at(0))
 
 
 def test_clocks_are_not_mixed(session: PolicySession):

@@ -12,7 +12,7 @@ from video2act.clips import ImageHistory
 from video2act.config import RuntimeConfig, camera_and_lag
 from video2act.incidents import Incidents
 from video2act.interfaces import BeginsEpisodes, ChecksState, Continuing, DualSystem, Observes
-from video2act.observations import camera_image
+from video2act.observations import camera_image, state_array
 from video2act.runtime.freshness import Freshness
 from video2act.runtime.refresh import TIMES_KEPT
 from video2act.runtime.slow_loop import SlowLoop
@@ -105,10 +105,11 @@ class DualPolicy:
         self._slow_loop.reset(self._episode)
 
     def observe(self, observation: Observation) -> None:
-        """Raises ValueError for a camera without an image, or an instruction that is none, at any control step: not
-        only where a plan needs it."""
+        """Raises ValueError for a camera without an image, an instruction that is none, or a state of another size or
+        with numbers that are not finite, at any control step: not only where a plan needs it."""
         if not isinstance(observation.instruction, str):
             raise ValueError(f"the instruction of an observation is a sentence, got {observation.instruction!r}")
+        state_array(observation, self._system.config)
         for camera in self._cameras:
             camera_image(observation, camera)
         self._images.append(observation)

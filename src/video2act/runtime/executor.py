@@ -138,6 +138,9 @@ class Executor:
         except HoldError as reason:
             self._hold, self._begun_at = reason, None  # try again at the next step
             return False
+        except Exception:
+            self._begun_at = None  # whoever goes on plans at the next step, not when that plan would have ended
+            raise
         if plan is None:
             return False
         self._hold = None

@@ -67,10 +67,11 @@ class Failures:
         """
         self._in_a_row += is_current
         is_final, is_away = isinstance(error, System2Error), isinstance(error, ConnectionError)
+        kind = "connection" if is_away else "system2_hangs" if isinstance(error, TimeoutError) else "system2_failed"
         wait_s = math.inf if is_final else pause_s(self._in_a_row)
         line = f"{type(error).__name__}: {error}"
         self._incidents.note(
-            "connection" if is_away else "system2_failed",
+            kind,
             f"System 2 ({self._where}): {line.strip().splitlines()[-1]}; "
             + ("given up" if is_final else f"next attempt in {wait_s:g} s"),
         )

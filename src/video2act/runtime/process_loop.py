@@ -28,6 +28,10 @@ class SlowProcessError(RuntimeError):
     """The process is of no more use; the message says why."""
 
 
+class SlowProcessHangsError(SlowProcessError, TimeoutError):
+    """It gave no answer in time."""
+
+
 class ProcessSystem2:
     """A `Perceiver` in a process. Arguments and errors as `ProcessSlowLoop`.
 
@@ -102,7 +106,7 @@ class ProcessSystem2:
             return unpack(self._answer((sent, instruction), timeout_s=self._hang_timeout_s))
         except TimeoutError:
             problem = f"no progress for {self._hang_timeout_s:g} s; the process was killed"
-            raise SlowProcessError(problem) from None
+            raise SlowProcessHangsError(problem) from None
 
     def close(self) -> None:
         """End the process, whatever it does."""

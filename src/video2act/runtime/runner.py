@@ -30,8 +30,8 @@ from video2act.runtime.guard import Guard
 from video2act.runtime.places import Connect, System2Source
 from video2act.runtime.planner import InlinePlanner, Planner, ThreadPlanner
 from video2act.runtime.slow_loop import SlowLoop
-from video2act.runtime.training_record import RATE_STEPS, TrainingRecord
 from video2act.runtime.virtual_clock import Durations, VirtualPlanner
+from video2act.training_record import RATE_STEPS, TrainingRecord
 from video2act.types import Observation, VideoCondition
 
 RUNTIME_OPTIONS = tuple(part.name for part in fields(RuntimeConfig))
@@ -195,6 +195,8 @@ class Runner:
         self.policy.observe(observation)
         other_rate = self._recorded.other_rate(self._intervals)
         self._executor.note("rate", "control_rate" if other_rate else "", text=other_rate)
+        gap = "" if self._newest is None else self._recorded.gap(observation.time - self._newest.time)
+        self._executor.note("gap", "time_gap" if gap else "", text=gap)
         for camera, problem in self._recorded.other_sizes(observation):
             self._executor.note(f"camera {camera}", "image_size" if problem else "", text=problem)
         decision = self._executor.decide(observation)

@@ -8,6 +8,7 @@
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -18,6 +19,7 @@ from video2act.limits import Limits
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
 from video2act.serving.message_checks import Clips, is_plan_request, read_clips, read_observation
+from video2act.training_record import RATE_STEPS, TrainingRecord
 from video2act.types import Observation, Tokens, Video
 
 
@@ -72,6 +74,8 @@ class PolicySession:
         self._check = check
         self._state_problem = state_problem
         self._clock = clock
+        self._trained = TrainingRecord.of_contract(contract)
+        self._intervals: deque[float] = deque(maxlen=RATE_STEPS)
         self._newest: Observation | None = None
         self._has_client_clock = False
         self._started_at = 0.0
@@ -83,11 +87,12 @@ class PolicySession:
         Returns:
             `actions`, float32 `[horizon action_dim]`, the first one for the moment `observed_at`, and `period_s`
             between two; neither without a plan. `frames_repeated`: frames repeated before this one. `actions_clamped`:
-            actions of the plan that were outside the limits. `state_clipped`: numbers of the state far outside the
-            training data, if there are any. `policy_timing`: milliseconds.
+            actions of the plan that were outside the limits. `policy_timing`: milliseconds. What differs from the
+            training data is named, if anything does: `state_clipped`, numbers of the state that are far outside;
+            `image_size`, cameras of another size; `control_rate`, observations that come faster.
 
         Raises:
-            MessageError: the message is wrong, or its clock runs backwards; nothing has changed.
+            MessageError: the message is wrong, or its clock stands still or runs backwards; nothing has changed.
             HoldError: there is nothing fresh to plan on, or the plan leaves the limits. The frame was observed.
             ValueError: the plan holds a number that is not finite. The frame was observed.
         """
@@ -114,6 +119,7 @@ class PolicySession:
                 repeated = self._go_on(before, newest)
         timing = {"observe_ms": 1000 * (time.perf_counter() - started)}
         answer: dict[str, Any] = {"observed_at": newest.time, "frames_repeated": repeated, "policy_timing": timing}
+        answer |= self._unlike_training(newest)
         if wants_plan:
             planned = time.perf_counter()
             try:
@@ -161,17 +167,32 @@ class PolicySession:
             raise MessageError(
                 f"time runs backwards: {now.time:.6f} s after {before.time:.6f} s. Send 'reset' with a new episode"
             )
+        if has_clock and now.time == before.time and not _is_same(before, now):
+            raise MessageError(
+                f"time stands still: two observations of {now.time:.6f} s. Send the robot's monotonic clock, or no "
+                "'time' at all"
+            )
+
+    def _unlike_training(self, newest: Observation) -> dict[str, str]:
+        """What differs from the training data, by the kind of incident."""
+        sizes = [problem for _, problem in self._trained.other_sizes(newest) if problem]
+        found = {"image_size": "; ".join(sizes), "control_rate": self._trained.other_rate(self._intervals)}
+        return {kind: problem for kind, problem in found.items() if problem}
 
     def _begin(self, first: Observation, *, has_clock: bool) -> None:
         self._policy.reset()
         self.is_first = True
         self._has_client_clock, self._started_at, self._control_step = has_clock, first.time, 0
         self._newest = first
+        self._intervals.clear()
         self._policy.observe(first)
 
     def _go_on(self, before: Observation, now: Observation) -> int:
         """Observe the next frame, after filling the gap before it; returns how often the last frame was repeated."""
         self._newest = now
+        if now.time > before.time:
+            # a gap counts as one control step: its frames are repeated
+            self._intervals.append(min(now.time - before.time, self._contract.period_s))
         control_step = round((now.time - self._started_at) / self._contract.period_s)
         if control_step <= self._control_step:
             if now.instruction != before.instruction:
@@ -186,6 +207,12 @@ class PolicySession:
             self._policy.observe(before)
         self._policy.observe(now)
         return missing
+
+
+def _is_same(one: Observation, other: Observation) -> bool:
+    """Whether an observation was sent again, perhaps with another prompt."""
+    pairs = [(one.state, other.state), *((image, other.images.get(name)) for name, image in one.images.items())]
+    return one.images.keys() == other.images.keys() and all(np.array_equal(a, b) for a, b in pairs)
 
 
 class System2Session:

@@ -10,7 +10,7 @@ from video2act.files.run_folder import FrameSizes, load_frame_sizes
 from video2act.types import Observation
 
 RATE_STEPS, RATE_FACTOR = 10, 1.25
-"""control steps whose median interval is compared, and how far it may be off"""
+"""control steps whose median interval is compared, and how far it may be off; an interval of so many is a gap"""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,18 @@ class TrainingRecord:
         """What a policy recorded. A served policy sends it in its contract; a policy of a run folder has it in its
         config, its statistics and `data.json`. Raises ValueError: the folder's record is damaged."""
         if (contract := getattr(policy, "contract", None)) is not None:
-            return cls(contract.action_names, contract.relative_actions, contract.frame_sizes, contract.period_s)
+            return cls.of_contract(contract)
         if (config := getattr(policy, "config", None)) is None:
             return cls()
         statistics, folder = getattr(policy, "statistics", None), getattr(policy, "folder", None)
         names = statistics["action"].names if statistics else ()
         sizes = {} if folder is None else load_frame_sizes(folder)
         return cls(names, config.relative_actions, sizes, 1 / config.fps)
+
+    @classmethod
+    def of_contract(cls, contract: Any) -> "TrainingRecord":
+        """As a server sends it."""
+        return cls(contract.action_names, contract.relative_actions, contract.frame_sizes, contract.period_s)
 
     def other_rate(self, intervals_s: Sequence[float]) -> str:
         """What is wrong with the time between the last observations; empty if nothing is, or they are too few."""
@@ -47,6 +52,15 @@ class TrainingRecord:
         return (
             f"the control loop runs at {1 / found:.3g} Hz, and the training data at {1 / self.period_s:.3g} Hz: "
             "changes add up to another speed, and clips span another time"
+        )
+
+    def gap(self, interval_s: float) -> str:
+        """What is wrong with the time since the last observation; empty if nothing is."""
+        if self.period_s is None or interval_s < RATE_STEPS * self.period_s:
+            return ""
+        return (
+            f"{interval_s:.3g} s between two observations, {interval_s / self.period_s:.0f} control steps: System 2's "
+            "clips have a gap there. If the robot did not wait so long, its clock jumped"
         )
 
     def other_sizes(self, observation: Observation) -> Iterator[tuple[str, str]]:
