@@ -45,6 +45,8 @@ def test_the_first_table_repeats_the_contrasts():
     for table, row in (
         ("both systems, minus", "System 1 alone"),
         ("both systems of earlier presets, minus", "random weights"),
+        ("boundaries + motion, minus", "random weights"),
+        ("boundaries + motion, minus", "17 copies of the newest frame"),
     ):
         mean, _, interval = STATED[table, row].partition(" ")
         assert f"{mean} points {interval}" in first
