@@ -83,6 +83,13 @@ def check_once(values: Sequence[Any], what: str, *, why: str) -> None:
         check(value not in values[:place], f"{what} {value} is given twice; name it once: {why}")
 
 
+def check_relative_actions(relative: Sequence[str], names: Sequence[str], *, what: str = "relative_actions") -> None:
+    """Raise ValueError for an action that is said to be relative twice, or is not among the names of the actions."""
+    check_once(relative, "relative action", why="each action is relative or is not")
+    unknown = ", ".join(name for name in relative if name not in names)
+    check(not unknown, f"{what} names {unknown}, but the actions are {', '.join(names) or 'not named'}")
+
+
 @contextmanager
 def located(where: str) -> Iterator[None]:
     """Begin the message of a ValueError with the place where it happened."""

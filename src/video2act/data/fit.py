@@ -3,6 +3,7 @@
 from math import inf, prod
 
 from video2act.config import BackboneConfig, PolicyConfig
+from video2act.config.checks import check_relative_actions
 from video2act.data.lerobot_format import ACTION, STATE
 from video2act.data.lerobot_reader import Dataset, LeRobotDataset
 from video2act.data.origin import look_relative
@@ -33,7 +34,7 @@ def check_fit(config: PolicyConfig, dataset: Dataset) -> None:
         if own != other:
             raise ValueError(f"{word} size: the policy has {own}, the dataset {other}; {OTHER_CONFIG}")
     check_cameras(config, dataset)
-    check_relative_actions(config, dataset)
+    check_relative_agree(config, dataset)
     backbone = config.system2.backbone if config.system2 else None
     reads_bytes = config.system1.text_encoder is None or isinstance(backbone, BackboneConfig)
     check_sentences([dataset], MAX_BYTES if reads_bytes else None)
@@ -57,13 +58,12 @@ def check_cameras(config: PolicyConfig, dataset: Dataset) -> None:
     check_frames(config, {camera: dataset.image_size(camera) for camera in config.all_cameras})
 
 
-def check_relative_actions(config: PolicyConfig, dataset: Dataset) -> None:
+def check_relative_agree(config: PolicyConfig, dataset: Dataset) -> None:
     """Raise ValueError where a policy holds a robot still in another way than its data were recorded."""
     ours, theirs = config.relative_actions, dataset.relative_actions
     names = dataset.stats["action"].names if ours else ()
-    if unknown := [name for name in ours if names and name not in names]:
-        problem = f"--policy.relative-actions names {', '.join(unknown)}, but the actions are {', '.join(names)}"
-        raise ValueError(f"{problem}; name some of these, or none")
+    if names:
+        check_relative_actions(ours, names, what="--policy.relative-actions")
     if theirs and set(ours) != set(theirs):
         found = f"the policy has {', '.join(ours) or 'none'}, the dataset {', '.join(theirs)}"
         raise ValueError(

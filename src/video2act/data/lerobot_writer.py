@@ -17,6 +17,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
+from video2act.config.checks import check_relative_actions
 from video2act.data import lerobot_rows as rows
 from video2act.data.dataset_files import DatasetError, check_no_links
 from video2act.data.lerobot_format import (
@@ -33,7 +34,7 @@ from video2act.data.lerobot_format import (
     load_info,
 )
 from video2act.data.lerobot_tables import read_episodes, read_table, read_tasks
-from video2act.data.origin import ORIGIN_PATH, RELATIVE, check_relative, origin_json
+from video2act.data.origin import ORIGIN_PATH, RELATIVE, origin_json
 from video2act.data.pictures import encode_png
 from video2act.data.recording_format import Episode, check_episode, describe_features
 from video2act.data.statistics import Stats, combine, image_stats
@@ -125,7 +126,7 @@ class DatasetWriter:
         if found:
             remedy = "resume the dataset in it, or choose another folder"
             raise FileExistsError(f"{root} is not empty (found {found[0]}); {remedy}")
-        check_relative(relative_actions, action_names)
+        check_relative_actions(relative_actions, action_names)
         sizes = _sizes(cameras, image_size)
         features = describe_features(
             round(fps), sizes, state_names=state_names, action_names=action_names, extra=extra or {}, storage=storage

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from video2act.config import Orientation
-from video2act.config.checks import check_once
+from video2act.config.checks import check_relative_actions
 from video2act.config.plain import read_json
 from video2act.data.dataset_files import DatasetError
 from video2act.data.lerobot_format import ACTION, DatasetInfo
@@ -39,31 +39,31 @@ def load_origin(root: Path | str) -> dict[str, Any]:
     return origin
 
 
-def load_orientation(root: Path | str, info: DatasetInfo) -> Orientation:
+def orientation_of(origin: Mapping[str, Any], root: Path, *, info: DatasetInfo) -> Orientation:
     """The orientation of a dataset's pictures: the recorded word. A dataset without one counts as `lerobot` if its
     cameras and sizes are those of LeRobot's LIBERO.
 
     Raises DatasetError: another word."""
     is_form = {"image", "image2"} <= info.cameras.keys() and [len(info.state_names), len(info.action_names)] == [8, 7]
-    word = load_origin(root).get("orientation", "lerobot" if is_form else "upright")
+    word = origin.get("orientation", "lerobot" if is_form else "upright")
     if word not in get_args(Orientation):
         known = ", ".join(get_args(Orientation))
-        raise DatasetError(f"{Path(root) / ORIGIN_PATH}: orientation is {word!r}, known are {known}", "correct it")
+        raise DatasetError(f"{root / ORIGIN_PATH}: orientation is {word!r}, known are {known}", "correct it")
     return word
 
 
-def load_relative_actions(root: Path | str, info: DatasetInfo) -> tuple[str, ...]:
+def relative_actions_of(origin: Mapping[str, Any], root: Path, *, info: DatasetInfo) -> tuple[str, ...]:
     """Names of the actions that are changes or speeds; empty if the dataset records none. Columns of actions that were
     chosen otherwise may leave some out.
 
     Raises DatasetError: the record is no list of names, or names what the recorded actions do not have."""
-    names, path = load_origin(root).get(RELATIVE, []), Path(root) / ORIGIN_PATH
+    names, path = origin.get(RELATIVE, []), root / ORIGIN_PATH
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DatasetError(f"{path}: {RELATIVE} is {names!r}, expected a list of names of actions", "correct it")
     if info.action != (ACTION,):
         return tuple(name for name in names if name in info.action_names)
     try:
-        check_relative(tuple(names), info.action_names)
+        check_relative_actions(names, info.action_names)
     except ValueError as error:
         raise DatasetError(f"{path}: {error}", "correct it") from error
     return tuple(names)
@@ -72,14 +72,6 @@ def load_relative_actions(root: Path | str, info: DatasetInfo) -> tuple[str, ...
 def look_relative(action_names: tuple[str, ...]) -> tuple[str, ...]:
     """Names that are usual for changes and speeds: dx, delta_yaw, vel_2."""
     return tuple(name for name in action_names if LIKE_CHANGES.search(name.lower()))
-
-
-def check_relative(relative_actions: tuple[str, ...], action_names: tuple[str, ...]) -> None:
-    """Raise ValueError for a relative action that is given twice or is not among the names of the actions."""
-    check_once(relative_actions, "relative action", why="each action is relative or is not")
-    if unknown := [name for name in relative_actions if name not in action_names]:
-        listed = ", ".join(action_names) or "not named"
-        raise ValueError(f"{RELATIVE} names {', '.join(unknown)}, but the actions are {listed}")
 
 
 def origin_json(origin: Mapping[str, Any]) -> str:

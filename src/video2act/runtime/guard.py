@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from video2act.config.checks import check_relative_actions, located
 from video2act.limits import Limits
 
 
@@ -44,12 +45,8 @@ class Guard:
         outside: Literal["clamp", "hold"] = "clamp",
         robot: str = "the robot",
     ):
-        unknown = sorted(set(relative_actions) - set(action_names))
-        if unknown:
-            raise ValueError(
-                f"{robot}: relative_actions names {', '.join(unknown)}, but the actions are "
-                f"{', '.join(action_names) or 'not named; give action_names'}"
-            )
+        with located(robot):
+            check_relative_actions(relative_actions, action_names)
         if limits is not None and action_names:
             limits.check_size(len(action_names), f"{robot} ({', '.join(action_names)})")
         self._names = action_names
