@@ -107,3 +107,8 @@ def test_the_heading_says_what_limits_the_numbers():
         "the robot was HELD for 11 of 200 control steps; actions were CLAMPED in 12 of 200 control steps; "
         "4 incidents, among them: a broken lens"
     )
+
+
+def test_a_served_policy_is_not_said_to_have_no_system_2():
+    assert heading(info()).startswith("no System 2")
+    assert heading(info() | {"policy": {"preset": "served"}}).startswith("a served policy, System 2 included")

@@ -184,7 +184,12 @@ def make_info(
         "missed_deadlines": sum(record.missed_deadlines for record in records),
         "control_steps": sum(record.num_steps for record in records),
         "settings": settings,
-        "policy": {"fps": config.fps, "horizon": config.horizon, "execute_steps": config.execute_steps},
+        "policy": {
+            "preset": config.preset,
+            "fps": config.fps,
+            "horizon": config.horizon,
+            "execute_steps": config.execute_steps,
+        },
         "versions": versions(),
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

@@ -9,6 +9,9 @@ from rich.table import Table
 from video2act.evaluation.findings import SuccessRate
 from video2act.files.evaluation_folder import env_of
 
+SERVED = "served"
+"""stands for the preset of a policy whose networks are elsewhere"""
+
 
 def evaluation_tables(info: dict[str, Any]) -> list[Table]:
     """Success per task and overall, then latency and staleness."""
@@ -20,7 +23,8 @@ def heading(info: dict[str, Any]) -> str:
     settings = info["settings"]
     has_system2 = info.get("latency_s", {}).get("system2", {}) is not None
     how = f"System 2 {settings['system2']}, every {settings['refresh_every']} control steps"
-    notes = [how if has_system2 else "no System 2"]
+    is_served = info.get("policy", {}).get("preset") == SERVED
+    notes = [how if has_system2 else "a served policy, System 2 included" if is_served else "no System 2"]
     if settings["blind"]:
         notes.append("BLIND: no image, no video")
     if settings["instruction"] is not None:

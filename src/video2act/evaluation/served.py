@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 
 from video2act.config import FrameConfig, PolicyConfig, System1Config
+from video2act.evaluation.report import SERVED
 from video2act.evaluation.sources import EvaluatedPolicy
 from video2act.files.run_folder import FrameSizes
 from video2act.interfaces import Perceiver
@@ -37,7 +38,7 @@ def config_of(contract: Contract) -> PolicyConfig:
         refresh_every=contract.refresh_every,
         system1=System1Config(),
         system2=None,
-        preset="served",
+        preset=SERVED,
     )
 
 
