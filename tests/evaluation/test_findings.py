@@ -94,7 +94,7 @@ def test_latencies_and_ages(info: dict):
     assert (runtime["system1_hz"], runtime["system2_hz"]) == (2.0, 1.0)
     assert (runtime["held_steps"], runtime["clamped_steps"]) == (3, 2)
     assert runtime["incidents_by_kind"] == {"plan_refused": 1}
-    assert info["policy"] == {"fps": 20.0, "horizon": 4, "execute_steps": 2}
+    assert info["policy"] == {"preset": config.preset, "fps": 20.0, "horizon": 4, "execute_steps": 2}
 
 
 def test_a_policy_without_system_2_has_none_of_its_numbers(small_config: PolicyConfig):

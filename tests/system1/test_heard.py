@@ -12,7 +12,7 @@ from video2act.config import PolicyConfig
 from video2act.observations import read_image
 from video2act.policy import Video2Act
 from video2act.system1 import Visibility
-from video2act.system1.system1 import MAX_HEARD
+from video2act.text.kept import MAX_KEPT
 from video2act.types import Committed, Observation, VideoCondition
 
 
@@ -83,10 +83,10 @@ def test_another_instruction_gives_another_chunk_and_the_first_one_returns(polic
 
 
 def test_a_server_with_many_sentences_keeps_the_newest_ones(policy: Video2Act, encoded: list[str]):
-    for number in range(MAX_HEARD + 1):
+    for number in range(MAX_KEPT + 1):
         act(policy, f"push {number}")
     encoded.clear()
-    act(policy, f"push {MAX_HEARD}")
+    act(policy, f"push {MAX_KEPT}")
     act(policy, "push 1")
     assert encoded == []
     act(policy, "push 0")
@@ -122,7 +122,7 @@ def test_a_copy_with_other_weights_forgets_its_own_and_the_original_keeps(policy
     other = copy.deepcopy(policy)
     other.load_state_dict(scale_text(policy))
     assert not np.allclose(before, act(other), atol=1e-4)
-    assert policy.system1._heard
+    assert policy.system1._kept
     assert np.array_equal(before, act(policy))
 
 
@@ -144,7 +144,7 @@ def test_a_training_after_a_chunk_has_gradients(policy: Video2Act, small_config:
 
 
 def test_threads_that_act_with_sentences_of_their_own_do_not_disturb_each_other(policy: Video2Act):
-    sentences = [f"push {number}" for number in range(2 * MAX_HEARD)]
+    sentences = [f"push {number}" for number in range(2 * MAX_KEPT)]
     alone = {sentence: policy.system1.hear(sentence).tokens.data for sentence in sentences}
     policy.system1.forget()
     with ThreadPoolExecutor(4) as threads:

@@ -8,7 +8,6 @@ inputs and outputs are the robot's own.
 import copy
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,6 +21,7 @@ from video2act.system1.denoising import Denoising, Known, soft_mask
 from video2act.system1.encoders import ImageEncoder
 from video2act.system1.pretrained import FrozenImageEncoder, FrozenTextEncoder
 from video2act.text.encoder import ByteTextEncoder
+from video2act.text.kept import KeepsInstructions
 from video2act.types import Conditions, Tokens, concatenate
 
 
@@ -48,11 +48,7 @@ class Heard:
     projected: ProjectedText
 
 
-MAX_HEARD = 8
-"""instructions that are kept: a server's clients may have different ones"""
-
-
-class System1(nn.Module):
+class System1(KeepsInstructions[Heard]):
     """Encoders and denoiser.
 
     Args:
@@ -101,8 +97,6 @@ class System1(nn.Module):
             marks_committed=config.max_delay_steps > 0,
         )
         self.denoising = Denoising(config.denoising)
-        self._heard: dict[str, Heard] = {}
-        self.register_load_state_dict_post_hook(_forget)
 
     def of_robot(self, name: str) -> "System1":
         """The same modules, not copies, for one robot of the unified vector."""
@@ -131,33 +125,14 @@ class System1(nn.Module):
             video=Tokens(video.data, video.mask & visible.video[:, None]),
         )
 
-    @torch.no_grad()
     def hear(self, instruction: str) -> Heard:
-        """What the next chunks read of an instruction, made once. Only for acting: it has no gradient.
+        """What the next chunks read of an instruction, made once and without gradients. Raises as `read`."""
 
-        Raises as `read`.
-        """
-        heard = self._heard.get(instruction)
-        if heard is None:
-            # also within inference mode, whose tensors a guided chunk could not use
-            with torch.inference_mode(False), torch.no_grad():
-                tokens = self.read([instruction])
-                heard = Heard(tokens, self.dit.project_text(tokens))
-            # a new dict: the threads of a server share this one
-            self._heard = {**dict(list(self._heard.items())[1 - MAX_HEARD :]), instruction: heard}
-        return heard
+        def make() -> Heard:
+            tokens = self.read([instruction])
+            return Heard(tokens, self.dit.project_text(tokens))
 
-    def forget(self) -> None:
-        """Drop what is kept of instructions: weights may have changed."""
-        self._heard = {}
-
-    def train(self, mode: bool = True) -> "System1":
-        self.forget()
-        return super().train(mode)
-
-    def _apply(self, *args: Any, **options: Any) -> "System1":
-        self.forget()
-        return super()._apply(*args, **options)
+        return self.kept(instruction, make)
 
     def read(self, instruction: list[str]) -> Tokens:
         """Raises ValueError or FileNotFoundError for an instruction that the text encoder cannot read."""
@@ -313,11 +288,6 @@ class System1(nn.Module):
             return None
         num_committed = torch.randint(0, longest + 1, (len(clean), 1), generator=generator).to(clean.device)
         return torch.arange(clean.shape[1], device=clean.device)[None] < num_committed
-
-
-def _forget(system1: nn.Module, _: object) -> None:
-    """A function, since a bound method would stay that of the original in a copy."""
-    cast(System1, system1).forget()
 
 
 def _masked_mean(error: Float[Tensor, "n horizon a"], known: Float[Tensor, "b a"], *, draws: int) -> Tensor:

@@ -7,14 +7,16 @@ import torch
 from torch import nn
 
 from video2act.text.instruction import MAX_BYTES, byte_tokens
+from video2act.text.kept import KeepsInstructions
 from video2act.types import Tokens
 
 NUM_TOKENS = 384
 """of ByT5: bytes, padding, end, unknown, and 125 that nothing uses here"""
 
 
-class ByteTextEncoder(nn.Module):
-    """T5 over UTF-8 bytes. Each distinct instruction of a batch is encoded once."""
+class ByteTextEncoder(KeepsInstructions[Tokens]):
+    """T5 over UTF-8 bytes. Each distinct instruction of a batch is encoded once; while it acts, a sentence is encoded
+    once and kept."""
 
     def __init__(self, width: int, num_layers: int = 2, *, num_heads: int = 4):
         from transformers import T5Config, T5EncoderModel
@@ -39,6 +41,11 @@ class ByteTextEncoder(nn.Module):
         Raises:
             ValueError: an instruction is empty or too long (`check_instruction`).
         """
+        if len(instruction) == 1 and not (self.training or torch.is_grad_enabled() or torch.jit.is_tracing()):
+            return self.kept(instruction[0], lambda: self._encode(instruction))
+        return self._encode(instruction)
+
+    def _encode(self, instruction: list[str]) -> Tokens:
         distinct = list(dict.fromkeys(instruction))
         device = self.encoder.device
         numbers = [torch.tensor(byte_tokens(sentence), device=device) for sentence in distinct]
