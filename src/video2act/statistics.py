@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,11 @@ class Statistics:
 def statistics_to_json(statistics: dict[str, Statistics]) -> str:
     """The inverse of `load_statistics`."""
     return json.dumps({name: asdict(entry) for name, entry in statistics.items()}, indent=2) + "\n"
+
+
+def names_of(statistics: Mapping[str, Statistics]) -> dict[str, tuple[str, ...]]:
+    """Feature -> the names of its dimensions; empty where none are recorded."""
+    return {feature: entry.names for feature, entry in statistics.items()}
 
 
 def load_statistics(path: Path) -> dict[str, Statistics]:

@@ -10,6 +10,8 @@ from recordings import change_info, make_episode, write_dataset
 from video2act.data import LeRobotDataset, open_dataset, open_datasets
 from video2act.data.check import check_dataset
 from video2act.data.fit import check_columns
+from video2act.data.opening import open_as_trained
+from video2act.files.run_folder import DATA_FILE
 from video2act.programs.info.dataset import describe_dataset
 
 
@@ -54,6 +56,19 @@ def root(tmp_path):
 @pytest.fixture
 def plain(root):
     return rename(root, {"observation.state": "state", "action": "actions"})
+
+
+def test_a_run_finds_its_columns_again(plain, tmp_path):
+    """`export --data` and `view` read the standard columns, whatever the training had read."""
+    entry = {"name": "set", "robot": "arm", "episodes": 2, "frames": 12, "tasks": ["push"]}
+    run = tmp_path / "run"
+    run.mkdir()
+    assert open_as_trained(plain, run).state_dim == 0
+    (run / DATA_FILE).write_text(json.dumps([entry | {"state": ["state"], "action": ["actions"]}]))
+    data = open_as_trained(plain, run)
+    assert (data.state_dim, data.action_dim) == (3, 2)
+    (run / DATA_FILE).write_text(json.dumps([entry | {"state": ["elsewhere"], "action": ["actions"]}]))
+    assert open_as_trained(plain, run).state_dim == 0
 
 
 def test_columns_of_other_names_are_chosen(plain):

@@ -189,16 +189,16 @@ def test_int8_records_what_it_changed(policy: Video2Act, tmp_path: Path):
 
 
 def test_recorded_observations_are_those_of_an_episode(policy: Video2Act, recorded: Path):
-    found = list(recorded_observations(policy.config, recorded, episode=1))
+    found = list(recorded_observations(policy.config, recorded, run=recorded, episode=1))
     dataset = open_dataset(recorded)
     assert len(found) == dataset.lengths[1]
     assert np.array_equal(found[3].images["wrist"], dataset.frames(1, "wrist")[3])
     assert np.array_equal(found[3].state, dataset.episode(1).state[3])
     assert found[3].time == pytest.approx(3 / 20)
     with pytest.raises(ValueError, match=r"has episodes 0..2, asked for 9"):
-        list(recorded_observations(policy.config, recorded, episode=9))
+        list(recorded_observations(policy.config, recorded, run=recorded, episode=9))
     with pytest.raises(ValueError, match=r"does not fit this policy: it has cameras .* the policy needs front, top"):
-        list(recorded_observations(replace(policy.config, cameras=("front", "top")), recorded, episode=0))
+        list(recorded_observations(replace(policy.config, cameras=("front", "top")), recorded, run=recorded, episode=0))
 
 
 def test_drawn_observations_fit_the_policy(policy: Video2Act, small_config: PolicyConfig):

@@ -37,6 +37,14 @@ def wrong():
     return 3
 """
 
+NUMPY_STEP = """
+def numpy_step(observation, done, success):
+    step = Step(observation, done, success)
+    object.__setattr__(step, "done", np.bool_(True))  # the tests' hook would refuse it, a user has no hook
+    object.__setattr__(step, "success", np.bool_(False))
+    return step
+"""
+
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -52,6 +60,18 @@ def test_a_function_in_the_working_directory(here: Path):
     assert make_environment("my_reach:fixed", ("wrist",)).spec.cameras == ("top",)
     assert make_environment("my_reach:fixed").spec.frame_sizes == {"top": (24, 32)}
     assert not has_expert("my_reach:make")
+
+
+def test_booleans_of_numpy_are_booleans(here: Path):
+    """An evaluation played the episode and then could not write it down."""
+    (here / "my_numpy.py").write_text(MODULE.replace("return Step(", "return numpy_step("))
+    with (here / "my_numpy.py").open("a") as module:
+        module.write(NUMPY_STEP)
+    environment = make_environment("my_numpy:fixed")
+    environment.reset(0)
+    step = environment.step(np.zeros(1, np.float32))
+    assert (step.done, step.success) == (True, False)
+    assert type(step.done) is type(step.success) is bool
 
 
 def test_its_time_limit_holds_although_it_never_says_that_an_episode_is_over(here: Path):

@@ -72,7 +72,7 @@ def test_successes_by_task_by_group_and_overall(info: dict):
     assert (info["control_steps"], info["missed_deadlines"]) == (60, 7)
 
 
-def test_latencies_and_ages(info: dict):
+def test_latencies_and_ages(info: dict, small_config: PolicyConfig):
     found = {
         name: (part["n"], pytest.approx(part["max"]))
         for group in ("latency_s", "staleness", "runtime")
@@ -94,7 +94,7 @@ def test_latencies_and_ages(info: dict):
     assert (runtime["system1_hz"], runtime["system2_hz"]) == (2.0, 1.0)
     assert (runtime["held_steps"], runtime["clamped_steps"]) == (3, 2)
     assert runtime["incidents_by_kind"] == {"plan_refused": 1}
-    assert info["policy"] == {"preset": config.preset, "fps": 20.0, "horizon": 4, "execute_steps": 2}
+    assert info["policy"] == {"preset": small_config.preset, "fps": 20.0, "horizon": 4, "execute_steps": 2}
 
 
 def test_a_policy_without_system_2_has_none_of_its_numbers(small_config: PolicyConfig):

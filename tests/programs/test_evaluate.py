@@ -153,6 +153,9 @@ class FakeRun:
     def training_seeds(self, env: str) -> list[int]:
         return [3, 1030]
 
+    def names(self) -> dict[str, tuple[str, ...]]:
+        return {}
+
     def frame_sizes(self) -> dict[str, tuple[int, int]]:
         return {}
 

@@ -241,6 +241,31 @@ def test_a_robot_fits_or_the_difference_is_named(changes: dict[str, Any], messag
             check_fits(CONFIG, replace(spec, **changes))
 
 
+@pytest.mark.parametrize(
+    ("trained", "message"),
+    [
+        ((), ""),
+        (("dx", "dy", "grip"), ""),
+        (("left", "right", "hand"), ""),
+        (("dx", "dy", "hand"), ""),
+        (("dy", "dx", "grip"), "order of the action: dy, dx, grip in training, here dx, dy, grip"),
+        (("grip", "a", "b"), "order of the action: grip, a, b in training"),
+    ],
+    ids=str,
+)
+def test_numbers_at_other_places_than_in_training_are_refused(trained: tuple[str, ...], message: str):
+    """Three joints in another order drove a robot without a word."""
+    spec = EnvironmentSpec("fake:a", "fake", "say it", ("top",), 16, ("count",), ("dx", "dy", "grip"), FPS, 6)
+    config = replace(CONFIG, action_dim=3)
+    if not message:
+        check_fits(config, spec, names={"state": ("count",), "action": trained})
+    else:
+        with pytest.raises(ValueError, match=message):
+            check_fits(config, spec, names={"state": ("count",), "action": trained})
+        with pytest.raises(ValueError, match=message.replace("action", "state")):
+            check_fits(config, replace(spec, state_names=spec.action_names), names={"state": trained})
+
+
 def test_limits_of_the_data_are_those_of_the_actions(evaluation: Evaluation):
     limited = changed(evaluation, runtime=RuntimeConfig(limits="data+10%"))
     assert limited.find_limits() == Limits((-10.0,), (110.0,))

@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from trainings import train
 from video2act.config import InverseTrainConfig, PolicyConfig, TrainConfig
+from video2act.config.training_options import LabelOptions
 from video2act.data import DatasetWriter, Episode, LeRobotDataset, load_origin, open_datasets
 from video2act.data.labels import load_labels
 from video2act.files.lock import FolderLock, InUseError
 from video2act.policy import Video2Act
 from video2act.presets import PRESETS
 from video2act.programs import info
-from video2act.programs.label import label
+from video2act.programs.label import label, main
 from video2act.training.inverse_dynamics import MomentReader
 from video2act.training.labelling import split_by_seed
 
@@ -150,6 +152,24 @@ class TestLabels:
         run(data, videos, tmp_path / "out", use_state=True)
         weights = load_file(tmp_path / "out.model" / "model.safetensors")
         assert weights["out.0.weight"].shape[1] == (17 + 2) * 64 + 3 * 2
+
+    def test_recorded_actions_of_another_column(self, videos: Path, tmp_path: Path):
+        """`label` had no --action, so data of other columns could not be used."""
+        data = write(tmp_path / "other", range(20, 26))
+        for path in data.glob("data/*/*.parquet"):
+            table = pq.read_table(path)
+            pq.write_table(
+                table.rename_columns(["moves" if name == "action" else name for name in table.column_names]), path
+            )
+        for file in ("info", "stats"):
+            path = data / f"meta/{file}.json"
+            fields = json.loads(path.read_text())
+            table = fields["features"] if file == "info" else fields
+            table["moves"] = table.pop("action")
+            path.write_text(json.dumps(fields))
+        options = LabelOptions(data=(data,), videos=(videos,), out=tmp_path / "out", action=("moves",), training=CONFIG)
+        main(options)
+        assert LeRobotDataset(tmp_path / "out").action_dim == 2
 
 
 class TestLearning:

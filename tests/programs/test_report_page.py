@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from browser import FOUND, PLAY, SMALLEST_TEXT, Browser
-from video2act.config import PolicyConfig
+from video2act.config import PolicyConfig, SimulatedLatency
 from video2act.evaluation import sight
 from video2act.evaluation.results import EpisodeOutcome, Results, best_and_worst
 from video2act.policy import Video2Act
@@ -49,6 +49,20 @@ def test_the_page_has_every_section_and_its_numbers(page: Path, run: Path):
     gaps = [float(found) for found in re.findall(r"differ from those of the evaluation by up to ([\d.e-]+)", text)]
     assert len(gaps) == 2
     assert max(gaps) < 1e-5  # the plans that were explained are those that were executed
+
+
+def test_several_evaluations_are_told_apart(run: Path, tmp_path: Path):
+    """The settings of one stood over a table of both, and nothing said whose films and incidents these were."""
+    folder = tmp_path / "policy"
+    shutil.copytree(run, folder)
+    options = {"episodes": 1, "workers": 1, "num_videos": 0, "out": folder / "eval" / "late"}
+    evaluate(folder, "report_world:make", **options, simulate_latency=SimulatedLatency(system2=0.1))
+    text = report(folder, films="no").read_text()
+    rows = re.findall(r"<td>(first|late)</td><td>([^<]*)</td>", text)
+    assert [name for name, _ in rows] == ["late", "first"]
+    assert ["SIMULATED" in how for _, how in rows] == [True, False]
+    assert text.count("Of the evaluation late.") == 2  # latency, incidents
+    assert "What follows is of late" in text
 
 
 @pytest.mark.skipif(FOUND is None, reason="there is no Chromium on this machine")

@@ -90,6 +90,14 @@ def check_relative_actions(relative: Sequence[str], names: Sequence[str], *, wha
     check(not unknown, f"{what} names {unknown}, but the actions are {', '.join(names) or 'not named'}")
 
 
+def order_problem(what: str, trained: Sequence[str], given: Sequence[str]) -> str:
+    """How names stand at other places than in training, where numbers have no other sign of what they mean; empty if
+    none does. Names that only one side has say nothing."""
+    if all(name not in given or given.index(name) == place for place, name in enumerate(trained)):
+        return ""
+    return f"order of the {what}: {', '.join(trained)} in training, here {', '.join(given)}"
+
+
 @contextmanager
 def located(where: str) -> Iterator[None]:
     """Begin the message of a ValueError with the place where it happened."""

@@ -122,6 +122,10 @@ class LabelOptions(CheckedConfig):
     """dataset folder to write: the videos' episodes, with labels as their actions"""
     episodes: str | None = None
     """episodes of each dataset with actions: 0:50 for the first fifty, or 3,7; all, if left out"""
+    state: tuple[str, ...] | None = None
+    """columns that are joined to the state, for --use-state; as for train"""
+    action: tuple[str, ...] | None = None
+    """columns that are joined to the recorded action; as for train"""
     cameras: tuple[str, ...] | None = None
     """cameras that the model reads; all, if left out"""
     use_state: bool = False

@@ -16,6 +16,7 @@ from video2act.data.dataset_files import DatasetError
 from video2act.data.embodied import EmbodiedDataset
 from video2act.data.lerobot_reader import Dataset, LeRobotDataset
 from video2act.data.view import DatasetView, choose, parse_episodes
+from video2act.files.run_folder import load_trained_datasets
 from video2act.presets import Demonstrations, make_preset
 
 AnyDataset = Dataset | PathLike[str] | str
@@ -81,6 +82,18 @@ def open_datasets(
         return parts[0]
     _check_alike(parts, ("fps", "cameras", "orientation", *_OF_A_ROBOT))
     return DatasetView(parts, chosen)
+
+
+def open_as_trained(path: Path | str, run: Path) -> LeRobotDataset:
+    """A dataset, with the columns of state and action that a run was trained on, where it has them. Raises as
+    `open_dataset`; ValueError: the run's record is damaged."""
+    plain = LeRobotDataset(path)
+    for trained in load_trained_datasets(run)[:1]:
+        columns = {"state": trained.state, "action": trained.action}
+        chosen = {name: each for name, each in columns.items() if each and set(each) <= plain.info.columns.keys()}
+        if any(getattr(plain.info, name) != each for name, each in chosen.items()):
+            return LeRobotDataset(path, **chosen)
+    return plain
 
 
 def as_dataset(data: AnyDataset) -> Dataset:

@@ -41,7 +41,9 @@ class OwnEnvironment:
     def step(self, action: Float[np.ndarray, "a"]) -> Step:
         self._num_steps += 1
         step = self._environment.step(action)
-        return replace(step, done=step.done or self._num_steps >= self.spec.max_steps)
+        # booleans of numpy, which comparisons of arrays give, cannot be written to json
+        done = bool(step.done) or self._num_steps >= self.spec.max_steps
+        return replace(step, done=done, success=bool(step.success))
 
     def close(self) -> None:
         self._environment.close()

@@ -100,6 +100,9 @@ class ServedSource:
     def action_statistics(self) -> Statistics:
         raise ValueError("a served policy does not say what its demonstrations were; give limits as a json file")
 
+    def names(self) -> dict[str, tuple[str, ...]]:
+        return {"action": self._system.remote.contract.action_names}
+
     def training_seeds(self, env: str) -> list[int]:
         """Unknown: choose a `seed` above them."""
         return []

@@ -9,7 +9,7 @@ from video2act.engines.choice import load_policy
 from video2act.engines.policy import EnginePolicy
 from video2act.files.run_folder import STATISTICS_FILE, FrameSizes, load_config, load_frame_sizes, load_training_seeds
 from video2act.interfaces import DualSystem, Perceiver
-from video2act.statistics import Statistics, load_statistics
+from video2act.statistics import Statistics, load_statistics, names_of
 from video2act.types import Video
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ class PolicySource(Protocol):
 
     def config(self) -> PolicyConfig: ...
     def action_statistics(self) -> Statistics: ...
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """Names of the numbers of `state` and `action` in the training data, where they are recorded."""
+        ...
+
     def training_seeds(self, env: str) -> list[int]:
         """Seeds of this environment in the training data; empty if they are not recorded."""
         ...
@@ -75,6 +79,9 @@ class RunFolder:
     def action_statistics(self) -> Statistics:
         return load_statistics(self.path / STATISTICS_FILE)["action"]
 
+    def names(self) -> dict[str, tuple[str, ...]]:
+        return names_of(load_statistics(self.path / STATISTICS_FILE))
+
     def training_seeds(self, env: str) -> list[int]:
         return load_training_seeds(self.path, env)
 
@@ -103,6 +110,9 @@ class LoadedPolicy:
 
     def action_statistics(self) -> Statistics:
         return self.policy.statistics["action"]
+
+    def names(self) -> dict[str, tuple[str, ...]]:
+        return names_of(self.policy.statistics)
 
     def training_seeds(self, env: str) -> list[int]:
         return [] if self.policy.folder is None else load_training_seeds(self.policy.folder, env)

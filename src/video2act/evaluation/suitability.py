@@ -1,8 +1,9 @@
 """Checks before an evaluation: the environment fits the policy, its scenes are new, its options go together."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from video2act.config import PolicyConfig
+from video2act.config.checks import order_problem
 from video2act.engines.choice import load_policy
 from video2act.envs import is_simulated
 from video2act.evaluation.episodes import Evaluation
@@ -13,8 +14,12 @@ from video2act.runtime.freshness import check_staleness_limit
 from video2act.runtime.places import check_virtual, check_where
 from video2act.runtime.pool import LOCAL
 
+Names = Mapping[str, tuple[str, ...]]
+"""of the numbers of `state` and `action` in training; empty where they are not recorded"""
+NO_NAMES: Names = {}
 
-def make_fitting(config: PolicyConfig, make: Callable[[], Environment]) -> Environment:
+
+def make_fitting(config: PolicyConfig, make: Callable[[], Environment], *, names: Names) -> Environment:
     """An environment that fits a policy. Raises ValueError: it does not, or cannot be made; where it lacks a camera,
     those of the policy are named."""
     try:
@@ -25,14 +30,14 @@ def make_fitting(config: PolicyConfig, make: Callable[[], Environment]) -> Envir
         cameras = ", ".join(config.all_cameras) or "no camera"
         raise ValueError(f"{error} (the cameras of this policy: {cameras})") from error
     try:
-        check_fits(config, environment.spec)
+        check_fits(config, environment.spec, names=names)
     except ValueError:
         environment.close()
         raise
     return environment
 
 
-def check_fits(config: PolicyConfig, spec: EnvironmentSpec) -> None:
+def check_fits(config: PolicyConfig, spec: EnvironmentSpec, *, names: Names = NO_NAMES) -> None:
     """Raises ValueError for an environment that is not the robot of the training data; the message names both sides."""
     problems = []
     if not set(config.all_cameras) <= set(spec.cameras):
@@ -45,6 +50,8 @@ def check_fits(config: PolicyConfig, spec: EnvironmentSpec) -> None:
     ):
         if ours != theirs:
             problems.append(f"{name}: the policy was trained with {ours:g}, the environment has {theirs:g}")
+    pairs = {"state": spec.state_names, "action": spec.action_names}
+    problems += filter(None, (order_problem(what, names.get(what, ()), own) for what, own in pairs.items()))
     if config.all_cameras and config.orientation != spec.orientation:
         problems.append(
             f"orientation of the pictures: the policy was trained on {config.orientation}, the environment shows "

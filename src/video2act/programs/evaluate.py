@@ -141,7 +141,8 @@ def run_evaluation(evaluation: Evaluation, on_episode: Callable[[bool], object] 
     check_runtime(evaluation)
     for env in envs:
         check_unseen(evaluation.seeds, evaluation.source.training_seeds(env))
-        make_fitting(config, partial(evaluation.open_environment, env, config.all_cameras)).close()
+        make = partial(evaluation.open_environment, env, config.all_cameras)
+        make_fitting(config, make, names=evaluation.source.names()).close()
     if out is None:
         return _summary(evaluation, run_episodes(evaluation, on_episode))
     kept = KeptEpisodes(out, evaluation.to_json(), policy=_fingerprint(evaluation))

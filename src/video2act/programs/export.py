@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from video2act.config import ExportOptions, PolicyConfig, camera_and_lag
-from video2act.data import open_dataset
+from video2act.data.opening import open_as_trained
 from video2act.engines.choice import check_engine, check_export
 from video2act.engines.folder import Engine
 from video2act.files.run_folder import STATISTICS_FILE, load_config, load_instructions
@@ -39,7 +39,7 @@ def export(run: Path | str, **options: Any) -> str:
         instruction = next(iter(load_instructions(chosen.run)), "move")
         observations, checked_on = drawn_observations(config, statistics, instruction=instruction), "drawn observations"
     else:
-        observations = recorded_observations(config, chosen.data, episode=chosen.episode)
+        observations = recorded_observations(config, chosen.data, run=chosen.run, episode=chosen.episode)
         checked_on = f"episode {chosen.episode} of {chosen.data.name}"
     observations = list(itertools.islice(observations, NUM_OBSERVATIONS))
 
@@ -62,13 +62,13 @@ def export(run: Path | str, **options: Any) -> str:
     )
 
 
-def recorded_observations(config: PolicyConfig, data: Path, *, episode: int) -> Iterator[Observation]:
-    """The observations of an episode.
+def recorded_observations(config: PolicyConfig, data: Path, *, run: Path, episode: int) -> Iterator[Observation]:
+    """The observations of an episode, with the state of the run's training.
 
     Raises:
         FileNotFoundError, IndexError, ValueError: the dataset does not fit the policy.
     """
-    dataset = open_dataset(data)
+    dataset = open_as_trained(data, run)
     missing = set(config.all_cameras) - set(dataset.cameras)
     if missing or dataset.state_dim != config.state_dim:
         raise ValueError(

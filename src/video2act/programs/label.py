@@ -33,8 +33,8 @@ def main(options: LabelOptions) -> None:
     episodes = parse_episodes(options.episodes) if options.episodes else None
     names = ("out", "cameras", "use_state", "model", "training")
     label(
-        open_datasets(options.data, episodes=episodes),
-        open_datasets(options.videos),
+        open_datasets(options.data, episodes=episodes, state=options.state, action=options.action),
+        open_datasets(options.videos, state=options.state if options.use_state else None),
         **{name: getattr(options, name) for name in names},
     )
 

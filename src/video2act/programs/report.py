@@ -75,18 +75,26 @@ def _write(
     name = (run or options.what).resolve().name
     title = f"video2act: {name}" if main is None or others or run == options.what else f"video2act: {name}, {main.name}"
     page = Page(title, f"{options.what}. Written on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.")
+    whose = f" Of the evaluation {main.name}." if main and others else ""
     if main is not None:
-        page.section("Success", Text.from_markup(heading(main.info)).plain)
+        page.section("Success", "" if others else _how(main))
         pages.success(page, [main, *others])
+    if main is not None and others:
+        page.table(("evaluation", "how it was run"), [(each.name, _how(each)) for each in (main, *others)])
+        page.text(
+            f"What follows is of {main.name}, the newest that is no control. `video2act report` of its folder or "
+            "of another one shows that one alone."
+        )
     chosen = list(zip(("Best episode", "Worst episode"), best_and_worst(main.episodes), strict=True)) if main else []
     if len({episode for _, episode in chosen}) == 1:
         chosen = chosen[:1]
     if main is not None and options.films != "no":
-        _show(page, main, run=run, chosen=chosen, options=options)
+        _show(page, main, run=run, chosen=chosen, options=options, whose=whose)
     if main is not None:
-        page.section("Latency and staleness", "Wall-clock times of the machine that evaluated, first calls included.")
+        told = "Wall-clock times of the machine that evaluated, first calls included."
+        page.section("Latency and staleness", told + whose)
         pages.timing(page, main, chosen=chosen)
-        page.section("Incidents", "Everything that went wrong during the episodes and was survived.")
+        page.section("Incidents", f"Everything that went wrong during the episodes and was survived.{whose}")
         pages.incidents(page, main)
     if run is not None:
         page.section("Training")
@@ -101,13 +109,22 @@ def _write(
     return page.write(out)
 
 
+def _how(results: Results) -> str:
+    return Text.from_markup(heading(results.info)).plain
+
+
 def _show(
-    page: Page, main: Results, *, run: Path | None, chosen: Sequence[tuple[str, EpisodeOutcome]], options: ReportOptions
+    page: Page,
+    main: Results,
+    *,
+    run: Path | None,
+    chosen: Sequence[tuple[str, EpisodeOutcome]],
+    options: ReportOptions,
+    whose: str,
 ) -> None:
     """The sections that need the episodes' traces, the simulator, and the policy."""
-    page.section(
-        "Best and worst episode", "Best: the fastest success. Worst: the longest failure, or the slowest success."
-    )
+    told = "Best: the fastest success, or the shortest failure. Worst: the longest failure, or the slowest success."
+    page.section("Best and worst episode", told + whose)
     traced = [
         (title, episode, main.traces[key])
         for title, episode in chosen

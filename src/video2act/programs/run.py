@@ -31,7 +31,7 @@ from video2act.interfaces import Environment, EnvironmentSpec, Watcher
 from video2act.runtime.keys import Keys, TerminalKeys
 from video2act.runtime.live import JOG, Live, LiveEpisode, Status
 from video2act.runtime.runner import Runner
-from video2act.statistics import load_statistics
+from video2act.statistics import load_statistics, names_of
 from video2act.viz.rerun_log import RerunLog, check_rerun
 
 INTERVENTION = "intervention"
@@ -75,7 +75,7 @@ def run(options: RunOptions, *, keys: Keys | None = None, watch: tuple[Watcher, 
     size = rendered_size(sizes_of(config.all_cameras, recorded), options.image_size)
     cameras = config.all_cameras or None
     make = partial(make_environment, options.env, cameras, image_size=size, max_steps=options.max_steps)
-    environment = make_fitting(config, make)
+    environment = make_fitting(config, make, names=names_of(load_statistics(options.run / STATISTICS_FILE)))
     with ExitStack() as ending:
         ending.enter_context(closing(environment))
         spec = environment.spec

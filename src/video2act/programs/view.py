@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from video2act.config.runtime import RerunWord
-from video2act.data import LeRobotDataset
 from video2act.data.fit import check_cameras
+from video2act.data.opening import open_as_trained
 from video2act.engines.choice import check_engine
 from video2act.files.run_folder import load_config
 from video2act.viz.film import Recording, film
@@ -45,7 +45,7 @@ def view(
     if rerun is not None:
         check_rerun("live" if rerun == "live" or out is None else out)
     check_engine(run, "torch")
-    config, dataset = load_config(run), LeRobotDataset(data)
+    config, dataset = load_config(run), open_as_trained(data, run)
     streams = config.system2.streams if config.system2 else ()
     if not config.all_cameras:
         raise ValueError(f"the policy in {run} sees nothing, so there is nothing to view; choose one with cameras")

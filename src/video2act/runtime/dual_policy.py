@@ -107,7 +107,7 @@ class DualPolicy:
     def observe(self, observation: Observation) -> None:
         """Raises ValueError for a camera without an image, an instruction that is none, or a state of another size or
         with numbers that are not finite, at any control step: not only where a plan needs it."""
-        if not isinstance(observation.instruction, str):
+        if not isinstance(observation.instruction, str) or not observation.instruction.strip():
             raise ValueError(f"the instruction of an observation is a sentence, got {observation.instruction!r}")
         state_array(observation, self._system.config)
         for camera in self._cameras:

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from video2act.config import RuntimeConfig, SimulatedLatency
+from video2act.config.checks import check, order_problem
 from video2act.incidents import Incidents
 from video2act.interfaces import ConfiguredSystem, Decision, EnvironmentSpec, Perceiver, Policy, Watcher
 from video2act.limits import Limits
@@ -112,6 +113,7 @@ class Runner:
         self._ending = ExitStack()
         self._recorded = recorded = TrainingRecord.of(loaded)
         relative_actions = recorded.relative_actions if relative_actions is None else relative_actions
+        self._check_order(action_names)
         guard = self._make_guard(action_names or recorded.action_names, relative_actions)
         if isinstance(loaded, Policy):
             if system2 != "inline" or refresh_every is not None:
@@ -160,8 +162,11 @@ class Runner:
         Args:
             spec: of the environment that it takes place in, for the names of its actions and which are relative.
             seed: of simulated latencies.
+        Raises:
+            ValueError: its actions stand in another order than in the training data.
         """
         if spec is not None:
+            self._check_order(spec.action_names)
             self._executor.guard = self._make_guard(spec.action_names, spec.relative_actions, spec.name)
         if self._durations is not None:
             self._durations.seed(seed)
@@ -304,6 +309,9 @@ class Runner:
 
     def _make_guard(self, names: tuple[str, ...], relative: tuple[str, ...], robot: str = "the robot") -> Guard:
         return Guard(names, relative, limits=self._limits, outside=self._config.outside_limits, robot=robot)
+
+    def _check_order(self, action_names: tuple[str, ...]) -> None:
+        check(not (problem := order_problem("action", self._recorded.action_names, action_names)), problem)
 
     def _make_planner(self) -> Planner:
         if self._durations is not None:
