@@ -26,6 +26,7 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 import torch
 import tyro
 
+from video2act.files.run_folder import TRAINING_FILE
 from video2act.config import PolicyConfig, ScratchConfig, TrainConfig, VideoTrainConfig
 from video2act.data import open_dataset
 from video2act.envs import list_environments
@@ -36,7 +37,7 @@ from video2act.programs.evaluate import evaluate
 from video2act.programs.train import train
 from video2act.programs.train_video import train_video
 from video2act.training.loop import TrainingPausedError
-from video2act.training.resuming import FINISHED, SETTINGS_FILE
+from video2act.training.resuming import FINISHED
 from video2act.training.video_model_training import REPORT_FILE
 
 TASKS = ("metaworld:push-v3", "metaworld:pick-place-v3")
@@ -129,7 +130,7 @@ def shrunken_system1(data: DataSpec) -> PolicyConfig:
 
 
 def is_trained(folder: Path) -> bool:
-    settings = folder / SETTINGS_FILE
+    settings = folder / TRAINING_FILE
     return settings.is_file() and bool(json.loads(settings.read_text()).get(FINISHED))
 
 
@@ -189,7 +190,7 @@ def _train_video(
     videos: dict[str, Path], out: Path, config: VideoTrainConfig, scratch: ScratchConfig, minutes: float
 ) -> None:
     data = [open_dataset(folder) for folder in videos.values() if not (folder / "left_out").is_file()]
-    has_begun = (out / SETTINGS_FILE).is_file() or (out / "vae_training" / SETTINGS_FILE).is_file()
+    has_begun = (out / TRAINING_FILE).is_file() or (out / "vae_training" / TRAINING_FILE).is_file()
     limited = replace(config, max_minutes=minutes)
     train_video(data, out=out, training=limited, backbone=scratch, resume=has_begun)
 
@@ -200,7 +201,7 @@ def _train_policy(
     data = open_dataset(root / "demonstrations" / env.replace(":", "_"))
     video_model = {"full": root / "video_model", "random": root / "random_model"}.get(variant)
     name = preset if video_model else f"{preset}_system1"
-    resume = (out / SETTINGS_FILE).is_file()
+    resume = (out / TRAINING_FILE).is_file()
     limited = replace(config, max_minutes=minutes)
     train(make_preset(name, data, CAMERAS), data, out=out, training=limited, video_model=video_model, resume=resume)
 

@@ -105,7 +105,7 @@ def test_the_heading_says_what_limits_the_numbers():
         "System 2 thread, every 8 control steps; instruction replaced by 'pull'; "
         "SIMULATED latency: system1 60 ms, system2 400 ms, jitter 20 ms; "
         "the robot was HELD for 11 of 200 control steps; actions were CLAMPED in 12 of 200 control steps; "
-        "4 incidents, among them: a broken lens"
+        "incidents: system2_failed 3, hold 1; the first kept: a broken lens"
     )
 
 

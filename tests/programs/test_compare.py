@@ -145,13 +145,15 @@ def test_of_several_evaluations_the_newest_is_named(tmp_path: Path):
     for name in ("a", "b"):
         train(tmp_path / name)
     for place in ("a", "a/eval"):
-        with pytest.raises(ValueError, match="no evaluation, or several of them, in ") as refused:
+        with pytest.raises(ValueError, match="one evaluation of each is compared, but ") as refused:
             compare([tmp_path / place, tmp_path / "b"])
         said = str(refused.value)
         will = f"what `video2act eval {tmp_path}/b --env ...` will write"
-        assert f"in {tmp_path}/{place}, {tmp_path}/b; name one of each: {tmp_path}/a/eval/new, {will}" in said
+        assert (
+            f"but {tmp_path}/{place} has 3, {tmp_path}/b has 0; name one of each: {tmp_path}/a/eval/new, {will}" in said
+        )
     with pytest.raises(
-        ValueError, match=r"in .*/b; name one of each: what `video2act eval .*/b --env \.\.\.` will write"
+        ValueError, match=r"but .*/b has 0; name one of each: what `video2act eval .*/b --env \.\.\.` will write"
     ):
         compare([tmp_path / "b", tmp_path / "a/eval/new"])
 

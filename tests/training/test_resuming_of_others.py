@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from video2act.training.resuming import OF_OTHERS, SETTINGS_FILE, check_out
+from video2act.files.run_folder import TRAINING_FILE
+from video2act.training.resuming import OF_OTHERS, check_out
 
 
 @pytest.mark.parametrize("name", OF_OTHERS)
@@ -17,6 +18,6 @@ def test_a_folder_that_holds_the_work_of_another_program_is_not_trained_into(nam
 
 
 def test_a_training_that_took_no_step_yet_may_begin_again(tmp_path: Path):
-    (tmp_path / SETTINGS_FILE).write_text("{}")
+    (tmp_path / TRAINING_FILE).write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"")
     check_out(tmp_path, resume=False)

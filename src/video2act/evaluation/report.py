@@ -39,8 +39,8 @@ def heading(info: dict[str, Any]) -> str:
         if runtime.get(name):
             notes.append(f"{what} {runtime[name]} of {info['control_steps']} control steps")
     if runtime.get("incidents_by_kind"):
-        total = sum(runtime["incidents_by_kind"].values())
-        notes.append(f"{total} incidents, among them: {runtime['incidents'][0]['text']}")
+        kinds = ", ".join(f"{kind} {count}" for kind, count in runtime["incidents_by_kind"].items())
+        notes.append(f"incidents: {kinds}; the first kept: {runtime['incidents'][0]['text']}")
     if info["missed_deadlines"]:
         # the simulator waits where the world would not: its clock, and with it staleness, ran slower than the wall's
         late = f"{info['missed_deadlines']} of {info['control_steps']}"

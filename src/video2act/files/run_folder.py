@@ -56,6 +56,8 @@ class TrainedDataset(CheckedConfig):
     """how well actions were labelled that were not recorded"""
 
 
+TRAINING_FILE = "training.json"
+"""there from the first step on; what it has trained is written at the end"""
 BESIDE = (SCENES_FILE, INSTRUCTIONS_FILE, DATA_FILE)
 """files that go to the Hub with the policy, where they exist"""
 SHARED = (CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FILE, f"{ADAPTER}/*", *BESIDE, CARD_FILE)
@@ -69,6 +71,9 @@ def load_config(path: Path) -> PolicyConfig:
     if robots and not (path / CONFIG_FILE).is_file():
         listed = ", ".join(str(robot.parent) for robot in robots)
         raise FileNotFoundError(f"{path} is of several robots; name the folder of one of them: {listed}")
+    if (path / TRAINING_FILE).is_file() and not any((path / name).exists() for name in (CONFIG_FILE, WEIGHTS_FILE)):
+        problem = f"{path} holds a training that has not finished, and no policy yet ({CONFIG_FILE})"
+        raise FileNotFoundError(f"{problem}; go on with the same train command and --resume")
     return configs.load(PolicyConfig, path / CONFIG_FILE, complete=as_it_was_trained)
 
 

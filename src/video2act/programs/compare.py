@@ -17,9 +17,9 @@ from video2act.config.study import CompareOptions
 from video2act.files.atomic import write_text
 from video2act.files.differences import differences
 from video2act.files.evaluation_folder import evaluations_below, newest_evaluation, read_evaluation, run_of
-from video2act.files.run_folder import CONFIG_FILE
+from video2act.files.run_folder import CONFIG_FILE, TRAINING_FILE
 from video2act.study.results import Results, scene_results
-from video2act.training.resuming import SETTINGS_FILE, read_settings
+from video2act.training.resuming import read_settings
 
 NAMES = ("run", "out", "workers", "pool", "num_videos", "device", "episodes", "seed", "seeds", "env", "expert")
 """settings that differ without a difference in what is measured, or are compared by themselves"""
@@ -85,8 +85,9 @@ def _evaluations(places: Sequence[Path]) -> dict[Path, Path]:
     newest = [
         newest_evaluation(found[each]) or f"what `video2act eval {each} --env ...` will write" for each in unclear
     ]
-    named = f"{', '.join(map(str, unclear))}; name one of each: {', '.join(map(str, newest))}"
-    check(not unclear, f"no evaluation, or several of them, in {named}")
+    counts = ", ".join(f"{each} has {len(found[each])}" for each in unclear)
+    named = ", ".join(map(str, newest))
+    check(not unclear, f"one evaluation of each is compared, but {counts}; name one of each: {named}")
     return {place: below[0] if below else place for place, below in found.items()}
 
 
@@ -106,7 +107,7 @@ def _trainings_differ(arms: Sequence[list[tuple[Path, dict[str, Any]]]]) -> Iter
     for other in others:
         if first is None or other is None or first.resolve() == other.resolve():
             continue
-        name = SETTINGS_FILE if all((run / SETTINGS_FILE).is_file() for run in (first, other)) else CONFIG_FILE
+        name = TRAINING_FILE if all((run / TRAINING_FILE).is_file() for run in (first, other)) else CONFIG_FILE
         settings = [read_settings(run / name) for run in (first, other)]
         found = differences(*settings, words=("in the first", "in the second"))
         more = f"; and {len(found) - SHOWN} more fields" if len(found) > SHOWN else ""

@@ -22,13 +22,14 @@ from video2act.data import LeRobotDataset, open_dataset, open_datasets
 from video2act.envs import expand_suites
 from video2act.files.atomic import write_text
 from video2act.files.evaluation_folder import INFO_FILE, env_of, read_evaluation
+from video2act.files.run_folder import TRAINING_FILE
 from video2act.presets import make_preset
 from video2act.programs.collect import collect
 from video2act.programs.evaluate import evaluate
 from video2act.programs.report import report
 from video2act.programs.train import train
 from video2act.programs.train_video import train_video
-from video2act.training.resuming import FINISHED, SETTINGS_FILE, read_settings
+from video2act.training.resuming import FINISHED, read_settings
 
 SUMMARY_FILE, STAGES_FILE, FILM_FILE, PAGE_FILE = "summary.json", "stages.json", "rollout.mp4", "report.html"
 EVALUATION_SEED = 1000
@@ -190,7 +191,7 @@ class Stages:
 
 def _train(folder: Path, program: Callable[[bool], object]) -> None:
     """Start a training or resume it; a finished one is left alone."""
-    settings = folder / SETTINGS_FILE
+    settings = folder / TRAINING_FILE
     began = settings.is_file()
     if not (began and read_settings(settings).get(FINISHED)):
         program(began)

@@ -20,8 +20,9 @@ from video2act.data.labels import LABELS, Labels, label_notes, recorded_parts
 from video2act.data.lerobot_format import INFO_PATH, load_info
 from video2act.data.opening import AnyDataset, as_dataset
 from video2act.files.differences import differences
+from video2act.files.run_folder import TRAINING_FILE
 from video2act.frames import fit_problem
-from video2act.training.resuming import FINISHED, SETTINGS_FILE, check_out, read_settings, settings_of
+from video2act.training.resuming import FINISHED, check_out, read_settings, settings_of
 from video2act.training.trackers import check_tracker
 
 HANDFUL = 5
@@ -155,7 +156,7 @@ def _check_out(out: Path, settings: dict[str, Any], *, total: int) -> None:
 
 def _is_trained(folder: Path, settings: dict[str, Any]) -> bool:
     """Whether the folder holds this model, finished. Raises FileExistsError: it holds another one."""
-    path = folder / SETTINGS_FILE
+    path = folder / TRAINING_FILE
     before = read_settings(path) if path.is_file() else {}
     if not before.get(FINISHED):
         return False

@@ -20,7 +20,7 @@ from video2act.data.frame_store import GIB, check_budget
 from video2act.data.labels import label_notes
 from video2act.data.opening import AnyDataset, as_dataset, as_datasets, open_chosen
 from video2act.training.choice import check_beside, check_look, check_video_model, choose_policy, clip_bytes, fit_robots
-from video2act.training.resuming import check_out
+from video2act.training.resuming import check_out, is_done
 from video2act.training.trackers import check_tracker
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ else:
 
 def main(options: TrainOptions) -> None:
     """Train as the command line asks."""
+    if options.resume and is_done(options.out, options.training):
+        print(f"{options.out} holds this training, finished: nothing is left to do")
+        return
     data, video_data = open_chosen(options), [open_dataset(path) for path in options.video_data]
     check_columns(data)
     config = choose_policy(options, data, options.cameras)

@@ -34,7 +34,7 @@ from video2act.files.video_model import find_source
 from video2act.presets import ANY_DATA, SMALL_SOURCE, streams_of, video_model_in
 from video2act.text.instruction import MAX_BYTES
 from video2act.training.choice import choose_policy
-from video2act.training.resuming import check_out
+from video2act.training.resuming import check_out, is_done
 from video2act.training.trackers import check_tracker
 from video2act.training.video_clips import clips_of_streams
 
@@ -51,6 +51,9 @@ TINY, WHOLE = BackboneConfig(), TuningConfig("full")
 
 def main(options: TrainVideoOptions) -> None:
     """Train as the command line asks."""
+    if options.resume and is_done(options.out, options.training):
+        print(f"{options.out} holds this training, finished: nothing is left to do")
+        return
     _check_tuning_path(options.changes)
     episodes = parse_episodes(options.episodes) if options.episodes else None
     datasets = [open_dataset(path, episodes=episodes) for path in options.data]

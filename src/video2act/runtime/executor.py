@@ -13,7 +13,7 @@ from jaxtyping import Float
 from video2act.config import RuntimeConfig
 from video2act.incidents import Incidents
 from video2act.interfaces import Decision, HoldError
-from video2act.runtime.action_queue import EARLY, ActionQueue, UnsoundPlanError
+from video2act.runtime.action_queue import ActionQueue, UnsoundPlanError
 from video2act.runtime.guard import Guard
 from video2act.runtime.planner import Planner
 from video2act.runtime.virtual_clock import steps_of
@@ -24,6 +24,10 @@ def check_execute_steps(execute_steps: int) -> None:
     """Raises ValueError for a number below 1."""
     if execute_steps < 1:
         raise ValueError(f"execute_steps counts control steps between two plans: at least 1, got {execute_steps}")
+
+
+HALF_STEP = 0.5
+"""of a control step: a loop on a real clock is early by a little as often as it is late"""
 
 
 class Executor:
@@ -118,7 +122,7 @@ class Executor:
     def _is_due(self, now: float) -> bool:
         if self._begun_at is None or self._plan is None:
             return True
-        return (now - self._begun_at) / self._plan.chunk.period >= self._execute_steps - EARLY
+        return (now - self._begun_at) / self._plan.chunk.period >= self._execute_steps - HALF_STEP
 
     def _begin(self, observation: Observation) -> Plan | None:
         """Begin a plan; returns it if it is there at once."""

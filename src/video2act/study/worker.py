@@ -27,8 +27,9 @@ from video2act.config.plain import read_json
 from video2act.evaluation.findings import versions
 from video2act.files.atomic import write_text
 from video2act.files.evaluation_folder import INFO_FILE, read_evaluation
+from video2act.files.run_folder import TRAINING_FILE
 from video2act.study.jobs import StudyJob
-from video2act.training.resuming import FINISHED, SETTINGS_FILE, read_settings
+from video2act.training.resuming import FINISHED, read_settings
 
 COMMAND = (sys.executable, "-m", "video2act.cli")
 TRAININGS = ("train", "train-video")
@@ -183,7 +184,7 @@ def _record_path(folder: Path, name: str) -> Path:
 
 def _progress(out: Path, job: StudyJob) -> tuple[bool, bool]:
     """Whether a job is done already, and whether it has to be told to go on."""
-    settings = out / SETTINGS_FILE
+    settings = out / TRAINING_FILE
     if job.kind in TRAININGS and settings.is_file():
         return bool(read_settings(settings).get(FINISHED)), True
     return job.kind == "eval" and (out / INFO_FILE).is_file(), False

@@ -27,11 +27,12 @@ from video2act.data.embodied import EmbodiedDataset
 from video2act.data.frame_store import GIB, check_budget
 from video2act.data.sentences import check_sentences
 from video2act.embodiment import UNIFIED
+from video2act.files.run_folder import TRAINING_FILE
 from video2act.files.video_model import find_source, load_video_config
 from video2act.frames import describe_fit
 from video2act.presets import SMALL_SOURCE, Demonstrations, make_preset
 from video2act.text.instruction import MAX_BYTES
-from video2act.training.resuming import SETTINGS_FILE, read_settings
+from video2act.training.resuming import read_settings
 from video2act.training.video_clips import check_rate
 
 BATCH = 32
@@ -105,7 +106,7 @@ def check_kind(config: System2Config, video_model: Path | None) -> None:
 def frame_notes(config: PolicyConfig, data: Dataset, video_model: Path | None) -> list[str]:
     """One line for each stream that shows our video model another camera than it learned from, or frames that get their
     size by another rule."""
-    path = video_model / SETTINGS_FILE if video_model else None
+    path = video_model / TRAINING_FILE if video_model else None
     if path is None or config.system2 is None or not path.is_file():
         return []
     settings, notes = read_settings(path), []

@@ -11,9 +11,9 @@ from video2act.files.atomic import write_text
 from video2act.files.differences import differences
 from video2act.files.evaluation_folder import INFO_FILE
 from video2act.files.lock import LOCK_FILE, FolderLock
-from video2act.files.run_folder import WEIGHTS_FILE
+from video2act.files.run_folder import TRAINING_FILE, WEIGHTS_FILE
 
-SETTINGS_FILE, METRICS_FILE = "training.json", "metrics.jsonl"
+METRICS_FILE = "metrics.jsonl"
 FINISHED = "finished"
 
 HARMLESS = ("max_minutes", "save_every", "validate_every", "num_workers", "frames_gib", "track")
@@ -38,7 +38,7 @@ def settings_of(config: OptimizationConfig, identity: dict[str, Any]) -> dict[st
 
 def write_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Write a run folder's settings."""
-    write_text(folder / SETTINGS_FILE, json.dumps(settings, indent=2) + "\n")
+    write_text(folder / TRAINING_FILE, json.dumps(settings, indent=2) + "\n")
 
 
 def check_free(folder: Path, *, resume: bool) -> bool:
@@ -48,7 +48,7 @@ def check_free(folder: Path, *, resume: bool) -> bool:
         FileExistsError: the folder holds a finished training, or another one and `resume` is off.
         ValueError: `training.json` is damaged.
     """
-    path, metrics = folder / SETTINGS_FILE, folder / METRICS_FILE
+    path, metrics = folder / TRAINING_FILE, folder / METRICS_FILE
     is_finished = path.is_file() and bool(read_settings(path).get(FINISHED))
     # a folder in which no step was taken is free: there is nothing to lose
     has_begun = is_finished or (metrics.is_file() and metrics.stat().st_size > 0)
@@ -67,7 +67,7 @@ def check_out(folder: Path, *, resume: bool) -> None:
         InUseError: another program has it.
         FileExistsError: the folder is a dataset, or holds weights that are not this training's; or as `check_free`.
     """
-    if not (folder / SETTINGS_FILE).is_file():
+    if not (folder / TRAINING_FILE).is_file():
         for name, what in OF_OTHERS.items():
             if (folder / name).is_file():
                 raise FileExistsError(f"{folder} holds {what} ({name}); choose another folder for a training")
@@ -86,14 +86,43 @@ def check_folder(folder: Path, settings: dict[str, Any], *, defaults: Optimizati
         FileExistsError: it holds a finished training, or another one and `resume` is off.
         ValueError: it was started with other settings, or `training.json` is damaged or missing.
     """
-    path, has_begun = folder / SETTINGS_FILE, check_free(folder, resume=resume)
+    path, has_begun = folder / TRAINING_FILE, check_free(folder, resume=resume)
     before = read_settings(path) if path.is_file() else {}
     if has_begun and not path.is_file():
         raise ValueError(f"{path} is missing; restore it, or remove {folder} to train from the beginning")
     before = {name: value for name, value in (settings_of(defaults, {}) | before).items() if name in settings}
     if has_begun and (changed := differences(before, settings, words=("then", "now"))):
+        changed = [
+            f"{line.partition(':')[0]}: other episodes, columns or files" if _is_of_data(line) else line
+            for line in changed
+        ]
         problem = f"{folder} was started with other settings ({'; '.join(changed)})"
         raise ValueError(f"{problem}; resume with the same ones, or choose another folder")
+
+
+def _is_of_data(difference: str) -> bool:
+    """A fingerprint says nothing to a person."""
+    return difference.startswith(("data:", "video_data:"))
+
+
+def is_done(folder: Path, config: OptimizationConfig) -> bool:
+    """Whether a finished training with these options is in a folder, so that nothing is left to do.
+
+    Raises:
+        FileExistsError: it had other options. ValueError: `training.json` is damaged.
+    """
+    path = folder / TRAINING_FILE
+    before = read_settings(path) if path.is_file() else {}
+    if not before.get(FINISHED):
+        return False
+    now = {name: value for name, value in settings_of(config, {}).items() if name != "mixed_precision"}
+    then = {name: value for name, value in before.items() if name in now}
+    if changed := differences(then, {name: now[name] for name in then}, words=("then", "now")):
+        raise FileExistsError(
+            f"{folder} holds a finished training with other options ({'; '.join(changed)}); choose another folder, or "
+            "begin from its weights: --init"
+        )
+    return True
 
 
 def read_settings(path: Path) -> dict[str, Any]:

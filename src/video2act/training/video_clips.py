@@ -10,7 +10,8 @@ from math import isclose
 from pathlib import Path
 
 from video2act.config import PolicyConfig, StreamConfig, VideoTrainConfig
-from video2act.training.resuming import SETTINGS_FILE, read_settings
+from video2act.files.run_folder import TRAINING_FILE
+from video2act.training.resuming import read_settings
 
 RATES = "clip_hz"
 """in `training.json` of a video model: frames per second of its clips, of each dataset"""
@@ -49,7 +50,7 @@ def clips_of_streams(
 
 def check_rate(config: PolicyConfig, video_model: Path | None) -> None:
     """Raises ValueError: a stream's frames lie further apart, or closer, than those that the video model learned."""
-    path = video_model / SETTINGS_FILE if video_model else None
+    path = video_model / TRAINING_FILE if video_model else None
     if path is None or config.system2 is None or not path.is_file():
         return
     rates = read_settings(path).get(RATES)

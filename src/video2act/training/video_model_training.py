@@ -24,6 +24,7 @@ from video2act.data import Dataset
 from video2act.data.clip_sampler import ClipSampler
 from video2act.data.sentences import hand_over
 from video2act.files.atomic import write_text
+from video2act.files.run_folder import TRAINING_FILE
 from video2act.files.weights import check_memory
 from video2act.system2.backbones import TinyBackbone, load_video_model, make_backbone, save_video_model
 from video2act.system2.backbones.pretrained import PretrainedBackbone
@@ -33,7 +34,6 @@ from video2act.system2.backbones.sources import component
 from video2act.system2.video_training import diffusion_loss
 from video2act.training.identity import backbone_identity
 from video2act.training.loop import TrainingLoop, processes
-from video2act.training.resuming import SETTINGS_FILE
 from video2act.training.video_clips import RATES
 from video2act.training.video_report import VideoReport, print_report, validate
 from video2act.types import Video
@@ -168,7 +168,7 @@ def grow_base(
     grown = next((root for root in (base, out) if (root / TRANSFORMER).is_dir()), None)
     if resume and grown:
         return replace(chosen, source=str(grown))
-    if (out / SETTINGS_FILE).is_file() and not resume:
+    if (out / TRAINING_FILE).is_file() and not resume:
         remedy = "continue it with --resume (resume=True), or choose another folder"
         raise FileExistsError(f"{out} already holds a training; {remedy}")
     check_memory(lambda: Reconstruction(backbone))

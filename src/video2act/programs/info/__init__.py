@@ -6,7 +6,7 @@ from pathlib import Path
 from video2act.data import DatasetError
 from video2act.data.check import check_dataset
 from video2act.data.dataset_files import locate_dataset
-from video2act.files.run_folder import ROBOTS, STATISTICS_FILE
+from video2act.files.run_folder import ROBOTS, STATISTICS_FILE, TRAINING_FILE, WEIGHTS_FILE, load_config
 from video2act.files.video_model import is_video_model
 from video2act.presets import PRESETS
 from video2act.programs.info.dataset import Columns, describe_dataset
@@ -29,6 +29,8 @@ def describe(what: Path | str, *, state: Columns = None, action: Columns = None)
         return describe_run(what)
     if is_video_model(what):
         return describe_video_model(what)
+    if (what / TRAINING_FILE).is_file() and not (what / WEIGHTS_FILE).exists():
+        load_config(what)  # raises, and says how the training goes on
     if name in PRESETS and not what.exists():
         return describe_preset(name)
     close = get_close_matches(name, PRESETS, n=1)
