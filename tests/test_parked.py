@@ -12,7 +12,7 @@ from trainings import train
 from video2act.config import PolicyConfig, TrainConfig
 from video2act.data import DatasetWriter, Episode, LeRobotDataset
 from video2act.interfaces import ChecksState
-from video2act.normalize import Statistics
+from video2act.normalize import Mode, Normalizer, Statistics
 from video2act.policy import Video2Act
 from video2act.programs.info.dataset import describe_dataset
 from video2act.runtime.runner import Runner
@@ -98,3 +98,15 @@ def test_training_and_info_name_the_dimension_that_is_parked(
     train((root,), tmp_path / "run", config=config, preset="small", changes={"system2": None})
     said = capsys.readouterr().out
     assert all(f"note: {line}" in said for line in expected)
+
+
+@pytest.mark.parametrize("mode", ["mean_std", "min_max"])
+def test_a_small_unit_is_no_parked_joint(mode: Mode):
+    """A range of 1e-7 was taken for one that never moves: nothing of it was learned, and nobody said so."""
+    alone = Statistics((0.0, 0.0), (1e-7, 2e-7), (-2e-7, -4e-7), (2e-7, 4e-7))
+    assert Normalizer(alone, mode).scale.max() < 1e-6
+    beside = Normalizer(Statistics((0.0, 0.0), (0.5, 1e-7), (-1.0, -2e-7), (1.0, 2e-7), names=("lift", "drift")), mode)
+    assert [line.partition(" hardly")[0] for line in beside.parked()] == ["drift"]
+    still = Statistics((1e6, 0.3), (1e-10, 5e-17), (1e6, 0.3), (1e6, 0.3))
+    assert Normalizer(still, mode).scale.tolist() == [1.0, 1.0]
+    assert Normalizer(still, mode).parked() == []

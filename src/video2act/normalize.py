@@ -18,6 +18,10 @@ MAGNITUDE_FLOOR = 0.001
 """smallest scale of a dimension, as a share of its largest number: 0.3 rad, give or take 1e-5, is a parked joint"""
 
 
+NO_SPREAD = 1e-12
+"""below, a dimension never moves, whatever its unit is"""
+
+
 class Normalizer(nn.Module):
     """An affine map per dimension: `normalised = (raw - shift) / scale`.
 
@@ -56,7 +60,7 @@ class Normalizer(nn.Module):
             shift = np.where(is_rare, shift, (first + last) / 2)
             spread = np.where(is_rare, spread, (last - first) / 2)
         magnitude = np.maximum(np.abs(low), np.abs(high))
-        is_constant = spread < np.maximum(1e-6, 1e-6 * magnitude)
+        is_constant = spread < np.maximum(NO_SPREAD, 1e-6 * magnitude)
         moving = np.sort(spread[~is_constant])
         typical = moving[len(moving) // 2] if len(moving) else 0.0
         lowest = np.maximum(floor * typical, MAGNITUDE_FLOOR * magnitude * (floor > 0))
@@ -88,7 +92,8 @@ class Normalizer(nn.Module):
 
     def parked(self) -> list[str]:
         """One line for each dimension that hardly moves, with its spread and the scale it gets instead."""
-        is_raised = (self.scale.cpu().numpy() > 1.001 * self._spread) & (self._spread >= 1e-6)
+        center = np.abs(self.shift.cpu().numpy())
+        is_raised = (self.scale.cpu().numpy() > 1.001 * self._spread) & (self._spread >= NO_SPREAD + 1e-9 * center)
         raised = np.flatnonzero(is_raised).tolist()
         return [
             f"{self.statistics.name(i)} hardly moves: it varies by {self._spread[i]:.2g} around {self.shift[i]:.4g}, "

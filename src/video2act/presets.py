@@ -305,6 +305,7 @@ def official(data: DataSpec) -> PolicyConfig:
     )
 
 
+BLIND = tiny_blind.__name__
 PRESETS: dict[str, Callable[[DataSpec], PolicyConfig]] = {
     **{preset.__name__: preset for preset in (tiny, tiny_lookahead, tiny_latents, tiny_system1, tiny_blind)},
     **{preset.__name__: preset for preset in (small, small_lookahead, small_system1)},
@@ -340,10 +341,16 @@ def make_preset(name: str, data: Demonstrations, cameras: tuple[str, ...] | None
     Args:
         cameras: of the policy, System 2's first; all of the data's, if None.
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or no camera to look through.
     """
     if name not in PRESETS:
         close = get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ValueError(f"unknown preset {name!r}; {hint}choose from {', '.join(PRESETS)}")
-    return replace(PRESETS[name](DataSpec.of(data, cameras)), preset=name)
+    spec = DataSpec.of(data, cameras)
+    if not spec.cameras:
+        if name != BLIND:
+            why = f"the preset {name} looks through a colour camera, and there is none (depth is none)"
+            raise ValueError(f"{why}; record one, or choose {BLIND}, which sees nothing")
+        spec = replace(spec, cameras=ANY_DATA.cameras)
+    return replace(PRESETS[name](spec), preset=name)

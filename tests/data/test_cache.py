@@ -165,12 +165,12 @@ class TestManifest:
             FeatureCache(tmp_path, self.spec).begin()
 
     def test_what_a_killed_process_left_is_removed_and_what_one_writes_is_not(self, tmp_path: Path):
-        for name, age_s in (("old", 7200), ("new", 0)):
+        for name, age_s in (("000001.7-0a", 7200), ("000002.7-0a", 0), ("notes", 7200)):
             path = tmp_path / f"{name}.tmp"
             path.touch()
             os.utime(path, (time() - age_s, time() - age_s))
         FeatureCache(tmp_path, self.spec).begin()
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["cache.json", "new.tmp"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["000002.7-0a.tmp", "cache.json", "notes.tmp"]
 
 
 class TestVerify:

@@ -125,11 +125,11 @@ class TestWhatIsWrong:
             FeatureCache(tmp_path, max_bytes=3 * 2**29).check_room(3 * 2**30)
 
     def test_an_hour_after_its_process_an_unfinished_file_goes(self, tmp_path: Path):
-        for name, age_s in (("old", 3700), ("new", 3500)):
+        for name, age_s in (("000001.7-0a", 3700), ("000002.7-0a", 3500)):
             (tmp_path / f"{name}.tmp").touch()
             os.utime(tmp_path / f"{name}.tmp", (time() - age_s, time() - age_s))
         FeatureCache(tmp_path, SPEC).begin()
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["cache.json", "new.tmp"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["000002.7-0a.tmp", "cache.json"]
 
     def test_another_cache_that_was_begun_at_the_same_moment_is_noticed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -76,10 +76,11 @@ class TestSentences:
     def test_an_empty_sentence_is_refused_by_every_encoder(self, tmp_path):
         root = write_dataset(tmp_path / "set", [make_episode(0), make_episode(1, instruction="  x")])
         data = LeRobotDataset(root)
-        data._instructions[1] = ("  ",) * 7
-        for limit in (MAX_BYTES, None):
-            with pytest.raises(DatasetError, match="episode 1: the instruction is empty"):
-                check_sentences([data], limit)
+        for nothing in ("  ", "\u200b\ufeff"):
+            data._instructions[1] = (nothing,) * 7
+            for limit in (MAX_BYTES, None):
+                with pytest.raises(DatasetError, match="episode 1: the instruction is empty"):
+                    check_sentences([data], limit)
 
     def test_one_that_is_drawn_from_counts_too(self, tmp_path):
         root = write_dataset(tmp_path / "set", [replace(make_episode(0), seen=("push", LONG))])

@@ -1,18 +1,24 @@
 """State and action under other names, in parts, or not there; pictures that are no cameras."""
 
 import json
+import shutil
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from recordings import change_info, make_episode, write_dataset
 
-from video2act.data import LeRobotDataset, open_dataset, open_datasets
+from video2act.config import VideoTrainConfig
+from video2act.data import DatasetError, LeRobotDataset, open_dataset, open_datasets
 from video2act.data.check import check_dataset
 from video2act.data.fit import check_columns
+from video2act.data.lerobot_format import load_info
 from video2act.data.opening import open_as_trained
 from video2act.files.run_folder import DATA_FILE
+from video2act.presets import PRESETS, make_preset
 from video2act.programs.info.dataset import describe_dataset
+from video2act.programs.train_video import train_video
 
 
 def rename(root, names):
@@ -164,3 +170,68 @@ def test_a_rate_that_is_null_is_the_datasets(root):
 def test_names_in_groups_are_read(root, names):
     change_feature(root, "observation.state", names=names)
     assert LeRobotDataset(root).info.state_names == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("names", [5, ["\x1b[31m", "b", "c"], ["x" * 201, "b", "c"]], ids=["5", "escape", "long"])
+def test_names_that_are_none_are_refused(root, names):
+    change_feature(root, "observation.state", names=names)
+    with pytest.raises(DatasetError, match=r"info\.json: names .*must (be a list|have at most 200 printable letters)"):
+        LeRobotDataset(root)
+
+
+@pytest.mark.parametrize("features", [[], {"action": None}, {"action": {"dtype": "float32"}}], ids=str)
+def test_features_that_are_no_tables_are_named(root, features):
+    change_info(root, features=features)
+    with pytest.raises(DatasetError, match=r"info\.json: (features|the feature action) must be a table"):
+        LeRobotDataset(root)
+
+
+def test_two_cameras_that_would_share_a_name_are_both_there(root):
+    """The first was left out silently, and its files called strangers."""
+    features = json.loads((root / "meta/info.json").read_text())["features"]
+    change_info(root, features={**features, "observation.front": {**features["observation.images.front"]}})
+    info = load_info(root)
+    assert info.cameras["front"] == "observation.images.front"
+    assert info.cameras["observation.front"] == "observation.front"
+
+
+def test_without_a_colour_camera_every_program_says_so(root, tmp_path):
+    """It was an IndexError. What sees nothing needs none."""
+    for camera in ("front", "wrist"):
+        change_feature(root, f"observation.images.{camera}", shape=[64, 64, 1])
+    data = open_dataset(root)
+    for name in PRESETS:
+        if name != "tiny_blind":
+            with pytest.raises(ValueError, match=f"the preset {name} looks through a colour camera, and there is none"):
+                make_preset(name, data)
+    assert make_preset("tiny_blind", data).all_cameras == ()
+    with pytest.raises(ValueError, match="has no colour camera"):
+        train_video(data, out=tmp_path / "video", training=VideoTrainConfig(num_steps=1))
+    assert not (tmp_path / "video").exists()
+
+
+def test_what_a_dataset_names_is_shown_and_not_obeyed(root):
+    """`[/b]` is markup for what draws the tables, which ended in a traceback; an escape clears the screen."""
+    change_feature(root, "observation.state", names=["[/b]", "[red]", ":smile:"])
+    path = root / "meta/tasks.parquet"
+    table = pq.read_table(path)
+    sentences = pa.array(["push [/x] \x1b[2J it"] * len(table))
+    pq.write_table(table.set_column(table.column_names.index("task"), "task", sentences), path)
+    page = describe_dataset(root)
+    assert "push [/x] \N{REPLACEMENT CHARACTER}[2J it" in page
+    assert all(name in page for name in ("[/b]", "[red]", ":smile:"))
+
+
+def test_a_dataset_without_episodes_is_not_called_sound(root):
+    change_info(root, total_episodes=0, total_frames=0)
+    assert any("holds no complete episode yet" in fault for fault in check_dataset(root))
+
+
+def test_statistics_that_are_a_pointer_of_git_lfs_are_called_one(root):
+    (root / "meta/stats.json").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    assert any("stats.json is a pointer of Git LFS" in fault for fault in check_dataset(root))
+
+
+def test_a_hidden_folder_of_episodes_is_passed_by(root):
+    shutil.copytree(root / "meta/episodes/chunk-000", root / "meta/episodes/.ipynb_checkpoints")
+    assert len(LeRobotDataset(root)) == 2

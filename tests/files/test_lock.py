@@ -80,3 +80,16 @@ def test_whoever_waits_gets_it_after_the_other(tmp_path: Path, capsys: pytest.Ca
     with FolderLock(tmp_path, "a filling", wait=True):
         assert holder.wait() == -signal.SIGKILL
     assert f"{tmp_path} is being written by a training (process {holder.pid} on" in capsys.readouterr().out
+
+
+def test_a_link_is_not_taken_for_a_lock(tmp_path: Path):
+    """The file behind it would be emptied: a folder from a stranger can hold any link."""
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "run").mkdir()
+    for name in ("mine.txt", "missing.txt"):
+        (tmp_path / "run" / LOCK_FILE).symlink_to(tmp_path / name)
+        with pytest.raises(FileExistsError, match="is a link, a folder or a device; remove it"):
+            FolderLock(tmp_path / "run", "a training")
+        (tmp_path / "run" / LOCK_FILE).unlink()
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["mine.txt"]
+    assert (tmp_path / "mine.txt").read_text() == "mine"

@@ -235,7 +235,7 @@ class TestResume:
         with killed_at(7), pytest.raises(KeyboardInterrupt):
             train((recorded,), out, config=CONFIG, preset="small", video_model=video_model)
         assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["000003", "000006"]
-        with pytest.raises(FileNotFoundError, match="model"):
+        with pytest.raises(FileNotFoundError, match="holds a training that has not finished, and no policy yet"):
             Video2Act.load(out)
         train((recorded,), out, config=CONFIG, preset="small", video_model=video_model, resume=True)
         assert metrics(out) == metrics(trained)

@@ -415,6 +415,16 @@ class TestFilling:
         with pytest.raises(ValueError, match="name a folder for this cache with --out"):
             fill_cache((recorded,), None, preset="small", video_model=video_model, stage="latents")
 
+    @pytest.mark.parametrize("name", ["meta/info.json", "training.json", "engine.json"])
+    def test_it_is_not_filled_into_the_work_of_another_program(
+        self, recorded: Path, video_model: Path, tmp_path: Path, name: str
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+        with pytest.raises(FileExistsError, match=r"holds .*; choose another folder for a cache"):
+            fill_cache((recorded,), tmp_path, preset="small", video_model=video_model)
+        assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [Path(name).name]
+
     def test_without_a_folder_it_is_filled_where_train_looks(
         self, recorded: Path, video_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):

@@ -56,6 +56,7 @@ DAMAGE = {
     "facts cut": lambda folder: cut(folder / FACTS_FILE),
     "facts of a list": lambda folder: (folder / FACTS_FILE).write_text("[]"),
     "facts of another step": lambda folder: change(folder / FACTS_FILE, step=5),
+    "facts of a step that is no whole number": lambda folder: change(folder / FACTS_FILE, step=6.0),
     "facts without files": lambda folder: change(folder / FACTS_FILE, files={}),
     "an empty folder": lambda folder: [path.unlink() for path in folder.iterdir()],
 }
@@ -205,3 +206,26 @@ def test_a_checkpoint_is_on_the_disk_before_an_older_one_goes(tmp_path: Path, mo
 def test_a_checkpoint_holds_tensors_and_json_only(killed: Path):
     names = sorted(path.name for path in (killed / "checkpoints").rglob("*") if path.is_file())
     assert names == [FACTS_FILE] * 2 + ["rank_0.safetensors"] * 2
+
+
+def test_folders_that_are_no_checkpoints_are_kept(killed: Path, tmp_path: Path):
+    """`checkpoints` may be a link to a folder of other things, some of which have a number for a name."""
+    (killed / "checkpoints").rename(tmp_path / "disk")
+    (killed / "checkpoints").symlink_to(tmp_path / "disk")
+    for name in ("000001", "000004.tmp"):
+        (tmp_path / "disk" / name).mkdir()
+        (tmp_path / "disk" / name / "photo.jpg").touch()
+    fit(killed, resume=True)
+    kept = sorted(str(path.relative_to(tmp_path / "disk")) for path in (tmp_path / "disk").glob("*/photo.jpg"))
+    assert kept == ["000001/photo.jpg", "000004.tmp/photo.jpg"]
+
+
+@pytest.mark.parametrize("name", ["000009", "000009.tmp"])
+@pytest.mark.parametrize("is_link", [True, False])
+def test_what_lies_in_the_way_of_a_checkpoint_is_replaced(killed: Path, tmp_path: Path, name: str, is_link: bool):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.jpg").touch()
+    path = killed / "checkpoints" / name
+    path.symlink_to(tmp_path / "mine") if is_link else path.touch()
+    fit(killed, resume=True)
+    assert (tmp_path / "mine" / "photo.jpg").is_file()

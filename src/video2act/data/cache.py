@@ -11,6 +11,7 @@ noticed. Channels are stored last, as a former reads them.
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -33,6 +34,8 @@ from video2act.types import Video
 
 FACTS = "episode"
 """entry of a file's metadata: its number, and of each stream rate, rows and checksum"""
+TEMPORARY = re.compile(rf"({re.escape(MANIFEST)}|\d{{6,}})\.\d+-[0-9a-f]+\.tmp")
+"""names of unfinished files"""
 ABANDONED_S = 3600
 """age at which an unfinished file counts as abandoned"""
 REFILL = "remove the file and fill the cache again"
@@ -86,7 +89,7 @@ class FeatureCache:
             self._check_manifest()
         for left in self.root.glob("*.tmp"):  # of a process that was killed: one that lives would have written since
             with suppress(FileNotFoundError):  # finished meanwhile
-                if time() - left.stat().st_mtime > ABANDONED_S:
+                if TEMPORARY.fullmatch(left.name) and time() - left.stat().st_mtime > ABANDONED_S:
                     left.unlink()
 
     def write(self, episode: int, seen: dict[str, Video]) -> None:

@@ -21,7 +21,7 @@ from video2act.data.check_stats import stats_faults
 from video2act.data.dataset_files import DatasetError, is_hidden
 from video2act.data.faults import Recorded, faults
 from video2act.data.lerobot_format import INFO_PATH, STATS_PATH, TASKS_PATH, DatasetInfo, load_info
-from video2act.data.lerobot_reader import LeRobotDataset
+from video2act.data.lerobot_reader import NO_EPISODE, LeRobotDataset
 from video2act.data.lerobot_tables import EpisodeEntry, read_episodes, read_rows, read_table, read_tasks
 from video2act.text.instruction import check_instruction
 
@@ -49,6 +49,8 @@ def check_dataset(
     lines = faults(root / TASKS_PATH, lambda: _task_faults(root, info, tasks=tasks))
     lines += faults(root / INFO_PATH, lambda: declared_faults(root / INFO_PATH, info))
     lines += faults(root / EPISODES, lambda: _episode_faults(root, info, entries=entries))
+    if not info.total_episodes:
+        lines.append(f"{root} {NO_EPISODE}")
     if not entries:
         return lines
     recorded = Recorded(root, info, tuple(entries), tasks)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from video2act.config.plain import read_json
+from video2act.data.dataset_files import check_exists
 from video2act.data.lerobot_format import STATS_PATH, DatasetInfo
 
 NAMES = ("min", "max", "mean", "std")
@@ -17,6 +18,7 @@ def stats_faults(root: Path, info: DatasetInfo, *, columns: dict[str, list[np.nd
     if not path.is_file():
         yield f"{path} does not exist; LeRobot normalises with it"
         return
+    check_exists(path)
     try:
         stats = read_json(path)
     except ValueError as error:

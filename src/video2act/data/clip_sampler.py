@@ -33,9 +33,11 @@ class Footage:
         Args:
             camera: None for the first of each dataset.
         Raises:
-            ValueError: a dataset does not have the camera; the memory does not hold one batch.
+            ValueError: a dataset does not have the camera, or none; the memory does not hold one batch.
         """
         for dataset in datasets:
+            if not dataset.cameras:
+                raise ValueError("a dataset has no colour camera (depth is none); leave it out, or record one")
             if camera is not None and camera not in dataset.cameras:
                 raise ValueError(f"the dataset has no camera {camera!r}; its cameras are {', '.join(dataset.cameras)}")
         total = sum(dataset.total_frames for dataset in datasets)

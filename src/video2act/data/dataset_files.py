@@ -5,10 +5,11 @@ follows none: a folder that holds a link is not recorded into.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from video2act.files.fetched import fetched_dataset
@@ -21,6 +22,7 @@ MAX_VALUES_PER_BYTE = 100
 """of a column of a parquet file that declares no size; equal values take almost no bytes"""
 SPARE = 10**5
 """rows or values above what is expected that are read, so that the error can name the one that is wrong"""
+SPARE_TEXT_BYTES = 2**26
 NONE: Mapping[str, int] = {}
 
 _FIELD = re.compile(r"\{(\w+)(?::0([1-9])d)?\}")
@@ -92,7 +94,8 @@ def is_hidden(path: Path) -> bool:
 
 def episode_files(root: Path) -> list[Path]:
     """The tables of `meta/episodes`, in their order."""
-    return sorted(path for path in (root / "meta" / "episodes").glob("*/*.parquet") if not is_hidden(path))
+    found = (root / "meta" / "episodes").glob("*/*.parquet")
+    return sorted(path for path in found if not is_hidden(path) and not is_hidden(path.parent))
 
 
 def check_exists(path: Path) -> None:
@@ -128,10 +131,14 @@ def open_parquet(
     if twice := next((name for name in names if (columns is None or name in columns) and names.count(name) > 1), None):
         file.close()
         raise DatasetError(f"{path} has the column {twice} twice", "remove one of them")
-    counts = {"rows": (metadata.num_rows, most if max_rows is None else max_rows)}
+    counts, texts, text_bytes = {"rows": (metadata.num_rows, most if max_rows is None else max_rows)}, [], 0
     for i, (name, *_) in enumerate(file.reader.column_paths):  # behind the name: what lists hold
         if columns is None or name in columns:
-            count = sum(metadata.row_group(k).column(i).num_values for k in range(metadata.num_row_groups))
+            chunks = [metadata.row_group(k).column(i) for k in range(metadata.num_row_groups)]
+            count = sum(chunk.num_values for chunk in chunks)
+            if metadata.schema.column(i).physical_type == "BYTE_ARRAY":
+                texts.append(metadata.schema.column(i).path)
+                text_bytes += sum(chunk.total_uncompressed_size for chunk in chunks)
             allowed = most if max_rows is None or name not in sizes else max_rows * sizes[name]
             counts[f"values of {name}"] = (count, allowed)
     for what, (count, allowed) in counts.items():
@@ -140,7 +147,52 @@ def open_parquet(
             raise DatasetError(
                 f"{path} holds {count} {what}, far more than meta/info.json and its size allow for", COPY
             )
-    return file
+    try:
+        _check_text(path, text_bytes)
+    except DatasetError:
+        file.close()
+        raise
+    if not texts:
+        return file
+    # cells that share a text are read as one text and its numbers: written out they may not fit into memory
+    file.close()
+    return pq.ParquetFile(path, pre_buffer=False, metadata=metadata, read_dictionary=texts)
+
+
+def read_groups(
+    path: Path, file: pq.ParquetFile, columns: Collection[str] | None, *, groups: Sequence[int], use_threads: bool
+) -> pa.Table:
+    """Row groups of a file of `open_parquet`, with each text in its cell. Raises DatasetError: these would take far
+    more than the file's size allows for."""
+    # pyarrow cannot join the texts in lists of several groups; the files of numbers, which may have many, have none
+    has_texts = any("dictionary" in str(kind) for kind in file.schema_arrow.types)
+    parts = [[group] for group in groups] if has_texts and groups else [list(groups)]
+    table = pa.concat_tables([file.read_row_groups(part, columns, use_threads=use_threads) for part in parts])
+    _check_text(path, sum(_text_bytes(chunk) for column in table.columns for chunk in column.chunks))
+    for i, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(i, field.name, table[field.name].cast(field.type.value_type))
+    return table
+
+
+def _check_text(path: Path, size: int) -> None:
+    if size > path.stat().st_size * MAX_VALUES_PER_BYTE + SPARE_TEXT_BYTES:
+        raise DatasetError(f"{path} holds {size} bytes of texts or pictures, far more than its size allows for", COPY)
+
+
+def _text_bytes(values: pa.Array) -> int:
+    """Bytes of the texts and pictures in an array, written out."""
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        lengths = pc.cast(pc.binary_length(values.dictionary), pa.int64())
+        return pc.sum(pc.take(lengths, values.indices)).as_py() or 0
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _text_bytes(values.flatten())
+    if pa.types.is_struct(kind):
+        return sum(_text_bytes(part) for part in values.flatten())
+    return 0
 
 
 def unreadable(path: Path, error: Exception) -> DatasetError:

@@ -148,12 +148,13 @@ class DatasetInfo:
 
     @property
     def cameras(self) -> dict[str, str]:
-        """camera -> feature that holds its pictures."""
-        return {
-            key.removeprefix(IMAGES).removeprefix("observation."): key
-            for key, feature in self.features.items()
-            if feature.is_camera
-        }
+        """camera -> feature that holds its pictures. Where two would share a name, the second keeps its whole one."""
+        found: dict[str, str] = {}
+        for key, feature in self.features.items():
+            if feature.is_camera:
+                name = key.removeprefix(IMAGES).removeprefix("observation.")
+                found[key if name in found else name] = key
+        return found
 
     @property
     def videos(self) -> dict[str, str]:
@@ -284,12 +285,17 @@ def _parse(fields: dict[str, Any]) -> DatasetInfo:
     counts = {name: _count(fields[name], name, most=most) for name, most in MAX_COUNTS.items()}
     if counts["chunks_size"] < 1:
         raise ValueError(f"chunks_size must be at least 1, got {counts['chunks_size']}")
+    if not isinstance(fields["features"], dict):
+        raise ValueError(f"features must be a table, got {shown(fields['features'])}")
     for name in (robot := fields.get("robot_type") or "unknown", *fields["features"]):
         if not isinstance(name, str) or len(name) > MAX_LETTERS or not name.isprintable():
             problem = f"robot_type and the names of features must have at most {MAX_LETTERS} printable letters"
             raise ValueError(f"{problem}, got {shown(name)}")
     if (count := len(fields["features"])) > MAX_FEATURES:
         raise ValueError(f"a dataset has at most {MAX_FEATURES} features, got {count}")
+    for key, value in fields["features"].items():
+        if not isinstance(value, dict) or not isinstance(value.get("shape"), list):
+            raise ValueError(f"the feature {key} must be a table with dtype and shape, got {shown(value)}")
     features = {key: _parse_feature(key, value) for key, value in fields["features"].items()}
     if (video_path := fields["video_path"]) is not None:
         check_template(video_path, "video_path", places=("video_key", *INDICES))
@@ -314,7 +320,10 @@ def _parse_feature(key: str, fields: dict[str, Any]) -> Feature:
     video = fields.get("info") or fields.get("video_info") or None
     if video is not None and not isinstance(video, dict):
         raise ValueError(f"the info of {key} must be a table of names and values, got {shown(video)}")
-    feature = Feature(dtype, shape, _flat_names(fields.get("names")), video)
+    names = _flat_names(fields.get("names"))
+    if wrong := next((name for name in names or () if len(name) > MAX_LETTERS or not name.isprintable()), None):
+        raise ValueError(f"names of {key} must have at most {MAX_LETTERS} printable letters, got {shown(wrong)}")
+    feature = Feature(dtype, shape, names, video)
     if feature.is_picture and len(shape) not in (2, 3):
         raise ValueError(f"the shape of {key} must be height, width and channels, got {shown(shape)}")
     if (max(shape) > MAX_SIDE_PX) if feature.is_picture else (feature.size > MAX_NUMBERS):
@@ -334,6 +343,10 @@ def _flat_names(names: Any, depth: int = 0) -> tuple[str, ...] | None:
     """Names of a row's numbers. Some robots group them: `{"motors": ["shoulder", ...]}`, `{"left": [...], ...}`."""
     if names is None:
         return None
+    if isinstance(names, str):
+        return (names,)
+    if not isinstance(names, (list, dict)):
+        raise ValueError(f"names must be a list, or groups of lists, got {shown(names)}")
     if depth > MAX_AXES:
         raise ValueError(f"names are in groups of groups, more than {MAX_AXES} deep")
     if isinstance(names, dict):

@@ -16,13 +16,15 @@ from jaxtyping import Float32, UInt8
 
 from video2act.config import Orientation
 from video2act.data import fingerprint
-from video2act.data.dataset_files import COPY, DatasetError, locate_dataset
+from video2act.data.dataset_files import COPY, DatasetError, check_exists, locate_dataset
 from video2act.data.lerobot_format import load_info
 from video2act.data.lerobot_tables import FrameTable, read_column, read_episodes, read_frames, read_tasks
 from video2act.data.origin import load_origin, orientation_of, relative_actions_of
 from video2act.data.pictures import Reduce, read_images
 from video2act.data.video_file import open_video
 from video2act.statistics import Statistics
+
+NO_EPISODE = "holds no complete episode yet; record at least one"
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class LeRobotDataset(fingerprint.Fingerprinted):
         self.root = locate_dataset(root)
         self.info = load_info(self.root).choose(state=state, action=action)
         if self.info.total_episodes == 0:
-            raise DatasetError(f"{self.root} holds no complete episode yet; record at least one")
+            raise DatasetError(f"{self.root} {NO_EPISODE}")
         self.entries = read_episodes(self.root, self.info)
         self._file_fingerprint = cache(self._of_file)
         self.fps = float(self.info.fps)
@@ -257,6 +259,7 @@ class LeRobotDataset(fingerprint.Fingerprinted):
         for file in dict.fromkeys(span.file for entry in self.entries for span in entry.videos.values()):
             if not (self.root / file).is_file():
                 raise FileNotFoundError(f"{self.root / file} does not exist, but episodes refer to it; {COPY}")
+            check_exists(self.root / file)
         for fault in self.info.rate_faults():
             raise DatasetError(f"{self.root}: {fault}")
 

@@ -21,6 +21,7 @@ from video2act.data.dataset_files import (
     DatasetError,
     episode_files,
     open_parquet,
+    read_groups,
     unreadable,
 )
 from video2act.data.lerobot_format import TASKS_PATH, DatasetInfo
@@ -103,7 +104,8 @@ def read_table(
     with open_parquet(path, columns, max_rows=max_rows, sizes=sizes) as file:
         try:
             # not pq.read_table: it would take a folder named key=value above the file for a column
-            return file.read(columns, use_threads=file.metadata.num_rows > MANY_ROWS)
+            groups, is_large = range(file.metadata.num_row_groups), file.metadata.num_rows > MANY_ROWS
+            return read_groups(path, file, columns, groups=groups, use_threads=is_large)
         except (pa.ArrowException, OSError) as error:
             raise unreadable(path, error) from error
 
@@ -272,16 +274,17 @@ def _expected(name: str, value: Any) -> str:
 
 
 def _vectors(path: Path, info: DatasetInfo, *, values: np.ndarray, name: str, episode: EpisodeEntry) -> np.ndarray:
-    table, feature = values.reshape(episode.length, -1).astype(np.float32), info.features[name]
+    table, feature = values.reshape(episode.length, -1), info.features[name]
     if table.shape[1] != feature.size:
         declared = f"but meta/info.json declares the shape {feature.shape}"
         raise DatasetError(f"{path}: {name} has {table.shape[1]} numbers a row, {declared}")
-    is_bad = ~np.isfinite(table)
+    is_bad = ~(np.abs(table.astype(np.float64)) <= np.finfo(np.float32).max)
     if is_bad.any():
         frame, i = np.argwhere(is_bad)[0]
         what = f"episode {episode.index}, frame {frame}: {name}[{i}] is {table[frame, i]}"
-        raise DatasetError(f"{path}: {what}, which training would spread; remove the episode or record it again")
-    return table
+        why = "is too large for a float32" if np.isfinite(table[frame, i]) else "training would spread"
+        raise DatasetError(f"{path}: {what}, which {why}; remove the episode or record it again")
+    return table.astype(np.float32)
 
 
 def _check_whole(path: Path, values: np.ndarray, *, name: str) -> None:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from jaxtyping import UInt8
 from PIL import Image
 
-from video2act.data.dataset_files import COPY, DatasetError, open_parquet, unreadable
+from video2act.data.dataset_files import COPY, DatasetError, open_parquet, read_groups, unreadable
 
 CELL = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
@@ -89,11 +89,11 @@ def read_images(
             that cannot be decoded.
     """
     try:
-        with open_parquet(path, ()) as file:
+        with open_parquet(path, (key,)) as file:
             if key not in file.schema_arrow.names:
                 raise DatasetError(f"{path} lacks the column {key}, which meta/info.json declares")
             first, count = rows[0], rows[-1] - rows[0] + 1
-            cells = _cells(file, key, first=first, count=count)
+            cells = _cells(path, file, key=key, first=first, count=count)
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
     if len(cells) != count:
@@ -102,13 +102,14 @@ def read_images(
     return gather(_decoded(path, key, cells=chosen, size=size), len(rows), size=size, reduce=reduce)
 
 
-def _cells(file: pq.ParquetFile, key: str, *, first: int, count: int) -> list[Any]:
+def _cells(path: Path, file: pq.ParquetFile, *, key: str, first: int, count: int) -> list[Any]:
     """Only the row groups that hold these rows are read; LeRobot's recorder and ours write one per episode."""
     ends = np.cumsum([file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)])
     begin, end = np.searchsorted(ends, first, side="right"), np.searchsorted(ends, first + count - 1, side="right")
     groups = [i for i in range(int(begin), int(end) + 1) if i < len(ends)]
     offset = first - (int(ends[begin - 1]) if begin else 0)
-    return file.read_row_groups(groups, columns=[key]).slice(offset, count)[key].to_pylist()
+    table = read_groups(path, file, [key], groups=groups, use_threads=True)
+    return table.slice(offset, count)[key].to_pylist()
 
 
 def _decoded(path: Path, key: str, *, cells: list[tuple[int, Any]], size: tuple[int, int]) -> Iterator[np.ndarray]:

@@ -27,6 +27,7 @@ from jaxtyping import UInt8
 
 from video2act.data.dataset_files import RECORD, DatasetError, check_exists
 from video2act.data.pictures import Reduce, gather
+from video2act.data.video_boxes import FORMATS, check_claims
 
 CODEC = "h264"
 PIXEL_FORMAT = "yuv420p"
@@ -90,11 +91,13 @@ class VideoReader:
     def __init__(self, path: Path, listed: FrameList | None = None, *, is_strict: bool = False):
         self.path = path
         check_exists(path)
+        if listed is None:
+            check_claims(path)
         self._lock = Lock()
         # one for all frames: a frame's own would prepare the conversion anew each time
         self._reformatter = VideoReformatter()
         try:
-            self._container: InputContainer = av.open(path)
+            self._container: InputContainer = av.open(path, options={"format_whitelist": FORMATS})
             if not self._container.streams.video:
                 raise DatasetError(f"{path} holds no video stream", RECORD)
             self._stream = self._container.streams.video[0]

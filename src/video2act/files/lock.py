@@ -39,7 +39,7 @@ class FolderLock:
         is_announced = False
         while self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            opened = self.path.open("a+")
+            opened = _opened(self.path)
             try:
                 fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -83,6 +83,14 @@ class FolderLock:
 
     def __exit__(self, *error: object) -> None:
         self.release()
+
+
+def _opened(path: Path) -> TextIO:
+    """The lock's file, made if there is none. Raises OSError where it is a link or no file: another's file, which a
+    folder from a stranger may name, would be emptied."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise FileExistsError(f"{path} should be the file of a lock and is a link, a folder or a device; remove it")
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
 
 
 def _holder(opened: TextIO) -> str:

@@ -8,12 +8,16 @@ behind it.
 from video2act.config.training_options import FillCacheOptions, VerifyCacheOptions
 from video2act.data.cache_manifest import COPIES, MANIFEST, load_spec
 from video2act.training.cache_contents import Filled, contents
+from video2act.training.resuming import check_kind
 
 
 def fill_cache(options: FillCacheOptions) -> Filled:
     """Fill a cache, or go on filling it. Raises ValueError: the policy has no System 2, or `out` is needed;
-    StaleCacheError: `out` holds a cache of something else; OSError: it would not fit."""
+    StaleCacheError: `out` holds a cache of something else; FileExistsError: it holds what another program wrote;
+    OSError: it would not fit."""
     config, dataset = contents(options)
+    if options.out is not None:
+        check_kind(options.out, "a cache", own=MANIFEST)
 
     from video2act.training.cache_filling import fill_chosen  # torch: after the input was checked
 

@@ -6,7 +6,7 @@ MAX_BYTES = 1000
 
 def check_instruction(instruction: str, max_bytes: int | None = MAX_BYTES) -> None:
     """Raise ValueError where an instruction is empty, or longer than `max_bytes` bytes of UTF-8 (None: any length)."""
-    if not instruction.strip():
+    if not any(letter.isprintable() and not letter.isspace() for letter in instruction):
         raise ValueError(f"the instruction is empty ({instruction!r}); say what the robot shall do")
     num_bytes = len(instruction.encode())
     if max_bytes is not None and num_bytes > max_bytes:

@@ -49,25 +49,24 @@ class Checkpoints:
             try:
                 self._write(temporary, step, tensors=tensors)
                 if self._accelerator.is_main_process:
-                    shutil.rmtree(final, ignore_errors=True)  # a damaged one of the same step
+                    _remove(final)  # a damaged one of the same step
                     publish(temporary, final)
                     flush(self.folder.parent)
             except BaseException:
                 if self._accelerator.is_main_process:
-                    shutil.rmtree(temporary, ignore_errors=True)
+                    _remove(temporary)
                 raise
         if self._accelerator.is_main_process:
             kept = (final, self.folder / f"{self._last or 0:06d}")
             for other in self.folder.iterdir():
-                is_ours = other.is_dir() and other.name.removesuffix(".tmp").isdecimal()
-                if is_ours and other not in kept:
-                    shutil.rmtree(other)
+                if other not in kept and _is_ours(other):
+                    _remove(other)
         self._last = step
         self._accelerator.wait_for_everyone()
 
     def _write(self, folder: Path, step: int, *, tensors: dict[str, Tensor]) -> None:
         if self._accelerator.is_main_process:
-            shutil.rmtree(folder, ignore_errors=True)  # of a killed process
+            _remove(folder)  # of a killed process
             folder.mkdir(parents=True)
         self._accelerator.wait_for_everyone()
         checksum, path = 0, self._file(folder)
@@ -115,7 +114,9 @@ class Checkpoints:
             checksum = facts["files"][self._file(path).name]
         except (OSError, ValueError, LookupError, TypeError) as error:
             return 0, f"{FACTS_FILE}: {type(error).__name__}: {error}"
-        if isinstance(step, int) and step > num_steps:
+        if type(step) is not int:  # 3.0 and true would pass for numbers
+            return 0, f"{FACTS_FILE} names step {step!r}"
+        if step > num_steps:
             problem = f"{path / FACTS_FILE} is of step {step}, but the training ends at num_steps={num_steps}"
             raise ValueError(f"{problem}; remove {path}")
         if step != int(path.name):
@@ -133,6 +134,23 @@ class Checkpoints:
     def _file(self, folder: Path) -> Path:
         rank = self._accelerator.process_index if self._is_divided else 0
         return folder / f"rank_{rank}.safetensors"
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a checkpoint, whole or not, lies there and nothing else: `checkpoints` may be a link to a folder in which
+    the photographs of a year have a number for a name, too."""
+    if path.is_symlink() or not path.is_dir() or not path.name.removesuffix(".tmp").isdecimal():
+        return False
+    names = [entry.name for entry in path.iterdir()]
+    return all(name == FACTS_FILE or name.startswith(("rank_", ".")) for name in names)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, a file or a link itself, if there is one."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _checksum(path: Path) -> int:

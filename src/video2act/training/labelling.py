@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -109,7 +110,7 @@ def _print_errors(errors: Sequence[DimensionError], labels: Labels) -> None:
     table = Table("action", "error", "of the mean action", "error / deviation", "of the mean action", box=None)
     for error in errors:
         table.add_row(
-            error.name,
+            escape(error.name),
             *(f"{number:.4g}" for number in (error.raw, error.mean_raw)),
             *(f"{number:.3f}" for number in (error.normalised, error.mean_normalised)),
         )

@@ -60,6 +60,18 @@ def check_free(folder: Path, *, resume: bool) -> bool:
     return has_begun
 
 
+def check_kind(folder: Path, work: str, *, own: str = "") -> None:
+    """Raise FileExistsError where a folder holds what another program has written.
+
+    Args:
+        work: what the folder is wanted for.
+        own: the file that this program would have left there.
+    """
+    for name, what in {SETTINGS_FILE: "a training", **OF_OTHERS}.items():
+        if name != own and (folder / name).is_file():
+            raise FileExistsError(f"{folder} holds {what} ({name}); choose another folder for {work}")
+
+
 def check_out(folder: Path, *, resume: bool) -> None:
     """`check_free`, before this training takes the folder's lock.
 
@@ -68,9 +80,7 @@ def check_out(folder: Path, *, resume: bool) -> None:
         FileExistsError: the folder is a dataset, or holds weights that are not this training's; or as `check_free`.
     """
     if not (folder / TRAINING_FILE).is_file():
-        for name, what in OF_OTHERS.items():
-            if (folder / name).is_file():
-                raise FileExistsError(f"{folder} holds {what} ({name}); choose another folder for a training")
+        check_kind(folder, "a training")
     is_first = os.environ.get("RANK", "0") == "0"  # the others of a launch would meet the first one's lock
     if is_first and (folder / LOCK_FILE).is_file():
         FolderLock(folder, "a training").release()

@@ -18,8 +18,12 @@ def facts(rows: Iterable[tuple[str, str]]) -> Table:
 
 def as_text(*parts: Table | str) -> str:
     """Tables and lines as plain text, an empty line between two."""
-    console = Console(width=WIDTH, color_system=None)
+    # what others have named is shown as it is, and writes nothing else on the screen
+    console = Console(width=WIDTH, color_system=None, markup=False, emoji=False)
     with console.capture() as capture:
         for part in parts:
             console.print(part, "", sep="\n", soft_wrap=isinstance(part, str))
-    return "\n".join(line.rstrip() for line in capture.get().splitlines()).rstrip() + "\n"
+    shown = "".join(
+        letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in capture.get()
+    )
+    return "\n".join(line.rstrip() for line in shown.splitlines()).rstrip() + "\n"
