@@ -67,7 +67,7 @@ def check_kind(folder: Path, work: str, *, own: str = "") -> None:
         work: what the folder is wanted for.
         own: the file that this program would have left there.
     """
-    for name, what in {SETTINGS_FILE: "a training", **OF_OTHERS}.items():
+    for name, what in {TRAINING_FILE: "a training", **OF_OTHERS}.items():
         if name != own and (folder / name).is_file():
             raise FileExistsError(f"{folder} holds {what} ({name}); choose another folder for {work}")
 
