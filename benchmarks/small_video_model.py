@@ -26,11 +26,11 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 import torch
 import tyro
 
-from video2act.files.run_folder import TRAINING_FILE
 from video2act.config import PolicyConfig, ScratchConfig, TrainConfig, VideoTrainConfig
 from video2act.data import open_dataset
 from video2act.envs import list_environments
 from video2act.evaluation.findings import SuccessRate
+from video2act.files.run_folder import TRAINING_FILE
 from video2act.presets import PRESETS, DataSpec, make_preset, small
 from video2act.programs.collect import CollectionError, collect
 from video2act.programs.evaluate import evaluate

@@ -131,7 +131,8 @@ def open_parquet(
     if twice := next((name for name in names if (columns is None or name in columns) and names.count(name) > 1), None):
         file.close()
         raise DatasetError(f"{path} has the column {twice} twice", "remove one of them")
-    counts, texts, text_bytes = {"rows": (metadata.num_rows, most if max_rows is None else max_rows)}, [], 0
+    counts, texts = {"rows": (metadata.num_rows, most if max_rows is None else max_rows)}, []
+    text_bytes = most_written = 0
     for i, (name, *_) in enumerate(file.reader.column_paths):  # behind the name: what lists hold
         if columns is None or name in columns:
             chunks = [metadata.row_group(k).column(i) for k in range(metadata.num_row_groups)]
@@ -139,6 +140,7 @@ def open_parquet(
             if metadata.schema.column(i).physical_type == "BYTE_ARRAY":
                 texts.append(metadata.schema.column(i).path)
                 text_bytes += sum(chunk.total_uncompressed_size for chunk in chunks)
+                most_written += sum(chunk.total_uncompressed_size * chunk.num_values for chunk in chunks)
             allowed = most if max_rows is None or name not in sizes else max_rows * sizes[name]
             counts[f"values of {name}"] = (count, allowed)
     for what, (count, allowed) in counts.items():
@@ -152,7 +154,7 @@ def open_parquet(
     except DatasetError:
         file.close()
         raise
-    if not texts:
+    if most_written < SPARE_TEXT_BYTES:  # also if every cell shared the whole of them
         return file
     # cells that share a text are read as one text and its numbers: written out they may not fit into memory
     file.close()
