@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from video2act.clips import ImageHistory
 from video2act.config import RuntimeConfig, camera_and_lag
 from video2act.incidents import Incidents
-from video2act.interfaces import BeginsEpisodes, ChecksState, Continuing, DualSystem, Observes
+from video2act.interfaces import BeginsEpisodes, ChecksState, ConfiguredSystem, Continuing, DualSystem, Observes
 from video2act.observations import camera_image, state_array
 from video2act.runtime.freshness import Freshness
 from video2act.runtime.refresh import TIMES_KEPT
@@ -53,7 +53,7 @@ class DualPolicy:
 
     def __init__(
         self,
-        system: DualSystem,
+        system: ConfiguredSystem,
         slow_loop: SlowLoop,
         *,
         cameras: tuple[str, ...] = (),

@@ -1,7 +1,7 @@
 """What a network makes of an instruction, kept while it acts: a robot hears the same sentence at every plan."""
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast
 
 import torch
 from torch import nn
@@ -35,11 +35,11 @@ class KeepsInstructions(nn.Module, Generic[T]):
     def forget(self) -> None:
         self._kept = {}
 
-    def train(self, mode: bool = True) -> "KeepsInstructions[T]":
+    def train(self, mode: bool = True) -> Self:
         self.forget()
         return super().train(mode)
 
-    def _apply(self, *args: Any, **options: Any) -> "KeepsInstructions[T]":
+    def _apply(self, *args: Any, **options: Any) -> Self:
         self.forget()
         return super()._apply(*args, **options)
 
