@@ -188,8 +188,8 @@ def _text_bytes(values: pa.Array) -> int:
         values = values.storage
     kind = values.type
     if pa.types.is_dictionary(kind):
-        lengths = pc.cast(pc.binary_length(values.dictionary), pa.int64())
-        return pc.sum(pc.take(lengths, values.indices)).as_py() or 0
+        lengths = pc.call_function("binary_length", [values.dictionary]).cast(pa.int64())
+        return pc.call_function("sum", [lengths.take(values.indices)]).as_py() or 0
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _text_bytes(values.flatten())
     if pa.types.is_struct(kind):

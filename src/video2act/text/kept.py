@@ -1,7 +1,7 @@
 """What a network makes of an instruction, kept while it acts: a robot hears the same sentence at every plan."""
 
 from collections.abc import Callable
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import nn
@@ -10,6 +10,7 @@ MAX_KEPT = 8
 """instructions: a server's clients may have different ones"""
 
 T = TypeVar("T")
+Own = TypeVar("Own", bound=nn.Module)
 
 
 class KeepsInstructions(nn.Module, Generic[T]):
@@ -35,15 +36,15 @@ class KeepsInstructions(nn.Module, Generic[T]):
     def forget(self) -> None:
         self._kept = {}
 
-    def train(self, mode: bool = True) -> Self:
-        self.forget()
-        return super().train(mode)
+    def train(self: Own, mode: bool = True) -> Own:
+        _forget(self)
+        return super().train(mode)  # type: ignore[misc]
 
-    def _apply(self, *args: Any, **options: Any) -> Self:
-        self.forget()
-        return super()._apply(*args, **options)
+    def _apply(self: Own, *args: Any, **options: Any) -> Own:
+        _forget(self)
+        return super()._apply(*args, **options)  # type: ignore[misc]
 
 
-def _forget(module: nn.Module, _: object) -> None:
+def _forget(module: nn.Module, _: object = None) -> None:
     """A function, since a bound method would stay that of the original in a copy."""
     cast(KeepsInstructions[Any], module).forget()
