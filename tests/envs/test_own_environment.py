@@ -62,6 +62,12 @@ def test_a_function_in_the_working_directory(here: Path):
     assert not has_expert("my_reach:make")
 
 
+def test_it_goes_by_the_name_it_was_asked_for(here: Path):
+    """`run --record` wrote down the seeds of "reach", and `eval` looked for those of "my_reach:fixed": scenes of the
+    training passed for new ones."""
+    assert make_environment("my_reach:fixed").spec.name == "my_reach:fixed"
+
+
 def test_booleans_of_numpy_are_booleans(here: Path):
     """An evaluation played the episode and then could not write it down."""
     (here / "my_numpy.py").write_text(MODULE.replace("return Step(", "return numpy_step("))

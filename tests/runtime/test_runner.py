@@ -101,6 +101,22 @@ def test_a_loop_at_another_rate_than_the_training_datas_is_an_incident(factor: f
     assert all("runs at " in incident.text for incident in runner.incidents)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0], ids=str)
+def test_a_time_that_is_none_is_refused_before_the_frame_is_taken_in(bad: float):
+    """NaN was a raw error of Python's, after System 2 had taken the frame; so had a time that does not rise."""
+    system = FakeSystem(horizon=60)
+    with Runner(system, refresh_every=1) as runner:
+        runner.reset()
+        runner.step(observation(0))
+        with pytest.raises(ValueError, match=r"Observation\.time (is|must rise)"):
+            runner.step(replace(observation(7), time=bad))
+        with pytest.raises(ValueError, match=r"Observation\.time (is|must rise)"):
+            runner.let(np.zeros(2, np.float32), replace(observation(7), time=bad))
+        runner.step(observation(1))
+        assert system.newest_frames == [0, 1]
+        assert not runner.incidents.counts
+
+
 def test_a_clock_that_stands_still_is_told_as_often_as_it_is_tried():
     """Its intervals of 0 s were counted, and the tenth try divided by them."""
     with Runner(FakeSystem(horizon=60)) as runner:

@@ -13,11 +13,17 @@ from video2act.types import Observation
 
 class OwnEnvironment:
     """An environment of a user's own, held to its spec: episodes end after `spec.max_steps` control steps although its
-    `step` does not say so, and pictures of other sizes are refused when an episode begins. Raises ValueError: the spec
-    leaves out the size of a camera."""
+    `step` does not say so, and pictures of other sizes are refused when an episode begins.
 
-    def __init__(self, environment: Environment):
-        self.spec = spec = environment.spec
+    Args:
+        name: by which it was asked for. It replaces the spec's own: recordings, training seeds and evaluations must
+            mean the same environment by it.
+    Raises:
+        ValueError: the spec leaves out the size of a camera.
+    """
+
+    def __init__(self, environment: Environment, name: str):
+        self.spec = spec = replace(environment.spec, name=name)
         sized = spec.image_size if isinstance(spec.image_size, Mapping) else spec.cameras
         if missing := ", ".join(camera for camera in spec.cameras if camera not in sized):
             raise ValueError(f"{spec.name}: image_size of its spec has no size of camera {missing}; add it")

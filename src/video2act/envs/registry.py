@@ -89,7 +89,7 @@ def make_environment(
         own.close()
         raise ValueError(f"{name} has a time limit of its own; leave max_steps={max_steps} out")
     if own is not None:
-        return OwnEnvironment(own)
+        return OwnEnvironment(own, name)
     check_choice("environment", name, choices=list_environments())
     chosen: dict[str, Any] = {"cameras": cameras, "image_size": image_size, "max_steps": max_steps}
     chosen = {name: value for name, value in chosen.items() if value is not None}

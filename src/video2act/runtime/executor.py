@@ -5,6 +5,7 @@ number that is not finite is refused, and the one before it goes on. Without a p
 an action outside the limits, the robot holds its last target. Each of these is one incident while it lasts.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -73,7 +74,8 @@ class Executor:
             HoldError: there is nothing to plan on at the first step, and so no target to hold.
         """
         now = observation.time
-        self._check_clock(now)
+        self.check_clock(now)
+        self._last_time = now
         is_new_plan = self._accept(lambda: self._planner.take(now), now)
         if not self._planner.is_busy and self._is_due(now):
             is_new_plan = self._accept(lambda: self._begin(observation), now) or is_new_plan
@@ -89,7 +91,8 @@ class Executor:
     def interrupt(self, observation: Observation, action: Float[np.ndarray, "a"]) -> None:
         """Someone else acts at this control step. What was planned before is dropped: the next `decide` plans anew, and
         waits for that plan, as at the start of an episode. Raises ValueError: the clock did not advance."""
-        self._check_clock(observation.time)
+        self.check_clock(observation.time)
+        self._last_time = observation.time
         if self._plan is not None or self._planner.is_busy:
             self._planner.reset()
             self._queue.reset()
@@ -160,14 +163,16 @@ class Executor:
         self._plan = plan
         return True
 
-    def _check_clock(self, now: float) -> None:
+    def check_clock(self, now: float) -> None:
+        """Raises ValueError: the time of an observation is no number, or not after the last one."""
+        if not math.isfinite(now):
+            raise ValueError(f"Observation.time is {now}; give seconds of a monotonic clock")
         if self._last_time is not None and now <= self._last_time:
             raise ValueError(
                 f"the robot's clock went from {self._last_time:.6f} s to {now:.6f} s within an episode; "
                 f"Observation.time must rise "
                 "with every control step. Use a monotonic clock, or reset the policy when an episode begins"
             )
-        self._last_time = now
 
     def note(self, subject: str, kind: str, *, text: str = "") -> None:
         """Note an incident when it begins or becomes one of another kind; an empty kind ends it.

@@ -197,6 +197,7 @@ class Runner:
             System2Error, TimeoutError: System 2 gave no first condition of this episode.
         """
         started = time.perf_counter()
+        self._executor.check_clock(observation.time)  # before the policy takes the frame in
         self.policy.observe(observation)
         other_rate = self._recorded.other_rate(self._intervals)
         self._executor.note("rate", "control_rate" if other_rate else "", text=other_rate)
@@ -239,6 +240,7 @@ class Runner:
         if sent is None:
             assert self.decision is not None
             sent = self.hold_action(self.decision.action)
+        self._executor.check_clock(observation.time)
         self.policy.observe(observation)
         self._executor.interrupt(observation, sent)
         if self.decision is not None:
