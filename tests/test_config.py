@@ -25,6 +25,7 @@ from video2act.config import (
     load,
     to_json,
 )
+from video2act.config.files import read_plain
 from video2act.presets import PRESETS, PUBLISHED, DataSpec, make_preset
 
 SPEC = DataSpec(state_dim=4, action_dim=3, fps=20.0, cameras=("top", "wrist"))
@@ -299,3 +300,9 @@ class TestPresets:
             ValueError, match="unknown video model 'wan33'; choose from wan21, wan22, wan_small, hunyuan"
         ):
             from_json(PolicyConfig, text, source="a file")
+
+
+def test_a_folder_in_place_of_a_file_is_named_as_one(tmp_path: Path):
+    """It was said not to exist."""
+    with pytest.raises(FileNotFoundError, match=r"is a folder; name the file in it, such as .*/config\.json"):
+        read_plain(tmp_path)

@@ -120,6 +120,22 @@ def test_a_policy_of_other_actions_is_refused(dataset: LeRobotDataset):
         check_fit(config, dataset)
 
 
+def test_corrections_join_data_of_another_program(tmp_path: Path):
+    """A dataset of another program records no relative actions, a `run --record` does: both were refused together,
+    whatever the user said."""
+    write(tmp_path / "theirs", ())
+    write(tmp_path / "ours", ("dx",))
+    both = open_datasets([tmp_path / "theirs", tmp_path / "ours"])
+    config = make_preset("tiny_system1", both)
+    with pytest.raises(ValueError, match=r"policy has none, the dataset dx; set --policy\.relative-actions dx"):
+        check_fit(config, both)
+    told = config.replace({"relative_actions": ("dx",)})
+    check_fit(told, both)
+    (note,) = relative_notes(told, both)
+    assert note.startswith(f"{tmp_path}/theirs does not record which actions are changes or speeds; dx is taken")
+    assert relative_notes(told, open_datasets([tmp_path / "ours"])) == []
+
+
 def test_two_datasets_agree_on_it(tmp_path: Path):
     write(tmp_path / "a")
     write(tmp_path / "b", ("dx",))

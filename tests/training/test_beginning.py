@@ -59,3 +59,19 @@ def test_it_is_refused_where_nothing_fits(small_config: PolicyConfig, make_polic
     other.save(source)
     with pytest.raises(ValueError, match=r"nothing of .* fits this policy"):
         begin_from(make_policy(small_config), source, parts=("system2",))
+
+
+def test_the_video_model_that_was_given_stays(small_config: PolicyConfig, make_policy: Make, source: Path):
+    """`--video-model X --init RUN` took RUN's video model, and X went without a word."""
+    policy = make_policy(small_config)
+    given = {name: tensor.clone() for name, tensor in policy.state_dict().items() if ".backbone." in name}
+    beginning = begin_from(policy, source, has_video_model=True)
+    found = policy.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in given.items())
+    assert set(beginning.kept) == set(given)
+    assert set(beginning.taken).isdisjoint(given)
+    assert not beginning.only_here
+    assert f"{len(given)} kept from --video-model (take them with --init-parts system2.backbone)" in str(beginning)
+    begin_from(policy, source, parts=("system2.backbone",), has_video_model=True)
+    there = Video2Act.load(source).state_dict()
+    assert all(torch.equal(policy.state_dict()[name], there[name]) for name in given)

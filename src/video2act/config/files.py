@@ -61,6 +61,8 @@ def read_plain(path: Path) -> Any:
         ValueError: it is damaged, too large or too deep; or it has a name that stands twice, or yaml's aliases or
             tags.
     """
+    if path.is_dir():
+        raise FileNotFoundError(f"{path} is a folder; name the file in it, such as {path}/config.json")
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist; a run folder holds config.json, model.safetensors and stats.json"

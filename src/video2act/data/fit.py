@@ -4,6 +4,7 @@ from math import inf, prod
 
 from video2act.config import BackboneConfig, PolicyConfig
 from video2act.config.checks import check_relative_actions
+from video2act.data.embodied import EmbodiedDataset
 from video2act.data.lerobot_format import ACTION, STATE
 from video2act.data.lerobot_reader import Dataset, LeRobotDataset
 from video2act.data.origin import look_relative
@@ -60,21 +61,30 @@ def check_cameras(config: PolicyConfig, dataset: Dataset) -> None:
 
 def check_relative_agree(config: PolicyConfig, dataset: Dataset) -> None:
     """Raise ValueError where a policy holds a robot still in another way than its data were recorded."""
-    ours, theirs = config.relative_actions, dataset.relative_actions
+    ours = config.relative_actions
     names = dataset.stats["action"].names if ours else ()
     if names:
         check_relative_actions(ours, names, what="--policy.relative-actions")
-    if theirs and set(ours) != set(theirs):
-        found = f"the policy has {', '.join(ours) or 'none'}, the dataset {', '.join(theirs)}"
-        raise ValueError(
-            f"actions that are changes or speeds: {found}; set --policy.relative-actions {' '.join(theirs)}"
-        )
+    # with several robots, each has its own
+    for part in () if isinstance(dataset, EmbodiedDataset) else as_view(dataset).parts:
+        theirs = part.relative_actions
+        if theirs and set(ours) != set(theirs):
+            found = f"the policy has {', '.join(ours) or 'none'}, the dataset {', '.join(theirs)}"
+            raise ValueError(
+                f"actions that are changes or speeds: {found}; set --policy.relative-actions {' '.join(theirs)}"
+            )
 
 
 def relative_notes(config: PolicyConfig, dataset: Dataset) -> list[str]:
     """A line where actions have names of changes or speeds and nothing says that they are: a robot would go on moving
     while it holds."""
-    names = () if config.relative_actions else look_relative(dataset.stats["action"].names)
+    if ours := ", ".join(config.relative_actions):
+        silent = [part for part in as_view(dataset).parts if not part.relative_actions]
+        listed = ", ".join(str(part.root) if isinstance(part, LeRobotDataset) else "a dataset" for part in silent)
+        is_mixed = len(silent) < len(as_view(dataset).parts)
+        told = f"{listed} does not record which actions are changes or speeds; {ours} is taken for them there, too"
+        return [told] if silent and is_mixed else []
+    names = look_relative(dataset.stats["action"].names)
     if not names:
         return []
     remedy = f"if they are changes or speeds, add --policy.relative-actions {' '.join(names)}"

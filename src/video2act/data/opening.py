@@ -21,7 +21,7 @@ from video2act.presets import Demonstrations, make_preset
 
 AnyDataset = Dataset | PathLike[str] | str
 """a dataset, or what `open_dataset` takes"""
-_OF_A_ROBOT = ("robot", "state_dim", "action_dim", "relative_actions")
+_OF_A_ROBOT = ("robot", "state_dim", "action_dim")
 """may differ between datasets whose embodiments are given"""
 
 
@@ -81,6 +81,8 @@ def open_datasets(
     if len(parts) == 1 and chosen is None:
         return parts[0]
     _check_alike(parts, ("fps", "cameras", "orientation", *_OF_A_ROBOT))
+    # one that records none says nothing: the policy does, for all (`check_relative_agree`)
+    _check_alike([part for part in parts if part.relative_actions], ("relative_actions",))
     return DatasetView(parts, chosen)
 
 
@@ -147,8 +149,8 @@ def _check_alike(parts: Sequence[LeRobotDataset], names: Sequence[str]) -> None:
     def sizes(dataset: LeRobotDataset) -> dict[str, tuple[int, int]]:
         return {camera: dataset.image_size(camera) for camera in sorted(dataset.cameras)}
 
-    first = parts[0]
     for other in parts[1:]:
+        first = parts[0]
         pairs = {name: (getattr(first, name), getattr(other, name)) for name in names}
         remedy = "record them alike, train on them apart"
         if "cameras" in pairs:

@@ -32,7 +32,8 @@ class DatasetView(Fingerprinted):
         self.fps, self.robot, self.cameras = first.fps, first.robot, first.cameras
         self.orientation: Orientation = first.orientation
         self.state_dim, self.action_dim = first.state_dim, first.action_dim
-        self.relative_actions = first.relative_actions
+        recorded = {part.relative_actions for part in self.parts}
+        self.relative_actions = first.relative_actions if len(recorded) == 1 else ()
         self._places = [(k, i) for k, chosen in enumerate(self.episodes) for i in chosen]
         self.lengths = tuple(self.parts[k].lengths[i] for k, i in self._places)
         self.total_frames = sum(self.lengths)

@@ -10,6 +10,8 @@ from video2act.policy import Video2Act
 FROM_THE_DATA = ("normalize_state.", "normalize_action.")
 """weights that describe the new policy's own data"""
 
+VIDEO_MODEL = "system2.backbone"
+
 LISTED = 10
 """tensors of each kind that a report names"""
 
@@ -25,6 +27,8 @@ class Beginning:
     only_there: tuple[str, ...]
     only_here: tuple[str, ...]
     """these keep their new weights"""
+    kept: tuple[str, ...] = ()
+    """of the video model that was given beside the source"""
 
     def __str__(self) -> str:
         parts: dict[str, int] = {}
@@ -37,6 +41,7 @@ class Beginning:
             ("of another shape, not taken", self.other_shapes),
             ("only there, not taken", self.only_there),
             ("only here, new", self.only_here),
+            (f"kept from --video-model (take them with --init-parts {VIDEO_MODEL})", self.kept),
         ):
             if names:
                 more = f", and {len(names) - LISTED} more" if len(names) > LISTED else ""
@@ -44,13 +49,16 @@ class Beginning:
         return "\n".join(lines)
 
 
-def begin_from(policy: Video2Act, source: Path, *, parts: tuple[str, ...] = ()) -> Beginning:
+def begin_from(
+    policy: Video2Act, source: Path, *, parts: tuple[str, ...] = (), has_video_model: bool = False
+) -> Beginning:
     """Fill a policy with another's weights where name and shape agree.
 
     Args:
         source: a run folder.
         parts: beginnings of names (`system1`, `system2.formers.motion`); empty: everything. Weights of a published
             video model are not in a run folder, and statistics stay those of the new data.
+        has_video_model: the policy was given its video model, which it keeps unless `parts` names it.
     Raises:
         FileNotFoundError: the run has no weights.
         ValueError: a part that the policy does not have, or nothing that fits.
@@ -64,16 +72,18 @@ def begin_from(policy: Video2Act, source: Path, *, parts: tuple[str, ...] = ()) 
     def chosen(name: str) -> bool:
         return not name.startswith(FROM_THE_DATA) and (not parts or any(_is_below(name, part) for part in parts))
 
+    keeps = has_video_model and not any(_is_below(part, VIDEO_MODEL) for part in parts)
     found = {name: tensor for name, tensor in read_tensors(source / WEIGHTS_FILE).items() if chosen(name)}
+    kept = tuple(name for name in found if keeps and _is_below(name, VIDEO_MODEL) and name in own)
+    found = {name: tensor for name, tensor in found.items() if name not in kept}
     here, there = shapes_of(own), shapes_of(found)
     taken = [name for name in there if here.get(name) == there[name]]
     unfit = [f"{n} {list(there[n])} there, {list(here[n])} here" for n in there if n in here and n not in taken]
     only_there = [name for name in there if name not in here]
     if (source / ADAPTER).is_dir():
         only_there.append(f"{ADAPTER}/ (a LoRA)")
-    beginning = Beginning(
-        source, tuple(taken), tuple(unfit), tuple(only_there), tuple(n for n in here if n not in there and chosen(n))
-    )
+    only_here = tuple(name for name in here if name not in there and name not in kept and chosen(name))
+    beginning = Beginning(source, tuple(taken), tuple(unfit), tuple(only_there), only_here, kept)
     if not taken:
         listed = "; ".join((*unfit, *only_there)[:LISTED]) or "it has no such part"
         raise ValueError(f"nothing of {source} fits this policy: {listed}")

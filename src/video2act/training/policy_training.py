@@ -54,7 +54,7 @@ def train_policy(
     if weight:
         identity["video_data"] = " ".join(dataset.fingerprint for dataset in video_data)
     if init and not (resume and (out / CHECKPOINTS).is_dir()):  # a resumed training goes on from its own weights
-        print(begin(policy, init, parts=init_parts))
+        print(begin(policy, init, parts=init_parts, has_video_model=video_model is not None))
     if policy.system2:
         policy.system2.learn()
 
@@ -131,15 +131,15 @@ def train_policy(
     return policy.eval()
 
 
-def begin(policy: Video2Act, source: Path, *, parts: tuple[str, ...] = ()) -> Beginning:
-    """Fill a new policy with what fits of a run's weights, or its System 1 with all of RDT-1B's.
+def begin(policy: Video2Act, source: Path, *, parts: tuple[str, ...] = (), has_video_model: bool = False) -> Beginning:
+    """Fill a new policy with what fits of a run's weights (`begin_from`), or its System 1 with all of RDT-1B's.
 
     Raises:
         FileNotFoundError: there are no weights.
         ValueError: nothing fits, an unknown part, or a System 1 that is not of RDT-1B's form.
     """
     if (source / POLICY_FILE).is_file():
-        return begin_from(policy, source, parts=parts)
+        return begin_from(policy, source, parts=parts, has_video_model=has_video_model)
     if parts not in ((), ("system1",)):
         problem = f"{source} has no {POLICY_FILE}, so it is read as RDT-1B's checkpoint, which fills system1 only"
         raise ValueError(f"{problem}; got init_parts {', '.join(parts)}")
