@@ -266,6 +266,15 @@ def test_numbers_at_other_places_than_in_training_are_refused(trained: tuple[str
             check_fits(config, replace(spec, state_names=spec.action_names), names={"state": trained})
 
 
+def test_changes_that_the_environment_takes_for_targets_are_refused():
+    spec = EnvironmentSpec("fake:a", "fake", "say it", ("top",), 16, ("count",), ("dx", "x"), FPS, 6, ("x",))
+    config = replace(CONFIG, action_dim=2)
+    check_fits(config, spec)
+    check_fits(replace(config, relative_actions=("x",)), spec)
+    with pytest.raises(ValueError, match="changes or speeds: dx in training, the environment says x"):
+        check_fits(replace(config, relative_actions=("dx",)), spec)
+
+
 def test_limits_of_the_data_are_those_of_the_actions(evaluation: Evaluation):
     limited = changed(evaluation, runtime=RuntimeConfig(limits="data+10%"))
     assert limited.find_limits() == Limits((-10.0,), (110.0,))

@@ -42,6 +42,13 @@ def test_other_data_are_named_and_not_by_their_fingerprints(tmp_path: Path):
         check_folder(tmp_path, now, defaults=TrainConfig(), resume=True)
 
 
+def test_a_dataset_in_place_of_a_run_is_named_as_one(tmp_path: Path):
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta/info.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match="is a dataset, and a policy's run folder is wanted"):
+        load_config(tmp_path)
+
+
 def test_a_folder_whose_training_goes_on_is_known_as_such(tmp_path: Path):
     """`info` took it for a damaged dataset, and `eval` missed a config.json."""
     write_settings(tmp_path, settings_of(TrainConfig(num_steps=5), {}))

@@ -50,6 +50,10 @@ def check_fits(config: PolicyConfig, spec: EnvironmentSpec, *, names: Names = NO
     ):
         if ours != theirs:
             problems.append(f"{name}: the policy was trained with {ours:g}, the environment has {theirs:g}")
+    ours, theirs = config.relative_actions, spec.relative_actions
+    if ours and theirs and set(ours) != set(theirs):
+        told = f"{', '.join(ours)} in training, the environment says {', '.join(theirs)}"
+        problems.append(f"actions that are changes or speeds: {told}")
     pairs = {"state": spec.state_names, "action": spec.action_names}
     problems += filter(None, (order_problem(what, names.get(what, ()), own) for what, own in pairs.items()))
     if config.all_cameras and config.orientation != spec.orientation:

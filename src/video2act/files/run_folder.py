@@ -74,6 +74,8 @@ def load_config(path: Path) -> PolicyConfig:
     if (path / TRAINING_FILE).is_file() and not any((path / name).exists() for name in (CONFIG_FILE, WEIGHTS_FILE)):
         problem = f"{path} holds a training that has not finished, and no policy yet ({CONFIG_FILE})"
         raise FileNotFoundError(f"{problem}; go on with the same train command and --resume")
+    if (path / "meta" / "info.json").is_file():
+        raise FileNotFoundError(f"{path} is a dataset, and a policy's run folder is wanted (with {CONFIG_FILE})")
     return configs.load(PolicyConfig, path / CONFIG_FILE, complete=as_it_was_trained)
 
 
