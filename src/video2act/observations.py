@@ -3,6 +3,7 @@
 The checks are the same for every engine, so they need no torch; `read_state` and `read_image` make tensors.
 """
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +46,17 @@ def image_array(observation: Observation, camera: str, *, config: PolicyConfig) 
     if problem := FrameUse("", camera, size, config.image).problem((image.shape[0], image.shape[1])):
         raise ValueError(problem)
     return fit_frames(image[None], size, rule=config.image)
+
+
+def check_time(now: float, before: float | None) -> None:
+    """Raise ValueError where the time of an observation is no number, or not after that of the one before."""
+    if not math.isfinite(now):
+        raise ValueError(f"Observation.time is {now}; give seconds of a monotonic clock")
+    if before is not None and now <= before:
+        raise ValueError(
+            f"the robot's clock went from {before:.6f} s to {now:.6f} s within an episode; Observation.time must rise "
+            "with every control step. Use a monotonic clock, or reset the policy when an episode begins"
+        )
 
 
 def staleness_of(condition: VideoCondition, observation: Observation) -> float:

@@ -76,6 +76,21 @@ def test_a_plan_that_is_asked_for_late_is_made_on_what_is_newest(server: Server)
         assert policy.infer(seen[1]).actions[0].tolist() == [4.0, 3.0]
 
 
+@pytest.mark.parametrize("step", [0, 1], ids=["backwards", "still"])
+def test_a_time_that_does_not_rise_is_refused_before_it_is_sent(server: Server, step: int):
+    """The plan of the frame before passed for that of this one, where both calls came in direct succession."""
+    with closing(RemotePolicy(server.address)) as policy:
+        policy.reset()
+        for good in (0, 1):
+            policy.observe(observation(good))
+        with pytest.raises(ValueError, match=r"Observation\.time must rise"):
+            policy.observe(observation(step))
+        policy.observe(observation(2))
+        assert policy.infer(observation(2)).actions[0].tolist() == [3.0, 2.0]
+        policy.reset()
+        policy.observe(observation(0))
+
+
 def test_an_episode_whose_first_frame_is_refused_is_not_counted_to_the_one_before(server: Server):
     with closing(RemotePolicy(server.address)) as policy:
         policy.reset()

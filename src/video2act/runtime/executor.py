@@ -5,7 +5,6 @@ number that is not finite is refused, and the one before it goes on. Without a p
 an action outside the limits, the robot holds its last target. Each of these is one incident while it lasts.
 """
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +13,7 @@ from jaxtyping import Float
 from video2act.config import RuntimeConfig
 from video2act.incidents import Incidents
 from video2act.interfaces import Decision, HoldError
+from video2act.observations import check_time
 from video2act.runtime.action_queue import ActionQueue, UnsoundPlanError
 from video2act.runtime.guard import Guard
 from video2act.runtime.planner import Planner
@@ -164,15 +164,8 @@ class Executor:
         return True
 
     def check_clock(self, now: float) -> None:
-        """Raises ValueError: the time of an observation is no number, or not after the last one."""
-        if not math.isfinite(now):
-            raise ValueError(f"Observation.time is {now}; give seconds of a monotonic clock")
-        if self._last_time is not None and now <= self._last_time:
-            raise ValueError(
-                f"the robot's clock went from {self._last_time:.6f} s to {now:.6f} s within an episode; "
-                f"Observation.time must rise "
-                "with every control step. Use a monotonic clock, or reset the policy when an episode begins"
-            )
+        """Raises ValueError as `check_time`."""
+        check_time(now, self._last_time)
 
     def note(self, subject: str, kind: str, *, text: str = "") -> None:
         """Note an incident when it begins or becomes one of another kind; an empty kind ends it.

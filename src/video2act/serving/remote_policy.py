@@ -11,6 +11,7 @@ from typing import Any
 
 from video2act.incidents import Incidents
 from video2act.interfaces import HoldError
+from video2act.observations import check_time
 from video2act.refresh_rule import Frame
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
@@ -83,8 +84,10 @@ class RemotePolicy:
             self._frames.clear()
 
     def observe(self, observation: Observation) -> None:
-        """Give a frame to the sender, without waiting."""
+        """Give a frame to the sender, without waiting. Raises ValueError: its time does not rise; the server would
+        refuse it, but not before a plan of an earlier frame had passed for its own."""
         with self._changed:
+            check_time(observation.time, self._frames[-1].observation.time if self._frames else None)
             self._frames.append(Frame(observation, self._episode, self._control_step))
             self._control_step += 1
             self._changed.notify_all()
