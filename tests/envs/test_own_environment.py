@@ -68,6 +68,17 @@ def test_it_goes_by_the_name_it_was_asked_for(here: Path):
     assert make_environment("my_reach:fixed").spec.name == "my_reach:fixed"
 
 
+def test_a_step_of_gymnasiums_form_is_named(here: Path):
+    """It was an AttributeError of a tuple."""
+    (here / "my_tuple.py").write_text(
+        MODULE.replace("return Step(self.reset(0), True, True)", "return 1, 0.0, True, False, {}")
+    )
+    environment = make_environment("my_tuple:fixed")
+    environment.reset(0)
+    with pytest.raises(TypeError, match=r"my_tuple:fixed: step must return Step\(.*\), it gives a tuple"):
+        environment.step(np.zeros(1, np.float32))
+
+
 def test_booleans_of_numpy_are_booleans(here: Path):
     """An evaluation played the episode and then could not write it down."""
     (here / "my_numpy.py").write_text(MODULE.replace("return Step(", "return numpy_step("))

@@ -47,6 +47,9 @@ class OwnEnvironment:
     def step(self, action: Float[np.ndarray, "a"]) -> Step:
         self._num_steps += 1
         step = self._environment.step(action)
+        if not isinstance(step, Step):
+            what = "a tuple, as Gymnasium does" if isinstance(step, tuple) else type(step).__name__
+            raise TypeError(f"{self.spec.name}: step must return Step(observation, done, success), it gives {what}")
         # booleans of numpy, which comparisons of arrays give, cannot be written to json
         done = bool(step.done) or self._num_steps >= self.spec.max_steps
         return replace(step, done=done, success=bool(step.success))
