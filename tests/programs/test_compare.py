@@ -70,6 +70,24 @@ def train(run: Path, **settings: Any) -> None:
     (run / "training.json").write_text(json.dumps({"num_steps": 10, "policy": policy, **settings, "finished": True}))
 
 
+def test_trainings_that_are_no_seeds_of_one_arm_are_named(tmp_path: Path):
+    """Two kinds of policies, joined by a comma, counted as two training seeds without a word."""
+    a, b, c, d = (evaluation(tmp_path / f"{name}/eval/x", [True, False]) for name in "abcd")
+    for name, settings in (
+        ("a", {"seed": 0}),
+        ("b", {"seed": 1, "num_steps": 9}),
+        ("c", {"seed": 0}),
+        ("d", {"seed": 1}),
+    ):
+        train(tmp_path / name, **settings)
+    text = compare([f"{a},{b}", f"{c},{d}"])
+    told = f"{tmp_path}/a and {tmp_path}/b count as training seeds of one arm, but differ in more: num_steps: 10 in the"
+    assert told in text
+    assert f"{tmp_path}/c and {tmp_path}/d count" not in text
+    told = f"{tmp_path}/a and {tmp_path}/c count as training seeds of one arm, but have the same seed (training.json)."
+    assert told in compare([f"{a},{c}", f"{b},{d}"])
+
+
 def test_how_the_trainings_differ_is_said_in_one_line(tmp_path: Path):
     """Whether two policies differ in the seed alone, nobody could see in a comparison of them."""
     a, b, c = (evaluation(tmp_path / f"{name}/eval/x", [True, False]) for name in "abc")

@@ -151,8 +151,9 @@ class TestReport:
         text = run(tmp_path, report_only=True).read_text()
         assert len(played(tmp_path)) == 8, "a report runs nothing"
         assert "the frozen clip: seeds 1" in text
-        assert "CPU-hours: collect 0.00, train 0.00, train-video 0.00, eval 0.00." in text.replace(
-            "collect 0.00, train-video 0.00, train 0.00", "collect 0.00, train 0.00, train-video 0.00"
+        assert (
+            "CPU-hours of attempts that ended by themselves: collect 0.00, train 0.00, train-video 0.00, eval 0.00."
+            in text.replace("collect 0.00, train-video 0.00, train 0.00", "collect 0.00, train 0.00, train-video 0.00")
         )
 
     def test_a_slice_is_named_and_its_goal_is_not_judged(self, tmp_path: Path):

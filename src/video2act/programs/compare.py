@@ -107,11 +107,32 @@ def _trainings_differ(arms: Sequence[list[tuple[Path, dict[str, Any]]]]) -> Iter
     for other in others:
         if first is None or other is None or first.resolve() == other.resolve():
             continue
-        name = TRAINING_FILE if all((run / TRAINING_FILE).is_file() for run in (first, other)) else CONFIG_FILE
-        settings = [read_settings(run / name) for run in (first, other)]
-        found = differences(*settings, words=("in the first", "in the second"))
-        more = f"; and {len(found) - SHOWN} more fields" if len(found) > SHOWN else ""
-        yield f"Trainings of {first} and {other} differ in {'; '.join(found[:SHOWN])}{more} ({name})." * bool(found)
+        name, found = _differences(first, other)
+        yield f"Trainings of {first} and {other} differ in {_listed(found)} ({name})." * bool(found)
+
+
+def _seeds_differ(arm: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[str]:
+    """Why trainings of one arm do not differ in their seed alone, where their run folders are there."""
+    first, *others = [_run(path, info) for path, info in arm]
+    for other in others:
+        if first is None or other is None:
+            continue
+        name, found = _differences(first, other)
+        told = f"{first} and {other} count as training seeds of one arm, but "
+        more = [line for line in found if not line.startswith("seed:")]
+        yield f"{told}differ in more: {_listed(more)} ({name})." * bool(more)
+        yield f"{told}have the same seed ({name})." * (len(more) == len(found) and name == TRAINING_FILE)
+
+
+def _differences(first: Path, other: Path) -> tuple[str, list[str]]:
+    """Of two run folders: the file that was compared, and how it differs."""
+    name = TRAINING_FILE if all((run / TRAINING_FILE).is_file() for run in (first, other)) else CONFIG_FILE
+    settings = [read_settings(run / name) for run in (first, other)]
+    return name, differences(*settings, words=("in the first", "in the second"))
+
+
+def _listed(found: Sequence[str]) -> str:
+    return "; ".join(found[:SHOWN]) + (f"; and {len(found) - SHOWN} more fields" if len(found) > SHOWN else "")
 
 
 def _results(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tuple[Results, tuple[str, ...]]:
@@ -130,6 +151,8 @@ def _results(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tuple[Resul
             arms.setdefault(name, {})[seed] = scene_results(info, one["per_task"][0]["metrics"]["seeds"], where=path)
             kept = [{key: value for key, value in each["settings"].items() if key not in NAMES} for each in (one, info)]
             notes += [f"Settings differ: {line}." for line in differences(*kept, words=(f"in {first}", f"in {path}"))]
+    for entries in found.values():
+        notes += _seeds_differ(entries)
     notes += _trainings_differ(list(found.values()))
     return arms, tuple(filter(None, dict.fromkeys(notes)))
 

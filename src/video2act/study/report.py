@@ -176,7 +176,8 @@ def _compute(costs: dict[str, Any]) -> Section:
     spent = ", ".join(f"{kind} {seconds / 3600:.2f}" for kind, seconds in costs["cpu_seconds"].items())
     machines = "; ".join(f"{each['cpu']}, {each['cores']} cores" for each in costs["machines"])
     versions = ", ".join(f"{name} {version}" for name, version in costs["versions"].items() if version)
-    return Section("Compute", (f"CPU-hours: {spent or 'none'}. Machine: {machines or 'none'}. Versions: {versions}.",))
+    told = f"CPU-hours of attempts that ended by themselves: {spent or 'none'}."
+    return Section("Compute", (f"{told} Machine: {machines or 'none'}. Versions: {versions}.",))
 
 
 def _share(name: str, found: ArmRate) -> Share:

@@ -1,6 +1,6 @@
 """Runs one job of a study after another: each is a process of its own, with a log, whose result is a small json.
 
-    jobs/NAME.json   command, result, seconds and CPU-seconds of every attempt, machine, versions
+    jobs/NAME.json   command, result, seconds and CPU-seconds of every attempt that ended by itself, machine, versions
     logs/NAME.log    what it printed
 
 An interrupted job goes on where it was: trainings at their newest checkpoint, evaluations after their last episode.
