@@ -163,7 +163,7 @@ class System1(KeepsInstructions[Heard]):
 
         Args:
             known: with several robots, the entries that each sample's robot has; None: those of the embodiment.
-            text: of `heard`; that of the conditions, if None.
+            text: of `hear`; that of the conditions, if None.
         """
         has_state = visible.state[:, None].to(state)
         has_action = None
