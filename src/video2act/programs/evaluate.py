@@ -139,10 +139,11 @@ def run_evaluation(evaluation: Evaluation, on_episode: Callable[[bool], object] 
     if not envs:
         raise ValueError("environments must be at least 1, got 0")
     check_runtime(evaluation)
+    names = evaluation.source.names()
     for env in envs:
         check_unseen(evaluation.seeds, evaluation.source.training_seeds(env))
         make = partial(evaluation.open_environment, env, config.all_cameras)
-        make_fitting(config, make, names=evaluation.source.names()).close()
+        make_fitting(config, make, names=names).close()
     if out is None:
         return _summary(evaluation, run_episodes(evaluation, on_episode))
     kept = KeptEpisodes(out, evaluation.to_json(), policy=_fingerprint(evaluation))
