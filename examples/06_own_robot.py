@@ -39,7 +39,7 @@ def drive(policy: Video2Act, robot: Robot) -> None:
         runner.reset()
         for observation in robot.observations(policy, num_steps=40):
             robot.send(runner.step(observation))
-        print(f"System 1 at {runner.rates.system1_hz:.0f} Hz, System 2 at {runner.rates.system2_hz:.0f} Hz")
+        print(runner.rates)
         print(*(incident.text for incident in runner.incidents), sep="\n")
 
 

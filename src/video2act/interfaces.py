@@ -123,6 +123,10 @@ class HoldError(RuntimeError):
         self.kind = kind
 
 
+class NoPlanError(HoldError, TimeoutError):
+    """No plan came in time: the robot keeps its last target, and a plan is asked for again at the next step."""
+
+
 @runtime_checkable
 class Policy(Protocol):
     """Anything that drives a robot: local, threaded or remote."""

@@ -100,6 +100,7 @@ def commands(root: str, data: str) -> dict[str, tuple[str, str]]:
         ),
         "train: no such cache": (f"train --data {data} {out} {tiny} --cache {root}/no", "is not a cache"),
         "train: nothing to begin with": (f"{system1} --init {root}/no", "no does not exist"),
+        "train: to begin with a video model": (f"{system1} --init {root}/tiny_model", "is a video model"),
         "train: weights of other data": (f"{system1} --weights 1 2", "--weights needs 1 numbers"),
         "train: a batch beyond the budget": (f"{system1} --frames-gib 1e-6", "the frames of one batch take"),
         "train: out holds a training": (

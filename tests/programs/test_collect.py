@@ -17,11 +17,11 @@ import pytest
 
 from video2act.data import DatasetError, LeRobotDataset
 from video2act.data.lerobot_tables import read_episodes
+from video2act.data.seeds import recorded_seeds
 from video2act.interfaces import EnvironmentSpec
 from video2act.programs import collect as module
 from video2act.programs.collect import record, record_episode
 from video2act.runtime.pool import Pool
-from video2act.training.record import scenes
 from video2act.types import Observation, Step
 
 SETTINGS = {"seed": 10, "noise": 0.05, "videos_only": False}
@@ -185,7 +185,7 @@ def test_a_suite_is_one_dataset_with_equally_many_episodes_of_each_task(tmp_path
     for dataset in (one, two):
         of_each = Counter((entry.environment, entry.tasks) for entry in dataset.entries)
         assert of_each == {("line/0", ("do line/0",)): 3, ("line/1", ("do line/1",)): 3}
-    assert scenes([(one, tuple(range(6)))]) == {task: [10, 11, 13] for task in suite}  # 12 fails
+    assert recorded_seeds([(one, tuple(range(6)))]) == {task: [10, 11, 13] for task in suite}  # 12 fails
     pairs = [{(entry.environment, entry.seed) for entry in dataset.entries} for dataset in (one, two)]
     assert pairs[0] == pairs[1]
     with pytest.raises(DatasetError, match="environment was 'line', now 'line/0'"):
@@ -220,7 +220,7 @@ def test_nonsense_is_refused(tmp_path):
     [
         ("metaworld:pusch-v3", r"unknown environment 'metaworld:pusch-v3'\. Did you mean 'metaworld:push-v3'\?"),
         ("nothing", "unknown environment 'nothing'"),
-        ("my_module:make", "unknown environment with a scripted expert 'my_module:make'"),
+        ("my_module:make", "'my_module:make' is an environment of your own, which has no .*; record a person with"),
         ("libero:libero_90/3", "unknown environment with a scripted expert 'libero:libero_90/3'"),
         ("libero:libero_90", "unknown environment with a scripted expert 'libero:libero_90/0'"),
         ("libero:libero_91", r"unknown environment 'libero:libero_91'\. Did you mean"),

@@ -88,6 +88,22 @@ def test_trainings_that_are_no_seeds_of_one_arm_are_named(tmp_path: Path):
     assert told in compare([f"{a},{c}", f"{b},{d}"])
 
 
+def test_trainings_are_paired_by_their_seeds(tmp_path: Path):
+    """The first evaluation of each arm made a pair, whatever the seeds were."""
+    won = {"a3": [True] * 4, "a5": [True] * 2 + [False] * 2, "b5": [True, False] * 2, "b3": [True] * 3 + [False]}
+    found = {name: evaluation(tmp_path / name / "eval/x", successes) for name, successes in won.items()}
+    for name in won:
+        train(tmp_path / name, seed=int(name[1]))
+    text = compare([f"{found['a3']},{found['a5']}", f"{found['b5']},{found['b3']}"])
+    assert "| a3 - b5 | 3 | +25.0 |" in text
+    assert "| a3 - b5 | 5 | +0.0 |" in text
+    assert "paired in the order" not in text
+    train(tmp_path / "b3", seed=4)
+    text = compare([f"{found['a3']},{found['a5']}", f"{found['b5']},{found['b3']}"])
+    assert "Trainings are paired in the order given and numbered from 0. Their seeds are a3: 3, 5; b5: 5, 4." in text
+    assert "| a3 - b5 | 0 | +50.0 |" in text
+
+
 def test_how_the_trainings_differ_is_said_in_one_line(tmp_path: Path):
     """Whether two policies differ in the seed alone, nobody could see in a comparison of them."""
     a, b, c = (evaluation(tmp_path / f"{name}/eval/x", [True, False]) for name in "abc")

@@ -328,7 +328,7 @@ def test_to_hold_is_zero_where_an_action_is_relative():
             {"limits": Limits((0.0,), (1.0,)), "system2": "thread"},
             "limits are for 1 numbers, but an action of this policy has 2",
         ),
-        ({"limits": "data", "system2": "thread"}, "needs the statistics of the demonstrations"),
+        ({"limits": "data", "system2": "thread"}, "needs the statistics of the demonstrations.*serve --limits data`"),
         ({"relative_actions": ("z",), "system2": "thread"}, "relative_actions names z"),
     ],
 )

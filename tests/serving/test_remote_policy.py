@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 from serving_fakes import CONTRACT, PERIOD_S, CountingPolicy, serving
 
+from video2act import Runner
 from video2act.config import PolicyConfig
-from video2act.interfaces import Policy
+from video2act.evaluation.served import ServedSystem
+from video2act.interfaces import HoldError, NoPlanError, Policy
 from video2act.serving.client import RemoteError, RemotePolicy
 from video2act.serving.contract import Contract
 from video2act.serving.server import Server
 from video2act.serving.session import PolicySession, System2Session
-from video2act.types import Observation
+from video2act.types import Observation, VideoCondition
 
 
 def observation(step: int, instruction: str = "push") -> Observation:
@@ -245,3 +247,45 @@ def test_another_policy_in_its_place_is_not_driven_with():
     with serving(contract=other, port=port), pytest.raises(ConnectionError, match="another policy answers there now"):
         policy.infer(observation(1))
     policy.close()
+
+
+def test_a_robot_holds_while_its_server_is_away():
+    """Under Runner: the plan runs out, the last target is held, and a server that comes back drives it again."""
+    port = free_port()
+    with ExitStack() as ending:
+        with serving(port=port) as first:
+            policy = ending.enter_context(closing(RemotePolicy(first.address, timeout_s=0.2)))
+            runner = ending.enter_context(Runner(policy, execute_steps=2))
+            runner.reset()
+            assert runner.rates.system2_hz is None
+            last = [runner.step(observation(step)) for step in range(4)][-1]
+        for step in range(4, 8):
+            decision = runner.decide(observation(step))
+            assert decision.is_held
+        np.testing.assert_array_equal(decision.action, last)
+        assert "connection" in runner.incidents.counts
+        ending.enter_context(serving(port=port))
+        policy._timeout_s = 10.0  # pauses between attempts grow
+        assert not runner.decide(observation(8)).is_held
+        assert runner.rates.system2_hz is None
+
+
+def test_the_first_plan_of_an_absent_server_is_an_error_under_runner():
+    with serving() as server:
+        policy = RemotePolicy(server.address, timeout_s=0.2, first_plan_timeout_s=1.0)
+    with closing(policy), Runner(policy) as runner:
+        runner.reset()
+        with pytest.raises(NoPlanError, match=r"no plan from .*There is no earlier target to hold"):
+            runner.step(observation(0))
+
+
+def test_an_evaluation_ends_with_a_server_that_goes_away():
+    with serving() as server:
+        policy = RemotePolicy(server.address, timeout_s=0.2, first_plan_timeout_s=0.5)
+    with closing(policy):
+        system = ServedSystem(policy)
+        system.begin_episode()
+        system.observe(observation(0))
+        with pytest.raises(TimeoutError, match="no plan from") as caught:
+            system.act(observation(0), VideoCondition(system.perceive({}, ["push"]), 0.0, 0))
+        assert not isinstance(caught.value, HoldError)

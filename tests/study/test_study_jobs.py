@@ -4,11 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from small_study import STUDY, write_study
 from video2act import cli
 from video2act.cli_flags import parse
+from video2act.data import DatasetWriter, Episode
 from video2act.study.jobs import StudyPlan, flags, load_study, plan_jobs
 
 REPOSITORY = Path(__file__).parents[2]
@@ -153,6 +155,19 @@ def test_labels_and_results_from_elsewhere(tmp_path: Path):
 def test_what_is_wrong_is_refused_before_any_work(tmp_path: Path, changes: dict[str, Any], said: str):
     with pytest.raises(ValueError, match=said):
         plan(tmp_path, **changes)
+
+
+def test_a_dataset_that_was_recorded_on_the_scenes_is_refused_before_any_work(tmp_path: Path):
+    """A folder's seeds were compared with the scenes by the first evaluation, after hours of training."""
+    names = {"cameras": ("front",), "image_size": 16, "state_names": ("x",), "action_names": ("x",)}
+    frames, column = np.zeros((3, 16, 16, 3), np.uint8), np.zeros((3, 1), np.float32)
+    with DatasetWriter.create(tmp_path / "recorded", fps=10.0, robot="ball", **names) as writer:
+        for seed in (7, 3009):
+            writer.add_episode(Episode({"front": frames}, column, column, "go", seed, "moving:intercept"))
+    told = r"dataset demos: its seeds 7\.\.3009 and the scenes 3000\.\.3009 overlap"
+    with pytest.raises(ValueError, match=told):
+        plan(tmp_path, datasets={"demos": {"folder": "recorded"}})
+    assert plan(tmp_path, datasets={"demos": {"folder": "recorded"}}, scenes={"seed": 3010, "episodes": 5}).jobs
 
 
 def test_a_slice_is_a_smaller_study(tmp_path: Path):

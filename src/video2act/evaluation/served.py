@@ -13,7 +13,7 @@ from video2act.config import FrameConfig, PolicyConfig, System1Config
 from video2act.evaluation.report import SERVED
 from video2act.evaluation.sources import EvaluatedPolicy
 from video2act.files.run_folder import FrameSizes
-from video2act.interfaces import Perceiver
+from video2act.interfaces import NoPlanError, Perceiver
 from video2act.serving.access import load_api_key
 from video2act.serving.contract import Contract
 from video2act.serving.remote_policy import RemotePolicy
@@ -61,8 +61,12 @@ class ServedSystem:
         return Tokens(torch.zeros(count, 0, 1), torch.zeros(count, 0, dtype=torch.bool))
 
     def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
-        """Raises RemoteError, TimeoutError, ConnectionError or HoldError as `RemotePolicy.infer`."""
-        return self.remote.infer(observation)
+        """Raises RemoteError, ConnectionError or HoldError as `RemotePolicy.infer`; TimeoutError where no plan comes: a
+        score must not count steps that a dead server held."""
+        try:
+            return self.remote.infer(observation)
+        except NoPlanError as error:
+            raise TimeoutError(str(error)) from error
 
     def seed(self, seed: int) -> None:
         """The server's noise is its own."""

@@ -80,6 +80,9 @@ def collect(env: str, out: Path | str, **options: Any) -> Collected:
     for task in tasks:
         if task not in known and (":" not in task or task.partition(":")[0] in families):
             check_choice("environment", task, choices=known)
+        elif task not in known:
+            problem = f"{task!r} is an environment of your own, which has no scripted expert to record"
+            raise ValueError(f"{problem}; record a person with `video2act run --record`, or write with DatasetWriter")
         check_choice("environment with a scripted expert", task, choices=demonstrated)
     set_up = partial(_set_up, cameras=chosen.cameras, image_size=chosen.image_size, max_steps=chosen.max_steps)
     return record(

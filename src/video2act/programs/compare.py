@@ -1,8 +1,9 @@
 """`video2act compare`: two or more evaluations on the same scenes, with tests that are paired.
 
-Each argument is one arm: an evaluation, or several of the same arm with other training seeds, joined by commas, which
-are paired in this order. A folder with one evaluation below it (RUN, RUN/eval) stands for it. Evaluations on other
-scenes are refused, with what differs. An arm is called by its (first) run folder.
+Each argument is one arm: an evaluation, or several of the same arm with other training seeds, joined by commas. They
+are paired by training seed where every arm has the same ones, and else in this order, which is said. A folder with one
+evaluation below it (RUN, RUN/eval) stands for it. Evaluations on other scenes are refused, with what differs. An arm is
+called by its (first) run folder.
 """
 
 import json
@@ -142,9 +143,10 @@ def _results(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tuple[Resul
         listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
         raise ValueError(f"every arm needs an evaluation for each training seed, got {listed}")
     (first, one), *_ = next(iter(found.values()))
-    arms, notes = Results(), []
+    seeds, pairing = _training_seeds(found)
+    arms, notes = Results(), [pairing]
     for name, entries in found.items():
-        for seed, (path, info) in enumerate(entries):
+        for seed, (path, info) in zip(seeds[name], entries, strict=True):
             if info["settings"]["env"] != one["settings"]["env"]:
                 theirs, ours = info["settings"]["env"], one["settings"]["env"]
                 raise ValueError(f"{path} was evaluated in {', '.join(theirs)}, {first} in {', '.join(ours)}")
@@ -155,6 +157,25 @@ def _results(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tuple[Resul
         notes += _seeds_differ(entries)
     notes += _trainings_differ(list(found.values()))
     return arms, tuple(filter(None, dict.fromkeys(notes)))
+
+
+def _training_seeds(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tuple[dict[str, list[int]], str]:
+    """The training seeds of each arm where every arm has the same ones; else numbers in the order given, and a note."""
+    seeds = {name: [_training_seed(*entry) for entry in entries] for name, entries in found.items()}
+    first, *others = [sorted(own, key=str) for own in seeds.values()]
+    if None not in first and len(set(first)) == len(first) and all(own == first for own in others):
+        return seeds, ""
+    listed = "; ".join(
+        f"{name}: {', '.join('unknown' if seed is None else str(seed) for seed in own)}" for name, own in seeds.items()
+    )
+    note = f"Trainings are paired in the order given and numbered from 0. Their seeds are {listed}." * (len(first) > 1)
+    return {name: list(range(len(own))) for name, own in seeds.items()}, note
+
+
+def _training_seed(path: Path, info: dict[str, Any]) -> int | None:
+    """None: the run folder is not where it was."""
+    run = _run(path, info)
+    return read_settings(run / TRAINING_FILE).get("seed") if run and (run / TRAINING_FILE).is_file() else None
 
 
 def _labels(firsts: Sequence[tuple[Path, dict[str, Any]]]) -> list[str]:

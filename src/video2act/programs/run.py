@@ -240,7 +240,7 @@ def draw(status: Status, spec: EnvironmentSpec, *, recorded: int) -> Group:
         (
             "rates",
             f"control {rates.control_hz:.1f} of {spec.fps:g} Hz   System 1 {rates.system1_hz:.1f}   "
-            f"System 2 {rates.system2_hz:.1f}",
+            f"System 2 {'-' if rates.system2_hz is None else f'{rates.system2_hz:.1f}'}",
         ),
         ("staleness", staleness),
         ("late", f"{status.late_steps} control steps"),

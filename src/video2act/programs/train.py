@@ -19,6 +19,7 @@ from video2act.data.fit import batch_bytes, check_columns, check_fit, check_weig
 from video2act.data.frame_store import GIB, check_budget
 from video2act.data.labels import label_notes
 from video2act.data.opening import AnyDataset, as_dataset, as_datasets, open_chosen
+from video2act.files.video_model import BACKBONE_FILE
 from video2act.training.choice import check_beside, check_look, check_video_model, choose_policy, clip_bytes, fit_robots
 from video2act.training.resuming import check_out, is_done
 from video2act.training.trackers import check_tracker
@@ -103,6 +104,8 @@ def train(
     check_video_model(config, video_model)
     if init is not None and not resume and not Path(init).exists():
         raise FileNotFoundError(f"{init} does not exist; init takes a run folder, or RDT-1B's checkpoint")
+    if init is not None and (Path(init) / BACKBONE_FILE).is_file():
+        raise ValueError(f"{init} is a video model ({BACKBONE_FILE}), not a policy: give it as video_model")
     if cache is not None:
         load_spec(cache)
     check_tracker(training.track)

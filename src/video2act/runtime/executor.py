@@ -83,7 +83,7 @@ class Executor:
             is_new_plan = self._accept(self._planner.wait, now)
         if self._plan is None:
             reason = self._hold or HoldError("the planner has made no plan")
-            raise HoldError(f"{reason}. There is no earlier target to hold", reason.kind)
+            raise type(reason)(f"{reason}. There is no earlier target to hold", reason.kind)
         action, is_held, is_clamped = self._action(now)
         self._last_action = action
         return Decision(action, self._plan, is_new_plan, is_held, is_clamped)

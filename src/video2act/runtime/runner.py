@@ -45,8 +45,8 @@ class Rates:
     control_hz: float
     system1_hz: float
     """plans"""
-    system2_hz: float
-    """refreshes"""
+    system2_hz: float | None
+    """refreshes; None for a finished `Policy`, such as a `RemotePolicy`, which does not report them"""
     missed_deadlines: int
     """calls of `step` that took longer than a control period"""
     held_steps: int = 0
@@ -291,13 +291,13 @@ class Runner:
     @property
     def rates(self) -> Rates:
         if self.decision is None or self._newest is None:
-            return Rates(0.0, 0.0, 0.0, 0)
+            return Rates(0.0, 0.0, 0.0 if isinstance(self.policy, DualPolicy) else None, 0)
         elapsed_s = self._newest.time - self._began_at + self.decision.plan.chunk.period
-        refreshes = self.policy.num_refreshes() if isinstance(self.policy, DualPolicy) else 0
+        refreshes = self.policy.num_refreshes() / elapsed_s if isinstance(self.policy, DualPolicy) else None
         return Rates(
             self._num_steps / elapsed_s,
             self._num_plans / elapsed_s,
-            refreshes / elapsed_s,
+            refreshes,
             self._missed_deadlines,
             self._held_steps,
         )
@@ -350,6 +350,6 @@ def _find_limits(policy: ConfiguredSystem | Policy, limits: str) -> Limits | Non
     if limits.startswith("data") and statistics is None:
         raise ValueError(
             f"limits={limits!r} needs the statistics of the demonstrations, which {type(policy).__name__} does not "
-            "have; give a json file, or Limits"
+            f"have; give a json file, or Limits, or for a served policy `video2act serve --limits {limits}`"
         )
     return Limits.find(limits, lambda: statistics["action"])

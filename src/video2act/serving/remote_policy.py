@@ -10,7 +10,7 @@ from collections import deque
 from typing import Any
 
 from video2act.incidents import Incidents
-from video2act.interfaces import HoldError
+from video2act.interfaces import HoldError, NoPlanError
 from video2act.observations import check_time
 from video2act.refresh_rule import Frame
 from video2act.serving.codec import MessageError
@@ -96,7 +96,8 @@ class RemotePolicy:
         """A plan for an observation, usually the one observed last.
 
         Raises:
-            TimeoutError: no plan came in time; the message names the last failure of the connection.
+            NoPlanError: no plan came in time (a TimeoutError, and a HoldError); the message names the last failure of
+                the connection.
             HoldError: the video condition is too old to plan on.
             RemoteError: the server refused the observation, or its policy failed.
             ConnectionError: the server cannot be used any more (a wrong key, another policy in its place).
@@ -121,7 +122,7 @@ class RemotePolicy:
         if self._link.failure is not None:
             raise ConnectionError(self.incidents[-1].text) from self._link.failure
         trouble = f"; last: {self.incidents[-1].text}" if self.incidents else ""
-        raise TimeoutError(f"no plan from {self._link.address} within {timeout_s:g} s{trouble}")
+        raise NoPlanError(f"no plan from {self._link.address} within {timeout_s:g} s{trouble}", "connection")
 
     def close(self) -> None:
         """End the connection."""

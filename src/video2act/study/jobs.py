@@ -3,7 +3,7 @@
 A job is a command line that anybody can type, run in the study's folder. Arms that ask for the same training share it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from video2act.config.data_options import CollectOptions
 from video2act.config.files import build, read_plain
 from video2act.config.study import ArmPlan, Plain, StudyConfig, changed, known
 from video2act.config.training_options import LabelOptions, TrainOptions, TrainVideoOptions
+from video2act.data import LeRobotDataset
+from video2act.data.seeds import recorded_seeds
 from video2act.envs import expand_suites, list_environments
 from video2act.envs.choices import check_choice
 from video2act.files.evaluation_folder import INFO_FILE
@@ -134,6 +136,9 @@ class _Made:
             if entry.folder:
                 found = (self.folder / entry.folder).resolve()
                 check((found / "meta/info.json").is_file(), f"{found} holds no dataset; collect one, or name another")
+                dataset = LeRobotDataset(found)
+                for seeds in recorded_seeds([(dataset, tuple(range(len(dataset))))]).values():
+                    _check_scenes(config, seeds)
                 return str(found), ()
             if entry.collect:
                 _refuse(entry.collect, ("out", "workers", "pool"), "datasets")
@@ -251,11 +256,10 @@ def _check_environment(name: str) -> None:
         check_choice("environment", name, choices=listed)
 
 
-def _check_scenes(config: StudyConfig, seen: range) -> None:
+def _check_scenes(config: StudyConfig, seen: Sequence[int]) -> None:
     scenes = range(config.scenes.seed, config.scenes.seed + config.scenes.episodes)
-    shared = range(max(seen.start, scenes.start), min(seen.stop, scenes.stop))
     check(
-        len(shared) == 0,
-        f"its seeds {seen.start}..{seen.stop - 1} and the scenes {scenes.start}..{scenes.stop - 1} overlap: success "
-        "there may be memory; choose another scenes.seed",
+        not set(seen) & set(scenes),
+        f"its seeds {min(seen)}..{max(seen)} and the scenes {scenes.start}..{scenes.stop - 1} overlap: success there "
+        "may be memory; choose another scenes.seed",
     )

@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from video2act.data import Dataset, LeRobotDataset, as_view, load_origin
+from video2act.data import Dataset, LeRobotDataset, as_view
 from video2act.data.embodied import EmbodiedDataset
 from video2act.data.labels import load_labels
+from video2act.data.seeds import Part, recorded_seeds
 from video2act.files.atomic import write_text
 from video2act.files.run_folder import DATA_FILE, INSTRUCTIONS_FILE, ROBOTS, SCENES_FILE
 from video2act.policy import Video2Act
@@ -37,10 +38,6 @@ def save_runs(policy: Video2Act, weights: dict[str, Tensor], *, out: Path, data:
         print(f"policy of {name}: {out / ROBOTS / name}   {record}")
 
 
-Part = tuple[LeRobotDataset, tuple[int, ...]]
-"""a dataset on disk, and the episodes of it that are used"""
-
-
 def _parts(data: Dataset) -> list[Part]:
     view = as_view(data)
     pairs = zip(view.parts, view.episodes, strict=True)
@@ -49,7 +46,7 @@ def _parts(data: Dataset) -> list[Part]:
 
 def _save(policy: Video2Act, weights: dict[str, Tensor], *, out: Path, own: list[Part], data: Dataset) -> None:
     policy.save(out, weights)
-    write_text(out / SCENES_FILE, json.dumps(scenes(own)) + "\n")
+    write_text(out / SCENES_FILE, json.dumps(recorded_seeds(own)) + "\n")
     write_text(out / INSTRUCTIONS_FILE, json.dumps(sorted(data.tasks)[:MAX_INSTRUCTIONS], indent=2) + "\n")
     described = [describe_part(*part, is_own=part in own) for part in _parts(data)]
     write_text(out / DATA_FILE, json.dumps(described, indent=2) + "\n")
@@ -73,15 +70,3 @@ def describe_part(dataset: LeRobotDataset, episodes: tuple[int, ...], *, is_own:
         **({"frame_sizes": {camera: dataset.image_size(camera) for camera in dataset.cameras}} if is_own else {}),
         **({"labels": str(labels)} if labels else {}),
     }
-
-
-def scenes(parts: list[Part]) -> dict[str, list[int]]:
-    """Environment -> seeds of the episodes that `collect` recorded."""
-    seeds: dict[str, list[int]] = {}
-    for dataset, chosen in parts:
-        recorded = load_origin(dataset.root).get("environment")
-        for entry in (dataset.entries[episode] for episode in chosen):
-            environment = entry.environment or recorded
-            if environment is not None and entry.seed is not None:
-                seeds.setdefault(environment, []).append(entry.seed)
-    return seeds
