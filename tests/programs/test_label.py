@@ -145,7 +145,7 @@ class TestLabels:
         other = write(tmp_path / "other", [20], has_action=False)
         model = labelled.with_name("labelled.model")
         assert run(data, other, tmp_path / "out", model=model).episodes == (0,)
-        with pytest.raises(FileExistsError, match=r"another inverse-dynamics model \(context: 1 there, 2 now\)"):
+        with pytest.raises(FileExistsError, match=r"another inverse-dynamics model \(context: 1 then, 2 now\)"):
             run(data, other, tmp_path / "again", model=model, config=replace(CONFIG, context=2))
 
     def test_the_state_is_read_where_it_is_asked_for(self, data: Path, videos: Path, tmp_path: Path):

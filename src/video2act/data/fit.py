@@ -79,11 +79,11 @@ def relative_notes(config: PolicyConfig, dataset: Dataset) -> list[str]:
     """A line where actions have names of changes or speeds and nothing says that they are: a robot would go on moving
     while it holds."""
     if ours := ", ".join(config.relative_actions):
-        silent = [part for part in as_view(dataset).parts if not part.relative_actions]
+        parts = as_view(dataset).parts
+        silent = [part for part in parts if not part.relative_actions]
         listed = ", ".join(str(part.root) if isinstance(part, LeRobotDataset) else "a dataset" for part in silent)
-        is_mixed = len(silent) < len(as_view(dataset).parts)
         told = f"{listed} does not record which actions are changes or speeds; {ours} is taken for them there, too"
-        return [told] if silent and is_mixed else []
+        return [told] if 0 < len(silent) < len(parts) else []
     names = look_relative(dataset.stats["action"].names)
     if not names:
         return []

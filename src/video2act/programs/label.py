@@ -20,9 +20,8 @@ from video2act.data.labels import LABELS, Labels, label_notes, recorded_parts
 from video2act.data.lerobot_format import INFO_PATH, load_info
 from video2act.data.opening import AnyDataset, as_dataset
 from video2act.files.differences import differences
-from video2act.files.run_folder import TRAINING_FILE
 from video2act.frames import fit_problem
-from video2act.training.resuming import FINISHED, check_out, read_settings, settings_of
+from video2act.training.resuming import check_out, differs_from_finished, settings_of
 from video2act.training.trackers import check_tracker
 
 HANDFUL = 5
@@ -156,14 +155,10 @@ def _check_out(out: Path, settings: dict[str, Any], *, total: int) -> None:
 
 def _is_trained(folder: Path, settings: dict[str, Any]) -> bool:
     """Whether the folder holds this model, finished. Raises FileExistsError: it holds another one."""
-    path = folder / TRAINING_FILE
-    before = read_settings(path) if path.is_file() else {}
-    if not before.get(FINISHED):
-        return False
-    # how the device computes is chosen when a training begins
-    own = {name: value for name, value in settings.items() if name != "mixed_precision"}
-    if changed := differences({name: before.get(name) for name in own}, own, words=("there", "now")):
+    changed = differs_from_finished(folder, settings)
+    if changed:
         problem = f"{folder} holds another inverse-dynamics model ({'; '.join(changed)})"
         raise FileExistsError(f"{problem}; name another folder with --model")
-    print(f"note: {folder} holds the trained model, which is used")
-    return True
+    if changed is not None:
+        print(f"note: {folder} holds the trained model, which is used")
+    return changed is not None

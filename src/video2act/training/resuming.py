@@ -115,24 +115,35 @@ def _is_of_data(difference: str) -> bool:
     return difference.startswith(("data:", "video_data:"))
 
 
+def differs_from_finished(folder: Path, settings: dict[str, Any]) -> list[str] | None:
+    """How the finished training in a folder differs from these settings; None: there is no finished one. Settings that
+    an older version did not record do not count, nor how the device computes.
+
+    Raises:
+        ValueError: `training.json` is damaged.
+    """
+    path = folder / TRAINING_FILE
+    before = read_settings(path) if path.is_file() else {}
+    if not before.get(FINISHED):
+        return None
+    known = [name for name in settings if name in before and name != "mixed_precision"]
+    then, now = ({name: each[name] for name in known} for each in (before, settings))
+    return differences(then, now, words=("then", "now"))
+
+
 def is_done(folder: Path, config: OptimizationConfig) -> bool:
     """Whether a finished training with these options is in a folder, so that nothing is left to do.
 
     Raises:
         FileExistsError: it had other options. ValueError: `training.json` is damaged.
     """
-    path = folder / TRAINING_FILE
-    before = read_settings(path) if path.is_file() else {}
-    if not before.get(FINISHED):
-        return False
-    now = {name: value for name, value in settings_of(config, {}).items() if name != "mixed_precision"}
-    then = {name: value for name, value in before.items() if name in now}
-    if changed := differences(then, {name: now[name] for name in then}, words=("then", "now")):
+    changed = differs_from_finished(folder, settings_of(config, {}))
+    if changed:
         raise FileExistsError(
             f"{folder} holds a finished training with other options ({'; '.join(changed)}); choose another folder, or "
             "begin from its weights: --init"
         )
-    return True
+    return changed is not None
 
 
 def read_settings(path: Path) -> dict[str, Any]:
