@@ -169,6 +169,8 @@ def test_a_run_says_what_the_policy_sees_and_does(run: Callable[[PolicyConfig], 
     ):
         assert line in lines
     assert any(line.startswith("rate 20 control steps per second; System 2 refreshes every 8") for line in lines)
+    (folder / "training.json").write_text('{"validation_fraction": 0.3}')
+    assert "7 episodes (2 of them held out), 700 frames" in describe_run(folder), "those were counted as trained on"
 
 
 def test_a_run_names_the_numbers_that_a_robot_gives_and_gets(run: Callable[[PolicyConfig], Path]):

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from video2act.config import PolicyConfig, camera_and_lag, differences
+from video2act.data.view import num_held_out
 from video2act.files.run_folder import (
     STATISTICS_FILE,
+    TRAINING_FILE,
     TrainedDataset,
     load_config,
     load_instructions,
@@ -16,6 +18,7 @@ from video2act.presets import PRESETS, DataSpec, make_preset
 from video2act.programs.info.models import sizes
 from video2act.programs.info.tables import as_text, facts
 from video2act.statistics import load_statistics
+from video2act.training.resuming import read_settings
 
 MAX_SENTENCES = 5
 """of a training that are shown"""
@@ -29,7 +32,10 @@ def describe_run(path: Path | str) -> str:
     """
     path = Path(path)
     policy = load_config(path)
-    trained_on = "\n".join(map(_trained_on, load_trained_datasets(path)))
+    record = path / TRAINING_FILE
+    found = read_settings(record).get("validation_fraction") if record.is_file() else 0.0
+    held_out = found if isinstance(found, float) and 0 < found < 1 else 0.0
+    trained_on = "\n".join(_trained_on(data, held_out) for data in load_trained_datasets(path))
     names = _names(path)
     rows = (
         ("run", str(path)),
@@ -89,11 +95,12 @@ def _rhythm(policy: PolicyConfig) -> str:
     return f"{rhythm}, trained on conditions up to {stale:.3g} s old"
 
 
-def _trained_on(data: TrainedDataset) -> str:
+def _trained_on(data: TrainedDataset, held_out: float) -> str:
     columns = [f"{name}: {' + '.join(used)}" for name, used in (("state", data.state), ("action", data.action)) if used]
     frames = [f"{camera} {width}x{height}" for camera, (height, width) in data.frame_sizes.items()]
     listed = "; ".join([*data.tasks[:MAX_SENTENCES], *columns, ", ".join(frames)]).removesuffix("; ")
-    return f"{data.name} ({data.robot}): {data.episodes} episodes, {data.frames} frames; {listed}"
+    kept = f" ({num_held_out(data.episodes, held_out)} of them held out)" if held_out and data.episodes > 1 else ""
+    return f"{data.name} ({data.robot}): {data.episodes} episodes{kept}, {data.frames} frames; {listed}"
 
 
 def _data_of(policy: PolicyConfig) -> DataSpec:
