@@ -1,6 +1,7 @@
 """A study from its yaml file to its table: what is run, what goes on, and what is refused."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,23 @@ def test_a_failed_job_stops_those_that_need_it_and_is_tried_again(tmp_path: Path
     record = json.loads((tmp_path / "out/jobs/train_bad_seed0.json").read_text())
     assert [attempt["exit_code"] for attempt in record["attempts"]] == [1, 0]
     assert record["cpu_seconds"] == pytest.approx(sum(attempt["cpu_seconds"] for attempt in record["attempts"]))
+
+
+def test_an_attempt_that_ended_with_the_study_is_counted(tmp_path: Path):
+    """A killed study's attempts were nowhere in its compute."""
+    run(tmp_path, arms=("good",), seeds=(0,))
+    path = tmp_path / "out/jobs/train_good_seed0.json"
+    record = json.loads(path.read_text()) | {"finished": False}
+    cut = {"started": "2026-01-01T00:00:00+00:00", "exit_code": None, "machine": record["attempts"][0]["machine"]}
+    path.write_text(json.dumps(record | {"attempts": [cut]}))
+    log = tmp_path / "out/logs/train_good_seed0.log"
+    os.utime(log, (1767225600 + 7200,) * 2)  # two hours later
+    (tmp_path / "out/policies/good_seed0/training.json").unlink()
+    text = run(tmp_path, arms=("good",), seeds=(0,)).read_text()
+    assert "1 attempts ended together with the study, after 2.00 hours; they are not in these numbers." in text
+    first, second = json.loads(path.read_text())["attempts"]
+    assert (first["seconds"], first["exit_code"], second["exit_code"]) == (7200.0, None, 0)
+    assert json.loads(path.read_text())["seconds"] == pytest.approx(7200 + second["seconds"], abs=0.01)
 
 
 def test_a_training_that_was_interrupted_goes_on(tmp_path: Path):
@@ -151,9 +169,8 @@ class TestReport:
         text = run(tmp_path, report_only=True).read_text()
         assert len(played(tmp_path)) == 8, "a report runs nothing"
         assert "the frozen clip: seeds 1" in text
-        assert (
-            "CPU-hours of attempts that ended by themselves: collect 0.00, train 0.00, train-video 0.00, eval 0.00."
-            in text.replace("collect 0.00, train-video 0.00, train 0.00", "collect 0.00, train 0.00, train-video 0.00")
+        assert "CPU-hours: collect 0.00, train 0.00, train-video 0.00, eval 0.00." in text.replace(
+            "collect 0.00, train-video 0.00, train 0.00", "collect 0.00, train 0.00, train-video 0.00"
         )
 
     def test_a_slice_is_named_and_its_goal_is_not_judged(self, tmp_path: Path):

@@ -161,22 +161,36 @@ def _missing(plan: StudyPlan, results: Results, *, arms: Collection[str], seeds:
 
 
 def _costs(plan: StudyPlan, folder: Path) -> dict[str, Any]:
-    """CPU-seconds by kind of job, machines and versions."""
+    """CPU-seconds by kind of job, attempts that were interrupted and their seconds, machines and versions."""
     spent, machines, versions = dict[str, float](), dict[str, Any](), dict[str, Any]()
+    cut = list[float]()
     for job in plan.jobs.values():
         record = read_record(folder, job)
         for attempt in record["attempts"] if record else ():
-            spent[job.kind] = round(spent.get(job.kind, 0.0) + attempt["cpu_seconds"], 3)
+            if "cpu_seconds" in attempt:
+                spent[job.kind] = round(spent.get(job.kind, 0.0) + attempt["cpu_seconds"], 3)
+            elif "seconds" in attempt:
+                cut.append(attempt["seconds"])
             machines[attempt["machine"]["host"]] = attempt["machine"]
         versions |= (record or {}).get("versions", {})
-    return {"cpu_seconds": spent, "machines": list(machines.values()), "versions": versions}
+    interrupted = {"attempts": len(cut), "seconds": round(sum(cut), 3)}
+    return {
+        "cpu_seconds": spent,
+        "interrupted": interrupted,
+        "machines": list(machines.values()),
+        "versions": versions,
+    }
 
 
 def _compute(costs: dict[str, Any]) -> Section:
     spent = ", ".join(f"{kind} {seconds / 3600:.2f}" for kind, seconds in costs["cpu_seconds"].items())
     machines = "; ".join(f"{each['cpu']}, {each['cores']} cores" for each in costs["machines"])
     versions = ", ".join(f"{name} {version}" for name, version in costs["versions"].items() if version)
-    told = f"CPU-hours of attempts that ended by themselves: {spent or 'none'}."
+    cut = costs["interrupted"]
+    told = f"CPU-hours: {spent or 'none'}." + (
+        f" {cut['attempts']} attempts ended together with the study, after {cut['seconds'] / 3600:.2f} hours; they are "
+        "not in these numbers." * bool(cut["attempts"])
+    )
     return Section("Compute", (f"{told} Machine: {machines or 'none'}. Versions: {versions}.",))
 
 

@@ -61,27 +61,34 @@ class JobWorker:
 
     def __call__(self, job: StudyJob) -> Outcome:
         record = read_record(self._folder, job) or _new_record(job)
+        for attempt in record["attempts"]:
+            _close(attempt, log_path(self._folder, job.name))
         words = list(job.words)
         is_done, has_begun = _progress(self._folder / job.out, job)
         code = 0
         if not is_done:
             words += ["--resume"] if has_begun else []
-            code, attempt = self._run(job, words)
-            record["attempts"].append(attempt)
+            # recorded before it runs: it may end together with the study
+            record["attempts"].append({"started": _now(), "exit_code": None, "machine": machine()})
+            self._write(job, record)
+            code, record["attempts"][-1] = self._run(job, words)
         for name in ("seconds", "cpu_seconds"):
-            record[name] = round(sum(attempt[name] for attempt in record["attempts"]), 3)
+            record[name] = round(sum(attempt.get(name, 0.0) for attempt in record["attempts"]), 3)
         if code == 0:
             record |= {"finished": True, "result": _result(self._folder / job.out, job), "versions": versions()}
-        write_text(_record_path(self._folder, job.name), json.dumps(record, indent=2) + "\n")
+        self._write(job, record)
         return Outcome(job, record, "" if code == 0 else _last_line(log_path(self._folder, job.name), code))
 
     def close(self) -> None:
         pass
 
+    def _write(self, job: StudyJob, record: dict[str, Any]) -> None:
+        write_text(_record_path(self._folder, job.name), json.dumps(record, indent=2) + "\n")
+
     def _run(self, job: StudyJob, words: list[str]) -> tuple[int, dict[str, Any]]:
         log, command = log_path(self._folder, job.name), [*COMMAND, *words]
         log.parent.mkdir(parents=True, exist_ok=True)
-        started, began = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+        started, began = _now(), time.monotonic()
         with log.open("ab") as written:
             written.write(f"== {started} video2act {shlex.join(words)}\n".encode())
             written.flush()
@@ -97,6 +104,17 @@ class JobWorker:
             "exit_code": process.returncode,
             "machine": machine(),
         }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _close(attempt: dict[str, Any], log: Path) -> None:
+    """Give an attempt that ended together with the study its seconds, up to the last line of its log. Its CPU-seconds
+    nobody counted."""
+    if attempt["exit_code"] is None and "seconds" not in attempt and log.is_file():
+        attempt["seconds"] = max(0.0, log.stat().st_mtime - datetime.fromisoformat(attempt["started"]).timestamp())
 
 
 @contextmanager
