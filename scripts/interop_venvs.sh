@@ -16,7 +16,7 @@ venv() { # version, python, requirements...
     shift 2
     case " $chosen " in *" $version "*) ;; *) return 0 ;; esac
     [ -f "$folder/$name/complete" ] && return
-    command -v "$python" >/dev/null || { echo "$python is needed for $name: install it or put it on the path" >&2; exit 1; }
+    "$python" -c "" 2>/dev/null || { echo "$python is needed for $name: install it or put it on the path" >&2; exit 1; }
     "$python" -m pip index versions lerobot 2>/dev/null | tr ', ' '\n\n' | grep -qx "$version" ||
         { echo "lerobot $version is not in the package index for $("$python" -V): left out" >&2; return 0; }
     "$python" -m venv "$folder/$name"
@@ -34,3 +34,4 @@ new='aloha,pusht,metaworld,training,evaluation,core_scripts,diffusers-dep,transf
 venv 0.4.4 "${PYTHON311:-python3.11}" 'lerobot[aloha,pusht,metaworld,transformers-dep]==0.4.4' 'torch==2.10.*' 'diffusers==0.35.*' 'transformers==4.57.*'
 venv 0.6.1 "${PYTHON312:-python3.12}" "lerobot[$new]==0.6.1" 'torch==2.11.*' 'diffusers==0.39.*' 'transformers==5.5.*'
 venv 0.7.0 "${PYTHON312:-python3.12}" "lerobot[$new]==0.7.0"
+ls "$folder"/lerobot-*/complete >/dev/null 2>&1 || { echo "none of lerobot $chosen could be installed" >&2; exit 1; }
