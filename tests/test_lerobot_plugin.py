@@ -173,6 +173,14 @@ def test_it_continues_in_inference_mode(policy: Any):
     torch.testing.assert_close(again[0, 0], left[0])
 
 
+def test_it_acts_in_inference_mode(policy: Any):
+    """`lerobot-eval` acts so: its second plan, which continues the first, took gradients."""
+    with torch.inference_mode():
+        seen = {name: value.clone() if torch.is_tensor(value) else value for name, value in seen_by(policy, 1).items()}
+        for _ in range(policy.model.config.execute_steps + 1):
+            assert policy.select_action(seen).shape == (1, 2)
+
+
 def test_rows_that_lerobot_fills_up_are_no_actions(plugin: Any):
     chunking = importlib.import_module("lerobot_policy_video2act.chunking")
     left = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0], [0.0, 0.0]])

@@ -285,6 +285,19 @@ class TestContinuing:
         assert not np.allclose(plan(0.4), plan(-0.4), atol=1e-6)
 
 
+    def test_guidance_works_in_a_callers_inference_mode(self, policy: Video2Act):
+        """Gradients cannot be taken of what inference mode made, and a robot's loop may run in it."""
+        committed = Committed(np.array([[0.5, -0.5]] * 4), 1)
+        expected = policy.continue_plan(observation(), condition(policy), committed=committed, guidance=5.0)
+        policy.seed(0)
+        with torch.inference_mode():
+            seen = condition(policy)
+            policy.act(observation(), seen)
+            policy.seed(0)
+            found = policy.continue_plan(observation(), seen, committed=committed, guidance=5.0)
+        np.testing.assert_allclose(found.actions[:1], expected.actions[:1], atol=1e-6)
+
+
 class TestSystem2Alone:
     def test_it_understands_what_the_whole_policy_does(self, policy: Video2Act, tmp_path: Path):
         policy.save(tmp_path)

@@ -108,8 +108,9 @@ class Video2Act(nn.Module):
         projected = self.system1.project(conditions, state, staleness=batch.staleness, visible=visible, known=mask)
         return self.system1.loss(actions, batch.action_is_pad, conditions=projected, generator=generator, known=mask)
 
-    # acting
+    # acting. A guided chunk takes gradients, which are impossible on what a caller's inference mode made
 
+    @torch.inference_mode(mode=False)
     @torch.no_grad()
     def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
         """Slow: clips, one per stream -> System 2's tokens. Empty for a policy without System 2."""
@@ -144,6 +145,7 @@ class Video2Act(nn.Module):
             sampled = self.system1.sample(projected, noise)
         return self._chunk(sampled, observation)
 
+    @torch.inference_mode(mode=False)
     @torch.no_grad()
     def continue_plan(
         self, observation: Observation, condition: VideoCondition, *, committed: Committed, guidance: float | None

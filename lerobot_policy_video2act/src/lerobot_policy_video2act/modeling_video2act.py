@@ -124,8 +124,6 @@ class Video2ActPolicy(PreTrainedPolicy):
         self._control_step += 1
         return self._tensor([runner.step(seen) for runner, seen in observed])
 
-    # guided denoising takes gradients, which are impossible on what inference mode made
-    @torch.inference_mode(mode=False)
     @torch.no_grad()
     def predict_action_chunk(
         self,
