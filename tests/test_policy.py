@@ -284,7 +284,6 @@ class TestContinuing:
         assert np.array_equal(plan(0.4), plan(0.4))
         assert not np.allclose(plan(0.4), plan(-0.4), atol=1e-6)
 
-
     def test_guidance_works_in_a_callers_inference_mode(self, policy: Video2Act):
         """Gradients cannot be taken of what inference mode made, and a robot's loop may run in it."""
         committed = Committed(np.array([[0.5, -0.5]] * 4), 1)

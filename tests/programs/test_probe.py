@@ -119,7 +119,7 @@ def test_what_comes_later_never_leaks_into_what_is_imagined(options: Callable[..
     asked = options(imagine=(4,), weights=("trained", "future"))
     config = program.choose_policy(asked, program.DataSpec(3, 2, 20.0, ("front", "wrist")))
     dataset = program.open_chosen(asked)
-    split = split_of(asked, len(dataset))
+    split = split_of(asked, dataset)
     store = program.FrameStore(dataset)
 
     class Altered(program.FrameStore):
@@ -188,7 +188,7 @@ class TestPredictingTheState:
 
     def test_the_target_is_the_state_and_the_head_does_not_get_it(self, moving: Path, options: Callable[..., Any]):
         data, given = open_dataset(moving), options(predict=("x", "grip"))
-        moments = probing.moments_of(given, data, horizon=8, split=split_of(given, len(data)))
+        moments = probing.moments_of(given, data, horizon=8, split=split_of(given, data))
         assert moments.target.shape == (len(moments.episode), 1, 2)
         assert not moments.state.any()
         grip = moments.target[:, 0, 1]

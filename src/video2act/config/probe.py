@@ -51,7 +51,7 @@ class ProbeOptions(PolicyStart, DataOptions):
     labelled: CountingInt = 10
     """episodes that the head is trained on"""
     held_out: CountingInt = 20
-    """episodes that it is tested on: the last ones"""
+    """episodes that it is tested on: the last ones of each task"""
     seeds: CountingInt = 3
     """repetitions: each draws the labelled episodes and the head's first weights anew, the same for every row"""
     seed: Seed = 0

@@ -65,7 +65,7 @@ class VideoTrainConfig(OptimizationConfig):
     """sides of training clips. Each step draws one of them, so that one model serves streams of any; the report uses
     the first"""
     validation_fraction: float = 0.1
-    """share of episodes, at the end of each dataset, that are held out for the report"""
+    """share of episodes, the last ones of each task, that are held out for the report"""
 
     def _check(self) -> None:
         check(len(self.sizes_px) > 0, "sizes_px must name at least one size")
@@ -109,7 +109,7 @@ class TrainConfig(OptimizationConfig):
     vary_instruction: bool = False
     """draw the instruction from all sentences that the episode was recorded with"""
     validation_fraction: Fraction = 0.0
-    """share of episodes, at the end of each dataset, that are held out and whose loss is measured; 0: none"""
+    """share of episodes, the last ones of each task, that are held out and whose loss is measured; 0: none"""
     validate_every: Annotated[int, Between(1, 10**9)] = 100
     """training steps between two measurements of the validation loss"""
     num_workers: Annotated[int, Between(0, 1024)] = 0

@@ -1,6 +1,7 @@
 """Several datasets under one numbering of episodes, or a part of them: what is trained on, and what is held out."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -119,12 +120,36 @@ def choose(dataset: LeRobotDataset, episodes: Sequence[int]) -> DatasetView:
 
 
 def split(dataset: Dataset, fraction: float) -> tuple[DatasetView, DatasetView]:
-    """Training and validation episodes. The last `fraction` of each part's episodes is held out: at least one, never
-    all. Raises ValueError: a part has fewer than two episodes."""
+    """Training and validation episodes. Of each part a `fraction` of its episodes is held out, as `hold_out` chooses
+    them: at least one, never all. Raises ValueError: a part has fewer than two episodes."""
     view = as_view(dataset)
-    counts = [num_held_out(len(chosen), fraction) for chosen in view.episodes]
-    halves = list(zip(view.episodes, counts, strict=True))
-    return view.select([chosen[:-n] for chosen, n in halves]), view.select([chosen[-n:] for chosen, n in halves])
+    held_out = [set(hold_out(part, num_held_out(len(part), fraction))) for part in view.each]
+    halves = list(zip(view.episodes, held_out, strict=True))
+    return (
+        view.select([[i for place, i in enumerate(chosen) if place not in held] for chosen, held in halves]),
+        view.select([[i for place, i in enumerate(chosen) if place in held] for chosen, held in halves]),
+    )
+
+
+def hold_out(dataset: Dataset, count: int) -> list[int]:
+    """`count` episodes to test on: the last ones of each task, in proportion to its episodes. A suite is recorded task
+    after task, so that its last episodes would be all of one task. Tasks of one episode count as one task."""
+    view = as_view(dataset)
+    tasks = [_task(view.parts[k], i) for k, chosen in enumerate(view.episodes) for i in chosen]
+    often = {task for task, number in Counter(tasks).items() if number > 1}
+    places: dict[Hashable, list[int]] = {}
+    for place, task in enumerate(tasks):
+        places.setdefault(task if task in often else (), []).append(place)
+    shares = {task: count * len(own) / len(tasks) for task, own in places.items()}
+    numbers = {task: int(share) for task, share in shares.items()}
+    for task in sorted(shares, key=lambda task: numbers[task] - shares[task])[: count - sum(numbers.values())]:
+        numbers[task] += 1
+    return sorted(place for task, own in places.items() for place in own[len(own) - numbers[task] :])
+
+
+def _task(dataset: Dataset, i: int) -> tuple[str, ...]:
+    """What an episode is told; nothing where a dataset that is not on disk would have to be read for it."""
+    return dataset.entries[i].tasks if isinstance(dataset, LeRobotDataset) else ()
 
 
 def num_held_out(count: int, fraction: float) -> int:

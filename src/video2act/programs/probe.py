@@ -67,7 +67,7 @@ def probe(options: ProbeOptions) -> Path:
     with FolderLock(out, "a probe"):
         done = _read(out, options, dataset)
         store = FrameStore(dataset)
-        split = split_of(options, len(dataset))
+        split = split_of(options, dataset)
         moments = probing.moments_of(options, dataset, horizon=policy.horizon, split=split)
         if BLIND not in done:
             done[BLIND] = probing.measure(options, moments, num_layers=1, former=arms[0].stream.former, split=split)

@@ -8,6 +8,8 @@ import numpy as np
 
 from video2act.config import FilterConfig, ImagineConfig, StreamConfig, System2Config
 from video2act.config.probe import ProbeOptions
+from video2act.data import Dataset
+from video2act.data.view import hold_out
 
 FUTURE_FRAMES = 12
 """of the ceiling, where nothing is imagined"""
@@ -97,11 +99,12 @@ class Split:
         return sorted({episode for one in self.labelled for episode in one} | set(self.held_out))
 
 
-def split_of(options: ProbeOptions, count: int) -> Split:
-    """The last episodes are held out; each repetition draws its labelled ones from the others."""
-    held_out = list(range(count - options.held_out, count))
+def split_of(options: ProbeOptions, dataset: Dataset) -> Split:
+    """The last episodes of each task are held out; each repetition draws its labelled ones from the others."""
+    held_out = hold_out(dataset, options.held_out)
+    others = np.setdiff1d(np.arange(len(dataset)), held_out)
     drawn = [
-        np.random.default_rng(seed).permutation(count - options.held_out)[: options.labelled].tolist()
+        np.random.default_rng(seed).permutation(others)[: options.labelled].tolist()
         for seed in range(options.seed, options.seed + options.seeds)
     ]
     return Split(drawn, held_out)
