@@ -12,8 +12,7 @@ from contextlib import ExitStack, closing
 
 import numpy as np
 
-from video2act import Video2Act
-from video2act.interfaces import HoldError
+from video2act import Runner, Video2Act
 from video2act.presets import DataSpec, tiny
 from video2act.programs.serve import serving
 from video2act.serving.client import RemotePolicy
@@ -36,21 +35,22 @@ def look(contract: Contract) -> Observation:
 
 
 def drive(policy: RemotePolicy, control_steps: int = 24) -> None:
-    contract = policy.contract
-    policy.reset()
-    for step in range(control_steps):
-        observation = look(contract)
-        policy.observe(observation)  # send every frame, without waiting: System 2 also needs those between plans
-        if step % contract.execute_steps == 0:
-            started = time.perf_counter()
-            try:
-                targets = policy.infer(observation).actions[: contract.execute_steps]
-                print(f"step {step:2}: {len(targets)} actions, after {1000 * (time.perf_counter() - started):.0f} ms")
-            except (TimeoutError, HoldError) as error:  # no connection, or the last condition is too old
-                targets = [None] * contract.execute_steps
-                print(f"step {step:2}: the robot holds its last target: {error}")
-        print(end="" if targets[step % contract.execute_steps] is None else ".")  # your motors here
-        time.sleep(contract.period_s)
+    # without an answer the robot holds: zeros of its relative actions, its last other targets. system1="thread" would
+    # execute the rest of a plan while the next is on its way
+    with Runner(policy) as runner:
+        runner.reset()
+        for step in range(control_steps):
+            decision = runner.decide(look(policy.contract))  # every frame is sent: System 2 needs those between plans
+            if decision.is_new_plan:
+                print(f"step {step:2}: a plan of {len(decision.plan.chunk.actions)} actions")
+            for incident in decision.incidents:
+                print(f"step {step:2}: {incident.kind}: {incident.text}")
+            send(decision.action)
+            time.sleep(policy.contract.period_s)
+
+
+def send(action: np.ndarray) -> None:
+    """Your motors here."""
 
 
 if __name__ == "__main__":

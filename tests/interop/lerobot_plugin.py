@@ -115,7 +115,7 @@ def same_batches(data: Path, saved: Path) -> None:
     config: Any = PreTrainedConfig.from_pretrained(saved)
     policy = replace(config.plan(), max_staleness_steps=0)
     own = LeRobotDataset(data)
-    loader = BatchLoader(own, FrameStore(own), policy, batch_size=6, seed=0)
+    loader = BatchLoader(own, FrameStore(own), config=policy, batch_size=6, seed=0)
     expected, places = loader[0], loader.places(0)
     deltas = {f"observation.images.{camera}": config.observation_delta_indices for camera in policy.all_cameras}
     deltas |= {"observation.state": config.observation_delta_indices, "action": config.action_delta_indices}

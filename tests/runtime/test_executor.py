@@ -226,9 +226,8 @@ class TestRealTimeChunking:
                 return ActionChunk(np.zeros((8, 2)), observation.time, 1 / FPS)
 
         policy, environment = Remote(), FakeEnvironment(6)
-        runner = Runner(policy, execute_steps=2, overlap="rtc")
         with pytest.raises(ValueError, match="Remote cannot continue a plan"):
-            run_episode(environment, runner, seed=0)
+            Runner(policy, execute_steps=2, overlap="rtc")
         # and drives well without
         assert run_episode(environment, Runner(policy, execute_steps=2), seed=0).num_steps == 6
 

@@ -270,6 +270,28 @@ def test_a_robot_holds_while_its_server_is_away():
         assert runner.rates.system2_hz is None
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"max_staleness_s": 0.5, "when_stale": "error"}, "max_staleness_s, when_stale"),
+        ({"hang_timeout_s": 1.0}, "hang_timeout_s"),
+        ({"is_blind": True}, "is_blind"),
+        ({"system2": "thread"}, "system2"),
+    ],
+)
+def test_options_of_system2_are_not_ignored_for_a_served_policy(server: Server, options: dict[str, Any], named: str):
+    """A limit of staleness was taken without a word, and the robot went on with a System 2 that hung."""
+    told = f"so {named} would have no effect: leave it out.*serve --max-staleness-s"
+    with closing(RemotePolicy(server.address)) as policy, pytest.raises(ValueError, match=told):
+        Runner(policy, **options)
+
+
+def test_no_more_steps_are_executed_than_a_plan_has(server: Server):
+    told = "execute_steps=9, but a plan of this policy has 4 actions.*at most 4"
+    with closing(RemotePolicy(server.address)) as policy, pytest.raises(ValueError, match=told):
+        Runner(policy, execute_steps=9)
+
+
 def test_the_first_plan_of_an_absent_server_is_an_error_under_runner():
     with serving() as server:
         policy = RemotePolicy(server.address, timeout_s=0.2, first_plan_timeout_s=1.0)

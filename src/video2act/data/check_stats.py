@@ -16,7 +16,7 @@ def stats_faults(root: Path, info: DatasetInfo, *, columns: dict[str, list[np.nd
     """Args: columns: states and actions of all episodes that could be read."""
     path = root / STATS_PATH
     if not path.is_file():
-        yield f"{path} does not exist; LeRobot normalises with it"
+        yield f"{path} does not exist; training here computes its own, but LeRobot normalises with it"
         return
     check_exists(path)
     try:

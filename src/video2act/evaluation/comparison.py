@@ -188,6 +188,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjust(list(p_values), "holm")
 
 
+def told_by(arms: Mapping[str, Outcomes]) -> str:
+    """By which tests `cannot_be_told_apart` judges these arms."""
+    is_single = all(len(outcomes) == 1 for outcomes in arms.values())
+    return f"all pairs, over {'scenes of one training each' if is_single else 'training seeds'}, Holm"
+
+
 def cannot_be_told_apart(arms: Mapping[str, Outcomes]) -> list[str]:
     """The arms that none is shown to be better than, after Holm's correction over all pairs.
 

@@ -56,6 +56,8 @@ class TrainedDataset(CheckedConfig):
     """how well actions were labelled that were not recorded"""
 
 
+BACKBONE_FILE = "backbone.json"
+"""of a video model that this project trained"""
 TRAINING_FILE = "training.json"
 """there from the first step on; what it has trained is written at the end"""
 BESIDE = (SCENES_FILE, INSTRUCTIONS_FILE, DATA_FILE)
@@ -76,6 +78,8 @@ def load_config(path: Path) -> PolicyConfig:
         raise FileNotFoundError(f"{problem}; go on with the same train command and --resume")
     if (path / "meta" / "info.json").is_file():
         raise FileNotFoundError(f"{path} is a dataset, and a policy's run folder is wanted (with {CONFIG_FILE})")
+    if (path / BACKBONE_FILE).is_file() and not (path / CONFIG_FILE).is_file():
+        raise FileNotFoundError(f"{path} is a video model, and a policy's run folder is wanted (with {CONFIG_FILE})")
     return configs.load(PolicyConfig, path / CONFIG_FILE, complete=as_it_was_trained)
 
 

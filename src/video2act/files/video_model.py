@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from video2act.config import BackboneConfig, PretrainedBackboneConfig, load_backbone
+from video2act.files.run_folder import BACKBONE_FILE
 
-BACKBONE_FILE = "backbone.json"
-"""of a folder of `train-video`"""
 WAN_VAE_FILES = ("Wan2.2_VAE.pth", "Wan2.1_VAE.pth")
 """one of them is in a folder of Wan's own files"""
 DIFFUSERS_FILES = ("model_index.json", "transformer/config.json")
@@ -23,6 +22,8 @@ def is_video_model(root: Path) -> bool:
 
 def load_video_config(folder: Path) -> BackboneConfig | PretrainedBackboneConfig:
     """The config in a folder of `train-video`. Raises FileNotFoundError: it has none; ValueError: it is damaged."""
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder} does not exist, and a video model is wanted; make one with train-video")
     if not (folder / BACKBONE_FILE).is_file():
         raise FileNotFoundError(
             f"{folder} is not a video model ({BACKBONE_FILE} is missing); make one with train-video"

@@ -48,7 +48,7 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
         _check_own_trainings(arm)
     arms, notes = _results(dict(zip(_labels([first for first, *_ in found]), found, strict=True)))
     # scipy: after the input was checked
-    from video2act.evaluation.comparison import cannot_be_told_apart, difference, holm, rate
+    from video2act.evaluation.comparison import cannot_be_told_apart, difference, holm, rate, told_by
     from video2act.study.sections import Section, difference_sections, in_words, rate_cells, to_markdown
 
     rates = {name: rate(outcomes) for name, outcomes in arms.items()}
@@ -63,7 +63,7 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
             "Arms", notes, ("arm", "mean", "95 % interval", "interval by"), tuple(rate_cells(n, rates[n]) for n in arms)
         ),
         *difference_sections(Section("Over training seeds"), Section("Over scenes"), found=pairs),
-        Section("", (f"None is shown to be better than any of these (all pairs, Holm): {', '.join(told)}.",)),
+        Section("", (f"None is shown to be better than any of these ({told_by(arms)}): {', '.join(told)}.",)),
     ]
     if out is not None:
         numbers = {

@@ -5,15 +5,24 @@ The age, and what each system costs, is recorded for every plan.
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from video2act.clips import ImageHistory
 from video2act.config import RuntimeConfig, camera_and_lag
 from video2act.incidents import Incidents
-from video2act.interfaces import BeginsEpisodes, ChecksState, ConfiguredSystem, Continuing, DualSystem, Observes
+from video2act.interfaces import (
+    BeginsEpisodes,
+    ChecksState,
+    ConfiguredSystem,
+    Continuing,
+    DualSystem,
+    Observes,
+    Policy,
+)
 from video2act.observations import camera_image, state_array
 from video2act.runtime.freshness import Freshness
+from video2act.runtime.planner import check_continues
 from video2act.runtime.refresh import TIMES_KEPT
 from video2act.runtime.slow_loop import SlowLoop
 from video2act.types import ActionChunk, Committed, Observation, Plan, VideoCondition
@@ -29,6 +38,17 @@ class Times:
     """what System 2 took, one entry per refresh"""
     staleness_s: list[float]
     """age of System 2's newest frame at the observation, on the robot's clock, one entry per plan"""
+
+
+OF_SYSTEM2 = (
+    "max_staleness_s",
+    "when_stale",
+    "slack_s",
+    "system2_device",
+    "hang_timeout_s",
+    "first_condition_timeout_s",
+)
+"""fields of `RuntimeConfig` that a finished policy, which brings its own System 2, cannot follow"""
 
 
 def check_overlap(system: DualSystem, runtime: RuntimeConfig) -> None:
@@ -65,6 +85,7 @@ class DualPolicy:
         self._staleness_s: deque[float] = deque(maxlen=TIMES_KEPT)
         self.condition: VideoCondition | None = None
         """what the last plan was made on; None before the first plan of an episode"""
+        self.runtime = runtime
         self._system = system
         self._slow_loop = slow_loop
         self._cameras = tuple(dict.fromkeys(camera_and_lag(camera)[0] for camera in cameras))
@@ -162,3 +183,21 @@ class DualPolicy:
     def close(self) -> None:
         """End what the slow loop started."""
         self._slow_loop.close()
+
+
+def check_finished(policy: Policy, config: RuntimeConfig, given: Mapping[str, object]) -> None:
+    """Raise ValueError for options that a finished policy would ignore.
+
+    Args:
+        given: other options of System 2, with what was given for them.
+    """
+    usual = policy.runtime if isinstance(policy, DualPolicy) else RuntimeConfig()
+    ignored = [name for name, value in given.items() if value]
+    ignored += [name for name in OF_SYSTEM2 if getattr(config, name) != getattr(usual, name)]
+    if ignored:
+        raise ValueError(
+            f"{type(policy).__name__} brings its own System 2, so {', '.join(ignored)} would have no effect: leave it "
+            "out. Of a served policy the server has these options: `video2act serve --max-staleness-s ...`"
+        )
+    if config.overlap in ("rtc", "rtc_trained"):
+        check_continues(policy)

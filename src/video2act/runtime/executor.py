@@ -21,10 +21,13 @@ from video2act.runtime.virtual_clock import steps_of
 from video2act.types import Committed, Observation, Plan
 
 
-def check_execute_steps(execute_steps: int) -> None:
-    """Raises ValueError for a number below 1."""
+def check_execute_steps(execute_steps: int, horizon: int | None = None) -> None:
+    """Raises ValueError for a number below 1, or above the actions of a plan, where they are known."""
     if execute_steps < 1:
         raise ValueError(f"execute_steps counts control steps between two plans: at least 1, got {execute_steps}")
+    if horizon is not None and execute_steps > horizon:
+        problem = f"execute_steps={execute_steps}, but a plan of this policy has {horizon} actions (horizon)"
+        raise ValueError(f"{problem}; the robot would hold after them. Choose at most {horizon}")
 
 
 HALF_STEP = 0.5

@@ -26,9 +26,13 @@ class StaleConditionError(RuntimeError):
 
 
 def check_staleness_limit(config: RuntimeConfig, spec: RefreshSpec) -> None:
-    """Raise ValueError where a condition is older than allowed before the next refresh is even due."""
+    """Raise ValueError where there is no System 2 whose condition could be too old, or where a condition is older than
+    allowed before the next refresh is even due."""
     limit, interval_s = config.max_staleness_s, spec.refresh_every / spec.control_fps
-    if limit is None or not spec.streams or config.when_stale == "inline" or limit + ROUNDING_S >= interval_s:
+    if limit is not None and not spec.streams:
+        problem = f"max_staleness_s={limit:g} limits the age of what System 2 saw, and there is no System 2 here"
+        raise ValueError(f"{problem}; leave it out. That of a served policy is set on its server")
+    if limit is None or config.when_stale == "inline" or limit + ROUNDING_S >= interval_s:
         return
     steps = int(limit * spec.control_fps + ROUNDING_S)
     often = f"refresh more often (refresh_every={steps}), " if steps > 0 else ""

@@ -32,6 +32,15 @@ class HasCondition(Protocol):
     condition: VideoCondition | None
 
 
+def check_continues(policy: Policy) -> None:
+    """Raise ValueError for a policy that cannot continue a plan."""
+    if not isinstance(policy, BeginsPlans):
+        raise ValueError(
+            f"{type(policy).__name__} cannot continue a plan, which overlap rtc needs; choose replace or "
+            "temporal_ensemble"
+        )
+
+
 def begin_plan(policy: Policy, observation: Observation, *, committed: Committed | None) -> Callable[[], Plan]:
     """The work of making one plan.
 
@@ -41,10 +50,7 @@ def begin_plan(policy: Policy, observation: Observation, *, committed: Committed
     if isinstance(policy, BeginsPlans):
         return policy.begin(observation, committed)
     if committed is not None:
-        raise ValueError(
-            f"{type(policy).__name__} cannot continue a plan, which overlap rtc needs; choose replace or "
-            "temporal_ensemble"
-        )
+        check_continues(policy)
 
     def work() -> Plan:
         chunk = policy.infer(observation)

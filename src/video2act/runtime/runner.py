@@ -24,7 +24,7 @@ from video2act.incidents import Incidents
 from video2act.interfaces import ConfiguredSystem, Decision, EnvironmentSpec, Perceiver, Policy, Watcher
 from video2act.limits import Limits
 from video2act.refresh_rule import RefreshSpec
-from video2act.runtime.dual_policy import DualPolicy, Times, check_overlap
+from video2act.runtime.dual_policy import DualPolicy, Times, check_finished, check_overlap
 from video2act.runtime.executor import Executor, check_execute_steps
 from video2act.runtime.freshness import check_staleness_limit
 from video2act.runtime.guard import Guard
@@ -59,8 +59,8 @@ class Runner:
 
     Args:
         policy: a `Video2Act`, or another system with `config`, `perceive` and `act`; or the folder of one. A finished
-            `Policy` brings its own System 2; then `execute_steps` must be given, but for a `RemotePolicy`, which knows
-            it from its server.
+            `Policy` brings its own System 2, and options of System 2 are refused; then `execute_steps` must be given,
+            but for a `RemotePolicy`, which knows it from its server.
         engine: what computes the policy of a folder: `torch`, or `onnxruntime` or `openvino` for a folder that
             `video2act export` has written.
         system2: `inline`, `thread`, `process`, `ws://host:port` (see `places.py`), or a slow loop that is there
@@ -116,20 +116,19 @@ class Runner:
         self._check_order(action_names)
         guard = self._make_guard(action_names or recorded.action_names, relative_actions)
         if isinstance(loaded, Policy):
-            if system2 != "inline" or refresh_every is not None:
-                raise ValueError(
-                    f"{type(loaded).__name__} brings its own System 2: leave system2 and refresh_every out"
-                )
+            ours = {"system2": system2 != "inline", "refresh_every": refresh_every, "load_system2": load_system2}
+            check_finished(loaded, config, {**ours, "connect": connect, "is_blind": is_blind})
+            contract = getattr(loaded, "contract", None)
             if execute_steps is None:
-                execute_steps = getattr(getattr(loaded, "contract", None), "execute_steps", None)
+                execute_steps = getattr(contract, "execute_steps", None)
             if execute_steps is None:
                 raise ValueError(f"{type(loaded).__name__} does not say how often it plans: give execute_steps")
-            check_execute_steps(execute_steps)
+            check_execute_steps(execute_steps, getattr(contract, "horizon", None))
             self.policy: Policy = loaded
         else:
             own = loaded.config
             execute_steps = own.execute_steps if execute_steps is None else execute_steps
-            check_execute_steps(execute_steps)
+            check_execute_steps(execute_steps, own.horizon)
             check_overlap(loaded, config)
             if self._limits is not None:
                 self._limits.check_size(own.action_dim, "this policy")

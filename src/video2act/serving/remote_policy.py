@@ -73,7 +73,9 @@ class RemotePolicy:
         self.contract = self._contracted
         if self.contract.serves != "policy":
             self._link.close()
-            raise ValueError(f"{address} serves System 2 alone (--only system2), not a policy; use connect_system2")
+            raise ValueError(
+                f"{address} serves System 2 alone (--only system2), not a policy: Runner(policy, system2={address!r})"
+            )
 
     def reset(self) -> None:
         """A new episode begins."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from video2act.config.study import Contrast
-from video2act.evaluation.comparison import ArmRate, Difference, cannot_be_told_apart, difference, holm, rate
+from video2act.evaluation.comparison import ArmRate, Difference, cannot_be_told_apart, difference, holm, rate, told_by
 from video2act.files.atomic import write_text
 from video2act.study.jobs import StudyPlan
 from video2act.study.plots import draw
@@ -132,7 +132,7 @@ def _arms(
     text = ("Successes of each training seed on the same scenes.",) if rows else ("No evaluation is done yet.",)
     if len(results) > 1:
         names = ", ".join(plan.config.title(arm) for arm in cannot_be_told_apart(results))
-        text += (f"None is shown to be better than any of these (all pairs, Holm): {names}.",)
+        text += (f"None is shown to be better than any of these ({told_by(results)}): {names}.",)
     return Section("Arms", text + (note,) * bool(note), columns, tuple(rows))
 
 
