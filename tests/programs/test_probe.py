@@ -162,6 +162,16 @@ def test_the_report_says_whether_the_task_can_tell(past: list[float], ceiling: l
     assert verdict([Row("a", "trained", False, past), Row("b", "future", False, ceiling)]).startswith(said)
 
 
+@pytest.mark.parametrize(("blind", "is_said"), [(0.4, True), (0.7, False)])
+def test_features_that_make_it_worse_are_named(blind: float, is_said: bool):
+    """With ten labelled episodes every tap was worse than none, and the table was read as a tie between them."""
+    rows = [Row("a", "trained", False, [0.5, 0.6]), Row("b", "future", False, [0.1, 0.2])]
+    text = verdict([Row(BLIND, "blind", False, [blind, blind]), *rows])
+    told = f"TOO FEW LABELLED EPISODES to rank taps: {blind:.3f} without features, 0.550 with the best of the past"
+    assert (told in text) == is_said
+    assert text.startswith("this task can tell")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

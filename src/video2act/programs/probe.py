@@ -106,7 +106,8 @@ def _rows(arms: list[Arm], done: dict[str, list[float]]) -> list[Row]:
 
 
 def verdict(rows: list[Row]) -> str:
-    """Whether the task can tell: does the true future lower the error beyond what the best past gives?"""
+    """Whether the probe can tell: does the true future lower the error beyond what the best past gives, and does the
+    past lower it at all?"""
     ceilings = [row for row in rows if row.weights == "future"]
     pasts = [row for row in rows if row.weights in ("trained", "latents") and not row.looks_ahead]
     if not ceilings or not pasts:
@@ -116,9 +117,15 @@ def verdict(rows: list[Row]) -> str:
     spread = 2 * float(gain.std(ddof=1)) / len(gain) ** 0.5 if len(gain) > 1 else float("inf")
     figures = f"{np.mean(past.errors):.3f} without, {np.mean(ceiling.errors):.3f} with the true future"
     share = f"a difference of {gain.mean():+.3f}, give or take {spread:.3f}"
+    blind = [float(np.mean(row.errors)) for row in rows if row.weights == "blind"]
+    if blind and blind[0] <= np.mean(past.errors):
+        shares = f"{blind[0]:.3f} without features, {np.mean(past.errors):.3f} with the best of the past"
+        few = f". TOO FEW LABELLED EPISODES to rank taps: {shares}; raise --labelled"
+    else:
+        few = ""
     if gain.mean() > spread:
-        return f"this task can tell: {figures}, {share} (two standard errors over {len(gain)} seeds)"
-    return f"THIS TASK CANNOT TELL whether looking ahead helps: {figures}, {share}. Even the truth brings nothing"
+        return f"this task can tell: {figures}, {share} (two standard errors over {len(gain)} seeds){few}"
+    return f"THIS TASK CANNOT TELL whether looking ahead helps: {figures}, {share}. Even the truth brings nothing{few}"
 
 
 def _identity(options: ProbeOptions, dataset: Dataset) -> dict[str, Any]:
