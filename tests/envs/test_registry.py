@@ -68,6 +68,14 @@ def test_a_forgotten_family_is_found_and_no_wall_of_names_is_printed(name: str, 
     assert "There are families aloha (2), libero (290), metaworld (50), moving (5); this lists all: python -c " in said
 
 
+def test_a_list_of_numbered_names_shows_its_gaps() -> None:
+    """`suite/0`, `suite/1` and `suite/3` were listed as `suite/0..3`."""
+    with pytest.raises(ValueError, match=r"Choose from: other/7, suite/0\.\.1, suite/3\.\.5, word$"):
+        check_choice(
+            "task", "nothing", choices=["suite/0", "suite/1", "word", "suite/5", "suite/3", "suite/4", "other/7"]
+        )
+
+
 def test_an_environment_without_expert_says_which_have_one() -> None:
     class Robot:
         spec = EnvironmentSpec("robot", "arm", "wave", (), 8, ("x",), ("x",), fps=10.0, max_steps=5)

@@ -223,6 +223,7 @@ def test_nonsense_is_refused(tmp_path):
         ("my_module:make", "'my_module:make' is an environment of your own, which has no .*; record a person with"),
         ("libero:libero_90/3", "unknown environment with a scripted expert 'libero:libero_90/3'"),
         ("libero:libero_90", "unknown environment with a scripted expert 'libero:libero_90/0'"),
+        ("libero:libero_goal/5", r"a scripted expert 'libero:libero_goal/5'.*_goal/0\.\.4, libero:libero_goal/6\.\.9"),
         ("libero:libero_91", r"unknown environment 'libero:libero_91'\. Did you mean"),
     ],
 )

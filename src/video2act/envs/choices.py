@@ -10,8 +10,8 @@ ALL = "python -c \"import video2act; print(*video2act.list_environments(), sep='
 
 def check_choice(kind: str, value: str, *, choices: Collection[str]) -> None:
     """Raise ValueError, with the closest match and the choices, unless `value` is one of them; `kind` is their noun.
-    Choices that differ in a last number (`suite/0`, `suite/1`) are listed as one (`suite/0..1`); of `family:name` those
-    of the same family, if they are few."""
+    Choices whose last numbers follow each other (`suite/0`, `suite/1`) are listed as one (`suite/0..1`); of
+    `family:name` those of the same family, if they are few."""
     if value not in choices:
         close = _closest(value, choices)
         hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
@@ -53,4 +53,11 @@ def _ranges(choices: Collection[str]) -> list[str]:
             numbers.setdefault(name, []).append(int(number))
         else:
             plain.append(choice)
-    return sorted([*plain, *(f"{name}/{min(found)}..{max(found)}" for name, found in numbers.items())])
+    return sorted([*plain, *(f"{name}/{run}" for name, found in numbers.items() for run in _runs(sorted(found)))])
+
+
+def _runs(numbers: list[int]) -> list[str]:
+    """1, 2, 3, 7 -> 1..3, 7."""
+    starts = [number for number in numbers if number - 1 not in numbers]
+    ends = [number for number in numbers if number + 1 not in numbers]
+    return [f"{start}..{end}" if end > start else f"{start}" for start, end in zip(starts, ends, strict=True)]
