@@ -303,6 +303,23 @@ def test_a_stove_that_was_on_is_off_again():
     environment.close()
 
 
+@pytest.mark.slow
+@pytest.mark.libero
+@needs_libero
+def test_l_what_stands_in_a_drawer_is_drawn_into_it():
+    """The cabinet's place of the last reset was added to the bowl's, which fell beside the drawer."""
+    environment = Libero("libero_spatial/4", (), official=False)
+    data, number = environment.simulator.sim.data, environment.simulator.obj_body_id["akita_black_bowl_1"]
+    bowls = []
+    for seed in (100, 101, 100):
+        environment.reset(seed)
+        bowls.append(data.body_xpos[number].copy())
+        drawer = data.get_site_xpos("wooden_cabinet_1_top_region")
+        assert np.linalg.norm((bowls[-1] - drawer)[:2]) < 0.03
+    np.testing.assert_allclose(bowls[0], bowls[2], atol=1e-9)
+    environment.close()
+
+
 @needs_libero
 def test_an_episode_of_twenty_steps(soup: Libero):
     """The one that runs by default, where LIBERO is installed."""

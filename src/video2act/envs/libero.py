@@ -149,6 +149,7 @@ class Libero(SimulatedTask):
     def _place(self) -> None:
         """Reset the simulator; draw again where objects do not fit."""
         for _ in range(MAX_PLACEMENTS):
+            self._take_fixtures_back()
             # not ControlEnv.reset: it repeats after any error, for ever
             try:
                 self.simulator.reset()
@@ -156,6 +157,15 @@ class Libero(SimulatedTask):
                 continue
             return
         raise RuntimeError(f"{self.spec.name}: the objects did not fit in {MAX_PLACEMENTS} attempts; try another seed")
+
+    def _take_fixtures_back(self) -> None:
+        """Trap (l): what stands on or in a fixture is placed as if the model were new. Where the last reset had put the
+        fixture would be added once more, and a bowl would fall beside its drawer."""
+        model = self.simulator.sim.model
+        for fixture in self.simulator.fixtures_dict.values():
+            body, built = model.body_name2id(fixture.root_body), fixture.get_obj()
+            model.body_pos[body] = np.array(built.get("pos", "0 0 0").split(), dtype=float)
+            model.body_quat[body] = np.array(built.get("quat", "1 0 0 0").split(), dtype=float)
 
     def _observe(self) -> Observation:
         robot, data = self.simulator.robots[0], self.simulator.sim.data
