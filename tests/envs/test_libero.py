@@ -296,7 +296,7 @@ def test_a_stove_that_was_on_is_off_again():
     environment = Libero(STOVE, image_size=64)
     first = environment.reset(0)
     simulator = environment.simulator
-    knob = next(name for name in simulator.sim.model.joint_names if "knob" in name)
+    knob = next(name for name in simulator.sim.model.joint_names if "button" in name)
     simulator.sim.data.set_joint_qpos(knob, simulator.sim.model.jnt_range[simulator.sim.model.joint_name2id(knob)][1])
     environment.step(STILL)
     assert_equal([first], [environment.reset(0)])
