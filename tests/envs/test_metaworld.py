@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from video2act.envs.experts.metaworld import MetaWorldExpert
-from video2act.envs.metaworld import UPSIDE_DOWN_CAMERAS, MetaWorld
+from video2act.envs.metaworld import UPSIDE_DOWN_CAMERAS, MetaWorld, check_version
 from video2act.envs.metaworld_tasks import INSTRUCTIONS
 from video2act.envs.simulation import import_simulator
 
@@ -177,3 +177,11 @@ def test_the_expert_succeeds_mostly_on_every_task(task: str) -> None:
     successes = sum(run_expert(environment, seed) for seed in range(1000, 1020))
     assert successes >= 14, f"{task}: {successes} of 20"  # the weakest of them succeed in about 17
     environment.close()
+
+
+def test_a_simulator_without_the_default_view_names_the_version() -> None:
+    """LeRobot 0.6.1 asks for metaworld 3.0.0, where the default camera was called unknown."""
+    check_version(("corner4",), ["corner3", "corner4"])
+    check_version(("corner3",), ["corner3"])
+    with pytest.raises(ValueError, match=r"no camera corner4.*'metaworld>=3\.1', or choose others of corner3, topview"):
+        check_version(("corner4", "topview"), ["corner3", "topview"])

@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "data.md"
@@ -33,6 +34,8 @@ def main(folder: Path, full: bool) -> None:
     if not full:
         assert "EPISODES = 100" in code
         code = code.replace("EPISODES = 100", "EPISODES = 2")
+    if version("metaworld") < "3.1":  # lerobot 0.6.1 asks for 3.0.0, which lacks the default view
+        code = code.replace('"metaworld:push-v3")', '"metaworld:push-v3", ("corner3", "gripperPOV"))')
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     os.chdir(folder)

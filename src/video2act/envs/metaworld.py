@@ -29,6 +29,15 @@ ACTION_NAMES = ("delta_x", "delta_y", "delta_z", "gripper_effort")
 UPSIDE_DOWN_CAMERAS = frozenset({"corner", "corner2", "corner3", "corner4"})
 
 
+def check_version(cameras: tuple[str, ...], known: list[str]) -> None:
+    """Raise ValueError where the simulator is too old for the default view: LeRobot 0.6 asks for metaworld 3.0.0."""
+    if DEFAULT_CAMERAS[0] in cameras and DEFAULT_CAMERAS[0] not in known:
+        raise ValueError(
+            f"this metaworld has no camera {DEFAULT_CAMERAS[0]}, which 3.1 brought: pip install 'metaworld>=3.1', or "
+            f"choose others of {', '.join(known)}"
+        )
+
+
 class MetaWorld(SimulatedTask):
     """One MetaWorld task as an `Environment`."""
 
@@ -43,6 +52,8 @@ class MetaWorld(SimulatedTask):
         """`cameras` may be empty: then nothing is rendered, for a policy that sees nothing or to rate an expert."""
         check_choice("MetaWorld task", task, choices=INSTRUCTIONS)
         self._simulator = make_simulator(task)
+        model = self._simulator.model
+        check_version(cameras, [model.camera(index).name for index in range(model.ncam)])
         limit = self._simulator.max_path_length
         if not 1 <= max_steps <= limit:
             raise ValueError(
