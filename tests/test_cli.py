@@ -532,9 +532,7 @@ class TestRunFolders:
         )
         assert "(--video-model, or video_model=...)" in said, "for Python, too"
         said = refusal("train", "--data", recorded, "--out", tmp_path / "out", "--video-model", tmp_path / "nowhere")
-        assert (
-            f"{tmp_path / 'nowhere'} is not a video model (backbone.json is missing); make one with train-video" in said
-        )
+        assert f"{tmp_path / 'nowhere'} does not exist, and a video model is wanted; make one with train-video" in said
         assert not (tmp_path / "out").exists()
 
     def test_a_run_that_exists_is_not_overwritten(self, refusal: Callable[..., str], recorded: Path, tmp_path: Path):

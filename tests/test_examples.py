@@ -36,7 +36,7 @@ def test_it_runs_and_says_what_happened(
         "01_own_environment": "success: ",
         "02_own_data": "push the square to the right",
         "03_drive_a_policy": "step  0: a plan of",
-        "04_remote_robot": "step 20: a plan of 8 actions",
+        "04_remote_robot": "step  0: a plan of 8 actions",
         "06_own_robot": "Rates(control_hz=",
         "13_gym_pusht": "success: False, after 300 control steps",
         "05_new_backbone": "latents [1, 4, 3, 4, 4] at 4 Hz, features [1, 32, 3, 2, 2]",

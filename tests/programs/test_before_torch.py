@@ -93,7 +93,10 @@ def commands(root: str, data: str) -> dict[str, tuple[str, str]]:
         "train: no such episode": (f"{system1} --episodes 0:9", "has episodes 0..2, asked for 3"),
         "train: no such camera": (f"{system1} --cameras side", "side"),
         "train: no video model": (f"train --data {data} {out}", "needs a video model"),
-        "train: no such video model": (f"train --data {data} {out} --video-model {root}/no", "is not a video model"),
+        "train: no such video model": (
+            f"train --data {data} {out} --video-model {root}/no",
+            "no does not exist, and a video",
+        ),
         "train: a damaged video model": (
             f"train --data {data} {out} --video-model {root}/broken_model",
             "is not valid json",
@@ -128,7 +131,10 @@ def commands(root: str, data: str) -> dict[str, tuple[str, str]]:
             f"train-video --data {data} {out} --preset wan21_1b --video-model {root}/nowhere",
             "is not a folder",
         ),
-        "cache fill: no video model": (f"cache fill --data {data} {out} {tiny[:-5]}", "is not a video model"),
+        "cache fill: no video model": (
+            f"cache fill --data {data} {out} {tiny[:-5]}",
+            "does not exist, and a video model",
+        ),
         "cache fill: no System 2": (f"cache fill --data {data} {out} --preset tiny_system1", "nothing to cache"),
         "cache fill: what is looked at together exceeds the budget": (
             f"cache fill --data {data} {out} {tiny} --frames-gib 1e-6",
