@@ -80,7 +80,7 @@ def test_an_attempt_that_ended_with_the_study_is_counted(tmp_path: Path):
     cut = {"started": "2026-01-01T00:00:00+00:00", "exit_code": None, "machine": record["attempts"][0]["machine"]}
     path.write_text(json.dumps(record | {"attempts": [cut]}))
     log = tmp_path / "out/logs/train_good_seed0.log"
-    os.utime(log, (1767225600 + 7200,) * 2)  # two hours later
+    os.utime(log, (0, 1767225600 + 7200))  # two hours later
     (tmp_path / "out/policies/good_seed0/training.json").unlink()
     text = run(tmp_path, arms=("good",), seeds=(0,)).read_text()
     assert "1 attempts ended together with the study, after 2.00 hours; they are not in these numbers." in text

@@ -24,6 +24,8 @@ from video2act.training.resuming import read_settings
 
 NAMES = ("run", "out", "workers", "pool", "num_videos", "device", "episodes", "seed", "seeds", "env", "expert")
 """settings that differ without a difference in what is measured, or are compared by themselves"""
+UNKNOWN = -1
+"""in place of a training seed"""
 SHOWN = 4
 """differences of two trainings that are listed"""
 
@@ -162,20 +164,20 @@ def _results(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tuple[Resul
 def _training_seeds(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tuple[dict[str, list[int]], str]:
     """The training seeds of each arm where every arm has the same ones; else numbers in the order given, and a note."""
     seeds = {name: [_training_seed(*entry) for entry in entries] for name, entries in found.items()}
-    first, *others = [sorted(own, key=str) for own in seeds.values()]
-    if None not in first and len(set(first)) == len(first) and all(own == first for own in others):
+    first, *others = [sorted(own) for own in seeds.values()]
+    if UNKNOWN not in first and len(set(first)) == len(first) and all(own == first for own in others):
         return seeds, ""
-    listed = "; ".join(
-        f"{name}: {', '.join('unknown' if seed is None else str(seed) for seed in own)}" for name, own in seeds.items()
-    )
+    words = {name: ["unknown" if seed == UNKNOWN else str(seed) for seed in own] for name, own in seeds.items()}
+    listed = "; ".join(f"{name}: {', '.join(own)}" for name, own in words.items())
     note = f"Trainings are paired in the order given and numbered from 0. Their seeds are {listed}." * (len(first) > 1)
     return {name: list(range(len(own))) for name, own in seeds.items()}, note
 
 
-def _training_seed(path: Path, info: dict[str, Any]) -> int | None:
-    """None: the run folder is not where it was."""
+def _training_seed(path: Path, info: dict[str, Any]) -> int:
+    """`UNKNOWN`: the run folder is not where it was, or does not say."""
     run = _run(path, info)
-    return read_settings(run / TRAINING_FILE).get("seed") if run and (run / TRAINING_FILE).is_file() else None
+    found = read_settings(run / TRAINING_FILE).get("seed") if run and (run / TRAINING_FILE).is_file() else None
+    return found if isinstance(found, int) else UNKNOWN
 
 
 def _labels(firsts: Sequence[tuple[Path, dict[str, Any]]]) -> list[str]:
