@@ -329,6 +329,7 @@ def test_to_hold_is_zero_where_an_action_is_relative():
             "limits are for 1 numbers, but an action of this policy has 2",
         ),
         ({"limits": "data", "system2": "thread"}, "needs the statistics of the demonstrations.*serve --limits data`"),
+        ({"outside_limits": "hold", "system2": "thread"}, "outside_limits='hold' needs limits; set limits, or leave"),
         ({"relative_actions": ("z",), "system2": "thread"}, "relative_actions names z"),
     ],
 )

@@ -107,6 +107,8 @@ class Runner:
         self._config = config = _runtime_config(limits, runtime)
         loaded = _load(policy, engine)
         self._limits = limits if isinstance(limits, Limits) else _find_limits(loaded, limits)
+        if config.outside_limits != "clamp" and self._limits is None:
+            raise ValueError(f"outside_limits={config.outside_limits!r} needs limits; set limits, or leave it out")
         self._durations = None if simulate_latency is None else Durations(simulate_latency)
         self._watchers = tuple(watch) if isinstance(watch, Sequence) else (watch,)
         self._incidents_seen: dict[str, int] = {}
