@@ -219,3 +219,48 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path):
     (other / "eval_info.json").write_text('{"per_task": [{}]}')
     with pytest.raises(ValueError, match=r"b/eval_info\.json is damaged .*per_task\[0\] has no task_group"):
         compare([a, other])
+
+
+def test_the_headline_of_several_arms_is_corrected_as_the_table_is(tmp_path: Path):
+    """Six seeds told the first two of three arms apart, uncorrected, above a table that could not."""
+    shares = {"a": 16, "b": 8, "c": 4}
+    arms = [
+        ",".join(str(evaluation(tmp_path / f"{name}{n}/eval", [True] * won + [False] * (20 - won))) for n in range(6))
+        for name, won in shares.items()
+    ]
+    text = compare(arms)
+    assert "is better" not in text
+    told = (
+        "None of the 3 pairs can be told apart over training seeds, all corrected for each other (Holm). No result of"
+    )
+    assert f"{told} so few seeds could: the smallest corrected p is 0.0938." in text
+    more = [
+        f"{arm},{evaluation(tmp_path / f'{name}6/eval', [True] * won + [False] * (20 - won))}"
+        for arm, (name, won) in zip(arms, shares.items(), strict=True)
+    ]
+    text = compare(more)
+    assert "**a0 - b0: +40.0 points** over 7 training seeds, sign-flip p after Holm's correction = 0.0469" in text
+    assert text.count("is better.") == 3
+    assert "None of the 3 pairs" not in text
+
+
+def test_a_p_over_scenes_stands_in_the_table_of_scenes(tmp_path: Path):
+    """Of three arms with one training each it stood, corrected, in the table over training seeds."""
+    arms = [
+        evaluation(tmp_path / f"{n}/eval", [True] * won + [False] * (20 - won)) for n, won in enumerate((20, 10, 4))
+    ]
+    text = compare(arms)
+    seeds, _, scenes = text.partition("## Over scenes")
+    assert "One training seed each says nothing about other trainings." in text
+    assert "(Holm " in scenes
+    assert all(line.count("-") for line in seeds.splitlines() if line.startswith("| 0 - 1"))
+    row = next(line for line in seeds.splitlines() if line.startswith("| 0 - 1"))
+    assert [cell.strip() for cell in row.split("|")][5:7] == ["-", "-"]
+
+
+def test_an_empty_name_and_a_folder_for_the_numbers_are_refused(tmp_path: Path):
+    a, b = (evaluation(tmp_path / name / "eval", [True, False]) for name in "ab")
+    with pytest.raises(ValueError, match="an empty name in"):
+        compare([f"{a},", b])
+    with pytest.raises(ValueError, match="is a folder; name a file for the numbers"):
+        compare([a, b], out=tmp_path)

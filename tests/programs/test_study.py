@@ -136,11 +136,21 @@ def test_the_smoke_slice_is_two_arms_of_one_seed(tmp_path: Path):
 
 
 def test_an_evaluation_on_other_scenes_is_not_compared(tmp_path: Path):
-    theirs = tmp_path / "theirs.json"
+    theirs = tmp_path / "theirs0.json"
     theirs.write_text(json.dumps(evaluation_info({"moving:intercept": [True]}, first=17)))
-    arms = {**STUDY["arms"], "alone": {"results": "theirs.json"}}
-    with pytest.raises(ValueError, match=r"theirs\.json was evaluated on 1 seeds from 17, the others on 10 from 3000"):
+    arms = {**STUDY["arms"], "alone": {"results": "theirs{seed}.json"}}
+    with pytest.raises(ValueError, match=r"theirs0\.json was evaluated on 1 seeds from 17, the others on 10 from 3000"):
         run(tmp_path, write_study(tmp_path, arms=arms))
+
+
+def test_results_that_are_not_there_yet_are_named_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A mistake in the path showed in the table only, after hours."""
+    arms = {**STUDY["arms"], "alone": {"results": "theirs{seed}.json"}}
+    run(tmp_path, write_study(tmp_path, arms=arms), dry_run=True)
+    told = capsys.readouterr().out
+    assert (
+        f"note: the results of arm alone, seed 1, are not there yet, and count as missing: {tmp_path}/theirs1" in told
+    )
 
 
 def test_a_result_that_was_removed_is_made_again(tmp_path: Path):

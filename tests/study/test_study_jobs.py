@@ -145,6 +145,15 @@ def test_labels_and_results_from_elsewhere(tmp_path: Path):
         ({"video_model": ""}, "needs a video model; name one"),
         ({"scenes": {"seed": 2}}, r"seeds 0\.\.3 and the scenes 2\.\.51 overlap"),
         ({"seeds": [0, 0]}, "each once"),
+        (
+            {"arms": {"good": {"results": "theirs.json"}, "bad": {}, "alone": {}}},
+            r"theirs\.json is one training, which would count as 2 training seeds; write \{seed\}",
+        ),
+        ({"arms": {"good": {"policy": "runs/a"}, "bad": {}, "alone": {}}}, "runs/a is one training, which would count"),
+        (
+            {"arms": {"good": {"policy": "runs/a{seed}"}, "bad": {}, "alone": {}}},
+            "runs/a0 does not exist; policy names",
+        ),
         ({"env": ["moving:intercpt"]}, "intercept"),
         ({"datasets": {"demos": {"folder": "nowhere"}}}, r"dataset demos: .*nowhere holds no dataset"),
         ({"datasets": {"demos": {}}}, "one of folder, collect and label, got none"),

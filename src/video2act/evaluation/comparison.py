@@ -191,7 +191,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def told_by(arms: Mapping[str, Outcomes]) -> str:
     """By which tests `cannot_be_told_apart` judges these arms."""
     is_single = all(len(outcomes) == 1 for outcomes in arms.values())
-    return f"all pairs, over {'scenes of one training each' if is_single else 'training seeds'}, Holm"
+    return (
+        f"all pairs corrected for each other, over {'scenes of one training each' if is_single else 'training seeds'}"
+    )
 
 
 def cannot_be_told_apart(arms: Mapping[str, Outcomes]) -> list[str]:

@@ -7,7 +7,7 @@ called by its (first) run folder.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import combinations
 from pathlib import Path
@@ -42,9 +42,14 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
     """
     options = CompareOptions(evaluations=tuple(map(Path, evaluations)), out=out)
     named = [[Path(part) for part in str(arm).split(",")] for arm in options.evaluations]
+    listed = ", ".join(map(str, options.evaluations))
+    check(
+        all(part.strip() for arm in options.evaluations for part in str(arm).split(",")), f"an empty name in {listed}"
+    )
+    check(out is None or not out.is_dir(), f"out={out} is a folder; name a file for the numbers")
     folders = _evaluations([place for arm in named for place in arm])
     if len({folder.resolve() for folder in folders.values()}) < sum(map(len, named)):
-        raise ValueError(f"an evaluation is named twice in {', '.join(map(str, options.evaluations))}; name it once")
+        raise ValueError(f"an evaluation is named twice in {listed}; name it once")
     found = [[(folders[place], read_evaluation(folders[place])) for place in arm] for arm in named]
     for arm in found:
         _check_own_trainings(arm)
@@ -60,7 +65,7 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
         pairs = [replace(pair, p_holm=p) for pair, p in zip(pairs, holm(tested), strict=True)]
     told = cannot_be_told_apart(arms)
     sections = [
-        Section("", tuple(in_words(pair) for pair in pairs[:1])),
+        Section("", _found(pairs, in_words)),
         Section(
             "Arms", notes, ("arm", "mean", "95 % interval", "interval by"), tuple(rate_cells(n, rates[n]) for n in arms)
         ),
@@ -76,6 +81,19 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
         }
         write_text(out, json.dumps(numbers, indent=2) + "\n")
     return to_markdown("", sections)
+
+
+def _found(pairs: Sequence[Any], in_words: Callable[[Any], str]) -> tuple[str, ...]:
+    """Of two arms what was found; of several the pairs that can be told apart, all corrected for each other."""
+    if len(pairs) == 1:
+        return (in_words(pairs[0]),)
+    if pairs[0].p is None:
+        return ("One training seed each says nothing about other trainings. Over scenes: the last table.",)
+    told = tuple(in_words(pair) for pair in pairs if pair.p_holm < 0.05)
+    none = f"None of the {len(pairs)} pairs can be told apart over training seeds, all corrected for each other (Holm)."
+    smallest = pairs[0].smallest_p * len(pairs)
+    none += f" No result of so few seeds could: the smallest corrected p is {smallest:.4f}." * (smallest >= 0.05)
+    return told or (none,)
 
 
 def _evaluations(places: Sequence[Path]) -> dict[Path, Path]:

@@ -41,6 +41,9 @@ def study(options: StudyOptions) -> Path | str:
     part: dict[str, Any] = {"arms": arms, "seeds": seeds, "part": options.slice}
     plan, out = plan_jobs(config, options.study.absolute().parent), options.out.absolute()
     jobs = plan.needed(arms, seeds)
+    for (arm, seed), place in plan.results.items():
+        if config.arms[arm].results and arm in arms and seed in seeds and not Path(place).is_file():
+            print(f"note: the results of arm {arm}, seed {seed}, are not there yet, and count as missing: {place}")
     done = {name for name, job in jobs.items() if is_finished(out, job)}
     if options.dry_run:
         return time_table(jobs, out, done=done)

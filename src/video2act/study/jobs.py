@@ -204,11 +204,18 @@ class _Made:
 
     def arm(self, name: str, arm: ArmPlan, *, seed: int) -> None:
         config, out = self.plan.config, f"evaluations/{name}_seed{seed}"
+        for path in filter(None, (arm.results, arm.policy)):
+            check(
+                "{seed}" in path or len(config.seeds) == 1,
+                f"{path} is one training, which would count as {len(config.seeds)} training seeds; write {{seed}} "
+                "where the path differs",
+            )
         if arm.results:
             self.plan.results[name, seed] = str((self.folder / arm.results.format(seed=seed)).resolve())
             return
         if arm.policy:
             policy, needs = str((self.folder / arm.policy.format(seed=seed)).resolve()), ()
+            check(Path(policy).is_dir(), f"{policy} does not exist; policy names run folders that are there already")
         else:
             policy, needs = self.policy(name, arm, seed=seed)
         evaluate = {"expert": False, **config.evaluate, **arm.evaluate}

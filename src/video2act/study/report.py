@@ -132,7 +132,8 @@ def _arms(
     text = ("Successes of each training seed on the same scenes.",) if rows else ("No evaluation is done yet.",)
     if len(results) > 1:
         names = ", ".join(plan.config.title(arm) for arm in cannot_be_told_apart(results))
-        text += (f"None is shown to be better than any of these ({told_by(results)}): {names}.",)
+        told = f"None is shown to be better than any of these ({told_by(results)}): {names}."
+        text += (f"{told} The primary contrast was named beforehand and is judged by itself, uncorrected.",)
     return Section("Arms", text + (note,) * bool(note), columns, tuple(rows))
 
 

@@ -55,7 +55,8 @@ def difference_cells(found: Difference) -> tuple[str, ...]:
     signs = f"{sum(value > 0 for value in values)} / {sum(value < 0 for value in values)} of {len(values)}"
     needed = "-" if len(values) < 3 or found.difference == 0 else str(found.seeds_needed or "> 40")
     points = f"{100 * found.difference:+.1f}"
-    return (_name(found), points, _interval(found), signs, p_text(found.p), p_text(found.p_holm), needed)
+    corrected = None if found.p is None else found.p_holm  # of one seed each it is of the scenes
+    return (_name(found), points, _interval(found), signs, p_text(found.p), p_text(corrected), needed)
 
 
 SCENE_COLUMNS = ("contrast", "seed", "points", "Tango 95 %", "only the first", "only the second", "McNemar p")
@@ -71,7 +72,8 @@ def scene_rows(found: Difference) -> list[tuple[Any, ...]]:
             f"{100 * test.low:+.0f} to {100 * test.high:+.0f}",
             test.only_first,
             test.only_second,
-            p_text(test.p),
+            p_text(test.p)
+            + (f" (Holm {p_text(found.p_holm)})" if found.p is None and found.p_holm is not None else ""),
         )
         for seed, test in found.scenes.items()
     ]
@@ -92,12 +94,14 @@ def in_words(found: Difference, goal_points: float | None = None) -> str:
     said = f"**{_name(found)}: {points:+.1f} points** over {num} training seed{'s' * (num > 1)}"
     if found.low is not None:
         said += f" (95 % interval {_interval(found)})"
-    if found.p is None:
+    p = found.p if found.p_holm is None else found.p_holm
+    test = "sign-flip p" if found.p_holm is None else "sign-flip p after Holm's correction"
+    if found.p is None or p is None:
         said += ". One seed says nothing about other trainings."
-    elif found.p < 0.05:
-        said += f", sign-flip p = {p_text(found.p)}: {found.first} is {'better' if points > 0 else 'worse'}."
+    elif p < 0.05:
+        said += f", {test} = {p_text(p)}: {found.first} is {'better' if points > 0 else 'worse'}."
     else:
-        said += f", sign-flip p = {p_text(found.p)}: these seeds cannot tell the two apart."
+        said += f", {test} = {p_text(p)}: these seeds cannot tell the two apart."
         if found.smallest_p >= 0.05:
             said += f" No result of {num} seeds could: the smallest p they can reach is {p_text(found.smallest_p)}."
         if found.seeds_needed is not None:
