@@ -1,3 +1,4 @@
+import os
 from fractions import Fraction
 
 import av
@@ -70,6 +71,8 @@ def test_foreign_codecs_with_reordered_frames_are_read_by_number(tmp_path, codec
         for image in numbered_frames(0, 24):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
+    # SVT-AV1 gives a thread of root real-time priority, and later tests of this process starved the machine
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     assert read_numbers(decode(path, 5, count=12, fps=20)) == list(range(5, 17))
 
 
