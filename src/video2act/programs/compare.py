@@ -41,11 +41,10 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
             folder holds several evaluations, or one is named twice.
     """
     options = CompareOptions(evaluations=tuple(map(Path, evaluations)), out=out)
-    named = [[Path(part) for part in str(arm).split(",")] for arm in options.evaluations]
+    words = [str(arm).split(",") for arm in options.evaluations]
     listed = ", ".join(map(str, options.evaluations))
-    check(
-        all(part.strip() for arm in options.evaluations for part in str(arm).split(",")), f"an empty name in {listed}"
-    )
+    check(all(part.strip() for arm in words for part in arm), f"an empty name in {listed}")
+    named = [[Path(part) for part in arm] for arm in words]
     check(out is None or not out.is_dir(), f"out={out} is a folder; name a file for the numbers")
     folders = _evaluations([place for arm in named for place in arm])
     if len({folder.resolve() for folder in folders.values()}) < sum(map(len, named)):

@@ -63,7 +63,7 @@ def carry(scene: Scene, thing: str, place: str) -> Iterator[Stage]:
 
 
 def _highest(scene: Scene, start: Float[np.ndarray, "3"], end: Float[np.ndarray, "3"]) -> float:
-    """Of the scene, on the way from one to the other."""
+    """The highest point of the scene on the way from one place to the other."""
     along = end[:2] - start[:2]
     aside = np.array([-along[1], along[0]]) / max(np.linalg.norm(along), 1e-6) * HALF_WIDTH_M
     places = [start[:2] + part * along + side * aside for part in np.linspace(0, 1, 16) for side in (-1, 0, 1)]

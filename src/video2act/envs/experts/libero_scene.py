@@ -66,7 +66,7 @@ class Scene:
         return self._data.xmat[self._simulator.obj_body_id[thing]].reshape(3, 3)[:, 2].copy()
 
     def joint(self, name: str) -> Joint:
-        """Of a drawer's region, or of a fixture with one joint."""
+        """The joint that moves a drawer's region, or the only joint of a fixture."""
         sites = self._simulator.object_sites_dict
         joints = sites[name].joints if name in sites else self._simulator.get_object(name).joints
         number = self._simulator.sim.model.joint_name2id(joints[0])
