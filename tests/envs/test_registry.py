@@ -41,7 +41,7 @@ def test_what_is_not_said_is_as_usual() -> None:
 
 def test_an_unknown_name_is_answered_with_what_exists() -> None:
     with pytest.raises(
-        ValueError, match=r"unknown environment 'metaworld:push'. Did you mean 'metaworld:push-v3'\?.*list_environments"
+        ValueError, match=r"unknown environment 'metaworld:push'. Did you mean 'metaworld:push-v3'\?.*info environments"
     ):
         make_environment("metaworld:push")
     with pytest.raises(ValueError, match=r"Choose from: aloha:insertion, aloha:transfer_cube\. There are families"):
@@ -65,7 +65,7 @@ def test_a_forgotten_family_is_found_and_no_wall_of_names_is_printed(name: str, 
         check_choice("environment", name, choices=list_environments())
     said = str(refused.value)
     assert len(said) < 260
-    assert "There are families aloha (2), libero (290), metaworld (50), moving (5); this lists all: python -c " in said
+    assert "There are families aloha (2), libero (290), metaworld (50), moving (5); this lists all: video2act info environments" in said
 
 
 def test_a_list_of_numbered_names_shows_its_gaps() -> None:

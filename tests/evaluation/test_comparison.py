@@ -76,6 +76,13 @@ class TestSeeds:
         with pytest.raises(ValueError, match="share no training seed"):
             difference(("ours", {0: won(1, 2)}), ("theirs", {1: won(1, 2)}))
 
+    def test_an_interval_ends_at_a_hundred_points(self):
+        """Of two seeds it ran far beyond what a difference can be."""
+        found = difference(("a", {0: won(10, 10), 1: won(9, 10)}), ("b", {0: won(0, 10), 1: won(1, 10)}))
+        assert found.high == 1.0
+        assert found.low is not None
+        assert found.low >= -1.0
+
     def test_one_seed_has_no_test_over_seeds(self):
         found = difference(("a", {0: won(40, 50)}), ("b", {0: won(30, 50)}))
         assert (found.p, found.low, found.high, found.seeds_needed) == (None, None, None, None)

@@ -116,6 +116,10 @@ def commands(root: str, data: str) -> dict[str, tuple[str, str]]:
         ),
         "label: no dataset": (f"label --data {root}/nowhere --videos {data} {out}", "is not a folder"),
         "label: too few episodes": (f"label --data {data} --videos {data} {out}", "at least 5 episodes"),
+        "train: varied clips without a System 2": (
+            f"{system1} --clip-shift-px 3",
+            "clip_shift_px varies the clips of System 2, which this policy has not; leave it out",
+        ),
         "train: video data without their loss": (f"{system1} --video-data {data}", "set video_loss_weight above 0"),
         "train-video: no dataset": (f"train-video --data {root}/nowhere {out}", "is not a folder"),
         "train-video: tuning as for train": (

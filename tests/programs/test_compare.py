@@ -172,6 +172,12 @@ def test_a_folder_with_one_evaluation_stands_for_it(tmp_path: Path):
         compare([tmp_path / "a0/eval", tmp_path / "a0/eval/2026-11-29_09-33-46"])
 
 
+def test_a_folder_of_any_name_with_one_evaluation_stands_for_it(tmp_path: Path):
+    """Only a folder called `eval` did."""
+    a, b = (evaluation(tmp_path / name / "first", [True, False]) for name in ("mine", "theirs"))
+    assert "**mine - theirs: +0.0 points**" in compare([a.parent, b.parent])
+
+
 def test_of_several_evaluations_the_newest_is_named(tmp_path: Path):
     """The error said that the run folder holds no eval_info.json."""
     for name, when, blind in (("old", "2026-01", False), ("new", "2026-02", False), ("blind", "2026-03", True)):

@@ -44,6 +44,13 @@ def test_everything_is_on_one_screen(tmp_path):
     assert max(map(len, text.splitlines())) <= 130
 
 
+def test_all_environments():
+    """No verb listed them."""
+    lines = describe("environments").splitlines()
+    assert any(line.split()[:3] == ["moving:", "5", "5"] for line in lines)
+    assert "push-v3" in " ".join(lines)
+
+
 def test_a_dataset_of_videos(tmp_path):
     assert "action       none" in describe_dataset(write(tmp_path / "set", None))
 

@@ -143,6 +143,19 @@ def test_an_evaluation_on_other_scenes_is_not_compared(tmp_path: Path):
         run(tmp_path, write_study(tmp_path, arms=arms))
 
 
+def test_results_of_another_environment_are_refused_before_any_work(tmp_path: Path):
+    """They were compared as if they were of the same scenes."""
+    theirs = tmp_path / "theirs0.json"
+    theirs.write_text(json.dumps(evaluation_info({"moving:push": [True] * 10}, first=3000)))
+    arms = {**STUDY["arms"], "alone": {"results": "theirs{seed}.json"}}
+    problem = r"theirs0\.json was evaluated in moving:push, arm alone is in moving:intercept; name an evaluation in the"
+    with pytest.raises(ValueError, match=problem):
+        run(tmp_path, write_study(tmp_path, arms=arms))
+    assert not (tmp_path / "out").exists()
+    arms["alone"]["env"] = ["moving:push"]
+    run(tmp_path, write_study(tmp_path, arms=arms))
+
+
 def test_results_that_are_not_there_yet_are_named_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """A mistake in the path showed in the table only, after hours."""
     arms = {**STUDY["arms"], "alone": {"results": "theirs{seed}.json"}}

@@ -331,6 +331,13 @@ def test_to_hold_is_zero_where_an_action_is_relative():
         ({"limits": "data", "system2": "thread"}, "needs the statistics of the demonstrations.*serve --limits data`"),
         ({"outside_limits": "hold", "system2": "thread"}, "outside_limits='hold' needs limits; set limits, or leave"),
         ({"relative_actions": ("z",), "system2": "thread"}, "relative_actions names z"),
+        # options that were taken and had no effect
+        ({"slack_s": 0.5}, "slack_s=0.5 has no effect without when_stale=wait; set both, or leave slack_s out"),
+        ({"guidance": 2.0}, "guidance=2.0 has no effect without overlap=rtc"),
+        ({"ensemble_decay": 0.1}, "ensemble_decay=0.1 has no effect without overlap=temporal_ensemble"),
+        ({"when_stale": "error"}, "when_stale=error has no effect without max_staleness_s"),
+        ({"hang_timeout_s": 1.0}, "hang_timeout_s would have no effect with system2='inline'; leave it out"),
+        ({"system2_device": "cpu", "system2": "thread"}, "system2_device would have no effect with system2='thread'"),
     ],
 )
 def test_a_wrong_option_is_an_error_before_anything_is_started(options: dict[str, Any], message: str):

@@ -166,6 +166,17 @@ def test_what_is_wrong_is_refused_before_any_work(tmp_path: Path, changes: dict[
         plan(tmp_path, **changes)
 
 
+def test_a_study_of_results_alone_names_no_data(tmp_path: Path):
+    """A comparison of evaluations that were all made elsewhere asked for datasets."""
+    arms = {name: {"results": f"{name}{{seed}}.json"} for name in ("good", "bad", "alone")}
+    nothing = {"datasets": {}, "data": [], "video_models": {}, "video_model": "", "slices": {}}
+    made = plan(tmp_path, arms=arms, **nothing)
+    assert not made.jobs
+    assert len(made.results) == 6
+    with pytest.raises(ValueError, match=r"arm alone is trained here, and no data are named; name datasets \(data\)"):
+        plan(tmp_path, arms={**arms, "alone": {}}, **nothing)
+
+
 def test_a_dataset_that_was_recorded_on_the_scenes_is_refused_before_any_work(tmp_path: Path):
     """A folder's seeds were compared with the scenes by the first evaluation, after hours of training."""
     names = {"cameras": ("front",), "image_size": 16, "state_names": ("x",), "action_names": ("x",)}

@@ -185,7 +185,7 @@ class Video2ActPolicy(PreTrainedPolicy):
         if not self._runners:
             rtc = self.config.rtc_config
             chunking: dict[str, Any] = {} if self._overlap == "replace" else {"overlap": self._overlap}
-            if rtc is not None:
+            if rtc is not None and self._overlap == "rtc":
                 chunking["guidance"] = rtc.max_guidance_weight
             self._runners = [Runner(self.model, refresh_every=self.config.refresh_every, **chunking) for _ in seen]
             for runner in self._runners:

@@ -56,8 +56,8 @@ class InfoOptions(CheckedConfig):
     """
 
     what: Path
-    """a LeRobotDataset v3.0 folder or repo id, a policy's run folder, a video model's folder, or the name of a
-    preset"""
+    """a LeRobotDataset v3.0 folder or repo id, a policy's run folder, a video model's folder, the name of a preset, or
+    environments: a list of their names"""
     check: bool = False
     """read every file of the dataset and decode every picture; lists what is wrong"""
     state: tuple[str, ...] | None = None

@@ -48,6 +48,23 @@ class RuntimeConfig(CheckedConfig):
     outside_limits: Literal["clamp", "hold"] = "clamp"
     """clamp an action outside the limits, or do not send it and hold the last target"""
 
+    def _check(self) -> None:
+        for name, (other, needed) in USED_WITH.items():
+            given, usual = getattr(self, name), getattr(type(self), name)
+            problem = f"{name}={given} has no effect without {other}={needed}; set both, or leave {name} out"
+            check(given == usual or getattr(self, other) == needed, problem)
+        if self.max_staleness_s is None and self.when_stale != "hold":
+            problem = f"when_stale={self.when_stale} has no effect without max_staleness_s"
+            raise ValueError(f"{problem}; set both, or leave when_stale out")
+
+
+USED_WITH = {
+    "slack_s": ("when_stale", "wait"),
+    "guidance": ("overlap", "rtc"),
+    "ensemble_decay": ("overlap", "temporal_ensemble"),
+}
+"""field -> another one, and the value without which the first has no effect"""
+
 
 def data_margin(limits: str) -> float | None:
     """`data` -> 0, `data+10%` -> 0.1; None if the word names a file."""

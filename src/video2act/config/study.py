@@ -115,8 +115,8 @@ class StudyConfig(CheckedConfig):
     name: Annotated[str, Bound("must be letters, digits and _", lambda name: bool(re.fullmatch(NAME, name)))]
     question: str = ""
     env: tuple[str, ...]
-    datasets: dict[str, DatasetPlan]
-    data: tuple[str, ...]
+    datasets: dict[str, DatasetPlan] = field(default_factory=dict)
+    data: tuple[str, ...] = ()
     """names of the datasets that arms are trained on"""
     video_models: dict[str, VideoModelPlan] = field(default_factory=dict)
     video_model: str = ""
@@ -153,6 +153,8 @@ class StudyConfig(CheckedConfig):
             if arm.video_model:
                 known(f"video model (of arm {name})", arm.video_model, self.video_models)
             check(not (arm.policy and arm.results), f"arm {name}: give policy or results, not both")
+            is_made = arm.policy or arm.results or arm.data or self.data
+            check(bool(is_made), f"arm {name} is trained here, and no data are named; name datasets (data)")
         for contrast in self.contrasts:
             for name in (contrast.arm, contrast.than):
                 known(f"arm (of contrast {contrast})", name, self.arms)

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 SHOWN = 30
 """names of a family that are listed; of more, only their number is"""
-ALL = "python -c \"import video2act; print(*video2act.list_environments(), sep='\\n')\""
+ALL = "video2act info environments"
 
 
 def check_choice(kind: str, value: str, *, choices: Collection[str]) -> None:
@@ -34,17 +34,18 @@ def _families(value: str, choices: Collection[str]) -> str:
     families: dict[str, list[str]] = {}
     for each in choices:
         families.setdefault(each.partition(":")[0], []).append(each)
-    same = _ranges(families.get(value.partition(":")[0], ()))
+    same = ranges(families.get(value.partition(":")[0], ()))
     own = f"{_listed(same)}. " if 0 < len(same) <= SHOWN else ""
     counts = ", ".join(f"{family} ({len(names)})" for family, names in sorted(families.items()))
     return f"{own}There are families {counts}; this lists all: {ALL}"
 
 
 def _listed(choices: Collection[str]) -> str:
-    return f"Choose from: {', '.join(_ranges(choices))}"
+    return f"Choose from: {', '.join(ranges(choices))}"
 
 
-def _ranges(choices: Collection[str]) -> list[str]:
+def ranges(choices: Collection[str]) -> list[str]:
+    """Sorted, those whose last numbers follow each other as one: `suite/0..1`."""
     numbers: dict[str, list[int]] = {}
     plain = []
     for choice in choices:

@@ -167,7 +167,8 @@ def difference(first: tuple[str, Outcomes], second: tuple[str, Outcomes]) -> Dif
     if not per_seed:
         raise ValueError(f"{name} and {other} share no training seed that is done")
     values = np.array(list(per_seed.values()))
-    low, high = _t_interval(values) or (None, None)
+    bounds = _t_interval(values)
+    low, high = (max(-1.0, bounds[0]), min(1.0, bounds[1])) if bounds else (None, None)
     mean, spread = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
     return Difference(
         first=name,

@@ -32,12 +32,12 @@ def evaluations_of(run: Path) -> list[Path]:
 
 def evaluations_below(place: Path) -> list[Path]:
     """Folders of the finished evaluations that a name stands for: its own, as a folder or its `eval_info.json`; else
-    those of a run folder, or of its folder `eval`."""
+    those of a run folder, or those directly below it, as in a run's folder `eval`."""
     if place.name == INFO_FILE and place.is_file():
         return [place.parent]
     if (place / INFO_FILE).is_file():
         return [place]
-    return evaluations_of(place) or evaluations_of(place.parent) * (place.name == "eval")
+    return evaluations_of(place) or sorted(path.parent for path in place.glob(f"*/{INFO_FILE}"))
 
 
 def read_evaluation(place: Path) -> dict[str, Any]:

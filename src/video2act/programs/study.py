@@ -19,6 +19,7 @@ from video2act.files.atomic import write_text
 from video2act.files.lock import FolderLock
 from video2act.runtime.pool import num_workers, open_pool
 from video2act.study.jobs import StudyJob, load_study, plan_jobs
+from video2act.study.results import read_results
 from video2act.study.times import time_table
 from video2act.study.worker import JobWorker, Outcome, is_finished
 
@@ -33,7 +34,7 @@ def study(options: StudyOptions) -> Path | str:
     Returns:
         The path of `table.md`; of a dry run, the list of jobs.
     Raises:
-        FileNotFoundError, ValueError: something in the file is wrong, or `out` holds another study.
+        FileNotFoundError, ValueError: something in the file is wrong, or a result that is there is of other scenes.
         StudyFailedError: some jobs failed; the message says which, and why.
     """
     config = load_study(options.study, options.slice)
@@ -44,6 +45,7 @@ def study(options: StudyOptions) -> Path | str:
     for (arm, seed), place in plan.results.items():
         if config.arms[arm].results and arm in arms and seed in seeds and not Path(place).is_file():
             print(f"note: the results of arm {arm}, seed {seed}, are not there yet, and count as missing: {place}")
+    read_results(plan, out, seeds)  # what is there already is checked before anything runs
     done = {name for name, job in jobs.items() if is_finished(out, job)}
     if options.dry_run:
         return time_table(jobs, out, done=done)

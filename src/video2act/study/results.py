@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from video2act.files.evaluation_folder import read_evaluation
+from video2act.envs import expand_suites
+from video2act.files.evaluation_folder import env_of, read_evaluation
 from video2act.study.jobs import StudyPlan
 
 Results = dict[str, dict[int, Bool[np.ndarray, "scenes"]]]
@@ -18,13 +19,18 @@ def read_results(plan: StudyPlan, folder: Path, seeds: Collection[int]) -> Resul
     """The results of the evaluations that are done; an arm without any is left out.
 
     Raises:
-        ValueError: one was made on other scenes.
+        ValueError: one was made on other scenes, or in another environment.
     """
     found: Results = {}
     scenes = range(plan.config.scenes.seed, plan.config.scenes.seed + plan.config.scenes.episodes)
     for (arm, seed), place in plan.results.items():
         if seed in seeds and (folder / place).is_file():
             info = read_evaluation(folder / place)
+            wanted = expand_suites(plan.config.arms[arm].env or plan.config.env)
+            theirs = tuple(map(env_of, info["per_task"]))
+            if theirs != wanted:
+                problem = f"{folder / place} was evaluated in {', '.join(theirs)}, arm {arm} is in {', '.join(wanted)}"
+                raise ValueError(f"{problem}; name an evaluation in the same, or set the arm's env")
             found.setdefault(arm, {})[seed] = scene_results(info, scenes, where=folder / place)
     return found
 

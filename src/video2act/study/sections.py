@@ -82,9 +82,12 @@ def scene_rows(found: Difference) -> list[tuple[Any, ...]]:
 def difference_sections(over_seeds: Section, over_scenes: Section, *, found: Sequence[Difference]) -> list[Section]:
     """The two tables of differences, below these headings and texts."""
     rows = tuple(row for each in found for row in scene_rows(each))
+    note = (
+        "Tango's interval and McNemar's exact test are two methods: near p = .05 one may exclude 0 and the other not."
+    )
     return [
         replace(over_seeds, columns=DIFFERENCE_COLUMNS, rows=tuple(map(difference_cells, found))),
-        replace(over_scenes, columns=SCENE_COLUMNS, rows=rows),
+        replace(over_scenes, text=(*over_scenes.text, note), columns=SCENE_COLUMNS, rows=rows),
     ]
 
 

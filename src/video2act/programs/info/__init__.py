@@ -1,4 +1,4 @@
-"""`video2act info`: a dataset, a policy, a video model or a preset on one screen."""
+"""`video2act info`: a dataset, a policy, a video model, a preset, or all environments on one screen."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,12 +10,13 @@ from video2act.files.run_folder import ROBOTS, STATISTICS_FILE, TRAINING_FILE, W
 from video2act.files.video_model import is_video_model
 from video2act.presets import PRESETS
 from video2act.programs.info.dataset import Columns, describe_dataset
+from video2act.programs.info.environments import WORD, describe_environments
 from video2act.programs.info.models import describe_preset, describe_video_model
 from video2act.programs.info.run import describe_run
 
 
 def describe(what: Path | str, *, state: Columns = None, action: Columns = None) -> str:
-    """A folder's dataset, policy or video model, a repo's dataset, or a preset; plain text.
+    """A folder's dataset, policy or video model, a repo's dataset, a preset, or `environments`; plain text.
 
     Args:
         state, action: columns of a dataset, as for `open_dataset`.
@@ -24,6 +25,8 @@ def describe(what: Path | str, *, state: Columns = None, action: Columns = None)
         ValueError: the video model's files are damaged, or its family is unknown.
     """
     what, name = Path(what), str(what)
+    if name == WORD and not what.exists():
+        return describe_environments()
     # a video model's folder may hold a config.json, too
     if (what / STATISTICS_FILE).is_file() or (what / ROBOTS).is_dir():
         return describe_run(what)
