@@ -128,7 +128,7 @@ VERBS = {
     "report": Verb(
         data.ReportOptions, program("report", lambda p, o: p.report(o.what, **_without(o, "what"))), ("what",)
     ),
-    "bench": Verb(data.BenchOptions, program("bench", lambda p, o: p.bench_stages(**vars(o)))),
+    "bench": Verb(data.BenchOptions, program("bench", lambda p, o: p.bench(o) and None)),
     "export": Verb(running.ExportOptions, program("export", lambda p, o: p.export(**vars(o))), ("run",)),
     "convert robotwin": Verb(data.RoboTwinOptions, program("convert", _convert), ("folder",), computes=False),
     "demo": Verb(data.DemoOptions, program("demo", lambda p, o: p.demo(**vars(o)))),

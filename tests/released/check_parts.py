@@ -11,8 +11,7 @@ from wan_features import load_wan, wan_tokens, with_lora
 
 from golden import Golden, Report, additive_attention, under
 from video2act import layers
-from video2act.config import DenoisingConfig, DitConfig, FilterConfig
-from video2act.interop.rdt_names import OWN_OF_DIT, dit_names, num_blocks
+from video2act.config import DenoisingConfig, FilterConfig, NormForm
 from video2act.layers import RmsNorm, sinusoidal_embedding
 from video2act.system1.action_dit import ActionDiT
 from video2act.system1.denoising import Denoising
@@ -21,8 +20,9 @@ from video2act.system2.former import make_former
 from video2act.system2.latents import show
 from video2act.types import Conditions, Tokens, Video
 from video2act_released.config import HEAD_DIM, former_config
+from video2act_released.core import action_transformer
 from video2act_released.streams import latents_of
-from video2act_released.weights import frame_former_names, rename, unread_names
+from video2act_released.weights import frame_former_names, rename
 
 FILTER, POLICY = 1e-6, 2e-5
 
@@ -152,7 +152,8 @@ def check_compressor(golden: Golden, report: Report) -> None:
 def check_action_core(golden: Golden, report: Report) -> None:
     tensors = golden.tensors()
     state, config = under(tensors, "sd."), golden.description["config"]
-    dits = {form: _core(state, config, form) for form in ("variance", "rms")}
+    forms: tuple[NormForm, NormForm] = ("variance", "rms")
+    dits = {form: action_transformer(state, num_heads=config["num_heads"], norm=form) for form in forms}
     for name, expected in tensors.items():
         if not re.search(r"(^|\.)out\.(bool_mask|no_mask|all_ones_mask|t_scalar)$|^alt\.\w+\.out$", name):
             continue
@@ -183,38 +184,6 @@ def check_action_core(golden: Golden, report: Report) -> None:
         sinusoids = sinusoidal_embedding(tensors["tembed.in"], tensors["tembed.sinus"].shape[1])
         report.close("tembed.sinus", sinusoids, tensors["tembed.sinus"], FILTER)
         report.close("tembed.out", dits["variance"].timestep_in(sinusoids), tensors["tembed.out"], POLICY)
-
-
-def _core(state: dict[str, Tensor], config: dict, norm: str) -> ActionDiT:
-    form = DitConfig(
-        norm=norm,  # type: ignore[arg-type]
-        clock="frequency",
-        sinusoids=state["t_embedder.mlp.0.weight"].shape[1],
-        sinusoid_activation="silu",
-        pools_text=False,
-        num_text_positions=state["lang_cond_pos_embed"].shape[1],
-        positions_per_image=state["img_cond_pos_embed"].shape[1],
-    )
-    horizon = state["x_pos_embed"].shape[1] - 3
-    width, depth = config["hidden_size"], num_blocks(state, "blocks")
-    dit = ActionDiT(
-        action_dim=config["output_dim"],
-        state_dim=1,
-        horizon=horizon,
-        width=width,
-        depth=depth,
-        num_heads=config["num_heads"],
-        form=form,
-        num_images=1,
-    )
-    own = dit.state_dict()
-    names = dit_names(state, prefix="")
-    dead = {name.removeprefix("model.") for name in unread_names({f"model.{name}" for name in state})}
-    renamed = rename({n: t for n, t in state.items() if n not in dead}, names, own=own, source="action_core")
-    silent = {name: torch.zeros_like(t) for name, t in own.items() if name.startswith(OWN_OF_DIT)}
-    adaptors = {name: tensor for name, tensor in own.items() if name.startswith(("state_in.", "action_in."))}
-    dit.load_state_dict(renamed | silent | adaptors)
-    return dit
 
 
 def _run_core(dit: ActionDiT, text: Tokens, tensors: dict[str, Tensor], timestep: Tensor) -> Tensor:

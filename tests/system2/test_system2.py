@@ -54,6 +54,28 @@ def test_change_one_stream_and_only_its_tokens_change(config: System2Config, sys
     assert (change == 0).all()
 
 
+def test_streams_of_one_size_share_a_pass_of_the_video_model(config: System2Config, monkeypatch: pytest.MonkeyPatch):
+    motion = config.streams[1]
+    twins = tuple(replace(motion, name=name, camera=name) for name in ("left", "right"))
+    system2 = build(replace(config, streams=(config.streams[0], *twins)))
+    shown, alone = clips(system2.config), dict[str, Tensor]()
+    for stream in system2.config.streams:
+        one = replace(system2.config, streams=(stream,))
+        monkeypatch.setattr(system2, "config", one)
+        alone[stream.name] = system2.see({stream.name: shown[stream.name]}, TEXT)[stream.name].grid
+        monkeypatch.undo()
+    sizes, features = list[int](), system2.backbone.features
+    monkeypatch.setattr(
+        system2.backbone,
+        "features",
+        lambda video, *given, **named: sizes.append(len(video.grid)) or features(video, *given, **named),
+    )
+    seen = system2.see(shown, TEXT)
+    assert sorted(size for size in sizes if size == 2 * len(TEXT)) == [2 * len(TEXT)]
+    for name, grid in alone.items():
+        torch.testing.assert_close(seen[name].grid, grid, rtol=0, atol=1e-5)
+
+
 def test_the_order_of_the_config_counts_not_that_of_the_clips(config: System2Config, system2: System2):
     shown = clips(config)
     swapped = dict(reversed(shown.items()))

@@ -102,7 +102,7 @@ class ReportOptions(CheckedConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions(CheckedConfig):
-    """Time each stage between a camera and an action."""
+    """Time each stage between a camera and an action, a training step, and engines beside PyTorch."""
 
     run: Path | None = None
     """a policy's run folder; without it, the preset with random weights"""
@@ -110,6 +110,12 @@ class BenchOptions(CheckedConfig):
     """preset of the policy"""
     device: str = "cpu"
     """cpu, cuda, ..."""
+    repeats: CountingInt = 20
+    """how often each piece of work is timed"""
+    official: Path | None = None
+    """a checkout of the released Video2Act code, whose modules are timed beside ours (docs/performance.md)"""
+    out: Path | None = None
+    """folder for bench.md and bench.json"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,8 @@ from video2act.types import Video
 from video2act.video_backbone import VideoBackbone
 
 
-def features_of(stream: StreamConfig, latents: Video, *, instruction: list[str], backbone: VideoBackbone) -> Video:
-    """A video model's features of a stream's latents and of the future that the stream imagines."""
-    imagine = stream.imagine
+def features_of(imagine: ImagineConfig, latents: Video, *, instruction: list[str], backbone: VideoBackbone) -> Video:
+    """A video model's features of latents and of the future that a stream imagines."""
     if not imagine.num_frames:
         return backbone.features(latents, instruction)
     whole, level = append_future(latents, imagine, backbone=backbone)

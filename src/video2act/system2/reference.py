@@ -48,7 +48,7 @@ class GreyReference:
         missing = [text for text in dict.fromkeys(instruction) if text not in found]
         if missing:
             latents = self._latents(stream, fps, len(missing), first.device)
-            grids = features_of(stream, latents, instruction=missing, backbone=self._backbone).grid
+            grids = features_of(stream.imagine, latents, instruction=missing, backbone=self._backbone).grid
             found |= dict(zip(missing, grids, strict=True))
         if keep:
             for text, grid in found.items():

@@ -8,8 +8,11 @@ The path is split where gradients start. `see` is the frozen video model and the
 latents, and nothing can be cached.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,21 +110,42 @@ class System2(nn.Module):
             stage, videos = "latents", self.encode(videos)
         if stage == until:
             return videos
+        videos = self._look(videos, instruction) if stage == "latents" else videos
         seen = {}
         for stream in self.config.streams:
             keep, grid = self.filters[stream.name], videos[stream.name]
-            with fast_precision(grid.grid.device), torch.set_grad_enabled(self.is_learning and torch.is_grad_enabled()):
-                if stage == "latents":
-                    grid = show(grid, stream.latent_frames, size=stream.latent_size)
-                    grid = keep(grid) if self.config.filter_on == "latents" else grid
-                    grid = features_of(stream, grid, instruction=instruction, backbone=self.backbone)
-                if self.config.filter_on == "features" and until == "seen":
+            if self.config.filter_on == "features" and until == "seen":
+                with self._recording(grid):
                     if self.config.reference == "grey" and stream.filter.name != "none":
                         grey = self.reference.features(stream, instruction, fps=grid.fps, keep=not self.is_learning)
                         grid = replace(grid, grid=grid.grid - grey)
                     grid = keep(grid)
             seen[stream.name] = replace(grid, grid=grid.grid.float())
         return seen
+
+    def _look(self, latents: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
+        """Stream -> features of its latents. Streams whose latents are alike in size and rate share a pass."""
+        alike: dict[Any, dict[str, Video]] = {}
+        for stream in self.config.streams:
+            with self._recording(latents[stream.name]):
+                grid = show(latents[stream.name], stream.latent_frames, size=stream.latent_size)
+                grid = self.filters[stream.name](grid) if self.config.filter_on == "latents" else grid
+            alike.setdefault((grid.grid.shape, grid.fps, stream.imagine), {})[stream.name] = grid
+        features = {}
+        for (_, fps, imagine), grids in alike.items():
+            joined = Video(torch.cat([grid.grid for grid in grids.values()]), fps)
+            with self._recording(joined):
+                texts = instruction * len(grids)
+                found = features_of(imagine, joined, instruction=texts, backbone=self.backbone)
+            parts = found.grid.chunk(len(grids))
+            features |= {name: replace(found, grid=part) for name, part in zip(grids, parts, strict=True)}
+        return features
+
+    @contextmanager
+    def _recording(self, video: Video) -> Iterator[None]:
+        """Gradients only where the video model learns; float32 products in a GPU's fast precision."""
+        with fast_precision(video.grid.device), torch.set_grad_enabled(self.is_learning and torch.is_grad_enabled()):
+            yield
 
     def compress(self, seen: dict[str, Video]) -> Tokens:
         """Trained: filtered features -> tokens, the streams one after another."""

@@ -33,6 +33,7 @@ class CogVideoXBackbone(PretrainedBackbone):
     VAE = AutoencoderKLCogVideoX
     RETURNS_PAIR = True
     SEES_PADDING = True
+    OF_THE_TEXT = ("patch_embed.text_proj", "time_embedding")
 
     def __init__(self, config: PretrainedBackboneConfig, parts: Parts, *, whole: bool = False):
         super().__init__(config, parts, whole=whole)

@@ -26,6 +26,7 @@ class CosmosBackbone(OverWanVae):
 
     TRANSFORMER = CosmosTransformer3DModel
     MAX_TOKENS = 512
+    OF_THE_TEXT = ("transformer_blocks.*.attn2.to_[kv]", "transformer_blocks.*.attn2.norm_k")
 
     def __init__(self, config: PretrainedBackboneConfig, parts: Parts, *, whole: bool = False):
         super().__init__(config, parts, whole=whole)

@@ -34,6 +34,7 @@ class HunyuanBackbone(PretrainedBackbone):
     BLOCKS = ("transformer_blocks", "single_transformer_blocks")
     RETURNS_PAIR = True
     MAX_TOKENS = 256
+    OF_THE_TEXT = ("context_embedder", "time_text_embed")
 
     objective = Objective(logit_normal(), flow_error, sampling_shift=7.0)
 

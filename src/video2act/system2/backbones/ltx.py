@@ -28,6 +28,7 @@ class LTXBackbone(PretrainedBackbone):
     MAX_TOKENS = 128
     SEES_PADDING = True
     TEXT_DIM = "caption_channels"
+    OF_THE_TEXT = ("caption_projection", "transformer_blocks.*.attn2.to_[kv]", "transformer_blocks.*.attn2.norm_k")
 
     # given frames are tokens of level 0, any number of them
     objective = Objective(logit_normal(3.0), flow_error, max_given=None)

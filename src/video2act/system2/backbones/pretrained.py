@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from video2act.config import PretrainedBackboneConfig, TuningConfig
 from video2act.system2.backbones import adapter
 from video2act.system2.backbones.checkpoint import check_checkpoint, fill
+from video2act.system2.backbones.first_frame import use_flat_convolutions
+from video2act.system2.backbones.kept_outputs import keep_outputs
 from video2act.system2.backbones.sources import Component, component
 from video2act.system2.backbones.tap import Cut, Tap, described, empty, fold, load_transformer
 from video2act.system2.backbones.text_encoders import diffusers_t5, text_width
@@ -64,6 +66,8 @@ class PretrainedBackbone(VideoBackbone):
     """the T5 of the model reads padding like words"""
     TEXT_DIM: ClassVar[str] = "text_embed_dim"
     """the field of the transformer's config with the width of a text token"""
+    OF_THE_TEXT: ClassVar[tuple[str, ...]] = ()
+    """patterns of modules that read the instruction and the noise level alone"""
 
     config: PretrainedBackboneConfig
 
@@ -79,6 +83,7 @@ class PretrainedBackbone(VideoBackbone):
         self.transformer: Any = load_transformer(
             self.TRANSFORMER, parts.transformer, cut=None if whole else cut, dtype=self.dtype
         )
+        keep_outputs(self.transformer, self.OF_THE_TEXT)
         self.vae: Any = self._load_vae(parts.vae, whole)
         self.tap = Tap(self.transformer, cut, returns_pair=self.RETURNS_PAIR)
         self.text = self._text(parts)
@@ -237,6 +242,7 @@ class PretrainedBackbone(VideoBackbone):
             vae.decoder = None
             vae.post_quant_conv = None
         fill(vae, part.checkpoint, dtype=torch.float32)
+        use_flat_convolutions(vae.encoder)
         return vae
 
     def _text(self, parts: Parts) -> TextEmbeddings:

@@ -47,6 +47,7 @@ class WanBackbone(OverWanVae):
     BLOCKS = ("blocks",)
     MAX_TOKENS = WAN_TOKENS
     TEXT_DIM = "text_dim"
+    OF_THE_TEXT = ("condition_embedder", "blocks.*.attn2.to_[kv]", "blocks.*.attn2.norm_k")
 
     def __init__(self, config: PretrainedBackboneConfig, parts: Parts, *, whole: bool = False):
         super().__init__(config, parts, whole=whole)
