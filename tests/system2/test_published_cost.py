@@ -12,7 +12,6 @@ from diffusers import (
     AutoencoderKLWan,
     WanTransformer3DModel,
 )
-from torch import nn
 
 from video2act.system2.backbones.first_frame import CONVOLUTIONS, use_flat_convolutions
 from video2act.system2.backbones.kept_outputs import MAX_BYTES, keep_outputs
@@ -43,10 +42,16 @@ def test_a_frame_alone_is_encoded_in_two_dimensions(name: str):
 
 
 class TestKept:
-    def make(self) -> tuple[nn.Module, nn.Module]:
+    def make(self) -> tuple[Any, Any]:
         torch.manual_seed(0)
-        sizes = {"num_attention_heads": 2, "attention_head_dim": 12, "text_dim": 16, "ffn_dim": 32, "num_layers": 2}
-        plain = WanTransformer3DModel(in_channels=4, out_channels=4, freq_dim=32, **sizes).eval()
+        sizes: dict[str, Any] = {
+            "num_attention_heads": 2,
+            "attention_head_dim": 12,
+            "text_dim": 16,
+            "ffn_dim": 32,
+            "num_layers": 2,
+        }
+        plain: Any = WanTransformer3DModel(in_channels=4, out_channels=4, freq_dim=32, **sizes).eval()
         keeping = deepcopy(plain)
         keep_outputs(keeping, WanBackbone.OF_THE_TEXT)
         return plain, keeping

@@ -20,6 +20,7 @@ from rich.table import Table
 from video2act.config.checks import check
 from video2act.config.data_options import BenchOptions
 from video2act.engines.choice import check_engine, check_exportable
+from video2act.engines.folder import Engine
 from video2act.files.atomic import write_text
 from video2act.files.run_folder import load_config
 from video2act.presets import make_preset
@@ -27,7 +28,7 @@ from video2act.programs.bench.timing import ROBOT, Timing, Work, measure, random
 
 __all__ = ["Timing", "Work", "bench", "measure", "random_policy"]
 
-ENGINES = ("onnxruntime", "openvino")
+ENGINES: tuple[Engine, ...] = ("onnxruntime", "openvino")
 COLUMNS = ("work", "p50 ms", "p95 ms", "times faster", "largest difference")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from video2act.clips import FrameHistory
 from video2act.engines.choice import load_policy
 from video2act.engines.export import export_policy
+from video2act.engines.folder import Engine
 from video2act.policy import Video2Act
 from video2act.programs.bench.timing import INSTRUCTION, Timing, Work, measure
 from video2act.programs.export import drawn_observations
@@ -18,7 +19,7 @@ OBSERVATIONS = 24
 PLAN, REFRESH = "one plan", "one refresh"
 
 
-def engine_timings(policy: Video2Act, engines: Sequence[str], *, repeats: int, int8: bool = False) -> list[Timing]:
+def engine_timings(policy: Video2Act, engines: Sequence[Engine], *, repeats: int, int8: bool = False) -> list[Timing]:
     """Export a policy for each engine and time it beside PyTorch, with one thread each.
 
     Args:

@@ -40,7 +40,7 @@ class LTXConvolution(LTXVideoCausalConv3d):
 
 
 class CogVideoXConvolution(CogVideoXCausalConv3d):
-    def forward(self, inputs: Tensor, conv_cache: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, inputs: Tensor, conv_cache: Tensor | None = None) -> Any:
         before = self.time_kernel_size - 1
         if inputs.shape[2] > 1 or conv_cache is not None or not before or self.pad_mode == "replicate":
             return super().forward(inputs, conv_cache)
@@ -63,7 +63,7 @@ def flat(
     conv: nn.Conv3d,
     *,
     kernel: Float[Tensor, "o j kernel_h kernel_w"],
-    padding: tuple[int, ...],
+    padding: Any,
 ) -> Float[Tensor, "b o 1 height width"]:
     """The convolution of one frame with this kernel, and with the bias, stride and groups of `conv`."""
     found = conv2d(frame[:, :, 0], kernel, conv.bias, conv.stride[1:], padding, conv.dilation[1:], conv.groups)
