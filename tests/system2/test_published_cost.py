@@ -17,7 +17,7 @@ from video2act.system2.backbones.first_frame import CONVOLUTIONS, use_flat_convo
 from video2act.system2.backbones.kept_outputs import MAX_BYTES, keep_outputs
 from video2act.system2.backbones.wan import WanBackbone
 
-WIDTHS = (8, 16, 16, 16)
+WIDTHS: Any = (8, 16, 16, 16)
 VAES: dict[str, Any] = {
     "wan21": lambda: AutoencoderKLWan(base_dim=8),
     "hunyuan": lambda: AutoencoderKLHunyuanVideo(block_out_channels=WIDTHS, norm_num_groups=4),
