@@ -129,12 +129,13 @@ def demo(name: str, out: Path | str, *, seed: int = 0) -> dict[str, Any]:
     results = policy / "eval"  # the model card looks for them there
     common = {"seed": EVALUATION_SEED, "show": True}
     full = {"episodes": plan.eval_episodes, **common}
+    control = {"num_videos": 0, "expert": False}  # it has played these seeds already
     evaluations: list[tuple[str, Sequence[str], dict[str, Any]]] = [
         ("full", plan.tasks, {"num_videos": 1, **full}),
-        ("blind", plan.tasks, {"num_videos": 0, "blind": True, **full}),
+        ("blind", plan.tasks, {"blind": True, **control, **full}),
     ]
     for env, other, sentence in _wrong_instructions(plan, data):
-        wrong = {"num_videos": 0, "instruction": sentence, "episodes": plan.wrong_episodes, **common}
+        wrong = {"instruction": sentence, "episodes": plan.wrong_episodes, **control, **common}
         label = f"{env}, told {other}".replace(":", "_").replace("/", "_")
         evaluations.append((label, [env], wrong))
     for label, envs, options in evaluations:
