@@ -92,7 +92,7 @@ dev: .venv/dev
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, this is {sys.version}"'
 	$(PYTHON) -m venv .venv
 	$(PIP) torch
-	$(PIP) -e '.[sim,serve]'
+	$(PIP) -e '.[sim,serve,study]'
 	touch $@
 
 .venv/dev: .venv/installed video2act_released/pyproject.toml

@@ -1,5 +1,6 @@
 """Statistics of comparisons, against examples that were computed by hand, and those of the literature."""
 
+from itertools import combinations
 from math import comb
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 pytest.importorskip("robostats")
 from video2act.evaluation.comparison import (
     cannot_be_told_apart,
+    correct,
     difference,
+    fewest_seeds,
     holm,
     power,
     rate,
@@ -62,6 +65,14 @@ class TestSeeds:
         needed = seeds_needed(0.15, 0.15)
         assert needed is not None
         assert power(0.15, 0.15, needed) >= 0.8 > power(0.15, 0.15, needed - 2)
+
+    def test_the_seeds_needed_are_those_of_the_corrected_test(self):
+        """Beside a corrected p stood the number for the uncorrected one: six for three arms, where seven are fewest."""
+        arms = {name: {seed: won(share, 20) for seed in range(6)} for name, share in (("a", 16), ("b", 8), ("c", 4))}
+        pairs = [difference((a, arms[a]), (b, arms[b])) for a, b in combinations(arms, 2)]
+        assert [pair.seeds_needed for pair in pairs] == [6, 6, 6]
+        assert [pair.seeds_needed for pair in correct(pairs)] == [7, 7, 7]
+        assert [fewest_seeds(level) for level in (0.05, 0.05 / 3, 0.05 / 6)] == [6, 7, 8]
 
     def test_a_difference_is_paired_by_seed(self):
         ours = {0: won(40, 50), 1: won(20, 50), 2: won(30, 50), 5: won(1, 50)}

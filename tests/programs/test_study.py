@@ -181,7 +181,40 @@ def test_a_result_that_was_removed_is_made_again(tmp_path: Path):
     assert result.is_file()
 
 
+def test_a_job_that_never_began_may_be_corrected(tmp_path: Path):
+    """A job that had failed at once blocked the corrected study until its record was removed by hand."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/broken.txt").write_text("alone_seed0")
+    with pytest.raises(StudyFailedError):
+        run(tmp_path, seeds=(0,))
+    (tmp_path / "out/broken.txt").unlink()
+    arms = {**STUDY["arms"], "alone": {**STUDY["arms"]["alone"], "training": {"num_steps": 4}}}
+    run(tmp_path, write_study(tmp_path, arms=arms), seeds=(0,))
+    with pytest.raises(ValueError, match="holds job train_alone_seed0 with another command"):
+        run(tmp_path, write_study(tmp_path), seeds=(0,))
+
+
 class TestReport:
+    def test_a_primary_contrast_that_was_changed_with_the_results_in_view_is_said(self, tmp_path: Path):
+        """Exchanged with a secondary one after the run, it was still `named before the run`."""
+        other = {"primary": {"arm": "good", "than": "alone", "goal_points": 20}, "secondary": []}
+        text = run(tmp_path).read_text()
+        assert "## Primary contrast, named before the run" in text
+        for options in ({"report_only": True}, {}):
+            text = run(tmp_path, write_study(tmp_path, **other), **options).read_text()
+            assert "## Primary contrast, CHANGED when 6 evaluations were done" in text
+            assert "says less than one that was named before. The first, of 20" in text
+            assert "good - bad (goal +20 points). **good - the frozen clip: +60.0 points**" in text
+        page = (tmp_path / "out/study.html").read_text()
+        assert "CHANGED when 6 evaluations were done" in page
+
+    def test_a_primary_contrast_may_be_changed_before_there_are_results(self, tmp_path: Path):
+        (tmp_path / "out").mkdir()
+        run(tmp_path, report_only=True)
+        other = {"primary": {"arm": "good", "than": "alone"}, "secondary": []}
+        text = run(tmp_path, write_study(tmp_path, **other)).read_text()
+        assert "## Primary contrast, named before the run" in text
+
     def test_the_primary_contrast_stands_first_and_what_is_missing_is_listed(self, tmp_path: Path):
         text = run(tmp_path, seeds=(0,)).read_text()
         assert text.index("## Primary contrast, named before the run") < text.index("## Arms")
@@ -191,7 +224,7 @@ class TestReport:
         assert "Nothing: every arm and seed that was asked for is done." in text
         text = run(tmp_path, report_only=True).read_text()
         assert len(played(tmp_path)) == 8, "a report runs nothing"
-        assert "the frozen clip: seeds 1" in text
+        assert "the frozen clip: seed 1" in text
         assert "CPU-hours: collect 0.00, train 0.00, train-video 0.00, eval 0.00." in text.replace(
             "collect 0.00, train-video 0.00, train 0.00", "collect 0.00, train 0.00, train-video 0.00"
         )
@@ -223,6 +256,9 @@ class TestReport:
         assert "several sizes" not in run(tmp_path, report_only=True).read_text()
 
     def test_nothing_is_done_yet(self, tmp_path: Path):
+        with pytest.raises(FileNotFoundError, match="out does not exist, so there is nothing to report"):
+            run(tmp_path, report_only=True)
+        (tmp_path / "out").mkdir()
         text = run(tmp_path, report_only=True).read_text()
         assert "**good - the frozen clip: not known yet.**" in text
         assert "No evaluation is done yet." in text

@@ -166,6 +166,45 @@ def test_what_is_wrong_is_refused_before_any_work(tmp_path: Path, changes: dict[
         plan(tmp_path, **changes)
 
 
+@pytest.mark.parametrize(
+    ("arm", "said"),
+    [
+        ({"policy": "runs/{seed}", "changes": {"execute_steps": 8}, "training": {"num_steps": 3}}, "changes, training"),
+        ({"policy": "runs/{seed}", "preset": "tiny_blind"}, "preset"),
+        ({"results": "theirs/{seed}", "evaluate": {"blind": True}}, "evaluate"),
+        ({"results": "theirs/{seed}", "data": ["demos"]}, "data"),
+    ],
+)
+def test_fields_that_a_finished_arm_would_ignore_are_refused(tmp_path: Path, arm: dict[str, Any], said: str):
+    """An arm with a policy and changes was the policy without them, and `could not be told apart` from it."""
+    with pytest.raises(
+        ValueError, match=rf"{said} would have no effect: .*was (trained|evaluated) elsewhere; leave it"
+    ):
+        plan(tmp_path, arms={**STUDY["arms"], "alone": arm})
+
+
+def test_two_arms_that_are_the_same_are_refused(tmp_path: Path):
+    for twins in ({}, {"preset": "tiny"}), ({"results": "a{seed}"}, {"results": "a{seed}", "title": "b"}):
+        arms = dict(zip(("good", "bad"), twins, strict=True)) | {"alone": STUDY["arms"]["alone"]}
+        with pytest.raises(ValueError, match="arms good and bad are the same; leave one out"):
+            plan(tmp_path, arms=arms)
+
+
+def test_results_may_name_the_folder_of_an_evaluation(tmp_path: Path):
+    (tmp_path / "theirs0").mkdir()
+    made = plan(tmp_path, arms={**STUDY["arms"], "alone": {"results": "theirs{seed}"}})
+    assert made.results["alone", 0] == str(tmp_path / "theirs0/eval_info.json")
+
+
+def test_an_environment_of_ones_own_is_looked_for_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "my_robot_of_a_study.py").write_text("def make(): raise AssertionError('built')\n")
+    monkeypatch.chdir(tmp_path)
+    assert plan(tmp_path, env=["my_robot_of_a_study:make"]).jobs
+    for name, said in (("my_robot_of_a_study:mak", "has no function 'mak'"), ("nowhere_at_all:make", "no module")):
+        with pytest.raises(ValueError, match=said):
+            plan(tmp_path, env=[name])
+
+
 def test_a_study_of_results_alone_names_no_data(tmp_path: Path):
     """A comparison of evaluations that were all made elsewhere asked for datasets."""
     arms = {name: {"results": f"{name}{{seed}}.json"} for name in ("good", "bad", "alone")}

@@ -44,6 +44,10 @@ class VideoModelPlan(CheckedConfig):
     """one for each training seed; else all seeds share one"""
 
 
+OF_TRAINING = ("preset", "changes", "options", "data", "video_data", "video_model", "training")
+"""fields of `ArmPlan` that a training reads"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArmPlan(CheckedConfig):
     """One setting: what is trained, and how it is evaluated. What is left out is the study's."""
@@ -70,7 +74,15 @@ class ArmPlan(CheckedConfig):
     policy: str = ""
     """a run folder that was trained elsewhere, seen from the yaml file; {seed} stands for the training seed"""
     results: str = ""
-    """an eval_info.json that was made elsewhere, likewise; nothing is run"""
+    """an eval_info.json that was made elsewhere, or its folder, likewise; nothing is run"""
+
+    def _check(self) -> None:
+        check(not (self.policy and self.results), "give policy or results, not both")
+        made = "policy" if self.policy else "results"
+        ignored = OF_TRAINING if self.policy else (*OF_TRAINING, "evaluate") if self.results else ()
+        given = [name for name in ignored if getattr(self, name) != getattr(ArmPlan(), name)]
+        what = "was trained elsewhere" if self.policy else "was evaluated elsewhere"
+        check(not given, f"{', '.join(given)} would have no effect: {getattr(self, made)} {what}; leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +164,6 @@ class StudyConfig(CheckedConfig):
                 known(f"dataset (of arm {name})", other, self.datasets)
             if arm.video_model:
                 known(f"video model (of arm {name})", arm.video_model, self.video_models)
-            check(not (arm.policy and arm.results), f"arm {name}: give policy or results, not both")
             is_made = arm.policy or arm.results or arm.data or self.data
             check(bool(is_made), f"arm {name} is trained here, and no data are named; name datasets (data)")
         for contrast in self.contrasts:

@@ -103,6 +103,12 @@ def is_own(name: str) -> bool:
     return (":" in name and not is_simulated(name)) or name in _entry_points()
 
 
+def check_own(name: str) -> None:
+    """Raise ValueError for a `module:function` of your own that is not there; nothing is built."""
+    if is_own(name) and name not in _entry_points():
+        _find_own(name)
+
+
 def is_simulated(name: str) -> bool:
     """Whether an environment is of this package: a simulator that renders images of any size."""
     return name.partition(":")[0] in FAMILIES
@@ -121,29 +127,39 @@ def has_expert(name: str) -> bool:
 
 def _own(name: str, cameras: tuple[str, ...] | None) -> Environment | None:
     """The environment of an entry point, a Gymnasium id or `module:function`; None if the name is none of them."""
-    module, colon, function = name.partition(":")
     if (entry := _entry_points().get(name)) is not None:
         return _made(name, entry.load(), cameras=cameras)
-    if colon:
-        if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
-        try:
-            make = getattr(importlib.import_module(module), function, None)
-        except ModuleNotFoundError as error:
-            if error.name and module.partition(".")[0] != error.name.partition(".")[0]:
-                raise
-            raise ValueError(f"{name}: there is no module {module!r}, here or among the installed ones") from error
-        if callable(make):
-            return _made(name, make, cameras=cameras)
+    if (make := _find_own(name)) is not None:
+        return _made(name, make, cameras=cameras)
     if not re.search(r"-v\d+$", name):
-        if colon:
-            raise ValueError(f"{name}: the module {module!r} has no function {function!r}")
         return None
     try:
         from video2act.envs.gym import gymnasium, make_gym
     except ImportError:
         return None
-    return make_gym(name, cameras) if function in gymnasium.registry or name in gymnasium.registry else None
+    known = (name, name.rpartition(":")[2])
+    return make_gym(name, cameras) if any(each in gymnasium.registry for each in known) else None
+
+
+def _find_own(name: str) -> Callable[..., Any] | None:
+    """The function of `module:function`; None if the name has no colon, or is a Gymnasium id with a module. Raises
+    ValueError: there is no such module or function."""
+    module, colon, function = name.partition(":")
+    if not colon:
+        return None
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        make = getattr(importlib.import_module(module), function, None)
+    except ModuleNotFoundError as error:
+        if error.name and module.partition(".")[0] != error.name.partition(".")[0]:
+            raise
+        raise ValueError(f"{name}: there is no module {module!r}, here or among the installed ones") from error
+    if callable(make):
+        return make
+    if not re.search(r"-v\d+$", name):
+        raise ValueError(f"{name}: the module {module!r} has no function {function!r}")
+    return None
 
 
 def _made(name: str, make: Callable[..., Any], *, cameras: tuple[str, ...] | None) -> Environment:

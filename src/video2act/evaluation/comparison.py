@@ -11,8 +11,9 @@ Two questions, and a test for each. Both are paired: the arms of a comparison sh
 Rates and differences are shares: .2 is 20 points. Intervals are of 95 %.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -26,6 +27,8 @@ with extra("study", "a comparison of evaluations"):
     from robostats.kmodel import adjust  # type: ignore[import-not-found]
     from scipy import stats  # type: ignore[import-not-found]
 
+LEVEL = 0.05
+"""a p below it counts as a finding"""
 NEAR_END = 0.05
 """where every seed is this near to 0 or to 1, a t interval would end beyond it, or have no width"""
 MAX_SEEDS = 40
@@ -78,8 +81,8 @@ class Difference:
     smallest_p: float
     """that so many seeds can reach"""
     seeds_needed: int | None
-    """training seeds for a power of .8, if the difference and its spread are as measured; None: fewer than three were
-    measured, or more than MAX_SEEDS are needed"""
+    """training seeds for a power of .8, if the difference and its spread are as measured, of the corrected test where
+    `p_holm` is given; None: fewer than three were measured, or more than MAX_SEEDS are needed"""
     scenes: dict[int, SceneTest]
     """by training seed"""
     p_holm: float | None = None
@@ -115,34 +118,40 @@ def _sign_flip(differences: Float[np.ndarray, "*r seeds"], axis: int = -1, num: 
     return stats.permutation_test((differences,), np.mean, n_resamples=num, axis=axis, **how)
 
 
-def power(difference: float, spread: float, num_seeds: int) -> float:
-    """How often the sign-flip test over so many seeds finds a true difference (p < .05), by simulation.
+def power(difference: float, spread: float, num_seeds: int, *, level: float = LEVEL) -> float:
+    """How often the sign-flip test over so many seeds finds a true difference (p < level), by simulation.
 
     Args:
         spread: standard deviation of the difference between training seeds.
     """
-    if num_seeds < 6:
-        return 0.0  # 2 / 2**5 is more than .05
+    if num_seeds < fewest_seeds(level):
+        return 0.0
     rng = np.random.default_rng(0)
     found = stats.power(
         lambda sample, axis: _sign_flip(sample, axis, num=1024),
         (lambda size: rng.normal(difference, spread, size),),
         (num_seeds,),
-        significance=0.05,
+        significance=level,
         vectorized=True,
         n_resamples=400,
     )
     return float(np.asarray(found.power).item())
 
 
-def seeds_needed(difference: float, spread: float, *, wanted: float = 0.8) -> int | None:
+def fewest_seeds(level: float) -> int:
+    """Of which the sign-flip test can find anything: with n seeds, p is at least 2 / 2**n."""
+    return 1 + math.ceil(-math.log2(level))
+
+
+def seeds_needed(difference: float, spread: float, *, level: float = LEVEL, wanted: float = 0.8) -> int | None:
     """The fewest seeds with that power; None: more than MAX_SEEDS."""
+    fewest = fewest_seeds(level)
     if spread == 0 and difference != 0:
-        return 6
-    low, high = 5, MAX_SEEDS + 1  # low is too few, high is enough or beyond what is counted
+        return fewest
+    low, high = fewest - 1, MAX_SEEDS + 1  # low is too few, high is enough or beyond what is counted
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if power(difference, spread, middle) >= wanted else (middle, high)
+        low, high = (low, middle) if power(difference, spread, middle, level=level) >= wanted else (middle, high)
     return high if high <= MAX_SEEDS else None
 
 
@@ -169,24 +178,41 @@ def difference(first: tuple[str, Outcomes], second: tuple[str, Outcomes]) -> Dif
     values = np.array(list(per_seed.values()))
     bounds = _t_interval(values)
     low, high = (max(-1.0, bounds[0]), min(1.0, bounds[1])) if bounds else (None, None)
-    mean, spread = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
     return Difference(
         first=name,
         second=other,
-        difference=mean,
+        difference=float(values.mean()),
         per_seed=per_seed,
         low=low,
         high=high,
         p=sign_flip(values) if len(values) > 1 else None,
         smallest_p=2.0 ** (1 - len(values)),
-        seeds_needed=seeds_needed(abs(mean), spread) if len(values) > 2 and mean != 0 else None,
+        seeds_needed=_needed(values, LEVEL),
         scenes={seed: scene_test(ours[seed], theirs[seed]) for seed in per_seed},
     )
+
+
+def _needed(values: Float[np.ndarray, "seeds"], level: float) -> int | None:
+    """None also where fewer than three seeds, or no difference, were measured."""
+    mean = abs(float(values.mean()))
+    return seeds_needed(mean, float(values.std(ddof=1)), level=level) if len(values) > 2 and mean else None
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Each p corrected for the others beside it (Holm 1979)."""
     return adjust(list(p_values), "holm")
+
+
+def correct(found: Sequence[Difference]) -> list[Difference]:
+    """Differences with their p corrected for each other: those over training seeds, and those of one seed each over
+    its scenes. The seeds needed are those of the corrected test, at `LEVEL` over the number of differences."""
+    made = list(found)
+    for group in ([i for i, each in enumerate(found) if (each.p is None) == is_single] for is_single in (False, True)):
+        tested = [next(iter(found[i].scenes.values())).p if found[i].p is None else found[i].p for i in group]
+        for i, p in zip(group, holm([p for p in tested if p is not None]), strict=True):
+            needed = _needed(np.array(list(found[i].per_seed.values())), LEVEL / len(group))
+            made[i] = replace(found[i], p_holm=p, seeds_needed=needed)
+    return made
 
 
 def told_by(arms: Mapping[str, Outcomes]) -> str:
@@ -210,7 +236,7 @@ def cannot_be_told_apart(arms: Mapping[str, Outcomes]) -> list[str]:
     pairs = [(a, b, np.array(list(_seed_differences(arms[a], arms[b]).values()))) for a, b in combinations(arms, 2)]
     tested = [(a, b, values) for a, b, values in pairs if len(values) > 1]
     corrected = holm([sign_flip(values) for _, _, values in tested])
-    worse = {(b if values.mean() > 0 else a) for (a, b, values), p in zip(tested, corrected, strict=True) if p < 0.05}
+    worse = {(b if values.mean() > 0 else a) for (a, b, values), p in zip(tested, corrected, strict=True) if p < LEVEL}
     return [name for name in arms if name not in worse]
 
 

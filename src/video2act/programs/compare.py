@@ -7,8 +7,8 @@ called by its (first) run folder.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -54,21 +54,20 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
         _check_own_trainings(arm)
     arms, notes = _results(dict(zip(_labels([first for first, *_ in found]), found, strict=True)))
     # scipy: after the input was checked
-    from video2act.evaluation.comparison import cannot_be_told_apart, difference, holm, rate, told_by
-    from video2act.study.sections import Section, difference_sections, in_words, rate_cells, to_markdown
+    from video2act.evaluation.comparison import cannot_be_told_apart, correct, difference, rate, told_by
+    from video2act.study.sections import Section, difference_sections, found_in_words, rate_cells, to_markdown
 
     rates = {name: rate(outcomes) for name, outcomes in arms.items()}
     pairs = [difference((a, arms[a]), (b, arms[b])) for a, b in combinations(arms, 2)]
-    tested = [pair.p if pair.p is not None else next(iter(pair.scenes.values())).p for pair in pairs]
-    if len(pairs) > 1:
-        pairs = [replace(pair, p_holm=p) for pair, p in zip(pairs, holm(tested), strict=True)]
+    pairs = correct(pairs) if len(pairs) > 1 else pairs
+    corrected = (f"p (Holm) and the seeds needed are corrected for all {len(pairs)} pairs.",) * (len(pairs) > 1)
     told = cannot_be_told_apart(arms)
     sections = [
-        Section("", _found(pairs, in_words)),
+        Section("", found_in_words(pairs)),
         Section(
             "Arms", notes, ("arm", "mean", "95 % interval", "interval by"), tuple(rate_cells(n, rates[n]) for n in arms)
         ),
-        *difference_sections(Section("Over training seeds"), Section("Over scenes"), found=pairs),
+        *difference_sections(Section("Over training seeds", corrected), Section("Over scenes"), found=pairs),
         Section("", (f"None is shown to be better than any of these ({told_by(arms)}): {', '.join(told)}.",)),
     ]
     if out is not None:
@@ -80,19 +79,6 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
         }
         write_text(out, json.dumps(numbers, indent=2) + "\n")
     return to_markdown("", sections)
-
-
-def _found(pairs: Sequence[Any], in_words: Callable[[Any], str]) -> tuple[str, ...]:
-    """Of two arms what was found; of several the pairs that can be told apart, all corrected for each other."""
-    if len(pairs) == 1:
-        return (in_words(pairs[0]),)
-    if pairs[0].p is None:
-        return ("One training seed each says nothing about other trainings. Over scenes: the last table.",)
-    told = tuple(in_words(pair) for pair in pairs if pair.p_holm < 0.05)
-    none = f"None of the {len(pairs)} pairs can be told apart over training seeds, all corrected for each other (Holm)."
-    smallest = pairs[0].smallest_p * len(pairs)
-    none += f" No result of so few seeds could: the smallest corrected p is {smallest:.4f}." * (smallest >= 0.05)
-    return told or (none,)
 
 
 def _evaluations(places: Sequence[Path]) -> dict[Path, Path]:
@@ -186,7 +172,8 @@ def _training_seeds(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tupl
         return seeds, ""
     words = {name: ["unknown" if seed == UNKNOWN else str(seed) for seed in own] for name, own in seeds.items()}
     listed = "; ".join(f"{name}: {', '.join(own)}" for name, own in words.items())
-    note = f"Trainings are paired in the order given and numbered from 0. Their seeds are {listed}." * (len(first) > 1)
+    is_told = len(first) > 1 or any(seed != UNKNOWN for own in seeds.values() for seed in own)
+    note = f"Trainings are paired in the order given and numbered from 0. Their seeds are {listed}." * is_told
     return {name: list(range(len(own))) for name, own in seeds.items()}, note
 
 
@@ -230,4 +217,4 @@ def _short(names: list[str]) -> list[str]:
     ends = 0
     while all(len(each) > shared + ends + 1 and each[-1 - ends] == parts[0][-1 - ends] for each in parts):
         ends += 1
-    return ["/".join(each[shared : len(each) - ends]) for each in parts]
+    return [str(Path(*each[shared : len(each) - ends])) for each in parts]

@@ -19,6 +19,7 @@ from video2act.files.atomic import write_text
 from video2act.files.lock import FolderLock
 from video2act.runtime.pool import num_workers, open_pool
 from video2act.study.jobs import StudyJob, load_study, plan_jobs
+from video2act.study.named import STUDY_FILE, name_primary
 from video2act.study.results import read_results
 from video2act.study.times import time_table
 from video2act.study.worker import JobWorker, Outcome, is_finished
@@ -45,7 +46,9 @@ def study(options: StudyOptions) -> Path | str:
     for (arm, seed), place in plan.results.items():
         if config.arms[arm].results and arm in arms and seed in seeds and not Path(place).is_file():
             print(f"note: the results of arm {arm}, seed {seed}, are not there yet, and count as missing: {place}")
-    read_results(plan, out, seeds)  # what is there already is checked before anything runs
+    if options.report_only and not out.is_dir():
+        raise FileNotFoundError(f"{out} does not exist, so there is nothing to report; name the folder of a study")
+    num_done = sum(map(len, read_results(plan, out, seeds).values()))  # checked before anything runs
     done = {name for name, job in jobs.items() if is_finished(out, job)}
     if options.dry_run:
         return time_table(jobs, out, done=done)
@@ -53,8 +56,11 @@ def study(options: StudyOptions) -> Path | str:
 
     if not options.report_only:
         out.mkdir(parents=True, exist_ok=True)
+    if out.is_dir():
+        name_primary(out, config.primary, num_done=num_done)
+    if not options.report_only:
         with FolderLock(out, "a study"):
-            write_text(out / "study.json", to_json(config))
+            write_text(out / STUDY_FILE, to_json(config))
             failed = _run(jobs, done, options=options, report=partial(write_report, plan, out, **part))
     table = write_report(plan, out, **part)
     if not options.report_only and failed:

@@ -18,6 +18,7 @@ from video2act.data import LeRobotDataset
 from video2act.data.seeds import recorded_seeds
 from video2act.envs import expand_suites, list_environments
 from video2act.envs.choices import check_choice
+from video2act.envs.registry import check_own
 from video2act.files.evaluation_folder import INFO_FILE
 from video2act.presets import ANY_DATA
 from video2act.training.choice import choose_policy
@@ -119,7 +120,17 @@ def plan_jobs(config: StudyConfig, folder: Path) -> StudyPlan:
         for name, arm in config.arms.items():
             with located(f"arm {name}"):
                 made.arm(name, arm, seed=seed)
+    _check_differ(plan)
     return plan
+
+
+def _check_differ(plan: StudyPlan) -> None:
+    """Raise ValueError for two arms with the same trainings, evaluated in the same way."""
+    arms: dict[Any, str] = {}
+    for (name, seed), place in plan.results.items():
+        job = plan.jobs.get(f"eval_{name}_seed{seed}")
+        twin = arms.setdefault((seed, place if job is None else _without_out(job)), name)
+        check(twin == name, f"arms {twin} and {name} are the same; leave one out")
 
 
 @dataclass
@@ -211,7 +222,8 @@ class _Made:
                 "where the path differs",
             )
         if arm.results:
-            self.plan.results[name, seed] = str((self.folder / arm.results.format(seed=seed)).resolve())
+            place = (self.folder / arm.results.format(seed=seed)).resolve()
+            self.plan.results[name, seed] = str(place / INFO_FILE if place.is_dir() else place)
             return
         if arm.policy:
             policy, needs = str((self.folder / arm.policy.format(seed=seed)).resolve()), ()
@@ -257,6 +269,7 @@ def _refuse(given: Plain, names: tuple[str, ...], where: str) -> None:
 
 
 def _check_environment(name: str) -> None:
+    check_own(name)
     listed = list_environments()
     families = {each.partition(":")[0] for each in listed}
     if name.partition(":")[0] in families and expand_suites([name]) == (name,):

@@ -5,14 +5,22 @@ The primary contrast stands first, whatever it says. What is missing is listed.
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from video2act.config.study import Contrast
-from video2act.evaluation.comparison import ArmRate, Difference, cannot_be_told_apart, difference, holm, rate, told_by
+from video2act.evaluation.comparison import (
+    ArmRate,
+    Difference,
+    cannot_be_told_apart,
+    correct,
+    difference,
+    rate,
+    told_by,
+)
 from video2act.files.atomic import write_text
 from video2act.study.jobs import StudyPlan
+from video2act.study.named import Named, read_named
 from video2act.study.plots import draw
 from video2act.study.results import Results, read_results, size_note
 from video2act.study.sections import (
@@ -51,7 +59,7 @@ def write_report(
     primary, secondary = _differences(plan, results)
     costs, notice = _costs(plan, folder), _slice(plan, part)
     sections = [
-        _primary(plan, primary, has_goal=part is None),
+        _primary(plan, results, read_named(folder), has_goal=part is None),
         _arms(plan, results, rates=rates, seeds=seeds, note=size_note(plan, folder, seeds)),
         *_contrasts(primary, secondary),
         _missing(plan, results, arms=arms, seeds=seeds),
@@ -87,17 +95,19 @@ def write_report(
 
 def _differences(plan: StudyPlan, results: Results) -> tuple[Difference | None, list[Difference]]:
     """The primary contrast, and the secondary ones with their p corrected for each other."""
+    secondary = [_difference(plan, results, contrast) for contrast in plan.config.secondary]
+    return _difference(plan, results, plan.config.primary), correct([each for each in secondary if each])
 
-    def of(contrast: Contrast) -> Difference | None:
-        pair = [(plan.config.title(name), results.get(name, {})) for name in (contrast.arm, contrast.than)]
-        return difference(*pair) if set(pair[0][1]) & set(pair[1][1]) else None
 
-    found = [each for contrast in plan.config.secondary if (each := of(contrast))]
-    tested = [each.p for each in found if each.p is not None]
-    corrected = iter(holm(tested))
-    return of(plan.config.primary), [
-        each if each.p is None else replace(each, p_holm=next(corrected)) for each in found
-    ]
+def _difference(plan: StudyPlan, results: Results, contrast: Contrast) -> Difference | None:
+    """None: no training seed of both arms is done."""
+    pair = [(_title(plan, name), results.get(name, {})) for name in (contrast.arm, contrast.than)]
+    return difference(*pair) if set(pair[0][1]) & set(pair[1][1]) else None
+
+
+def _title(plan: StudyPlan, arm: str) -> str:
+    """Also of an arm that the file no longer has."""
+    return plan.config.title(arm) if arm in plan.config.arms else arm
 
 
 def _slice(plan: StudyPlan, part: str | None) -> tuple[str, ...]:
@@ -113,12 +123,24 @@ def _slice(plan: StudyPlan, part: str | None) -> tuple[str, ...]:
     return (said + " The goal is the whole study's, and is not judged here." * has_goal,)
 
 
-def _primary(plan: StudyPlan, primary: Difference | None, *, has_goal: bool) -> Section:
+def _primary(plan: StudyPlan, results: Results, named: Sequence[Named], *, has_goal: bool) -> Section:
     contrast = plan.config.primary
-    names = f"{plan.config.title(contrast.arm)} - {plan.config.title(contrast.than)}"
-    said = in_words(primary, contrast.goal_points if has_goal else None) if primary else f"**{names}: not known yet.**"
-    why = f"It was chosen because it shows this: {contrast.why}." if contrast.why else ""
-    return Section("Primary contrast, named before the run", tuple(filter(None, (said, why))))
+    title, text = "Primary contrast, named before the run", [_found(plan, results, contrast, has_goal=has_goal)]
+    text += [f"It was chosen because it shows this: {contrast.why}."] if contrast.why else []
+    if len(named) > 1:
+        first, last = named[0], named[-1]
+        title = f"Primary contrast, CHANGED when {last.num_done} evaluations were done"
+        text.append(
+            f"It was named at {last.time}, with the results in view, and says less than one that was named before. The "
+            f"first, of {first.time}: {first.words}. {_found(plan, results, first.contrast, has_goal=has_goal)}"
+        )
+    return Section(title, tuple(text))
+
+
+def _found(plan: StudyPlan, results: Results, contrast: Contrast, *, has_goal: bool) -> str:
+    found = _difference(plan, results, contrast)
+    names = f"{_title(plan, contrast.arm)} - {_title(plan, contrast.than)}"
+    return in_words(found, contrast.goal_points if has_goal else None) if found else f"**{names}: not known yet.**"
 
 
 def _arms(
@@ -141,7 +163,8 @@ def _contrasts(primary: Difference | None, secondary: Sequence[Difference]) -> l
     found = [*([primary] if primary else []), *secondary]
     text = (
         "Paired by training seed: sign-flip test, t interval. The first is the primary one; Holm corrects the others "
-        "for each other. Seeds needed: for a power of .8, if the difference and its spread are as measured.",
+        "for each other. Seeds needed: for a power of .8, if the difference and its spread are as measured; where p "
+        "(Holm) is given, of the corrected test.",
     )
     scenes = ("For each training by itself, which says nothing about other trainings.",)
     return difference_sections(
@@ -154,7 +177,9 @@ def _missing(plan: StudyPlan, results: Results, *, arms: Collection[str], seeds:
         arm: [seed for seed in seeds if seed not in results.get(arm, {})] for arm in plan.config.arms if arm in arms
     }
     listed = tuple(
-        f"{plan.config.title(arm)}: seeds {', '.join(map(str, left))}" for arm, left in missing.items() if left
+        f"{plan.config.title(arm)}: seed{'s' * (len(left) > 1)} {', '.join(map(str, left))}"
+        for arm, left in missing.items()
+        if left
     )
     other = [arm for arm in plan.config.arms if arm not in arms]
     left_out = (f"Arms that were not asked for: {', '.join(other)}.",) if other else ()
@@ -185,6 +210,8 @@ def _costs(plan: StudyPlan, folder: Path) -> dict[str, Any]:
 
 def _compute(costs: dict[str, Any]) -> Section:
     spent = ", ".join(f"{kind} {seconds / 3600:.2f}" for kind, seconds in costs["cpu_seconds"].items())
+    if not costs["machines"]:
+        return Section("Compute", ("Nothing was computed here.",))
     machines = "; ".join(f"{each['cpu']}, {each['cores']} cores" for each in costs["machines"])
     versions = ", ".join(f"{name} {version}" for name, version in costs["versions"].items() if version)
     cut = costs["interrupted"]
@@ -192,7 +219,7 @@ def _compute(costs: dict[str, Any]) -> Section:
         f" {cut['attempts']} attempts ended together with the study, after {cut['seconds'] / 3600:.2f} hours; they are "
         "not in these numbers." * bool(cut["attempts"])
     )
-    return Section("Compute", (f"{told} Machine: {machines or 'none'}. Versions: {versions}.",))
+    return Section("Compute", (f"{told} Machine: {machines}. Versions: {versions}.",))
 
 
 def _share(name: str, found: ArmRate) -> Share:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from video2act.evaluation.comparison import ArmRate, Difference
+from video2act.evaluation.comparison import LEVEL, ArmRate, Difference
 from video2act.viz.page import Page
 
 
@@ -101,11 +101,11 @@ def in_words(found: Difference, goal_points: float | None = None) -> str:
     test = "sign-flip p" if found.p_holm is None else "sign-flip p after Holm's correction"
     if found.p is None or p is None:
         said += ". One seed says nothing about other trainings."
-    elif p < 0.05:
+    elif p < LEVEL:
         said += f", {test} = {p_text(p)}: {found.first} is {'better' if points > 0 else 'worse'}."
     else:
         said += f", {test} = {p_text(p)}: these seeds cannot tell the two apart."
-        if found.smallest_p >= 0.05:
+        if found.smallest_p >= LEVEL:
             said += f" No result of {num} seeds could: the smallest p they can reach is {p_text(found.smallest_p)}."
         if found.seeds_needed is not None:
             said += f" If the difference and its spread are as measured, about {found.seeds_needed} seeds would."
@@ -114,6 +114,19 @@ def in_words(found: Difference, goal_points: float | None = None) -> str:
     if goal_points is not None:
         said += f" The goal was {goal_points:+g} points: {'' if points >= goal_points else 'not '}reached."
     return said
+
+
+def found_in_words(pairs: Sequence[Difference]) -> tuple[str, ...]:
+    """Of two arms what was found; of several the pairs that can be told apart, all corrected for each other."""
+    if len(pairs) == 1:
+        return (in_words(pairs[0]),)
+    if pairs[0].p is None:
+        return ("One training seed each says nothing about other trainings. Over scenes: the last table.",)
+    told = tuple(in_words(pair) for pair in pairs if pair.p_holm is not None and pair.p_holm < LEVEL)
+    none = f"None of the {len(pairs)} pairs can be told apart over training seeds, all corrected for each other (Holm)."
+    smallest = min(1.0, pairs[0].smallest_p * len(pairs))
+    none += f" No result of so few seeds could: the smallest corrected p is {smallest:.4f}." * (smallest >= LEVEL)
+    return told or (none,)
 
 
 def p_text(p: float | None) -> str:

@@ -147,7 +147,7 @@ def _child(command: list[str], *, cwd: Path, env: dict[str, str], output: Any) -
 
 
 def read_record(folder: Path, job: StudyJob) -> dict[str, Any] | None:
-    """What is recorded of a job; None: nothing.
+    """What is recorded of a job; None: nothing, or that another command failed before it made anything.
 
     Raises:
         ValueError: it was run with another command, or its file is damaged.
@@ -160,6 +160,8 @@ def read_record(folder: Path, job: StudyJob) -> dict[str, Any] | None:
         words = tuple(record["words"])
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}); remove it, and the job is looked at again") from error
+    if words != job.words and not record.get("finished") and not (folder / job.out).exists():
+        return None
     if words != job.words:
         changed = [f"{word} then" for word in words if word not in job.words]
         changed += [f"{word} now" for word in job.words if word not in words]

@@ -1,0 +1,59 @@
+"""When the primary contrast of a study was named: a contrast that was chosen after the results says less."""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from video2act.config.files import build
+from video2act.config.plain import damage_named, read_json
+from video2act.config.study import Contrast
+from video2act.files.atomic import write_text
+
+NAMED_FILE, STUDY_FILE = "primary.json", "study.json"
+
+
+@dataclass(frozen=True)
+class Named:
+    """A primary contrast, and how many evaluations were done when it was named."""
+
+    contrast: Contrast
+    time: str
+    num_done: int
+
+    @property
+    def words(self) -> str:
+        goal = self.contrast.goal_points
+        return f"{self.contrast}" + (f" (goal {goal:+g} points)" if goal is not None else "")
+
+
+def name_primary(folder: Path, contrast: Contrast, *, num_done: int) -> None:
+    """Record the primary contrast of a study's folder, if it is another one than before. What is replaced before any
+    evaluation is done is forgotten."""
+    named = read_named(folder)
+    if named and _judged(named[-1].contrast) == _judged(contrast):
+        return
+    kept = [each for each in named if num_done]
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    entries = [asdict(each) for each in (*kept, Named(contrast, now, num_done))]
+    write_text(folder / NAMED_FILE, json.dumps(entries, indent=2) + "\n")
+
+
+def read_named(folder: Path) -> list[Named]:
+    """The primary contrasts of a study's folder, the oldest first; of a folder of before, that of its last run."""
+    path, last = folder / NAMED_FILE, folder / STUDY_FILE
+    if not path.is_file() and last.is_file():
+        with damage_named(last, "remove it"):
+            time = datetime.fromtimestamp(last.stat().st_mtime, UTC).isoformat(timespec="seconds")
+            return [Named(build(Contrast, read_json(last)["primary"], where=str(last)), time, 0)]
+    if not path.is_file():
+        return []
+    with damage_named(path, "remove it, and the primary contrast counts as named now"):
+        return [
+            Named(build(Contrast, each["contrast"], where=str(path)), str(each["time"]), int(each["num_done"]))
+            for each in read_json(path)
+        ]
+
+
+def _judged(contrast: Contrast) -> tuple[str, str, float | None]:
+    return contrast.arm, contrast.than, contrast.goal_points
