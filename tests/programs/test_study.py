@@ -255,6 +255,14 @@ class TestReport:
         info.write_text(json.dumps(whole))
         assert "several sizes" not in run(tmp_path, report_only=True).read_text()
 
+    def test_results_of_a_control_are_named(self, tmp_path: Path):
+        for seed in (0, 1):
+            info = evaluation_info({"moving:intercept": [True] * 10}, first=3000, blind=True)
+            (tmp_path / f"theirs{seed}.json").write_text(json.dumps(info))
+        arms = {**STUDY["arms"], "alone": {"results": "theirs{seed}.json"}}
+        text = run(tmp_path, write_study(tmp_path, arms=arms)).read_text()
+        assert text.count("alone, seed 1: these results are of a blind policy.") == 1
+
     def test_nothing_is_done_yet(self, tmp_path: Path):
         with pytest.raises(FileNotFoundError, match="out does not exist, so there is nothing to report"):
             run(tmp_path, report_only=True)

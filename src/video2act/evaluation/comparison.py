@@ -103,8 +103,9 @@ def rate(outcomes: Outcomes) -> ArmRate:
         found = robostats.clopper_pearson(round(mean * num_scenes), num_scenes)
         return ArmRate(mean, found.lower, found.upper, "Clopper-Pearson over scenes", per_seed)
     bounds = _t_interval(shares)
-    low, high = (max(0.0, bounds[0]), min(1.0, bounds[1])) if bounds else (None, None)
-    return ArmRate(mean, low, high, "t over training seeds", per_seed)
+    if bounds is None:
+        return ArmRate(mean, None, None, "none: all seeds alike", per_seed)
+    return ArmRate(mean, max(0.0, bounds[0]), min(1.0, bounds[1]), "t over training seeds", per_seed)
 
 
 def sign_flip(differences: Float[np.ndarray, "seeds"]) -> float:

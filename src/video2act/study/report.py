@@ -22,7 +22,7 @@ from video2act.files.atomic import write_text
 from video2act.study.jobs import StudyPlan
 from video2act.study.named import Named, read_named
 from video2act.study.plots import draw
-from video2act.study.results import Results, read_results, size_note
+from video2act.study.results import Results, control_notes, read_results, size_note
 from video2act.study.sections import (
     Section,
     difference_sections,
@@ -58,9 +58,10 @@ def write_report(
     rates = {arm: rate(outcomes) for arm, outcomes in results.items()}
     primary, secondary = _differences(plan, results)
     costs, notice = _costs(plan, folder), _slice(plan, part)
+    notes = (size_note(plan, folder, seeds), *control_notes(plan, folder, seeds))
     sections = [
         _primary(plan, results, read_named(folder), has_goal=part is None),
-        _arms(plan, results, rates=rates, seeds=seeds, note=size_note(plan, folder, seeds)),
+        _arms(plan, results, rates=rates, seeds=seeds, notes=notes),
         *_contrasts(primary, secondary),
         _missing(plan, results, arms=arms, seeds=seeds),
         _compute(costs),
@@ -144,7 +145,7 @@ def _found(plan: StudyPlan, results: Results, contrast: Contrast, *, has_goal: b
 
 
 def _arms(
-    plan: StudyPlan, results: Results, *, rates: dict[str, ArmRate], seeds: Collection[int], note: str
+    plan: StudyPlan, results: Results, *, rates: dict[str, ArmRate], seeds: Collection[int], notes: Sequence[str]
 ) -> Section:
     columns = ("arm", "mean", "95 % interval", "interval by", *(f"seed {seed}" for seed in seeds))
     rows = []
@@ -156,7 +157,7 @@ def _arms(
         names = ", ".join(plan.config.title(arm) for arm in cannot_be_told_apart(results))
         told = f"None is shown to be better than any of these ({told_by(results)}): {names}."
         text += (f"{told} The primary contrast was named beforehand and is judged by itself, uncorrected.",)
-    return Section("Arms", text + (note,) * bool(note), columns, tuple(rows))
+    return Section("Arms", (*text, *filter(None, notes)), columns, tuple(rows))
 
 
 def _contrasts(primary: Difference | None, secondary: Sequence[Difference]) -> list[Section]:

@@ -1,6 +1,6 @@
 """What the evaluations of a study found: success of each scene, by arm and training seed."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,17 @@ def size_note(plan: StudyPlan, folder: Path, seeds: Collection[int]) -> str:
     return f"Simulators rendered images of several sizes, so arms may differ by that alone. {listed}." * (
         len(shown) > 1
     )
+
+
+def control_notes(plan: StudyPlan, folder: Path, seeds: Collection[int]) -> Iterator[str]:
+    """Which results from elsewhere are of a policy that saw nothing, or was told something else."""
+    for (arm, seed), place in plan.results.items():
+        if plan.config.arms[arm].results and seed in seeds and (folder / place).is_file():
+            settings = read_evaluation(folder / place)["settings"]
+            if settings["blind"]:
+                yield f"{plan.config.title(arm)}, seed {seed}: these results are of a blind policy."
+            if settings["instruction"]:
+                yield f"{plan.config.title(arm)}, seed {seed}: the policy was told {settings['instruction']!r}."
 
 
 def scene_results(info: dict[str, Any], scenes: Sequence[int], *, where: Path) -> Bool[np.ndarray, "scenes"]:
