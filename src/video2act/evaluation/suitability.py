@@ -11,7 +11,7 @@ from video2act.frames import frame_problems
 from video2act.interfaces import Environment, EnvironmentSpec
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.freshness import check_staleness_limit
-from video2act.runtime.places import check_virtual, check_where
+from video2act.runtime.places import check_used, check_virtual, check_where
 from video2act.runtime.pool import LOCAL
 
 Names = Mapping[str, tuple[str, ...]]
@@ -99,6 +99,7 @@ def check_runtime(evaluation: Evaluation) -> None:
     """Raises ValueError or FileNotFoundError if the evaluation cannot be run with its options."""
     options, config = evaluation.options, evaluation.config
     check_where(options.system2)
+    check_used(options.system2, options.runtime)
     check_image_size(options.image_size, evaluation.env)
     if options.engine != "torch":
         check_exported(evaluation)

@@ -65,6 +65,15 @@ def check_virtual(system2: str, runtime: RuntimeConfig) -> None:
         )
 
 
+def check_used(system2: str, runtime: RuntimeConfig) -> None:
+    """Raise ValueError for an option of System 2 that has no effect where it works."""
+    names = ("hang_timeout_s", "first_condition_timeout_s") * (system2 == "inline")
+    names += ("system2_device",) * (system2 != "process")
+    given = [name for name in names if getattr(runtime, name) != getattr(RuntimeConfig, name)]
+    if given:
+        raise ValueError(f"{', '.join(given)} would have no effect with system2={system2!r}; leave it out")
+
+
 @dataclass(frozen=True)
 class System2Source:
     """What a slow loop needs beside the system, wherever System 2 works; see `Runner`."""
@@ -88,7 +97,7 @@ class System2Source:
         if durations is not None:
             check_virtual(system2, self.runtime)
             return VirtualSlowLoop(system, self.spec, durations=durations)
-        self._check_used(system2)
+        check_used(system2, self.runtime)
         if system2 == "inline":
             return InlineSlowLoop(system, self.spec)
         if system2 == "thread":
@@ -111,14 +120,6 @@ class System2Source:
         return ProcessSlowLoop(
             build, self.spec, instruction=instruction, first_condition_timeout_s=first_s, hang_timeout_s=hang_s
         )
-
-    def _check_used(self, system2: str) -> None:
-        """Raise ValueError for an option of System 2 that has no effect where it works."""
-        names = ("hang_timeout_s", "first_condition_timeout_s") * (system2 == "inline")
-        names += ("system2_device",) * (system2 != "process")
-        given = [name for name in names if getattr(self.runtime, name) != getattr(RuntimeConfig, name)]
-        if given:
-            raise ValueError(f"{', '.join(given)} would have no effect with system2={system2!r}; leave it out")
 
 
 def _connect(address: str, spec: RefreshSpec, *, hang_timeout_s: float, first_condition_timeout_s: float) -> SlowLoop:

@@ -23,6 +23,7 @@ from video2act.layers import RmsNorm
 from video2act.system2.backbones import make_backbone
 from video2act.text.cache import TextEmbeddings
 from video2act.types import Conditions, Tokens, Video
+from video2act_released.checkout import find_checkout
 from video2act_released.core import action_transformer
 
 WIDTH, DEPTH, HEADS, HORIZON = 512, 8, 8, 64
@@ -34,7 +35,6 @@ WAN |= {"text_dim": 512, "freq_dim": 256, "eps": 1e-6, "patch_size": (1, 2, 2), 
 VAE_WIDTH, LAYERS, PADDED = 32, 4, 512
 CLIPS = {"one frame of 256 x 416 px": (1, 256, 416), "17 frames of 128 x 128 px": (17, 128, 128)}
 SENTENCE = "pick up the bottle"
-MAIN = "models/action_core/model.py"
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,6 @@ def load_pairs(checkout: Path) -> list[Pair]:
     torch.manual_seed(0)
     with _modules_of(find_checkout(checkout)):
         return [_action_transformer(), *_video_model()]
-
-
-def find_checkout(checkout: Path) -> Path:
-    """The folder with the released code's package `models`. Raises FileNotFoundError: there is none."""
-    for root in (checkout, checkout / "policy" / "video2act"):
-        if (root / MAIN).is_file():
-            return root
-    problem = f"{checkout} is no checkout of the released code: it has neither {MAIN} nor policy/video2act/{MAIN}"
-    raise FileNotFoundError(f"{problem}; clone its repository and name the folder")
 
 
 @contextmanager

@@ -7,7 +7,6 @@ largest difference of both results.
 import json
 import os
 import platform
-from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,7 +44,8 @@ def bench(options: BenchOptions) -> dict[str, list[Timing]]:
     if options.run:
         check_engine(options.run, "torch")
     check(options.out is None or not options.out.is_file(), f"out={options.out} is a file; name a folder")
-    released = _released(options.official) if options.official else None
+    if options.official:
+        _check_released(options.official)
 
     import torch  # after the input was checked
 
@@ -63,16 +63,17 @@ def bench(options: BenchOptions) -> dict[str, list[Timing]]:
     try:
         check_exportable(config, has_system2=True)
         check(options.device == "cpu", f"they compute on the CPU, not on {options.device}")
-        chosen = [name for name in ENGINES if find_spec(name)]
+        chosen: list[Engine] = [name for name in ENGINES if find_spec(name)]
         if missing := [name for name in ENGINES if name not in chosen]:
             notes.append(f"Engines that are not installed: {', '.join(missing)} (pip install 'video2act[engine]')")
         if chosen:
             tables["Engines, one thread each"] = engine_timings(policy.eval(), chosen, repeats=repeats)
     except ValueError as error:
         notes.append(f"Engines were not timed: {error}")
-    if released is not None:
+    if options.official:
+        pairs = import_module("video2act_released.timing").load_pairs(options.official)
         with torch.no_grad():
-            tables["The released code's modules beside ours"] = _beside(released(options.official), repeats)
+            tables["The released code's modules beside ours"] = _beside(pairs, repeats)
     for title, rows in tables.items():
         Console().print(_table(title, rows))
     for note in notes:
@@ -82,13 +83,11 @@ def bench(options: BenchOptions) -> dict[str, list[Timing]]:
     return tables
 
 
-def _released(checkout: Path) -> Callable[[Any], Any]:
-    """What loads the released code's modules. Raises ImportError, FileNotFoundError: it cannot."""
+def _check_released(checkout: Path) -> None:
+    """Raises ImportError, FileNotFoundError: the released code's modules cannot be loaded."""
     if find_spec("video2act_released") is None:
         raise ImportError("official needs video2act_released: pip install -e video2act_released")
-    timing = import_module("video2act_released.timing")
-    timing.find_checkout(checkout)
-    return timing.load_pairs
+    import_module("video2act_released.checkout").find_checkout(checkout)
 
 
 def _beside(pairs: Any, repeats: int) -> list[Timing]:
