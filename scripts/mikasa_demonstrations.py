@@ -75,7 +75,7 @@ def record(out: Path, episodes: int) -> None:
             kept["action"].append(action)
             seen, _, _, _, info = environment.step(torch.as_tensor(action)[None])
             success = bool(info["success"].item())
-        arrays = {name: np.stack(values) for name, values in kept.items()}
+        arrays: dict[str, Any] = {name: np.stack(values) for name, values in kept.items()}
         np.savez_compressed(out / f"{seed:04d}.npz", success=success, instruction=world.LANGUAGE_INSTRUCTION, **arrays)
         print(f"seed {seed}, {SPEEDS[seed % len(SPEEDS)]}: {'reached' if success else 'missed'}", flush=True)
 
