@@ -39,7 +39,7 @@ def play(environment: gymnasium.Env, policy: WebsocketClientPolicy, seed: int) -
         message |= {"state": seen["agent"]["qpos"][0].cpu().numpy(), "prompt": instruction}
         answer = policy.infer({**message, "time": step / FPS, "reset": step == 0, "plan": is_due})
         plan = answer["actions"] if is_due else plan
-        action = torch.as_tensor(plan[step % execute_steps]).clamp(-1, 1)[None]
+        action = torch.tensor(plan[step % execute_steps]).clamp(-1, 1)[None]
         seen, _, _, _, info = environment.step(action)
         success = success or bool(info["success"].item())
     return success
