@@ -151,7 +151,10 @@ def commands(root: str, data: str) -> dict[str, tuple[str, str]]:
         "eval: an unknown environment": (f"eval {root}/run --env metaworld:pus", "Did you mean 'metaworld:push-v3'"),
         "eval: another robot's environment": (f"eval {root}/run --env {PUSH}", "front, wrist"),
         "eval: no such place": (f"eval {root}/run --env {PUSH} --system2 cloud", "cloud"),
-        "eval: slack without a limit": (f"eval {root}/run --env {PUSH} --slack-s 1", "has no effect without when_stale"),
+        "eval: slack without a limit": (
+            f"eval {root}/run --env {PUSH} --slack-s 1",
+            "has no effect without when_stale",
+        ),
         "bench: no checkout": (f"bench --official {root}", "is no checkout of the released code"),
         "report: neither a run nor an evaluation": (f"report {root}/written", "neither a policy"),
         "run: no run": (f"run {root}/nowhere --env {PUSH}", "does not exist; a run folder holds"),

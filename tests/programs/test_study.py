@@ -219,9 +219,9 @@ class TestReport:
         text = run(tmp_path, seeds=(0,)).read_text()
         assert text.index("## Primary contrast, named before the run") < text.index("## Arms")
         assert "**good - the frozen clip: +60.0 points** over 1 training seed." in text
-        assert "One seed says nothing about other trainings. The goal was +20 points: reached." in text
+        assert "1 of 2 seeds are done; the goal is judged when all are." in text
         assert "It was chosen because it shows this: motion alone differs." in text
-        assert "Nothing: every arm and seed that was asked for is done." in text
+        assert "the frozen clip: seed 1" in text
         text = run(tmp_path, report_only=True).read_text()
         assert len(played(tmp_path)) == 8, "a report runs nothing"
         assert "the frozen clip: seed 1" in text
@@ -255,13 +255,53 @@ class TestReport:
         info.write_text(json.dumps(whole))
         assert "several sizes" not in run(tmp_path, report_only=True).read_text()
 
-    def test_results_of_a_control_are_named(self, tmp_path: Path):
+    def test_a_part_of_the_seeds_does_not_hide_the_others(self, tmp_path: Path):
+        """With the seeds left out that spoke against it, a contrast was `better`, and nothing was `missing`."""
+        whole = run(tmp_path).read_text()
+        assert "The goal was +20 points: the mean reaches it." in whole
+        assert "Nothing: every arm and seed is done." in whole
+        assert run(tmp_path, seeds=(1,), arms=("good", "bad"), report_only=True).read_text() == whole
+
+    def test_how_results_from_elsewhere_were_made_is_said(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+        """Results of blind policies were compared without a word, and several of one training as several seeds."""
         for seed in (0, 1):
-            info = evaluation_info({"moving:intercept": [True] * 10}, first=3000, blind=True)
+            info = evaluation_info({"moving:intercept": [True] * 10}, first=3000, blind=True, run=f"runs/{seed}")
             (tmp_path / f"theirs{seed}.json").write_text(json.dumps(info))
+            (tmp_path / f"runs/{seed}").mkdir(parents=True)
+            (tmp_path / f"runs/{seed}/config.json").write_text("{}")
+            (tmp_path / f"runs/{seed}/training.json").write_text(json.dumps({"seed": 7 + seed}))
         arms = {**STUDY["arms"], "alone": {"results": "theirs{seed}.json"}}
-        text = run(tmp_path, write_study(tmp_path, arms=arms)).read_text()
-        assert text.count("alone, seed 1: these results are of a blind policy.") == 1
+        path = write_study(tmp_path, arms=arms, primary={"arm": "good", "than": "alone"}, secondary=[])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path)
+            text = run(tmp_path, path).read_text()
+            assert "## Primary contrast, named before the run" in text
+            assert "Settings differ: blind: False in" in text
+            assert "theirs1.json is of training seed 8, and counts as 1." in text
+            capsys.readouterr()
+            run(tmp_path, path)
+            assert "note: Settings differ: blind: False in" in capsys.readouterr().out
+            info = json.loads((tmp_path / "theirs1.json").read_text())
+            info["settings"]["run"] = "runs/0"
+            (tmp_path / "theirs1.json").write_text(json.dumps(info))
+            with pytest.raises(ValueError, match=r"are of one training, .*runs/0; they are not two training seeds"):
+                run(tmp_path, path)
+
+    def test_a_contrast_that_was_named_after_its_results_is_said(self, tmp_path: Path):
+        """Of a study of results alone, `named before the run` was printed above evaluations older than the file."""
+        for arm in ("good", "bad"):
+            for seed in (0, 1):
+                info = evaluation_info({"moving:intercept": [arm == "good"] * 10}, first=3000)
+                (tmp_path / f"{arm}{seed}.json").write_text(json.dumps(info))
+        arms = {arm: {"results": f"{arm}{{seed}}.json"} for arm in ("good", "bad")}
+        text = run(tmp_path, write_study(tmp_path, arms=arms, secondary=[], slices={})).read_text()
+        assert "## Primary contrast, named when 2 of its training seeds were done already" in text
+        assert "named before" not in text
+
+    def test_another_study_may_not_take_the_folder(self, tmp_path: Path):
+        run(tmp_path)
+        with pytest.raises(ValueError, match="holds the study 'small', not 'other'; choose another out"):
+            run(tmp_path, write_study(tmp_path, name="other"))
 
     def test_nothing_is_done_yet(self, tmp_path: Path):
         with pytest.raises(FileNotFoundError, match="out does not exist, so there is nothing to report"):

@@ -159,6 +159,15 @@ def test_labels_and_results_from_elsewhere(tmp_path: Path):
         ({"datasets": {"demos": {}}}, "one of folder, collect and label, got none"),
         ({"datasets": {"demos": {"collect": {"env": "moving:intercept", "episode": 3}}}}, "did you mean 'episodes'"),
         ({"slices": {"smoke": {"arms": ["god"]}}}, r"no arm \(of slice smoke\) 'god'"),
+        (
+            {"secondary": [{"arm": "bad", "than": "good"}]},
+            "contrast good - bad is named twice, in this order or the other",
+        ),
+        ({"arms": {**STUDY["arms"], "good": {"title": "alone"}}}, "two arms have the title 'alone'"),
+        (
+            {"arms": {**STUDY["arms"], "alone": {"preset": "tiny_system1", "training": {"clip_jitter": 0.1}}}},
+            "clip_jitter",
+        ),
     ],
 )
 def test_what_is_wrong_is_refused_before_any_work(tmp_path: Path, changes: dict[str, Any], said: str):

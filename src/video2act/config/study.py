@@ -170,6 +170,12 @@ class StudyConfig(CheckedConfig):
             for name in (contrast.arm, contrast.than):
                 known(f"arm (of contrast {contrast})", name, self.arms)
             check(contrast.arm != contrast.than, f"contrast {contrast}: an arm does not differ from itself")
+        pairs = [frozenset((contrast.arm, contrast.than)) for contrast in self.contrasts]
+        twice = next((str(each) for each, pair in zip(self.contrasts, pairs, strict=True) if pairs.count(pair) > 1), "")
+        check(not twice, f"the contrast {twice} is named twice, in this order or the other; name it once")
+        titles = [self.title(arm) for arm in self.arms]
+        same = next((title for title in titles if titles.count(title) > 1), "")
+        check(not same, f"two arms have the title {same!r}; nobody could tell them apart")
         for name, part in self.slices.items():
             for arm in part.arms:
                 known(f"arm (of slice {name})", arm, self.arms)

@@ -17,15 +17,12 @@ from video2act.config.checks import check
 from video2act.config.study import CompareOptions
 from video2act.files.atomic import write_text
 from video2act.files.differences import differences
-from video2act.files.evaluation_folder import evaluations_below, newest_evaluation, read_evaluation, run_of
+from video2act.files.evaluation_folder import INFO_FILE, evaluations_below, newest_evaluation, read_evaluation
 from video2act.files.run_folder import CONFIG_FILE, TRAINING_FILE
+from video2act.study.origins import UNKNOWN, check_own_trainings, run_folder, settings_differ, training_seed
 from video2act.study.results import Results, scene_results
 from video2act.training.resuming import read_settings
 
-NAMES = ("run", "out", "workers", "pool", "num_videos", "device", "episodes", "seed", "seeds", "env", "expert")
-"""settings that differ without a difference in what is measured, or are compared by themselves"""
-UNKNOWN = -1
-"""in place of a training seed"""
 SHOWN = 4
 """differences of two trainings that are listed"""
 
@@ -46,12 +43,13 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
     check(all(part.strip() for arm in words for part in arm), f"an empty name in {listed}")
     named = [[Path(part) for part in arm] for arm in words]
     check(out is None or not out.is_dir(), f"out={out} is a folder; name a file for the numbers")
+    check(out is None or out.name != INFO_FILE, f"out={out} has the name of an evaluation; choose another")
     folders = _evaluations([place for arm in named for place in arm])
     if len({folder.resolve() for folder in folders.values()}) < sum(map(len, named)):
         raise ValueError(f"an evaluation is named twice in {listed}; name it once")
     found = [[(folders[place], read_evaluation(folders[place])) for place in arm] for arm in named]
     for arm in found:
-        _check_own_trainings(arm)
+        check_own_trainings(arm)
     arms, notes = _results(dict(zip(_labels([first for first, *_ in found]), found, strict=True)))
     # scipy: after the input was checked
     from video2act.evaluation.comparison import cannot_be_told_apart, correct, difference, rate, told_by
@@ -97,19 +95,9 @@ def _evaluations(places: Sequence[Path]) -> dict[Path, Path]:
     return {place: below[0] if below else place for place, below in found.items()}
 
 
-def _check_own_trainings(arm: Sequence[tuple[Path, dict[str, Any]]]) -> None:
-    """Raise ValueError where an arm joins evaluations of one training: it would count as several training seeds."""
-    runs: dict[Path, Path] = {}
-    for folder, info in arm:
-        run = _run(folder, info)
-        if run is not None and (first := runs.setdefault(run.resolve(), folder)) != folder:
-            problem = f"{first} and {folder} are of one training, {run}; they are not two training seeds"
-            raise ValueError(f"{problem}. Join evaluations of several trainings, or name one of these")
-
-
 def _trainings_differ(arms: Sequence[list[tuple[Path, dict[str, Any]]]]) -> Iterator[str]:
     """How the first training of each arm differs from that of the first arm, where their run folders are there."""
-    first, *others = [_run(path, info) for (path, info), *_ in arms]
+    first, *others = [run_folder(path, info) for (path, info), *_ in arms]
     for other in others:
         if first is None or other is None or first.resolve() == other.resolve():
             continue
@@ -119,7 +107,7 @@ def _trainings_differ(arms: Sequence[list[tuple[Path, dict[str, Any]]]]) -> Iter
 
 def _seeds_differ(arm: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[str]:
     """Why trainings of one arm do not differ in their seed alone, where their run folders are there."""
-    first, *others = [_run(path, info) for path, info in arm]
+    first, *others = [run_folder(path, info) for path, info in arm]
     for other in others:
         if first is None or other is None:
             continue
@@ -156,8 +144,7 @@ def _results(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tuple[Resul
                 theirs, ours = info["settings"]["env"], one["settings"]["env"]
                 raise ValueError(f"{path} was evaluated in {', '.join(theirs)}, {first} in {', '.join(ours)}")
             arms.setdefault(name, {})[seed] = scene_results(info, one["per_task"][0]["metrics"]["seeds"], where=path)
-            kept = [{key: value for key, value in each["settings"].items() if key not in NAMES} for each in (one, info)]
-            notes += [f"Settings differ: {line}." for line in differences(*kept, words=(f"in {first}", f"in {path}"))]
+            notes += settings_differ((first, one), (path, info))
     for entries in found.values():
         notes += _seeds_differ(entries)
     notes += _trainings_differ(list(found.values()))
@@ -166,7 +153,7 @@ def _results(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tuple[Resul
 
 def _training_seeds(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tuple[dict[str, list[int]], str]:
     """The training seeds of each arm where every arm has the same ones; else numbers in the order given, and a note."""
-    seeds = {name: [_training_seed(*entry) for entry in entries] for name, entries in found.items()}
+    seeds = {name: [training_seed(*entry) for entry in entries] for name, entries in found.items()}
     first, *others = [sorted(own) for own in seeds.values()]
     if UNKNOWN not in first and len(set(first)) == len(first) and all(own == first for own in others):
         return seeds, ""
@@ -175,13 +162,6 @@ def _training_seeds(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tupl
     is_told = len(first) > 1 or any(seed != UNKNOWN for own in seeds.values() for seed in own)
     note = f"Trainings are paired in the order given and numbered from 0. Their seeds are {listed}." * is_told
     return {name: list(range(len(own))) for name, own in seeds.items()}, note
-
-
-def _training_seed(path: Path, info: dict[str, Any]) -> int:
-    """`UNKNOWN`: the run folder is not where it was, or does not say."""
-    run = _run(path, info)
-    found = read_settings(run / TRAINING_FILE).get("seed") if run and (run / TRAINING_FILE).is_file() else None
-    return found if isinstance(found, int) else UNKNOWN
 
 
 def _labels(firsts: Sequence[tuple[Path, dict[str, Any]]]) -> list[str]:
@@ -200,12 +180,8 @@ def _labels(firsts: Sequence[tuple[Path, dict[str, Any]]]) -> list[str]:
 
 def _run_name(path: Path, info: dict[str, Any]) -> str:
     """Where the policy of an evaluation is, or was; where it was served, its address."""
-    run, named = _run(path, info), info["settings"]["run"]
+    run, named = run_folder(path, info), info["settings"]["run"]
     return str(run.resolve()) if run else named or str(path.resolve())
-
-
-def _run(path: Path, info: dict[str, Any]) -> Path | None:
-    return run_of(path if path.is_dir() else path.parent, info)
 
 
 def _short(names: list[str]) -> list[str]:

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from video2act.config import to_json
 from video2act.config.study import StudyConfig, StudyOptions, known
@@ -19,8 +18,8 @@ from video2act.files.atomic import write_text
 from video2act.files.lock import FolderLock
 from video2act.runtime.pool import num_workers, open_pool
 from video2act.study.jobs import StudyJob, load_study, plan_jobs
-from video2act.study.named import STUDY_FILE, name_primary
-from video2act.study.results import read_results
+from video2act.study.named import STUDY_FILE, check_same, name_primary
+from video2act.study.results import origin_notes, read_results
 from video2act.study.times import time_table
 from video2act.study.worker import JobWorker, Outcome, is_finished
 
@@ -40,7 +39,6 @@ def study(options: StudyOptions) -> Path | str:
     """
     config = load_study(options.study, options.slice)
     arms, seeds = _part(config, options)
-    part: dict[str, Any] = {"arms": arms, "seeds": seeds, "part": options.slice}
     plan, out = plan_jobs(config, options.study.absolute().parent), options.out.absolute()
     jobs = plan.needed(arms, seeds)
     for (arm, seed), place in plan.results.items():
@@ -48,7 +46,10 @@ def study(options: StudyOptions) -> Path | str:
             print(f"note: the results of arm {arm}, seed {seed}, are not there yet, and count as missing: {place}")
     if options.report_only and not out.is_dir():
         raise FileNotFoundError(f"{out} does not exist, so there is nothing to report; name the folder of a study")
-    num_done = sum(map(len, read_results(plan, out, seeds).values()))  # checked before anything runs
+    check_same(out, config)
+    results = read_results(plan, out, config.seeds)  # checked before anything runs
+    for note in dict.fromkeys(origin_notes(plan, out)):
+        print(f"note: {note}")
     done = {name for name, job in jobs.items() if is_finished(out, job)}
     if options.dry_run:
         return time_table(jobs, out, done=done)
@@ -57,12 +58,12 @@ def study(options: StudyOptions) -> Path | str:
     if not options.report_only:
         out.mkdir(parents=True, exist_ok=True)
     if out.is_dir():
-        name_primary(out, config.primary, num_done=num_done)
+        name_primary(out, config.primary, done={arm: tuple(found) for arm, found in results.items()})
     if not options.report_only:
         with FolderLock(out, "a study"):
             write_text(out / STUDY_FILE, to_json(config))
-            failed = _run(jobs, done, options=options, report=partial(write_report, plan, out, **part))
-    table = write_report(plan, out, **part)
+            failed = _run(jobs, done, options=options, report=partial(write_report, plan, out, part=options.slice))
+    table = write_report(plan, out, part=options.slice)
     if not options.report_only and failed:
         listed = "\n".join(f"  {outcome.job.name}: {outcome.error}" for outcome in failed)
         raise StudyFailedError(

@@ -21,7 +21,7 @@ from video2act.envs.choices import check_choice
 from video2act.envs.registry import check_own
 from video2act.files.evaluation_folder import INFO_FILE
 from video2act.presets import ANY_DATA
-from video2act.training.choice import choose_policy
+from video2act.training.choice import check_beside, choose_policy
 
 MANAGED = ("seed", "out", "data", "resume", "video_model", "workers", "pool", "episodes")
 """options that the study sets itself"""
@@ -200,6 +200,7 @@ class _Made:
         whole = {**given, "data": data, "video_data": videos, "training": training, "out": out}
         options: TrainOptions = build(TrainOptions, whole, where="options")
         policy = choose_policy(options, ANY_DATA, options.cameras)
+        check_beside(policy, options.training, video_data=())
         words = ["train", "--out", out, "--data", *data]
         check(bool(policy.system2) or not arm.video_model, f"{arm.preset} has no System 2; leave video_model out")
         if policy.system2 is not None:

@@ -1,13 +1,15 @@
 """When the primary contrast of a study was named: a contrast that was chosen after the results says less."""
 
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from video2act.config.checks import check
 from video2act.config.files import build
 from video2act.config.plain import damage_named, read_json
-from video2act.config.study import Contrast
+from video2act.config.study import Contrast, StudyConfig
 from video2act.files.atomic import write_text
 
 NAMED_FILE, STUDY_FILE = "primary.json", "study.json"
@@ -15,7 +17,8 @@ NAMED_FILE, STUDY_FILE = "primary.json", "study.json"
 
 @dataclass(frozen=True)
 class Named:
-    """A primary contrast, and how many evaluations were done when it was named."""
+    """A primary contrast, and what was done when it was named: training seeds of both of its arms, if it is the first
+    one; evaluations, if it is another."""
 
     contrast: Contrast
     time: str
@@ -27,12 +30,26 @@ class Named:
         return f"{self.contrast}" + (f" (goal {goal:+g} points)" if goal is not None else "")
 
 
-def name_primary(folder: Path, contrast: Contrast, *, num_done: int) -> None:
-    """Record the primary contrast of a study's folder, if it is another one than before. What is replaced before any
-    evaluation is done is forgotten."""
-    named = read_named(folder)
+def check_same(folder: Path, config: StudyConfig) -> None:
+    """Raise ValueError where a folder holds another study."""
+    path = folder / STUDY_FILE
+    if path.is_file():
+        with damage_named(path, "remove it"):
+            name = read_json(path)["name"]
+        check(name == config.name, f"{folder} holds the study {name!r}, not {config.name!r}; choose another out")
+
+
+def name_primary(folder: Path, contrast: Contrast, *, done: Mapping[str, Collection[int]]) -> None:
+    """Record the primary contrast of a study's folder, if it is another one than before.
+
+    Args:
+        done: arm -> training seeds whose evaluation is there. A contrast that is replaced before any is, is forgotten.
+    """
+    named, num_done = read_named(folder), sum(map(len, done.values()))
     if named and _judged(named[-1].contrast) == _judged(contrast):
         return
+    if not named:  # evaluations from elsewhere may be there; they count where they show this contrast
+        num_done = len(set(done.get(contrast.arm, ())) & set(done.get(contrast.than, ())))
     kept = [each for each in named if num_done]
     now = datetime.now(UTC).isoformat(timespec="seconds")
     entries = [asdict(each) for each in (*kept, Named(contrast, now, num_done))]

@@ -22,7 +22,7 @@ from video2act.files.atomic import write_text
 from video2act.study.jobs import StudyPlan
 from video2act.study.named import Named, read_named
 from video2act.study.plots import draw
-from video2act.study.results import Results, control_notes, read_results, size_note
+from video2act.study.results import Results, origin_notes, read_results, size_note
 from video2act.study.sections import (
     Section,
     difference_sections,
@@ -40,8 +40,6 @@ def write_report(
     plan: StudyPlan,
     folder: Path,
     *,
-    arms: Collection[str],
-    seeds: Collection[int],
     part: str | None = None,
     is_last: bool = True,
 ) -> Path:
@@ -53,12 +51,14 @@ def write_report(
     Raises:
         ValueError: an evaluation was made on other scenes.
     """
-    config, results = plan.config, read_results(plan, folder, seeds)
-    results = {arm: results[arm] for arm in config.arms if arm in results and arm in arms}
+    config, seeds = plan.config, plan.config.seeds
+    arms = (config.slices[part].arms if part else ()) or tuple(config.arms)
+    results = read_results(plan, folder, seeds)
+    results = {arm: results[arm] for arm in arms if arm in results}
     rates = {arm: rate(outcomes) for arm, outcomes in results.items()}
     primary, secondary = _differences(plan, results)
     costs, notice = _costs(plan, folder), _slice(plan, part)
-    notes = (size_note(plan, folder, seeds), *control_notes(plan, folder, seeds))
+    notes = (size_note(plan, folder, seeds), *dict.fromkeys(origin_notes(plan, folder)))
     sections = [
         _primary(plan, results, read_named(folder), has_goal=part is None),
         _arms(plan, results, rates=rates, seeds=seeds, notes=notes),
@@ -128,20 +128,30 @@ def _primary(plan: StudyPlan, results: Results, named: Sequence[Named], *, has_g
     contrast = plan.config.primary
     title, text = "Primary contrast, named before the run", [_found(plan, results, contrast, has_goal=has_goal)]
     text += [f"It was chosen because it shows this: {contrast.why}."] if contrast.why else []
-    if len(named) > 1:
-        first, last = named[0], named[-1]
+    first, last = (named[0], named[-1]) if named else (None, None)
+    if first and first.num_done:
+        title = f"Primary contrast, named when {first.num_done} of its training seeds were done already"
+        text.append("Whether their results were known then, nothing here can tell.")
+    if first and last and first is not last:
         title = f"Primary contrast, CHANGED when {last.num_done} evaluations were done"
+        old = f"{first.words}. {_found(plan, results, first.contrast, has_goal=has_goal)}"
+        is_back = first.words == last.words
         text.append(
             f"It was named at {last.time}, with the results in view, and says less than one that was named before. The "
-            f"first, of {first.time}: {first.words}. {_found(plan, results, first.contrast, has_goal=has_goal)}"
+            f"first, of {first.time}: {'the same; there was another in between' if is_back else old}"
         )
     return Section(title, tuple(text))
 
 
 def _found(plan: StudyPlan, results: Results, contrast: Contrast, *, has_goal: bool) -> str:
-    found = _difference(plan, results, contrast)
-    names = f"{_title(plan, contrast.arm)} - {_title(plan, contrast.than)}"
-    return in_words(found, contrast.goal_points if has_goal else None) if found else f"**{names}: not known yet.**"
+    """The goal is judged when all seeds are done."""
+    found, arms = _difference(plan, results, contrast), (contrast.arm, contrast.than)
+    if found is None:
+        return f"**{_title(plan, contrast.arm)} - {_title(plan, contrast.than)}: not known yet.**"
+    is_whole = all(seed in results.get(arm, {}) for arm in arms for seed in plan.config.seeds)
+    said = in_words(found, contrast.goal_points if has_goal and is_whole else None)
+    left = f" {len(found.per_seed)} of {len(plan.config.seeds)} seeds are done; the goal is judged when all are."
+    return said + left * (not is_whole)
 
 
 def _arms(
@@ -156,7 +166,7 @@ def _arms(
     if len(results) > 1:
         names = ", ".join(plan.config.title(arm) for arm in cannot_be_told_apart(results))
         told = f"None is shown to be better than any of these ({told_by(results)}): {names}."
-        text += (f"{told} The primary contrast was named beforehand and is judged by itself, uncorrected.",)
+        text += (f"{told} The primary contrast is judged by itself, uncorrected.",)
     return Section("Arms", (*text, *filter(None, notes)), columns, tuple(rows))
 
 
@@ -174,17 +184,13 @@ def _contrasts(primary: Difference | None, secondary: Sequence[Difference]) -> l
 
 
 def _missing(plan: StudyPlan, results: Results, *, arms: Collection[str], seeds: Collection[int]) -> Section:
-    missing = {
-        arm: [seed for seed in seeds if seed not in results.get(arm, {})] for arm in plan.config.arms if arm in arms
-    }
+    missing = {arm: [seed for seed in seeds if seed not in results.get(arm, {})] for arm in arms}
     listed = tuple(
         f"{plan.config.title(arm)}: seed{'s' * (len(left) > 1)} {', '.join(map(str, left))}"
         for arm, left in missing.items()
         if left
     )
-    other = [arm for arm in plan.config.arms if arm not in arms]
-    left_out = (f"Arms that were not asked for: {', '.join(other)}.",) if other else ()
-    return Section("Missing", (listed or ("Nothing: every arm and seed that was asked for is done.",)) + left_out)
+    return Section("Missing", listed or ("Nothing: every arm and seed is done.",))
 
 
 def _costs(plan: StudyPlan, folder: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from jaxtyping import Bool
 from video2act.envs import expand_suites
 from video2act.files.evaluation_folder import env_of, read_evaluation
 from video2act.study.jobs import StudyPlan
+from video2act.study.origins import UNKNOWN, Evaluated, check_own_trainings, settings_differ, training_seed
 
 Results = dict[str, dict[int, Bool[np.ndarray, "scenes"]]]
 """arm -> training seed -> success of each scene"""
@@ -50,15 +51,26 @@ def size_note(plan: StudyPlan, folder: Path, seeds: Collection[int]) -> str:
     )
 
 
-def control_notes(plan: StudyPlan, folder: Path, seeds: Collection[int]) -> Iterator[str]:
-    """Which results from elsewhere are of a policy that saw nothing, or was told something else."""
+def origin_notes(plan: StudyPlan, folder: Path) -> Iterator[str]:
+    """What results from elsewhere were made otherwise than the study's other evaluations, or of another training seed.
+
+    Raises:
+        ValueError: several of an arm are of one training.
+    """
+    done: dict[str, dict[int, Evaluated]] = {}
     for (arm, seed), place in plan.results.items():
-        if plan.config.arms[arm].results and seed in seeds and (folder / place).is_file():
-            settings = read_evaluation(folder / place)["settings"]
-            if settings["blind"]:
-                yield f"{plan.config.title(arm)}, seed {seed}: these results are of a blind policy."
-            if settings["instruction"]:
-                yield f"{plan.config.title(arm)}, seed {seed}: the policy was told {settings['instruction']!r}."
+        if (folder / place).is_file():
+            done.setdefault(arm, {})[seed] = folder / place, read_evaluation(folder / place)
+    for arm, made in plan.config.arms.items():
+        if arm not in done or not (made.results or made.policy):
+            continue
+        check_own_trainings(list(done[arm].values()))
+        others = [found for name in done if name != arm for found in done[name].values()]
+        for seed, evaluated in done[arm].items():
+            if (found := training_seed(*evaluated)) not in (UNKNOWN, seed):
+                yield f"{plan.config.title(arm)}: {evaluated[0]} is of training seed {found}, and counts as {seed}."
+        first = next(iter(done[arm].values()))
+        yield from settings_differ(others[0], first) if others and made.results else ()
 
 
 def scene_results(info: dict[str, Any], scenes: Sequence[int], *, where: Path) -> Bool[np.ndarray, "scenes"]:

@@ -112,7 +112,9 @@ def in_words(found: Difference, goal_points: float | None = None) -> str:
         elif num > 2:
             said += " If the difference is as measured, more than 40 seeds would be needed."
     if goal_points is not None:
-        said += f" The goal was {goal_points:+g} points: {'' if points >= goal_points else 'not '}reached."
+        said += (
+            f" The goal was {goal_points:+g} points: the mean {'reaches' if points >= goal_points else 'misses'} it."
+        )
     return said
 
 
