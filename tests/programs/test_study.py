@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,8 @@ def test_an_attempt_that_ended_with_the_study_is_counted(tmp_path: Path):
     log = tmp_path / "out/logs/train_good_seed0.log"
     os.utime(log, (0, 1767225600 + 7200))  # two hours later
     (tmp_path / "out/policies/good_seed0/training.json").unlink()
+    (tmp_path / "out/jobs/eval_good_seed0.json").unlink()
+    (tmp_path / "out/evaluations/good_seed0/eval_info.json").unlink()
     text = run(tmp_path, arms=("good",), seeds=(0,)).read_text()
     assert "1 attempts ended together with the study, after 2.00 hours; they are not in these numbers." in text
     first, second = json.loads(path.read_text())["attempts"]
@@ -194,7 +198,35 @@ def test_a_job_that_never_began_may_be_corrected(tmp_path: Path):
         run(tmp_path, write_study(tmp_path), seeds=(0,))
 
 
+def test_what_was_made_from_a_job_that_is_repeated_is_not_kept(tmp_path: Path):
+    """With a training removed as the error advised, its evaluation stayed `done` and was reported for the new one."""
+    run(tmp_path)
+    arms = {**STUDY["arms"], "alone": {"preset": "tiny_system1", "training": {"num_steps": 4}}}
+    path, out = write_study(tmp_path, arms=arms), tmp_path / "out"
+    with pytest.raises(ValueError, match=r"remove .*train_alone_seed0\.json and .*, and what was made from them"):
+        run(tmp_path, path)
+    for seed in (0, 1):
+        (out / f"jobs/train_alone_seed{seed}.json").unlink()
+        shutil.rmtree(out / f"policies/alone_seed{seed}")
+    played(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"eval_alone_seed0, eval_alone_seed1: made from what will be made anew.*remove"
+    ):
+        run(tmp_path, path)
+    assert played(tmp_path) == []
+    for seed in (0, 1):
+        (out / f"jobs/eval_alone_seed{seed}.json").unlink()
+        shutil.rmtree(out / f"evaluations/alone_seed{seed}")
+    run(tmp_path, path)
+    assert len(played(tmp_path)) == 4
+
+
 class TestReport:
+    def test_goals_and_reasons_of_secondary_contrasts_are_printed(self, tmp_path: Path):
+        secondary = [{"arm": "good", "than": "alone", "goal_points": 10, "why": "System 2 differs"}]
+        text = run(tmp_path, write_study(tmp_path, secondary=secondary)).read_text()
+        assert "good - alone: System 2 differs. The goal was +10 points: the mean reaches it." in text
+
     def test_a_primary_contrast_that_was_changed_with_the_results_in_view_is_said(self, tmp_path: Path):
         """Exchanged with a secondary one after the run, it was still `named before the run`."""
         other = {"primary": {"arm": "good", "than": "alone", "goal_points": 20}, "secondary": []}
@@ -278,6 +310,7 @@ class TestReport:
             assert "## Primary contrast, named before the run" in text
             assert "Settings differ: blind: False in" in text
             assert "theirs1.json is of training seed 8, and counts as 1." in text
+            assert len(re.findall(r"Settings differ: blind: False in \S+, True in \S+theirs[01]\.json", text)) == 2
             capsys.readouterr()
             run(tmp_path, path)
             assert "note: Settings differ: blind: False in" in capsys.readouterr().out

@@ -21,7 +21,7 @@ from video2act.study.jobs import StudyJob, load_study, plan_jobs
 from video2act.study.named import STUDY_FILE, check_same, name_primary
 from video2act.study.results import origin_notes, read_results
 from video2act.study.times import time_table
-from video2act.study.worker import JobWorker, Outcome, is_finished
+from video2act.study.worker import JobWorker, Outcome, check_made_from, is_finished
 
 
 class StudyFailedError(RuntimeError):
@@ -51,6 +51,7 @@ def study(options: StudyOptions) -> Path | str:
     for note in dict.fromkeys(origin_notes(plan, out)):
         print(f"note: {note}")
     done = {name for name, job in jobs.items() if is_finished(out, job)}
+    check_made_from(out, jobs, done)
     if options.dry_run:
         return time_table(jobs, out, done=done)
     from video2act.study.report import write_report  # scipy: after the input was checked, before any job

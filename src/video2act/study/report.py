@@ -4,7 +4,7 @@ The primary contrast stands first, whatever it says. What is missing is listed.
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from video2act.study.results import Results, origin_notes, read_results, size_no
 from video2act.study.sections import (
     Section,
     difference_sections,
+    goal_words,
     in_words,
     rate_cells,
     to_markdown,
@@ -62,7 +63,7 @@ def write_report(
     sections = [
         _primary(plan, results, read_named(folder), has_goal=part is None),
         _arms(plan, results, rates=rates, seeds=seeds, notes=notes),
-        *_contrasts(primary, secondary),
+        *_contrasts(primary, secondary, tuple(_reasons(plan, results, has_goal=part is None))),
         _missing(plan, results, arms=arms, seeds=seeds),
         _compute(costs),
     ]
@@ -145,13 +146,29 @@ def _primary(plan: StudyPlan, results: Results, named: Sequence[Named], *, has_g
 
 def _found(plan: StudyPlan, results: Results, contrast: Contrast, *, has_goal: bool) -> str:
     """The goal is judged when all seeds are done."""
-    found, arms = _difference(plan, results, contrast), (contrast.arm, contrast.than)
+    found = _difference(plan, results, contrast)
     if found is None:
         return f"**{_title(plan, contrast.arm)} - {_title(plan, contrast.than)}: not known yet.**"
-    is_whole = all(seed in results.get(arm, {}) for arm in arms for seed in plan.config.seeds)
+    is_whole = _is_whole(plan, results, contrast)
     said = in_words(found, contrast.goal_points if has_goal and is_whole else None)
     left = f" {len(found.per_seed)} of {len(plan.config.seeds)} seeds are done; the goal is judged when all are."
     return said + left * (not is_whole)
+
+
+def _is_whole(plan: StudyPlan, results: Results, contrast: Contrast) -> bool:
+    """All training seeds of both arms are done."""
+    return all(seed in results.get(arm, {}) for arm in (contrast.arm, contrast.than) for seed in plan.config.seeds)
+
+
+def _reasons(plan: StudyPlan, results: Results, *, has_goal: bool) -> Iterator[str]:
+    """Why secondary contrasts were chosen, and their goals."""
+    for contrast in plan.config.secondary:
+        found, goal = _difference(plan, results, contrast), contrast.goal_points
+        said = [f"{contrast.why}."] * bool(contrast.why)
+        if goal is not None and has_goal and found and _is_whole(plan, results, contrast):
+            said.append(goal_words(found, goal))
+        if said:
+            yield f"{_title(plan, contrast.arm)} - {_title(plan, contrast.than)}: {' '.join(said)}"
 
 
 def _arms(
@@ -170,7 +187,7 @@ def _arms(
     return Section("Arms", (*text, *filter(None, notes)), columns, tuple(rows))
 
 
-def _contrasts(primary: Difference | None, secondary: Sequence[Difference]) -> list[Section]:
+def _contrasts(primary: Difference | None, secondary: Sequence[Difference], reasons: Sequence[str]) -> list[Section]:
     found = [*([primary] if primary else []), *secondary]
     text = (
         "Paired by training seed: sign-flip test, t interval. The first is the primary one; Holm corrects the others "
@@ -179,7 +196,7 @@ def _contrasts(primary: Difference | None, secondary: Sequence[Difference]) -> l
     )
     scenes = ("For each training by itself, which says nothing about other trainings.",)
     return difference_sections(
-        Section("Contrasts", text), Section("The same contrasts over scenes", scenes), found=found
+        Section("Contrasts", (*text, *reasons)), Section("The same contrasts over scenes", scenes), found=found
     )
 
 

@@ -65,12 +65,12 @@ def origin_notes(plan: StudyPlan, folder: Path) -> Iterator[str]:
         if arm not in done or not (made.results or made.policy):
             continue
         check_own_trainings(list(done[arm].values()))
-        others = [found for name in done if name != arm for found in done[name].values()]
         for seed, evaluated in done[arm].items():
             if (found := training_seed(*evaluated)) not in (UNKNOWN, seed):
                 yield f"{plan.config.title(arm)}: {evaluated[0]} is of training seed {found}, and counts as {seed}."
-        first = next(iter(done[arm].values()))
-        yield from settings_differ(others[0], first) if others and made.results else ()
+            beside = next((done[name][seed] for name in done if name != arm and seed in done[name]), None)
+            if made.results and beside:
+                yield from settings_differ(beside, evaluated)
 
 
 def scene_results(info: dict[str, Any], scenes: Sequence[int], *, where: Path) -> Bool[np.ndarray, "scenes"]:

@@ -111,11 +111,12 @@ def in_words(found: Difference, goal_points: float | None = None) -> str:
             said += f" If the difference and its spread are as measured, about {found.seeds_needed} seeds would."
         elif num > 2:
             said += " If the difference is as measured, more than 40 seeds would be needed."
-    if goal_points is not None:
-        said += (
-            f" The goal was {goal_points:+g} points: the mean {'reaches' if points >= goal_points else 'misses'} it."
-        )
-    return said
+    return said if goal_points is None else f"{said} {goal_words(found, goal_points)}"
+
+
+def goal_words(found: Difference, goal_points: float) -> str:
+    reaches = 100 * found.difference >= goal_points
+    return f"The goal was {goal_points:+g} points: the mean {'reaches' if reaches else 'misses'} it."
 
 
 def found_in_words(pairs: Sequence[Difference]) -> tuple[str, ...]:

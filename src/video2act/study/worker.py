@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -167,7 +167,7 @@ def read_record(folder: Path, job: StudyJob) -> dict[str, Any] | None:
         changed += [f"{word} now" for word in job.words if word not in words]
         raise ValueError(
             f"{folder} holds job {job.name} with another command ({', '.join(changed) or 'another order'}); choose "
-            f"another out, or remove {path} and {folder / job.out}"
+            f"another out, or remove {path} and {folder / job.out}, and what was made from them"
         )
     return record
 
@@ -176,6 +176,18 @@ def is_finished(folder: Path, job: StudyJob) -> bool:
     record = read_record(folder, job)
     has_result = job.kind != "eval" or (folder / job.out / INFO_FILE).is_file()
     return record is not None and bool(record.get("finished")) and has_result
+
+
+def check_made_from(folder: Path, jobs: Mapping[str, StudyJob], done: Collection[str]) -> None:
+    """Raise ValueError where a job is done, and one that it was made from will be done anew: it would not change."""
+    fresh = set[str]()
+    for name, job in jobs.items():  # those that a job needs stand before it
+        if name in done and fresh.issuperset(job.needs):
+            fresh.add(name)
+    if old := [jobs[name] for name in jobs if name in done and name not in fresh]:
+        places = ", ".join(f"{_record_path(folder, job.name)} and {folder / job.out}" for job in old)
+        names = ", ".join(job.name for job in old)
+        raise ValueError(f"{names}: made from what will be made anew, and would stay as before; remove {places}")
 
 
 def log_path(folder: Path, name: str) -> Path:
