@@ -1,6 +1,6 @@
 # make demo   from nothing to a policy acting in a simulator, about a quarter of an hour on two cores
 # make libero   adds LIBERO to .venv: 340 MiB
-# make libero-demo   one policy for the ten tasks of LIBERO-Object, about five hours on two cores
+# make libero-demo   one policy for the ten tasks of LIBERO-Object, about three hours on two cores
 # make test   what CI runs, about a quarter of an hour
 # make lint   style and types
 # make test-interop   datasets and policies exchanged with the real lerobot, 0.4, 0.6 and 0.7, each in its own environment (7 GB each)

@@ -84,7 +84,7 @@ DEMOS = {
         noise=0.05,  # an action is 5 cm
         # at 64 px an object is four pixels wide; a plan of 8 actions at 20 Hz is as long as one of 32 in MetaWorld
         policy={"image_px": 128, "horizon": 16, "execute_steps": 8},
-        minutes=300,
+        minutes=180,
     ),
 }
 MAX_PAIRS = 6
@@ -104,7 +104,9 @@ def demo(name: str, out: Path | str, *, seed: int = 0) -> dict[str, Any]:
         raise ValueError(f"unknown demo {name!r}; choose from {', '.join(DEMOS)}")
     plan, out = DEMOS[name], Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    stages = Stages(out / STAGES_FILE, {"demo": name, "seed": seed, **json.loads(json.dumps(asdict(plan)))})
+    identity = {"demo": name, "seed": seed, **json.loads(json.dumps(asdict(plan)))}
+    del identity["minutes"]
+    stages = Stages(out / STAGES_FILE, identity)
     data = tuple(out / "data" / env.replace(":", "_") for env in plan.episodes)
     video_model, policy = out / "video_model", out / "policy"
 
