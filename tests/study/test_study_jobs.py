@@ -203,6 +203,10 @@ def test_results_may_name_the_folder_of_an_evaluation(tmp_path: Path):
     (tmp_path / "theirs0").mkdir()
     made = plan(tmp_path, arms={**STUDY["arms"], "alone": {"results": "theirs{seed}"}})
     assert made.results["alone", 0] == str(tmp_path / "theirs0/eval_info.json")
+    (tmp_path / "theirs0/eval/first").mkdir(parents=True)
+    (tmp_path / "theirs0/eval/first/eval_info.json").write_text("{}")
+    made = plan(tmp_path, arms={**STUDY["arms"], "alone": {"results": "theirs{seed}"}})
+    assert made.results["alone", 0] == str(tmp_path / "theirs0/eval/first/eval_info.json"), "the only one of a run"
 
 
 def test_an_environment_of_ones_own_is_looked_for_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

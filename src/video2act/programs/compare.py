@@ -102,6 +102,7 @@ def _trainings_differ(arms: Sequence[list[tuple[Path, dict[str, Any]]]]) -> Iter
         if first is None or other is None or first.resolve() == other.resolve():
             continue
         name, found = _differences(first, other)
+        found = [line for line in found if not line.startswith("seed:")]  # the pairing is told by itself
         yield f"Trainings of {first} and {other} differ in {_listed(found)} ({name})." * bool(found)
 
 

@@ -19,7 +19,7 @@ from video2act.data.seeds import recorded_seeds
 from video2act.envs import expand_suites, list_environments
 from video2act.envs.choices import check_choice
 from video2act.envs.registry import check_own
-from video2act.files.evaluation_folder import INFO_FILE
+from video2act.files.evaluation_folder import INFO_FILE, evaluations_below
 from video2act.presets import ANY_DATA
 from video2act.training.choice import check_beside, choose_policy
 
@@ -224,6 +224,8 @@ class _Made:
             )
         if arm.results:
             place = (self.folder / arm.results.format(seed=seed)).resolve()
+            below = evaluations_below(place) if place.is_dir() else []
+            place = below[0] if len(below) == 1 else place
             self.plan.results[name, seed] = str(place / INFO_FILE if place.is_dir() else place)
             return
         if arm.policy:

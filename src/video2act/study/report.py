@@ -130,7 +130,7 @@ def _primary(plan: StudyPlan, results: Results, named: Sequence[Named], *, has_g
     title, text = "Primary contrast, named before the run", [_found(plan, results, contrast, has_goal=has_goal)]
     text += [f"It was chosen because it shows this: {contrast.why}."] if contrast.why else []
     first, last = (named[0], named[-1]) if named else (None, None)
-    if first and first.num_done:
+    if first and first is last and first.num_done:
         title = f"Primary contrast, named when {first.num_done} of its training seeds were done already"
         text.append("Whether their results were known then, nothing here can tell.")
     if first and last and first is not last:

@@ -86,7 +86,7 @@ def scene_results(info: dict[str, Any], scenes: Sequence[int], *, where: Path) -
             theirs, ours = metrics["seeds"], list(scenes)
             raise ValueError(
                 f"{where} was evaluated on {len(theirs)} seeds from {theirs[0]}, the others on {len(ours)} from "
-                f"{ours[0]}; evaluate all on the same"
+                f"{ours[0]}; evaluate all on the same, a changed study in another folder"
             )
         won += metrics["successes"]
     return np.array(won, bool)
