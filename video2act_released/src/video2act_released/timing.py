@@ -117,13 +117,12 @@ def _video_model() -> Iterator[Pair]:
     backbone = _same_backbone(network.state_dict(), vae.model.state_dict(), text=text)
     padded = torch.zeros(1, PADDED, WAN["text_dim"])
     padded[0, : len(text)] = text
-    mean, std = (value[:, None, None, None] for value in (vae.mean, vae.std))
     for name, (frames, height, width) in CLIPS.items():
         pixels = Video(torch.rand(1, 3, frames, height, width) * 2 - 1, 16.0)
         latents = backbone.encode(pixels)
 
         def encode(pixels: Video = pixels) -> Tensor:
-            return vae.model.encode(pixels.grid, [mean.view(-1), 1 / std.view(-1)])
+            return vae.model.encode(pixels.grid, vae.scale)
 
         def look(latents: Video = latents) -> Tensor:
             hidden, _ = theirs(latents.grid, torch.zeros(1), padded)
