@@ -321,7 +321,7 @@ class TestReport:
                 run(tmp_path, path)
 
     def test_a_contrast_that_was_named_after_its_results_is_said(self, tmp_path: Path):
-        """A study of results alone printed `named before the run`, although its evaluations were older than its file."""
+        """A study of results alone said `named before the run`, although its evaluations are older than its file."""
         for arm in ("good", "bad"):
             for seed in (0, 1):
                 info = evaluation_info({"moving:intercept": [arm == "good"] * 10}, first=3000)
