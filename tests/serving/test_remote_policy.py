@@ -218,11 +218,12 @@ def test_a_wrong_key_is_told_at_once(options: dict[str, Any], reason: str):
         RemotePolicy(server.address, api_key="secret").close()
 
 
-def test_nobody_there_is_an_error_within_bounds():
+def test_nobody_there_is_an_error_within_bounds_and_the_wait_is_not_silent(caplog: pytest.LogCaptureFixture):
     started = time.perf_counter()
     with pytest.raises(ConnectionError, match=r"no policy is served there: .*Connection refused"):
         RemotePolicy(f"ws://127.0.0.1:{free_port()}", first_plan_timeout_s=0.5)
     assert time.perf_counter() - started < 2.0
+    assert "trying again in" in caplog.text, "a robot's program says why it waits"
 
 
 def test_no_address_is_an_error_at_once():

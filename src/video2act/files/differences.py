@@ -28,8 +28,8 @@ def differences(before: Any, now: Any, *, words: tuple[str, str], place: str = "
 
 
 def short(value: Any) -> str:
-    """The beginning of a value's text."""
-    text = str(value)
+    """The beginning of a value's text; of an object, the names of its fields."""
+    text = f"{{{', '.join(map(str, value))}}}" if isinstance(value, dict) else str(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 

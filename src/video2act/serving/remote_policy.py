@@ -5,6 +5,7 @@ them are sent again, because a new connection is a new episode for the server. T
 while a server is slow or away.
 """
 
+import logging
 import threading
 from collections import deque
 from typing import Any
@@ -17,6 +18,8 @@ from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
 from video2act.serving.link import Connection, Link, RemoteError
 from video2act.types import ActionChunk, Observation
+
+log = logging.getLogger(__name__)
 
 
 class RemotePolicy:
@@ -131,6 +134,7 @@ class RemotePolicy:
         self._link.close()
 
     def _note(self, incident: str) -> None:
+        log.warning("%s", incident)
         with self._changed:
             self.incidents.note("connection", incident)
             self._changed.notify_all()
