@@ -19,7 +19,7 @@ from video2act.files.lock import FolderLock
 from video2act.runtime.pool import num_workers, open_pool
 from video2act.study.jobs import StudyJob, load_study, plan_jobs
 from video2act.study.named import STUDY_FILE, check_same, name_primary
-from video2act.study.results import origin_notes, read_results
+from video2act.study.results import origin_notes, read_evaluations, results_of
 from video2act.study.times import time_table
 from video2act.study.worker import JobWorker, Outcome, check_made_from, is_finished
 
@@ -47,8 +47,9 @@ def study(options: StudyOptions) -> Path | str:
     if options.report_only and not out.is_dir():
         raise FileNotFoundError(f"{out} does not exist, so there is nothing to report; name the folder of a study")
     check_same(out, config)
-    results = read_results(plan, out, config.seeds)  # checked before anything runs
-    for note in dict.fromkeys(origin_notes(plan, out)):
+    evaluations = read_evaluations(plan, out)
+    results = results_of(plan, evaluations)  # checked before anything runs
+    for note in origin_notes(plan, evaluations):
         print(f"note: {note}")
     done = {name for name, job in jobs.items() if is_finished(out, job)}
     check_made_from(out, jobs, done)

@@ -22,7 +22,7 @@ from video2act.files.atomic import write_text
 from video2act.study.jobs import StudyPlan
 from video2act.study.named import Named, read_named
 from video2act.study.plots import draw
-from video2act.study.results import Results, origin_notes, read_results, size_note
+from video2act.study.results import Results, origin_notes, read_evaluations, results_of, size_note
 from video2act.study.sections import (
     Section,
     difference_sections,
@@ -54,12 +54,13 @@ def write_report(
     """
     config, seeds = plan.config, plan.config.seeds
     arms = (config.slices[part].arms if part else ()) or tuple(config.arms)
-    results = read_results(plan, folder, seeds)
-    results = {arm: results[arm] for arm in arms if arm in results}
+    evaluations = read_evaluations(plan, folder)
+    found = results_of(plan, evaluations)
+    results = {arm: found[arm] for arm in arms if arm in found}
     rates = {arm: rate(outcomes) for arm, outcomes in results.items()}
     primary, secondary = _differences(plan, results)
     costs, notice = _costs(plan, folder), _slice(plan, part)
-    notes = (size_note(plan, folder, seeds), *dict.fromkeys(origin_notes(plan, folder)))
+    notes = (size_note(plan, evaluations), *origin_notes(plan, evaluations))
     sections = [
         _primary(plan, results, read_named(folder), has_goal=part is None),
         _arms(plan, results, rates=rates, seeds=seeds, notes=notes),
@@ -192,7 +193,7 @@ def _contrasts(primary: Difference | None, secondary: Sequence[Difference], reas
     text = (
         "Paired by training seed: sign-flip test, t interval. The first is the primary one; Holm corrects the others "
         "for each other. Seeds needed: for a power of .8, if the difference and its spread are as measured; where p "
-        "(Holm) is given, of the corrected test.",
+        "(Holm) is given, of the corrected test; - with fewer than three seeds, or no difference.",
     )
     scenes = ("For each training by itself, which says nothing about other trainings.",)
     return difference_sections(

@@ -1,6 +1,6 @@
 """What the evaluations of a study found: success of each scene, by arm and training seed."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,63 +14,71 @@ from video2act.study.origins import UNKNOWN, Evaluated, check_own_trainings, set
 
 Results = dict[str, dict[int, Bool[np.ndarray, "scenes"]]]
 """arm -> training seed -> success of each scene"""
+Evaluations = dict[str, dict[int, Evaluated]]
+"""the same for the evaluations themselves"""
 
 
-def read_results(plan: StudyPlan, folder: Path, seeds: Collection[int]) -> Results:
-    """The results of the evaluations that are done; an arm without any is left out.
+def read_evaluations(plan: StudyPlan, folder: Path) -> Evaluations:
+    """Those that are done; an arm without any is left out."""
+    found: Evaluations = {}
+    for (arm, seed), place in plan.results.items():
+        if (folder / place).is_file():
+            found.setdefault(arm, {})[seed] = folder / place, read_evaluation(folder / place)
+    return found
+
+
+def results_of(plan: StudyPlan, done: Evaluations) -> Results:
+    """What the evaluations found.
 
     Raises:
         ValueError: one was made on other scenes, or in another environment.
     """
-    found: Results = {}
     scenes = range(plan.config.scenes.seed, plan.config.scenes.seed + plan.config.scenes.episodes)
-    for (arm, seed), place in plan.results.items():
-        if seed in seeds and (folder / place).is_file():
-            info = read_evaluation(folder / place)
-            wanted = expand_suites(plan.config.arms[arm].env or plan.config.env)
+    found: Results = {}
+    for arm, evaluated in done.items():
+        wanted = expand_suites(plan.config.arms[arm].env or plan.config.env)
+        for seed, (place, info) in evaluated.items():
             theirs = tuple(map(env_of, info["per_task"]))
             if theirs != wanted:
-                problem = f"{folder / place} was evaluated in {', '.join(theirs)}, arm {arm} is in {', '.join(wanted)}"
+                problem = f"{place} was evaluated in {', '.join(theirs)}, arm {arm} is in {', '.join(wanted)}"
                 raise ValueError(f"{problem}; name an evaluation in the same, or set the arm's env")
-            found.setdefault(arm, {})[seed] = scene_results(info, scenes, where=folder / place)
+            found.setdefault(arm, {})[seed] = scene_results(info, scenes, where=place)
     return found
 
 
-def size_note(plan: StudyPlan, folder: Path, seeds: Collection[int]) -> str:
+def size_note(plan: StudyPlan, done: Evaluations) -> str:
     """Which evaluations showed images of which size, where they differ: those of an older version showed 128 px."""
     shown: dict[str, list[str]] = {}
-    for (arm, seed), place in plan.results.items():
-        if seed in seeds and (folder / place).is_file():
-            settings = read_evaluation(folder / place)["settings"]
+    for arm, evaluated in done.items():
+        for seed, (_, info) in evaluated.items():
+            settings = info["settings"]
             height, width = settings.get("image_size") or (128, 128)  # the usual size
             if settings.get("recorded_sizes", ()) is not None:  # it has cameras
                 shown.setdefault(f"{height} x {width} px", []).append(f"{plan.config.title(arm)} (seed {seed})")
     listed = "; ".join(f"{size}: {', '.join(names)}" for size, names in shown.items())
-    return f"Simulators rendered images of several sizes, so arms may differ by that alone. {listed}." * (
-        len(shown) > 1
-    )
+    note = f"Simulators rendered images of several sizes, so arms may differ by that alone. {listed}."
+    return note * (len(shown) > 1)
 
 
-def origin_notes(plan: StudyPlan, folder: Path) -> Iterator[str]:
+def origin_notes(plan: StudyPlan, done: Evaluations) -> tuple[str, ...]:
     """What results from elsewhere were made otherwise than the study's other evaluations, or of another training seed.
 
     Raises:
         ValueError: several of an arm are of one training.
     """
-    done: dict[str, dict[int, Evaluated]] = {}
-    for (arm, seed), place in plan.results.items():
-        if (folder / place).is_file():
-            done.setdefault(arm, {})[seed] = folder / place, read_evaluation(folder / place)
+    notes: list[str] = []
     for arm, made in plan.config.arms.items():
         if arm not in done or not (made.results or made.policy):
             continue
         check_own_trainings(list(done[arm].values()))
         for seed, evaluated in done[arm].items():
             if (found := training_seed(*evaluated)) not in (UNKNOWN, seed):
-                yield f"{plan.config.title(arm)}: {evaluated[0]} is of training seed {found}, and counts as {seed}."
+                said = f"{evaluated[0]} is of training seed {found}, and counts as {seed}."
+                notes.append(f"{plan.config.title(arm)}: {said}")
             beside = next((done[name][seed] for name in done if name != arm and seed in done[name]), None)
             if made.results and beside:
-                yield from settings_differ(beside, evaluated)
+                notes += settings_differ(beside, evaluated)
+    return tuple(dict.fromkeys(notes))
 
 
 def scene_results(info: dict[str, Any], scenes: Sequence[int], *, where: Path) -> Bool[np.ndarray, "scenes"]:
