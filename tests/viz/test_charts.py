@@ -48,6 +48,18 @@ def test_a_share_is_drawn_between_the_ends_of_its_interval() -> None:
     assert centre == pytest.approx((low + high) / 2, abs=0.1)
 
 
+def test_a_long_name_is_broken_and_never_runs_into_the_counts() -> None:
+    name = "libero:libero_object/9, told libero_object_0 (control: another instruction)"
+    svg = share_chart([Share(name, 0.5, 0.25, 0.75, "5/10"), Share("short", 0.5, 0.25, 0.75, "6/10")])
+    texts = re.findall(r'y="([\d.]+)" text-anchor="(\w+)"[^>]*>([^<]+)<', svg)
+    lines = [text for _, anchor, text in texts if anchor == "start" and "%" not in text]
+    assert " ".join(lines[:-1]) == name
+    assert max(map(len, lines)) <= 44
+    rows = [float(y) for y, _, text in texts if text in (*lines, "5/10", "6/10")]
+    assert rows[:3] == [18.0, 32.0, 32.0]
+    assert rows[3] == rows[4] > 60, "the next begins below"
+
+
 def test_parts_must_add_up() -> None:
     with pytest.raises(ValueError, match=r"add up to 0\.9000"):
         stacked_chart([("a", {"x": 0.4, "y": 0.5})])

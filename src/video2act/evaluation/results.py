@@ -69,7 +69,8 @@ class Results:
         """What is special about it: its folder, and that it is a control."""
         settings = self.info["settings"]
         control = "blind" if settings["blind"] else settings["instruction"] and "another instruction"
-        return f"{self.folder.name} (control: {control})" if control else self.folder.name
+        folder = self.folder.name
+        return folder if control in (folder, None, "") else f"{folder} (control: {control})"
 
     @property
     def is_control(self) -> bool:

@@ -87,8 +87,8 @@ DEMOS = {
         minutes=180,
     ),
 }
-MAX_PAIRS = 6
-"""with more tasks than three, each hears one other task's instruction instead of all"""
+FEW_TASKS = 3
+"""up to so many tasks, each is told the instruction of every other; of more, one"""
 
 
 def demo(name: str, out: Path | str, *, seed: int = 0) -> dict[str, Any]:
@@ -136,10 +136,9 @@ def demo(name: str, out: Path | str, *, seed: int = 0) -> dict[str, Any]:
         ("full", plan.tasks, {"num_videos": 1, **full}),
         ("blind", plan.tasks, {"blind": True, **control, **full}),
     ]
-    for env, other, sentence in _wrong_instructions(plan, data):
+    for other, envs, sentence in _wrong_instructions(plan, data):
         wrong = {"instruction": sentence, "episodes": plan.wrong_episodes, **control, **common}
-        label = f"{env}, told {other}".replace(":", "_").replace("/", "_")
-        evaluations.append((label, [env], wrong))
+        evaluations.append((f"told {other.partition(':')[2].replace('/', '_')}", envs, wrong))
     for label, envs, options in evaluations:
         work = partial(evaluate, policy, envs, out=results / label, **options)
         stages.run(f"eval {label}", work, made=results / label / INFO_FILE)
@@ -200,17 +199,20 @@ def _train(folder: Path, program: Callable[[bool], object]) -> None:
         program(began)
 
 
-def _wrong_instructions(plan: Demo, data: tuple[Path, ...]) -> list[tuple[str, str, str]]:
-    """(environment, the other task, that task's instruction) for every pair of tasks; of many, each with the next."""
+def _wrong_instructions(plan: Demo, data: tuple[Path, ...]) -> list[tuple[str, list[str], str]]:
+    """(a task, the environments of other tasks, that task's instruction): of a few tasks, each instruction is told in
+    all other scenes, of many in those of the task before."""
     sentences = {
         entry.environment or env: entry.tasks[0]
         for env, path in zip(plan.episodes, data, strict=True)
         for entry in LeRobotDataset(path).entries
     }
-    pairs = [(env, other) for env in plan.tasks for other in plan.tasks if other != env]
-    if len(pairs) > MAX_PAIRS:
-        pairs = list(zip(plan.tasks, (*plan.tasks[1:], plan.tasks[0]), strict=True))
-    return [(env, other, sentences[other]) for env, other in pairs]
+    found = []
+    for number, task in enumerate(plan.tasks):
+        others = [env for env in plan.tasks if env != task]
+        others = others if len(plan.tasks) <= FEW_TASKS else [plan.tasks[number - 1]]
+        found += [(task, others, sentences[task])] * bool(others)
+    return found
 
 
 def _summary(plan: Demo, results: Path, *, stages: Stages) -> dict[str, Any]:
@@ -230,7 +232,11 @@ def _summary(plan: Demo, results: Path, *, stages: Stages) -> dict[str, Any]:
         "total_seconds": sum(stages.seconds.values()),
     }
     if len(plan.tasks) > 1:
-        wrong = {path.name: read_evaluation(path)["overall"]["success"] for path in sorted(results.glob("*, told *"))}
+        wrong = {
+            f"{env_of(task)}, {path.name}": task["success"]
+            for path in sorted(results.glob("told *"))
+            for task in read_evaluation(path)["per_task"]
+        }
         summary["tasks"] = {env_of(task): task["success"] for task in full["per_task"]}
         summary["wrong_instruction"] = wrong
     return summary
@@ -246,7 +252,11 @@ def _print(name: str, summary: dict[str, Any], *, stages: Stages) -> None:
     table.add_row("success", f"{summary['successes']} of {summary['episodes']} (95 % interval {interval})")
     for task, rate in summary.get("tasks", {}).items():
         table.add_row(f"  {task}", f"{rate['successes']} of {rate['n_episodes']}")
-    for label, rate in summary.get("wrong_instruction", {}).items():
+    wrong = summary.get("wrong_instruction", {})
+    if wrong:
+        won, of = (sum(rate[key] for rate in wrong.values()) for key in ("successes", "n_episodes"))
+        table.add_row("told another task's instruction", f"{won} of {of}")
+    for label, rate in wrong.items():
         table.add_row(f"  {label}", f"{rate['successes']} of {rate['n_episodes']}")
     table.add_row("scripted expert, same seeds", f"{100 * summary['expert_rate']:.0f} %")
     table.add_row("the policy, blind", f"{100 * summary['blind_rate']:.0f} %")

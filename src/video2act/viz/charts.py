@@ -5,12 +5,15 @@ follow dark mode. Every chart draws all values that it gets; nothing is smoothed
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 360.0, 210.0, 48.0, 10.0, 10.0, 38.0
 NUM_COLOURS = 6
+NAME_CHARACTERS, LINE = 44, 14.0
+"""of a share's name in one line, beside its counts; the height of one"""
 Number = float | int
 
 
@@ -105,25 +108,33 @@ def share_chart(shares: Sequence[Share]) -> str:
     """Shares below one another, each as a dot with its interval, between 0 and 100 %. Raises ValueError for none."""
     if not shares:
         raise ValueError("there is nothing to draw: no share was measured")
-    row, drawn = 42.0, []
-    height = 24 + row * len(shares)
+    names = [textwrap.wrap(each.name, NAME_CHARACTERS) or [""] for each in shares]
+    height = 24 + sum(map(_share_height, names))
 
     def x(share: Number) -> float:
         return 8 + share * (WIDTH - 24)
 
+    drawn = []
     for percent in range(0, 101, 25):
         drawn.append(f'<path class="axis" d="M{x(percent / 100):.1f} 4V{height - 18}"/>')
         anchor = "start" if percent == 0 else "end" if percent == 100 else "middle"
         drawn.append(_text(f"{percent} %", x(percent / 100), height - 4, anchor=anchor, is_soft=True))
-    for number, each in enumerate(shares):
-        y = 30 + row * number
-        drawn.append(_text(each.name, 8, y - 12))
+    top = 0.0
+    for each, name in zip(shares, names, strict=True):
+        y = top + _share_height(name) - 12
+        drawn += [_text(line, 8, top + 18 + LINE * number) for number, line in enumerate(name)]
         drawn.append(_text(each.text, WIDTH - 16, y - 12, anchor="end", is_soft=True))
         drawn.append(
             f'<path d="M{x(each.low):.1f} {y}H{x(each.high):.1f}" stroke="var(--c0)" stroke-width="5" opacity="0.35"/>'
             f'<circle cx="{x(each.share):.1f}" cy="{y}" r="5" fill="var(--c0)"/>'
         )
+        top += _share_height(name)
     return _svg(drawn, height, title="shares with their intervals")
+
+
+def _share_height(name: Sequence[str]) -> float:
+    """Of a share whose name takes these lines."""
+    return 42 + LINE * (len(name) - 1)
 
 
 def stacked_chart(rows: Sequence[tuple[str, dict[str, float]]], *, unit: str = "%") -> str:
