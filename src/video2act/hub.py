@@ -10,7 +10,7 @@ from typing import Any
 
 from video2act.config import BackboneConfig, PolicyConfig
 from video2act.files.atomic import write_text
-from video2act.files.evaluation_folder import env_of, evaluations_of, read_evaluation
+from video2act.files.evaluation_folder import env_of, read_evaluations_of
 from video2act.files.fetched import fetched
 from video2act.files.run_folder import BESIDE, CARD_FILE, SHARED, load_trained_datasets
 
@@ -59,7 +59,7 @@ def model_card(config: PolicyConfig, title: str, *, num_parameters: int, source:
     """
     if run is not None and not run.is_dir():
         raise FileNotFoundError(f"{run} is not a run folder; leave it out, or name the folder that train wrote")
-    evaluations = [read_evaluation(folder) for folder in evaluations_of(run)] if run else []
+    evaluations = list(read_evaluations_of(run).values()) if run else []
     environments = list(dict.fromkeys(env_of(task) for info in evaluations for task in info["per_task"]))
     parts = [
         "---\nlibrary_name: video2act\npipeline_tag: robotics\ntags: [robotics, video2act, imitation-learning]\n---",

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from evaluations import evaluation_info, write_info
-from video2act.files.evaluation_folder import evaluations_of, read_evaluation
+from video2act.files.evaluation_folder import evaluations_of, read_evaluation, read_evaluations_of, run_of
+from video2act.files.run_folder import policy_fingerprint
 
 
 def test_what_eval_writes_is_read_from_its_folder_or_its_file(tmp_path: Path):
@@ -24,6 +25,35 @@ def test_what_eval_writes_is_read_from_its_folder_or_its_file(tmp_path: Path):
 def test_without_a_finished_evaluation_it_says_what_to_name(tmp_path: Path, place: str):
     with pytest.raises(FileNotFoundError, match=r"does not exist; name the folder of an evaluation that is finished"):
         read_evaluation(tmp_path / place)
+
+
+def test_a_study_and_other_files_are_told_from_a_damaged_evaluation(tmp_path: Path):
+    """Weights were called damaged, with the advice to remove them."""
+    (tmp_path / "evaluations").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"such as one in .*/evaluations"):
+        read_evaluation(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(bytes(9))
+    with pytest.raises(ValueError, match=r"name what `video2act eval` wrote$"):
+        read_evaluation(tmp_path / "model.safetensors")
+
+
+def test_an_evaluation_of_another_policy_is_not_the_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Its place decided: written into another run's folder, or older than its training, it counted as that run's."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "model.safetensors").write_text(name)
+    info = evaluation_info({"fake:a": [True]}, run=str(tmp_path / "b"))
+    info["policy_fingerprint"] = policy_fingerprint(tmp_path / "b")
+    write_info(tmp_path / "a/eval/s", info)
+    assert run_of(tmp_path / "a/eval/s", info) == tmp_path / "b"
+    assert read_evaluations_of(tmp_path / "a") == {}
+    assert "a/eval/s is left out: it is of another policy than the one in" in capsys.readouterr().out
+    (tmp_path / "b/model.safetensors").write_text("trained anew")
+    assert run_of(tmp_path / "a/eval/s", info) is None
+    del info["policy_fingerprint"]  # of an older version
+    write_info(tmp_path / "a/eval/s", info)
+    assert len(read_evaluations_of(tmp_path / "a")) == 1
 
 
 DAMAGE: dict[str, Callable[[dict[str, Any]], object]] = {

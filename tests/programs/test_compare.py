@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from evaluations import evaluation_info, write_info
+from video2act.files.run_folder import policy_fingerprint
 
 pytest.importorskip("robostats")
 from video2act.programs.compare import compare
@@ -113,16 +114,45 @@ def test_how_the_trainings_differ_is_said_in_one_line(tmp_path: Path):
     start = f"Trainings of {tmp_path}/a and {tmp_path}"
     still = "policy.system2.streams.motion.is_still: False in the first, True in the second"
     assert f"{start}/b differ in {still} (training.json)." in text
-    assert f"{start}/c differ in num_steps: 10 in the first, 9 in the second; policy.system2: {{'streams': " in text
-    assert "nothing in the second (training.json)" in text
+    fields = (
+        "num_steps: 10 in the first, 9 in the second; policy.system2: {streams} in the first, nothing in the second"
+    )
+    assert f"{start}/c differ in {fields} (training.json)." in text
     train(tmp_path / "b")
     assert "Trainings" not in compare([a, b])
     assert "Trainings" not in compare([a, evaluation(tmp_path / "a/eval/y", [True, True])])
     (tmp_path / "b/training.json").unlink()  # a policy that was copied without it
     (tmp_path / "b/config.json").write_text('{"horizon": 8}')
     assert "differ in horizon: nothing in the first, 8 in the second (config.json)." in compare([a, b])
+    assert f"How {tmp_path}/b was trained is not recorded (no training.json)." in compare([a, b])
     (tmp_path / "b/config.json").unlink()
     assert "Trainings" not in compare([a, b]), "the run folder is not there"
+
+
+def test_a_policy_that_was_trained_anew_is_not_taken_for_the_evaluated_one(tmp_path: Path):
+    """Its name and its settings stood for those of a policy that was gone."""
+    a, b = (evaluation(tmp_path / f"{name}/eval/x", [True, False]) for name in "ab")
+    for name, rate in (("a", 1), ("b", 2)):
+        train(tmp_path / name, rate=rate)
+        info = json.loads((tmp_path / name / "eval/x/eval_info.json").read_text())
+        info["policy_fingerprint"] = policy_fingerprint(tmp_path / name)
+        write_info(tmp_path / name / "eval/x", info)
+    assert "differ in rate: 1 in the first, 2 in the second" in compare([a, b])
+    (tmp_path / "b/model.safetensors").write_bytes(b"other weights")
+    text = compare([a, b])
+    assert "differ in rate" not in text
+    assert f"{tmp_path}/b holds another policy than the one evaluated in {b}" in text
+
+
+def test_environments_in_another_order_are_said_to_be(tmp_path: Path):
+    a, b = (
+        write_info(tmp_path / name, evaluation_info({env: [True] for env in envs}))
+        for name, envs in (("a", ("x:1", "x:2")), ("b", ("x:2", "x:1")))
+    )
+    with pytest.raises(ValueError, match="evaluate all in the same environments, in the same order"):
+        compare([a, b])
+    c = write_info(tmp_path / "c", evaluation_info({"x:1": [True], "x:2": [False]}))
+    assert "The 2 tasks count together, each scene alike: x:1, x:2." in compare([a, c])
 
 
 def test_of_many_differences_the_first_are_named(tmp_path: Path):

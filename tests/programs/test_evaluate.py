@@ -278,13 +278,42 @@ def test_results_do_not_depend_on_the_number_of_workers(evaluation: Evaluation):
 
 def test_the_controls_change_what_the_policy_gets_and_are_written_down(evaluation: Evaluation):
     seeing = run_evaluation(evaluation)
-    blind = run_evaluation(changed(evaluation, blind=True))
-    misled = run_evaluation(changed(evaluation, instruction="say its opposite"))
+    out = out_of(evaluation)
+    blind = run_evaluation(changed(evaluation, blind=True, out=out / "blind"))
+    misled = run_evaluation(changed(evaluation, instruction="say its opposite", out=out / "misled"))
     assert seeing.success.successes > 3
     assert blind.success.successes == misled.success.successes == 0
     assert blind.expert == misled.expert == seeing.expert
     assert blind.info["settings"]["blind"] is True
     assert misled.info["settings"]["instruction"] == "say its opposite"
+
+
+def test_a_finished_evaluation_is_not_replaced_by_another(evaluation: Evaluation):
+    """`--blind`, with the same `--out`, wrote over the results without a word."""
+    first = run_evaluation(evaluation)
+    again = run_evaluation(changed(evaluation, workers=2))
+    assert first.success == again.success, "the same one is done again"
+    blind = changed(evaluation, blind=True)
+    with pytest.raises(
+        ValueError, match=r"holds another evaluation, which is finished \(blind: False then, True now\)"
+    ):
+        run_evaluation(blind)
+    with pytest.raises(ValueError, match=r"episodes: 8 then, 2 now.*choose another out, or remove it"):
+        run_evaluation(changed(evaluation, episodes=2))
+    path = out_of(evaluation) / program.INFO_FILE
+    assert json.loads(path.read_text())["settings"]["blind"] is False
+    info = json.loads(path.read_text()) | {"policy_fingerprint": "another"}
+    path.write_text(json.dumps(info))
+    with pytest.raises(ValueError, match="policy: another then"):
+        run_evaluation(evaluation)
+
+
+def test_a_training_is_no_place_for_an_evaluation(evaluation: Evaluation):
+    out = out_of(evaluation)
+    out.mkdir(parents=True)
+    (out / "training.json").write_text("{}")
+    with pytest.raises(FileExistsError, match=r"holds a training .* choose another folder for an evaluation"):
+        run_evaluation(evaluation)
 
 
 def test_a_threaded_system_2_runs_at_the_environments_rate(evaluation: Evaluation):
@@ -313,7 +342,8 @@ def test_simulated_latency_is_reproducible_whatever_the_number_of_workers(evalua
 
 def test_simulated_latency_of_nothing_is_lockstep_at_n_1_exactly(evaluation: Evaluation):
     lockstep = actions_and_rows(changed(evaluation, refresh_every=1))
-    assert actions_and_rows(changed(evaluation, refresh_every=1, simulate_latency=SimulatedLatency())) == lockstep
+    late = changed(evaluation, refresh_every=1, simulate_latency=SimulatedLatency(), out=out_of(evaluation) / "late")
+    assert actions_and_rows(late) == lockstep
 
 
 def test_every_control_step_is_logged_and_summarised(evaluation: Evaluation):

@@ -59,7 +59,8 @@ def test_policy_and_expert_meet_the_same_scenes_and_only_the_policy_needs_camera
     assert sorted(played) == [((), [1007, 1008, 1009]), (("top",), [1007, 1008, 1009])]
     watched.cameras.clear()
     watched.seeds.clear()
-    run_evaluation(changed(evaluation, blind=True))
+    assert evaluation.options.out
+    run_evaluation(changed(evaluation, blind=True, out=evaluation.options.out / "blind"))
     assert {cameras for cameras, seeds in zip(watched.cameras, watched.seeds, strict=True) if seeds} == {()}
 
 

@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("robostats")
 from evaluations import evaluation_info
 from small_study import STUDY, player, write_study
 from video2act.config.study import StudyOptions
+from video2act.data import DatasetWriter, Episode
 from video2act.programs.study import StudyFailedError, study
 from video2act.study import worker
 
@@ -25,6 +27,13 @@ def _played(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def run(folder: Path, plan: Path | None = None, **options: Any) -> Any:
     return study(StudyOptions(study=plan or write_study(folder), out=folder / "out", workers=1, **options))
+
+
+def another_episode() -> Episode:
+    """Of the dataset `recorded`."""
+    frames = np.zeros((12, 64, 64, 3), np.uint8)
+    state, action = np.zeros((12, 3), np.float32), np.zeros((12, 2), np.float32)
+    return Episode({"front": frames, "wrist": frames}, state, action, "pull", seed=3)
 
 
 def played(folder: Path) -> list[str]:
@@ -87,7 +96,7 @@ def test_an_attempt_that_ended_with_the_study_is_counted(tmp_path: Path):
     (tmp_path / "out/jobs/eval_good_seed0.json").unlink()
     (tmp_path / "out/evaluations/good_seed0/eval_info.json").unlink()
     text = run(tmp_path, arms=("good",), seeds=(0,)).read_text()
-    assert "1 attempts ended together with the study, after 2.00 hours; they are not in these numbers." in text
+    assert "1 attempt ended together with the study, after 2.00 hours, not counted in these numbers." in text
     first, second = json.loads(path.read_text())["attempts"]
     assert (first["seconds"], first["exit_code"], second["exit_code"]) == (7200.0, None, 0)
     assert json.loads(path.read_text())["seconds"] == pytest.approx(7200 + second["seconds"], abs=0.01)
@@ -221,6 +230,51 @@ def test_what_was_made_from_a_job_that_is_repeated_is_not_kept(tmp_path: Path):
     assert len(played(tmp_path)) == 4
 
 
+def test_what_is_made_from_other_data_does_not_stand_beside_what_is_there(tmp_path: Path, recorded: Path):
+    """A dataset was extended, then a seed or an arm added: more data counted as the arm's merit."""
+    shutil.copytree(recorded, tmp_path / "ball")
+    plan = {"datasets": {"demos": {"folder": "ball"}}}
+    run(tmp_path, write_study(tmp_path, **plan, seeds=[0]))
+    with DatasetWriter.resume(tmp_path / "ball") as writer:
+        writer.add_episode(another_episode())
+    played(tmp_path)
+    told = r"train_\w+ was made from .*ball, which has changed since.*choose another out"
+    with pytest.raises(ValueError, match=told):
+        run(tmp_path, write_study(tmp_path, **plan, seeds=[0, 1]))
+    assert played(tmp_path) == []
+
+
+def test_a_policy_that_was_trained_anew_elsewhere_is_not_reported_by_its_old_evaluation(tmp_path: Path):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"first")
+    arms = {**STUDY["arms"], "alone": {"policy": "theirs"}}
+    plan = write_study(tmp_path, arms=arms, seeds=[0])
+    run(tmp_path, plan)
+    (folder / "model.safetensors").write_bytes(b"other")
+    with pytest.raises(ValueError, match=r"eval_alone_seed0 was made from .*theirs, which has changed since"):
+        run(tmp_path, plan)
+    (tmp_path / "out/jobs/eval_alone_seed0.json").unlink()
+    shutil.rmtree(tmp_path / "out/evaluations/alone_seed0")
+    played(tmp_path)
+    run(tmp_path, plan)
+    assert len(played(tmp_path)) == 1
+
+
+def test_a_folder_with_something_else_is_no_studys(tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/training.json").write_text("{}")
+    with pytest.raises(FileExistsError, match=r"out holds a training .* choose another folder for a study"):
+        run(tmp_path, dry_run=True)
+    with pytest.raises(FileNotFoundError, match=r"out is a folder; a study is a yaml file"):
+        run(tmp_path, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+    (tmp_path / "out").write_text("")
+    with pytest.raises(ValueError, match=r"out=.*/out is a file; name a folder"):
+        run(tmp_path, dry_run=True)
+
+
 class TestReport:
     def test_goals_and_reasons_of_secondary_contrasts_are_printed(self, tmp_path: Path):
         secondary = [{"arm": "good", "than": "alone", "goal_points": 10, "why": "System 2 differs"}]
@@ -310,6 +364,10 @@ class TestReport:
             assert "## Primary contrast, named before the run" in text
             assert "Settings differ: blind: False in" in text
             assert "theirs1.json is of training seed 8, and counts as 1." in text
+            assert "count as training seeds of one arm" not in text
+            (tmp_path / "runs/1/training.json").write_text(json.dumps({"seed": 8, "data": "more"}))
+            told = "count as training seeds of one arm, but differ in more: data: other episodes, columns or files"
+            assert told in run(tmp_path, path).read_text(), "as compare says of the same evaluations"
             assert len(re.findall(r"Settings differ: blind: False in \S+, True in \S+theirs[01]\.json", text)) == 2
             capsys.readouterr()
             run(tmp_path, path)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from video2act.study.jobs import StudyJob
-from video2act.study.worker import read_record
+from video2act.study.records import read_record
 
 STUDY = """
 import sys

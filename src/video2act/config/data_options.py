@@ -90,7 +90,7 @@ class ReportOptions(CheckedConfig):
     """Write one HTML page about a training and its evaluations: success, films, what both systems see, losses, time."""
 
     what: Path
-    """a run folder, or the folder of one evaluation"""
+    """a run folder, or the folder of one evaluation or of a study"""
     out: Path | None = None
     """the page; default: report.html in that folder"""
     films: Literal["auto", "yes", "no"] = "auto"

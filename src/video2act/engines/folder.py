@@ -26,10 +26,10 @@ from video2act.config.checks import shown
 from video2act.config.files import build
 from video2act.config.plain import damage_named, read_json
 from video2act.files.fingerprint import fingerprint
-from video2act.files.run_folder import CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FILE
+from video2act.files.run_folder import CONFIG_FILE, ENGINE_FILE, STATISTICS_FILE, WEIGHTS_FILE
 
 Engine = Literal["onnxruntime", "openvino"]
-ENGINE_FILE, ARRAYS_FILE = "engine.json", "arrays.npz"
+ARRAYS_FILE = "arrays.npz"
 MAX_ARRAYS_BYTES = 2**30
 """of the embeddings of instructions, once they are unpacked"""
 FORMAT = 1

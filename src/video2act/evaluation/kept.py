@@ -19,14 +19,17 @@ from video2act.config.plain import parse_json, read_json
 from video2act.evaluation.findings import EpisodeRecord, Measurements
 from video2act.files.atomic import disk_full_says, write_text
 from video2act.files.differences import differences
+from video2act.files.evaluation_folder import INFO_FILE, read_evaluation
 from video2act.incidents import Incidents
 from video2act.runtime.control_loop import StepRecord
 from video2act.trace import Trace, trace_of
 
 FOLDER, SETTINGS_FILE = "episodes", "settings.json"
 
-HARMLESS = ("episodes", "seed", "seeds", "env", "run", "workers", "pool", "num_videos", "out", "rerun")
-"""options that do not change an episode of a given environment and seed"""
+HARMLESS = ("workers", "pool", "num_videos", "out", "rerun")
+"""options that change no episode"""
+WHICH = ("episodes", "seed", "seeds", "env")
+"""options that say which episodes, and change none of a given environment and seed"""
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,13 @@ class KeptEpisodes:
     Args:
         out: the evaluation's output folder.
         settings: what `eval_info.json` says of the options.
-        policy: fingerprint of the policy's weights.
+        policy: fingerprint of the policy's weights; empty: it is known by its name alone, as a served one.
     """
 
     def __init__(self, out: Path, settings: Mapping[str, Any], *, policy: str):
         self.folder = out / FOLDER
-        chosen = {name: value for name, value in settings.items() if name not in HARMLESS}
-        self._settings = json.loads(json.dumps({**chosen, "policy": policy}, default=str))
+        self._whole = json.loads(json.dumps({**settings, "policy": policy}, default=str))
+        self._settings = self._chosen(self._whole, without=WHICH)
 
     def differences(self) -> list[str]:
         """How the evaluation in the folder differs from this one; nothing, if no episode of it is finished.
@@ -94,8 +97,23 @@ class KeptEpisodes:
             raise ValueError(f"{path} is damaged ({error}); remove {self.folder} to evaluate from the start") from error
         return differences(before, self._settings, words=("then", "now"))
 
+    def _chosen(self, settings: Mapping[str, Any], *, without: tuple[str, ...]) -> dict[str, Any]:
+        left_out = (*HARMLESS, *without, *(("run",) if self._whole["policy"] else ()))  # a folder may have moved
+        return {name: value for name, value in settings.items() if name not in left_out}
+
     def begin(self) -> None:
-        """Raises ValueError where the folder holds episodes of another evaluation."""
+        """Raises ValueError where the folder holds another evaluation, or episodes of one. The same one is done again,
+        in its place."""
+        out = self.folder.parent
+        if (out / INFO_FILE).is_file():
+            info = read_evaluation(out)
+            before = {**info["settings"], "policy": info.get("policy_fingerprint") or self._whole["policy"]}
+            then, now = (self._chosen(each, without=()) for each in (before, self._whole))
+            if changed := differences(then, now, words=("then", "now")):
+                raise ValueError(
+                    f"{out} holds another evaluation, which is finished ({'; '.join(changed)}); choose another out, or "
+                    "remove it"
+                )
         if changed := self.differences():
             raise ValueError(
                 f"{self.folder} holds finished episodes of another evaluation ({'; '.join(changed)}); choose another "

@@ -6,7 +6,7 @@ from typing import Any
 
 from video2act.config.checks import check, shown
 from video2act.config.plain import damage_named, read_json
-from video2act.files.run_folder import CONFIG_FILE
+from video2act.files.run_folder import CONFIG_FILE, policy_fingerprint
 
 INFO_FILE = "eval_info.json"
 RATE = {"successes": int, "n_episodes": int, "wilson_95": [float]}
@@ -30,6 +30,16 @@ def evaluations_of(run: Path) -> list[Path]:
     return sorted(path.parent for path in (run / "eval").glob(f"*/{INFO_FILE}"))
 
 
+def read_evaluations_of(run: Path) -> dict[Path, dict[str, Any]]:
+    """The finished evaluations of the policy in a run folder. One of another policy, which was written there or stands
+    from before a new training, is left out; that is printed."""
+    found = {folder: read_evaluation(folder) for folder in evaluations_of(run)}
+    for folder, info in found.items():
+        if not is_of(run, info):
+            print(f"note: {folder} is left out: it is of another policy than the one in {run}")
+    return {folder: info for folder, info in found.items() if is_of(run, info)}
+
+
 def evaluations_below(place: Path) -> list[Path]:
     """Folders of the finished evaluations that a name stands for: its own, as a folder or its `eval_info.json`; else
     those of a run folder, or those directly below it, as in a run's folder `eval`."""
@@ -45,8 +55,10 @@ def read_evaluation(place: Path) -> dict[str, Any]:
     ValueError: it is not what `eval` writes; the message names the value."""
     path = place / INFO_FILE if place.is_dir() else place
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; name the folder of an evaluation that is finished")
-    with damage_named(path, "name what `video2act eval` wrote, or remove this file and evaluate again"):
+        of_study = f", such as one in {place / 'evaluations'}" if (place / "evaluations").is_dir() else ""
+        raise FileNotFoundError(f"{path} does not exist; name the folder of an evaluation that is finished{of_study}")
+    again = ", or remove this file and evaluate again" if path.name == INFO_FILE else ""
+    with damage_named(path, f"name what `video2act eval` wrote{again}"):
         info = read_json(path)
         _check_form(info, FORM, "it")
         for task in info["per_task"]:
@@ -67,10 +79,27 @@ def newest_evaluation(folders: Sequence[Path]) -> Path | None:
 
 
 def run_of(folder: Path, info: dict[str, Any]) -> Path | None:
-    """The run folder of an evaluation, if it is still there: above it, or where a study or `eval` named it."""
+    """The run folder of an evaluation, if it is still there with the policy that was evaluated."""
+    return next((run for run in _places(folder, info) if is_of(run, info)), None)
+
+
+def replaced_run(folder: Path, info: dict[str, Any]) -> Path | None:
+    """Where the run folder of an evaluation was, if another policy is there by now."""
+    places = _places(folder, info)
+    return None if not places or run_of(folder, info) else places[-1]
+
+
+def is_of(run: Path, info: dict[str, Any]) -> bool:
+    """Whether the policy in a run folder is the one that was evaluated. Older evaluations do not tell, and count as of
+    the folder that they are in."""
+    return info.get("policy_fingerprint") in (None, "", policy_fingerprint(run))
+
+
+def _places(folder: Path, info: dict[str, Any]) -> list[Path]:
+    """Run folders that may be an evaluation's: above it, or where a study or `eval` named it."""
     above, named = folder.resolve().parents[1], info["settings"]["run"]
     places = (above, above / named, Path(named)) if named else (above,)
-    return next((run for run in places if (run / CONFIG_FILE).is_file()), None)
+    return [run for run in places if (run / CONFIG_FILE).is_file()]
 
 
 def env_of(task: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from video2act.config import PolicyConfig
 from video2act.config.checks import MAX_ITEMS, Between, CheckedConfig, Pixels, check, shown
 from video2act.config.files import build
 from video2act.config.plain import damage_named, read_json
+from video2act.files.fingerprint import fingerprint
 
 CONFIG_FILE, WEIGHTS_FILE, STATISTICS_FILE = "config.json", "model.safetensors", "stats.json"
 ADAPTER = "adapter"
@@ -26,6 +27,8 @@ INSTRUCTIONS_FILE = "instructions.json"
 DATA_FILE = "data.json"
 """the datasets of the training"""
 CARD_FILE = "README.md"
+ENGINE_FILE = "engine.json"
+"""of an exported policy"""
 ROBOTS = "robots"
 """of a training on several robots: one run folder each, by the names of their embodiments"""
 
@@ -62,8 +65,17 @@ TRAINING_FILE = "training.json"
 """there from the first step on; what it has trained is written at the end"""
 BESIDE = (SCENES_FILE, INSTRUCTIONS_FILE, DATA_FILE)
 """files that go to the Hub with the policy, where they exist"""
-SHARED = (CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FILE, f"{ADAPTER}/*", *BESIDE, CARD_FILE)
+POLICY_FILES = (CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FILE, f"{ADAPTER}/*")
+"""patterns of what a policy acts by"""
+EXPORTED_FILES = ("*.json", "*.npz", "*.onnx", "*.xml", "*.bin")
+SHARED = (*POLICY_FILES, *BESIDE, CARD_FILE)
 """patterns of everything that goes to the Hub and comes back"""
+
+
+def policy_fingerprint(path: Path) -> str:
+    """A short name for what a policy in a run folder, or an exported one, acts by."""
+    patterns = EXPORTED_FILES if (path / ENGINE_FILE).is_file() else POLICY_FILES
+    return fingerprint(found for name in patterns for found in sorted(path.glob(name)) if found.is_file())
 
 
 def load_config(path: Path) -> PolicyConfig:

@@ -7,7 +7,7 @@ called by its (first) run folder.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
@@ -16,15 +16,20 @@ from typing import Any
 from video2act.config.checks import check
 from video2act.config.study import CompareOptions
 from video2act.files.atomic import write_text
-from video2act.files.differences import differences
-from video2act.files.evaluation_folder import INFO_FILE, evaluations_below, newest_evaluation, read_evaluation
-from video2act.files.run_folder import CONFIG_FILE, TRAINING_FILE
-from video2act.study.origins import UNKNOWN, check_own_trainings, run_folder, settings_differ, training_seed
+from video2act.files.evaluation_folder import INFO_FILE, env_of, evaluations_below, newest_evaluation, read_evaluation
+from video2act.files.run_folder import CONFIG_FILE
+from video2act.study.origins import (
+    UNKNOWN,
+    Evaluated,
+    check_own_trainings,
+    replaced,
+    run_folder,
+    seeds_differ,
+    settings_differ,
+    training_seed,
+    trainings_differ,
+)
 from video2act.study.results import Results, scene_results
-from video2act.training.resuming import read_settings
-
-SHOWN = 4
-"""differences of two trainings that are listed"""
 
 
 def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> str:
@@ -95,42 +100,7 @@ def _evaluations(places: Sequence[Path]) -> dict[Path, Path]:
     return {place: below[0] if below else place for place, below in found.items()}
 
 
-def _trainings_differ(arms: Sequence[list[tuple[Path, dict[str, Any]]]]) -> Iterator[str]:
-    """How the first training of each arm differs from that of the first arm, where their run folders are there."""
-    first, *others = [run_folder(path, info) for (path, info), *_ in arms]
-    for other in others:
-        if first is None or other is None or first.resolve() == other.resolve():
-            continue
-        name, found = _differences(first, other)
-        found = [line for line in found if not line.startswith("seed:")]  # the pairing is told by itself
-        yield f"Trainings of {first} and {other} differ in {_listed(found)} ({name})." * bool(found)
-
-
-def _seeds_differ(arm: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[str]:
-    """Why trainings of one arm do not differ in their seed alone, where their run folders are there."""
-    first, *others = [run_folder(path, info) for path, info in arm]
-    for other in others:
-        if first is None or other is None:
-            continue
-        name, found = _differences(first, other)
-        told = f"{first} and {other} count as training seeds of one arm, but "
-        more = [line for line in found if not line.startswith("seed:")]
-        yield f"{told}differ in more: {_listed(more)} ({name})." * bool(more)
-        yield f"{told}have the same seed ({name})." * (len(more) == len(found) and name == TRAINING_FILE)
-
-
-def _differences(first: Path, other: Path) -> tuple[str, list[str]]:
-    """Of two run folders: the file that was compared, and how it differs."""
-    name = TRAINING_FILE if all((run / TRAINING_FILE).is_file() for run in (first, other)) else CONFIG_FILE
-    settings = [read_settings(run / name) for run in (first, other)]
-    return name, differences(*settings, words=("in the first", "in the second"))
-
-
-def _listed(found: Sequence[str]) -> str:
-    return "; ".join(found[:SHOWN]) + (f"; and {len(found) - SHOWN} more fields" if len(found) > SHOWN else "")
-
-
-def _results(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tuple[Results, tuple[str, ...]]:
+def _results(found: dict[str, list[Evaluated]]) -> tuple[Results, tuple[str, ...]]:
     """Success of each scene, and how the evaluations differ otherwise. Raises ValueError: they cannot be paired."""
     counts = {name: len(entries) for name, entries in found.items()}
     if len(set(counts.values())) > 1:
@@ -143,16 +113,22 @@ def _results(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tuple[Resul
         for seed, (path, info) in zip(seeds[name], entries, strict=True):
             if info["settings"]["env"] != one["settings"]["env"]:
                 theirs, ours = info["settings"]["env"], one["settings"]["env"]
-                raise ValueError(f"{path} was evaluated in {', '.join(theirs)}, {first} in {', '.join(ours)}")
+                order = ", in the same order" if sorted(theirs) == sorted(ours) else ""
+                problem = f"{path} was evaluated in {', '.join(theirs)}, {first} in {', '.join(ours)}"
+                raise ValueError(f"{problem}; evaluate all in the same environments{order}")
             arms.setdefault(name, {})[seed] = scene_results(info, one["per_task"][0]["metrics"]["seeds"], where=path)
             notes += settings_differ((first, one), (path, info))
     for entries in found.values():
-        notes += _seeds_differ(entries)
-    notes += _trainings_differ(list(found.values()))
+        notes += [replaced(each) for each in entries]
+        notes += seeds_differ(entries)
+    notes += trainings_differ([entries[0] for entries in found.values()])
+    if len(tasks := one["per_task"]) > 1:
+        listed = ", ".join(map(env_of, tasks))
+        notes.append(f"The {len(tasks)} tasks count together, each scene alike: {listed}. `video2act report` has each.")
     return arms, tuple(filter(None, dict.fromkeys(notes)))
 
 
-def _training_seeds(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tuple[dict[str, list[int]], str]:
+def _training_seeds(found: dict[str, list[Evaluated]]) -> tuple[dict[str, list[int]], str]:
     """The training seeds of each arm where every arm has the same ones; else numbers in the order given, and a note."""
     seeds = {name: [training_seed(*entry) for entry in entries] for name, entries in found.items()}
     first, *others = [sorted(own) for own in seeds.values()]
@@ -165,7 +141,7 @@ def _training_seeds(found: dict[str, list[tuple[Path, dict[str, Any]]]]) -> tupl
     return {name: list(range(len(own))) for name, own in seeds.items()}, note
 
 
-def _labels(firsts: Sequence[tuple[Path, dict[str, Any]]]) -> list[str]:
+def _labels(firsts: Sequence[Evaluated]) -> list[str]:
     """What each arm is called, by its first evaluation: the run folder; where several are of one run, the evaluation,
     too. Both without the folders that all share."""
     runs = [_run_name(path, info) for path, info in firsts]

@@ -22,7 +22,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from video2act.config import EvaluateOptions
 from video2act.engines.choice import check_engine
-from video2act.engines.folder import is_exported
 from video2act.engines.policy import EnginePolicy
 from video2act.envs import expand_suites
 from video2act.evaluation.episodes import Evaluation, run_episodes
@@ -43,9 +42,10 @@ from video2act.evaluation.suitability import check_runtime, check_unseen, make_f
 from video2act.evaluation.traces import write_traces
 from video2act.files.atomic import write_text
 from video2act.files.evaluation_folder import INFO_FILE
-from video2act.files.fingerprint import fingerprint, tensors_fingerprint
+from video2act.files.fingerprint import tensors_fingerprint
 from video2act.files.lock import FolderLock, InUseError
-from video2act.files.run_folder import SHARED
+from video2act.files.run_folder import policy_fingerprint
+from video2act.training.resuming import check_kind
 from video2act.viz.rerun_log import check_rerun
 
 if TYPE_CHECKING:
@@ -146,12 +146,14 @@ def run_evaluation(evaluation: Evaluation, on_episode: Callable[[bool], object] 
         make_fitting(config, make, names=names).close()
     if out is None:
         return _summary(evaluation, run_episodes(evaluation, on_episode))
-    kept = KeptEpisodes(out, evaluation.to_json(), policy=_fingerprint(evaluation))
+    check_kind(out, "an evaluation", own=INFO_FILE)
+    policy = _fingerprint(evaluation)
+    kept = KeptEpisodes(out, evaluation.to_json(), policy=policy)
     try:
         with FolderLock(out, "an evaluation"):
             kept.begin()
             try:
-                summary = _summary(evaluation, run_episodes(evaluation, on_episode, kept=kept))
+                summary = _summary(evaluation, run_episodes(evaluation, on_episode, kept=kept), policy=policy)
             except BaseException:
                 if kept.is_empty:
                     kept.remove()
@@ -163,13 +165,14 @@ def run_evaluation(evaluation: Evaluation, on_episode: Callable[[bool], object] 
     return summary
 
 
-def _summary(evaluation: Evaluation, episodes: list[FinishedEpisode]) -> EvaluationSummary:
+def _summary(evaluation: Evaluation, episodes: list[FinishedEpisode], *, policy: str = "") -> EvaluationSummary:
     out, records = evaluation.options.out, [episode.record for episode in episodes]
     measured = Measurements()
     for episode in episodes:
         measured.extend(episode.measured)
     eval_s = sum(episode.seconds for episode in episodes) / min(evaluation.workers, len(episodes))
     info = make_info(evaluation.to_json(), evaluation.config, records=records, measured=measured, eval_s=eval_s)
+    info["policy_fingerprint"] = policy if evaluation.source.path else ""  # of a loaded one no folder can be told by it
     if out is not None:
         steps = [(episode.record.env, episode.record.seed, step) for episode in episodes for step in episode.steps]
         write_text(out / STEPS_FILE, steps_csv(steps))
@@ -185,8 +188,7 @@ def _fingerprint(evaluation: Evaluation) -> str:
         policy = evaluation.source.load(evaluation.device)
         weights = getattr(policy, "state_dict", None)  # an engine's policy, or a test's, has none
         return tensors_fingerprint(weights()) if weights else ""
-    files = ("*",) if is_exported(path) else SHARED[:4]
-    return fingerprint(found for name in files for found in sorted(path.glob(name)) if found.is_file())
+    return policy_fingerprint(path)
 
 
 def _folder(evaluation: Evaluation) -> Path:

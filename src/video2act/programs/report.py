@@ -19,7 +19,7 @@ from video2act.evaluation import pages
 from video2act.evaluation.report import heading
 from video2act.evaluation.results import EpisodeOutcome, Results, best_and_worst
 from video2act.files.atomic import write_bytes
-from video2act.files.evaluation_folder import INFO_FILE, evaluations_of, run_of
+from video2act.files.evaluation_folder import INFO_FILE, read_evaluations_of, run_of
 from video2act.files.run_folder import CONFIG_FILE, WEIGHTS_FILE, load_config
 from video2act.viz.page import Page
 
@@ -60,11 +60,11 @@ def report(what: Path | str, *, out: Path | str | None = None, films: FilmsWord 
         return out
     if not (what / CONFIG_FILE).is_file():
         raise FileNotFoundError(
-            f"{what} holds neither a policy ({CONFIG_FILE}) nor an evaluation ({INFO_FILE}); name a run folder, or a "
-            "folder in RUN/eval"
+            f"{what} holds neither a policy ({CONFIG_FILE}) nor an evaluation ({INFO_FILE}) nor a finished study "
+            f"({STUDY_PAGE}); name a run folder, a folder in RUN/eval, or the out of a study"
         )
     load_config(what)
-    found = [Results(folder) for folder in evaluations_of(what)]
+    found = [Results(folder) for folder in read_evaluations_of(what)]
     found.sort(key=lambda each: (not each.is_control, each.info["time"]), reverse=True)
     return _write(out, what, main=found[0] if found else None, others=found[1:], options=options)
 

@@ -13,15 +13,19 @@ from functools import partial
 from pathlib import Path
 
 from video2act.config import to_json
+from video2act.config.checks import check
 from video2act.config.study import StudyConfig, StudyOptions, known
 from video2act.files.atomic import write_text
 from video2act.files.lock import FolderLock
 from video2act.runtime.pool import num_workers, open_pool
 from video2act.study.jobs import StudyJob, load_study, plan_jobs
+from video2act.study.made_from import check_made_from
 from video2act.study.named import STUDY_FILE, check_same, name_primary
+from video2act.study.records import is_finished
 from video2act.study.results import origin_notes, read_evaluations, results_of
 from video2act.study.times import time_table
-from video2act.study.worker import JobWorker, Outcome, check_made_from, is_finished
+from video2act.study.worker import JobWorker, Outcome
+from video2act.training.resuming import check_kind
 
 
 class StudyFailedError(RuntimeError):
@@ -46,6 +50,8 @@ def study(options: StudyOptions) -> Path | str:
             print(f"note: the results of arm {arm}, seed {seed}, are not there yet, and count as missing: {place}")
     if options.report_only and not out.is_dir():
         raise FileNotFoundError(f"{out} does not exist, so there is nothing to report; name the folder of a study")
+    check_kind(out, "a study", own=STUDY_FILE)
+    check(not out.is_file(), f"out={out} is a file; name a folder")
     check_same(out, config)
     evaluations = read_evaluations(plan, out)
     results = results_of(plan, evaluations)  # checked before anything runs

@@ -23,6 +23,8 @@ from video2act.files.evaluation_folder import INFO_FILE, evaluations_below
 from video2act.presets import ANY_DATA
 from video2act.training.choice import check_beside, choose_policy
 
+PATHS = ("init", "config", "cache", "video_model")
+"""options of trainings that name files or folders"""
 MANAGED = ("seed", "out", "data", "resume", "video_model", "workers", "pool", "episodes")
 """options that the study sets itself"""
 
@@ -40,6 +42,8 @@ class StudyJob:
     """names of jobs before it"""
     amount: int = 1
     """training steps, or episodes"""
+    reads: tuple[str, ...] = ()
+    """folders of datasets, video models and policies that it is made from"""
 
     @property
     def kind(self) -> str:
@@ -90,7 +94,8 @@ def load_study(path: Path, part: str | None) -> StudyConfig:
         ValueError: an unknown field, arm, dataset or slice, with the nearest ones; values that contradict each other.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; a study is a yaml file, such as those in studies/")
+        is_what = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{path} {is_what}; a study is a yaml file, such as those in studies/")
     plain = read_plain(path)
     study: StudyConfig = build(StudyConfig, plain, where=str(path))
     if part is None:
@@ -166,12 +171,21 @@ class _Made:
                 label: LabelOptions = build(LabelOptions, {**given, "out": out}, where="label")
                 training = given.pop("training", {})
                 words = ("label", "--out", out, *flags(given), *flags(training))
-                job = StudyJob(f"label_{name}", words, out, (*needs, *more), label.training.num_steps)
+                steps, reads = label.training.num_steps, (*data, *videos)
+                job = StudyJob(f"label_{name}", words, out, (*needs, *more), steps, reads)
         return out, (self.plan.add(job),)
 
     def folders(self, names: Any) -> tuple[list[str], tuple[str, ...]]:
         found = [self.dataset(name) for name in names]
         return [folder for folder, _ in found], tuple(dict.fromkeys(need for _, needs in found for need in needs))
+
+    def _placed(self, options: Plain) -> tuple[Plain, list[str]]:
+        """Options with their files and folders as absolute paths, and the folders."""
+        placed = {name: (self.folder / str(options[name])).resolve() for name in PATHS if options.get(name)}
+        for name, path in placed.items():
+            check(path.exists(), f"{name}={path} does not exist; paths are seen from the yaml file")
+        words = {name: str(path) for name, path in placed.items()}
+        return {**options, **words}, [words[name] for name, path in placed.items() if path.is_dir()]
 
     def video_model(self, name: str, seed: int) -> tuple[str, tuple[str, ...]]:
         entry = self.plan.config.video_models[name]
@@ -181,12 +195,14 @@ class _Made:
             _refuse(entry.options, MANAGED[:5], "video_models")
             _refuse(entry.training, ("seed",), "video_models")
             data, needs = self.folders(entry.data)
-            given = {**entry.options, "data": data, "out": out, "training": entry.training}
+            own, found = self._placed(entry.options)
+            given = {**own, "data": data, "out": out, "training": entry.training}
             options: TrainVideoOptions = build(TrainVideoOptions, given, where="options")
             choose_policy(options, ANY_DATA)
         chosen = {"seed": seed} if entry.per_seed else {}
-        words = ("train-video", "--out", out, "--data", *data, *flags(entry.options), *flags(entry.training | chosen))
-        job = StudyJob(f"train_video_{title}", words, out, needs, max(1, options.training.num_steps))
+        words = ("train-video", "--out", out, "--data", *data, *flags(own), *flags(entry.training | chosen))
+        steps, reads = max(1, options.training.num_steps), (*data, *found)
+        job = StudyJob(f"train_video_{title}", words, out, needs, steps, reads)
         return out, (self.plan.add(job),)
 
     def policy(self, name: str, arm: ArmPlan, *, seed: int) -> tuple[str, tuple[str, ...]]:
@@ -196,22 +212,26 @@ class _Made:
         _refuse(training, ("seed",), "training")
         data, needs = self.folders(arm.data or config.data)
         videos, more = self.folders(arm.video_data)
-        given: Plain = {"preset": arm.preset, "changes": arm.changes, **arm.options}
+        own, found = self._placed(arm.options)
+        start = {} if "config" in own else {"preset": arm.preset}
+        given: Plain = {**start, "changes": arm.changes, **own}
         whole = {**given, "data": data, "video_data": videos, "training": training, "out": out}
         options: TrainOptions = build(TrainOptions, whole, where="options")
         policy = choose_policy(options, ANY_DATA, options.cameras)
         check_beside(policy, options.training, video_data=())
-        words = ["train", "--out", out, "--data", *data]
+        words, reads = ["train", "--out", out, "--data", *data], [*data, *videos, *found]
         check(bool(policy.system2) or not arm.video_model, f"{arm.preset} has no System 2; leave video_model out")
         if policy.system2 is not None:
             model = arm.video_model or config.video_model
             check(bool(model), "this policy has a System 2, which needs a video model; name one (video_model)")
             folder, last = self.video_model(model, seed)
             words += ["--video-model", folder]
+            reads += [folder]
             more = (*more, *last)
         words += [*flags({"video_data": videos} if videos else {}), *flags(given), *flags({**training, "seed": seed})]
         steps = max(1, options.training.num_steps)
-        made = self.plan.add(StudyJob(f"train_{name}_seed{seed}", tuple(words), out, (*needs, *more), steps))
+        job = StudyJob(f"train_{name}_seed{seed}", tuple(words), out, (*needs, *more), steps, tuple(reads))
+        made = self.plan.add(job)
         return self.plan.jobs[made].out, (made,)
 
     def arm(self, name: str, arm: ArmPlan, *, seed: int) -> None:
@@ -225,6 +245,7 @@ class _Made:
         if arm.results:
             place = (self.folder / arm.results.format(seed=seed)).resolve()
             below = evaluations_below(place) if place.is_dir() else []
+            check(len(below) < 2, f"{place} holds {len(below)} evaluations; name one: {', '.join(map(str, below))}")
             place = below[0] if len(below) == 1 else place
             self.plan.results[name, seed] = str(place / INFO_FILE if place.is_dir() else place)
             return
@@ -243,7 +264,7 @@ class _Made:
         words = ("eval", policy, "--env", *envs, "--out", out, *flags({**vars(scenes), **evaluate}))
         words += ("--workers", "1", "--num-videos", "0")
         amount = scenes.episodes * len(expand_suites(envs))
-        job = StudyJob(f"eval_{name}_seed{seed}", words, out, needs, amount)
+        job = StudyJob(f"eval_{name}_seed{seed}", words, out, needs, amount, (policy,))
         self.plan.jobs[job.name] = job
         self.plan.results[name, seed] = f"{out}/{INFO_FILE}"
 

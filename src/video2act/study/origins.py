@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from video2act.files.differences import differences
-from video2act.files.evaluation_folder import run_of
-from video2act.files.run_folder import TRAINING_FILE
-from video2act.training.resuming import read_settings
+from video2act.files.evaluation_folder import replaced_run, run_of
+from video2act.files.run_folder import CONFIG_FILE, TRAINING_FILE
+from video2act.training.resuming import read_settings, readable
 
 Evaluated = tuple[Path, dict[str, Any]]
 """the folder or file of an evaluation, and its content"""
 NAMES = ("run", "out", "workers", "pool", "num_videos", "device", "episodes", "seed", "seeds", "env", "expert")
 """settings that differ without a difference in what is measured, or are compared by themselves"""
+SHOWN = 4
+"""differences of two trainings that are listed"""
 UNKNOWN = -1
 """in place of a training seed"""
 
@@ -45,3 +47,48 @@ def settings_differ(first: Evaluated, other: Evaluated) -> Iterator[str]:
     kept = [{key: value for key, value in info["settings"].items() if key not in NAMES} for _, info in (first, other)]
     for line in differences(*kept, words=(f"in {first[0]}", f"in {other[0]}")):
         yield f"Settings differ: {line}."
+
+
+def replaced(evaluated: Evaluated) -> str:
+    """Where the policy of an evaluation was, another may be by now: then nothing is known of its training."""
+    path, info = evaluated
+    other = replaced_run(path if path.is_dir() else path.parent, info)
+    said = f"{other} holds another policy than the one evaluated in {path}, of whose training nothing is known now."
+    return said * bool(other)
+
+
+def trainings_differ(evaluated: Sequence[Evaluated]) -> Iterator[str]:
+    """How the trainings of others differ from that of the first, where their run folders are there."""
+    first, *others = [run_folder(path, info) for path, info in evaluated]
+    for other in others:
+        if first is None or other is None or first.resolve() == other.resolve():
+            continue
+        name, found = _differences(first, other)
+        found = [line for line in found if not line.startswith("seed:")]  # the pairing is told by itself
+        yield f"Trainings of {first} and {other} differ in {_listed(found)} ({name})." * bool(found)
+        unknown = [str(run) for run in (first, other) if not (run / TRAINING_FILE).is_file()]
+        yield f"How {' and '.join(unknown)} was trained is not recorded (no {TRAINING_FILE})." * bool(unknown)
+
+
+def seeds_differ(arm: Sequence[Evaluated]) -> Iterator[str]:
+    """Why trainings of one arm do not differ in their seed alone, where their run folders are there."""
+    first, *others = [run_folder(path, info) for path, info in arm]
+    for other in others:
+        if first is None or other is None:
+            continue
+        name, found = _differences(first, other)
+        told = f"{first} and {other} count as training seeds of one arm, but "
+        more = [line for line in found if not line.startswith("seed:")]
+        yield f"{told}differ in more: {_listed(more)} ({name})." * bool(more)
+        yield f"{told}have the same seed ({name})." * (len(more) == len(found) and name == TRAINING_FILE)
+
+
+def _differences(first: Path, other: Path) -> tuple[str, list[str]]:
+    """Of two run folders: the file that was compared, and how it differs."""
+    name = TRAINING_FILE if all((run / TRAINING_FILE).is_file() for run in (first, other)) else CONFIG_FILE
+    settings = [read_settings(run / name) for run in (first, other)]
+    return name, readable(differences(*settings, words=("in the first", "in the second")))
+
+
+def _listed(found: Sequence[str]) -> str:
+    return "; ".join(found[:SHOWN]) + (f"; and {len(found) - SHOWN} more fields" if len(found) > SHOWN else "")

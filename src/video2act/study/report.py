@@ -22,6 +22,7 @@ from video2act.files.atomic import write_text
 from video2act.study.jobs import StudyPlan
 from video2act.study.named import Named, read_named
 from video2act.study.plots import draw
+from video2act.study.records import read_record
 from video2act.study.results import Results, origin_notes, read_evaluations, results_of, size_note
 from video2act.study.sections import (
     Section,
@@ -32,7 +33,6 @@ from video2act.study.sections import (
     to_markdown,
     to_page,
 )
-from video2act.study.worker import read_record
 from video2act.viz.charts import Share, share_chart
 from video2act.viz.page import Page
 
@@ -241,8 +241,8 @@ def _compute(costs: dict[str, Any]) -> Section:
     versions = ", ".join(f"{name} {version}" for name, version in costs["versions"].items() if version)
     cut = costs["interrupted"]
     told = f"CPU-hours: {spent or 'none'}." + (
-        f" {cut['attempts']} attempts ended together with the study, after {cut['seconds'] / 3600:.2f} hours; they are "
-        "not in these numbers." * bool(cut["attempts"])
+        f" {cut['attempts']} attempt{'s' * (cut['attempts'] > 1)} ended together with the study, after "
+        f"{cut['seconds'] / 3600:.2f} hours, not counted in these numbers." * bool(cut["attempts"])
     )
     return Section("Compute", (f"{told} Machine: {machines}. Versions: {versions}.",))
 

@@ -10,7 +10,16 @@ from jaxtyping import Bool
 from video2act.envs import expand_suites
 from video2act.files.evaluation_folder import env_of, read_evaluation
 from video2act.study.jobs import StudyPlan
-from video2act.study.origins import UNKNOWN, Evaluated, check_own_trainings, settings_differ, training_seed
+from video2act.study.origins import (
+    UNKNOWN,
+    Evaluated,
+    check_own_trainings,
+    replaced,
+    seeds_differ,
+    settings_differ,
+    training_seed,
+    trainings_differ,
+)
 
 Results = dict[str, dict[int, Bool[np.ndarray, "scenes"]]]
 """arm -> training seed -> success of each scene"""
@@ -71,6 +80,8 @@ def origin_notes(plan: StudyPlan, done: Evaluations) -> tuple[str, ...]:
         if arm not in done or not (made.results or made.policy):
             continue
         check_own_trainings(list(done[arm].values()))
+        notes += [replaced(each) for each in done[arm].values()]
+        notes += seeds_differ(list(done[arm].values()))
         for seed, evaluated in done[arm].items():
             if (found := training_seed(*evaluated)) not in (UNKNOWN, seed):
                 said = f"{evaluated[0]} is of training seed {found}, and counts as {seed}."
@@ -78,7 +89,9 @@ def origin_notes(plan: StudyPlan, done: Evaluations) -> tuple[str, ...]:
             beside = next((done[name][seed] for name in done if name != arm and seed in done[name]), None)
             if made.results and beside:
                 notes += settings_differ(beside, evaluated)
-    return tuple(dict.fromkeys(notes))
+            if beside:
+                notes += trainings_differ([beside, evaluated])
+    return tuple(filter(None, dict.fromkeys(notes)))
 
 
 def scene_results(info: dict[str, Any], scenes: Sequence[int], *, where: Path) -> Bool[np.ndarray, "scenes"]:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from video2act.study.jobs import StudyJob
-from video2act.study.worker import read_record
+from video2act.study.records import read_record
 
 SECONDS = {"collect": 0.8, "label": 0.1, "train-video": 0.3, "train": 0.3, "eval": 2.0}
 """of one core, for an episode or a training step of the preset tiny (docs/training.md)"""

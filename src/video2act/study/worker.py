@@ -1,6 +1,7 @@
 """Runs one job of a study after another: each is a process of its own, with a log, whose result is a small json.
 
-    jobs/NAME.json   command, result, seconds and CPU-seconds of every attempt that ended by itself, machine, versions
+    jobs/NAME.json   command, fingerprints of what it was made from, result, seconds and CPU-seconds of every attempt
+                     that ended by itself, machine, versions
     logs/NAME.log    what it printed
 
 An interrupted job goes on where it was: trainings at their newest checkpoint, evaluations after their last episode.
@@ -16,19 +17,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from video2act.config.plain import read_json
 from video2act.evaluation.findings import versions
 from video2act.files.atomic import write_text
 from video2act.files.evaluation_folder import INFO_FILE, read_evaluation
 from video2act.files.run_folder import TRAINING_FILE
 from video2act.study.jobs import StudyJob
+from video2act.study.made_from import fingerprints
+from video2act.study.records import MADE_FROM, log_path, read_record, record_path
 from video2act.training.resuming import FINISHED, read_settings
 
 COMMAND = (sys.executable, "-m", "video2act.cli")
@@ -69,6 +71,7 @@ class JobWorker:
         if not is_done:
             words += ["--resume"] if has_begun else []
             # recorded before it runs: it may end together with the study
+            record[MADE_FROM] = fingerprints(self._folder, job)
             record["attempts"].append({"started": _now(), "exit_code": None, "machine": machine()})
             self._write(job, record)
             code, record["attempts"][-1] = self._run(job, words)
@@ -83,7 +86,7 @@ class JobWorker:
         pass
 
     def _write(self, job: StudyJob, record: dict[str, Any]) -> None:
-        write_text(_record_path(self._folder, job.name), json.dumps(record, indent=2) + "\n")
+        write_text(record_path(self._folder, job.name), json.dumps(record, indent=2) + "\n")
 
     def _run(self, job: StudyJob, words: list[str]) -> tuple[int, dict[str, Any]]:
         log, command = log_path(self._folder, job.name), [*COMMAND, *words]
@@ -146,54 +149,6 @@ def _child(command: list[str], *, cwd: Path, env: dict[str, str], output: Any) -
             process.wait()
 
 
-def read_record(folder: Path, job: StudyJob) -> dict[str, Any] | None:
-    """What is recorded of a job; None: nothing, or that another command failed before it made anything.
-
-    Raises:
-        ValueError: it was run with another command, or its file is damaged.
-    """
-    path = _record_path(folder, job.name)
-    if not path.is_file():
-        return None
-    try:
-        record = read_json(path)
-        words = tuple(record["words"])
-    except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it, and the job is looked at again") from error
-    if words != job.words and not record.get("finished") and not (folder / job.out).exists():
-        return None
-    if words != job.words:
-        changed = [f"{word} then" for word in words if word not in job.words]
-        changed += [f"{word} now" for word in job.words if word not in words]
-        raise ValueError(
-            f"{folder} holds job {job.name} with another command ({', '.join(changed) or 'another order'}); choose "
-            f"another out, or remove {path} and {folder / job.out}, and what was made from them"
-        )
-    return record
-
-
-def is_finished(folder: Path, job: StudyJob) -> bool:
-    record = read_record(folder, job)
-    has_result = job.kind != "eval" or (folder / job.out / INFO_FILE).is_file()
-    return record is not None and bool(record.get("finished")) and has_result
-
-
-def check_made_from(folder: Path, jobs: Mapping[str, StudyJob], done: Collection[str]) -> None:
-    """Raise ValueError where a job is done, and one that it was made from will be done anew: it would not change."""
-    fresh = set[str]()
-    for name, job in jobs.items():  # those that a job needs stand before it
-        if name in done and fresh.issuperset(job.needs):
-            fresh.add(name)
-    if old := [jobs[name] for name in jobs if name in done and name not in fresh]:
-        places = ", ".join(f"{_record_path(folder, job.name)} and {folder / job.out}" for job in old)
-        names = ", ".join(job.name for job in old)
-        raise ValueError(f"{names}: made from what will be made anew, and would stay as before; remove {places}")
-
-
-def log_path(folder: Path, name: str) -> Path:
-    return folder / "logs" / f"{name}.log"
-
-
 def machine() -> dict[str, Any]:
     """Of this process: what the seconds depend on."""
     model = platform.processor() or platform.machine()
@@ -208,10 +163,6 @@ def machine() -> dict[str, Any]:
 def _new_record(job: StudyJob) -> dict[str, Any]:
     command = f"video2act {shlex.join(job.words)}"
     return {"name": job.name, "command": command, "words": list(job.words), "finished": False, "attempts": []}
-
-
-def _record_path(folder: Path, name: str) -> Path:
-    return folder / "jobs" / f"{name}.json"
 
 
 def _progress(out: Path, job: StudyJob) -> tuple[bool, bool]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,17 +103,18 @@ def check_folder(folder: Path, settings: dict[str, Any], *, defaults: Optimizati
         raise ValueError(f"{path} is missing; restore it, or remove {folder} to train from the beginning")
     before = {name: value for name, value in (settings_of(defaults, {}) | before).items() if name in settings}
     if has_begun and (changed := differences(before, settings, words=("then", "now"))):
-        changed = [
-            f"{line.partition(':')[0]}: other episodes, columns or files" if _is_of_data(line) else line
-            for line in changed
-        ]
-        problem = f"{folder} was started with other settings ({'; '.join(changed)})"
+        problem = f"{folder} was started with other settings ({'; '.join(readable(changed))})"
         raise ValueError(f"{problem}; resume with the same ones, or choose another folder")
 
 
-def _is_of_data(difference: str) -> bool:
-    """A fingerprint says nothing to a person."""
-    return difference.startswith(("data:", "video_data:"))
+def readable(changed: Sequence[str]) -> list[str]:
+    """Differences of trainings without the fingerprints of data, which say nothing to a person."""
+    return [
+        f"{line.partition(':')[0]}: other episodes, columns or files"
+        if line.startswith(("data:", "video_data:"))
+        else line
+        for line in changed
+    ]
 
 
 def differs_from_finished(folder: Path, settings: dict[str, Any]) -> list[str] | None:
