@@ -1,7 +1,6 @@
 """The two curves of a sweep: which evaluations are run, what is written, and that an interrupted one goes on."""
 
 import csv
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from PIL import Image
 
 from evaluations import evaluation_info, write_info
 from video2act.config import RuntimeConfig, SimulatedLatency
+from video2act.files.run_folder import policy_fingerprint
 from video2act.programs import sweep as program
 from video2act.programs.sweep import sweep
 from video2act.viz.curves import draw_curves
@@ -40,7 +40,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
             "image_size": size and [size, size],
         }
         won = [scene < successes for scene in range(episodes)]
-        write_info(out, evaluation_info({env: won}, first=seed, **settings))
+        info = evaluation_info({env: won}, first=seed, **settings)
+        write_info(out, info | {"policy_fingerprint": policy_fingerprint(run)})
 
     monkeypatch.setattr(program, "evaluate", evaluate)
     return made
@@ -98,8 +99,8 @@ def test_what_is_done_is_not_repeated_and_what_is_something_else_is_refused(call
             episodes=10,
             runtime=RuntimeConfig(overlap="temporal_ensemble"),
         )
-    os.utime(run / "model.safetensors", (2e9, 2e9))
-    with pytest.raises(ValueError, match=r"was trained again after it was evaluated in .*refresh_every_1"):
+    (run / "model.safetensors").write_text("trained anew")
+    with pytest.raises(ValueError, match=r"refresh_every_1 evaluated another policy than .* has now; remove it"):
         sweep(run, "fake:a", refresh_every=(1,), latency_ms=(), episodes=10)
 
 

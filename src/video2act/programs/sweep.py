@@ -13,8 +13,7 @@ from typing import Any
 
 from video2act.config import SimulatedLatency, SweepOptions
 from video2act.files.atomic import write_text
-from video2act.files.evaluation_folder import INFO_FILE, read_evaluation
-from video2act.files.run_folder import WEIGHTS_FILE
+from video2act.files.evaluation_folder import INFO_FILE, is_of, read_evaluation
 from video2act.programs.evaluate import evaluate
 from video2act.viz.curves import Curve, draw_curves
 
@@ -62,10 +61,8 @@ def sweep(run: Path | str, env: str, *, show: bool = False, **options: Any) -> P
             shown = info["settings"].get("image_size")
         asked = {"run": str(run), "env": [env], "seeds": seeds, "image_size": shown, "runtime": asdict(chosen.runtime)}
         _check_same(info["settings"], folder, **asked)
-        if (run / WEIGHTS_FILE).stat().st_mtime > (folder / INFO_FILE).stat().st_mtime:
-            raise ValueError(
-                f"{run} was trained again after it was evaluated in {folder}; remove that, or choose another out"
-            )
+        if not is_of(run, info):
+            raise ValueError(f"{folder} evaluated another policy than {run} has now; remove it, or choose another out")
         rows.append(_row(curve, x, info=info))
         _write(out, rows)
     return out / "sweep.csv"

@@ -213,7 +213,7 @@ def _missing(plan: StudyPlan, results: Results, *, arms: Collection[str], seeds:
 
 def _costs(plan: StudyPlan, folder: Path) -> dict[str, Any]:
     """CPU-seconds by kind of job, attempts that were interrupted and their seconds, machines and versions."""
-    spent, machines, versions = dict[str, float](), dict[str, Any](), dict[str, Any]()
+    spent, machines, versions = dict[str, float](), dict[str, Any](), dict[str, list[str]]()
     cut = list[float]()
     for job in plan.jobs.values():
         record = read_record(folder, job)
@@ -223,13 +223,15 @@ def _costs(plan: StudyPlan, folder: Path) -> dict[str, Any]:
             elif "seconds" in attempt:
                 cut.append(attempt["seconds"])
             machines[attempt["machine"]["host"]] = attempt["machine"]
-        versions |= (record or {}).get("versions", {})
+        for name, version in (record or {}).get("versions", {}).items():
+            found = versions.setdefault(name, [])
+            found += [version] * (bool(version) and version not in found)
     interrupted = {"attempts": len(cut), "seconds": round(sum(cut), 3)}
     return {
         "cpu_seconds": spent,
         "interrupted": interrupted,
         "machines": list(machines.values()),
-        "versions": versions,
+        "versions": {name: " and ".join(found) for name, found in versions.items()},
     }
 
 
