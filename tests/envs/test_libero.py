@@ -88,8 +88,10 @@ class TestNames:
     def test_a_task_without_a_script_has_no_expert(self):
         assert has_expert("libero:libero_object/3")
         assert has_expert("libero:libero_goal/4")
+        assert has_expert("libero:libero_object_swap/9")
         assert not has_expert("libero:libero_goal/5")
         assert not has_expert("libero:libero_90/3")
+        assert not has_expert("libero:libero_goal_swap/0")
 
 
 class TestMissing:

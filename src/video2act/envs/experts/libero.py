@@ -9,20 +9,17 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from jaxtyping import Float
 
+from video2act.envs import libero
 from video2act.envs.choices import check_choice
 from video2act.envs.experts.libero_grasp import rotation_vector
 from video2act.envs.experts.libero_motions import OPEN, Stage, carry, pull, turn_on
 from video2act.envs.experts.libero_scene import Scene
-from video2act.envs.libero import TASKS_OF_SUITES, Libero
+from video2act.envs.libero import Libero
 
 UNSCRIPTED = ("libero_goal/5",)
 """pushes a plate, whose rim is too low to hold"""
-TASKS = tuple(
-    task
-    for suite in ("libero_spatial", "libero_object", "libero_goal")
-    for number in range(TASKS_OF_SUITES[suite])
-    if (task := f"{suite}/{number}") not in UNSCRIPTED
-)
+SUITES = ("libero_spatial", "libero_object", "libero_object_swap", "libero_goal")
+TASKS = tuple(task for task in libero.TASKS if task.partition("/")[0] in SUITES and task not in UNSCRIPTED)
 """those that it can do; docs/environments.md has their rates"""
 BEFORE = {
     "libero_goal/3": (
