@@ -32,8 +32,11 @@ def test_a_study_and_other_files_are_told_from_a_damaged_evaluation(tmp_path: Pa
     (tmp_path / "evaluations").mkdir()
     with pytest.raises(FileNotFoundError, match=r"such as one in .*/evaluations"):
         read_evaluation(tmp_path)
+    (tmp_path / "begun/episodes").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"begun holds an evaluation that is not finished; the same .* goes on"):
+        read_evaluation(tmp_path / "begun")
     (tmp_path / "model.safetensors").write_bytes(bytes(9))
-    with pytest.raises(ValueError, match=r"name what `video2act eval` wrote$"):
+    with pytest.raises(ValueError, match=r"is no evaluation; name what `video2act eval` wrote, a folder"):
         read_evaluation(tmp_path / "model.safetensors")
 
 

@@ -119,14 +119,16 @@ def test_how_the_trainings_differ_is_said_in_one_line(tmp_path: Path):
     )
     assert f"{start}/c differ in {fields} (training.json)." in text
     train(tmp_path / "b")
-    assert "Trainings" not in compare([a, b])
-    assert "Trainings" not in compare([a, evaluation(tmp_path / "a/eval/y", [True, True])])
+    assert "Trainings of" not in compare([a, b])
+    assert "Trainings of" not in compare([a, evaluation(tmp_path / "a/eval/y", [True, True])])
     (tmp_path / "b/training.json").unlink()  # a policy that was copied without it
     (tmp_path / "b/config.json").write_text('{"horizon": 8}')
     assert "differ in horizon: nothing in the first, 8 in the second (config.json)." in compare([a, b])
     assert f"How {tmp_path}/b was trained is not recorded (no training.json)." in compare([a, b])
     (tmp_path / "b/config.json").unlink()
-    assert "Trainings" not in compare([a, b]), "the run folder is not there"
+    text = compare([a, b])
+    assert "Trainings of" not in text
+    assert f"{tmp_path}/b/eval/x, which was evaluated in {b}, is not found: its training is not compared." in text
 
 
 def test_a_policy_that_was_trained_anew_is_not_taken_for_the_evaluated_one(tmp_path: Path):
@@ -142,6 +144,28 @@ def test_a_policy_that_was_trained_anew_is_not_taken_for_the_evaluated_one(tmp_p
     text = compare([a, b])
     assert "differ in rate" not in text
     assert f"{tmp_path}/b holds another policy than the one evaluated in {b}" in text
+
+
+def test_what_is_said_does_not_depend_on_where_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With a run that `eval` was given as a relative path, `compare` in another folder found neither the trainings nor
+    that two evaluations are of one."""
+    for name, rate in (("a", 1), ("b", 2)):
+        train(tmp_path / "runs" / name, rate=rate)
+        for number in (0, 1):
+            info = evaluation_info({"fake:a": [True, False]}, run=f"runs/{name}")
+            info |= {"policy_fingerprint": policy_fingerprint(tmp_path / "runs" / name)}
+            info["run_from_here"] = f"../../runs/{name}"
+            write_info(tmp_path / f"found/{name}{number}", info)
+    for place in (tmp_path, tmp_path / "found"):
+        monkeypatch.chdir(place)
+        found = {name: tmp_path / "found" / name for name in ("a0", "a1", "b0", "b1")}
+        assert "differ in rate: 1 in the first, 2 in the second" in compare([found["a0"], found["b0"]])
+        with pytest.raises(ValueError, match=r"a0 and .*a1 are of one training, .*runs/a; they are not two"):
+            compare([f"{found['a0']},{found['a1']}", f"{found['b0']},{found['b1']}"])
+    (tmp_path / "runs").rename(tmp_path / "gone")
+    assert "runs/b, which was evaluated in" in compare([found["a0"], found["b0"]])
+    with pytest.raises(ValueError, match="are of one training, runs/a"):
+        compare([f"{found['a0']},{found['a1']}", f"{found['b0']},{found['b1']}"])
 
 
 def test_environments_in_another_order_are_said_to_be(tmp_path: Path):

@@ -348,6 +348,12 @@ class TestReport:
         assert "Nothing: every arm and seed is done." in whole
         assert run(tmp_path, seeds=(1,), arms=("good", "bad"), report_only=True).read_text() == whole
 
+    def test_seeds_that_were_taken_out_of_the_file_are_named(self, tmp_path: Path):
+        """Without the seed that speaks against it the goal was reached, and nothing was said to be missing."""
+        assert "not counted, since" not in run(tmp_path).read_text()
+        text = run(tmp_path, write_study(tmp_path, seeds=[0]), report_only=True).read_text()
+        assert "not counted, since the file does not name them (any more): alone_seed1, bad_seed1, good_seed1." in text
+
     def test_how_results_from_elsewhere_were_made_is_said(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         """Results of blind policies were compared without a word, and several of one training as several seeds."""
         for seed in (0, 1):

@@ -19,12 +19,12 @@ from video2act.config.plain import parse_json, read_json
 from video2act.evaluation.findings import EpisodeRecord, Measurements
 from video2act.files.atomic import disk_full_says, write_text
 from video2act.files.differences import differences
-from video2act.files.evaluation_folder import INFO_FILE, read_evaluation
+from video2act.files.evaluation_folder import EPISODES_FOLDER, INFO_FILE, read_evaluation
 from video2act.incidents import Incidents
 from video2act.runtime.control_loop import StepRecord
 from video2act.trace import Trace, trace_of
 
-FOLDER, SETTINGS_FILE = "episodes", "settings.json"
+SETTINGS_FILE = "settings.json"
 
 HARMLESS = ("workers", "pool", "num_videos", "out", "rerun")
 """options that change no episode"""
@@ -78,7 +78,7 @@ class KeptEpisodes:
     """
 
     def __init__(self, out: Path, settings: Mapping[str, Any], *, policy: str):
-        self.folder = out / FOLDER
+        self.folder = out / EPISODES_FOLDER
         self._whole = json.loads(json.dumps({**settings, "policy": policy}, default=str))
         self._settings = self._chosen(self._whole, without=WHICH)
 

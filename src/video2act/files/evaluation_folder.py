@@ -1,5 +1,6 @@
 """What `eval` leaves in a folder, as every other program reads it: `eval_info.json`, checked in one place."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from video2act.config.plain import damage_named, read_json
 from video2act.files.run_folder import CONFIG_FILE, policy_fingerprint
 
 INFO_FILE = "eval_info.json"
+EPISODES_FOLDER = "episodes"
+"""of an evaluation that is not finished"""
 RATE = {"successes": int, "n_episodes": int, "wilson_95": [float]}
 PERCENTILES = {"p50": float, "p95": float}
 METRICS = {"successes": [bool], "seeds": [int], "num_steps": [int]}
@@ -54,9 +57,13 @@ def read_evaluation(place: Path) -> dict[str, Any]:
     """The content of `eval_info.json`; `place` is the file, or its folder. Raises FileNotFoundError: there is none.
     ValueError: it is not what `eval` writes; the message names the value."""
     path = place / INFO_FILE if place.is_dir() else place
+    if (place / EPISODES_FOLDER).is_dir() and not path.is_file():
+        raise FileNotFoundError(f"{place} holds an evaluation that is not finished; the same `video2act eval` goes on")
     if not path.is_file():
         of_study = f", such as one in {place / 'evaluations'}" if (place / "evaluations").is_dir() else ""
         raise FileNotFoundError(f"{path} does not exist; name the folder of an evaluation that is finished{of_study}")
+    if path.suffix != ".json":
+        raise ValueError(f"{path} is no evaluation; name what `video2act eval` wrote, a folder with {INFO_FILE}")
     again = ", or remove this file and evaluate again" if path.name == INFO_FILE else ""
     with damage_named(path, f"name what `video2act eval` wrote{again}"):
         info = read_json(path)
@@ -96,9 +103,11 @@ def is_of(run: Path, info: dict[str, Any]) -> bool:
 
 
 def _places(folder: Path, info: dict[str, Any]) -> list[Path]:
-    """Run folders that may be an evaluation's: above it, or where a study or `eval` named it."""
+    """Run folders that may be an evaluation's: above it, seen from it, or as a study or `eval` named it."""
     above, named = folder.resolve().parents[1], info["settings"]["run"]
-    places = (above, above / named, Path(named)) if named else (above,)
+    places = [above]
+    places += [Path(os.path.normpath(folder.resolve() / info["run_from_here"]))] if "run_from_here" in info else []
+    places += [above / named, Path(named)] if named else []
     return [run for run in places if (run / CONFIG_FILE).is_file()]
 
 

@@ -22,12 +22,12 @@ from video2act.study.origins import (
     UNKNOWN,
     Evaluated,
     check_own_trainings,
-    replaced,
     run_folder,
     seeds_differ,
     settings_differ,
     training_seed,
     trainings_differ,
+    unknown_training,
 )
 from video2act.study.results import Results, scene_results
 
@@ -119,7 +119,7 @@ def _results(found: dict[str, list[Evaluated]]) -> tuple[Results, tuple[str, ...
             arms.setdefault(name, {})[seed] = scene_results(info, one["per_task"][0]["metrics"]["seeds"], where=path)
             notes += settings_differ((first, one), (path, info))
     for entries in found.values():
-        notes += [replaced(each) for each in entries]
+        notes += [unknown_training(each) for each in entries]
         notes += seeds_differ(entries)
     notes += trainings_differ([entries[0] for entries in found.values()])
     if len(tasks := one["per_task"]) > 1:
@@ -136,8 +136,7 @@ def _training_seeds(found: dict[str, list[Evaluated]]) -> tuple[dict[str, list[i
         return seeds, ""
     words = {name: ["unknown" if seed == UNKNOWN else str(seed) for seed in own] for name, own in seeds.items()}
     listed = "; ".join(f"{name}: {', '.join(own)}" for name, own in words.items())
-    is_told = len(first) > 1 or any(seed != UNKNOWN for own in seeds.values() for seed in own)
-    note = f"Trainings are paired in the order given and numbered from 0. Their seeds are {listed}." * is_told
+    note = f"Trainings are paired in the order given and numbered from 0. Their seeds are {listed}."
     return {name: list(range(len(own))) for name, own in seeds.items()}, note
 
 

@@ -10,6 +10,7 @@
 
 import datetime
 import json
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -33,7 +34,6 @@ from video2act.evaluation.findings import (
     rates,
     steps_csv,
 )
-from video2act.evaluation.kept import FOLDER as KEPT
 from video2act.evaluation.kept import FinishedEpisode, KeptEpisodes
 from video2act.evaluation.report import evaluation_tables, heading
 from video2act.evaluation.results import STEPS_FILE
@@ -41,7 +41,7 @@ from video2act.evaluation.sources import LoadedPolicy, PolicySource, RunFolder
 from video2act.evaluation.suitability import check_runtime, check_unseen, make_fitting
 from video2act.evaluation.traces import write_traces
 from video2act.files.atomic import write_text
-from video2act.files.evaluation_folder import INFO_FILE
+from video2act.files.evaluation_folder import EPISODES_FOLDER, INFO_FILE
 from video2act.files.fingerprint import tensors_fingerprint
 from video2act.files.lock import FolderLock, InUseError
 from video2act.files.run_folder import policy_fingerprint
@@ -172,7 +172,9 @@ def _summary(evaluation: Evaluation, episodes: list[FinishedEpisode], *, policy:
         measured.extend(episode.measured)
     eval_s = sum(episode.seconds for episode in episodes) / min(evaluation.workers, len(episodes))
     info = make_info(evaluation.to_json(), evaluation.config, records=records, measured=measured, eval_s=eval_s)
-    info["policy_fingerprint"] = policy if evaluation.source.path else ""  # of a loaded one no folder can be told by it
+    run = evaluation.source.path
+    if out is not None and run is not None:  # of a loaded policy no folder can be told by its fingerprint
+        info |= {"policy_fingerprint": policy, "run_from_here": os.path.relpath(run.resolve(), out.resolve())}
     if out is not None:
         steps = [(episode.record.env, episode.record.seed, step) for episode in episodes for step in episode.steps]
         write_text(out / STEPS_FILE, steps_csv(steps))
@@ -196,7 +198,7 @@ def _folder(evaluation: Evaluation) -> Path:
     if (run := evaluation.source.path) is None:
         raise ValueError("a policy in memory has no folder; set out")
     folder = run / "eval"
-    for unfinished in sorted(folder.glob(f"*/{KEPT}"), reverse=True):
+    for unfinished in sorted(folder.glob(f"*/{EPISODES_FOLDER}"), reverse=True):
         kept = KeptEpisodes(unfinished.parent, evaluation.to_json(), policy=_fingerprint(evaluation))
         with suppress(ValueError, InUseError), FolderLock(unfinished.parent, "an evaluation"):
             if not kept.differences():

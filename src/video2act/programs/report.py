@@ -58,6 +58,8 @@ def report(what: Path | str, *, out: Path | str | None = None, films: FilmsWord 
     if (what / STUDY_PAGE).is_file():
         write_bytes(out, (what / STUDY_PAGE).read_bytes())  # `study` writes it, with its data
         return out
+    if not what.is_dir():
+        raise FileNotFoundError(f"{what} {'is a file' if what.exists() else 'does not exist'}; name a folder")
     if not (what / CONFIG_FILE).is_file():
         raise FileNotFoundError(
             f"{what} holds neither a policy ({CONFIG_FILE}) nor an evaluation ({INFO_FILE}) nor a finished study "
@@ -79,6 +81,9 @@ def _write(
     if main is not None:
         page.section("Success", "" if others else _how(main))
         pages.success(page, [main, *others])
+    if main is None:
+        place = options.what / "eval"
+        page.section("Success", f"{place} holds no evaluation. Those of a study's policies lie in its evaluations.")
     if main is not None and others:
         page.table(("evaluation", "how it was run"), [(each.name, _how(each)) for each in (main, *others)])
         page.text(
@@ -133,7 +138,8 @@ def _show(
     config = None if run is None else load_config(run)
     seen, reason = [], ""
     if run is None or config is None:
-        reason = "The run folder of this evaluation is not where it was, so its episodes cannot be played again."
+        named = main.info["settings"]["run"]
+        reason = f"{named} is not found with the policy that was evaluated, so its episodes cannot be played again."
     elif not traced:
         reason = (
             "This evaluation kept no traces (traces.safetensors); evaluate again to see its best and worst episodes."

@@ -34,12 +34,14 @@ def training_seed(path: Path, info: dict[str, Any]) -> int:
 
 def check_own_trainings(arm: Sequence[Evaluated]) -> None:
     """Raise ValueError where an arm joins evaluations of one training: it would count as several training seeds."""
-    runs: dict[Path, Path] = {}
+    firsts: dict[Path | str, Path] = {}
     for folder, info in arm:
-        run = run_folder(folder, info)
-        if run is not None and (first := runs.setdefault(run.resolve(), folder)) != folder:
-            problem = f"{first} and {folder} are of one training, {run}; they are not two training seeds"
-            raise ValueError(f"{problem}. Join evaluations of several trainings, or name one of these")
+        run, policy = run_folder(folder, info), info.get("policy_fingerprint")
+        for name in filter(None, (run and run.resolve(), policy)):
+            if (first := firsts.setdefault(name, folder)) != folder:
+                problem = f"{first} and {folder} are of one training, {run or info['settings']['run']}"
+                remedy = "Join evaluations of several trainings, or name one of these"
+                raise ValueError(f"{problem}; they are not two training seeds. {remedy}")
 
 
 def settings_differ(first: Evaluated, other: Evaluated) -> Iterator[str]:
@@ -49,12 +51,14 @@ def settings_differ(first: Evaluated, other: Evaluated) -> Iterator[str]:
         yield f"Settings differ: {line}."
 
 
-def replaced(evaluated: Evaluated) -> str:
-    """Where the policy of an evaluation was, another may be by now: then nothing is known of its training."""
+def unknown_training(evaluated: Evaluated) -> str:
+    """That nothing is known of an evaluation's training: its run folder is not found, or holds another policy now."""
     path, info = evaluated
-    other = replaced_run(path if path.is_dir() else path.parent, info)
-    said = f"{other} holds another policy than the one evaluated in {path}, of whose training nothing is known now."
-    return said * bool(other)
+    folder, named = path if path.is_dir() else path.parent, info["settings"]["run"]
+    if other := replaced_run(folder, info):
+        return f"{other} holds another policy than the one evaluated in {path}, of whose training nothing is known now."
+    is_lost = run_folder(path, info) is None and named and "://" not in named
+    return f"{named}, which was evaluated in {path}, is not found: its training is not compared." if is_lost else ""
 
 
 def trainings_differ(evaluated: Sequence[Evaluated]) -> Iterator[str]:
@@ -66,8 +70,8 @@ def trainings_differ(evaluated: Sequence[Evaluated]) -> Iterator[str]:
         name, found = _differences(first, other)
         found = [line for line in found if not line.startswith("seed:")]  # the pairing is told by itself
         yield f"Trainings of {first} and {other} differ in {_listed(found)} ({name})." * bool(found)
-        unknown = [str(run) for run in (first, other) if not (run / TRAINING_FILE).is_file()]
-        yield f"How {' and '.join(unknown)} was trained is not recorded (no {TRAINING_FILE})." * bool(unknown)
+        for run in (first, other):
+            yield f"How {run} was trained is not recorded (no {TRAINING_FILE})." * (not (run / TRAINING_FILE).is_file())
 
 
 def seeds_differ(arm: Sequence[Evaluated]) -> Iterator[str]:

@@ -23,7 +23,7 @@ from video2act.study.jobs import StudyPlan
 from video2act.study.named import Named, read_named
 from video2act.study.plots import draw
 from video2act.study.records import read_record
-from video2act.study.results import Results, origin_notes, read_evaluations, results_of, size_note
+from video2act.study.results import Results, left_out_note, origin_notes, read_evaluations, results_of, size_note
 from video2act.study.sections import (
     Section,
     difference_sections,
@@ -60,7 +60,7 @@ def write_report(
     rates = {arm: rate(outcomes) for arm, outcomes in results.items()}
     primary, secondary = _differences(plan, results)
     costs, notice = _costs(plan, folder), _slice(plan, part)
-    notes = (size_note(plan, evaluations), *origin_notes(plan, evaluations))
+    notes = (left_out_note(plan, folder), size_note(plan, evaluations), *origin_notes(plan, evaluations))
     sections = [
         _primary(plan, results, read_named(folder), has_goal=part is None),
         _arms(plan, results, rates=rates, seeds=seeds, notes=notes),
@@ -168,7 +168,7 @@ def _reasons(plan: StudyPlan, results: Results, *, has_goal: bool) -> Iterator[s
         said = [f"{contrast.why}."] * bool(contrast.why)
         if goal is not None and has_goal and found and _is_whole(plan, results, contrast):
             said.append(goal_words(found, goal))
-        if said:
+        if said and found:
             yield f"{_title(plan, contrast.arm)} - {_title(plan, contrast.than)}: {' '.join(said)}"
 
 

@@ -8,17 +8,17 @@ import numpy as np
 from jaxtyping import Bool
 
 from video2act.envs import expand_suites
-from video2act.files.evaluation_folder import env_of, read_evaluation
+from video2act.files.evaluation_folder import INFO_FILE, env_of, read_evaluation
 from video2act.study.jobs import StudyPlan
 from video2act.study.origins import (
     UNKNOWN,
     Evaluated,
     check_own_trainings,
-    replaced,
     seeds_differ,
     settings_differ,
     training_seed,
     trainings_differ,
+    unknown_training,
 )
 
 Results = dict[str, dict[int, Bool[np.ndarray, "scenes"]]]
@@ -69,27 +69,35 @@ def size_note(plan: StudyPlan, done: Evaluations) -> str:
     return note * (len(shown) > 1)
 
 
+def left_out_note(plan: StudyPlan, folder: Path) -> str:
+    """Which evaluations in the study's folder do not count, because the file names their arm or seed no more."""
+    places = sorted(path.relative_to(folder) for path in folder.glob(f"evaluations/*/{INFO_FILE}"))
+    names = [place.parent.name for place in places if str(place) not in plan.results.values()]
+    return f"Done, but not counted, since the file does not name them (any more): {', '.join(names)}." * bool(names)
+
+
 def origin_notes(plan: StudyPlan, done: Evaluations) -> tuple[str, ...]:
     """What results from elsewhere were made otherwise than the study's other evaluations, or of another training seed.
 
     Raises:
         ValueError: several of an arm are of one training.
     """
-    notes: list[str] = []
+    notes, compared = list[str](), set[frozenset[Path]]()
     for arm, made in plan.config.arms.items():
         if arm not in done or not (made.results or made.policy):
             continue
         check_own_trainings(list(done[arm].values()))
-        notes += [replaced(each) for each in done[arm].values()]
+        notes += [unknown_training(each) for each in done[arm].values()]
         notes += seeds_differ(list(done[arm].values()))
         for seed, evaluated in done[arm].items():
             if (found := training_seed(*evaluated)) not in (UNKNOWN, seed):
                 said = f"{evaluated[0]} is of training seed {found}, and counts as {seed}."
                 notes.append(f"{plan.config.title(arm)}: {said}")
             beside = next((done[name][seed] for name in done if name != arm and seed in done[name]), None)
-            if made.results and beside:
-                notes += settings_differ(beside, evaluated)
-            if beside:
+            pair = frozenset((evaluated[0], beside[0])) if beside else frozenset()
+            if beside and pair not in compared:
+                compared.add(pair)
+                notes += settings_differ(beside, evaluated) if made.results else ()
                 notes += trainings_differ([beside, evaluated])
     return tuple(filter(None, dict.fromkeys(notes)))
 
