@@ -151,6 +151,7 @@ def test_what_is_said_does_not_depend_on_where_it_is_asked(tmp_path: Path, monke
     that two evaluations are of one."""
     for name, rate in (("a", 1), ("b", 2)):
         train(tmp_path / "runs" / name, rate=rate)
+        (tmp_path / "runs" / name / "model.safetensors").write_text(name)
         for number in (0, 1):
             info = evaluation_info({"fake:a": [True, False]}, run=f"runs/{name}")
             info |= {"policy_fingerprint": policy_fingerprint(tmp_path / "runs" / name)}
@@ -160,6 +161,7 @@ def test_what_is_said_does_not_depend_on_where_it_is_asked(tmp_path: Path, monke
         monkeypatch.chdir(place)
         found = {name: tmp_path / "found" / name for name in ("a0", "a1", "b0", "b1")}
         assert "differ in rate: 1 in the first, 2 in the second" in compare([found["a0"], found["b0"]])
+        assert "Of the same policy: a/a0 and a/a1." in compare([found["a0"], found["a1"], found["b0"]])
         with pytest.raises(ValueError, match=r"a0 and .*a1 are of one training, .*runs/a; they are not two"):
             compare([f"{found['a0']},{found['a1']}", f"{found['b0']},{found['b1']}"])
     (tmp_path / "runs").rename(tmp_path / "gone")

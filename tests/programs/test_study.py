@@ -241,7 +241,19 @@ def test_what_is_made_from_other_data_does_not_stand_beside_what_is_there(tmp_pa
     told = r"train_\w+ was made from .*ball, which has changed since.*choose another out"
     with pytest.raises(ValueError, match=told):
         run(tmp_path, write_study(tmp_path, **plan, seeds=[0, 1]))
+    with pytest.raises(ValueError, match=told):  # the report would have the others, too
+        run(tmp_path, write_study(tmp_path, **plan, seeds=[0, 1]), arms=("alone",), seeds=(1,))
     assert played(tmp_path) == []
+    assert run(tmp_path, write_study(tmp_path, **plan, seeds=[0]), report_only=True).is_file(), "nothing is made"
+
+
+def test_copies_of_a_policy_are_no_training_seeds(tmp_path: Path):
+    for seed in (0, 1):
+        (tmp_path / f"theirs{seed}").mkdir()
+        (tmp_path / f"theirs{seed}/config.json").write_text("{}")
+    arms = {**STUDY["arms"], "alone": {"policy": "theirs{seed}"}}
+    with pytest.raises(ValueError, match=r"arm alone: .*theirs0, .*theirs1 hold the same policy"):
+        run(tmp_path, write_study(tmp_path, arms=arms))
 
 
 def test_a_policy_that_was_trained_anew_elsewhere_is_not_reported_by_its_old_evaluation(tmp_path: Path):

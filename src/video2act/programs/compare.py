@@ -50,8 +50,9 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
     check(out is None or not out.is_dir(), f"out={out} is a folder; name a file for the numbers")
     check(out is None or out.name != INFO_FILE, f"out={out} has the name of an evaluation; choose another")
     folders = _evaluations([place for arm in named for place in arm])
-    if len({folder.resolve() for folder in folders.values()}) < sum(map(len, named)):
-        raise ValueError(f"an evaluation is named twice in {listed}; name it once")
+    whole = [folders[place].resolve() for arm in named for place in arm]
+    twice = next((str(place) for place in whole if whole.count(place) > 1), "")
+    check(not twice, f"an evaluation is named twice in {listed}: {twice}; name it once")
     found = [[(folders[place], read_evaluation(folders[place])) for place in arm] for arm in named]
     for arm in found:
         check_own_trainings(arm)
@@ -122,10 +123,20 @@ def _results(found: dict[str, list[Evaluated]]) -> tuple[Results, tuple[str, ...
         notes += [unknown_training(each) for each in entries]
         notes += seeds_differ(entries)
     notes += trainings_differ([entries[0] for entries in found.values()])
+    notes.append(_same_policy({name: entries[0][1] for name, entries in found.items()}))
     if len(tasks := one["per_task"]) > 1:
         listed = ", ".join(map(env_of, tasks))
         notes.append(f"The {len(tasks)} tasks count together, each scene alike: {listed}. `video2act report` has each.")
     return arms, tuple(filter(None, dict.fromkeys(notes)))
+
+
+def _same_policy(firsts: dict[str, dict[str, Any]]) -> str:
+    """Which arms are of one policy, by their first evaluations."""
+    names: dict[str, list[str]] = {}
+    for name, info in firsts.items():
+        names.setdefault(info.get("policy_fingerprint") or name, []).append(name)
+    same = [" and ".join(each) for each in names.values() if len(each) > 1]
+    return f"Of the same policy: {'; '.join(same)}." * bool(same)
 
 
 def _training_seeds(found: dict[str, list[Evaluated]]) -> tuple[dict[str, list[int]], str]:

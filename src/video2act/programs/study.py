@@ -57,8 +57,10 @@ def study(options: StudyOptions) -> Path | str:
     results = results_of(plan, evaluations)  # checked before anything runs
     for note in origin_notes(plan, evaluations):
         print(f"note: {note}")
-    done = {name for name, job in jobs.items() if is_finished(out, job)}
-    check_made_from(out, jobs, done)
+    done = {name for name, job in plan.jobs.items() if is_finished(out, job)}
+    if not options.report_only:
+        check_made_from(out, plan.jobs, done)  # of all that the report will have, not of this part alone
+    done &= jobs.keys()
     if options.dry_run:
         return time_table(jobs, out, done=done)
     from video2act.study.report import write_report  # scipy: after the input was checked, before any job

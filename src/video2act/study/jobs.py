@@ -20,6 +20,7 @@ from video2act.envs import expand_suites, list_environments
 from video2act.envs.choices import check_choice
 from video2act.envs.registry import check_own
 from video2act.files.evaluation_folder import INFO_FILE, evaluations_below
+from video2act.files.run_folder import policy_fingerprint
 from video2act.presets import ANY_DATA
 from video2act.training.choice import check_beside, choose_policy
 
@@ -130,12 +131,17 @@ def plan_jobs(config: StudyConfig, folder: Path) -> StudyPlan:
 
 
 def _check_differ(plan: StudyPlan) -> None:
-    """Raise ValueError for two arms with the same trainings, evaluated in the same way."""
+    """Raise ValueError for two arms with the same trainings, evaluated in the same way, or one training as several."""
     arms: dict[Any, str] = {}
     for (name, seed), place in plan.results.items():
         job = plan.jobs.get(f"eval_{name}_seed{seed}")
         twin = arms.setdefault((seed, place if job is None else _without_out(job)), name)
         check(twin == name, f"arms {twin} and {name} are the same; leave one out")
+    for name, arm in plan.config.arms.items():
+        found = [plan.jobs[f"eval_{name}_seed{seed}"].reads[0] for seed in plan.config.seeds] if arm.policy else []
+        policies = {policy_fingerprint(Path(place)): place for place in found}
+        told = f"arm {name}: {', '.join(found)} hold the same policy, which would count as several training seeds"
+        check(len(policies) == len(found), f"{told}; name policies of several trainings")
 
 
 @dataclass

@@ -57,7 +57,10 @@ def unknown_training(evaluated: Evaluated) -> str:
     folder, named = path if path.is_dir() else path.parent, info["settings"]["run"]
     if other := replaced_run(folder, info):
         return f"{other} holds another policy than the one evaluated in {path}, of whose training nothing is known now."
-    is_lost = run_folder(path, info) is None and named and "://" not in named
+    if run := run_folder(path, info):
+        is_recorded = (run / TRAINING_FILE).is_file()
+        return "" if is_recorded else f"How {run} was trained is not recorded (no {TRAINING_FILE})."
+    is_lost = named and "://" not in named
     return f"{named}, which was evaluated in {path}, is not found: its training is not compared." if is_lost else ""
 
 
@@ -70,8 +73,6 @@ def trainings_differ(evaluated: Sequence[Evaluated]) -> Iterator[str]:
         name, found = _differences(first, other)
         found = [line for line in found if not line.startswith("seed:")]  # the pairing is told by itself
         yield f"Trainings of {first} and {other} differ in {_listed(found)} ({name})." * bool(found)
-        for run in (first, other):
-            yield f"How {run} was trained is not recorded (no {TRAINING_FILE})." * (not (run / TRAINING_FILE).is_file())
 
 
 def seeds_differ(arm: Sequence[Evaluated]) -> Iterator[str]:
