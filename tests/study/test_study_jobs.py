@@ -253,3 +253,19 @@ def test_a_slice_is_a_smaller_study(tmp_path: Path):
     wrong = write_study(tmp_path, slices={"smoke": {"changes": {"datasets.demo.collect.episodes": 2}}})
     with pytest.raises(ValueError, match=r"smoke: datasets\.demo\.collect\.episodes\) 'demo'; did you mean 'demos'"):
         load_study(wrong, "smoke")
+
+
+def test_an_arm_may_start_from_a_config_whose_path_is_seen_from_the_file(tmp_path: Path):
+    """A preset was always given beside it, and `init` was looked for in the study's folder, when its turn came."""
+    (tmp_path / "mine.json").write_text((REPOSITORY / "weights/push/config.json").read_text())
+    (tmp_path / "start").mkdir()
+    arm = {"options": {"config": "mine.json", "init": "start"}}
+    made = plan(tmp_path, arms={**STUDY["arms"], "alone": {"preset": "tiny_system1"}, "own": {"preset": "tiny", **arm}})
+    words = made.jobs["train_own_seed0"].words
+    assert words[words.index("--config") + 1] == str(tmp_path / "mine.json")
+    assert words[words.index("--init") + 1] == str(tmp_path / "start")
+    assert "--preset" not in words
+    with pytest.raises(ValueError, match="arm own: a policy starts from --preset tiny_blind or from --config"):
+        plan(tmp_path, arms={**STUDY["arms"], "own": {"preset": "tiny_blind", **arm}})
+    with pytest.raises(ValueError, match=r"arm own: init=.*/nowhere does not exist; paths are seen from the yaml file"):
+        plan(tmp_path, arms={**STUDY["arms"], "own": {"options": {"init": "nowhere"}}})

@@ -219,7 +219,7 @@ class _Made:
         data, needs = self.folders(arm.data or config.data)
         videos, more = self.folders(arm.video_data)
         own, found = self._placed(arm.options)
-        start = {} if "config" in own else {"preset": arm.preset}
+        start = {"preset": arm.preset} if "config" not in own or arm.preset != ArmPlan().preset else {}
         given: Plain = {**start, "changes": arm.changes, **own}
         whole = {**given, "data": data, "video_data": videos, "training": training, "out": out}
         options: TrainOptions = build(TrainOptions, whole, where="options")
