@@ -265,7 +265,7 @@ def test_an_arm_may_start_from_a_config_whose_path_is_seen_from_the_file(tmp_pat
     assert words[words.index("--config") + 1] == str(tmp_path / "mine.json")
     assert words[words.index("--init") + 1] == str(tmp_path / "start")
     assert "--preset" not in words
-    with pytest.raises(ValueError, match="arm own: a policy starts from --preset tiny_blind or from --config"):
+    with pytest.raises(ValueError, match="arm own: options: a policy starts from --preset tiny_blind or from --config"):
         plan(tmp_path, arms={**STUDY["arms"], "own": {"preset": "tiny_blind", **arm}})
     with pytest.raises(ValueError, match=r"arm own: init=.*/nowhere does not exist; paths are seen from the yaml file"):
         plan(tmp_path, arms={**STUDY["arms"], "own": {"options": {"init": "nowhere"}}})
