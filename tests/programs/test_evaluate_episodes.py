@@ -219,6 +219,16 @@ class TestKept:
         kept.write(self.EPISODE)
         assert (other.differences() == []) == is_same
 
+    def test_a_served_policy_is_known_by_its_address(self, tmp_path: Path):
+        """It has no fingerprint, and episodes of one server went on with another."""
+        kept = KeptEpisodes(tmp_path, {"run": "ws://one:8000"}, policy="")
+        kept.begin()
+        kept.write(self.EPISODE)
+        other = KeptEpisodes(tmp_path, {"run": "ws://two:8000"}, policy="")
+        assert other.differences() == ["run: ws://one:8000 then, ws://two:8000 now"]
+        with pytest.raises(ValueError, match="holds finished episodes of another evaluation"):
+            other.begin()
+
 
 @pytest.mark.parametrize(
     ("changes", "message"),
