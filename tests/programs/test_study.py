@@ -30,7 +30,7 @@ def run(folder: Path, plan: Path | None = None, **options: Any) -> Any:
 
 
 def another_episode() -> Episode:
-    """Of the dataset `recorded`."""
+    """One more episode for a copy of the dataset `recorded`."""
     frames = np.zeros((12, 64, 64, 3), np.uint8)
     state, action = np.zeros((12, 3), np.float32), np.zeros((12, 2), np.float32)
     return Episode({"front": frames, "wrist": frames}, state, action, "pull", seed=3)

@@ -36,11 +36,14 @@ def evaluations_of(run: Path) -> list[Path]:
 def read_evaluations_of(run: Path) -> dict[Path, dict[str, Any]]:
     """The finished evaluations of the policy in a run folder. One of another policy, which was written there or stands
     from before a new training, is left out; that is printed."""
-    found = {folder: read_evaluation(folder) for folder in evaluations_of(run)}
-    for folder, info in found.items():
-        if not is_of(run, info):
+    found: dict[Path, dict[str, Any]] = {}
+    for folder in evaluations_of(run):
+        info = read_evaluation(folder)
+        if is_of(run, info):
+            found[folder] = info
+        else:
             print(f"note: {folder} is left out: it is of another policy than the one in {run}")
-    return {folder: info for folder, info in found.items() if is_of(run, info)}
+    return found
 
 
 def evaluations_below(place: Path) -> list[Path]:
@@ -91,9 +94,9 @@ def run_of(folder: Path, info: dict[str, Any]) -> Path | None:
 
 
 def replaced_run(folder: Path, info: dict[str, Any]) -> Path | None:
-    """Where the run folder of an evaluation was, if another policy is there by now."""
+    """Where the run folder of an evaluation was, if another policy is there by now; for one without a `run_of`."""
     places = _places(folder, info)
-    return None if not places or run_of(folder, info) else places[-1]
+    return places[-1] if places else None
 
 
 def is_of(run: Path, info: dict[str, Any]) -> bool:

@@ -55,11 +55,11 @@ def unknown_training(evaluated: Evaluated) -> str:
     """That nothing is known of an evaluation's training: its run folder is not found, or holds another policy now."""
     path, info = evaluated
     folder, named = path if path.is_dir() else path.parent, info["settings"]["run"]
-    if other := replaced_run(folder, info):
-        return f"{other} holds another policy than the one evaluated in {path}, of whose training nothing is known now."
-    if run := run_folder(path, info):
+    if run := run_of(folder, info):
         is_recorded = (run / TRAINING_FILE).is_file()
         return "" if is_recorded else f"How {run} was trained is not recorded (no {TRAINING_FILE})."
+    if other := replaced_run(folder, info):
+        return f"{other} holds another policy than the one evaluated in {path}, of whose training nothing is known now."
     is_lost = named and "://" not in named
     return f"{named}, which was evaluated in {path}, is not found: its training is not compared." if is_lost else ""
 

@@ -133,7 +133,7 @@ def share_chart(shares: Sequence[Share]) -> str:
 
 
 def _share_height(name: Sequence[str]) -> float:
-    """Of a share whose name takes these lines."""
+    """The height of a row; its name is broken into these lines."""
     return 42 + LINE * (len(name) - 1)
 
 
