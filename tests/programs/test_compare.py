@@ -268,14 +268,16 @@ def test_evaluations_of_one_training_are_not_several_seeds(tmp_path: Path):
 def test_what_cannot_be_compared_is_refused(tmp_path: Path):
     a = evaluation(tmp_path / "a", [True, False])
     other = evaluation(tmp_path / "b", [True, False], first=2000)
-    with pytest.raises(ValueError, match="on 2 seeds from 2000, the others on 2 from 1000; evaluate all on the same"):
+    with pytest.raises(ValueError, match="on 2 seeds from 2000, and 2 from 1000 are wanted here; evaluate all on"):
         compare([a, other])
     with pytest.raises(ValueError, match=r"was evaluated in fake:b, .*/a in fake:a"):
         compare([a, evaluation(tmp_path / "c", [True, False], env=["fake:b"])])
     with pytest.raises(FileNotFoundError, match="nowhere does not exist; name the folder of an evaluation"):
         compare([a, tmp_path / "nowhere"])
-    with pytest.raises(ValueError, match="two evaluations or more, got 1"):
+    with pytest.raises(ValueError, match=r"compare needs two arms or more, got one: \S+/a$"):
         compare([a])
+    with pytest.raises(ValueError, match="got one: .*; a comma joins the training seeds of one arm, a space parts two"):
+        compare([f"{a},{other}"])
     with pytest.raises(ValueError, match="named twice"):
         compare([a, a])
     (other / "eval_info.json").write_text('{"per_task": [{}]}')

@@ -182,6 +182,7 @@ def test_what_is_wrong_is_refused_before_any_work(tmp_path: Path, changes: dict[
         ({"policy": "runs/{seed}", "preset": "tiny_blind"}, "preset"),
         ({"results": "theirs/{seed}", "evaluate": {"blind": True}}, "evaluate"),
         ({"results": "theirs/{seed}", "data": ["demos"]}, "data"),
+        ({"results": "theirs/{seed}", "preset": "tiny"}, "preset"),
     ],
 )
 def test_fields_that_a_finished_arm_would_ignore_are_refused(tmp_path: Path, arm: dict[str, Any], said: str):
@@ -260,12 +261,13 @@ def test_an_arm_may_start_from_a_config_whose_path_is_seen_from_the_file(tmp_pat
     (tmp_path / "mine.json").write_text((REPOSITORY / "weights/push/config.json").read_text())
     (tmp_path / "start").mkdir()
     arm = {"options": {"config": "mine.json", "init": "start"}}
-    made = plan(tmp_path, arms={**STUDY["arms"], "alone": {"preset": "tiny_system1"}, "own": {"preset": "tiny", **arm}})
+    made = plan(tmp_path, arms={**STUDY["arms"], "alone": {"preset": "tiny_system1"}, "own": arm})
     words = made.jobs["train_own_seed0"].words
     assert words[words.index("--config") + 1] == str(tmp_path / "mine.json")
     assert words[words.index("--init") + 1] == str(tmp_path / "start")
     assert "--preset" not in words
-    with pytest.raises(ValueError, match="arm own: options: a policy starts from --preset tiny_blind or from --config"):
-        plan(tmp_path, arms={**STUDY["arms"], "own": {"preset": "tiny_blind", **arm}})
+    for preset in "tiny", "tiny_blind":
+        with pytest.raises(ValueError, match=f"own: options: a policy starts from --preset {preset} or from --config"):
+            plan(tmp_path, arms={**STUDY["arms"], "own": {"preset": preset, **arm}})
     with pytest.raises(ValueError, match=r"arm own: init=.*/nowhere does not exist; paths are seen from the yaml file"):
         plan(tmp_path, arms={**STUDY["arms"], "own": {"options": {"init": "nowhere"}}})

@@ -54,7 +54,8 @@ class ArmPlan(CheckedConfig):
 
     title: str = ""
     """for tables; the arm's name, if left out"""
-    preset: str = "tiny"
+    preset: str = ""
+    """tiny, if left out"""
     changes: Plain = field(default_factory=dict)
     """fields of the policy by their paths, as `train --policy.PATH` takes them"""
     options: Plain = field(default_factory=dict)
@@ -224,7 +225,9 @@ class CompareOptions(CheckedConfig):
     """json to write"""
 
     def _check(self) -> None:
-        check(len(self.evaluations) > 1, f"compare needs two evaluations or more, got {len(self.evaluations)}")
+        meant = "; a comma joins the training seeds of one arm, a space parts two arms"
+        problem = f"compare needs two arms or more, got one: {', '.join(map(str, self.evaluations)) or 'none'}"
+        check(len(self.evaluations) > 1, problem + meant * ("," in problem))
 
 
 def known(what: str, name: str, choices: Collection[str]) -> None:

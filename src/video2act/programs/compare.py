@@ -72,7 +72,7 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
             "Arms", notes, ("arm", "mean", "95 % interval", "interval by"), tuple(rate_cells(n, rates[n]) for n in arms)
         ),
         *difference_sections(Section("Over training seeds", corrected), Section("Over scenes"), found=pairs),
-        Section("", (f"None is shown to be better than any of these ({told_by(arms)}): {', '.join(told)}.",)),
+        Section("", (f"Any of these may be the best ({told_by(arms)}): {', '.join(told)}.",)),
     ]
     if out is not None:
         numbers = {

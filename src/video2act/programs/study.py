@@ -45,9 +45,13 @@ def study(options: StudyOptions) -> Path | str:
     arms, seeds = _part(config, options)
     plan, out = plan_jobs(config, options.study.absolute().parent), options.out.absolute()
     jobs = plan.needed(arms, seeds)
-    for (arm, seed), place in plan.results.items():
-        if config.arms[arm].results and arm in arms and seed in seeds and not Path(place).is_file():
-            print(f"note: the results of arm {arm}, seed {seed}, are not there yet, and count as missing: {place}")
+    for arm in arms:
+        made = {seed: Path(plan.results[arm, seed]) for seed in seeds if config.arms[arm].results}
+        missing = {seed: path for seed, path in made.items() if not path.is_file()}
+        if missing:
+            listed = f"seed{'s' * (len(missing) > 1)} {', '.join(map(str, missing))}"
+            first = next(iter(missing.values()))
+            print(f"note: the results of arm {arm}, {listed}, are not there yet, and count as missing: {first}")
     if options.report_only and not out.is_dir():
         raise FileNotFoundError(f"{out} does not exist, so there is nothing to report; name the folder of a study")
     check_kind(out, "a study", own=STUDY_FILE)

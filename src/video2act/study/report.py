@@ -5,6 +5,7 @@ The primary contrast stands first, whatever it says. What is missing is listed.
 
 import json
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def write_report(
         _primary(plan, results, read_named(folder), has_goal=part is None),
         _arms(plan, results, rates=rates, seeds=seeds, notes=notes),
         *_contrasts(primary, secondary, tuple(_reasons(plan, results, has_goal=part is None))),
+        _plans(plan, arms),
         _missing(plan, results, arms=arms, seeds=seeds),
         _compute(costs),
     ]
@@ -132,7 +134,8 @@ def _primary(plan: StudyPlan, results: Results, named: Sequence[Named], *, has_g
     text += [f"It was chosen because it shows this: {contrast.why}."] if contrast.why else []
     first, last = (named[0], named[-1]) if named else (None, None)
     if first and first is last and first.num_done:
-        title = f"Primary contrast, named when {first.num_done} of its training seeds were done already"
+        seeds = "one of its training seeds was" if first.num_done == 1 else f"{first.num_done} training seeds were"
+        title = f"Primary contrast, named when {seeds} done already"
         text.append("Whether their results were known then, nothing here can tell.")
     if first and last and first is not last:
         title = f"Primary contrast, CHANGED when {last.num_done} evaluations were done"
@@ -183,7 +186,7 @@ def _arms(
     text = ("Successes of each training seed on the same scenes.",) if rows else ("No evaluation is done yet.",)
     if len(results) > 1:
         names = ", ".join(plan.config.title(arm) for arm in cannot_be_told_apart(results))
-        told = f"None is shown to be better than any of these ({told_by(results)}): {names}."
+        told = f"Any of these may be the best ({told_by(results)}): {names}."
         text += (f"{told} The primary contrast is judged by itself, uncorrected.",)
     return Section("Arms", (*text, *filter(None, notes)), columns, tuple(rows))
 
@@ -199,6 +202,23 @@ def _contrasts(primary: Difference | None, secondary: Sequence[Difference], reas
     return difference_sections(
         Section("Contrasts", (*text, *reasons)), Section("The same contrasts over scenes", scenes), found=found
     )
+
+
+def _plans(plan: StudyPlan, arms: Collection[str]) -> Section:
+    """What the file says of each arm, and nothing that is the study's."""
+    rows = []
+    for name in arms:
+        arm = plan.config.arms[name]
+        said = {field.name: getattr(arm, field.name) for field in fields(arm) if field.name not in ("title", "preset")}
+        own = "; ".join(f"{field}: {_written(value)}" for field, value in said.items() if value)
+        rows.append((plan.config.title(name), name, "-" if arm.policy or arm.results else arm.preset or "tiny", own))
+    return Section("What each arm is", (), ("arm", "in the file", "preset", "its own"), tuple(rows))
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{path} {json.dumps(each)}" for path, each in value.items())
+    return value if isinstance(value, str) else ", ".join(value)
 
 
 def _missing(plan: StudyPlan, results: Results, *, arms: Collection[str], seeds: Collection[int]) -> Section:

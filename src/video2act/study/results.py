@@ -114,8 +114,8 @@ def scene_results(info: dict[str, Any], scenes: Sequence[int], *, where: Path) -
         if metrics["seeds"] != list(scenes):
             theirs, ours = metrics["seeds"], list(scenes)
             raise ValueError(
-                f"{where} was evaluated on {len(theirs)} seeds from {theirs[0]}, the others on {len(ours)} from "
-                f"{ours[0]}; evaluate all on the same, a changed study in another folder"
+                f"{where} was evaluated on {len(theirs)} seeds from {theirs[0]}, and {len(ours)} from {ours[0]} are "
+                "wanted here; evaluate all on the same, a changed study in another folder"
             )
         won += metrics["successes"]
     return np.array(won, bool)
