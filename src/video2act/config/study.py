@@ -225,9 +225,9 @@ class CompareOptions(CheckedConfig):
     """json to write"""
 
     def _check(self) -> None:
-        meant = "; a comma joins the training seeds of one arm, a space parts two arms"
-        problem = f"compare needs two arms or more, got one: {', '.join(map(str, self.evaluations)) or 'none'}"
-        check(len(self.evaluations) > 1, problem + meant * ("," in problem))
+        got = str(self.evaluations[0]) if self.evaluations else "none"
+        meant = "; a comma joins the training seeds of one arm, a space parts two arms" * ("," in got)
+        check(len(self.evaluations) > 1, f"compare needs two arms or more, got {got}{meant}")
 
 
 def known(what: str, name: str, choices: Collection[str]) -> None:
