@@ -13,6 +13,7 @@ from video2act.files.atomic import write_text
 from video2act.files.evaluation_folder import env_of, read_evaluations_of
 from video2act.files.fetched import fetched
 from video2act.files.run_folder import BESIDE, CARD_FILE, SHARED, load_trained_datasets
+from video2act.viz.markdown import markdown_table
 
 
 def complete(folder: Path, card: str, *, run: Path | None = None) -> None:
@@ -69,7 +70,7 @@ def model_card(config: PolicyConfig, title: str, *, num_parameters: int, source:
         f'```python\nfrom video2act import Video2Act\n\npolicy = Video2Act.from_pretrained("{source}")\n```',
         f"```sh\nvideo2act eval {source} --env {' '.join(environments)}\n```" if environments else "",
         "## Policy",
-        _table(_config_rows(config, num_parameters / 1e6)),
+        markdown_table(("", ""), _config_rows(config, num_parameters / 1e6)),
         "## Data",
         _data(run),
         "## Success",
@@ -104,7 +105,7 @@ def _data(run: Path | None) -> str:
     labels = [f"{data.name}: {data.labels}." for data in sets if data.labels]
     if not rows:
         return "Not recorded."
-    return "\n\n".join([_table(rows, ("dataset", "robot", "episodes", "frames", "tasks")), *labels])
+    return "\n\n".join([markdown_table(("dataset", "robot", "episodes", "frames", "tasks"), rows), *labels])
 
 
 def _success(evaluations: list[dict[str, Any]]) -> str:
@@ -122,11 +123,6 @@ def _success(evaluations: list[dict[str, Any]]) -> str:
             rows.append((env_of(task), control, counted, interval, shown, info["time"]))
     if not rows:
         return "Not evaluated."
-    return _table(rows, ("environment", "control", "success", "95 % interval", "expert on the same scenes", "when"))
-
-
-def _table(rows: list[Any], heading: tuple[str, ...] = ("", "")) -> str:
-    def line(cells: Any) -> str:
-        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
-
-    return "\n".join([line(heading), "|" + "---|" * len(heading), *(line(row) for row in rows)])
+    return markdown_table(
+        ("environment", "control", "success", "95 % interval", "expert on the same scenes", "when"), rows
+    )

@@ -26,6 +26,7 @@ from video2act.presets import DataSpec
 from video2act.training.choice import check_kind, choose_policy
 from video2act.training.probe_arms import Arm, arms_of, split_of
 from video2act.viz.dots import Dots, draw_dots
+from video2act.viz.markdown import markdown_table
 
 BLIND = "blind: no features"
 
@@ -171,21 +172,14 @@ def _write(out: Path, options: ProbeOptions, dataset: Dataset, rows: list[Row]) 
     settings = _identity(options, dataset)
     text = json.dumps({"settings": settings, "rows": [asdict(row) for row in rows]}, indent=2, default=str)
     write_text(out / "probe.json", text + "\n")
-    seeds = len(rows[0].errors)
-    lines = [
-        f"{verdict(rows)}\n",
-        "| row | error | " + " | ".join(f"seed {options.seed + i}" for i in range(seeds)) + " |",
-    ]
-    lines.append("|---|---|" + "---|" * seeds)
-    for row in rows:
-        each = " | ".join(f"{error:.3f}" for error in row.errors)
-        lines.append(f"| {row.name} | {np.mean(row.errors):.3f} | {each} |")
+    columns = ("row", "error", *(f"seed {options.seed + i}" for i in range(len(rows[0].errors))))
+    cells = [(row.name, *(f"{error:.3f}" for error in (np.mean(row.errors), *row.errors))) for row in rows]
     target = ", ".join(options.predict) or "the next actions"
-    lines.append(
-        f"\nMean square error of {target} on {options.held_out} held-out episodes, {options.labelled} labelled ones, "
+    told = (
+        f"Mean square error of {target} on {options.held_out} held-out episodes, {options.labelled} labelled ones, "
         "as a share of the variance: 1 is predicting the mean."
     )
-    write_text(out / "table.md", "\n".join(lines) + "\n")
+    write_text(out / "table.md", f"{verdict(rows)}\n\n{markdown_table(columns, cells)}\n\n{told}\n")
     draw_dots(out / "probe.png", [Dots(row.name, row.errors) for row in rows], x_title=f"held-out error of {target}")
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from video2act.evaluation.comparison import LEVEL, ArmRate, Difference
+from video2act.viz.markdown import markdown_table
 from video2act.viz.page import Page
 
 
@@ -25,8 +26,7 @@ def to_markdown(title: str, sections: Sequence[Section]) -> str:
         for paragraph in section.text:
             lines += [paragraph, ""]
         if section.rows:
-            lines += [_row(section.columns), "|" + "---|" * len(section.columns)]
-            lines += [*(_row(row) for row in section.rows), ""]
+            lines += [markdown_table(section.columns, section.rows), ""]
     return "\n".join(lines)
 
 
@@ -142,7 +142,3 @@ def _name(found: Difference) -> str:
 
 def _interval(found: Difference) -> str:
     return "-" if found.low is None or found.high is None else f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
-
-
-def _row(cells: Sequence[Any]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"

@@ -24,6 +24,7 @@ from video2act.files.atomic import write_text
 from video2act.files.run_folder import load_config
 from video2act.presets import make_preset
 from video2act.programs.bench.timing import ROBOT, Timing, Work, measure, random_policy
+from video2act.viz.markdown import markdown_table
 
 __all__ = ["Timing", "Work", "bench", "measure", "random_policy"]
 
@@ -121,8 +122,7 @@ def _write(out: Path, tables: dict[str, list[Timing]], *, notes: list[str], opti
     said = {"policy": str(options.run or options.preset), "device": options.device, "machine": machine}
     lines = ["# video2act bench", "", *(f"- {name}: {value}" for name, value in said.items()), ""]
     for title, rows in tables.items():
-        lines += [f"## {title}", "", f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
-        lines += [*(f"| {' | '.join(_cells(row))} |" for row in rows), ""]
+        lines += [f"## {title}", "", markdown_table(COLUMNS, map(_cells, rows)), ""]
     write_text(out / "bench.md", "\n".join([*lines, *notes]) + "\n")
     numbers = {
         title: [
