@@ -481,6 +481,13 @@ def test_faults_do_not_hide_each_other(sound, tmp_path):
         assert re.search(CORRUPTIONS[name][2], found), name
 
 
+def test_a_nan_is_one_fault(sound, tmp_path):
+    """The statistics were called wrong, too: they were compared with those of the other episodes."""
+    root = copy(sound["single"], tmp_path / "set")
+    CORRUPTIONS["NaN in the state"][1](root)
+    assert len(check_dataset(root)) == 1
+
+
 def test_what_cannot_be_decoded_names_its_file_and_hides_nothing(sound, tmp_path, monkeypatch):
     root = copy(sound["single"], tmp_path / "set")
     forget_stats(root)
