@@ -59,7 +59,14 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
     arms, notes = _results(dict(zip(_labels([first for first, *_ in found]), found, strict=True)))
     # scipy: after the input was checked
     from video2act.evaluation.comparison import cannot_be_told_apart, correct, difference, rate, told_by
-    from video2act.study.sections import Section, difference_sections, found_in_words, rate_cells, to_markdown
+    from video2act.study.sections import (
+        Section,
+        best_in_words,
+        difference_sections,
+        found_in_words,
+        rate_cells,
+        to_markdown,
+    )
 
     rates = {name: rate(outcomes) for name, outcomes in arms.items()}
     pairs = [difference((a, arms[a]), (b, arms[b])) for a, b in combinations(arms, 2)]
@@ -72,7 +79,7 @@ def compare(evaluations: Sequence[Path | str], *, out: Path | None = None) -> st
             "Arms", notes, ("arm", "mean", "95 % interval", "interval by"), tuple(rate_cells(n, rates[n]) for n in arms)
         ),
         *difference_sections(Section("Over training seeds", corrected), Section("Over scenes"), found=pairs),
-        Section("", (f"Any of these may be the best ({told_by(arms)}): {', '.join(told)}.",)),
+        Section("", (best_in_words(told, tests=told_by(arms)),)),
     ]
     if out is not None:
         numbers = {

@@ -27,6 +27,7 @@ from video2act.study.records import read_record
 from video2act.study.results import Results, left_out_note, origin_notes, read_evaluations, results_of, size_note
 from video2act.study.sections import (
     Section,
+    best_in_words,
     difference_sections,
     goal_words,
     in_words,
@@ -185,8 +186,8 @@ def _arms(
         rows.append((*rate_cells(plan.config.title(arm), rates[arm]), *counts))
     text = ("Successes of each training seed on the same scenes.",) if rows else ("No evaluation is done yet.",)
     if len(results) > 1:
-        names = ", ".join(plan.config.title(arm) for arm in cannot_be_told_apart(results))
-        told = f"Any of these may be the best ({told_by(results)}): {names}."
+        names = [plan.config.title(arm) for arm in cannot_be_told_apart(results)]
+        told = best_in_words(names, tests=told_by(results))
         text += (f"{told} The primary contrast is judged by itself, uncorrected.",)
     return Section("Arms", (*text, *filter(None, notes)), columns, tuple(rows))
 

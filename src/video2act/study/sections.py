@@ -132,6 +132,12 @@ def found_in_words(pairs: Sequence[Difference]) -> tuple[str, ...]:
     return told or (none,)
 
 
+def best_in_words(names: Sequence[str], *, tests: str) -> str:
+    """The arms that no other is shown to be better than."""
+    start = "Only this one" if len(names) == 1 else "Any of these"
+    return f"{start} may be the best ({tests}): {', '.join(names)}."
+
+
 def p_text(p: float | None) -> str:
     return "-" if p is None else f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
 
