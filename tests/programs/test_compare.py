@@ -29,6 +29,8 @@ def test_two_evaluations_are_compared_scene_by_scene(tmp_path: Path):
     assert (scenes["only_first"], scenes["only_second"]) == (9, 1)
     assert scenes["p"] == pytest.approx(22 / 1024)  # two ends of ten tosses, 0 or 1 each
     assert numbers["cannot_be_told_apart"] == ["a"]
+    told = "Only this one may be the best (all pairs corrected for each other, over scenes of one training each): a."
+    assert told in text
 
 
 def test_names_do_not_repeat_what_all_share(tmp_path: Path):
@@ -296,6 +298,7 @@ def test_the_headline_of_several_arms_is_corrected_as_the_table_is(tmp_path: Pat
     ]
     text = compare(arms)
     assert "is better" not in text
+    assert "Any of these may be the best (all pairs corrected for each other, over training seeds): a" in text
     told = (
         "None of the 3 pairs can be told apart over training seeds, all corrected for each other (Holm). No result of"
     )
