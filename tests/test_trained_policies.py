@@ -52,7 +52,8 @@ def test_its_card_shows_success_beside_the_expert_and_a_blind_control(folder: Pa
 def test_it_acts(folder: Path):
     policy = Video2Act.from_pretrained(folder)
     random = np.random.default_rng(0)
-    images = {camera: random.integers(0, 256, (64, 64, 3), np.uint8) for camera in policy.config.all_cameras}
+    size = (policy.config.image_px, policy.config.image_px, 3)
+    images = {camera: random.integers(0, 256, size, np.uint8) for camera in policy.config.all_cameras}
     state = np.array(policy.statistics["state"].mean, np.float32)
     instruction = "push the puck to the target"
     with Runner(policy) as runner:
