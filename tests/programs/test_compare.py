@@ -33,6 +33,15 @@ def test_two_evaluations_are_compared_scene_by_scene(tmp_path: Path):
     assert told in text
 
 
+def test_an_address_stays_whole_and_does_not_lengthen_the_others(tmp_path: Path):
+    """Beside a served policy every other was called by its whole path, and the address lost a slash."""
+    a, b = (evaluation(tmp_path / "runs" / name / "eval", [True, False]) for name in ("a", "b"))
+    info = evaluation_info({"fake:a": [True, False]}, run="ws://robot:8000")
+    text = compare([a, b, write_info(tmp_path / "served", info)])
+    assert "| a - b | 0 | +0.0 |" in text
+    assert "| a - ws://robot:8000 | 0 | +0.0 |" in text
+
+
 def test_names_do_not_repeat_what_all_share(tmp_path: Path):
     a, b = (evaluation(tmp_path / "runs" / name / "eval", [True, False]) for name in ("a", "b"))
     assert "**a - b: +0.0 points**" in compare([a, b])

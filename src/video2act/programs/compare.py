@@ -162,7 +162,8 @@ def _labels(firsts: Sequence[Evaluated]) -> list[str]:
     """What each arm is called, by its first evaluation: the run folder; where several are of one run, the evaluation,
     too. Both without the folders that all share."""
     runs = [_run_name(path, info) for path, info in firsts]
-    short = dict(zip(dict.fromkeys(runs), _short(list(dict.fromkeys(runs))), strict=True))
+    folders = list(dict.fromkeys(run for run in runs if "://" not in run))
+    short = {run: run for run in runs} | dict(zip(folders, _short(folders), strict=True))
     labels = [short[run] for run in runs]
     for run in short:
         own = [number for number, each in enumerate(runs) if each == run]
