@@ -73,6 +73,13 @@ def test_the_card_names_a_path_that_works_and_what_was_evaluated(policy: Video2A
     assert "| metaworld:push-v3 | told: open it | 24/25 |" in card
 
 
+def test_the_command_of_a_card_names_a_suite_by_its_name(policy: Video2Act, run: Path, tmp_path: Path):
+    """Ten tasks of a suite made a command of 250 letters."""
+    write_info(run / "eval/two", evaluation_info({f"libero:libero_object/{number}": [True] for number in range(10)}))
+    policy.save_pretrained(tmp_path / "up", run)
+    assert "/up --env metaworld:push-v3 libero:libero_object\n" in (tmp_path / "up/README.md").read_text()
+
+
 @pytest.mark.parametrize("file", ["data.json", "eval/one/eval_info.json"])
 @pytest.mark.parametrize("content", ["{", "[1]", '{"per_task": [{}]}'])
 def test_a_damaged_run_is_refused_before_anything_is_written(

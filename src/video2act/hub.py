@@ -5,6 +5,7 @@ This file knows the config and plain values, not the policy. The card's tables c
 """
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def model_card(config: PolicyConfig, title: str, *, num_parameters: int, source:
     if run is not None and not run.is_dir():
         raise FileNotFoundError(f"{run} is not a run folder; leave it out, or name the folder that train wrote")
     evaluations = list(read_evaluations_of(run).values()) if run else []
-    environments = list(dict.fromkeys(env_of(task) for info in evaluations for task in info["per_task"]))
+    environments = _named(dict.fromkeys(env_of(task) for info in evaluations for task in info["per_task"]))
     parts = [
         "---\nlibrary_name: video2act\npipeline_tag: robotics\ntags: [robotics, video2act, imitation-learning]\n---",
         f"# {title}",
@@ -97,6 +98,13 @@ def _config_rows(config: PolicyConfig, millions: float) -> list[tuple[str, Any]]
         how = f"{stream.num_frames} frames of {stream.camera}, {stream.filter.name}, encoded as a {stream.encoding}"
         rows.append((f"stream {stream.name}", how))
     return [*rows, ("System 2 refreshes", f"every {config.refresh_every} control steps")]
+
+
+def _named(tasks: Collection[str]) -> list[str]:
+    """Environments for a command: of a suite with many tasks, such as libero:libero_object/0 to /9, the suite."""
+    suites = [task.partition("/")[0] for task in tasks]
+    named = (suite if suites.count(suite) > 3 else task for suite, task in zip(suites, tasks, strict=True))
+    return list(dict.fromkeys(named))
 
 
 def _data(run: Path | None) -> str:
