@@ -36,7 +36,7 @@ def evaluated(folder: Path) -> dict[tuple[str, str], tuple[int, int, int]]:
 
 
 def test_there_are_some():
-    assert {folder.name for folder in FOLDERS} >= {"moving_intercept", "push", "three_tasks"}
+    assert {folder.name for folder in FOLDERS} >= {"libero_object", "moving_intercept", "push", "three_tasks"}
 
 
 @of_each
