@@ -326,6 +326,14 @@ class TestReport:
             "collect 0.00, train-video 0.00, train 0.00", "collect 0.00, train 0.00, train-video 0.00"
         )
 
+    def test_an_arm_that_starts_from_a_config_has_no_preset_in_the_report(self, tmp_path: Path):
+        """It was called tiny there."""
+        config = Path(__file__).parents[2] / "weights/push/config.json"
+        (tmp_path / "mine.json").write_text(config.read_text())
+        arms = {**STUDY["arms"], "own": {"options": {"config": "mine.json"}}}
+        run(tmp_path, write_study(tmp_path, arms=arms), seeds=(0,), arms=("good",))
+        assert '| own | own | - | options: config "mine.json" |' in (tmp_path / "out/table.md").read_text()
+
     def test_a_slice_is_named_and_its_goal_is_not_judged(self, tmp_path: Path):
         """A smoke test's page said that the study's goal was not reached, and not that it was a smoke test's."""
         text = run(tmp_path, slice="smoke").read_text()
@@ -443,7 +451,6 @@ SMOKE = COMMITTED / "results/moving_intercept_smoke.json"
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SMOKE.is_file(), reason=f"{SMOKE.name} is not committed yet")
 def test_the_smallest_slice_gives_the_committed_row_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """For real: two policies are trained and evaluated, in some minutes."""
     monkeypatch.undo()

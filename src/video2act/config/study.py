@@ -55,7 +55,7 @@ class ArmPlan(CheckedConfig):
     title: str = ""
     """for tables; the arm's name, if left out"""
     preset: str = ""
-    """tiny, if left out"""
+    """tiny, if neither this nor a config (in `options`) is given"""
     changes: Plain = field(default_factory=dict)
     """fields of the policy by their paths, as `train --policy.PATH` takes them"""
     options: Plain = field(default_factory=dict)
@@ -84,6 +84,12 @@ class ArmPlan(CheckedConfig):
         given = [name for name in ignored if getattr(self, name) != getattr(ArmPlan(), name)]
         what = "was trained elsewhere" if self.policy else "was evaluated elsewhere"
         check(not given, f"{', '.join(given)} would have no effect: {getattr(self, made)} {what}; leave it out")
+
+    @property
+    def start(self) -> str:
+        """The preset that its policy starts from; empty: a config, or nothing is trained."""
+        is_from_elsewhere = self.policy or self.results or "config" in self.options
+        return self.preset or ("" if is_from_elsewhere else "tiny")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,11 +46,10 @@ def study(options: StudyOptions) -> Path | str:
     plan, out = plan_jobs(config, options.study.absolute().parent), options.out.absolute()
     jobs = plan.needed(arms, seeds)
     for arm in arms:
-        made = {seed: Path(plan.results[arm, seed]) for seed in seeds if config.arms[arm].results}
-        missing = {seed: path for seed, path in made.items() if not path.is_file()}
-        if missing:
+        missing = [seed for seed in seeds if not Path(plan.results[arm, seed]).is_file()]
+        if config.arms[arm].results and missing:
             listed = f"seed{'s' * (len(missing) > 1)} {', '.join(map(str, missing))}"
-            first = next(iter(missing.values()))
+            first = plan.results[arm, missing[0]]
             print(f"note: the results of arm {arm}, {listed}, are not there yet, and count as missing: {first}")
     if options.report_only and not out.is_dir():
         raise FileNotFoundError(f"{out} does not exist, so there is nothing to report; name the folder of a study")

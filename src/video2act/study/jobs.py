@@ -219,16 +219,15 @@ class _Made:
         data, needs = self.folders(arm.data or config.data)
         videos, more = self.folders(arm.video_data)
         own, found = self._placed(arm.options)
-        preset = arm.preset or ("" if "config" in own else "tiny")
-        start = {"preset": preset} if preset else {}
+        start = {"preset": arm.start} if arm.start else {}
         given: Plain = {**start, "changes": arm.changes, **own}
         whole = {**given, "data": data, "video_data": videos, "training": training, "out": out}
         options: TrainOptions = build(TrainOptions, whole, where="options")
         policy = choose_policy(options, ANY_DATA, options.cameras)
         check_beside(policy, options.training, video_data=())
         words, reads = ["train", "--out", out, "--data", *data], [*data, *videos, *found]
-        start_from = preset or own["config"]
-        check(bool(policy.system2) or not arm.video_model, f"{start_from} has no System 2; leave video_model out")
+        name_of_policy = arm.start or own["config"]
+        check(bool(policy.system2) or not arm.video_model, f"{name_of_policy} has no System 2; leave video_model out")
         if policy.system2 is not None:
             model = arm.video_model or config.video_model
             check(bool(model), "this policy has a System 2, which needs a video model; name one (video_model)")

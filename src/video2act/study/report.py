@@ -206,13 +206,13 @@ def _contrasts(primary: Difference | None, secondary: Sequence[Difference], reas
 
 
 def _plans(plan: StudyPlan, arms: Collection[str]) -> Section:
-    """What the file says of each arm, and nothing that is the study's."""
+    """The fields that the file gives to each arm."""
     rows = []
     for name in arms:
         arm = plan.config.arms[name]
         said = {field.name: getattr(arm, field.name) for field in fields(arm) if field.name not in ("title", "preset")}
         own = "; ".join(f"{field}: {_written(value)}" for field, value in said.items() if value)
-        rows.append((plan.config.title(name), name, "-" if arm.policy or arm.results else arm.preset or "tiny", own))
+        rows.append((plan.config.title(name), name, arm.start or "-", own))
     return Section("What each arm is", (), ("arm", "in the file", "preset", "its own"), tuple(rows))
 
 
