@@ -54,6 +54,23 @@ def test_both_lines_of_an_arm_that_is_written_twice_are_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: a\narms: {x: [\n", "is not valid yaml: line 3: expected the node content, but found '<stream end>'"),
+        ("name: a\n\tb: 2\n", r"is not valid yaml: line 2: found character '\t' that cannot start any token"),
+        ("# \x07\n", "is not valid yaml: unacceptable character #x0007: special characters are not allowed"),
+        ("", "is empty"),
+        ("# only a remark\n", "is empty"),
+    ],
+)
+def test_what_is_wrong_with_a_yaml_file_is_told_in_one_line(text: str, said: str, tmp_path: Path):
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"study\.yaml") as told:
+        load(StudyConfig, tmp_path / "study.yaml")
+    assert str(told.value) == f"{tmp_path / 'study.yaml'} {said}"
+
+
+@pytest.mark.parametrize(
     ("text", "value"),
     [("1e-4", 1e-4), ("2E3", 2000.0), ("-.5", -0.5), ("12", 12), ("0", 0), ("true", True), ("null", None), ("~", None)],
 )

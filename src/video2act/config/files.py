@@ -78,9 +78,11 @@ def _parse(text: str | bytes, source: str) -> Any:
     try:
         if not is_yaml:
             return parse_json(text)
-        return parse_yaml(text if isinstance(text, str) else text.decode("utf-8-sig", errors="replace"))
+        made = parse_yaml(text if isinstance(text, str) else text.decode("utf-8-sig", errors="replace"))
     except ValueError as error:
         raise ValueError(f"{source} is not valid {'yaml' if is_yaml else 'json'}: {error}") from error
+    check(made is not None, f"{source} is empty")
+    return made
 
 
 def build(hint: Any, value: Any, *, where: str) -> Any:

@@ -43,8 +43,11 @@ def parse_yaml(text: str) -> Any:
         return yaml.load(text, _YamlLoader)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except yaml.MarkedYAMLError as error:
+        place = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ValueError(f"{place}{error.problem}") from error
     except (OverflowError, yaml.YAMLError) as error:  # an escaped letter beyond Unicode overflows
-        raise ValueError(str(error)) from error
+        raise ValueError(str(error).partition("\n")[0]) from error
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

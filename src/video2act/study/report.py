@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from video2act.config.study import Contrast
+from video2act.config.study import ArmPlan, Contrast, Slice
 from video2act.evaluation.comparison import (
     ArmRate,
     Difference,
@@ -120,11 +120,8 @@ def _slice(plan: StudyPlan, part: str | None) -> tuple[str, ...]:
     """That a report is of a slice, and how that differs from the study."""
     if part is None:
         return ()
-    made = plan.config.slices[part]
-    of = {"arms": made.arms, "seeds": made.seeds}
-    changes = [f"{name} {', '.join(map(str, values))}" for name, values in of.items() if values]
-    changes += [f"{path} {value}" for path, value in made.changes.items()]
-    said = f"**These are numbers of the slice {part}, not of the whole study.** It changes: {'; '.join(changes)}."
+    own = _given(plan.config.slices[part], ("arms", "seeds", "changes"))
+    said = f"**These are numbers of the slice {part}, not of the whole study.** Its own: {own}."
     has_goal = plan.config.primary.goal_points is not None
     return (said + " The goal is the whole study's, and is not judged here." * has_goal,)
 
@@ -207,19 +204,22 @@ def _contrasts(primary: Difference | None, secondary: Sequence[Difference], reas
 
 def _plans(plan: StudyPlan, arms: Collection[str]) -> Section:
     """The fields that the file gives to each arm."""
-    rows = []
-    for name in arms:
-        arm = plan.config.arms[name]
-        said = {field.name: getattr(arm, field.name) for field in fields(arm) if field.name not in ("title", "preset")}
-        own = "; ".join(f"{field}: {_written(value)}" for field, value in said.items() if value)
-        rows.append((plan.config.title(name), name, arm.start or "-", own))
+    names = [field.name for field in fields(ArmPlan) if field.name not in ("title", "preset")]
+    made = {name: plan.config.arms[name] for name in arms}
+    rows = [(plan.config.title(name), name, arm.start or "-", _given(arm, names)) for name, arm in made.items()]
     return Section("What each arm is", (), ("arm", "in the file", "preset", "its own"), tuple(rows))
+
+
+def _given(of: ArmPlan | Slice, names: Sequence[str]) -> str:
+    """The fields that are set, in one line."""
+    values = {name: getattr(of, name) for name in names}
+    return "; ".join(f"{name}: {_written(value)}" for name, value in values.items() if value)
 
 
 def _written(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{path} {json.dumps(each)}" for path, each in value.items())
-    return value if isinstance(value, str) else ", ".join(value)
+    return value if isinstance(value, str) else ", ".join(map(str, value))
 
 
 def _missing(plan: StudyPlan, results: Results, *, arms: Collection[str], seeds: Collection[int]) -> Section:
