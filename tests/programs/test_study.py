@@ -14,7 +14,7 @@ pytest.importorskip("robostats")
 from evaluations import evaluation_info
 from small_study import STUDY, player, write_study
 from video2act.config.study import StudyOptions
-from video2act.data import DatasetWriter, Episode
+from video2act.data import DatasetWriter, Episode, LeRobotDataset
 from video2act.programs.study import StudyFailedError, study
 from video2act.study import worker
 
@@ -233,6 +233,9 @@ def test_what_is_made_from_other_data_does_not_stand_beside_what_is_there(tmp_pa
     shutil.copytree(recorded, tmp_path / "ball")
     plan = {"datasets": {"demos": {"folder": "ball"}}}
     run(tmp_path, write_study(tmp_path, **plan, seeds=[0]))
+    made_from = json.loads((tmp_path / "out/results.json").read_text())["made_from"]
+    assert made_from[str(tmp_path / "ball")] == LeRobotDataset(tmp_path / "ball").fingerprint
+    assert not any(place.startswith("policies/") for place in made_from)
     with DatasetWriter.resume(tmp_path / "ball") as writer:
         writer.add_episode(another_episode())
     played(tmp_path)
@@ -339,7 +342,7 @@ class TestReport:
         text = run(tmp_path, slice="smoke").read_text()
         notice = "These are numbers of the slice smoke, not of the whole study."
         assert text.index(notice) < text.index("Is good better than bad?")
-        assert "It changes: arms good, bad; seeds 0; scenes.episodes 5. The goal is the whole study's" in text
+        assert "Its own: arms: good, bad; seeds: 0; changes: scenes.episodes 5. The goal is the whole study's" in text
         assert "The goal was" not in text
         page = (tmp_path / "out/study.html").read_text()
         assert page.index(notice) < page.index("Primary contrast, named before the run</h2>")

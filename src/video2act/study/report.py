@@ -23,7 +23,7 @@ from video2act.files.atomic import write_text
 from video2act.study.jobs import StudyPlan
 from video2act.study.named import Named, read_named
 from video2act.study.plots import draw
-from video2act.study.records import read_record
+from video2act.study.records import MADE_FROM, read_record
 from video2act.study.results import Results, left_out_note, origin_notes, read_evaluations, results_of, size_note
 from video2act.study.sections import (
     Section,
@@ -83,6 +83,7 @@ def write_report(
         "scenes": {
             arm: {seed: "".join("01"[int(w)] for w in won) for seed, won in results[arm].items()} for arm in results
         },
+        "made_from": _made_from(plan, folder),
         "compute": costs,
     }
     write_text(folder / "results.json", json.dumps(content, indent=2) + "\n")
@@ -254,6 +255,14 @@ def _costs(plan: StudyPlan, folder: Path) -> dict[str, Any]:
         "machines": list(machines.values()),
         "versions": {name: " and ".join(found) for name, found in versions.items()},
     }
+
+
+def _made_from(plan: StudyPlan, folder: Path) -> dict[str, str]:
+    """The fingerprints of datasets and video models: whether a study elsewhere had the same."""
+    records = [read_record(folder, job) or {} for job in plan.jobs.values()]
+    read = [record.get(MADE_FROM, {}) for record in records if record.get("finished")]
+    places = {place: found for each in read for place, found in each.items()}
+    return {place: found for place, found in sorted(places.items()) if not place.startswith("policies/")}
 
 
 def _compute(costs: dict[str, Any]) -> Section:
