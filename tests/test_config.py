@@ -46,6 +46,15 @@ def with_field(path: str, value: Any) -> str:
     return json.dumps(data)
 
 
+def test_a_temporal_filter_needs_features_of_several_frames(small_config: PolicyConfig):
+    """One imagined frame was accepted, and failed at the first refresh with another remedy."""
+    one = {"system2.streams.motion.imagine.num_frames": 4, "system2.streams.motion.imagine.keep": "future"}
+    with pytest.raises(ValueError, match=r"stream 'motion': the filter 'temporal_bandpass' needs .*; imagine more"):
+        small_config.replace(one)
+    assert small_config.replace({**one, "system2.streams.motion.imagine.num_frames": 8}).system2 is not None
+    assert small_config.replace({**one, "system2.streams.motion.imagine.keep": "all"}).system2 is not None
+
+
 class TestJson:
     @pytest.mark.parametrize("name", PRESETS)
     def test_a_policy_survives_the_round_trip(self, name: str):

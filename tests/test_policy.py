@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from video2act.clips import FrameHistory
-from video2act.config import PolicyConfig
+from video2act.config import PolicyConfig, PretrainedConfig
 from video2act.files.run_folder import INSTRUCTIONS_FILE
 from video2act.files.weights import save_weights
 from video2act.normalize import Statistics
@@ -16,6 +17,7 @@ from video2act.observations import read_image
 from video2act.policy import Video2Act
 from video2act.system1 import Visibility
 from video2act.system2 import load_system2
+from video2act.text.cache import file_name
 from video2act.types import Batch, Committed, Observation, Tokens, Video, VideoCondition
 
 MakePolicy = Callable[[PolicyConfig], Video2Act]
@@ -188,6 +190,14 @@ class TestActing:
         again = act(half, observation(), condition(half))
         assert again.dtype == np.float32
         assert np.allclose(again, plan, atol=0.05)
+
+    def test_with_half_the_memory_a_frozen_encoders_sentence_is_checked(
+        self, make_policy: MakePolicy, small_config: PolicyConfig, tmp_path: Path
+    ):
+        save_file({"tokens": torch.randn(3, 8)}, tmp_path / file_name("push"), {"encoder": "x"})
+        encoder = PretrainedConfig("", 8, str(tmp_path))
+        half = make_policy(small_config.replace({"system1.text_encoder": encoder})).to_bfloat16()
+        half.check_instruction("push")
 
     def test_actions_come_in_raw_units(self, make_policy: MakePolicy, small_config: PolicyConfig):
         policy = make_policy(small_config)

@@ -22,7 +22,7 @@ class Incident:
 
     kind: str
     """`system2_failed`, `system2_hangs`, `system2_busy`, `connection`, `stale_condition`, `plan_refused`,
-    `plans_spent`, `state_clipped`, `image_size`, `control_rate`, `time_gap`, `action_not_finite`,
+    `plans_spent`, `planning_slow`, `state_clipped`, `image_size`, `control_rate`, `time_gap`, `action_not_finite`,
     `action_outside_limits`, `hold`"""
     text: str
     """one line for a person"""

@@ -4,6 +4,7 @@ The checks are the same for every engine, so they need no torch; `read_state` an
 """
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 else:
     Tensor = Any
+
+
+def own_copy(observation: Observation) -> Observation:
+    """The same with arrays of its own: an environment may draw its next frame into the same memory."""
+    images = {
+        camera: image.copy() if isinstance(image, np.ndarray) else image  # what is none is refused where it is read
+        for camera, image in observation.images.items()
+    }
+    return replace(observation, images=images, state=np.array(observation.state))
 
 
 def state_array(observation: Observation, config: PolicyConfig) -> Float[np.ndarray, "1 s"]:

@@ -364,7 +364,8 @@ class Video2Act(nn.Module):
     @torch.no_grad()
     def check_instruction(self, instruction: str) -> None:
         """Raises ValueError or FileNotFoundError for an instruction that a text encoder cannot read."""
-        self.system1.read([instruction])
+        with self._precision():
+            self.system1.read([instruction])
         if self.system2 is not None:
             self.system2.check_instruction(instruction)
 

@@ -71,6 +71,13 @@ class TestVaryClips:
         assert torch.allclose(varied, varied[:, :, :1].expand_as(varied))
         assert not torch.allclose(varied, still, atol=0.05)
 
+    def test_a_background_does_not_flicker_when_an_object_leaves(self):
+        """Contrast was scaled around each frame's own mean."""
+        clip = torch.full((1, 3, 3, 16, 16), -0.5)
+        clip[:, :, 0, :8, :8] = 1.0
+        background = self.vary(clip, shift_px=0)[0, :, :, 15, 15]
+        assert torch.allclose(background, background[:, :1].expand_as(background), atol=1e-6)
+
     def test_what_moves_moves_by_as_much(self):
         clip = torch.full((1, 3, 4, 12, 12), -1.0)
         for frame in range(4):

@@ -119,7 +119,7 @@ class TestManifest:
             FeatureCache(tmp_path, other)
 
     def test_it_comes_back(self, tmp_path: Path):
-        spec = CacheSpec("latents", "bfloat16", 4, {"motion": (4, 3)}, {"data": ["x", 20.0]})
+        spec = CacheSpec("latents", "bfloat16", 4, {"motion": (4, 3, 4)}, {"data": ["x", 20.0]})
         FeatureCache(tmp_path, spec).begin()
         assert load_spec(tmp_path).differences(spec) == []
         assert load_spec(tmp_path).name == spec.name
@@ -266,7 +266,7 @@ class TestDamage:
 class TestLatentsOfAStream:
     """Single latents are stored; a clip is the newest of them."""
 
-    spec = CacheSpec("latents", "float32", 8, {"motion": (4, 3)})
+    spec = CacheSpec("latents", "float32", 8, {"motion": (4, 3, 8)})
 
     def test_a_clip_is_the_last_ones_and_the_first_stands_for_what_was_before(self, tmp_path: Path):
         cache = FeatureCache(tmp_path, self.spec)

@@ -1,5 +1,6 @@
 """What a cache gives back: the values that were written last, in their dtype, at their rate, in their places."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors.torch import save_file
 from test_cache import seen
 
 from video2act.data.cache import FeatureCache
-from video2act.data.cache_manifest import CacheSpec, StaleCacheError
+from video2act.data.cache_manifest import MANIFEST, CacheSpec, StaleCacheError, load_spec
 from video2act.files.fingerprint import tensors_fingerprint
 from video2act.types import Video
 
@@ -59,7 +60,7 @@ class TestSeldom:
     """Only every third frame's clip is stored."""
 
     def test_between_two_clips_the_last_one_counts(self, tmp_path: Path):
-        cache = FeatureCache(tmp_path, CacheSpec(every=3, windows={"motion": (3, 2)}, dtype="float32"))
+        cache = FeatureCache(tmp_path, CacheSpec(every=3, windows={"motion": (3, 2, 3)}, dtype="float32"))
         rows = torch.arange(4.0)[:, None, None, None, None].expand(4, 2, 1, 1, 1)
         cache.write(0, {"motion": Video(rows, 5.0)})
         clips = cache.read([(0, frame) for frame in (0, 2, 3, 5, 6, 11)])["motion"].grid[:, 0, :, 0, 0]
@@ -67,14 +68,34 @@ class TestSeldom:
 
     @pytest.mark.parametrize(("num_frames", "rows"), [(1, 1), (3, 1), (4, 2), (6, 2), (7, 3)])
     def test_so_many_rows_belong_to_an_episode(self, num_frames: int, rows: int):
-        spec = CacheSpec(every=3, windows={"motion": (3, 2)})
+        spec = CacheSpec(every=3, windows={"motion": (3, 2, 3)})
         assert spec.num_rows("motion", num_frames) == rows
         assert CacheSpec().num_rows("motion", num_frames) == num_frames
 
     def test_a_latent_that_is_shorter_than_the_pause(self):
         """A latent every 2 control steps, a clip every 4."""
-        spec = CacheSpec(every=4, windows={"motion": (2, 3)})
+        spec = CacheSpec(every=4, windows={"motion": (2, 3, 4)})
         assert [spec.num_rows("motion", count) for count in (1, 4, 5, 8, 9)] == [1, 1, 3, 3, 5]
+
+    def test_a_stream_keeps_its_own_rhythm_beside_a_faster_one(self, tmp_path: Path):
+        """It was read at the faster one's, so its clips ended where the robot's had not begun."""
+        spec = CacheSpec(every=4, windows={"motion": (4, 2, 8)}, dtype="float32")
+        assert [spec.num_rows("motion", count) for count in (1, 8, 9, 16, 17)] == [1, 1, 3, 3, 5]
+        cache = FeatureCache(tmp_path, spec)
+        rows = torch.arange(5.0)[:, None, None, None, None].expand(5, 2, 1, 1, 1)
+        cache.write(0, {"motion": Video(rows, 5.0)})
+        clips = cache.read([(0, frame) for frame in (0, 4, 7, 8, 12, 16)])["motion"].grid[:, 0, :, 0, 0]
+        assert clips.tolist() == [[0, 0], [0, 0], [0, 0], [1, 2], [1, 2], [3, 4]]
+
+    def test_latents_without_their_rhythm_are_of_another_version(self, tmp_path: Path):
+        manifest = json.loads(CacheSpec(windows={"motion": (4, 2, 8)}).to_json())
+        manifest["windows"]["motion"] = [4, 2]
+        (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+        with pytest.raises(
+            StaleCacheError,
+            match=r"format 3 without the streams' rhythms.*; remove it",
+        ):
+            load_spec(tmp_path)
 
     def test_every_field_is_part_of_the_name(self):
         specs = [
@@ -82,7 +103,7 @@ class TestSeldom:
             CacheSpec(stage="latents"),
             CacheSpec(dtype="float32"),
             CacheSpec(every=2),
-            CacheSpec(windows={"motion": (2, 3)}),
+            CacheSpec(windows={"motion": (2, 3, 2)}),
             CacheSpec(described={"weights": "a"}),
             CacheSpec(num_episodes=3),
         ]

@@ -256,6 +256,27 @@ class TestResume:
                 resume=True,
             )
 
+    def test_without_a_checkpoint_it_begins_with_the_weights_of_init_again(
+        self, recorded: Path, trained: Path, video_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        """A training that was killed while it wrote its first checkpoint went on from random weights."""
+        given = {"config": CONFIG, "preset": "small", "video_model": video_model, "init": trained}
+        whole, out = tmp_path / "whole", tmp_path / "run"
+        train((recorded,), whole, **given)
+        with killed_at(1), pytest.raises(KeyboardInterrupt):
+            train((recorded,), out, **given)
+        (out / "checkpoints/000003.tmp").mkdir(parents=True)
+        capsys.readouterr()
+        train((recorded,), out, **given, resume=True)
+        assert f"tensors of {trained}" in capsys.readouterr().out
+        assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+        with killed_at(7), pytest.raises(KeyboardInterrupt):
+            train((recorded,), tmp_path / "later", **given)
+        capsys.readouterr()
+        train((recorded,), tmp_path / "later", **given, resume=True)
+        assert f"tensors of {trained}" not in capsys.readouterr().out
+        assert (tmp_path / "later/model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
     def test_another_preset_is_refused(self, recorded: Path, video_model: Path, tmp_path: Path):
         """It is as much a setting as the learning rate."""
         out = tmp_path / "run"

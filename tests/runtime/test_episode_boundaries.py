@@ -176,15 +176,6 @@ class TestBackground:
             loop.observe(replace(observation(step), images={"top": np.full((*size, 3), step, np.uint8)}))
             assert loop.clips()["motion"].grid.shape == (1, 3, 5, 8, 8)
 
-    def test_an_environment_may_draw_into_the_same_memory(self):
-        loop, drawn = Hand(), np.zeros((8, 8, 3), np.uint8)
-        loop.reset(0)
-        for step in range(9):
-            drawn[:] = 10 * step
-            loop.observe(replace(observation(step), images={"top": drawn}))
-        frames = (loop.clips()["motion"].grid[0, 0, :, 0, 0] + 1) * 127.5
-        assert frames.round().int().tolist() == [0, 20, 40, 60, 80]
-
     def test_a_closed_loop_takes_no_frame(self):
         loop = Hand()
         loop.reset(0)

@@ -209,10 +209,35 @@ class TestRealTimeChunking:
     @pytest.mark.parametrize(("overlap", "guidance"), [("rtc", 5.0), ("rtc_trained", None)])
     def test_a_plan_is_told_the_rest_of_the_one_before_it(self, overlap, guidance):
         system = Continuing()
+        system.config = system.config.replace({"system1.max_delay_steps": 3})
         _, actions, _, _ = drive(RuntimeConfig(overlap=overlap), system, steps=6)
         assert actions == list(range(6))
         # made inline, a plan takes no time: nothing is frozen
         assert system.asked == [([2.0, 3, 4, 5, 6, 7], 0, guidance), ([4.0, 5, 6, 7, 8, 9], 0, guidance)]
+
+    def test_planning_that_is_slower_than_in_training_begins_the_plan_anew(self):
+        """The first plan is slow: the second one ended the robot's program."""
+
+        class Slow(Continuing):
+            def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
+                time.sleep(0.2 if not self.conditions else 0.0)
+                return super().act(observation, condition)
+
+        system = Slow(horizon=60)
+        system.config = system.config.replace({"horizon": 60, "system1.max_delay_steps": 4})
+        with Runner(system, system1="thread", overlap="rtc_trained", execute_steps=2) as runner:
+            runner.reset()
+            for step in range(40):
+                assert runner.step(observation(step))[0] == step
+                time.sleep(0.005)
+            assert runner.incidents.counts["planning_slow"] >= 1
+            assert "planning takes 11 control steps, training has shown 4" in runner.incidents[0].text
+            assert system.asked, "once the slow plan is forgotten, plans continue one another"
+            assert all(num_frozen <= 4 for _, num_frozen, _ in system.asked)
+
+    def test_a_policy_that_was_not_trained_to_continue_a_plan_is_refused_before_anything_moves(self):
+        with pytest.raises(ValueError, match=r"was not trained to continue a plan.*choose overlap rtc"):
+            drive(RuntimeConfig(overlap="rtc_trained"), Continuing())
 
     def test_a_system_that_cannot_continue_a_plan_is_refused_before_anything_moves(self):
         with pytest.raises(ValueError, match=r"'rtc' needs a system that can continue a plan, which FakeSystem cannot"):

@@ -17,6 +17,7 @@ from system2_in_a_process import counting
 from video2act import Runner
 from video2act.config import PolicyConfig
 from video2act.files.run_folder import DATA_FILE
+from video2act.interfaces import Decision
 from video2act.limits import Limits
 from video2act.policy import Video2Act
 from video2act.refresh_rule import RefreshSpec
@@ -24,6 +25,7 @@ from video2act.runtime.control_loop import run_episode
 from video2act.runtime.slow_loop import InlineSlowLoop
 from video2act.runtime.thread_loop import ThreadSlowLoop
 from video2act.types import ActionChunk, Observation, VideoCondition
+from video2act.viz.recorder import Recorder
 
 
 def serve_in_a_thread(address: str, spec: RefreshSpec, *, hang_timeout_s: float) -> ThreadSlowLoop:
@@ -133,7 +135,7 @@ def test_an_instruction_that_is_none_is_refused_at_once():
         runner.step(observation(0))
         object.__setattr__(untold := observation(1), "instruction", None)
         with pytest.raises(ValueError, match="the instruction of an observation is a sentence, got None"):
-            runner.step(untold)
+            runner.policy.observe(untold)  # the runner copies it before, which the type checker of the tests refuses
 
 
 def test_an_action_by_hand_that_is_clamped_is_counted():
@@ -141,6 +143,87 @@ def test_an_action_by_hand_that_is_clamped_is_counted():
         runner.reset()
         assert list(runner.let(np.array([9.0, 0.0], np.float32), observation(0))) == [1.0, 0.0]
         assert runner.incidents.counts == {"action_outside_limits": 1}
+
+
+def test_a_step_by_hand_is_watched_with_its_own_flags():
+    """It had those of the policy's last step."""
+    seen = []
+
+    class Watching:
+        def on_reset(self, observation: Observation) -> None: ...
+
+        def on_step(self, observation: Observation, decision: Decision) -> None:
+            seen.append((decision.is_clamped, decision.is_held))
+
+    with Runner(FakeSystem(), limits=Limits((-1.0, -1.0), (2.0, 1.0)), watch=Watching()) as runner:
+        runner.reset()
+        runner.step(observation(3))  # the action is 3
+        for step, target in enumerate((0.5, 9.0), start=4):
+            runner.let(np.array([target, 0.0], np.float32), observation(step))
+        runner.let(np.array([0.5, 0.0], np.float32), observation(6))
+    assert seen == [(True, False), (False, False), (True, False), (False, False)]
+    limits = Limits((-1.0, -1.0), (5.0, 1.0))
+    with Runner(FakeSystem(), limits=limits, outside_limits="hold", watch=Watching()) as runner:
+        runner.reset()
+        runner.step(observation(3))
+        runner.let(np.array([9.0, 0.0], np.float32), observation(4))
+        assert seen[-1] == (False, True)
+        assert runner.rates.held_steps == 1
+
+
+@pytest.mark.parametrize("system1", ["inline", "thread"])
+def test_an_environment_may_draw_into_the_same_memory(system1: str):
+    """System 1 in its thread planned on a later picture and state than it said, and films showed the last frame."""
+
+    class Reading(FakeSystem):
+        config = replace(FakeSystem.config, cameras=("top", "top@1"))
+
+        def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
+            threading.Event().wait(0.5 / FPS)
+            numbers = [int(observation.images[camera][0, 0, 0]) for camera in ("top", "top@1")]
+            read.append((round(observation.time * FPS), *numbers, int(observation.state[0])))
+            return super().act(observation, condition)
+
+    read: list[tuple[int, ...]] = []
+    recorder = Recorder((MOTION,), FPS, explain=lambda clips: {})
+    image, state = np.zeros((8, 8, 3), np.uint8), np.zeros(2, np.float32)
+    system = Reading(horizon=60)
+    with Runner(system, system1=system1, system2="thread", refresh_every=1, watch=recorder) as runner:
+        runner.reset()
+        for step in range(1, 13):
+            image[:], state[0] = step, step
+            runner.step(replace(observation(step), images={"top": image}, state=state))
+            threading.Event().wait(1 / FPS)
+    assert read == [(step, step, max(1, step - 1), step) for step, *_ in read]
+    assert len(read) >= 3
+    frames = recorder.recording().frames["top"][:, 0, 0, 0]
+    assert frames.tolist() == list(range(1, 13))
+    assert recorder.trace().states[:, 0].tolist() == list(range(1, 13))
+    assert set(system.newest_frames) <= set(range(1, 13))
+
+
+def test_an_episode_begins_when_the_last_plan_of_the_one_before_is_done():
+    """The next episode began, and the plan of the last one was then its newest."""
+
+    class Slow(FakeSystem):
+        def begin_episode(self) -> None:
+            calls.append("begin")
+
+        def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
+            chunk = super().act(observation, condition)
+            threading.Event().wait(0.05)
+            calls.append("planned")
+            return chunk
+
+    calls: list[str] = []
+    with Runner(Slow(horizon=60), system1="thread") as runner:
+        runner.reset()
+        for step in range(4):
+            runner.step(observation(step))
+        runner.reset()
+        assert calls == ["begin", "planned", "planned", "begin"]
+        assert runner.condition is None
+        assert runner.policy.condition is None
 
 
 def seldom(system: FakeSystem) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
 from runtime_fakes import FPS, MOTION, FakeSystem, GatedSystem, observation, wait_until
 
+from video2act.interfaces import System2Error
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.failures import ATTEMPTS
 from video2act.runtime.slow_loop import SlowLoop
@@ -139,6 +141,45 @@ def test_a_failure_is_tried_again_and_noted():
         f"System 2 (thread): OutOfMemoryError: CUDA out of memory; next attempt in {pause} s" for pause in (0.1, 0.2)
     ]
     assert shared.num_failures == ATTEMPTS - 1
+    shared.close()
+
+
+class SlowlyFailingSystem(FakeSystem):
+    """Each refresh fails, after several control steps."""
+
+    def __init__(self, error: type[Exception]):
+        super().__init__()
+        self.error = error
+        self.attempts: list[float] = []
+
+    def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
+        self.attempts.append(time.monotonic())
+        time.sleep(0.02)
+        raise self.error("no")
+
+
+def observe_for(loop: ThreadSlowLoop, seconds: float) -> None:
+    for step in range(1, int(200 * seconds)):
+        loop.observe(observation(step))
+        time.sleep(0.005)
+
+
+def test_the_pause_after_a_failure_holds_though_frames_come_while_the_refresh_fails():
+    """The loop asked again during the refresh, and so was tried again at once, for ever."""
+    system = SlowlyFailingSystem(RuntimeError)
+    shared = System2Worker(system)
+    observe_for(started(shared, 0), 0.6)
+    pauses = [later - earlier - 0.02 for earlier, later in pairwise(system.attempts)]
+    assert len(pauses) >= 1
+    assert all(pause >= expected for pause, expected in zip(pauses, (0.1, 0.2, 0.4), strict=False)), pauses
+    shared.close()
+
+
+def test_a_failure_that_is_final_is_not_tried_again_though_frames_come_meanwhile():
+    system = SlowlyFailingSystem(System2Error)
+    shared = System2Worker(system)
+    observe_for(started(shared, 0), 0.3)
+    assert len(system.attempts) == 1
     shared.close()
 
 

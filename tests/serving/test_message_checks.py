@@ -183,6 +183,10 @@ class TestContract:
         assert contract.period_s == pytest.approx(0.05)
         assert contract.history_steps == 8
 
+    def test_a_client_keeps_the_frames_of_a_clip_that_is_not_renewed_at_every_step(self, small_config: PolicyConfig):
+        seldom = small_config.replace({"system2.streams.motion.every": 8})
+        assert Contract.of(seldom, "policy").history_steps == 8 + 7
+
     def test_system2_alone_needs_its_own_cameras_only(self, small_config: PolicyConfig):
         assert Contract.of(small_config, "system2").cameras == ("front",)
 

@@ -139,6 +139,27 @@ def test_what_the_server_refuses_is_raised_and_the_next_plan_comes(server: Serve
         assert policy.infer(observation(1)).actions[0, 1] == 1.0
 
 
+def test_a_frame_that_the_server_has_no_condition_of_yet_does_not_end_the_connection():
+    """A server whose System 2 was at another client's refresh ended the robot's program."""
+
+    class Busy(CountingPolicy):
+        def observe(self, observation: Observation) -> None:
+            super().observe(observation)
+            if len(self.seen) == 1:
+                raise HoldError("System 2 has been at another refresh for more than 60 s", "system2_busy")
+
+    with serving(lambda: PolicySession(Busy(), CONTRACT)) as server, closing(RemotePolicy(server.address)) as policy:
+        policy.reset()
+        policy.observe(observation(0))
+        deadline = time.monotonic() + 5
+        while not policy.incidents and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert "at another refresh" in policy.incidents[0].text
+        policy.observe(observation(1))
+        assert policy.infer(observation(1)).actions[0].tolist() == [2.0, 1.0]
+        assert len(policy.incidents) == 1
+
+
 def test_an_error_of_the_policy_is_raised(server: Server):
     with closing(RemotePolicy(server.address)) as policy:
         policy.reset()

@@ -101,6 +101,16 @@ def test_a_long_gap_is_filled_as_far_as_a_clip_reaches(session: PolicySession, p
     assert len(policy.seen) == CONTRACT.history_steps + 2
 
 
+def test_a_long_gap_keeps_the_rhythm_in_which_streams_look(policy: CountingPolicy):
+    """The newest frame of a clip was then one that training would not have shown."""
+    session = PolicySession(policy, CONTRACT, rhythm=8)
+    session.answer(at(0))
+    for step in (3, 105, 1110):
+        session.answer(at(step))
+        assert (len(policy.seen) - 1) % 8 == step % 8
+    assert len(policy.seen) < 60
+
+
 def test_two_observations_in_one_control_step_are_one_frame(session: PolicySession, policy: CountingPolicy):
     session.answer(at(0))
     answer = session.answer(at(0.4))

@@ -75,6 +75,14 @@ def test_sampling_is_deterministic_and_does_not_count_on(config: DenoisingConfig
     assert not torch.equal(first, denoising.sample(denoise, randn(2)))
 
 
+def test_a_shift_never_draws_a_timestep_behind_the_last(config: DenoisingConfig):
+    """The largest numbers below 1 were rounded up to 1."""
+    denoising = Denoising(replace(config, noise_shift=5.0))
+    largest = torch.full((4,), 1 - 2.0**-24)
+    _, timestep, _ = denoising.add_noise(randn(0), randn(1), uniform=largest)
+    assert (timestep <= config.num_train_timesteps - (config.schedule == "ddpm")).all()
+
+
 def test_noisy_actions_are_those_of_the_schedule(config: DenoisingConfig):
     clean, noise, uniform = randn(0), randn(1), torch.tensor([0.0, 0.3, 0.7, 0.9995])
     noisy, timestep, target = Denoising(config).add_noise(clean, noise, uniform=uniform)

@@ -53,6 +53,18 @@ class TestOneFolder:
             TextEmbeddings(tmp_path, Encoder(2.0), width=WIDTH, missing="")("pull")
         assert len(list(tmp_path.iterdir())) == 1
 
+    def test_what_is_kept_in_memory_is_bounded_and_read_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        """A server grew with every new prompt."""
+        monkeypatch.setattr("video2act.text.cache.MAX_BYTES", 3 * 4 * 4 * WIDTH)
+        embeddings = TextEmbeddings(tmp_path, Encoder(1.0), width=WIDTH, missing="")
+        sentences = ["push", "pull", "lift", "hold", "turn"]
+        for sentence in sentences:
+            embeddings(sentence)
+            embeddings("push")
+        assert set(embeddings._known) == {"push", "hold", "turn"}
+        embeddings.encoder = None
+        assert all(torch.equal(embeddings(sentence)["tokens"], torch.ones(4, WIDTH)) for sentence in sentences)
+
     def test_one_dtype_is_not_another(self, tmp_path: Path):
         TextEmbeddings(tmp_path, Encoder(1.0, "1.0-float32"), width=WIDTH, missing="")("push")
         with pytest.raises(ValueError, match="computed by another text encoder"):

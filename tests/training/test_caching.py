@@ -63,6 +63,14 @@ def streaming(recorded: Path, video_model: Path, small_config: PolicyConfig) -> 
 
 
 @pytest.fixture
+def of_two_rhythms(recorded: Path, video_model: Path, small_config: PolicyConfig) -> Video2Act:
+    """The latents of the slower stream were stored at the rhythm of the faster one."""
+    torch.manual_seed(0)
+    config = small_config.replace({**STREAM, "system2.streams.motion.every": 8, "system2.streams.spatial.every": 4})
+    return build_policy(config, LeRobotDataset(recorded).stats, video_model=video_model).eval()
+
+
+@pytest.fixture
 def looking_ahead(recorded: Path, video_model: Path, small_config: PolicyConfig) -> Video2Act:
     torch.manual_seed(0)
     changes = {f"system2.streams.{name}.imagine.num_frames": 4 for name in ("spatial", "motion")}
@@ -152,7 +160,7 @@ class TestTraining:
 class TestAgreement:
     """What training reads at a moment is what the robot sees at that moment."""
 
-    @pytest.mark.parametrize("kind", ["policy", "streaming", "looking_ahead"])
+    @pytest.mark.parametrize("kind", ["policy", "streaming", "of_two_rhythms", "looking_ahead"])
     def test_the_cache_holds_what_is_perceived_while_running(
         self, recorded: Path, kind: str, request: pytest.FixtureRequest, tmp_path: Path
     ):
@@ -184,7 +192,7 @@ class TestAgreement:
         assert windows.shape == (12, 16, 3, 2, 2)  # a clip of 3 latents at every step
         assert stream.shape == (3, 16, 1, 2, 2)  # every latent once: of frames 0, 1-4, 5-8
 
-    @pytest.mark.parametrize("kind", ["policy", "streaming", "looking_ahead"])
+    @pytest.mark.parametrize("kind", ["policy", "streaming", "of_two_rhythms", "looking_ahead"])
     def test_what_is_seen_does_not_depend_on_the_stage_that_was_cached(
         self, recorded: Path, kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ):

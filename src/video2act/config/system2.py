@@ -235,6 +235,12 @@ class System2Config(CheckedConfig):
             "numbered from 0",
         )
         self._check_imagination(stream)
+        check(
+            not (stream.filter.is_temporal and self.filter_on == "features") or self.feature_frames(stream) > 1,
+            f"the filter {stream.filter.name!r} needs features of several frames, but with imagine.num_frames="
+            f"{stream.imagine.num_frames} and imagine.keep={stream.imagine.keep!r} there is one; imagine more, or keep "
+            "all",
+        )
         merged, chosen = group // per_latent, len(stream.latent_frames)
         check(
             not chosen or (chosen - 1) % merged == 0,

@@ -34,7 +34,7 @@ def jitter(
     factors = 1 + amount * (2 * torch.rand(3, len(image) // num_alike, 1, 1, 1, generator=generator) - 1)
     brightness, contrast, saturation = factors.repeat_interleave(num_alike, dim=1).to(image)
     unit = (image + 1) / 2 * brightness
-    mean = unit.mean(dim=(1, 2, 3), keepdim=True)
+    mean = unit.mean(dim=(1, 2, 3)).view(-1, num_alike).mean(dim=1).repeat_interleave(num_alike)[:, None, None, None]
     unit = mean + contrast * (unit - mean)
     grey = unit.mean(dim=1, keepdim=True)
     unit = grey + saturation * (unit - grey)

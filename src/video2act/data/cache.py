@@ -188,15 +188,17 @@ class FeatureCache:
             raise OSError(f"the cache needs {_gib(num_bytes)} more, the disk has {_gib(free)}: {SMALLER}")
 
     def _check_bound(self, num_bytes: int) -> None:
+        if self.max_bytes is None:  # to look at every file takes long where there are many
+            return
         total = self.num_bytes + num_bytes
-        if self.max_bytes is not None and total > self.max_bytes:
+        if total > self.max_bytes:
             raise OSError(f"the cache would take {_gib(total)}, more than {_gib(self.max_bytes)}: {SMALLER}")
 
     def _clip(self, file: Any, name: str, *, episode: int, frame: int) -> Tensor:
         slices = file.get_slice(name)
         count = slices.get_shape()[0]
-        step, length = self.spec.windows.get(name, (self.spec.every, 0))
-        row = (frame - frame % self.spec.every) // step
+        step, length, every = self.spec.windows.get(name, (self.spec.every, 0, self.spec.every))
+        row = (frame - frame % every) // step
         if row >= count:
             raise ValueError(f"{self._path(episode)} has no frame {frame}; {REFILL}")
         if not length:

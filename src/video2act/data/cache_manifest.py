@@ -33,8 +33,9 @@ class CacheSpec:
     dtype: Dtype = "float16"
     every: int = 1
     """control steps between two clips that are stored"""
-    windows: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """streams of which single latents are stored -> control steps per latent, latents in a clip"""
+    windows: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    """streams of which single latents are stored -> control steps per latent, latents in a clip, control steps between
+    two clips"""
     described: Mapping[str, Any] = field(default_factory=dict)
     """what the contents depend on, as json"""
     num_episodes: int = 0
@@ -51,9 +52,9 @@ class CacheSpec:
 
     def num_rows(self, stream: str, num_frames: int) -> int:
         """Clips, or latents, that belong to an episode."""
-        step, _ = self.windows.get(stream, (self.every, 0))
+        step, _, every = self.windows.get(stream, (self.every, 0, self.every))
         last = num_frames - 1
-        return 1 + (last - last % self.every) // step
+        return 1 + (last - last % every) // step
 
     def differences(self, other: "CacheSpec") -> list[str]:
         """What is not the same in another manifest: `streams.motion.stride: 1 there, 2 here`."""
@@ -70,9 +71,11 @@ def load_spec(root: Path | str) -> CacheSpec:
         fields = read_json(path)
         found = fields.pop("format", 1)
         if found == FORMAT:
-            windows = {name: (int(step), int(count)) for name, (step, count) in fields.pop("windows").items()}
+            windows = {name: tuple(map(int, numbers)) for name, numbers in fields.pop("windows").items()}
             _check_fields(fields)
-            return CacheSpec(**fields, windows=windows)
+            if all(len(numbers) == 3 for numbers in windows.values()):
+                return CacheSpec(**fields, windows=windows)
+            found = f"{FORMAT} without the streams' rhythms"
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is not the manifest of a cache ({error}); remove {root} and fill it again") from error
     problem = f"{root} is a cache of format {found}, expected {FORMAT}: another version of this program made it"

@@ -27,9 +27,11 @@ from video2act.limits import Limits
 from video2act.runtime.control_loop import EpisodeResult, run_episode
 from video2act.runtime.places import keeps_real_time
 from video2act.runtime.pool import num_workers, open_pool
+from video2act.runtime.refresh import turn
 from video2act.runtime.runner import Runner
 from video2act.trace import Trace, Tracer
-from video2act.types import Observation, Step
+from video2act.types import Observation, Step, Video
+from video2act.viz.film import Explain
 from video2act.viz.recorder import Recorder
 from video2act.viz.rerun_log import RerunLog
 
@@ -327,7 +329,8 @@ def play_policy(
     is_filmed, name = number < evaluation.num_videos, environment.spec.name
     # features do not leave an exported graph
     streams = () if isinstance(system, EnginePolicy) else evaluation.streams
-    recorder = Recorder(streams, config.fps, explain=system.explain, foresee=system.foresee)
+    explained = {"explain": _in_turn(system, system.explain), "foresee": _in_turn(system, system.foresee)}
+    recorder = Recorder(streams, config.fps, **explained)
     watcher = recorder if is_filmed else Tracer()
     rate_hz = environment.spec.fps if evaluation.keeps_real_time else None
     if options.instruction is not None:
@@ -338,7 +341,7 @@ def play_policy(
         watchers: list[Watcher] = [watcher]
         if options.rerun and number < evaluation.num_shown:
             where = "live" if options.rerun == "live" or options.out is None else options.out / film.with_suffix(".rrd")
-            spec, explained = environment.spec, {"explain": system.explain, "foresee": system.foresee}
+            spec = environment.spec
             names = {"state_names": spec.state_names, "action_names": spec.action_names}
             maps = {"fps": config.fps, "streams": streams, **explained} if streams else {}
             watchers.append(ending.enter_context(RerunLog(where, **names, **maps)))
@@ -347,6 +350,16 @@ def play_policy(
         return result, watcher.trace(), None
     recorder.write(options.out / film, "success" if result.success else "failure")
     return result, watcher.trace(), film.as_posix()
+
+
+def _in_turn(system: EvaluatedPolicy, see: Explain) -> Explain:
+    """A refresh in System 2's thread may be in progress when an episode has ended and its film is made."""
+
+    def seen(clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
+        with turn(system):
+            return see(clips, instruction)
+
+    return seen
 
 
 def play_expert(environment: Environment, expert: Expert, seed: int) -> bool:

@@ -10,6 +10,7 @@ from video2act.evaluation.episodes import Evaluation
 from video2act.frames import frame_problems
 from video2act.interfaces import Environment, EnvironmentSpec
 from video2act.refresh_rule import RefreshSpec
+from video2act.runtime.dual_policy import check_trained_for
 from video2act.runtime.freshness import check_staleness_limit
 from video2act.runtime.places import check_used, check_virtual, check_where
 from video2act.runtime.pool import LOCAL
@@ -106,11 +107,7 @@ def check_runtime(evaluation: Evaluation) -> None:
     evaluation.find_limits()
     streams = config.system2.streams if config.system2 and not options.blind else ()
     check_staleness_limit(options.runtime, RefreshSpec(streams, evaluation.refresh_every, config.fps))
-    if options.runtime.overlap == "rtc_trained" and config.system1.max_delay_steps == 0:
-        raise ValueError(
-            "this policy was not trained to continue a plan (max_delay_steps is 0); choose overlap rtc, which guides "
-            "any policy, or train one with --policy.system1.max-delay-steps"
-        )
+    check_trained_for(config, options.runtime)
     if options.simulate_latency is not None:
         check_virtual(options.system2, options.runtime)
     if options.system2 not in ("inline", "thread") and (config.system2 is None or options.blind):

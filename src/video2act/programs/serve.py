@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -159,6 +160,7 @@ def serve_policy(
             outside=runtime.outside_limits,
             check=check,
             state_problem=system.state_problem,
+            rhythm=lcm(*(stream.every for stream in spec.streams)),
         )
 
     if worker is None:

@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from video2act.clips import ImageHistory
-from video2act.config import RuntimeConfig, camera_and_lag
+from video2act.config import PolicyConfig, RuntimeConfig, camera_and_lag
 from video2act.incidents import Incidents
 from video2act.interfaces import (
     BeginsEpisodes,
     ChecksState,
     ConfiguredSystem,
     Continuing,
-    DualSystem,
     Observes,
     Policy,
 )
@@ -51,12 +50,22 @@ OF_SYSTEM2 = (
 """fields of `RuntimeConfig` that a finished policy, which brings its own System 2, cannot follow"""
 
 
-def check_overlap(system: DualSystem, runtime: RuntimeConfig) -> None:
+def check_overlap(system: ConfiguredSystem, runtime: RuntimeConfig) -> None:
     """Raises ValueError if plans shall continue one another, and this system cannot make such plans."""
     if runtime.overlap in ("rtc", "rtc_trained") and not isinstance(system, Continuing):
         raise ValueError(
             f"overlap {runtime.overlap!r} needs a system that can continue a plan, which {type(system).__name__} "
             "cannot; choose replace or temporal_ensemble"
+        )
+    check_trained_for(system.config, runtime)
+
+
+def check_trained_for(config: PolicyConfig, runtime: RuntimeConfig) -> None:
+    """Raises ValueError if plans shall continue one another as in training, and there was no such training."""
+    if runtime.overlap == "rtc_trained" and config.system1.max_delay_steps == 0:
+        raise ValueError(
+            "this policy was not trained to continue a plan (max_delay_steps is 0); choose overlap rtc, which guides "
+            "any policy, or train one with --policy.system1.max-delay-steps"
         )
 
 
@@ -154,6 +163,7 @@ class DualPolicy:
         Args:
             committed: the rest of the running plan, for a plan that continues it.
         """
+        committed = committed and self._as_trained(committed)
         find_condition = self._freshness.choose(self._slow_loop, observation)
         complete, episode = self._images.complete(observation), self._episode
         if isinstance(self._system, ChecksState) and (problem := self._system.state_problem(observation)):
@@ -179,6 +189,15 @@ class DualPolicy:
             return Plan(chunk, condition)
 
         return work
+
+    def _as_trained(self, committed: Committed) -> Committed | None:
+        """None: planning is slower than training has shown, as the first plan may be; the plan then begins anew."""
+        longest = self._system.config.system1.max_delay_steps
+        if self.runtime.overlap != "rtc_trained" or committed.num_frozen <= longest:
+            return committed
+        problem = f"planning takes {committed.num_frozen} control steps, training has shown {longest} (max_delay_steps)"
+        self.incidents.note("planning_slow", f"{problem}; the plan does not continue the one before it")
+        return None
 
     def close(self) -> None:
         """End what the slow loop started."""

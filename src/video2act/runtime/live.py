@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float
 
 from video2act.incidents import Incident
 from video2act.interfaces import Environment
+from video2act.observations import own_copy
 from video2act.runtime.control_loop import Pace
 from video2act.runtime.keys import Keys
 from video2act.runtime.runner import Rates, Runner
@@ -124,7 +125,7 @@ class Live:
             mode = "policy" if self._last is None else self._mode
             action = self._act(observation, pressed, mode=mode)
             if mode != "paused":
-                done.observations.append(observation)
+                done.observations.append(own_copy(observation))
                 done.actions.append(action)
                 done.is_by_hand.append(mode == "by hand")
             self._last = action

@@ -23,6 +23,7 @@ from video2act.config.checks import check, order_problem
 from video2act.incidents import Incidents
 from video2act.interfaces import ConfiguredSystem, Decision, EnvironmentSpec, Perceiver, Policy, Watcher
 from video2act.limits import Limits
+from video2act.observations import own_copy
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.dual_policy import DualPolicy, Times, check_finished, check_overlap
 from video2act.runtime.executor import Executor, check_execute_steps
@@ -171,8 +172,8 @@ class Runner:
             self._executor.guard = self._make_guard(spec.action_names, spec.relative_actions, spec.name)
         if self._durations is not None:
             self._durations.seed(seed)
+        self._executor.reset()  # first: a plan of the last episode may still be made by the policy
         self.policy.reset()
-        self._executor.reset()
         self._begin()
 
     def _begin(self) -> None:
@@ -197,7 +198,7 @@ class Runner:
             StaleConditionError: the condition is too old, and `when_stale` is error.
             System2Error, TimeoutError: System 2 gave no first condition of this episode.
         """
-        started = time.perf_counter()
+        started, observation = time.perf_counter(), own_copy(observation)
         self._executor.check_clock(observation.time)  # before the policy takes the frame in
         self.policy.observe(observation)
         other_rate = self._recorded.other_rate(self._intervals)
@@ -233,7 +234,7 @@ class Runner:
         """A person, or a pause, decides this control step. System 2 sees it, plans are dropped, and the next `step`
         plans anew. Returns the action that may be sent: inside the limits, or the last target again if they forbid it.
         Raises ValueError: it is not finite."""
-        checked = self._executor.guard.check(action)
+        checked, observation = self._executor.guard.check(action), own_copy(observation)
         if checked.kind == "action_not_finite" or (checked.action is None and self.decision is None):
             raise ValueError(f"an action that was given by hand is {checked.problem}")
         self._executor.note("action", checked.kind, text=checked.problem)
@@ -244,8 +245,11 @@ class Runner:
         self._executor.check_clock(observation.time)
         self.policy.observe(observation)
         self._executor.interrupt(observation, sent)
+        is_held = checked.action is None
+        self._held_steps += is_held
         if self.decision is not None:
-            self.decision = replace(self.decision, action=sent, is_new_plan=False, incidents=())
+            flags = {"is_new_plan": False, "is_held": is_held, "is_clamped": bool(checked.kind) and not is_held}
+            self.decision = replace(self.decision, action=sent, incidents=(), **flags)
             for watcher in self._watchers:
                 watcher.on_step(observation, self.decision)
         if self._num_steps == 0:

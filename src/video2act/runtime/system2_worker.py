@@ -50,10 +50,10 @@ class System2Worker:
         self._thread = threading.Thread(target=self._work, name="system2", daemon=True)
         self._thread.start()
 
-    def ask(self, loop: Refreshing, *, not_before: float = 0.0) -> None:
+    def ask(self, loop: Refreshing) -> None:
         """Put a loop in the line, unless it stands there."""
         with self._changed:
-            self._line.setdefault(loop, not_before)
+            self._line.setdefault(loop, 0.0)
             self._changed.notify()
 
     def forget(self, loop: Refreshing) -> None:
@@ -90,10 +90,15 @@ class System2Worker:
                 self.num_refreshes += loop.refresh(self._system)
             except Exception as error:  # noqa: BLE001 - the loop reports it, and the other loops' turn comes
                 self.num_failures += 1
-                pause_s = loop.failed(error)
-                if math.isfinite(pause_s):
-                    self.ask(loop, not_before=time.monotonic() + pause_s)
+                self._let_wait(loop, loop.failed(error))
             self._working_since = None
+
+    def _let_wait(self, loop: Refreshing, pause_s: float) -> None:
+        """Also where the loop has asked again while its refresh failed."""
+        with self._changed:
+            self._line.pop(loop, None)
+            if math.isfinite(pause_s):
+                self._line[loop] = time.monotonic() + pause_s
 
     def _next(self) -> Refreshing | None:
         """Take the next loop from the line; None when the worker is closed."""

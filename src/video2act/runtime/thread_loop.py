@@ -109,9 +109,9 @@ class ThreadSlowLoop:
         """
         if self._is_closed:
             raise RuntimeError(f"System 2 ({self._where}) has been closed; make a new slow loop")
-        copied = self._copied(observation)
+        seen = self._with_images_of_streams(observation)
         with self._changed:
-            newest = Frame(copied, self._episode, self._control_step)
+            newest = Frame(seen, self._episode, self._control_step)
             self._control_step += 1
             is_due = self._make_room() and self._failures.end is None and self._rule.is_due(newest)
             if not self._is_behind:
@@ -167,16 +167,15 @@ class ThreadSlowLoop:
                 f"System 2 ({self._where}): it did not end within {self._hang_timeout_s:g} s; a refresh hangs in it",
             )
 
-    def _copied(self, observation: Observation) -> Observation:
-        """With the images that the streams read; an environment may draw its next frame into the same memory."""
+    def _with_images_of_streams(self, observation: Observation) -> Observation:
+        """Without the others, which would stay in memory."""
         images = {}
         for stream in self._spec.streams:
             image = stream_image(observation, stream.name, camera=stream.camera)
             use = FrameUse(stream.name, stream.camera, stream.frame_px, stream.frame)
             if problem := use.problem((image.shape[0], image.shape[1])):
                 raise ValueError(problem)
-            if stream.camera not in images:
-                images[stream.camera] = image.copy()
+            images[stream.camera] = image
         return replace(observation, images=images)
 
     def _make_room(self) -> bool:

@@ -130,7 +130,7 @@ class Contract(CheckedConfig):
             execute_steps=config.execute_steps,
             refresh_every=config.refresh_every,
             period_s=1 / config.fps,
-            history_steps=max([s.stride * (s.num_frames - 1) for s in streams] + lags, default=0),
+            history_steps=max([s.stride * (s.num_frames - 1) + s.every - 1 for s in streams] + lags, default=0),
             streams={stream.name: ClipShape.of(stream) for stream in streams},
             instructions=instructions,
             frame_sizes=sizes_of(cameras, frame_sizes),

@@ -174,8 +174,10 @@ class RemotePolicy:
         except RemoteError as error:
             server.refused(frame)
             self._note(f"{self._link.address}: {error}")
-        else:
-            server.took(frame)
+            return
+        except HoldError as error:  # the server has the frame, and no condition of it yet
+            self._note(f"{self._link.address}: {error}")
+        server.took(frame)
 
     def _plan(self, server: "_Server", message: dict[str, Any], *, question: int, frame: Frame | None = None) -> None:
         """Ask for a plan, on a new frame or on the server's last one, and pass on the plan or the error."""

@@ -52,6 +52,8 @@ class PolicySession:
         limits: of actions; an action outside is clamped, or, with `outside="hold"`, its plan is not sent.
         check: raises ValueError for an observation that the policy cannot use. Called before the policy sees it.
         state_problem: the numbers of a state that the policy clips; see `ChecksState`.
+        rhythm: control steps after which all of the policy's streams look again: a long gap is filled as far as a clip
+            reaches, and shortened by whole rhythms.
         clock: seconds, for clients that send no time.
     """
 
@@ -64,6 +66,7 @@ class PolicySession:
         outside: Literal["clamp", "hold"] = "clamp",
         check: Callable[[Observation], None] = lambda observation: None,
         state_problem: Callable[[Observation], str] = lambda observation: "",
+        rhythm: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.is_first = True
@@ -73,6 +76,7 @@ class PolicySession:
         self._outside = outside
         self._check = check
         self._state_problem = state_problem
+        self._rhythm = rhythm
         self._clock = clock
         self._trained = TrainingRecord.of_contract(contract)
         self._intervals: deque[float] = deque(maxlen=RATE_STEPS)
@@ -200,8 +204,10 @@ class PolicySession:
                 self._control_step += 1
                 self._policy.observe(now)
             return 0
-        # more than a clip spans changes nothing
-        missing = min(control_step - self._control_step - 1, self._contract.history_steps)
+        missing = control_step - self._control_step - 1
+        too_many = missing - self._contract.history_steps  # more than a clip spans changes nothing
+        if too_many > 0:
+            missing -= too_many - too_many % self._rhythm
         self._control_step = control_step
         for _ in range(missing):
             self._policy.observe(before)

@@ -65,7 +65,8 @@ class Denoising:
         shift = self.config.noise_shift
         uniform = shift * uniform / (1 + (shift - 1) * uniform)
         if self.config.schedule == "ddpm":
-            timestep = (uniform * self.config.num_train_timesteps).long()
+            last = self.config.num_train_timesteps - 1
+            timestep = (uniform * self.config.num_train_timesteps).long().clamp(max=last)  # a shift rounds up to 1
             noisy = self._ddpm.add_noise(actions, noise, timestep)  # type: ignore[arg-type]
             return noisy, timestep.float(), actions if self.config.prediction == "sample" else noise
         level = uniform[:, None, None]

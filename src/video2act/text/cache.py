@@ -7,6 +7,7 @@ mean something, too.
 
 import hashlib
 import os
+from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -18,6 +19,9 @@ from torch import Tensor
 
 from video2act.files.atomic import publish
 from video2act.text.instruction import check_instruction
+
+MAX_BYTES = 2**30
+"""of the embeddings in memory: a server may be told other sentences for months"""
 
 
 @runtime_checkable
@@ -54,7 +58,8 @@ class TextEmbeddings:
         self.encoder = encoder
         self.width = width
         self.missing = missing
-        self._known: dict[str, dict[str, Tensor]] = {}
+        self._known: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
+        """the newest, up to `MAX_BYTES`"""
         self._source: str | None = None
         """fingerprint of the encoder of all embeddings, once it is known"""
         self._is_checked = False
@@ -71,6 +76,9 @@ class TextEmbeddings:
             path = self.path(instruction)
             is_kept = path is not None and path.is_file()
             self._known[instruction] = self._read(path) if path and is_kept else self._compute(instruction, path)
+            while len(self._known) > 1 and sum(map(_num_bytes, self._known.values())) > MAX_BYTES:
+                self._known.popitem(last=False)
+        self._known.move_to_end(instruction)
         return self._known[instruction]
 
     def prepare(self, instructions: Iterable[str]) -> None:
@@ -181,6 +189,10 @@ class EmbeddingsOfAFamily(TextEmbeddings):
 def file_name(instruction: str) -> str:
     """The file of an instruction's embedding."""
     return f"{hashlib.sha256(instruction.encode()).hexdigest()[:32]}.safetensors"
+
+
+def _num_bytes(embedding: dict[str, Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in embedding.values())
 
 
 def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

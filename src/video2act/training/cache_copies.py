@@ -14,7 +14,7 @@ from video2act.data.cache import FeatureCache
 from video2act.data.cache_manifest import CacheSpec
 from video2act.types import Video
 
-VARIED = "varied"
+VARIED = "variation"
 """entry of a copy's manifest"""
 
 

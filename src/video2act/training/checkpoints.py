@@ -24,6 +24,12 @@ FACTS_FILE = "checkpoint.json"
 PIECE_BYTES = 2**24
 
 
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The newest first; without one that was not written to the end."""
+    found = [path for path in folder.glob("*") if path.name.isdecimal()]
+    return sorted(found, key=lambda path: int(path.name), reverse=True)
+
+
 class Checkpoints:
     """The checkpoints below one folder.
 
@@ -91,8 +97,7 @@ class Checkpoints:
             ValueError: a checkpoint lies beyond the end, or is of another number of processes; or all are damaged.
         """
         faults: list[str] = []
-        found = [path for path in self.folder.glob("*") if path.name.isdecimal()]
-        for path in sorted(found, key=lambda path: int(path.name), reverse=True):
+        for path in checkpoints_in(self.folder):
             step, fault = self._look(path, num_steps)
             # all processes go on from the same one
             sound = torch.tensor([not fault], device=self._accelerator.device)

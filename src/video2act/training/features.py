@@ -6,6 +6,7 @@ newest of its latents. Where it is encoded in windows, each clip is encoded for 
 
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from itertools import accumulate
 from math import gcd
 
 import torch
@@ -55,7 +56,7 @@ def cache_spec(policy: Video2Act, dataset: Dataset, *, stage: Stage = "seen", dt
     if stage == "latents":
         described["streams"] = [{**stream, "imagine": None} for stream in described["streams"]]
     streamed = [stream for stream in config.streams if stage == "latents" and stream.encoding == "stream"]
-    windows = {s.name: (_latent_step(system2, s), _clip_latents(system2, s)) for s in streamed}
+    windows = {s.name: (_latent_step(system2, s), _clip_latents(system2, s), s.every) for s in streamed}
     every = gcd(*(stream.every for stream in config.streams))
     return CacheSpec(stage, dtype, every, windows, {**described, "weights": tensors_fingerprint(weights)}, len(dataset))
 
@@ -98,12 +99,12 @@ def _fill(
     # by number: other programs may fill the same cache, so that processes need not miss the same
     mine = [episode for episode in missing if episode % accelerator.num_processes == accelerator.process_index]
     is_shown = accelerator.is_main_process and bool(mine)
+    # others write at the same time, about as fast: what is left begins with this episode
+    lengths = [dataset.lengths[episode] for episode in reversed(missing)]
+    left = dict(zip(reversed(missing), accumulate(lengths), strict=True))
     for episode in track(mine, PROGRESS, disable=not is_shown):
-        # others write at the same time: all that is not there yet
-        left = sum(dataset.lengths[other] for other in missing if other == episode or other not in cache)
-        fill_episode(
-            policy, dataset, store=store, cache=cache, episode=episode, frames_left=left, device=accelerator.device
-        )
+        places = {"store": store, "cache": cache, "episode": episode}
+        fill_episode(policy, dataset, **places, frames_left=left[episode], device=accelerator.device)
     accelerator.wait_for_everyone()
 
 

@@ -20,6 +20,7 @@ from video2act.policy import Video2Act
 from video2act.training.beginning import Beginning, begin_from
 from video2act.training.beside import PREFIX, LearningBeside, VideoClips, measure_cost, shares_of
 from video2act.training.cache_copies import check_room
+from video2act.training.checkpoints import checkpoints_in
 from video2act.training.choice import frame_notes
 from video2act.training.features import fill
 from video2act.training.identity import policy_identity, whole_path
@@ -53,7 +54,7 @@ def train_policy(
     identity = {"policy": policy_identity(policy), "data": data.fingerprint, **begun}
     if weight:
         identity["video_data"] = " ".join(dataset.fingerprint for dataset in video_data)
-    if init and not (resume and (out / CHECKPOINTS).is_dir()):  # a resumed training goes on from its own weights
+    if init and not (resume and checkpoints_in(out / CHECKPOINTS)):  # a resumed training goes on from its own weights
         print(begin(policy, init, parts=init_parts, has_video_model=video_model is not None))
     if policy.system2:
         policy.system2.learn()

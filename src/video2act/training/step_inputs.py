@@ -38,7 +38,9 @@ def training_inputs(
     state."""
     first = loop.first_step * config.gradient_accumulation
     last = config.num_steps * config.gradient_accumulation
-    workers = {"num_workers": config.num_workers, "worker_init_fn": ignore_signals}
+    # fork: the decoded frames lie in memory that processes share
+    forked = {"multiprocessing_context": "fork"} if config.num_workers else {}
+    workers = {"num_workers": config.num_workers, "worker_init_fn": ignore_signals, **forked}
     batches = iter(DataLoader(loader, batch_size=None, sampler=range(first, last), **workers))
     device = loop.accelerator.device
 

@@ -96,6 +96,7 @@ class Tap:
 
     def __init__(self, transformer: nn.Module, cut: Cut, *, returns_pair: bool):
         self.transformer = transformer
+        self._is_in_use = False
         self._recorders = {layer: InputRecorder(returns_pair) for layer in cut.layers}
         # the same modules in shorter lists, so that moving or training the transformer moves and trains these
         self._cut = cut.blocks(transformer)
@@ -117,12 +118,16 @@ class Tap:
 
     @contextmanager
     def __call__(self) -> Iterator[list[InputRecorder]]:
-        """Inside, the transformer ends with the last tapped block; `take` from the recorders what left each."""
+        """Inside, the transformer ends with the last tapped block; `take` from the recorders what left each. Raises
+        RuntimeError: another thread is inside."""
+        if self._is_in_use:
+            raise RuntimeError("two threads use one video model at a time; let them take turns (runtime.refresh.turn)")
         whole = {name: getattr(self.transformer, name) for name in self._cut}
         hooks = [
             attention.register_forward_pre_hook(self._recorders[layer].hook, with_kwargs=True)
             for layer, attention in self._attentions.items()
         ]
+        self._is_in_use = True
         try:
             _replace(self.transformer, self._cut)
             yield list(self._recorders.values())
@@ -130,6 +135,7 @@ class Tap:
             _replace(self.transformer, whole)
             for hook in hooks:
                 hook.remove()
+            self._is_in_use = False
 
 
 def _attention(block: nn.Module) -> nn.Module:
