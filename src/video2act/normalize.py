@@ -71,8 +71,10 @@ class Normalizer(nn.Module):
         self.statistics, self._spread = statistics, spread
         self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32))
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
-        self.register_buffer("low", torch.tensor(low - margin, dtype=torch.float32), persistent=False)
-        self.register_buffer("high", torch.tensor(high + margin, dtype=torch.float32), persistent=False)
+        self._bounds = (low - margin).astype(np.float32), (high + margin).astype(np.float32)
+        """low and high, where no GPU need be waited for"""
+        for name, bound in zip(("low", "high"), self._bounds, strict=True):
+            self.register_buffer(name, torch.tensor(bound), persistent=False)
 
     def normalize(self, raw: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         return (raw - self.shift) / self.scale
@@ -88,7 +90,8 @@ class Normalizer(nn.Module):
 
     def outside(self, raw: Float[np.ndarray, "d"]) -> str:
         """The values that `clip` changes, by name, with their training range; empty if there are none."""
-        return self.statistics.outside(raw, self.low.cpu().numpy(), high=self.high.cpu().numpy())
+        low, high = self._bounds
+        return self.statistics.outside(raw, low, high=high)
 
     def parked(self) -> list[str]:
         """One line for each dimension that hardly moves, with its spread and the scale it gets instead."""
@@ -116,4 +119,5 @@ class Normalizer(nn.Module):
         for name in ("shift", "scale", "low", "high"):
             setattr(part, name, getattr(self, name)[list(chosen)])
         part._spread = self._spread[list(chosen)]
+        part._bounds = part.low.cpu().numpy(), part.high.cpu().numpy()
         return part

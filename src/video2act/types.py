@@ -23,7 +23,8 @@ else:
 
 @dataclass(frozen=True)
 class Observation:
-    """What the robot knows at one control step; the edge of the system."""
+    """What the robot knows at one control step; the edge of the system. `Runner` copies the arrays: an environment may
+    draw its next frame into the same memory."""
 
     images: dict[str, UInt8[np.ndarray, "_h _w 3"]]
     """camera -> RGB, upright"""

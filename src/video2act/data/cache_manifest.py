@@ -71,7 +71,8 @@ def load_spec(root: Path | str) -> CacheSpec:
         fields = read_json(path)
         found = fields.pop("format", 1)
         if found == FORMAT:
-            windows = {name: tuple(map(int, numbers)) for name, numbers in fields.pop("windows").items()}
+            stored = fields.pop("windows")
+            windows: dict[str, Any] = {name: tuple(map(int, numbers)) for name, numbers in stored.items()}
             _check_fields(fields)
             if all(len(numbers) == 3 for numbers in windows.values()):
                 return CacheSpec(**fields, windows=windows)

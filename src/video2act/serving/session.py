@@ -96,7 +96,8 @@ class PolicySession:
             `image_size`, cameras of another size; `control_rate`, observations that come faster.
 
         Raises:
-            MessageError: the message is wrong, or its clock stands still or runs backwards; nothing has changed.
+            MessageError: the message is wrong, or its clock stands still or runs backwards; nothing has changed. After
+                any other error the session has the frame.
             HoldError: there is nothing fresh to plan on, or the plan leaves the limits. The frame was observed.
             ValueError: the plan holds a number that is not finite. The frame was observed.
         """

@@ -143,7 +143,7 @@ class System2(nn.Module):
 
     @contextmanager
     def _recording(self, video: Video) -> Iterator[None]:
-        """Gradients only where the video model learns; float32 products in a GPU's fast precision."""
+        """Gradients only where the video model learns; bfloat16 where the device multiplies it natively."""
         with fast_precision(video.grid.device), torch.set_grad_enabled(self.is_learning and torch.is_grad_enabled()):
             yield
 
