@@ -117,6 +117,11 @@ class DualPolicy:
         return Times(act_s, perceive_s + inline_s, staleness_s)
 
     @property
+    def longest_delay(self) -> int | None:
+        """Control steps that a plan which continues another may take; None: any."""
+        return self._system.config.system1.max_delay_steps if self.runtime.overlap == "rtc_trained" else None
+
+    @property
     def incidents(self) -> Incidents:
         """Failures of System 2 and states that were clipped, over all episodes."""
         return self._slow_loop.incidents
@@ -163,7 +168,6 @@ class DualPolicy:
         Args:
             committed: the rest of the running plan, for a plan that continues it.
         """
-        committed = committed and self._as_trained(committed)
         find_condition = self._freshness.choose(self._slow_loop, observation)
         complete, episode = self._images.complete(observation), self._episode
         if isinstance(self._system, ChecksState) and (problem := self._system.state_problem(observation)):
@@ -189,15 +193,6 @@ class DualPolicy:
             return Plan(chunk, condition)
 
         return work
-
-    def _as_trained(self, committed: Committed) -> Committed | None:
-        """None: planning is slower than training has shown, as the first plan may be; the plan then begins anew."""
-        longest = self._system.config.system1.max_delay_steps
-        if self.runtime.overlap != "rtc_trained" or committed.num_frozen <= longest:
-            return committed
-        problem = f"planning takes {committed.num_frozen} control steps, training has shown {longest} (max_delay_steps)"
-        self.incidents.note("planning_slow", f"{problem}; the plan does not continue the one before it")
-        return None
 
     def close(self) -> None:
         """End what the slow loop started."""

@@ -39,16 +39,26 @@ class Executor:
 
     Args:
         execute_steps: control steps from the beginning of one plan to the beginning of the next.
+        longest_delay: control steps that a plan which continues another may take; None: any.
     Raises:
         ValueError: `execute_steps` is below 1.
     """
 
-    def __init__(self, planner: Planner, guard: Guard, *, execute_steps: int, config: RuntimeConfig):
+    def __init__(
+        self,
+        planner: Planner,
+        guard: Guard,
+        *,
+        execute_steps: int,
+        config: RuntimeConfig,
+        longest_delay: int | None = None,
+    ):
         check_execute_steps(execute_steps)
         self.incidents = Incidents()
         self.guard = guard
         self._planner = planner
         self._execute_steps = execute_steps
+        self._longest_delay = longest_delay
         self._continues = config.overlap in ("rtc", "rtc_trained")
         self._queue = ActionQueue(config.overlap, ensemble_decay=config.ensemble_decay)
         self.reset()
@@ -136,10 +146,20 @@ class Executor:
         rest = self._queue.rest(observation.time) if self._continues else None
         if rest is not None and self._plan is not None:
             num_frozen = min(len(rest), steps_of(self._planner.expected_s(), 1 / self._plan.chunk.period))
-            committed = Committed(rest, num_frozen)
+            committed = self._as_trained(Committed(rest, num_frozen))
         self._begun_at = observation.time
         self._planner.begin(observation, committed)
         return self._planner.take(observation.time)
+
+    def _as_trained(self, committed: Committed) -> Committed | None:
+        """None: planning takes longer than training has shown, as the first plan may; the next then begins anew."""
+        found, longest = committed.num_frozen, self._longest_delay
+        is_slow = longest is not None and found > longest
+        problem = (
+            f"planning takes {found} control steps, training has shown {longest} (max_delay_steps); plans begin anew"
+        )
+        self.note("planning", "planning_slow" if is_slow else "", text=problem)
+        return None if is_slow else committed
 
     def _accept(self, find_plan: Callable[[], Plan | None], now: float) -> bool:
         """Let a plan take over, if one has been made; returns whether one has."""

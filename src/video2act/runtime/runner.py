@@ -145,7 +145,8 @@ class Runner:
             self.policy = DualPolicy(loaded, system2, cameras=() if is_blind else own.cameras, runtime=config)
         planner = self._make_planner()
         self._ending.callback(planner.close)
-        self._executor = Executor(planner, guard, execute_steps=execute_steps, config=config)
+        longest = self.policy.longest_delay if isinstance(self.policy, DualPolicy) else None
+        self._executor = Executor(planner, guard, execute_steps=execute_steps, config=config, longest_delay=longest)
         self._begin()
 
     def __enter__(self) -> "Runner":
