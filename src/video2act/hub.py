@@ -5,7 +5,7 @@ This file knows the config and plain values, not the policy. The card's tables c
 """
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +107,14 @@ def _named(tasks: Collection[str]) -> list[str]:
     return list(dict.fromkeys(named))
 
 
+def _some(tasks: Sequence[str], number: int = 5) -> str:
+    more = len(tasks) - number
+    return "; ".join(tasks[:number]) + f"; and {more} more" * (more > 0)
+
+
 def _data(run: Path | None) -> str:
     sets = load_trained_datasets(run) if run else ()
-    rows = [(data.name, data.robot, data.episodes, data.frames, "; ".join(data.tasks[:5])) for data in sets]
+    rows = [(data.name, data.robot, data.episodes, data.frames, _some(data.tasks)) for data in sets]
     labels = [f"{data.name}: {data.labels}." for data in sets if data.labels]
     if not rows:
         return "Not recorded."

@@ -42,6 +42,42 @@ def test_an_address_stays_whole_and_does_not_lengthen_the_others(tmp_path: Path)
     assert "| a - ws://robot:8000 | 0 | +0.0 |" in text
 
 
+def test_served_policies_alone_are_compared(tmp_path: Path):
+    """It never ended."""
+    for name in ("act", "diffusion"):
+        write_info(tmp_path / name, evaluation_info({"fake:a": [True, name == "act"]}, run=f"ws://{name}:8000"))
+    assert "**ws://act:8000 - ws://diffusion:8000: +50.0 points**" in compare(
+        [tmp_path / "act", tmp_path / "diffusion"]
+    )
+
+
+def test_trainings_that_are_not_found_are_told_together(tmp_path: Path):
+    lost = [write_info(tmp_path / str(n), evaluation_info({"fake:a": [n > 3, n > 4]}, run=f"x/{n}")) for n in range(6)]
+    text = compare(lost)
+    assert f"x/3, which was evaluated in {lost[3]}; and 2 more evaluations, are not found: their trainings are" in text
+    assert text.count("not compared") == 1
+
+
+def test_a_copy_of_an_evaluation_is_no_second_training_seed(tmp_path: Path):
+    """Where the run folder was gone and no fingerprint was recorded, it counted as one."""
+    info = evaluation_info({"fake:a": [True, False]}, run="runs/a")
+    a, copy = (write_info(tmp_path / name, info) for name in ("a", "copy"))
+    others = [write_info(tmp_path / n, evaluation_info({"fake:a": [False, True]}, run=f"runs/{n}")) for n in "bc"]
+    with pytest.raises(
+        ValueError, match=r"/a and .*/copy are of one training, runs/a; they are not two training seeds"
+    ):
+        compare([f"{a},{copy}", ",".join(map(str, others))])
+
+
+def test_scenes_that_stand_twice_are_named(tmp_path: Path):
+    a, b = (evaluation(tmp_path / f"runs/{name}/eval", [True, False]) for name in "ab")
+    info = json.loads((b / "eval_info.json").read_text())
+    info["per_task"][0]["metrics"]["seeds"] = [1000, 1000]
+    write_info(b, info)
+    with pytest.raises(ValueError, match="holds seed 1000 more than once; evaluate again, each seed once"):
+        compare([a, b])
+
+
 def test_names_do_not_repeat_what_all_share(tmp_path: Path):
     a, b = (evaluation(tmp_path / "runs" / name / "eval", [True, False]) for name in ("a", "b"))
     assert "**a - b: +0.0 points**" in compare([a, b])

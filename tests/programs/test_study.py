@@ -410,7 +410,7 @@ class TestReport:
         """A study of results alone said `named before the run`, although its evaluations are older than its file."""
         for arm in ("good", "bad"):
             for seed in (0, 1):
-                info = evaluation_info({"moving:intercept": [arm == "good"] * 10}, first=3000)
+                info = evaluation_info({"moving:intercept": [arm == "good"] * 10}, first=3000, run=f"runs/{arm}{seed}")
                 (tmp_path / f"{arm}{seed}.json").write_text(json.dumps(info))
         arms = {arm: {"results": f"{arm}{{seed}}.json"} for arm in ("good", "bad")}
         text = run(tmp_path, write_study(tmp_path, arms=arms, secondary=[], slices={})).read_text()

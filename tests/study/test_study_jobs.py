@@ -158,6 +158,22 @@ def test_labels_and_results_from_elsewhere(tmp_path: Path):
         ({"datasets": {"demos": {"folder": "nowhere"}}}, r"dataset demos: .*nowhere holds no dataset"),
         ({"datasets": {"demos": {}}}, "one of folder, collect and label, got none"),
         ({"datasets": {"demos": {"collect": {"env": "moving:intercept", "episode": 3}}}}, "did you mean 'episodes'"),
+        (
+            {
+                "datasets": {
+                    **STUDY["datasets"],
+                    "a": {"label": {"data": ["b"], "videos": ["demos"]}},
+                    "b": {"label": {"data": ["demos"], "videos": ["a"]}},
+                }
+            },
+            "it is made from itself: a from b from a",
+        ),
+        (
+            {"datasets": {**STUDY["datasets"], "a": {"label": {"data": "demos", "videos": ["demos"]}}}},
+            r"dataset a: label\.data: expected a list, got 'demos'",
+        ),
+        ({"training": {"num_step": 2}}, r"^training: unknown field num_step of TrainConfig; did you mean 'num_steps'"),
+        ({"primary": {"arm": "good", "than": "bad", "goal_points": 500}}, "goal_points"),
         ({"slices": {"smoke": {"arms": ["god"]}}}, r"no arm \(of slice smoke\) 'god'"),
         (
             {"secondary": [{"arm": "bad", "than": "good"}]},

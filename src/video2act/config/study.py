@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
-from video2act.config.checks import Bound, CheckedConfig, CountingInt, PoolName, Processes, Seed, check
+from video2act.config.checks import Between, Bound, CheckedConfig, CountingInt, PoolName, Processes, Seed, check
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_]*"
 
@@ -98,7 +98,7 @@ class Contrast(CheckedConfig):
 
     arm: str
     than: str
-    goal_points: float | None = None
+    goal_points: Annotated[float, Between(-100, 100)] | None = None
     """the difference that was hoped for, in percentage points; it is printed beside the result"""
     why: str = ""
     """what it would show"""
@@ -154,14 +154,17 @@ class StudyConfig(CheckedConfig):
     slices: dict[str, Slice] = field(default_factory=dict)
 
     def _check(self) -> None:
-        for what, names in (("dataset", self.datasets), ("video model", self.video_models), ("arm", self.arms)):
+        for what, names in (("a dataset", self.datasets), ("a video model", self.video_models), ("an arm", self.arms)):
             for name in names:
-                check(bool(re.fullmatch(NAME, name)), f"the name of a {what} is letters, digits and _, got {name!r}")
+                check(bool(re.fullmatch(NAME, name)), f"the name of {what} is letters, digits and _, got {name!r}")
         check(len(self.arms) > 1, "a study compares arms; name two or more")
         check(0 < len(set(self.seeds)) == len(self.seeds), f"seeds must be given, each once, got {list(self.seeds)}")
         for name in (*self.data, *(name for plan in self.video_models.values() for name in plan.data)):
             known("dataset", name, self.datasets)
         for name, plan in self.datasets.items():
+            for part in ("data", "videos"):
+                given = plan.label.get(part, [])
+                check(isinstance(given, list | tuple), f"dataset {name}: label.{part}: expected a list, got {given!r}")
             for other in (*plan.label.get("data", ()), *plan.label.get("videos", ())):
                 known(f"dataset (of dataset {name})", other, [each for each in self.datasets if each != name])
         if self.video_model:

@@ -121,7 +121,8 @@ def env_of(task: dict[str, Any]) -> str:
 
 def _check_form(found: Any, form: Any, where: str) -> None:
     kind = form if isinstance(form, type) else type(form)
-    check(type(found) is kind and found != [], f"{where}: expected {kind.__name__}, got {shown(found)}")
+    check(type(found) is kind, f"{where}: expected {kind.__name__}, got {shown(found)}")
+    check(found != [], f"{where} is empty")
     if isinstance(form, list):
         for number, item in enumerate(found):
             _check_form(item, form[0], f"{where}[{number}]")

@@ -27,7 +27,7 @@ from video2act.study.origins import (
     settings_differ,
     training_seed,
     trainings_differ,
-    unknown_training,
+    unknown_trainings,
 )
 from video2act.study.results import Results, scene_results
 
@@ -127,8 +127,8 @@ def _results(found: dict[str, list[Evaluated]]) -> tuple[Results, tuple[str, ...
             arms.setdefault(name, {})[seed] = scene_results(info, one["per_task"][0]["metrics"]["seeds"], where=path)
             notes += settings_differ((first, one), (path, info))
     for entries in found.values():
-        notes += [unknown_training(each) for each in entries]
         notes += seeds_differ(entries)
+    notes += unknown_trainings([each for entries in found.values() for each in entries])
     notes += trainings_differ([entries[0] for entries in found.values()])
     notes.append(_same_policy({name: entries[0][1] for name, entries in found.items()}))
     if len(tasks := one["per_task"]) > 1:
@@ -181,6 +181,8 @@ def _run_name(path: Path, info: dict[str, Any]) -> str:
 
 def _short(names: list[str]) -> list[str]:
     """Paths without the folders that all of them share."""
+    if not names:
+        return []
     parts = [Path(name).parts for name in names]
     shared = 0
     while all(len(each) > shared + 1 and each[shared] == parts[0][shared] for each in parts):

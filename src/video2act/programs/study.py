@@ -27,6 +27,9 @@ from video2act.study.times import time_table
 from video2act.study.worker import JobWorker, Outcome
 from video2act.training.resuming import check_kind
 
+FEWEST_SEEDS = 6
+"""whose sign-flip test can reach p < .05"""
+
 
 class StudyFailedError(RuntimeError):
     """Some jobs failed; what the others did is kept."""
@@ -45,6 +48,9 @@ def study(options: StudyOptions) -> Path | str:
     arms, seeds = _part(config, options)
     plan, out = plan_jobs(config, options.study.absolute().parent), options.out.absolute()
     jobs = plan.needed(arms, seeds)
+    if len(config.seeds) < FEWEST_SEEDS and options.slice is None:
+        number, smallest = len(config.seeds), 2 / 2 ** len(config.seeds)
+        print(f"note: with {number} training seeds p is {smallest:g} at least; {FEWEST_SEEDS} can show a difference")
     for arm in arms:
         missing = [seed for seed in seeds if not Path(plan.results[arm, seed]).is_file()]
         if config.arms[arm].results and missing:

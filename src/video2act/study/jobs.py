@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from video2act.config import EvaluateOptions, SimulatedLatency
+from video2act.config import EvaluateOptions, SimulatedLatency, TrainConfig
 from video2act.config.checks import check, located
 from video2act.config.data_options import CollectOptions
 from video2act.config.files import build, read_plain
@@ -120,6 +120,7 @@ def plan_jobs(config: StudyConfig, folder: Path) -> StudyPlan:
     made = _Made(plan, folder)
     for env in (*config.env, *(env for arm in config.arms.values() for env in arm.env)):
         _check_environment(env)
+    build(TrainConfig, config.training, where="training")
     for name in config.datasets:
         made.dataset(name)
     for seed in config.seeds:
@@ -150,13 +151,16 @@ class _Made:
 
     plan: StudyPlan
     folder: Path
+    begun: list[str] = field(default_factory=list)
+    """datasets whose makings are planned now, each made from the next"""
 
     def dataset(self, name: str) -> tuple[str, tuple[str, ...]]:
         entry, config = self.plan.config.datasets[name], self.plan.config
-        out = f"data/{name}"
+        out, chain = f"data/{name}", [*self.begun, name]
         with located(f"dataset {name}"):
+            check(name not in self.begun, f"it is made from itself: {' from '.join(chain)}")
             if entry.folder:
-                found = (self.folder / entry.folder).resolve()
+                found = self._placed_at(entry.folder)
                 check((found / "meta/info.json").is_file(), f"{found} holds no dataset; collect one, or name another")
                 dataset = LeRobotDataset(found)
                 for seeds in recorded_seeds([(dataset, tuple(range(len(dataset))))]).values():
@@ -171,8 +175,10 @@ class _Made:
                 job = StudyJob(f"collect_{name}", words, out, amount=options.episodes)
             else:
                 _refuse(entry.label, ("out",), "datasets")
+                self.begun.append(name)
                 data, needs = self.folders(entry.label.get("data", ()))
                 videos, more = self.folders(entry.label.get("videos", ()))
+                self.begun.remove(name)
                 given = {**entry.label, "data": data, "videos": videos}
                 label: LabelOptions = build(LabelOptions, {**given, "out": out}, where="label")
                 training = given.pop("training", {})
@@ -185,9 +191,12 @@ class _Made:
         found = [self.dataset(name) for name in names]
         return [folder for folder, _ in found], tuple(dict.fromkeys(need for _, needs in found for need in needs))
 
+    def _placed_at(self, path: Any) -> Path:
+        return (self.folder / Path(str(path)).expanduser()).resolve()
+
     def _placed(self, options: Plain) -> tuple[Plain, list[str]]:
         """Options with their files and folders as absolute paths, and the folders."""
-        placed = {name: (self.folder / str(options[name])).resolve() for name in PATHS if options.get(name)}
+        placed = {name: self._placed_at(options[name]) for name in PATHS if options.get(name)}
         for name, path in placed.items():
             check(path.exists(), f"{name}={path} does not exist; paths are seen from the yaml file")
         words = {name: str(path) for name, path in placed.items()}
@@ -250,14 +259,14 @@ class _Made:
                 "where the path differs",
             )
         if arm.results:
-            place = (self.folder / arm.results.format(seed=seed)).resolve()
+            place = self._placed_at(arm.results.format(seed=seed))
             below = evaluations_below(place) if place.is_dir() else []
             check(len(below) < 2, f"{place} holds {len(below)} evaluations; name one: {', '.join(map(str, below))}")
             place = below[0] if len(below) == 1 else place
             self.plan.results[name, seed] = str(place / INFO_FILE if place.is_dir() else place)
             return
         if arm.policy:
-            policy, needs = str((self.folder / arm.policy.format(seed=seed)).resolve()), ()
+            policy, needs = str(self._placed_at(arm.policy.format(seed=seed))), ()
             check(Path(policy).is_dir(), f"{policy} does not exist; policy names run folders that are there already")
         else:
             policy, needs = self.policy(name, arm, seed=seed)

@@ -36,10 +36,12 @@ def check_own_trainings(arm: Sequence[Evaluated]) -> None:
     """Raise ValueError where an arm joins evaluations of one training: it would count as several training seeds."""
     firsts: dict[Path | str, Path] = {}
     for folder, info in arm:
-        run, policy = run_folder(folder, info), info.get("policy_fingerprint")
-        for name in filter(None, (run and run.resolve(), policy)):
+        run, policy, named = run_folder(folder, info), info.get("policy_fingerprint"), info["settings"]["run"]
+        is_lost = named and "://" not in named and not run and not policy
+        results = [task["metrics"]["successes"] for task in info["per_task"]]
+        for name in filter(None, (run and run.resolve(), policy, f"{named}: {results}" if is_lost else "")):
             if (first := firsts.setdefault(name, folder)) != folder:
-                problem = f"{first} and {folder} are of one training, {run or info['settings']['run']}"
+                problem = f"{first} and {folder} are of one training, {run or named}"
                 remedy = "Join evaluations of several trainings, or name one of these"
                 raise ValueError(f"{problem}; they are not two training seeds. {remedy}")
 
@@ -51,17 +53,22 @@ def settings_differ(first: Evaluated, other: Evaluated) -> Iterator[str]:
         yield f"Settings differ: {line}."
 
 
-def unknown_training(evaluated: Evaluated) -> str:
-    """That nothing is known of an evaluation's training: its run folder is not found, or holds another policy now."""
-    path, info = evaluated
-    folder, named = path if path.is_dir() else path.parent, info["settings"]["run"]
-    if run := run_of(folder, info):
-        is_recorded = (run / TRAINING_FILE).is_file()
-        return "" if is_recorded else f"How {run} was trained is not recorded (no {TRAINING_FILE})."
-    if other := replaced_run(folder, info):
-        return f"{other} holds another policy than the one evaluated in {path}, of whose training nothing is known now."
-    is_lost = named and "://" not in named
-    return f"{named}, which was evaluated in {path}, is not found: its training is not compared." if is_lost else ""
+def unknown_trainings(evaluated: Sequence[Evaluated]) -> Iterator[str]:
+    """Of which trainings nothing is known: run folders are not found, or hold another policy now."""
+    lost: list[str] = []
+    for path, info in evaluated:
+        folder, named = path if path.is_dir() else path.parent, info["settings"]["run"]
+        if run := run_of(folder, info):
+            is_recorded = (run / TRAINING_FILE).is_file()
+            yield f"How {run} was trained is not recorded (no {TRAINING_FILE})." * (not is_recorded)
+        elif other := replaced_run(folder, info):
+            known = "of whose training nothing is known now"
+            yield f"{other} holds another policy than the one evaluated in {path}, {known}."
+        elif named and "://" not in named:
+            lost.append(f"{named}, which was evaluated in {path}")
+    if lost:
+        said = "are not found: their trainings are" if len(lost) > 1 else "is not found: its training is"
+        yield f"{_listed(lost, 'evaluations')}, {said} not compared."
 
 
 def trainings_differ(evaluated: Sequence[Evaluated]) -> Iterator[str]:
@@ -95,5 +102,5 @@ def _differences(first: Path, other: Path) -> tuple[str, list[str]]:
     return name, readable(differences(*settings, words=("in the first", "in the second")))
 
 
-def _listed(found: Sequence[str]) -> str:
-    return "; ".join(found[:SHOWN]) + (f"; and {len(found) - SHOWN} more fields" if len(found) > SHOWN else "")
+def _listed(found: Sequence[str], what: str = "fields") -> str:
+    return "; ".join(found[:SHOWN]) + (f"; and {len(found) - SHOWN} more {what}" if len(found) > SHOWN else "")

@@ -18,7 +18,7 @@ from video2act.study.origins import (
     settings_differ,
     training_seed,
     trainings_differ,
-    unknown_training,
+    unknown_trainings,
 )
 
 Results = dict[str, dict[int, Bool[np.ndarray, "scenes"]]]
@@ -87,7 +87,7 @@ def origin_notes(plan: StudyPlan, done: Evaluations) -> tuple[str, ...]:
         if arm not in done or not (made.results or made.policy):
             continue
         check_own_trainings(list(done[arm].values()))
-        notes += [unknown_training(each) for each in done[arm].values()]
+        notes += unknown_trainings(list(done[arm].values()))
         notes += seeds_differ(list(done[arm].values()))
         for seed, evaluated in done[arm].items():
             if (found := training_seed(*evaluated)) not in (UNKNOWN, seed):
@@ -111,8 +111,10 @@ def scene_results(info: dict[str, Any], scenes: Sequence[int], *, where: Path) -
     won: list[bool] = []
     for task in info["per_task"]:
         metrics = task["metrics"]
-        if metrics["seeds"] != list(scenes):
-            theirs, ours = metrics["seeds"], list(scenes)
+        theirs, ours = metrics["seeds"], list(scenes)
+        if twice := next((seed for seed in theirs if theirs.count(seed) > 1), None):
+            raise ValueError(f"{where} holds seed {twice} more than once; evaluate again, each seed once")
+        if theirs != ours:
             raise ValueError(
                 f"{where} was evaluated on {len(theirs)} seeds from {theirs[0]}, and {len(ours)} from {ours[0]} are "
                 "wanted here; evaluate all on the same, a changed study in another folder"
