@@ -139,6 +139,8 @@ class TestManifest:
             {"every": 0},
             {"described": None},
             {"described": {"streams": 3}},
+            {"windows": {"motion": [0, 0, 0]}},
+            {"windows": {"motion": [float("inf"), 1, 1]}},
             {"more": 1},
         ],
         ids=str,

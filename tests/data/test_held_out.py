@@ -44,6 +44,9 @@ def test_one_task_holds_out_its_last_episodes(tmp_path: Path):
         ("aabbbbbb", 2, [1, 7]),
         ("aabbbbbb", 4, [1, 5, 6, 7]),
         ("abab", 1, [2]),
+        ("aabbcc", 3, [1, 3, 5]),
+        ("aabbcc", 4, [0, 1, 3, 5]),  # more than one of each: only then is a task held out whole
+        ("aabbbb", 3, [1, 4, 5]),
     ],
 )
 def test_tasks_are_held_out_in_proportion(tmp_path: Path, tasks: str, count: int, expected: list[int]):

@@ -2,6 +2,7 @@ import errno
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from video2act.data.check import check_dataset
 from video2act.data.lerobot_format import Feature, load_info
 from video2act.data.lerobot_tables import read_tasks
 from video2act.data.recording_format import check_episode
+from video2act.files.atomic import write_bytes
 
 
 @pytest.fixture
@@ -88,6 +90,35 @@ def test_resuming_gives_what_was_never_interrupted(tmp_path, dataset):
         assert writer.num_episodes == 1
         writer.add_episode(make_episode(1, 5, "pull"))
     assert contents(root) == contents(dataset)
+
+
+@pytest.mark.parametrize("episodes", [0, 1])
+def test_after_a_kill_statistics_and_tasks_are_those_of_the_complete_episodes(tmp_path, monkeypatch, episodes: int):
+    """They were those of the episode that was not complete, until another one was recorded."""
+    writer = make_writer(tmp_path / "set")
+    whole = write_dataset(tmp_path / "whole", [make_episode(0)])
+    for number in range(episodes):
+        writer.add_episode(make_episode(number))
+
+    def killed(path: Path, content: bytes) -> None:
+        if path.name == "info.json":
+            raise KeyboardInterrupt
+        write_bytes(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("video2act.data.lerobot_writer.write_bytes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            writer.add_episode(make_episode(1, 5, "pull"))
+    writer.close()
+    DatasetWriter.resume(tmp_path / "set").close()
+    for name in ("stats.json", "tasks.parquet"):
+        path = tmp_path / "set/meta" / name
+        if not episodes:
+            assert not path.exists()
+        elif name == "stats.json":
+            assert json.loads(path.read_text()) == json.loads((whole / "meta" / name).read_text())
+        else:
+            assert path.read_bytes() == (whole / "meta" / name).read_bytes()
 
 
 def test_a_kill_at_any_moment_leaves_the_complete_episodes(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """`label` as it is run: what it writes, what it says of it, what it refuses, and that it goes on."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from video2act.config import InverseTrainConfig, PolicyConfig, TrainConfig
 from video2act.config.training_options import LabelOptions
 from video2act.data import DatasetWriter, Episode, LeRobotDataset, load_origin, open_datasets
 from video2act.data.labels import load_labels
+from video2act.data.origin import ORIGIN_PATH
 from video2act.files.lock import FolderLock, InUseError
 from video2act.policy import Video2Act
 from video2act.presets import PRESETS
@@ -170,6 +172,14 @@ class TestLabels:
         options = LabelOptions(data=(data,), videos=(videos,), out=tmp_path / "out", action=("moves",), training=CONFIG)
         main(options)
         assert LeRobotDataset(tmp_path / "out").action_dim == 2
+
+    def test_mirrored_data_do_not_label_upright_videos(self, data: Path, videos: Path, tmp_path: Path):
+        """The labels were wrong without a word; train refuses such data."""
+        mirrored = Path(shutil.copytree(videos, tmp_path / "mirrored"))
+        path = mirrored / ORIGIN_PATH
+        path.write_text(json.dumps({**load_origin(mirrored), "orientation": "lerobot"}))
+        with pytest.raises(ValueError, match="orientation is upright in the data and lerobot in the videos; turn the"):
+            run(data, mirrored, tmp_path / "out")
 
 
 class TestLearning:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from launched import launch_two
 from video2act.config import OptimizationConfig
 from video2act.training.loop import TrainingLoop
 
@@ -274,6 +275,15 @@ class TestRefused:
         with pytest.raises(ValueError, match=r"\(num_steps: 10 then, 12 now; learning_rate: 0\.1 then, 0\.2 now\)"):
             fit(tmp_path / "run", replace(CONFIG, num_steps=12, learning_rate=0.2), resume=True)
 
+    def test_after_a_training_that_failed_the_next_may_have_another_precision(self, tmp_path: Path):
+        """accelerate keeps its settings for the life of the process."""
+        for precision in ("no", "bf16"):
+            loop = TrainingLoop(
+                Regression(), replace(CONFIG, mixed_precision=precision), folder=tmp_path / precision, resume=False
+            )
+            with loop, pytest.raises(FloatingPointError):
+                loop.run(lambda step: (batch(step)[0], torch.full((4, 2), torch.nan)), "test")
+
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
     def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_checkpoint(self, tmp_path: Path, value: float):
         def inputs(step: int) -> tuple[Tensor, Tensor]:
@@ -284,3 +294,38 @@ class TestRefused:
             fit(tmp_path / "run", inputs=inputs)
         assert [line["step"] for line in metrics(tmp_path / "run")] == list(range(5))
         assert checkpoints(tmp_path / "run") == ["000003"]
+
+
+TWO_LOOPS = """
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from video2act.config import OptimizationConfig
+from video2act.training.loop import TrainingLoop
+
+
+class Mean(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(2, 1)
+
+    def forward(self, x):
+        return self.linear(x).square().mean()
+
+
+for name in ("first", "second"):
+    config = OptimizationConfig(num_steps=2, warmup_steps=0)
+    with TrainingLoop(Mean(), config, folder=Path(sys.argv[1]) / name, resume=False) as loop:
+        loop.run(lambda step: (torch.ones(3, 2),), name)
+        loop.finish()
+"""
+
+
+def test_two_processes_train_twice(tmp_path: Path):
+    """The second training found no processes: `train-video --preset small` trains a VAE first."""
+    (tmp_path / "launched.py").write_text(TWO_LOOPS)
+    launch_two(tmp_path / "launched.py", str(tmp_path))
+    assert [len(metrics(tmp_path / name)) for name in ("first", "second")] == [2, 2]

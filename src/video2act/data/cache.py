@@ -231,7 +231,7 @@ def _facts(path: Path, file: Any, *, episode: int) -> dict[str, dict[str, Any]]:
         written = {
             name: (float(entry["fps"]), int(entry["crc32"]), int(entry["rows"])) for name, entry in streams.items()
         }
-    except (KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SafetensorError) as error:
         raise ValueError(f"{path} was not written by this program, or is damaged ({error}); {REFILL}") from error
     if number != episode:
         raise ValueError(f"{path} holds episode {number}, expected {episode}: files were exchanged; {REFILL}")

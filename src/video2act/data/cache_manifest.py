@@ -75,12 +75,19 @@ def load_spec(root: Path | str) -> CacheSpec:
             windows: dict[str, Any] = {name: tuple(map(int, numbers)) for name, numbers in stored.items()}
             _check_fields(fields)
             if all(len(numbers) == 3 for numbers in windows.values()):
+                _check_windows(windows)
                 return CacheSpec(**fields, windows=windows)
             found = f"{FORMAT} without the streams' rhythms"
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path} is not the manifest of a cache ({error}); remove {root} and fill it again") from error
     problem = f"{root} is a cache of format {found}, expected {FORMAT}: another version of this program made it"
     raise StaleCacheError(f"{problem}; remove it and fill it again")
+
+
+def _check_windows(windows: Mapping[str, tuple[int, int, int]]) -> None:
+    for name, numbers in windows.items():
+        if not all(1 <= number <= MAX_EPISODES for number in numbers):
+            raise ValueError(f"windows of {name} are {numbers}, expected whole numbers from 1 to {MAX_EPISODES}")
 
 
 def _check_fields(fields: dict[str, Any]) -> None:

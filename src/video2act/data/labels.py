@@ -74,7 +74,7 @@ def load_labels(root: Path | str) -> Labels | None:
         labels = Labels(episodes, int(found["num_recorded"]), int(found["num_held_out"]), errors)
         str(labels)  # numbers throughout
         return labels
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         problem = f"{Path(root) / ORIGIN_PATH}: the record {LABELS!r} cannot be read ({type(error).__name__}: {error})"
         raise DatasetError(problem, "restore it, or label again into a new folder") from error
 

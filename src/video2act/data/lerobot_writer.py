@@ -11,13 +11,15 @@ place.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
 from video2act.config.checks import check_relative_actions
+from video2act.config.plain import parse_json
 from video2act.data import lerobot_rows as rows
 from video2act.data.dataset_files import DatasetError, check_no_links
 from video2act.data.lerobot_format import (
@@ -164,6 +166,9 @@ class DatasetWriter:
         lock = _take(root)
         try:
             tasks, stats = cls._recorded(root, info)
+            # they are written before an episode exists
+            _mend(root / TASKS_PATH, rows.tasks_parquet(tasks) if tasks else b"", read=bytes)
+            _mend(root / STATS_PATH, rows.stats_json(stats).encode() if stats else b"", read=_stats_in)
         except BaseException:
             lock.release()  # another program may repair the dataset
             raise
@@ -260,6 +265,20 @@ class DatasetWriter:
         )
         write_bytes(self.root / INFO_PATH, info.to_json().encode())
         self.info, self._tasks, self._stats = info, tasks, total
+
+
+def _stats_in(content: bytes) -> Any:
+    """None: it is damaged."""
+    with suppress(ValueError):
+        return parse_json(content)
+
+
+def _mend(path: Path, content: bytes, *, read: Callable[[bytes], Any]) -> None:
+    """Bring a file to what the complete episodes say; no content: there shall be none."""
+    if not content:
+        path.unlink(missing_ok=True)
+    elif not path.is_file() or read(path.read_bytes()) != read(content):
+        write_bytes(path, content)
 
 
 def _take(root: Path) -> FolderLock:

@@ -142,7 +142,10 @@ def hold_out(dataset: Dataset, count: int) -> list[int]:
         places.setdefault(task if task in often else (), []).append(place)
     shares = {task: count * len(own) / len(tasks) for task, own in places.items()}
     numbers = {task: int(share) for task, share in shares.items()}
-    for task in sorted(shares, key=lambda task: numbers[task] - shares[task])[: count - sum(numbers.values())]:
+    order = sorted(shares, key=lambda task: numbers[task] - shares[task])
+    # a task of which nothing would be left to learn from comes last
+    order.sort(key=lambda task: numbers[task] + 1 >= len(places[task]))
+    for task in order[: count - sum(numbers.values())]:
         numbers[task] += 1
     return sorted(place for task, own in places.items() for place in own[len(own) - numbers[task] :])
 

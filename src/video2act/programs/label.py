@@ -25,6 +25,7 @@ from video2act.training.resuming import check_out, differs_from_finished, settin
 from video2act.training.trackers import check_tracker
 
 HANDFUL = 5
+BOTH = "both must be of one robot"
 """episodes with recorded actions, at least"""
 
 
@@ -113,10 +114,10 @@ def _check(
         raise ValueError(
             f"{recorded_parts(videos)[0].root} has actions already; name datasets without actions as --videos"
         )
-    for word in ("robot", "fps"):
+    for word, remedy in (("robot", BOTH), ("fps", BOTH), ("orientation", "turn the pictures of one")):
         ours, theirs = getattr(data, word), getattr(videos, word)
         if ours != theirs:
-            raise ValueError(f"{word} is {ours} in the data and {theirs} in the videos; both must be of one robot")
+            raise ValueError(f"{word} is {ours} in the data and {theirs} in the videos; {remedy}")
     if not chosen and set(data.cameras) != set(videos.cameras):
         ours, theirs = ", ".join(data.cameras), ", ".join(videos.cameras)
         raise ValueError(f"the data's cameras are {ours}, the videos' {theirs}; choose common ones with --cameras")

@@ -170,6 +170,10 @@ def check_beside(config: PolicyConfig, training: TrainConfig, *, video_data: Seq
                 f"dataset {number + 1} of video_data has no camera {stream.camera!r}, which stream {stream.name!r} "
                 f"looks through; its cameras are {', '.join(dataset.cameras)}"
             )
+        if dataset.orientation != config.orientation:
+            ours, theirs = config.orientation, dataset.orientation
+            problem = f"dataset {number + 1} of video_data has pictures of orientation {theirs}, the policy {ours}"
+            raise ValueError(f"{problem}; turn them, or leave this dataset out")
     # a published model's encoder checks its own
     check_sentences(video_data, MAX_BYTES if isinstance(config.system2.backbone, BackboneConfig) else None)
 

@@ -63,7 +63,9 @@ def write_labels(
     labels = Labels(tuple(range(len(videos))), len(learned), len(held_out), errors)
     _print_errors(errors, labels)
     origin = {**settings, **labels.record()}
-    _write(out, videos, network, config=config, names=names, relative_actions=data.relative_actions, origin=origin)
+    # datasets that record none may stand beside others; those that record some agree
+    relative = next(filter(None, (part.relative_actions for part in recorded_parts(data))), ())
+    _write(out, videos, network, config=config, names=names, relative_actions=relative, origin=origin)
     print(f"{out}: {labels}")
     return labels
 

@@ -139,9 +139,11 @@ class TrainingLoop:
         self.close()
 
     def close(self) -> None:
-        """Let other programs write the folder."""
+        """Let other programs write the folder, and the next training in this process have other settings: accelerate
+        keeps its own for the life of the process."""
         if self._lock:
             self._lock.release()
+        AcceleratorState._reset_state()
 
     def run(self, inputs: Inputs, title: str, *, validate: Callable[[], float] | None = None) -> None:
         """Train to `num_steps`.
@@ -250,10 +252,9 @@ class TrainingLoop:
         if self.is_main:
             write_settings(self.folder, {**self._settings, **(record or {}), FINISHED: True})
             shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
-        self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:  # not `end_training`: the processes go on together
+            tracker.finish()
         self.close()
-        # accelerate keeps its settings for the life of the process, but the next training may want others
-        AcceleratorState._reset_state()
 
     def _step(self, step: int, inputs: Inputs) -> tuple[dict[str, float], float]:
         """Losses by name, and the norm of the gradient."""

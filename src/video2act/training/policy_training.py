@@ -1,5 +1,6 @@
 """The training of a policy, from the first look at the data to the run folder. `programs/train.py` checks its input."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from video2act.training.cache_copies import check_room
 from video2act.training.checkpoints import checkpoints_in
 from video2act.training.choice import frame_notes
 from video2act.training.features import fill
-from video2act.training.identity import policy_identity, whole_path
+from video2act.training.identity import policy_identity
 from video2act.training.loop import CHECKPOINTS, TrainingLoop
 from video2act.training.new_policy import build_policy, copies_of, open_cache, prepare_text
 from video2act.training.record import save_runs
@@ -50,7 +51,7 @@ def train_policy(
     torch.manual_seed(training.seed)
     weight = training.video_loss_weight
     policy = build_policy(config, learned.stats, video_model=video_model, whole=weight > 0)
-    begun = {"init": whole_path(init), "init_parts": list(init_parts)} if init else {}
+    begun = {"init": os.path.realpath(init.expanduser()), "init_parts": list(init_parts)} if init else {}
     identity = {"policy": policy_identity(policy), "data": data.fingerprint, **begun}
     if weight:
         identity["video_data"] = " ".join(dataset.fingerprint for dataset in video_data)

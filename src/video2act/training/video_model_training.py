@@ -204,6 +204,7 @@ def _write_base(base: Path, backbone: ScratchConfig, *, vae: dict[str, Tensor], 
     growing = base.with_name(f"{BASE}.tmp")
     shutil.rmtree(growing, ignore_errors=True)
     write_base(growing, backbone, vae=vae, statistics=statistics)
+    shutil.rmtree(base, ignore_errors=True)  # of a training that was killed before it had begun
     growing.rename(base)
 
 
