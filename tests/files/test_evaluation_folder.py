@@ -61,7 +61,7 @@ def test_an_evaluation_of_another_policy_is_not_the_runs(tmp_path: Path, capsys:
 
 DAMAGE: dict[str, Callable[[dict[str, Any]], object]] = {
     "it has no per_task": lambda info: info.pop("per_task"),
-    "it: per_task: expected list, got []": lambda info: info["per_task"].clear(),
+    "it: per_task is empty": lambda info: info["per_task"].clear(),
     "it: per_task[0]: expected dict, got 3": lambda info: info["per_task"].insert(0, 3),
     "metrics: successes[0]: expected bool, got 1": lambda info: info["per_task"][0]["metrics"].update(successes=[1, 0]),
     "fake:a has 1 and 2 episodes": lambda info: info["per_task"][0]["metrics"]["seeds"].pop(),

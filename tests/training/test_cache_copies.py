@@ -116,7 +116,7 @@ def test_a_copy_is_not_taken_for_the_cache(recorded: Path, video_model: Path, tm
     options = {"preset": "small", "video_model": video_model}
     fill_cache((recorded,), tmp_path / "cache", **options, clip_jitter=0.2, clip_copies=1)
     (copy,) = (tmp_path / "cache" / COPIES).iterdir()
-    with pytest.raises(StaleCacheError, match=r"varied"):
+    with pytest.raises(StaleCacheError, match=r"variation"):
         train((recorded,), tmp_path / "run", config=CONFIG, **options, cache=copy)
 
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
-from video2act.config.checks import Between, Bound, CheckedConfig, CountingInt, PoolName, Processes, Seed, check
+from video2act.config.checks import Bound, CheckedConfig, CountingInt, PoolName, Processes, Seed, check
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_]*"
 
@@ -98,10 +98,14 @@ class Contrast(CheckedConfig):
 
     arm: str
     than: str
-    goal_points: Annotated[float, Between(-100, 100)] | None = None
+    goal_points: float | None = None
     """the difference that was hoped for, in percentage points; it is printed beside the result"""
     why: str = ""
     """what it would show"""
+
+    def _check(self) -> None:
+        goal = self.goal_points
+        check(goal is None or -100 <= goal <= 100, f"goal_points must be from -100 to 100, got {goal}")
 
     def __str__(self) -> str:
         return f"{self.arm} - {self.than}"

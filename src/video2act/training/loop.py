@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, set_seed
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -96,6 +96,7 @@ class TrainingLoop:
         if config.track and not self.accelerator.log_with:  # it would go on without
             raise ImportError(f"this accelerate cannot use {config.track}: pip install -U accelerate {config.track}")
         self.is_main = self.accelerator.is_main_process
+        self._is_fsdp = self.accelerator.distributed_type is DistributedType.FSDP
         self._lock = FolderLock(folder, "a training") if self.is_main else None
         try:
             self.accelerator.wait_for_everyone()
@@ -143,7 +144,8 @@ class TrainingLoop:
         keeps its own for the life of the process."""
         if self._lock:
             self._lock.release()
-        AcceleratorState._reset_state()
+        if not self._is_fsdp:  # which accelerate finds once in a process only
+            AcceleratorState._reset_state()
 
     def run(self, inputs: Inputs, title: str, *, validate: Callable[[], float] | None = None) -> None:
         """Train to `num_steps`.
