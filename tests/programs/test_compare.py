@@ -69,13 +69,14 @@ def test_a_copy_of_an_evaluation_is_no_second_training_seed(tmp_path: Path):
         compare([f"{a},{copy}", ",".join(map(str, others))])
 
 
-def test_scenes_that_stand_twice_are_named(tmp_path: Path):
+@pytest.mark.parametrize("seed", [1000, 0])
+def test_scenes_that_stand_twice_are_named(tmp_path: Path, seed: int):
     a, b = (evaluation(tmp_path / f"runs/{name}/eval", [True, False]) for name in "ab")
     info = json.loads((b / "eval_info.json").read_text())
-    info["per_task"][0]["metrics"]["seeds"] = [1000, 1000]
+    info["per_task"][0]["metrics"]["seeds"] = [seed, seed]
     write_info(b, info)
-    with pytest.raises(ValueError, match="holds seed 1000 more than once; evaluate again, each seed once"):
-        compare([a, b])
+    with pytest.raises(ValueError, match=f"holds seed {seed} more than once; evaluate again, each seed once"):
+        compare([b, a])
 
 
 def test_names_do_not_repeat_what_all_share(tmp_path: Path):

@@ -197,7 +197,7 @@ class FeatureCache:
     def _clip(self, file: Any, name: str, *, episode: int, frame: int) -> Tensor:
         slices = file.get_slice(name)
         count = slices.get_shape()[0]
-        step, length, every = self.spec.windows.get(name, (self.spec.every, 0, self.spec.every))
+        step, length, every = self.spec.window(name)
         row = (frame - frame % every) // step
         if row >= count:
             raise ValueError(f"{self._path(episode)} has no frame {frame}; {REFILL}")

@@ -50,9 +50,13 @@ class CacheSpec:
         fields = {**vars(self), "windows": dict(self.windows), "format": FORMAT}
         return json.dumps(fields, indent=2, sort_keys=True) + "\n"
 
+    def window(self, stream: str) -> tuple[int, int, int]:
+        """Control steps per row, latents in a clip (0: the rows are clips), control steps between two clips."""
+        return self.windows.get(stream, (self.every, 0, self.every))
+
     def num_rows(self, stream: str, num_frames: int) -> int:
         """Clips, or latents, that belong to an episode."""
-        step, _, every = self.windows.get(stream, (self.every, 0, self.every))
+        step, _, every = self.window(stream)
         last = num_frames - 1
         return 1 + (last - last % every) // step
 

@@ -25,8 +25,8 @@ from video2act.training.resuming import check_out, differs_from_finished, settin
 from video2act.training.trackers import check_tracker
 
 HANDFUL = 5
-BOTH = "both must be of one robot"
 """episodes with recorded actions, at least"""
+BOTH = "both must be of one robot"
 
 
 def main(options: LabelOptions) -> None:

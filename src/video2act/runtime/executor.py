@@ -154,12 +154,12 @@ class Executor:
     def _as_trained(self, committed: Committed) -> Committed | None:
         """None: planning takes longer than training has shown, as the first plan may; the next then begins anew."""
         found, longest = committed.num_frozen, self._longest_delay
-        is_slow = longest is not None and found > longest
-        problem = (
-            f"planning takes {found} control steps, training has shown {longest} (max_delay_steps); plans begin anew"
-        )
-        self.note("planning", "planning_slow" if is_slow else "", text=problem)
-        return None if is_slow else committed
+        if longest is None or found <= longest:
+            self.note("planning", "")
+            return committed
+        problem = f"planning takes {found} control steps, training has shown {longest} (max_delay_steps)"
+        self.note("planning", "planning_slow", text=f"{problem}; plans begin anew")
+        return None
 
     def _accept(self, find_plan: Callable[[], Plan | None], now: float) -> bool:
         """Let a plan take over, if one has been made; returns whether one has."""

@@ -156,9 +156,9 @@ class _Made:
 
     def dataset(self, name: str) -> tuple[str, tuple[str, ...]]:
         entry, config = self.plan.config.datasets[name], self.plan.config
-        out, chain = f"data/{name}", [*self.begun, name]
+        out = f"data/{name}"
         with located(f"dataset {name}"):
-            check(name not in self.begun, f"it is made from itself: {' from '.join(chain)}")
+            check(name not in self.begun, f"it is made from itself: {' from '.join([*self.begun, name])}")
             if entry.folder:
                 found = self._placed_at(entry.folder)
                 check((found / "meta/info.json").is_file(), f"{found} holds no dataset; collect one, or name another")
@@ -178,7 +178,7 @@ class _Made:
                 self.begun.append(name)
                 data, needs = self.folders(entry.label.get("data", ()))
                 videos, more = self.folders(entry.label.get("videos", ()))
-                self.begun.remove(name)
+                self.begun.pop()
                 given = {**entry.label, "data": data, "videos": videos}
                 label: LabelOptions = build(LabelOptions, {**given, "out": out}, where="label")
                 training = given.pop("training", {})

@@ -20,7 +20,7 @@ from video2act.evaluation.comparison import (
     told_by,
 )
 from video2act.files.atomic import write_text
-from video2act.study.jobs import StudyPlan
+from video2act.study.jobs import StudyJob, StudyPlan
 from video2act.study.named import Named, read_named
 from video2act.study.plots import draw
 from video2act.study.records import MADE_FROM, read_record
@@ -37,6 +37,9 @@ from video2act.study.sections import (
 )
 from video2act.viz.charts import Share, share_chart
 from video2act.viz.page import Page
+
+Records = Sequence[tuple[StudyJob, dict[str, Any]]]
+"""jobs that were begun, and what is recorded of them"""
 
 
 def write_report(
@@ -61,7 +64,8 @@ def write_report(
     results = {arm: found[arm] for arm in arms if arm in found}
     rates = {arm: rate(outcomes) for arm, outcomes in results.items()}
     primary, secondary = _differences(plan, results)
-    costs, notice = _costs(plan, folder), _slice(plan, part)
+    records = [(job, record) for job in plan.jobs.values() if (record := read_record(folder, job))]
+    costs, notice = _costs(records), _slice(plan, part)
     notes = (left_out_note(plan, folder), size_note(plan, evaluations), *origin_notes(plan, evaluations))
     sections = [
         _primary(plan, results, read_named(folder), has_goal=part is None),
@@ -83,7 +87,7 @@ def write_report(
         "scenes": {
             arm: {seed: "".join("01"[int(w)] for w in won) for seed, won in results[arm].items()} for arm in results
         },
-        "made_from": _made_from(plan, folder),
+        "made_from": _made_from(records),
         "compute": costs,
     }
     write_text(folder / "results.json", json.dumps(content, indent=2) + "\n")
@@ -233,19 +237,18 @@ def _missing(plan: StudyPlan, results: Results, *, arms: Collection[str], seeds:
     return Section("Missing", listed or ("Nothing: every arm and seed is done.",))
 
 
-def _costs(plan: StudyPlan, folder: Path) -> dict[str, Any]:
+def _costs(records: Records) -> dict[str, Any]:
     """CPU-seconds by kind of job, attempts that were interrupted and their seconds, machines and versions."""
     spent, machines, versions = dict[str, float](), dict[str, Any](), dict[str, list[str]]()
     cut = list[float]()
-    for job in plan.jobs.values():
-        record = read_record(folder, job)
-        for attempt in record["attempts"] if record else ():
+    for job, record in records:
+        for attempt in record["attempts"]:
             if "cpu_seconds" in attempt:
                 spent[job.kind] = round(spent.get(job.kind, 0.0) + attempt["cpu_seconds"], 3)
             elif "seconds" in attempt:
                 cut.append(attempt["seconds"])
             machines[attempt["machine"]["host"]] = attempt["machine"]
-        for name, version in (record or {}).get("versions", {}).items():
+        for name, version in record.get("versions", {}).items():
             found = versions.setdefault(name, [])
             found += [version] * (bool(version) and version not in found)
     interrupted = {"attempts": len(cut), "seconds": round(sum(cut), 3)}
@@ -257,10 +260,9 @@ def _costs(plan: StudyPlan, folder: Path) -> dict[str, Any]:
     }
 
 
-def _made_from(plan: StudyPlan, folder: Path) -> dict[str, str]:
+def _made_from(records: Records) -> dict[str, str]:
     """The fingerprints of datasets and video models: whether a study elsewhere had the same."""
-    records = [read_record(folder, job) or {} for job in plan.jobs.values()]
-    read = [record.get(MADE_FROM, {}) for record in records if record.get("finished")]
+    read = [record.get(MADE_FROM, {}) for _, record in records if record.get("finished")]
     places = {place: found for each in read for place, found in each.items()}
     return {place: found for place, found in sorted(places.items()) if not place.startswith("policies/")}
 

@@ -112,7 +112,8 @@ def scene_results(info: dict[str, Any], scenes: Sequence[int], *, where: Path) -
     for task in info["per_task"]:
         metrics = task["metrics"]
         theirs, ours = metrics["seeds"], list(scenes)
-        if twice := next((seed for seed in theirs if theirs.count(seed) > 1), None):
+        if len(set(theirs)) < len(theirs):
+            twice = next(seed for seed in theirs if theirs.count(seed) > 1)
             raise ValueError(f"{where} holds seed {twice} more than once; evaluate again, each seed once")
         if theirs != ours:
             raise ValueError(

@@ -60,6 +60,8 @@ class TextEmbeddings:
         self.missing = missing
         self._known: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
         """the newest, up to `MAX_BYTES`"""
+        self._num_bytes = 0
+        """of them"""
         self._source: str | None = None
         """fingerprint of the encoder of all embeddings, once it is known"""
         self._is_checked = False
@@ -76,8 +78,9 @@ class TextEmbeddings:
             path = self.path(instruction)
             is_kept = path is not None and path.is_file()
             self._known[instruction] = self._read(path) if path and is_kept else self._compute(instruction, path)
-            while len(self._known) > 1 and sum(map(_num_bytes, self._known.values())) > MAX_BYTES:
-                self._known.popitem(last=False)
+            self._num_bytes += _num_bytes(self._known[instruction])
+            while len(self._known) > 1 and self._num_bytes > MAX_BYTES:
+                self._num_bytes -= _num_bytes(self._known.popitem(last=False)[1])
         self._known.move_to_end(instruction)
         return self._known[instruction]
 

@@ -103,8 +103,15 @@ def _fill(
     lengths = [dataset.lengths[episode] for episode in reversed(missing)]
     left = dict(zip(reversed(missing), accumulate(lengths), strict=True))
     for episode in track(mine, PROGRESS, disable=not is_shown):
-        places = {"store": store, "cache": cache, "episode": episode}
-        fill_episode(policy, dataset, **places, frames_left=left[episode], device=accelerator.device)
+        fill_episode(
+            policy,
+            dataset,
+            store=store,
+            cache=cache,
+            episode=episode,
+            frames_left=left[episode],
+            device=accelerator.device,
+        )
     accelerator.wait_for_everyone()
 
 
