@@ -22,6 +22,7 @@ from video2act.limits import Limits
 from video2act.policy import Video2Act
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.control_loop import run_episode
+from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.slow_loop import InlineSlowLoop
 from video2act.runtime.thread_loop import ThreadSlowLoop
 from video2act.types import ActionChunk, Observation, VideoCondition
@@ -185,7 +186,7 @@ def test_an_environment_may_draw_into_the_same_memory(system1: str):
             return super().act(observation, condition)
 
     read: list[tuple[int, ...]] = []
-    recorder = Recorder((MOTION,), FPS, explain=lambda clips: {})
+    recorder = Recorder((MOTION,), FPS, explain=lambda clips, cameras: {})
     image, state = np.zeros((8, 8, 3), np.uint8), np.zeros(2, np.float32)
     system = Reading(horizon=60)
     with Runner(system, system1=system1, system2="thread", refresh_every=1, watch=recorder) as runner:
@@ -223,6 +224,7 @@ def test_an_episode_begins_when_the_last_plan_of_the_one_before_is_done():
         runner.reset()
         assert calls == ["begin", "planned", "planned", "begin"]
         assert runner.condition is None
+        assert isinstance(runner.policy, DualPolicy)
         assert runner.policy.condition is None
 
 
