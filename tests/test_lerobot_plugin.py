@@ -4,6 +4,7 @@ What LeRobot itself makes of it is `make test-interop`'s business; that the plug
 here.
 """
 
+import dataclasses
 import enum
 import importlib
 import inspect
@@ -96,6 +97,13 @@ def make(
     stats = {
         name: {"mean": [0.0] * size, "std": [1.0] * size, "min": [-1.0] * size, "max": [1.0] * size}
         for name, size in (("observation.state", 3), ("action", 2))
+    }
+    # an angle in degrees
+    stats["observation.state"] = {
+        "mean": [45.0, 0.0, 0.0],
+        "std": [60.0, 1.0, 1.0],
+        "min": [-180.0, -1.0, -1.0],
+        "max": [300.0, 1.0, 1.0],
     }
 
     def made(**options: Any) -> Any:
@@ -284,6 +292,74 @@ def test_lerobot_loads_the_weights_by_position(policy: Any, tmp_path: Path):
     type(policy)._load_as_safetensor(policy, str(file), "cpu", False)
     torch.testing.assert_close(policy.predict_action_chunk(seen_by(policy)).isfinite(), before.isfinite())
     assert any(bool(parameter.any()) for parameter in policy.parameters())
+
+
+def saved_and_loaded(policy: Any, plugin: Any, folder: Path, **changes: Any) -> Any:
+    policy.model.save_weights(folder / "model.safetensors")
+    loaded = plugin[1].Video2ActPolicy(dataclasses.replace(policy.config, **changes)).eval()
+    return loaded._load_as_safetensor(loaded, str(folder / "model.safetensors"), "cpu", False)
+
+
+def test_a_loaded_policy_reads_states_as_the_saved_one(make: Callable[..., Any], plugin: Any, tmp_path: Path):
+    """It clipped every state to [-2, 2]: the range was not saved."""
+    policy = make()
+    loaded = saved_and_loaded(policy, plugin, tmp_path)
+    assert loaded.model.statistics == policy.model.statistics
+    assert loaded.model.statistics["state"].max == (300.0, 1.0, 1.0)
+    state = torch.tensor([[90.0, 0.5, 7.0]])
+    assert policy.model.normalize_state.clip(state).tolist() == [[90.0, 0.5, 2.0]]
+    torch.testing.assert_close(loaded.model.normalize_state.clip(state), policy.model.normalize_state.clip(state))
+    (tmp_path / "again").mkdir()
+    again = saved_and_loaded(loaded, plugin, tmp_path / "again")
+    assert again.config.statistics == policy.config.statistics
+
+
+def test_a_checkpoint_of_an_older_plugin_clips_nothing_and_says_so(
+    make: Callable[..., Any], plugin: Any, tmp_path: Path
+):
+    policy = make()
+    with pytest.warns(UserWarning, match="saved before the plugin kept statistics"):
+        loaded = saved_and_loaded(policy, plugin, tmp_path, statistics="")
+    state = torch.tensor([[-9000.0, 0.5, 7.0]])
+    assert torch.equal(loaded.model.normalize_state.clip(state), state)
+    torch.testing.assert_close(
+        loaded.model.normalize_state.normalize(state), policy.model.normalize_state.normalize(state)
+    )
+
+
+def test_statistics_of_other_weights_are_refused(make: Callable[..., Any], plugin: Any, tmp_path: Path):
+    policy = make()
+    other = policy.config.statistics.replace("45.0", "-45.0")
+    with pytest.raises(ValueError, match=r"config\.json: state is not that of these weights"):
+        saved_and_loaded(policy, plugin, tmp_path, statistics=other)
+    with pytest.raises(ValueError, match=r"the field `statistics` of config\.json does not hold statistics"):
+        saved_and_loaded(policy, plugin, tmp_path, statistics="[]")
+
+
+def test_clips_of_a_control_stand_still_in_training_too(policy: Any):
+    """`is_still` was read on the robot only."""
+    batches = importlib.import_module("lerobot_policy_video2act.batches")
+    seen = training_batch(policy, 3)
+    config, generator = policy.model.config, torch.Generator().manual_seed(0)
+    moving = next(s for s in config.system2.streams if s.num_frames > 1)
+    streams = tuple(
+        dataclasses.replace(s, is_still=s.num_frames > 1, encoding="window") for s in config.system2.streams
+    )
+    still = dataclasses.replace(config, system2=dataclasses.replace(config.system2, streams=streams))
+    clip = batches.training_batch(seen, still, generator=generator).videos[moving.name].grid
+    assert (clip == clip[:, :, -1:]).all()
+    clip = batches.training_batch(seen, config, generator=generator).videos[moving.name].grid
+    assert not (clip == clip[:, :, -1:]).all()
+
+
+def test_a_rhythm_that_lerobots_batches_cannot_keep_is_refused(policy: Any):
+    """It was trained on other clips than the robot sees."""
+    batches = importlib.import_module("lerobot_policy_video2act.batches")
+    config = policy.model.config
+    streams = tuple(dataclasses.replace(s, every=2) for s in config.system2.streams)
+    config = dataclasses.replace(config, system2=dataclasses.replace(config.system2, streams=streams))
+    with pytest.raises(ValueError, match=r"every=2.*video2act train"):
+        batches.training_batch(training_batch(policy, 3), config, generator=torch.Generator())
 
 
 def test_queued_actions_are_dropped(policy: Any):

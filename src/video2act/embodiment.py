@@ -80,15 +80,15 @@ class Embodiment:
 
     def known(self, like: Tensor) -> Float[Tensor, "unified"]:
         """1 at the robot's places, 0 elsewhere."""
-        mask = like.new_zeros(UNIFIED_DIM)
-        mask[list(self.places)] = 1
-        return mask
+        # built in one piece: an exporter cannot trace what is assigned into a tensor
+        return like.new_tensor([float(place in self.places) for place in range(UNIFIED_DIM)])
 
     def unify(self, own: Float[Tensor, "*b d"]) -> Float[Tensor, "*b unified"]:
         """The robot's numbers at their places, zeros elsewhere."""
-        unified = own.new_zeros(*own.shape[:-1], UNIFIED_DIM)
-        unified[..., list(self.places)] = own
-        return unified
+        from torch.nn.functional import pad
+
+        zero, column = len(self.places), {place: i for i, place in enumerate(self.places)}
+        return pad(own, (0, 1))[..., [column.get(place, zero) for place in range(UNIFIED_DIM)]]
 
     def own(self, unified: Float[Tensor, "*b unified"]) -> Float[Tensor, "*b d"]:
         """The inverse of `unify`."""

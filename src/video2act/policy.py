@@ -275,11 +275,7 @@ class Video2Act(nn.Module):
         backbone = make_published(config.system2)
         check_file(lambda: cls(config, statistics, backbone=backbone), weights)
         policy = cls(config, statistics, backbone=backbone)
-        maps = {"state": policy.normalize_state, "action": policy.normalize_action}
-        described = {name: each.shift.clone() for name, each in maps.items()}
         policy.load_weights(weights)
-        for name, each in maps.items():
-            each.check_same(described[name], f"{path / STATISTICS_FILE}: {name}")
         if policy.system2 is not None:
             policy.system2.merge_adapter(path)
         policy.folder = path
@@ -302,9 +298,17 @@ class Video2Act(nn.Module):
         """An instruction of the training; empty if the run folder records none."""
         return "" if self.folder is None else next(iter(load_instructions(self.folder)), "")
 
-    def load_weights(self, path: Path | str) -> None:
-        """The inverse of `save_weights`, strict. Raises as `load` does."""
+    def load_weights(self, path: Path | str, *, described_in: str | None = STATISTICS_FILE) -> None:
+        """The inverse of `save_weights`, strict. Raises as `load` does.
+
+        Args:
+            described_in: file beside the weights with this policy's statistics, which must fit; None: not known.
+        """
+        maps = {"state": self.normalize_state, "action": self.normalize_action}
+        described = {name: each.shift.clone() for name, each in maps.items()}
         load_weights(self, Path(path), elsewhere=self.elsewhere)
+        for name, each in maps.items() if described_in else ():
+            each.check_same(described[name], f"{Path(path).parent / described_in}: {name}")
 
     def save_pretrained(self, path: Path | str, run: Path | str | None = None) -> None:
         """Write a folder for `from_pretrained` and the Hugging Face Hub: the policy and its card.

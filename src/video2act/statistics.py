@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from video2act.config.checks import shown
-from video2act.config.plain import read_json
+from video2act.config.plain import parse_json
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Statistics:
 
 
 def statistics_to_json(statistics: dict[str, Statistics]) -> str:
-    """The inverse of `load_statistics`."""
+    """The inverse of `parse_statistics`."""
     return json.dumps({name: asdict(entry) for name, entry in statistics.items()}, indent=2) + "\n"
 
 
@@ -66,11 +66,16 @@ def load_statistics(path: Path) -> dict[str, Statistics]:
         raise FileNotFoundError(
             f"{path} does not exist; a run folder holds config.json, model.safetensors and stats.json"
         )
+    return parse_statistics(path.read_bytes(), str(path), remedy="copy the run folder again")
+
+
+def parse_statistics(text: str | bytes, source: str, *, remedy: str = "copy it again") -> dict[str, Statistics]:
+    """The inverse of `statistics_to_json`. Raises ValueError naming the source."""
     try:
-        return {name: _statistics(entry, name) for name, entry in read_json(path).items()}
+        return {name: _statistics(entry, name) for name, entry in parse_json(text).items()}
     except (ValueError, TypeError, AttributeError) as error:
-        problem = f"{path} does not hold statistics (mean, std, min, max per feature): {str(error)[:200]}"
-        raise ValueError(f"{problem}; copy the run folder again") from error
+        problem = f"{source} does not hold statistics (mean, std, min, max per feature): {str(error)[:200]}"
+        raise ValueError(f"{problem}; {remedy}") from error
 
 
 def _statistics(entry: dict[str, Any], feature: str) -> Statistics:

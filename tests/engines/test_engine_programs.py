@@ -76,7 +76,9 @@ def test_the_command_exports_and_says_how_exact_it_is(
     words = ["video2act", "export", str(policy.folder), "--to", "onnx", "--out", str(out), "--data", str(recorded)]
     monkeypatch.setattr(sys, "argv", [*words, "--episode", "1"])
     cli.main()
-    assert "on episode 1 of push normalised actions differ from PyTorch's by at most" in capsys.readouterr().out
+    assert (
+        "on episode 1 of push normalised actions differ from PyTorch's in float32 by at most" in capsys.readouterr().out
+    )
     assert (out / "step.onnx").is_file()
     for wrong, message in (
         (["video2act", "export", str(onnx_folder), "--to", "onnx"], "holds an exported policy"),

@@ -1,6 +1,7 @@
 """Exporting: every form of policy that can be exported is exact, and what cannot is refused before any work."""
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +14,18 @@ from engine_fakes import observations
 
 from video2act.config import DenoisingConfig, FilterConfig, PolicyConfig, PretrainedBackboneConfig, PretrainedConfig
 from video2act.data import open_dataset
+from video2act.embodiment import UNIFIED, UNIFIED_DIM
 from video2act.engines import export
 from video2act.engines.choice import check_exportable
 from video2act.engines.export import export_policy
 from video2act.engines.folder import ENGINE_FILE, Engine
 from video2act.engines.graphs import linear_schedule
-from video2act.engines.parity import Parity
+from video2act.engines.parity import Parity, compare
 from video2act.engines.policy import EnginePolicy
 from video2act.policy import Video2Act
 from video2act.presets import DataSpec, tiny
 from video2act.programs.export import drawn_observations, recorded_observations
+from video2act.statistics import Statistics
 from video2act.system1.denoising import Denoising
 
 Save = Callable[[PolicyConfig], Video2Act]
@@ -60,6 +63,42 @@ def test_every_form_is_exact(save_run: Save, small_config: PolicyConfig, form: s
     record = json.loads((tmp_path / "out" / ENGINE_FILE).read_text())
     assert record["parity"]["checked_on"] == "noise"
     assert record["has_system2"] == (policy.config.system2 is not None)
+
+
+def test_one_robot_out_of_several_is_exported_as_itself(small_config: PolicyConfig, tmp_path: Path):
+    """No policy with an embodiment could be exported, and the folder would have had the config of all robots."""
+    unified = {"state_dim": UNIFIED_DIM, "action_dim": UNIFIED_DIM, "system1.embodiment": UNIFIED}
+    spread = tuple(1 + i / 100 for i in range(UNIFIED_DIM))
+    below = tuple(-value for value in spread)
+    statistics = {name: Statistics((0.0,) * UNIFIED_DIM, spread, below, spread) for name in ("state", "action")}
+    torch.manual_seed(0)
+    Video2Act(small_config.replace(unified), statistics).save(tmp_path / "run")
+    (tmp_path / "run" / "instructions.json").write_text('["push the block"]')
+    robot = Video2Act.load(tmp_path / "run").of_robot("one_arm_position")
+    found = export_policy(
+        robot, tmp_path / "out", engine="onnxruntime", observations=observations(robot.config), checked_on="noise"
+    )
+    assert max(found.actions, found.tokens) < 1e-5
+    exported = EnginePolicy(tmp_path / "out")
+    assert exported.config == robot.config
+    assert exported.statistics == robot.statistics
+    assert exported.config.state_dim == 4
+
+
+@pytest.mark.parametrize("part", ["the age", "the bounds of the state"])
+def test_the_check_sees_what_only_some_plans_need(
+    policy: Video2Act, exported: EnginePolicy, part: str, monkeypatch: pytest.MonkeyPatch
+):
+    """All plans were asked for with a condition of age 0 and a state within its range."""
+    seen = observations(policy.config)
+    assert compare(policy, exported, observations=seen).actions < 1e-5
+    if part == "the age":
+        monkeypatch.setattr("video2act.engines.policy.staleness_of", lambda condition, observation: 0.0)
+    else:
+        with torch.no_grad():
+            for bound in (policy.normalize_state.low, policy.normalize_state.high):
+                monkeypatch.setattr(bound, "data", bound * 1000)
+    assert compare(policy, exported, observations=seen).actions > 1e-4
 
 
 def test_system1_alone_takes_any_tokens(save_run: Save, small_config: PolicyConfig, tmp_path: Path):
@@ -178,10 +217,29 @@ def test_tiny_is_exact(save_run: Save, engine: Engine, tmp_path: Path):
     assert found.tokens < 5e-5
 
 
+def test_a_quantisation_that_fails_leaves_no_folder_and_the_log_as_it_was(
+    policy: Video2Act, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Warnings of the whole program were off afterwards."""
+    quantization = pytest.importorskip("onnxruntime.quantization")
+
+    def quantize(*args: Any, **options: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(quantization, "quantize_dynamic", quantize)
+    seen, before = observations(policy.config), logging.root.manager.disable
+    with pytest.raises(OSError, match="no space left"):
+        export_policy(policy, tmp_path / "out", engine="onnxruntime", observations=seen, checked_on="", int8=True)
+    assert logging.root.manager.disable == before
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
-def test_int8_records_what_it_changed(policy: Video2Act, tmp_path: Path):
+def test_int8_records_and_tells_what_it_changed(policy: Video2Act, tmp_path: Path):
+    """The command told the accuracy of the policy before it was quantised."""
     out, seen = tmp_path / "out", observations(policy.config)
-    export_policy(policy, out, engine="onnxruntime", observations=seen, checked_on="noise", int8=True)
+    told = export_policy(policy, out, engine="onnxruntime", observations=seen, checked_on="noise", int8=True)
+    assert told.actions == json.loads((out / ENGINE_FILE).read_text())["parity"]["int8"]["actions"]
     record = json.loads((out / ENGINE_FILE).read_text())
     assert record["is_int8"]
     assert record["parity"]["actions"] < 1e-5 < record["parity"]["int8"]["actions"] < 1.0

@@ -149,6 +149,8 @@ def saved_and_loaded(saved: Path, folder: Path) -> None:
 
     policy = Video2ActPolicy.from_pretrained(saved)
     size = policy.model.config
+    highest = json.loads((saved.parents[4] / "data" / "meta" / "stats.json").read_text())["action"]["max"]
+    assert np.allclose(policy.model.statistics["action"].max, highest), "the statistics must come with a checkpoint"
     generator = torch.Generator().manual_seed(0)
     batch = {
         f"observation.images.{camera}": torch.rand(2, 3, 480, 640, generator=generator) for camera in size.all_cameras

@@ -8,7 +8,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from video2act.clips import clip_indices, to_pixels
+from video2act.clips import stream_indices, to_pixels
 from video2act.config import PolicyConfig, camera_and_lag
 from video2act.frames import fit_frames
 from video2act.types import Batch, Observation, Video
@@ -73,6 +73,8 @@ def training_batch(batch: dict[str, Any], config: PolicyConfig, *, generator: to
     Args:
         batch: of LeRobot's dataset, with all control steps of `observation_delta_indices`.
         generator: draws the staleness.
+    Raises:
+        ValueError: a stream needs the number of a frame in its episode, which LeRobot's batches do not hold.
     """
     seen, state = frames(batch), newest_state(batch)
     b, t = next(iter(seen.values())).shape[:2]
@@ -82,10 +84,16 @@ def training_batch(batch: dict[str, Any], config: PolicyConfig, *, generator: to
     streams = config.system2.streams if config.system2 else ()
     clips = {}
     for stream in streams:
+        if stream.encoding == "stream" or stream.every > 1:
+            raise ValueError(
+                f"stream {stream.name!r} has encoding={stream.encoding!r} and every={stream.every}: its clips depend "
+                "on the number of a frame in its episode, which LeRobot's batches do not hold. Train this policy by "
+                "`video2act train`"
+            )
         video = seen[stream.camera]
         rows = []
         for i, lag in enumerate(lags):
-            chosen = clip_indices(t - 1 - lag, stream.num_frames, stride=stream.stride)
+            chosen = stream_indices(t - 1 - lag, stream)
             rows.append(
                 to_pixels(fit_frames(video[i, chosen], stream.frame_px, rule=stream.frame), config.fps / stream.stride)
             )

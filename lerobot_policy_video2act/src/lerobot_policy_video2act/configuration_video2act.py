@@ -43,6 +43,8 @@ class Video2ActConfig(PreTrainedConfig):
     """longest delay in control steps that training shows, for rtc_trained; 0: none. Only read when a policy is new"""
     policy: str = ""
     """the whole policy's config as json, written by the plugin; not to be set by hand"""
+    statistics: str = ""
+    """those of state and action as json, written by the plugin; not to be set by hand"""
 
     condition_dropout: float = 0.05
     """chance that a training sample has no text; the same for images, video and state"""
@@ -56,7 +58,7 @@ class Video2ActConfig(PreTrainedConfig):
     optimizer_grad_clip_norm: float = 1.0
     scheduler_warmup_steps: int = 50
 
-    # the policy normalises; its statistics lie in its weights
+    # the policy normalises, with statistics of its own
     normalization_mapping: dict[str, NormalizationMode] = field(
         default_factory=lambda: dict.fromkeys(("VISUAL", "STATE", "ACTION"), NormalizationMode.IDENTITY)
     )
@@ -80,7 +82,7 @@ class Video2ActConfig(PreTrainedConfig):
             if mode is not NormalizationMode.IDENTITY:
                 raise ValueError(
                     f"normalization_mapping asks LeRobot to normalise {name} by {mode.value}; Video2Act does "
-                    "that by itself, with the statistics in its weights. Leave the mapping out"
+                    "that by itself, with statistics of its own. Leave the mapping out"
                 )
 
     def plan(self, fps: float | None = None) -> PolicyConfig:

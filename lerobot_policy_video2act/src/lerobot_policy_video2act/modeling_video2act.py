@@ -5,6 +5,7 @@ Each environment of a batch has an episode of its own: its frames, its condition
 `select_action` and `predict_action_chunk`, at every `refresh_every`-th control step.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from torch import Tensor
 from lerobot_policy_video2act.batches import observations, training_batch
 from lerobot_policy_video2act.chunking import ElapsedSteps, committed_actions
 from lerobot_policy_video2act.configuration_video2act import Video2ActConfig
-from video2act.config import to_json
-from video2act.files.run_folder import WEIGHTS_FILE
+from video2act.config import PolicyConfig, to_json
+from video2act.files.run_folder import CONFIG_FILE, WEIGHTS_FILE
 from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.runner import Runner
-from video2act.statistics import Statistics
+from video2act.statistics import Statistics, parse_statistics, statistics_to_json
 from video2act.training.new_policy import build_policy, make_policy
 from video2act.training.step_inputs import draw_visibility
 from video2act.types import Observation
@@ -59,8 +60,7 @@ class Video2ActPolicy(PreTrainedPolicy):
         super().__init__(config)
         policy = config.plan(getattr(dataset_meta, "fps", None))
         if config.policy:
-            # the real statistics come with the weights
-            self.model = make_policy(policy, {"state": _unit(policy.state_dim), "action": _unit(policy.action_dim)})
+            self.model = make_policy(policy, _saved_statistics(config, policy))
         else:
             stats = dataset_stats or getattr(dataset_meta, "stats", None)
             if stats is None:
@@ -70,6 +70,7 @@ class Video2ActPolicy(PreTrainedPolicy):
                 policy, statistics, video_model=Path(config.video_model) if config.video_model else None
             )
             config.policy, config.fps = to_json(self.model.config), policy.fps
+            config.statistics = statistics_to_json(statistics)
         config.rtc_training_max_delay = self.model.config.system1.max_delay_steps
         if config.policy and self._overlap == "rtc_trained" and config.rtc_training_max_delay == 0:
             raise ValueError(
@@ -218,12 +219,24 @@ class Video2ActPolicy(PreTrainedPolicy):
         cls, model: "Video2ActPolicy", model_file: str, map_location: str, strict: bool
     ) -> "Video2ActPolicy":
         """Strict whatever LeRobot asks for: a weight that is missing would be a random one."""
-        model.model.load_weights(Path(model_file))
+        model.model.load_weights(Path(model_file), described_in=CONFIG_FILE if model.config.statistics else None)
         return model
 
 
-def _unit(size: int) -> Statistics:
-    return Statistics((0.0,) * size, (1.0,) * size, (-1.0,) * size, (1.0,) * size)
+def _saved_statistics(config: Video2ActConfig, policy: PolicyConfig) -> dict[str, Statistics]:
+    if config.statistics:
+        return parse_statistics(config.statistics, "the field `statistics` of config.json")
+    warnings.warn(
+        "this checkpoint was saved before the plugin kept statistics: states far outside the training data are neither "
+        "clipped nor told. Training it further does not add them; a new training has them",
+        stacklevel=3,
+    )
+    # the weights hold the map itself, so only the range is missing
+    far = 1e30
+    return {
+        name: Statistics((0.0,) * size, (1.0,) * size, (-far,) * size, (far,) * size, (-1.0,) * size, (1.0,) * size)
+        for name, size in (("state", policy.state_dim), ("action", policy.action_dim))
+    }
 
 
 def _statistics(stats: dict[str, Any], key: str) -> Statistics:

@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.onnx.errors import OnnxExporterError
 
+from video2act import config as configs
 from video2act.engines.choice import check_export
 from video2act.engines.folder import ARRAYS_FILE, ENGINE_FILE, SUFFIX, Engine, Exported, fingerprints
 from video2act.engines.graphs import (
@@ -31,6 +33,7 @@ from video2act.files.atomic import publish, write_text
 from video2act.files.run_folder import BESIDE, CONFIG_FILE, INSTRUCTIONS_FILE, STATISTICS_FILE, load_instructions
 from video2act.policy import Video2Act
 from video2act.precision import full_precision
+from video2act.statistics import statistics_to_json
 from video2act.text.encoder import ByteTextEncoder
 from video2act.text.instruction import MAX_BYTES
 from video2act.types import Observation
@@ -59,13 +62,13 @@ def export_policy(
     only_system1: bool = False,
     int8: bool = False,
 ) -> Parity:
-    """Write `out`, whole or not at all.
+    """Write `out`, whole or not at all. Returns how far what was written is from PyTorch in float32.
 
     Args:
         policy: loaded from a run folder.
         observations: consecutive ones of an episode, for the check.
         checked_on: what they are, for the record.
-        int8: quantise the weights of matrices (onnxruntime); the check is made before that.
+        int8: quantise the weights of matrices (onnxruntime); the check is made before that, and again for the record.
     Raises:
         ImportError: the engine, or onnx, is not installed.
         FileExistsError: there is something at `out`.
@@ -85,8 +88,9 @@ def export_policy(
         record = {**parity.to_json(), "checked_on": checked_on}
         if int8:
             _quantise(temporary)
-            changed = compare(policy, EnginePolicy(temporary, engine), observations=observations)
-            record["int8"] = changed.to_json()
+            parity = compare(policy, EnginePolicy(temporary, engine), observations=observations)
+            parity.check(limit=sys.float_info.max)
+            record["int8"] = parity.to_json()
         found = Exported(**{**vars(exported), "is_int8": int8, "parity": record, "files": fingerprints(temporary)})
         write_text(temporary / ENGINE_FILE, found.to_json())
         publish(temporary, out)
@@ -95,7 +99,10 @@ def export_policy(
 
 def _write(policy: Video2Act, folder: Path, *, engine: Engine, has_system2: bool) -> Exported:
     assert policy.folder is not None
-    for name in (CONFIG_FILE, STATISTICS_FILE, *BESIDE):
+    # the policy's own: one for a robot out of several shares the folder of the whole
+    write_text(folder / CONFIG_FILE, configs.to_json(policy.config))
+    write_text(folder / STATISTICS_FILE, statistics_to_json(policy.statistics))
+    for name in BESIDE:
         if (policy.folder / name).is_file():
             shutil.copyfile(policy.folder / name, folder / name)
     own = exportable_copy(policy)
@@ -256,9 +263,12 @@ def _quantise(folder: Path) -> None:
     with extra("engine", "export --int8"):
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # a hint to optimise the graphs first, for each of them; that needs sympy
-    for path in sorted(folder.glob("*.onnx")):
-        smaller = path.with_suffix(".int8")
-        quantize_dynamic(path, smaller, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
-        os.replace(smaller, path)
-    logging.disable(logging.NOTSET)
+    try:
+        for path in sorted(folder.glob("*.onnx")):
+            smaller = path.with_suffix(".int8")
+            quantize_dynamic(path, smaller, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
+            os.replace(smaller, path)
+    finally:
+        logging.disable(before)

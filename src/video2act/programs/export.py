@@ -57,8 +57,8 @@ def export(run: Path | str, **options: Any) -> str:
     )
     size_mb = sum(file.stat().st_size for file in chosen.folder.iterdir()) / 1e6
     return (
-        f"{chosen.folder}: {size_mb:.1f} MB; on {checked_on} normalised actions differ from PyTorch's by at most "
-        f"{parity.actions:.1e}, System 2's tokens by {parity.tokens:.1e}"
+        f"{chosen.folder}: {size_mb:.1f} MB; on {checked_on} normalised actions differ from PyTorch's in "
+        f"float32 by at most {parity.actions:.1e}, System 2's tokens by {parity.tokens:.1e}"
     )
 
 
