@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from video2act.limits import Limits
 from video2act.normalize import Mode, Normalizer, Statistics, load_statistics, statistics_to_json
 
 STATISTICS = Statistics(
@@ -223,6 +224,18 @@ def test_the_map_travels_with_the_weights():
     other.load_state_dict(normalizer.state_dict())
     assert torch.equal(other.normalize(RAW), normalizer.normalize(RAW))
     assert list(normalizer.parameters()) == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_range_that_nobody_knows_is_no_limit(mode: Mode):
+    """A converted checkpoint clamped every action to [-1, 1], a range that was invented."""
+    unknown = Statistics.unknown(2)
+    raw = torch.tensor([[-900.0, 4.0]])
+    assert torch.equal(Normalizer(unknown, mode).clip(raw), raw)
+    assert not unknown.has_range
+    assert Statistics((0.0,), (1.0,), (-1.0,), (1.0,)).has_range
+    with pytest.raises(ValueError, match=r"limits='data\+5%' .* came without statistics; give a json file"):
+        Limits.find("data+5%", lambda: unknown)
 
 
 def test_statistics_of_unequal_sizes_are_refused():

@@ -54,12 +54,19 @@ class Limits:
         Args:
             seen: the actions of the demonstrations, if they are needed.
         Raises:
-            FileNotFoundError, ValueError: there is no such file, or it does not hold limits.
+            FileNotFoundError, ValueError: there is no such file, it does not hold limits, or the policy knows no range.
         """
         if not asked:
             return None
         margin = data_margin(asked)
-        return cls.load(Path(asked)) if margin is None else cls(seen().min, seen().max).widened(margin)
+        if margin is None:
+            return cls.load(Path(asked))
+        if not seen().has_range:
+            raise ValueError(
+                f"limits={asked!r} needs the range of the demonstrations' actions, and this policy came without "
+                "statistics; give a json file with low and high, or Limits"
+            )
+        return cls(seen().min, seen().max).widened(margin)
 
     @classmethod
     def load(cls, path: Path) -> "Limits":

@@ -307,8 +307,8 @@ class Video2Act(nn.Module):
         maps = {"state": self.normalize_state, "action": self.normalize_action}
         described = {name: each.shift.clone() for name, each in maps.items()}
         load_weights(self, Path(path), elsewhere=self.elsewhere)
-        for name, each in maps.items() if described_in else ():
-            each.check_same(described[name], f"{Path(path).parent / described_in}: {name}")
+        for name, each in maps.items() if described_in is not None else ():
+            each.check_same(described[name], f"{Path(path).with_name(str(described_in))}: {name}")
 
     def save_pretrained(self, path: Path | str, run: Path | str | None = None) -> None:
         """Write a folder for `from_pretrained` and the Hugging Face Hub: the policy and its card.

@@ -13,6 +13,9 @@ from jaxtyping import Float
 from video2act.config.checks import shown
 from video2act.config.plain import parse_json
 
+FAR = 1e30
+"""in `min` and `max`: no range is known"""
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -33,6 +36,17 @@ class Statistics:
         sizes |= {len(values) for values in (self.q01, self.q99, self.names) if values}
         if len(sizes) != 1 or bool(self.q01) != bool(self.q99):
             raise ValueError(f"mean, std, min and max must have one size, got {sorted(sizes)}")
+
+    @classmethod
+    def unknown(cls, size: int) -> "Statistics":
+        """Of a policy that came without them: the map is the identity, and nothing is out of range."""
+        zeros, ones, far = (0.0,) * size, (1.0,) * size, (FAR,) * size
+        return cls(zeros, ones, tuple(-value for value in far), far, tuple(-value for value in ones), ones)
+
+    @property
+    def has_range(self) -> bool:
+        """Whether `min` and `max` are those of data."""
+        return all(abs(value) < FAR for value in (*self.min, *self.max))
 
     def of_dimensions(self, chosen: Sequence[int]) -> "Statistics":
         """The statistics of these dimensions only, in this order."""

@@ -3,15 +3,18 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from video2act.config import PolicyConfig
 from video2act.config.data_options import BenchOptions
 from video2act.policy import Video2Act
 from video2act.programs import bench as program
-from video2act.programs.bench import Timing, bench, measure
+from video2act.programs.bench import Timing, bench, measure, stages
+from video2act.types import Video
 
 SYSTEM1_STAGES = (
     "a new instruction",
@@ -21,7 +24,10 @@ SYSTEM1_STAGES = (
     "one chunk of a new instruction",
     "one chunk",
 )
-SYSTEM2_STAGES = ("encode", "features", "filter", "former")
+SYSTEM2_STAGES = (
+    *(f"System 2, {stream}: encode" for stream in ("spatial", "motion")),
+    *(f"System 2: {stage}" for stage in ("features", "filters", "formers")),
+)
 
 
 @pytest.fixture
@@ -61,7 +67,7 @@ class TestBench:
         make_policy(small_config).save(tmp_path / "run")
         tables = bench(BenchOptions(run=tmp_path / "run", repeats=1, out=tmp_path / "out"))
         stages, training = tables.values()
-        expected = {f"System 2, {stream}: {stage}" for stream in ("spatial", "motion") for stage in SYSTEM2_STAGES}
+        expected = {*SYSTEM2_STAGES}
         expected |= {"System 2: one refresh", *(f"System 1: {stage}" for stage in SYSTEM1_STAGES)}
         assert names(stages) == expected
         assert [row.name.rpartition(": ")[2] for row in training] == ["loss", "one step"]
@@ -75,6 +81,48 @@ class TestBench:
         numbers = json.loads((tmp_path / "out/bench.json").read_text())
         assert len(numbers["tables"]["Training"]) == 2
         assert numbers["notes"] == [note]
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"system2.streams.motion.imagine.num_frames": 4},
+            {"system2.filter_on": "latents"},
+            {"system2.backbone.feature_layers": (0, 1), "system2.backbone.feature_join": "mixture"},
+        ],
+        ids=["imagined frames", "filters on latents", "a mixture of layers"],
+    )
+    def test_the_stages_are_those_of_a_refresh(
+        self,
+        small_config: PolicyConfig,
+        make_policy: Callable[[PolicyConfig], Video2Act],
+        changes: dict[str, Any],
+        monkeypatch: pytest.MonkeyPatch,
+    ):
+        """Other work was timed than a refresh does: no imagined frames, and the filter in the wrong place."""
+        policy = make_policy(small_config.replace(changes)).eval()
+        order: list[str] = []
+        assert policy.system2 is not None
+        for part in (policy.system2.backbone, *policy.system2.formers.values(), *policy.system2.mixtures.values()):
+            for word in ("encode", "features", "forward"):
+                if callable(run := getattr(part, word, None)):
+
+                    def noted(*given: Any, run: Any = run, word: str = word, **named: Any) -> Any:
+                        shapes = [tuple(v.grid.shape) for v in given if isinstance(v, Video)]
+                        order.append(f"{word} {shapes}")
+                        return run(*given, **named)
+
+                    monkeypatch.setattr(part, word, noted)
+        with torch.no_grad():
+            work = stages._work(policy, "cpu")
+            order.clear()
+            work["System 2: one refresh"]()
+            refresh = sorted(order)
+            order.clear()
+            for name, run in work.items():
+                if name.startswith("System 2") and name != "System 2: one refresh":
+                    run()
+        assert sorted(order) == refresh
+        assert len(refresh) > 3
 
     @pytest.mark.parametrize("preset", ["tiny_system1", "tiny_blind"])
     def test_a_preset_without_system_2_has_only_the_stages_of_system_1(self, preset: str):

@@ -232,11 +232,7 @@ def _saved_statistics(config: Video2ActConfig, policy: PolicyConfig) -> dict[str
         stacklevel=3,
     )
     # the weights hold the map itself, so only the range is missing
-    far = 1e30
-    return {
-        name: Statistics((0.0,) * size, (1.0,) * size, (-far,) * size, (far,) * size, (-1.0,) * size, (1.0,) * size)
-        for name, size in (("state", policy.state_dim), ("action", policy.action_dim))
-    }
+    return {"state": Statistics.unknown(policy.state_dim), "action": Statistics.unknown(policy.action_dim)}
 
 
 def _statistics(stats: dict[str, Any], key: str) -> Statistics:

@@ -161,6 +161,4 @@ def section(content: Any, word: str) -> dict[str, Any] | None:
 
 def unit_statistics() -> dict[str, Statistics]:
     """Statistics of an identity normalisation. A checkpoint does not hold the real ones."""
-    n = NUM_STATE
-    unit = Statistics(mean=(0.0,) * n, std=(1.0,) * n, min=(-1.0,) * n, max=(1.0,) * n)
-    return {"state": unit, "action": unit}
+    return dict.fromkeys(("state", "action"), Statistics.unknown(NUM_STATE))

@@ -62,18 +62,18 @@ def _work(policy: Video2Act, device: str) -> Work:
 
 
 def _system2_work(system2: System2, clips: dict[str, Video]) -> Work:
-    """The stages of every stream."""
-    work: Work = {}
-    backbone = system2.backbone
-    for name, pixels in clips.items():
-        latents = backbone.encode(pixels)
-        features = backbone.features(latents, INSTRUCTION)
-        filtered = system2.filters[name](features)
-        stages: Work = {
-            "encode": lambda pixels=pixels: backbone.encode(pixels),
-            "features": lambda latents=latents: backbone.features(latents, INSTRUCTION),
-            "filter": lambda name=name, features=features: system2.filters[name](features),
-            "former": lambda name=name, filtered=filtered: system2.formers[name](filtered),
-        }
-        work |= {f"System 2, {name}: {stage}": run for stage, run in stages.items()}
-    return work
+    """The stages of a refresh, as System 2 itself runs them: streams that are alike share a pass of the blocks."""
+    latents = system2.encode(clips)
+    features = system2.see_on("latents", latents, instruction=INSTRUCTION, until="features")
+    seen = system2.see_on("features", features, instruction=INSTRUCTION)
+    work: Work = {
+        f"System 2, {stream.name}: encode": lambda stream=stream: system2.encode(clips, (stream,))
+        for stream in system2.config.streams
+    }
+    on_latents = " and filters" * (system2.config.filter_on == "latents")
+    work[f"System 2: features{on_latents}"] = lambda: system2.see_on(
+        "latents", latents, instruction=INSTRUCTION, until="features"
+    )
+    if not on_latents:
+        work["System 2: filters"] = lambda: system2.see_on("features", features, instruction=INSTRUCTION)
+    return work | {"System 2: formers": lambda: system2.compress(seen)}
