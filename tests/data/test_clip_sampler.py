@@ -8,7 +8,7 @@ import pytest
 from test_batches import MemoryDataset, numbers
 
 from video2act.config import FrameConfig, VideoTrainConfig
-from video2act.data.clip_sampler import ClipSampler, Footage
+from video2act.data.clip_sampler import ClipSampler, Footage, Places
 from video2act.data.frame_store import FrameStore
 
 
@@ -73,3 +73,17 @@ def test_a_spread_is_about_as_many_as_asked_for_over_all_frames():
     assert group == [(0, 0, 4), (0, 0, 10), (0, 1, 8), (0, 1, 14)]
     # episodes that are all too short are better than none
     assert len(sampler(MemoryDataset((3,)), stride=2).spread(100)[0]) == 3
+
+
+@pytest.mark.parametrize("first", [0, 2, 4])
+def test_places_are_numbered_frame_by_frame_without_a_list_of_them(first: int):
+    """A tuple per frame was more than a gigabyte for a large dataset, in every process."""
+    episodes, lengths = [(0, 3), (0, 4), (2, 0), (2, 1)], [3, 1, 5, 4]
+    listed = [(*one, t) for one, length in zip(episodes, lengths, strict=True) for t in range(first, length)]
+    places = Places(episodes, lengths).beginning_at(first)
+    assert list(places) == listed
+    assert places[1::2] == listed[1::2]
+    with pytest.raises(IndexError, match=f"there are {len(listed)} frames"):
+        places[len(listed)]
+    many = Places([(0, i) for i in range(1000)], [10**6] * 1000)
+    assert many[len(many) - 1] == (0, 999, 10**6 - 1)

@@ -6,6 +6,7 @@ rate.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -57,6 +58,39 @@ Place = tuple[int, int, int]
 """number of the footage, episode, newest frame"""
 
 
+class Places(Sequence[Place]):
+    """The frames of episodes one after another, without a list of them: a large dataset has millions.
+
+    Args:
+        episodes: number of the footage, and episode.
+        lengths: frames of each.
+        first: frame of an episode that counts as its first.
+    """
+
+    def __init__(self, episodes: Sequence[tuple[int, int]], lengths: Sequence[int], *, first: int = 0):
+        self._episodes, self._lengths, self._first = episodes, lengths, first
+        self._ends = np.cumsum(np.maximum(np.array(lengths, dtype=np.int64) - first, 0))
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @overload
+    def __getitem__(self, number: int) -> Place: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Place]: ...
+    def __getitem__(self, number: int | slice) -> Place | list[Place]:
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(f"there are {len(self)} frames, asked for number {number}")
+        row = int(np.searchsorted(self._ends, number, side="right"))
+        return (*self._episodes[row], self._first + int(number - (self._ends[row - 1] if row else 0)))
+
+    def beginning_at(self, first: int) -> "Places":
+        """Without the frames before `first` of each episode."""
+        return Places(self._episodes, self._lengths, first=first)
+
+
 class ClipSampler:
     """Clips from all episodes of some footage.
 
@@ -87,13 +121,15 @@ class ClipSampler:
         self.sizes_px = config.sizes_px
         self.frame = frame
         self.width_px = width_px
-        rates: dict[float, list[Place]] = {}
+        rates: dict[float, list[tuple[int, int]]] = {}
         for number, one in enumerate(footage):
             lengths, chosen = one.dataset.lengths, one.episodes
             episodes = range(len(lengths)) if chosen is None else chosen
-            places = [(number, episode, frame) for episode in episodes for frame in range(lengths[episode])]
-            rates.setdefault(float(one.dataset.fps), []).extend(places)
-        self.groups = [places for places in rates.values() if places]
+            rates.setdefault(float(one.dataset.fps), []).extend((number, i) for i in episodes if lengths[i])
+        self.groups = [
+            Places(group, [footage[number].dataset.lengths[i] for number, i in group])
+            for group in filter(None, rates.values())
+        ]
         """places of equal rate"""
 
     def clips(self, places: Sequence[Place], size_px: int) -> tuple[Video, list[str]]:
@@ -123,12 +159,12 @@ class ClipSampler:
         if len(self.groups) > 1:
             share = np.array([len(group) for group in self.groups]) / sum(len(group) for group in self.groups)
             places = self.groups[rng.choice(len(self.groups), p=share)]
-        return self.clips([places[i] for i in rng.integers(len(places), size=count)], size_px)
+        return self.clips([places[i] for i in rng.integers(len(places), size=count).tolist()], size_px)
 
     def spread(self, count: int) -> list[list[Place]]:
         """About `count` places spread evenly over all frames, by rate."""
         span = self.config.stride * (self.config.num_frames - 1)
         # whole clips only: the repeated first frame before an episode is too easy to predict
-        whole = [[place for place in group if place[2] >= span] or group for group in self.groups]
+        whole = [group.beginning_at(span) or group for group in self.groups]
         every = max(1, sum(map(len, whole)) // count)
         return [group[::every] for group in whole]
