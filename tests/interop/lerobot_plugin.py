@@ -149,7 +149,7 @@ def saved_and_loaded(saved: Path, folder: Path) -> None:
 
     policy = Video2ActPolicy.from_pretrained(saved)
     size = policy.model.config
-    highest = json.loads((saved.parents[4] / "data" / "meta" / "stats.json").read_text())["action"]["max"]
+    highest = json.loads((saved.parents[3] / "data" / "meta" / "stats.json").read_text())["action"]["max"]
     assert np.allclose(policy.model.statistics["action"].max, highest), "the statistics must come with a checkpoint"
     generator = torch.Generator().manual_seed(0)
     batch = {
