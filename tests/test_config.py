@@ -188,6 +188,15 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: unchecked(DenoisingConfig, schedule="edm"), "schedule must be one of flow_matching, ddpm, got 'edm'"),
     (lambda: DenoisingConfig("ddpm", "velocity"), "'ddpm' predicts one of .*sample.*epsilon.*, got 'velocity'"),
     (lambda: DenoisingConfig("flow_matching", "epsilon"), "got 'epsilon'"),
+    # as many steps as timesteps made actions of NaN, more an IndexError
+    (lambda: DenoisingConfig("ddpm", num_steps=50, num_train_timesteps=50), "num_steps=50 must be below .*=50"),
+    (lambda: System1Config(text_dim=3), "text_dim must be at least 4, got 3"),
+    (lambda: replace(BACKBONE, hidden=5, num_heads=1), "hidden must be even .* got 5"),
+    (
+        lambda: System2Config(WAN22, (replace(STREAM, size_px=64, latent_size=(5, 5)),)),
+        r"latent_size=\[5, 5\] must be multiples of 2, the transformer's patch",
+    ),
+    (lambda: replace(STREAM, latent_size=(10**6, 4)), "each at most 1024, or empty, got"),
     (lambda: unchecked(DenoisingConfig, loss="mae"), "loss must be one of mse, smooth_l1, got 'mae'"),
     (lambda: DenoisingConfig(num_steps=0), "num_steps must be at least 1, got 0"),
     (lambda: DenoisingConfig(noise_draws=0), "noise_draws must be at least 1, got 0"),

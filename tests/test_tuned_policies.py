@@ -80,6 +80,14 @@ def test_tuning_changes_the_tokens(saved: Callable[[str], Path]):
     assert all((tokens - frozen).abs().max() > 0.01 for tokens in tuned)
 
 
+def test_a_lora_that_was_loaded_is_not_trained_further(saved: Callable[[str], Path]):
+    """Saving kept the second one only."""
+    policy = Video2Act.load(saved("lora"))
+    with pytest.raises(ValueError, match="holds a LoRA that was trained before"):
+        policy.slow.learn()
+    Video2Act.load(saved("full")).slow.learn()
+
+
 @pytest.mark.parametrize("method", TUNINGS)
 def test_a_policy_that_was_pushed_to_the_hub_comes_back(
     method: str, saved: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -92,7 +92,8 @@ def _config_rows(config: PolicyConfig, millions: float) -> list[tuple[str, Any]]
         return [*rows, ("System 2", "none")]
     backbone = config.system2.backbone
     own = isinstance(backbone, BackboneConfig)
-    source = "trained by train-video" if own else f"`{backbone.source}`, which is not in this repo"
+    missing = "whose VAE and text encoder are" if config.system2.tuning.method == "full" else "which is"
+    source = "trained by train-video" if own else f"`{backbone.source}`, {missing} not in this repo"
     rows.append(("video model", f"{backbone.name}, {source}"))
     for stream in config.system2.streams:
         how = f"{stream.num_frames} frames of {stream.camera}, {stream.filter.name}, encoded as a {stream.encoding}"

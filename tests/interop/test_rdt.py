@@ -65,6 +65,15 @@ def test_every_weight_is_rdts_or_is_named_as_our_own(tmp_path: Path, state: dict
     assert torch.equal(loaded["dit.action_in.4.bias"], state["state_adaptor.4.bias"])
 
 
+def test_it_starts_a_policy_that_trains_for_delays(tmp_path: Path, state: dict[str, torch.Tensor]):
+    """The mark of committed actions, zero in a new network, was missed in the checkpoint."""
+    ours = system1(max_delay_steps=2)
+    taken = load_rdt(ours, write(tmp_path, state))
+    assert "dit.committed_mark" in " ".join(taken.own)
+    assert ours.dit.committed_mark is not None
+    assert not bool(ours.dit.committed_mark.any())
+
+
 @pytest.mark.parametrize(
     ("cameras", "places", "expected"),
     [

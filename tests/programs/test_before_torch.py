@@ -120,6 +120,14 @@ def commands(root: str, data: str) -> dict[str, tuple[str, str]]:
             f"{system1} --clip-shift-px 3",
             "clip_shift_px varies the clips of System 2, which this policy has not; leave it out",
         ),
+        "train: predicted noise": (
+            f"{system1} --policy.system1.denoising.schedule ddpm --policy.system1.denoising.prediction epsilon",
+            "prediction='epsilon' is for converted checkpoints",
+        ),
+        "train: a band without a frequency": (
+            f"train --data {data} {out} {tiny} --policy.system2.streams.motion.filter.low-hz 90",
+            "stream 'motion': the band 90.0-",
+        ),
         "train: video data without their loss": (f"{system1} --video-data {data}", "set video_loss_weight above 0"),
         "train-video: no dataset": (f"train-video --data {root}/nowhere {out}", "is not a folder"),
         "train-video: tuning as for train": (

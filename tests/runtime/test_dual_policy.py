@@ -3,8 +3,9 @@
 import pytest
 from runtime_fakes import FPS, MOTION, FakeSystem, observation
 
+from video2act.config import DenoisingConfig, PolicyConfig, RuntimeConfig
 from video2act.refresh_rule import RefreshSpec
-from video2act.runtime.dual_policy import DualPolicy
+from video2act.runtime.dual_policy import DualPolicy, check_trained_for
 from video2act.runtime.slow_loop import InlineSlowLoop
 from video2act.runtime.thread_loop import ThreadSlowLoop
 from video2act.types import ActionChunk, Observation, VideoCondition
@@ -96,3 +97,13 @@ def test_a_threaded_policy_ends_its_thread_when_closed():
     policy.infer(observation(0))
     policy.close()
     assert not loop._worker._thread.is_alive()
+
+
+def test_a_policy_that_predicts_noise_is_not_guided(small_config: PolicyConfig):
+    """Its guided actions were thousands of times too large; now nothing is started."""
+    denoising = DenoisingConfig("ddpm", "epsilon")
+    config = small_config.replace({"system1.denoising": denoising})
+    with pytest.raises(ValueError, match=r"overlap rtc .*prediction='epsilon'.*temporal_ensemble"):
+        check_trained_for(config, RuntimeConfig(overlap="rtc"))
+    check_trained_for(config, RuntimeConfig(overlap="temporal_ensemble"))
+    check_trained_for(small_config, RuntimeConfig(overlap="rtc"))

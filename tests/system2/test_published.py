@@ -22,6 +22,8 @@ from video2act.config import BackboneConfig, PolicyConfig, PretrainedBackboneCon
 from video2act.policy import Video2Act
 from video2act.system2.backbones import TinyBackbone, make_backbone, save_video_model, sources
 from video2act.system2.backbones.pretrained import PretrainedBackbone
+from video2act.system2.backbones.published import randomise
+from video2act.system2.backbones.text_encoders import diffusers_t5
 from video2act.types import Batch, Video
 
 TEXT = ["push the block"]
@@ -108,6 +110,22 @@ class TestWhereItIs:
     def test_another_version_of_the_family(self, wan: Path):
         with pytest.raises(ValueError, match="not of the family 'wan22': the VAE merges pixels a side: 8, expected 16"):
             load(wan, "wan22")
+
+    def test_one_of_two_transformers_is_not_taken_for_the_whole(self, wan: Path):
+        """Wan 2.2 A14B has the grid and the classes of Wan 2.1; its transformer/ knows high noise levels only."""
+        for index in ({"transformer_2": ["diffusers", "WanTransformer3DModel"]}, {"boundary_ratio": 0.875}):
+            (wan / "model_index.json").write_text(json.dumps({"_class_name": "WanPipeline", **index}))
+            with pytest.raises(ValueError, match=r"model_index\.json names two transformers"):
+                load(wan)
+        nothing = {"transformer_2": [None, None], "boundary_ratio": None}
+        (wan / "model_index.json").write_text(json.dumps({"_class_name": "WanPipeline", **nothing}))
+        load(wan)
+
+    def test_an_image_to_video_model_with_as_many_channels(self, tmp_path: Path):
+        root = published_models.write_hunyuan(tmp_path / "hunyuan")
+        edit(root / "transformer" / "config.json", image_condition_type="token_replace")
+        with pytest.raises(ValueError, match="'token_replace' is that of an image-to-video model"):
+            load(root, "hunyuan")
 
     def test_a_finetuned_model_of_another_family(self, wan: Path, tmp_path: Path):
         backbone: Any = load(wan)
@@ -294,6 +312,19 @@ class TestText:
         ):
             load(wan).features(latents(), TEXT)
 
+    def test_embeddings_with_padding_are_not_those_without(self, tmp_path: Path):
+        """Two families over one T5 shared a folder, and one of them read zeros where it had learned from padding."""
+        root = published_models.write_ltx(tmp_path / "ltx")
+        options: tuple[dict[str, Any], ...] = (
+            {"max_tokens": 8},
+            {"max_tokens": 8, "sees_padding": True},
+            {"max_tokens": 9, "sees_padding": True},
+        )
+        marks = [diffusers_t5(root, torch.float32, **each).fingerprint for each in options]
+        assert len(set(marks)) == 3
+        assert all(mark is not None and mark.endswith("-float32") for mark in marks)
+        assert diffusers_t5(root, torch.float32, max_tokens=9).fingerprint == marks[0]
+
     def test_an_instruction_that_is_too_long_is_refused(self, wan: Path):
         with pytest.raises(ValueError, match=r"the instruction has 601 tokens, the text encoder takes 512: 'a"):
             load(wan).features(latents(), ["a" * 600])
@@ -407,6 +438,19 @@ class TestLooking:
     def test_cosmos_of_both_kinds(self, tmp_path: Path, in_channels: int):
         backbone = load(published_models.write_cosmos(tmp_path, in_channels), "cosmos")
         assert backbone.features(latents(), TEXT).grid.shape == (1, 24, 3, 2, 2)
+
+
+@pytest.mark.parametrize("family", ["wan21", "wan22", "hunyuan", "cogvideox", "cogvideox15", "ltx", "cosmos"])
+def test_every_family_can_have_random_weights(family: str, tmp_path: Path):
+    """`probe` ended with a size mismatch for Cosmos."""
+    root = getattr(published_models, f"write_{family}")(tmp_path / family)
+    backbone: Any = load(root, family)
+    before = {name: tensor.clone() for name, tensor in backbone.transformer.state_dict().items()}
+    randomise(backbone)
+    after = backbone.transformer.state_dict()
+    assert before.keys() == after.keys()
+    changed = [name for name in before if name.endswith("weight") and not torch.equal(before[name], after[name])]
+    assert len(changed) > 5
 
 
 class TestInAPolicy:

@@ -56,6 +56,16 @@ class TestKept:
         keep_outputs(keeping, WanBackbone.OF_THE_TEXT)
         return plain, keeping
 
+    @torch.no_grad()
+    def test_what_was_kept_in_another_precision_is_not_returned(self):
+        """Features of a model that learns run under autocast, its velocity does not: their dtypes clashed."""
+        _, keeping = self.make()
+        part = keeping.blocks[0].attn2.to_k
+        text = torch.randn(1, 3, part.in_features)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert part(text).dtype == torch.bfloat16
+        assert part(text).dtype == torch.float32
+
     def test_the_instruction_is_read_once_and_the_numbers_are_the_same(self):
         plain, keeping = self.make()
         assert list(keeping.state_dict()) == list(plain.state_dict())

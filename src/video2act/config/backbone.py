@@ -14,6 +14,7 @@ from video2act.config.checks import (
     NonNegativeInt,
     Pixels,
     Positive,
+    TextWidth,
     TrainingSteps,
     Width,
     check,
@@ -64,7 +65,7 @@ class BackboneConfig(CheckedConfig):
     """pixels a side that become one latent position"""
     frames_per_latent: CountingInt = 4
     """frames merged into one latent frame, after the first, which stands alone"""
-    text_dim: Width = 64
+    text_dim: TextWidth = 64
 
     def _check(self) -> None:
         layer, depth = self.feature_layers[-1], self.depth
@@ -75,6 +76,7 @@ class BackboneConfig(CheckedConfig):
             "choose feature_norm='layer' or lower feature_layers",
         )
         check_divisible(self, "hidden", "num_heads")
+        check(self.hidden % 2 == 0, f"hidden must be even (sinusoids come in pairs), got {self.hidden}")
 
     @property
     def frames_per_feature(self) -> int:

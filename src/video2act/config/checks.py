@@ -48,6 +48,8 @@ CountingInt = Annotated[int, Between(1, 10**6)]
 NonNegativeInt = Annotated[int, Between(0, 10**6)]
 Layers = Annotated[int, Between(1, 256)]
 Width = Annotated[int, Between(1, 2**16)]
+TextWidth = Annotated[int, Between(4, 2**16)]
+"""of a text encoder with four heads"""
 Pixels = Annotated[int, Between(1, 2**13)]
 TrainingSteps = Annotated[int, Between(0, 10**9)]
 Seed = Annotated[int, Between(0, 2**32 - 1)]

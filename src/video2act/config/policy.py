@@ -78,6 +78,8 @@ class PolicyConfig(CheckedConfig):
         for camera in self.cameras:
             camera_and_lag(camera)
         check_once(self.relative_actions, "relative action", why="each action is relative or is not")
+        if self.system2:
+            self.system2.check_bands(self.fps)
         for stream in self.system2.streams if self.system2 else ():
             heads = stream.former.num_heads
             check(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from video2act.config.checks import FINITE, Between, CheckedConfig, CountingInt, Positive, check
+from video2act.config.checks import FINITE, Between, CheckedConfig, CountingInt, NonNegative, Positive, check
 from video2act.config.programs import EngineName
 from video2act.config.runtime import RuntimeConfig
 
@@ -50,7 +50,7 @@ class ServeOptions(ConnectionLimits):
     """thread runs System 2 beside System 1; inline is reproducible"""
     refresh_every: CountingInt | None = None
     """control steps between refreshes of System 2; default: as trained"""
-    max_staleness_s: float | None = None
+    max_staleness_s: NonNegative | None = None
     """with an older video condition the robot is asked to hold its last target; default: no limit"""
     limits: str = ""
     """limits of actions: data (the range of the demonstrations), data+10%, or a json file with low and high"""

@@ -10,6 +10,7 @@ from video2act.config.checks import (
     CountingInt,
     NonNegativeInt,
     Positive,
+    TextWidth,
     Width,
     check,
     check_divisible,
@@ -36,7 +37,8 @@ class DenoisingConfig(CheckedConfig):
 
     schedule: Literal["flow_matching", "ddpm"] = "flow_matching"
     prediction: Literal["sample", "epsilon", "velocity"] = "sample"
-    """what the network outputs: the clean actions, the noise, or (flow matching) noise - actions"""
+    """what the network outputs: the clean actions, or (flow matching) noise - actions. epsilon, the noise, is for
+    checkpoints of the released code: the first denoising step divides its errors by 0.007, so none is trained here"""
     num_steps: Annotated[int, Between(1, 1000)] = 5
     """denoising steps per chunk"""
     num_train_timesteps: Annotated[int, Between(1, 10**5)] = 1000
@@ -52,6 +54,10 @@ class DenoisingConfig(CheckedConfig):
         check(
             self.prediction in allowed[self.schedule],
             f"schedule {self.schedule!r} predicts one of {allowed[self.schedule]}, got {self.prediction!r}",
+        )
+        check(
+            self.schedule != "ddpm" or self.num_steps < self.num_train_timesteps,
+            f"num_steps={self.num_steps} must be below num_train_timesteps={self.num_train_timesteps} (ddpm)",
         )
 
 
@@ -111,7 +117,7 @@ class System1Config(CheckedConfig):
     depth: Annotated[int, Between(0, 256)] = 4
     """blocks; even ones attend to text, odd ones to image and video (RDT-1B)"""
     num_heads: Width = 4
-    text_dim: Width = 64
+    text_dim: TextWidth = 64
     """width of the small text encoder that is trained along; unused with `text_encoder`"""
     image_channels: Width = 16
     """channels after the first convolution of the small image encoder; unused with `image_encoder`"""

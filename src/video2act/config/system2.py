@@ -25,6 +25,28 @@ FROZEN = TuningConfig()
 FilterName = Literal["none", "sobel", "scharr", "laplacian", "temporal_bandpass", "moft"]
 
 
+def kept_frequencies(num_frames: int, fps: float, *, low_hz: float | None, high_hz: float | None) -> list[bool]:
+    """Which of the frequencies of a clip, from 0 in steps of `fps / num_frames` Hz, lie in a band.
+
+    Args:
+        low_hz: None: the lowest above 0.
+        high_hz: None: the highest there is.
+    Raises:
+        ValueError: none; the message lists those there are.
+    """
+    bins = [number * fps / num_frames for number in range(num_frames // 2 + 1)]
+    low_hz = fps / num_frames if low_hz is None else low_hz
+    high_hz = fps / 2 if high_hz is None else high_hz
+    tolerance = 1e-6 * fps
+    kept = [low_hz - tolerance <= found <= high_hz + tolerance for found in bins]
+    check(
+        any(kept),
+        f"the band {low_hz}-{high_hz} Hz holds no frequency of a grid of {num_frames} frames at {fps:g} Hz, which has "
+        f"{', '.join(f'{found:.3g}' for found in bins)} Hz; widen the band or lengthen the clip",
+    )
+    return kept
+
+
 @dataclass(frozen=True)
 class FilterConfig(CheckedConfig):
     """What is kept of a stream before it is compressed (paper section 3.2)."""
@@ -103,6 +125,8 @@ class ImagineConfig(CheckedConfig):
 
 NOTHING = ImagineConfig()
 
+MAX_LATENT_SIDE = 2**10
+
 
 @dataclass(frozen=True)
 class StreamConfig(CheckedConfig):
@@ -171,8 +195,8 @@ class StreamConfig(CheckedConfig):
             f"latent_frames must be numbers from 0, each once, oldest first, got {latents}",
         )
         check(
-            len(size) in (0, 2) and all(side > 0 for side in size),
-            f"latent_size must be height and width, or empty, got {size}",
+            len(size) in (0, 2) and all(0 < side <= MAX_LATENT_SIDE for side in size),
+            f"latent_size must be height and width, each at most {MAX_LATENT_SIDE}, or empty, got {size}",
         )
         check(
             not temporal or len(latents) != 1,
@@ -214,6 +238,20 @@ class System2Config(CheckedConfig):
         past, future = 1 + (stream.num_frames - 1) // group, stream.imagine.num_frames // group
         return {"past": past, "future": future, "all": past + future}[stream.imagine.keep]
 
+    def check_bands(self, fps: float) -> None:
+        """Raise ValueError for a filter whose band holds no frequency of its stream, at this control rate."""
+        on_features, per_latent = self.filter_on == "features", self.backbone.frames_per_latent
+        for stream in self.streams:
+            if (
+                stream.filter.name != "temporal_bandpass" or stream.latent_frames
+            ):  # chosen latents have a rate of their own
+                continue
+            merged = self.backbone.frames_per_feature if on_features else per_latent
+            num_frames = self.feature_frames(stream) if on_features else 1 + (stream.num_frames - 1) // per_latent
+            band = {"low_hz": stream.filter.low_hz, "high_hz": stream.filter.high_hz}
+            with located(f"stream {stream.name!r}"):
+                kept_frequencies(num_frames, fps / stream.stride / merged, **band)
+
     def _check_stream(self, stream: StreamConfig) -> None:
         """Whether the video model's grid divides it."""
         patch, group, per_latent = (
@@ -233,6 +271,11 @@ class System2Config(CheckedConfig):
             last < num_latents,
             f"latent_frames asks for latent {last}, but {stream.num_frames} frames make {num_latents} latents, "
             "numbered from 0",
+        )
+        patch_of_latents = getattr(getattr(self.backbone, "grid", None), "patch", 1)
+        check(
+            all(side % patch_of_latents == 0 for side in stream.latent_size),
+            f"latent_size={list(stream.latent_size)} must be multiples of {patch_of_latents}, the transformer's patch",
         )
         self._check_imagination(stream)
         check(

@@ -28,9 +28,9 @@ class OptimizationConfig(CheckedConfig):
     learning_rate: Positive = 2e-3
     """peak; it rises linearly and falls as a cosine to zero"""
     warmup_steps: TrainingSteps = 50
-    weight_decay: float = 1e-2
+    weight_decay: NonNegative = 1e-2
     max_grad_norm: Positive = 1.0
-    ema_power: float = 0.75
+    ema_power: NonNegative = 0.75
     """EMA decay is 1 - (1 + step) ** -ema_power"""
     mixed_precision: Literal["auto", "no", "bf16"] = "auto"
     """auto: bf16 where the device computes it natively"""

@@ -38,8 +38,8 @@ ADAPTORS = {
     "dit.state_in": "state_adaptor",
     "dit.action_in": "state_adaptor",
 }
-OWN_OF_DIT = ("image_type", "video_type", "staleness_in.up", "staleness_in.down")
-"""tensors that only our transformer has; with zero types and a zero `staleness_in.down` they add nothing"""
+OWN_OF_DIT = ("image_type", "video_type", "staleness_in.up", "staleness_in.down", "committed_mark")
+"""tensors that only our transformer has; with zero types, marks and a zero `staleness_in.down` they add nothing"""
 
 
 def layers_of(names: Iterable[str], adaptor: str) -> list[str]:

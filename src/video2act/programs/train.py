@@ -20,7 +20,15 @@ from video2act.data.frame_store import GIB, check_budget
 from video2act.data.labels import label_notes
 from video2act.data.opening import AnyDataset, as_dataset, as_datasets, open_chosen
 from video2act.files.video_model import BACKBONE_FILE
-from video2act.training.choice import check_beside, check_look, check_video_model, choose_policy, clip_bytes, fit_robots
+from video2act.training.choice import (
+    check_beside,
+    check_look,
+    check_prediction,
+    check_video_model,
+    choose_policy,
+    clip_bytes,
+    fit_robots,
+)
 from video2act.training.resuming import check_out, is_done
 from video2act.training.trackers import check_tracker
 
@@ -101,6 +109,7 @@ def train(
         check_look(config, training.frames_gib)
     if training.validation_fraction:
         split(data, training.validation_fraction)
+    check_prediction(config)
     check_video_model(config, video_model)
     if init is not None and not resume and not Path(init).exists():
         raise FileNotFoundError(f"{init} does not exist; init takes a run folder, or RDT-1B's checkpoint")

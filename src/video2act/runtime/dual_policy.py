@@ -61,7 +61,13 @@ def check_overlap(system: ConfiguredSystem, runtime: RuntimeConfig) -> None:
 
 
 def check_trained_for(config: PolicyConfig, runtime: RuntimeConfig) -> None:
-    """Raises ValueError if plans shall continue one another as in training, and there was no such training."""
+    """Raises ValueError if plans shall continue one another as in training, and there was no such training; or if they
+    shall be guided, and the network predicts noise."""
+    if runtime.overlap == "rtc" and config.system1.denoising.prediction == "epsilon":
+        raise ValueError(
+            "overlap rtc guides the clean actions, which follow badly from predicted noise (prediction='epsilon'); "
+            "choose replace or temporal_ensemble"
+        )
     if runtime.overlap == "rtc_trained" and config.system1.max_delay_steps == 0:
         raise ValueError(
             "this policy was not trained to continue a plan (max_delay_steps is 0); choose overlap rtc, which guides "

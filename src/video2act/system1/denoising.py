@@ -77,7 +77,13 @@ class Denoising:
     def sample(
         self, denoise: Denoiser, noise: Float[Tensor, "b horizon a"], *, known: Known | None = None
     ) -> Float[Tensor, "b horizon a"]:
-        """Denoise in `num_steps` steps, guided towards the known actions. Deterministic given the noise."""
+        """Denoise in `num_steps` steps, guided towards the known actions. Deterministic given the noise.
+
+        Raises:
+            ValueError: guided, and the network predicts noise: its errors would be divided by alpha, 0.007 at first.
+        """
+        if known is not None and self.config.prediction == "epsilon":
+            raise ValueError("a network that predicts noise (prediction='epsilon') cannot be guided to known actions")
         sample = self._sample_ddpm if self.config.schedule == "ddpm" else self._sample_flow
         return sample(denoise, noise, known=known)
 
@@ -88,12 +94,7 @@ class Denoising:
         with torch.enable_grad():
             noisy = noisy.detach().requires_grad_()
             predicted = denoise(noisy, timestep)
-            if self.config.prediction == "sample":
-                clean = predicted
-            elif self.config.prediction == "velocity":
-                clean = noisy - sigma * predicted
-            else:
-                clean = (noisy - sigma * predicted) / alpha
+            clean = predicted if self.config.prediction == "sample" else noisy - sigma * predicted
             error = (known.actions - clean.detach()) * known.weight
             (pull,) = torch.autograd.grad(clean, noisy, error)
         weight = min(known.limit, (alpha**2 + sigma**2) / max(alpha * sigma, 1e-9))
@@ -106,8 +107,7 @@ class Denoising:
         scheduler = DPMSolverMultistepScheduler(
             num_train_timesteps=self.config.num_train_timesteps,
             beta_schedule="squaredcos_cap_v2",
-            # guidance is of clean actions, whatever the network predicts
-            prediction_type="sample" if self.config.prediction == "sample" or known else "epsilon",
+            prediction_type="sample" if self.config.prediction == "sample" else "epsilon",
             algorithm_type="dpmsolver++",
             solver_order=2,
         )

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from video2act.config import FilterConfig
+from video2act.config.system2 import kept_frequencies
 from video2act.types import Video
 
 Border = Literal["replicate", "zeros"]
@@ -68,19 +69,9 @@ def temporal_bandpass(video: Video, low_hz: float | None, *, high_hz: float | No
         ValueError: the band holds no frequency of this clip; the message lists those there are.
     """
     t = video.grid.shape[2]
-    low_hz = video.fps / t if low_hz is None else low_hz
-    high_hz = video.fps / 2 if high_hz is None else high_hz
-    bins = torch.fft.rfftfreq(t, d=1 / video.fps)
-    tolerance = 1e-6 * video.fps
-    keep = (bins >= low_hz - tolerance) & (bins <= high_hz + tolerance)
-    if not keep.any():
-        listed = ", ".join(f"{bin_hz:.3g}" for bin_hz in bins.tolist())
-        raise ValueError(
-            f"the band {low_hz}-{high_hz} Hz holds no frequency of a grid of {t} frames at {video.fps:g} Hz, "
-            f"which has {listed} Hz; widen the band or lengthen the clip"
-        )
+    keep = kept_frequencies(t, video.fps, low_hz=low_hz, high_hz=high_hz)
     spectrum = torch.fft.rfft(video.grid.float(), dim=2)
-    spectrum = spectrum * keep.to(spectrum.device)[None, None, :, None, None]
+    spectrum = spectrum * torch.tensor(keep, device=spectrum.device)[None, None, :, None, None]
     return replace(video, grid=torch.fft.irfft(spectrum, n=t, dim=2).to(video.grid.dtype))
 
 

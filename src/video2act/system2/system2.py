@@ -67,7 +67,17 @@ class System2(nn.Module):
         return self
 
     def learn(self) -> None:
-        """Train the video model too, as `tuning` in the config says. Raises ImportError where peft is needed."""
+        """Train the video model too, as `tuning` in the config says.
+
+        Raises:
+            ImportError: peft is needed.
+            ValueError: a LoRA was loaded: a second one would be saved in its place.
+        """
+        if self.adapter:
+            raise ValueError(
+                "this policy's video model holds a LoRA that was trained before; it cannot be trained further, because "
+                "only a new one would be saved. Train a new policy from the video model itself"
+            )
         self.is_learning = self.config.tuning.method != "frozen"
         if self.is_learning:
             self.backbone.learn(self.config.tuning)

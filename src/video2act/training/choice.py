@@ -76,6 +76,15 @@ def fit_robots(config: PolicyConfig, data: Dataset) -> PolicyConfig:
     return config.replace({"system1.embodiment": UNIFIED})
 
 
+def check_prediction(config: PolicyConfig) -> None:
+    """Raise ValueError for a System 1 that would be trained to predict the noise."""
+    if config.system1.denoising.prediction == "epsilon":
+        raise ValueError(
+            "prediction='epsilon' is for converted checkpoints: denoising begins where the noise hides the actions, so "
+            "small errors of a prediction become large actions. Train with prediction='sample'"
+        )
+
+
 def check_video_model(config: PolicyConfig, video_model: Path | None) -> None:
     """Raise FileNotFoundError or ValueError where a policy has no video model, or one of another kind."""
     if config.system2 is None:

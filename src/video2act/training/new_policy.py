@@ -19,7 +19,7 @@ from video2act.system1.pretrained import FrozenTextEncoder
 from video2act.system2.backbones import load_video_model, make_backbone, make_published
 from video2act.system2.backbones.pretrained import PretrainedBackbone
 from video2act.training.cache_copies import open_copies
-from video2act.training.choice import can_write, check_kind, check_video_model
+from video2act.training.choice import can_write, check_kind, check_prediction, check_video_model
 from video2act.training.features import cache_spec
 from video2act.video_backbone import VideoBackbone
 
@@ -34,8 +34,9 @@ def build_policy(
     from `video_model` in its place; the tiny one from `video_model`.
 
     Raises:
-        ValueError: the config has System 2 but there is no video model, or the reverse.
+        ValueError: the config has System 2 but there is no video model, or the reverse; or it predicts noise.
     """
+    check_prediction(config)
     check_video_model(config, video_model)
     if config.system2 is None:
         return make_policy(config, statistics)

@@ -41,6 +41,12 @@ class HunyuanBackbone(PretrainedBackbone):
     def compression(self, vae: dict[str, Any]) -> tuple[int, int]:
         return vae["spatial_compression_ratio"], vae["temporal_compression_ratio"]
 
+    def num_latents(self, transformer: dict[str, Any], vae: dict[str, Any]) -> tuple[int, int]:
+        """Raises ValueError for an image-to-video model, which may take as many channels."""
+        if kind := transformer.get("image_condition_type"):
+            raise ValueError(f"image_condition_type={kind!r} is that of an image-to-video model; choose HunyuanVideo")
+        return super().num_latents(transformer, vae)
+
     def text_encoder(self) -> TextEncoder:
         """Raises ValueError if CLIP's vector has another width than the transformer expects."""
         expected = self.transformer.config.pooled_projection_dim

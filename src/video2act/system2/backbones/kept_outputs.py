@@ -1,8 +1,8 @@
 """Parts of a published transformer that depend on the instruction and the noise level alone, computed once for them.
 
 A robot's instruction stays while the picture changes. A part keeps its last output, with what it was computed from,
-and returns it while inputs and weights are the same. Nothing is kept where gradients are recorded, or while a graph is
-traced.
+and returns it while inputs, weights and precision are the same. Nothing is kept where gradients are recorded, or while
+a graph is traced.
 """
 
 from fnmatch import fnmatchcase
@@ -30,7 +30,7 @@ class _Keeping(nn.Module):
     """Mixed into a module's class."""
 
     _kept: tuple[Any, Any, Any] | None = None
-    """inputs, weights, output"""
+    """inputs, weights and precision, output"""
 
     def forward(self, *given: Any, **named: Any) -> Any:
         inputs = [*given, *named.items()]
@@ -40,9 +40,15 @@ class _Keeping(nn.Module):
             self._kept = None
             return super().forward(*given, **named)
         weights = [(weight.data_ptr(), weight._version) for weight in self.parameters()]
+        weights.append(_precision(next(self.parameters()).device.type))
         if self._kept is None or self._kept[1] != weights or not _are_same(self._kept[0], inputs):
             self._kept = inputs, weights, super().forward(*given, **named)
         return self._kept[2]
+
+
+def _precision(device: str) -> tuple[bool, Any]:
+    """What autocast makes of the same inputs."""
+    return torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
 
 
 def _are_same(before: list[Any], now: list[Any]) -> bool:

@@ -19,7 +19,7 @@ from video2act.system2.backbones import adapter
 from video2act.system2.backbones.checkpoint import check_checkpoint, fill
 from video2act.system2.backbones.first_frame import use_flat_convolutions
 from video2act.system2.backbones.kept_outputs import keep_outputs
-from video2act.system2.backbones.sources import Component, component
+from video2act.system2.backbones.sources import Component, check_alone, component
 from video2act.system2.backbones.tap import Cut, Tap, described, empty, fold, load_transformer
 from video2act.system2.backbones.text_encoders import diffusers_t5, text_width
 from video2act.system2.imagination import seeded_noise
@@ -92,7 +92,8 @@ class PretrainedBackbone(VideoBackbone):
 
     @classmethod
     def find(cls, root: Path) -> Parts:
-        """The files in a folder of diffusers' layout."""
+        """The files in a folder of diffusers' layout. Raises FileNotFoundError or ValueError: of no such model."""
+        check_alone(root)
         names = {"transformer": cls.TRANSFORMER.__name__, "vae": cls.VAE.__name__}
         return Parts(root, **{part: component(root, part, expected_class=name) for part, name in names.items()})
 

@@ -80,7 +80,8 @@ def randomise(backbone: Any) -> None:
     """Give the transformer the random weights of a new one, from torch's own generator."""
     kind, own = type(backbone).TRANSFORMER, backbone.transformer
     with torch.device(next(own.parameters()).device):
-        fresh = kind.from_config(dict(own.config))
+        # as published: a family may have changed the config that its network runs by
+        fresh = kind.from_config(dict(backbone.parts.transformer.config))
     backbone.cut(backbone.config).apply(fresh)
     own.load_state_dict(fresh.state_dict())
 

@@ -68,6 +68,17 @@ def locate(source: str) -> Path:
     return find_source(source) or fetched(source, NEEDED)
 
 
+def check_alone(root: Path) -> None:
+    """Raises ValueError for a model whose noise levels are shared out between two transformers."""
+    path = root / "model_index.json"
+    index = read_json(path) if path.is_file() else {}
+    if index.get("transformer_2") not in (None, [None, None]) or index.get("boundary_ratio") is not None:
+        raise ValueError(
+            f"{path} names two transformers, one for high and one for low noise levels (as Wan 2.2 A14B does). System "
+            "2 reads one that knows all levels; choose such a model (Wan 2.1, Wan 2.2 TI2V-5B)"
+        )
+
+
 def component(root: Path, part: str, *, expected_class: str) -> Component:
     """A network of a diffusers folder.
 

@@ -81,7 +81,8 @@ def diffusers_t5(
     """The T5 or UMT5 of a diffusers folder, in `dtype` on the CPU."""
     folder = root / "text_encoder"
     kind = UMT5EncoderModel if read_json(folder / "config.json").get("model_type") == "umt5" else T5EncoderModel
-    fingerprint = identity(weights_of(folder).fingerprint(), dtype)
+    padded = f"-padded{max_tokens}" * sees_padding  # the padding is part of what was read
+    fingerprint = identity(weights_of(folder).fingerprint() + padded, dtype)
     form = {"max_tokens": max_tokens, "sees_padding": sees_padding, "clean": clean}
     return T5Text(
         lambda _: load_encoder(kind, folder, dtype=dtype), lambda: fingerprint, tokenizer=root / "tokenizer", **form
@@ -89,7 +90,7 @@ def diffusers_t5(
 
 
 def identity(weights: str, dtype: torch.dtype) -> str:
-    """Which embeddings are the same: of the same weights, computed in the same dtype."""
+    """Which embeddings are the same: of the same weights, computed in the same dtype, padded alike."""
     return f"{weights}-{str(dtype).removeprefix('torch.')}"
 
 

@@ -100,5 +100,6 @@ def use_exact_timesteps(transformer: Any) -> None:
 
 
 def clean(sentence: str) -> str:
-    """Wan's authors undo html escapes and join white space."""
+    """Wan's authors undo html escapes and join white space. They also repair quotation marks and the like by ftfy,
+    which is left out: write plain ones."""
     return " ".join(html.unescape(html.unescape(sentence)).split())
