@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from serving_fakes import CONTRACT, Client, CountingPolicy, message, serving
 from test_server import get, wait_until
+from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed
+from websockets.uri import parse_uri
 
 from video2act.config import ConnectionLimits
 from video2act.serving.bounded_connection import MAX_HANDSHAKES
@@ -107,6 +109,34 @@ def test_the_allowance_of_frames_follows_that_of_messages():
             data = pack({"plan": True})
             client.connection.send([data[:2], data[2:4], data[4:5], data[5:]])
             assert "nothing to plan on" in str(client.connection.recv(5))
+
+
+def test_a_client_that_does_not_read_its_answers_gives_its_place_back():
+    """It kept its place for ever: the ping that should have found it out waited behind the answer."""
+
+    class LargeAnswers:
+        is_first = False
+
+        def answer(self, asked: Any) -> dict[str, Any]:
+            return {"padding": np.zeros(30_000_000, np.uint8)}  # more than the buffers of the system take
+
+        def close(self) -> None: ...
+
+    limits = ConnectionLimits(message_timeout_s=0.3, max_clients=1)
+    with serving(LargeAnswers, limits=limits) as server:
+        deaf = socket.create_connection((server.host, server.port))
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        protocol = ClientProtocol(parse_uri(server.address))
+        protocol.send_request(protocol.connect())
+        deaf.sendall(b"".join(protocol.data_to_send()))
+        while not protocol.events_received():
+            protocol.receive_data(deaf.recv(1))
+        protocol.send_binary(pack({}))
+        deaf.sendall(b"".join(protocol.data_to_send()))
+        wait_until(lambda: server.metrics.get("errors", "timeout") == 1)
+        assert server.metrics.get("closed", "1006") == 1
+        Client(server).__exit__()
+        deaf.close()
 
 
 class TestShutdown:

@@ -259,6 +259,8 @@ class Server:
             self._num_clients -= 1
             if connection.frames_exceeded:
                 self.metrics.count("errors", "frames")
+            if connection.is_unread:
+                self.metrics.count("errors", "timeout")
             if session is not None:
                 worker.run(session.close).add_done_callback(_report)
             worker.end()
