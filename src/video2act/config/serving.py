@@ -14,7 +14,7 @@ class ConnectionLimits(CheckedConfig):
     """Limits of one client, so that it cannot block the others."""
 
     max_clients: CountingInt = 32
-    """connections at once"""
+    """connections at once; one that ended while the policy hangs in its answer counts until that comes back"""
     max_message_bytes: Annotated[int, Between(1, 2**31)] = 16 * 2**20
     """a larger message closes the connection (code 1009) and is not kept in memory"""
     max_messages_per_s: Annotated[Positive, FINITE] = 500.0
