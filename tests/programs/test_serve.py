@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from video2act.config import ConnectionLimits, PolicyConfig, RuntimeConfig
+from video2act.config import ConnectionLimits, PolicyConfig, RuntimeConfig, ServeOptions
 from video2act.files.run_folder import INSTRUCTIONS_FILE, load_config
 from video2act.interfaces import HoldError
 from video2act.policy import Video2Act
@@ -25,7 +25,7 @@ from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.places import System2Source
 from video2act.runtime.refresh import TIMES_KEPT, turn
 from video2act.runtime.slow_loop import InlineSlowLoop
-from video2act.serving.client import RemotePolicy
+from video2act.serving.client import RemoteError, RemotePolicy
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
 from video2act.serving.server import Server
@@ -464,3 +464,33 @@ def test_how_long_a_first_answer_may_take_is_an_option(policy: Video2Act):
         threading.Timer(0.6, gate.set).start()
         remote.reset()
         assert np.isfinite(remote.infer(observation(0)).actions).all()
+
+
+def test_a_first_condition_that_does_not_come_is_told_before_the_server_gives_the_answer_up(policy: Video2Act):
+    """Both waited equally long, so the client was told that the policy hangs, and not which option to raise."""
+    gate = threading.Event()
+    perceive = policy.perceive
+    limits = ConnectionLimits(answer_timeout_s=1.0)
+    with program.serving(policy, "thread", limits=limits) as server, closing(RemotePolicy(server.address)) as remote:
+        policy.perceive = lambda *asked: perceive(*asked) if gate.wait(10) else None  # type: ignore[method-assign]
+        remote.reset()
+        with pytest.raises(RemoteError, match=r"gave no condition .* within 0\.9 s; .*raise first_condition_timeout_s"):
+            remote.infer(observation(0))
+        gate.set()
+    options = ServeOptions()
+    assert options.runtime.first_condition_timeout_s < options.first_answer_s
+
+
+def test_what_serves_ends_with_an_error_in_its_block_too(policy: Video2Act, monkeypatch: pytest.MonkeyPatch):
+    """The worker of System 2 was left running."""
+    closed: list[bool] = []
+    make = program.serve_policy
+
+    def serve_policy(*given: Any, **options: Any) -> program.Serving:
+        parts = make(*given, **options)
+        return replace(parts, close=lambda: (parts.close(), closed.append(True)))
+
+    monkeypatch.setattr(program, "serve_policy", serve_policy)
+    with pytest.raises(KeyError), program.serving(policy):
+        raise KeyError
+    assert closed == [True]

@@ -36,6 +36,11 @@ class ConnectionLimits(CheckedConfig):
         """Longest time for the answer that waits for a first condition."""
         return self.first_condition_timeout_s or self.answer_timeout_s
 
+    @property
+    def first_condition_s(self) -> float:
+        """Longest wait for a first condition: less than the answer may take, so that the answer can say what failed."""
+        return 0.9 * self.first_answer_s
+
 
 @dataclass(frozen=True)
 class ServeOptions(ConnectionLimits):
@@ -81,5 +86,5 @@ class ServeOptions(ConnectionLimits):
             max_staleness_s=self.max_staleness_s,
             limits=self.limits,
             outside_limits=self.outside_limits,
-            first_condition_timeout_s=self.first_answer_s,
+            first_condition_timeout_s=self.first_condition_s,
         )
