@@ -290,6 +290,14 @@ def test_two_authorization_headers_are_refused_with_401():
         assert server.metrics.get("refused", "api_key") == 2
 
 
+def test_a_key_of_other_letters_is_refused_with_401():
+    """A byte that is no ASCII was an internal error, 500."""
+    request = b"GET %s HTTP/1.1\r\nHost: here\r\nAuthorization: Api-Key \xff\r\n\r\n"
+    with serving(api_key="secret") as server:
+        for path in (b"/", b"/metrics"):
+            assert b"401 Unauthorized" in Half(server, request % path).socket.recv(1000)
+
+
 def test_other_headers_that_come_twice_are_no_internal_error():
     for name in (b"Origin: http://evil.example\r\n", b"Upgrade: websocket\r\n", b"Host: there\r\n"):
         with serving() as server:
