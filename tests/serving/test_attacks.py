@@ -114,16 +114,12 @@ def test_the_allowance_of_frames_follows_that_of_messages():
 def test_a_client_that_does_not_read_its_answers_gives_its_place_back():
     """It kept its place for ever: the ping that should have found it out waited behind the answer."""
 
-    class LargeAnswers:
-        is_first = False
-
-        def answer(self, asked: Any) -> dict[str, Any]:
+    class LargeAnswers(PolicySession):
+        def answer(self, message: Any) -> dict[str, Any]:
             return {"padding": np.zeros(30_000_000, np.uint8)}  # more than the buffers of the system take
 
-        def close(self) -> None: ...
-
     limits = ConnectionLimits(message_timeout_s=0.3, max_clients=1)
-    with serving(LargeAnswers, limits=limits) as server:
+    with serving(lambda: LargeAnswers(CountingPolicy(), CONTRACT), limits=limits) as server:
         deaf = socket.create_connection((server.host, server.port))
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         protocol = ClientProtocol(parse_uri(server.address))

@@ -1,4 +1,4 @@
-"""One connection to a server that greets and then reads nothing: as one that is stopped, or behind a cable that is out."""
+"""One connection to a server that greets and then reads nothing: as one that is stopped, or behind a broken cable."""
 
 import socket
 import threading

@@ -26,8 +26,8 @@ class ConnectionLimits(CheckedConfig):
     """the same until an episode has its first plan, which waits for System 2's first condition: a new prompt may have
     to be read by a large text encoder. Default: answer_timeout_s"""
     message_timeout_s: Annotated[Positive, FINITE] = 20.0
-    """for the rest of a message that has begun, for a handshake, for the answer to a ping, and for a client to take what
-    it is sent"""
+    """for the rest of a message that has begun, for a handshake, for the answer to a ping, and for a client to take
+    what it is sent"""
     shutdown_s: Annotated[Positive, FINITE] = 5.0
     """after SIGTERM: for the answers in progress and the end of the connections; what is left then is cut"""
 

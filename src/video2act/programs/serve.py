@@ -192,7 +192,13 @@ def serve_system2(system: "System2", config: PolicyConfig, *, instructions: tupl
 
     streams = config.system2.streams if config.system2 else ()
     check_encoding("another machine", streams)
-    contract = Contract.of(config, "system2", instructions=instructions, max_prompt_bytes=longest_instruction(system))
+    contract = Contract.of(
+        config,
+        "system2",
+        instructions=instructions,
+        max_prompt_bytes=longest_instruction(system),
+        fingerprint=system.fingerprint(),
+    )
     turn = threading.Lock()
     warm_up_server(system, instructions, RefreshSpec(streams, 1, config.fps))
 
