@@ -21,6 +21,7 @@ from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.process_loop import ProcessSlowLoop
 from video2act.runtime.slow_loop import InlineSlowLoop
 from video2act.system2 import load_system2
+from video2act.system2.backbones.adapter import is_adapter
 from video2act.types import Observation, Tokens
 
 TUNINGS = {
@@ -132,6 +133,26 @@ def test_system_2_alone_perceives_as_the_whole_policy(method: str, saved: Callab
     """Without what was tuned: a LoRA's tokens differed, and a whole transformer was refused as unexpected."""
     policy, alone = Video2Act.load(saved(method)), load_system2(saved(method))
     assert torch.equal(tokens_of(alone, policy).data, tokens_of(policy, policy).data)
+
+
+@pytest.mark.parametrize("method", TUNINGS)
+def test_what_was_tuned_is_in_the_fingerprint_of_system_2(
+    method: str, saved: Callable[[str], Path], make_policy: Callable[[PolicyConfig], Video2Act]
+):
+    """The same for the policy that was trained, after it was loaded, and for its System 2 alone."""
+    policy = Video2Act.load(saved(method))
+    assert load_system2(saved(method)).fingerprint() == policy.system2_fingerprint()
+    trained = make_policy(policy.config)
+    trained.slow.learn()
+    untuned = trained.system2_fingerprint()
+    if method == "full":
+        trained.slow.backbone.load_state_dict(policy.slow.backbone.state_dict())
+    for name, parameter in trained.slow.backbone.named_parameters():
+        if is_adapter(name):
+            own = policy.slow.adapter[name.removeprefix("transformer.").replace(".default.", ".")]
+            parameter.data.copy_(own)
+    assert trained.system2_fingerprint() == policy.system2_fingerprint()
+    assert (untuned == policy.system2_fingerprint()) == (method == "frozen")
 
 
 def test_system_2_in_a_process_perceives_as_the_whole_policy(saved: Callable[[str], Path]):

@@ -66,6 +66,15 @@ class LoadsSystem2(Protocol):
 
 
 @runtime_checkable
+class KnowsSystem2(ConfiguredSystem, Protocol):
+    """A system that can tell its own System 2 from another one elsewhere."""
+
+    def system2_fingerprint(self) -> str:
+        """A short name for the weights of its System 2; empty: not known."""
+        ...
+
+
+@runtime_checkable
 class Continuing(Protocol):
     """A system whose plans can continue the one in execution (real-time chunking)."""
 

@@ -294,6 +294,10 @@ class Video2Act(nn.Module):
             )
         return partial(load_system2, self.folder, device or str(self.device))
 
+    def system2_fingerprint(self) -> str:
+        """As `System2.fingerprint`; empty without System 2."""
+        return "" if self.system2 is None else self.system2.fingerprint()
+
     def trained_instruction(self) -> str:
         """An instruction of the training; empty if the run folder records none."""
         return "" if self.folder is None else next(iter(load_instructions(self.folder)), "")

@@ -111,6 +111,7 @@ def test_system1_alone_takes_any_tokens(save_run: Save, small_config: PolicyConf
     assert not (tmp_path / "out" / "perceive.onnx").exists()
     with pytest.raises(ValueError, match="serve RUN --only system2"):
         exported.perceive({}, ["push the block"])
+    assert exported.system2_fingerprint() == policy.slow.fingerprint(), "a robot must know its System 2 elsewhere"
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from video2act.config import ConnectionLimits, PolicyConfig, RuntimeConfig
+from video2act import Runner
+from video2act.config import ConnectionLimits, PolicyConfig, RuntimeConfig, ServeOptions
 from video2act.files.run_folder import INSTRUCTIONS_FILE, load_config
-from video2act.interfaces import HoldError
+from video2act.interfaces import HoldError, System2Error
 from video2act.policy import Video2Act
 from video2act.programs import serve as program
 from video2act.refresh_rule import RefreshSpec
@@ -25,7 +27,7 @@ from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.places import System2Source
 from video2act.runtime.refresh import TIMES_KEPT, turn
 from video2act.runtime.slow_loop import InlineSlowLoop
-from video2act.serving.client import RemotePolicy
+from video2act.serving.client import RemoteError, RemotePolicy
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
 from video2act.serving.server import Server
@@ -128,6 +130,41 @@ def test_system2_alone_serves_a_robot_that_runs_system1(policy: Video2Act, small
             assert robot.condition is not None
             assert robot.condition.tokens.data.shape == (1, 6, 32)
             assert robot.condition.version >= 1
+
+
+@pytest.mark.parametrize("differs", ["fingerprint", "token_dim"])
+def test_another_trainings_system2_is_refused(
+    policy: Video2Act, small_config: PolicyConfig, make_policy: Callable[[PolicyConfig], Video2Act], differs: str
+):
+    """Its streams are the same, so its tokens were taken, which mean nothing to this policy's System 1."""
+    config = small_config.replace({"system1.hidden": 64} if differs == "token_dim" else {})
+    other = make_policy(config)
+    with torch.no_grad():
+        other.slow.stream_embedding.add_(1.0)
+    serving = program.serve_system2(other.slow, config, instructions=())
+    with (
+        Server(serving.make_session, serving.contract.to_metadata(), port=0).running() as server,
+        Runner(policy, system2=server.address) as runner,
+    ):
+        runner.reset()
+        with pytest.raises(System2Error, match=rf"a System 2 of another training is served there: its {differs} is"):
+            runner.step(observation(0))
+
+
+def test_a_server_that_does_not_say_its_weights_is_used_and_named(
+    policy: Video2Act, small_config: PolicyConfig, caplog: pytest.LogCaptureFixture
+):
+    """One of an earlier version."""
+    serving = program.serve_system2(policy.slow, small_config, instructions=())
+    told = serving.contract.to_metadata()
+    del told["fingerprint"], told["token_dim"]
+    with (
+        Server(serving.make_session, told, port=0).running() as server,
+        Runner(policy, system2=server.address) as runner,
+    ):
+        runner.reset()
+        assert np.isfinite(runner.step(observation(0))).all()
+    assert "does not say which weights it serves" in caplog.text
 
 
 def test_one_lock_guards_system_2_whoever_asks(policy: Video2Act):
@@ -464,3 +501,33 @@ def test_how_long_a_first_answer_may_take_is_an_option(policy: Video2Act):
         threading.Timer(0.6, gate.set).start()
         remote.reset()
         assert np.isfinite(remote.infer(observation(0)).actions).all()
+
+
+def test_a_first_condition_that_does_not_come_is_told_before_the_server_gives_the_answer_up(policy: Video2Act):
+    """Both waited equally long, so the client was told that the policy hangs, and not which option to raise."""
+    gate = threading.Event()
+    perceive = policy.perceive
+    limits = ConnectionLimits(answer_timeout_s=1.0)
+    with program.serving(policy, "thread", limits=limits) as server, closing(RemotePolicy(server.address)) as remote:
+        policy.perceive = lambda *asked: perceive(*asked) if gate.wait(10) else None  # type: ignore[method-assign]
+        remote.reset()
+        with pytest.raises(RemoteError, match=r"gave no condition .* within 0\.9 s; .*raise first_condition_timeout_s"):
+            remote.infer(observation(0))
+        gate.set()
+    options = ServeOptions()
+    assert options.runtime.first_condition_timeout_s < options.first_answer_s
+
+
+def test_what_serves_ends_with_an_error_in_its_block_too(policy: Video2Act, monkeypatch: pytest.MonkeyPatch):
+    """The worker of System 2 was left running."""
+    closed: list[bool] = []
+    make = program.serve_policy
+
+    def serve_policy(*given: Any, **options: Any) -> program.Serving:
+        parts = make(*given, **options)
+        return replace(parts, close=lambda: (parts.close(), closed.append(True)))
+
+    monkeypatch.setattr(program, "serve_policy", serve_policy)
+    with pytest.raises(KeyError), program.serving(policy):
+        raise KeyError
+    assert closed == [True]

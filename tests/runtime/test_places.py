@@ -1,5 +1,6 @@
 """Where System 2 may work, as far as no loop has to be started to know."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from runtime_fakes import FPS, MOTION, FakeSystem
 
 from video2act.config import PolicyConfig, RuntimeConfig
+from video2act.policy import Video2Act
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime import places
 from video2act.runtime.places import System2Source, check_encoding, check_where, keeps_real_time
@@ -48,7 +50,7 @@ def test_time_limits_reach_a_system2_elsewhere(small_config: PolicyConfig, monke
         asked.append((address, spec, hang_timeout_s))
         return InlineSlowLoop(FakeSystem(), RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS))
 
-    def connect_system2(address, spec, answer_timeout_s):
+    def connect_system2(address, spec, answer_timeout_s, **own):
         asked.append((address, spec, answer_timeout_s))
         return Elsewhere()
 
@@ -61,6 +63,29 @@ def test_time_limits_reach_a_system2_elsewhere(small_config: PolicyConfig, monke
     assert asked == [("ws://robot:8000", spec, 0.5)] * 2
     assert isinstance(loop, ThreadSlowLoop)
     assert loop._timeout_s == 0.2
+
+
+def test_a_system2_elsewhere_is_told_what_the_policy_has_here(
+    small_config: PolicyConfig, make_policy: Callable[[PolicyConfig], Video2Act], monkeypatch: pytest.MonkeyPatch
+):
+    """A policy that knows nothing of its System 2 takes any."""
+    told: list[dict[str, Any]] = []
+
+    class Elsewhere(FakeSystem):
+        def close(self) -> None: ...
+
+    def connect_system2(address, spec, answer_timeout_s, **own):
+        told.append(own)
+        return Elsewhere()
+
+    monkeypatch.setattr("video2act.serving.client.connect_system2", connect_system2)
+    policy = make_policy(small_config)
+    for system in (FakeSystem(), policy):
+        System2Source(RefreshSpec((MOTION,), 1, FPS), RuntimeConfig()).start("ws://robot:8000", system).close()
+    assert told == [
+        {},
+        {"token_dim": small_config.system1.hidden, "fingerprint": policy.slow.fingerprint()},
+    ]
 
 
 @pytest.mark.parametrize(("system2", "made"), [("thread", "ThreadSlowLoop"), ("process", "ProcessSlowLoop")])

@@ -46,6 +46,7 @@ def test_a_key_that_no_header_can_hold_is_refused(tmp_path: Path, key: str):
         (["Api-Key secre"], "the API key is wrong\n"),
         (["Api-Key secrets"], "the API key is wrong\n"),
         (["Api-Key geheim\xfc"], "the API key is wrong\n"),
+        ([b"Api-Key \xff".decode("ascii", "surrogateescape")], "the API key is wrong\n"),
         (["Api-Key secret"], None),
         (
             ["Api-Key secret", "Api-Key secret"],

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from serving_fakes import CONTRACT, Client, CountingPolicy, message, serving
 from test_server import get, wait_until
+from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed
+from websockets.uri import parse_uri
 
 from video2act.config import ConnectionLimits
 from video2act.serving.bounded_connection import MAX_HANDSHAKES
@@ -107,6 +109,30 @@ def test_the_allowance_of_frames_follows_that_of_messages():
             data = pack({"plan": True})
             client.connection.send([data[:2], data[2:4], data[4:5], data[5:]])
             assert "nothing to plan on" in str(client.connection.recv(5))
+
+
+def test_a_client_that_does_not_read_its_answers_gives_its_place_back():
+    """It kept its place for ever: the ping that should have found it out waited behind the answer."""
+
+    class LargeAnswers(PolicySession):
+        def answer(self, message: Any) -> dict[str, Any]:
+            return {"padding": np.zeros(30_000_000, np.uint8)}  # more than the buffers of the system take
+
+    limits = ConnectionLimits(message_timeout_s=0.3, max_clients=1)
+    with serving(lambda: LargeAnswers(CountingPolicy(), CONTRACT), limits=limits) as server:
+        deaf = socket.create_connection((server.host, server.port))
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        protocol = ClientProtocol(parse_uri(server.address))
+        protocol.send_request(protocol.connect())
+        deaf.sendall(b"".join(protocol.data_to_send()))
+        while not protocol.events_received():
+            protocol.receive_data(deaf.recv(1))
+        protocol.send_binary(pack({}))
+        deaf.sendall(b"".join(protocol.data_to_send()))
+        wait_until(lambda: server.metrics.get("errors", "timeout") == 1)
+        assert server.metrics.get("closed", "1006") == 1
+        Client(server).__exit__()
+        deaf.close()
 
 
 class TestShutdown:
@@ -258,6 +284,14 @@ def test_two_authorization_headers_are_refused_with_401():
         for path in (b"/", b"/metrics"):
             assert b"401 Unauthorized" in Half(server, request % path).socket.recv(1000)
         assert server.metrics.get("refused", "api_key") == 2
+
+
+def test_a_key_of_other_letters_is_refused_with_401():
+    """A byte that is no ASCII was an internal error, 500."""
+    request = b"GET %s HTTP/1.1\r\nHost: here\r\nAuthorization: Api-Key \xff\r\n\r\n"
+    with serving(api_key="secret") as server:
+        for path in (b"/", b"/metrics"):
+            assert b"401 Unauthorized" in Half(server, request % path).socket.recv(1000)
 
 
 def test_other_headers_that_come_twice_are_no_internal_error():

@@ -106,6 +106,14 @@ BAD = {
         msgpack.packb({b"__npgeneric__": True, b"data": 300, b"dtype": "|u1"}),
         "300 does not fit uint8",
     ),
+    "scalar that is no number, as an integer": (
+        msgpack.packb({b"__npgeneric__": True, b"data": float("nan"), b"dtype": "<i4"}),
+        "the scalar nan does not fit int32",
+    ),
+    "scalar of a fraction, as an integer": (
+        msgpack.packb({b"__npgeneric__": True, b"data": 1.5, b"dtype": "<i4"}),
+        r"the scalar 1\.5 does not fit int32",
+    ),
 }
 
 

@@ -1,5 +1,6 @@
 """Every fault of a message is named, with what was expected."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -201,6 +202,20 @@ class TestContract:
     def test_another_server_is_recognised(self, metadata: Any):
         with pytest.raises(MessageError, match="expected a server that speaks 'video2act/1'"):
             Contract.from_metadata(metadata)
+
+    def test_what_a_later_server_says_more_is_passed_over(self, small_config: PolicyConfig):
+        """A client refused every server that said something new."""
+        contract = Contract.of(small_config, "system2", fingerprint="abc")
+        assert Contract.from_metadata(contract.to_metadata() | {"said_later": 1}) == contract
+
+    def test_an_earlier_server_does_not_say_which_weights_it_serves(self, small_config: PolicyConfig):
+        contract = Contract.of(small_config, "system2", fingerprint="abc")
+        earlier = contract.to_metadata()
+        del earlier["fingerprint"], earlier["token_dim"]
+        assert Contract.from_metadata(earlier) == replace(contract, fingerprint="", token_dim=0)
+
+    def test_a_whole_policys_holds_no_name_that_earlier_clients_refuse(self, small_config: PolicyConfig):
+        assert not {"fingerprint", "token_dim"} & set(Contract.of(small_config, "policy").to_metadata())
 
     def test_an_incomplete_one_is_refused(self):
         with pytest.raises(

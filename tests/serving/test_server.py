@@ -223,6 +223,32 @@ class TestLimits:
                 assert "actions" in other.ask(message())
             slow.gate.set()
 
+    def test_a_policy_that_hangs_takes_no_more_threads_than_there_are_places(self):
+        """Each client that came back to a policy that hangs left another thread behind."""
+        gate = threading.Event()
+
+        def make_session() -> PolicySession:
+            slow = CountingPolicy()
+            slow.gate = gate
+            return PolicySession(slow, CONTRACT)
+
+        before = set(threading.enumerate())
+        with serving(make_session, limits=ConnectionLimits(answer_timeout_s=0.1, max_clients=2)) as server:
+            for _ in range(2):
+                with Client(server) as client:
+                    assert "no answer within 0.1 s" in client.ask(message())
+            for _ in range(3):
+                with pytest.raises(InvalidStatus) as refused:
+                    Client(server)
+                assert refused.value.response.status_code == 503
+                assert b"full: the policy hangs in 2 of 2 places" in (refused.value.response.body or b"")
+            made = set(threading.enumerate()) - before
+            assert sum(thread.name.startswith("client ") for thread in made) == 2
+            gate.set()
+            wait_until(lambda: '"clients": 0' in get(server, "/healthz")[1])
+            with Client(server) as client:
+                assert "actions" in client.ask(message())
+
     def test_a_client_that_stops_between_two_pieces_is_let_go(self):
         with serving(limits=ConnectionLimits(message_timeout_s=0.3)) as server, Client(server) as client:
             half = pack(message())[:50]

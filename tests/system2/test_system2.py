@@ -167,6 +167,18 @@ class TestRefused:
             system2.see(shown, TEXT)
 
 
+def test_its_fingerprint_tells_trainings_apart_but_not_precisions(config: System2Config, system2: System2):
+    """Robot and server compare it: one may run in bfloat16, and both name another training by its weights."""
+    before = system2.fingerprint()
+    assert build(config).fingerprint() == before
+    coarse = build(config)
+    coarse.formers.to(torch.bfloat16)
+    assert coarse.fingerprint() == before
+    with torch.no_grad():
+        system2.stream_embedding[0, 0] += 0.1
+    assert system2.fingerprint() != before
+
+
 def test_every_stream_has_an_embedding_of_its_own(config: System2Config, system2: System2):
     """The first stream's embedding could be added to all streams unnoticed."""
     count = config.streams[0].former.num_tokens

@@ -14,7 +14,7 @@ class ConnectionLimits(CheckedConfig):
     """Limits of one client, so that it cannot block the others."""
 
     max_clients: CountingInt = 32
-    """connections at once"""
+    """connections at once; one that ended while the policy hangs in its answer counts until that comes back"""
     max_message_bytes: Annotated[int, Between(1, 2**31)] = 16 * 2**20
     """a larger message closes the connection (code 1009) and is not kept in memory"""
     max_messages_per_s: Annotated[Positive, FINITE] = 500.0
@@ -26,7 +26,8 @@ class ConnectionLimits(CheckedConfig):
     """the same until an episode has its first plan, which waits for System 2's first condition: a new prompt may have
     to be read by a large text encoder. Default: answer_timeout_s"""
     message_timeout_s: Annotated[Positive, FINITE] = 20.0
-    """for the rest of a message that has begun, for a handshake, and for the answer to a ping"""
+    """for the rest of a message that has begun, for a handshake, for the answer to a ping, and for a client to take
+    what it is sent"""
     shutdown_s: Annotated[Positive, FINITE] = 5.0
     """after SIGTERM: for the answers in progress and the end of the connections; what is left then is cut"""
 
@@ -34,6 +35,11 @@ class ConnectionLimits(CheckedConfig):
     def first_answer_s(self) -> float:
         """Longest time for the answer that waits for a first condition."""
         return self.first_condition_timeout_s or self.answer_timeout_s
+
+    @property
+    def first_condition_s(self) -> float:
+        """Longest wait for a first condition: less than the answer may take, so that the answer can say what failed."""
+        return 0.9 * self.first_answer_s
 
 
 @dataclass(frozen=True)
@@ -80,5 +86,5 @@ class ServeOptions(ConnectionLimits):
             max_staleness_s=self.max_staleness_s,
             limits=self.limits,
             outside_limits=self.outside_limits,
-            first_condition_timeout_s=self.first_answer_s,
+            first_condition_timeout_s=self.first_condition_s,
         )

@@ -141,9 +141,8 @@ def _write(policy: Video2Act, folder: Path, *, engine: Engine, has_system2: bool
     np.savez(folder / ARRAYS_FILE, **arrays)  # type: ignore[arg-type]
     if engine == "openvino":
         _to_openvino(folder)
-    return Exported(
-        engine, has_system2, False, MAX_BYTES if is_read else 0, () if is_read else tuple(sentences), tuple(keys)
-    )
+    known = (MAX_BYTES, ()) if is_read else (0, tuple(sentences))
+    return Exported(engine, has_system2, False, *known, tuple(keys), system2=policy.system2_fingerprint())
 
 
 def _read(policy: Video2Act, perceive: PerceiveGraph | None, sentence: str) -> tuple[Tensor, ...]:

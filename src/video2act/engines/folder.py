@@ -56,6 +56,8 @@ class Exported:
     """the largest differences from PyTorch, and what they were measured on"""
     files: dict[str, str] = field(default_factory=dict)
     """fingerprints of the files that decide what the policy does; empty in exports of older versions"""
+    system2: str = ""
+    """fingerprint of System 2's weights, exported or not; empty without System 2, and in exports of older versions"""
     format: int = FORMAT
 
     def to_json(self) -> str:

@@ -183,6 +183,9 @@ class EnginePolicy:
         """Raises ValueError: an engine computes outside Python's lock, so a thread is as good as a process."""
         raise ValueError("an exported policy runs System 2 inline or in a thread; choose system2='thread'")
 
+    def system2_fingerprint(self) -> str:
+        return self.exported.system2
+
     def blinded(self) -> "EnginePolicy":
         raise ValueError("the blind control changes what the networks read; evaluate it with engine torch")
 

@@ -35,6 +35,17 @@ def fingerprint(files: Iterable[Path], *more: object) -> str:
     return hasher.hexdigest()[:16]
 
 
+def rounded_fingerprint(weights: Mapping[str, Tensor]) -> str:
+    """As `tensors_fingerprint`, and the same for weights that were rounded to bfloat16; one is copied at a time."""
+    import torch
+
+    def of(name: str) -> str:
+        tensor = weights[name]
+        return tensors_fingerprint({name: tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor})
+
+    return hashlib.sha256(" ".join(map(of, sorted(weights))).encode()).hexdigest()[:16]
+
+
 def tensors_fingerprint(weights: Mapping[str, Tensor]) -> str:
     """A short name for the values of tensors: it changes with any of them.
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from rich.console import Console
 
-from video2act.config import PolicyConfig, RuntimeConfig, ServeOptions
+from video2act.config import ConnectionLimits, PolicyConfig, RuntimeConfig, ServeOptions
 from video2act.engines.choice import check_engine, load_policy
 from video2act.files.run_folder import FrameSizes, load_config, load_frame_sizes, load_instructions
 from video2act.interfaces import ConfiguredSystem, Perceiver
@@ -192,7 +192,13 @@ def serve_system2(system: "System2", config: PolicyConfig, *, instructions: tupl
 
     streams = config.system2.streams if config.system2 else ()
     check_encoding("another machine", streams)
-    contract = Contract.of(config, "system2", instructions=instructions, max_prompt_bytes=longest_instruction(system))
+    contract = Contract.of(
+        config,
+        "system2",
+        instructions=instructions,
+        max_prompt_bytes=longest_instruction(system),
+        fingerprint=system.fingerprint(),
+    )
     turn = threading.Lock()
     warm_up_server(system, instructions, RefreshSpec(streams, 1, config.fps))
 
@@ -235,20 +241,24 @@ def serving(
     """Serve a policy from a thread of this process while the block runs, for tests and benchmarks.
 
     Args:
+        runtime: without it, as `serve` has it.
         options: of `Server`; without them a free port on loopback.
     """
+    limits = options.get("limits") or ConnectionLimits()
     parts = serve_policy(
         policy,
         (),
         frame_sizes={},
         refresh_every=policy.config.refresh_every,
         system2=system2,
-        runtime=runtime or RuntimeConfig(),
+        runtime=runtime or RuntimeConfig(first_condition_timeout_s=limits.first_condition_s),
     )
     options = {"port": 0, "gauges": parts.gauges, "trouble": parts.trouble, **options}
-    with Server(parts.make_session, parts.contract.to_metadata(), **options).running() as server:
-        yield server
-    parts.close()
+    try:
+        with Server(parts.make_session, parts.contract.to_metadata(), **options).running() as server:
+            yield server
+    finally:
+        parts.close()
 
 
 def serve(run: Path | str, *, is_ready: Callable[[Server], Any] | None = None, **options: Any) -> None:

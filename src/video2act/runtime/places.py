@@ -14,9 +14,10 @@ again.
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from video2act.config import RuntimeConfig, StreamConfig
-from video2act.interfaces import DualSystem, LoadsSystem2, Perceiver
+from video2act.interfaces import DualSystem, KnowsSystem2, LoadsSystem2, Perceiver
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.process_loop import ProcessSlowLoop
 from video2act.runtime.slow_loop import InlineSlowLoop, SlowLoop
@@ -107,7 +108,7 @@ class System2Source:
         if system2 != "process":
             if self.connect is not None:
                 return self.connect(system2, self.spec, hang_timeout_s=hang_s)
-            return _connect(system2, self.spec, hang_timeout_s=hang_s, first_condition_timeout_s=first_s)
+            return self._connect(system2, system)
         build, instruction = self.load_system2, self.instruction
         if isinstance(system, LoadsSystem2):
             build = build or system.system2_loader(self.runtime.system2_device)
@@ -121,17 +122,20 @@ class System2Source:
             build, self.spec, instruction=instruction, first_condition_timeout_s=first_s, hang_timeout_s=hang_s
         )
 
-
-def _connect(address: str, spec: RefreshSpec, *, hang_timeout_s: float, first_condition_timeout_s: float) -> SlowLoop:
-    """System 2 behind `video2act serve --only system2`."""
-    # by name: its websockets are an extra of the package, and the runtime knows interfaces only
-    client = importlib.import_module("video2act.serving.client")
-    system = client.connect_system2(address, spec, answer_timeout_s=hang_timeout_s)
-    return ThreadSlowLoop(
-        system,
-        spec,
-        first_condition_timeout_s=first_condition_timeout_s,
-        hang_timeout_s=hang_timeout_s + CONNECT_S,  # an answer that is late is a failure of the connection
-        where=address,
-        end_system=system.close,
-    )
+    def _connect(self, address: str, system: DualSystem) -> SlowLoop:
+        """System 2 behind `video2act serve --only system2`. It must be that of `system`, if that knows its own."""
+        # by name: its websockets are an extra of the package, and the runtime knows interfaces only
+        client = importlib.import_module("video2act.serving.client")
+        own: dict[str, Any] = {}
+        if isinstance(system, KnowsSystem2):
+            own = {"token_dim": system.config.system1.hidden, "fingerprint": system.system2_fingerprint()}
+        hang_s = self.runtime.hang_timeout_s
+        remote = client.connect_system2(address, self.spec, answer_timeout_s=hang_s, **own)
+        return ThreadSlowLoop(
+            remote,
+            self.spec,
+            first_condition_timeout_s=self.runtime.first_condition_timeout_s,
+            hang_timeout_s=hang_s + CONNECT_S,  # an answer that is late is a failure of the connection
+            where=address,
+            end_system=remote.close,
+        )

@@ -60,7 +60,8 @@ def refusal(api_key: str | None, headers: Sequence[str]) -> str | None:
     if len(headers) != 1:
         found = f", once; got {len(headers)}" if headers else ""
         return f"an API key is needed: send the header 'Authorization: Api-Key <key>'{found}\n"
-    if not hmac.compare_digest(headers[0].encode(), authorization(api_key).encode()):
+    # bytes that are no ASCII come as surrogates
+    if not hmac.compare_digest(headers[0].encode(errors="surrogateescape"), authorization(api_key).encode()):
         return "the API key is wrong\n"
     return None
 

@@ -2,9 +2,11 @@
 
 websockets bounds bytes. It does not bound frames: a megabyte holds 170,000 empty ones, and the event loop would parse
 them all before it turns to another client. Here a client has an allowance of small frames; beyond it the connection is
-closed. Connections in the middle of their handshake are bounded too: a new one takes the place of the oldest.
+closed. Connections in the middle of their handshake are bounded too: a new one takes the place of the oldest. Nor does
+it bound the time of a client that reads nothing: here it is cut.
 """
 
+import asyncio
 from typing import Any
 
 from video2act.config import ConnectionLimits
@@ -61,11 +63,13 @@ class Connections:
 
 
 class BoundedConnection(ServerConnection):
-    """A connection whose client may send a bounded number of small frames per second."""
+    """A connection whose client may send a bounded number of small frames per second, and must read what it is sent."""
 
     def __init__(self, connections: Connections, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
         self.frames_exceeded = False
+        self.is_unread = False
+        """the client took nothing for too long, and was cut"""
         self._connections = connections
         self._frames = Rate(FRAMES_PER_MESSAGE * connections.limits.max_messages_per_s)
 
@@ -93,6 +97,16 @@ class BoundedConnection(ServerConnection):
             self.loop.call_later(LAST_WORDS_S, self.transport.abort)
             return
         super().process_event(event)
+
+    async def drain(self) -> None:
+        # answers, pings and goodbyes all wait here
+        limit_s = self._connections.limits.message_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                await super().drain()
+        except TimeoutError:
+            self.is_unread = True
+            raise TimeoutError(f"the client did not take what it was sent within {limit_s:g} s") from None
 
     def send_data(self) -> None:
         # in one piece, and not to a lost connection: asyncio would log every attempt

@@ -115,9 +115,12 @@ def _scalar(fields: dict[Any, Any]) -> np.generic:
     if not isinstance(value, bool | int | float):
         raise MessageError(f"a scalar's data must be a number, got {type(value).__name__}")
     try:
-        return dtype.newbyteorder("=").type(value)
-    except OverflowError as error:
+        read = dtype.newbyteorder("=").type(value)
+    except (OverflowError, ValueError) as error:  # too large, or NaN as an integer
         raise MessageError(f"the scalar {value} does not fit {dtype.name}") from error
+    if dtype.kind != "f" and read != value:
+        raise MessageError(f"the scalar {value} does not fit {dtype.name}")
+    return read
 
 
 def _dtype(name: Any) -> np.dtype:

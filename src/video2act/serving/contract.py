@@ -7,7 +7,7 @@ its user as metadata.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from video2act.frames import FrameUse, fit_problem, frame_uses
 from video2act.serving.codec import MessageError
 
 PROTOCOL = "video2act/1"
+OF_SYSTEM2 = ("token_dim", "fingerprint")
 LARGEST_PX, LARGEST_RATIO = 2048, 4
 """of an image's sides: bars are added before it is reduced, so a long and thin one would take far more memory"""
 
@@ -92,6 +93,10 @@ class Contract(CheckedConfig):
     """those that are changes or speeds: to hold, a robot gets zeros of these"""
     max_prompt_bytes: int = 4096
     """of the longest prompt in UTF-8, for all of the policy's text encoders that count bytes"""
+    token_dim: NonNegativeInt = 0
+    """width of the tokens of a System 2 that is served alone; 0: the server does not say it"""
+    fingerprint: str = ""
+    """of the weights of a System 2 that is served alone; empty: the server does not say it"""
 
     @classmethod
     def of(
@@ -103,12 +108,14 @@ class Contract(CheckedConfig):
         instructions: tuple[str, ...] = (),
         frame_sizes: Mapping[str, tuple[int, int]] = MappingProxyType({}),
         max_prompt_bytes: int | None = None,
+        fingerprint: str = "",
     ) -> "Contract":
         """The contract of a policy.
 
         Args:
             action_names: of the training data.
             max_prompt_bytes: of its text encoders; None: they do not count bytes.
+            fingerprint: of the weights of a System 2 that is served alone.
         """
         streams = config.system2.streams if config.system2 else ()
         system1 = dict(map(camera_and_lag, config.cameras)) if serves == "policy" else {}
@@ -135,15 +142,20 @@ class Contract(CheckedConfig):
             instructions=instructions,
             frame_sizes=sizes_of(cameras, frame_sizes),
             max_prompt_bytes=min(cls.max_prompt_bytes, max_prompt_bytes or cls.max_prompt_bytes),
+            token_dim=config.system1.hidden if serves == "system2" else 0,
+            fingerprint=fingerprint,
         )
 
     def to_metadata(self) -> dict[str, Any]:
-        """The first message of a connection: plain values, lists for tuples."""
-        return {"protocol": PROTOCOL, **json.loads(json.dumps(asdict(self)))}
+        """The first message of a connection: plain values, lists for tuples. A whole policy's is that of earlier
+        versions, whose clients refuse names that are new."""
+        told = {name: value for name, value in asdict(self).items() if value or name not in OF_SYSTEM2}
+        return {"protocol": PROTOCOL, **json.loads(json.dumps(told))}
 
     @classmethod
     def from_metadata(cls, metadata: Any) -> "Contract":
-        """The inverse of `to_metadata`.
+        """The inverse of `to_metadata`. Names that are unknown here are passed over: a later server says more, and one
+        that means something else speaks another protocol.
 
         Raises:
             MessageError: another kind of server answered.
@@ -154,8 +166,9 @@ class Contract(CheckedConfig):
                 f"expected a server that speaks {PROTOCOL!r}, got {protocol!r}; start it with `video2act serve`"
             )
         try:
-            fields = json.dumps({name: value for name, value in metadata.items() if name != "protocol"})
-            return from_json(cls, fields, source="metadata")
+            names = {each.name for each in fields(cls)}
+            known = {name: value for name, value in metadata.items() if name in names}
+            return from_json(cls, json.dumps(known), source="metadata")
         except (TypeError, ValueError) as error:
             raise MessageError(
                 f"the server speaks {PROTOCOL!r}, but its first message does not fit: {error}"

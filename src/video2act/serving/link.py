@@ -3,10 +3,11 @@
 Errors that may pass are tried again. Errors that will not (a wrong key, another policy) are final.
 """
 
+import socket
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from video2act.extras import extra
@@ -21,6 +22,8 @@ with extra("serve", "serving"):
     from websockets.sync.client import connect
 
 CONNECT_TIMEOUT_S = 5.0
+CLOSE_S = 1.0
+"""for a goodbye to be taken, and for its answer"""
 STABLE_S = 10.0
 """a connection that held for so long is tried again quickly"""
 MAX_ANSWER_BYTES = 64 * 2**20
@@ -52,13 +55,13 @@ class Connection:
             max_size=MAX_ANSWER_BYTES,
             additional_headers={"Authorization": authorization(api_key)} if api_key else None,
             open_timeout=CONNECT_TIMEOUT_S,
-            close_timeout=1.0,
+            close_timeout=CLOSE_S,
             ping_interval=None,  # a late answer is noticed sooner than a ping
             proxy=None,  # a robot's server is on its own network
         )
         self._socket = ExitStack().enter_context(connecting)
         try:
-            self.contract = Contract.from_metadata(self._receive(CONNECT_TIMEOUT_S))
+            self.contract = Contract.from_metadata(self._receive(CONNECT_TIMEOUT_S, time.monotonic()))
         except BaseException:
             self.close()
             raise
@@ -69,20 +72,50 @@ class Connection:
         Raises:
             RemoteError: the answer is an error.
             HoldError: there is nothing fresh to plan on.
-            OSError, WebSocketException: the connection broke, or no answer came in time.
+            OSError, WebSocketException: the connection broke, or the server did not take the message, or no answer came
+                in time.
         """
-        self._socket.send(pack(message))
-        answer = self._receive(timeout_s)
+        data, began = pack(message), time.monotonic()
+        with self._cut_after(timeout_s):
+            self._socket.send(data)
+        answer = self._receive(timeout_s, began)
         if not isinstance(answer, dict):
             raise MessageError(f"the server answered with a {type(answer).__name__}, expected a map")
         return answer
 
     def close(self) -> None:
-        self._socket.close()
+        """End the connection within some seconds, also while another thread asks."""
+        with suppress(TimeoutError), self._cut_after(CLOSE_S):
+            self._socket.close()
 
-    def _receive(self, timeout_s: float) -> Any:
+    @contextmanager
+    def _cut_after(self, timeout_s: float) -> Iterator[None]:
+        """Cut the connection if the server takes no data for so long: websockets would wait for ever, and hold the lock
+        that `close` needs. Raises TimeoutError then."""
+        is_late = threading.Event()
+
+        def cut() -> None:
+            is_late.set()
+            with suppress(OSError):  # it is closed already
+                # not by the method of a wss socket, which changes what the sending thread works with
+                socket.socket.shutdown(self._socket.socket, socket.SHUT_RDWR)
+
+        timer = threading.Timer(timeout_s, cut)
+        timer.daemon = True
+        timer.start()
         try:
-            answer = self._socket.recv(timeout_s)
+            yield
+        except (OSError, WebSocketException) as error:
+            if is_late.is_set():
+                raise TimeoutError(f"the server took no data for {timeout_s:g} s") from error
+            raise
+        finally:
+            timer.cancel()
+
+    def _receive(self, timeout_s: float, began: float) -> Any:
+        """The next message, if it comes within `timeout_s` of `began`."""
+        try:
+            answer = self._socket.recv(max(0.0, began + timeout_s - time.monotonic()))
         except TimeoutError as error:
             raise TimeoutError(f"no answer for {timeout_s:g} s") from error
         if isinstance(answer, str):

@@ -4,6 +4,7 @@ Clips are made here, at System 2's size. The server keeps nothing between two cl
 after a lost connection, the next clip makes a new one.
 """
 
+import logging
 import sys
 import threading
 import time
@@ -19,6 +20,8 @@ from video2act.serving.contract import ClipShape, Contract
 from video2act.serving.link import TROUBLE, Connection, describe_error, is_final
 from video2act.types import Tokens, Video
 
+log = logging.getLogger(__name__)
+
 
 class RemoteSystem2:
     """What `video2act serve RUN --only system2` serves.
@@ -27,16 +30,28 @@ class RemoteSystem2:
         address: `ws://host:port`, or `wss://`.
         spec: of the policy that uses the tokens; the server must serve the same streams.
         answer_timeout_s: without an answer for so long, the connection is closed and made again.
+        token_dim: width of the tokens that the policy reads; 0: any.
+        fingerprint: of the weights of the policy's own System 2; empty: any.
     Raises:
         ValueError: the policy has no streams.
     """
 
-    def __init__(self, address: str, spec: RefreshSpec, *, api_key: str | None = None, answer_timeout_s: float = 10.0):
+    def __init__(
+        self,
+        address: str,
+        spec: RefreshSpec,
+        *,
+        api_key: str | None = None,
+        answer_timeout_s: float = 10.0,
+        token_dim: int = 0,
+        fingerprint: str = "",
+    ):
         if not spec.streams:
             raise ValueError("a policy without System 2 has no streams; there is nothing to ask a server for")
         self.address = address
         self._spec = spec
         self._streams = {stream.name: ClipShape.of(stream) for stream in spec.streams}
+        self._token_dim, self._fingerprint = token_dim, fingerprint
         self._api_key = api_key
         self._answer_timeout_s = answer_timeout_s
         self._connection: Connection | None = None
@@ -93,3 +108,13 @@ class RemoteSystem2:
                 f"another policy's System 2 is served there: streams {contract.streams} at "
                 f"{1 / contract.period_s:g} Hz, this policy has {self._streams} at {self._spec.control_fps:g} Hz"
             )
+        own = {"token_dim": self._token_dim, "fingerprint": self._fingerprint}
+        for name, wanted in own.items():
+            told = getattr(contract, name)
+            if wanted and told and told != wanted:
+                raise MessageError(
+                    f"a System 2 of another training is served there: its {name} is {told}, that of this policy "
+                    f"{wanted}; serve the run folder that the policy comes from"
+                )
+        if self._fingerprint and not contract.fingerprint:
+            log.warning("%s does not say which weights it serves, so they are not compared; update it", self.address)

@@ -105,6 +105,7 @@ class Server:
         self._gauges = gauges
         self._trouble = trouble
         self._num_clients = 0
+        """with those that have left while the policy hangs in their answer: each holds a thread until it comes back"""
         self._busy_since: dict[asyncio.Future[Any], float] = {}
         """every answer in progress, also those that timed out"""
         self._overdue: set[asyncio.Future[Any]] = set()
@@ -221,9 +222,17 @@ class Server:
             return connection.respond(HTTPStatus.NOT_FOUND, "there is /healthz, /metrics, and a websocket at /\n")
         if self._num_clients >= self._limits.max_clients or self._is_stopping:
             self.metrics.count("refused", "full")
-            reason = "shutting down" if self._is_stopping else f"full: {self._limits.max_clients} clients are connected"
+            reason = "shutting down" if self._is_stopping else self._full()
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, f"the server is {reason}\n")
         return None
+
+    def _full(self) -> str:
+        """Why there is no place for another client, in less than the 123 bytes of a close frame."""
+        num_places, num_hanging = self._limits.max_clients, len(self._overdue)
+        if not num_hanging:
+            return f"full: {num_places} clients are connected"
+        remedy = "wait until it goes on, or start the server again"
+        return f"full: the policy hangs in {num_hanging} of {num_places} places; {remedy}"
 
     def _health(self, connection: ServerConnection) -> Response:
         longest = max((time.monotonic() - since for since in self._busy_since.values()), default=0.0)
@@ -237,9 +246,7 @@ class Server:
 
     async def _serve(self, connection: BoundedConnection) -> None:
         if self._num_clients >= self._limits.max_clients:  # several may shake hands at once
-            return await connection.close(
-                CloseCode.TRY_AGAIN_LATER, f"full: {self._limits.max_clients} clients are connected"
-            )
+            return await connection.close(CloseCode.TRY_AGAIN_LATER, self._full())
         self._num_clients += 1
         self.metrics.count("connections", "accepted")
         worker = Worker(f"client {connection.remote_address}")
@@ -256,12 +263,18 @@ class Server:
             log.exception("a connection failed")
             await connection.close(CloseCode.INTERNAL_ERROR, "internal error; the server's log says more")
         finally:
-            self._num_clients -= 1
             if connection.frames_exceeded:
                 self.metrics.count("errors", "frames")
-            if session is not None:
-                worker.run(session.close).add_done_callback(_report)
+            if connection.is_unread:
+                self.metrics.count("errors", "timeout")
+            # after what hangs in it
+            worker.run(lambda: session and session.close()).add_done_callback(self._has_ended)
             worker.end()
+
+    def _has_ended(self, closing: "asyncio.Future[Any]") -> None:
+        self._num_clients -= 1
+        if not closing.cancelled() and closing.exception() is not None:
+            log.error("a session did not end well", exc_info=closing.exception())
 
     async def _converse(self, connection: BoundedConnection, worker: Worker, *, session: Session) -> None:
         rate = Rate(self._limits.max_messages_per_s)
@@ -355,8 +368,3 @@ class Server:
             self.metrics.count("errors", "policy")
             log.exception("the policy failed")
             return bounded(f"the policy failed: {type(error).__name__}: {error}")
-
-
-def _report(closing: "asyncio.Future[Any]") -> None:
-    if not closing.cancelled() and closing.exception() is not None:
-        log.error("a session did not end well", exc_info=closing.exception())

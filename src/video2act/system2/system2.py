@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from video2act.config import BackboneConfig, StreamConfig, System2Config
+from video2act.files.fingerprint import rounded_fingerprint
 from video2act.files.run_folder import ADAPTER, WEIGHTS_FILE, load_config
 from video2act.files.weights import check_file, load_weights, read_shapes
 from video2act.precision import fast_precision
@@ -197,6 +198,13 @@ class System2(nn.Module):
             return ()
         return ("backbone.vae.",) if self.config.tuning.method == "full" else ("backbone.",)
 
+    def fingerprint(self) -> str:
+        """A short name for the weights that a run folder keeps: the same on every device, and with coarser formers. Two
+        trainings have two, also on one published video model."""
+        weights = self.state_dict()
+        own = {name: tensor for name, tensor in weights.items() if not name.startswith(self.elsewhere)}
+        return rounded_fingerprint(own | self._adapter_in(weights))
+
     def save_adapter(self, folder: Path, weights: dict[str, Tensor]) -> None:
         """Write the LoRA of the video model, if it has one.
 
@@ -205,9 +213,13 @@ class System2(nn.Module):
             weights: System 2's, under its names.
         """
         if self.config.tuning.method == "lora":
-            transformer = "backbone.transformer."
-            own = {name.removeprefix(transformer): tensor for name, tensor in weights.items() if is_adapter(name)}
-            save_adapter(folder / ADAPTER, taken_out(own) or self.adapter, tuning=self.config.tuning)
+            save_adapter(folder / ADAPTER, self._adapter_in(weights), tuning=self.config.tuning)
+
+    def _adapter_in(self, weights: dict[str, Tensor]) -> Adapter:
+        """The LoRA of the video model, beside its weights or merged."""
+        transformer = "backbone.transformer."
+        own = {name.removeprefix(transformer): tensor for name, tensor in weights.items() if is_adapter(name)}
+        return taken_out(own) or self.adapter
 
     def merge_adapter(self, folder: Path) -> None:
         """The inverse of `save_adapter`. Raises FileNotFoundError or ValueError: it is missing, or does not fit."""
