@@ -33,6 +33,8 @@ NEAR_END = 0.05
 """where every seed is this near to 0 or to 1, a t interval would end beyond it, or have no width"""
 MAX_SEEDS = 40
 """up to which seeds are counted that a difference would need"""
+NUM_SIGNS = 2**16
+"""patterns of signs in a sign-flip test; of more than 16 seeds these many are drawn"""
 
 Outcomes = Mapping[int, Bool[np.ndarray, "scenes"]]
 """success of each scene, by training seed"""
@@ -111,12 +113,9 @@ def rate(outcomes: Outcomes) -> ArmRate:
 def sign_flip(differences: Float[np.ndarray, "seeds"]) -> float:
     """Two-sided p: how often the mean is as far from 0 if each difference could as well have the other sign. Exact up
     to 16 seeds."""
-    return float(_sign_flip(np.asarray(differences, float)).pvalue)
-
-
-def _sign_flip(differences: Float[np.ndarray, "*r seeds"], axis: int = -1, num: int = 2**16) -> Any:
     how: dict[str, Any] = {"permutation_type": "samples", "vectorized": True, "batch": 64, "rng": 0}
-    return stats.permutation_test((differences,), np.mean, n_resamples=num, axis=axis, **how)
+    values = np.asarray(differences, float)
+    return float(stats.permutation_test((values,), np.mean, n_resamples=NUM_SIGNS, **how).pvalue)
 
 
 def power(difference: float, spread: float, num_seeds: int, *, level: float = LEVEL) -> float:
@@ -128,15 +127,18 @@ def power(difference: float, spread: float, num_seeds: int, *, level: float = LE
     if num_seeds < fewest_seeds(level):
         return 0.0
     rng = np.random.default_rng(0)
-    found = stats.power(
-        lambda sample, axis: _sign_flip(sample, axis, num=1024),
-        (lambda size: rng.normal(difference, spread, size),),
-        (num_seeds,),
-        significance=level,
-        vectorized=True,
-        n_resamples=400,
-    )
-    return float(np.asarray(found.power).item())
+    samples = rng.normal(difference, spread, (400, num_seeds)).astype(np.float32)
+    # `sign_flip` of all samples at once, by as many patterns: fewer could not reach the level of many comparisons
+    if is_exact := 2**num_seeds <= NUM_SIGNS:
+        bits = np.arange(2**num_seeds)[:, None] >> np.arange(num_seeds) & 1
+    else:
+        bits = rng.integers(2, size=(NUM_SIGNS, num_seeds))
+    signs = (1 - 2 * bits).astype(np.float32)
+    measured = np.abs(samples.sum(axis=1)) * (1 - 1e-5)  # equal sums may differ in the last bits of float32
+    beyond = sum(np.sum(part @ samples.T >= measured, axis=0) for part in np.array_split(signs, 32))
+    drawn = 0 if is_exact else 1  # the measured signs are one more pattern
+    p = 2 * (beyond + drawn) / (len(signs) + drawn)
+    return float(np.mean(p < level))
 
 
 def fewest_seeds(level: float) -> int:
@@ -187,7 +189,7 @@ def difference(first: tuple[str, Outcomes], second: tuple[str, Outcomes]) -> Dif
         low=low,
         high=high,
         p=sign_flip(values) if len(values) > 1 else None,
-        smallest_p=2.0 ** (1 - len(values)),
+        smallest_p=2 / min(2 ** len(values), NUM_SIGNS + 1),
         seeds_needed=_needed(values, LEVEL),
         scenes={seed: scene_test(ours[seed], theirs[seed]) for seed in per_seed},
     )
