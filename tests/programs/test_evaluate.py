@@ -233,8 +233,8 @@ def test_the_file_has_lerobots_shape_and_what_it_takes_to_trust_it(evaluation: E
     assert overall["eval_ep_s"] == pytest.approx(overall["eval_s"] / 24)
     assert overall["avg_sum_reward"] is None
     assert info["per_group"]["fake"]["video_paths"] == [
-        "videos/fake/a/seed_1000.mp4",
-        "videos/fake/b/seed_1000.mp4",
+        "videos/fake+a/seed_1000.mp4",
+        "videos/fake+b/seed_1000.mp4",
     ]
     assert all((out_of(evaluation) / path).stat().st_size > 500 for path in overall["video_paths"])
     assert info["per_task"][0]["metrics"]["seeds"] == info["settings"]["seeds"] == list(range(1000, 1008))
@@ -490,7 +490,7 @@ class TestALoadedPolicy:
         written = evaluate(policy, "fake:a", episodes=2, out=tmp_path / "out", num_videos=1, show=True)
         assert written.path == tmp_path / "out" / "eval_info.json"
         assert [record.success for record in written.records] == [record.success for record in summary.records]
-        assert (tmp_path / "out/videos/fake/a/seed_1000.mp4").is_file()
+        assert (tmp_path / "out/videos/fake+a/seed_1000.mp4").is_file()
         assert "0/2 = 0 % (0-66 %)" in capfd.readouterr().out
 
     def test_it_acts_as_its_run_folder_does(self, policy: Video2Act, tmp_path: Path):

@@ -107,12 +107,12 @@ def test_only_the_first_episodes_are_filmed_each_with_its_outcome(
         films.clear()
         source = FakeRun(Path("run"), policy)
         summary = run_evaluation(replace(changed(evaluation, num_videos=2), source=source))
-        assert [(path[-len("videos/fake/a/seed_1000.mp4") :], said) for path, said in films] == [
-            (f"videos/fake/a/seed_{seed}.mp4", outcome) for seed in (1007, 1008)
+        assert [(path[-len("videos/fake+a/seed_1000.mp4") :], said) for path, said in films] == [
+            (f"videos/fake+a/seed_{seed}.mp4", outcome) for seed in (1007, 1008)
         ]
         assert [record.film for record in summary.records] == [
-            "videos/fake/a/seed_1007.mp4",
-            "videos/fake/a/seed_1008.mp4",
+            "videos/fake+a/seed_1007.mp4",
+            "videos/fake+a/seed_1008.mp4",
             None,
         ]
 

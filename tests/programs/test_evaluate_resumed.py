@@ -120,7 +120,7 @@ def test_episodes_of_other_weights_are_refused(small: Evaluation, interrupted: I
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b"\xff"], ids=repr)
 def test_a_damaged_episode_is_played_again(small: Evaluation, interrupted: Interrupted, damage: bytes):
     stop_after(small, interrupted, 3)
-    (out_of(small) / "episodes/fake/a/1001.json").write_bytes(damage)
+    (out_of(small) / "episodes/fake+a/1001.json").write_bytes(damage)
     interrupted.played.clear()
     run_evaluation(small)
     assert interrupted.played == [1001, 1003, 1004, 1005, 1006, 1007]
@@ -179,16 +179,17 @@ def test_going_on_with_another_first_seed_writes_over_no_film(
     resumed = run_evaluation(changed(filmed, seed=1001))
     assert all(path.read_bytes() == film for path, film in before.items())
     films = [record.film for record in resumed.records[:2]]
-    assert films == ["videos/fake/a/seed_1001.mp4", "videos/fake/a/seed_1002.mp4"]
+    assert films == ["videos/fake+a/seed_1001.mp4", "videos/fake+a/seed_1002.mp4"]
 
 
 def test_environments_share_no_file(small: Evaluation, interrupted: Interrupted):
     """Kept episodes of `my_sim:push` and `my:sim_push` were one file, and so were their films: one was lost."""
-    both = changed(small, env=("my_sim:push", "my:sim_push"), episodes=2, num_videos=2)
-    stop_after(both, interrupted, 3)
-    resumed = run_evaluation(both)
-    assert interrupted.played == [1000, 1001] * 2, "each once"
-    assert [record.env for record in resumed.records] == ["my_sim:push"] * 2 + ["my:sim_push"] * 2
+    names = ("my_sim:push", "my:sim_push", "my/sim_push")
+    several = changed(small, env=names, episodes=2, num_videos=2)
+    stop_after(several, interrupted, 5)
+    resumed = run_evaluation(several)
+    assert interrupted.played == [1000, 1001] * 3, "each once"
+    assert [record.env for record in resumed.records] == [name for name in names for _ in range(2)]
     films = {record.film for record in resumed.records}
-    assert len(films) == 4
-    assert all((out_of(both) / film).is_file() for film in films if film)
+    assert len(films) == 6
+    assert all((out_of(several) / film).is_file() for film in films if film)

@@ -1,7 +1,7 @@
 """Finished episodes of an evaluation that is under way, on disk: an interrupted one goes on where it was.
 
-    episodes/settings.json          what an episode depends on
-    episodes/FAMILY/NAME/SEED.json  one finished episode of FAMILY:NAME
+    episodes/settings.json     what an episode depends on
+    episodes/ENV/SEED.json     one finished episode
 
 The folder is removed when the evaluation is complete.
 """
@@ -33,9 +33,9 @@ WHICH = ("episodes", "seed", "seeds", "env")
 
 
 def folder_of(env: str) -> Path:
-    """Where files of an environment lie: `metaworld:push-v3` -> `metaworld/push-v3`. A family has no slash in its name,
-    so no two environments share a folder."""
-    return Path(*env.split(":", 1))
+    """Where files of an environment lie: `metaworld:push-v3` -> `metaworld+push-v3`. No name has a plus, so no two
+    environments share a folder."""
+    return Path(env.replace(":", "+"))
 
 
 @dataclass(frozen=True)
