@@ -84,7 +84,7 @@ class Difference:
     """that so many seeds can reach"""
     seeds_needed: int | None
     """training seeds for a power of .8, if the difference and its spread are as measured, of the corrected test where
-    `p_holm` is given; None: fewer than three were measured, or more than MAX_SEEDS are needed"""
+    `p_holm` is given; None: fewer than three were measured, the difference is 0, or more than MAX_SEEDS are needed"""
     scenes: dict[int, SceneTest]
     """by training seed"""
     p_holm: float | None = None
@@ -184,7 +184,7 @@ def difference(first: tuple[str, Outcomes], second: tuple[str, Outcomes]) -> Dif
     return Difference(
         first=name,
         second=other,
-        difference=float(values.mean()),
+        difference=_mean(values),
         per_seed=per_seed,
         low=low,
         high=high,
@@ -197,7 +197,7 @@ def difference(first: tuple[str, Outcomes], second: tuple[str, Outcomes]) -> Dif
 
 def _needed(values: Float[np.ndarray, "seeds"], level: float) -> int | None:
     """None also where fewer than three seeds, or no difference, were measured."""
-    mean = abs(float(values.mean()))
+    mean = abs(_mean(values))
     return seeds_needed(mean, float(values.std(ddof=1)), level=level) if len(values) > 2 and mean else None
 
 
@@ -246,6 +246,12 @@ def cannot_be_told_apart(arms: Mapping[str, Outcomes]) -> list[str]:
 def _seed_differences(first: Outcomes, second: Outcomes) -> dict[int, float]:
     """Difference of success for each training seed that both have."""
     return {seed: float(first[seed].mean() - second[seed].mean()) for seed in first if seed in second}
+
+
+def _mean(values: Float[np.ndarray, "seeds"]) -> float:
+    """Of differences that cancel, floats leave a rest: it is 0."""
+    mean = float(values.mean())
+    return mean if abs(mean) > 1e-12 else 0.0
 
 
 def _t_interval(values: Float[np.ndarray, "seeds"]) -> tuple[float, float] | None:
