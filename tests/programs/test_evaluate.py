@@ -30,7 +30,7 @@ from video2act.config import (
 from video2act.evaluation.episodes import Evaluation
 from video2act.evaluation.findings import SuccessRate, percentiles
 from video2act.evaluation.report import evaluation_tables, heading
-from video2act.evaluation.suitability import check_fits, check_unseen
+from video2act.evaluation.suitability import check_fits, check_scenes, check_unseen
 from video2act.files.run_folder import SCENES_FILE
 from video2act.interfaces import EnvironmentSpec
 from video2act.normalize import Statistics
@@ -436,6 +436,24 @@ def test_seeds_of_the_demonstrations_are_refused():
     with pytest.raises(ValueError, match=r"2 of the seeds 1000\.\.1009 are in the training data, 1008.*example 1010"):
         check_unseen(range(1000, 1010), {3, 1008, 1009})
     check_unseen(range(1000, 1010), range(50))
+
+
+def test_scenes_that_repeat_are_refused_and_demonstrations_with_their_own_are_not():
+    """LIBERO has 50 official states: more episodes repeated them and counted as independent, and seeds of
+    demonstrations, which draw placements of their own, were refused."""
+    env = "libero:libero_object/3"
+    check_scenes(env, range(50), training_seeds=range(200))
+    told = rf"{env} has 50 scenes: seeds 1000 and 1050 are one, and would count twice. Evaluate at most 50 .*got 51"
+    with pytest.raises(ValueError, match=told):
+        check_scenes(env, range(1000, 1051), training_seeds=[])
+    check_scenes("moving:push", range(1000, 1100), training_seeds=range(200))
+    with pytest.raises(ValueError, match="in the training data"):
+        check_scenes("moving:push", range(100, 300), training_seeds=range(200))
+
+
+def test_repeated_scenes_are_refused_before_any_episode(evaluation: Evaluation):
+    with pytest.raises(ValueError, match="libero:libero_object/3 has 50 scenes"):
+        run_evaluation(changed(evaluation, env=("libero:libero_object/3",), episodes=51))
 
 
 def fake_robot(name: str, cameras: tuple[str, ...], *, image_size: Any = None) -> World:
