@@ -1,6 +1,7 @@
 """The film of a stream that looks ahead: what was imagined beside what really came."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_unfiltered_features_are_shown_by_what_changes():
 
 
 @pytest.mark.parametrize("name", ["none", "temporal_bandpass"])
-def test_what_is_imagined_is_never_shown_as_the_past(name: str, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_imagined_is_never_shown_as_the_past(name: Any, monkeypatch: pytest.MonkeyPatch):
     """A stream with `imagine.keep=future` keeps imagined features alone, and the film called them those of the past."""
     said: list[str] = []
     drawn = picture.caption
