@@ -139,12 +139,19 @@ class Point(gymnasium.Env):
     instruction = "move to the right"
 
     def __init__(
-        self, render_mode: str | None = None, *, success: str = "is_success", pixels: bool = True, more: int = 0
+        self,
+        render_mode: str | None = None,
+        *,
+        success: str = "is_success",
+        pixels: bool = True,
+        more: int = 0,
+        eyes: int = 0,
     ):
         self.render_mode, self._success = render_mode, success
         spaces: dict[str, Any] = {"agent_pos": Box(-9, 9, (2,), np.float32)}
         if pixels:
             spaces["pixels"] = Dict({"top": Box(0, 255, (24, 32, 3), np.uint8)})
+        spaces |= {f"eye{i}": Dict({"rgb": Box(0, 255, (24, 32, 3), np.uint8)}) for i in range(eyes)}
         spaces |= {f"v{i}": Box(-9, 9, (2,), np.float32) for i in range(more)}
         self.observation_space = Dict(spaces)
 
@@ -172,6 +179,7 @@ def registered() -> Iterator[None]:
         "Drawn-v0": {"pixels": False},
         "Unclear-v0": {"success": "goal"},
         "Many-v0": {"more": 2},
+        "Eyes-v0": {"eyes": 2},
     }
     for name, options in kinds.items():
         point: Any = Point
@@ -202,12 +210,18 @@ class TestGymnasiumId:
         [
             ("Point-v0", ("wrist",), "it has no camera wrist, but top"),
             ("Drawn-v0", ("front", "wrist"), "it has no camera front, wrist"),
+            # two cameras became one, and a camera was missing
+            ("Eyes-v0", None, "a camera goes by the end of its path, and several end alike: eye0/rgb, eye1/rgb"),
+            ("Eyes-v0", ("rgb",), "a camera goes by the end of its path, and several end alike: eye0/rgb, eye1/rgb"),
             ("Unclear-v0", ("top",), "info has neither is_success nor success, but goal"),
         ],
     )
-    def test_what_is_not_clear_is_not_guessed(self, name: str, cameras: tuple[str, ...], message: str):
+    def test_what_is_not_clear_is_not_guessed(self, name: str, cameras: tuple[str, ...] | None, message: str):
         with pytest.raises(ValueError, match=rf"own/{name}: {message}.*name it as module:function"):
             make_environment(f"own/{name}", cameras)
+
+    def test_cameras_that_are_not_asked_for_may_end_alike(self):
+        assert make_environment("own/Eyes-v0", ("top",)).spec.cameras == ("top",)
 
     def test_the_usual_name_of_the_state_goes_first(self):
         assert make_environment("own/Many-v0", ("top",)).spec.state_names == ("state_0", "state_1")

@@ -3,9 +3,14 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from functools import cache
 
+import numpy as np
 import pytest
+
+from video2act.envs import make_environment
+from video2act.envs.simulation import Cameras
 
 SIMULATORS = ("mujoco", "metaworld", "gymnasium", "gym_aloha")
 
@@ -49,3 +54,27 @@ def test_a_missing_or_wrong_egl_is_one_clear_line(variables: dict[str, str], rea
     assert line.startswith(f"said: MuJoCo cannot render with MUJOCO_GL={variables['MUJOCO_GL']}")
     assert reason in line
     assert "apt install libegl1" in line
+
+
+@pytest.mark.parametrize("size", [(120, 160), (480, 640), (128, 512), (160, 120), (128, 128)])
+@pytest.mark.parametrize(
+    ("env", "cameras"),
+    [
+        ("metaworld:push-v3", ("corner4", "gripperPOV", "topview")),
+        ("aloha:insertion", ("top", "angle", "left_wrist")),
+        ("moving:push", None),
+    ],
+)
+def test_pictures_of_any_shape_show_all_of_the_scene(
+    env: str, cameras: tuple[str, ...] | None, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wide pictures lacked parts of the scene: things left and right of a square view were not drawn."""
+    pytest.importorskip("gym_aloha" if env.startswith("aloha") else "metaworld")
+    environment = make_environment(env, cameras, image_size=size)
+    ours = environment.reset(3).images
+    monkeypatch.setattr(Cameras, "_only_in_view", lambda self, data, camera: nullcontext(camera))
+    whole = environment.reset(3).images
+    environment.close()
+    for camera, image in ours.items():
+        assert image.shape == (*size, 3)
+        np.testing.assert_array_equal(image, whole[camera], err_msg=f"{camera} lacks parts of the scene")

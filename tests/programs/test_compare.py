@@ -79,6 +79,15 @@ def test_scenes_that_stand_twice_are_named(tmp_path: Path, seed: int):
         compare([b, a])
 
 
+def test_scenes_that_repeat_are_named(tmp_path: Path):
+    """LIBERO has 50 official states of a task, and 60 episodes counted as 60 independent scenes."""
+    for name in ("a", "b"):
+        write_info(tmp_path / name, evaluation_info({"libero:libero_goal/1": [True] * 60}, run=f"runs/{name}"))
+    told = "counts scenes of libero:libero_goal/1 twice: it has 50, and 60 were evaluated; evaluate again, at most 50"
+    with pytest.raises(ValueError, match=told):
+        compare([tmp_path / "a", tmp_path / "b"])
+
+
 def test_names_do_not_repeat_what_all_share(tmp_path: Path):
     a, b = (evaluation(tmp_path / "runs" / name / "eval", [True, False]) for name in ("a", "b"))
     assert "**a - b: +0.0 points**" in compare([a, b])

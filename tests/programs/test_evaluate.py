@@ -30,7 +30,7 @@ from video2act.config import (
 from video2act.evaluation.episodes import Evaluation
 from video2act.evaluation.findings import SuccessRate, percentiles
 from video2act.evaluation.report import evaluation_tables, heading
-from video2act.evaluation.suitability import check_fits, check_unseen
+from video2act.evaluation.suitability import check_fits, check_scenes, check_unseen
 from video2act.files.run_folder import SCENES_FILE
 from video2act.interfaces import EnvironmentSpec
 from video2act.normalize import Statistics
@@ -233,8 +233,8 @@ def test_the_file_has_lerobots_shape_and_what_it_takes_to_trust_it(evaluation: E
     assert overall["eval_ep_s"] == pytest.approx(overall["eval_s"] / 24)
     assert overall["avg_sum_reward"] is None
     assert info["per_group"]["fake"]["video_paths"] == [
-        "videos/fake_a/eval_episode_0.mp4",
-        "videos/fake_b/eval_episode_0.mp4",
+        "videos/fake+a/seed_1000.mp4",
+        "videos/fake+b/seed_1000.mp4",
     ]
     assert all((out_of(evaluation) / path).stat().st_size > 500 for path in overall["video_paths"])
     assert info["per_task"][0]["metrics"]["seeds"] == info["settings"]["seeds"] == list(range(1000, 1008))
@@ -438,6 +438,24 @@ def test_seeds_of_the_demonstrations_are_refused():
     check_unseen(range(1000, 1010), range(50))
 
 
+def test_scenes_that_repeat_are_refused_and_demonstrations_with_their_own_are_not():
+    """LIBERO has 50 official states: more episodes repeated them and counted as independent, and seeds of
+    demonstrations, which draw placements of their own, were refused."""
+    env = "libero:libero_object/3"
+    check_scenes(env, range(50), training_seeds=range(200))
+    told = rf"{env} has 50 scenes: seeds 1000 and 1050 are one, and would count twice. Evaluate at most 50 .*got 51"
+    with pytest.raises(ValueError, match=told):
+        check_scenes(env, range(1000, 1051), training_seeds=[])
+    check_scenes("moving:push", range(1000, 1100), training_seeds=range(200))
+    with pytest.raises(ValueError, match="in the training data"):
+        check_scenes("moving:push", range(100, 300), training_seeds=range(200))
+
+
+def test_repeated_scenes_are_refused_before_any_episode(evaluation: Evaluation):
+    with pytest.raises(ValueError, match="libero:libero_object/3 has 50 scenes"):
+        run_evaluation(changed(evaluation, env=("libero:libero_object/3",), episodes=51))
+
+
 def fake_robot(name: str, cameras: tuple[str, ...], *, image_size: Any = None) -> World:
     """The robot of `small_config`; its frames are large enough for it."""
     return Robot(name, cameras, fps=20.0)
@@ -490,7 +508,7 @@ class TestALoadedPolicy:
         written = evaluate(policy, "fake:a", episodes=2, out=tmp_path / "out", num_videos=1, show=True)
         assert written.path == tmp_path / "out" / "eval_info.json"
         assert [record.success for record in written.records] == [record.success for record in summary.records]
-        assert (tmp_path / "out/videos/fake_a/eval_episode_0.mp4").is_file()
+        assert (tmp_path / "out/videos/fake+a/seed_1000.mp4").is_file()
         assert "0/2 = 0 % (0-66 %)" in capfd.readouterr().out
 
     def test_it_acts_as_its_run_folder_does(self, policy: Video2Act, tmp_path: Path):

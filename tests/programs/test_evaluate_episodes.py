@@ -107,12 +107,12 @@ def test_only_the_first_episodes_are_filmed_each_with_its_outcome(
         films.clear()
         source = FakeRun(Path("run"), policy)
         summary = run_evaluation(replace(changed(evaluation, num_videos=2), source=source))
-        assert [(path[-30:], said) for path, said in films] == [
-            (f"deos/fake_a/eval_episode_{number}.mp4"[-30:], outcome) for number in range(2)
+        assert [(path[-len("videos/fake+a/seed_1000.mp4") :], said) for path, said in films] == [
+            (f"videos/fake+a/seed_{seed}.mp4", outcome) for seed in (1007, 1008)
         ]
         assert [record.film for record in summary.records] == [
-            "videos/fake_a/eval_episode_0.mp4",
-            "videos/fake_a/eval_episode_1.mp4",
+            "videos/fake+a/seed_1007.mp4",
+            "videos/fake+a/seed_1008.mp4",
             None,
         ]
 

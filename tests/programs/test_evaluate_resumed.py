@@ -120,7 +120,7 @@ def test_episodes_of_other_weights_are_refused(small: Evaluation, interrupted: I
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b"\xff"], ids=repr)
 def test_a_damaged_episode_is_played_again(small: Evaluation, interrupted: Interrupted, damage: bytes):
     stop_after(small, interrupted, 3)
-    (out_of(small) / "episodes" / "fake_a_1001.json").write_bytes(damage)
+    (out_of(small) / "episodes/fake+a/1001.json").write_bytes(damage)
     interrupted.played.clear()
     run_evaluation(small)
     assert interrupted.played == [1001, 1003, 1004, 1005, 1006, 1007]
@@ -166,3 +166,30 @@ def test_an_evaluation_that_is_older_than_a_setting_goes_on(
     path.write_text(json.dumps(settings))
     run_evaluation(small)
     assert len(interrupted.played) == 8
+
+
+def test_going_on_with_another_first_seed_writes_over_no_film(
+    small: Evaluation, interrupted: Interrupted, tmp_path: Path
+):
+    """Films were named by the number of the episode: that of seed 1001 was written over by the one of seed 1002."""
+    filmed = changed(small, num_videos=2)
+    stop_after(filmed, interrupted, 2)
+    before = {path: path.read_bytes() for path in (tmp_path / "out/videos").rglob("*.mp4")}
+    assert len(before) == 2
+    resumed = run_evaluation(changed(filmed, seed=1001))
+    assert all(path.read_bytes() == film for path, film in before.items())
+    films = [record.film for record in resumed.records[:2]]
+    assert films == ["videos/fake+a/seed_1001.mp4", "videos/fake+a/seed_1002.mp4"]
+
+
+def test_environments_share_no_file(small: Evaluation, interrupted: Interrupted):
+    """Kept episodes of `my_sim:push` and `my:sim_push` were one file, and so were their films: one was lost."""
+    names = ("my_sim:push", "my:sim_push", "my/sim_push")
+    several = changed(small, env=names, episodes=2, num_videos=2)
+    stop_after(several, interrupted, 5)
+    resumed = run_evaluation(several)
+    assert interrupted.played == [1000, 1001] * 3, "each once"
+    assert [record.env for record in resumed.records] == [name for name in names for _ in range(2)]
+    films = {record.film for record in resumed.records}
+    assert len(films) == 6
+    assert all((out_of(several) / film).is_file() for film in films if film)

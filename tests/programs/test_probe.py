@@ -107,6 +107,28 @@ def test_an_interrupted_probe_goes_on(
         probe(replace(asked, num_steps=21))
 
 
+@pytest.mark.parametrize("changed", ["config", "fit", "preset", "change"])
+def test_rows_of_another_policy_are_not_taken_as_done(
+    options: Callable[..., ProbeOptions], small_config: PolicyConfig, tmp_path: Path, changed: str
+):
+    """Rows of another --config or --fit counted as done, so the table mixed two policies."""
+    asked = options(weights=("latents",))
+    probe(asked)
+    other = tmp_path / "other.json"
+    other.write_text(to_json(small_config.replace({"system2.streams.motion.size_px": 32})))
+    path = "system2.streams.motion.former.num_tokens"
+    given: dict[str, Any] = {
+        "config": {"config": other},
+        "fit": {"fit": "crop"},
+        "preset": {"config": None, "preset": "tiny"},
+        "change": {"changes": {path: 1}},
+    }[changed]
+    before = (tmp_path / "out" / "probe.json").read_text()
+    with pytest.raises(ValueError, match=r"out holds another probe \(policy\..* then, .* now"):
+        probe(replace(asked, **given))
+    assert (tmp_path / "out" / "probe.json").read_text() == before
+
+
 def test_motion_is_found_where_the_state_does_not_hold_it(options: Callable[..., ProbeOptions], tmp_path: Path):
     probe(options(weights=("latents", "still"), num_steps=150, every=1))
     found = {name.split(",")[0]: np.mean(errors) for name, errors in rows(tmp_path / "out").items()}
@@ -154,12 +176,31 @@ def test_random_weights_keep_the_codec(video_model: Path):
     ("past", "ceiling", "said"),
     [
         ([0.5, 0.6, 0.5], [0.1, 0.2, 0.15], "this task can tell"),
-        ([0.5, 0.6, 0.5], [0.49, 0.62, 0.5], "THIS TASK CANNOT TELL"),
-        ([0.5], [0.1], "THIS TASK CANNOT TELL"),
+        ([0.5, 0.6, 0.5], [0.6, 0.71, 0.59], "THIS TASK CANNOT TELL"),
+        ([0.5, 0.6, 0.5], [0.49, 0.62, 0.5], "NOT KNOWN whether this task can tell"),
+        (
+            [0.5],
+            [0.1],
+            "NOT KNOWN whether this task can tell: 0.500 without, 0.100 with the true future. One seed has no",
+        ),
+        # a gain of .4 in the mean: two standard errors say yes, a t interval of three seeds does not
+        ([0.9, 0.8, 0.5], [0.3, 0.5, 0.45], "NOT KNOWN whether this task can tell"),
     ],
 )
 def test_the_report_says_whether_the_task_can_tell(past: list[float], ceiling: list[float], said: str):
-    assert verdict([Row("a", "trained", False, past), Row("b", "future", False, ceiling)]).startswith(said)
+    """`Even the truth brings nothing` was printed though the interval did not say so, also of one seed."""
+    text = verdict([Row("a", "trained", False, past), Row("b", "future", False, ceiling)])
+    assert text.startswith(said)
+    assert ("Even the truth brings nothing" in text) == said.startswith("THIS TASK CANNOT TELL")
+
+
+def test_the_interval_is_that_of_t():
+    stats = pytest.importorskip("scipy.stats")
+    errors = np.random.default_rng(0).normal(0.5, 0.1, (2, 31))
+    for num in (2, 3, 12, 31):
+        ours, ceiling = (Row("", name, False, list(errors[i, :num])) for i, name in enumerate(("trained", "future")))
+        found = stats.ttest_rel(ours.errors, ceiling.errors).confidence_interval()
+        assert f"95 % interval {found.low:+.3f} to {found.high:+.3f} (t over {num} seeds)" in verdict([ours, ceiling])
 
 
 @pytest.mark.parametrize(("blind", "is_said"), [(0.4, True), (0.7, False)])

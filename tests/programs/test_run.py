@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,7 +11,9 @@ from rich.console import Console
 
 from video2act.config.programs import RunOptions
 from video2act.data import LeRobotDataset, load_origin
+from video2act.envs import make_environment
 from video2act.incidents import Incident
+from video2act.interfaces import Environment
 from video2act.programs.run import Dashboard, draw, run
 from video2act.runtime.keys import QueuedKeys
 from video2act.runtime.live import Status
@@ -38,6 +41,22 @@ def test_a_run_is_recorded_with_its_corrections_and_its_instructions(saved_polic
     (file,) = (out / "data").rglob("*.parquet")
     marks = pq.read_table(file).column("intervention").to_pylist()
     assert np.ravel(marks).tolist() == [False] * 2 + [True] * 3 + [False] * 7
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_what_is_recorded_is_no_scene_that_is_kept_for_evaluation(
+    saved_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_recorded: bool
+):
+    """Corrections in LIBERO were recorded on the official states, which its evaluations have."""
+    asked: list[bool] = []
+
+    def make(name: str, cameras: tuple[str, ...], *, to_demonstrate: bool, **given: Any) -> Environment:
+        asked.append(to_demonstrate)
+        return make_environment(name, cameras, **given)
+
+    monkeypatch.setattr("video2act.programs.run.make_environment", make)
+    run(options(saved_policy, record=tmp_path / "recorded" if is_recorded else None), keys=QueuedKeys())
+    assert asked == [is_recorded]
 
 
 def test_a_second_run_adds_to_the_dataset_and_dropped_episodes_are_not_in_it(saved_policy: Path, tmp_path: Path):

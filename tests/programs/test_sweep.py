@@ -11,6 +11,7 @@ from PIL import Image
 
 from evaluations import evaluation_info, write_info
 from video2act.config import RuntimeConfig, SimulatedLatency
+from video2act.envs import expand_suites
 from video2act.files.run_folder import policy_fingerprint
 from video2act.programs import sweep as program
 from video2act.programs.sweep import sweep
@@ -40,7 +41,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
             "image_size": size and [size, size],
         }
         won = [scene < successes for scene in range(episodes)]
-        info = evaluation_info({env: won}, first=seed, **settings)
+        info = evaluation_info(dict.fromkeys(expand_suites([env]), won), first=seed, **settings)
         write_info(out, info | {"policy_fingerprint": policy_fingerprint(run)})
 
     monkeypatch.setattr(program, "evaluate", evaluate)
@@ -102,6 +103,29 @@ def test_what_is_done_is_not_repeated_and_what_is_something_else_is_refused(call
     (run / "model.safetensors").write_text("trained anew")
     with pytest.raises(ValueError, match=r"refresh_every_1 evaluated another policy than .* has now; remove it"):
         sweep(run, "fake:a", refresh_every=(1,), latency_ms=(), episodes=10)
+
+
+def test_a_run_may_be_spelt_otherwise(calls: list[Call], run: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its own results were refused where the path of the run was relative, and then absolute."""
+    given = {"refresh_every": (1,), "latency_ms": (), "episodes": 10}
+    monkeypatch.chdir(run.parent)
+    sweep(run.name, "fake:a", **given)
+    for spelt in (run, f"{run}/", f"./{run.name}"):
+        sweep(spelt, "fake:a", **given)
+    assert len(calls) == 1
+    info = run / "sweep/refresh_every_1/eval_info.json"  # of an older version, which wrote no fingerprint
+    info.write_text(info.read_text().replace('"policy_fingerprint"', '"other"'))
+    sweep(run, "fake:a", **given)
+    info.write_text(info.read_text().replace(f'"run": "{run.name}"', '"run": "another"'))
+    with pytest.raises(ValueError, match=r"refresh_every_1 evaluated another policy than"):
+        sweep(run, "fake:a", **given)
+
+
+def test_a_suite_is_swept(calls: list[Call], run: Path):
+    """Its results are those of its tasks, and were refused as of another environment than the suite's name."""
+    sweep(run, "libero:libero_object", refresh_every=(1,), latency_ms=(), episodes=10)
+    sweep(run, "libero:libero_object", refresh_every=(1,), latency_ms=(), episodes=10)
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize(("n", "ms"), [((4, 0), ()), ((1,), (0.0, -1.0)), ((1,), (float("inf"),))])

@@ -144,6 +144,10 @@ def test_labels_and_results_from_elsewhere(tmp_path: Path):
         ({"arms": {"good": {"video_model": "other"}, "bad": {}, "alone": {}}}, "no video model .* 'other'"),
         ({"video_model": ""}, "needs a video model; name one"),
         ({"scenes": {"seed": 2}}, r"seeds 0\.\.3 and the scenes 2\.\.51 overlap"),
+        (
+            {"env": ["libero:libero_object"], "scenes": {"seed": 0, "episodes": 51}},
+            "libero:libero_object has 50 scenes of a task, and others would count twice; lower scenes.episodes=51",
+        ),
         ({"seeds": [0, 0]}, "each once"),
         (
             {"arms": {"good": {"results": "theirs.json"}, "bad": {}, "alone": {}}},
@@ -257,6 +261,15 @@ def test_a_dataset_that_was_recorded_on_the_scenes_is_refused_before_any_work(tm
     with pytest.raises(ValueError, match=told):
         plan(tmp_path, datasets={"demos": {"folder": "recorded"}})
     assert plan(tmp_path, datasets={"demos": {"folder": "recorded"}}, scenes={"seed": 3010, "episodes": 5}).jobs
+
+
+def test_demonstrations_with_scenes_of_their_own_may_have_the_seeds_of_the_scenes(tmp_path: Path):
+    """LIBERO's demonstrations draw placements, its evaluations have official states: equal seeds are other scenes, and
+    were refused."""
+    demos = {"collect": {"env": "libero:libero_object", "episodes": 10}}
+    assert plan(
+        tmp_path, env=["libero:libero_object"], datasets={"demos": demos}, scenes={"seed": 0, "episodes": 50}
+    ).jobs
 
 
 def test_a_slice_is_a_smaller_study(tmp_path: Path):

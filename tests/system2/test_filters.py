@@ -209,6 +209,14 @@ class TestMoft:
     def test_at_least_one_channel_is_kept(self):
         assert (moft(noise(), keep=0.01).grid.abs().amax(dim=(2, 3, 4)) > 0).sum(dim=1).tolist() == [1, 1]
 
+    @pytest.mark.parametrize(
+        ("channels", "share", "kept"), [(100, 0.29, 29), (50, 0.58, 29), (25, 0.28, 7), (16, 0.07, 1)]
+    )
+    def test_a_share_loses_no_channel_to_rounding(self, channels: int, share: float, kept: int):
+        """.29 of 100 channels were 28: the product of floats is 28.999..."""
+        changes = moft(noise(b=1, c=channels, t=3), keep=share).grid.abs().amax(dim=(2, 3, 4))
+        assert int((changes > 0).sum()) == kept
+
     def test_a_single_frame_is_refused_and_two_are_enough(self):
         two = moft(noise(t=2), keep=1.0).grid
         assert torch.allclose(two[:, :, 0], (noise(t=2).grid[:, :, 0] - noise(t=2).grid[:, :, 1]) / 2, atol=1e-6)

@@ -1,11 +1,16 @@
 """The film of a stream that looks ahead: what was imagined beside what really came."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 
 from video2act.clips import to_frames
 from video2act.config import FilterConfig, FormerConfig, ImagineConfig, StreamConfig
 from video2act.types import Video
+from video2act.viz import film as picture
 from video2act.viz.film import PANEL_PX, Explain, Recording, film
 
 FPS, FRAMES = 20.0, 12
@@ -67,6 +72,28 @@ def test_unfiltered_features_are_shown_by_what_changes():
     for found, (row, column) in ((past, (0, 0)), (future, (1, 1))):
         cells = found.reshape(2, PANEL_PX // 2, 2, PANEL_PX // 2, 3).astype(float).sum(axis=(1, 3, 4))
         assert np.unravel_index(cells.argmax(), (2, 2)) == (row, column)
+
+
+@pytest.mark.parametrize("name", ["none", "temporal_bandpass"])
+def test_what_is_imagined_is_never_shown_as_the_past(name: Any, monkeypatch: pytest.MonkeyPatch):
+    """A stream with `imagine.keep=future` keeps imagined features alone, and the film called them those of the past."""
+    said: list[str] = []
+    drawn = picture.caption
+    monkeypatch.setattr(picture, "caption", lambda image, text: (said.append(text), drawn(image, text))[1])
+    stream = replace(AHEAD, filter=FilterConfig(name), imagine=ImagineConfig(4, keep="future"))
+
+    def right(clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
+        grid = torch.zeros(1, 4, 2, 2, 2)
+        grid[:, :, 1, :, 1] = 1.0
+        return {"motion": Video(grid, 5.0)}
+
+    frame = next(film(recording(), [stream], explain=right))
+    assert frame.shape[1] == PANEL_PX + 2 * (PANEL_PX + 52)  # the camera, the pixels' map, the imagined
+    found = "expected change" if name == "none" else "temporal_bandpass of the imagined"
+    assert [text for text in said if text.startswith("motion:")] == [f"motion: {found}"]
+    left_to_right = frame[-PANEL_PX - 70 : -70, -PANEL_PX - 52 : -52].astype(float).sum(axis=2)
+    if name != "none":
+        assert left_to_right[:, -60:].mean() > 2 * left_to_right[:, :60].mean()
 
 
 def panels_of(explain: Explain, columns: slice) -> np.ndarray:

@@ -24,7 +24,7 @@ from video2act.system1.denoising import Denoising
 from video2act.system2 import System2
 from video2act.system2.backbones.pretrained import PretrainedBackbone
 from video2act.system2.backbones.tiny import TinyBackbone
-from video2act.system2.filters import make_filter
+from video2act.system2.filters import make_filter, num_kept
 from video2act.text.encoder import ByteTextEncoder
 from video2act.text.instruction import MAX_BYTES
 from video2act.types import Conditions, Tokens, Video
@@ -244,7 +244,7 @@ def _moft(video: Video, *, keep: float) -> Video:
     """`moft`, whose scattered mask no engine has: channels that vary as much as the last one that is kept."""
     grid = video.grid
     variance = grid.var(dim=2).mean(dim=(2, 3))
-    least = variance.topk(max(1, int(grid.shape[1] * keep)), dim=1).values[:, -1:]
+    least = variance.topk(num_kept(grid.shape[1], keep), dim=1).values[:, -1:]
     change = grid - grid.mean(dim=2, keepdim=True)
     return replace(video, grid=change * (variance >= least)[:, :, None, None, None])
 

@@ -11,6 +11,7 @@ from video2act.envs.registry import (
     list_environments,
     make_environment,
     make_expert,
+    num_scenes,
 )
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "list_environments",
     "make_environment",
     "make_expert",
+    "num_scenes",
 ]

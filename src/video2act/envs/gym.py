@@ -130,6 +130,8 @@ def make_gym(name: str, cameras: tuple[str, ...] | None) -> GymEnvironment:
     max_steps = environment.spec.max_episode_steps if environment.spec else None
     found = {path.rpartition("/")[2]: path for path in pictures}
     wanted = tuple(found) if cameras is None else cameras
+    ends = [path.rpartition("/")[2] for path in pictures]
+    alike = [path for path, end in zip(pictures, ends, strict=True) if end in wanted and ends.count(end) > 1]
     images: dict[str, str | None] = {camera: found.get(camera) for camera in wanted}
     missing = [camera for camera, path in images.items() if path is None]
     rendered = environment.render() if missing else None
@@ -141,6 +143,7 @@ def make_gym(name: str, cameras: tuple[str, ...] | None) -> GymEnvironment:
         not fps and "its metadata has no render_fps",
         not max_steps and "it has no time limit (max_episode_steps)",
         len(missing) > (not found) and f"it has no camera {', '.join(missing)}, but {', '.join(found) or 'render()'}",
+        alike and f"a camera goes by the end of its path, and several end alike: {', '.join(alike)}",
         len(sizes) > 1 and f"its cameras have different sizes: {sorted(sizes)}",
     ):
         if problem:

@@ -3,7 +3,7 @@
 `libero:SUITE/N` is task N of a suite. With official placements, the default, seed s takes the suite's initial state
 `s % 50`, as published evaluations do; otherwise the seed draws a placement of its own from the task's regions, for
 demonstrations. A policy gets two cameras, and the gripper's pose and fingers. An action moves the gripper relative to
-where it is. The simulator has eleven traps, marked (a) to (k) below; each has a test of its name.
+where it is. The simulator has twelve traps, marked (a) to (l) below; each has a test of its name.
 
 The names of the cameras choose the orientation of the pictures. `agentview` and `robot0_eye_in_hand` are upright.
 `image` and `image2` are the same two cameras as LeRobot, openpi and published checkpoints name and show them: mirrored.
@@ -47,6 +47,8 @@ INSTRUCTED_BY_FILE = ("lan", "task")
 """trap (j): these have the base suite's file names but sentences of their own; elsewhere the file's name is the
 official sentence, and the sentence inside the file is not"""
 
+NUM_SCENES = 50
+"""official initial states of a task"""
 SETTLING_STEPS = 10
 """trap (f): objects are placed above the table and fall"""
 COLLISION_GROUP = 0

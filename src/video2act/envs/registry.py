@@ -40,6 +40,8 @@ class Family:
     tasks: Collection[str]
     demonstrated: Collection[str]
     """those of `tasks` that the expert can do"""
+    num_scenes: int | None = None
+    """as the function `num_scenes` says"""
 
 
 ENTRY_POINTS = "video2act.environments"
@@ -48,7 +50,7 @@ FAMILIES = {
     "metaworld": Family(MetaWorld, MetaWorldExpert, metaworld.INSTRUCTIONS, metaworld.INSTRUCTIONS),
     "aloha": Family(Aloha, AlohaExpert, aloha.INSTRUCTIONS, aloha.INSTRUCTIONS),
     "moving": Family(Moving, MovingExpert, moving.TASKS, moving.TASKS),
-    "libero": Family(Libero, LiberoExpert, libero.TASKS, libero_expert.TASKS),
+    "libero": Family(Libero, LiberoExpert, libero.TASKS, libero_expert.TASKS, libero.NUM_SCENES),
 }
 
 
@@ -93,7 +95,7 @@ def make_environment(
     check_choice("environment", name, choices=list_environments())
     chosen: dict[str, Any] = {"cameras": cameras, "image_size": image_size, "max_steps": max_steps}
     chosen = {name: value for name, value in chosen.items() if value is not None}
-    if to_demonstrate and family == "libero":
+    if to_demonstrate and FAMILIES[family].num_scenes is not None:
         chosen["official"] = False
     return FAMILIES[family].environment(task, **chosen)
 
@@ -117,6 +119,13 @@ def is_simulated(name: str) -> bool:
 def _entry_points() -> dict[str, EntryPoint]:
     """What installed packages offer, by name."""
     return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+
+
+def num_scenes(name: str) -> int | None:
+    """How many scenes an environment keeps for evaluation: seeds that many apart are one scene, and demonstrations have
+    scenes of their own (LIBERO). None: each seed is another scene, in demonstrations as in evaluation."""
+    family = name.partition(":")[0]
+    return FAMILIES[family].num_scenes if family in FAMILIES else None
 
 
 def has_expert(name: str) -> bool:

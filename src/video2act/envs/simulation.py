@@ -148,9 +148,12 @@ class Cameras:
         outside one side of the view; a radius of 0 is a plane, which has no bounds."""
         model, number = self._model, self._model.camera(camera).id
         right, up, back = ((data.geom_xpos - data.cam_xpos[number]) @ data.cam_xmat[number].reshape(3, 3)).T
-        radius, half = model.geom_rbound, np.radians(model.cam_fovy[number]) / 2
-        sides = np.maximum(np.abs(right), np.abs(up)) * np.cos(half) + back * np.sin(half)
-        is_seen = ((sides <= radius) & (back <= radius)) | (radius == 0)
+        radius, (height, width) = model.geom_rbound, self._frame_size
+        along = np.radians(model.cam_fovy[number]) / 2  # half the angle of view, from top to bottom
+        across = np.arctan(np.tan(along) * width / height)
+        beyond_sides = np.abs(right) * np.cos(across) + back * np.sin(across)
+        beyond_ends = np.abs(up) * np.cos(along) + back * np.sin(along)
+        is_seen = (np.maximum(np.maximum(beyond_sides, beyond_ends), back) <= radius) | (radius == 0)
         groups = model.geom_group.copy()
         model.geom_group[~is_seen | (groups == self._hidden_group)] = _NEVER_SHOWN
         try:

@@ -33,6 +33,8 @@ NEAR_END = 0.05
 """where every seed is this near to 0 or to 1, a t interval would end beyond it, or have no width"""
 MAX_SEEDS = 40
 """up to which seeds are counted that a difference would need"""
+NUM_SIGNS = 2**16
+"""patterns of signs in a sign-flip test; of more than 16 seeds these many are drawn"""
 
 Outcomes = Mapping[int, Bool[np.ndarray, "scenes"]]
 """success of each scene, by training seed"""
@@ -82,7 +84,7 @@ class Difference:
     """that so many seeds can reach"""
     seeds_needed: int | None
     """training seeds for a power of .8, if the difference and its spread are as measured, of the corrected test where
-    `p_holm` is given; None: fewer than three were measured, or more than MAX_SEEDS are needed"""
+    `p_holm` is given; None: fewer than three were measured, the difference is 0, or more than MAX_SEEDS are needed"""
     scenes: dict[int, SceneTest]
     """by training seed"""
     p_holm: float | None = None
@@ -111,12 +113,9 @@ def rate(outcomes: Outcomes) -> ArmRate:
 def sign_flip(differences: Float[np.ndarray, "seeds"]) -> float:
     """Two-sided p: how often the mean is as far from 0 if each difference could as well have the other sign. Exact up
     to 16 seeds."""
-    return float(_sign_flip(np.asarray(differences, float)).pvalue)
-
-
-def _sign_flip(differences: Float[np.ndarray, "*r seeds"], axis: int = -1, num: int = 2**16) -> Any:
     how: dict[str, Any] = {"permutation_type": "samples", "vectorized": True, "batch": 64, "rng": 0}
-    return stats.permutation_test((differences,), np.mean, n_resamples=num, axis=axis, **how)
+    values = np.asarray(differences, float)
+    return float(stats.permutation_test((values,), np.mean, n_resamples=NUM_SIGNS, **how).pvalue)
 
 
 def power(difference: float, spread: float, num_seeds: int, *, level: float = LEVEL) -> float:
@@ -128,15 +127,18 @@ def power(difference: float, spread: float, num_seeds: int, *, level: float = LE
     if num_seeds < fewest_seeds(level):
         return 0.0
     rng = np.random.default_rng(0)
-    found = stats.power(
-        lambda sample, axis: _sign_flip(sample, axis, num=1024),
-        (lambda size: rng.normal(difference, spread, size),),
-        (num_seeds,),
-        significance=level,
-        vectorized=True,
-        n_resamples=400,
-    )
-    return float(np.asarray(found.power).item())
+    samples = rng.normal(difference, spread, (400, num_seeds)).astype(np.float32)
+    # `sign_flip` of all samples at once, by as many patterns: fewer could not reach the level of many comparisons
+    if is_exact := 2**num_seeds <= NUM_SIGNS:
+        bits = np.arange(2**num_seeds)[:, None] >> np.arange(num_seeds) & 1
+    else:
+        bits = rng.integers(2, size=(NUM_SIGNS, num_seeds))
+    signs = (1 - 2 * bits).astype(np.float32)
+    measured = np.abs(samples.sum(axis=1)) * (1 - 1e-5)  # equal sums may differ in the last bits of float32
+    beyond = sum(np.sum(part @ samples.T >= measured, axis=0) for part in np.array_split(signs, 32))
+    drawn = 0 if is_exact else 1  # the measured signs are one more pattern
+    p = 2 * (beyond + drawn) / (len(signs) + drawn)
+    return float(np.mean(p < level))
 
 
 def fewest_seeds(level: float) -> int:
@@ -182,12 +184,12 @@ def difference(first: tuple[str, Outcomes], second: tuple[str, Outcomes]) -> Dif
     return Difference(
         first=name,
         second=other,
-        difference=float(values.mean()),
+        difference=_mean(values),
         per_seed=per_seed,
         low=low,
         high=high,
         p=sign_flip(values) if len(values) > 1 else None,
-        smallest_p=2.0 ** (1 - len(values)),
+        smallest_p=2 / min(2 ** len(values), NUM_SIGNS + 1),
         seeds_needed=_needed(values, LEVEL),
         scenes={seed: scene_test(ours[seed], theirs[seed]) for seed in per_seed},
     )
@@ -195,7 +197,7 @@ def difference(first: tuple[str, Outcomes], second: tuple[str, Outcomes]) -> Dif
 
 def _needed(values: Float[np.ndarray, "seeds"], level: float) -> int | None:
     """None also where fewer than three seeds, or no difference, were measured."""
-    mean = abs(float(values.mean()))
+    mean = abs(_mean(values))
     return seeds_needed(mean, float(values.std(ddof=1)), level=level) if len(values) > 2 and mean else None
 
 
@@ -244,6 +246,12 @@ def cannot_be_told_apart(arms: Mapping[str, Outcomes]) -> list[str]:
 def _seed_differences(first: Outcomes, second: Outcomes) -> dict[int, float]:
     """Difference of success for each training seed that both have."""
     return {seed: float(first[seed].mean() - second[seed].mean()) for seed in first if seed in second}
+
+
+def _mean(values: Float[np.ndarray, "seeds"]) -> float:
+    """Of differences that cancel, floats leave a rest: it is 0."""
+    mean = float(values.mean())
+    return mean if abs(mean) > 1e-12 else 0.0
 
 
 def _t_interval(values: Float[np.ndarray, "seeds"]) -> tuple[float, float] | None:

@@ -19,7 +19,7 @@ from video2act.config import EvaluateOptions, PolicyConfig, StreamConfig
 from video2act.engines.policy import EnginePolicy
 from video2act.envs import has_expert, is_simulated, make_environment, make_expert
 from video2act.evaluation.findings import EpisodeRecord, Measurements
-from video2act.evaluation.kept import FinishedEpisode, KeptEpisodes
+from video2act.evaluation.kept import FinishedEpisode, KeptEpisodes, folder_of
 from video2act.evaluation.sources import EvaluatedPolicy, PolicySource, rendered_size
 from video2act.files.run_folder import FrameSizes, sizes_of
 from video2act.interfaces import Environment, Expert, Watcher
@@ -326,7 +326,7 @@ def play_policy(
     """Episode `number` of an environment, what it did, and the path of its film in the output folder, if there is
     one."""
     options, config, seed = evaluation.options, system.config, evaluation.seeds[number]
-    is_filmed, name = number < evaluation.num_videos, environment.spec.name
+    is_filmed = number < evaluation.num_videos
     # features do not leave an exported graph
     streams = () if isinstance(system, EnginePolicy) else evaluation.streams
     explained = {"explain": _in_turn(system, system.explain), "foresee": _in_turn(system, system.foresee)}
@@ -336,7 +336,8 @@ def play_policy(
     if options.instruction is not None:
         environment = Instructed(environment, options.instruction)
     system.seed(seed)
-    film = Path("videos", name.replace(":", "_"), f"eval_episode_{number}.mp4")
+    # by its seed: going on with another first seed, an episode has another number
+    film = Path("videos") / folder_of(environment.spec.name) / f"seed_{seed}.mp4"
     with ExitStack() as ending:
         watchers: list[Watcher] = [watcher]
         if options.rerun and number < evaluation.num_shown:

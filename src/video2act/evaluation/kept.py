@@ -1,7 +1,7 @@
 """Finished episodes of an evaluation that is under way, on disk: an interrupted one goes on where it was.
 
     episodes/settings.json     what an episode depends on
-    episodes/ENV_SEED.json     one finished episode
+    episodes/ENV/SEED.json     one finished episode
 
 The folder is removed when the evaluation is complete.
 """
@@ -30,6 +30,12 @@ HARMLESS = ("workers", "pool", "num_videos", "out", "rerun")
 """options that change no episode"""
 WHICH = ("episodes", "seed", "seeds", "env")
 """options that say which episodes, and change none of a given environment and seed"""
+
+
+def folder_of(env: str) -> Path:
+    """Where files of an environment lie: `metaworld:push-v3` -> `metaworld+push-v3`. No name has a plus, so no two
+    environments share a folder."""
+    return Path(env.replace(":", "+"))
 
 
 @dataclass(frozen=True)
@@ -137,10 +143,10 @@ class KeptEpisodes:
     @property
     def is_empty(self) -> bool:
         """No episode is finished."""
-        return all(path.name == SETTINGS_FILE for path in self.folder.glob("*.json"))
+        return all(path.name == SETTINGS_FILE for path in self.folder.rglob("*.json"))
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, env: str, seed: int) -> Path:
-        return self.folder / f"{env.replace(':', '_').replace('/', '_')}_{seed}.json"
+        return self.folder / folder_of(env) / f"{seed}.json"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from video2act.config import PolicyConfig
 from video2act.config.checks import order_problem
 from video2act.engines.choice import load_policy
-from video2act.envs import is_simulated
+from video2act.envs import is_simulated, num_scenes
 from video2act.evaluation.episodes import Evaluation
 from video2act.frames import frame_problems
 from video2act.interfaces import Environment, EnvironmentSpec
@@ -67,6 +67,15 @@ def check_fits(config: PolicyConfig, spec: EnvironmentSpec, *, names: Names = NO
         raise ValueError(
             f"this policy cannot drive {spec.name}; choose the environment of its data. " + "; ".join(problems)
         )
+
+
+def check_scenes(env: str, seeds: range, *, training_seeds: Collection[int]) -> None:
+    """Raises ValueError if a scene would count twice, or one of the training data would be evaluated on."""
+    if (limit := num_scenes(env)) is None:
+        check_unseen(seeds, training_seeds)
+    elif len(seeds) > limit:
+        repeated = f"seeds {seeds.start} and {seeds.start + limit} are one, and would count twice"
+        raise ValueError(f"{env} has {limit} scenes: {repeated}. Evaluate at most {limit} episodes, got {len(seeds)}")
 
 
 def check_unseen(seeds: range, training_seeds: Collection[int]) -> None:

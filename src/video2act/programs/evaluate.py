@@ -38,7 +38,7 @@ from video2act.evaluation.kept import FinishedEpisode, KeptEpisodes
 from video2act.evaluation.report import evaluation_tables, heading
 from video2act.evaluation.results import STEPS_FILE
 from video2act.evaluation.sources import LoadedPolicy, PolicySource, RunFolder
-from video2act.evaluation.suitability import check_runtime, check_unseen, make_fitting
+from video2act.evaluation.suitability import check_runtime, check_scenes, make_fitting
 from video2act.evaluation.traces import write_traces
 from video2act.files.atomic import write_text
 from video2act.files.evaluation_folder import EPISODES_FOLDER, INFO_FILE
@@ -141,7 +141,7 @@ def run_evaluation(evaluation: Evaluation, on_episode: Callable[[bool], object] 
     check_runtime(evaluation)
     names = evaluation.source.names()
     for env in envs:
-        check_unseen(evaluation.seeds, evaluation.source.training_seeds(env))
+        check_scenes(env, evaluation.seeds, training_seeds=evaluation.source.training_seeds(env))
         make = partial(evaluation.open_environment, env, config.all_cameras)
         make_fitting(config, make, names=names).close()
     if out is None:

@@ -74,7 +74,9 @@ def run(options: RunOptions, *, keys: Keys | None = None, watch: tuple[Watcher, 
     recorded = load_frame_sizes(options.run) if is_simulated(options.env) else {}
     size = rendered_size(sizes_of(config.all_cameras, recorded), options.image_size)
     cameras = config.all_cameras or None
-    make = partial(make_environment, options.env, cameras, image_size=size, max_steps=options.max_steps)
+    # what is recorded is trained on, so it may not be a scene that is kept for evaluation
+    given = {"image_size": size, "max_steps": options.max_steps, "to_demonstrate": options.record is not None}
+    make = partial(make_environment, options.env, cameras, **given)
     environment = make_fitting(config, make, names=names_of(load_statistics(options.run / STATISTICS_FILE)))
     with ExitStack() as ending:
         ending.enter_context(closing(environment))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from video2act.config import SimulatedLatency, SweepOptions
+from video2act.envs import expand_suites
 from video2act.files.atomic import write_text
 from video2act.files.evaluation_folder import INFO_FILE, is_of, read_evaluation
 from video2act.programs.evaluate import evaluate
@@ -29,7 +30,7 @@ def sweep(run: Path | str, env: str, *, show: bool = False, **options: Any) -> P
 
     Args:
         run: the policy's run folder.
-        env: name of an environment.
+        env: name of an environment, or of a suite.
         show: print progress and tables.
         options: the fields of `SweepOptions`.
     Returns:
@@ -48,7 +49,7 @@ def sweep(run: Path | str, env: str, *, show: bool = False, **options: Any) -> P
         points.append((f"{chosen.which}_latency_ms", float(ms), {"simulate_latency": latency}))
     names = ("episodes", "seed", "image_size", "runtime")
     shared = {name: getattr(chosen, name) for name in names}
-    shown = [chosen.image_size] * 2
+    shown, envs = [chosen.image_size] * 2, list(expand_suites([env]))
     rows: list[dict[str, Any]] = []
     for curve, x, point in points:
         folder = out / f"{curve}_{x:g}"
@@ -59,9 +60,11 @@ def sweep(run: Path | str, env: str, *, show: bool = False, **options: Any) -> P
         seeds = list(range(chosen.seed, chosen.seed + chosen.episodes))
         if chosen.image_size is None and not rows:  # all points alike
             shown = info["settings"].get("image_size")
-        asked = {"run": str(run), "env": [env], "seeds": seeds, "image_size": shown, "runtime": asdict(chosen.runtime)}
+        asked = {"env": envs, "seeds": seeds, "image_size": shown, "runtime": asdict(chosen.runtime)}
         _check_same(info["settings"], folder, **asked)
-        if not is_of(run, info):
+        # by its fingerprint, not by its path, which may be spelt in several ways; older evaluations have none
+        is_same = info.get("policy_fingerprint") or Path(info["settings"]["run"] or "").resolve() == run.resolve()
+        if not (is_same and is_of(run, info)):
             raise ValueError(f"{folder} evaluated another policy than {run} has now; remove it, or choose another out")
         rows.append(_row(curve, x, info=info))
         _write(out, rows)

@@ -16,7 +16,7 @@ from video2act.config.study import ArmPlan, Plain, StudyConfig, changed, known
 from video2act.config.training_options import LabelOptions, TrainOptions, TrainVideoOptions
 from video2act.data import LeRobotDataset
 from video2act.data.seeds import recorded_seeds
-from video2act.envs import expand_suites, list_environments
+from video2act.envs import expand_suites, list_environments, num_scenes
 from video2act.envs.choices import check_choice
 from video2act.envs.registry import check_own
 from video2act.files.evaluation_folder import INFO_FILE, evaluations_below
@@ -120,6 +120,9 @@ def plan_jobs(config: StudyConfig, folder: Path) -> StudyPlan:
     made = _Made(plan, folder)
     for env in (*config.env, *(env for arm in config.arms.values() for env in arm.env)):
         _check_environment(env)
+        limit, wanted = num_scenes(env), config.scenes.episodes
+        problem = f"{env} has {limit} scenes of a task, and others would count twice; lower scenes.episodes={wanted}"
+        check(limit is None or wanted <= limit, problem)
     build(TrainConfig, config.training, where="training")
     for name in config.datasets:
         made.dataset(name)
@@ -163,14 +166,14 @@ class _Made:
                 found = self._placed_at(entry.folder)
                 check((found / "meta/info.json").is_file(), f"{found} holds no dataset; collect one, or name another")
                 dataset = LeRobotDataset(found)
-                for seeds in recorded_seeds([(dataset, tuple(range(len(dataset))))]).values():
-                    _check_scenes(config, seeds)
+                for env, seeds in recorded_seeds([(dataset, tuple(range(len(dataset))))]).items():
+                    _check_scenes(config, env, seeds)
                 return str(found), ()
             if entry.collect:
                 _refuse(entry.collect, ("out", "workers", "pool"), "datasets")
                 options = build(CollectOptions, {**entry.collect, "out": out}, where="collect")
                 _check_environment(options.env)
-                _check_scenes(config, range(options.seed, options.seed + options.episodes))
+                _check_scenes(config, options.env, range(options.seed, options.seed + options.episodes))
                 words = ("collect", "--out", out, *flags(entry.collect), "--workers", "1")
                 job = StudyJob(f"collect_{name}", words, out, amount=options.episodes)
             else:
@@ -316,10 +319,11 @@ def _check_environment(name: str) -> None:
         check_choice("environment", name, choices=listed)
 
 
-def _check_scenes(config: StudyConfig, seen: Sequence[int]) -> None:
+def _check_scenes(config: StudyConfig, env: str, seen: Sequence[int]) -> None:
+    """Raise ValueError where demonstrations of an environment show scenes of the evaluation."""
     scenes = range(config.scenes.seed, config.scenes.seed + config.scenes.episodes)
     check(
-        not set(seen) & set(scenes),
+        num_scenes(env) is not None or not set(seen) & set(scenes),
         f"its seeds {min(seen)}..{max(seen)} and the scenes {scenes.start}..{scenes.stop - 1} overlap: success there "
         "may be memory; choose another scenes.seed",
     )

@@ -282,5 +282,5 @@ def _compute(costs: dict[str, Any]) -> Section:
 
 
 def _share(name: str, found: ArmRate) -> Share:
-    low, high = (found.share if bound is None else bound for bound in (found.low, found.high))
-    return Share(name, found.share, low, high, f"{100 * found.share:.0f} %")
+    unknown = ", no interval" if found.low is None else ""
+    return Share(name, found.share, found.low, found.high, f"{100 * found.share:.0f} %{unknown}")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from video2act.envs import expand_suites
+from video2act.envs import expand_suites, num_scenes
 from video2act.files.evaluation_folder import INFO_FILE, env_of, read_evaluation
 from video2act.study.jobs import StudyPlan
 from video2act.study.origins import (
@@ -115,6 +115,9 @@ def scene_results(info: dict[str, Any], scenes: Sequence[int], *, where: Path) -
         if len(set(theirs)) < len(theirs):
             twice = next(seed for seed in theirs if theirs.count(seed) > 1)
             raise ValueError(f"{where} holds seed {twice} more than once; evaluate again, each seed once")
+        if (limit := num_scenes(env_of(task))) is not None and len(theirs) > limit:
+            problem = f"{where} counts scenes of {env_of(task)} twice: it has {limit}, and {len(theirs)} were evaluated"
+            raise ValueError(f"{problem}; evaluate again, at most {limit} episodes")
         if theirs != ours:
             raise ValueError(
                 f"{where} was evaluated on {len(theirs)} seeds from {theirs[0]}, and {len(ours)} from {ours[0]} are "

@@ -109,6 +109,8 @@ def in_words(found: Difference, goal_points: float | None = None) -> str:
             said += f" No result of {num} seeds could: the smallest p they can reach is {p_text(found.smallest_p)}."
         if found.seeds_needed is not None:
             said += f" If the difference and its spread are as measured, about {found.seeds_needed} seeds would."
+        elif found.difference == 0:
+            said += " No difference was measured, so nothing says how many would."
         elif num > 2:
             said += " If the difference is as measured, more than 40 seeds would be needed."
     return said if goal_points is None else f"{said} {goal_words(found, goal_points)}"

@@ -87,9 +87,14 @@ def moft(video: Video, keep: float) -> Video:
     grid = video.grid.float()
     change = grid - grid.mean(dim=2, keepdim=True)
     variance = grid.var(dim=2).mean(dim=(2, 3))  # b c
-    chosen = variance.topk(max(1, int(c * keep)), dim=1).indices
+    chosen = variance.topk(num_kept(c, keep), dim=1).indices
     mask = torch.zeros(b, c, dtype=torch.bool, device=grid.device).scatter(1, chosen, True)
     return replace(video, grid=(change * mask[:, :, None, None, None]).to(video.grid.dtype))
+
+
+def num_kept(num_channels: int, share: float) -> int:
+    """The channels of a share, at least one. .29 of 100 are 29, though floats multiply to 28.999..."""
+    return max(1, int(num_channels * share + 1e-9))
 
 
 Kernel = tuple[tuple[float, ...], ...]

@@ -2,7 +2,8 @@
 
 Beside each map is the one of the pixels: their Sobel gradients, or, for a filter over time, their change within the
 clip. The correlation of the two is written above the stream's map. Where a stream looks ahead, the map of the imagined
-frames follows, and the last of them beside the frame that really came.
+frames follows, and the last of them beside the frame that really came. A stream that keeps the imagined frames
+alone has no map of the past.
 
 The maps are computed after the episode, from the recorded frames and by the robot's clip rule, so that they cost the
 control loop nothing. A map changes when System 2 refreshed.
@@ -102,7 +103,7 @@ def film(
         panels = [caption(enlarge(frames[step], PANEL_PX), name) for name, frames in cameras]
         for view in views.values():
             frames = recording.frames[view.stream.camera]
-            panels += view.panels(seen, enlarge(frames[seen], PANEL_PX))
+            panels += view.panels(seen, enlarge(frames[seen], PANEL_PX)).values()
             panels += view.future(seen, frames, control_fps=recording.fps).values()
         row = arrange(panels, columns or len(panels))
         strip = tick_strip(
@@ -150,37 +151,45 @@ class StreamView:
         self._imagined: dict[int, np.ndarray] = {}
 
     def add(self, step: int, clip: Video, *, kept: Video, imagined: Video | None) -> None:
-        look, num_frames = self.stream.imagine, self.stream.num_frames
-        if look.num_frames and look.keep == "all":
-            t = kept.grid.shape[2]  # of 1 + (frames after the first) / group
-            num_past = t - look.num_frames * (t - 1) // (num_frames - 1 + look.num_frames)
-            future, past = kept.grid[:, :, num_past:], kept.grid[:, :, :num_past]
-            self._future_maps[step] = magnitude(replace(kept, grid=future - past[:, :, -1:] * self._is_plain))
-            kept = replace(kept, grid=past)
+        num_past = self._num_past(kept.grid.shape[2])
+        past, future = Video(kept.grid[:, :, :num_past], kept.fps), Video(kept.grid[:, :, num_past:], kept.fps)
+        if num_past:
+            self._maps[step] = magnitude(_change(past) if self._is_plain else past)
+        if num_past and self._is_plain:
+            future = replace(future, grid=future.grid - past.grid[:, :, -1:])
+        elif self._is_plain:
+            future = _change(future)
+        if future.grid.shape[2]:
+            self._future_maps[step] = magnitude(future)
         if imagined is not None:
             last = imagined.grid[0, :, -1].detach().float().cpu().numpy()
             self._imagined[step] = np.rint((last.transpose(1, 2, 0) + 1) * 127.5).astype(np.uint8)
-        if self._is_plain:
-            axes = 2 if kept.grid.shape[2] > 1 else (3, 4)
-            kept = replace(kept, grid=kept.grid - kept.grid.mean(dim=axes, keepdim=True))
-        self._maps[step] = magnitude(kept)
-        h, w = self._maps[step].shape
+        h, w = kept.grid.shape[3:]
         self._pixels[step] = pixel_map(clip, TEMPORAL[0] if self._is_over_time else "sobel", size=(h, w))
 
-    def panels(self, step: int, frame: UInt8[np.ndarray, "size size 3"]) -> list[UInt8[np.ndarray, "_h _w 3"]]:
-        """The pixels' own map and the stream's, each with its scale, over the frame of a control step."""
+    def _num_past(self, t: int) -> int:
+        """How many of t kept positions are of the past."""
+        look, num_frames = self.stream.imagine, self.stream.num_frames
+        if not look.num_frames or look.keep == "past":
+            return t
+        if look.keep == "future":
+            return 0
+        # t is 1 + (frames after the first) / group
+        return t - look.num_frames * (t - 1) // (num_frames - 1 + look.num_frames)
+
+    def panels(self, step: int, frame: UInt8[np.ndarray, "size size 3"]) -> dict[str, UInt8[np.ndarray, "_h _w 3"]]:
+        """The pixels' own map (`pixels`) and the stream's (`kept`), each with its scale, over the frame of a control
+        step. A stream that keeps the future alone has none of the past."""
         name = "change of features" if self._is_plain else self.stream.filter.name
         own = "change of pixels" if self._is_over_time else "sobel of pixels"
-        if self._is_over_time and self._pixels[step].max() < STILL:
-            found = "no motion yet" if step == min(self._maps) else "no motion in this clip"
-        else:
-            found = f"r = {correlation(self._maps[step], self._pixels[step]):+.2f}"
-        texts = (f"{own}, {self.stream.camera}", f"{self.stream.name}: {name}, {found}")
-        drawn = []
-        for text, maps in zip(texts, (self._pixels, self._maps), strict=True):
-            value_range = robust_range(list(maps.values()))
-            picture = overlay(frame, rescale(maps[step], value_range))
-            drawn.append(caption(np.concatenate([picture, scale_bar(PANEL_PX, value_range)], axis=1), text))
+        drawn = {"pixels": self._drawn(frame, self._pixels, step=step, text=f"{own}, {self.stream.camera}")}
+        if step in self._maps:
+            if self._is_over_time and self._pixels[step].max() < STILL:
+                found = "no motion yet" if step == min(self._maps) else "no motion in this clip"
+            else:
+                found = f"r = {correlation(self._maps[step], self._pixels[step]):+.2f}"
+            text = f"{self.stream.name}: {name}, {found}"
+            drawn["kept"] = self._drawn(frame, self._maps, step=step, text=text)
         return drawn
 
     def future(
@@ -191,17 +200,29 @@ class StreamView:
         steps = self.stream.imagine.num_frames * self.stream.stride
         ahead, drawn = f"{steps / control_fps:.2g} s ahead", {}
         if step in self._future_maps:
-            value_range = robust_range(list(self._future_maps.values()))
-            picture = overlay(enlarge(frames[step], PANEL_PX), rescale(self._future_maps[step], value_range))
-            picture = np.concatenate([picture, scale_bar(PANEL_PX, value_range)], axis=1)
             found = "expected change" if self._is_plain else f"{self.stream.filter.name} of the imagined"
-            drawn["expected"] = caption(picture, f"{self.stream.name}: {found}")
+            text, frame = f"{self.stream.name}: {found}", enlarge(frames[step], PANEL_PX)
+            drawn["expected"] = self._drawn(frame, self._future_maps, step=step, text=text)
         if step in self._imagined:
             drawn["imagined"] = caption(enlarge(self._imagined[step], PANEL_PX), f"imagined, {ahead}")
             came = min(step + steps, len(frames) - 1)
             text = f"what came, {ahead}" if came == step + steps else "the episode's last frame"
             drawn["came"] = caption(enlarge(frames[came], PANEL_PX), text)
         return drawn
+
+    def _drawn(
+        self, frame: UInt8[np.ndarray, "size size 3"], maps: dict[int, np.ndarray], *, step: int, text: str
+    ) -> UInt8[np.ndarray, "_h _w 3"]:
+        """The map of a control step over its frame, with the scale that all maps of the episode have."""
+        value_range = robust_range(list(maps.values()))
+        picture = overlay(frame, rescale(maps[step], value_range))
+        return caption(np.concatenate([picture, scale_bar(PANEL_PX, value_range)], axis=1), text)
+
+
+def _change(video: Video) -> Video:
+    """What differs over the clip; of a single frame, over its places."""
+    axes = 2 if video.grid.shape[2] > 1 else (3, 4)
+    return replace(video, grid=video.grid - video.grid.mean(dim=axes, keepdim=True))
 
 
 def title(recording: Recording, step: int) -> str:

@@ -181,8 +181,7 @@ class RerunLog:
                 self._recording.set_time("system2", sequence=self._versions[step])
             for name, view in views.items():
                 frames = recording.frames[view.stream.camera]
-                pixels, kept = view.panels(step, enlarge(frames[step], PANEL_PX))
-                shown = {"pixels": pixels, "kept": kept}
+                shown = view.panels(step, enlarge(frames[step], PANEL_PX))
                 shown |= view.future(step, frames, control_fps=recording.fps)
                 for what, picture in shown.items():
                     self._picture(f"system2/{name}/{what}", picture)

@@ -1,0 +1,46 @@
+"""What a study's report says of its numbers, and how it draws them."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("robostats")
+from video2act.evaluation.comparison import Difference, difference, rate
+from video2act.study.report import _share
+from video2act.study.sections import difference_cells, in_words
+from video2act.viz.charts import share_chart
+
+MANY = "more than 40 seeds"
+
+
+def compared(*pairs: tuple[int, int]) -> Difference:
+    """Two arms with these successes in 50 scenes, one pair for each training seed."""
+    arms = [{seed: np.arange(50) < pair[arm] for seed, pair in enumerate(pairs)} for arm in (0, 1)]
+    return difference(("a", arms[0]), ("b", arms[1]))
+
+
+@pytest.mark.parametrize("pairs", [((20, 25), (25, 20), (20, 20)), ((15, 10), (15, 5), (15, 30))])
+def test_of_no_difference_nothing_says_how_many_seeds_it_needs(pairs: tuple[tuple[int, int], ...]):
+    """A difference of exactly 0 was said to need more than 40 seeds; so was one that floats leave a rest of."""
+    found = compared(*pairs)
+    assert found.difference == 0
+    assert MANY not in in_words(found)
+    assert "No difference was measured" in in_words(found)
+    assert "a - b: +0.0 points" in in_words(found)
+    assert difference_cells(found)[-1] == "-"
+
+
+def test_a_small_difference_needs_more_seeds_than_are_counted():
+    assert MANY in in_words(compared((21, 20), (30, 20), (10, 20)))
+
+
+def test_a_missing_interval_is_not_drawn_as_a_certain_one():
+    """Seeds that agree have no interval, and the chart drew one without width, as if the share were known exactly."""
+    alike = rate({0: np.arange(50) < 25, 1: np.arange(50) < 25})
+    known = rate({0: np.arange(50) < 25, 1: np.arange(50) < 30})
+    svg = share_chart([_share("alike", alike)])
+    assert 'stroke-width="5"' not in svg
+    assert 'fill="none"' in svg
+    assert "50 %, no interval" in svg
+    svg = share_chart([_share("known", known)])
+    assert svg.count('stroke-width="5"') == 1
+    assert "no interval" not in svg
