@@ -225,9 +225,11 @@ def small_preset(monkeypatch: pytest.MonkeyPatch, small_config: PolicyConfig) ->
     """The preset `small` is as small as the recording."""
 
     def small(spec: DataSpec) -> PolicyConfig:
-        return replace(
-            small_config, state_dim=spec.state_dim, action_dim=spec.action_dim, fps=spec.fps, cameras=spec.cameras
-        )
+        # the band goes with the rate, as in presets
+        band = {"low_hz": spec.fps / 20, "high_hz": spec.fps / 8}
+        changes = {f"system2.streams.motion.filter.{name}": value for name, value in band.items()}
+        sizes = {name: getattr(spec, name) for name in ("state_dim", "action_dim", "fps", "cameras")}
+        return small_config.replace({**sizes, **changes})
 
     monkeypatch.setitem(PRESETS, "small", small)
     return small
