@@ -144,6 +144,7 @@ def load_lerobot(folder: Path, device: str) -> tuple[Any, Any, Any]:
 
 def make_server(recipe: Recipe, loaded: tuple[Any, Any, Any], *, host: str, port: int) -> Any:
     """A server for one client at a time: LeRobot's policies keep their episode in themselves."""
+    from video2act.config.serving import ConnectionLimits
     from video2act.serving.contract import Contract, ImageRule
     from video2act.serving.server import Server
     from video2act.serving.session import PolicySession
@@ -174,7 +175,13 @@ def make_server(recipe: Recipe, loaded: tuple[Any, Any, Any], *, host: str, port
                 )
 
     policy = LeRobotPolicy(*loaded[:2], after=loaded[2], fps=recipe.fps)
-    return Server(lambda: PolicySession(policy, contract, check=check), contract.to_metadata(), host=host, port=port)
+    return Server(
+        lambda: PolicySession(policy, contract, check=check),
+        contract.to_metadata(),
+        host=host,
+        port=port,
+        limits=ConnectionLimits(max_clients=1),
+    )
 
 
 def main() -> None:

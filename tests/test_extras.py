@@ -62,6 +62,7 @@ def test_every_optional_import_says_how_it_is_installed():
         ("websockets.sync.client", "video2act.serving.link", "serve"),
         ("websockets.asyncio.server", "video2act.serving.server", "serve"),
         ("gymnasium", "video2act.envs.gym", "sim"),
+        ("tyro", "video2act.cli_flags", "serve"),
     ],
 )
 def test_a_module_that_needs_it(monkeypatch: pytest.MonkeyPatch, missing: str, module: str, name: str):

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
-import tyro
-from tyro.conf import OmitArgPrefixes, Positional, arg
-from tyro.constructors import PrimitiveConstructorSpec
-
 from video2act.config import PolicyConfig, SimulatedLatency, load
 from video2act.config.paths import dataclass_in, differences, field_docs, replaced
 from video2act.config.training_options import PolicyStart
+from video2act.extras import extra
 from video2act.presets import ANY_DATA, PRESETS, DataSpec, make_preset
 from video2act.threads import use_threads
+
+with extra("serve", "the command line"):  # of video2act-runtime; the whole package always has it
+    import tyro
+    from tyro.conf import OmitArgPrefixes, Positional, arg
+    from tyro.constructors import PrimitiveConstructorSpec
 
 Options = TypeVar("Options")
 

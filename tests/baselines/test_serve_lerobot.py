@@ -140,6 +140,9 @@ def test_every_observation_is_one_control_step(script: ModuleType, recipe: Any):
                 assert remote.infer(seen(step)).actions.tolist() == [[step + 1, episode]]
         with pytest.raises(RemoteError, match=r"trained with \(64, 64\), got \(32, 32\); it does not resize"):
             remote.infer(seen(4, px=32))
+        # a second client would have taken actions from the queue of the first
+        with pytest.raises(ConnectionError, match="the server is full: 1 clients are connected"):
+            RemotePolicy(server.address)
     batch = policy.batches[-1]
     assert batch["observation.images.front"].shape == (3, 64, 64)
     assert float(batch["observation.images.front"].max()) == pytest.approx(0.2)

@@ -121,6 +121,11 @@ class TestSeeds:
         assert (found.p, found.low, found.high, found.seeds_needed) == (None, None, None, None)
         assert found.scenes[0].only_first == 10
 
+    @pytest.mark.parametrize("points", [(10, 20, -30, 10, -10), (3, 3, 3, 3, 3, -15), (-5, 5, 5, -5)])
+    def test_differences_that_cancel_have_a_p_of_one(self, points: tuple[int, ...]):
+        """Their mean was 1e-17 for the test and not 0, so patterns of signs with a mean of 0 did not reach it."""
+        assert sign_flip(np.array([(each + 20) / 100 - 0.2 for each in points])) == 1
+
 
 class TestScenes:
     def test_mcnemar_counts_the_scenes_that_differ(self):

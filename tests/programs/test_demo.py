@@ -74,6 +74,13 @@ def write_evaluation(folder: Path, expert: int, n: int, tasks: dict[str, int]) -
     (folder / "videos" / "eval_episode_0.mp4").write_bytes(b"film")
 
 
+def write_trainings(out: Path) -> None:
+    """Both trainings of a demo, finished."""
+    for name in ("video_model", "policy"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+        (out / name / "training.json").write_text('{"finished": true}')
+
+
 class TestPlans:
     @pytest.mark.parametrize("name", DEMOS)
     def test_a_plan_names_environments_that_exist(self, name: str):
@@ -119,9 +126,9 @@ class TestStages:
     def test_what_it_made_is_made_again_if_it_was_removed(self, tmp_path: Path):
         made, done = tmp_path / "made", list[str]()
         for _ in range(2):
-            Stages(tmp_path / "stages.json", IDENTITY).run("eval", lambda: done.append("eval"), made=made)
+            Stages(tmp_path / "stages.json", IDENTITY).run("eval", lambda: done.append("eval"), is_made=made.is_file)
         made.touch()
-        Stages(tmp_path / "stages.json", IDENTITY).run("eval", lambda: done.append("eval"), made=made)
+        Stages(tmp_path / "stages.json", IDENTITY).run("eval", lambda: done.append("eval"), is_made=made.is_file)
         assert len(done) == 2
 
     def test_what_was_interrupted_is_not_done(self, tmp_path: Path):
@@ -148,6 +155,7 @@ class TestSummary:
         write_evaluation(out / "policy" / "eval" / "blind", 24, 25, {"metaworld:push-v3": 2})
         identity = {"demo": "push", "seed": 0, **json.loads(json.dumps(asdict(DEMOS["push"])))}
         (out / STAGES_FILE).write_text(json.dumps({**identity, "seconds": {"train-video": 20.0, "train": 40.5}}))
+        write_trainings(out)
         summary = demo("push", out)
         assert set(summary) == KEYS
         assert json.loads((out / SUMMARY_FILE).read_text()) == summary
@@ -162,6 +170,34 @@ class TestSummary:
         assert (out / FILM_FILE).read_bytes() == b"film"
         assert "train" not in programs
         assert programs == ["collect", "evaluate", "evaluate"]
+
+    def test_what_was_removed_is_made_again_by_the_same_command(self, tmp_path: Path, programs: list[str]):
+        """Without its data or its policy a demo failed at every stage after them, and its command never made them."""
+        out = tmp_path / "demo"
+        for name in ("full", "blind"):
+            write_evaluation(out / "policy" / "eval" / name, 24, 25, {"metaworld:push-v3": 18})
+        write_trainings(out)
+        demo("push", out)
+        programs.clear()
+        (out / "policy" / "training.json").write_text("{}")
+        demo("push", out)
+        assert programs == ["collect", "train"], "a training that has only begun is not all"
+
+    def test_a_part_of_the_episodes_is_not_all(self, recorded: Path):
+        number = len(LeRobotDataset(recorded))
+        assert module._is_recorded(recorded, number)
+        assert not module._is_recorded(recorded, number + 1)
+        assert not module._is_recorded(recorded / "removed", 1)
+
+    def test_a_film_that_was_removed_is_named(self, tmp_path: Path, programs: list[str]):
+        out = tmp_path / "demo"
+        for name in ("full", "blind"):
+            write_evaluation(out / "policy" / "eval" / name, 24, 25, {"metaworld:push-v3": 18})
+        (out / "policy" / "eval" / "full" / "videos" / "eval_episode_0.mp4").unlink()
+        with pytest.raises(
+            FileNotFoundError, match=r"eval/full holds no film \(\*\.mp4\); remove .*, and the same comm"
+        ):
+            demo("push", out)
 
     def test_of_several_tasks_it_also_has_each_of_them_and_each_told_another(
         self,

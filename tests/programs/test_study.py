@@ -15,6 +15,7 @@ from evaluations import evaluation_info
 from small_study import STUDY, player, write_study
 from video2act.config.study import StudyOptions
 from video2act.data import DatasetWriter, Episode, LeRobotDataset
+from video2act.files.lock import FolderLock, InUseError
 from video2act.programs.study import StudyFailedError, study
 from video2act.study import worker
 
@@ -111,12 +112,84 @@ def test_a_training_that_was_interrupted_goes_on(tmp_path: Path):
     assert trained[0].endswith("--resume")
 
 
-def test_a_training_that_is_finished_but_not_recorded_is_not_repeated(tmp_path: Path):
-    folder = tmp_path / "out/policies/good_seed0"
-    folder.mkdir(parents=True)
-    (folder / "training.json").write_text('{"finished": true}')
+def test_a_training_that_finished_when_the_study_was_killed_is_not_repeated(tmp_path: Path):
     run(tmp_path, arms=("good",), seeds=(0,))
-    assert not any(line.startswith("train ") for line in played(tmp_path))
+    played(tmp_path)
+    for name in ("train", "eval"):
+        path = tmp_path / f"out/jobs/{name}_good_seed0.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"finished": False}))
+    run(tmp_path, arms=("good",), seeds=(0,))
+    assert [line.split()[0] for line in played(tmp_path)] == ["eval"], "an evaluation says by itself whose it is"
+
+
+def test_what_is_there_without_a_record_does_not_count_as_done(tmp_path: Path):
+    """An evaluation or a training of other settings counted as the job's result once its record was removed."""
+    run(tmp_path, arms=("good",), seeds=(0,))
+    played(tmp_path)
+    for name in ("train_video_trained", "train_good_seed0"):
+        path = tmp_path / f"out/jobs/{name}.json"
+        text = path.read_text()
+        path.unlink()
+        with pytest.raises(ValueError, match=rf"is there, but .*{name}\.json, which says how it was made, is not; put"):
+            run(tmp_path, arms=("good",), seeds=(0,))
+        assert played(tmp_path) == []
+        path.write_text(text)
+    (tmp_path / "out/jobs/eval_good_seed0.json").unlink()
+    path = write_study(tmp_path, evaluate={"refresh_every": 32})
+    run(tmp_path, path, arms=("good",), seeds=(0,))
+    (only,) = played(tmp_path)
+    assert only.startswith("eval policies/good_seed0")
+    assert json.loads((tmp_path / "out/jobs/eval_good_seed0.json").read_text())["made_from"]
+
+
+def test_an_evaluation_that_is_refused_does_not_count_as_done_the_next_time(tmp_path: Path):
+    run(tmp_path, arms=("good",), seeds=(0,))
+    (tmp_path / "out/jobs/eval_good_seed0.json").unlink()
+    (tmp_path / "out/broken.txt").write_text("evaluations/good_seed0")
+    for _ in range(2):
+        with pytest.raises(StudyFailedError, match="eval_good_seed0: exit code 1"):
+            run(tmp_path, arms=("good",), seeds=(0,))
+
+
+def moved_study(tmp_path: Path, arms: dict[str, Any], **changes: Any) -> tuple[Path, Path]:
+    """A study with files of its own beside its yaml that was run and moved as a whole; returns the folder and yaml."""
+    (tmp_path / "here/theirs").mkdir(parents=True)
+    (tmp_path / "here/theirs/config.json").write_text("{}")
+    (tmp_path / "here/theirs/model.safetensors").write_bytes(b"first")
+    config = Path(__file__).parents[2] / "weights/push/config.json"
+    (tmp_path / "here/mine.json").write_text(config.read_text())
+    path = write_study(tmp_path / "here", arms={**STUDY["arms"], **arms}, seeds=[0], **changes)
+    run(tmp_path / "here", path)
+    played(tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    return tmp_path / "there", tmp_path / "there" / path.name
+
+
+def test_a_study_that_was_moved_goes_on_and_is_reported(tmp_path: Path, recorded: Path):
+    """A folder's whole path stood in the commands, so after a move every job was `with another command`."""
+    (tmp_path / "here").mkdir()
+    shutil.copytree(recorded, tmp_path / "here/ball")
+    arms = {"theirs": {"policy": "theirs"}, "own": {"options": {"config": "mine.json"}}}
+    folder, path = moved_study(tmp_path, arms, datasets={"demos": {"folder": "ball"}})
+    assert "| theirs |" in run(folder, path, report_only=True).read_text()
+    record = folder / "out/jobs/eval_theirs_seed0.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"finished": False}))
+    run(folder, path)
+    (only,) = played(folder)
+    assert only.startswith(f"eval {folder}/theirs ")
+    assert json.loads(record.read_text())["words"][1] == f"{folder}/theirs"
+
+
+@pytest.mark.parametrize("name", ["theirs/model.safetensors", "mine.json"])
+def test_a_study_that_was_moved_beside_other_files_is_refused(tmp_path: Path, name: str):
+    folder, path = moved_study(tmp_path, {"theirs": {"policy": "theirs"}, "own": {"options": {"config": "mine.json"}}})
+    text = (folder / name).read_text()
+    (folder / name).write_text("other" if name.startswith("theirs") else text + "\n")
+    with pytest.raises(
+        ValueError, match=r"was made from .*there/\w+(\.json)? \(then .*/here/\w+(\.json)?\), which has"
+    ):
+        run(folder, path)
+    assert played(folder) == []
 
 
 def test_another_study_in_the_folder_is_refused_before_any_work(tmp_path: Path):
@@ -300,12 +373,23 @@ class TestReport:
         text = run(tmp_path).read_text()
         assert "## Primary contrast, named before the run" in text
         for options in ({"report_only": True}, {}):
+            before = (tmp_path / "out/primary.json").read_text()
             text = run(tmp_path, write_study(tmp_path, **other), **options).read_text()
+            assert ((tmp_path / "out/primary.json").read_text() == before) == bool(options), "a report names nothing"
             assert "## Primary contrast, CHANGED when 6 evaluations were done" in text
             assert "says less than one that was named before. The first, of 20" in text
             assert "good - bad (goal +20 points). **good - the frozen clip: +60.0 points**" in text
         page = (tmp_path / "out/study.html").read_text()
         assert "CHANGED when 6 evaluations were done" in page
+
+    def test_a_refused_command_names_no_primary_contrast(self, tmp_path: Path):
+        """A second command while the study ran was refused, and left the contrast CHANGED with the results in view."""
+        run(tmp_path, seeds=(0,))
+        before = (tmp_path / "out/primary.json").read_text()
+        other = write_study(tmp_path, primary={"arm": "good", "than": "alone"}, secondary=[])
+        with FolderLock(tmp_path / "out", "a study"), pytest.raises(InUseError):
+            run(tmp_path, other, seeds=(0,))
+        assert (tmp_path / "out/primary.json").read_text() == before
 
     def test_a_primary_contrast_may_be_changed_before_there_are_results(self, tmp_path: Path):
         (tmp_path / "out").mkdir()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from video2act.study.jobs import StudyJob
-from video2act.study.records import read_record
+from video2act.study.records import check_recorded, read_record
 
 STUDY = """
 import sys
@@ -44,8 +44,20 @@ def test_a_damaged_record_is_named_with_the_remedy(tmp_path: Path):
     assert read_record(tmp_path, job) is None
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs/a.json").write_text('{"words": ')
-    with pytest.raises(ValueError, match=r"jobs/a\.json is damaged .*; remove it, and the job is looked at again"):
+    with pytest.raises(
+        ValueError, match=r"jobs/a\.json is damaged .*; put it back from a copy, or remove it, .*ations/a, and"
+    ):
         read_record(tmp_path, job)
+
+
+def test_a_dataset_without_a_record_does_not_count_as_the_jobs(tmp_path: Path):
+    """`collect` takes a dataset of more episodes than the study names now for its own."""
+    job = StudyJob("collect_a", ("collect", "--out", "data/a"), "data/a")
+    check_recorded(tmp_path, {job.name: job})
+    (tmp_path / "data/a/meta").mkdir(parents=True)
+    (tmp_path / "data/a/meta/info.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"data/a is there, but .*jobs/collect_a\.json, which says how it was made"):
+        check_recorded(tmp_path, {job.name: job})
 
 
 def _is_alive(pid: int) -> bool:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("robostats")
-from video2act.evaluation.comparison import Difference, difference, rate
+from video2act.evaluation.comparison import Difference, correct, difference, rate
 from video2act.study.report import _share
 from video2act.study.sections import difference_cells, in_words
 from video2act.viz.charts import share_chart
@@ -31,6 +31,20 @@ def test_of_no_difference_nothing_says_how_many_seeds_it_needs(pairs: tuple[tupl
 
 def test_a_small_difference_needs_more_seeds_than_are_counted():
     assert MANY in in_words(compared((21, 20), (30, 20), (10, 20)))
+
+
+def test_seeds_that_cannot_tell_two_arms_apart_are_never_enough():
+    """Six seeds could not tell two arms apart, and `about 6 seeds would`."""
+    found = compared((40, 30), (40, 30), (40, 30), (40, 30), (40, 30), (30, 31))
+    assert found.p == 0.0625
+    assert "these seeds cannot tell the two apart" in in_words(found)
+    assert found.seeds_needed == 7
+    (corrected,) = correct([found])
+    assert corrected.seeds_needed == 7
+    clear = compared(*[(40 + seed, 30) for seed in range(6)])
+    assert clear.p == 0.03125
+    assert clear.seeds_needed == 6
+    assert correct([clear, found])[0].seeds_needed == 7, "of the corrected test, which has not found it"
 
 
 def test_a_missing_interval_is_not_drawn_as_a_certain_one():

@@ -84,7 +84,8 @@ class Difference:
     """that so many seeds can reach"""
     seeds_needed: int | None
     """training seeds for a power of .8, if the difference and its spread are as measured, of the corrected test where
-    `p_holm` is given; None: fewer than three were measured, the difference is 0, or more than MAX_SEEDS are needed"""
+    `p_holm` is given, and more than these where their p is no finding; None: fewer than three were measured, the
+    difference is 0, or more than MAX_SEEDS are needed"""
     scenes: dict[int, SceneTest]
     """by training seed"""
     p_holm: float | None = None
@@ -115,7 +116,12 @@ def sign_flip(differences: Float[np.ndarray, "seeds"]) -> float:
     to 16 seeds."""
     how: dict[str, Any] = {"permutation_type": "samples", "vectorized": True, "batch": 64, "rng": 0}
     values = np.asarray(differences, float)
-    return float(stats.permutation_test((values,), np.mean, n_resamples=NUM_SIGNS, **how).pvalue)
+    return float(stats.permutation_test((values,), _means, n_resamples=NUM_SIGNS, **how).pvalue)
+
+
+def _means(values: np.ndarray, axis: int) -> np.ndarray:
+    """Rounded: means that are equal, such as those that cancel, differ in the last bits of floats."""
+    return np.asarray(np.round(np.mean(values, axis=axis), 12))
 
 
 def power(difference: float, spread: float, num_seeds: int, *, level: float = LEVEL) -> float:
@@ -146,12 +152,18 @@ def fewest_seeds(level: float) -> int:
     return 1 + math.ceil(-math.log2(level))
 
 
-def seeds_needed(difference: float, spread: float, *, level: float = LEVEL, wanted: float = 0.8) -> int | None:
-    """The fewest seeds with that power; None: more than MAX_SEEDS."""
-    fewest = fewest_seeds(level)
+def seeds_needed(
+    difference: float, spread: float, *, level: float = LEVEL, wanted: float = 0.8, too_few: int = 0
+) -> int | None:
+    """The fewest seeds with that power; None: more than MAX_SEEDS.
+
+    Args:
+        too_few: seeds that have not shown the difference.
+    """
+    fewest = max(fewest_seeds(level), too_few + 1)
     if spread == 0 and difference != 0:
         return fewest
-    low, high = fewest - 1, MAX_SEEDS + 1  # low is too few, high is enough or beyond what is counted
+    low, high = fewest - 1, max(fewest, MAX_SEEDS + 1)  # low is too few, high is enough or beyond what is counted
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if power(difference, spread, middle, level=level) >= wanted else (middle, high)
@@ -179,7 +191,7 @@ def difference(first: tuple[str, Outcomes], second: tuple[str, Outcomes]) -> Dif
     if not per_seed:
         raise ValueError(f"{name} and {other} share no training seed that is done")
     values = np.array(list(per_seed.values()))
-    bounds = _t_interval(values)
+    bounds, p = _t_interval(values), sign_flip(values) if len(values) > 1 else None
     low, high = (max(-1.0, bounds[0]), min(1.0, bounds[1])) if bounds else (None, None)
     return Difference(
         first=name,
@@ -188,17 +200,21 @@ def difference(first: tuple[str, Outcomes], second: tuple[str, Outcomes]) -> Dif
         per_seed=per_seed,
         low=low,
         high=high,
-        p=sign_flip(values) if len(values) > 1 else None,
+        p=p,
         smallest_p=2 / min(2 ** len(values), NUM_SIGNS + 1),
-        seeds_needed=_needed(values, LEVEL),
+        seeds_needed=_needed(values, LEVEL, p=p),
         scenes={seed: scene_test(ours[seed], theirs[seed]) for seed in per_seed},
     )
 
 
-def _needed(values: Float[np.ndarray, "seeds"], level: float) -> int | None:
-    """None also where fewer than three seeds, or no difference, were measured."""
+def _needed(values: Float[np.ndarray, "seeds"], level: float, *, p: float | None) -> int | None:
+    """More than there are, where p (corrected, if the level is) is no finding. None also where fewer than three seeds,
+    or no difference, were measured."""
     mean = abs(_mean(values))
-    return seeds_needed(mean, float(values.std(ddof=1)), level=level) if len(values) > 2 and mean else None
+    if len(values) < 3 or mean == 0:
+        return None
+    too_few = 0 if p is not None and p < LEVEL else len(values)
+    return seeds_needed(mean, float(values.std(ddof=1)), level=level, too_few=too_few)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -213,7 +229,7 @@ def correct(found: Sequence[Difference]) -> list[Difference]:
     for group in ([i for i, each in enumerate(found) if (each.p is None) == is_single] for is_single in (False, True)):
         tested = [next(iter(found[i].scenes.values())).p if found[i].p is None else found[i].p for i in group]
         for i, p in zip(group, holm([p for p in tested if p is not None]), strict=True):
-            needed = _needed(np.array(list(found[i].per_seed.values())), LEVEL / len(group))
+            needed = _needed(np.array(list(found[i].per_seed.values())), LEVEL / len(group), p=p)
             made[i] = replace(found[i], p_holm=p, seeds_needed=needed)
     return made
 

@@ -46,19 +46,21 @@ def losses(page: Page, folder: Path, *, title: str) -> bool:
         records = [{"step": record["step"]} | {name: float(record[name]) for name in record} for record in lines]
     names = [name for name in dict.fromkeys(name for record in records for name in record) if "loss" in name]
     for group, is_log in ((names, True), (["gradient_norm"], True), (["learning_rate"], False)):
-        lines, size = [], 1
+        lines, averaged = [], dict[int, list[str]]()
         for name in group:
             x = [record["step"] for record in records if name in record]
             y = [record[name] for record in records if name in record]
             size = max(1, -(-len(x) // MAX_POINTS))
             lines.append(Line(_means(x, size), _means(y, size), name.replace("_", " ")))
+            if size > 1:
+                averaged.setdefault(size, []).append(name.replace("_", " "))
         lines = [line for line in lines if len(line.x)]
         if not lines:
             continue
-        averaged = f"; each point is the mean of {size} steps" if size > 1 else ""
+        means = [f"; of {', '.join(of)}, each point is the mean of {size} values" for size, of in averaged.items()]
         what = "loss" if group is names else group[0].replace("_", " ")
         chart = line_chart(lines, x_title="training step", y_title=what, is_log=is_log)
-        page.figure(chart, f"{title}: {what}{', logarithmic' if is_log else ''}{averaged}")
+        page.figure(chart, f"{title}: {what}{', logarithmic' if is_log else ''}{''.join(means)}")
     return bool(names)
 
 

@@ -19,6 +19,7 @@ from rich.table import Table
 from video2act.config import TrainConfig, VideoTrainConfig
 from video2act.config.plain import damage_named, read_json
 from video2act.data import LeRobotDataset, open_dataset, open_datasets
+from video2act.data.lerobot_format import INFO_PATH, load_info
 from video2act.envs import expand_suites
 from video2act.files.atomic import write_text
 from video2act.files.evaluation_folder import INFO_FILE, env_of, read_evaluation
@@ -29,7 +30,7 @@ from video2act.programs.evaluate import evaluate
 from video2act.programs.report import report
 from video2act.programs.train import train
 from video2act.programs.train_video import train_video
-from video2act.training.resuming import FINISHED, read_settings
+from video2act.training.resuming import is_trained
 
 SUMMARY_FILE, STAGES_FILE, FILM_FILE, PAGE_FILE = "summary.json", "stages.json", "rollout.mp4", "report.html"
 EVALUATION_SEED = 1000
@@ -112,13 +113,14 @@ def demo(name: str, out: Path | str, *, seed: int = 0) -> dict[str, Any]:
 
     print(f"{name}: about {plan.minutes} minutes on two cores; interrupted, the same command goes on", flush=True)
     for (env, count), dataset in zip(plan.episodes.items(), data, strict=True):
-        stages.run(f"collect {env}", partial(collect, env, dataset, episodes=count, noise=plan.noise))
+        work = partial(collect, env, dataset, episodes=count, noise=plan.noise)
+        stages.run(f"collect {env}", work, is_made=partial(_is_recorded, dataset, count))
     video_training = VideoTrainConfig(num_steps=plan.video_steps, seed=seed)
 
     def look(resume: bool) -> None:
         train_video([open_dataset(path) for path in data], out=video_model, training=video_training, resume=resume)
 
-    stages.run("train-video", partial(_train, video_model, look))
+    stages.run("train-video", partial(_train, video_model, look), is_made=partial(is_trained, video_model))
     training = TrainConfig(num_steps=plan.policy_steps, seed=seed, vision_dropout=plan.vision_dropout)
 
     def act(resume: bool) -> None:
@@ -126,7 +128,7 @@ def demo(name: str, out: Path | str, *, seed: int = 0) -> dict[str, Any]:
         config = make_preset("tiny", opened).replace(plan.policy)
         train(config, opened, out=policy, training=training, video_model=video_model, resume=resume)
 
-    stages.run("train", partial(_train, policy, act))
+    stages.run("train", partial(_train, policy, act), is_made=partial(is_trained, policy))
 
     results = policy / "eval"  # the model card looks for them there
     common = {"seed": EVALUATION_SEED, "show": True}
@@ -141,12 +143,15 @@ def demo(name: str, out: Path | str, *, seed: int = 0) -> dict[str, Any]:
         evaluations.append((f"told {other.partition(':')[2].replace('/', '_')}", envs, wrong))
     for label, envs, options in evaluations:
         work = partial(evaluate, policy, envs, out=results / label, **options)
-        stages.run(f"eval {label}", work, made=results / label / INFO_FILE)
+        stages.run(f"eval {label}", work, is_made=(results / label / INFO_FILE).is_file)
 
-    stages.run("report", partial(report, policy, out=out / PAGE_FILE))
+    stages.run("report", partial(report, policy, out=out / PAGE_FILE), is_made=(out / PAGE_FILE).is_file)
     summary = _summary(plan, results, stages=stages)
     write_text(out / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
-    film = next((results / "full").rglob("*.mp4"))
+    film = next((results / "full").rglob("*.mp4"), None)
+    if film is None:
+        full = results / "full"
+        raise FileNotFoundError(f"{full} holds no film (*.mp4); remove {full}, and the same command makes it again")
     shutil.copyfile(film, out / FILM_FILE)
     _print(name, summary, stages=stages)
     print(f"policy: {policy}   film: {out / FILM_FILE}   summary: {out / SUMMARY_FILE}")
@@ -179,9 +184,9 @@ class Stages:
                     f"{path.parent} holds another demo ({'; '.join(changed)}); choose another folder, or remove it"
                 )
 
-    def run(self, name: str, work: Callable[[], object], *, made: Path | None = None) -> None:
-        """Do the work, unless it is done already and the file that it made is there."""
-        if name in self.seconds and (made is None or made.is_file()):
+    def run(self, name: str, work: Callable[[], object], *, is_made: Callable[[], bool] | None = None) -> None:
+        """Do the work, unless it is done already and what it made is there."""
+        if name in self.seconds and (is_made is None or is_made()):
             print(f"{name}: already done in {self.seconds[name]:.0f} s")
             return
         print(f"== {name}", flush=True)
@@ -193,10 +198,12 @@ class Stages:
 
 def _train(folder: Path, program: Callable[[bool], object]) -> None:
     """Start a training or resume it; a finished one is left alone."""
-    settings = folder / TRAINING_FILE
-    began = settings.is_file()
-    if not (began and read_settings(settings).get(FINISHED)):
-        program(began)
+    if not is_trained(folder):
+        program((folder / TRAINING_FILE).is_file())
+
+
+def _is_recorded(dataset: Path, episodes: int) -> bool:
+    return (dataset / INFO_PATH).is_file() and load_info(dataset).total_episodes >= episodes
 
 
 def _wrong_instructions(plan: Demo, data: tuple[Path, ...]) -> list[tuple[str, list[str], str]]:

@@ -21,7 +21,7 @@ from video2act.runtime.pool import num_workers, open_pool
 from video2act.study.jobs import StudyJob, load_study, plan_jobs
 from video2act.study.made_from import check_made_from
 from video2act.study.named import STUDY_FILE, check_same, name_primary
-from video2act.study.records import is_finished
+from video2act.study.records import check_recorded, is_finished
 from video2act.study.results import origin_notes, read_evaluations, results_of
 from video2act.study.times import time_table
 from video2act.study.worker import JobWorker, Outcome
@@ -68,22 +68,23 @@ def study(options: StudyOptions) -> Path | str:
         print(f"note: {note}")
     done = {name for name, job in plan.jobs.items() if is_finished(out, job)}
     if not options.report_only:
+        check_recorded(out, jobs)
         check_made_from(out, plan.jobs, done)  # of all that the report will have, not of this part alone
     done &= jobs.keys()
     if options.dry_run:
         return time_table(jobs, out, done=done)
     from video2act.study.report import write_report  # scipy: after the input was checked, before any job
 
+    failed: list[Outcome] = []
     if not options.report_only:
         out.mkdir(parents=True, exist_ok=True)
-    if out.is_dir():
-        name_primary(out, config.primary, done={arm: tuple(found) for arm, found in results.items()})
-    if not options.report_only:
         with FolderLock(out, "a study"):
+            # what is refused, or reports alone, names no contrast
+            name_primary(out, config.primary, done={arm: tuple(found) for arm, found in results.items()})
             write_text(out / STUDY_FILE, to_json(config))
             failed = _run(jobs, done, options=options, report=partial(write_report, plan, out, part=options.slice))
     table = write_report(plan, out, part=options.slice)
-    if not options.report_only and failed:
+    if failed:
         listed = "\n".join(f"  {outcome.job.name}: {outcome.error}" for outcome in failed)
         raise StudyFailedError(
             f"{len(failed)} jobs failed, which are tried again by the same command; {table} has the others\n{listed}"

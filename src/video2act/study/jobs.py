@@ -44,7 +44,7 @@ class StudyJob:
     amount: int = 1
     """training steps, or episodes"""
     reads: tuple[str, ...] = ()
-    """folders of datasets, video models and policies that it is made from"""
+    """folders of datasets, video models and policies, and files, that it is made from"""
 
     @property
     def kind(self) -> str:
@@ -198,12 +198,12 @@ class _Made:
         return (self.folder / Path(str(path)).expanduser()).resolve()
 
     def _placed(self, options: Plain) -> tuple[Plain, list[str]]:
-        """Options with their files and folders as absolute paths, and the folders."""
+        """Options with their files and folders as absolute paths, and these paths."""
         placed = {name: self._placed_at(options[name]) for name in PATHS if options.get(name)}
         for name, path in placed.items():
             check(path.exists(), f"{name}={path} does not exist; paths are seen from the yaml file")
         words = {name: str(path) for name, path in placed.items()}
-        return {**options, **words}, [words[name] for name, path in placed.items() if path.is_dir()]
+        return {**options, **words}, list(words.values())
 
     def video_model(self, name: str, seed: int) -> tuple[str, tuple[str, ...]]:
         entry = self.plan.config.video_models[name]

@@ -12,7 +12,7 @@ from video2act.data.lerobot_format import INFO_PATH
 from video2act.files.fingerprint import fingerprint
 from video2act.files.run_folder import CONFIG_FILE, ENGINE_FILE, WEIGHTS_FILE, policy_fingerprint
 from video2act.study.jobs import StudyJob
-from video2act.study.records import MADE_FROM, read_record, record_path
+from video2act.study.records import MADE_FROM, places_now, read_record, record_path
 
 
 def fingerprints(folder: Path, job: StudyJob) -> dict[str, str]:
@@ -26,14 +26,17 @@ def check_made_from(folder: Path, jobs: Mapping[str, StudyJob], done: Collection
     now: dict[str, str] = {}
     for name in done:
         record = read_record(folder, jobs[name]) or {}
-        for place, then in record.get(MADE_FROM, {}).items():
+        places = places_now(record, jobs[name])
+        for before, then in record.get(MADE_FROM, {}).items():
+            place = places[before]
             if place not in now:
                 now[place] = _fingerprint(folder / place)
             if now[place] and now[place] != then:  # what is there no more cannot be told, and harms nothing
                 made = f"{record_path(folder, name)} and {folder / jobs[name].out}"
+                moved = f" (then {before})" if before != place else ""
                 raise ValueError(
-                    f"{name} was made from {folder / place}, which has changed since, so what is made now would not "
-                    f"be comparable; choose another out, or remove {made}, and what was made from them"
+                    f"{name} was made from {folder / place}{moved}, which has changed since, so what is made now would "
+                    f"not be comparable; choose another out, or remove {made}, and what was made from them"
                 )
     fresh = set[str]()
     for name, job in jobs.items():  # those that a job needs stand before it
@@ -46,7 +49,9 @@ def check_made_from(folder: Path, jobs: Mapping[str, StudyJob], done: Collection
 
 
 def _fingerprint(place: Path) -> str:
-    """Empty: nothing is there."""
+    """Empty: nothing is there, or nothing that is known by its content."""
+    if place.is_file():
+        return fingerprint([place])
     if (place / INFO_PATH).is_file():
         return LeRobotDataset(place).fingerprint
     if (place / CONFIG_FILE).is_file() or (place / ENGINE_FILE).is_file():

@@ -40,24 +40,29 @@ def check_same(folder: Path, config: StudyConfig) -> None:
 
 
 def name_primary(folder: Path, contrast: Contrast, *, done: Mapping[str, Collection[int]]) -> None:
-    """Record the primary contrast of a study's folder, if it is another one than before.
+    """Record the primary contrast of a study's folder, if it is another one than before. Args: as `named_with`."""
+    before = _read_named(folder)
+    if (named := named_with(folder, contrast, done=done)) != before:
+        write_text(folder / NAMED_FILE, json.dumps([asdict(each) for each in named], indent=2) + "\n")
+
+
+def named_with(folder: Path, contrast: Contrast, *, done: Mapping[str, Collection[int]]) -> list[Named]:
+    """The primary contrasts of a study's folder, the oldest first, with this one as the last; nothing is written.
 
     Args:
         done: arm -> training seeds whose evaluation is there. A contrast that is replaced before any is, is forgotten.
     """
-    named, num_done = read_named(folder), sum(map(len, done.values()))
+    named, num_done = _read_named(folder), sum(map(len, done.values()))
     if named and _judged(named[-1].contrast) == _judged(contrast):
-        return
+        return named
     if not named:  # evaluations from elsewhere may be there; they count where they show this contrast
         num_done = len(set(done.get(contrast.arm, ())) & set(done.get(contrast.than, ())))
     kept = [each for each in named if num_done]
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    entries = [asdict(each) for each in (*kept, Named(contrast, now, num_done))]
-    write_text(folder / NAMED_FILE, json.dumps(entries, indent=2) + "\n")
+    return [*kept, Named(contrast, datetime.now(UTC).isoformat(timespec="seconds"), num_done)]
 
 
-def read_named(folder: Path) -> list[Named]:
-    """The primary contrasts of a study's folder, the oldest first; of a folder of before, that of its last run."""
+def _read_named(folder: Path) -> list[Named]:
+    """Those that are recorded; of a folder of before, that of its last run."""
     path, last = folder / NAMED_FILE, folder / STUDY_FILE
     if not path.is_file() and last.is_file():
         with damage_named(last, "remove it"):

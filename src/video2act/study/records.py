@@ -1,11 +1,14 @@
 """The small json of each job of a study, and where it and the log lie."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from video2act.config.plain import read_json
+from video2act.data.lerobot_format import INFO_PATH
 from video2act.files.evaluation_folder import INFO_FILE
 from video2act.study.jobs import StudyJob
+from video2act.training.resuming import is_trained
 
 MADE_FROM = "made_from"
 """in a record: the places that the job read -> their fingerprints"""
@@ -23,8 +26,11 @@ def read_record(folder: Path, job: StudyJob) -> dict[str, Any] | None:
     try:
         record = read_json(path)
         words = tuple(record["words"])
-    except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it, and the job is looked at again") from error
+        moved = places_now(record, job)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        remedy = f"put it back from a copy, or remove it, {folder / job.out}, and what was made from them"
+        raise ValueError(f"{path} is damaged ({error}); {remedy}") from error
+    words = tuple(moved.get(word, word) for word in words)
     if words != job.words and not record.get("finished") and not (folder / job.out).exists():
         return None
     if words != job.words:
@@ -35,6 +41,28 @@ def read_record(folder: Path, job: StudyJob) -> dict[str, Any] | None:
             f"another out, or remove {path} and {folder / job.out}, and what was made from them"
         )
     return record
+
+
+def places_now(record: dict[str, Any], job: StudyJob) -> dict[str, str]:
+    """Of what a job was made from: the places then -> the same ones now, if the study was moved. A place without a
+    fingerprint is taken for the same only if it is called the same: `check_made_from` could not tell it from another.
+    """
+    then, now = dict(record.get(MADE_FROM, {})), tuple(dict.fromkeys(job.reads))
+    if len(then) != len(now):  # an older version recorded fewer
+        return {place: place for place in then}
+    return {old: new if found else old for (old, found), new in zip(then.items(), now, strict=True)}
+
+
+def check_recorded(folder: Path, jobs: Mapping[str, StudyJob]) -> None:
+    """Raise ValueError where a job's folder holds a finished training or a dataset, and no record says how it was made:
+    it may be of other settings. An evaluation, and a training that goes on, refuse other settings by themselves."""
+    for name, job in jobs.items():
+        out = folder / job.out
+        if (is_trained(out) or (out / INFO_PATH).is_file()) and read_record(folder, job) is None:
+            raise ValueError(
+                f"{out} is there, but {record_path(folder, name)}, which says how it was made, is not; put it back "
+                f"from a copy, or remove {out}, and what was made from it"
+            )
 
 
 def is_finished(folder: Path, job: StudyJob) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from video2act.evaluation.comparison import LEVEL, ArmRate, Difference
+from video2act.evaluation.comparison import LEVEL, MAX_SEEDS, ArmRate, Difference
 from video2act.viz.markdown import markdown_table
 from video2act.viz.page import Page
 
@@ -53,7 +53,7 @@ def difference_cells(found: Difference) -> tuple[str, ...]:
     """A row under `DIFFERENCE_COLUMNS`."""
     values = found.per_seed.values()
     signs = f"{sum(value > 0 for value in values)} / {sum(value < 0 for value in values)} of {len(values)}"
-    needed = "-" if len(values) < 3 or found.difference == 0 else str(found.seeds_needed or "> 40")
+    needed = "-" if len(values) < 3 or found.difference == 0 else str(found.seeds_needed or f"> {_most(found)}")
     points = f"{100 * found.difference:+.1f}"
     corrected = None if found.p is None else found.p_holm  # of one seed each it is of the scenes
     return (_name(found), points, _interval(found), signs, p_text(found.p), p_text(corrected), needed)
@@ -112,7 +112,7 @@ def in_words(found: Difference, goal_points: float | None = None) -> str:
         elif found.difference == 0:
             said += " No difference was measured, so nothing says how many would."
         elif num > 2:
-            said += " If the difference is as measured, more than 40 seeds would be needed."
+            said += f" If the difference is as measured, more than {_most(found)} seeds would be needed."
     return said if goal_points is None else f"{said} {goal_words(found, goal_points)}"
 
 
@@ -142,6 +142,11 @@ def best_in_words(names: Sequence[str], *, tests: str) -> str:
 
 def p_text(p: float | None) -> str:
     return "-" if p is None else f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
+
+
+def _most(found: Difference) -> int:
+    """Seeds that are too few, where those needed were not found."""
+    return max(MAX_SEEDS, len(found.per_seed))
 
 
 def _name(found: Difference) -> str:

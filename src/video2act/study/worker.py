@@ -5,6 +5,7 @@
     logs/NAME.log    what it printed
 
 An interrupted job goes on where it was: trainings at their newest checkpoint, evaluations after their last episode.
+What is there already counts by its record alone.
 """
 
 import ctypes
@@ -26,12 +27,12 @@ from typing import Any
 
 from video2act.evaluation.findings import versions
 from video2act.files.atomic import write_text
-from video2act.files.evaluation_folder import INFO_FILE, read_evaluation
+from video2act.files.evaluation_folder import read_evaluation
 from video2act.files.run_folder import TRAINING_FILE
 from video2act.study.jobs import StudyJob
 from video2act.study.made_from import fingerprints
 from video2act.study.records import MADE_FROM, log_path, read_record, record_path
-from video2act.training.resuming import FINISHED, read_settings
+from video2act.training.resuming import is_trained
 
 COMMAND = (sys.executable, "-m", "video2act.cli")
 TRAININGS = ("train", "train-video")
@@ -62,19 +63,20 @@ class JobWorker:
         self._environment.setdefault("OMP_NUM_THREADS", "1")
 
     def __call__(self, job: StudyJob) -> Outcome:
-        record = read_record(self._folder, job) or _new_record(job)
+        found = read_record(self._folder, job)
+        record = found or {"name": job.name, "finished": False, "attempts": []}
         for attempt in record["attempts"]:
             _close(attempt, log_path(self._folder, job.name))
-        words = list(job.words)
-        is_done, has_begun = _progress(self._folder / job.out, job)
+        is_begun = job.kind in TRAININGS and (self._folder / job.out / TRAINING_FILE).is_file()
         code = 0
-        if not is_done:
-            words += ["--resume"] if has_begun else []
+        # an evaluation that is there is made again: by itself it does not say that it is this job's
+        if found is None or not is_trained(self._folder / job.out):
             # recorded before it runs: it may end together with the study
+            record |= {"command": f"video2act {shlex.join(job.words)}", "words": list(job.words)}
             record[MADE_FROM] = fingerprints(self._folder, job)
             record["attempts"].append({"started": _now(), "exit_code": None, "machine": machine()})
             self._write(job, record)
-            code, record["attempts"][-1] = self._run(job, words)
+            code, record["attempts"][-1] = self._run(job, [*job.words, *["--resume"] * is_begun])
         for name in ("seconds", "cpu_seconds"):
             record[name] = round(sum(attempt.get(name, 0.0) for attempt in record["attempts"]), 3)
         if code == 0:
@@ -158,19 +160,6 @@ def machine() -> dict[str, Any]:
         model = next((value.strip() for name, _, value in lines if name.strip() == "model name"), model)
     threads = os.environ.get("OMP_NUM_THREADS", "1")
     return {"host": socket.gethostname(), "cpu": model, "cores": os.cpu_count(), "threads": threads}
-
-
-def _new_record(job: StudyJob) -> dict[str, Any]:
-    command = f"video2act {shlex.join(job.words)}"
-    return {"name": job.name, "command": command, "words": list(job.words), "finished": False, "attempts": []}
-
-
-def _progress(out: Path, job: StudyJob) -> tuple[bool, bool]:
-    """Whether a job is done already, and whether it has to be told to go on."""
-    settings = out / TRAINING_FILE
-    if job.kind in TRAININGS and settings.is_file():
-        return bool(read_settings(settings).get(FINISHED)), True
-    return job.kind == "eval" and (out / INFO_FILE).is_file(), False
 
 
 def _result(out: Path, job: StudyJob) -> dict[str, Any]:

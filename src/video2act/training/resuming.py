@@ -49,8 +49,7 @@ def check_free(folder: Path, *, resume: bool) -> bool:
         FileExistsError: the folder holds a finished training, or another one and `resume` is off.
         ValueError: `training.json` is damaged.
     """
-    path, metrics = folder / TRAINING_FILE, folder / METRICS_FILE
-    is_finished = path.is_file() and bool(read_settings(path).get(FINISHED))
+    metrics, is_finished = folder / METRICS_FILE, is_trained(folder)
     # a folder in which no step was taken is free: there is nothing to lose
     has_begun = is_finished or (metrics.is_file() and metrics.stat().st_size > 0)
     if has_begun and not resume:
@@ -146,6 +145,12 @@ def is_done(folder: Path, config: OptimizationConfig) -> bool:
             "begin from its weights: --init"
         )
     return changed is not None
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether a finished training, of whatever settings, is in a folder. Raises ValueError: a damaged record."""
+    path = folder / TRAINING_FILE
+    return path.is_file() and bool(read_settings(path).get(FINISHED))
 
 
 def read_settings(path: Path) -> dict[str, Any]:
