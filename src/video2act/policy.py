@@ -302,17 +302,17 @@ class Video2Act(nn.Module):
         """An instruction of the training; empty if the run folder records none."""
         return "" if self.folder is None else next(iter(load_instructions(self.folder)), "")
 
-    def load_weights(self, path: Path | str, *, described_in: str | None = STATISTICS_FILE) -> None:
+    def load_weights(self, path: Path | str, *, described_in: str = STATISTICS_FILE) -> None:
         """The inverse of `save_weights`, strict. Raises as `load` does.
 
         Args:
-            described_in: file beside the weights with this policy's statistics, which must fit; None: not known.
+            described_in: file beside the weights with this policy's statistics, which must fit; empty: not known.
         """
         maps = {"state": self.normalize_state, "action": self.normalize_action}
         described = {name: each.shift.clone() for name, each in maps.items()}
         load_weights(self, Path(path), elsewhere=self.elsewhere)
-        for name, each in maps.items() if described_in is not None else ():
-            each.check_same(described[name], f"{Path(path).with_name(str(described_in))}: {name}")
+        for name, each in maps.items() if described_in else ():
+            each.check_same(described[name], f"{Path(path).with_name(described_in)}: {name}")
 
     def save_pretrained(self, path: Path | str, run: Path | str | None = None) -> None:
         """Write a folder for `from_pretrained` and the Hugging Face Hub: the policy and its card.

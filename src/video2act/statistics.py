@@ -39,7 +39,7 @@ class Statistics:
 
     @classmethod
     def unknown(cls, size: int) -> "Statistics":
-        """Of a policy that came without them: the map is the identity, and nothing is out of range."""
+        """For a policy that was saved without statistics: the map is the identity, and no value is out of range."""
         zeros, ones, far = (0.0,) * size, (1.0,) * size, (FAR,) * size
         return cls(zeros, ones, tuple(-value for value in far), far, tuple(-value for value in ones), ones)
 

@@ -35,7 +35,7 @@ def greet(listening: socket.socket, accepted: list[socket.socket]) -> None:
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    """Of the server that reads nothing."""
+    """The address of a server that reads nothing."""
     accepted: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]

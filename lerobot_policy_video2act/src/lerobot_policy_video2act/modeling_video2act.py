@@ -219,7 +219,7 @@ class Video2ActPolicy(PreTrainedPolicy):
         cls, model: "Video2ActPolicy", model_file: str, map_location: str, strict: bool
     ) -> "Video2ActPolicy":
         """Strict whatever LeRobot asks for: a weight that is missing would be a random one."""
-        model.model.load_weights(Path(model_file), described_in=CONFIG_FILE if model.config.statistics else None)
+        model.model.load_weights(Path(model_file), described_in=CONFIG_FILE if model.config.statistics else "")
         return model
 
 

@@ -128,10 +128,10 @@ def make_gym(name: str, cameras: tuple[str, ...] | None) -> GymEnvironment:
     success = next((key for key in SUCCESSES if key in info), None)
     fps: Any = environment.metadata.get("render_fps")
     max_steps = environment.spec.max_episode_steps if environment.spec else None
-    found = {path.rpartition("/")[2]: path for path in pictures}
+    ends = {path: path.rpartition("/")[2] for path in pictures}
+    found = {end: path for path, end in ends.items()}
     wanted = tuple(found) if cameras is None else cameras
-    ends = [path.rpartition("/")[2] for path in pictures]
-    alike = [path for path, end in zip(pictures, ends, strict=True) if end in wanted and ends.count(end) > 1]
+    alike = [path for path, end in ends.items() if end in wanted and [*ends.values()].count(end) > 1]
     images: dict[str, str | None] = {camera: found.get(camera) for camera in wanted}
     missing = [camera for camera, path in images.items() if path is None]
     rendered = environment.render() if missing else None

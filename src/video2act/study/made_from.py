@@ -49,7 +49,7 @@ def check_made_from(folder: Path, jobs: Mapping[str, StudyJob], done: Collection
 
 
 def _fingerprint(place: Path) -> str:
-    """Empty: nothing is there, or nothing that is known by its content."""
+    """Of what is at a place. Empty if the place is empty, or holds neither a file nor data nor weights."""
     if place.is_file():
         return fingerprint([place])
     if (place / INFO_PATH).is_file():

@@ -125,9 +125,10 @@ def share_chart(shares: Sequence[Share]) -> str:
         y = top + _share_height(name) - 12
         drawn += [_text(line, 8, top + 18 + LINE * number) for number, line in enumerate(name)]
         drawn.append(_text(each.text, WIDTH - 16, y - 12, anchor="end", is_soft=True))
-        filled = "none" if each.low is None or each.high is None else "var(--c0)"
-        if each.low is not None and each.high is not None:
-            bar = f"M{x(each.low):.1f} {y}H{x(each.high):.1f}"
+        if each.low is None or each.high is None:
+            filled = "none"
+        else:
+            filled, bar = "var(--c0)", f"M{x(each.low):.1f} {y}H{x(each.high):.1f}"
             drawn.append(f'<path d="{bar}" stroke="var(--c0)" stroke-width="5" opacity="0.35"/>')
         drawn.append(f'<circle cx="{x(each.share):.1f}" cy="{y}" r="5" fill="{filled}" stroke="var(--c0)"/>')
         top += _share_height(name)
