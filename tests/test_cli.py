@@ -545,6 +545,28 @@ class TestRunFolders:
             assert f"{out} already holds a training; continue it with --resume (resume=True), or choose" in said
         assert (out / "training.json").read_text() == "{}"
 
+    @pytest.mark.parametrize("command", [("train", "--preset", "tiny_blind"), ("train-video",)], ids=lambda it: it[0])
+    def test_a_finished_training_is_resumed_by_its_own_command_alone(
+        self,
+        command: tuple[str, ...],
+        video2act: Call,
+        refusal: Callable[..., str],
+        recorded: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ):
+        """`train-video` took the clips of its own streams for other options, and `train` other data for the same."""
+        words = (*command, "--out", tmp_path / "out", "--num-steps", 1, "--batch-size", 1, "--resume", "--data")
+        video2act(*words, recorded)
+        trained = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")}
+        capsys.readouterr()
+        video2act(*words, recorded)
+        assert f"{tmp_path / 'out'} holds this training, finished: nothing is left to do" in capsys.readouterr().out
+        said = refusal(*words, record(tmp_path / "other"))
+        assert "holds a finished training with other options" in said
+        assert "data: other episodes, columns or files" in said
+        assert trained == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")}
+
     @pytest.mark.parametrize("option", ["--episodes", "--workers", "--refresh-every"])
     def test_nothing_is_no_number_of_things(self, option: str, refusal: Callable[..., str], run: Path):
         said = refusal("eval", run, "--env", PUSH, "--workers", 1, option, 0)

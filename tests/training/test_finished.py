@@ -1,14 +1,15 @@
 """The same command with --resume can always be given again: where nothing is left to do, it says so and succeeds."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from video2act.config import TrainConfig
+from video2act.config import PolicyConfig, TrainConfig
 from video2act.files.run_folder import TRAINING_FILE, load_config
 from video2act.programs import info
-from video2act.training.resuming import FINISHED, check_folder, is_done, settings_of, write_settings
+from video2act.training.resuming import FINISHED, check_folder, is_done, policy_settings, settings_of, write_settings
 
 
 @pytest.fixture
@@ -19,19 +20,32 @@ def finished(tmp_path: Path) -> Path:
 
 
 def test_a_finished_training_with_the_same_options_is_done(finished: Path):
-    assert is_done(finished, TrainConfig(num_steps=5, save_every=7))
-    assert not is_done(finished / "elsewhere", TrainConfig(num_steps=5))
+    assert is_done(finished, TrainConfig(num_steps=5, save_every=7), {"data": "a" * 64})
+    assert not is_done(finished / "elsewhere", TrainConfig(num_steps=5), {})
 
 
 def test_a_finished_training_with_other_options_is_not(finished: Path):
     with pytest.raises(FileExistsError, match=r"with other options .num_steps: 5 then, 9 now.; choose another folder"):
-        is_done(finished, TrainConfig(num_steps=9))
+        is_done(finished, TrainConfig(num_steps=9), {})
+
+
+def test_a_finished_training_on_other_data_or_of_another_policy_is_not(finished: Path, small_config: PolicyConfig):
+    """--resume took it for this one, and said that nothing was left to do."""
+    with pytest.raises(FileExistsError, match=r"with other options .data: other episodes, columns or files.; choose"):
+        is_done(finished, TrainConfig(num_steps=5), {"data": "b" * 64})
+    policy = policy_settings(small_config)
+    settings = settings_of(TrainConfig(num_steps=5), {"policy": policy | {"preset": "small"}})
+    write_settings(finished, {**settings, FINISHED: True})
+    assert is_done(finished, TrainConfig(num_steps=5), {"policy": policy})
+    other = policy_settings(replace(small_config, execute_steps=small_config.execute_steps - 1))
+    with pytest.raises(FileExistsError, match=r"with other options .policy.execute_steps: . then, . now."):
+        is_done(finished, TrainConfig(num_steps=5), {"policy": other})
 
 
 def test_an_unfinished_training_is_not_done(finished: Path):
     settings = json.loads((finished / TRAINING_FILE).read_text())
     write_settings(finished, settings | {FINISHED: False})
-    assert not is_done(finished, TrainConfig(num_steps=5))
+    assert not is_done(finished, TrainConfig(num_steps=5), {})
 
 
 def test_other_data_are_named_and_not_by_their_fingerprints(tmp_path: Path):

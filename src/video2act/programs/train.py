@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from video2act.config import PolicyConfig, TrainConfig
 from video2act.config.training_options import TrainOptions
-from video2act.data import open_dataset, split
+from video2act.data import Dataset, open_dataset, split
 from video2act.data.cache_manifest import load_spec
 from video2act.data.fit import batch_bytes, check_columns, check_fit, check_weights
 from video2act.data.frame_store import GIB, check_budget
@@ -29,7 +29,7 @@ from video2act.training.choice import (
     clip_bytes,
     fit_robots,
 )
-from video2act.training.resuming import check_out, is_done
+from video2act.training.resuming import check_out, is_done, policy_settings
 from video2act.training.trackers import check_tracker
 
 if TYPE_CHECKING:
@@ -40,14 +40,19 @@ else:
 
 def main(options: TrainOptions) -> None:
     """Train as the command line asks."""
-    if options.resume and is_done(options.out, options.training):
-        print(f"{options.out} holds this training, finished: nothing is left to do")
-        return
     data, video_data = open_chosen(options), [open_dataset(path) for path in options.video_data]
     check_columns(data)
     config = choose_policy(options, data, options.cameras)
+    if options.resume and is_done(options.out, options.training, _known_identity(config, data, video_data)):
+        print(f"{options.out} holds this training, finished: nothing is left to do")
+        return
     names = ("out", "training", "video_model", "init", "init_parts", "resume", "cache", "live")
     train(config, data, video_data=video_data, **{name: getattr(options, name) for name in names})
+
+
+def _known_identity(config: PolicyConfig, data: Dataset, video_data: Sequence[Dataset]) -> dict[str, Any]:
+    videos = {"video_data": " ".join(dataset.fingerprint for dataset in video_data)} if video_data else {}
+    return {"policy": policy_settings(fit_robots(config, data)), "data": data.fingerprint, **videos}
 
 
 def train(

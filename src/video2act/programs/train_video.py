@@ -11,7 +11,7 @@ takes as `--video-model`:
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from video2act.config import (
 )
 from video2act.config.backbone import WAN_TOKENS
 from video2act.config.training_options import TrainVideoOptions
-from video2act.data import open_dataset, parse_episodes, split
+from video2act.data import Dataset, open_dataset, parse_episodes, split
 from video2act.data.clip_sampler import ClipSampler, Footage
 from video2act.data.opening import AnyDataset, as_datasets
 from video2act.data.sentences import check_sentences
@@ -46,36 +46,56 @@ else:
 HIGHEST_RATE = 1e-3
 """a published model forgets what it knows at the learning rates of the tiny one"""
 
+Backbone = BackboneConfig | PretrainedBackboneConfig | ScratchConfig
 TINY, WHOLE = BackboneConfig(), TuningConfig("full")
 
 
 def main(options: TrainVideoOptions) -> None:
     """Train as the command line asks."""
-    if options.resume and is_done(options.out, options.training):
-        print(f"{options.out} holds this training, finished: nothing is left to do")
-        return
     _check_tuning_path(options.changes)
     episodes = parse_episodes(options.episodes) if options.episodes else None
     datasets = [open_dataset(path, episodes=episodes) for path in options.data]
     policy = choose_policy(options, replace(ANY_DATA, fps=float(datasets[0].fps)))
     backbone = backbone_to_train(options, policy)
+    streams = policy.system2.streams if policy.system2 else _usual_streams(datasets)
+    training = _with_clips(options.training, streams, backbone=backbone)
+    if options.resume and is_done(options.out, training, _known_identity(options, backbone, datasets)):
+        print(f"{options.out} holds this training, finished: nothing is left to do")
+        return
     train_video(
         datasets,
         out=options.out,
         backbone=backbone,
-        training=options.training,
+        training=training,
         camera=options.camera,
         resume=options.resume,
         tuning=options.tuning,
-        streams=policy.system2.streams if policy.system2 else None,
+        streams=streams,
     )
+
+
+def _known_identity(options: TrainVideoOptions, backbone: Backbone, datasets: Sequence[Dataset]) -> dict[str, Any]:
+    """What of the identity of a training is known before it, and does not depend on where weights lie."""
+    described = {name: value for name, value in asdict(backbone).items() if name not in ("source", "text_cache", "vae")}
+    camera = {} if options.camera is None else {"camera": options.camera}
+    data = " ".join(dataset.fingerprint for dataset in datasets)
+    return {"backbone": described, "data": data, "tuning": asdict(options.tuning), **camera}
+
+
+def _usual_streams(datasets: Sequence[Dataset]) -> Sequence[StreamConfig]:
+    return streams_of("tiny", replace(ANY_DATA, fps=float(datasets[0].fps)))
+
+
+def _with_clips(config: VideoTrainConfig, streams: Sequence[StreamConfig], *, backbone: Backbone) -> VideoTrainConfig:
+    frames_per_feature = getattr(backbone, "frames_per_feature", TINY.frames_per_feature)
+    return clips_of_streams(config, streams, frames_per_feature=frames_per_feature)
 
 
 def train_video(
     data: AnyDataset | Sequence[AnyDataset],
     *,
     out: Path | str,
-    backbone: BackboneConfig | PretrainedBackboneConfig | ScratchConfig = TINY,
+    backbone: Backbone = TINY,
     training: VideoTrainConfig | None = None,
     num_steps: int | None = None,
     camera: str | None = None,
@@ -102,10 +122,8 @@ def train_video(
     out, config = Path(out), training or VideoTrainConfig()
     config = config if num_steps is None else replace(config, num_steps=num_steps)
     datasets = as_datasets(data)
-    if streams is None:
-        streams = streams_of("tiny", replace(ANY_DATA, fps=float(datasets[0].fps)))
-    frame, frames_per_feature = streams[0].frame, getattr(backbone, "frames_per_feature", TINY.frames_per_feature)
-    config = clips_of_streams(config, streams, frames_per_feature=frames_per_feature)
+    streams = _usual_streams(datasets) if streams is None else streams
+    frame, config = streams[0].frame, _with_clips(config, streams, backbone=backbone)
     _check(config, backbone, tuning=tuning)
     check_sentences(datasets, _longest_sentence(backbone))
     check_tracker(config.track)
@@ -131,9 +149,7 @@ def train_video(
     )
 
 
-def backbone_to_train(
-    options: TrainVideoOptions, policy: PolicyConfig
-) -> BackboneConfig | PretrainedBackboneConfig | ScratchConfig:
+def backbone_to_train(options: TrainVideoOptions, policy: PolicyConfig) -> Backbone:
     """The video model of the policy that options ask for. Raises ValueError: the policy has none, or a folder is named
     for a model that is trained from nothing."""
     backbone, video_model = video_model_in(policy), options.video_model
@@ -146,7 +162,7 @@ def backbone_to_train(
     return backbone if isinstance(backbone, BackboneConfig) else options.scratch
 
 
-def _longest_sentence(backbone: BackboneConfig | PretrainedBackboneConfig | ScratchConfig) -> int | None:
+def _longest_sentence(backbone: Backbone) -> int | None:
     """Bytes; None for a published model, whose encoder counts tokens."""
     if isinstance(backbone, BackboneConfig):
         return MAX_BYTES

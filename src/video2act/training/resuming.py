@@ -3,10 +3,11 @@
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from video2act.config import OptimizationConfig, to_json
+from video2act.config import OptimizationConfig, PolicyConfig, to_json
 from video2act.config.plain import read_json
 from video2act.files.atomic import write_text
 from video2act.files.differences import differences
@@ -127,22 +128,44 @@ def differs_from_finished(folder: Path, settings: dict[str, Any]) -> list[str] |
     before = read_settings(path) if path.is_file() else {}
     if not before.get(FINISHED):
         return None
-    known = [name for name in settings if name in before and name != "mixed_precision"]
-    then, now = ({name: each[name] for name in known} for each in (before, settings))
+    settings = {name: value for name, value in settings.items() if name != "mixed_precision"}
+    then, now = _common(before, settings), _common(settings, before)
     return differences(then, now, words=("then", "now"))
 
 
-def is_done(folder: Path, config: OptimizationConfig) -> bool:
+def _common(value: Any, other: Any) -> Any:
+    """The parts of a json document that another one has, too."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        return {name: _common(inner, other[name]) for name, inner in value.items() if name in other}
+    if isinstance(value, list) and isinstance(other, list) and len(value) == len(other):
+        return [_common(*pair) for pair in zip(value, other, strict=True)]
+    return value
+
+
+def policy_settings(config: PolicyConfig) -> dict[str, Any]:
+    """What of a policy's identity (`policy_identity`) is known before any weights are read."""
+    described = asdict(config)
+    del described["preset"]
+    for encoder in filter(None, (described["system1"][name] for name in ("text_encoder", "image_encoder"))):
+        del encoder["source"], encoder["cache"]
+    if described["system2"]:
+        del described["system2"]["backbone"]
+    return described
+
+
+def is_done(folder: Path, config: OptimizationConfig, identity: dict[str, Any]) -> bool:
     """Whether a finished training with these options is in a folder, so that nothing is left to do.
 
+    Args:
+        identity: what else makes this training this one, as far as it is known before the training.
     Raises:
-        FileExistsError: it had other options. ValueError: `training.json` is damaged.
+        FileExistsError: it had other options or data. ValueError: `training.json` is damaged.
     """
-    changed = differs_from_finished(folder, settings_of(config, {}))
+    changed = differs_from_finished(folder, settings_of(config, identity))
     if changed:
         raise FileExistsError(
-            f"{folder} holds a finished training with other options ({'; '.join(changed)}); choose another folder, or "
-            "begin from its weights: --init"
+            f"{folder} holds a finished training with other options ({'; '.join(readable(changed))}); choose another "
+            "folder, or begin from its weights: --init"
         )
     return changed is not None
 
