@@ -89,8 +89,7 @@ class Former(nn.Module):
 
     def __init__(self, config: FormerConfig, feature_dim: int, *, token_dim: int):
         super().__init__()
-        # without weights: the features need no gradient, which halves the backward pass
-        self.norm_in = nn.LayerNorm(feature_dim, elementwise_affine=False)
+        self.norm_in = _make_norm(config.norm, feature_dim)
         self.queries = nn.Parameter(0.02 * torch.randn(config.num_tokens, token_dim))
         self.blocks = nn.ModuleList(
             FormerBlock(token_dim, config.num_heads, feature_dim=feature_dim) for _ in range(config.depth)
@@ -106,6 +105,20 @@ class Former(nn.Module):
         for block in self.blocks:
             queries = block(queries, read)
         return Tokens.all_visible(self.norm_out(queries))
+
+
+def _make_norm(name: str, width: int) -> nn.Module:
+    """Without weights: the features need no gradient, which halves the backward pass."""
+    if name == "none":
+        return nn.Identity()
+    return ClipNorm() if name == "clip" else nn.LayerNorm(width, elementwise_affine=False)
+
+
+class ClipNorm(nn.Module):
+    """Features `[b m f]` over their root mean square, one for each clip: weak positions stay weak beside strong ones."""
+
+    def forward(self, features: Float[Tensor, "b m f"]) -> Float[Tensor, "b m f"]:
+        return features * features.square().mean(dim=(1, 2), keepdim=True).add(1e-5).rsqrt()
 
 
 class LayerMixture(nn.Module):
