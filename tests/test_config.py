@@ -191,7 +191,9 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     # as many steps as timesteps made actions of NaN, more an IndexError
     (lambda: DenoisingConfig("ddpm", num_steps=50, num_train_timesteps=50), "num_steps=50 must be below .*=50"),
     (lambda: System1Config(text_dim=3), "text_dim must be at least 4, got 3"),
-    (lambda: replace(BACKBONE, hidden=5, num_heads=1), "hidden must be even .* got 5"),
+    (lambda: replace(BACKBONE, hidden=5, num_heads=1), "hidden=5 in num_heads=1 heads makes heads of 5; .* even"),
+    (lambda: replace(BACKBONE, hidden=20, num_heads=4), "hidden=20 in num_heads=4 heads makes heads of 5; .* even"),
+    (lambda: System1Config(hidden=129, num_heads=3), "hidden must be even .* got 129"),
     (
         lambda: System2Config(WAN22, (replace(STREAM, size_px=64, latent_size=(5, 5)),)),
         r"latent_size=\[5, 5\] must be multiples of 2, the transformer's patch",

@@ -234,7 +234,7 @@ def frames_embedding(numbers: Float[Tensor, "b t"], h: int, w: int, *, width: in
     spatial, (b, t), device = 2 * (width // 6), numbers.shape, numbers.device
     temporal = width - 2 * spatial
     frame = sinusoidal_embedding(numbers, temporal, max_period=100.0)
-    # 32 periods across the picture: fine enough to tell neighbours apart on a grid of 64
+    # the fastest has ten periods across the picture
     row, column = (
         sinusoidal_embedding(64.0 * (torch.arange(side, device=device) + 0.5) / side, spatial, max_period=100.0)
         for side in (h, w)

@@ -68,6 +68,19 @@ def test_every_weight_learns(former: Former):
     assert [name for name, p in former.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
 
 
+@pytest.mark.parametrize("norm", ["position", "clip", "none"])
+def test_how_strong_a_position_is_can_be_read(norm: str):
+    """Boundaries and motion are magnitudes: where each position is normalised alone, what is weak arrives as strong."""
+    torch.manual_seed(0)
+    former = Former(replace(CONFIG, norm=norm), feature_dim=12, token_dim=32)
+    grid = video(b=1).grid.clone()
+    grid[..., 2:] *= 0.01  # the background, beside what moves
+    silent = grid.clone()
+    silent[..., 2:] = 0
+    missing = (former(Video(grid, 5.0)).data - former(Video(silent, 5.0)).data).abs().mean()
+    assert (missing < 0.02) == (norm != "position")
+
+
 def test_projecting_the_queries_is_projecting_the_features():
     """The cheap order of the products gives what the textbook's order gives."""
     torch.manual_seed(0)

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from video2act.config import PolicyConfig, System2Config
+from video2act.config.system2 import chosen_rate
 from video2act.system2 import System2
 from video2act.system2.backbones import make_backbone
-from video2act.system2.latents import frame_rate, show
+from video2act.system2.latents import show
 from video2act.types import Video
 
 
@@ -29,7 +30,7 @@ def test_chosen_latents_keep_their_order_and_their_rate():
     spread = show(whole, (0, 2, 5, 7), size=())
     assert torch.equal(spread.grid, whole.grid[:, :, [0, 2, 5, 7]])
     assert spread.fps == pytest.approx(8.0 * 3 / 7)
-    assert frame_rate(8.0, (3,)) == 8.0
+    assert chosen_rate(8.0, (3,)) == 8.0
 
 
 def test_latents_are_resized_frame_by_frame():

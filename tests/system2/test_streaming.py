@@ -22,6 +22,7 @@ from video2act.video_backbone import VideoBackbone
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "wan21": lambda root: published_models.write_wan21(root, text=False),
     "wan22": lambda root: published_models.write_wan22(root, text=False),
+    "wan_small": lambda root: published_models.write_wan21(root, text=False),
     "cosmos": published_models.write_cosmos,
 }
 

@@ -1,10 +1,11 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from video2act.config import FilterConfig, PolicyConfig, System2Config
+from video2act.config import FilterConfig, ImagineConfig, PolicyConfig, System2Config
 from video2act.system2 import System2
 from video2act.system2.backbones import make_backbone
 from video2act.types import Video
@@ -151,8 +152,45 @@ class TestFilterOn:
         ):
             build(replace(config, streams=(spatial, fast))).see(clips(config), TEXT)
 
+    def test_of_chosen_latents_it_is_refused_by_the_config(self, config: System2Config):
+        """It was refused only when the video model had been loaded."""
+        slow = {"num_frames": 33, "latent_frames": (0, 8), "filter": FilterConfig("temporal_bandpass", 3.0, 4.0)}
+        chosen = replace(config, streams=(replace(config.streams[1], **slow),))
+        with pytest.raises(ValueError, match=r"stream 'motion': the band 3\.0-4\.0 Hz .* of 2 frames at 0\.625 Hz"):
+            chosen.check_bands(20.0)
+
+    def test_rates_and_sizes_of_features_are_known_before(self, config: System2Config):
+        """`info` and the export took the clip's, also where some latents or another size were chosen."""
+        stream = replace(config.streams[1], num_frames=17, latent_frames=(0, 2, 4), latent_size=(3, 4))
+        stream = replace(stream, filter=FilterConfig())
+        model = build(chosen := replace(config, streams=(stream,)))
+        seen = model.see({"motion": Video(torch.zeros(1, 3, 17, 16, 16), 20.0 / stream.stride)}, ["push"])["motion"]
+        assert seen.grid.shape[2:] == (chosen.feature_frames(stream), *chosen.feature_size(stream)) == (3, 3, 4)
+        assert seen.fps == pytest.approx(chosen.feature_rate(stream, 20.0))
+
+
+def test_what_a_bgr_stream_imagines_has_the_colours_of_what_it_is_shown(config: System2Config):
+    """Red and blue of imagined films were exchanged."""
+    ahead = replace(config.streams[1], filter=FilterConfig(), imagine=ImagineConfig(4))
+    imagined = {}
+    for order in ("rgb", "bgr"):
+        model = build(replace(config, streams=(replace(ahead, channel_order=order),)))
+        shown = clips(config)["motion"]
+        shown = replace(shown, grid=shown.grid.flip(1) if order == "bgr" else shown.grid)
+        imagined[order] = model.foresee({"motion": shown}, TEXT)["motion"].grid
+    assert torch.equal(imagined["bgr"].flip(1), imagined["rgb"])
+    assert (imagined["bgr"] - imagined["rgb"]).abs().max() > 1e-3
+
 
 class TestRefused:
+    @pytest.mark.parametrize(
+        "field", [{"latent_size": (2, 2)}, {"latent_frames": (0, 2)}], ids=lambda field: next(iter(field))
+    )
+    def test_imagining_beside_chosen_latents(self, config: System2Config, field: dict[str, Any]):
+        ahead = replace(config.streams[1], filter=FilterConfig(), imagine=ImagineConfig(4), **field)
+        with pytest.raises(ValueError, match=f"newest latent as it is; leave {next(iter(field))} out"):
+            replace(config, streams=(ahead,))
+
     def test_a_stream_without_a_clip_is_named(self, config: System2Config, system2: System2):
         shown = clips(config)
         del shown["motion"]

@@ -46,6 +46,16 @@ channel by channel sees only those; none is for checkpoints of the released code
 """
 
 
+def _check_heads(config: "BackboneConfig | ScratchConfig") -> None:
+    check_divisible(config, "hidden", "num_heads")
+    head = config.hidden // config.num_heads
+    check(
+        head % 2 == 0,
+        f"hidden={config.hidden} in num_heads={config.num_heads} heads makes heads of {head}; their positions need an "
+        "even width",
+    )
+
+
 @dataclass(frozen=True)
 class BackboneConfig(CheckedConfig):
     """The CPU-sized video model, and where it is tapped. Trained by `train-video`, kept in the run folder."""
@@ -75,8 +85,7 @@ class BackboneConfig(CheckedConfig):
             f"feature_norm='modulated' takes the norm of the block after block {layer}, which is the last; "
             "choose feature_norm='layer' or lower feature_layers",
         )
-        check_divisible(self, "hidden", "num_heads")
-        check(self.hidden % 2 == 0, f"hidden must be even (sinusoids come in pairs), got {self.hidden}")
+        _check_heads(self)
 
     @property
     def frames_per_feature(self) -> int:
@@ -102,9 +111,7 @@ class ScratchConfig(CheckedConfig):
     """a folder of such a model, whose VAE is taken instead of training one"""
 
     def _check(self) -> None:
-        check_divisible(self, "hidden", "num_heads")
-        head = self.hidden // self.num_heads
-        check(head % 2 == 0, f"a head of {head} is not even; positions need it")
+        _check_heads(self)
         check(self.text_dim % 4 == 0, f"text_dim must be a multiple of 4, got {self.text_dim}")
 
 

@@ -143,6 +143,8 @@ class System1Config(CheckedConfig):
         check(channels % 8 == 0, f"image_channels must be a multiple of 8 (its norm has 8 groups), got {channels}")
         check(depth >= 2, f"depth must be at least 2 (one block for text, one for image and video), got {depth}")
         check_divisible(self, "hidden", "num_heads")
+        is_paired = self.dit.sinusoids > 0 or self.hidden % 2 == 0
+        check(is_paired, f"hidden must be even (sinusoids come in pairs), got {self.hidden}")
         adaptor_depth(self.text_adaptor)
         adaptor_depth(self.image_adaptor)
         longest = self.text_encoder.max_tokens if self.text_encoder and positions else 0

@@ -47,6 +47,11 @@ def kept_frequencies(num_frames: int, fps: float, *, low_hz: float | None, high_
     return kept
 
 
+def chosen_rate(fps: float, frames: tuple[int, ...]) -> float:
+    """The mean rate of chosen frames of a video; where one or none is named, the video's."""
+    return fps * (len(frames) - 1) / (frames[-1] - frames[0]) if len(frames) > 1 else fps
+
+
 @dataclass(frozen=True)
 class FilterConfig(CheckedConfig):
     """What is kept of a stream before it is compressed (paper section 3.2)."""
@@ -235,25 +240,50 @@ class System2Config(CheckedConfig):
             with located(f"stream {stream.name!r}"):
                 self._check_stream(stream)
 
+    def latent_frames(self, stream: StreamConfig) -> int:
+        """Latent frames of a stream's clip that the transformer gets, without imagined ones."""
+        return len(stream.latent_frames) or 1 + (stream.num_frames - 1) // self.backbone.frames_per_latent
+
+    def latent_rate(self, stream: StreamConfig, fps: float) -> float:
+        """Their frames per second, at a control rate."""
+        return chosen_rate(fps / stream.stride / self.backbone.frames_per_latent, stream.latent_frames)
+
     def feature_frames(self, stream: StreamConfig) -> int:
         """Frames of the features that a stream keeps."""
-        group = self.backbone.frames_per_feature
-        past, future = 1 + (stream.num_frames - 1) // group, stream.imagine.num_frames // group
+        past = 1 + (self.latent_frames(stream) - 1) // self.latents_per_feature
+        future = stream.imagine.num_frames // self.backbone.frames_per_feature
         return {"past": past, "future": future, "all": past + future}[stream.imagine.keep]
+
+    def feature_rate(self, stream: StreamConfig, fps: float) -> float:
+        """Their frames per second, at a control rate."""
+        return self.latent_rate(stream, fps) / self.latents_per_feature
+
+    def feature_size(self, stream: StreamConfig) -> tuple[int, int]:
+        """Height and width of the features' grid."""
+        height, width = stream.latent_size or stream.frame_px
+        patch = self.latent_patch if stream.latent_size else self.backbone.patch_px
+        return height // patch, width // patch
+
+    @property
+    def latent_patch(self) -> int:
+        """Latent positions a side that the transformer merges into one of its features."""
+        return getattr(getattr(self.backbone, "grid", None), "patch", 1)
+
+    @property
+    def latents_per_feature(self) -> int:
+        """Latent frames that the transformer merges into one frame of features."""
+        return self.backbone.frames_per_feature // self.backbone.frames_per_latent
 
     def check_bands(self, fps: float) -> None:
         """Raise ValueError for a filter whose band holds no frequency of its stream, at this control rate."""
-        on_features, per_latent = self.filter_on == "features", self.backbone.frames_per_latent
+        on_features = self.filter_on == "features"
         for stream in self.streams:
-            if (
-                stream.filter.name != "temporal_bandpass" or stream.latent_frames
-            ):  # chosen latents have a rate of their own
+            if stream.filter.name != "temporal_bandpass":
                 continue
-            merged = self.backbone.frames_per_feature if on_features else per_latent
-            num_frames = self.feature_frames(stream) if on_features else 1 + (stream.num_frames - 1) // per_latent
-            band = {"low_hz": stream.filter.low_hz, "high_hz": stream.filter.high_hz}
+            num_frames = self.feature_frames(stream) if on_features else self.latent_frames(stream)
+            rate = self.feature_rate(stream, fps) if on_features else self.latent_rate(stream, fps)
             with located(f"stream {stream.name!r}"):
-                kept_frequencies(num_frames, fps / stream.stride / merged, **band)
+                kept_frequencies(num_frames, rate, low_hz=stream.filter.low_hz, high_hz=stream.filter.high_hz)
 
     def _check_stream(self, stream: StreamConfig) -> None:
         """Whether the video model's grid divides it."""
@@ -275,10 +305,9 @@ class System2Config(CheckedConfig):
             f"latent_frames asks for latent {last}, but {stream.num_frames} frames make {num_latents} latents, "
             "numbered from 0",
         )
-        patch_of_latents = getattr(getattr(self.backbone, "grid", None), "patch", 1)
         check(
-            all(side % patch_of_latents == 0 for side in stream.latent_size),
-            f"latent_size={list(stream.latent_size)} must be multiples of {patch_of_latents}, the transformer's patch",
+            all(side % self.latent_patch == 0 for side in stream.latent_size),
+            f"latent_size={list(stream.latent_size)} must be multiples of {self.latent_patch}, the transformer's patch",
         )
         self._check_imagination(stream)
         check(
@@ -321,7 +350,8 @@ class System2Config(CheckedConfig):
             ahead % group == 0,
             f"imagine.num_frames must be a multiple of {group} (the video model merges {group} frames), got {ahead}",
         )
-        check(not stream.latent_frames, "imagine continues the clip's newest latent; leave latent_frames out")
+        for field in ("latent_frames", "latent_size"):
+            check(not getattr(stream, field), f"imagine continues the clip's newest latent as it is; leave {field} out")
         check(
             self.filter_on == "features" or stream.filter.name == "none",
             "imagine appends noise to the latents, which a filter on latents has changed; use filter_on='features'",
@@ -333,7 +363,7 @@ class System2Config(CheckedConfig):
         return tuple(replace(s, every=rhythm) if s.every == 1 else s for s in self.streams)
 
 
-STREAMING = ("tiny", "wan21", "wan22", "cosmos")
+STREAMING = ("tiny", "wan_small", "wan21", "wan22", "cosmos")
 """video models whose encoder can continue where it stopped"""
 
 LOOKING_AHEAD = ("tiny", "wan_small", "wan21", "wan22", "ltx", "cosmos")

@@ -197,7 +197,7 @@ class PerceiveGraph(nn.Module):
     def grey(self, text: Tensor) -> tuple[Tensor, ...]:
         self._text = text
         return tuple(
-            self._reference.features(stream, [""], fps=self.fps / stream.stride, keep=False)
+            self._reference.features(stream, [""], fps=self.system2.config.feature_rate(stream, self.fps), keep=False)
             for stream in self.referenced
         )
 

@@ -115,7 +115,7 @@ def _make_norm(name: str, width: int) -> nn.Module:
 
 
 class ClipNorm(nn.Module):
-    """Features `[b m f]` over their root mean square, one for each clip: weak positions stay weak beside strong ones."""
+    """Features `[b m f]` over their root mean square, one a clip: what is weak stays weak beside what is strong."""
 
     def forward(self, features: Float[Tensor, "b m f"]) -> Float[Tensor, "b m f"]:
         return features * features.square().mean(dim=(1, 2), keepdim=True).add(1e-5).rsqrt()

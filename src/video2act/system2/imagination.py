@@ -27,7 +27,7 @@ def features_of(imagine: ImagineConfig, latents: Video, *, instruction: list[str
 
 
 def foreseen(stream: StreamConfig, latents: Video, *, instruction: list[str], backbone: VideoBackbone) -> Video:
-    """The frames `[b 3 num_frames h w]` that a video model imagines after a stream's clip, in one denoising step.
+    """The frames `[b 3 num_frames h w]`, in RGB, that a video model imagines after a stream's clip, in one step.
 
     That is the mean of all futures: blurred where several are possible.
 
@@ -38,7 +38,8 @@ def foreseen(stream: StreamConfig, latents: Video, *, instruction: list[str], ba
     flow = backbone.velocity(whole, level, instruction=instruction).grid
     clean = replace(whole, grid=whole.grid - level[:, None, :, None, None] * flow)
     pixels = backbone.decode(clean)
-    return replace(pixels, grid=pixels.grid[:, :, -stream.imagine.num_frames :].clamp(-1, 1))
+    grid = pixels.grid[:, :, -stream.imagine.num_frames :].clamp(-1, 1)
+    return replace(pixels, grid=grid.flip(1) if stream.channel_order == "bgr" else grid)
 
 
 def append_future(

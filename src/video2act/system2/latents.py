@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from einops import rearrange
 
+from video2act.config.system2 import chosen_rate
 from video2act.types import Video
 
 
@@ -22,14 +23,9 @@ def show(latents: Video, frames: tuple[int, ...], *, size: tuple[int, ...]) -> V
     if frames:
         if frames[-1] >= t:
             raise ValueError(f"latent_frames asks for latent {frames[-1]} of a clip that has {t}, numbered from 0")
-        latents = Video(latents.grid[:, :, list(frames)], frame_rate(latents.fps, frames))
+        latents = Video(latents.grid[:, :, list(frames)], chosen_rate(latents.fps, frames))
     if size and size != (h, w):
         b, pictures = len(latents.grid), rearrange(latents.grid, "b c t h w -> (b t) c h w")
         resized = torch.nn.functional.interpolate(pictures, size=size, mode="bilinear", align_corners=False)
         latents = replace(latents, grid=rearrange(resized, "(b t) c h w -> b c t h w", b=b))
     return latents
-
-
-def frame_rate(fps: float, frames: tuple[int, ...]) -> float:
-    """The mean rate of chosen frames of a video; for a single one the video's."""
-    return fps * (len(frames) - 1) / (frames[-1] - frames[0]) if len(frames) > 1 else fps

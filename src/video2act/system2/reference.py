@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from video2act.config import StreamConfig
+from video2act.config.system2 import chosen_rate
 from video2act.system2.imagination import features_of
-from video2act.system2.latents import frame_rate, show
+from video2act.system2.latents import show
 from video2act.types import Video
 from video2act.video_backbone import VideoBackbone
 
@@ -60,7 +61,7 @@ class GreyReference:
 
     def _latents(self, stream: StreamConfig, fps: float, b: int, device: torch.device) -> Video:
         chosen = stream.latent_frames
-        pixel_fps = fps * self._backbone.config.frames_per_feature / (frame_rate(1.0, chosen) if chosen else 1.0)
+        pixel_fps = fps * self._backbone.config.frames_per_feature / chosen_rate(1.0, chosen)
         pixels = torch.zeros(1, 3, stream.num_frames, *stream.frame_px, device=device)
         latents = show(self._backbone.encode(Video(pixels, pixel_fps)), chosen, size=stream.latent_size)
         return Video(latents.grid.expand(b, -1, -1, -1, -1), latents.fps)

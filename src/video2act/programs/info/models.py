@@ -31,6 +31,7 @@ def sizes(name: str, policy: PolicyConfig) -> str:
     backbone = policy.system2.backbone
     tiny = isinstance(backbone, BackboneConfig)
     width, rows = (backbone.hidden, _tiny(backbone)) if tiny else _published(backbone)
+    width *= 1 if backbone.feature_join == "mixture" else len(backbone.feature_layers)
     return as_text(facts((("preset", name), *rows, _system1(policy))), _streams(policy.system2, width))
 
 
@@ -102,7 +103,7 @@ def _tiny(backbone: BackboneConfig) -> Rows:
 
 
 def _published(backbone: PretrainedBackboneConfig) -> tuple[int, Rows]:
-    """Width of the features, and what is listed."""
+    """Width of the features of one layer, and what is listed."""
     from video2act.system2.backbones.sizes import size_of
 
     size = size_of(backbone)
@@ -140,10 +141,10 @@ def _count(module: Any) -> int:
 
 def _streams(system2: System2Config, width: int) -> Table:
     columns = ("stream", "frames", "frame px", "features t x h x w", "width", "feature tokens", "to System 1")
-    table, backbone = Table(*columns, box=None), system2.backbone
+    table = Table(*columns, box=None)
     for stream in system2.streams:
         t = system2.feature_frames(stream)
-        h, w = (side // backbone.patch_px for side in stream.frame_px)
+        h, w = system2.feature_size(stream)
         handed_on = t * h * w if stream.former.kind == "projection" else stream.former.num_tokens
         frame = "{} x {}".format(*stream.frame_px)
         frames = f"{stream.num_frames}{f' + {ahead} imagined' if (ahead := stream.imagine.num_frames) else ''}"
