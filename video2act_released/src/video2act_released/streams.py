@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from video2act.config import FilterConfig
-from video2act.system2.latents import frame_rate
+from video2act.config.system2 import chosen_rate
 
 RELEASED_FPS = 16.0
 """latents per second that the released code assumes; its bands are in these Hz, whatever the video's rate"""
@@ -145,7 +145,7 @@ def filter_config(
     if len(frames) == 1:
         # the one bin of a single latent is kept
         return FilterConfig("sobel", border="zeros") if is_both else FilterConfig()
-    unit = frame_rate(latent_fps, frames) / float(video.get("fps", RELEASED_FPS))
+    unit = chosen_rate(latent_fps, frames) / float(video.get("fps", RELEASED_FPS))
     low_hz, high_hz = (unit * edge for edge in band)
     if is_both:
         return FilterConfig("temporal_bandpass", low_hz, high_hz, then="sobel", border="zeros")
