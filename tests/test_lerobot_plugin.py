@@ -362,6 +362,13 @@ def test_a_rhythm_that_lerobots_batches_cannot_keep_is_refused(policy: Any):
         batches.training_batch(training_batch(policy, 3), config, generator=torch.Generator())
 
 
+def test_a_camera_with_the_sign_of_past_images_has_another_name(plugin: Any):
+    """A policy read `top@1` as what `top` saw a step ago, as in our own training."""
+    batches = importlib.import_module("lerobot_policy_video2act.batches")
+    seen = batches.frames({f"observation.images.{name}": torch.zeros(1, 3, 4, 4) for name in ("top", "top@1")})
+    assert list(seen) == ["top", "top_1"]
+
+
 def test_queued_actions_are_dropped(policy: Any):
     seen = seen_by(policy)
     policy.select_action(seen)

@@ -12,7 +12,7 @@ from recordings import change_info, make_episode, write_dataset
 from video2act.config import VideoTrainConfig
 from video2act.data import DatasetError, LeRobotDataset, open_dataset, open_datasets
 from video2act.data.check import check_dataset
-from video2act.data.fit import check_columns
+from video2act.data.fit import check_columns, check_fit
 from video2act.data.lerobot_format import load_info
 from video2act.data.opening import open_as_trained
 from video2act.files.run_folder import DATA_FILE
@@ -193,6 +193,24 @@ def test_two_cameras_that_would_share_a_name_are_both_there(root):
     info = load_info(root)
     assert info.cameras["front"] == "observation.images.front"
     assert info.cameras["observation.front"] == "observation.front"
+
+
+def test_a_camera_with_the_sign_of_past_images_has_another_name(root):
+    """A policy read `front@1` as what `front` saw a step ago, and never looked through it."""
+    features = json.loads((root / "meta/info.json").read_text())["features"]
+    renamed = {key.replace("wrist", "front@1"): feature for key, feature in features.items()}
+    change_info(root, features=renamed)
+    (root / "videos/observation.images.wrist").rename(root / "videos/observation.images.front@1")
+    for path in (root / "meta/episodes").rglob("*.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(table.rename_columns([name.replace("wrist", "front@1") for name in table.column_names]), path)
+    data = open_dataset(root)
+    assert data.cameras == ("front", "front_1")
+    assert data.frames(0, "front_1").shape == (7, 64, 64, 3)
+    policy = make_preset("tiny", data)
+    check_fit(policy, data)
+    assert policy.all_cameras == ("front", "front_1")
+    assert "front_1" in describe_dataset(root)
 
 
 def test_without_a_colour_camera_every_program_says_so(root, tmp_path):

@@ -102,9 +102,8 @@ def test_wrong_names_are_refused(tmp_path, folders):
 FIELDS_OF_TWO = ("right_joint_0_pos,right_joint_1_pos", "left_joint_0_pos,left_joint_1_pos")
 
 
-def record_own(folder: Path, robot: str) -> Path:
+def record_own(folder: Path, robot: str, names: tuple[str, ...] = ("a", "b")) -> Path:
     """Of a robot of two numbers that has no name among `EMBODIMENTS`."""
-    names = ("a", "b")
     sizes = {"image_size": 16, "state_names": names, "action_names": names}
     with DatasetWriter.create(folder, fps=20.0, robot=robot, cameras=("front",), **sizes) as writer:
         state = np.ones((4, 2), np.float32)
@@ -121,6 +120,14 @@ def test_two_robots_of_one_name_are_refused_before_one_is_written_over_the_other
     same = open_datasets([one, other], embodiments=FIELDS_OF_TWO[:1] * 2)
     assert isinstance(same, EmbodiedDataset)
     assert same.robots == {FIELDS_OF_TWO[0]: "arm"}
+
+
+def test_an_embodiment_in_another_order_than_its_data_is_refused(tmp_path):
+    """Fields that the data name, too, were put at each other's places."""
+    own = record_own(tmp_path / "own", "arm", names=("right_joint_1_pos", "right_joint_0_pos"))
+    with pytest.raises(ValueError, match=r"own: state\[0\] is right_joint_1_pos, but the embodiment .* list the rob"):
+        open_datasets([own], embodiments=FIELDS_OF_TWO[:1])
+    assert len(open_datasets([own], embodiments=["right_joint_1_pos,right_joint_0_pos"])) == 1
 
 
 @pytest.mark.parametrize("robot", ["../../elsewhere", "/tmp/arm", ".", "an arm"])

@@ -4,6 +4,7 @@ import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -144,6 +145,17 @@ def test_texts_in_several_row_groups_are_read(tmp_path: Path):
         path.unlink()
     pq.write_table(table, files[0], row_group_size=1)
     assert [entry.tasks for entry in LeRobotDataset(root).entries] == [("push 0",), ("push 1",), ("push 2",)]
+
+
+@pytest.mark.parametrize("content", ["abc", [1, 2], 7], ids=["text", "list", "number"])
+def test_a_picture_whose_bytes_are_none_names_its_file(content: Any, tmp_path: Path):
+    """It was a TypeError that named neither file nor row."""
+    root = write_dataset(tmp_path / "set", [make_episode(0)], storage="image")
+    replace_column(root / DATA, KEY, pa.array([{"bytes": content, "path": None}] * 7))
+    expected = rf"{DATA}, row 0: {KEY} holds an image as (str|list|int), expected bytes; record it again"
+    with pytest.raises(DatasetError, match=expected):
+        LeRobotDataset(root).frames(0, "front")
+    assert any("expected bytes" in fault for fault in check_dataset(root))
 
 
 def test_a_number_that_is_too_large_for_a_float32_is_named_as_it_was_recorded(root: Path):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -115,6 +116,24 @@ def test_numbers_of_tasks_frames_and_episodes_are_whole(name: str, values: Any, 
     pq.write_table(table.set_column(table.column_names.index(name), name, column), root / DATA)
     with pytest.raises(DatasetError, match=rf"{DATA}, row \d: {name} is .*, expected a whole number; copy"):
         LeRobotDataset(root)
+
+
+@pytest.mark.parametrize("name", ["episode_index", "frame_index", "timestamp", "task_index"])
+def test_numbers_in_lists_of_one_are_read_alike(name: str, root: Path):
+    """One list a row ended in a raw error, or in the advice to sort a file that was sorted."""
+    table, expected = pq.read_table(root / DATA), LeRobotDataset(root).episode(0)
+    place = table.column_names.index(name)
+    for width in (1, 2):
+        values = pa.array(np.repeat(table[name].to_numpy(), width))
+        column = pa.FixedSizeListArray.from_arrays(values, width)
+        pq.write_table(table.set_column(place, name, column), root / DATA)
+        if width == 1:
+            episode = LeRobotDataset(root).episode(0)
+            assert episode.timestamps.shape == (7,)
+            assert episode.instruction == expected.instruction
+            continue
+        with pytest.raises(DatasetError, match=f"{DATA}: {name} has 2 numbers a row, expected one; copy"):
+            LeRobotDataset(root)
 
 
 def test_what_the_check_calls_sound_can_be_opened(root: Path):

@@ -297,6 +297,7 @@ def test_extra_columns_are_kept(tmp_path):
         "next.reward": Feature("float32", (1,)),
         "force": Feature("float32", (6,)),
         "note": Feature("string", (1,)),
+        "remark": Feature("large_string", (1,)),
     }
     writer = DatasetWriter.create(
         tmp_path / "set",
@@ -315,6 +316,7 @@ def test_extra_columns_are_kept(tmp_path):
             "next.reward": rng.normal(size=length).astype(np.float32),
             "force": rng.normal(size=(length, 6)).astype(np.float32),
             "note": np.array([f"frame {k}" for k in range(length)]),
+            "remark": np.array([f"remark {k}" for k in range(length)]),
         }
         numbers = rng.normal(size=(length, 1)).astype(np.float32)
         frames = {"top": np.zeros((length, 32, 48, 3), np.uint8)}
@@ -331,7 +333,8 @@ def test_extra_columns_are_kept(tmp_path):
     for i, episode in enumerate(episodes):
         for name in ("next.reward", "force"):
             assert np.array_equal(dataset.column(i, name), episode.extra[name])
-        assert dataset.column(i, "note") == episode.extra["note"].tolist()
+        for name in ("note", "remark"):
+            assert dataset.column(i, name) == episode.extra[name].tolist()
     with pytest.raises(DatasetError, match="has no column 'torque'"):
         dataset.column(0, "torque")
 

@@ -350,7 +350,7 @@ class TestRefused:
         with pytest.raises(ValueError, match=rf"{name} must be a table, one row per frame, got the shape \(7,\)"):
             untyped(episode, None)
 
-    @pytest.mark.parametrize("name", ["", " ", "../x", "a/b", "..", ".hidden", "observation.front"])
+    @pytest.mark.parametrize("name", ["", " ", "../x", "a/b", "..", ".hidden", "observation.front", "head@1"])
     def test_a_camera_name_that_is_no_folder(self, tmp_path, name):
         with pytest.raises(ValueError, match=f"a camera may not be named {name!r}"):
             create_with(tmp_path / "set", cameras=(name,))

@@ -3,6 +3,7 @@ import pytest
 from recordings import make_episode, write_dataset
 
 from video2act.data import DatasetError, DatasetWriter, Episode, LeRobotDataset, open_datasets
+from video2act.data.opening import name_problem
 
 
 @pytest.fixture
@@ -52,10 +53,53 @@ def test_cameras_of_different_sizes_are_named(tmp_path, embodiments):
         open_datasets([tmp_path / "large", tmp_path / "small"], embodiments=embodiments)
 
 
-def record(root, sizes):
-    names = ("a", "b", "c", "d")
+JOINTS = ("pan", "lift", "grip", "roll")
+
+
+class TestNames:
+    def test_numbers_in_another_order_are_not_joined(self, tmp_path):
+        """Two datasets of one robot whose joints stand in another order were joined, and trained on as if they were the
+        same joints."""
+        for name, names in (("one", JOINTS), ("two", JOINTS[::-1])):
+            record(tmp_path / name, {"front": (64, 64)}, names=names)
+        expected = r"one and .*two do not go together: state\[0\] is pan in the first and roll in the second; record"
+        with pytest.raises(DatasetError, match=expected):
+            open_datasets([tmp_path / "one", tmp_path / "two"])
+        again = record(tmp_path / "three", {"front": (64, 64)}, names=JOINTS)
+        assert len(open_datasets([tmp_path / "one", again])) == 2
+
+    def test_two_datasets_of_one_embodiment_are_compared_too(self, tmp_path):
+        for name, names in (("one", JOINTS), ("two", JOINTS[::-1])):
+            record(tmp_path / name, {"front": (64, 64)}, names=names)
+        with pytest.raises(DatasetError, match="is pan in the first and roll in the second"):
+            open_datasets([tmp_path / "one", tmp_path / "two"], embodiments=["one_arm_position"] * 2)
+
+    @pytest.mark.parametrize(
+        ("theirs", "problem"),
+        [
+            (JOINTS, ""),
+            (("state_0", "state_1", "state_2", "state_3"), ""),
+            (("motor_1", "motor_2", "motor_3", "motor_4"), ""),
+            (("pan", "lift", "state_2", "state_3"), ""),
+            (("x", "y", "z", "grip"), "state[0] is pan in one and x in two"),
+            (("pan", "lift", "roll", "grip"), "state[2] is grip in one and roll in two"),
+            (("state_0", "pan", "state_2", "state_3"), "state[0] is pan in one and state_0 in two"),
+        ],
+    )
+    def test_names_that_only_count_say_nothing(self, theirs, problem):
+        assert name_problem("state", JOINTS, theirs, words=("one", "two")) == problem
+        assert bool(name_problem("state", theirs, JOINTS, words=("two", "one"))) == bool(problem)
+
+    def test_counting_names_are_compared_with_each_other(self):
+        ours, theirs = ("joint_1", "joint_2"), ("joint_2", "joint_1")
+        assert name_problem("action", ours, theirs, words=("one", "two"))
+        assert not name_problem("action", ours, ("joint_0", "joint_1"), words=("one", "two"))
+
+
+def record(root, sizes, names=("a", "b", "c", "d")):
     with DatasetWriter.create(
         root, fps=20.0, robot="arm", cameras=tuple(sizes), image_size=sizes, state_names=names, action_names=names
     ) as writer:
         frames = {camera: np.zeros((2, *size, 3), np.uint8) for camera, size in sizes.items()}
         writer.add_episode(Episode(frames, np.zeros((2, 4), np.float32), np.zeros((2, 4), np.float32), "push"))
+    return root

@@ -14,7 +14,7 @@ from PIL import Image
 
 from video2act import cli
 from video2act.data import DatasetError, DatasetWriter, LeRobotDataset
-from video2act.data.robotwin import find_episodes, joint_names
+from video2act.data.robotwin import find_episodes, joint_names, read_episode
 from video2act.embodiment import EMBODIMENTS
 from video2act.programs.convert import convert_robotwin
 
@@ -115,6 +115,25 @@ def test_files_that_are_right_can_be_said_to_be(tmp_path: Path):
     convert_robotwin(write_raw(tmp_path / "raw", range(1)), tmp_path / "set", workers=1, order="rgb")
     shown = LeRobotDataset(tmp_path / "set").frames(0, "cam_high")[0, 20, 20].astype(int)
     assert np.abs(shown - COLOURS["head_camera"][::-1]).max() < 16
+
+
+@pytest.mark.parametrize("form", ["bytes", "table"])
+def test_pictures_may_be_bytes_of_any_form(form: str, tmp_path: Path):
+    """As many bytes as each picture needs, or a row of a table for each; not texts of one length alone."""
+    source = find_episodes(write_raw(tmp_path / "lift", range(1)))[0]
+    expected = read_episode(source).frames["cam_high"]
+    name, file = "observation/head_camera/rgb", h5py.File(source.file, "a")
+    cells = [np.frombuffer(cell, np.uint8) for cell in file[name][:]]  # type: ignore[index,union-attr]
+    del file[name]
+    if form == "table":
+        longest = max(map(len, cells))
+        file[name] = np.stack([np.pad(cell, (0, longest - len(cell))) for cell in cells])
+    else:
+        table = file.create_dataset(name, (len(cells),), h5py.vlen_dtype(np.uint8))
+        for i, cell in enumerate(cells):
+            table[i] = cell
+    file.close()
+    assert np.array_equal(read_episode(source).frames["cam_high"], expected)
 
 
 def test_processed_files_give_the_same_data(tmp_path: Path):
@@ -222,6 +241,24 @@ class TestRefused:
         with pytest.raises(DatasetError, match="picture 2 of cam_high cannot be used"):
             convert_robotwin(raw, tmp_path / "set", workers=1)
 
+    @pytest.mark.parametrize(
+        ("cells", "match"),
+        [
+            (np.full(LENGTH, 2**45), r"found the shape \[\d+\] of int64"),
+            (np.full(LENGTH, -1, np.int32), r"found the shape \[\d+\] of int32"),
+            (np.int64(3), r"found the shape \[\] of int64"),
+            (np.zeros((LENGTH, 4, 4, 3), np.uint8), r"found the shape \[\d+, 4, 4, 3\] of uint8"),
+        ],
+        ids=["huge numbers", "below zero", "one number", "pictures that are not encoded"],
+    )
+    def test_pictures_that_are_no_bytes(self, cells: np.ndarray, match: str, raw: Path, tmp_path: Path):
+        """A number was taken for a count of bytes, which were allocated: a MemoryError that named no file."""
+        with h5py.File(raw / "data/episode0.hdf5", "a") as file:
+            del file["observation/head_camera/rgb"]
+            file["observation/head_camera/rgb"] = cells
+        with pytest.raises(DatasetError, match=rf"episode0\.hdf5: cam_high must hold an encoded picture .*{match}"):
+            convert_robotwin(raw, tmp_path / "set", workers=1)
+
     @pytest.mark.parametrize("kind", ["external", "soft", "storage"])
     def test_what_lies_in_another_file_is_not_read(self, raw: Path, tmp_path: Path, kind: str):
         (tmp_path / "secret").write_bytes(bytes(6 * 6 * 8))
@@ -266,6 +303,12 @@ class TestRefused:
     def test_seeds_that_are_words_name_their_file(self, raw: Path, tmp_path: Path):
         (raw / "seed.txt").write_text("abc 1.5")
         with pytest.raises(DatasetError, match=r"seed\.txt: seed 0 is 'abc', expected a whole number"):
+            convert_robotwin(raw, tmp_path / "set", workers=1)
+
+    @pytest.mark.parametrize("content", [b"\xff\xfe1 2", b"1" * 5000], ids=["no text", "5000 digits"])
+    def test_seeds_that_cannot_be_read_name_their_file(self, content: bytes, raw: Path, tmp_path: Path):
+        (raw / "seed.txt").write_bytes(content)
+        with pytest.raises(DatasetError, match=r"seed\.txt: seed 0 is .*, expected a whole number"):
             convert_robotwin(raw, tmp_path / "set", workers=1)
 
     def test_a_camera_that_the_first_episode_lacks_is_not_dropped(self, tmp_path: Path):

@@ -252,8 +252,15 @@ class TestRefused:
 
     def test_other_names_of_actions(self, data: Path, videos: Path, tmp_path: Path):
         other = write(tmp_path / "other", range(5), actions=("dy", "dx"))
-        with pytest.raises(ValueError, match="name their actions differently: dx, dy and dy, dx"):
+        with pytest.raises(ValueError, match=r"action\[0\] is dx in the first and dy in the second"):
             label(open_datasets([data, other]), open_datasets([videos]), out=tmp_path / "out", training=CONFIG)
+
+    def test_a_state_in_another_order_is_not_read(self, data: Path, tmp_path: Path):
+        """--use-state compared the sizes of the states only, so that a model read x where it had learned y."""
+        turned = write(tmp_path / "turned", [1], has_action=False, state_names=("y", "x"))
+        with pytest.raises(ValueError, match=r"--use-state: state\[0\] is x in the data and y in the videos; leave"):
+            run(data, turned, tmp_path / "out", use_state=True)
+        assert not (tmp_path / "out").exists()
 
     def test_videos_with_actions_and_a_state_or_camera_that_is_not_there(
         self, data: Path, videos: Path, tmp_path: Path

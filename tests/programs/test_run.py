@@ -1,6 +1,7 @@
 """`video2act run`: what is recorded of a run, and that it needs no terminal."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from video2act.config.programs import RunOptions
 from video2act.data import LeRobotDataset, load_origin
+from video2act.data.seeds import recorded_seeds
 from video2act.envs import make_environment
 from video2act.incidents import Incident
 from video2act.interfaces import Environment
@@ -80,6 +82,43 @@ def test_a_dataset_of_other_pictures_is_refused_before_the_episode(saved_policy:
     info.write_text(info.read_text().replace("64", "48"))
     with pytest.raises(ValueError, match=r"height and width of camera.front: \(48, 48\) there, \(64, 64\) here"):
         run(options(saved_policy, record=out), keys=QueuedKeys())
+
+
+class TestAnotherEnvironment:
+    """A recording was continued in another environment, with other pictures and actions, as if it were the first one.
+    Seeds of all its episodes counted as the first environment's."""
+
+    @staticmethod
+    def go_on(saved_policy: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+        def make(name: str, cameras: tuple[str, ...], **given: Any) -> Environment:
+            environment = make_environment(name, cameras, **given)
+            environment.spec = replace(environment.spec, **changes)
+            return environment
+
+        run(options(saved_policy, record=out), keys=QueuedKeys())
+        monkeypatch.setattr("video2act.programs.run.make_environment", make)
+        run(options(saved_policy, record=out, seed=1003), keys=QueuedKeys())
+
+    def test_each_episode_names_its_own(self, saved_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        self.go_on(saved_policy, tmp_path / "recorded", monkeypatch, name="report_world:other")
+        dataset = LeRobotDataset(tmp_path / "recorded")
+        assert recorded_seeds([(dataset, (0, 1))]) == {ENV: [1001], "report_world:other": [1003]}
+
+    @pytest.mark.parametrize(
+        ("changes", "match"),
+        [
+            ({"orientation": "lerobot"}, "orientation of the pictures: upright there, lerobot here"),
+            ({"relative_actions": ()}, r"actions that are changes or speeds: \['dx', 'dy'\] there, \[\] here"),
+        ],
+        ids=["orientation", "relative"],
+    )
+    def test_other_pictures_or_actions_are_refused(
+        self, changes: dict, match: str, saved_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        # the policy itself refuses neither
+        monkeypatch.setattr("video2act.programs.run.make_fitting", lambda _config, make, **_names: make())
+        with pytest.raises(ValueError, match=f"was recorded otherwise \\({match}\\); record into a new folder"):
+            self.go_on(saved_policy, tmp_path / "recorded", monkeypatch, **changes)
 
 
 def test_corrections_alone_become_episodes(saved_policy: Path, tmp_path: Path):

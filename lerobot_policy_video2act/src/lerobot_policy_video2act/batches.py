@@ -18,10 +18,10 @@ PREFIXES = ("observation.", "images.")
 
 
 def camera_name(key: str) -> str:
-    """`observation.images.top` -> `top`; `observation.image` -> `image`."""
+    """`observation.images.top` -> `top`; `observation.image` -> `image`; an @, which marks past images, becomes _."""
     for prefix in PREFIXES:
         key = key.removeprefix(prefix)
-    return key
+    return key.replace("@", "_")
 
 
 def frames(batch: dict[str, Any]) -> dict[str, np.ndarray]:

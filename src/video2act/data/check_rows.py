@@ -10,14 +10,13 @@ import pyarrow.parquet as pq
 
 from video2act.data.dataset_files import DatasetError
 from video2act.data.faults import Recorded
-from video2act.data.lerobot_format import DEFAULT_FEATURES, TASKS_PATH, DatasetInfo, Feature, number_kind
+from video2act.data.lerobot_format import DEFAULT_FEATURES, TASKS_PATH, TEXT, DatasetInfo, Feature, number_kind
 from video2act.data.lerobot_tables import EpisodeEntry, FrameTable, leaf_type, read_column, read_frames, read_table
 from video2act.files.differences import short
 
 TOLERANCE_S = 1e-4
 """largest difference that LeRobot allows between a time and its frame's"""
 
-TEXT = ("string", "large_string")
 NESTED = ("image", "video", "language")
 """dtypes that numpy has no numbers for"""
 

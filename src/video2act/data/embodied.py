@@ -14,7 +14,7 @@ from jaxtyping import Float32
 
 from video2act.data.lerobot_reader import EpisodeData, LeRobotDataset, summarize
 from video2act.data.view import DatasetView
-from video2act.embodiment import EMBODIMENTS, FIELDS, UNIFIED_DIM, make_embodiment
+from video2act.embodiment import EMBODIMENTS, FIELDS, UNIFIED_DIM, fields_of, make_embodiment
 from video2act.statistics import Statistics
 
 
@@ -25,7 +25,7 @@ class EmbodiedDataset(DatasetView):
         parts: LeRobotDatasets or parts of them, with the same cameras and rate.
         embodiments: the name in `EMBODIMENTS` of each part's robot.
     Raises:
-        ValueError: an unknown robot, or one of another size; both sides are named. Two robots of one name.
+        ValueError: an unknown robot, or one of another size or order; both sides are named. Two robots of one name.
     """
 
     robots: dict[str, str]
@@ -45,6 +45,8 @@ class EmbodiedDataset(DatasetView):
             make_embodiment(name, part.state_dim, action_dim=part.action_dim or 0)
             for name, part in zip(embodiments, parts, strict=True)
         )
+        for part, embodiment in zip(parts, embodiments, strict=True):
+            _check_order(part, embodiment)
         self.state_dim = self.action_dim = UNIFIED_DIM
         self.relative_actions = ()  # each robot has its own
         self.robots = _names(parts, embodiments)
@@ -85,6 +87,16 @@ class EmbodiedDataset(DatasetView):
         fields = {place: name for name, place in FIELDS.items()}
         names = tuple(fields.get(place, f"unified_{place}") for place in range(UNIFIED_DIM))
         return {name: replace(entry, names=names) for name, entry in stats.items()}
+
+
+def _check_order(part: LeRobotDataset, embodiment: str) -> None:
+    """Raise ValueError where the data name a field at another place than the embodiment. Other names say nothing."""
+    fields = fields_of(embodiment)
+    for word, names in (("state", part.info.state_names), ("action", part.info.action_names)):
+        for place, (name, field) in enumerate(zip(names, fields, strict=True)):
+            if name != field and name in fields:
+                problem = f"{part.root}: {word}[{place}] is {name}, but the embodiment {embodiment!r} has {field} there"
+                raise ValueError(f"{problem}; list the robot's fields, in the order of its data, as --embodiments")
 
 
 def _names(parts: Sequence[LeRobotDataset], embodiments: Sequence[str]) -> dict[str, str]:

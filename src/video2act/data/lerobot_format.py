@@ -50,6 +50,8 @@ MAX_COUNTS = {"total_episodes": 10**6, "total_tasks": 10**6, "total_frames": 10*
 STATE = "observation.state"
 ACTION = "action"
 IMAGES = "observation.images."
+TEXT = ("string", "large_string")
+"""dtypes of texts"""
 
 
 @dataclass(frozen=True)
@@ -148,12 +150,13 @@ class DatasetInfo:
 
     @property
     def cameras(self) -> dict[str, str]:
-        """camera -> feature that holds its pictures. Where two would share a name, the second keeps its whole one."""
+        """camera -> feature that holds its pictures. Where two would share a name, the second keeps its whole one. An @
+        becomes _, since a policy reads `head@1` as what `head` saw a step ago."""
         found: dict[str, str] = {}
         for key, feature in self.features.items():
             if feature.is_camera:
-                name = key.removeprefix(IMAGES).removeprefix("observation.")
-                found[key if name in found else name] = key
+                name = key.removeprefix(IMAGES).removeprefix("observation.").replace("@", "_")
+                found[key.replace("@", "_") if name in found else name] = key
         return found
 
     @property
@@ -251,7 +254,7 @@ def load_info(root: Path) -> DatasetInfo:
             "convert_dataset_v21_to_v30 --repo-id=..., in LeRobot before 0.5 lerobot.datasets.v30...)",
         )
     try:
-        info = _parse(fields)
+        info = parse_info(fields)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         problem = f"missing field {error}" if isinstance(error, KeyError) else str(error)
         raise DatasetError(f"{path}: {problem}", RESTORE) from error
@@ -271,14 +274,22 @@ def number_kind(dtype: str) -> str | None:
 
 def arrow_type(feature: Feature) -> pa.DataType:
     """How a column is stored so that `datasets` reads it without a cast: a scalar for shape (1,), else a list of
-    fixed size."""
-    scalar = pa.type_for_alias(feature.dtype)
+    fixed size. Raises ValueError for a column that could not be read back."""
     if len(feature.shape) != 1:
         raise ValueError(f"only columns of one axis are written, got the shape {feature.shape}; flatten it")
+    if feature.dtype in TEXT and feature.shape != (1,):
+        raise ValueError(f"texts are written one a row, got the shape {feature.shape}; make a column of each")
+    if feature.dtype not in TEXT and number_kind(feature.dtype) is None:
+        kinds = f"a kind of number (float32, int64, bool, ...) or {TEXT[0]}"
+        raise ValueError(f"its dtype is {feature.dtype!r}, expected {kinds}")
+    scalar = pa.type_for_alias(feature.dtype)
+    if feature.dtype not in TEXT and scalar != pa.from_numpy_dtype(np.dtype(feature.dtype)):
+        raise ValueError(f"its dtype {feature.dtype!r} has several meanings; name it with its bits, such as float32")
     return scalar if feature.shape == (1,) else pa.list_(scalar, feature.shape[0])
 
 
-def _parse(fields: dict[str, Any]) -> DatasetInfo:
+def parse_info(fields: dict[str, Any]) -> DatasetInfo:
+    """What `info.json` says. Raises ValueError, or what a value of another kind leads to."""
     fps = _rate(fields["fps"], "fps")
     if fps != round(fps):
         raise ValueError(f"LeRobotDataset v3.0 stores a whole number of frames per second, got fps={fps:g}")

@@ -35,6 +35,8 @@ OWN = (SEED, ENVIRONMENT, SEEN, UNSEEN)
 
 MAX_TIME_S, MAX_NUMBER = 10**9, 2**53
 """of a time, and of numbers of rows and tasks"""
+INDEX_COLUMNS = ("episode_index", "frame_index", "timestamp", "task_index")
+"""of a data file, which say where a row belongs"""
 MANY_ROWS = 10**4
 """in a file: above, its columns are read in parallel, which takes longer for small ones"""
 NONE: Mapping[str, int] = {}
@@ -189,13 +191,14 @@ def read_frames(root: Path, info: DatasetInfo, *, file: Path, episodes: list[Epi
     not a finite number."""
     path = root / file
     vectors = (*info.state, *info.action)
-    columns = [*dict.fromkeys(("episode_index", "frame_index", "timestamp", "task_index", *vectors))]
+    columns = [*dict.fromkeys((*INDEX_COLUMNS, *vectors))]
     sizes = {name: info.features[name].size for name in columns if name in info.features}
     table = read_table(path, columns, max_rows=sum(episode.length for episode in episodes), sizes=sizes)
     missing = [name for name in columns if name not in table.column_names]
     if missing:
         raise DatasetError(f"{path} lacks the column {', '.join(missing)}, which meta/info.json declares")
     arrays = {name: _array(path, table, name=name) for name in columns}
+    arrays |= {name: _one_each(path, arrays[name], name=name) for name in INDEX_COLUMNS}
     for name in ("episode_index", "frame_index", "task_index"):
         _check_whole(path, arrays[name], name=name)
     # sorted once: a file of thousands of episodes is not searched for each of them
@@ -231,7 +234,8 @@ def read_column(root: Path, file: Path, *, name: str, first: int, count: int) ->
     if name not in table.column_names:
         raise DatasetError(f"{path} has no column {name!r}")
     rows = table.slice(first, count)
-    if not pa.types.is_string(table.schema.field(name).type):
+    kind = table.schema.field(name).type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         return _array(path, rows, name=name)
     texts: list[Any] = rows[name].to_pylist()
     if None in texts:
@@ -293,6 +297,13 @@ def _check_whole(path: Path, values: np.ndarray, *, name: str) -> None:
     if is_wrong.any():
         row = int(is_wrong.argmax())
         raise DatasetError(f"{path}, row {row}: {name} is {values[row]}, expected a whole number", COPY)
+
+
+def _one_each(path: Path, values: np.ndarray, *, name: str) -> np.ndarray:
+    """One number for each row, which some writers put into a list of one."""
+    if values.ndim > 1 and values.shape[1] != 1:
+        raise DatasetError(f"{path}: {name} has {values.shape[1]} numbers a row, expected one", COPY)
+    return values.reshape(len(values))
 
 
 def _array(path: Path, table: pa.Table, *, name: str) -> np.ndarray:

@@ -10,6 +10,7 @@ Encoding is the slow part and needs no writer: `encode_episode` may run in other
 place.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -34,6 +35,7 @@ from video2act.data.lerobot_format import (
     DatasetInfo,
     Feature,
     load_info,
+    parse_info,
 )
 from video2act.data.lerobot_tables import read_episodes, read_table, read_tasks
 from video2act.data.origin import ORIGIN_PATH, RELATIVE, origin_json
@@ -116,8 +118,8 @@ class DatasetWriter:
 
         Raises:
             FileExistsError: the folder holds something already.
-            ValueError: a frame rate that is not a whole number, a camera or column that cannot be stored, or a relative
-                action that is not among the names.
+            ValueError: a frame rate that is not a whole number, a camera, column or name that cannot be stored, or a
+                relative action that is not among the names.
         """
         root = Path(root)
         if len(set(cameras)) != len(cameras):
@@ -141,6 +143,7 @@ class DatasetWriter:
             state=(STATE,) if state_names else (),
             action=(ACTION,) if action_names else (),
         )
+        parse_info(json.loads(info.to_json()))  # nothing is recorded that a reader would refuse
         lock = _take(root)
         # the folder appears whole: a dataset either has its description and its origin, or does not exist
         draft = root / ".staging" / "meta"

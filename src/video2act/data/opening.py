@@ -1,10 +1,11 @@
 """Folders -> a dataset: one, several as one, or some episodes of them.
 
-Datasets must agree in everything that a policy is built for. Robots are compared by name, because equal numbers of
-joints do not make equal joints. Different robots go together if their embodiments are given: then their vectors become
-the unified one.
+Datasets must agree in everything that a policy is built for. Robots are compared by name, and so are the numbers of
+state and action, because equal numbers of joints do not make equal joints. Different robots go together if their
+embodiments are given: then their vectors become the unified one.
 """
 
+import re
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -23,6 +24,8 @@ AnyDataset = Dataset | PathLike[str] | str
 """a dataset, or what `open_dataset` takes"""
 _OF_A_ROBOT = ("robot", "state_dim", "action_dim")
 """may differ between datasets whose embodiments are given"""
+APART, SEVERAL = "record them alike, train on them apart", ", or train with each one's --embodiments"
+SAME = "If two names mean the same, give both datasets one of them in meta/info.json"
 
 
 def open_dataset(
@@ -77,10 +80,13 @@ def open_datasets(
             given = f"got {len(embodiments)}: {', '.join(embodiments) or 'none'}"
             raise ValueError(f"{len(parts)} datasets need as many embodiments, one each, {given}")
         _check_alike(parts, ("fps", "cameras", "orientation"))
+        for embodiment in dict.fromkeys(embodiments):
+            _check_names([part for part, own in zip(parts, embodiments, strict=True) if own == embodiment], APART)
         return EmbodiedDataset(parts, embodiments, episodes=chosen)
     if len(parts) == 1 and chosen is None:
         return parts[0]
     _check_alike(parts, ("fps", "cameras", "orientation", *_OF_A_ROBOT))
+    _check_names(parts, f"{APART}{SEVERAL}")
     # one that records none says nothing: the policy does, for all (`check_relative_agree`)
     _check_alike([part for part in parts if part.relative_actions], ("relative_actions",))
     return DatasetView(parts, chosen)
@@ -152,7 +158,6 @@ def _check_alike(parts: Sequence[LeRobotDataset], names: Sequence[str]) -> None:
     for other in parts[1:]:
         first = parts[0]
         pairs = {name: (getattr(first, name), getattr(other, name)) for name in names}
-        remedy = "record them alike, train on them apart"
         if "cameras" in pairs:
             ours, theirs = pairs["cameras"] = sizes(first), sizes(other)
             if ours.keys() == theirs.keys():  # name the one that differs
@@ -160,6 +165,36 @@ def _check_alike(parts: Sequence[LeRobotDataset], names: Sequence[str]) -> None:
                 del pairs["cameras"]
         for name, (value, others) in pairs.items():
             if value != others:
-                several = ", or train with each one's --embodiments" if name in _OF_A_ROBOT else ""
                 found = f"{name} is {value} in the first and {others} in the second"
-                raise DatasetError(f"{first.root} and {other.root} do not go together: {found}", remedy + several)
+                remedy = APART + (SEVERAL if name in _OF_A_ROBOT else "")
+                raise DatasetError(f"{first.root} and {other.root} do not go together: {found}", remedy)
+
+
+def _check_names(parts: Sequence[LeRobotDataset], remedy: str) -> None:
+    """Raise DatasetError where a number of the state or the action is another one in the next dataset."""
+    for number, first in enumerate(parts):
+        for other in parts[number + 1 :]:  # each with each: names that only count agree with any others
+            for word in ("state", "action"):
+                ours, theirs = (getattr(part.info, f"{word}_names") for part in (first, other))
+                if problem := name_problem(word, ours, theirs, words=("the first", "the second")):
+                    together = f"{first.root} and {other.root} do not go together: {problem}"
+                    raise DatasetError(together, f"{remedy}. {SAME}")
+
+
+def name_problem(word: str, ours: Sequence[str], theirs: Sequence[str], *, words: tuple[str, str]) -> str:
+    """The first number of two vectors of one size that is not the same one by its names; empty if there is none. A name
+    that only counts (`state_0`, `motor_1`) says nothing, unless the other vector has it elsewhere.
+
+    Args:
+        word: `state` or `action`.
+        words: where the vectors stand: `the first`.
+    """
+    known = {*ours} & {*theirs}
+    for place, pair in enumerate(zip(ours, theirs, strict=False)):
+        own, other = pair
+        if own == other:
+            continue
+        counting = [bool(re.fullmatch(rf"\D*({place}|{place + 1})", name)) for name in pair]
+        if not all(counting) and (not any(counting) or not known.isdisjoint(pair)):
+            return f"{word}[{place}] is {own} in {words[0]} and {other} in {words[1]}"
+    return ""

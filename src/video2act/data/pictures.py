@@ -117,10 +117,14 @@ def _decoded(path: Path, key: str, *, cells: list[tuple[int, Any]], size: tuple[
         if cell and not isinstance(cell, dict):
             problem = f"{path}: {key} must hold images as {{bytes, path}}, found {type(cell).__name__}"
             raise DatasetError(problem, "record it again")
-        if not cell or not cell.get("bytes"):
+        data = cell.get("bytes") if cell else None
+        if data and not isinstance(data, bytes):
+            problem = f"{path}, row {row}: {key} holds an image as {type(data).__name__}, expected bytes"
+            raise DatasetError(problem, "record it again")
+        if not data:
             named = f" and only names {str(cell['path'])[:60]}" if cell and cell.get("path") else ""
             raise DatasetError(f"{path}, row {row}: {key} holds no image{named}; let LeRobot embed the images")
         try:
-            yield decode_picture(cell["bytes"], size)
+            yield decode_picture(data, size)
         except ValueError as error:
             raise DatasetError(f"{path}, row {row}: {key} is not a readable image: {error}; copy it again") from error

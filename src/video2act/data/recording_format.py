@@ -7,7 +7,18 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from video2act.data.lerobot_format import ACTION, DEFAULT_FEATURES, IMAGES, STATE, DatasetInfo, Feature, arrow_type
+from video2act.data.lerobot_format import (
+    ACTION,
+    DEFAULT_FEATURES,
+    IMAGES,
+    MAX_LETTERS,
+    STATE,
+    TEXT,
+    DatasetInfo,
+    Feature,
+    arrow_type,
+)
+from video2act.data.pictures import MAX_PIXELS
 from video2act.data.video_file import CODEC, PIXEL_FORMAT
 
 
@@ -55,8 +66,10 @@ def describe_features(
 ) -> dict[str, Feature]:
     """The features of `info.json`. Raises ValueError: a camera or an extra column that cannot be stored, or has the
     name of another."""
-    for camera in sizes:
+    for camera, (h, w) in sizes.items():
         _check_camera(camera)
+        if storage == "image" and h * w > MAX_PIXELS:
+            raise ValueError(f"camera {camera!r} has {h} x {w} px; images have at most {MAX_PIXELS} px: store a video")
     vectors = {STATE: state_names, ACTION: action_names}
     features = {key: Feature("float32", (len(names),), names) for key, names in vectors.items() if names}
     for camera, (h, w) in sizes.items():
@@ -73,8 +86,8 @@ def describe_features(
         axes = ("height", "width", "channels")
         features[IMAGES + camera] = Feature(storage, (h, w, 3), axes, video if storage == "video" else None)
     for name, feature in extra.items():
-        if name in features or name in DEFAULT_FEATURES or "/" in name:
-            raise ValueError(f"a column may not be named {name!r}: it exists, or holds a slash; choose another name")
+        if name in {*features, *DEFAULT_FEATURES, STATE, ACTION} or "/" in name:
+            raise ValueError(f"a column may not be named {name!r}: it has a use, or holds a slash; choose another name")
         try:
             arrow_type(feature)
         except ValueError as error:
@@ -87,6 +100,13 @@ def _check_camera(name: str) -> None:
     if not name.strip() or name.startswith(".") or any(letter in name for letter in "/\\\0"):
         remedy = "a folder will have this name; use letters, digits, _ and -"
         raise ValueError(f"a camera may not be named {name!r}: {remedy}")
+    if "@" in name:
+        raise ValueError(f"a camera may not be named {name!r}: head@1 is what head saw a step ago; leave the @ out")
+    if len(f"{IMAGES}{name}".encode()) > MAX_LETTERS:
+        most = MAX_LETTERS - len(IMAGES)
+        raise ValueError(
+            f"a camera's name may have {most} bytes, {name[:20]!r}... has {len(name.encode())}; shorten it"
+        )
     if name.startswith("observation."):
         raise ValueError(f"a camera may not be named {name!r}: call it {name.split('.')[-1]!r}, the rest is added")
 
@@ -145,7 +165,7 @@ def _check_column(name: str, values: np.ndarray, *, feature: Feature, length: in
     expected = (length, *feature.shape)
     if values.shape != expected and not (feature.shape == (1,) and values.shape == (length,)):
         raise ValueError(f"{name}: expected the shape {expected}, one row per frame, got {values.shape}")
-    if feature.dtype in ("string", "large_string"):
+    if feature.dtype in TEXT:
         if values.dtype.kind != "U" and not all(isinstance(text, str) for text in values.ravel()):
             raise ValueError(f"{name}: expected texts, got {values.dtype}")
         return

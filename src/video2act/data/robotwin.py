@@ -10,6 +10,7 @@ so it gives one step less than it has moments, as does the processed file made o
 
 import re
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,10 +81,12 @@ def _source(folder: Path, file: Path, *, instructions: Path | None) -> Source:
     if instructions is not None:
         beside = [instructions / f"episode{number}.json"]
     seeds_file, seed = file.parent.parent / "seed.txt", None
-    seeds = seeds_file.read_text().split() if file.parent.name == "data" and seeds_file.is_file() else []
+    # bytes that are no text become letters that are no number
+    is_there = file.parent.name == "data" and seeds_file.is_file()
+    seeds = seeds_file.read_text(encoding="utf-8", errors="replace").split() if is_there else []
     if number < len(seeds):
-        if not re.fullmatch(r"\d+", seeds[number]):
-            problem = f"{seeds_file}: seed {number} is {seeds[number]!r}, expected a whole number"
+        if not re.fullmatch(r"\d{1,18}", seeds[number]):
+            problem = f"{seeds_file}: seed {number} is {seeds[number][:40]!r}, expected a whole number"
             raise DatasetError(problem, "correct or remove the file")
         seed = int(seeds[number])
     found = next((path for path in beside if path.is_file()), None)
@@ -214,9 +217,20 @@ def _pictures(path: Path, file: Any, *, is_raw: bool) -> dict[str, Any]:
     found = {own: _find(path, file, name=name) for own, name in names.items()}
     cameras = {own: cells for own, cells in found.items() if hasattr(cells, "shape")}
     for own, cells in cameras.items():
-        if cells.dtype.itemsize > MAX_PICTURE_BYTES:
-            raise DatasetError(f"{path}: {own} has pictures of {cells.dtype.itemsize} bytes", FOREIGN)
+        if not _holds_bytes(cells):
+            found = f"found the shape {list(cells.shape)} of {cells.dtype}"
+            raise DatasetError(f"{path}: {own} must hold an encoded picture for each moment, {found}", FOREIGN)
+        if (size := cells.dtype.itemsize * prod(cells.shape[1:])) > MAX_PICTURE_BYTES:
+            raise DatasetError(f"{path}: {own} has pictures of {size} bytes", FOREIGN)
     return cameras
+
+
+def _holds_bytes(cells: Any) -> bool:
+    """Whether each moment has bytes: equally many of them, as many as it needs, or a row of a table."""
+    kind, num_axes = cells.dtype, len(cells.shape)
+    if kind.kind == "O":
+        return num_axes == 1 and (kind.metadata or {}).get("vlen") in (bytes, str, np.dtype(np.uint8))
+    return (num_axes == 1 and kind.kind in "SV") or (num_axes == 2 and kind == np.uint8)
 
 
 def _decode(path: Path, camera: str, *, cells: Any, order: Order) -> UInt8[np.ndarray, "t _h _w 3"]:

@@ -10,6 +10,7 @@ on these labels is VPT's recipe (arXiv 2206.11795), and the control that every u
 """
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from video2act.config.training_options import LabelOptions
 from video2act.data import Dataset, load_origin, open_datasets, parse_episodes
 from video2act.data.labels import LABELS, Labels, label_notes, recorded_parts
 from video2act.data.lerobot_format import INFO_PATH, load_info
-from video2act.data.opening import AnyDataset, as_dataset
+from video2act.data.opening import SAME, AnyDataset, as_dataset, name_problem
 from video2act.files.differences import differences
 from video2act.frames import fit_problem
 from video2act.training.resuming import check_out, differs_from_finished, settings_of
@@ -100,14 +101,6 @@ def _check(
         raise ValueError("label learns from recorded actions, but the data have none; name datasets that have")
     if notes := label_notes(data):
         raise ValueError(f"label learns from recorded actions, but {notes[0]}; name the recorded ones")
-    first, *others = recorded_parts(data)
-    for other in others:
-        ours, theirs = first.info.action_names, other.info.action_names
-        if ours != theirs:
-            raise ValueError(
-                f"{first.root} and {other.root} name their actions differently: {', '.join(ours)} and "
-                f"{', '.join(theirs)}; label with one of them"
-            )
     if len(data) < HANDFUL:
         raise ValueError(f"label needs at least {HANDFUL} episodes with recorded actions, got {len(data)}; record more")
     if videos.action_dim is not None:
@@ -139,6 +132,10 @@ def _check(
             f"--use-state: the state has {data.state_dim} numbers in the data and {videos.state_dim} in the videos"
         )
         raise ValueError(f"{problem}; leave it out")
+    for one, other in product(recorded_parts(data), recorded_parts(videos)) if use_state else ():
+        names = one.info.state_names, other.info.state_names
+        if problem := name_problem("state", *names, words=("the data", "the videos")):
+            raise ValueError(f"--use-state: {problem}; leave it out, or record them alike. {SAME}")
 
 
 def _check_out(out: Path, settings: dict[str, Any], *, total: int) -> None:

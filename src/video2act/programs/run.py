@@ -19,8 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from video2act.config.programs import RunOptions
-from video2act.data import DatasetWriter, Episode
-from video2act.data.lerobot_format import ACTION, INFO_PATH, STATE, DatasetInfo, Feature
+from video2act.data import DatasetWriter, Episode, load_origin
+from video2act.data.lerobot_format import ACTION, INFO_PATH, STATE, Feature
+from video2act.data.origin import orientation_of, relative_actions_of
 from video2act.engines.choice import check_engine, load_policy
 from video2act.envs import is_simulated, make_environment
 from video2act.evaluation.sources import rendered_size
@@ -119,7 +120,7 @@ def _episodes(live: Live, options: RunOptions, *, environment: Environment, writ
         if writer is not None and episode.is_kept:
             whole = [slice(0, len(episode.actions))] if episode.actions else []
             for stretch in whole if options.record_only == "all" else episode.corrections:
-                writer.add_episode(_row(episode, stretch, cameras=environment.spec.cameras, seed=options.seed + number))
+                writer.add_episode(_row(episode, stretch, spec=environment.spec, seed=options.seed + number))
                 recorded += 1
         done = replace(
             done,
@@ -144,7 +145,7 @@ def _open(options: RunOptions, spec: EnvironmentSpec, *, ending: ExitStack) -> D
             raise ValueError(
                 f"{options.record} has no column {INTERVENTION!r}; record into a new folder and train on both"
             )
-        if changed := differences(_shape_of(writer.info), _shape_of(spec), words=("there", "here")):
+        if changed := differences(_form_of(writer), _form_of(spec), words=("there", "here")):
             raise ValueError(
                 f"{options.record} was recorded otherwise ({'; '.join(changed)}); record into a new folder"
             )
@@ -165,32 +166,40 @@ def _open(options: RunOptions, spec: EnvironmentSpec, *, ending: ExitStack) -> D
     )
 
 
-def _shape_of(recorded: DatasetInfo | EnvironmentSpec) -> dict[str, Any]:
-    """What the episodes of a dataset have in common."""
+def _form_of(recorded: DatasetWriter | EnvironmentSpec) -> dict[str, Any]:
+    """What the episodes of a dataset have in common. Each episode names its environment."""
     if isinstance(recorded, EnvironmentSpec):
+        known = recorded
         state, action = recorded.state_names, recorded.action_names
         sizes = recorded.frame_sizes
+        relative, orientation = recorded.relative_actions, recorded.orientation
     else:
+        known, root, origin = recorded.info, recorded.root, load_origin(recorded.root)
         absent = Feature("float32", ())
-        state, action = (recorded.features.get(column, absent).names or () for column in (STATE, ACTION))
-        sizes = {camera: recorded.features[key].shape[:2] for camera, key in recorded.cameras.items()}
+        state, action = (known.features.get(column, absent).names or () for column in (STATE, ACTION))
+        sizes = {camera: known.features[key].shape[:2] for camera, key in known.cameras.items()}
+        relative = relative_actions_of(origin, root, info=known)
+        orientation = orientation_of(origin, root, info=known)
     return {
-        "robot": recorded.robot,
-        "control steps per second": round(recorded.fps),
+        "robot": known.robot,
+        "control steps per second": round(known.fps),
         "state": state,
         "action": action,
+        "actions that are changes or speeds": sorted(relative),
+        "orientation of the pictures": orientation,
         "height and width of camera": sizes,
     }
 
 
-def _row(episode: LiveEpisode, part: slice, *, cameras: tuple[str, ...], seed: int) -> Episode:
+def _row(episode: LiveEpisode, part: slice, *, spec: EnvironmentSpec, seed: int) -> Episode:
     seen = episode.observations[part]
     return Episode(
-        frames={camera: np.stack([each.images[camera] for each in seen]) for camera in cameras},
+        frames={camera: np.stack([each.images[camera] for each in seen]) for camera in spec.cameras},
         state=np.stack([each.state for each in seen]).astype(np.float32),
         action=np.stack(episode.actions[part]).astype(np.float32),
         instruction=[each.instruction for each in seen],
         seed=seed if part.start == 0 else None,
+        environment=spec.name,
         extra={INTERVENTION: np.array(episode.is_by_hand[part])},
     )
 
