@@ -41,7 +41,7 @@ from video2act.data.pictures import encode_png
 from video2act.data.recording_format import Episode, check_episode, describe_features
 from video2act.data.statistics import Stats, combine, image_stats
 from video2act.data.video_file import encode
-from video2act.files.atomic import disk_full_says, publish, write_bytes
+from video2act.files.atomic import disk_full_says, publish, remove_unfinished, write_bytes
 from video2act.files.lock import FolderLock, InUseError
 
 FOREIGN = "another program wrote this dataset; record into a new folder and train on both"
@@ -165,6 +165,7 @@ class DatasetWriter:
         root = Path(root)
         _own_info(root)  # a folder that is no dataset of ours gets no lock
         with _locked(root) as lock:
+            remove_unfinished(root)
             info = _own_info(root)  # again: another program may have added episodes before this one had the lock
             tasks, stats = cls._recorded(root, info)
             # they are written before an episode exists
