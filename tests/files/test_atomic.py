@@ -11,13 +11,12 @@ from video2act.files.atomic import ABANDONED_S, replacing, write_bytes
 def test_two_writers_of_one_file_do_not_mix(tmp_path: Path):
     """They shared a temporary file: the first one published what the second had half written."""
     path = tmp_path / "info.json"
-    with replacing(path) as second:
-        with second.open("wb") as half:
-            half.write(b"BBB")
-            half.flush()
-            write_bytes(path, b"AAAAAA")
-            assert path.read_bytes() == b"AAAAAA"
-            half.write(b"BBB")
+    with replacing(path) as second, second.open("wb") as half:
+        half.write(b"BBB")
+        half.flush()
+        write_bytes(path, b"AAAAAA")
+        assert path.read_bytes() == b"AAAAAA"
+        half.write(b"BBB")
     assert path.read_bytes() == b"BBBBBB"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -82,6 +82,37 @@ def encode_episode(episode: Episode, info: DatasetInfo, *, folder: Path | str) -
     return EncodedEpisode(replace(episode, frames={}), folder, videos, images, stats)
 
 
+def empty_info(
+    *,
+    fps: float,
+    robot: str,
+    cameras: tuple[str, ...],
+    image_size: int | tuple[int, int] | Mapping[str, int | tuple[int, int]],
+    state_names: tuple[str, ...],
+    action_names: tuple[str, ...],
+    extra: Mapping[str, Feature] | None = None,
+    storage: Literal["video", "image"] = "video",
+) -> DatasetInfo:
+    """The description of a dataset that holds no episode yet; nothing is written. Arguments as for
+    `DatasetWriter.create`. Raises ValueError: it cannot be stored."""
+    if len(set(cameras)) != len(cameras):
+        raise ValueError(f"each camera needs a name of its own, got {', '.join(cameras)}")
+    if fps <= 0 or abs(fps - round(fps)) > 1e-6:  # a rate that comes from 1 / period is not exact
+        raise ValueError(f"LeRobotDataset v3.0 stores a whole number of frames per second, got fps={fps:g}")
+    sizes = _sizes(cameras, image_size, storage=storage)
+    features = describe_features(
+        round(fps), sizes, state_names=state_names, action_names=action_names, extra=extra or {}, storage=storage
+    )
+    return DatasetInfo(
+        robot,
+        round(fps),
+        features,
+        video_path=VIDEO_PATH if storage == "video" else None,
+        state=(STATE,) if state_names else (),
+        action=(ACTION,) if action_names else (),
+    )
+
+
 class DatasetWriter:
     """The only process that changes a dataset; a second one is refused. Use `create` or `resume`."""
 
@@ -125,23 +156,17 @@ class DatasetWriter:
                 relative action that is not among the names.
         """
         root = Path(root)
-        if len(set(cameras)) != len(cameras):
-            raise ValueError(f"each camera needs a name of its own, got {', '.join(cameras)}")
-        if fps <= 0 or abs(fps - round(fps)) > 1e-6:  # a rate that comes from 1 / period is not exact
-            raise ValueError(f"LeRobotDataset v3.0 stores a whole number of frames per second, got fps={fps:g}")
         _check_empty(root)
         check_relative_actions(relative_actions, action_names)
-        sizes = _sizes(cameras, image_size, storage=storage)
-        features = describe_features(
-            round(fps), sizes, state_names=state_names, action_names=action_names, extra=extra or {}, storage=storage
-        )
-        info = DatasetInfo(
-            robot,
-            round(fps),
-            features,
-            video_path=VIDEO_PATH if storage == "video" else None,
-            state=(STATE,) if state_names else (),
-            action=(ACTION,) if action_names else (),
+        info = empty_info(
+            fps=fps,
+            robot=robot,
+            cameras=cameras,
+            image_size=image_size,
+            state_names=state_names,
+            action_names=action_names,
+            extra=extra,
+            storage=storage,
         )
         with _locked(root) as lock:
             _check_empty(root)  # another program may have filled it before this one had the lock
