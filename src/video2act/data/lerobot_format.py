@@ -161,6 +161,11 @@ class DatasetInfo:
         """Those of `cameras` that are video files; the others are images in the data files."""
         return {camera: key for camera, key in self.cameras.items() if self.features[key].dtype == "video"}
 
+    @property
+    def depth(self) -> tuple[str, ...]:
+        """Features that hold pictures and are no camera. They are not read."""
+        return tuple(key for key, feature in self.features.items() if feature.is_picture and not feature.is_camera)
+
     def rate_faults(self) -> list[str]:
         """Cameras whose feature declares another rate than the dataset."""
         rates = {camera: (self.features[key].video or {}).get("video.fps") for camera, key in self.cameras.items()}

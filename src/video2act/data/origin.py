@@ -88,7 +88,8 @@ def check_origin(root: Path | str, settings: Mapping[str, Any], *, made: str) ->
         DatasetError: it was made with other settings; each difference is named.
     """
     origin = {"orientation": "upright", **load_origin(root)}
-    changed = [f"{k} was {origin.get(k)!r}, now {value!r}" for k, value in settings.items() if origin.get(k) != value]
+    now = json.loads(origin_json(settings))  # as they would be read again: a tuple is a list there
+    changed = [f"{k} was {origin.get(k)!r}, now {value!r}" for k, value in now.items() if origin.get(k) != value]
     if changed:
         remedy = "repeat the settings, or choose a new folder"
         raise DatasetError(f"{root} was {made} otherwise: {'; '.join(changed)}", remedy)
