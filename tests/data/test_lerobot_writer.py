@@ -93,6 +93,21 @@ def test_resuming_gives_what_was_never_interrupted(tmp_path, dataset):
     assert contents(root) == contents(dataset)
 
 
+@pytest.mark.parametrize("splits", [{"train": "0:2"}, {"train": "0:1", "val": "1:2"}])
+def test_resuming_keeps_what_others_put_into_info(dataset, splits: dict[str, str]):
+    """Their fields were gone, and all episodes were in one split."""
+    path = dataset / "meta/info.json"
+    info = json.loads(path.read_text()) | {"calibration": "3 March", "splits": splits, "video_files_size_in_mb": 500}
+    info["features"]["action"] |= {"names": {"motors": ["dx", "dy"]}, "unit": "m"}
+    path.write_text(json.dumps(info))
+    with DatasetWriter.resume(dataset) as writer:
+        writer.add_episode(make_episode(2))
+    counts = {"total_episodes": 3, "total_frames": 19}
+    kept = splits if "val" in splits else {"train": "0:3"}
+    assert json.loads(path.read_text()) == info | counts | {"splits": kept}
+    assert check_dataset(dataset) == []
+
+
 @pytest.mark.parametrize("episodes", [0, 1])
 def test_after_a_kill_statistics_and_tasks_are_those_of_the_complete_episodes(tmp_path, monkeypatch, episodes: int):
     """They were those of the episode that was not complete, until another one was recorded."""
