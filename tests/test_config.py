@@ -252,6 +252,11 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: VideoTrainConfig(validation_fraction=0.0), r"lie in \(0, 1\), got 0.0"),
     (lambda: VideoTrainConfig(validation_fraction=1.0), r"lie in \(0, 1\), got 1.0"),
     (lambda: VideoTrainConfig(batch_size=0), "batch_size must be at least 1, got 0"),
+    (lambda: unchecked(VideoTrainConfig, batch_size=(8, 8)), r"batch_size must be a whole number, got \[8, 8\]"),
+    (lambda: unchecked(VideoTrainConfig, batch_size=1.5), "batch_size must be a whole number, got 1.5"),
+    (lambda: unchecked(TrainConfig, learning_rate="1e-4"), "learning_rate must be a number, got '1e-4'"),
+    (lambda: unchecked(VideoTrainConfig, sizes_px=64), "sizes_px must be a tuple, got 64"),
+    (lambda: unchecked(VideoTrainConfig, sizes_px="64"), "sizes_px must be a tuple, got '64'"),
 ]
 
 

@@ -1,6 +1,7 @@
 """State and action under other names, in parts, or not there; pictures that are no cameras."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -17,6 +18,7 @@ from video2act.data.lerobot_format import load_info
 from video2act.data.opening import open_as_trained
 from video2act.files.run_folder import DATA_FILE
 from video2act.presets import PRESETS, make_preset
+from video2act.programs.info import check
 from video2act.programs.info.dataset import describe_dataset
 from video2act.programs.train_video import train_video
 
@@ -149,6 +151,30 @@ def test_depth_is_no_colour_camera(root, changes):
     assert data.cameras == ("front",)
     assert "not a colour camera" in describe_dataset(root)
     assert check_dataset(root) == []
+    assert "picture decoded, but not observation.images.wrist, which is no colour camera; nothing is" in check(root)
+
+
+@pytest.mark.parametrize(
+    ("missing", "match"),
+    [
+        ("file", r"wrist/chunk-000/file-000\.mp4 does not exist, but episode 0 refers to it"),
+        ("column", r"episode 0 has no videos/observation\.images\.wrist/file_index, but meta/info\.json declares"),
+        ("all", r"episode 0 has no videos/observation\.depth/chunk_index, but meta/info\.json declares"),
+    ],
+)
+def test_depth_that_is_declared_and_not_there_is_found(root, missing, match):
+    """The check said that every picture was decoded."""
+    change_feature(root, "observation.images.wrist", info={"is_depth_map": True})
+    path = min(root.glob("meta/episodes/*/*.parquet"))
+    if missing == "file":
+        (root / "videos/observation.images.wrist/chunk-000/file-000.mp4").unlink()
+    elif missing == "column":
+        pq.write_table(pq.read_table(path).drop_columns(["videos/observation.images.wrist/file_index"]), path)
+    else:
+        info = json.loads((root / "meta/info.json").read_text())
+        change_info(root, features=info["features"] | {"observation.depth": {"dtype": "video", "shape": [64, 64, 1]}})
+    (fault,) = check_dataset(root)
+    assert re.search(match, fault)
 
 
 def test_a_rate_that_is_null_is_the_datasets(root):

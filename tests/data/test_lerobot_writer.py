@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from recordings import CAMERAS, FPS, SIZE, contents, copy, make_episode, make_writer, read_numbers, write_dataset
 
-from video2act.data import DatasetError, DatasetWriter, Episode, LeRobotDataset, load_origin
+from video2act.data import DatasetError, DatasetWriter, Episode, LeRobotDataset, lerobot_writer, load_origin
 from video2act.data.check import check_dataset
 from video2act.data.lerobot_format import Feature, load_info
 from video2act.data.lerobot_tables import read_tasks
 from video2act.data.recording_format import check_episode
 from video2act.files.atomic import write_bytes
+from video2act.files.lock import FolderLock
 
 
 @pytest.fixture
@@ -92,6 +93,21 @@ def test_resuming_gives_what_was_never_interrupted(tmp_path, dataset):
     assert contents(root) == contents(dataset)
 
 
+@pytest.mark.parametrize("splits", [{"train": "0:2"}, {"train": "0:1", "val": "1:2"}])
+def test_resuming_keeps_what_others_put_into_info(dataset, splits: dict[str, str]):
+    """Their fields were gone, and all episodes were in one split."""
+    path = dataset / "meta/info.json"
+    info = json.loads(path.read_text()) | {"calibration": "3 March", "splits": splits, "video_files_size_in_mb": 500}
+    info["features"]["action"] |= {"names": {"motors": ["dx", "dy"]}, "unit": "m"}
+    path.write_text(json.dumps(info))
+    with DatasetWriter.resume(dataset) as writer:
+        writer.add_episode(make_episode(2))
+    counts = {"total_episodes": 3, "total_frames": 19}
+    kept = splits if "val" in splits else {"train": "0:3"}
+    assert json.loads(path.read_text()) == info | counts | {"splits": kept}
+    assert check_dataset(dataset) == []
+
+
 @pytest.mark.parametrize("episodes", [0, 1])
 def test_after_a_kill_statistics_and_tasks_are_those_of_the_complete_episodes(tmp_path, monkeypatch, episodes: int):
     """They were those of the episode that was not complete, until another one was recorded."""
@@ -157,6 +173,77 @@ def test_a_kill_at_any_moment_leaves_the_complete_episodes(tmp_path, monkeypatch
     assert set(counts) == {0, 1, 2}
 
 
+def test_a_writer_that_waited_for_the_lock_keeps_the_episodes_of_the_one_before(tmp_path, monkeypatch):
+    """The number of episodes was read before the lock was taken: the other program's last one was deleted."""
+    root, lock = write_dataset(tmp_path / "set", [make_episode(0)]), lerobot_writer.FolderLock
+
+    def late(*args: Any, **named: Any) -> FolderLock:
+        monkeypatch.setattr(lerobot_writer, "FolderLock", lock)
+        with DatasetWriter.resume(root) as other:
+            other.add_episode(make_episode(1, 5, "pull"))
+        return lock(*args, **named)
+
+    monkeypatch.setattr(lerobot_writer, "FolderLock", late)
+    with DatasetWriter.resume(root) as writer:
+        assert writer.num_episodes == 2
+        writer.add_episode(make_episode(2))
+    assert LeRobotDataset(root).lengths == (7, 5, 7)
+    assert check_dataset(root) == []
+
+
+def test_a_dataset_that_another_program_began_meanwhile_is_refused_and_no_lock_stays(tmp_path, monkeypatch):
+    """The folder was looked at before the lock was taken: the error was that of a rename, and the lock stayed."""
+    root, lock = tmp_path / "set", lerobot_writer.FolderLock
+
+    def late(*args: Any, **named: Any) -> FolderLock:
+        monkeypatch.setattr(lerobot_writer, "FolderLock", lock)
+        write_dataset(root, [make_episode(0)])
+        return lock(*args, **named)
+
+    monkeypatch.setattr(lerobot_writer, "FolderLock", late)
+    with pytest.raises(FileExistsError, match=r"is not empty \(found .*\); resume the dataset in it"):
+        make_writer(root)
+    with DatasetWriter.resume(root) as writer:
+        assert writer.num_episodes == 1
+
+
+def test_a_folder_that_is_no_dataset_gets_no_lock(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(FileNotFoundError, match="is not a LeRobot dataset"):
+        DatasetWriter.resume(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("storage", ["video", "image"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EFBIG, "File too large")])
+def test_a_writer_goes_on_after_an_episode_that_could_not_be_encoded(
+    tmp_path, monkeypatch, storage, error: BaseException
+):
+    """Its folder stayed, and the same writer could add no episode any more."""
+    words = rf"a file may not be that large .* {tmp_path / 'set'} keeps its 1 complete episodes: free"
+    with make_writer(tmp_path / "set", storage=storage) as writer:
+        writer.add_episode(make_episode(0))
+        with monkeypatch.context() as patch:
+            patch.setattr(lerobot_writer, "encode" if storage == "video" else "encode_png", _raise(error))
+            with pytest.raises(type(error), match=words if isinstance(error, OSError) else None):
+                writer.add_episode(make_episode(1))
+        assert not any(path.is_dir() for path in writer.staging.iterdir())
+        writer.add_episode(make_episode(1))
+    assert check_dataset(tmp_path / "set") == []
+
+
+def test_the_task_of_an_episode_whose_commit_failed_is_not_kept(tmp_path, monkeypatch):
+    """`tasks.parquet` listed it until the dataset was resumed, if the next episode had no new task."""
+    with make_writer(tmp_path / "set") as writer:
+        writer.add_episode(make_episode(0))
+        with monkeypatch.context() as patch:
+            patch.setattr(lerobot_writer.rows, "episode_parquet", _raise(OSError(errno.ENOSPC, "No space left")))
+            with pytest.raises(OSError, match="disk is full"):
+                writer.add_episode(make_episode(1, 5, "pull"))
+        writer.add_episode(make_episode(1))
+    assert check_dataset(tmp_path / "set") == []
+
+
 def test_ctrl_c_while_encoding(tmp_path, monkeypatch):
     writer = make_writer(tmp_path / "set")
     writer.add_episode(make_episode(0))
@@ -216,6 +303,15 @@ def test_one_image_size_serves_all_cameras_and_paths_may_be_texts(tmp_path, size
     assert {camera: data.image_size(camera) for camera in "ab"} == pairs
     assert load_origin(root) == {}
     assert check_dataset(root) == []
+
+
+@pytest.mark.parametrize("size", [(64, 33), (33, 64), 33, {"front": 64, "wrist": (64, 33)}])
+def test_an_odd_size_is_refused_before_anything_is_recorded(tmp_path, size):
+    """It was refused at the first episode, after it was recorded."""
+    with pytest.raises(ValueError, match=r"H\.264 stores even sizes, got .*33.*; record with an even image size, or"):
+        create_with(tmp_path / "set", image_size=size)
+    assert not (tmp_path / "set").exists()
+    create_with(tmp_path / "set", image_size=size, storage="image").close()
 
 
 @pytest.mark.parametrize("size", [(-48, 64), (0, 64), {"a": 48}, {"a": 48, "c": 48}])

@@ -141,9 +141,10 @@ class TestLinks:
 
     def test_a_file_is_replaced_not_written_through_a_link(self, tmp_path):
         (tmp_path / "mine.txt").write_text("mine")
-        (tmp_path / ".info.json.tmp").symlink_to(tmp_path / "mine.txt")
+        (tmp_path / "info.json").symlink_to(tmp_path / "mine.txt")
         write_bytes(tmp_path / "info.json", b"new")
         assert (tmp_path / "mine.txt").read_text() == "mine"
+        assert not (tmp_path / "info.json").is_symlink()
         assert (tmp_path / "info.json").read_bytes() == b"new"
 
     def test_the_hubs_cache_of_links_into_blobs_is_read(self, root, tmp_path):

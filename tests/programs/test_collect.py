@@ -70,6 +70,18 @@ class Line:
         return Observation({"eye": image}, np.array([self.x], np.float32), self.spec.instruction, self._steps / 10)
 
 
+class WideLine(Line):
+    """Its pictures are wider than high."""
+
+    def __init__(self):
+        super().__init__()
+        self.spec = replace(self.spec, image_size=(32, 48))
+
+    def _observe(self) -> Observation:
+        image = np.full((*self.spec.frame_sizes["eye"], 3), 100, np.uint8)
+        return Observation({"eye": image}, np.array([self.x], np.float32), self.spec.instruction, self._steps / 10)
+
+
 class Walker:
     """Steps towards zero; ends its process, or lies about the disk, when told to."""
 
@@ -167,6 +179,18 @@ def test_workers_and_interruptions_do_not_change_the_result(tmp_path, monkeypatc
     dataset = LeRobotDataset(tmp_path / "two")
     assert [entry.seed for entry in dataset.entries] == [10, 11, 13, 14, 15]
     assert (dataset.robot, dataset.tasks, dataset.action_dim) == ("point", ("come to zero",), 2)
+
+
+def test_a_recording_of_wide_pictures_goes_on(tmp_path, local):
+    """The height and width of its pictures were compared with what json made of them, and never were the same."""
+
+    def set_up_wide() -> tuple[Line, Walker]:
+        line = WideLine()
+        return line, Walker(line)
+
+    record(set_up_wide, tmp_path / "a", 1, workers=1, **SETTINGS)
+    assert record(set_up_wide, tmp_path / "a", 2, workers=1, **SETTINGS).num_episodes == 2
+    assert LeRobotDataset(tmp_path / "a").image_size("eye") == (32, 48)
 
 
 def test_order_of_completion_does_not_matter(tmp_path, local):

@@ -250,6 +250,33 @@ class TestRefused:
             run(data, videos, tmp_path / "out")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
+    @pytest.mark.parametrize(
+        ("column", "value", "match"),
+        [
+            ("task", "", "episode 0: the instruction is empty"),
+            ("shape", [33, 32, 3], "camera 'front': H.264 stores even sizes, got 33 x 32; record with an even"),
+        ],
+        ids=["no sentence", "odd size"],
+    )
+    def test_videos_that_could_not_be_written_again(
+        self, column: str, value: Any, match: str, data: Path, videos: Path, tmp_path: Path
+    ):
+        """They were refused after the model was trained, without their folder and episode."""
+        others = [Path(shutil.copytree(root, tmp_path / root.name)) for root in (data, videos)]
+        for root in others:
+            if column == "task" and root.name == "videos":
+                path = root / "meta/tasks.parquet"
+                table = pq.read_table(path)
+                pq.write_table(table.set_column(table.column_names.index("task"), "task", [[value]]), path)
+            elif column == "shape":
+                path = root / "meta/info.json"
+                info = json.loads(path.read_text())
+                info["features"]["observation.images.front"]["shape"] = value
+                path.write_text(json.dumps(info))
+        with pytest.raises(ValueError, match=rf"the videos of {others[1]} cannot be labelled: {match}"):
+            run(others[0], others[1], tmp_path / "out")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["push", "videos"]
+
     def test_other_names_of_actions(self, data: Path, videos: Path, tmp_path: Path):
         other = write(tmp_path / "other", range(5), actions=("dy", "dx"))
         with pytest.raises(ValueError, match=r"action\[0\] is dx in the first and dy in the second"):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -148,10 +149,21 @@ def members(arguments: tuple[Any, ...], value: Sequence[Any]) -> tuple[Any, ...]
     return arguments[:1] * len(value) if arguments[-1:] == (...,) else arguments
 
 
+def _kind_problem(hint: Any, value: Any) -> str:
+    """Whether something came that no bound could be compared with."""
+    if get_origin(hint) is tuple and not isinstance(value, (tuple, list)):
+        return "must be a tuple"
+    if hint is int and not isinstance(value, Integral):
+        return "must be a whole number"
+    return "must be a number" if hint is float and not isinstance(value, Real) else ""
+
+
 def problem_of(hint: Any, value: Any) -> str:
     """What is wrong with a value, or nothing."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
+        if problem := _kind_problem(arguments[0], value):
+            return problem
         bounds = [bound for bound in arguments[1:] if isinstance(bound, Bound | Between)]
         closer = next((problem for bound in bounds if (problem := bound.problem(value))), "")
         is_number = arguments[0] in (int, float)  # which has a bound of its own, then
@@ -164,6 +176,8 @@ def problem_of(hint: Any, value: Any) -> str:
         problems = [problem_of(member, value) for member in arguments if member is not types.NoneType]
         return "" if "" in problems else problems[0]
     if origin in (tuple, dict):
+        if problem := _kind_problem(hint, value):
+            return problem
         if len(value) > MAX_ITEMS:
             return f"must have at most {MAX_ITEMS} items, not {len(value)}"
         hints = arguments * len(value) if origin is dict else members(arguments, value)
@@ -172,10 +186,8 @@ def problem_of(hint: Any, value: Any) -> str:
         items = chain.from_iterable(value.items()) if origin is dict else value
         pairs = zip(hints, items, strict=True)
         return next((problem for each, item in pairs if (problem := problem_of(each, item))), "")
-    if hint is int:
-        return ANY_INT.problem(value)
-    if hint is float:
-        return FINITE.problem(value)
+    if hint in (int, float):
+        return _kind_problem(hint, value) or (ANY_INT if hint is int else FINITE).problem(value)
     if hint in (str, Path):
         return f"must have at most {MAX_LETTERS} letters" if len(str(value)) > MAX_LETTERS else ""
     return ""

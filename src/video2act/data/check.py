@@ -1,8 +1,9 @@
 """Checks every byte of a LeRobotDataset v3.0 that training may read, and lists all faults: `video2act info --check`.
 
-Opening a dataset already refuses what would spoil training. Here each file is judged alone, every picture is decoded,
-and faults that only other readers meet (an undeclared column, a wrong time) are listed too. This file checks the
-tables of `meta`; rows, statistics and pictures have files of their own.
+Opening a dataset already refuses what would spoil training. Here each file is judged alone, every picture of a colour
+camera is decoded, and faults that only other readers meet (an undeclared column, a wrong time) are listed too. Of depth
+it is only checked that it is there. This file checks the tables of `meta`; rows, statistics and pictures have files of
+their own.
 """
 
 import os
@@ -18,9 +19,9 @@ import numpy as np
 from video2act.data.check_pictures import picture_jobs
 from video2act.data.check_rows import data_faults, declared_faults
 from video2act.data.check_stats import stats_faults
-from video2act.data.dataset_files import DatasetError, is_hidden
+from video2act.data.dataset_files import COPY, DatasetError, is_hidden
 from video2act.data.faults import Recorded, faults
-from video2act.data.lerobot_format import INFO_PATH, STATS_PATH, TASKS_PATH, DatasetInfo, load_info
+from video2act.data.lerobot_format import INDICES, INFO_PATH, STATS_PATH, TASKS_PATH, DatasetInfo, load_info
 from video2act.data.lerobot_reader import NO_EPISODE, LeRobotDataset
 from video2act.data.lerobot_tables import EpisodeEntry, read_episodes, read_rows, read_table, read_tasks
 from video2act.text.instruction import check_instruction
@@ -55,7 +56,7 @@ def check_dataset(
         return lines
     recorded = Recorded(root, info, tuple(entries), tasks)
     lines += [f"{root}: {fault}" for fault in info.rate_faults()]
-    for find in (_sentence_faults, _time_faults, _strangers):
+    for find in (_sentence_faults, _time_faults, _depth_faults, _strangers):
         lines += faults(root / EPISODES, partial(find, recorded))
     columns: dict[str, list[np.ndarray]] = {key: [] for key in (*info.state, *info.action)}
     for file, group in groupby(entries, key=lambda entry: entry.data_file):
@@ -126,11 +127,32 @@ def _time_faults(recorded: Recorded) -> Iterator[str]:
                 yield f"{path}: {what}, expected {expected:g} s: {entry.length} frames after its from_timestamp"
 
 
+def _depth_faults(recorded: Recorded) -> Iterator[str]:
+    """Depth in videos is not decoded, but LeRobot reads it: each episode must say where its own lies."""
+    root, info = recorded.root, recorded.info
+    for key in info.depth:
+        if info.features[key].dtype != "video":
+            continue  # a column of the data files: `data_faults` looks for it
+        names = [f"videos/{key}/{name}" for name in INDICES]
+        files: dict[Path, int] = {}
+        for path, row in read_rows(root, names):
+            if row["episode_index"] >= info.total_episodes:
+                continue
+            if missing := [name for name in names if row.get(name) is None]:
+                yield f"{path}: episode {row['episode_index']} has no {missing[0]}, but meta/info.json declares {key}"
+                break
+            chunk, file = (row[name] for name in names)
+            files.setdefault(info.video_file(key, chunk, file_index=file), row["episode_index"])
+        for file, episode in files.items():
+            if not (root / file).is_file():
+                yield f"{root / file} does not exist, but episode {episode} refers to it; {COPY}"
+
+
 def _strangers(recorded: Recorded) -> Iterator[str]:
     """Files that no episode refers to: LeRobot reads every file that it finds."""
     root, entries = recorded.root, recorded.entries
     known = {entry.data_file for entry in entries} | {span.file for entry in entries for span in entry.videos.values()}
-    depth = {key for key, feature in recorded.info.features.items() if feature.is_picture and not feature.is_camera}
+    depth = set(recorded.info.depth)
     found = [path for folder in ("data", "videos", "meta") for path in (root / folder).rglob("*") if path.is_file()]
     for path in sorted(path.relative_to(root) for path in found):
         if path.name.startswith("._") and path.suffix in (".parquet", ".mp4"):

@@ -1,17 +1,19 @@
 """Every picture of a dataset: decoded, counted, and compared with the statistics that were taken when it was
 recorded."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from video2act.data.dataset_files import DatasetError
 from video2act.data.faults import Recorded
 from video2act.data.lerobot_format import DatasetInfo
 from video2act.data.lerobot_tables import EpisodeEntry, read_rows, read_table
-from video2act.data.pictures import PIECE_BYTES, read_images
+from video2act.data.picture_groups import every_picture_cell
+from video2act.data.pictures import PIECE_BYTES, decode_cell
 from video2act.data.video_file import VideoReader
 
 OTHER_PICTURES = 0.1
@@ -22,18 +24,19 @@ Means = dict[tuple[int, str], np.ndarray]
 
 
 def picture_jobs(recorded: Recorded) -> Iterator[tuple[Path, Callable[[], Iterator[str]]]]:
-    """For each file, or episode of a file, what finds its faults; the order does not matter."""
+    """For each file what finds the faults of one camera's pictures in it; the order does not matter."""
     root, info, means = recorded.root, recorded.info, _recorded_means(recorded)
     for camera, key in info.cameras.items():
-        if camera not in info.videos:
-            for entry in recorded.entries:
-                yield root / entry.data_file, partial(_image_faults, recorded, entry, key=key)
-            continue
+        is_video = camera in info.videos
         files: dict[Path, list[EpisodeEntry]] = {}
         for entry in recorded.entries:
-            files.setdefault(entry.videos[camera].file, []).append(entry)
+            files.setdefault(entry.videos[camera].file if is_video else entry.data_file, []).append(entry)
         for file, episodes in files.items():
-            yield root / file, _VideoCheck(root / file, info, camera, episodes, means).faults
+            if is_video:
+                yield root / file, _VideoCheck(root / file, info, camera, episodes, means).faults
+            else:
+                numbers = {entry.index for entry in episodes}
+                yield root / file, partial(_image_faults, root / file, info, key=key, episodes=numbers)
 
 
 def _recorded_means(recorded: Recorded) -> Means:
@@ -125,13 +128,18 @@ def _mean(frames: np.ndarray) -> np.ndarray:
     return frames[:, ::4, ::4].mean(axis=(1, 2)) / 255
 
 
-def _image_faults(recorded: Recorded, entry: EpisodeEntry, *, key: str) -> Iterator[str]:
-    path, size = recorded.root / entry.data_file, recorded.info.features[key].image_size
-    numbers = read_table(path, ["episode_index"])["episode_index"].to_numpy()
-    begin = int(np.searchsorted(numbers, entry.index))
-    for first, count in _parts(entry.length, size=size):
-        read_images(path, key, rows=range(begin + first, begin + first + count), size=size)
-    return iter(())
+def _image_faults(path: Path, info: DatasetInfo, *, key: str, episodes: Collection[int]) -> Iterator[str]:
+    """The first image of each episode that cannot be decoded."""
+    size, faulty = info.features[key].image_size, set()
+    numbers = read_table(path, ["episode_index"])["episode_index"].to_pylist()
+    for row, (episode, cell) in enumerate(zip(numbers, every_picture_cell(path, key), strict=True)):
+        if episode not in episodes or episode in faulty:
+            continue
+        try:
+            decode_cell(path, key, row=row, cell=cell, size=size)
+        except DatasetError as error:
+            faulty.add(episode)
+            yield str(error)
 
 
 def _parts(length: int, *, size: tuple[int, int]) -> list[tuple[int, int]]:

@@ -89,5 +89,19 @@ def recorded_parts(data: Dataset) -> list[LeRobotDataset]:
     return [part for part in as_view(data).parts if isinstance(part, LeRobotDataset)]
 
 
+def labelled_form(data: Dataset, videos: Dataset) -> dict[str, Any]:
+    """What `DatasetWriter.create` is told of a dataset of the videos, with actions as in the data."""
+    first = recorded_parts(videos)[0].info
+    return {
+        "fps": videos.fps,
+        "robot": videos.robot,
+        "cameras": videos.cameras,
+        "image_size": {camera: videos.image_size(camera) for camera in videos.cameras},
+        "state_names": first.state_names,
+        "action_names": recorded_parts(data)[0].info.action_names,
+        "storage": "video" if first.videos else "image",
+    }
+
+
 def _root_mean_square(values: Sequence[float]) -> float:
     return sqrt(sum(value**2 for value in values) / max(1, len(values)))

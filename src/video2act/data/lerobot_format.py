@@ -12,7 +12,7 @@ images inside the data files. Only v3.0 is read: LeRobot converts older datasets
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite, prod
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,8 @@ class DatasetInfo:
     """columns that are joined to the state"""
     action: tuple[str, ...] = ()
     """columns that are joined to the action; empty for a dataset of videos only"""
+    recorded: dict[str, Any] = field(default_factory=dict)
+    """the file as it was read: what others put into it is kept"""
 
     def choose(self, *, state: Sequence[str] | None = None, action: Sequence[str] | None = None) -> "DatasetInfo":
         """With other columns as state and action, in this order; none for an empty sequence. Raises ValueError: a
@@ -163,6 +165,11 @@ class DatasetInfo:
     def videos(self) -> dict[str, str]:
         """Those of `cameras` that are video files; the others are images in the data files."""
         return {camera: key for camera, key in self.cameras.items() if self.features[key].dtype == "video"}
+
+    @property
+    def depth(self) -> tuple[str, ...]:
+        """Features that hold pictures and are no camera. They are not read."""
+        return tuple(key for key, feature in self.features.items() if feature.is_picture and not feature.is_camera)
 
     def rate_faults(self) -> list[str]:
         """Cameras whose feature declares another rate than the dataset."""
@@ -206,22 +213,26 @@ class DatasetInfo:
         return Path(self.video_path.format(video_key=feature, chunk_index=chunk_index, file_index=file_index))
 
     def to_json(self) -> str:
+        """With what else was `recorded`. Episodes that are added belong to the split `train` if there is no other, and
+        else to none."""
+        counts = {name: getattr(self, name) for name in ("total_episodes", "total_frames", "total_tasks")}
+        splits = self.recorded.get("splits")
+        if not isinstance(splits, dict) or set(splits) <= {"train"}:
+            splits = {"train": f"0:{self.total_episodes}"}
         fields = {
             "codebase_version": CODEBASE_VERSION,
             "robot_type": self.robot,
-            "total_episodes": self.total_episodes,
-            "total_frames": self.total_frames,
-            "total_tasks": self.total_tasks,
+            **counts,
             "chunks_size": self.chunks_size,
             "data_files_size_in_mb": 100,
             "video_files_size_in_mb": 200,
             "fps": self.fps,
-            "splits": {"train": f"0:{self.total_episodes}"},
+            "splits": splits,
             "data_path": self.data_path,
             "video_path": self.video_path,
             "features": {key: feature.to_json() for key, feature in self.features.items()},
         }
-        return json.dumps(fields, indent=4) + "\n"
+        return json.dumps(fields | self.recorded | counts | {"splits": splits}, indent=4) + "\n"
 
 
 def load_info(root: Path) -> DatasetInfo:
@@ -318,6 +329,7 @@ def parse_info(fields: dict[str, Any]) -> DatasetInfo:
         action=(ACTION,) if ACTION in features else (),
         data_path=check_template(fields["data_path"], "data_path", places=INDICES),
         video_path=video_path,
+        recorded=fields,
         **counts,
     )
 

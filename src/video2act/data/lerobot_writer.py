@@ -12,8 +12,8 @@ place.
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -43,7 +43,7 @@ from video2act.data.pictures import encode_png
 from video2act.data.recording_format import Episode, check_episode, describe_features
 from video2act.data.statistics import Stats, combine, image_stats
 from video2act.data.video_file import encode
-from video2act.files.atomic import disk_full_says, publish, write_bytes
+from video2act.files.atomic import disk_full_says, publish, remove_unfinished, write_bytes
 from video2act.files.lock import FolderLock, InUseError
 
 FOREIGN = "another program wrote this dataset; record into a new folder and train on both"
@@ -65,18 +65,56 @@ class EncodedEpisode:
 
 
 def encode_episode(episode: Episode, info: DatasetInfo, *, folder: Path | str) -> EncodedEpisode:
-    """Check an episode against its dataset and write its videos into `folder`, which is made. Raises ValueError: it
-    lacks a camera or a column, or has other sizes or lengths than the dataset."""
+    """Check an episode against its dataset and write its videos into `folder`, which is made; after an error it is
+    removed. Raises ValueError: the episode lacks a camera or a column, or has other sizes or lengths than the
+    dataset."""
     check_episode(episode, info)
     folder = Path(folder)
     folder.mkdir(parents=True)
-    videos = {camera: folder / f"{camera}.mp4" for camera in info.videos}
-    for camera, path in videos.items():
-        encode(path, episode.frames[camera], fps=info.fps)
-    others = [camera for camera in info.cameras if camera not in videos]
-    images = {camera: [encode_png(frame) for frame in episode.frames[camera]] for camera in others}
-    stats = {camera: image_stats(episode.frames[camera]) for camera in info.cameras}
+    try:
+        videos = {camera: folder / f"{camera}.mp4" for camera in info.videos}
+        for camera, path in videos.items():
+            encode(path, episode.frames[camera], fps=info.fps)
+        others = [camera for camera in info.cameras if camera not in videos]
+        images = {camera: [encode_png(frame) for frame in episode.frames[camera]] for camera in others}
+        stats = {camera: image_stats(episode.frames[camera]) for camera in info.cameras}
+    except BaseException:  # Ctrl-C, too: the next episode may get this folder
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return EncodedEpisode(replace(episode, frames={}), folder, videos, images, stats)
+
+
+def empty_info(
+    *,
+    fps: float,
+    robot: str,
+    cameras: tuple[str, ...],
+    image_size: int | tuple[int, int] | Mapping[str, int | tuple[int, int]],
+    state_names: tuple[str, ...],
+    action_names: tuple[str, ...],
+    extra: Mapping[str, Feature] | None = None,
+    storage: Literal["video", "image"] = "video",
+) -> DatasetInfo:
+    """The description of a dataset that holds no episode yet; nothing is written. Arguments as for
+    `DatasetWriter.create`. Raises ValueError: it cannot be stored."""
+    if len(set(cameras)) != len(cameras):
+        raise ValueError(f"each camera needs a name of its own, got {', '.join(cameras)}")
+    if fps <= 0 or abs(fps - round(fps)) > 1e-6:  # a rate that comes from 1 / period is not exact
+        raise ValueError(f"LeRobotDataset v3.0 stores a whole number of frames per second, got fps={fps:g}")
+    sizes = _sizes(cameras, image_size, storage=storage)
+    features = describe_features(
+        round(fps), sizes, state_names=state_names, action_names=action_names, extra=extra or {}, storage=storage
+    )
+    info = DatasetInfo(
+        robot,
+        round(fps),
+        features,
+        video_path=VIDEO_PATH if storage == "video" else None,
+        state=(STATE,) if state_names else (),
+        action=(ACTION,) if action_names else (),
+    )
+    parse_info(json.loads(info.to_json()))  # nothing is recorded that a reader would refuse
+    return info
 
 
 class DatasetWriter:
@@ -118,40 +156,31 @@ class DatasetWriter:
 
         Raises:
             FileExistsError: the folder holds something already.
-            ValueError: a frame rate that is not a whole number, a camera, column or name that cannot be stored, or a
+            ValueError: a frame rate that is not a whole number, a camera, size, column or name that cannot be stored, or a
                 relative action that is not among the names.
         """
         root = Path(root)
-        if len(set(cameras)) != len(cameras):
-            raise ValueError(f"each camera needs a name of its own, got {', '.join(cameras)}")
-        if fps <= 0 or abs(fps - round(fps)) > 1e-6:  # a rate that comes from 1 / period is not exact
-            raise ValueError(f"LeRobotDataset v3.0 stores a whole number of frames per second, got fps={fps:g}")
-        found = [entry.name for entry in root.iterdir() if entry.name != ".staging"] if root.is_dir() else []
-        if found:
-            remedy = "resume the dataset in it, or choose another folder"
-            raise FileExistsError(f"{root} is not empty (found {found[0]}); {remedy}")
+        _check_empty(root)
         check_relative_actions(relative_actions, action_names)
-        sizes = _sizes(cameras, image_size)
-        features = describe_features(
-            round(fps), sizes, state_names=state_names, action_names=action_names, extra=extra or {}, storage=storage
+        info = empty_info(
+            fps=fps,
+            robot=robot,
+            cameras=cameras,
+            image_size=image_size,
+            state_names=state_names,
+            action_names=action_names,
+            extra=extra,
+            storage=storage,
         )
-        info = DatasetInfo(
-            robot,
-            round(fps),
-            features,
-            video_path=VIDEO_PATH if storage == "video" else None,
-            state=(STATE,) if state_names else (),
-            action=(ACTION,) if action_names else (),
-        )
-        parse_info(json.loads(info.to_json()))  # nothing is recorded that a reader would refuse
-        lock = _take(root)
-        # the folder appears whole: a dataset either has its description and its origin, or does not exist
-        draft = root / ".staging" / "meta"
-        draft.mkdir()
-        (draft / INFO_PATH.name).write_text(info.to_json())
-        recorded = {RELATIVE: list(relative_actions)} if relative_actions else {}
-        (draft / ORIGIN_PATH.name).write_text(origin_json({**(origin or {}), **recorded}))
-        publish(draft, root / "meta")
+        with _locked(root) as lock:
+            _check_empty(root)  # another program may have filled it before this one had the lock
+            # the folder appears whole: a dataset either has its description and its origin, or does not exist
+            draft = root / ".staging" / "meta"
+            draft.mkdir()
+            (draft / INFO_PATH.name).write_text(info.to_json())
+            recorded = {RELATIVE: list(relative_actions)} if relative_actions else {}
+            (draft / ORIGIN_PATH.name).write_text(origin_json({**(origin or {}), **recorded}))
+            publish(draft, root / "meta")
         return cls(root, info, tasks={}, stats={}, lock=lock)
 
     @classmethod
@@ -163,18 +192,14 @@ class DatasetWriter:
             DatasetError: another program wrote it, or it holds a link.
         """
         root = Path(root)
-        info = load_info(root)
-        if info.data_path != DATA_PATH or info.video_path not in (VIDEO_PATH, None):
-            raise DatasetError(f"{root / INFO_PATH} names its files {info.data_path}, expected {DATA_PATH}: {FOREIGN}")
-        lock = _take(root)
-        try:
+        _own_info(root)  # a folder that is no dataset of ours gets no lock
+        with _locked(root) as lock:
+            remove_unfinished(root)
+            info = _own_info(root)  # again: another program may have added episodes before this one had the lock
             tasks, stats = cls._recorded(root, info)
             # they are written before an episode exists
             _mend(root / TASKS_PATH, rows.tasks_parquet(tasks) if tasks else b"", read=bytes)
             _mend(root / STATS_PATH, rows.stats_json(stats).encode() if stats else b"", read=_stats_in)
-        except BaseException:
-            lock.release()  # another program may repair the dataset
-            raise
         return cls(root, info, tasks=tasks, stats=stats, lock=lock)
 
     @staticmethod
@@ -206,18 +231,23 @@ class DatasetWriter:
         return self.root / ".staging"
 
     def add_episode(self, episode: Episode) -> None:
-        """Encode and commit."""
-        self.commit(encode_episode(episode, self.info, folder=self.staging / f"episode-{self.num_episodes}"))
+        """Encode and commit. Errors as of `encode_episode` and `commit`."""
+        with disk_full_says(self._kept):
+            encoded = encode_episode(episode, self.info, folder=self.staging / f"episode-{self.num_episodes}")
+        self.commit(encoded)
 
     def commit(self, episode: EncodedEpisode) -> None:
         """Make an encoded episode the next one of the dataset. Raises OSError: the disk is full; the complete episodes
         stay readable."""
-        kept = f"{self.root} keeps its {self.num_episodes} complete episodes: free some space and resume"
         try:
-            with disk_full_says(kept):
+            with disk_full_says(self._kept):
                 self._commit(episode)
         finally:
             shutil.rmtree(episode.folder, ignore_errors=True)
+
+    @property
+    def _kept(self) -> str:
+        return f"{self.root} keeps its {self.num_episodes} complete episodes: free some space and resume"
 
     def close(self) -> None:
         """Let others write. Work in progress is dropped."""
@@ -255,8 +285,8 @@ class DatasetWriter:
         for camera, path in encoded.videos.items():
             publish(path, files[info.cameras[camera]])
         write_bytes(files["data"], rows.frames_parquet(columns, images, info=info))
-        if tasks != self._tasks:
-            write_bytes(self.root / TASKS_PATH, rows.tasks_parquet(tasks))
+        # compared with the file: a commit that failed may have left the tasks of its episode there
+        _mend(self.root / TASKS_PATH, rows.tasks_parquet(tasks), read=bytes)
         write_bytes(files["episode"], rows.episode_parquet(episode, info, stats=stats))
         write_bytes(self.root / STATS_PATH, rows.stats_json(total).encode())
         # the commit: from here on the episode exists
@@ -284,24 +314,48 @@ def _mend(path: Path, content: bytes, *, read: Callable[[bytes], Any]) -> None:
         write_bytes(path, content)
 
 
-def _take(root: Path) -> FolderLock:
-    """Lock the dataset for this process, with an empty staging folder. Raises DatasetError: another process writes the
-    dataset, or its folder holds a link."""
+@contextmanager
+def _locked(root: Path) -> Iterator[FolderLock]:
+    """Lock the dataset for this process, with an empty staging folder; an error in the block unlocks it, so that
+    another program may repair the dataset. Raises DatasetError: another process writes the dataset, or its folder holds
+    a link."""
     check_no_links(root)
     try:
         lock = FolderLock(root, "a recording", file=".staging/lock")
     except InUseError as error:
         raise DatasetError(str(error)) from error
-    for entry in (root / ".staging").iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-    return lock
+    try:
+        for entry in (root / ".staging").iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+        yield lock
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _check_empty(root: Path) -> None:
+    found = [entry.name for entry in root.iterdir() if entry.name != ".staging"] if root.is_dir() else []
+    if found:
+        remedy = "resume the dataset in it, or choose another folder"
+        raise FileExistsError(f"{root} is not empty (found {found[0]}); {remedy}")
+
+
+def _own_info(root: Path) -> DatasetInfo:
+    """Raises DatasetError: another program named the files."""
+    info = load_info(root)
+    if info.data_path != DATA_PATH or info.video_path not in (VIDEO_PATH, None):
+        raise DatasetError(f"{root / INFO_PATH} names its files {info.data_path}, expected {DATA_PATH}: {FOREIGN}")
+    return info
 
 
 def _sizes(
-    cameras: tuple[str, ...], image_size: int | tuple[int, int] | Mapping[str, int | tuple[int, int]]
+    cameras: tuple[str, ...],
+    image_size: int | tuple[int, int] | Mapping[str, int | tuple[int, int]],
+    *,
+    storage: Literal["video", "image"],
 ) -> dict[str, tuple[int, int]]:
-    """camera -> height and width."""
+    """camera -> height and width. Raises ValueError: a camera without a size, or a size that cannot be stored."""
     given = image_size if isinstance(image_size, Mapping) else dict.fromkeys(cameras, image_size)
     if set(given) != set(cameras):
         raise ValueError(f"image_size names the cameras {', '.join(given)}, expected {', '.join(cameras)}")
@@ -311,6 +365,9 @@ def _sizes(
         pair = (size, size) if isinstance(size, int) else tuple(size)
         if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
             raise ValueError(f"image_size of camera {camera!r} must be a height and a width in pixels, got {size}")
+        if storage == "video" and any(side % 2 for side in pair):
+            problem = f"camera {camera!r}: H.264 stores even sizes, got {pair[0]} x {pair[1]}"
+            raise ValueError(f"{problem}; record with an even image size, or with storage='image'")
         sizes[camera] = pair[0], pair[1]
     return sizes
 

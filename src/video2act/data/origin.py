@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from video2act.config import Orientation
 from video2act.config.checks import check_relative_actions
-from video2act.config.plain import read_json
+from video2act.config.plain import parse_json, read_json
 from video2act.data.dataset_files import DatasetError
 from video2act.data.lerobot_format import ACTION, DatasetInfo
 
@@ -88,7 +88,8 @@ def check_origin(root: Path | str, settings: Mapping[str, Any], *, made: str) ->
         DatasetError: it was made with other settings; each difference is named.
     """
     origin = {"orientation": "upright", **load_origin(root)}
-    changed = [f"{k} was {origin.get(k)!r}, now {value!r}" for k, value in settings.items() if origin.get(k) != value]
+    now = parse_json(origin_json(settings))  # as they would be read again: a tuple is a list there
+    changed = [f"{k} was {origin.get(k)!r}, now {value!r}" for k, value in now.items() if origin.get(k) != value]
     if changed:
         remedy = "repeat the settings, or choose a new folder"
         raise DatasetError(f"{root} was {made} otherwise: {'; '.join(changed)}", remedy)

@@ -5,18 +5,18 @@ is `{bytes, path}`, as `datasets` writes images. LeRobot embeds the bytes when a
 names a path is an error, since it is not portable.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import UInt8
 from PIL import Image
 
-from video2act.data.dataset_files import COPY, DatasetError, open_parquet, read_groups, unreadable
+from video2act.data.dataset_files import COPY, DatasetError
+from video2act.data.picture_groups import picture_cells
 
 CELL = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
@@ -88,43 +88,27 @@ def read_images(
         FileNotFoundError, DatasetError: no such file or column, too few rows, or an image of another size, or one
             that cannot be decoded.
     """
+    cells = picture_cells(path, key, rows=rows)
+    if len(cells) != len(rows):
+        problem = f"holds {len(cells)} of {len(rows)} images of {key} from row {rows[0]}"
+        raise DatasetError(f"{path} {problem}", COPY)
+    images = (decode_cell(path, key, row=row, cell=cell, size=size) for row, cell in zip(rows, cells, strict=True))
+    return gather(images, len(rows), size=size, reduce=reduce)
+
+
+def decode_cell(path: Path, key: str, *, row: int, cell: Any, size: tuple[int, int]) -> UInt8[np.ndarray, "_h _w 3"]:
+    """RGB. Raises DatasetError, with file and row: the cell holds no image of this size that can be decoded."""
+    if cell and not isinstance(cell, dict):
+        problem = f"{path}: {key} must hold images as {{bytes, path}}, found {type(cell).__name__}"
+        raise DatasetError(problem, "record it again")
+    data = cell.get("bytes") if cell else None
+    if data and not isinstance(data, bytes):
+        problem = f"{path}, row {row}: {key} holds an image as {type(data).__name__}, expected bytes"
+        raise DatasetError(problem, "record it again")
+    if not data:
+        named = f" and only names {str(cell['path'])[:60]}" if cell and cell.get("path") else ""
+        raise DatasetError(f"{path}, row {row}: {key} holds no image{named}; let LeRobot embed the images")
     try:
-        with open_parquet(path, (key,)) as file:
-            if key not in file.schema_arrow.names:
-                raise DatasetError(f"{path} lacks the column {key}, which meta/info.json declares")
-            first, count = rows[0], rows[-1] - rows[0] + 1
-            cells = _cells(path, file, key=key, first=first, count=count)
-    except (pa.ArrowException, OSError) as error:
-        raise unreadable(path, error) from error
-    if len(cells) != count:
-        raise DatasetError(f"{path} holds {len(cells)} of the {count} images of {key} from row {first}", COPY)
-    chosen = [(row, cells[row - first]) for row in rows]
-    return gather(_decoded(path, key, cells=chosen, size=size), len(rows), size=size, reduce=reduce)
-
-
-def _cells(path: Path, file: pq.ParquetFile, *, key: str, first: int, count: int) -> list[Any]:
-    """Only the row groups that hold these rows are read; LeRobot's recorder and ours write one per episode."""
-    ends = np.cumsum([file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)])
-    begin, end = np.searchsorted(ends, first, side="right"), np.searchsorted(ends, first + count - 1, side="right")
-    groups = [i for i in range(int(begin), int(end) + 1) if i < len(ends)]
-    offset = first - (int(ends[begin - 1]) if begin else 0)
-    table = read_groups(path, file, [key], groups=groups, use_threads=True)
-    return table.slice(offset, count)[key].to_pylist()
-
-
-def _decoded(path: Path, key: str, *, cells: list[tuple[int, Any]], size: tuple[int, int]) -> Iterator[np.ndarray]:
-    for row, cell in cells:
-        if cell and not isinstance(cell, dict):
-            problem = f"{path}: {key} must hold images as {{bytes, path}}, found {type(cell).__name__}"
-            raise DatasetError(problem, "record it again")
-        data = cell.get("bytes") if cell else None
-        if data and not isinstance(data, bytes):
-            problem = f"{path}, row {row}: {key} holds an image as {type(data).__name__}, expected bytes"
-            raise DatasetError(problem, "record it again")
-        if not data:
-            named = f" and only names {str(cell['path'])[:60]}" if cell and cell.get("path") else ""
-            raise DatasetError(f"{path}, row {row}: {key} holds no image{named}; let LeRobot embed the images")
-        try:
-            yield decode_picture(data, size)
-        except ValueError as error:
-            raise DatasetError(f"{path}, row {row}: {key} is not a readable image: {error}; copy it again") from error
+        return decode_picture(data, size)
+    except ValueError as error:
+        raise DatasetError(f"{path}, row {row}: {key} is not a readable image: {error}; copy it again") from error

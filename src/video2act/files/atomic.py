@@ -1,16 +1,24 @@
 """Files that appear whole or not at all: written beside, flushed to the disk, then renamed into place.
 
-A rename is atomic only within one file system, so the temporary file lies next to its destination. The user's
-umask decides who may read a file, also if a library wrote it with fewer rights.
+A rename is atomic only within one file system, so the temporary file lies next to its destination. Its name is of one
+writer: two that write the same file at once do not mix, and the last one to finish stays. The user's umask decides who
+may read a file, also if a library wrote it with fewer rights.
 """
 
 import errno
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from threading import Lock
+from time import time
 
+TEMPORARY = re.compile(r"\.(.+)\.\d+-[0-9a-f]{8}\.tmp")
+"""name of a temporary file: that of the file, process and token of its writer"""
+ABANDONED_S = 3600
+"""since the last write to a temporary file, after which it counts as left by a writer that was killed"""
 FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota of this disk is used up",
@@ -35,16 +43,33 @@ def publish(temporary: Path, final: Path) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file to write, which takes the place of `path` at the end; a reader sees the old content or the new,
-    never a mixture. After an error nothing of it is left. Raises OSError as `disk_full_says`."""
+    never a mixture. After an error nothing of it is left; what a killed writer left is removed by a later one. Raises
+    OSError as `disk_full_says`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    _remove_abandoned(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{token_hex(4)}.tmp")
     try:
-        temporary.unlink(missing_ok=True)  # it may be a link to another file
         with disk_full_says(f"{path} does not fit: free some space and run it again"):
             yield temporary
             publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    for name in os.listdir(path.parent):
+        if (found := TEMPORARY.fullmatch(name)) and found[1] == path.name:
+            left = path.with_name(name)
+            with suppress(FileNotFoundError):  # finished or removed meanwhile
+                if time() - left.lstat().st_mtime > ABANDONED_S:
+                    left.unlink()
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed writers left in a folder and below. Only for the holder of its lock: no other writer lives."""
+    for left in folder.rglob(".*.tmp"):
+        if TEMPORARY.fullmatch(left.name):
+            left.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

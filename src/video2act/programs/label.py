@@ -17,9 +17,11 @@ from typing import Any
 from video2act.config import LETTERBOX, InverseTrainConfig
 from video2act.config.training_options import LabelOptions
 from video2act.data import Dataset, load_origin, open_datasets, parse_episodes
-from video2act.data.labels import LABELS, Labels, label_notes, recorded_parts
+from video2act.data.labels import LABELS, Labels, label_notes, labelled_form, recorded_parts
 from video2act.data.lerobot_format import INFO_PATH, load_info
+from video2act.data.lerobot_writer import empty_info
 from video2act.data.opening import SAME, AnyDataset, as_dataset, name_problem
+from video2act.data.sentences import check_sentences
 from video2act.files.differences import differences
 from video2act.frames import fit_problem
 from video2act.training.resuming import check_out, differs_from_finished, settings_of
@@ -136,6 +138,12 @@ def _check(
         names = one.info.state_names, other.info.state_names
         if problem := name_problem("state", *names, words=("the data", "the videos")):
             raise ValueError(f"--use-state: {problem}; leave it out, or record them alike. {SAME}")
+    try:  # what can be read cannot always be written
+        check_sentences([videos], None)
+        empty_info(**labelled_form(data, videos))
+    except ValueError as error:
+        roots = ", ".join(str(part.root) for part in recorded_parts(videos))
+        raise ValueError(f"the videos of {roots} cannot be labelled: {error}") from error
 
 
 def _check_out(out: Path, settings: dict[str, Any], *, total: int) -> None:

@@ -16,7 +16,7 @@ from rich.table import Table
 from video2act.config import InverseTrainConfig
 from video2act.data import Dataset, DatasetWriter, Episode, FrameStore, as_view, load_origin
 from video2act.data.frame_store import GIB
-from video2act.data.labels import DimensionError, Labels, recorded_parts
+from video2act.data.labels import DimensionError, Labels, labelled_form, recorded_parts
 from video2act.data.lerobot_format import INFO_PATH
 from video2act.data.lerobot_reader import statistics
 from video2act.files.atomic import write_text
@@ -65,7 +65,8 @@ def write_labels(
     origin = {**settings, **labels.record()}
     # datasets that record none may stand beside others; those that record some agree
     relative = next(filter(None, (part.relative_actions for part in recorded_parts(data))), ())
-    _write(out, videos, network, config=config, names=names, relative_actions=relative, origin=origin)
+    form = labelled_form(data, videos) | {"relative_actions": relative}
+    _write(out, videos, network, config=config, form=form, origin=origin)
     print(f"{out}: {labels}")
     return labels
 
@@ -126,31 +127,18 @@ def _write(
     network: InverseDynamics,
     *,
     config: InverseTrainConfig,
-    names: tuple[str, ...],
-    relative_actions: tuple[str, ...],
+    form: dict[str, Any],
     origin: dict[str, Any],
 ) -> None:
     """Every episode with its labels; those that are there already are left."""
     device = next(network.parameters()).device
-    first = recorded_parts(videos)[0]
     environments = {load_origin(part.root).get("environment") for part in recorded_parts(videos)}
     if environments != {None} and len(environments) == 1:  # so that an evaluation refuses the same scenes
         origin = {"environment": environments.pop(), **origin}
     if (out / INFO_PATH).is_file():
         writer = DatasetWriter.resume(out)
     else:
-        writer = DatasetWriter.create(
-            out,
-            fps=videos.fps,
-            robot=videos.robot,
-            cameras=videos.cameras,
-            image_size={camera: videos.image_size(camera) for camera in videos.cameras},
-            state_names=first.info.state_names,
-            action_names=names,
-            relative_actions=relative_actions,
-            origin={**origin, "orientation": videos.orientation},
-            storage="video" if first.info.videos else "image",
-        )
+        writer = DatasetWriter.create(out, origin={**origin, "orientation": videos.orientation}, **form)
     reader = MomentReader(
         videos, FrameStore(videos, int(config.frames_gib * GIB)), config=config, cameras=network.cameras
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from video2act.data import DatasetError
 from video2act.data.check import check_dataset
 from video2act.data.dataset_files import locate_dataset
+from video2act.data.lerobot_format import load_info
 from video2act.files.run_folder import ROBOTS, STATISTICS_FILE, TRAINING_FILE, WEIGHTS_FILE, load_config
 from video2act.files.video_model import is_video_model
 from video2act.presets import PRESETS
@@ -53,7 +54,10 @@ def check(path: Path | str, *, state: Columns = None, action: Columns = None) ->
         FileNotFoundError: there is no dataset.
         DatasetError: lists all faults.
     """
-    if faults := check_dataset(locate_dataset(path), state=state, action=action):
+    root = locate_dataset(path)
+    if faults := check_dataset(root, state=state, action=action):
         listed = "\n  ".join(faults)
         raise DatasetError(f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n  {listed}")
-    return f"{path}: every file was read and every picture decoded; nothing is wrong\n"
+    depth = ", ".join(load_info(root).depth)
+    not_read = f", but not {depth}, which is no colour camera" if depth else ""
+    return f"{path}: every file was read and every picture decoded{not_read}; nothing is wrong\n"
