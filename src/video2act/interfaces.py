@@ -225,7 +225,7 @@ class Decision:
 
     action: Float[np.ndarray, "a"]
     plan: Plan
-    """the newest one"""
+    """the newest one; where a person has acted before the first, the action that is held, as a plan of one"""
     is_new_plan: bool
     is_held: bool
     is_clamped: bool

@@ -102,8 +102,6 @@ class Live:
         self._environment, self._runner, self._keys, self._show = environment, runner, keys, show
         self._jog, self._rate_hz = jog, rate_hz
         self._said = instruction
-        names = environment.spec.action_names
-        self._is_relative = np.array([name in environment.spec.relative_actions for name in names])
         self._number = -1
 
     def episode(self, seed: int) -> LiveEpisode:
@@ -132,7 +130,7 @@ class Live:
             if time.monotonic() - shown_at > SHOWN_EVERY_S:
                 shown_at = time.monotonic()
                 self._show(self._status(observation, step, late_steps=pace.missed_deadlines, episode=done))
-            answer = self._environment.step(action)
+            answer = self._environment.step(action.copy())  # one that scales it in place changes nothing here
             pace.wait()
             done.success, step = done.success or answer.success, step + 1
             observation = answer.observation
@@ -180,7 +178,7 @@ class Live:
         action = held.astype(np.float64)
         for number, (up, down) in enumerate(JOG[: len(action)]):
             sign = (pressed.count(up) - pressed.count(down)) if self._typed is None else 0
-            change = np.sign(sign) if self._is_relative[number] else sign
+            change = np.sign(sign) if self._runner.is_relative[number] else sign
             action[number] += change * self._jog[number]
         return action
 
