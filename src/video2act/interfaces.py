@@ -116,6 +116,15 @@ class ChecksState(Protocol):
         ...
 
 
+@runtime_checkable
+class ChecksInstruction(Protocol):
+    """A system that knows which instructions it can read."""
+
+    def check_instruction(self, instruction: str) -> None:
+        """Raises ValueError or FileNotFoundError for one that a text encoder cannot read."""
+        ...
+
+
 class System2Error(RuntimeError):
     """System 2 cannot be started, or gives no condition. The message names its place and what happened."""
 

@@ -133,6 +133,7 @@ def status(**changes) -> Status:
             "mode": "by hand",
             "instruction": "push",
             "typed": None,
+            "refused": "",
             "episode": 1,
             "control_step": 40,
             "rates": Rates(19.8, 9.9, 2.4, 0),
@@ -153,6 +154,8 @@ def test_the_dashboard_shows_rates_staleness_and_incidents():
         assert part in text
     console.print(draw(status(typed="pul"), make().spec, recorded=5))
     assert "pul_" in console.file.getvalue()  # type: ignore[attr-defined]
+    console.print(draw(status(refused="the instruction has 1001 bytes"), make().spec, recorded=5))
+    assert "the instruction has 1001 bytes" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_without_a_terminal_the_status_is_a_line_per_second():

@@ -254,6 +254,8 @@ def draw(status: Status, spec: EnvironmentSpec, *, recorded: int) -> Group:
     ]
     table.add_row(Text("now"), Text(status.mode, style=f"bold {colour}"))
     table.add_row(Text("instruction"), Text(said, style="" if status.typed is None else "reverse"))
+    if status.refused:
+        table.add_row(Text("not taken over"), Text(status.refused, style="red"))
     for name, value in rows:
         table.add_row(Text(name), Text(value))
     troubles = [

@@ -1,7 +1,8 @@
 """A robot or simulator that runs before a person: pause, another instruction, taking over by hand, recording.
 
     space      pause, and go on; the robot holds its last target meanwhile
-    :          type another instruction; enter sends it, escape keeps the old one
+    :          type another instruction; enter sends it, escape keeps the old one, and so does one that the policy
+               cannot read
     tab        take over by hand, and hand back; then pairs of letters move one action each (`JOG`)
     enter      end the episode and keep it
     backspace  end the episode and drop it
@@ -41,6 +42,8 @@ class Status:
     instruction: str
     typed: str | None
     """an instruction that is being typed"""
+    refused: str
+    """why the policy cannot read the last one that was typed, which was not taken over; empty if it can"""
     episode: int
     control_step: int
     rates: Rates
@@ -84,6 +87,7 @@ class Live:
         instruction: instead of the environment's.
     Raises:
         ValueError: `jog` has another size than the environment's actions.
+        ValueError, FileNotFoundError: the policy cannot read the instruction.
     """
 
     def __init__(
@@ -102,6 +106,8 @@ class Live:
         self._environment, self._runner, self._keys, self._show = environment, runner, keys, show
         self._jog, self._rate_hz = jog, rate_hz
         self._said = instruction
+        if instruction is not None:
+            runner.check_instruction(instruction)
         self._number = -1
 
     def episode(self, seed: int) -> LiveEpisode:
@@ -111,6 +117,7 @@ class Live:
         self._number += 1
         self._mode: Mode = "policy"
         self._typed: str | None = None
+        self._refused = ""
         self._last: Float[np.ndarray, "a"] | None = None
         pace, shown_at, step = Pace(self._rate_hz), -1.0, 0
         while True:
@@ -158,8 +165,15 @@ class Live:
     def _type(self, key: str) -> None:
         assert self._typed is not None
         if key == "enter":
-            self._said = self._typed.strip() or self._said
-            self._typed = None
+            typed, self._typed, self._refused = self._typed.strip(), None, ""
+            if not typed:
+                return
+            try:
+                self._runner.check_instruction(typed)
+            except (ValueError, FileNotFoundError) as problem:
+                self._refused = str(problem)
+            else:
+                self._said = typed
         elif key == "escape":
             self._typed = None
         elif key == "backspace":
@@ -188,6 +202,7 @@ class Live:
             mode=self._mode,
             instruction=observation.instruction,
             typed=self._typed,
+            refused=self._refused,
             episode=self._number,
             control_step=step,
             rates=self._runner.rates,

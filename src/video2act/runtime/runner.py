@@ -21,7 +21,15 @@ from jaxtyping import Bool, Float
 from video2act.config import RuntimeConfig, SimulatedLatency
 from video2act.config.checks import check, order_problem
 from video2act.incidents import Incidents
-from video2act.interfaces import ConfiguredSystem, Decision, EnvironmentSpec, Perceiver, Policy, Watcher
+from video2act.interfaces import (
+    ChecksInstruction,
+    ConfiguredSystem,
+    Decision,
+    EnvironmentSpec,
+    Perceiver,
+    Policy,
+    Watcher,
+)
 from video2act.limits import Limits
 from video2act.observations import own_copy
 from video2act.refresh_rule import RefreshSpec
@@ -29,7 +37,7 @@ from video2act.runtime.dual_policy import DualPolicy, Times, check_finished, che
 from video2act.runtime.executor import Executor, check_execute_steps
 from video2act.runtime.freshness import check_staleness_limit
 from video2act.runtime.guard import Guard
-from video2act.runtime.places import Connect, System2Source
+from video2act.runtime.places import Connect, System2Source, check_given_loop
 from video2act.runtime.planner import InlinePlanner, Planner, ThreadPlanner
 from video2act.runtime.slow_loop import SlowLoop
 from video2act.runtime.virtual_clock import Durations, VirtualPlanner
@@ -65,7 +73,7 @@ class Runner:
         engine: what computes the policy of a folder: `torch`, or `onnxruntime` or `openvino` for a folder that
             `video2act export` has written.
         system2: `inline`, `thread`, `process`, `ws://host:port` (see `places.py`), or a slow loop that is there
-            already.
+            already, with which other options of System 2 are refused.
         refresh_every: control steps between refreshes of System 2; as configured, if None.
         execute_steps: control steps between plans; as configured, if None.
         limits: of actions, as an object or in the words of `RuntimeConfig.limits`.
@@ -107,7 +115,7 @@ class Runner:
         **runtime: Any,
     ):
         self._config = config = _runtime_config(limits, runtime)
-        loaded = _load(policy, engine)
+        self._loaded = loaded = _load(policy, engine)
         self._limits = limits if isinstance(limits, Limits) else _find_limits(loaded, limits)
         if config.outside_limits != "clamp" and self._limits is None:
             raise ValueError(f"outside_limits={config.outside_limits!r} needs limits; set limits, or leave it out")
@@ -147,6 +155,10 @@ class Runner:
                 source = System2Source(spec, config, instruction, load_system2, connect)
                 system2 = source.start(system2, loaded, durations=self._durations)
                 self._ending.callback(system2.close)
+            else:
+                ours = {"refresh_every": refresh_every, "instruction": instruction, "load_system2": load_system2}
+                ours |= {"connect": connect, "simulate_latency": simulate_latency, "is_blind": is_blind}
+                check_given_loop(config, ours)
             self.policy = DualPolicy(loaded, system2, cameras=() if is_blind else own.cameras, runtime=config)
         planner = self._make_planner()
         self._ending.callback(planner.close)
@@ -280,6 +292,11 @@ class Runner:
     def is_relative(self) -> Bool[np.ndarray, "_a"]:
         """Which actions are changes or speeds, in this episode; empty where the actions have no names."""
         return self._executor.guard.is_relative
+
+    def check_instruction(self, instruction: str) -> None:
+        """Raises ValueError or FileNotFoundError for an instruction that the policy cannot read, as far as it says."""
+        if isinstance(self._loaded, ChecksInstruction):
+            self._loaded.check_instruction(instruction)
 
     def replan(self) -> None:
         """Begin a plan at the next control step, whatever is left of the running one."""
