@@ -131,7 +131,7 @@ class TestNothingIsTakenInOfAnObservationThatIsRefused:
     )
     def test_whichever_system_reads_the_camera(self, system2: str, bad: dict[str, int | None], message: str):
         class Lagging(FakeSystem):
-            config = replace(CONFIG, cameras=("top", "top@2"), system2=replace(CONFIG.system2, streams=(WRIST,)))
+            config = CONFIG.replace({"cameras": ("top", "top@2"), "system2.streams": (WRIST,)})
 
             def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
                 read.append(tuple(int(observation.images[camera][0, 0, 0]) for camera in ("top", "top@2")))
