@@ -82,7 +82,7 @@ class TestFrameHistory:
 
     def test_a_missing_camera_is_named_with_its_stream_and_those_there_are(self):
         history = FrameHistory((stream(1, 1, camera="wrist"),))
-        with pytest.raises(KeyError, match="stream 'motion' reads camera 'wrist', but the observation has side, top"):
+        with pytest.raises(ValueError, match="stream 'motion' reads camera 'wrist', but the observation has side, top"):
             history.append(observation(0, top=frame(0), side=frame(0)))
 
 

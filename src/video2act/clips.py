@@ -58,10 +58,10 @@ def to_frames(clip: Video) -> UInt8[np.ndarray, "t h w 3"]:
 
 
 def stream_image(observation: Observation, stream: str, *, camera: str) -> np.ndarray:
-    """The image that a stream reads. Raises KeyError, naming the cameras there are, if it is missing; ValueError for
-    what is not an image."""
+    """The image that a stream reads. Raises ValueError, naming the cameras there are, if it is missing; or for what is
+    not an image."""
     if camera not in observation.images:
-        raise KeyError(
+        raise ValueError(
             f"stream {stream!r} reads camera {camera!r}, but the observation has "
             f"{', '.join(sorted(observation.images)) or 'no camera'}"
         )
@@ -99,22 +99,24 @@ class FrameHistory:
         self._num_seen = 0
         """control steps of the episode so far"""
 
+    def check(self, observation: Observation) -> None:
+        """Raises ValueError: a camera that a stream reads is missing, or its frame is none or too small."""
+        for stream in self._streams:
+            image = stream_image(observation, stream.name, camera=stream.camera)
+            if problem := FrameUse(stream.name, *_source(stream)).problem((image.shape[0], image.shape[1])):
+                raise ValueError(problem)
+
     def append(self, observation: Observation, control_step: int | None = None) -> None:
         """Take in the frame of one control step.
 
         Args:
             control_step: number of the frame in its episode, where frames before it were skipped; None: the next one.
         Raises:
-            KeyError: a camera that a stream reads is not in the observation.
-            ValueError: its frames are too small, or are none.
+            ValueError: as `check`.
             RuntimeError: an encoder must see every frame, but frames were skipped, or too many wait for it.
         """
         now = self._num_seen if control_step is None else control_step
-        for stream in self._streams:
-            # raises before anything is taken in
-            image = stream_image(observation, stream.name, camera=stream.camera)
-            if problem := FrameUse(stream.name, *_source(stream)).problem((image.shape[0], image.shape[1])):
-                raise ValueError(problem)
+        self.check(observation)
         if self.needs_every_frame and now != self._num_seen:
             raise RuntimeError(
                 f"control steps {self._num_seen} to {now - 1} are missing, but an encoder with "

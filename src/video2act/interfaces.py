@@ -116,6 +116,15 @@ class ChecksState(Protocol):
         ...
 
 
+@runtime_checkable
+class ChecksInstruction(Protocol):
+    """A system that knows which instructions it can read."""
+
+    def check_instruction(self, instruction: str) -> None:
+        """Raises ValueError or FileNotFoundError for one that a text encoder cannot read."""
+        ...
+
+
 class System2Error(RuntimeError):
     """System 2 cannot be started, or gives no condition. The message names its place and what happened."""
 
@@ -225,7 +234,7 @@ class Decision:
 
     action: Float[np.ndarray, "a"]
     plan: Plan
-    """the newest one"""
+    """the newest one; where a person has acted before the first, the action that is held, as a plan of one"""
     is_new_plan: bool
     is_held: bool
     is_clamped: bool

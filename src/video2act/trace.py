@@ -71,7 +71,7 @@ class Tracer:
         """The episode so far. Raises ValueError: nothing was watched."""
         if not self._times:
             raise ValueError("no step was watched; pass the tracer to run_episode or to the Runner as a watcher first")
-        times = np.array(self._times)
+        times, plans = np.array(self._times), [chunk.actions for _, chunk in self._plans]
 
         def step_of(time: float) -> int:
             """A plan or condition has the time of an observation: the nearest one."""
@@ -81,8 +81,8 @@ class Tracer:
             times=times,
             states=np.stack(self._states),
             actions=np.stack(self._actions),
-            plans=np.stack([chunk.actions for _, chunk in self._plans]),
-            plan_steps=np.array([step_of(chunk.observed_at) for _, chunk in self._plans]),
-            taken_steps=np.array([step for step, _ in self._plans]),
+            plans=np.stack(plans) if plans else np.empty((0, 0, len(self._actions[0]))),
+            plan_steps=np.array([step_of(chunk.observed_at) for _, chunk in self._plans], int),
+            taken_steps=np.array([step for step, _ in self._plans], int),
             condition_steps=np.array([step_of(time) for time in self._seen_at]),
         )

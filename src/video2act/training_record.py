@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from video2act.files.run_folder import FrameSizes, load_frame_sizes
+from video2act.interfaces import EnvironmentSpec
 from video2act.types import Observation
 
 RATE_STEPS, RATE_FACTOR = 10, 1.25
@@ -41,6 +42,18 @@ class TrainingRecord:
     def of_contract(cls, contract: Any) -> "TrainingRecord":
         """As a server sends it."""
         return cls(contract.action_names, contract.relative_actions, contract.frame_sizes, contract.period_s)
+
+    def relative_actions_of(self, spec: EnvironmentSpec) -> tuple[str, ...]:
+        """Which of an environment's actions are changes or speeds: as it says, or, if it names none, as in training."""
+        return spec.relative_actions or self.relative_among(spec.action_names)
+
+    def relative_among(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of a robot's actions that are relative in training: by their names, or, if the robot names them
+        otherwise, by their places. What is not there keeps its name."""
+        ours = self.relative_actions
+        if all(name in names for name in ours) or len(names) != len(self.action_names):
+            return ours
+        return tuple(names[self.action_names.index(name)] for name in ours)
 
     def other_rate(self, intervals_s: Sequence[float]) -> str:
         """What is wrong with the time between the last observations; empty if nothing is, or they are too few."""

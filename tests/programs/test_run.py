@@ -1,6 +1,8 @@
 """`video2act run`: what is recorded of a run, and that it needs no terminal."""
 
 import io
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,28 @@ def test_a_second_run_adds_to_the_dataset_and_dropped_episodes_are_not_in_it(sav
     assert len(LeRobotDataset(out)) == 1
     run(options(saved_policy, record=out), keys=QueuedKeys())
     assert len(LeRobotDataset(out)) == 2
+
+
+def test_a_recording_says_which_actions_are_relative_if_the_environment_does_not(
+    saved_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The dataset said that every action is a target, although the policy knew better."""
+    shutil.copytree(saved_policy, tmp_path / "run")
+    for name, changes in (("config", {"relative_actions": ["dx"]}), ("stats", {"action": {"names": ["dx", "dy"]}})):
+        file = tmp_path / f"run/{name}.json"
+        written = json.loads(file.read_text())
+        for key, value in changes.items():
+            written[key] = written[key] | value if isinstance(value, dict) else value
+        file.write_text(json.dumps(written))
+
+    def make(name: str, cameras: tuple[str, ...], **given: Any) -> Environment:
+        environment = make_environment(name, cameras, **given)
+        environment.spec = replace(environment.spec, relative_actions=())
+        return environment
+
+    monkeypatch.setattr("video2act.programs.run.make_environment", make)
+    run(options(tmp_path / "run", record=tmp_path / "recorded"), keys=QueuedKeys())
+    assert load_origin(tmp_path / "recorded")["relative_actions"] == ["dx"]
 
 
 def test_a_dataset_of_other_pictures_is_refused_before_the_episode(saved_policy: Path, tmp_path: Path):
@@ -147,6 +171,7 @@ def status(**changes) -> Status:
             "mode": "by hand",
             "instruction": "push",
             "typed": None,
+            "refused": "",
             "episode": 1,
             "control_step": 40,
             "rates": Rates(19.8, 9.9, 2.4, 0),
@@ -167,6 +192,8 @@ def test_the_dashboard_shows_rates_staleness_and_incidents():
         assert part in text
     console.print(draw(status(typed="pul"), make().spec, recorded=5))
     assert "pul_" in console.file.getvalue()  # type: ignore[attr-defined]
+    console.print(draw(status(refused="the instruction has 1001 bytes"), make().spec, recorded=5))
+    assert "the instruction has 1001 bytes" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_without_a_terminal_the_status_is_a_line_per_second():

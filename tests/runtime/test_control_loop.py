@@ -1,5 +1,7 @@
 """One episode from reset to the end: what is called when, at what rate, and what never reaches the robot."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from runtime_fakes import FPS, MOTION, FakeEnvironment, FakeSystem, GatedSystem
@@ -12,7 +14,8 @@ from video2act.runtime.dual_policy import DualPolicy
 from video2act.runtime.runner import Runner
 from video2act.runtime.slow_loop import InlineSlowLoop
 from video2act.runtime.thread_loop import ThreadSlowLoop
-from video2act.types import ActionChunk, Observation, VideoCondition
+from video2act.types import ActionChunk, Observation, Step, VideoCondition
+from video2act.viz.recorder import Recorder
 
 
 class Notebook:
@@ -60,6 +63,38 @@ def test_a_success_is_not_forgotten_when_the_episode_goes_on():
             return type(step)(step.observation, step.done, success=len(self.actions) == 3)
 
     assert run_episode(SucceedsEarly(), Runner(make_policy(FakeSystem()), execute_steps=2), seed=0).success
+
+
+def test_what_watchers_keep_does_not_change_with_the_environment():
+    """An environment that draws each frame into the same memory made films and traces of its last frame alone."""
+
+    class SameMemory(FakeEnvironment):
+        def __init__(self, num_steps: int):
+            super().__init__(num_steps)
+            self.image, self.state = np.zeros((8, 8, 3), np.uint8), np.zeros(2, np.float32)
+
+        def seen(self, found: Observation) -> Observation:
+            self.image[:], self.state[:] = found.images["top"], found.state
+            return replace(found, images={"top": self.image}, state=self.state)
+
+        def reset(self, seed: int) -> Observation:
+            return self.seen(super().reset(seed))
+
+        def step(self, action: np.ndarray) -> Step:
+            step = super().step(action)
+            return replace(step, observation=self.seen(step.observation))
+
+    class First:
+        def on_reset(self, observation: Observation) -> None:
+            self.observation = observation
+
+        def on_step(self, observation: Observation, decision: Decision) -> None: ...
+
+    recorder, first = Recorder((), FPS, explain=lambda clips, instruction: {}), First()
+    run_episode(SameMemory(6), Runner(FakeSystem()), seed=0, watchers=[recorder, first])
+    assert recorder.recording().frames["top"][:, 0, 0, 0].tolist() == list(range(6))
+    assert recorder.trace().states[:, 0].tolist() == list(range(6))
+    assert first.observation.images["top"].max() == first.observation.state.max() == 0
 
 
 class Diverging(FakeSystem):

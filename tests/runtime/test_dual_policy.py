@@ -1,8 +1,12 @@
 """Two systems as one policy: which condition a plan uses, how old it is, and that episodes stay apart."""
 
-import pytest
-from runtime_fakes import FPS, MOTION, FakeSystem, observation
+from dataclasses import replace
 
+import numpy as np
+import pytest
+from runtime_fakes import CONFIG, FPS, MOTION, FakeSystem, observation
+
+from video2act import Runner
 from video2act.config import DenoisingConfig, PolicyConfig, RuntimeConfig
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.dual_policy import DualPolicy, check_trained_for
@@ -107,3 +111,44 @@ def test_a_policy_that_predicts_noise_is_not_guided(small_config: PolicyConfig):
         check_trained_for(config, RuntimeConfig(overlap="rtc"))
     check_trained_for(config, RuntimeConfig(overlap="temporal_ensemble"))
     check_trained_for(small_config, RuntimeConfig(overlap="rtc"))
+
+
+WRIST = replace(MOTION, camera="wrist")
+
+
+class TestNothingIsTakenInOfAnObservationThatIsRefused:
+    """The past images of System 1 counted the frame once for each try."""
+
+    @pytest.mark.parametrize("system2", ["inline", "thread"])
+    @pytest.mark.parametrize(
+        ("bad", "message"),
+        [
+            ({"wrist": None}, "stream 'motion' reads camera 'wrist', but the observation has top"),
+            ({"wrist": 4}, "camera 'wrist', stream 'motion': frames of 4x4 are too small"),
+            ({"top": None}, "trained with camera 'top', but the observation has wrist"),
+            ({"top": 4}, "camera 'top', System 1: frames of 4x4 are too small"),
+        ],
+    )
+    def test_whichever_system_reads_the_camera(self, system2: str, bad: dict[str, int | None], message: str):
+        class Lagging(FakeSystem):
+            config = CONFIG.replace({"cameras": ("top", "top@2"), "system2.streams": (WRIST,)})
+
+            def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
+                read.append(tuple(int(observation.images[camera][0, 0, 0]) for camera in ("top", "top@2")))
+                return super().act(observation, condition)
+
+        def seen(step: int, **sides: int | None) -> Observation:
+            whole: dict[str, int | None] = {"top": 128, "wrist": 8, **sides}
+            images = {camera: np.full((side, side, 3), step, np.uint8) for camera, side in whole.items() if side}
+            return replace(observation(step), images=images)
+
+        read: list[tuple[int, ...]] = []
+        with Runner(Lagging(), system2=system2, execute_steps=1) as runner:
+            runner.reset()
+            for step in range(4):
+                runner.step(seen(step))
+            for _ in range(2):
+                with pytest.raises(ValueError, match=message):
+                    runner.step(seen(4, **bad))
+            runner.step(seen(4))
+        assert read == [(0, 0), (1, 0), (2, 0), (3, 1), (4, 2)]

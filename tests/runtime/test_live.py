@@ -82,6 +82,35 @@ def test_by_hand_keys_move_the_robot_and_are_marked():
     assert shown[-1].num_corrected == 4
 
 
+@pytest.mark.parametrize("typed", ["fly", "p\ud800ll"])
+def test_an_instruction_that_the_policy_cannot_read_is_not_taken_over(typed: str):
+    """It ended the run, and the episode that was being recorded was lost."""
+
+    class Strict(Listening):
+        def check_instruction(self, instruction: str) -> None:
+            if instruction.encode() not in (b"push", b"pull"):
+                raise FileNotFoundError(f"{instruction!r} has no embedding")
+
+    system, shown = Strict(), list[Status]()
+
+    def keep(status: Status) -> None:
+        shown.append(status)
+
+    with Runner(system, refresh_every=100) as runner:
+        keys = QueuedKeys([[], [":", *typed, "enter"]])
+        live = Live(Robot(), runner, keys=keys, show=keep, jog=np.ones(2))
+        episode = live.episode(0)
+        assert len(episode.actions) == 12
+        assert shown[-1].refused
+        assert system.told == ["push"]
+        keys = QueuedKeys([[], [":", *typed, "enter"], [":", *"pull", "enter"]])
+        Live(Robot(), runner, keys=keys, show=keep, jog=np.ones(2)).episode(0)
+        assert not shown[-1].refused
+        assert system.told[-1] == "pull"
+        with pytest.raises((ValueError, FileNotFoundError)):
+            Live(Robot(), runner, keys=keys, show=keep, jog=np.ones(2), instruction=typed)
+
+
 def test_letters_of_an_instruction_do_not_move_the_robot():
     _, robot, _, _ = play([], ["tab"], [":"], ["d"], ["w"], ["enter"])
     assert np.array(robot.actions)[1:6, 0].tolist() == [0] * 5

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from runtime_fakes import FPS, MOTION, FakeSystem, GatedSystem, observation
 
+from video2act import Runner
 from video2act.config import FrameConfig
 from video2act.interfaces import HoldError
 from video2act.refresh_rule import Frame, RefreshSpec
@@ -86,3 +87,50 @@ def test_a_warm_up_shows_black_frames_large_enough_for_every_stream():
         "motion": (1, 3, 5, 8, 8),
     }
     assert (clips["motion"].grid == -1).all()
+
+
+def test_a_system_2_that_is_busy_for_too_long_holds_the_robot(monkeypatch: pytest.MonkeyPatch):
+    """With several Runners on one policy it ended the program, and a retry of the step counted its frame twice."""
+    monkeypatch.setattr(refresh, "TURN_TIMEOUT_S", 0.02)
+    system = FakeSystem()
+    with Runner(system, refresh_every=2, execute_steps=1) as runner:
+        runner.reset()
+        with refresh.turn(system), pytest.raises(HoldError, match="There is no earlier target to hold"):
+            runner.step(observation(0))
+        assert runner.rates.system2_hz == 0
+        runner.step(observation(1))
+        runner.step(observation(2))
+        with refresh.turn(system):
+            held = [runner.decide(observation(step)).is_held for step in (3, 4)]
+        held.append(runner.decide(observation(5)).is_held)
+        assert held == [True, True, False]
+        assert runner.incidents.counts == {"system2_busy": 1}
+    assert system.newest_frames == [1, 5]
+    numbers = system.clips[1]["motion"].grid[0, 0, :, 0, 0]
+    assert [round((float(number) + 1) * 127.5) for number in numbers] == [0, 0, 1, 3, 5]
+
+
+def test_a_refresh_in_the_control_loop_that_fails_holds_the_robot():
+    """With when_stale=inline it ended the program, which when_stale=hold survives."""
+
+    class Down(FakeSystem):
+        is_down = False
+
+        def perceive(self, clips: dict[str, Video], instruction: list[str]) -> Tokens:
+            if self.is_down:
+                raise ZeroDivisionError("the camera's driver")
+            return super().perceive(clips, instruction)
+
+    system = Down(horizon=16)
+    stale = {"max_staleness_s": 4 / FPS, "when_stale": "inline"}
+    with Runner(system, system2="thread", refresh_every=2, execute_steps=2, **stale) as runner:
+        runner.reset()
+        runner.step(observation(0))
+        system.is_down = True
+        held = [runner.decide(observation(step)).is_held for step in range(1, 40)]
+        assert held[-1]
+        assert runner.decision is not None
+        (text,) = [found.text for found in runner.incidents if "in the control loop" in found.text]
+        assert text.endswith("System 2 failed in the control loop: ZeroDivisionError: the camera's driver")
+        system.is_down = False
+        assert not runner.decide(observation(40)).is_held

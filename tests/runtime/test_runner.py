@@ -15,7 +15,7 @@ from runtime_fakes import CONFIG, FPS, MOTION, FakeEnvironment, FakeSystem, Gate
 from system2_in_a_process import counting
 
 from video2act import Runner
-from video2act.config import PolicyConfig
+from video2act.config import PolicyConfig, SimulatedLatency
 from video2act.files.run_folder import DATA_FILE
 from video2act.interfaces import Decision
 from video2act.limits import Limits
@@ -434,6 +434,21 @@ def test_a_wrong_option_is_an_error_before_anything_is_started(options: dict[str
 def test_an_unknown_option_is_named_beside_those_that_there_are():
     with pytest.raises(TypeError, match=r"no option max_stalenes_s; those of the runtime are .*max_staleness_s"):
         Runner(FakeSystem(), max_stalenes_s=1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"refresh_every": 1}, "refresh_every"),
+        ({"is_blind": True}, "is_blind"),
+        ({"hang_timeout_s": 3.0, "load_system2": counting}, "load_system2, hang_timeout_s"),
+        ({"simulate_latency": SimulatedLatency(system2=0.1)}, "simulate_latency"),
+    ],
+)
+def test_options_that_a_slow_loop_would_ignore_are_refused(options: dict[str, Any], named: str):
+    """They had no effect: System 2 was refreshed as the loop did it, and a blind control saw its clips."""
+    with pytest.raises(ValueError, match=f"so {named} would have no effect; make the loop with them"):
+        Runner(FakeSystem(), **seldom(FakeSystem()), **options)
 
 
 def test_a_slow_loop_that_was_passed_in_is_not_closed():

@@ -192,7 +192,7 @@ class TestThread:
         loop.reset(0)
         blind = observation(0)
         blind.images.clear()
-        with pytest.raises(KeyError, match="reads camera 'top'"):
+        with pytest.raises(ValueError, match="reads camera 'top'"):
             loop.observe(blind)
 
     def test_an_episodes_number_that_was_there_before_is_refused(self, threaded):

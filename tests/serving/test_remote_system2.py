@@ -250,7 +250,7 @@ def test_later_errors_are_survived_on_the_last_condition(system2, loop_of, perce
 def test_a_missing_camera_is_told_where_it_is_missing(system2, loop_of):
     with system2() as server, closing(loop_of(server)) as loop:
         loop.reset(0)
-        with pytest.raises(KeyError, match="stream 'spatial' reads camera 'front', but the observation has wrist"):
+        with pytest.raises(ValueError, match="stream 'spatial' reads camera 'front', but the observation has wrist"):
             loop.observe(replace(observation(0), images={"wrist": np.zeros((32, 32, 3), np.uint8)}))
 
 

@@ -19,7 +19,7 @@ AHEAD = StreamConfig("motion", "top", 5, 1, 16, FilterConfig(), FormerConfig(), 
 
 def recording() -> Recording:
     frames = np.stack([np.full((16, 16, 3), 20 * step, np.uint8) for step in range(FRAMES)])
-    return Recording({"top": frames}, "push", FPS, (0,), tuple(range(FRAMES)))
+    return Recording({"top": frames}, ("push",) * FRAMES, FPS, (0,), tuple(range(FRAMES)))
 
 
 def explain(clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:

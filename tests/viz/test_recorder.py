@@ -1,5 +1,6 @@
 """From an episode to an mp4: what is filmed is what the policy was shown, frame by frame."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -12,7 +13,7 @@ from video2act.config import FilterConfig, FormerConfig, StreamConfig
 from video2act.interfaces import Decision
 from video2act.types import ActionChunk, Observation, Plan, Tokens, Video, VideoCondition
 from video2act.viz import pictures
-from video2act.viz.film import film
+from video2act.viz.film import film, title
 from video2act.viz.pictures import SCALE_PX
 from video2act.viz.recorder import Recorder
 from video2act.viz.video_writer import write_video
@@ -64,6 +65,24 @@ def test_a_recording_knows_when_each_system_ran():
     assert recording.condition_steps == (0, 0, 0, 0, 4, 4, 4, 4, 8, 8)
     assert list(recording.frames) == ["top", "wrist"]
     assert [action[0] for action in recorder.trace().actions] == list(range(10))
+
+
+def test_a_map_is_of_the_instruction_of_its_own_control_step():
+    """After another instruction, the maps and the title were still of the first one."""
+    told: list[str] = []
+
+    def explain(clips: dict[str, Video], instruction: list[str]) -> dict[str, Video]:
+        told.extend(instruction)
+        return clips
+
+    recorder = Recorder(STREAMS, FPS, explain=explain)
+    watch(recorder, 10)
+    seen = recorder.recording()
+    recording = replace(seen, instructions=(*seen.instructions[:4], *["pull"] * 6))
+    assert seen.instructions == ("push",) * 10
+    list(film(recording, STREAMS, explain=explain))
+    assert told == ["push", "pull", "pull"]
+    assert [title(recording, step).split()[0] for step in (3, 4)] == ['"push"', '"pull"']
 
 
 def test_the_maps_are_made_from_the_clips_the_policy_saw():

@@ -156,7 +156,7 @@ class DatasetWriter:
 
         Raises:
             FileExistsError: the folder holds something already.
-            ValueError: a frame rate that is not a whole number, a camera, size, column or name that cannot be stored, or a
+            ValueError: a frame rate that is not a whole number; a camera, size, column or name that cannot be stored; a
                 relative action that is not among the names.
         """
         root = Path(root)

@@ -63,7 +63,7 @@ def see(title: str, episode: EpisodeOutcome, *, trace: Trace, config: PolicyConf
     first, num_steps = found.observations[0], len(found.observations)
     recording = Recording(
         frames={camera: np.stack([each.images[camera] for each in found.observations]) for camera in first.images},
-        instruction=first.instruction,
+        instructions=tuple(each.instruction for each in found.observations),
         fps=config.fps,
         plan_steps=tuple(step for step in trace.taken_steps.tolist() if step < num_steps),
         condition_steps=tuple(trace.condition_steps[:num_steps].tolist()),

@@ -33,6 +33,7 @@ from video2act.runtime.keys import Keys, TerminalKeys
 from video2act.runtime.live import JOG, Live, LiveEpisode, Status
 from video2act.runtime.runner import Runner
 from video2act.statistics import load_statistics, names_of
+from video2act.training_record import TrainingRecord
 from video2act.viz.rerun_log import RerunLog, check_rerun
 
 INTERVENTION = "intervention"
@@ -78,10 +79,12 @@ def run(options: RunOptions, *, keys: Keys | None = None, watch: tuple[Watcher, 
     # what is recorded is trained on, so it may not be a scene that is kept for evaluation
     given = {"image_size": size, "max_steps": options.max_steps, "to_demonstrate": options.record is not None}
     make = partial(make_environment, options.env, cameras, **given)
-    environment = make_fitting(config, make, names=names_of(load_statistics(options.run / STATISTICS_FILE)))
+    statistics = load_statistics(options.run / STATISTICS_FILE)
+    environment = make_fitting(config, make, names=names_of(statistics))
     with ExitStack() as ending:
         ending.enter_context(closing(environment))
-        spec = environment.spec
+        trained = TrainingRecord(statistics["action"].names, config.relative_actions)
+        spec = replace(environment.spec, relative_actions=trained.relative_actions_of(environment.spec))
         writer = _open(options, spec, ending=ending)
         policy: Any = load_policy(options.run, options.engine, device=options.device)
         if options.rerun is not None:
@@ -99,7 +102,7 @@ def run(options: RunOptions, *, keys: Keys | None = None, watch: tuple[Watcher, 
         if keys is None:
             keys = ending.enter_context(TerminalKeys())
         dashboard = ending.enter_context(Dashboard(spec, writer))
-        ranges = load_statistics(options.run / STATISTICS_FILE)["action"]
+        ranges = statistics["action"]
         live = Live(
             environment,
             runner,
@@ -260,6 +263,8 @@ def draw(status: Status, spec: EnvironmentSpec, *, recorded: int) -> Group:
     ]
     table.add_row(Text("now"), Text(status.mode, style=f"bold {colour}"))
     table.add_row(Text("instruction"), Text(said, style="" if status.typed is None else "reverse"))
+    if status.refused:
+        table.add_row(Text("not taken over"), Text(status.refused, style="red"))
     for name, value in rows:
         table.add_row(Text(name), Text(value))
     troubles = [

@@ -60,7 +60,7 @@ def view(
     num_steps = len(frames[config.all_cameras[0]])
     recording = Recording(
         frames=frames,
-        instruction=dataset.episode(episode).instruction[0],
+        instructions=dataset.episode(episode).instruction,
         fps=config.fps,
         plan_steps=tuple(range(0, num_steps, config.execute_steps)),
         condition_steps=tuple(step // config.refresh_every * config.refresh_every for step in range(num_steps)),

@@ -24,8 +24,6 @@ class UnsoundPlanError(ValueError):
 @dataclass(frozen=True)
 class _Running:
     chunk: ActionChunk
-    since: float
-    """moment at which it took over"""
 
     def index(self, now: float) -> int:
         return round((now - self.chunk.observed_at) / self.chunk.period)
@@ -72,7 +70,7 @@ class ActionQueue:
                 "this plan was sent to the robot. Check the policy's weights and normalisation statistics, and what it "
                 "observed"
             )
-        new = _Running(chunk, now)
+        new = _Running(chunk)
         if not new.covers(now):
             late_s, length_s = now - chunk.observed_at, len(chunk.actions) * chunk.period
             raise UnsoundPlanError(

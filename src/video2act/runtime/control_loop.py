@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from video2act.interfaces import Environment, Watcher
+from video2act.observations import own_copy
 from video2act.runtime.runner import Runner
 
 
@@ -89,17 +90,19 @@ def run_episode(
     observation = environment.reset(seed)
     runner.reset(environment.spec, seed=seed)
     for watcher in watchers:
-        watcher.on_reset(observation)
+        watcher.on_reset(own_copy(observation))
     success, is_done, environment_step_s, steps = False, False, [], []
     began = started = time.perf_counter()
     pace = Pace(rate_hz)
     while not is_done:
         decision = runner.decide(observation)
         condition = decision.plan.condition
+        # watchers keep both: an environment may draw its next frame into the same memory, or scale the action in place
+        seen = own_copy(observation) if watchers else observation
         for watcher in watchers:
-            watcher.on_step(observation, decision)
+            watcher.on_step(seen, decision)
         step_started = time.perf_counter()
-        step = environment.step(decision.action)
+        step = environment.step(decision.action.copy())
         environment_step_s.append(time.perf_counter() - step_started)
         is_late = pace.wait()
         now = time.perf_counter()

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 from video2act.clips import ImageHistory
 from video2act.config import PolicyConfig, RuntimeConfig, camera_and_lag
+from video2act.frames import frame_uses
 from video2act.incidents import Incidents
 from video2act.interfaces import (
     BeginsEpisodes,
     ChecksState,
     ConfiguredSystem,
     Continuing,
+    HoldError,
     Observes,
     Policy,
 )
@@ -80,8 +82,8 @@ class DualPolicy:
     runs.
 
     Args:
-        cameras: System 1's, of which each observation must have an image; for those named `camera@steps` past images
-            are kept.
+        cameras: System 1's, of which each observation must have an image that is large enough; for those named
+            `camera@steps` past images are kept.
     Raises:
         ValueError: as `check_overlap`.
     """
@@ -103,11 +105,14 @@ class DualPolicy:
         self.runtime = runtime
         self._system = system
         self._slow_loop = slow_loop
-        self._cameras = tuple(dict.fromkeys(camera_and_lag(camera)[0] for camera in cameras))
+        shown = {camera_and_lag(camera)[0] for camera in cameras}
+        self._uses = [use for use in frame_uses(system.config) if not use.stream and use.camera in shown]
         self._images = ImageHistory(cameras)
         self._freshness = Freshness(runtime, system)
         self._guidance = runtime.guidance if runtime.overlap == "rtc" else None
         self._episode = -1
+        self._busy: HoldError | None = None
+        """why the refresh that is due could not be made"""
 
     @property
     def times(self) -> Times:
@@ -134,11 +139,13 @@ class DualPolicy:
 
     def num_refreshes(self) -> int:
         """Refreshes of System 2 in the running episode, once it has given a condition."""
+        if self._busy and self.condition is None:
+            return 0
         return self._slow_loop.condition().version + self._freshness.num_refreshes
 
     def reset(self) -> None:
         self._episode += 1
-        self.condition = None
+        self.condition = self._busy = None
         if isinstance(self._system, BeginsEpisodes):
             self._system.begin_episode()
         self._images.reset()
@@ -146,23 +153,32 @@ class DualPolicy:
         self._slow_loop.reset(self._episode)
 
     def observe(self, observation: Observation) -> None:
-        """Raises ValueError for a camera without an image, an instruction that is none, or a state of another size or
-        with numbers that are not finite, at any control step: not only where a plan needs it."""
+        """Raises ValueError for a camera of either system whose image is missing or too small, an instruction that is
+        none, or a state of another size or with numbers that are not finite, at any control step: not only where a plan
+        needs it. Nothing has been taken in then."""
         if not isinstance(observation.instruction, str) or not observation.instruction.strip():
             raise ValueError(f"the instruction of an observation is a sentence, got {observation.instruction!r}")
         state_array(observation, self._system.config)
-        for camera in self._cameras:
-            camera_image(observation, camera)
+        for use in self._uses:
+            height, width, _ = camera_image(observation, use.camera).shape
+            if problem := use.problem((height, width)):
+                raise ValueError(problem)
+        self._slow_loop.check(observation)
         self._images.append(observation)
         if isinstance(self._system, Observes):
             self._system.observe(observation)
-        self._slow_loop.observe(observation)
+        self._busy = None
+        try:
+            self._slow_loop.observe(observation)
+        except HoldError as reason:  # the frame has been taken in; the next plan tells it
+            self._busy = reason
 
     def infer(self, observation: Observation) -> ActionChunk:
         """Plan from one observation.
 
         Raises:
-            HoldError: the condition is older than allowed, and `when_stale` is hold or wait.
+            HoldError: the condition is older than allowed, and `when_stale` is not error; or others were at System 2
+                for too long when a refresh was due.
             RuntimeError: the slow loop offered a condition from another episode; or one is too old, and that is an
                 error.
         """
@@ -174,6 +190,8 @@ class DualPolicy:
         Args:
             committed: the rest of the running plan, for a plan that continues it.
         """
+        if self._busy:
+            raise HoldError(str(self._busy), self._busy.kind)
         find_condition = self._freshness.choose(self._slow_loop, observation)
         complete, episode = self._images.complete(observation), self._episode
         if isinstance(self._system, ChecksState) and (problem := self._system.state_problem(observation)):

@@ -2,7 +2,8 @@
 
 A plan is begun every `execute_steps` control steps, or when the last one is there, if that is later. A plan with a
 number that is not finite is refused, and the one before it goes on. Without a plan, without a fresh condition, or with
-an action outside the limits, the robot holds its last target. Each of these is one incident while it lasts.
+an action outside the limits, the robot holds its last target, whether a plan or a person sent it there. Each of these
+is one incident while it lasts. Only the first action of an episode is waited for.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from video2act.runtime.action_queue import ActionQueue, UnsoundPlanError
 from video2act.runtime.guard import Guard
 from video2act.runtime.planner import Planner
 from video2act.runtime.virtual_clock import steps_of
-from video2act.types import Committed, Observation, Plan
+from video2act.types import ActionChunk, Committed, Observation, Plan
 
 
 def check_execute_steps(execute_steps: int, horizon: int | None = None) -> None:
@@ -71,7 +72,11 @@ class Executor:
         self._begun_at: float | None = None
         self._last_time: float | None = None
         self._last_action: Float[np.ndarray, "a"] | None = None
+        """what was sent"""
+        self._is_held = False
+        """it was a hold, so the robot has left its plan"""
         self._hold: HoldError | None = None
+        """why there is nothing to plan on"""
         self._noted: dict[str, str] = {}
         """subject -> kind of the incident that lasts"""
 
@@ -84,33 +89,39 @@ class Executor:
 
         Raises:
             ValueError: the clock did not advance; or the first plan is unsound.
-            HoldError: there is nothing to plan on at the first step, and so no target to hold.
+            HoldError: there is nothing to plan on, and no action has been sent that could be held.
         """
-        now = observation.time
+        now, before = observation.time, self._last_time
         self.check_clock(now)
         self._last_time = now
         is_new_plan = self._accept(lambda: self._planner.take(now), now)
         if not self._planner.is_busy and self._is_due(now):
             is_new_plan = self._accept(lambda: self._begin(observation), now) or is_new_plan
-        if self._plan is None and self._planner.is_busy:  # the first plan of an episode: the robot stands still anyway
+        if self._last_action is None and self._planner.is_busy:  # there is nothing to hold: the robot stands still
             is_new_plan = self._accept(self._planner.wait, now)
-        if self._plan is None:
-            reason = self._hold or HoldError("the planner has made no plan")
-            raise type(reason)(f"{reason}. There is no earlier target to hold", reason.kind)
-        action, is_held, is_clamped = self._action(now)
-        self._last_action = action
-        return Decision(action, self._plan, is_new_plan, is_held, is_clamped)
+        action, self._is_held, is_clamped = self._action(now)
+        self._last_action = action.copy()  # whoever gets the decision may change it
+        plan = self._plan
+        if plan is None:  # someone else has acted before the first plan, and is held
+            assert before is not None
+            plan = Plan(ActionChunk(action[None].copy(), now, now - before), None)
+        return Decision(action, plan, is_new_plan, self._is_held, is_clamped)
 
     def interrupt(self, observation: Observation, action: Float[np.ndarray, "a"]) -> None:
-        """Someone else acts at this control step. What was planned before is dropped: the next `decide` plans anew, and
-        waits for that plan, as at the start of an episode. Raises ValueError: the clock did not advance."""
+        """Someone else acts at this control step. What was planned before is dropped, without waiting for a plan that
+        is being made. The next `decide` plans anew, and holds this action until that plan is there. Raises ValueError:
+        the clock did not advance."""
         self.check_clock(observation.time)
         self._last_time = observation.time
-        if self._plan is not None or self._planner.is_busy:
-            self._planner.reset()
-            self._queue.reset()
-        self._plan = self._begun_at = self._hold = None
-        self._last_action = action
+        self._planner.abandon()
+        self._queue.reset()
+        self._begun_at = self._hold = None
+        self._last_action, self._is_held = action.copy(), False
+
+    @property
+    def last_action(self) -> Float[np.ndarray, "a"] | None:
+        """What was sent at the last control step; None at the beginning of an episode."""
+        return self._last_action
 
     def close(self) -> None:
         self._planner.close()
@@ -122,14 +133,15 @@ class Executor:
             checked = self.guard.check(planned)
             if checked.action is not None:
                 self.note("action", checked.kind, text=checked.problem)
-                return checked.action, False, bool(checked.kind)
+                return checked.action.copy(), False, bool(checked.kind)
             kind, problem = checked.kind, f"an action was {checked.problem}"
         elif self._hold:
             kind, problem = self._hold.kind, str(self._hold)
         else:
-            kind, problem = "plans_spent", "all plans are spent and no new one has come; held"
+            kind, problem = "plans_spent", "all plans are spent or dropped and no new one has come; held"
         if self._last_action is None:
-            raise HoldError(f"{problem}. There is no earlier target to hold", kind)
+            error = HoldError if self._hold is None else type(self._hold)
+            raise error(f"{problem}. There is no earlier target to hold", kind)
         self.note("action", kind, text=problem)
         return self.guard.hold(self._last_action), True, False
 
@@ -143,7 +155,8 @@ class Executor:
     def _begin(self, observation: Observation) -> Plan | None:
         """Begin a plan; returns it if it is there at once."""
         committed = None
-        rest = self._queue.rest(observation.time) if self._continues else None
+        is_on_plan = not self._is_held and self._hold is None
+        rest = self._queue.rest(observation.time) if self._continues and is_on_plan else None
         if rest is not None and self._plan is not None:
             num_frozen = min(len(rest), steps_of(self._planner.expected_s(), 1 / self._plan.chunk.period))
             committed = self._as_trained(Committed(rest, num_frozen))
@@ -177,7 +190,7 @@ class Executor:
         try:
             self._queue.accept(plan.chunk, now)
         except UnsoundPlanError as problem:
-            if self._plan is None:
+            if self._last_action is None:
                 raise
             self.note("plan", "plan_refused", text=str(problem))
             self._begun_at = None  # try again at the next step; until then the plan before it goes on

@@ -65,7 +65,8 @@ class Freshness:
         """A function that gives the condition for a plan. It does what takes time, and may raise HoldError.
 
         Raises:
-            HoldError, StaleConditionError: the condition is too old; the message gives age and limit.
+            HoldError, StaleConditionError: the condition is too old; the message gives age and limit. With
+                `when_stale="inline"` the function raises HoldError if System 2 fails.
         """
         condition = slow_loop.condition()
         if self._is_fresh(condition, observation):
@@ -86,7 +87,13 @@ class Freshness:
         frame = Frame(observation, condition.episode, 0)
 
         def refresh() -> VideoCondition:
-            refreshed = perceive(self._system, clips, newest=frame)
+            try:
+                refreshed = perceive(self._system, clips, newest=frame)
+            except HoldError:
+                raise
+            except Exception as error:
+                failed = f"{problem}; System 2 failed in the control loop: {type(error).__name__}: {error}"
+                raise HoldError(failed, "system2_failed") from error
             self.perceive_s.append(refreshed.duration_s)
             self.num_refreshes += 1
             return refreshed.condition(-self.num_refreshes)

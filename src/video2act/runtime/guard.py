@@ -1,13 +1,14 @@
 """The last check of an action before it is sent: only finite numbers within the limits reach the robot.
 
-To hold is to keep the last target: the last action again, but zero where an action is a change or a speed.
+To hold is to keep the last target: the last action again, but zero where an action is a change or a speed. This zero
+is inside all limits: a robot that stands still is not made to move.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from video2act.config.checks import check_relative_actions, located
 from video2act.limits import Limits
@@ -50,7 +51,8 @@ class Guard:
         if limits is not None and action_names:
             limits.check_size(len(action_names), f"{robot} ({', '.join(action_names)})")
         self._names = action_names
-        self._is_relative = np.array([name in relative_actions for name in action_names])
+        self.is_relative: Bool[np.ndarray, "_a"] = np.array([name in relative_actions for name in action_names], bool)
+        """which actions are changes or speeds; empty where the actions have no names"""
         self._limits = limits
         self._outside = outside
         self._robot = robot
@@ -64,16 +66,20 @@ class Guard:
             return Checked(action)
         self._limits.check_size(len(action), self._robot)
         is_outside = self._limits.outside(action)
+        if self.is_relative.any():
+            is_outside &= ~(self.is_relative & (action == 0))
         if not is_outside.any():
             return Checked(action)
         problem = f"outside the limits: {self._values(action, is_outside)}; "
         if self._outside == "hold":
             return Checked(None, "action_outside_limits", problem + "held instead")
-        return Checked(self._limits.clamp(action), "action_outside_limits", problem + "clamped")
+        return Checked(
+            np.where(is_outside, self._limits.clamp(action), action), "action_outside_limits", problem + "clamped"
+        )
 
     def hold(self, last: Float[np.ndarray, "a"]) -> Float[np.ndarray, "a"]:
         """The action that keeps the robot where the last one sent it."""
-        return np.where(self._is_relative, 0, last).astype(last.dtype) if self._is_relative.any() else last
+        return np.where(self.is_relative, 0, last).astype(last.dtype) if self.is_relative.any() else last.copy()
 
     def _values(self, action: np.ndarray, which: np.ndarray) -> str:
         names = self._names or tuple(f"dimension {number}" for number in range(len(action)))

@@ -1,7 +1,8 @@
 """A robot or simulator that runs before a person: pause, another instruction, taking over by hand, recording.
 
     space      pause, and go on; the robot holds its last target meanwhile
-    :          type another instruction; enter sends it, escape keeps the old one
+    :          type another instruction; enter sends it, escape keeps the old one, and so does one that the policy
+               cannot read
     tab        take over by hand, and hand back; then pairs of letters move one action each (`JOG`)
     enter      end the episode and keep it
     backspace  end the episode and drop it
@@ -41,6 +42,8 @@ class Status:
     instruction: str
     typed: str | None
     """an instruction that is being typed"""
+    refused: str
+    """why the policy cannot read the last one that was typed, which was not taken over; empty if it can"""
     episode: int
     control_step: int
     rates: Rates
@@ -84,6 +87,7 @@ class Live:
         instruction: instead of the environment's.
     Raises:
         ValueError: `jog` has another size than the environment's actions.
+        ValueError, FileNotFoundError: the policy cannot read the instruction.
     """
 
     def __init__(
@@ -102,8 +106,8 @@ class Live:
         self._environment, self._runner, self._keys, self._show = environment, runner, keys, show
         self._jog, self._rate_hz = jog, rate_hz
         self._said = instruction
-        names = environment.spec.action_names
-        self._is_relative = np.array([name in environment.spec.relative_actions for name in names])
+        if instruction is not None:
+            runner.check_instruction(instruction)
         self._number = -1
 
     def episode(self, seed: int) -> LiveEpisode:
@@ -113,6 +117,7 @@ class Live:
         self._number += 1
         self._mode: Mode = "policy"
         self._typed: str | None = None
+        self._refused = ""
         self._last: Float[np.ndarray, "a"] | None = None
         pace, shown_at, step = Pace(self._rate_hz), -1.0, 0
         while True:
@@ -132,7 +137,7 @@ class Live:
             if time.monotonic() - shown_at > SHOWN_EVERY_S:
                 shown_at = time.monotonic()
                 self._show(self._status(observation, step, late_steps=pace.missed_deadlines, episode=done))
-            answer = self._environment.step(action)
+            answer = self._environment.step(action.copy())  # one that scales it in place changes nothing here
             pace.wait()
             done.success, step = done.success or answer.success, step + 1
             observation = answer.observation
@@ -160,8 +165,15 @@ class Live:
     def _type(self, key: str) -> None:
         assert self._typed is not None
         if key == "enter":
-            self._said = self._typed.strip() or self._said
-            self._typed = None
+            typed, self._typed, self._refused = self._typed.strip(), None, ""
+            if not typed:
+                return
+            try:
+                self._runner.check_instruction(typed)
+            except (ValueError, FileNotFoundError) as problem:
+                self._refused = str(problem)
+            else:
+                self._said = typed
         elif key == "escape":
             self._typed = None
         elif key == "backspace":
@@ -180,7 +192,7 @@ class Live:
         action = held.astype(np.float64)
         for number, (up, down) in enumerate(JOG[: len(action)]):
             sign = (pressed.count(up) - pressed.count(down)) if self._typed is None else 0
-            change = np.sign(sign) if self._is_relative[number] else sign
+            change = np.sign(sign) if self._runner.is_relative[number] else sign
             action[number] += change * self._jog[number]
         return action
 
@@ -190,6 +202,7 @@ class Live:
             mode=self._mode,
             instruction=observation.instruction,
             typed=self._typed,
+            refused=self._refused,
             episode=self._number,
             control_step=step,
             rates=self._runner.rates,

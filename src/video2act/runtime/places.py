@@ -12,7 +12,7 @@ again.
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,22 @@ def check_used(system2: str, runtime: RuntimeConfig) -> None:
     given = [name for name in names if getattr(runtime, name) != getattr(RuntimeConfig, name)]
     if given:
         raise ValueError(f"{', '.join(given)} would have no effect with system2={system2!r}; leave it out")
+
+
+def check_given_loop(runtime: RuntimeConfig, given: Mapping[str, object]) -> None:
+    """Raise ValueError for options that a slow loop which is there already would ignore.
+
+    Args:
+        given: other options of System 2, with what was given for them.
+    """
+    names = [name for name, value in given.items() if value]
+    for name in ("system2_device", "hang_timeout_s", "first_condition_timeout_s"):
+        names += [name] * (getattr(runtime, name) != getattr(RuntimeConfig, name))
+    if names:
+        raise ValueError(
+            f"system2 is a slow loop that is there already, so {', '.join(names)} would have no effect; make the loop "
+            "with them, or leave them out"
+        )
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,10 @@ class InlinePlanner:
         """A new episode begins: a plan in the making is dropped."""
         self._plan = None
 
+    def abandon(self) -> None:
+        """Drop the plan in the making, if there is one, without waiting."""
+        self._plan = None
+
     def begin(self, observation: Observation, committed: Committed | None) -> None:
         """Raises HoldError."""
         self._plan = begin_plan(self._policy, observation, committed=committed)()
@@ -105,6 +109,7 @@ class ThreadPlanner:
         self._policy = policy
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="system1")
         self._future: Future[Plan] | None = None
+        self._is_abandoned = False
         self._durations_s: deque[float] = deque(maxlen=DURATIONS_REMEMBERED)
 
     @property
@@ -114,14 +119,22 @@ class ThreadPlanner:
     def reset(self) -> None:
         if self._future is not None:
             self._future.exception()  # waits; the plan is of the last episode, and so is its error
-        self._future = None
+        self._future, self._is_abandoned = None, False
+
+    def abandon(self) -> None:
+        self._is_abandoned = self._future is not None  # busy until `take` finds it done
 
     def begin(self, observation: Observation, committed: Committed | None) -> None:
         work = begin_plan(self._policy, observation, committed=committed)
         self._future = self._worker.submit(self._timed, work)
 
     def take(self, now: float) -> Plan | None:
-        return self.wait() if self._future is not None and self._future.done() else None
+        if self._future is None or not self._future.done():
+            return None
+        if self._is_abandoned:
+            self._future, self._is_abandoned = None, False
+            return None
+        return self.wait()
 
     def wait(self) -> Plan:
         future, self._future = self._future, None

@@ -16,12 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from video2act.config import RuntimeConfig, SimulatedLatency
 from video2act.config.checks import check, order_problem
 from video2act.incidents import Incidents
-from video2act.interfaces import ConfiguredSystem, Decision, EnvironmentSpec, Perceiver, Policy, Watcher
+from video2act.interfaces import (
+    ChecksInstruction,
+    ConfiguredSystem,
+    Decision,
+    EnvironmentSpec,
+    Perceiver,
+    Policy,
+    Watcher,
+)
 from video2act.limits import Limits
 from video2act.observations import own_copy
 from video2act.refresh_rule import RefreshSpec
@@ -29,7 +37,7 @@ from video2act.runtime.dual_policy import DualPolicy, Times, check_finished, che
 from video2act.runtime.executor import Executor, check_execute_steps
 from video2act.runtime.freshness import check_staleness_limit
 from video2act.runtime.guard import Guard
-from video2act.runtime.places import Connect, System2Source
+from video2act.runtime.places import Connect, System2Source, check_given_loop
 from video2act.runtime.planner import InlinePlanner, Planner, ThreadPlanner
 from video2act.runtime.slow_loop import SlowLoop
 from video2act.runtime.virtual_clock import Durations, VirtualPlanner
@@ -65,13 +73,14 @@ class Runner:
         engine: what computes the policy of a folder: `torch`, or `onnxruntime` or `openvino` for a folder that
             `video2act export` has written.
         system2: `inline`, `thread`, `process`, `ws://host:port` (see `places.py`), or a slow loop that is there
-            already.
+            already, with which other options of System 2 are refused.
         refresh_every: control steps between refreshes of System 2; as configured, if None.
         execute_steps: control steps between plans; as configured, if None.
         limits: of actions, as an object or in the words of `RuntimeConfig.limits`.
         action_names: for messages; those of the training data, if empty.
         relative_actions: those of `action_names` that are changes or speeds. To hold is zero of them, and the last
-            value of the others. None: those that the policy recorded of its training data.
+            value of the others. None: those that the environment names (`reset`), else those that the policy recorded
+            of its training data.
         instruction: for the run that warms up a process; empty: one that the policy was trained on.
         load_system2: makes System 2 in a process: a function of a module, or a `functools.partial` of one. None: from
             the folder that the policy was loaded from.
@@ -106,7 +115,7 @@ class Runner:
         **runtime: Any,
     ):
         self._config = config = _runtime_config(limits, runtime)
-        loaded = _load(policy, engine)
+        self._loaded = loaded = _load(policy, engine)
         self._limits = limits if isinstance(limits, Limits) else _find_limits(loaded, limits)
         if config.outside_limits != "clamp" and self._limits is None:
             raise ValueError(f"outside_limits={config.outside_limits!r} needs limits; set limits, or leave it out")
@@ -115,9 +124,13 @@ class Runner:
         self._incidents_seen: dict[str, int] = {}
         self._ending = ExitStack()
         self._recorded = recorded = TrainingRecord.of(loaded)
-        relative_actions = recorded.relative_actions if relative_actions is None else relative_actions
+        about = getattr(loaded, "config", None) or getattr(loaded, "contract", None)
+        self._action_dim: int | None = getattr(about, "action_dim", None)
+        """None: a finished policy did not say it"""
         self._check_order(action_names)
-        guard = self._make_guard(action_names or recorded.action_names, relative_actions)
+        names = action_names or recorded.action_names
+        self._told = None if relative_actions is None else TrainingRecord(names, relative_actions)
+        guard = self._make_guard(names, recorded.relative_actions if relative_actions is None else relative_actions)
         if isinstance(loaded, Policy):
             ours = {"system2": system2 != "inline", "refresh_every": refresh_every, "load_system2": load_system2}
             check_finished(loaded, config, {**ours, "connect": connect, "is_blind": is_blind})
@@ -142,6 +155,10 @@ class Runner:
                 source = System2Source(spec, config, instruction, load_system2, connect)
                 system2 = source.start(system2, loaded, durations=self._durations)
                 self._ending.callback(system2.close)
+            else:
+                ours = {"refresh_every": refresh_every, "instruction": instruction, "load_system2": load_system2}
+                ours |= {"connect": connect, "simulate_latency": simulate_latency, "is_blind": is_blind}
+                check_given_loop(config, ours)
             self.policy = DualPolicy(loaded, system2, cameras=() if is_blind else own.cameras, runtime=config)
         planner = self._make_planner()
         self._ending.callback(planner.close)
@@ -166,11 +183,13 @@ class Runner:
             spec: of the environment that it takes place in, for the names of its actions and which are relative.
             seed: of simulated latencies.
         Raises:
-            ValueError: its actions stand in another order than in the training data.
+            ValueError: its actions stand in another order than in the training data, or lack one that is relative.
         """
         if spec is not None:
-            self._check_order(spec.action_names)
-            self._executor.guard = self._make_guard(spec.action_names, spec.relative_actions, spec.name)
+            names, told = spec.action_names, self._told
+            self._check_order(names)
+            relative = self._recorded.relative_actions_of(spec) if told is None else told.relative_among(names)
+            self._executor.guard = self._make_guard(names, relative, spec.name)
         if self._durations is not None:
             self._durations.seed(seed)
         self._executor.reset()  # first: a plan of the last episode may still be made by the policy
@@ -191,11 +210,11 @@ class Runner:
         return self.decide(observation).action
 
     def decide(self, observation: Observation) -> Decision:
-        """As `step`; the action with its reasons.
+        """As `step`; the action, the caller's own, with its reasons.
 
         Raises:
             ValueError: the clock did not advance, a camera of the policy has no image, or the first plan is unsound.
-            HoldError: there is nothing to plan on at the first step, and so no target to hold.
+            HoldError: there is nothing to plan on, and no action has been sent in this episode that could be held.
             StaleConditionError: the condition is too old, and `when_stale` is error.
             System2Error, TimeoutError: System 2 gave no first condition of this episode.
         """
@@ -229,23 +248,27 @@ class Runner:
         self._missed_deadlines += time.perf_counter() - started > decision.plan.chunk.period
         for watcher in self._watchers:
             watcher.on_step(observation, decision)
-        return decision
+        return replace(decision, action=decision.action.copy())
 
-    def let(self, action: Float[np.ndarray, "a"], observation: Observation) -> Float[np.ndarray, "a"]:
+    def let(self, action: Float[np.ndarray, "_a"], observation: Observation) -> Float[np.ndarray, "_a"]:
         """A person, or a pause, decides this control step. System 2 sees it, plans are dropped, and the next `step`
-        plans anew. Returns the action that may be sent: inside the limits, or the last target again if they forbid it.
-        Raises ValueError: it is not finite."""
-        checked, observation = self._executor.guard.check(action), own_copy(observation)
-        if checked.kind == "action_not_finite" or (checked.action is None and self.decision is None):
+        begins a new one; with `system1="thread"` it holds this action until that plan is there. Never waits for a plan.
+
+        Returns: the action that may be sent: inside the limits, or the last target again if they forbid it. What
+            `hold_action` gives is sent as it is.
+        Raises:
+            ValueError: it is not finite, or of another size; the observation is refused, as by `step`.
+        """
+        executor, observation = self._executor, own_copy(observation)
+        self._check_size(action)
+        checked, last = executor.guard.check(action), executor.last_action
+        if checked.kind == "action_not_finite" or (checked.action is None and last is None):
             raise ValueError(f"an action that was given by hand is {checked.problem}")
-        self._executor.note("action", checked.kind, text=checked.problem)
-        sent = checked.action
-        if sent is None:
-            assert self.decision is not None
-            sent = self.hold_action(self.decision.action)
-        self._executor.check_clock(observation.time)
+        executor.check_clock(observation.time)
         self.policy.observe(observation)
-        self._executor.interrupt(observation, sent)
+        executor.note("action", checked.kind, text=checked.problem)
+        sent = (self.hold_action(last) if checked.action is None else checked.action).copy()
+        executor.interrupt(observation, sent)
         is_held = checked.action is None
         self._held_steps += is_held
         if self.decision is not None:
@@ -257,13 +280,23 @@ class Runner:
             self._began_at = observation.time
         self._newest = observation
         self._num_steps += 1
-        return sent
+        return sent.copy()
 
     def hold_action(self, last: Float[np.ndarray, "a"] | None) -> Float[np.ndarray, "a"]:
         """The action that keeps the robot where the last one sent it. Raises ValueError: there is no last one yet."""
         if last is None:
             raise ValueError("there is no action to hold yet; wait until the first `step` has given one")
         return self._executor.guard.hold(last)
+
+    @property
+    def is_relative(self) -> Bool[np.ndarray, "_a"]:
+        """Which actions are changes or speeds, in this episode; empty where the actions have no names."""
+        return self._executor.guard.is_relative
+
+    def check_instruction(self, instruction: str) -> None:
+        """Raises ValueError or FileNotFoundError for an instruction that the policy cannot read, as far as it says."""
+        if isinstance(self._loaded, ChecksInstruction):
+            self._loaded.check_instruction(instruction)
 
     def replan(self) -> None:
         """Begin a plan at the next control step, whatever is left of the running one."""
@@ -314,6 +347,12 @@ class Runner:
         if not isinstance(self.policy, DualPolicy):
             raise TypeError(f"{type(self.policy).__name__} does not report what its systems take")
         return self.policy.take_times()
+
+    def _check_size(self, action: np.ndarray) -> None:
+        last = self._executor.last_action
+        size = self._action_dim or (action.size if last is None else len(last))
+        problem = f"an action that was given by hand has shape {list(action.shape)}, those of this policy have [{size}]"
+        check(action.shape == (size,), f"{problem}; give a number for each of the robot's actions")
 
     def _make_guard(self, names: tuple[str, ...], relative: tuple[str, ...], robot: str = "the robot") -> Guard:
         return Guard(names, relative, limits=self._limits, outside=self._config.outside_limits, robot=robot)

@@ -34,6 +34,10 @@ class SlowLoop(Protocol):
         """Episode number `episode` begins; conditions of earlier ones are refused from now on. Numbers count up."""
         ...
 
+    def check(self, observation: Observation) -> None:
+        """Raises ValueError for images that a stream cannot read. Changes nothing."""
+        ...
+
     def observe(self, observation: Observation) -> None:
         """Called exactly once per control step: the history needs every frame, whether or not a refresh follows."""
         ...
@@ -56,7 +60,8 @@ class SlowLoop(Protocol):
 class InlineSlowLoop:
     """System 2 runs in the control loop: without failures at control steps 0, n, 2n, ... of each episode.
 
-    An error of System 2 is raised by `observe`. The refresh stays due at the next control step.
+    An error of System 2 is raised by `observe`, and so is a HoldError when others are at it for too long. The frame has
+    been taken in then, and the refresh stays due at the next control step.
     """
 
     def __init__(self, system: Perceiver, spec: RefreshSpec):
@@ -77,6 +82,9 @@ class InlineSlowLoop:
         self._control_step = 0
         self._num_conditions = 0
         self._condition: VideoCondition | None = None
+
+    def check(self, observation: Observation) -> None:
+        self._history.check(observation)
 
     def observe(self, observation: Observation) -> None:
         self._history.append(observation)

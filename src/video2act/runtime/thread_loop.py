@@ -10,8 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from video2act.clips import FrameHistory, stream_image
-from video2act.frames import FrameUse
+from video2act.clips import FrameHistory
 from video2act.incidents import Incidents
 from video2act.interfaces import Perceiver
 from video2act.refresh_rule import Frame, RefreshRule, RefreshSpec
@@ -99,12 +98,14 @@ class ThreadSlowLoop:
             self._waiting.clear()
             self._worker.forget(self)
 
+    def check(self, observation: Observation) -> None:
+        self._history.check(observation)
+
     def observe(self, observation: Observation) -> None:
         """Take in the frames of one control step, without waiting.
 
         Raises:
-            KeyError: a camera that a stream reads is missing.
-            ValueError: its image is not uint8 of shape (height, width, 3), or too small.
+            ValueError: as `check`.
             RuntimeError: the loop is closed.
         """
         if self._is_closed:
@@ -169,14 +170,9 @@ class ThreadSlowLoop:
 
     def _with_images_of_streams(self, observation: Observation) -> Observation:
         """Without the others, which would stay in memory."""
-        images = {}
-        for stream in self._spec.streams:
-            image = stream_image(observation, stream.name, camera=stream.camera)
-            use = FrameUse(stream.name, stream.camera, stream.frame_px, stream.frame)
-            if problem := use.problem((image.shape[0], image.shape[1])):
-                raise ValueError(problem)
-            images[stream.camera] = image
-        return replace(observation, images=images)
+        self.check(observation)
+        cameras = {stream.camera for stream in self._spec.streams}
+        return replace(observation, images={camera: observation.images[camera] for camera in cameras})
 
     def _make_room(self) -> bool:
         """Whether another frame may wait. False: an encoder must see every frame, and too many wait."""

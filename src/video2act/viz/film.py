@@ -58,7 +58,8 @@ class Recording:
 
     frames: dict[str, UInt8[np.ndarray, "t _h _w 3"]]
     """camera -> every frame"""
-    instruction: str
+    instructions: tuple[str, ...]
+    """of each control step"""
     fps: float
     """control steps per second"""
     plan_steps: tuple[int, ...]
@@ -124,11 +125,12 @@ def stream_views(
     history, refresh_steps = FrameHistory(tuple(streams)), set(recording.condition_steps)
     for step in range(recording.num_steps if streams else 0):
         images = {camera: frames[step] for camera, frames in recording.frames.items()}
-        history.append(Observation(images, np.zeros(0, np.float32), recording.instruction, step / recording.fps))
+        said = recording.instructions[step]
+        history.append(Observation(images, np.zeros(0, np.float32), said, step / recording.fps))
         if step in refresh_steps:
             clips = history.clips(recording.fps)
-            kept = explain(clips, [recording.instruction])
-            imagined = foresee(clips, [recording.instruction])
+            kept = explain(clips, [said])
+            imagined = foresee(clips, [said])
             for name, view in views.items():
                 view.add(step, clips[name], kept=kept[name], imagined=imagined.get(name))
     return views
@@ -229,4 +231,4 @@ def title(recording: Recording, step: int) -> str:
     speed = recording.playback_fps / recording.fps
     slow_motion = "" if speed == 1 else f", {speed:.2g}x speed"
     outcome = f"  {recording.outcome}" if recording.outcome else ""
-    return f'"{recording.instruction}"  {step / recording.fps:.2f} s{slow_motion}{outcome}'
+    return f'"{recording.instructions[step]}"  {step / recording.fps:.2f} s{slow_motion}{outcome}'

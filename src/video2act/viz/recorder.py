@@ -45,7 +45,7 @@ class Recorder(Tracer):
         cameras = self._observations[0].images
         return Recording(
             frames={camera: np.stack([each.images[camera] for each in self._observations]) for camera in cameras},
-            instruction=self._observations[0].instruction,
+            instructions=tuple(each.instruction for each in self._observations),
             fps=self._fps,
             plan_steps=tuple(trace.taken_steps.tolist()),
             condition_steps=tuple(trace.condition_steps.tolist()),
