@@ -136,8 +136,18 @@ def test_numbers_in_lists_of_one_are_read_alike(name: str, root: Path):
             LeRobotDataset(root)
 
 
+@pytest.mark.parametrize("name", [["push"], {"push": 1}, 5, True], ids=str)
+def test_an_environment_that_is_no_name_is_refused_when_the_data_are_opened(name: Any, root: Path):
+    """A training ended in a TypeError after its weights were saved, and its record of the data was not written."""
+    (root / ORIGIN).write_text(json.dumps({"environment": name}))
+    with pytest.raises(DatasetError, match=rf"{ORIGIN}: environment is .*, expected a name; correct it"):
+        LeRobotDataset(root)
+
+
 def test_what_the_check_calls_sound_can_be_opened(root: Path):
     (root / ORIGIN).write_text("[" * 100_000)
     assert any(f"{ORIGIN} is not valid json" in line for line in check_dataset(root))
+    (root / ORIGIN).write_text('{"environment": ["push"]}')
+    assert any(f"{ORIGIN}: environment is ['push'], expected a name" in line for line in check_dataset(root))
     (root / ORIGIN).write_text('{"orientation": "sideways"}')
     assert any(f"{ORIGIN}: orientation is 'sideways'" in line for line in check_dataset(root))

@@ -19,7 +19,7 @@ from video2act.data import fingerprint
 from video2act.data.dataset_files import COPY, DatasetError, check_exists, locate_dataset
 from video2act.data.lerobot_format import load_info
 from video2act.data.lerobot_tables import FrameTable, read_column, read_episodes, read_frames, read_tasks
-from video2act.data.origin import load_origin, orientation_of, relative_actions_of
+from video2act.data.origin import environment_of, load_origin, orientation_of, relative_actions_of
 from video2act.data.pictures import Reduce, read_images
 from video2act.data.video_file import open_video
 from video2act.statistics import Statistics
@@ -147,6 +147,7 @@ class LeRobotDataset(fingerprint.Fingerprinted):
         origin = load_origin(self.root)
         self.orientation: Orientation = orientation_of(origin, self.root, info=self.info)
         self.relative_actions = relative_actions_of(origin, self.root, info=self.info)
+        self.environment = environment_of(origin, self.root)
         self.lengths = tuple(entry.length for entry in self.entries)
         self.total_frames = self.info.total_frames
         self._check_videos()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from video2act.config import Orientation
-from video2act.config.checks import check_relative_actions
+from video2act.config.checks import check_relative_actions, shown
 from video2act.config.plain import parse_json, read_json
 from video2act.data.dataset_files import DatasetError
 from video2act.data.lerobot_format import ACTION, DatasetInfo
@@ -50,6 +50,16 @@ def orientation_of(origin: Mapping[str, Any], root: Path, *, info: DatasetInfo) 
         known = ", ".join(get_args(Orientation))
         raise DatasetError(f"{root / ORIGIN_PATH}: orientation is {word!r}, known are {known}", "correct it")
     return word
+
+
+def environment_of(origin: Mapping[str, Any], root: Path) -> str | None:
+    """Where the episodes were recorded that name no environment of their own; None if that is not recorded.
+
+    Raises DatasetError: the record is no name."""
+    name = origin.get("environment")
+    if name is not None and not isinstance(name, str):
+        raise DatasetError(f"{root / ORIGIN_PATH}: environment is {shown(name)}, expected a name", "correct it")
+    return name
 
 
 def relative_actions_of(origin: Mapping[str, Any], root: Path, *, info: DatasetInfo) -> tuple[str, ...]:

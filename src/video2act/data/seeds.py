@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from video2act.data.lerobot_reader import LeRobotDataset
-from video2act.data.origin import load_origin
 
 Part = tuple[LeRobotDataset, tuple[int, ...]]
 """a dataset on disk, and the episodes of it that are used"""
@@ -13,9 +12,8 @@ def recorded_seeds(parts: Iterable[Part]) -> dict[str, list[int]]:
     """Environment -> seeds of its episodes; those that `collect` did not record have none."""
     seeds: dict[str, list[int]] = {}
     for dataset, chosen in parts:
-        recorded = load_origin(dataset.root).get("environment")
         for entry in (dataset.entries[episode] for episode in chosen):
-            environment = entry.environment or recorded
+            environment = entry.environment or dataset.environment
             if environment is not None and entry.seed is not None:
                 seeds.setdefault(environment, []).append(entry.seed)
     return seeds
