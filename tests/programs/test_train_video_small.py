@@ -171,11 +171,10 @@ class TestManyRobots:
 
     def test_a_batch_has_one_rate(self, recorded: Path, other: Path):
         config = replace(CONFIG, stride=1)
-        footage = Footage.open(
-            [open_dataset(recorded, episodes=(0, 1)), open_dataset(other, episodes=(0,))], None, config=config
-        )
+        datasets, sizes = [open_dataset(recorded, episodes=(0, 1)), open_dataset(other, episodes=(0,))], [(32, 32)]
+        footage = Footage.open(datasets, None, config=config, sizes=sizes)
         assert [one.camera for one in footage] == ["front", "top"]
-        sampler = ClipSampler(footage, config)
+        sampler = ClipSampler(footage, config, sizes=sizes)
         said: dict[float, set[str]] = {}
         for seed in range(20):
             clips, instruction = sampler.random(3, (seed,))

@@ -61,14 +61,14 @@ class VideoTrainConfig(OptimizationConfig):
     and one latent more"""
     stride: Annotated[int, Between(0, 10**4)] = 0
     """control steps between two frames; 0: that of the policy's streams. It may not differ from theirs"""
-    sizes_px: tuple[Pixels, ...] = (64,)
-    """sides of training clips. Each step draws one of them, so that one model serves streams of any; the report uses
-    the first"""
+    sizes_px: tuple[Pixels, ...] = ()
+    """heights of training clips, which are square or as wide as the policy's stream of that height. Each step draws one
+    of them, so that one model serves streams of any; the report uses the first. Empty: those of the policy's streams,
+    the ones of several frames first"""
     validation_fraction: float = 0.1
     """share of episodes, the last ones of each task, that are held out for the report"""
 
     def _check(self) -> None:
-        check(len(self.sizes_px) > 0, "sizes_px must name at least one size")
         frames, fraction = self.num_frames, self.validation_fraction
         check(frames != 1, f"train-video needs longer clips than num_frames={frames}: there is no future to predict")
         check(0 < fraction < 1, f"validation_fraction must lie in (0, 1), got {fraction}")

@@ -88,13 +88,12 @@ class VideoClips:
         config = VideoTrainConfig(
             num_frames=stream.num_frames,
             stride=stream.stride,
-            sizes_px=(stream.size_px,),
             batch_size=training.video_batch_size,
         )
         own = Footage(data, store, stream.camera, tuple(episodes))
         others = [Footage(dataset, frames, stream.camera) for dataset, frames in video_data]
-        self._sampler = ClipSampler([own, *others], config, frame=stream.frame, width_px=stream.width_px)
-        self._size, self._count, self._seed = stream.size_px, training.video_batch_size, training.seed
+        self._sampler = ClipSampler([own, *others], config, sizes=[stream.frame_px], frame=stream.frame)
+        self._count, self._seed = training.video_batch_size, training.seed
 
     def of_step(self, step: int, rank: int) -> tuple[Video, list[str]]:
         """A function of (seed, step, rank), as batches are."""

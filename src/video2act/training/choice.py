@@ -33,7 +33,7 @@ from video2act.frames import describe_fit
 from video2act.presets import SMALL_SOURCE, Demonstrations, make_preset
 from video2act.text.instruction import MAX_BYTES
 from video2act.training.resuming import read_settings
-from video2act.training.video_clips import check_rate
+from video2act.training.video_clips import check_rate, clip_notes
 
 BATCH = 32
 """clips that System 2 sees together when a cache is filled"""
@@ -115,12 +115,13 @@ def check_kind(config: System2Config, video_model: Path | None) -> None:
 
 
 def frame_notes(config: PolicyConfig, data: Dataset, video_model: Path | None) -> list[str]:
-    """One line for each stream that shows our video model another camera than it learned from, or frames that get their
-    size by another rule."""
+    """One line for each stream that shows our video model another camera than it learned from, frames that get their
+    size by another rule, or clips of another size or of more frames."""
     path = video_model / TRAINING_FILE if video_model else None
     if path is None or config.system2 is None or not path.is_file():
         return []
-    settings, notes = read_settings(path), []
+    settings = read_settings(path)
+    notes = clip_notes(config, settings)
     trained, camera = settings.get("frame"), settings.get("camera")
     for stream in config.system2.streams if camera else ():
         if stream.camera != camera:

@@ -34,7 +34,7 @@ from video2act.system2.backbones.sources import component
 from video2act.system2.video_training import diffusion_loss
 from video2act.training.identity import backbone_identity
 from video2act.training.loop import TrainingLoop, processes
-from video2act.training.video_clips import RATES
+from video2act.training.video_clips import RATES, wide_sizes
 from video2act.training.video_report import VideoReport, print_report, validate
 from video2act.types import Video
 from video2act.video_backbone import VideoBackbone
@@ -94,6 +94,7 @@ def train_video_model(
         "tuning": asdict(tuning),
         "frame": asdict(frame),
         RATES: sorted({float(dataset.fps) / config.stride for dataset in datasets}),
+        **wide_sizes(sampler.sizes),
     }
     if isinstance(backbone, ScratchConfig):
         source = grow_base(out, backbone, config=config, sampler=sampler, identity=identity, resume=resume)
