@@ -219,3 +219,10 @@ def test_copies_that_the_disk_cannot_hold_are_refused_before_the_first(
 def test_a_variation_that_leaves_no_picture_is_refused(options: dict[str, float]):
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\)"):
         TrainConfig(**options)  # type: ignore[arg-type]
+
+
+def test_copies_of_clips_that_do_not_vary_are_refused(
+    recorded: Path, video_model: Path, small_preset: object, tmp_path: Path
+):
+    with pytest.raises(ValueError, match=r"no clips vary \(clip_shift_px and clip_jitter are 0\); leave it out"):
+        fill_cache((recorded,), tmp_path, preset="small", video_model=video_model, clip_copies=2)

@@ -98,10 +98,22 @@ class TestRun:
     def test_the_learning_rate_rises_and_falls(self, tmp_path: Path):
         fit(tmp_path / "run")
         rates = [line["learning_rate"] for line in metrics(tmp_path / "run")]
-        assert max(rates) == pytest.approx(0.1)
-        assert rates.index(max(rates)) == 1
+        assert rates[:3] == pytest.approx([0, 0.05, 0.1])
         assert rates[2:] == sorted(rates[2:], reverse=True)
-        assert rates[-1] == pytest.approx(0, abs=1e-6)
+        assert 0 < rates[-1] < 0.01
+
+    def test_the_learning_rate_of_a_record_is_the_one_that_its_step_took(self, tmp_path: Path):
+        """It was that of the next step: the first step, which learns nothing, was recorded with a rate."""
+        used, step = [], torch.optim.AdamW.step
+
+        def noted(self: torch.optim.AdamW, *arguments: Any, **options: Any) -> Any:
+            used.append(self.param_groups[0]["lr"])
+            return step(self, *arguments, **options)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.optim.AdamW, "step", noted)
+            fit(tmp_path / "run")
+        assert [line["learning_rate"] for line in metrics(tmp_path / "run")] == used
 
     def test_no_steps_leave_the_weights_as_they_were(self, tmp_path: Path):
         weights = fit(tmp_path / "run", replace(CONFIG, num_steps=0))

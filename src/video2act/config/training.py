@@ -24,22 +24,26 @@ class OptimizationConfig(CheckedConfig):
 
     num_steps: TrainingSteps = 1000
     batch_size: CountingInt = 32
-    """samples per process and step"""
+    """samples per process and step; with gradient accumulation, per part of a step. With N processes the same number of
+    steps sees N times the samples, at the same learning rate"""
     learning_rate: Positive = 2e-3
     """peak; it rises linearly and falls as a cosine to zero"""
     warmup_steps: TrainingSteps = 50
+    """steps until the peak; the first of them has a rate of 0"""
     weight_decay: NonNegative = 1e-2
     max_grad_norm: Positive = 1.0
     ema_power: NonNegative = 0.75
     """EMA decay is 1 - (1 + step) ** -ema_power"""
     mixed_precision: Literal["auto", "no", "bf16"] = "auto"
-    """auto: bf16 where the device computes it natively"""
+    """auto: bf16 where the device computes it natively. What a policy reads of its video model is computed so whatever
+    is said here, as when it acts"""
     gradient_accumulation: CountingInt = 1
+    """parts of a step, of `batch_size` samples each, whose gradients are averaged: more samples in the same memory"""
     save_every: Annotated[int, Between(1, 10**9)] = 500
     """training steps between two checkpoints"""
     max_minutes: NonNegative = 0.0
-    """stop after this time with a checkpoint to resume from, and exit code 75; 0: no limit. For machines that are lent
-    for a while"""
+    """stop after this time, counted from the start of the command, with a checkpoint to resume from, and exit code 75;
+    0: no limit. For machines that are lent for a while"""
     seed: Seed = 0
     frames_gib: Positive = 4.0
     """memory for decoded frames in GiB, for each process of a training with its workers. Episodes that do not fit are

@@ -25,7 +25,7 @@ from video2act.config import (
     VideoTrainConfig,
 )
 from video2act.config.backbone import WAN_TOKENS
-from video2act.config.training_options import TrainVideoOptions
+from video2act.config.training_options import SCRATCH, TrainVideoOptions
 from video2act.data import Dataset, open_dataset, parse_episodes, split
 from video2act.data.clip_sampler import ClipSampler, Footage
 from video2act.data.opening import AnyDataset, as_datasets
@@ -34,6 +34,8 @@ from video2act.files.video_model import find_source
 from video2act.presets import ANY_DATA, SMALL_SOURCE, streams_of, video_model_in
 from video2act.text.instruction import MAX_BYTES
 from video2act.training.choice import choose_policy
+from video2act.training.effects import check_tuning, refuse
+from video2act.training.pause import Deadline
 from video2act.training.resuming import check_out, is_done
 from video2act.training.trackers import check_tracker
 from video2act.training.video_clips import clip_sizes, clips_of_streams, wide_sizes
@@ -132,6 +134,7 @@ def train_video(
     """
     out, config = Path(out), training or VideoTrainConfig()
     config = config if num_steps is None else replace(config, num_steps=num_steps)
+    deadline = Deadline(config.max_minutes)
     datasets = as_datasets(data)
     streams = _usual_streams(datasets, backbone, config=config) if streams is None else streams
     frame, config = streams[0].frame, _with_clips(config, streams, backbone=backbone)
@@ -158,6 +161,7 @@ def train_video(
         resume=resume,
         tuning=tuning,
         frame=frame,
+        deadline=deadline,
     )
 
 
@@ -166,12 +170,20 @@ def backbone_to_train(options: TrainVideoOptions, policy: PolicyConfig) -> Backb
     for a model that is trained from nothing."""
     backbone, video_model = video_model_in(policy), options.video_model
     if isinstance(backbone, PretrainedBackboneConfig) and (backbone.source != SMALL_SOURCE or video_model):
+        _check_scratch(options)
         source = str(video_model or backbone.source)
         find_source(source)
         return replace(backbone, source=source)
     if video_model is not None:
         raise ValueError(f"this policy's video model is trained from nothing; leave --video-model {video_model} out")
-    return backbone if isinstance(backbone, BackboneConfig) else options.scratch
+    if not isinstance(backbone, BackboneConfig):
+        return options.scratch
+    _check_scratch(options)
+    return backbone
+
+
+def _check_scratch(options: TrainVideoOptions) -> None:
+    refuse({"scratch": "it is for the preset small without --video-model"}, {"scratch": options.scratch != SCRATCH})
 
 
 def _longest_sentence(backbone: Backbone) -> int | None:
@@ -195,10 +207,10 @@ def _check_tuning_path(changes: Iterable[str]) -> None:
 def _check(config: VideoTrainConfig, backbone: Any, *, tuning: TuningConfig) -> None:
     if tuning.method == "frozen":
         raise ValueError("train-video trains the video model, so tuning.method must be full or lora, got 'frozen'")
-    if not isinstance(backbone, PretrainedBackboneConfig):
-        if tuning.method == "lora":
-            raise ValueError("tuning.method=lora is for published video models; one from nothing is trained whole")
-    elif config.num_steps and config.learning_rate > HIGHEST_RATE:
+    if tuning.method == "lora" and not isinstance(backbone, PretrainedBackboneConfig):
+        raise ValueError("tuning.method=lora is for published video models; one from nothing is trained whole")
+    check_tuning(tuning, is_published=not isinstance(backbone, BackboneConfig))
+    if isinstance(backbone, PretrainedBackboneConfig) and config.num_steps and config.learning_rate > HIGHEST_RATE:
         problem = f"a learning rate of {config.learning_rate:g} ruins a published video model (it is the tiny one's)"
         usual = f"usual are 1e-4 for LoRA and 1e-5 for the whole model, at most {HIGHEST_RATE:g}: set learning-rate"
         raise ValueError(f"{problem}; {usual}")

@@ -39,8 +39,6 @@ BATCH = 32
 """clips that System 2 sees together when a cache is filled"""
 PIECE = 16
 """latents that a stream encodes at a time"""
-OF_CLIPS = ("clip_shift_px", "clip_jitter")
-"""fields of `TrainConfig` for System 2 alone"""
 
 
 def choose_policy(start: PolicyStart, data: Demonstrations, cameras: tuple[str, ...] | None = None) -> PolicyConfig:
@@ -150,9 +148,7 @@ def can_write(folder: Path) -> bool:
 
 
 def check_beside(config: PolicyConfig, training: TrainConfig, *, video_data: Sequence[Dataset]) -> None:
-    """Raise ValueError where the video loss cannot be learned, or video data or options of clips would go unused."""
-    if config.system2 is None and (varied := [name for name in OF_CLIPS if getattr(training, name)]):
-        raise ValueError(f"{', '.join(varied)} varies the clips of System 2, which this policy has not; leave it out")
+    """Raise ValueError where the video loss cannot be learned, or video data would go unused."""
     weight = training.video_loss_weight
     if not weight:
         if video_data:
