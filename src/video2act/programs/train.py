@@ -106,10 +106,10 @@ def train(
     if cache and tuning != "frozen":
         problem = f"{cache} holds what a frozen video model sees, but system2.tuning.method={tuning} trains it"
         raise ValueError(f"{problem}; leave the cache out")
-    check_effects(config, training, init=init, init_parts=init_parts, cache=cache, live=live)
     config = fit_robots(config, data)
     check_fit(config, data)
     check_beside(config, training, video_data=videos)
+    check_effects(config, training, init=init, init_parts=init_parts, cache=cache, live=live)
     check_weights(data, training.weights)
     label_notes(data)  # raises where their record is damaged
     is_cached = tuning == "frozen" and not live
