@@ -175,9 +175,9 @@ def test_held_out_episodes_stay_unseen_by_the_video_loss(
 
     drawn, clips = set(), ClipSampler.clips
 
-    def note(self: ClipSampler, places: Any, size_px: int) -> Any:
+    def note(self: ClipSampler, places: Any, size: Any) -> Any:
         drawn.update(episode for _, episode, _ in places)
-        return clips(self, places, size_px)
+        return clips(self, places, size)
 
     monkeypatch.setattr(ClipSampler, "clips", note)
     held_out = replace(CONFIG, num_steps=4, validation_fraction=0.4)

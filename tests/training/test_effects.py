@@ -24,6 +24,11 @@ from video2act.training.effects import check_effects
 FULL = TuningConfig("full")
 NOTHING: dict[str, Any] = {"init": None, "init_parts": (), "cache": None, "live": False}
 
+
+def given(**options: Any) -> dict[str, Any]:
+    return NOTHING | options
+
+
 ALONE = [
     ({}, {"init_parts": ("system1",)}, "init_parts system1 says what is taken of init, which is not given"),
     ({}, {"cache": "seen"}, "cache would have no effect: this policy has no System 2"),
@@ -50,7 +55,7 @@ def test_of_a_policy_without_system2(small_config: PolicyConfig, training: Any, 
     """A forgotten --init trained from nothing, although --init-parts was given."""
     config = replace(small_config, system2=None)
     with pytest.raises(ValueError, match=message):
-        check_effects(config, TrainConfig(**training), **NOTHING | options)
+        check_effects(config, TrainConfig(**training), **given(**options))
     check_effects(config, TrainConfig(), **NOTHING)
 
 
@@ -63,14 +68,14 @@ def test_of_a_policy_with_system2(
 ):
     config = small_config.replace({"system2.tuning": tuning})
     with pytest.raises(ValueError, match=message):
-        check_effects(config, TrainConfig(**training), **NOTHING | options)
+        check_effects(config, TrainConfig(**training), **given(**options))
 
 
 def test_what_has_an_effect_is_taken(small_config: PolicyConfig):
     held_out = TrainConfig(validation_fraction=0.1, validate_every=5)
     check_effects(replace(small_config, system2=None), held_out, **NOTHING)
-    check_effects(small_config, TrainConfig(clip_jitter=0.1, clip_copies=2), **NOTHING | {"cache": "seen"})
-    check_effects(small_config, TrainConfig(clip_jitter=0.1), **NOTHING | {"live": True})
+    check_effects(small_config, TrainConfig(clip_jitter=0.1, clip_copies=2), **given(cache="seen"))
+    check_effects(small_config, TrainConfig(clip_jitter=0.1), **given(live=True))
     tuned = small_config.replace({"system2.tuning": FULL})
     check_effects(tuned, TrainConfig(video_learning_rate=1e-4, video_loss_weight=0.1, video_batch_size=2), **NOTHING)
 
@@ -94,9 +99,9 @@ def test_fields_of_tuning(
     with pytest.raises(ValueError, match=message):
         check_effects(small_config.replace({"system2.tuning": tuning}), TrainConfig(), **NOTHING)
     if tuning.method != "frozen":
-        given: dict[str, Any] = {"config": VideoTrainConfig(num_steps=1), "backbone": small_backbone, "tuning": tuning}
+        how: dict[str, Any] = {"config": VideoTrainConfig(num_steps=1), "backbone": small_backbone, "tuning": tuning}
         with pytest.raises(ValueError, match=message):
-            train_video((recorded,), tmp_path / "out", **given)
+            train_video((recorded,), tmp_path / "out", **how)
 
 
 def test_sizes_of_a_model_from_nothing_where_none_is_trained():
