@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from launched import launch_two
 from video2act.config import OptimizationConfig
 from video2act.training.loop import TrainingLoop
+from video2act.training.pause import TrainingPausedError
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -85,6 +86,14 @@ class TestRun:
         assert lines[-1]["loss"] < 0.8 * lines[0]["loss"]
         assert all(line["gradient_norm"] > 0 for line in lines)
         assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+    def test_a_script_finds_whether_it_is_finished(self, tmp_path: Path):
+        """Under accelerate launch and torchrun the exit code is 1 for an error and for a piece (docs/scaling.md)."""
+        with pytest.raises(TrainingPausedError):
+            fit(tmp_path / "run", replace(CONFIG, max_minutes=1e-9))
+        assert '"finished": true' not in (tmp_path / "run" / "training.json").read_text()
+        fit(tmp_path / "run", resume=True)
+        assert '"finished": true' in (tmp_path / "run" / "training.json").read_text()
 
     def test_nothing_only_needed_to_resume_is_left_behind(self, tmp_path: Path):
         fit(tmp_path / "run")
