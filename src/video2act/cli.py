@@ -20,7 +20,7 @@ from video2act.config import programs as running
 from video2act.config import study as studies
 from video2act.config import training_options as training
 from video2act.extras import distribution
-from video2act.training.pause import SAVED_FOR_LATER, TrainingPausedError, signals_interrupt
+from video2act.training.pause import SAVED_FOR_LATER, TrainingPausedError, command_begins, signals_interrupt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +157,7 @@ def run(words: list[str]) -> None:
             options = parse(verb.options, rest, program=program, **kept)
         except ValueError as error:
             raise ValueError(f"{error} (options: {program} --help)") from error
-        with signals_interrupt() if name in (*TRAININGS, *GOING_ON) else nullcontext():
+        with command_begins(), signals_interrupt() if name in (*TRAININGS, *GOING_ON) else nullcontext():
             verb.program(options)
         return
     if words[:1] == ["--version"]:

@@ -27,20 +27,20 @@ class Store(FrameStore):
 
 
 def sampler(*datasets: MemoryDataset, sizes_px: tuple[int, ...] = (16,), stride: int = 2) -> ClipSampler:
-    config = VideoTrainConfig(num_frames=5, stride=stride, sizes_px=sizes_px)
-    return ClipSampler([Footage(dataset, Store(dataset), "wrist") for dataset in datasets], config)
+    config, sizes = VideoTrainConfig(num_frames=5, stride=stride), [(side, side) for side in sizes_px]
+    return ClipSampler([Footage(dataset, Store(dataset), "wrist") for dataset in datasets], config, sizes=sizes)
 
 
 SLOW, FAST = MemoryDataset((12, 20), fps=10.0), MemoryDataset((8,), fps=40.0)
 
 
 def test_a_clip_goes_back_by_strides_at_its_datasets_rate_and_has_its_last_frames_sentence():
-    video, instruction = sampler(SLOW, FAST).clips([(0, 1, 11), (0, 0, 3)], 16)
+    video, instruction = sampler(SLOW, FAST).clips([(0, 1, 11), (0, 0, 3)], (16, 16))
     assert video.fps == 5.0
     assert numbers(video.grid[0]) == [[1, t, 1] for t in (3, 5, 7, 9, 11)]
     assert numbers(video.grid[1]) == [[0, t, 1] for t in (0, 0, 0, 1, 3)]
     assert instruction == ["do 1, 11", "do 0, 3"]
-    assert sampler(SLOW, FAST).clips([(1, 0, 7)], 16)[0].fps == 20.0
+    assert sampler(SLOW, FAST).clips([(1, 0, 7)], (16, 16))[0].fps == 20.0
 
 
 def test_what_differs_in_rate_is_in_another_group_and_comes_as_often_as_it_has_frames():

@@ -1,6 +1,7 @@
 """`video2act probe`: the same moments and seeds for every row, honest controls, and a verdict on the task itself."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from trainings import train_video
 from video2act.config import BackboneConfig, PolicyConfig, VideoTrainConfig, to_json
@@ -105,6 +107,21 @@ def test_an_interrupted_probe_goes_on(
     assert measured == ["trained", "latents", "latents"]
     with pytest.raises(ValueError, match=r"another probe \(num_steps: 20 then, 21 now\)"):
         probe(replace(asked, num_steps=21))
+
+
+def test_what_a_training_caches_beside_the_video_model_is_no_other_model(
+    options: Callable[..., ProbeOptions], video_model: Path, tmp_path: Path
+):
+    """After any `train` with the same video model, a probe refused to go on."""
+    model = shutil.copytree(video_model, tmp_path / "model")
+    probe(options(weights=("latents",), video_model=model))
+    (model / "seen" / "0123").mkdir(parents=True)
+    shutil.copy(model / "model.safetensors", model / "seen" / "0123" / "000000.safetensors")
+    probe(options(weights=("latents",), video_model=model))
+    weights = load_file(model / "model.safetensors")
+    save_file({name: tensor + 1 for name, tensor in weights.items()}, model / "model.safetensors")
+    with pytest.raises(ValueError, match="another probe"):
+        probe(options(weights=("latents",), video_model=model))
 
 
 @pytest.mark.parametrize("changed", ["config", "fit", "preset", "change"])

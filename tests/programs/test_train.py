@@ -1,6 +1,7 @@
 """`train` as it is run, on a small recording and a small video model, alone and in two processes."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import published_models
 from launched import launch_two
@@ -31,6 +32,7 @@ from video2act.system2 import System2
 from video2act.system2.backbones import make_backbone, save_video_model
 from video2act.training.loop import TrainingLoop
 from video2act.training.new_policy import build_policy
+from video2act.training.pause import TrainingPausedError
 from video2act.training.step_inputs import draw_visibility
 from video2act.types import Observation, Tokens, Video, VideoCondition
 
@@ -276,6 +278,45 @@ class TestResume:
         train((recorded,), tmp_path / "later", **given, resume=True)
         assert f"tensors of {trained}" not in capsys.readouterr().out
         assert (tmp_path / "later/model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+    def test_the_run_that_it_begins_with_may_move(
+        self, recorded: Path, trained: Path, video_model: Path, tmp_path: Path
+    ):
+        """It was refused for other settings; so was an older record, which is a path, if the weights were compared."""
+        given = {"config": CONFIG, "preset": "small", "video_model": video_model}
+        first, out = shutil.copytree(trained, tmp_path / "first"), tmp_path / "run"
+        with killed_at(4), pytest.raises(KeyboardInterrupt):
+            train((recorded,), out, **given, init=first)
+        moved = first.rename(tmp_path / "moved")
+        with killed_at(5), pytest.raises(KeyboardInterrupt):
+            train((recorded,), out, **given, init=moved, resume=True)
+        other = shutil.copytree(moved, tmp_path / "other")
+        weights = load_file(other / "model.safetensors")
+        save_file({name: tensor + 1 for name, tensor in weights.items()}, other / "model.safetensors")
+        with pytest.raises(ValueError, match=r"other settings \(init: "):
+            train((recorded,), out, **given, init=other, resume=True)
+        record = json.loads((out / "training.json").read_text())
+        (out / "training.json").write_text(json.dumps(record | {"init": str(moved.resolve())}))
+        with killed_at(6), pytest.raises(KeyboardInterrupt):
+            train((recorded,), out, **given, init=moved, resume=True)
+        shutil.rmtree(moved)  # its weights are in the checkpoint
+        train((recorded,), out, **given, init=moved, resume=True)
+
+    def test_time_that_is_over_stops_the_filling_of_the_cache(
+        self, recorded: Path, trained: Path, video_model: Path, tmp_path: Path
+    ):
+        """`max_minutes` began to count after it. In pieces of one episode, then of one step, the result is the same."""
+        model = shutil.copytree(video_model, tmp_path / "model", ignore=shutil.ignore_patterns("seen"))
+        given = {"config": replace(CONFIG, max_minutes=1e-9), "preset": "small", "video_model": model}
+        for count in (1, 2):
+            with pytest.raises(TrainingPausedError, match=r"1e-09 minutes are over; the episodes .* kept in .*seen"):
+                train((recorded,), tmp_path / "run", **given)
+            assert len(list((model / "seen").rglob("*.safetensors"))) == count
+        with pytest.raises(TrainingPausedError, match=r"step 1 of 8 is finished"):
+            train((recorded,), tmp_path / "run", **given)
+        train((recorded,), tmp_path / "run", **{**given, "config": CONFIG}, resume=True)
+        ours, theirs = ((run / "model.safetensors").read_bytes() for run in (tmp_path / "run", trained))
+        assert ours == theirs
 
     def test_another_preset_is_refused(self, recorded: Path, video_model: Path, tmp_path: Path):
         """It is as much a setting as the learning rate."""

@@ -79,7 +79,7 @@ def test_a_lora_of_train_video_is_looked_through_frozen(
     train(
         (recorded,),
         tmp_path / "run",
-        config=replace(CONFIG, num_steps=1),
+        config=replace(CONFIG, num_steps=1, video_learning_rate=TrainConfig().video_learning_rate),
         preset=preset,
         video_model=tmp_path / "video",
     )

@@ -19,7 +19,7 @@ from video2act.presets import PRESETS, DataSpec, small
 from video2act.programs.info.models import describe_preset
 from video2act.system2.backbones.scratch import Reconstruction
 from video2act.system2.backbones.sizes import size_of
-from video2act.training.loop import TrainingPausedError
+from video2act.training.loop import TrainingLoop, TrainingPausedError
 from video2act.training.new_policy import build_policy
 from video2act.types import Video
 
@@ -91,6 +91,23 @@ def test_the_vae_of_another_may_be_taken(trained: Path, recorded: Path, tmp_path
     assert theirs == ours
     configs = [json.loads((root / "vae" / "config.json").read_text()) for root in (trained, tmp_path / "random")]
     assert configs[0]["latents_std"] == configs[1]["latents_std"]
+
+
+def test_the_vae_and_the_transformer_share_the_time_that_is_given(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """Each had the whole of `max_minutes` for itself."""
+    seconds, take_step = [0.0], TrainingLoop._step
+
+    def slow(self: TrainingLoop, *arguments: Any) -> Any:
+        seconds[0] += 10
+        return take_step(self, *arguments)
+
+    monkeypatch.setattr("video2act.training.pause.monotonic", lambda: seconds[0])
+    monkeypatch.setattr(TrainingLoop, "_step", slow)
+    config = replace(CONFIG, max_minutes=0.75)
+    with pytest.raises(TrainingPausedError, match=r"video model: 0.75 minutes are over; step 2 of 3"):
+        train_video((recorded,), tmp_path / "model", config=config, backbone=TINY)
 
 
 def test_time_that_is_over_is_a_pause(trained: Path, recorded: Path, tmp_path: Path):
@@ -171,11 +188,10 @@ class TestManyRobots:
 
     def test_a_batch_has_one_rate(self, recorded: Path, other: Path):
         config = replace(CONFIG, stride=1)
-        footage = Footage.open(
-            [open_dataset(recorded, episodes=(0, 1)), open_dataset(other, episodes=(0,))], None, config=config
-        )
+        datasets, sizes = [open_dataset(recorded, episodes=(0, 1)), open_dataset(other, episodes=(0,))], [(32, 32)]
+        footage = Footage.open(datasets, None, config=config, sizes=sizes)
         assert [one.camera for one in footage] == ["front", "top"]
-        sampler = ClipSampler(footage, config)
+        sampler = ClipSampler(footage, config, sizes=sizes)
         said: dict[float, set[str]] = {}
         for seed in range(20):
             clips, instruction = sampler.random(3, (seed,))

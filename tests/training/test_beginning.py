@@ -9,7 +9,7 @@ import torch
 
 from video2act.config import PolicyConfig
 from video2act.policy import Video2Act
-from video2act.training.beginning import begin_from
+from video2act.training.beginning import FROM_THE_DATA, begin_from
 
 Make = Callable[[PolicyConfig], Video2Act]
 
@@ -71,7 +71,23 @@ def test_the_video_model_that_was_given_stays(small_config: PolicyConfig, make_p
     assert set(beginning.kept) == set(given)
     assert set(beginning.taken).isdisjoint(given)
     assert not beginning.only_here
-    assert f"{len(given)} kept from --video-model (take them with --init-parts system2.backbone)" in str(beginning)
-    begin_from(policy, source, parts=("system2.backbone",), has_video_model=True)
-    there = Video2Act.load(source).state_dict()
-    assert all(torch.equal(policy.state_dict()[name], there[name]) for name in given)
+    hint = "kept from --video-model (to take them, too: --init-parts system1 system2 system2.backbone)"
+    assert f"{len(given)} {hint}" in str(beginning)
+
+
+def test_the_hint_takes_the_whole_policy(small_config: PolicyConfig, make_policy: Make, source: Path):
+    """It said `--init-parts system2.backbone`, which left System 1 and the formers new."""
+    policy, there = make_policy(small_config), Video2Act.load(source).state_dict()
+    parts = ("system1", "system2", "system2.backbone")
+    assert not begin_from(policy, source, parts=parts, has_video_model=True).left_out
+    assert all(torch.equal(tensor, there[name]) for name, tensor in policy.state_dict().items())
+
+
+def test_what_the_parts_leave_out_is_reported(small_config: PolicyConfig, make_policy: Make, source: Path):
+    """A policy that took the other one's video model alone did not say that all else was new."""
+    policy = make_policy(small_config)
+    beginning = begin_from(policy, source, parts=("system2.backbone",), has_video_model=True)
+    count = sum(not name.startswith(("system2.backbone.", *FROM_THE_DATA)) for name in policy.state_dict())
+    assert f"{count} not among --init-parts, left as they were: " in str(beginning)
+    assert " of system1.dit" in str(beginning)
+    assert "not among" not in str(begin_from(policy, source))

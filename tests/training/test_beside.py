@@ -112,7 +112,8 @@ def test_a_published_model_learns_both_and_the_run_folder_holds_what_the_policy_
 def test_the_video_loss_teaches_what_the_actions_alone_do_not(video_model: Path, recorded: Path, tmp_path: Path):
     """The head of the tiny model and its last block are behind the tap."""
     options: dict[str, Any] = {"preset": "over_tiny", "video_model": video_model, "tuning": FULL}
-    train((recorded,), tmp_path / "alone", config=replace(CONFIG, video_loss_weight=0.0), **options)
+    without = replace(CONFIG, video_loss_weight=0.0, video_batch_size=TrainConfig().video_batch_size)
+    train((recorded,), tmp_path / "alone", config=without, **options)
     train((recorded,), tmp_path / "joint", config=CONFIG, **options)
     start = load_file(video_model / "model.safetensors")
     alone, joint = (load_file(tmp_path / name / "model.safetensors") for name in ("alone", "joint"))
@@ -174,9 +175,9 @@ def test_held_out_episodes_stay_unseen_by_the_video_loss(
 
     drawn, clips = set(), ClipSampler.clips
 
-    def note(self: ClipSampler, places: Any, size_px: int) -> Any:
+    def note(self: ClipSampler, places: Any, size: Any) -> Any:
         drawn.update(episode for _, episode, _ in places)
-        return clips(self, places, size_px)
+        return clips(self, places, size)
 
     monkeypatch.setattr(ClipSampler, "clips", note)
     held_out = replace(CONFIG, num_steps=4, validation_fraction=0.4)

@@ -142,7 +142,8 @@ def test_copies_count_against_the_bound(recorded: Path, video_model: Path, tmp_p
 def test_clips_vary_where_system_2_runs_in_every_step(recorded: Path, video_model: Path, tmp_path: Path):
     given = {"preset": "small", "video_model": video_model, "live": True}
     losses = []
-    for number, config in enumerate((replace(CONFIG, clip_shift_px=0), CONFIG, CONFIG)):
+    varied = replace(CONFIG, clip_copies=TrainConfig().clip_copies)
+    for number, config in enumerate((replace(varied, clip_shift_px=0), varied, varied)):
         train((recorded,), tmp_path / str(number), config=config, **given)
         losses.append((tmp_path / str(number) / "metrics.jsonl").read_text())
     assert losses[0] != losses[1] == losses[2]
@@ -219,3 +220,10 @@ def test_copies_that_the_disk_cannot_hold_are_refused_before_the_first(
 def test_a_variation_that_leaves_no_picture_is_refused(options: dict[str, float]):
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\)"):
         TrainConfig(**options)  # type: ignore[arg-type]
+
+
+def test_copies_of_clips_that_do_not_vary_are_refused(
+    recorded: Path, video_model: Path, small_preset: object, tmp_path: Path
+):
+    with pytest.raises(ValueError, match=r"no clips vary \(clip_shift_px and clip_jitter are 0\); leave it out"):
+        fill_cache((recorded,), tmp_path, preset="small", video_model=video_model, clip_copies=2)

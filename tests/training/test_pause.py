@@ -12,7 +12,14 @@ import torch
 from test_training_loop import CONFIG, batch, checkpoints, fit, metrics
 from torch import Tensor
 
-from video2act.training.pause import SIGNALS, StopRequest, TrainingPausedError, signals_interrupt
+from video2act.training.pause import (
+    SIGNALS,
+    Deadline,
+    StopRequest,
+    TrainingPausedError,
+    command_begins,
+    signals_interrupt,
+)
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -56,6 +63,26 @@ def test_the_time_that_is_given_pauses_in_the_same_way(tmp_path: Path):
     ) as error:
         fit(tmp_path / "run", replace(CONFIG, max_minutes=1e-9))
     assert error.value.number == 0
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds of the clock that deadlines read."""
+    seconds = [0.0]
+    monkeypatch.setattr("video2act.training.pause.monotonic", lambda: seconds[0])
+    return seconds
+
+
+def test_the_time_counts_from_the_start_of_the_command(now: list[float]):
+    """It counted from the first training step: a start of twelve minutes was not in `--max-minutes 55`."""
+    with command_begins():
+        now[0] = 50.0
+        deadline = Deadline(1.0)
+        assert not deadline.is_over
+        now[0] = 61.0
+        assert deadline.is_over
+    assert not Deadline(1.0).is_over  # from Python, from the call
+    assert not Deadline(0.0).is_over
 
 
 def test_a_paused_folder_is_free(tmp_path: Path):

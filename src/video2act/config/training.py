@@ -24,22 +24,26 @@ class OptimizationConfig(CheckedConfig):
 
     num_steps: TrainingSteps = 1000
     batch_size: CountingInt = 32
-    """samples per process and step"""
+    """samples per process and step; with gradient accumulation, per part of a step. With N processes the same number of
+    steps sees N times the samples, at the same learning rate"""
     learning_rate: Positive = 2e-3
     """peak; it rises linearly and falls as a cosine to zero"""
     warmup_steps: TrainingSteps = 50
+    """steps until the peak; the first of them has a rate of 0"""
     weight_decay: NonNegative = 1e-2
     max_grad_norm: Positive = 1.0
     ema_power: NonNegative = 0.75
     """EMA decay is 1 - (1 + step) ** -ema_power"""
     mixed_precision: Literal["auto", "no", "bf16"] = "auto"
-    """auto: bf16 where the device computes it natively"""
+    """auto: bf16 where the device computes it natively. What a policy reads of its video model is computed so whatever
+    is said here, as when it acts"""
     gradient_accumulation: CountingInt = 1
+    """parts of a step, of `batch_size` samples each, whose gradients are averaged: more samples in the same memory"""
     save_every: Annotated[int, Between(1, 10**9)] = 500
     """training steps between two checkpoints"""
     max_minutes: NonNegative = 0.0
-    """stop after this time with a checkpoint to resume from, and exit code 75; 0: no limit. For machines that are lent
-    for a while"""
+    """stop after this time, counted from the start of the command, with a checkpoint to resume from, and exit code 75;
+    0: no limit. For machines that are lent for a while"""
     seed: Seed = 0
     frames_gib: Positive = 4.0
     """memory for decoded frames in GiB, for each process of a training with its workers. Episodes that do not fit are
@@ -61,14 +65,14 @@ class VideoTrainConfig(OptimizationConfig):
     and one latent more"""
     stride: Annotated[int, Between(0, 10**4)] = 0
     """control steps between two frames; 0: that of the policy's streams. It may not differ from theirs"""
-    sizes_px: tuple[Pixels, ...] = (64,)
-    """sides of training clips. Each step draws one of them, so that one model serves streams of any; the report uses
-    the first"""
+    sizes_px: tuple[Pixels, ...] = ()
+    """heights of training clips, which are square or as wide as the policy's stream of that height. Each step draws one
+    of them, so that one model serves streams of any; the report uses the first. Empty: those of the policy's streams,
+    the ones of several frames first"""
     validation_fraction: float = 0.1
     """share of episodes, the last ones of each task, that are held out for the report"""
 
     def _check(self) -> None:
-        check(len(self.sizes_px) > 0, "sizes_px must name at least one size")
         frames, fraction = self.num_frames, self.validation_fraction
         check(frames != 1, f"train-video needs longer clips than num_frames={frames}: there is no future to predict")
         check(0 < fraction < 1, f"validation_fraction must lie in (0, 1), got {fraction}")

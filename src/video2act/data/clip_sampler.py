@@ -6,6 +6,7 @@ rate.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import overload
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from video2act.config import LETTERBOX, FilterConfig, FormerConfig, FrameConfig, StreamConfig, VideoTrainConfig
 from video2act.data.frame_store import GIB, FrameStore, check_budget
 from video2act.data.lerobot_reader import Dataset
-from video2act.frames import fit_problem
+from video2act.frames import Size, fit_problem
 from video2act.types import Video
 
 
@@ -28,11 +29,14 @@ class Footage:
     """those that clips are drawn from; None: all"""
 
     @classmethod
-    def open(cls, datasets: Sequence[Dataset], camera: str | None, *, config: VideoTrainConfig) -> list["Footage"]:
+    def open(
+        cls, datasets: Sequence[Dataset], camera: str | None, *, config: VideoTrainConfig, sizes: Sequence[Size]
+    ) -> list["Footage"]:
         """The datasets share the memory for decoded frames.
 
         Args:
             camera: None for the first of each dataset.
+            sizes: of clips.
         Raises:
             ValueError: a dataset does not have the camera, or none; the memory does not hold one batch.
         """
@@ -42,10 +46,7 @@ class Footage:
             if camera is not None and camera not in dataset.cameras:
                 raise ValueError(f"the dataset has no camera {camera!r}; its cameras are {', '.join(dataset.cameras)}")
         total = sum(dataset.total_frames for dataset in datasets)
-        budget, batch = (
-            int(config.frames_gib * GIB),
-            config.batch_size * config.num_frames * 3 * max(config.sizes_px) ** 2,
-        )
+        budget, batch = int(config.frames_gib * GIB), config.batch_size * config.num_frames * 3 * max(map(prod, sizes))
         check_budget(budget, batch)
         shares = [(budget - batch) * dataset.total_frames // total for dataset in datasets]
         return [
@@ -95,8 +96,8 @@ class ClipSampler:
     """Clips from all episodes of some footage.
 
     Args:
+        sizes: of clips; one of them is drawn for each batch.
         frame: how frames get their size.
-        width_px: width of frames that are not square; 0: square.
     Raises:
         ValueError: a camera is too small for one of the sizes.
     """
@@ -106,10 +107,9 @@ class ClipSampler:
         footage: Sequence[Footage],
         config: VideoTrainConfig,
         *,
+        sizes: Sequence[Size],
         frame: FrameConfig = LETTERBOX,
-        width_px: int = 0,
     ):
-        sizes = [(size, width_px or size) for size in config.sizes_px]
         for one in footage:
             recorded = one.dataset.image_size(one.camera)
             problems = [fit_problem(recorded, size, rule=frame) for size in sizes]
@@ -118,9 +118,8 @@ class ClipSampler:
             one.store.plan([(one.camera, size, frame) for size in sizes])
         self.footage = tuple(footage)
         self.config = config
-        self.sizes_px = config.sizes_px
+        self.sizes = tuple(sizes)
         self.frame = frame
-        self.width_px = width_px
         rates: dict[float, list[tuple[int, int]]] = {}
         for number, one in enumerate(footage):
             lengths, chosen = one.dataset.lengths, one.episodes
@@ -132,8 +131,8 @@ class ClipSampler:
         ]
         """places of equal rate"""
 
-    def clips(self, places: Sequence[Place], size_px: int) -> tuple[Video, list[str]]:
-        """The clips that end at places of equal rate, and their instructions."""
+    def clips(self, places: Sequence[Place], size: Size) -> tuple[Video, list[str]]:
+        """The clips of a size that end at places of equal rate, and their instructions."""
         from torch import cat  # here: footage is opened and checked without it
 
         from video2act.data.batches import episode_clips
@@ -141,9 +140,9 @@ class ClipSampler:
         order, parts = [], []
         for number in sorted({number for number, _, _ in places}):
             one, chosen = self.footage[number], [i for i, place in enumerate(places) if place[0] == number]
-            shape = (self.config.num_frames, self.config.stride, size_px)
-            rule = {"width_px": self.width_px, "frame": self.frame}
-            stream = StreamConfig("video", one.camera, *shape, FilterConfig(), FormerConfig(), **rule)
+            shape = (self.config.num_frames, self.config.stride, size[0])
+            rule = (FilterConfig(), FormerConfig(), size[1], self.frame)
+            stream = StreamConfig("video", one.camera, *shape, *rule)
             own = [places[i][1:] for i in chosen]
             parts.append(episode_clips(one.store, stream, places=own, control_fps=one.dataset.fps))
             order += chosen
@@ -154,12 +153,12 @@ class ClipSampler:
     def random(self, count: int, seed: tuple[int, ...]) -> tuple[Video, list[str]]:
         """`count` clips of one random size that end at random frames."""
         rng = np.random.default_rng(seed)
-        size_px = self.sizes_px[rng.integers(len(self.sizes_px))]
+        size = self.sizes[rng.integers(len(self.sizes))]
         places = self.groups[0]
         if len(self.groups) > 1:
             share = np.array([len(group) for group in self.groups]) / sum(len(group) for group in self.groups)
             places = self.groups[rng.choice(len(self.groups), p=share)]
-        return self.clips([places[i] for i in rng.integers(len(places), size=count).tolist()], size_px)
+        return self.clips([places[i] for i in rng.integers(len(places), size=count).tolist()], size)
 
     def spread(self, count: int) -> list[list[Place]]:
         """About `count` places spread evenly over all frames, by rate."""

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from video2act.config import BackboneConfig, PretrainedBackboneConfig, load_backbone
-from video2act.files.run_folder import BACKBONE_FILE
+from video2act.files.run_folder import ADAPTER, BACKBONE_FILE
 
 WAN_VAE_FILES = ("Wan2.2_VAE.pth", "Wan2.1_VAE.pth")
 """one of them is in a folder of Wan's own files"""
+WEIGHTS = tuple(f"{part}*.safetensors" for part in ("", "transformer/", "vae/", "text_encoder*/", f"{ADAPTER}/"))
+"""patterns: of ours and Wan's own, of diffusers' layout, and of a LoRA"""
 DIFFUSERS_FILES = ("model_index.json", "transformer/config.json")
 
 
@@ -18,6 +20,11 @@ def is_original(root: Path) -> bool:
 def is_video_model(root: Path) -> bool:
     """Whether a folder holds a video model of any kind."""
     return is_original(root) or any((root / name).is_file() for name in (BACKBONE_FILE, *DIFFUSERS_FILES))
+
+
+def own_weights(root: Path) -> list[Path]:
+    """The weights of a video model, and no others in its folder: `train` keeps what System 2 has seen there."""
+    return sorted(path for pattern in WEIGHTS for path in root.glob(pattern))
 
 
 def load_video_config(folder: Path) -> BackboneConfig | PretrainedBackboneConfig:

@@ -24,6 +24,7 @@ from video2act.files.atomic import write_text
 from video2act.files.differences import differences
 from video2act.files.fingerprint import fingerprint
 from video2act.files.lock import FolderLock
+from video2act.files.video_model import own_weights
 from video2act.presets import DataSpec
 from video2act.training.choice import check_kind, choose_policy
 from video2act.training.probe_arms import Arm, arms_of, split_of
@@ -161,9 +162,8 @@ def _identity(options: ProbeOptions, dataset: Dataset, policy: PolicyConfig) -> 
 
 
 def _model(options: ProbeOptions) -> str:
-    """Fingerprint of the video model's folder; empty for a published one at its own source."""
-    folder = options.video_model
-    return fingerprint(sorted(folder.rglob("*.safetensors"))) if folder else ""
+    """Fingerprint of the video model's weights; empty for a published one at its own source."""
+    return fingerprint(own_weights(options.video_model)) if options.video_model else ""
 
 
 def _read(out: Path, now: dict[str, Any]) -> dict[str, list[float]]:

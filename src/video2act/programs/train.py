@@ -29,6 +29,8 @@ from video2act.training.choice import (
     clip_bytes,
     fit_robots,
 )
+from video2act.training.effects import check_effects
+from video2act.training.pause import Deadline
 from video2act.training.resuming import check_out, is_done, policy_settings
 from video2act.training.trackers import check_tracker
 
@@ -88,16 +90,18 @@ def train(
         live: run System 2 at every step; slow, and the same except for the cache's rounding.
     Raises:
         TypeError: not a policy's config and a dataset.
-        ValueError: the data do not fit, the video model is missing, or nothing of `init` fits.
+        ValueError: the data do not fit, the video model is missing, nothing of `init` fits, or an argument would have
+            no effect.
         TrainingPausedError: the time given by `max_minutes` is over.
     """
     if not isinstance(config, PolicyConfig):
         order = "train takes a policy's config, then the data: train(preset('tiny', data), data, out=...)"
         raise TypeError(f"{order}; got a value of type {type(config).__name__} first")
-    data, videos = as_dataset(data), as_datasets(video_data)
     out, video_model = Path(out), None if video_model is None else Path(video_model)
     training = training or TrainConfig()
     training = training if num_steps is None else replace(training, num_steps=num_steps)
+    deadline = Deadline(training.max_minutes)
+    data, videos = as_dataset(data), as_datasets(video_data)
     tuning = config.system2.tuning.method if config.system2 else "frozen"
     if cache and tuning != "frozen":
         problem = f"{cache} holds what a frozen video model sees, but system2.tuning.method={tuning} trains it"
@@ -105,6 +109,7 @@ def train(
     config = fit_robots(config, data)
     check_fit(config, data)
     check_beside(config, training, video_data=videos)
+    check_effects(config, training, init=init, init_parts=init_parts, cache=cache, live=live)
     check_weights(data, training.weights)
     label_notes(data)  # raises where their record is damaged
     is_cached = tuning == "frozen" and not live
@@ -139,4 +144,5 @@ def train(
         resume=resume,
         cache=cache,
         live=live,
+        deadline=deadline,
     )

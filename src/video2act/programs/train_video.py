@@ -25,7 +25,7 @@ from video2act.config import (
     VideoTrainConfig,
 )
 from video2act.config.backbone import WAN_TOKENS
-from video2act.config.training_options import TrainVideoOptions
+from video2act.config.training_options import SCRATCH, TrainVideoOptions
 from video2act.data import Dataset, open_dataset, parse_episodes, split
 from video2act.data.clip_sampler import ClipSampler, Footage
 from video2act.data.opening import AnyDataset, as_datasets
@@ -34,9 +34,11 @@ from video2act.files.video_model import find_source
 from video2act.presets import ANY_DATA, SMALL_SOURCE, streams_of, video_model_in
 from video2act.text.instruction import MAX_BYTES
 from video2act.training.choice import choose_policy
+from video2act.training.effects import check_tuning, refuse
+from video2act.training.pause import Deadline
 from video2act.training.resuming import check_out, is_done
 from video2act.training.trackers import check_tracker
-from video2act.training.video_clips import clips_of_streams
+from video2act.training.video_clips import clip_sizes, clips_of_streams, wide_sizes
 
 if TYPE_CHECKING:
     from video2act.training.video_model_training import TrainedVideoModel
@@ -57,9 +59,11 @@ def main(options: TrainVideoOptions) -> None:
     datasets = [open_dataset(path, episodes=episodes) for path in options.data]
     policy = choose_policy(options, replace(ANY_DATA, fps=float(datasets[0].fps)))
     backbone = backbone_to_train(options, policy)
-    streams = policy.system2.streams if policy.system2 else _usual_streams(datasets)
+    assert policy.system2  # or there is no video model to train
+    streams = policy.system2.streams
     training = _with_clips(options.training, streams, backbone=backbone)
-    if options.resume and is_done(options.out, training, _known_identity(options, backbone, datasets)):
+    known = _known_identity(options, backbone, datasets) | wide_sizes(clip_sizes(training, streams))
+    if options.resume and is_done(options.out, training, known):
         print(f"{options.out} holds this training, finished: nothing is left to do")
         return
     train_video(
@@ -82,8 +86,17 @@ def _known_identity(options: TrainVideoOptions, backbone: Backbone, datasets: Se
     return {"backbone": described, "data": data, "tuning": asdict(options.tuning), **camera}
 
 
-def _usual_streams(datasets: Sequence[Dataset]) -> Sequence[StreamConfig]:
-    return streams_of("tiny", replace(ANY_DATA, fps=float(datasets[0].fps)))
+def _usual_streams(
+    datasets: Sequence[Dataset], backbone: Backbone, *, config: VideoTrainConfig
+) -> Sequence[StreamConfig]:
+    """Those of the preset over a model from nothing. Raises ValueError: a published model's are not known."""
+    if isinstance(backbone, PretrainedBackboneConfig) and not (config.sizes_px and config.num_frames):
+        raise ValueError(
+            "a published video model learns the clips that a policy shows it; name the policy's streams "
+            "(streams=policy.system2.streams), or give sizes_px and num_frames"
+        )
+    preset = "small" if isinstance(backbone, ScratchConfig) else "tiny"
+    return streams_of(preset, replace(ANY_DATA, fps=float(datasets[0].fps)))
 
 
 def _with_clips(config: VideoTrainConfig, streams: Sequence[StreamConfig], *, backbone: Backbone) -> VideoTrainConfig:
@@ -113,26 +126,28 @@ def train_video(
             fitted codec): a control.
         camera: the camera to learn; the first of each dataset, if None.
         tuning: what of a published model is trained.
-        streams: of the policy that will use the model: they say how far frames lie apart, and how they get their size;
-            None: those of the preset tiny.
+        streams: of the policy that will use the model: they say how far frames lie apart, and which size they get and
+            how; None: those of the preset over this model, tiny or small.
     Raises:
         ValueError: fewer than two episodes, an unknown camera, or settings that would ruin or not train the model.
         TrainingPausedError: the time given by `max_minutes` is over.
     """
     out, config = Path(out), training or VideoTrainConfig()
     config = config if num_steps is None else replace(config, num_steps=num_steps)
+    deadline = Deadline(config.max_minutes)
     datasets = as_datasets(data)
-    streams = _usual_streams(datasets) if streams is None else streams
+    streams = _usual_streams(datasets, backbone, config=config) if streams is None else streams
     frame, config = streams[0].frame, _with_clips(config, streams, backbone=backbone)
+    sizes = clip_sizes(config, streams)
     _check(config, backbone, tuning=tuning)
     check_sentences(datasets, _longest_sentence(backbone))
     check_tracker(config.track)
     check_out(out, resume=resume)
     halves = [split(dataset, config.validation_fraction) for dataset in datasets]
     parts = [*(training for training, _ in halves), *(last for _, last in halves)]
-    footage = Footage.open(parts, camera, config=config)
-    sampler = ClipSampler(footage[: len(halves)], config, frame=frame)
-    held_out = ClipSampler(footage[len(halves) :], config, frame=frame)
+    footage = Footage.open(parts, camera, config=config, sizes=sizes)
+    sampler = ClipSampler(footage[: len(halves)], config, sizes=sizes, frame=frame)
+    held_out = ClipSampler(footage[len(halves) :], config, sizes=sizes, frame=frame)
 
     from video2act.training.video_model_training import train_video_model  # torch: after the input was checked
 
@@ -146,6 +161,7 @@ def train_video(
         resume=resume,
         tuning=tuning,
         frame=frame,
+        deadline=deadline,
     )
 
 
@@ -154,12 +170,20 @@ def backbone_to_train(options: TrainVideoOptions, policy: PolicyConfig) -> Backb
     for a model that is trained from nothing."""
     backbone, video_model = video_model_in(policy), options.video_model
     if isinstance(backbone, PretrainedBackboneConfig) and (backbone.source != SMALL_SOURCE or video_model):
+        _check_scratch(options)
         source = str(video_model or backbone.source)
         find_source(source)
         return replace(backbone, source=source)
     if video_model is not None:
         raise ValueError(f"this policy's video model is trained from nothing; leave --video-model {video_model} out")
-    return backbone if isinstance(backbone, BackboneConfig) else options.scratch
+    if not isinstance(backbone, BackboneConfig):
+        return options.scratch
+    _check_scratch(options)
+    return backbone
+
+
+def _check_scratch(options: TrainVideoOptions) -> None:
+    refuse({"scratch": "it is for the preset small without --video-model"}, {"scratch": options.scratch != SCRATCH})
 
 
 def _longest_sentence(backbone: Backbone) -> int | None:
@@ -183,10 +207,10 @@ def _check_tuning_path(changes: Iterable[str]) -> None:
 def _check(config: VideoTrainConfig, backbone: Any, *, tuning: TuningConfig) -> None:
     if tuning.method == "frozen":
         raise ValueError("train-video trains the video model, so tuning.method must be full or lora, got 'frozen'")
-    if not isinstance(backbone, PretrainedBackboneConfig):
-        if tuning.method == "lora":
-            raise ValueError("tuning.method=lora is for published video models; one from nothing is trained whole")
-    elif config.num_steps and config.learning_rate > HIGHEST_RATE:
+    if tuning.method == "lora" and not isinstance(backbone, PretrainedBackboneConfig):
+        raise ValueError("tuning.method=lora is for published video models; one from nothing is trained whole")
+    check_tuning(tuning, is_published=not isinstance(backbone, BackboneConfig))
+    if isinstance(backbone, PretrainedBackboneConfig) and config.num_steps and config.learning_rate > HIGHEST_RATE:
         problem = f"a learning rate of {config.learning_rate:g} ruins a published video model (it is the tiny one's)"
         usual = f"usual are 1e-4 for LoRA and 1e-5 for the whole model, at most {HIGHEST_RATE:g}: set learning-rate"
         raise ValueError(f"{problem}; {usual}")

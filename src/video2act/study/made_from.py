@@ -11,6 +11,7 @@ from video2act.data import LeRobotDataset
 from video2act.data.lerobot_format import INFO_PATH
 from video2act.files.fingerprint import fingerprint
 from video2act.files.run_folder import CONFIG_FILE, ENGINE_FILE, WEIGHTS_FILE, policy_fingerprint
+from video2act.files.video_model import is_video_model, own_weights
 from video2act.study.jobs import StudyJob
 from video2act.study.records import MADE_FROM, places_now, read_record, record_path
 
@@ -56,5 +57,7 @@ def _fingerprint(place: Path) -> str:
         return LeRobotDataset(place).fingerprint
     if (place / CONFIG_FILE).is_file() or (place / ENGINE_FILE).is_file():
         return policy_fingerprint(place)
-    weights = [place / WEIGHTS_FILE] if (place / WEIGHTS_FILE).is_file() else sorted(place.rglob("*.safetensors"))
+    if (place / WEIGHTS_FILE).is_file():
+        return fingerprint([place / WEIGHTS_FILE])
+    weights = own_weights(place) if is_video_model(place) else sorted(place.rglob("*.safetensors"))
     return fingerprint(weights) if weights else ""

@@ -1,5 +1,7 @@
 """A policy that begins with weights of another one: those that fit by name and shape."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,8 @@ FROM_THE_DATA = ("normalize_state.", "normalize_action.")
 """weights that describe the new policy's own data"""
 
 VIDEO_MODEL = "system2.backbone"
+EVERYTHING = f"system1 system2 {VIDEO_MODEL}"
+"""the parts of a policy, its video model named by itself"""
 
 LISTED = 10
 """tensors of each kind that a report names"""
@@ -29,24 +33,29 @@ class Beginning:
     """these keep their new weights"""
     kept: tuple[str, ...] = ()
     """of the video model that was given beside the source"""
+    left_out: tuple[str, ...] = ()
+    """not among the parts that were asked for: they stay as they were, new or of the video model that was given"""
 
     def __str__(self) -> str:
-        parts: dict[str, int] = {}
-        for name in self.taken:
-            part = ".".join(name.split(".")[:2])
-            parts[part] = parts.get(part, 0) + 1
         lines = [f"begins with {len(self.taken)} tensors of {self.source}:"]
-        lines += [f"  {count} of {part}" for part, count in parts.items()]
+        lines += [f"  {count} of {part}" for part, count in _counts(self.taken).items()]
         for title, names in (
             ("of another shape, not taken", self.other_shapes),
             ("only there, not taken", self.only_there),
             ("only here, new", self.only_here),
-            (f"kept from --video-model (take them with --init-parts {VIDEO_MODEL})", self.kept),
+            (f"kept from --video-model (to take them, too: --init-parts {EVERYTHING})", self.kept),
         ):
             if names:
                 more = f", and {len(names) - LISTED} more" if len(names) > LISTED else ""
                 lines.append(f"  {len(names)} {title}: {', '.join(names[:LISTED])}{more}")
+        if self.left_out:
+            parts = ", ".join(f"{count} of {part}" for part, count in _counts(self.left_out).items())
+            lines.append(f"  {len(self.left_out)} not among --init-parts, left as they were: {parts}")
         return "\n".join(lines)
+
+
+def _counts(names: Sequence[str]) -> Counter[str]:
+    return Counter(".".join(name.split(".")[:2]) for name in names)
 
 
 def begin_from(
@@ -83,7 +92,8 @@ def begin_from(
     if (source / ADAPTER).is_dir():
         only_there.append(f"{ADAPTER}/ (a LoRA)")
     only_here = tuple(name for name in here if name not in there and name not in kept and chosen(name))
-    beginning = Beginning(source, tuple(taken), tuple(unfit), tuple(only_there), only_here, kept)
+    left_out = tuple(name for name in here if not chosen(name))
+    beginning = Beginning(source, tuple(taken), tuple(unfit), tuple(only_there), only_here, kept, left_out)
     if not taken:
         listed = "; ".join((*unfit, *only_there)[:LISTED]) or "it has no such part"
         raise ValueError(f"nothing of {source} fits this policy: {listed}")

@@ -24,6 +24,7 @@ from video2act.system1 import Visibility
 from video2act.system2.video_training import diffusion_loss
 from video2act.training.choice import clip_of
 from video2act.training.loop import LOSS, Inputs, TrainingLoop
+from video2act.training.metrics import ACTION_LOSS
 from video2act.training.state import own_part
 from video2act.types import Batch, Video
 
@@ -61,7 +62,7 @@ class LearningBeside(nn.Module):
         system2 = self.policy.slow
         latents = system2.encode({self._clip.name: clips}, (self._clip,))[self._clip.name]
         video_loss = diffusion_loss(system2.backbone, latents, instruction=list(instruction), generator=generator)
-        parts = {"action_loss": action_loss.detach(), "video_loss": video_loss.detach()}
+        parts = {ACTION_LOSS: action_loss.detach(), "video_loss": video_loss.detach()}
         return {LOSS: action_loss + self.weight * video_loss, **parts}
 
 
@@ -88,13 +89,12 @@ class VideoClips:
         config = VideoTrainConfig(
             num_frames=stream.num_frames,
             stride=stream.stride,
-            sizes_px=(stream.size_px,),
             batch_size=training.video_batch_size,
         )
         own = Footage(data, store, stream.camera, tuple(episodes))
         others = [Footage(dataset, frames, stream.camera) for dataset, frames in video_data]
-        self._sampler = ClipSampler([own, *others], config, frame=stream.frame, width_px=stream.width_px)
-        self._size, self._count, self._seed = stream.size_px, training.video_batch_size, training.seed
+        self._sampler = ClipSampler([own, *others], config, sizes=[stream.frame_px], frame=stream.frame)
+        self._count, self._seed = training.video_batch_size, training.seed
 
     def of_step(self, step: int, rank: int) -> tuple[Video, list[str]]:
         """A function of (seed, step, rank), as batches are."""

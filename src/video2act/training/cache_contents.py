@@ -11,6 +11,7 @@ from video2act.data.fit import check_columns, check_fit
 from video2act.data.opening import open_chosen
 from video2act.files.video_model import BACKBONE_FILE
 from video2act.training.choice import check_look, check_video_model, choose_policy
+from video2act.training.effects import OF_CLIPS, USUAL, no_cached_copies, refuse
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Filled:
 
 def contents(options: FillCacheOptions) -> tuple[PolicyConfig, Dataset]:
     """The policy whose System 2 looks, and the data. Raises as `open_chosen`, `choose_policy` and `check_fit`;
-    ValueError: the policy has no System 2, or no video model; the cache needs a folder."""
+    ValueError: the policy has no System 2, or no video model; the cache needs a folder; copies without variation."""
     dataset = open_chosen(options)
     check_columns(dataset)
     config = choose_policy(options, dataset, options.cameras)
@@ -45,6 +46,8 @@ def contents(options: FillCacheOptions) -> tuple[PolicyConfig, Dataset]:
     video_model = options.video_model
     check_video_model(config, video_model)
     check_look(config, options.frames_gib)
+    varied = [name for name in OF_CLIPS if getattr(options, name)]
+    refuse({"clip_copies": no_cached_copies(varied)}, {"clip_copies": options.clip_copies != USUAL.clip_copies})
     has_place = video_model is not None and (video_model / BACKBONE_FILE).is_file()
     if options.out is None and (not has_place or (options.stage, options.dtype) != ("seen", "float16")):
         raise ValueError(

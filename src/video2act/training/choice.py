@@ -33,14 +33,12 @@ from video2act.frames import describe_fit
 from video2act.presets import SMALL_SOURCE, Demonstrations, make_preset
 from video2act.text.instruction import MAX_BYTES
 from video2act.training.resuming import read_settings
-from video2act.training.video_clips import check_rate
+from video2act.training.video_clips import check_rate, clip_notes
 
 BATCH = 32
 """clips that System 2 sees together when a cache is filled"""
 PIECE = 16
 """latents that a stream encodes at a time"""
-OF_CLIPS = ("clip_shift_px", "clip_jitter")
-"""fields of `TrainConfig` for System 2 alone"""
 
 
 def choose_policy(start: PolicyStart, data: Demonstrations, cameras: tuple[str, ...] | None = None) -> PolicyConfig:
@@ -115,12 +113,13 @@ def check_kind(config: System2Config, video_model: Path | None) -> None:
 
 
 def frame_notes(config: PolicyConfig, data: Dataset, video_model: Path | None) -> list[str]:
-    """One line for each stream that shows our video model another camera than it learned from, or frames that get their
-    size by another rule."""
+    """One line for each stream that shows our video model another camera than it learned from, frames that get their
+    size by another rule, or clips of another size or of more frames."""
     path = video_model / TRAINING_FILE if video_model else None
     if path is None or config.system2 is None or not path.is_file():
         return []
-    settings, notes = read_settings(path), []
+    settings = read_settings(path)
+    notes = clip_notes(config, settings)
     trained, camera = settings.get("frame"), settings.get("camera")
     for stream in config.system2.streams if camera else ():
         if stream.camera != camera:
@@ -149,9 +148,7 @@ def can_write(folder: Path) -> bool:
 
 
 def check_beside(config: PolicyConfig, training: TrainConfig, *, video_data: Sequence[Dataset]) -> None:
-    """Raise ValueError where the video loss cannot be learned, or video data or options of clips would go unused."""
-    if config.system2 is None and (varied := [name for name in OF_CLIPS if getattr(training, name)]):
-        raise ValueError(f"{', '.join(varied)} varies the clips of System 2, which this policy has not; leave it out")
+    """Raise ValueError where the video loss cannot be learned, or video data would go unused."""
     weight = training.video_loss_weight
     if not weight:
         if video_data:

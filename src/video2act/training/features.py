@@ -28,6 +28,8 @@ from video2act.system2.streaming import last_latents, open_stream
 from video2act.training.cache_copies import Variation, variation_of
 from video2act.training.choice import BATCH, PIECE, look_bytes
 from video2act.training.identity import backbone_identity
+from video2act.training.pause import Deadline, TrainingPausedError
+from video2act.training.together import highest
 from video2act.types import Stage, Video
 
 PROGRESS = "System 2 sees the demonstrations"
@@ -70,13 +72,16 @@ def fill(
     cache: FeatureCache,
     accelerator: Accelerator,
     wait: bool = True,
+    deadline: Deadline | None = None,
 ) -> None:
     """Write the episodes that the cache does not hold yet, and those whose files are damaged.
 
     Args:
         wait: for another program that fills the same cache, instead of raising.
+        deadline: the episode at which it passes is finished, and at least one.
     Raises:
         InUseError: another program fills the cache.
+        TrainingPausedError: `deadline` is over; what was written is kept.
         ValueError: the folder holds episodes of an unknown cache, or values do not fit the cache's dtype.
         OSError: the whole would not fit into what the cache may take, or onto the disk.
     """
@@ -84,11 +89,17 @@ def fill(
     is_writer = accelerator.is_main_process and cache.missing(dataset.lengths)
     lock = FolderLock(cache.root, "a filling of the cache", wait=wait) if is_writer else nullcontext()
     with lock:
-        _fill(policy, dataset, store=store, cache=cache, accelerator=accelerator)
+        _fill(policy, dataset, store=store, cache=cache, accelerator=accelerator, deadline=deadline)
 
 
 def _fill(
-    policy: Video2Act, dataset: Dataset, *, store: FrameStore, cache: FeatureCache, accelerator: Accelerator
+    policy: Video2Act,
+    dataset: Dataset,
+    *,
+    store: FrameStore,
+    cache: FeatureCache,
+    accelerator: Accelerator,
+    deadline: Deadline | None,
 ) -> None:
     if accelerator.is_main_process:
         cache.begin()
@@ -102,7 +113,11 @@ def _fill(
     # others write at the same time, about as fast: what is left begins with this episode
     lengths = [dataset.lengths[episode] for episode in reversed(missing)]
     left = dict(zip(reversed(missing), accumulate(lengths), strict=True))
-    for episode in track(mine, PROGRESS, disable=not is_shown):
+    is_over = False
+    for number, episode in enumerate(track(mine, PROGRESS, disable=not is_shown)):
+        is_over = number > 0 and deadline is not None and deadline.is_over
+        if is_over:
+            break
         fill_episode(
             policy,
             dataset,
@@ -113,6 +128,8 @@ def _fill(
             device=accelerator.device,
         )
     accelerator.wait_for_everyone()
+    if highest(int(is_over), accelerator):  # of any process: the cache is not complete
+        raise TrainingPausedError(f"{PROGRESS}: {deadline}; the episodes that it has seen are kept in {cache.root}")
 
 
 def fill_episode(

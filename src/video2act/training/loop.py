@@ -21,7 +21,7 @@ from time import monotonic
 from typing import Any
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, set_seed
 from diffusers.optimization import get_cosine_schedule_with_warmup
@@ -35,9 +35,10 @@ from video2act.files.lock import FolderLock
 from video2act.precision import has_fast_bf16
 from video2act.training.checkpoints import Checkpoints
 from video2act.training.metrics import TrainingMetrics, read_metrics
-from video2act.training.pause import StopRequest, TrainingPausedError
+from video2act.training.pause import Deadline, StopRequest, TrainingPausedError
 from video2act.training.resuming import FINISHED, check_folder, settings_of, write_settings
 from video2act.training.state import TrainingState, own_part
+from video2act.training.together import highest, processes
 from video2act.training.trackers import PROJECT, tracker_options
 
 CHECKPOINTS = "checkpoints"
@@ -66,6 +67,7 @@ class TrainingLoop:
         rates: learning rates of their own of some parameters, by the beginning of their names; some of these may go
             unused.
         elsewhere: what the names begin with of frozen weights that checkpoints need not hold.
+        deadline: of the work that this training is a part of; None: `max_minutes` are for this part.
     Raises:
         InUseError: another program trains in the folder.
         FileExistsError: the folder holds a finished training, or another one and `resume` is off.
@@ -82,8 +84,10 @@ class TrainingLoop:
         identity: dict[str, Any] | None = None,
         rates: dict[str, float] | None = None,
         elsewhere: tuple[str, ...] = (),
+        deadline: Deadline | None = None,
     ):
         self.config = config
+        self._deadline = deadline or Deadline(config.max_minutes)
         self.folder = folder
         precision = _precision(config)
         self._settings = settings_of(config, {"mixed_precision": precision, **(identity or {})})
@@ -174,8 +178,9 @@ class TrainingLoop:
         with StopRequest() as stop, self._progress() as progress:
             task = progress.add_task(title, total=num_steps, completed=self.first_step, loss="", rate="")
             for step in range(self.first_step, num_steps):
+                learning_rate = float(self.schedule.get_last_lr()[0])  # the step takes this one, and sets the next
                 losses, gradient_norm = self._step(step, inputs)
-                others = {"gradient_norm": gradient_norm, "learning_rate": float(self.schedule.get_last_lr()[0])}
+                others = {"gradient_norm": gradient_norm, "learning_rate": learning_rate}
                 if validate and self._is_validation_due(step):
                     others["validation_loss"] = self._validation_loss(validate)
                 if metrics:
@@ -185,15 +190,15 @@ class TrainingLoop:
                     progress.update(task, advance=1, loss=str(metrics), rate=f"{rate:.1f} steps/s")
                     if not progress.console.is_terminal and (step + 1) % max(1, num_steps // 5) == 0:
                         print(f"{title}: step {step + 1} of {num_steps}, {metrics}, {rate:.1f} steps/s", flush=True)
-                is_over = bool(self.config.max_minutes) and monotonic() - started > 60 * self.config.max_minutes
-                code = self._highest(stop.number or (TIME_IS_OVER if is_over and step + 1 < num_steps else 0))
+                is_over = self._deadline.is_over and step + 1 < num_steps
+                code = highest(stop.number or (TIME_IS_OVER if is_over else 0), self.accelerator)
                 if code or (step + 1 < num_steps and (step + 1) % self.config.save_every == 0):
                     if metrics:
                         metrics.flush_to_disk()
                     self._checkpoints.save(step + 1, self._state.tensors())
                 if code:
                     is_signal = code != TIME_IS_OVER
-                    why = signal.Signals(code).name if is_signal else f"{self.config.max_minutes:g} minutes are over"
+                    why = signal.Signals(code).name if is_signal else str(self._deadline)
                     raise TrainingPausedError(
                         f"{title}: {why}; step {step + 1} of {num_steps} is finished and saved in {self.folder}",
                         code if is_signal else 0,
@@ -217,13 +222,6 @@ class TrainingLoop:
         self.module.train()
         self.average.restore(self.parameters)
         return loss
-
-    def _highest(self, code: int) -> int:
-        """The highest code of all processes: they must stop after the same step."""
-        if self.accelerator.num_processes == 1:
-            return code
-        codes = self.accelerator.gather(torch.tensor([code], device=self.accelerator.device))
-        return int(codes.max())  # type: ignore[union-attr]
 
     def generator(self, micro_step: int) -> torch.Generator:
         """Draws what a program needs in one micro-step: the same whenever it is asked, another on each rank."""
@@ -319,11 +317,6 @@ def _groups(module: nn.Module, rates: dict[str, float]) -> list[dict[str, Any]]:
             own.setdefault(start, []).append(parameter)
     own_rates = {start: {"lr": rate} for start, rate in rates.items()}
     return [{"params": parameters, **own_rates.get(start, {})} for start, parameters in own.items() if parameters]
-
-
-def processes() -> PartialState:
-    """The processes that train together. On a CPU they must be asked for so, or several would not find each other."""
-    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def _precision(config: OptimizationConfig) -> str:

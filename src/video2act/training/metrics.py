@@ -10,6 +10,8 @@ from video2act.config.plain import parse_json
 from video2act.files.atomic import disk_full_says, write_text
 from video2act.training.resuming import METRICS_FILE
 
+ACTION_LOSS = "action_loss"
+"""a part of the loss where the video model's own is learned beside it; the validation loss is of the actions alone"""
 BY_HEART = 2.0
 """a validation loss of so many times the training loss is worth a word"""
 
@@ -67,19 +69,30 @@ class TrainingMetrics:
         os.fsync(self._file.fileno())
 
     def __str__(self) -> str:
-        validation = "" if self._validation_loss is None else f", validation loss {self._validation_loss:.4f}"
-        total, *parts = (f"{name.replace('_', ' ')} {loss:.4f}" for name, loss in self._smooth.items())
+        found = self._validation_loss
+        validation = "" if found is None else f", validation {_words(self._measured)} {found:.4f}"
+        total, *parts = (f"{_words(name)} {loss:.4f}" for name, loss in self._smooth.items())
         return total + (f" ({', '.join(parts)})" if parts else "") + validation
+
+    @property
+    def _measured(self) -> str:
+        """The training loss that a validation loss is compared with, which is that of the actions."""
+        return ACTION_LOSS if ACTION_LOSS in self._smooth else "loss"
 
     def overfit_note(self) -> str | None:
         """What to say where the loss of held-out episodes is far above that of training."""
-        training, validation = self._smooth.get("loss", 0.0), self._validation_loss
+        training, validation = self._smooth.get(self._measured, 0.0), self._validation_loss
         if validation is None or not validation >= BY_HEART * training:  # not a number, where the loss diverged
             return None
-        found = f"the loss on held-out episodes, {validation:.4f}, is {validation / max(training, 1e-9):.1f} times"
+        what, times = _words(self._measured), validation / max(training, 1e-9)
+        found = f"the {what} on held-out episodes, {validation:.4f}, is {times:.1f} times"
         remedies = "more demonstrations help most, then --weight-decay, and varied images and clips"
         return f"{found} that of training, so the policy learns its episodes by heart: {remedies} (docs/training.md)"
 
     def close(self) -> None:
         self._file.close()
         self._board.close()
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

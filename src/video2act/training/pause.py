@@ -7,6 +7,8 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -32,6 +34,37 @@ class TrainingPausedError(RuntimeError):
 
     def __str__(self) -> str:
         return f"{self.message}; go on with resume=True"
+
+
+_command_began: ContextVar[float | None] = ContextVar("_command_began", default=None)
+
+
+@contextmanager
+def command_begins() -> Iterator[None]:
+    """`max_minutes` of the trainings within count from here: opening the data takes time, too."""
+    token = _command_began.set(monotonic())
+    try:
+        yield
+    finally:
+        _command_began.reset(token)
+
+
+class Deadline:
+    """The end of the time that is given: `max_minutes` from the start of the command, or else from here. One for all
+    that a training does."""
+
+    def __init__(self, max_minutes: float):
+        self.minutes = max_minutes
+        """0: no limit"""
+        began = _command_began.get()
+        self._began = monotonic() if began is None else began
+
+    @property
+    def is_over(self) -> bool:
+        return bool(self.minutes) and monotonic() - self._began > 60 * self.minutes
+
+    def __str__(self) -> str:
+        return f"{self.minutes:g} minutes are over"
 
 
 class StopRequest:

@@ -14,8 +14,10 @@ from video2act.data.embodied import EmbodiedDataset
 from video2act.data.fit import relative_notes
 from video2act.data.frame_store import GIB
 from video2act.data.labels import label_notes
+from video2act.files.fingerprint import fingerprint
 from video2act.files.run_folder import CONFIG_FILE as POLICY_FILE
-from video2act.files.run_folder import ROBOTS
+from video2act.files.run_folder import ROBOTS, TRAINING_FILE, WEIGHTS_FILE
+from video2act.interop.checkpoints import find_checkpoint
 from video2act.interop.rdt import load_rdt
 from video2act.policy import Video2Act
 from video2act.training.beginning import Beginning, begin_from
@@ -27,7 +29,9 @@ from video2act.training.features import fill
 from video2act.training.identity import policy_identity
 from video2act.training.loop import CHECKPOINTS, TrainingLoop
 from video2act.training.new_policy import build_policy, copies_of, open_cache, prepare_text
+from video2act.training.pause import Deadline
 from video2act.training.record import save_runs
+from video2act.training.resuming import read_settings
 from video2act.training.step_inputs import episode_numbers, training_inputs, validation_loss
 
 
@@ -44,6 +48,7 @@ def train_policy(
     resume: bool,
     cache: Path | str | None,
     live: bool,
+    deadline: Deadline,
 ) -> Video2Act:
     """Arguments, result and errors as for `video2act.train`; the config is fitted to the data's robots."""
     learned, held_out = split(data, training.validation_fraction) if training.validation_fraction else (data, None)
@@ -51,7 +56,7 @@ def train_policy(
     torch.manual_seed(training.seed)
     weight = training.video_loss_weight
     policy = build_policy(config, learned.stats, video_model=video_model, whole=weight > 0)
-    begun = {"init": os.path.realpath(init.expanduser()), "init_parts": list(init_parts)} if init else {}
+    begun = {"init": _init_identity(init, out), "init_parts": list(init_parts)} if init else {}
     identity = {"policy": policy_identity(policy), "data": data.fingerprint, **begun}
     if weight:
         identity["video_data"] = " ".join(dataset.fingerprint for dataset in video_data)
@@ -69,6 +74,7 @@ def train_policy(
         identity=identity,
         rates={f"{prefix}system2.backbone.": training.video_learning_rate} if is_tuned else {},
         elsewhere=tuple(prefix + name for name in policy.elsewhere),
+        deadline=deadline,
     ) as loop:
         notes = [f"{line} (policy.normalize_floor)" for line in policy.scale_warnings()]
         notes += [*label_notes(data), *relative_notes(config, data), *frame_notes(config, data, video_model)]
@@ -80,10 +86,10 @@ def train_policy(
         if policy.system2 and not policy.system2.is_learning and not live:
             seen = open_cache(policy, data, out=out, video_model=video_model, cache=cache)
             copies = copies_of(seen, training, lengths=data.lengths, out=out)
-            fill(policy, data, store=store, cache=seen, accelerator=loop.accelerator)
+            fill(policy, data, store=store, cache=seen, accelerator=loop.accelerator, deadline=deadline)
             check_room(seen, copies)
             for copy in copies:
-                fill(policy, data, store=store, cache=copy, accelerator=loop.accelerator)
+                fill(policy, data, store=store, cache=copy, accelerator=loop.accelerator, deadline=deadline)
 
         def loader(part: Dataset, copies: Sequence[FeatureCache] = ()) -> BatchLoader:
             return BatchLoader(
@@ -131,6 +137,16 @@ def train_policy(
     if is_alone:
         policy.folder = out
     return policy.eval()
+
+
+def _init_identity(init: Path, out: Path) -> str:
+    """A fingerprint of the weights that a training begins with. A training that an older version began recorded their
+    path, and one that is resumed may do without the weights: then what was recorded stays."""
+    before = read_settings(out / TRAINING_FILE).get("init") if (out / TRAINING_FILE).is_file() else None
+    if before is not None and (before == os.path.realpath(init) or not init.exists()):
+        return str(before)
+    file = init / WEIGHTS_FILE if (init / POLICY_FILE).is_file() else find_checkpoint(init)
+    return fingerprint([file])
 
 
 def begin(policy: Video2Act, source: Path, *, parts: tuple[str, ...] = (), has_video_model: bool = False) -> Beginning:

@@ -1,5 +1,7 @@
 """Which clips a video model learns: those of the streams that will read it, as their config defines them.
 
+Sizes are (height, width), as in `frames.py`.
+
 A model that has seen frames 12 ms apart does not know what moves in frames 50 ms apart, so a policy refuses a video
 model of ours that learned another rate.
 """
@@ -8,21 +10,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import isclose
 from pathlib import Path
+from typing import Any
 
 from video2act.config import PolicyConfig, StreamConfig, VideoTrainConfig
 from video2act.files.run_folder import TRAINING_FILE
+from video2act.frames import Size
 from video2act.training.resuming import read_settings
 
 RATES = "clip_hz"
 """in `training.json` of a video model: frames per second of its clips, of each dataset"""
+SIZES = "clip_px"
+"""there, too: height and width of its clips, if not all are square"""
 
 
 def clips_of_streams(
     config: VideoTrainConfig, streams: Sequence[StreamConfig], *, frames_per_feature: int
 ) -> VideoTrainConfig:
-    """The training with the stride and the length of the streams' clips filled in.
+    """The training with the stride, the length and the sizes of the streams' clips filled in.
 
-    A clip holds what the longest stream shows and imagines; where none imagines, one latent more, to be predicted.
+    A clip holds what the longest stream shows and imagines; where none imagines, one latent more, to be predicted. Its
+    size is that of any stream: a model learns the frames that it will be shown.
 
     Raises:
         ValueError: streams of several strides, or another stride than theirs.
@@ -45,7 +52,51 @@ def clips_of_streams(
         (stream.num_frames + (stream.imagine.num_frames or frames_per_feature) for stream in moving),
         default=1 + 4 * frames_per_feature,
     )
-    return replace(config, stride=stride, num_frames=config.num_frames or longest)
+    heights = tuple(dict.fromkeys(stream.size_px for stream in (*moving, *streams)))
+    sizes_px = config.sizes_px or heights
+    return replace(config, stride=stride, num_frames=config.num_frames or longest, sizes_px=sizes_px)
+
+
+def clip_sizes(config: VideoTrainConfig, streams: Sequence[StreamConfig]) -> list[Size]:
+    """The sizes of training clips: those of the streams of these heights; a height that no stream has is a square's."""
+    sizes: dict[Size, None] = {}
+    for height in config.sizes_px:
+        sizes |= dict.fromkeys([one.frame_px for one in streams if one.size_px == height] or [(height, height)])
+    return list(sizes)
+
+
+def wide_sizes(sizes: Sequence[Size]) -> dict[str, Any]:
+    """What `training.json` says of sizes beside their heights: nothing, if all are square."""
+    return {SIZES: [list(size) for size in sizes]} if any(height != width for height, width in sizes) else {}
+
+
+def clip_notes(config: PolicyConfig, settings: dict[str, Any]) -> list[str]:
+    """One line for each stream that shows a video model of ours larger, smaller or longer clips than it learned.
+
+    Args:
+        settings: the video model's `training.json`.
+    """
+    streams = config.system2.streams if config.system2 else ()
+    heights, longest = settings.get("sizes_px"), settings.get("num_frames")
+    learned = settings.get(SIZES, [[side, side] for side in heights or ()])
+    notes = []
+    for stream in streams:
+        unlearned, shown = [], stream.num_frames + stream.imagine.num_frames
+        if learned and list(stream.frame_px) not in learned:
+            unlearned.append(f"{_text(stream.frame_px)}, learned: {', '.join(map(_text, learned))}")
+        if longest and shown > longest:
+            unlearned.append(f"{shown} frames, learned: {longest}")
+        if unlearned:
+            notes.append(
+                f"stream {stream.name!r} shows the video model clips that it did not learn from: "
+                f"{'; '.join(unlearned)}; train one for this policy without --sizes-px and --num-frames"
+            )
+    return notes
+
+
+def _text(size: Sequence[int]) -> str:
+    height, width = size
+    return f"{width}x{height} px"
 
 
 def check_rate(config: PolicyConfig, video_model: Path | None) -> None:

@@ -33,8 +33,10 @@ from video2act.system2.backbones.scratch import Reconstruction, latent_statistic
 from video2act.system2.backbones.sources import component
 from video2act.system2.video_training import diffusion_loss
 from video2act.training.identity import backbone_identity
-from video2act.training.loop import TrainingLoop, processes
-from video2act.training.video_clips import RATES
+from video2act.training.loop import TrainingLoop
+from video2act.training.pause import Deadline
+from video2act.training.together import processes
+from video2act.training.video_clips import RATES, wide_sizes
 from video2act.training.video_report import VideoReport, print_report, validate
 from video2act.types import Video
 from video2act.video_backbone import VideoBackbone
@@ -81,6 +83,7 @@ def train_video_model(
     resume: bool,
     tuning: TuningConfig,
     frame: FrameConfig,
+    deadline: Deadline,
 ) -> TrainedVideoModel:
     """Arguments, result and errors as for `video2act.train_video`.
 
@@ -94,9 +97,11 @@ def train_video_model(
         "tuning": asdict(tuning),
         "frame": asdict(frame),
         RATES: sorted({float(dataset.fps) / config.stride for dataset in datasets}),
+        **wide_sizes(sampler.sizes),
     }
     if isinstance(backbone, ScratchConfig):
-        source = grow_base(out, backbone, config=config, sampler=sampler, identity=identity, resume=resume)
+        growing: dict[str, Any] = {"identity": identity, "resume": resume, "deadline": deadline}
+        source = grow_base(out, backbone, config=config, sampler=sampler, **growing)
     else:
         source = backbone
     if isinstance(source, BackboneConfig):
@@ -113,7 +118,13 @@ def train_video_model(
 
     elsewhere = ("backbone.",) if isinstance(model, PretrainedBackbone) else ()
     with TrainingLoop(
-        VideoObjective(model), config, folder=out, resume=resume, identity=identity, elsewhere=elsewhere
+        VideoObjective(model),
+        config,
+        folder=out,
+        resume=resume,
+        identity=identity,
+        elsewhere=elsewhere,
+        deadline=deadline,
     ) as loop:
         rank, device = loop.accelerator.process_index, loop.accelerator.device
         if isinstance(model, PretrainedBackbone):
@@ -159,6 +170,7 @@ def grow_base(
     sampler: ClipSampler,
     identity: dict[str, Any],
     resume: bool,
+    deadline: Deadline,
 ) -> PretrainedBackboneConfig:
     """Train the VAE, and put a transformer of random weights beside it: a model as published ones are, but for its
     learning."""
@@ -183,7 +195,8 @@ def grow_base(
         processes().wait_for_everyone()
         return chosen
     settings = replace(config, num_steps=backbone.vae_steps, learning_rate=backbone.vae_learning_rate)
-    with TrainingLoop(module, settings, folder=out / VAE_TRAINING, resume=resume, identity=identity) as loop:
+    where: dict[str, Any] = {"folder": out / VAE_TRAINING, "resume": resume, "identity": identity}
+    with TrainingLoop(module, settings, **where, deadline=deadline) as loop:
         rank, device = loop.accelerator.process_index, loop.accelerator.device
 
         def inputs(step: int) -> tuple[Video, torch.Generator]:

@@ -62,7 +62,7 @@ def validate(backbone: VideoBackbone, sampler: ClipSampler, *, out: Path, device
     codec_errors: list[Tensor] = []
     for places in sampler.spread(NUM_CLIPS):
         for first in range(0, len(places), BATCH):
-            pixels, instruction = sampler.clips(places[first : first + BATCH], sampler.sizes_px[0])
+            pixels, instruction = sampler.clips(places[first : first + BATCH], sampler.sizes[0])
             pixels = pixels.to(device)
             latents = backbone.encode(pixels)
             given: dict[str, Any] = {"instruction": instruction, "generator": generator}
@@ -74,7 +74,7 @@ def validate(backbone: VideoBackbone, sampler: ClipSampler, *, out: Path, device
     predictions = [Prediction(*key, *map(_decibels, zip(*triples, strict=True))) for key, triples in errors.items()]
     num_clips = sum(count for _, count in losses)
     chosen = sampler.spread(4)[0][:4]
-    pixels, instruction = sampler.clips(chosen, sampler.sizes_px[0])
+    pixels, instruction = sampler.clips(chosen, sampler.sizes[0])
     film(backbone, pixels.to(device), instruction=instruction, path=out / "prediction.mp4")
     mean_loss = sum(loss * count for loss, count in losses) / num_clips
     return VideoReport(mean_loss, num_clips, _decibels(codec_errors), predictions)
