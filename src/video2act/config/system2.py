@@ -95,9 +95,9 @@ class FormerConfig(CheckedConfig):
     depth have no effect); frame_resampler: the released code's former, whose queries belong to one frame each;
     constant: what that code computes at its depth 0, tokens that never saw the video, here only so that such a
     checkpoint can be loaded"""
-    norm: Literal["position", "clip", "none"] = "position"
+    norm: Literal["position", "clip"] = "position"
     """resampler: how features are scaled before they are read. position: LayerNorm of each position, which hides how
-    strong a boundary or a motion is; clip: one factor for all of a clip; none: as the filter gives them"""
+    strong a boundary or a motion is; clip: one factor for all of a clip, so that what is weak stays weak"""
     width: Annotated[int, Between(0, 2**16)] = 0
     """frame_resampler, constant: width inside; 0: as wide as System 1"""
     head_dim: Width = 64

@@ -89,7 +89,8 @@ class Former(nn.Module):
 
     def __init__(self, config: FormerConfig, feature_dim: int, *, token_dim: int):
         super().__init__()
-        self.norm_in = _make_norm(config.norm, feature_dim)
+        # without weights: the features need no gradient, which halves the backward pass
+        self.norm_in = ClipNorm() if config.norm == "clip" else nn.LayerNorm(feature_dim, elementwise_affine=False)
         self.queries = nn.Parameter(0.02 * torch.randn(config.num_tokens, token_dim))
         self.blocks = nn.ModuleList(
             FormerBlock(token_dim, config.num_heads, feature_dim=feature_dim) for _ in range(config.depth)
@@ -105,13 +106,6 @@ class Former(nn.Module):
         for block in self.blocks:
             queries = block(queries, read)
         return Tokens.all_visible(self.norm_out(queries))
-
-
-def _make_norm(name: str, width: int) -> nn.Module:
-    """Without weights: the features need no gradient, which halves the backward pass."""
-    if name == "none":
-        return nn.Identity()
-    return ClipNorm() if name == "clip" else nn.LayerNorm(width, elementwise_affine=False)
 
 
 class ClipNorm(nn.Module):
