@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from video2act.config import PolicyConfig
+    from video2act.config import PolicyConfig, TrainConfig, VideoTrainConfig
     from video2act.data import open_dataset, open_datasets
     from video2act.data.opening import preset
     from video2act.envs import list_environments, make_environment
@@ -23,7 +23,9 @@ __all__ = [
     "Pace",
     "PolicyConfig",
     "Runner",
+    "TrainConfig",
     "Video2Act",
+    "VideoTrainConfig",
     "collect",
     "evaluate",
     "label",
@@ -42,7 +44,9 @@ _PLACES = {
     "Pace": ("runtime.control_loop", "Pace"),
     "PolicyConfig": ("config", "PolicyConfig"),
     "Runner": ("runtime.runner", "Runner"),
+    "TrainConfig": ("config", "TrainConfig"),
     "Video2Act": ("policy", "Video2Act"),
+    "VideoTrainConfig": ("config", "VideoTrainConfig"),
     "collect": ("programs.collect", "collect"),
     "evaluate": ("programs.evaluate", "evaluate"),
     "label": ("programs.label", "label"),

@@ -25,6 +25,7 @@ from video2act.files.run_folder import CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FIL
 from video2act.files.weights import check_file, load_weights, read_shapes, save_weights
 from video2act.normalize import Normalizer
 from video2act.observations import read_image, read_state, staleness_of
+from video2act.precision import Device, find_device
 from video2act.statistics import Statistics, load_statistics, statistics_to_json
 from video2act.system1 import System1, Visibility
 from video2act.system1.action_dit import ProjectedConditions
@@ -261,14 +262,14 @@ class Video2Act(nn.Module):
         save_weights(Path(path), {name: own for name, own in whole.items() if not name.startswith(self.elsewhere)})
 
     @classmethod
-    def load(cls, path: Path | str, device: torch.device | str = "cpu") -> "Video2Act":
+    def load(cls, path: Path | str, device: Device = "cpu") -> "Video2Act":
         """Rebuild a policy from a run folder, ready to act.
 
         Raises:
             FileNotFoundError: the folder or one of its files is missing.
-            ValueError: the weights are unreadable or do not fit the config; the message names the tensors.
+            ValueError: no such device; or unreadable weights, or tensors, which it names, that do not fit the config.
         """
-        path = Path(path)
+        path, device = Path(path), find_device(device)
         config = load_config(path)
         statistics, weights = load_statistics(path / STATISTICS_FILE), path / WEIGHTS_FILE
         read_shapes(weights)  # report a missing file before reading a video model of gigabytes
@@ -326,9 +327,7 @@ class Video2Act(nn.Module):
         self._save_with_card(Path(path), run, title=Path(path).name, source=Path(path).as_posix())
 
     @classmethod
-    def from_pretrained(
-        cls, source: Path | str, device: torch.device | str = "cpu", *, revision: str | None = None
-    ) -> "Video2Act":
+    def from_pretrained(cls, source: Path | str, device: Device = "cpu", *, revision: str | None = None) -> "Video2Act":
         """A policy from a folder or a Hugging Face repo id, ready to act.
 
         Raises:

@@ -7,6 +7,8 @@ from contextvars import ContextVar
 
 import torch
 
+Device = torch.device | str
+
 _is_full: ContextVar[bool] = ContextVar("_is_full", default=False)
 
 
@@ -18,6 +20,27 @@ def full_precision() -> Iterator[None]:
         yield
     finally:
         _is_full.reset(token)
+
+
+def autocast_now() -> tuple[torch.dtype | None, ...]:
+    """The precision of matrix products at this moment, on the CPU and on GPUs: what is kept belongs to it."""
+    return tuple(
+        torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None for kind in ("cpu", "cuda")
+    )
+
+
+def find_device(name: Device) -> torch.device:
+    """Raises ValueError: there is no such device here."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {str(name)!r}; choose cpu, or cuda for an NVIDIA GPU") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = f"PyTorch {torch.__version__} finds {torch.cuda.device_count()} CUDA devices here"
+        raise ValueError(
+            f"device={str(name)!r}, but {found}; choose cpu, or install the build of PyTorch for your GPU's driver"
+        )
+    return device
 
 
 def has_fast_bf16(device: torch.device) -> bool:

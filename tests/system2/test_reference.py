@@ -78,6 +78,16 @@ def test_it_is_computed_once_for_stream_instruction_and_rate(backbone: Counting)
     assert sorted(backbone.texts) == ["pull"] * 3 + ["push"] * 3
 
 
+def test_each_precision_has_its_own(backbone: Counting):
+    """An export was refused after acting in bfloat16: its check in full precision read what bfloat16 had left."""
+    reference = GreyReference(backbone)
+    with torch.autocast("cpu", torch.bfloat16):
+        coarse = reference.features(STREAM, ["push"], fps=2.5, keep=True)
+    exact = reference.features(STREAM, ["push"], fps=2.5, keep=True)
+    assert torch.equal(exact, GreyReference(backbone).features(STREAM, ["push"], fps=2.5, keep=False))
+    assert not torch.equal(coarse.float(), exact)
+
+
 def test_while_weights_are_trained_it_is_computed_each_time(backbone: Counting):
     reference = GreyReference(backbone)
     for _ in range(3):

@@ -42,6 +42,16 @@ def test_a_sentence_is_encoded_once(encoder: ByteTextEncoder, monkeypatch: pytes
     assert torch.allclose(both.data[:1], first.data, atol=1e-6)
 
 
+def test_what_was_kept_in_one_precision_is_not_given_in_another(encoder: ByteTextEncoder):
+    with torch.no_grad():
+        exact = ByteTextEncoder.forward(encoder, ["push"]).data
+        encoder.forget()
+        with torch.autocast("cpu", torch.bfloat16):
+            coarse = encoder(["push"]).data
+        assert torch.equal(encoder(["push"]).data, exact)
+        assert not torch.equal(coarse.float(), exact)
+
+
 @pytest.mark.parametrize("mode", ["training", "with gradients"])
 def test_nothing_is_kept_where_weights_may_learn(encoder: ByteTextEncoder, monkeypatch: pytest.MonkeyPatch, mode: str):
     sizes = calls(encoder.train(mode == "training"), monkeypatch)

@@ -13,7 +13,7 @@ from video2act.data import open_dataset
 from video2act.data.clip_sampler import ClipSampler, Footage
 from video2act.presets import ANY_DATA, DataSpec, make_preset
 from video2act.training.choice import frame_notes
-from video2act.training.video_clips import clip_sizes, clips_of_streams, wide_sizes
+from video2act.training.video_clips import check_rate, clip_sizes, clips_of_streams, wide_sizes
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -44,6 +44,19 @@ def test_wide_streams_are_learned_as_wide_and_a_size_that_is_given_counts():
     # a resumed training must agree in it; square clips are told by their heights, as by older versions
     assert wide_sizes(sizes_of("official")) == {"clip_px": [[224, 224], [480, 832]]}
     assert wide_sizes(sizes_of("wan22_5b")) == {}
+
+
+@pytest.mark.parametrize(
+    ("fps", "other"),
+    [(80.0, ", or give the stream that of the video model: --policy.system2.streams.motion.stride 4"), (50.0, "")],
+)
+def test_a_video_model_of_another_rate_is_refused_with_remedies_that_work(tmp_path: Path, fps: float, other: str):
+    """At 50 Hz no stride shows 20 frames a second, and the stride alone, on the old data, gave another rate again."""
+    (tmp_path / "training.json").write_text(json.dumps({"clip_hz": [20.0]}))
+    policy = make_preset("tiny", replace(ANY_DATA, fps=fps)).replace({"system2.streams.motion.stride": 3})
+    with pytest.raises(ValueError, match="train a video model on these data at this stride") as refused:
+        check_rate(policy, tmp_path)
+    assert str(refused.value).endswith(f"(train-video --data, --policy.system2.streams.motion.stride 3){other}")
 
 
 def test_a_wide_clip_has_the_shape_of_its_stream(recorded: Path):

@@ -5,6 +5,7 @@ take that for boundaries and motion. Subtracting it leaves what the clip adds.
 """
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from video2act.config import StreamConfig
 from video2act.config.system2 import chosen_rate
+from video2act.precision import autocast_now
 from video2act.system2.imagination import features_of
 from video2act.system2.latents import show
 from video2act.types import Video
@@ -22,12 +24,12 @@ MAX_BYTES = 256 * 2**20
 
 
 class GreyReference:
-    """A backbone's features of grey clips, kept per stream and instruction while its weights stay the same."""
+    """A backbone's features of grey clips, kept per stream, instruction and precision while its weights stay."""
 
     def __init__(self, backbone: VideoBackbone):
         self._backbone = backbone
         self._weights: tuple[int, ...] = ()
-        self._kept: OrderedDict[tuple[StreamConfig, str, float], Tensor] = OrderedDict()
+        self._kept: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
 
     @torch.no_grad()
     def features(
@@ -45,7 +47,8 @@ class GreyReference:
         if weights != self._weights or not keep:
             self._kept.clear()
             self._weights = weights
-        found = {text: self._kept[stream, text, fps] for text in instruction if (stream, text, fps) in self._kept}
+        keys = {text: (stream, text, fps, *autocast_now()) for text in instruction}
+        found = {text: self._kept[key] for text, key in keys.items() if key in self._kept}
         missing = [text for text in dict.fromkeys(instruction) if text not in found]
         if missing:
             latents = self._latents(stream, fps, len(missing), first.device)
@@ -53,8 +56,8 @@ class GreyReference:
             found |= dict(zip(missing, grids, strict=True))
         if keep:
             for text, grid in found.items():
-                self._kept[stream, text, fps] = grid
-                self._kept.move_to_end((stream, text, fps))
+                self._kept[keys[text]] = grid
+                self._kept.move_to_end(keys[text])
             while len(self._kept) > 1 and sum(grid.nbytes for grid in self._kept.values()) > MAX_BYTES:
                 self._kept.popitem(last=False)
         return torch.stack([found[text] for text in instruction])

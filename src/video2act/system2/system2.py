@@ -21,7 +21,7 @@ from video2act.config import BackboneConfig, StreamConfig, System2Config
 from video2act.files.fingerprint import rounded_fingerprint
 from video2act.files.run_folder import ADAPTER, WEIGHTS_FILE, load_config
 from video2act.files.weights import check_file, load_weights, read_shapes
-from video2act.precision import fast_precision
+from video2act.precision import Device, fast_precision, find_device
 from video2act.system2.backbones import make_backbone, make_published
 from video2act.system2.backbones.adapter import Adapter, is_adapter, read_adapter, save_adapter, taken_out
 from video2act.system2.filters import make_filter
@@ -246,13 +246,13 @@ class System2(nn.Module):
         return clips[name]
 
 
-def load_system2(path: Path | str, device: torch.device | str = "cpu") -> System2:
+def load_system2(path: Path | str, device: Device = "cpu") -> System2:
     """System 2 of a run folder without System 1, for another process or machine. A `Perceiver`.
 
     Raises:
         FileNotFoundError, ValueError: as `Video2Act.load`; or the policy has no System 2.
     """
-    path = Path(path)
+    path, device = Path(path), find_device(device)
     policy = load_config(path)
     config = policy.system2
     if config is None:

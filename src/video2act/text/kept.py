@@ -6,6 +6,8 @@ from typing import Any, Generic, TypeVar, cast
 import torch
 from torch import nn
 
+from video2act.precision import autocast_now
+
 MAX_KEPT = 8
 """instructions: a server's clients may have different ones"""
 
@@ -19,18 +21,19 @@ class KeepsInstructions(nn.Module, Generic[T]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._kept: dict[str, T] = {}
+        self._kept: dict[tuple[Any, ...], T] = {}
         self.register_load_state_dict_post_hook(_forget)
 
     def kept(self, instruction: str, make: Callable[[], T]) -> T:
-        """What `make` returned for this instruction. Only for acting: it has no gradient."""
-        found = self._kept.get(instruction)
+        """What `make` returned for this instruction in this precision. Only for acting: it has no gradient."""
+        key = (instruction, *autocast_now())
+        found = self._kept.get(key)
         if found is None:
             # also within inference mode, whose tensors a guided chunk could not use
             with torch.inference_mode(False), torch.no_grad():
                 found = make()
             # a new dict: the threads of a server share this one
-            self._kept = {**dict(list(self._kept.items())[1 - MAX_KEPT :]), instruction: found}
+            self._kept = {**dict(list(self._kept.items())[1 - MAX_KEPT :]), key: found}
         return found
 
     def forget(self) -> None:

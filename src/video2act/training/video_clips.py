@@ -105,7 +105,7 @@ def check_rate(config: PolicyConfig, video_model: Path | None) -> None:
     if path is None or config.system2 is None or not path.is_file():
         return
     rates = read_settings(path).get(RATES)
-    if not isinstance(rates, list) or not all(isinstance(rate, int | float) for rate in rates):
+    if not isinstance(rates, list) or not all(isinstance(rate, int | float) and rate > 0 for rate in rates):
         return  # the video model is older than this record
     for stream in config.system2.streams:
         rate = config.fps / stream.stride
@@ -113,6 +113,16 @@ def check_rate(config: PolicyConfig, video_model: Path | None) -> None:
             learned = ", ".join(f"{one:g}" for one in rates)
             raise ValueError(
                 f"stream {stream.name!r} shows {rate:g} frames a second ({config.fps:g} Hz, stride {stream.stride}), "
-                f"but {video_model} learned clips of {learned} a second; train it with "
-                f"--policy.system2.streams.{stream.name}.stride {stream.stride}, or give the stream its stride"
+                f"but {video_model} learned clips of {learned} a second; train a video model on these data at this "
+                f"stride (train-video --data, --policy.system2.streams.{stream.name}.stride {stream.stride})"
+                f"{_other_strides(stream.name, config.fps, rates)}"
             )
+
+
+def _other_strides(stream: str, fps: float, rates: Sequence[float]) -> str:
+    """The other remedy: a stride at which the stream shows what was learned, where there is one."""
+    for rate in rates:
+        stride = round(fps / rate)
+        if stride and isclose(fps / stride, rate, rel_tol=1e-3):
+            return f", or give the stream that of the video model: --policy.system2.streams.{stream}.stride {stride}"
+    return ""

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from video2act.precision import autocast_now
+
 MAX_BYTES = 8 * 2**20
 """of inputs: one sentence of 512 tokens of 4096 numbers. For larger batches nothing is kept"""
 
@@ -39,16 +41,11 @@ class _Keeping(nn.Module):
         if torch.is_grad_enabled() or is_traced or size > MAX_BYTES:
             self._kept = None
             return super().forward(*given, **named)
-        weights = [(weight.data_ptr(), weight._version) for weight in self.parameters()]
-        weights.append(_precision(next(self.parameters()).device.type))
+        weights: list[Any] = [(weight.data_ptr(), weight._version) for weight in self.parameters()]
+        weights.append(autocast_now())
         if self._kept is None or self._kept[1] != weights or not _are_same(self._kept[0], inputs):
             self._kept = inputs, weights, super().forward(*given, **named)
         return self._kept[2]
-
-
-def _precision(device: str) -> tuple[bool, Any]:
-    """What autocast makes of the same inputs."""
-    return torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
 
 
 def _are_same(before: list[Any], now: list[Any]) -> bool:
