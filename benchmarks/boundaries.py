@@ -7,7 +7,8 @@ Two correlations over the cells of a stream's map, the mean over scenes: with wh
 gradients, or their change within the clip), and with the map of a plain grey picture. The map of grey is made without
 subtracting the grey reference, since with it that map is zero everywhere. It follows position alone, but a camera that
 stands still shows edges at fixed positions, and a trained model expects them there: `pixels and grey` says how far even
-the pixels' own map agrees with it. `scene alone` correlates what of both maps differs from scene to scene.
+the pixels' own map agrees with it. `scene alone` correlates what of both maps differs from scene to scene. `as read` is
+the first column once more, of the features as the former's norm hands them on.
 """
 
 import os
@@ -19,11 +20,13 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 import numpy as np
 import torch
 import tyro
+from einops import rearrange
 
 from video2act.clips import FrameHistory
 from video2act.data import LeRobotDataset
 from video2act.envs import make_environment, make_expert
 from video2act.policy import Video2Act
+from video2act.system2 import System2
 from video2act.types import Observation, Video
 from video2act.viz.pictures import correlation, magnitude, pixel_map
 
@@ -48,6 +51,8 @@ class Found:
     """Mean correlations of one stream."""
 
     pixels: float
+    as_read: float
+    """with the pixels, after the norm of the former"""
     grey: float
     pixels_and_grey: float
     scene_alone: float
@@ -114,12 +119,21 @@ def compare(policy: Video2Act, clips: list[tuple[dict[str, Video], str]]) -> dic
         plain_map = magnitude(grey[name])
         found[name] = Found(
             _mean(maps, pixels),
+            _mean(np.stack([magnitude(_as_read(system2, name, one[name])) for one in kept]), pixels),
             _mean(maps, np.broadcast_to(plain_map, maps.shape)),
             _mean(pixels, np.broadcast_to(plain_map, maps.shape)),
             _mean(maps - maps.mean(axis=0), pixels - pixels.mean(axis=0)),
             float(magnitude(of_grey[name]).mean() / maps.mean()),
         )
     return found
+
+
+def _as_read(system2: System2, stream: str, video: Video) -> Video:
+    """Features as the former's norm hands them on."""
+    norm = getattr(system2.formers[stream], "norm_in", torch.nn.Identity())
+    t, h, w = video.grid.shape[2:]
+    read = norm(rearrange(video.grid, "b d t h w -> b (t h w) d"))
+    return replace(video, grid=rearrange(read, "b (t h w) d -> b d t h w", t=t, h=h, w=w))
 
 
 def _mean(first: np.ndarray, second: np.ndarray) -> float:
@@ -134,11 +148,11 @@ def main(settings: Settings) -> dict[str, Found]:
     else:
         clips = live_clips(policy, settings.env, settings.scenes)
     found = compare(policy, clips)
-    print("| stream | with the pixels | with grey | pixels and grey | scene alone | energy of grey |")
-    print("|---|---|---|---|---|---|")
+    print("| stream | with the pixels | as read | with grey | pixels and grey | scene alone | energy of grey |")
+    print("|---|---|---|---|---|---|---|")
     for name, one in found.items():
-        numbers = f"{one.pixels:+.2f} | {one.grey:+.2f} | {one.pixels_and_grey:+.2f} | {one.scene_alone:+.2f}"
-        print(f"| {name} | {numbers} | {one.grey_energy:.0%} |")
+        numbers = f"{one.pixels:+.2f} | {one.as_read:+.2f} | {one.grey:+.2f} | {one.pixels_and_grey:+.2f}"
+        print(f"| {name} | {numbers} | {one.scene_alone:+.2f} | {one.grey_energy:.0%} |")
     return found
 
 
