@@ -500,7 +500,7 @@ class TestFit:
 class TestRunFolders:
     def test_no_run_at_all(self, refusal: Callable[..., str], tmp_path: Path):
         said = refusal("eval", tmp_path / "nowhere", "--env", PUSH)
-        assert f"{tmp_path / 'nowhere' / 'config.json'} does not exist; a run folder holds config.json" in said
+        assert f"{tmp_path / 'nowhere'} does not exist; a run folder holds config.json" in said, "it named a file in it"
 
     def test_without_weights(self, refusal: Callable[..., str], run: Path):
         (run / "model.safetensors").unlink()

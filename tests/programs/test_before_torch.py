@@ -155,6 +155,13 @@ def commands(root: str, data: str) -> dict[str, tuple[str, str]]:
         "cache fill: no place": (f"cache fill --data {data} {tiny} --stage latents", "name a folder for this cache"),
         "cache verify: no cache": (f"cache verify {root}/nowhere", "is not a cache"),
         "eval: no run": (f"eval {root}/nowhere --env {PUSH}", "does not exist; a run folder holds"),
+        "eval: a server's address that begins with http": (
+            f"eval http://127.0.0.1:8999 --env {PUSH}",
+            "http://127.0.0.1:8999 is no address of a served policy, which begins with ws://; use ws://127.0.0.1:8999",
+        ),
+        "eval: a server's host and port alone": (f"eval robot.local:8999 --env {PUSH}", "use ws://robot.local:8999"),
+        "eval: a server's secure address": (f"eval https://robot.local --env {PUSH}", "; use wss://robot.local"),
+        "eval: a file": (f"eval {root}/run/config.json --env {PUSH}", "config.json is a file; a run folder holds"),
         "eval: no weights": (f"eval {root}/no_weights --env {PUSH}", "this folder has no weights"),
         "eval: an unknown environment": (f"eval {root}/run --env metaworld:pus", "Did you mean 'metaworld:push-v3'"),
         "eval: another robot's environment": (f"eval {root}/run --env {PUSH}", "front, wrist"),
