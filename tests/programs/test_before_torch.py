@@ -59,7 +59,8 @@ def said(
     (root / "trained").mkdir()
     (root / "trained" / "training.json").write_text("{}")
     (root / "trained" / "metrics.jsonl").write_text('{"step": 0}\n')
-    (root / "written").mkdir()
+    for folder in ("written", "a.rrd"):
+        (root / folder).mkdir()
     shutil.copytree(root / "trained", root / "in_use")
     (root / "key").write_text("secret")
     named = commands(str(root), str(recorded))
@@ -96,6 +97,14 @@ def commands(root: str, data: str) -> dict[str, tuple[str, str]]:
         "train: no such video model": (
             f"train --data {data} {out} --video-model {root}/no",
             "no does not exist, and a video",
+        ),
+        "train: a policy's folder for the video model's": (
+            f"train --data {data} {out} --video-model {root}/run",
+            "run is a policy's run folder, and a video model is wanted (with backbone.json); name the folder",
+        ),
+        "train: a dataset for the video model": (
+            f"train --data {data} {out} --video-model {data}",
+            "is a dataset, and a video model is wanted (with backbone.json); make one of it with train-video",
         ),
         "train: a damaged video model": (
             f"train --data {data} {out} --video-model {root}/broken_model",
@@ -182,6 +191,9 @@ def commands(root: str, data: str) -> dict[str, tuple[str, str]]:
         "view: no run": (f"view {root}/nowhere --data {data} --out {root}/a.mp4", "does not exist; a run folder holds"),
         "view: no dataset": (f"view {root}/run --data {root}/nowhere --out {root}/a.mp4", "is not a folder"),
         "view: nothing to write": (f"view {root}/run --data {data}", "choose --rerun live"),
+        "view: a folder for the film": (f"view {root}/run --data {data} --out {root}/written", "written/film.mp4"),
+        "view: a film of another kind": (f"view {root}/run --data {data} --out {root}/a.avi", "ends in .mp4"),
+        "run: a folder for Rerun": (f"run {root}/run --env {PUSH} --rerun {root}/a.rrd", "a.rrd/run.rrd"),
         "view: no such episode": (f"view {root}/run --data {data} --episode 9 --out {root}/a.mp4", "episodes 0 to 2"),
         "bench: no run": (f"bench --run {root}/nowhere", "does not exist; a run folder holds"),
         "bench: no preset": ("bench --preset tyni", "tyni"),
