@@ -326,6 +326,13 @@ class TestDatasets:
         (tmp_path / "letter.txt").touch()
         assert "is not a LeRobot dataset: it has no meta/info.json (found: letter.txt)" in refusal("info", tmp_path)
 
+    def test_films_are_said_to_need_a_dataset(self, refusal: Callable[..., str], tmp_path: Path):
+        film, out = tmp_path / "clip.MP4", tmp_path / "out"
+        film.write_bytes(b"film")
+        for data in (film, tmp_path):
+            said = refusal("train-video", "--data", data, "--out", out)
+            assert "films become a dataset without actions by a few lines of Python (docs/data.md, Films)" in said
+
     def test_an_older_version(self, refusal: Callable[..., str], damaged: Path):
         edit_json(damaged / "meta/info.json", lambda info: info.update(codebase_version="v2.1"))
         said = refusal("info", damaged)
@@ -500,7 +507,7 @@ class TestFit:
 class TestRunFolders:
     def test_no_run_at_all(self, refusal: Callable[..., str], tmp_path: Path):
         said = refusal("eval", tmp_path / "nowhere", "--env", PUSH)
-        assert f"{tmp_path / 'nowhere' / 'config.json'} does not exist; a run folder holds config.json" in said
+        assert f"{tmp_path / 'nowhere'} does not exist; a run folder holds config.json" in said, "it named a file in it"
 
     def test_without_weights(self, refusal: Callable[..., str], run: Path):
         (run / "model.safetensors").unlink()

@@ -9,11 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from video2act import cli
+from video2act.data import open_dataset
 from video2act.envs import expand_suites, is_own, list_environments
 from video2act.programs.demo import DEMOS
+from video2act.viz.video_writer import write_video
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -107,3 +110,20 @@ def test_parts_of_datasets_are_opened_as_the_data_page_shows(
     names: dict[str, Any] = {}
     exec(block.replace("range(50)", "range(3)").replace("range(10)", "range(2)"), names)
     assert [len(names[name]) for name in ("part", "both", "training", "validation")] == [3, 4, 2, 1]
+
+
+def test_films_become_a_dataset_as_the_data_page_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A film of 15 frames per second becomes a dataset of 20: every moment shows the frame that is on the screen
+    then."""
+    (tmp_path / "films").mkdir()
+    grey = np.repeat(np.arange(30, dtype=np.uint8) * 8, 64 * 64 * 3).reshape(30, 64, 64, 3)
+    write_video(tmp_path / "films" / "one.mp4", grey, fps=15.0)
+    monkeypatch.chdir(tmp_path)
+    blocks = code_blocks((ROOT / "docs" / "data.md").read_text(), "python")
+    (block,) = (block for block in blocks if '"films"' in block)
+    exec(block, {})
+    dataset = open_dataset("data/films")
+    assert (dataset.action_dim, dataset.state_dim, dataset.episode(0).length) == (None, 0, 39)
+    shown = dataset.frames(0, "camera").mean(axis=(1, 2, 3))
+    numbers = np.rint((shown + 2) / 8)  # two encodings darken it by up to 4 of 255
+    assert numbers.tolist() == [3 * step // 4 for step in range(39)]

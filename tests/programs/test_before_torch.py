@@ -59,7 +59,8 @@ def said(
     (root / "trained").mkdir()
     (root / "trained" / "training.json").write_text("{}")
     (root / "trained" / "metrics.jsonl").write_text('{"step": 0}\n')
-    (root / "written").mkdir()
+    for folder in ("written", "a.rrd"):
+        (root / folder).mkdir()
     shutil.copytree(root / "trained", root / "in_use")
     (root / "key").write_text("secret")
     named = commands(str(root), str(recorded))
@@ -96,6 +97,14 @@ def commands(root: str, data: str) -> dict[str, tuple[str, str]]:
         "train: no such video model": (
             f"train --data {data} {out} --video-model {root}/no",
             "no does not exist, and a video",
+        ),
+        "train: a policy's folder for the video model's": (
+            f"train --data {data} {out} --video-model {root}/run",
+            "run is a policy's run folder, and a video model is wanted (with backbone.json); name the folder",
+        ),
+        "train: a dataset for the video model": (
+            f"train --data {data} {out} --video-model {data}",
+            "is a dataset, and a video model is wanted (with backbone.json); make one of it with train-video",
         ),
         "train: a damaged video model": (
             f"train --data {data} {out} --video-model {root}/broken_model",
@@ -155,6 +164,13 @@ def commands(root: str, data: str) -> dict[str, tuple[str, str]]:
         "cache fill: no place": (f"cache fill --data {data} {tiny} --stage latents", "name a folder for this cache"),
         "cache verify: no cache": (f"cache verify {root}/nowhere", "is not a cache"),
         "eval: no run": (f"eval {root}/nowhere --env {PUSH}", "does not exist; a run folder holds"),
+        "eval: a server's address that begins with http": (
+            f"eval http://127.0.0.1:8999 --env {PUSH}",
+            "http://127.0.0.1:8999 is no address of a served policy, which begins with ws://; use ws://127.0.0.1:8999",
+        ),
+        "eval: a server's host and port alone": (f"eval robot.local:8999 --env {PUSH}", "use ws://robot.local:8999"),
+        "eval: a server's secure address": (f"eval https://robot.local --env {PUSH}", "; use wss://robot.local"),
+        "eval: a file": (f"eval {root}/run/config.json --env {PUSH}", "config.json is a file; a run folder holds"),
         "eval: no weights": (f"eval {root}/no_weights --env {PUSH}", "this folder has no weights"),
         "eval: an unknown environment": (f"eval {root}/run --env metaworld:pus", "Did you mean 'metaworld:push-v3'"),
         "eval: another robot's environment": (f"eval {root}/run --env {PUSH}", "front, wrist"),
@@ -175,6 +191,9 @@ def commands(root: str, data: str) -> dict[str, tuple[str, str]]:
         "view: no run": (f"view {root}/nowhere --data {data} --out {root}/a.mp4", "does not exist; a run folder holds"),
         "view: no dataset": (f"view {root}/run --data {root}/nowhere --out {root}/a.mp4", "is not a folder"),
         "view: nothing to write": (f"view {root}/run --data {data}", "choose --rerun live"),
+        "view: a folder for the film": (f"view {root}/run --data {data} --out {root}/written", "written/film.mp4"),
+        "view: a film of another kind": (f"view {root}/run --data {data} --out {root}/a.avi", "ends in .mp4"),
+        "run: a folder for Rerun": (f"run {root}/run --env {PUSH} --rerun {root}/a.rrd", "a.rrd/run.rrd"),
         "view: no such episode": (f"view {root}/run --data {data} --episode 9 --out {root}/a.mp4", "episodes 0 to 2"),
         "bench: no run": (f"bench --run {root}/nowhere", "does not exist; a run folder holds"),
         "bench: no preset": ("bench --preset tyni", "tyni"),

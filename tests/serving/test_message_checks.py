@@ -53,10 +53,14 @@ def test_a_state_may_be_any_numbers(state: Any):
 
 
 BAD_OBSERVATIONS: dict[str, tuple[Any, str]] = {
-    "no map": ([1, 2], "a message is a map with images/<camera>"),
+    "no map": ([1, 2], "a message is a map with images/front, images, state"),
     "nothing": (None, "a message is a map"),
     "a key that is no string": ({b"state": 1}, r"keys of a message are strings, got b'state'"),
     "a misspelt word": (message(tme=1.0), "unknown in a message: 'tme'; it may hold"),
+    "openpi's other names": (
+        message(**{"observation/image": IMAGE}),
+        "unknown in a message: 'observation/image'; it may hold images/front, images, state",
+    ),
     "no camera": (
         message(**{"images/front": None}),
         "camera 'front' is missing: the policy needs front; the message has no",
@@ -172,6 +176,10 @@ class TestClips:
     ):
         with pytest.raises(MessageError, match=fault):
             read_clips(clips | changes, contract)
+
+    def test_what_is_no_map_is_told_the_keys_of_clips_and_not_of_an_observation(self, contract: Contract):
+        with pytest.raises(MessageError, match="a message is a map with clips, prompt, time, episode; got"):
+            read_clips([1], contract)
 
 
 class TestContract:

@@ -29,6 +29,8 @@ _FIELD = re.compile(r"\{(\w+)(?::0([1-9])d)?\}")
 _POINTER = b"version https://git-lfs"
 
 
+FILMS = (".mp4", ".mov", ".mkv", ".avi", ".webm")
+
 COPY = "copy the dataset again"
 RECORD = "copy the file again or record its episodes again"
 RESTORE = "restore the file from a copy or record the dataset again"
@@ -54,6 +56,13 @@ def locate_dataset(source: Path | str) -> Path:
     if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
         return folder  # opening it raises the error
     return fetched_dataset(name, CODEBASE_VERSION)
+
+
+def film_hint(path: Path) -> str:
+    """What to do with films, for the end of an error; empty where a path is no film and no folder that holds one."""
+    names = [path.name, *(entry.name for entry in path.iterdir())] if path.is_dir() else [path.name]
+    is_film = any(name.lower().endswith(FILMS) for name in names)
+    return "; films become a dataset without actions by a few lines of Python (docs/data.md, Films)" if is_film else ""
 
 
 def check_template(value: object, name: str, *, places: tuple[str, ...]) -> str:

@@ -28,6 +28,7 @@ from video2act.data.dataset_files import (
     DatasetError,
     check_exists,
     check_template,
+    film_hint,
 )
 
 INDICES = ("chunk_index", "file_index")
@@ -240,10 +241,11 @@ def load_info(root: Path) -> DatasetInfo:
     version, or a damaged file."""
     path = root / INFO_PATH
     if not root.is_dir():
-        raise FileNotFoundError(f"{root} is not a folder; expected a dataset, which holds {INFO_PATH}")
+        raise FileNotFoundError(f"{root} is not a folder; expected a dataset, which holds {INFO_PATH}{film_hint(root)}")
     if not path.is_file():
         found = ", ".join(sorted(entry.name for entry in root.iterdir())[:5]) or "nothing"
-        raise FileNotFoundError(f"{root} is not a LeRobot dataset: it has no {INFO_PATH} (found: {found})")
+        problem = f"{root} is not a LeRobot dataset: it has no {INFO_PATH} (found: {found})"
+        raise FileNotFoundError(f"{problem}{film_hint(root)}")
     check_exists(path)
     if path.stat().st_size > MAX_INFO_BYTES:
         raise DatasetError(f"{path} has more than {MAX_INFO_BYTES // 2**20} MiB, too much for a dataset's description")

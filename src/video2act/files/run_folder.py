@@ -79,8 +79,13 @@ def policy_fingerprint(path: Path) -> str:
 
 
 def load_config(path: Path) -> PolicyConfig:
-    """The config of a run folder. Raises FileNotFoundError: the folder has none. For a training on several robots the
-    message lists their folders; ValueError: the file is not a policy's config."""
+    """The config of a run folder. Raises FileNotFoundError: there is no such folder, or it has none. For a training on
+    several robots the message lists their folders; ValueError: the file is not a policy's config."""
+    if not path.is_dir():
+        problem = "is a file" if path.exists() else "does not exist"
+        raise FileNotFoundError(
+            f"{path} {problem}; a run folder holds {CONFIG_FILE}, {WEIGHTS_FILE} and {STATISTICS_FILE}"
+        )
     robots = sorted((path / ROBOTS).glob(f"*/{CONFIG_FILE}"))
     if robots and not (path / CONFIG_FILE).is_file():
         listed = ", ".join(str(robot.parent) for robot in robots)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from video2act.config import BackboneConfig, PretrainedBackboneConfig, load_backbone
-from video2act.files.run_folder import ADAPTER, BACKBONE_FILE
+from video2act.files.run_folder import ADAPTER, BACKBONE_FILE, ROBOTS, STATISTICS_FILE
 
 WAN_VAE_FILES = ("Wan2.2_VAE.pth", "Wan2.1_VAE.pth")
 """one of them is in a folder of Wan's own files"""
@@ -31,6 +31,12 @@ def load_video_config(folder: Path) -> BackboneConfig | PretrainedBackboneConfig
     """The config in a folder of `train-video`. Raises FileNotFoundError: it has none; ValueError: it is damaged."""
     if not folder.exists():
         raise FileNotFoundError(f"{folder} does not exist, and a video model is wanted; make one with train-video")
+    if not (folder / BACKBONE_FILE).is_file() and ((folder / STATISTICS_FILE).is_file() or (folder / ROBOTS).is_dir()):
+        problem = f"{folder} is a policy's run folder, and a video model is wanted (with {BACKBONE_FILE})"
+        raise FileNotFoundError(f"{problem}; name the folder that train-video made")
+    if (folder / "meta" / "info.json").is_file():
+        problem = f"{folder} is a dataset, and a video model is wanted (with {BACKBONE_FILE})"
+        raise FileNotFoundError(f"{problem}; make one of it with train-video")
     if not (folder / BACKBONE_FILE).is_file():
         raise FileNotFoundError(
             f"{folder} is not a video model ({BACKBONE_FILE} is missing); make one with train-video"

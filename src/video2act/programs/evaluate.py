@@ -11,6 +11,7 @@
 import datetime
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
     from video2act.policy import Video2Act
 else:
     Video2Act = Any
+
+WEB_ADDRESS = re.compile(r"http(s?)://(.*)|()([\w.-]+:\d+)$")
+"""of a page, or a host and port"""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,9 @@ def _source(policy: Video2Act | EnginePolicy | Path | str, options: EvaluateOpti
         served = ServedSource(policy)
         ending.callback(served.close)
         return served
+    if isinstance(policy, str) and (address := WEB_ADDRESS.match(policy)) and not Path(policy).exists():
+        server = f"ws{address[1] or ''}://{address[2] or address[4]}"
+        raise ValueError(f"{policy} is no address of a served policy, which begins with ws://; use {server}")
     if isinstance(policy, str | Path):
         check_engine(policy, options.engine)
         return RunFolder(Path(policy), options.engine)

@@ -37,11 +37,14 @@ def view(
 
     Raises:
         ImportError: Rerun is wanted and not installed.
-        ValueError: the dataset runs at another rate than the policy, lacks one of its cameras, or has no such episode.
+        ValueError: `out` is no name of a film; the dataset runs at another rate than the policy, lacks one of its
+            cameras, or has no such episode.
     """
     run, out = Path(run), None if out is None else Path(out)
     if out is None and rerun != "live":
         raise ValueError("name the film to write (out), or choose rerun='live'")
+    if out is not None and rerun is None:
+        _check_film(out)
     if rerun is not None:
         check_rerun("live" if rerun == "live" or out is None else out)
     check_engine(run, "torch")
@@ -74,3 +77,11 @@ def view(
     elif out is not None:
         write_video(out, film(recording, streams, **maps), fps=recording.playback_fps)
     return None if rerun == "live" else out
+
+
+def _check_film(out: Path) -> None:
+    """Raise ValueError where a film cannot have this name."""
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder; name the film to write in it, such as {out / 'film.mp4'}")
+    if out.suffix.lower() != ".mp4":
+        raise ValueError(f"a film's name ends in .mp4, got {out}; name it {out.with_suffix('.mp4')}")

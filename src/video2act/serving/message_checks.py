@@ -20,7 +20,7 @@ from video2act.serving.contract import Contract
 from video2act.types import Observation, Video
 
 PREFIX = "images/"
-OBSERVATION_KEYS = ("images/<camera>", "images", "state", "prompt", "time", "reset", "plan")
+OBSERVATION_KEYS = ("images", "state", "prompt", "time", "reset", "plan")
 CLIP_KEYS = ("clips", "prompt", "time", "episode")
 
 
@@ -61,9 +61,10 @@ def read_observation(message: Any, contract: Contract) -> Observed:
     Raises:
         MessageError: a key is missing, unknown or doubled, or a value has a wrong type, dtype, shape or range.
     """
-    fields = _fields(message)
+    allowed = (*(f"{PREFIX}{camera}" for camera in contract.cameras), *OBSERVATION_KEYS)
+    fields = _fields(message, allowed)
     images = _images(fields)
-    _only(fields, OBSERVATION_KEYS)
+    _only(fields, allowed)
     for camera in contract.cameras:
         if camera not in images:
             raise MessageError(
@@ -84,7 +85,7 @@ def read_observation(message: Any, contract: Contract) -> Observed:
 
 def read_clips(message: Any, contract: Contract) -> Clips:
     """Check clips against the contract. Raises MessageError as `read_observation` does."""
-    fields = _fields(message)
+    fields = _fields(message, CLIP_KEYS)
     _only(fields, CLIP_KEYS)
     clips = fields.get("clips")
     if not isinstance(clips, dict) or clips.keys() != contract.streams.keys():
@@ -104,9 +105,9 @@ def read_clips(message: Any, contract: Contract) -> Clips:
     return Clips(videos, _prompt(fields, contract.max_prompt_bytes), _time(fields.get("time")), episode)
 
 
-def _fields(message: Any) -> dict[str, Any]:
+def _fields(message: Any, allowed: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(message, dict):
-        raise MessageError(f"a message is a map with {', '.join(OBSERVATION_KEYS)}; got {_describe(message)}")
+        raise MessageError(f"a message is a map with {', '.join(allowed)}; got {_describe(message)}")
     unknown = [key for key in message if not isinstance(key, str)]
     if unknown:
         raise MessageError(f"the keys of a message are strings, got {short(unknown[0])}")

@@ -38,6 +38,8 @@ def check_rerun(where: Path | str = "live") -> Any:
     neither `live` nor a file for it."""
     if str(where) != "live" and Path(where).suffix != ".rrd":
         raise ValueError(f"Rerun's files end in .rrd, got {where}; or choose live, for its viewer")
+    if Path(where).is_dir():
+        raise ValueError(f"{where} is a folder; name the file to write in it, such as {Path(where) / 'run.rrd'}")
     with extra("view", "Rerun's viewer"):
         import rerun  # type: ignore[import-not-found]
     return rerun
