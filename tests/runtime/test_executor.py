@@ -2,6 +2,7 @@
 
 import json
 import threading
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -231,7 +232,9 @@ class TestRealTimeChunking:
                 assert runner.step(observation(step))[0] == step
                 time.sleep(0.005)
             assert runner.incidents.counts["planning_slow"] >= 1
-            assert "planning takes 11 control steps, training has shown 4" in runner.incidents[0].text
+            said = re.match(r"planning takes (\d+) control steps, training has shown 4", runner.incidents[0].text)
+            assert said is not None
+            assert int(said[1]) >= 11, "0.2 s, or more where the machine is busy"
             assert system.asked, "once the slow plan is forgotten, plans continue one another"
             assert all(num_frozen <= 4 for _, num_frozen, _ in system.asked)
 

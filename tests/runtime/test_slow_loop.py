@@ -142,6 +142,9 @@ class TestThread:
         loop.reset(0)
         for step in range(13):
             loop.observe(observation(step))
+            deadline = time.monotonic() + 10
+            while len(system.newest_frames) <= step // 4 and time.monotonic() < deadline:
+                time.sleep(0.001)
             time.sleep(0.004)  # System 2 is idle long before the next frame
         loop.close()
         assert len(system.newest_frames) >= 3

@@ -281,7 +281,7 @@ class TestSystem2:
 
     def test_a_model_that_cannot_go_on_is_refused(self, config: System2Config):
         with pytest.raises(
-            ValueError, match=r"needs a strictly causal video VAE \(tiny, wan21, wan22, cosmos; this is hunyuan"
+            ValueError, match=r"strictly causal video VAE \(tiny, wan_small, wan21, wan22, cosmos; this is hunyuan"
         ):
             replace(
                 config,
