@@ -1,8 +1,8 @@
 """What is sent at each control step: plans made beside the loop, stale conditions, unsound actions, broken clocks."""
 
 import json
-import threading
 import re
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
