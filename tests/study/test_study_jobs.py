@@ -188,6 +188,10 @@ def test_labels_and_results_from_elsewhere(tmp_path: Path):
             {"arms": {**STUDY["arms"], "alone": {"preset": "tiny_system1", "training": {"clip_jitter": 0.1}}}},
             "clip_jitter",
         ),
+        (
+            {"arms": {**STUDY["arms"], "alone": {"preset": "tiny_system1", "options": {"init_parts": ["system1"]}}}},
+            "init_parts system1 says what is taken of init, which is not given",
+        ),
     ],
 )
 def test_what_is_wrong_is_refused_before_any_work(tmp_path: Path, changes: dict[str, Any], said: str):

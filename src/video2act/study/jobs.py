@@ -23,6 +23,7 @@ from video2act.files.evaluation_folder import INFO_FILE, evaluations_below
 from video2act.files.run_folder import policy_fingerprint
 from video2act.presets import ANY_DATA
 from video2act.training.choice import check_beside, choose_policy
+from video2act.training.effects import check_effects
 
 PATHS = ("init", "config", "cache", "video_model")
 """options of trainings that name files or folders"""
@@ -237,6 +238,8 @@ class _Made:
         options: TrainOptions = build(TrainOptions, whole, where="options")
         policy = choose_policy(options, ANY_DATA, options.cameras)
         check_beside(policy, options.training, video_data=())
+        named = {name: getattr(options, name) for name in ("init", "init_parts", "cache", "live")}
+        check_effects(policy, options.training, **named)
         words, reads = ["train", "--out", out, "--data", *data], [*data, *videos, *found]
         name_of_policy = arm.start or own["config"]
         check(bool(policy.system2) or not arm.video_model, f"{name_of_policy} has no System 2; leave video_model out")
