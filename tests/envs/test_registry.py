@@ -68,6 +68,14 @@ def test_a_forgotten_family_is_found_and_no_wall_of_names_is_printed(name: str, 
     assert "There are families aloha (2), libero (290), metaworld (50), moving (5); this lists all: video2act " in said
 
 
+def test_a_gymnasium_id_that_nothing_has_registered_is_said_to_need_its_package() -> None:
+    with pytest.raises(ValueError, match=r"unknown environment 'gym_none/PushT-v0'.*is not installed, or.*13_gym_pus"):
+        make_environment("gym_none/PushT-v0")
+    with pytest.raises(ValueError, match="unknown environment 'metaworld:pus-v3'") as refused:
+        make_environment("metaworld:pus-v3")
+    assert "Gymnasium" not in str(refused.value)
+
+
 def test_a_list_of_numbered_names_shows_its_gaps() -> None:
     """`suite/0`, `suite/1` and `suite/3` were listed as `suite/0..3`."""
     with pytest.raises(ValueError, match=r"Choose from: other/7, suite/0\.\.1, suite/3\.\.5, word$"):

@@ -2,10 +2,12 @@
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from test_evaluate import FakeRun, changed, fake_environment, fake_expert, out_of
 
@@ -15,6 +17,7 @@ from video2act.evaluation.episodes import Evaluation
 from video2act.files.lock import FolderLock, InUseError
 from video2act.programs import evaluate as program
 from video2act.programs.evaluate import EvaluationSummary, run_evaluation
+from video2act.viz import recorder
 
 
 class Interrupted:
@@ -63,6 +66,19 @@ def stop_after(small: Evaluation, interrupted: Interrupted, number: int) -> None
     with pytest.raises(KeyboardInterrupt):
         run_evaluation(small)
     interrupted.after = 1000
+
+
+def test_an_evaluation_that_ends_in_its_first_film_leaves_no_empty_folders(
+    small: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupted(*_: object, **__: object) -> Iterator[np.ndarray]:
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(recorder, "film", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_evaluation(changed(small, num_videos=1))
+    assert not (tmp_path / "out").exists()
 
 
 def test_finished_episodes_are_not_played_again(small: Evaluation, interrupted: Interrupted, tmp_path: Path):

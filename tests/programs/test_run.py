@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from video2act.programs.run import Dashboard, draw, run
 from video2act.runtime.keys import QueuedKeys
 from video2act.runtime.live import Status
 from video2act.runtime.runner import Rates
+from video2act.types import Step
 
 ENV = "report_world:make"
 
@@ -163,6 +165,25 @@ def test_wrong_options_are_errors_before_anything_runs(saved_policy: Path, tmp_p
         run(options(saved_policy, rerun="film.mp4"), keys=QueuedKeys())
 
 
+def test_the_end_of_a_run_names_late_steps_and_the_kinds_of_incidents_with_their_counts(
+    saved_policy: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from report_world import FPS, Squares
+
+    step = Squares.step
+
+    def slow(self: Squares, action: np.ndarray) -> Step:
+        time.sleep(1.5 / FPS)
+        return step(self, action)
+
+    monkeypatch.setattr(Squares, "step", slow)
+    done = run(options(saved_policy, episodes=2), keys=QueuedKeys())
+    assert done.late_steps == 12 + 8
+    assert "20 late; incidents: none" in str(done)
+    told = str(replace(done, incidents={"hold": 3, "control_rate": 1}))
+    assert told.endswith("20 late; incidents: control_rate 1, hold 3")
+
+
 def status(**changes) -> Status:
     incidents = (Incident("hold", "System 2 is [red]away[/red]", 0.0),)
     rest = {"late_steps": 2, "num_incidents": 7, "incidents": incidents, "num_corrected": 3}
@@ -188,7 +209,14 @@ def test_the_dashboard_shows_rates_staleness_and_incidents():
     console = Console(file=io.StringIO(), width=100)
     console.print(draw(status(), make().spec, recorded=5))
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    for part in ("by hand", "19.8 of 20 Hz", "123 ms", "2 control steps", "hold: System 2 is [red]away", "d/a dx"):
+    for part in (
+        "by hand",
+        "19.8 of 20 Hz (observations' clock)",
+        "123 ms",
+        "2 control steps",
+        "hold: System 2 is [red]away",
+        "d/a dx",
+    ):
         assert part in text
     console.print(draw(status(typed="pul"), make().spec, recorded=5))
     assert "pul_" in console.file.getvalue()  # type: ignore[attr-defined]
@@ -203,7 +231,12 @@ def test_without_a_terminal_the_status_is_a_line_per_second():
     with Dashboard(make().spec, None, console=Console(file=file)) as dashboard:
         for _ in range(8):
             dashboard.show(status())
-    assert file.getvalue().count("episode 1, step 40, by hand: 19.8 Hz, staleness 123 ms, 2 late, 7 incidents") == 2
+    assert (
+        file.getvalue().count(
+            "episode 1, step 40, by hand: 19.8 Hz (observations' clock), staleness 123 ms, 2 late, 7 incidents"
+        )
+        == 2
+    )
 
 
 def test_a_package_can_offer_a_robot_by_a_name(saved_policy: Path, monkeypatch: pytest.MonkeyPatch):

@@ -45,6 +45,7 @@ class Family:
 
 
 ENTRY_POINTS = "video2act.environments"
+GYM_ID = re.compile(r"-v\d+$")
 
 FAMILIES = {
     "metaworld": Family(MetaWorld, MetaWorldExpert, metaworld.INSTRUCTIONS, metaworld.INSTRUCTIONS),
@@ -92,12 +93,24 @@ def make_environment(
         raise ValueError(f"{name} has a time limit of its own; leave max_steps={max_steps} out")
     if own is not None:
         return OwnEnvironment(own, name)
-    check_choice("environment", name, choices=list_environments())
+    _check_known(name)
     chosen: dict[str, Any] = {"cameras": cameras, "image_size": image_size, "max_steps": max_steps}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     if to_demonstrate and FAMILIES[family].num_scenes is not None:
         chosen["official"] = False
     return FAMILIES[family].environment(task, **chosen)
+
+
+def _check_known(name: str) -> None:
+    """Raise ValueError for a name that is none of ours, with what it may have meant."""
+    try:
+        check_choice("environment", name, choices=list_environments())
+    except ValueError as error:
+        if is_simulated(name) or not GYM_ID.search(name):
+            raise
+        gym = "If it is a Gymnasium id, the package that registers it is not installed, or nothing has imported it"
+        remedy = "give --env a function of your own that imports it, as examples/13_gym_pusht.py has"
+        raise ValueError(f"{error}. {gym}; {remedy}") from None
 
 
 def is_own(name: str) -> bool:
@@ -140,7 +153,7 @@ def _own(name: str, cameras: tuple[str, ...] | None) -> Environment | None:
         return _made(name, entry.load(), cameras=cameras)
     if (make := _find_own(name)) is not None:
         return _made(name, make, cameras=cameras)
-    if not re.search(r"-v\d+$", name):
+    if not GYM_ID.search(name):
         return None
     try:
         from video2act.envs.gym import gymnasium, make_gym

@@ -21,6 +21,7 @@ from video2act.envs import has_expert, is_simulated, make_environment, make_expe
 from video2act.evaluation.findings import EpisodeRecord, Measurements
 from video2act.evaluation.kept import FinishedEpisode, KeptEpisodes, folder_of
 from video2act.evaluation.sources import EvaluatedPolicy, PolicySource, rendered_size
+from video2act.files.evaluation_folder import VIDEOS_FOLDER
 from video2act.files.run_folder import FrameSizes, sizes_of
 from video2act.interfaces import Environment, Expert, Watcher
 from video2act.limits import Limits
@@ -337,7 +338,7 @@ def play_policy(
         environment = Instructed(environment, options.instruction)
     system.seed(seed)
     # by its seed: going on with another first seed, an episode has another number
-    film = Path("videos") / folder_of(environment.spec.name) / f"seed_{seed}.mp4"
+    film = Path(VIDEOS_FOLDER) / folder_of(environment.spec.name) / f"seed_{seed}.mp4"
     with ExitStack() as ending:
         watchers: list[Watcher] = [watcher]
         if options.rerun and number < evaluation.num_shown:

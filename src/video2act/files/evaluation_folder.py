@@ -12,6 +12,8 @@ from video2act.files.run_folder import CONFIG_FILE, policy_fingerprint
 INFO_FILE = "eval_info.json"
 EPISODES_FOLDER = "episodes"
 """of an evaluation that is not finished"""
+VIDEOS_FOLDER = "videos"
+"""a folder of films for each environment"""
 RATE = {"successes": int, "n_episodes": int, "wilson_95": [float]}
 PERCENTILES = {"p50": float, "p95": float}
 METRICS = {"successes": [bool], "seeds": [int], "num_steps": [int]}

@@ -42,7 +42,7 @@ from video2act.evaluation.sources import LoadedPolicy, PolicySource, RunFolder
 from video2act.evaluation.suitability import check_runtime, check_scenes, make_fitting
 from video2act.evaluation.traces import write_traces
 from video2act.files.atomic import write_text
-from video2act.files.evaluation_folder import EPISODES_FOLDER, INFO_FILE
+from video2act.files.evaluation_folder import EPISODES_FOLDER, INFO_FILE, VIDEOS_FOLDER
 from video2act.files.fingerprint import tensors_fingerprint
 from video2act.files.lock import FolderLock, InUseError
 from video2act.files.run_folder import policy_fingerprint
@@ -167,9 +167,15 @@ def run_evaluation(evaluation: Evaluation, on_episode: Callable[[bool], object] 
                 raise
             kept.remove()
     finally:
-        with suppress(OSError):  # where nothing was finished, no empty folder stays
-            out.rmdir()
+        _remove_empty(out)
     return summary
+
+
+def _remove_empty(out: Path) -> None:
+    """Where nothing was finished, no empty folder stays, nor those for its films."""
+    for folder in (*(out / VIDEOS_FOLDER).glob("*"), out / VIDEOS_FOLDER, out):
+        with suppress(OSError):  # it holds something
+            folder.rmdir()
 
 
 def _summary(evaluation: Evaluation, episodes: list[FinishedEpisode], *, policy: str = "") -> EvaluationSummary:

@@ -6,8 +6,9 @@ second.
 """
 
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ from video2act.viz.rerun_log import RerunLog, check_rerun
 
 INTERVENTION = "intervention"
 KEYS = "space pause   : instruction   tab by hand   enter keep   backspace drop   escape quit"
+CLOCK = "(observations' clock)"
+"""what rates are measured by: a simulator's own clock, whose seconds pass more slowly than ours where it is late"""
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,17 @@ class Ran:
     recorded: int
     """episodes that were added to the dataset"""
     dataset: Path | None
+    late_steps: int = 0
+    """control steps that took longer than their period"""
+    incidents: Mapping[str, int] = field(default_factory=dict)
+    """how many there were of each kind"""
 
     def __str__(self) -> str:
-        text = f"{self.episodes} episodes, {self.successes} successes, {self.corrected_steps} control steps by hand"
+        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.incidents.items()))
+        text = (
+            f"{self.episodes} episodes, {self.successes} successes, {self.corrected_steps} control steps by hand, "
+            f"{self.late_steps} late; incidents: {kinds or 'none'}"
+        )
         return text + (f"; {self.recorded} episodes recorded in {self.dataset}" if self.dataset else "")
 
 
@@ -112,7 +123,8 @@ def run(options: RunOptions, *, keys: Keys | None = None, watch: tuple[Watcher, 
             rate_hz=spec.fps,
             instruction=options.instruction,
         )
-        return _episodes(live, options, environment=environment, writer=writer)
+        done = _episodes(live, options, environment=environment, writer=writer)
+        return replace(done, incidents=runner.incidents.counts)
 
 
 def _episodes(live: Live, options: RunOptions, *, environment: Environment, writer: DatasetWriter | None) -> Ran:
@@ -131,6 +143,7 @@ def _episodes(live: Live, options: RunOptions, *, environment: Environment, writ
             successes=done.successes + episode.success,
             corrected_steps=done.corrected_steps + sum(episode.is_by_hand),
             recorded=done.recorded + recorded,
+            late_steps=done.late_steps + episode.late_steps,
         )
         if episode.quits:
             break
@@ -238,8 +251,8 @@ class Dashboard:
 def one_line(status: Status) -> str:
     staleness = "-" if status.staleness_s is None else f"{1000 * status.staleness_s:.0f} ms"
     return (
-        f"episode {status.episode}, step {status.control_step}, {status.mode}: {status.rates.control_hz:.1f} Hz, "
-        f"staleness {staleness}, {status.late_steps} late, {status.num_incidents} incidents"
+        f"episode {status.episode}, step {status.control_step}, {status.mode}: {status.rates.control_hz:.1f} Hz "
+        f"{CLOCK}, staleness {staleness}, {status.late_steps} late, {status.num_incidents} incidents"
     )
 
 
@@ -253,7 +266,7 @@ def draw(status: Status, spec: EnvironmentSpec, *, recorded: int) -> Group:
         ("episode", f"{status.episode}, control step {status.control_step}; {recorded} recorded"),
         (
             "rates",
-            f"control {rates.control_hz:.1f} of {spec.fps:g} Hz   System 1 {rates.system1_hz:.1f}   "
+            f"control {rates.control_hz:.1f} of {spec.fps:g} Hz {CLOCK}   System 1 {rates.system1_hz:.1f}   "
             f"System 2 {'-' if rates.system2_hz is None else f'{rates.system2_hz:.1f}'}",
         ),
         ("staleness", staleness),

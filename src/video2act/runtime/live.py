@@ -64,6 +64,8 @@ class LiveEpisode:
     observations: list[Observation] = field(default_factory=list)
     actions: list[Float[np.ndarray, "a"]] = field(default_factory=list)
     is_by_hand: list[bool] = field(default_factory=list)
+    late_steps: int = 0
+    """control steps that took longer than their period"""
     success: bool = False
     is_kept: bool = True
     quits: bool = False
@@ -143,6 +145,7 @@ class Live:
             observation = answer.observation
             if answer.done:
                 break
+        done.late_steps = pace.missed_deadlines
         self._show(self._status(observation, step, late_steps=pace.missed_deadlines, episode=done))
         return done
 

@@ -1,6 +1,7 @@
 """What a finished training writes: a run folder for each robot, and what the policy learned from."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ def save_runs(policy: Video2Act, weights: dict[str, Tensor], *, out: Path, data:
     Args:
         weights: the moving average of the policy's weights.
     """
-    record = f"record: {out / 'metrics.jsonl'}   curves: tensorboard --logdir {out / 'tensorboard'}"
+    curves = shlex.join(["tensorboard", "--logdir", str(out / "tensorboard")])
+    record = f"record: {out / 'metrics.jsonl'}   curves: {curves}"
     parts = _parts(data)
     if not isinstance(data, EmbodiedDataset):
         _save(policy, weights, out=out, own=parts, data=data)
