@@ -3,7 +3,7 @@
 python examples/02_own_data.py [folder]
 """
 
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -26,7 +26,9 @@ def demonstration(seed: int, length: int = 20) -> Episode:
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp()) / "squares"
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", nargs="?", help="the dataset to write; default: a temporary one")
+    folder = Path(parser.parse_args().folder or Path(tempfile.mkdtemp()) / "squares")
     with DatasetWriter.create(
         folder,
         fps=10.0,

@@ -5,7 +5,7 @@
 Without a run folder the weights are random, and so is what the arm does.
 """
 
-import sys
+import argparse
 
 from video2act import Runner, Video2Act
 from video2act.envs import make_environment
@@ -41,4 +41,7 @@ def drive(policy: Video2Act) -> None:
 
 
 if __name__ == "__main__":
-    drive(Video2Act.load(sys.argv[1]) if len(sys.argv) > 1 else random_policy())
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run", nargs="?", help="run folder; default: random weights")
+    run = parser.parse_args().run
+    drive(Video2Act.load(run) if run else random_policy())

@@ -1,12 +1,10 @@
 """A robot whose policy runs on another machine: what it sends and receives, and what it does without an answer.
 
-    video2act serve RUN                                  # there
-    python examples/04_remote_robot.py ws://there:8000   # here; needs no GPU
-
-Without an address, this script itself serves a policy with random weights.
+video2act serve RUN                                  # there
+python examples/04_remote_robot.py ws://there:8000   # here; needs no GPU
 """
 
-import sys
+import argparse
 import time
 from contextlib import ExitStack, closing
 
@@ -54,6 +52,8 @@ def send(action: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("address", nargs="?", help="of a server; default: one that starts here, with random weights")
     with ExitStack() as ending:
-        address = sys.argv[1] if len(sys.argv) > 1 else ending.enter_context(serving(random_policy())).address
+        address = parser.parse_args().address or ending.enter_context(serving(random_policy())).address
         drive(ending.enter_context(closing(RemotePolicy(address))))

@@ -6,7 +6,7 @@ thread.
 Write the class `Robot` for your hardware. Without a run folder the weights are random.
 """
 
-import sys
+import argparse
 import time
 from collections.abc import Iterator
 
@@ -49,4 +49,7 @@ def random_policy() -> Video2Act:
 
 
 if __name__ == "__main__":
-    drive(Video2Act.from_pretrained(sys.argv[1]) if len(sys.argv) > 1 else random_policy(), Robot())
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run", nargs="?", help="run folder; default: random weights")
+    run = parser.parse_args().run
+    drive(Video2Act.from_pretrained(run) if run else random_policy(), Robot())

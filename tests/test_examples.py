@@ -44,6 +44,17 @@ def test_it_runs_and_says_what_happened(
     assert expected[path.stem] in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["02_own_data", "03_drive_a_policy", "04_remote_robot", "06_own_robot"])
+def test_help_is_no_folder_and_no_address(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="0"):
+        run(FOLDER / f"{name}.py", monkeypatch, "--help")
+    assert f"usage: {name}.py" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_it_is_short(path: Path):
     told = path.read_text().partition("def write_tiny")[0]  # what follows only makes weights to try it with

@@ -12,6 +12,12 @@ CODE = """
 import json, sys
 import video2act as v2a
 folder, out, *calls = json.loads(sys.argv[1])
+class Still:
+    def reset(self): ...
+    def observe(self, observation): ...
+    def infer(self, observation): ...
+runner = v2a.Runner(Still(), execute_steps=1)
+runner.reset()
 data, config = v2a.open_dataset(folder), v2a.preset("tiny_blind", folder)
 several = [folder, data]
 for call in calls:
@@ -33,6 +39,10 @@ ANSWERS = {
     "v2a.preset('tiny', folder) == v2a.preset('tiny', data)": "True",
     "len(v2a.open_datasets(folder))": "3",
     "v2a.preset(data, 'tiny')": BY_NAME + "LeRobotDataset",
+    "repr(data)": "LeRobotDataset('{folder}': 3 episodes, ",
+    "repr(v2a.open_datasets(folder, episodes=[0]))": "DatasetView(1 episodes, ",
+    "v2a.preset('tiny')": "TypeError: preset('tiny') lacks the data, whose sizes the policy gets: preset('tiny', ",
+    "runner.step({'images': {}})": "TypeError: expected an Observation(images={camera: RGB}, state=..., instruction",
     "v2a.preset('tiny', 7)": NO_DATASET + "int; open_dataset(folder) opens one",
     "v2a.preset('tiny', folder + '/nowhere')": "FileNotFoundError: ",
     # a folder is opened: what is refused then comes later

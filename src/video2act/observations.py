@@ -22,7 +22,11 @@ else:
 
 
 def own_copy(observation: Observation) -> Observation:
-    """The same with arrays of its own: an environment may draw its next frame into the same memory."""
+    """The same with arrays of its own: an environment may draw its next frame into the same memory. Raises TypeError
+    for a value of another type."""
+    if not isinstance(observation, Observation):
+        wanted = "Observation(images={camera: RGB}, state=..., instruction=..., time=...)"
+        raise TypeError(f"expected an {wanted}, got a value of type {type(observation).__name__}")
     images = {
         camera: image.copy() if isinstance(image, np.ndarray) else image  # what is none is refused where it is read
         for camera, image in observation.images.items()

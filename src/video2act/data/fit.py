@@ -41,15 +41,19 @@ def check_fit(config: PolicyConfig, dataset: Dataset) -> None:
     check_sentences([dataset], MAX_BYTES if reads_bytes else None)
 
 
-def check_cameras(config: PolicyConfig, dataset: Dataset) -> None:
+def check_cameras(config: PolicyConfig, dataset: Dataset, *, remedy: str = "") -> None:
     """Raise ValueError where a policy cannot see what a dataset holds: another rate, no such camera, too small
-    frames."""
+    frames.
+
+    Args:
+        remedy: for another rate or orientation, where no config can be chosen.
+    """
     if config.fps != dataset.fps:
         rates = f"the policy has {config.fps:g}, the dataset {dataset.fps:g}"
-        raise ValueError(f"control rate in Hz: {rates}; {OTHER_CONFIG}")
+        raise ValueError(f"control rate in Hz: {rates}; {remedy or OTHER_CONFIG}")
     if config.all_cameras and config.orientation != dataset.orientation:
         ours, theirs = config.orientation, dataset.orientation
-        remedy = f"set --policy.orientation {theirs}, or choose other data"
+        remedy = remedy or f"set --policy.orientation {theirs}, or choose other data"
         raise ValueError(f"orientation of the pictures: the policy has {ours}, the dataset {theirs}; {remedy}")
     if missing := ", ".join(camera for camera in config.all_cameras if camera not in dataset.cameras):
         found = ", ".join(dataset.cameras) or "none"

@@ -171,6 +171,10 @@ class LeRobotDataset(fingerprint.Fingerprinted):
     def __len__(self) -> int:
         return len(self.entries)
 
+    def __repr__(self) -> str:
+        size = f"{len(self)} episodes, {self.total_frames} frames, {self.fps:g} fps"
+        return f"{type(self).__name__}({str(self.root)!r}: {size})"
+
     def episode_fingerprint(self, i: int) -> str:
         entry = self.entries[i]
         pictures = []

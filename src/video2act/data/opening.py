@@ -119,12 +119,12 @@ def as_datasets(data: AnyDataset | Sequence[AnyDataset]) -> list[Dataset]:
 
 
 def preset(
-    name: str, data: Demonstrations | PathLike[str] | str, cameras: tuple[str, ...] | None = None
+    name: str, data: Demonstrations | PathLike[str] | str | None = None, cameras: tuple[str, ...] | None = None
 ) -> PolicyConfig:
     """The policy of a name for a dataset: `preset("tiny", "data/push")`.
 
     Args:
-        data: a dataset, or its folder.
+        data: a dataset, or its folder; always needed, since sizes, cameras and the rate are the data's.
         cameras: of the policy, System 2's first; all of the data's, if None.
     Raises:
         TypeError: not a name and a dataset.
@@ -132,6 +132,8 @@ def preset(
     """
     if not isinstance(name, str):
         raise TypeError(f"a preset is asked for by its name, then the data: preset('tiny', data); got {_kind(name)}")
+    if data is None:
+        raise TypeError(f"preset({name!r}) lacks the data, whose sizes the policy gets: preset({name!r}, 'data/push')")
     known = data if isinstance(data, Demonstrations) else as_dataset(data)
     return make_preset(name, known, cameras)
 

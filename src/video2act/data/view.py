@@ -42,6 +42,10 @@ class DatasetView(Fingerprinted):
     def __len__(self) -> int:
         return len(self._places)
 
+    def __repr__(self) -> str:
+        size = f"{len(self)} episodes, {self.total_frames} frames, {self.fps:g} fps"
+        return f"{type(self).__name__}({size}, of {', '.join(map(repr, self.parts))})"
+
     def select(self, episodes: Sequence[Sequence[int]]) -> "DatasetView":
         """The same parts with other episodes."""
         return type(self)(self.parts, episodes)

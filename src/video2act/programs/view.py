@@ -17,6 +17,8 @@ from video2act.viz.film import Recording, film
 from video2act.viz.rerun_log import RerunLog, check_rerun
 from video2act.viz.video_writer import write_video
 
+OTHER_DATA = "this policy was trained on other data, such as another robot's; name a dataset like those of its training"
+
 
 def view(
     run: Path | str,
@@ -52,7 +54,7 @@ def view(
     streams = config.system2.streams if config.system2 else ()
     if not config.all_cameras:
         raise ValueError(f"the policy in {run} sees nothing, so there is nothing to view; choose one with cameras")
-    check_cameras(config, dataset)
+    check_cameras(config, dataset, remedy=OTHER_DATA)
     if not 0 <= episode < len(dataset):
         raise ValueError(f"the dataset has episodes 0 to {len(dataset) - 1}, got {episode}")
 
