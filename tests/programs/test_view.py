@@ -48,7 +48,7 @@ def test_another_rate_another_camera_or_no_such_episode_is_refused(run: Path, tm
     with pytest.raises(ValueError, match="episodes 0 to 0, got 3"):
         view(run, fitting, episode=3, out=tmp_path / "film.mp4")
     with pytest.raises(
-        ValueError, match="the policy has 20, the dataset 10; this policy was trained on another robot's"
+        ValueError, match="the policy has 20, the dataset 10; this policy was trained on other data, such as another"
     ):
         view(run, record(tmp_path / "slow", 10.0, "top"), episode=0, out=tmp_path / "film.mp4")
     with pytest.raises(ValueError, match="looks through top, which the dataset does not have; its cameras are front"):
