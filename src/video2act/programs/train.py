@@ -45,16 +45,20 @@ def main(options: TrainOptions) -> None:
     data, video_data = open_chosen(options), [open_dataset(path) for path in options.video_data]
     check_columns(data)
     config = choose_policy(options, data, options.cameras)
-    if options.resume and is_done(options.out, options.training, _known_identity(config, data, video_data)):
+    if options.resume and is_done(options.out, options.training, _known_identity(options, config, data, video_data)):
         print(f"{options.out} holds this training, finished: nothing is left to do")
         return
     names = ("out", "training", "video_model", "init", "init_parts", "resume", "cache", "live")
     train(config, data, video_data=video_data, **{name: getattr(options, name) for name in names})
 
 
-def _known_identity(config: PolicyConfig, data: Dataset, video_data: Sequence[Dataset]) -> dict[str, Any]:
-    videos = {"video_data": " ".join(dataset.fingerprint for dataset in video_data)} if video_data else {}
-    return {"policy": policy_settings(fit_robots(config, data)), "data": data.fingerprint, **videos}
+def _known_identity(
+    options: TrainOptions, config: PolicyConfig, data: Dataset, video_data: Sequence[Dataset]
+) -> dict[str, Any]:
+    known: dict[str, Any] = {"policy": policy_settings(fit_robots(config, data)), "data": data.fingerprint}
+    if video_data:
+        known["video_data"] = " ".join(dataset.fingerprint for dataset in video_data)
+    return known | ({"init_parts": list(options.init_parts)} if options.init else {})
 
 
 def train(
