@@ -441,7 +441,7 @@ class TestFolder:
             Video2Act.load(tmp_path)
 
     def test_a_folder_that_is_not_there_is_named(self, tmp_path: Path):
-        with pytest.raises(FileNotFoundError, match=r"nowhere.config\.json"):
+        with pytest.raises(FileNotFoundError, match=r"nowhere does not exist; a run folder holds config\.json"):
             Video2Act.load(tmp_path / "nowhere")
 
     def test_weights_of_another_shape_are_refused_naming_the_tensors(
