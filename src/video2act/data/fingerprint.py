@@ -35,6 +35,11 @@ class Fingerprinted:
         return sha256(json.dumps([self.fps, sizes, episodes]).encode()).hexdigest()
 
 
+def of_datasets(datasets: Iterable[Any]) -> str:
+    """Those of several datasets, in their order, as the record of a training names them."""
+    return " ".join(dataset.fingerprint for dataset in datasets)
+
+
 def of_episode(vectors: Iterable[np.ndarray | None], texts: Iterable[Iterable[str]]) -> str:
     """Args: vectors: state and action. texts: sentences, and fingerprints of pictures."""
     hasher = sha256(json.dumps([list(part) for part in texts]).encode())

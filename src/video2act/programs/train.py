@@ -15,6 +15,7 @@ from video2act.config import PolicyConfig, TrainConfig
 from video2act.config.training_options import TrainOptions
 from video2act.data import Dataset, open_dataset, split
 from video2act.data.cache_manifest import load_spec
+from video2act.data.fingerprint import of_datasets
 from video2act.data.fit import batch_bytes, check_columns, check_fit, check_weights
 from video2act.data.frame_store import GIB, check_budget
 from video2act.data.labels import label_notes
@@ -57,7 +58,7 @@ def _known_identity(
 ) -> dict[str, Any]:
     known: dict[str, Any] = {"policy": policy_settings(fit_robots(config, data)), "data": data.fingerprint}
     if video_data:
-        known["video_data"] = " ".join(dataset.fingerprint for dataset in video_data)
+        known["video_data"] = of_datasets(video_data)
     return known | ({"init_parts": list(options.init_parts)} if options.init else {})
 
 

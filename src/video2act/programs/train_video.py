@@ -28,6 +28,7 @@ from video2act.config.backbone import WAN_TOKENS
 from video2act.config.training_options import SCRATCH, TrainVideoOptions
 from video2act.data import Dataset, open_dataset, parse_episodes, split
 from video2act.data.clip_sampler import ClipSampler, Footage
+from video2act.data.fingerprint import of_datasets
 from video2act.data.opening import AnyDataset, as_datasets
 from video2act.data.sentences import check_sentences
 from video2act.files.video_model import find_source
@@ -82,8 +83,7 @@ def _known_identity(options: TrainVideoOptions, backbone: Backbone, datasets: Se
     """What of the identity of a training is known before it, and does not depend on where weights lie."""
     described = {name: value for name, value in asdict(backbone).items() if name not in ("source", "text_cache", "vae")}
     camera = {} if options.camera is None else {"camera": options.camera}
-    data = " ".join(dataset.fingerprint for dataset in datasets)
-    return {"backbone": described, "data": data, "tuning": asdict(options.tuning), **camera}
+    return {"backbone": described, "data": of_datasets(datasets), "tuning": asdict(options.tuning), **camera}
 
 
 def _usual_streams(

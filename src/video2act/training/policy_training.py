@@ -11,6 +11,7 @@ from video2act.data import Dataset, split
 from video2act.data.batches import BatchLoader
 from video2act.data.cache import FeatureCache
 from video2act.data.embodied import EmbodiedDataset
+from video2act.data.fingerprint import of_datasets
 from video2act.data.fit import relative_notes
 from video2act.data.frame_store import GIB
 from video2act.data.labels import label_notes
@@ -59,7 +60,7 @@ def train_policy(
     begun = {"init": _init_identity(init, out), "init_parts": list(init_parts)} if init else {}
     identity = {"policy": policy_identity(policy), "data": data.fingerprint, **begun}
     if weight:
-        identity["video_data"] = " ".join(dataset.fingerprint for dataset in video_data)
+        identity["video_data"] = of_datasets(video_data)
     if init and not (resume and checkpoints_in(out / CHECKPOINTS)):  # a resumed training goes on from its own weights
         print(begin(policy, init, parts=init_parts, has_video_model=video_model is not None))
     if policy.system2:

@@ -22,6 +22,7 @@ from video2act.config import (
 )
 from video2act.data import Dataset
 from video2act.data.clip_sampler import ClipSampler
+from video2act.data.fingerprint import of_datasets
 from video2act.data.sentences import hand_over
 from video2act.files.atomic import write_text
 from video2act.files.run_folder import TRAINING_FILE
@@ -92,7 +93,7 @@ def train_video_model(
     """
     identity = {
         "backbone": backbone_identity(backbone),
-        "data": " ".join(dataset.fingerprint for dataset in datasets),
+        "data": of_datasets(datasets),
         "camera": sampler.footage[0].camera,
         "tuning": asdict(tuning),
         "frame": asdict(frame),
