@@ -224,6 +224,15 @@ class TestInterrupted:
         assert LeRobotDataset(out).fingerprint == LeRobotDataset(labelled).fingerprint
         assert load_labels(out) == load_labels(labelled)
 
+    def test_finished_labels_are_left_as_they_are(
+        self, data: Path, videos: Path, labelled: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        """The same call failed, so a study that was killed after a job `label` and before its record never went on."""
+        before = {path: path.stat().st_mtime_ns for path in labelled.rglob("*") if path.is_file()}
+        assert run(data, videos, labelled) == load_labels(labelled)
+        assert "holds these labels already: the actions of 3 episodes are labels" in capsys.readouterr().out
+        assert {path: path.stat().st_mtime_ns for path in labelled.rglob("*") if path.is_file()} == before
+
     def test_two_at_once_are_refused(self, data: Path, videos: Path, tmp_path: Path):
         with FolderLock(tmp_path / "out.model", "a training"), pytest.raises(InUseError, match="is being written by"):
             run(data, videos, tmp_path / "out")
@@ -301,9 +310,7 @@ class TestRefused:
             run(data, videos, tmp_path / "out", cameras=("top",))
         assert not (tmp_path / "out").exists()
 
-    def test_a_folder_that_holds_something_else_or_finished_labels(self, data: Path, videos: Path, labelled: Path):
-        with pytest.raises(FileExistsError, match="holds these labels already, of all 3 episodes"):
-            run(data, videos, labelled)
+    def test_a_folder_that_holds_something_else(self, data: Path, videos: Path):
         with pytest.raises(FileExistsError, match="holds no labels that could be continued"):
             run(data, videos, data)
 

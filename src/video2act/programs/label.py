@@ -17,7 +17,7 @@ from typing import Any
 from video2act.config import LETTERBOX, InverseTrainConfig
 from video2act.config.training_options import LabelOptions
 from video2act.data import Dataset, load_origin, open_datasets, parse_episodes
-from video2act.data.labels import LABELS, Labels, label_notes, labelled_form, recorded_parts
+from video2act.data.labels import LABELS, Labels, label_notes, labelled_form, load_labels, recorded_parts
 from video2act.data.lerobot_format import INFO_PATH, load_info
 from video2act.data.lerobot_writer import empty_info
 from video2act.data.opening import SAME, AnyDataset, as_dataset, name_problem
@@ -54,7 +54,7 @@ def label(
     training: InverseTrainConfig | None = None,
 ) -> Labels | None:
     """Train the inverse-dynamics model, unless it is trained already, and write the labelled dataset. The same call
-    goes on after an interruption.
+    goes on after an interruption, and leaves finished labels as they are.
 
     Args:
         data: one or several datasets of a robot with recorded actions (`open_datasets`), or a folder.
@@ -66,7 +66,7 @@ def label(
     Returns:
         What is recorded of the labels; None in other processes than the first.
     Raises:
-        FileExistsError: `out` holds something else, or is finished.
+        FileExistsError: `out` holds something else.
         ValueError: too few episodes; data and videos that do not go together.
         TrainingPausedError: a signal came, or the time given by `max_minutes` is over.
     """
@@ -77,7 +77,10 @@ def label(
     _check(data, videos, cameras=looks, chosen=cameras is not None, use_state=use_state, config=config)
     identity = {"data": data.fingerprint, "cameras": list(looks), "use_state": use_state}
     settings = {"videos": videos.fingerprint, "model": settings_of(config, identity)}
-    _check_out(out, settings, total=len(videos))
+    if _is_finished(out, settings, total=len(videos)):
+        labels = load_labels(out)
+        print(f"note: {out} holds these labels already: {labels}")
+        return labels
     is_trained = _is_trained(folder, settings["model"])
     if not is_trained:
         check_tracker(config.track)
@@ -146,17 +149,17 @@ def _check(
         raise ValueError(f"the videos of {roots} cannot be labelled: {error}") from error
 
 
-def _check_out(out: Path, settings: dict[str, Any], *, total: int) -> None:
-    """Raise FileExistsError or DatasetError unless labels can be written there, or the same ones go on."""
+def _is_finished(out: Path, settings: dict[str, Any], *, total: int) -> bool:
+    """Whether all these labels are there. Raises FileExistsError or DatasetError unless they can be written there, or
+    go on."""
     if not out.exists() or (out.is_dir() and not any(entry.name != ".staging" for entry in out.iterdir())):
-        return
+        return False
     if not (out / INFO_PATH).is_file() or LABELS not in load_origin(out):
         raise FileExistsError(f"{out} exists and holds no labels that could be continued; choose another folder")
     origin = load_origin(out)
     if changed := differences({name: origin.get(name) for name in settings}, settings, words=("then", "now")):
         raise FileExistsError(f"{out} was labelled otherwise ({'; '.join(changed)}); choose another folder")
-    if load_info(out).total_episodes >= total:
-        raise FileExistsError(f"{out} holds these labels already, of all {total} episodes; choose another folder")
+    return load_info(out).total_episodes >= total
 
 
 def _is_trained(folder: Path, settings: dict[str, Any]) -> bool:
