@@ -21,6 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "frames",
         "extras",
         "threads",
+        "progress",
     ),
     ("interfaces", "video_backbone", "presets", "clips", "layers", "files", "refresh_rule", "observations", "trace"),
     ("text", "training_record"),

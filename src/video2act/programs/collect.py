@@ -21,7 +21,6 @@ from secrets import token_hex
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from video2act.config.data_options import CollectOptions
 from video2act.data import DatasetWriter, EncodedEpisode, Episode, encode_episode, load_origin
@@ -32,6 +31,7 @@ from video2act.data.origin import check_origin
 from video2act.envs import expand_suites, has_expert, list_environments, make_environment, make_expert
 from video2act.envs.choices import check_choice
 from video2act.interfaces import Environment, EnvironmentSpec, Expert
+from video2act.progress import Bar
 from video2act.runtime.pool import LOCAL, Pool, num_workers, open_pool
 from video2act.runtime.workers import check_sees
 
@@ -270,11 +270,8 @@ def _fill(writer: DatasetWriter, team: Pool, *, task: str, wanted: int, first_se
     failed: list[int] = []
     next_job = next_commit = first_seed
     failures_in_a_row = 0
-    rate = TextColumn("{task.fields[rate]:.0f} episodes/min, {task.fields[failed]} failed")
-    columns = (TextColumn("recording"), BarColumn(), MofNCompleteColumn(), rate, TimeElapsedColumn())
     before, started = writer.num_episodes, time.monotonic()
-    with Progress(*columns) as progress:
-        bar = progress.add_task("recording", total=wanted, completed=before, rate=0.0, failed=0)
+    with Bar("recording", wanted, unit="episode", done=before) as bar:
         while writer.num_episodes < wanted:
             promised = (
                 writer.num_episodes + team.num_running + sum(episode is not None for episode in finished.values())
@@ -300,8 +297,6 @@ def _fill(writer: DatasetWriter, team: Pool, *, task: str, wanted: int, first_se
                     f"the expert failed on {failures_in_a_row} seeds in a row, up to {next_commit - 1}; "
                     "allow it more steps or lower the noise"
                 )
-            minutes = (time.monotonic() - started) / 60
-            progress.update(
-                bar, completed=writer.num_episodes, rate=(writer.num_episodes - before) / minutes, failed=len(failed)
-            )
+            rate = (writer.num_episodes - before) / (time.monotonic() - started) * 60
+            bar.update(writer.num_episodes, f"{rate:.0f} episodes/min, {len(failed)} failed")
     return tuple(failed)

@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.progress import Progress
-
 from video2act.config.data_options import RoboTwinOptions
 from video2act.data import DatasetWriter, EncodedEpisode, encode_episode, load_origin
 from video2act.data.dataset_files import DatasetError
@@ -23,6 +21,7 @@ from video2act.data.origin import ORIGIN_PATH, check_origin, origin_json
 from video2act.data.recording_format import MismatchError
 from video2act.data.robotwin import Source, find_episodes, joint_names, read_episode
 from video2act.files.atomic import write_text
+from video2act.progress import Bar
 from video2act.runtime.pool import open_pool
 
 AHEAD = 4
@@ -50,11 +49,11 @@ def convert_robotwin(folder: Path | str, out: Path | str, **options: Any) -> int
         left = sources[writer.num_episodes :]
         num_workers = min(workers or os.cpu_count() or 1, max(1, len(left)))
         episodes = _encoded(left, writer, num_workers=num_workers, settings=settings)
-        with Progress() as progress, closing(episodes):
-            bar = progress.add_task("converting", total=len(sources), completed=writer.num_episodes)
+        bar = Bar("converting", len(sources), unit="episode", done=writer.num_episodes)
+        with bar, closing(episodes):
             for episode in episodes:
                 writer.commit(episode)
-                progress.update(bar, completed=writer.num_episodes)
+                bar.advance()
         return writer.num_episodes
 
 

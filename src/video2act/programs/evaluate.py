@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from video2act.config import EvaluateOptions
 from video2act.engines.choice import check_engine
@@ -46,6 +45,7 @@ from video2act.files.evaluation_folder import EPISODES_FOLDER, INFO_FILE, VIDEOS
 from video2act.files.fingerprint import tensors_fingerprint
 from video2act.files.lock import FolderLock, InUseError
 from video2act.files.run_folder import policy_fingerprint
+from video2act.progress import Bar
 from video2act.training.resuming import check_kind
 from video2act.viz.rerun_log import check_rerun
 
@@ -124,9 +124,14 @@ def _source(policy: Video2Act | EnginePolicy | Path | str, options: EvaluateOpti
 def _run(evaluation: Evaluation, *, show: bool) -> EvaluationSummary:
     if not show:
         return run_evaluation(evaluation)
-    bar = _EpisodeBar(len(evaluation.env) * evaluation.options.episodes)
-    with bar.progress:
-        summary = run_evaluation(evaluation, bar.advance)
+    episodes = list[bool]()
+    with Bar("evaluating", len(evaluation.env) * evaluation.options.episodes, unit="episode") as bar:
+
+        def show_episode(success: bool) -> None:
+            episodes.append(success)
+            bar.update(len(episodes), f"{sum(episodes)} successes")
+
+        summary = run_evaluation(evaluation, show_episode)
     Console().print(heading(summary.info), *evaluation_tables(summary.info), summary.path or "", sep="\n")
     return summary
 
@@ -220,18 +225,3 @@ def _folder(evaluation: Evaluation) -> Path:
     stamp = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}"
     names = (stamp, *(f"{stamp}_{number}" for number in range(2, 100)))
     return next(folder / name for name in names if not (folder / name).exists())
-
-
-class _EpisodeBar:
-    """A line with the number of episodes done, and how many of them succeeded."""
-
-    def __init__(self, total: int):
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        successes = TextColumn("{task.fields[successes]} successes")
-        self.progress = Progress(*columns, successes, TimeRemainingColumn(), transient=True)
-        self._task = self.progress.add_task("episodes", total=total, successes=0)
-        self._successes = 0
-
-    def advance(self, success: bool) -> None:
-        self._successes += success
-        self.progress.update(self._task, advance=1, successes=self._successes)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from accelerate import Accelerator
-from rich.progress import Progress
 
 from video2act.config import PolicyConfig
 from video2act.config.training_options import FillCacheOptions
@@ -16,6 +15,7 @@ from video2act.data.cache import FeatureCache
 from video2act.data.cache_manifest import COPIES, CacheSpec
 from video2act.data.frame_store import GIB
 from video2act.files.lock import FolderLock
+from video2act.progress import Bar
 from video2act.runtime.pool import LOCAL, Pool, num_workers, open_pool
 from video2act.training.cache_contents import Filled, contents
 from video2act.training.cache_copies import check_room, open_copies
@@ -98,12 +98,11 @@ def _fill_shared(team: Callable[[], Pool], dataset: Dataset, *, cache: FeatureCa
         if not left:
             return
         pool, place = team(), (cache.root, cache.spec, cache.max_bytes)
-        with Progress() as progress:
-            bar = progress.add_task(PROGRESS, total=len(left))
+        with Bar(PROGRESS, len(left), unit="episode") as bar:
             # one by one: how much is left depends on what is finished then
             for task, _ in pool.results(CacheTask(*place, episode, sum(left.values())) for episode in list(left)):
                 del left[task.episode]
-                progress.advance(bar)
+                bar.advance()
 
 
 class CacheTask(NamedTuple):

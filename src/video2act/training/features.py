@@ -11,7 +11,6 @@ from math import gcd
 
 import torch
 from accelerate import Accelerator
-from rich.progress import track
 from torch import Tensor
 
 from video2act.clips import stream_indices, to_pixels
@@ -23,6 +22,7 @@ from video2act.data.cache_manifest import CacheSpec, Dtype
 from video2act.files.fingerprint import tensors_fingerprint
 from video2act.files.lock import FolderLock
 from video2act.policy import Video2Act
+from video2act.progress import track
 from video2act.system2 import System2
 from video2act.system2.streaming import last_latents, open_stream
 from video2act.training.cache_copies import Variation, variation_of
@@ -114,7 +114,7 @@ def _fill(
     lengths = [dataset.lengths[episode] for episode in reversed(missing)]
     left = dict(zip(reversed(missing), accumulate(lengths), strict=True))
     is_over = False
-    for number, episode in enumerate(track(mine, PROGRESS, disable=not is_shown)):
+    for number, episode in enumerate(track(mine, PROGRESS, unit="episode", is_shown=is_shown)):
         is_over = number > 0 and deadline is not None and deadline.is_over
         if is_over:
             break

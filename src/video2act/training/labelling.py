@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
 from rich.table import Table
 
 from video2act.config import InverseTrainConfig
@@ -21,6 +20,7 @@ from video2act.data.lerobot_format import INFO_PATH
 from video2act.data.lerobot_reader import statistics
 from video2act.files.atomic import write_text
 from video2act.files.weights import load_weights, save_weights
+from video2act.progress import track
 from video2act.training.inverse_dynamics import InverseDynamics, MomentReader, held_out_errors
 from video2act.training.loop import TrainingLoop, processes
 from video2act.training.resuming import check_free
@@ -144,7 +144,7 @@ def _write(
     )
     places = [(part, i) for part, chosen in enumerate(as_view(videos).episodes) for i in chosen]
     with writer:
-        for number in track(range(writer.num_episodes, len(videos)), "labelling"):
+        for number in track(range(writer.num_episodes, len(videos)), "labelling", unit="episode"):
             part, own = places[number]
             dataset = recorded_parts(videos)[part]
             entry, recorded = dataset.entries[own], videos.episode(number)

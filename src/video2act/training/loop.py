@@ -26,13 +26,13 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, set_seed
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from video2act.config import OptimizationConfig
 from video2act.files.lock import FolderLock
 from video2act.precision import has_fast_bf16
+from video2act.progress import Bar
 from video2act.training.checkpoints import Checkpoints
 from video2act.training.metrics import TrainingMetrics, read_metrics
 from video2act.training.pause import Deadline, StopRequest, TrainingPausedError
@@ -175,8 +175,8 @@ class TrainingLoop:
         if self.config.track:
             options = {self.config.track: tracker_options(self.config.track, self.folder)} if self.is_main else {}
             self.accelerator.init_trackers(PROJECT, _plain(self._settings), options)
-        with StopRequest() as stop, self._progress() as progress:
-            task = progress.add_task(title, total=num_steps, completed=self.first_step, loss="", rate="")
+        bar = Bar(title, num_steps, unit="step", done=self.first_step, is_shown=self.is_main)
+        with StopRequest() as stop, bar:
             for step in range(self.first_step, num_steps):
                 learning_rate = float(self.schedule.get_last_lr()[0])  # the step takes this one, and sets the next
                 losses, gradient_norm = self._step(step, inputs)
@@ -187,9 +187,7 @@ class TrainingLoop:
                     metrics.write(step, losses, others=others)
                     self.accelerator.log({**losses, **others}, step=step)
                     rate = (step + 1 - self.first_step) / (monotonic() - started)
-                    progress.update(task, advance=1, loss=str(metrics), rate=f"{rate:.1f} steps/s")
-                    if not progress.console.is_terminal and (step + 1) % max(1, num_steps // 5) == 0:
-                        print(f"{title}: step {step + 1} of {num_steps}, {metrics}, {rate:.1f} steps/s", flush=True)
+                    bar.update(step + 1, f"{metrics}, {rate:.1f} steps/s")
                 is_over = self._deadline.is_over and step + 1 < num_steps
                 code = highest(stop.number or (TIME_IS_OVER if is_over else 0), self.accelerator)
                 if code or (step + 1 < num_steps and (step + 1) % self.config.save_every == 0):
@@ -284,11 +282,6 @@ class TrainingLoop:
         self.schedule.step()
         self.average.step(self.parameters)
         return means, gradient_norm
-
-    def _progress(self) -> Progress:
-        title, loss, rate = (TextColumn(f"{{task.{name}}}") for name in ("description", "fields[loss]", "fields[rate]"))
-        columns = (BarColumn(), MofNCompleteColumn(), loss, rate, TimeRemainingColumn())
-        return Progress(title, *columns, disable=not self.is_main)
 
     def _load_newest(self) -> int:
         step, found = self._checkpoints.load(self.config.num_steps)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from rich.progress import track
 from torch import Tensor, nn
 
 from video2act.clips import clip_indices, to_pixels
@@ -21,6 +20,7 @@ from video2act.config.probe import ProbeOptions
 from video2act.data import Dataset, FrameStore
 from video2act.layers import Mlp
 from video2act.normalize import Normalizer
+from video2act.progress import track
 from video2act.system2 import System2
 from video2act.system2.backbones import make_backbone, published
 from video2act.system2.backbones.tiny import TinyBackbone
@@ -184,7 +184,7 @@ def see(
     """What the stream keeps of every moment, in half precision."""
     stream, places, grids, fps = arm.stream, places_of(dataset, options, split=split), [], 0.0
     store.plan([(stream.camera, stream.frame_px, stream.frame)])
-    for first in track(range(0, len(places), CLIPS), f"{arm.name}: System 2 sees"):
+    for first in track(range(0, len(places), CLIPS), f"{arm.name}: System 2 sees", unit="batch"):
         part = places[first : first + CLIPS]
         wanted = []
         for i, frame in part:
