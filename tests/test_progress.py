@@ -32,4 +32,6 @@ def test_a_terminal_has_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: p
         for done in (1, 2, 3):
             bar.update(done, "loss 0.1")
     shown = capsys.readouterr().out
-    assert "3/3" in shown and "loss 0.1" in shown and "step" not in shown
+    assert "3/3" in shown
+    assert "loss 0.1" in shown
+    assert "step" not in shown

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from video2act.config import PolicyConfig
+from video2act.files.atomic import write_text
 from video2act.policy import Video2Act
+from video2act.statistics import load_statistics, statistics_to_json
 from video2act.training.beginning import FROM_THE_DATA, begin_from
 
 Make = Callable[[PolicyConfig], Video2Act]
@@ -91,3 +93,19 @@ def test_what_the_parts_leave_out_is_reported(small_config: PolicyConfig, make_p
     assert f"{count} not among --init-parts, left as they were: " in str(beginning)
     assert " of system1.dit" in str(beginning)
     assert "not among" not in str(begin_from(policy, source))
+
+
+def test_joints_in_another_order_are_refused(small_config: PolicyConfig, make_policy: Make, source: Path):
+    """System 1's weights were taken for data whose joints stand in another order, and read one joint as another."""
+    policy = make_policy(small_config)
+    sizes = {what: len(entry.mean) for what, entry in policy.statistics.items()}
+    statistics = load_statistics(source / "stats.json")
+    named = {what: replace(entry, names=tuple("xyzuvw"[: sizes[what]])) for what, entry in statistics.items()}
+    write_text(source / "stats.json", statistics_to_json(named))
+    turned = {what: replace(entry, names=entry.names[::-1]) for what, entry in named.items()}
+    for what in ("state", "action"):
+        other = Video2Act(small_config, named | {what: turned[what]})
+        with pytest.raises(ValueError, match=rf"order of the {what}: x, y.* in training, here .*--init-parts system2"):
+            begin_from(other, source)
+        begin_from(other, source, parts=("system2",))
+    begin_from(Video2Act(small_config, named), source)

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from video2act.files.run_folder import ADAPTER, WEIGHTS_FILE
+from video2act.config.checks import order_problem
+from video2act.files.run_folder import ADAPTER, STATISTICS_FILE, WEIGHTS_FILE
 from video2act.files.weights import read_tensors, shapes_of
 from video2act.policy import Video2Act
+from video2act.statistics import load_statistics, names_of
 
 FROM_THE_DATA = ("normalize_state.", "normalize_action.")
 """weights that describe the new policy's own data"""
@@ -70,7 +72,7 @@ def begin_from(
         has_video_model: the policy was given its video model, which it keeps unless `parts` names it.
     Raises:
         FileNotFoundError: the run has no weights.
-        ValueError: a part that the policy does not have, or nothing that fits.
+        ValueError: a part that the policy does not have, nothing that fits, or joints in another order.
     """
     own = {name: tensor for name, tensor in policy.state_dict().items() if not name.startswith(FROM_THE_DATA)}
     for part in parts:
@@ -97,8 +99,19 @@ def begin_from(
     if not taken:
         listed = "; ".join((*unfit, *only_there)[:LISTED]) or "it has no such part"
         raise ValueError(f"nothing of {source} fits this policy: {listed}")
+    if any(_is_below(name, "system1") for name in taken):
+        _check_order(policy, source)
     policy.load_state_dict(policy.state_dict() | {name: found[name] for name in taken})
     return beginning
+
+
+def _check_order(policy: Video2Act, source: Path) -> None:
+    """Raise ValueError where the weights of the source would read one joint as another."""
+    own, there = names_of(policy.statistics), names_of(load_statistics(source / STATISTICS_FILE))
+    for what in ("state", "action"):
+        if problem := order_problem(what, there[what], own[what]):
+            remedy = "take System 2 alone (--init-parts system2), or record the data in that order"
+            raise ValueError(f"--init {source}: {problem}; {remedy}")
 
 
 def _is_below(name: str, part: str) -> bool:
