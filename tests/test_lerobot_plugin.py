@@ -22,7 +22,7 @@ from torch.distributed import FileStore, init_device_mesh
 
 from video2act.config import PolicyConfig
 from video2act.policy import Video2Act
-from video2act.presets import PRESETS
+from video2act.presets import PRESETS, DataSpec, make_preset
 
 PLUGIN = Path(__file__).parents[1] / "lerobot_policy_video2act" / "src"
 
@@ -415,3 +415,36 @@ def test_its_fsdp_units_are_gathered_where_they_are_used(policy: Any, tmp_path: 
         destroy_process_group()
     assert len(units) > 10
     torch.testing.assert_close(sharded, whole)
+
+
+class TestControlRate:
+    """LeRobot asks for the frames before it says which data it has: a new policy's window was that of 30 Hz, so that
+    its clips repeated their oldest frame at 50 Hz and more."""
+
+    @pytest.mark.parametrize("preset", ["tiny", "tiny_system1", "small", "cosmos_lookahead"])
+    @pytest.mark.parametrize("fps", [10.0, 50.0, 80.0])
+    def test_the_window_holds_every_clip(self, plugin: Any, preset: str, fps: float):
+        new = plugin[0].Video2ActConfig(preset=preset, fps=fps)
+        policy = make_preset(preset, DataSpec(3, 2, fps, ("front",)))
+        window, oldest = new.observation_delta_indices, 0
+        for stream in policy.system2.streams if policy.system2 else ():
+            newest = -policy.max_staleness_steps
+            oldest = min(oldest, newest - stream.stride * (stream.num_frames - 1))
+        assert window == list(range(oldest, 1))
+        assert len(new.action_delta_indices) == policy.horizon
+
+    def test_a_new_policy_needs_the_rate_of_its_data(self, plugin: Any, make: Callable[..., Any]):
+        with pytest.raises(ValueError, match=r"pass --policy.fps=F, the dataset's, in Hz"):
+            _ = plugin[0].Video2ActConfig().observation_delta_indices
+        with pytest.raises(ValueError, match=r"pass --policy.fps=50, this dataset's, in Hz"):
+            plugin[0].Video2ActConfig().plan(50)
+        with pytest.raises(ValueError, match=r"--policy.fps=10, but the dataset has 50 frames a second; pass that"):
+            plugin[0].Video2ActConfig(fps=10).plan(50)
+        with pytest.raises(ValueError, match=r"trained with 20 control steps a second, and the dataset has 50, so"):
+            make().config.plan(50)
+
+    def test_a_batch_with_too_few_frames_is_refused(self, policy: Any):
+        batch = training_batch(policy, real_steps=2)
+        batch |= {name: batch[name][:, 1:] for name in batch if name.startswith("observation.")}
+        with pytest.raises(ValueError, match=r"control steps, but this policy reads .* observation_delta_indices"):
+            policy.forward(batch)

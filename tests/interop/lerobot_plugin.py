@@ -61,6 +61,7 @@ def train_and_evaluate(folder: Path) -> tuple[Path, Path]:
     log = run(
         "lerobot-train",
         "--policy.type=video2act",
+        "--policy.fps=50",
         f"--policy.video_model={video_model}",
         "--policy.device=cpu",
         "--policy.push_to_hub=false",

@@ -67,6 +67,15 @@ def instructions(batch: dict[str, Any], count: int, *, otherwise: str | None = N
     return [sentence or str(otherwise) for sentence in sentences]
 
 
+def oldest_step(config: PolicyConfig) -> int:
+    """How many control steps before the present the oldest frame lies that a sample needs."""
+    oldest = max((camera_and_lag(camera)[1] for camera in config.cameras), default=0)
+    if not config.system2:
+        return oldest
+    spans = (stream.stride * (stream.num_frames - 1) for stream in config.system2.streams)
+    return max(oldest, max(spans) + config.max_staleness_steps)
+
+
 def training_batch(batch: dict[str, Any], config: PolicyConfig, *, generator: torch.Generator) -> Batch:
     """A batch whose clips end up to `max_staleness_steps` before the present, as in Video2Act's own loader.
 
@@ -74,10 +83,14 @@ def training_batch(batch: dict[str, Any], config: PolicyConfig, *, generator: to
         batch: of LeRobot's dataset, with all control steps of `observation_delta_indices`.
         generator: draws the staleness.
     Raises:
-        ValueError: a stream needs the number of a frame in its episode, which LeRobot's batches do not hold.
+        ValueError: a stream needs the number of a frame in its episode, which LeRobot's batches do not hold; or the
+            batch has too few control steps.
     """
     seen, state = frames(batch), newest_state(batch)
     b, t = next(iter(seen.values())).shape[:2]
+    if t <= (oldest := oldest_step(config)):
+        problem = f"a sample has {t} control steps, but this policy reads {oldest + 1}, up to the present"
+        raise ValueError(f"{problem}; load the data with the config's observation_delta_indices")
     lags = torch.randint(0, config.max_staleness_steps + 1, (b,), generator=generator)
     # nothing was seen before the episode began: LeRobot repeats the first frame there, and says so
     lags = torch.minimum(lags, _past(batch, b, t=t)).tolist()

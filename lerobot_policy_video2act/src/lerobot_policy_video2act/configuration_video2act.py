@@ -7,14 +7,15 @@ field cannot be read.
 """
 
 from dataclasses import dataclass, field, replace
+from math import isclose
 
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.configs.types import NormalizationMode
 from lerobot.optim.optimizers import AdamWConfig
 from lerobot.optim.schedulers import DiffuserSchedulerConfig
 
-from lerobot_policy_video2act.batches import camera_name
-from video2act.config import PolicyConfig, camera_and_lag, from_json
+from lerobot_policy_video2act.batches import camera_name, oldest_step
+from video2act.config import PolicyConfig, from_json
 from video2act.files.run_folder import as_it_was_trained
 from video2act.frames import check_frames
 from video2act.presets import DataSpec, make_preset
@@ -33,7 +34,8 @@ class Video2ActConfig(PreTrainedConfig):
     refresh_every: int | None = None
     """control steps between two updates of System 2; the policy's own, if None"""
     fps: float | None = None
-    """control rate in Hz; taken from the dataset when a policy is new"""
+    """control rate in Hz, the dataset's. A new policy needs it: LeRobot asks which frames it reads before it says which
+    data there are"""
     instruction: str | None = None
     """the instruction in environments of LeRobot that have none, such as aloha's"""
     overlap: str = "rtc"
@@ -89,24 +91,40 @@ class Video2ActConfig(PreTrainedConfig):
         """The policy's config: the saved one, or what the preset makes of the features.
 
         Args:
-            fps: of the dataset; needed for a new policy.
+            fps: of the dataset, if there is one.
         Raises:
-            ValueError: a new policy without control rate, features that it cannot use, or too small frames.
+            ValueError: a new policy without control rate, data of another rate, features that it cannot use, or too
+                small frames.
         """
         if self.policy:
             source = "the field `policy` of config.json"
-            return from_json(PolicyConfig, self.policy, source=source, complete=as_it_was_trained)
-        rate = self.fps or fps
-        if rate is None:
-            raise ValueError("a new Video2Act policy needs the control rate: pass --policy.fps, in Hz")
+            policy = from_json(PolicyConfig, self.policy, source=source, complete=as_it_was_trained)
+            if fps is not None and not isclose(fps, policy.fps, rel_tol=1e-3):
+                problem = (
+                    f"the policy was trained with {policy.fps:g} control steps a second, and the dataset has {fps:g}"
+                )
+                raise ValueError(f"{problem}, so its clips would show another time; choose data of that rate")
+            return policy
+        rate = self._rate(fps)
         state_dim, action_dim = self._sizes()
         cameras = tuple(camera_name(key) for key in self.image_features)
-        spec = DataSpec(state_dim, action_dim, float(rate), cameras)
+        spec = DataSpec(state_dim, action_dim, rate, cameras)
         policy = make_preset(self.preset, spec)
         system1 = replace(policy.system1, max_delay_steps=self.rtc_training_max_delay)
         policy = replace(policy, system1=system1)
         check_frames(policy, {camera_name(key): tuple(own.shape[-2:]) for key, own in self.image_features.items()})
         return policy
+
+    def _rate(self, fps: float | None = None) -> float:
+        """The control rate of a new policy."""
+        if self.fps is None:
+            raise ValueError(
+                "a new Video2Act policy needs the control rate, which decides the frames that it reads: pass "
+                f"--policy.fps={'F, the dataset' if fps is None else f'{fps:g}, this dataset'}'s, in Hz"
+            )
+        if fps is not None and not isclose(fps, self.fps, rel_tol=1e-3):
+            raise ValueError(f"--policy.fps={self.fps:g}, but the dataset has {fps:g} frames a second; pass that")
+        return float(self.fps)
 
     def validate_features(self) -> None:
         """Raises ValueError naming what is missing among the features."""
@@ -127,18 +145,13 @@ class Video2ActConfig(PreTrainedConfig):
 
     @property
     def _shape(self) -> PolicyConfig:
-        """The config as far as clips and chunks go, which no feature decides."""
-        return self.plan() if self.policy else make_preset(self.preset, DataSpec(1, 1, 30.0, ("any",)))
+        """The config as far as clips and chunks go, which the rate decides, and no feature."""
+        return self.plan() if self.policy else make_preset(self.preset, DataSpec(1, 1, self._rate(), ("any",)))
 
     @property
     def observation_delta_indices(self) -> list[int]:
         """Every control step from the oldest that a stale clip may reach to the present."""
-        shape = self._shape
-        oldest = max((camera_and_lag(camera)[1] for camera in shape.cameras), default=0)
-        if shape.system2:
-            spans = (stream.stride * (stream.num_frames - 1) for stream in shape.system2.streams)
-            oldest = max(oldest, max(spans) + shape.max_staleness_steps)
-        return list(range(-oldest, 1))
+        return list(range(-oldest_step(self._shape), 1))
 
     @property
     def action_delta_indices(self) -> list[int]:
