@@ -65,6 +65,7 @@ class Video2Act(nn.Module):
         self.folder: Path | None = None
         """the run folder that holds these weights: set by `load` and by `train`"""
         self.is_blind = False
+        """neither image nor video is read: `blinded`"""
         self.is_coarse = False
         self._noise = torch.Generator().manual_seed(0)
 

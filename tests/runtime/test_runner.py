@@ -440,13 +440,12 @@ def test_an_unknown_option_is_named_beside_those_that_there_are():
     ("options", "named"),
     [
         ({"refresh_every": 1}, "refresh_every"),
-        ({"is_blind": True}, "is_blind"),
         ({"hang_timeout_s": 3.0, "load_system2": counting}, "load_system2, hang_timeout_s"),
         ({"simulate_latency": SimulatedLatency(system2=0.1)}, "simulate_latency"),
     ],
 )
 def test_options_that_a_slow_loop_would_ignore_are_refused(options: dict[str, Any], named: str):
-    """They had no effect: System 2 was refreshed as the loop did it, and a blind control saw its clips."""
+    """They had no effect: System 2 was refreshed as the loop did it."""
     with pytest.raises(ValueError, match=f"so {named} would have no effect; make the loop with them"):
         Runner(FakeSystem(), **seldom(FakeSystem()), **options)
 
@@ -513,9 +512,12 @@ def test_a_new_episode_has_decided_nothing_and_counts_from_its_own_beginning():
             assert rates.system2_hz == pytest.approx(FPS / 4)
 
 
-def test_the_blind_control_is_shown_nothing():
+def test_a_blind_system_is_shown_nothing():
+    """`Runner(policy, is_blind=True)` failed unless the policy was blind itself."""
+
     class Remembers(FakeSystem):
         config = replace(CONFIG, cameras=("top", "top@2"))
+        is_blind = False
 
         def act(self, observation: Observation, condition: VideoCondition) -> ActionChunk:
             cameras.append(sorted(observation.images))
@@ -523,13 +525,13 @@ def test_the_blind_control_is_shown_nothing():
 
     cameras: list[list[str]] = []
     system = Remembers()
-    for is_blind in (False, True):
-        with Runner(system, is_blind=is_blind) as runner:
+    for system.is_blind in (False, True):
+        with Runner(system) as runner:
             runner.reset()
             runner.step(observation(0))
     assert cameras == [["top", "top@2"], ["top"]]
     assert [sorted(clips) for clips in system.clips] == [["motion"], []]
-    with Runner(system, is_blind=True) as runner:
+    with Runner(system) as runner:
         runner.reset()
         runner.step(replace(observation(0), images={}))
 

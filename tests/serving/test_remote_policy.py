@@ -297,7 +297,6 @@ def test_a_robot_holds_while_its_server_is_away():
     [
         ({"max_staleness_s": 0.5, "when_stale": "error"}, "max_staleness_s, when_stale"),
         ({"hang_timeout_s": 1.0}, "hang_timeout_s"),
-        ({"is_blind": True}, "is_blind"),
         ({"system2": "thread"}, "system2"),
     ],
 )

@@ -246,7 +246,6 @@ class EpisodeWorker:
                 instruction=instruction,
                 load_system2=partial(source.load_system2, runtime.system2_device or evaluation.device),
                 simulate_latency=options.simulate_latency,
-                is_blind=options.blind,
                 **{**vars(runtime), "limits": evaluation.find_limits() or ""},
             )
         )

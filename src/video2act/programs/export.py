@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,17 +19,18 @@ ENGINE_OF: dict[str, Engine] = {"onnx": "onnxruntime", "openvino": "openvino"}
 NUM_OBSERVATIONS = 40
 
 
-def export(run: Path | str, **options: Any) -> str:
+def export(run: Path | str, *, to: Literal["onnx", "openvino"], **options: Any) -> str:
     """Write the folder. Returns what was written and how exact it is.
 
     Args:
-        options: the fields of `ExportOptions`.
+        to: the form: of onnxruntime, or of OpenVINO.
+        options: the other fields of `ExportOptions`.
     Raises:
         ImportError: the engine is not installed.
         FileNotFoundError, FileExistsError, ValueError: the run folder cannot be read or exported, or the check fails.
             Nothing is left then.
     """
-    chosen = ExportOptions(run=Path(run), **options)
+    chosen = ExportOptions(run=Path(run), to=to, **options)
     check_engine(chosen.run, "torch")
     config = load_config(chosen.run)
     engine = ENGINE_OF[chosen.to]

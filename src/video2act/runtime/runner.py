@@ -86,7 +86,6 @@ class Runner:
             the folder that the policy was loaded from.
         connect: makes a slow loop from an address; None: one that asks `video2act serve --only system2`.
         simulate_latency: deliver both systems late, on the observations' clock.
-        is_blind: neither system gets an image: the control of an evaluation.
         watch: sees every step: a `Watcher`, or several, such as `viz.rerun_log.RerunLog`.
         runtime: the fields of `RuntimeConfig`.
     Raises:
@@ -110,7 +109,6 @@ class Runner:
         load_system2: Callable[[], Perceiver] | None = None,
         connect: Connect | None = None,
         simulate_latency: SimulatedLatency | None = None,
-        is_blind: bool = False,
         watch: Watcher | Sequence[Watcher] = (),
         **runtime: Any,
     ):
@@ -133,7 +131,7 @@ class Runner:
         guard = self._make_guard(names, recorded.relative_actions if relative_actions is None else relative_actions)
         if isinstance(loaded, Policy):
             ours = {"system2": system2 != "inline", "refresh_every": refresh_every, "load_system2": load_system2}
-            check_finished(loaded, config, {**ours, "connect": connect, "is_blind": is_blind})
+            check_finished(loaded, config, {**ours, "connect": connect})
             contract = getattr(loaded, "contract", None)
             if execute_steps is None:
                 execute_steps = getattr(contract, "execute_steps", None)
@@ -142,7 +140,7 @@ class Runner:
             check_execute_steps(execute_steps, getattr(contract, "horizon", None))
             self.policy: Policy = loaded
         else:
-            own = loaded.config
+            own, is_blind = loaded.config, getattr(loaded, "is_blind", False)  # a control of an evaluation
             execute_steps = own.execute_steps if execute_steps is None else execute_steps
             check_execute_steps(execute_steps, own.horizon)
             check_overlap(loaded, config)
@@ -157,7 +155,7 @@ class Runner:
                 self._ending.callback(system2.close)
             else:
                 ours = {"refresh_every": refresh_every, "instruction": instruction, "load_system2": load_system2}
-                ours |= {"connect": connect, "simulate_latency": simulate_latency, "is_blind": is_blind}
+                ours |= {"connect": connect, "simulate_latency": simulate_latency}
                 check_given_loop(config, ours)
             self.policy = DualPolicy(loaded, system2, cameras=() if is_blind else own.cameras, runtime=config)
         planner = self._make_planner()
