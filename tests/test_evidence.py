@@ -1,5 +1,6 @@
 """The page of evidence: intervals follow from the seeds beside them, and its figures can be drawn."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -23,9 +24,30 @@ def test_every_interval_is_the_one_of_its_seeds(table: str, row: str):
         return
     mean, low, high = evidence_plots.interval(values)
     if "%" not in stated:
-        assert stated == f"{mean:+.0f} ({low:+.0f} to {high:+.0f})"
+        assert stated == f"{mean:+.0f} ({max(low, -100):+.0f} to {min(high, 100):+.0f})"
     else:
         assert stated == f"{mean:.0f} % ({max(low, 0):.0f} to {min(high, 100):.0f})"
+
+
+RESULTS = re.findall(r"<!-- results/(\w+)\.json: ([^>]+) -->\n\n\| ([^|]+) \|", PAGE)
+"""study, arms of the rows (`a, b`, or differences: `a minus b, c` and `a, b minus c`), first cell of the table"""
+
+
+@pytest.mark.parametrize(("study", "arms", "table"), RESULTS)
+def test_rows_are_those_of_the_committed_results(study: str, arms: str, table: str):
+    found = json.loads((ROOT / "studies" / "results" / f"{study}.json").read_text())["arms"]
+    firsts, _, others = (part.split(", ") if part else [] for part in arms.partition(" minus "))
+    count = max(len(firsts), len(others))
+    pairs = zip(firsts * (count // len(firsts)), (others or [""]) * (count // max(1, len(others))), strict=True)
+    for (row, stated), (first, other) in zip(SEEDS[table].items(), pairs, strict=True):
+        success, less = found[first]["per_seed"], found[other]["per_seed"] if other else {}
+        seeds = sorted(success.keys() & (less or success).keys(), key=int)
+        assert stated == pytest.approx([100 * (success[seed] - less.get(seed, 0)) for seed in seeds]), row
+
+
+def test_every_study_with_results_is_in_a_table():
+    committed = {path.stem for path in (ROOT / "studies" / "results").glob("*.json")}
+    assert {study for study, _, _ in RESULTS} == committed - {"moving_intercept_smoke"}
 
 
 def test_differences_are_those_of_the_counts():
