@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("robostats")
 from video2act.evaluation.comparison import Difference, correct, difference, rate
 from video2act.study.report import _share
-from video2act.study.sections import difference_cells, in_words
+from video2act.study.sections import difference_cells, goal_words, in_words
 from video2act.viz.charts import share_chart
 
 MANY = "more than 40 seeds"
@@ -58,3 +58,11 @@ def test_a_missing_interval_is_not_drawn_as_a_certain_one():
     svg = share_chart([_share("known", known)])
     assert svg.count('stroke-width="5"') == 1
     assert "no interval" not in svg
+
+
+@pytest.mark.parametrize(("first", "second", "goal"), [(35, 25, 20.0), (34, 35, -2.0), (29, 28, 2.0), (20, 20, 0.0)])
+def test_a_goal_that_is_exactly_met_is_reached(first: int, second: int, goal: float):
+    """`+20.0 points. The goal was +20 points: the mean misses it.`: 20 points are a little less in floats."""
+    pairs = [(first, second)] * 8
+    assert "the mean reaches it" in goal_words(compared(*pairs), goal)
+    assert "the mean misses it" in goal_words(compared((first - 1, second), *pairs[1:]), goal)

@@ -117,7 +117,7 @@ def in_words(found: Difference, goal_points: float | None = None) -> str:
 
 
 def goal_words(found: Difference, goal_points: float) -> str:
-    reaches = 100 * found.difference >= goal_points
+    reaches = round(100 * found.difference, 9) >= goal_points  # 20 points are 19.999999999999996 in floats
     return f"The goal was {goal_points:+g} points: the mean {'reaches' if reaches else 'misses'} it."
 
 
