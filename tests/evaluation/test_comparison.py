@@ -178,6 +178,17 @@ class TestMany:
         assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
         assert holm([]) == []
 
+    def test_contrasts_that_are_missing_count_in_the_correction(self):
+        """p was corrected for the contrasts that were done: the first of eleven was not corrected at all. Those of one
+        seed and those of several were two families."""
+        several = [difference(("a", {s: won(40 + s, 50) for s in range(8)}), ("b", {s: won(9, 50) for s in range(8)}))]
+        single = [difference(("a", {0: won(10, 50)}), ("c", {0: won(0, 50)}))]
+        found = correct([*several, *single], num_named=11)
+        assert several[0].p == 2 / 2**8
+        assert [each.p_holm for each in found] == pytest.approx([11 * 2 / 2**8, 11 * 2 / 2**10])
+        assert found[0].seeds_needed == fewest_seeds(0.05 / 11)
+        assert correct(several, num_named=1) == correct(several)
+
     def test_the_set_over_scenes_is_that_of_robostats(self):
         arms = {"good": {0: won(45, 50)}, "as_good": {0: won(44, 50)}, "bad": {0: won(5, 50)}}
         assert cannot_be_told_apart(arms) == ["good", "as_good"]

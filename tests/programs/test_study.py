@@ -367,6 +367,15 @@ class TestReport:
         text = run(tmp_path, write_study(tmp_path, secondary=secondary)).read_text()
         assert "good - alone: System 2 differs. The goal was +10 points: the mean reaches it." in text
 
+    def test_the_correction_is_for_all_contrasts_that_the_file_names(self, tmp_path: Path):
+        """The contrasts that were done first were corrected for each other alone, and looked better for it."""
+        secondary = [{"arm": "good", "than": "alone"}, {"arm": "late", "than": "bad"}]
+        path = write_study(tmp_path, arms={**STUDY["arms"], "late": {"results": "late{seed}"}}, secondary=secondary)
+        text = run(tmp_path, path).read_text()
+        assert "Holm corrects the others for all 2 that the file names; a missing one counts as p = 1." in text
+        numbers = json.loads((tmp_path / "out/results.json").read_text())
+        assert [(each["p"], each["p_holm"]) for each in numbers["secondary"]] == [(0.5, 1.0)]
+
     def test_a_primary_contrast_that_was_changed_with_the_results_in_view_is_said(self, tmp_path: Path):
         """Exchanged with a secondary one after the run, it was still `named before the run`."""
         other = {"primary": {"arm": "good", "than": "alone", "goal_points": 20}, "secondary": []}

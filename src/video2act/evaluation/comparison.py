@@ -222,14 +222,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjust(list(p_values), "holm")
 
 
-def correct(found: Sequence[Difference]) -> list[Difference]:
+def correct(found: Sequence[Difference], *, num_named: int | None = None) -> list[Difference]:
     """Differences with their p corrected for each other: those over training seeds, and those of one seed each over
-    its scenes. The seeds needed are those of the corrected test, at `LEVEL` over the number of differences."""
-    made = list(found)
+    its scenes. The seeds needed are those of the corrected test, at `LEVEL` over the number of differences.
+
+    Args:
+        num_named: differences that were named beforehand, if more than were found. Those that are missing in a test
+            count as p = 1: what is done first must not look better for it.
+    """
+    made, number = list(found), len(found) if num_named is None else num_named
     for group in ([i for i, each in enumerate(found) if (each.p is None) == is_single] for is_single in (False, True)):
         tested = [next(iter(found[i].scenes.values())).p if found[i].p is None else found[i].p for i in group]
-        for i, p in zip(group, holm([p for p in tested if p is not None]), strict=True):
-            needed = _needed(np.array(list(found[i].per_seed.values())), LEVEL / len(group), p=p)
+        known = [p for p in tested if p is not None]
+        corrected = holm([*known, *[1.0] * (number - len(known))])
+        for i, p in zip(group, corrected[: len(group)], strict=True):
+            needed = _needed(np.array(list(found[i].per_seed.values())), LEVEL / number, p=p)
             made[i] = replace(found[i], p_holm=p, seeds_needed=needed)
     return made
 

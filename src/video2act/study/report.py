@@ -71,7 +71,7 @@ def write_report(
     sections = [
         _primary(plan, results, named, has_goal=part is None),
         _arms(plan, results, rates=rates, seeds=seeds, notes=notes),
-        *_contrasts(primary, secondary, tuple(_reasons(plan, results, has_goal=part is None))),
+        *_contrasts(plan, primary, secondary, reasons=tuple(_reasons(plan, results, has_goal=part is None))),
         _plans(plan, arms),
         _missing(plan, results, arms=arms, seeds=seeds),
         _compute(costs),
@@ -106,9 +106,10 @@ def write_report(
 
 
 def _differences(plan: StudyPlan, results: Results) -> tuple[Difference | None, list[Difference]]:
-    """The primary contrast, and the secondary ones with their p corrected for each other."""
-    secondary = [_difference(plan, results, contrast) for contrast in plan.config.secondary]
-    return _difference(plan, results, plan.config.primary), correct([each for each in secondary if each])
+    """The primary contrast, and the secondary ones with their p corrected for all that the file names."""
+    named = plan.config.secondary
+    found = [each for contrast in named if (each := _difference(plan, results, contrast))]
+    return _difference(plan, results, plan.config.primary), correct(found, num_named=len(named))
 
 
 def _difference(plan: StudyPlan, results: Results, contrast: Contrast) -> Difference | None:
@@ -195,12 +196,15 @@ def _arms(
     return Section("Arms", (*text, *filter(None, notes)), columns, tuple(rows))
 
 
-def _contrasts(primary: Difference | None, secondary: Sequence[Difference], reasons: Sequence[str]) -> list[Section]:
-    found = [*([primary] if primary else []), *secondary]
+def _contrasts(
+    plan: StudyPlan, primary: Difference | None, secondary: Sequence[Difference], *, reasons: Sequence[str]
+) -> list[Section]:
+    found, number = [*([primary] if primary else []), *secondary], len(plan.config.secondary)
+    family = f"Holm corrects the others for all {number} that the file names; a missing one counts as p = 1. "
     text = (
-        "Paired by training seed: sign-flip test, t interval. The first is the primary one; Holm corrects the others "
-        "for each other. Seeds needed: for a power of .8, if the difference and its spread are as measured; where p "
-        "(Holm) is given, of the corrected test; - with fewer than three seeds, or no difference.",
+        f"Paired by training seed: sign-flip test, t interval. The first is the primary one. {family * (number > 0)}"
+        "Seeds needed: for a power of .8, if the difference and its spread are as measured; where p (Holm) is given, "
+        "of the corrected test; - with fewer than three seeds, or no difference.",
     )
     scenes = ("For each training by itself, which says nothing about other trainings.",)
     return difference_sections(
