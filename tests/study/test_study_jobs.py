@@ -224,6 +224,29 @@ def test_two_arms_that_are_the_same_are_refused(tmp_path: Path):
             plan(tmp_path, arms=arms)
 
 
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        (["moving:push"], r"in 2 environments \(moving:push, moving:intercept\), and in moving:push; their scenes are"),
+        (["moving:intercept", "moving:push"], r"and in 2 environments \(moving:intercept, moving:push\); .* same order"),
+        (["moving:intercept_velocity", "moving:push"], "their scenes are compared one by one, so name as many for each"),
+    ],
+    ids=["fewer", "in another order", "one at another place"],
+)
+@pytest.mark.parametrize("arm", [{"preset": "tiny_system1"}, {"results": "theirs{seed}"}], ids=["trained", "results"])
+def test_arms_whose_scenes_do_not_pair_are_refused(tmp_path: Path, arm: dict[str, Any], env: list[str], said: str):
+    """Of two arms the scenes of other environments were compared with each other, or the run ended after all trainings:
+    their environments differed in number, or in their order."""
+    arms = {**STUDY["arms"], "alone": {**arm, "env": env}}
+    with pytest.raises(ValueError, match=rf"arms good and alone are evaluated .*{said}"):
+        plan(tmp_path, env=["moving:push", "moving:intercept"], arms=arms)
+
+
+def test_an_arm_may_be_evaluated_in_another_form_of_the_same_scenes(tmp_path: Path):
+    arms = {**STUDY["arms"], "alone": {"preset": "tiny_system1", "env": ["moving:push", "moving:intercept_velocity"]}}
+    assert plan(tmp_path, env=["moving:push", "moving:intercept"], arms=arms).jobs
+
+
 def test_results_may_name_the_folder_of_an_evaluation(tmp_path: Path):
     (tmp_path / "theirs0").mkdir()
     made = plan(tmp_path, arms={**STUDY["arms"], "alone": {"results": "theirs{seed}"}})

@@ -124,6 +124,7 @@ def plan_jobs(config: StudyConfig, folder: Path) -> StudyPlan:
         limit, wanted = num_scenes(env), config.scenes.episodes
         problem = f"{env} has {limit} scenes of a task, and others would count twice; lower scenes.episodes={wanted}"
         check(limit is None or wanted <= limit, problem)
+    _check_paired(config)
     build(TrainConfig, config.training, where="training")
     for name in config.datasets:
         made.dataset(name)
@@ -133,6 +134,23 @@ def plan_jobs(config: StudyConfig, folder: Path) -> StudyPlan:
                 made.arm(name, arm, seed=seed)
     _check_differ(plan)
     return plan
+
+
+def _check_paired(config: StudyConfig) -> None:
+    """Raise ValueError for two arms whose scenes would be compared with scenes of another environment: those of each
+    are paired one by one, in the order of the environments."""
+    envs = {name: expand_suites(arm.env or config.env) for name, arm in config.arms.items()}
+    (first, ours), *others = envs.items()
+    for name, theirs in others:
+        told = f"arms {first} and {name} are evaluated in {_listed(ours)}, and in {_listed(theirs)}"
+        remedy = "their scenes are compared one by one, so name as many for each arm, in the same order (env)"
+        is_shifted = any(env in ours and ours.index(env) != place for place, env in enumerate(theirs))
+        check(len(ours) == len(theirs) and not is_shifted, f"{told}; {remedy}")
+
+
+def _listed(envs: Sequence[str]) -> str:
+    shown = ", ".join(envs[:3])
+    return f"{len(envs)} environments ({shown}{', ...' * (len(envs) > 3)})" if len(envs) > 1 else shown
 
 
 def _check_differ(plan: StudyPlan) -> None:
