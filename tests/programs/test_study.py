@@ -456,6 +456,18 @@ class TestReport:
         info.write_text(json.dumps(whole))
         assert "several sizes" not in run(tmp_path, report_only=True).read_text()
 
+    def test_evaluations_with_another_simulator_are_named(self, tmp_path: Path):
+        """Seeds of another machine, with another simulator, stood beside the others without a word."""
+        run(tmp_path, seeds=(0,))
+        for arm, version in (("good", "3.3.0"), ("bad", "3.9.9")):
+            info = tmp_path / f"out/evaluations/{arm}_seed0/eval_info.json"
+            info.write_text(json.dumps({**json.loads(info.read_text()), "versions": {"mujoco": version}}))
+        text = run(tmp_path, report_only=True).read_text()
+        told = (
+            "mujoco differs, so arms may differ by that alone. 3.3.0: good (seed 0); 3.9.9: the frozen clip (seed 0)."
+        )
+        assert told in text
+
     def test_a_part_of_the_seeds_does_not_hide_the_others(self, tmp_path: Path):
         """With the seeds left out that spoke against it, a contrast was `better`, and nothing was `missing`."""
         whole = run(tmp_path).read_text()

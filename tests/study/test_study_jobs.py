@@ -228,8 +228,14 @@ def test_two_arms_that_are_the_same_are_refused(tmp_path: Path):
     ("env", "said"),
     [
         (["moving:push"], r"in 2 environments \(moving:push, moving:intercept\), and in moving:push; their scenes are"),
-        (["moving:intercept", "moving:push"], r"and in 2 environments \(moving:intercept, moving:push\); .* same order"),
-        (["moving:intercept_velocity", "moving:push"], "their scenes are compared one by one, so name as many for each"),
+        (
+            ["moving:intercept", "moving:push"],
+            r"and in 2 environments \(moving:intercept, moving:push\); .*same order",
+        ),
+        (
+            ["moving:intercept_velocity", "moving:push"],
+            "compared one by one, so name as many for each",
+        ),
     ],
     ids=["fewer", "in another order", "one at another place"],
 )

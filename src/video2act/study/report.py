@@ -24,7 +24,15 @@ from video2act.study.jobs import StudyJob, StudyPlan
 from video2act.study.named import Named, named_with
 from video2act.study.plots import draw
 from video2act.study.records import MADE_FROM, read_record
-from video2act.study.results import Results, left_out_note, origin_notes, read_evaluations, results_of, size_note
+from video2act.study.results import (
+    Results,
+    left_out_note,
+    origin_notes,
+    read_evaluations,
+    results_of,
+    size_note,
+    version_notes,
+)
 from video2act.study.sections import (
     Section,
     best_in_words,
@@ -67,7 +75,8 @@ def write_report(
     records = [(job, record) for job in plan.jobs.values() if (record := read_record(folder, job))]
     costs, notice = _costs(records), _slice(plan, part)
     named = named_with(folder, config.primary, done={arm: tuple(outcomes) for arm, outcomes in found.items()})
-    notes = (left_out_note(plan, folder), size_note(plan, evaluations), *origin_notes(plan, evaluations))
+    notes = (left_out_note(plan, folder), size_note(plan, evaluations))
+    notes += (*version_notes(plan, evaluations), *origin_notes(plan, evaluations))
     sections = [
         _primary(plan, results, named, has_goal=part is None),
         _arms(plan, results, rates=rates, seeds=seeds, notes=notes),
