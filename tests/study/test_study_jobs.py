@@ -159,6 +159,7 @@ def test_labels_and_results_from_elsewhere(tmp_path: Path):
             "runs/a0 does not exist; policy names",
         ),
         ({"env": ["moving:intercpt"]}, "intercept"),
+        ({"env": []}, "env must name one environment or more, got none"),
         ({"datasets": {"demos": {"folder": "nowhere"}}}, r"dataset demos: .*nowhere holds no dataset"),
         ({"datasets": {"demos": {}}}, "one of folder, collect and label, got none"),
         ({"datasets": {"demos": {"collect": {"env": "moving:intercept", "episode": 3}}}}, "did you mean 'episodes'"),
@@ -272,6 +273,16 @@ def test_an_environment_of_ones_own_is_looked_for_before_any_work(tmp_path: Path
             plan(tmp_path, env=[name])
 
 
+@pytest.mark.parametrize("field", ["results", "policy"])
+@pytest.mark.parametrize("path", ["theirs{seed:03}", "theirs{seed}{", "{arm}/{seed}", "theirs{}", "{seed.real}}}"])
+def test_other_braces_in_a_path_are_refused(tmp_path: Path, field: str, path: str):
+    """`{arm}` ended in `KeyError: 'arm'`, and `{seed}{` in `expected '}'`, without the name of the arm."""
+    with pytest.raises(
+        ValueError, match=rf"{field}='.*': only {{seed}}, which stands for the training seed, may stand"
+    ):
+        plan(tmp_path, arms={**STUDY["arms"], "alone": {field: path}})
+
+
 def test_a_study_of_results_alone_names_no_data(tmp_path: Path):
     """A comparison of evaluations that were all made elsewhere asked for datasets."""
     arms = {name: {"results": f"{name}{{seed}}.json"} for name in ("good", "bad", "alone")}
@@ -313,9 +324,27 @@ def test_a_slice_is_a_smaller_study(tmp_path: Path):
         load_study(path, "smok")
     with pytest.raises(FileNotFoundError, match="a study is a yaml file"):
         load_study(tmp_path / "other.yaml", None)
-    wrong = write_study(tmp_path, slices={"smoke": {"changes": {"datasets.demo.collect.episodes": 2}}})
-    with pytest.raises(ValueError, match=r"smoke: datasets\.demo\.collect\.episodes\) 'demo'; did you mean 'demos'"):
-        load_study(wrong, "smoke")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"datasets.demo.collect.episodes": 2},
+            r"small\.yaml, slice smoke: datasets\.demo\.collect\.episodes\) 'demo'; did you mean 'demos'",
+        ),
+        ({"scenes.episode": 5}, r"small\.yaml, slice smoke.*episode of Scenes; did you mean 'episodes'"),
+        ({"arms.good.chnges": {}}, r"small\.yaml, slice smoke.*chnges of ArmPlan; did you mean 'changes'"),
+    ],
+)
+@pytest.mark.parametrize("part", ["smoke", None, "other"])
+def test_a_mistake_in_a_slice_is_named_when_the_file_is_read(
+    tmp_path: Path, part: str | None, changes: dict[str, Any], said: str
+):
+    """A slice was read when it was run: until then a wrong name in it was in nobody's way."""
+    wrong = write_study(tmp_path, slices={"smoke": {"changes": changes}, "other": {}})
+    with pytest.raises(ValueError, match=said):
+        load_study(wrong, part)
 
 
 def test_an_arm_may_start_from_a_config_whose_path_is_seen_from_the_file(tmp_path: Path):
