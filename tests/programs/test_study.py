@@ -411,7 +411,8 @@ class TestReport:
         text = run(tmp_path, seeds=(0,)).read_text()
         assert text.index("## Primary contrast, named before the run") < text.index("## Arms")
         assert "**good - the frozen clip: +60.0 points** over 1 training seed." in text
-        assert "1 of 2 seeds are done; the goal is judged when all are." in text
+        assert "1 of 2 seeds are done; it is not judged before all are." in text
+        assert "The goal was" not in text
         assert "It was chosen because it shows this: motion alone differs." in text
         assert "the frozen clip: seed 1" in text
         assert re.search(r"\| the frozen clip \| \w+ \| tiny \| changes: system2", text), "what each arm is"

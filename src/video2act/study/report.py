@@ -163,14 +163,11 @@ def _primary(plan: StudyPlan, results: Results, named: Sequence[Named], *, has_g
 
 
 def _found(plan: StudyPlan, results: Results, contrast: Contrast, *, has_goal: bool) -> str:
-    """The goal is judged when all seeds are done."""
+    """It is judged, against its goal too, when all seeds are done."""
     found = _difference(plan, results, contrast)
     if found is None:
         return f"**{_title(plan, contrast.arm)} - {_title(plan, contrast.than)}: not known yet.**"
-    is_whole = _is_whole(plan, results, contrast)
-    said = in_words(found, contrast.goal_points if has_goal and is_whole else None)
-    left = f" {len(found.per_seed)} of {len(plan.config.seeds)} seeds are done; the goal is judged when all are."
-    return said + left * (not is_whole)
+    return in_words(found, contrast.goal_points if has_goal else None, num_planned=len(plan.config.seeds))
 
 
 def _is_whole(plan: StudyPlan, results: Results, contrast: Contrast) -> bool:
