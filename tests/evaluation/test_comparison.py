@@ -18,6 +18,7 @@ from video2act.evaluation.comparison import (
     scene_test,
     seeds_needed,
     sign_flip,
+    untested_pairs,
 )
 
 
@@ -202,3 +203,14 @@ class TestMany:
         assert cannot_be_told_apart(arms) == ["good"]
         short = {name: {seed: outcomes[seed] for seed in few} for name, outcomes in arms.items()}
         assert cannot_be_told_apart(short) == ["good", "bad"], "five seeds cannot tell anything apart"
+
+    def test_arms_that_share_too_few_seeds_are_named_and_count(self):
+        """An arm of one seed `may be the best` and nobody heard that it was tested with none. The correction passed
+        over its pairs."""
+        arms = {name: {seed: won(share - seed % 2, 50) for seed in range(7)} for name, share in (("a", 45), ("b", 9))}
+        assert cannot_be_told_apart(arms) == ["a"]
+        arms |= {"c": {0: won(20, 50)}, "d": {9: won(1, 50)}}
+        assert untested_pairs(arms) == [("a", "c"), ("a", "d"), ("b", "c"), ("b", "d"), ("c", "d")]
+        assert cannot_be_told_apart(arms) == ["a", "b", "c", "d"], "six pairs, and seven seeds reach 2 / 128"
+        assert untested_pairs({name: {0: won(9, 50)} for name in "ab"}) == [], "over scenes"
+        assert untested_pairs({name: arms[name] for name in "ab"}) == []

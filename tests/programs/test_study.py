@@ -457,6 +457,14 @@ class TestReport:
         info.write_text(json.dumps(whole))
         assert "several sizes" not in run(tmp_path, report_only=True).read_text()
 
+    def test_arms_that_could_not_be_tested_yet_are_named(self, tmp_path: Path):
+        """They `may be the best` beside those that were tested, without a word."""
+        told = "Not tested, since they share fewer than two training seeds: "
+        run(tmp_path, arms=("good", "bad"))
+        text = run(tmp_path, arms=("alone",), seeds=(1,)).read_text()
+        assert f"{told}alone with good, the frozen clip." in text
+        assert told not in run(tmp_path).read_text()
+
     def test_evaluations_with_another_simulator_are_named(self, tmp_path: Path):
         """Seeds of another machine, with another simulator, stood beside the others without a word."""
         run(tmp_path, seeds=(0,))

@@ -253,7 +253,7 @@ def cannot_be_told_apart(arms: Mapping[str, Outcomes]) -> list[str]:
     """The arms that none is shown to be better than, after Holm's correction over all pairs.
 
     One training seed each: over scenes, by robostats. Several: by sign-flip tests over the seeds; with few seeds and
-    many pairs no arm can be told apart, which is then true.
+    many pairs no arm can be told apart, which is then true. `untested_pairs` count as p = 1.
     """
     if all(len(outcomes) == 1 for outcomes in arms.values()):
         rows = [_records(name, next(iter(outcomes.values()))) for name, outcomes in arms.items()]
@@ -261,9 +261,17 @@ def cannot_be_told_apart(arms: Mapping[str, Outcomes]) -> list[str]:
         return [list(arms)[row] for row in found.members]
     pairs = [(a, b, np.array(list(_seed_differences(arms[a], arms[b]).values()))) for a, b in combinations(arms, 2)]
     tested = [(a, b, values) for a, b, values in pairs if len(values) > 1]
-    corrected = holm([sign_flip(values) for _, _, values in tested])
+    missing = [1.0] * (len(pairs) - len(tested))
+    corrected = holm([*(sign_flip(values) for _, _, values in tested), *missing])[: len(tested)]
     worse = {(b if values.mean() > 0 else a) for (a, b, values), p in zip(tested, corrected, strict=True) if p < LEVEL}
     return [name for name in arms if name not in worse]
+
+
+def untested_pairs(arms: Mapping[str, Outcomes]) -> list[tuple[str, str]]:
+    """Pairs of arms that `cannot_be_told_apart` does not test: they share fewer than two training seeds."""
+    if all(len(outcomes) == 1 for outcomes in arms.values()):
+        return []  # tested over scenes
+    return [(a, b) for a, b in combinations(arms, 2) if len(arms[a].keys() & arms[b].keys()) < 2]
 
 
 def _seed_differences(first: Outcomes, second: Outcomes) -> dict[int, float]:

@@ -18,6 +18,7 @@ from video2act.evaluation.comparison import (
     difference,
     rate,
     told_by,
+    untested_pairs,
 )
 from video2act.files.atomic import write_text
 from video2act.study.jobs import StudyJob, StudyPlan
@@ -42,6 +43,7 @@ from video2act.study.sections import (
     rate_cells,
     to_markdown,
     to_page,
+    untested_in_words,
 )
 from video2act.viz.charts import Share, share_chart
 from video2act.viz.page import Page
@@ -198,8 +200,9 @@ def _arms(
     if len(results) > 1:
         names = [plan.config.title(arm) for arm in cannot_be_told_apart(results)]
         told = best_in_words(names, tests=told_by(results))
-        text += (f"{told} The primary contrast is judged by itself, uncorrected.",)
-    return Section("Arms", (*text, *filter(None, notes)), columns, tuple(rows))
+        left = [(plan.config.title(a), plan.config.title(b)) for a, b in untested_pairs(results)]
+        text += (f"{told} The primary contrast is judged by itself, uncorrected.", untested_in_words(left))
+    return Section("Arms", tuple(filter(None, (*text, *notes))), columns, tuple(rows))
 
 
 def _contrasts(

@@ -148,6 +148,15 @@ def best_in_words(names: Sequence[str], *, tests: str) -> str:
     return f"{start} may be the best ({tests}): {', '.join(names)}."
 
 
+def untested_in_words(pairs: Sequence[tuple[str, str]]) -> str:
+    """Which arms were not tested with which others; empty if all were."""
+    others: dict[str, list[str]] = {}
+    for first, second in pairs:
+        others.setdefault(second, []).append(first)
+    listed = "; ".join(f"{name} with {', '.join(names)}" for name, names in others.items())
+    return f"Not tested, since they share fewer than two training seeds: {listed}." * bool(pairs)
+
+
 def p_text(p: float | None) -> str:
     return "-" if p is None else f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
 
