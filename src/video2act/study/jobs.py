@@ -145,7 +145,10 @@ def plan_jobs(config: StudyConfig, folder: Path) -> StudyPlan:
 def _check_paired(config: StudyConfig) -> None:
     """Raise ValueError for two arms whose scenes would be compared with scenes of another environment: those of each
     are paired one by one, in the order of the environments."""
-    envs = {name: expand_suites(arm.env or config.env) for name, arm in config.arms.items()}
+    envs = dict[str, tuple[str, ...]]()
+    for name, arm in config.arms.items():
+        with located(f"arm {name}"):
+            envs[name] = expand_suites(arm.env or config.env)
     (first, ours), *others = envs.items()
     for name, theirs in others:
         told = f"arms {first} and {name} are evaluated in {_listed(ours)}, and in {_listed(theirs)}"
