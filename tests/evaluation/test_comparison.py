@@ -18,6 +18,7 @@ from video2act.evaluation.comparison import (
     scene_test,
     seeds_needed,
     sign_flip,
+    untested_pairs,
 )
 
 
@@ -178,6 +179,17 @@ class TestMany:
         assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
         assert holm([]) == []
 
+    def test_contrasts_that_are_missing_count_in_the_correction(self):
+        """p was corrected for the contrasts that were done: the first of eleven was not corrected at all. Those of one
+        seed and those of several were two families."""
+        several = [difference(("a", {s: won(40 + s, 50) for s in range(8)}), ("b", {s: won(9, 50) for s in range(8)}))]
+        single = [difference(("a", {0: won(10, 50)}), ("c", {0: won(0, 50)}))]
+        found = correct([*several, *single], num_named=11)
+        assert several[0].p == 2 / 2**8
+        assert [each.p_holm for each in found] == pytest.approx([11 * 2 / 2**8, 11 * 2 / 2**10])
+        assert found[0].seeds_needed == fewest_seeds(0.05 / 11)
+        assert correct(several, num_named=1) == correct(several)
+
     def test_the_set_over_scenes_is_that_of_robostats(self):
         arms = {"good": {0: won(45, 50)}, "as_good": {0: won(44, 50)}, "bad": {0: won(5, 50)}}
         assert cannot_be_told_apart(arms) == ["good", "as_good"]
@@ -191,3 +203,14 @@ class TestMany:
         assert cannot_be_told_apart(arms) == ["good"]
         short = {name: {seed: outcomes[seed] for seed in few} for name, outcomes in arms.items()}
         assert cannot_be_told_apart(short) == ["good", "bad"], "five seeds cannot tell anything apart"
+
+    def test_arms_that_share_too_few_seeds_are_named_and_count(self):
+        """An arm of one seed `may be the best` and nobody heard that it was tested with none. The correction passed
+        over its pairs."""
+        arms = {name: {seed: won(share - seed % 2, 50) for seed in range(7)} for name, share in (("a", 45), ("b", 9))}
+        assert cannot_be_told_apart(arms) == ["a"]
+        arms |= {"c": {0: won(20, 50)}, "d": {9: won(1, 50)}}
+        assert untested_pairs(arms) == [("a", "c"), ("a", "d"), ("b", "c"), ("b", "d"), ("c", "d")]
+        assert cannot_be_told_apart(arms) == ["a", "b", "c", "d"], "six pairs, and seven seeds reach 2 / 128"
+        assert untested_pairs({name: {0: won(9, 50)} for name in "ab"}) == [], "over scenes"
+        assert untested_pairs({name: arms[name] for name in "ab"}) == []

@@ -1,10 +1,12 @@
-"""What captions of a report say of its curves."""
+"""What a report says of its curves and counts."""
 
 import json
 import re
 from pathlib import Path
 
-from video2act.evaluation.pages import losses
+from evaluations import evaluation_info, write_info
+from video2act.evaluation.pages import incidents, losses, timing
+from video2act.evaluation.results import Results
 from video2act.viz.page import Page
 
 
@@ -22,3 +24,24 @@ def test_a_curve_that_is_averaged_is_named(tmp_path: Path):
         "Policy: gradient norm, logarithmic; of gradient norm, each point is the mean of 10 values",
         "Policy: learning rate; of learning rate, each point is the mean of 10 values",
     ]
+
+
+def test_without_steps_the_counts_are_still_told(tmp_path: Path):
+    """Without `steps.csv` a report said that no action was held and no control step late, against `eval_info.json`."""
+    info = evaluation_info({"fake:a": [True, False]})
+    page = Page("nothing happened")
+    incidents(page, Results(write_info(tmp_path / "calm", info)))
+    assert "None, in 2 episodes: no action was held or clamped, no control step was late." in page.html()
+    info["runtime"] |= {"held_steps": 5, "clamped_steps": 0}
+    info["missed_deadlines"] = 7
+    page = Page("something did")
+    results = Results(write_info(tmp_path / "busy", info))
+    incidents(page, results)
+    timing(page, results, chosen=[])
+    text = page.html()
+    assert "None, in" not in text
+    assert "<td>control steps that were held</td><td>5</td>" in text
+    assert "<td>control steps that were late</td><td>7</td>" in text
+    assert "clamped" not in text
+    assert "steps.csv is missing, so when these happened is not known." in text
+    assert "steps.csv is missing, so the course of single episodes is not known." in text

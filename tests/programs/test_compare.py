@@ -121,6 +121,23 @@ def test_what_differs_otherwise_is_said(tmp_path: Path):
     assert "workers" not in text
 
 
+def test_a_difference_of_simulator_renderer_or_torch_is_said(tmp_path: Path):
+    """Policies in two versions of the simulator were compared without a word."""
+    a, b, old = (evaluation(tmp_path / name, [True, False]) for name in ("a", "b", "old"))
+    for folder, versions in (
+        (a, {"mujoco": "2.3.0", "MUJOCO_GL": "egl", "torch": "2.6", "av": "14"}),
+        (b, {"mujoco": "3.9.9", "MUJOCO_GL": "osmesa", "torch": "2.6", "av": "15"}),
+        (old, None),
+    ):
+        info = json.loads((folder / "eval_info.json").read_text())
+        write_info(folder, {**info, "versions": versions})
+    text = compare([a, b, old])
+    assert f"mujoco differs, so arms may differ by that alone. 2.3.0: {a}; 3.9.9: {b}." in text
+    assert f"MUJOCO_GL differs, so arms may differ by that alone. egl: {a}; osmesa: {b}." in text
+    assert text.count("so arms may differ by that alone") == 2
+    assert "differs" not in compare([a, old])
+
+
 def train(run: Path, **settings: Any) -> None:
     run.mkdir(parents=True, exist_ok=True)
     (run / "config.json").write_text("{}")

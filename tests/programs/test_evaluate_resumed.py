@@ -12,7 +12,7 @@ import pytest
 from test_evaluate import FakeRun, changed, fake_environment, fake_expert, out_of
 
 from video2act.config import EvaluateOptions, RuntimeConfig
-from video2act.evaluation import episodes
+from video2act.evaluation import episodes, kept
 from video2act.evaluation.episodes import Evaluation
 from video2act.files.lock import FolderLock, InUseError
 from video2act.programs import evaluate as program
@@ -142,9 +142,10 @@ def test_a_damaged_episode_is_played_again(small: Evaluation, interrupted: Inter
     assert interrupted.played == [1001, 1003, 1004, 1005, 1006, 1007]
 
 
-def test_damaged_settings_are_refused_by_name(small: Evaluation, interrupted: Interrupted):
+@pytest.mark.parametrize("damage", ["{", "[]", '{"versions": 3}'])
+def test_damaged_settings_are_refused_by_name(small: Evaluation, interrupted: Interrupted, damage: str):
     stop_after(small, interrupted, 3)
-    (out_of(small) / "episodes" / "settings.json").write_text("{")
+    (out_of(small) / "episodes" / "settings.json").write_text(damage)
     with pytest.raises(ValueError, match=r"settings.json is damaged .*remove .*episodes to evaluate from the start"):
         run_evaluation(small)
 
@@ -180,6 +181,39 @@ def test_an_evaluation_that_is_older_than_a_setting_goes_on(
     settings = json.loads(path.read_text())
     assert settings.pop("image_size") is None
     path.write_text(json.dumps(settings))
+    run_evaluation(small)
+    assert len(interrupted.played) == 8
+
+
+def test_an_evaluation_does_not_go_on_with_another_simulator(
+    small: Evaluation, interrupted: Interrupted, monkeypatch: pytest.MonkeyPatch
+):
+    """Half of the episodes were of one version, half of another, and the result named the second alone."""
+    found = {"mujoco": "3.3.0", "torch": "2.6", "av": None, "MUJOCO_GL": "egl"}
+    monkeypatch.setattr(kept, "versions", lambda: dict(found))
+    stop_after(small, interrupted, 3)
+    told = r"began with other packages \(versions\.mujoco: 3\.3\.0 then, 9\.9 now\); go on with the same ones, choose"
+    found["mujoco"] = "9.9"
+    with pytest.raises(ValueError, match=told):
+        run_evaluation(small)
+    found |= {"mujoco": "3.3.0", "MUJOCO_GL": "osmesa"}
+    with pytest.raises(ValueError, match=r"versions\.MUJOCO_GL: egl then, osmesa now"):
+        run_evaluation(small)
+    found |= {"MUJOCO_GL": "egl", "av": "14"}  # it was not there, so no episode depends on it
+    run_evaluation(small)
+    assert len(interrupted.played) == 8
+
+
+def test_an_evaluation_that_kept_no_versions_goes_on(
+    small: Evaluation, interrupted: Interrupted, monkeypatch: pytest.MonkeyPatch
+):
+    """It was begun by an older version of this package."""
+    stop_after(small, interrupted, 3)
+    path = out_of(small) / "episodes/settings.json"
+    settings = json.loads(path.read_text())
+    assert settings.pop("versions")["torch"]
+    path.write_text(json.dumps(settings))
+    monkeypatch.setattr(kept, "versions", lambda: {"torch": "9.9"})
     run_evaluation(small)
     assert len(interrupted.played) == 8
 

@@ -367,6 +367,15 @@ class TestReport:
         text = run(tmp_path, write_study(tmp_path, secondary=secondary)).read_text()
         assert "good - alone: System 2 differs. The goal was +10 points: the mean reaches it." in text
 
+    def test_the_correction_is_for_all_contrasts_that_the_file_names(self, tmp_path: Path):
+        """The contrasts that were done first were corrected for each other alone, and looked better for it."""
+        secondary = [{"arm": "good", "than": "alone"}, {"arm": "late", "than": "bad"}]
+        path = write_study(tmp_path, arms={**STUDY["arms"], "late": {"results": "late{seed}"}}, secondary=secondary)
+        text = run(tmp_path, path).read_text()
+        assert "Holm corrects the others for all 2 that the file names; a missing one counts as p = 1." in text
+        numbers = json.loads((tmp_path / "out/results.json").read_text())
+        assert [(each["p"], each["p_holm"]) for each in numbers["secondary"]] == [(0.5, 1.0)]
+
     def test_a_primary_contrast_that_was_changed_with_the_results_in_view_is_said(self, tmp_path: Path):
         """Exchanged with a secondary one after the run, it was still `named before the run`."""
         other = {"primary": {"arm": "good", "than": "alone", "goal_points": 20}, "secondary": []}
@@ -402,7 +411,8 @@ class TestReport:
         text = run(tmp_path, seeds=(0,)).read_text()
         assert text.index("## Primary contrast, named before the run") < text.index("## Arms")
         assert "**good - the frozen clip: +60.0 points** over 1 training seed." in text
-        assert "1 of 2 seeds are done; the goal is judged when all are." in text
+        assert "1 of 2 seeds are done; it is not judged before all are." in text
+        assert "The goal was" not in text
         assert "It was chosen because it shows this: motion alone differs." in text
         assert "the frozen clip: seed 1" in text
         assert re.search(r"\| the frozen clip \| \w+ \| tiny \| changes: system2", text), "what each arm is"
@@ -446,6 +456,26 @@ class TestReport:
         whole["settings"]["recorded_sizes"] = None
         info.write_text(json.dumps(whole))
         assert "several sizes" not in run(tmp_path, report_only=True).read_text()
+
+    def test_arms_that_could_not_be_tested_yet_are_named(self, tmp_path: Path):
+        """They `may be the best` beside those that were tested, without a word."""
+        told = "Not tested, since they share fewer than two training seeds: "
+        run(tmp_path, arms=("good", "bad"))
+        text = run(tmp_path, arms=("alone",), seeds=(1,)).read_text()
+        assert f"{told}alone with good, the frozen clip." in text
+        assert told not in run(tmp_path).read_text()
+
+    def test_evaluations_with_another_simulator_are_named(self, tmp_path: Path):
+        """Seeds of another machine, with another simulator, stood beside the others without a word."""
+        run(tmp_path, seeds=(0,))
+        for arm, version in (("good", "3.3.0"), ("bad", "3.9.9")):
+            info = tmp_path / f"out/evaluations/{arm}_seed0/eval_info.json"
+            info.write_text(json.dumps({**json.loads(info.read_text()), "versions": {"mujoco": version}}))
+        text = run(tmp_path, report_only=True).read_text()
+        told = (
+            "mujoco differs, so arms may differ by that alone. 3.3.0: good (seed 0); 3.9.9: the frozen clip (seed 0)."
+        )
+        assert told in text
 
     def test_a_part_of_the_seeds_does_not_hide_the_others(self, tmp_path: Path):
         """With the seeds left out that spoke against it, a contrast was `better`, and nothing was `missing`."""

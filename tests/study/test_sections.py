@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("robostats")
 from video2act.evaluation.comparison import Difference, correct, difference, rate
 from video2act.study.report import _share
-from video2act.study.sections import difference_cells, in_words
+from video2act.study.sections import difference_cells, goal_words, in_words
 from video2act.viz.charts import share_chart
 
 MANY = "more than 40 seeds"
@@ -58,3 +58,22 @@ def test_a_missing_interval_is_not_drawn_as_a_certain_one():
     svg = share_chart([_share("known", known)])
     assert svg.count('stroke-width="5"') == 1
     assert "no interval" not in svg
+
+
+@pytest.mark.parametrize(("first", "second", "goal"), [(35, 25, 20.0), (34, 35, -2.0), (29, 28, 2.0), (20, 20, 0.0)])
+def test_a_goal_that_is_exactly_met_is_reached(first: int, second: int, goal: float):
+    """`+20.0 points. The goal was +20 points: the mean misses it.`: 20 points are a little less in floats."""
+    pairs = [(first, second)] * 8
+    assert "the mean reaches it" in goal_words(compared(*pairs), goal)
+    assert "the mean misses it" in goal_words(compared((first - 1, second), *pairs[1:]), goal)
+
+
+def test_a_contrast_is_not_judged_before_all_planned_seeds_are_done():
+    """Six of eight seeds were `better`, and two could have changed that: who may stop there finds too much."""
+    found = compared(*[(40 + seed, 30) for seed in range(6)])
+    early = in_words(found, 20.0, num_planned=8)
+    assert "+25.0 points** over 6 training seeds (95 % interval" in early
+    assert early.endswith(", sign-flip p = 0.0312. 6 of 8 seeds are done; it is not judged before all are.")
+    assert in_words(found, 20.0, num_planned=6).endswith("a is better. The goal was +20 points: the mean reaches it.")
+    first = in_words(compared((40, 30)), num_planned=8)
+    assert first.endswith("over 1 training seed. 1 of 8 seeds are done; it is not judged before all are.")

@@ -159,6 +159,7 @@ def test_labels_and_results_from_elsewhere(tmp_path: Path):
             "runs/a0 does not exist; policy names",
         ),
         ({"env": ["moving:intercpt"]}, "intercept"),
+        ({"env": []}, "env must name one environment or more, got none"),
         ({"datasets": {"demos": {"folder": "nowhere"}}}, r"dataset demos: .*nowhere holds no dataset"),
         ({"datasets": {"demos": {}}}, "one of folder, collect and label, got none"),
         ({"datasets": {"demos": {"collect": {"env": "moving:intercept", "episode": 3}}}}, "did you mean 'episodes'"),
@@ -224,6 +225,35 @@ def test_two_arms_that_are_the_same_are_refused(tmp_path: Path):
             plan(tmp_path, arms=arms)
 
 
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        (["moving:push"], r"in 2 environments \(moving:push, moving:intercept\), and in moving:push; their scenes are"),
+        (
+            ["moving:intercept", "moving:push"],
+            r"and in 2 environments \(moving:intercept, moving:push\); .*same order",
+        ),
+        (
+            ["moving:intercept_velocity", "moving:push"],
+            "compared one by one, so name as many for each",
+        ),
+    ],
+    ids=["fewer", "in another order", "one at another place"],
+)
+@pytest.mark.parametrize("arm", [{"preset": "tiny_system1"}, {"results": "theirs{seed}"}], ids=["trained", "results"])
+def test_arms_whose_scenes_do_not_pair_are_refused(tmp_path: Path, arm: dict[str, Any], env: list[str], said: str):
+    """Of two arms the scenes of other environments were compared with each other, or the run ended after all trainings:
+    their environments differed in number, or in their order."""
+    arms = {**STUDY["arms"], "alone": {**arm, "env": env}}
+    with pytest.raises(ValueError, match=rf"arms good and alone are evaluated .*{said}"):
+        plan(tmp_path, env=["moving:push", "moving:intercept"], arms=arms)
+
+
+def test_an_arm_may_be_evaluated_in_another_form_of_the_same_scenes(tmp_path: Path):
+    arms = {**STUDY["arms"], "alone": {"preset": "tiny_system1", "env": ["moving:push", "moving:intercept_velocity"]}}
+    assert plan(tmp_path, env=["moving:push", "moving:intercept"], arms=arms).jobs
+
+
 def test_results_may_name_the_folder_of_an_evaluation(tmp_path: Path):
     (tmp_path / "theirs0").mkdir()
     made = plan(tmp_path, arms={**STUDY["arms"], "alone": {"results": "theirs{seed}"}})
@@ -241,6 +271,16 @@ def test_an_environment_of_ones_own_is_looked_for_before_any_work(tmp_path: Path
     for name, said in (("my_robot_of_a_study:mak", "has no function 'mak'"), ("nowhere_at_all:make", "no module")):
         with pytest.raises(ValueError, match=said):
             plan(tmp_path, env=[name])
+
+
+@pytest.mark.parametrize("field", ["results", "policy"])
+@pytest.mark.parametrize("path", ["theirs{seed:03}", "theirs{seed}{", "{arm}/{seed}", "theirs{}", "{seed.real}}}"])
+def test_other_braces_in_a_path_are_refused(tmp_path: Path, field: str, path: str):
+    """`{arm}` ended in `KeyError: 'arm'`, and `{seed}{` in `expected '}'`, without the name of the arm."""
+    with pytest.raises(
+        ValueError, match=rf"{field}='.*': only {{seed}}, which stands for the training seed, may stand"
+    ):
+        plan(tmp_path, arms={**STUDY["arms"], "alone": {field: path}})
 
 
 def test_a_study_of_results_alone_names_no_data(tmp_path: Path):
@@ -284,9 +324,27 @@ def test_a_slice_is_a_smaller_study(tmp_path: Path):
         load_study(path, "smok")
     with pytest.raises(FileNotFoundError, match="a study is a yaml file"):
         load_study(tmp_path / "other.yaml", None)
-    wrong = write_study(tmp_path, slices={"smoke": {"changes": {"datasets.demo.collect.episodes": 2}}})
-    with pytest.raises(ValueError, match=r"smoke: datasets\.demo\.collect\.episodes\) 'demo'; did you mean 'demos'"):
-        load_study(wrong, "smoke")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"datasets.demo.collect.episodes": 2},
+            r"small\.yaml, slice smoke: datasets\.demo\.collect\.episodes\) 'demo'; did you mean 'demos'",
+        ),
+        ({"scenes.episode": 5}, r"small\.yaml, slice smoke.*episode of Scenes; did you mean 'episodes'"),
+        ({"arms.good.chnges": {}}, r"small\.yaml, slice smoke.*chnges of ArmPlan; did you mean 'changes'"),
+    ],
+)
+@pytest.mark.parametrize("part", ["smoke", None, "other"])
+def test_a_mistake_in_a_slice_is_named_when_the_file_is_read(
+    tmp_path: Path, part: str | None, changes: dict[str, Any], said: str
+):
+    """A slice was read when it was run: until then a wrong name in it was in nobody's way."""
+    wrong = write_study(tmp_path, slices={"smoke": {"changes": changes}, "other": {}})
+    with pytest.raises(ValueError, match=said):
+        load_study(wrong, part)
 
 
 def test_an_arm_may_start_from_a_config_whose_path_is_seen_from_the_file(tmp_path: Path):

@@ -79,11 +79,22 @@ class ArmPlan(CheckedConfig):
 
     def _check(self) -> None:
         check(not (self.policy and self.results), "give policy or results, not both")
+        for name in ("policy", "results"):
+            path = getattr(self, name)
+            left = path.replace("{seed}", "")
+            problem = f"{name}={path!r}: only {{seed}}, which stands for the training seed, may stand in braces"
+            check("{" not in left and "}" not in left, f"{problem}; rename the file, or correct the path")
         made = "policy" if self.policy else "results"
         ignored = OF_TRAINING if self.policy else (*OF_TRAINING, "evaluate") if self.results else ()
         given = [name for name in ignored if getattr(self, name) != getattr(ArmPlan(), name)]
         what = "was trained elsewhere" if self.policy else "was evaluated elsewhere"
         check(not given, f"{', '.join(given)} would have no effect: {getattr(self, made)} {what}; leave it out")
+
+    def policy_of(self, seed: int) -> str:
+        return self.policy.replace("{seed}", str(seed))
+
+    def results_of(self, seed: int) -> str:
+        return self.results.replace("{seed}", str(seed))
 
     @property
     def start(self) -> str:
@@ -161,6 +172,7 @@ class StudyConfig(CheckedConfig):
         for what, names in (("a dataset", self.datasets), ("a video model", self.video_models), ("an arm", self.arms)):
             for name in names:
                 check(bool(re.fullmatch(NAME, name)), f"the name of {what} is letters, digits and _, got {name!r}")
+        check(bool(self.env), "env must name one environment or more, got none")
         check(len(self.arms) > 1, "a study compares arms; name two or more")
         check(0 < len(set(self.seeds)) == len(self.seeds), f"seeds must be given, each once, got {list(self.seeds)}")
         for name in (*self.data, *(name for plan in self.video_models.values() for name in plan.data)):

@@ -39,6 +39,12 @@ def _no_renderer(error: Exception) -> RendererError:
     )
 
 
+def renderer() -> str | None:
+    """The renderer that MuJoCo uses, or would: `MUJOCO_GL`. None: MuJoCo's own choice."""
+    # mujoco chooses at import; its own default needs a display, EGL does not
+    return os.environ.get("MUJOCO_GL", "egl" if sys.platform == "linux" else None)
+
+
 def import_simulator(module: str) -> Any:
     """Import a module of the `sim` extra.
 
@@ -46,9 +52,8 @@ def import_simulator(module: str) -> Any:
         ImportError: it is not installed; says how to install it.
         RendererError: `MUJOCO_GL` names no renderer, or one whose library is missing.
     """
-    if sys.platform == "linux":
-        # mujoco chooses its renderer at import; its own default needs a display, EGL does not
-        os.environ.setdefault("MUJOCO_GL", "egl")
+    if (chosen := renderer()) is not None:
+        os.environ.setdefault("MUJOCO_GL", chosen)
     try:
         with extra("sim", "this environment"):
             return importlib.import_module(module)

@@ -222,14 +222,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjust(list(p_values), "holm")
 
 
-def correct(found: Sequence[Difference]) -> list[Difference]:
+def correct(found: Sequence[Difference], *, num_named: int | None = None) -> list[Difference]:
     """Differences with their p corrected for each other: those over training seeds, and those of one seed each over
-    its scenes. The seeds needed are those of the corrected test, at `LEVEL` over the number of differences."""
-    made = list(found)
+    its scenes. The seeds needed are those of the corrected test, at `LEVEL` over the number of differences.
+
+    Args:
+        num_named: differences that were named beforehand, if more than were found. Those that are missing in a test
+            count as p = 1: what is done first must not look better for it.
+    """
+    made, number = list(found), len(found) if num_named is None else num_named
     for group in ([i for i, each in enumerate(found) if (each.p is None) == is_single] for is_single in (False, True)):
         tested = [next(iter(found[i].scenes.values())).p if found[i].p is None else found[i].p for i in group]
-        for i, p in zip(group, holm([p for p in tested if p is not None]), strict=True):
-            needed = _needed(np.array(list(found[i].per_seed.values())), LEVEL / len(group), p=p)
+        known = [p for p in tested if p is not None]
+        corrected = holm([*known, *[1.0] * (number - len(known))])
+        for i, p in zip(group, corrected[: len(group)], strict=True):
+            needed = _needed(np.array(list(found[i].per_seed.values())), LEVEL / number, p=p)
             made[i] = replace(found[i], p_holm=p, seeds_needed=needed)
     return made
 
@@ -246,7 +253,7 @@ def cannot_be_told_apart(arms: Mapping[str, Outcomes]) -> list[str]:
     """The arms that none is shown to be better than, after Holm's correction over all pairs.
 
     One training seed each: over scenes, by robostats. Several: by sign-flip tests over the seeds; with few seeds and
-    many pairs no arm can be told apart, which is then true.
+    many pairs no arm can be told apart, which is then true. `untested_pairs` count as p = 1.
     """
     if all(len(outcomes) == 1 for outcomes in arms.values()):
         rows = [_records(name, next(iter(outcomes.values()))) for name, outcomes in arms.items()]
@@ -254,9 +261,17 @@ def cannot_be_told_apart(arms: Mapping[str, Outcomes]) -> list[str]:
         return [list(arms)[row] for row in found.members]
     pairs = [(a, b, np.array(list(_seed_differences(arms[a], arms[b]).values()))) for a, b in combinations(arms, 2)]
     tested = [(a, b, values) for a, b, values in pairs if len(values) > 1]
-    corrected = holm([sign_flip(values) for _, _, values in tested])
+    missing = [1.0] * (len(pairs) - len(tested))
+    corrected = holm([*(sign_flip(values) for _, _, values in tested), *missing])[: len(tested)]
     worse = {(b if values.mean() > 0 else a) for (a, b, values), p in zip(tested, corrected, strict=True) if p < LEVEL}
     return [name for name in arms if name not in worse]
+
+
+def untested_pairs(arms: Mapping[str, Outcomes]) -> list[tuple[str, str]]:
+    """Pairs of arms that `cannot_be_told_apart` does not test: they share fewer than two training seeds."""
+    if all(len(outcomes) == 1 for outcomes in arms.values()):
+        return []  # tested over scenes
+    return [(a, b) for a, b in combinations(arms, 2) if len(arms[a].keys() & arms[b].keys()) < 2]
 
 
 def _seed_differences(first: Outcomes, second: Outcomes) -> dict[int, float]:

@@ -16,10 +16,14 @@ from typing import Any
 import numpy as np
 
 from video2act.config import PolicyConfig
+from video2act.envs.simulation import renderer
 from video2act.incidents import Incidents
 from video2act.runtime.control_loop import StepRecord
 
-PACKAGES = ("video2act", "torch", "diffusers", "transformers", "numpy", "mujoco", "metaworld", "gym-aloha", "av")
+SIMULATORS = ("mujoco", "metaworld", "gym-aloha", "robosuite")
+PACKAGES = ("video2act", "torch", "diffusers", "transformers", "numpy", *SIMULATORS, "av")
+RENDERER = "MUJOCO_GL"
+"""stands among the versions"""
 
 
 @dataclass(frozen=True)
@@ -196,14 +200,15 @@ def make_info(
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of the packages that the numbers depend on; None for a package that is not installed."""
+    """Versions of the packages that the numbers depend on, and MuJoCo's renderer; None for a package that is not
+    installed."""
     found: dict[str, str | None] = {"python": platform.python_version(), "machine": platform.machine()}
     for package in PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             found[package] = None
-    return found
+    return {**found, RENDERER: renderer()}
 
 
 def steps_csv(steps: Sequence[tuple[str, int, StepRecord]]) -> str:

@@ -1,6 +1,6 @@
 """Finished episodes of an evaluation that is under way, on disk: an interrupted one goes on where it was.
 
-    episodes/settings.json     what an episode depends on
+    episodes/settings.json     what an episode depends on, the versions of packages included
     episodes/ENV/SEED.json     one finished episode
 
 The folder is removed when the evaluation is complete.
@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from video2act.config.checks import check
 from video2act.config.plain import parse_json, read_json
-from video2act.evaluation.findings import EpisodeRecord, Measurements
+from video2act.evaluation.findings import EpisodeRecord, Measurements, versions
 from video2act.files.atomic import disk_full_says, write_text
 from video2act.files.differences import differences
 from video2act.files.evaluation_folder import EPISODES_FOLDER, INFO_FILE, read_evaluation
@@ -25,6 +26,8 @@ from video2act.runtime.control_loop import StepRecord
 from video2act.trace import Trace, trace_of
 
 SETTINGS_FILE = "settings.json"
+VERSIONS = "versions"
+"""the field of settings that has the versions; an older version of this package wrote none"""
 
 HARMLESS = ("workers", "pool", "num_videos", "out", "rerun")
 """options that change no episode"""
@@ -86,7 +89,7 @@ class KeptEpisodes:
     def __init__(self, out: Path, settings: Mapping[str, Any], *, policy: str):
         self.folder = out / EPISODES_FOLDER
         self._whole = json.loads(json.dumps({**settings, "policy": policy}, default=str))
-        self._settings = self._chosen(self._whole, without=WHICH)
+        self._settings = {**self._chosen(self._whole, without=WHICH), VERSIONS: versions()}
 
     def differences(self) -> list[str]:
         """How the evaluation in the folder differs from this one; nothing, if no episode of it is finished.
@@ -99,9 +102,16 @@ class KeptEpisodes:
         path = self.folder / SETTINGS_FILE
         try:
             before = read_json(path)
+            check(isinstance(before, dict) and isinstance(before.get(VERSIONS, {}), dict), "it holds no settings")
         except (OSError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({error}); remove {self.folder} to evaluate from the start") from error
-        return differences(before, self._settings, words=("then", "now"))
+        now = dict(self._settings)
+        found = before.pop(VERSIONS, {}), now.pop(VERSIONS)
+        # what was not installed then, or is not now, changed no episode
+        both = [name for name in found[0] if found[0][name] and found[1].get(name)]
+        then_and_now = ({name: of[name] for name in both} for of in found)
+        words = ("then", "now")
+        return [*differences(before, now, words=words), *differences(*then_and_now, words=words, place=VERSIONS)]
 
     def _chosen(self, settings: Mapping[str, Any], *, without: tuple[str, ...]) -> dict[str, Any]:
         left_out = (*HARMLESS, *without, *(("run",) if self._whole["policy"] else ()))  # a folder may have moved
@@ -121,8 +131,11 @@ class KeptEpisodes:
                     "remove it"
                 )
         if changed := self.differences():
+            is_same = all(line.startswith(VERSIONS) for line in changed)
+            what = "an evaluation that began with other packages" if is_same else "another evaluation"
+            again = "go on with the same ones, " * is_same
             raise ValueError(
-                f"{self.folder} holds finished episodes of another evaluation ({'; '.join(changed)}); choose another "
+                f"{self.folder} holds finished episodes of {what} ({'; '.join(changed)}); {again}choose another "
                 "out, or remove it"
             )
         write_text(self.folder / SETTINGS_FILE, json.dumps(self._settings, indent=2) + "\n")

@@ -8,7 +8,7 @@ import numpy as np
 
 from video2act.config.plain import damage_named, parse_json
 from video2act.evaluation.report import rate_text, timing_rows
-from video2act.evaluation.results import EpisodeOutcome, Results
+from video2act.evaluation.results import STEPS_FILE, EpisodeOutcome, Results
 from video2act.files.evaluation_folder import env_of
 from video2act.trace import Trace
 from video2act.viz.charts import Line, Mark, Share, line_chart, share_chart, timeline_chart
@@ -71,6 +71,8 @@ def _means(values: list[float | int], size: int) -> list[float]:
 def timing(page: Page, results: Results, *, chosen: Sequence[tuple[str, EpisodeOutcome]]) -> None:
     """Percentiles over all episodes, and the course of the chosen ones."""
     page.table(("measured", "n", "p50", "p95", "p99", "max"), timing_rows(results.info), caption="over all episodes")
+    if not results.steps:
+        page.text(f"{STEPS_FILE} is missing, so the course of single episodes is not known.", is_warning=True)
     fps = results.info["policy"]["fps"]
     for title, episode in chosen:
         lines = results.steps.get((episode.env, episode.seed))
@@ -147,9 +149,21 @@ def incidents(page: Page, results: Results) -> None:
             marks += [Mark(name, at, kind, line["time"]) for kind in (line.get("incidents") or "").split()]
     runtime = results.info.get("runtime", {})
     by_kind = runtime.get("incidents_by_kind") or {}
-    if not marks and not by_kind:
-        page.text(f"None, in {len(rows)} episodes: no action was held or clamped, no control step was late.")
+    counts = [
+        (name, count)
+        for name, count in (
+            ("control steps that were held", runtime.get("held_steps")),
+            ("control steps with clamped actions", runtime.get("clamped_steps")),
+            ("control steps that were late", results.info.get("missed_deadlines")),
+        )
+        if count
+    ]
+    if not marks and not by_kind and not counts:
+        num = len(results.episodes)
+        page.text(f"None, in {num} episodes: no action was held or clamped, no control step was late.")
         return
+    if not rows:
+        page.text(f"{STEPS_FILE} is missing, so when these happened is not known.", is_warning=True)
     troubled = {mark.row for mark in marks}
     shown = [row for row in rows if row[0] in troubled][:MAX_ROWS]
     names = {name for name, _ in shown}
@@ -160,6 +174,9 @@ def incidents(page: Page, results: Results) -> None:
         page.figure(
             chart, f"Episodes with incidents: {len(shown)} of {len(rows)}; {len(troubled)} have any", is_wide=True
         )
+    if counts:
+        total = results.info["control_steps"]
+        page.table(("what", "times"), counts, caption=f"of {total} control steps")
     if by_kind:
         page.table(("kind", "times"), sorted(by_kind.items()), caption="incidents")
     newest = runtime.get("incidents") or []

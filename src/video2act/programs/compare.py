@@ -28,6 +28,7 @@ from video2act.study.origins import (
     training_seed,
     trainings_differ,
     unknown_trainings,
+    versions_differ,
 )
 from video2act.study.results import Results, scene_results
 
@@ -126,6 +127,7 @@ def _results(found: dict[str, list[Evaluated]]) -> tuple[Results, tuple[str, ...
                 raise ValueError(f"{problem}; evaluate all in the same environments{order}")
             arms.setdefault(name, {})[seed] = scene_results(info, one["per_task"][0]["metrics"]["seeds"], where=path)
             notes += settings_differ((first, one), (path, info))
+    notes += versions_differ((str(path), info) for entries in found.values() for path, info in entries)
     for entries in found.values():
         notes += seeds_differ(entries)
     notes += unknown_trainings([each for entries in found.values() for each in entries])

@@ -12,7 +12,7 @@ from video2act.config import EvaluateOptions, SimulatedLatency, TrainConfig
 from video2act.config.checks import check, located
 from video2act.config.data_options import CollectOptions
 from video2act.config.files import build, read_plain
-from video2act.config.study import ArmPlan, Plain, StudyConfig, changed, known
+from video2act.config.study import ArmPlan, Plain, Slice, StudyConfig, changed, known
 from video2act.config.training_options import LabelOptions, TrainOptions, TrainVideoOptions
 from video2act.data import LeRobotDataset
 from video2act.data.seeds import recorded_seeds
@@ -93,20 +93,26 @@ def load_study(path: Path, part: str | None) -> StudyConfig:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: an unknown field, arm, dataset or slice, with the nearest ones; values that contradict each other.
+        ValueError: an unknown field, arm, dataset or slice, with the nearest ones; values that contradict each other,
+            in the whole study or in any of its slices.
     """
     if not path.is_file():
         is_what = "is a folder" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"{path} {is_what}; a study is a yaml file, such as those in studies/")
     plain = read_plain(path)
     study: StudyConfig = build(StudyConfig, plain, where=str(path))
+    # also those that are not run now: a mistake there would show when one is
+    parts = {name: _slice(plain, smaller, where=f"{path}, slice {name}") for name, smaller in study.slices.items()}
     if part is None:
         return study
-    known(f"slice in {path}", part, study.slices)
-    smaller = study.slices[part]
-    made = changed(plain, smaller.changes, where=f"slice {part}")
+    known(f"slice in {path}", part, parts)
+    return parts[part]
+
+
+def _slice(plain: Plain, smaller: Slice, *, where: str) -> StudyConfig:
+    made = changed(plain, smaller.changes, where=where)
     made |= {"seeds": list(smaller.seeds)} if smaller.seeds else {}
-    return build(StudyConfig, made, where=f"{path}, slice {part}")
+    return build(StudyConfig, made, where=where)
 
 
 def plan_jobs(config: StudyConfig, folder: Path) -> StudyPlan:
@@ -124,6 +130,7 @@ def plan_jobs(config: StudyConfig, folder: Path) -> StudyPlan:
         limit, wanted = num_scenes(env), config.scenes.episodes
         problem = f"{env} has {limit} scenes of a task, and others would count twice; lower scenes.episodes={wanted}"
         check(limit is None or wanted <= limit, problem)
+    _check_paired(config)
     build(TrainConfig, config.training, where="training")
     for name in config.datasets:
         made.dataset(name)
@@ -133,6 +140,26 @@ def plan_jobs(config: StudyConfig, folder: Path) -> StudyPlan:
                 made.arm(name, arm, seed=seed)
     _check_differ(plan)
     return plan
+
+
+def _check_paired(config: StudyConfig) -> None:
+    """Raise ValueError for two arms whose scenes would be compared with scenes of another environment: those of each
+    are paired one by one, in the order of the environments."""
+    envs = dict[str, tuple[str, ...]]()
+    for name, arm in config.arms.items():
+        with located(f"arm {name}"):
+            envs[name] = expand_suites(arm.env or config.env)
+    (first, ours), *others = envs.items()
+    for name, theirs in others:
+        told = f"arms {first} and {name} are evaluated in {_listed(ours)}, and in {_listed(theirs)}"
+        remedy = "their scenes are compared one by one, so name as many for each arm, in the same order (env)"
+        is_shifted = any(env in ours and ours.index(env) != place for place, env in enumerate(theirs))
+        check(len(ours) == len(theirs) and not is_shifted, f"{told}; {remedy}")
+
+
+def _listed(envs: Sequence[str]) -> str:
+    shown = ", ".join(envs[:3])
+    return f"{len(envs)} environments ({shown}{', ...' * (len(envs) > 3)})" if len(envs) > 1 else shown
 
 
 def _check_differ(plan: StudyPlan) -> None:
@@ -265,14 +292,14 @@ class _Made:
                 "where the path differs",
             )
         if arm.results:
-            place = self._placed_at(arm.results.format(seed=seed))
+            place = self._placed_at(arm.results_of(seed))
             below = evaluations_below(place) if place.is_dir() else []
             check(len(below) < 2, f"{place} holds {len(below)} evaluations; name one: {', '.join(map(str, below))}")
             place = below[0] if len(below) == 1 else place
             self.plan.results[name, seed] = str(place / INFO_FILE if place.is_dir() else place)
             return
         if arm.policy:
-            policy, needs = str(self._placed_at(arm.policy.format(seed=seed))), ()
+            policy, needs = str(self._placed_at(arm.policy_of(seed))), ()
             check(Path(policy).is_dir(), f"{policy} does not exist; policy names run folders that are there already")
         else:
             policy, needs = self.policy(name, arm, seed=seed)

@@ -1,10 +1,11 @@
 """What the evaluations of an arm are of: which training, with which settings. For `compare`, and for a study's results
 from elsewhere."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from video2act.evaluation.findings import RENDERER, SIMULATORS
 from video2act.files.differences import differences
 from video2act.files.evaluation_folder import replaced_run, run_of
 from video2act.files.run_folder import CONFIG_FILE, TRAINING_FILE
@@ -14,6 +15,8 @@ Evaluated = tuple[Path, dict[str, Any]]
 """the folder or file of an evaluation, and its content"""
 NAMES = ("run", "out", "workers", "pool", "num_videos", "device", "episodes", "seed", "seeds", "env", "expert")
 """settings that differ without a difference in what is measured, or are compared by themselves"""
+COMPARED = (*SIMULATORS, RENDERER, "torch")
+"""versions of the simulators, the renderer and torch, which may change an episode"""
 SHOWN = 4
 """differences of two trainings that are listed"""
 UNKNOWN = -1
@@ -51,6 +54,21 @@ def settings_differ(first: Evaluated, other: Evaluated) -> Iterator[str]:
     kept = [{key: value for key, value in info["settings"].items() if key not in NAMES} for _, info in (first, other)]
     for line in differences(*kept, words=(f"in {first[0]}", f"in {other[0]}")):
         yield f"Settings differ: {line}."
+
+
+def versions_differ(evaluated: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[str]:
+    """Which evaluations, each with its name, were made with which version, where they differ. Older ones do not tell
+    all of them."""
+    recorded = [(name, info["versions"]) for name, info in evaluated if isinstance(info.get("versions"), dict)]
+    for package in COMPARED:
+        found: dict[str, list[str]] = {}
+        for name, versions in recorded:
+            if version := versions.get(package):
+                found.setdefault(str(version), []).append(name)
+        listed = "; ".join(
+            f"{version}: {_listed(names, 'evaluations', between=',')}" for version, names in found.items()
+        )
+        yield f"{package} differs, so arms may differ by that alone. {listed}." * (len(found) > 1)
 
 
 def unknown_trainings(evaluated: Sequence[Evaluated]) -> Iterator[str]:
@@ -102,5 +120,6 @@ def _differences(first: Path, other: Path) -> tuple[str, list[str]]:
     return name, readable(differences(*settings, words=("in the first", "in the second")))
 
 
-def _listed(found: Sequence[str], what: str = "fields") -> str:
-    return "; ".join(found[:SHOWN]) + (f"; and {len(found) - SHOWN} more {what}" if len(found) > SHOWN else "")
+def _listed(found: Sequence[str], what: str = "fields", *, between: str = "; ") -> str:
+    more = [f"and {len(found) - SHOWN} more {what}"] * (len(found) > SHOWN)
+    return between.join([*found[:SHOWN], *more])

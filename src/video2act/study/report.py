@@ -18,13 +18,22 @@ from video2act.evaluation.comparison import (
     difference,
     rate,
     told_by,
+    untested_pairs,
 )
 from video2act.files.atomic import write_text
 from video2act.study.jobs import StudyJob, StudyPlan
 from video2act.study.named import Named, named_with
 from video2act.study.plots import draw
 from video2act.study.records import MADE_FROM, read_record
-from video2act.study.results import Results, left_out_note, origin_notes, read_evaluations, results_of, size_note
+from video2act.study.results import (
+    Results,
+    left_out_note,
+    origin_notes,
+    read_evaluations,
+    results_of,
+    size_note,
+    version_notes,
+)
 from video2act.study.sections import (
     Section,
     best_in_words,
@@ -34,6 +43,7 @@ from video2act.study.sections import (
     rate_cells,
     to_markdown,
     to_page,
+    untested_in_words,
 )
 from video2act.viz.charts import Share, share_chart
 from video2act.viz.page import Page
@@ -67,11 +77,12 @@ def write_report(
     records = [(job, record) for job in plan.jobs.values() if (record := read_record(folder, job))]
     costs, notice = _costs(records), _slice(plan, part)
     named = named_with(folder, config.primary, done={arm: tuple(outcomes) for arm, outcomes in found.items()})
-    notes = (left_out_note(plan, folder), size_note(plan, evaluations), *origin_notes(plan, evaluations))
+    notes = (left_out_note(plan, folder), size_note(plan, evaluations))
+    notes += (*version_notes(plan, evaluations), *origin_notes(plan, evaluations))
     sections = [
         _primary(plan, results, named, has_goal=part is None),
         _arms(plan, results, rates=rates, seeds=seeds, notes=notes),
-        *_contrasts(primary, secondary, tuple(_reasons(plan, results, has_goal=part is None))),
+        *_contrasts(plan, primary, secondary, reasons=tuple(_reasons(plan, results, has_goal=part is None))),
         _plans(plan, arms),
         _missing(plan, results, arms=arms, seeds=seeds),
         _compute(costs),
@@ -106,9 +117,10 @@ def write_report(
 
 
 def _differences(plan: StudyPlan, results: Results) -> tuple[Difference | None, list[Difference]]:
-    """The primary contrast, and the secondary ones with their p corrected for each other."""
-    secondary = [_difference(plan, results, contrast) for contrast in plan.config.secondary]
-    return _difference(plan, results, plan.config.primary), correct([each for each in secondary if each])
+    """The primary contrast, and the secondary ones with their p corrected for all that the file names."""
+    named = plan.config.secondary
+    found = [each for contrast in named if (each := _difference(plan, results, contrast))]
+    return _difference(plan, results, plan.config.primary), correct(found, num_named=len(named))
 
 
 def _difference(plan: StudyPlan, results: Results, contrast: Contrast) -> Difference | None:
@@ -153,14 +165,11 @@ def _primary(plan: StudyPlan, results: Results, named: Sequence[Named], *, has_g
 
 
 def _found(plan: StudyPlan, results: Results, contrast: Contrast, *, has_goal: bool) -> str:
-    """The goal is judged when all seeds are done."""
+    """It is judged, against its goal too, when all seeds are done."""
     found = _difference(plan, results, contrast)
     if found is None:
         return f"**{_title(plan, contrast.arm)} - {_title(plan, contrast.than)}: not known yet.**"
-    is_whole = _is_whole(plan, results, contrast)
-    said = in_words(found, contrast.goal_points if has_goal and is_whole else None)
-    left = f" {len(found.per_seed)} of {len(plan.config.seeds)} seeds are done; the goal is judged when all are."
-    return said + left * (not is_whole)
+    return in_words(found, contrast.goal_points if has_goal else None, num_planned=len(plan.config.seeds))
 
 
 def _is_whole(plan: StudyPlan, results: Results, contrast: Contrast) -> bool:
@@ -191,16 +200,20 @@ def _arms(
     if len(results) > 1:
         names = [plan.config.title(arm) for arm in cannot_be_told_apart(results)]
         told = best_in_words(names, tests=told_by(results))
-        text += (f"{told} The primary contrast is judged by itself, uncorrected.",)
-    return Section("Arms", (*text, *filter(None, notes)), columns, tuple(rows))
+        left = [(plan.config.title(a), plan.config.title(b)) for a, b in untested_pairs(results)]
+        text += (f"{told} The primary contrast is judged by itself, uncorrected.", untested_in_words(left))
+    return Section("Arms", tuple(filter(None, (*text, *notes))), columns, tuple(rows))
 
 
-def _contrasts(primary: Difference | None, secondary: Sequence[Difference], reasons: Sequence[str]) -> list[Section]:
-    found = [*([primary] if primary else []), *secondary]
+def _contrasts(
+    plan: StudyPlan, primary: Difference | None, secondary: Sequence[Difference], *, reasons: Sequence[str]
+) -> list[Section]:
+    found, number = [*([primary] if primary else []), *secondary], len(plan.config.secondary)
+    family = f"Holm corrects the others for all {number} that the file names; a missing one counts as p = 1. "
     text = (
-        "Paired by training seed: sign-flip test, t interval. The first is the primary one; Holm corrects the others "
-        "for each other. Seeds needed: for a power of .8, if the difference and its spread are as measured; where p "
-        "(Holm) is given, of the corrected test; - with fewer than three seeds, or no difference.",
+        f"Paired by training seed: sign-flip test, t interval. The first is the primary one. {family * (number > 0)}"
+        "Seeds needed: for a power of .8, if the difference and its spread are as measured; where p (Holm) is given, "
+        "of the corrected test; - with fewer than three seeds, or no difference.",
     )
     scenes = ("For each training by itself, which says nothing about other trainings.",)
     return difference_sections(

@@ -19,6 +19,7 @@ from video2act.study.origins import (
     training_seed,
     trainings_differ,
     unknown_trainings,
+    versions_differ,
 )
 
 Results = dict[str, dict[int, Bool[np.ndarray, "scenes"]]]
@@ -67,6 +68,12 @@ def size_note(plan: StudyPlan, done: Evaluations) -> str:
     listed = "; ".join(f"{size}: {', '.join(names)}" for size, names in shown.items())
     note = f"Simulators rendered images of several sizes, so arms may differ by that alone. {listed}."
     return note * (len(shown) > 1)
+
+
+def version_notes(plan: StudyPlan, done: Evaluations) -> tuple[str, ...]:
+    """Which evaluations were made with another simulator, renderer or torch."""
+    named = [(f"{plan.config.title(arm)} (seed {seed})", done[arm][seed][1]) for arm in done for seed in done[arm]]
+    return tuple(versions_differ(named))
 
 
 def left_out_note(plan: StudyPlan, folder: Path) -> str:

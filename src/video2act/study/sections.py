@@ -91,14 +91,22 @@ def difference_sections(over_seeds: Section, over_scenes: Section, *, found: Seq
     ]
 
 
-def in_words(found: Difference, goal_points: float | None = None) -> str:
-    """What was found, and what it does not show."""
+def in_words(found: Difference, goal_points: float | None = None, *, num_planned: int = 0) -> str:
+    """What was found, and what it does not show.
+
+    Args:
+        num_planned: training seeds that were named beforehand. Before all of them are done nothing is judged: who looks
+            after each seed, and may stop there, finds too much.
+    """
     num, points = len(found.per_seed), 100 * found.difference
     said = f"**{_name(found)}: {points:+.1f} points** over {num} training seed{'s' * (num > 1)}"
     if found.low is not None:
         said += f" (95 % interval {_interval(found)})"
     p = found.p if found.p_holm is None else found.p_holm
     test = "sign-flip p" if found.p_holm is None else "sign-flip p after Holm's correction"
+    if num < num_planned:
+        shown = "" if found.p is None else f", {test} = {p_text(p)}"
+        return f"{said}{shown}. {num} of {num_planned} seeds are done; it is not judged before all are."
     if found.p is None or p is None:
         said += ". One seed says nothing about other trainings."
     elif p < LEVEL:
@@ -117,7 +125,7 @@ def in_words(found: Difference, goal_points: float | None = None) -> str:
 
 
 def goal_words(found: Difference, goal_points: float) -> str:
-    reaches = 100 * found.difference >= goal_points
+    reaches = round(100 * found.difference, 9) >= goal_points  # 20 points are 19.999999999999996 in floats
     return f"The goal was {goal_points:+g} points: the mean {'reaches' if reaches else 'misses'} it."
 
 
@@ -138,6 +146,15 @@ def best_in_words(names: Sequence[str], *, tests: str) -> str:
     """The arms that no other is shown to be better than."""
     start = "Only this one" if len(names) == 1 else "Any of these"
     return f"{start} may be the best ({tests}): {', '.join(names)}."
+
+
+def untested_in_words(pairs: Sequence[tuple[str, str]]) -> str:
+    """Which arms were not tested with which others; empty if all were."""
+    others: dict[str, list[str]] = {}
+    for first, second in pairs:
+        others.setdefault(second, []).append(first)
+    listed = "; ".join(f"{name} with {', '.join(names)}" for name, names in others.items())
+    return f"Not tested, since they share fewer than two training seeds: {listed}." * bool(pairs)
 
 
 def p_text(p: float | None) -> str:

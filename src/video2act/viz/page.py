@@ -6,12 +6,12 @@ width of 400 px, and follows the reader's dark mode. Figures are PNG, or SVG tha
 """
 
 import base64
-import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from video2act.files.atomic import write_text
+from video2act.viz.inline_svg import inline_svg
 
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 
@@ -107,12 +107,12 @@ class Page:
             caption: what it shows; also for readers who cannot see it.
             is_wide: give it the whole width.
         Raises:
-            ValueError: it is neither, or the SVG holds a script or an address.
+            ValueError: it is neither, or the SVG is not well-formed, or holds a script or an address.
         """
         if isinstance(image, bytes) and image.startswith(b"\x89PNG"):
             shown = f'<img alt="{escape(caption)}" src="{_data("image/png", image)}">'
         else:
-            shown = _inline(image if isinstance(image, str) else image.decode("utf-8", "replace"))
+            shown = inline_svg(image if isinstance(image, str) else image.decode("utf-8", "replace"))
         self._figure(shown, caption, is_wide=is_wide)
 
     def film(self, film: bytes, caption: str, *, is_wide: bool = False) -> None:
@@ -159,16 +159,6 @@ class Page:
             kind = "grid films" if self._are_films else "grid"
             self._parts.append(f'<div class="{kind}">{"".join(self._figures)}</div>')
             self._figures = []
-
-
-def _inline(svg: str) -> str:
-    """The picture without the head of its file."""
-    begin = svg.find("<svg")
-    if begin < 0:
-        raise ValueError("a figure on a page is PNG or SVG; got other content")
-    if found := re.search(r"<script|<foreignObject|\son\w+\s*=|href\s*=\s*[\"'](?!#)|url\(\s*[\"']?(?!#)", svg[begin:]):
-        raise ValueError(f"an SVG on a page may hold no script and no address, but it has {found[0].strip()!r}")
-    return svg[begin:]
 
 
 def _data(kind: str, content: bytes) -> str:

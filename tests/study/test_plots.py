@@ -1,0 +1,33 @@
+"""The plots of a study."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("robostats")
+pytest.importorskip("matplotlib")
+from video2act.evaluation.comparison import difference, rate
+from video2act.study.plots import draw
+
+
+def drawn(folder: Path, title: str = "good") -> dict[str, bytes]:
+    """All files of two arms' plots."""
+    first, second = ({seed: np.arange(50) < share + seed for seed in range(4)} for share in (30, 10))
+    found = difference((title, first), ("bad", second))
+    rates = {"a": rate(first), "b": rate(second)}
+    draw(folder, {"a": title, "b": "bad"}, rates=rates, differences=[found])
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_same_results_make_the_same_files(tmp_path: Path):
+    """Names in an svg were drawn by chance, so every report changed its plots."""
+    first = drawn(tmp_path / "first")
+    assert set(first) == {"success.png", "success.svg", "contrasts.png", "contrasts.svg"}
+    assert drawn(tmp_path / "second") == first
+
+
+def test_a_title_is_shown_as_it_is_written(tmp_path: Path):
+    r"""`$\frac$` was read as a formula and ended the report; `cost $5, not $6` lost its signs."""
+    assert b"$5, not $6" in drawn(tmp_path / "money", "cost $5, not $6")["success.svg"]
+    assert drawn(tmp_path / "formula", r"$\frac$")
