@@ -412,6 +412,7 @@ class TestReport:
         assert text.index("## Primary contrast, named before the run") < text.index("## Arms")
         assert "**good - the frozen clip: +60.0 points** over 1 training seed." in text
         assert "1 of 2 seeds are done; it is not judged before all are." in text
+        assert "Which arms may be the best is not judged before all seeds of these are done." in text
         assert "The goal was" not in text
         assert "It was chosen because it shows this: motion alone differs." in text
         assert "the frozen clip: seed 1" in text
