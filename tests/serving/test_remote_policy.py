@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving_fakes import CONTRACT, PERIOD_S, CountingPolicy, serving
+from serving_fakes import CONTRACT, PERIOD_S, CountingPolicy, observation, serving
 
 from video2act import Runner
 from video2act.config import PolicyConfig
@@ -18,14 +18,10 @@ from video2act.evaluation.served import ServedSystem
 from video2act.interfaces import HoldError, NoPlanError, Policy
 from video2act.serving.client import RemoteError, RemotePolicy
 from video2act.serving.contract import Contract
+from video2act.serving.conversation import FEW
 from video2act.serving.server import Server
 from video2act.serving.session import PolicySession, System2Session
 from video2act.types import Observation, VideoCondition
-
-
-def observation(step: int, instruction: str = "push") -> Observation:
-    image = np.full((16, 16, 3), step % 256, np.uint8)
-    return Observation({"front": image}, np.array([step, 0.0], np.float32), instruction, step * PERIOD_S)
 
 
 def free_port() -> int:
@@ -125,7 +121,7 @@ def test_observing_never_waits():
         asking.join()
         # what is sent is no backlog: the frames that a clip can reach back to, the newest last
         assert policy.infer(observation(199)).actions[0, 1] == 199.0
-        assert len({seen.time for seen in slow.seen}) <= 1 + CONTRACT.history_steps + 1
+        assert len({seen.time for seen in slow.seen}) <= FEW + CONTRACT.history_steps + 1
 
 
 def test_what_the_server_refuses_is_raised_and_the_next_plan_comes(server: Server):

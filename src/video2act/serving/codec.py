@@ -9,7 +9,7 @@ memory than its own size, nor hold Python's lock for long.
 
 import itertools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,31 @@ def pack(message: Any) -> bytes:
         ValueError: an array that is not of booleans, integers or floats.
     """
     return msgpack.Packer(default=_encode).pack(message)
+
+
+class Part(NamedTuple):
+    """Some entries of a map, packed by themselves."""
+
+    num_entries: int
+    data: bytes
+
+
+def pack_part(fields: dict[str, Any]) -> Part:
+    """Entries of a map, for `joined`. Raises TypeError or ValueError as `pack`; the message names the field."""
+    packed = []
+    for name, value in fields.items():
+        try:
+            packed += [pack(name), pack(value)]
+        except (TypeError, ValueError, OverflowError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{name!r} cannot be sent: {error}") from error
+    return Part(len(fields), b"".join(packed))
+
+
+def joined(*parts: Part) -> bytes:
+    """A message, a map with the entries of all parts."""
+    head = msgpack.Packer().pack_map_header(sum(part.num_entries for part in parts))
+    return b"".join([head, *(part.data for part in parts)])
 
 
 def unpack(data: bytes) -> Any:
