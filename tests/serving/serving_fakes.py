@@ -1,6 +1,7 @@
 """A policy of ten lines behind a real server on loopback, and a client that may say anything."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -97,6 +98,11 @@ def serving(
     options = {"port": 0, **options}
     with Server(make, contract.to_metadata(), limits=limits, **options).running() as server:
         yield server
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
 
 
 @contextmanager

@@ -2,14 +2,15 @@
 
 import threading
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from serving_fakes import CONTRACT, PERIOD_S, CountingPolicy, far_away, observation, serving
+from serving_fakes import CONTRACT, PERIOD_S, CountingPolicy, far_away, free_port, observation, serving
 
 from video2act import Runner
+from video2act.interfaces import NoPlanError
 from video2act.serving.client import RemotePolicy
 from video2act.serving.session import PolicySession
 from video2act.types import Observation
@@ -101,3 +102,46 @@ def test_no_frame_is_left_out_while_the_robot_waits_for_its_plan():
             if step % 12 == 0:
                 policy.infer(observation(step))
     assert [round(frame.time / PERIOD_S) for frame in there.seen] == list(range(25))
+
+
+class SlowRefresh(FastPolicy):
+    """Its first frame takes as long as a first refresh within the plans does."""
+
+    def observe(self, observation: Observation) -> None:
+        super().observe(observation)
+        if len(self.seen) == 1:
+            time.sleep(0.6)
+
+
+def test_a_frame_may_take_as_long_as_a_first_plan_until_its_episode_has_one():
+    """With `serve --system2 inline` the first frame waits for System 2: the client gave up after `timeout_s`, sent it
+    again, and never came to an end."""
+    with (
+        serving(lambda: PolicySession(SlowRefresh(), FAST), FAST) as server,
+        closing(RemotePolicy(server.address, timeout_s=0.2, first_plan_timeout_s=20.0)) as policy,
+    ):
+        for _ in range(2):
+            policy.reset()
+            policy.observe(observation(0))
+            time.sleep(0.1)  # it is sent by itself, before a plan is asked for
+            policy.infer(observation(0))
+        assert not policy.incidents
+
+
+def test_after_a_reconnection_the_first_refresh_is_waited_for_too():
+    """The server's new episode has no condition yet, though the robot has had plans."""
+    port = free_port()
+    with ExitStack() as ending:
+        with serving(lambda: PolicySession(FastPolicy(), FAST), FAST, port=port) as first:
+            remote = RemotePolicy(first.address, timeout_s=0.2, first_plan_timeout_s=20.0)
+            policy = ending.enter_context(closing(remote))
+            policy.reset()
+            policy.infer(observation(0))
+        there = SlowRefresh()
+        ending.enter_context(serving(lambda: PolicySession(there, FAST), FAST, port=port))
+        deadline = time.monotonic() + 20.0
+        while time.monotonic() < deadline:
+            with suppress(NoPlanError):
+                policy.infer(observation(1))
+                break
+        assert there.num_episodes == 1

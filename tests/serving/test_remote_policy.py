@@ -1,6 +1,5 @@
 """A served policy as a `Policy`: the same plans, bounded waits, and connections that come back."""
 
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving_fakes import CONTRACT, PERIOD_S, CountingPolicy, observation, serving
+from serving_fakes import CONTRACT, PERIOD_S, CountingPolicy, free_port, observation, serving
 
 from video2act import Runner
 from video2act.config import PolicyConfig
@@ -22,11 +21,6 @@ from video2act.serving.conversation import FEW
 from video2act.serving.server import Server
 from video2act.serving.session import PolicySession, System2Session
 from video2act.types import Observation, VideoCondition
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 @pytest.fixture
