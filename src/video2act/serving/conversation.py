@@ -5,6 +5,7 @@ come back. Nothing follows the first frame of an episode until it is answered: i
 begins the episode.
 """
 
+import math
 import threading
 import time
 from collections import deque
@@ -58,6 +59,8 @@ class Said:
     """number of the request for a plan; None: it asks for none"""
     begins: bool
     """it begins an episode"""
+    newest_time: float
+    """of the frames that the server had then, this one included; infinite: not known"""
     num_bytes: int
     at: float
 
@@ -154,7 +157,8 @@ class Conversation:
             self.has_plan = self.has_plan and not begins
         if question is not None:
             self.asked = question
-        self._waiting.append(Said(frame, question, begins, len(data), time.monotonic()))
+        newest_time = self._newest.time if self._newest else math.inf
+        self._waiting.append(Said(frame, question, begins, newest_time, len(data), time.monotonic()))
 
     def take(self) -> tuple[Said, dict[str, Any] | RemoteError | HoldError]:
         """The oldest message and its answer, which has been heard.

@@ -12,6 +12,7 @@ from collections import deque
 from video2act.incidents import Incidents
 from video2act.interfaces import NoPlanError
 from video2act.observations import check_time
+from video2act.serving.answer_checks import read_plan
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import Contract
 from video2act.serving.conversation import Conversation, PackedFrame
@@ -106,7 +107,8 @@ class RemotePolicy:
                 the connection.
             HoldError: the video condition is too old to plan on.
             RemoteError: the server refused the observation, or its policy failed.
-            ConnectionError: the server cannot be used any more (a wrong key, another policy in its place).
+            ConnectionError: the server cannot be used any more (a wrong key, another policy in its place, a plan that
+                is not as its metadata says).
         """
         timeout_s = self._timeout_s if self._has_plan else self._first_plan_timeout_s
         frame = PackedFrame.of(observation, (self._episode, max(0, self._control_step - 1)))
@@ -197,11 +199,12 @@ class RemotePolicy:
         elif said.frame is None and talk.refusal is not None:  # the plan is of an earlier frame
             self._tell(said.question, talk.refusal)
         else:
+            chunk = read_plan(answer, talk.contract, newest_time=said.newest_time)
             talk.has_plan = True
             if "state_clipped" in answer:
                 clipped = f"the state is far outside the training data: {answer['state_clipped']}; clipped"
                 self.incidents.note("state_clipped", f"{self._link.address}: {clipped}"[:500])
-            self._tell(said.question, ActionChunk(answer["actions"], answer["observed_at"], answer["period_s"]))
+            self._tell(said.question, chunk)
 
     def _tell(self, question: int, answer: ActionChunk | Exception) -> None:
         with self._changed:
