@@ -90,8 +90,15 @@ class RemotePolicy:
             self._frames.clear()
 
     def observe(self, observation: Observation) -> None:
-        """Give a frame to the sender, without waiting. Raises ValueError: its time does not rise; the server would
-        refuse it, but not before a plan of an earlier frame had passed for its own."""
+        """Give a frame to the sender, without waiting.
+
+        Raises:
+            ValueError: its time does not rise; the server would refuse it, but not before a plan of an earlier frame
+                had passed for its own.
+            TypeError, ValueError: a value cannot be sent, such as a tensor of torch; it is passed over.
+            ConnectionError: the policy has been closed.
+        """
+        self._check_open()
         frame = PackedFrame.of(observation, (self._episode, self._control_step))
         with self._changed:
             check_time(frame.time, self._frames[-1].time if self._frames else None)
@@ -108,10 +115,12 @@ class RemotePolicy:
             HoldError: the video condition is too old to plan on.
             RemoteError: the server refused the observation, or its policy failed.
             ConnectionError: the server cannot be used any more (a wrong key, another policy in its place, a plan that
-                is not as its metadata says).
+                is not as its metadata says), or the policy has been closed, also while this waits.
+            TypeError, ValueError: a value of the observation cannot be sent.
         """
+        self._check_open()
         timeout_s = self._timeout_s if self._has_plan else self._first_plan_timeout_s
-        frame = PackedFrame.of(observation, (self._episode, max(0, self._control_step - 1)))
+        frame = PackedFrame.of(observation, (self._episode, self._control_step - 1))
         with self._changed:
             self._question += 1
             question = self._question
@@ -119,7 +128,8 @@ class RemotePolicy:
             self._changed.notify_all()
 
             def is_over() -> bool:
-                return self._link.failure is not None or (self._answered is not None and self._answered[0] == question)
+                has_answer = self._answered is not None and self._answered[0] == question
+                return has_answer or self._link.failure is not None or self._link.is_closed.is_set()
 
             self._changed.wait_for(is_over, timeout_s)
             answered, self._wanted = self._answered, None
@@ -128,14 +138,22 @@ class RemotePolicy:
                 raise answered[1]
             self._has_plan = True
             return answered[1]
+        self._check_open()
         if self._link.failure is not None:
             raise ConnectionError(self.incidents[-1].text) from self._link.failure
         trouble = f"; last: {self.incidents[-1].text}" if self.incidents else ""
         raise NoPlanError(f"no plan from {self._link.address} within {timeout_s:g} s{trouble}", "connection")
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection. Who waits in `infer` gets a ConnectionError."""
+        with self._changed:
+            self._link.is_closed.set()
+            self._changed.notify_all()
         self._link.close()
+
+    def _check_open(self) -> None:
+        if self._link.is_closed.is_set():
+            raise ConnectionError(f"the connection to {self._link.address} has been closed; make a new RemotePolicy")
 
     def _note(self, incident: str) -> None:
         log.warning("%s", incident)
