@@ -209,7 +209,7 @@ def remote(subject: Subject) -> SlowLoop:
     """System 2 behind a server on loopback. A policy without one has nothing to serve, and runs inline."""
     if not streams_of(subject):
         return inline(subject)
-    contract, ending = Contract.of(subject.config, "system2"), ExitStack()
+    contract, ending = replace(Contract.of(subject.config, "system2"), token_dim=0), ExitStack()
     server = Server(lambda: System2Session(subject.perceive, contract), contract.to_metadata(), port=0)
     address = ending.enter_context(server.running()).address
     spec = RefreshSpec(streams_of(subject), refresh_every=4, control_fps=subject.config.fps)

@@ -33,6 +33,7 @@ from video2act.serving.contract import Contract
 from video2act.serving.server import Server
 from video2act.serving.session import PolicySession
 from video2act.system2 import load_system2
+from video2act.text.cache import TextEmbeddings
 from video2act.text.encoder import longest_instruction
 from video2act.types import ActionChunk, Observation, Tokens, Video, VideoCondition
 
@@ -172,6 +173,43 @@ def test_one_lock_guards_system_2_whoever_asks(policy: Video2Act):
     client = program.ClientSystem(policy, threading.Lock(), timeout_s=0.05)
     with turn(policy), pytest.raises(HoldError, match=r"at another refresh for more than 0\.05 s"):
         client.perceive({}, ["push"])
+
+
+def test_a_new_sentence_of_one_client_does_not_stop_the_plans_of_others(
+    policy: Video2Act, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """It was read under the lock of all plans, and a frozen text encoder takes seconds. What a client says is not
+    written to disk."""
+    is_reading, gate = threading.Event(), threading.Event()
+
+    class Encoder:
+        fingerprint = "slow"
+
+        def __call__(self, instruction: str) -> dict[str, torch.Tensor]:
+            is_reading.set()
+            assert gate.wait(30)
+            return {"tokens": torch.zeros(1, 4)}
+
+        def let_go(self) -> None: ...
+
+    embeddings = TextEmbeddings(tmp_path, Encoder(), width=4, missing="")
+    read = policy.check_instruction
+    monkeypatch.setattr(policy, "check_instruction", lambda said: embeddings(said) if said == "new" else read(said))
+    with (
+        program.serving(policy, "inline") as server,
+        closing(RemotePolicy(server.address, timeout_s=10.0)) as one,
+        closing(RemotePolicy(server.address)) as other,
+    ):
+        for each in (one, other):
+            each.reset()
+        one.infer(observation(0))
+        asking = threading.Thread(target=other.infer, args=(replace(observation(0), instruction="new"),))
+        asking.start()
+        assert is_reading.wait(10)
+        one.infer(observation(1))
+        gate.set()
+        asking.join()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_stale_condition_holds_the_robot(policy: Video2Act, monkeypatch: pytest.MonkeyPatch):

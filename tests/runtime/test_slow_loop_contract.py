@@ -6,7 +6,7 @@ Each loop is started once and used for an episode per test.
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -56,7 +56,7 @@ def shared(orders: Path, ending: ExitStack) -> SlowLoop:
 
 
 def remote(orders: Path, ending: ExitStack) -> SlowLoop:
-    contract, system = Contract.of(CONFIG, "system2"), Counting(orders)
+    contract, system = replace(Contract.of(CONFIG, "system2"), token_dim=0), Counting(orders)
     server = Server(lambda: System2Session(system.perceive, contract), contract.to_metadata(), port=0)
     address = ending.enter_context(server.running()).address
     return System2Source(SPEC, RuntimeConfig()).start(address, FakeSystem())

@@ -1,8 +1,10 @@
 """A policy of ten lines behind a real server on loopback, and a client that may say anything."""
 
+import asyncio
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -68,6 +70,12 @@ class CountingPolicy:
         self.is_closed = True
 
 
+def observation(step: int, instruction: str = "push") -> Observation:
+    """What a robot sees at a control step."""
+    image = np.full((16, 16, 3), step % 256, np.uint8)
+    return Observation({"front": image}, np.array([step, 0.0], np.float32), instruction, step * PERIOD_S)
+
+
 def message(number: Any = 0.0, /, **words: Any) -> dict[str, Any]:
     """A good observation, with some words replaced; None takes one out."""
     good = {
@@ -90,6 +98,36 @@ def serving(
     options = {"port": 0, **options}
     with Server(make, contract.to_metadata(), limits=limits, **options).running() as server:
         yield server
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def far_away(server: Server, round_trip_s: float) -> Iterator[str]:
+    """The address of a server behind a network whose messages take half a round trip each way."""
+    loop = asyncio.new_event_loop()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(2**16):
+            loop.call_later(round_trip_s / 2, writer.write, data)
+        loop.call_later(round_trip_s / 2, writer.close)
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", server.port)
+        with suppress(ConnectionError):
+            await asyncio.gather(pump(reader, there_writer), pump(there_reader, writer))
+
+    network = loop.run_until_complete(asyncio.start_server(connected, "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"ws://127.0.0.1:{network.sockets[0].getsockname()[1]}"
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
 
 
 class Client:

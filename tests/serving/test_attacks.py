@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
@@ -221,6 +221,28 @@ def test_half_open_connections_do_not_keep_others_out():
         wait_until(halves[0].is_closed)  # the oldest ones made room
         for half in halves:
             half.socket.close()
+
+
+def is_open(connecting: socket.socket) -> bool:
+    """Whether the server has kept a socket that does not block."""
+    try:
+        return connecting.recv(10) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def test_a_burst_of_half_open_connections_does_not_pass_the_limit():
+    """Of connections that came in one turn of the event loop, each cut the same one, and all others stayed."""
+    with serving() as server, ExitStack() as ending:
+        burst = [ending.enter_context(socket.socket()) for _ in range(MAX_HANDSHAKES + 30)]
+        for each in burst:
+            each.setblocking(False)
+            each.connect_ex((server.host, server.port))
+        wait_until(lambda: sum(map(is_open, burst)) <= MAX_HANDSHAKES)
+        with Client(server) as client:
+            assert "actions" in client.ask(message())
 
 
 LONG = "x" * 1_000_000

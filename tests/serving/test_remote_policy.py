@@ -1,6 +1,5 @@
 """A served policy as a `Policy`: the same plans, bounded waits, and connections that come back."""
 
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving_fakes import CONTRACT, PERIOD_S, CountingPolicy, serving
+import torch
+from serving_fakes import CONTRACT, PERIOD_S, CountingPolicy, free_port, observation, serving
 
 from video2act import Runner
 from video2act.config import PolicyConfig
@@ -18,19 +18,10 @@ from video2act.evaluation.served import ServedSystem
 from video2act.interfaces import HoldError, NoPlanError, Policy
 from video2act.serving.client import RemoteError, RemotePolicy
 from video2act.serving.contract import Contract
+from video2act.serving.conversation import FEW
 from video2act.serving.server import Server
 from video2act.serving.session import PolicySession, System2Session
 from video2act.types import Observation, VideoCondition
-
-
-def observation(step: int, instruction: str = "push") -> Observation:
-    image = np.full((16, 16, 3), step % 256, np.uint8)
-    return Observation({"front": image}, np.array([step, 0.0], np.float32), instruction, step * PERIOD_S)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 @pytest.fixture
@@ -65,6 +56,18 @@ def test_an_observation_of_its_own_can_be_planned_on(server: Server):
         policy.reset()
         policy.observe(observation(0))
         assert policy.infer(observation(1)).actions[0].tolist() == [2.0, 1.0]
+
+
+def test_the_first_frame_is_shown_though_a_plan_was_asked_for_before_any():
+    """It had the number of the observation planned on, and was taken for one that was sent."""
+    there = CountingPolicy()
+    with serving(lambda: PolicySession(there, CONTRACT)) as server, closing(RemotePolicy(server.address)) as policy:
+        policy.reset()
+        policy.infer(observation(0))
+        for step in (1, 2):
+            policy.observe(observation(step))
+        policy.infer(observation(2))
+    assert [int(seen.images["front"].max()) for seen in there.seen] == [0, 1, 2]
 
 
 def test_a_plan_that_is_asked_for_late_is_made_on_what_is_newest(server: Server):
@@ -125,7 +128,68 @@ def test_observing_never_waits():
         asking.join()
         # what is sent is no backlog: the frames that a clip can reach back to, the newest last
         assert policy.infer(observation(199)).actions[0, 1] == 199.0
-        assert len({seen.time for seen in slow.seen}) <= 1 + CONTRACT.history_steps + 1
+        assert len({seen.time for seen in slow.seen}) <= FEW + CONTRACT.history_steps + 1
+
+
+def test_what_cannot_be_sent_is_raised_where_it_is_given_and_the_link_stays(server: Server):
+    """One tensor of torch ended the link for good, and the next call said so, not this one."""
+    with closing(RemotePolicy(server.address)) as policy:
+        policy.reset()
+        wrong = observation(0)
+        object.__setattr__(wrong, "state", torch.zeros(2))  # not by the constructor, which checks types in tests
+        for give in (policy.observe, policy.infer):
+            with pytest.raises(TypeError, match=r"'state' cannot be sent: .* numpy arrays, got Tensor"):
+                give(wrong)
+        policy.observe(observation(1))
+        assert policy.infer(observation(1)).actions[0].tolist() == [1.0, 1.0]
+        assert not policy.incidents
+
+
+def test_a_frame_is_sent_as_it_was_when_it_was_given():
+    """A camera may draw its next image into the same memory, while the frame waits to be sent."""
+    slow = CountingPolicy()
+    slow.gate = threading.Event()
+    with serving(lambda: PolicySession(slow, CONTRACT)) as server, closing(RemotePolicy(server.address)) as policy:
+        policy.reset()
+        asking = threading.Thread(target=policy.infer, args=(observation(0),))
+        asking.start()
+        assert slow.is_planning.wait(30)
+        now = observation(7)
+        policy.observe(now)
+        now.images["front"][:] = 99
+        now.state[:] = 99
+        slow.gate.set()
+        asking.join()
+        policy.infer(observation(8))
+        assert (slow.seen[-2].images["front"].max(), slow.seen[-2].state[0]) == (7, 7.0)
+
+
+def test_closing_ends_a_wait_for_a_plan_and_further_calls_say_that_it_is_closed():
+    """Who waited was left waiting, and waited again at each further call."""
+    slow = CountingPolicy()
+    slow.gate = threading.Event()
+    with serving(lambda: PolicySession(slow, CONTRACT)) as server:
+        policy = RemotePolicy(server.address)
+        policy.reset()
+        failures: list[BaseException] = []
+
+        def ask() -> None:
+            try:
+                policy.infer(observation(0))
+            except ConnectionError as error:
+                failures.append(error)
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        assert slow.is_planning.wait(30)
+        policy.close()
+        asking.join(5)
+        slow.gate.set()
+        assert "has been closed; make a new RemotePolicy" in str(failures[0])
+        for give in (policy.observe, policy.infer):
+            with pytest.raises(ConnectionError, match="has been closed"):
+                give(observation(1))
+        policy.close()
 
 
 def test_what_the_server_refuses_is_raised_and_the_next_plan_comes(server: Server):

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from serving_fakes import serving
-from test_remote_policy import free_port
+from serving_fakes import free_port, serving
 
 from video2act.clips import FrameHistory, to_frames
 from video2act.config import PolicyConfig, RuntimeConfig
@@ -82,7 +81,7 @@ def loop_of(small_config: PolicyConfig) -> Callable[..., SlowLoop]:
 @pytest.fixture
 def system2(small_config: PolicyConfig, perceiver: Perceiver) -> Callable[..., object]:
     """A context: a server of that perceiver."""
-    contract = Contract.of(small_config, "system2")
+    contract = replace(Contract.of(small_config, "system2"), token_dim=1)
     return lambda **options: serving(lambda: System2Session(perceiver, contract), contract, **options)
 
 

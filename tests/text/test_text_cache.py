@@ -1,5 +1,6 @@
 """Embeddings in folders: never those of two text encoders together."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import published_models
 from video2act.config import PretrainedBackboneConfig
 from video2act.system2.backbones import make_backbone
 from video2act.text.cache import EmbeddingsOfAFamily, TextEmbeddings, file_name
+from video2act.text.instruction import in_memory_only
 from video2act.types import Video
 
 WIDTH = 4
@@ -64,6 +66,39 @@ class TestOneFolder:
         assert set(embeddings._known) == {"push", "hold", "turn"}
         embeddings.encoder = None
         assert all(torch.equal(embeddings(sentence)["tokens"], torch.ones(4, WIDTH)) for sentence in sentences)
+
+    def test_a_known_sentence_is_there_while_a_new_one_is_computed(self, tmp_path: Path):
+        """A client's new sentence stopped every robot of a server."""
+        is_computing, gate = threading.Event(), threading.Event()
+
+        class Slow(Encoder):
+            def __call__(self, instruction: str) -> dict[str, Tensor]:
+                if instruction == "new":
+                    is_computing.set()
+                    assert gate.wait(10)
+                return super().__call__(instruction)
+
+        embeddings = TextEmbeddings(tmp_path, Slow(1.0), width=WIDTH, missing="")
+        embeddings("push")
+        computing = threading.Thread(target=embeddings, args=("new",))
+        computing.start()
+        assert is_computing.wait(10)
+        reading = threading.Thread(target=embeddings, args=("push",), daemon=True)
+        reading.start()
+        reading.join(5)
+        assert not reading.is_alive()
+        gate.set()
+        computing.join()
+
+    def test_what_a_stranger_says_is_not_written(self, tmp_path: Path):
+        """Every sentence of a server's clients became a file."""
+        embeddings = TextEmbeddings(tmp_path, Encoder(1.0), width=WIDTH, missing="")
+        embeddings("push")
+        with in_memory_only():
+            assert embeddings("pull")["tokens"].shape == (4, WIDTH)
+        assert [path.name for path in tmp_path.iterdir()] == [file_name("push")]
+        embeddings("lift")
+        assert len(list(tmp_path.iterdir())) == 2
 
     def test_one_dtype_is_not_another(self, tmp_path: Path):
         TextEmbeddings(tmp_path, Encoder(1.0, "1.0-float32"), width=WIDTH, missing="")("push")

@@ -36,6 +36,7 @@ from video2act.serving.contract import Contract
 from video2act.serving.server import Server
 from video2act.serving.session import PolicySession, Session, System2Session
 from video2act.statistics import Statistics
+from video2act.text.instruction import in_memory_only
 from video2act.types import ActionChunk, Observation, Tokens, Video, VideoCondition
 
 if TYPE_CHECKING:
@@ -136,14 +137,11 @@ def serve_policy(
     warm_up_server(system, instructions or (trained,) * bool(trained), spec)
     worker = System2Worker(system, hang_timeout_s=runtime.hang_timeout_s) if system2 == "thread" else None
 
-    @lru_cache(maxsize=PROMPTS_KEPT)
-    def check_instruction(instruction: str) -> None:
-        with acting:
-            system.check_instruction(instruction)
+    read = instruction_reader(system.check_instruction)
 
     def check(observation: Observation) -> None:
         check_state(system, observation)
-        check_instruction(observation.instruction)
+        read(observation.instruction)
 
     def make_session() -> Session:
         client = ClientSystem(system, acting, timeout_s=timeout_s)
@@ -206,12 +204,21 @@ def serve_system2(system: "System2", config: PolicyConfig, *, instructions: tupl
         with turn, torch.no_grad():
             return system.perceive(clips, instruction)
 
-    @lru_cache(maxsize=PROMPTS_KEPT)
-    def check(instruction: str) -> None:
-        with turn, torch.no_grad():
-            system.check_instruction(instruction)
+    read = instruction_reader(torch.no_grad()(system.check_instruction))
+    return Serving(contract, lambda: System2Session(perceive, contract, check=read))
 
-    return Serving(contract, lambda: System2Session(perceive, contract, check=check))
+
+def instruction_reader(check: Callable[[str], None]) -> Callable[[str], None]:
+    """Checks what clients say, by reading it. Reading a new sentence may take seconds: it has a lock of its own, so
+    that the plans of other clients go on. Nothing of it is written to disk."""
+    reading = threading.Lock()
+
+    @lru_cache(maxsize=PROMPTS_KEPT)
+    def read(instruction: str) -> None:
+        with reading, in_memory_only():
+            check(instruction)
+
+    return read
 
 
 def warm_up_server(system: Perceiver, instructions: tuple[str, ...], spec: RefreshSpec) -> None:

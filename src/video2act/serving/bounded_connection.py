@@ -46,6 +46,7 @@ class Connections:
         unfinished = [other for other in self._all if other.state is State.CONNECTING]
         if len(unfinished) >= MAX_HANDSHAKES:
             unfinished[0].transport.abort()
+            self.remove(unfinished[0])  # it ends in the loop's next turn, and this turn may bring many more
         self._all[connection] = None
 
     def remove(self, connection: "BoundedConnection") -> None:

@@ -76,12 +76,18 @@ class Connection:
                 in time.
         """
         data, began = pack(message), time.monotonic()
+        self.send(data, timeout_s)
+        return _as_map(self._receive(timeout_s, began))
+
+    def send(self, data: bytes, timeout_s: float) -> None:
+        """Send a packed message. Raises OSError or WebSocketException: the connection broke, or the server took no data
+        for so long."""
         with self._cut_after(timeout_s):
             self._socket.send(data)
-        answer = self._receive(timeout_s, began)
-        if not isinstance(answer, dict):
-            raise MessageError(f"the server answered with a {type(answer).__name__}, expected a map")
-        return answer
+
+    def receive(self) -> dict[str, Any]:
+        """The next answer, however long it takes; `close` ends the wait. Raises as `ask`."""
+        return _as_map(_read(self._socket.recv()))
 
     def close(self) -> None:
         """End the connection within some seconds, also while another thread asks."""
@@ -118,9 +124,19 @@ class Connection:
             answer = self._socket.recv(max(0.0, began + timeout_s - time.monotonic()))
         except TimeoutError as error:
             raise TimeoutError(f"no answer for {timeout_s:g} s") from error
-        if isinstance(answer, str):
-            raise HoldError(answer.removeprefix(HOLD)) if answer.startswith(HOLD) else RemoteError(answer)
-        return unpack(answer)
+        return _read(answer)
+
+
+def _read(answer: str | bytes) -> Any:
+    if isinstance(answer, str):
+        raise HoldError(answer.removeprefix(HOLD)) if answer.startswith(HOLD) else RemoteError(answer)
+    return unpack(answer)
+
+
+def _as_map(answer: Any) -> dict[str, Any]:
+    if not isinstance(answer, dict):
+        raise MessageError(f"the server answered with a {type(answer).__name__}, expected a map")
+    return answer
 
 
 class Link:

@@ -101,13 +101,13 @@ def read_clips(message: Any, contract: Contract) -> Clips:
         videos[name] = to_pixels(frames, 1 / contract.period_s / shape.stride)
     episode = fields.get("episode")
     if type(episode) is not int or episode < 0:
-        raise MessageError(f"'episode' must be a number of 0 or more, got {_describe(episode)}")
+        raise MessageError(f"'episode' must be a number of 0 or more, got {describe(episode)}")
     return Clips(videos, _prompt(fields, contract.max_prompt_bytes), _time(fields.get("time")), episode)
 
 
 def _fields(message: Any, allowed: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(message, dict):
-        raise MessageError(f"a message is a map with {', '.join(allowed)}; got {_describe(message)}")
+        raise MessageError(f"a message is a map with {', '.join(allowed)}; got {describe(message)}")
     unknown = [key for key in message if not isinstance(key, str)]
     if unknown:
         raise MessageError(f"the keys of a message are strings, got {short(unknown[0])}")
@@ -126,7 +126,7 @@ def _images(fields: dict[str, Any]) -> dict[str, Any]:
     """Take the images out of a message, nested or not."""
     nested = fields.pop("images", None)
     if nested is not None and not isinstance(nested, dict):
-        raise MessageError(f"'images' must be a map from camera to image, got {_describe(nested)}")
+        raise MessageError(f"'images' must be a map from camera to image, got {describe(nested)}")
     images: dict[str, Any] = dict(nested or {})
     for key in [key for key in fields if key.startswith(PREFIX)]:
         camera = key.removeprefix(PREFIX)
@@ -140,7 +140,7 @@ def _uint8(value: Any, what: str, *, shape: tuple[int | str, ...]) -> np.ndarray
     """An array of bytes of this shape; a name in place of a size stands for any size but 0."""
     wanted = f"uint8 [{' '.join(map(str, shape))}]"
     if not isinstance(value, np.ndarray):
-        raise MessageError(f"{what} must be an array, {wanted}; got {_describe(value)}")
+        raise MessageError(f"{what} must be an array, {wanted}; got {describe(value)}")
     fits = value.ndim == len(shape) and all(
         size > 0 if isinstance(wish, str) else size == wish for size, wish in zip(value.shape, shape, strict=True)
     )
@@ -156,7 +156,7 @@ def _state(fields: dict[str, Any], size: int) -> np.ndarray:
     if isinstance(value, list) and all(type(number) in (int, float) for number in value):
         value = np.array(value, np.float64)
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iuf":
-        raise MessageError(f"'state' must be an array of {size} numbers, got {_describe(value)}")
+        raise MessageError(f"'state' must be an array of {size} numbers, got {describe(value)}")
     if value.shape != (size,):
         raise MessageError(f"'state' must be {size} numbers, as in training; got an array of shape {list(value.shape)}")
     with np.errstate(over="ignore"):
@@ -170,7 +170,7 @@ def _state(fields: dict[str, Any], size: int) -> np.ndarray:
 def _prompt(fields: dict[str, Any], max_bytes: int) -> str:
     prompt = fields.get("prompt")
     if isinstance(prompt, np.ndarray | np.generic) or not isinstance(prompt, str):
-        raise MessageError(f"'prompt' must be a string, the task of the robot; got {_describe(prompt)}")
+        raise MessageError(f"'prompt' must be a string, the task of the robot; got {describe(prompt)}")
     num_bytes = len(prompt.encode())
     if not prompt.strip() or num_bytes > max_bytes:
         raise MessageError(f"'prompt' must have 1 to {max_bytes} bytes, for the policy's text encoder; got {num_bytes}")
@@ -181,18 +181,18 @@ def _time(value: Any) -> float:
     is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     # beyond 2**53 a float no longer distinguishes two seconds
     if not is_number or not math.isfinite(value) or abs(value) > 2**53:
-        raise MessageError(f"'time' must be a number, seconds on the robot's monotonic clock; got {_describe(value)}")
+        raise MessageError(f"'time' must be a number, seconds on the robot's monotonic clock; got {describe(value)}")
     return float(value)
 
 
 def _flag(fields: dict[str, Any], name: str, *, default: bool) -> bool:
     value = fields.get(name, default)
     if not isinstance(value, bool | np.bool_):
-        raise MessageError(f"{name!r} must be true or false, got {_describe(value)}")
+        raise MessageError(f"{name!r} must be true or false, got {describe(value)}")
     return bool(value)
 
 
-def _describe(value: Any) -> str:
+def describe(value: Any) -> str:
     """A value for an error message."""
     if value is None:
         return "nothing"

@@ -15,6 +15,7 @@ import numpy as np
 from video2act.clips import to_frames
 from video2act.interfaces import System2Error
 from video2act.refresh_rule import RefreshSpec
+from video2act.serving.answer_checks import read_tokens
 from video2act.serving.codec import MessageError
 from video2act.serving.contract import ClipShape, Contract
 from video2act.serving.link import TROUBLE, Connection, describe_error, is_final
@@ -62,7 +63,7 @@ class RemoteSystem2:
 
         Raises:
             ConnectionError: no server answered in time; that may pass.
-            System2Error: the server cannot be used: a wrong key, another policy.
+            System2Error: the server cannot be used: a wrong key, another policy, tokens that are not as it says.
             RemoteError: System 2 failed there.
         """
         message = {
@@ -72,13 +73,15 @@ class RemoteSystem2:
             "episode": 0,  # the slow loop numbers episodes
         }
         try:
-            answer = self._connected().ask(message, self._answer_timeout_s)
+            connection = self._connected()
+            answer = connection.ask(message, self._answer_timeout_s)
+            tokens, mask = read_tokens(answer, connection.contract.token_dim or self._token_dim)
         except TROUBLE as error:
             self._disconnect()
             raise (System2Error if is_final(error) else ConnectionError)(describe_error(error)) from error
         # an exported policy reads numpy as well, and may run where there is no PyTorch
         array: Any = sys.modules["torch"].from_numpy if "torch" in sys.modules else np.asarray
-        return Tokens(array(answer["tokens"]), array(answer["mask"]))
+        return Tokens(array(tokens), array(mask))
 
     def close(self) -> None:
         """End the connection. An answer that is waited for is given up."""

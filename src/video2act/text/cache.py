@@ -7,6 +7,7 @@ mean something, too.
 
 import hashlib
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,10 +19,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from video2act.files.atomic import publish
-from video2act.text.instruction import check_instruction
+from video2act.text.instruction import check_instruction, is_written
 
 MAX_BYTES = 2**30
 """of the embeddings in memory: a server may be told other sentences for months"""
+
+_computing, _counting = threading.Lock(), threading.Lock()
+"""for new sentences, and for what is known: the threads of a server share an encoder, and one that is told a new
+sentence must not delay the others. Of the module, since a policy with locks of its own could not be copied"""
 
 
 @runtime_checkable
@@ -74,15 +79,17 @@ class TextEmbeddings:
             ValueError: the instruction is empty or too long, or its file is damaged, of another width or encoder.
         """
         check_instruction(instruction, max_bytes=None)
-        if instruction not in self._known:
-            path = self.path(instruction)
-            is_kept = path is not None and path.is_file()
-            self._known[instruction] = self._read(path) if path and is_kept else self._compute(instruction, path)
-            self._num_bytes += _num_bytes(self._known[instruction])
-            while len(self._known) > 1 and self._num_bytes > MAX_BYTES:
-                self._num_bytes -= _num_bytes(self._known.popitem(last=False)[1])
-        self._known.move_to_end(instruction)
-        return self._known[instruction]
+        found = self._find(instruction)
+        if found is not None:
+            return found
+        with _computing:
+            found = self._find(instruction)  # another thread may have computed it meanwhile
+            if found is None:
+                path = self.path(instruction)
+                is_kept = path is not None and path.is_file()
+                found = self._read(path) if path and is_kept else self._compute(instruction, path)
+                self._keep(instruction, found)
+        return found
 
     def prepare(self, instructions: Iterable[str]) -> None:
         """Compute missing embeddings, then free the encoder."""
@@ -95,8 +102,21 @@ class TextEmbeddings:
         """The file of an instruction's embedding, if there is a folder."""
         return self.folder and self.folder / file_name(instruction)
 
+    def _find(self, instruction: str) -> dict[str, Tensor] | None:
+        with _counting:
+            if instruction in self._known:
+                self._known.move_to_end(instruction)
+            return self._known.get(instruction)
+
+    def _keep(self, instruction: str, embedding: dict[str, Tensor]) -> None:
+        with _counting:
+            self._known[instruction] = embedding
+            self._num_bytes += _num_bytes(embedding)
+            while len(self._known) > 1 and self._num_bytes > MAX_BYTES:
+                self._num_bytes -= _num_bytes(self._known.popitem(last=False)[1])
+
     def _compute(self, instruction: str, path: Path | None) -> dict[str, Tensor]:
-        """An embedding, which is written to `path`."""
+        """An embedding, which is written to `path` unless a stranger said the sentence (`in_memory_only`)."""
         if self.encoder is None:
             raise FileNotFoundError(
                 f"the instruction {instruction!r} has no embedding in {self.folder}, and there is no text encoder to "
@@ -104,7 +124,7 @@ class TextEmbeddings:
                 "computed"
             )
         embedding = {name: tensor.detach().cpu().contiguous() for name, tensor in self.encoder(instruction).items()}
-        if path is not None:
+        if path is not None and is_written():
             self._write(path, instruction, embedding=embedding, fingerprint=self.encoder.fingerprint)
         return embedding
 

@@ -1,5 +1,9 @@
 """Which instructions an encoder takes: not empty, and not longer than its limit. Nothing is cut."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 MAX_BYTES = 1000
 """longest instruction of the encoder that reads bytes; with its end mark it fits into RDT-1B's 1,024 positions"""
 
@@ -19,3 +23,21 @@ def byte_tokens(instruction: str) -> list[int]:
     """ByT5's numbers of the bytes, and of the end. Raises ValueError as `check_instruction`."""
     check_instruction(instruction)
     return [3 + byte for byte in instruction.encode()] + [1]
+
+
+_is_written = ContextVar("is_written", default=True)
+
+
+def is_written() -> bool:
+    """Whether embeddings of new instructions are written to disk, in this thread."""
+    return _is_written.get()
+
+
+@contextmanager
+def in_memory_only() -> Iterator[None]:
+    """Within it, embeddings of new instructions are not written to disk: others could fill it with what they say."""
+    before = _is_written.set(False)
+    try:
+        yield
+    finally:
+        _is_written.reset(before)
