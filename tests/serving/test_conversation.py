@@ -4,6 +4,7 @@ import threading
 import time
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from serving_fakes import CONTRACT, PERIOD_S, CountingPolicy, far_away, free_por
 from video2act import Runner
 from video2act.interfaces import NoPlanError
 from video2act.serving.client import RemotePolicy
+from video2act.serving.conversation import MANY, Conversation
+from video2act.serving.link import Connection
 from video2act.serving.session import PolicySession
 from video2act.types import Observation
 
@@ -143,3 +146,22 @@ def test_after_a_reconnection_the_first_refresh_is_waited_for_too():
                 policy.infer(observation(1))
                 break
         assert there.num_episodes == 1
+
+
+def test_answers_that_nobody_asked_for_are_not_kept():
+    """A server that talks without end filled the robot's memory, while the robot waited to be asked for an action."""
+    said = count()
+
+    class Talkative(Connection):
+        def __init__(self) -> None:
+            self.contract = CONTRACT
+
+        def receive(self) -> dict[str, Any]:
+            return {"number": next(said)}
+
+    before = set(threading.enumerate())
+    Conversation(Talkative(), threading.Condition(), owed=(0, 0), timeout_s=1.0, first_plan_timeout_s=1.0)
+    for listener in set(threading.enumerate()) - before:
+        listener.join(10.0)
+        assert not listener.is_alive()
+    assert next(said) <= MANY + 1

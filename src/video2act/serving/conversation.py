@@ -194,5 +194,7 @@ class Conversation:
             except Exception as error:  # noqa: BLE001 - raised again by `take`
                 heard, is_open = error, False
             with self._changed:
+                if len(self._heard) >= MANY:  # each waits for one of the messages that were sent
+                    heard, is_open = MessageError("the server says more than it was asked"), False
                 self._heard.append(heard)
                 self._changed.notify_all()
