@@ -84,3 +84,15 @@ def test_in_an_environment_of_its_own(onnx_folder: Path, tmp_path: Path):
     found = [drive(str(python), onnx_folder, (), path=None) for _ in range(2)][-1]
     print(f"{(size - pip) / 1e6:.0f} MB installed; first action after {found['first_s']:.2f} s; {found['loaded']}")
     assert size - pip < 300e6
+
+
+def test_openvino_tells_nobody_that_it_is_used():
+    """At its import it sent an event to its makers, from a process forked beside a robot's threads. That crashed."""
+    code = """
+import threading
+from video2act.engines.session import import_openvino
+import_openvino("a test")
+from openvino.tools.ovc import telemetry_utils
+print(telemetry_utils.tm.__name__, threading.active_count())
+"""
+    assert run(sys.executable, code, (), path=str(ROOT / "src")).split() == ["openvino.tools.ovc.telemetry_stub", "1"]

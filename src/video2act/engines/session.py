@@ -1,6 +1,7 @@
 """One exported graph, run by onnxruntime or OpenVINO: named arrays in, named arrays out."""
 
 import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
@@ -62,10 +63,16 @@ def _onnxruntime(path: Path, num_threads: int) -> Graph:
     return run
 
 
-def _openvino(path: Path, num_threads: int) -> Graph:
-    with extra("engine", "engine openvino"):
-        import openvino
+def import_openvino(purpose: str) -> Any:
+    """OpenVINO, without its telemetry: at its import it would tell its makers, in a process forked beside the threads
+    of a robot's program. Raises ImportError: it is not installed."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # its import fails, which is foreseen
+    with extra("engine", purpose):
+        return importlib.import_module("openvino")
 
+
+def _openvino(path: Path, num_threads: int) -> Graph:
+    openvino = import_openvino("engine openvino")
     # a processor with bfloat16 would use it by itself
     settings = {"INFERENCE_NUM_THREADS": num_threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
