@@ -34,8 +34,7 @@ class Video2ActConfig(PreTrainedConfig):
     refresh_every: int | None = None
     """control steps between two updates of System 2; the policy's own, if None"""
     fps: float | None = None
-    """control rate in Hz, the dataset's. A new policy needs it: LeRobot asks which frames it reads before it says which
-    data there are"""
+    """control rate in Hz, the dataset's; `lerobot-train` needs it for a new policy, to know which frames that reads"""
     instruction: str | None = None
     """the instruction in environments of LeRobot that have none, such as aloha's"""
     overlap: str = "rtc"
@@ -117,14 +116,15 @@ class Video2ActConfig(PreTrainedConfig):
 
     def _rate(self, fps: float | None = None) -> float:
         """The control rate of a new policy."""
-        if self.fps is None:
+        rate = fps if self.fps is None else self.fps
+        if rate is None:
             raise ValueError(
                 "a new Video2Act policy needs the control rate, which decides the frames that it reads: pass "
-                f"--policy.fps={'F, the dataset' if fps is None else f'{fps:g}, this dataset'}'s, in Hz"
+                "--policy.fps=F, the dataset's, in Hz"
             )
-        if fps is not None and not isclose(fps, self.fps, rel_tol=1e-3):
-            raise ValueError(f"--policy.fps={self.fps:g}, but the dataset has {fps:g} frames a second; pass that")
-        return float(self.fps)
+        if fps is not None and not isclose(fps, rate, rel_tol=1e-3):
+            raise ValueError(f"--policy.fps={rate:g}, but the dataset has {fps:g} frames a second; pass that")
+        return float(rate)
 
     def validate_features(self) -> None:
         """Raises ValueError naming what is missing among the features."""
