@@ -28,7 +28,7 @@ from video2act.engines.graphs import (
 )
 from video2act.engines.parity import Parity, compare
 from video2act.engines.policy import EnginePolicy
-from video2act.engines.session import import_openvino
+from video2act.engines.session import import_engine
 from video2act.extras import extra
 from video2act.files.atomic import publish, write_text
 from video2act.files.run_folder import BESIDE, CONFIG_FILE, INSTRUCTIONS_FILE, STATISTICS_FILE, load_instructions
@@ -251,7 +251,7 @@ def _silent() -> Iterator[None]:
 
 
 def _to_openvino(folder: Path) -> None:
-    openvino = import_openvino("export --to openvino")
+    openvino = import_engine("openvino", "export --to openvino")
     for path in sorted(folder.glob("*.onnx")):
         openvino.save_model(openvino.convert_model(path), path.with_suffix(SUFFIX["openvino"]), compress_to_fp16=False)
         path.unlink()

@@ -38,10 +38,17 @@ def open_graph(folder: Path, name: str, *, engine: str, num_threads: int) -> Gra
         raise ValueError(f"{engine} cannot read {path}: {error}; export the policy again") from error
 
 
+def import_engine(module: str, purpose: str) -> Any:
+    """The library of an engine. OpenVINO comes without its telemetry: at its import it would tell its makers, in a
+    process forked beside the threads of a robot's program. Raises ImportError with the line that installs it."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # its import fails, which is foreseen
+    with extra("engine", purpose):
+        return importlib.import_module(module)
+
+
 def check_installed(engine: str) -> None:
     """Raises ImportError with the line that installs the engine."""
-    with extra("engine", f"engine {engine}"):
-        importlib.import_module(engine)
+    import_engine(engine, f"engine {engine}")
 
 
 def _onnxruntime(path: Path, num_threads: int) -> Graph:
@@ -63,16 +70,8 @@ def _onnxruntime(path: Path, num_threads: int) -> Graph:
     return run
 
 
-def import_openvino(purpose: str) -> Any:
-    """OpenVINO, without its telemetry: at its import it would tell its makers, in a process forked beside the threads
-    of a robot's program. Raises ImportError: it is not installed."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # its import fails, which is foreseen
-    with extra("engine", purpose):
-        return importlib.import_module("openvino")
-
-
 def _openvino(path: Path, num_threads: int) -> Graph:
-    openvino = import_openvino("engine openvino")
+    openvino = import_engine("openvino", "engine openvino")
     # a processor with bfloat16 would use it by itself
     settings = {"INFERENCE_NUM_THREADS": num_threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
