@@ -41,7 +41,8 @@ def open_graph(folder: Path, name: str, *, engine: str, num_threads: int) -> Gra
 def import_engine(module: str, purpose: str) -> Any:
     """The library of an engine. OpenVINO comes without its telemetry: at its import it would tell its makers, in a
     process forked beside the threads of a robot's program. Raises ImportError with the line that installs it."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # its import fails, which is foreseen
+    if module == "openvino":
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it fails then, as is foreseen
     with extra("engine", purpose):
         return importlib.import_module(module)
 
