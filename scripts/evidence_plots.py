@@ -57,7 +57,7 @@ def draw_seeds(arms: dict[str, dict[str, list[float]]]) -> Figure:
                 axes.plot([max(low, 0), min(high, 100)], [place, place], color=BLUE, linewidth=4, alpha=0.35)
                 axes.plot(mean, place, "D", color=BLUE, markersize=6)
         counts = " or ".join(map(str, sorted(set(map(len, rows.values())))))
-        axes.set_title(f"{task}: {counts} training seed{'s' * (counts != '1')}", loc="left", fontsize=10)
+        axes.set_title(f"{task}: {counts} seed{'s' * (counts != '1')}", loc="left", fontsize=10)
         axes.set_yticks(range(len(rows)), list(rows))
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(-2, 102)
