@@ -259,10 +259,10 @@ def cannot_be_told_apart(arms: Mapping[str, Outcomes]) -> list[str]:
         rows = [_records(name, next(iter(outcomes.values()))) for name, outcomes in arms.items()]
         found = robostats.indistinguishable_set(robostats.align(*rows))
         return [list(arms)[row] for row in found.members]
-    pairs = [(a, b, np.array(list(_seed_differences(arms[a], arms[b]).values()))) for a, b in combinations(arms, 2)]
-    tested = [(a, b, values) for a, b, values in pairs if len(values) > 1]
-    missing = [1.0] * (len(pairs) - len(tested))
-    corrected = holm([*(sign_flip(values) for _, _, values in tested), *missing])[: len(tested)]
+    untested = untested_pairs(arms)
+    pairs = [pair for pair in combinations(arms, 2) if pair not in untested]
+    tested = [(a, b, np.array(list(_seed_differences(arms[a], arms[b]).values()))) for a, b in pairs]
+    corrected = holm([*(sign_flip(values) for _, _, values in tested), *[1.0] * len(untested)])[: len(tested)]
     worse = {(b if values.mean() > 0 else a) for (a, b, values), p in zip(tested, corrected, strict=True) if p < LEVEL}
     return [name for name in arms if name not in worse]
 

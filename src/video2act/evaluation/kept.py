@@ -131,9 +131,9 @@ class KeptEpisodes:
                     "remove it"
                 )
         if changed := self.differences():
-            is_same = all(line.startswith(VERSIONS) for line in changed)
-            what = "an evaluation that began with other packages" if is_same else "another evaluation"
-            again = "go on with the same ones, " * is_same
+            is_upgraded = all(line.startswith(VERSIONS) for line in changed)
+            what = "an evaluation that began with other packages" if is_upgraded else "another evaluation"
+            again = "go on with the same ones, " * is_upgraded
             raise ValueError(
                 f"{self.folder} holds finished episodes of {what} ({'; '.join(changed)}); {again}choose another "
                 "out, or remove it"

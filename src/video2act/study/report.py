@@ -198,14 +198,17 @@ def _arms(
         rows.append((*rate_cells(plan.config.title(arm), rates[arm]), *counts))
     text = ("Successes of each training seed on the same scenes.",) if rows else ("No evaluation is done yet.",)
     if len(results) > 1:
-        names = [plan.config.title(arm) for arm in cannot_be_told_apart(results)]
-        planned = len(plan.config.seeds)
-        is_whole = all(plan.config.arms[arm].results or len(found) == planned for arm, found in results.items())
-        told = "Which arms may be the best is not judged before all seeds of these are done."
-        told = best_in_words(names, tests=told_by(results)) if is_whole else told
         left = [(plan.config.title(a), plan.config.title(b)) for a, b in untested_pairs(results)]
-        text += (f"{told} The primary contrast is judged by itself, uncorrected.", untested_in_words(left))
+        best = _best(plan, results)
+        text += (f"{best} The primary contrast is judged by itself, uncorrected.", untested_in_words(left))
     return Section("Arms", tuple(filter(None, (*text, *notes))), columns, tuple(rows))
+
+
+def _best(plan: StudyPlan, results: Results) -> str:
+    planned = len(plan.config.seeds)
+    if any(len(outcomes) < planned and not plan.config.arms[arm].results for arm, outcomes in results.items()):
+        return "Which arms may be the best is not judged before all seeds of these are done."
+    return best_in_words([plan.config.title(arm) for arm in cannot_be_told_apart(results)], tests=told_by(results))
 
 
 def _contrasts(

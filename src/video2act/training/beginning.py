@@ -72,7 +72,7 @@ def begin_from(
         has_video_model: the policy was given its video model, which it keeps unless `parts` names it.
     Raises:
         FileNotFoundError: the run has no weights.
-        ValueError: a part that the policy does not have, nothing that fits, or joints in another order.
+        ValueError: the policy has no such part, nothing fits, or the joints stand in another order.
     """
     own = {name: tensor for name, tensor in policy.state_dict().items() if not name.startswith(FROM_THE_DATA)}
     for part in parts:
