@@ -6,8 +6,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
-from accelerate import Accelerator
-
 from video2act.config import PolicyConfig
 from video2act.config.training_options import FillCacheOptions
 from video2act.data import Dataset, FrameStore
@@ -22,6 +20,7 @@ from video2act.training.cache_copies import check_room, open_copies
 from video2act.training.choice import can_write, frame_notes
 from video2act.training.features import PROGRESS, cache_spec, fill, fill_episode
 from video2act.training.new_policy import SEEN, build_policy, prepare_text
+from video2act.training.together import open_accelerator
 
 
 def fill_chosen(options: FillCacheOptions, config: PolicyConfig, *, dataset: Dataset) -> Filled:
@@ -38,7 +37,7 @@ def fill_chosen(options: FillCacheOptions, config: PolicyConfig, *, dataset: Dat
     cache = FeatureCache(out, spec, max_bytes=None if max_gib is None else int(max_gib * 2**30))
     varied = {"shift_px": options.clip_shift_px, "jitter": options.clip_jitter, "copies": options.clip_copies}
     copies = open_copies(cache, **varied, root=out / COPIES)
-    accelerator = Accelerator()
+    accelerator = open_accelerator()
     is_shared = options.pool != LOCAL or (options.workers or 1) > 1
     if is_shared and accelerator.num_processes > 1:
         raise ValueError("accelerate launch shares the episodes already; leave out --pool and --workers, or launch")
@@ -123,7 +122,7 @@ class CacheWorker:
     """Lets System 2 see an episode, and writes a cache's file of it."""
 
     def __init__(self, options: FillCacheOptions):
-        accelerator = Accelerator()
+        accelerator = open_accelerator()
         config, self._dataset = contents(options)
         self._policy = build_policy(config, self._dataset.stats, video_model=options.video_model).eval()
         self._policy.slow.to(accelerator.device)

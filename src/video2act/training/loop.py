@@ -21,7 +21,6 @@ from time import monotonic
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, set_seed
 from diffusers.optimization import get_cosine_schedule_with_warmup
@@ -38,7 +37,7 @@ from video2act.training.metrics import TrainingMetrics, read_metrics
 from video2act.training.pause import Deadline, StopRequest, TrainingPausedError
 from video2act.training.resuming import FINISHED, check_folder, settings_of, write_settings
 from video2act.training.state import TrainingState, own_part
-from video2act.training.together import highest, processes
+from video2act.training.together import highest, open_accelerator, processes
 from video2act.training.trackers import PROJECT, tracker_options
 
 CHECKPOINTS = "checkpoints"
@@ -91,7 +90,7 @@ class TrainingLoop:
         self.folder = folder
         precision = _precision(config)
         self._settings = settings_of(config, {"mixed_precision": precision, **(identity or {})})
-        self.accelerator = Accelerator(
+        self.accelerator = open_accelerator(
             mixed_precision=precision,
             gradient_accumulation_steps=config.gradient_accumulation,
             log_with=config.track,
