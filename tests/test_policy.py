@@ -240,7 +240,7 @@ class TestRefused:
 
     def test_a_missing_camera_is_named_with_those_there_are(self, policy: Video2Act):
         seen = observation()
-        with pytest.raises(ValueError, match="trained with camera 'wrist', but the observation has front"):
+        with pytest.raises(ValueError, match="System 1 reads camera 'wrist', but the observation has front"):
             policy.act(replace(seen, images={"front": seen.images["front"]}), condition(policy))
 
     def test_images_too_small(self, policy: Video2Act):

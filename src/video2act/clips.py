@@ -57,17 +57,6 @@ def to_frames(clip: Video) -> UInt8[np.ndarray, "t h w 3"]:
     return np.rint((np.asarray(clip.grid)[0].transpose(1, 2, 3, 0) + 1) * 127.5).astype(np.uint8)
 
 
-def stream_image(observation: Observation, stream: str, *, camera: str) -> np.ndarray:
-    """The image that a stream reads. Raises ValueError, naming the cameras there are, if it is missing; or for what is
-    not an image."""
-    if camera not in observation.images:
-        raise ValueError(
-            f"stream {stream!r} reads camera {camera!r}, but the observation has "
-            f"{', '.join(sorted(observation.images)) or 'no camera'}"
-        )
-    return check_frame(observation.images[camera], camera)
-
-
 class FrameHistory:
     """The frames of the running episode that the streams' clips may still need.
 
@@ -78,6 +67,7 @@ class FrameHistory:
 
     def __init__(self, streams: tuple[StreamConfig, ...]):
         self._streams = streams
+        self._uses = [FrameUse(stream.name, *_source(stream)) for stream in streams]
         self._frames: dict[tuple[str, Size, FrameConfig], deque[np.ndarray]] = {}
         for stream in streams:
             shared = self._frames.get(_source(stream))
@@ -101,10 +91,8 @@ class FrameHistory:
 
     def check(self, observation: Observation) -> None:
         """Raises ValueError: a camera that a stream reads is missing, or its frame is none or too small."""
-        for stream in self._streams:
-            image = stream_image(observation, stream.name, camera=stream.camera)
-            if problem := FrameUse(stream.name, *_source(stream)).problem((image.shape[0], image.shape[1])):
-                raise ValueError(problem)
+        for use in self._uses:
+            use.read(observation.images)
 
     def append(self, observation: Observation, control_step: int | None = None) -> None:
         """Take in the frame of one control step.

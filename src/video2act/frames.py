@@ -110,6 +110,18 @@ class FrameUse:
     size: Size
     rule: FrameConfig
 
+    def read(self, images: Mapping[str, object]) -> UInt8[np.ndarray, "h w 3"]:
+        """The camera's frame as it came, one of `images`. Raises ValueError: it is missing, no frame, or too small."""
+        if self.camera not in images:
+            raise ValueError(
+                f"{self.reader} reads camera {self.camera!r}, but the observation has "
+                f"{', '.join(sorted(images)) or 'no camera'}; for a camera that fails see docs/robot.md"
+            )
+        frame = check_frame(images[self.camera], self.camera)
+        if problem := self.problem((frame.shape[0], frame.shape[1])):
+            raise ValueError(problem)
+        return frame
+
     def problem(self, recorded: Size) -> str:
         """Why it cannot read frames of the recorded size, and what to do; empty if it can."""
         problem = fit_problem(recorded, self.size, rule=self.rule)

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -13,18 +13,6 @@ from jaxtyping import Float
 from video2act.config import Orientation, PolicyConfig
 from video2act.incidents import Incident
 from video2act.types import ActionChunk, Committed, Observation, Plan, Step, Tokens, Video, VideoCondition
-
-if TYPE_CHECKING:
-    from video2act.video_backbone import Objective as Objective
-    from video2act.video_backbone import VideoBackbone as VideoBackbone
-
-
-def __getattr__(name: str) -> Any:
-    if name in ("Objective", "VideoBackbone"):
-        from video2act import video_backbone
-
-        return getattr(video_backbone, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @runtime_checkable

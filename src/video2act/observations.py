@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from video2act.config import PolicyConfig
-from video2act.frames import FrameUse, check_frame, fit_frames
+from video2act.frames import FrameUse, fit_frames
 from video2act.types import Observation, VideoCondition
 
 if TYPE_CHECKING:
@@ -44,21 +44,10 @@ def state_array(observation: Observation, config: PolicyConfig) -> Float[np.ndar
     return state[None]
 
 
-def camera_image(observation: Observation, camera: str) -> UInt8[np.ndarray, "h w 3"]:
-    """A camera's image as it came. Raises ValueError for a missing camera, or what is not an image."""
-    if camera not in observation.images:
-        raise ValueError(
-            f"the policy was trained with camera {camera!r}, but the observation has "
-            f"{', '.join(sorted(observation.images)) or 'no camera'}; for a camera that fails see docs/robot.md"
-        )
-    return check_frame(observation.images[camera], camera)
-
-
 def image_array(observation: Observation, camera: str, *, config: PolicyConfig) -> UInt8[np.ndarray, "1 h w 3"]:
     """An image of System 1's size. Raises ValueError for a missing camera, or a frame that does not fit."""
-    image, size = camera_image(observation, camera), (config.image_px, config.image_px)
-    if problem := FrameUse("", camera, size, config.image).problem((image.shape[0], image.shape[1])):
-        raise ValueError(problem)
+    size = (config.image_px, config.image_px)
+    image = FrameUse("", camera, size, config.image).read(observation.images)
     return fit_frames(image[None], size, rule=config.image)
 
 

@@ -160,6 +160,16 @@ class ActionChunk:
     period: float
     """seconds between two actions"""
 
+    def action(self, now: float) -> Float[np.ndarray, "a"] | None:
+        """What is due at the moment `now`; None before and past the plan."""
+        rest = self.rest(now)
+        return rest[0] if len(rest) else None
+
+    def rest(self, now: float) -> Float[np.ndarray, "n a"]:
+        """What is due from the moment `now` on; nothing where the plan does not cover it."""
+        step = round((now - self.observed_at) / self.period)
+        return self.actions[step:] if step >= 0 else self.actions[:0]
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -82,7 +82,7 @@ def test_past_images_that_nobody_kept_are_missed(recorded: Path, tmp_path: Path,
     policy = Video2Act.load(tmp_path / "run")
     images = {camera: np.full((48, 64, 3), 90, np.uint8) for camera in ("front", "wrist")}
     seen = Observation(images, np.zeros(3, np.float32), "push the square", 0.0)
-    with pytest.raises(ValueError, match="trained with camera 'front@1', but the observation has front, wrist"):
+    with pytest.raises(ValueError, match="System 1 reads camera 'front@1', but the observation has front, wrist"):
         policy.act(seen, VideoCondition(Tokens.empty(1, 32, like=torch.zeros(1)), 0.0, 0))
 
 

@@ -125,7 +125,7 @@ class TestNothingIsTakenInOfAnObservationThatIsRefused:
         [
             ({"wrist": None}, "stream 'motion' reads camera 'wrist', but the observation has top"),
             ({"wrist": 4}, "camera 'wrist', stream 'motion': frames of 4x4 are too small"),
-            ({"top": None}, "trained with camera 'top', but the observation has wrist"),
+            ({"top": None}, "System 1 reads camera 'top', but the observation has wrist"),
             ({"top": 4}, "camera 'top', System 1: frames of 4x4 are too small"),
         ],
     )

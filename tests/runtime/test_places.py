@@ -46,21 +46,16 @@ def test_time_limits_reach_a_system2_elsewhere(small_config: PolicyConfig, monke
     class Elsewhere(FakeSystem):
         def close(self) -> None: ...
 
-    def connect(address, spec, hang_timeout_s):
-        asked.append((address, spec, hang_timeout_s))
-        return InlineSlowLoop(FakeSystem(), RefreshSpec((MOTION,), refresh_every=1, control_fps=FPS))
-
     def connect_system2(address, spec, answer_timeout_s, **own):
         asked.append((address, spec, answer_timeout_s))
         return Elsewhere()
 
     spec = RefreshSpec(small_config.system2.streams, 4, 20.0)
     runtime = RuntimeConfig(hang_timeout_s=0.5, first_condition_timeout_s=0.2)
-    System2Source(spec, runtime, connect=connect).start("ws://robot:8000", FakeSystem())
     monkeypatch.setattr("video2act.serving.client.connect_system2", connect_system2)
     loop = System2Source(spec, runtime).start("ws://robot:8000", FakeSystem())
     loop.close()
-    assert asked == [("ws://robot:8000", spec, 0.5)] * 2
+    assert asked == [("ws://robot:8000", spec, 0.5)]
     assert isinstance(loop, ThreadSlowLoop)
     assert loop._timeout_s == 0.2
 

@@ -29,15 +29,19 @@ from video2act.types import ActionChunk, Observation, VideoCondition
 from video2act.viz.recorder import Recorder
 
 
-def serve_in_a_thread(address: str, spec: RefreshSpec, *, hang_timeout_s: float) -> ThreadSlowLoop:
+class Elsewhere(FakeSystem):
     """Stands for a System 2 on another machine."""
-    return ThreadSlowLoop(FakeSystem(), spec, hang_timeout_s=hang_timeout_s)
+
+    def close(self) -> None: ...
 
 
 @pytest.mark.parametrize("system1", ["inline", "thread"])
 @pytest.mark.parametrize("system2", ["inline", "thread", "process", "ws://there:8000"])
-def test_one_observation_in_one_action_out_wherever_the_systems_work(system1: str, system2: str):
-    where = {"connect": serve_in_a_thread, "load_system2": counting, "instruction": "push"}
+def test_one_observation_in_one_action_out_wherever_the_systems_work(
+    system1: str, system2: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("video2act.serving.client.connect_system2", lambda *_, **__: Elsewhere())
+    where = {"load_system2": counting, "instruction": "push"}
     with Runner(FakeSystem(horizon=60), system2=system2, system1=system1, max_staleness_s=5.0, **where) as runner:
         for _ in range(2):
             runner.reset()
@@ -274,7 +278,7 @@ def test_an_old_condition_is_not_blamed_on_a_clipped_state():
 
 FRAME = np.full((8, 8, 3), 7, np.uint8)
 NO_IMAGES = {
-    "missing": (None, "trained with camera 'top', but the observation has wrist"),
+    "missing": (None, "System 1 reads camera 'top', but the observation has wrist"),
     "failed": ("gone", r"camera 'top' must be uint8 \[height width 3\], got str; for a camera that fails"),
     "0 to 1": (
         FRAME / np.float32(255),

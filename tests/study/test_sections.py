@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("robostats")
-from video2act.evaluation.comparison import Difference, correct, difference, rate
-from video2act.study.report import _share
+from video2act.evaluation.comparison import Difference, correct, difference
 from video2act.study.sections import difference_cells, goal_words, in_words
-from video2act.viz.charts import share_chart
 
 MANY = "more than 40 seeds"
 
@@ -45,19 +43,6 @@ def test_seeds_that_cannot_tell_two_arms_apart_are_never_enough():
     assert clear.p == 0.03125
     assert clear.seeds_needed == 6
     assert correct([clear, found])[0].seeds_needed == 7, "of the corrected test, which has not found it"
-
-
-def test_a_missing_interval_is_not_drawn_as_a_certain_one():
-    """Seeds that agree have no interval, and the chart drew one without width, as if the share were known exactly."""
-    alike = rate({0: np.arange(50) < 25, 1: np.arange(50) < 25})
-    known = rate({0: np.arange(50) < 25, 1: np.arange(50) < 30})
-    svg = share_chart([_share("alike", alike)])
-    assert 'stroke-width="5"' not in svg
-    assert 'fill="none"' in svg
-    assert "50 %, no interval" in svg
-    svg = share_chart([_share("known", known)])
-    assert svg.count('stroke-width="5"') == 1
-    assert "no interval" not in svg
 
 
 @pytest.mark.parametrize(("first", "second", "goal"), [(35, 25, 20.0), (34, 35, -2.0), (29, 28, 2.0), (20, 20, 0.0)])

@@ -4,10 +4,9 @@ Frames, clips, sizes, checks and noise are the same code as with PyTorch, or the
 is computed once and kept.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 from jaxtyping import Float
@@ -50,8 +49,8 @@ class EnginePolicy:
         self._conditions, self._step = graph("conditions"), graph("step")
         self._perceive = graph("perceive") if self.exported.has_system2 else None
         self._instruction = graph("instruction") if self.exported.max_bytes else None
-        self._read: OrderedDict[str, Arrays] = OrderedDict()
-        self._reading = Lock()
+        self._said = lru_cache(INSTRUCTIONS_KEPT)(self._read)
+        """what both systems read of an instruction"""
         self._noise = TorchNoise()
 
     # acting
@@ -139,28 +138,15 @@ class EnginePolicy:
         low, high = self._arrays["state_low"], self._arrays["state_high"]
         return self.statistics["state"].outside(state, low, high=high)
 
-    def normalised_state(self, observation: Observation) -> Float[np.ndarray, "s"]:
-        return (observation.state - self._arrays["state_shift"]) / self._arrays["state_scale"]
-
     @property
     def max_instruction_bytes(self) -> int | None:
         """Bytes of the longest instruction that the byte encoders read; None without them."""
         return self.exported.max_bytes or None
 
-    def _said(self, instruction: str) -> Arrays:
-        """What both systems read of an instruction."""
-        with self._reading:
-            if instruction in self._read:
-                self._read.move_to_end(instruction)
-                return self._read[instruction]
-            if self._instruction is not None:
-                read = self._instruction({"ids": np.array([byte_tokens(instruction)], np.int64)})
-            else:
-                read = self._embedded(instruction)
-            self._read[instruction] = read
-            while len(self._read) > INSTRUCTIONS_KEPT:
-                self._read.popitem(last=False)
-            return read
+    def _read(self, instruction: str) -> Arrays:
+        if self._instruction is None:
+            return self._embedded(instruction)
+        return self._instruction({"ids": np.array([byte_tokens(instruction)], np.int64)})
 
     def _embedded(self, instruction: str) -> Arrays:
         check_instruction(instruction, max_bytes=None)

@@ -244,7 +244,6 @@ class EpisodeWorker:
                 system2=options.system2,
                 refresh_every=evaluation.refresh_every,
                 instruction=instruction,
-                load_system2=partial(source.load_system2, runtime.system2_device or evaluation.device),
                 simulate_latency=options.simulate_latency,
                 **{**vars(runtime), "limits": evaluation.find_limits() or ""},
             )

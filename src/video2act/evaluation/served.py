@@ -13,7 +13,7 @@ from video2act.config import FrameConfig, PolicyConfig, System1Config
 from video2act.evaluation.report import SERVED
 from video2act.evaluation.sources import EvaluatedPolicy
 from video2act.files.run_folder import FrameSizes
-from video2act.interfaces import NoPlanError, Perceiver
+from video2act.interfaces import NoPlanError
 from video2act.serving.access import load_api_key
 from video2act.serving.contract import Contract
 from video2act.serving.remote_policy import RemotePolicy
@@ -116,9 +116,6 @@ class ServedSource:
 
     def load(self, device: str) -> EvaluatedPolicy:
         return self._system
-
-    def load_system2(self, device: str) -> Perceiver:
-        raise ValueError("a served policy brings its own System 2; choose system2='inline'")
 
     def close(self) -> None:
         if "_system" in vars(self):

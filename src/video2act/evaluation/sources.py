@@ -8,7 +8,7 @@ from video2act.config import PolicyConfig
 from video2act.engines.choice import load_policy
 from video2act.engines.policy import EnginePolicy
 from video2act.files.run_folder import STATISTICS_FILE, FrameSizes, load_config, load_frame_sizes, load_training_seeds
-from video2act.interfaces import DualSystem, Perceiver
+from video2act.interfaces import DualSystem
 from video2act.statistics import Statistics, load_statistics, names_of
 from video2act.types import Video
 
@@ -59,7 +59,6 @@ class PolicySource(Protocol):
         ...
 
     def load(self, device: str) -> EvaluatedPolicy: ...
-    def load_system2(self, device: str) -> Perceiver: ...
 
 
 @dataclass(frozen=True)
@@ -91,11 +90,6 @@ class RunFolder:
     def load(self, device: str) -> EvaluatedPolicy:
         return load_policy(self.path, self.engine, device=device)
 
-    def load_system2(self, device: str) -> Perceiver:
-        from video2act.system2 import load_system2
-
-        return load_system2(self.path, device)
-
 
 @dataclass(frozen=True)
 class LoadedPolicy:
@@ -122,11 +116,6 @@ class LoadedPolicy:
 
     def load(self, device: str) -> EvaluatedPolicy:
         return self.policy
-
-    def load_system2(self, device: str) -> Perceiver:
-        raise ValueError(
-            "System 2 in a process of its own is loaded from a run folder; evaluate the policy's run folder"
-        )
 
 
 def rendered_size(recorded: FrameSizes, chosen: int | None) -> tuple[int, int] | None:

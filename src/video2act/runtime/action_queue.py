@@ -5,8 +5,6 @@ with the action that is due by now: the `ceil(latency * rate)` actions before it
 there is no action: none is repeated or invented.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import Float
 
@@ -21,20 +19,6 @@ class UnsoundPlanError(ValueError):
     """A plan that must not be executed; the message says why."""
 
 
-@dataclass(frozen=True)
-class _Running:
-    chunk: ActionChunk
-
-    def index(self, now: float) -> int:
-        return round((now - self.chunk.observed_at) / self.chunk.period)
-
-    def covers(self, now: float) -> bool:
-        return 0 <= self.index(now) < len(self.chunk.actions)
-
-    def action(self, now: float) -> Float[np.ndarray, "a"]:
-        return self.chunk.actions[self.index(now)]
-
-
 class ActionQueue:
     """The newest plan, and the earlier ones that it overlaps with.
 
@@ -45,16 +29,12 @@ class ActionQueue:
     def __init__(self, overlap: Overlap = "replace", *, ensemble_decay: float = 0.01):
         self._overlap = overlap
         self._ensemble_decay = ensemble_decay
-        self._running: list[_Running] = []
+        self._running: list[ActionChunk] = []
         """oldest first"""
 
     def reset(self) -> None:
         """A new episode begins: nothing planned before may reach it."""
         self._running = []
-
-    @property
-    def newest(self) -> ActionChunk | None:
-        return self._running[-1].chunk if self._running else None
 
     def accept(self, chunk: ActionChunk, now: float) -> None:
         """Let a new plan take over at the moment `now`.
@@ -70,29 +50,25 @@ class ActionQueue:
                 "this plan was sent to the robot. Check the policy's weights and normalisation statistics, and what it "
                 "observed"
             )
-        new = _Running(chunk)
-        if not new.covers(now):
+        if chunk.action(now) is None:
             late_s, length_s = now - chunk.observed_at, len(chunk.actions) * chunk.period
             raise UnsoundPlanError(
                 f"a plan of {length_s:.3g} s arrived {late_s:.3g} s after its observation, when it was over. Plan a "
                 "longer horizon, or make planning faster"
             )
         is_averaged = self._overlap == "temporal_ensemble"
-        self._running = [*(old for old in self._running if is_averaged and old.covers(now)), new]
+        self._running = [*(old for old in self._running if is_averaged and old.action(now) is not None), chunk]
 
     def action(self, now: float) -> Float[np.ndarray, "a"] | None:
         """What is due at the moment `now`; None past the end of all plans."""
-        running = [plan for plan in self._running if plan.covers(now)]
-        if not running:
+        due = [action for plan in self._running if (action := plan.action(now)) is not None]
+        if not due:
             return None
         if self._overlap == "temporal_ensemble":
-            weights = np.exp(-self._ensemble_decay * np.arange(len(running)))
-            return np.average([plan.action(now) for plan in running], axis=0, weights=weights)
-        return running[-1].action(now)
+            return np.average(due, axis=0, weights=np.exp(-self._ensemble_decay * np.arange(len(due))))
+        return due[-1]
 
     def rest(self, now: float) -> Float[np.ndarray, "n a"] | None:
         """What the newest plan still holds from the moment `now` on; None if it is spent."""
-        if not self._running or not self._running[-1].covers(now):
-            return None
-        newest = self._running[-1]
-        return newest.chunk.actions[newest.index(now) :]
+        rest = self._running[-1].rest(now) if self._running else ()
+        return rest if len(rest) else None

@@ -21,7 +21,7 @@ from video2act.interfaces import (
     Observes,
     Policy,
 )
-from video2act.observations import camera_image, state_array
+from video2act.observations import state_array
 from video2act.runtime.freshness import Freshness
 from video2act.runtime.planner import check_continues
 from video2act.runtime.refresh import TIMES_KEPT
@@ -160,9 +160,7 @@ class DualPolicy:
             raise ValueError(f"the instruction of an observation is a sentence, got {observation.instruction!r}")
         state_array(observation, self._system.config)
         for use in self._uses:
-            height, width, _ = camera_image(observation, use.camera).shape
-            if problem := use.problem((height, width)):
-                raise ValueError(problem)
+            use.read(observation.images)
         self._slow_loop.check(observation)
         self._images.append(observation)
         if isinstance(self._system, Observes):

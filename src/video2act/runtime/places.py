@@ -28,9 +28,6 @@ REMOTE = ("ws://", "wss://")
 CONNECT_S = 10.0
 """for a connection that is made again, before the answer is waited for"""
 
-Connect = Callable[..., SlowLoop]
-"""address, spec, hang_timeout_s -> System 2 on another machine"""
-
 
 def check_where(system2: str) -> None:
     """Raises ValueError unless System 2 can work there."""
@@ -99,7 +96,6 @@ class System2Source:
     runtime: RuntimeConfig
     instruction: str = ""
     load_system2: Callable[[], Perceiver] | None = None
-    connect: Connect | None = None
 
     def start(self, system2: str, system: DualSystem, *, durations: Durations | None = None) -> SlowLoop:
         """The slow loop that `system2` names.
@@ -122,8 +118,6 @@ class System2Source:
         if not self.spec.streams:
             raise ValueError(f"there is no System 2 to run at system2={system2!r}; choose inline")
         if system2 != "process":
-            if self.connect is not None:
-                return self.connect(system2, self.spec, hang_timeout_s=hang_s)
             return self._connect(system2, system)
         build, instruction = self.load_system2, self.instruction
         if isinstance(system, LoadsSystem2):

@@ -37,7 +37,7 @@ from video2act.runtime.dual_policy import DualPolicy, Times, check_finished, che
 from video2act.runtime.executor import Executor, check_execute_steps
 from video2act.runtime.freshness import check_staleness_limit
 from video2act.runtime.guard import Guard
-from video2act.runtime.places import Connect, System2Source, check_given_loop
+from video2act.runtime.places import System2Source, check_given_loop
 from video2act.runtime.planner import InlinePlanner, Planner, ThreadPlanner
 from video2act.runtime.slow_loop import SlowLoop
 from video2act.runtime.virtual_clock import Durations, VirtualPlanner
@@ -84,7 +84,6 @@ class Runner:
         instruction: for the run that warms up a process; empty: one that the policy was trained on.
         load_system2: makes System 2 in a process: a function of a module, or a `functools.partial` of one. None: from
             the folder that the policy was loaded from.
-        connect: makes a slow loop from an address; None: one that asks `video2act serve --only system2`.
         simulate_latency: deliver both systems late, on the observations' clock.
         watch: sees every step: a `Watcher`, or several, such as `viz.rerun_log.RerunLog`.
         runtime: the fields of `RuntimeConfig`.
@@ -107,7 +106,6 @@ class Runner:
         relative_actions: tuple[str, ...] | None = None,
         instruction: str = "",
         load_system2: Callable[[], Perceiver] | None = None,
-        connect: Connect | None = None,
         simulate_latency: SimulatedLatency | None = None,
         watch: Watcher | Sequence[Watcher] = (),
         **runtime: Any,
@@ -131,7 +129,7 @@ class Runner:
         guard = self._make_guard(names, recorded.relative_actions if relative_actions is None else relative_actions)
         if isinstance(loaded, Policy):
             ours = {"system2": system2 != "inline", "refresh_every": refresh_every, "load_system2": load_system2}
-            check_finished(loaded, config, {**ours, "connect": connect})
+            check_finished(loaded, config, ours)
             contract = getattr(loaded, "contract", None)
             if execute_steps is None:
                 execute_steps = getattr(contract, "execute_steps", None)
@@ -150,12 +148,12 @@ class Runner:
                 streams = own.system2.streams if own.system2 and not is_blind else ()
                 spec = RefreshSpec(streams, own.refresh_every if refresh_every is None else refresh_every, own.fps)
                 check_staleness_limit(config, spec)
-                source = System2Source(spec, config, instruction, load_system2, connect)
+                source = System2Source(spec, config, instruction, load_system2)
                 system2 = source.start(system2, loaded, durations=self._durations)
                 self._ending.callback(system2.close)
             else:
                 ours = {"refresh_every": refresh_every, "instruction": instruction, "load_system2": load_system2}
-                ours |= {"connect": connect, "simulate_latency": simulate_latency}
+                ours |= {"simulate_latency": simulate_latency}
                 check_given_loop(config, ours)
             self.policy = DualPolicy(loaded, system2, cameras=() if is_blind else own.cameras, runtime=config)
         planner = self._make_planner()

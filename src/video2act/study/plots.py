@@ -15,7 +15,7 @@ BLUE, GREY = "#1f5fa8", "#888888"
 def draw(
     folder: Path, titles: Mapping[str, str], *, rates: Mapping[str, ArmRate], differences: Sequence[Difference]
 ) -> list[Path]:
-    """Write the plots; returns the svg files. A dot is a training seed, a bar the interval of the mean."""
+    """Write the plots; returns the png files. A dot is a training seed, a bar the interval of the mean."""
     arms = [(titles[arm], 100 * each.share, each.per_seed.values(), each.low, each.high) for arm, each in rates.items()]
     contrasts = [
         (f"{each.first}\n- {each.second}", 100 * each.difference, each.per_seed.values(), each.low, each.high)
@@ -53,4 +53,4 @@ def _draw(path: Path, rows: Sequence[tuple[Any, ...]], *, axis: str, zero: bool)
         with rc_context({"svg.hashsalt": "video2act"}):
             figure.savefig(content, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else None)
         write_bytes(path.with_suffix(f".{kind}"), content.getvalue())
-    return path.with_suffix(".svg")
+    return path.with_suffix(".png")

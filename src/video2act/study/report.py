@@ -45,7 +45,6 @@ from video2act.study.sections import (
     to_page,
     untested_in_words,
 )
-from video2act.viz.charts import Share, share_chart
 from video2act.viz.page import Page
 
 Records = Sequence[tuple[StudyJob, dict[str, Any]]]
@@ -108,7 +107,6 @@ def write_report(
         figures = draw(folder / "plots", titles, rates=rates, differences=[*([primary] if primary else []), *secondary])
         page = Page(config.name, config.question)
         to_page(page, [Section("", notice), sections[0]])
-        page.figure(share_chart([_share(titles[arm], rates[arm]) for arm in rates]), "Success and its interval")
         for figure in figures:
             page.figure(figure.read_bytes(), figure.stem)
         to_page(page, sections[1:])
@@ -299,8 +297,3 @@ def _compute(costs: dict[str, Any]) -> Section:
         f"{cut['seconds'] / 3600:.2f} hours, not counted in these numbers." * bool(cut["attempts"])
     )
     return Section("Compute", (f"{told} Machine: {machines}. Versions: {versions}.",))
-
-
-def _share(name: str, found: ArmRate) -> Share:
-    unknown = ", no interval" if found.low is None else ""
-    return Share(name, found.share, found.low, found.high, f"{100 * found.share:.0f} %{unknown}")

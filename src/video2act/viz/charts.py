@@ -34,9 +34,8 @@ class Share:
 
     name: str
     share: Number
-    low: Number | None
-    """None: no interval is known; the dot is hollow, without a bar"""
-    high: Number | None
+    low: Number
+    high: Number
     text: str = ""
     """beside it, such as the counts"""
 
@@ -125,12 +124,9 @@ def share_chart(shares: Sequence[Share]) -> str:
         y = top + _share_height(name) - 12
         drawn += [_text(line, 8, top + 18 + LINE * number) for number, line in enumerate(name)]
         drawn.append(_text(each.text, WIDTH - 16, y - 12, anchor="end", is_soft=True))
-        if each.low is None or each.high is None:
-            filled = "none"
-        else:
-            filled, bar = "var(--c0)", f"M{x(each.low):.1f} {y}H{x(each.high):.1f}"
-            drawn.append(f'<path d="{bar}" stroke="var(--c0)" stroke-width="5" opacity="0.35"/>')
-        drawn.append(f'<circle cx="{x(each.share):.1f}" cy="{y}" r="5" fill="{filled}" stroke="var(--c0)"/>')
+        bar = f"M{x(each.low):.1f} {y}H{x(each.high):.1f}"
+        drawn.append(f'<path d="{bar}" stroke="var(--c0)" stroke-width="5" opacity="0.35"/>')
+        drawn.append(f'<circle cx="{x(each.share):.1f}" cy="{y}" r="5" fill="var(--c0)" stroke="var(--c0)"/>')
         top += _share_height(name)
     return _svg(drawn, height, title="shares with their intervals")
 

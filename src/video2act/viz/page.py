@@ -11,7 +11,6 @@ from html import escape
 from pathlib import Path
 
 from video2act.files.atomic import write_text
-from video2act.viz.inline_svg import inline_svg
 
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 
@@ -111,8 +110,10 @@ class Page:
         """
         if isinstance(image, bytes) and image.startswith(b"\x89PNG"):
             shown = f'<img alt="{escape(caption)}" src="{_data("image/png", image)}">'
+        elif isinstance(image, str) and image.startswith("<svg"):
+            shown = image
         else:
-            shown = inline_svg(image if isinstance(image, str) else image.decode("utf-8", "replace"))
+            raise ValueError("a figure on a page is PNG, or SVG of `charts.py`; got other content")
         self._figure(shown, caption, is_wide=is_wide)
 
     def film(self, film: bytes, caption: str, *, is_wide: bool = False) -> None:

@@ -125,9 +125,8 @@ class RerunLog:
             self._recording.set_time("system1", sequence=self._plans)
             chunk = plan.chunk.actions
             self._log("plan/chunk", rr.Tensor(chunk.astype(np.float32), dim_names=["control step ahead", "action"]))
-        ahead = round((observation.time - plan.chunk.observed_at) / plan.chunk.period)
-        if 0 <= ahead < len(plan.chunk.actions):
-            self._numbers("plan/now", plan.chunk.actions[ahead], names="action")
+        if (due := plan.chunk.action(observation.time)) is not None:
+            self._numbers("plan/now", due, names="action")
         for name, value in (("held", decision.is_held), ("clamped", decision.is_clamped)):
             self._log(name, rr.Scalars(float(value)))
         for incident in decision.incidents:
