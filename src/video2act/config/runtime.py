@@ -2,8 +2,9 @@
 through."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from video2act.config.checks import CheckedConfig, NonNegative, Positive, check
 
@@ -64,6 +65,23 @@ USED_WITH = {
     "ensemble_decay": ("overlap", "temporal_ensemble"),
 }
 """field -> another one, and the value without which the first has no effect"""
+
+
+def without_effect(
+    config: RuntimeConfig,
+    fields: Sequence[str],
+    *,
+    given: Mapping[str, object] | None = None,
+    usual: Any = RuntimeConfig,
+) -> str:
+    """The names of options that somebody has set, of those that would have no effect.
+
+    Args:
+        fields: of the config; they are set where they differ from `usual`.
+        given: other options, with what was given for them.
+    """
+    names = [name for name, value in (given or {}).items() if value]
+    return ", ".join([*names, *(name for name in fields if getattr(config, name) != getattr(usual, name))])
 
 
 def data_margin(limits: str) -> float | None:

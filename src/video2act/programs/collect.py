@@ -30,6 +30,7 @@ from video2act.data.lerobot_tables import read_episodes
 from video2act.data.origin import check_origin
 from video2act.envs import expand_suites, has_expert, list_environments, make_environment, make_expert
 from video2act.envs.choices import check_choice
+from video2act.envs.registry import is_simulated
 from video2act.interfaces import Environment, EnvironmentSpec, Expert
 from video2act.progress import Bar
 from video2act.runtime.pool import LOCAL, Pool, num_workers, open_pool
@@ -76,9 +77,8 @@ def collect(env: str, out: Path | str, **options: Any) -> Collected:
     # before a worker starts: a name that cannot be recorded, such as one of your own environments, which has no expert
     tasks, known = expand_suites([env]), list_environments()
     demonstrated = [name for name in known if has_expert(name)]
-    families = {name.partition(":")[0] for name in known}
     for task in tasks:
-        if task not in known and (":" not in task or task.partition(":")[0] in families):
+        if task not in known and (":" not in task or is_simulated(task)):
             check_choice("environment", task, choices=known)
         elif task not in known:
             problem = f"{task!r} is an environment of your own, which has no scripted expert to record"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from video2act.clips import ImageHistory
 from video2act.config import PolicyConfig, RuntimeConfig, camera_and_lag
+from video2act.config.runtime import without_effect
 from video2act.frames import frame_uses
 from video2act.incidents import Incidents
 from video2act.interfaces import (
@@ -228,11 +229,9 @@ def check_finished(policy: Policy, config: RuntimeConfig, given: Mapping[str, ob
         given: other options of System 2, with what was given for them.
     """
     usual = policy.runtime if isinstance(policy, DualPolicy) else RuntimeConfig()
-    ignored = [name for name, value in given.items() if value]
-    ignored += [name for name in OF_SYSTEM2 if getattr(config, name) != getattr(usual, name)]
-    if ignored:
+    if names := without_effect(config, OF_SYSTEM2, given=given, usual=usual):
         raise ValueError(
-            f"{type(policy).__name__} brings its own System 2, so {', '.join(ignored)} would have no effect: leave it "
+            f"{type(policy).__name__} brings its own System 2, so {names} would have no effect: leave it "
             "out. Of a served policy the server has these options: `video2act serve --max-staleness-s ...`"
         )
     if config.overlap in ("rtc", "rtc_trained"):

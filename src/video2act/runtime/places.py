@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from video2act.config import RuntimeConfig, StreamConfig
+from video2act.config.runtime import without_effect
 from video2act.interfaces import DualSystem, KnowsSystem2, LoadsSystem2, Perceiver
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.process_loop import ProcessSlowLoop
@@ -65,11 +66,9 @@ def check_virtual(system2: str, runtime: RuntimeConfig) -> None:
 
 def check_used(system2: str, runtime: RuntimeConfig) -> None:
     """Raise ValueError for an option of System 2 that has no effect where it works."""
-    names = ("hang_timeout_s", "first_condition_timeout_s") * (system2 == "inline")
-    names += ("system2_device",) * (system2 != "process")
-    given = [name for name in names if getattr(runtime, name) != getattr(RuntimeConfig, name)]
-    if given:
-        raise ValueError(f"{', '.join(given)} would have no effect with system2={system2!r}; leave it out")
+    fields = ("hang_timeout_s", "first_condition_timeout_s") * (system2 == "inline")
+    if names := without_effect(runtime, fields + ("system2_device",) * (system2 != "process")):
+        raise ValueError(f"{names} would have no effect with system2={system2!r}; leave it out")
 
 
 def check_given_loop(runtime: RuntimeConfig, given: Mapping[str, object]) -> None:
@@ -78,12 +77,9 @@ def check_given_loop(runtime: RuntimeConfig, given: Mapping[str, object]) -> Non
     Args:
         given: other options of System 2, with what was given for them.
     """
-    names = [name for name, value in given.items() if value]
-    for name in ("system2_device", "hang_timeout_s", "first_condition_timeout_s"):
-        names += [name] * (getattr(runtime, name) != getattr(RuntimeConfig, name))
-    if names:
+    if names := without_effect(runtime, ("system2_device", "hang_timeout_s", "first_condition_timeout_s"), given=given):
         raise ValueError(
-            f"system2 is a slow loop that is there already, so {', '.join(names)} would have no effect; make the loop "
+            f"system2 is a slow loop that is there already, so {names} would have no effect; make the loop "
             "with them, or leave them out"
         )
 

@@ -18,7 +18,7 @@ from video2act.data import LeRobotDataset
 from video2act.data.seeds import recorded_seeds
 from video2act.envs import expand_suites, list_environments, num_scenes
 from video2act.envs.choices import check_choice
-from video2act.envs.registry import check_own
+from video2act.envs.registry import check_own, is_simulated
 from video2act.files.evaluation_folder import INFO_FILE, evaluations_below
 from video2act.files.run_folder import policy_fingerprint
 from video2act.presets import ANY_DATA
@@ -343,10 +343,8 @@ def _refuse(given: Plain, names: tuple[str, ...], where: str) -> None:
 
 def _check_environment(name: str) -> None:
     check_own(name)
-    listed = list_environments()
-    families = {each.partition(":")[0] for each in listed}
-    if name.partition(":")[0] in families and expand_suites([name]) == (name,):
-        check_choice("environment", name, choices=listed)
+    if is_simulated(name) and expand_suites([name]) == (name,):
+        check_choice("environment", name, choices=list_environments())
 
 
 def _check_scenes(config: StudyConfig, env: str, seen: Sequence[int]) -> None:
