@@ -8,6 +8,7 @@
 # make mikasa-venv   an environment for MIKASA-Robo, whose ball a served policy intercepts: examples/12_mikasa_intercept.py
 # make mutants   90 random small changes of the core: which does no test notice? About half an hour; not in CI
 # make docs   the documentation as a site in site/; make docs-serve shows it while you write
+# make clean   removes .venv, site, build and dist; what was trained and recorded, in runs/, stays
 # make wheel   a wheel in dist/, installed into a clean environment and tried
 # Each installs what it needs into .venv first.
 
@@ -124,4 +125,4 @@ browser:
 	done; sh scripts/install_packages.sh "The test of a report's page needs Chromium" chromium
 
 clean:
-	rm -rf .venv runs site build dist
+	rm -rf .venv site build dist

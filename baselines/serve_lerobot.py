@@ -74,7 +74,13 @@ def read_recipe(policy: Path, data: Path) -> Recipe:
 def _json(path: Path, what: str) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: {path.parent} is not {what}")
-    return json.loads(path.read_text())
+    try:
+        read = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid json ({error}); copy it again") from error
+    if not isinstance(read, dict) or (path.name == "info.json" and not isinstance(read.get("features"), dict)):
+        raise ValueError(f"{path} does not describe {what}; copy it again")
+    return read
 
 
 def _instructions(data: Path) -> tuple[str, ...]:

@@ -76,7 +76,11 @@ def record(out: Path, episodes: int) -> None:
             seen, _, _, _, info = environment.step(torch.as_tensor(action)[None])
             success = bool(info["success"].item())
         arrays: dict[str, Any] = {name: np.stack(values) for name, values in kept.items()}
-        np.savez_compressed(out / f"{seed:04d}.npz", success=success, instruction=world.LANGUAGE_INSTRUCTION, **arrays)
+        arrays |= {"success": success, "instruction": world.LANGUAGE_INSTRUCTION}
+        unfinished = out / "unfinished"  # an episode whose writing is interrupted does not count
+        with unfinished.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        unfinished.rename(out / f"{seed:04d}.npz")
         print(f"seed {seed}, {SPEEDS[seed % len(SPEEDS)]}: {'reached' if success else 'missed'}", flush=True)
 
 

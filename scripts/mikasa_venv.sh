@@ -3,8 +3,8 @@
 #
 #   scripts/mikasa_venv.sh FOLDER      FOLDER/bin/python, and FOLDER/mesa.env, to be sourced before it
 #
-# ManiSkill draws by Vulkan, on a CPU by Mesa's lavapipe, of which it needs version 24 or newer. Where the machine's is older
-# (Debian 12), the backport is unpacked into FOLDER/mesa; nothing is installed system-wide.
+# ManiSkill draws by Vulkan, on a CPU by Mesa's lavapipe, of which it needs version 24 or newer. On Debian 12,
+# whose own is older, the backport is unpacked into FOLDER/mesa; nothing is installed system-wide.
 set -e
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)
@@ -17,6 +17,11 @@ pip 'mani_skill==3.0.1' 'numpy<2' 'setuptools<81'
 pip --no-deps 'mikasa-robo-suite==1.0.0' openpi-client
 pip websockets msgpack
 [ -f "$folder/mesa.env" ] && exit 0
+if ! grep -q bookworm /etc/os-release; then
+	echo "note: this is no Debian 12, so the machine's own Vulkan driver draws: install Mesa's (mesa-vulkan-drivers), 24 or newer"
+	: > "$folder/mesa.env"
+	exit 0
+fi
 apt=$folder/apt
 mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$folder/mesa"
 # the machine's own mirror, with the suite of backports in place of the updates

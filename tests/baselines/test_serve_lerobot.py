@@ -85,8 +85,16 @@ def test_without_lerobot_it_says_where_to_run_it(
 ):
     monkeypatch.setitem(sys.modules, "lerobot", None)
     policy = write_policy(tmp_path / "policy")
+    for name, text in (("list", "[]"), ("cut", '{"fps": 1'), ("empty", "{}")):
+        (tmp_path / name / "meta").mkdir(parents=True)
+        (tmp_path / name / "meta" / "info.json").write_text(text)
+    (tmp_path / "list" / "config.json").write_text("[]")
     for words, complaint in (
         ([policy, "--data", recorded], "make baselines-venv"),
+        ([policy, "--data", tmp_path / "list"], "info.json does not describe a LeRobotDataset"),
+        ([policy, "--data", tmp_path / "empty"], "info.json does not describe a LeRobotDataset"),
+        ([policy, "--data", tmp_path / "cut"], "info.json is not valid json"),
+        ([tmp_path / "list", "--data", recorded], "config.json does not describe a policy that lerobot-train wrote"),
         ([policy, "--data", tmp_path], "is not a LeRobotDataset"),
         ([tmp_path, "--data", recorded], "is not a policy that lerobot-train wrote"),
     ):

@@ -47,6 +47,28 @@ def test_white_space_is_no_instruction_even_if_it_was_cached_once(tmp_path: Path
 
 
 class TestOneFolder:
+    @pytest.mark.parametrize(
+        ("damaged", "reason"),
+        [
+            ({"tokens": torch.tensor(1.0)}, "tokens of shape \\[\\], its reader expects"),
+            ({"tokens": torch.zeros(WIDTH)}, "tokens of shape \\[4\\]"),
+            ({"tokens": torch.zeros(2, 3, WIDTH)}, "tokens of shape \\[2, 3, 4\\]"),
+            ({"tokens": torch.zeros(0, WIDTH)}, "tokens of shape \\[0, 4\\]"),
+            ({"tokens": torch.zeros(3, WIDTH + 1)}, "tokens of shape \\[3, 5\\]"),
+            ({"words": torch.zeros(3, WIDTH)}, "tokens of shape None"),
+            ({"tokens": torch.zeros(3, WIDTH, dtype=torch.int64)}, "not finite, or of torch.int64"),
+            ({"tokens": torch.full((3, WIDTH), torch.nan)}, "numbers of 'tokens' that are not finite"),
+            ({"tokens": torch.zeros(3, WIDTH), "pooled": torch.tensor([torch.inf])}, "numbers of 'pooled'"),
+            ({"tokens": torch.zeros(3, WIDTH), "mask": torch.ones(7, dtype=torch.bool)}, "a mask of shape \\[7\\]"),
+            ({"tokens": torch.zeros(3, WIDTH), "mask": torch.ones(3)}, "torch.float32\\) for 3 tokens"),
+        ],
+    )
+    def test_a_damaged_embedding_is_refused(self, tmp_path: Path, damaged: dict[str, Tensor], reason: str):
+        """Only the width was compared: folders of embeddings are copied between machines."""
+        save_file(damaged, tmp_path / file_name("push"), metadata={"encoder": "1.0-float32"})
+        with pytest.raises(ValueError, match=rf"{file_name('push')} holds .*{reason}"):
+            TextEmbeddings(tmp_path, Encoder(1.0), width=WIDTH, missing="")("push")
+
     def test_a_new_sentence_is_not_written_beside_those_of_another_encoder(self, tmp_path: Path):
         TextEmbeddings(tmp_path, Encoder(1.0), width=WIDTH, missing="")("push")
         with pytest.raises(

@@ -147,11 +147,8 @@ class TextEmbeddings:
     def _read(self, path: Path) -> dict[str, Tensor]:
         found, embedding = _open(path)
         self._check_source(path, found)
-        if "tokens" not in embedding or embedding["tokens"].shape[-1] != self.width:
-            shape = list(embedding["tokens"].shape) if "tokens" in embedding else None
-            raise ValueError(
-                f"{path} holds tokens of shape {shape}, its reader expects a width of {self.width}; remove it"
-            )
+        if problem := _embedding_problem(embedding, self.width):
+            raise ValueError(f"{path} {problem}; remove it, or copy it again from where it was computed")
         return embedding
 
     def _check_source(self, path: Path, found: str) -> None:
@@ -212,6 +209,22 @@ class EmbeddingsOfAFamily(TextEmbeddings):
 def file_name(instruction: str) -> str:
     """The file of an instruction's embedding."""
     return f"{hashlib.sha256(instruction.encode()).hexdigest()[:32]}.safetensors"
+
+
+def _embedding_problem(embedding: dict[str, Tensor], width: int) -> str:
+    """Why it cannot be what an encoder said of one sentence: tokens [n width], and maybe a mask [n]."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in embedding.items()}
+    tokens = shapes.get("tokens", ())
+    if len(tokens) != 2 or tokens[0] == 0 or tokens[1] != width:
+        found = list(tokens) if "tokens" in shapes else None
+        return f"holds tokens of shape {found}, its reader expects one or more with a width of {width}"
+    if "mask" in shapes and (shapes["mask"] != tokens[:1] or embedding["mask"].dtype != torch.bool):
+        mask = embedding["mask"]
+        return f"holds a mask of shape {list(mask.shape)} ({mask.dtype}) for {tokens[0]} tokens, expected one of bools"
+    for name, tensor in embedding.items():
+        if name != "mask" and not (tensor.is_floating_point() and tensor.isfinite().all()):
+            return f"holds numbers of {name!r} that are not finite, or of {tensor.dtype}"
+    return ""
 
 
 def _num_bytes(embedding: dict[str, Tensor]) -> int:
