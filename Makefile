@@ -74,7 +74,7 @@ lint: dev
 	$(BIN)/pyright
 
 docs: .venv/docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open site/index.html"
 
 docs-serve: .venv/docs

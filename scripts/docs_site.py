@@ -11,7 +11,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from error_messages import expand  # noqa: E402
 
-PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md", "security.md": "SECURITY.md"}
+"""page -> the file beside `docs/` that it shows; in links, too"""
 
 
 def on_config(config: Any) -> Any:
@@ -26,6 +27,8 @@ def on_config(config: Any) -> Any:
 def on_files(files: Files, config: Any) -> Files:
     for page, source in PAGES.items():
         text = (ROOT / source).read_text().replace("](docs/", "](")
+        for other, name in PAGES.items():
+            text = text.replace(f"]({name}", f"]({other}")
         files.append(File.generated(config, page, content=text))
     return files
 

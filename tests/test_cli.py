@@ -10,10 +10,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,8 @@ from safetensors.torch import load_file, save_file
 
 from video2act import cli
 from video2act.config import PolicyConfig
+from video2act.config.paths import field_docs
+from video2act.config.study import StudyConfig
 from video2act.data import DatasetWriter, Episode, LeRobotDataset
 from video2act.normalize import Statistics
 from video2act.policy import Video2Act
@@ -578,3 +580,20 @@ class TestRunFolders:
     def test_nothing_is_no_number_of_things(self, option: str, refusal: Callable[..., str], run: Path):
         said = refusal("eval", run, "--env", PUSH, "--workers", 1, option, 0)
         assert "at least 1, got 0" in said
+
+
+def documented(cls: type) -> Iterator[tuple[str, str | None]]:
+    """Every value that an options class or a config holds, with the text below its field."""
+    docs, hints = field_docs(cls), get_type_hints(cls)
+    for field in fields(cls):
+        held = [each for each in (hints[field.name], *get_args(hints[field.name])) if is_dataclass(each)]
+        for below in held:
+            yield from documented(below)
+        if not held:
+            yield f"{cls.__name__}.{field.name}", docs.get(field.name)
+
+
+@pytest.mark.parametrize("options", [*(verb.options for verb in cli.VERBS.values()), PolicyConfig, StudyConfig])
+def test_every_option_has_a_text(options: type):
+    """`train --help` showed 30 options without one, `--num-steps` among them."""
+    assert [name for name, text in documented(options) if not text] == []

@@ -76,6 +76,36 @@ def test_the_first_table_repeats_the_contrasts():
         assert f"{mean} {interval}" in first
 
 
+PROBED = {  # of the tables in lookahead.md: the row's weights, and whether it looks ahead
+    "trained, past only": ("trained", False),
+    "trained, imagined": ("trained", True),
+    "random weights, past only": ("random", False),
+    "random weights, imagined": ("random", True),
+    "codec latents": ("latents", False),
+    "still clip, past only": ("still", False),
+    "still clip, imagined": ("still", True),
+    "the true future (ceiling)": ("future", False),
+    "blind": ("blind", False),
+}
+
+
+def test_the_table_of_the_probes_is_that_of_the_committed_results():
+    """A quarter of its interval ends were off by .001."""
+    page = (ROOT / "docs" / "lookahead.md").read_text()
+    (table,) = (each for each in evidence_plots.tables(page) if "codec latents" in {row[0] for row in each})
+    for column, name in enumerate(("moving_intercept", "moving_push", "push", "libero_object_130"), start=1):
+        rows = json.loads((ROOT / "studies" / "probes" / f"{name}.json").read_text())["rows"]
+        errors = {(row["weights"], row["looks_ahead"]): row["errors"] for row in rows}
+        for row in table[2:]:
+            found = errors[PROBED[row[0].strip("*")]]
+            stated = f"{sum(found) / len(found):.3f}"
+            if row[0] not in ("**trained, past only**", "blind"):
+                pairs = zip(found, errors["trained", False], strict=True)
+                _, low, high = evidence_plots.interval([one - first for one, first in pairs])
+                stated += f" ({low:+.3f} to {high:+.3f})"
+            assert row[column] == stated.replace("0.", "."), (name, row[0])
+
+
 def test_the_figures_of_the_page_exist_and_are_drawn():
     named = set(re.findall(r"images/(evidence_\w+\.svg)", PAGE))
     assert named == {path.name for path in (ROOT / "docs" / "images").glob("evidence_*.svg")}

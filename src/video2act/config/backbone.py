@@ -61,6 +61,7 @@ class BackboneConfig(CheckedConfig):
     """The CPU-sized video model, and where it is tapped. Trained by `train-video`, kept in the run folder."""
 
     name: Literal["tiny"] = "tiny"
+    """the network's"""
     feature_layers: FeatureLayers = (2,)
     """the blocks after which it is tapped, see `FeatureLayers`"""
     feature_join: FeatureJoin = "concatenate"
@@ -68,14 +69,19 @@ class BackboneConfig(CheckedConfig):
     feature_norm: FeatureNorm = "layer"
     """none, layer or modulated: how features are normalised, see `FeatureNorm`"""
     hidden: Width = 128
+    """width of a token"""
     depth: Layers = 4
+    """transformer blocks"""
     num_heads: CountingInt = 4
+    """attention heads of a block; they share `hidden`"""
     latent_channels: Width = 64
+    """channels of a latent"""
     patch_px: Pixels = 8
     """pixels a side that become one latent position"""
     frames_per_latent: CountingInt = 4
     """frames merged into one latent frame, after the first, which stands alone"""
     text_dim: TextWidth = 64
+    """width of the instruction's tokens"""
 
     def _check(self) -> None:
         layer, depth = self.feature_layers[-1], self.depth
@@ -95,18 +101,23 @@ class BackboneConfig(CheckedConfig):
 
 @dataclass(frozen=True)
 class ScratchConfig(CheckedConfig):
-    """A video model of Wan's networks that `train-video --preset small` trains from nothing; the defaults make 65
-    million parameters."""
+    """A video model of Wan's networks that `train-video --preset small` trains from nothing; the defaults make 67
+    million parameters, 14 of them the VAE's."""
 
     hidden: Width = 512
+    """width of a token"""
     depth: Layers = 12
+    """transformer blocks"""
     num_heads: CountingInt = 8
+    """attention heads of a block; they share `hidden`"""
     vae_width: Width = 32
     """channels of the VAE's first stage"""
     text_dim: Width = 256
+    """width of the instruction's tokens"""
     vae_steps: TrainingSteps = 20000
     """training steps of the VAE, before those of the transformer"""
     vae_learning_rate: Positive = 2e-4
+    """peak of the VAE's training"""
     vae: str = ""
     """a folder of such a model, whose VAE is taken instead of training one"""
 

@@ -36,7 +36,9 @@ class PolicyConfig(CheckedConfig):
     """A whole policy. Saved as `config.json`; with the weights it rebuilds the policy."""
 
     state_dim: Width
+    """numbers of the robot's state"""
     action_dim: Annotated[int, Between(0, 2**16)]
+    """numbers of an action"""
     fps: Positive
     """control steps per second of the data and of the robot"""
     cameras: Annotated[tuple[str, ...], Bound("must be at most 64", lambda cameras: len(cameras) <= 64)]
@@ -59,6 +61,7 @@ class PolicyConfig(CheckedConfig):
     """quantile: as min_max, but between the 1st and the 99th percentile, so that outliers do not count; identity:
     physical units. A state far outside the training range is clipped and reported as an incident, but for identity"""
     normalize_action: Literal["mean_std", "min_max", "quantile", "identity"] = "min_max"
+    """the same words as for the state"""
     normalize_floor: NonNegative = 0.01
     """smallest scale of a dimension, as a share of a typical one of its vector: a parked joint that trembles is not
     scaled up. 0: no floor"""

@@ -95,7 +95,9 @@ class SimulatedLatency(CheckedConfig):
     """How long each system takes on a virtual clock, seconds."""
 
     system1: NonNegative = 0.0
+    """of a plan"""
     system2: NonNegative = 0.0
+    """of a refresh"""
     jitter: NonNegative = 0.0
     """each duration is drawn evenly from its mean plus and minus this, and is never negative"""
 

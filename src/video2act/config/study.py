@@ -105,10 +105,12 @@ class ArmPlan(CheckedConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast(CheckedConfig):
-    """A difference that the study is about: success of `arm` less that of `than`."""
+    """A difference that the study is about."""
 
     arm: str
+    """the arm whose success is asked for"""
     than: str
+    """the arm whose success is taken from it"""
     goal_points: float | None = None
     """the difference that was hoped for, in percentage points; it is printed beside the result"""
     why: str = ""
@@ -127,6 +129,7 @@ class Scenes(CheckedConfig):
     """The evaluation seeds, which all arms share. They must not be those of demonstrations."""
 
     seed: Seed = 3000
+    """the first one"""
     episodes: CountingInt = 50
     """per environment"""
 
@@ -138,6 +141,7 @@ class Slice(CheckedConfig):
     arms: tuple[str, ...] = ()
     """all, if left out"""
     seeds: tuple[Seed, ...] = ()
+    """all, if left out"""
     changes: Plain = field(default_factory=dict)
     """fields of the study to change, by their paths: `datasets.demos.collect.episodes: 10`"""
 
@@ -147,12 +151,17 @@ class StudyConfig(CheckedConfig):
     """The content of a study's yaml file."""
 
     name: Annotated[str, Bound("must be letters, digits and _", lambda name: bool(re.fullmatch(NAME, name)))]
+    """of the study"""
     question: str = ""
+    """what the study asks; heads its report"""
     env: tuple[str, ...]
+    """environments of the evaluations"""
     datasets: dict[str, DatasetPlan] = field(default_factory=dict)
+    """name -> what is recorded, labelled or there"""
     data: tuple[str, ...] = ()
     """names of the datasets that arms are trained on"""
     video_models: dict[str, VideoModelPlan] = field(default_factory=dict)
+    """name -> what is trained, or there"""
     video_model: str = ""
     """the name of the one that arms use"""
     training: Plain = field(default_factory=dict)
@@ -160,13 +169,17 @@ class StudyConfig(CheckedConfig):
     evaluate: Plain = field(default_factory=dict)
     """fields of `eval` for every arm"""
     arms: dict[str, ArmPlan]
+    """name -> its differences"""
     seeds: tuple[Seed, ...]
     """training seeds, which all arms share"""
     scenes: Scenes = field(default_factory=Scenes)
+    """of every evaluation"""
     primary: Contrast
     """named before the run, printed first"""
     secondary: tuple[Contrast, ...] = ()
+    """the others; their p are corrected together (Holm)"""
     slices: dict[str, Slice] = field(default_factory=dict)
+    """name -> a smaller form, for `--slice`"""
 
     def _check(self) -> None:
         for what, names in (("a dataset", self.datasets), ("a video model", self.video_models), ("an arm", self.arms)):

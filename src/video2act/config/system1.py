@@ -36,16 +36,19 @@ class DenoisingConfig(CheckedConfig):
     """How actions are noised in training and denoised in sampling; the schedules are those of diffusers."""
 
     schedule: Literal["flow_matching", "ddpm"] = "flow_matching"
+    """how noise and actions are mixed: linearly (rectified flow, arXiv 2209.03003), or as in DDPM (arXiv 2006.11239)"""
     prediction: Literal["sample", "epsilon", "velocity"] = "sample"
     """what the network outputs: the clean actions, or (flow matching) noise - actions. epsilon, the noise, is for
     checkpoints of the released code: the first denoising step divides its errors by 0.007, so none is trained here"""
     num_steps: Annotated[int, Between(1, 1000)] = 5
     """denoising steps per chunk"""
     num_train_timesteps: Annotated[int, Between(1, 10**5)] = 1000
+    """noise levels that training tells apart"""
     noise_shift: Positive = 1.0
     """training draws noise levels from `s u / (1 + (s - 1) u)`, u uniform (arXiv 2403.03206); above 1, more of them are
     high, where the conditions decide"""
     loss: Literal["mse", "smooth_l1"] = "mse"
+    """squared error, or the one that large errors weigh less in"""
     noise_draws: Annotated[int, Between(1, 1000)] = 1
     """noise levels drawn per training sample; they share the projected conditions, so extra draws are cheap"""
 
@@ -75,7 +78,9 @@ class DitConfig(CheckedConfig):
     sinusoid_activation: Literal["gelu", "silu"] = "gelu"
     """between the two layers that read those sinusoids"""
     state_adaptor: str = "mlp2x_gelu"
+    """layers from the state to a token: `mlpNx_gelu`, N from 1 to 9"""
     action_adaptor: str = "mlp1x_gelu"
+    """the same from an action to a token"""
     pools_text: bool = True
     """the mean of the instruction's tokens is added to the state token; RDT-1B only attends to the text"""
     num_text_positions: NonNegativeInt = 0
@@ -114,9 +119,11 @@ class System1Config(CheckedConfig):
     """The fast system: encoders of text and image, and the action diffusion transformer."""
 
     hidden: Width = 128
+    """width of a token"""
     depth: Annotated[int, Between(0, 256)] = 4
     """blocks; even ones attend to text, odd ones to image and video (RDT-1B)"""
     num_heads: Width = 4
+    """attention heads of a block; they share `hidden`"""
     text_dim: TextWidth = 64
     """width of the small text encoder that is trained along; unused with `text_encoder`"""
     image_channels: Width = 16

@@ -57,6 +57,7 @@ class FilterConfig(CheckedConfig):
     """What is kept of a stream before it is compressed (paper section 3.2)."""
 
     name: FilterName = "none"
+    """boundaries: sobel, scharr, laplacian; motion: temporal_bandpass, moft; none"""
     low_hz: float | None = None
     """temporal_bandpass: lowest frequency kept, on the time axis of the grid it filters; null: the lowest above 0, so
     that only what stands still is dropped"""
@@ -88,8 +89,11 @@ class FormerConfig(CheckedConfig):
     """What turns a stream's features into tokens."""
 
     num_tokens: Width = 8
+    """tokens that the stream gives"""
     depth: Layers = 1
+    """blocks"""
     num_heads: Width = 4
+    """attention heads of a block"""
     kind: Literal["resampler", "projection", "frame_resampler", "constant"] = "resampler"
     """resampler: learned queries that read the whole clip; projection: every feature becomes a token (num_tokens and
     depth have no effect); frame_resampler: the released code's former, whose queries belong to one frame each;
@@ -141,7 +145,9 @@ class StreamConfig(CheckedConfig):
     """One way of looking: which frames, how large, what is kept, how it is compressed."""
 
     name: str
+    """of the stream, in options and maps"""
     camera: str
+    """that it looks through"""
     num_frames: Annotated[int, Between(1, 10**4)]
     """frames of a clip, newest last"""
     stride: Annotated[int, Between(1, 10**4)]

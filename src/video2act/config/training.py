@@ -23,6 +23,7 @@ class OptimizationConfig(CheckedConfig):
     """What every training has in common. Budgets are steps, not seconds: a slow machine learns the same."""
 
     num_steps: TrainingSteps = 1000
+    """training steps"""
     batch_size: CountingInt = 32
     """samples per process and step; with gradient accumulation, per part of a step. With N processes the same number of
     steps sees N times the samples, at the same learning rate"""
@@ -31,7 +32,9 @@ class OptimizationConfig(CheckedConfig):
     warmup_steps: TrainingSteps = 50
     """steps until the peak; the first of them has a rate of 0"""
     weight_decay: NonNegative = 1e-2
+    """of AdamW"""
     max_grad_norm: Positive = 1.0
+    """longer gradients are scaled down to this norm"""
     ema_power: NonNegative = 0.75
     """EMA decay is 1 - (1 + step) ** -ema_power"""
     mixed_precision: Literal["auto", "no", "bf16"] = "auto"
@@ -45,6 +48,7 @@ class OptimizationConfig(CheckedConfig):
     """stop after this time, counted from the start of the command, with a checkpoint to resume from, and exit code 75;
     0: no limit. For machines that are lent for a while"""
     seed: Seed = 0
+    """of what a training draws: its samples, noise and new weights"""
     frames_gib: Positive = 4.0
     """memory for decoded frames in GiB, for each process of a training with its workers. Episodes that do not fit are
     read from their files for each batch, with the same result"""

@@ -62,7 +62,8 @@ def open_datasets(
         paths: folders or Hugging Face repo ids.
         episodes: the episodes to use of EACH dataset; None: all.
         embodiments: the name in `EMBODIMENTS` of each dataset's robot; None: all have the same robot.
-        state, action: as for `open_dataset`, the same for all.
+        state: as for `open_dataset`, the same for all.
+        action: likewise.
     Raises:
         FileNotFoundError, DatasetError: one of them cannot be read, or two do not go together.
         ValueError: no path; a dataset twice; an episode that does not exist; an embodiment that is unknown, or of
