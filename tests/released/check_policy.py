@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from check_parts import FILTER, POLICY
+from released_checkpoint import as_video
 from released_defects import filter_of, known_schedule, known_selection
 from torch import Tensor, nn
 from wan_features import WanFeatures, load_wan, with_lora
@@ -27,7 +28,6 @@ from video2act.types import Conditions, Tokens, Video, concatenate
 from video2act_released.config import Sources, former_config, horizon, system1_config
 from video2act_released.convert import without_video_model
 from video2act_released.streams import (
-    RELEASED_FPS,
     Latents,
     extraction_of,
     latents_of,
@@ -54,8 +54,9 @@ class Rebuilt(nn.Module):
     ):
         super().__init__()
         self.report, self.video = report, golden.description.get("video_config", {})
-        self.settings = known_schedule(known_selection(golden.description["config"], report), report)
-        self.has_schedule = "noise_scheduler" in self.settings or "noise_scheduler" not in golden.description["config"]
+        asked = known_selection(golden.description["config"], report)
+        self.settings = known_schedule(asked, report)
+        self.has_schedule = self.settings == asked
         state = self._policy_alone(state, golden.path)
         check_structure(state, self.settings, source=golden.path.name)
         self.streams = stream_names(self.settings)
@@ -107,7 +108,7 @@ class Rebuilt(nn.Module):
 
     def _latents(self, stream: str, tensors: dict[str, Tensor]) -> Latents:
         num_latents = _latents(tensors, source_of(stream, self.settings)).shape[2]
-        return latents_of(stream, self.settings, video=self.video, num_latents=num_latents)
+        return latents_of(stream, self.settings, video=as_video(self.video), num_latents=num_latents)
 
     def _system1_config(self, state: dict[str, Tensor], norm: str, prediction: str) -> System1Config:
         config = system1_config(state, self.settings, sources=Sources(text="none", image="none"), num_images=1)
@@ -121,7 +122,7 @@ class Rebuilt(nn.Module):
         self.wan.context = context
         joined = []
         for stream in self.streams:
-            shown, fps = self.shown[stream], float(self.video.get("fps", RELEASED_FPS))
+            shown, fps = self.shown[stream], as_video(self.video).fps
             latents = show(Video(_latents(tensors, shown.source), fps), shown.frames, size=shown.size)
             word = (extraction or {}).get(stream, extraction_of(stream, self.settings))
             keep = filter_of(word, self.video, fps, shown.frames, self.report)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rdt_checkpoint import DEPTH, HEADS, HIDDEN, HORIZON, random_tensors, rdt_shapes
+from video2act_released.settings import Model, VideoSettings, read
 
 FEATURES = 48
 
@@ -122,3 +123,12 @@ def settings_yaml(
             },
         },
     }
+
+
+def as_model(plain: dict[str, Any]) -> Model:
+    """The yaml's model section, as it is read."""
+    return read(Model, plain, where="task.yaml")
+
+
+def as_video(plain: dict[str, Any]) -> VideoSettings:
+    return read(VideoSettings, plain, where="task.yaml")

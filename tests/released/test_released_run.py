@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from released_checkpoint import FEATURES, released_state, settings_yaml, write_layout
+from released_checkpoint import FEATURES, as_model, as_video, released_state, settings_yaml, write_layout
 from safetensors.torch import load_file
 
 from golden import DEFAULT
@@ -314,8 +314,9 @@ def test_every_tensor_of_the_real_size_has_its_place(variant: str):
     streams["raw_stream"]["video_size"], streams["motion_stream"]["video_size"] = [480, 832], [224, 224]
     streams["motion_stream"]["num_frames"] = 61
     backbone = BackboneConfig(feature_layers=(1,), hidden=3072, depth=1, num_heads=24)
-    check_structure(state, model, source=variant)
-    config = policy_config(state, model, video=model["video"], backbone=backbone, sources=Sources(), robot=Robot())
+    settings, video = as_model(model), as_video(model["video"])
+    check_structure(state, settings, source=variant)
+    config = policy_config(state, settings, video=video, backbone=backbone, sources=Sources(), robot=Robot())
     assert (config.horizon, config.system1.hidden, config.system1.depth, config.system1.num_heads) == (64, 2048, 28, 32)
     assert config.system1.text_encoder is not None
     assert config.system1.text_encoder.width == 4096

@@ -17,24 +17,24 @@ policy.
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from video2act import config as configs
 from video2act.config import PolicyConfig, PretrainedBackboneConfig
-from video2act.config.files import read_plain
 from video2act.files.atomic import write_text
 from video2act.files.run_folder import CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FILE
 from video2act.files.video_model import BACKBONE_FILE
 from video2act.files.weights import save_weights
-from video2act.interop.checkpoints import find_checkpoint, read_checkpoint
+from video2act.interop.checkpoints import check_numbers, find_checkpoint, read_checkpoint
 from video2act.interop.rdt import silent_tensors
 from video2act.policy import Video2Act
 from video2act.statistics import Statistics, statistics_to_json
 from video2act.system2.backbones import AnyConfig, load_video_model
 from video2act_released.config import NUM_STATE, Robot, Sources, policy_config
+from video2act_released.settings import read_settings
 from video2act_released.structure import check_structure
 from video2act_released.weights import policy_names, rename
 
@@ -70,6 +70,7 @@ def convert_released(
     """
     file = find_checkpoint(checkpoint, ema)
     state = without_video_model(read_checkpoint(file), file)
+    check_numbers(state, source=file)
     model, video = read_settings(settings)
     check_structure(state, model, source=str(file))
     backbone, backbone_weights = read_video_model(video_model, feature_layer)
@@ -129,34 +130,6 @@ def without_video_model(state: Mapping[str, Tensor], source: Path) -> dict[str, 
             "model first and convert with that model"
         )
     return {name: tensor for name, tensor in state.items() if not name.startswith(prefix)}
-
-
-def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The model's and the video's section of the released yaml (or json).
-
-    Raises:
-        FileNotFoundError, ValueError: the file is missing, or is no such yaml.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; name the yaml that the checkpoint was trained with")
-    content = read_plain(path)
-    model, video = section(content, "noise_scheduler"), section(content, "motion_extraction") or {}
-    if model is None:
-        raise ValueError(f"{path} has no section with noise_scheduler; it is not a config of the released code")
-    # the yaml of a single stream may have no filters
-    return model, video | (content.get("framepack") or {})
-
-
-def section(content: Any, word: str) -> dict[str, Any] | None:
-    """The first object, however deep, that has a field of that name."""
-    if isinstance(content, dict):
-        if word in content:
-            return content
-        for value in content.values():
-            found = section(value, word)
-            if found is not None:
-                return found
-    return None
 
 
 def unit_statistics() -> dict[str, Statistics]:
