@@ -1,5 +1,6 @@
 import json
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 
 from golden import DEFAULT
 from pretrained_folders import make_siglip_folder, make_t5_folder
-from published_models import write_wan22
+from published_models import DEPTH, write_wan22
 from rdt_checkpoint import HORIZON
 from video2act.clips import FrameHistory, ImageHistory
 from video2act.config import BackboneConfig, StreamConfig
@@ -20,6 +21,7 @@ from video2act.policy import Video2Act
 from video2act.system2.backbones import make_backbone, save_video_model
 from video2act.types import Observation, VideoCondition
 from video2act_released import config as released_config
+from video2act_released import convert as convert_module
 from video2act_released.__main__ import main
 from video2act_released.config import Robot, Sources, policy_config
 from video2act_released.convert import convert_released, policy_weights, unit_statistics
@@ -46,6 +48,20 @@ def sources(tmp_path: Path) -> Sources:
         text=str(make_t5_folder(tmp_path / "t5")),
         image=str(make_siglip_folder(tmp_path / "siglip", image_px=384, patch_px=192)),
     )
+
+
+@pytest.fixture
+def wan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where its text embeddings go
+    return write_wan22(tmp_path / "wan", num_attention_heads=FEATURES // 12)
+
+
+def wan_yaml() -> dict[str, Any]:
+    """With frames that are whole tokens of Wan."""
+    plain = settings_yaml()
+    for stream, size in (("raw_stream", [32, 64]), ("motion_stream", [32, 32])):
+        plain["model"]["dual_stream_framepack"][stream]["video_size"] = size
+    return plain
 
 
 @pytest.fixture
@@ -144,16 +160,57 @@ class TestTheRun:
         run = convert(checkpoint, tmp_path / "run", settings, video_model, sources=sources)
         assert [stream.former.kind for stream in acting(run)] == [kind] * len(streams)
 
-    def test_over_wan_as_published(self, tmp_path: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where its text embeddings go
-        wan = write_wan22(tmp_path / "wan", num_attention_heads=FEATURES // 12)
-        plain = settings_yaml()
-        for stream, size in (("raw_stream", [32, 64]), ("motion_stream", [32, 32])):
-            plain["model"]["dual_stream_framepack"][stream]["video_size"] = size
+    def test_over_wan_as_published(self, tmp_path: Path, wan: Path, sources: Sources):
         checkpoint = write_layout("file", tmp_path, released_state())
-        run = convert(checkpoint, tmp_path / "run", write_yaml(tmp_path, plain), wan, sources=sources)
+        run = convert(checkpoint, tmp_path / "run", write_yaml(tmp_path, wan_yaml()), wan, sources=sources)
         assert not [name for name in load_file(run / "model.safetensors") if name.startswith("system2.backbone.")]
         acting(run)
+
+    def test_a_video_model_named_by_a_relative_folder_is_found_from_everywhere(
+        self, tmp_path: Path, wan: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch
+    ):
+        """The folder stood in the config as it was typed: elsewhere it was not found, or was a stranger's repo."""
+        checkpoint, settings = (
+            write_layout("file", tmp_path, released_state()),
+            write_yaml(tmp_path, wan_yaml()),
+        )
+        monkeypatch.chdir(tmp_path)
+        run = convert(checkpoint, tmp_path / "run", settings, Path("wan"), sources=sources)
+        monkeypatch.chdir("/")
+        assert Video2Act.load(run).config.system2.backbone.source == str(wan)  # type: ignore[union-attr]
+        wan.rename(tmp_path / "moved")
+        with pytest.raises(FileNotFoundError, match=r"config\.json, system2\.backbone\.source: .*wan is not a folder"):
+            Video2Act.load(run)
+
+    def test_a_lora_of_the_video_model_is_added_when_the_policy_is_loaded(
+        self, tmp_path: Path, wan: Path, sources: Sources
+    ):
+        """It was refused, whatever the video model; and a yaml with one was converted without it."""
+        lora, generator = {}, torch.Generator().manual_seed(0)
+        for block, attention, layer in product(range(DEPTH), ("self_attn", "cross_attn"), "qkvo"):
+            prefix = f"wan_transformer.model.blocks.{block}.{attention}.{layer}.lora_"
+            lora |= {f"{prefix}A.weight": torch.randn(2, FEATURES, generator=generator)}
+            lora |= {f"{prefix}B.weight": torch.randn(FEATURES, 2, generator=generator)}
+        tuned, plain = wan_yaml(), wan_yaml()
+        tuned["framepack"] = {"train_lora": {"enabled": True, "rank": 2, "alpha": 6}}
+        loaded = []
+        for name, state, settings in (("tuned", lora, tuned), ("plain", {}, plain)):
+            folder = tmp_path / name
+            checkpoint = write_layout("file", folder, released_state() | state)
+            run = convert(checkpoint, folder / "run", write_yaml(folder, settings), wan, sources=sources)
+            acting(run)
+            loaded.append(Video2Act.load(run).state_dict())
+        changed = {name for name in loaded[0] if not torch.equal(loaded[0][name], loaded[1][name])}
+        found = "system2.backbone.transformer.blocks.0.attn2.to_out.0.weight"
+        # one block runs
+        kinds = ("to_q", "to_k", "to_v", "to_out.0")
+        assert changed == {
+            f"system2.backbone.transformer.blocks.0.{attention}.{kind}.weight"
+            for attention, kind in product(("attn1", "attn2"), kinds)
+        }
+        down, up = (lora[f"wan_transformer.model.blocks.0.cross_attn.o.lora_{half}.weight"] for half in "AB")
+        sum_of_both = (loaded[1][found].float() + 3.0 * up @ down).to(loaded[1][found].dtype)
+        assert torch.equal(loaded[0][found], sum_of_both)
 
     @pytest.mark.parametrize("is_dual", [True, False])
     def test_over_chosen_and_resized_latents(
@@ -198,6 +255,32 @@ class TestTheRun:
         # 25 frames a second, 6.25 latents: their 16 Hz
         assert (motion["low_hz"], motion["high_hz"]) == (pytest.approx(6.25 / 16), pytest.approx(7 * 6.25 / 16))
 
+    @pytest.mark.parametrize("name", ["model.safetensors", "instructions.json", "training.json"])
+    def test_a_folder_that_is_in_use_is_not_written_into(
+        self, tmp_path: Path, yaml_file: Path, video_model: Path, name: str
+    ):
+        """A conversion wrote over weights without a question, and left the other policy's files beside its own."""
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / name).write_text("precious")
+        checkpoint = write_layout("file", tmp_path, released_state())
+        with pytest.raises(FileExistsError, match=f"run/{name} exists; choose another folder"):
+            convert(checkpoint, tmp_path / "run", yaml_file, video_model)
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [name]
+
+    def test_what_could_not_be_written_whole_is_not_there(
+        self, tmp_path: Path, yaml_file: Path, video_model: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Config and statistics came before the weights, so a full disk left half a policy."""
+
+        def full(*_: object) -> None:
+            raise OSError("the disk is full")
+
+        monkeypatch.setattr(convert_module, "save_weights", full)
+        checkpoint = write_layout("file", tmp_path / "checkpoint", released_state())
+        with pytest.raises(OSError, match="the disk is full"):
+            convert(checkpoint, tmp_path / "runs" / "run", yaml_file, video_model)
+        assert not list((tmp_path / "runs").iterdir())
+
 
 class TestCommand:
     def run(self, monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
@@ -219,6 +302,43 @@ class TestCommand:
         config = Video2Act.load(tmp_path / "run").config
         assert (config.fps, config.system1.dit.norm) == (20.0, "rms")
         assert config.cameras == (*(f"{camera}@1" for camera in CAMERAS), *CAMERAS)
+
+    def test_it_says_which_streams_the_policy_does_not_see(
+        self, tmp_path: Path, video_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ):
+        """Both yamls of the released code ask for formers without layers, and nobody was told what that means."""
+        checkpoint = write_layout("file", tmp_path, released_state("depth0"))
+        settings = write_yaml(tmp_path, settings_yaml(formers="depth0"))
+        options = f"--settings {settings} --video-model {video_model} --feature-layer 1".split()
+        self.run(monkeypatch, checkpoint, "--out", tmp_path / "run", *options)
+        printed = capsys.readouterr().out
+        assert "note: the policy does not see the stream 'spatial': its former has no layers" in printed
+        assert "note: the policy does not see the stream 'motion'" in printed
+
+    @pytest.mark.parametrize("cameras", [(), ("cam_high",), ("cam_high", "right"), tuple("abcd")])
+    def test_other_than_three_cameras_are_refused(
+        self,
+        tmp_path: Path,
+        yaml_file: Path,
+        video_model: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        cameras: tuple[str, ...],
+    ):
+        """One or two gave a policy whose images stood at wrong positions, none a ZeroDivisionError."""
+        checkpoint = write_layout("file", tmp_path, released_state())
+        options = (
+            "--out",
+            tmp_path / "run",
+            "--settings",
+            yaml_file,
+            "--video-model",
+            video_model,
+            "--cameras",
+            *cameras,
+        )
+        with pytest.raises(SystemExit, match=rf"ValueError: cameras=\[.*\] are {len(cameras)}: .* always has 3, head"):
+            self.run(monkeypatch, checkpoint, *options, "--cameras", *cameras)
+        assert not (tmp_path / "run").exists()
 
     def test_what_cannot_be_read_is_told_in_one_line(
         self, tmp_path: Path, yaml_file: Path, video_model: Path, monkeypatch: pytest.MonkeyPatch
@@ -259,7 +379,28 @@ class TestRefused:
                 ],
                 id="a video model of another width",
             ),
-            pytest.param({LORA: torch.zeros(4, 48)}, ["holds 1 LoRA tensors of the video model"], id="LoRA"),
+            pytest.param(
+                {LORA: torch.zeros(4, 48)}, ["holds 1 LoRA tensors", "no train_lora"], id="LoRA, not in the yaml"
+            ),
+            pytest.param(
+                {"model.blocks.1.attn.qkv.weight": torch.full((96, 32), float("nan"))},
+                ["pytorch_model.bin: model.blocks.1.attn.qkv.weight holds numbers that are not finite"],
+                id="NaN",
+            ),
+            pytest.param(
+                {"model.x_pos_embed": torch.tensor(1.0), "lang_adaptor.0.weight": torch.zeros(3)},
+                [
+                    "pytorch_model.bin does not",
+                    "model.x_pos_embed is [], expected 3 axes",
+                    "lang_adaptor.0.weight is [3], expected 2",
+                ],
+                id="other axes",
+            ),
+            pytest.param(
+                {"model.img_cond_pos_embed": torch.zeros(1, 25, 32)},
+                ["cannot be shared out among 6 images"],
+                id="images",
+            ),
             pytest.param(None, ["not a checkpoint of the released code"], id="another kind of checkpoint"),
         ],
     )
@@ -296,6 +437,47 @@ class TestRefused:
         checkpoint = write_layout("file", tmp_path, released_state())
         with pytest.raises(ValueError, match=message):
             convert(checkpoint, tmp_path / "run", tmp_path / "other.yaml", video_model)
+
+
+class TestVideoModel:
+    @pytest.mark.parametrize("name", ["nowhere", "models/wan22", "empty"])
+    def test_what_is_no_folder_of_one_is_refused(self, tmp_path: Path, yaml_file: Path, name: str):
+        """A name that is no folder was written into the run folder, to be looked for at the Hub."""
+        (tmp_path / "empty").mkdir()
+        checkpoint = write_layout("file", tmp_path, released_state())
+        with pytest.raises(FileNotFoundError, match=f"{name} is no folder of a video model"):
+            convert(checkpoint, tmp_path / "run", yaml_file, tmp_path / name)
+
+    @pytest.mark.parametrize(
+        ("settings", "tensors", "message"),
+        [
+            ({"enabled": True, "rank": 4}, {}, "train_lora.enabled: true, but .*pytorch_model.bin holds no LoRA"),
+            ({"enabled": True, "rank": 4}, {LORA: torch.zeros(4, 48)}, "and .*lora_B.weight are no LoRA of .*rank: 4"),
+            (
+                {"enabled": True, "rank": 8},
+                {LORA: torch.zeros(4, 48), LORA.replace("_A", "_B"): torch.zeros(48, 4)},
+                "are no LoRA of the yaml's train_lora.rank: 8",
+            ),
+            (
+                {"enabled": True, "rank": 4},
+                {LORA: torch.zeros(4, 48), LORA.replace("_A", "_B"): torch.zeros(48, 4)},
+                "holds a LoRA of Wan 2.2, but .* is a tiny video model",
+            ),
+        ],
+    )
+    def test_a_lora_that_is_not_as_the_yaml_says_is_refused(
+        self,
+        tmp_path: Path,
+        video_model: Path,
+        settings: dict[str, Any],
+        tensors: dict[str, torch.Tensor],
+        message: str,
+    ):
+        """A yaml with a LoRA and a checkpoint without one made a policy over the video model as it was before."""
+        plain = settings_yaml() | {"framepack": {"train_lora": settings}}
+        checkpoint = write_layout("file", tmp_path, released_state() | tensors)
+        with pytest.raises(ValueError, match=message):
+            convert(checkpoint, tmp_path / "run", write_yaml(tmp_path, plain), video_model)
 
 
 REAL = json.loads((DEFAULT / "state_dict_keys_real.json").read_text())

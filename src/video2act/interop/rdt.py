@@ -85,10 +85,11 @@ def rename(
     names = {ours: theirs for ours, theirs in biases.items() if ours in own} | dict(names)
     both = {ours: f"{theirs} (here {ours})" for ours, theirs in names.items()}
     expected = shapes_of({both[ours]: tensor for ours, tensor in own.items() if ours in names})
-    found = {both[ours]: _shape(ours, state[theirs], own.get(ours)) for ours, theirs in names.items() if theirs in state}
+    there = {ours: state[theirs] for ours, theirs in names.items() if theirs in state}
+    found = {both[ours]: _shape(ours, tensor, own.get(ours)) for ours, tensor in there.items()}
     found |= shapes_of({name: state[name] for name in set(state) - set(names.values()) - unread})
     check_fit(expected, found, source=source)  # before a tensor is copied
-    return {ours: state[theirs].reshape(own[ours].shape).float() for ours, theirs in names.items()}
+    return {ours: tensor.reshape(own[ours].shape).float() for ours, tensor in there.items()}
 
 
 def silent_tensors(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -103,8 +104,9 @@ def silent_tensors(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _shape(ours: str, tensor: Tensor, own: Tensor | None) -> tuple[int, ...]:
     """The shape of a checkpoint's tensor, with the axes of ours if they are other ones of the same numbers."""
-    is_other = own is not None and ours.endswith(RESHAPED) and tensor.ndim > 0
-    fits = is_other and tensor.numel() == own.numel() and tensor.shape[-1] == own.shape[-1]
+    if own is None or not ours.endswith(RESHAPED) or tensor.ndim == 0:
+        return tuple(tensor.shape)
+    fits = tensor.numel() == own.numel() and tensor.shape[-1] == own.shape[-1]
     return tuple(own.shape if fits else tensor.shape)
 
 

@@ -5,6 +5,8 @@ other keys, such as those of the training, are left out.
 """
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
@@ -144,11 +146,12 @@ def read_settings(path: Path) -> tuple[Model, VideoSettings]:
     model = _section(content, "noise_scheduler")
     if model is None:
         raise ValueError(f"{path} has no section with noise_scheduler; it is not a config of the released code")
-    # the yaml of a single stream may have no filters
-    video = _section(content, "motion_extraction") or {}
     framepack = content.get("framepack") or {}
     check(isinstance(framepack, dict), f"{path}: framepack is no section, but {type(framepack).__name__}; {REMEDY}")
-    return read(Model, model, where=str(path)), read(VideoSettings, video | framepack, where=str(path))
+    # the yaml of a single stream may have no filters, and that of a frozen video model no LoRA
+    parts = (_section(content, word) or {} for word in ("train_lora", "motion_extraction"))
+    video = reduce(or_, (*parts, framepack))
+    return read(Model, model, where=str(path)), read(VideoSettings, video, where=str(path))
 
 
 def read(kind: type[Settings], plain: Any, *, where: str) -> Settings:
