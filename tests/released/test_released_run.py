@@ -26,6 +26,7 @@ from rdt_checkpoint import HORIZON
 from video2act.clips import FrameHistory, ImageHistory
 from video2act.config import BackboneConfig, StreamConfig
 from video2act.policy import Video2Act
+from video2act.programs.info import describe_run
 from video2act.types import Observation, VideoCondition
 from video2act_released import config as released_config
 from video2act_released.__main__ import main
@@ -267,6 +268,7 @@ class TestCommand:
         printed = capsys.readouterr().out
         assert "note: the policy does not see the stream 'spatial': its former has no layers" in printed
         assert "note: the policy does not see the stream 'motion'" in printed
+        assert describe_run(tmp_path / "run").count("always the same") == 2
 
     def test_what_cannot_be_read_is_told_in_one_line(
         self, tmp_path: Path, yaml_file: Path, video_model: Path, monkeypatch: pytest.MonkeyPatch

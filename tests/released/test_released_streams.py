@@ -160,6 +160,6 @@ class TestBand:
 
 
 @pytest.mark.parametrize("words", [{"prediction_type": "v_prediction"}, {"beta_schedule": "linear"}])
-def test_noise_schedules_that_we_lack_are_refused(words: dict[str, str]):
+def test_noise_schedules_that_we_lack_are_refused(words: dict[str, Any]):
     with pytest.raises(ValueError, match=f"noise_scheduler: .*{next(iter(words.values()))}"):
         denoising_config(Schedule(**words))
