@@ -450,9 +450,7 @@ class TestOverAPublishedVideoModel:
         monkeypatch.setitem(PRESETS, "small_wan", lambda spec: config)
         named = Path("wan21")
         monkeypatch.chdir(tmp_path)
-        train(
-            (recorded,), tmp_path / "run", config=replace(CONFIG, num_steps=2), preset="small_wan", video_model=named
-        )
+        train((recorded,), tmp_path / "run", config=replace(CONFIG, num_steps=2), preset="small_wan", video_model=named)
         monkeypatch.chdir("/")
         policy = Video2Act.load(tmp_path / "run")
         assert policy.config.system2 is not None
