@@ -16,12 +16,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from video2act import config as configs
 from video2act import hub
 from video2act.config import PolicyConfig
 from video2act.embodiment import FIELDS, UNIFIED, fields_of
 from video2act.files.atomic import write_text
-from video2act.files.run_folder import CONFIG_FILE, STATISTICS_FILE, WEIGHTS_FILE, load_config, load_instructions
+from video2act.files.run_folder import STATISTICS_FILE, WEIGHTS_FILE, load_config, load_instructions, save_config
 from video2act.files.weights import check_file, load_weights, read_shapes, save_weights
 from video2act.normalize import Normalizer
 from video2act.observations import read_image, read_state, staleness_of
@@ -251,7 +250,7 @@ class Video2Act(nn.Module):
         """
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
-        write_text(path / CONFIG_FILE, configs.to_json(self.config))
+        save_config(path, self.config)
         write_text(path / STATISTICS_FILE, statistics_to_json(self.statistics))
         if self.system2 is not None:
             self.system2.save_adapter(path, _part_of(weights or self.state_dict(), "system2."))
@@ -274,7 +273,7 @@ class Video2Act(nn.Module):
         config = load_config(path)
         statistics, weights = load_statistics(path / STATISTICS_FILE), path / WEIGHTS_FILE
         read_shapes(weights)  # report a missing file before reading a video model of gigabytes
-        backbone = make_published(config.system2)
+        backbone = make_published(config.system2, path)
         check_file(lambda: cls(config, statistics, backbone=backbone), weights)
         policy = cls(config, statistics, backbone=backbone)
         policy.load_weights(weights)

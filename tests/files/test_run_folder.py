@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from video2act.config import FrameConfig, PolicyConfig
-from video2act.files.run_folder import load_config
+from video2act.config import FrameConfig, PolicyConfig, PretrainedBackboneConfig, PretrainedConfig
+from video2act.files.run_folder import load_config, save_config
 from video2act.policy import Video2Act
 from video2act.refresh_rule import RefreshSpec
 from video2act.runtime.slow_loop import InlineSlowLoop
@@ -101,3 +101,36 @@ def test_a_run_that_names_its_frames_by_resize_and_image_fit(raw: Path, small_co
     frames = [stream.frame for stream in config.system2.streams]
     assert frames == [FrameConfig(), FrameConfig("stretch", "lanczos", max_enlargement=0.0)]
     assert config.system1 == small_config.system1
+
+
+def test_folders_outside_a_run_are_named_so_that_they_are_found_from_everywhere(
+    small_config: PolicyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """They stood in the config as they were typed: elsewhere `models/wan` was not found, or was a stranger's repo."""
+    for folder in ("models/wan", "t5", "run"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert small_config.system2 is not None
+    backbone = PretrainedBackboneConfig("wan21", "models/wan", (1,), text_cache="texts")
+    streams = tuple(replace(stream, size_px=32) for stream in small_config.system2.streams)
+    encoders = {
+        "text_encoder": PretrainedConfig("t5", 16, cache="sentences"),
+        "image_encoder": PretrainedConfig("google/siglip", 16),
+    }
+    config = replace(
+        small_config,
+        system1=replace(small_config.system1, **encoders),
+        system2=replace(small_config.system2, backbone=backbone, streams=streams),
+    )
+    save_config(tmp_path / "run", config)
+    monkeypatch.chdir("/")
+    found = load_config(tmp_path / "run")
+    assert found.system2 is not None
+    assert isinstance(found.system2.backbone, PretrainedBackboneConfig)
+    assert found.system2.backbone.source == str(tmp_path / "models" / "wan")
+    # caches may not be there yet
+    assert found.system2.backbone.text_cache == str(tmp_path / "texts")
+    text, image = found.system1.text_encoder, found.system1.image_encoder
+    assert text == PretrainedConfig(str(tmp_path / "t5"), 16, cache=str(tmp_path / "sentences"))
+    # a repo at the Hub keeps its name
+    assert image == encoders["image_encoder"]

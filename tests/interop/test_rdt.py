@@ -110,6 +110,36 @@ def test_what_is_missing_or_unexpected_is_named(tmp_path: Path, state: dict[str,
     assert "unexpected model.head.weight [2]" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "name", ["model.blocks.1000000.x", f"model.blocks.{'9' * 5000}.x", f"img_adaptor.{'9' * 5000}.weight"]
+)
+def test_a_number_beyond_all_tensors_makes_an_unexpected_tensor_and_no_blocks(
+    tmp_path: Path, state: dict[str, torch.Tensor], name: str
+):
+    """One name could ask for a million blocks, or for a number that Python does not read."""
+    names = system1_names(state)
+    state[name] = torch.zeros(1)
+    assert system1_names(state) == names
+    with pytest.raises(ValueError, match=f"pytorch_model\\.bin does not fit its config:\n  unexpected {name}"):
+        load_rdt(system1(), write(tmp_path, state))
+
+
+def test_shapes_are_compared_before_a_tensor_is_converted(state: dict[str, torch.Tensor]):
+    """Converting came first: a tensor of another size took the memory of all its numbers before the refusal."""
+    own = {f"system1.{name}": tensor for name, tensor in system1().state_dict().items()}
+    names = {f"system1.{ours}": theirs for ours, theirs in system1_names(state).items()}
+    state["model.x_pos_embed"] = torch.zeros(1, dtype=torch.bfloat16).expand(10**7, 10**6)
+    with pytest.raises(ValueError, match=r"is \[10000000, 1000000\], the config asks for"):
+        rename(state, names, own=own, source="x.bin")
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path: Path, state: dict[str, torch.Tensor]):
+    """They went into a policy, which nothing could load again."""
+    state["model.blocks.1.ffn.fc1.weight"] *= float("nan")
+    with pytest.raises(ValueError, match=r"pytorch_model\.bin: model\.blocks\.1\.ffn\.fc1\.weight holds numbers"):
+        load_rdt(system1(), write(tmp_path, state))
+
+
 def test_a_system1_of_another_size_or_form_is_refused(tmp_path: Path, state: dict[str, torch.Tensor]):
     write(tmp_path, state)
     with pytest.raises(ValueError, match=r"text_in\.up\.weight\) is \[32, 24\], the config asks for \[64, 24\]"):

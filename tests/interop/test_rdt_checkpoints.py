@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from video2act.interop.checkpoints import find_checkpoint, read_checkpoint
+from video2act.interop.checkpoints import check_numbers, find_checkpoint, read_checkpoint
 
 
 class Malicious:
@@ -52,6 +52,42 @@ def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object):
     torch.save(content, tmp_path / "x.bin")
     with pytest.raises(ValueError, match=r"holds no tensors by name|which are no tensors"):
         read_checkpoint(tmp_path / "x.bin")
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("w", torch.zeros(1).expand(10**9), r"'w' of \[1000000000\] has fewer numbers in the file, repeated"),
+        ("w", torch.eye(2).to_sparse(), "'w' is sparse"),
+        ("w", torch.zeros(2, device="meta"), "has no numbers in the file"),
+        (5, torch.zeros(2), r"holds tensors without names \(5\)"),
+    ],
+    ids=["repeated", "sparse", "meta", "number as a name"],
+)
+def test_tensors_that_are_not_plain_numbers_by_name_are_refused(
+    tmp_path: Path, name: object, tensor: torch.Tensor, message: str
+):
+    """A file of a kilobyte could ask for gigabytes, and other forms ended in an error of torch's that names no file."""
+    torch.save({name: tensor}, tmp_path / "x.bin")
+    with pytest.raises(ValueError, match=message) as error:
+        read_checkpoint(tmp_path / "x.bin")
+    assert "x.bin" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.tensor([1.0, float("nan")]), "w holds numbers that are not finite"),
+        (torch.tensor([1e300], dtype=torch.float64), "w holds numbers that are not finite"),
+        (torch.ones(2, dtype=torch.int64), r"w holds torch\.int64"),
+        (torch.ones(2, dtype=torch.complex64), r"w holds torch\.complex64"),
+    ],
+)
+def test_weights_are_finite_real_numbers(tensor: torch.Tensor, message: str):
+    """NaN was converted to a run folder that nothing loads, and of a complex number one half was dropped."""
+    with pytest.raises(ValueError, match=message) as error:
+        check_numbers({"fine": torch.ones(1), "w": tensor}, source=Path("x.bin"))
+    assert "x.bin" in str(error.value)
 
 
 def test_a_folder_without_a_checkpoint_says_what_was_looked_for(tmp_path: Path):

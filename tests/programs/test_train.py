@@ -448,9 +448,10 @@ class TestOverAPublishedVideoModel:
         streams = tuple(replace(stream, size_px=32) for stream in small_config.system2.streams)
         config = replace(small_config, system2=replace(small_config.system2, backbone=backbone, streams=streams))
         monkeypatch.setitem(PRESETS, "small_wan", lambda spec: config)
-        train(
-            (recorded,), tmp_path / "run", config=replace(CONFIG, num_steps=2), preset="small_wan", video_model=source
-        )
+        named = Path("wan21")
+        monkeypatch.chdir(tmp_path)
+        train((recorded,), tmp_path / "run", config=replace(CONFIG, num_steps=2), preset="small_wan", video_model=named)
+        monkeypatch.chdir("/")
         policy = Video2Act.load(tmp_path / "run")
         assert policy.config.system2 is not None
         assert policy.config.system2.backbone == replace(backbone, source=str(source))

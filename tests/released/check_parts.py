@@ -21,7 +21,8 @@ from video2act.system2.latents import show
 from video2act.types import Conditions, Tokens, Video
 from video2act_released.config import HEAD_DIM, former_config
 from video2act_released.core import action_transformer
-from video2act_released.streams import latents_of
+from video2act_released.settings import Stream
+from video2act_released.streams import selected
 from video2act_released.weights import frame_former_names, rename
 
 FILTER, POLICY = 1e-6, 2e-5
@@ -236,9 +237,7 @@ def check_motion_frame_select(golden: Golden, report: Report) -> None:
         ):
             continue
         word = next((word for word in ("uniform", "first", "center", "last") if word in name), "last")
-        motion = {"latent_num_frames": expected.shape[2], "latent_frame_select": word}
-        settings = {"use_dual_stream_framepack": True, "dual_stream_framepack": {"motion_stream": motion}}
-        frames = latents_of("motion", settings, video={}, num_latents=grid.shape[2]).frames
+        frames = selected(grid.shape[2], Stream(latent_num_frames=expected.shape[2], latent_frame_select=word))
         report.close(f"{name}: frames {list(frames)}", show(Video(grid, 16.0), frames, size=()).grid, expected, FILTER)
     if not report.num_checks:
         listed = ", ".join(list(tensors)[:8]) or "no tensors"

@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from check_parts import FILTER, POLICY
+from released_checkpoint import as_video
 from released_defects import filter_of, known_schedule, known_selection
 from torch import Tensor, nn
 from wan_features import WanFeatures, load_wan, with_lora
@@ -27,7 +27,6 @@ from video2act.types import Conditions, Tokens, Video, concatenate
 from video2act_released.config import Sources, former_config, horizon, system1_config
 from video2act_released.convert import without_video_model
 from video2act_released.streams import (
-    RELEASED_FPS,
     Latents,
     extraction_of,
     latents_of,
@@ -54,9 +53,10 @@ class Rebuilt(nn.Module):
     ):
         super().__init__()
         self.report, self.video = report, golden.description.get("video_config", {})
-        self.settings = known_schedule(known_selection(golden.description["config"], report), report)
-        self.has_schedule = "noise_scheduler" in self.settings or "noise_scheduler" not in golden.description["config"]
-        state = self._policy_alone(state, golden.path)
+        asked = known_selection(golden.description["config"], report)
+        self.settings = known_schedule(asked, report)
+        self.has_schedule = self.settings == asked
+        state = self._policy_alone(state)
         check_structure(state, self.settings, source=golden.path.name)
         self.streams = stream_names(self.settings)
         self.shown = {stream: self._latents(stream, tensors) for stream in self.streams}
@@ -86,15 +86,12 @@ class Rebuilt(nn.Module):
         assert not loaded.unexpected_keys
         assert all(name.startswith("wan.") for name in loaded.missing_keys)
 
-    def _policy_alone(self, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-        """A conversion takes a video model that LoRA has been merged into, and says so."""
+    def _policy_alone(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Of a LoRA, the video model of the fixture gets the sum, as a conversion's does when it is loaded."""
+        own, lora = without_video_model(state)
         prefix = "wan_transformer.model."
-        self.lora = {name.removeprefix(prefix): tensor for name, tensor in state.items() if ".lora_" in name}
-        if self.lora:
-            with pytest.raises(ValueError, match="LoRA"):
-                without_video_model(state, path)
-            self.report.equal("LoRA of the video model, refused until it is merged", True, True)
-        return without_video_model({name: tensor for name, tensor in state.items() if ".lora_" not in name}, path)
+        self.lora = {name.removeprefix(prefix): tensor for name, tensor in lora.items()}
+        return own
 
     def _video_model(self, golden: Golden, tensors: dict[str, Tensor]) -> WanFeatures:
         config, weights = _find(golden.description, "ffn_dim"), under(tensors, "wan.")
@@ -107,7 +104,7 @@ class Rebuilt(nn.Module):
 
     def _latents(self, stream: str, tensors: dict[str, Tensor]) -> Latents:
         num_latents = _latents(tensors, source_of(stream, self.settings)).shape[2]
-        return latents_of(stream, self.settings, video=self.video, num_latents=num_latents)
+        return latents_of(stream, self.settings, video=as_video(self.video), num_latents=num_latents)
 
     def _system1_config(self, state: dict[str, Tensor], norm: str, prediction: str) -> System1Config:
         config = system1_config(state, self.settings, sources=Sources(text="none", image="none"), num_images=1)
@@ -121,7 +118,7 @@ class Rebuilt(nn.Module):
         self.wan.context = context
         joined = []
         for stream in self.streams:
-            shown, fps = self.shown[stream], float(self.video.get("fps", RELEASED_FPS))
+            shown, fps = self.shown[stream], as_video(self.video).fps
             latents = show(Video(_latents(tensors, shown.source), fps), shown.frames, size=shown.size)
             word = (extraction or {}).get(stream, extraction_of(stream, self.settings))
             keep = filter_of(word, self.video, fps, shown.frames, self.report)

@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from rdt_checkpoint import DEPTH, HEADS, HIDDEN, HORIZON, random_tensors, rdt_shapes
+from video2act_released.convert import convert_released
+from video2act_released.settings import Model, VideoSettings, read
 
 FEATURES = 48
 
@@ -122,3 +125,23 @@ def settings_yaml(
             },
         },
     }
+
+
+def as_model(plain: dict[str, Any]) -> Model:
+    """The yaml's model section, as it is read."""
+    return read(Model, plain, where="task.yaml")
+
+
+def as_video(plain: dict[str, Any]) -> VideoSettings:
+    return read(VideoSettings, plain, where="task.yaml")
+
+
+def write_yaml(folder: Path, settings: dict[str, Any]) -> Path:
+    path = folder / "video2act.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def convert(checkpoint: Path, out: Path, settings: Path, video_model: Path, **options) -> Path:
+    convert_released(checkpoint, out, settings=settings, video_model=video_model, feature_layer=1, **options)
+    return out

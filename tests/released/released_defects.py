@@ -11,28 +11,30 @@ from typing import Any
 
 import pytest
 import torch
+from released_checkpoint import as_model, as_video
 from torch import Tensor
 
 from golden import Report
 from video2act.system2.filters import make_filter, sobel
 from video2act.types import Video
 from video2act_released.config import denoising_config
-from video2act_released.streams import filter_config, latents_of
+from video2act_released.settings import Model, Schedule
+from video2act_released.streams import filter_config, selected, stream_settings
 
 TEMPORAL = ("fft", "fft+sobel", "sobel+fft")
 
 
 def filter_of(
-    word: str | None, settings: Mapping[str, Any], fps: float, frames: tuple[int, ...], report: Report
+    word: str | None, video: Mapping[str, Any], fps: float, frames: tuple[int, ...], report: Report
 ) -> Callable[[Video], Video]:
     """The conversion's filter of an `extraction`; where it refuses, what the released code does instead."""
     try:
-        return make_filter(filter_config(word, settings, latent_fps=fps, frames=frames))
+        return make_filter(filter_config(word, as_video(dict(video)), latent_fps=fps, frames=frames))
     except ValueError as error:
         report.equal(f"extraction {word!r}, refused", str(error).startswith(f"extraction {word!r}"), True)
     if word == "moft":
-        share = settings.get("motion_extraction", {}).get("prop_motion", 0.04)
-        return lambda video: replace(video, grid=channels_of_the_batch(video.grid, share))
+        share = video.get("motion_extraction", {}).get("prop_motion", 0.04)
+        return lambda clip: replace(clip, grid=channels_of_the_batch(clip.grid, share))
     if word == "fft":
         return _nothing
     if word in TEMPORAL:
@@ -54,20 +56,20 @@ def _nothing(video: Video) -> Video:
     return replace(video, grid=torch.zeros_like(video.grid))
 
 
-def known_schedule(settings: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    """The yaml's model section; without a `noise_scheduler` that we do not have.
+def known_schedule(model: Model, report: Report) -> Model:
+    """The yaml's model section; with the usual `noise_scheduler` in place of one that we do not have.
 
     What needs none can be compared all the same.
     """
     try:
-        denoising_config(settings.get("noise_scheduler", {}))
+        denoising_config(model.noise_scheduler)
     except ValueError as error:
         report.equal("noise_scheduler, refused", str(error).startswith("noise_scheduler: "), True)
-        return {name: value for name, value in settings.items() if name != "noise_scheduler"}
-    return dict(settings)
+        return replace(model, noise_scheduler=Schedule())
+    return model
 
 
-def known_selection(settings: Mapping[str, Any], report: Report) -> dict[str, Any]:
+def known_selection(settings: Mapping[str, Any], report: Report) -> Model:
     """The yaml's model section; a `latent_frame_select` that is not known there means the newest."""
     known = deepcopy(dict(settings))
     motion = (known.get("dual_stream_framepack") or {}).get("motion_stream") or {}
@@ -75,7 +77,7 @@ def known_selection(settings: Mapping[str, Any], report: Report) -> dict[str, An
     if word not in ("last", "first", "center", "uniform"):
         if known.get("use_dual_stream_framepack"):
             with pytest.raises(ValueError, match="latent_frame_select"):
-                latents_of("motion", known, video={}, num_latents=1 + int(motion["latent_num_frames"]))
+                selected(1 + int(motion["latent_num_frames"]), stream_settings("motion", as_model(known)))
             report.equal(f"latent_frame_select {word!r}, refused", True, True)
         motion["latent_frame_select"] = "last"
-    return known
+    return as_model(known)

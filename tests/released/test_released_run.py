@@ -1,43 +1,41 @@
 import json
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
-from released_checkpoint import FEATURES, released_state, settings_yaml, write_layout
+from released_checkpoint import (
+    FEATURES,
+    as_model,
+    as_video,
+    convert,
+    released_state,
+    settings_yaml,
+    write_layout,
+    write_yaml,
+)
 from safetensors.torch import load_file
 
 from golden import DEFAULT
 from pretrained_folders import make_siglip_folder, make_t5_folder
-from published_models import write_wan22
+from published_models import DEPTH, write_wan22
 from rdt_checkpoint import HORIZON
 from video2act.clips import FrameHistory, ImageHistory
 from video2act.config import BackboneConfig, StreamConfig
 from video2act.policy import Video2Act
-from video2act.system2.backbones import make_backbone, save_video_model
+from video2act.programs.info import describe_run
 from video2act.types import Observation, VideoCondition
 from video2act_released import config as released_config
 from video2act_released.__main__ import main
 from video2act_released.config import Robot, Sources, policy_config
-from video2act_released.convert import convert_released, policy_weights, unit_statistics
+from video2act_released.convert import policy_weights, unit_statistics
 from video2act_released.structure import check_structure
 
-BACKBONE = BackboneConfig(feature_layers=(1,), hidden=FEATURES, depth=2, num_heads=4, latent_channels=16, text_dim=16)
 SENTENCE = "push the block"
 CAMERAS = ("cam_high", "cam_right_wrist", "cam_left_wrist")
-
-
-@pytest.fixture(scope="module")
-def video_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("video")
-    torch.manual_seed(0)
-    backbone = make_backbone(BACKBONE)
-    assert isinstance(backbone, torch.nn.Module)
-    save_video_model(folder, backbone, weights=backbone.state_dict())
-    return folder
 
 
 @pytest.fixture
@@ -49,19 +47,17 @@ def sources(tmp_path: Path) -> Sources:
 
 
 @pytest.fixture
-def yaml_file(tmp_path: Path) -> Path:
-    return write_yaml(tmp_path, settings_yaml())
+def wan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where its text embeddings go
+    return write_wan22(tmp_path / "wan", num_attention_heads=FEATURES // 12)
 
 
-def write_yaml(folder: Path, settings: dict[str, Any]) -> Path:
-    path = folder / "video2act.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    return path
-
-
-def convert(checkpoint: Path, out: Path, settings: Path, video_model: Path, **options) -> Path:
-    convert_released(checkpoint, out, settings=settings, video_model=video_model, feature_layer=1, **options)
-    return out
+def wan_yaml() -> dict[str, Any]:
+    """With frames that are whole tokens of Wan."""
+    plain = settings_yaml()
+    for stream, size in (("raw_stream", [32, 64]), ("motion_stream", [32, 32])):
+        plain["model"]["dual_stream_framepack"][stream]["video_size"] = size
+    return plain
 
 
 def plan(policy: Video2Act, seed: int) -> np.ndarray:
@@ -144,16 +140,57 @@ class TestTheRun:
         run = convert(checkpoint, tmp_path / "run", settings, video_model, sources=sources)
         assert [stream.former.kind for stream in acting(run)] == [kind] * len(streams)
 
-    def test_over_wan_as_published(self, tmp_path: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where its text embeddings go
-        wan = write_wan22(tmp_path / "wan", num_attention_heads=FEATURES // 12)
-        plain = settings_yaml()
-        for stream, size in (("raw_stream", [32, 64]), ("motion_stream", [32, 32])):
-            plain["model"]["dual_stream_framepack"][stream]["video_size"] = size
+    def test_over_wan_as_published(self, tmp_path: Path, wan: Path, sources: Sources):
         checkpoint = write_layout("file", tmp_path, released_state())
-        run = convert(checkpoint, tmp_path / "run", write_yaml(tmp_path, plain), wan, sources=sources)
+        run = convert(checkpoint, tmp_path / "run", write_yaml(tmp_path, wan_yaml()), wan, sources=sources)
         assert not [name for name in load_file(run / "model.safetensors") if name.startswith("system2.backbone.")]
         acting(run)
+
+    def test_a_video_model_named_by_a_relative_folder_is_found_from_everywhere(
+        self, tmp_path: Path, wan: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch
+    ):
+        """The folder stood in the config as it was typed: elsewhere it was not found, or was a stranger's repo."""
+        checkpoint, settings = (
+            write_layout("file", tmp_path, released_state()),
+            write_yaml(tmp_path, wan_yaml()),
+        )
+        monkeypatch.chdir(tmp_path)
+        run = convert(checkpoint, tmp_path / "run", settings, Path("wan"), sources=sources)
+        monkeypatch.chdir("/")
+        assert Video2Act.load(run).config.system2.backbone.source == str(wan)  # type: ignore[union-attr]
+        wan.rename(tmp_path / "moved")
+        with pytest.raises(FileNotFoundError, match=r"config\.json, system2\.backbone\.source: .*wan is not a folder"):
+            Video2Act.load(run)
+
+    def test_a_lora_of_the_video_model_is_added_when_the_policy_is_loaded(
+        self, tmp_path: Path, wan: Path, sources: Sources
+    ):
+        """It was refused, whatever the video model; and a yaml with one was converted without it."""
+        lora, generator = {}, torch.Generator().manual_seed(0)
+        for block, attention, layer in product(range(DEPTH), ("self_attn", "cross_attn"), "qkvo"):
+            prefix = f"wan_transformer.model.blocks.{block}.{attention}.{layer}.lora_"
+            lora |= {f"{prefix}A.weight": torch.randn(2, FEATURES, generator=generator)}
+            lora |= {f"{prefix}B.weight": torch.randn(FEATURES, 2, generator=generator)}
+        tuned, plain = wan_yaml(), wan_yaml()
+        tuned["framepack"] = {"train_lora": {"enabled": True, "rank": 2, "alpha": 6}}
+        loaded = []
+        for name, state, settings in (("tuned", lora, tuned), ("plain", {}, plain)):
+            folder = tmp_path / name
+            checkpoint = write_layout("file", folder, released_state() | state)
+            run = convert(checkpoint, folder / "run", write_yaml(folder, settings), wan, sources=sources)
+            acting(run)
+            loaded.append(Video2Act.load(run).state_dict())
+        changed = {name for name in loaded[0] if not torch.equal(loaded[0][name], loaded[1][name])}
+        found = "system2.backbone.transformer.blocks.0.attn2.to_out.0.weight"
+        # one block runs
+        kinds = ("to_q", "to_k", "to_v", "to_out.0")
+        assert changed == {
+            f"system2.backbone.transformer.blocks.0.{attention}.{kind}.weight"
+            for attention, kind in product(("attn1", "attn2"), kinds)
+        }
+        down, up = (lora[f"wan_transformer.model.blocks.0.cross_attn.o.lora_{half}.weight"] for half in "AB")
+        sum_of_both = (loaded[1][found].float() + 3.0 * up @ down).to(loaded[1][found].dtype)
+        assert torch.equal(loaded[0][found], sum_of_both)
 
     @pytest.mark.parametrize("is_dual", [True, False])
     def test_over_chosen_and_resized_latents(
@@ -220,6 +257,19 @@ class TestCommand:
         assert (config.fps, config.system1.dit.norm) == (20.0, "rms")
         assert config.cameras == (*(f"{camera}@1" for camera in CAMERAS), *CAMERAS)
 
+    def test_it_says_which_streams_the_policy_does_not_see(
+        self, tmp_path: Path, video_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ):
+        """Both yamls of the released code ask for formers without layers, and nobody was told what that means."""
+        checkpoint = write_layout("file", tmp_path, released_state("depth0"))
+        settings = write_yaml(tmp_path, settings_yaml(formers="depth0"))
+        options = f"--settings {settings} --video-model {video_model} --feature-layer 1".split()
+        self.run(monkeypatch, checkpoint, "--out", tmp_path / "run", *options)
+        printed = capsys.readouterr().out
+        assert "note: the policy does not see the stream 'spatial': its former has no layers" in printed
+        assert "note: the policy does not see the stream 'motion'" in printed
+        assert describe_run(tmp_path / "run").count("always the same") == 2
+
     def test_what_cannot_be_read_is_told_in_one_line(
         self, tmp_path: Path, yaml_file: Path, video_model: Path, monkeypatch: pytest.MonkeyPatch
     ):
@@ -228,74 +278,6 @@ class TestCommand:
             SystemExit, match=r"video2act-convert-released: FileNotFoundError: .*nowhere is no checkpoint"
         ):
             self.run(monkeypatch, tmp_path / "nowhere", *options)
-
-
-LORA = "wan_transformer.model.blocks.0.self_attn.q.lora_A.weight"
-
-
-class TestRefused:
-    @pytest.mark.parametrize(
-        ("changes", "messages"),
-        [
-            pytest.param(
-                {
-                    "model.blocks.1.attn.qkv.weight": None,
-                    "model.blocks.1.extra.weight": torch.zeros(3),
-                    "model.blocks.0.norm1.weight": torch.zeros(5),
-                },
-                [
-                    "missing model.blocks.1.attn.qkv.weight (here system1.dit.blocks.1.attention.qkv.weight) [96, 32]",
-                    "unexpected model.blocks.1.extra.weight [3]",
-                    "model.blocks.0.norm1.weight (here system1.dit.blocks.0.norm_self.weight) is [5], "
-                    "the config asks for [32]",
-                ],
-                id="missing, unexpected and misshapen tensors",
-            ),
-            pytest.param(
-                {"video_layernorm.weight": torch.zeros(3072)},
-                [
-                    "video_layernorm.weight (here system2.formers.spatial.norm_in.weight) is [3072], "
-                    "the config asks for [48]"
-                ],
-                id="a video model of another width",
-            ),
-            pytest.param({LORA: torch.zeros(4, 48)}, ["holds 1 LoRA tensors of the video model"], id="LoRA"),
-            pytest.param(None, ["not a checkpoint of the released code"], id="another kind of checkpoint"),
-        ],
-    )
-    def test_tensors_are_named(
-        self,
-        tmp_path: Path,
-        yaml_file: Path,
-        video_model: Path,
-        changes: dict[str, torch.Tensor | None] | None,
-        messages: list[str],
-    ):
-        """`changes` go over a whole checkpoint; None takes a tensor away."""
-        wanted = {"encoder.weight": torch.zeros(2)} if changes is None else released_state() | changes
-        state = {name: tensor for name, tensor in wanted.items() if tensor is not None}
-        with pytest.raises(ValueError) as error:
-            convert(write_layout("file", tmp_path, state), tmp_path / "run", yaml_file, video_model)
-        assert not (tmp_path / "run").exists()
-        for message in messages:
-            assert message in str(error.value)
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("model: {hidden: 3}", "no section with noise_scheduler"),
-            ("model: [", "not valid yaml"),
-            # filters that cannot be converted
-            (yaml.safe_dump(settings_yaml((None, "moft"))), "extraction"),
-            (yaml.safe_dump(settings_yaml((None, "wavelet"))), "extraction"),
-        ],
-        ids=["another yaml", "no yaml", "moft", "wavelet"],
-    )
-    def test_settings(self, tmp_path: Path, video_model: Path, text: str, message: str):
-        (tmp_path / "other.yaml").write_text(text)
-        checkpoint = write_layout("file", tmp_path, released_state())
-        with pytest.raises(ValueError, match=message):
-            convert(checkpoint, tmp_path / "run", tmp_path / "other.yaml", video_model)
 
 
 REAL = json.loads((DEFAULT / "state_dict_keys_real.json").read_text())
@@ -314,8 +296,9 @@ def test_every_tensor_of_the_real_size_has_its_place(variant: str):
     streams["raw_stream"]["video_size"], streams["motion_stream"]["video_size"] = [480, 832], [224, 224]
     streams["motion_stream"]["num_frames"] = 61
     backbone = BackboneConfig(feature_layers=(1,), hidden=3072, depth=1, num_heads=24)
-    check_structure(state, model, source=variant)
-    config = policy_config(state, model, video=model["video"], backbone=backbone, sources=Sources(), robot=Robot())
+    settings, video = as_model(model), as_video(model["video"])
+    check_structure(state, settings, source=variant)
+    config = policy_config(state, settings, video=video, backbone=backbone, sources=Sources(), robot=Robot())
     assert (config.horizon, config.system1.hidden, config.system1.depth, config.system1.num_heads) == (64, 2048, 28, 32)
     assert config.system1.text_encoder is not None
     assert config.system1.text_encoder.width == 4096

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from released_checkpoint import FEATURES, released_state, settings_yaml
+from released_checkpoint import FEATURES, as_model, as_video, released_state, settings_yaml
 
 from video2act.config import BackboneConfig, StreamConfig
 from video2act.system2.filters import make_filter
 from video2act.types import Video
 from video2act_released.config import Robot, denoising_config, former_config, stream_config
+from video2act_released.settings import Schedule, VideoSettings
 from video2act_released.streams import filter_config, latents_of, stream_names
 
 BACKBONE = BackboneConfig(feature_layers=(1,), hidden=FEATURES, depth=2, num_heads=4, latent_channels=16, text_dim=16)
@@ -25,7 +26,12 @@ def model(raw: dict[str, Any] | None = None, motion: dict[str, Any] | None = Non
 
 def converted(name: str, settings: dict[str, Any]) -> StreamConfig:
     return stream_config(
-        name, released_state(), model=settings, video=settings["video"], backbone=BACKBONE, robot=Robot()
+        name,
+        released_state(),
+        model=as_model(settings),
+        video=as_video(settings["video"]),
+        backbone=BACKBONE,
+        robot=Robot(),
     )
 
 
@@ -96,7 +102,7 @@ class TestSingleStream:
     def test_one_stream_is_the_released_default(self):
         settings = model()
         del settings["use_dual_stream_framepack"]
-        assert stream_names(settings) == ("spatial",)
+        assert stream_names(as_model(settings)) == ("spatial",)
         assert converted("spatial", settings).filter.name == "none"
 
     def test_its_latents_are_resized_to_the_size_of_the_yaml(self):
@@ -106,7 +112,7 @@ class TestSingleStream:
         assert (stream.frame_px, stream.latent_size) == ((480, 832), (14, 15))
         del settings["video"]["video_size"]
         assert converted("spatial", settings).latent_size == ()
-        assert latents_of("spatial", settings, video={}, num_latents=1).size == (30, 52)
+        assert latents_of("spatial", as_model(settings), video=VideoSettings(), num_latents=1).size == (30, 52)
 
 
 class TestHeads:
@@ -123,10 +129,11 @@ class TestHeads:
 
 
 class TestBand:
-    def band(self, **fields: Any) -> dict[str, Any]:
-        return {"fps": 16, "motion_extraction": {"filter_type": "bandpass", "freq_low": 1.0, "freq_high": 7.0} | fields}
+    def band(self, **fields: Any) -> VideoSettings:
+        band = {"filter_type": "bandpass", "freq_low": 1.0, "freq_high": 7.0}
+        return as_video({"fps": 16, "motion_extraction": band | fields})
 
-    def kept(self, video: dict[str, Any], num_latents: int) -> list[int]:
+    def kept(self, video: VideoSettings, num_latents: int) -> list[int]:
         """Bins that our filter lets pass."""
         keep = make_filter(filter_config("fft", video, latent_fps=5.0, frames=tuple(range(num_latents))))
         grid = torch.randn(1, 1, num_latents, 1, 1, generator=torch.Generator().manual_seed(0))
@@ -153,6 +160,6 @@ class TestBand:
 
 
 @pytest.mark.parametrize("words", [{"prediction_type": "v_prediction"}, {"beta_schedule": "linear"}])
-def test_noise_schedules_that_we_lack_are_refused(words: dict[str, str]):
+def test_noise_schedules_that_we_lack_are_refused(words: dict[str, Any]):
     with pytest.raises(ValueError, match=f"noise_scheduler: .*{next(iter(words.values()))}"):
-        denoising_config(words)
+        denoising_config(Schedule(**words))

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from released_checkpoint import released_state, settings_yaml
+from released_checkpoint import as_model, as_video, released_state, settings_yaml
 from torch import Tensor
 
 from video2act.config import BackboneConfig, PolicyConfig
@@ -14,7 +14,7 @@ from video2act_released.structure import check_structure
 
 def refusal(state: dict[str, Tensor], settings: dict[str, Any]) -> str:
     with pytest.raises(ValueError) as error:
-        check_structure(state, settings, source="checkpoint.bin")
+        check_structure(state, as_model(settings), source="checkpoint.bin")
     return str(error.value)
 
 
@@ -28,14 +28,15 @@ def without(state: dict[str, Tensor], *beginnings: str) -> dict[str, Tensor]:
 
 def configured(state: dict[str, Tensor], settings: dict[str, Any]) -> PolicyConfig:
     backbone = BackboneConfig(feature_layers=(1,), hidden=48, depth=2, num_heads=4, latent_channels=16, text_dim=16)
-    return policy_config(state, settings, video=settings["video"], backbone=backbone, sources=Sources(), robot=Robot())
+    video = as_video(settings["video"])
+    return policy_config(state, as_model(settings), video=video, backbone=backbone, sources=Sources(), robot=Robot())
 
 
 @pytest.mark.parametrize("formers", ["direct", "formers", "depth0"])
 def test_whole_checkpoints_pass(formers: str):
-    check_structure(released_state(formers), model(formers), source="checkpoint.bin")
+    check_structure(released_state(formers), as_model(model(formers)), source="checkpoint.bin")
     single = model(formers, use_dual_stream_framepack=False)
-    check_structure(released_state(formers, ("video",)), single, source="checkpoint.bin")
+    check_structure(released_state(formers, ("video",)), as_model(single), source="checkpoint.bin")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ class TestAnotherYaml:
             ),
             ({"core": {"hidden_size": 32, "depth": 1, "num_heads": 4}}, "unexpected model.blocks.1.attn.k_norm.weight"),
             ({"core": {"hidden_size": 32, "depth": 2, "num_heads": 2}}, "core.num_heads=2 of core.hidden_size=32"),
-            ({"core": {"hidden_size": 32, "depth": 2}}, "has no core.num_heads"),
+            ({"core": {"hidden_size": 32, "depth": 2}}, "task.yaml: core: missing field num_heads"),
             ({"state_adaptor": "mlp2x_gelu"}, "unexpected state_adaptor.4.weight (state_adaptor: mlp2x_gelu)"),
             ({"framepack_adaptor": "linear"}, "missing video_adaptor.weight (framepack_adaptor: linear)"),
             ({"framepack_adaptor": "relu"}, "written linear or mlpNx_gelu"),
@@ -103,7 +104,7 @@ class TestAnotherYaml:
         assert "one stream: use_dual_stream_framepack is false, or absent" in refusal(released_state(), settings)
         settings = model("formers")
         del settings["use_video_token_compressor"]
-        check_structure(released_state("formers"), settings, source="checkpoint.bin")
+        check_structure(released_state("formers"), as_model(settings), source="checkpoint.bin")
         del settings["token_compressor_heads"]
         assert "8 heads (compressor_heads of raw_stream" in refusal(released_state("formers"), settings)
         del settings["token_compressor_depth"]
@@ -115,7 +116,7 @@ class TestAnotherYaml:
         settings = model("formers", token_compressor_heads=7, token_compressor_depth=5)
         for stream in settings["dual_stream_framepack"].values():
             stream |= {"compressor_heads": 2, "compressor_depth": 2}
-        check_structure(released_state("formers"), settings, source="checkpoint.bin")
+        check_structure(released_state("formers"), as_model(settings), source="checkpoint.bin")
 
 
 def test_linear_adaptors_are_converted():
@@ -125,7 +126,7 @@ def test_linear_adaptors_are_converted():
     }
     assert "video_adaptor.weight" in state
     settings = model(framepack_adaptor="linear")
-    check_structure(state, settings, source="checkpoint.bin")
+    check_structure(state, as_model(settings), source="checkpoint.bin")
     config = configured(state, settings)
     assert config.system2 is not None
     assert [stream.former.adaptor for stream in config.system2.streams] == ["mlp1x_gelu", "mlp1x_gelu"]

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.onnx.errors import OnnxExporterError
 
-from video2act import config as configs
 from video2act.engines.choice import check_export
 from video2act.engines.folder import ARRAYS_FILE, ENGINE_FILE, SUFFIX, Engine, Exported, fingerprints
 from video2act.engines.graphs import (
@@ -31,7 +30,7 @@ from video2act.engines.policy import EnginePolicy
 from video2act.engines.session import import_engine
 from video2act.extras import extra
 from video2act.files.atomic import publish, write_text
-from video2act.files.run_folder import BESIDE, CONFIG_FILE, INSTRUCTIONS_FILE, STATISTICS_FILE, load_instructions
+from video2act.files.run_folder import BESIDE, INSTRUCTIONS_FILE, STATISTICS_FILE, load_instructions, save_config
 from video2act.policy import Video2Act
 from video2act.precision import full_precision
 from video2act.statistics import statistics_to_json
@@ -101,7 +100,7 @@ def export_policy(
 def _write(policy: Video2Act, folder: Path, *, engine: Engine, has_system2: bool) -> Exported:
     assert policy.folder is not None
     # the policy's own: one for a robot out of several shares the folder of the whole
-    write_text(folder / CONFIG_FILE, configs.to_json(policy.config))
+    save_config(folder, policy.config)
     write_text(folder / STATISTICS_FILE, statistics_to_json(policy.statistics))
     for name in BESIDE:
         if (policy.folder / name).is_file():

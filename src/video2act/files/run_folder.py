@@ -5,16 +5,18 @@ published video model is not in it: the config names its source. The other files
 needed to act.
 """
 
+import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from video2act import config as configs
-from video2act.config import PolicyConfig
+from video2act.config import PolicyConfig, PretrainedBackboneConfig
 from video2act.config.checks import MAX_ITEMS, Between, CheckedConfig, Pixels, check, shown
 from video2act.config.files import build
 from video2act.config.plain import damage_named, read_json
+from video2act.files.atomic import write_text
 from video2act.files.fingerprint import fingerprint
 
 CONFIG_FILE, WEIGHTS_FILE, STATISTICS_FILE = "config.json", "model.safetensors", "stats.json"
@@ -76,6 +78,38 @@ def policy_fingerprint(path: Path) -> str:
     """A short name for what a policy in a run folder, or an exported one, acts by."""
     patterns = EXPORTED_FILES if (path / ENGINE_FILE).is_file() else POLICY_FILES
     return fingerprint(found for name in patterns for found in sorted(path.glob(name)) if found.is_file())
+
+
+def whole_path(path: str | os.PathLike[str] | None) -> str:
+    """The same text for a folder however it is written; a repo's name as it is."""
+    text = os.path.expanduser(path or "")
+    return os.path.realpath(text) if text and os.path.exists(text) else text
+
+
+def with_whole_paths(config: PolicyConfig) -> PolicyConfig:
+    """The folders of published networks and of text embeddings, written so that they are found from everywhere. A
+    relative one would be a Hugging Face repo id elsewhere, and somebody else's."""
+    system1, system2 = config.system1, config.system2
+    text, image = (
+        encoder and replace(encoder, source=whole_path(encoder.source), cache=_whole_cache(encoder.cache))
+        for encoder in (system1.text_encoder, system1.image_encoder)
+    )
+    config = replace(config, system1=replace(system1, text_encoder=text, image_encoder=image))
+    if system2 is None or not isinstance(system2.backbone, PretrainedBackboneConfig):
+        return config
+    source, cache = whole_path(system2.backbone.source), system2.backbone.text_cache
+    found = replace(system2.backbone, source=source, text_cache=cache and _whole_cache(cache))
+    return replace(config, system2=replace(system2, backbone=found))
+
+
+def _whole_cache(path: str) -> str:
+    """Always a folder, also one that is not there yet."""
+    return os.path.realpath(os.path.expanduser(path)) if path else path
+
+
+def save_config(path: Path, config: PolicyConfig) -> None:
+    """The inverse of `load_config`; folders outside are written `with_whole_paths`."""
+    write_text(path / CONFIG_FILE, configs.to_json(with_whole_paths(config)))
 
 
 def load_config(path: Path) -> PolicyConfig:

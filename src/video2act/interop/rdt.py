@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from video2act.files.weights import check_fit, shapes_of
-from video2act.interop.checkpoints import find_checkpoint, read_checkpoint
+from video2act.interop.checkpoints import check_numbers, find_checkpoint, read_checkpoint
 from video2act.interop.rdt_names import OWN_OF_DIT, system1_names
 from video2act.system1 import System1
 
@@ -45,6 +45,7 @@ def load_rdt(system1: System1, path: Path | str, *, image_places: tuple[int, ...
     """
     file = find_checkpoint(Path(path))
     state = read_checkpoint(file)
+    check_numbers(state, source=file)
     position = "model.img_cond_pos_embed"
     if position in state and system1.config.dit.positions_per_image:
         state[position] = _places(state[position], _chosen(image_places, len(system1.cameras)))
@@ -82,13 +83,13 @@ def rename(
     biases = {f"{ours[:-6]}bias": f"{theirs[:-6]}bias" for ours, theirs in names.items() if ours.endswith(".weight")}
     # a bias that our module has is expected in the checkpoint
     names = {ours: theirs for ours, theirs in biases.items() if ours in own} | dict(names)
-    renamed = {ours: _reshaped(ours, state[theirs], own.get(ours)) for ours, theirs in names.items() if theirs in state}
     both = {ours: f"{theirs} (here {ours})" for ours, theirs in names.items()}
-    expected = {both[ours]: tensor for ours, tensor in own.items() if ours in names}
-    found = {both[ours]: tensor for ours, tensor in renamed.items()}
-    found |= {name: state[name] for name in set(state) - set(names.values()) - unread}
-    check_fit(shapes_of(expected), shapes_of(found), source=source)
-    return renamed
+    expected = shapes_of({both[ours]: tensor for ours, tensor in own.items() if ours in names})
+    there = {ours: state[theirs] for ours, theirs in names.items() if theirs in state}
+    found = {both[ours]: _shape(ours, tensor, own.get(ours)) for ours, tensor in there.items()}
+    found |= shapes_of({name: state[name] for name in set(state) - set(names.values()) - unread})
+    check_fit(expected, found, source=source)  # before a tensor is copied
+    return {ours: tensor.reshape(own[ours].shape).float() for ours, tensor in there.items()}
 
 
 def silent_tensors(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -101,9 +102,12 @@ def silent_tensors(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def _reshaped(ours: str, tensor: Tensor, own: Tensor | None) -> Tensor:
-    fits = own is not None and tensor.numel() == own.numel() and tensor.shape[-1] == own.shape[-1]
-    return (tensor.reshape(own.shape) if own is not None and fits and ours.endswith(RESHAPED) else tensor).float()
+def _shape(ours: str, tensor: Tensor, own: Tensor | None) -> tuple[int, ...]:
+    """The shape of a checkpoint's tensor, with the axes of ours if they are other ones of the same numbers."""
+    if own is None or not ours.endswith(RESHAPED) or tensor.ndim == 0:
+        return tuple(tensor.shape)
+    fits = tensor.numel() == own.numel() and tensor.shape[-1] == own.shape[-1]
+    return tuple(own.shape if fits else tensor.shape)
 
 
 def _chosen(image_places: tuple[int, ...], num_cameras: int) -> tuple[int, ...]:
@@ -119,10 +123,10 @@ def _chosen(image_places: tuple[int, ...], num_cameras: int) -> tuple[int, ...]:
 
 def _places(positions: Tensor, places: tuple[int, ...]) -> Tensor:
     """`[1 6n d]` -> `[1 kn d]`."""
-    if positions.shape[1] % NUM_IMAGES:
+    if positions.ndim != 3 or positions.shape[1] % NUM_IMAGES:
         raise ValueError(
-            f"model.img_cond_pos_embed has {positions.shape[1]} rows, expected a multiple of {NUM_IMAGES}, one share "
-            "an image"
+            f"model.img_cond_pos_embed is {list(positions.shape)}, expected [1, rows, width] with a multiple of "
+            f"{NUM_IMAGES} rows, one share an image"
         )
     images = positions.unflatten(1, (NUM_IMAGES, -1))
     return torch.cat([images[:, place] for place in places], dim=1)

@@ -40,20 +40,28 @@ ADAPTORS = {
 }
 OWN_OF_DIT = ("image_type", "video_type", "staleness_in.up", "staleness_in.down", "committed_mark")
 """tensors that only our transformer has; with zero types, marks and a zero `staleness_in.down` they add nothing"""
+NUMBER = "[0-9]{1,9}"
+"""of a block or a layer, in a tensor's name"""
 
 
 def layers_of(names: Iterable[str], adaptor: str) -> list[str]:
     """An adaptor's linear layers in order: numbered 0, 2, 4, ... in `mlpNx_gelu`, the adaptor itself if `linear`."""
-    found = [re.fullmatch(rf"{re.escape(adaptor)}(?:\.(\d+))?\.weight", name) for name in names]
+    found = [re.fullmatch(rf"{re.escape(adaptor)}(?:\.({NUMBER}))?\.weight", name) for name in names]
     numbers = sorted(int(match[1] or 0) for match in found if match)
     is_linear = any(match and match[1] is None for match in found)
     return [adaptor] if is_linear else [f"{adaptor}.{number}" for number in numbers]
 
 
 def num_blocks(names: Iterable[str], prefix: str) -> int:
-    """The number of blocks under `prefix`, e.g. `model.blocks`."""
-    found = (re.match(rf"{re.escape(prefix)}\.(\d+)\.", name) for name in names)
-    return 1 + max((int(match[1]) for match in found if match), default=-1)
+    """The number of blocks under `prefix`, e.g. `model.blocks`.
+
+    A block has a tensor at least, so a number that is not below that of all tensors is no block's: `check_fit` names
+    the tensor as unexpected.
+    """
+    names = list(names)
+    found = (re.match(rf"{re.escape(prefix)}\.({NUMBER})\.", name) for name in names)
+    numbers = (int(match[1]) for match in found if match)
+    return 1 + max((number for number in numbers if number < len(names)), default=-1)
 
 
 def dit_names(names: Iterable[str], prefix: str = "model.") -> dict[str, str]:

@@ -55,7 +55,7 @@ class FrozenTextEncoder:
     def __init__(self, config: PretrainedConfig):
         self.config = config
         self.encoder = t5(config) if config.source else None
-        folder = Path(config.cache) if config.cache else None
+        folder = Path(config.cache).expanduser() if config.cache else None
         self.embeddings = TextEmbeddings(
             folder, self.encoder, width=config.width, missing="text_encoder.source is empty"
         )

@@ -258,7 +258,7 @@ def load_system2(path: Path | str, device: Device = "cpu") -> System2:
     if config is None:
         raise ValueError("this policy has no System 2, so there is nothing to run apart from System 1")
     read_shapes(path / WEIGHTS_FILE)  # report a missing file before reading a video model of gigabytes
-    backbone = make_published(config)
+    backbone = make_published(config, path)
 
     def make() -> System2:
         return System2(config, backbone or make_backbone(config.backbone), token_dim=policy.system1.hidden)

@@ -4,13 +4,13 @@ It holds the settings that change what is learned, the policy's config, and fing
 that are read. It holds no folder of weights that can be read: these may move, and may be written relative or absolute.
 """
 
-import os
 from dataclasses import asdict
 from typing import Any
 
 from video2act.config import PretrainedBackboneConfig, ScratchConfig
 from video2act.files.fingerprint import tensors_fingerprint
 from video2act.files.frozen import source_fingerprint
+from video2act.files.run_folder import whole_path
 from video2act.policy import Video2Act
 from video2act.video_backbone import VideoBackbone
 
@@ -42,9 +42,3 @@ def backbone_identity(config: Any, model: VideoBackbone | None = None) -> dict[s
     if isinstance(config, ScratchConfig):
         described["vae"] = whole_path(config.vae)
     return described if model is None else {**described, "weights": tensors_fingerprint(model.state_dict())}
-
-
-def whole_path(path: str | os.PathLike[str] | None) -> str:
-    """The same text for a folder however it is written; a repo's name as it is."""
-    text = os.path.expanduser(path or "")
-    return os.path.realpath(text) if text and os.path.exists(text) else text

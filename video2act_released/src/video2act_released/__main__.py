@@ -30,9 +30,10 @@ def convert(
 
     Args:
         checkpoint: pytorch_model.bin, DeepSpeed's mp_rank_00_model_states.pt, or a folder with one of them.
-        out: run folder to write.
+        out: run folder to write; it must be new or empty.
         settings: the yaml it was trained with.
-        video_model: folder of the video model it was trained on; the checkpoint does not hold it.
+        video_model: folder of the video model it was trained on; the checkpoint does not hold it, but its LoRA, if it
+            has one.
         ema: the moving average instead of the weights.
         norm: variance, as timm 1.0.3 computes it; rms, if it was trained where NVIDIA's APEX was installed.
         rgb_latents: its latents were made of RGB frames; its own scripts swap red and blue.
@@ -44,7 +45,7 @@ def convert(
         fps: control steps per second.
     """
     from video2act_released.config import Robot, Sources
-    from video2act_released.convert import convert_released
+    from video2act_released.convert import constant_notes, convert_released
 
     config = convert_released(
         checkpoint,
@@ -61,6 +62,8 @@ def convert(
     streams = config.system2.streams if config.system2 else ()
     described = ", ".join(f"{stream.name} ({stream.former.kind})" for stream in streams)
     print(f"policy: {out}   streams: {described}   horizon: {config.horizon}")
+    for line in constant_notes(config):
+        print(f"note: {line}")
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ border of its spatial filters.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -21,9 +20,11 @@ from video2act.config import (
     System1Config,
     System2Config,
 )
+from video2act.config.checks import shown
 from video2act.interop.rdt_names import layers_of, num_blocks
 from video2act.presets import RELEASED_FRAMES, SIGLIP_FRAMES
 from video2act.system2.backbones import AnyConfig
+from video2act_released.settings import Model, Schedule, VideoSettings
 from video2act_released.streams import (
     LATENT_PX,
     SPATIAL_PX,
@@ -41,6 +42,7 @@ HEAD_DIM = 64
 """channels of a head of the released formers; not configurable there"""
 MOTION_FRAMES = 61
 NUM_STATE = 14
+NUM_CAMERAS = 3
 
 
 @dataclass(frozen=True)
@@ -60,20 +62,27 @@ class Robot:
     fps: float = 25.0
     """control steps per second"""
     cameras: tuple[str, ...] = ("cam_high", "cam_right_wrist", "cam_left_wrist")
-    """in the order of training; the video streams read the first"""
+    """head, right and left, as in training; the video streams read the first"""
     execute_steps: int = 64
+
+    def __post_init__(self) -> None:
+        if len(self.cameras) != NUM_CAMERAS:
+            raise ValueError(
+                f"cameras={shown(self.cameras)} are {len(self.cameras)}: the released code always has {NUM_CAMERAS}, "
+                "head, right and left; name all of them in this order"
+            )
 
 
 def policy_config(
     state: Mapping[str, Tensor],
-    model: Mapping[str, Any],
+    model: Model,
     *,
-    video: Mapping[str, Any],
+    video: VideoSettings,
     backbone: AnyConfig,
     sources: Sources,
     robot: Robot,
 ) -> PolicyConfig:
-    """The whole policy. `model` and `video` are sections of the yaml."""
+    """The whole policy."""
     system1 = system1_config(state, model, sources=sources, num_images=2 * len(robot.cameras))
     streams = tuple(
         stream_config(name, state, model=model, video=video, backbone=backbone, robot=robot)
@@ -105,8 +114,8 @@ def stream_config(
     name: str,
     state: Mapping[str, Tensor],
     *,
-    model: Mapping[str, Any],
-    video: Mapping[str, Any],
+    model: Model,
+    video: VideoSettings,
     backbone: AnyConfig,
     robot: Robot,
 ) -> StreamConfig:
@@ -116,21 +125,21 @@ def stream_config(
         ValueError: the stream reads latents that no single clip has; or see `latents_of`, `filter_config`.
     """
     source, settings = source_of(name, model), stream_settings("motion", model)
-    num_apart = int(stream_settings(name, model).get("num_frames", 1))
+    num_apart = stream_settings(name, model).num_frames or 1
     if source == "spatial" and num_apart != 1:
         raise ValueError(
             f"raw_stream.num_frames={num_apart}: the released code encodes these frames each alone, where a stream "
             "here encodes them as one clip; only 1 can be converted"
         )
-    num_frames = 1 if source == "spatial" else int(settings.get("num_frames", MOTION_FRAMES))
+    num_frames = 1 if source == "spatial" else settings.num_frames or MOTION_FRAMES
     num_latents = 1 + (num_frames - 1) // backbone.frames_per_latent
     # older clips come first; ours is the newest
-    older = num_latents * (int(settings.get("cache_concat_chunks") or 1) - 1) if source == "motion" else 0
+    older = num_latents * ((settings.cache_concat_chunks or 1) - 1) if source == "motion" else 0
     latents = latents_of(name, model, video=video, num_latents=older + num_latents)
     frames = tuple(frame - older for frame in latents.frames)
     if frames[0] < 0:
         raise ValueError(
-            f"motion_stream.cache_concat_chunks={settings['cache_concat_chunks']}: the released code reads latents of "
+            f"motion_stream.cache_concat_chunks={settings.cache_concat_chunks}: the released code reads latents of "
             "several clips that were encoded apart; only a latent_frame_select within the newest clip can be converted"
         )
     # the frames of a single stream have one size, and its latents are resized
@@ -152,9 +161,7 @@ def stream_config(
     )
 
 
-def system1_config(
-    state: Mapping[str, Tensor], model: Mapping[str, Any], *, sources: Sources, num_images: int
-) -> System1Config:
+def system1_config(state: Mapping[str, Tensor], model: Model, *, sources: Sources, num_images: int) -> System1Config:
     """System 1, from the tensors' shapes and the yaml's noise schedule.
 
     Raises:
@@ -162,11 +169,15 @@ def system1_config(
     """
     position, head = _shape(state, "model.x_pos_embed"), _shape(state, "model.blocks.0.attn.q_norm.weight")
     text, image = _shape(state, "model.lang_cond_pos_embed"), _shape(state, "model.img_cond_pos_embed")
+    if image[1] % num_images or not image[1]:
+        raise ValueError(
+            f"model.img_cond_pos_embed has {image[1]} rows, which cannot be shared out among {num_images} images"
+        )
     return System1Config(
         hidden=position[2],
         depth=num_blocks(state, "model.blocks"),
         num_heads=position[2] // head[0],
-        denoising=denoising_config(model.get("noise_scheduler", {})),
+        denoising=denoising_config(model.noise_scheduler),
         dit=DitConfig(
             norm="variance",
             clock="frequency",
@@ -193,14 +204,14 @@ def horizon(state: Mapping[str, Tensor]) -> int:
     return _shape(state, "model.x_pos_embed")[1] - 3
 
 
-def denoising_config(settings: Mapping[str, Any]) -> DenoisingConfig:
+def denoising_config(settings: Schedule) -> DenoisingConfig:
     """The yaml's `noise_scheduler` section. Raises ValueError for schedules that we lack."""
-    kind, betas = settings.get("type", "ddpm"), settings.get("beta_schedule", "squaredcos_cap_v2")
+    kind, betas = settings.type, settings.beta_schedule
     if kind != "ddpm" or betas != "squaredcos_cap_v2":
         raise ValueError(
             f"noise_scheduler: expected type ddpm with beta_schedule squaredcos_cap_v2, got {kind} with {betas}"
         )
-    prediction = settings.get("prediction_type", "sample")
+    prediction = settings.prediction_type
     if prediction not in ("sample", "epsilon"):
         raise ValueError(
             f"noise_scheduler: prediction_type {prediction!r} is not sample or epsilon; the released code trains every "
@@ -209,8 +220,8 @@ def denoising_config(settings: Mapping[str, Any]) -> DenoisingConfig:
     return DenoisingConfig(
         schedule="ddpm",
         prediction=prediction,
-        num_steps=settings.get("num_inference_timesteps", 5),
-        num_train_timesteps=settings.get("num_train_timesteps", 1000),
+        num_steps=settings.num_inference_timesteps,
+        num_train_timesteps=settings.num_train_timesteps,
     )
 
 

@@ -5,17 +5,14 @@ a stream may read some latents of the motion stream only, take the spatial strea
 a single stream.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from video2act.config import FilterConfig
 from video2act.config.system2 import chosen_rate
+from video2act_released.settings import Band, Model, Stream, Streams, VideoSettings
 
-RELEASED_FPS = 16.0
-"""latents per second that the released code assumes; its bands are in these Hz, whatever the video's rate"""
 LATENT_PX = 16
 """pixels a side of one of its latents"""
 SPATIAL = {"sobel": "sobel", "scharr": "scharr", "laplace": "laplacian"}
@@ -37,37 +34,30 @@ class Latents:
     """height and width to resize them to; empty: no resizing"""
 
 
-def is_dual(model: Mapping[str, Any]) -> bool:
-    """Whether there is a motion stream; the released code's default is none."""
-    return bool(model.get("use_dual_stream_framepack", False))
+def stream_names(model: Model) -> tuple[str, ...]:
+    return ("spatial", "motion") if model.use_dual_stream_framepack else ("spatial",)
 
 
-def stream_names(model: Mapping[str, Any]) -> tuple[str, ...]:
-    return ("spatial", "motion") if is_dual(model) else ("spatial",)
-
-
-def stream_settings(stream: str, model: Mapping[str, Any]) -> Mapping[str, Any]:
+def stream_settings(stream: str, model: Model) -> Stream:
     """The yaml's section of a stream; empty for a single stream."""
-    return (model.get("dual_stream_framepack") or {}).get(STREAMS[stream][1]) or {} if is_dual(model) else {}
+    sections = (model.use_dual_stream_framepack and model.dual_stream_framepack) or Streams()
+    return getattr(sections, STREAMS[stream][1]) or Stream()
 
 
-def video_size(stream: str, model: Mapping[str, Any], *, video: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width in pixels of the frames that a stream reads. `video` is the yaml's video section."""
-    size = stream_settings(stream, model).get("video_size")
-    if size is None:
-        size = MOTION_PX if stream == "motion" else video.get("video_size", SPATIAL_PX)
-    return int(size[0]), int(size[1])
+def video_size(stream: str, model: Model, *, video: VideoSettings) -> tuple[int, int]:
+    """Height and width in pixels of the frames that a stream reads."""
+    return stream_settings(stream, model).video_size or (MOTION_PX if stream == "motion" else video.video_size)
 
 
-def source_of(stream: str, model: Mapping[str, Any]) -> str:
+def source_of(stream: str, model: Model) -> str:
     """Our name of the stream whose clip a stream reads."""
-    word = stream_settings(stream, model).get("latent_source", "raw") if stream == "spatial" else "raw"
+    word = stream_settings(stream, model).latent_source if stream == "spatial" else "raw"
     if word not in ("raw", "motion_current"):
         raise ValueError(f"raw_stream.latent_source {word!r} is not one of raw, motion_current")
     return "motion" if word == "motion_current" else stream
 
 
-def latents_of(stream: str, model: Mapping[str, Any], *, video: Mapping[str, Any], num_latents: int) -> Latents:
+def latents_of(stream: str, model: Model, *, video: VideoSettings, num_latents: int) -> Latents:
     """The latents of one of our streams.
 
     Args:
@@ -76,14 +66,14 @@ def latents_of(stream: str, model: Mapping[str, Any], *, video: Mapping[str, Any
         ValueError: the yaml asks for more latents than there are, or chooses them by an unknown word.
     """
     source = source_of(stream, model)
-    if not is_dual(model):
+    if not model.use_dual_stream_framepack:
         height, width = video_size(stream, model, video=video)
         return Latents(source, tuple(range(num_latents)), (max(1, height // LATENT_PX), max(1, width // LATENT_PX)))
     if source == "spatial":
         return Latents(source, tuple(range(num_latents)), ())
-    frames = _selected(num_latents, stream_settings("motion", model))
+    frames = selected(num_latents, stream_settings("motion", model))
     if stream == "spatial":
-        count = int(stream_settings(stream, model).get("num_frames", 1))
+        count = stream_settings(stream, model).num_frames or 1
         sizes = [tuple(side // LATENT_PX for side in video_size(name, model, video=video)) for name in STREAMS]
         if count > len(frames) or sizes[0] != sizes[1]:
             raise ValueError(
@@ -95,10 +85,10 @@ def latents_of(stream: str, model: Mapping[str, Any], *, video: Mapping[str, Any
     return Latents(source, frames, ())
 
 
-def _selected(num_latents: int, settings: Mapping[str, Any]) -> tuple[int, ...]:
-    """`motion_stream.latent_frame_select` of `latent_num_frames` latents."""
-    count, word = int(settings.get("latent_num_frames", num_latents)), settings.get("latent_frame_select", "last")
-    if not 1 <= count <= num_latents:
+def selected(num_latents: int, settings: Stream) -> tuple[int, ...]:
+    """`motion_stream.latent_frame_select` of `latent_num_frames` latents. Raises ValueError as `latents_of`."""
+    count, word = settings.latent_num_frames or num_latents, settings.latent_frame_select
+    if count > num_latents:
         raise ValueError(f"motion_stream.latent_num_frames={count}, but its clips have {num_latents} latents")
     if count == num_latents:
         return tuple(range(num_latents))
@@ -111,18 +101,18 @@ def _selected(num_latents: int, settings: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(range(begin[word], begin[word] + count))
 
 
-def extraction_of(stream: str, model: Mapping[str, Any]) -> str | None:
+def extraction_of(stream: str, model: Model) -> str | None:
     """The yaml's filter of a stream. The released code applies none to a single stream."""
-    return stream_settings(stream, model).get("extraction")
+    return stream_settings(stream, model).extraction
 
 
 def filter_config(
-    word: str | None, video: Mapping[str, Any], *, latent_fps: float, frames: tuple[int, ...]
+    word: str | None, video: VideoSettings, *, latent_fps: float, frames: tuple[int, ...]
 ) -> FilterConfig:
     """A released `extraction` -> our filter.
 
     Args:
-        video: the yaml's video section, whose `motion_extraction` holds the band.
+        video: its `motion_extraction` is the band.
         latent_fps: the true rate of the clip's latents. A band is a set of frequency bins, which stays the same: 1 Hz
             of theirs, at 16 latents a second, is `latent_fps / 16` Hz if the stream shows all latents.
         frames: indices of the latents that the stream shows.
@@ -145,20 +135,18 @@ def filter_config(
     if len(frames) == 1:
         # the one bin of a single latent is kept
         return FilterConfig("sobel", border="zeros") if is_both else FilterConfig()
-    unit = chosen_rate(latent_fps, frames) / float(video.get("fps", RELEASED_FPS))
+    unit = chosen_rate(latent_fps, frames) / video.fps
     low_hz, high_hz = (unit * edge for edge in band)
     if is_both:
         return FilterConfig("temporal_bandpass", low_hz, high_hz, then="sobel", border="zeros")
     return FilterConfig("temporal_bandpass", low_hz, high_hz)
 
 
-def _band(word: str, video: Mapping[str, Any], *, num_latents: int) -> tuple[float, float]:
+def _band(word: str, video: VideoSettings, *, num_latents: int) -> tuple[float, float]:
     """Both ends of the released band, in its Hz, such that our filter keeps the same bins."""
-    settings = video.get("motion_extraction") or {}
-    fps = float(video.get("fps", RELEASED_FPS))
-    low, high = float(settings.get("freq_low", 1.0)), float(settings.get("freq_high", 10.0))
+    settings, fps = video.motion_extraction or Band(), video.fps
     # there, every other word is a lowpass
-    low = max(0.0, low) if settings.get("filter_type", "bandpass") == "bandpass" else 0.0
+    low, high = max(0.0, settings.freq_low) if settings.filter_type == "bandpass" else 0.0, settings.freq_high
     bins = torch.fft.rfftfreq(num_latents, d=1.0 / fps)
     kept = ((bins >= low) & (bins <= high)).nonzero().flatten().tolist()
     if not kept:

@@ -83,7 +83,7 @@ def rename(
     state = dict(state)
     for stream in ("video", "motion"):
         position, queries = (state.get(f"{stream}_token_compressor.{name}") for name in ("time_pos_emb", "latents"))
-        if position is not None and queries is not None and position.ndim == 3:
+        if position is not None and queries is not None and position.ndim == queries.ndim == 3:
             # theirs reads the first of too many, and repeats a single one
             frames = position[: len(queries)] if len(position) > 1 else position.expand(len(queries), -1, -1)
             state[f"{stream}_token_compressor.time_pos_emb"] = frames

@@ -146,6 +146,8 @@ def _streams(system2: System2Config, width: int) -> Table:
         t = system2.feature_frames(stream)
         h, w = system2.feature_size(stream)
         handed_on = t * h * w if stream.former.kind == "projection" else stream.former.num_tokens
+        if stream.former.kind == "constant":
+            handed_on = f"{handed_on}, always the same"
         frame = "{} x {}".format(*stream.frame_px)
         frames = f"{stream.num_frames}{f' + {ahead} imagined' if (ahead := stream.imagine.num_frames) else ''}"
         row = (frames, frame, f"{t} x {h} x {w}", width, t * h * w, handed_on)

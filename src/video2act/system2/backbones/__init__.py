@@ -8,6 +8,7 @@ from torch import Tensor
 from video2act import config as configs
 from video2act.config import BackboneConfig, PretrainedBackboneConfig, System2Config, TuningConfig
 from video2act.files.atomic import write_text
+from video2act.files.run_folder import CONFIG_FILE
 from video2act.files.video_model import BACKBONE_FILE, load_video_config
 from video2act.files.weights import check_file, load_weights, save_weights
 from video2act.system2.backbones.published import load_published, save_tuned
@@ -33,11 +34,20 @@ def make_backbone(config: AnyConfig, whole: bool = False) -> VideoBackbone:
     return TinyBackbone(config) if isinstance(config, BackboneConfig) else load_published(config, whole)
 
 
-def make_published(config: System2Config | None, whole: bool = False) -> VideoBackbone | None:
-    """A published backbone, compared with the files at its source; None for the tiny one and for none."""
+def make_published(config: System2Config | None, run: Path | None = None) -> VideoBackbone | None:
+    """A published backbone, compared with the files at its source; None for the tiny one and for none.
+
+    Args:
+        run: the folder that the config is from, for errors.
+    """
     if config is None or isinstance(config.backbone, BackboneConfig):
         return None
-    return make_backbone(config.backbone, whole)
+    try:
+        return make_backbone(config.backbone)
+    except FileNotFoundError as error:
+        if run is None:
+            raise
+        raise FileNotFoundError(f"{run / CONFIG_FILE}, system2.backbone.source: {error}") from error
 
 
 def save_video_model(
