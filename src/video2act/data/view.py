@@ -88,13 +88,11 @@ class DatasetView(Fingerprinted):
         i: int,
         camera: str,
         *,
-        start: int = 0,
-        stop: int | None = None,
         numbers: Sequence[int] | None = None,
         reduce: Reduce | None = None,
     ) -> UInt8[np.ndarray, "t _h _w 3"]:
         part, own = self._place(i)
-        return part.frames(own, camera, start=start, stop=stop, numbers=numbers, reduce=reduce)
+        return part.frames(own, camera, numbers=numbers, reduce=reduce)
 
     def part_number(self, i: int) -> int:
         """Which of `parts` episode `i` belongs to."""
