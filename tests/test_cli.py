@@ -24,8 +24,8 @@ from safetensors.torch import load_file, save_file
 from video2act import cli
 from video2act.config import PolicyConfig
 from video2act.data import DatasetWriter, Episode, LeRobotDataset
-from video2act.normalize import Statistics
 from video2act.policy import Video2Act
+from video2act.statistics import Statistics
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 

@@ -108,9 +108,6 @@ def train(
     deadline = Deadline(training.max_minutes)
     data, videos = as_dataset(data), as_datasets(video_data)
     tuning = config.system2.tuning.method if config.system2 else "frozen"
-    if cache and tuning != "frozen":
-        problem = f"{cache} holds what a frozen video model sees, but system2.tuning.method={tuning} trains it"
-        raise ValueError(f"{problem}; leave the cache out")
     config = fit_robots(config, data)
     check_fit(config, data)
     check_beside(config, training, video_data=videos)
