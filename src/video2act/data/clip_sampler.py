@@ -12,7 +12,7 @@ from typing import overload
 import numpy as np
 
 from video2act.config import LETTERBOX, FilterConfig, FormerConfig, FrameConfig, StreamConfig, VideoTrainConfig
-from video2act.data.frame_store import GIB, FrameStore, check_budget
+from video2act.data.frame_store import GIB, FrameStore, check_budget, stores_of
 from video2act.data.lerobot_reader import Dataset
 from video2act.frames import Size, fit_problem
 from video2act.types import Video
@@ -45,14 +45,10 @@ class Footage:
                 raise ValueError("a dataset has no colour camera (depth is none); leave it out, or record one")
             if camera is not None and camera not in dataset.cameras:
                 raise ValueError(f"the dataset has no camera {camera!r}; its cameras are {', '.join(dataset.cameras)}")
-        total = sum(dataset.total_frames for dataset in datasets)
         budget, batch = int(config.frames_gib * GIB), config.batch_size * config.num_frames * 3 * max(map(prod, sizes))
         check_budget(budget, batch)
-        shares = [(budget - batch) * dataset.total_frames // total for dataset in datasets]
-        return [
-            cls(dataset, FrameStore(dataset, share), camera or dataset.cameras[0])
-            for dataset, share in zip(datasets, shares, strict=True)
-        ]
+        stores = stores_of(datasets, budget - batch)
+        return [cls(one, store, camera or one.cameras[0]) for one, store in zip(datasets, stores, strict=True)]
 
 
 Place = tuple[int, int, int]

@@ -174,6 +174,12 @@ class _Kept:
         self._is_ready[self._place[episode]] = 1
 
 
+def stores_of(datasets: Sequence[Dataset], budget_bytes: int) -> list[FrameStore]:
+    """A store for each dataset; the budget is divided by their numbers of frames."""
+    total = sum(dataset.total_frames for dataset in datasets)
+    return [FrameStore(dataset, budget_bytes * dataset.total_frames // total) for dataset in datasets]
+
+
 def check_budget(
     budget_bytes: int, batch_bytes: int, *, what: str = "of one batch", lower: str = "--batch-size"
 ) -> None:

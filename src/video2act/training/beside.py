@@ -110,13 +110,6 @@ class VideoClips:
         return joined
 
 
-def shares_of(budget: int, data: Dataset, *, video_data: Sequence[Dataset]) -> tuple[FrameStore, list[FrameStore]]:
-    """Stores for the frames of demonstrations and of video data; the budget is divided by their numbers of frames."""
-    total = sum(dataset.total_frames for dataset in (data, *video_data))
-    own, *others = (FrameStore(each, budget * each.total_frames // total) for each in (data, *video_data))
-    return own, others
-
-
 @dataclass(frozen=True)
 class VideoLossCost:
     """What the video loss adds to a training step, measured before the training on one micro-batch."""
