@@ -27,13 +27,13 @@ from video2act.training.choice import (
     check_prediction,
     check_video_model,
     choose_policy,
-    clip_bytes,
     fit_robots,
 )
 from video2act.training.effects import check_effects
 from video2act.training.pause import Deadline
 from video2act.training.resuming import check_out, is_done, policy_settings
 from video2act.training.trackers import check_tracker
+from video2act.training.video_clips import clip_bytes
 
 if TYPE_CHECKING:
     from video2act.policy import Video2Act

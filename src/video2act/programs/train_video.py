@@ -148,8 +148,8 @@ def train_video(
     halves = [split(dataset, config.validation_fraction) for dataset in datasets]
     parts = [*(training for training, _ in halves), *(last for _, last in halves)]
     footage = Footage.open(parts, camera, config=config, sizes=sizes)
-    sampler = ClipSampler(footage[: len(halves)], config, sizes=sizes, frame=frame)
-    held_out = ClipSampler(footage[len(halves) :], config, sizes=sizes, frame=frame)
+    form: dict[str, Any] = {"num_frames": config.num_frames, "stride": config.stride, "sizes": sizes, "frame": frame}
+    sampler, held_out = (ClipSampler(half, **form) for half in (footage[: len(halves)], footage[len(halves) :]))
 
     from video2act.training.video_model_training import train_video_model  # torch: after the input was checked
 
